@@ -1,0 +1,162 @@
+"""Everything that can go wrong, one root.
+
+A class says three things about a failure: the exit code it stands for (README, *Exit codes*),
+whether trying the same again may help, and whether it concerns one backup or ends the run.
+Messages are one line: what was wrong, where. The hint says what to do.
+"""
+
+from typing import ClassVar
+
+
+class ArchiverError(Exception):
+    """Root of all errors raised on purpose.
+
+    ``retry_after`` is the wait in seconds that the server asked for, if it did.
+    """
+
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+    ends_run: ClassVar[bool] = False
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+# 1: some backups failed
+
+
+class BackupFailed(ArchiverError):
+    """One backup could not be brought home; the others go on."""
+
+
+class BackupGone(BackupFailed):
+    """The vendor no longer has the file (404, or no longer listed)."""
+
+
+class UnsafeInput(BackupFailed):
+    """The API gave an id or URL that must not touch a path or the network."""
+
+
+# 2: usage or configuration
+
+
+class UsageError(ArchiverError):
+    """An option, a range or a configuration file that cannot be used as it is."""
+
+    exit_code = 2
+
+
+class RequestRejected(UsageError):
+    """The API understood the request and refuses it."""
+
+
+class UnknownInstance(RequestRejected):
+    """No such instance in this region and account."""
+
+
+class UnsupportedFormat(UsageError):
+    """An archive written in a format that this version does not know."""
+
+    ends_run = True
+
+
+# 3: integrity
+
+
+class IntegrityError(ArchiverError):
+    """Bytes that are not the ones that the server wrote."""
+
+    exit_code = 3
+
+
+class ObjectChanged(IntegrityError):
+    """The object at the source is no longer the one that the transfer began with."""
+
+
+# 4: credentials or permission
+
+
+class AccessError(ArchiverError):
+    """The vendor does not let us in."""
+
+    exit_code = 4
+
+
+class NoCredentials(AccessError):
+    """No step of the credential chain gave an access key."""
+
+
+class BadCredentials(AccessError):
+    """The access key, its secret, its token or the signature was refused."""
+
+
+class ClockSkew(AccessError):
+    """This machine's clock is too far from the vendor's for a signature to hold."""
+
+
+class PermissionDenied(AccessError):
+    """The identity is known and lacks a permission."""
+
+
+# 5: the source could not be reached
+
+
+class SourceError(ArchiverError):
+    """The source did not answer as a source does."""
+
+    exit_code = 5
+
+
+class SourceUnavailable(SourceError):
+    """Refused, reset, timed out, or a 5xx: may work the next time."""
+
+    retryable = True
+
+
+class Throttled(SourceError):
+    """Too many requests; ``retry_after`` is the server's word when it gave one."""
+
+    retryable = True
+
+
+class Stalled(SourceError):
+    """Bytes came slower than the least rate for a whole window."""
+
+    retryable = True
+
+
+class UrlRefused(SourceError):
+    """403 on a signed URL: expired, or no longer valid. List again, then go on."""
+
+
+# 6: no space, or the store refuses
+
+
+class StoreError(ArchiverError):
+    """The place that keeps the archive does not take what we write, or give what it holds."""
+
+    exit_code = 6
+    ends_run = True
+
+
+class NoSpace(StoreError):
+    """The disk or quota is full. What is resumable stays."""
+
+
+class ArchiveBusy(StoreError):
+    """Another process writes to this archive."""
+
+
+EXIT_OK = 0
+EXIT_INTERRUPTED = 130
+
+# The worst first: what a run with several failures exits with.
+EXIT_PRECEDENCE = (6, 3, 4, 5, 2, 1)

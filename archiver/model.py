@@ -1,0 +1,164 @@
+"""The nouns of the line, frozen. Times are aware UTC, sizes are bytes, digests as named.
+
+``Page → Backup → Transfer → Part → Receipt → Stored → Record`` (the record lives in
+:mod:`archiver.archive.record`): each is made by the step before it and needed by the step after.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from archiver.secret import SignedUrl
+
+
+class Status(StrEnum):
+    """What the vendor says of a backup. Anything but success or failure is unfinished."""
+
+    SUCCESS = "Success"
+    FAILED = "Failed"
+    UNFINISHED = "Unfinished"
+
+
+class Network(StrEnum):
+    """Which of a backup's two addresses the bytes came from."""
+
+    INTRANET = "intranet"
+    PUBLIC = "public"
+
+
+class Kind(StrEnum):
+    """What a file is, by its first bytes; also its suffix in the archive."""
+
+    RDB = "rdb"
+    AOF = "aof"
+    UNKNOWN = "bin"
+
+
+class Footer(StrEnum):
+    """What the checksum at the end of an RDB says of everything before it."""
+
+    OK = "ok"
+    MISMATCH = "mismatch"
+    DISABLED = "disabled"  # the server wrote zeros: rdbchecksum no
+    NONE = "none"  # versions before 5, and files that are no RDB
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which backups of one instance to list. Ranges are in :mod:`archiver.timerange`."""
+
+    instance_id: str
+    start: str
+    end: str
+    need_aof: bool = False
+    backup_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """One backup file as DescribeBackups lists it.
+
+    ``fields`` holds every field as received, unknown ones too; its URLs have lost their query.
+    ``node_id`` is the instance's own id for a standard instance.
+    """
+
+    instance_id: str
+    backup_id: str
+    node_id: str
+    job_id: str | None
+    status: Status
+    type: str
+    mode: str
+    started_at: datetime
+    ended_at: datetime | None
+    size: int
+    expires_at: datetime | None
+    urls: Mapping[Network, SignedUrl]
+    fields: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What makes a backup that backup: a BackupId is unique within a node."""
+        return self.backup_id, self.node_id
+
+    def __str__(self) -> str:
+        return f"{self.node_id}-{self.backup_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing; ``total`` spans all pages and may change between them."""
+
+    number: int
+    size: int
+    total: int
+    backups: tuple[Backup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A backup that the archive does not hold yet, and the key (without suffix) it will get."""
+
+    backup: Backup
+    stem: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Part:
+    """Bytes ``start`` (included) to ``stop`` (excluded) of a file."""
+
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What the first answer said of the object, and what every later answer must agree with."""
+
+    total: int
+    etag: str | None
+    crc64: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RdbVerdict:
+    """What the file says of itself. ``version`` is the magic's, as written: ``REDIS0011``."""
+
+    version: str | None
+    footer: Footer
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that a staged file is the one at the source. Only a finished transfer makes one."""
+
+    size: int
+    sha256: str
+    crc64: int
+    crc64_declared: int | None
+    etag: str | None
+    kind: Kind
+    rdb: RdbVerdict
+    network: Network
+    origin: str  # scheme, host and object path; never the query
+    part_size: int
+    started_at: datetime
+    finished_at: datetime
+    attempts: int
+    bytes_fetched: int
+    bytes_fetched_again: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A durable object under its final key. Only a store's commit makes one."""
+
+    key: str
+    receipt: Receipt

@@ -1,0 +1,122 @@
+"""What the vendor's error codes mean, and what to do about each.
+
+Codes: DescribeBackups (R-kvstore, 2015-01-01), *Error codes*, and those of the RPC gateway.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from archiver.errors import (
+    ArchiverError,
+    BadCredentials,
+    ClockSkew,
+    PermissionDenied,
+    RequestRejected,
+    SourceError,
+    SourceUnavailable,
+    Throttled,
+    UnknownInstance,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiFault:
+    """An error answer of the RPC gateway. ``resource`` is what the request was about."""
+
+    status: int
+    code: str
+    message: str
+    request_id: str
+    action: str
+    resource: str
+    retry_after: float | None = None
+    denied_action: str = ""
+    denied_resource: str = ""
+
+
+def translate(fault: ApiFault) -> ArchiverError:
+    """The typed error for an error answer, naming the code and what to do."""
+    for prefix, make in _MEANINGS:
+        if fault.code == prefix or fault.code.startswith(prefix + "."):
+            return make(fault)
+    if fault.status >= 500:
+        return SourceUnavailable(_said(fault), retry_after=fault.retry_after)
+    if fault.status == 429:
+        return _throttled(fault)
+    if fault.status == 403:
+        return _denied(fault)
+    return RequestRejected(_said(fault), hint="the API refuses this request as it is")
+
+
+def _said(fault: ApiFault) -> str:
+    said = " ".join(fault.message.split())[:300]
+    request = f", request {fault.request_id}" if fault.request_id else ""
+    return f"{fault.action} for {fault.resource}: {fault.code}: {said} [{fault.status}{request}]"
+
+
+def _denied(fault: ApiFault) -> ArchiverError:
+    action = fault.denied_action or f"kvstore:{fault.action}"
+    resource = fault.denied_resource or fault.resource
+    return PermissionDenied(
+        _said(fault), hint=f"grant the RAM action {action} on {resource} to this identity"
+    )
+
+
+def _throttled(fault: ApiFault) -> ArchiverError:
+    return Throttled(
+        _said(fault), hint="the API's rate limit; try later", retry_after=fault.retry_after
+    )
+
+
+def _unavailable(fault: ApiFault) -> ArchiverError:
+    return SourceUnavailable(_said(fault), retry_after=fault.retry_after)
+
+
+def _as(kind: type[ArchiverError], hint: str) -> Callable[[ApiFault], ArchiverError]:
+    return lambda fault: kind(_said(fault), hint=hint, retry_after=fault.retry_after)
+
+
+# Longest first where one is the beginning of another.
+_MEANINGS: tuple[tuple[str, Callable[[ApiFault], ArchiverError]], ...] = (
+    (
+        "InvalidStartTimeAndEndTime.Malformed",
+        _as(RequestRejected, "the range's end must be later than its start"),
+    ),
+    ("InvalidStartTime", _as(RequestRejected, "write the range's start as 2026-11-01T00:00Z")),
+    ("InvalidEndTime", _as(RequestRejected, "write the range's end as 2026-11-02T00:00Z")),
+    (
+        "InvalidEngineVersion",
+        _as(RequestRejected, "DescribeBackups does not serve this engine version"),
+    ),
+    ("InvalidPageSize", _as(RequestRejected, "page sizes are 30, 50, 100, 200 and 300")),
+    (
+        "InvalidInstanceId",
+        _as(UnknownInstance, "check the instance id, --region and the account of the access key"),
+    ),
+    ("MissingParameter", _as(RequestRejected, "the API wants a parameter that was not sent")),
+    (
+        "InvalidTimeStamp",
+        _as(ClockSkew, "set this machine's clock: it may be off by at most 15 minutes"),
+    ),
+    # A nonce is drawn anew for every request: trying again is all there is to do.
+    ("SignatureNonceUsed", _unavailable),
+    (
+        "SignatureDoesNotMatch",
+        _as(BadCredentials, "the access key secret does not belong to this access key id"),
+    ),
+    ("IncompleteSignature", _as(BadCredentials, "check the access key id and secret")),
+    (
+        "InvalidAccessKeyId",
+        _as(BadCredentials, "no such access key: check its id, and that it is not disabled"),
+    ),
+    ("InvalidSecurityToken", _as(BadCredentials, "the STS token is wrong or has expired")),
+    ("Forbidden", _denied),
+    ("NoPermission", _denied),
+    ("Throttling", _throttled),
+    ("ServiceUnavailable", _unavailable),
+    ("InternalError", _unavailable),
+    (
+        "InvalidAction",
+        _as(SourceError, "the endpoint does not know this action: check --endpoint"),
+    ),
+)

@@ -1,0 +1,83 @@
+"""Ranges of time as people write them and as DescribeBackups takes them."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from archiver.errors import UsageError
+
+_LAST = re.compile(r"last-(\d{1,6})([dh])")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}")
+_FORMS = "START..END, START.., 2026-11-01, last-7d or last-36h; times are UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """From ``start`` to ``end``, aware UTC, ``start`` before ``end``."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise UsageError("a time range needs times with a time zone")
+        if self.end <= self.start:
+            raise UsageError(
+                f"the range ends ({self.end:%Y-%m-%dT%H:%MZ}) before it starts "
+                f"({self.start:%Y-%m-%dT%H:%MZ})"
+            )
+
+    @classmethod
+    def parse(cls, text: str, now: datetime) -> "TimeRange":
+        """Read one of START..END, START.., a date, ``last-7d``, ``last-36h``.
+
+        A date as START is its first moment, as END its last, alone the whole day. Times may be
+        ISO 8601 in the extended (2026-11-01T02:15Z) or the basic form (20261101T0215Z); without
+        an offset they are UTC. Raises UsageError.
+        """
+        if last := _LAST.fullmatch(text):
+            amount, unit = int(last[1]), last[2]
+            if amount == 0:
+                raise UsageError(f"range {text!r} is empty", hint="ask for at least last-1h")
+            span = timedelta(days=amount) if unit == "d" else timedelta(hours=amount)
+            try:
+                return cls(now - span, now)
+            except OverflowError:
+                raise UsageError(f"range {text!r} reaches back before year 1") from None
+        start, dots, end = text.partition("..")
+        if not dots:
+            if not _DATE.fullmatch(text):
+                raise UsageError(f"range {text!r} cannot be read", hint=f"write {_FORMS}")
+            return cls(_moment(text, text, time.min), _end(text, text))
+        if not start:
+            raise UsageError(f"range {text!r} has no start", hint=f"write {_FORMS}")
+        return cls(_moment(start, text, time.min), _end(end, text) if end else now)
+
+    def on_the_wire(self) -> tuple[str, str]:
+        """StartTime and EndTime: whole minutes, widened and never narrowed."""
+        start = self.start.astimezone(UTC).replace(second=0, microsecond=0)
+        end = self.end.astimezone(UTC)
+        if end.second or end.microsecond:
+            end = end.replace(second=0, microsecond=0) + timedelta(minutes=1)
+        return f"{start:%Y-%m-%dT%H:%MZ}", f"{end:%Y-%m-%dT%H:%MZ}"
+
+    def __str__(self) -> str:
+        return "..".join(self.on_the_wire())
+
+
+def _end(text: str, whole: str) -> datetime:
+    """The end of a range; a date means the whole of that day."""
+    moment = _moment(text, whole, time.min)
+    return moment + timedelta(days=1) if _DATE.fullmatch(text) else moment
+
+
+def _moment(text: str, whole: str, at: time) -> datetime:
+    try:
+        if _DATE.fullmatch(text):
+            return datetime.combine(date.fromisoformat(text), at, UTC)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} in range {whole!r} is not a time", hint=f"write {_FORMS}"
+        ) from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
