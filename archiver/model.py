@@ -10,7 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from archiver.secret import SignedUrl
+from archiver.errors import ArchiverError
+from archiver.secret import Secret
 
 
 class Status(StrEnum):
@@ -53,7 +54,7 @@ class Query:
     start: str
     end: str
     need_aof: bool = False
-    backup_id: int | None = None
+    backup_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Backup:
     ended_at: datetime | None
     size: int
     expires_at: datetime | None
-    urls: Mapping[Network, SignedUrl]
+    urls: Mapping[Network, Secret]
     fields: Mapping[str, Any] = field(repr=False)
 
     @property
@@ -89,12 +90,16 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a listing; ``total`` spans all pages and may change between them."""
+    """One page of a listing; ``total`` spans all pages and may change between them.
+
+    ``refused`` are the entries that could not be read, as errors.
+    """
 
     number: int
     size: int
     total: int
     backups: tuple[Backup, ...]
+    refused: tuple[ArchiverError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

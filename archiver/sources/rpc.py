@@ -4,9 +4,7 @@ Wire form: ``POST /`` with every parameter in the query and an empty body, signe
 ACS3-HMAC-SHA256 (see :mod:`archiver.sources.signing`).
 """
 
-import email.utils
 import json
-import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +19,7 @@ from archiver.errors import ArchiverError, SourceError, SourceUnavailable
 from archiver.secret import Secret
 from archiver.sources.api_errors import ApiFault, translate
 from archiver.sources.signing import EMPTY_SHA256, acs3_authorization, canonical_query
+from archiver.wait import wait_asked
 
 # A page of 300 backups with signed URLs is about 0.5 MB; an answer beyond this is none of ours.
 MOST_ANSWER_BYTES = 32 * 2**20
@@ -160,21 +159,3 @@ def _decode(body: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return decoded if isinstance(decoded, dict) else None
-
-
-def wait_asked(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
-    """Seconds the server asks us to wait: Retry-After in both forms, or x-acs-retry-after in ms."""
-    try:
-        if (milliseconds := headers.get("x-acs-retry-after")) is not None:
-            return _sane(float(milliseconds) / 1000)
-        if (after := headers.get("Retry-After")) is None:
-            return None
-        if after.strip().isdigit():
-            return _sane(float(after))
-        return _sane(email.utils.parsedate_to_datetime(after).timestamp() - now())
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _sane(seconds: float) -> float | None:
-    return max(0.0, seconds) if math.isfinite(seconds) else None

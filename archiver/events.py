@@ -1,0 +1,168 @@
+"""What happened, as frozen types. The core tells observers; it never prints."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from archiver.errors import ArchiverError
+from archiver.model import Backup, Network
+
+
+@dataclass(frozen=True, slots=True)
+class PageListed:
+    """A page of the listing arrived; ``total`` is the API's TotalCount."""
+
+    instance_id: str
+    number: int
+    backups: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The archive holds this backup already."""
+
+    backup: Backup
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """This backup will be fetched (or would be, in a dry run)."""
+
+    backup: Backup
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The vendor is still making this backup; a later run will find it."""
+
+    backup: Backup
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A record without its object, or one of another size: it is fetched again."""
+
+    backup: Backup
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChosen:
+    """Which network a host's files are fetched over, and why."""
+
+    host: str
+    network: Network
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A transfer began; ``resumed`` bytes of ``backup.size`` were here already."""
+
+    backup: Backup
+    resumed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """``position`` bytes of the file are in place. May go back when a part is fetched again."""
+
+    backup: Backup
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """Something failed and is tried again after ``wait`` seconds."""
+
+    subject: str
+    error: ArchiverError
+    attempt: int
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class UrlRefreshed:
+    """The signed URL had expired, or was about to, and was listed again."""
+
+    backup: Backup
+
+
+@dataclass(frozen=True, slots=True)
+class Mending:
+    """The whole does not have the declared CRC-64: parts are fetched again, one by one."""
+
+    backup: Backup
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """Object and record are durable."""
+
+    backup: Backup
+    key: str
+    size: int
+    sha256: str
+    network: Network
+    bytes_fetched: int
+    bytes_fetched_again: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """``subject`` (a backup, an instance) could not be brought home."""
+
+    subject: str
+    error: ArchiverError
+    backup: Backup | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetCompleted:
+    """Every file of this backup set is here; its SHA256SUMS is written."""
+
+    key: str
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetIncomplete:
+    """A backup set lacks files of some nodes."""
+
+    key: str
+    files: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """A leftover of an earlier run was removed."""
+
+    key: str
+    why: str
+
+
+Event = (
+    PageListed
+    | Held
+    | Planned
+    | Unfinished
+    | Damaged
+    | RouteChosen
+    | Started
+    | Advanced
+    | Retrying
+    | UrlRefreshed
+    | Mending
+    | Archived
+    | Failed
+    | SetCompleted
+    | SetIncomplete
+    | Swept
+)
+Observer = Callable[[Event], None]
+
+
+def ignore(_: Event) -> None:
+    """The observer that looks away."""

@@ -1,0 +1,151 @@
+"""Over which network a backup's bytes come, and its URL while that one works."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+import anyio
+
+from archiver import events
+from archiver.errors import BackupFailed, IntegrityError, SourceUnavailable, UrlRefused
+from archiver.model import Backup, Network
+from archiver.secret import SignedUrl
+
+# A URL about to expire is renewed first: a part takes seconds, a signed request is checked once.
+REFRESH_AHEAD = timedelta(seconds=60)
+# 403s in a row, each answered by listing again, without a byte in between.
+MOST_REFUSALS = 4
+_PROBE_SECONDS = 2.0
+
+Relist = Callable[[Backup], Awaitable[Backup]]
+
+
+class NetworkChoice(StrEnum):
+    """``auto`` tries the intranet once a run for each host, then stays with what it found."""
+
+    AUTO = "auto"
+    INTRANET = "intranet"
+    PUBLIC = "public"
+
+
+class Route:
+    """Chooses the network, once for each intranet host in a run."""
+
+    def __init__(self, choice: NetworkChoice, observer: events.Observer) -> None:
+        self._choice: Final = choice
+        self._observer: Final = observer
+        self._reachable: Final[dict[str, bool]] = {}
+        self._proven: Final[set[str]] = set()
+        self._probing: Final = anyio.Lock()
+
+    async def choose(self, backup: Backup) -> tuple[Network, SignedUrl]:
+        """The network and URL to fetch ``backup`` from.
+
+        Raises BackupFailed when the wanted network has no URL, UnsafeInput for one that must
+        not be fetched.
+        """
+        public, intranet = (
+            SignedUrl.parse(backup.urls[network].reveal()) if network in backup.urls else None
+            for network in (Network.PUBLIC, Network.INTRANET)
+        )
+        if self._choice is not NetworkChoice.PUBLIC and intranet is not None:
+            required = self._choice is NetworkChoice.INTRANET or public is None
+            if required or await self._is_reachable(intranet):
+                return Network.INTRANET, intranet
+        if self._choice is NetworkChoice.INTRANET or public is None:
+            raise BackupFailed(f"{backup}: the API gave no {self._choice} download URL")
+        return Network.PUBLIC, public
+
+    async def _is_reachable(self, url: SignedUrl) -> bool:
+        async with self._probing:
+            if url.host not in self._reachable:
+                reachable = await _answers(url)
+                self._settle(
+                    url.host, "it answers" if reachable else "no answer", reachable=reachable
+                )
+            return self._reachable[url.host]
+
+    def _settle(self, host: str, why: str, *, reachable: bool) -> None:
+        self._reachable[host] = reachable
+        network = Network.INTRANET if reachable else Network.PUBLIC
+        self._observer(events.RouteChosen(host, network, why))
+
+    def worked(self, url: SignedUrl) -> None:
+        """Bytes came from this host."""
+        self._proven.add(url.host)
+
+    def failed(self, url: SignedUrl) -> None:
+        """A fetch failed. An intranet host that never gave a byte is given up for this run:
+        something else may answer in its name."""
+        if self._reachable.get(url.host) and url.host not in self._proven:
+            self._settle(url.host, "it answers, but not as it should", reachable=False)
+
+
+async def _answers(url: SignedUrl) -> bool:
+    host, _, port = url.host.rpartition(":") if ":" in url.host else (url.host, "", "")
+    try:
+        with anyio.fail_after(_PROBE_SECONDS):
+            default = 443 if url.scheme == "https" else 80
+            stream = await anyio.connect_tcp(host.strip("[]"), int(port or default))
+            await stream.aclose()
+    except (OSError, TimeoutError):
+        return False
+    return True
+
+
+class Location:
+    """Where one backup is, by a URL that is renewed when it expires or is refused."""
+
+    def __init__(
+        self, backup: Backup, route: Route, relist: Relist, observer: events.Observer
+    ) -> None:
+        self.backup = backup
+        self._route: Final = route
+        self._relist: Final = relist
+        self._observer: Final = observer
+        self._renewing: Final = anyio.Lock()
+        self._refusals = 0
+        self._renewed_ahead = False
+
+    async def url(self) -> tuple[Network, SignedUrl]:
+        """A URL that should work now. Raises what listing and choosing raise."""
+        network, url = await self._route.choose(self.backup)
+        expires = url.expires_at
+        soon = expires is not None and expires - datetime.now(UTC) < REFRESH_AHEAD
+        if soon and not self._renewed_ahead:
+            # Once: where URLs live shorter than that, or our clock is wrong, 403 must do.
+            self._renewed_ahead = True
+            await self._renew(url)
+            return await self._route.choose(self.backup)
+        return network, url
+
+    def worked(self, url: SignedUrl) -> None:
+        self._refusals = 0
+        self._renewed_ahead = False
+        self._route.worked(url)
+
+    def failed(self, url: SignedUrl) -> None:
+        self._route.failed(url)
+
+    async def refused(self, url: SignedUrl, error: UrlRefused) -> None:
+        """Answer a 403 by listing again. Raises the error after MOST_REFUSALS without a byte."""
+        self._route.failed(url)
+        await self._renew(url, error)
+
+    async def _renew(self, used: SignedUrl, error: UrlRefused | None = None) -> None:
+        async with self._renewing:
+            _, current = await self._route.choose(self.backup)
+            if current != used:
+                return  # another part renewed it meanwhile, or the route changed
+            if error is not None:
+                self._refusals += 1
+                if self._refusals > MOST_REFUSALS:
+                    raise error
+            listed = await self._relist(self.backup)
+            if (listed.size, listed.started_at) != (self.backup.size, self.backup.started_at):
+                raise IntegrityError(f"{self.backup}: listed again, it is another backup")
+            if not listed.urls:
+                raise SourceUnavailable(f"{self.backup}: listed again, without a download URL")
+            self.backup = listed
+            self._observer(events.UrlRefreshed(listed))

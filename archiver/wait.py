@@ -1,0 +1,24 @@
+"""How long a server asks us to wait."""
+
+import email.utils
+import math
+import time
+from collections.abc import Callable, Mapping
+
+
+def wait_asked(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
+    """Seconds, from Retry-After in both its forms (RFC 9110 §10.2.3), or x-acs-retry-after (ms)."""
+    try:
+        if (milliseconds := headers.get("x-acs-retry-after")) is not None:
+            return _sane(float(milliseconds) / 1000)
+        if (after := headers.get("Retry-After")) is None:
+            return None
+        if after.strip().isdigit():
+            return _sane(float(after))
+        return _sane(email.utils.parsedate_to_datetime(after).timestamp() - now())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _sane(seconds: float) -> float | None:
+    return max(0.0, seconds) if math.isfinite(seconds) else None
