@@ -77,6 +77,10 @@ class IntegrityError(ArchiverError):
     exit_code = 3
 
 
+class CorruptFile(IntegrityError):
+    """All of a file was fetched, and it stays wrong. Its bytes are worth keeping aside."""
+
+
 class ObjectChanged(IntegrityError):
     """The object at the source is no longer the one that the transfer began with."""
 

@@ -1,0 +1,1 @@
+"""The archive: which key a backup has, what its record says, which sets are complete."""

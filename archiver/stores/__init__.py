@@ -1,0 +1,1 @@
+"""Where archives are kept. A store knows keys and bytes, and nothing of backups."""

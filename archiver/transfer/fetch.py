@@ -34,14 +34,25 @@ _CODE = re.compile(rb"<Code>([\w.]{1,80})</Code>")
 _EC = re.compile(rb"<EC>([\w-]{1,40})</EC>")
 _PAGES = ("text/html", "application/xml", "text/xml")
 _MOST_ERROR_BYTES = 16 * 1024
+_REFUSALS: Final[Mapping[int, type[ArchiverError]]] = {
+    403: UrlRefused,
+    404: BackupGone,
+    408: SourceUnavailable,
+    412: ObjectChanged,
+    429: Throttled,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an object's server said: the first byte that the body holds, and the whole's pin."""
+    """What an object's server said: the first byte that the body holds, and the whole's pin.
+
+    ``whole`` is a 200: the body is the whole object, whatever was asked for.
+    """
 
     start: int
     pin: Pin
+    whole: bool
 
 
 class Body(Protocol):
@@ -179,7 +190,7 @@ def read_answer(
         # Also OSS's answer to a range beyond the end: the whole object from its first byte.
         if start >= length > 0 or (length < stop and _is_page(headers)):
             raise SourceUnavailable(f"{url}: not the file but another answer of {length} bytes")
-        return Answer(0, Pin(length, etag, declared))
+        return Answer(0, Pin(length, etag, declared), whole=True)
     span = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
     if span is None:
         raise SourceError(f"{url}: a partial answer without a readable Content-Range")
@@ -189,7 +200,7 @@ def read_answer(
             f"{url}: asked for bytes {start}-{stop - 1}, answered {first}-{last}/{total} "
             f"in {length} bytes"
         )
-    return Answer(first, Pin(total, etag, declared))
+    return Answer(first, Pin(total, etag, declared), whole=False)
 
 
 def _check_pin(url: SignedUrl, pin: Pin, seen: Pin) -> None:
@@ -218,19 +229,13 @@ async def _refusal(url: SignedUrl, response: aiohttp.ClientResponse) -> Archiver
         [str(status), *(found[1].decode("ascii", "replace") for found in (code, ec) if found)]
     )
     asked = wait_asked(response.headers)
-    if status == 403:
-        return UrlRefused(f"{url}: {detail}")
-    if status == 404:
-        return BackupGone(f"{url}: {detail}: the vendor no longer has the file")
-    if status == 412:
-        return ObjectChanged(f"{url}: {detail}: the object changed while it was being fetched")
-    if status == 429:
-        return Throttled(f"{url}: {detail}", retry_after=asked)
-    if status == 408 or status >= 500:
-        return SourceUnavailable(f"{url}: {detail}", retry_after=asked)
     if 300 <= status < 400:
         return SourceError(f"{url}: {detail}: a redirect, which is not followed")
-    return SourceError(f"{url}: {detail}")
+    if status in _REFUSALS:
+        return _REFUSALS[status](f"{url}: {detail}", retry_after=asked)
+    return (SourceUnavailable if status >= 500 else SourceError)(
+        f"{url}: {detail}", retry_after=asked
+    )
 
 
 def _unavailable(url: SignedUrl, error: Exception) -> NoReturn:

@@ -4,6 +4,7 @@ RDB layout (Redis rdb.c): ``REDIS`` + 4 digits or ``VALKEY`` + 3, opcodes, 0xFF,
 5 on a little-endian CRC-64/Jones over everything before it; zeros when checksums are off.
 """
 
+import copy
 import hashlib
 from typing import Final
 
@@ -25,7 +26,7 @@ class FileMeter:
     """Fed a file of ``size`` bytes in order, in blocks of any length."""
 
     def __init__(self, size: int) -> None:
-        self._sha256: Final = hashlib.sha256()
+        self._sha256 = hashlib.sha256()
         self._size: Final = size
         self._position = 0
         self._head = b""
@@ -43,8 +44,15 @@ class FileMeter:
         self._tail = (self._tail + bytes(data[-_MAGIC_BYTES:]))[-_MAGIC_BYTES:]
         self._position += len(data)
 
+    def copy(self) -> "FileMeter":
+        """A meter that goes on from here, apart from this one."""
+        twin = copy.copy(self)
+        twin._sha256 = self._sha256.copy()
+        return twin
+
     @property
     def position(self) -> int:
+        """Bytes fed so far."""
         return self._position
 
     def sha256(self) -> str:

@@ -25,7 +25,7 @@ class RateLimit:
         self._free_at = 0.0
 
     def most_at_once(self, block: int) -> int:
-        """Bytes to read in one go, so that a slow limit is smooth and not bursts: a quarter second."""
+        """Bytes to read in one go: a quarter second's worth, so that a slow limit is smooth."""
         return block if self._rate is None else max(1024, min(block, self._rate // 4))
 
     async def take(self, size: int) -> None:
@@ -41,7 +41,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class LeastRate:
-    """A connection must bring ``bytes_per_second`` over each ``window`` of seconds spent waiting."""
+    """Bytes per second that a connection must bring, over each ``window`` of seconds waited."""
 
     bytes_per_second: int = 8 * 1024
     window: float = 30.0

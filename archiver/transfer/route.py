@@ -75,11 +75,13 @@ class Route:
         """Bytes came from this host."""
         self._proven.add(url.host)
 
-    def failed(self, url: SignedUrl) -> None:
-        """A fetch failed. An intranet host that never gave a byte is given up for this run:
-        something else may answer in its name."""
-        if self._reachable.get(url.host) and url.host not in self._proven:
-            self._settle(url.host, "it answers, but not as it should", reachable=False)
+    def gave_up(self, url: SignedUrl) -> bool:
+        """A fetch failed. An intranet host that never gave a byte is given up for this run, as
+        something else may answer in its name; whether that is so now."""
+        if url.host in self._proven or not self._reachable.get(url.host):
+            return False
+        self._settle(url.host, "it answers, but not as it should", reachable=False)
+        return True
 
 
 async def _answers(url: SignedUrl) -> bool:
@@ -125,12 +127,12 @@ class Location:
         self._renewed_ahead = False
         self._route.worked(url)
 
-    def failed(self, url: SignedUrl) -> None:
-        self._route.failed(url)
+    def gave_up(self, url: SignedUrl) -> bool:
+        """Whether this failure of ``url`` moves the run to the other network."""
+        return self._route.gave_up(url)
 
     async def refused(self, url: SignedUrl, error: UrlRefused) -> None:
         """Answer a 403 by listing again. Raises the error after MOST_REFUSALS without a byte."""
-        self._route.failed(url)
         await self._renew(url, error)
 
     async def _renew(self, used: SignedUrl, error: UrlRefused | None = None) -> None:

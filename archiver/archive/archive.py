@@ -1,0 +1,194 @@
+"""An archive in a store: planning against it, recording into it, reading it."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from archiver import __version__
+from archiver.archive import layout
+from archiver.archive.record import Record, make_record
+from archiver.archive.sets import SetTally, incomplete
+from archiver.errors import IntegrityError, UnsupportedFormat
+from archiver.model import Backup, Stored, Transfer
+from archiver.stores.base import Leftover, Store
+
+TOOL = f"archiver {__version__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the archive says of a backup: held with its record, or to be transferred.
+
+    ``damage`` says why a record that is there does not count.
+    """
+
+    transfer: Transfer
+    record: Record | None
+    damage: str | None = None
+
+
+class Archive:
+    """Backups, each with its record, in a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store: Final = store
+        # Folder of each cluster's set by (instance, job), so that its nodes come to lie together.
+        self._folders: Final[dict[tuple[str, str], str]] = {}
+        self._months_read: Final[set[str]] = set()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncGenerator[list[Leftover], None]:
+        """Be the one writer. Gives what was swept.
+
+        Raises ArchiveBusy, StoreError, and UnsupportedFormat before anything is written.
+        """
+        await self.check_format()
+        async with self.store.exclusive():
+            if not await self.check_format():
+                made = {"format": layout.FORMAT, "created_by": TOOL, "created_at": _now()}
+                await self.store.put(layout.FORMAT_KEY, f"{json.dumps(made, indent=2)}\n".encode())
+            yield await self.store.sweep()
+
+    async def check_format(self) -> bool:
+        """Whether there is an archive here. Raises UnsupportedFormat for one we cannot read."""
+        data = await self.store.read(layout.FORMAT_KEY)
+        if data is None:
+            return False
+        try:
+            written = json.loads(data)["format"]
+        except (ValueError, KeyError, TypeError):
+            written = None
+        if not isinstance(written, int) or not 1 <= written <= layout.FORMAT:
+            raise UnsupportedFormat(
+                f"{self.store}: an archive of format {written!r}; "
+                f"this version knows up to {layout.FORMAT}",
+                hint="use a newer archiver",
+            )
+        return True
+
+    async def find(self, backup: Backup) -> Finding:
+        """Whether this backup is held. Raises UnsafeInput for ids that must not make a path."""
+        stem = layout.stem(await self._folder(backup), backup)
+        transfer = Transfer(backup, stem)
+        key = layout.record_key(stem)
+        data = await self.store.read(key)
+        if data is None:
+            return Finding(transfer, None)
+        try:
+            record = Record.decode(key, data)
+        except IntegrityError as error:
+            return Finding(transfer, None, str(error))
+        size = await self.store.size(record.object_key)
+        if size != record.size:
+            found = "is missing" if size is None else f"has {size:,} of {record.size:,} bytes"
+            return Finding(transfer, None, f"{record.object_key} {found}")
+        return Finding(transfer, record)
+
+    async def record(self, transfer: Transfer, stored: Stored) -> Record:
+        """Write the record of a durable object: from now on the archive holds the backup."""
+        key = layout.record_key(transfer.stem)
+        record = make_record(key, transfer.backup, stored, TOOL)
+        await self.store.put(key, record.encode())
+        return record
+
+    async def seal(self, folder: str) -> int:
+        """Write the SHA256SUMS of a complete set, if it is not written; how many files it names."""
+        records = [record async for record in self.records(f"{folder}/")]
+        lines = sorted((r.object_key.rpartition("/")[2], r.sha256) for r in records)
+        text = "".join(f"{sha256}  {name}\n" for name, sha256 in lines).encode()
+        key = layout.sums_key(folder)
+        if await self.store.read(key) != text:
+            await self.store.put(key, text)
+        return len(records)
+
+    async def is_sealed(self, folder: str) -> bool:
+        """Whether the set has its SHA256SUMS."""
+        return await self.store.size(layout.sums_key(folder)) is not None
+
+    async def records(self, prefix: str = "") -> AsyncGenerator[Record, None]:
+        """All records below a prefix. Raises IntegrityError at one that cannot be read."""
+        async for entry in self.store.entries(prefix):
+            if entry.key.endswith(layout.RECORD_SUFFIX) and entry.key != layout.FORMAT_KEY:
+                data = await self.store.read(entry.key)
+                if data is not None:
+                    yield Record.decode(entry.key, data)
+
+    async def _folder(self, backup: Backup) -> str:
+        """The set's folder: that of a node archived before, or a new one.
+
+        The nodes of a cluster begin their backups seconds apart; the first one found names the
+        folder for all of the same job.
+        """
+        own = layout.set_key(backup)
+        if backup.node_id == backup.instance_id:
+            return own
+        await self._read_month(layout.month_prefix(backup))
+        if backup.started_at.day == 1 or backup.started_at.day >= 28:
+            # A set that began before midnight at the end of a month, or will be named after it.
+            for hours in (-1, 1):
+                near = backup.started_at + timedelta(hours=hours)
+                await self._read_month(f"{backup.instance_id}/{near:%Y/%m}/")
+        return self._folders.setdefault((backup.instance_id, layout.job_name(backup)), own)
+
+    async def _read_month(self, prefix: str) -> None:
+        if prefix in self._months_read:
+            return
+        self._months_read.add(prefix)
+        instance_id = prefix.partition("/")[0]
+        async for entry in self.store.entries(prefix):
+            folder = entry.key.rpartition("/")[0]
+            job = folder.rpartition("/")[2].partition("-")[2]
+            self._folders.setdefault((instance_id, job), folder)
+
+
+class SetBook:
+    """Which sets of one instance a run has seen, so that the complete ones get their sums.
+
+    A standard instance's set is one file, complete when that is held; nothing is kept of it.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive: Final = archive
+        self._sets: Final[dict[str, SetTally]] = {}
+
+    def listed(self, transfer: Transfer) -> None:
+        """A backup of this set was listed."""
+        if not _is_standard(transfer.backup):
+            tally = self._sets.setdefault(_folder(transfer), SetTally())
+            tally.nodes.add(transfer.backup.node_id)
+            tally.files += 1
+
+    async def held(self, transfer: Transfer, *, fresh: bool) -> int:
+        """A backup of this set is in the archive now; files in the set when that completes it."""
+        folder = _folder(transfer)
+        if not _is_standard(transfer.backup):
+            self._sets[folder].held += 1
+            return 0
+        if fresh or not await self._archive.is_sealed(folder):
+            return await self._archive.seal(folder)
+        return 0
+
+    async def close(self) -> AsyncGenerator[tuple[str, int, str | None], None]:
+        """Seal what is complete. Gives each set's key, its files, and why it is not complete."""
+        unfinished = incomplete(self._sets)
+        for folder, tally in sorted(self._sets.items()):
+            why = unfinished.get(folder)
+            if why is not None:
+                yield folder, tally.held, why
+            elif not await self._archive.is_sealed(folder):
+                yield folder, await self._archive.seal(folder), None
+
+
+def _is_standard(backup: Backup) -> bool:
+    return backup.node_id == backup.instance_id
+
+
+def _folder(transfer: Transfer) -> str:
+    return transfer.stem.rpartition("/")[0]
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"

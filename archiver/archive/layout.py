@@ -1,0 +1,63 @@
+"""From a backup to its keys. Pure; the only place that makes a path out of what the API said.
+
+archive.json
+<instance>/<yyyy>/<mm>/<start>-<job>/<node>-<backup id>.<rdb|aof|bin>
+                                     <node>-<backup id>.json
+                                     SHA256SUMS
+"""
+
+import re
+
+from archiver.errors import UnsafeInput
+from archiver.model import Backup
+
+FORMAT = 1
+FORMAT_KEY = "archive.json"
+RECORD_SUFFIX = ".json"
+SUMS_NAME = "SHA256SUMS"
+
+# What the vendor's ids look like, with room to spare. No slash, no leading dot: an id that is
+# taken into a path must not be able to leave its folder.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+_MOST_ID_LENGTH = 64
+
+
+def month_prefix(backup: Backup) -> str:
+    """Where the sets of the backup's month are; ends in ``/``."""
+    return f"{safe(backup.instance_id)}/{backup.started_at:%Y/%m}/"
+
+
+def set_key(backup: Backup) -> str:
+    """The folder of the backup set that this backup begins. Raises UnsafeInput."""
+    return f"{month_prefix(backup)}{backup.started_at:%Y%m%dT%H%M%SZ}-{job_name(backup)}"
+
+
+def job_name(backup: Backup) -> str:
+    """What tells a set from others that began in the same second. Raises UnsafeInput.
+
+    Old answers have no BackupJobID: there, each file is a set of its own.
+    """
+    return safe(backup.job_id) if backup.job_id is not None else f"b{safe(backup.backup_id)}"
+
+
+def stem(folder: str, backup: Backup) -> str:
+    """The key of a backup's files in the set ``folder``, without suffix. Raises UnsafeInput."""
+    return f"{folder}/{safe(backup.node_id)}-{safe(backup.backup_id)}"
+
+
+def record_key(stem: str) -> str:
+    return f"{stem}{RECORD_SUFFIX}"
+
+
+def sums_key(folder: str) -> str:
+    return f"{folder}/{SUMS_NAME}"
+
+
+def safe(text: str) -> str:
+    """``text`` if it may be part of a path. Raises UnsafeInput."""
+    if len(text) > _MOST_ID_LENGTH or not _ID.fullmatch(text):
+        raise UnsafeInput(
+            f"the API gave the id {text[:80]!r}, which must not become part of a path",
+            hint="nothing was fetched for it",
+        )
+    return text

@@ -1,0 +1,136 @@
+"""The record: what the archive knows of one file, as JSON beside it. Its presence is the commit.
+
+format                1
+instance_id, node_id, backup_id, job_id
+object                the file's name, beside this record
+size, sha256          bytes; lower-case hex
+crc64ecma             CRC-64/XZ as computed, decimal; crc64ecma_declared as the source said
+etag, kind, rdb       of the object; rdb, aof or bin; the RDB's version and footer verdict
+source                network (intranet or public) and origin, the URL without its query
+api                   every field of DescribeBackups as received, URLs without their query
+transfer              part_size, started_at, finished_at, attempts, bytes_fetched,
+                      bytes_fetched_again
+tool                  name and version of what wrote it
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from archiver.errors import IntegrityError, UnsupportedFormat
+from archiver.model import Backup, Stored
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as read or about to be written; ``document`` is the JSON, whole."""
+
+    key: str
+    instance_id: str
+    node_id: str
+    backup_id: str
+    job_id: str | None
+    object_key: str
+    size: int
+    sha256: str
+    started_at: datetime
+    document: Mapping[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """The backup set it belongs to."""
+        return self.key.rpartition("/")[0]
+
+    def encode(self) -> bytes:
+        text = json.dumps(self.document, indent=2, ensure_ascii=False, sort_keys=False)
+        return f"{text}\n".encode()
+
+    @classmethod
+    def decode(cls, key: str, data: bytes) -> Self:
+        """Read a record. Raises IntegrityError, UnsupportedFormat."""
+        try:
+            document = json.loads(data)
+            written = document["format"]
+            if not isinstance(written, int) or written > FORMAT:
+                raise UnsupportedFormat(
+                    f"{key}: a record of format {written!r}; this version reads up to {FORMAT}",
+                    hint="use a newer archiver",
+                )
+            name = str(document["object"])
+            if "/" in name or name in ("", ".", ".."):
+                raise ValueError(f"object {name!r}")
+            return cls(
+                key=key,
+                instance_id=str(document["instance_id"]),
+                node_id=str(document["node_id"]),
+                backup_id=str(document["backup_id"]),
+                job_id=document["job_id"],
+                object_key=f"{key.rpartition('/')[0]}/{name}",
+                size=int(document["size"]),
+                sha256=str(document["sha256"]),
+                started_at=_time(document["api"]["BackupStartTime"]),
+                document=document,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise IntegrityError(f"{key}: this record cannot be read ({error!r:.120})") from None
+
+
+def make_record(key: str, backup: Backup, stored: Stored, tool: str) -> Record:
+    """The record of an object that is durable under its key."""
+    receipt = stored.receipt
+    document = {
+        "format": FORMAT,
+        "instance_id": backup.instance_id,
+        "node_id": backup.node_id,
+        "backup_id": backup.backup_id,
+        "job_id": backup.job_id,
+        "object": stored.key.rpartition("/")[2],
+        "size": receipt.size,
+        "sha256": receipt.sha256,
+        "crc64ecma": str(receipt.crc64),
+        "crc64ecma_declared": _decimal(receipt.crc64_declared),
+        "etag": receipt.etag,
+        "kind": receipt.kind,
+        "rdb": {"version": receipt.rdb.version, "footer": receipt.rdb.footer},
+        "source": {"network": receipt.network, "origin": receipt.origin},
+        "api": dict(backup.fields),
+        "transfer": {
+            "part_size": receipt.part_size,
+            "started_at": _iso(receipt.started_at),
+            "finished_at": _iso(receipt.finished_at),
+            "attempts": receipt.attempts,
+            "bytes_fetched": receipt.bytes_fetched,
+            "bytes_fetched_again": receipt.bytes_fetched_again,
+        },
+        "tool": tool,
+    }
+    return Record(
+        key=key,
+        instance_id=backup.instance_id,
+        node_id=backup.node_id,
+        backup_id=backup.backup_id,
+        job_id=backup.job_id,
+        object_key=stored.key,
+        size=receipt.size,
+        sha256=receipt.sha256,
+        started_at=backup.started_at,
+        document=document,
+    )
+
+
+def _decimal(value: int | None) -> str | None:
+    # 64-bit numbers as text: JSON readers in other languages would round them.
+    return None if value is None else str(value)
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def _time(value: str) -> datetime:
+    moment = datetime.fromisoformat(value)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,35 @@
+"""Tasks that work on one thing and fail as one."""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import TaskGroup
+
+from archiver.errors import ArchiverError
+
+
+@asynccontextmanager
+async def crew() -> AsyncGenerator[TaskGroup, None]:
+    """A task group that raises an ArchiverError itself, not wrapped in a group.
+
+    The worst is raised when several failed: one that ends the run before others. Anything that
+    is not an ArchiverError comes through as the group that it was.
+    """
+    try:
+        async with anyio.create_task_group() as group:
+            yield group
+    except BaseExceptionGroup as failures:
+        leaves = list(_leaves(failures))
+        errors = [leaf for leaf in leaves if isinstance(leaf, ArchiverError)]
+        if len(errors) < len(leaves):
+            raise
+        raise max(errors, key=lambda error: error.ends_run) from None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for inner in group.exceptions:
+        if isinstance(inner, BaseExceptionGroup):
+            yield from _leaves(inner)
+        else:
+            yield inner

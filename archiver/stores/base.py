@@ -1,0 +1,105 @@
+"""What a store must do. A key is a relative path with ``/``; its parts were validated before."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from archiver.model import Part, Pin, Receipt, Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object in a listing; ``size`` in bytes."""
+
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something an earlier run left and a sweep removed."""
+
+    key: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumable:
+    """What an earlier run left of a file.
+
+    ``crcs`` holds the CRC-64/XZ of each part that is here, None where it was not noted. ``pin``
+    is None when only the bytes are left. Nothing of it is to be trusted before it is read back.
+    """
+
+    pin: Pin | None
+    part_size: int
+    crcs: Mapping[int, int | None]
+
+
+class Staging(Protocol):
+    """One file on its way into the store; not visible under its key before ``commit``.
+
+    ``write`` and ``read`` block and are called in worker threads; all methods raise StoreError.
+    """
+
+    @property
+    def resumable(self) -> Resumable | None: ...
+
+    async def begin(self, pin: Pin, part_size: int) -> None:
+        """Note what the file will be, before its first part is kept."""
+        ...
+
+    def write(self, offset: int, data: memoryview) -> None: ...
+
+    def read(self, offset: int, block: memoryview) -> int:
+        """Fill ``block`` from ``offset`` on; the number of bytes, less only at the end."""
+        ...
+
+    async def keep(self, part: Part, crc: int) -> None:
+        """Make a part durable, then note that it is. Returns when both are."""
+        ...
+
+    async def restart(self) -> None:
+        """Forget all that was staged."""
+        ...
+
+    async def commit(self, receipt: Receipt) -> Stored:
+        """Make the whole durable under its final key: the stem, a dot and the receipt's kind."""
+        ...
+
+    async def quarantine(self, why: str) -> str:
+        """Put the bytes aside with the reason; returns the key they are kept under."""
+        ...
+
+
+class Store(Protocol):
+    """A place for an archive."""
+
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        """Be the only writer while in this context. Raises ArchiveBusy, StoreError."""
+        ...
+
+    async def read(self, key: str) -> bytes | None:
+        """A small document, whole; None when there is none."""
+        ...
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Write a small document, durable and whole or not at all."""
+        ...
+
+    async def size(self, key: str) -> int | None:
+        """The size in bytes of an object; None when there is none."""
+        ...
+
+    def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
+        """All objects below a prefix (``""`` or ending in ``/``), sorted within a folder."""
+        ...
+
+    def stage(self, stem: str, size: int) -> AbstractAsyncContextManager[Staging]:
+        """Begin, or go on with, a file of ``size`` bytes that will be ``stem`` + a suffix."""
+        ...
+
+    async def sweep(self) -> list[Leftover]:
+        """Remove what earlier runs left and no later run can use."""
+        ...

@@ -1,0 +1,152 @@
+"""An archive in a directory.
+
+Files on their way live in ``.staging`` on the same file system, so that a rename brings them
+home. A file of several parts has a journal beside it; one of a single part needs none.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, ParamSpec, TypeVar
+
+from anyio import to_thread
+
+from archiver.errors import NoSpace
+from archiver.stores import disk
+from archiver.stores.base import Entry, Leftover, Staging
+from archiver.stores.local_staging import DATA, JOURNAL, LocalStaging, parse_journal
+from archiver.stores.lock import hold
+
+STAGING = ".staging"
+QUARANTINE = ".quarantine"
+_LOCK = ".lock"
+_TEMPORARY = ".tmp"
+# Past the vendor's default retention four times over: its URL is gone, nobody will resume it.
+_STALE_SECONDS = 30 * 86400
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class LocalStore:
+    """A Store in the directory ``root``, which is made when it is first written to."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root: Final = Path(root)
+        self._staging: Final = self.root / STAGING
+        self._quarantine: Final = self.root / QUARANTINE
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncGenerator[None, None]:
+        await in_thread(disk.make_directories, self._staging)
+        lock = hold(self.root / _LOCK)
+        await in_thread(lock.__enter__)
+        try:
+            yield
+        finally:
+            lock.__exit__(None, None, None)
+
+    async def read(self, key: str) -> bytes | None:
+        return await in_thread(self._read, self.root / key)
+
+    @staticmethod
+    def _read(path: Path) -> bytes | None:
+        with disk.store_errors(path):
+            try:
+                return path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    async def put(self, key: str, data: bytes) -> None:
+        temporary = self._staging / f"{secrets.token_hex(8)}{_TEMPORARY}"
+        await in_thread(disk.put_file, self.root / key, data, temporary)
+
+    async def size(self, key: str) -> int | None:
+        return await in_thread(self._size, self.root / key)
+
+    @staticmethod
+    def _size(path: Path) -> int | None:
+        with disk.store_errors(path):
+            try:
+                return path.stat().st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
+        folders = [self.root / prefix]
+        while folders:
+            found, below = await in_thread(self._scan, folders.pop())
+            folders.extend(reversed(below))
+            for entry in found:
+                yield entry
+
+    def _scan(self, folder: Path) -> tuple[list[Entry], list[Path]]:
+        files, folders = [], []
+        with disk.store_errors(folder):
+            try:
+                names = sorted(os.scandir(folder), key=lambda item: item.name)
+            except (FileNotFoundError, NotADirectoryError):
+                return [], []
+            for item in names:
+                if item.name.startswith("."):
+                    continue
+                if item.is_dir(follow_symlinks=False):
+                    folders.append(Path(item.path))
+                else:
+                    key = Path(item.path).relative_to(self.root).as_posix()
+                    files.append(Entry(key, item.stat().st_size))
+        return files, folders
+
+    @asynccontextmanager
+    async def stage(self, stem: str, size: int) -> AsyncGenerator[Staging, None]:
+        staging = LocalStaging(self.root, self._staging, self._quarantine, stem, size)
+        await in_thread(self._open, staging, size)
+        try:
+            yield staging
+        finally:
+            staging.close()
+
+    def _open(self, staging: LocalStaging, size: int) -> None:
+        staging.open()
+        with disk.store_errors(self.root):
+            space = os.statvfs(self.root)
+        free = space.f_bavail * space.f_frsize
+        if size - staging.bytes_present() > free:
+            staging.close()
+            raise NoSpace(f"{self.root}: {size:,} bytes are to come and {free:,} are free")
+
+    async def sweep(self) -> list[Leftover]:
+        return await in_thread(lambda: list(self._sweep()))
+
+    def _sweep(self) -> Iterator[Leftover]:
+        with disk.store_errors(self._staging):
+            for path in sorted(self._staging.iterdir()):
+                why = _why_useless(path)
+                if why:
+                    path.unlink(missing_ok=True)
+                    yield Leftover(f"{STAGING}/{path.name}", why)
+
+
+def _why_useless(path: Path) -> str | None:
+    if path.suffix == DATA:
+        if parse_journal(path.with_suffix(JOURNAL)) is None:
+            return "a file without a journal, from an interrupted run"
+        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            return "untouched for 30 days"
+    elif path.suffix == JOURNAL:
+        if not path.with_suffix(DATA).exists():
+            return "a journal without its file"
+    elif path.suffix == _TEMPORARY:
+        return "a document that was not finished"
+    return None
+
+
+async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run blocking work in a worker thread; never left half done by a cancellation."""
+    return await to_thread.run_sync(lambda: work(*args, **kwargs))

@@ -1,0 +1,197 @@
+"""One file on its way into a directory archive.
+
+Durable order: data fsynced, then the journal line; at the end data fsynced, renamed, and the
+directory (with new parents) fsynced. The record comes after, from the archive.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+import anyio
+from anyio import to_thread
+
+from archiver.model import Kind, Part, Pin, Receipt, Stored
+from archiver.stores import disk, journal
+from archiver.stores.base import Resumable
+
+DATA = ".data"
+JOURNAL = ".journal"
+# Key parts never hold it, and it is plain in every shell.
+_SEPARATOR = "~"
+
+
+class LocalStaging:
+    """A Staging in ``folder``; or, when an earlier run was killed between bringing an object
+    home and recording it, that object where it is."""
+
+    def __init__(self, root: Path, folder: Path, quarantine: Path, stem: str, size: int) -> None:
+        flat = stem.replace("/", _SEPARATOR)
+        self._root: Final = root
+        self._stem: Final = stem
+        self._size: Final = size
+        self._staged: Final = folder / f"{flat}{DATA}"
+        self._journal: Final = folder / f"{flat}{JOURNAL}"
+        self._quarantined: Final = quarantine / f"{flat}{DATA}"
+        self._path = self._staged
+        self._file: int | None = None
+        self._log: int | None = None
+        self._log_length = 0
+        self._unnoted: list[bytes] = []
+        self._syncing: Final = anyio.Lock()
+        self._resumable: Resumable | None = None
+
+    @property
+    def resumable(self) -> Resumable | None:
+        return self._resumable
+
+    def open(self) -> None:
+        """Find what is here already; blocks."""
+        self._path = self._brought_home() or self._staged
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with disk.store_errors(self._path):
+            self._file = os.open(self._path, flags, disk.FILE_MODE)
+        noted = parse_journal(self._journal)
+        if self._path != self._staged:
+            part_size = max(self._size, 1)
+            self._resumable = Resumable(None, part_size, {0: None})
+        elif noted is not None and noted.pin.total == self._size:
+            self._open_journal(noted.length)
+            self._resumable = Resumable(noted.pin, noted.part_size, noted.crcs)
+        else:
+            self._forget()
+
+    def bytes_present(self) -> int:
+        """How much of the file takes no new space."""
+        with disk.store_errors(self._path):
+            return os.fstat(self._descriptor).st_blocks * 512
+
+    def close(self) -> None:
+        for descriptor in (self._file, self._log):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._file = self._log = None
+
+    async def begin(self, pin: Pin, part_size: int) -> None:
+        if self._size > part_size:
+            await to_thread.run_sync(self._begin, pin, part_size)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        with disk.store_errors(self._path):
+            disk.write_all(self._descriptor, data, offset)
+
+    def read(self, offset: int, block: memoryview) -> int:
+        with disk.store_errors(self._path):
+            return disk.read_all(self._descriptor, block, offset)
+
+    async def keep(self, part: Part, crc: int) -> None:
+        if self._log is None:
+            return
+        self._unnoted.append(journal.entry(part.index, crc))
+        # Parts that finish while another's sync is under way share the next one.
+        async with self._syncing:
+            if self._unnoted:
+                lines, self._unnoted = b"".join(self._unnoted), []
+                await to_thread.run_sync(self._note, lines)
+
+    async def restart(self) -> None:
+        await to_thread.run_sync(self._forget)
+
+    async def commit(self, receipt: Receipt) -> Stored:
+        key = f"{self._stem}.{receipt.kind}"
+        await to_thread.run_sync(self._bring_home, self._root / key)
+        return Stored(key, receipt)
+
+    async def quarantine(self, why: str) -> str:
+        await to_thread.run_sync(self._put_aside, why)
+        return self._quarantined.relative_to(self._root).as_posix()
+
+    @property
+    def _descriptor(self) -> int:
+        if self._file is None:
+            raise RuntimeError("a staging is used after it was closed")
+        return self._file
+
+    def _brought_home(self) -> Path | None:
+        """An object under its final name that has no record yet, if it is whole."""
+        for kind in Kind:
+            path = self._root / f"{self._stem}.{kind}"
+            with disk.store_errors(path):
+                if not path.is_file() or path.is_symlink():
+                    continue
+                if path.stat().st_size == self._size:
+                    return path
+                path.unlink()
+        return None
+
+    def _begin(self, pin: Pin, part_size: int) -> None:
+        self._open_journal(0)
+        self._append(journal.head(pin, part_size))
+        disk.sync_directory(self._journal.parent)
+
+    def _open_journal(self, length: int) -> None:
+        with disk.store_errors(self._journal):
+            if self._log is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                self._log = os.open(self._journal, flags, disk.FILE_MODE)
+            os.ftruncate(self._log, length)
+        self._log_length = length
+
+    def _note(self, lines: bytes) -> None:
+        with disk.store_errors(self._path):
+            os.fdatasync(self._descriptor)
+        self._append(lines)
+
+    def _append(self, lines: bytes) -> None:
+        with disk.store_errors(self._journal):
+            if self._log is None:
+                raise RuntimeError("a part is noted before the journal was begun")
+            disk.write_all(self._log, lines, self._log_length)
+            os.fdatasync(self._log)
+        self._log_length += len(lines)
+
+    def _forget(self) -> None:
+        self._resumable = None
+        self._unnoted = []
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
+        with disk.store_errors(self._journal):
+            # The journal first: without it the bytes mean nothing.
+            self._journal.unlink(missing_ok=True)
+            os.ftruncate(self._descriptor, 0)
+
+    def _bring_home(self, path: Path) -> None:
+        with disk.store_errors(self._path):
+            os.fsync(self._descriptor)
+        if path != self._path:
+            disk.make_directories(path.parent)
+            with disk.store_errors(path):
+                self._path.replace(path)
+        disk.sync_directory(path.parent)
+        self._path = path
+        with disk.store_errors(self._journal):
+            self._journal.unlink(missing_ok=True)
+            # Bytes that failed earlier, now that the right ones are here.
+            self._quarantined.unlink(missing_ok=True)
+            self._quarantined.with_suffix(".json").unlink(missing_ok=True)
+
+    def _put_aside(self, why: str) -> None:
+        disk.make_directories(self._quarantined.parent)
+        with disk.store_errors(self._quarantined):
+            os.fsync(self._descriptor)
+            self._path.replace(self._quarantined)
+            self._journal.unlink(missing_ok=True)
+        text = json.dumps({"key": self._stem, "size": self._size, "why": why}, indent=2) + "\n"
+        note = self._quarantined.with_suffix(".json")
+        disk.put_file(note, text.encode(), self._staged.with_suffix(".tmp"))
+
+
+def parse_journal(path: Path) -> journal.Journal | None:
+    """The journal at ``path`` as far as it is whole, or None."""
+    with disk.store_errors(path):
+        try:
+            return journal.parse(path.read_bytes())
+        except FileNotFoundError:
+            return None
