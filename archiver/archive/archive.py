@@ -10,7 +10,6 @@ from typing import Final
 from archiver import __version__
 from archiver.archive import layout
 from archiver.archive.record import Record, make_record
-from archiver.archive.sets import SetTally, incomplete
 from archiver.errors import IntegrityError, UnsupportedFormat
 from archiver.model import Backup, Stored, Transfer
 from archiver.stores.base import Leftover, Store
@@ -142,52 +141,6 @@ class Archive:
             folder = entry.key.rpartition("/")[0]
             job = folder.rpartition("/")[2].partition("-")[2]
             self._folders.setdefault((instance_id, job), folder)
-
-
-class SetBook:
-    """Which sets of one instance a run has seen, so that the complete ones get their sums.
-
-    A standard instance's set is one file, complete when that is held; nothing is kept of it.
-    """
-
-    def __init__(self, archive: Archive) -> None:
-        self._archive: Final = archive
-        self._sets: Final[dict[str, SetTally]] = {}
-
-    def listed(self, transfer: Transfer) -> None:
-        """A backup of this set was listed."""
-        if not _is_standard(transfer.backup):
-            tally = self._sets.setdefault(_folder(transfer), SetTally())
-            tally.nodes.add(transfer.backup.node_id)
-            tally.files += 1
-
-    async def held(self, transfer: Transfer, *, fresh: bool) -> int:
-        """A backup of this set is in the archive now; files in the set when that completes it."""
-        folder = _folder(transfer)
-        if not _is_standard(transfer.backup):
-            self._sets[folder].held += 1
-            return 0
-        if fresh or not await self._archive.is_sealed(folder):
-            return await self._archive.seal(folder)
-        return 0
-
-    async def close(self) -> AsyncGenerator[tuple[str, int, str | None], None]:
-        """Seal what is complete. Gives each set's key, its files, and why it is not complete."""
-        unfinished = incomplete(self._sets)
-        for folder, tally in sorted(self._sets.items()):
-            why = unfinished.get(folder)
-            if why is not None:
-                yield folder, tally.held, why
-            elif not await self._archive.is_sealed(folder):
-                yield folder, await self._archive.seal(folder), None
-
-
-def _is_standard(backup: Backup) -> bool:
-    return backup.node_id == backup.instance_id
-
-
-def _folder(transfer: Transfer) -> str:
-    return transfer.stem.rpartition("/")[0]
 
 
 def _now() -> str:

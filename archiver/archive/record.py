@@ -54,22 +54,14 @@ class Record:
         """Read a record. Raises IntegrityError, UnsupportedFormat."""
         try:
             document = json.loads(data)
-            written = document["format"]
-            if not isinstance(written, int) or written > FORMAT:
-                raise UnsupportedFormat(
-                    f"{key}: a record of format {written!r}; this version reads up to {FORMAT}",
-                    hint="use a newer archiver",
-                )
-            name = str(document["object"])
-            if "/" in name or name in ("", ".", ".."):
-                raise ValueError(f"object {name!r}")
+            _check_format(key, document["format"])
             return cls(
                 key=key,
                 instance_id=str(document["instance_id"]),
                 node_id=str(document["node_id"]),
                 backup_id=str(document["backup_id"]),
                 job_id=document["job_id"],
-                object_key=f"{key.rpartition('/')[0]}/{name}",
+                object_key=_beside(key, str(document["object"])),
                 size=int(document["size"]),
                 sha256=str(document["sha256"]),
                 started_at=_time(document["api"]["BackupStartTime"]),
@@ -120,6 +112,21 @@ def make_record(key: str, backup: Backup, stored: Stored, tool: str) -> Record:
         started_at=backup.started_at,
         document=document,
     )
+
+
+def _check_format(key: str, written: object) -> None:
+    if not isinstance(written, int) or not 1 <= written <= FORMAT:
+        raise UnsupportedFormat(
+            f"{key}: a record of format {written!r}; this version reads up to {FORMAT}",
+            hint="use a newer archiver",
+        )
+
+
+def _beside(key: str, name: str) -> str:
+    """The key of the file ``name`` in the record's own folder, and in no other."""
+    if "/" in name or name in ("", ".", ".."):
+        raise ValueError(f"object {name!r}")
+    return f"{key.rpartition('/')[0]}/{name}"
 
 
 def _decimal(value: int | None) -> str | None:

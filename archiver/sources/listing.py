@@ -22,8 +22,8 @@ def read_page(instance_id: str, answer: Mapping[str, Any]) -> Page:
     try:
         total = int(answer["TotalCount"])
         number, size = int(answer["PageNumber"]), int(answer["PageSize"])
-        items = answer["Backups"]["Backup"] or []
-    except (KeyError, TypeError, ValueError):
+        items = list(answer["Backups"]["Backup"])
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise SourceError(
             f"DescribeBackups for {instance_id}: the answer is not a page of backups",
             hint="is --endpoint the R-kvstore API?",
@@ -61,7 +61,7 @@ def read_backup(instance_id: str, item: Mapping[str, Any]) -> Backup:
             fields={name: _without_query(name, value) for name, value in item.items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        backup_id = str(item.get("BackupId", "?"))[:40] if isinstance(item, Mapping) else "?"
+        backup_id = str(dict(item).get("BackupId", "?"))[:40] if hasattr(item, "get") else "?"
         raise UnsafeInput(
             f"{instance_id}: the entry of backup {backup_id!r} cannot be read ({error!r:.120})"
         ) from None

@@ -6,6 +6,7 @@ and measures the whole. A resume is the same walk with parts that are here alrea
 """
 
 from collections import deque
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -266,7 +267,7 @@ class FileTransfer:
     async def _measured(self, part: Part, before: FileMeter) -> FileMeter:
         """The meter after ``part``, once that reads back as it was fetched."""
         for _ in range(MOST_REWRITES + 1):
-            meter = before.copy()
+            meter = copy(before)
             async with self._shared.blocks.lend() as block:
                 crc = await to_thread.run_sync(self._measure, part, meter, block)
             if self._crcs[part.index] in (None, crc):

@@ -4,7 +4,6 @@ RDB layout (Redis rdb.c): ``REDIS`` + 4 digits or ``VALKEY`` + 3, opcodes, 0xFF,
 5 on a little-endian CRC-64/Jones over everything before it; zeros when checksums are off.
 """
 
-import copy
 import hashlib
 from typing import Final
 
@@ -44,10 +43,10 @@ class FileMeter:
         self._tail = (self._tail + bytes(data[-_MAGIC_BYTES:]))[-_MAGIC_BYTES:]
         self._position += len(data)
 
-    def copy(self) -> "FileMeter":
+    def __copy__(self) -> "FileMeter":
         """A meter that goes on from here, apart from this one."""
-        twin = copy.copy(self)
-        twin._sha256 = self._sha256.copy()
+        twin = FileMeter(self._size)
+        twin.__dict__.update(self.__dict__, _sha256=self._sha256.copy())
         return twin
 
     @property

@@ -1,0 +1,43 @@
+"""The group of commands. Each is imported when it is used, so that ``--version`` is quick."""
+
+import importlib
+from typing import Final
+
+import click
+
+from archiver import __version__
+
+# name → module that holds a click command of that name
+_COMMANDS: Final = {
+    "pull": "archiver.cli.pull",
+    "ls": "archiver.cli.ls",
+    "emulate": "archiver.cli.emulate",
+    "completion": "archiver.cli.completion",
+}
+_SUMMARIES: Final = {
+    "pull": "Bring home every backup that the archive does not hold.",
+    "ls": "List backups: what the vendor has, what the archive holds.",
+    "emulate": "Serve a directory of files as the vendor would, for rehearsals.",
+    "completion": "Print the completion script for a shell.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_SUMMARIES.items()))
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="archiver")
+def main() -> None:
+    """Bring every Redis/Tair backup home from Alibaba Cloud, provably intact."""

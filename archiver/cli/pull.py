@@ -1,0 +1,123 @@
+"""``archiver pull``."""
+
+import time
+from typing import Any
+
+import click
+
+from archiver.cli.options import SETTINGS, SourceOptions, local_store, output_options, source_options
+from archiver.cli.params import Size
+from archiver.timerange import TimeRange
+
+_TYPES = {"full": "FullBackup", "incremental": "IncrementalBackup"}
+_MODES = {"automated": "Automated", "manual": "Manual"}
+
+
+@click.command(context_settings=SETTINGS)
+@source_options
+@click.option("--to", "place", required=True, metavar="DIRECTORY", help="The archive.")
+@click.option(
+    "--network", type=click.Choice(["auto", "intranet", "public"]), default="auto",
+    help="auto tries the intranet once, then falls back; intranet never does.",
+)
+@click.option("--type", "types", type=click.Choice(list(_TYPES)), multiple=True, help="Only these.")
+@click.option("--mode", "modes", type=click.Choice(list(_MODES)), multiple=True, help="Only these.")
+@click.option("--workers", type=click.IntRange(1, 256), default=4, help="Files at once.")
+@click.option(
+    "--connections", type=click.IntRange(1, 64), default=4, help="Ranges of one file at once."
+)
+@click.option(
+    "--part-size", type=Size(64 * 1024), default="16MiB", help="Unit of fetch, retry and resume."
+)
+@click.option(
+    "--memory", type=Size(2**20), default="32MiB",
+    help="For all buffers; 1 MiB for each connection at work.",
+)
+@click.option("--limit-rate", type=Size(1024), help="Bytes per second, over everything.")
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched; write nothing.")
+@click.option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
+@output_options
+def pull(place: str, time_range: TimeRange, **given: Any) -> None:
+    """Bring home every backup that the archive does not hold.
+
+    Lists the backups of each --instance in --range, fetches what is missing in verified,
+    resumable parts, and leaves a record and checksums beside each file. Run it again to go on.
+
+    \b
+    Examples:
+      archiver pull --instance r-bp1zxszhcgatnx --region cn-hangzhou --to ./backups
+      archiver pull --instance r-a --instance r-b --range last-36h --to /srv/redis
+    """
+    from archiver.cli.run import run  # noqa: PLC0415 - heavy, and not needed for --help
+
+    run(
+        lambda: _pull(place, time_range, given),
+        verbose=given["verbose"],
+        on_interrupt="run the same command again to go on where it stopped",
+    )
+
+
+async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int:
+    from archiver.archive.archive import Archive  # noqa: PLC0415
+    from archiver.cli import jsonlines, words  # noqa: PLC0415
+    from archiver.cli.progress import choose_progress  # noqa: PLC0415
+    from archiver.errors import UsageError  # noqa: PLC0415
+    from archiver.events import Event  # noqa: PLC0415
+    from archiver.pull import Summary  # noqa: PLC0415
+    from archiver.pull import pull as pull_backups  # noqa: PLC0415
+
+    if not given["instances"]:
+        raise UsageError("no instance is given", hint="give --instance, once for each")
+    verbosity = words.QUIET if given["quiet"] else given["verbose"]
+    progress = choose_progress(quiet=given["quiet"], wanted=given["progress"])
+    source_options = _source_options(time_range, given)
+    archive = Archive(local_store(place))
+    so_far, began, finished = Summary(), time.monotonic(), False
+
+    def observe(event: Event) -> None:
+        so_far(event)
+        progress(event)
+        told = words.line(event)
+        if told is not None and told[0] <= verbosity:
+            progress.say(told[1])
+        if given["as_json"]:
+            jsonlines.write_event(event)
+
+    try:
+        async with source_options.open(observe) as source:
+            await pull_backups(source, archive, source_options.queries(), _options(given), observe)
+        finished = True
+    finally:
+        progress.close()
+        if given["as_json"]:
+            jsonlines.write_summary(so_far, interrupted=not finished)
+        if verbosity > words.QUIET:
+            for text in words.summary(so_far, time.monotonic() - began):
+                progress.say(text)
+    return so_far.exit_code
+
+
+def _source_options(time_range: TimeRange, given: dict[str, Any]) -> SourceOptions:
+    return SourceOptions(
+        given["instances"], time_range, given["region"], given["endpoint"], given["aof"]
+    )
+
+
+def _options(given: dict[str, Any]) -> "PullOptions":
+    from archiver.pull import PullOptions  # noqa: PLC0415
+    from archiver.transfer.engine import TransferOptions  # noqa: PLC0415
+    from archiver.transfer.route import NetworkChoice  # noqa: PLC0415
+
+    return PullOptions(
+        types=frozenset(_TYPES[name] for name in given["types"]),
+        modes=frozenset(_MODES[name] for name in given["modes"]),
+        workers=given["workers"],
+        dry_run=given["dry_run"],
+        transfer=TransferOptions(
+            network=NetworkChoice(given["network"]),
+            connections=given["connections"],
+            part_size=given["part_size"],
+            memory=given["memory"],
+            limit_rate=given["limit_rate"],
+        ),
+    )

@@ -1,0 +1,83 @@
+"""How numbers and events read."""
+
+from archiver import events
+from archiver.model import Network
+from archiver.pull import Summary
+
+QUIET, NORMAL, VERBOSE, DEBUG = -1, 0, 1, 2
+
+
+def size(count: float) -> str:
+    """Bytes with a binary unit: ``3.4 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def times(count: int, noun: str) -> str:
+    """``1 backup``, ``2 backups``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def line(event: events.Event) -> tuple[int, str] | None:
+    """The verbosity from which an event is told, and how; None for those shown otherwise."""
+    match event:
+        case events.Failed(_, error, _):
+            return QUIET, f"failed: {error}"
+        case events.Damaged(backup, why):
+            return NORMAL, f"damaged: {backup}: {why}; it is fetched again"
+        case events.RouteChosen(host, network, why):
+            return NORMAL, f"network: {network} for the files of {host} ({why})"
+        case events.SetIncomplete(key, _, why):
+            return NORMAL, f"incomplete: {key}: {why}"
+        case events.Mending(backup):
+            return NORMAL, f"wrong checksum: {backup}: fetching its parts again, one by one"
+        case events.Archived():
+            return VERBOSE, f"archived: {event.key} {size(event.size)} sha256 {event.sha256}"
+        case events.Retrying(subject, error, attempt, wait):
+            return VERBOSE, f"retry {attempt} in {wait:.1f} s: {subject}: {error}"
+        case events.Unfinished(backup):
+            return VERBOSE, f"unfinished: {backup}: the vendor is still making it"
+        case events.SetCompleted(key, files):
+            return VERBOSE, f"complete: {key}: {times(files, 'file')}"
+        case events.Swept(key, why):
+            return VERBOSE, f"swept: {key}: {why}"
+        case events.Started(backup, resumed) if resumed:
+            return VERBOSE, f"resumed: {backup}: {size(resumed)} of {size(backup.size)} are here"
+        case events.UrlRefreshed(backup):
+            return VERBOSE, f"url: {backup}: listed again"
+        case events.Held(backup):
+            return DEBUG, f"held: {backup}"
+        case events.Planned(backup):
+            return DEBUG, f"planned: {backup} {size(backup.size)}"
+        case events.PageListed(instance_id, number, backups, total):
+            return DEBUG, f"listed: {instance_id}: page {number}: {backups} of {total}"
+        case _:
+            return None
+
+
+def summary(result: Summary, seconds: float) -> list[str]:
+    """What a pull came to, every failure named."""
+    lines = []
+    if result.archived:
+        ways = ", ".join(
+            f"{size(result.bytes_fetched[network])} over {network}"
+            for network in Network
+            if network in result.bytes_fetched
+        )
+        lines.append(
+            f"archived {times(result.archived, 'backup')}, {size(result.bytes_archived)} "
+            f"in {seconds:.1f} s ({ways}); {result.held:,} held before"
+        )
+    elif not result.failures and not result.planned:
+        lines.append(f"nothing new: {times(result.held, 'backup')} listed, all in the archive")
+    else:
+        lines.append(f"archived nothing; {result.held:,} held before")
+    if result.unfinished:
+        lines.append(f"{times(result.unfinished, 'backup')} not finished at the vendor yet")
+    if result.failures:
+        lines.append(f"failed: {len(result.failures):,}")
+        lines.extend(f"  {failure.error}" for failure in result.failures)
+    return lines

@@ -1,0 +1,267 @@
+"""THE LINE.
+
+A source streams pages of backups; a plan drops what the archive already holds; a bounded queue
+feeds workers; each worker transfers one backup in parts and gets a receipt from the verified
+bytes; the store commits; the archive records.
+"""
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from archiver import events
+from archiver.archive.archive import Archive
+from archiver.archive.setbook import SetBook
+from archiver.crew import crew
+from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, ArchiverError, BackupFailed, CorruptFile
+from archiver.model import Backup, Network, Page, Query, Status, Transfer
+from archiver.sources.base import Source
+from archiver.transfer.engine import Engine, TransferOptions, open_engine
+
+
+@dataclass(frozen=True, slots=True)
+class PullOptions:
+    """Which backups, and how many files at once. Empty ``types`` or ``modes`` mean all."""
+
+    types: frozenset[str] = frozenset()
+    modes: frozenset[str] = frozenset()
+    workers: int = 4
+    dry_run: bool = False
+    transfer: TransferOptions = field(default_factory=TransferOptions)
+
+    def wants(self, backup: Backup) -> bool:
+        """Whether the type and mode of a backup are among those asked for."""
+        return (not self.types or backup.type in self.types) and (
+            not self.modes or backup.mode in self.modes
+        )
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a pull came to, told by its events; bytes as they came over each network."""
+
+    held: int = 0
+    planned: int = 0
+    archived: int = 0
+    unfinished: int = 0
+    bytes_planned: int = 0
+    bytes_archived: int = 0
+    bytes_fetched: dict[Network, int] = field(default_factory=dict)
+    failures: list[events.Failed] = field(default_factory=list)
+
+    def __call__(self, event: events.Event) -> None:
+        """Observe."""
+        match event:
+            case events.Held():
+                self.held += 1
+            case events.Planned(backup):
+                self.planned += 1
+                self.bytes_planned += backup.size
+            case events.Unfinished():
+                self.unfinished += 1
+            case events.Failed():
+                self.failures.append(event)
+            case events.Archived():
+                self.archived += 1
+                self.bytes_archived += event.size
+                so_far = self.bytes_fetched.get(event.network, 0)
+                self.bytes_fetched[event.network] = so_far + event.bytes_fetched
+            case _:
+                pass
+
+    @property
+    def exit_code(self) -> int:
+        """0, or the worst of what failed (README, *Exit codes*). One backup's trouble is 1, but
+        for its integrity, which is 3."""
+        codes = {_exit_code(failure) for failure in self.failures}
+        return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)
+
+
+async def pull(
+    source: Source,
+    archive: Archive,
+    queries: Sequence[Query],
+    options: PullOptions | None = None,
+    observer: events.Observer = events.ignore,
+) -> Summary:
+    """Bring home every backup that the queries list and the archive does not hold.
+
+    What fails for one backup or one instance is in the summary's ``failures``, and the others go
+    on. Raises StoreError, ArchiveBusy and UnsupportedFormat, which end the run.
+    """
+    run = _Run(source, archive, options or PullOptions(), observer)
+    async with aclosing(run.listing(queries)) as listing:
+        # Nothing is written before the source has answered.
+        first = await anext(listing, None)
+        if first is not None and run.options.dry_run:
+            await archive.check_format()
+            await run.rehearse(first, listing)
+        elif first is not None:
+            async with archive.writing() as swept:
+                for leftover in swept:
+                    observer(events.Swept(leftover.key, leftover.why))
+                await run.bring_home(first, listing)
+    return run.summary
+
+
+Listed = tuple[SetBook, Page]
+Planned = tuple[SetBook, Transfer]
+
+
+class _Run:
+    def __init__(
+        self, source: Source, archive: Archive, options: PullOptions, observer: events.Observer
+    ) -> None:
+        self.options: Final = options
+        self.summary: Final = Summary()
+        self._source: Final = source
+        self._archive: Final = archive
+        self._tell: Final = observer
+        self._books: Final[list[SetBook]] = []
+
+    async def listing(self, queries: Iterable[Query]) -> AsyncGenerator[Listed, None]:
+        """The pages of all queries, one at a time; an instance that cannot be listed fails."""
+        for query in queries:
+            book = SetBook(self._archive)
+            try:
+                async with aclosing(self._source.pages(query)) as pages:
+                    async for page in pages:
+                        yield book, page
+            except ArchiverError as error:
+                self._failed(query.instance_id, error)
+            self._books.append(book)
+
+    async def rehearse(self, first: Listed, listing: AsyncGenerator[Listed, None]) -> None:
+        """The plan, and nothing done about it."""
+        async with aclosing(self._plan(first, listing)) as plan:
+            async for _ in plan:
+                pass
+
+    async def bring_home(self, first: Listed, listing: AsyncGenerator[Listed, None]) -> None:
+        """The plan into the queue, the queue into workers, and the sets closed at the end."""
+        workers, options = self.options.workers, self.options.transfer
+        send, receive = anyio.create_memory_object_stream[Planned](workers)
+        async with open_engine(self._source.again, workers, options, self._observer) as engine:
+            async with crew() as group:
+                for _ in range(workers):
+                    group.start_soon(self._work, receive.clone(), engine)
+                receive.close()
+                async with send:
+                    await self._enqueue(send, first, listing)
+            for book in self._books:
+                await self._close(book)
+
+    async def _enqueue(
+        self,
+        send: MemoryObjectSendStream[Planned],
+        first: Listed,
+        listing: AsyncGenerator[Listed, None],
+    ) -> None:
+        async with aclosing(self._plan(first, listing)) as plan:
+            async for planned in plan:
+                await send.send(planned)
+
+    async def _work(self, queue: MemoryObjectReceiveStream[Planned], engine: Engine) -> None:
+        async with queue:
+            async for book, transfer in queue:
+                try:
+                    await self._bring_one(book, transfer, engine)
+                except ArchiverError as error:
+                    if error.ends_run:
+                        raise
+                    self._failed(str(transfer.backup), error, transfer.backup)
+
+    async def _bring_one(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
+        backup = transfer.backup
+        async with self._archive.store.stage(transfer.stem, backup.size) as staging:
+            try:
+                receipt = await engine.transfer(transfer, staging)
+            except CorruptFile as error:
+                kept = await staging.quarantine(str(error))
+                raise CorruptFile(f"{error}; its bytes are kept in {kept}") from None
+            stored = await staging.commit(receipt)
+        record = await self._archive.record(transfer, stored)
+        self._observer(
+            events.Archived(
+                backup,
+                record.object_key,
+                receipt.size,
+                receipt.sha256,
+                receipt.network,
+                receipt.bytes_fetched,
+                receipt.bytes_fetched_again,
+                (receipt.finished_at - receipt.started_at).total_seconds(),
+            )
+        )
+        await self._held(book, transfer, fresh=True)
+
+    async def _plan(
+        self, first: Listed, listing: AsyncGenerator[Listed, None]
+    ) -> AsyncGenerator[Planned, None]:
+        """Of all that is listed, what the archive does not hold."""
+        book, page = first
+        while True:
+            for error in page.refused:
+                self._failed("a listed entry", error)
+            for backup in page.backups:
+                transfer = await self._needed(book, backup) if self.options.wants(backup) else None
+                if transfer is not None:
+                    yield book, transfer
+            try:
+                book, page = await anext(listing)
+            except StopAsyncIteration:
+                return
+
+    async def _needed(self, book: SetBook, backup: Backup) -> Transfer | None:
+        """The transfer a backup needs; None when it is held or cannot be had."""
+        try:
+            finding = await self._archive.find(backup)
+        except ArchiverError as error:
+            if error.ends_run:
+                raise
+            self._failed(str(backup), error, backup)
+            return None
+        if finding.damage is not None:
+            self._observer(events.Damaged(backup, finding.damage))
+        book.listed(finding.transfer)
+        if finding.record is not None:
+            self._observer(events.Held(backup))
+            if not self.options.dry_run:
+                await self._held(book, finding.transfer, fresh=False)
+        elif backup.status is Status.UNFINISHED:
+            self._observer(events.Unfinished(backup))
+        elif backup.status is Status.FAILED:
+            why = f"{backup}: this backup failed at the vendor: there is no file"
+            self._failed(str(backup), BackupFailed(why), backup)
+        else:
+            self._observer(events.Planned(backup))
+            return finding.transfer
+        return None
+
+    async def _held(self, book: SetBook, transfer: Transfer, *, fresh: bool) -> None:
+        files = await book.held(transfer, fresh=fresh)
+        if files:
+            self._observer(events.SetCompleted(transfer.stem.rpartition("/")[0], files))
+
+    async def _close(self, book: SetBook) -> None:
+        async for key, files, why in book.close():
+            if why is None:
+                self._observer(events.SetCompleted(key, files))
+            else:
+                self._observer(events.SetIncomplete(key, files, why))
+
+    def _failed(self, subject: str, error: ArchiverError, backup: Backup | None = None) -> None:
+        self._observer(events.Failed(subject, error, backup))
+
+    def _observer(self, event: events.Event) -> None:
+        self.summary(event)
+        self._tell(event)
+
+
+def _exit_code(failure: events.Failed) -> int:
+    code = failure.error.exit_code
+    return 1 if failure.backup is not None and code != 3 else code
