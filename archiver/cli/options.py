@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,6 +16,9 @@ from archiver.model import Query
 from archiver.sources.endpoints import endpoint_of
 from archiver.stores.local import LocalStore
 from archiver.timerange import TimeRange
+
+if TYPE_CHECKING:
+    from archiver.sources.tair import TairSource
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,10 +52,10 @@ class SourceOptions:
     @asynccontextmanager
     async def open(self, observer: Observer) -> AsyncGenerator["TairSource", None]:
         """The source, with credentials from the vendor's default chain."""
-        import aiohttp  # noqa: PLC0415 - heavy, and not needed for --help
+        import aiohttp
 
-        from archiver.sources.credentials import default_chain  # noqa: PLC0415
-        from archiver.sources.tair import TairSource  # noqa: PLC0415
+        from archiver.sources.credentials import default_chain
+        from archiver.sources.tair import TairSource
 
         async with aiohttp.ClientSession() as session:
             chain = default_chain(session, os.environ, Path.home())
@@ -75,11 +78,18 @@ def source_options(command: F) -> F:
     for option in reversed(
         (
             click.option(
-                "--instance", "instances", type=InstanceId(), multiple=True, envvar="ARCHIVER_INSTANCE",
+                "--instance",
+                "instances",
+                type=InstanceId(),
+                multiple=True,
+                envvar="ARCHIVER_INSTANCE",
                 help="Instance whose backups are meant; may be given again.",
             ),
             click.option(
-                "--range", "time_range", type=Range(), default="last-7d",
+                "--range",
+                "time_range",
+                type=Range(),
+                default="last-7d",
                 help="START..END, START.., 2026-11-01, last-7d or last-36h; UTC.",
             ),
             click.option("--region", help="Region of the instances, like cn-hangzhou."),
@@ -95,7 +105,9 @@ def output_options(command: F) -> F:
     """How loud, and in which form."""
     for option in reversed(
         (
-            click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout."),
+            click.option(
+                "--json", "as_json", is_flag=True, help="One JSON object a line on stdout."
+            ),
             click.option("-q", "--quiet", is_flag=True, help="Errors only."),
             click.option("-v", "--verbose", count=True, help="More; -vv with tracebacks."),
         )

@@ -58,5 +58,7 @@ class InstanceId(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not _INSTANCE.fullmatch(value):
-            self.fail(f"{value!r} is not an instance id; they look like r-bp1zxszhcgatnx", param, ctx)
+            self.fail(
+                f"{value!r} is not an instance id; they look like r-bp1zxszhcgatnx", param, ctx
+            )
         return value

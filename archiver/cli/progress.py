@@ -3,11 +3,14 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from archiver import events
 from archiver.cli.run import say
 from archiver.cli.words import size
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LOG_SECONDS = 30.0
 
@@ -94,11 +97,11 @@ class BarProgress:
     """A bar for all and one for each file at work."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm  # noqa: PLC0415 - only where bars are shown
+        from tqdm import tqdm
 
         self._tqdm: Final = tqdm
         self._bytes: Final = _Bytes()
-        self._bars: Final[dict[tuple[str, str], tqdm]] = {}  # type: ignore[type-arg]
+        self._bars: Final[dict[tuple[str, str], tqdm[NoReturn]]] = {}
         self._total = self._bar("all", 0, 0)
 
     def __call__(self, event: events.Event) -> None:
@@ -127,7 +130,7 @@ class BarProgress:
         for bar in (*self._bars.values(), self._total):
             bar.close()
 
-    def _bar(self, name: str, total: int, row: int) -> "tqdm":  # type: ignore[type-arg]
+    def _bar(self, name: str, total: int, row: int) -> "tqdm[NoReturn]":
         return self._tqdm(
             desc=name[-32:],
             total=total,
@@ -141,7 +144,7 @@ class BarProgress:
         )
 
     @staticmethod
-    def _move(bar: "tqdm", position: int) -> None:  # type: ignore[type-arg]
+    def _move(bar: "tqdm[NoReturn]", position: int) -> None:
         # A part that is fetched again moves a bar back, and never past its end.
         bar.update(position - bar.n)
 

@@ -1,13 +1,22 @@
 """``archiver pull``."""
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.options import SETTINGS, SourceOptions, local_store, output_options, source_options
+from archiver.cli.options import (
+    SETTINGS,
+    SourceOptions,
+    local_store,
+    output_options,
+    source_options,
+)
 from archiver.cli.params import Size
 from archiver.timerange import TimeRange
+
+if TYPE_CHECKING:
+    from archiver.pull import PullOptions
 
 _TYPES = {"full": "FullBackup", "incremental": "IncrementalBackup"}
 _MODES = {"automated": "Automated", "manual": "Manual"}
@@ -17,7 +26,9 @@ _MODES = {"automated": "Automated", "manual": "Manual"}
 @source_options
 @click.option("--to", "place", required=True, metavar="DIRECTORY", help="The archive.")
 @click.option(
-    "--network", type=click.Choice(["auto", "intranet", "public"]), default="auto",
+    "--network",
+    type=click.Choice(["auto", "intranet", "public"]),
+    default="auto",
     help="auto tries the intranet once, then falls back; intranet never does.",
 )
 @click.option("--type", "types", type=click.Choice(list(_TYPES)), multiple=True, help="Only these.")
@@ -30,7 +41,9 @@ _MODES = {"automated": "Automated", "manual": "Manual"}
     "--part-size", type=Size(64 * 1024), default="16MiB", help="Unit of fetch, retry and resume."
 )
 @click.option(
-    "--memory", type=Size(2**20), default="32MiB",
+    "--memory",
+    type=Size(2**20),
+    default="32MiB",
     help="For all buffers; 1 MiB for each connection at work.",
 )
 @click.option("--limit-rate", type=Size(1024), help="Bytes per second, over everything.")
@@ -48,7 +61,7 @@ def pull(place: str, time_range: TimeRange, **given: Any) -> None:
       archiver pull --instance r-bp1zxszhcgatnx --region cn-hangzhou --to ./backups
       archiver pull --instance r-a --instance r-b --range last-36h --to /srv/redis
     """
-    from archiver.cli.run import run  # noqa: PLC0415 - heavy, and not needed for --help
+    from archiver.cli.run import run
 
     run(
         lambda: _pull(place, time_range, given),
@@ -58,13 +71,13 @@ def pull(place: str, time_range: TimeRange, **given: Any) -> None:
 
 
 async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int:
-    from archiver.archive.archive import Archive  # noqa: PLC0415
-    from archiver.cli import jsonlines, words  # noqa: PLC0415
-    from archiver.cli.progress import choose_progress  # noqa: PLC0415
-    from archiver.errors import UsageError  # noqa: PLC0415
-    from archiver.events import Event  # noqa: PLC0415
-    from archiver.pull import Summary  # noqa: PLC0415
-    from archiver.pull import pull as pull_backups  # noqa: PLC0415
+    from archiver.archive.archive import Archive
+    from archiver.cli import jsonlines, words
+    from archiver.cli.progress import choose_progress
+    from archiver.errors import UsageError
+    from archiver.events import Event
+    from archiver.pull import Summary
+    from archiver.pull import pull as pull_backups
 
     if not given["instances"]:
         raise UsageError("no instance is given", hint="give --instance, once for each")
@@ -104,9 +117,9 @@ def _source_options(time_range: TimeRange, given: dict[str, Any]) -> SourceOptio
 
 
 def _options(given: dict[str, Any]) -> "PullOptions":
-    from archiver.pull import PullOptions  # noqa: PLC0415
-    from archiver.transfer.engine import TransferOptions  # noqa: PLC0415
-    from archiver.transfer.route import NetworkChoice  # noqa: PLC0415
+    from archiver.pull import PullOptions
+    from archiver.transfer.engine import TransferOptions
+    from archiver.transfer.route import NetworkChoice
 
     return PullOptions(
         types=frozenset(_TYPES[name] for name in given["types"]),

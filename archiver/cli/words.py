@@ -21,7 +21,7 @@ def times(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def line(event: events.Event) -> tuple[int, str] | None:
+def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911, PLR0912 - a table
     """The verbosity from which an event is told, and how; None for those shown otherwise."""
     match event:
         case events.Failed(_, error, _):

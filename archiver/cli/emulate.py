@@ -1,0 +1,67 @@
+"""``archiver emulate``."""
+
+import os
+import secrets
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archiver.cli.options import SETTINGS
+from archiver.cli.params import Size
+
+_CHANCE = click.FloatRange(0, 1)
+
+
+@click.command(context_settings=SETTINGS)
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--intranet-host", help="host:port of the intranet URLs, instead of its own.")
+@click.option("--latency", type=click.FloatRange(0), default=0.0, help="Seconds before an answer.")
+@click.option("--rate", type=Size(), help="Bytes per second of each object's connection.")
+@click.option("--drop", type=_CHANCE, default=0.0, help="Chance that a body is cut short.")
+@click.option("--corrupt", type=_CHANCE, default=0.0, help="Chance of a flipped byte in a body.")
+@click.option(
+    "--expire-after", type=click.IntRange(0), default=3600, help="Seconds that a URL lives."
+)
+@click.option("--throttle", type=_CHANCE, default=0.0, help="Chance of Throttling.User.")
+@click.option("--server-errors", type=_CHANCE, default=0.0, help="Chance of a 503.")
+@click.option("--seed", type=int, default=0, help="Of the chances, to repeat a rehearsal.")
+def emulate(directory: Path, **given: Any) -> None:
+    """Serve DIRECTORY as the vendor's API and object store would.
+
+    Files lie in DIRECTORY/<instance id>/, or for a cluster in DIRECTORY/<instance id>/<node>/.
+    The access key is the one in ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET,
+    or else one that is made and printed.
+    """
+    from archiver.cli.run import run
+
+    run(lambda: _emulate(directory, given), verbose=0, on_interrupt="the emulator ends")
+
+
+async def _emulate(directory: Path, given: dict[str, Any]) -> int:
+    import anyio
+
+    from archiver.emulator import Emulator, Faults
+
+    key_id = os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_ID")
+    secret = os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_SECRET")
+    if not (key_id and secret):
+        key_id, secret = f"LTAI{secrets.token_hex(10)}", secrets.token_hex(15)
+        click.echo(f"export ALIBABA_CLOUD_ACCESS_KEY_ID={key_id}")
+        click.echo(f"export ALIBABA_CLOUD_ACCESS_KEY_SECRET={secret}")
+    async with Emulator(
+        directory,
+        access_key_id=key_id,
+        access_key_secret=secret,
+        security_token=os.environ.get("ALIBABA_CLOUD_SECURITY_TOKEN"),
+        host=given["host"],
+        port=given["port"],
+        intranet_host=given["intranet_host"],
+        faults=Faults(**{field.name: given[field.name] for field in fields(Faults)}),
+    ) as emulator:
+        click.echo(f"ready: archiver … --endpoint {emulator.endpoint}")
+        await anyio.sleep_forever()
+    return 0
