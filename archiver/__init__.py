@@ -1,3 +1,75 @@
-"""Bring every Redis/Tair backup home from Alibaba Cloud, provably intact."""
+"""Bring every Redis/Tair backup home from Alibaba Cloud, provably intact.
 
-__version__ = "0.1.0"
+    async with TairSource(endpoint, chain.get) as source:
+        summary = await pull(source, Archive(LocalStore("backups")), [query], observer=print)
+
+What is named here is the public API; everything else may change.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from archiver.version import __version__
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+    from archiver.archive.record import Record
+    from archiver.errors import ArchiverError
+    from archiver.events import Event
+    from archiver.line import PullOptions, Summary, pull
+    from archiver.model import Backup, Query
+    from archiver.sources.credentials import CredentialChain, default_chain, static_chain
+    from archiver.sources.rpc import Credentials
+    from archiver.sources.tair import TairSource
+    from archiver.stores.local import LocalStore
+    from archiver.timerange import TimeRange
+    from archiver.transfer.engine import TransferOptions
+
+# Imported when first used: ``archiver --version`` should not load an HTTP client.
+_HOMES = {
+    "Archive": "archiver.archive.archive",
+    "ArchiverError": "archiver.errors",
+    "Backup": "archiver.model",
+    "CredentialChain": "archiver.sources.credentials",
+    "Credentials": "archiver.sources.rpc",
+    "Event": "archiver.events",
+    "LocalStore": "archiver.stores.local",
+    "PullOptions": "archiver.line",
+    "Query": "archiver.model",
+    "Record": "archiver.archive.record",
+    "Summary": "archiver.line",
+    "TairSource": "archiver.sources.tair",
+    "TimeRange": "archiver.timerange",
+    "TransferOptions": "archiver.transfer.engine",
+    "default_chain": "archiver.sources.credentials",
+    "pull": "archiver.line",
+    "static_chain": "archiver.sources.credentials",
+}
+
+__all__ = [
+    "Archive",
+    "ArchiverError",
+    "Backup",
+    "CredentialChain",
+    "Credentials",
+    "Event",
+    "LocalStore",
+    "PullOptions",
+    "Query",
+    "Record",
+    "Summary",
+    "TairSource",
+    "TimeRange",
+    "TransferOptions",
+    "__version__",
+    "default_chain",
+    "pull",
+    "static_chain",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute may be anything
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib  # noqa: PLC0415
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from archiver import __version__
 from archiver.archive import layout
 from archiver.archive.record import Record, make_record
 from archiver.errors import IntegrityError, UnsupportedFormat
 from archiver.model import Backup, Stored, Transfer
 from archiver.stores.base import Leftover, Store
+from archiver.version import __version__
 
 TOOL = f"archiver {__version__}"
 
@@ -109,11 +109,16 @@ class Archive:
 
     async def records(self, prefix: str = "") -> AsyncGenerator[Record, None]:
         """All records below a prefix. Raises IntegrityError at one that cannot be read."""
+        async for key in self.record_keys(prefix):
+            data = await self.store.read(key)
+            if data is not None:
+                yield Record.decode(key, data)
+
+    async def record_keys(self, prefix: str = "") -> AsyncGenerator[str, None]:
+        """The keys of all records below a prefix, readable or not."""
         async for entry in self.store.entries(prefix):
             if entry.key.endswith(layout.RECORD_SUFFIX) and entry.key != layout.FORMAT_KEY:
-                data = await self.store.read(entry.key)
-                if data is not None:
-                    yield Record.decode(entry.key, data)
+                yield entry.key
 
     async def _folder(self, backup: Backup) -> str:
         """The set's folder: that of a node archived before, or a new one.

@@ -38,8 +38,9 @@ class SetBook:
 
     async def close(self) -> AsyncGenerator[tuple[str, int, str | None], None]:
         """Seal what is complete. Gives each set's key, its files, and why it is not complete."""
-        unfinished = incomplete(self._sets)
-        for folder, tally in sorted(self._sets.items()):
+        in_time = dict(sorted(self._sets.items()))  # folders begin with year, month and start
+        unfinished = incomplete(in_time)
+        for folder, tally in in_time.items():
             why = unfinished.get(folder)
             if why is not None:
                 yield folder, tally.held, why

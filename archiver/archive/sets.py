@@ -20,10 +20,9 @@ class SetTally:
 
 
 def incomplete(sets: Mapping[str, SetTally]) -> dict[str, str]:
-    """Which sets of one instance are not complete, by key, and why."""
+    """Which sets of one instance are not complete, by key, and why; ``sets`` in order of time."""
     why: dict[str, str] = {}
-    keys = sorted(sets)
-    for key, before, after in _with_neighbours(keys):
+    for key, before, after in _with_neighbours(list(sets)):
         tally = sets[key]
         neighbours = [len(sets[other].nodes) for other in (before, after) if other is not None]
         expected = min(neighbours, default=0)

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from archiver import __version__
+from archiver.version import __version__
 
 # name → module that holds a click command of that name
 _COMMANDS: Final = {

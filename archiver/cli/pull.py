@@ -16,7 +16,7 @@ from archiver.cli.params import Size
 from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
-    from archiver.pull import PullOptions
+    from archiver.line import PullOptions
 
 _TYPES = {"full": "FullBackup", "incremental": "IncrementalBackup"}
 _MODES = {"automated": "Automated", "manual": "Manual"}
@@ -76,8 +76,8 @@ async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int
     from archiver.cli.progress import choose_progress
     from archiver.errors import UsageError
     from archiver.events import Event
-    from archiver.pull import Summary
-    from archiver.pull import pull as pull_backups
+    from archiver.line import Summary
+    from archiver.line import pull as pull_backups
 
     if not given["instances"]:
         raise UsageError("no instance is given", hint="give --instance, once for each")
@@ -117,7 +117,7 @@ def _source_options(time_range: TimeRange, given: dict[str, Any]) -> SourceOptio
 
 
 def _options(given: dict[str, Any]) -> "PullOptions":
-    from archiver.pull import PullOptions
+    from archiver.line import PullOptions
     from archiver.transfer.engine import TransferOptions
     from archiver.transfer.route import NetworkChoice
 

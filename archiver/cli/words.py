@@ -1,8 +1,8 @@
 """How numbers and events read."""
 
 from archiver import events
+from archiver.line import Summary
 from archiver.model import Network
-from archiver.pull import Summary
 
 QUIET, NORMAL, VERBOSE, DEBUG = -1, 0, 1, 2
 
@@ -60,6 +60,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
 
 def summary(result: Summary, seconds: float) -> list[str]:
     """What a pull came to, every failure named."""
+    if not result.planned and not result.held and result.failures:
+        return []  # nothing was listed, and why was said when it happened
     lines = []
     if result.archived:
         ways = ", ".join(

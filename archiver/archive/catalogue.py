@@ -1,0 +1,157 @@
+"""What an archive holds beside what the vendor has: the rows of ``archiver ls``."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from archiver.archive import layout
+from archiver.archive.archive import Archive
+from archiver.archive.record import Record
+from archiver.archive.sets import SetTally, incomplete
+from archiver.errors import IntegrityError
+from archiver.model import Backup, Status
+
+
+class State(StrEnum):
+    """Where one backup file stands."""
+
+    ARCHIVED = "archived"
+    MISSING = "missing"  # the vendor has it, the archive does not
+    DAMAGED = "damaged"  # recorded, and the object is gone or of another size
+    FAILED = "failed"  # it failed at the vendor: there is no file
+    UNFINISHED = "unfinished"  # the vendor is still making it
+    LISTED = "listed"  # no archive was named to compare with
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One backup file. ``expires_at`` is when the vendor deletes its copy, where that is known;
+    ``set_note`` says why the set it belongs to is not complete."""
+
+    instance_id: str
+    started_at: datetime
+    node_id: str
+    backup_id: str
+    type: str
+    size: int
+    state: State
+    expires_at: datetime | None
+    set_key: str
+    set_note: str | None = None
+
+
+async def archived_rows(archive: Archive, instances: Iterable[str] = ()) -> list[Row]:
+    """What the archive holds, of some instances or of all, oldest first.
+
+    Raises UnsupportedFormat, StoreError; a record that cannot be read is a damaged row.
+    """
+    rows: list[Row] = []
+    for prefix in [f"{layout.safe(instance)}/" for instance in instances] or [""]:
+        rows += [await _archived_row(archive, key) async for key in archive.record_keys(prefix)]
+    return with_set_notes(rows)
+
+
+async def compared_rows(archive: Archive, backups: Iterable[Backup]) -> list[Row]:
+    """What the vendor lists, and for each whether the archive holds it.
+
+    Raises UnsafeInput for an id that must not make a path, UnsupportedFormat, StoreError.
+    """
+    rows = []
+    for backup in backups:
+        finding = await archive.find(backup)
+        if finding.record is not None:
+            state = State.ARCHIVED
+        elif finding.damage is not None:
+            state = State.DAMAGED
+        else:
+            state = _vendor_state(backup, State.MISSING)
+        rows.append(_listed_row(backup, state, finding.transfer.stem.rpartition("/")[0]))
+    return with_set_notes(rows)
+
+
+def vendor_rows(backups: Iterable[Backup]) -> list[Row]:
+    """What the vendor lists, compared with nothing."""
+    return with_set_notes(
+        [
+            _listed_row(
+                backup,
+                _vendor_state(backup, State.LISTED),
+                backup.job_id or f"b{backup.backup_id}",
+            )
+            for backup in backups
+        ]
+    )
+
+
+def with_set_notes(rows: Sequence[Row]) -> list[Row]:
+    """The rows, oldest first, those of incomplete sets with the reason."""
+    by_instance: dict[str, dict[str, SetTally]] = defaultdict(dict)
+    for row in sorted(rows, key=lambda row: row.started_at):
+        tally = by_instance[row.instance_id].setdefault(row.set_key, SetTally())
+        tally.nodes.add(row.node_id)
+        tally.files += 1
+        tally.held += row.state in (State.ARCHIVED, State.LISTED)
+    notes: dict[tuple[str, str], str] = {}
+    for instance_id, tallies in by_instance.items():
+        for key, why in incomplete(tallies).items():
+            if len(tallies[key].nodes) > 1 or tallies[key].held == tallies[key].files:
+                notes[instance_id, key] = why
+    return sorted(
+        (replace(row, set_note=notes.get((row.instance_id, row.set_key))) for row in rows),
+        key=lambda row: (row.instance_id, row.started_at, row.node_id, row.backup_id),
+    )
+
+
+async def _archived_row(archive: Archive, key: str) -> Row:
+    data = await archive.store.read(key)
+    folder = key.rpartition("/")[0]
+    try:
+        record = Record.decode(key, data or b"")
+    except IntegrityError:
+        instance_id = key.partition("/")[0]
+        name = key.rpartition("/")[2].removesuffix(layout.RECORD_SUFFIX)
+        started = _folder_time(folder)
+        return Row(instance_id, started, name, "?", "", 0, State.DAMAGED, None, folder)
+    whole = await archive.store.size(record.object_key) == record.size
+    api: dict[str, Any] = dict(record.document["api"])
+    return Row(
+        instance_id=record.instance_id,
+        started_at=record.started_at,
+        node_id=record.node_id,
+        backup_id=record.backup_id,
+        type=str(api.get("BackupType", "")),
+        size=record.size,
+        state=State.ARCHIVED if whole else State.DAMAGED,
+        expires_at=None,
+        set_key=folder,
+    )
+
+
+def _listed_row(backup: Backup, state: State, set_key: str) -> Row:
+    return Row(
+        instance_id=backup.instance_id,
+        started_at=backup.started_at,
+        node_id=backup.node_id,
+        backup_id=backup.backup_id,
+        type=backup.type,
+        size=backup.size,
+        state=state,
+        expires_at=backup.expires_at,
+        set_key=set_key,
+    )
+
+
+def _vendor_state(backup: Backup, success: State) -> State:
+    states = {Status.FAILED: State.FAILED, Status.UNFINISHED: State.UNFINISHED}
+    return states.get(backup.status, success)
+
+
+def _folder_time(folder: str) -> datetime:
+    """The start of a set, as its folder is named; the beginning of time for another name."""
+    try:
+        return datetime.fromisoformat(folder.rpartition("/")[2].partition("-")[0])
+    except ValueError:
+        return datetime.fromisoformat("0001-01-01T00:00:00Z")

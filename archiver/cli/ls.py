@@ -1,0 +1,154 @@
+"""``archiver ls``."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver.cli.options import (
+    SETTINGS,
+    SourceOptions,
+    local_store,
+    output_options,
+    source_options,
+)
+from archiver.timerange import TimeRange
+
+if TYPE_CHECKING:
+    from archiver.archive.catalogue import Row
+    from archiver.model import Backup
+
+# The vendor's least retention is 7 days: with two left, there is a night to act.
+_EXPIRES_SOON = timedelta(days=2)
+
+
+@click.command(context_settings=SETTINGS)
+@click.argument("place", metavar="[ARCHIVE]", required=False)
+@click.option("--remote", is_flag=True, help="Ask the vendor, and compare.")
+@source_options
+@output_options
+def ls(place: str | None, *, remote: bool, time_range: TimeRange, **given: Any) -> None:
+    """List backups: what the vendor has, what the archive holds.
+
+    With ARCHIVE alone, what is in it, of all instances or of each --instance; nothing is asked of
+    the vendor, and --range does not apply. With --remote or without ARCHIVE, what the vendor lists
+    in --range: archived, missing, incomplete, and about to expire.
+
+    \b
+    Examples:
+      archiver ls ./backups
+      archiver ls --instance r-bp1zxszhcgatnx --region cn-hangzhou
+      archiver ls ./backups --remote --instance r-bp1zxszhcgatnx --region cn-hangzhou
+    """
+    from archiver.cli.run import run
+
+    options = SourceOptions(
+        given["instances"], time_range, given["region"], given["endpoint"], given["aof"]
+    )
+    run(
+        lambda: _ls(place, options, given, remote=remote or place is None),
+        verbose=given["verbose"],
+        on_interrupt="nothing was changed",
+    )
+
+
+async def _ls(
+    place: str | None, options: SourceOptions, given: dict[str, Any], *, remote: bool
+) -> int:
+    from archiver.archive import catalogue
+    from archiver.archive.archive import Archive
+    from archiver.errors import UsageError
+
+    archive = Archive(local_store(place)) if place is not None else None
+    if archive is not None and not await archive.check_format():
+        raise UsageError(f"{archive.store}: there is no archive here")
+    if archive is None or remote:
+        if not options.instances:
+            raise UsageError("no instance is given", hint="give --instance, once for each")
+        backups = await _listed(options, given["verbose"])
+        if archive is None:
+            rows = catalogue.vendor_rows(backups)
+        else:
+            rows = await catalogue.compared_rows(archive, backups)
+    else:
+        rows = await catalogue.archived_rows(archive, options.instances)
+    if given["as_json"]:
+        _write_json(rows)
+    else:
+        _write_table(rows, quiet=given["quiet"])
+    return 0
+
+
+async def _listed(options: SourceOptions, verbose: int) -> "list[Backup]":
+    from archiver.cli.run import say
+    from archiver.cli.words import line
+    from archiver.events import Event
+
+    def observe(event: Event) -> None:
+        told = line(event)
+        if told is not None and told[0] <= verbose:
+            say(told[1])
+
+    backups: list[Backup] = []
+    async with options.open(observe) as source:
+        for query in options.queries():
+            async for page in source.pages(query):
+                backups.extend(page.backups)
+                for error in page.refused:
+                    say(f"archiver: {error}")
+    return backups
+
+
+def _write_json(rows: "Sequence[Row]") -> None:
+    import dataclasses
+
+    from archiver.cli.jsonlines import write_object
+
+    for row in rows:
+        fields = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
+        write_object({**fields, "set_complete": row.set_note is None})
+
+
+def _write_table(rows: "Sequence[Row]", *, quiet: bool) -> None:
+    from collections import Counter
+
+    from archiver.cli.words import size, times
+
+    header = ("INSTANCE", "START (UTC)", "NODE", "BACKUP", "SIZE", "STATE", "NOTE")
+    table = [header] + [
+        (
+            row.instance_id,
+            f"{row.started_at:%Y-%m-%d %H:%M}",
+            "-" if row.node_id == row.instance_id else row.node_id,
+            row.backup_id,
+            size(row.size),
+            row.state.value,
+            _note(row),
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in table) for column in range(len(header))]
+    for line in table if rows else []:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        cells[4] = line[4].rjust(widths[4])
+        click.echo("  ".join(cells).rstrip())
+    if not quiet:
+        states = Counter(row.state.value for row in rows)
+        parts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+        total = size(sum(row.size for row in rows))
+        click.echo(
+            f"{times(len(rows), 'backup')}, {total}" + (f": {parts}" if parts else ""), err=True
+        )
+
+
+def _note(row: "Row") -> str:
+    from archiver.archive.catalogue import State
+
+    notes = [f"incomplete set: {row.set_note}"] if row.set_note else []
+    if row.expires_at is not None and row.state in (State.MISSING, State.LISTED, State.DAMAGED):
+        left = row.expires_at - datetime.now(UTC)
+        if left < _EXPIRES_SOON:
+            hours = max(0, int(left.total_seconds() // 3600))
+            notes.append(f"expires in {hours} h")
+    return "; ".join(notes)
