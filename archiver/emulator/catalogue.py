@@ -42,15 +42,16 @@ class Catalogue:
         self.directory: Final = directory.resolve()
         if not self.directory.is_dir():
             raise UsageError(f"{directory} is not a directory")
-        if not any(self._instances()):
+        if not self._instances():
             raise UsageError(
                 f"{directory} holds no instance", hint="put files into DIRECTORY/<instance id>/"
             )
         self._known: Final[dict[tuple[Path, int, int], EmulatedBackup]] = {}
         self._objects: Final[dict[tuple[str, str], Path]] = {}
 
-    def _instances(self) -> Iterator[str]:
-        return (entry.name for entry in os.scandir(self.directory) if entry.is_dir())
+    def _instances(self) -> list[str]:
+        with os.scandir(self.directory) as entries:
+            return [entry.name for entry in entries if entry.is_dir()]
 
     def has(self, instance_id: str) -> bool:
         return instance_id in self._instances()
@@ -109,15 +110,18 @@ def bucket_of(instance_id: str) -> str:
 
 def _files(instance_id: str, folder: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
     """(node, file) for every backup file of an instance."""
-    for entry in os.scandir(folder):
-        if entry.name.startswith(".") or entry.name.endswith(".json"):
-            continue
+    for entry in _visible(folder):
         if entry.is_dir(follow_symlinks=False):
-            for inner in os.scandir(entry.path):
-                if inner.is_file() and not inner.name.startswith("."):
+            for inner in _visible(Path(entry.path)):
+                if inner.is_file():
                     yield entry.name, inner
-        elif entry.is_file():
+        elif entry.is_file() and not entry.name.endswith(".json"):
             yield instance_id, entry
+
+
+def _visible(folder: Path) -> "list[os.DirEntry[str]]":
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if not entry.name.startswith(".")]
 
 
 def _describe(instance_id: str, node: str, path: Path, stat: os.stat_result) -> EmulatedBackup:

@@ -63,7 +63,7 @@ class Emulator:
         faults: Faults | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._catalogue: Final = Catalogue(directory)
+        self._directory: Final = directory
         self._key: Final = Key(access_key_id, access_key_secret, security_token)
         self._host: Final = host
         self._asked_port: Final = port
@@ -89,6 +89,7 @@ class Emulator:
         self._dice = Dice(faults)
 
     async def __aenter__(self) -> Self:
+        self._catalogue = await to_thread.run_sync(Catalogue, self._directory)
         app = web.Application(client_max_size=2**20)
         app.router.add_route("*", "/", self._serve_api)
         app.router.add_route("*", "/{bucket}/{key:.+}", self._serve_object)

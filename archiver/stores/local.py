@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
+import anyio
 from anyio import to_thread
 
 from archiver.errors import NoSpace
@@ -50,7 +51,8 @@ class LocalStore:
         try:
             yield
         finally:
-            lock.__exit__(None, None, None)
+            with anyio.CancelScope(shield=True):
+                await in_thread(lock.__exit__, None, None, None)
 
     async def read(self, key: str) -> bytes | None:
         return await in_thread(self._read, self.root / key)
@@ -90,7 +92,8 @@ class LocalStore:
         files, folders = [], []
         with disk.store_errors(folder):
             try:
-                names = sorted(os.scandir(folder), key=lambda item: item.name)
+                with os.scandir(folder) as entries:
+                    names = sorted(entries, key=lambda item: item.name)
             except (FileNotFoundError, NotADirectoryError):
                 return [], []
             for item in names:
