@@ -19,11 +19,11 @@ from archiver.errors import (
     UnsupportedFormat,
 )
 from archiver.model import Network
+from archiver.retry import RetryPolicy
 from archiver.transfer.pace import LeastRate
 from archiver.transfer.route import NetworkChoice
-
-from .conftest import DATA, INSTANCE, QUICK, EmulatorMaker, everything, source_of
-from .rdbfile import write_rdb
+from tests.conftest import DATA, INSTANCE, QUICK, EmulatorMaker, everything, source_of
+from tests.rdbfile import write_rdb
 
 STAMP = "20261124021500"
 SMALL_PARTS = PullOptions(transfer=TransferOptions(part_size=64 * 1024, retry=QUICK))
@@ -281,13 +281,14 @@ async def test_a_bad_day(files: Path, emulator_of: EmulatorMaker, archive: Archi
     }
     faults = Faults(drop=0.3, throttle=0.2, server_errors=0.2, expire_after=1, latency=0.01, seed=3)
     emulator = await emulator_of(files, faults=faults)
+    patient = RetryPolicy(attempts=15, first=0.001, longest=0.002)
     options = PullOptions(
         workers=2,
         transfer=TransferOptions(
-            part_size=64 * 1024, limit_rate=2_000_000, retry=QUICK, connections=3
+            part_size=64 * 1024, limit_rate=2_000_000, retry=patient, connections=3
         ),
     )
-    async with source_of(emulator) as source:
+    async with source_of(emulator, retry=patient) as source:
         summary = await pull(source, archive, [everything()], options)
     assert summary.failures == []
     assert {r["sha256"] for r in records(Path(str(archive.store)))} == originals
