@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
 
 from archiver import Archive, LocalStore, Query, TairSource, static_chain
 from archiver.emulator import Emulator
 from archiver.retry import RetryPolicy
 from archiver.secret import Secret
 from archiver.sources.rpc import Credentials
+
+# No timed tests: a busy machine is no failure.
+settings.register_profile("archiver", deadline=None, print_blob=True)
+settings.load_profile("archiver")
 
 DATA = Path(__file__).parent / "data" / "rdb"
 KEY_ID = "LTAI5tTestTestTestTest42"

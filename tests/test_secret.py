@@ -17,7 +17,7 @@ URL = (
 
 
 @pytest.mark.parametrize(
-    "show", [repr, str, "{}".format, lambda v: f"{v}", lambda v: "%s" % v, lambda v: "%r" % (v,)]
+    "show", [repr, str, "{}".format, lambda v: f"{v}", lambda v: "%s %r" % (v, v)]
 )
 def test_a_secret_does_not_print(show: object) -> None:
     assert "hunter2" not in show(Secret("hunter2"))  # type: ignore[operator]

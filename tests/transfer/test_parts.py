@@ -1,5 +1,7 @@
 """Cutting and folding."""
 
+from itertools import pairwise
+
 from fastcrc import crc64
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ def test_parts_cover_every_byte_once(size: int, part_size: int) -> None:
     parts = plan_parts(size, part_size)
     assert parts[0].start == 0
     assert parts[-1].stop == size
-    assert all(a.stop == b.start for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a.stop == b.start for a, b in pairwise(parts))
     assert [part.index for part in parts] == list(range(len(parts)))
     assert all(part.size == part_size for part in parts[:-1])
     assert size == 0 or all(part.size > 0 for part in parts)

@@ -1,0 +1,180 @@
+"""Keys, records and sets."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archiver import Archive, LocalStore
+from archiver.archive import layout
+from archiver.archive.catalogue import State, archived_rows, compared_rows, vendor_rows
+from archiver.archive.record import Record, make_record
+from archiver.archive.sets import SetTally, incomplete
+from archiver.errors import ArchiverError, IntegrityError, UnsafeInput, UnsupportedFormat
+from archiver.model import Backup, Kind, Status, Stored
+from tests.stores.test_local import RECEIPT
+
+BACKUP = Backup(
+    instance_id="r-bp1",
+    backup_id="7",
+    node_id="r-bp1-db-0",
+    job_id="42",
+    status=Status.SUCCESS,
+    type="FullBackup",
+    mode="Automated",
+    started_at=datetime(2026, 11, 24, 2, 15, tzinfo=UTC),
+    ended_at=None,
+    size=1000,
+    expires_at=None,
+    urls={},
+    fields={"BackupId": 7, "BackupStartTime": "2026-11-24T02:15:00Z", "Neu": "é"},
+)
+FOLDER = "r-bp1/2026/11/20261124T021500Z-42"
+
+
+def test_keys() -> None:
+    assert layout.set_key(BACKUP) == FOLDER
+    assert layout.stem(FOLDER, BACKUP) == f"{FOLDER}/r-bp1-db-0-7"
+    assert layout.set_key(replace(BACKUP, job_id=None)).endswith("Z-b7")
+
+
+@given(st.text(max_size=80))
+def test_no_id_leaves_its_folder(text: str) -> None:
+    try:
+        safe = layout.safe(text)
+    except UnsafeInput as error:
+        assert "\n" not in str(error)
+        return
+    root = Path("/archive")
+    assert (root / safe).resolve().parent == root
+    assert not safe.startswith((".", "-"))
+    assert "~" not in safe
+
+
+def record() -> Record:
+    key = layout.record_key(layout.stem(FOLDER, BACKUP))
+    return make_record(key, BACKUP, Stored(f"{FOLDER}/r-bp1-db-0-7.rdb", RECEIPT), "archiver 0")
+
+
+def test_a_record_reads_back() -> None:
+    written = record()
+    assert Record.decode(written.key, written.encode()) == written
+    assert written.folder == FOLDER
+    document = json.loads(written.encode())
+    assert document["api"]["Neu"] == "é"
+    assert document["object"] == "r-bp1-db-0-7.rdb"
+    assert isinstance(document["crc64ecma"], str)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"object": "../../../etc/passwd"},
+        {"object": ".."},
+        {"object": ""},
+        {"size": "many"},
+        {"api": {}},
+        {"api": {"BackupStartTime": 7}},
+    ],
+)
+def test_a_record_that_cannot_be_believed(change: dict[str, object]) -> None:
+    document = {**record().document, **change}
+    with pytest.raises(IntegrityError):
+        Record.decode("k.json", json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00" * 100, b"[]", b"7", b"{", b"\xff"])
+def test_no_record_at_all(data: bytes) -> None:
+    with pytest.raises(IntegrityError):
+        Record.decode("k.json", data)
+
+
+@pytest.mark.parametrize("written", [2, 0, "1", None])
+def test_a_record_of_another_format(written: object) -> None:
+    document = {**record().document, "format": written}
+    with pytest.raises(UnsupportedFormat):
+        Record.decode("k.json", json.dumps(document).encode())
+
+
+def tally(nodes: int, files: int, held: int) -> SetTally:
+    return SetTally({str(n) for n in range(nodes)}, files, held)
+
+
+def test_complete_sets() -> None:
+    sets = {
+        "1": tally(2, 2, 2),  # cut by the start of the range: the next has four
+        "2": tally(4, 4, 4),
+        "3": tally(3, 3, 3),  # a node is missing
+        "4": tally(4, 4, 3),  # a file did not come
+        "5": tally(4, 4, 4),  # the last one before the cluster grew
+        "6": tally(8, 8, 8),
+        "7": tally(8, 8, 8),
+    }
+    assert set(incomplete(sets)) == {"1", "3", "4"}
+    assert incomplete({"1": tally(2, 2, 2)}) == {}
+    assert incomplete({}) == {}
+
+
+async def test_a_set_across_midnight_of_the_month(tmp_path: Path) -> None:
+    archive = Archive(LocalStore(tmp_path))
+    early = replace(BACKUP, started_at=datetime(2026, 11, 30, 23, 59, 58, tzinfo=UTC))
+    late = replace(
+        BACKUP, node_id="r-bp1-db-1", started_at=datetime(2026, 12, 1, 0, 0, 3, tzinfo=UTC)
+    )
+    first = (await archive.find(early)).transfer.stem
+    async with archive.writing():
+        await archive.store.put(layout.record_key(first), record().encode())
+    for fresh in (archive, Archive(LocalStore(tmp_path))):
+        stem = (await fresh.find(late)).transfer.stem
+        assert stem.rpartition("/")[0] == first.rpartition("/")[0]
+
+
+@pytest.mark.parametrize("text", ['{"format": 99}', '{"format": "1"}', "[]", "", "{}"])
+async def test_an_archive_that_is_not_ours_to_write(tmp_path: Path, text: str) -> None:
+    (tmp_path / "archive.json").write_text(text)
+    with pytest.raises(UnsupportedFormat):
+        async with Archive(LocalStore(tmp_path)).writing():
+            pass
+    assert [p.name for p in tmp_path.iterdir()] == ["archive.json"]
+
+
+async def test_rows(tmp_path: Path) -> None:
+    archive = Archive(LocalStore(tmp_path))
+    written = record()
+    async with archive.writing():
+        await archive.store.put(written.key, written.encode())
+        await archive.store.put(written.object_key, bytes(1000))
+        await archive.store.put(f"{FOLDER}/broken-1.json", b"{")
+    rows = await archived_rows(archive)
+    assert {row.state for row in rows} == {State.ARCHIVED, State.DAMAGED}
+    assert await archived_rows(archive, ["r-other"]) == []
+    listed = [
+        BACKUP,
+        replace(BACKUP, node_id="r-bp1-db-1", backup_id="8"),
+        replace(BACKUP, backup_id="9", job_id="43", status=Status.FAILED),
+        replace(BACKUP, backup_id="10", job_id="44", status=Status.UNFINISHED),
+    ]
+    rows = await compared_rows(archive, listed)
+    assert {row.backup_id: row.state for row in rows} == {
+        "7": State.ARCHIVED,
+        "8": State.MISSING,
+        "9": State.FAILED,
+        "10": State.UNFINISHED,
+    }
+    assert {row.set_note for row in rows if row.backup_id in "78"} == {"1 of 2 files are here"}
+    (tmp_path / written.object_key).unlink()
+    assert (await compared_rows(archive, [BACKUP]))[0].state is State.DAMAGED
+    assert {row.state for row in vendor_rows(listed)} == {
+        State.LISTED,
+        State.FAILED,
+        State.UNFINISHED,
+    }
+
+
+def test_error_lines() -> None:
+    assert Kind.UNKNOWN == "bin"
+    assert str(ArchiverError("what", hint="do")) == "what (do)"

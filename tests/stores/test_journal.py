@@ -1,0 +1,56 @@
+"""The journal, torn at every byte."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archiver.model import Pin
+from archiver.stores import journal
+
+PIN = Pin(1_000_000, '"E"', 2**64 - 1)
+entries = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 2**64 - 1)), max_size=12)
+
+
+def written(parts: list[tuple[int, int]]) -> bytes:
+    return journal.head(PIN, 65536) + b"".join(journal.entry(i, crc) for i, crc in parts)
+
+
+@given(entries)
+def test_what_was_written_is_read(parts: list[tuple[int, int]]) -> None:
+    data = written(parts)
+    read = journal.parse(data)
+    assert read is not None
+    assert (read.pin, read.part_size, read.length) == (PIN, 65536, len(data))
+    assert read.crcs == dict(parts)
+
+
+@given(entries, st.data())
+def test_any_prefix_holds_what_was_whole(parts: list[tuple[int, int]], draw: st.DataObject) -> None:
+    data = written(parts)
+    cut = draw.draw(st.integers(0, len(data)))
+    read = journal.parse(data[:cut])
+    if cut < len(journal.head(PIN, 65536)):
+        assert read is None
+        return
+    assert read is not None
+    assert read.length <= cut
+    # Appending after the whole lines gives a whole journal again.
+    again = journal.parse(data[: read.length] + journal.entry(77, 7))
+    assert again is not None
+    assert again.crcs == {**read.crcs, 77: 7}
+
+
+@given(entries.filter(bool), st.data())
+def test_a_flipped_byte_ends_it(parts: list[tuple[int, int]], draw: st.DataObject) -> None:
+    data = bytearray(written(parts))
+    at = draw.draw(st.integers(len(journal.head(PIN, 65536)), len(data) - 1))
+    data[at] ^= draw.draw(st.integers(1, 255))
+    read = journal.parse(bytes(data))
+    assert read is not None
+    assert read.length <= at
+    whole = dict(parts)
+    assert all(whole.get(index) is not None for index in read.crcs)
+
+
+@given(st.binary(max_size=200))
+def test_rubbish_is_no_journal(data: bytes) -> None:
+    assert journal.parse(data) is None

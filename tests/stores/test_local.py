@@ -1,0 +1,270 @@
+"""A directory as a store: durable order, resuming, sweeping, locking."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio import to_thread
+from fastcrc import crc64
+
+from archiver.errors import ArchiveBusy, NoSpace, StoreError
+from archiver.model import Footer, Kind, Network, Part, Pin, RdbVerdict, Receipt
+from archiver.stores.local import LocalStore
+from archiver.stores.lock import hold
+
+SIZE, PART = 1000, 400
+DATA = bytes(i % 251 for i in range(SIZE))
+PARTS = [Part(0, 0, 400), Part(1, 400, 800), Part(2, 800, 1000)]
+PIN = Pin(SIZE, '"E"', crc64.xz(DATA))
+STEM = "r-x/2026/11/20261124T021500Z-1/r-x-7"
+RECEIPT = Receipt(
+    size=SIZE,
+    sha256="0" * 64,
+    crc64=0,
+    crc64_declared=None,
+    etag=None,
+    kind=Kind.RDB,
+    rdb=RdbVerdict(None, Footer.NONE),
+    network=Network.PUBLIC,
+    origin="http://h/k",
+    part_size=PART,
+    started_at=datetime(2026, 11, 24, tzinfo=UTC),
+    finished_at=datetime(2026, 11, 24, tzinfo=UTC),
+    attempts=1,
+    bytes_fetched=SIZE,
+    bytes_fetched_again=0,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "archive")
+
+
+async def put_part(staging: object, part: Part) -> None:
+    piece = memoryview(DATA)[part.start : part.stop]
+    await to_thread.run_sync(staging.write, part.start, piece)  # type: ignore[attr-defined]
+    await staging.keep(part, crc64.xz(piece))  # type: ignore[attr-defined]
+
+
+async def test_resume_knows_the_parts_that_were_kept(store: LocalStore) -> None:
+    async with store.exclusive(), store.stage(STEM, SIZE) as staging:
+        assert staging.resumable is None
+        await staging.begin(PIN, PART)
+        for part in PARTS[:2]:
+            await put_part(staging, part)
+    async with store.exclusive():
+        assert await store.sweep() == []
+        async with store.stage(STEM, SIZE) as staging:
+            resumable = staging.resumable
+            assert resumable is not None
+            assert (resumable.pin, resumable.part_size) == (PIN, PART)
+            assert set(resumable.crcs) == {0, 1}
+            block = memoryview(bytearray(SIZE))
+            assert await to_thread.run_sync(staging.read, 0, block[:800]) == 800
+            assert block[:800] == DATA[:800]
+            await put_part(staging, PARTS[2])
+            stored = await staging.commit(RECEIPT)
+    assert stored.key == f"{STEM}.rdb"
+    assert (store.root / stored.key).read_bytes() == DATA
+    assert list((store.root / ".staging").iterdir()) == []
+
+
+async def test_brought_home_without_a_record_is_not_lost(store: LocalStore) -> None:
+    async with store.exclusive(), store.stage(STEM, SIZE) as staging:
+        await staging.begin(PIN, PART)
+        for part in PARTS:
+            await put_part(staging, part)
+        await staging.commit(RECEIPT)
+    async with store.exclusive(), store.stage(STEM, SIZE) as staging:
+        assert staging.resumable is not None
+        assert staging.resumable.crcs == {0: None}
+        assert (await staging.commit(RECEIPT)).key == f"{STEM}.rdb"
+    assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
+
+
+async def test_another_object_starts_over(store: LocalStore) -> None:
+    async with store.exclusive(), store.stage(STEM, SIZE) as staging:
+        await staging.begin(PIN, PART)
+        await put_part(staging, PARTS[0])
+    async with store.exclusive(), store.stage(STEM, SIZE + 1) as staging:
+        assert staging.resumable is None
+
+
+async def test_sweeping(store: LocalStore) -> None:
+    async with store.exclusive(), store.stage(STEM, SIZE) as staging:
+        await staging.begin(PIN, PART)
+        await put_part(staging, PARTS[0])
+    folder = store.root / ".staging"
+    (folder / "x.data").write_bytes(b"no journal")
+    (folder / "y.journal").write_bytes(b"no data")
+    (folder / "z.tmp").write_bytes(b"half a record")
+    old = folder / "old.data"
+    old.write_bytes(b"")
+    [kept] = folder.glob("r-x*.journal")
+    (folder / "old.journal").write_bytes(kept.read_bytes())
+    long_ago = time.time() - 40 * 86400
+    os.utime(old, (long_ago, long_ago))
+    async with store.exclusive():
+        swept = {leftover.key for leftover in await store.sweep()}
+    assert swept == {
+        f".staging/{n}" for n in ("x.data", "y.journal", "z.tmp", "old.data", "old.journal")
+    }
+    assert {p.suffix for p in folder.iterdir()} == {".data", ".journal"}
+
+
+async def test_documents(store: LocalStore) -> None:
+    async with store.exclusive():
+        assert await store.read("a/b.json") is None
+        assert await store.size("a/b.json") is None
+        await store.put("a/b.json", b"one")
+        await store.put("a/b.json", b"three")
+        await store.put("a/c/d.json", b"x")
+    assert await store.read("a/b.json") == b"three"
+    assert await store.size("a/b.json") == 5
+    assert [e.key async for e in store.entries("")] == ["a/b.json", "a/c/d.json"]
+    assert [e.size async for e in store.entries("a/c/")] == [1]
+    assert [e async for e in store.entries("none/")] == []
+
+
+async def test_no_room_is_said_before_a_byte_is_fetched(store: LocalStore) -> None:
+    async with store.exclusive():
+        with pytest.raises(NoSpace, match="are free"):
+            async with store.stage(STEM, 2**62):
+                pass
+
+
+async def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError) as caught:
+        async with LocalStore(tmp_path / "file" / "archive").exclusive():
+            pass
+    assert caught.value.exit_code == 6
+    assert "\n" not in str(caught.value)
+
+
+def test_one_writer(tmp_path: Path) -> None:
+    with hold(tmp_path / "lock"), pytest.raises(ArchiveBusy, match=f"process {os.getpid()} on"):
+        with hold(tmp_path / "lock"):
+            pass
+    with hold(tmp_path / "lock"):
+        pass
+
+
+def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    code = (
+        "import sys, time; from pathlib import Path; from archiver.stores.lock import hold\n"
+        "with hold(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ArchiveBusy, match=f"process {holder.pid} on"), hold(path):
+            pass
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    with hold(path):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert path.read_text() == ""
+
+
+def _beat_on(path: str, ready: "multiprocessing.synchronize.Event", seconds: float) -> None:
+    """Another host on a file system that grants flock to everybody: changes the file, no lock."""
+    until = time.monotonic() + seconds
+    count = 0
+    while time.monotonic() < until:
+        count += 1
+        holder = {"host": "far", "pid": 1, "boot": "another", "beat": count}
+        Path(path).write_text(json.dumps(holder))
+        ready.set()
+        time.sleep(0.02)
+
+
+def test_a_holder_on_another_host_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    other = context.Process(target=_beat_on, args=(str(path), ready, 20.0))
+    other.start()
+    try:
+        assert ready.wait(30)
+        with pytest.raises(ArchiveBusy, match="process 1 on far"), hold(path, beat=0.1):
+            pass
+    finally:
+        other.kill()
+        other.join()
+    path.write_text(json.dumps({"host": "far", "pid": 1, "boot": "another", "beat": 3}))
+    with hold(path, beat=0.05):
+        pass
+
+
+async def test_a_cancelled_run_lets_go_of_the_lock(store: LocalStore) -> None:
+    with anyio.move_on_after(0.05):
+        async with store.exclusive():
+            await anyio.sleep(10)
+    async with store.exclusive():
+        pass
+
+
+def test_the_order_of_durable_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data synced → journal synced; data synced → rename → directory synced → record."""
+    steps: list[str] = []
+    real = {name: getattr(os, name) for name in ("fsync", "fdatasync", "pwrite")}
+
+    def name_of(descriptor: int) -> str:
+        return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+
+    def spy(name: str) -> None:
+        def call(descriptor: int, *args: object) -> object:
+            steps.append(f"{name} {name_of(descriptor).rpartition('~')[2] or name_of(descriptor)}")
+            return real[name](descriptor, *args)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in real:
+        spy(name)
+    replace = Path.replace
+    monkeypatch.setattr(
+        Path, "replace", lambda a, b: (steps.append(f"rename {b.name}"), replace(a, b))[1]
+    )
+    store = LocalStore(tmp_path)
+
+    async def walk() -> None:
+        async with store.exclusive():
+            async with store.stage(STEM, SIZE) as staging:
+                await staging.begin(PIN, PART)
+                for part in PARTS:
+                    await put_part(staging, part)
+                steps.append("commit")
+                await staging.commit(RECEIPT)
+            steps.append("record")
+            await store.put(f"{STEM}.json", b"{}")
+
+    anyio.run(walk)
+    part = [
+        "pwrite r-x-7.data",
+        "fdatasync r-x-7.data",
+        "pwrite r-x-7.journal",
+        "fdatasync r-x-7.journal",
+    ]
+    begin = ["pwrite r-x-7.journal", "fdatasync r-x-7.journal", "fsync .staging"]
+    folders = [f"fsync {name}" for name in (tmp_path.name, "r-x", "2026", "11")]
+    home = ["fsync r-x-7.data", *folders, "rename r-x-7.rdb", "fsync 20261124T021500Z-1"]
+    tail = steps[steps.index("record") + 1 :]
+    assert tail[0].startswith("pwrite ")
+    assert tail[1].startswith("fsync ")
+    assert tail[2:4] == ["rename r-x-7.json", "fsync 20261124T021500Z-1"]
+    walked = [step for step in steps[: steps.index("record")] if ".lock" not in step]
+    start = walked.index("pwrite r-x-7.journal")
+    assert walked[start:] == [*begin, *part, *part, *part, "commit", *home]
