@@ -46,8 +46,7 @@ def test_keys() -> None:
 def test_no_id_leaves_its_folder(text: str) -> None:
     try:
         safe = layout.safe(text)
-    except UnsafeInput as error:
-        assert "\n" not in str(error)
+    except UnsafeInput:
         return
     root = Path("/archive")
     assert (root / safe).resolve().parent == root

@@ -262,8 +262,10 @@ async def test_profiles_are_chosen(ask: Ask, tmp_path: Path) -> None:
             ("a", "b", "c"),
         ),
         (
-            "type = ram_role_arn\naccess_key_id = LTAIfile\naccess_key_secret = file-secret\n"
-            "role_arn = acs:ram::1:role/r",
+            """type = ram_role_arn
+            access_key_id = LTAIfile
+            access_key_secret = file-secret
+            role_arn = acs:ram::1:role/r""".replace("    ", ""),
             STS,
         ),
         ("type = ecs_ram_role\nrole_name = named", STS),
@@ -328,8 +330,8 @@ async def test_a_named_role_that_is_not_there(vendor: Vendor, tmp_path: Path) ->
             "access_key_id is missing",
         ),
         (
-            '{"profiles": [{"name": "default", "mode": "StsToken", "access_key_id": "a",'
-            '"access_key_secret": "SECRET", "sts_token": "SECRET", "sts_expiration": "SOON"}]}',
+            """{"profiles": [{"name": "default", "mode": "StsToken", "access_key_id": "a",
+            "access_key_secret": "SECRET", "sts_token": "SECRET", "sts_expiration": "SOON"}]}""",
             UsageError,
             "is not a time",
         ),

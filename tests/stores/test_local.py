@@ -152,10 +152,10 @@ async def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_one_writer(tmp_path: Path) -> None:
-    with hold(tmp_path / "lock"), pytest.raises(ArchiveBusy, match=f"process {os.getpid()} on"):
-        with hold(tmp_path / "lock"):
-            pass
-    with hold(tmp_path / "lock"):
+    path = tmp_path / "lock"
+    with hold(path), pytest.raises(ArchiveBusy, match=f"process {os.getpid()} on"), hold(path):
+        pass
+    with hold(path):
         pass
 
 

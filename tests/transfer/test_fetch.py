@@ -29,15 +29,19 @@ Serve = Callable[..., Awaitable[SignedUrl]]
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
     """A raw server that reads a request and answers with the given bytes, then hangs up."""
+    talks: set[asyncio.Task[None]] = set()
     async with AsyncExitStack() as stack:
 
         async def start(answer: bytes, linger: float = 0.0) -> SignedUrl:
             async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                await reader.readuntil(b"\r\n\r\n")
-                writer.write(answer)
-                await writer.drain()
-                await asyncio.sleep(linger)
-                writer.close()
+                talks.add(asyncio.current_task())  # type: ignore[arg-type]
+                try:
+                    await reader.readuntil(b"\r\n\r\n")
+                    writer.write(answer)
+                    await writer.drain()
+                    await asyncio.sleep(linger)
+                finally:
+                    writer.close()
 
             server = await asyncio.start_server(talk, "127.0.0.1", 0)
             await stack.enter_async_context(server)
@@ -45,6 +49,9 @@ async def serve() -> AsyncIterator[Serve]:
             return SignedUrl.parse(f"http://127.0.0.1:{port}/b/k?Signature=SECRET")
 
         yield start
+        for task in talks:
+            task.cancel()
+        await asyncio.gather(*talks, return_exceptions=True)
 
 
 def answer(status: str, body: bytes = b"", **headers: object) -> bytes:
