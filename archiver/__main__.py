@@ -2,4 +2,4 @@
 
 from archiver.cli import main
 
-main()
+main(prog_name="archiver")

@@ -22,8 +22,8 @@ from archiver.model import Network
 from archiver.retry import RetryPolicy
 from archiver.transfer.pace import LeastRate
 from archiver.transfer.route import NetworkChoice
+from examples.sample_rdb import write_rdb
 from tests.conftest import DATA, INSTANCE, QUICK, EmulatorMaker, everything, source_of
-from tests.rdbfile import write_rdb
 
 STAMP = "20261124021500"
 SMALL_PARTS = PullOptions(transfer=TransferOptions(part_size=64 * 1024, retry=QUICK))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from archiver.cli.options import SETTINGS
+from archiver.cli.options import SETTINGS, option
 from archiver.cli.params import Size
 
 _CHANCE = click.FloatRange(0, 1)
@@ -16,19 +16,17 @@ _CHANCE = click.FloatRange(0, 1)
 
 @click.command(context_settings=SETTINGS)
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="0 takes a free one.")
-@click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--intranet-host", help="host:port of the intranet URLs, instead of its own.")
-@click.option("--latency", type=click.FloatRange(0), default=0.0, help="Seconds before an answer.")
-@click.option("--rate", type=Size(), help="Bytes per second of each object's connection.")
-@click.option("--drop", type=_CHANCE, default=0.0, help="Chance that a body is cut short.")
-@click.option("--corrupt", type=_CHANCE, default=0.0, help="Chance of a flipped byte in a body.")
-@click.option(
-    "--expire-after", type=click.IntRange(0), default=3600, help="Seconds that a URL lives."
-)
-@click.option("--throttle", type=_CHANCE, default=0.0, help="Chance of Throttling.User.")
-@click.option("--server-errors", type=_CHANCE, default=0.0, help="Chance of a 503.")
-@click.option("--seed", type=int, default=0, help="Of the chances, to repeat a rehearsal.")
+@option("--port", type=click.IntRange(0, 65535), default=8080, help="0 takes a free one.")
+@option("--host", default="127.0.0.1", help="Address to listen on.")
+@option("--intranet-host", help="host:port of the intranet URLs, instead of its own.")
+@option("--latency", type=click.FloatRange(0), default=0.0, help="Seconds before an answer.")
+@option("--rate", type=Size(), help="Bytes per second of each object's connection.")
+@option("--drop", type=_CHANCE, default=0.0, help="Chance that a body is cut short.")
+@option("--corrupt", type=_CHANCE, default=0.0, help="Chance of a flipped byte in a body.")
+@option("--expire-after", type=click.IntRange(0), default=3600, help="Seconds that a URL lives.")
+@option("--throttle", type=_CHANCE, default=0.0, help="Chance of Throttling.User.")
+@option("--server-errors", type=_CHANCE, default=0.0, help="Chance of a 503.")
+@option("--seed", type=int, default=0, help="Of the chances, to repeat a rehearsal.")
 def emulate(directory: Path, **given: Any) -> None:
     """Serve DIRECTORY as the vendor's API and object store would.
 

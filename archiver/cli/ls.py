@@ -10,6 +10,7 @@ from archiver.cli.options import (
     SETTINGS,
     SourceOptions,
     local_store,
+    option,
     output_options,
     source_options,
 )
@@ -25,7 +26,7 @@ _EXPIRES_SOON = timedelta(days=2)
 
 @click.command(context_settings=SETTINGS)
 @click.argument("place", metavar="[ARCHIVE]", required=False)
-@click.option("--remote", is_flag=True, help="Ask the vendor, and compare.")
+@option("--remote", is_flag=True, help="Ask the vendor, and compare.")
 @source_options
 @output_options
 def ls(place: str | None, *, remote: bool, time_range: TimeRange, **given: Any) -> None:

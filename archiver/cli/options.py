@@ -1,7 +1,9 @@
 """Options that several commands have, and the source that they describe."""
 
+import functools
 import os
-from collections.abc import AsyncGenerator, Callable
+import re
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +24,19 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Every option also from the environment, as ARCHIVER_ and its name.
-SETTINGS = {
-    "help_option_names": ["-h", "--help"],
-    "auto_envvar_prefix": "ARCHIVER",
-    "show_default": True,
-    "max_content_width": 100,
-}
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+class _EnvironmentOption(click.Option):
+    """An option that may also be set as ``ARCHIVER_`` and its long name."""
+
+    def __init__(self, declarations: Sequence[str], **attributes: Any) -> None:
+        longest = max(re.split(r"[/\s]", " ".join(declarations)), key=lambda name: name[:2] == "--")
+        variable = f"ARCHIVER_{longest.lstrip('-').replace('-', '_').upper()}"
+        super().__init__(declarations, **{"envvar": variable, **attributes})
+
+
+option = functools.partial(click.option, cls=_EnvironmentOption)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,44 +83,41 @@ class SourceOptions:
 
 def source_options(command: F) -> F:
     """Options of everything that asks the vendor."""
-    for option in reversed(
+    for declared in reversed(
         (
-            click.option(
+            option(
                 "--instance",
                 "instances",
                 type=InstanceId(),
                 multiple=True,
-                envvar="ARCHIVER_INSTANCE",
                 help="Instance whose backups are meant; may be given again.",
             ),
-            click.option(
+            option(
                 "--range",
                 "time_range",
                 type=Range(),
                 default="last-7d",
                 help="START..END, START.., 2026-11-01, last-7d or last-36h; UTC.",
             ),
-            click.option("--region", help="Region of the instances, like cn-hangzhou."),
-            click.option("--endpoint", help="Host or URL of the API, instead of the region's."),
-            click.option("--aof", is_flag=True, help="List AOF (incremental) backups, too."),
+            option("--region", help="Region of the instances, like cn-hangzhou."),
+            option("--endpoint", help="Host or URL of the API, instead of the region's."),
+            option("--aof", is_flag=True, help="List AOF (incremental) backups, too."),
         )
     ):
-        command = option(command)
+        command = declared(command)
     return command
 
 
 def output_options(command: F) -> F:
     """How loud, and in which form."""
-    for option in reversed(
+    for declared in reversed(
         (
-            click.option(
-                "--json", "as_json", is_flag=True, help="One JSON object a line on stdout."
-            ),
-            click.option("-q", "--quiet", is_flag=True, help="Errors only."),
-            click.option("-v", "--verbose", count=True, help="More; -vv with tracebacks."),
+            option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout."),
+            option("-q", "--quiet", is_flag=True, help="Errors only."),
+            option("-v", "--verbose", count=True, help="More; -vv with tracebacks."),
         )
     ):
-        command = option(command)
+        command = declared(command)
     return command
 
 

@@ -9,6 +9,7 @@ from archiver.cli.options import (
     SETTINGS,
     SourceOptions,
     local_store,
+    option,
     output_options,
     source_options,
 )
@@ -24,31 +25,29 @@ _MODES = {"automated": "Automated", "manual": "Manual"}
 
 @click.command(context_settings=SETTINGS)
 @source_options
-@click.option("--to", "place", required=True, metavar="DIRECTORY", help="The archive.")
-@click.option(
+@option("--to", "place", required=True, metavar="DIRECTORY", help="The archive.")
+@option(
     "--network",
     type=click.Choice(["auto", "intranet", "public"]),
     default="auto",
     help="auto tries the intranet once, then falls back; intranet never does.",
 )
-@click.option("--type", "types", type=click.Choice(list(_TYPES)), multiple=True, help="Only these.")
-@click.option("--mode", "modes", type=click.Choice(list(_MODES)), multiple=True, help="Only these.")
-@click.option("--workers", type=click.IntRange(1, 256), default=4, help="Files at once.")
-@click.option(
-    "--connections", type=click.IntRange(1, 64), default=4, help="Ranges of one file at once."
-)
-@click.option(
+@option("--type", "types", type=click.Choice(list(_TYPES)), multiple=True, help="Only these.")
+@option("--mode", "modes", type=click.Choice(list(_MODES)), multiple=True, help="Only these.")
+@option("--workers", type=click.IntRange(1, 256), default=4, help="Files at once.")
+@option("--connections", type=click.IntRange(1, 64), default=4, help="Ranges of one file at once.")
+@option(
     "--part-size", type=Size(64 * 1024), default="16MiB", help="Unit of fetch, retry and resume."
 )
-@click.option(
+@option(
     "--memory",
     type=Size(2**20),
     default="32MiB",
     help="For all buffers; 1 MiB for each connection at work.",
 )
-@click.option("--limit-rate", type=Size(1024), help="Bytes per second, over everything.")
-@click.option("--dry-run", is_flag=True, help="Say what would be fetched; write nothing.")
-@click.option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
+@option("--limit-rate", type=Size(1024), help="Bytes per second, over everything.")
+@option("--dry-run", is_flag=True, help="Say what would be fetched; write nothing.")
+@option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
 @output_options
 def pull(place: str, time_range: TimeRange, **given: Any) -> None:
     """Bring home every backup that the archive does not hold.
@@ -105,7 +104,7 @@ async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int
         if given["as_json"]:
             jsonlines.write_summary(so_far, interrupted=not finished)
         if verbosity > words.QUIET:
-            for text in words.summary(so_far, time.monotonic() - began):
+            for text in words.summary(so_far, time.monotonic() - began, finished=finished):
                 progress.say(text)
     return so_far.exit_code
 

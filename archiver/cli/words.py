@@ -58,9 +58,9 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return None
 
 
-def summary(result: Summary, seconds: float) -> list[str]:
+def summary(result: Summary, seconds: float, *, finished: bool) -> list[str]:
     """What a pull came to, every failure named."""
-    if not result.planned and not result.held and result.failures:
+    if not result.planned and not result.held and (result.failures or not finished):
         return []  # nothing was listed, and why was said when it happened
     lines = []
     if result.archived:
@@ -73,10 +73,13 @@ def summary(result: Summary, seconds: float) -> list[str]:
             f"archived {times(result.archived, 'backup')}, {size(result.bytes_archived)} "
             f"in {seconds:.1f} s ({ways}); {result.held:,} held before"
         )
-    elif not result.failures and not result.planned:
+    elif finished and not result.failures and not result.planned:
         lines.append(f"nothing new: {times(result.held, 'backup')} listed, all in the archive")
     else:
         lines.append(f"archived nothing; {result.held:,} held before")
+    if not finished:
+        left = result.planned - result.archived - len(result.failures)
+        lines.append(f"stopped early: at least {times(max(left, 0), 'backup')} still to come")
     if result.unfinished:
         lines.append(f"{times(result.unfinished, 'backup')} not finished at the vendor yet")
     if result.failures:

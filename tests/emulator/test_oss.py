@@ -15,8 +15,8 @@ from archiver import TairSource
 from archiver.emulator import Emulator, Faults
 from archiver.emulator.oss import satisfiable
 from archiver.model import Network
+from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, EmulatorMaker, everything, source_of
-from tests.rdbfile import write_rdb
 
 SIZE = 100_000
 

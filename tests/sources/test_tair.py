@@ -19,8 +19,8 @@ from archiver.sources.credentials import static_chain
 from archiver.sources.endpoints import endpoint_of
 from archiver.sources.listing import read_backup, read_page
 from archiver.sources.rpc import Credentials
+from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, KEY_ID, QUICK, EmulatorMaker, everything, source_of
-from tests.rdbfile import write_rdb
 
 
 def make(files: Path, first: int, count: int) -> list[str]:

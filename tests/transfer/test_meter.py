@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from archiver.model import Footer, Kind, RdbVerdict
 from archiver.transfer.meter import FileMeter, rdb_version
+from examples.sample_rdb import rdb
 from tests.conftest import DATA
-from tests.rdbfile import rdb
 
 with (DATA / "LIST.tsv").open() as listing:
     LIST = {row["name"]: row for row in csv.DictReader(listing, delimiter="\t")}

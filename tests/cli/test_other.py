@@ -1,0 +1,149 @@
+"""``ls``, ``emulate``, ``completion``, ``--help``, and the promises of the README."""
+
+import asyncio
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import archiver
+from archiver import errors
+from archiver.cli.main import main
+from archiver.emulator import Emulator
+from archiver.version import __version__
+from examples.sample_rdb import write_rdb
+from tests.cli.conftest import Run
+from tests.conftest import INSTANCE
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+STAMP = "20261124021500"
+
+
+async def test_ls(files: Path, run: Run) -> None:
+    write_rdb(files / INSTANCE / f"a_{STAMP}.rdb", 5000)
+    remote = await run("ls", "--instance", INSTANCE)
+    assert remote.code == 0
+    assert re.search(rf"{INSTANCE} .*2026-11-24 02:15 .*4.9 KiB +listed", remote.out)
+    assert (await run("pull", "--instance", INSTANCE, "--to", "archive")).code == 0
+    write_rdb(files / INSTANCE / f"b_{STAMP}.rdb", 6000, 1)
+    assert " archived" in (await run("ls", "archive")).out
+    compared = await run("ls", "archive", "--remote", "--instance", INSTANCE, "--json")
+    rows = [json.loads(line) for line in compared.out.splitlines()]
+    assert {row["size"]: row["state"] for row in rows} == {5000: "archived", 6000: "missing"}
+    assert all(row["set_complete"] for row in rows)
+
+
+async def test_ls_warns_of_what_expires(files: Path, run: Run) -> None:
+    write_rdb(files / INSTANCE / "old_20200101000000.rdb", 5000)
+    assert "expires in 0 h" in (await run("ls", "--instance", INSTANCE)).out
+
+
+async def test_ls_names_incomplete_sets(files: Path, run: Run) -> None:
+    for node in range(2):
+        write_rdb(files / INSTANCE / f"{INSTANCE}-db-{node}" / f"d_{STAMP}.rdb", 9000, node)
+    assert (await run("pull", "--instance", INSTANCE, "--to", "archive")).code == 0
+    [kept] = Path(str(files.parent / "archive")).rglob("*-db-1-*.rdb")
+    kept.unlink()
+    listed = await run("ls", "archive")
+    assert "incomplete set: 1 of 2 files are here" in listed.out
+    assert " damaged " in listed.out
+
+
+@pytest.mark.parametrize(
+    ("args", "word"), [(("nowhere",), "no archive here"), ((), "no instance is given")]
+)
+async def test_ls_of_nothing(run: Run, args: tuple[str, ...], word: str) -> None:
+    result = await run("ls", *args)
+    assert result.code == 2
+    assert word in result.err
+
+
+async def test_emulate_says_its_key_and_when_it_is_ready(
+    files: Path, run: Run, environ: dict[str, str]
+) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 5000)
+    without = {k: v for k, v in environ.items() if not k.startswith("ALIBABA_CLOUD_ACCESS")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "archiver", "emulate", str(files), "--port", "0",
+        env=without, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = [(await process.stdout.readline()).decode() for _ in range(3)]
+    keys = dict(re.findall(r"export (\w+)=(\w+)\n", "".join(said[:2])))
+    ready = re.fullmatch(r"ready: .*--endpoint (http://\S+)\n", said[2])
+    assert ready is not None
+    pulled = await run(
+        "pull", "--instance", INSTANCE, "--to", "x", ARCHIVER_ENDPOINT=ready[1], **keys
+    )
+    assert pulled.code == 0
+    process.terminate()
+    assert await process.wait() == 130
+
+
+async def test_emulate_refuses_what_it_cannot_serve(
+    run: Run, tmp_path: Path, emulator: Emulator, files: Path
+) -> None:
+    assert (await run("emulate", str(tmp_path / "none"))).code == 2
+    taken = await run("emulate", str(files), "--port", str(emulator.port))
+    assert taken.code == 2
+    assert "cannot listen" in taken.err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_completion(run: Run, shell: str) -> None:
+    result = await run("completion", shell)
+    assert result.code == 0
+    assert "_ARCHIVER_COMPLETE" in result.out
+
+
+async def test_completion_completes(run: Run) -> None:
+    words = {"COMP_WORDS": "archiver pull --ra", "COMP_CWORD": "2"}
+    result = await run(_ARCHIVER_COMPLETE="bash_complete", **words)
+    assert "--range" in result.out
+
+
+async def test_version_and_help(run: Run) -> None:
+    assert (await run("--version")).out == f"archiver, version {__version__}\n"
+    for command in main.list_commands(click.Context(main)):
+        shown = await run(command, "--help", COLUMNS="80")
+        assert shown.code == 0
+        assert all(len(line) <= 80 for line in shown.out.splitlines())
+
+
+async def test_a_quick_start_loads_no_http_client() -> None:
+    code = "import sys, archiver.cli; print('aiohttp' in sys.modules, 'tqdm' in sys.modules)"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
+    )
+    assert (await process.communicate())[0] == b"False False\n"
+
+
+def test_the_public_names_are_there() -> None:
+    for name in archiver.__all__:
+        assert getattr(archiver, name) is not None
+    with pytest.raises(AttributeError):
+        archiver.nonsense  # noqa: B018
+
+
+def test_the_readmes_exit_codes_are_the_errors() -> None:
+    table = re.findall(
+        r"^\| (\d+) \|", README.partition("## Exit codes")[2].partition("\n## ")[0], re.MULTILINE
+    )
+    classes = [
+        kind
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, errors.ArchiverError)
+    ]
+    assert {int(code) for code in table} == {kind.exit_code for kind in classes} | {0, 130}
+    assert set(errors.EXIT_PRECEDENCE) == {kind.exit_code for kind in classes}
+
+
+async def test_the_readme_names_every_option(run: Run) -> None:
+    for command in ("pull", "ls", "emulate"):
+        shown = (await run(command, "--help")).out
+        for option in set(re.findall(r"(--[a-z][a-z-]+)", shown)) - {"--help"}:
+            assert f"`{option}" in README, f"{command} {option}"

@@ -1,0 +1,309 @@
+"""``archiver pull`` as its users meet it."""
+
+import asyncio
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from archiver.emulator import Emulator, Faults
+from examples.sample_rdb import write_rdb
+from tests.cli.conftest import Result, Run
+from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
+
+PULL = ("pull", "--instance", INSTANCE, "--to", "archive")
+STAMP = "20261124021500"
+
+
+def assert_one_line(result: Result, code: int, *words: str) -> None:
+    """One line on stderr that says what is wrong, with the right exit code."""
+    lines = result.err.strip().splitlines()
+    assert result.code == code, result.err
+    assert len([line for line in lines if not line.startswith(("Usage:", "Try ")) and line]) == 1, (
+        lines
+    )
+    assert "Traceback" not in result.err
+    for word in words:
+        assert word in result.err
+
+
+async def test_pull_and_pull_again(files: Path, run: Run, tmp_path: Path) -> None:
+    for n in range(3):
+        write_rdb(files / INSTANCE / f"{n}_{STAMP}.rdb", 100_000, n)
+    first = await run(*PULL)
+    assert first.code == 0, first.err
+    assert "archived 3 backups, 293.0 KiB" in first.err
+    assert first.out == ""
+    again = await run(*PULL)
+    assert again.code == 0
+    assert again.err == "nothing new: 3 backups listed, all in the archive\n"
+    assert len(list((tmp_path / "archive").rglob("*.rdb"))) == 3
+
+
+async def test_json_is_one_event_a_line(files: Path, run: Run) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 100_000)
+    result = await run(*PULL, "--json")
+    events = [json.loads(line) for line in result.out.splitlines()]
+    assert [event["event"] for event in events] == [
+        "page_listed",
+        "planned",
+        "started",
+        "route_chosen",
+        "archived",
+        "set_completed",
+        "summary",
+    ]
+    assert events[-1]["archived"] == 1
+    assert events[-1]["bytes_fetched"] == {"intranet": 100_000}
+    assert events[4]["backup"]["instance_id"] == INSTANCE
+
+
+async def test_every_failure_is_named(files: Path, run: Run) -> None:
+    write_rdb(files / INSTANCE / "good.rdb", 5000)
+    bad = bytearray(write_rdb(files / INSTANCE / "bad.rdb", 5000, 1))
+    bad[2500] ^= 1
+    (files / INSTANCE / "bad.rdb").write_bytes(bad)
+    write_rdb(files / INSTANCE / "failed.rdb", 5000, 2)
+    overrides = {"failed.rdb": {"BackupStatus": "Failed"}}
+    (files / INSTANCE / "backups.json").write_text(json.dumps(overrides))
+    result = await run(*PULL, "--json")
+    assert result.code == 3
+    assert "archived 1 backup" in result.err
+    summary = result.err.partition("failed: 2\n")[2]
+    assert "failed at the vendor" in summary
+    assert "checksum at the end of this RDB" in summary
+    failures = [json.loads(line) for line in result.out.splitlines() if '"failed"' in line]
+    assert {f["error"]["exit_code"] for f in failures if f["event"] == "failed"} == {1, 3}
+
+
+async def test_quiet_and_verbose(files: Path, run: Run) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 5000)
+    assert (await run(*PULL, "-q")).err == ""
+    write_rdb(files / INSTANCE / "b.rdb", 5000, 1)
+    verbose = await run(*PULL, "-v")
+    assert re.search(r"archived: r-bp.*\.rdb 4.9 KiB sha256 [0-9a-f]{64}", verbose.err)
+    debug = await run(*PULL, "-vv")
+    assert f"held: {INSTANCE}-" in debug.err
+
+
+async def test_options_come_from_the_environment(files: Path, run: Run, tmp_path: Path) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 5000)
+    result = await run(
+        "pull",
+        ARCHIVER_INSTANCE=f"{INSTANCE} r-none",
+        ARCHIVER_TO="elsewhere",
+        ARCHIVER_WORKERS="2",
+    )
+    assert result.code == 2
+    assert "r-none" in result.err
+    assert list((tmp_path / "elsewhere").rglob("*.rdb"))
+    assert (await run(*PULL, ARCHIVER_WORKERS="none")).code == 2
+    assert (await run(*PULL, ARCHIVER_DRY_RUN="1")).code == 0
+    assert not (tmp_path / "archive").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "changed", "code", "words"),
+    [
+        (("--range", "2026-11-02..2026-11-01"), {}, 2, ("before it starts",)),
+        (("--range", "someday"), {}, 2, ("someday", "last-7d")),
+        (("--range", "2026-11-01T25:00Z.."), {}, 2, ("is not a time",)),
+        (("--instance", "../x"), {}, 2, ("not an instance id",)),
+        (("--part-size", "tiny"), {}, 2, ("is not a size",)),
+        (("--part-size", "1"), {}, 2, ("less than",)),
+        (("--to", "s3://bucket/x"), {}, 2, ("s3://", "directory")),
+        (("--region", "Nowhere"), {"ARCHIVER_ENDPOINT": None}, 2, ("not a region id",)),
+        ((), {"ARCHIVER_ENDPOINT": None}, 2, ("no region is given",)),
+        (
+            (),
+            {"ALIBABA_CLOUD_ACCESS_KEY_ID": None, "ALIBABA_CLOUD_ACCESS_KEY_SECRET": None},
+            4,
+            ("no access key", "ALIBABA_CLOUD_ACCESS_KEY_ID"),
+        ),
+        ((), {"ALIBABA_CLOUD_ACCESS_KEY_SECRET": "wrong"}, 4, ("SignatureDoesNotMatch",)),
+        ((), {"ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAInobody"}, 4, ("InvalidAccessKeyId",)),
+        (("--to", "/proc/nowhere/archive"), {}, 6, ("/proc/nowhere",)),
+        (("--to", "a-file/archive"), {}, 6, ("a-file",)),
+    ],
+)
+async def test_bad_input_is_one_line_and_writes_nothing(
+    files: Path,
+    run: Run,
+    tmp_path: Path,
+    args: tuple[str, ...],
+    changed: dict[str, str | None],
+    code: int,
+    words: tuple[str, ...],
+) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 5000)
+    (tmp_path / "a-file").write_bytes(b"")
+    result = await run(*PULL, *args, **changed)
+    assert_one_line(result, code, *words)
+    assert not (tmp_path / "archive").exists()
+
+
+async def test_an_unknown_instance(run: Run, tmp_path: Path) -> None:
+    result = await run("pull", "--instance", "r-unknown", "--to", "archive")
+    assert_one_line(result, 2, "InvalidInstanceId.NotFound", "--region")
+    assert not (tmp_path / "archive").exists()
+
+
+async def test_no_instance(run: Run) -> None:
+    assert_one_line(await run("pull", "--to", "archive"), 2, "--instance")
+
+
+async def test_an_archive_of_a_newer_format(files: Path, run: Run, tmp_path: Path) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 5000)
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "archive.json").write_text('{"format": 7}')
+    result = await run(*PULL)
+    assert result.code == 2
+    assert "format 7" in result.err
+    assert [p.name for p in (tmp_path / "archive").iterdir()] == ["archive.json"]
+
+
+async def test_nobody_answers(run: Run, tmp_path: Path) -> None:
+    result = await run(*PULL, ARCHIVER_ENDPOINT="http://127.0.0.1:1")
+    assert_one_line(result, 5, "127.0.0.1:1", "--endpoint")
+    assert not (tmp_path / "archive").exists()
+
+
+async def test_no_secret_in_any_output(
+    files: Path, emulator: Emulator, run: Run, tmp_path: Path
+) -> None:
+    """At -vv, with everything going wrong: no key, no token, no signature anywhere."""
+    for n in range(4):
+        write_rdb(files / INSTANCE / f"{n}.rdb", 300_000, n)
+    said = ""
+    for faults in (
+        Faults(drop=0.5, server_errors=0.3, throttle=0.3, expire_after=0, seed=1),
+        Faults(server_errors=1.0),
+        Faults(corrupt=1.0),
+        Faults(),
+    ):
+        emulator.faults = faults
+        for token in (None, "STStokenSTStokenSTStoken"):
+            result = await run(
+                *PULL, "-vv", "--json", "--part-size", "64KiB", ALIBABA_CLOUD_SECURITY_TOKEN=token
+            )
+            said += result.out + result.err
+    for path in (tmp_path / "archive").rglob("*"):
+        if path.is_file() and path.suffix != ".rdb":
+            said += path.read_text("utf-8", "replace")
+    assert len(said) > 10_000
+    for secret in (KEY_ID, KEY_SECRET, "STStoken", "Signature=", "OSSAccessKeyId", "Expires="):
+        assert secret not in said
+
+
+async def start(environ: dict[str, str], cwd: Path, *args: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "archiver",
+        *PULL,
+        *args,
+        env=environ,
+        cwd=cwd,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def until_bytes_move(emulator: Emulator, count: int = 1) -> None:
+    async with asyncio.timeout(30):
+        while emulator.tally.object_bytes < count:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_stops_cleanly(
+    files: Path,
+    emulator: Emulator,
+    environ: dict[str, str],
+    run: Run,
+    tmp_path: Path,
+    number: signal.Signals,
+) -> None:
+    data = write_rdb(files / INSTANCE / "a.rdb", 1_000_000)
+    emulator.faults = Faults(rate=200_000)
+    process = await start(environ, tmp_path, "--part-size", "64KiB", "--json")
+    await until_bytes_move(emulator, 300_000)
+    process.send_signal(number)
+    out, err = await process.communicate()
+    assert process.returncode == 130
+    assert b"run the same command again" in err
+    assert b"Traceback" not in err
+    assert json.loads(out.splitlines()[-1])["interrupted"] is True
+    emulator.faults = Faults()
+    before = emulator.tally.object_bytes
+    resumed = await run(*PULL, "--part-size", "64KiB", "-v")
+    assert resumed.code == 0
+    assert "resumed: " in resumed.err
+    assert emulator.tally.object_bytes - before < 1_000_000
+    [kept] = (tmp_path / "archive").rglob("*.rdb")
+    assert kept.read_bytes() == data
+
+
+async def test_a_second_signal_stops_at_once(
+    files: Path, emulator: Emulator, environ: dict[str, str], tmp_path: Path
+) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 1_000_000)
+    emulator.faults = Faults(rate=10_000)
+    process = await start(environ, tmp_path)
+    await until_bytes_move(emulator)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+    assert process.returncode == 130
+
+
+async def test_two_pulls_into_one_archive(
+    files: Path, emulator: Emulator, environ: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 1_000_000)
+    emulator.faults = Faults(rate=100_000)
+    process = await start(environ, tmp_path)
+    await until_bytes_move(emulator)
+    second = await run(*PULL)
+    assert second.code == 6
+    assert f"process {process.pid} on" in second.err
+    emulator.faults = Faults()
+    process.kill()
+    await process.communicate()
+    assert (await run(*PULL)).code == 0
+
+
+async def test_bars_on_a_terminal(files: Path, environ: dict[str, str], tmp_path: Path) -> None:
+    for n in range(3):
+        write_rdb(files / INSTANCE / f"{n}.rdb", 3_000_000, n)
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "archiver", *PULL, env=environ,
+        cwd=tmp_path, stdout=side, stderr=side,
+    )  # fmt: skip
+    os.close(side)
+    shown = b""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            piece = await loop.run_in_executor(None, os.read, main, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(main)
+    assert await process.wait() == 0
+    text = shown.decode()
+    assert "all: 100%" in text
+    assert max(int(p) for p in re.findall(r"(\d+)%", text)) == 100
+    assert "archived 3 backups" in text
