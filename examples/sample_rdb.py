@@ -26,7 +26,8 @@ def rdb(size: int, seed: int = 0) -> bytes:
         body += b"\x00" + bytes([len(key)]) + key + b"\x80" + take.to_bytes(4, "big") + value
         index += 1
     body += tail
-    return bytes(body) + _CRC.calc(bytes(body)).to_bytes(8, "little")
+    checksum: int = _CRC.calc(bytes(body))
+    return bytes(body) + checksum.to_bytes(8, "little")
 
 
 def write_rdb(path: Path, size: int, seed: int = 0) -> bytes:

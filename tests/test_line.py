@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def records(root: Path) -> list[dict[str, object]]:
     ]
 
 
-def overrides(files: Path, **fields: dict[str, object]) -> None:
+def overrides(files: Path, **fields: Mapping[str, object]) -> None:
     (files / INSTANCE / "backups.json").write_text(json.dumps(fields))
 
 

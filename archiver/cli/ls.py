@@ -39,8 +39,8 @@ def ls(place: str | None, *, remote: bool, time_range: TimeRange, **given: Any) 
     \b
     Examples:
       archiver ls ./backups
-      archiver ls --instance r-bp1zxszhcgatnx --region cn-hangzhou
-      archiver ls ./backups --remote --instance r-bp1zxszhcgatnx --region cn-hangzhou
+      archiver ls --instance r-bp1 --region cn-hangzhou
+      archiver ls ./backups --remote --instance r-bp1 --region cn-hangzhou
     """
     from archiver.cli.run import run
 

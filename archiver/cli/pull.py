@@ -57,7 +57,7 @@ def pull(place: str, time_range: TimeRange, **given: Any) -> None:
 
     \b
     Examples:
-      archiver pull --instance r-bp1zxszhcgatnx --region cn-hangzhou --to ./backups
+      archiver pull --instance r-bp1 --region cn-hangzhou --to ./backups
       archiver pull --instance r-a --instance r-b --range last-36h --to /srv/redis
     """
     from archiver.cli.run import run

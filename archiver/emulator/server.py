@@ -1,6 +1,7 @@
 """One port for both: the API at ``/``, objects at ``/bucket/key``."""
 
 import asyncio
+import contextlib
 import email.utils
 import hashlib
 import secrets
@@ -205,7 +206,8 @@ class Emulator:
         if span:
             response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{meta.size}"
         await response.prepare(request)
-        await self._send_body(request, response, path, start, stop)
+        with contextlib.suppress(ConnectionError):  # the client left
+            await self._send_body(request, response, path, start, stop)
         return response
 
     async def _send_body(

