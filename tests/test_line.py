@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import subprocess
+import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from archiver.errors import (
 )
 from archiver.model import Network
 from archiver.retry import RetryPolicy
+from archiver.transfer import route
 from archiver.transfer.pace import LeastRate
 from archiver.transfer.route import NetworkChoice
 from examples.sample_rdb import write_rdb
@@ -293,7 +296,46 @@ async def test_a_bad_day(files: Path, emulator_of: EmulatorMaker, archive: Archi
         summary = await pull(source, archive, [everything()], options)
     assert summary.failures == []
     assert {r["sha256"] for r in records(Path(str(archive.store)))} == originals
-    assert "AccessDenied" in emulator.tally.refused
+
+
+@pytest.mark.parametrize(
+    "ahead", [timedelta(seconds=60), timedelta(days=-1)], ids=["ahead", "on 403"]
+)
+async def test_urls_that_expire_in_the_middle(
+    files: Path,
+    emulator_of: EmulatorMaker,
+    archive: Archive,
+    monkeypatch: pytest.MonkeyPatch,
+    ahead: timedelta,
+) -> None:
+    monkeypatch.setattr(route, "REFRESH_AHEAD", ahead)
+    data = write_rdb(files / INSTANCE / "a.rdb", 400_000)
+    emulator = await emulator_of(files, faults=Faults(rate=130_000, expire_after=1))
+    options = PullOptions(transfer=TransferOptions(part_size=64 * 1024, connections=1))
+    seen: list[events.Event] = []
+    async with source_of(emulator) as source:
+        summary = await pull(source, archive, [everything()], options, seen.append)
+    assert summary.failures == []
+    assert any(isinstance(event, events.UrlRefreshed) for event in seen)
+    assert ("AccessDenied" in emulator.tally.refused) == (ahead < timedelta(0))
+    [kept] = Path(str(archive.store)).rglob("*.rdb")
+    assert kept.read_bytes() == data
+    assert emulator.tally.object_bytes == 400_000
+
+
+async def test_urls_that_are_always_refused(
+    files: Path, emulator_of: EmulatorMaker, archive: Archive
+) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 4000)
+    now = time.time()
+    emulator = await emulator_of(files, faults=Faults(expire_after=0), clock=lambda: now + 5)
+    late = iter(range(10**6))
+    emulator._clock = lambda: now + 5 + next(late)  # type: ignore[misc]
+    async with source_of(emulator) as source:
+        summary = await pull(source, archive, [everything()])
+    assert "403 AccessDenied 0002-00000069" in str(summary.failures[0].error)
+    assert summary.exit_code == 1
+    assert emulator.tally.object_requests < 12
 
 
 async def test_a_dripping_connection_is_given_up(

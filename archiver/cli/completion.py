@@ -14,7 +14,7 @@ def completion(ctx: click.Context, shell: str) -> None:
 
     \b
     Examples:
-      archiver completion bash > ~/.local/share/bash-completion/completions/archiver
+      archiver completion bash > ~/.archiver-completion; . ~/.archiver-completion
       archiver completion zsh > "${fpath[1]}/_archiver"
       archiver completion fish > ~/.config/fish/completions/archiver.fish
     """

@@ -24,6 +24,10 @@ def run(command: Callable[[], Awaitable[int]], *, verbose: int, on_interrupt: st
     """
     try:
         code = anyio.run(_interruptible, command, on_interrupt)
+        # From here on there is nothing left to interrupt.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED  # a second one, while the first was being answered
     except ArchiverError as error:
         say(f"archiver: {error}")
         code = error.exit_code

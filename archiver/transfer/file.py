@@ -6,7 +6,6 @@ and measures the whole. A resume is the same walk with parts that are here alrea
 """
 
 from collections import deque
-from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -41,8 +40,8 @@ from archiver.transfer.route import Location, Relist, Route
 
 # What may go wrong between us and the object's server; a store's errors pass by.
 AT_THE_SOURCE = (SourceError, IntegrityError, BackupFailed)
-# Rounds of fetching parts again when the whole has not the declared CRC, fewer in each.
-MOST_MENDINGS = 4
+# Times that one part is fetched again when the whole has not the declared CRC.
+MOST_MENDINGS = 5
 # Times a part may read back differently than it was fetched before the disk is to blame.
 MOST_REWRITES = 2
 
@@ -114,11 +113,8 @@ class FileTransfer:
         if not self._queue and self._pin is None:
             await self._ask_pin()
         meter = await self._fetch_and_read_back()
-        doubtful: Sequence[Part] = self._parts
-        for _ in range(MOST_MENDINGS):
-            if self._agrees(meter) or not doubtful:
-                break
-            doubtful = await self._mend(doubtful)
+        if not self._agrees(meter):
+            await self._mend()
             meter = await self._read_back()
         return self._receipt(meter)
 
@@ -310,22 +306,22 @@ class FileTransfer:
     def _declared(self) -> int | None:
         return self._pin.crc64 if self._pin is not None else None
 
-    async def _mend(self, doubtful: Sequence[Part]) -> list[Part]:
-        """Fetch parts again until the whole agrees; those that are still in doubt after it.
+    async def _mend(self) -> None:
+        """Fetch parts again, in order, until the whole agrees.
 
         Nothing says which part is wrong. One that comes twice with the same CRC is right, as no
-        two faults on the way are alike; one that comes otherwise is asked for once more.
+        two faults on the way are alike; until then it is asked for again.
         """
         self._shared.observer(events.Mending(self._backup))
-        still: list[Part] = []
-        for part in doubtful:
-            before = self._crcs[part.index]
-            await self._fetch(part)
-            if self._crc() == self._declared:
-                return []
-            if self._crcs[part.index] != before:
-                still.append(part)
-        return still
+        for part in self._parts:
+            seen = {self._crcs[part.index]}
+            for _ in range(MOST_MENDINGS):
+                await self._fetch(part)
+                if self._crc() == self._declared:
+                    return
+                if self._crcs[part.index] in seen:
+                    break
+                seen.add(self._crcs[part.index])
 
     def _receipt(self, meter: FileMeter) -> Receipt:
         """Vouch for the file. Raises CorruptFile."""
