@@ -6,10 +6,11 @@ import os
 import subprocess
 import time
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from blockbuster import BlockBuster
 
 from archiver import Archive, PullOptions, Query, TairSource, TransferOptions, events, pull
 from archiver.emulator import Emulator, Faults
@@ -451,3 +452,50 @@ async def test_least_memory_and_one_of_everything(
     )
     summary = await pull(source, archive, [everything()], options)
     assert summary.archived == 3
+
+
+async def test_twelve_hundred_backups_while_the_listing_moves(
+    files: Path, emulator: Emulator, archive: Archive, no_blocking_on_the_loop: BlockBuster
+) -> None:
+    """Five pages, while the newest appear and the oldest expire: none missed, none twice."""
+    no_blocking_on_the_loop.deactivate()  # the observer below writes files, for the test
+    folder = files / INSTANCE
+
+    def make(number: int) -> None:
+        start = datetime.fromtimestamp(1_790_000_000 + number, UTC)
+        path = folder / f"d{number}_{start:%Y%m%d%H%M%S}.rdb"
+        path.write_bytes(b"REDIS0003\xff%d" % number)
+
+    for number in range(1200):
+        make(number)
+    pages = iter(range(10**6))
+    oldest = iter(range(0, 1200, 3))
+    newest = iter(range(2000, 3000))
+    seen: list[events.Event] = []
+
+    def observe(event: events.Event) -> None:
+        seen.append(event)
+        if isinstance(event, events.PageListed) and next(pages) < 12:
+            for _ in range(5):
+                make(next(newest))
+                for path in folder.glob(f"d{next(oldest)}_*"):
+                    path.unlink()
+
+    async with source_of(emulator, observer=observe) as source:
+        summary = await pull(source, archive, [everything()], observer=observe)
+
+    held = {json.loads(d)["api"]["BackupStartTime"] for d in record_files(archive)}
+    lasting = {
+        f"{datetime.strptime(path.name.partition('_')[2][:14], '%Y%m%d%H%M%S'):%Y-%m-%dT%H:%M:%SZ}"
+        for path in folder.glob("d*.rdb")
+    }
+    assert lasting <= held
+    archived = [event.backup.identity for event in seen if isinstance(event, events.Archived)]
+    assert len(archived) == len(set(archived)) == summary.archived
+    # What expired between its listing and its turn is said to be gone, and nothing else fails.
+    assert {type(failure.error).__name__ for failure in summary.failures} <= {"BackupGone"}
+
+
+def record_files(archive: Archive) -> list[bytes]:
+    root = Path(str(archive.store)) / INSTANCE
+    return [path.read_bytes() for path in root.rglob("*.json")]
