@@ -61,6 +61,7 @@ class SignedUrl:
                 f"the API gave a download URL with scheme {split.scheme[:20]!r}; "
                 "only http and https with a host are fetched"
             )
+        host = f"[{host}]" if ":" in host else host
         return cls(
             scheme=split.scheme,
             host=f"{host}:{port}" if port else host,

@@ -7,7 +7,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from archiver.errors import UsageError
 
 _LAST = re.compile(r"last-(\d{1,6})([dh])")
+_WEEK = re.compile(r"\d{4}-?W")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}")
+_LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(minutes=1)  # widening must fit
 _FORMS = "START..END, START.., 2026-11-01, last-7d or last-36h; times are UTC"
 
 
@@ -21,10 +23,11 @@ class TimeRange:
     def __post_init__(self) -> None:
         if self.start.tzinfo is None or self.end.tzinfo is None:
             raise UsageError("a time range needs times with a time zone")
+        if self.end > _LATEST:
+            raise UsageError("a time range must end before the last minute of year 9999")
         if self.end <= self.start:
             raise UsageError(
-                f"the range ends ({self.end:%Y-%m-%dT%H:%MZ}) before it starts "
-                f"({self.start:%Y-%m-%dT%H:%MZ})"
+                f"the range ends ({_wire(self.end)}) before it starts ({_wire(self.start)})"
             )
 
     @classmethod
@@ -48,10 +51,10 @@ class TimeRange:
         if not dots:
             if not _DATE.fullmatch(text):
                 raise UsageError(f"range {text!r} cannot be read", hint=f"write {_FORMS}")
-            return cls(_moment(text, text, time.min), _end(text, text))
+            return cls(_moment(text, text), _end(text, text))
         if not start:
             raise UsageError(f"range {text!r} has no start", hint=f"write {_FORMS}")
-        return cls(_moment(start, text, time.min), _end(end, text) if end else now)
+        return cls(_moment(start, text), _end(end, text) if end else now)
 
     def on_the_wire(self) -> tuple[str, str]:
         """StartTime and EndTime: whole minutes, widened and never narrowed."""
@@ -59,25 +62,37 @@ class TimeRange:
         end = self.end.astimezone(UTC)
         if end.second or end.microsecond:
             end = end.replace(second=0, microsecond=0) + timedelta(minutes=1)
-        return f"{start:%Y-%m-%dT%H:%MZ}", f"{end:%Y-%m-%dT%H:%MZ}"
+        return _wire(start), _wire(end)
 
     def __str__(self) -> str:
         return "..".join(self.on_the_wire())
 
 
+def _wire(moment: datetime) -> str:
+    # Not strftime: it writes a year before 1000 in fewer than four digits.
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='minutes')}Z"
+
+
 def _end(text: str, whole: str) -> datetime:
     """The end of a range; a date means the whole of that day."""
-    moment = _moment(text, whole, time.min)
-    return moment + timedelta(days=1) if _DATE.fullmatch(text) else moment
+    moment = _moment(text, whole)
+    if not _DATE.fullmatch(text):
+        return moment
+    try:
+        return moment + timedelta(days=1)
+    except OverflowError:
+        raise UsageError(f"range {whole!r} reaches beyond year 9999") from None
 
 
-def _moment(text: str, whole: str, at: time) -> datetime:
+def _moment(text: str, whole: str) -> datetime:
     try:
         if _DATE.fullmatch(text):
-            return datetime.combine(date.fromisoformat(text), at, UTC)
+            return datetime.combine(date.fromisoformat(text), time.min, UTC)
+        if _WEEK.match(text):
+            raise ValueError  # noqa: TRY301 - its end would be the first moment of that day
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise UsageError(
             f"{text!r} in range {whole!r} is not a time", hint=f"write {_FORMS}"
         ) from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

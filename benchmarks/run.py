@@ -73,7 +73,7 @@ def then_verify(site: Site, place: Path) -> str:
     sums = site.files[0].parent.parent / "SUMS"
     return (
         f"&& sync -f {place} && cd {place} && xargs -P 2 -a {sums} -d '\\n' -n 64 "
-        "sh -c 'printf \"%s\\n\" \"$@\" | sha256sum -c --quiet' sh"
+        'sh -c \'printf "%s\\n" "$@" | sha256sum -c --quiet\' sh'
     )
 
 
@@ -203,9 +203,8 @@ def report(workload: Workload, runs: int, place: Path) -> str:
         ours = ours or wall
         cpu = statistics.median(sample.cpu for sample in samples) / size
         rss = max(sample.rss for sample in samples) / 1e6
-        rows.append(
-            f"| {name} | {wall:.2f} | {size / wall:.2f} | {wall / ours:.2f} | {cpu:.2f} | {rss:.0f} |"
-        )
+        figures = (f"{wall:.2f}", f"{size / wall:.2f}", f"{wall / ours:.2f}", f"{cpu:.2f}")
+        rows.append(f"| {' | '.join((name, *figures, f'{rss:.0f}'))} |")
     return "\n".join(rows)
 
 

@@ -52,14 +52,12 @@ def serve(
         nginx.wait()
 
 
-def nginx_config(
-    work: Path, root: Path, port: int, limits: str, certificate: Path | None
-) -> str:
+def nginx_config(work: Path, root: Path, port: int, limits: str, certificate: Path | None) -> str:
     tls = ""
     if certificate is not None:
         tls = (
-            f"ssl_certificate {certificate}; ssl_certificate_key {certificate.with_suffix('.key')};"
-            "ssl_protocols TLSv1.3;"
+            f"ssl_certificate {certificate}; ssl_protocols TLSv1.3; "
+            f"ssl_certificate_key {certificate.with_suffix('.key')};"
         )
     return f"""
         {"user root;" if os.geteuid() == 0 else ""} daemon off; worker_processes 2; pid {work}/nginx.pid;

@@ -21,7 +21,10 @@ from archiver.errors import (
 
 @dataclass(frozen=True, slots=True)
 class ApiFault:
-    """An error answer of the RPC gateway. ``resource`` is what the request was about."""
+    """An error answer of the RPC gateway.
+
+    ``resource`` is what the request was about; ``service`` names the API in RAM's actions.
+    """
 
     status: int
     code: str
@@ -32,6 +35,7 @@ class ApiFault:
     retry_after: float | None = None
     denied_action: str = ""
     denied_resource: str = ""
+    service: str = "kvstore"
 
 
 def translate(fault: ApiFault) -> ArchiverError:
@@ -55,7 +59,7 @@ def _said(fault: ApiFault) -> str:
 
 
 def _denied(fault: ApiFault) -> ArchiverError:
-    action = fault.denied_action or f"kvstore:{fault.action}"
+    action = fault.denied_action or f"{fault.service}:{fault.action}"
     resource = fault.denied_resource or fault.resource
     return PermissionDenied(
         _said(fault), hint=f"grant the RAM action {action} on {resource} to this identity"

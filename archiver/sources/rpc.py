@@ -7,7 +7,7 @@ ACS3-HMAC-SHA256 (see :mod:`archiver.sources.signing`).
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,10 +15,17 @@ from typing import Any, Final
 import aiohttp
 from yarl import URL
 
-from archiver.errors import ArchiverError, SourceError, SourceUnavailable
+from archiver.errors import (
+    ArchiverError,
+    BadCredentials,
+    SourceError,
+    SourceUnavailable,
+    Throttled,
+    UsageError,
+)
 from archiver.secret import Secret
 from archiver.sources.api_errors import ApiFault, translate
-from archiver.sources.signing import EMPTY_SHA256, acs3_authorization, canonical_query
+from archiver.sources.signing import EMPTY_SHA256, acs3_authorization, canonical_query, pct
 from archiver.wait import wait_asked
 
 # A page of 300 backups with signed URLs is about 0.5 MB; an answer beyond this is none of ours.
@@ -37,10 +44,18 @@ class Credentials:
     origin: str = "given"
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class RpcClient:
     """Calls actions of one API version at one endpoint.
 
-    ``endpoint`` is a host, with port if needed, or a URL with its scheme (https by default).
+    ``endpoint`` is a host, with port if needed, or a URL with its scheme (https by default);
+    UsageError when it is neither. ``service`` is the API's name in RAM actions, for hints.
     """
 
     def __init__(
@@ -49,16 +64,21 @@ class RpcClient:
         endpoint: str,
         version: str,
         clock: Callable[[], float] = time.time,
+        *,
+        service: str = "kvstore",
+        timeout: aiohttp.ClientTimeout = _TIMEOUT,
     ) -> None:
         self._session: Final = session
-        self._url: Final = URL(endpoint if "://" in endpoint else f"https://{endpoint}")
+        self._url: Final = _origin(endpoint)
         self._version: Final = version
         self._clock: Final = clock
+        self._service: Final = service
+        self._timeout: Final = timeout
 
     async def call(
         self,
         action: str,
-        params: Mapping[str, str],
+        params: Mapping[str, str | Secret],
         credentials: Credentials | None,
         *,
         resource: str,
@@ -68,29 +88,43 @@ class RpcClient:
         ``credentials`` None sends it unsigned (AssumeRoleWithOIDC). ``resource`` names, in
         errors, what the request is about. Raises the typed errors of
         :mod:`archiver.sources.api_errors`, SourceUnavailable when no answer came, SourceError
-        when what came is not the API's.
+        when what came is not the API's, BadCredentials for a key that no header can carry.
         """
-        headers = self._headers(action, params, credentials)
-        url = URL(f"{self._url.origin()}/?{canonical_query(params)}", encoded=True)
+        plain = {
+            name: value.reveal() if isinstance(value, Secret) else value
+            for name, value in params.items()
+        }
+        headers = self._headers(action, plain, credentials)
+        answer = await self._exchange(
+            URL(f"{self._url}/?{canonical_query(plain)}", encoded=True), headers
+        )
+        if isinstance(answer, str):
+            raise SourceUnavailable(
+                f"{action} for {resource}: no answer from {self._url.authority} ({answer})",
+                hint="check the network, the region and the endpoint",
+            )
+        decoded = _decode(answer.body)
+        if answer.status == 200 and decoded is not None:
+            return decoded
+        raise self._error(action, resource, answer, decoded, _sent(params, credentials))
+
+    async def _exchange(self, url: URL, headers: Mapping[str, str]) -> _Answer | str:
+        """The answer, or why there is none.
+
+        Not an exception: the library's hold the request with its headers, and would stay on ours
+        as its context.
+        """
         try:
             async with self._session.post(
-                url, headers=headers, allow_redirects=False, timeout=_TIMEOUT
+                url, headers=headers, allow_redirects=False, timeout=self._timeout
             ) as answer:
-                body = await _bounded(answer)
-                status, answer_headers = answer.status, answer.headers
+                return _Answer(answer.status, answer.headers, await _bounded(answer))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # The library's message may quote the URL, and with it the request: name the kind only.
             why = type(error).__name__
             if isinstance(error, aiohttp.ClientConnectorError):
                 why = f"{why}: {error.os_error.strerror or error.os_error}"
-            raise SourceUnavailable(
-                f"{action} for {resource}: no answer from {self._url.authority} ({why})",
-                hint="check the network, --region and --endpoint",
-            ) from None
-        decoded = _decode(body)
-        if status == 200 and decoded is not None:
-            return decoded
-        raise self._error(action, resource, status, decoded, wait_asked(answer_headers))
+            return why
 
     def _headers(
         self, action: str, params: Mapping[str, str], credentials: Credentials | None
@@ -110,6 +144,8 @@ class RpcClient:
         if credentials.security_token is not None:
             headers["x-acs-accesskey-id"] = key_id
             headers["x-acs-security-token"] = credentials.security_token.reveal()
+        if any(not value.isprintable() for value in headers.values()) or not key_id.isprintable():
+            raise BadCredentials(f"the access key ({credentials.origin}) holds a control character")
         headers["authorization"] = acs3_authorization(
             key_id, credentials.access_key_secret.reveal(), "POST", params, headers
         )
@@ -119,10 +155,11 @@ class RpcClient:
         self,
         action: str,
         resource: str,
-        status: int,
+        answer: _Answer,
         decoded: dict[str, Any] | None,
-        retry_after: float | None,
+        sent: Iterable[Secret],
     ) -> ArchiverError:
+        status, retry_after = answer.status, wait_asked(answer.headers)
         if decoded is not None and isinstance(decoded.get("Code"), str):
             denied = decoded.get("AccessDeniedDetail")
             denied = denied if isinstance(denied, dict) else {}
@@ -130,18 +167,53 @@ class RpcClient:
                 ApiFault(
                     status=status,
                     code=decoded["Code"],
-                    message=str(decoded.get("Message", "")),
+                    message=_without(sent, str(decoded.get("Message", ""))),
                     request_id=str(decoded.get("RequestId", "")),
                     action=action,
                     resource=resource,
                     retry_after=retry_after,
                     denied_action=str(denied.get("AuthAction") or ""),
+                    service=self._service,
                 )
             )
         what = f"{action} for {resource}: {self._url.authority} answered {status} without JSON"
-        if status >= 500 or status == 429:
+        if status == 429:
+            return Throttled(what, retry_after=retry_after)
+        if status >= 500 or status == 408:
             return SourceUnavailable(what, retry_after=retry_after)
-        return SourceError(what, hint="is --endpoint the API, or a proxy's page?")
+        return SourceError(what, hint="is the endpoint the API, or a proxy's page?")
+
+
+def _origin(endpoint: str) -> URL:
+    """Scheme, host and port; what else a URL may hold (a password, too) stays behind."""
+    try:
+        origin = URL(endpoint if "://" in endpoint else f"https://{endpoint}").origin()
+    except ValueError:
+        origin = URL()
+    if origin.scheme not in ("http", "https"):
+        # Not quoted: what cannot be read may hold a password.
+        raise UsageError("the endpoint is neither a host (with port) nor an http or https URL")
+    return origin
+
+
+def _sent(
+    params: Mapping[str, str | Secret], credentials: Credentials | None
+) -> tuple[Secret, ...]:
+    """The secrets that a request carried or was made with."""
+    held = [value for value in params.values() if isinstance(value, Secret)]
+    if credentials is not None:
+        token = credentials.security_token
+        held += [credentials.access_key_id, credentials.access_key_secret]
+        held += [] if token is None else [token]
+    return tuple(held)
+
+
+def _without(sent: Iterable[Secret], message: str) -> str:
+    """The API's message without our secrets: for a wrong signature it quotes the request."""
+    for secret in sent:
+        for shape in {secret.reveal(), pct(secret.reveal())} - {""}:
+            message = message.replace(shape, "***")
+    return message
 
 
 async def _bounded(answer: aiohttp.ClientResponse) -> bytes:

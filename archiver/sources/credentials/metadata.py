@@ -1,52 +1,71 @@
 """Steps 5 and 6: the metadata service of an ECS instance, and a URI of one's own."""
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import quote
+from typing import Final
 
 import aiohttp
+from yarl import URL
 
-from archiver.errors import BadCredentials, NoCredentials, SourceUnavailable
-from archiver.sources.credentials.roles import Context, temporary
+from archiver.errors import NoCredentials, SourceUnavailable, UsageError
+from archiver.sources.credentials.context import Context
+from archiver.sources.credentials.keys import temporary
 from archiver.sources.rpc import Credentials
 
-ECS_METADATA_URL = "http://100.100.100.200"
-_ROLES = "/latest/meta-data/ram/security-credentials/"
-_METADATA_TTL = "21600"
+ECS_METADATA_URL: Final = "http://100.100.100.200"
+_ROLES: Final = "/latest/meta-data/ram/security-credentials/"
+_TTL_SECONDS: Final = "21600"
+_ROLE_NAME: Final = re.compile(r"[\w.@-]{1,128}", re.ASCII)
 # On a host that is no ECS instance nobody answers at that address, and a person waits.
-_ECS_TIMEOUT = aiohttp.ClientTimeout(total=5, connect=1)
-_URI_TIMEOUT = aiohttp.ClientTimeout(total=10, connect=5)
-_MOST_BYTES = 64 * 1024
+_ECS_TIMEOUT: Final = aiohttp.ClientTimeout(total=5, connect=1)
+_URI_TIMEOUT: Final = aiohttp.ClientTimeout(total=10, connect=5)
+_MOST_BYTES: Final = 64 * 1024
+
+
+class _NobodyThere(SourceUnavailable):
+    """No connection at all: for the metadata service, we are on no ECS instance."""
 
 
 async def ecs_role_of_this_host(context: Context) -> Credentials | None:
-    """The RAM role of the ECS instance we are on, if we are on one and it has one."""
-    if (context.variable("ECS_METADATA_DISABLED") or "").lower() == "true":
+    """The RAM role of the ECS instance we are on, if we are on one and it has one.
+
+    The only step that guesses: without ALIBABA_CLOUD_ECS_METADATA, no connection and no role
+    mean that it is not configured. Raises SourceUnavailable when the service is there and fails.
+    """
+    if context.is_true("ECS_METADATA_DISABLED"):
         return None
-    named = context.variable("ECS_METADATA")
     try:
-        return await ecs_role(context, named, "the RAM role of this ECS instance")
-    except (SourceUnavailable, NoCredentials):
-        if named is not None:
+        return await ecs_role(context, None, "the RAM role of this ECS instance")
+    except (_NobodyThere, NoCredentials):
+        if context.variable("ECS_METADATA") is not None:
             raise
         return None
 
 
 async def ecs_role(context: Context, role: str | None, origin: str) -> Credentials:
-    """Credentials of an instance's role, by IMDSv2. Raises NoCredentials when there is none."""
-    base, ttl = context.metadata_url, {"X-aliyun-ecs-metadata-token-ttl-seconds": _METADATA_TTL}
-    token = await _ask(context, "PUT", f"{base}/latest/api/token", ttl, origin)
+    """Credentials of an instance's role by IMDSv2: the given, ALIBABA_CLOUD_ECS_METADATA's or
+    the one it has.
+
+    Raises NoCredentials when there is none, BadCredentials, SourceUnavailable, UsageError.
+    """
+    if context.is_true("ECS_METADATA_DISABLED"):
+        raise UsageError(f"{origin}: ALIBABA_CLOUD_ECS_METADATA_DISABLED is true")
+    base = context.metadata_url
+    wanted = {"X-aliyun-ecs-metadata-token-ttl-seconds": _TTL_SECONDS}
+    token = await _ask(context, "PUT", f"{base}/latest/api/token", wanted, origin)
     with_token = {"X-aliyun-ecs-metadata-token": token.strip()}
-    if not role:
-        role = (await _ask(context, "GET", f"{base}{_ROLES}", with_token, origin)).strip()
-        role = role.partition("\n")[0]
-    text = await _ask(context, "GET", f"{base}{_ROLES}{quote(role)}", with_token, origin)
-    return _checked(text, origin)
+    role = role or context.variable("ECS_METADATA")
+    if role is None:
+        listed = await _ask(context, "GET", f"{base}{_ROLES}", with_token, origin)
+        role = listed.strip().partition("\n")[0].strip()
+    if not _ROLE_NAME.fullmatch(role) or not role.strip("."):
+        raise NoCredentials(f"{origin}: {role[:64]!r} is not the name of a role")
+    return _read(await _ask(context, "GET", f"{base}{_ROLES}{role}", with_token, origin), origin)
 
 
 async def credentials_uri(context: Context) -> Credentials | None:
-    """Whatever answers at ALIBABA_CLOUD_CREDENTIALS_URI."""
+    """Whatever answers at ALIBABA_CLOUD_CREDENTIALS_URI; raises what :func:`from_uri` raises."""
     uri = context.variable("CREDENTIALS_URI")
     if uri is None:
         return None
@@ -54,9 +73,18 @@ async def credentials_uri(context: Context) -> Credentials | None:
 
 
 async def from_uri(context: Context, uri: str, origin: str) -> Credentials:
-    """Temporary credentials as JSON from a URI. Raises NoCredentials, BadCredentials,
-    SourceUnavailable."""
-    return _checked(await _ask(context, "GET", uri, {}, origin, _URI_TIMEOUT), origin)
+    """Temporary credentials as JSON from an http or https URI.
+
+    Raises NoCredentials, BadCredentials, SourceUnavailable, UsageError.
+    """
+    try:
+        url = URL(uri)
+        usable = url.scheme in ("http", "https") and bool(url.host)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"{origin}: the URI is none of http or https")
+    return _read(await _ask(context, "GET", uri, {}, origin, _URI_TIMEOUT), origin)
 
 
 async def _ask(
@@ -67,24 +95,39 @@ async def _ask(
     origin: str,
     timeout: aiohttp.ClientTimeout = _ECS_TIMEOUT,
 ) -> str:
+    """One answer's text. The URI may be a secret in itself: errors name the origin only."""
+    kind: type[SourceUnavailable] = SourceUnavailable
     try:
         async with context.session.request(
             method, url, headers=headers, timeout=timeout, allow_redirects=False
         ) as answer:
-            if answer.status >= 500:
-                raise SourceUnavailable(f"{origin}: answered {answer.status}")
-            if answer.status != 200:
-                raise NoCredentials(f"{origin}: answered {answer.status}")
-            return (await answer.content.read(_MOST_BYTES)).decode("utf-8", "replace")
+            status, body = answer.status, await _bounded(answer.content)
+            what = f"answered {status}"
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        status, body, kind = 0, b"", _NobodyThere
+        what = f"no connection ({type(error).__name__})"
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        raise SourceUnavailable(f"{origin}: no answer ({type(error).__name__})") from None
+        status, body, what = 0, b"", f"no answer ({type(error).__name__})"
+    # Raised out here: the library's errors carry the request, its headers and its URL.
+    if status == 0 or status >= 500 or status == 429:
+        raise kind(f"{origin}: {what}")
+    if status != 200:
+        raise NoCredentials(f"{origin}: {what}")
+    return body.decode("utf-8", "replace")
 
 
-def _checked(text: str, origin: str) -> Credentials:
+async def _bounded(content: aiohttp.StreamReader) -> bytes:
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise ValueError("too large for a key")
+    return bytes(body)
+
+
+def _read(text: str, origin: str) -> Credentials:
     try:
-        answer: Any = json.loads(text)
+        answer: object = json.loads(text)
     except (ValueError, RecursionError):
         answer = None
-    if not isinstance(answer, dict) or answer.get("Code", "Success") != "Success":
-        raise BadCredentials(f"{origin}: the answer holds no temporary credentials")
     return temporary(answer, origin)

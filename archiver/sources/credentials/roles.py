@@ -1,120 +1,106 @@
 """Temporary credentials from STS: AssumeRole and AssumeRoleWithOIDC (Sts, 2015-04-01)."""
 
+import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Final
 
-import aiofiles
 import aiohttp
 
-from archiver.errors import BadCredentials, NoCredentials
+from archiver.errors import BadCredentials, NoCredentials, RequestRejected, UsageError
 from archiver.secret import Secret
+from archiver.sources.credentials.context import Context
+from archiver.sources.credentials.keys import temporary
+from archiver.sources.credentials.profile import Profile
+from archiver.sources.credentials.reading import read_text
 from archiver.sources.rpc import Credentials, RpcClient
 
-_VERSION = "2015-04-01"
-_DURATION_SECONDS = "3600"
+_VERSION: Final = "2015-04-01"
+_DURATION_SECONDS: Final = 3600
+_LEAST_SECONDS: Final = 900  # STS refuses less
+# Tasks wait behind a renewal while the old key still works: shorter than a listing may take.
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=20, connect=5)
+_REGION: Final = re.compile(r"[a-z0-9-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What the steps look at: the environment, the home folder, and ways to ask others."""
+async def assume_role(context: Context, by: Credentials, profile: Profile) -> Credentials:
+    """Credentials of the profile's ram_role_arn, which ``by`` may assume.
 
-    session: aiohttp.ClientSession
-    environ: Mapping[str, str]
-    home: Path
-    metadata_url: str
-    sts_endpoint: str | None
-
-    def variable(self, name: str) -> str | None:
-        """``ALIBABA_CLOUD_<name>``, None when unset or empty."""
-        return self.environ.get(f"ALIBABA_CLOUD_{name}") or None
-
-    def sts(self, region: str | None = None) -> RpcClient:
-        """A client of STS, in a region where one is set."""
-        return RpcClient(self.session, self.sts_endpoint or self._sts_host(region), _VERSION)
-
-    def _sts_host(self, region: str | None) -> str:
-        region = region or self.variable("STS_REGION")
-        if region is None:
-            return "sts.aliyuncs.com"
-        in_vpc = (self.variable("VPC_ENDPOINT_ENABLED") or "").lower() == "true"
-        return f"sts{'-vpc' if in_vpc else ''}.{region}.aliyuncs.com"
+    Raises BadCredentials, PermissionDenied, UsageError, and what an RPC call raises.
+    """
+    params = _request(context, profile)
+    if external_id := profile.get("external_id"):
+        params["ExternalId"] = external_id
+    return await _call(context, profile, "AssumeRole", params, by)
 
 
-async def assume_role(
-    context: Context,
-    by: Credentials,
-    role_arn: str,
-    settings: Mapping[str, Any],
-    origin: str,
-) -> Credentials:
-    """Credentials of a role that ``by`` may assume. ``settings``: role_session_name, policy,
-    external_id, sts_region. Raises what an RPC call raises."""
+async def assume_role_with_oidc(context: Context, profile: Profile) -> Credentials:
+    """Credentials of the profile's ram_role_arn for the token in its oidc_token_file.
+
+    Kubernetes keeps that token fresh: it is read anew every time. The request is unsigned.
+    Raises NoCredentials for a token file that is missing or empty, UsageError for one that
+    cannot be read, and what :func:`assume_role` raises.
+    """
+    params: dict[str, str | Secret] = {**_request(context, profile)}
+    params["OIDCProviderArn"] = profile.need("oidc_provider_arn")
+    path = context.path(profile.need("oidc_token_file"))
+    token = (await read_text(path) or "").strip()
+    if not token:
+        raise NoCredentials(f"{profile.origin}: the OIDC token file {path} is missing or empty")
+    params["OIDCToken"] = Secret(token)
+    return await _call(context, profile, "AssumeRoleWithOIDC", params, None)
+
+
+def _request(context: Context, profile: Profile) -> dict[str, str]:
+    """What both actions take."""
+    seconds = profile.get("expired_seconds") or "0"
+    if not seconds.isdecimal() or 0 < int(seconds) < _LEAST_SECONDS:
+        raise UsageError(f"{profile.origin}: expired_seconds must be {_LEAST_SECONDS} or more")
+    session_name = profile.get("ram_session_name") or context.variable("ROLE_SESSION_NAME")
     params = {
-        "RoleArn": role_arn,
-        "RoleSessionName": settings.get("role_session_name") or _session_name(),
-        "DurationSeconds": _DURATION_SECONDS,
+        "RoleArn": profile.need("ram_role_arn"),
+        "RoleSessionName": session_name or f"archiver-{secrets.token_hex(4)}",
+        "DurationSeconds": str(int(seconds) or _DURATION_SECONDS),
     }
-    for name, key in (("Policy", "policy"), ("ExternalId", "external_id")):
-        if settings.get(key):
-            params[name] = str(settings[key])
-    client = context.sts(settings.get("sts_region"))
-    answer = await client.call("AssumeRole", params, by, resource=role_arn)
-    return temporary(answer.get("Credentials"), origin)
+    if policy := profile.get("policy"):
+        params["Policy"] = policy
+    return params
 
 
-async def assume_role_with_oidc(
+async def _call(
     context: Context,
-    role_arn: str,
-    provider_arn: str,
-    token_file: Path,
-    settings: Mapping[str, Any],
-    origin: str,
+    profile: Profile,
+    action: str,
+    params: Mapping[str, str | Secret],
+    by: Credentials | None,
 ) -> Credentials:
-    """Credentials of a role for a token that Kubernetes keeps fresh in a file; unsigned."""
+    client = RpcClient(
+        context.session,
+        context.sts_endpoint or _host(context, profile),
+        _VERSION,
+        context.clock,
+        service="sts",
+        timeout=_TIMEOUT,
+    )
     try:
-        async with aiofiles.open(token_file, encoding="utf-8") as file:
-            token = (await file.read()).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NoCredentials(
-            f"{origin}: cannot read the OIDC token file {token_file} ({type(error).__name__})"
+        answer = await client.call(action, params, by, resource=profile.need("ram_role_arn"))
+    except RequestRejected as error:
+        # A role, provider or token that STS does not know is nobody's wrong option.
+        raise BadCredentials(
+            f"{profile.origin}: {error.message}",
+            hint="check the role, and for OIDC its provider and the token's age",
         ) from None
-    params = {
-        "RoleArn": role_arn,
-        "OIDCProviderArn": provider_arn,
-        "OIDCToken": token,
-        "RoleSessionName": settings.get("role_session_name") or _session_name(),
-        "DurationSeconds": _DURATION_SECONDS,
-    }
-    client = context.sts(settings.get("sts_region"))
-    answer = await client.call("AssumeRoleWithOIDC", params, None, resource=role_arn)
-    return temporary(answer.get("Credentials"), origin)
+    return temporary(answer.get("Credentials"), profile.origin)
 
 
-def temporary(answer: object, origin: str) -> Credentials:
-    """Read AccessKeyId, AccessKeySecret, SecurityToken, Expiration. Raises BadCredentials."""
-    try:
-        if not isinstance(answer, Mapping):
-            raise TypeError  # noqa: TRY301
-        return Credentials(
-            Secret(str(answer["AccessKeyId"])),
-            Secret(str(answer["AccessKeySecret"])),
-            Secret(str(answer["SecurityToken"])),
-            read_time(str(answer["Expiration"])),
-            origin,
-        )
-    except (KeyError, TypeError, ValueError):
-        raise BadCredentials(f"{origin}: the answer holds no temporary credentials") from None
-
-
-def read_time(text: str) -> datetime:
-    """An ISO 8601 time, UTC where it does not say. Raises ValueError."""
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _session_name() -> str:
-    return f"archiver-{secrets.token_hex(4)}"
+def _host(context: Context, profile: Profile) -> str:
+    """STS of a region, by way of the VPC where that is wanted, or the central one."""
+    region = profile.get("sts_region") or context.variable("STS_REGION")
+    if region is None:
+        return "sts.aliyuncs.com"
+    if not _REGION.fullmatch(region):
+        raise UsageError(f"{profile.origin}: the STS region {region!r} is not a region id")
+    in_vpc = profile.flag("enable_vpc")
+    if in_vpc is None:
+        in_vpc = context.is_true("VPC_ENDPOINT_ENABLED")
+    return f"sts{'-vpc' if in_vpc else ''}.{region}.aliyuncs.com"

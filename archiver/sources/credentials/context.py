@@ -1,0 +1,32 @@
+"""What the steps of the chain look at, and what they ask others with."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The environment, the home folder, a session, and a clock in seconds since the epoch."""
+
+    session: aiohttp.ClientSession
+    environ: Mapping[str, str] = field(repr=False)
+    home: Path
+    metadata_url: str
+    sts_endpoint: str | None = None
+    clock: Callable[[], float] = time.time
+
+    def variable(self, name: str) -> str | None:
+        """``ALIBABA_CLOUD_<name>``, None when unset or blank."""
+        return self.environ.get(f"ALIBABA_CLOUD_{name}", "").strip() or None
+
+    def is_true(self, name: str) -> bool:
+        """Whether ``ALIBABA_CLOUD_<name>`` is ``true``, as the vendor's SDKs read it."""
+        return (self.variable(name) or "").lower() == "true"
+
+    def path(self, text: str) -> Path:
+        """A path as people set it: a leading ``~/`` is the home folder."""
+        return self.home / text[2:] if text.startswith("~/") else Path(text)
