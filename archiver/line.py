@@ -5,6 +5,7 @@ feeds workers; each worker transfers one backup in parts and gets a receipt from
 bytes; the store commits; the archive records.
 """
 
+import functools
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -183,12 +184,12 @@ class _Run:
             except CorruptFile as error:
                 kept = await staging.quarantine(str(error))
                 raise CorruptFile(f"{error}; its bytes are kept in {kept}") from None
-            stored = await staging.commit(receipt)
-        record = await self._archive.record(transfer, stored)
+            documents = functools.partial(self._archive.documents, transfer)
+            stored = await staging.commit(receipt, documents)
         self._observer(
             events.Archived(
                 backup,
-                record.object_key,
+                stored.key,
                 receipt.size,
                 receipt.sha256,
                 receipt.network,

@@ -84,6 +84,11 @@ class Backup:
         """What makes a backup that backup: a BackupId is unique within a node."""
         return self.backup_id, self.node_id
 
+    @property
+    def is_standard(self) -> bool:
+        """Of an instance without nodes: its backup set is this one file."""
+        return self.node_id == self.instance_id
+
     def __str__(self) -> str:
         return f"{self.node_id}-{self.backup_id}"
 
@@ -104,10 +109,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """A backup that the archive does not hold yet, and the key (without suffix) it will get."""
+    """A backup that the archive does not hold yet, and the key (without suffix) it will get.
+
+    ``first_of_set``: nothing of its backup set is in the archive so far.
+    """
 
     backup: Backup
     stem: str
+    first_of_set: bool
 
 
 @dataclass(frozen=True, slots=True, order=True)

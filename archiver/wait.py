@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 
 def wait_asked(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
     """Seconds, from Retry-After in both its forms (RFC 9110 §10.2.3), or x-acs-retry-after (ms)."""
+    named = {name.lower(): value for name, value in headers.items()}
     try:
-        if (milliseconds := headers.get("x-acs-retry-after")) is not None:
+        if (milliseconds := named.get("x-acs-retry-after")) is not None:
             return _sane(float(milliseconds) / 1000)
-        if (after := headers.get("Retry-After")) is None:
+        if (after := named.get("retry-after")) is None:
             return None
         if after.strip().isdigit():
             return _sane(float(after))

@@ -60,7 +60,8 @@ def nginx_config(work: Path, root: Path, port: int, limits: str, certificate: Pa
             f"ssl_certificate_key {certificate.with_suffix('.key')};"
         )
     return f"""
-        {"user root;" if os.geteuid() == 0 else ""} daemon off; worker_processes 2; pid {work}/nginx.pid;
+        {"user root;" if os.geteuid() == 0 else ""} pid {work}/nginx.pid;
+        daemon off; worker_processes 2;
         events {{ worker_connections 1024; }}
         http {{
             access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000;

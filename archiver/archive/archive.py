@@ -1,7 +1,7 @@
 """An archive in a store: planning against it, recording into it, reading it."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -70,35 +70,37 @@ class Archive:
 
     async def find(self, backup: Backup) -> Finding:
         """Whether this backup is held. Raises UnsafeInput for ids that must not make a path."""
-        stem = layout.stem(await self._folder(backup), backup)
-        transfer = Transfer(backup, stem)
+        folder = await self._folder(backup)
+        stem = layout.stem(folder, backup)
+        there = {entry.key: entry.size async for entry in self.store.entries(f"{folder}/")}
+        transfer = Transfer(backup, stem, first_of_set=not there)
         key = layout.record_key(stem)
-        data = await self.store.read(key)
+        data = await self.store.read(key) if key in there else None
         if data is None:
             return Finding(transfer, None)
         try:
             record = Record.decode(key, data)
         except IntegrityError as error:
             return Finding(transfer, None, str(error))
-        size = await self.store.size(record.object_key)
+        size = there.get(record.object_key)
         if size != record.size:
             found = "is missing" if size is None else f"has {size:,} of {record.size:,} bytes"
             return Finding(transfer, None, f"{record.object_key} {found}")
         return Finding(transfer, record)
 
-    async def record(self, transfer: Transfer, stored: Stored) -> Record:
-        """Write the record of a durable object: from now on the archive holds the backup."""
-        key = layout.record_key(transfer.stem)
-        record = make_record(key, transfer.backup, stored, TOOL)
-        await self.store.put(key, record.encode())
-        return record
+    def documents(self, transfer: Transfer, stored: Stored) -> list[tuple[str, bytes]]:
+        """What is written about a durable object: its record, from which on the archive holds
+        it; and for the single file of a standard instance's set, the SHA256SUMS."""
+        record = make_record(layout.record_key(transfer.stem), transfer.backup, stored, TOOL)
+        documents = [(record.key, record.encode())]
+        if transfer.first_of_set and transfer.backup.is_standard:
+            documents.append((layout.sums_key(record.folder), _sums([record])))
+        return documents
 
     async def seal(self, folder: str) -> int:
         """Write the SHA256SUMS of a complete set, if it is not written; how many files it names."""
         records = [record async for record in self.records(f"{folder}/")]
-        lines = sorted((r.object_key.rpartition("/")[2], r.sha256) for r in records)
-        text = "".join(f"{sha256}  {name}\n" for name, sha256 in lines).encode()
-        key = layout.sums_key(folder)
+        key, text = layout.sums_key(folder), _sums(records)
         if await self.store.read(key) != text:
             await self.store.put(key, text)
         return len(records)
@@ -127,7 +129,7 @@ class Archive:
         folder for all of the same job.
         """
         own = layout.set_key(backup)
-        if backup.node_id == backup.instance_id:
+        if backup.is_standard:
             return own
         await self._read_month(layout.month_prefix(backup))
         if backup.started_at.day == 1 or backup.started_at.day >= 28:
@@ -146,6 +148,12 @@ class Archive:
             folder = entry.key.rpartition("/")[0]
             job = folder.rpartition("/")[2].partition("-")[2]
             self._folders.setdefault((instance_id, job), folder)
+
+
+def _sums(records: Iterable[Record]) -> bytes:
+    """What ``sha256sum -c`` reads."""
+    lines = sorted((record.object_key.rpartition("/")[2], record.sha256) for record in records)
+    return "".join(f"{sha256}  {name}\n" for name, sha256 in lines).encode()
 
 
 def _now() -> str:

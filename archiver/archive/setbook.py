@@ -5,7 +5,7 @@ from typing import Final
 
 from archiver.archive.archive import Archive
 from archiver.archive.sets import SetTally, incomplete
-from archiver.model import Backup, Transfer
+from archiver.model import Transfer
 
 
 class SetBook:
@@ -20,7 +20,7 @@ class SetBook:
 
     def listed(self, transfer: Transfer) -> None:
         """A backup of this set was listed."""
-        if not _is_standard(transfer.backup):
+        if not transfer.backup.is_standard:
             tally = self._sets.setdefault(_folder(transfer), SetTally())
             tally.nodes.add(transfer.backup.node_id)
             tally.files += 1
@@ -28,10 +28,12 @@ class SetBook:
     async def held(self, transfer: Transfer, *, fresh: bool) -> int:
         """A backup of this set is in the archive now; files in the set when that completes it."""
         folder = _folder(transfer)
-        if not _is_standard(transfer.backup):
+        if not transfer.backup.is_standard:
             self._sets[folder].held += 1
             self._sets[folder].fresh |= fresh
             return 0
+        if fresh and transfer.first_of_set:
+            return 1  # sealed along with its record
         if fresh or not await self._archive.is_sealed(folder):
             return await self._archive.seal(folder)
         return 0
@@ -46,10 +48,6 @@ class SetBook:
                 yield folder, tally.held, why
             elif tally.fresh or not await self._archive.is_sealed(folder):
                 yield folder, await self._archive.seal(folder), None
-
-
-def _is_standard(backup: Backup) -> bool:
-    return backup.node_id == backup.instance_id
 
 
 def _folder(transfer: Transfer) -> str:

@@ -1,6 +1,6 @@
 """What a store must do. A key is a relative path with ``/``; its parts were validated before."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,13 +28,18 @@ class Leftover:
 class Resumable:
     """What an earlier run left of a file.
 
-    ``crcs`` holds the CRC-64/XZ of each part that is here, None where it was not noted. ``pin``
-    is None when only the bytes are left. Nothing of it is to be trusted before it is read back.
+    ``crcs`` holds the CRC-64/XZ of each part that is here. ``pin`` is None when the file is here
+    as a whole and no note of it is left: then there are no ``crcs`` either. Nothing of it is to
+    be trusted before it is read back.
     """
 
     pin: Pin | None
     part_size: int
-    crcs: Mapping[int, int | None]
+    crcs: Mapping[int, int]
+
+
+# What is written once an object is durable: given what was stored, keys and contents in order.
+Documents = Callable[[Stored], Sequence[tuple[str, bytes]]]
 
 
 class Staging(Protocol):
@@ -64,8 +69,9 @@ class Staging(Protocol):
         """Forget all that was staged."""
         ...
 
-    async def commit(self, receipt: Receipt) -> Stored:
-        """Make the whole durable under its final key: the stem, a dot and the receipt's kind."""
+    async def commit(self, receipt: Receipt, documents: Documents) -> Stored:
+        """Make the whole durable under its final key: the stem, a dot and the receipt's kind;
+        after that the ``documents`` about it, one after the other."""
         ...
 
     async def quarantine(self, why: str) -> str:

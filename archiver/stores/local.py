@@ -18,13 +18,12 @@ from anyio import to_thread
 from archiver.errors import NoSpace
 from archiver.stores import disk
 from archiver.stores.base import Entry, Leftover, Staging
-from archiver.stores.local_staging import DATA, JOURNAL, LocalStaging, parse_journal
+from archiver.stores.local_staging import DATA, JOURNAL, TEMPORARY, LocalStaging, parse_journal
 from archiver.stores.lock import hold
 
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
 _LOCK = ".lock"
-_TEMPORARY = ".tmp"
 # Past the vendor's default retention four times over: its URL is gone, nobody will resume it.
 _STALE_SECONDS = 30 * 86400
 
@@ -66,7 +65,7 @@ class LocalStore:
                 return None
 
     async def put(self, key: str, data: bytes) -> None:
-        temporary = self._staging / f"{secrets.token_hex(8)}{_TEMPORARY}"
+        temporary = self._staging / f"{secrets.token_hex(8)}{TEMPORARY}"
         await in_thread(disk.put_file, self.root / key, data, temporary)
 
     async def size(self, key: str) -> int | None:
@@ -145,7 +144,7 @@ def _why_useless(path: Path) -> str | None:
     elif path.suffix == JOURNAL:
         if not path.with_suffix(DATA).exists():
             return "a journal without its file"
-    elif path.suffix == _TEMPORARY:
+    elif path.suffix == TEMPORARY:
         return "a document that was not finished"
     return None
 

@@ -14,10 +14,11 @@ from anyio import to_thread
 
 from archiver.model import Kind, Part, Pin, Receipt, Stored
 from archiver.stores import disk, journal
-from archiver.stores.base import Resumable
+from archiver.stores.base import Documents, Resumable
 
 DATA = ".data"
 JOURNAL = ".journal"
+TEMPORARY = ".tmp"
 # Key parts never hold it, and it is plain in every shell.
 _SEPARATOR = "~"
 
@@ -54,8 +55,7 @@ class LocalStaging:
             self._file = os.open(self._path, flags, disk.FILE_MODE)
         noted = parse_journal(self._journal)
         if self._path != self._staged:
-            part_size = max(self._size, 1)
-            self._resumable = Resumable(None, part_size, {0: None})
+            self._resumable = Resumable(None, 0, {})
         elif noted is not None and noted.pin.total == self._size:
             self._open_journal(noted.length)
             self._resumable = Resumable(noted.pin, noted.part_size, noted.crcs)
@@ -98,10 +98,10 @@ class LocalStaging:
     async def restart(self) -> None:
         await to_thread.run_sync(self._forget)
 
-    async def commit(self, receipt: Receipt) -> Stored:
-        key = f"{self._stem}.{receipt.kind}"
-        await to_thread.run_sync(self._bring_home, self._root / key)
-        return Stored(key, receipt)
+    async def commit(self, receipt: Receipt, documents: Documents) -> Stored:
+        stored = Stored(f"{self._stem}.{receipt.kind}", receipt)
+        await to_thread.run_sync(self._commit, stored, documents)
+        return stored
 
     async def quarantine(self, why: str) -> str:
         await to_thread.run_sync(self._put_aside, why)
@@ -162,6 +162,11 @@ class LocalStaging:
             self._journal.unlink(missing_ok=True)
             os.ftruncate(self._descriptor, 0)
 
+    def _commit(self, stored: Stored, documents: Documents) -> None:
+        self._bring_home(self._root / stored.key)
+        for key, data in documents(stored):
+            disk.put_file(self._root / key, data, self._staged.with_suffix(TEMPORARY))
+
     def _bring_home(self, path: Path) -> None:
         with disk.store_errors(self._path):
             os.fsync(self._descriptor)
@@ -185,7 +190,7 @@ class LocalStaging:
             self._journal.unlink(missing_ok=True)
         text = json.dumps({"key": self._stem, "size": self._size, "why": why}, indent=2) + "\n"
         note = self._quarantined.with_suffix(".json")
-        disk.put_file(note, text.encode(), self._staged.with_suffix(".tmp"))
+        disk.put_file(note, text.encode(), self._staged.with_suffix(TEMPORARY))
 
 
 def parse_journal(path: Path) -> journal.Journal | None:

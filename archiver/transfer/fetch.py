@@ -1,18 +1,21 @@
-"""Ranges of an object over HTTP. The sole place where data comes through aiohttp's client.
+"""Ranges of an object over HTTP.
 
 A signed URL's signature covers the verb, Content-MD5, Content-Type and every ``x-oss-*`` header:
 only GET with Range and If-Match is sent, never HEAD (OSS, *Add signatures to URLs*).
 """
 
+import asyncio
 import re
-import time
-from collections.abc import AsyncGenerator, Mapping
+import ssl
+from collections.abc import AsyncGenerator, Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn, ParamSpec, Protocol, TypeVar
+from urllib.parse import urlsplit
 
-import aiohttp
-from yarl import URL
+import anyio
+import h11
 
 from archiver.errors import (
     ArchiverError,
@@ -26,9 +29,16 @@ from archiver.errors import (
 )
 from archiver.model import Pin
 from archiver.secret import SignedUrl
-from archiver.transfer.pace import LeastRate, Pulse
+from archiver.transfer.pace import LeastRate
+from archiver.transfer.wire import Head, Place, Wire
+from archiver.version import __version__
 from archiver.wait import wait_asked
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_USER_AGENT = f"archiver/{__version__}"
+_FAULTS = (OSError, h11.RemoteProtocolError, UnicodeError)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 _CODE = re.compile(rb"<Code>([\w.]{1,80})</Code>")
 _EC = re.compile(rb"<EC>([\w-]{1,40})</EC>")
@@ -83,115 +93,163 @@ class Fetcher(Protocol):
 
 
 class HttpFetcher:
-    """A Fetcher over one aiohttp session, made by :func:`open_fetcher`."""
+    """A Fetcher over connections that are kept, read by threads; made by :func:`open_fetcher`."""
 
-    def __init__(self, session: aiohttp.ClientSession, least: LeastRate) -> None:
-        self._session: Final = session
+    def __init__(self, threads: Executor, least: LeastRate) -> None:
+        self._threads: Final = threads
         self._least: Final = least
+        self._idle: Final[dict[Place, list[Wire]]] = {}
+        self._tls: ssl.SSLContext | None = None
 
     @asynccontextmanager
     async def open(
         self, url: SignedUrl, start: int, stop: int, pin: Pin | None
     ) -> AsyncGenerator[Body, None]:
-        headers = {"Accept-Encoding": "identity"}
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
         if stop > start:  # an empty object has no satisfiable range
             headers["Range"] = f"bytes={start}-{stop - 1}"
         if pin is not None and pin.etag is not None and not pin.etag.startswith("W/"):
             headers["If-Match"] = pin.etag
+        wire, head = await self._ask(url, headers)
+        body = _HttpBody(self, url, wire, head)
         try:
-            response = await self._session.get(
-                URL(url.reveal(), encoded=True), headers=headers, allow_redirects=False
-            )
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            _unavailable(url, error)
-        try:
-            if response.status not in (200, 206):
-                raise await _refusal(url, response)
-            answer = read_answer(url, response.status, response.headers, start, stop)
+            if head.status not in (200, 206):
+                raise await body.refusal()
+            body.answer = read_answer(url, head.status, head.fields, start, stop)
             if pin is not None:
-                _check_pin(url, pin, answer.pin)
-            yield _HttpBody(url, response, answer, self._least)
+                _check_pin(url, pin, body.answer.pin)
+            body.left = int(head.fields["content-length"])
+            yield body
         finally:
-            # A body left unread cannot be followed by another request on its connection.
-            response.close()
+            if body.left == 0 and head.keeps_alive:
+                self._idle.setdefault(wire.place, []).append(wire)
+            else:
+                # A body left unread cannot be followed by another answer.
+                wire.close()
+
+    async def _ask(self, url: SignedUrl, headers: Mapping[str, str]) -> tuple[Wire, Head]:
+        """Send a request on a kept connection, or on a new one when there is none that works."""
+        split = urlsplit(url.reveal())
+        host = split.hostname or ""
+        place = Place(split.scheme, host, split.port or (443 if split.scheme == "https" else 80))
+        target = f"{split.path or '/'}{'?' if split.query else ''}{split.query}"
+        while idle := self._idle.get(place):
+            wire = idle.pop()
+            try:
+                return wire, await self.run(wire, wire.ask, target, headers)
+            except _FAULTS:
+                wire.close()  # the server had closed it meanwhile
+            except BaseException:
+                wire.close()
+                raise
+        wire = Wire(place, self._least, self._context() if place.scheme == "https" else None)
+        try:
+            await self.run(wire, wire.connect)
+            return wire, await self.run(wire, wire.ask, target, headers)
+        except _FAULTS as error:
+            wire.close()
+            _unavailable(url, error)
+        except BaseException:
+            wire.close()
+            raise
+
+    async def run(self, wire: Wire, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking call of ``wire`` in a thread. A cancellation wakes it, and waits: the
+        thread must not write into a block that somebody else was lent meanwhile."""
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            wire.interrupt()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([future])
+            future.exception()  # looked at, so that nobody complains that it was not
+            raise
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        for wires in self._idle.values():
+            for wire in wires:
+                wire.close()
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
 
 
 @asynccontextmanager
 async def open_fetcher(
     connections: int, least: LeastRate | None = None
 ) -> AsyncGenerator[HttpFetcher, None]:
-    """A fetcher with a session of its own, for ``connections`` at once."""
-    least = least or LeastRate()
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=least.window),
-        auto_decompress=False,
-        read_bufsize=256 * 1024,
-        skip_auto_headers=("Content-Type",),
-    )
-    async with session:
-        yield HttpFetcher(session, least)
+    """A fetcher with threads of its own, for ``connections`` at once."""
+    threads = ThreadPoolExecutor(connections, thread_name_prefix="fetch")
+    fetcher = HttpFetcher(threads, least or LeastRate())
+    try:
+        yield fetcher
+    finally:
+        fetcher.close()
+        # Nothing runs in them any more: every call was waited for.
+        threads.shutdown(wait=False)
 
 
 class _HttpBody:
-    def __init__(
-        self,
-        url: SignedUrl,
-        response: aiohttp.ClientResponse,
-        answer: Answer,
-        least: LeastRate,
-    ) -> None:
-        self.answer: Final = answer
+    """A body of which ``left`` bytes are still to come."""
+
+    answer: Answer
+
+    def __init__(self, fetcher: HttpFetcher, url: SignedUrl, wire: Wire, head: Head) -> None:
+        self.left = -1
+        self._fetcher: Final = fetcher
         self._url: Final = url
-        self._content: Final = response.content
-        self._pulse: Final = Pulse(least)
-        self._rest = memoryview(b"")
+        self._wire: Final = wire
+        self._head: Final = head
 
     async def readinto(self, block: memoryview) -> int:
-        filled = 0
-        while filled < len(block):
-            if not self._rest:
-                self._rest = memoryview(await self._more())
-                if not self._rest:
-                    break
-            size = min(len(self._rest), len(block) - filled)
-            block[filled : filled + size] = self._rest[:size]
-            self._rest = self._rest[size:]
-            filled += size
-        return filled
-
-    async def _more(self) -> bytes:
-        began = time.monotonic()
+        if self.left == 0:
+            return 0
         try:
-            chunk = await self._content.readany()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            size = await self._fetcher.run(self._wire, self._wire.read, block, self.left)
+        except _FAULTS as error:
             _unavailable(self._url, error)
-        self._pulse.beat(time.monotonic() - began, len(chunk))
-        return chunk
+        self.left -= size
+        return size
+
+    async def refusal(self) -> ArchiverError:
+        """The typed error for a status other than 200 and 206."""
+        page = memoryview(bytearray(_MOST_ERROR_BYTES))
+        length = self._head.fields.get("content-length", "")
+        size = min(int(length), len(page)) if length.isdigit() else 0
+        try:
+            await self._fetcher.run(self._wire, self._wire.read, page, size)
+        except (*_FAULTS, SourceError):
+            size = 0
+        return _refusal(self._url, self._head, bytes(page[:size]))
 
 
 def read_answer(
     url: SignedUrl, status: int, headers: Mapping[str, str], start: int, stop: int
 ) -> Answer:
     """Hold a 200 or 206 against what was asked for. Raises SourceError, IntegrityError."""
-    if headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
+    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise SourceError(
             f"{url}: something on the way changes the encoding of what it passes on",
             hint="bypass the proxy",
         )
     try:
-        length = int(headers["Content-Length"])
+        length = int(headers["content-length"])
         crc = headers.get("x-oss-hash-crc64ecma")
         declared = None if crc is None else int(crc)
     except (KeyError, ValueError):
         raise SourceError(f"{url}: an answer {status} without a readable length or CRC") from None
-    etag = headers.get("ETag") or None
+    etag = headers.get("etag") or None
     if status == 200:
         # Also OSS's answer to a range beyond the end: the whole object from its first byte.
         if start >= length > 0 or (length < stop and _is_page(headers)):
             raise SourceUnavailable(f"{url}: not the file but another answer of {length} bytes")
         return Answer(0, Pin(length, etag, declared), whole=True)
-    span = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+    span = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
     if span is None:
         raise SourceError(f"{url}: a partial answer without a readable Content-Range")
     first, last, total = int(span[1]), int(span[2]), int(span[3])
@@ -214,21 +272,16 @@ def _check_pin(url: SignedUrl, pin: Pin, seen: Pin) -> None:
 
 
 def _is_page(headers: Mapping[str, str]) -> bool:
-    return headers.get("Content-Type", "").partition(";")[0].strip().lower() in _PAGES
+    return headers.get("content-type", "").partition(";")[0].strip().lower() in _PAGES
 
 
-async def _refusal(url: SignedUrl, response: aiohttp.ClientResponse) -> ArchiverError:
-    """The typed error for a status other than 200 and 206."""
-    try:
-        page = await response.content.read(_MOST_ERROR_BYTES)
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        page = b""
-    status = response.status
+def _refusal(url: SignedUrl, head: Head, page: bytes) -> ArchiverError:
+    status = head.status
     code, ec = _CODE.search(page), _EC.search(page)
     detail = " ".join(
         [str(status), *(found[1].decode("ascii", "replace") for found in (code, ec) if found)]
     )
-    asked = wait_asked(response.headers)
+    asked = wait_asked(head.fields)
     if 300 <= status < 400:
         return SourceError(f"{url}: {detail}: a redirect, which is not followed")
     if status in _REFUSALS:
@@ -239,7 +292,11 @@ async def _refusal(url: SignedUrl, response: aiohttp.ClientResponse) -> Archiver
 
 
 def _unavailable(url: SignedUrl, error: Exception) -> NoReturn:
-    # The library's own message may quote the whole URL: keep its kind only, and no chain.
+    if isinstance(error, ssl.SSLCertVerificationError):
+        raise SourceError(
+            f"{url}: its certificate is not good: {error.verify_message}",
+            hint="SSL_CERT_FILE names other authorities to trust",
+        ) from None
     why = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         why = f"{why}: {error.strerror}"

@@ -1,11 +1,12 @@
 """One backup from its URL to a receipt.
 
-Parts come over several connections and are written where they belong; behind them one reader
-takes the file back from the store in order, checks each part's CRC-64 against what was fetched,
-and measures the whole. A resume is the same walk with parts that are here already.
+Parts come over several connections and are written where they belong. What comes in order passes
+the file's meter on its way; what does not, and what an earlier run left, is read back from the
+store behind it, and must have the CRC-64 that it was fetched with.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -63,10 +64,14 @@ class Shared:
 
 @dataclass(slots=True)
 class _Cursor:
-    """How far a part has come: the next byte's offset, and the CRC-64/XZ of those before."""
+    """How far a part has come: the next byte's offset, and the CRC-64/XZ of those before.
+
+    ``meter`` is the file's, when this part is the one it needs next.
+    """
 
     part: Part
     position: int
+    meter: FileMeter | None
     crc: int = 0
     answered: bool = False
 
@@ -100,6 +105,7 @@ class FileTransfer:
         self._tally: Final = _Tally()
         self._settled: Final = anyio.Event()
         self._pin: Pin | None = None
+        self._meter = FileMeter(transfer.backup.size)
         # A part's CRC-64/XZ; None while only its bytes are known to be here.
         self._crcs: dict[int, int | None] = {}
         self._received: dict[int, int] = {}
@@ -112,11 +118,11 @@ class FileTransfer:
         self._shared.observer(events.Started(self._backup, sum(self._received.values())))
         if not self._queue and self._pin is None:
             await self._ask_pin()
-        meter = await self._fetch_and_read_back()
-        if not self._agrees(meter):
+        await self._fetch_all()
+        if not self._agrees():
             await self._mend()
-            meter = await self._read_back()
-        return self._receipt(meter)
+            await self._measure_all()
+        return self._receipt()
 
     def _plan(self, part_size: int) -> None:
         self._part_size = part_size
@@ -130,8 +136,12 @@ class FileTransfer:
         resumable = self._staging.resumable
         if resumable is None:
             return
-        self._plan(resumable.part_size)
-        for index, crc in resumable.crcs.items():
+        crcs: Mapping[int, int | None] = resumable.crcs
+        if resumable.pin is None:
+            crcs = dict.fromkeys(part.index for part in self._parts)
+        else:
+            self._plan(resumable.part_size)
+        for index, crc in crcs.items():
             self._crcs[index] = crc
             self._received[index] = self._parts[index].size
             self._in_place[index].set()
@@ -141,8 +151,8 @@ class FileTransfer:
         if self._pin is not None:
             self._settled.set()
 
-    async def _fetch_and_read_back(self) -> FileMeter:
-        """Fetch what is missing while the reader follows."""
+    async def _fetch_all(self) -> None:
+        """Fetch what is missing, while what does not come in order is measured behind it."""
         async with crew() as group:
             if self._queue:
                 group.start_soon(self._lane)
@@ -150,7 +160,7 @@ class FileTransfer:
             await self._settled.wait()
             for _ in range(min(self._shared.connections - 1, len(self._queue))):
                 group.start_soon(self._lane)
-            return await self._read_back()
+            await self._measure_all()
 
     async def _lane(self) -> None:
         while self._queue:
@@ -158,7 +168,8 @@ class FileTransfer:
 
     async def _fetch(self, part: Part) -> None:
         """One part into its place, in as many tries as it takes; bytes that came stay."""
-        cursor = _Cursor(part, part.start)
+        next_in_order = self._meter.position == part.start
+        cursor = _Cursor(part, part.start, self._meter if next_in_order else None)
         attempts = self._attempts()
         while not cursor.done:
             network, url = await self._location.url()
@@ -197,11 +208,13 @@ class FileTransfer:
                 attempts.progressed()
 
     async def _put(self, cursor: _Cursor, data: memoryview) -> None:
-        def checksum_and_write() -> int:
+        def write_and_measure() -> int:
             self._staging.write(cursor.position, data)
+            if cursor.meter is not None:
+                cursor.meter.feed(data)
             return int(crc64.xz(data, cursor.crc))
 
-        cursor.crc = await to_thread.run_sync(checksum_and_write)
+        cursor.crc = await to_thread.run_sync(write_and_measure)
         cursor.position += len(data)
         self._tally.fetched += len(data)
         self._received[cursor.part.index] = cursor.position - cursor.part.start
@@ -255,13 +268,12 @@ class FileTransfer:
         else:
             await attempts.failed(error)
 
-    async def _read_back(self) -> FileMeter:
-        """Measure the file in order, as it is in the store, each part when it is in place."""
-        meter = FileMeter(self._backup.size)
+    async def _measure_all(self) -> None:
+        """Bring the meter to the end: what did not pass it on its way in is read back."""
         for part in self._parts:
             await self._in_place[part.index].wait()
-            meter = await self._measured(part, meter)
-        return meter
+            if self._meter.position == part.start and part.size > 0:
+                self._meter = await self._measured(part, self._meter)
 
     async def _measured(self, part: Part, before: FileMeter) -> FileMeter:
         """The meter after ``part``, once that reads back as it was fetched."""
@@ -272,7 +284,10 @@ class FileTransfer:
             if self._crcs[part.index] in (None, crc):
                 self._crcs[part.index] = crc
                 return meter
+            self._meter = copy(before)  # the part is fetched again, and passes this one or not
             await self._fetch(part)
+            if self._meter.position == part.stop:
+                return self._meter
         raise StoreError(
             f"{self._backup}: bytes {part.start}-{part.stop - 1} read back differently than they "
             "were written",
@@ -295,12 +310,12 @@ class FileTransfer:
         """CRC-64/XZ of the whole, folded from its parts."""
         return fold_crc64((self._crcs[part.index] or 0, part.size) for part in self._parts)
 
-    def _agrees(self, meter: FileMeter) -> bool:
+    def _agrees(self) -> bool:
         """Whether the whole is what the source declared, or where it declared nothing, what the
         file says of itself."""
         if self._declared is not None:
             return self._crc() == self._declared
-        return meter.verdict()[1].footer is not Footer.MISMATCH
+        return self._meter.verdict()[1].footer is not Footer.MISMATCH
 
     @property
     def _declared(self) -> int | None:
@@ -313,6 +328,12 @@ class FileTransfer:
         two faults on the way are alike; until then it is asked for again.
         """
         self._shared.observer(events.Mending(self._backup))
+        try:
+            await self._fetch_doubtful()
+        finally:
+            self._meter = FileMeter(self._backup.size)
+
+    async def _fetch_doubtful(self) -> None:
         for part in self._parts:
             seen = {self._crcs[part.index]}
             for _ in range(MOST_MENDINGS):
@@ -323,8 +344,9 @@ class FileTransfer:
                     break
                 seen.add(self._crcs[part.index])
 
-    def _receipt(self, meter: FileMeter) -> Receipt:
+    def _receipt(self) -> Receipt:
         """Vouch for the file. Raises CorruptFile."""
+        meter = self._meter
         kind, rdb = meter.verdict()
         crc, pin = self._crc(), self._pin
         if pin is None or meter.position != self._backup.size:

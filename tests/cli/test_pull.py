@@ -172,7 +172,7 @@ async def test_an_archive_of_a_newer_format(files: Path, run: Run, tmp_path: Pat
 
 async def test_nobody_answers(run: Run, tmp_path: Path) -> None:
     result = await run(*PULL, ARCHIVER_ENDPOINT="http://127.0.0.1:1")
-    assert_one_line(result, 5, "127.0.0.1:1", "--endpoint")
+    assert_one_line(result, 5, "127.0.0.1:1", "endpoint")
     assert not (tmp_path / "archive").exists()
 
 

@@ -16,7 +16,7 @@ from anyio import to_thread
 from fastcrc import crc64
 
 from archiver.errors import ArchiveBusy, NoSpace, StoreError
-from archiver.model import Footer, Kind, Network, Part, Pin, RdbVerdict, Receipt
+from archiver.model import Footer, Kind, Network, Part, Pin, RdbVerdict, Receipt, Stored
 from archiver.stores.local import LocalStore
 from archiver.stores.lock import hold
 
@@ -49,6 +49,10 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "archive")
 
 
+def no_documents(_: Stored) -> list[tuple[str, bytes]]:
+    return []
+
+
 async def put_part(staging: object, part: Part) -> None:
     piece = memoryview(DATA)[part.start : part.stop]
     await to_thread.run_sync(staging.write, part.start, piece)  # type: ignore[attr-defined]
@@ -72,7 +76,7 @@ async def test_resume_knows_the_parts_that_were_kept(store: LocalStore) -> None:
             assert await to_thread.run_sync(staging.read, 0, block[:800]) == 800
             assert block[:800] == DATA[:800]
             await put_part(staging, PARTS[2])
-            stored = await staging.commit(RECEIPT)
+            stored = await staging.commit(RECEIPT, no_documents)
     assert stored.key == f"{STEM}.rdb"
     assert (store.root / stored.key).read_bytes() == DATA
     assert list((store.root / ".staging").iterdir()) == []
@@ -83,11 +87,11 @@ async def test_brought_home_without_a_record_is_not_lost(store: LocalStore) -> N
         await staging.begin(PIN, PART)
         for part in PARTS:
             await put_part(staging, part)
-        await staging.commit(RECEIPT)
+        await staging.commit(RECEIPT, no_documents)
     async with store.exclusive(), store.stage(STEM, SIZE) as staging:
         assert staging.resumable is not None
-        assert staging.resumable.crcs == {0: None}
-        assert (await staging.commit(RECEIPT)).key == f"{STEM}.rdb"
+        assert staging.resumable.pin is None
+        assert (await staging.commit(RECEIPT, no_documents)).key == f"{STEM}.rdb"
     assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
 
 
@@ -243,16 +247,17 @@ def test_the_order_of_durable_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Path, "replace", renamed)
     store = LocalStore(tmp_path)
 
+    def record(_: Stored) -> list[tuple[str, bytes]]:
+        steps.append("record")
+        return [(f"{STEM}.json", b"{}")]
+
     async def walk() -> None:
-        async with store.exclusive():
-            async with store.stage(STEM, SIZE) as staging:
-                await staging.begin(PIN, PART)
-                for part in PARTS:
-                    await put_part(staging, part)
-                steps.append("commit")
-                await staging.commit(RECEIPT)
-            steps.append("record")
-            await store.put(f"{STEM}.json", b"{}")
+        async with store.exclusive(), store.stage(STEM, SIZE) as staging:
+            await staging.begin(PIN, PART)
+            for part in PARTS:
+                await put_part(staging, part)
+            steps.append("commit")
+            await staging.commit(RECEIPT, record)
 
     anyio.run(walk)
     part = [

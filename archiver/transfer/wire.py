@@ -1,0 +1,149 @@
+"""One HTTP/1.1 connection on a blocking socket, for GETs whose answers say their length.
+
+Worker threads read from it into the caller's blocks: receiving, and for https decrypting, then
+lets go of the interpreter lock, so that several connections use several cores. Measured beside
+aiohttp's body path in benchmarks/README.md.
+"""
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import h11
+
+from archiver.errors import SourceUnavailable
+from archiver.transfer.pace import LeastRate, Pulse
+
+CONNECT_SECONDS = 10.0
+_HEAD_BLOCK = 16 * 1024
+_MOST_HEAD_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to connect. ``host`` without brackets."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """For the Host header (RFC 9110 §7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.scheme == "https" else 80
+        return host if self.port == default else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The status and header fields of an answer, names in lower case."""
+
+    status: int
+    fields: Mapping[str, str]
+    keeps_alive: bool
+
+
+class Wire:
+    """A connection; all methods but ``interrupt`` block. They raise OSError, ssl.SSLError,
+    h11.RemoteProtocolError, and SourceUnavailable when nothing more comes."""
+
+    def __init__(self, place: Place, least: LeastRate, tls: ssl.SSLContext | None) -> None:
+        self.place: Final = place
+        self.used = False
+        self._least: Final = least
+        self._tls: Final = tls
+        self._socket: socket.socket | None = None
+        self._interrupted = False
+        self._early = memoryview(b"")  # what of the body came with the head
+        self._pulse = Pulse(least)
+
+    def connect(self) -> None:
+        """Dial the addresses of the place, one after the other."""
+        failure: OSError = OSError("no address")
+        found = socket.getaddrinfo(self.place.host, self.place.port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in found:
+            self._socket = dialled = socket.socket(family, kind, protocol)
+            try:
+                dialled.settimeout(CONNECT_SECONDS)
+                dialled.connect(address)
+                dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._tls is not None:
+                    self._socket = self._tls.wrap_socket(dialled, server_hostname=self.place.host)
+                self._socket.settimeout(self._least.window)
+            except ssl.SSLError:
+                self.close()
+                raise
+            except OSError as error:
+                failure = error
+                self.close()
+            else:
+                return
+        raise failure
+
+    def ask(self, target: str, headers: Mapping[str, str]) -> Head:
+        """Send a GET and read the head of the answer."""
+        lines = [f"GET {target} HTTP/1.1", f"Host: {self.place.authority}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._open.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+        received = bytearray()
+        while (end := received.find(b"\r\n\r\n")) < 0:
+            if len(received) > _MOST_HEAD_BYTES:
+                raise h11.RemoteProtocolError("the head of the answer does not end")
+            piece = self._open.recv(_HEAD_BLOCK)
+            if not piece:
+                raise ConnectionResetError("closed without an answer")
+            received += piece
+        self._early = memoryview(bytes(received[end + 4 :]))
+        self._pulse = Pulse(self._least)
+        return _parse_head(bytes(received[: end + 4]))
+
+    def read(self, block: memoryview, most: int) -> int:
+        """Fill ``block``, with at most ``most`` bytes of the body; how many that were."""
+        wanted = block[:most]
+        filled = min(len(self._early), len(wanted))
+        wanted[:filled] = self._early[:filled]
+        self._early = self._early[filled:]
+        while filled < len(wanted):
+            began = time.monotonic()
+            size = self._open.recv_into(wanted[filled:])
+            if size == 0:
+                raise SourceUnavailable(f"{self.place.authority}: the answer ended early")
+            filled += size
+            self._pulse.beat(time.monotonic() - began, size)
+        return filled
+
+    def interrupt(self) -> None:
+        """Wake whoever is blocked in a call of this connection; from another thread."""
+        self._interrupted = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    @property
+    def _open(self) -> socket.socket:
+        if self._socket is None or self._interrupted:
+            raise ConnectionAbortedError("the connection was given up")
+        return self._socket
+
+
+def _parse_head(head: bytes) -> Head:
+    parser = h11.Connection(h11.CLIENT)
+    parser.send(h11.Request(method="GET", target="/", headers=[("Host", "h")]))
+    parser.send(h11.EndOfMessage())
+    parser.receive_data(head)
+    event = parser.next_event()
+    if not isinstance(event, h11.Response):
+        raise h11.RemoteProtocolError("the answer does not begin with a response")
+    fields = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
+    closes = fields.get("connection", "").lower() == "close" or event.http_version != b"1.1"
+    return Head(event.status_code, fields, keeps_alive=not closes)
