@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
+from urllib.parse import quote
 
 from archiver.sources.signing import canonical_query, pct
 
@@ -18,12 +19,21 @@ def legacy_signature(secret: str, method: str, params: Mapping[str, str]) -> str
 
 
 def oss_v1_signature(secret: str, verb: str, expires: int, resource: str) -> str:
-    """The signature in an OSS V1 URL; ``resource`` is ``/bucket/key``.
+    """The signature in an OSS V1 URL; ``resource`` is ``/bucket/key``, decoded.
 
     Content-MD5, Content-Type and ``x-oss-*`` headers are part of what is signed, and empty here:
     a request that carries one does not match (OSS, *Add signatures to URLs*).
     """
     return _hmac_sha1(secret, f"{verb}\n\n\n{expires}\n{resource}")
+
+
+def oss_v1_url(access_key_id: str, secret: str, resource: str, expires: int) -> str:
+    """Path and query of a URL that may be read with GET until ``expires`` (epoch seconds)."""
+    signature = oss_v1_signature(secret, "GET", expires, resource)
+    return (
+        f"{quote(resource)}?Expires={expires}&OSSAccessKeyId={pct(access_key_id)}"
+        f"&Signature={pct(signature)}"
+    )
 
 
 def _hmac_sha1(secret: str, to_sign: str) -> str:

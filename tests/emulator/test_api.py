@@ -1,9 +1,10 @@
 """The API's own rules: both signatures, their refusals, and what a directory becomes."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
-import json
+import re
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from archiver.emulator import Emulator, Faults
 from archiver.errors import UsageError
 from archiver.sources.signing import EMPTY_SHA256, acs3_authorization
-from tests.conftest import DATA, INSTANCE, KEY_ID, KEY_SECRET, EmulatorMaker
+from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET, EmulatorMaker
 
 PARAMS = {
     "InstanceId": INSTANCE,
@@ -98,8 +99,26 @@ async def test_the_legacy_signature_over_get_and_post(emulator: Emulator) -> Non
         ({"Timestamp": "now"}, 400, "InvalidTimeStamp.Format"),
         ({"Version": "2014-01-01"}, 400, "InvalidVersion"),
         ({"Action": "DropEverything"}, 404, "InvalidAction.NotFound"),
-        ({"SignatureNonce": ""}, 400, "MissingSignatureNonce"),
-        ({"InstanceId": ""}, 400, "MissingInstanceId"),
+        ({"SignatureNonce": ""}, 400, "MissingParameter.SignatureNonce"),
+        ({"SignatureMethod": "HMAC-MD5"}, 400, "InvalidParameter.SignatureMethod"),
+        ({"SignatureVersion": "2.0"}, 400, "InvalidParameter.SignatureVersion"),
+        ({"Format": "XML"}, 400, "InvalidParameter.Format"),
+        ({"Action": ""}, 400, "MissingParameter.Action"),
+        ({"Version": ""}, 400, "MissingParameter.Version"),
+        ({"InstanceId": ""}, 400, "MissingParameter.InstanceId"),
+        ({"StartTime": ""}, 400, "MissingParameter.StartTime"),
+        ({"EndTime": ""}, 400, "MissingParameter.EndTime"),
+        # strptime would take these three.
+        ({"StartTime": "2026-1-2T3:4Z"}, 400, "InvalidStartTime.Malformed"),
+        ({"EndTime": "2099-01-01T00:00Z "}, 400, "InvalidEndTime.Malformed"),
+        ({"EndTime": "٢٠٩٩-01-01T00:00Z"}, 400, "InvalidEndTime.Malformed"),
+        ({"EndTime": "2099-02-31T00:00Z"}, 400, "InvalidEndTime.Malformed"),
+        ({"EndTime": "1999-01-01T00:00Z"}, 400, "InvalidStartTimeAndEndTime.Malformed"),
+        ({"NeedAof": "yes"}, 400, "InvalidNeedAof.Malformed"),
+        ({"BackupId": "x"}, 400, "InvalidBackupId.Malformed"),
+        ({"BackupJobId": "-1"}, 400, "InvalidBackupJobId.Malformed"),
+        ({"InstanceId": "r-unknown"}, 400, "InvalidInstanceId.NotFound"),
+        ({"InstanceId": ".."}, 400, "InvalidInstanceId.NotFound"),
         ({"PageNumber": "0"}, 400, "InvalidPageNumber.Malformed"),
         ({"PageSize": "x"}, 400, "InvalidPageSize.Malformed"),
     ],
@@ -109,7 +128,8 @@ async def test_legacy_refusals(
 ) -> None:
     seen, answer = await get(emulator, legacy("GET", **changed))
     assert (seen, answer["Code"]) == (status, code)
-    assert {"RequestId", "HostId", "Message"} <= answer.keys()
+    assert {"RequestId", "HostId", "Message", "Recommend"} <= answer.keys()
+    assert emulator.tally.refused == {code: 1}
 
 
 @pytest.mark.parametrize(
@@ -151,38 +171,75 @@ async def test_clock_skew_by_the_emulators_clock(files: Path, emulator_of: Emula
     assert (await acs3(emulator))[1]["Code"] == "InvalidTimeStamp.Expired"
 
 
-async def test_what_a_directory_becomes(files: Path, emulator: Emulator) -> None:
-    folder = files / INSTANCE
-    (folder / "dump_20261124021500.rdb").write_bytes((DATA / "rdb__memory.rdb").read_bytes())
-    (folder / ".hidden.rdb").write_bytes(b"x")
-    (folder / "log.aof").write_bytes(b"*1\r\n")
-    (folder / "node-1").mkdir()
-    (folder / "node-1" / "dump_20261124021500.rdb").write_bytes(b"x")
-    _, answer = await get(emulator, legacy("GET"))
-    by_node = {b["NodeInstanceId"]: b for b in answer["Backups"]["Backup"]}  # type: ignore[index]
-    assert set(by_node) == {INSTANCE, "node-1"}
-    real = by_node[INSTANCE]
-    assert real["BackupStartTime"] == "2026-11-24T02:15:00Z"
-    assert real["ExpectExpireTime"] == "2026-12-01T02:15:00Z"
-    assert (real["BackupSize"], real["EngineVersion"]) == (2413, "5.0")
-    assert real["BackupJobID"] == by_node["node-1"]["BackupJobID"]
-    _, answer = await get(emulator, legacy("GET", NeedAof="1"))
-    assert answer["TotalCount"] == 3
-    _, answer = await get(emulator, legacy("GET", BackupJobId=str(real["BackupJobID"])))
-    assert answer["TotalCount"] == 2
-    _, answer = await get(emulator, legacy("GET", StartTime="2026-11-24T02:16Z"))
-    assert real["BackupId"] not in [b["BackupId"] for b in answer["Backups"]["Backup"]]  # type: ignore[index]
+@pytest.mark.parametrize("size", [30, 50, 100, 200, 300, 1000])
+async def test_page_sizes(emulator: Emulator, size: int) -> None:
+    status, answer = await get(emulator, legacy("GET", PageSize=str(size), PageNumber="2"))
+    assert status == 200
+    assert (answer["PageSize"], answer["PageNumber"], answer["TotalCount"]) == (size, 2, 0)
+    assert answer["Backups"] == {"Backup": []}
 
 
-async def test_fields_laid_over(files: Path, emulator: Emulator) -> None:
-    (files / INSTANCE / "a.rdb").write_bytes(b"x")
-    (files / INSTANCE / "backups.json").write_text(
-        json.dumps({"a.rdb": {"BackupStatus": "Failed", "New": 1}})
+async def test_what_is_signed_covers_what_counts(emulator: Emulator) -> None:
+    """An x-acs- header that came without being signed could be anybody's."""
+    headers = {
+        "host": f"127.0.0.1:{emulator.port}",
+        "x-acs-action": "DescribeBackups",
+        "x-acs-date": now(),
+        "x-acs-signature-nonce": str(uuid.uuid4()),
+    }
+    headers["authorization"] = acs3_authorization(KEY_ID, KEY_SECRET, "GET", PARAMS, headers)
+    headers["x-acs-version"] = "2015-01-01"
+    url = f"{emulator.endpoint}/?{urlencode(PARAMS)}"
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        assert (await answer.json())["Code"] == "IncompleteSignature"
+
+
+async def test_a_refused_request_uses_no_nonce_up(emulator: Emulator) -> None:
+    params = legacy("GET")
+    assert (await get(emulator, params | {"PageSize": "31"}))[1]["Code"] == "SignatureDoesNotMatch"
+    assert (await get(emulator, params))[0] == 200
+
+
+async def test_other_methods(emulator: Emulator) -> None:
+    async with aiohttp.ClientSession() as session, session.delete(emulator.endpoint) as answer:
+        assert (answer.status, (await answer.json())["Code"]) == (405, "UnsupportedHTTPMethod")
+
+
+async def test_headers_that_are_no_text(emulator: Emulator) -> None:
+    """Bytes of any kind are refused, not stumbled over."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", emulator.port)
+    head = (
+        f"GET / HTTP/1.1\r\nHost: \xff\r\nConnection: close\r\nx-acs-date: {now()}\r\n"
+        f"Authorization: ACS3-HMAC-SHA256 Credential={KEY_ID},"
+        "SignedHeaders=host;x-acs-date,Signature=\xff\r\n\r\n"
     )
+    writer.write(head.encode("latin-1"))
+    answer = await reader.read()
+    assert b" 400 " in answer.splitlines()[0]
+    assert b"SignatureDoesNotMatch" in answer
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_the_tally(files: Path, emulator: Emulator) -> None:
+    await get(emulator, legacy("GET"))
+    await get(emulator, legacy("GET", secret="wrong"))
+    assert emulator.tally.api_calls == 2
+    assert emulator.tally.calls_by_action == {"DescribeBackups": 1}
+    assert emulator.tally.refused == {"SignatureDoesNotMatch": 1}
+
+
+async def test_hosts_of_the_urls(files: Path, emulator_of: EmulatorMaker) -> None:
+    (files / INSTANCE / "a.rdb").write_bytes(b"x")
+    emulator = await emulator_of(files, public_host="oss.example:1", intranet_host="in.example")
     _, answer = await get(emulator, legacy("GET"))
     [backup] = answer["Backups"]["Backup"]  # type: ignore[index]
-    assert (backup["BackupStatus"], backup["New"]) == ("Failed", 1)
-    assert "BackupDownloadURL" not in backup
+    assert re.fullmatch(
+        r"http://oss\.example:1/custins\d+/hins\d+_data_\d{14}_\d+\.rdb"
+        r"\?Expires=\d+&OSSAccessKeyId=\w+&Signature=[\w%]+",
+        backup["BackupDownloadURL"],
+    )
+    assert backup["BackupIntranetDownloadURL"].startswith("http://in.example/custins")
 
 
 async def test_faults_of_the_api(files: Path, emulator_of: EmulatorMaker) -> None:
@@ -190,14 +247,6 @@ async def test_faults_of_the_api(files: Path, emulator_of: EmulatorMaker) -> Non
     assert (await acs3(emulator))[1]["Code"] == "Throttling.User"
     emulator.faults = Faults(server_errors=1)
     assert (await acs3(emulator))[0] == 503
-
-
-@pytest.mark.parametrize(
-    "broken", [{"drop": 2.0}, {"corrupt": -0.1}, {"rate": 0}, {"latency": -1.0}]
-)
-def test_faults_that_make_no_sense(broken: dict[str, float]) -> None:
-    with pytest.raises(UsageError):
-        Faults(**broken)  # type: ignore[arg-type]
 
 
 async def test_a_directory_that_cannot_be_served(
@@ -208,5 +257,10 @@ async def test_a_directory_that_cannot_be_served(
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no instance"):
         await emulator_of(tmp_path / "empty")
-    with pytest.raises(UsageError, match="cannot listen"):
-        await emulator_of(files, port=emulator.port)
+    for port, why in ((emulator.port, "in use"), (70_000, "")):
+        with pytest.raises(UsageError, match=f"^cannot listen on 127.0.0.1:{port}: .*{why}") as bad:
+            await emulator_of(files, port=port)
+        assert "\n" not in str(bad.value)
+    (files / INSTANCE / "backups.json").write_text("[]")
+    with pytest.raises(UsageError, match=r"backups\.json must be"):
+        await emulator_of(files)

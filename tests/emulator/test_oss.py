@@ -1,5 +1,6 @@
 """Objects behind signed URLs: what is served, what is refused, and as OSS would."""
 
+import asyncio
 import hashlib
 import re
 import time
@@ -12,11 +13,12 @@ from fastcrc import crc64
 from yarl import URL
 
 from archiver import TairSource
-from archiver.emulator import Emulator, Faults
+from archiver.emulator import Emulator, digests
 from archiver.emulator.oss import satisfiable
+from archiver.emulator.signatures import oss_v1_url
 from archiver.model import Network
 from examples.sample_rdb import write_rdb
-from tests.conftest import INSTANCE, EmulatorMaker, everything, source_of
+from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET, EmulatorMaker, everything, source_of
 
 SIZE = 100_000
 
@@ -121,11 +123,15 @@ async def test_tampering(data: bytes, source: TairSource, session: aiohttp.Clien
     for wrong, expected in (
         (re.sub(r"Signature=..", "Signature=xx", url), "SignatureDoesNotMatch"),
         (re.sub(r"Expires=\d", "Expires=9", url), "SignatureDoesNotMatch"),
+        (re.sub(r"Expires=\d+", "Expires=%C2%B2", url), "AccessDenied"),
+        (re.sub(r"/hins\d", "/hins0", url), "SignatureDoesNotMatch"),
         (re.sub(r"OSSAccessKeyId=.", "OSSAccessKeyId=x", url), "InvalidAccessKeyId"),
         (url.partition("?")[0], "AccessDenied"),
     ):
         status, page, _ = await ask(session, wrong)
         assert (status, code(page)) == (403, expected)
+        for tag in (b"Message", b"RequestId", b"HostId", b"EC"):
+            assert re.search(b"<%s>[^<]+</%s>" % (tag, tag), page)
 
 
 async def test_expiry(files: Path, data: bytes, emulator_of: EmulatorMaker) -> None:
@@ -150,22 +156,65 @@ async def test_gone(
 
 
 async def test_nothing_outside_the_directory(
-    files: Path, tmp_path: Path, source: TairSource, session: aiohttp.ClientSession
+    files: Path, tmp_path: Path, data: bytes, source: TairSource, session: aiohttp.ClientSession
 ) -> None:
+    """A link that leads out is no backup, and no object when it takes a backup's place."""
     (tmp_path / "secret").write_bytes(b"secret")
     (files / INSTANCE / "link.rdb").symlink_to(tmp_path / "secret")
-    assert (await ask(session, await url_of(source)))[0] == 404
+    url = await url_of(source)
+    (files / INSTANCE / "a.rdb").unlink()
+    (files / INSTANCE / "a.rdb").symlink_to(tmp_path / "secret")
+    status, page, _ = await ask(session, url)
+    assert (status, code(page)) == (404, "NoSuchKey")
 
 
-async def test_faults_of_objects(
-    data: bytes, emulator: Emulator, source: TairSource, session: aiohttp.ClientSession
+@pytest.mark.parametrize("resource", ["/b/../../secret", "/b", "/custins1/x", "/b/a%2Fb", "//"])
+async def test_keys_that_there_are_not(
+    data: bytes, emulator: Emulator, session: aiohttp.ClientSession, resource: str
+) -> None:
+    signed = oss_v1_url(KEY_ID, KEY_SECRET, resource, int(time.time()) + 60)
+    status, page, _ = await ask(session, f"{emulator.endpoint}{signed}")
+    assert (status, code(page)) == (404, "NoSuchKey")
+
+
+async def test_a_url_outlives_the_emulator(
+    files: Path, data: bytes, emulator_of: EmulatorMaker, session: aiohttp.ClientSession
+) -> None:
+    """Another one, that has listed nothing yet, serves what the first one signed."""
+    async with Emulator(files, access_key_id=KEY_ID, access_key_secret=KEY_SECRET) as first:
+        async with source_of(first) as source:
+            url = await url_of(source)
+        port = first.port
+    await emulator_of(files, port=port)
+    assert (await ask(session, url))[:2] == (200, data)
+
+
+async def test_a_file_that_changes_is_another_object(
+    files: Path, data: bytes, source: TairSource, session: aiohttp.ClientSession
 ) -> None:
     url = await url_of(source)
-    emulator.faults = Faults(corrupt=1)
-    body = (await ask(session, url))[1]
-    assert sum(a != b for a, b in zip(body, data, strict=True)) == 1
-    emulator.faults = Faults(drop=1)
-    with pytest.raises(aiohttp.ClientError):
-        await ask(session, url)
-    emulator.faults = Faults(server_errors=1)
-    assert (await ask(session, url))[0] == 503
+    etag = (await ask(session, url))[2]["etag"]
+    other = write_rdb(files / INSTANCE / "a.rdb", SIZE, seed=1)
+    assert (await ask(session, url, If_Match=etag))[0] == 412
+    assert (await ask(session, url))[1] == other
+
+
+async def test_one_read_for_many_ranges(
+    data: bytes,
+    source: TairSource,
+    session: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = await url_of(source)
+    measured: list[Path] = []
+    real = digests._measured
+
+    def measure(path: Path) -> digests.ObjectMeta:
+        measured.append(path)
+        return real(path)
+
+    monkeypatch.setattr(digests, "_measured", measure)
+    ranges = [ask(session, url, Range=f"bytes={n}-{n + 9}") for n in range(20)]
+    answers = await asyncio.gather(*ranges)
+    assert [body for _, body, _ in answers] == [data[n : n + 10] for n in range(20)]
+    assert len(measured) == 1

@@ -1,0 +1,161 @@
+"""From one file to one backup, with every field that DescribeBackups gives."""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_STAMP = re.compile(r"(20\d{6})T?(\d{6})Z?", re.ASCII)
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
+_TAKES = timedelta(seconds=60)
+# A dump's version → a server that writes it (RDB_VERSION in Redis' rdb.h).
+_ENGINE_VERSIONS = {6: "2.8", 7: "3.2", 8: "4.0", 9: "5.0", 10: "7.0", 11: "7.0", 12: "7.0"}
+_ENGINE_VERSION = "5.0"
+
+
+class FileStamp(NamedTuple):
+    """Changes when a file does."""
+
+    inode: int
+    changed_ns: int
+    modified_ns: int
+    size: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> "FileStamp":
+        return cls(stat.st_ino, stat.st_ctime_ns, stat.st_mtime_ns, stat.st_size)
+
+
+class SeenFile(NamedTuple):
+    """A file of an instance; ``name`` is relative to the instance's directory, with ``/``."""
+
+    name: str
+    node: str
+    path: str
+    stamp: FileStamp
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatedBackup:
+    """One file; ``fields`` as the API gives them, without the URLs. ``resource`` is /bucket/key."""
+
+    path: Path
+    resource: str
+    started_at: datetime
+    incremental: bool
+    size: int
+    fields: Mapping[str, Any]
+
+
+class Numbers:
+    """A stable number of ten digits for each name, like the vendor's ids; no two the same."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, int] = {}
+        self._taken: set[int] = set()
+
+    def of(self, name: str) -> int:
+        if name not in self._given:
+            number, salt = number_of(name), 0
+            while number in self._taken:
+                salt += 1
+                number = number_of(f"{name}\0{salt}")
+            self._given[name] = number
+            self._taken.add(number)
+        return self._given[name]
+
+
+def number_of(text: str) -> int:
+    """A number of ten digits that is always the same for a text."""
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+    return 10**9 + int.from_bytes(digest[:4], "big")
+
+
+def describe(
+    instance_id: str, file: SeenFile, bucket: str, backup_id: int, retention: timedelta
+) -> EmulatedBackup:
+    """The backup that a file stands for; reads its first bytes."""
+    path = Path(file.path)
+    started = _start(path.name, file.stamp.modified_ns)
+    incremental = path.suffix == ".aof"
+    suffix = path.suffix if _SUFFIX.fullmatch(path.suffix) else ".rdb"
+    key = f"hins{number_of(file.node)}_data_{started:%Y%m%d%H%M%S}_{backup_id}{suffix}"
+    return EmulatedBackup(
+        path=path,
+        resource=f"/{bucket}/{key}",
+        started_at=started,
+        incremental=incremental,
+        size=file.stamp.size,
+        fields={
+            "BackupId": backup_id,
+            # Files of one name on several nodes are one job; any other file is its own.
+            "BackupJobID": number_of(f"{instance_id}\0{path.name}"),
+            "NodeInstanceId": file.node,
+            "BackupStatus": "Success",
+            **_times(started, retention),
+            "BackupType": "IncrementalBackup" if incremental else "FullBackup",
+            "BackupMode": "Automated",
+            "BackupMethod": "Physical",
+            "BackupDBNames": "all",
+            "EngineVersion": _engine_version(path),
+            "BackupSize": file.stamp.size,
+            "RecoverConfigMode": "",
+        },
+    )
+
+
+def laid_over(
+    backup: EmulatedBackup, override: Mapping[str, Any], retention: timedelta
+) -> EmulatedBackup:
+    """The backup with fields replaced as given, however odd.
+
+    A BackupStartTime that can be read moves the backup; one that cannot is served all the same.
+    """
+    started, times = backup.started_at, {}
+    try:
+        started = datetime.fromisoformat(override.get("BackupStartTime", ""))
+        started = started if started.tzinfo is not None else started.replace(tzinfo=UTC)
+        times = _times(started, retention)
+    except (TypeError, ValueError, OverflowError):
+        started = backup.started_at
+    fields = {**backup.fields, **times, **override}
+    return EmulatedBackup(
+        path=backup.path,
+        resource=backup.resource,
+        started_at=started,
+        incremental=fields["BackupType"] == "IncrementalBackup",
+        size=backup.size,
+        fields=fields,
+    )
+
+
+def _times(started: datetime, retention: timedelta) -> dict[str, str]:
+    times = {
+        "BackupStartTime": started,
+        "BackupEndTime": started + _TAKES,
+        "ExpectExpireTime": started + retention,
+    }
+    return {name: f"{time:%Y-%m-%dT%H:%M:%SZ}" for name, time in times.items()}
+
+
+def _start(name: str, modified_ns: int) -> datetime:
+    for stamp in _STAMP.finditer(name):
+        try:
+            return datetime.strptime(stamp[1] + stamp[2], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+        except ValueError:
+            continue
+    return datetime.fromtimestamp(modified_ns // 10**9, UTC)
+
+
+def _engine_version(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError:  # gone, or not ours to read: its download will say so
+        return _ENGINE_VERSION
+    is_rdb = head[:5] == b"REDIS" and head[5:9].isdigit()
+    return _ENGINE_VERSIONS.get(int(head[5:9]), _ENGINE_VERSION) if is_rdb else _ENGINE_VERSION

@@ -1,0 +1,186 @@
+"""The RPC gateway: who asks, with which signature, and when.
+
+Checks both schemes that the vendor's SDKs send: ACS3-HMAC-SHA256 in a header, and the legacy
+HMAC-SHA1 (signature version 1.0) in the parameters. Codes and statuses are the gateway's.
+"""
+
+import hmac
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import parse_qsl
+
+from archiver.emulator.signatures import legacy_signature
+from archiver.secret import Secret
+from archiver.sources.signing import ACS3, acs3_signature
+
+_MOST_SKEW_SECONDS = 15 * 60
+_MOST_NONCES = 100_000
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_LEGACY_NEEDS = ("AccessKeyId", "Timestamp", "SignatureNonce", "SignatureMethod")
+_LEGACY_VALUES = {"SignatureMethod": "HMAC-SHA1", "SignatureVersion": "1.0"}
+
+
+class ApiError(Exception):
+    """An error answer with its HTTP status and code."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The access key that the emulator accepts."""
+
+    access_key_id: str
+    secret: Secret
+    security_token: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An RPC request, decoded; header names are lower-case. ``form`` is what the body held."""
+
+    method: str
+    query: Mapping[str, str]
+    form: Mapping[str, str]
+    headers: Mapping[str, str]
+    body_sha256: str
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        return {**self.query, **self.form}
+
+    @property
+    def action(self) -> str | None:
+        return self.headers.get("x-acs-action") or self.params.get("Action")
+
+    @property
+    def version(self) -> str | None:
+        return self.headers.get("x-acs-version") or self.params.get("Version")
+
+
+def decode_query(text: str) -> dict[str, str]:
+    """Parameters as sent; a space may be ``+`` or ``%20``, as SDKs differ."""
+    return dict(parse_qsl(text, keep_blank_values=True))
+
+
+def read_time(text: str, pattern: re.Pattern[str], layout: str) -> datetime | None:
+    """A UTC time in exactly this form: strptime alone would take ``2026-1-2T3:4Z``, too."""
+    if not pattern.fullmatch(text):
+        return None
+    try:
+        return datetime.strptime(text, layout).replace(tzinfo=UTC)
+    except ValueError:  # the 31st of February
+        return None
+
+
+def missing(name: str) -> ApiError:
+    return ApiError(400, f"MissingParameter.{name}", f"{name} is mandatory for this action.")
+
+
+class Authenticator:
+    """Lets a request in or says why not; remembers nonces so that none is used twice."""
+
+    def __init__(self, key: Key, clock: Callable[[], float]) -> None:
+        self._key: Final = key
+        self._clock: Final = clock
+        self._nonces: Final[OrderedDict[str, None]] = OrderedDict()
+
+    def check(self, request: Request) -> None:
+        """Raises ApiError as the gateway would."""
+        if request.method not in ("GET", "POST"):
+            raise ApiError(405, "UnsupportedHTTPMethod", "This http method is not supported.")
+        if "authorization" in request.headers:
+            self._check_acs3(request)
+        elif "Signature" in request.params:
+            self._check_legacy(request)
+        else:
+            raise missing("AccessKeyId")
+
+    def _check_acs3(self, request: Request) -> None:
+        headers = request.headers
+        scheme, _, rest = headers["authorization"].partition(" ")
+        parts = dict(part.strip().partition("=")[::2] for part in rest.split(","))
+        if scheme != ACS3 or not {"Credential", "SignedHeaders", "Signature"} <= parts.keys():
+            raise ApiError(400, "IncompleteSignature", "The Authorization header is malformed.")
+        self._check_key(parts["Credential"], headers.get("x-acs-security-token"))
+        self._check_time(headers.get("x-acs-date"))
+        names = parts["SignedHeaders"].split(";")
+        _check_signed_names(names, headers)
+        sent_sha256 = headers.get("x-acs-content-sha256", request.body_sha256)
+        if sent_sha256 != request.body_sha256:
+            raise ApiError(400, "SignatureDoesNotMatch", "The body is not the one that was signed.")
+        signature = acs3_signature(
+            self._key.secret.reveal(), request.method, request.query, headers, names, sent_sha256
+        )
+        self._check_signature(signature, parts["Signature"])
+        self._check_nonce(headers.get("x-acs-signature-nonce"))
+
+    def _check_legacy(self, request: Request) -> None:
+        params = request.params
+        for name in _LEGACY_NEEDS:
+            if not params.get(name):
+                raise missing(name)
+        for name, only in _LEGACY_VALUES.items():
+            if params.get(name, only) != only:
+                raise ApiError(400, f"InvalidParameter.{name}", f"{name} must be {only}.")
+        self._check_key(params["AccessKeyId"], params.get("SecurityToken"))
+        self._check_time(params["Timestamp"])
+        unsigned = {name: value for name, value in params.items() if name != "Signature"}
+        signature = legacy_signature(self._key.secret.reveal(), request.method, unsigned)
+        self._check_signature(signature, params["Signature"])
+        self._check_nonce(params["SignatureNonce"])
+
+    def _check_key(self, access_key_id: str, token: str | None) -> None:
+        if access_key_id != self._key.access_key_id:
+            raise ApiError(404, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
+        wanted = self._key.security_token
+        if wanted is not None and not _same(wanted.reveal(), token or ""):
+            raise ApiError(400, "InvalidSecurityToken.Malformed", "The SecurityToken is wrong.")
+
+    def _check_time(self, text: str | None) -> None:
+        sent = read_time(text or "", _TIMESTAMP, "%Y-%m-%dT%H:%M:%SZ")
+        if sent is None:
+            raise ApiError(400, "InvalidTimeStamp.Format", "The timestamp is malformed.")
+        if abs(sent.timestamp() - self._clock()) > _MOST_SKEW_SECONDS:
+            raise ApiError(
+                400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."
+            )
+
+    def _check_signature(self, computed: str, sent: str) -> None:
+        if not _same(computed, sent):
+            raise ApiError(
+                400,
+                "SignatureDoesNotMatch",
+                "Specified signature is not matched with our calculation.",
+            )
+
+    def _check_nonce(self, nonce: str | None) -> None:
+        """Last of all, so that only who holds the secret can use a nonce up."""
+        if not nonce:
+            raise missing("SignatureNonce")
+        if nonce in self._nonces:
+            raise ApiError(400, "SignatureNonceUsed", "Specified signature nonce was used already.")
+        self._nonces[nonce] = None
+        if len(self._nonces) > _MOST_NONCES:
+            self._nonces.popitem(last=False)
+
+
+def _check_signed_names(names: list[str], headers: Mapping[str, str]) -> None:
+    if any(name not in headers for name in names):
+        raise ApiError(400, "IncompleteSignature", "A signed header was not sent.")
+    # An action or a token that the signature does not cover could be anybody's.
+    must = {name for name in headers if name.startswith("x-acs-")} | {"host"}
+    if not must <= set(names):
+        raise ApiError(400, "IncompleteSignature", "Sign host and every x-acs- header.")
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
