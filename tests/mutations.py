@@ -1,0 +1,97 @@
+"""Breaks the code on purpose, one line at a time, and runs the tests that should find it.
+
+    python -m tests.mutations [WORD]     only the mutations whose name has the word
+
+Works on a copy. Prints a Markdown table; exit code 1 when a mutation survives.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Mutation:
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: str
+
+
+DISK, STAGING = "archiver/stores/disk.py", "archiver/stores/local_staging.py"
+FILE, FETCH = "archiver/transfer/file.py", "archiver/transfer/fetch.py"
+METER, TAIR = "archiver/transfer/meter.py", "archiver/sources/tair.py"
+ORDER = "tests/stores/test_local.py"
+LINE = "tests/test_line.py"
+HOSTILE = "tests/faults/test_hostile.py"
+
+MUTATIONS = (
+    Mutation("data is not synced before the journal", STAGING, "            os.fdatasync(self._descriptor)\n", "            pass\n", ORDER),
+    Mutation("the journal is not synced", STAGING, "            os.fdatasync(self._log)\n", "", ORDER),
+    Mutation("data is not synced before the rename", STAGING, "        with disk.store_errors(self._path):\n            os.fsync(self._descriptor)\n        if path", "        if path", ORDER),
+    Mutation("the directory is not synced after the rename", STAGING, "        disk.sync_directory(path.parent)\n        self._path = path", "        self._path = path", ORDER),
+    Mutation("a record is not synced", DISK, "            os.fsync(descriptor)\n        finally:\n            os.close(descriptor)\n        temporary", "        finally:\n            os.close(descriptor)\n        temporary", ORDER),
+    Mutation("new parents are not synced", DISK, "        path.mkdir(DIRECTORY_MODE, exist_ok=True)\n    sync_directory(path.parent)", "        path.mkdir(DIRECTORY_MODE, exist_ok=True)", ORDER),
+    Mutation("the record is written before the object", STAGING, "        self._bring_home(self._root / stored.key)\n        for key, data in documents(stored):\n            disk.put_file(self._root / key, data, self._staged.with_suffix(TEMPORARY))", "        for key, data in documents(stored):\n            disk.put_file(self._root / key, data, self._staged.with_suffix(TEMPORARY))\n        self._bring_home(self._root / stored.key)", ORDER),
+    Mutation("If-Match is not sent", FETCH, '            headers["If-Match"] = pin.etag', "            pass", "tests/transfer/test_fetch.py"),
+    Mutation("a changed object is accepted", FETCH, "            if pin is not None:\n                _check_pin(url, pin, body.answer.pin)\n", "", f"{HOSTILE} tests/transfer/test_fetch.py"),
+    Mutation("a short body is accepted", "archiver/transfer/wire.py", "            if size == 0:\n                raise SourceUnavailable(f\"{self.place.authority}: the answer ended early\")", "            if size == 0:\n                return len(wanted)", HOSTILE),
+    Mutation("Content-Range is not looked at", FETCH, "    if first != start or last != min(stop, total) - 1 or length != last - first + 1:", "    if False:", HOSTILE),
+    Mutation("an encoded body is accepted", FETCH, '    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):', "    if False:", "tests/transfer/test_fetch.py"),
+    Mutation("the declared CRC-64 is not compared", FILE, "            return self._crc() == self._declared", "            return True", f"{LINE} {HOSTILE}"),
+    Mutation("the RDB footer is not compared", METER, "        return Footer.OK if written == self._crc else Footer.MISMATCH", "        return Footer.OK", "tests/transfer/test_meter.py"),
+    Mutation("BackupSize is not compared", FILE, "        if pin.total != size:", "        if False:", LINE),
+    Mutation("a resumed part is not read back", FILE, "            if self._crcs[part.index] in (None, crc):", "            if True:", "tests/test_resume.py"),
+    Mutation("a listing is read once", TAIR, "            if pages == 1 or not found:", "            if True:", "tests/sources/test_tair.py"),
+    Mutation("a backup listed twice is given twice", TAIR, "if hash(b.identity) not in seen", "if True", "tests/sources/test_tair.py"),
+    Mutation("a drip is endured", "archiver/transfer/pace.py", "        if rate < self._least.bytes_per_second:", "        if False:", "tests/transfer/test_pace.py tests/test_line.py"),
+    Mutation("ids are not looked at", "archiver/archive/layout.py", "    if len(text) > _MOST_ID_LENGTH or not _ID.fullmatch(text):", "    if False:", f"{LINE} tests/archive"),
+    Mutation("nobody is locked out", "archiver/stores/lock.py", "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "        pass", "tests/stores/test_local.py"),
+    Mutation("leftovers are not swept", "archiver/stores/local.py", "                if why:", "                if False:", "tests/stores/test_local.py"),
+    Mutation("a secret prints itself", "archiver/secret.py", '        return "***"', "        return self._value", "tests/test_secret.py"),
+    Mutation("the library's error keeps its chain", FETCH, '    raise SourceUnavailable(f"{url}: {why}") from None', '    raise SourceUnavailable(f"{url}: {why}") from error', "tests/transfer/test_fetch.py"),
+)  # fmt: skip
+
+
+def survives(mutation: Mutation) -> str | None:
+    """The first failing test, or None when none failed."""
+    with tempfile.TemporaryDirectory() as copy:
+        for name in ("archiver", "tests", "examples", "benchmarks"):
+            shutil.copytree(HERE / name, Path(copy) / name)
+        for name in ("pyproject.toml", "README.md"):
+            shutil.copy(HERE / name, copy)
+        path = Path(copy) / mutation.path
+        text = path.read_text()
+        if text.count(mutation.old) != 1:
+            sys.exit(f"{mutation.name}: the line to break is not there once, in {mutation.path}")
+        path.write_text(text.replace(mutation.old, mutation.new))
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", *mutation.tests.split()],
+            cwd=copy, env={**os.environ, "PYTHONPATH": copy}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+        return failed[0].split()[1] if failed else None
+
+
+def main() -> None:
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    lived = 0
+    print("| what was broken | what found it |\n|---|---|")
+    for mutation in MUTATIONS:
+        if word in mutation.name:
+            found = survives(mutation)
+            lived += found is None
+            print(f"| {mutation.name} | {f'`{found}`' if found else '**nothing**'} |", flush=True)
+    sys.exit(1 if lived else 0)
+
+
+if __name__ == "__main__":
+    main()
