@@ -13,8 +13,9 @@ from archiver.errors import ArchiverError
 async def crew() -> AsyncGenerator[TaskGroup, None]:
     """A task group that raises an ArchiverError itself, not wrapped in a group.
 
-    The worst is raised when several failed: one that ends the run before others. Anything that
-    is not an ArchiverError comes through as the group that it was.
+    The worst is raised when several failed: one that ends the run before others, and before what
+    it brought down with it. Otherwise, anything that is not an ArchiverError comes through as the
+    group that it was.
     """
     try:
         async with anyio.create_task_group() as group:
@@ -22,7 +23,8 @@ async def crew() -> AsyncGenerator[TaskGroup, None]:
     except BaseExceptionGroup as failures:
         leaves = list(_leaves(failures))
         errors = [leaf for leaf in leaves if isinstance(leaf, ArchiverError)]
-        if len(errors) < len(leaves):
+        fatal = any(error.ends_run for error in errors)
+        if len(errors) < len(leaves) and not fatal:
             raise
         raise max(errors, key=lambda error: error.ends_run) from None
 

@@ -25,6 +25,8 @@ class ArchiverError(Exception):
         self.message = message
         self.hint = hint
         self.retry_after = retry_after
+        # Whether an object store said so in its own words, and not something on the way to it.
+        self.by_object_store = False
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message

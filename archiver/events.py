@@ -65,10 +65,13 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """``position`` bytes of the file are in place. May go back when a part is fetched again."""
+    """``position`` bytes of the file are in place, ``fetched`` more over ``network``. The position
+    may go back, when a part is fetched again."""
 
     backup: Backup
     position: int
+    fetched: int
+    network: Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,8 @@ class Mending:
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """Object and record are durable."""
+    """Object and record are durable. ``vouched_for`` is False when neither the source nor the file
+    has a checksum to hold it against."""
 
     backup: Backup
     key: str
@@ -106,6 +110,7 @@ class Archived:
     network: Network
     bytes_fetched: int
     bytes_fetched_again: int
+    vouched_for: bool
     seconds: float
 
 

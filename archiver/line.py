@@ -6,8 +6,8 @@ bytes; the store commits; the archive records.
 """
 
 import functools
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,7 +18,14 @@ from archiver import events
 from archiver.archive.archive import Archive
 from archiver.archive.setbook import SetBook
 from archiver.crew import crew
-from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, ArchiverError, BackupFailed, CorruptFile
+from archiver.errors import (
+    EXIT_OK,
+    EXIT_PRECEDENCE,
+    ArchiverError,
+    BackupFailed,
+    CorruptFile,
+    IntegrityError,
+)
 from archiver.model import Backup, Network, Page, Query, Status, Transfer
 from archiver.sources.base import Source
 from archiver.transfer.engine import Engine, TransferOptions, open_engine
@@ -53,6 +60,7 @@ class Summary:
     bytes_archived: int = 0
     bytes_fetched: dict[Network, int] = field(default_factory=dict)
     failures: list[events.Failed] = field(default_factory=list)
+    incomplete: list[events.SetIncomplete] = field(default_factory=list)
 
     def __call__(self, event: events.Event) -> None:
         """Observe."""
@@ -66,19 +74,23 @@ class Summary:
                 self.unfinished += 1
             case events.Failed():
                 self.failures.append(event)
+            case events.SetIncomplete():
+                self.incomplete.append(event)
             case events.Archived():
                 self.archived += 1
                 self.bytes_archived += event.size
+            case events.Advanced():
                 so_far = self.bytes_fetched.get(event.network, 0)
-                self.bytes_fetched[event.network] = so_far + event.bytes_fetched
+                self.bytes_fetched[event.network] = so_far + event.fetched
             case _:
                 pass
 
     @property
     def exit_code(self) -> int:
         """0, or the worst of what failed (README, *Exit codes*). One backup's trouble is 1, but
-        for its integrity, which is 3."""
+        for its integrity, which is 3; a set that lacks files is 1."""
         codes = {_exit_code(failure) for failure in self.failures}
+        codes |= {BackupFailed.exit_code for _ in self.incomplete}
         return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)
 
 
@@ -164,17 +176,16 @@ class _Run:
     ) -> None:
         async with aclosing(self._plan(first, listing)) as plan:
             async for planned in plan:
-                await send.send(planned)
+                try:
+                    await send.send(planned)
+                except anyio.BrokenResourceError:
+                    return  # no worker is left: what ended the last one is what will be raised
 
     async def _work(self, queue: MemoryObjectReceiveStream[Planned], engine: Engine) -> None:
         async with queue:
             async for book, transfer in queue:
-                try:
+                with self._naming(str(transfer.backup), transfer.backup):
                     await self._bring_one(book, transfer, engine)
-                except ArchiverError as error:
-                    if error.ends_run:
-                        raise
-                    self._failed(str(transfer.backup), error, transfer.backup)
 
     async def _bring_one(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
         backup = transfer.backup
@@ -192,9 +203,10 @@ class _Run:
                 stored.key,
                 receipt.size,
                 receipt.sha256,
-                receipt.network,
+                receipt.provenance.network,
                 receipt.bytes_fetched,
                 receipt.bytes_fetched_again,
+                receipt.is_vouched_for,
                 (receipt.finished_at - receipt.started_at).total_seconds(),
             )
         )
@@ -238,22 +250,37 @@ class _Run:
         elif backup.status is Status.FAILED:
             why = f"{backup}: this backup failed at the vendor: there is no file"
             self._failed(str(backup), BackupFailed(why), backup)
+        elif backup.size == 0 and backup.type == "FullBackup":
+            why = f"{backup}: a full backup of 0 bytes is none"
+            self._failed(str(backup), IntegrityError(why), backup)
         else:
             self._observer(events.Planned(backup))
             return finding.transfer
         return None
 
     async def _held(self, book: SetBook, transfer: Transfer, *, fresh: bool) -> None:
-        files = await book.held(transfer, fresh=fresh)
-        if files:
-            self._observer(events.SetCompleted(transfer.stem.rpartition("/")[0], files))
+        with self._naming(transfer.set_key):
+            files = await book.held(transfer, fresh=fresh)
+            if files:
+                self._observer(events.SetCompleted(transfer.set_key, files))
 
     async def _close(self, book: SetBook) -> None:
-        async for key, files, why in book.close():
-            if why is None:
-                self._observer(events.SetCompleted(key, files))
-            else:
-                self._observer(events.SetIncomplete(key, files, why))
+        with self._naming("a backup set"):
+            async for key, files, why in book.close():
+                if why is not None:
+                    self._observer(events.SetIncomplete(key, files, why))
+                elif files:
+                    self._observer(events.SetCompleted(key, files))
+
+    @contextmanager
+    def _naming(self, subject: str, backup: Backup | None = None) -> Iterator[None]:
+        """What fails here fails for ``subject`` alone, unless it ends the run."""
+        try:
+            yield
+        except ArchiverError as error:
+            if error.ends_run:
+                raise
+            self._failed(subject, error, backup)
 
     def _failed(self, subject: str, error: ArchiverError, backup: Backup | None = None) -> None:
         self._observer(events.Failed(subject, error, backup))

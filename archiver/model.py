@@ -111,12 +111,19 @@ class Page:
 class Transfer:
     """A backup that the archive does not hold yet, and the key (without suffix) it will get.
 
-    ``first_of_set``: nothing of its backup set is in the archive so far.
+    ``set_records``: how many files of its backup set the archive records so far;
+    ``set_sealed``: whether that set has its SHA256SUMS.
     """
 
     backup: Backup
     stem: str
-    first_of_set: bool
+    set_records: int = 0
+    set_sealed: bool = False
+
+    @property
+    def set_key(self) -> str:
+        """The folder of the backup set."""
+        return self.stem.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -142,6 +149,14 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where bytes came from: the URL without its query, and over which network."""
+
+    origin: str
+    network: Network
+
+
+@dataclass(frozen=True, slots=True)
 class RdbVerdict:
     """What the file says of itself. ``version`` is the magic's, as written: ``REDIS0011``."""
 
@@ -160,14 +175,18 @@ class Receipt:
     etag: str | None
     kind: Kind
     rdb: RdbVerdict
-    network: Network
-    origin: str  # scheme, host and object path; never the query
+    provenance: Provenance
     part_size: int
     started_at: datetime
     finished_at: datetime
     attempts: int
     bytes_fetched: int
     bytes_fetched_again: int
+
+    @property
+    def is_vouched_for(self) -> bool:
+        """Whether a checksum of the source's or of the file's own agrees; else its size alone."""
+        return self.crc64_declared is not None or self.rdb.footer is Footer.OK
 
 
 @dataclass(frozen=True, slots=True)

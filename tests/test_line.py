@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from blockbuster import BlockBuster
 
 from archiver import Archive, PullOptions, Query, TairSource, TransferOptions, events, pull
@@ -18,12 +19,15 @@ from archiver.errors import (
     BackupFailed,
     CorruptFile,
     IntegrityError,
+    NoSpace,
     UnknownInstance,
     UnsafeInput,
     UnsupportedFormat,
 )
 from archiver.model import Network
 from archiver.retry import RetryPolicy
+from archiver.stores import disk
+from archiver.stores.local_staging import LocalStaging
 from archiver.transfer import route
 from archiver.transfer.pace import LeastRate
 from archiver.transfer.route import NetworkChoice
@@ -318,7 +322,9 @@ async def test_urls_that_expire_in_the_middle(
         summary = await pull(source, archive, [everything()], options, seen.append)
     assert summary.failures == []
     assert any(isinstance(event, events.UrlRefreshed) for event in seen)
-    assert ("AccessDenied" in emulator.tally.refused) == (ahead < timedelta(0))
+    assert "AccessDenied" in emulator.tally.refused
+    # Listed, listed again ahead once at most, and then only when a URL had expired.
+    assert emulator.tally.api_calls <= 2 + emulator.tally.refused["AccessDenied"]
     [kept] = Path(str(archive.store)).rglob("*.rdb")
     assert kept.read_bytes() == data
     assert emulator.tally.object_bytes == 400_000
@@ -368,17 +374,94 @@ async def test_intranet_falls_back_and_says_so(
 
 
 async def test_an_intranet_host_that_is_somebody_else(
-    files: Path, tmp_path: Path, emulator_of: EmulatorMaker, archive: Archive
+    files: Path, emulator_of: EmulatorMaker, archive: Archive
 ) -> None:
-    """It answers, but with another key's refusals: the run moves to the public network."""
+    """It answers, but with a page of its own: the run moves to the public network."""
     write_rdb(files / INSTANCE / "a.rdb", 200_000)
-    (tmp_path / "other" / "r-x").mkdir(parents=True)
-    other = await emulator_of(tmp_path / "other", access_key_id="another")
-    emulator = await emulator_of(files, intranet_host=f"127.0.0.1:{other.port}")
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html>Nothing here</html>", content_type="text/html", status=404)
+
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", page)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    emulator = await emulator_of(files, intranet_host=f"127.0.0.1:{runner.addresses[0][1]}")
     async with source_of(emulator) as source:
         summary = await pull(source, archive, [everything()], SMALL_PARTS)
+    await runner.cleanup()
     assert summary.failures == []
     assert set(summary.bytes_fetched) == {Network.PUBLIC}
+
+
+async def test_a_busy_intranet_host_is_not_given_up(
+    files: Path, emulator_of: EmulatorMaker, archive: Archive
+) -> None:
+    """An object store that answers 503 in its own words is the one that was meant."""
+    for n in range(6):
+        write_rdb(files / INSTANCE / f"{n}.rdb", 200_000, n)
+    emulator = await emulator_of(files, faults=Faults(server_errors=0.5, seed=2))
+    patient = RetryPolicy(attempts=30, first=0.001, longest=0.002)
+    options = PullOptions(transfer=TransferOptions(part_size=64 * 1024, retry=patient))
+    async with source_of(emulator, retry=patient) as source:
+        summary = await pull(source, archive, [everything()], options)
+    assert summary.failures == []
+    assert emulator.tally.refused["ServiceUnavailable"] > 0
+    assert set(summary.bytes_fetched) == {Network.INTRANET}
+
+
+async def test_an_empty_full_backup_is_none(
+    files: Path, source: TairSource, archive: Archive
+) -> None:
+    (files / INSTANCE / "empty.rdb").write_bytes(b"")
+    summary = await pull(source, archive, [everything()])
+    assert summary.exit_code == 3
+
+
+async def test_an_unreadable_record_is_named_and_the_rest_goes_on(
+    files: Path, source: TairSource, archive: Archive
+) -> None:
+    for node in range(2):
+        write_rdb(files / INSTANCE / f"{INSTANCE}-db-{node}" / f"d_{STAMP}.rdb", 9000, node)
+    write_rdb(files / INSTANCE / "other.rdb", 9000, 5)
+    await pull(source, archive, [everything()])
+    [folder] = {path.parent for path in Path(str(archive.store)).rglob("*-db-0-*.json")}
+    (folder / "notes.json").write_text("not a record")
+    write_rdb(files / INSTANCE / "later.rdb", 9000, 6)
+    summary = await pull(source, archive, [everything()])
+    assert summary.archived == 1
+    assert [type(failure.error) for failure in summary.failures] == [IntegrityError]
+    assert "notes.json" in str(summary.failures[0].error)
+
+
+async def test_a_missing_node_is_loud(files: Path, source: TairSource, archive: Archive) -> None:
+    for day in (1, 2, 3):
+        for node in range(1 if day == 2 else 2):
+            name = f"d_2026110{day}021500.rdb"
+            write_rdb(files / INSTANCE / f"{INSTANCE}-db-{node}" / name, 9000, node)
+    summary = await pull(source, archive, [everything()])
+    assert [event.why for event in summary.incomplete] == ["1 nodes, and the sets around it have 2"]
+    assert summary.exit_code == 1
+
+
+async def test_a_full_disk_with_one_worker_is_named(
+    files: Path, source: TairSource, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(5):
+        write_rdb(files / INSTANCE / f"{n}.rdb", 9000, n)
+
+    def full(*_: object) -> None:
+        raise NoSpace("no space")
+
+    monkeypatch.setattr(disk, "write_file", full)
+    with pytest.raises(NoSpace):
+        async with archive.writing():
+            pass
+    monkeypatch.setattr(LocalStaging, "open", full)
+    monkeypatch.setattr(disk, "write_file", lambda path, _: path.touch() or path)
+    with pytest.raises(NoSpace):
+        await pull(source, archive, [everything()], PullOptions(workers=1))
 
 
 async def test_one_instance_fails_and_the_others_go_on(

@@ -73,7 +73,8 @@ class Archive:
         folder = await self._folder(backup)
         stem = layout.stem(folder, backup)
         there = {entry.key: entry.size async for entry in self.store.entries(f"{folder}/")}
-        transfer = Transfer(backup, stem, first_of_set=not there)
+        records = sum(key.endswith(layout.RECORD_SUFFIX) for key in there)
+        transfer = Transfer(backup, stem, records, layout.sums_key(folder) in there)
         key = layout.record_key(stem)
         data = await self.store.read(key) if key in there else None
         if data is None:
@@ -93,21 +94,22 @@ class Archive:
         it; and for the single file of a standard instance's set, the SHA256SUMS."""
         record = make_record(layout.record_key(transfer.stem), transfer.backup, stored, TOOL)
         documents = [(record.key, record.encode())]
-        if transfer.first_of_set and transfer.backup.is_standard:
+        if transfer.set_records == 0 and transfer.backup.is_standard:
             documents.append((layout.sums_key(record.folder), _sums([record])))
         return documents
 
     async def seal(self, folder: str) -> int:
-        """Write the SHA256SUMS of a complete set, if it is not written; how many files it names."""
+        """Write the SHA256SUMS of a complete set, unless it is there as it should be.
+
+        How many files it names, 0 if nothing was written. Raises IntegrityError at a record that
+        cannot be read.
+        """
         records = [record async for record in self.records(f"{folder}/")]
         key, text = layout.sums_key(folder), _sums(records)
-        if await self.store.read(key) != text:
-            await self.store.put(key, text)
+        if await self.store.read(key) == text:
+            return 0
+        await self.store.put(key, text)
         return len(records)
-
-    async def is_sealed(self, folder: str) -> bool:
-        """Whether the set has its SHA256SUMS."""
-        return await self.store.size(layout.sums_key(folder)) is not None
 
     async def records(self, prefix: str = "") -> AsyncGenerator[Record, None]:
         """All records below a prefix. Raises IntegrityError at one that cannot be read."""

@@ -68,7 +68,7 @@ async def compared_rows(archive: Archive, backups: Iterable[Backup]) -> list[Row
             state = State.DAMAGED
         else:
             state = _vendor_state(backup, State.MISSING)
-        rows.append(_listed_row(backup, state, finding.transfer.stem.rpartition("/")[0]))
+        rows.append(_listed_row(backup, state, finding.transfer.set_key))
     return with_set_notes(rows)
 
 

@@ -46,8 +46,8 @@ class Record:
         return self.key.rpartition("/")[0]
 
     def encode(self) -> bytes:
-        text = json.dumps(self.document, indent=2, ensure_ascii=False, sort_keys=False)
-        return f"{text}\n".encode()
+        text = json.dumps(self.document, indent=2)
+        return f"{text}\n".encode("ascii")
 
     @classmethod
     def decode(cls, key: str, data: bytes) -> Self:
@@ -88,7 +88,10 @@ def make_record(key: str, backup: Backup, stored: Stored, tool: str) -> Record:
         "etag": receipt.etag,
         "kind": receipt.kind,
         "rdb": {"version": receipt.rdb.version, "footer": receipt.rdb.footer},
-        "source": {"network": receipt.network, "origin": receipt.origin},
+        "source": {
+            "network": receipt.provenance.network,
+            "origin": receipt.provenance.origin,
+        },
         "api": dict(backup.fields),
         "transfer": {
             "part_size": receipt.part_size,

@@ -21,34 +21,28 @@ class SetBook:
     def listed(self, transfer: Transfer) -> None:
         """A backup of this set was listed."""
         if not transfer.backup.is_standard:
-            tally = self._sets.setdefault(_folder(transfer), SetTally())
+            tally = self._sets.setdefault(transfer.set_key, SetTally())
             tally.nodes.add(transfer.backup.node_id)
             tally.files += 1
 
     async def held(self, transfer: Transfer, *, fresh: bool) -> int:
         """A backup of this set is in the archive now; files in the set when that completes it."""
-        folder = _folder(transfer)
         if not transfer.backup.is_standard:
-            self._sets[folder].held += 1
-            self._sets[folder].fresh |= fresh
+            self._sets[transfer.set_key].held += 1
             return 0
-        if fresh and transfer.first_of_set:
-            return 1  # sealed along with its record
-        if fresh or not await self._archive.is_sealed(folder):
-            return await self._archive.seal(folder)
-        return 0
+        alone = transfer.set_records == (0 if fresh else 1)
+        if alone and (fresh or transfer.set_sealed):
+            return int(fresh)  # sealed along with its record, now or by an earlier run
+        return await self._archive.seal(transfer.set_key)
 
     async def close(self) -> AsyncGenerator[tuple[str, int, str | None], None]:
-        """Seal what is complete. Gives each set's key, its files, and why it is not complete."""
+        """Seal what is complete. Gives each set's key, its files (0 if it was sealed
+        before), and why it is not complete."""
         in_time = dict(sorted(self._sets.items()))  # folders begin with year, month and start
         unfinished = incomplete(in_time)
         for folder, tally in in_time.items():
             why = unfinished.get(folder)
-            if why is not None:
-                yield folder, tally.held, why
-            elif tally.fresh or not await self._archive.is_sealed(folder):
+            if why is None:
                 yield folder, await self._archive.seal(folder), None
-
-
-def _folder(transfer: Transfer) -> str:
-    return transfer.stem.rpartition("/")[0]
+            else:
+                yield folder, tally.held, why

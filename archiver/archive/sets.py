@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class SetTally:
-    """What was listed for one set, and what of it the archive holds; ``fresh`` if by this run."""
+    """What was listed for one set, and what of it the archive holds."""
 
     nodes: set[str] = field(default_factory=set)
     files: int = 0
     held: int = 0
-    fresh: bool = False
 
 
 def incomplete(sets: Mapping[str, SetTally]) -> dict[str, str]:

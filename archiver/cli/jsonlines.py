@@ -20,8 +20,10 @@ def write_event(event: events.Event) -> None:
         write_object({"event": _name(event), "time": _now(), **fields})
 
 
-def write_summary(summary: Summary, *, interrupted: bool = False) -> None:
-    """The last line."""
+def write_summary(
+    summary: Summary, *, finished: bool, ended_by: ArchiverError | None = None
+) -> None:
+    """The last line; ``ended_by`` is the error that ended the run before its end, if one did."""
     write_object(
         {
             "event": "summary",
@@ -33,14 +35,16 @@ def write_summary(summary: Summary, *, interrupted: bool = False) -> None:
             "failed": len(summary.failures),
             "bytes_archived": summary.bytes_archived,
             "bytes_fetched": summary.bytes_fetched,
-            "interrupted": interrupted,
+            "incomplete_sets": len(summary.incomplete),
+            "interrupted": not finished and ended_by is None,
+            "ended_by": ended_by,
         }
     )
 
 
 def write_object(value: Mapping[str, Any]) -> None:
     """One line."""
-    text = json.dumps({key: _plain(inner) for key, inner in value.items()}, ensure_ascii=False)
+    text = json.dumps({key: _plain(inner) for key, inner in value.items()})
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -73,8 +73,8 @@ async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int
     from archiver.archive.archive import Archive
     from archiver.cli import jsonlines, words
     from archiver.cli.progress import choose_progress
-    from archiver.errors import UsageError
-    from archiver.events import Event
+    from archiver.errors import ArchiverError, UsageError
+    from archiver.events import Event, Planned
     from archiver.line import Summary
     from archiver.line import pull as pull_backups
 
@@ -85,6 +85,7 @@ async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int
     source_options = _source_options(time_range, given)
     archive = Archive(local_store(place))
     so_far, began, finished = Summary(), time.monotonic(), False
+    ended_by: ArchiverError | None = None
 
     def observe(event: Event) -> None:
         so_far(event)
@@ -92,6 +93,8 @@ async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int
         told = words.line(event)
         if told is not None and told[0] <= verbosity:
             progress.say(told[1])
+        elif given["dry_run"] and isinstance(event, Planned) and verbosity >= words.NORMAL:
+            progress.say(f"would fetch: {event.backup} {words.size(event.backup.size)}")
         if given["as_json"]:
             jsonlines.write_event(event)
 
@@ -99,12 +102,16 @@ async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int
         async with source_options.open(observe) as source:
             await pull_backups(source, archive, source_options.queries(), _options(given), observe)
         finished = True
+    except ArchiverError as error:
+        ended_by = error
+        raise
     finally:
         progress.close()
         if given["as_json"]:
-            jsonlines.write_summary(so_far, interrupted=not finished)
+            jsonlines.write_summary(so_far, finished=finished, ended_by=ended_by)
         if verbosity > words.QUIET:
-            for text in words.summary(so_far, time.monotonic() - began, finished=finished):
+            seconds = time.monotonic() - began
+            for text in words.summary(so_far, seconds, finished=finished, dry_run=given["dry_run"]):
                 progress.say(text)
     return so_far.exit_code
 

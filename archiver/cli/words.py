@@ -34,6 +34,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return NORMAL, f"incomplete: {key}: {why}"
         case events.Mending(backup):
             return NORMAL, f"wrong checksum: {backup}: fetching its parts again, one by one"
+        case events.Archived(vouched_for=False):
+            return NORMAL, f"unverified: {event.key}: nothing but its size vouches for it"
         case events.Archived():
             return VERBOSE, f"archived: {event.key} {size(event.size)} sha256 {event.sha256}"
         case events.Retrying(subject, error, attempt, wait):
@@ -58,12 +60,15 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return None
 
 
-def summary(result: Summary, seconds: float, *, finished: bool) -> list[str]:
+def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = False) -> list[str]:
     """What a pull came to, every failure named."""
     if not result.planned and not result.held and (result.failures or not finished):
         return []  # nothing was listed, and why was said when it happened
     lines = []
-    if result.archived:
+    if dry_run:
+        what = f"{times(result.planned, 'backup')}, {size(result.bytes_planned)}"
+        lines.append(f"would fetch {what}; {result.held:,} held already")
+    elif result.archived:
         ways = ", ".join(
             f"{size(result.bytes_fetched[network])} over {network}"
             for network in Network
@@ -77,6 +82,9 @@ def summary(result: Summary, seconds: float, *, finished: bool) -> list[str]:
         lines.append(f"nothing new: {times(result.held, 'backup')} listed, all in the archive")
     else:
         lines.append(f"archived nothing; {result.held:,} held before")
+    if result.incomplete:
+        lines.append(f"incomplete: {times(len(result.incomplete), 'backup set')}")
+        lines.extend(f"  {event.key}: {event.why}" for event in result.incomplete)
     if not finished:
         left = result.planned - result.archived - len(result.failures)
         lines.append(f"stopped early: at least {times(max(left, 0), 'backup')} still to come")

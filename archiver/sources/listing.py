@@ -43,7 +43,7 @@ def read_backup(instance_id: str, item: Mapping[str, Any]) -> Backup:
     try:
         return Backup(
             instance_id=instance_id,
-            backup_id=str(item["BackupId"]),
+            backup_id=_id(item["BackupId"]),
             node_id=str(item.get("NodeInstanceId") or instance_id),
             job_id=_job(item),
             status=_status(item.get("BackupStatus")),
@@ -54,7 +54,7 @@ def read_backup(instance_id: str, item: Mapping[str, Any]) -> Backup:
             size=_size(item),
             expires_at=_time(item["ExpectExpireTime"]) if item.get("ExpectExpireTime") else None,
             urls={
-                network: Secret(item[name])
+                network: Secret(_text(item[name]))
                 for network, name in _URL_FIELDS.items()
                 if item.get(name)
             },
@@ -65,6 +65,18 @@ def read_backup(instance_id: str, item: Mapping[str, Any]) -> Backup:
         raise UnsafeInput(
             f"{instance_id}: the entry of backup {backup_id!r} cannot be read ({error!r:.120})"
         ) from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no URL")
+    return value
+
+
+def _id(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"{value!r:.40} is no id")
+    return str(value)
 
 
 def _job(item: Mapping[str, Any]) -> str | None:

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from archiver.model import Part, Pin, Receipt, Stored
+from archiver.model import Part, Pin, Provenance, Receipt, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Resumable:
     """
 
     pin: Pin | None
+    provenance: Provenance | None
     part_size: int
     crcs: Mapping[int, int]
 
@@ -51,7 +52,7 @@ class Staging(Protocol):
     @property
     def resumable(self) -> Resumable | None: ...
 
-    async def begin(self, pin: Pin, part_size: int) -> None:
+    async def begin(self, pin: Pin, provenance: Provenance, part_size: int) -> None:
         """Note what the file will be, before its first part is kept."""
         ...
 

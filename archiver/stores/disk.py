@@ -79,14 +79,23 @@ def read_all(descriptor: int, block: memoryview, offset: int) -> int:
 def put_file(path: Path, data: bytes, temporary: Path) -> None:
     """Write a small file, durable and whole or not at all: temporary, fsync, rename, fsync."""
     make_directories(path.parent)
+    rename(write_file(temporary, data), path)
+    sync_directory(path.parent)
+
+
+def write_file(path: Path, data: bytes) -> Path:
+    """Write a small file and sync its contents; its name is not durable yet. Returns ``path``."""
     with store_errors(path):
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE
-        )
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
         try:
             write_all(descriptor, data, 0)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        temporary.replace(path)
-    sync_directory(path.parent)
+    return path
+
+
+def rename(path: Path, target: Path) -> None:
+    """Give a file its final name, in place of what had it; durable once its folder is synced."""
+    with store_errors(target):
+        path.replace(target)

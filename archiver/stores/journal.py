@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from archiver.model import Pin
+from archiver.model import Network, Pin, Provenance
 
 FORMAT = 1
 
@@ -21,12 +21,13 @@ class Journal:
     """``crcs`` by part index; ``length`` is how many bytes of the file were readable."""
 
     pin: Pin
+    provenance: Provenance
     part_size: int
     crcs: Mapping[int, int]
     length: int
 
 
-def head(pin: Pin, part_size: int) -> bytes:
+def head(pin: Pin, provenance: Provenance, part_size: int) -> bytes:
     """The first line."""
     return _line(
         {
@@ -35,6 +36,8 @@ def head(pin: Pin, part_size: int) -> bytes:
             "etag": pin.etag,
             "crc64": pin.crc64,
             "part_size": part_size,
+            "origin": provenance.origin,
+            "network": provenance.network,
         }
     )
 
@@ -61,7 +64,8 @@ def parse(data: bytes) -> Journal | None:
     if first is None or first.get("journal") != FORMAT:
         return None
     pin = Pin(first["size"], first["etag"], first["crc64"])
-    return Journal(pin, first["part_size"], crcs, length)
+    provenance = Provenance(first["origin"], Network(first["network"]))
+    return Journal(pin, provenance, first["part_size"], crcs, length)
 
 
 def _line(value: Mapping[str, Any]) -> bytes:

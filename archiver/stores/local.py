@@ -16,14 +16,25 @@ import anyio
 from anyio import to_thread
 
 from archiver.errors import NoSpace
+from archiver.model import Kind
 from archiver.stores import disk
 from archiver.stores.base import Entry, Leftover, Staging
-from archiver.stores.local_staging import DATA, JOURNAL, TEMPORARY, LocalStaging, parse_journal
-from archiver.stores.lock import hold
+from archiver.stores.local_staging import (
+    DATA,
+    DOCUMENT,
+    JOURNAL,
+    SEPARATOR,
+    TEMPORARY,
+    LocalStaging,
+    parse_journal,
+)
+from archiver.stores.lock import Held, hold
 
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
 _LOCK = ".lock"
+# An object and the document about it share their stem; other documents are made anew.
+RECORD_SUFFIX = ".json"
 # Past the vendor's default retention four times over: its URL is gone, nobody will resume it.
 _STALE_SECONDS = 30 * 86400
 
@@ -38,6 +49,7 @@ class LocalStore:
         self.root: Final = Path(root)
         self._staging: Final = self.root / STAGING
         self._quarantine: Final = self.root / QUARANTINE
+        self._lock: Held | None = None
 
     def __str__(self) -> str:
         return str(self.root)
@@ -46,10 +58,11 @@ class LocalStore:
     async def exclusive(self) -> AsyncGenerator[None, None]:
         await in_thread(disk.make_directories, self._staging)
         lock = hold(self.root / _LOCK)
-        await in_thread(lock.__enter__)
+        self._lock = await in_thread(lock.__enter__)
         try:
             yield
         finally:
+            self._lock = None
             with anyio.CancelScope(shield=True):
                 await in_thread(lock.__exit__, None, None, None)
 
@@ -65,6 +78,7 @@ class LocalStore:
                 return None
 
     async def put(self, key: str, data: bytes) -> None:
+        self._check_lock()
         temporary = self._staging / f"{secrets.token_hex(8)}{TEMPORARY}"
         await in_thread(disk.put_file, self.root / key, data, temporary)
 
@@ -107,6 +121,7 @@ class LocalStore:
 
     @asynccontextmanager
     async def stage(self, stem: str, size: int) -> AsyncGenerator[Staging, None]:
+        self._check_lock()
         staging = LocalStaging(self.root, self._staging, self._quarantine, stem, size)
         await in_thread(self._open, staging, size)
         try:
@@ -123,16 +138,30 @@ class LocalStore:
             staging.close()
             raise NoSpace(f"{self.root}: {size:,} bytes are to come and {free:,} are free")
 
+    def _check_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
+
     async def sweep(self) -> list[Leftover]:
         return await in_thread(lambda: list(self._sweep()))
 
     def _sweep(self) -> Iterator[Leftover]:
         with disk.store_errors(self._staging):
             for path in sorted(self._staging.iterdir()):
-                why = _why_useless(path)
+                why = self._finish(path) if path.suffix == DOCUMENT else _why_useless(path)
                 if why:
                     path.unlink(missing_ok=True)
                     yield Leftover(f"{STAGING}/{path.name}", why)
+
+    def _finish(self, document: Path) -> str:
+        """Bring home a document whose object was renamed already: a kill came in between."""
+        path = self.root / document.stem.replace(SEPARATOR, "/")
+        objects = (path.with_suffix(f".{kind}") for kind in Kind)
+        if path.suffix == RECORD_SUFFIX and any(other.exists() for other in objects):
+            disk.rename(document, path)
+            disk.sync_directory(path.parent)
+            return "its object had come home: now it is recorded, too"
+        return "a document without its object"
 
 
 def _why_useless(path: Path) -> str | None:

@@ -12,15 +12,16 @@ from typing import Final
 import anyio
 from anyio import to_thread
 
-from archiver.model import Kind, Part, Pin, Receipt, Stored
+from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.stores import disk, journal
 from archiver.stores.base import Documents, Resumable
 
 DATA = ".data"
 JOURNAL = ".journal"
 TEMPORARY = ".tmp"
+DOCUMENT = ".document"
 # Key parts never hold it, and it is plain in every shell.
-_SEPARATOR = "~"
+SEPARATOR = "~"
 
 
 class LocalStaging:
@@ -28,7 +29,7 @@ class LocalStaging:
     home and recording it, that object where it is."""
 
     def __init__(self, root: Path, folder: Path, quarantine: Path, stem: str, size: int) -> None:
-        flat = stem.replace("/", _SEPARATOR)
+        flat = stem.replace("/", SEPARATOR)
         self._root: Final = root
         self._stem: Final = stem
         self._size: Final = size
@@ -55,10 +56,10 @@ class LocalStaging:
             self._file = os.open(self._path, flags, disk.FILE_MODE)
         noted = parse_journal(self._journal)
         if self._path != self._staged:
-            self._resumable = Resumable(None, 0, {})
+            self._resumable = Resumable(None, None, 0, {})
         elif noted is not None and noted.pin.total == self._size:
             self._open_journal(noted.length)
-            self._resumable = Resumable(noted.pin, noted.part_size, noted.crcs)
+            self._resumable = Resumable(noted.pin, noted.provenance, noted.part_size, noted.crcs)
         else:
             self._forget()
 
@@ -73,9 +74,9 @@ class LocalStaging:
                 os.close(descriptor)
         self._file = self._log = None
 
-    async def begin(self, pin: Pin, part_size: int) -> None:
+    async def begin(self, pin: Pin, provenance: Provenance, part_size: int) -> None:
         if self._size > part_size:
-            await to_thread.run_sync(self._begin, pin, part_size)
+            await to_thread.run_sync(self._begin, journal.head(pin, provenance, part_size))
 
     def write(self, offset: int, data: memoryview) -> None:
         with disk.store_errors(self._path):
@@ -118,16 +119,13 @@ class LocalStaging:
         for kind in Kind:
             path = self._root / f"{self._stem}.{kind}"
             with disk.store_errors(path):
-                if not path.is_file() or path.is_symlink():
-                    continue
-                if path.stat().st_size == self._size:
+                if not path.is_symlink() and path.is_file() and path.stat().st_size == self._size:
                     return path
-                path.unlink()
         return None
 
-    def _begin(self, pin: Pin, part_size: int) -> None:
+    def _begin(self, head: bytes) -> None:
         self._open_journal(0)
-        self._append(journal.head(pin, part_size))
+        self._append(head)
         disk.sync_directory(self._journal.parent)
 
     def _open_journal(self, length: int) -> None:
@@ -163,9 +161,19 @@ class LocalStaging:
             os.ftruncate(self._descriptor, 0)
 
     def _commit(self, stored: Stored, documents: Documents) -> None:
+        """Object, then documents; these lie ready before, so that a sweep can finish what a kill
+        cut short between the two."""
+        ready = [
+            (self._root / key, disk.write_file(self._waiting(key), data))
+            for key, data in documents(stored)
+        ]
         self._bring_home(self._root / stored.key)
-        for key, data in documents(stored):
-            disk.put_file(self._root / key, data, self._staged.with_suffix(TEMPORARY))
+        for path, waiting in ready:
+            disk.rename(waiting, path)
+        disk.sync_directory(self._path.parent)
+
+    def _waiting(self, key: str) -> Path:
+        return self._staged.parent / f"{key.replace('/', SEPARATOR)}{DOCUMENT}"
 
     def _bring_home(self, path: Path) -> None:
         with disk.store_errors(self._path):
@@ -177,6 +185,8 @@ class LocalStaging:
         disk.sync_directory(path.parent)
         self._path = path
         with disk.store_errors(self._journal):
+            for other in {self._root / f"{self._stem}.{kind}" for kind in Kind} - {path}:
+                other.unlink(missing_ok=True)  # a damaged one, of another kind by its bytes
             self._journal.unlink(missing_ok=True)
             # Bytes that failed earlier, now that the right ones are here.
             self._quarantined.unlink(missing_ok=True)

@@ -117,7 +117,7 @@ class HttpFetcher:
                 raise await body.refusal()
             body.answer = read_answer(url, head.status, head.fields, start, stop)
             if pin is not None:
-                _check_pin(url, pin, body.answer.pin)
+                _check_pin(url, pin, body.answer)
             body.left = int(head.fields["content-length"])
             yield body
         finally:
@@ -246,7 +246,7 @@ def read_answer(
     etag = headers.get("etag") or None
     if status == 200:
         # Also OSS's answer to a range beyond the end: the whole object from its first byte.
-        if start >= length > 0 or (length < stop and _is_page(headers)):
+        if length < stop and _is_page(headers):
             raise SourceUnavailable(f"{url}: not the file but another answer of {length} bytes")
         return Answer(0, Pin(length, etag, declared), whole=True)
     span = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
@@ -261,13 +261,15 @@ def read_answer(
     return Answer(first, Pin(total, etag, declared), whole=False)
 
 
-def _check_pin(url: SignedUrl, pin: Pin, seen: Pin) -> None:
-    changed = (
-        seen.total != pin.total
-        or (seen.etag is not None and pin.etag is not None and seen.etag != pin.etag)
-        or (seen.crc64 is not None and pin.crc64 is not None and seen.crc64 != pin.crc64)
-    )
-    if changed:
+def _check_pin(url: SignedUrl, pin: Pin, answer: Answer) -> None:
+    seen = answer.pin
+    named_otherwise = (
+        seen.etag is not None and pin.etag is not None and seen.etag != pin.etag
+    ) or (seen.crc64 is not None and pin.crc64 is not None and seen.crc64 != pin.crc64)
+    if seen.total != pin.total and answer.whole and not named_otherwise:
+        # Nothing says that this is the object at all: a proxy's page, perhaps.
+        raise SourceUnavailable(f"{url}: not the file but another answer of {seen.total} bytes")
+    if seen.total != pin.total or named_otherwise:
         raise ObjectChanged(f"{url}: the object changed while it was being fetched")
 
 
@@ -284,11 +286,10 @@ def _refusal(url: SignedUrl, head: Head, page: bytes) -> ArchiverError:
     asked = wait_asked(head.fields)
     if 300 <= status < 400:
         return SourceError(f"{url}: {detail}: a redirect, which is not followed")
-    if status in _REFUSALS:
-        return _REFUSALS[status](f"{url}: {detail}", retry_after=asked)
-    return (SourceUnavailable if status >= 500 else SourceError)(
-        f"{url}: {detail}", retry_after=asked
-    )
+    kind = _REFUSALS.get(status, SourceUnavailable if status >= 500 else SourceError)
+    error = kind(f"{url}: {detail}", retry_after=asked)
+    error.by_object_store = code is not None
+    return error
 
 
 def _unavailable(url: SignedUrl, error: Exception) -> NoReturn:

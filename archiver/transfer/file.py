@@ -28,7 +28,7 @@ from archiver.errors import (
     StoreError,
     UrlRefused,
 )
-from archiver.model import Footer, Network, Part, Pin, Receipt, Transfer
+from archiver.model import Footer, Network, Part, Pin, Provenance, Receipt, Transfer
 from archiver.retry import Attempts, RetryPolicy
 from archiver.secret import SignedUrl
 from archiver.stores.base import Staging
@@ -41,6 +41,8 @@ from archiver.transfer.route import Location, Relist, Route
 
 # What may go wrong between us and the object's server; a store's errors pass by.
 AT_THE_SOURCE = (SourceError, IntegrityError, BackupFailed)
+# Bytes that a try must bring to forgive the failures before it: a drip never ends otherwise.
+LEAST_PROGRESS = 64 * 1024
 # Times that one part is fetched again when the whole has not the declared CRC.
 MOST_MENDINGS = 5
 # Times a part may read back differently than it was fetched before the disk is to blame.
@@ -88,8 +90,7 @@ class _Tally:
     attempts: int = 1
     fetched: int = 0
     wanted: int = 0
-    network: Network = Network.PUBLIC
-    origin: str = ""
+    provenance: Provenance = field(default_factory=lambda: Provenance("", Network.PUBLIC))
 
 
 class FileTransfer:
@@ -148,6 +149,8 @@ class FileTransfer:
         self._queue = deque(part for part in self._parts if part.index not in self._crcs)
         self._tally.wanted = sum(part.size for part in self._queue)
         self._pin = resumable.pin
+        if resumable.provenance is not None:
+            self._tally.provenance = resumable.provenance
         if self._pin is not None:
             self._settled.set()
 
@@ -191,12 +194,13 @@ class FileTransfer:
             blocks.lend() as lent,
             fetcher.open(url, cursor.position, cursor.part.stop, self._pin) as body,
         ):
+            self._tally.provenance = Provenance(str(url), network)
             if self._pin is None:
                 await self._settle(body.answer, cursor)
-            self._tally.network, self._tally.origin = network, str(url)
             cursor.answered = True
             block = lent[: limit.most_at_once(len(lent))]
             await self._skip(body, block, cursor.position - body.answer.start)
+            came = 0
             while not cursor.done:
                 wanted = block[: cursor.part.stop - cursor.position]
                 await limit.take(len(wanted))
@@ -205,7 +209,9 @@ class FileTransfer:
                     raise SourceUnavailable(f"{url}: the answer ended early")
                 await self._put(cursor, wanted[:size])
                 self._location.worked(url)
-                attempts.progressed()
+                came += size
+                if came >= LEAST_PROGRESS:
+                    attempts.progressed()
 
     async def _put(self, cursor: _Cursor, data: memoryview) -> None:
         def write_and_measure() -> int:
@@ -218,11 +224,15 @@ class FileTransfer:
         cursor.position += len(data)
         self._tally.fetched += len(data)
         self._received[cursor.part.index] = cursor.position - cursor.part.start
-        self._shared.observer(events.Advanced(self._backup, sum(self._received.values())))
+        position = sum(self._received.values())
+        self._shared.observer(
+            events.Advanced(self._backup, position, len(data), self._tally.provenance.network)
+        )
 
     async def _skip(self, body: Body, block: memoryview, size: int) -> None:
         """Let pass what a server that ignores ranges sends before the part."""
         while size > 0:
+            await self._shared.limit.take(min(size, len(block)))
             passed = await body.readinto(block[:size])
             if passed == 0:
                 raise SourceUnavailable(f"{self._backup}: the answer ended early")
@@ -240,7 +250,7 @@ class FileTransfer:
             # Ranges are ignored on the way: one part, one connection, front to back.
             self._plan(size)
             cursor.part = self._queue.popleft()
-        await self._staging.begin(pin, self._part_size)
+        await self._staging.begin(pin, self._tally.provenance, self._part_size)
         self._pin = pin
         self._settled.set()
 
@@ -253,7 +263,7 @@ class FileTransfer:
             try:
                 async with self._shared.fetcher.open(url, probe.start, probe.stop, None) as body:
                     self._pin = body.answer.pin
-                    self._tally.network, self._tally.origin = network, str(url)
+                    self._tally.provenance = Provenance(str(url), network)
             except AT_THE_SOURCE as error:
                 await self._recover(url, error, attempts)
         self._settled.set()
@@ -261,7 +271,9 @@ class FileTransfer:
     async def _recover(self, url: SignedUrl, error: ArchiverError, attempts: Attempts) -> None:
         """Make another try possible, or raise the error."""
         self._tally.attempts += 1
-        if self._location.gave_up(url):
+        if error.by_object_store:
+            self._location.proved(url)
+        elif self._location.gave_up(url):
             return  # the other network from here on
         if isinstance(error, UrlRefused):
             await self._location.refused(url, error)
@@ -372,8 +384,7 @@ class FileTransfer:
             etag=pin.etag,
             kind=kind,
             rdb=rdb,
-            network=self._tally.network,
-            origin=self._tally.origin,
+            provenance=self._tally.provenance,
             part_size=self._part_size,
             started_at=self._tally.started_at,
             finished_at=datetime.now(UTC),

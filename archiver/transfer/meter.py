@@ -69,10 +69,14 @@ class FileMeter:
             kind = Kind.AOF if _starts_like_aof(self._head) else Kind.UNKNOWN
             return kind, RdbVerdict(None, Footer.NONE)
         footer = self._footer(version)
-        if footer is Footer.MISMATCH and _PREAMBLE_FIELD in self._head:
+        if footer is Footer.MISMATCH and self._is_preamble():
             # An AOF that begins with an RDB: that one's footer lies somewhere within.
             return Kind.AOF, RdbVerdict(_text(self._head), Footer.NONE)
         return Kind.RDB, RdbVerdict(_text(self._head), footer)
+
+    def _is_preamble(self) -> bool:
+        """Says of itself that commands follow, and ends as a command does, not as a dump."""
+        return _PREAMBLE_FIELD in self._head and self._tail.endswith(b"\r\n")
 
     def _footer(self, version: int) -> Footer:
         if version < 5:

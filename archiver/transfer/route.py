@@ -71,8 +71,8 @@ class Route:
         network = Network.INTRANET if reachable else Network.PUBLIC
         self._observer(events.RouteChosen(host, network, why))
 
-    def worked(self, url: SignedUrl) -> None:
-        """Bytes came from this host."""
+    def proved(self, url: SignedUrl) -> None:
+        """This host gave bytes, or refused them as an object store does."""
         self._proven.add(url.host)
 
     def gave_up(self, url: SignedUrl) -> bool:
@@ -96,6 +96,10 @@ async def _answers(url: SignedUrl) -> bool:
     return True
 
 
+def _expires_soon(url: SignedUrl) -> bool:
+    return url.expires_at is not None and url.expires_at - datetime.now(UTC) < REFRESH_AHEAD
+
+
 class Location:
     """Where one backup is, by a URL that is renewed when it expires or is refused."""
 
@@ -108,24 +112,26 @@ class Location:
         self._observer: Final = observer
         self._renewing: Final = anyio.Lock()
         self._refusals = 0
-        self._renewed_ahead = False
+        self._renews_ahead = True
 
     async def url(self) -> tuple[Network, SignedUrl]:
         """A URL that should work now. Raises what listing and choosing raise."""
         network, url = await self._route.choose(self.backup)
-        expires = url.expires_at
-        soon = expires is not None and expires - datetime.now(UTC) < REFRESH_AHEAD
-        if soon and not self._renewed_ahead:
-            # Once: where URLs live shorter than that, or our clock is wrong, 403 must do.
-            self._renewed_ahead = True
+        if self._renews_ahead and _expires_soon(url):
             await self._renew(url)
-            return await self._route.choose(self.backup)
+            network, url = await self._route.choose(self.backup)
+            # Where a fresh URL lives shorter than that, or our clock is wrong, 403 must do.
+            self._renews_ahead = not _expires_soon(url)
         return network, url
 
     def worked(self, url: SignedUrl) -> None:
+        """Bytes came."""
         self._refusals = 0
-        self._renewed_ahead = False
-        self._route.worked(url)
+        self._route.proved(url)
+
+    def proved(self, url: SignedUrl) -> None:
+        """It was an object store that refused."""
+        self._route.proved(url)
 
     def gave_up(self, url: SignedUrl) -> bool:
         """Whether this failure of ``url`` moves the run to the other network."""

@@ -15,7 +15,7 @@ from typing import Final
 
 import h11
 
-from archiver.errors import SourceUnavailable
+from archiver.errors import SourceError, SourceUnavailable
 from archiver.transfer.pace import LeastRate, Pulse
 
 CONNECT_SECONDS = 10.0
@@ -60,6 +60,7 @@ class Wire:
         self._socket: socket.socket | None = None
         self._interrupted = False
         self._early = memoryview(b"")  # what of the body came with the head
+        self._failure: Exception | None = None
         self._pulse = Pulse(least)
 
     def connect(self) -> None:
@@ -108,14 +109,25 @@ class Wire:
         filled = min(len(self._early), len(wanted))
         wanted[:filled] = self._early[:filled]
         self._early = self._early[filled:]
+        if self._failure is not None:
+            raise self._failure
         while filled < len(wanted):
-            began = time.monotonic()
-            size = self._open.recv_into(wanted[filled:])
-            if size == 0:
-                raise SourceUnavailable(f"{self.place.authority}: the answer ended early")
-            filled += size
-            self._pulse.beat(time.monotonic() - began, size)
+            try:
+                filled += self._receive(wanted[filled:])
+            except (OSError, SourceError) as error:
+                if filled == 0:
+                    raise
+                self._failure = error  # for the next call: what came is not thrown away
+                break
         return filled
+
+    def _receive(self, block: memoryview) -> int:
+        began = time.monotonic()
+        size = self._open.recv_into(block)
+        if size == 0:
+            raise SourceUnavailable(f"{self.place.authority}: the answer ended early")
+        self._pulse.beat(time.monotonic() - began, size)
+        return size
 
     def interrupt(self) -> None:
         """Wake whoever is blocked in a call of this connection; from another thread."""

@@ -3,15 +3,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.model import Pin
+from archiver.model import Network, Pin, Provenance
 from archiver.stores import journal
 
 PIN = Pin(1_000_000, '"E"', 2**64 - 1)
+FROM = Provenance("http://h/k", Network.INTRANET)
 entries = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 2**64 - 1)), max_size=12)
 
 
 def written(parts: list[tuple[int, int]]) -> bytes:
-    return journal.head(PIN, 65536) + b"".join(journal.entry(i, crc) for i, crc in parts)
+    return journal.head(PIN, FROM, 65536) + b"".join(journal.entry(i, crc) for i, crc in parts)
 
 
 @given(entries)
@@ -19,7 +20,8 @@ def test_what_was_written_is_read(parts: list[tuple[int, int]]) -> None:
     data = written(parts)
     read = journal.parse(data)
     assert read is not None
-    assert (read.pin, read.part_size, read.length) == (PIN, 65536, len(data))
+    assert (read.pin, read.provenance, read.part_size) == (PIN, FROM, 65536)
+    assert read.length == len(data)
     assert read.crcs == dict(parts)
 
 
@@ -28,7 +30,7 @@ def test_any_prefix_holds_what_was_whole(parts: list[tuple[int, int]], draw: st.
     data = written(parts)
     cut = draw.draw(st.integers(0, len(data)))
     read = journal.parse(data[:cut])
-    if cut < len(journal.head(PIN, 65536)):
+    if cut < len(journal.head(PIN, FROM, 65536)):
         assert read is None
         return
     assert read is not None
@@ -42,7 +44,7 @@ def test_any_prefix_holds_what_was_whole(parts: list[tuple[int, int]], draw: st.
 @given(entries.filter(bool), st.data())
 def test_a_flipped_byte_ends_it(parts: list[tuple[int, int]], draw: st.DataObject) -> None:
     data = bytearray(written(parts))
-    at = draw.draw(st.integers(len(journal.head(PIN, 65536)), len(data) - 1))
+    at = draw.draw(st.integers(len(journal.head(PIN, FROM, 65536)), len(data) - 1))
     data[at] ^= draw.draw(st.integers(1, 255))
     read = journal.parse(bytes(data))
     assert read is not None

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,8 @@ from anyio import to_thread
 from fastcrc import crc64
 
 from archiver.errors import ArchiveBusy, NoSpace, StoreError
-from archiver.model import Footer, Kind, Network, Part, Pin, RdbVerdict, Receipt, Stored
+from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
+from archiver.stores import disk, lock
 from archiver.stores.local import LocalStore
 from archiver.stores.lock import hold
 
@@ -33,8 +35,7 @@ RECEIPT = Receipt(
     etag=None,
     kind=Kind.RDB,
     rdb=RdbVerdict(None, Footer.NONE),
-    network=Network.PUBLIC,
-    origin="http://h/k",
+    provenance=Provenance("http://h/k", Network.PUBLIC),
     part_size=PART,
     started_at=datetime(2026, 11, 24, tzinfo=UTC),
     finished_at=datetime(2026, 11, 24, tzinfo=UTC),
@@ -62,7 +63,7 @@ async def put_part(staging: object, part: Part) -> None:
 async def test_resume_knows_the_parts_that_were_kept(store: LocalStore) -> None:
     async with store.exclusive(), store.stage(STEM, SIZE) as staging:
         assert staging.resumable is None
-        await staging.begin(PIN, PART)
+        await staging.begin(PIN, RECEIPT.provenance, PART)
         for part in PARTS[:2]:
             await put_part(staging, part)
     async with store.exclusive():
@@ -84,7 +85,7 @@ async def test_resume_knows_the_parts_that_were_kept(store: LocalStore) -> None:
 
 async def test_brought_home_without_a_record_is_not_lost(store: LocalStore) -> None:
     async with store.exclusive(), store.stage(STEM, SIZE) as staging:
-        await staging.begin(PIN, PART)
+        await staging.begin(PIN, RECEIPT.provenance, PART)
         for part in PARTS:
             await put_part(staging, part)
         await staging.commit(RECEIPT, no_documents)
@@ -95,9 +96,48 @@ async def test_brought_home_without_a_record_is_not_lost(store: LocalStore) -> N
     assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
 
 
+async def test_killed_between_object_and_record(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The object came home and its record lay ready: the next sweep records it."""
+    real = disk.rename
+
+    def killed(path: Path, target: Path) -> None:
+        if target.suffix == ".json":
+            raise KeyboardInterrupt
+        real(path, target)
+
+    async with store.exclusive(), store.stage(STEM, SIZE) as staging:
+        await to_thread.run_sync(staging.write, 0, memoryview(DATA))
+        monkeypatch.setattr(disk, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+    monkeypatch.setattr(disk, "rename", real)
+    assert await store.read(f"{STEM}.json") is None
+    async with store.exclusive():
+        [finished] = await store.sweep()
+    assert "recorded" in finished.why
+    assert await store.read(f"{STEM}.json") == b"{}"
+    assert list((store.root / ".staging").iterdir()) == []
+
+
+async def test_a_damaged_object_stays_until_the_right_one_comes(store: LocalStore) -> None:
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", b"damaged, and perhaps all there is")
+        async with store.stage(STEM, SIZE) as staging:
+            assert staging.resumable is None
+        assert (store.root / f"{STEM}.rdb").exists()
+        await store.put(f"{STEM}.bin", b"of another kind")
+        async with store.stage(STEM, SIZE) as staging:
+            await to_thread.run_sync(staging.write, 0, memoryview(DATA))
+            await staging.commit(RECEIPT, no_documents)
+    assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
+    assert not (store.root / f"{STEM}.bin").exists()
+
+
 async def test_another_object_starts_over(store: LocalStore) -> None:
     async with store.exclusive(), store.stage(STEM, SIZE) as staging:
-        await staging.begin(PIN, PART)
+        await staging.begin(PIN, RECEIPT.provenance, PART)
         await put_part(staging, PARTS[0])
     async with store.exclusive(), store.stage(STEM, SIZE + 1) as staging:
         assert staging.resumable is None
@@ -105,7 +145,7 @@ async def test_another_object_starts_over(store: LocalStore) -> None:
 
 async def test_sweeping(store: LocalStore) -> None:
     async with store.exclusive(), store.stage(STEM, SIZE) as staging:
-        await staging.begin(PIN, PART)
+        await staging.begin(PIN, RECEIPT.provenance, PART)
         await put_part(staging, PARTS[0])
     folder = store.root / ".staging"
     (folder / "x.data").write_bytes(b"no journal")
@@ -213,6 +253,50 @@ def test_a_holder_on_another_host_is_seen(tmp_path: Path) -> None:
         pass
 
 
+def test_two_that_come_at_once_where_flock_says_yes_to_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find no name and write theirs: one of them holds the lock, the other is told."""
+    monkeypatch.setattr(lock, "_flock", lambda *_: False)
+    path = tmp_path / "lock"
+    held: list[int] = []
+    refused: list[ArchiveBusy] = []
+    start, ready = threading.Barrier(2), threading.Barrier(2)
+
+    def contend(number: int) -> None:
+        start.wait()
+        try:
+            with hold(path, beat=0.2):
+                held.append(number)
+                time.sleep(1.0)
+        except ArchiveBusy as error:
+            refused.append(error)
+        ready.wait()
+
+    threads = [threading.Thread(target=contend, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(held), len(refused)) == (1, 1)
+
+
+def test_a_lock_that_is_taken_away_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with hold(path, beat=0.05) as held:
+        held.check()
+        path.write_text(json.dumps({"host": "far", "pid": 1, "name": "another"}))
+        time.sleep(0.3)
+        with pytest.raises(ArchiveBusy, match="process 1 on far"):
+            held.check()
+    assert "another" in path.read_text()
+
+
+def test_file_systems_of_this_machine(tmp_path: Path) -> None:
+    assert lock.flock_is_reliable(Path("/dev/shm/x"))
+    assert not lock.flock_is_reliable(Path("/proc/x"))
+
+
 async def test_a_cancelled_run_lets_go_of_the_lock(store: LocalStore) -> None:
     with anyio.move_on_after(0.05):
         async with store.exclusive():
@@ -247,17 +331,16 @@ def test_the_order_of_durable_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Path, "replace", renamed)
     store = LocalStore(tmp_path)
 
-    def record(_: Stored) -> list[tuple[str, bytes]]:
-        steps.append("record")
+    def documents(_: Stored) -> list[tuple[str, bytes]]:
         return [(f"{STEM}.json", b"{}")]
 
     async def walk() -> None:
         async with store.exclusive(), store.stage(STEM, SIZE) as staging:
-            await staging.begin(PIN, PART)
+            await staging.begin(PIN, RECEIPT.provenance, PART)
             for part in PARTS:
                 await put_part(staging, part)
             steps.append("commit")
-            await staging.commit(RECEIPT, record)
+            await staging.commit(RECEIPT, documents)
 
     anyio.run(walk)
     part = [
@@ -269,10 +352,9 @@ def test_the_order_of_durable_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     begin = ["pwrite r-x-7.journal", "fdatasync r-x-7.journal", "fsync .staging"]
     folders = [f"fsync {name}" for name in (tmp_path.name, "r-x", "2026", "11")]
     home = ["fsync r-x-7.data", *folders, "rename r-x-7.rdb", "fsync 20261124T021500Z-1"]
-    tail = steps[steps.index("record") + 1 :]
-    assert tail[0].startswith("pwrite ")
-    assert tail[1].startswith("fsync ")
-    assert tail[2:4] == ["rename r-x-7.json", "fsync 20261124T021500Z-1"]
-    walked = [step for step in steps[: steps.index("record")] if ".lock" not in step]
+    waiting = "20261124T021500Z-1~r-x-7.json.document".rpartition("~")[2]
+    ready = [f"pwrite {waiting}", f"fsync {waiting}"]
+    record = ["rename r-x-7.json", "fsync 20261124T021500Z-1"]
+    walked = [step for step in steps if ".lock" not in step]
     start = walked.index("pwrite r-x-7.journal")
-    assert walked[start:] == [*begin, *part, *part, *part, "commit", *home]
+    assert walked[start:] == [*begin, *part, *part, *part, "commit", *ready, *home, *record]

@@ -119,7 +119,6 @@ OF = f"/{len(DATA)}"
         (answer("200 OK", b"", Transfer_Encoding="chunked", Content_Length=None), SourceError),
         (answer("200 OK", DATA, x_oss_hash_crc64ecma="many"), SourceError),
         (answer("200 OK", b"<html>", Content_Type="text/html"), SourceUnavailable),
-        (answer("200 OK", b"short"), SourceUnavailable),
         (answer("301 Moved", b"", Location="http://elsewhere/"), SourceError),
         (answer("403 Forbidden", b"<Error><Code>AccessDenied</Code></Error>"), UrlRefused),
         (answer("404 Not Found", b"<Error><Code>NoSuchKey</Code></Error>"), BackupGone),
