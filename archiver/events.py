@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from archiver.errors import ArchiverError
-from archiver.model import Backup, Network
+from archiver.model import Backup, Kind, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,15 @@ class PageListed:
     number: int
     backups: int
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class NothingListed:
+    """The vendor has no backup of this instance in the range: seldom what somebody wants."""
+
+    instance_id: str
+    start: str
+    end: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +120,7 @@ class Archived:
     bytes_fetched: int
     bytes_fetched_again: int
     vouched_for: bool
+    kind: Kind
     seconds: float
 
 
@@ -150,6 +160,7 @@ class Swept:
 
 Event = (
     PageListed
+    | NothingListed
     | Held
     | Planned
     | Unfinished

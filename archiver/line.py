@@ -140,10 +140,15 @@ class _Run:
         """The pages of all queries, one at a time; an instance that cannot be listed fails."""
         for query in queries:
             book = SetBook(self._archive)
+            listed = 0
             try:
                 async with aclosing(self._source.pages(query)) as pages:
                     async for page in pages:
+                        listed += len(page.backups) + len(page.refused)
                         yield book, page
+                if listed == 0:
+                    nothing = events.NothingListed(query.instance_id, query.start, query.end)
+                    self._observer(nothing)
             except ArchiverError as error:
                 self._failed(query.instance_id, error)
             self._books.append(book)
@@ -207,6 +212,7 @@ class _Run:
                 receipt.bytes_fetched,
                 receipt.bytes_fetched_again,
                 receipt.is_vouched_for,
+                receipt.kind,
                 (receipt.finished_at - receipt.started_at).total_seconds(),
             )
         )

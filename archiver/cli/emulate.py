@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from archiver.cli.options import SETTINGS, option
+from archiver.cli.options import EPILOG, SETTINGS, option
 from archiver.cli.params import Size
 
 _CHANCE = click.FloatRange(0, 1)
 
 
-@click.command(context_settings=SETTINGS)
+@click.command(context_settings=SETTINGS, epilog=EPILOG)
 @click.argument("directory", type=click.Path(path_type=Path))
 @option("--port", type=click.IntRange(0, 65535), default=8080, help="0 takes a free one.")
 @option("--host", default="127.0.0.1", help="Address to listen on.")
@@ -60,6 +60,6 @@ async def _emulate(directory: Path, given: dict[str, Any]) -> int:
         intranet_host=given["intranet_host"],
         faults=Faults(**{field.name: given[field.name] for field in fields(Faults)}),
     ) as emulator:
-        click.echo(f"ready: archiver … --endpoint {emulator.endpoint}")
+        click.echo(f"ready: pull with --endpoint {emulator.endpoint}")
         await anyio.sleep_forever()
     return 0

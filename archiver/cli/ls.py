@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.cli.options import (
+    EPILOG,
     SETTINGS,
     SourceOptions,
     local_store,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _EXPIRES_SOON = timedelta(days=2)
 
 
-@click.command(context_settings=SETTINGS)
+@click.command(context_settings=SETTINGS, epilog=EPILOG)
 @click.argument("place", metavar="[ARCHIVE]", required=False)
 @option("--remote", is_flag=True, help="Ask the vendor, and compare.")
 @source_options
@@ -66,7 +67,10 @@ async def _ls(
         raise UsageError(f"{archive.store}: there is no archive here")
     if archive is None or remote:
         if not options.instances:
-            raise UsageError("no instance is given", hint="give --instance, once for each")
+            raise UsageError(
+                "neither an archive nor an instance is given",
+                hint="name an archive, or give --instance",
+            )
         backups = await _listed(options, given["verbose"])
         if archive is None:
             rows = catalogue.vendor_rows(backups)

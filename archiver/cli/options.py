@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+EPILOG = "Every option can be set in the environment, as ARCHIVER_ and its long name."
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.cli.options import (
+    EPILOG,
     SETTINGS,
     SourceOptions,
     local_store,
@@ -23,7 +24,7 @@ _TYPES = {"full": "FullBackup", "incremental": "IncrementalBackup"}
 _MODES = {"automated": "Automated", "manual": "Manual"}
 
 
-@click.command(context_settings=SETTINGS)
+@click.command(context_settings=SETTINGS, epilog=EPILOG)
 @source_options
 @option("--to", "place", required=True, metavar="DIRECTORY", help="The archive.")
 @option(

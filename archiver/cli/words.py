@@ -2,7 +2,7 @@
 
 from archiver import events
 from archiver.line import Summary
-from archiver.model import Network
+from archiver.model import Kind, Network
 
 QUIET, NORMAL, VERBOSE, DEBUG = -1, 0, 1, 2
 
@@ -34,6 +34,10 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return NORMAL, f"incomplete: {key}: {why}"
         case events.Mending(backup):
             return NORMAL, f"wrong checksum: {backup}: fetching its parts again, one by one"
+        case events.NothingListed(instance_id, start, end):
+            return NORMAL, f"nothing listed: {instance_id} has no backups from {start} to {end}"
+        case events.Archived(kind=Kind.UNKNOWN):
+            return NORMAL, f"not a dump by its first bytes: {event.key} (encrypted, perhaps)"
         case events.Archived(vouched_for=False):
             return NORMAL, f"unverified: {event.key}: nothing but its size vouches for it"
         case events.Archived():
@@ -47,7 +51,7 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
         case events.Swept(key, why):
             return VERBOSE, f"swept: {key}: {why}"
         case events.Started(backup, resumed) if resumed:
-            return VERBOSE, f"resumed: {backup}: {size(resumed)} of {size(backup.size)} are here"
+            return NORMAL, f"resumed: {backup}: {size(resumed)} of {size(backup.size)} are here"
         case events.UrlRefreshed(backup):
             return VERBOSE, f"url: {backup}: listed again"
         case events.Held(backup):
@@ -78,7 +82,7 @@ def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = 
             f"archived {times(result.archived, 'backup')}, {size(result.bytes_archived)} "
             f"in {seconds:.1f} s ({ways}); {result.held:,} held before"
         )
-    elif finished and not result.failures and not result.planned:
+    elif finished and not result.failures and not result.planned and result.held:
         lines.append(f"nothing new: {times(result.held, 'backup')} listed, all in the archive")
     else:
         lines.append(f"archived nothing; {result.held:,} held before")

@@ -15,7 +15,9 @@ FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 
 _HINTS = {
-    errno.EROFS: "the file system is mounted read-only",
+    errno.EROFS: "mount it read-write, or name another place",
+    errno.EEXIST: "a file is in the way where a directory should be",
+    errno.ENOTDIR: "a file is in the way where a directory should be",
     errno.EMFILE: "raise the limit of open files (ulimit -n), or lower --workers",
     errno.ENFILE: "the machine is out of open files",
     errno.EFBIG: "the file is larger than this file system or limit (ulimit -f) allows",

@@ -136,7 +136,10 @@ class LocalStore:
         free = space.f_bavail * space.f_frsize
         if size - staging.bytes_present() > free:
             staging.close()
-            raise NoSpace(f"{self.root}: {size:,} bytes are to come and {free:,} are free")
+            raise NoSpace(
+                f"{self.root}: no space: {size:,} bytes are to come and {free:,} are free",
+                hint="free some space; what is fetched so far is kept",
+            )
 
     def _check_lock(self) -> None:
         if self._lock is not None:

@@ -77,7 +77,7 @@ class Held:
 def hold(path: Path, beat: float = BEAT_SECONDS) -> Generator[Held, None, None]:
     """Hold the lock at ``path``. Raises ArchiveBusy.
 
-    Blocks for up to four beats where flock cannot be relied on, or another host held it last.
+    Blocks for up to six beats where flock cannot be relied on, or another host held it last.
     """
     with store_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
@@ -103,7 +103,8 @@ def _take(held: Held, descriptor: int, path: Path, beat: float) -> None:
     certain = _flock(descriptor, path) and flock_is_reliable(path)
     before = _holder(descriptor)
     if before and (not certain or before.get("boot") != _boot()):
-        time.sleep(2.5 * beat)
+        # Longer than it takes a newcomer to look after its name and to beat for the first time.
+        time.sleep(4 * beat)
         if _holder(descriptor) != before:
             raise _busy(path, before)
     with store_errors(path):

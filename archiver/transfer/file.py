@@ -273,7 +273,7 @@ class FileTransfer:
         self._tally.attempts += 1
         if error.by_object_store:
             self._location.proved(url)
-        elif self._location.gave_up(url):
+        elif self._location.gave_up(url, error):
             return  # the other network from here on
         if isinstance(error, UrlRefused):
             await self._location.refused(url, error)

@@ -8,7 +8,13 @@ from typing import Final
 import anyio
 
 from archiver import events
-from archiver.errors import BackupFailed, IntegrityError, SourceUnavailable, UrlRefused
+from archiver.errors import (
+    ArchiverError,
+    BackupFailed,
+    IntegrityError,
+    SourceUnavailable,
+    UrlRefused,
+)
 from archiver.model import Backup, Network
 from archiver.secret import SignedUrl
 
@@ -75,12 +81,12 @@ class Route:
         """This host gave bytes, or refused them as an object store does."""
         self._proven.add(url.host)
 
-    def gave_up(self, url: SignedUrl) -> bool:
+    def gave_up(self, url: SignedUrl, error: ArchiverError) -> bool:
         """A fetch failed. An intranet host that never gave a byte is given up for this run, as
         something else may answer in its name; whether that is so now."""
         if url.host in self._proven or not self._reachable.get(url.host):
             return False
-        self._settle(url.host, "it answers, but not as it should", reachable=False)
+        self._settle(url.host, f"it answers, but not as it should: {error}", reachable=False)
         return True
 
 
@@ -133,9 +139,9 @@ class Location:
         """It was an object store that refused."""
         self._route.proved(url)
 
-    def gave_up(self, url: SignedUrl) -> bool:
+    def gave_up(self, url: SignedUrl, error: ArchiverError) -> bool:
         """Whether this failure of ``url`` moves the run to the other network."""
-        return self._route.gave_up(url)
+        return self._route.gave_up(url, error)
 
     async def refused(self, url: SignedUrl, error: UrlRefused) -> None:
         """Answer a 403 by listing again. Raises the error after MOST_REFUSALS without a byte."""

@@ -54,7 +54,8 @@ async def test_ls_names_incomplete_sets(files: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "word"), [(("nowhere",), "no archive here"), ((), "no instance is given")]
+    ("args", "word"),
+    [(("nowhere",), "no archive here"), ((), "neither an archive nor an instance")],
 )
 async def test_ls_of_nothing(run: Run, args: tuple[str, ...], word: str) -> None:
     result = await run("ls", *args)
@@ -71,6 +72,16 @@ async def test_emulate_says_its_key_and_when_it_is_ready(
         sys.executable, "-m", "archiver", "emulate", str(files), "--port", "0",
         env=without, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
+    try:
+        await pull_from(process, run)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+    assert await process.wait() == 130
+
+
+async def pull_from(process: asyncio.subprocess.Process, run: Run) -> None:
+    """Take the emulator at its word."""
     assert process.stdout is not None
     said = [(await process.stdout.readline()).decode() for _ in range(3)]
     keys = dict(re.findall(r"export (\w+)=(\w+)\n", "".join(said[:2])))
@@ -80,8 +91,6 @@ async def test_emulate_says_its_key_and_when_it_is_ready(
         "pull", "--instance", INSTANCE, "--to", "x", ARCHIVER_ENDPOINT=ready[1], **keys
     )
     assert pulled.code == 0
-    process.terminate()
-    assert await process.wait() == 130
 
 
 async def test_emulate_refuses_what_it_cannot_serve(
