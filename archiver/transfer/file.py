@@ -21,14 +21,13 @@ from archiver.crew import crew
 from archiver.errors import (
     ArchiverError,
     BackupFailed,
-    CorruptFile,
     IntegrityError,
     SourceError,
     SourceUnavailable,
     StoreError,
     UrlRefused,
 )
-from archiver.model import Footer, Network, Part, Pin, Provenance, Receipt, Transfer
+from archiver.model import Network, Part, Pin, Provenance, Receipt, Transfer
 from archiver.retry import Attempts, RetryPolicy
 from archiver.secret import SignedUrl
 from archiver.stores.base import Staging
@@ -38,6 +37,7 @@ from archiver.transfer.meter import FileMeter
 from archiver.transfer.pace import RateLimit
 from archiver.transfer.parts import fitting_part_size, fold_crc64, plan_parts
 from archiver.transfer.route import Location, Relist, Route
+from archiver.transfer.vouch import agrees, vouch
 
 # What may go wrong between us and the object's server; a store's errors pass by.
 AT_THE_SOURCE = (SourceError, IntegrityError, BackupFailed)
@@ -120,7 +120,7 @@ class FileTransfer:
         if not self._queue and self._pin is None:
             await self._ask_pin()
         await self._fetch_all()
-        if not self._agrees():
+        if not agrees(self._meter, self._crc(), self._declared):
             await self._mend()
             await self._measure_all()
         return self._receipt()
@@ -322,13 +322,6 @@ class FileTransfer:
         """CRC-64/XZ of the whole, folded from its parts."""
         return fold_crc64((self._crcs[part.index] or 0, part.size) for part in self._parts)
 
-    def _agrees(self) -> bool:
-        """Whether the whole is what the source declared, or where it declared nothing, what the
-        file says of itself."""
-        if self._declared is not None:
-            return self._crc() == self._declared
-        return self._meter.verdict()[1].footer is not Footer.MISMATCH
-
     @property
     def _declared(self) -> int | None:
         return self._pin.crc64 if self._pin is not None else None
@@ -357,25 +350,11 @@ class FileTransfer:
                 seen.add(self._crcs[part.index])
 
     def _receipt(self) -> Receipt:
-        """Vouch for the file. Raises CorruptFile."""
-        meter = self._meter
-        kind, rdb = meter.verdict()
-        crc, pin = self._crc(), self._pin
+        """What proves that this is the file at the source. Raises CorruptFile."""
+        meter, crc, pin = self._meter, self._crc(), self._pin
         if pin is None or meter.position != self._backup.size:
             raise RuntimeError("a receipt is asked for before the file was measured")
-        if meter.looks_like_a_page():
-            raise CorruptFile(f"{self._backup}: an XML or HTML page came instead of the file")
-        if self._declared is not None and crc != self._declared:
-            raise CorruptFile(
-                f"{self._backup}: CRC-64 is {crc} and the source declares {self._declared}, "
-                "whatever is fetched again"
-            )
-        if rdb.footer is Footer.MISMATCH:
-            at_source = ", as it is at the source" if self._declared is not None else ""
-            raise CorruptFile(
-                f"{self._backup}: the checksum at the end of this RDB does not match{at_source}",
-                hint="the vendor's own file is damaged; take another backup",
-            )
+        kind, rdb = vouch(self._backup, meter, crc, pin.crc64)
         return Receipt(
             size=meter.position,
             sha256=meter.sha256(),
