@@ -82,7 +82,7 @@ def list_as_backups(files: list[Path], work: Path, base: str) -> Iterator[str]:
     for old in folder.iterdir():
         old.unlink()
     for path in files:
-        (folder / path.name).symlink_to(path)
+        (folder / path.name).hardlink_to(path)  # the emulator follows no link out of its folder
     overrides = {path.name: {"BackupDownloadURL": f"{base}{path.name}"} for path in files}
     for fields in overrides.values():
         fields["BackupIntranetDownloadURL"] = ""
