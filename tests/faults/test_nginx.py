@@ -39,7 +39,7 @@ def config(work: Path, root: Path, port: int) -> str:
             server {{
                 listen 127.0.0.1:{port};
                 location / {{
-                    root {root}; limit_rate 150k;
+                    root {root}; limit_rate 70k;
                     secure_link $arg_Signature,$arg_Expires;
                     secure_link_md5 "$secure_link_expires$uri {SECRET}";
                     if ($secure_link = "") {{ return 403; }}
@@ -123,7 +123,7 @@ async def test_urls_that_expire_in_the_middle(
     monkeypatch.setattr(route, "REFRESH_AHEAD", timedelta(days=-1))
     data = write_rdb(files / INSTANCE / "a_20261124021500.rdb", 1_000_000)
     seen: list[events.Event] = []
-    async with signed(files, nginx, 1), source_of(emulator) as source:
+    async with signed(files, nginx, 2), source_of(emulator) as source:
         summary = await pull(source, archive, [everything()], OPTIONS, seen.append)
     assert summary.failures == []
     assert any(isinstance(event, events.UrlRefreshed) for event in seen)
