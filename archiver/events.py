@@ -94,6 +94,14 @@ class Retrying:
 
 
 @dataclass(frozen=True, slots=True)
+class Hedged:
+    """A connection is much slower than usual: a second one overtakes it from ``position`` on."""
+
+    backup: Backup
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class UrlRefreshed:
     """The signed URL had expired, or was about to, and was listed again."""
 
@@ -169,6 +177,7 @@ Event = (
     | Started
     | Advanced
     | Retrying
+    | Hedged
     | UrlRefreshed
     | Mending
     | Archived

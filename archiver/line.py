@@ -6,7 +6,7 @@ bytes; the store commits; the archive records.
 """
 
 import functools
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +16,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from archiver import events
 from archiver.archive.archive import Archive
+from archiver.archive.inventory import Inventory
 from archiver.archive.setbook import SetBook
 from archiver.crew import crew
 from archiver.errors import (
@@ -26,14 +27,21 @@ from archiver.errors import (
     CorruptFile,
     IntegrityError,
 )
-from archiver.model import Backup, Network, Page, Query, Status, Transfer
+from archiver.model import Backup, Network, Page, Query, Receipt, Status, Stored, Transfer
 from archiver.sources.base import Source
+from archiver.stores.base import Staging
+from archiver.threads import entered, in_thread
 from archiver.transfer.engine import Engine, TransferOptions, open_engine
+
+# Small backups that may be on their way in the place of a large one: they wait for the disk to
+# say that they are durable, which it says to many at once.
+SMALL_FOR_LARGE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PullOptions:
-    """Which backups, and how many files at once. Empty ``types`` or ``modes`` mean all."""
+    """Which backups, and how many files at once: ``workers`` large ones, and SMALL_FOR_LARGE times
+    as many of less than 1 MiB. Empty ``types`` or ``modes`` mean all."""
 
     types: frozenset[str] = frozenset()
     modes: frozenset[str] = frozenset()
@@ -133,8 +141,10 @@ class _Run:
         self.summary: Final = Summary()
         self._source: Final = source
         self._archive: Final = archive
+        self._inventory: Final = Inventory(archive.store)
         self._tell: Final = observer
         self._books: Final[list[SetBook]] = []
+        self._large: Final = anyio.Semaphore(options.workers)
 
     async def listing(self, queries: Iterable[Query]) -> AsyncGenerator[Listed, None]:
         """The pages of all queries, one at a time; an instance that cannot be listed fails."""
@@ -162,10 +172,11 @@ class _Run:
     async def bring_home(self, first: Listed, listing: AsyncGenerator[Listed, None]) -> None:
         """The plan into the queue, the queue into workers, and the sets closed at the end."""
         workers, options = self.options.workers, self.options.transfer
-        send, receive = anyio.create_memory_object_stream[Planned](workers)
-        async with open_engine(self._source.again, workers, options, self._observer) as engine:
+        at_once = workers * SMALL_FOR_LARGE
+        send, receive = anyio.create_memory_object_stream[Planned](at_once)
+        async with open_engine(self._source.again, at_once, options, self._observer) as engine:
             async with crew() as group:
-                for _ in range(workers):
+                for _ in range(at_once):
                     group.start_soon(self._work, receive.clone(), engine)
                 receive.close()
                 async with send:
@@ -193,15 +204,23 @@ class _Run:
                     await self._bring_one(book, transfer, engine)
 
     async def _bring_one(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
-        backup = transfer.backup
-        async with self._archive.store.stage(transfer.stem, backup.size) as staging:
-            try:
-                receipt = await engine.transfer(transfer, staging)
-            except CorruptFile as error:
-                kept = await staging.quarantine(str(error))
-                raise CorruptFile(f"{error}; its bytes are kept in {kept}") from None
-            documents = functools.partial(self._archive.documents, transfer)
-            stored = await staging.commit(receipt, documents)
+        backup, store = transfer.backup, self._archive.store
+        documents = functools.partial(self._archive.documents, transfer)
+
+        def bring(fetch: Callable[[Staging], Receipt]) -> Stored:
+            with store.stage(transfer.stem, backup.size) as staging:
+                return staging.commit(fetch(staging), documents)
+
+        stored = await engine.at_once(transfer, bring)
+        if stored is None:
+            async with self._large, entered(store.stage(transfer.stem, backup.size)) as staging:
+                try:
+                    receipt = await engine.transfer(transfer, staging)
+                except CorruptFile as error:
+                    kept = await in_thread(staging.quarantine, str(error))
+                    raise CorruptFile(f"{error}; its bytes are kept in {kept}") from None
+                stored = await in_thread(staging.commit, receipt, documents)
+        receipt = stored.receipt
         self._observer(
             events.Archived(
                 backup,
@@ -216,7 +235,7 @@ class _Run:
                 (receipt.finished_at - receipt.started_at).total_seconds(),
             )
         )
-        await self._held(book, transfer, fresh=True)
+        self._held(book, transfer, fresh=True)
 
     async def _plan(
         self, first: Listed, listing: AsyncGenerator[Listed, None]
@@ -238,7 +257,7 @@ class _Run:
     async def _needed(self, book: SetBook, backup: Backup) -> Transfer | None:
         """The transfer a backup needs; None when it is held or cannot be had."""
         try:
-            finding = await self._archive.find(backup)
+            finding = await self._inventory.find(backup)
         except ArchiverError as error:
             if error.ends_run:
                 raise
@@ -250,7 +269,7 @@ class _Run:
         if finding.record is not None:
             self._observer(events.Held(backup))
             if not self.options.dry_run:
-                await self._held(book, finding.transfer, fresh=False)
+                self._held(book, finding.transfer, fresh=False)
         elif backup.status is Status.UNFINISHED:
             self._observer(events.Unfinished(backup))
         elif backup.status is Status.FAILED:
@@ -264,11 +283,10 @@ class _Run:
             return finding.transfer
         return None
 
-    async def _held(self, book: SetBook, transfer: Transfer, *, fresh: bool) -> None:
-        with self._naming(transfer.set_key):
-            files = await book.held(transfer, fresh=fresh)
-            if files:
-                self._observer(events.SetCompleted(transfer.set_key, files))
+    def _held(self, book: SetBook, transfer: Transfer, *, fresh: bool) -> None:
+        files = book.held(transfer, fresh=fresh)
+        if files:
+            self._observer(events.SetCompleted(transfer.set_key, files))
 
     async def _close(self, book: SetBook) -> None:
         with self._naming("a backup set"):

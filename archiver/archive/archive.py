@@ -3,30 +3,17 @@
 import json
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from archiver.archive import layout
 from archiver.archive.record import Record, make_record
-from archiver.errors import IntegrityError, UnsupportedFormat
-from archiver.model import Backup, Stored, Transfer
+from archiver.errors import UnsupportedFormat
+from archiver.model import Stored, Transfer
 from archiver.stores.base import Leftover, Store
 from archiver.version import __version__
 
 TOOL = f"archiver {__version__}"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What the archive says of a backup: held with its record, or to be transferred.
-
-    ``damage`` says why a record that is there does not count.
-    """
-
-    transfer: Transfer
-    record: Record | None
-    damage: str | None = None
 
 
 class Archive:
@@ -34,9 +21,6 @@ class Archive:
 
     def __init__(self, store: Store) -> None:
         self.store: Final = store
-        # Folder of each cluster's set by (instance, job), so that its nodes come to lie together.
-        self._folders: Final[dict[tuple[str, str], str]] = {}
-        self._months_read: Final[set[str]] = set()
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[list[Leftover], None]:
@@ -67,27 +51,6 @@ class Archive:
                 hint="use a newer archiver",
             )
         return True
-
-    async def find(self, backup: Backup) -> Finding:
-        """Whether this backup is held. Raises UnsafeInput for ids that must not make a path."""
-        folder = await self._folder(backup)
-        stem = layout.stem(folder, backup)
-        there = {entry.key: entry.size async for entry in self.store.entries(f"{folder}/")}
-        records = sum(key.endswith(layout.RECORD_SUFFIX) for key in there)
-        transfer = Transfer(backup, stem, records, layout.sums_key(folder) in there)
-        key = layout.record_key(stem)
-        data = await self.store.read(key) if key in there else None
-        if data is None:
-            return Finding(transfer, None)
-        try:
-            record = Record.decode(key, data)
-        except IntegrityError as error:
-            return Finding(transfer, None, str(error))
-        size = there.get(record.object_key)
-        if size != record.size:
-            found = "is missing" if size is None else f"has {size:,} of {record.size:,} bytes"
-            return Finding(transfer, None, f"{record.object_key} {found}")
-        return Finding(transfer, record)
 
     def documents(self, transfer: Transfer, stored: Stored) -> list[tuple[str, bytes]]:
         """What is written about a durable object: its record, from which on the archive holds
@@ -123,33 +86,6 @@ class Archive:
         async for entry in self.store.entries(prefix):
             if entry.key.endswith(layout.RECORD_SUFFIX) and entry.key != layout.FORMAT_KEY:
                 yield entry.key
-
-    async def _folder(self, backup: Backup) -> str:
-        """The set's folder: that of a node archived before, or a new one.
-
-        The nodes of a cluster begin their backups seconds apart; the first one found names the
-        folder for all of the same job.
-        """
-        own = layout.set_key(backup)
-        if backup.is_standard:
-            return own
-        await self._read_month(layout.month_prefix(backup))
-        if backup.started_at.day == 1 or backup.started_at.day >= 28:
-            # A set that began before midnight at the end of a month, or will be named after it.
-            for hours in (-1, 1):
-                near = backup.started_at + timedelta(hours=hours)
-                await self._read_month(f"{backup.instance_id}/{near:%Y/%m}/")
-        return self._folders.setdefault((backup.instance_id, layout.job_name(backup)), own)
-
-    async def _read_month(self, prefix: str) -> None:
-        if prefix in self._months_read:
-            return
-        self._months_read.add(prefix)
-        instance_id = prefix.partition("/")[0]
-        async for entry in self.store.entries(prefix):
-            folder = entry.key.rpartition("/")[0]
-            job = folder.rpartition("/")[2].partition("-")[2]
-            self._folders.setdefault((instance_id, job), folder)
 
 
 def _sums(records: Iterable[Record]) -> bytes:

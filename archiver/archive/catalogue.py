@@ -9,6 +9,7 @@ from typing import Any
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
+from archiver.archive.inventory import Inventory
 from archiver.archive.record import Record
 from archiver.archive.sets import SetTally, incomplete
 from archiver.errors import IntegrityError
@@ -59,9 +60,9 @@ async def compared_rows(archive: Archive, backups: Iterable[Backup]) -> list[Row
 
     Raises UnsafeInput for an id that must not make a path, UnsupportedFormat, StoreError.
     """
-    rows = []
+    rows, inventory = [], Inventory(archive.store)
     for backup in backups:
-        finding = await archive.find(backup)
+        finding = await inventory.find(backup)
         if finding.record is not None:
             state = State.ARCHIVED
         elif finding.damage is not None:

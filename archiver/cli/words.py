@@ -52,6 +52,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return VERBOSE, f"swept: {key}: {why}"
         case events.Started(backup, resumed) if resumed:
             return NORMAL, f"resumed: {backup}: {size(resumed)} of {size(backup.size)} are here"
+        case events.Hedged(backup, position):
+            return VERBOSE, f"slow: {backup}: from byte {position:,} on over a second connection"
         case events.UrlRefreshed(backup):
             return VERBOSE, f"url: {backup}: listed again"
         case events.Held(backup):

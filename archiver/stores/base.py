@@ -1,7 +1,7 @@
 """What a store must do. A key is a relative path with ``/``; its parts were validated before."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,13 +46,15 @@ Documents = Callable[[Stored], Sequence[tuple[str, bytes]]]
 class Staging(Protocol):
     """One file on its way into the store; not visible under its key before ``commit``.
 
-    ``write`` and ``read`` block and are called in worker threads; all methods raise StoreError.
+    All methods block and are called in worker threads, ``write``, ``read`` and ``keep`` in
+    several at once; they raise StoreError. A file that is written whole needs neither ``begin``
+    nor ``keep`` before its ``commit``.
     """
 
     @property
     def resumable(self) -> Resumable | None: ...
 
-    async def begin(self, pin: Pin, provenance: Provenance, part_size: int) -> None:
+    def begin(self, pin: Pin, provenance: Provenance, part_size: int) -> None:
         """Note what the file will be, before its first part is kept."""
         ...
 
@@ -62,20 +64,20 @@ class Staging(Protocol):
         """Fill ``block`` from ``offset`` on; the number of bytes, less only at the end."""
         ...
 
-    async def keep(self, part: Part, crc: int) -> None:
+    def keep(self, part: Part, crc: int) -> None:
         """Make a part durable, then note that it is. Returns when both are."""
         ...
 
-    async def restart(self) -> None:
+    def restart(self) -> None:
         """Forget all that was staged."""
         ...
 
-    async def commit(self, receipt: Receipt, documents: Documents) -> Stored:
+    def commit(self, receipt: Receipt, documents: Documents) -> Stored:
         """Make the whole durable under its final key: the stem, a dot and the receipt's kind;
         after that the ``documents`` about it, one after the other."""
         ...
 
-    async def quarantine(self, why: str) -> str:
+    def quarantine(self, why: str) -> str:
         """Put the bytes aside with the reason; returns the key they are kept under."""
         ...
 
@@ -103,8 +105,9 @@ class Store(Protocol):
         """All objects below a prefix (``""`` or ending in ``/``), sorted within a folder."""
         ...
 
-    def stage(self, stem: str, size: int) -> AbstractAsyncContextManager[Staging]:
-        """Begin, or go on with, a file of ``size`` bytes that will be ``stem`` + a suffix."""
+    def stage(self, stem: str, size: int) -> AbstractContextManager[Staging]:
+        """Begin, or go on with, a file of ``size`` bytes that will be ``stem`` + a suffix.
+        Entering and leaving block."""
         ...
 
     async def sweep(self) -> list[Leftover]:

@@ -4,16 +4,14 @@ Files on their way live in ``.staging`` on the same file system, so that a renam
 home. A file of several parts has a journal beside it; one of a single part needs none.
 """
 
+import itertools
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
-
-import anyio
-from anyio import to_thread
+from typing import Final
 
 from archiver.errors import NoSpace
 from archiver.model import Kind
@@ -29,6 +27,7 @@ from archiver.stores.local_staging import (
     parse_journal,
 )
 from archiver.stores.lock import Held, hold
+from archiver.threads import entered, in_thread
 
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
@@ -37,9 +36,7 @@ _LOCK = ".lock"
 RECORD_SUFFIX = ".json"
 # Past the vendor's default retention four times over: its URL is gone, nobody will resume it.
 _STALE_SECONDS = 30 * 86400
-
-P = ParamSpec("P")
-T = TypeVar("T")
+_ENTRIES_AT_ONCE = 1000
 
 
 class LocalStore:
@@ -57,14 +54,12 @@ class LocalStore:
     @asynccontextmanager
     async def exclusive(self) -> AsyncGenerator[None, None]:
         await in_thread(disk.make_directories, self._staging)
-        lock = hold(self.root / _LOCK)
-        self._lock = await in_thread(lock.__enter__)
-        try:
-            yield
-        finally:
-            self._lock = None
-            with anyio.CancelScope(shield=True):
-                await in_thread(lock.__exit__, None, None, None)
+        async with entered(hold(self.root / _LOCK)) as lock:
+            self._lock = lock
+            try:
+                yield
+            finally:
+                self._lock = None
 
     async def read(self, key: str) -> bytes | None:
         return await in_thread(self._read, self.root / key)
@@ -94,50 +89,49 @@ class LocalStore:
                 return None
 
     async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
-        folders = [self.root / prefix]
-        while folders:
-            found, below = await in_thread(self._scan, folders.pop())
-            folders.extend(reversed(below))
-            for entry in found:
+        walk = self._walk(self.root / prefix)
+        while page := await in_thread(lambda: list(itertools.islice(walk, _ENTRIES_AT_ONCE))):
+            for entry in page:
                 yield entry
 
-    def _scan(self, folder: Path) -> tuple[list[Entry], list[Path]]:
-        files, folders = [], []
+    def _walk(self, folder: Path) -> Iterator[Entry]:
+        """Files first, then folders, each sorted by name; what begins with a dot is not shown."""
         with disk.store_errors(folder):
             try:
-                with os.scandir(folder) as entries:
-                    names = sorted(entries, key=lambda item: item.name)
+                with os.scandir(folder) as listing:
+                    items = sorted(listing, key=lambda item: item.name)
             except (FileNotFoundError, NotADirectoryError):
-                return [], []
-            for item in names:
+                return
+            folders = []
+            for item in items:
                 if item.name.startswith("."):
                     continue
                 if item.is_dir(follow_symlinks=False):
                     folders.append(Path(item.path))
                 else:
                     key = Path(item.path).relative_to(self.root).as_posix()
-                    files.append(Entry(key, item.stat().st_size))
-        return files, folders
+                    yield Entry(key, item.stat().st_size)
+        for below in folders:
+            yield from self._walk(below)
 
-    @asynccontextmanager
-    async def stage(self, stem: str, size: int) -> AsyncGenerator[Staging, None]:
+    @contextmanager
+    def stage(self, stem: str, size: int) -> Generator[Staging, None, None]:
         self._check_lock()
         staging = LocalStaging(self.root, self._staging, self._quarantine, stem, size)
-        await in_thread(self._open, staging, size)
         try:
+            staging.open()
+            self._check_space(size - staging.bytes_present())
             yield staging
         finally:
             staging.close()
 
-    def _open(self, staging: LocalStaging, size: int) -> None:
-        staging.open()
+    def _check_space(self, wanted: int) -> None:
         with disk.store_errors(self.root):
             space = os.statvfs(self.root)
         free = space.f_bavail * space.f_frsize
-        if size - staging.bytes_present() > free:
-            staging.close()
+        if wanted > free:
             raise NoSpace(
-                f"{self.root}: no space: {size:,} bytes are to come and {free:,} are free",
+                f"{self.root}: no space: {wanted:,} bytes are to come and {free:,} are free",
                 hint="free some space; what is fetched so far is kept",
             )
 
@@ -179,8 +173,3 @@ def _why_useless(path: Path) -> str | None:
     elif path.suffix == TEMPORARY:
         return "a document that was not finished"
     return None
-
-
-async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run blocking work in a worker thread; never left half done by a cancellation."""
-    return await to_thread.run_sync(lambda: work(*args, **kwargs))

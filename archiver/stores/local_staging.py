@@ -4,13 +4,13 @@ Durable order: data fsynced, then the journal line; at the end data fsynced, ren
 directory (with new parents) fsynced. The record comes after, from the archive.
 """
 
+import contextlib
 import json
 import os
+import stat
+import threading
 from pathlib import Path
 from typing import Final
-
-import anyio
-from anyio import to_thread
 
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.stores import disk, journal
@@ -41,27 +41,30 @@ class LocalStaging:
         self._log: int | None = None
         self._log_length = 0
         self._unnoted: list[bytes] = []
-        self._syncing: Final = anyio.Lock()
+        self._syncing: Final = threading.Lock()
         self._resumable: Resumable | None = None
+        self._objects: dict[Path, int] = {}
 
     @property
     def resumable(self) -> Resumable | None:
         return self._resumable
 
     def open(self) -> None:
-        """Find what is here already; blocks."""
-        self._path = self._brought_home() or self._staged
+        """Find what is here already."""
+        self._objects = self._objects_present()
+        whole = [path for path, size in self._objects.items() if size == self._size]
+        self._path = whole[0] if whole else self._staged
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with disk.store_errors(self._path):
             self._file = os.open(self._path, flags, disk.FILE_MODE)
         noted = parse_journal(self._journal)
-        if self._path != self._staged:
+        if whole:
             self._resumable = Resumable(None, None, 0, {})
         elif noted is not None and noted.pin.total == self._size:
             self._open_journal(noted.length)
             self._resumable = Resumable(noted.pin, noted.provenance, noted.part_size, noted.crcs)
-        else:
-            self._forget()
+        elif os.fstat(self._file).st_size > 0 or noted is not None:
+            self.restart()
 
     def bytes_present(self) -> int:
         """How much of the file takes no new space."""
@@ -74,9 +77,11 @@ class LocalStaging:
                 os.close(descriptor)
         self._file = self._log = None
 
-    async def begin(self, pin: Pin, provenance: Provenance, part_size: int) -> None:
+    def begin(self, pin: Pin, provenance: Provenance, part_size: int) -> None:
         if self._size > part_size:
-            await to_thread.run_sync(self._begin, journal.head(pin, provenance, part_size))
+            self._open_journal(0)
+            self._append(journal.head(pin, provenance, part_size))
+            disk.sync_directory(self._journal.parent)
 
     def write(self, offset: int, data: memoryview) -> None:
         with disk.store_errors(self._path):
@@ -86,26 +91,43 @@ class LocalStaging:
         with disk.store_errors(self._path):
             return disk.read_all(self._descriptor, block, offset)
 
-    async def keep(self, part: Part, crc: int) -> None:
+    def keep(self, part: Part, crc: int) -> None:
         if self._log is None:
             return
         self._unnoted.append(journal.entry(part.index, crc))
         # Parts that finish while another's sync is under way share the next one.
-        async with self._syncing:
+        with self._syncing:
             if self._unnoted:
                 lines, self._unnoted = b"".join(self._unnoted), []
-                await to_thread.run_sync(self._note, lines)
+                self._note(lines)
 
-    async def restart(self) -> None:
-        await to_thread.run_sync(self._forget)
+    def restart(self) -> None:
+        """Forget; the journal first: without it the bytes mean nothing."""
+        self._resumable = None
+        self._unnoted = []
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
+        with disk.store_errors(self._journal):
+            self._journal.unlink(missing_ok=True)
+            os.ftruncate(self._descriptor, 0)
 
-    async def commit(self, receipt: Receipt, documents: Documents) -> Stored:
+    def commit(self, receipt: Receipt, documents: Documents) -> Stored:
+        """Object, then documents; these lie ready before, so that a sweep can finish what a kill
+        cut short between the two."""
         stored = Stored(f"{self._stem}.{receipt.kind}", receipt)
-        await to_thread.run_sync(self._commit, stored, documents)
+        ready = [
+            (self._root / key, disk.write_file(self._waiting(key), data))
+            for key, data in documents(stored)
+        ]
+        self._bring_home(self._root / stored.key)
+        for path, waiting in ready:
+            disk.rename(waiting, path)
+        disk.sync_directory(self._path.parent)
         return stored
 
-    async def quarantine(self, why: str) -> str:
-        await to_thread.run_sync(self._put_aside, why)
+    def quarantine(self, why: str) -> str:
+        self._put_aside(why)
         return self._quarantined.relative_to(self._root).as_posix()
 
     @property
@@ -114,19 +136,21 @@ class LocalStaging:
             raise RuntimeError("a staging is used after it was closed")
         return self._file
 
-    def _brought_home(self) -> Path | None:
-        """An object under its final name that has no record yet, if it is whole."""
-        for kind in Kind:
-            path = self._root / f"{self._stem}.{kind}"
-            with disk.store_errors(path):
-                if not path.is_symlink() and path.is_file() and path.stat().st_size == self._size:
-                    return path
-        return None
-
-    def _begin(self, head: bytes) -> None:
-        self._open_journal(0)
-        self._append(head)
-        disk.sync_directory(self._journal.parent)
+    def _objects_present(self) -> dict[Path, int]:
+        """Regular files under the final names, and their sizes: one that a run was killed before
+        recording, or one that is damaged."""
+        found: dict[Path, int] = {}
+        folder = (self._root / self._stem).parent
+        with disk.store_errors(folder):
+            if not folder.is_dir():
+                return found
+            for kind in Kind:
+                path = self._root / f"{self._stem}.{kind}"
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.lstat()
+                    if stat.S_ISREG(status.st_mode):
+                        found[path] = status.st_size
+        return found
 
     def _open_journal(self, length: int) -> None:
         with disk.store_errors(self._journal):
@@ -149,29 +173,6 @@ class LocalStaging:
             os.fdatasync(self._log)
         self._log_length += len(lines)
 
-    def _forget(self) -> None:
-        self._resumable = None
-        self._unnoted = []
-        if self._log is not None:
-            os.close(self._log)
-            self._log = None
-        with disk.store_errors(self._journal):
-            # The journal first: without it the bytes mean nothing.
-            self._journal.unlink(missing_ok=True)
-            os.ftruncate(self._descriptor, 0)
-
-    def _commit(self, stored: Stored, documents: Documents) -> None:
-        """Object, then documents; these lie ready before, so that a sweep can finish what a kill
-        cut short between the two."""
-        ready = [
-            (self._root / key, disk.write_file(self._waiting(key), data))
-            for key, data in documents(stored)
-        ]
-        self._bring_home(self._root / stored.key)
-        for path, waiting in ready:
-            disk.rename(waiting, path)
-        disk.sync_directory(self._path.parent)
-
     def _waiting(self, key: str) -> Path:
         return self._staged.parent / f"{key.replace('/', SEPARATOR)}{DOCUMENT}"
 
@@ -185,12 +186,14 @@ class LocalStaging:
         disk.sync_directory(path.parent)
         self._path = path
         with disk.store_errors(self._journal):
-            for other in {self._root / f"{self._stem}.{kind}" for kind in Kind} - {path}:
+            for other in self._objects.keys() - {path}:
                 other.unlink(missing_ok=True)  # a damaged one, of another kind by its bytes
-            self._journal.unlink(missing_ok=True)
-            # Bytes that failed earlier, now that the right ones are here.
-            self._quarantined.unlink(missing_ok=True)
-            self._quarantined.with_suffix(".json").unlink(missing_ok=True)
+            if self._log is not None:
+                self._journal.unlink(missing_ok=True)
+            if self._quarantined.parent.is_dir():
+                # Bytes that failed earlier, now that the right ones are here.
+                self._quarantined.unlink(missing_ok=True)
+                self._quarantined.with_suffix(".json").unlink(missing_ok=True)
 
     def _put_aside(self, why: str) -> None:
         disk.make_directories(self._quarantined.parent)

@@ -7,15 +7,18 @@ from typing import Final
 
 from archiver import events
 from archiver.errors import ObjectChanged
-from archiver.model import Receipt, Transfer
+from archiver.model import Receipt, Stored, Transfer
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Staging
+from archiver.threads import in_thread
 from archiver.transfer.buffers import Blocks
 from archiver.transfer.fetch import Fetcher, open_fetcher
-from archiver.transfer.file import FileTransfer, Shared
-from archiver.transfer.pace import LeastRate, RateLimit
+from archiver.transfer.file import FileTransfer
+from archiver.transfer.pace import Hedge, LeastRate, RateLimit
+from archiver.transfer.part import Shared
 from archiver.transfer.parts import DEFAULT_PART_SIZE
 from archiver.transfer.route import NetworkChoice, Relist, Route
+from archiver.transfer.small import Bring, fetch_at_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Engine:
             relist=relist,
             blocks=Blocks(options.memory),
             limit=RateLimit(options.limit_rate),
+            hedge=Hedge(enabled=options.limit_rate is None),
             retry=options.retry,
             connections=options.connections,
             part_size=options.part_size,
@@ -67,8 +71,16 @@ class Engine:
             return await FileTransfer(self._shared, transfer, staging).run()
         except ObjectChanged:
             # What is staged belongs to an object that is no more. Once, from the start.
-            await staging.restart()
+            await in_thread(staging.restart)
             return await FileTransfer(self._shared, transfer, staging).run()
+
+    async def at_once(self, transfer: Transfer, bring: Bring) -> Stored | None:
+        """Fetch a small backup and bring it home, all within one thread.
+
+        None when it is no small one, or something at the source was in the way: then it is for
+        :meth:`transfer`. Raises StoreError.
+        """
+        return await fetch_at_once(self._shared, transfer, bring)
 
 
 @asynccontextmanager

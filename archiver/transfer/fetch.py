@@ -37,7 +37,11 @@ from archiver.wait import wait_asked
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_USER_AGENT = f"archiver/{__version__}"
+_HEADERS: Final[Mapping[str, str]] = {
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",
+    "User-Agent": f"archiver/{__version__}",
+}
 _FAULTS = (OSError, h11.RemoteProtocolError, UnicodeError)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 _CODE = re.compile(rb"<Code>([\w.]{1,80})</Code>")
@@ -91,6 +95,13 @@ class Fetcher(Protocol):
         """
         ...
 
+    async def whole(
+        self, url: SignedUrl, data: memoryview, work: Callable[[Callable[[], Answer]], T]
+    ) -> T:
+        """Call ``work`` in a thread, with a function that fills ``data`` with the object, which
+        must have that size. That raises as ``open`` does."""
+        ...
+
 
 class HttpFetcher:
     """A Fetcher over connections that are kept, read by threads; made by :func:`open_fetcher`."""
@@ -105,7 +116,7 @@ class HttpFetcher:
     async def open(
         self, url: SignedUrl, start: int, stop: int, pin: Pin | None
     ) -> AsyncGenerator[Body, None]:
-        headers = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
+        headers = dict(_HEADERS)
         if stop > start:  # an empty object has no satisfiable range
             headers["Range"] = f"bytes={start}-{stop - 1}"
         if pin is not None and pin.etag is not None and not pin.etag.startswith("W/"):
@@ -129,10 +140,7 @@ class HttpFetcher:
 
     async def _ask(self, url: SignedUrl, headers: Mapping[str, str]) -> tuple[Wire, Head]:
         """Send a request on a kept connection, or on a new one when there is none that works."""
-        split = urlsplit(url.reveal())
-        host = split.hostname or ""
-        place = Place(split.scheme, host, split.port or (443 if split.scheme == "https" else 80))
-        target = f"{split.path or '/'}{'?' if split.query else ''}{split.query}"
+        place, target = _address(url)
         while idle := self._idle.get(place):
             wire = idle.pop()
             try:
@@ -142,7 +150,7 @@ class HttpFetcher:
             except BaseException:
                 wire.close()
                 raise
-        wire = Wire(place, self._least, self._context() if place.scheme == "https" else None)
+        wire = self._new_wire(place)
         try:
             await self.run(wire, wire.connect)
             return wire, await self.run(wire, wire.ask, target, headers)
@@ -166,6 +174,42 @@ class HttpFetcher:
                 await asyncio.wait([future])
             future.exception()  # looked at, so that nobody complains that it was not
             raise
+
+    async def whole(
+        self, url: SignedUrl, data: memoryview, work: Callable[[Callable[[], Answer]], T]
+    ) -> T:
+        place, target = _address(url)
+        idle = self._idle.setdefault(place, [])
+        wire = idle.pop() if idle else self._new_wire(place)
+        reusable = True  # until something is asked for and left unread
+
+        def read() -> Answer:
+            nonlocal reusable
+            reusable = False
+            try:
+                if not wire.connected:
+                    wire.connect()
+                head = wire.ask(target, _HEADERS)
+                if head.status != 200:
+                    raise SourceUnavailable(f"{url}: {head.status}")
+                answer = read_answer(url, head.status, head.fields, 0, len(data))
+                if answer.pin.total != len(data) or wire.read(data, len(data)) < len(data):
+                    raise SourceUnavailable(f"{url}: an answer of another length")
+            except _FAULTS as error:
+                _unavailable(url, error)
+            reusable = head.keeps_alive
+            return answer
+
+        try:
+            return await self.run(wire, work, read)
+        finally:
+            if reusable and wire.connected:
+                idle.append(wire)
+            else:
+                wire.close()
+
+    def _new_wire(self, place: Place) -> Wire:
+        return Wire(place, self._least, self._context() if place.scheme == "https" else None)
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -226,6 +270,14 @@ class _HttpBody:
         except (*_FAULTS, SourceError):
             size = 0
         return _refusal(self._url, self._head, bytes(page[:size]))
+
+
+def _address(url: SignedUrl) -> tuple[Place, str]:
+    """Where to connect, and the target to ask for there."""
+    split = urlsplit(url.reveal())
+    default = 443 if split.scheme == "https" else 80
+    place = Place(split.scheme, split.hostname or "", split.port or default)
+    return place, f"{split.path or '/'}{'?' if split.query else ''}{split.query}"
 
 
 def read_answer(

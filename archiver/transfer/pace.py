@@ -1,13 +1,25 @@
 """How fast bytes may come, and how slow they must not."""
 
+import statistics
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
 from archiver.errors import Stalled
+
+# A fetch is looked at this often (seconds), and compared with so many that finished before it.
+_WATCH_SECONDS = 1.0
+_RATES_KEPT = 32
+_TIMES_SLOWER = 4
+# Bytes from which on a fetch tells something about the connection's rate.
+_LEAST_TELLING = 256 * 1024
+# Bytes that may be fetched twice to overtake: so many, and a twentieth of what came.
+_SPARE = 64 * 2**20
+_SHARE = 20
 
 
 class RateLimit:
@@ -66,3 +78,62 @@ class Pulse:
         if rate < self._least.bytes_per_second:
             raise Stalled(f"{rate:.0f} bytes/s over {self._waited:.0f} s is too slow")
         self._waited, self._bytes = 0.0, 0
+
+
+class Progress(Protocol):
+    """A fetch that can be watched; ``position`` in bytes."""
+
+    position: int
+    answered: bool
+
+    @property
+    def left(self) -> int: ...
+
+
+class Hedge:
+    """Says when a fetch is so much slower than others that a second connection should overtake it.
+
+    Seen at the tail of a run above all, where one bad connection holds up everything; LeastRate
+    would let it drip on. What is fetched twice for this is a small share of the whole, so that a
+    server which is slow to everybody is not asked for everything again.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        *,
+        enabled: bool = True,
+    ) -> None:
+        self._clock: Final = clock
+        self._sleep: Final = sleep
+        self._enabled: Final = enabled
+        self._rates: Final[deque[float]] = deque(maxlen=_RATES_KEPT)
+        self._finished = 0
+        self._hedged = 0
+
+    def finished(self, size: int, seconds: float) -> None:
+        """A part of ``size`` bytes came over one connection."""
+        self._finished += size
+        if size >= _LEAST_TELLING:
+            self._rates.append(size / max(seconds, 1e-6))
+
+    async def due(self, fetch: Progress) -> None:
+        """Return when ``fetch`` should be overtaken; wait for ever when it should not."""
+        while True:
+            began, before = self._clock(), fetch.position
+            answered = fetch.answered
+            await self._sleep(_WATCH_SECONDS)
+            rate = (fetch.position - before) / max(self._clock() - began, 1e-6)
+            if answered and self._is_slow(rate, fetch.left) and self._may(fetch.left):
+                self._hedged += fetch.left
+                return
+
+    def _is_slow(self, rate: float, left: int) -> bool:
+        if not self._rates:
+            return rate == 0  # nothing to compare with, but silence is plain
+        usual = statistics.median(self._rates)
+        return rate < usual / _TIMES_SLOWER and left > 2 * _WATCH_SECONDS * rate
+
+    def _may(self, size: int) -> bool:
+        return self._enabled and self._hedged + size <= _SPARE + self._finished // _SHARE

@@ -1,8 +1,22 @@
-"""Whether a file that was fetched and measured is the one at the source."""
+"""Whether a file that was fetched and measured is the one at the source: the makers of receipts."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from archiver.errors import CorruptFile
-from archiver.model import Backup, Footer, Kind, RdbVerdict
+from archiver.model import Backup, Footer, Network, Pin, Provenance, Receipt
 from archiver.transfer.meter import FileMeter
+
+
+@dataclass(slots=True)
+class Cost:
+    """What a transfer takes: tries, bytes fetched and bytes that had to be, and from where."""
+
+    wanted: int
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    attempts: int = 1
+    fetched: int = 0
+    provenance: Provenance = field(default_factory=lambda: Provenance("", Network.PUBLIC))
 
 
 def agrees(meter: FileMeter, crc: int, declared: int | None) -> bool:
@@ -14,21 +28,38 @@ def agrees(meter: FileMeter, crc: int, declared: int | None) -> bool:
 
 
 def vouch(
-    backup: Backup, meter: FileMeter, crc: int, declared: int | None
-) -> tuple[Kind, RdbVerdict]:
-    """What the file is. Raises CorruptFile when it is not what it should be."""
+    backup: Backup, pin: Pin, meter: FileMeter, crc: int, part_size: int, cost: Cost
+) -> Receipt:
+    """What proves that this is the file at the source. Raises CorruptFile when it is not."""
+    if meter.position != backup.size:
+        raise RuntimeError("a receipt is asked for before the file was measured")
     kind, rdb = meter.verdict()
     if meter.looks_like_a_page():
         raise CorruptFile(f"{backup}: an XML or HTML page came instead of the file")
-    if declared is not None and crc != declared:
+    if pin.crc64 is not None and crc != pin.crc64:
         raise CorruptFile(
-            f"{backup}: CRC-64 is {crc} and the source declares {declared}, "
+            f"{backup}: CRC-64 is {crc} and the source declares {pin.crc64}, "
             "whatever is fetched again"
         )
     if rdb.footer is Footer.MISMATCH:
-        at_source = ", as it is at the source" if declared is not None else ""
+        at_source = ", as it is at the source" if pin.crc64 is not None else ""
         raise CorruptFile(
             f"{backup}: the checksum at the end of this RDB does not match{at_source}",
             hint="the vendor's own file is damaged; take another backup",
         )
-    return kind, rdb
+    return Receipt(
+        size=backup.size,
+        sha256=meter.sha256(),
+        crc64=crc,
+        crc64_declared=pin.crc64,
+        etag=pin.etag,
+        kind=kind,
+        rdb=rdb,
+        provenance=cost.provenance,
+        part_size=part_size,
+        started_at=cost.started_at,
+        finished_at=datetime.now(UTC),
+        attempts=cost.attempts,
+        bytes_fetched=cost.fetched,
+        bytes_fetched_again=max(0, cost.fetched - cost.wanted),
+    )

@@ -19,6 +19,8 @@ from archiver.errors import SourceError, SourceUnavailable
 from archiver.transfer.pace import LeastRate, Pulse
 
 CONNECT_SECONDS = 10.0
+# An object store's first byte takes far less; what follows is held to the least rate.
+ANSWER_SECONDS = 15.0
 _HEAD_BLOCK = 16 * 1024
 _MOST_HEAD_BYTES = 64 * 1024
 
@@ -54,7 +56,6 @@ class Wire:
 
     def __init__(self, place: Place, least: LeastRate, tls: ssl.SSLContext | None) -> None:
         self.place: Final = place
-        self.used = False
         self._least: Final = least
         self._tls: Final = tls
         self._socket: socket.socket | None = None
@@ -62,6 +63,10 @@ class Wire:
         self._early = memoryview(b"")  # what of the body came with the head
         self._failure: Exception | None = None
         self._pulse = Pulse(least)
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
 
     def connect(self) -> None:
         """Dial the addresses of the place, one after the other."""
@@ -75,7 +80,6 @@ class Wire:
                 dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._tls is not None:
                     self._socket = self._tls.wrap_socket(dialled, server_hostname=self.place.host)
-                self._socket.settimeout(self._least.window)
             except ssl.SSLError:
                 self.close()
                 raise
@@ -90,6 +94,7 @@ class Wire:
         """Send a GET and read the head of the answer."""
         lines = [f"GET {target} HTTP/1.1", f"Host: {self.place.authority}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._open.settimeout(min(ANSWER_SECONDS, self._least.window))
         self._open.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
         received = bytearray()
         while (end := received.find(b"\r\n\r\n")) < 0:
@@ -99,6 +104,7 @@ class Wire:
             if not piece:
                 raise ConnectionResetError("closed without an answer")
             received += piece
+        self._open.settimeout(self._least.window)
         self._early = memoryview(bytes(received[end + 4 :]))
         self._pulse = Pulse(self._least)
         return _parse_head(bytes(received[: end + 4]))

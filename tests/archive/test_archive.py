@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from archiver import Archive, LocalStore
 from archiver.archive import layout
 from archiver.archive.catalogue import State, archived_rows, compared_rows, vendor_rows
+from archiver.archive.inventory import Inventory
 from archiver.archive.record import Record, make_record
 from archiver.archive.sets import SetTally, incomplete
 from archiver.errors import ArchiverError, IntegrityError, UnsafeInput, UnsupportedFormat
@@ -124,11 +125,12 @@ async def test_a_set_across_midnight_of_the_month(tmp_path: Path) -> None:
     late = replace(
         BACKUP, node_id="r-bp1-db-1", started_at=datetime(2026, 12, 1, 0, 0, 3, tzinfo=UTC)
     )
-    first = (await archive.find(early)).transfer.stem
+    inventory = Inventory(archive.store)
+    first = (await inventory.find(early)).transfer.stem
     async with archive.writing():
         await archive.store.put(layout.record_key(first), record().encode())
-    for fresh in (archive, Archive(LocalStore(tmp_path))):
-        stem = (await fresh.find(late)).transfer.stem
+    for view in (inventory, Inventory(LocalStore(tmp_path))):
+        stem = (await view.find(late)).transfer.stem
         assert stem.rpartition("/")[0] == first.rpartition("/")[0]
 
 

@@ -55,8 +55,8 @@ async def test_json_is_one_event_a_line(files: Path, run: Run) -> None:
     assert [event["event"] for event in events] == [
         "page_listed",
         "planned",
-        "started",
         "route_chosen",
+        "started",
         "archived",
         "set_completed",
         "summary",

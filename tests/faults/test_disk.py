@@ -50,11 +50,12 @@ async def pull(
     place: Path,
     *,
     through: tuple[str, ...] = (),
+    module: tuple[str, ...] = ("archiver",),
     limit: Callable[[], None] | None = None,
 ) -> tuple[int, str]:
     """Exit code and stderr of a pull in a process of its own."""
     process = await asyncio.create_subprocess_exec(
-        *through, sys.executable, "-m", "archiver", "pull", "--instance", INSTANCE,
+        *through, sys.executable, "-m", *module, "pull", "--instance", INSTANCE,
         "--to", str(place), "--endpoint", emulator.endpoint, "--range", "2000-01-01..2099-12-31",
         "--part-size", "64KiB", "--connections", "2", "--workers", "1", "-q",
         env={

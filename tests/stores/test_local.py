@@ -13,7 +13,6 @@ from pathlib import Path
 
 import anyio
 import pytest
-from anyio import to_thread
 from fastcrc import crc64
 
 from archiver.errors import ArchiveBusy, NoSpace, StoreError
@@ -21,6 +20,7 @@ from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerd
 from archiver.stores import disk, lock
 from archiver.stores.local import LocalStore
 from archiver.stores.lock import hold
+from archiver.threads import entered, in_thread
 
 SIZE, PART = 1000, 400
 DATA = bytes(i % 251 for i in range(SIZE))
@@ -56,43 +56,43 @@ def no_documents(_: Stored) -> list[tuple[str, bytes]]:
 
 async def put_part(staging: object, part: Part) -> None:
     piece = memoryview(DATA)[part.start : part.stop]
-    await to_thread.run_sync(staging.write, part.start, piece)  # type: ignore[attr-defined]
-    await staging.keep(part, crc64.xz(piece))  # type: ignore[attr-defined]
+    await in_thread(staging.write, part.start, piece)  # type: ignore[attr-defined]
+    await in_thread(staging.keep, part, crc64.xz(piece))  # type: ignore[attr-defined]
 
 
 async def test_resume_knows_the_parts_that_were_kept(store: LocalStore) -> None:
-    async with store.exclusive(), store.stage(STEM, SIZE) as staging:
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
         assert staging.resumable is None
-        await staging.begin(PIN, RECEIPT.provenance, PART)
+        await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
         for part in PARTS[:2]:
             await put_part(staging, part)
     async with store.exclusive():
         assert await store.sweep() == []
-        async with store.stage(STEM, SIZE) as staging:
+        async with entered(store.stage(STEM, SIZE)) as staging:
             resumable = staging.resumable
             assert resumable is not None
             assert (resumable.pin, resumable.part_size) == (PIN, PART)
             assert set(resumable.crcs) == {0, 1}
             block = memoryview(bytearray(SIZE))
-            assert await to_thread.run_sync(staging.read, 0, block[:800]) == 800
+            assert await in_thread(staging.read, 0, block[:800]) == 800
             assert block[:800] == DATA[:800]
             await put_part(staging, PARTS[2])
-            stored = await staging.commit(RECEIPT, no_documents)
+            stored = await in_thread(staging.commit, RECEIPT, no_documents)
     assert stored.key == f"{STEM}.rdb"
     assert (store.root / stored.key).read_bytes() == DATA
     assert list((store.root / ".staging").iterdir()) == []
 
 
 async def test_brought_home_without_a_record_is_not_lost(store: LocalStore) -> None:
-    async with store.exclusive(), store.stage(STEM, SIZE) as staging:
-        await staging.begin(PIN, RECEIPT.provenance, PART)
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
         for part in PARTS:
             await put_part(staging, part)
-        await staging.commit(RECEIPT, no_documents)
-    async with store.exclusive(), store.stage(STEM, SIZE) as staging:
+        await in_thread(staging.commit, RECEIPT, no_documents)
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
         assert staging.resumable is not None
         assert staging.resumable.pin is None
-        assert (await staging.commit(RECEIPT, no_documents)).key == f"{STEM}.rdb"
+        assert (await in_thread(staging.commit, RECEIPT, no_documents)).key == f"{STEM}.rdb"
     assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
 
 
@@ -107,11 +107,11 @@ async def test_killed_between_object_and_record(
             raise KeyboardInterrupt
         real(path, target)
 
-    async with store.exclusive(), store.stage(STEM, SIZE) as staging:
-        await to_thread.run_sync(staging.write, 0, memoryview(DATA))
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        await in_thread(staging.write, 0, memoryview(DATA))
         monkeypatch.setattr(disk, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
-            await staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+            await in_thread(staging.commit, RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
     monkeypatch.setattr(disk, "rename", real)
     assert await store.read(f"{STEM}.json") is None
     async with store.exclusive():
@@ -124,28 +124,28 @@ async def test_killed_between_object_and_record(
 async def test_a_damaged_object_stays_until_the_right_one_comes(store: LocalStore) -> None:
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", b"damaged, and perhaps all there is")
-        async with store.stage(STEM, SIZE) as staging:
+        async with entered(store.stage(STEM, SIZE)) as staging:
             assert staging.resumable is None
         assert (store.root / f"{STEM}.rdb").exists()
         await store.put(f"{STEM}.bin", b"of another kind")
-        async with store.stage(STEM, SIZE) as staging:
-            await to_thread.run_sync(staging.write, 0, memoryview(DATA))
-            await staging.commit(RECEIPT, no_documents)
+        async with entered(store.stage(STEM, SIZE)) as staging:
+            await in_thread(staging.write, 0, memoryview(DATA))
+            await in_thread(staging.commit, RECEIPT, no_documents)
     assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
     assert not (store.root / f"{STEM}.bin").exists()
 
 
 async def test_another_object_starts_over(store: LocalStore) -> None:
-    async with store.exclusive(), store.stage(STEM, SIZE) as staging:
-        await staging.begin(PIN, RECEIPT.provenance, PART)
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
         await put_part(staging, PARTS[0])
-    async with store.exclusive(), store.stage(STEM, SIZE + 1) as staging:
+    async with store.exclusive(), entered(store.stage(STEM, SIZE + 1)) as staging:
         assert staging.resumable is None
 
 
 async def test_sweeping(store: LocalStore) -> None:
-    async with store.exclusive(), store.stage(STEM, SIZE) as staging:
-        await staging.begin(PIN, RECEIPT.provenance, PART)
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
         await put_part(staging, PARTS[0])
     folder = store.root / ".staging"
     (folder / "x.data").write_bytes(b"no journal")
@@ -182,7 +182,7 @@ async def test_documents(store: LocalStore) -> None:
 async def test_no_room_is_said_before_a_byte_is_fetched(store: LocalStore) -> None:
     async with store.exclusive():
         with pytest.raises(NoSpace, match="are free"):
-            async with store.stage(STEM, 2**62):
+            async with entered(store.stage(STEM, 2**62)):
                 pass
 
 
@@ -335,12 +335,12 @@ def test_the_order_of_durable_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return [(f"{STEM}.json", b"{}")]
 
     async def walk() -> None:
-        async with store.exclusive(), store.stage(STEM, SIZE) as staging:
-            await staging.begin(PIN, RECEIPT.provenance, PART)
+        async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+            await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
             for part in PARTS:
                 await put_part(staging, part)
             steps.append("commit")
-            await staging.commit(RECEIPT, documents)
+            await in_thread(staging.commit, RECEIPT, documents)
 
     anyio.run(walk)
     part = [

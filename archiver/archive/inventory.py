@@ -1,0 +1,112 @@
+"""What an archive holds, as one run sees it: each month of an instance is listed once."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from archiver.archive import layout
+from archiver.archive.record import Record
+from archiver.errors import IntegrityError
+from archiver.model import Backup, Transfer
+from archiver.stores.base import Store
+
+# Months of listings in memory: a backup's own, and those beside it.
+_MONTHS_KEPT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the archive says of a backup: held with its record, or to be transferred.
+
+    ``damage`` says why a record that is there does not count.
+    """
+
+    transfer: Transfer
+    record: Record | None
+    damage: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Month:
+    """The sets of an instance's month: sizes of their files by key, and of each job's set the
+    folder, so that a cluster's nodes come to lie together. ``promised`` counts, by folder, the
+    backups that are to come."""
+
+    files: dict[str, dict[str, int]]
+    folders: dict[str, str]
+    promised: Counter[str]
+
+
+class Inventory:
+    """A view of a store that nobody else writes to meanwhile."""
+
+    def __init__(self, store: Store) -> None:
+        self._store: Final = store
+        # Newest last: a listing goes through months one after the other.
+        self._months: Final[dict[str, _Month]] = {}
+
+    async def find(self, backup: Backup) -> Finding:
+        """Whether this backup is held. Raises UnsafeInput for ids that must not make a path."""
+        month, folder = await self._folder(backup)
+        stem = layout.stem(folder, backup)
+        there = month.files.get(folder, {})
+        records = sum(key.endswith(layout.RECORD_SUFFIX) for key in there)
+        transfer = Transfer(
+            backup, stem, records + month.promised[folder], layout.sums_key(folder) in there
+        )
+        finding = await self._finding(transfer, there)
+        if finding.record is None:
+            month.promised[folder] += 1
+        return finding
+
+    async def _finding(self, transfer: Transfer, there: Mapping[str, int]) -> Finding:
+        key = layout.record_key(transfer.stem)
+        data = await self._store.read(key) if key in there else None
+        if data is None:
+            return Finding(transfer, None)
+        try:
+            record = Record.decode(key, data)
+        except IntegrityError as error:
+            return Finding(transfer, None, str(error))
+        size = there.get(record.object_key)
+        if size != record.size:
+            found = "is missing" if size is None else f"has {size:,} of {record.size:,} bytes"
+            return Finding(transfer, None, f"{record.object_key} {found}")
+        return Finding(transfer, record)
+
+    async def _folder(self, backup: Backup) -> tuple[_Month, str]:
+        """The set's folder, and the month it is in: that of a node archived before, or a new one.
+
+        The nodes of a cluster begin their backups seconds apart; the first one found names the
+        folder for all of the same job.
+        """
+        own = layout.set_key(backup)
+        month = await self._month(layout.month_prefix(backup))
+        if backup.is_standard:
+            return month, own
+        job = layout.job_name(backup)
+        if job not in month.folders and (backup.started_at.day == 1 or backup.started_at.day >= 28):
+            # A set that began before midnight at the end of a month, or is named after it.
+            for hours in (-1, 1):
+                near = backup.started_at + timedelta(hours=hours)
+                other = await self._month(f"{backup.instance_id}/{near:%Y/%m}/")
+                if job in other.folders:
+                    return other, other.folders[job]
+        return month, month.folders.setdefault(job, own)
+
+    async def _month(self, prefix: str) -> _Month:
+        """What is below ``prefix``, read once for all backups of that month."""
+        month = self._months.pop(prefix, None)
+        if month is None:
+            month = _Month({}, {}, Counter())
+            async for entry in self._store.entries(prefix):
+                folder = entry.key.rpartition("/")[0]
+                month.files.setdefault(folder, {})[entry.key] = entry.size
+                job = folder.rpartition("/")[2].partition("-")[2]
+                month.folders.setdefault(job, folder)
+        self._months[prefix] = month
+        while len(self._months) > _MONTHS_KEPT:
+            del self._months[next(iter(self._months))]
+        return month

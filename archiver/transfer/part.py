@@ -1,0 +1,238 @@
+"""One part into its place, in as many tries and over as many connections as it takes."""
+
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from fastcrc import crc64
+
+from archiver import events
+from archiver.crew import crew
+from archiver.errors import (
+    ArchiverError,
+    BackupFailed,
+    IntegrityError,
+    SourceError,
+    SourceUnavailable,
+    UrlRefused,
+)
+from archiver.model import Network, Part, Pin, Provenance
+from archiver.retry import Attempts, RetryPolicy
+from archiver.secret import SignedUrl
+from archiver.stores.base import Staging
+from archiver.threads import in_thread
+from archiver.transfer.buffers import Blocks
+from archiver.transfer.fetch import Answer, Body, Fetcher
+from archiver.transfer.meter import FileMeter
+from archiver.transfer.pace import Hedge, RateLimit
+from archiver.transfer.route import Location, Relist, Route
+from archiver.transfer.vouch import Cost
+
+# What may go wrong between us and the object's server; a store's errors pass by.
+AT_THE_SOURCE = (SourceError, IntegrityError, BackupFailed)
+# Bytes that a try must bring to forgive the failures before it: a drip never ends otherwise.
+LEAST_PROGRESS = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all transfers of a run have in common; sizes in bytes."""
+
+    fetcher: Fetcher
+    route: Route
+    relist: Relist
+    blocks: Blocks
+    limit: RateLimit
+    hedge: Hedge
+    retry: RetryPolicy
+    connections: int
+    part_size: int
+    observer: events.Observer
+
+    def attempts(self, subject: str) -> Attempts:
+        """The tries at one thing, each wait told to the observer."""
+
+        def waiting(error: ArchiverError, attempt: int, wait: float) -> None:
+            self.observer(events.Retrying(subject, error, attempt, wait))
+
+        return Attempts(self.retry, waiting)
+
+
+@dataclass(slots=True)
+class Cursor:
+    """How far a part has come: the next byte's offset, and the CRC-64/XZ of those before.
+
+    ``meter`` has measured the file up to here, when this part is the one it needs next.
+    """
+
+    part: Part
+    position: int
+    meter: FileMeter | None
+    crc: int = 0
+    answered: bool = False
+
+    @property
+    def left(self) -> int:
+        """Bytes that are still to come."""
+        return self.part.stop - self.position
+
+    @property
+    def done(self) -> bool:
+        return self.answered and self.left == 0
+
+
+class PartFetcher:
+    """Fetches the parts of one file, any number at once.
+
+    ``pin`` is None until ``settle`` was awaited: it is given the first answer and that part's
+    cursor, whose part it may change.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        location: Location,
+        staging: Staging,
+        cost: Cost,
+        settle: Callable[[Answer, Cursor], Awaitable[Pin]],
+    ) -> None:
+        self.pin: Pin | None = None
+        # Bytes of each part that are in place, by its index.
+        self.received: Final[dict[int, int]] = {}
+        self._shared: Final = shared
+        self._location: Final = location
+        self._staging: Final = staging
+        self._cost: Final = cost
+        self._settle: Final = settle
+
+    async def fetch(self, part: Part, meter: FileMeter | None) -> Cursor:
+        """One part, to its last byte; the cursor that got there. Raises what no try can mend.
+
+        A second connection overtakes a first one that is much slower than usual. They write the
+        same bytes to the same place, each trusting its own: what both have written to must be
+        read back, so the cursor has no meter then.
+        """
+        self.received[part.index] = 0
+        first = Cursor(part, part.start, meter)
+        arrived: list[Cursor] = []
+        async with crew() as race:
+
+            async def run(chase: Callable[[Cursor], Awaitable[Cursor]]) -> None:
+                arrived.append(await chase(first))
+                race.cancel_scope.cancel()
+
+            race.start_soon(run, self._pursue)
+            race.start_soon(run, self._overtake)
+        return arrived[0]
+
+    async def ask(self) -> None:
+        """Learn what the object is with the least of requests, when all its bytes are here."""
+        attempts = self._shared.attempts(str(self._location.backup))
+        stop = min(1, self._location.backup.size)
+        while self.pin is None:
+            network, url = await self._location.url()
+            try:
+                async with self._shared.fetcher.open(url, 0, stop, None) as body:
+                    self.pin = body.answer.pin
+                    self._cost.provenance = Provenance(str(url), network)
+            except AT_THE_SOURCE as error:
+                await self._recover(url, error, attempts)
+
+    async def _pursue(self, cursor: Cursor) -> Cursor:
+        """On with it, try after try; bytes that came stay."""
+        attempts = self._shared.attempts(str(self._location.backup))
+        began = time.monotonic()
+        while not cursor.done:
+            network, url = await self._location.url()
+            try:
+                await self._read(network, url, cursor, attempts)
+            except AT_THE_SOURCE as error:
+                await self._recover(url, error, attempts)
+        self._shared.hedge.finished(cursor.part.size, time.monotonic() - began)
+        return cursor
+
+    async def _overtake(self, first: Cursor) -> Cursor:
+        """Wait until ``first`` is slow, and pass it. Where that fails, ``first`` is still there."""
+        while True:
+            await self._shared.hedge.due(first)
+            second = Cursor(first.part, first.position, None, first.crc, answered=True)
+            first.meter = None
+            self._shared.observer(events.Hedged(self._location.backup, second.position))
+            with contextlib.suppress(*AT_THE_SOURCE):
+                network, url = await self._location.url()
+                attempts = self._shared.attempts(str(self._location.backup))
+                await self._read(network, url, second, attempts)
+                return second
+
+    async def _read(
+        self, network: Network, url: SignedUrl, cursor: Cursor, attempts: Attempts
+    ) -> None:
+        """Open what the cursor misses, and read on as far as it goes."""
+        fetcher, blocks, limit = self._shared.fetcher, self._shared.blocks, self._shared.limit
+        async with (
+            blocks.lend() as lent,
+            fetcher.open(url, cursor.position, cursor.part.stop, self.pin) as body,
+        ):
+            self._cost.provenance = Provenance(str(url), network)
+            await self._answered(body.answer, cursor)
+            block = lent[: limit.most_at_once(len(lent))]
+            await self._skip(body, block, cursor.position - body.answer.start)
+            came = 0
+            while not cursor.done:
+                wanted = block[: cursor.left]
+                await limit.take(len(wanted))
+                size = await body.readinto(wanted)
+                if size == 0:
+                    raise SourceUnavailable(f"{url}: the answer ended early")
+                await self._put(cursor, wanted[:size])
+                self._location.worked(url)
+                came += size
+                if came >= LEAST_PROGRESS:
+                    attempts.progressed()
+
+    async def _answered(self, answer: Answer, cursor: Cursor) -> None:
+        if self.pin is None:
+            self.pin = await self._settle(answer, cursor)
+        cursor.answered = True
+
+    async def _put(self, cursor: Cursor, data: memoryview) -> None:
+        meter = cursor.meter
+
+        def write_and_measure() -> int:
+            self._staging.write(cursor.position, data)
+            if meter is not None:
+                meter.feed(data)
+            return int(crc64.xz(data, cursor.crc))
+
+        cursor.crc = await in_thread(write_and_measure)
+        cursor.position += len(data)
+        self._cost.fetched += len(data)
+        index, size = cursor.part.index, cursor.position - cursor.part.start
+        self.received[index] = max(self.received[index], size)
+        network = self._cost.provenance.network
+        position = sum(self.received.values())
+        self._shared.observer(events.Advanced(self._location.backup, position, len(data), network))
+
+    async def _skip(self, body: Body, block: memoryview, size: int) -> None:
+        """Let pass what a server that ignores ranges sends before the part."""
+        while size > 0:
+            await self._shared.limit.take(min(size, len(block)))
+            passed = await body.readinto(block[:size])
+            if passed == 0:
+                raise SourceUnavailable(f"{self._location.backup}: the answer ended early")
+            self._cost.fetched += passed
+            size -= passed
+
+    async def _recover(self, url: SignedUrl, error: ArchiverError, attempts: Attempts) -> None:
+        """Make another try possible, or raise the error."""
+        self._cost.attempts += 1
+        if error.by_object_store:
+            self._location.proved(url)
+        elif self._location.gave_up(url, error):
+            return  # the other network from here on
+        if isinstance(error, UrlRefused):
+            await self._location.refused(url, error)
+        else:
+            await attempts.failed(error)
