@@ -27,6 +27,7 @@ class Mutation:
 
 DISK, STAGING = "archiver/stores/disk.py", "archiver/stores/local_staging.py"
 FILE, FETCH = "archiver/transfer/file.py", "archiver/transfer/fetch.py"
+WINDOW, INSPECTION = "archiver/rdb/window.py", "archiver/rdb/inspection.py"
 METER, TAIR = "archiver/transfer/meter.py", "archiver/sources/tair.py"
 ORDER = "tests/stores/test_local.py"
 LINE = "tests/test_line.py"
@@ -49,6 +50,11 @@ MUTATIONS = (
     Mutation("an encoded body is accepted", FETCH, '    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):', "    if False:", "tests/transfer/test_fetch.py"),
     Mutation("the declared CRC-64 is not compared", "archiver/transfer/vouch.py", "        return crc == declared", "        return True", f"{LINE} {HOSTILE}"),
     Mutation("the RDB footer is not compared", METER, "        return Footer.OK if written == self._crc else Footer.MISMATCH", "        return Footer.OK", "tests/transfer/test_meter.py"),
+    Mutation("zeros behind a dump pass for its checksum", WINDOW, "self.mark == EOF_OPCODE and self.written != 0 and self.written", "self.written", "tests/rdb/test_damage.py"),
+    Mutation("a dump's own checksum is not compared", INSPECTION, "    return Footer.OK if written == computed else Footer.MISMATCH", "    return Footer.OK", "tests/rdb"),
+    Mutation("what lies behind a dump is overlooked", INSPECTION, "    if padding:\n", "    if False:\n", "tests/rdb/test_damage.py"),
+    Mutation("an end that lies beyond the file is believed", WINDOW, "        if self.position > self.end:\n            raise Ended(self._base + self.end, \"the file ends\")\n", "", "tests/rdb/test_damage.py tests/rdb/test_contents.py"),
+    Mutation("a transaction without its EXEC is kept", "archiver/rdb/commands.py", "            if not self._in_transaction:\n", "            if True:\n", "tests/rdb/test_commands.py"),
     Mutation("BackupSize is not compared", FILE, "        if pin.total != size:", "        if False:", LINE),
     Mutation("a resumed part is not read back", FILE, "            if self._crcs[part.index] in (None, crc):", "            if True:", "tests/test_resume.py"),
     Mutation("a listing is read once", TAIR, "            if pages == 1 or not found:", "            if True:", "tests/sources/test_tair.py"),

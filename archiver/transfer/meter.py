@@ -10,15 +10,15 @@ from typing import Final
 from anycrc import Model
 
 from archiver.model import Footer, Kind, RdbVerdict
+from archiver.rdb.magic import looks_like_a_page, magic_text, rdb_version, starts_like_aof
 
 _CRC64_REDIS = Model("CRC64-REDIS")
 _EOF_OPCODE = 0xFF
 _FOOTER_BYTES = 8
-_MAGIC_BYTES = 9
+_TAIL_BYTES = 1 + _FOOTER_BYTES  # the EOF opcode, the footer
 # The auxiliary fields at the start of an RDB, where an AOF's preamble gives itself away.
 _HEAD_BYTES = 1024
 _PREAMBLE_FIELD = b"\xfa\x0caof-preamble\xc0\x01"
-_PAGE_STARTS = (b"<?xml", b"<!doctype", b"<html", b"<error")
 
 
 class FileMeter:
@@ -40,7 +40,7 @@ class FileMeter:
         if self._head[:1] in b"RV":
             covered = data[: max(0, self._size - _FOOTER_BYTES - self._position)]
             self._crc = _CRC64_REDIS.calc(covered, self._crc)
-        self._tail = (self._tail + bytes(data[-_MAGIC_BYTES:]))[-_MAGIC_BYTES:]
+        self._tail = (self._tail + bytes(data[-_TAIL_BYTES:]))[-_TAIL_BYTES:]
         self._position += len(data)
 
     def __copy__(self) -> "FileMeter":
@@ -59,20 +59,19 @@ class FileMeter:
 
     def looks_like_a_page(self) -> bool:
         """An XML or HTML error page instead of a file."""
-        start = self._head[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        return start.startswith(_PAGE_STARTS)
+        return looks_like_a_page(self._head)
 
     def verdict(self) -> tuple[Kind, RdbVerdict]:
         """What the whole file is, once all of it was fed."""
         version = rdb_version(self._head)
         if version is None:
-            kind = Kind.AOF if _starts_like_aof(self._head) else Kind.UNKNOWN
+            kind = Kind.AOF if starts_like_aof(self._head) else Kind.UNKNOWN
             return kind, RdbVerdict(None, Footer.NONE)
         footer = self._footer(version)
         if footer is Footer.MISMATCH and self._is_preamble():
             # An AOF that begins with an RDB: that one's footer lies somewhere within.
-            return Kind.AOF, RdbVerdict(_text(self._head), Footer.NONE)
-        return Kind.RDB, RdbVerdict(_text(self._head), footer)
+            return Kind.AOF, RdbVerdict(magic_text(self._head), Footer.NONE)
+        return Kind.RDB, RdbVerdict(magic_text(self._head), footer)
 
     def _is_preamble(self) -> bool:
         """Says of itself that commands follow, and ends as a command does, not as a dump."""
@@ -81,30 +80,9 @@ class FileMeter:
     def _footer(self, version: int) -> Footer:
         if version < 5:
             return Footer.NONE
-        if len(self._tail) < _MAGIC_BYTES or self._tail[0] != _EOF_OPCODE:
+        if len(self._tail) < _TAIL_BYTES or self._tail[0] != _EOF_OPCODE:
             return Footer.MISMATCH
         written = int.from_bytes(self._tail[1:], "little")
         if written == 0:
             return Footer.DISABLED
         return Footer.OK if written == self._crc else Footer.MISMATCH
-
-
-def rdb_version(head: bytes) -> int | None:
-    """The version in an RDB's magic, or None for anything else. Valkey's numbers start at 80."""
-    for magic in (b"REDIS", b"VALKEY"):
-        digits = head[len(magic) : _MAGIC_BYTES]
-        if head.startswith(magic) and len(head) >= _MAGIC_BYTES and digits.isdigit():
-            return int(digits)
-    return None
-
-
-def _text(head: bytes) -> str:
-    return head[:_MAGIC_BYTES].decode("ascii")
-
-
-def _starts_like_aof(head: bytes) -> bool:
-    """A multi-bulk command, ``*<count>\\r\\n$``, or a Redis 7 annotation, ``#TS:``."""
-    if head.startswith(b"#TS:"):
-        return True
-    line, end, rest = head.partition(b"\r\n")
-    return line[:1] == b"*" and line[1:].isdigit() and bool(end) and rest[:1] == b"$"

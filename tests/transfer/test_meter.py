@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.model import Footer, Kind, RdbVerdict
-from archiver.transfer.meter import FileMeter, rdb_version
+from archiver.rdb.magic import rdb_version
+from archiver.transfer.meter import FileMeter
 from examples.sample_rdb import rdb
 from tests.conftest import DATA
 

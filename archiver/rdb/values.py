@@ -1,0 +1,212 @@
+"""Every type of value that a dump can hold, and how to pass over a key and its value.
+
+The numbers and layouts are those of rdb.h and rdb.c: Redis up to 8.2 (version 12), Valkey 9.0
+(``VALKEY080``). Redis and Valkey went apart at 22, so the magic chooses the table. Lengths come
+from the file: nothing here allocates by one, and each turn of a loop moves on.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from archiver.rdb.fault import Damaged, Unknown
+from archiver.rdb.packed import count_expiring
+from archiver.rdb.window import Window
+
+Pass = Callable[[Window], int]
+"""Moves over a key and its value; returns how many of its fields have an expiry of their own."""
+
+TYPE_MODULE_1: Final = 6
+TYPE_MODULE_2: Final = 7
+
+# A server keeps a hash as one listpack up to 512 fields by default: some 70 KB.
+_MOST_LISTPACK_BYTES = 4 * 2**20
+
+
+def _string(window: Window) -> int:
+    window.strings(2)
+    return 0
+
+
+def _list(window: Window) -> int:
+    window.strings(1)
+    window.strings(window.length())
+    return 0
+
+
+def _hash(window: Window) -> int:
+    window.strings(1)
+    window.strings(2 * window.length())
+    return 0
+
+
+def _zset_text(window: Window) -> int:
+    """Scores as text, up to version 7: a byte for its length, of which 253 to 255 are NaN and
+    the infinities."""
+    window.strings(1)
+    for _ in range(window.length()):
+        window.strings(1)
+        size = window.byte()
+        window.skip(size if size < 253 else 0)
+    return 0
+
+
+def _zset_binary(window: Window) -> int:
+    window.strings(1)
+    window.strings(window.length(), trailer=8)
+    return 0
+
+
+def _quicklist_2(window: Window) -> int:
+    """Nodes: 1 for one plain, large element, 2 for a listpack; then its bytes."""
+    window.strings(1)
+    for _ in range(window.length()):
+        start = window.offset
+        container = window.length()
+        if container not in {1, 2}:
+            raise Damaged(start, f"a node of a list is neither plain nor packed but {container}")
+        window.strings(1)
+    return 0
+
+
+def _expiring_hash(window: Window) -> int:
+    """Redis 7.4: the first expiry, then expiry (relative to it; 0 for none), field, value."""
+    window.strings(1)
+    window.skip(8)
+    return _expiring_fields(window)
+
+
+def _expiring_hash_rc(window: Window) -> int:
+    """The release candidates of 7.4 wrote no first expiry."""
+    window.strings(1)
+    return _expiring_fields(window)
+
+
+def _expiring_fields(window: Window) -> int:
+    expiring = 0
+    for _ in range(window.length()):
+        if window.length():
+            expiring += 1
+        window.strings(2)
+    return expiring
+
+
+def _expiring_listpack(window: Window) -> int:
+    window.strings(1)
+    window.skip(8)
+    return _expiring_packed(window)
+
+
+def _expiring_listpack_rc(window: Window) -> int:
+    window.strings(1)
+    return _expiring_packed(window)
+
+
+def _expiring_packed(window: Window) -> int:
+    start = window.offset
+    listpack = window.string(_MOST_LISTPACK_BYTES)
+    if listpack is None:
+        raise Unknown(start, f"a listpack of more than {_MOST_LISTPACK_BYTES} bytes")
+    try:
+        return count_expiring(listpack)
+    except ValueError as error:
+        raise Damaged(start, str(error)) from None
+
+
+def _valkey_hash(window: Window) -> int:
+    """Valkey 9: field, value, expiry in ms; -1 for none."""
+    window.strings(1)
+    expiring = 0
+    for _ in range(window.length()):
+        window.strings(2)
+        if window.integer(8) != -1:
+            expiring += 1
+    return expiring
+
+
+def _stream(layout: int) -> Pass:
+    """Layout 2 (Redis 7.0) added the first, the largest deleted and the number of all ids, and a
+    counter to each group; 3 (7.2) added the time when a consumer was last active."""
+
+    def pass_over(window: Window) -> int:
+        window.strings(1)
+        window.strings(2 * window.length())  # the first id of a node, and its listpack
+        _lengths(window, 3 if layout < 2 else 8)
+        for _ in range(window.length()):
+            _group(window, layout)
+        return 0
+
+    return pass_over
+
+
+def _group(window: Window, layout: int) -> None:
+    window.strings(1)
+    _lengths(window, 2 if layout < 2 else 3)
+    for _ in range(window.length()):  # pending: id, time of delivery, deliveries
+        window.skip(16 + 8)
+        window.length()
+    for _ in range(window.length()):  # consumers, and the ids pending with each
+        window.strings(1, trailer=8 if layout < 3 else 16)
+        window.skip(16 * window.length())
+
+
+def _lengths(window: Window, count: int) -> None:
+    for _ in range(count):
+        window.length()
+
+
+def pass_module_value(window: Window) -> None:
+    """What a module wrote: each piece says its kind, the kind 0 ends it (version 2 modules)."""
+    while True:
+        start = window.offset
+        kind = window.length()
+        if kind == 0:
+            return
+        if kind in {1, 2}:
+            window.length()
+        elif kind in {3, 4}:
+            window.skip(4 if kind == 3 else 8)
+        elif kind == 5:
+            window.strings(1)
+        else:
+            raise Damaged(start, f"{kind} is no kind of a module's data")
+
+
+_COMMON: Final = {
+    0: ("string", _string),
+    1: ("list", _list),
+    2: ("set", _list),
+    3: ("zset", _zset_text),
+    4: ("hash", _hash),
+    5: ("zset", _zset_binary),
+    9: ("hash", _string),  # zipmap
+    10: ("list", _string),  # ziplist
+    11: ("set", _string),  # intset
+    12: ("zset", _string),  # ziplist
+    13: ("hash", _string),  # ziplist
+    14: ("list", _list),  # quicklist of ziplists
+    15: ("stream", _stream(1)),
+    16: ("hash", _string),  # listpack
+    17: ("zset", _string),  # listpack
+    18: ("list", _quicklist_2),
+    19: ("stream", _stream(2)),
+    20: ("set", _string),  # listpack
+    21: ("stream", _stream(3)),
+}
+_REDIS: Final = _COMMON | {
+    22: ("hash", _expiring_hash_rc),
+    23: ("hash", _expiring_listpack_rc),
+    24: ("hash", _expiring_hash),
+    25: ("hash", _expiring_listpack),
+}
+_VALKEY: Final = _COMMON | {22: ("hash", _valkey_hash)}
+
+TYPE_NAMES: Final = {code: name for code, (name, _) in _REDIS.items()}
+"""What the command TYPE answers for each type of value."""
+
+
+def _table(types: dict[int, tuple[str, Pass]]) -> Sequence[Pass | None]:
+    return [types[code][1] if code in types else None for code in range(256)]
+
+
+REDIS_VALUES: Final = _table(_REDIS)
+VALKEY_VALUES: Final = _table(_VALKEY)
