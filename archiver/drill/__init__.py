@@ -1,0 +1,60 @@
+"""Proof that a file restores: a throwaway server loads it, is judged, counted, and taken away.
+
+    programs = await find()
+    result = await run_trial(Path("dump.rdb"), programs, assertions=[parse("dbsize >= 1000")])
+
+One file, one procedure: choose a server, start it, load, judge, count, check, tear down. Nothing
+here knows where the file came from: recovery has to work with the vendor gone.
+"""
+
+from archiver.drill.assertions import Assertion, AssertionResult, AssertionSyntax, check, parse
+from archiver.drill.census import Census, DatabaseCensus, TypeCount, take
+from archiver.drill.outcome import Cause, Facts, Outcome, Verdict
+from archiver.drill.server import Limits, Loading, Server, running
+from archiver.drill.servers import (
+    Ability,
+    Flavour,
+    NoServer,
+    ServerProgram,
+    able_to_load,
+    choose,
+    find,
+)
+from archiver.drill.subject import Subject, look
+from archiver.drill.teardown import TearDown
+from archiver.drill.trial import Attempt, Phase, Timing, Trial, run_trial
+
+__all__ = [
+    "Ability",
+    "Assertion",
+    "AssertionResult",
+    "AssertionSyntax",
+    "Attempt",
+    "Cause",
+    "Census",
+    "DatabaseCensus",
+    "Facts",
+    "Flavour",
+    "Limits",
+    "Loading",
+    "NoServer",
+    "Outcome",
+    "Phase",
+    "Server",
+    "ServerProgram",
+    "Subject",
+    "TearDown",
+    "Timing",
+    "Trial",
+    "TypeCount",
+    "Verdict",
+    "able_to_load",
+    "check",
+    "choose",
+    "find",
+    "look",
+    "parse",
+    "run_trial",
+    "running",
+    "take",
+]

