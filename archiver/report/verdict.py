@@ -1,0 +1,201 @@
+"""From what a drill saw to what it concludes. Pure; the same rules when writing and reading.
+
+A drill has passed when every set that was chosen was drilled and is a pass, no target was missed,
+and nothing was left behind. Everything else is not a pass, however little was wrong.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from archiver.report.evidence import (
+    RECOVERY_PHASES,
+    Conclusion,
+    Evidence,
+    FileEvidence,
+    Gap,
+    Mode,
+    Outcome,
+    Phases,
+    Rpo,
+    Rto,
+    Selection,
+    SetEvidence,
+    Verdict,
+)
+
+
+def recovery_seconds(phases: Phases) -> float | None:
+    """The phases that a real recovery needs, summed; ``None`` if one of them was not reached."""
+    total = 0.0
+    for name in RECOVERY_PHASES:
+        seconds = getattr(phases, name)
+        if seconds is None:
+            return None
+        total += seconds
+    return total
+
+
+def measure_rto(seconds: float | None, target_seconds: float | None) -> Rto:
+    """The recovery time beside its target. A recovery that did not end has not met one."""
+    return Rto(seconds=seconds, target_seconds=target_seconds, met=_met(seconds, target_seconds))
+
+
+def measure_rpo(
+    *,
+    age_seconds: float,
+    newest_age_seconds: float | None,
+    largest_gap: Gap | None,
+    target_seconds: float | None,
+) -> Rpo:
+    """What could be lost, beside its target.
+
+    The target is held against the newest complete set and the largest gap, not against
+    ``age_seconds``: an old set that is drilled on purpose says nothing of today's exposure.
+    """
+    exposure = exposure_seconds(newest_age_seconds, largest_gap)
+    return Rpo(
+        age_seconds=age_seconds,
+        newest_age_seconds=newest_age_seconds,
+        largest_gap=largest_gap,
+        target_seconds=target_seconds,
+        met=_met(exposure, target_seconds),
+    )
+
+
+def exposure_seconds(newest_age_seconds: float | None, largest_gap: Gap | None) -> float | None:
+    """The most that could have been lost; ``None`` without a single complete set."""
+    if newest_age_seconds is None:
+        return None
+    return max(newest_age_seconds, largest_gap.seconds if largest_gap else 0.0)
+
+
+def largest_gap(starts: Sequence[datetime]) -> Gap | None:
+    """The widest gap between the starts of consecutive complete sets; needs two of them."""
+    ordered = sorted(starts)
+    pairs = [(later - earlier, earlier) for earlier, later in pairwise(ordered)]
+    if not pairs:
+        return None
+    width, start = max(pairs, key=lambda pair: pair[0])
+    return Gap(seconds=width / timedelta(seconds=1), start=start, end=start + width)
+
+
+def candidates_sha256(set_keys: Iterable[str]) -> str:
+    """SHA-256 of the sets there were to choose from: their keys, sorted, each with a newline."""
+    listing = "".join(f"{key}\n" for key in sorted(set_keys))
+    return hashlib.sha256(listing.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def conclude(
+    selection: Selection, sets: Sequence[SetEvidence], *, failure_exit_code: int = 1
+) -> Conclusion:
+    """What the sets amount to. A drill of nothing fails: it has proven nothing."""
+    verdict = _worst([one.verdict for one in sets])
+    met = [answer for one in sets for answer in (one.rto.met, one.rpo.met) if answer is not None]
+    targets_met = all(met) if met else None
+    passed = (
+        verdict is Verdict.PASS
+        and targets_met is not False
+        and len(sets) == selection.chosen
+        and all(one.teardown.is_clean for one in sets)
+    )
+    return Conclusion(
+        verdict=verdict,
+        passed=passed,
+        targets_met=targets_met,
+        sets={word.value: sum(one.verdict is word for one in sets) for word in Verdict},
+        exit_code=0 if passed else failure_exit_code,
+    )
+
+
+def contradictions(evidence: Evidence) -> Iterator[str]:
+    """Where the document does not agree with itself, one line each.
+
+    Nobody should have to trust a verdict that the facts beside it deny.
+    """
+    if evidence.finished_at < evidence.started_at:
+        yield "finished_at: before started_at"
+    if evidence.previous is not None and evidence.previous.id >= evidence.id:
+        yield "previous.id: does not come before this id"
+    yield from _of_selection(evidence.selection, evidence.sets)
+    for number, one in enumerate(evidence.sets):
+        yield from (f"sets[{number}].{text}" for text in _of_set(one, evidence))
+    yield from _of_conclusion(evidence)
+
+
+def _of_selection(selection: Selection, sets: Sequence[SetEvidence]) -> Iterator[str]:
+    if not len(sets) <= selection.chosen <= selection.available:
+        yield "selection: more sets than were chosen, or more chosen than there were"
+    if selection.mode in (Mode.RANDOM, Mode.STRATIFIED) and selection.seed is None:
+        yield f"selection.seed: null, though the mode is {selection.mode}"
+    if selection.mode is Mode.AT and selection.at is None:
+        yield "selection.at: null, though the mode is at"
+    if len({one.key for one in sets}) != len(sets):
+        yield "sets: the same set twice"
+
+
+def _of_set(one: SetEvidence, evidence: Evidence) -> Iterator[str]:
+    targets = evidence.targets
+    if one.rto != measure_rto(one.rto.seconds, targets.rto_seconds):
+        yield "rto: not what its seconds and the target amount to"
+    if one.rpo != measure_rpo(
+        age_seconds=one.rpo.age_seconds,
+        newest_age_seconds=one.rpo.newest_age_seconds,
+        largest_gap=one.rpo.largest_gap,
+        target_seconds=targets.rpo_seconds,
+    ):
+        yield "rpo: not what its seconds and the target amount to"
+    if one.comparison and one.comparison.change != (
+        one.comparison.keys_now - one.comparison.keys_then
+    ):
+        yield "comparison.change: not keys_now - keys_then"
+    if one.verdict is Verdict.PASS:
+        yield from (f"verdict: pass, though {text}" for text in _against_a_pass(one))
+
+
+def _against_a_pass(one: SetEvidence) -> Iterator[str]:
+    nodes = one.nodes
+    if nodes.missing or nodes.expected not in (None, len(nodes.present)):
+        yield "nodes are missing"
+    if not one.files or {file.node_id for file in one.files} != set(nodes.present):
+        yield "the files are not those of the nodes present"
+    yield from (f"{file.node_id} {text}" for file in one.files if (text := _against_file(file)))
+    if not all(assertion.holds for assertion in one.assertions):
+        yield "an assertion does not hold"
+    if one.rto.seconds is None:
+        yield "the recovery did not end"
+    if one.comparison and not one.comparison.within_tolerance:
+        yield "the comparison is beyond the tolerance"
+
+
+def _against_file(file: FileEvidence) -> str | None:
+    if file.outcome is not Outcome.PASS:
+        return f"is {file.outcome}"
+    if not file.verified:
+        return "was not verified"
+    if file.difference is not None and file.difference.beyond_tolerance:
+        return "differs beyond the tolerance"
+    return None
+
+
+def _of_conclusion(evidence: Evidence) -> Iterator[str]:
+    found = evidence.conclusion
+    expected = conclude(evidence.selection, evidence.sets, failure_exit_code=found.exit_code or 1)
+    for name in ("verdict", "passed", "targets_met", "sets", "exit_code"):
+        if getattr(found, name) != getattr(expected, name):
+            yield (
+                f"conclusion.{name}: {getattr(found, name)!r}, "
+                f"though the sets amount to {getattr(expected, name)!r}"
+            )
+
+
+def _met(seconds: float | None, target_seconds: float | None) -> bool | None:
+    if target_seconds is None:
+        return None
+    return seconds is not None and seconds <= target_seconds
+
+
+def _worst(verdicts: Sequence[Verdict]) -> Verdict:
+    order = list(Verdict)
+    return max(verdicts, key=order.index, default=Verdict.FAIL)

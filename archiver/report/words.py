@@ -1,0 +1,175 @@
+"""How numbers, times and verdicts are said to people. Used by the page, Markdown and JUnit."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from archiver.report.evidence import (
+    Database,
+    Evidence,
+    FileEvidence,
+    Rpo,
+    Rto,
+    SetEvidence,
+    Verdict,
+)
+from archiver.report.verdict import exposure_seconds
+
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def printable(text: str) -> str:
+    """``text`` as a page can show it.
+
+    Control characters, those that turn the direction of writing (and so the meaning of what is
+    read), and lone surrogates (names of files) become U+FFFD. Newlines and tabs stay.
+    """
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def number(value: int) -> str:
+    return f"{value:,}"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def size(count: int) -> str:
+    """Bytes in the largest fitting binary unit: ``1.4 GiB``."""
+    if count < 1024:
+        return f"{count} B"
+    value = count / 1024
+    place = 0
+    while value >= 1023.95 and place < len(_UNITS) - 1:
+        value /= 1024
+        place += 1
+    return f"{value:.1f} {_UNITS[place]}"
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: ``0.42 s``, ``41.2 s``, ``3 h 12 min``, ``12 d 4 h``."""
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for large, small, words in ((86400, 3600, "d h"), (3600, 60, "h min"), (60, 1, "min s")):
+        if whole >= large:
+            first, second = words.split()
+            rest = whole % large // small
+            return (
+                f"{whole // large} {first} {rest} {second}" if rest else f"{whole // large} {first}"
+            )
+    return f"{whole} s"
+
+
+def moment(value: datetime) -> str:
+    """UTC, ISO 8601, to the second."""
+    return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def relative(value: datetime, drill: datetime) -> str:
+    """How far before (or after) the start of the drill."""
+    seconds = (drill - value) / timedelta(seconds=1)
+    return f"{duration(abs(seconds))} {'before' if seconds >= 0 else 'after'} the drill"
+
+
+def total_keys(databases: Sequence[Database] | None) -> int | None:
+    """Keys of all databases; ``None`` if nobody counted."""
+    return None if databases is None else sum(database.keys for database in databases)
+
+
+def loaded_keys(files: Sequence[FileEvidence]) -> int:
+    """Keys that servers had after loading; files that did not load add nothing."""
+    return sum(total_keys(file.loaded) or 0 for file in files)
+
+
+def worst_rto(sets: Sequence[SetEvidence]) -> Rto | None:
+    """The slowest recovery; one that did not end is slower than any."""
+    return max((one.rto for one in sets), key=lambda rto: _or_endless(rto.seconds), default=None)
+
+
+def worst_rpo(sets: Sequence[SetEvidence]) -> Rpo | None:
+    """The largest exposure; an unknown one is larger than any."""
+    return max((one.rpo for one in sets), key=lambda rpo: _or_endless(exposure(rpo)), default=None)
+
+
+def exposure(rpo: Rpo) -> float | None:
+    """Seconds of data that could have been lost at the worst moment."""
+    return exposure_seconds(rpo.newest_age_seconds, rpo.largest_gap)
+
+
+def met(answer: bool | None) -> str:  # noqa: FBT001 - the value itself, not an option
+    if answer is None:
+        return "no target"
+    return "met" if answer else "missed"
+
+
+def tone(evidence: Evidence) -> str:
+    """Which verdict the drill as a whole is to look like."""
+    conclusion = evidence.conclusion
+    if conclusion.verdict is Verdict.PASS and not conclusion.passed:
+        return Verdict.FAIL.value
+    return conclusion.verdict.value
+
+
+def verdict_word(evidence: Evidence) -> str:
+    """``Pass`` for a pass and for nothing else."""
+    conclusion = evidence.conclusion
+    if conclusion.verdict is Verdict.PASS and not conclusion.passed:
+        return "Not passed"
+    return conclusion.verdict.value.capitalize()
+
+
+def headline(evidence: Evidence) -> str:
+    """The drill in one or two sentences."""
+    sets, conclusion = evidence.sets, evidence.conclusion
+    if not sets:
+        return "No backup set was drilled, so nothing was proven."
+    good = conclusion.sets[Verdict.PASS.value]
+    files = [file for one in sets for file in one.files]
+    proof = f"{plural(len(files), 'file')}, {plural(loaded_keys(files), 'key')} counted"
+    if good == len(sets):
+        whole = "The backup set" if good == 1 else f"All {good} backup sets"
+        restored = f"{whole} restored: {proof}."
+    else:
+        others = [
+            f"{conclusion.sets[word.value]} {_ADJECTIVES[word]}"
+            for word in reversed(Verdict)
+            if word is not Verdict.PASS and conclusion.sets[word.value]
+        ]
+        restored = f"{good} of {plural(len(sets), 'backup set')} restored; {', '.join(others)}."
+    return " ".join([restored, *_remarks(evidence)])
+
+
+_ADJECTIVES = {Verdict.FAIL: "failed", Verdict.PARTIAL: "partial", Verdict.UNLOADABLE: "unloadable"}
+
+
+def _remarks(evidence: Evidence) -> list[str]:
+    sets = evidence.sets
+    remarks = []
+    if len(sets) < evidence.selection.chosen:
+        remarks.append(f"{evidence.selection.chosen - len(sets)} chosen but not drilled.")
+    missed = [
+        f"the {name} target in {plural(answers.count(False), 'set')}"
+        for name, answers in (
+            ("RTO", [one.rto.met for one in sets]),
+            ("RPO", [one.rpo.met for one in sets]),
+        )
+        if False in answers
+    ]
+    if missed:
+        remarks.append(f"Missed: {', '.join(missed)}.")
+    elif evidence.conclusion.targets_met:
+        remarks.append("Within the targets.")
+    if not all(one.teardown.is_clean for one in sets):
+        remarks.append("The drill may have left something behind.")
+    return remarks
+
+
+def _or_endless(seconds: float | None) -> float:
+    return float("inf") if seconds is None else seconds
