@@ -83,6 +83,10 @@ class CorruptFile(IntegrityError):
     """All of a file was fetched, and it stays wrong. Its bytes are worth keeping aside."""
 
 
+class ObjectMissing(IntegrityError):
+    """A store has no object under the key that a record names."""
+
+
 class ObjectChanged(IntegrityError):
     """The object at the source is no longer the one that the transfer began with."""
 

@@ -84,7 +84,7 @@ class Archive:
     async def record_keys(self, prefix: str = "") -> AsyncGenerator[str, None]:
         """The keys of all records below a prefix, readable or not."""
         async for entry in self.store.entries(prefix):
-            if entry.key.endswith(layout.RECORD_SUFFIX) and entry.key != layout.FORMAT_KEY:
+            if layout.is_record(entry.key):
                 yield entry.key
 
 

@@ -20,6 +20,8 @@ SUMS_NAME = "SHA256SUMS"
 # taken into a path must not be able to leave its folder.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _MOST_ID_LENGTH = 64
+# instance/yyyy/mm/set/file
+_RECORD_DEPTH = 4
 
 
 def month_prefix(backup: Backup) -> str:
@@ -47,6 +49,11 @@ def stem(folder: str, backup: Backup) -> str:
 
 def record_key(stem: str) -> str:
     return f"{stem}{RECORD_SUFFIX}"
+
+
+def is_record(key: str) -> bool:
+    """Whether a record lies there; what else an archive keeps lies less deep."""
+    return key.endswith(RECORD_SUFFIX) and key.count("/") == _RECORD_DEPTH
 
 
 def sums_key(folder: str) -> str:

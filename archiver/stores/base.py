@@ -82,6 +82,17 @@ class Staging(Protocol):
         ...
 
 
+class Opened(Protocol):
+    """A stored object, open for reading; ``size`` in bytes. Blocks, and raises StoreError."""
+
+    @property
+    def size(self) -> int: ...
+
+    def read(self, offset: int, block: memoryview) -> int:
+        """Fill ``block`` from ``offset`` on; the number of bytes, less only at the end."""
+        ...
+
+
 class Store(Protocol):
     """A place for an archive."""
 
@@ -103,6 +114,13 @@ class Store(Protocol):
 
     def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
         """All objects below a prefix (``""`` or ending in ``/``), sorted within a folder."""
+        ...
+
+    def open(self, key: str) -> AbstractContextManager[Opened]:
+        """Open an object for reading. Entering and leaving block.
+
+        Raises ObjectMissing when there is none, StoreError.
+        """
         ...
 
     def stage(self, stem: str, size: int) -> AbstractContextManager[Staging]:

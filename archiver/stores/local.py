@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
-from archiver.errors import NoSpace
+from archiver.errors import NoSpace, ObjectMissing
 from archiver.model import Kind
 from archiver.stores import disk
-from archiver.stores.base import Entry, Leftover, Staging
+from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.local_staging import (
     DATA,
     DOCUMENT,
@@ -115,6 +115,19 @@ class LocalStore:
             yield from self._walk(below)
 
     @contextmanager
+    def open(self, key: str) -> Generator[Opened, None, None]:
+        path = self.root / key
+        with disk.store_errors(path):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError):
+                raise ObjectMissing(f"{path}: there is no such object") from None
+        try:
+            yield _OpenedFile(path, descriptor)
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
     def stage(self, stem: str, size: int) -> Generator[Staging, None, None]:
         self._check_lock()
         staging = LocalStaging(self.root, self._staging, self._quarantine, stem, size)
@@ -159,6 +172,18 @@ class LocalStore:
             disk.sync_directory(path.parent)
             return "its object had come home: now it is recorded, too"
         return "a document without its object"
+
+
+class _OpenedFile:
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path: Final = path
+        self._descriptor: Final = descriptor
+        with disk.store_errors(path):
+            self.size: Final = os.fstat(descriptor).st_size
+
+    def read(self, offset: int, block: memoryview) -> int:
+        with disk.store_errors(self._path):
+            return disk.read_all(self._descriptor, block, offset)
 
 
 def _why_useless(path: Path) -> str | None:
