@@ -9,7 +9,7 @@ A store's test module subclasses ``Conformance`` and gives it a ``place``::
 
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -131,10 +131,11 @@ async def bring_home(
     """What a run does with a file, whatever an earlier one has left of it."""
     async with store.stage(stem, len(data)) as staging:
         here = staging.resumable
+        missing: Sequence[Part]
         if here is None:
             missing = await begin(staging, data)
         elif here.pin is None:
-            missing = []
+            missing = ()
         else:
             assert (here.pin, here.part_size) == (pin_of(data), PART)
             parts = plan_parts(len(data), PART)
