@@ -1,4 +1,12 @@
-"""A real S3 server: SeaweedFS, all of it in one process, on ports of its own on loopback."""
+"""A real S3 server: SeaweedFS, all of it in one process, on ports of its own on loopback.
+
+What 4.48 does otherwise than S3, as far as it matters here: a part that is uploaded again stands
+in ListParts twice, and completing takes the one whose ETag is given; completing twice is answered
+with 200 twice; If-None-Match on CompleteMultipartUpload lets several racers through (on PutObject
+one, who may wait for seconds); x-amz-content-sha256 is not compared with the body; a listing is
+sorted folder by folder (``x/y`` before ``x-1/y``); no room, and a quota
+that was passed, is 500 InternalError. ``shell("lock", "s3.bucket.quota …", …)`` sets quotas.
+"""
 
 import contextlib
 import json
@@ -22,12 +30,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 WEED = Path(sysconfig.get_path("scripts")) / "weed"
 REGION = "us-east-1"
 # Below what the kernel hands out to connections, so that a port is still free after a restart.
-_PORTS = range(20_000, 32_000)
+_PORTS = range(20_000, 22_700)
+# The workers inside look for the admin server's gRPC port here, whatever it was told.
+_ADMIN_GRPC = 10_000
 _LISTENERS = (
     "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port",
-    "filer.port.grpc", "s3.port", "s3.port.grpc", "admin.port", "admin.port.grpc",
+    "filer.port.grpc", "s3.port", "s3.port.grpc", "admin.port",
 )  # fmt: skip
 _READY_SECONDS = 60.0
+# A bucket of the server's own, with a volume of its own.
+_PROOF = "proof-of-readiness"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +105,7 @@ class SeaweedFS:
             self._start()
             return
         for _ in range(3):
-            self._ports = free_ports(_LISTENERS)
+            self._ports = _ports()
             with contextlib.suppress(ChildProcessError):
                 self._start()
                 return
@@ -191,11 +203,23 @@ class SeaweedFS:
         until = time.monotonic() + _READY_SECONDS
         while self._process.poll() is None and time.monotonic() < until:
             with contextlib.suppress(BotoCoreError, ClientError):
-                self.client().list_buckets()
+                self._prove()
                 return
             time.sleep(0.05)
         self.close()
         raise ChildProcessError(f"SeaweedFS does not start:\n{self.log[-3000:]}")
+
+    def _prove(self) -> None:
+        """Read or write an object: after a restart, buckets are listed before the server has
+        found the volumes that hold what is in them."""
+        try:
+            self.content(_PROOF, "k")
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in {"NoSuchBucket", "NoSuchKey"}:
+                raise
+            with contextlib.suppress(ClientError):
+                self.make_bucket(_PROOF)
+            self.client().put_object(Bucket=_PROOF, Key="k", Body=b"proof")
 
     @property
     def _command(self) -> list[str | Path]:
@@ -205,7 +229,7 @@ class SeaweedFS:
             "-master.telemetry=false", "-webdav=false", "-admin.ui=false",
             "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false",
             "-s3.config=s3.json", "-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock",
-            f"-volume.max={self._volumes}", f"-master.volumeSizeLimitMB={self._volume_megabytes}",
+            f"-volume.max={self._volumes + 1}", f"-master.volumeSizeLimitMB={self._volume_megabytes}",
             *(f"-{name}={port}" for name, port in self._ports.items()), *tls,
         ]  # fmt: skip
 
@@ -259,6 +283,11 @@ def free_ports(names: tuple[str, ...]) -> dict[str, int]:
                 probe.bind(("127.0.0.1", random.choice(_PORTS)))
                 ports.append(probe.getsockname()[1])
     return dict(zip(names, ports, strict=True))
+
+
+def _ports() -> dict[str, int]:
+    ports = free_ports(_LISTENERS)
+    return {**ports, "admin.port.grpc": ports["admin.port"] + _ADMIN_GRPC}
 
 
 def _make_certificates(directory: Path) -> Path:

@@ -1,15 +1,18 @@
 """The S3 server that other tests rely on: that it is one, and what it checks."""
 
 import base64
+import contextlib
 import hashlib
+import os
 import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.servers.seaweedfs import READER, SeaweedFS
+from tests.servers.seaweedfs import READER, SeaweedFS, seaweedfs
 
 
 def test_objects_outlive_a_kill(seaweed: SeaweedFS, bucket: str) -> None:
@@ -67,3 +70,34 @@ def test_https(seaweed_tls: SeaweedFS, bucket_tls: str) -> None:
     with pytest.raises(urllib.error.URLError) as caught:
         urllib.request.urlopen(seaweed_tls.endpoint)
     assert isinstance(caught.value.reason, ssl.SSLCertVerificationError)
+
+
+def test_no_room(tmp_path: Path) -> None:
+    """It does not say so; for an error that does, put a gateway before it."""
+    with seaweedfs(tmp_path, volumes=2, volume_megabytes=1) as server:
+        client = server.client()
+        server.make_bucket("full")
+        with contextlib.suppress(ClientError):
+            for number in range(8):
+                client.put_object(Bucket="full", Key=f"{number}", Body=os.urandom(1_000_000))
+        with pytest.raises(ClientError, match="InternalError"):
+            client.put_object(Bucket="full", Key="small", Body=b"x")
+        assert set(server.objects("full").values()) == {1_000_000}
+
+
+def test_a_part_that_is_uploaded_again(seaweed: SeaweedFS, bucket: str) -> None:
+    """Is listed twice, and the ETag says which counts."""
+    client = seaweed.client()
+    named = {"Bucket": bucket, "Key": "k"}
+    named["UploadId"] = client.create_multipart_upload(**named)["UploadId"]
+    etags = [
+        client.upload_part(**named, PartNumber=1, Body=body)["ETag"] for body in (b"old", b"new")
+    ]
+    listed = client.list_parts(**named)["Parts"]
+    assert [part["PartNumber"] for part in listed] == [1, 1]
+    assert {part["ETag"] for part in listed} == set(etags)
+    parts = [{"PartNumber": 1, "ETag": etags[1]}]
+    for _ in range(2):
+        client.complete_multipart_upload(**named, MultipartUpload={"Parts": parts})
+    assert seaweed.content(bucket, "k") == b"new"
+    assert seaweed.uploads(bucket) == []
