@@ -229,7 +229,8 @@ class SeaweedFS:
             "-master.telemetry=false", "-webdav=false", "-admin.ui=false",
             "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false",
             "-s3.config=s3.json", "-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock",
-            f"-volume.max={self._volumes + 1}", f"-master.volumeSizeLimitMB={self._volume_megabytes}",
+            f"-volume.max={self._volumes + 1}",
+            f"-master.volumeSizeLimitMB={self._volume_megabytes}",
             *(f"-{name}={port}" for name, port in self._ports.items()), *tls,
         ]  # fmt: skip
 
