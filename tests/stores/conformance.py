@@ -1,0 +1,699 @@
+"""What every store must do, whatever it keeps its archive in.
+
+A store's test module subclasses ``Conformance`` and gives it a ``place``::
+
+    class TestLocal(Conformance):
+        @pytest.fixture
+        def place(self, tmp_path: Path) -> Place: ...
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from typing import Final
+
+import anyio
+import pytest
+from anyio import to_thread
+from fastcrc import crc64
+
+from archiver.errors import ArchiveBusy
+from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
+from archiver.stores.base import Documents, Staging, Store
+from archiver.transfer.parts import plan_parts
+
+MIB: Final = 1024 * 1024
+# The least that S3 takes for any part but the last.
+PART: Final = 5 * MIB
+SIZE: Final = 12 * MIB + 1234
+FOLDER: Final = "r-x/2026/11/20261124T021500Z-1"
+STEM: Final = f"{FOLDER}/r-x-7"
+RECEIPT: Final = Receipt(
+    size=SIZE,
+    sha256="0" * 64,
+    crc64=0,
+    crc64_declared=None,
+    etag=None,
+    kind=Kind.RDB,
+    rdb=RdbVerdict(None, Footer.NONE),
+    provenance=Provenance("http://h/k", Network.PUBLIC),
+    part_size=PART,
+    started_at=datetime(2026, 11, 24, tzinfo=UTC),
+    finished_at=datetime(2026, 11, 24, tzinfo=UTC),
+    attempts=1,
+    bytes_fetched=SIZE,
+    bytes_fetched_again=0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One archive, and the ways to see it.
+
+    ``make`` gives it as a fresh process would see it, on its own or as a context that ends with
+    that process. ``content`` and ``staged`` block and ask past the store: the bytes under a key,
+    and the names of whatever is there for files on their way. ``reads_staged`` is whether parts
+    can be read back before the commit, also after a restart.
+    """
+
+    make: Callable[[], Store | AbstractAsyncContextManager[Store]]
+    content: Callable[[str], bytes]
+    staged: Callable[[], Collection[str]]
+    reads_staged: bool = True
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Store]:
+        made = self.make()
+        if isinstance(made, AbstractAsyncContextManager):
+            async with made as store:
+                yield store
+        else:
+            yield made
+
+    @asynccontextmanager
+    async def writer(self) -> AsyncIterator[Store]:
+        """A fresh process that writes."""
+        async with self.open() as store, store.exclusive():
+            yield store
+
+
+@cache
+def file_of(size: int, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def pin_of(data: bytes) -> Pin:
+    return Pin(len(data), '"E"', crc64.xz(data))
+
+
+def receipt_of(data: bytes, kind: Kind = Kind.RDB) -> Receipt:
+    return replace(RECEIPT, size=len(data), bytes_fetched=len(data), kind=kind)
+
+
+def no_documents(_: Stored) -> list[tuple[str, bytes]]:
+    return []
+
+
+def record(stored: Stored) -> list[tuple[str, bytes]]:
+    stem = stored.key.rpartition(".")[0]
+    return [(f"{stem}.json", b'{"a": 1}'), (f"{FOLDER}/SHA256SUMS", b"sums\n")]
+
+
+def crcs_of(data: bytes, parts: Collection[Part]) -> dict[int, int]:
+    return {part.index: crc64.xz(data[part.start : part.stop]) for part in parts}
+
+
+async def write(staging: Staging, data: bytes, start: int, stop: int) -> None:
+    await to_thread.run_sync(staging.write, start, memoryview(data)[start:stop])
+
+
+async def put_part(staging: Staging, data: bytes, part: Part) -> None:
+    await write(staging, data, part.start, part.stop)
+    await staging.keep(part, crc64.xz(data[part.start : part.stop]))
+
+
+async def begin(staging: Staging, data: bytes) -> tuple[Part, ...]:
+    await staging.begin(pin_of(data), RECEIPT.provenance, PART)
+    return plan_parts(len(data), PART)
+
+
+async def bring_home(
+    store: Store,
+    data: bytes,
+    stem: str = STEM,
+    documents: Documents = no_documents,
+    kind: Kind = Kind.RDB,
+) -> Stored:
+    """What a run does with a file, whatever an earlier one has left of it."""
+    async with store.stage(stem, len(data)) as staging:
+        here = staging.resumable
+        missing: Sequence[Part]
+        if here is None:
+            missing = await begin(staging, data)
+        elif here.pin is None:
+            missing = ()
+        else:
+            assert (here.pin, here.part_size) == (pin_of(data), PART)
+            parts = plan_parts(len(data), PART)
+            wanted = crcs_of(data, parts)
+            assert here.crcs == {index: wanted[index] for index in here.crcs}
+            missing = [part for part in parts if part.index not in here.crcs]
+        for part in missing:
+            await put_part(staging, data, part)
+        return await staging.commit(receipt_of(data, kind), documents)
+
+
+async def all_at_once(store: Store, files: Mapping[str, bytes]) -> None:
+    async with anyio.create_task_group() as group:
+        for stem, data in files.items():
+            group.start_soon(bring_home, store, data, stem)
+
+
+async def leave(place: Place, data: bytes, kept: Collection[int], stem: str = STEM) -> None:
+    """A run that ends after it has kept some parts, and has written half of another."""
+    async with place.writer() as store, store.stage(stem, len(data)) as staging:
+        parts = await begin(staging, data)
+        for part in parts:
+            if part.index in kept:
+                await put_part(staging, data, part)
+        for part in parts:
+            if part.index not in kept:
+                await write(staging, data, part.start, part.start + part.size // 2)
+                break
+
+
+async def offered(store: Store, size: int, stem: str = STEM) -> Mapping[int, int] | None:
+    """The CRCs of the parts that a resume may use; None for nothing to resume."""
+    async with store.stage(stem, size) as staging:
+        return dict(staging.resumable.crcs) if staging.resumable is not None else None
+
+
+async def listing(store: Store, prefix: str = "") -> dict[str, int]:
+    found: dict[str, int] = {}
+    async for entry in store.entries(prefix):
+        assert entry.key not in found
+        found[entry.key] = entry.size
+    return found
+
+
+def assert_sorted_within_folders(keys: Collection[str]) -> None:
+    folders: dict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        folders[key.rpartition("/")[0]].append(key)
+    for found in folders.values():
+        assert found == sorted(found)
+
+
+async def content(place: Place, key: str) -> bytes:
+    return await to_thread.run_sync(place.content, key)
+
+
+async def staged(place: Place) -> list[str]:
+    return sorted(await to_thread.run_sync(place.staged))
+
+
+class Listing:
+    """Small things, whole or not at all, and what a listing shows."""
+
+    async def test_a_document(self, place: Place) -> None:
+        async with place.writer() as store:
+            assert await store.read("a/b.json") is None
+            assert await store.size("a/b.json") is None
+            await store.put("a/b.json", b"one and more")
+            assert await store.read("a/b.json") == b"one and more"
+            await store.put("a/b.json", b"two")
+            assert await store.read("a/b.json") == b"two"
+            assert await store.size("a/b.json") == 3
+            assert await store.read("a/b.json/c") is None
+        async with place.open() as store:
+            assert await store.read("a/b.json") == b"two"
+
+    @pytest.mark.parametrize(
+        "data",
+        [b"", "грёза 夢 🐘\n".encode() * 100, file_of(MIB), bytes(range(256)), b"\r\n\r\n0\r\n"],
+        ids=["empty", "unicode", "1 MiB", "every byte", "like a chunk"],
+    )
+    async def test_any_content(self, place: Place, data: bytes) -> None:
+        async with place.writer() as store:
+            await store.put("archive.json", data)
+            assert await store.read("archive.json") == data
+            assert await store.size("archive.json") == len(data)
+            assert await listing(store) == {"archive.json": len(data)}
+        assert await content(place, "archive.json") == data
+
+    async def test_keys_of_every_allowed_character(self, place: Place) -> None:
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+        stem = f"{letters}/2026/11/20261124T021500Z-a.b-c.D_e/{letters}-{letters}"
+        data = b"REDIS0011"
+        async with place.writer() as store:
+            await store.put(f"{stem}.json", b"{}")
+            stored = await bring_home(store, data, stem)
+            assert stored.key == f"{stem}.rdb"
+            assert await listing(store) == {f"{stem}.json": 2, f"{stem}.rdb": len(data)}
+        assert await content(place, stored.key) == data
+
+    async def test_a_listing(self, place: Place) -> None:
+        keys = ["b.json", "a/2.json", "a/10.json", "a/c/d.json", "ab/x", "a-b/x", "a.b/x", "B/x"]
+        async with place.writer() as store:
+            assert await listing(store) == {}
+            for number, key in enumerate(keys):
+                await store.put(key, b"x" * number)
+            everything = await listing(store)
+            assert everything == {key: number for number, key in enumerate(keys)}
+            assert_sorted_within_folders(everything)
+            assert set(await listing(store, "a/")) == {"a/2.json", "a/10.json", "a/c/d.json"}
+            assert await listing(store, "a/c/") == {"a/c/d.json": 3}
+            assert await listing(store, "none/") == {}
+            assert await listing(store, "b.json/") == {}
+
+    async def test_what_is_on_its_way_is_not_listed(self, place: Place) -> None:
+        data = file_of(SIZE)
+        async with place.writer() as store:
+            await bring_home(store, b"REDIS0011", f"{FOLDER}/home")
+            async with store.stage(f"{FOLDER}/wrong", 9) as staging:
+                for part in await begin(staging, b"REDIS9999"):
+                    await put_part(staging, b"REDIS9999", part)
+                await staging.quarantine("wrong")
+            async with store.stage(STEM, SIZE) as staging:
+                for part in await begin(staging, data):
+                    await put_part(staging, data, part)
+                assert await listing(store) == {f"{FOLDER}/home.rdb": 9}
+                assert await listing(store, f"{FOLDER}/") == {f"{FOLDER}/home.rdb": 9}
+                for kind in Kind:
+                    assert await store.size(f"{STEM}.{kind}") is None
+
+    async def test_thousands(self, place: Place) -> None:
+        """More than one page of any listing."""
+        keys = [f"many/{n:04}.json" for n in range(1_200)]
+        async with place.writer() as store:
+            left = iter(keys)
+
+            async def put() -> None:
+                for key in left:
+                    await store.put(key, b"1")
+
+            async with anyio.create_task_group() as group:
+                for _ in range(16):
+                    group.start_soon(put)
+            await store.put("more.json", b"2")
+            assert list(await listing(store, "many/")) == keys
+            assert set(await listing(store)) == {*keys, "more.json"}
+            async with aclosing(store.entries("many/")) as entries:
+                async for entry in entries:
+                    assert entry.key == keys[0]
+                    break
+
+
+class Committing:
+    """A file from its first byte to its place."""
+
+    @pytest.mark.parametrize(
+        "size", [0, 1, 9, PART - 1, PART, PART + 1, 2 * PART, SIZE], ids=lambda size: f"{size}"
+    )
+    async def test_a_file(self, place: Place, size: int) -> None:
+        data = file_of(size)
+        async with place.writer() as store:
+            stored = await bring_home(store, data, documents=record)
+            assert stored == Stored(f"{STEM}.rdb", receipt_of(data))
+            assert await store.size(stored.key) == size
+            assert await listing(store) == {
+                f"{STEM}.rdb": size, f"{STEM}.json": 8, f"{FOLDER}/SHA256SUMS": 5,
+            }  # fmt: skip
+        assert await content(place, stored.key) == data
+        assert await staged(place) == []
+
+    async def test_parts_in_any_order_and_in_pieces(self, place: Place) -> None:
+        data, piece = file_of(SIZE), MIB + 7
+        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+            parts = await begin(staging, data)
+
+            async def put(part: Part) -> None:
+                for start in range(part.start, part.stop, piece):
+                    await write(staging, data, start, min(start + piece, part.stop))
+                await staging.keep(part, crc64.xz(data[part.start : part.stop]))
+
+            await put(parts[-1])
+            async with anyio.create_task_group() as group:
+                for part in reversed(parts[:-1]):
+                    group.start_soon(put, part)
+            stored = await staging.commit(receipt_of(data), no_documents)
+        assert await content(place, stored.key) == data
+
+    async def test_a_part_written_again(self, place: Place) -> None:
+        """Before it is kept, and after: the last one counts."""
+        data, wrong = file_of(SIZE), file_of(SIZE, 1)
+        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+            parts = await begin(staging, data)
+            await put_part(staging, wrong, parts[0])
+            await put_part(staging, data, parts[2])
+            await write(staging, wrong, parts[1].start, parts[1].stop - 100)
+            await put_part(staging, data, parts[1])
+            await put_part(staging, data, parts[0])
+            stored = await staging.commit(receipt_of(data), no_documents)
+        assert await content(place, stored.key) == data
+
+    async def test_a_part_written_again_is_offered_once(self, place: Place) -> None:
+        data, wrong = file_of(SIZE), file_of(SIZE, 1)
+        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+            parts = await begin(staging, data)
+            await put_part(staging, wrong, parts[0])
+            await put_part(staging, data, parts[0])
+        async with place.writer() as store:
+            assert await offered(store, SIZE) == crcs_of(data, parts[:1])
+            stored = await bring_home(store, data)
+        assert await content(place, stored.key) == data
+
+    async def test_a_small_file_written_again(self, place: Place) -> None:
+        data = file_of(1000)
+        async with place.writer() as store, store.stage(STEM, len(data)) as staging:
+            [part] = await begin(staging, data)
+            await put_part(staging, file_of(1000, 1), part)
+            await put_part(staging, data, part)
+            stored = await staging.commit(receipt_of(data), no_documents)
+        assert await content(place, stored.key) == data
+
+    async def test_kept_parts_can_be_read_back(self, place: Place) -> None:
+        if not place.reads_staged:
+            pytest.skip("this store cannot read what is not committed")
+        data = file_of(SIZE)
+        block = memoryview(bytearray(2 * PART))
+        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+            parts = await begin(staging, data)
+            for part in parts:
+                await put_part(staging, data, part)
+            for start in (0, 1, PART - 3, SIZE - PART):
+                assert await to_thread.run_sync(staging.read, start, block[:PART]) == PART
+                assert block[:PART] == data[start : start + PART]
+            assert await to_thread.run_sync(staging.read, SIZE - 5, block[:9]) == 5
+        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+            assert await to_thread.run_sync(staging.read, 7, block) == len(block)
+            assert block == data[7 : 7 + len(block)]
+
+    async def test_the_object_comes_before_the_documents(self, place: Place) -> None:
+        """Whoever sees one of these sees those before it."""
+        order = [f"{STEM}.rdb", f"{STEM}.json", f"{FOLDER}/SHA256SUMS"]
+        committed = anyio.Event()
+        data = file_of(SIZE)
+
+        async def watch(store: Store) -> None:
+            while not committed.is_set():
+                there = [await store.size(key) is not None for key in reversed(order)]
+                assert there == sorted(there)
+                await anyio.sleep(0)
+
+        async with place.writer() as store, place.open() as reader:
+            async with anyio.create_task_group() as group:
+                group.start_soon(watch, reader)
+                await bring_home(store, data, documents=record)
+                committed.set()
+            assert await store.read(order[1]) == b'{"a": 1}'
+            assert await store.read(order[2]) == b"sums\n"
+
+    async def test_no_document_without_its_object(self, place: Place) -> None:
+        def fail(_: Stored) -> list[tuple[str, bytes]]:
+            raise ZeroDivisionError
+
+        data = file_of(SIZE)
+        async with place.writer() as store:
+            with pytest.raises(ZeroDivisionError):
+                await bring_home(store, data, documents=fail)
+            assert await store.read(f"{STEM}.json") is None
+            stored = await bring_home(store, data, documents=record)
+            assert await store.read(f"{STEM}.json") == b'{"a": 1}'
+        assert await content(place, stored.key) == data
+        assert await staged(place) == []
+
+    async def test_two_at_once(self, place: Place) -> None:
+        files = {f"{FOLDER}/r-x-{n}": file_of(SIZE, n) for n in range(2)}
+        async with place.writer() as store:
+            await all_at_once(store, files)
+        for stem, data in files.items():
+            assert await content(place, f"{stem}.rdb") == data
+        assert await staged(place) == []
+
+    async def test_many_small_ones_at_once(self, place: Place) -> None:
+        files = {f"{FOLDER}/r-x-{n}": file_of(1000 + n, n) for n in range(20)}
+        async with place.writer() as store:
+            await all_at_once(store, files)
+        for stem, data in files.items():
+            assert await content(place, f"{stem}.rdb") == data
+        assert await staged(place) == []
+
+    @pytest.mark.parametrize("size", [1000, SIZE])
+    async def test_committed_again(self, place: Place, size: int) -> None:
+        """A run that was killed before the record comes by again."""
+        data = file_of(size)
+        async with place.writer() as store:
+            await bring_home(store, data)
+        async with place.writer() as store:
+            stored = await bring_home(store, data, documents=record)
+            assert await store.read(f"{STEM}.json") == b'{"a": 1}'
+            assert await store.size(stored.key) == size
+        assert await content(place, stored.key) == data
+        assert await staged(place) == []
+
+    @pytest.mark.parametrize("size", [1000, SIZE])
+    async def test_over_a_damaged_object(self, place: Place, size: int) -> None:
+        """It stays until the right one comes, and goes then, of whatever kind it is."""
+        data = file_of(size)
+        async with place.writer() as store:
+            await store.put(f"{STEM}.rdb", b"damaged, and perhaps all there is")
+            await store.put(f"{STEM}.bin", b"of another kind")
+            assert await offered(store, size) is None
+            assert await store.read(f"{STEM}.rdb") == b"damaged, and perhaps all there is"
+            stored = await bring_home(store, data)
+            assert await listing(store) == {stored.key: size}
+        assert await content(place, stored.key) == data
+
+
+class Resuming:
+    """What a run that ended anywhere leaves to the next."""
+
+    async def test_only_kept_parts_are_offered(self, place: Place) -> None:
+        data = file_of(SIZE)
+        await leave(place, data, kept={1, 2})
+        async with place.writer() as store:
+            async with store.stage(STEM, SIZE) as staging:
+                here = staging.resumable
+                assert here is not None
+                assert (here.pin, here.part_size) == (pin_of(data), PART)
+                assert here.provenance == RECEIPT.provenance
+                assert here.crcs == crcs_of(data, plan_parts(SIZE, PART)[1:])
+            assert await store.size(f"{STEM}.rdb") is None
+            stored = await bring_home(store, data)
+        assert await content(place, stored.key) == data
+        assert await staged(place) == []
+
+    async def test_within_one_run(self, place: Place) -> None:
+        data = file_of(SIZE)
+        async with place.writer() as store:
+            async with store.stage(STEM, SIZE) as staging:
+                assert staging.resumable is None
+                await put_part(staging, data, (await begin(staging, data))[0])
+            assert await offered(store, SIZE) == crcs_of(data, plan_parts(SIZE, PART)[:1])
+            stored = await bring_home(store, data)
+        assert await content(place, stored.key) == data
+
+    async def test_again_and_again(self, place: Place) -> None:
+        """Each run keeps one part more; the last has only to commit."""
+        data = file_of(SIZE)
+        parts = plan_parts(SIZE, PART)
+        for index, part in enumerate(parts):
+            async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+                if index == 0:
+                    await begin(staging, data)
+                else:
+                    assert staging.resumable is not None
+                    assert staging.resumable.crcs == crcs_of(data, parts[:index])
+                await put_part(staging, data, part)
+        async with place.writer() as store:
+            assert await offered(store, SIZE) == crcs_of(data, parts)
+            stored = await bring_home(store, data)
+        assert await content(place, stored.key) == data
+
+    async def test_a_resumed_part_is_wrong(self, place: Place) -> None:
+        """It is fetched again, as after any doubt."""
+        data = file_of(SIZE)
+        await leave(place, file_of(SIZE, 1), kept={0, 1, 2})
+        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+            assert staging.resumable is not None
+            for part in plan_parts(SIZE, PART):
+                await put_part(staging, data, part)
+            stored = await staging.commit(receipt_of(data), no_documents)
+        assert await content(place, stored.key) == data
+
+    async def test_begun_and_nothing_kept(self, place: Place) -> None:
+        data = file_of(SIZE)
+        await leave(place, data, kept=())
+        async with place.writer() as store:
+            assert not await offered(store, SIZE)
+            stored = await bring_home(store, data)
+        assert await content(place, stored.key) == data
+        assert await staged(place) == []
+
+    async def test_restart_forgets(self, place: Place) -> None:
+        old, data = file_of(SIZE, 1), file_of(SIZE)
+        await leave(place, old, kept={0, 1, 2})
+        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+            assert staging.resumable is not None
+            await staging.restart()
+        async with place.writer() as store:
+            assert await offered(store, SIZE) is None
+            async with store.stage(STEM, SIZE) as staging:
+                parts = await begin(staging, old)
+                await put_part(staging, old, parts[0])
+                await staging.restart()
+                parts = await begin(staging, data)
+                await put_part(staging, data, parts[1])
+            assert await offered(store, SIZE) == crcs_of(data, parts[1:2])
+            stored = await bring_home(store, data)
+        assert await content(place, stored.key) == data
+        assert await staged(place) == []
+
+    async def test_another_size_starts_over(self, place: Place) -> None:
+        await leave(place, file_of(SIZE), kept={0})
+        data = file_of(SIZE + 1)
+        async with place.writer() as store:
+            assert await offered(store, SIZE + 1) is None
+            stored = await bring_home(store, data)
+        assert await content(place, stored.key) == data
+        assert await staged(place) == []
+
+    async def test_cancelled_between_parts(self, place: Place) -> None:
+        data = file_of(SIZE)
+        async with place.writer() as store:
+            with anyio.CancelScope() as scope:
+                async with store.stage(STEM, SIZE) as staging:
+                    parts = await begin(staging, data)
+                    await put_part(staging, data, parts[0])
+                    scope.cancel()
+                    await put_part(staging, data, parts[1])
+            assert scope.cancelled_caught
+        async with place.writer() as store:
+            assert await offered(store, SIZE) == crcs_of(data, parts[:1])
+            stored = await bring_home(store, data)
+        assert await content(place, stored.key) == data
+
+    @pytest.mark.parametrize("milliseconds", [1, 5, 20, 60, 150])
+    async def test_cancelled_anywhere(self, place: Place, milliseconds: int) -> None:
+        """Whatever was kept is offered; the next run converges."""
+        data = file_of(SIZE)
+        kept: set[int] = set()
+
+        async def put(staging: Staging, part: Part) -> None:
+            await put_part(staging, data, part)
+            kept.add(part.index)
+
+        async with place.writer() as store:
+            with anyio.move_on_after(milliseconds / 1000):
+                async with store.stage(STEM, SIZE) as staging, anyio.create_task_group() as group:
+                    for part in await begin(staging, data):
+                        group.start_soon(put, staging, part)
+        async with place.writer() as store:
+            assert kept <= set(await offered(store, SIZE) or ())
+            stored = await bring_home(store, data)
+        assert await content(place, stored.key) == data
+        assert await staged(place) == []
+
+    @pytest.mark.parametrize("size", [1000, SIZE])
+    @pytest.mark.parametrize("milliseconds", [0, 1, 5, 20, 60])
+    async def test_cancelled_while_committing(
+        self, place: Place, size: int, milliseconds: int
+    ) -> None:
+        data = file_of(size)
+        async with place.writer() as store, store.stage(STEM, size) as staging:
+            for part in await begin(staging, data):
+                await put_part(staging, data, part)
+            with anyio.move_on_after(milliseconds / 1000):
+                await staging.commit(receipt_of(data), record)
+        async with place.writer() as store:
+            if await store.read(f"{STEM}.json") is not None:
+                assert await store.size(f"{STEM}.rdb") == size
+            await store.sweep()
+            stored = await bring_home(store, data, documents=record)
+            assert await store.read(f"{STEM}.json") == b'{"a": 1}'
+        assert await content(place, stored.key) == data
+        assert await staged(place) == []
+
+
+class PuttingAside:
+    """Quarantine, and what a sweep takes away."""
+
+    @pytest.mark.parametrize("size", [1000, SIZE])
+    async def test_quarantine(self, place: Place, size: int) -> None:
+        """The bytes stay, with the reason beside them, until the right ones are here."""
+        wrong, data = file_of(size, 1), file_of(size)
+        async with place.writer() as store:
+            async with store.stage(STEM, size) as staging:
+                for part in await begin(staging, wrong):
+                    await put_part(staging, wrong, part)
+                key = await staging.quarantine("its checksum is another: “ß”")
+            assert await content(place, key) == wrong
+            note = await content(place, f"{key.rpartition('.')[0]}.json")
+            assert "its checksum is another" in note.decode()
+            assert await listing(store) == {}
+            assert await store.sweep() == []
+            assert await content(place, key) == wrong
+            assert await offered(store, size) is None
+            async with store.stage(STEM, size) as staging:
+                for part in await begin(staging, wrong[::-1]):
+                    await put_part(staging, wrong[::-1], part)
+                assert await staging.quarantine("again") == key
+            assert await content(place, key) == wrong[::-1]
+            stored = await bring_home(store, data)
+            assert await listing(store) == {stored.key: size}
+        assert await content(place, stored.key) == data
+        with pytest.raises(Exception):  # noqa: B017, PT011  # each place has its own for "none"
+            await content(place, key)
+
+    async def test_a_sweep_takes_only_what_is_of_no_use(self, place: Place) -> None:
+        data, small = file_of(SIZE), file_of(1000)
+        async with place.writer() as store:
+            await bring_home(store, data, f"{FOLDER}/home", record)
+            async with store.stage(f"{FOLDER}/wrong", len(small)) as staging:
+                for part in await begin(staging, small):
+                    await put_part(staging, small, part)
+                quarantined = await staging.quarantine("wrong")
+        await leave(place, data, kept={0, 2})
+        resumable = await staged(place)
+        await leave(place, small, kept=(), stem=f"{FOLDER}/small")
+        async with place.writer() as store:
+            before = await listing(store)
+            await store.sweep()
+            assert await staged(place) == resumable
+            assert await store.sweep() == []
+            assert await listing(store) == before
+            parts = plan_parts(SIZE, PART)
+            assert await offered(store, SIZE) == crcs_of(data, [parts[0], parts[2]])
+            await bring_home(store, data)
+        assert await content(place, f"{FOLDER}/home.rdb") == data
+        assert await content(place, quarantined) == small
+        assert await content(place, f"{STEM}.rdb") == data
+        assert await staged(place) == []
+
+    async def test_a_sweep_of_nothing(self, place: Place) -> None:
+        async with place.writer() as store:
+            assert await store.sweep() == []
+            await store.put("archive.json", b"{}")
+            assert await store.sweep() == []
+            assert await store.read("archive.json") == b"{}"
+
+
+class Excluding:
+    """One writer at a time."""
+
+    async def test_a_second_writer_is_told(self, place: Place) -> None:
+        async with place.open() as first, place.open() as second:
+            async with first.exclusive():
+                with pytest.raises(ArchiveBusy) as caught:
+                    async with second.exclusive():
+                        pass
+                assert "\n" not in str(caught.value)
+                await first.put("archive.json", b"{}")
+                assert await second.read("archive.json") == b"{}"
+            async with second.exclusive():
+                with pytest.raises(ArchiveBusy):
+                    async with first.exclusive():
+                        pass
+            async with first.exclusive():
+                assert await listing(first) == {"archive.json": 2}
+
+    async def test_a_writer_that_fails_lets_go(self, place: Place) -> None:
+        async with place.open() as store:
+            with pytest.raises(ZeroDivisionError):
+                async with store.exclusive():
+                    raise ZeroDivisionError
+            with anyio.move_on_after(0.3) as scope:
+                async with store.exclusive():
+                    await anyio.sleep(30)
+            assert scope.cancelled_caught
+        async with place.writer() as store:
+            await store.put("archive.json", b"{}")
+
+
+class Conformance(Listing, Committing, Resuming, PuttingAside, Excluding):
+    """All of it; to be subclassed with a fixture ``place``."""

@@ -1,0 +1,40 @@
+"""S3 servers, one for each pytest worker and scheme, and a fresh bucket for each test."""
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.servers.seaweedfs import SeaweedFS, seaweedfs
+
+pytest.register_assert_rewrite("tests.stores.conformance")
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def seaweed_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs-tls"), tls=True) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(seaweed: SeaweedFS) -> Iterator[str]:
+    name = seaweed.make_bucket(f"test-{secrets.token_hex(6)}")
+    yield name
+    with contextlib.suppress(ClientError):  # a test may have removed or locked it
+        seaweed.remove_bucket(name)
+
+
+@pytest.fixture
+def bucket_tls(seaweed_tls: SeaweedFS) -> Iterator[str]:
+    name = seaweed_tls.make_bucket(f"test-{secrets.token_hex(6)}")
+    yield name
+    with contextlib.suppress(ClientError):
+        seaweed_tls.remove_bucket(name)
