@@ -18,12 +18,12 @@ from typing import Final
 
 import anyio
 import pytest
-from anyio import to_thread
 from fastcrc import crc64
 
 from archiver.errors import ArchiveBusy
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
 from archiver.stores.base import Documents, Staging, Store
+from archiver.threads import entered, in_thread
 from archiver.transfer.parts import plan_parts
 
 MIB: Final = 1024 * 1024
@@ -108,16 +108,16 @@ def crcs_of(data: bytes, parts: Collection[Part]) -> dict[int, int]:
 
 
 async def write(staging: Staging, data: bytes, start: int, stop: int) -> None:
-    await to_thread.run_sync(staging.write, start, memoryview(data)[start:stop])
+    await in_thread(staging.write, start, memoryview(data)[start:stop])
 
 
 async def put_part(staging: Staging, data: bytes, part: Part) -> None:
     await write(staging, data, part.start, part.stop)
-    await staging.keep(part, crc64.xz(data[part.start : part.stop]))
+    await in_thread(staging.keep, part, crc64.xz(data[part.start : part.stop]))
 
 
 async def begin(staging: Staging, data: bytes) -> tuple[Part, ...]:
-    await staging.begin(pin_of(data), RECEIPT.provenance, PART)
+    await in_thread(staging.begin, pin_of(data), RECEIPT.provenance, PART)
     return plan_parts(len(data), PART)
 
 
@@ -129,7 +129,7 @@ async def bring_home(
     kind: Kind = Kind.RDB,
 ) -> Stored:
     """What a run does with a file, whatever an earlier one has left of it."""
-    async with store.stage(stem, len(data)) as staging:
+    async with entered(store.stage(stem, len(data))) as staging:
         here = staging.resumable
         missing: Sequence[Part]
         if here is None:
@@ -144,7 +144,7 @@ async def bring_home(
             missing = [part for part in parts if part.index not in here.crcs]
         for part in missing:
             await put_part(staging, data, part)
-        return await staging.commit(receipt_of(data, kind), documents)
+        return await in_thread(staging.commit, receipt_of(data, kind), documents)
 
 
 async def all_at_once(store: Store, files: Mapping[str, bytes]) -> None:
@@ -155,7 +155,7 @@ async def all_at_once(store: Store, files: Mapping[str, bytes]) -> None:
 
 async def leave(place: Place, data: bytes, kept: Collection[int], stem: str = STEM) -> None:
     """A run that ends after it has kept some parts, and has written half of another."""
-    async with place.writer() as store, store.stage(stem, len(data)) as staging:
+    async with place.writer() as store, entered(store.stage(stem, len(data))) as staging:
         parts = await begin(staging, data)
         for part in parts:
             if part.index in kept:
@@ -168,7 +168,7 @@ async def leave(place: Place, data: bytes, kept: Collection[int], stem: str = ST
 
 async def offered(store: Store, size: int, stem: str = STEM) -> Mapping[int, int] | None:
     """The CRCs of the parts that a resume may use; None for nothing to resume."""
-    async with store.stage(stem, size) as staging:
+    async with entered(store.stage(stem, size)) as staging:
         return dict(staging.resumable.crcs) if staging.resumable is not None else None
 
 
@@ -189,11 +189,11 @@ def assert_sorted_within_folders(keys: Collection[str]) -> None:
 
 
 async def content(place: Place, key: str) -> bytes:
-    return await to_thread.run_sync(place.content, key)
+    return await in_thread(place.content, key)
 
 
 async def staged(place: Place) -> list[str]:
-    return sorted(await to_thread.run_sync(place.staged))
+    return sorted(await in_thread(place.staged))
 
 
 class Listing:
@@ -254,11 +254,11 @@ class Listing:
         data = file_of(SIZE)
         async with place.writer() as store:
             await bring_home(store, b"REDIS0011", f"{FOLDER}/home")
-            async with store.stage(f"{FOLDER}/wrong", 9) as staging:
+            async with entered(store.stage(f"{FOLDER}/wrong", 9)) as staging:
                 for part in await begin(staging, b"REDIS9999"):
                     await put_part(staging, b"REDIS9999", part)
-                await staging.quarantine("wrong")
-            async with store.stage(STEM, SIZE) as staging:
+                await in_thread(staging.quarantine, "wrong")
+            async with entered(store.stage(STEM, SIZE)) as staging:
                 for part in await begin(staging, data):
                     await put_part(staging, data, part)
                 assert await listing(store) == {f"{FOLDER}/home.rdb": 9}
@@ -308,37 +308,37 @@ class Committing:
 
     async def test_parts_in_any_order_and_in_pieces(self, place: Place) -> None:
         data, piece = file_of(SIZE), MIB + 7
-        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+        async with place.writer() as store, entered(store.stage(STEM, SIZE)) as staging:
             parts = await begin(staging, data)
 
             async def put(part: Part) -> None:
                 for start in range(part.start, part.stop, piece):
                     await write(staging, data, start, min(start + piece, part.stop))
-                await staging.keep(part, crc64.xz(data[part.start : part.stop]))
+                await in_thread(staging.keep, part, crc64.xz(data[part.start : part.stop]))
 
             await put(parts[-1])
             async with anyio.create_task_group() as group:
                 for part in reversed(parts[:-1]):
                     group.start_soon(put, part)
-            stored = await staging.commit(receipt_of(data), no_documents)
+            stored = await in_thread(staging.commit, receipt_of(data), no_documents)
         assert await content(place, stored.key) == data
 
     async def test_a_part_written_again(self, place: Place) -> None:
         """Before it is kept, and after: the last one counts."""
         data, wrong = file_of(SIZE), file_of(SIZE, 1)
-        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+        async with place.writer() as store, entered(store.stage(STEM, SIZE)) as staging:
             parts = await begin(staging, data)
             await put_part(staging, wrong, parts[0])
             await put_part(staging, data, parts[2])
             await write(staging, wrong, parts[1].start, parts[1].stop - 100)
             await put_part(staging, data, parts[1])
             await put_part(staging, data, parts[0])
-            stored = await staging.commit(receipt_of(data), no_documents)
+            stored = await in_thread(staging.commit, receipt_of(data), no_documents)
         assert await content(place, stored.key) == data
 
     async def test_a_part_written_again_is_offered_once(self, place: Place) -> None:
         data, wrong = file_of(SIZE), file_of(SIZE, 1)
-        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+        async with place.writer() as store, entered(store.stage(STEM, SIZE)) as staging:
             parts = await begin(staging, data)
             await put_part(staging, wrong, parts[0])
             await put_part(staging, data, parts[0])
@@ -349,11 +349,11 @@ class Committing:
 
     async def test_a_small_file_written_again(self, place: Place) -> None:
         data = file_of(1000)
-        async with place.writer() as store, store.stage(STEM, len(data)) as staging:
+        async with place.writer() as store, entered(store.stage(STEM, len(data))) as staging:
             [part] = await begin(staging, data)
             await put_part(staging, file_of(1000, 1), part)
             await put_part(staging, data, part)
-            stored = await staging.commit(receipt_of(data), no_documents)
+            stored = await in_thread(staging.commit, receipt_of(data), no_documents)
         assert await content(place, stored.key) == data
 
     async def test_kept_parts_can_be_read_back(self, place: Place) -> None:
@@ -361,16 +361,16 @@ class Committing:
             pytest.skip("this store cannot read what is not committed")
         data = file_of(SIZE)
         block = memoryview(bytearray(2 * PART))
-        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+        async with place.writer() as store, entered(store.stage(STEM, SIZE)) as staging:
             parts = await begin(staging, data)
             for part in parts:
                 await put_part(staging, data, part)
             for start in (0, 1, PART - 3, SIZE - PART):
-                assert await to_thread.run_sync(staging.read, start, block[:PART]) == PART
+                assert await in_thread(staging.read, start, block[:PART]) == PART
                 assert block[:PART] == data[start : start + PART]
-            assert await to_thread.run_sync(staging.read, SIZE - 5, block[:9]) == 5
-        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
-            assert await to_thread.run_sync(staging.read, 7, block) == len(block)
+            assert await in_thread(staging.read, SIZE - 5, block[:9]) == 5
+        async with place.writer() as store, entered(store.stage(STEM, SIZE)) as staging:
+            assert await in_thread(staging.read, 7, block) == len(block)
             assert block == data[7 : 7 + len(block)]
 
     async def test_the_object_comes_before_the_documents(self, place: Place) -> None:
@@ -457,7 +457,7 @@ class Resuming:
         data = file_of(SIZE)
         await leave(place, data, kept={1, 2})
         async with place.writer() as store:
-            async with store.stage(STEM, SIZE) as staging:
+            async with entered(store.stage(STEM, SIZE)) as staging:
                 here = staging.resumable
                 assert here is not None
                 assert (here.pin, here.part_size) == (pin_of(data), PART)
@@ -471,7 +471,7 @@ class Resuming:
     async def test_within_one_run(self, place: Place) -> None:
         data = file_of(SIZE)
         async with place.writer() as store:
-            async with store.stage(STEM, SIZE) as staging:
+            async with entered(store.stage(STEM, SIZE)) as staging:
                 assert staging.resumable is None
                 await put_part(staging, data, (await begin(staging, data))[0])
             assert await offered(store, SIZE) == crcs_of(data, plan_parts(SIZE, PART)[:1])
@@ -483,7 +483,7 @@ class Resuming:
         data = file_of(SIZE)
         parts = plan_parts(SIZE, PART)
         for index, part in enumerate(parts):
-            async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+            async with place.writer() as store, entered(store.stage(STEM, SIZE)) as staging:
                 if index == 0:
                     await begin(staging, data)
                 else:
@@ -499,11 +499,11 @@ class Resuming:
         """It is fetched again, as after any doubt."""
         data = file_of(SIZE)
         await leave(place, file_of(SIZE, 1), kept={0, 1, 2})
-        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+        async with place.writer() as store, entered(store.stage(STEM, SIZE)) as staging:
             assert staging.resumable is not None
             for part in plan_parts(SIZE, PART):
                 await put_part(staging, data, part)
-            stored = await staging.commit(receipt_of(data), no_documents)
+            stored = await in_thread(staging.commit, receipt_of(data), no_documents)
         assert await content(place, stored.key) == data
 
     async def test_begun_and_nothing_kept(self, place: Place) -> None:
@@ -518,15 +518,15 @@ class Resuming:
     async def test_restart_forgets(self, place: Place) -> None:
         old, data = file_of(SIZE, 1), file_of(SIZE)
         await leave(place, old, kept={0, 1, 2})
-        async with place.writer() as store, store.stage(STEM, SIZE) as staging:
+        async with place.writer() as store, entered(store.stage(STEM, SIZE)) as staging:
             assert staging.resumable is not None
-            await staging.restart()
+            await in_thread(staging.restart)
         async with place.writer() as store:
             assert await offered(store, SIZE) is None
-            async with store.stage(STEM, SIZE) as staging:
+            async with entered(store.stage(STEM, SIZE)) as staging:
                 parts = await begin(staging, old)
                 await put_part(staging, old, parts[0])
-                await staging.restart()
+                await in_thread(staging.restart)
                 parts = await begin(staging, data)
                 await put_part(staging, data, parts[1])
             assert await offered(store, SIZE) == crcs_of(data, parts[1:2])
@@ -547,7 +547,7 @@ class Resuming:
         data = file_of(SIZE)
         async with place.writer() as store:
             with anyio.CancelScope() as scope:
-                async with store.stage(STEM, SIZE) as staging:
+                async with entered(store.stage(STEM, SIZE)) as staging:
                     parts = await begin(staging, data)
                     await put_part(staging, data, parts[0])
                     scope.cancel()
@@ -570,7 +570,10 @@ class Resuming:
 
         async with place.writer() as store:
             with anyio.move_on_after(milliseconds / 1000):
-                async with store.stage(STEM, SIZE) as staging, anyio.create_task_group() as group:
+                async with (
+                    entered(store.stage(STEM, SIZE)) as staging,
+                    anyio.create_task_group() as group,
+                ):
                     for part in await begin(staging, data):
                         group.start_soon(put, staging, part)
         async with place.writer() as store:
@@ -585,11 +588,11 @@ class Resuming:
         self, place: Place, size: int, milliseconds: int
     ) -> None:
         data = file_of(size)
-        async with place.writer() as store, store.stage(STEM, size) as staging:
+        async with place.writer() as store, entered(store.stage(STEM, size)) as staging:
             for part in await begin(staging, data):
                 await put_part(staging, data, part)
             with anyio.move_on_after(milliseconds / 1000):
-                await staging.commit(receipt_of(data), record)
+                await in_thread(staging.commit, receipt_of(data), record)
         async with place.writer() as store:
             if await store.read(f"{STEM}.json") is not None:
                 assert await store.size(f"{STEM}.rdb") == size
@@ -608,10 +611,10 @@ class PuttingAside:
         """The bytes stay, with the reason beside them, until the right ones are here."""
         wrong, data = file_of(size, 1), file_of(size)
         async with place.writer() as store:
-            async with store.stage(STEM, size) as staging:
+            async with entered(store.stage(STEM, size)) as staging:
                 for part in await begin(staging, wrong):
                     await put_part(staging, wrong, part)
-                key = await staging.quarantine("its checksum is another: “ß”")
+                key = await in_thread(staging.quarantine, "its checksum is another: “ß”")
             assert await content(place, key) == wrong
             note = await content(place, f"{key.rpartition('.')[0]}.json")
             assert "its checksum is another" in note.decode()
@@ -619,10 +622,10 @@ class PuttingAside:
             assert await store.sweep() == []
             assert await content(place, key) == wrong
             assert await offered(store, size) is None
-            async with store.stage(STEM, size) as staging:
+            async with entered(store.stage(STEM, size)) as staging:
                 for part in await begin(staging, wrong[::-1]):
                     await put_part(staging, wrong[::-1], part)
-                assert await staging.quarantine("again") == key
+                assert await in_thread(staging.quarantine, "again") == key
             assert await content(place, key) == wrong[::-1]
             stored = await bring_home(store, data)
             assert await listing(store) == {stored.key: size}
@@ -634,10 +637,10 @@ class PuttingAside:
         data, small = file_of(SIZE), file_of(1000)
         async with place.writer() as store:
             await bring_home(store, data, f"{FOLDER}/home", record)
-            async with store.stage(f"{FOLDER}/wrong", len(small)) as staging:
+            async with entered(store.stage(f"{FOLDER}/wrong", len(small))) as staging:
                 for part in await begin(staging, small):
                     await put_part(staging, small, part)
-                quarantined = await staging.quarantine("wrong")
+                quarantined = await in_thread(staging.quarantine, "wrong")
         await leave(place, data, kept={0, 2})
         resumable = await staged(place)
         await leave(place, small, kept=(), stem=f"{FOLDER}/small")
