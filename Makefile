@@ -25,10 +25,10 @@ test: $(VENV)/test ## the whole test suite
 	$(BIN)/python -m pytest -n 2
 
 setup-system: ## what only Debian has; a test that misses one of these is skipped, and says so
-	@if command -v nginx >/dev/null && command -v strace >/dev/null; then echo "nginx and strace are here"; \
+	@if command -v nginx >/dev/null && command -v strace >/dev/null && command -v faketime >/dev/null; then echo "nginx, strace and faketime are here"; \
 	elif command -v apt-get >/dev/null; then apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light strace; \
-	else echo "no apt-get: tests that need nginx or strace will be skipped"; fi
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light strace faketime; \
+	else echo "no apt-get: tests that need nginx, strace or faketime will be skipped"; fi
 
 setup-bench: setup-system ## the peers to measure beside
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends aria2 curl wget2

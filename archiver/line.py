@@ -41,7 +41,7 @@ SMALL_FOR_LARGE = 4
 @dataclass(frozen=True, slots=True)
 class PullOptions:
     """Which backups, and how many files at once: ``workers`` large ones, and SMALL_FOR_LARGE times
-    as many of less than 1 MiB. Empty ``types`` or ``modes`` mean all."""
+    as many of up to 256 KiB. Empty ``types`` or ``modes`` mean all."""
 
     types: frozenset[str] = frozenset()
     modes: frozenset[str] = frozenset()

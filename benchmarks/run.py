@@ -36,6 +36,8 @@ class Workload:
     sizes: tuple[int, ...]
     https: bool = False
     limits: str = ""
+    http: str = ""
+    resumed: bool = False
 
 
 WORKLOADS = {
@@ -48,6 +50,15 @@ WORKLOADS = {
         "8 unequal files, 20 MB/s a connection",
         tuple(MIB * n for n in (512, 256, 128, 128, 64, 64, 32, 16)),
         limits="limit_rate 20m;",
+    ),
+    "f": Workload(
+        "16 × 32 MiB, one connection in ten drips at 1 MB/s",
+        (32 * MIB,) * 16,
+        limits="limit_rate $drip;",
+        http="map $connection $drip { ~7$ 1m; default 0; }",
+    ),
+    "r": Workload(
+        "8 × 512 MiB, killed at 60 %", (512 * MIB,) * 8, limits="limit_rate 60m;", resumed=True
     ),
 }
 
@@ -138,10 +149,11 @@ def installed() -> dict[str, Command]:
     }
 
 
-def timed(command: str, place: Path) -> Sample:
-    """Run once into an empty place. Exits the benchmark when the command fails."""
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
+def timed(command: str, place: Path, *, fresh: bool = True) -> Sample:
+    """Run once, into an empty place if ``fresh``. Exits the benchmark when the command fails."""
+    if fresh:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
     os.sync()
     began = time.monotonic()
     process = subprocess.Popen(["sh", "-c", command], env={**os.environ, **KEY})
@@ -190,7 +202,7 @@ def measure(workload: Workload, runs: int, place: Path) -> Iterator[tuple[str, l
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=place)))
         files = make_files(workload, memory)
         site = stack.enter_context(
-            serve(files, memory, https=workload.https, limits=workload.limits)
+            serve(files, memory, https=workload.https, limits=workload.limits, http=workload.http)
         )
         for run in range(runs + 1):
             for name, command in commands.items():
@@ -220,6 +232,43 @@ def report(workload: Workload, runs: int, place: Path) -> str:
     return "\n".join(rows)
 
 
+def resumed(workload: Workload, runs: int, place: Path) -> str:
+    """Killed at 60 %, then finished: what was fetched in all, beside what there is."""
+    shares = []
+    with ExitStack() as stack:
+        memory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=place)))
+        files = make_files(workload, memory)
+        site = stack.enter_context(serve(files, memory, limits=workload.limits))
+        for _ in range(runs):
+            kill_at(site, work / "out", 0.6)
+            timed(archiver(site, work / "out"), work / "out", fresh=False)
+            shares.append(site.sent_since() / site.size)
+            print(f"  fetched {shares[-1]:.4f}", file=sys.stderr, flush=True)
+    return (
+        f"\n### {workload.name}\n\nBytes fetched in all ÷ bytes of the files, {runs} runs: "
+        f"median {statistics.median(shares):.4f}, worst {max(shares):.4f}."
+    )
+
+
+def kill_at(site: Site, place: Path, share: float) -> None:
+    """Pull, and SIGKILL it when so much of the files was sent."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    site.sent_since()
+    before = on_disk(place)
+    words = archiver(site, place).partition(" && ")[0]
+    process = subprocess.Popen(["sh", "-c", f"exec {words}"], env={**os.environ, **KEY})
+    while on_disk(place) - before < share * site.size and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+
+
+def on_disk(place: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in place.rglob("*") if path.is_file())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(WORKLOADS))
@@ -229,7 +278,8 @@ def main() -> None:
     given = parser.parse_args()
     for name in given.only.split(","):
         print(name, file=sys.stderr, flush=True)
-        table = report(WORKLOADS[name], given.runs, given.place)
+        made = resumed if WORKLOADS[name].resumed else report
+        table = made(WORKLOADS[name], given.runs, given.place)
         print(table, flush=True)
         if given.report:
             with given.report.open("a") as out:

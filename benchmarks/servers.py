@@ -24,6 +24,14 @@ class Site:
     endpoint: str
     files: tuple[Path, ...]
     certificate: Path | None
+    log: Path
+
+    def sent_since(self) -> int:
+        """Bytes of bodies that nginx sent since this was last asked."""
+        time.sleep(0.2)  # nginx logs a request when its connection is gone
+        sent = sum(int(line) for line in self.log.read_text().split())
+        os.truncate(self.log, 0)
+        return sent
 
     @property
     def size(self) -> int:
@@ -32,13 +40,16 @@ class Site:
 
 @contextlib.contextmanager
 def serve(
-    files: list[Path], work: Path, *, https: bool = False, limits: str = ""
+    files: list[Path], work: Path, *, https: bool = False, limits: str = "", http: str = ""
 ) -> Iterator[Site]:
     """nginx over the folder of ``files``; ``limits`` goes into its location."""
     port = free_port()
     certificate = make_certificate(work) if https else None
     config = work / "nginx.conf"
-    config.write_text(nginx_config(work, files[0].parent, port, limits, certificate))
+    log = work / "access.log"
+    log.touch()
+    text = nginx_config(work, files[0].parent, port, limits, certificate)
+    config.write_text(text.replace("HTTP_CONFIG", http))
     nginx = subprocess.Popen(
         ["nginx", "-c", str(config), "-p", str(work), "-e", str(work / "error.log")]
     )
@@ -46,7 +57,7 @@ def serve(
     try:
         wait_for(port)
         with list_as_backups(files, work, base) as endpoint:
-            yield Site(base, endpoint, tuple(files), certificate)
+            yield Site(base, endpoint, tuple(files), certificate, log)
     finally:
         nginx.terminate()
         nginx.wait()
@@ -64,7 +75,8 @@ def nginx_config(work: Path, root: Path, port: int, limits: str, certificate: Pa
         daemon off; worker_processes 2;
         events {{ worker_connections 1024; }}
         http {{
-            access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000;
+            log_format bytes $body_bytes_sent; access_log {work}/access.log bytes;
+            HTTP_CONFIG sendfile on; tcp_nopush on; keepalive_requests 100000;
             client_body_temp_path {work}/body; proxy_temp_path {work}/proxy;
             fastcgi_temp_path {work}/f; uwsgi_temp_path {work}/u; scgi_temp_path {work}/s;
             server {{

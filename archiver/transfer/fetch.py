@@ -193,8 +193,11 @@ class HttpFetcher:
                 if head.status != 200:
                     raise SourceUnavailable(f"{url}: {head.status}")
                 answer = read_answer(url, head.status, head.fields, 0, len(data))
-                if answer.pin.total != len(data) or wire.read(data, len(data)) < len(data):
+                if answer.pin.total != len(data):
                     raise SourceUnavailable(f"{url}: an answer of another length")
+                filled = 0
+                while filled < len(data):
+                    filled += wire.read(data[filled:], len(data) - filled)
             except _FAULTS as error:
                 _unavailable(url, error)
             reusable = head.keeps_alive

@@ -15,6 +15,8 @@ from archiver.errors import Stalled
 _WATCH_SECONDS = 1.0
 _RATES_KEPT = 32
 _TIMES_SLOWER = 4
+# Where there is nothing to compare with: looks in a row that saw no byte come.
+_SILENCES = 4
 # Bytes from which on a fetch tells something about the connection's rate.
 _LEAST_TELLING = 256 * 1024
 # Bytes that may be fetched twice to overtake: so many, and a twentieth of what came.
@@ -120,18 +122,19 @@ class Hedge:
 
     async def due(self, fetch: Progress) -> None:
         """Return when ``fetch`` should be overtaken; wait for ever when it should not."""
+        silent = 0
         while True:
             began, before = self._clock(), fetch.position
             answered = fetch.answered
             await self._sleep(_WATCH_SECONDS)
             rate = (fetch.position - before) / max(self._clock() - began, 1e-6)
-            if answered and self._is_slow(rate, fetch.left) and self._may(fetch.left):
+            silent = silent + 1 if answered and rate == 0 else 0
+            slow = silent >= _SILENCES if not self._rates else self._is_slow(rate, fetch.left)
+            if answered and slow and self._may(fetch.left):
                 self._hedged += fetch.left
                 return
 
     def _is_slow(self, rate: float, left: int) -> bool:
-        if not self._rates:
-            return rate == 0  # nothing to compare with, but silence is plain
         usual = statistics.median(self._rates)
         return rate < usual / _TIMES_SLOWER and left > 2 * _WATCH_SECONDS * rate
 

@@ -6,7 +6,8 @@ from anycrc import Model
 
 from archiver.model import Part
 
-DEFAULT_PART_SIZE = 16 * 2**20
+# What a kill may cost for each connection; and what a store without files holds in memory.
+DEFAULT_PART_SIZE = 8 * 2**20
 MOST_PARTS = 10_000  # as many as a multipart upload may have
 
 _CRC64_XZ = Model("CRC64-XZ")

@@ -1,4 +1,4 @@
-"""A backup of one block: fetched, measured and brought home within one thread.
+"""A small backup: fetched, measured and brought home within one thread.
 
 What passes between threads costs 0.2 ms each time, which is more than the bytes of a small file
 do. This is its first try only: whatever is in the way, the patient walk of
@@ -14,15 +14,16 @@ from archiver import events
 from archiver.errors import CorruptFile, IntegrityError
 from archiver.model import Provenance, Receipt, Stored, Transfer
 from archiver.stores.base import Staging
-from archiver.transfer.buffers import BLOCK_BYTES
 from archiver.transfer.fetch import Answer
 from archiver.transfer.meter import FileMeter
 from archiver.transfer.part import AT_THE_SOURCE, Shared
 from archiver.transfer.route import Location
 from archiver.transfer.vouch import Cost, agrees, vouch
 
-# Seconds that such a file may take before it gets the patience of a large one.
-_AT_ONCE_SECONDS = 5.0
+SMALL_BYTES = 256 * 1024
+# Seconds that such a file may take before it gets the patience of a large one; little is fetched
+# twice then, on any line that backups come over.
+_AT_ONCE_SECONDS = 10.0
 
 # Brings home what it is given to fill a staging with; blocks.
 Bring = Callable[[Callable[[Staging], Receipt]], Stored]
@@ -31,7 +32,7 @@ Bring = Callable[[Callable[[Staging], Receipt]], Stored]
 async def fetch_at_once(shared: Shared, transfer: Transfer, bring: Bring) -> Stored | None:
     """See Engine.at_once."""
     backup = transfer.backup
-    most = min(shared.part_size, shared.limit.most_at_once(BLOCK_BYTES))
+    most = min(SMALL_BYTES, shared.part_size, shared.limit.most_at_once(SMALL_BYTES))
     if not 0 < backup.size <= most:
         return None
     location = Location(backup, shared.route, shared.relist, shared.observer)

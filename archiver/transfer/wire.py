@@ -21,6 +21,7 @@ from archiver.transfer.pace import LeastRate, Pulse
 CONNECT_SECONDS = 10.0
 # An object store's first byte takes far less; what follows is held to the least rate.
 ANSWER_SECONDS = 15.0
+_SLOW_SECONDS = 0.5
 _HEAD_BLOCK = 16 * 1024
 _MOST_HEAD_BYTES = 64 * 1024
 
@@ -110,7 +111,9 @@ class Wire:
         return _parse_head(bytes(received[: end + 4]))
 
     def read(self, block: memoryview, most: int) -> int:
-        """Fill ``block``, with at most ``most`` bytes of the body; how many that were."""
+        """Fill ``block``, with at most ``most`` bytes of the body; how many that were. Fewer than
+        there is room for when they come slowly, so that progress is seen."""
+        began = time.monotonic()
         wanted = block[:most]
         filled = min(len(self._early), len(wanted))
         wanted[:filled] = self._early[:filled]
@@ -120,6 +123,8 @@ class Wire:
         while filled < len(wanted):
             try:
                 filled += self._receive(wanted[filled:])
+                if time.monotonic() - began > _SLOW_SECONDS:
+                    break
             except (OSError, SourceError) as error:
                 if filled == 0:
                     raise
