@@ -58,7 +58,10 @@ WORKLOADS = {
         http="map $connection $drip { ~7$ 1m; default 0; }",
     ),
     "r": Workload(
-        "8 × 512 MiB, killed at 60 %", (512 * MIB,) * 8, limits="limit_rate 60m;", resumed=True
+        "8 × 512 MiB, 10 MB/s a connection, killed at 60 %",
+        (512 * MIB,) * 8,
+        limits="limit_rate 10m;",
+        resumed=True,
     ),
 }
 
@@ -100,7 +103,7 @@ def curl(site: Site, place: Path) -> str:
     trust = f"--cacert {site.certificate}" if site.certificate else ""
     return (
         f"cd {place} && sed 's/.*/url = \"&\"\\nremote-name/' {urls(site, place)} | curl {trust} "
-        f"-s --fail --parallel --parallel-max 8 -K - {then_verify(site, place)}"
+        f"-s --no-progress-meter --fail --parallel --parallel-max 8 -K - {then_verify(site, place)}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from archiver.model import Part, Pin, Provenance, Receipt, Stored
@@ -28,15 +28,16 @@ class Leftover:
 class Resumable:
     """What an earlier run left of a file.
 
-    ``crcs`` holds the CRC-64/XZ of each part that is here. ``pin`` is None when the file is here
-    as a whole and no note of it is left: then there are no ``crcs`` either. Nothing of it is to
-    be trusted before it is read back.
+    ``crcs`` holds the CRC-64/XZ of each part that is here, ``begun`` (bytes, CRC-64/XZ) of those
+    that came in part. ``pin`` is None when the file is here as a whole and no note of it is left:
+    then there are no ``crcs`` either. Nothing of it is to be trusted before it is read back.
     """
 
     pin: Pin | None
     provenance: Provenance | None
     part_size: int
     crcs: Mapping[int, int]
+    begun: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 # What is written once an object is durable: given what was stored, keys and contents in order.
@@ -64,8 +65,9 @@ class Staging(Protocol):
         """Fill ``block`` from ``offset`` on; the number of bytes, less only at the end."""
         ...
 
-    def keep(self, part: Part, crc: int) -> None:
-        """Make a part durable, then note that it is. Returns when both are."""
+    def keep(self, part: Part, crc: int, so_far: int | None = None) -> None:
+        """Make a part durable, or its first ``so_far`` bytes, then note that it is. Returns when
+        both are; a store may have no use for less than a part."""
         ...
 
     def restart(self) -> None:

@@ -62,7 +62,9 @@ class LocalStaging:
             self._resumable = Resumable(None, None, 0, {})
         elif noted is not None and noted.pin.total == self._size:
             self._open_journal(noted.length)
-            self._resumable = Resumable(noted.pin, noted.provenance, noted.part_size, noted.crcs)
+            self._resumable = Resumable(
+                noted.pin, noted.provenance, noted.part_size, noted.crcs, noted.begun
+            )
         elif os.fstat(self._file).st_size > 0 or noted is not None:
             self.restart()
 
@@ -91,10 +93,10 @@ class LocalStaging:
         with disk.store_errors(self._path):
             return disk.read_all(self._descriptor, block, offset)
 
-    def keep(self, part: Part, crc: int) -> None:
+    def keep(self, part: Part, crc: int, so_far: int | None = None) -> None:
         if self._log is None:
             return
-        self._unnoted.append(journal.entry(part.index, crc))
+        self._unnoted.append(journal.entry(part.index, crc, so_far))
         # Parts that finish while another's sync is under way share the next one.
         with self._syncing:
             if self._unnoted:

@@ -26,6 +26,8 @@ from archiver.transfer.parts import fitting_part_size, fold_crc64, plan_parts
 from archiver.transfer.route import Location
 from archiver.transfer.vouch import Cost, agrees, vouch
 
+# How long a part's bytes may be in place before they are noted (seconds): what a kill costs.
+NOTE_SECONDS = 0.5
 # Times that one part is fetched again when the whole has not the declared CRC.
 MOST_MENDINGS = 5
 # Times a part may read back differently than it was fetched before the disk is to blame.
@@ -46,6 +48,8 @@ class FileTransfer:
         self._meter = FileMeter(transfer.backup.size)
         # A part's CRC-64/XZ; None while only its bytes are known to be here.
         self._crcs: dict[int, int | None] = {}
+        # Of parts that an earlier run began: bytes that are here, and their CRC-64/XZ.
+        self._begun: dict[int, tuple[int, int]] = {}
         self._plan(fitting_part_size(transfer.backup.size, shared.part_size))
         if staging.resumable is not None:
             self._resume()
@@ -87,7 +91,10 @@ class FileTransfer:
             self._fetcher.received[index] = self._parts[index].size
             self._in_place[index].set()
         self._queue = deque(part for part in self._parts if part.index not in self._crcs)
-        self._cost.wanted = sum(part.size for part in self._queue)
+        self._begun = dict(resumable.begun)
+        for index, (size, _) in self._begun.items():
+            self._fetcher.received[index] = size
+        self._cost.wanted = self._backup.size - sum(self._fetcher.received.values())
         if resumable.provenance is not None:
             self._cost.provenance = resumable.provenance
 
@@ -100,7 +107,18 @@ class FileTransfer:
             await self._settled.wait()
             for _ in range(min(self._shared.connections - 1, len(self._queue))):
                 group.start_soon(self._lane)
+            group.start_soon(self._note)
             await self._measure_all()
+            group.cancel_scope.cancel()
+
+    async def _note(self) -> None:
+        """Now and then, keep what came of the parts that are on their way."""
+        while True:
+            await anyio.sleep(NOTE_SECONDS)
+            for cursor in list(self._fetcher.under_way.values()):
+                came = cursor.position - cursor.part.start
+                if 0 < came < cursor.part.size:
+                    await in_thread(self._staging.keep, cursor.part, cursor.crc, came)
 
     async def _lane(self) -> None:
         while self._queue:
@@ -108,8 +126,10 @@ class FileTransfer:
 
     async def _fetch(self, part: Part) -> None:
         """One part into its place, and kept."""
-        in_order = self._meter.position == part.start
-        cursor = await self._fetcher.fetch(part, copy(self._meter) if in_order else None)
+        size, crc = self._begun.pop(part.index, (0, 0))
+        in_order = size == 0 and self._meter.position == part.start
+        first = Cursor(part, part.start + size, copy(self._meter) if in_order else None, crc)
+        cursor = await self._fetcher.fetch(first)
         await in_thread(self._staging.keep, cursor.part, cursor.crc)
         self._crcs[cursor.part.index] = cursor.crc
         if cursor.meter is not None:

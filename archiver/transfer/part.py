@@ -101,21 +101,24 @@ class PartFetcher:
         self.pin: Pin | None = None
         # Bytes of each part that are in place, by its index.
         self.received: Final[dict[int, int]] = {}
+        # The parts that are on their way.
+        self.under_way: Final[dict[int, Cursor]] = {}
         self._shared: Final = shared
         self._location: Final = location
         self._staging: Final = staging
         self._cost: Final = cost
         self._settle: Final = settle
 
-    async def fetch(self, part: Part, meter: FileMeter | None) -> Cursor:
+    async def fetch(self, first: Cursor) -> Cursor:
         """One part, to its last byte; the cursor that got there. Raises what no try can mend.
 
         A second connection overtakes a first one that is much slower than usual. They write the
         same bytes to the same place, each trusting its own: what both have written to must be
         read back, so the cursor has no meter then.
         """
-        self.received[part.index] = 0
-        first = Cursor(part, part.start, meter)
+        index = first.part.index
+        self.received[index] = first.position - first.part.start
+        self.under_way[index] = first
         arrived: list[Cursor] = []
         async with crew() as race:
 
@@ -125,6 +128,7 @@ class PartFetcher:
 
             race.start_soon(run, self._pursue)
             race.start_soon(run, self._overtake)
+        del self.under_way[index]
         return arrived[0]
 
     async def ask(self) -> None:

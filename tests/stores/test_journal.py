@@ -23,6 +23,22 @@ def test_what_was_written_is_read(parts: list[tuple[int, int]]) -> None:
     assert (read.pin, read.provenance, read.part_size) == (PIN, FROM, 65536)
     assert read.length == len(data)
     assert read.crcs == dict(parts)
+    assert read.begun == {}
+
+
+@given(entries, entries)
+def test_a_part_begun_is_not_whole(
+    parts: list[tuple[int, int]], begun: list[tuple[int, int]]
+) -> None:
+    """Nor is one that was whole begun again, in whatever order that was noted."""
+    lines = [journal.entry(i, crc) for i, crc in parts]
+    lines += [journal.entry(i, crc, size=i + 1) for i, crc in begun]
+    for data in (lines, lines[::-1]):
+        read = journal.parse(journal.head(PIN, FROM, 65536) + b"".join(data))
+        assert read is not None
+        assert read.crcs.keys() == {i for i, _ in parts}
+        assert read.begun.keys() == {i for i, _ in begun} - read.crcs.keys()
+        assert all(size == i + 1 for i, (size, _) in read.begun.items())
 
 
 @given(entries, st.data())
