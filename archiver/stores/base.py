@@ -30,7 +30,8 @@ class Resumable:
 
     ``crcs`` holds the CRC-64/XZ of each part that is here, ``begun`` (bytes, CRC-64/XZ) of those
     that came in part. ``pin`` is None when the file is here as a whole and no note of it is left:
-    then there are no ``crcs`` either. Nothing of it is to be trusted before it is read back.
+    then there are no ``crcs`` either. ``state`` is that of measuring up to the end of those parts,
+    where they cannot be read back; nothing else is to be trusted before it is.
     """
 
     pin: Pin | None
@@ -38,6 +39,7 @@ class Resumable:
     part_size: int
     crcs: Mapping[int, int]
     begun: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    state: str | None = None
 
 
 # What is written once an object is durable: given what was stored, keys and contents in order.
@@ -55,6 +57,12 @@ class Staging(Protocol):
     @property
     def resumable(self) -> Resumable | None: ...
 
+    @property
+    def reads_back(self) -> bool:
+        """Whether what was kept can be read before the commit. If not, a part can be read between
+        ``write`` and ``keep``, and is to be measured then."""
+        ...
+
     def begin(self, pin: Pin, provenance: Provenance, part_size: int) -> None:
         """Note what the file will be, before its first part is kept."""
         ...
@@ -68,6 +76,11 @@ class Staging(Protocol):
     def keep(self, part: Part, crc: int, so_far: int | None = None) -> None:
         """Make a part durable, or its first ``so_far`` bytes, then note that it is. Returns when
         both are; a store may have no use for less than a part."""
+        ...
+
+    def measured(self, part: Part, state: str) -> None:
+        """Told before ``keep`` where nothing can be read back: ``state`` is what a later run
+        needs to measure on from the end of that part."""
         ...
 
     def restart(self) -> None:

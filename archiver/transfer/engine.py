@@ -6,18 +6,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from archiver import events
-from archiver.errors import ObjectChanged
 from archiver.model import Receipt, Stored, Transfer
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Staging
-from archiver.threads import in_thread
 from archiver.transfer.buffers import Blocks
 from archiver.transfer.fetch import Fetcher, open_fetcher
-from archiver.transfer.file import FileTransfer
+from archiver.transfer.file import carry
+from archiver.transfer.origin import HttpOrigin
 from archiver.transfer.pace import Hedge, LeastRate, RateLimit
 from archiver.transfer.part import Shared
 from archiver.transfer.parts import DEFAULT_PART_SIZE
-from archiver.transfer.route import NetworkChoice, Relist, Route
+from archiver.transfer.route import Location, NetworkChoice, Relist, Route
 from archiver.transfer.small import Bring, fetch_at_once
 
 
@@ -48,10 +47,10 @@ class Engine:
         options: TransferOptions,
         observer: events.Observer,
     ) -> None:
+        self._fetcher: Final = fetcher
+        self._route: Final = Route(options.network, observer)
+        self._relist: Final = relist
         self._shared: Final = Shared(
-            fetcher=fetcher,
-            route=Route(options.network, observer),
-            relist=relist,
             blocks=Blocks(options.memory),
             limit=RateLimit(options.limit_rate),
             hedge=Hedge(enabled=options.limit_rate is None),
@@ -67,12 +66,9 @@ class Engine:
         Raises CorruptFile for bytes that stay wrong, BackupFailed, IntegrityError, SourceError,
         StoreError.
         """
-        try:
-            return await FileTransfer(self._shared, transfer, staging).run()
-        except ObjectChanged:
-            # What is staged belongs to an object that is no more. Once, from the start.
-            await in_thread(staging.restart)
-            return await FileTransfer(self._shared, transfer, staging).run()
+        return await carry(
+            self._shared, HttpOrigin(self._location(transfer), self._fetcher), staging
+        )
 
     async def at_once(self, transfer: Transfer, bring: Bring) -> Stored | None:
         """Fetch a small backup and bring it home, all within one thread.
@@ -80,7 +76,11 @@ class Engine:
         None when it is no small one, or something at the source was in the way: then it is for
         :meth:`transfer`. Raises StoreError.
         """
-        return await fetch_at_once(self._shared, transfer, bring)
+        location = self._location(transfer)
+        return await fetch_at_once(self._shared, location, self._fetcher, bring)
+
+    def _location(self, transfer: Transfer) -> Location:
+        return Location(transfer.backup, self._route, self._relist, self._shared.observer)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ the file's meter on its way; what does not, and what an earlier run left, is rea
 store behind it, and must have the CRC-64 that it was fetched with.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Mapping
 from copy import copy
@@ -15,42 +16,57 @@ from fastcrc import crc64
 
 from archiver import events
 from archiver.crew import crew
-from archiver.errors import IntegrityError, StoreError
-from archiver.model import Part, Pin, Receipt, Transfer
+from archiver.errors import CorruptFile, IntegrityError, ObjectChanged, StoreError
+from archiver.model import Part, Pin, Receipt
 from archiver.stores.base import Staging
 from archiver.threads import in_thread
 from archiver.transfer.fetch import Answer
 from archiver.transfer.meter import FileMeter
+from archiver.transfer.origin import Origin
 from archiver.transfer.part import Cursor, PartFetcher, Shared
 from archiver.transfer.parts import fitting_part_size, fold_crc64, plan_parts
-from archiver.transfer.route import Location
 from archiver.transfer.vouch import Cost, agrees, vouch
 
 # How long a part's bytes may be in place before they are noted (seconds): what a kill costs.
 NOTE_SECONDS = 0.5
 # Times that one part is fetched again when the whole has not the declared CRC.
 MOST_MENDINGS = 5
+# Times that a file is begun.
+MOST_STARTS = 3
 # Times a part may read back differently than it was fetched before the disk is to blame.
 MOST_REWRITES = 2
+
+
+class _MaybeOnTheWay(CorruptFile):
+    """Wrong as a whole, and nothing can be read back to find which part is."""
+
+
+async def carry(shared: Shared, origin: Origin, staging: Staging) -> Receipt:
+    """One file into ``staging``, from the start if need be. Raises as Engine.transfer says."""
+    for _ in range(MOST_STARTS - 1):
+        with contextlib.suppress(ObjectChanged, _MaybeOnTheWay):
+            return await FileTransfer(shared, origin, staging).run()
+        # What is staged belongs to an object that is no more, or was damaged on its way.
+        await in_thread(staging.restart)
+    return await FileTransfer(shared, origin, staging).run()
 
 
 class FileTransfer:
     """The walk of one file; used once."""
 
-    def __init__(self, shared: Shared, transfer: Transfer, staging: Staging) -> None:
+    def __init__(self, shared: Shared, origin: Origin, staging: Staging) -> None:
         self._shared: Final = shared
-        self._backup: Final = transfer.backup
+        self._backup: Final = origin.backup
         self._staging: Final = staging
-        self._cost: Final = Cost(transfer.backup.size)
+        self._cost: Final = Cost(self._backup.size)
         self._settled: Final = anyio.Event()
-        location = Location(transfer.backup, shared.route, shared.relist, shared.observer)
-        self._fetcher: Final = PartFetcher(shared, location, staging, self._cost, self._settle)
-        self._meter = FileMeter(transfer.backup.size)
+        self._fetcher: Final = PartFetcher(shared, origin, staging, self._cost, self._settle)
+        self._meter = self._new_meter()
         # A part's CRC-64/XZ; None while only its bytes are known to be here.
         self._crcs: dict[int, int | None] = {}
         # Of parts that an earlier run began: bytes that are here, and their CRC-64/XZ.
         self._begun: dict[int, tuple[int, int]] = {}
-        self._plan(fitting_part_size(transfer.backup.size, shared.part_size))
+        self._plan(fitting_part_size(self._backup.size, shared.part_size))
         if staging.resumable is not None:
             self._resume()
 
@@ -63,14 +79,23 @@ class FileTransfer:
             self._settled.set()
         await self._fetch_all()
         if not agrees(self._meter, self._crc(), self._pin.crc64):
+            self._shared.observer(events.Mending(self._backup))
+            if not self._staging.reads_back:
+                raise _MaybeOnTheWay(
+                    f"{self._backup}: its checksum is wrong, however often fetched"
+                )
             await self._mend()
             await self._measure_all()
         return vouch(self._backup, self._pin, self._meter, self._crc(), self._part_size, self._cost)
+
+    def _new_meter(self) -> FileMeter:
+        return FileMeter(self._backup.size, portable=not self._staging.reads_back)
 
     def _plan(self, part_size: int) -> None:
         self._part_size = part_size
         self._parts = plan_parts(self._backup.size, part_size)
         self._in_place = [anyio.Event() for _ in self._parts]
+        self._measured_to_end = [anyio.Event() for _ in self._parts]
         self._queue = deque(self._parts)
         self._cost.wanted = self._backup.size
 
@@ -86,6 +111,8 @@ class FileTransfer:
             self._plan(resumable.part_size)
             self._fetcher.pin = resumable.pin
             self._settled.set()
+        if resumable.state is not None:
+            self._meter = FileMeter.resume(self._backup.size, resumable.state)
         for index, crc in crcs.items():
             self._crcs[index] = crc
             self._fetcher.received[index] = self._parts[index].size
@@ -100,16 +127,17 @@ class FileTransfer:
 
     async def _fetch_all(self) -> None:
         """Fetch what is missing, while what does not come in order is measured behind it."""
-        async with crew() as group:
-            if self._queue:
-                group.start_soon(self._lane)
-            # The first answer settles what the object is; then the other lanes set out.
-            await self._settled.wait()
-            for _ in range(min(self._shared.connections - 1, len(self._queue))):
-                group.start_soon(self._lane)
-            group.start_soon(self._note)
-            await self._measure_all()
-            group.cancel_scope.cancel()
+        async with crew() as notes:
+            notes.start_soon(self._note)
+            async with crew() as group:
+                if self._queue:
+                    group.start_soon(self._lane)
+                # The first answer settles what the object is; then the other lanes set out.
+                await self._settled.wait()
+                for _ in range(min(self._shared.connections - 1, len(self._queue))):
+                    group.start_soon(self._lane)
+                await self._measure_all()
+            notes.cancel_scope.cancel()
 
     async def _note(self) -> None:
         """Now and then, keep what came of the parts that are on their way."""
@@ -122,19 +150,25 @@ class FileTransfer:
 
     async def _lane(self) -> None:
         while self._queue:
-            await self._fetch(self._queue.popleft())
+            part = await self._fetch(self._queue.popleft())
+            if not self._staging.reads_back:
+                await self._measured_to_end[part.index].wait()
+            await self._keep(part)
 
-    async def _fetch(self, part: Part) -> None:
-        """One part into its place, and kept."""
+    async def _keep(self, part: Part) -> None:
+        await in_thread(self._staging.keep, part, self._crcs[part.index] or 0)
+
+    async def _fetch(self, part: Part) -> Part:
+        """One part into its place. As it came: the first answer may change what the parts are."""
         size, crc = self._begun.pop(part.index, (0, 0))
         in_order = size == 0 and self._meter.position == part.start
         first = Cursor(part, part.start + size, copy(self._meter) if in_order else None, crc)
         cursor = await self._fetcher.fetch(first)
-        await in_thread(self._staging.keep, cursor.part, cursor.crc)
         self._crcs[cursor.part.index] = cursor.crc
         if cursor.meter is not None:
             self._meter = cursor.meter
         self._in_place[cursor.part.index].set()
+        return cursor.part
 
     async def _settle(self, answer: Answer, cursor: Cursor) -> Pin:
         """Take the first answer as what the object is, from here on."""
@@ -157,6 +191,9 @@ class FileTransfer:
             await self._in_place[part.index].wait()
             if self._meter.position == part.start and part.size > 0:
                 self._meter = await self._measured(part, self._meter)
+            if not self._staging.reads_back and self._meter.position == part.stop:
+                self._staging.measured(part, self._meter.state())
+            self._measured_to_end[part.index].set()
 
     async def _measured(self, part: Part, before: FileMeter) -> FileMeter:
         """The meter after ``part``, once that reads back as it was fetched."""
@@ -168,6 +205,8 @@ class FileTransfer:
                 self._crcs[part.index] = crc
                 return meter
             await self._fetch(part)
+            if self._staging.reads_back:
+                await self._keep(part)
             if self._meter.position == part.stop:
                 return self._meter
         raise StoreError(
@@ -204,17 +243,16 @@ class FileTransfer:
         Nothing says which part is wrong. One that comes twice with the same CRC is right, as no
         two faults on the way are alike; until then it is asked for again.
         """
-        self._shared.observer(events.Mending(self._backup))
         try:
             await self._fetch_doubtful()
         finally:
-            self._meter = FileMeter(self._backup.size)
+            self._meter = self._new_meter()
 
     async def _fetch_doubtful(self) -> None:
         for part in self._parts:
             seen = {self._crcs[part.index]}
             for _ in range(MOST_MENDINGS):
-                await self._fetch(part)
+                await self._keep(await self._fetch(part))
                 if self._crc() == self._pin.crc64:
                     return
                 if self._crcs[part.index] in seen:

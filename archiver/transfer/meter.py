@@ -4,8 +4,10 @@ RDB layout (Redis rdb.c): ``REDIS`` + 4 digits or ``VALKEY`` + 3, opcodes, 0xFF,
 5 on a little-endian CRC-64/Jones over everything before it; zeros when checksums are off.
 """
 
+import base64
 import hashlib
-from typing import Final
+import json
+from typing import Final, Protocol, Self
 
 from anycrc import Model
 
@@ -21,11 +23,20 @@ _HEAD_BYTES = 1024
 _PREAMBLE_FIELD = b"\xfa\x0caof-preamble\xc0\x01"
 
 
-class FileMeter:
-    """Fed a file of ``size`` bytes in order, in blocks of any length."""
+class _Sha256(Protocol):
+    def update(self, data: memoryview, /) -> None: ...
+    def copy(self) -> Self: ...
+    def hexdigest(self) -> str: ...
 
-    def __init__(self, size: int) -> None:
-        self._sha256 = hashlib.sha256()
+
+class FileMeter:
+    """Fed a file of ``size`` bytes in order, in blocks of any length.
+
+    One that is ``portable`` can write down its state, so that another process goes on from there.
+    """
+
+    def __init__(self, size: int, *, portable: bool = False) -> None:
+        self._sha256: _Sha256 = _PortableSha256() if portable else hashlib.sha256()
         self._size: Final = size
         self._position = 0
         self._head = b""
@@ -48,6 +59,33 @@ class FileMeter:
         twin = FileMeter(self._size)
         twin.__dict__.update(self.__dict__, _sha256=self._sha256.copy())
         return twin
+
+    def state(self) -> str:
+        """What :meth:`resume` needs, as JSON; of a portable meter."""
+        if not isinstance(self._sha256, _PortableSha256):
+            raise TypeError("the state of this meter cannot be written down")
+        return json.dumps(
+            {
+                "sha256": _text64(self._sha256.state()),
+                "position": self._position,
+                "head": _text64(self._head),
+                "tail": _text64(self._tail),
+                "crc": self._crc,
+            }
+        )
+
+    @classmethod
+    def resume(cls, size: int, state: str) -> Self:
+        """A meter that goes on from a written state. Raises ValueError for one it cannot read."""
+        meter = cls(size)
+        try:
+            read = json.loads(state)
+            meter._sha256 = _PortableSha256(base64.b64decode(read["sha256"], validate=True))
+            meter._position, meter._crc = int(read["position"]), int(read["crc"])
+            meter._head, meter._tail = (base64.b64decode(read[name]) for name in ("head", "tail"))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no state of measuring: {error!r}") from None
+        return meter
 
     @property
     def position(self) -> int:
@@ -86,3 +124,28 @@ class FileMeter:
         if written == 0:
             return Footer.DISABLED
         return Footer.OK if written == self._crc else Footer.MISMATCH
+
+
+class _PortableSha256:
+    """SHA-256 whose state can be taken along, which OpenSSL's cannot."""
+
+    def __init__(self, state: bytes | None = None) -> None:
+        from rehashes import PySha256  # noqa: PLC0415 - a directory never needs it
+
+        self._hash = PySha256() if state is None else PySha256.deserialize(state)
+
+    def update(self, data: memoryview, /) -> None:
+        self._hash.update(bytes(data))
+
+    def copy(self) -> "_PortableSha256":
+        return _PortableSha256(self.state())
+
+    def hexdigest(self) -> str:
+        return str(self._hash.finalize())
+
+    def state(self) -> bytes:
+        return bytes(self._hash.serialize())
+
+
+def _text64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -10,28 +10,18 @@ from fastcrc import crc64
 
 from archiver import events
 from archiver.crew import crew
-from archiver.errors import (
-    ArchiverError,
-    BackupFailed,
-    IntegrityError,
-    SourceError,
-    SourceUnavailable,
-    UrlRefused,
-)
-from archiver.model import Network, Part, Pin, Provenance
+from archiver.errors import ArchiverError, SourceUnavailable
+from archiver.model import Part, Pin
 from archiver.retry import Attempts, RetryPolicy
-from archiver.secret import SignedUrl
 from archiver.stores.base import Staging
 from archiver.threads import in_thread
 from archiver.transfer.buffers import Blocks
-from archiver.transfer.fetch import Answer, Body, Fetcher
+from archiver.transfer.fetch import Answer, Body
 from archiver.transfer.meter import FileMeter
+from archiver.transfer.origin import AT_THE_SOURCE, Origin, Way
 from archiver.transfer.pace import Hedge, RateLimit
-from archiver.transfer.route import Location, Relist, Route
 from archiver.transfer.vouch import Cost
 
-# What may go wrong between us and the object's server; a store's errors pass by.
-AT_THE_SOURCE = (SourceError, IntegrityError, BackupFailed)
 # Bytes that a try must bring to forgive the failures before it: a drip never ends otherwise.
 LEAST_PROGRESS = 64 * 1024
 
@@ -40,9 +30,6 @@ LEAST_PROGRESS = 64 * 1024
 class Shared:
     """What all transfers of a run have in common; sizes in bytes."""
 
-    fetcher: Fetcher
-    route: Route
-    relist: Relist
     blocks: Blocks
     limit: RateLimit
     hedge: Hedge
@@ -93,7 +80,7 @@ class PartFetcher:
     def __init__(
         self,
         shared: Shared,
-        location: Location,
+        origin: Origin,
         staging: Staging,
         cost: Cost,
         settle: Callable[[Answer, Cursor], Awaitable[Pin]],
@@ -104,7 +91,7 @@ class PartFetcher:
         # The parts that are on their way.
         self.under_way: Final[dict[int, Cursor]] = {}
         self._shared: Final = shared
-        self._location: Final = location
+        self._origin: Final = origin
         self._staging: Final = staging
         self._cost: Final = cost
         self._settle: Final = settle
@@ -133,27 +120,29 @@ class PartFetcher:
 
     async def ask(self) -> None:
         """Learn what the object is with the least of requests, when all its bytes are here."""
-        attempts = self._shared.attempts(str(self._location.backup))
-        stop = min(1, self._location.backup.size)
+        attempts = self._shared.attempts(str(self._origin.backup))
+        stop = min(1, self._origin.backup.size)
         while self.pin is None:
-            network, url = await self._location.url()
+            way = await self._origin.way()
             try:
-                async with self._shared.fetcher.open(url, 0, stop, None) as body:
+                async with way.open(0, stop, None) as body:
                     self.pin = body.answer.pin
-                    self._cost.provenance = Provenance(str(url), network)
+                    self._cost.provenance = way.provenance
             except AT_THE_SOURCE as error:
-                await self._recover(url, error, attempts)
+                self._cost.attempts += 1
+                await way.recover(error, attempts)
 
     async def _pursue(self, cursor: Cursor) -> Cursor:
         """On with it, try after try; bytes that came stay."""
-        attempts = self._shared.attempts(str(self._location.backup))
+        attempts = self._shared.attempts(str(self._origin.backup))
         began = time.monotonic()
         while not cursor.done:
-            network, url = await self._location.url()
+            way = await self._origin.way()
             try:
-                await self._read(network, url, cursor, attempts)
+                await self._read(way, cursor, attempts)
             except AT_THE_SOURCE as error:
-                await self._recover(url, error, attempts)
+                self._cost.attempts += 1
+                await way.recover(error, attempts)
         self._shared.hedge.finished(cursor.part.size, time.monotonic() - began)
         return cursor
 
@@ -163,23 +152,20 @@ class PartFetcher:
             await self._shared.hedge.due(first)
             second = Cursor(first.part, first.position, None, first.crc, answered=True)
             first.meter = None
-            self._shared.observer(events.Hedged(self._location.backup, second.position))
+            self._shared.observer(events.Hedged(self._origin.backup, second.position))
             with contextlib.suppress(*AT_THE_SOURCE):
-                network, url = await self._location.url()
-                attempts = self._shared.attempts(str(self._location.backup))
-                await self._read(network, url, second, attempts)
+                attempts = self._shared.attempts(str(self._origin.backup))
+                await self._read(await self._origin.way(), second, attempts)
                 return second
 
-    async def _read(
-        self, network: Network, url: SignedUrl, cursor: Cursor, attempts: Attempts
-    ) -> None:
+    async def _read(self, way: Way, cursor: Cursor, attempts: Attempts) -> None:
         """Open what the cursor misses, and read on as far as it goes."""
-        fetcher, blocks, limit = self._shared.fetcher, self._shared.blocks, self._shared.limit
+        blocks, limit = self._shared.blocks, self._shared.limit
         async with (
             blocks.lend() as lent,
-            fetcher.open(url, cursor.position, cursor.part.stop, self.pin) as body,
+            way.open(cursor.position, cursor.part.stop, self.pin) as body,
         ):
-            self._cost.provenance = Provenance(str(url), network)
+            self._cost.provenance = way.provenance
             await self._answered(body.answer, cursor)
             block = lent[: limit.most_at_once(len(lent))]
             await self._skip(body, block, cursor.position - body.answer.start)
@@ -189,9 +175,9 @@ class PartFetcher:
                 await limit.take(len(wanted))
                 size = await body.readinto(wanted)
                 if size == 0:
-                    raise SourceUnavailable(f"{url}: the answer ended early")
+                    raise SourceUnavailable(f"{way.provenance.origin}: the answer ended early")
                 await self._put(cursor, wanted[:size])
-                self._location.worked(url)
+                way.worked()
                 came += size
                 if came >= LEAST_PROGRESS:
                     attempts.progressed()
@@ -217,7 +203,7 @@ class PartFetcher:
         self.received[index] = max(self.received[index], size)
         network = self._cost.provenance.network
         position = sum(self.received.values())
-        self._shared.observer(events.Advanced(self._location.backup, position, len(data), network))
+        self._shared.observer(events.Advanced(self._origin.backup, position, len(data), network))
 
     async def _skip(self, body: Body, block: memoryview, size: int) -> None:
         """Let pass what a server that ignores ranges sends before the part."""
@@ -225,18 +211,6 @@ class PartFetcher:
             await self._shared.limit.take(min(size, len(block)))
             passed = await body.readinto(block[:size])
             if passed == 0:
-                raise SourceUnavailable(f"{self._location.backup}: the answer ended early")
+                raise SourceUnavailable(f"{self._origin.backup}: the answer ended early")
             self._cost.fetched += passed
             size -= passed
-
-    async def _recover(self, url: SignedUrl, error: ArchiverError, attempts: Attempts) -> None:
-        """Make another try possible, or raise the error."""
-        self._cost.attempts += 1
-        if error.by_object_store:
-            self._location.proved(url)
-        elif self._location.gave_up(url, error):
-            return  # the other network from here on
-        if isinstance(error, UrlRefused):
-            await self._location.refused(url, error)
-        else:
-            await attempts.failed(error)

@@ -12,11 +12,12 @@ from fastcrc import crc64
 
 from archiver import events
 from archiver.errors import CorruptFile, IntegrityError
-from archiver.model import Provenance, Receipt, Stored, Transfer
+from archiver.model import Backup, Provenance, Receipt, Stored
 from archiver.stores.base import Staging
-from archiver.transfer.fetch import Answer
+from archiver.transfer.fetch import Answer, Fetcher
 from archiver.transfer.meter import FileMeter
-from archiver.transfer.part import AT_THE_SOURCE, Shared
+from archiver.transfer.origin import AT_THE_SOURCE
+from archiver.transfer.part import Shared
 from archiver.transfer.route import Location
 from archiver.transfer.vouch import Cost, agrees, vouch
 
@@ -29,13 +30,14 @@ _AT_ONCE_SECONDS = 10.0
 Bring = Callable[[Callable[[Staging], Receipt]], Stored]
 
 
-async def fetch_at_once(shared: Shared, transfer: Transfer, bring: Bring) -> Stored | None:
+async def fetch_at_once(
+    shared: Shared, location: Location, fetcher: Fetcher, bring: Bring
+) -> Stored | None:
     """See Engine.at_once."""
-    backup = transfer.backup
+    backup = location.backup
     most = min(SMALL_BYTES, shared.part_size, shared.limit.most_at_once(SMALL_BYTES))
     if not 0 < backup.size <= most:
         return None
-    location = Location(backup, shared.route, shared.relist, shared.observer)
     cost = Cost(backup.size, fetched=backup.size)
     stored: Stored | None = None
     try:
@@ -45,8 +47,8 @@ async def fetch_at_once(shared: Shared, transfer: Transfer, bring: Bring) -> Sto
             async with shared.blocks.lend() as block:
                 data = block[: backup.size]
                 await shared.limit.take(backup.size)
-                stored = await shared.fetcher.whole(
-                    url, data, lambda read: bring(_filler(transfer, read, data, cost))
+                stored = await fetcher.whole(
+                    url, data, lambda read: bring(_filler(backup, read, data, cost))
                 )
     except AT_THE_SOURCE:
         return None
@@ -58,10 +60,8 @@ async def fetch_at_once(shared: Shared, transfer: Transfer, bring: Bring) -> Sto
 
 
 def _filler(
-    transfer: Transfer, read: Callable[[], Answer], data: memoryview, cost: Cost
+    backup: Backup, read: Callable[[], Answer], data: memoryview, cost: Cost
 ) -> Callable[[Staging], Receipt]:
-    backup = transfer.backup
-
     def fill(staging: Staging) -> Receipt:
         if staging.resumable is not None:
             raise IntegrityError(f"{backup}: what is here already comes first")
