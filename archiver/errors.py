@@ -116,6 +116,12 @@ class PermissionDenied(AccessError):
     """The identity is known and lacks a permission."""
 
 
+class StoreForbidden(AccessError):
+    """The store does not let us in."""
+
+    ends_run = True
+
+
 # 5: the source could not be reached
 
 

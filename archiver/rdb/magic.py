@@ -6,7 +6,11 @@ multi-bulk command, or with an annotation of Redis 7 (aof.c).
 
 from typing import Final
 
+from archiver.model import Kind
+
 MAGIC_BYTES: Final = 9
+# The auxiliary field in the first KiB of an RDB that is the beginning of an AOF.
+PREAMBLE_FIELD: Final = b"\xfa\x0caof-preamble\xc0\x01"
 _MAGICS = (b"REDIS", b"VALKEY")
 _PAGE_STARTS = (b"<?xml", b"<!doctype", b"<html", b"<error")
 _CONTAINERS = (
@@ -31,6 +35,13 @@ def rdb_version(head: bytes) -> int | None:
 def magic_text(head: bytes) -> str:
     """The magic as written (``REDIS0011``) of a head that has an RDB's version."""
     return head[:MAGIC_BYTES].decode("ascii")
+
+
+def kind_of(head: bytes) -> Kind:
+    """What a file looks like by its first KiB; an AOF may begin as an RDB and say so there."""
+    if rdb_version(head) is not None:
+        return Kind.AOF if PREAMBLE_FIELD in head else Kind.RDB
+    return Kind.AOF if starts_like_aof(head) else Kind.UNKNOWN
 
 
 def starts_like_aof(head: bytes) -> bool:

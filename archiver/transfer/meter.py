@@ -12,7 +12,13 @@ from typing import Final, Protocol, Self
 from anycrc import Model
 
 from archiver.model import Footer, Kind, RdbVerdict
-from archiver.rdb.magic import looks_like_a_page, magic_text, rdb_version, starts_like_aof
+from archiver.rdb.magic import (
+    PREAMBLE_FIELD,
+    looks_like_a_page,
+    magic_text,
+    rdb_version,
+    starts_like_aof,
+)
 
 _CRC64_REDIS = Model("CRC64-REDIS")
 _EOF_OPCODE = 0xFF
@@ -20,7 +26,6 @@ _FOOTER_BYTES = 8
 _TAIL_BYTES = 1 + _FOOTER_BYTES  # the EOF opcode, the footer
 # The auxiliary fields at the start of an RDB, where an AOF's preamble gives itself away.
 _HEAD_BYTES = 1024
-_PREAMBLE_FIELD = b"\xfa\x0caof-preamble\xc0\x01"
 
 
 class _Sha256(Protocol):
@@ -113,7 +118,7 @@ class FileMeter:
 
     def _is_preamble(self) -> bool:
         """Says of itself that commands follow, and ends as a command does, not as a dump."""
-        return _PREAMBLE_FIELD in self._head and self._tail.endswith(b"\r\n")
+        return PREAMBLE_FIELD in self._head and self._tail.endswith(b"\r\n")
 
     def _footer(self, version: int) -> Footer:
         if version < 5:

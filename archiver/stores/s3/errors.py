@@ -1,0 +1,98 @@
+"""What botocore raises, said in our words; here, and only here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore import exceptions
+from botocore.exceptions import BotoCoreError, ClientError
+
+from archiver.errors import ArchiverError, NoSpace, StoreError, StoreForbidden, UsageError
+
+_FORBIDDEN = frozenset(
+    (
+        "AccessDenied", "AccessForbidden", "AllAccessDisabled", "AuthorizationHeaderMalformed",
+        "ExpiredToken", "ExpiredTokenException", "Forbidden", "InvalidAccessKeyId",
+        "InvalidSecurity", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch",
+        "TokenRefreshRequired", "UnrecognizedClientException", "401", "403",
+    )
+)  # fmt: skip
+_FULL = frozenset(
+    (
+        "EntityQuotaExceeded", "InsufficientStorage", "QuotaExceeded", "ServiceQuotaExceeded",
+        "StorageLimitExceeded", "StorageQuotaExceeded", "XAmzBucketQuotaExceeded",
+        "XMinioStorageFull", "507",
+    )
+)  # fmt: skip
+_HINTS = {
+    "AccessDenied": "the key needs s3:GetObject, PutObject, ListBucket, AbortMultipartUpload",
+    "ExpiredToken": "get new temporary credentials",
+    "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID or the profile",
+    "RequestTimeTooSkewed": "set this machine's clock",
+    "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY, and --s3-endpoint",
+}
+
+
+class BucketMissing(UsageError):
+    """There is no such bucket."""
+
+    ends_run = True
+
+
+def code_of(error: ClientError) -> str:
+    """The code in the answer, or its status where there is none."""
+    found = error.response.get("Error", {}).get("Code")
+    return str(found or status_of(error))
+
+
+def status_of(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+
+
+@contextmanager
+def bucket_errors(what: str) -> Iterator[None]:
+    """Translate what is raised while ``what`` (``s3://bucket/key``) is worked on."""
+    try:
+        yield
+    except ClientError as error:
+        raise _refused(what, error) from None
+    except (
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.CredentialRetrievalError,
+        exceptions.TokenRetrievalError,
+    ):
+        raise StoreForbidden(
+            f"{what}: no complete S3 credentials",
+            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+        ) from None
+    except exceptions.SSLError:
+        raise StoreError(
+            f"{what}: the server's certificate is not good",
+            hint="AWS_CA_BUNDLE names other authorities to trust",
+        ) from None
+    except (
+        exceptions.ProfileNotFound,
+        exceptions.InvalidEndpointConfigurationError,
+        exceptions.ParamValidationError,
+        exceptions.InvalidConfigError,
+    ) as error:
+        raise UsageError(f"{what}: {error}") from None
+    except (BotoCoreError, OSError) as error:
+        raise StoreError(
+            f"{what}: {type(error).__name__}", hint="is the endpoint right, and does it answer?"
+        ) from None
+    except ValueError as error:
+        # What botocore says of an endpoint that is no URL.
+        raise UsageError(f"{what}: {error}") from None
+
+
+def _refused(what: str, error: ClientError) -> ArchiverError:
+    code, status = code_of(error), status_of(error)
+    said = f"{what}: {status} {code}" if code != str(status) else f"{what}: {status}"
+    if code == "NoSuchBucket":
+        return BucketMissing(said, hint="make the bucket first; it is not made here")
+    if code in _FORBIDDEN or status in (401, 403):
+        return StoreForbidden(said, hint=_HINTS.get(code, _HINTS["AccessDenied"]))
+    if code in _FULL or status == 507:
+        return NoSpace(said, hint="free some space; what is uploaded so far is kept")
+    return StoreError(said)

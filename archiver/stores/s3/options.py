@@ -1,0 +1,92 @@
+"""Where a bucket is, and how objects are to be kept in it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit
+
+from archiver.errors import UsageError
+
+SCHEME = "s3://"
+# Hosts that refuse path style; elsewhere an endpoint of one's own is asked in it.
+_VIRTUAL_ONLY = (".aliyuncs.com", ".myqcloud.com", ".volces.com")
+
+
+class Addressing(StrEnum):
+    """Whether the bucket is in the host name or in the path."""
+
+    AUTO = "auto"
+    PATH = "path"
+    VIRTUAL = "virtual"
+
+
+class LockMode(StrEnum):
+    """S3 Object Lock: governance can be lifted by who has the permission, compliance by nobody."""
+
+    GOVERNANCE = "GOVERNANCE"
+    COMPLIANCE = "COMPLIANCE"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Lock:
+    """Keep objects from being changed until a moment, or for some days from when each is put."""
+
+    mode: LockMode
+    until: datetime | None = None
+    days: int | None = None
+
+    def ends(self, now: datetime) -> datetime:
+        if self.until is not None:
+            return self.until
+        return now + timedelta(days=self.days or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """``endpoint`` None is that of the AWS environment or profile (``AWS_ENDPOINT_URL_S3``).
+
+    ``sse`` is ``AES256``, ``aws:kms``, or ``aws:kms:`` and a key id.
+    """
+
+    endpoint: str | None = None
+    addressing: Addressing = Addressing.AUTO
+    storage_class: str | None = None
+    sse: str | None = None
+    lock: S3Lock | None = None
+
+    def kept_as(self) -> dict[str, Any]:
+        """Parameters of PutObject and CreateMultipartUpload for what the archive keeps."""
+        found: dict[str, Any] = {}
+        if self.storage_class is not None:
+            found["StorageClass"] = self.storage_class
+        if self.sse is not None:
+            algorithm, _, key = self.sse.partition(":kms")
+            found["ServerSideEncryption"] = f"{algorithm}:kms" if ":kms" in self.sse else self.sse
+            if key.startswith(":") and len(key) > 1:
+                found["SSEKMSKeyId"] = key[1:]
+        if self.lock is not None:
+            found["ObjectLockMode"] = str(self.lock.mode)
+            found["ObjectLockRetainUntilDate"] = self.lock.ends(datetime.now(UTC))
+        return found
+
+    def addressing_at(self, endpoint: str | None) -> str:
+        """botocore's ``addressing_style`` for this endpoint."""
+        host = (urlsplit(endpoint).hostname or "") if endpoint else ""
+        if self.addressing is Addressing.AUTO and host.endswith(_VIRTUAL_ONLY):
+            return str(Addressing.VIRTUAL)
+        return str(self.addressing)
+
+
+def parse_place(place: str) -> tuple[str, str]:
+    """Bucket and prefix (empty, or ending in ``/``) of ``s3://bucket/prefix``.
+
+    Raises UsageError.
+    """
+    bucket, _, prefix = place.removeprefix(SCHEME).partition("/")
+    parts = [part for part in prefix.split("/") if part]
+    if not place.startswith(SCHEME) or not bucket or any(part in (".", "..") for part in parts):
+        raise UsageError(f"{place}: not of the form s3://bucket/prefix")
+    if any(part.startswith(".") for part in parts):
+        raise UsageError(f"{place}: a part of the prefix begins with a dot")
+    return bucket, "".join(f"{part}/" for part in parts)

@@ -1,0 +1,103 @@
+"""An archive in a bucket: a Store like any, its objects put whole under their final keys."""
+
+import itertools
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+from archiver.stores.base import Entry, Leftover, Opened, Staging
+from archiver.stores.s3.bucket import Bucket
+from archiver.stores.s3.dialect import Dialect, probe
+from archiver.stores.s3.lease import BEAT_SECONDS, Lease, hold
+from archiver.stores.s3.options import S3Options, parse_place
+from archiver.stores.s3.reading import OpenedObject
+from archiver.stores.s3.staging import S3Staging, put_document
+from archiver.stores.s3.uploads import sweep
+from archiver.threads import entered, in_thread
+
+_ENTRIES_AT_ONCE = 1000
+
+
+class S3Store:
+    """A Store at ``s3://bucket/prefix``. ``on_dialect`` is told once what the store can do."""
+
+    def __init__(
+        self,
+        place: str,
+        options: S3Options | None = None,
+        on_dialect: Callable[[Dialect], None] = lambda _: None,
+        beat: float = BEAT_SECONDS,
+    ) -> None:
+        bucket, prefix = parse_place(place)
+        self.bucket: Final = Bucket(bucket, prefix, options or S3Options())
+        self._on_dialect: Final = on_dialect
+        self._beat: Final = beat
+        self._dialect: Dialect | None = None
+        self._lease: Lease | None = None
+
+    def __str__(self) -> str:
+        return str(self.bucket)
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncGenerator[None, None]:
+        dialect = await in_thread(self._known_dialect)
+        async with entered(
+            hold(self.bucket, conditions=dialect.conditions, beat=self._beat)
+        ) as lease:
+            self._lease = lease
+            try:
+                yield
+            finally:
+                self._lease = None
+
+    async def read(self, key: str) -> bytes | None:
+        found = await in_thread(self.bucket.get, key)
+        return None if found is None else found[0]
+
+    async def put(self, key: str, data: bytes) -> None:
+        self._check_lease()
+        kept_as = self.bucket.options.kept_as()
+        dialect = await in_thread(self._known_dialect)
+        await in_thread(put_document, self.bucket, dialect, key, data, kept_as)
+
+    async def size(self, key: str) -> int | None:
+        head = await in_thread(self.bucket.head, key)
+        return None if head is None else head.size
+
+    async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
+        found = self.bucket.listing(prefix)
+        while page := await in_thread(lambda: list(itertools.islice(found, _ENTRIES_AT_ONCE))):
+            for key, size in page:
+                if not any(part.startswith(".") for part in key.split("/")):
+                    yield Entry(key, size)
+
+    @contextmanager
+    def open(self, key: str) -> Generator[Opened, None, None]:
+        opened = OpenedObject(self.bucket, key)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    @contextmanager
+    def stage(self, stem: str, size: int) -> Generator[Staging, None, None]:
+        self._check_lease()
+        staging = S3Staging(self.bucket, self._known_dialect(), stem, size)
+        try:
+            staging.open()
+            yield staging
+        finally:
+            staging.close()
+
+    async def sweep(self) -> list[Leftover]:
+        return await in_thread(lambda: list(sweep(self.bucket)))
+
+    def _check_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
+
+    def _known_dialect(self) -> Dialect:
+        if self._dialect is None:
+            self._dialect = probe(self.bucket)
+            self._on_dialect(self._dialect)
+        return self._dialect
