@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.servers.seaweedfs import SeaweedFS, seaweedfs
+from tests.servers.seaweedfs import WRITER, SeaweedFS, seaweedfs
 
 pytest.register_assert_rewrite("tests.stores.conformance")
 
@@ -38,3 +38,13 @@ def bucket_tls(seaweed_tls: SeaweedFS) -> Iterator[str]:
     yield name
     with contextlib.suppress(ClientError):
         seaweed_tls.remove_bucket(name)
+
+
+@pytest.fixture
+def s3_writer(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """The environment of somebody who may write to these servers."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER.key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER.secret)
+    if "seaweed_tls" in request.fixturenames:
+        server: SeaweedFS = request.getfixturevalue("seaweed_tls")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(server.ca))

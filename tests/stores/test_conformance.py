@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from archiver.stores.local import STAGING, LocalStore
+from archiver.stores.s3 import S3Options, S3Store
+from tests.servers.seaweedfs import SeaweedFS
 from tests.stores.conformance import Conformance, Place
 
 
@@ -17,3 +19,31 @@ class TestLocal(Conformance):
             content=lambda key: (root / key).read_bytes(),
             staged=lambda: [path.name for path in (root / STAGING).iterdir()],
         )
+
+
+def in_a_bucket(server: SeaweedFS, bucket: str) -> Place:
+    prefix = "backups/redis"
+
+    def staged() -> list[str]:
+        uploads = [str(upload) for upload in server.uploads(bucket)]
+        journals = server.objects(bucket, f"{prefix}/.staging/")
+        return uploads + [key for key in journals if not key.endswith("/lock")]
+
+    return Place(
+        make=lambda: S3Store(f"s3://{bucket}/{prefix}", S3Options(endpoint=server.endpoint)),
+        content=lambda key: server.content(bucket, f"{prefix}/{key}"),
+        staged=staged,
+        reads_staged=False,
+    )
+
+
+class TestS3(Conformance):
+    @pytest.fixture
+    def place(self, seaweed: SeaweedFS, bucket: str, s3_writer: None) -> Place:
+        return in_a_bucket(seaweed, bucket)
+
+
+class TestS3OverTls(Conformance):
+    @pytest.fixture
+    def place(self, seaweed_tls: SeaweedFS, bucket_tls: str, s3_writer: None) -> Place:
+        return in_a_bucket(seaweed_tls, bucket_tls)
