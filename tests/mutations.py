@@ -28,7 +28,7 @@ class Mutation:
 DISK, STAGING = "archiver/stores/disk.py", "archiver/stores/local_staging.py"
 FILE, FETCH = "archiver/transfer/file.py", "archiver/transfer/fetch.py"
 WINDOW, INSPECTION = "archiver/rdb/window.py", "archiver/rdb/inspection.py"
-METER, TAIR = "archiver/transfer/meter.py", "archiver/sources/tair.py"
+METER, TAIR = "archiver/rdb/meter.py", "archiver/sources/tair.py"
 ORDER = "tests/stores/test_local.py"
 LINE = "tests/test_line.py"
 HOSTILE = "tests/faults/test_hostile.py"
@@ -49,7 +49,7 @@ MUTATIONS = (
     Mutation("Content-Range is not looked at", FETCH, "    if first != start or last != min(stop, total) - 1 or length != last - first + 1:", "    if False:", "tests/transfer/test_fetch.py"),
     Mutation("an encoded body is accepted", FETCH, '    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):', "    if False:", "tests/transfer/test_fetch.py"),
     Mutation("the declared CRC-64 is not compared", "archiver/transfer/vouch.py", "        return crc == declared", "        return True", f"{LINE} {HOSTILE}"),
-    Mutation("the RDB footer is not compared", METER, "        return Footer.OK if written == self._crc else Footer.MISMATCH", "        return Footer.OK", "tests/transfer/test_meter.py"),
+    Mutation("the RDB footer is not compared", METER, "        return Footer.OK if written == self._crc else Footer.MISMATCH", "        return Footer.OK", "tests/rdb/test_meter.py"),
     Mutation("zeros behind a dump pass for its checksum", WINDOW, "self.mark == EOF_OPCODE and self.written != 0 and self.written", "self.written", "tests/rdb/test_damage.py"),
     Mutation("a dump's own checksum is not compared", INSPECTION, "    return Footer.OK if written == computed else Footer.MISMATCH", "    return Footer.OK", "tests/rdb"),
     Mutation("what lies behind a dump is overlooked", INSPECTION, "    if padding:\n", "    if False:\n", "tests/rdb/test_damage.py"),

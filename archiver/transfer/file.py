@@ -17,10 +17,10 @@ from archiver import events
 from archiver.crew import crew
 from archiver.errors import IntegrityError, StoreError
 from archiver.model import Part, Pin, Receipt, Transfer
+from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Staging
 from archiver.threads import in_thread
 from archiver.transfer.fetch import Answer
-from archiver.transfer.meter import FileMeter
 from archiver.transfer.part import Cursor, PartFetcher, Shared
 from archiver.transfer.parts import fitting_part_size, fold_crc64, plan_parts
 from archiver.transfer.route import Location

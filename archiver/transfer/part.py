@@ -19,13 +19,13 @@ from archiver.errors import (
     UrlRefused,
 )
 from archiver.model import Network, Part, Pin, Provenance
+from archiver.rdb.meter import FileMeter
 from archiver.retry import Attempts, RetryPolicy
 from archiver.secret import SignedUrl
 from archiver.stores.base import Staging
 from archiver.threads import in_thread
 from archiver.transfer.buffers import Blocks
 from archiver.transfer.fetch import Answer, Body, Fetcher
-from archiver.transfer.meter import FileMeter
 from archiver.transfer.pace import Hedge, RateLimit
 from archiver.transfer.route import Location, Relist, Route
 from archiver.transfer.vouch import Cost

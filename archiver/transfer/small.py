@@ -13,10 +13,10 @@ from fastcrc import crc64
 from archiver import events
 from archiver.errors import CorruptFile, IntegrityError
 from archiver.model import Provenance, Receipt, Stored, Transfer
+from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Staging
 from archiver.transfer.buffers import BLOCK_BYTES
 from archiver.transfer.fetch import Answer
-from archiver.transfer.meter import FileMeter
 from archiver.transfer.part import AT_THE_SOURCE, Shared
 from archiver.transfer.route import Location
 from archiver.transfer.vouch import Cost, agrees, vouch
