@@ -12,6 +12,7 @@ _COMMANDS: Final = {
     "pull": "archiver.cli.pull",
     "ls": "archiver.cli.ls",
     "restore": "archiver.cli.restore",
+    "drill": "archiver.cli.drill",
     "emulate": "archiver.cli.emulate",
     "completion": "archiver.cli.completion",
 }

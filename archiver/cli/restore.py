@@ -33,7 +33,7 @@ def restore(place: str, **given: Any) -> None:
     \b
     Examples:
       archiver restore ./backups --instance r-bp1 --to ./restored
-      archiver restore ./backups --instance r-bp1 --at 2026-11-20T06:00Z --to ./restored
+      archiver restore ./backups --instance r-bp1 --at 2026-11-20 --to ./old
       archiver restore ./backups --instance r-bp1 --list
     """
     from archiver.cli.run import run
