@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.cli.options import EPILOG, SETTINGS, local_store, option, output_options
-from archiver.cli.params import LATEST, Duration, InstanceId, Moment, Share, Size
+from archiver.cli.params import LATEST, AssertionText, Duration, InstanceId, Moment, Share, Size
 
 if TYPE_CHECKING:
     from archiver.drill.happened import Happened
@@ -26,7 +26,7 @@ _PATH = click.Path(path_type=Path)
 @option("--seed", help="Of the draw, to repeat it; else one is made and kept.")
 @option("--set", "sets", metavar="KEY", multiple=True, help="This set, by its folder, instead.")
 @option("--server", "servers", type=_PATH, multiple=True, help="Server to use, not those found.")
-@option("--assert", "assertions", multiple=True, metavar="TEXT", help="Like 'dbsize >= 1000'.")
+@option("--assert", "assertions", type=AssertionText(), multiple=True, help="'dbsize >= 1000'.")
 @option("--tolerance", type=Share(), default="0%", help="Of keys that may be unaccounted for.")
 @option("--most-change", type=Share(), help="Of keys, since the instance's last drill.")
 @option("--rto", type=Duration(), help="How long a recovery may take: 15m.")

@@ -105,6 +105,22 @@ class Share(click.ParamType[float]):
         return float(match[1]) / (100 if match[2] else 1)
 
 
+class AssertionText(click.ParamType[str]):
+    """An assertion; in the environment several have ``;`` between them."""
+
+    name = "text"
+    envvar_list_splitter = ";"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from archiver.drill.assertions import parse
+
+        try:
+            parse(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
 class InstanceId(click.ParamType[str]):
     """An instance id like ``r-bp1zxszhcgatnx``."""
 

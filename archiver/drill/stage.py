@@ -22,6 +22,7 @@ from archiver.drill.servers import ServerProgram
 from archiver.drill.trial import Phase, Trial, run_trial
 from archiver.errors import ArchiverError, IntegrityError
 from archiver.model import Footer, Kind, Network
+from archiver.rdb import inspect
 from archiver.report import evidence
 from archiver.report.evidence import Difference, FileEvidence, Outcome
 from archiver.threads import in_thread, until_cancelled
@@ -125,7 +126,7 @@ class _Stoppable:
 
 def _inspect(path: Path, stop: threading.Event) -> rdb.Inspection:
     with path.open("rb", buffering=0) as file:
-        return rdb.inspect(_Stoppable(file, stop))
+        return inspect(_Stoppable(file, stop))
 
 
 def _untouched(record: Record, outcome: Outcome, error: ArchiverError) -> Tried:

@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from archiver import Archive, LocalStore
+from archiver import rdb as rdb_format
 from archiver.archive.backupsets import list_folders
 from archiver.drill import (
     Drilled,
@@ -122,7 +123,7 @@ async def test_every_file_of_the_field(root: Path, options: DrillOptions) -> Non
 async def made(root: Path, tmp_path: Path, options: DrillOptions, keys: int) -> SetEvidence:
     """A drill of a made instance: all types, two databases, and keys that expired."""
     data = await make_dump(
-        await program("valkey", 9, 1), tmp_path / "made", keys, seconds=1 + keys / 1e5
+        await program("valkey", 9, 1), tmp_path / "made", keys, seconds=1 + keys / 2e5
     )
     put_standard(root, data)
     asserted = tuple(
@@ -245,6 +246,28 @@ async def test_junk_behind_an_old_dump(root: Path, options: DrillOptions) -> Non
     assert done.exit_code == 3
 
 
+async def test_keys_that_the_server_lacks(
+    root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parser that counts a key more stands for a server that loads one less."""
+
+    def inspect_one_more(stream: rdb_format.Readable) -> rdb_format.Inspection:
+        found = rdb_format.inspect(stream)
+        assert found.contents is not None
+        [database] = found.contents.databases
+        more = replace(database, keys={"string": database.total + 1})
+        return replace(found, contents=replace(found.contents, databases=(more,)))
+
+    put_standard(root, rdb(3000))
+    monkeypatch.setattr("archiver.drill.stage.inspect", inspect_one_more)
+    done = await drilled(root, options)
+    assert only(done).verdict is Verdict.FAIL
+    assert "-1 keys: 1 unexplained" in only(done).why
+    assert done.exit_code == 1
+    done = await drilled(root, replace(options, tolerance=0.5))
+    assert only(done).verdict is Verdict.PASS
+
+
 async def test_a_missing_node(root: Path, options: DrillOptions) -> None:
     remove_node(put_cluster(root)[1])
     done = await drilled(root, options)
@@ -353,7 +376,7 @@ async def test_two_drills_at_once_do_not_fork_the_chain(root: Path, options: Dri
 class ReadOnly(LocalStore):
     @asynccontextmanager
     async def exclusive(self) -> AsyncGenerator[None, None]:
-        if self.root:
+        if str(self.root):
             raise StoreError("Read-only file system")
         yield
 
