@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from typing import ParamSpec, TypeVar
 
 import anyio
+import anyio.lowlevel
 from anyio import to_thread
 
 P = ParamSpec("P")
@@ -20,6 +21,8 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 async def until_cancelled(work: Callable[[threading.Event], T]) -> T:
     """What ``work`` returns, in a thread. A cancellation sets its event and waits for its end."""
     stop = threading.Event()
+    results: list[T] = []
+    errors: list[Exception] = []
 
     async def watch() -> None:
         try:
@@ -27,11 +30,20 @@ async def until_cancelled(work: Callable[[threading.Event], T]) -> T:
         finally:
             stop.set()
 
+    def attempt() -> None:
+        try:
+            results.append(work(stop))
+        except Exception as error:  # noqa: BLE001 - raised below, as it is and in no group
+            errors.append(error)
+
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch)
-        result = await to_thread.run_sync(work, stop)
+        await to_thread.run_sync(attempt)
         tasks.cancel_scope.cancel()
-    return result
+    await anyio.lowlevel.checkpoint_if_cancelled()  # what was told to stop has found nothing
+    for error in errors:
+        raise error
+    return results[0]
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """An object out of the archive into a file, checked in flight, durable when it has its name.
 
-One block is read while nothing else happens, then hashed and written side by side. Memory: two
-blocks of ``BLOCK`` bytes, whatever the size of the file.
+Block by block it is read, then hashed and written side by side, in threads. Memory: one block of
+``BLOCK`` bytes, whatever the size of the file.
 """
 
 import fcntl

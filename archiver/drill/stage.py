@@ -25,6 +25,7 @@ from archiver.model import Footer, Kind, Network
 from archiver.rdb import inspect
 from archiver.report import evidence
 from archiver.report.evidence import Difference, FileEvidence, Outcome
+from archiver.stores import disk
 from archiver.threads import in_thread, until_cancelled
 
 # The phases of the evidence, by the steps of a trial.
@@ -125,7 +126,7 @@ class _Stoppable:
 
 
 def _inspect(path: Path, stop: threading.Event) -> rdb.Inspection:
-    with path.open("rb", buffering=0) as file:
+    with disk.store_errors(path), path.open("rb", buffering=0) as file:
         return inspect(_Stoppable(file, stop))
 
 

@@ -297,7 +297,7 @@ async def test_no_name_before_the_bytes_are_durable(
     assert steps[at - 1 : at + 2] == [".dump.rdb.part", "rename dump.rdb", INSTANCE]
 
 
-async def test_memory_is_two_blocks(
+async def test_memory_is_one_block(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copyout, "BLOCK", 1000)

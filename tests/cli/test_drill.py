@@ -147,6 +147,30 @@ async def test_interrupted_it_leaves_nothing(
     assert not (tmp_path / "archive" / "drills").exists()
 
 
+async def test_killed_it_is_swept_up_by_the_next(
+    environ: dict[str, str], tmp_path: Path, run: Run
+) -> None:
+    data = await make_dump(await program("valkey", 9, 1), tmp_path / "made", 50_000)
+    put_standard(tmp_path / "archive", data)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "archiver", "drill", "archive", "--scratch", str(scratch), "-vv",
+        cwd=tmp_path, env=environ, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    while b"restoring: " not in await process.stderr.readline():
+        pass
+    await asyncio.sleep(0.2)
+    process.kill()
+    await process.communicate()
+    [left] = left_in(scratch)
+    os.utime(left, (0, 0))
+    done = await run("drill", "archive", "--scratch", str(scratch))
+    assert done.code == 0, done.err
+    assert left_in(scratch) == []
+
+
 async def test_an_environment_can_say_it_all(run: Run, tmp_path: Path) -> None:
     put_standard(tmp_path / "archive", rdb(5000))
     done = await run(

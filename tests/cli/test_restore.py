@@ -1,9 +1,14 @@
 """``archiver restore`` as a command."""
 
+import asyncio
 import json
 import shlex
 from pathlib import Path
 
+import pytest
+import redis.asyncio
+
+from archiver.drill import ServerProgram
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
     CLUSTER,
@@ -14,6 +19,12 @@ from tests.archive.sample import (
     remove_node,
 )
 from tests.cli.conftest import Run
+from tests.drill.conftest import program
+
+
+@pytest.fixture
+async def valkey() -> ServerProgram:
+    return await program("valkey", 9, 1)
 
 
 async def test_stdout_is_the_commands(run: Run, tmp_path: Path) -> None:
@@ -32,6 +43,33 @@ async def test_stdout_is_the_commands(run: Run, tmp_path: Path) -> None:
     assert all(one["was_there"] for one in objects)
     assert again.err == ""
     assert len(made) == 3
+
+
+@pytest.mark.parametrize(
+    "data", [rdb(5000), b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"], ids=["rdb", "aof"]
+)
+async def test_a_server_started_as_printed_has_the_keys(
+    data: bytes, run: Run, tmp_path: Path, valkey: ServerProgram
+) -> None:
+    target = put_standard(tmp_path / "archive", data)
+    key = target.parent.relative_to(tmp_path / "archive")
+    done = await run("restore", "archive", "--set", str(key), "--to", "to there")
+    words = shlex.split(done.out)
+    words[0], words[words.index("--port") + 1] = str(valkey.path), "0"
+    socket = tmp_path / "s"
+    server = await asyncio.create_subprocess_exec(
+        *words, "--unixsocket", str(socket), stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(30):
+            while not socket.exists():
+                await asyncio.sleep(0.02)
+        client = redis.asyncio.Redis(unix_socket_path=str(socket), socket_timeout=60)
+        assert await client.dbsize() == 1
+        await client.aclose()
+    finally:
+        server.kill()
+        await server.wait()
 
 
 async def test_exit_codes(run: Run, tmp_path: Path) -> None:

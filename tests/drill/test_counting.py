@@ -49,6 +49,7 @@ def counted(
         (parsed(100, dies=(-1, 5, 99)), counted(97, expiring=1), -3, True),
         (parsed(100, dies=(-1, 5, 99)), counted(100, expiring=3), 0, True),  # the dead one is here
         (parsed(100, dies=(-1,)), counted(99), -1, False),
+        (parsed(100, dies=(-1,)), counted(100), 0, True),  # it is here, and stays for ever
         (parsed(100, dies=(99,)), counted(100, expiring=0), 0, True),  # it lost its time to live
         (parsed(100), counted(100, expiring=1), 0, True),
         # A type that became another, in equal numbers.

@@ -361,6 +361,17 @@ async def test_a_tampered_last_document_is_linked_to_as_it_is(
     assert second.evidence.previous.id == first.evidence.id
 
 
+async def test_an_old_chain_is_checked_in_part(
+    root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archiver.drill.ledger._LOOK_BACK", 2)
+    put_standard(root, rdb(3000))
+    done = [await drilled(root, options) for _ in range(4)]
+    assert [one.exit_code for one in done] == [0, 0, 0, 0]
+    (root / done[2].filed.key).unlink()
+    assert (await drilled(root, options)).exit_code == 3
+
+
 async def test_two_drills_at_once_do_not_fork_the_chain(root: Path, options: DrillOptions) -> None:
     put_standard(root, rdb(3000))
     servers = await programs()
