@@ -67,7 +67,7 @@ async def copy_out(
     if await in_thread(_is_in_the_way, target, record.size):
         raise _in_the_way(target)
     seconds = _Seconds(clock)
-    meter, crc = FileMeter(record.size), 0
+    meter = FileMeter(record.size)
     was_there = await in_thread(target.exists)
     source = _open_file(target) if was_there else store.open(record.object_key)
     async with entered(source) as opened:
@@ -76,27 +76,40 @@ async def copy_out(
                 f"{record.object_key}: {opened.size:,} bytes, and its record says {record.size:,}"
             )
         async with entered(_part(target, write=not was_there)) as part:
-            block, offset = memoryview(bytearray(min(BLOCK, max(1, record.size)))), 0
-            while offset < record.size:
-                with seconds.of("reading"):
-                    count = await in_thread(opened.read, offset, block)
-                if count == 0:
-                    raise CorruptFile(f"{record.object_key}: it ends at byte {offset:,}")
-                data = block[:count]
-                with seconds.of("checking"):
-                    async with crew() as tasks:
-                        tasks.start_soon(in_thread, meter.feed, data)
-                        tasks.start_soon(in_thread, part.write, data, offset)
-                        crc = await in_thread(crc64.xz, data, crc)
-                offset += count
-                if progress is not None:
-                    progress(offset)
+            crc = await _pump(record, opened, part, meter, seconds, progress)
             found = _check(record, meter, crc, None if not was_there else target)
             with seconds.of("settling"):
                 await in_thread(part.settle)
     kind, verdict = found
     reading, checking, settling = seconds.spent.values()
     return Copied(target, kind, verdict, reading, checking, settling, was_there)
+
+
+async def _pump(
+    record: Record,
+    opened: Opened,
+    part: "_Part",
+    meter: FileMeter,
+    seconds: "_Seconds",
+    progress: Callable[[int], None] | None,
+) -> int:
+    """All blocks, one after the other; the CRC-64/XZ of them together. Raises CorruptFile."""
+    block, offset, crc = memoryview(bytearray(min(BLOCK, max(1, record.size)))), 0, 0
+    while offset < record.size:
+        with seconds.of("reading"):
+            count = await in_thread(opened.read, offset, block)
+        if count == 0:
+            raise CorruptFile(f"{record.object_key}: it ends at byte {offset:,}")
+        data = block[:count]
+        with seconds.of("checking"):
+            async with crew() as tasks:
+                tasks.start_soon(in_thread, meter.feed, data)
+                tasks.start_soon(in_thread, part.write, data, offset)
+                crc = await in_thread(crc64.xz, data, crc)
+        offset += count
+        if progress is not None:
+            progress(offset)
+    return crc
 
 
 def put_beside(path: Path, data: bytes) -> None:

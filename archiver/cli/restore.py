@@ -1,5 +1,6 @@
 """``archiver restore``."""
 
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from archiver.archive.backupsets import BackupSet
     from archiver.archive.record import Record
     from archiver.archive.restoring import Restored
+
+_EVERY = 10.0  # seconds between lines about a long copy
 
 
 @click.command(context_settings=SETTINGS, epilog=EPILOG)
@@ -49,6 +52,7 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
     from archiver.archive import restoring
     from archiver.archive.archive import Archive
     from archiver.cli.run import say
+    from archiver.cli.words import size
     from archiver.errors import UsageError
 
     archive = Archive(local_store(place))
@@ -57,12 +61,13 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
         return await _list(archive, given["instance"], at)
     if not given["directory"]:
         raise UsageError("no directory is given", hint="--to DIRECTORY")
-    told: set[str] = set()
+    said = time.monotonic()
 
     def progress(record: "Record", position: int) -> None:
-        if given["verbose"] and record.object_key not in told:
-            told.add(record.object_key)
-            say(f"copying: {record.object_key}")
+        nonlocal said
+        if not given["quiet"] and time.monotonic() - said > _EVERY:
+            said = time.monotonic()
+            say(f"copying: {record.object_key}: {size(position)} of {size(record.size)}")
 
     restored = await restoring.restore(
         archive,

@@ -124,10 +124,9 @@ def _not_loaded(inspection: rdb.Inspection, attempt: Attempt) -> Judgement:
         if proven and verdict.cause is not Cause.CHECKSUM:
             why = f"intact by its own checksum, but no server here reads it; {said}"
             return Judgement(Outcome.UNLOADABLE, why)
-        return Judgement(Outcome.FAIL, said, is_damage=verdict.cause is Cause.CHECKSUM)
     if not inspection.is_intact:
         said = f"{inspection.verdict}: {inspection.reason}; {said}"
-    return Judgement(Outcome.FAIL, said)
+    return Judgement(Outcome.FAIL, said, is_damage=verdict.cause is Cause.CHECKSUM)
 
 
 def _why_no_pass(trial: Trial, difference: Difference | None) -> str | None:

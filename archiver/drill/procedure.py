@@ -5,23 +5,19 @@
 It opens no connection but to the archive's store: what it proves has to hold with the vendor gone.
 """
 
-import getpass
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import anyio
 
-from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.backupsets import BackupSet, Folder, list_folders, looks_complete, read_set
-from archiver.drill import happened
+from archiver.drill import account, happened
 from archiver.drill.assertions import Assertion
 from archiver.drill.judgement import combine, judge_set
 from archiver.drill.ledger import Filed, Ledger
@@ -33,7 +29,7 @@ from archiver.drill.workplace import Workplace, open_workplace
 from archiver.errors import EXIT_PRECEDENCE, StoreError, UsageError
 from archiver.report import evidence
 from archiver.report.chain import Finding
-from archiver.report.evidence import Comparison, Evidence, Nodes, Phases, SetEvidence
+from archiver.report.evidence import Evidence, Nodes, SetEvidence
 from archiver.report.verdict import (
     conclude,
     largest_gap,
@@ -43,7 +39,6 @@ from archiver.report.verdict import (
 )
 from archiver.report.words import loaded_keys
 from archiver.threads import in_thread
-from archiver.version import __version__
 
 _INTEGRITY = 3
 
@@ -128,29 +123,10 @@ async def drill(
     watcher(happened.Chosen(tuple(one.key for one in chosen), selection.available))
     before = await ledger.last_keys({one.instance_id for one in chosen})
     # 4. Restore, parse, load, count and judge, set by set.
-    began = datetime.now(UTC)
-    sets = [await run.drill_set(one, folders, before, began) for one in chosen]
+    sets = [await run.drill_set(one, folders, before) for one in chosen]
     # 5. Conclude, and write it down, linked to the evidence before it.
-    finished = datetime.now(UTC)
-    failure = next((code for code in EXIT_PRECEDENCE if code in run.exit_codes), 1)
-
-    def make(drill_id: str, previous: evidence.Link | None) -> Evidence:
-        return Evidence(
-            id=drill_id,
-            tool=_tool(),
-            who=_who(withhold=run.options.withhold_identity),
-            started_at=began,
-            finished_at=finished,
-            archive=_place(archive),
-            selection=selection,
-            reference_clock=began,
-            targets=run.targets,
-            conclusion=conclude(selection, sets, failure_exit_code=failure),
-            sets=tuple(sets),
-            previous=previous,
-        )
-
-    return Drilled(await ledger.file(make), tuple(faults))
+    evidence_of = run.conclude(selection, sets)
+    return Drilled(await ledger.file(evidence_of), tuple(faults))
 
 
 class _Run:
@@ -165,10 +141,8 @@ class _Run:
         clock: Callable[[], float],
     ) -> None:
         self.options: Final = options
-        self.exit_codes: Final = set[int]()
-        self.targets: Final = evidence.Targets(
-            options.rto_seconds, options.rpo_seconds, options.tolerance
-        )
+        self._began: Final = datetime.now(UTC)
+        self._exit_codes: Final = set[int]()
         self._archive: Final = archive
         self._watcher: Final = watcher
         self._stage: Final = Stage(
@@ -185,7 +159,6 @@ class _Run:
         folder: Folder,
         folders: Sequence[Folder],
         before: dict[str, tuple[str, int]],
-        began: datetime,
     ) -> SetEvidence:
         """Every file of the set, one after the other, in a directory that is gone afterwards."""
         backup_set = await read_set(self._archive, folder, folders)
@@ -204,12 +177,40 @@ class _Run:
                 removed = await in_thread(workplace.remove)
         assertions = self._assertions([tried[record.key] for record in chosen])
         found = self._evidence(backup_set, list(tried.values()), assertions, removed=removed)
-        found = replace(found, rpo=await self._rpo(backup_set, folders, began))
+        found = replace(found, rpo=await self._rpo(backup_set, folders))
         found = self._judged(found, backup_set, before.get(folder.instance_id))
-        self.exit_codes.update(one.exit_code for one in tried.values())
-        self.exit_codes.update([_INTEGRITY] if backup_set.damaged else [])
+        self._exit_codes.update(one.exit_code for one in tried.values())
+        self._exit_codes.update([_INTEGRITY] if backup_set.damaged else [])
         self._watcher(happened.SetJudged(found))
         return found
+
+    def conclude(
+        self, selection: evidence.Selection, sets: Sequence[SetEvidence]
+    ) -> Callable[[str, evidence.Link | None], Evidence]:
+        """The evidence of the drill, but for its place in the chain."""
+        finished = datetime.now(UTC)
+        failure = next((code for code in EXIT_PRECEDENCE if code in self._exit_codes), 1)
+        options = self.options
+
+        def evidence_of(drill_id: str, previous: evidence.Link | None) -> Evidence:
+            return Evidence(
+                id=drill_id,
+                tool=account.tool(),
+                who=account.who(withhold=options.withhold_identity),
+                started_at=self._began,
+                finished_at=finished,
+                archive=account.place(self._archive),
+                selection=selection,
+                reference_clock=self._began,
+                targets=evidence.Targets(
+                    options.rto_seconds, options.rpo_seconds, options.tolerance
+                ),
+                conclusion=conclude(selection, sets, failure_exit_code=failure),
+                sets=tuple(sets),
+                previous=previous,
+            )
+
+        return evidence_of
 
     def _assertions(self, chosen: Sequence[Tried]) -> tuple[evidence.Assertion, ...]:
         return tuple(
@@ -226,7 +227,7 @@ class _Run:
         removed: bool,
     ) -> SetEvidence:
         """What was seen of the set; its age and the verdict come after."""
-        phases = _phases(tried)
+        phases = account.phases([one.seconds for one in tried])
         present, missing = backup_set.nodes, backup_set.missing
         return SetEvidence(
             key=backup_set.key,
@@ -250,9 +251,7 @@ class _Run:
             ),
         )
 
-    async def _rpo(
-        self, drilled: BackupSet, folders: Sequence[Folder], began: datetime
-    ) -> evidence.Rpo:
+    async def _rpo(self, drilled: BackupSet, folders: Sequence[Folder]) -> evidence.Rpo:
         """By the listing; of the newest sets and of this one the records are read, too."""
         folder = drilled.folder
         own = [one for one in folders if one.instance_id == folder.instance_id and one.is_full]
@@ -262,9 +261,9 @@ class _Run:
         while whole and not (await read_set(self._archive, whole[-1], folders)).is_complete:
             whole.pop()
         starts = [one.started_at for one in whole]
-        ages = [max(0.0, (began - start).total_seconds()) for start in starts]
+        ages = [max(0.0, (self._began - start).total_seconds()) for start in starts]
         return measure_rpo(
-            age_seconds=max(0.0, (began - folder.started_at).total_seconds()),
+            age_seconds=max(0.0, (self._began - folder.started_at).total_seconds()),
             newest_age_seconds=min(ages, default=None),
             largest_gap=largest_gap(starts),
             target_seconds=self.options.rpo_seconds,
@@ -276,28 +275,9 @@ class _Run:
         comparison = None
         all_loaded = found.files and all(file.loaded is not None for file in found.files)
         if last is not None and all_loaded:
-            comparison = _compared(*last, loaded_keys(found.files), self.options.most_change)
+            comparison = account.compared(*last, loaded_keys(found.files), self.options.most_change)
         verdict, why = judge_set(backup_set, found.files, found.assertions, comparison)
         return replace(found, comparison=comparison, verdict=verdict, why=why)
-
-
-def _phases(tried: Sequence[Tried]) -> Phases:
-    """Sums over the files, which are restored one after the other: on machines of their own the
-    nodes of a cluster would recover side by side. A phase that a file did not reach has none."""
-    names = [one.name for one in fields(Phases)]
-    reached = {name: [one.seconds.get(name) for one in tried] for name in names}
-    sums: dict[str, float | None] = {}
-    for name, values in reached.items():
-        known = [value for value in values if value is not None]
-        sums[name] = sum(known) if known and len(known) == len(values) else None
-    return Phases(**sums)
-
-
-def _compared(last_id: str, then: int, now: int, most_change: float | None) -> Comparison:
-    change = now - then
-    fraction = change / then if then else None
-    within = most_change is None or abs(change) <= most_change * then
-    return Comparison(last_id, then, now, change, fraction, within)
 
 
 def _open_scratch(parent: Path | None) -> Workplace:
@@ -308,24 +288,3 @@ def _open_scratch(parent: Path | None) -> Workplace:
         raise StoreError(
             f"{place}: {error.strerror}", hint="--scratch names a directory to restore into"
         ) from error
-
-
-def _place(archive: Archive) -> evidence.ArchivePlace:
-    where = evidence.without_secrets(str(archive.store))
-    return evidence.ArchivePlace(where, layout.FORMAT)
-
-
-def _tool() -> evidence.Tool:
-    python, system = platform.python_implementation(), platform.system()
-    runtime = f"{python} {platform.python_version()}, {system} {platform.machine()}"
-    return evidence.Tool("archiver", __version__, runtime)
-
-
-def _who(*, withhold: bool) -> evidence.Who:
-    if withhold:
-        return evidence.Who(None, None)
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # no name in any place: a container's bare number
-        user = str(os.geteuid())
-    return evidence.Who(user, platform.node() or None)

@@ -81,16 +81,7 @@ class Stage:
         try:
             inspection = await until_cancelled(lambda stop: _inspect(copied.path, stop))
             began = datetime.now(UTC)
-            trial = await run_trial(
-                copied.path,
-                self.programs,
-                kind=copied.kind,
-                assertions=assertions,
-                limits=self.limits,
-                sample_above=self.sample_above,
-                directory=scratch,
-                clock=self.clock,
-            )
+            trial = await self._load(copied, scratch, assertions)
         except ArchiverError as error:
             return _untouched(record, Outcome.UNTRIED, error)
         finally:
@@ -110,6 +101,18 @@ class Stage:
                 for one in trial.attempts
             ),
             exit_code=0 if judged.outcome is Outcome.PASS else 3 if judged.is_damage else 1,
+        )
+
+    async def _load(self, copied: Copied, scratch: Path, assertions: Sequence[Assertion]) -> Trial:
+        return await run_trial(
+            copied.path,
+            self.programs,
+            kind=copied.kind,
+            assertions=assertions,
+            limits=self.limits,
+            sample_above=self.sample_above,
+            directory=scratch,
+            clock=self.clock,
         )
 
 

@@ -65,6 +65,9 @@ async def test_a_server_started_as_printed_has_the_keys(
             while not socket.exists():
                 await asyncio.sleep(0.02)
         client = redis.asyncio.Redis(unix_socket_path=str(socket), socket_timeout=60)
+        async with asyncio.timeout(30):
+            while (await client.info("persistence"))["loading"]:
+                await asyncio.sleep(0.02)
         assert await client.dbsize() == 1
         await client.aclose()
     finally:

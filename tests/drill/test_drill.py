@@ -287,6 +287,14 @@ async def test_a_set_that_nothing_is_left_of(root: Path, options: DrillOptions) 
     assert only(done).nodes.missing == (INSTANCE,)
 
 
+async def test_what_is_no_dump_fails_in_plain_words(root: Path, options: DrillOptions) -> None:
+    put_standard(root, b"\x93encrypted, perhaps" * 99)
+    done = await drilled(root, options)
+    assert only(done).verdict is Verdict.FAIL
+    assert only(done).why.startswith("foreign: neither RDB nor AOF at byte 0")
+    assert done.exit_code == 1
+
+
 async def test_a_server_that_refuses_and_exits_with_0(
     root: Path, options: DrillOptions, fake: FakeMaker
 ) -> None:
