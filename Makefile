@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 
 $(VENV)/run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[drill]'
 	touch $@
 
 $(VENV)/test: $(VENV)/run
@@ -18,7 +18,7 @@ $(VENV)/check: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check]'
 	touch $@
 
-demo: $(VENV)/run ## pull real files from the emulator, interrupted once
+demo: $(VENV)/run ## pull real files from the emulator, interrupted once; restore; drill
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/test ## the whole test suite
@@ -35,6 +35,7 @@ setup-bench: setup-system ## the peers to measure beside
 
 faults: $(VENV)/test ## every fault at every position; minutes
 	FAULTS=full $(BIN)/python -m pytest -s -v --timeout 1700 tests/faults tests/test_kill.py
+	FAULTS=full $(BIN)/python -m pytest -s --timeout 1700 tests/drill/test_drill.py -k million
 
 mutations: $(VENV)/test ## break the code on purpose, and see which test finds it
 	$(BIN)/python -m tests.mutations

@@ -13,6 +13,7 @@ from archiver.version import __version__
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.record import Record
+    from archiver.archive.restoring import restore
     from archiver.errors import ArchiverError
     from archiver.events import Event
     from archiver.line import PullOptions, Summary, pull
@@ -42,6 +43,7 @@ _HOMES = {
     "TransferOptions": "archiver.transfer.engine",
     "default_chain": "archiver.sources.credentials",
     "pull": "archiver.line",
+    "restore": "archiver.archive.restoring",
     "static_chain": "archiver.sources.credentials",
 }
 
@@ -63,6 +65,7 @@ __all__ = [
     "__version__",
     "default_chain",
     "pull",
+    "restore",
     "static_chain",
 ]
 

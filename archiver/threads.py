@@ -1,10 +1,12 @@
 """Blocking work in worker threads, never left half done by a cancellation."""
 
+import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import ParamSpec, TypeVar
 
 import anyio
+import anyio.lowlevel
 from anyio import to_thread
 
 P = ParamSpec("P")
@@ -14,6 +16,34 @@ T = TypeVar("T")
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What ``work`` returns. A cancellation waits for its end."""
     return await to_thread.run_sync(lambda: work(*args, **kwargs))
+
+
+async def until_cancelled(work: Callable[[threading.Event], T]) -> T:
+    """What ``work`` returns, in a thread. A cancellation sets its event and waits for its end."""
+    stop = threading.Event()
+    results: list[T] = []
+    errors: list[Exception] = []
+
+    async def watch() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            stop.set()
+
+    def attempt() -> None:
+        try:
+            results.append(work(stop))
+        except Exception as error:  # noqa: BLE001 - raised below, as it is and in no group
+            errors.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        await to_thread.run_sync(attempt)
+        tasks.cancel_scope.cancel()
+    await anyio.lowlevel.checkpoint_if_cancelled()  # what was told to stop has found nothing
+    for error in errors:
+        raise error
+    return results[0]
 
 
 @asynccontextmanager

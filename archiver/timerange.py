@@ -68,6 +68,21 @@ class TimeRange:
         return "..".join(self.on_the_wire())
 
 
+def parse_moment(text: str) -> datetime:
+    """A moment as people write it, aware UTC; a date is its last moment. Raises UsageError."""
+    try:
+        if _DATE.fullmatch(text):
+            return datetime.combine(date.fromisoformat(text), time.max, UTC)
+        if _WEEK.match(text):
+            raise ValueError  # noqa: TRY301 - first or last moment: it does not say
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{text!r} is not a time", hint="write 2026-11-01 or 2026-11-01T02:15Z; UTC"
+        ) from None
+
+
 def _wire(moment: datetime) -> str:
     # Not strftime: it writes a year before 1000 in fewer than four digits.
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='minutes')}Z"

@@ -28,9 +28,13 @@ class Mutation:
 DISK, STAGING = "archiver/stores/disk.py", "archiver/stores/local_staging.py"
 FILE, FETCH = "archiver/transfer/file.py", "archiver/transfer/fetch.py"
 WINDOW, INSPECTION = "archiver/rdb/window.py", "archiver/rdb/inspection.py"
-METER, TAIR = "archiver/transfer/meter.py", "archiver/sources/tair.py"
+METER, TAIR = "archiver/rdb/meter.py", "archiver/sources/tair.py"
 ORDER = "tests/stores/test_local.py"
 LINE = "tests/test_line.py"
+COPYOUT, RESTORING = "archiver/archive/copyout.py", "tests/archive/test_restoring.py"
+JUDGEMENT, LEDGER = "archiver/drill/judgement.py", "archiver/drill/ledger.py"
+COUNTING, COUNTS = "archiver/drill/counting.py", "tests/drill/test_counting.py"
+DRILL = "tests/drill/test_drill.py"
 HOSTILE = "tests/faults/test_hostile.py"
 
 MUTATIONS = (
@@ -49,7 +53,7 @@ MUTATIONS = (
     Mutation("Content-Range is not looked at", FETCH, "    if first != start or last != min(stop, total) - 1 or length != last - first + 1:", "    if False:", "tests/transfer/test_fetch.py"),
     Mutation("an encoded body is accepted", FETCH, '    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):', "    if False:", "tests/transfer/test_fetch.py"),
     Mutation("the declared CRC-64 is not compared", "archiver/transfer/vouch.py", "        return crc == declared", "        return True", f"{LINE} {HOSTILE}"),
-    Mutation("the RDB footer is not compared", METER, "        return Footer.OK if written == self._crc else Footer.MISMATCH", "        return Footer.OK", "tests/transfer/test_meter.py"),
+    Mutation("the RDB footer is not compared", METER, "        return Footer.OK if written == self._crc else Footer.MISMATCH", "        return Footer.OK", "tests/rdb/test_meter.py"),
     Mutation("zeros behind a dump pass for its checksum", WINDOW, "self.mark == EOF_OPCODE and self.written != 0 and self.written", "self.written", "tests/rdb/test_damage.py"),
     Mutation("a dump's own checksum is not compared", INSPECTION, "    return Footer.OK if written == computed else Footer.MISMATCH", "    return Footer.OK", "tests/rdb"),
     Mutation("what lies behind a dump is overlooked", INSPECTION, "    if padding:\n", "    if False:\n", "tests/rdb/test_damage.py"),
@@ -65,6 +69,26 @@ MUTATIONS = (
     Mutation("leftovers are not swept", "archiver/stores/local.py", "                if why:\n                    path", "                if False:\n                    path", "tests/stores/test_local.py"),
     Mutation("a secret prints itself", "archiver/secret.py", '        return "***"', "        return self._value", "tests/test_secret.py"),
     Mutation("the library's error keeps its chain", FETCH, '    raise SourceUnavailable(f"{url}: {why}") from None', '    raise SourceUnavailable(f"{url}: {why}") from error', "tests/transfer/test_fetch.py"),
+    Mutation("a restored dump's own checksum is not looked at", COPYOUT, "    if rdb.footer is Footer.MISMATCH:", "    if False:", RESTORING),
+    Mutation("the SHA-256 is not compared on the way out", COPYOUT, "    if sha256 != record.sha256:", "    if False:", RESTORING),
+    Mutation("the CRC-64 is not compared on the way out", COPYOUT, "    if str(crc) != str(record.document.get(\"crc64ecma\")):", "    if False:", RESTORING),
+    Mutation("a restored file is not synced before the rename", COPYOUT, "                os.fsync(self._descriptor)\n", "                pass\n", RESTORING),
+    Mutation("a restore takes any set", "archiver/archive/restoring.py", "        if found.is_complete:\n            return found, tuple", "        if True:\n            return found, tuple", RESTORING),
+    Mutation("the nodes around a set are not looked at", "archiver/archive/backupsets.py", "    missing = set(missing_nodes(folder, folders))", "    missing: set[str] = set()", RESTORING),
+    Mutation("SHA256SUMS is not held against the records", "archiver/archive/backupsets.py", "        for name, why in _against_sums(records, sums.decode(\"utf-8\", \"replace\")):", "        for name, why in ():", f"{RESTORING} {DRILL}"),
+    Mutation("a drill does not mind a difference of counts", JUDGEMENT, "    if difference is not None and difference.beyond_tolerance:", "    if False:", DRILL),
+    Mutation("a drill counts keys of all types together", COUNTING, "    by_type = loaded is None or (loaded.consistent and not loaded.sampled)", "    by_type = False", COUNTS),
+    Mutation("expired keys are not explained", COUNTING, "    most = parsed.expiries.expired_at(ended)[1]", "    most = 0", COUNTS),
+    Mutation("keys that should be dead are welcome", COUNTING, "    undead = max(0, least - deficit)", "    undead = 0", COUNTS),
+    Mutation("a drill does not mind a missing node", JUDGEMENT, "    if backup_set.gaps or not files:", "    if not files:", DRILL),
+    Mutation("a drill trusts the exit code of a server", JUDGEMENT, "    if attempt.verdict.outcome is not ServerOutcome.LOADED:", "    if attempt.verdict.outcome is not ServerOutcome.LOADED and attempt.verdict.exit_code != 0:", DRILL),
+    Mutation("a drill does not mind what our parser finds", JUDGEMENT, "    if inspection.verdict in _DAMAGED:", "    if False:", DRILL),
+    Mutation("a refusal of a dump with a right checksum is damage", JUDGEMENT, "        if proven and verdict.cause is not Cause.CHECKSUM:", "        if False:", DRILL),
+    Mutation("an assertion on a node that did not load holds", JUDGEMENT, "    if not there or len(there) < len(results):", "    if not there:", "tests/drill/test_judgement.py"),
+    Mutation("evidence is not linked to the one before", LEDGER, "            link = Link(Path(last).stem, hashlib.sha256(data).hexdigest())", "            link = None", DRILL),
+    Mutation("evidence is written without the lock", LEDGER, "                    async with self._archive.writing():\n                        return", "                    if True:\n                        return", DRILL),
+    Mutation("broken evidence does not count", "archiver/drill/procedure.py", "        return code or (_INTEGRITY if self.faults else 0)", "        return code", DRILL),
+    Mutation("scratch is left", "archiver/drill/procedure.py", "                removed = await in_thread(workplace.remove)", "                removed = True", DRILL),
 )  # fmt: skip
 
 

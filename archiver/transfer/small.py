@@ -13,9 +13,9 @@ from fastcrc import crc64
 from archiver import events
 from archiver.errors import CorruptFile, IntegrityError
 from archiver.model import Backup, Provenance, Receipt, Stored
+from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Staging
 from archiver.transfer.fetch import Answer, Fetcher
-from archiver.transfer.meter import FileMeter
 from archiver.transfer.origin import AT_THE_SOURCE
 from archiver.transfer.part import Shared
 from archiver.transfer.route import Location

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from archiver.errors import CorruptFile
 from archiver.model import Backup, Footer, Network, Pin, Provenance, Receipt
-from archiver.transfer.meter import FileMeter
+from archiver.rdb.meter import FileMeter
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from archiver.model import Footer, Kind, RdbVerdict
 from archiver.rdb.magic import rdb_version
-from archiver.transfer.meter import FileMeter
+from archiver.rdb.meter import FileMeter
 from examples.sample_rdb import rdb
 from tests.conftest import DATA
 

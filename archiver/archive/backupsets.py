@@ -1,0 +1,271 @@
+"""The backup sets of an archive, and which of them can be restored whole. Reads, never writes.
+
+A listing alone gives every set's folder, time and nodes; the records are read of the few that are
+looked at closer. A set is complete when
+
+1. it has its SHA256SUMS, which a pull writes once every file that was listed for it is here,
+2. every file that the SHA256SUMS names has its record and its object, with that SHA-256 and size,
+3. no node is missing that the sets right before and right after it have.
+
+The newest set has no set after it, and the oldest none before: there, one neighbour speaks alone.
+"""
+
+import re
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from archiver.archive import layout
+from archiver.archive.archive import Archive
+from archiver.archive.record import Record
+from archiver.errors import IntegrityError, UnsafeInput, UsageError
+from archiver.model import Kind
+
+# Clusters made before 2023-12-05 have a job, and so a folder, for each shard.
+_ONE_BACKUP = timedelta(hours=1)
+_SHA256 = re.compile("[0-9a-f]{64}")
+_CRC64 = re.compile("0|[1-9][0-9]{0,19}")
+_LOG: Final = f".{Kind.AOF}"
+_FULL: Final = (f".{Kind.RDB}", f".{Kind.UNKNOWN}")
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A set as a listing shows it; ``sizes`` in bytes, by key."""
+
+    key: str
+    instance_id: str
+    started_at: datetime
+    sizes: Mapping[str, int]
+
+    @property
+    def record_keys(self) -> tuple[str, ...]:
+        return tuple(sorted(key for key in self.sizes if layout.is_record(key)))
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The nodes of its records, by their names: ``<node>-<backup id>.json``."""
+        return frozenset(_node(key) for key in self.record_keys)
+
+    @property
+    def is_sealed(self) -> bool:
+        return layout.sums_key(self.key) in self.sizes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is one of dumps, or was. A set of logs (NeedAof) is none to fall back on."""
+        logs = any(key.endswith(_LOG) for key in self.sizes)
+        return not logs or any(key.endswith(_FULL) for key in self.sizes)
+
+    @property
+    def is_of_cluster(self) -> bool:
+        return bool(self.nodes - {self.instance_id})
+
+
+@dataclass(frozen=True, slots=True)
+class BackupSet:
+    """A set with its records read.
+
+    ``missing`` are nodes that it should have. ``gaps`` say in a line each what is not here;
+    ``damaged`` what is here and contradicts itself.
+    """
+
+    folder: Folder
+    records: tuple[Record, ...]
+    missing: tuple[str, ...]
+    gaps: tuple[str, ...]
+    damaged: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return self.folder.key
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(sorted({record.node_id for record in self.records}))
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self.records) and not (self.gaps or self.damaged)
+
+    @property
+    def why_not(self) -> str:
+        """Why it is not complete, in one line."""
+        return "; ".join((*self.damaged, *self.gaps)) or "it holds no backup"
+
+    def chosen(self) -> tuple[Record, ...]:
+        """Of each node the file to restore: the newest dump, or without one the newest log."""
+        found: dict[str, Record] = {}
+        for record in sorted(self.records, key=_rank):
+            found[record.node_id] = record
+        return tuple(found[node] for node in sorted(found))
+
+
+async def list_folders(archive: Archive, instances: Collection[str] = ()) -> list[Folder]:
+    """Every set of these instances, or of all: by instance, the oldest first. Raises StoreError."""
+    found: dict[str, dict[str, int]] = {}
+    for prefix in [f"{layout.safe(instance)}/" for instance in instances] or [""]:
+        async for entry in archive.store.entries(prefix):
+            folder = entry.key.rpartition("/")[0]
+            if layout.set_start(folder) is not None:
+                found.setdefault(folder, {})[entry.key] = entry.size
+    folders = [
+        Folder(key, key.partition("/")[0], start, sizes)
+        for key, sizes in found.items()
+        if (start := layout.set_start(key)) is not None
+    ]
+    return sorted(folders, key=lambda one: (one.instance_id, one.started_at, one.key))
+
+
+def missing_nodes(folder: Folder, folders: Iterable[Folder]) -> frozenset[str]:
+    """The nodes that the sets around ``folder`` have and it has not (pure)."""
+    alike = [
+        one
+        for one in folders
+        if one.instance_id == folder.instance_id
+        and one.is_full is folder.is_full
+        and (one.nodes or one.key == folder.key)
+    ]
+    place = next(number for number, one in enumerate(alike) if one.key == folder.key)
+    around = [one.nodes for one in (*alike[max(0, place - 1) : place], *alike[place + 1 :][:1])]
+    missing = frozenset.intersection(*around) - folder.nodes if around else frozenset()
+    if len(folder.nodes) >= min(map(len, around), default=0):
+        # As many as around it: nodes that were replaced, not lost.
+        missing = frozenset()
+    if folder.is_of_cluster:
+        for one in alike:
+            near = abs(one.started_at - folder.started_at) <= _ONE_BACKUP
+            if near and not one.nodes & folder.nodes:
+                missing |= one.nodes
+    return missing
+
+
+def looks_complete(folder: Folder, folders: Iterable[Folder]) -> bool:
+    """What the listing alone says of it (pure); records and bytes may prove it wrong."""
+    return folder.is_sealed and bool(folder.nodes) and not missing_nodes(folder, folders)
+
+
+async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) -> BackupSet:
+    """Read a set's records, and hold them against its SHA256SUMS and its objects.
+
+    Raises StoreError, UnsupportedFormat.
+    """
+    records, damaged = [], []
+    for key in folder.record_keys:
+        try:
+            record = _sound(Record.decode(key, await archive.store.read(key) or b""))
+        except IntegrityError as error:
+            damaged.append(error.message)
+            continue
+        records.append(record)
+        damaged += _against_listing(record, folder)
+    sums = await archive.store.read(layout.sums_key(folder.key))
+    missing = set(missing_nodes(folder, folders))
+    gaps = [f"node {node} has no file in it" for node in sorted(missing)]
+    if sums is None:
+        gaps.append("it has no SHA256SUMS: the pull that brought it did not see it complete")
+    else:
+        for name, why in _against_sums(records, sums.decode("utf-8", "replace")):
+            if f"{folder.key}/{_stem(name)}.json" not in folder.sizes:
+                missing.add(_node(name))
+                gaps.append(why)
+            else:
+                damaged.append(why)
+    present = {record.node_id for record in records}
+    return BackupSet(
+        folder, tuple(records), tuple(sorted(missing - present)), tuple(gaps), tuple(damaged)
+    )
+
+
+async def newest_first(
+    archive: Archive, instance_id: str, at: datetime | None = None
+) -> AsyncGenerator[BackupSet, None]:
+    """The instance's sets of dumps that began at ``at`` or before, the newest first.
+
+    Raises UsageError when there is none.
+    """
+    folders = await list_folders(archive, [instance_id])
+    if not folders:
+        raise UsageError(f"{archive.store}: there is no backup of {instance_id} in it")
+    fitting = [one for one in folders if one.is_full and (at is None or one.started_at <= at)]
+    if not fitting:
+        first = folders[0].started_at
+        raise UsageError(
+            f"{archive.store}: no backup of {instance_id} began at or before "
+            f"{at:%Y-%m-%dT%H:%M:%SZ}"
+            if at is not None
+            else f"{archive.store}: {instance_id} has logs of commands and no dump",
+            hint=f"the first one began at {first:%Y-%m-%dT%H:%M:%SZ}",
+        )
+    for folder in reversed(fitting):
+        yield await read_set(archive, folder, folders)
+
+
+async def named_set(archive: Archive, key: str) -> BackupSet:
+    """The set in the folder ``key``. Raises UsageError when there is none."""
+    key = key.strip("/")
+    start = layout.set_start(key)
+    folders = await list_folders(archive, [key.partition("/")[0]]) if start is not None else []
+    for folder in folders:
+        if folder.key == key:
+            return await read_set(archive, folder, folders)
+    raise UsageError(
+        f"{archive.store}: there is no backup set {key!r}",
+        hint="a set is named by its folder, like r-bp1/2026/11/20261124T021500Z-1187423",
+    )
+
+
+def _sound(record: Record) -> Record:
+    """The record, if what it says can be true at all. Raises IntegrityError."""
+    crc = str(record.document.get("crc64ecma"))
+    ids = (record.instance_id, record.node_id, record.backup_id)
+    try:
+        sane = all(layout.safe(one) for one in ids)
+    except UnsafeInput:
+        sane = False
+    if not (sane and _SHA256.fullmatch(record.sha256) and _CRC64.fullmatch(crc)):
+        raise IntegrityError(f"{record.key}: this record was changed: an id or digest is none")
+    return record
+
+
+def _against_listing(record: Record, folder: Folder) -> list[str]:
+    size = folder.sizes.get(record.object_key)
+    if size is None:
+        return [f"{record.object_key} is missing"]
+    if size != record.size:
+        return [f"{record.object_key} has {size:,} bytes, and its record says {record.size:,}"]
+    expected = f"{record.node_id}-{record.backup_id}{layout.RECORD_SUFFIX}"
+    if record.key != f"{folder.key}/{expected}" or record.instance_id != folder.instance_id:
+        return [f"{record.key}: the record speaks of {record.instance_id}, {expected}"]
+    return []
+
+
+def _against_sums(records: Iterable[Record], text: str) -> Iterable[tuple[str, str]]:
+    """Files for which SHA256SUMS and records differ: name, and how."""
+    named = {}
+    for line in text.splitlines():
+        sha256, _, name = line.partition("  ")
+        named[name] = sha256
+    recorded = {record.object_key.rpartition("/")[2]: record.sha256 for record in records}
+    for name in sorted(named.keys() | recorded.keys()):
+        if name not in recorded:
+            yield name, f"{name} is in SHA256SUMS and has no record that can be read"
+        elif name not in named:
+            yield name, f"{name} is recorded and not in SHA256SUMS"
+        elif named[name] != recorded[name]:
+            yield name, f"{name}: its record and SHA256SUMS name different SHA-256s"
+
+
+def _rank(record: Record) -> tuple[int, datetime, str]:
+    kinds = (Kind.UNKNOWN, Kind.AOF, Kind.RDB)
+    suffix = record.object_key.rpartition(".")[2]
+    return kinds.index(Kind(suffix)) if suffix in set(Kind) else 0, record.started_at, record.key
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _node(key: str) -> str:
+    return _stem(key.rpartition("/")[2]).rpartition("-")[0]

@@ -1,0 +1,201 @@
+"""``archiver drill``."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver.cli.options import EPILOG, SETTINGS, local_store, option, output_options
+from archiver.cli.params import LATEST, AssertionText, Duration, InstanceId, Moment, Share, Size
+
+if TYPE_CHECKING:
+    from archiver.drill.happened import Happened
+    from archiver.drill.procedure import Drilled, DrillOptions
+    from archiver.drill.selection import Wanted
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@click.argument("place", metavar="ARCHIVE")
+@option("--instance", "instances", type=InstanceId(), multiple=True, help="Only its sets.")
+@option("--at", type=Moment(), default=LATEST, help="Newest set of each instance, then; UTC.")
+@option("--random", "random_sets", type=click.IntRange(1), help="So many sets instead, drawn.")
+@option("--stratified", type=click.IntRange(1), help="The same; instances take turns.")
+@option("--seed", help="Of the draw, to repeat it; else one is made and kept.")
+@option("--set", "sets", metavar="KEY", multiple=True, help="This set, by its folder, instead.")
+@option("--server", "servers", type=_PATH, multiple=True, help="Server to use, not those found.")
+@option("--assert", "assertions", type=AssertionText(), multiple=True, help="'dbsize >= 1000'.")
+@option("--tolerance", type=Share(), default="0%", help="Of keys that may be unaccounted for.")
+@option("--most-change", type=Share(), help="Of keys, since the instance's last drill.")
+@option("--rto", type=Duration(), help="How long a recovery may take: 15m.")
+@option("--rpo", type=Duration(), help="How old the newest set, and how wide a gap, may be: 26h.")
+@option("--memory", type=Size(2**20), help="Of one server; else 4/5 of what is free.")
+@option("--load-timeout", type=Duration(), default="1h", help="That loading one file may take.")
+@option("--scratch", type=_PATH, help="Where files are restored to; else the system's /tmp.")
+@option("--sample-above", type=click.IntRange(1), help="Count by sample above so many keys.")
+@option("--evidence", "directory", type=_PATH, help="Keep the evidence here, too.")
+@option("--junit", type=_PATH, help="Write JUnit XML to this file, too.")
+@option("--withhold-identity", is_flag=True, help="Leave user and host out of the evidence.")
+@output_options
+def drill(place: str, **given: Any) -> None:
+    """Prove that backups restore: load them into throwaway servers.
+
+    Takes the newest set of each instance, restores it into a scratch directory, lets a real server
+    load every node's file, counts what it holds, compares, and removes everything. The evidence is
+    kept in the archive, each document linked to the one before. Exit code 0 is a pass, and nothing
+    else is.
+
+    \b
+    Examples:
+      archiver drill ./backups --instance r-bp1 --assert 'dbsize >= 1000'
+      archiver drill ./backups --stratified 10 --rto 15m --rpo 26h
+    """
+    from archiver.cli.run import run
+
+    run(
+        lambda: _drill(place, given),
+        verbose=given["verbose"],
+        on_interrupt="the servers are ended and the files removed; there is no evidence of it",
+    )
+
+
+async def _drill(place: str, given: dict[str, Any]) -> int:
+    from archiver.archive.archive import Archive
+    from archiver.cli.run import say
+    from archiver.cli.words import QUIET
+    from archiver.drill import find
+    from archiver.drill.procedure import drill as run_drill
+    from archiver.report.junit import to_junit
+    from archiver.threads import in_thread
+
+    verbosity = QUIET if given["quiet"] else given["verbose"]
+
+    def watch(event: "Happened") -> None:
+        told = _line(event)
+        if told[0] <= verbosity:
+            say(told[1])
+
+    options = _options(given)
+    programs = await find(given["servers"])
+    directory = given["directory"]
+    drilled = await run_drill(
+        Archive(local_store(place)),
+        programs,
+        options,
+        evidence_directory=directory and await in_thread(directory.absolute),
+        watcher=watch,
+    )
+    if given["junit"] is not None:
+        await in_thread(given["junit"].write_bytes, to_junit(drilled.filed.data))
+    _tell(drilled, as_json=given["as_json"], quiet=given["quiet"])
+    return drilled.exit_code
+
+
+def _options(given: dict[str, Any]) -> "DrillOptions":
+    from archiver.drill import parse
+    from archiver.drill.procedure import DrillOptions
+
+    return DrillOptions(
+        wanted=_wanted(given),
+        assertions=tuple(parse(text) for text in given["assertions"]),
+        tolerance=given["tolerance"],
+        most_change=given["most_change"],
+        rto_seconds=given["rto"],
+        rpo_seconds=given["rpo"],
+        memory=given["memory"],
+        scratch=given["scratch"],
+        sample_above=given["sample_above"],
+        load_seconds=given["load_timeout"],
+        withhold_identity=given["withhold_identity"],
+    )
+
+
+def _wanted(given: dict[str, Any]) -> "Wanted":
+    import secrets
+
+    from archiver.drill.selection import Wanted
+    from archiver.errors import UsageError
+    from archiver.report.evidence import Mode
+
+    at = given["at"] if isinstance(given["at"], datetime) else None
+    ways = {
+        Mode.RANDOM: given["random_sets"],
+        Mode.STRATIFIED: given["stratified"],
+        Mode.NAMED: given["sets"],
+        Mode.AT: at,
+    }
+    asked = [mode for mode, value in ways.items() if value]
+    if len(asked) > 1:
+        raise UsageError("only one of --at, --random, --stratified and --set can be given")
+    mode = asked[0] if asked else Mode.LATEST
+    drawn = mode in (Mode.RANDOM, Mode.STRATIFIED)
+    return Wanted(
+        mode=mode,
+        instances=tuple(dict.fromkeys(given["instances"])),
+        at=at,
+        number=ways[mode] if drawn else 0,
+        seed=(given["seed"] or secrets.token_hex(4)) if drawn else None,
+        sets=given["sets"],
+    )
+
+
+def _line(event: "Happened") -> tuple[int, str]:
+    """The verbosity from which something is told, and how."""
+    from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
+    from archiver.drill import happened
+    from archiver.report.evidence import Outcome, Verdict
+
+    match event:
+        case happened.ChainFault(finding):
+            return QUIET, f"evidence: {finding}"
+        case happened.ArchiveReadOnly(why):
+            return QUIET, f"read-only archive: the evidence is kept beside it alone ({why})"
+        case happened.Chosen(keys, available):
+            return NORMAL, f"drilling {times(len(keys), 'backup set')} of {available:,}"
+        case happened.Trying(key, count):
+            return DEBUG, f"restoring: {key} {size(count)}"
+        case happened.FileTried(file):
+            level = VERBOSE if file.outcome is Outcome.PASS else NORMAL
+            return level, f"{file.outcome}: {file.object_key}: {file.reason}"
+        case happened.SetJudged(one):
+            level = NORMAL if one.verdict is Verdict.PASS else QUIET
+            return level, f"{one.verdict}: {one.key}: {one.why}"
+
+
+def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> None:
+    """The conclusion on stderr; on stdout where the evidence is, or as JSON."""
+    from archiver.cli.jsonlines import write_object
+    from archiver.cli.run import say
+    from archiver.report.words import headline, verdict_word
+
+    evidence, filed = drilled.evidence, drilled.filed
+    paths = [f"{place}/{filed.key}" for place in filed.places]
+    if as_json:
+        for one in evidence.sets:
+            write_object(
+                {
+                    "event": "set_drilled",
+                    "set": one.key,
+                    "verdict": one.verdict,
+                    "why": one.why,
+                    "rto_seconds": one.rto.seconds,
+                }
+            )
+        write_object(
+            {
+                "event": "drilled",
+                "id": evidence.id,
+                "verdict": evidence.conclusion.verdict,
+                "passed": evidence.conclusion.passed,
+                "exit_code": drilled.exit_code,
+                "evidence": paths,
+                "chain_faults": [str(finding) for finding in drilled.faults],
+            }
+        )
+    elif not quiet:
+        for path in paths:
+            click.echo(path)
+    if not (quiet and drilled.exit_code == 0):
+        say(f"{verdict_word(evidence)}: {headline(evidence)}")

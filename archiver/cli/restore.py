@@ -1,0 +1,148 @@
+"""``archiver restore``."""
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver.cli.options import EPILOG, SETTINGS, local_store, option, output_options
+from archiver.cli.params import LATEST, InstanceId, Moment
+
+if TYPE_CHECKING:
+    from archiver.archive.backupsets import BackupSet
+    from archiver.archive.record import Record
+    from archiver.archive.restoring import Restored
+
+_EVERY = 10.0  # seconds between lines about a long copy
+
+
+@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@click.argument("place", metavar="ARCHIVE")
+@option("--instance", type=InstanceId(), help="Instance to restore.")
+@option("--set", "set_key", metavar="KEY", help="This backup set, by its folder, instead.")
+@option("--at", type=Moment(), default=LATEST, help="The newest complete set at or before; UTC.")
+@option("--to", "directory", metavar="DIRECTORY", help="Where to; each node gets a folder in it.")
+@option("--partial", is_flag=True, help="What there is of a set that lacks nodes (with --set).")
+@option("--list", "listing", is_flag=True, help="Say which sets there are, and restore none.")
+@output_options
+def restore(place: str, **given: Any) -> None:
+    """Lay a backup set out for redis-server, and say how to start it.
+
+    Finds the newest complete set at or before a time, checks every byte while copying it, and
+    prints the command for each node on stdout. Nothing that is there is overwritten; run again, it
+    goes on.
+
+    \b
+    Examples:
+      archiver restore ./backups --instance r-bp1 --to ./restored
+      archiver restore ./backups --instance r-bp1 --at 2026-11-20 --to ./old
+      archiver restore ./backups --instance r-bp1 --list
+    """
+    from archiver.cli.run import run
+
+    run(
+        lambda: _restore(place, given),
+        verbose=given["verbose"],
+        on_interrupt="run the same command again to go on",
+    )
+
+
+async def _restore(place: str, given: dict[str, Any]) -> int:
+    from archiver.archive import restoring
+    from archiver.archive.archive import Archive
+    from archiver.cli.run import say
+    from archiver.cli.words import size
+    from archiver.errors import UsageError
+
+    archive = Archive(local_store(place))
+    at = given["at"] if isinstance(given["at"], datetime) else None
+    if given["listing"]:
+        return await _list(archive, given["instance"], at)
+    if not given["directory"]:
+        raise UsageError("no directory is given", hint="--to DIRECTORY")
+    said = time.monotonic()
+
+    def progress(record: "Record", position: int) -> None:
+        nonlocal said
+        if not given["quiet"] and time.monotonic() - said > _EVERY:
+            said = time.monotonic()
+            say(f"copying: {record.object_key}: {size(position)} of {size(record.size)}")
+
+    restored = await restoring.restore(
+        archive,
+        given["directory"],
+        instance_id=given["instance"],
+        at=at,
+        set_key=given["set_key"],
+        partial=given["partial"],
+        progress=progress,
+    )
+    if given["as_json"]:
+        _write_json(restored)
+    else:
+        for file in restored.files:
+            click.echo(file.command)
+    _tell(restored, quiet=given["quiet"])
+    return 0 if restored.backup_set.is_complete else 1
+
+
+async def _list(archive: Any, instance: str | None, at: datetime | None) -> int:
+    from archiver.archive.backupsets import newest_first
+    from archiver.cli.words import size, times
+    from archiver.errors import UsageError
+
+    if instance is None:
+        raise UsageError("no instance is given", hint="--instance")
+    async for one in newest_first(archive, instance, at):
+        total = size(sum(record.size for record in one.records))
+        state = "complete" if one.is_complete else f"not complete: {one.why_not}"
+        click.echo(f"{one.key}  {times(len(one.nodes), 'node')}  {total}  {state}")
+    return 0
+
+
+def _write_json(restored: "Restored") -> None:
+    from archiver.cli.jsonlines import write_object
+
+    for file in restored.files:
+        write_object(
+            {
+                "event": "restored",
+                "set": restored.backup_set.key,
+                "node_id": file.node_id,
+                "backup_id": file.record.backup_id,
+                "started_at": file.record.started_at,
+                "path": str(file.copied.path),
+                "size": file.record.size,
+                "sha256": file.record.sha256,
+                "rdb": file.copied.rdb.version,
+                "command": file.command,
+                "needs": file.needs,
+                "was_there": file.copied.was_there,
+            }
+        )
+
+
+def _tell(restored: "Restored", *, quiet: bool) -> None:
+    from archiver.cli.run import say
+    from archiver.cli.words import size
+
+    one = restored.backup_set
+    for newer in restored.passed_over:
+        say(f"passed over: {newer.key} is newer, and not complete: {newer.why_not}")
+    for record in restored.left_out:
+        say(f"left out: {record.object_key}: its node has a file that says more")
+    if not one.is_complete:
+        say(f"partial: {one.key}: {one.why_not}")
+    if quiet:
+        return
+    for file in restored.files:
+        how = "was there, checked" if file.copied.was_there else "copied, checked"
+        say(f"{file.node_id}: {size(file.record.size)} {how}; needs {file.needs}")
+    say(_summary(one))
+
+
+def _summary(one: "BackupSet") -> str:
+    from archiver.cli.words import times
+
+    return f"restored {times(len(one.nodes), 'node')} of {one.key}"

@@ -1,0 +1,55 @@
+"""What a drill tells those who watch it, frozen. The core never prints."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from archiver.report.chain import Finding
+from archiver.report.evidence import FileEvidence, SetEvidence
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The sets were chosen, ``available`` of them to choose from."""
+
+    keys: tuple[str, ...]
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainFault:
+    """Something is wrong with the evidence of earlier drills."""
+
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveReadOnly:
+    """The evidence will not be in the archive."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trying:
+    """A file is being restored; ``size`` in bytes."""
+
+    object_key: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileTried:
+    """What became of a file."""
+
+    file: FileEvidence
+
+
+@dataclass(frozen=True, slots=True)
+class SetJudged:
+    """What became of a set."""
+
+    evidence: SetEvidence
+
+
+Happened = Chosen | ChainFault | ArchiveReadOnly | Trying | FileTried | SetJudged
+Watcher = Callable[[Happened], None]

@@ -1,0 +1,148 @@
+"""From what was seen of a file and a set to the verdict. Pure.
+
+A set is, the first that applies:
+
+fail         a record or the SHA256SUMS contradicts what is there; a file is not the bytes recorded,
+             is damaged by its own checksum or structure, or did not load for a reason that does not
+             show it intact; counts differ beyond the tolerance; an assertion does not hold
+partial      a node has no file in it, or a file was not tried
+unloadable   intact, but needs modules, or a server that is not here
+pass         everything else
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archiver import rdb
+from archiver.archive.backupsets import BackupSet
+from archiver.drill.assertions import Assertion, AssertionResult, compare
+from archiver.drill.outcome import Cause
+from archiver.drill.outcome import Outcome as ServerOutcome
+from archiver.drill.trial import Attempt, Trial
+from archiver.model import Footer, Kind
+from archiver.report import evidence
+from archiver.report.evidence import Comparison, Difference, FileEvidence, Outcome, Verdict
+
+_DAMAGED = frozenset(
+    {rdb.Verdict.CORRUPT, rdb.Verdict.TRUNCATED, rdb.Verdict.PADDED, rdb.Verdict.EMPTY}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Of one file. ``is_damage``: its bytes are wrong, which is exit code 3."""
+
+    outcome: Outcome
+    reason: str
+    is_damage: bool = False
+
+
+def judge_file(
+    inspection: rdb.Inspection, trial: Trial, difference: Difference | None
+) -> Judgement:
+    """The outcome of a file whose bytes are those recorded."""
+    if inspection.verdict in _DAMAGED:
+        return Judgement(Outcome.FAIL, f"{inspection.verdict}: {inspection.reason}", is_damage=True)
+    attempt = trial.decisive
+    if attempt.verdict.outcome is not ServerOutcome.LOADED:
+        return _not_loaded(inspection, attempt)
+    if why := _why_no_pass(trial, difference):
+        return Judgement(Outcome.FAIL, why)
+    if inspection.kind is Kind.AOF:
+        return Judgement(Outcome.PASS, "verified and loaded; a log is not counted beforehand")
+    if not comparable(inspection):
+        why = f"verified and loaded; nothing to compare with: {inspection.reason}"
+        return Judgement(Outcome.PASS, why)
+    return Judgement(Outcome.PASS, "verified, loaded, counted as expected")
+
+
+def comparable(inspection: rdb.Inspection) -> bool:
+    """Whether the parser's counts are those of the whole file."""
+    return (
+        inspection.kind is Kind.RDB
+        and inspection.contents is not None
+        and inspection.contents.is_complete
+    )
+
+
+def judge_set(  # noqa: PLR0911 - the table above
+    backup_set: BackupSet,
+    files: Sequence[FileEvidence],
+    assertions: Sequence[evidence.Assertion],
+    comparison: Comparison | None,
+) -> tuple[Verdict, str]:
+    """The verdict of a set, and why in one line."""
+    if backup_set.damaged:
+        return Verdict.FAIL, "; ".join(backup_set.damaged)
+    if failed := [file for file in files if file.outcome is Outcome.FAIL]:
+        return Verdict.FAIL, _reasons(failed)
+    if untrue := [one for one in assertions if one.holds is False]:
+        return Verdict.FAIL, "does not hold: " + ", ".join(one.text for one in untrue)
+    if comparison is not None and not comparison.within_tolerance:
+        then, now = comparison.keys_then, comparison.keys_now
+        return Verdict.FAIL, f"{now:,} keys, and {then:,} in the drill before"
+    if backup_set.gaps or not files:
+        return Verdict.PARTIAL, backup_set.why_not
+    if untried := [file for file in files if file.outcome is Outcome.UNTRIED]:
+        return Verdict.PARTIAL, _reasons(untried)
+    if unloadable := [file for file in files if file.outcome is Outcome.UNLOADABLE]:
+        return Verdict.UNLOADABLE, _reasons(unloadable)
+    return Verdict.PASS, "every node's file is there, loads, and holds what it should"
+
+
+def combine(assertion: Assertion, results: Sequence[AssertionResult | None]) -> evidence.Assertion:
+    """What an assertion comes to over the nodes of a set; None for a node that did not load.
+
+    A set is one body of data: dbsize is the sum of the nodes', ``missing`` must be so on all of
+    them, and what is said of a key holds when it holds on the node that has it.
+    """
+    there = [result for result in results if result is not None]
+    if not there or len(there) < len(results):
+        return evidence.Assertion(assertion.text, None, holds=None, seen="not loaded")
+    holds, seen = there[0].holds, there[0].seen
+    if len(there) > 1:
+        if assertion.verb == "dbsize" and all(one.seen.isdigit() for one in there):
+            holds, seen = compare(assertion, sum(int(one.seen) for one in there))
+        else:
+            decide = min if assertion.verb == "missing" else max
+            found = decide(there, key=lambda one: one.holds)
+            holds, seen = found.holds, found.seen
+    return evidence.Assertion(assertion.text, None, holds=holds, seen=seen)
+
+
+def _not_loaded(inspection: rdb.Inspection, attempt: Attempt) -> Judgement:
+    verdict = attempt.verdict
+    said = f"{attempt.program.flavour} {'.'.join(map(str, attempt.program.version))}"
+    said = f"{said}: {verdict.reason}"
+    if verdict.outcome is ServerOutcome.UNLOADABLE and inspection.is_intact:
+        if verdict.cause is Cause.MODULE:
+            names = ", ".join(verdict.names) or "?"
+            return Judgement(Outcome.UNLOADABLE, f"intact, but needs the modules of {names}")
+        return Judgement(Outcome.UNLOADABLE, f"intact, but needs another server; {said}")
+    if verdict.outcome is ServerOutcome.REFUSED:
+        proven = inspection.is_intact and inspection.footer is Footer.OK
+        if proven and verdict.cause is not Cause.CHECKSUM:
+            why = f"intact by its own checksum, but no server here reads it; {said}"
+            return Judgement(Outcome.UNLOADABLE, why)
+    if not inspection.is_intact:
+        said = f"{inspection.verdict}: {inspection.reason}; {said}"
+    return Judgement(Outcome.FAIL, said, is_damage=verdict.cause is Cause.CHECKSUM)
+
+
+def _why_no_pass(trial: Trial, difference: Difference | None) -> str | None:
+    attempt = trial.decisive
+    if attempt.census is None:
+        return f"loaded, but could not be counted: {attempt.verdict.reason}"
+    if attempt.listening is None or attempt.listening.ports != ():
+        return "the server may be reached over the network"
+    if not all(one.teardown.file_unchanged for one in trial.attempts):
+        return "the file was changed by the server"
+    if difference is not None and difference.beyond_tolerance:
+        return f"not what our parser counted: {difference.keys:+,} {difference.explanation}"
+    return None
+
+
+def _reasons(files: Sequence[FileEvidence]) -> str:
+    if len(files) == 1:
+        return files[0].reason
+    return "; ".join(f"{file.node_id}: {file.reason}" for file in files)

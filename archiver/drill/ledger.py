@@ -1,0 +1,167 @@
+"""Where the evidence of drills is kept: one chain, written under the archive's lock."""
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from archiver.archive.archive import Archive
+from archiver.errors import ArchiveBusy, ArchiverError, NoSpace, StoreError, UsageError
+from archiver.report import chain
+from archiver.report.document import decode, encode
+from archiver.report.evidence import Evidence, Link, Verdict
+from archiver.report.junit import to_junit
+from archiver.report.markdown import to_markdown
+from archiver.report.page import to_page
+from archiver.report.words import loaded_keys
+from archiver.stores.base import Store
+from archiver.stores.local import LocalStore
+from archiver.threads import in_thread
+
+PATIENCE = 600.0  # seconds that a pull may keep the archive from us, when a drill is over
+_EVERY = 2.0
+_LOOK_BACK = 100  # documents that are read, so that their number does not count
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """Evidence that was written: its key, its bytes, and the places that have it."""
+
+    evidence: Evidence
+    key: str
+    data: bytes
+    places: tuple[str, ...]
+
+
+class Ledger:
+    """The evidence of one archive, in the archive or, if that cannot be written, in a directory."""
+
+    def __init__(self, archive: Archive, directory: Path | None) -> None:
+        self._archive: Final = archive
+        self._beside: Final = None if directory is None else LocalStore(directory)
+        self._read_only = False
+
+    async def prepare(self) -> str | None:
+        """See whether the archive can be written; why it cannot, if there is another place.
+
+        Raises UsageError when there is none, NoSpace, UnsupportedFormat.
+        """
+        try:
+            async with self._archive.writing():
+                pass
+        except (ArchiveBusy, NoSpace) as error:
+            if isinstance(error, NoSpace):
+                raise
+        except StoreError as error:
+            if self._beside is None:
+                raise UsageError(
+                    f"the archive cannot be written, and the evidence has no other place: {error}",
+                    hint="--evidence DIRECTORY",
+                ) from error
+            self._read_only = True
+            return str(error)
+        return None
+
+    async def faults(self) -> list[chain.Finding]:
+        """What is wrong with the newest hundred documents of the chain."""
+        keys = await self._keys()
+        documents = [(key, await self._store.read(key) or b"") for key in keys[-_LOOK_BACK:]]
+        # The one before them is not gone, it was only not read.
+        return [
+            finding
+            for finding in chain.check_chain(documents)
+            if finding.fault is not chain.Fault.MISSING or finding.key not in keys
+        ]
+
+    async def last_keys(self, instances: set[str]) -> dict[str, tuple[str, int]]:
+        """Of each instance the last drill that passed it: its id, and the keys it counted.
+
+        A document that cannot be read is passed over here; :meth:`faults` names it.
+        """
+        found: dict[str, tuple[str, int]] = {}
+        for key in reversed((await self._keys())[-_LOOK_BACK:]):
+            if found.keys() >= instances:
+                break
+            try:
+                evidence = decode(await self._store.read(key) or b"", key)
+            except ArchiverError:
+                continue
+            for one in evidence.sets:
+                if one.verdict is Verdict.PASS and one.instance_id in instances:
+                    found.setdefault(one.instance_id, (evidence.id, loaded_keys(one.files)))
+        return found
+
+    async def file(self, make: Callable[[str, Link | None], Evidence]) -> Filed:
+        """Write the next document, and what is made from it.
+
+        ``make`` is given its id and the link to the one before, which nobody can come between.
+        Raises ArchiveBusy, NoSpace, StoreError.
+        """
+        if self._read_only:
+            return await self._file(make)
+        with anyio.move_on_after(PATIENCE):
+            while True:
+                try:
+                    async with self._archive.writing():
+                        return await self._file(make)
+                except ArchiveBusy:
+                    await anyio.sleep(_EVERY)
+        raise ArchiveBusy(
+            f"{self._archive.store}: somebody else has been writing to it for "
+            f"{PATIENCE / 60:.0f} minutes: the evidence of this drill is lost"
+        )
+
+    async def _file(self, make: Callable[[str, Link | None], Evidence]) -> Filed:
+        if self._beside is None:
+            return await self._write(make, [])
+        async with self._beside.exclusive():
+            return await self._write(make, [self._beside])
+
+    async def _write(
+        self, make: Callable[[str, Link | None], Evidence], stores: list[Store]
+    ) -> Filed:
+        keys = await self._keys()
+        last = keys[-1] if keys else None
+        link = None
+        if last is not None:
+            # Not chain.link: a document that was made unreadable is linked to as it is now.
+            data = await self._store.read(last) or b""
+            link = Link(Path(last).stem, hashlib.sha256(data).hexdigest())
+        suffix = secrets.token_hex(3)
+        drill_id = chain.new_id(datetime.now(UTC), suffix, after=link.id if link else None)
+        evidence = make(drill_id, link)
+        documents = await in_thread(_documents, evidence)
+        if not self._read_only:
+            stores = [self._archive.store, *stores]
+        for store in stores:
+            for key, data in documents:
+                await store.put(key, data)
+        key, data = documents[0]
+        return Filed(evidence, key, data, tuple(str(store) for store in stores))
+
+    @property
+    def _store(self) -> Store:
+        """Where the chain is."""
+        if self._read_only and self._beside is not None:
+            return self._beside
+        return self._archive.store
+
+    async def _keys(self) -> list[str]:
+        entries = self._store.entries(chain.PREFIX)
+        return sorted([one.key async for one in entries if chain.is_evidence_key(one.key)])
+
+
+def _documents(evidence: Evidence) -> list[tuple[str, bytes]]:
+    """The evidence first: what is made from it can be made again."""
+    key, data = chain.evidence_key(evidence.id), encode(evidence)
+    return [
+        (key, data),
+        (chain.beside(key, chain.PAGE_SUFFIX), to_page(data)),
+        (chain.beside(key, chain.MARKDOWN_SUFFIX), to_markdown(data)),
+        (chain.beside(key, chain.JUNIT_SUFFIX), to_junit(data)),
+    ]

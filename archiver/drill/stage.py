@@ -1,0 +1,246 @@
+"""One file of a set on the drill's stage: restored, parsed, loaded, judged, and removed."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from archiver import rdb
+from archiver.archive.archive import Archive
+from archiver.archive.copyout import Copied
+from archiver.archive.record import Record
+from archiver.archive.restoring import check_space, lay_out
+from archiver.drill.assertions import Assertion, AssertionResult
+from archiver.drill.counting import difference, loaded_databases, parsed_databases
+from archiver.drill.judgement import Judgement, comparable, judge_file
+from archiver.drill.outcome import Cause
+from archiver.drill.server import Limits
+from archiver.drill.servers import ServerProgram
+from archiver.drill.trial import Phase, Trial, run_trial
+from archiver.errors import ArchiverError, IntegrityError
+from archiver.model import Footer, Kind, Network
+from archiver.rdb import inspect
+from archiver.report import evidence
+from archiver.report.evidence import Difference, FileEvidence, Outcome
+from archiver.stores import disk
+from archiver.threads import in_thread, until_cancelled
+
+# The phases of the evidence, by the steps of a trial.
+_STEPS: Final = {
+    "start": Phase.START,
+    "load": Phase.LOAD,
+    "census": Phase.CENSUS,
+    "assertions": Phase.ASSERTIONS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of one file.
+
+    ``seconds`` by phase, those reached. ``results`` of the assertions are empty when it did not
+    load. ``exit_code`` is what its failure stands for, 0 for a pass.
+    """
+
+    file: FileEvidence
+    seconds: dict[str, float]
+    results: tuple[AssertionResult, ...]
+    processes_gone: bool
+    directories_gone: bool
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What every file of a drill is tried with."""
+
+    archive: Archive
+    programs: Sequence[ServerProgram]
+    limits: Limits
+    tolerance: float
+    sample_above: int | None
+    clock: Callable[[], float]
+
+    async def try_file(
+        self, record: Record, scratch: Path, assertions: Sequence[Assertion]
+    ) -> Tried:
+        """Restore ``record`` into ``scratch``, load it, and leave nothing of it there.
+
+        What goes wrong is a finding, also a full disk or a store that does not answer.
+        """
+        try:
+            await in_thread(check_space, scratch, record.size)
+            copied = await lay_out(self.archive, record, scratch)
+        except IntegrityError as error:
+            return _untouched(record, Outcome.FAIL, error)
+        except ArchiverError as error:
+            return _untouched(record, Outcome.UNTRIED, error)
+        try:
+            inspection = await until_cancelled(lambda stop: _inspect(copied.path, stop))
+            began = datetime.now(UTC)
+            trial = await self._load(copied, scratch, assertions)
+        except ArchiverError as error:
+            return _untouched(record, Outcome.UNTRIED, error)
+        finally:
+            await in_thread(copied.path.unlink, missing_ok=True)
+        census = trial.decisive.census
+        found = None
+        if census is not None and inspection.contents is not None and comparable(inspection):
+            found = difference(inspection.contents, census, began, self.tolerance)
+        judged = judge_file(inspection, trial, found)
+        return Tried(
+            file=_file(record, copied, inspection, trial, found, judged),
+            seconds=_seconds(copied, trial),
+            results=trial.decisive.assertions if census is not None else (),
+            processes_gone=all(one.teardown.process_gone for one in trial.attempts),
+            directories_gone=all(
+                one.teardown.directory_removed and one.teardown.socket_gone
+                for one in trial.attempts
+            ),
+            exit_code=0 if judged.outcome is Outcome.PASS else 3 if judged.is_damage else 1,
+        )
+
+    async def _load(self, copied: Copied, scratch: Path, assertions: Sequence[Assertion]) -> Trial:
+        return await run_trial(
+            copied.path,
+            self.programs,
+            kind=copied.kind,
+            assertions=assertions,
+            limits=self.limits,
+            sample_above=self.sample_above,
+            directory=scratch,
+            clock=self.clock,
+        )
+
+
+class _Stoppable:
+    """A file to read that ends at once when it is told to."""
+
+    def __init__(self, file: rdb.Readable, stop: threading.Event) -> None:
+        self._file: Final = file
+        self._stop: Final = stop
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        # Nobody will see what a file cut like this is found to be: the drill was cancelled.
+        return 0 if self._stop.is_set() else self._file.readinto(buffer)
+
+
+def _inspect(path: Path, stop: threading.Event) -> rdb.Inspection:
+    with disk.store_errors(path), path.open("rb", buffering=0) as file:
+        return inspect(_Stoppable(file, stop))
+
+
+def _untouched(record: Record, outcome: Outcome, error: ArchiverError) -> Tried:
+    """A file that no server has seen."""
+    return Tried(
+        file=_recorded(record, outcome, str(error)),
+        seconds={},
+        results=(),
+        processes_gone=True,
+        directories_gone=True,
+        exit_code=error.exit_code,
+    )
+
+
+def _recorded(record: Record, outcome: Outcome, reason: str) -> FileEvidence:
+    """The evidence as far as the record goes."""
+    suffix = record.object_key.rpartition(".")[2]
+    return FileEvidence(
+        node_id=record.node_id,
+        backup_id=record.backup_id,
+        object_key=record.object_key,
+        kind=Kind(suffix) if suffix in set(Kind) else Kind.UNKNOWN,
+        size=record.size,
+        sha256=record.sha256,
+        crc64ecma=str(record.document["crc64ecma"]),
+        verified=False,
+        origin=_origin(record),
+        rdb=evidence.RdbFacts(None, None, None, None, Footer.NONE),
+        parsed=None,
+        server=None,
+        outcome=outcome,
+        reason=reason,
+        loaded=None,
+        keys_loaded=None,
+        keys_expired=None,
+        difference=None,
+        peak_memory_bytes=None,
+        modules_needed=(),
+    )
+
+
+def _file(
+    record: Record,
+    copied: Copied,
+    inspection: rdb.Inspection,
+    trial: Trial,
+    found: Difference | None,
+    judged: Judgement,
+) -> FileEvidence:
+    """The evidence of a file that a server was tried with."""
+    attempt = trial.decisive
+    facts, census, contents = attempt.verdict.facts, attempt.census, inspection.contents
+    program = attempt.program
+    needed = set(contents.modules) if contents is not None else set()
+    if attempt.verdict.cause is Cause.MODULE:
+        needed |= set(attempt.verdict.names)
+    return replace(
+        _recorded(record, judged.outcome, judged.reason),
+        kind=copied.kind,
+        verified=True,
+        rdb=_facts(inspection),
+        parsed=parsed_databases(contents) if contents and comparable(inspection) else None,
+        server=evidence.Server(
+            program.flavour.value, ".".join(map(str, program.version)), program.path.name
+        ),
+        loaded=None if census is None else loaded_databases(census),
+        keys_loaded=facts.keys_loaded if facts else None,
+        keys_expired=facts.keys_expired if facts else None,
+        difference=found,
+        peak_memory_bytes=None if census is None else census.memory_peak,
+        # What it loaded, it did not lack.
+        modules_needed=() if census is not None else tuple(sorted(needed)),
+    )
+
+
+def _facts(inspection: rdb.Inspection) -> evidence.RdbFacts:
+    aux = inspection.contents.aux if inspection.contents is not None else {}
+    created = aux.get("ctime", "")
+    moment = None
+    if created.isdigit():
+        with contextlib.suppress(ValueError, OverflowError, OSError):  # a year that none is
+            moment = datetime.fromtimestamp(int(created), UTC)
+    return evidence.RdbFacts(
+        magic=inspection.magic,
+        version=inspection.version,
+        redis_ver=aux.get("redis-ver") or aux.get("valkey-ver"),
+        ctime=moment,
+        footer=inspection.footer,
+    )
+
+
+def _origin(record: Record) -> evidence.Origin | None:
+    """Where the archive had it from, if the record says."""
+    try:
+        source, transfer = record.document["source"], record.document["transfer"]
+        moment = datetime.fromisoformat(transfer["finished_at"])
+        url = evidence.without_secrets(str(source["origin"]))
+        return evidence.Origin(Network(source["network"]), url, moment.astimezone(UTC))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _seconds(copied: Copied, trial: Trial) -> dict[str, float]:
+    """Where the time went: of the server that counts, but for what it took to end them all."""
+    spent = {"read": copied.reading, "verify": copied.checking, "lay_out": copied.settling}
+    attempt = trial.decisive
+    by_phase = {timing.phase: timing.seconds for timing in attempt.timings}
+    loaded = attempt.census is not None
+    for name, phase in _STEPS.items():
+        if phase in by_phase and (loaded or name == "start"):
+            spent[name] = by_phase[phase]
+    spent["tear_down"] = sum(one.teardown.seconds for one in trial.attempts)
+    return spent

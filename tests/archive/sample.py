@@ -1,0 +1,120 @@
+"""Archives as a pull leaves them, made without one."""
+
+import hashlib
+import json
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+from fastcrc import crc64
+
+from archiver.archive import layout
+from archiver.rdb.meter import FileMeter
+from examples.sample_rdb import rdb
+
+INSTANCE = "r-bp1zxszhcgatnx"
+CLUSTER = "r-bp1clusterdemo0"
+STARTS = ("20261121T021500Z", "20261122T021500Z", "20261123T021500Z")
+
+
+def put_format(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / layout.FORMAT_KEY).write_text('{"format": 1}\n')
+
+
+def put_backup(
+    root: Path,
+    start: str,
+    data: bytes,
+    *,
+    instance: str = INSTANCE,
+    node: str | None = None,
+    job: str = "1",
+    backup_id: str = "100",
+) -> Path:
+    """A file with its record; returns the object's path. ``put_sums`` completes the set."""
+    put_format(root)
+    node = node or instance
+    meter = FileMeter(len(data))
+    meter.feed(memoryview(data))
+    kind, verdict = meter.verdict()
+    folder = root / instance / start[:4] / start[4:6] / f"{start}-{job}"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{node}-{backup_id}.{kind}"
+    target.write_bytes(data)
+    moment = datetime.fromisoformat(start)
+    record = {
+        "format": 1,
+        "instance_id": instance,
+        "node_id": node,
+        "backup_id": backup_id,
+        "job_id": job,
+        "object": target.name,
+        "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "crc64ecma": str(crc64.xz(data)),
+        "crc64ecma_declared": None,
+        "etag": None,
+        "kind": str(kind),
+        "rdb": {"version": verdict.version, "footer": str(verdict.footer)},
+        "source": {"network": "public", "origin": f"http://oss.example/{target.name}"},
+        "api": {"BackupStartTime": f"{moment:%Y-%m-%dT%H:%M:%SZ}", "BackupType": "FullBackup"},
+        "transfer": {
+            "part_size": 1,
+            "started_at": f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}",
+            "finished_at": f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}",
+            "attempts": 1,
+            "bytes_fetched": len(data),
+            "bytes_fetched_again": 0,
+        },
+        "tool": "archiver test",
+    }
+    target.with_suffix(".json").write_text(f"{json.dumps(record, indent=2)}\n")
+    return target
+
+
+def put_sums(folder: Path) -> None:
+    """Write SHA256SUMS of what is recorded there."""
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    lines = "".join(f"{record['sha256']}  {record['object']}\n" for record in records)
+    (folder / layout.SUMS_NAME).write_text(lines)
+
+
+def put_standard(root: Path, data: bytes, start: str = STARTS[-1], **given: str) -> Path:
+    """A complete set of one file."""
+    target = put_backup(root, start, data, **given)
+    put_sums(target.parent)
+    return target
+
+
+def put_cluster(root: Path, start: str = STARTS[-1], nodes: int = 3) -> list[Path]:
+    """A complete set of a cluster; each node has a dump of three keys."""
+    made = [
+        put_backup(
+            root,
+            start,
+            rdb(20_000 + node, node),
+            instance=CLUSTER,
+            node=f"{CLUSTER}-db-{node}",
+            backup_id=f"20{node}",
+        )
+        for node in range(nodes)
+    ]
+    put_sums(made[0].parent)
+    return made
+
+
+def remove_node(target: Path) -> None:
+    """As if the node's file had never come: no object, no record."""
+    target.unlink()
+    target.with_suffix(".json").unlink()
+
+
+def change_record(target: Path, **changes: object) -> None:
+    path = target.with_suffix(".json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes, indent=2))
+
+
+def copy_of(root: Path, to: Path) -> Path:
+    shutil.copytree(root, to)
+    return to

@@ -1,0 +1,320 @@
+"""Sets out of an archive: which, and whether every byte of them is right."""
+
+import json
+import shlex
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from archiver import Archive, LocalStore, restore
+from archiver.archive import copyout, restoring
+from archiver.archive.record import Record
+from archiver.errors import IntegrityError, NoSpace, UnsafeInput, UsageError
+from archiver.stores import disk
+from examples.sample_rdb import rdb
+from tests.archive.sample import (
+    CLUSTER,
+    INSTANCE,
+    STARTS,
+    change_record,
+    put_backup,
+    put_cluster,
+    put_standard,
+    put_sums,
+    remove_node,
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "archive"
+
+
+def opened(root: Path) -> Archive:
+    return Archive(LocalStore(root))
+
+
+async def test_the_newest_set_at_or_before(root: Path, tmp_path: Path) -> None:
+    dumps = [rdb(5000, n) for n in range(3)]
+    for start, data in zip(STARTS, dumps, strict=True):
+        put_standard(root, data, start)
+    for at, place in (
+        (None, 2),
+        (datetime(2026, 11, 22, 2, 15, tzinfo=UTC), 1),
+        (datetime(2026, 11, 22, 2, 14, 59, tzinfo=UTC), 0),
+    ):
+        target = tmp_path / f"to-{place}"
+        done = await restore(opened(root), target, instance_id=INSTANCE, at=at)
+        assert (target / INSTANCE / "dump.rdb").read_bytes() == dumps[place]
+        assert done.backup_set.key.endswith(f"{STARTS[place]}-1")
+        assert done.passed_over == ()
+    early = datetime(2026, 11, 20, tzinfo=UTC)
+    with pytest.raises(UsageError, match="at or before 2026-11-20"):
+        await restore(opened(root), tmp_path / "no", instance_id=INSTANCE, at=early)
+
+
+async def test_all_nodes_of_a_cluster(root: Path, tmp_path: Path) -> None:
+    made = put_cluster(root)
+    target = tmp_path / "a place with 'quotes'"
+    done = await restore(opened(root), target, instance_id=CLUSTER)
+    ports = []
+    for file, source in zip(done.files, made, strict=True):
+        words = shlex.split(file.command)
+        assert words[0] == "redis-server"
+        given = dict(zip(words[1::2], words[2::2], strict=True))
+        path = Path(given["--dir"]) / given["--dbfilename"]
+        assert path.read_bytes() == source.read_bytes()
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert file.needs == "Redis 5.0 or newer, or Valkey"
+        text = (path.parent / "RESTORE.txt").read_text()
+        assert file.command in text
+        record = json.loads((path.parent / "record.json").read_text())
+        assert record["node_id"] == file.node_id
+        ports.append(given["--port"])
+    assert ports == ["6379", "6380", "6381"]
+
+
+async def test_a_node_that_is_missing_is_named(root: Path, tmp_path: Path) -> None:
+    remove_node(put_cluster(root)[1])
+    with pytest.raises(UsageError, match=f"{CLUSTER}-db-1") as raised:
+        await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
+    assert not (tmp_path / "to").exists()
+    key = f"{CLUSTER}/2026/11/{STARTS[-1]}-1"
+    assert f"--set {key} --partial" in str(raised.value)
+    done = await restore(opened(root), tmp_path / "to", set_key=key, partial=True)
+    assert [file.node_id[-1] for file in done.files] == ["0", "2"]
+    assert done.backup_set.missing == (f"{CLUSTER}-db-1",)
+
+
+async def test_a_node_that_nothing_but_its_neighbours_knows(root: Path, tmp_path: Path) -> None:
+    sets = [put_cluster(root, start) for start in STARTS]
+    remove_node(sets[2][0])
+    put_sums(sets[2][0].parent)
+    done = await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
+    assert done.backup_set.key.endswith(f"{STARTS[1]}-1")
+    [newer] = done.passed_over
+    assert newer.missing == (f"{CLUSTER}-db-0",)
+
+
+async def test_replaced_nodes_are_not_missing(root: Path, tmp_path: Path) -> None:
+    put_cluster(root, STARTS[0])
+    made = [
+        put_backup(root, STARTS[1], rdb(3000), instance=CLUSTER, node=f"{CLUSTER}-db-{node}")
+        for node in range(3, 6)
+    ]
+    put_sums(made[0].parent)
+    done = await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
+    assert done.backup_set.key.endswith(f"{STARTS[1]}-1")
+
+
+async def test_shards_with_jobs_of_their_own_are_no_complete_set(
+    root: Path, tmp_path: Path
+) -> None:
+    for node in range(2):
+        given = {"instance": CLUSTER, "node": f"{CLUSTER}-db-{node}", "job": f"7{node}"}
+        put_standard(root, rdb(3000, node), f"20261121T02150{node}Z", **given)
+    with pytest.raises(UsageError, match=r"node .* has no file in it"):
+        await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
+
+
+async def test_a_set_without_its_sums_is_not_complete(root: Path, tmp_path: Path) -> None:
+    put_backup(root, STARTS[0], rdb(3000))
+    with pytest.raises(UsageError, match="no SHA256SUMS"):
+        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+
+
+def _flip(target: Path) -> None:
+    data = bytearray(target.read_bytes())
+    data[len(data) // 2] ^= 1
+    target.write_bytes(data)
+
+
+def _cut(target: Path) -> None:
+    target.write_bytes(target.read_bytes()[:-1])
+
+
+def _pad(target: Path) -> None:
+    target.write_bytes(target.read_bytes() + b"\n")
+
+
+def _size_in_record(target: Path) -> None:
+    change_record(target, size=4999)
+
+
+def _digest_in_record(target: Path) -> None:
+    change_record(target, sha256="0" * 64)
+
+
+def _crc_in_record(target: Path) -> None:
+    change_record(target, crc64ecma="1")
+
+
+def _torn_record(target: Path) -> None:
+    target.with_suffix(".json").write_text("{")
+
+
+def _object_gone(target: Path) -> None:
+    target.unlink()
+
+
+def _another_node(target: Path) -> None:
+    change_record(target, node_id="r-bp1zxszhcgatnx-db-9")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [_flip, _cut, _pad, _size_in_record, _digest_in_record, _crc_in_record, _torn_record,
+     _object_gone, _another_node],
+)  # fmt: skip
+async def test_damage_is_an_integrity_error(
+    damage: Callable[[Path], None], root: Path, tmp_path: Path
+) -> None:
+    damage(put_standard(root, rdb(5000)))
+    with pytest.raises(IntegrityError):
+        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert not (tmp_path / "to" / INSTANCE / "dump.rdb").exists()
+
+
+async def test_a_set_of_which_nothing_is_left_is_not_overlooked(root: Path, tmp_path: Path) -> None:
+    put_standard(root, rdb(3000), STARTS[0])
+    remove_node(put_standard(root, rdb(3000), STARTS[1]))
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert [one.key[-18:-2] for one in done.passed_over] == [STARTS[1]]
+
+
+async def test_files_swapped_between_nodes(root: Path, tmp_path: Path) -> None:
+    one, two, _ = put_cluster(root)
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+    change_record(one, size=len(second))
+    change_record(two, size=len(first))
+    with pytest.raises(IntegrityError):
+        await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
+
+
+async def test_a_wrong_footer_is_found_though_the_record_agrees(root: Path, tmp_path: Path) -> None:
+    data = bytearray(rdb(5000))
+    data[-1] ^= 1
+    put_standard(root, bytes(data))
+    with pytest.raises(IntegrityError, match="checksum that the server wrote"):
+        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+
+
+async def test_again_it_goes_on(root: Path, tmp_path: Path) -> None:
+    made = put_cluster(root)
+    target = tmp_path / "to"
+    await restore(opened(root), target, instance_id=CLUSTER)
+    gone = target / f"{CLUSTER}-db-1" / "dump.rdb"
+    gone.unlink()
+    gone.with_name(".dump.rdb.part").write_bytes(b"what a kill left" * 9999)
+    done = await restore(opened(root), target, instance_id=CLUSTER)
+    assert [file.copied.was_there for file in done.files] == [True, False, True]
+    assert gone.read_bytes() == made[1].read_bytes()
+    assert list(target.rglob("*.part")) == []
+
+
+@pytest.mark.parametrize("other", [b"something else", rdb(5000, 9)])
+async def test_nothing_is_overwritten(other: bytes, root: Path, tmp_path: Path) -> None:
+    put_standard(root, rdb(5000))
+    there = tmp_path / "to" / INSTANCE / "dump.rdb"
+    there.parent.mkdir(parents=True)
+    there.write_bytes(other)
+    with pytest.raises(UsageError, match="nothing is overwritten"):
+        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert there.read_bytes() == other
+
+
+async def test_a_log_of_commands(root: Path, tmp_path: Path) -> None:
+    log = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
+    put_standard(root, log, backup_id="1")
+    key = f"{INSTANCE}/2026/11/{STARTS[-1]}-1"
+    with pytest.raises(UsageError, match="no dump"):
+        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    done = await restore(opened(root), tmp_path / "to", set_key=key)
+    folder = tmp_path / "to" / INSTANCE / "appendonlydir"
+    assert (folder / "appendonly.aof.1.base.aof").read_bytes() == log
+    assert (folder / "appendonly.aof.manifest").exists()
+    assert "--appendonly yes" in done.files[0].command
+
+
+async def test_of_several_files_the_dump_and_the_others_are_named(
+    root: Path, tmp_path: Path
+) -> None:
+    log = put_backup(root, STARTS[0], b"*1\r\n$4\r\nPING\r\n", backup_id="300")
+    put_backup(root, STARTS[0], rdb(3000), backup_id="200")
+    put_sums(log.parent)
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert [file.record.backup_id for file in done.files] == ["200"]
+    assert [record.backup_id for record in done.left_out] == ["300"]
+
+
+async def test_an_id_never_leaves_the_directory(root: Path, tmp_path: Path) -> None:
+    target = put_standard(root, rdb(3000))
+    change_record(target, node_id="../../../escaped")
+    with pytest.raises(IntegrityError, match="an id or digest is none"):
+        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    key = f"{target.parent.relative_to(root)}/{target.stem}.json"
+    record = Record.decode(key, target.with_suffix(".json").read_bytes())
+    with pytest.raises(UnsafeInput):
+        restoring.file_place(record, tmp_path)
+
+
+async def test_space_is_looked_at_before(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_standard(root, rdb(5000))
+
+    class Full:
+        f_bavail = 1
+        f_frsize = 4096
+
+    monkeypatch.setattr("archiver.archive.restoring.os.statvfs", lambda _: Full)
+    with pytest.raises(NoSpace):
+        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert not (tmp_path / "to").exists()
+
+
+async def test_no_name_before_the_bytes_are_durable(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_standard(root, rdb(5000))
+    steps: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        steps.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    def rename(path: Path, target: Path) -> None:
+        steps.append(f"rename {target.name}")
+        path.replace(target)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    monkeypatch.setattr(disk, "rename", rename)
+    await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    at = steps.index("rename dump.rdb")
+    assert steps[at - 1 : at + 2] == [".dump.rdb.part", "rename dump.rdb", INSTANCE]
+
+
+async def test_memory_is_one_block(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copyout, "BLOCK", 1000)
+    put_standard(root, rdb(50_000))
+    seen: list[int] = []
+    await restore(
+        opened(root), tmp_path / "to", instance_id=INSTANCE, progress=lambda _, at: seen.append(at)
+    )
+    assert seen == list(range(1000, 50_001, 1000))
+
+
+@pytest.mark.parametrize("instance", ["r-bp1other", CLUSTER])
+async def test_no_such_instance(instance: str, root: Path, tmp_path: Path) -> None:
+    put_standard(root, rdb(3000))
+    with pytest.raises(UsageError, match=f"no backup of {instance}"):
+        await restore(opened(root), tmp_path / "to", instance_id=instance)
+    with pytest.raises(UsageError, match="no backup set"):
+        await restore(opened(root), tmp_path / "to", set_key=f"{instance}/x")
+    with pytest.raises(UsageError, match="no archive"):
+        await restore(opened(tmp_path / "nowhere"), tmp_path / "to", instance_id=instance)

@@ -1,0 +1,109 @@
+"""``archiver restore`` as a command."""
+
+import asyncio
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from archiver.drill import ServerProgram
+from examples.sample_rdb import rdb
+from tests.archive.sample import (
+    CLUSTER,
+    INSTANCE,
+    STARTS,
+    put_cluster,
+    put_standard,
+    remove_node,
+)
+from tests.cli.conftest import Run
+from tests.drill.conftest import program
+
+
+@pytest.fixture
+async def valkey() -> ServerProgram:
+    return await program("valkey", 9, 1)
+
+
+async def test_stdout_is_the_commands(run: Run, tmp_path: Path) -> None:
+    made = put_cluster(tmp_path / "archive")
+    done = await run("restore", "archive", "--instance", CLUSTER, "--to", "to")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert [shlex.split(line)[0] for line in lines] == ["redis-server"] * 3
+    assert str(tmp_path / "to" / f"{CLUSTER}-db-0") in lines[0]
+    assert "restored 3 nodes" in done.err
+    again = await run("restore", "archive", "--instance", CLUSTER, "--to", "to", "--json", "-q")
+    objects = [json.loads(line) for line in again.out.splitlines()]
+    assert [one["path"] for one in objects] == [
+        str(tmp_path / "to" / f"{CLUSTER}-db-{n}" / "dump.rdb") for n in range(3)
+    ]
+    assert all(one["was_there"] for one in objects)
+    assert again.err == ""
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize(
+    "data", [rdb(5000), b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"], ids=["rdb", "aof"]
+)
+async def test_a_server_started_as_printed_has_the_keys(
+    data: bytes, run: Run, tmp_path: Path, valkey: ServerProgram
+) -> None:
+    target = put_standard(tmp_path / "archive", data)
+    key = target.parent.relative_to(tmp_path / "archive")
+    done = await run("restore", "archive", "--set", str(key), "--to", "to there")
+    words = shlex.split(done.out)
+    words[0], words[words.index("--port") + 1] = str(valkey.path), "0"
+    socket = tmp_path / "s"
+    server = await asyncio.create_subprocess_exec(
+        *words, "--unixsocket", str(socket), stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(30):
+            while not socket.exists():
+                await asyncio.sleep(0.02)
+        client = redis.asyncio.Redis(unix_socket_path=str(socket), socket_timeout=60)
+        async with asyncio.timeout(30):
+            while (await client.info("persistence"))["loading"]:
+                await asyncio.sleep(0.02)
+        assert await client.dbsize() == 1
+        await client.aclose()
+    finally:
+        server.kill()
+        await server.wait()
+
+
+async def test_exit_codes(run: Run, tmp_path: Path) -> None:
+    target = put_standard(tmp_path / "archive", rdb(5000))
+    for words, code in (
+        (["--instance", "r-none", "--to", "a"], 2),
+        (["--instance", INSTANCE], 2),
+        (["--instance", INSTANCE, "--to", "a", "--at", "yesterday"], 2),
+        (["--instance", INSTANCE, "--to", "a", "--at", "2026-11-23"], 0),
+        (["--instance", INSTANCE, "--to", "b", "--at", "2026-11-22"], 2),
+    ):
+        done = await run("restore", "archive", *words)
+        assert done.code == code, done.err
+    target.write_bytes(target.read_bytes()[:-1] + b"?")
+    done = await run("restore", "archive", "--instance", INSTANCE, "--to", "c")
+    assert done.code == 3
+    assert "SHA-256" in done.err
+
+
+async def test_what_is_missing_is_loud(run: Run, tmp_path: Path) -> None:
+    sets = [put_cluster(tmp_path / "archive", start) for start in STARTS]
+    remove_node(sets[2][1])
+    done = await run("restore", "archive", "--instance", CLUSTER, "--to", "to", "-q")
+    assert done.code == 0
+    assert f"passed over: {CLUSTER}/2026/11/{STARTS[2]}-1" in done.err
+    assert STARTS[1] in (tmp_path / "to" / f"{CLUSTER}-db-1" / "RESTORE.txt").read_text()
+    key = f"{CLUSTER}/2026/11/{STARTS[2]}-1"
+    done = await run("restore", "archive", "--set", key, "--to", "b", "--partial")
+    assert done.code == 1
+    assert f"{CLUSTER}-db-1" in done.err
+    listed = await run("restore", "archive", "--instance", CLUSTER, "--list")
+    assert [line.split("  ")[3][:8] for line in listed.out.splitlines()] == [
+        "not comp", "complete", "complete"
+    ]  # fmt: skip
