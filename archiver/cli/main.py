@@ -11,12 +11,14 @@ from archiver.version import __version__
 _COMMANDS: Final = {
     "pull": "archiver.cli.pull",
     "ls": "archiver.cli.ls",
+    "verify": "archiver.cli.verify",
     "emulate": "archiver.cli.emulate",
     "completion": "archiver.cli.completion",
 }
 _SUMMARIES: Final = {
     "pull": "Bring home every backup that the archive does not hold.",
     "ls": "List backups: what the vendor has, what the archive holds.",
+    "verify": "Read back what an archive holds, and say what is wrong; repair it.",
     "emulate": "Serve a directory of files as the vendor would, for rehearsals.",
     "completion": "Print the completion script for a shell.",
 }

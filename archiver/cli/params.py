@@ -1,7 +1,7 @@
 """Parameter types: sizes, ranges, instance ids."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 
@@ -9,6 +9,7 @@ from archiver.errors import UsageError
 from archiver.timerange import TimeRange
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_SPAN = re.compile(r"(\d{1,5})([dh])")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _INSTANCE = re.compile(r"[a-z]{1,4}-[A-Za-z0-9-]{1,60}")
 
@@ -49,6 +50,23 @@ class Range(click.ParamType[TimeRange]):
             return TimeRange.parse(value, datetime.now(UTC))
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+
+class Span(click.ParamType[timedelta]):
+    """A length of time, as ``30d`` or ``36h``."""
+
+    name = "span"
+
+    def convert(
+        self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        match = _SPAN.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is no length of time; write 30d or 36h", param, ctx)
+        amount = int(match[1])
+        return timedelta(days=amount) if match[2] == "d" else timedelta(hours=amount)
 
 
 class InstanceId(click.ParamType[str]):
