@@ -45,18 +45,22 @@ class ByteBar:
         from tqdm import tqdm
 
         self._tqdm: Final = tqdm
+        self._total = self._done = 0
         self._bar: Final = tqdm(
             desc="read", total=0, unit="B", unit_scale=True, unit_divisor=1024,
             dynamic_ncols=True, file=sys.stderr,
         )  # fmt: skip
 
     def add(self, count: int) -> None:
-        self._bar.total += count
+        self._total += count
+        self._bar.total = self._total
         self._bar.refresh()
 
     def advance(self, count: int) -> None:
         # An object may be longer than its listing said.
-        self._bar.total = max(self._bar.total, self._bar.n + count)
+        self._done += count
+        self._total = max(self._total, self._done)
+        self._bar.total = self._total
         self._bar.update(count)
 
     def say(self, text: str) -> None:

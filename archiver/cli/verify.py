@@ -19,6 +19,7 @@ from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
+    from archiver.cli.bytebar import ByteBar, ByteLog
     from archiver.scrub.events import Observer
     from archiver.scrub.model import VerifyOptions, VerifySummary
 
@@ -64,18 +65,40 @@ def verify(place: str, **given: Any) -> None:
 
 async def _verify(place: str, given: dict[str, Any]) -> int:
     from archiver.archive.archive import Archive
-    from archiver.cli import verify_words, words
+    from archiver.cli import verify_words
     from archiver.cli.bytebar import choose_bar
     from archiver.errors import ArchiverError
-    from archiver.scrub import events
     from archiver.scrub.verify import verify as verify_archive
 
     archive, options = Archive(local_store(place)), _options(given)
-    verbosity = words.QUIET if given["quiet"] else given["verbose"]
     bar = choose_bar(quiet=given["quiet"], wanted=given["progress"])
+    observe = _observer(bar, given)
     began = time.monotonic()
     summary: VerifySummary | None = None
     ended_by: ArchiverError | None = None
+    try:
+        summary = await verify_archive(archive, options, observe)
+        if given["repair_from"] and summary.findings:
+            summary = await _repair(archive, summary, options, given, observe)
+    except ArchiverError as error:
+        ended_by = error
+        raise
+    finally:
+        bar.close()
+        if given["as_json"]:
+            verify_words.write_summary(summary, options, ended_by=ended_by)
+        if not given["quiet"] and summary is not None:
+            for text in verify_words.summary(summary, options, time.monotonic() - began):
+                bar.say(text)
+    return summary.exit_code
+
+
+def _observer(bar: "ByteBar | ByteLog", given: dict[str, Any]) -> "Observer":
+    """Who tells people and programs what happens."""
+    from archiver.cli import verify_words, words
+    from archiver.scrub import events
+
+    verbosity = words.QUIET if given["quiet"] else given["verbose"]
 
     def observe(event: events.ScrubEvent) -> None:
         if isinstance(event, events.ToRead):
@@ -88,21 +111,7 @@ async def _verify(place: str, given: dict[str, Any]) -> int:
         if given["as_json"]:
             verify_words.write_event(event)
 
-    try:
-        summary = await verify_archive(archive, options, observe)
-        if given["repair_from"] and summary.findings:
-            summary = await _repair(archive, summary, options, given, observe)
-    except ArchiverError as error:
-        ended_by = error
-        raise
-    finally:
-        bar.close()
-        if given["as_json"]:
-            verify_words.write_summary(summary, options, ended_by=ended_by)
-        if verbosity > words.QUIET and summary is not None:
-            for text in verify_words.summary(summary, options, time.monotonic() - began):
-                bar.say(text)
-    return summary.exit_code
+    return observe
 
 
 async def _repair(

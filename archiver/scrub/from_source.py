@@ -61,7 +61,8 @@ class SourceSupplier:
             async with archive.writing():
                 for stem, size in damaged.items():
                     await in_thread(_put_aside, archive, stem, size)
-        options = PullOptions(again=frozenset(listed), transfer=self._transfer)
+        again = frozenset(stem for one in wrong.values() for stem in one.stems)
+        options = PullOptions(again=again, transfer=self._transfer)
 
         def observe(event: pull_events.Event) -> None:
             observer(event)

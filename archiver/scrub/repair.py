@@ -70,13 +70,16 @@ async def repair(
     again = await verify(
         archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
     )
-    left = {(finding.key, finding.fault) for finding in again.findings}
+    still = [finding for finding in again.findings if finding.folder in wrong]
+    left = {(finding.key, finding.fault) for finding in still}
+    right = wrong.keys() - {finding.folder for finding in still}
     concerned = [finding for finding in summary.findings if finding.folder in wrong]
     return replace(
         summary,
-        findings=[f for f in summary.findings if f.folder not in wrong] + again.findings,
+        findings=[f for f in summary.findings if f.folder not in wrong] + still,
         repaired=[f for f in concerned if (f.key, f.fault) not in left],
-        not_repaired=failed,
+        # What SHA256SUMS named and nobody has may never have been.
+        not_repaired=[event for event in failed if event.key.rpartition("/")[0] not in right],
         results_not_kept=summary.results_not_kept or again.results_not_kept,
     )
 
