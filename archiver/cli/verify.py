@@ -68,6 +68,7 @@ async def _verify(place: str, given: dict[str, Any]) -> int:
     from archiver.cli import verify_words
     from archiver.cli.bytebar import choose_bar
     from archiver.errors import ArchiverError
+    from archiver.scrub import events
     from archiver.scrub.verify import verify as verify_archive
 
     archive, options = Archive(local_store(place)), _options(given)
@@ -79,7 +80,13 @@ async def _verify(place: str, given: dict[str, Any]) -> int:
     try:
         summary = await verify_archive(archive, options, observe)
         if given["repair_from"] and summary.findings:
-            summary = await _repair(archive, summary, options, given, observe)
+            try:
+                summary = await _repair(archive, summary, options, given, observe)
+            except ArchiverError as error:
+                # What was found counts no less for it.
+                failed = events.NotRepaired(given["repair_from"], error)
+                observe(failed)
+                summary.not_repaired.append(failed)
     except ArchiverError as error:
         ended_by = error
         raise

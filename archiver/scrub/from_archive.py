@@ -21,6 +21,7 @@ from archiver.errors import (
     ObjectMissing,
     StoreError,
     UnsupportedFormat,
+    UsageError,
 )
 from archiver.model import Footer, Network, Provenance, RdbVerdict, Receipt, Stored
 from archiver.scrub import events
@@ -45,8 +46,9 @@ class ArchiveSupplier:
     async def supply(
         self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
     ) -> list[events.NotRepaired]:
-        """See Supplier. Raises UnsupportedFormat, ArchiveBusy, StoreError."""
-        await self._other.check_format()
+        """See Supplier. Raises UsageError, UnsupportedFormat, ArchiveBusy, StoreError."""
+        if not await self._other.check_format():
+            raise UsageError(f"{self._other.store}: there is no archive here to repair from")
         failed: list[events.NotRepaired] = []
         block = await in_thread(new_block)
         async with archive.writing():

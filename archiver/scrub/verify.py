@@ -172,7 +172,7 @@ class _Run:
             sizes = folders.get(folder, {})
             nodes = {_node(key) for key in sizes if layout.is_record(key)}
             if folder in wanted:
-                nodes |= await self._take_set(month.prefix, folder, sizes, known, picked, send)
+                await self._take_set(month.prefix, folder, sizes, known, picked, send)
             if nodes:
                 self._tallies[folder] = SetTally(nodes)
 
@@ -203,8 +203,8 @@ class _Run:
         known: Mapping[str, Result],
         picked: frozenset[str],
         send: MemoryObjectSendStream[Due],
-    ) -> set[str]:
-        """Survey a set and send on what is to be read; the nodes that it names."""
+    ) -> None:
+        """Survey a set and send on what of it is to be read."""
         found = await survey(self._store, folder, sizes, known)
         for finding in found.findings:
             if finding.fault in PASSING:
@@ -223,7 +223,6 @@ class _Run:
             elif self._is_recent(known.get(key), size):
                 self.summary.recent += 1
                 self.summary.bytes_recent += claims.record.size
-        return {_node(key) for key in found.named}
 
     async def _known(self, month: str, *, tell: bool = False) -> dict[str, Result]:
         try:
@@ -239,7 +238,8 @@ class _Run:
         """Which sets of the instance have fewer nodes than those around them."""
         tallies, self._tallies = dict(sorted(self._tallies.items())), {}
         for folder, why in incomplete(tallies).items():
-            if self._options.wants(folder):
+            missed = {finding.fault for finding in self._passing.get(folder, ())}
+            if self._options.wants(folder) and not missed & {Fault.MISSING, Fault.UNRECORDED}:
                 self._short[folder] = len(tallies[folder].nodes), why
 
     def _found(self, finding: Finding) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pty
 import shutil
 import signal
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from archiver import Archive, LocalStore
 from examples.sample_rdb import write_rdb
 from tests.cli.conftest import Run
 from tests.cli.test_pull import assert_one_line
@@ -152,6 +154,54 @@ async def test_completion_completes_it(run: Run) -> None:
     words = {"COMP_WORDS": "archiver verify --since", "COMP_CWORD": "2"}
     result = await run(_ARCHIVER_COMPLETE="bash_complete", **words)
     assert "--since-verified" in result.out
+
+
+@pytest.mark.parametrize(
+    ("other", "changed", "code", "word"),
+    [
+        ("source", {"ALIBABA_CLOUD_ACCESS_KEY_SECRET": "wrong"}, 3, "SignatureDoesNotMatch"),
+        ("source", {"ARCHIVER_ENDPOINT": "http://127.0.0.1:1"}, 3, "127.0.0.1:1"),
+        ("source", {"ARCHIVER_ENDPOINT": None}, 3, "no region is given"),
+        ("nowhere", {}, 3, "no archive"),
+        ("s3://bucket", {}, 3, "s3://"),
+    ],
+)
+async def test_a_repair_that_cannot_begin(
+    archive: Path, run: Run, other: str, changed: dict[str, str | None], code: int, word: str
+) -> None:
+    damage(archive)
+    result = await run(*VERIFY, "--repair-from", other, **changed)
+    assert result.code == code
+    assert word in result.err
+    assert "wrong: 1 changed" in result.err
+
+
+async def test_a_repair_while_another_writes(archive: Path, run: Run) -> None:
+    damage(archive)
+    shutil.copytree(archive, archive.with_name("offsite"))
+    async with Archive(LocalStore(archive)).writing():
+        result = await run(*VERIFY, "--repair-from", "offsite")
+    assert result.code == 6
+    assert "wrong: 1 changed" in result.err
+
+
+async def test_a_bar_on_a_terminal(archive: Path, environ: dict[str, str], tmp_path: Path) -> None:
+    path = damage(archive)
+    main, side = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "archiver", *VERIFY, env=environ, cwd=tmp_path, stdout=side,
+        stderr=side,
+    )  # fmt: skip
+    os.close(side)
+    shown = b""
+    loop = asyncio.get_running_loop()
+    with suppress(OSError):
+        while piece := await loop.run_in_executor(None, os.read, main, 65536):
+            shown += piece
+    os.close(main)
+    assert await process.wait() == 3
+    assert b"read: 100%" in shown
+    assert f"changed: {path.relative_to(archive).as_posix()}" in shown.decode()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -19,7 +19,7 @@ from archiver.scrub.repair import Supplier, repair
 from archiver.stores.local_staging import LocalStaging
 from archiver.transfer.engine import TransferOptions
 from examples.sample_rdb import rdb, write_rdb
-from tests.conftest import INSTANCE, QUICK, everything
+from tests.conftest import DATA, INSTANCE, QUICK, everything
 from tests.scrub.conftest import CLUSTER, Pulled, edit, flip, swap
 
 Damage = Callable[[Pulled], None]
@@ -158,6 +158,26 @@ async def test_repaired_from_the_source(pulled: Pulled, source: TairSource, dama
     assert summary.repaired
     assert contents(pulled.root) == before
     assert list((pulled.root / ".quarantine").rglob("*.data")) == []
+
+
+async def test_command_logs_and_backups_without_a_job(
+    files: Path, source: TairSource, tmp_path: Path
+) -> None:
+    shutil.copy(DATA / "rdb__memory.aof", files / INSTANCE / "log_20261124021500.aof")
+    write_rdb(files / INSTANCE / "old_20261123021500.rdb", 9000)
+    without = {"old_20261123021500.rdb": {"BackupJobID": None}}
+    (files / INSTANCE / "backups.json").write_text(json.dumps(without))
+    pulled = Pulled(tmp_path / "archive", Archive(LocalStore(tmp_path / "archive")))
+    await pull(source, pulled.archive, [everything(need_aof=True)])
+    assert (await verify(pulled.archive)).findings == []
+    shutil.copytree(pulled.root, tmp_path / "offsite")
+    for supplier in (
+        ArchiveSupplier(Archive(LocalStore(tmp_path / "offsite"))),
+        SourceSupplier(source, TransferOptions(retry=QUICK)),
+    ):
+        flip(*pulled.root.rglob("*.aof"), -20)
+        flip(*pulled.root.rglob("*.rdb"))
+        assert len((await mended(pulled, supplier)).repaired) == 2
 
 
 async def test_a_repaired_record_keeps_where_it_came_from(pulled: Pulled, offsite: Archive) -> None:

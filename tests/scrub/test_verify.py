@@ -48,6 +48,24 @@ async def test_all_is_well(pulled: Pulled) -> None:
     assert len([e for e in told if isinstance(e, events.Verified)]) == 12
 
 
+async def test_nothing_but_the_results_is_written(pulled: Pulled) -> None:
+    def tree() -> dict[str, tuple[int, bytes]]:
+        return {
+            pulled.key(path): (path.stat().st_mtime_ns, path.read_bytes())
+            for path in pulled.root.rglob("*")
+            if path.is_file()
+        }
+
+    flip(pulled.objects()[0])
+    pulled.objects()[1].unlink()
+    before = tree()
+    await verify(pulled.archive)
+    after = tree()
+    written = after.keys() - before.keys()
+    assert written == {f"verified/{name}/2026-11.json" for name in (INSTANCE, CLUSTER)}
+    assert {key: after[key] for key in before} == before
+
+
 async def test_a_flipped_byte(pulled: Pulled) -> None:
     path = pulled.objects()[1]
     before = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -225,11 +243,12 @@ def tampered(field: str, value: object) -> Any:
     ],
 )
 async def test_a_tampered_record(pulled: Pulled, field: str, value: object, fault: str) -> None:
+    # In the set in the middle, so that a wrong count of its nodes would show at the others.
     path = pulled.objects()[1].with_suffix(".json")
     edit(path, tampered(field, value))
     summary = await verify(pulled.archive)
     assert (path.name, fault) in faults(summary)
-    assert all(f.folder == pulled.key(path.parent) for f in summary.findings)
+    assert {f.folder for f in summary.findings} == {pulled.key(path.parent)}
 
 
 async def test_object_record_and_sums_changed_together(pulled: Pulled) -> None:
