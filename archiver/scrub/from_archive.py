@@ -23,11 +23,12 @@ from archiver.errors import (
     UnsupportedFormat,
     UsageError,
 )
-from archiver.model import Footer, Network, Provenance, RdbVerdict, Receipt, Stored
+from archiver.model import Receipt, Stored
 from archiver.scrub import events
 from archiver.scrub.claims import Claims, check_record, parse_sums
 from archiver.scrub.judge import judge
 from archiver.scrub.measure import Measured, in_strides, measure, new_block
+from archiver.scrub.receipts import receipt_of
 from archiver.scrub.repair import WrongSet
 from archiver.scrub.results import read_results
 from archiver.stores.base import Store
@@ -124,7 +125,7 @@ class _Mending:
         if await self._is_right(key, measured):
             await self._store.put(layout.record_key(stem), document)
         else:
-            receipt = _receipt(trusted, measured)
+            receipt = receipt_of(trusted, measured)
             steps = self._copy(theirs.object_key, stem, receipt, document)
             await in_strides(steps, self._advanced)
         self._tell(events.Repaired(key, str(self._other.store)))
@@ -276,28 +277,3 @@ async def _sums(store: Store, folder: str) -> dict[str, str]:
     """The SHA-256 by name in a set's SHA256SUMS; nothing if there is none to be read."""
     data = await store.read(layout.sums_key(folder))
     return (parse_sums(data) if data is not None else None) or {}
-
-
-def _receipt(record: Record, measured: Measured) -> Receipt:
-    """What a record says of the transfer, with what was measured. Raises IntegrityError."""
-    document = record.document
-    try:
-        transfer, source = document["transfer"], document["source"]
-        return Receipt(
-            size=measured.size,
-            sha256=measured.sha256,
-            crc64=measured.crc64,
-            crc64_declared=Claims(record).crc64_declared,
-            etag=document["etag"],
-            kind=measured.kind,
-            rdb=RdbVerdict(document["rdb"]["version"], Footer(document["rdb"]["footer"])),
-            provenance=Provenance(str(source["origin"]), Network(source["network"])),
-            part_size=int(transfer["part_size"]),
-            started_at=datetime.fromisoformat(transfer["started_at"]),
-            finished_at=datetime.fromisoformat(transfer["finished_at"]),
-            attempts=int(transfer["attempts"]),
-            bytes_fetched=int(transfer["bytes_fetched"]),
-            bytes_fetched_again=int(transfer["bytes_fetched_again"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{record.key}: this record cannot be read ({error!r:.120})") from None

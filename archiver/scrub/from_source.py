@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from archiver import events as pull_events
-from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.errors import ArchiverError, BackupGone
 from archiver.line import PullOptions, pull
@@ -102,7 +101,7 @@ class _Only:
         async with aclosing(self._source.pages(query)) as pages:
             async for page in pages:
                 backups = tuple(
-                    b for b in page.backups if (b.instance_id, layout.job_name(b)) in self._jobs
+                    b for b in page.backups if (b.instance_id, _job_of(b)) in self._jobs
                 )
                 yield replace(page, backups=backups)
 
@@ -124,6 +123,11 @@ def _query(wrong: WrongSet) -> Query | None:
 
 def _job(folder: str) -> str:
     return folder.rpartition("/")[2].partition("-")[2]
+
+
+def _job_of(backup: Backup) -> str:
+    """As in :func:`archiver.archive.layout.job_name`, for comparing only: the id may be anything."""
+    return backup.job_id if backup.job_id is not None else f"b{backup.backup_id}"
 
 
 def _put_aside(archive: Archive, stem: str, size: int) -> None:

@@ -132,10 +132,9 @@ class _Run:
         self.summary.results_not_kept = self._results.not_kept
 
     async def _list(self, send: MemoryObjectSendStream[Due]) -> None:
-        instances = self._options.instances or sorted(
-            {folder.partition("/")[0] for folder in self._options.sets}
-        )
-        for prefix in [f"{layout.safe(name)}/" for name in instances] or [""]:
+        names = {folder.partition("/")[0] for folder in self._options.sets}
+        instances = [layout.safe(name) for name in self._options.instances] or sorted(names)
+        for prefix in [f"{name}/" for name in instances] or [""]:
             instance_id = ""
             async for month in months(self._store, prefix):
                 if month.instance_id != instance_id:

@@ -1,12 +1,15 @@
 """``archiver verify`` as its users meet it."""
 
 import asyncio
+import fcntl
 import json
 import os
 import pty
 import shutil
 import signal
+import struct
 import sys
+import termios
 from contextlib import suppress
 from pathlib import Path
 
@@ -188,6 +191,7 @@ async def test_a_repair_while_another_writes(archive: Path, run: Run) -> None:
 async def test_a_bar_on_a_terminal(archive: Path, environ: dict[str, str], tmp_path: Path) -> None:
     path = damage(archive)
     main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "archiver", *VERIFY, env=environ, cwd=tmp_path, stdout=side,
         stderr=side,

@@ -175,8 +175,8 @@ async def test_command_logs_and_backups_without_a_job(
         ArchiveSupplier(Archive(LocalStore(tmp_path / "offsite"))),
         SourceSupplier(source, TransferOptions(retry=QUICK)),
     ):
-        flip(*pulled.root.rglob("*.aof"), -20)
-        flip(*pulled.root.rglob("*.rdb"))
+        for path in (*pulled.root.rglob("*.aof"), *pulled.root.rglob("*.rdb")):
+            flip(path, -20)
         assert len((await mended(pulled, supplier)).repaired) == 2
 
 

@@ -121,6 +121,7 @@ async def test_a_missing_object(pulled: Pulled) -> None:
     path.unlink()
     summary = await verify(pulled.archive)
     assert faults(summary) == {(path.name, "missing")}
+    assert summary.findings[0].text == "its record is here, and it is not"
     assert summary.exit_code == 3
 
 
