@@ -63,6 +63,7 @@ def summary(result: VerifySummary, options: VerifyOptions, seconds: float) -> li
         lines.append(f"wrong: {_counted(result.findings)}")
         lines.extend(f"  {finding}" for finding in result.findings)
         faults = dict.fromkeys(finding.fault for finding in result.findings)
+        lines.append("what to do:")
         lines.extend(f"  {fault}: {_advice(result.findings, fault)}" for fault in faults)
     if result.not_repaired and result.findings:
         lines.append(f"not repaired: {len(result.not_repaired):,}")
@@ -75,6 +76,9 @@ def _covered(result: VerifySummary, options: VerifyOptions, seconds: float) -> s
     of = f" of {' '.join(scope)}" if scope else ""
     if result.findings:
         return f"read {what}{of}: {times(len(result.findings), 'finding')}"
+    if result.repaired:
+        found = times(len(result.repaired), "finding")
+        return f"read {what}{of}: {found}, repaired and verified again"
     if not result.files:
         return f"nothing to verify{of}: there are no backups"
     whole = options.sample is None and not result.recent

@@ -82,9 +82,7 @@ class SourceSupplier:
         async for page in self._source.pages(query):
             for backup in page.backups:
                 stem = f"{wrong.folder}/{backup}"
-                if backup.status is Status.SUCCESS and layout.job_name(backup) == _job(
-                    wrong.folder
-                ):
+                if backup.status is Status.SUCCESS and _job_of(backup) == _job(wrong.folder):
                     found[stem] = backup.size
         return {s: n for s, n in found.items() if s in wrong.stems or wrong.whole}
 
@@ -126,7 +124,7 @@ def _job(folder: str) -> str:
 
 
 def _job_of(backup: Backup) -> str:
-    """As in :func:`archiver.archive.layout.job_name`, for comparing only: the id may be anything."""
+    """What ``layout.job_name`` gives, unchecked: it is only compared, so it may be anything."""
     return backup.job_id if backup.job_id is not None else f"b{backup.backup_id}"
 
 

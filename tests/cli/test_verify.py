@@ -79,6 +79,7 @@ async def test_repaired_from_another_archive(archive: Path, run: Run) -> None:
     assert result.code == 0, result.err
     assert f"repaired: {path.relative_to(archive).as_posix()} from " in result.err
     assert "repaired: 1 changed\n" in result.err
+    assert ": 1 finding, repaired and verified again\n" in result.err
     summary = json.loads(result.out.splitlines()[-1])
     assert [finding["fault"] for finding in summary["repaired"]] == ["changed"]
     assert summary["findings"] == 0
