@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from archiver.events import Event
     from archiver.line import PullOptions, Summary, pull
     from archiver.model import Backup, Query
+    from archiver.scrub.model import VerifyOptions, VerifySummary
+    from archiver.scrub.verify import verify
     from archiver.sources.credentials import CredentialChain, default_chain, static_chain
     from archiver.sources.rpc import Credentials
     from archiver.sources.tair import TairSource
@@ -41,10 +43,13 @@ _HOMES = {
     "TairSource": "archiver.sources.tair",
     "TimeRange": "archiver.timerange",
     "TransferOptions": "archiver.transfer.engine",
+    "VerifyOptions": "archiver.scrub.model",
+    "VerifySummary": "archiver.scrub.model",
     "default_chain": "archiver.sources.credentials",
     "pull": "archiver.line",
     "restore": "archiver.archive.restoring",
     "static_chain": "archiver.sources.credentials",
+    "verify": "archiver.scrub.verify",
 }
 
 __all__ = [
@@ -62,11 +67,14 @@ __all__ = [
     "TairSource",
     "TimeRange",
     "TransferOptions",
+    "VerifyOptions",
+    "VerifySummary",
     "__version__",
     "default_chain",
     "pull",
     "restore",
     "static_chain",
+    "verify",
 ]
 
 

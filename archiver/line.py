@@ -41,12 +41,14 @@ SMALL_FOR_LARGE = 4
 @dataclass(frozen=True, slots=True)
 class PullOptions:
     """Which backups, and how many files at once: ``workers`` large ones, and SMALL_FOR_LARGE times
-    as many of up to 256 KiB. Empty ``types`` or ``modes`` mean all."""
+    as many of up to 256 KiB. Empty ``types`` or ``modes`` mean all. ``again`` are the stems
+    (keys without suffix) of backups to bring home though the archive holds them."""
 
     types: frozenset[str] = frozenset()
     modes: frozenset[str] = frozenset()
     workers: int = 4
     dry_run: bool = False
+    again: frozenset[str] = frozenset()
     transfer: TransferOptions = field(default_factory=TransferOptions)
 
     def wants(self, backup: Backup) -> bool:
@@ -266,7 +268,7 @@ class _Run:
         if finding.damage is not None:
             self._observer(events.Damaged(backup, finding.damage))
         book.listed(finding.transfer)
-        if finding.record is not None:
+        if finding.record is not None and finding.transfer.stem not in self.options.again:
             self._observer(events.Held(backup))
             if not self.options.dry_run:
                 self._held(book, finding.transfer, fresh=False)

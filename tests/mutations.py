@@ -35,6 +35,7 @@ COPYOUT, RESTORING = "archiver/archive/copyout.py", "tests/archive/test_restorin
 JUDGEMENT, LEDGER = "archiver/drill/judgement.py", "archiver/drill/ledger.py"
 COUNTING, COUNTS = "archiver/drill/counting.py", "tests/drill/test_counting.py"
 DRILL = "tests/drill/test_drill.py"
+SCRUB, REPAIR = "tests/scrub/test_verify.py", "tests/scrub/test_repair.py"
 HOSTILE = "tests/faults/test_hostile.py"
 
 MUTATIONS = (
@@ -89,6 +90,25 @@ MUTATIONS = (
     Mutation("evidence is written without the lock", LEDGER, "                    async with self._archive.writing():\n                        return", "                    if True:\n                        return", DRILL),
     Mutation("broken evidence does not count", "archiver/drill/procedure.py", "        return code or (_INTEGRITY if self.faults else 0)", "        return code", DRILL),
     Mutation("scratch is left", "archiver/drill/procedure.py", "                removed = await in_thread(workplace.remove)", "                removed = True", DRILL),
+    Mutation("verify: the SHA-256 is not compared", "archiver/scrub/judge.py", "    if measured.sha256 == record.sha256:", "    if True:", SCRUB),
+    Mutation("verify: the source's CRC-64 does not decide", "archiver/scrub/judge.py", '        return ["the CRC-64 of the source"] if declared == measured.crc64 else []', "        pass", SCRUB),
+    Mutation("verify: what an earlier one saw is not compared", "archiver/scrub/judge.py", "    if claims.verified is not None and claims.verified != measured.sha256:", "    if False:", SCRUB),
+    Mutation("verify: swapped files are not named", "archiver/scrub/judge.py", "    if other is not None:", "    if False:", SCRUB),
+    Mutation("verify: a record's place is not compared", "archiver/scrub/claims.py", "        if said != place\n", "        if False\n", SCRUB),
+    Mutation("verify: a record may contradict itself", "archiver/scrub/claims.py", "        if said != value\n", "        if False\n", SCRUB),
+    Mutation("verify: what SHA256SUMS alone names is overlooked", "archiver/scrub/survey.py", "    found.named |= by_key.keys()\n", "", SCRUB),
+    Mutation("verify: what was here once is forgotten", "archiver/scrub/survey.py", "sorted((found.named | before) - recorded", "sorted(found.named - recorded", SCRUB),
+    Mutation("verify: sets with too few nodes pass", "archiver/scrub/verify.py", "        for folder, why in incomplete(tallies).items():", "        for folder, why in ():", SCRUB),
+    Mutation("verify: the chain of evidence is not checked", "archiver/scrub/verify.py", "    await run.check_evidence()\n", "", SCRUB),
+    Mutation("verify: a file of another size may be left out of a sample", "archiver/scrub/verify.py", "            doubtful = size != claims.record.size or claims.are_at_odds\n", "            doubtful = False\n", SCRUB),
+    Mutation("verify: wrong once and passed over all the same", "archiver/scrub/verify.py", " or result.at is None or result.wrong_at:", " or result.at is None:", SCRUB),
+    Mutation("verify: a missing object is no finding", "archiver/scrub/survey.py", "            found.findings.append(Finding(key, Fault.MISSING, text, f\"{record.size:,} bytes\"))\n", "", SCRUB),
+    Mutation("verify: findings do not count for the exit code", "archiver/scrub/model.py", "        codes = {IntegrityError.exit_code} if self.findings else set[int]()", "        codes = set[int]()", SCRUB),
+    Mutation("repair: what is wrong there, too, is taken", "archiver/scrub/from_archive.py", "        if wrong:\n            raise IntegrityError(f\"{theirs.key}", "        if False:\n            raise IntegrityError(f\"{theirs.key}", REPAIR),
+    Mutation("repair: bytes that all here speak against are taken", "archiver/scrub/from_archive.py", "        if said and not any(said.values()):", "        if False:", REPAIR),
+    Mutation("repair: the damaged object is overwritten in place", "archiver/scrub/from_archive.py", "        self._put_aside(stem, receipt.size)\n", "", REPAIR),
+    Mutation("repair: what is repaired is not verified again", "archiver/scrub/repair.py", "findings=[f for f in summary.findings if f.folder not in wrong] + still,", "findings=[],", REPAIR),
+    Mutation("repair: a held backup is not fetched again", "archiver/line.py", " and finding.transfer.stem not in self.options.again:", ":", REPAIR),
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ SUMS_NAME = "SHA256SUMS"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _MOST_ID_LENGTH = 64
 # instance/yyyy/mm/set/file
-_RECORD_DEPTH = 4
+RECORD_DEPTH = 4
 _SET_KEY = re.compile(r"[^/]+/[0-9]{4}/[0-9]{2}/(?P<start>[0-9]{8}T[0-9]{6})Z-[^/]+")
 
 
@@ -64,9 +64,15 @@ def record_key(stem: str) -> str:
     return f"{stem}{RECORD_SUFFIX}"
 
 
+def stem_of(key: str) -> str:
+    """The key without its suffix, of an object or of its record."""
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}{name.rpartition('.')[0] or name}"
+
+
 def is_record(key: str) -> bool:
     """Whether a record lies there; what else an archive keeps lies less deep."""
-    return key.endswith(RECORD_SUFFIX) and key.count("/") == _RECORD_DEPTH
+    return key.endswith(RECORD_SUFFIX) and key.count("/") == RECORD_DEPTH
 
 
 def sums_key(folder: str) -> str:

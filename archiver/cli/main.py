@@ -11,6 +11,7 @@ from archiver.version import __version__
 _COMMANDS: Final = {
     "pull": "archiver.cli.pull",
     "ls": "archiver.cli.ls",
+    "verify": "archiver.cli.verify",
     "restore": "archiver.cli.restore",
     "drill": "archiver.cli.drill",
     "emulate": "archiver.cli.emulate",
@@ -19,6 +20,7 @@ _COMMANDS: Final = {
 _SUMMARIES: Final = {
     "pull": "Bring home every backup that the archive does not hold.",
     "ls": "List backups: what the vendor has, what the archive holds.",
+    "verify": "Read back what an archive holds, and say what is wrong; repair it.",
     "restore": "Lay a backup set out for redis-server, and say how to start it.",
     "emulate": "Serve a directory of files as the vendor would, for rehearsals.",
     "completion": "Print the completion script for a shell.",

@@ -74,8 +74,12 @@ class LocalStore:
 
     async def put(self, key: str, data: bytes) -> None:
         self._check_lock()
-        temporary = self._staging / f"{secrets.token_hex(8)}{TEMPORARY}"
-        await in_thread(disk.put_file, self.root / key, data, temporary)
+        await in_thread(self._put, self.root / key, data)
+
+    def _put(self, path: Path, data: bytes) -> None:
+        # A copy of an archive may lack what begins with a dot.
+        disk.make_directories(self._staging)
+        disk.put_file(path, data, self._staging / f"{secrets.token_hex(8)}{TEMPORARY}")
 
     async def size(self, key: str) -> int | None:
         return await in_thread(self._size, self.root / key)

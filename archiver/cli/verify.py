@@ -1,0 +1,164 @@
+"""``archiver verify``."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver.cli.options import (
+    EPILOG,
+    SETTINGS,
+    SourceOptions,
+    local_store,
+    option,
+    output_options,
+)
+from archiver.cli.params import Duration, InstanceId, Range
+from archiver.timerange import TimeRange
+
+if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
+    from archiver.cli.bytebar import ByteBar, ByteLog
+    from archiver.scrub.events import Observer
+    from archiver.scrub.model import VerifyOptions, VerifySummary
+
+_SOURCE = "source"
+
+
+@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@click.argument("place", metavar="ARCHIVE")
+@option("--instance", "instances", type=InstanceId(), multiple=True, help="Only these.")
+@option("--range", "time_range", type=Range(), help="Only backup sets that began in it; UTC.")
+@option("--sample", metavar="SHARE", help="Read this share of each month's files, like 5%.")
+@option("--seed", type=click.IntRange(0), help="Of the sample.  [default: today, as YYYYMMDD]")
+@option("--since-verified", type=Duration(), help="Pass over what was right so recently, like 30d.")
+@option("--repair-from", metavar="OTHER", help="An archive, or the word source.")
+@option("--region", help="Region of the instances, for --repair-from source.")
+@option("--endpoint", help="Host or URL of the API, instead of the region's.")
+@option("--workers", type=click.IntRange(1, 32), default=4, help="Files at once.")
+@option("--progress/--no-progress", default=True, help="A bar on a terminal, lines in a log.")
+@output_options
+def verify(place: str, **given: Any) -> None:
+    """Read back what an archive holds, and say what is wrong; repair it.
+
+    Compares every file with its record, SHA256SUMS, the source's CRC-64 and the dump's own
+    checksum; finds what is missing, extra, changed or tampered with. Exit code 3 when anything
+    is. The results are kept in the archive; run it again with --since-verified to go on.
+
+    \b
+    Examples:
+      archiver verify ./backups
+      archiver verify ./backups --sample 5%
+      archiver verify ./backups --since-verified 30d
+      archiver verify ./backups --repair-from /mnt/offsite
+      archiver verify ./backups --repair-from source --region cn-hangzhou
+    """
+    from archiver.cli.run import run
+
+    run(
+        lambda: _verify(place, given),
+        verbose=given["verbose"],
+        on_interrupt="run it again with --since-verified to go on where it stopped",
+    )
+
+
+async def _verify(place: str, given: dict[str, Any]) -> int:
+    from archiver.archive.archive import Archive
+    from archiver.cli import verify_words
+    from archiver.cli.bytebar import choose_bar
+    from archiver.errors import ArchiverError
+    from archiver.scrub import events
+    from archiver.scrub.verify import verify as verify_archive
+
+    archive, options = Archive(local_store(place)), _options(given)
+    bar = choose_bar(quiet=given["quiet"], wanted=given["progress"])
+    observe = _observer(bar, given)
+    began = time.monotonic()
+    summary: VerifySummary | None = None
+    ended_by: ArchiverError | None = None
+    try:
+        summary = await verify_archive(archive, options, observe)
+        if given["repair_from"] and summary.findings:
+            try:
+                summary = await _repair(archive, summary, options, given, observe)
+            except ArchiverError as error:
+                # What was found counts no less for it.
+                failed = events.NotRepaired(given["repair_from"], error)
+                observe(failed)
+                summary.not_repaired.append(failed)
+    except ArchiverError as error:
+        ended_by = error
+        raise
+    finally:
+        bar.close()
+        if given["as_json"]:
+            verify_words.write_summary(summary, options, ended_by=ended_by)
+        if not given["quiet"] and summary is not None:
+            for text in verify_words.summary(summary, options, time.monotonic() - began):
+                bar.say(text)
+    return summary.exit_code
+
+
+def _observer(bar: "ByteBar | ByteLog", given: dict[str, Any]) -> "Observer":
+    """Who tells people and programs what happens."""
+    from archiver.cli import verify_words, words
+    from archiver.scrub import events
+
+    verbosity = words.QUIET if given["quiet"] else given["verbose"]
+
+    def observe(event: events.ScrubEvent) -> None:
+        if isinstance(event, events.ToRead):
+            bar.add(event.size)
+        elif isinstance(event, events.Advanced):
+            bar.advance(event.size)
+        told = verify_words.line(event)
+        if told is not None and told[0] <= verbosity:
+            bar.say(told[1])
+        if given["as_json"]:
+            verify_words.write_event(event)
+
+    return observe
+
+
+async def _repair(
+    archive: "Archive",
+    summary: "VerifySummary",
+    options: "VerifyOptions",
+    given: dict[str, Any],
+    observer: "Observer",
+) -> "VerifySummary":
+    from archiver.archive.archive import Archive
+    from archiver.scrub.from_archive import ArchiveSupplier
+    from archiver.scrub.from_source import SourceSupplier
+    from archiver.scrub.repair import repair
+
+    if given["repair_from"] != _SOURCE:
+        other = Archive(local_store(given["repair_from"]))
+        return await repair(archive, summary, ArchiveSupplier(other), options, observer)
+    now = datetime.now(UTC)
+    week = TimeRange(now - timedelta(days=7), now)  # the sets themselves say which time is asked
+    source_options = SourceOptions((), week, given["region"], given["endpoint"], aof=False)
+    async with source_options.open(observer) as source:
+        return await repair(archive, summary, SourceSupplier(source), options, observer)
+
+
+def _options(given: dict[str, Any]) -> "VerifyOptions":
+    from archiver.errors import UsageError
+    from archiver.scrub.model import VerifyOptions
+    from archiver.scrub.sample import Sample
+
+    seed, sample, since = given["seed"], None, given["since_verified"]
+    if given["sample"] is not None:
+        # Another day reads other files; the same day, an interrupted sample goes on.
+        today = int(f"{datetime.now(UTC):%Y%m%d}")
+        sample = Sample.parse(given["sample"], seed if seed is not None else today)
+    elif seed is not None:
+        raise UsageError("--seed is of a sample, and there is none", hint="give --sample, too")
+    return VerifyOptions(
+        instances=tuple(dict.fromkeys(given["instances"])),
+        range=given["time_range"],
+        sample=sample,
+        since_verified=None if since is None else timedelta(seconds=since),
+        workers=given["workers"],
+    )

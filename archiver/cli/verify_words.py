@@ -1,0 +1,151 @@
+"""How a verify reads, to people and to programs."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from archiver import events as pull_events
+from archiver.cli import words
+from archiver.cli.jsonlines import write_event as write_pull_event
+from archiver.cli.jsonlines import write_object
+from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
+from archiver.errors import ArchiverError
+from archiver.scrub import events
+from archiver.scrub.findings import Fault, Finding
+from archiver.scrub.model import VerifyOptions, VerifySummary
+
+
+def line(event: events.ScrubEvent) -> tuple[int, str] | None:  # noqa: PLR0911 - a table
+    """The verbosity from which an event is told, and how; None for those shown otherwise."""
+    match event:
+        case events.Found(finding):
+            return QUIET, str(finding)
+        case events.NotRepaired(key, error):
+            return QUIET, f"not repaired: {key}: {error}"
+        case events.ResultsNotKept(why):
+            return NORMAL, f"results not kept: {why}"
+        case events.Repaired(key, origin):
+            return NORMAL, f"repaired: {key} from {origin}"
+        case events.Verified(key, count, sha256):
+            return VERBOSE, f"verified: {key} {size(count)} sha256 {sha256}"
+        case events.ResultsKept(files):
+            return DEBUG, f"results kept: {times(files, 'file')}"
+        case events.ToRead() | events.Advanced():
+            return None
+        case pull_events.Failed():
+            return None  # comes as not repaired
+        case _:
+            return words.line(event)
+
+
+def summary(result: VerifySummary, options: VerifyOptions, seconds: float) -> list[str]:
+    """What a verify came to: what was covered, every finding, and what to do."""
+    lines = [_covered(result, options, seconds)]
+    if options.sample is not None:
+        left = result.files - result.read - result.recent
+        lines.append(
+            f"sample of {options.sample}: of {times(result.files, 'file')} and "
+            f"{size(result.size)} in {times(result.strata, 'month')} of instances; "
+            f"{left:,} were not read, only compared by name, size and record"
+        )
+    if result.recent:
+        span = options.since_verified
+        lines.append(
+            f"not read again: {times(result.recent, 'file')}, {size(result.bytes_recent)}, "
+            f"verified within {_span(span.total_seconds() if span else 0)}"
+        )
+    if result.repaired:
+        lines.append(f"repaired: {_counted(result.repaired)}")
+        lines.extend(f"  {finding}" for finding in result.repaired)
+    if result.findings:
+        lines.append(f"wrong: {_counted(result.findings)}")
+        lines.extend(f"  {finding}" for finding in result.findings)
+        faults = dict.fromkeys(finding.fault for finding in result.findings)
+        lines.append("what to do:")
+        lines.extend(f"  {fault}: {_advice(result.findings, fault)}" for fault in faults)
+    if result.not_repaired and result.findings:
+        lines.append(f"not repaired: {len(result.not_repaired):,}")
+    return lines
+
+
+def _covered(result: VerifySummary, options: VerifyOptions, seconds: float) -> str:
+    what = f"{times(result.read, 'file')}, {size(result.bytes_read)} in {seconds:.1f} s"
+    scope = [*options.instances, *([str(options.range)] if options.range else [])]
+    of = f" of {' '.join(scope)}" if scope else ""
+    if result.findings:
+        return f"read {what}{of}: {times(len(result.findings), 'finding')}"
+    if result.repaired:
+        found = times(len(result.repaired), "finding")
+        return f"read {what}{of}: {found}, repaired and verified again"
+    if not result.files:
+        return f"nothing to verify{of}: there are no backups"
+    whole = options.sample is None and not result.recent
+    return f"verified {what}{of}: {'all is' if whole else 'what was read is'} as recorded"
+
+
+def _counted(findings: Iterable[Finding]) -> str:
+    counts = Counter(finding.fault for finding in findings)
+    return ", ".join(f"{count:,} {fault}" for fault, count in sorted(counts.items()))
+
+
+def _advice(findings: Iterable[Finding], fault: Fault) -> str:
+    return next(finding.advice for finding in findings if finding.fault is fault)
+
+
+def _span(seconds: float) -> str:
+    hours = int(seconds // 3600)
+    return f"{hours // 24} d" if hours % 24 == 0 else f"{hours} h"
+
+
+def write_event(event: events.ScrubEvent) -> None:
+    """One JSON object on stdout for what is told; of files that are right, nothing."""
+    match event:
+        case events.Found(finding):
+            write_object({"event": "finding", "time": _now(), **_finding(finding)})
+        case events.NotRepaired(key, error):
+            write_object({"event": "not_repaired", "time": _now(), "key": key, "error": error})
+        case events.Repaired(key, origin):
+            write_object({"event": "repaired", "time": _now(), "key": key, "origin": origin})
+        case events.ResultsNotKept(why):
+            write_object({"event": "results_not_kept", "time": _now(), "why": why})
+        case events.ToRead() | events.Advanced() | events.Verified() | events.ResultsKept():
+            pass
+        case _:
+            write_pull_event(event)
+
+
+def write_summary(
+    result: VerifySummary | None, options: VerifyOptions, *, ended_by: ArchiverError | None
+) -> None:
+    """The last line. ``interrupted`` when the run came to no end, nor to an error."""
+    counts: dict[str, Any] = {}
+    if result is not None:
+        plain = ("files", "size", "read", "bytes_read", "recent", "bytes_recent", "strata")
+        counts = {name: getattr(result, name) for name in plain}
+        counts["findings"] = len(result.findings)
+        counts["faults"] = Counter(finding.fault for finding in result.findings)
+        counts["repaired"] = [_finding(finding) for finding in result.repaired]
+        counts["results_not_kept"] = result.results_not_kept
+        counts["exit_code"] = result.exit_code
+    sample = options.sample
+    write_object(
+        {
+            "event": "summary",
+            "time": _now(),
+            **counts,
+            "sample": None if sample is None else float(sample.share),
+            "seed": None if sample is None else sample.seed,
+            "interrupted": result is None and ended_by is None,
+            "ended_by": ended_by,
+        }
+    )
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {**dataclasses.asdict(finding), "advice": finding.advice}
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"

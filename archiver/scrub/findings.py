@@ -1,0 +1,82 @@
+"""What can be wrong in an archive, as frozen data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from archiver.archive import layout
+
+
+class Fault(StrEnum):
+    """What is wrong with one key."""
+
+    MISSING = "missing"  # something names this object, and it is not there
+    TRUNCATED = "truncated"  # shorter than recorded
+    PADDED = "padded"  # longer than recorded
+    CHANGED = "changed"  # other bytes than those that were stored
+    SWAPPED = "swapped"  # the bytes of another file of the same set
+    UNREADABLE = "unreadable"  # the store fails to give it
+    UNRECORDED = "unrecorded"  # a backup's object without its record
+    STRAY = "stray"  # nothing that an archive keeps
+    BAD_RECORD = "bad-record"  # a record that cannot be read
+    MISPLACED = "misplaced"  # a record that belongs to another key
+    CONTRADICTION = "contradiction"  # a record that disagrees with itself or with the right object
+    SUMS = "sums"  # SHA256SUMS is missing, unreadable, or disagrees
+    INCOMPLETE = "incomplete"  # a backup set that lacks files
+    EVIDENCE = "evidence"  # the chain of drill evidence is broken
+    BAD_RESULTS = "bad-results"  # what an earlier verify kept cannot be read
+
+
+ADVICE: Final[Mapping[Fault, str]] = {
+    Fault.MISSING: "repair from another archive, or from the source while the vendor has it; "
+    "removed on purpose? then remove the month's document under verified/, too",
+    Fault.TRUNCATED: "repair from another archive or the source",
+    Fault.PADDED: "repair from another archive or the source",
+    Fault.CHANGED: "repair from another archive or the source, and check the disk",
+    Fault.SWAPPED: "repair from another archive or the source, or rename the files back",
+    Fault.UNREADABLE: "check permissions and the disk, then repair",
+    Fault.UNRECORDED: "run pull again, which finishes what was interrupted; or repair",
+    Fault.STRAY: "look at it, and move it out of the archive",
+    Fault.BAD_RECORD: "repair from another archive or the source",
+    Fault.MISPLACED: "repair from another archive or the source; somebody moved or edited records",
+    Fault.CONTRADICTION: "repair from another archive or the source; somebody edited the record",
+    Fault.SUMS: "repair, or run pull again over its time, which writes it anew",
+    Fault.INCOMPLETE: "run pull again while the vendor has the rest, or repair",
+    Fault.EVIDENCE: "compare with a copy of drills/ from elsewhere",
+    Fault.BAD_RESULTS: "nothing to do: it is written anew; the files of that month are read again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault of one key: a line about it, and where there are two values, what was expected
+    and what was found."""
+
+    key: str
+    fault: Fault
+    text: str
+    expected: str | None = None
+    found: str | None = None
+
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
+        return ADVICE[self.fault]
+
+    @property
+    def folder(self) -> str | None:
+        """The backup set that it concerns; None when it concerns none."""
+        if self.fault in (Fault.EVIDENCE, Fault.STRAY, Fault.BAD_RESULTS):
+            return None
+        return self.key if self.fault is Fault.INCOMPLETE else self.key.rpartition("/")[0]
+
+    @property
+    def stem(self) -> str | None:
+        """The key, without suffix, of the one backup that it concerns; None for whole sets."""
+        if self.folder is None or self.fault in (Fault.INCOMPLETE, Fault.SUMS):
+            return None
+        return layout.stem_of(self.key)
+
+    def __str__(self) -> str:
+        return f"{self.fault}: {self.key}: {self.text}"

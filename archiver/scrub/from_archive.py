@@ -1,0 +1,279 @@
+"""Repairing from another archive.
+
+What it holds is measured against everything written there, as a verify does. When the two
+archives' records differ, the one is believed whose checksum the measured bytes have; and the
+bytes are taken only if some witness here speaks for them, or none is left.
+"""
+
+import json
+from collections.abc import Callable, Generator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from archiver.archive import layout
+from archiver.archive.archive import TOOL, Archive
+from archiver.archive.record import Record
+from archiver.errors import (
+    ArchiverError,
+    BackupFailed,
+    CorruptFile,
+    IntegrityError,
+    ObjectMissing,
+    StoreError,
+    UnsupportedFormat,
+    UsageError,
+)
+from archiver.model import Receipt, Stored
+from archiver.rdb.meter import FileMeter
+from archiver.scrub import events
+from archiver.scrub.claims import Claims, check_record, parse_sums
+from archiver.scrub.judge import judge
+from archiver.scrub.measure import Measured, in_strides, measure, new_block
+from archiver.scrub.receipts import receipt_of
+from archiver.scrub.repair import WrongSet
+from archiver.scrub.results import read_results
+from archiver.stores.base import Store
+from archiver.threads import in_thread
+
+_STRIDE_BYTES = 64 * 2**20
+
+
+class ArchiveSupplier:
+    """Takes what is wrong from ``other``, as its records, SHA256SUMS and bytes agree there."""
+
+    def __init__(self, other: Archive) -> None:
+        self._other: Final = other
+
+    async def supply(
+        self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
+    ) -> list[events.NotRepaired]:
+        """See Supplier. Raises UsageError, UnsupportedFormat, ArchiveBusy, StoreError."""
+        if not await self._other.check_format():
+            raise UsageError(f"{self._other.store}: there is no archive here to repair from")
+        failed: list[events.NotRepaired] = []
+        block = await in_thread(new_block)
+        async with archive.writing():
+            for one in wrong.values():
+                mending = _Mending(archive, self._other, one, block, observer)
+                failed += await mending.run()
+        return failed
+
+
+class _Mending:
+    """One set."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        other: Archive,
+        wrong: WrongSet,
+        block: memoryview,
+        observer: events.Observer,
+    ) -> None:
+        self._archive: Final = archive
+        self._store: Final = archive.store
+        self._other: Final = other
+        self._wrong: Final = wrong
+        self._block: Final = block
+        self._tell: Final = observer
+        self._failed: Final[list[events.NotRepaired]] = []
+
+    async def run(self) -> list[events.NotRepaired]:
+        """Everything that can be put right of this set; what could not be."""
+        folder = self._wrong.folder
+        theirs_at = await _folder_there(self._other.store, folder)
+        their_sums = await _sums(self._other.store, theirs_at)
+        our_sums = await _sums(self._store, folder)
+        stems = set(self._wrong.stems)
+        if self._wrong.whole:
+            stems |= {
+                f"{folder}/{layout.stem_of(key).rpartition('/')[2]}"
+                async for key in self._other.record_keys(f"{theirs_at}/")
+                if await self._store.size(f"{folder}/{key.rpartition('/')[2]}") is None
+            }
+        for stem in sorted(stems):
+            try:
+                await self._mend(stem, theirs_at, their_sums, our_sums)
+            except ArchiverError as error:
+                if isinstance(error, StoreError):
+                    raise
+                self._not_repaired(stem, error)
+        # Ours may be what is wrong.
+        ours = set[str]() if self._wrong.whole and their_sums else our_sums.keys()
+        await self._seal(ours | their_sums.keys())
+        return self._failed
+
+    async def _mend(
+        self,
+        stem: str,
+        theirs_at: str,
+        their_sums: Mapping[str, str],
+        our_sums: Mapping[str, str],
+    ) -> None:
+        """One object and its record. Raises IntegrityError, BackupFailed, StoreError."""
+        name = stem.rpartition("/")[2]
+        theirs = await _read_record(self._other.store, f"{theirs_at}/{name}{layout.RECORD_SUFFIX}")
+        if theirs is None:
+            raise BackupFailed(f"{stem}: {self._other.store} does not have it")
+        object_name = theirs.object_key.rpartition("/")[2]
+        measured = await self._measure_theirs(theirs, their_sums.get(object_name))
+        ours = await self._our_record(stem)
+        await self._compare(stem, ours, measured, our_sums.get(object_name))
+        trusted = ours if ours is not None and ours.sha256 == measured.sha256 else theirs
+        key = f"{stem}.{measured.kind}"
+        document = self._document(trusted, key, stem)
+        if await self._is_right(key, measured):
+            await self._store.put(layout.record_key(stem), document)
+        else:
+            receipt = receipt_of(trusted, measured)
+            steps = self._copy(theirs.object_key, stem, receipt, document)
+            await in_strides(steps, self._advanced)
+        self._tell(events.Repaired(key, str(self._other.store)))
+
+    async def _measure_theirs(self, theirs: Record, sums: str | None) -> Measured:
+        self._tell(events.ToRead(1, theirs.size))
+        try:
+            measured = await measure(
+                self._other.store, theirs.object_key, theirs.size, self._block, self._advanced
+            )
+        except StoreError as error:
+            raise BackupFailed(f"{theirs.object_key}: cannot be read there: {error}") from None
+        wrong = [*check_record(theirs), *judge(Claims(theirs, sums), measured)]
+        if wrong:
+            raise IntegrityError(f"{theirs.key}: wrong in {self._other.store}, too: {wrong[0]}")
+        return measured
+
+    async def _our_record(self, stem: str) -> Record | None:
+        """Our record, if it can be believed."""
+        try:
+            record = await _read_record(self._store, layout.record_key(stem))
+        except (IntegrityError, UnsupportedFormat):
+            return None
+        return record if record is not None and not check_record(record) else None
+
+    async def _compare(
+        self, stem: str, ours: Record | None, measured: Measured, sums: str | None
+    ) -> None:
+        """Refuse bytes that everybody here speaks against. Raises IntegrityError."""
+        said: dict[str, bool] = {}
+        if ours is not None:
+            said["the record"] = ours.sha256 == measured.sha256
+            declared = Claims(ours).crc64_declared
+            if declared is not None:
+                said["the CRC-64 of the source"] = declared == measured.crc64
+        if sums is not None:
+            said["SHA256SUMS"] = sums == measured.sha256
+        try:
+            known = await read_results(self._store, "/".join(stem.split("/")[:3]))
+        except IntegrityError:
+            known = {}
+        seen = known.get(f"{stem}.{measured.kind}")
+        if seen is not None and seen.sha256 is not None:
+            said["an earlier verify"] = seen.sha256 == measured.sha256
+        if said and not any(said.values()):
+            raise IntegrityError(
+                f"{stem}: {self._other.store} has other bytes, which agree there, and "
+                f"{' and '.join(said)} here say otherwise",
+                hint="look which archive was tampered with",
+            )
+
+    async def _is_right(self, key: str, measured: Measured) -> bool:
+        """Whether our object has those bytes, so that its record alone is wanted."""
+        if await self._store.size(key) != measured.size:
+            return False
+        try:
+            own = await measure(self._store, key, measured.size, self._block, self._advanced)
+        except (ObjectMissing, StoreError):
+            return False
+        return own.sha256 == measured.sha256
+
+    def _document(self, trusted: Record, key: str, stem: str) -> bytes:
+        """The record to be written: as it was, and that it was repaired."""
+        why = sorted(self._wrong.stems.get(stem, {"missing"}))
+        repair = {
+            "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "from": str(self._other.store),
+            "why": [str(fault) for fault in why],
+            "tool": TOOL,
+        }
+        document: dict[str, Any] = dict(trusted.document)
+        document["object"] = key.rpartition("/")[2]
+        document["repairs"] = [*document.get("repairs", []), repair]
+        return f"{json.dumps(document, indent=2)}\n".encode("ascii")
+
+    def _copy(
+        self, key: str, stem: str, receipt: Receipt, document: bytes
+    ) -> Generator[int | Stored, None, None]:
+        """Their object into our place, and the record after it; blocks."""
+        self._put_aside(stem, receipt.size)
+        record_key = layout.record_key(stem)
+        with self._store.stage(stem, receipt.size) as staging, self._other.store.open(key) as there:
+            if staging.resumable is not None:
+                staging.restart()  # parts from the source, of an interrupted pull
+            meter, position, told = FileMeter(receipt.size), 0, 0
+            while size := there.read(position, self._block):
+                meter.feed(self._block[:size])
+                staging.write(position, self._block[:size])
+                position += size
+                if position - told >= _STRIDE_BYTES:
+                    told = position
+                    yield position
+            if position != receipt.size or meter.sha256() != receipt.sha256:
+                raise CorruptFile(f"{key}: it changed while it was copied")
+            stored = staging.commit(receipt, lambda _: [(record_key, document)])
+        yield position
+        yield stored
+
+    def _put_aside(self, stem: str, size: int) -> None:
+        """A damaged object of the right size would be staged where it is: keep it apart."""
+        with self._store.stage(stem, size) as staging:
+            if staging.resumable is not None and staging.resumable.pin is None:
+                staging.quarantine("damaged, and about to be repaired")
+
+    async def _seal(self, names: set[str]) -> None:
+        """Write SHA256SUMS once all that either archive names is here."""
+        folder = self._wrong.folder
+        there = {e.key.rpartition("/")[2] async for e in self._store.entries(f"{folder}/")}
+        if not names or names - there:
+            return
+        try:
+            if await self._archive.seal(folder):
+                self._tell(events.Repaired(layout.sums_key(folder), str(self._other.store)))
+        except (IntegrityError, UnsupportedFormat) as error:
+            self._not_repaired(layout.sums_key(folder), error)
+
+    def _not_repaired(self, key: str, error: ArchiverError) -> None:
+        event = events.NotRepaired(key, error)
+        self._failed.append(event)
+        self._tell(event)
+
+    @property
+    def _advanced(self) -> Callable[[int], None]:
+        return lambda size: self._tell(events.Advanced(size))
+
+
+async def _folder_there(store: Store, folder: str) -> str:
+    """The set's folder in another archive: of the same name, or of the same job.
+
+    A cluster's folder is named after whichever node an archive saw first.
+    """
+    month, _, name = folder.rpartition("/")
+    job, alike = name.partition("-")[2], folder
+    async for entry in store.entries(f"{month}/"):
+        found = entry.key.rpartition("/")[0]
+        if found == folder:
+            return folder
+        if found.rpartition("/")[2].partition("-")[2] == job:
+            alike = found
+    return alike
+
+
+async def _read_record(store: Store, key: str) -> Record | None:
+    data = await store.read(key)
+    return Record.decode(key, data) if data is not None else None
+
+
+async def _sums(store: Store, folder: str) -> dict[str, str]:
+    """The SHA-256 by name in a set's SHA256SUMS; nothing if there is none to be read."""
+    data = await store.read(layout.sums_key(folder))
+    return (parse_sums(data) if data is not None else None) or {}

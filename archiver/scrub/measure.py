@@ -1,0 +1,94 @@
+"""Reading one object from its first byte to its last, in one reused block."""
+
+import copy
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import anyio
+from fastcrc import crc64
+
+from archiver.model import Kind, RdbVerdict
+from archiver.rdb.meter import FileMeter
+from archiver.stores.base import Store
+from archiver.threads import in_thread
+
+BLOCK_BYTES: Final = 2**20
+# Read between two looks at the event loop: a tenth of a second's work, and the longest that
+# Ctrl-C waits.
+_STRIDE_BYTES = 64 * 2**20
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What an object is. ``beginning`` is the SHA-256 of its first bytes, as many as were
+    expected, when there are more."""
+
+    size: int
+    sha256: str
+    crc64: int
+    kind: Kind
+    rdb: RdbVerdict
+    beginning: str | None = None
+
+
+def new_block() -> memoryview:
+    """What one worker reads into, file after file."""
+    return memoryview(bytearray(BLOCK_BYTES))
+
+
+async def measure(
+    store: Store, key: str, expected: int, block: memoryview, advanced: Callable[[int], None]
+) -> Measured:
+    """Read the object at ``key`` whole; ``expected`` is its recorded size in bytes.
+
+    ``advanced`` is told of bytes as they come. Raises ObjectMissing, StoreError.
+    """
+    return await in_strides(_reading(store, key, expected, block), advanced)
+
+
+async def in_strides(work: Generator[int | T, None, None], advanced: Callable[[int], None]) -> T:
+    """Blocking work in a thread: it gives how far it is, in bytes, now and then, and its result
+    at the end. A cancellation waits for the stride under way; what the work holds open is closed.
+    """
+    position = 0
+    try:
+        while True:
+            step = await in_thread(next, work)
+            if not isinstance(step, int):
+                work.close()  # by now it holds nothing open
+                return step
+            advanced(step - position)
+            position = step
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await in_thread(work.close)
+        raise
+
+
+def _reading(
+    store: Store, key: str, expected: int, block: memoryview
+) -> Generator[int | Measured, None, None]:
+    beginning = None
+    crc = position = told = 0
+    with store.open(key) as opened:
+        meter = FileMeter(opened.size)
+        while True:
+            wanted = len(block) if position >= expected else min(len(block), expected - position)
+            size = opened.read(position, block[:wanted])
+            if size == 0:
+                break
+            piece = block[:size]
+            crc = int(crc64.xz(piece, crc))
+            meter.feed(piece)
+            position += size
+            if position == expected < opened.size:
+                beginning = copy.copy(meter).sha256()
+            if position - told >= _STRIDE_BYTES:
+                told = position
+                yield position
+    yield position
+    kind, rdb = meter.verdict()
+    yield Measured(position, meter.sha256(), crc, kind, rdb, beginning)

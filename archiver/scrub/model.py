@@ -1,0 +1,65 @@
+"""What to verify, and what that came to."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, IntegrityError
+from archiver.scrub import events
+from archiver.scrub.claims import folder_start
+from archiver.scrub.findings import Finding
+from archiver.scrub.sample import Sample
+from archiver.timerange import TimeRange
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """What to look at, and how.
+
+    ``instances``, ``range`` (of the sets' starts) and ``sets`` (folders) narrow it; empty means
+    all. ``sample`` reads a part of the files; ``since_verified`` passes over those that were right
+    so recently. ``workers`` files are read at once, with 1 MiB each; results are kept every
+    ``keep_every`` seconds.
+    """
+
+    instances: tuple[str, ...] = ()
+    range: TimeRange | None = None
+    sets: frozenset[str] = frozenset()
+    sample: Sample | None = None
+    since_verified: timedelta | None = None
+    workers: int = 4
+    keep_every: float = 30.0
+
+    def wants(self, folder: str) -> bool:
+        """Whether a set is among those asked for. One whose name gives no time is."""
+        if self.sets and folder not in self.sets:
+            return False
+        start = folder_start(folder)
+        return self.range is None or start is None or self.range.start <= start < self.range.end
+
+
+@dataclass(slots=True)
+class VerifySummary:
+    """What a verify came to. ``files`` and ``size`` are of all objects that were looked at; of
+    these, ``read`` were read, ``recent`` were verified recently and not read, and the others were
+    compared by name, size and record alone. ``strata`` are the months of instances.
+
+    ``repaired`` are findings that a repair put right; they are not in ``findings``."""
+
+    files: int = 0
+    size: int = 0
+    read: int = 0
+    bytes_read: int = 0
+    recent: int = 0
+    bytes_recent: int = 0
+    strata: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    repaired: list[Finding] = field(default_factory=list)
+    not_repaired: list[events.NotRepaired] = field(default_factory=list)
+    results_not_kept: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """3 when anything is wrong; of what kept a repair from its work, the worst."""
+        codes = {IntegrityError.exit_code} if self.findings else set[int]()
+        codes |= {failed.error.exit_code for failed in self.not_repaired if self.findings}
+        return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)

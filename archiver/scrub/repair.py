@@ -1,0 +1,109 @@
+"""Putting right what a verify found wrong, and verifying that again.
+
+1. What is wrong, by backup set.
+2. A supplier brings the right bytes: another archive, or the source.
+3. The sets concerned are verified again, whole; what is still wrong stays a finding.
+
+A damaged object is the only copy of its bytes until the right ones are durable: it is overwritten
+by a rename, or lies in quarantine until they are.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from archiver.archive.archive import Archive
+from archiver.model import Kind
+from archiver.scrub import events
+from archiver.scrub.findings import Fault, Finding
+from archiver.scrub.model import VerifyOptions, VerifySummary
+from archiver.scrub.verify import verify
+
+# Findings about what is written beside an object that may well be right.
+BESIDE = frozenset({Fault.BAD_RECORD, Fault.MISPLACED, Fault.CONTRADICTION, Fault.UNRECORDED})
+
+
+@dataclass(slots=True)
+class WrongSet:
+    """What is wrong in one backup set: faults by the stem they concern; ``whole`` when files may
+    be missing that nothing here names; ``may_be_aof`` unless all are known to be dumps."""
+
+    folder: str
+    stems: dict[str, set[Fault]] = field(default_factory=dict)
+    whole: bool = False
+    may_be_aof: bool = False
+
+    def is_damaged(self, stem: str) -> bool:
+        """Whether it is the object itself that is wrong."""
+        return bool(self.stems.get(stem, set()) - BESIDE)
+
+
+class Supplier(Protocol):
+    """Where the right bytes come from."""
+
+    async def supply(
+        self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
+    ) -> list[events.NotRepaired]:
+        """Put right what can be; what could not be, and why.
+
+        Raises ArchiveBusy and StoreError of the archive that is repaired, and what ends a run.
+        """
+        ...
+
+
+async def repair(
+    archive: Archive,
+    summary: VerifySummary,
+    supplier: Supplier,
+    options: VerifyOptions | None = None,
+    observer: events.Observer = events.ignore,
+) -> VerifySummary:
+    """Repair what ``summary`` found, verify it again; the summary of both.
+
+    Raises ArchiveBusy, StoreError, and what the supplier raises that ends its run.
+    """
+    wrong = wrong_sets(summary.findings)
+    if not wrong:
+        return summary
+    failed = await supplier.supply(archive, wrong, observer)
+    workers = (options or VerifyOptions()).workers
+    again = await verify(
+        archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
+    )
+    still = [finding for finding in again.findings if finding.folder in wrong]
+    left = {(finding.key, finding.fault) for finding in still}
+    right = wrong.keys() - {finding.folder for finding in still}
+    concerned = [finding for finding in summary.findings if finding.folder in wrong]
+    return replace(
+        summary,
+        findings=[f for f in summary.findings if f.folder not in wrong] + still,
+        repaired=[f for f in concerned if (f.key, f.fault) not in left],
+        # What SHA256SUMS named and nobody has may never have been.
+        not_repaired=[event for event in failed if event.key.rpartition("/")[0] not in right],
+        results_not_kept=summary.results_not_kept or again.results_not_kept,
+    )
+
+
+def wrong_sets(findings: Iterable[Finding]) -> dict[str, WrongSet]:
+    """The sets that findings concern, by folder; findings that concern none are left out."""
+    found: dict[str, WrongSet] = {}
+    for finding in findings:
+        if finding.folder is None:
+            continue
+        wrong = found.setdefault(finding.folder, WrongSet(finding.folder))
+        wrong.may_be_aof |= not finding.key.endswith(f".{Kind.RDB}")
+        if finding.stem is None:
+            wrong.whole = True
+        else:
+            wrong.stems.setdefault(finding.stem, set()).add(finding.fault)
+    return found
+
+
+def _silent_findings(observer: events.Observer) -> events.Observer:
+    """What is still wrong was told of before."""
+
+    def observe(event: events.ScrubEvent) -> None:
+        if not isinstance(event, events.Found | events.ResultsNotKept):
+            observer(event)
+
+    return observe

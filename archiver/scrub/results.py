@@ -1,0 +1,180 @@
+"""What verifying came to, kept in the archive, so that the next one knows.
+
+    verified/<instance>/<yyyy>-<mm>.json
+
+format   1
+tool     name and version of what wrote it
+files    by ``<set>/<file>``: ``at``, ``size`` and ``sha256`` of the last time it was right, and
+         ``wrong`` (``at``, ``fault``) if it was not since
+
+The documents are written without the archive's lock: a long verify must not keep a pull out. They
+are this module's alone, each is written whole, and what another verify wrote meanwhile is merged.
+A ``put`` that a pull's sweep gets in the way of is tried again.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import anyio
+
+from archiver.archive.archive import TOOL
+from archiver.errors import IntegrityError, StoreError
+from archiver.scrub import events
+from archiver.scrub.findings import Fault
+from archiver.stores.base import Store
+
+PREFIX = "verified/"
+FORMAT = 1
+_KEY = re.compile(r"verified/([^/]+)/([0-9]{4})-([0-9]{2})\.json")
+# Results in memory, at most, before they are written.
+_MOST_PENDING = 1000
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Of one file: when it was right, which bytes it had then, and what was wrong since."""
+
+    at: datetime | None = None
+    size: int = -1
+    sha256: str | None = None
+    wrong_at: datetime | None = None
+    fault: str | None = None
+
+
+def results_key(month: str) -> str:
+    """Where the results of ``<instance>/<yyyy>/<mm>`` are."""
+    instance, year, number = month.split("/")
+    return f"{PREFIX}{instance}/{year}-{number}.json"
+
+
+def month_of(key: str) -> str | None:
+    """The month whose results a key holds; None for another key."""
+    match = _KEY.fullmatch(key)
+    return "/".join(match.groups()) if match else None
+
+
+async def read_results(store: Store, month: str) -> dict[str, Result]:
+    """The results of a month by key. Raises IntegrityError when they cannot be read."""
+    key = results_key(month)
+    data = await store.read(key)
+    if data is None:
+        return {}
+    try:
+        document = json.loads(data)
+        _check_format(document["format"])
+        return {f"{month}/{name}": _result(fields) for name, fields in document["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise IntegrityError(f"{key}: these results cannot be read ({error!r:.120})") from None
+
+
+def _check_format(written: object) -> None:
+    if written != FORMAT:
+        raise ValueError(f"format {written!r}")
+
+
+class Results:
+    """The results of one run on their way into the archive."""
+
+    def __init__(self, store: Store, observer: events.Observer, every: float) -> None:
+        self._store: Final = store
+        self._tell: Final = observer
+        self._every: Final = every
+        self._pending: dict[str, dict[str, Result]] = {}
+        self._count = 0
+        self._told_at = anyio.current_time()
+        self._writing: Final = anyio.Lock()
+        self.not_kept: str | None = None
+
+    async def right(self, month: str, key: str, size: int, sha256: str) -> None:
+        """This object is as it should be."""
+        await self._note(month, key, Result(datetime.now(UTC), size, sha256))
+
+    async def wrong(self, month: str, key: str, fault: Fault) -> None:
+        """It is not."""
+        await self._note(month, key, Result(wrong_at=datetime.now(UTC), fault=fault))
+
+    async def _note(self, month: str, key: str, result: Result) -> None:
+        if self.not_kept is not None:
+            return
+        self._pending.setdefault(month, {})[key] = result
+        self._count += 1
+        due = anyio.current_time() - self._told_at >= self._every
+        if (due or self._count >= _MOST_PENDING) and not self._writing.locked():
+            await self.keep()
+
+    async def keep(self) -> None:
+        """Write what is pending. A store that does not take it is told of once."""
+        async with self._writing:
+            pending, self._pending = self._pending, {}
+            count, self._count = self._count, 0
+            try:
+                for month, noted in pending.items():
+                    await self._put(month, noted)
+            except StoreError as error:
+                if self.not_kept is None:
+                    self.not_kept = str(error)
+                    self._tell(events.ResultsNotKept(str(error)))
+                return
+            self._told_at = anyio.current_time()
+            if count:
+                self._tell(events.ResultsKept(count))
+
+    async def _put(self, month: str, noted: Mapping[str, Result]) -> None:
+        for left in reversed(range(_TRIES)):
+            try:
+                known = await read_results(self._store, month)
+            except IntegrityError:
+                known = {}  # found and named when the month was begun
+            for key, result in noted.items():
+                known[key] = _merged(known.get(key), result)
+            try:
+                await self._store.put(results_key(month), _encode(month, known))
+            except StoreError:
+                if not left:
+                    raise
+            else:
+                return
+
+
+def _merged(before: Result | None, now: Result) -> Result:
+    """What was right once stays known: it is what a changed file is told by."""
+    if now.at is not None or before is None:
+        return now
+    return Result(before.at, before.size, before.sha256, now.wrong_at, now.fault)
+
+
+def _encode(month: str, results: Mapping[str, Result]) -> bytes:
+    files = {key.removeprefix(f"{month}/"): _fields(results[key]) for key in sorted(results)}
+    text = json.dumps({"format": FORMAT, "tool": TOOL, "files": files}, indent=1)
+    return f"{text}\n".encode("ascii")
+
+
+def _fields(result: Result) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if result.at is not None:
+        fields = {"at": _iso(result.at), "size": result.size, "sha256": result.sha256}
+    if result.wrong_at is not None:
+        fields["wrong"] = {"at": _iso(result.wrong_at), "fault": result.fault}
+    return fields
+
+
+def _result(fields: Mapping[str, Any]) -> Result:
+    wrong = fields.get("wrong")
+    at, size, sha256 = None, -1, None
+    if "at" in fields:
+        at, size = datetime.fromisoformat(fields["at"]), int(fields["size"])
+        sha256 = str(fields["sha256"])
+        if at.tzinfo is None:
+            raise ValueError(f"at {fields['at']!r}")
+    if wrong is None:
+        return Result(at, size, sha256)
+    return Result(at, size, sha256, datetime.fromisoformat(wrong["at"]), str(wrong["fault"]))
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,44 @@
+"""A part of the files that stands for the rest. Pure.
+
+Every stratum (the files of one instance in one month) gives its share, rounded up: none goes
+without. Which ones follows from the seed and the key alone, not from what else is there.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+from archiver.errors import UsageError
+
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """``share`` of each stratum, more than 0 and at most 1."""
+
+    share: Fraction
+    seed: int
+
+    @classmethod
+    def parse(cls, text: str, seed: int) -> "Sample":
+        """Read ``5%`` or ``0.5%``. Raises UsageError."""
+        match = _PERCENT.fullmatch(text.strip())
+        share = Fraction(match[1]) / 100 if match else Fraction(0)
+        if not 0 < share <= 1:
+            raise UsageError(f"{text!r} is no share of the files", hint="write 5% or 0.5%")
+        return cls(share, seed)
+
+    def pick(self, stratum: Collection[str]) -> frozenset[str]:
+        """The keys of one stratum to look at."""
+        ranked = sorted(stratum, key=self._rank)
+        return frozenset(ranked[: ceil(self.share * len(ranked))])
+
+    def _rank(self, key: str) -> bytes:
+        return hashlib.sha256(f"{self.seed}\0{key}".encode()).digest()
+
+    def __str__(self) -> str:
+        return f"{float(self.share * 100):g}%, seed {self.seed}"

@@ -1,0 +1,206 @@
+"""One backup set, as it lies there: its records, its SHA256SUMS, and what they name.
+
+Only small documents are read here; what is found can be found without reading an object.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from archiver.archive import layout
+from archiver.archive.record import Record
+from archiver.errors import IntegrityError, StoreError, UnsupportedFormat
+from archiver.model import Kind
+from archiver.report import chain
+from archiver.scrub import results
+from archiver.scrub.claims import Claims, check_record, parse_sums
+from archiver.scrub.findings import Fault, Finding
+from archiver.scrub.results import Result
+from archiver.stores.base import Entry, Store
+
+_OWN_PREFIXES = (chain.PREFIX, results.PREFIX)
+_OBJECT_SUFFIXES = tuple(f".{kind}" for kind in Kind)
+
+# What a pull at work leaves for a moment: a second look may find it gone.
+PASSING = frozenset({Fault.MISSING, Fault.UNRECORDED, Fault.SUMS, Fault.INCOMPLETE})
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A month of an instance: its prefix (``<instance>/<yyyy>/<mm>``) and all that lies below."""
+
+    prefix: str
+    entries: Sequence[Entry] = ()
+
+    @property
+    def instance_id(self) -> str:
+        return self.prefix.partition("/")[0]
+
+    def folders(self) -> dict[str, dict[str, int]]:
+        """The sizes of files by key, by the set they are in, in order of time."""
+        found: dict[str, dict[str, int]] = {}
+        for entry in self.entries:
+            if entry.key.count("/") == layout.RECORD_DEPTH:
+                found.setdefault(entry.key.rpartition("/")[0], {})[entry.key] = entry.size
+        return dict(sorted(found.items()))
+
+    def strays(self) -> list[Finding]:
+        """What lies where no set is."""
+        return [
+            _stray(entry.key)
+            for entry in self.entries
+            if entry.key.count("/") != layout.RECORD_DEPTH
+        ]
+
+
+@dataclass(slots=True)
+class SetSurvey:
+    """What there is to say of a set before its objects are read."""
+
+    findings: list[Finding] = field(default_factory=list)
+    files: list[Claims] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)  # keys of objects, by a record or SHA256SUMS
+
+
+async def months(store: Store, prefix: str) -> AsyncGenerator[Month, None]:
+    """What lies below ``prefix``, a month at a time; the archive's own documents left out."""
+    current, entries = "", list[Entry]()
+    async with aclosing(store.entries(prefix)) as listing:
+        async for entry in listing:
+            if entry.key.startswith(_OWN_PREFIXES) or "/" not in entry.key:
+                continue
+            parts = entry.key.split("/")
+            month = "/".join(parts[:-1][:3])
+            if month != current and entries:
+                yield Month(current, entries)
+                entries = []
+            current = month
+            entries.append(entry)
+    if entries:
+        yield Month(current, entries)
+
+
+async def survey(
+    store: Store, folder: str, sizes: Mapping[str, int], known: Mapping[str, Result]
+) -> SetSurvey:
+    """Look at one set. ``sizes`` is what a listing shows of it, ``known`` what earlier verifies
+    found. Raises StoreError for what is no fault of a single document."""
+    found = SetSurvey()
+    records = [record async for record in _records(store, sizes, found)]
+    sums = await _sums(store, folder, sizes, records, found)
+    others = {record.sha256: record.object_key for record in records}
+    for record in records:
+        key = record.object_key
+        found.named.add(key)
+        if key not in sizes and await store.size(key) is None:
+            text = "its record is here, and it is not"
+            found.findings.append(Finding(key, Fault.MISSING, text, f"{record.size:,} bytes"))
+            continue
+        claims = Claims(record, sums.get(key), _seen(known, key), others)
+        found.files.append(claims)
+    await _find_unnamed(store, folder, sizes, known, found)
+    _find_extra(folder, sizes, found)
+    return found
+
+
+async def _records(
+    store: Store, sizes: Mapping[str, int], found: SetSurvey
+) -> AsyncGenerator[Record, None]:
+    for key in filter(layout.is_record, sizes):
+        try:
+            data = await store.read(key)
+            record = Record.decode(key, data) if data is not None else None
+        except (IntegrityError, UnsupportedFormat) as error:
+            text = error.message.removeprefix(f"{key}: ")
+            found.findings.append(Finding(key, Fault.BAD_RECORD, text))
+        except StoreError as error:
+            found.findings.append(Finding(key, Fault.UNREADABLE, error.message))
+        else:
+            if record is not None:
+                found.findings += check_record(record)
+                yield record
+
+
+async def _sums(
+    store: Store,
+    folder: str,
+    sizes: Mapping[str, int],
+    records: Sequence[Record],
+    found: SetSurvey,
+) -> dict[str, str]:
+    """The SHA-256 that SHA256SUMS gives, by key."""
+    key = layout.sums_key(folder)
+    try:
+        data = await store.read(key) if key in sizes else None
+    except StoreError as error:
+        found.findings.append(Finding(key, Fault.UNREADABLE, error.message))
+        return {}
+    if data is None:
+        if not records:
+            return {}
+        if all(record.node_id == record.instance_id for record in records):
+            found.findings.append(Finding(key, Fault.SUMS, "it is missing"))
+        else:
+            text = "it has no SHA256SUMS: pull never saw all of its files come"
+            found.findings.append(Finding(folder, Fault.INCOMPLETE, text))
+        return {}
+    sums = parse_sums(data)
+    if sums is None:
+        found.findings.append(Finding(key, Fault.SUMS, "it cannot be read"))
+        return {}
+    by_key = {f"{folder}/{name}": sha256 for name, sha256 in sums.items()}
+    found.named |= by_key.keys()
+    unnamed = [record.object_key for record in records if record.object_key not in by_key]
+    found.findings += [
+        Finding(key, Fault.SUMS, f"it does not name {other.rpartition('/')[2]}")
+        for other in unnamed
+    ]
+    return by_key
+
+
+async def _find_unnamed(
+    store: Store,
+    folder: str,
+    sizes: Mapping[str, int],
+    known: Mapping[str, Result],
+    found: SetSurvey,
+) -> None:
+    """Objects that are known of, though they and their records are gone."""
+    recorded = {claims.key for claims in found.files}
+    reported = {layout.stem_of(finding.key) for finding in found.findings}
+    before = {key for key in known if key.rpartition("/")[0] == folder}
+    for key in sorted((found.named | before) - recorded - sizes.keys()):
+        if layout.stem_of(key) in reported or await store.size(key) is not None:
+            continue
+        if key in found.named:
+            text = "SHA256SUMS names it, and it is gone with its record"
+        elif (at := known[key].at) is not None:
+            text = f"it was verified on {at:%Y-%m-%d}, and is gone with its record"
+        else:
+            text = "an earlier verify saw it, and it is gone with its record"
+        found.findings.append(Finding(key, Fault.MISSING, text))
+
+
+def _find_extra(folder: str, sizes: Mapping[str, int], found: SetSurvey) -> None:
+    """Objects without records, and what does not belong here."""
+    recorded = {claims.key for claims in found.files}
+    for key in sizes:
+        if key in recorded or layout.is_record(key) or key == layout.sums_key(folder):
+            continue
+        if layout.record_key(layout.stem_of(key)) in sizes:
+            if not any(finding.stem == layout.stem_of(key) for finding in found.findings):
+                text = "the record of that name names another object"
+                found.findings.append(Finding(key, Fault.STRAY, text))
+        elif key.endswith(_OBJECT_SUFFIXES):
+            found.findings.append(Finding(key, Fault.UNRECORDED, "an object without its record"))
+        else:
+            found.findings.append(_stray(key))
+
+
+def _seen(known: Mapping[str, Result], key: str) -> str | None:
+    result = known.get(key)
+    return result.sha256 if result is not None else None
+
+
+def _stray(key: str) -> Finding:
+    return Finding(key, Fault.STRAY, "nothing that an archive keeps")

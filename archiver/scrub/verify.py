@@ -1,0 +1,254 @@
+"""Verify an archive: read back what is stored, and compare it with all that was written about it.
+
+1. The chain of drill evidence.
+2. Month by month: which files are due; set by set: records, SHA256SUMS, what is missing or extra.
+3. A bounded queue of files; each worker reads one from end to end, and judges.
+4. A second look at what a pull at work may have left for a moment.
+5. The results, kept in the archive.
+
+Nothing needs the archive's lock, and nothing but the results is written.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+import anyio
+from anyio import from_thread
+from anyio.streams.memory import MemoryObjectSendStream
+
+from archiver.archive import layout
+from archiver.archive.archive import Archive
+from archiver.archive.sets import SetTally, incomplete
+from archiver.crew import crew
+from archiver.errors import IntegrityError, UsageError
+from archiver.model import Kind
+from archiver.report import chain
+from archiver.scrub import events, results
+from archiver.scrub.findings import Fault, Finding
+from archiver.scrub.model import VerifyOptions, VerifySummary
+from archiver.scrub.reader import Due, Reader
+from archiver.scrub.results import Result, Results, read_results
+from archiver.scrub.survey import PASSING, Month, months, survey
+from archiver.threads import in_thread
+
+
+async def verify(
+    archive: Archive,
+    options: VerifyOptions | None = None,
+    observer: events.Observer = events.ignore,
+) -> VerifySummary:
+    """Find what is missing, extra, changed or contradictory in an archive.
+
+    What is wrong is in the summary's ``findings``. Raises UsageError where there is no archive or
+    nothing of an instance that was asked for, UnsupportedFormat, and StoreError when the store
+    cannot be listed.
+    """
+    if not await archive.check_format():
+        raise UsageError(f"{archive.store}: there is no archive here")
+    run = _Run(archive, options or VerifyOptions(), observer)
+    await run.check_evidence()
+    try:
+        await run.check_backups()
+        await run.look_again()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run.keep()
+    return run.summary
+
+
+class _Run:
+    def __init__(self, archive: Archive, options: VerifyOptions, observer: events.Observer) -> None:
+        self.summary: Final = VerifySummary()
+        self._archive: Final = archive
+        self._store: Final = archive.store
+        self._options: Final = options
+        self._tell: Final = observer
+        self._results: Final = Results(archive.store, observer, options.keep_every)
+        self._reader: Final = Reader(
+            archive.store, self._results, self.summary, self._found, observer
+        )
+        self._told: Final[set[tuple[str, Fault]]] = set()
+        self._passing: Final[dict[str, list[Finding]]] = {}
+        # Sets with fewer nodes than those around them: how many they have.
+        self._short: Final[dict[str, tuple[int, str]]] = {}
+        self._tallies: dict[str, SetTally] = {}
+        self._months: Final[set[int]] = set()
+        self._since: datetime | None = None
+        if options.since_verified is not None:
+            self._since = datetime.now(UTC) - options.since_verified
+
+    async def check_evidence(self) -> None:
+        """Hold the chain of drills/ together."""
+        if self._options.sets:
+            return
+        keys = [
+            entry.key
+            async for entry in self._store.entries(chain.PREFIX)
+            if entry.key.endswith(chain.EVIDENCE_SUFFIX)
+        ]
+
+        def documents() -> Iterator[tuple[str, bytes]]:
+            for key in sorted(keys):
+                yield key, from_thread.run(self._store.read, key) or b""
+
+        for wrong in await in_thread(chain.check_chain, documents()):
+            text = f"{wrong.fault}: {wrong.text}"
+            self._found(Finding(wrong.key, Fault.EVIDENCE, text))
+
+    async def check_backups(self) -> None:
+        """The listing into the queue, the queue into workers."""
+        send, receive = anyio.create_memory_object_stream[Due](self._options.workers)
+        async with crew() as group:
+            for _ in range(self._options.workers):
+                group.start_soon(self._reader.work, receive.clone())
+            receive.close()
+            async with send:
+                # No worker is left: what ended the last one is what will be raised.
+                with suppress(anyio.BrokenResourceError):
+                    await self._list(send)
+
+    async def look_again(self) -> None:
+        """Whether what a pull at work leaves for a moment is still so."""
+        for folder, findings in self._passing.items():
+            known = await self._known("/".join(folder.split("/")[:3]))
+            again = await survey(self._store, folder, await self._sizes(folder), known)
+            still = {(finding.key, finding.fault) for finding in again.findings}
+            for finding in findings:
+                if (finding.key, finding.fault) in still:
+                    self._found(finding)
+        for folder, (nodes, why) in self._short.items():
+            records = filter(layout.is_record, await self._sizes(folder))
+            if len({_node(key) for key in records}) <= nodes:
+                self._found(Finding(folder, Fault.INCOMPLETE, why))
+
+    async def _sizes(self, folder: str) -> dict[str, int]:
+        return {entry.key: entry.size async for entry in self._store.entries(f"{folder}/")}
+
+    async def keep(self) -> None:
+        """Write the results that are not written yet."""
+        await self._results.keep()
+        self.summary.results_not_kept = self._results.not_kept
+
+    async def _list(self, send: MemoryObjectSendStream[Due]) -> None:
+        names = {folder.partition("/")[0] for folder in self._options.sets}
+        instances = [layout.safe(name) for name in self._options.instances] or sorted(names)
+        for prefix in [f"{name}/" for name in instances] or [""]:
+            instance_id = ""
+            async for month in months(self._store, prefix):
+                if month.instance_id != instance_id:
+                    self._close_instance()
+                    instance_id = month.instance_id
+                await self._take(month, send)
+            self._close_instance()
+            gone = await self._take_gone(prefix, send)
+            if prefix and not instance_id and not gone:
+                raise UsageError(f"{self._store}: there is nothing of {prefix[:-1]} here")
+
+    async def _take_gone(self, prefix: str, send: MemoryObjectSendStream[Due]) -> bool:
+        """Months that an earlier verify saw, and of which nothing is left."""
+        found = False
+        async for entry in self._store.entries(f"{results.PREFIX}{prefix}"):
+            month = results.month_of(entry.key)
+            if month is not None and hash(month) not in self._months:
+                found = True
+                await self._take(Month(month), send)
+        return found
+
+    async def _take(self, month: Month, send: MemoryObjectSendStream[Due]) -> None:
+        """Survey a month, and send its files on that are due."""
+        self._months.add(hash(month.prefix))
+        known = await self._known(month.prefix, tell=True) if month.prefix.count("/") == 2 else {}
+        if not self._options.sets:
+            for finding in month.strays():
+                self._found(finding)
+        folders = month.folders()
+        wanted = {f for f in folders if self._options.wants(f)}
+        wanted |= {f for key in known if self._options.wants(f := key.rpartition("/")[0])}
+        picked = self._pick({f: folders.get(f, {}) for f in wanted}, known)
+        for folder in sorted(wanted | folders.keys()):
+            sizes = folders.get(folder, {})
+            nodes = {_node(key) for key in sizes if layout.is_record(key)}
+            if folder in wanted:
+                await self._take_set(month.prefix, folder, sizes, known, picked, send)
+            if nodes:
+                self._tallies[folder] = SetTally(nodes)
+
+    def _pick(
+        self, folders: Mapping[str, Mapping[str, int]], known: Mapping[str, Result]
+    ) -> frozenset[str]:
+        """The objects of a month to read, by what the listing and earlier results say."""
+        suffixes = tuple(f".{kind}" for kind in Kind)
+        objects = {
+            k: n for sizes in folders.values() for k, n in sizes.items() if k.endswith(suffixes)
+        }
+        due = [key for key, size in objects.items() if not self._is_recent(known.get(key), size)]
+        self.summary.strata += bool(objects)
+        sample = self._options.sample
+        return sample.pick(due) if sample is not None else frozenset(due)
+
+    def _is_recent(self, result: Result | None, size: int | None) -> bool:
+        """Whether an earlier verify found it right, not long ago, and nothing wrong since."""
+        if self._since is None or result is None or result.at is None or result.wrong_at:
+            return False
+        return result.at >= self._since and result.size == size
+
+    async def _take_set(
+        self,
+        month: str,
+        folder: str,
+        sizes: Mapping[str, int],
+        known: Mapping[str, Result],
+        picked: frozenset[str],
+        send: MemoryObjectSendStream[Due],
+    ) -> None:
+        """Survey a set and send on what of it is to be read."""
+        found = await survey(self._store, folder, sizes, known)
+        for finding in found.findings:
+            if finding.fault in PASSING:
+                self._passing.setdefault(folder, []).append(finding)
+            else:
+                self._found(finding)
+        suspects = {finding.stem for finding in found.findings}
+        for claims in found.files:
+            key, size = claims.key, sizes.get(claims.key)
+            self.summary.files += 1
+            self.summary.size += claims.record.size
+            doubtful = size != claims.record.size or claims.are_at_odds
+            if key in picked or doubtful or layout.stem_of(key) in suspects:
+                self._tell(events.ToRead(1, size or claims.record.size))
+                await send.send((month, claims))
+            elif self._is_recent(known.get(key), size):
+                self.summary.recent += 1
+                self.summary.bytes_recent += claims.record.size
+
+    async def _known(self, month: str, *, tell: bool = False) -> dict[str, Result]:
+        try:
+            return await read_results(self._store, month)
+        except IntegrityError as error:
+            if tell:
+                key = results.results_key(month)
+                text = error.message.removeprefix(f"{key}: ")
+                self._found(Finding(key, Fault.BAD_RESULTS, text))
+            return {}
+
+    def _close_instance(self) -> None:
+        """Which sets of the instance have fewer nodes than those around them."""
+        tallies, self._tallies = dict(sorted(self._tallies.items())), {}
+        for folder, why in incomplete(tallies).items():
+            missed = {finding.fault for finding in self._passing.get(folder, ())}
+            if self._options.wants(folder) and not missed & {Fault.MISSING, Fault.UNRECORDED}:
+                self._short[folder] = len(tallies[folder].nodes), why
+
+    def _found(self, finding: Finding) -> None:
+        """Take a finding, and tell of it: one for each key and fault."""
+        if (finding.key, finding.fault) not in self._told:
+            self._told.add((finding.key, finding.fault))
+            self.summary.findings.append(finding)
+            self._tell(events.Found(finding))
+
+
+def _node(key: str) -> str:
+    """The node in the name of a file."""
+    return key.rpartition("/")[2].rpartition("-")[0]

@@ -1,0 +1,249 @@
+"""``archiver verify`` as its users meet it."""
+
+import asyncio
+import fcntl
+import json
+import os
+import pty
+import shutil
+import signal
+import struct
+import sys
+import termios
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from archiver import Archive, LocalStore
+from examples.sample_rdb import write_rdb
+from tests.cli.conftest import Run
+from tests.cli.test_pull import assert_one_line
+from tests.conftest import INSTANCE
+
+PULL = ("pull", "--instance", INSTANCE, "--to", "archive")
+VERIFY = ("verify", "archive")
+FILES = 6
+
+
+@pytest.fixture
+async def archive(files: Path, run: Run, tmp_path: Path) -> Path:
+    for n in range(FILES):
+        write_rdb(files / INSTANCE / f"d_2026112{n % 3}0{n}1500.rdb", 50_000 + n, n)
+    assert (await run(*PULL)).code == 0
+    return tmp_path / "archive"
+
+
+def damage(archive: Path) -> Path:
+    path = sorted(archive.rglob("*.rdb"))[1]
+    data = bytearray(path.read_bytes())
+    data[300] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+async def test_all_is_well(archive: Path, run: Run) -> None:
+    result = await run(*VERIFY, ARCHIVER_RANGE=None)
+    assert (result.code, result.out) == (0, "")
+    assert result.err.startswith("verified 6 files, 293.0 KiB in ")
+    assert result.err.endswith("s: all is as recorded\n")
+    assert (await run(*VERIFY, "-q")).err == ""
+    verbose = await run(*VERIFY, "-v")
+    assert verbose.err.count("verified: r-") == FILES
+    again = await run(*VERIFY, "--since-verified", "30d", ARCHIVER_RANGE=None)
+    assert "not read again: 6 files, 293.0 KiB, verified within 30 d" in again.err
+    assert "what was read is as recorded" in again.err
+
+
+async def test_what_is_wrong_is_named_and_exits_3(archive: Path, run: Run) -> None:
+    key = damage(archive).relative_to(archive).as_posix()
+    result = await run(*VERIFY, "--json")
+    assert result.code == 3
+    assert f"changed: {key}: SHA-256 is " in result.err
+    assert "wrong: 1 changed\n" in result.err
+    assert "changed: repair from another archive or the source" in result.err
+    finding, summary = (json.loads(line) for line in result.out.splitlines())
+    assert (finding["event"], finding["fault"], finding["key"]) == ("finding", "changed", key)
+    assert finding["expected"] != finding["found"]
+    assert summary["event"] == "summary"
+    assert (summary["findings"], summary["faults"]) == (1, {"changed": 1})
+    assert (summary["exit_code"], summary["interrupted"], summary["read"]) == (3, False, FILES)
+    quiet = await run(*VERIFY, "-q")
+    assert (quiet.code, quiet.err.count("\n")) == (3, 1)
+
+
+async def test_repaired_from_another_archive(archive: Path, run: Run) -> None:
+    shutil.copytree(archive, archive.with_name("offsite"))
+    path = damage(archive)
+    result = await run(*VERIFY, "--repair-from", "offsite", "--json")
+    assert result.code == 0, result.err
+    assert f"repaired: {path.relative_to(archive).as_posix()} from " in result.err
+    assert "repaired: 1 changed\n" in result.err
+    assert ": 1 finding, repaired and verified again\n" in result.err
+    summary = json.loads(result.out.splitlines()[-1])
+    assert [finding["fault"] for finding in summary["repaired"]] == ["changed"]
+    assert summary["findings"] == 0
+    assert (await run(*VERIFY)).code == 0
+
+
+async def test_repaired_from_the_source(archive: Path, files: Path, run: Run) -> None:
+    damage(archive)
+    result = await run(*VERIFY, "--repair-from", "source")
+    assert result.code == 0, result.err
+    assert "repaired: 1 changed\n" in result.err
+    damage(archive)
+    for path in (files / INSTANCE).iterdir():
+        path.unlink()
+    result = await run(*VERIFY, "--repair-from", "source")
+    assert result.code == 3
+    assert "not repaired: " in result.err
+    assert "the vendor no longer has it" in result.err
+
+
+async def test_a_sample_says_what_it_covered(archive: Path, run: Run) -> None:
+    result = await run(*VERIFY, "--sample", "20%", "--seed", "7", ARCHIVER_RANGE=None)
+    assert result.code == 0
+    assert "verified 2 files, " in result.err
+    assert "what was read is as recorded" in result.err
+    assert (
+        "sample of 20%, seed 7: of 6 files and 293.0 KiB in 1 month of instances; 4 " in result.err
+    )
+    today = await run(*VERIFY, "--sample", "20%", "--json")
+    assert json.loads(today.out.splitlines()[-1])["seed"] > 20_000_000
+
+
+async def test_a_part_of_it(archive: Path, run: Run) -> None:
+    result = await run(*VERIFY, "--instance", INSTANCE, "--range", "2026-11-21")
+    assert "verified 2 files, 97.7 KiB in " in result.err
+    assert f"of {INSTANCE} 2026-11-21T00:00Z..2026-11-22T00:00Z: all is" in result.err
+    nothing = await run(*VERIFY, "--range", "2025-01-01")
+    assert (nothing.code, "nothing to verify" in nothing.err) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("nowhere",), 2, ("no archive here",)),
+        (("s3://bucket",), 2, ("s3://",)),
+        (("archive", "--sample", "5"), 2, ("'5'", "5%")),
+        (("archive", "--sample", "200%"), 2, ("200%",)),
+        (("archive", "--seed", "5"), 2, ("--sample",)),
+        (("archive", "--since-verified", "soon"), 2, ("soon", "30d")),
+        (("archive", "--range", "someday"), 2, ("someday",)),
+        (("archive", "--instance", "../x"), 2, ("not an instance id",)),
+        (("archive", "--instance", "r-none"), 2, ("nothing of r-none",)),
+        (("archive", "--workers", "0"), 2, ("--workers",)),
+        ((), 2, ("ARCHIVE",)),
+    ],
+)
+async def test_bad_input_is_one_line(
+    archive: Path, run: Run, args: tuple[str, ...], code: int, words: tuple[str, ...]
+) -> None:
+    assert_one_line(await run("verify", *args), code, *words)
+
+
+async def test_a_place_that_takes_no_results(archive: Path, run: Run) -> None:
+    (archive / "verified").write_text("in the way")
+    result = await run(*VERIFY)
+    assert result.code == 0
+    assert "results not kept: " in result.err
+
+
+async def test_a_newer_archive(archive: Path, run: Run) -> None:
+    (archive / "archive.json").write_text('{"format": 7}')
+    assert_one_line(await run(*VERIFY), 2, "format 7")
+
+
+async def test_completion_completes_it(run: Run) -> None:
+    words = {"COMP_WORDS": "archiver verify --since", "COMP_CWORD": "2"}
+    result = await run(_ARCHIVER_COMPLETE="bash_complete", **words)
+    assert "--since-verified" in result.out
+
+
+@pytest.mark.parametrize(
+    ("other", "changed", "code", "word"),
+    [
+        ("source", {"ALIBABA_CLOUD_ACCESS_KEY_SECRET": "wrong"}, 3, "SignatureDoesNotMatch"),
+        ("source", {"ARCHIVER_ENDPOINT": "http://127.0.0.1:1"}, 3, "127.0.0.1:1"),
+        ("source", {"ARCHIVER_ENDPOINT": None}, 3, "no region is given"),
+        ("nowhere", {}, 3, "no archive"),
+        ("s3://bucket", {}, 3, "s3://"),
+    ],
+)
+async def test_a_repair_that_cannot_begin(
+    archive: Path, run: Run, other: str, changed: dict[str, str | None], code: int, word: str
+) -> None:
+    damage(archive)
+    result = await run(*VERIFY, "--repair-from", other, **changed)
+    assert result.code == code
+    assert word in result.err
+    assert "wrong: 1 changed" in result.err
+
+
+async def test_a_repair_while_another_writes(archive: Path, run: Run) -> None:
+    damage(archive)
+    shutil.copytree(archive, archive.with_name("offsite"))
+    async with Archive(LocalStore(archive)).writing():
+        result = await run(*VERIFY, "--repair-from", "offsite")
+    assert result.code == 6
+    assert "wrong: 1 changed" in result.err
+
+
+async def test_a_bar_on_a_terminal(archive: Path, environ: dict[str, str], tmp_path: Path) -> None:
+    path = damage(archive)
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "archiver", *VERIFY, env=environ, cwd=tmp_path, stdout=side,
+        stderr=side,
+    )  # fmt: skip
+    os.close(side)
+    shown = b""
+    loop = asyncio.get_running_loop()
+    with suppress(OSError):
+        while piece := await loop.run_in_executor(None, os.read, main, 65536):
+            shown += piece
+    os.close(main)
+    assert await process.wait() == 3
+    assert b"read: 100%" in shown
+    assert f"changed: {path.relative_to(archive).as_posix()}" in shown.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+async def test_stopped_in_the_middle_and_begun_again(
+    environ: dict[str, str], files: Path, run: Run, tmp_path: Path, number: signal.Signals
+) -> None:
+    """A pipe among the files holds the reading up, so that the middle is the middle."""
+    for n in range(40):
+        write_rdb(files / INSTANCE / f"d_20261120{n % 24:02}{n:02}00.rdb", 5_000, n)
+    assert (await run(*PULL)).code == 0
+    paths = sorted((tmp_path / "archive").rglob("*.rdb"))
+    held = paths[20].read_bytes()
+    paths[20].unlink()
+    os.mkfifo(paths[20])
+    code = (
+        "from archiver.scrub import model; import dataclasses, sys, archiver.cli.verify as v\n"
+        "given = v._options\n"
+        "v._options = lambda g: dataclasses.replace(given(g), keep_every=0.0)\n"
+        "from archiver.cli import main; main(sys.argv[1:])"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, *VERIFY, "-v", "--workers", "1", env=environ, cwd=tmp_path,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for _ in range(20):
+        assert b"verified: " in await asyncio.wait_for(process.stderr.readline(), 30)
+    process.send_signal(number)
+    if number is signal.SIGINT:
+        await asyncio.sleep(0.5)
+        with suppress(ProcessLookupError):
+            process.kill()  # if it waits for the pipe by now, as for a disk that hangs
+    await process.wait()
+    paths[20].unlink()
+    paths[20].write_bytes(held)
+    result = await run(*VERIFY, "--since-verified", "1d", "--json")
+    assert result.code == 0
+    summary = json.loads(result.out.splitlines()[-1])
+    assert summary["read"] + summary["recent"] == 40
+    assert summary["recent"] >= 19

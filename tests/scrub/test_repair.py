@@ -1,0 +1,368 @@
+"""What is wrong is put right, from another archive or from the vendor, or it is said why not."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from archiver import Archive, LocalStore, TairSource, VerifyOptions, VerifySummary, pull, verify
+from archiver.errors import ArchiveBusy, BackupGone, IntegrityError, NoSpace
+from archiver.scrub import events, from_archive
+from archiver.scrub.findings import Fault
+from archiver.scrub.from_archive import ArchiveSupplier
+from archiver.scrub.from_source import SourceSupplier
+from archiver.scrub.repair import Supplier, repair
+from archiver.stores.local_staging import LocalStaging
+from archiver.transfer.engine import TransferOptions
+from examples.sample_rdb import rdb, write_rdb
+from tests.conftest import DATA, INSTANCE, QUICK, everything
+from tests.scrub.conftest import CLUSTER, Pulled, edit, flip, swap
+
+Damage = Callable[[Pulled], None]
+
+
+def records(pulled: Pulled) -> list[Path]:
+    return [path.with_suffix(".json") for path in pulled.objects()]
+
+
+def a_flipped_byte(pulled: Pulled) -> None:
+    flip(pulled.objects()[0])
+    flip(pulled.objects(INSTANCE)[0], 20)
+
+
+def a_truncation(pulled: Pulled) -> None:
+    path = pulled.objects()[0]
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def trailing_junk(pulled: Pulled) -> None:
+    path = pulled.objects()[0]
+    path.write_bytes(path.read_bytes() + b"junk")
+
+
+def swapped_files(pulled: Pulled) -> None:
+    swap(*pulled.objects()[:2])
+
+
+def swapped_pairs(pulled: Pulled) -> None:
+    swap(*pulled.objects()[:2])
+    swap(*records(pulled)[:2])
+
+
+def a_missing_object(pulled: Pulled) -> None:
+    pulled.objects()[0].unlink()
+
+
+def a_missing_node(pulled: Pulled) -> None:
+    pulled.objects()[0].unlink()
+    records(pulled)[0].unlink()
+
+
+def a_missing_node_without_a_trace(pulled: Pulled) -> None:
+    a_missing_node(pulled)
+    pulled.sums().unlink()
+
+
+def a_missing_set(pulled: Pulled) -> None:
+    for path in pulled.objects()[0].parent.iterdir():
+        if path.name != "SHA256SUMS":
+            path.unlink()
+
+
+def a_tampered_record(pulled: Pulled) -> None:
+    edit(records(pulled)[0], lambda document: document.update(sha256="0" * 64))
+    edit(records(pulled)[1], lambda document: document.update(node_id="r-x"))
+
+
+def an_unreadable_record(pulled: Pulled) -> None:
+    records(pulled)[0].write_bytes(b"{")
+
+
+def a_missing_record(pulled: Pulled) -> None:
+    records(pulled)[0].unlink()
+
+
+def an_unreadable_record_and_object(pulled: Pulled) -> None:
+    records(pulled)[0].write_bytes(b"{")
+    flip(pulled.objects()[0])
+
+
+def missing_sums(pulled: Pulled) -> None:
+    pulled.sums().unlink()
+    pulled.sums(INSTANCE).unlink()
+
+
+def tampered_sums(pulled: Pulled) -> None:
+    pulled.sums().write_text("0" * 64 + "  phantom.rdb\n")
+
+
+DAMAGES = [
+    a_flipped_byte, a_truncation, trailing_junk, swapped_files, swapped_pairs, a_missing_object,
+    a_missing_node, a_missing_node_without_a_trace, a_missing_set, a_tampered_record,
+    an_unreadable_record, a_missing_record, an_unreadable_record_and_object, missing_sums,
+    tampered_sums,
+]  # fmt: skip
+by_name = pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Objects and SHA256SUMS."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.suffix == ".rdb" or path.name == "SHA256SUMS"
+    }
+
+
+async def mended(
+    pulled: Pulled, supplier: Supplier, told: list[events.ScrubEvent] | None = None
+) -> VerifySummary:
+    """Verify, repair, and verify once more from the start."""
+    found = await verify(pulled.archive)
+    assert found.findings
+    observer = told.append if told is not None else events.ignore
+    summary = await repair(pulled.archive, found, supplier, observer=observer)
+    once_more = await verify(pulled.archive)
+    assert {(f.key, f.fault) for f in summary.findings} == {
+        (f.key, f.fault) for f in once_more.findings
+    }
+    assert len(summary.repaired) + len(summary.findings) >= len(found.findings)
+    return summary
+
+
+@by_name
+async def test_repaired_from_another_archive(
+    pulled: Pulled, offsite: Archive, damage: Damage
+) -> None:
+    before = contents(pulled.root)
+    damage(pulled)
+    summary = await mended(pulled, ArchiveSupplier(offsite))
+    assert (summary.findings, summary.not_repaired) == ([], [])
+    assert summary.exit_code == 0
+    assert summary.repaired
+    assert contents(pulled.root) == before
+    assert list((pulled.root / ".staging").iterdir()) == []
+    assert list((pulled.root / ".quarantine").rglob("*.data")) == []
+
+
+@by_name
+async def test_repaired_from_the_source(pulled: Pulled, source: TairSource, damage: Damage) -> None:
+    before = contents(pulled.root)
+    damage(pulled)
+    summary = await mended(pulled, SourceSupplier(source, TransferOptions(retry=QUICK)))
+    assert (summary.findings, summary.not_repaired) == ([], [])
+    assert summary.repaired
+    assert contents(pulled.root) == before
+    assert list((pulled.root / ".quarantine").rglob("*.data")) == []
+
+
+async def test_command_logs_and_backups_without_a_job(
+    files: Path, source: TairSource, tmp_path: Path
+) -> None:
+    shutil.copy(DATA / "rdb__memory.aof", files / INSTANCE / "log_20261124021500.aof")
+    write_rdb(files / INSTANCE / "old_20261123021500.rdb", 9000)
+    without = {"old_20261123021500.rdb": {"BackupJobID": None}}
+    (files / INSTANCE / "backups.json").write_text(json.dumps(without))
+    pulled = Pulled(tmp_path / "archive", Archive(LocalStore(tmp_path / "archive")))
+    await pull(source, pulled.archive, [everything(need_aof=True)])
+    assert (await verify(pulled.archive)).findings == []
+    shutil.copytree(pulled.root, tmp_path / "offsite")
+    for supplier in (
+        ArchiveSupplier(Archive(LocalStore(tmp_path / "offsite"))),
+        SourceSupplier(source, TransferOptions(retry=QUICK)),
+    ):
+        for path in (*pulled.root.rglob("*.aof"), *pulled.root.rglob("*.rdb")):
+            flip(path, -20)
+        assert len((await mended(pulled, supplier)).repaired) == 2
+
+
+async def test_a_repaired_record_keeps_where_it_came_from(pulled: Pulled, offsite: Archive) -> None:
+    path = pulled.objects()[0]
+    before = json.loads(path.with_suffix(".json").read_text())
+    flip(path)
+    await mended(pulled, ArchiveSupplier(offsite))
+    after = json.loads(path.with_suffix(".json").read_text())
+    [repaired] = after.pop("repairs")
+    assert after == before
+    assert (repaired["from"], repaired["why"]) == (str(offsite.store), ["changed"])
+    flip(path)
+    await mended(pulled, ArchiveSupplier(offsite))
+    assert len(json.loads(path.with_suffix(".json").read_text())["repairs"]) == 2
+
+
+async def test_a_right_object_is_not_copied_for_its_record(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    path = pulled.objects()[0]
+    inode = path.stat().st_ino
+    a_tampered_record(pulled)
+    await mended(pulled, ArchiveSupplier(offsite))
+    assert path.stat().st_ino == inode
+
+
+async def test_the_other_archive_is_damaged_too(pulled: Pulled, offsite: Archive) -> None:
+    path = pulled.objects()[0]
+    flip(path)
+    damaged = path.read_bytes()
+    flip(Path(str(offsite.store)) / pulled.key(path), 700)
+    summary = await mended(pulled, ArchiveSupplier(offsite))
+    [failed] = summary.not_repaired
+    assert "wrong in" in str(failed.error)
+    assert summary.exit_code == 3
+    assert path.read_bytes() == damaged
+
+
+async def test_the_other_archive_is_consistent_and_another(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """Whoever changed everything there does not get it in here."""
+    path = pulled.objects()[0]
+    forged, data = Path(str(offsite.store)) / pulled.key(path), rdb(20_000, 99)
+    old, new = (hashlib.sha256(d).hexdigest() for d in (forged.read_bytes(), data))
+    forged.write_bytes(data)
+
+    def change(document: dict[str, object]) -> None:
+        from fastcrc import crc64
+
+        document["sha256"] = new
+        document["crc64ecma"] = document["crc64ecma_declared"] = str(crc64.xz(data))
+
+    edit(forged.with_suffix(".json"), change)
+    sums = forged.with_name("SHA256SUMS")
+    sums.write_text(sums.read_text().replace(old, new))
+    assert (await verify(offsite)).findings == []
+    path.unlink()
+    summary = await mended(pulled, ArchiveSupplier(offsite))
+    [failed] = summary.not_repaired
+    assert isinstance(failed.error, IntegrityError)
+    assert "say otherwise" in str(failed.error)
+    assert not path.exists()
+
+
+async def test_the_other_archive_lacks_it(pulled: Pulled, offsite: Archive) -> None:
+    path = pulled.objects()[0]
+    for other in (path, path.with_suffix(".json")):
+        (Path(str(offsite.store)) / pulled.key(other)).unlink()
+    flip(path)
+    summary = await mended(pulled, ArchiveSupplier(offsite))
+    assert "does not have it" in str(summary.not_repaired[0].error)
+    assert [f.fault for f in summary.findings] == [Fault.CHANGED]
+
+
+async def test_another_archive_with_folders_of_other_names(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """A cluster's folder is named after whichever node was seen first."""
+    path = pulled.objects()[0]
+    folder = Path(str(offsite.store)) / pulled.key(path.parent)
+    start, _, job = folder.name.partition("-")
+    folder.rename(folder.with_name(f"{start[:-3]}09Z-{job}"))
+    flip(path)
+    assert (await mended(pulled, ArchiveSupplier(offsite))).findings == []
+
+
+async def test_what_concerns_no_set_stays(pulled: Pulled, offsite: Archive) -> None:
+    (pulled.objects()[0].with_name("notes.txt")).write_text("?")
+    flip(pulled.objects()[0])
+    summary = await mended(pulled, ArchiveSupplier(offsite))
+    assert [f.fault for f in summary.findings] == [Fault.STRAY]
+    assert [f.fault for f in summary.repaired] == [Fault.CHANGED]
+
+
+async def test_the_vendor_no_longer_has_it(
+    pulled: Pulled, vendor: Path, source: TairSource
+) -> None:
+    flip(pulled.objects()[0])
+    damaged = pulled.objects()[0].read_bytes()
+    shutil.rmtree(vendor / CLUSTER)
+    (vendor / CLUSTER).mkdir()
+    summary = await mended(pulled, SourceSupplier(source))
+    [failed] = summary.not_repaired
+    assert isinstance(failed.error, BackupGone)
+    assert pulled.objects()[0].read_bytes() == damaged
+    assert summary.exit_code == 3
+
+
+async def test_a_fetch_that_fails_leaves_the_damaged_bytes(
+    pulled: Pulled, vendor: Path, source: TairSource
+) -> None:
+    path = pulled.objects()[0]
+    flip(path)
+    damaged = path.read_bytes()
+    bad = next(p for p in vendor.rglob("*.rdb") if p.stat().st_size == len(damaged)
+               and path.name.startswith(p.parent.name) and "1123" in p.name)  # fmt: skip
+    flip(bad)
+    summary = await repair(
+        pulled.archive,
+        await verify(pulled.archive),
+        SourceSupplier(source, TransferOptions(retry=QUICK)),
+    )
+    assert summary.exit_code == 3
+    kept = list((pulled.root / ".quarantine").glob("*.data"))
+    assert len(kept) == 1
+
+
+async def test_a_full_disk_does_not_cost_the_damaged_bytes(
+    pulled: Pulled, offsite: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pulled.objects()[0]
+    flip(path)
+    damaged = path.read_bytes()
+    found = await verify(pulled.archive)
+
+    def full(*_: object) -> None:
+        raise NoSpace("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStaging, "write", full)
+        with pytest.raises(NoSpace):
+            await repair(pulled.archive, found, ArchiveSupplier(offsite))
+    [kept] = (pulled.root / ".quarantine").glob("*.data")
+    assert kept.read_bytes() == damaged
+    assert [f.fault for f in (await verify(pulled.archive)).findings] == [Fault.MISSING]
+    assert (await mended(pulled, ArchiveSupplier(offsite))).findings == []
+    assert not kept.exists()
+
+
+async def test_a_cancelled_copy_leaves_nothing_half(
+    pulled: Pulled, tmp_path: Path, files: Path, source: TairSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rdb(files / INSTANCE / "large.rdb", 3 * 2**20)
+    await pull(source, pulled.archive, [everything()])
+    shutil.copytree(pulled.root, tmp_path / "offsite")
+    [path] = [p for p in pulled.root.rglob("*.rdb") if p.stat().st_size == 3 * 2**20]
+    path.write_bytes(path.read_bytes()[:-1])
+    found = await verify(pulled.archive)
+    monkeypatch.setattr(from_archive, "_STRIDE_BYTES", 2**20)
+    offsite = Archive(LocalStore(tmp_path / "offsite"))
+    moved = 0
+    with anyio.CancelScope() as scope:
+
+        def observe(event: events.ScrubEvent) -> None:
+            nonlocal moved
+            moved += event.size if isinstance(event, events.Advanced) else 0
+            if moved > 4 * 2**20:
+                scope.cancel()
+
+        await repair(pulled.archive, found, ArchiveSupplier(offsite), observer=observe)
+    assert scope.cancelled_caught
+    assert path.stat().st_size == 3 * 2**20 - 1
+    assert (await mended(pulled, ArchiveSupplier(offsite))).findings == []
+    assert list((pulled.root / ".staging").iterdir()) == []
+
+
+async def test_a_repair_waits_for_no_pull(pulled: Pulled, offsite: Archive) -> None:
+    flip(pulled.objects()[0])
+    found = await verify(pulled.archive)
+    async with Archive(LocalStore(pulled.root)).writing():
+        with pytest.raises(ArchiveBusy):
+            await repair(pulled.archive, found, ArchiveSupplier(offsite))
+
+
+async def test_nothing_to_repair(pulled: Pulled, offsite: Archive) -> None:
+    found = await verify(pulled.archive, VerifyOptions(workers=1))
+    assert await repair(pulled.archive, found, ArchiveSupplier(offsite)) is found
