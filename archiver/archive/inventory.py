@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Final
 
 from archiver.archive import layout
@@ -39,6 +40,15 @@ class _Month:
     promised: Counter[str]
 
 
+class Difference(StrEnum):
+    """How an archive holds what a record of another one describes."""
+
+    NONE = "the same"
+    MISSING = "missing"
+    OTHER = "another"  # a record of the same backup that names other bytes
+    DAMAGED = "damaged"  # no readable record, or no object of its size
+
+
 class Inventory:
     """A view of a store that nobody else writes to meanwhile."""
 
@@ -60,6 +70,21 @@ class Inventory:
         if finding.record is None:
             month.promised[folder] += 1
         return finding
+
+    async def compare(self, record: Record) -> Difference:
+        """Whether the same is held here, by names, sizes and the record's SHA-256."""
+        month = await self._month("/".join(record.key.split("/")[:3]) + "/")
+        there = month.files.get(record.folder, {})
+        if record.key not in there:
+            return Difference.MISSING
+        data = await self._store.read(record.key)
+        try:
+            own = Record.decode(record.key, data or b"")
+        except IntegrityError:
+            return Difference.DAMAGED
+        if (own.sha256, own.size) != (record.sha256, record.size):
+            return Difference.OTHER
+        return Difference.NONE if there.get(own.object_key) == own.size else Difference.DAMAGED
 
     async def _finding(self, transfer: Transfer, there: Mapping[str, int]) -> Finding:
         key = layout.record_key(transfer.stem)

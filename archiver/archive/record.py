@@ -15,7 +15,7 @@ tool                  name and version of what wrote it
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -44,6 +44,11 @@ class Record:
     def folder(self) -> str:
         """The backup set it belongs to."""
         return self.key.rpartition("/")[0]
+
+    def renamed(self, object_key: str) -> Self:
+        """The same, of an object under this key in its folder."""
+        document = {**self.document, "object": object_key.rpartition("/")[2]}
+        return replace(self, object_key=object_key, document=document)
 
     def encode(self) -> bytes:
         text = json.dumps(self.document, indent=2)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.options import EPILOG, SETTINGS, local_store, option, output_options
+from archiver.cli.options import EPILOG, SETTINGS, option, output_options
 from archiver.cli.params import LATEST, AssertionText, Duration, InstanceId, Moment, Share, Size
+from archiver.cli.places import bucket_options, store_at
 
 if TYPE_CHECKING:
     from archiver.drill.happened import Happened
@@ -38,6 +39,7 @@ _PATH = click.Path(path_type=Path)
 @option("--evidence", "directory", type=_PATH, help="Keep the evidence here, too.")
 @option("--junit", type=_PATH, help="Write JUnit XML to this file, too.")
 @option("--withhold-identity", is_flag=True, help="Leave user and host out of the evidence.")
+@bucket_options
 @output_options
 def drill(place: str, **given: Any) -> None:
     """Prove that backups restore: load them into throwaway servers.
@@ -81,7 +83,7 @@ async def _drill(place: str, given: dict[str, Any]) -> int:
     programs = await find(given["servers"])
     directory = given["directory"]
     drilled = await run_drill(
-        Archive(local_store(place)),
+        Archive(store_at(place, given)),
         programs,
         options,
         evidence_directory=directory and await in_thread(directory.absolute),

@@ -10,11 +10,11 @@ from archiver.cli.options import (
     EPILOG,
     SETTINGS,
     SourceOptions,
-    local_store,
     option,
     output_options,
     source_options,
 )
+from archiver.cli.places import bucket_options, store_at
 from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _EXPIRES_SOON = timedelta(days=2)
 @click.argument("place", metavar="[ARCHIVE]", required=False)
 @option("--remote", is_flag=True, help="Ask the vendor, and compare.")
 @source_options
+@bucket_options
 @output_options
 def ls(place: str | None, *, remote: bool, time_range: TimeRange, **given: Any) -> None:
     """List backups: what the vendor has, what the archive holds.
@@ -62,7 +63,7 @@ async def _ls(
     from archiver.archive.archive import Archive
     from archiver.errors import UsageError
 
-    archive = Archive(local_store(place)) if place is not None else None
+    archive = Archive(store_at(place, given)) if place is not None else None
     if archive is not None and not await archive.check_format():
         raise UsageError(f"{archive.store}: there is no archive here")
     if archive is None or remote:

@@ -11,6 +11,8 @@ from archiver.version import __version__
 _COMMANDS: Final = {
     "pull": "archiver.cli.pull",
     "ls": "archiver.cli.ls",
+    "copy": "archiver.cli.copy",
+    "uploads": "archiver.cli.uploads",
     "verify": "archiver.cli.verify",
     "restore": "archiver.cli.restore",
     "drill": "archiver.cli.drill",
@@ -20,8 +22,11 @@ _COMMANDS: Final = {
 _SUMMARIES: Final = {
     "pull": "Bring home every backup that the archive does not hold.",
     "ls": "List backups: what the vendor has, what the archive holds.",
+    "copy": "Copy an archive to another place, or say how the two differ.",
+    "uploads": "List, or end, what was begun to be uploaded to a bucket and never ended.",
     "verify": "Read back what an archive holds, and say what is wrong; repair it.",
     "restore": "Lay a backup set out for redis-server, and say how to start it.",
+    "drill": "Prove that backups restore: load them into throwaway servers, and count.",
     "emulate": "Serve a directory of files as the vendor would, for rehearsals.",
     "completion": "Print the completion script for a shell.",
 }

@@ -16,7 +16,6 @@ from archiver.errors import UsageError
 from archiver.events import Observer
 from archiver.model import Query
 from archiver.sources.endpoints import endpoint_of
-from archiver.stores.local import LocalStore
 from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
@@ -120,13 +119,3 @@ def output_options(command: F) -> F:
     ):
         command = declared(command)
     return command
-
-
-def local_store(place: str) -> LocalStore:
-    """The store an archive's place names. Raises UsageError."""
-    scheme, separator, _ = place.partition("://")
-    if separator:
-        raise UsageError(
-            f"{scheme}:// archives are not known to this version", hint="name a directory"
-        )
-    return LocalStore(Path(place).expanduser().absolute())

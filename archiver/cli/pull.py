@@ -1,6 +1,5 @@
 """``archiver pull``."""
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,12 +8,12 @@ from archiver.cli.options import (
     EPILOG,
     SETTINGS,
     SourceOptions,
-    local_store,
     option,
     output_options,
     source_options,
 )
 from archiver.cli.params import Size
+from archiver.cli.places import check_part_size, keeping_options, store_at
 from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
@@ -26,7 +25,9 @@ _MODES = {"automated": "Automated", "manual": "Manual"}
 
 @click.command(context_settings=SETTINGS, epilog=EPILOG)
 @source_options
-@option("--to", "place", required=True, metavar="DIRECTORY", help="The archive.")
+@option(
+    "--to", "place", required=True, metavar="ARCHIVE", help="A directory, or s3://bucket/prefix."
+)
 @option(
     "--network",
     type=click.Choice(["auto", "intranet", "public"]),
@@ -38,7 +39,7 @@ _MODES = {"automated": "Automated", "manual": "Manual"}
 @option("--workers", type=click.IntRange(1, 256), default=4, help="Files at once.")
 @option("--connections", type=click.IntRange(1, 64), default=4, help="Ranges of one file at once.")
 @option(
-    "--part-size", type=Size(64 * 1024), default="16MiB", help="Unit of fetch, retry and resume."
+    "--part-size", type=Size(64 * 1024), default="8MiB", help="Unit of fetch, retry and resume."
 )
 @option(
     "--memory",
@@ -49,6 +50,7 @@ _MODES = {"automated": "Automated", "manual": "Manual"}
 @option("--limit-rate", type=Size(1024), help="Bytes per second, over everything.")
 @option("--dry-run", is_flag=True, help="Say what would be fetched; write nothing.")
 @option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
+@keeping_options
 @output_options
 def pull(place: str, time_range: TimeRange, **given: Any) -> None:
     """Bring home every backup that the archive does not hold.
@@ -60,6 +62,7 @@ def pull(place: str, time_range: TimeRange, **given: Any) -> None:
     Examples:
       archiver pull --instance r-bp1 --region cn-hangzhou --to ./backups
       archiver pull --instance r-a --instance r-b --range last-36h --to /srv/redis
+      archiver pull --instance r-bp1 --to s3://offsite/redis
     """
     from archiver.cli.run import run
 
@@ -72,49 +75,21 @@ def pull(place: str, time_range: TimeRange, **given: Any) -> None:
 
 async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int:
     from archiver.archive.archive import Archive
-    from archiver.cli import jsonlines, words
-    from archiver.cli.progress import choose_progress
-    from archiver.errors import ArchiverError, UsageError
-    from archiver.events import Event, Planned
-    from archiver.line import Summary
+    from archiver.cli.watching import Watch, watched
+    from archiver.errors import UsageError
     from archiver.line import pull as pull_backups
 
     if not given["instances"]:
         raise UsageError("no instance is given", hint="give --instance, once for each")
-    verbosity = words.QUIET if given["quiet"] else given["verbose"]
-    progress = choose_progress(quiet=given["quiet"], wanted=given["progress"])
-    source_options = _source_options(time_range, given)
-    archive = Archive(local_store(place))
-    so_far, began, finished = Summary(), time.monotonic(), False
-    ended_by: ArchiverError | None = None
+    check_part_size(place, given["part_size"])
+    source_options, options = _source_options(time_range, given), _options(given)
 
-    def observe(event: Event) -> None:
-        so_far(event)
-        progress(event)
-        told = words.line(event)
-        if told is not None and told[0] <= verbosity:
-            progress.say(told[1])
-        elif given["dry_run"] and isinstance(event, Planned) and verbosity >= words.NORMAL:
-            progress.say(f"would fetch: {event.backup} {words.size(event.backup.size)}")
-        if given["as_json"]:
-            jsonlines.write_event(event)
+    async def work(watch: Watch) -> None:
+        archive = Archive(store_at(place, given, watch.say))
+        async with source_options.open(watch.observe) as source:
+            await pull_backups(source, archive, source_options.queries(), options, watch.observe)
 
-    try:
-        async with source_options.open(observe) as source:
-            await pull_backups(source, archive, source_options.queries(), _options(given), observe)
-        finished = True
-    except ArchiverError as error:
-        ended_by = error
-        raise
-    finally:
-        progress.close()
-        if given["as_json"]:
-            jsonlines.write_summary(so_far, finished=finished, ended_by=ended_by)
-        if verbosity > words.QUIET:
-            seconds = time.monotonic() - began
-            for text in words.summary(so_far, seconds, finished=finished, dry_run=given["dry_run"]):
-                progress.say(text)
-    return so_far.exit_code
+    return await watched(given, work)
 
 
 def _source_options(time_range: TimeRange, given: dict[str, Any]) -> SourceOptions:

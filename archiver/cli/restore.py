@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.options import EPILOG, SETTINGS, local_store, option, output_options
+from archiver.cli.options import EPILOG, SETTINGS, option, output_options
 from archiver.cli.params import LATEST, InstanceId, Moment
+from archiver.cli.places import bucket_options, store_at
 
 if TYPE_CHECKING:
     from archiver.archive.backupsets import BackupSet
@@ -25,6 +26,7 @@ _EVERY = 10.0  # seconds between lines about a long copy
 @option("--to", "directory", metavar="DIRECTORY", help="Where to; each node gets a folder in it.")
 @option("--partial", is_flag=True, help="What there is of a set that lacks nodes (with --set).")
 @option("--list", "listing", is_flag=True, help="Say which sets there are, and restore none.")
+@bucket_options
 @output_options
 def restore(place: str, **given: Any) -> None:
     """Lay a backup set out for redis-server, and say how to start it.
@@ -55,7 +57,7 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
     from archiver.cli.words import size
     from archiver.errors import UsageError
 
-    archive = Archive(local_store(place))
+    archive = Archive(store_at(place, given))
     at = given["at"] if isinstance(given["at"], datetime) else None
     if given["listing"]:
         return await _list(archive, given["instance"], at)

@@ -10,11 +10,11 @@ from archiver.cli.options import (
     EPILOG,
     SETTINGS,
     SourceOptions,
-    local_store,
     option,
     output_options,
 )
 from archiver.cli.params import Duration, InstanceId, Range
+from archiver.cli.places import keeping_options, store_at
 from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _SOURCE = "source"
 @option("--endpoint", help="Host or URL of the API, instead of the region's.")
 @option("--workers", type=click.IntRange(1, 32), default=4, help="Files at once.")
 @option("--progress/--no-progress", default=True, help="A bar on a terminal, lines in a log.")
+@keeping_options
 @output_options
 def verify(place: str, **given: Any) -> None:
     """Read back what an archive holds, and say what is wrong; repair it.
@@ -71,7 +72,7 @@ async def _verify(place: str, given: dict[str, Any]) -> int:
     from archiver.scrub import events
     from archiver.scrub.verify import verify as verify_archive
 
-    archive, options = Archive(local_store(place)), _options(given)
+    archive, options = Archive(store_at(place, given)), _options(given)
     bar = choose_bar(quiet=given["quiet"], wanted=given["progress"])
     observe = _observer(bar, given)
     began = time.monotonic()
@@ -134,7 +135,7 @@ async def _repair(
     from archiver.scrub.repair import repair
 
     if given["repair_from"] != _SOURCE:
-        other = Archive(local_store(given["repair_from"]))
+        other = Archive(store_at(given["repair_from"], given))
         return await repair(archive, summary, ArchiveSupplier(other), options, observer)
     now = datetime.now(UTC)
     week = TimeRange(now - timedelta(days=7), now)  # the sets themselves say which time is asked

@@ -13,6 +13,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from archiver.errors import StoreError
 from archiver.stores.s3.errors import bucket_errors, code_of, status_of
 from archiver.stores.s3.options import S3Options
 from archiver.version import __version__
@@ -120,12 +121,14 @@ class Bucket:
         except _Absent:
             return None
 
-    def stream(self, key: str, start: int, etag: str) -> Any:
-        """The object from ``start`` on, if it is still the same: a file-like body."""
+    def stream(self, key: str, start: int, stop: int, etag: str) -> Any:
+        """Bytes ``start`` to ``stop`` (excluded), if the object is still the same: a file-like
+        body. Raises StoreError when other bytes are answered."""
         given = {"IfMatch": etag} if etag else {}
-        if start:
-            given["Range"] = f"bytes={start}-"
-        return self._ask("get_object", key, **given)["Body"]
+        answer = self._ask("get_object", key, Range=f"bytes={start}-{stop - 1}", **given)
+        if not str(answer.get("ContentRange", "")).startswith(f"bytes {start}-{stop - 1}/"):
+            raise StoreError(f"{self.where(key)}: the store does not answer ranges as asked")
+        return answer["Body"]
 
     def head(self, key: str) -> Head | None:
         try:

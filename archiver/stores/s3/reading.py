@@ -9,6 +9,8 @@ from archiver.errors import ObjectMissing, StoreError
 from archiver.stores.s3.bucket import Bucket
 
 _MOST_REOPENINGS = 6
+# Asked for at once, so that little is sent in vain to who reads a part only.
+_STREAM_BYTES = 8 * 2**20
 
 
 class OpenedObject:
@@ -23,7 +25,7 @@ class OpenedObject:
         self.size: Final = head.size
         self._etag: Final = head.etag
         self._stream: Any = None
-        self._position = 0
+        self._position = self._stop = 0
 
     def read(self, offset: int, block: memoryview) -> int:
         """Fill ``block`` from ``offset`` on; fewer bytes only at the end. Raises StoreError."""
@@ -42,13 +44,12 @@ class OpenedObject:
         return filled
 
     def _read_some(self, offset: int, block: memoryview) -> int:
-        if self._stream is None or self._position != offset:
+        if self._stream is None or self._position != offset or offset == self._stop:
             self.close()
-            self._stream, self._position = (
-                self._bucket.stream(self.key, offset, self._etag),
-                offset,
-            )
-        data = self._stream.read(len(block))
+            self._stop = min(offset + _STREAM_BYTES, self.size)
+            self._stream = self._bucket.stream(self.key, offset, self._stop, self._etag)
+            self._position = offset
+        data = self._stream.read(min(len(block), self._stop - offset))
         if not data:
             raise ConnectionResetError("the body ended early")
         block[: len(data)] = data

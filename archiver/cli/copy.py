@@ -1,0 +1,114 @@
+"""``archiver copy``."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver.cli.options import EPILOG, SETTINGS, option, output_options
+from archiver.cli.params import InstanceId, Range, Size
+from archiver.cli.places import check_part_size, keeping_options, store_at
+
+if TYPE_CHECKING:
+    from archiver.copying import CopyOptions
+
+
+@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@click.argument("origin", metavar="SRC")
+@click.argument("place", metavar="DST")
+@option("--instance", "instances", type=InstanceId(), multiple=True, help="Only its backups.")
+@option("--range", "time_range", type=Range(), help="Only what began in it, like last-7d.")
+@option("--set", "sets", metavar="KEY", multiple=True, help="Only this set, by its folder.")
+@option("--mirror-check", is_flag=True, help="Say how the two differ; write nothing.")
+@option("--workers", type=click.IntRange(1, 256), default=4, help="Files at once.")
+@option("--connections", type=click.IntRange(1, 64), default=4, help="Parts of one file at once.")
+@option("--part-size", type=Size(64 * 1024), default="8MiB", help="Unit of copying and resume.")
+@option("--memory", type=Size(2**20), default="32MiB", help="For all buffers of reading.")
+@option("--limit-rate", type=Size(1024), help="Bytes per second, over everything.")
+@option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
+@keeping_options
+@output_options
+def copy(origin: str, place: str, **given: Any) -> None:
+    """Copy an archive, or some of it, to another place.
+
+    SRC and DST are directories or s3://bucket/prefix. What is read is held against its record,
+    what is written is checked as in a pull; what is there and right is passed over. Run it again
+    to go on.
+
+    \b
+    Examples:
+      archiver copy ./backups s3://offsite/redis
+      archiver copy ./backups /mnt/usb --instance r-bp1 --range last-7d
+      archiver copy ./backups s3://offsite/redis --mirror-check
+    """
+    from archiver.cli.run import run
+
+    run(
+        lambda: (
+            _check(origin, place, given) if given["mirror_check"] else _copy(origin, place, given)
+        ),
+        verbose=given["verbose"],
+        on_interrupt="run the same command again to go on where it stopped",
+    )
+
+
+async def _copy(origin: str, place: str, given: dict[str, Any]) -> int:
+    from archiver.archive.archive import Archive
+    from archiver.cli.watching import Watch, watched
+    from archiver.copying import copy as copy_archive
+
+    check_part_size(place, given["part_size"])
+    options = _options(given)
+
+    async def work(watch: Watch) -> None:
+        source = Archive(store_at(origin, given, watch.say))
+        await _expect(source)
+        target = Archive(store_at(place, given, watch.say))
+        await copy_archive(source, target, options, watch.observe)
+
+    return await watched(given, work)
+
+
+async def _check(origin: str, place: str, given: dict[str, Any]) -> int:
+    """Differences, one a line on stdout; exit code 3 when there is one."""
+    import json
+
+    from archiver.archive.archive import Archive
+    from archiver.copying import mismatches
+    from archiver.errors import EXIT_OK, IntegrityError
+
+    source, target = (Archive(store_at(where, given)) for where in (origin, place))
+    await _expect(source)
+    await _expect(target)
+    found = 0
+    async for mismatch in mismatches(source, target, _options(given).selection):
+        found += 1
+        if given["as_json"]:
+            click.echo(json.dumps({"key": mismatch.key, "what": mismatch.what}))
+        else:
+            click.echo(f"{mismatch.what}: {mismatch.key}")
+    if not given["quiet"]:
+        click.echo(f"{found} differences" if found else "no differences", err=True)
+    return IntegrityError.exit_code if found else EXIT_OK
+
+
+async def _expect(archive: Any) -> None:
+    from archiver.errors import UsageError
+
+    if not await archive.check_format():
+        raise UsageError(f"{archive.store}: there is no archive here")
+
+
+def _options(given: dict[str, Any]) -> "CopyOptions":
+    from archiver.copying import CopyOptions, Selection
+    from archiver.transfer.engine import TransferOptions
+
+    return CopyOptions(
+        selection=Selection(given["instances"], frozenset(given["sets"]), given["time_range"]),
+        workers=given["workers"],
+        transfer=TransferOptions(
+            connections=given["connections"],
+            part_size=given["part_size"],
+            memory=given["memory"],
+            limit_rate=given["limit_rate"],
+        ),
+    )

@@ -1,0 +1,110 @@
+"""Where an archive is: a directory, or a bucket and how to keep objects in it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from archiver.cli.options import option
+from archiver.cli.params import LATEST, Moment
+from archiver.errors import UsageError
+from archiver.stores.local import LocalStore
+
+if TYPE_CHECKING:
+    from archiver.stores.base import Store
+    from archiver.stores.s3 import S3Lock, S3Options
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_S3 = "s3://"
+
+
+def bucket_options(command: F) -> F:
+    """Where a bucket is."""
+    for decorate in (
+        option(
+            "--s3-addressing",
+            type=click.Choice(["auto", "path", "virtual"]),
+            default="auto",
+            help="Where the bucket's name goes in a URL.",
+        ),
+        option("--s3-endpoint", metavar="URL", help="Else that of the AWS environment or profile."),
+    ):
+        command = decorate(command)
+    return command
+
+
+def keeping_options(command: F) -> F:
+    """Where a bucket is, and how what is written to it is to be kept."""
+    for decorate in (
+        option(
+            "--s3-lock-mode",
+            type=click.Choice(["governance", "compliance"]),
+            default="governance",
+            help="Who may lift an object lock: who has the permission, or nobody.",
+        ),
+        option("--s3-lock-days", type=click.IntRange(1, 36500), help="Lock objects for N days."),
+        option("--s3-lock-until", type=Moment(), help="Lock objects until then."),
+        option("--s3-sse", metavar="ALGORITHM", help="AES256, aws:kms or aws:kms:KEY."),
+        option("--s3-storage-class", metavar="CLASS", help="Like STANDARD_IA or GLACIER_IR."),
+    ):
+        command = decorate(command)
+    return bucket_options(command)
+
+
+def store_at(
+    place: str, given: Mapping[str, Any], say: Callable[[str], None] | None = None
+) -> "Store":
+    """The store that ``place`` names. ``say`` is told what a bucket's server can do.
+
+    Raises UsageError.
+    """
+    if place.startswith(_S3):
+        from archiver.stores.s3 import S3Store
+
+        return S3Store(
+            place,
+            _s3_options(given),
+            lambda dialect: say(f"{place}: the store {dialect}") if say is not None else None,
+        )
+    scheme, separator, _ = place.partition("://")
+    if separator:
+        raise UsageError(
+            f"{scheme}:// archives are not known to this version",
+            hint="name a directory, or s3://bucket/prefix",
+        )
+    return LocalStore(Path(place).expanduser().absolute())
+
+
+def check_part_size(place: str, part_size: int) -> None:
+    """Raises UsageError for parts that no S3 store takes."""
+    if place.startswith(_S3) and part_size < 5 * 2**20:
+        raise UsageError(
+            "--part-size: an S3 store takes no parts of less than 5 MiB", hint="leave it out"
+        )
+
+
+def _s3_options(given: Mapping[str, Any]) -> "S3Options":
+    from archiver.stores.s3 import Addressing, S3Options
+
+    return S3Options(
+        endpoint=given.get("s3_endpoint"),
+        addressing=Addressing(given.get("s3_addressing", "auto")),
+        storage_class=given.get("s3_storage_class"),
+        sse=given.get("s3_sse"),
+        lock=_lock(given),
+    )
+
+
+def _lock(given: Mapping[str, Any]) -> "S3Lock | None":
+    from archiver.stores.s3 import LockMode, S3Lock
+
+    until, days = given.get("s3_lock_until"), given.get("s3_lock_days")
+    if until is None and days is None:
+        return None
+    if until is not None and days is not None:
+        raise UsageError("--s3-lock-until and --s3-lock-days say two things", hint="give one")
+    if until == LATEST:
+        raise UsageError("--s3-lock-until: a time is wanted")
+    return S3Lock(LockMode(str(given["s3_lock_mode"]).upper()), until, days)

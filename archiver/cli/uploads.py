@@ -1,0 +1,77 @@
+"""``archiver uploads``."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from archiver.cli.options import EPILOG, SETTINGS, option, output_options
+from archiver.cli.params import Duration
+from archiver.cli.places import bucket_options, store_at
+
+
+@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@click.argument("place", metavar="ARCHIVE")
+@option("--abort", is_flag=True, help="End those of this archive that nobody will go on with.")
+@option("--older-than", type=Duration(), default="1d", help="Only those begun so long ago.")
+@option("--resumable-too", is_flag=True, help="With --abort: those that a pull would go on with.")
+@bucket_options
+@output_options
+def uploads(place: str, **given: Any) -> None:
+    """List the multipart uploads of s3://bucket/prefix that were begun and never ended.
+
+    They take space, and money, until they are ended. A pull or copy goes on with its own, and
+    ends those it cannot go on with; what others upload below the prefix is shown and never touched.
+
+    \b
+    Examples:
+      archiver uploads s3://offsite/redis
+      archiver uploads s3://offsite/redis --abort --older-than 7d
+    """
+    from archiver.cli.run import run
+
+    run(
+        lambda: _uploads(place, given),
+        verbose=given["verbose"],
+        on_interrupt="run the same command again",
+    )
+
+
+async def _uploads(place: str, given: dict[str, Any]) -> int:
+    from archiver.errors import UsageError
+    from archiver.stores.s3 import S3Store
+    from archiver.stores.s3.uploads import OpenUpload, open_uploads
+    from archiver.threads import in_thread
+
+    store = store_at(place, given)
+    if not isinstance(store, S3Store):
+        raise UsageError(f"{place}: a directory has no uploads", hint="name s3://bucket/prefix")
+    old = datetime.now(UTC) - timedelta(seconds=given["older_than"])
+
+    def is_to_end(upload: OpenUpload) -> bool:
+        wanted = upload.ours and (given["resumable_too"] or not upload.resumable)
+        return bool(given["abort"] and wanted and upload.initiated <= old)
+
+    for upload in await in_thread(lambda: list(open_uploads(store.bucket))):
+        ended = is_to_end(upload)
+        if ended:
+            await in_thread(store.bucket.abort, upload.key, upload.upload_id)
+        _show(upload, given, ended=ended)
+    return 0
+
+
+def _show(upload: Any, given: dict[str, Any], *, ended: bool) -> None:
+    state = "resumable" if upload.resumable else "orphan" if upload.ours else "not ours"
+    if given["as_json"]:
+        found = {
+            "key": upload.key,
+            "upload_id": upload.upload_id,
+            "initiated": f"{upload.initiated:%Y-%m-%dT%H:%M:%SZ}",
+            "state": state,
+            "ended": ended,
+        }
+        click.echo(json.dumps(found))
+    else:
+        done = ", ended" if ended else ""
+        click.echo(f"{upload.initiated:%Y-%m-%d %H:%M}  {state}{done}  {upload.key}")

@@ -1,0 +1,238 @@
+"""From one archive to another, whatever each is kept in.
+
+The records are copied as they are: what a backup is, and where it came from, does not change with
+the place. What is read is held against its record, what is written is checked as in a pull.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from archiver import events
+from archiver.archive import layout
+from archiver.archive.archive import Archive
+from archiver.archive.inventory import Difference, Inventory
+from archiver.archive.record import Record
+from archiver.crew import crew
+from archiver.errors import ArchiverError, CorruptFile
+from archiver.line import Summary
+from archiver.model import Network, Pin, Provenance, Stored
+from archiver.sources.listing import read_backup
+from archiver.threads import entered, in_thread
+from archiver.timerange import TimeRange
+from archiver.transfer.buffers import Blocks
+from archiver.transfer.engine import TransferOptions
+from archiver.transfer.file import carry
+from archiver.transfer.pace import Hedge, RateLimit
+from archiver.transfer.part import Shared
+from archiver.transfer.stored import StoreOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which backups of an archive; empty ``instances`` or ``sets`` (folders) mean all."""
+
+    instances: tuple[str, ...] = ()
+    sets: frozenset[str] = frozenset()
+    range: TimeRange | None = None
+
+    @property
+    def prefixes(self) -> list[str]:
+        """Where to look. Raises UnsafeInput."""
+        if self.sets:
+            return [f"{folder}/" for folder in sorted(self.sets)]
+        return [f"{layout.safe(instance)}/" for instance in self.instances] or [""]
+
+    def wants(self, record: Record) -> bool:
+        return (not self.sets or record.folder in self.sets) and (
+            self.range is None or self.range.start <= record.started_at < self.range.end
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOptions:
+    """What to copy, how many files at once, and how."""
+
+    selection: Selection = field(default_factory=Selection)
+    workers: int = 4
+    transfer: TransferOptions = field(default_factory=TransferOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A record that the two archives do not have alike."""
+
+    key: str
+    what: str
+
+
+async def copy(
+    source: Archive,
+    target: Archive,
+    options: CopyOptions | None = None,
+    observer: events.Observer = events.ignore,
+) -> Summary:
+    """Bring to ``target`` every backup of ``source`` that it does not hold, or holds damaged.
+
+    What fails for one backup is in the summary's ``failures``, and the others go on. Raises
+    StoreError, ArchiveBusy and UnsupportedFormat, which end the run.
+    """
+    run = _Copying(source, target, options or CopyOptions(), observer)
+    async with target.writing() as swept:
+        for leftover in swept:
+            observer(events.Swept(leftover.key, leftover.why))
+        await run.all()
+    return run.summary
+
+
+async def mismatches(
+    source: Archive, target: Archive, selection: Selection
+) -> AsyncGenerator[Mismatch, None]:
+    """What one archive has and the other has not, or has otherwise; nothing is written.
+
+    Raises StoreError, and IntegrityError at a record of ``source`` that cannot be read.
+    """
+    there = Inventory(target.store)
+    async for record in _selected(source, selection):
+        difference = await there.compare(record)
+        if difference is not Difference.NONE:
+            yield Mismatch(record.key, f"{difference} in {target.store}")
+    here = Inventory(source.store)
+    async for record in _selected(target, selection):
+        if await here.compare(record) is Difference.MISSING:
+            yield Mismatch(record.key, f"{Difference.MISSING} in {source.store}")
+
+
+async def _selected(archive: Archive, selection: Selection) -> AsyncGenerator[Record, None]:
+    for prefix in selection.prefixes:
+        async for record in archive.records(prefix):
+            if selection.wants(record):
+                yield record
+
+
+class _Copying:
+    def __init__(
+        self, source: Archive, target: Archive, options: CopyOptions, observer: events.Observer
+    ) -> None:
+        self.summary: Final = Summary()
+        self._source: Final = source
+        self._target: Final = target
+        self._options: Final = options
+        self._tell: Final = observer
+        self._touched: Final[set[str]] = set()
+        transfer = options.transfer
+        self._shared: Final = Shared(
+            blocks=Blocks(transfer.memory),
+            limit=RateLimit(transfer.limit_rate),
+            hedge=Hedge(enabled=False),
+            retry=transfer.retry,
+            connections=transfer.connections,
+            part_size=transfer.part_size,
+            observer=self._observer,
+        )
+
+    async def all(self) -> None:
+        """The plan into the queue, the queue into workers, and the sets sealed at the end."""
+        send, receive = anyio.create_memory_object_stream[Record](self._options.workers)
+        async with crew() as group:
+            for _ in range(self._options.workers):
+                group.start_soon(self._work, receive.clone())
+            receive.close()
+            async with send:
+                await self._enqueue(send)
+        for folder in sorted(self._touched):
+            await self._seal(folder)
+
+    async def _enqueue(self, send: MemoryObjectSendStream[Record]) -> None:
+        inventory = Inventory(self._target.store)
+        for prefix in self._options.selection.prefixes:
+            async for key in self._source.record_keys(prefix):
+                record = await self._planned(inventory, key)
+                if record is None:
+                    continue
+                try:
+                    await send.send(record)
+                except anyio.BrokenResourceError:
+                    return  # no worker is left: what ended the last one is what will be raised
+
+    async def _planned(self, inventory: Inventory, key: str) -> Record | None:
+        """The record under a key, if what it describes is to be copied."""
+        try:
+            data = await self._source.store.read(key)
+            record = Record.decode(key, data or b"")
+            backup = read_backup(record.instance_id, record.document["api"])
+        except ArchiverError as error:
+            if error.ends_run:
+                raise
+            self._observer(events.Failed(key, error))
+            return None
+        if not self._options.selection.wants(record):
+            return None
+        difference = await inventory.compare(record)
+        if difference is Difference.NONE:
+            self._observer(events.Held(backup))
+            self._touched.add(record.folder)
+            return None
+        if difference is not Difference.MISSING:
+            self._observer(events.Damaged(backup, difference))
+        self._observer(events.Planned(backup))
+        return record
+
+    async def _work(self, queue: MemoryObjectReceiveStream[Record]) -> None:
+        async with queue:
+            async for record in queue:
+                try:
+                    await self._copy(record)
+                except ArchiverError as error:
+                    if error.ends_run:
+                        raise
+                    backup = read_backup(record.instance_id, record.document["api"])
+                    self._observer(events.Failed(record.key, error, backup))
+
+    async def _copy(self, record: Record) -> None:
+        """One backup: read, compared with its record, written, and recorded as it was."""
+        backup = read_backup(record.instance_id, record.document["api"])
+        origin = record.document["source"]
+        provenance = Provenance(str(origin["origin"]), Network(origin["network"]))
+        pin = Pin(record.size, None, int(record.document["crc64ecma"]))
+        stem = record.key.removesuffix(layout.RECORD_SUFFIX)
+        reading = StoreOrigin(backup, self._source.store, record.object_key, pin, provenance)
+        async with entered(self._target.store.stage(stem, record.size)) as staging:
+            receipt = await carry(self._shared, reading, staging)
+            if receipt.sha256 != record.sha256:
+                raise CorruptFile(
+                    f"{record.object_key}: SHA-256 is {receipt.sha256}, recorded {record.sha256}",
+                    hint="verify the archive that it is copied from",
+                )
+
+            def documents(stored: Stored) -> list[tuple[str, bytes]]:
+                return [(record.key, record.renamed(stored.key).encode())]
+
+            stored = await in_thread(staging.commit, receipt, documents)
+        self._touched.add(record.folder)
+        self._observer(
+            events.Archived(
+                backup, stored.key, receipt.size, receipt.sha256, provenance.network,
+                receipt.bytes_fetched, receipt.bytes_fetched_again, receipt.is_vouched_for,
+                receipt.kind, (receipt.finished_at - receipt.started_at).total_seconds(),
+            )
+        )  # fmt: skip
+
+    async def _seal(self, folder: str) -> None:
+        """SHA256SUMS, where the source has it and the target now has all that it names."""
+        sums = await self._source.store.read(layout.sums_key(folder))
+        if sums is None:
+            return
+        there = {entry.key async for entry in self._target.store.entries(f"{folder}/")}
+        names = {line.partition("  ")[2] for line in sums.decode("utf-8", "replace").splitlines()}
+        if all(f"{folder}/{name}" in there for name in names):
+            files = await self._target.seal(folder)
+            if files:
+                self._observer(events.SetCompleted(folder, files))
+
+    def _observer(self, event: events.Event) -> None:
+        self.summary(event)
+        self._tell(event)
