@@ -14,6 +14,9 @@ from archiver.emulator import Emulator
 from archiver.retry import RetryPolicy
 from archiver.secret import Secret
 from archiver.sources.rpc import Credentials
+from tests.servers.buckets import bucket, bucket_tls, s3_writer, seaweed, seaweed_tls  # noqa: F401
+
+pytest.register_assert_rewrite("tests.stores.conformance")
 
 # No timed tests: a busy machine is no failure.
 settings.register_profile("archiver", deadline=None, print_blob=True)

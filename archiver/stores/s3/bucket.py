@@ -130,11 +130,13 @@ class Bucket:
             raise StoreError(f"{self.where(key)}: the store does not answer ranges as asked")
         return answer["Body"]
 
-    def head(self, key: str) -> Head | None:
+    def head(self, key: str, *, checksum: bool = False) -> Head | None:
+        """``checksum`` asks for it, which some stores refuse."""
+        given = {"ChecksumMode": "ENABLED"} if checksum else {}
         try:
             with bucket_errors(self.where(key)), _absent():
                 answer = self._opened().head_object(
-                    Bucket=self.name, Key=f"{self.prefix}{key}", ChecksumMode="ENABLED"
+                    Bucket=self.name, Key=f"{self.prefix}{key}", **given
                 )
         except _Absent:
             return None

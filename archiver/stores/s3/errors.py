@@ -91,8 +91,8 @@ def _refused(what: str, error: ClientError) -> ArchiverError:
     said = f"{what}: {status} {code}" if code != str(status) else f"{what}: {status}"
     if code == "NoSuchBucket":
         return BucketMissing(said, hint="make the bucket first; it is not made here")
-    if code in _FORBIDDEN or status in (401, 403):
-        return StoreForbidden(said, hint=_HINTS.get(code, _HINTS["AccessDenied"]))
     if code in _FULL or status == 507:
         return NoSpace(said, hint="free some space; what is uploaded so far is kept")
+    if code in _FORBIDDEN or status in (401, 403):
+        return StoreForbidden(said, hint=_HINTS.get(code, _HINTS["AccessDenied"]))
     return StoreError(said)

@@ -18,19 +18,23 @@ from typing import Any, Final
 
 from archiver.errors import ArchiveBusy, StoreError
 from archiver.stores.s3.bucket import Bucket, Garbled, Refused
+from archiver.stores.s3.dialect import Dialect
 
 LOCK_KEY = ".staging/lock"
 BEAT_SECONDS = 10.0
 _LOOK_SECONDS = 2.0
+# How long two that write at the same moment wait to see who came last.
+_SETTLE_SECONDS = 0.2
+_MOST_SENDINGS = 4
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Lease:
     """A lock that is held; its beat runs in a thread."""
 
-    def __init__(self, bucket: Bucket, *, conditions: bool) -> None:
+    def __init__(self, bucket: Bucket, dialect: Dialect) -> None:
         self._bucket: Final = bucket
-        self._conditions: Final = conditions
+        self._dialect: Final = dialect
         self._name: Final = secrets.token_hex(8)
         self._etag: str | None = None
         self._beats = 0
@@ -44,9 +48,6 @@ class Lease:
 
     def take(self, seen: str | None) -> bool:
         """Write our name over what was seen (its ETag, None for nothing); whether that held."""
-        given: dict[str, str] = {}
-        if self._conditions:
-            given = {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
         self._beats += 1
         holder = {
             "host": socket.gethostname(),
@@ -56,14 +57,23 @@ class Lease:
             "name": self._name,
             "beat": self._beats,
         }
-        try:
-            self._etag = self._bucket.put(LOCK_KEY, json.dumps(holder).encode(), **given)
-        except (Refused, Garbled):
-            return False
-        if not self._conditions:
-            time.sleep(0.2)
-        found = _look(self._bucket)
-        return found is not None and found[0].get("name") == self._name
+        data = json.dumps(holder).encode()
+        given = self._dialect.checksum(data)
+        if self._dialect.conditions:
+            given |= {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
+        for _ in range(_MOST_SENDINGS):
+            # Refused, it may be ours all the same: the answer to an earlier try was lost.
+            with suppress(Refused, Garbled):
+                self._bucket.put(LOCK_KEY, data, **given)
+            if not self._dialect.conditions:
+                time.sleep(_SETTLE_SECONDS)
+            found = _look(self._bucket)
+            if found is not None and found[0] == holder:
+                self._etag = found[1]
+                return True
+            if found is not None and found[0]:
+                return False
+        return False
 
     def keep_beating(self, beat: float) -> None:
         while not self._stop.wait(beat):
@@ -87,13 +97,13 @@ class Lease:
 
 @contextmanager
 def hold(
-    bucket: Bucket, *, conditions: bool, beat: float = BEAT_SECONDS
+    bucket: Bucket, dialect: Dialect, beat: float = BEAT_SECONDS
 ) -> Generator[Lease, None, None]:
     """Be the only writer. Blocks for up to three beats to see whether a holder is alive.
 
     Raises ArchiveBusy, StoreError.
     """
-    lease = Lease(bucket, conditions=conditions)
+    lease = Lease(bucket, dialect)
     seen = _wait_for_silence(bucket, beat)
     if not lease.take(seen):
         found = _look(bucket)

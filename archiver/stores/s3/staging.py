@@ -7,6 +7,7 @@ and is measured meanwhile, since nobody can read it back.
 import hashlib
 import json
 import threading
+from contextlib import suppress
 from typing import Any, Final
 
 from archiver.errors import StoreError
@@ -236,7 +237,13 @@ class S3Staging:
             self._upload_key, self._upload_id, self._pin, self._provenance, self._part_size,
             tuple(kept), self._states.get(len(kept) - 1),
         )  # fmt: skip
-        self._bucket.put(self._journal_key, noted.encode())
+        data = noted.encode()
+        for _ in range(_MOST_SENDINGS):
+            with suppress(Garbled):
+                self._bucket.put(self._journal_key, data, **self._dialect.checksum(data))
+                break
+        else:
+            raise _damaged(self._bucket.where(self._journal_key))
         self._has_journal = True
         for index in [index for index in self._states if index < len(kept) - 1]:
             del self._states[index]
@@ -327,13 +334,14 @@ class S3Staging:
     def _compare(self, key: str, receipt: Receipt) -> None:
         """Hold what the store says it has against what was sent; where it checked nothing on the
         way, what it gives back."""
-        head = self._bucket.head(key)
+        wants_crc = self._dialect.check is Check.CRC64NVME
+        head = self._bucket.head(key, checksum=wants_crc)
         if head is None or head.size != self._size:
             has = "nothing" if head is None else f"{head.size:,} bytes"
             raise StoreError(f"{self._where}: sent {self._size:,} bytes, and the store has {has}")
         if self._dialect.check is Check.NONE:
             self._read_back(key, receipt)
-        elif self._dialect.check is Check.CRC64NVME and head.crc64nvme not in (
+        elif wants_crc and head.crc64nvme not in (
             None,
             crc64nvme_text(self._nvme()),
         ):

@@ -41,9 +41,7 @@ class S3Store:
     @asynccontextmanager
     async def exclusive(self) -> AsyncGenerator[None, None]:
         dialect = await in_thread(self._known_dialect)
-        async with entered(
-            hold(self.bucket, conditions=dialect.conditions, beat=self._beat)
-        ) as lease:
+        async with entered(hold(self.bucket, dialect, self._beat)) as lease:
             self._lease = lease
             try:
                 yield

@@ -9,8 +9,6 @@ from botocore.exceptions import ClientError
 
 from tests.servers.seaweedfs import WRITER, SeaweedFS, seaweedfs
 
-pytest.register_assert_rewrite("tests.stores.conformance")
-
 
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:

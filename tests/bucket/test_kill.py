@@ -1,0 +1,73 @@
+"""Killed at random points, and gone on with from other places by processes that know nothing."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from archiver.emulator import Emulator
+from tests.bucket.conftest import MIB, PREFIX
+from tests.bucket.test_pull import assert_whole
+from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
+from tests.servers.gateway import Gateway
+from tests.servers.seaweedfs import SeaweedFS
+
+KILLS = 60 if os.environ.get("FAULTS") == "full" else 8
+PART = 5 * MIB
+
+
+def start(emulator: Emulator, endpoint: str, bucket: str, place: Path) -> subprocess.Popen[bytes]:
+    """A pull from a working directory, and a home, of its own."""
+    place.mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-m", "archiver", "pull", "--instance", INSTANCE, "-q",
+         "--endpoint", emulator.endpoint, "--range", "2000-01-01..2099-12-31",
+         "--to", f"s3://{bucket}/{PREFIX}", "--s3-endpoint", endpoint,
+         "--part-size", "5MiB", "--connections", "2", "--workers", "2"],
+        cwd=place,
+        env={
+            **os.environ,
+            "HOME": str(place),
+            "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID,
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        },
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+@pytest.mark.timeout(900)
+async def test_killed_again_and_again(
+    emulator: Emulator, seaweed: SeaweedFS, gate: Gateway, bucket: str,
+    originals: dict[str, bytes], tmp_path: Path,
+) -> None:  # fmt: skip
+    import anyio
+
+    seed = random.randrange(10**6)
+    dice = random.Random(seed)
+    print(f"seed {seed}")
+
+    def kill_at_random() -> int:
+        killed = 0
+        for number in range(KILLS):
+            process = start(emulator, gate.endpoint, bucket, tmp_path / str(number))
+            time.sleep(0.35 + 1.2 * dice.random())
+            killed += process.poll() is None
+            process.kill()
+            process.communicate()
+        return killed
+
+    killed = await anyio.to_thread.run_sync(kill_at_random)
+    last = start(emulator, gate.endpoint, bucket, tmp_path / "last")
+    _, err = await anyio.to_thread.run_sync(last.communicate)
+    assert last.returncode == 0, err
+    await assert_whole(seaweed, bucket, originals)
+    parts = sum(len(data) for data in originals.values() if len(data) > PART)
+    sent = gate.bytes_up["UploadPart"]
+    print(f"killed {killed} times, {sent:,} bytes of {parts:,} sent as parts")
+    # Two files and two connections each: so many parts may be under way at a kill.
+    assert sent <= parts + killed * 4 * PART
