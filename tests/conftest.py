@@ -43,9 +43,10 @@ def no_credentials_of_the_machine(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Nothing of the environment gets in, and nothing asks a metadata service."""
-    for name in [name for name in os.environ if name.startswith(("ALIBABA_", "ARCHIVER_"))]:
+    for name in [name for name in os.environ if name.startswith(("ALIBABA_", "ARCHIVER_", "AWS_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
 
 

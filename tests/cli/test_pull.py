@@ -119,7 +119,11 @@ async def test_options_come_from_the_environment(files: Path, run: Run, tmp_path
         (("--instance", "../x"), {}, 2, ("not an instance id",)),
         (("--part-size", "tiny"), {}, 2, ("is not a size",)),
         (("--part-size", "1"), {}, 2, ("less than",)),
-        (("--to", "s3://bucket/x"), {}, 2, ("s3://", "directory")),
+        (("--to", "ftp://host/x"), {}, 2, ("ftp://", "directory")),
+        (("--to", "s3://bucket/.x"), {}, 2, ("begins with a dot",)),
+        (("--to", "s3:///x"), {}, 2, ("s3://bucket/prefix",)),
+        (("--to", "s3://bucket/x", "--part-size", "1MiB"), {}, 2, ("5 MiB",)),
+        (("--to", "s3://bucket/x"), {}, 4, ("AWS_ACCESS_KEY_ID",)),
         (("--region", "Nowhere"), {"ARCHIVER_ENDPOINT": None}, 2, ("not a region id",)),
         ((), {"ARCHIVER_ENDPOINT": None}, 2, ("no region is given",)),
         (
