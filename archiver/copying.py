@@ -4,7 +4,7 @@ The records are copied as they are: what a backup is, and where it came from, do
 the place. What is read is held against its record, what is written is checked as in a pull.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,10 +17,9 @@ from archiver.archive.archive import Archive
 from archiver.archive.inventory import Difference, Inventory
 from archiver.archive.record import Record
 from archiver.crew import crew
-from archiver.errors import ArchiverError, CorruptFile
+from archiver.errors import ArchiverError, CorruptFile, IntegrityError
 from archiver.line import Summary
-from archiver.model import Network, Pin, Provenance, Stored
-from archiver.sources.listing import read_backup
+from archiver.model import Backup, Network, Pin, Provenance, Status, Stored
 from archiver.threads import entered, in_thread
 from archiver.timerange import TimeRange
 from archiver.transfer.buffers import Blocks
@@ -113,6 +112,38 @@ async def _selected(archive: Archive, selection: Selection) -> AsyncGenerator[Re
                 yield record
 
 
+def _described(record: Record) -> Backup:
+    """The backup that a record is about."""
+    api: Mapping[str, object] = record.document["api"]
+    return Backup(
+        instance_id=record.instance_id,
+        backup_id=record.backup_id,
+        node_id=record.node_id,
+        job_id=record.job_id,
+        status=Status.SUCCESS,
+        type=str(api.get("BackupType", "")),
+        mode=str(api.get("BackupMode", "")),
+        started_at=record.started_at,
+        ended_at=None,
+        size=record.size,
+        expires_at=None,
+        urls={},
+        fields=api,
+    )
+
+
+def _promised(record: Record) -> tuple[Pin, Provenance]:
+    """What its object must be, and where it came from. Raises IntegrityError."""
+    try:
+        source = record.document["source"]
+        return (
+            Pin(record.size, None, int(record.document["crc64ecma"])),
+            Provenance(str(source["origin"]), Network(source["network"])),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{record.key}: this record lacks something ({error!r:.80})") from None
+
+
 class _Copying:
     def __init__(
         self, source: Archive, target: Archive, options: CopyOptions, observer: events.Observer
@@ -163,7 +194,7 @@ class _Copying:
         try:
             data = await self._source.store.read(key)
             record = Record.decode(key, data or b"")
-            backup = read_backup(record.instance_id, record.document["api"])
+            backup = _described(record)
         except ArchiverError as error:
             if error.ends_run:
                 raise
@@ -189,15 +220,11 @@ class _Copying:
                 except ArchiverError as error:
                     if error.ends_run:
                         raise
-                    backup = read_backup(record.instance_id, record.document["api"])
-                    self._observer(events.Failed(record.key, error, backup))
+                    self._observer(events.Failed(record.key, error, _described(record)))
 
     async def _copy(self, record: Record) -> None:
         """One backup: read, compared with its record, written, and recorded as it was."""
-        backup = read_backup(record.instance_id, record.document["api"])
-        origin = record.document["source"]
-        provenance = Provenance(str(origin["origin"]), Network(origin["network"]))
-        pin = Pin(record.size, None, int(record.document["crc64ecma"]))
+        backup, (pin, provenance) = _described(record), _promised(record)
         stem = record.key.removesuffix(layout.RECORD_SUFFIX)
         reading = StoreOrigin(backup, self._source.store, record.object_key, pin, provenance)
         async with entered(self._target.store.stage(stem, record.size)) as staging:

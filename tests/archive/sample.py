@@ -58,7 +58,14 @@ def put_backup(
         "kind": str(kind),
         "rdb": {"version": verdict.version, "footer": str(verdict.footer)},
         "source": {"network": "public", "origin": f"http://oss.example/{target.name}"},
-        "api": {"BackupStartTime": f"{moment:%Y-%m-%dT%H:%M:%SZ}", "BackupType": "FullBackup"},
+        "api": {
+            "BackupId": int(backup_id),
+            "BackupJobID": job,
+            "BackupSize": len(data),
+            "BackupStartTime": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
+            "BackupType": "FullBackup",
+            "NodeInstanceId": node,
+        },
         "transfer": {
             "part_size": 1,
             "started_at": f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}",

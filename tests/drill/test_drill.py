@@ -511,7 +511,7 @@ async def test_cancelled_it_leaves_nothing(root: Path, options: DrillOptions) ->
                 if isinstance(event, happened.Trying):
                     scope.cancel()
 
-            def later(seconds: float = number * 0.02) -> happened.Watcher:
+            def later(seconds: float = number * 0.01) -> happened.Watcher:
                 def watch(event: happened.Happened) -> None:
                     if isinstance(event, happened.Trying):
                         scope.deadline = anyio.current_time() + seconds
