@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 
 $(VENV)/run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[drill]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
 	touch $@
 
 $(VENV)/test: $(VENV)/run
@@ -18,7 +18,7 @@ $(VENV)/check: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check]'
 	touch $@
 
-demo: $(VENV)/run ## pull real files from the emulator, interrupted once; restore; drill
+demo: $(VENV)/run ## pull real files from the emulator, interrupted once; a bucket; restore; drill
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/test ## the whole test suite

@@ -5,7 +5,7 @@ the place. What is read is held against its record, what is written is checked a
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import anyio
@@ -261,5 +261,7 @@ class _Copying:
                 self._observer(events.SetCompleted(folder, files))
 
     def _observer(self, event: events.Event) -> None:
+        if isinstance(event, events.Advanced):
+            event = replace(event, network=None)
         self.summary(event)
         self._tell(event)

@@ -74,13 +74,13 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """``position`` bytes of the file are in place, ``fetched`` more over ``network``. The position
-    may go back, when a part is fetched again."""
+    """``position`` bytes of the file are in place, ``fetched`` more over ``network``, which is None
+    for bytes of another archive. The position may go back, when a part is fetched again."""
 
     backup: Backup
     position: int
     fetched: int
-    network: Network
+    network: Network | None
 
 
 @dataclass(frozen=True, slots=True)

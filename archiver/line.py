@@ -89,7 +89,7 @@ class Summary:
             case events.Archived():
                 self.archived += 1
                 self.bytes_archived += event.size
-            case events.Advanced():
+            case events.Advanced() if event.network is not None:
                 so_far = self.bytes_fetched.get(event.network, 0)
                 self.bytes_fetched[event.network] = so_far + event.fetched
             case _:

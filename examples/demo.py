@@ -1,8 +1,9 @@
 """The main job from end to end, against the emulator: ``make demo``.
 
 Real Redis dumps and a large one made here are served as the vendor would serve them; they are
-pulled, with an interruption, listed, and checked with nothing but ``sha256sum``. Then, with the
-vendor gone, a cluster is restored, and a drill proves that the newest backups load.
+pulled, with an interruption, listed, checked with nothing but ``sha256sum``, and copied into a
+bucket of a real S3 server. Then, with the vendor gone, a cluster is restored, and a drill proves
+that the newest backups load.
 """
 
 import os
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 from examples.sample_rdb import write_rdb
+from tests.servers.seaweedfs import WRITER, seaweedfs
 
 INSTANCE = "r-bp1zxszhcgatnx"
 CLUSTER = "r-bp1clusterdemo0"
@@ -49,6 +51,7 @@ def main() -> None:
         finally:
             emulator.terminate()
     check_with_sha256sum(WORK / "archive")
+    copy_offsite(WORK / "archive")
     say("The vendor is gone. The cluster's newest backup, laid out for redis-server:")
     restore = ["restore", str(WORK / "archive"), "--instance", CLUSTER]
     run([*ARCHIVER, *restore, "--to", str(WORK / "restored"), "--quiet"])
@@ -103,6 +106,21 @@ def check_with_sha256sum(archive: Path) -> None:
     for sums in sets:
         subprocess.run(["sha256sum", "-c", "--quiet", sums.name], cwd=sums.parent, check=True)
     say(f"sha256sum -c: all files of {len(sets)} backup sets are as they were pulled.")
+
+
+def copy_offsite(archive: Path) -> None:
+    """Into a bucket of a real S3 server, and read back from there."""
+    say("An offsite copy into a bucket, verified there.")
+    with seaweedfs(WORK / "bucket") as server:
+        place = f"s3://{server.make_bucket('offsite')}/redis"
+        environ = {
+            **os.environ,
+            "ARCHIVER_S3_ENDPOINT": server.endpoint,
+            "AWS_ACCESS_KEY_ID": WRITER.key_id,
+            "AWS_SECRET_ACCESS_KEY": WRITER.secret,
+        }
+        for command in (["copy", str(archive), place], ["verify", place]):
+            expect(subprocess.run([*ARCHIVER, *command], env=environ, check=False).returncode, 0)
 
 
 def run(command: list[str]) -> str:

@@ -82,7 +82,7 @@ def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = 
         )
         lines.append(
             f"archived {times(result.archived, 'backup')}, {size(result.bytes_archived)} "
-            f"in {seconds:.1f} s ({ways}); {result.held:,} held before"
+            f"in {seconds:.1f} s{f' ({ways})' if ways else ''}; {result.held:,} held before"
         )
     elif finished and not result.failures and not result.planned and result.held:
         lines.append(f"nothing new: {times(result.held, 'backup')} listed, all in the archive")

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import botocore.session
-import trustme
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -294,6 +293,8 @@ def _ports() -> dict[str, int]:
 def _make_certificates(directory: Path) -> Path:
     """A server's certificate for loopback; returns the CA to trust."""
     directory.mkdir(parents=True, exist_ok=True)
+    import trustme  # the demo has no use for it
+
     ca = trustme.CA()
     server = ca.issue_cert("localhost", "127.0.0.1")
     server.private_key_pem.write_to_path(directory / "server.key")
