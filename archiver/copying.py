@@ -17,9 +17,10 @@ from archiver.archive.archive import Archive
 from archiver.archive.inventory import Difference, Inventory
 from archiver.archive.record import Record
 from archiver.crew import crew
-from archiver.errors import ArchiverError, CorruptFile, IntegrityError
+from archiver.errors import ArchiverError, CorruptFile, IntegrityError, UsageError
 from archiver.line import Summary
-from archiver.model import Backup, Network, Pin, Provenance, Status, Stored
+from archiver.model import Backup, Network, Pin, Provenance, Receipt, Status, Stored
+from archiver.stores.base import Staging
 from archiver.threads import entered, in_thread
 from archiver.timerange import TimeRange
 from archiver.transfer.buffers import Blocks
@@ -42,12 +43,12 @@ class Selection:
     def prefixes(self) -> list[str]:
         """Where to look. Raises UnsafeInput."""
         if self.sets:
-            return [f"{folder}/" for folder in sorted(self.sets)]
+            return [f"{folder.strip('/')}/" for folder in sorted(self.sets)]
         return [f"{layout.safe(instance)}/" for instance in self.instances] or [""]
 
     def wants(self, record: Record) -> bool:
-        return (not self.sets or record.folder in self.sets) and (
-            self.range is None or self.range.start <= record.started_at < self.range.end
+        return (not self.instances or record.instance_id in self.instances) and (
+            self.range is None or self.range.start <= record.started_at <= self.range.end
         )
 
 
@@ -175,12 +176,19 @@ class _Copying:
             async with send:
                 await self._enqueue(send)
         for folder in sorted(self._touched):
-            await self._seal(folder)
+            try:
+                await self._seal(folder)
+            except ArchiverError as error:
+                if error.ends_run:
+                    raise
+                self._observer(events.Failed(folder, error))
 
     async def _enqueue(self, send: MemoryObjectSendStream[Record]) -> None:
         inventory = Inventory(self._target.store)
         for prefix in self._options.selection.prefixes:
+            found = False
             async for key in self._source.record_keys(prefix):
+                found = True
                 record = await self._planned(inventory, key)
                 if record is None:
                     continue
@@ -188,6 +196,9 @@ class _Copying:
                     await send.send(record)
                 except anyio.BrokenResourceError:
                     return  # no worker is left: what ended the last one is what will be raised
+            if prefix and not found:
+                nothing = UsageError(f"{self._source.store}: there is nothing below {prefix}")
+                self._observer(events.Failed(prefix, nothing))
 
     async def _planned(self, inventory: Inventory, key: str) -> Record | None:
         """The record under a key, if what it describes is to be copied."""
@@ -205,7 +216,8 @@ class _Copying:
         difference = await inventory.compare(record)
         if difference is Difference.NONE:
             self._observer(events.Held(backup))
-            self._touched.add(record.folder)
+            if not await inventory.is_sealed(record):
+                self._touched.add(record.folder)
             return None
         if difference is not Difference.MISSING:
             self._observer(events.Damaged(backup, difference))
@@ -228,12 +240,7 @@ class _Copying:
         stem = record.key.removesuffix(layout.RECORD_SUFFIX)
         reading = StoreOrigin(backup, self._source.store, record.object_key, pin, provenance)
         async with entered(self._target.store.stage(stem, record.size)) as staging:
-            receipt = await carry(self._shared, reading, staging)
-            if receipt.sha256 != record.sha256:
-                raise CorruptFile(
-                    f"{record.object_key}: SHA-256 is {receipt.sha256}, recorded {record.sha256}",
-                    hint="verify the archive that it is copied from",
-                )
+            receipt = await self._checked(reading, staging, record)
 
             def documents(stored: Stored) -> list[tuple[str, bytes]]:
                 return [(record.key, record.renamed(stored.key).encode())]
@@ -247,6 +254,23 @@ class _Copying:
                 receipt.kind, (receipt.finished_at - receipt.started_at).total_seconds(),
             )
         )  # fmt: skip
+
+    async def _checked(self, reading: StoreOrigin, staging: Staging, record: Record) -> Receipt:
+        """The bytes that the record is about. Raises CorruptFile, and leaves nothing of others."""
+        wrong: CorruptFile | None = None
+        try:
+            receipt = await carry(self._shared, reading, staging)
+        except CorruptFile as error:
+            wrong = error
+        else:
+            if receipt.sha256 == record.sha256:
+                return receipt
+            wrong = CorruptFile(
+                f"{record.object_key}: SHA-256 is {receipt.sha256}, recorded {record.sha256}",
+                hint="verify the archive that it is copied from",
+            )
+        await in_thread(staging.restart)
+        raise wrong
 
     async def _seal(self, folder: str) -> None:
         """SHA256SUMS, where the source has it and the target now has all that it names."""

@@ -1,5 +1,6 @@
 """Blocking work in worker threads, never left half done by a cancellation."""
 
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -8,6 +9,8 @@ from typing import ParamSpec, TypeVar
 import anyio
 import anyio.lowlevel
 from anyio import to_thread
+
+from archiver.errors import ArchiverError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,10 +56,10 @@ async def entered(context: AbstractContextManager[T]) -> AsyncGenerator[T, None]
     try:
         yield value
     except BaseException as error:
-        with anyio.CancelScope(shield=True):
-            suppressed = await in_thread(context.__exit__, type(error), error, error.__traceback__)
-        if not suppressed:
-            raise
+        with anyio.CancelScope(shield=True), contextlib.suppress(ArchiverError):
+            # What the leaving says is of no account now, least of all in a cancellation's place.
+            await in_thread(context.__exit__, type(error), error, error.__traceback__)
+        raise
     else:
         with anyio.CancelScope(shield=True):
             await in_thread(context.__exit__, None, None, None)

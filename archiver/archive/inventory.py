@@ -86,6 +86,11 @@ class Inventory:
             return Difference.OTHER
         return Difference.NONE if there.get(own.object_key) == own.size else Difference.DAMAGED
 
+    async def is_sealed(self, record: Record) -> bool:
+        """Whether the record's set has its SHA256SUMS here."""
+        month = await self._month("/".join(record.key.split("/")[:3]) + "/")
+        return layout.sums_key(record.folder) in month.files.get(record.folder, {})
+
     async def _finding(self, transfer: Transfer, there: Mapping[str, int]) -> Finding:
         key = layout.record_key(transfer.stem)
         data = await self._store.read(key) if key in there else None

@@ -63,6 +63,11 @@ class Staging(Protocol):
         ``write`` and ``keep``, and is to be measured then."""
         ...
 
+    @property
+    def mends_in_place(self) -> bool:
+        """Whether a part that was kept can be written again; else only the whole file can."""
+        ...
+
     def begin(self, pin: Pin, provenance: Provenance, part_size: int) -> None:
         """Note what the file will be, before its first part is kept."""
         ...

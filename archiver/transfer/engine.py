@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from anyio import to_thread
+
 from archiver import events
 from archiver.model import Receipt, Stored, Transfer
 from archiver.retry import RetryPolicy
@@ -88,5 +90,8 @@ async def open_engine(
     relist: Relist, workers: int, options: TransferOptions, observer: events.Observer
 ) -> AsyncGenerator[Engine, None]:
     """An engine over HTTP for ``workers`` files at once."""
+    # Each connection may hold one while it writes, and a store while it sends.
+    limiter = to_thread.current_default_thread_limiter()
+    limiter.total_tokens = max(limiter.total_tokens, 2 * workers * options.connections)
     async with open_fetcher(workers * options.connections, options.least) as fetcher:
         yield Engine(fetcher, relist, options, observer)

@@ -5,8 +5,10 @@ only GET with Range and If-Match is sent, never HEAD (OSS, *Add signatures to UR
 """
 
 import asyncio
+import contextlib
 import re
 import ssl
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -96,10 +98,14 @@ class Fetcher(Protocol):
         ...
 
     async def whole(
-        self, url: SignedUrl, data: memoryview, work: Callable[[Callable[[], Answer]], T]
+        self,
+        url: SignedUrl,
+        data: memoryview,
+        seconds: float,
+        work: Callable[[Callable[[], Answer]], T],
     ) -> T:
         """Call ``work`` in a thread, with a function that fills ``data`` with the object, which
-        must have that size. That raises as ``open`` does."""
+        must have that size, within ``seconds``. That raises as ``open`` does."""
         ...
 
 
@@ -176,7 +182,11 @@ class HttpFetcher:
             raise
 
     async def whole(
-        self, url: SignedUrl, data: memoryview, work: Callable[[Callable[[], Answer]], T]
+        self,
+        url: SignedUrl,
+        data: memoryview,
+        seconds: float,
+        work: Callable[[Callable[[], Answer]], T],
     ) -> T:
         place, target = _address(url)
         idle = self._idle.setdefault(place, [])
@@ -187,17 +197,13 @@ class HttpFetcher:
             nonlocal reusable
             reusable = False
             try:
-                if not wire.connected:
-                    wire.connect()
-                head = wire.ask(target, _HEADERS)
+                head = _ask_whole(wire, target)
                 if head.status != 200:
                     raise SourceUnavailable(f"{url}: {head.status}")
                 answer = read_answer(url, head.status, head.fields, 0, len(data))
                 if answer.pin.total != len(data):
                     raise SourceUnavailable(f"{url}: an answer of another length")
-                filled = 0
-                while filled < len(data):
-                    filled += wire.read(data[filled:], len(data) - filled)
+                _fill(wire, data, time.monotonic() + seconds)
             except _FAULTS as error:
                 _unavailable(url, error)
             reusable = head.keeps_alive
@@ -273,6 +279,24 @@ class _HttpBody:
         except (*_FAULTS, SourceError):
             size = 0
         return _refusal(self._url, self._head, bytes(page[:size]))
+
+
+def _ask_whole(wire: Wire, target: str) -> Head:
+    """Ask on a connection that is kept, and anew if the server has closed it meanwhile."""
+    if wire.connected:
+        with contextlib.suppress(*_FAULTS):
+            return wire.ask(target, _HEADERS)
+        wire.close()
+    wire.connect()
+    return wire.ask(target, _HEADERS)
+
+
+def _fill(wire: Wire, data: memoryview, until: float) -> None:
+    filled = 0
+    while filled < len(data):
+        filled += wire.read(data[filled:], len(data) - filled)
+        if time.monotonic() > until:
+            raise TimeoutError
 
 
 def _address(url: SignedUrl) -> tuple[Place, str]:

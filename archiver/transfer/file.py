@@ -16,8 +16,8 @@ from fastcrc import crc64
 
 from archiver import events
 from archiver.crew import crew
-from archiver.errors import CorruptFile, IntegrityError, ObjectChanged, StoreError
-from archiver.model import Part, Pin, Receipt
+from archiver.errors import CorruptFile, IntegrityError, ObjectChanged, SourceError, StoreError
+from archiver.model import Backup, Part, Pin, Receipt
 from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Staging
 from archiver.threads import in_thread
@@ -31,6 +31,8 @@ from archiver.transfer.vouch import Cost, agrees, vouch
 NOTE_SECONDS = 0.5
 # Times that one part is fetched again when the whole has not the declared CRC.
 MOST_MENDINGS = 5
+# Bytes of one file that wait in memory, where a store cannot take less than a part.
+MOST_IN_MEMORY = 32 * 2**20
 # Times that a file is begun.
 MOST_STARTS = 3
 # Times a part may read back differently than it was fetched before the disk is to blame.
@@ -49,6 +51,14 @@ async def carry(shared: Shared, origin: Origin, staging: Staging) -> Receipt:
         # What is staged belongs to an object that is no more, or was damaged on its way.
         await in_thread(staging.restart)
     return await FileTransfer(shared, origin, staging).run()
+
+
+def _measuring(backup: Backup, state: str) -> FileMeter:
+    """A meter that goes on. Raises ObjectChanged, which begins anew, for a state that is none."""
+    try:
+        return FileMeter.resume(backup.size, state)
+    except ValueError as error:
+        raise ObjectChanged(f"{backup}: {error}") from None
 
 
 class FileTransfer:
@@ -80,7 +90,7 @@ class FileTransfer:
         await self._fetch_all()
         if not agrees(self._meter, self._crc(), self._pin.crc64):
             self._shared.observer(events.Mending(self._backup))
-            if not self._staging.reads_back:
+            if not self._staging.mends_in_place:
                 raise _MaybeOnTheWay(
                     f"{self._backup}: its checksum is wrong, however often fetched"
                 )
@@ -112,7 +122,7 @@ class FileTransfer:
             self._fetcher.pin = resumable.pin
             self._settled.set()
         if resumable.state is not None:
-            self._meter = FileMeter.resume(self._backup.size, resumable.state)
+            self._meter = _measuring(self._backup, resumable.state)
         for index, crc in crcs.items():
             self._crcs[index] = crc
             self._fetcher.received[index] = self._parts[index].size
@@ -134,10 +144,16 @@ class FileTransfer:
                     group.start_soon(self._lane)
                 # The first answer settles what the object is; then the other lanes set out.
                 await self._settled.wait()
-                for _ in range(min(self._shared.connections - 1, len(self._queue))):
+                for _ in range(min(self._lanes() - 1, len(self._queue))):
                     group.start_soon(self._lane)
                 await self._measure_all()
             notes.cancel_scope.cancel()
+
+    def _lanes(self) -> int:
+        """Parts at once: where they wait in memory to be sent, only as many as fit there."""
+        if self._staging.mends_in_place:
+            return self._shared.connections
+        return max(1, min(self._shared.connections, MOST_IN_MEMORY // self._part_size))
 
     async def _note(self) -> None:
         """Now and then, keep what came of the parts that are on their way."""
@@ -179,6 +195,12 @@ class FileTransfer:
             )
         if answer.whole and cursor.part.stop < size:
             # Ranges are ignored on the way: one part, one connection, front to back.
+            if not self._staging.mends_in_place and size > MOST_IN_MEMORY:
+                raise SourceError(
+                    f"{self._backup}: ranges are ignored on the way, and the file is too large "
+                    "to be held in memory",
+                    hint="pull into a directory, then copy",
+                )
             self._plan(size)
             cursor.part = self._queue.popleft()
         await in_thread(self._staging.begin, pin, self._cost.provenance, self._part_size)

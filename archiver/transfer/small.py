@@ -7,7 +7,6 @@ do. This is its first try only: whatever is in the way, the patient walk of
 
 from collections.abc import Callable
 
-import anyio
 from fastcrc import crc64
 
 from archiver import events
@@ -39,23 +38,20 @@ async def fetch_at_once(
     if not 0 < backup.size <= most:
         return None
     cost = Cost(backup.size, fetched=backup.size)
-    stored: Stored | None = None
     try:
         network, url = await location.url()
         cost.provenance = Provenance(str(url), network)
-        with anyio.move_on_after(_AT_ONCE_SECONDS):
-            async with shared.blocks.lend() as block:
-                data = block[: backup.size]
-                await shared.limit.take(backup.size)
-                stored = await fetcher.whole(
-                    url, data, lambda read: bring(_filler(backup, read, data, cost))
-                )
+        async with shared.blocks.lend() as block:
+            data = block[: backup.size]
+            await shared.limit.take(backup.size)
+            stored = await fetcher.whole(
+                url, data, _AT_ONCE_SECONDS, lambda read: bring(_filler(backup, read, data, cost))
+            )
     except AT_THE_SOURCE:
         return None
-    if stored is not None:
-        location.worked(url)
-        shared.observer(events.Started(backup, 0))
-        shared.observer(events.Advanced(backup, backup.size, backup.size, network))
+    location.worked(url)
+    shared.observer(events.Started(backup, 0))
+    shared.observer(events.Advanced(backup, backup.size, backup.size, network))
     return stored
 
 

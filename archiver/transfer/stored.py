@@ -1,7 +1,7 @@
 """Bytes that another archive holds, as an origin like any."""
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from archiver.errors import ArchiverError, IntegrityError, SourceUnavailable, StoreError
@@ -33,26 +33,23 @@ class StoreOrigin:
 
     @asynccontextmanager
     async def _open(self, start: int, stop: int) -> AsyncGenerator[Body, None]:
-        try:
-            async with entered(self._store.open(self._key)) as opened:
-                if opened.size != self._pin.total:
-                    raise IntegrityError(
-                        f"{self._store}: {self._key} has {opened.size:,} bytes, "
-                        f"its record says {self._pin.total:,}"
-                    )
-                yield _StoreBody(opened, Answer(start, self._pin, whole=False), stop)
-        except _Unread as error:
-            raise SourceUnavailable(str(error)) from None
+        async with AsyncExitStack() as stack:
+            try:
+                opened = await stack.enter_async_context(entered(self._store.open(self._key)))
+            except StoreError as error:
+                raise SourceUnavailable(str(error)) from None
+            if opened.size != self._pin.total:
+                raise IntegrityError(
+                    f"{self._store}: {self._key} has {opened.size:,} bytes, "
+                    f"its record says {self._pin.total:,}"
+                )
+            yield _StoreBody(opened, Answer(start, self._pin, whole=False), stop)
 
     def worked(self) -> None:
         """Nothing to learn from it."""
 
     async def recover(self, error: ArchiverError, attempts: Attempts) -> None:
         await attempts.failed(error)
-
-
-class _Unread(Exception):
-    """The store that is read from fails; the one that is written to is well."""
 
 
 class _StoreBody:
@@ -67,6 +64,6 @@ class _StoreBody:
         try:
             size = await in_thread(self._opened.read, self._position, wanted)
         except StoreError as error:
-            raise _Unread(str(error)) from None
+            raise SourceUnavailable(str(error)) from None
         self._position += size
         return size

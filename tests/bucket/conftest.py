@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from examples.sample_rdb import write_rdb
+from tests.cli.conftest import environ, run  # noqa: F401
 from tests.conftest import INSTANCE
 from tests.servers.gateway import Gateway, gateway
 from tests.servers.seaweedfs import SeaweedFS

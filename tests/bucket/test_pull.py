@@ -47,7 +47,7 @@ async def assert_whole(seaweed: SeaweedFS, bucket: str, originals: dict[str, byt
     content = [await anyio.to_thread.run_sync(seaweed.content, bucket, key) for key in kept]
     assert sorted(content) == sorted(originals.values())
     assert len([key for key in keys if key.endswith("SHA256SUMS")]) == len(originals)
-    assert not [key for key in keys if "/.staging/" in key]
+    assert [key for key in keys if "/.staging/" in key] == [f"{PREFIX}/.staging/probe"]
     assert await anyio.to_thread.run_sync(seaweed.uploads, bucket) == []
 
 

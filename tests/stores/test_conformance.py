@@ -27,7 +27,7 @@ def in_a_bucket(server: SeaweedFS, bucket: str) -> Place:
     def staged() -> list[str]:
         uploads = [str(upload) for upload in server.uploads(bucket)]
         journals = server.objects(bucket, f"{prefix}/.staging/")
-        return uploads + [key for key in journals if not key.endswith("/lock")]
+        return uploads + [key for key in journals if not key.endswith(("/lock", "/probe"))]
 
     return Place(
         make=lambda: S3Store(f"s3://{bucket}/{prefix}", S3Options(endpoint=server.endpoint)),

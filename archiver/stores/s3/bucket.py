@@ -5,6 +5,7 @@ times the memory) and obstore (which can neither list parts nor resume): benchma
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -13,7 +14,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from archiver.errors import StoreError
+from archiver.errors import StoreError, StoreForbidden
 from archiver.stores.s3.errors import bucket_errors, code_of, status_of
 from archiver.stores.s3.options import S3Options
 from archiver.version import __version__
@@ -22,10 +23,10 @@ _ABSENT = frozenset(("NoSuchKey", "NotFound", "404", "NoSuchUpload"))
 _GARBLED = frozenset(
     ["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"]
 )
-_TRIES = 10
-# A copy in one request, and a part of one, are at most 5 GiB (S3 API, CopyObject).
-_MOST_COPIED = 5 * 2**30
-_CONNECT_SECONDS, _READ_SECONDS = 10, 60
+_TRIES = 6
+# Copied in one request; more takes longer than anybody waits for an answer.
+_MOST_COPIED = 512 * 2**20
+_CONNECT_SECONDS, _READ_SECONDS = 10, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,12 @@ class Garbled(Exception):
 class Bucket:
     """Keys are relative to ``prefix``."""
 
-    def __init__(self, name: str, prefix: str, options: S3Options) -> None:
+    def __init__(
+        self, name: str, prefix: str, options: S3Options, tries: int = _TRIES,
+        patience: int = _READ_SECONDS,
+    ) -> None:  # fmt: skip
+        self._tries: Final = tries
+        self._patience: Final = patience
         self.name: Final = name
         self.prefix: Final = prefix
         self.options: Final = options
@@ -91,24 +97,36 @@ class Bucket:
 
     def _opened(self) -> Any:
         if self._client is None:
-            session = botocore.session.get_session()
-            config = Config(
-                s3={"addressing_style": self.options.addressing_at(self.options.endpoint)},
-                signature_version="s3v4",
-                # Else newer SDKs send bodies in a framing that many stores refuse, or keep.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                retries={"mode": "standard", "total_max_attempts": _TRIES},
-                connect_timeout=_CONNECT_SECONDS,
-                read_timeout=_READ_SECONDS,
-                max_pool_connections=64,
-                user_agent_extra=f"archiver/{__version__}",
-            )
-            region = session.get_config_variable("region") or "us-east-1"
-            self._client = session.create_client(
-                "s3", region_name=region, endpoint_url=self.options.endpoint, config=config
-            )
+            client = self._made(self.options.addressing_at(self.options.endpoint))
+            # The endpoint may be the environment's: only the client knows.
+            style = self.options.addressing_at(client.meta.endpoint_url)
+            if style != self.options.addressing_at(self.options.endpoint):
+                client = self._made(style)
+            self._client = client
         return self._client
+
+    def _made(self, addressing_style: str) -> Any:
+        session = botocore.session.get_session()
+        config = Config(
+            s3={"addressing_style": addressing_style},
+            signature_version="s3v4",
+            # Else newer SDKs send bodies in a framing that many stores refuse, or keep.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "total_max_attempts": self._tries},
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=self._patience,
+            max_pool_connections=64,
+            user_agent_extra=f"archiver/{__version__}",
+        )
+        region = session.get_config_variable("region") or "us-east-1"
+        return session.create_client(
+            "s3", region_name=region, endpoint_url=self.options.endpoint, config=config
+        )
+
+    def apart(self) -> "Bucket":
+        """The same over connections of its own, with little patience."""
+        return Bucket(self.name, self.prefix, self.options, tries=3, patience=5)
 
     # Objects
 
@@ -158,6 +176,14 @@ class Bucket:
     def delete(self, key: str) -> None:
         self._ask("delete_object", key)
 
+    def delete_if_allowed(self, key: str) -> bool:
+        """Delete what is of no use, if that may be: with a key that may only add it stays."""
+        try:
+            self.delete(key)
+        except (StoreError, StoreForbidden):
+            return False
+        return True
+
     def copy(self, key: str, target: str, size: int, **given: Any) -> None:
         """Within the store; in parts where it is larger than one copy may be."""
         source = {"Bucket": self.name, "Key": f"{self.prefix}{key}"}
@@ -165,6 +191,13 @@ class Bucket:
             self._ask("copy_object", target, CopySource=source, **given)
             return
         upload_id = self.create_upload(target, **given)
+        try:
+            self._copy_parts(source, target, upload_id, size)
+        except BaseException:
+            self.abort(target, upload_id)
+            raise
+
+    def _copy_parts(self, source: dict[str, str], target: str, upload_id: str, size: int) -> None:
         etags = []
         for number, start in enumerate(range(0, size, _MOST_COPIED), 1):
             span = f"bytes={start}-{min(start + _MOST_COPIED, size) - 1}"
@@ -182,7 +215,7 @@ class Bucket:
             answer = self._ask("list_objects_v2", **given)
             for found in answer.get("Contents", ()):
                 yield str(found["Key"]).removeprefix(self.prefix), int(found["Size"])
-            if not answer.get("IsTruncated"):
+            if not answer.get("IsTruncated") or not answer.get("NextContinuationToken"):
                 return
             given["ContinuationToken"] = answer["NextContinuationToken"]
 
@@ -246,6 +279,7 @@ class Bucket:
 
     def uploads(self, prefix: str = "") -> Iterator[Upload]:
         given: dict[str, Any] = {"Prefix": f"{self.prefix}{prefix}"}
+        seen: tuple[Any, Any] = None, None
         while True:
             answer = self._ask("list_multipart_uploads", **given)
             for found in answer.get("Uploads") or ():
@@ -254,38 +288,35 @@ class Bucket:
                     yield Upload(
                         key.removeprefix(self.prefix), str(found["UploadId"]), found["Initiated"]
                     )
-            if not answer.get("IsTruncated"):
+            after = answer.get("NextKeyMarker"), answer.get("NextUploadIdMarker")
+            if not answer.get("IsTruncated") or not after[0] or after == seen:
                 return
-            given["KeyMarker"] = answer.get("NextKeyMarker", "")
-            given["UploadIdMarker"] = answer.get("NextUploadIdMarker", "")
+            seen = after
+            given["KeyMarker"], given["UploadIdMarker"] = after[0], after[1] or ""
 
 
 class _Absent(Exception):
     """There is nothing there."""
 
 
-class _absent:  # noqa: N801 - reads as a statement of what may be
-    """Tells what is not there from what went wrong."""
+@contextmanager
+def _absent() -> Iterator[None]:
+    """Tell what is not there from what went wrong."""
+    try:
+        yield
+    except ClientError as error:
+        code = code_of(error)
+        if code in _ABSENT or (status_of(error) == 404 and code != "NoSuchBucket"):
+            raise _Absent from None
+        raise
 
-    def __enter__(self) -> None:
-        return
 
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, ClientError):
-            code = code_of(error)
-            if code in _ABSENT or (status_of(error) == 404 and code != "NoSuchBucket"):
-                raise _Absent from None
-
-
-class _plain_refusals:  # noqa: N801
-    """Tells refusals that somebody waits for from what went wrong."""
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if not isinstance(error, ClientError):
-            return
+@contextmanager
+def _plain_refusals() -> Iterator[None]:
+    """Tell refusals that somebody waits for from what went wrong."""
+    try:
+        yield
+    except ClientError as error:
         code = code_of(error)
         if status_of(error) == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):
             raise Refused(code) from None
@@ -293,3 +324,4 @@ class _plain_refusals:  # noqa: N801
             raise Gone from None
         if code in _GARBLED:
             raise Garbled(code) from None
+        raise

@@ -6,6 +6,7 @@ request that a store which has it must refuse.
 
 import base64
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,8 +16,10 @@ from anycrc import Model
 
 from archiver.errors import StoreError, StoreForbidden
 from archiver.stores.s3.bucket import Bucket, Garbled, Refused
+from archiver.stores.s3.layout import PROBE_KEY
 
-PROBE_KEY = ".staging/probe"
+_PROBE = b"probe"
+_NO_ETAG = f'"{"0" * 32}"'
 _CRC64_NVME = Model("CRC64-NVME")
 
 
@@ -30,7 +33,7 @@ class Check(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """``conditions``: whether a put with ``If-None-Match: *`` fails where something is."""
+    """``conditions``: whether puts with ``If-None-Match`` and ``If-Match`` fail as they should."""
 
     check: Check
     conditions: bool
@@ -53,39 +56,77 @@ class Dialect:
 def probe(bucket: Bucket) -> Dialect:
     """Ask. Raises what writing to the bucket raises.
 
-    The probe stays where its deletion is not allowed: one small object, written over next time.
+    The object asked with stays: another host may ask at the same moment, and a key that may only
+    add could not delete it.
     """
-    bucket.put(PROBE_KEY, b"probe")
-    conditions = _refuses(bucket, IfNoneMatch="*")
-    if _refuses(bucket, ChecksumCRC64NVME=crc64nvme_text(0)) and _takes(
-        bucket, ChecksumCRC64NVME=crc64nvme_text(_CRC64_NVME.calc(b"probe"))
-    ):
-        check = Check.CRC64NVME
-    elif _refuses(bucket, ContentMD5=md5_text(b"other")) and _takes(
-        bucket, ContentMD5=md5_text(b"probe")
-    ):
-        check = Check.MD5
-    else:
-        check = Check.NONE
-    with suppress(StoreError, StoreForbidden):
-        bucket.delete(PROBE_KEY)
-    return Dialect(check, conditions)
+    _put_first(bucket)
+    notes = bucket.options.for_notes()
+    conditions = _refuses(lambda: bucket.put(PROBE_KEY, _PROBE, IfNoneMatch="*", **notes))
+    conditions &= _refuses(lambda: bucket.put(PROBE_KEY, _PROBE, IfMatch=_NO_ETAG, **notes))
+    return Dialect(_strongest(bucket), conditions)
 
 
-def _refuses(bucket: Bucket, **given: str) -> bool:
-    """Whether a put is refused for what it should be refused for, or not understood."""
+def _put_first(bucket: Bucket) -> None:
+    """With a Content-MD5, which buckets with a default retention insist on."""
+    notes = bucket.options.for_notes()
     try:
-        bucket.put(PROBE_KEY, b"probe", **given)
+        bucket.put(PROBE_KEY, _PROBE, ContentMD5=md5_text(_PROBE), **notes)
+    except (StoreError, Garbled, Refused):
+        bucket.put(PROBE_KEY, _PROBE, **notes)
+
+
+def _strongest(bucket: Bucket) -> Check:
+    """The best check that the store makes of puts and of parts."""
+    given = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+    wrong, right = crc64nvme_text(0), crc64nvme_text(_CRC64_NVME.calc(_PROBE))
+    if _checks(bucket, given, {"ChecksumCRC64NVME": wrong}, {"ChecksumCRC64NVME": right}):
+        return Check.CRC64NVME
+    other = {"ContentMD5": md5_text(b"other")}
+    if _checks(bucket, {}, other, {"ContentMD5": md5_text(_PROBE)}):
+        return Check.MD5
+    return Check.NONE
+
+
+def _checks(
+    bucket: Bucket, upload: dict[str, str], wrong: dict[str, str], right: dict[str, str]
+) -> bool:
+    """Whether a wrong checksum is refused, and a right one taken, of a put and of a part."""
+    notes = bucket.options.for_notes()
+
+    def put(given: dict[str, str]) -> object:
+        return bucket.put(PROBE_KEY, _PROBE, **given, **notes)
+
+    if not _refuses(lambda: put(wrong)) or not _takes(lambda: put(right)):
+        return False
+    try:
+        upload_id = bucket.create_upload(PROBE_KEY, **upload, **notes)
+    except StoreError:
+        return False
+
+    def part(given: dict[str, str]) -> object:
+        return bucket.upload_part(PROBE_KEY, upload_id, 1, bytearray(_PROBE), **given)
+
+    try:
+        return _refuses(lambda: part(wrong)) and _takes(lambda: part(right))
+    finally:
+        with suppress(StoreError, StoreForbidden):
+            bucket.abort(PROBE_KEY, upload_id)
+
+
+def _refuses(ask: Callable[[], object]) -> bool:
+    """Whether it is refused for what it should be refused for, and not as something unknown."""
+    try:
+        ask()
     except (Refused, Garbled):
         return True
     except StoreError:
-        return False  # it does not know the header
+        return False
     return False
 
 
-def _takes(bucket: Bucket, **given: str) -> bool:
+def _takes(ask: Callable[[], object]) -> bool:
     try:
-        bucket.put(PROBE_KEY, b"probe", **given)
+        ask()
     except (Refused, Garbled, StoreError):
         return False
     return True

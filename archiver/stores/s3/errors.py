@@ -24,7 +24,7 @@ _FULL = frozenset(
     )
 )  # fmt: skip
 _HINTS = {
-    "AccessDenied": "the key needs s3:GetObject, PutObject, ListBucket, AbortMultipartUpload",
+    "AccessDenied": "README, Buckets, lists the permissions that a key needs",
     "ExpiredToken": "get new temporary credentials",
     "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID or the profile",
     "RequestTimeTooSkewed": "set this machine's clock",

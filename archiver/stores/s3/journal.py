@@ -1,11 +1,12 @@
 """What of an upload is done, so that another process or host can go on with it.
 
-One small object beside the upload, written whole after every part. It names the parts from the
-first on without a gap, and holds the state of measuring up to their end: a part that was not
-measured in order cannot be used, since nothing can read it back.
+One small object beside the upload, written whole each time: the CRC-32 of the rest in hex, a
+space, JSON. It names the parts from the first on without a gap, and holds the state of measuring
+up to their end.
 """
 
 import json
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,16 @@ class Journal:
     kept: tuple[Kept, ...]
     state: str | None
 
+    def fits(self, stem: str, size: int) -> bool:
+        """Whether it is about a file of this stem and size, and of parts that it can have."""
+        sent = sum(part.size for part in self.kept)
+        return (
+            self.key.startswith(f"{stem}.")
+            and self.pin.total == size
+            and self.part_size > 0
+            and sent == min(size, len(self.kept) * self.part_size)
+        )
+
     def encode(self) -> bytes:
         document = {
             "journal": FORMAT,
@@ -50,13 +61,17 @@ class Journal:
             "state": self.state,
             "parts": [[part.crc, part.nvme, part.size, part.etag] for part in self.kept],
         }
-        return json.dumps(document, separators=(",", ":")).encode()
+        text = json.dumps(document, separators=(",", ":")).encode()
+        return b"%08x %s" % (zlib.crc32(text), text)
 
 
 def parse(data: bytes) -> Journal | None:
     """The journal; None for anything else."""
+    checksum, _, text = data.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return None
     try:
-        read: dict[str, Any] = json.loads(data)
+        read: dict[str, Any] = json.loads(text)
         if read["journal"] != FORMAT:
             return None
         return Journal(

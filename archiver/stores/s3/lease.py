@@ -1,8 +1,9 @@
 """One writer per archive in a bucket, by an object that its holder keeps changing.
 
-No clocks are compared: who finds a lock watches whether it changes. On the host that left it, a
-holder that is dead is known at once. Where the store has conditional puts they decide who gets
-it; elsewhere two that come at the very same moment may both go on, and do the same work twice.
+No clocks are compared: who finds a lease watches whether it changes. On the host that left it, a
+holder that is dead is known at once. Where the store has conditional puts they decide who gets it;
+elsewhere two that come at the very same moment may both go on until the next beat of one of them,
+and do some work twice.
 """
 
 import json
@@ -16,128 +17,155 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from archiver.errors import ArchiveBusy, StoreError
+from archiver.errors import ArchiveBusy, ArchiverError
 from archiver.stores.s3.bucket import Bucket, Garbled, Refused
 from archiver.stores.s3.dialect import Dialect
+from archiver.stores.s3.layout import LOCK_KEY
 
-LOCK_KEY = ".staging/lock"
 BEAT_SECONDS = 10.0
+# Beats without a sign of life after which a holder counts as gone; it must stop before that.
+_BEATS_TO_TAKE, _BEATS_TO_LOSE = 3.0, 2.5
 _LOOK_SECONDS = 2.0
 # How long two that write at the same moment wait to see who came last.
 _SETTLE_SECONDS = 0.2
 _MOST_SENDINGS = 4
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+Holder = dict[str, Any]
 
 
 class Lease:
-    """A lock that is held; its beat runs in a thread."""
+    """A lease that is held; its beat runs in a thread, over connections of its own."""
 
-    def __init__(self, bucket: Bucket, dialect: Dialect) -> None:
+    def __init__(self, bucket: Bucket, dialect: Dialect, beat: float) -> None:
         self._bucket: Final = bucket
         self._dialect: Final = dialect
+        self._beat: Final = beat
         self._name: Final = secrets.token_hex(8)
         self._etag: str | None = None
         self._beats = 0
         self._stop: Final = threading.Event()
         self._lost: ArchiveBusy | None = None
+        self._seen_at = 0.0
 
     def check(self) -> None:
-        """Raises ArchiveBusy when somebody else has taken the lock meanwhile."""
+        """Raises ArchiveBusy when somebody else has taken the lease meanwhile, or may have."""
         if self._lost is not None:
             raise self._lost
+        if time.monotonic() - self._seen_at > _BEATS_TO_LOSE * self._beat:
+            raise ArchiveBusy(
+                f"{self._bucket}: the lease could not be renewed for "
+                f"{time.monotonic() - self._seen_at:.0f} s",
+                hint="the store does not answer; run the command again to go on",
+            )
 
-    def take(self, seen: str | None) -> bool:
-        """Write our name over what was seen (its ETag, None for nothing); whether that held."""
+    def take(self, seen: str | None) -> Holder | None:
+        """Write our name over what was seen (its ETag, None for nothing). None when that held,
+        else who has it."""
+        began = time.monotonic()
         self._beats += 1
-        holder = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": _started(os.getpid()),
-            "boot": _boot(),
-            "name": self._name,
-            "beat": self._beats,
-        }
-        data = json.dumps(holder).encode()
-        given = self._dialect.checksum(data)
+        ours = _ourselves(self._name, self._beats)
+        data = json.dumps(ours).encode()
+        given = self._bucket.options.for_notes() | self._dialect.checksum(data)
         if self._dialect.conditions:
             given |= {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
         for _ in range(_MOST_SENDINGS):
             # Refused, it may be ours all the same: the answer to an earlier try was lost.
             with suppress(Refused, Garbled):
                 self._bucket.put(LOCK_KEY, data, **given)
-            if not self._dialect.conditions:
+            if not self._dialect.conditions and self._beats == 1:
                 time.sleep(_SETTLE_SECONDS)
             found = _look(self._bucket)
-            if found is not None and found[0] == holder:
-                self._etag = found[1]
-                return True
+            if found is not None and found[0] == ours:
+                self._etag, self._seen_at = found[1], began
+                return None
             if found is not None and found[0]:
-                return False
-        return False
+                return found[0]
+        return {}
 
-    def keep_beating(self, beat: float) -> None:
-        while not self._stop.wait(beat):
+    def keep_beating(self) -> None:
+        """Until told to stop, or somebody else has it."""
+        while not self._stop.wait(self._beat):
             try:
-                if not self.take(self._etag):
-                    found = _look(self._bucket)
-                    self._lost = _busy(self._bucket, found[0] if found else {})
-                    return
-            except StoreError:
-                continue  # the store does not answer: those who need it will say so
+                found = _look(self._bucket)
+                # First a look: who was away for long must not write over who came meanwhile.
+                holder = found[0] if found is not None else {}
+                if holder.get("name") == self._name:
+                    other = self.take(self._etag)
+                    if other is None:
+                        continue
+                    holder = other
+            except ArchiverError:
+                continue  # check() tells when that has lasted too long
+            self._lost = _busy(self._bucket, holder)
+            return
 
     def stop(self) -> None:
         self._stop.set()
 
     def leave(self) -> None:
-        """Take the lock away, if it is still ours."""
+        """Give it back, if it is still ours; where nothing may be deleted, by saying so."""
         found = _look(self._bucket)
-        if found is not None and found[0].get("name") == self._name:
-            self._bucket.delete(LOCK_KEY)
+        if found is None or found[0].get("name") != self._name:
+            return
+        self._bucket.delete_if_allowed(LOCK_KEY)
+        if self._bucket.head(LOCK_KEY) is not None:
+            data = json.dumps({"released": True, "name": self._name}).encode()
+            self._bucket.put(
+                LOCK_KEY,
+                data,
+                **self._bucket.options.for_notes(),
+                **self._dialect.checksum(data),
+            )
 
 
 @contextmanager
 def hold(
-    bucket: Bucket, dialect: Dialect, beat: float = BEAT_SECONDS
+    bucket: Bucket,
+    dialect: Dialect,
+    beat: float = BEAT_SECONDS,
+    stop: threading.Event | None = None,
 ) -> Generator[Lease, None, None]:
-    """Be the only writer. Blocks for up to three beats to see whether a holder is alive.
+    """Be the only writer. Blocks for up to three beats to see whether a holder is alive, or until
+    ``stop`` is set.
 
-    Raises ArchiveBusy, StoreError.
+    Raises ArchiveBusy, StoreError, StoreForbidden.
     """
-    lease = Lease(bucket, dialect)
-    seen = _wait_for_silence(bucket, beat)
-    if not lease.take(seen):
-        found = _look(bucket)
-        raise _busy(bucket, found[0] if found else {})
-    beating = threading.Thread(target=lease.keep_beating, args=(beat,), daemon=True)
+    bucket = bucket.apart()
+    lease = Lease(bucket, dialect, beat)
+    other = lease.take(_free_etag(bucket, beat, stop or threading.Event()))
+    if other is not None:
+        raise _busy(bucket, other)
+    beating = threading.Thread(target=lease.keep_beating, daemon=True)
     beating.start()
     try:
         yield lease
     finally:
         lease.stop()
         beating.join()
-        with suppress(StoreError):
+        with suppress(ArchiverError, Refused, Garbled):
             lease.leave()
 
 
-def _wait_for_silence(bucket: Bucket, beat: float) -> str | None:
-    """The ETag of a lock whose holder is gone; None when there is no lock."""
+def _free_etag(bucket: Bucket, beat: float, stop: threading.Event) -> str | None:
+    """The ETag of a lease that nobody holds any more; None when there is none."""
     first = _look(bucket)
     if first is None:
         return None
-    if _is_dead(first[0]):
+    if _is_over(first[0]):
         return first[1]
-    until = time.monotonic() + 3 * beat
-    while time.monotonic() < until:
-        time.sleep(min(_LOOK_SECONDS, beat / 2))
+    until = time.monotonic() + _BEATS_TO_TAKE * beat
+    while time.monotonic() < until and not stop.wait(min(_LOOK_SECONDS, beat / 2)):
         now = _look(bucket)
         if now is None:
             return None
         if now[0] != first[0]:
+            if _is_over(now[0]):
+                return now[1]
             raise _busy(bucket, now[0])
     return first[1]
 
 
-def _look(bucket: Bucket) -> tuple[dict[str, Any], str] | None:
+def _look(bucket: Bucket) -> tuple[Holder, str] | None:
     found = bucket.get(LOCK_KEY)
     if found is None:
         return None
@@ -149,8 +177,21 @@ def _look(bucket: Bucket) -> tuple[dict[str, Any], str] | None:
     return (holder if isinstance(holder, dict) else {}), etag
 
 
-def _is_dead(holder: dict[str, Any]) -> bool:
-    """Known for sure: of this host since it started, and no such process runs."""
+def _ourselves(name: str, beat: int) -> Holder:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+        "boot": _boot(),
+        "name": name,
+        "beat": beat,
+    }
+
+
+def _is_over(holder: Holder) -> bool:
+    """Given back; or known for sure to be of this host and dead."""
+    if holder.get("released"):
+        return True
     if holder.get("host") != socket.gethostname() or not _boot():
         return False
     if holder.get("boot") != _boot():
@@ -174,6 +215,6 @@ def _boot() -> str:
         return ""
 
 
-def _busy(bucket: Bucket, holder: dict[str, Any]) -> ArchiveBusy:
+def _busy(bucket: Bucket, holder: Holder) -> ArchiveBusy:
     who = f"process {holder.get('pid', '?')} on {holder.get('host', 'another host')}"
     return ArchiveBusy(f"{bucket}: {who} is writing to this archive", hint="wait for it to end")

@@ -55,20 +55,29 @@ class S3Options:
     sse: str | None = None
     lock: S3Lock | None = None
 
-    def kept_as(self) -> dict[str, Any]:
-        """Parameters of PutObject and CreateMultipartUpload for what the archive keeps."""
-        found: dict[str, Any] = {}
+    def for_objects(self) -> dict[str, Any]:
+        """Parameters of PutObject and CreateMultipartUpload for backup files."""
+        found = self.for_documents()
         if self.storage_class is not None:
             found["StorageClass"] = self.storage_class
-        if self.sse is not None:
-            algorithm, _, key = self.sse.partition(":kms")
-            found["ServerSideEncryption"] = f"{algorithm}:kms" if ":kms" in self.sse else self.sse
-            if key.startswith(":") and len(key) > 1:
-                found["SSEKMSKeyId"] = key[1:]
+        return found
+
+    def for_documents(self) -> dict[str, Any]:
+        """For records and the like: they are read by every run, so never in a slow class."""
+        found = self.for_notes()
         if self.lock is not None:
             found["ObjectLockMode"] = str(self.lock.mode)
             found["ObjectLockRetainUntilDate"] = self.lock.ends(datetime.now(UTC))
         return found
+
+    def for_notes(self) -> dict[str, Any]:
+        """For what is written over or deleted later: encrypted like all else, and no more."""
+        if self.sse is None:
+            return {}
+        if not self.sse.startswith("aws:kms:"):
+            return {"ServerSideEncryption": self.sse}
+        key = self.sse.removeprefix("aws:kms:")
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
 
     def addressing_at(self, endpoint: str | None) -> str:
         """botocore's ``addressing_style`` for this endpoint."""

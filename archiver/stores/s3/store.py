@@ -11,7 +11,8 @@ from archiver.stores.s3.dialect import Dialect, probe
 from archiver.stores.s3.lease import BEAT_SECONDS, Lease, hold
 from archiver.stores.s3.options import S3Options, parse_place
 from archiver.stores.s3.reading import OpenedObject
-from archiver.stores.s3.staging import S3Staging, put_document
+from archiver.stores.s3.sending import Sender
+from archiver.stores.s3.staging import S3Staging
 from archiver.stores.s3.uploads import sweep
 from archiver.threads import entered, in_thread
 
@@ -54,9 +55,7 @@ class S3Store:
 
     async def put(self, key: str, data: bytes) -> None:
         self._check_lease()
-        kept_as = self.bucket.options.kept_as()
-        dialect = await in_thread(self._known_dialect)
-        await in_thread(put_document, self.bucket, dialect, key, data, kept_as)
+        await in_thread(lambda: self._sender().put_document(key, data))
 
     async def size(self, key: str) -> int | None:
         head = await in_thread(self.bucket.head, key)
@@ -80,7 +79,7 @@ class S3Store:
     @contextmanager
     def stage(self, stem: str, size: int) -> Generator[Staging, None, None]:
         self._check_lease()
-        staging = S3Staging(self.bucket, self._known_dialect(), stem, size)
+        staging = S3Staging(self._sender(), stem, size, self._check_lease)
         try:
             staging.open()
             yield staging
@@ -93,6 +92,9 @@ class S3Store:
     def _check_lease(self) -> None:
         if self._lease is not None:
             self._lease.check()
+
+    def _sender(self) -> Sender:
+        return Sender(self.bucket, self._known_dialect())
 
     def _known_dialect(self) -> Dialect:
         if self._dialect is None:
