@@ -63,7 +63,7 @@ class CopyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A record that the two archives do not have alike."""
+    """A backup that the two archives do not have alike; ``key`` is its object's."""
 
     key: str
     what: str
@@ -95,15 +95,16 @@ async def mismatches(
 
     Raises StoreError, and IntegrityError at a record of ``source`` that cannot be read.
     """
-    there = Inventory(target.store)
+    here, there = Inventory(source.store), Inventory(target.store)
     async for record in _selected(source, selection):
+        if await here.compare(record) is Difference.DAMAGED:
+            yield Mismatch(record.object_key, f"{Difference.DAMAGED} in {source.store}")
         difference = await there.compare(record)
         if difference is not Difference.NONE:
-            yield Mismatch(record.key, f"{difference} in {target.store}")
-    here = Inventory(source.store)
+            yield Mismatch(record.object_key, f"{difference} in {target.store}")
     async for record in _selected(target, selection):
         if await here.compare(record) is Difference.MISSING:
-            yield Mismatch(record.key, f"{Difference.MISSING} in {source.store}")
+            yield Mismatch(record.object_key, f"{Difference.MISSING} in {source.store}")
 
 
 async def _selected(archive: Archive, selection: Selection) -> AsyncGenerator[Record, None]:

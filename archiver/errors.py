@@ -173,6 +173,7 @@ class ArchiveBusy(StoreError):
 
 EXIT_OK = 0
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141  # as a shell says of SIGPIPE
 
 # The worst first: what a run with several failures exits with.
 EXIT_PRECEDENCE = (6, 3, 4, 5, 2, 1)

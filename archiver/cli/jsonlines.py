@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -43,10 +44,13 @@ def write_summary(
 
 
 def write_object(value: Mapping[str, Any]) -> None:
-    """One line."""
+    """One line. A reader that went away must not cost the night's backup: no more is written."""
     text = json.dumps({key: _plain(inner) for key, inner in value.items()})
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _plain(value: object) -> object:

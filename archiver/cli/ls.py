@@ -69,8 +69,8 @@ async def _ls(
     if archive is None or remote:
         if not options.instances:
             raise UsageError(
-                "neither an archive nor an instance is given",
-                hint="name an archive, or give --instance",
+                "no instance is given to ask the vendor about",
+                hint="give --instance" if archive is not None else "name an archive, or --instance",
             )
         backups = await _listed(options, given["verbose"])
         if archive is None:

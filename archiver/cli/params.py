@@ -102,7 +102,10 @@ class Share(click.ParamType[float]):
         match = _SHARE.fullmatch(value.strip())
         if match is None:
             self.fail(f"{value!r} is not a share; write 0.1% or 0.001", param, ctx)
-        return float(match[1]) / (100 if match[2] else 1)
+        share = float(match[1]) / (100 if match[2] else 1)
+        if share > 1:
+            self.fail(f"{value!r} is more than all; write {match[1]}% for a hundredth", param, ctx)
+        return share
 
 
 class AssertionText(click.ParamType[str]):

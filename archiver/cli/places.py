@@ -1,6 +1,8 @@
 """Where an archive is: a directory, or a bucket and how to keep objects in it."""
 
+import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _S3 = "s3://"
+_NEARLY_S3 = re.compile(r"s3(:/|/{2}|:[^/])", re.IGNORECASE)
 
 
 def bucket_options(command: F) -> F:
@@ -41,8 +44,7 @@ def keeping_options(command: F) -> F:
         option(
             "--s3-lock-mode",
             type=click.Choice(["governance", "compliance"]),
-            default="governance",
-            help="Who may lift an object lock: who has the permission, or nobody.",
+            help="Who may lift an object lock: who has the permission (the default), or nobody.",
         ),
         option("--s3-lock-days", type=click.IntRange(1, 36500), help="Lock objects for N days."),
         option("--s3-lock-until", type=Moment(), help="Lock objects until then."),
@@ -60,6 +62,7 @@ def store_at(
 
     Raises UsageError.
     """
+    check_place(place)
     if place.startswith(_S3):
         from archiver.stores.s3 import S3Store
 
@@ -75,6 +78,14 @@ def store_at(
             hint="name a directory, or s3://bucket/prefix",
         )
     return LocalStore(Path(place).expanduser().absolute())
+
+
+def check_place(place: str) -> None:
+    """Raises UsageError for what is no place, and for what is nearly s3://."""
+    if not place.strip():
+        raise UsageError("no place is given for the archive", hint="is a variable empty?")
+    if _NEARLY_S3.match(place) and not place.startswith(_S3):
+        raise UsageError(f"{place}: did you mean s3://bucket/prefix?")
 
 
 def check_part_size(place: str, part_size: int) -> None:
@@ -101,10 +112,15 @@ def _lock(given: Mapping[str, Any]) -> "S3Lock | None":
     from archiver.stores.s3 import LockMode, S3Lock
 
     until, days = given.get("s3_lock_until"), given.get("s3_lock_days")
+    mode = given.get("s3_lock_mode")
     if until is None and days is None:
+        if mode is not None:
+            raise UsageError("--s3-lock-mode alone locks nothing", hint="give --s3-lock-days, too")
         return None
     if until is not None and days is not None:
         raise UsageError("--s3-lock-until and --s3-lock-days say two things", hint="give one")
     if until == LATEST:
         raise UsageError("--s3-lock-until: a time is wanted")
-    return S3Lock(LockMode(str(given["s3_lock_mode"]).upper()), until, days)
+    if until is not None and until <= datetime.now(UTC):
+        raise UsageError("--s3-lock-until: this time is past")
+    return S3Lock(LockMode(str(mode or "governance").upper()), until, days)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import anyio
 
-from archiver.errors import EXIT_INTERRUPTED, ArchiverError
+from archiver.errors import EXIT_INTERRUPTED, EXIT_UNREAD, ArchiverError
 
 # Whatever an unforeseen error quotes: the query of a URL is what grants access.
 _QUERY = re.compile(r"(\w+://[^\s'\"?]+)\?[^\s'\")\]]+")
@@ -32,6 +32,10 @@ def run(command: Callable[[], Awaitable[int]], *, verbose: int, on_interrupt: st
         say(f"archiver: {error}")
         code = error.exit_code
         _trace(verbose)
+    except BrokenPipeError:
+        # Nobody reads stdout any more; what is still buffered for it must not be said at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_UNREAD
     except Exception as error:  # noqa: BLE001 - the last resort, told in one line
         say(f"archiver: unexpected {type(error).__name__}: {error}; -vv shows where")
         code = 1

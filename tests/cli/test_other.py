@@ -147,12 +147,12 @@ def test_the_readmes_exit_codes_are_the_errors() -> None:
         for _, kind in inspect.getmembers(errors, inspect.isclass)
         if issubclass(kind, errors.ArchiverError)
     ]
-    assert {int(code) for code in table} == {kind.exit_code for kind in classes} | {0, 130}
+    assert {int(code) for code in table} == {kind.exit_code for kind in classes} | {0, 130, 141}
     assert set(errors.EXIT_PRECEDENCE) == {kind.exit_code for kind in classes}
 
 
 async def test_the_readme_names_every_option(run: Run) -> None:
-    for command in ("pull", "ls", "verify", "restore", "drill", "emulate"):
+    for command in ("pull", "ls", "copy", "uploads", "verify", "restore", "drill", "emulate"):
         shown = (await run(command, "--help")).out
         for option in set(re.findall(r"(--[a-z][a-z-]+)", shown)) - {"--help"}:
             assert f"`{option}" in README, f"{command} {option}"

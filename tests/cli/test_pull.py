@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import struct
 import sys
@@ -120,6 +121,11 @@ async def test_options_come_from_the_environment(files: Path, run: Run, tmp_path
         (("--part-size", "tiny"), {}, 2, ("is not a size",)),
         (("--part-size", "1"), {}, 2, ("less than",)),
         (("--to", "ftp://host/x"), {}, 2, ("ftp://", "directory")),
+        (("--to", ""), {}, 2, ("no place is given",)),
+        (("--to", "s3:/bucket/x"), {}, 2, ("s3://bucket/prefix",)),
+        (("--to", "s3//bucket/x"), {}, 2, ("s3://bucket/prefix",)),
+        (("--to", "s3://b/x", "--s3-lock-mode", "compliance"), {}, 2, ("locks nothing",)),
+        (("--to", "s3://b/x", "--s3-lock-until", "2020-01-01"), {}, 2, ("past",)),
         (("--to", "s3://bucket/.x"), {}, 2, ("begins with a dot",)),
         (("--to", "s3:///x"), {}, 2, ("s3://bucket/prefix",)),
         (("--to", "s3://bucket/x", "--part-size", "1MiB"), {}, 2, ("5 MiB",)),
@@ -311,3 +317,28 @@ async def test_bars_on_a_terminal(files: Path, environ: dict[str, str], tmp_path
     assert "all: 100%" in text
     assert max(int(p) for p in re.findall(r"(\d+)%", text)) == 100
     assert "archived 3 backups" in text
+
+
+async def test_a_reader_that_goes_away_costs_no_backup(
+    files: Path, environ: dict[str, str], tmp_path: Path
+) -> None:
+    for n in range(3):
+        write_rdb(files / INSTANCE / f"{n}_{STAMP}.rdb", 100_000, n)
+    words = shlex.join([sys.executable, "-m", "archiver", *PULL, "--json"])
+    command = f"{words} | head -1; echo ${{PIPESTATUS[0]}}"
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", command, env=environ, cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert out.decode().splitlines()[-1] == "0", err
+    assert b"unexpected" not in err
+    assert len(list((tmp_path / "archive").rglob("*.rdb"))) == 3
+    listing = f"{sys.executable} -m archiver ls archive | true; echo ${{PIPESTATUS[0]}}"
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", listing, env=environ, cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert out.decode().strip() in ("0", "141")
+    assert err == b""

@@ -58,6 +58,6 @@ def sweep(bucket: Bucket) -> Iterator[Leftover]:
             yield Leftover(upload.key, "an upload that nobody can go on with")
     there = {upload.upload_id for upload in uploads if upload.resumable}
     for key, noted in journals(bucket):
-        if noted is None or noted.upload_id not in there:
-            if bucket.delete_if_allowed(key):
-                yield Leftover(key, "a journal without its upload")
+        useless = noted is None or noted.upload_id not in there
+        if useless and bucket.delete_if_allowed(key):
+            yield Leftover(key, "a journal without its upload")
