@@ -32,7 +32,7 @@ NOTE_SECONDS = 0.5
 # Times that one part is fetched again when the whole has not the declared CRC.
 MOST_MENDINGS = 5
 # Bytes of one file that wait in memory, where a store cannot take less than a part.
-MOST_IN_MEMORY = 32 * 2**20
+MOST_IN_MEMORY = 24 * 2**20
 # Times that a file is begun.
 MOST_STARTS = 3
 # Times a part may read back differently than it was fetched before the disk is to blame.

@@ -6,7 +6,8 @@ from typing import Any, Final, TypeVar
 
 from archiver.errors import StoreError
 from archiver.stores.s3.bucket import Bucket, Garbled, Refused
-from archiver.stores.s3.dialect import Check, Dialect, crc64nvme, crc64nvme_text
+from archiver.stores.s3.dialect import Check, Dialect, crc64nvme_text
+from archiver.stores.s3.layout import QUARANTINE
 from archiver.stores.s3.reading import OpenedObject
 
 T = TypeVar("T")
@@ -22,12 +23,14 @@ class Sender:
     def __init__(self, bucket: Bucket, dialect: Dialect) -> None:
         self.bucket: Final = bucket
         self.dialect: Final = dialect
+        self._quarantine: frozenset[str] | None = None
 
     def put(self, key: str, data: bytes | bytearray, **given: Any) -> None:  # noqa: ANN401
-        """An object whole; compared with what the store says, or gives back. Raises StoreError."""
+        """An object whole; checked by the store, or by what it gives back. Raises StoreError."""
         checksum = self.dialect.checksum(data)
         self._again(key, lambda: self.bucket.put(key, data, **given, **checksum))
-        self.compare(key, len(data), crc64nvme(data), hashlib.sha256(data).hexdigest())
+        if self.dialect.check is Check.NONE:
+            self.read_back(key, hashlib.sha256(data).hexdigest())
 
     def put_note(self, key: str, data: bytes) -> None:
         """Something of our own that a later run reads with doubt."""
@@ -37,25 +40,30 @@ class Sender:
     def put_document(self, key: str, data: bytes) -> None:
         """A document of the archive; over nothing, or over what was there when we looked."""
         given = self.bucket.options.for_documents() | self.dialect.checksum(data)
+        condition = {"IfNoneMatch": "*"} if self.dialect.conditions else {}
         for _ in range(_MOST_SENDINGS):
-            condition: dict[str, str] = {}
-            if self.dialect.conditions:
-                there = self.bucket.head(key)
-                condition = {"IfMatch": there.etag} if there else {"IfNoneMatch": "*"}
             try:
                 self.bucket.put(key, data, **given, **condition)
             except (Garbled, Refused):
                 found = self.bucket.get(key)
                 if found is not None and found[0] == data:
                     return  # ours: the answer to an earlier try was lost
+                if self.dialect.conditions and found is not None:
+                    condition = {"IfMatch": found[1]}
                 continue
             if self.dialect.check is Check.NONE:
-                self.compare(key, len(data), 0, hashlib.sha256(data).hexdigest())
+                self.read_back(key, hashlib.sha256(data).hexdigest())
             return
         raise StoreError(
             f"{self.bucket.where(key)}: it cannot be written: it changes while it is",
             hint="is another writer, or something on the way, at work?",
         )
+
+    def in_quarantine(self, prefix: str) -> list[str]:
+        """Keys there, as they were when this was first asked: it is nearly always empty."""
+        if self._quarantine is None:
+            self._quarantine = frozenset(key for key, _ in self.bucket.listing(QUARANTINE))
+        return [key for key in self._quarantine if key.startswith(prefix)]
 
     def part(self, key: str, upload_id: str, number: int, data: bytearray) -> str:
         """A part of an upload; its ETag. Raises Gone, StoreError."""

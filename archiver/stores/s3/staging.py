@@ -70,6 +70,8 @@ class S3Staging:
             self._home = OpenedObject(self._bucket, whole[0])
             self._resumable = Resumable(None, None, 0, {})
             return
+        if self._size < LEAST_PART_BYTES:
+            return  # never in parts
         found = self._bucket.get(self._journal_key)
         noted = journal.parse(found[0]) if found else None
         if noted is None:
@@ -172,15 +174,14 @@ class S3Staging:
         self._check()
         for key, data in documents(stored):
             self._sender.put_document(key, data)
+        useless = [key for key in self._objects if key != stored.key]  # of other kinds
+        useless += self._sender.in_quarantine(self._quarantined)  # bytes that failed earlier
+        if self._upload is not None or self._home is not None:
+            useless.append(self._journal_key)
         self._upload = None
-        old = [key for key in self._objects if key != stored.key]  # of another kind by their bytes
-        for key in [*old, self._journal_key, *self._in_quarantine()]:
+        for key in useless:
             self._bucket.delete_if_allowed(key)
         return stored
-
-    def _in_quarantine(self) -> list[str]:
-        """Bytes that failed earlier, of no use now that the right ones are here."""
-        return [key for key, _ in self._bucket.listing(self._quarantined)]
 
     def _bring_home(self, receipt: Receipt) -> Stored:
         key = f"{self._stem}.{receipt.kind}"

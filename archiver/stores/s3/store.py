@@ -33,7 +33,7 @@ class S3Store:
         self.bucket: Final = Bucket(bucket, prefix, options or S3Options())
         self._on_dialect: Final = on_dialect
         self._beat: Final = beat
-        self._dialect: Dialect | None = None
+        self._sending: Sender | None = None
         self._lease: Lease | None = None
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class S3Store:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncGenerator[None, None]:
-        dialect = await in_thread(self._known_dialect)
+        dialect = (await in_thread(self._sender)).dialect
         async with entered(hold(self.bucket, dialect, self._beat)) as lease:
             self._lease = lease
             try:
@@ -94,10 +94,7 @@ class S3Store:
             self._lease.check()
 
     def _sender(self) -> Sender:
-        return Sender(self.bucket, self._known_dialect())
-
-    def _known_dialect(self) -> Dialect:
-        if self._dialect is None:
-            self._dialect = probe(self.bucket)
-            self._on_dialect(self._dialect)
-        return self._dialect
+        if self._sending is None:
+            self._sending = Sender(self.bucket, probe(self.bucket))
+            self._on_dialect(self._sending.dialect)
+        return self._sending
