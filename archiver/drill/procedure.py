@@ -214,7 +214,8 @@ class _Run:
 
     def _assertions(self, chosen: Sequence[Tried]) -> tuple[evidence.Assertion, ...]:
         return tuple(
-            combine(assertion, [one.results[number] if one.results else None for one in chosen])
+            # A server that went away had answered some of them, or none.
+            combine(assertion, [next(iter(one.results[number:]), None) for one in chosen])
             for number, assertion in enumerate(self.options.assertions)
         )
 

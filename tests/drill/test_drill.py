@@ -16,15 +16,20 @@ from archiver import Archive, LocalStore
 from archiver import rdb as rdb_format
 from archiver.archive.backupsets import list_folders
 from archiver.drill import (
+    Assertion,
+    AssertionResult,
     Drilled,
     DrillOptions,
     NoServer,
     ServerProgram,
     Wanted,
+    check,
     drill,
     happened,
     parse,
 )
+from archiver.drill.census import Databases
+from archiver.drill.client import Silence
 from archiver.errors import NoSpace, StoreError, UsageError
 from archiver.report.chain import Fault, check_chain, is_evidence_key
 from archiver.report.document import decode
@@ -302,6 +307,24 @@ async def test_a_server_that_refuses_and_exits_with_0(
     done = await drilled(root, options, fake("sys.exit(0)\n"))
     assert only(done).verdict is Verdict.FAIL
     assert only(done).rto.seconds is None
+    assert done.exit_code == 1
+
+
+async def test_a_server_that_falls_silent_in_an_assertion(
+    root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check_one(assertion: Assertion, server: Databases) -> AssertionResult:
+        if assertion.verb == "exists":
+            raise Silence("no answer in time")
+        return await check(assertion, server)
+
+    monkeypatch.setattr("archiver.drill.trial.check", check_one)
+    put_standard(root, rdb(3000))
+    asserted = (parse("dbsize >= 1"), parse("exists a"), parse("missing b"))
+    done = await drilled(root, replace(options, assertions=asserted))
+    assert [one.holds for one in only(done).assertions] == [True, None, None]
+    assert only(done).verdict is Verdict.FAIL
+    assert "no answer in time" in only(done).why
     assert done.exit_code == 1
 
 
