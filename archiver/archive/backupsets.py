@@ -4,13 +4,13 @@ A listing alone gives every set's folder, time and nodes; the records are read o
 looked at closer. A set is complete when
 
 1. it has its SHA256SUMS, which a pull writes once every file that was listed for it is here,
-2. every file that the SHA256SUMS names has its record and its object, with that SHA-256 and size,
+2. every file that the SHA256SUMS names has its object and its record, which contradicts neither
+   itself nor them,
 3. no node is missing that the sets right before and right after it have.
 
 The newest set has no set after it, and the oldest none before: there, one neighbour speaks alone.
 """
 
-import re
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,14 +18,13 @@ from typing import Final
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
+from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
-from archiver.errors import IntegrityError, UnsafeInput, UsageError
+from archiver.errors import IntegrityError, UsageError
 from archiver.model import Kind
 
 # Clusters made before 2023-12-05 have a job, and so a folder, for each shard.
 _ONE_BACKUP = timedelta(hours=1)
-_SHA256 = re.compile("[0-9a-f]{64}")
-_CRC64 = re.compile("0|[1-9][0-9]{0,19}")
 _LOG: Final = f".{Kind.AOF}"
 _FULL: Final = (f".{Kind.RDB}", f".{Kind.UNKNOWN}")
 
@@ -154,9 +153,12 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
     records, damaged = [], []
     for key in folder.record_keys:
         try:
-            record = _sound(Record.decode(key, await archive.store.read(key) or b""))
+            record = Record.decode(key, await archive.store.read(key) or b"")
         except IntegrityError as error:
             damaged.append(error.message)
+            continue
+        if found := contradictions(record):
+            damaged += [f"{key}: {one.text}" for one in found]
             continue
         records.append(record)
         damaged += _against_listing(record, folder)
@@ -216,29 +218,12 @@ async def named_set(archive: Archive, key: str) -> BackupSet:
     )
 
 
-def _sound(record: Record) -> Record:
-    """The record, if what it says can be true at all. Raises IntegrityError."""
-    crc = str(record.document.get("crc64ecma"))
-    ids = (record.instance_id, record.node_id, record.backup_id)
-    try:
-        sane = all(layout.safe(one) for one in ids)
-    except UnsafeInput:
-        sane = False
-    if not (sane and _SHA256.fullmatch(record.sha256) and _CRC64.fullmatch(crc)):
-        raise IntegrityError(f"{record.key}: this record was changed: an id or digest is none")
-    return record
-
-
-def _against_listing(record: Record, folder: Folder) -> list[str]:
+def _against_listing(record: Record, folder: Folder) -> Iterable[str]:
     size = folder.sizes.get(record.object_key)
     if size is None:
-        return [f"{record.object_key} is missing"]
-    if size != record.size:
-        return [f"{record.object_key} has {size:,} bytes, and its record says {record.size:,}"]
-    expected = f"{record.node_id}-{record.backup_id}{layout.RECORD_SUFFIX}"
-    if record.key != f"{folder.key}/{expected}" or record.instance_id != folder.instance_id:
-        return [f"{record.key}: the record speaks of {record.instance_id}, {expected}"]
-    return []
+        yield f"{record.object_key} is missing"
+    elif size != record.size:
+        yield f"{record.object_key} has {size:,} bytes, and its record says {record.size:,}"
 
 
 def _against_sums(records: Iterable[Record], text: str) -> Iterable[tuple[str, str]]:

@@ -135,8 +135,12 @@ def _check(
             f"{record.object_key}: SHA-256 {sha256}, and its record says {record.sha256}",
             hint="the archive's copy was changed; another copy of the archive may be whole",
         )
-    if str(crc) != str(record.document.get("crc64ecma")):
-        raise CorruptFile(f"{record.object_key}: its CRC-64 is not the one in its record")
+    declared = record.document.get("crc64ecma_declared")
+    for said in (record.document.get("crc64ecma"), str(crc) if declared is None else declared):
+        if str(crc) != str(said):
+            raise CorruptFile(
+                f"{record.object_key}: its CRC-64 is {crc}, and its record says {said}"
+            )
     kind, rdb = meter.verdict()
     if rdb.footer is Footer.MISMATCH:
         raise CorruptFile(

@@ -11,7 +11,7 @@ import pytest
 from archiver import Archive, LocalStore, restore
 from archiver.archive import copyout, restoring
 from archiver.archive.record import Record
-from archiver.errors import IntegrityError, NoSpace, UnsafeInput, UsageError
+from archiver.errors import CorruptFile, IntegrityError, NoSpace, UnsafeInput, UsageError
 from archiver.stores import disk
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
@@ -159,6 +159,23 @@ def _object_gone(target: Path) -> None:
     target.unlink()
 
 
+def _api_size(target: Path) -> None:
+    api = json.loads(target.with_suffix(".json").read_text())["api"]
+    change_record(target, api=api | {"BackupSize": 4999})
+
+
+def _declared(target: Path) -> None:
+    change_record(target, crc64ecma_declared="1")
+
+
+def _no_crc(target: Path) -> None:
+    change_record(target, crc64ecma="unknown")
+
+
+def _job(target: Path) -> None:
+    change_record(target, job_id="9")
+
+
 def _another_node(target: Path) -> None:
     change_record(target, node_id="r-bp1zxszhcgatnx-db-9")
 
@@ -166,7 +183,7 @@ def _another_node(target: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [_flip, _cut, _pad, _size_in_record, _digest_in_record, _crc_in_record, _torn_record,
-     _object_gone, _another_node],
+     _object_gone, _another_node, _api_size, _declared, _no_crc, _job],
 )  # fmt: skip
 async def test_damage_is_an_integrity_error(
     damage: Callable[[Path], None], root: Path, tmp_path: Path
@@ -175,6 +192,15 @@ async def test_damage_is_an_integrity_error(
     with pytest.raises(IntegrityError):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
     assert not (tmp_path / "to" / INSTANCE / "dump.rdb").exists()
+
+
+async def test_the_declared_crc_is_compared_with_the_bytes(root: Path, tmp_path: Path) -> None:
+    target = put_standard(root, rdb(5000))
+    change_record(target, crc64ecma_declared="1")
+    key = target.relative_to(root).with_suffix(".json").as_posix()
+    record = Record.decode(key, (root / key).read_bytes())
+    with pytest.raises(CorruptFile, match="its record says 1"):
+        await copyout.copy_out(LocalStore(root), record, tmp_path / "dump.rdb")
 
 
 async def test_a_set_of_which_nothing_is_left_is_not_overlooked(root: Path, tmp_path: Path) -> None:
@@ -254,7 +280,7 @@ async def test_of_several_files_the_dump_and_the_others_are_named(
 async def test_an_id_never_leaves_the_directory(root: Path, tmp_path: Path) -> None:
     target = put_standard(root, rdb(3000))
     change_record(target, node_id="../../../escaped")
-    with pytest.raises(IntegrityError, match="an id or digest is none"):
+    with pytest.raises(IntegrityError, match="node and backup is"):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
     key = f"{target.parent.relative_to(root)}/{target.stem}.json"
     record = Record.decode(key, target.with_suffix(".json").read_bytes())

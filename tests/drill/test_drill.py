@@ -217,7 +217,21 @@ def _swap(target: Path) -> None:
     other.write_bytes(one)
 
 
-@pytest.mark.parametrize("damage", [_flip, _cut, _pad, _record, _torn_record, _no_object, _swap])
+def _tampered(target: Path) -> None:
+    """Another dump, with a record and a SHA256SUMS that agree; but the API said otherwise."""
+    record = put_backup(
+        target.parents[4], STARTS[-1], rdb(9000), instance=CLUSTER, node=f"{CLUSTER}-db-0",
+        backup_id="200",
+    ).with_suffix(".json")  # fmt: skip
+    document = json.loads(record.read_text())
+    document["api"]["BackupSize"] -= 1
+    record.write_text(json.dumps(document))
+    put_sums(target.parent)
+
+
+@pytest.mark.parametrize(
+    "damage", [_flip, _cut, _pad, _record, _torn_record, _no_object, _swap, _tampered]
+)
 async def test_damage_is_found(
     damage: Callable[[Path], None], root: Path, options: DrillOptions
 ) -> None:
