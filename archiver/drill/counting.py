@@ -45,8 +45,8 @@ def difference(
     """How the counts differ and why; None when they do not.
 
     A key is explained by expiry when its time was over before the load ``began`` (it must be gone)
-    or before the count ended (it may be). A hash whose last field expired may be gone, too. What
-    remains counts against ``tolerance``, a fraction of the keys parsed: keys that are missing or
+    or before the count ended (it may be). A hash may be gone, too, if the first of its fields with
+    an expiry was over by then. What remains counts against ``tolerance``, a fraction of the keys parsed: keys that are missing or
     too many, type by type, and keys that lost or gained a time to live.
     """
     parsed = {one.number: one for one in contents.databases}
@@ -90,8 +90,11 @@ def _gap(
     surplus = sum(max(0, now.get(name, 0) - then.get(name, 0)) for name in now | dict(then))
     deficit = sum(max(0, then.get(name, 0) - now.get(name, 0)) for name in now | dict(then))
     least = parsed.expiries.expired_at(began)[0]
-    most = parsed.expiries.expired_at(ended)[1]
-    perhaps = most + parsed.hashes_with_expiring_fields
+    perhaps = parsed.expiries.expired_at(ended)[1]
+    # A hash whose fields are all over is gone, too. Nothing but a hash: a sample does not tell.
+    hashes = max(0, then["hash"] - now.get("hash", 0)) if "hash" in then else 0
+    emptied = parsed.first_field_expiries.expired_at(ended)[1]
+    perhaps += min(emptied, hashes if by_type else deficit)
     missing = max(0, deficit - perhaps)
     undead = max(0, least - deficit)
     expiries = 0

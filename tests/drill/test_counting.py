@@ -17,14 +17,22 @@ def ms(seconds: float) -> int:
     return int((BEGAN.timestamp() + seconds) * 1000)
 
 
-def parsed(
-    strings: int, hashes: int = 0, *, dies: tuple[float, ...] = (), fields: int = 0
-) -> rdb.Contents:
-    """A dump of so many keys, some of which die so many seconds after the load began."""
+def expiries(dies: tuple[float, ...]) -> rdb.Expiries:
     times = sorted(ms(seconds) for seconds in dies)
-    expiries = rdb.Expiries(1, array("q", times), array("q", range(1, len(times) + 1)))
+    return rdb.Expiries(1, array("q", times), array("q", range(1, len(times) + 1)))
+
+
+def parsed(
+    strings: int,
+    hashes: int = 0,
+    *,
+    dies: tuple[float, ...] = (),
+    fields: tuple[float, ...] = (),
+) -> rdb.Contents:
+    """A dump of so many keys, some of which, or first fields of which, die so many seconds after
+    the load began."""
     keys = {"string": strings, "hash": hashes}
-    database = rdb.Database(0, keys, expiries, fields, None)
+    database = rdb.Database(0, keys, expiries(dies), expiries(fields), None)
     return rdb.Contents(True, {}, (database,), {}, 0, 0, 0)
 
 
@@ -55,8 +63,15 @@ def counted(
         # A type that became another, in equal numbers.
         (parsed(50, 50), counted(51, 49), 0, True),
         (parsed(50, 50), counted(51, 49, sampled=True), None, False),
-        (parsed(50, 50, fields=2), counted(50, 48), -2, False),
-        (parsed(50, 50, fields=2), counted(50, 47), -3, True),
+        # Hashes whose first field is over may be gone, and nothing else.
+        (parsed(50, 50, fields=(-1, 5)), counted(50, 48), -2, False),
+        (parsed(50, 50, fields=(-1, 5)), counted(50, 47), -3, True),
+        (parsed(50, 50, fields=(-1, 99)), counted(50, 48), -2, True),
+        (parsed(50, 50, fields=(-1, 5)), counted(48, 50), -2, True),
+        (parsed(50, 50, fields=(-1, 5)), counted(49, 48), -3, True),
+        (parsed(50, 50, fields=(-1, 5)), counted(50, 48, sampled=True), -2, False),
+        (parsed(50, 50, fields=(-1, 99)), counted(50, 48, sampled=True), -2, True),
+        (parsed(50, 50, dies=(-1,), fields=(-1,)), counted(49, 49), -2, False),
         (parsed(5), counted(5, number=1), 0, True),  # in another database
         (parsed(0), counted(0), None, False),
         (parsed(0), counted(1), 1, True),
