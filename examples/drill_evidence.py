@@ -66,8 +66,14 @@ def one_file(instance: str, node: str, backup_id: str, start: datetime, keys: in
     digest = hashlib.sha256(stem.encode())
     hashes = keys // 4
     parsed = (
-        Database(0, keys, keys // 3, {"hash": hashes, "string": keys - hashes - 120, "zset": 120}),
-        Database(7, 41, 0, {"list": 2, "string": 39}),
+        Database(
+            0,
+            keys,
+            keys // 3,
+            {"hash": hashes, "string": keys - hashes - 120, "zset": 120},
+            sampled=False,
+        ),
+        Database(7, 41, 0, {"list": 2, "string": 39}, sampled=False),
     )
     loaded = (
         replace(
@@ -101,7 +107,7 @@ def one_file(instance: str, node: str, backup_id: str, start: datetime, keys: in
         keys_loaded=keys + 38,
         keys_expired=3,
         difference=Difference(
-            -3, "3 keys had expired by the reference clock", beyond_tolerance=False
+            -3, "keys: 3 had expired by the reference clock", beyond_tolerance=False
         ),
         peak_memory_bytes=keys * 611,
         modules_needed=(),

@@ -195,12 +195,16 @@ class RdbFacts:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """The keys of one logical database; ``types`` maps a type's name to its number of keys."""
+    """The keys of one logical database; ``types`` maps a type's name to its number of keys.
+
+    ``sampled``: ``with_expiry`` and ``types`` are those of the keys that were looked at, not all.
+    """
 
     index: Count
     keys: Count
     with_expiry: Count
     types: Mapping[str, Count]
+    sampled: bool
 
 
 @dataclass(frozen=True, slots=True)

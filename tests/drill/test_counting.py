@@ -1,6 +1,7 @@
 """Differences between the parser's counts and the server's: what time explains, and what not."""
 
 from array import array
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -87,6 +88,16 @@ def test_what_time_explains(
     else:
         assert found is not None
         assert found.keys == change
+
+
+def test_functions_do_not_expire() -> None:
+    contents = replace(parsed(100), functions=2)
+    assert difference(contents, replace(counted(100), libraries=2), BEGAN, 0.0) is None
+    assert difference(contents, replace(counted(100), libraries=None), BEGAN, 0.0) is None
+    found = difference(contents, replace(counted(100), libraries=1), BEGAN, 0.5)
+    assert found is not None
+    assert (found.keys, found.beyond_tolerance) == (0, True)
+    assert found.explanation == "keys: 1 libraries of functions, of 2"
 
 
 def test_the_tolerance() -> None:

@@ -18,6 +18,7 @@ from archiver.archive.backupsets import list_folders
 from archiver.drill import (
     Assertion,
     AssertionResult,
+    Census,
     Drilled,
     DrillOptions,
     NoServer,
@@ -27,6 +28,7 @@ from archiver.drill import (
     drill,
     happened,
     parse,
+    take,
 )
 from archiver.drill.census import Databases
 from archiver.drill.client import Silence
@@ -154,6 +156,39 @@ async def made(root: Path, tmp_path: Path, options: DrillOptions, keys: int) -> 
     assert None not in [getattr(one.phases, name) for name in one.phases.__slots__]
     assert one.rto.met
     return one
+
+
+async def test_a_sample_is_called_one(
+    root: Path, tmp_path: Path, options: DrillOptions, valkey: ServerProgram
+) -> None:
+    put_standard(root, await make_dump(valkey, tmp_path / "made", 20_000, seconds=2))
+    done = await drilled(root, replace(options, sample_above=1000), valkey)
+    one = only(done)
+    [file] = one.files
+    assert file.parsed is not None
+    assert file.loaded is not None
+    assert [database.sampled for database in file.parsed] == [False, False]
+    assert [database.sampled for database in file.loaded] == [True, False]
+    assert "by a sample" in file.reason
+    assert one.why.endswith("by a sample")
+    assert b"by a sample: " in (root / done.filed.key).with_suffix(".md").read_bytes()
+    assert b"of a sample" in (root / done.filed.key).with_suffix(".html").read_bytes()
+
+
+@pytest.mark.parametrize("consistent", [True, False])
+async def test_a_count_that_does_not_add_up_is_called_so(
+    consistent: bool, root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def take_one(server: Databases, *, sample_above: int | None) -> Census:
+        census = await take(server, sample_above=sample_above)
+        databases = [replace(one, consistent=consistent) for one in census.databases]
+        return replace(census, databases=tuple(databases))
+
+    monkeypatch.setattr("archiver.drill.trial.take", take_one)
+    put_standard(root, rdb(3000))
+    one = only(await drilled(root, options))
+    assert one.verdict is Verdict.PASS
+    assert ("counted as expected" in one.files[0].reason) is consistent
 
 
 async def test_fifty_thousand_keys_of_all_types(
