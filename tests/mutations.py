@@ -88,7 +88,7 @@ MUTATIONS = (
     Mutation("an assertion on a node that did not load holds", JUDGEMENT, "    if not there or len(there) < len(results):", "    if not there:", "tests/drill/test_judgement.py"),
     Mutation("evidence is not linked to the one before", LEDGER, "            link = Link(Path(last).stem, hashlib.sha256(data).hexdigest())", "            link = None", DRILL),
     Mutation("evidence is written without the lock", LEDGER, "                    async with self._archive.writing():\n                        return", "                    if True:\n                        return", DRILL),
-    Mutation("broken evidence does not count", "archiver/drill/procedure.py", "        return code or (_INTEGRITY if self.faults else 0)", "        return code", DRILL),
+    Mutation("broken evidence does not count", "archiver/drill/procedure.py", "        codes = {self.evidence.conclusion.exit_code, _INTEGRITY if self.faults else EXIT_OK}", "        codes = {self.evidence.conclusion.exit_code}", DRILL),
     Mutation("scratch is left", "archiver/drill/procedure.py", "                removed = await in_thread(workplace.remove)", "                removed = True", DRILL),
     Mutation("verify: the SHA-256 is not compared", "archiver/scrub/judge.py", "    if measured.sha256 == record.sha256:", "    if True:", SCRUB),
     Mutation("verify: the source's CRC-64 does not decide", "archiver/scrub/judge.py", '        return ["the CRC-64 of the source"] if declared == measured.crc64 else []', "        pass", SCRUB),

@@ -11,7 +11,14 @@ from typing import Final
 import anyio
 
 from archiver.archive.archive import Archive
-from archiver.errors import ArchiveBusy, ArchiverError, NoSpace, StoreError, UsageError
+from archiver.errors import (
+    ArchiveBusy,
+    ArchiverError,
+    NoSpace,
+    StoreError,
+    StoreForbidden,
+    UsageError,
+)
 from archiver.report import chain
 from archiver.report.document import decode, encode
 from archiver.report.evidence import Evidence, Link, Verdict
@@ -57,7 +64,7 @@ class Ledger:
         except (ArchiveBusy, NoSpace) as error:
             if isinstance(error, NoSpace):
                 raise
-        except StoreError as error:
+        except (StoreError, StoreForbidden) as error:
             if self._beside is None:
                 raise UsageError(
                     f"the archive cannot be written, and the evidence has no other place: {error}",

@@ -26,7 +26,7 @@ from archiver.drill.server import Limits
 from archiver.drill.servers import NoServer, ServerProgram
 from archiver.drill.stage import Stage, Tried
 from archiver.drill.workplace import Workplace, open_workplace
-from archiver.errors import EXIT_PRECEDENCE, StoreError, UsageError
+from archiver.errors import EXIT_OK, StoreError, UsageError, worst_exit_code
 from archiver.report import evidence
 from archiver.report.chain import Finding
 from archiver.report.evidence import Evidence, Nodes, SetEvidence
@@ -81,8 +81,8 @@ class Drilled:
     @property
     def exit_code(self) -> int:
         """0 for a drill that passed, and whose predecessors are as they were written."""
-        code = self.evidence.conclusion.exit_code
-        return code or (_INTEGRITY if self.faults else 0)
+        codes = {self.evidence.conclusion.exit_code, _INTEGRITY if self.faults else EXIT_OK}
+        return worst_exit_code(codes)
 
 
 async def drill(
@@ -189,7 +189,7 @@ class _Run:
     ) -> Callable[[str, evidence.Link | None], Evidence]:
         """The evidence of the drill, but for its place in the chain."""
         finished = datetime.now(UTC)
-        failure = next((code for code in EXIT_PRECEDENCE if code in self._exit_codes), 1)
+        failure = worst_exit_code(self._exit_codes) or 1
         options = self.options
 
         def evidence_of(drill_id: str, previous: evidence.Link | None) -> Evidence:

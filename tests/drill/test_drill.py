@@ -32,7 +32,13 @@ from archiver.drill import (
 )
 from archiver.drill.census import Databases
 from archiver.drill.client import Silence
-from archiver.errors import NoSpace, StoreError, UsageError
+from archiver.errors import (
+    ArchiverError,
+    NoSpace,
+    StoreError,
+    StoreForbidden,
+    UsageError,
+)
 from archiver.report.chain import Fault, check_chain, is_evidence_key
 from archiver.report.document import decode
 from archiver.report.evidence import Mode, Outcome, SetEvidence, Verdict
@@ -419,6 +425,8 @@ async def test_tampered_evidence_is_found(change: bytes, root: Path, options: Dr
     path = root / first.filed.key
     path.write_bytes(path.read_bytes() + change if change == b" " else change)
     seen: list[happened.Happened] = []
+    failing = replace(options, assertions=(parse("dbsize >= 9"),))
+    assert (await drilled(root, failing)).exit_code == 3
     done = await drill(Archive(LocalStore(root)), await programs(), options, watcher=seen.append)
     assert done.evidence.conclusion.passed
     assert done.exit_code == 3
@@ -465,21 +473,26 @@ async def test_two_drills_at_once_do_not_fork_the_chain(root: Path, options: Dri
 
 
 class ReadOnly(LocalStore):
+    error: ArchiverError = StoreError("Read-only file system")
+
     @asynccontextmanager
     async def exclusive(self) -> AsyncGenerator[None, None]:
         if str(self.root):
-            raise StoreError("Read-only file system")
+            raise self.error
         yield
 
     async def put(self, key: str, data: bytes) -> None:
         raise AssertionError(key)
 
 
+@pytest.mark.parametrize("error", [ReadOnly.error, StoreForbidden("Read-only key")])
 async def test_a_read_only_archive_keeps_its_evidence_elsewhere(
-    root: Path, tmp_path: Path, options: DrillOptions
+    error: ArchiverError, root: Path, tmp_path: Path, options: DrillOptions
 ) -> None:
     put_standard(root, rdb(3000))
-    archive, servers = Archive(ReadOnly(root)), await programs()
+    store = ReadOnly(root)
+    store.error = error
+    archive, servers = Archive(store), await programs()
     with pytest.raises(UsageError, match=r"Read-only.*--evidence"):
         await drill(archive, servers, options)
     seen: list[happened.Happened] = []
