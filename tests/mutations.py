@@ -76,7 +76,7 @@ MUTATIONS = (
     Mutation("a restored file is not synced before the rename", COPYOUT, "                os.fsync(self._descriptor)\n", "                pass\n", RESTORING),
     Mutation("a restore takes any set", "archiver/archive/restoring.py", "        if found.is_complete:\n            return found, tuple", "        if True:\n            return found, tuple", RESTORING),
     Mutation("the nodes around a set are not looked at", "archiver/archive/backupsets.py", "    missing = set(missing_nodes(folder, folders))", "    missing: set[str] = set()", RESTORING),
-    Mutation("SHA256SUMS is not held against the records", "archiver/archive/backupsets.py", "        for name, why in _against_sums(records, sums.decode(\"utf-8\", \"replace\")):", "        for name, why in ():", f"{RESTORING} {DRILL}"),
+    Mutation("SHA256SUMS is not held against the records", "archiver/archive/backupsets.py", "        for name, why in _against_sums(records, named):", "        for name, why in ():", f"{RESTORING} {DRILL}"),
     Mutation("a drill does not mind a difference of counts", JUDGEMENT, "    if difference is not None and difference.beyond_tolerance:", "    if False:", DRILL),
     Mutation("a drill counts keys of all types together", COUNTING, "    by_type = loaded is None or (loaded.consistent and not loaded.sampled)", "    by_type = False", COUNTS),
     Mutation("expired keys are not explained", COUNTING, "    most = parsed.expiries.expired_at(ended)[1]", "    most = 0", COUNTS),

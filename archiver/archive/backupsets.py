@@ -168,9 +168,13 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
     if sums is None:
         gaps.append("it has no SHA256SUMS: the pull that brought it did not see it complete")
     else:
-        for name, why in _against_sums(records, sums.decode("utf-8", "replace")):
+        named = _parse_sums(sums.decode("utf-8", "replace"))
+        for name, why in _against_sums(records, named):
             if f"{folder.key}/{_stem(name)}.json" not in folder.sizes:
                 missing.add(_node(name))
+                gaps.append(why)
+            elif name not in named:
+                # A file that came after the others: a pull will write it down when it is done.
                 gaps.append(why)
             else:
                 damaged.append(why)
@@ -226,12 +230,13 @@ def _against_listing(record: Record, folder: Folder) -> Iterable[str]:
         yield f"{record.object_key} has {size:,} bytes, and its record says {record.size:,}"
 
 
-def _against_sums(records: Iterable[Record], text: str) -> Iterable[tuple[str, str]]:
+def _parse_sums(text: str) -> dict[str, str]:
+    lines = (line.partition("  ") for line in text.splitlines())
+    return {name: sha256 for sha256, _, name in lines}
+
+
+def _against_sums(records: Iterable[Record], named: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     """Files for which SHA256SUMS and records differ: name, and how."""
-    named = {}
-    for line in text.splitlines():
-        sha256, _, name = line.partition("  ")
-        named[name] = sha256
     recorded = {record.object_key.rpartition("/")[2]: record.sha256 for record in records}
     for name in sorted(named.keys() | recorded.keys()):
         if name not in recorded:

@@ -21,7 +21,7 @@ from archiver.archive.archive import Archive
 from archiver.archive.backupsets import BackupSet, named_set, newest_first
 from archiver.archive.copyout import Copied, copy_out, put_beside
 from archiver.archive.record import Record
-from archiver.errors import IntegrityError, NoSpace, UsageError
+from archiver.errors import EXIT_OK, IntegrityError, NoSpace, UsageError
 from archiver.model import Kind
 from archiver.rdb import releases
 from archiver.rdb.magic import rdb_version
@@ -38,12 +38,15 @@ _FIRST_PORT = 6379
 
 @dataclass(frozen=True, slots=True)
 class RestoredFile:
-    """One node's file in its place; ``command`` starts a server on it, ``needs`` says which."""
+    """One node's file in its place; ``command`` starts a server on it, ``needs`` says which.
+
+    There is no command for a file that no server loads as it is.
+    """
 
     node_id: str
     record: Record
     copied: Copied
-    command: str
+    command: str | None
     needs: str
 
 
@@ -58,6 +61,12 @@ class Restored:
     files: tuple[RestoredFile, ...]
     left_out: tuple[Record, ...]
     passed_over: tuple[BackupSet, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 when it is not whole, or a file of it is for no server."""
+        whole = self.backup_set.is_complete and all(file.command for file in self.files)
+        return EXIT_OK if whole else 1
 
 
 async def restore(
@@ -123,9 +132,11 @@ def file_place(record: Record, directory: Path) -> Path:
     return node / DUMP
 
 
-def command(record: Record, copied: Copied, port: int) -> str:
+def command(copied: Copied, port: int) -> str | None:
     """What starts a server on the file: for a shell, from any directory (pure)."""
-    words = ["redis-server", "--port", str(port)]
+    if copied.kind is Kind.UNKNOWN:
+        return None
+    words = ["redis-server", "--port", str(port), "--databases", str(releases.DATABASES)]
     if copied.kind is Kind.AOF:
         folder = copied.path.parent.parent
         words += ["--dir", str(folder), "--appendonly", "yes"]
@@ -200,7 +211,7 @@ def _document(record: Record, copied: Copied, number: int) -> RestoredFile:
         record.node_id,
         record,
         copied,
-        command(record, copied, _FIRST_PORT + number),
+        command(copied, _FIRST_PORT + number),
         _needs(copied),
     )
     node = copied.path.parent.parent if copied.kind is Kind.AOF else copied.path.parent
@@ -212,21 +223,28 @@ def _document(record: Record, copied: Copied, number: int) -> RestoredFile:
 def _needs(copied: Copied) -> str:
     magic = copied.rdb.version
     if copied.kind is Kind.UNKNOWN:
-        return "no server that we know of: it is not a dump by its first bytes (encrypted, perhaps)"
+        return (
+            "to be decrypted or converted first: by its first bytes it is no dump, and no server "
+            "that we know of loads it"
+        )
     return releases.needed(magic, None if magic is None else rdb_version(magic.encode()))
 
 
 def _text(done: RestoredFile) -> str:
     record = done.record
+    how = (
+        f"No command starts a server on it. It needs {done.needs}.\n"
+        if done.command is None
+        else f"    {done.command}\n\n"
+        f'It needs {done.needs}. If the server\'s log says "no matching module type", the dump\n'
+        "has types of Tair, and only Tair, or a server with those modules, loads it. Stop the\n"
+        "server with SHUTDOWN NOSAVE to leave the file as it is: a save replaces it.\n"
+    )
     return (
         f"{record.object_key}\n"
         f"node {record.node_id}, backup {record.backup_id}, "
         f"begun {record.started_at:%Y-%m-%dT%H:%M:%SZ}\n"
-        f"{record.size} bytes, SHA-256 {record.sha256}\n\n"
-        f"    {done.command}\n\n"
-        f'It needs {done.needs}. If the server\'s log says "no matching module type", the dump\n'
-        "has types of Tair, and only Tair, or a server with those modules, loads it. Stop the\n"
-        "server with SHUTDOWN NOSAVE to leave the file as it is: a save replaces it.\n"
+        f"{record.size} bytes, SHA-256 {record.sha256}\n\n{how}"
     )
 
 

@@ -84,9 +84,10 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
         _write_json(restored)
     else:
         for file in restored.files:
-            click.echo(file.command)
+            if file.command is not None:
+                click.echo(file.command)
     _tell(restored, quiet=given["quiet"])
-    return 0 if restored.backup_set.is_complete else 1
+    return restored.exit_code
 
 
 async def _list(archive: Any, instance: str | None, at: datetime | None) -> int:
@@ -134,6 +135,9 @@ def _tell(restored: "Restored", *, quiet: bool) -> None:
         say(f"passed over: {newer.key} is newer, and not complete: {newer.why_not}")
     for record in restored.left_out:
         say(f"left out: {record.object_key}: its node has a file that says more")
+    for file in restored.files:
+        if file.command is None:
+            say(f"no command: {file.copied.path} needs {file.needs}")
     if not one.is_complete:
         say(f"partial: {one.key}: {one.why_not}")
     if quiet:

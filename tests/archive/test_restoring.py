@@ -61,6 +61,7 @@ async def test_all_nodes_of_a_cluster(root: Path, tmp_path: Path) -> None:
     done = await restore(opened(root), target, instance_id=CLUSTER)
     ports = []
     for file, source in zip(done.files, made, strict=True):
+        assert file.command is not None
         words = shlex.split(file.command)
         assert words[0] == "redis-server"
         given = dict(zip(words[1::2], words[2::2], strict=True))
@@ -263,7 +264,7 @@ async def test_a_log_of_commands(root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "to" / INSTANCE / "appendonlydir"
     assert (folder / "appendonly.aof.1.base.aof").read_bytes() == log
     assert (folder / "appendonly.aof.manifest").exists()
-    assert "--appendonly yes" in done.files[0].command
+    assert "--appendonly yes" in str(done.files[0].command)
 
 
 async def test_of_several_files_the_dump_and_the_others_are_named(
@@ -275,6 +276,28 @@ async def test_of_several_files_the_dump_and_the_others_are_named(
     done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
     assert [file.record.backup_id for file in done.files] == ["200"]
     assert [record.backup_id for record in done.left_out] == ["300"]
+
+
+async def test_a_file_that_came_late_is_a_gap_and_no_damage(root: Path, tmp_path: Path) -> None:
+    log = put_standard(root, rdb(3000), backup_id="200")
+    put_backup(root, STARTS[-1], b"*1\r\n$4\r\nPING\r\n", backup_id="300")
+    with pytest.raises(UsageError, match=r"300.aof is recorded and not in SHA256SUMS"):
+        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    key = log.parent.relative_to(root).as_posix()
+    done = await restore(opened(root), tmp_path / "to", set_key=key, partial=True)
+    assert done.backup_set.damaged == ()
+    assert done.exit_code == 1
+
+
+async def test_what_no_server_loads_has_no_command(root: Path, tmp_path: Path) -> None:
+    put_standard(root, b"\x93encrypted, perhaps" * 99)
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    [file] = done.files
+    assert file.command is None
+    assert done.exit_code == 1
+    text = (tmp_path / "to" / INSTANCE / "RESTORE.txt").read_text()
+    assert "redis-server" not in text
+    assert "decrypted" in text
 
 
 async def test_an_id_never_leaves_the_directory(root: Path, tmp_path: Path) -> None:
