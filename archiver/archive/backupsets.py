@@ -67,14 +67,24 @@ class BackupSet:
     """A set with its records read.
 
     ``missing`` are nodes that it should have. ``gaps`` say in a line each what is not here;
-    ``damaged`` what is here and contradicts itself.
+    ``damage`` what is here and contradicts itself: a node, and a line.
     """
 
     folder: Folder
     records: tuple[Record, ...]
     missing: tuple[str, ...]
     gaps: tuple[str, ...]
-    damaged: tuple[str, ...]
+    damage: tuple[tuple[str, str], ...]
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        return tuple(why for _, why in self.damage)
+
+    @property
+    def state(self) -> str:
+        if self.damage:
+            return "damaged"
+        return "complete" if self.is_complete else "not complete"
 
     @property
     def key(self) -> str:
@@ -86,7 +96,7 @@ class BackupSet:
 
     @property
     def is_complete(self) -> bool:
-        return bool(self.records) and not (self.gaps or self.damaged)
+        return bool(self.records) and not (self.gaps or self.damage)
 
     @property
     def why_not(self) -> str:
@@ -150,18 +160,18 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
 
     Raises StoreError, UnsupportedFormat.
     """
-    records, damaged = [], []
+    records, damage = list[Record](), list[tuple[str, str]]()
     for key in folder.record_keys:
         try:
             record = Record.decode(key, await archive.store.read(key) or b"")
         except IntegrityError as error:
-            damaged.append(error.message)
+            damage.append((_node(key), error.message))
             continue
         if found := contradictions(record):
-            damaged += [f"{key}: {one.text}" for one in found]
+            damage += [(_node(key), f"{key}: {one.text}") for one in found]
             continue
         records.append(record)
-        damaged += _against_listing(record, folder)
+        damage += [(record.node_id, why) for why in _against_listing(record, folder)]
     sums = await archive.store.read(layout.sums_key(folder.key))
     missing = set(missing_nodes(folder, folders))
     gaps = [f"node {node} has no file in it" for node in sorted(missing)]
@@ -177,10 +187,10 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
                 # A file that came after the others: a pull will write it down when it is done.
                 gaps.append(why)
             else:
-                damaged.append(why)
+                damage.append((_node(name), why))
     present = {record.node_id for record in records}
     return BackupSet(
-        folder, tuple(records), tuple(sorted(missing - present)), tuple(gaps), tuple(damaged)
+        folder, tuple(records), tuple(sorted(missing - present)), tuple(gaps), tuple(damage)
     )
 
 

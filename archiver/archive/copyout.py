@@ -120,6 +120,11 @@ def put_beside(path: Path, data: bytes) -> None:
     with disk.store_errors(path):
         if path.exists() and path.read_bytes() != data:
             raise _in_the_way(path)
+    replace_beside(path, data)
+
+
+def replace_beside(path: Path, data: bytes) -> None:
+    """The same, whatever is there. Blocks. Raises StoreError."""
     disk.put_file(path, data, path.with_name(f".{path.name}{PART_SUFFIX}"))
 
 
@@ -205,6 +210,11 @@ def _part(target: Path, *, write: bool) -> Generator[_Part, None, None]:
                 raise StoreError(f"{part}: another process is writing it") from None
             os.ftruncate(descriptor, 0)
         yield _Part(target, part, descriptor)
+    except CorruptFile:
+        # Nobody wants these bytes, and the archive still has them.
+        with disk.store_errors(part):
+            part.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
 

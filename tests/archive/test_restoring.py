@@ -192,7 +192,7 @@ async def test_damage_is_an_integrity_error(
     damage(put_standard(root, rdb(5000)))
     with pytest.raises(IntegrityError):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
-    assert not (tmp_path / "to" / INSTANCE / "dump.rdb").exists()
+    assert not [path for path in (tmp_path / "to").rglob("*") if path.is_file()]
 
 
 async def test_the_declared_crc_is_compared_with_the_bytes(root: Path, tmp_path: Path) -> None:
@@ -228,6 +228,47 @@ async def test_a_wrong_footer_is_found_though_the_record_agrees(root: Path, tmp_
     put_standard(root, bytes(data))
     with pytest.raises(IntegrityError, match="checksum that the server wrote"):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+
+
+@pytest.mark.parametrize("damage", [_flip, _cut, _digest_in_record, _torn_record, _object_gone])
+async def test_one_damaged_node_does_not_keep_the_others(
+    damage: Callable[[Path], None], root: Path, tmp_path: Path
+) -> None:
+    made = put_cluster(root)
+    damage(made[1])
+    key = made[1].parent.relative_to(root).as_posix()
+    with pytest.raises(IntegrityError):
+        await restore(opened(root), tmp_path / "no", set_key=key)
+    done = await restore(opened(root), tmp_path / "to", set_key=key, partial=True)
+    assert [file.node_id[-1] for file in done.files] == ["0", "2"]
+    assert list(done.damaged) == [f"{CLUSTER}-db-1"]
+    assert done.exit_code == 3
+    assert not (tmp_path / "to" / f"{CLUSTER}-db-1" / "dump.rdb").exists()
+    for target in (made[0], made[2]):
+        damage(target)
+    with pytest.raises(IntegrityError):
+        await restore(opened(root), tmp_path / "none", set_key=key, partial=True)
+
+
+async def test_a_damaged_set_is_passed_over_and_does_not_pass(root: Path, tmp_path: Path) -> None:
+    put_standard(root, rdb(3000), STARTS[0])
+    put_standard(root, rdb(3000), STARTS[1]).unlink()
+    put_backup(root, STARTS[2], rdb(3000))
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert [one.state for one in done.passed_over] == ["not complete", "damaged"]
+    assert done.exit_code == 3
+    (root / INSTANCE / "2026" / "11" / f"{STARTS[0]}-1" / "SHA256SUMS").unlink()
+    with pytest.raises(IntegrityError, match=STARTS[1]):
+        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+
+
+async def test_a_record_that_was_added_to_is_replaced(root: Path, tmp_path: Path) -> None:
+    target = put_standard(root, rdb(5000))
+    await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    change_record(target, repairs=[{"at": "2026-11-25T00:00:00Z"}])
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert done.files[0].copied.was_there
+    assert "repairs" in (tmp_path / "to" / INSTANCE / "record.json").read_text()
 
 
 async def test_again_it_goes_on(root: Path, tmp_path: Path) -> None:

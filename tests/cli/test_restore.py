@@ -120,7 +120,20 @@ async def test_what_is_missing_is_loud(run: Run, tmp_path: Path) -> None:
     done = await run("restore", "archive", "--set", key, "--to", "b", "--partial")
     assert done.code == 1
     assert f"{CLUSTER}-db-1" in done.err
+    sets[1][2].unlink()
+    words = ["restore", "archive", "--instance", CLUSTER, "--json", "-q"]
+    done = await run(*words, "--to", "c")
+    assert done.code == 3
+    assert f"{STARTS[1]}-1 is newer, and damaged: " in done.err
+    objects = [json.loads(line) for line in done.out.splitlines()]
+    assert [(one["event"], one.get("state")) for one in objects[:3]] == [
+        ("passed_over", "not complete"), ("passed_over", "damaged"), ("restored", None)
+    ]  # fmt: skip
+    listed = await run(*words, "--list")
+    objects = [json.loads(line) for line in listed.out.splitlines()]
+    assert [one["state"] for one in objects] == ["not complete", "damaged", "complete"]
+    assert objects[0]["missing"] == [f"{CLUSTER}-db-1"]
     listed = await run("restore", "archive", "--instance", CLUSTER, "--list")
     assert [line.split("  ")[3][:8] for line in listed.out.splitlines()] == [
-        "not comp", "complete", "complete"
+        "not comp", "damaged:", "complete"
     ]  # fmt: skip

@@ -14,7 +14,10 @@ import pytest
 
 from archiver import Archive, LocalStore
 from archiver import rdb as rdb_format
+from archiver.archive import restoring
 from archiver.archive.backupsets import list_folders
+from archiver.archive.copyout import Copied
+from archiver.archive.record import Record
 from archiver.drill import (
     Assertion,
     AssertionResult,
@@ -42,6 +45,7 @@ from archiver.errors import (
 from archiver.report.chain import Fault, check_chain, is_evidence_key
 from archiver.report.document import decode
 from archiver.report.evidence import Mode, Outcome, SetEvidence, Verdict
+from archiver.threads import in_thread
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
     CLUSTER,
@@ -283,6 +287,22 @@ async def test_damage_is_found(
     assert done.exit_code == 3
     assert one.rto.seconds is None or one.why
     assert not done.evidence.conclusion.passed
+
+
+async def test_scratch_holds_one_file_at_a_time(
+    root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = put_cluster(root)
+    _flip(made[0])
+    found: list[list[Path]] = []
+
+    async def lay_out(archive: Archive, record: Record, scratch: Path) -> Copied:
+        found.append(await in_thread(lambda: list(scratch.iterdir())))
+        return await restoring.lay_out(archive, record, scratch)
+
+    monkeypatch.setattr("archiver.drill.stage.lay_out", lay_out)
+    await drilled(root, options)
+    assert found == [[], [], []]
 
 
 @pytest.mark.parametrize(
