@@ -32,6 +32,7 @@ _PATH = click.Path(path_type=Path)
 @option("--most-change", type=Share(), help="Of keys, since the instance's last drill.")
 @option("--rto", type=Duration(), help="How long a recovery may take: 15m.")
 @option("--rpo", type=Duration(), help="How old the newest set, and how wide a gap, may be: 26h.")
+@option("--rpo-window", type=Duration(), default="30d", help="In which such gaps count.")
 @option("--memory", type=Size(2**20), help="Of one server; else 4/5 of what is free.")
 @option("--load-timeout", type=Duration(), default="1h", help="That loading one file may take.")
 @option("--scratch", type=_PATH, help="Where files are restored to; else the system's /tmp.")
@@ -106,6 +107,7 @@ def _options(given: dict[str, Any]) -> "DrillOptions":
         most_change=given["most_change"],
         rto_seconds=given["rto"],
         rpo_seconds=given["rpo"],
+        rpo_window_seconds=given["rpo_window"],
         memory=given["memory"],
         scratch=given["scratch"],
         sample_above=given["sample_above"],

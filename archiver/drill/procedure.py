@@ -48,9 +48,10 @@ class DrillOptions:
     """What to take, and what it must show. Times in seconds, memory in bytes.
 
     ``tolerance``: how far the server's counts may differ from our parser's beyond what expired, a
-    fraction of the keys. ``most_change``: how far the keys of an instance may differ from those of
-    its last drill; None lets them. ``memory``: of one server. ``scratch``: where files are
-    restored, else where the system keeps temporary files. ``sample_above``: databases with more
+    fraction of the keys. ``rpo_window_seconds``: the widest gap between sets is looked for among
+    those that ended so recently. ``most_change``: how far the keys of an instance may differ from
+    those of its last drill; None lets them. ``memory``: of one server. ``scratch``: where files
+    are restored, else where the system keeps temporary files. ``sample_above``: databases with more
     keys are counted by a sample. ``load_seconds``: that a server may take to load.
     """
 
@@ -60,6 +61,7 @@ class DrillOptions:
     most_change: float | None = None
     rto_seconds: float | None = None
     rpo_seconds: float | None = None
+    rpo_window_seconds: float = 30 * 86_400.0
     memory: int | None = None
     scratch: Path | None = None
     sample_above: int | None = None
@@ -203,7 +205,10 @@ class _Run:
                 selection=selection,
                 reference_clock=self._began,
                 targets=evidence.Targets(
-                    options.rto_seconds, options.rpo_seconds, options.tolerance
+                    options.rto_seconds,
+                    options.rpo_seconds,
+                    options.rpo_window_seconds,
+                    options.tolerance,
                 ),
                 conclusion=conclude(selection, sets, failure_exit_code=failure),
                 sets=tuple(sets),
@@ -262,11 +267,12 @@ class _Run:
         while whole and not (await read_set(self._archive, whole[-1], folders)).is_complete:
             whole.pop()
         starts = [one.started_at for one in whole]
+        since = max(0.0, self._began.timestamp() - self.options.rpo_window_seconds)
         ages = [max(0.0, (self._began - start).total_seconds()) for start in starts]
         return measure_rpo(
             age_seconds=max(0.0, (self._began - folder.started_at).total_seconds()),
             newest_age_seconds=min(ages, default=None),
-            largest_gap=largest_gap(starts),
+            largest_gap=largest_gap(starts, datetime.fromtimestamp(since, UTC)),
             target_seconds=self.options.rpo_seconds,
         )
 

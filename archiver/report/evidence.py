@@ -99,10 +99,12 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What was promised; ``tolerance`` is a fraction of the keys."""
+    """What was promised; ``tolerance`` is a fraction of the keys. Of the gaps between sets those
+    count for the RPO that ended in the last ``rpo_window_seconds``."""
 
     rto_seconds: Seconds | None
     rpo_seconds: Seconds | None
+    rpo_window_seconds: Seconds
     tolerance: Fraction
 
 

@@ -34,7 +34,12 @@ async def test_a_pass(run: Run, tmp_path: Path) -> None:
     assert paths[1].is_relative_to(tmp_path / "kept")
     evidence = json.loads(paths[0].read_text())
     assert evidence["conclusion"]["passed"] is True
-    assert evidence["targets"] == {"rto_seconds": 900.0, "rpo_seconds": None, "tolerance": 0.001}
+    assert evidence["targets"] == {
+        "rto_seconds": 900.0,
+        "rpo_seconds": None,
+        "rpo_window_seconds": 2_592_000.0,
+        "tolerance": 0.001,
+    }
     suites = ET.parse(tmp_path / "junit.xml").getroot()
     assert suites.get("failures") == "0"
     assert done.err.endswith(

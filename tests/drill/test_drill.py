@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -551,11 +551,30 @@ async def test_no_space_is_untried_and_no_pass(
     assert done.exit_code == 6
 
 
+async def test_an_old_gap_does_not_miss_the_target_for_ever(
+    root: Path, options: DrillOptions
+) -> None:
+    now = datetime.now(UTC)
+    for days in (400, 40, 0.9, 0.1):
+        put_standard(root, rdb(3000), f"{now - timedelta(days=days):%Y%m%dT%H%M%SZ}")
+    asked = replace(options, rpo_seconds=26 * 3600.0)
+    done = await drilled(root, asked)
+    assert only(done).rpo.met is False  # the gap of 39 days has just ended
+    assert done.evidence.targets.rpo_window_seconds == 30 * 86_400
+    done = await drilled(root, replace(asked, rpo_window_seconds=12 * 3600.0))
+    assert only(done).rpo.met is True
+    gap = only(done).rpo.largest_gap
+    assert gap is not None
+    assert gap.seconds == pytest.approx(0.8 * 86_400, abs=2)
+
+
 async def test_targets(root: Path, options: DrillOptions) -> None:
     for start in STARTS:
         put_standard(root, rdb(3000), start)
     now = datetime.now(UTC)
-    done = await drilled(root, replace(options, rto_seconds=0.0, rpo_seconds=1.0))
+    done = await drilled(
+        root, replace(options, rto_seconds=0.0, rpo_seconds=1.0, rpo_window_seconds=1e12)
+    )
     one = only(done)
     assert one.verdict is Verdict.PASS
     assert (one.rto.met, one.rpo.met) == (False, False)
