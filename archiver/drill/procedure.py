@@ -100,8 +100,8 @@ async def drill(
 
     Raises:
         UsageError: No archive, no such set, no server, or no place for the evidence.
-        StoreError: The archive cannot be listed or its evidence not be written, or there is no
-            place to restore into.
+        EvidenceNotKept: No place takes the evidence; the error has it.
+        StoreError: The archive cannot be listed, or there is no place to restore into.
     """
     run = _Run(archive, programs, options or DrillOptions(), watcher, clock)
     ledger = Ledger(archive, evidence_directory)
@@ -127,8 +127,10 @@ async def drill(
     # 4. Restore, parse, load, count and judge, set by set.
     sets = [await run.drill_set(one, folders, before) for one in chosen]
     # 5. Conclude, and write it down, linked to the evidence before it.
-    evidence_of = run.conclude(selection, sets)
-    return Drilled(await ledger.file(evidence_of), tuple(faults))
+    filed = await ledger.file(run.conclude(selection, sets))
+    if filed.trouble is not None:
+        watcher(happened.EvidenceElsewhere(filed.trouble, filed.places))
+    return Drilled(filed, tuple(faults))
 
 
 class _Run:

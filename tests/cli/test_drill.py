@@ -84,6 +84,21 @@ async def test_exit_codes(run: Run, tmp_path: Path) -> None:
     assert (await run("drill", "none")).code == 2
 
 
+async def test_evidence_that_nothing_takes_is_printed(run: Run, tmp_path: Path) -> None:
+    put_standard(tmp_path / "archive", rdb(5000))
+    (tmp_path / "archive" / "drills").write_text("in the way of the folder")
+    done = await run("drill", "archive", "-q")
+    assert done.code == 6, done.err
+    assert json.loads(done.out)["conclusion"]["passed"] is True
+    assert "kept nowhere" in done.err
+    done = await run("drill", "archive", "-q", "--json")
+    assert json.loads(done.out)["evidence"]["conclusion"]["passed"] is True
+    done = await run("drill", "archive", "-q", "--evidence", "kept")
+    assert done.code == 0, done.err
+    assert "alone: " in done.err
+    assert len(list((tmp_path / "kept").glob("*.json"))) == 1
+
+
 def _environ() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 

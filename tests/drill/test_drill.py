@@ -4,7 +4,7 @@ import csv
 import json
 import os
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from archiver.drill import (
     Census,
     Drilled,
     DrillOptions,
+    EvidenceNotKept,
     NoServer,
     ServerProgram,
     Wanted,
@@ -525,6 +526,70 @@ async def test_a_read_only_archive_keeps_its_evidence_elsewhere(
         assert (done.evidence.previous is None) is (number == 0)
     assert isinstance(seen[0], happened.ArchiveReadOnly)
     assert not (root / "drills").exists()
+
+
+class Full(LocalStore):
+    async def put(self, key: str, data: bytes) -> None:
+        if key.startswith("drills/"):
+            raise NoSpace("Disk quota exceeded")
+        await super().put(key, data)
+
+
+@pytest.mark.parametrize("store", [LocalStore, Full])
+async def test_evidence_that_the_archive_does_not_take_is_not_lost(
+    store: type[LocalStore],
+    root: Path,
+    tmp_path: Path,
+    options: DrillOptions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("archiver.drill.ledger.PATIENCE", 0.1)
+    monkeypatch.setattr("archiver.drill.ledger._EVERY", 0.02)
+    put_standard(root, rdb(3000))
+    archive, servers, directory = Archive(store(root)), await programs(), tmp_path / "evidence"
+    seen: list[happened.Happened] = []
+    async with AsyncExitStack() as stack:
+        if store is LocalStore:
+            await stack.enter_async_context(Archive(LocalStore(root)).writing())  # a pull
+        done = await drill(
+            archive, servers, options, evidence_directory=directory, watcher=seen.append
+        )
+        with pytest.raises(EvidenceNotKept, match="kept nowhere") as raised:
+            await drill(archive, servers, options)
+    assert (directory / done.filed.key).read_bytes() == done.filed.data
+    assert done.filed.places == (str(directory),)
+    assert isinstance(seen[-1], happened.EvidenceElsewhere)
+    assert not (directory / "drills").exists()  # no chain would stay whole with it
+    assert decode(raised.value.data).conclusion.passed
+    assert raised.value.exit_code == 6
+    assert list((root / "drills").rglob("*.json")) == []
+
+
+async def test_writing_takes_the_time_it_takes(
+    root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(LocalStore):
+        async def put(self, key: str, data: bytes) -> None:
+            await anyio.sleep(0.1)
+            await super().put(key, data)
+
+    monkeypatch.setattr("archiver.drill.ledger.PATIENCE", 0.05)
+    put_standard(root, rdb(3000))
+    done = await drill(Archive(Slow(root)), await programs(), options)
+    assert done.filed.trouble is None
+    assert (root / done.filed.key).with_suffix(".xml").exists()
+
+
+async def test_a_directory_that_is_full_does_not_lose_what_the_archive_has(
+    root: Path, tmp_path: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archiver.drill.ledger.LocalStore", Full)
+    put_standard(root, rdb(3000))
+    done = await drill(
+        Archive(LocalStore(root)), await programs(), options, evidence_directory=tmp_path / "full"
+    )
+    assert done.filed.places == (str(root),)
+    assert done.filed.trouble == "Disk quota exceeded"
 
 
 async def test_evidence_in_both_places(root: Path, tmp_path: Path, options: DrillOptions) -> None:
