@@ -5,6 +5,7 @@ whether trying the same again may help, and whether it concerns one backup or en
 Messages are one line: what was wrong, where. The hint says what to do.
 """
 
+from collections.abc import Collection
 from typing import ClassVar
 
 
@@ -177,3 +178,8 @@ EXIT_UNREAD = 141  # as a shell says of SIGPIPE
 
 # The worst first: what a run with several failures exits with.
 EXIT_PRECEDENCE = (6, 3, 4, 5, 2, 1)
+
+
+def worst_exit_code(codes: Collection[int]) -> int:
+    """The one that counts; ``EXIT_OK`` when none of them is a failure."""
+    return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)

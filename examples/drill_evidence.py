@@ -54,7 +54,9 @@ from archiver.report.words import loaded_keys
 
 FIRST = datetime(2026, 11, 23, 6, 0, 0, tzinfo=UTC)
 SECOND = datetime(2026, 11, 24, 5, 27, 30, tzinfo=UTC)
-TARGETS = Targets(rto_seconds=120.0, rpo_seconds=93_600.0, tolerance=0.01)
+TARGETS = Targets(
+    rto_seconds=120.0, rpo_seconds=93_600.0, rpo_window_seconds=2_592_000.0, tolerance=0.01
+)
 CLEAN = Teardown(processes_gone=True, directories_gone=True, proven=True)
 VALKEY = Server(flavour="valkey", version="9.1.2", executable="valkey-server")
 ALL_PHASES = Phases(4.81, 1.93, 0.07, 0.21, 12.4, 1.62, 0.03, 0.34)
@@ -66,8 +68,14 @@ def one_file(instance: str, node: str, backup_id: str, start: datetime, keys: in
     digest = hashlib.sha256(stem.encode())
     hashes = keys // 4
     parsed = (
-        Database(0, keys, keys // 3, {"hash": hashes, "string": keys - hashes - 120, "zset": 120}),
-        Database(7, 41, 0, {"list": 2, "string": 39}),
+        Database(
+            0,
+            keys,
+            keys // 3,
+            {"hash": hashes, "string": keys - hashes - 120, "zset": 120},
+            sampled=False,
+        ),
+        Database(7, 41, 0, {"list": 2, "string": 39}, sampled=False),
     )
     loaded = (
         replace(
@@ -101,7 +109,7 @@ def one_file(instance: str, node: str, backup_id: str, start: datetime, keys: in
         keys_loaded=keys + 38,
         keys_expired=3,
         difference=Difference(
-            -3, "3 keys had expired by the reference clock", beyond_tolerance=False
+            -3, "keys: 3 had expired by the reference clock", beyond_tolerance=False
         ),
         peak_memory_bytes=keys * 611,
         modules_needed=(),
@@ -112,7 +120,9 @@ def one_set(
     drilled: datetime, instance: str, start: datetime, files: tuple[FileEvidence, ...]
 ) -> SetEvidence:
     """A set that restores, with a backup on each of the four days before."""
-    gap = largest_gap([start - timedelta(days=days) for days in range(5)])
+    gap = largest_gap(
+        [start - timedelta(days=days) for days in range(5)], start - timedelta(days=30)
+    )
     age = (drilled - start) / timedelta(seconds=1)
     keys = loaded_keys(files)
     return SetEvidence(
@@ -211,7 +221,7 @@ def failing(drilled: datetime) -> SetEvidence:
         rpo=measure_rpo(
             age_seconds=one.rpo.age_seconds,
             newest_age_seconds=one.rpo.newest_age_seconds,
-            largest_gap=largest_gap(starts),
+            largest_gap=largest_gap(starts, starts[-1]),
             target_seconds=TARGETS.rpo_seconds,
         ),
         comparison=Comparison(

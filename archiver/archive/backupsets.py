@@ -4,13 +4,13 @@ A listing alone gives every set's folder, time and nodes; the records are read o
 looked at closer. A set is complete when
 
 1. it has its SHA256SUMS, which a pull writes once every file that was listed for it is here,
-2. every file that the SHA256SUMS names has its record and its object, with that SHA-256 and size,
+2. every file that the SHA256SUMS names has its object and its record, which contradicts neither
+   itself nor them,
 3. no node is missing that the sets right before and right after it have.
 
 The newest set has no set after it, and the oldest none before: there, one neighbour speaks alone.
 """
 
-import re
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,14 +18,13 @@ from typing import Final
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
+from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
-from archiver.errors import IntegrityError, UnsafeInput, UsageError
+from archiver.errors import IntegrityError, UsageError
 from archiver.model import Kind
 
 # Clusters made before 2023-12-05 have a job, and so a folder, for each shard.
 _ONE_BACKUP = timedelta(hours=1)
-_SHA256 = re.compile("[0-9a-f]{64}")
-_CRC64 = re.compile("0|[1-9][0-9]{0,19}")
 _LOG: Final = f".{Kind.AOF}"
 _FULL: Final = (f".{Kind.RDB}", f".{Kind.UNKNOWN}")
 
@@ -68,14 +67,24 @@ class BackupSet:
     """A set with its records read.
 
     ``missing`` are nodes that it should have. ``gaps`` say in a line each what is not here;
-    ``damaged`` what is here and contradicts itself.
+    ``damage`` what is here and contradicts itself: a node, and a line.
     """
 
     folder: Folder
     records: tuple[Record, ...]
     missing: tuple[str, ...]
     gaps: tuple[str, ...]
-    damaged: tuple[str, ...]
+    damage: tuple[tuple[str, str], ...]
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        return tuple(why for _, why in self.damage)
+
+    @property
+    def state(self) -> str:
+        if self.damage:
+            return "damaged"
+        return "complete" if self.is_complete else "not complete"
 
     @property
     def key(self) -> str:
@@ -87,7 +96,7 @@ class BackupSet:
 
     @property
     def is_complete(self) -> bool:
-        return bool(self.records) and not (self.gaps or self.damaged)
+        return bool(self.records) and not (self.gaps or self.damage)
 
     @property
     def why_not(self) -> str:
@@ -151,30 +160,37 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
 
     Raises StoreError, UnsupportedFormat.
     """
-    records, damaged = [], []
+    records, damage = list[Record](), list[tuple[str, str]]()
     for key in folder.record_keys:
         try:
-            record = _sound(Record.decode(key, await archive.store.read(key) or b""))
+            record = Record.decode(key, await archive.store.read(key) or b"")
         except IntegrityError as error:
-            damaged.append(error.message)
+            damage.append((_node(key), error.message))
+            continue
+        if found := contradictions(record):
+            damage += [(_node(key), f"{key}: {one.text}") for one in found]
             continue
         records.append(record)
-        damaged += _against_listing(record, folder)
+        damage += [(record.node_id, why) for why in _against_listing(record, folder)]
     sums = await archive.store.read(layout.sums_key(folder.key))
     missing = set(missing_nodes(folder, folders))
     gaps = [f"node {node} has no file in it" for node in sorted(missing)]
     if sums is None:
         gaps.append("it has no SHA256SUMS: the pull that brought it did not see it complete")
     else:
-        for name, why in _against_sums(records, sums.decode("utf-8", "replace")):
+        named = _parse_sums(sums.decode("utf-8", "replace"))
+        for name, why in _against_sums(records, named):
             if f"{folder.key}/{_stem(name)}.json" not in folder.sizes:
                 missing.add(_node(name))
                 gaps.append(why)
+            elif name not in named:
+                # A file that came after the others: a pull will write it down when it is done.
+                gaps.append(why)
             else:
-                damaged.append(why)
+                damage.append((_node(name), why))
     present = {record.node_id for record in records}
     return BackupSet(
-        folder, tuple(records), tuple(sorted(missing - present)), tuple(gaps), tuple(damaged)
+        folder, tuple(records), tuple(sorted(missing - present)), tuple(gaps), tuple(damage)
     )
 
 
@@ -216,37 +232,21 @@ async def named_set(archive: Archive, key: str) -> BackupSet:
     )
 
 
-def _sound(record: Record) -> Record:
-    """The record, if what it says can be true at all. Raises IntegrityError."""
-    crc = str(record.document.get("crc64ecma"))
-    ids = (record.instance_id, record.node_id, record.backup_id)
-    try:
-        sane = all(layout.safe(one) for one in ids)
-    except UnsafeInput:
-        sane = False
-    if not (sane and _SHA256.fullmatch(record.sha256) and _CRC64.fullmatch(crc)):
-        raise IntegrityError(f"{record.key}: this record was changed: an id or digest is none")
-    return record
-
-
-def _against_listing(record: Record, folder: Folder) -> list[str]:
+def _against_listing(record: Record, folder: Folder) -> Iterable[str]:
     size = folder.sizes.get(record.object_key)
     if size is None:
-        return [f"{record.object_key} is missing"]
-    if size != record.size:
-        return [f"{record.object_key} has {size:,} bytes, and its record says {record.size:,}"]
-    expected = f"{record.node_id}-{record.backup_id}{layout.RECORD_SUFFIX}"
-    if record.key != f"{folder.key}/{expected}" or record.instance_id != folder.instance_id:
-        return [f"{record.key}: the record speaks of {record.instance_id}, {expected}"]
-    return []
+        yield f"{record.object_key} is missing"
+    elif size != record.size:
+        yield f"{record.object_key} has {size:,} bytes, and its record says {record.size:,}"
 
 
-def _against_sums(records: Iterable[Record], text: str) -> Iterable[tuple[str, str]]:
+def _parse_sums(text: str) -> dict[str, str]:
+    lines = (line.partition("  ") for line in text.splitlines())
+    return {name: sha256 for sha256, _, name in lines}
+
+
+def _against_sums(records: Iterable[Record], named: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     """Files for which SHA256SUMS and records differ: name, and how."""
-    named = {}
-    for line in text.splitlines():
-        sha256, _, name = line.partition("  ")
-        named[name] = sha256
     recorded = {record.object_key.rpartition("/")[2]: record.sha256 for record in records}
     for name in sorted(named.keys() | recorded.keys()):
         if name not in recorded:

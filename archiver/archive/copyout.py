@@ -120,6 +120,11 @@ def put_beside(path: Path, data: bytes) -> None:
     with disk.store_errors(path):
         if path.exists() and path.read_bytes() != data:
             raise _in_the_way(path)
+    replace_beside(path, data)
+
+
+def replace_beside(path: Path, data: bytes) -> None:
+    """The same, whatever is there. Blocks. Raises StoreError."""
     disk.put_file(path, data, path.with_name(f".{path.name}{PART_SUFFIX}"))
 
 
@@ -135,8 +140,12 @@ def _check(
             f"{record.object_key}: SHA-256 {sha256}, and its record says {record.sha256}",
             hint="the archive's copy was changed; another copy of the archive may be whole",
         )
-    if str(crc) != str(record.document.get("crc64ecma")):
-        raise CorruptFile(f"{record.object_key}: its CRC-64 is not the one in its record")
+    declared = record.document.get("crc64ecma_declared")
+    for said in (record.document.get("crc64ecma"), str(crc) if declared is None else declared):
+        if str(crc) != str(said):
+            raise CorruptFile(
+                f"{record.object_key}: its CRC-64 is {crc}, and its record says {said}"
+            )
     kind, rdb = meter.verdict()
     if rdb.footer is Footer.MISMATCH:
         raise CorruptFile(
@@ -201,6 +210,11 @@ def _part(target: Path, *, write: bool) -> Generator[_Part, None, None]:
                 raise StoreError(f"{part}: another process is writing it") from None
             os.ftruncate(descriptor, 0)
         yield _Part(target, part, descriptor)
+    except CorruptFile:
+        # Nobody wants these bytes, and the archive still has them.
+        with disk.store_errors(part):
+            part.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
 

@@ -10,7 +10,7 @@ A standard instance is its own node: DIR/<instance>/dump.rdb.
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +19,9 @@ from typing import Final
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.backupsets import BackupSet, named_set, newest_first
-from archiver.archive.copyout import Copied, copy_out, put_beside
+from archiver.archive.copyout import Copied, copy_out, put_beside, replace_beside
 from archiver.archive.record import Record
-from archiver.errors import IntegrityError, NoSpace, UsageError
+from archiver.errors import EXIT_OK, IntegrityError, NoSpace, UsageError
 from archiver.model import Kind
 from archiver.rdb import releases
 from archiver.rdb.magic import rdb_version
@@ -38,12 +38,15 @@ _FIRST_PORT = 6379
 
 @dataclass(frozen=True, slots=True)
 class RestoredFile:
-    """One node's file in its place; ``command`` starts a server on it, ``needs`` says which."""
+    """One node's file in its place; ``command`` starts a server on it, ``needs`` says which.
+
+    There is no command for a file that no server loads as it is.
+    """
 
     node_id: str
     record: Record
     copied: Copied
-    command: str
+    command: str | None
     needs: str
 
 
@@ -52,12 +55,23 @@ class Restored:
     """A set in a directory.
 
     ``left_out`` are further files of its nodes, ``passed_over`` newer sets that are not complete.
+    ``damaged`` says of each node whose file is wrong, and is not here, why.
     """
 
     backup_set: BackupSet
     files: tuple[RestoredFile, ...]
     left_out: tuple[Record, ...]
     passed_over: tuple[BackupSet, ...]
+    damaged: Mapping[str, str]
+
+    @property
+    def exit_code(self) -> int:
+        """3 for damage, in a set that was passed over, too; 1 when it is not whole, or a file of
+        it is for no server."""
+        if self.damaged or any(one.damage for one in self.passed_over):
+            return IntegrityError.exit_code
+        whole = self.backup_set.is_complete and all(file.command for file in self.files)
+        return EXIT_OK if whole else 1
 
 
 async def restore(
@@ -73,7 +87,7 @@ async def restore(
     """Lay out the newest complete set of ``instance_id`` at or before ``at``, or the set named.
 
     Run again, it goes on: what is there is checked and stays. ``partial`` takes what there is of
-    a named set that lacks nodes.
+    a named set that lacks nodes, or has damaged ones.
 
     Raises:
         UsageError: No such instance or set, none is complete, or something is in the way.
@@ -85,14 +99,24 @@ async def restore(
     backup_set, passed_over = await _choose(archive, instance_id, at, set_key, partial=partial)
     # The commands are for any working directory.
     target = await in_thread(lambda: Path(directory).expanduser().absolute())
-    chosen = backup_set.chosen()
+    damaged = dict(backup_set.damage)
+    chosen = [record for record in backup_set.chosen() if record.node_id not in damaged]
     await in_thread(lambda: check_space(target, _still_to_come(target, chosen)))
     files = []
     for number, record in enumerate(chosen):
-        copied = await lay_out(archive, record, target, progress=progress)
+        try:
+            copied = await lay_out(archive, record, target, progress=progress)
+        except IntegrityError as error:
+            if not partial:
+                raise
+            damaged[record.node_id] = error.message
+            continue
         files.append(await in_thread(_document, record, copied, number))
-    left_out = tuple(record for record in backup_set.records if record not in chosen)
-    return Restored(backup_set, tuple(files), left_out, passed_over)
+    if not files:
+        raise IntegrityError(f"{backup_set.key}: {'; '.join(damaged.values())}")
+    others = [one for one in backup_set.records if one not in chosen]
+    left_out = tuple(one for one in others if one.node_id not in damaged)
+    return Restored(backup_set, tuple(files), left_out, passed_over, damaged)
 
 
 async def lay_out(
@@ -123,9 +147,11 @@ def file_place(record: Record, directory: Path) -> Path:
     return node / DUMP
 
 
-def command(record: Record, copied: Copied, port: int) -> str:
+def command(copied: Copied, port: int) -> str | None:
     """What starts a server on the file: for a shell, from any directory (pure)."""
-    words = ["redis-server", "--port", str(port)]
+    if copied.kind is Kind.UNKNOWN:
+        return None
+    words = ["redis-server", "--port", str(port), "--databases", str(releases.DATABASES)]
     if copied.kind is Kind.AOF:
         folder = copied.path.parent.parent
         words += ["--dir", str(folder), "--appendonly", "yes"]
@@ -166,8 +192,8 @@ async def _choose(
         raise UsageError("name an instance, or a backup set", hint="--instance or --set")
     if set_key is not None:
         found = await named_set(archive, set_key)
-        if found.damaged:
-            raise IntegrityError(f"{found.key}: {found.why_not}")
+        if found.damage and not (partial and found.records):
+            raise _damaged(found)
         if not found.records or not (found.is_complete or partial):
             raise _incomplete([found])
         return found, ()
@@ -176,9 +202,16 @@ async def _choose(
         if found.is_complete:
             return found, tuple(passed_over)
         passed_over.append(found)
-    if all(one.damaged for one in passed_over):
-        raise IntegrityError(f"{passed_over[0].key}: {passed_over[0].why_not}")
+    if damaged := [one for one in passed_over if one.damage]:
+        raise _damaged(damaged[0])
     raise _incomplete(passed_over)
+
+
+def _damaged(one: BackupSet) -> IntegrityError:
+    return IntegrityError(
+        f"{one.key}: {one.why_not}",
+        hint=f"--set {one.key} --partial restores its other nodes" if len(one.nodes) > 1 else None,
+    )
 
 
 def _incomplete(sets: Sequence[BackupSet]) -> UsageError:
@@ -200,33 +233,41 @@ def _document(record: Record, copied: Copied, number: int) -> RestoredFile:
         record.node_id,
         record,
         copied,
-        command(record, copied, _FIRST_PORT + number),
+        command(copied, _FIRST_PORT + number),
         _needs(copied),
     )
     node = copied.path.parent.parent if copied.kind is Kind.AOF else copied.path.parent
-    put_beside(node / "record.json", record.encode())
-    put_beside(node / "RESTORE.txt", _text(done).encode())
+    # What is said of the same dump may have changed since: a repair adds to its record.
+    for name, data in (("record.json", record.encode()), ("RESTORE.txt", _text(done).encode())):
+        replace_beside(node / name, data)
     return done
 
 
 def _needs(copied: Copied) -> str:
     magic = copied.rdb.version
     if copied.kind is Kind.UNKNOWN:
-        return "no server that we know of: it is not a dump by its first bytes (encrypted, perhaps)"
+        return (
+            "to be decrypted or converted first: by its first bytes it is no dump, and no server "
+            "that we know of loads it"
+        )
     return releases.needed(magic, None if magic is None else rdb_version(magic.encode()))
 
 
 def _text(done: RestoredFile) -> str:
     record = done.record
+    how = (
+        f"No command starts a server on it. It needs {done.needs}.\n"
+        if done.command is None
+        else f"    {done.command}\n\n"
+        f'It needs {done.needs}. If the server\'s log says "no matching module type", the dump\n'
+        "has types of Tair, and only Tair, or a server with those modules, loads it. Stop the\n"
+        "server with SHUTDOWN NOSAVE to leave the file as it is: a save replaces it.\n"
+    )
     return (
         f"{record.object_key}\n"
         f"node {record.node_id}, backup {record.backup_id}, "
         f"begun {record.started_at:%Y-%m-%dT%H:%M:%SZ}\n"
-        f"{record.size} bytes, SHA-256 {record.sha256}\n\n"
-        f"    {done.command}\n\n"
-        f'It needs {done.needs}. If the server\'s log says "no matching module type", the dump\n'
-        "has types of Tair, and only Tair, or a server with those modules, loads it. Stop the\n"
-        "server with SHUTDOWN NOSAVE to leave the file as it is: a save replaces it.\n"
+        f"{record.size} bytes, SHA-256 {record.sha256}\n\n{how}"
     )
 
 

@@ -32,6 +32,7 @@ _PATH = click.Path(path_type=Path)
 @option("--most-change", type=Share(), help="Of keys, since the instance's last drill.")
 @option("--rto", type=Duration(), help="How long a recovery may take: 15m.")
 @option("--rpo", type=Duration(), help="How old the newest set, and how wide a gap, may be: 26h.")
+@option("--rpo-window", type=Duration(), default="30d", help="In which such gaps count.")
 @option("--memory", type=Size(2**20), help="Of one server; else 4/5 of what is free.")
 @option("--load-timeout", type=Duration(), default="1h", help="That loading one file may take.")
 @option("--scratch", type=_PATH, help="Where files are restored to; else the system's /tmp.")
@@ -67,7 +68,7 @@ async def _drill(place: str, given: dict[str, Any]) -> int:
     from archiver.archive.archive import Archive
     from archiver.cli.run import say
     from archiver.cli.words import QUIET
-    from archiver.drill import find
+    from archiver.drill import EvidenceNotKept, find
     from archiver.drill.procedure import drill as run_drill
     from archiver.report.junit import to_junit
     from archiver.threads import in_thread
@@ -82,17 +83,33 @@ async def _drill(place: str, given: dict[str, Any]) -> int:
     options = _options(given)
     programs = await find(given["servers"])
     directory = given["directory"]
-    drilled = await run_drill(
-        Archive(store_at(place, given)),
-        programs,
-        options,
-        evidence_directory=directory and await in_thread(directory.absolute),
-        watcher=watch,
-    )
+    try:
+        drilled = await run_drill(
+            Archive(store_at(place, given)),
+            programs,
+            options,
+            evidence_directory=directory and await in_thread(directory.absolute),
+            watcher=watch,
+        )
+    except EvidenceNotKept as error:
+        _rescue(error.data, as_json=given["as_json"])
+        raise
     if given["junit"] is not None:
         await in_thread(given["junit"].write_bytes, to_junit(drilled.filed.data))
     _tell(drilled, as_json=given["as_json"], quiet=given["quiet"])
     return drilled.exit_code
+
+
+def _rescue(data: bytes, *, as_json: bool) -> None:
+    """The evidence on stdout, because nothing else has it."""
+    import json
+
+    from archiver.cli.jsonlines import write_object
+
+    if as_json:
+        write_object({"event": "evidence_not_kept", "evidence": json.loads(data)})
+    else:
+        click.echo(data.decode("ascii"), nl=False)
 
 
 def _options(given: dict[str, Any]) -> "DrillOptions":
@@ -106,6 +123,7 @@ def _options(given: dict[str, Any]) -> "DrillOptions":
         most_change=given["most_change"],
         rto_seconds=given["rto"],
         rpo_seconds=given["rpo"],
+        rpo_window_seconds=given["rpo_window"],
         memory=given["memory"],
         scratch=given["scratch"],
         sample_above=given["sample_above"],
@@ -143,7 +161,7 @@ def _wanted(given: dict[str, Any]) -> "Wanted":
     )
 
 
-def _line(event: "Happened") -> tuple[int, str]:
+def _line(event: "Happened") -> tuple[int, str]:  # noqa: PLR0911 - one for each event
     """The verbosity from which something is told, and how."""
     from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
     from archiver.drill import happened
@@ -154,6 +172,8 @@ def _line(event: "Happened") -> tuple[int, str]:
             return QUIET, f"evidence: {finding}"
         case happened.ArchiveReadOnly(why):
             return QUIET, f"read-only archive: the evidence is kept beside it alone ({why})"
+        case happened.EvidenceElsewhere(why, places):
+            return QUIET, f"the evidence is kept in {', '.join(places)} alone: {why}"
         case happened.Chosen(keys, available):
             return NORMAL, f"drilling {times(len(keys), 'backup set')} of {available:,}"
         case happened.Trying(key, count):

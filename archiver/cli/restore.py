@@ -32,7 +32,7 @@ def restore(place: str, **given: Any) -> None:
     """Lay a backup set out for redis-server, and say how to start it.
 
     Finds the newest complete set at or before a time, checks every byte while copying it, and
-    prints the command for each node on stdout. Nothing that is there is overwritten; run again, it
+    prints the command for each node on stdout. No dump that is there is overwritten; run again, it
     goes on.
 
     \b
@@ -60,7 +60,7 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
     archive = Archive(store_at(place, given))
     at = given["at"] if isinstance(given["at"], datetime) else None
     if given["listing"]:
-        return await _list(archive, given["instance"], at)
+        return await _list(archive, given["instance"], at, as_json=given["as_json"])
     if not given["directory"]:
         raise UsageError("no directory is given", hint="--to DIRECTORY")
     said = time.monotonic()
@@ -84,33 +84,47 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
         _write_json(restored)
     else:
         for file in restored.files:
-            click.echo(file.command)
+            if file.command is not None:
+                click.echo(file.command)
     _tell(restored, quiet=given["quiet"])
-    return 0 if restored.backup_set.is_complete else 1
+    return restored.exit_code
 
 
-async def _list(archive: Any, instance: str | None, at: datetime | None) -> int:
+async def _list(archive: Any, instance: str | None, at: datetime | None, *, as_json: bool) -> int:
     from archiver.archive.backupsets import newest_first
+    from archiver.cli.jsonlines import write_object
     from archiver.cli.words import size, times
     from archiver.errors import UsageError
 
     if instance is None:
         raise UsageError("no instance is given", hint="--instance")
     async for one in newest_first(archive, instance, at):
-        total = size(sum(record.size for record in one.records))
-        state = "complete" if one.is_complete else f"not complete: {one.why_not}"
-        click.echo(f"{one.key}  {times(len(one.nodes), 'node')}  {total}  {state}")
+        total = sum(record.size for record in one.records)
+        if as_json:
+            fields = {"started_at": one.folder.started_at, "nodes": one.nodes, "size": total}
+            write_object({"event": "set", **_state(one), **fields, "missing": one.missing})
+            continue
+        state = one.state if one.is_complete else f"{one.state}: {one.why_not}"
+        click.echo(f"{one.key}  {times(len(one.nodes), 'node')}  {size(total)}  {state}")
     return 0
 
 
 def _write_json(restored: "Restored") -> None:
     from archiver.cli.jsonlines import write_object
 
+    key = restored.backup_set.key
+    for newer in restored.passed_over:
+        write_object({"event": "passed_over", **_state(newer), "missing": newer.missing})
+    for record in restored.left_out:
+        fields = {"node_id": record.node_id, "object": record.object_key}
+        write_object({"event": "left_out", "set": key, **fields})
+    for node, why in restored.damaged.items():
+        write_object({"event": "damaged", "set": key, "node_id": node, "why": why})
     for file in restored.files:
         write_object(
             {
                 "event": "restored",
-                "set": restored.backup_set.key,
+                "set": key,
                 "node_id": file.node_id,
                 "backup_id": file.record.backup_id,
                 "started_at": file.record.started_at,
@@ -125,26 +139,30 @@ def _write_json(restored: "Restored") -> None:
         )
 
 
+def _state(one: "BackupSet") -> dict[str, object]:
+    return {"set": one.key, "state": one.state, "why": None if one.is_complete else one.why_not}
+
+
 def _tell(restored: "Restored", *, quiet: bool) -> None:
     from archiver.cli.run import say
-    from archiver.cli.words import size
+    from archiver.cli.words import size, times
 
     one = restored.backup_set
     for newer in restored.passed_over:
-        say(f"passed over: {newer.key} is newer, and not complete: {newer.why_not}")
+        say(f"passed over: {newer.key} is newer, and {newer.state}: {newer.why_not}")
     for record in restored.left_out:
         say(f"left out: {record.object_key}: its node has a file that says more")
-    if not one.is_complete:
-        say(f"partial: {one.key}: {one.why_not}")
+    for node, why in restored.damaged.items():
+        say(f"damaged: {node} is not restored: {why}")
+    for file in restored.files:
+        if file.command is None:
+            say(f"no command: {file.copied.path} needs {file.needs}")
+    if not one.is_complete or restored.damaged:
+        lacks = one.why_not if not one.is_complete else ", ".join(restored.damaged)
+        say(f"partial: {one.key}: {lacks}")
     if quiet:
         return
     for file in restored.files:
         how = "was there, checked" if file.copied.was_there else "copied, checked"
         say(f"{file.node_id}: {size(file.record.size)} {how}; needs {file.needs}")
-    say(_summary(one))
-
-
-def _summary(one: "BackupSet") -> str:
-    from archiver.cli.words import times
-
-    return f"restored {times(len(one.nodes), 'node')} of {one.key}"
+    say(f"restored {times(len(restored.files), 'node')} of {one.key}")

@@ -13,6 +13,7 @@ here knows where the file came from: recovery has to work with the vendor gone.
 
 from archiver.drill.assertions import Assertion, AssertionResult, AssertionSyntax, check, parse
 from archiver.drill.census import Census, DatabaseCensus, TypeCount, take
+from archiver.drill.ledger import EvidenceNotKept
 from archiver.drill.outcome import Cause, Facts, Outcome, Verdict
 from archiver.drill.procedure import Drilled, DrillOptions, drill
 from archiver.drill.selection import Wanted
@@ -41,6 +42,7 @@ __all__ = [
     "DatabaseCensus",
     "DrillOptions",
     "Drilled",
+    "EvidenceNotKept",
     "Facts",
     "Flavour",
     "Limits",

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 from archiver.drill.census import Databases
 from archiver.drill.client import Refusal
-from archiver.drill.workplace import DATABASES
 from archiver.errors import UsageError
+from archiver.rdb.releases import DATABASES
 
 _OPERATORS: dict[str, Callable[[int, int], bool]] = {
     "==": operator.eq,

@@ -23,7 +23,7 @@ class _Gap:
 def parsed_databases(contents: rdb.Contents) -> tuple[evidence.Database, ...]:
     """The parser's counts, for the evidence."""
     return tuple(
-        evidence.Database(one.number, one.total, one.expiries.count, dict(one.keys))
+        evidence.Database(one.number, one.total, one.expiries.count, dict(one.keys), sampled=False)
         for one in contents.databases
         if one.total
     )
@@ -33,7 +33,11 @@ def loaded_databases(census: Census) -> tuple[evidence.Database, ...]:
     """The server's counts, for the evidence; those of a sample are what was seen of it."""
     return tuple(
         evidence.Database(
-            one.number, one.keys, one.expiring, {count.type: count.keys for count in one.types}
+            one.number,
+            one.keys,
+            one.expiring,
+            {count.type: count.keys for count in one.types},
+            one.sampled,
         )
         for one in census.databases
     )
@@ -45,9 +49,10 @@ def difference(
     """How the counts differ and why; None when they do not.
 
     A key is explained by expiry when its time was over before the load ``began`` (it must be gone)
-    or before the count ended (it may be). A hash whose last field expired may be gone, too. What
-    remains counts against ``tolerance``, a fraction of the keys parsed: keys that are missing or
-    too many, type by type, and keys that lost or gained a time to live.
+    or before the count ended (it may be). A hash may be gone, too, if the first of its fields with
+    an expiry was over by then. What remains counts against ``tolerance``, a fraction of the keys
+    parsed: keys that are missing or too many, type by type, and keys that lost or gained a time to
+    live. Libraries of functions do not expire: all of them have to be there.
     """
     parsed = {one.number: one for one in contents.databases}
     loaded = {one.number: one for one in census.databases}
@@ -59,19 +64,23 @@ def difference(
     unexplained = sum(gap.unexplained for gap in gaps)
     expiries = sum(gap.unexplained_expiries for gap in gaps)
     change = sum(gap.change for gap in gaps)
-    if not (change or expired or unexplained or expiries):
+    other_functions = census.libraries not in (None, contents.functions)
+    if not (change or expired or unexplained or expiries or other_functions):
         return None
     keys = sum(one.total for one in contents.databases)
     words = [
         f"{expired:,} had expired by the reference clock" if expired else "",
         f"{unexplained:,} unexplained" if unexplained else "",
         f"{expiries:,} with or without a time to live that should not be" if expiries else "",
+        f"{census.libraries} libraries of functions, of {contents.functions}"
+        if other_functions
+        else "",
     ]
     worst = max(unexplained, expiries)
     return Difference(
         keys=change,
         explanation="keys: " + ", ".join(word for word in words if word),
-        beyond_tolerance=worst > tolerance * keys,
+        beyond_tolerance=other_functions or worst > tolerance * keys,
     )
 
 
@@ -90,8 +99,11 @@ def _gap(
     surplus = sum(max(0, now.get(name, 0) - then.get(name, 0)) for name in now | dict(then))
     deficit = sum(max(0, then.get(name, 0) - now.get(name, 0)) for name in now | dict(then))
     least = parsed.expiries.expired_at(began)[0]
-    most = parsed.expiries.expired_at(ended)[1]
-    perhaps = most + parsed.hashes_with_expiring_fields
+    perhaps = parsed.expiries.expired_at(ended)[1]
+    # A hash whose fields are all over is gone, too. Nothing but a hash: a sample does not tell.
+    hashes = max(0, then["hash"] - now.get("hash", 0)) if "hash" in then else 0
+    emptied = parsed.first_field_expiries.expired_at(ended)[1]
+    perhaps += min(emptied, hashes if by_type else deficit)
     missing = max(0, deficit - perhaps)
     undead = max(0, least - deficit)
     expiries = 0

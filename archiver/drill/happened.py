@@ -30,6 +30,14 @@ class ArchiveReadOnly:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceElsewhere:
+    """The evidence is not in all the places that it should be in; ``places`` have it."""
+
+    why: str
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Trying:
     """A file is being restored; ``size`` in bytes."""
 
@@ -51,5 +59,7 @@ class SetJudged:
     evidence: SetEvidence
 
 
-Happened = Chosen | ChainFault | ArchiveReadOnly | Trying | FileTried | SetJudged
+Happened = (
+    Chosen | ChainFault | ArchiveReadOnly | EvidenceElsewhere | Trying | FileTried | SetJudged
+)
 Watcher = Callable[[Happened], None]

@@ -53,7 +53,7 @@ def judge_file(
     if not comparable(inspection):
         why = f"verified and loaded; nothing to compare with: {inspection.reason}"
         return Judgement(Outcome.PASS, why)
-    return Judgement(Outcome.PASS, "verified, loaded, counted as expected")
+    return Judgement(Outcome.PASS, f"verified, loaded, counted {_how(trial)}")
 
 
 def comparable(inspection: rdb.Inspection) -> bool:
@@ -87,7 +87,9 @@ def judge_set(  # noqa: PLR0911 - the table above
         return Verdict.PARTIAL, _reasons(untried)
     if unloadable := [file for file in files if file.outcome is Outcome.UNLOADABLE]:
         return Verdict.UNLOADABLE, _reasons(unloadable)
-    return Verdict.PASS, "every node's file is there, loads, and holds what it should"
+    sampled = any(one.sampled for file in files for one in file.loaded or ())
+    how = ", by a sample" if sampled else ""
+    return Verdict.PASS, f"every node's file is there, loads, and holds what it should{how}"
 
 
 def combine(assertion: Assertion, results: Sequence[AssertionResult | None]) -> evidence.Assertion:
@@ -140,6 +142,16 @@ def _why_no_pass(trial: Trial, difference: Difference | None) -> str | None:
     if difference is not None and difference.beyond_tolerance:
         return f"not what our parser counted: {difference.keys:+,} {difference.explanation}"
     return None
+
+
+def _how(trial: Trial) -> str:
+    """How its keys were counted, which has to be said when it was not one by one."""
+    databases = [] if (census := trial.decisive.census) is None else census.databases
+    if any(one.sampled for one in databases):
+        return "as many as expected; types and times to live by a sample, and not compared"
+    if not all(one.consistent for one in databases):
+        return "as many as expected; types not compared, because keys moved during the count"
+    return "as expected"
 
 
 def _reasons(files: Sequence[FileEvidence]) -> str:

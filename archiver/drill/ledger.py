@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,14 @@ from typing import Final
 import anyio
 
 from archiver.archive.archive import Archive
-from archiver.errors import ArchiveBusy, ArchiverError, NoSpace, StoreError, UsageError
+from archiver.errors import (
+    ArchiveBusy,
+    ArchiverError,
+    NoSpace,
+    StoreError,
+    StoreForbidden,
+    UsageError,
+)
 from archiver.report import chain
 from archiver.report.document import decode, encode
 from archiver.report.evidence import Evidence, Link, Verdict
@@ -30,12 +38,27 @@ _LOOK_BACK = 100  # documents that are read, so that their number does not count
 
 @dataclass(frozen=True, slots=True)
 class Filed:
-    """Evidence that was written: its key, its bytes, and the places that have it."""
+    """Evidence that was written: its key, its bytes, and the places that have it.
+
+    ``trouble`` is why it is not in all the places that it should be in.
+    """
 
     evidence: Evidence
     key: str
     data: bytes
     places: tuple[str, ...]
+    trouble: str | None = None
+
+
+class EvidenceNotKept(StoreError):
+    """No place took the evidence of a drill, which is all there is of it now: ``data``."""
+
+    def __init__(self, error: ArchiverError, data: bytes) -> None:
+        super().__init__(
+            f"the evidence of this drill is kept nowhere: {error.message}",
+            hint="keep what is printed; another time, --evidence DIRECTORY takes it",
+        )
+        self.data = data
 
 
 class Ledger:
@@ -57,7 +80,7 @@ class Ledger:
         except (ArchiveBusy, NoSpace) as error:
             if isinstance(error, NoSpace):
                 raise
-        except StoreError as error:
+        except (StoreError, StoreForbidden) as error:
             if self._beside is None:
                 raise UsageError(
                     f"the archive cannot be written, and the evidence has no other place: {error}",
@@ -100,21 +123,46 @@ class Ledger:
         """Write the next document, and what is made from it.
 
         ``make`` is given its id and the link to the one before, which nobody can come between.
-        Raises ArchiveBusy, NoSpace, StoreError.
+        When the archive does not take it, it lies in the directory, apart from the chain there.
+        Raises EvidenceNotKept.
         """
+        try:
+            return await self._file_in_turn(make)
+        except (StoreError, StoreForbidden) as error:
+            return await self._keep_apart(make, error)
+
+    async def _file_in_turn(self, make: Callable[[str, Link | None], Evidence]) -> Filed:
+        """Raises ArchiveBusy, NoSpace, StoreError, StoreForbidden."""
         if self._read_only:
             return await self._file(make)
-        with anyio.move_on_after(PATIENCE):
-            while True:
-                try:
-                    async with self._archive.writing():
-                        return await self._file(make)
-                except ArchiveBusy:
-                    await anyio.sleep(_EVERY)
-        raise ArchiveBusy(
-            f"{self._archive.store}: somebody else has been writing to it for "
-            f"{PATIENCE / 60:.0f} minutes: the evidence of this drill is lost"
-        )
+        deadline = anyio.current_time() + PATIENCE  # of the waiting: writing ends when it is done
+        while True:
+            try:
+                async with self._archive.writing():
+                    return await self._file(make)
+            except ArchiveBusy:
+                if anyio.current_time() >= deadline:
+                    raise
+            await anyio.sleep(_EVERY)
+
+    async def _keep_apart(
+        self, make: Callable[[str, Link | None], Evidence], error: ArchiverError
+    ) -> Filed:
+        """Into the directory, where it lies in no chain: it has no place in the archive's."""
+        link = None
+        with suppress(ArchiverError):
+            link = await self._last()
+        evidence = make(_new_id(link), link)
+        documents = await in_thread(_documents, evidence)
+        if self._beside is None:
+            raise EvidenceNotKept(error, documents[0][1]) from error
+        try:
+            for key, data in documents:
+                await self._beside.put(Path(key).name, data)
+        except StoreError as another:
+            raise EvidenceNotKept(another, documents[0][1]) from error
+        key, data = documents[0]
+        return Filed(evidence, Path(key).name, data, (str(self._beside),), trouble=error.message)
 
     async def _file(self, make: Callable[[str, Link | None], Evidence]) -> Filed:
         if self._beside is None:
@@ -125,24 +173,33 @@ class Ledger:
     async def _write(
         self, make: Callable[[str, Link | None], Evidence], stores: list[Store]
     ) -> Filed:
-        keys = await self._keys()
-        last = keys[-1] if keys else None
-        link = None
-        if last is not None:
-            # Not chain.link: a document that was made unreadable is linked to as it is now.
-            data = await self._store.read(last) or b""
-            link = Link(Path(last).stem, hashlib.sha256(data).hexdigest())
-        suffix = secrets.token_hex(3)
-        drill_id = chain.new_id(datetime.now(UTC), suffix, after=link.id if link else None)
-        evidence = make(drill_id, link)
+        link = await self._last()
+        evidence = make(_new_id(link), link)
         documents = await in_thread(_documents, evidence)
         if not self._read_only:
             stores = [self._archive.store, *stores]
+        places, trouble = list[str](), None
         for store in stores:
-            for key, data in documents:
-                await store.put(key, data)
+            try:
+                for key, data in documents:
+                    await store.put(key, data)
+            except StoreError as error:
+                if not places:
+                    raise
+                trouble = error.message
+            else:
+                places.append(str(store))
         key, data = documents[0]
-        return Filed(evidence, key, data, tuple(str(store) for store in stores))
+        return Filed(evidence, key, data, tuple(places), trouble)
+
+    async def _last(self) -> Link | None:
+        """The last document of the chain. Raises StoreError."""
+        keys = await self._keys()
+        if not keys:
+            return None
+        # Not chain.link: a document that was made unreadable is linked to as it is now.
+        data = await self._store.read(keys[-1]) or b""
+        return Link(Path(keys[-1]).stem, hashlib.sha256(data).hexdigest())
 
     @property
     def _store(self) -> Store:
@@ -154,6 +211,11 @@ class Ledger:
     async def _keys(self) -> list[str]:
         entries = self._store.entries(chain.PREFIX)
         return sorted([one.key async for one in entries if chain.is_evidence_key(one.key)])
+
+
+def _new_id(link: Link | None) -> str:
+    after = link.id if link else None
+    return chain.new_id(datetime.now(UTC), secrets.token_hex(3), after=after)
 
 
 def _documents(evidence: Evidence) -> list[tuple[str, bytes]]:

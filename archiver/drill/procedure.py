@@ -26,7 +26,7 @@ from archiver.drill.server import Limits
 from archiver.drill.servers import NoServer, ServerProgram
 from archiver.drill.stage import Stage, Tried
 from archiver.drill.workplace import Workplace, open_workplace
-from archiver.errors import EXIT_PRECEDENCE, StoreError, UsageError
+from archiver.errors import EXIT_OK, StoreError, UsageError, worst_exit_code
 from archiver.report import evidence
 from archiver.report.chain import Finding
 from archiver.report.evidence import Evidence, Nodes, SetEvidence
@@ -48,9 +48,10 @@ class DrillOptions:
     """What to take, and what it must show. Times in seconds, memory in bytes.
 
     ``tolerance``: how far the server's counts may differ from our parser's beyond what expired, a
-    fraction of the keys. ``most_change``: how far the keys of an instance may differ from those of
-    its last drill; None lets them. ``memory``: of one server. ``scratch``: where files are
-    restored, else where the system keeps temporary files. ``sample_above``: databases with more
+    fraction of the keys. ``rpo_window_seconds``: the widest gap between sets is looked for among
+    those that ended so recently. ``most_change``: how far the keys of an instance may differ from
+    those of its last drill; None lets them. ``memory``: of one server. ``scratch``: where files
+    are restored, else where the system keeps temporary files. ``sample_above``: databases with more
     keys are counted by a sample. ``load_seconds``: that a server may take to load.
     """
 
@@ -60,6 +61,7 @@ class DrillOptions:
     most_change: float | None = None
     rto_seconds: float | None = None
     rpo_seconds: float | None = None
+    rpo_window_seconds: float = 30 * 86_400.0
     memory: int | None = None
     scratch: Path | None = None
     sample_above: int | None = None
@@ -81,8 +83,8 @@ class Drilled:
     @property
     def exit_code(self) -> int:
         """0 for a drill that passed, and whose predecessors are as they were written."""
-        code = self.evidence.conclusion.exit_code
-        return code or (_INTEGRITY if self.faults else 0)
+        codes = {self.evidence.conclusion.exit_code, _INTEGRITY if self.faults else EXIT_OK}
+        return worst_exit_code(codes)
 
 
 async def drill(
@@ -98,8 +100,8 @@ async def drill(
 
     Raises:
         UsageError: No archive, no such set, no server, or no place for the evidence.
-        StoreError: The archive cannot be listed or its evidence not be written, or there is no
-            place to restore into.
+        EvidenceNotKept: No place takes the evidence; the error has it.
+        StoreError: The archive cannot be listed, or there is no place to restore into.
     """
     run = _Run(archive, programs, options or DrillOptions(), watcher, clock)
     ledger = Ledger(archive, evidence_directory)
@@ -125,8 +127,10 @@ async def drill(
     # 4. Restore, parse, load, count and judge, set by set.
     sets = [await run.drill_set(one, folders, before) for one in chosen]
     # 5. Conclude, and write it down, linked to the evidence before it.
-    evidence_of = run.conclude(selection, sets)
-    return Drilled(await ledger.file(evidence_of), tuple(faults))
+    filed = await ledger.file(run.conclude(selection, sets))
+    if filed.trouble is not None:
+        watcher(happened.EvidenceElsewhere(filed.trouble, filed.places))
+    return Drilled(filed, tuple(faults))
 
 
 class _Run:
@@ -189,7 +193,7 @@ class _Run:
     ) -> Callable[[str, evidence.Link | None], Evidence]:
         """The evidence of the drill, but for its place in the chain."""
         finished = datetime.now(UTC)
-        failure = next((code for code in EXIT_PRECEDENCE if code in self._exit_codes), 1)
+        failure = worst_exit_code(self._exit_codes) or 1
         options = self.options
 
         def evidence_of(drill_id: str, previous: evidence.Link | None) -> Evidence:
@@ -203,7 +207,10 @@ class _Run:
                 selection=selection,
                 reference_clock=self._began,
                 targets=evidence.Targets(
-                    options.rto_seconds, options.rpo_seconds, options.tolerance
+                    options.rto_seconds,
+                    options.rpo_seconds,
+                    options.rpo_window_seconds,
+                    options.tolerance,
                 ),
                 conclusion=conclude(selection, sets, failure_exit_code=failure),
                 sets=tuple(sets),
@@ -214,7 +221,8 @@ class _Run:
 
     def _assertions(self, chosen: Sequence[Tried]) -> tuple[evidence.Assertion, ...]:
         return tuple(
-            combine(assertion, [one.results[number] if one.results else None for one in chosen])
+            # A server that went away had answered some of them, or none.
+            combine(assertion, [next(iter(one.results[number:]), None) for one in chosen])
             for number, assertion in enumerate(self.options.assertions)
         )
 
@@ -261,11 +269,12 @@ class _Run:
         while whole and not (await read_set(self._archive, whole[-1], folders)).is_complete:
             whole.pop()
         starts = [one.started_at for one in whole]
+        since = max(0.0, self._began.timestamp() - self.options.rpo_window_seconds)
         ages = [max(0.0, (self._began - start).total_seconds()) for start in starts]
         return measure_rpo(
             age_seconds=max(0.0, (self._began - folder.started_at).total_seconds()),
             newest_age_seconds=min(ages, default=None),
-            largest_gap=largest_gap(starts),
+            largest_gap=largest_gap(starts, datetime.fromtimestamp(since, UTC)),
             target_seconds=self.options.rpo_seconds,
         )
 

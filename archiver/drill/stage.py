@@ -1,6 +1,7 @@
 """One file of a set on the drill's stage: restored, parsed, loaded, judged, and removed."""
 
 import contextlib
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from archiver import rdb
+from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.copyout import Copied
 from archiver.archive.record import Record
@@ -20,7 +22,7 @@ from archiver.drill.outcome import Cause
 from archiver.drill.server import Limits
 from archiver.drill.servers import ServerProgram
 from archiver.drill.trial import Phase, Trial, run_trial
-from archiver.errors import ArchiverError, IntegrityError
+from archiver.errors import ArchiverError, IntegrityError, UnsafeInput
 from archiver.model import Footer, Kind, Network
 from archiver.rdb import inspect
 from archiver.report import evidence
@@ -72,6 +74,12 @@ class Stage:
         What goes wrong is a finding, also a full disk or a store that does not answer.
         """
         try:
+            return await self._try(record, scratch, assertions)
+        finally:
+            await in_thread(_remove, record, scratch)
+
+    async def _try(self, record: Record, scratch: Path, assertions: Sequence[Assertion]) -> Tried:
+        try:
             await in_thread(check_space, scratch, record.size)
             copied = await lay_out(self.archive, record, scratch)
         except IntegrityError as error:
@@ -84,8 +92,6 @@ class Stage:
             trial = await self._load(copied, scratch, assertions)
         except ArchiverError as error:
             return _untouched(record, Outcome.UNTRIED, error)
-        finally:
-            await in_thread(copied.path.unlink, missing_ok=True)
         census = trial.decisive.census
         found = None
         if census is not None and inspection.contents is not None and comparable(inspection):
@@ -114,6 +120,12 @@ class Stage:
             directory=scratch,
             clock=self.clock,
         )
+
+
+def _remove(record: Record, scratch: Path) -> None:
+    """The node's folder, with whatever came of it: scratch holds one file at a time."""
+    with contextlib.suppress(UnsafeInput):
+        shutil.rmtree(scratch / layout.safe(record.node_id), ignore_errors=True)
 
 
 class _Stoppable:

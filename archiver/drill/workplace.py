@@ -18,11 +18,11 @@ from pathlib import Path
 from archiver.drill.servers import Ability, Flavour, ServerProgram
 from archiver.drill.subject import Subject
 from archiver.model import Kind
+from archiver.rdb.releases import DATABASES
 
 PREFIX = "archiver-drill-"
 SOCKET = "socket"
 LOG = "server.log"
-DATABASES = 1024  # Tair allows 256, Redis as many as one configures
 _STALE = 60.0  # seconds; younger directories may not have been locked yet
 _TAIL = 64 * 1024  # bytes of log that are read
 _COPY = 16 * 1024 * 1024  # bytes at a time

@@ -28,7 +28,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Expiries:
-    """When the keys of a database expire.
+    """When the keys of a database, or fields of its hashes, expire.
 
     Exact (``width`` 1) up to a number of keys that bounds memory; beyond it the times are counted
     in buckets of ``width`` milliseconds: a minute, or more where they lie far apart.
@@ -66,20 +66,24 @@ class Database:
 
     ``keys`` by what TYPE answers for them: string, list, set, zset, hash, stream, or the nine
     letters of a module's type. ``hint`` is what the server said before its keys: how many keys,
-    and how many with an expiry; it is none of the evidence. ``hashes_with_expiring_fields`` is
-    how many hashes may be gone or smaller for reasons that ``expiries`` does not show.
+    and how many with an expiry; it is none of the evidence. ``first_field_expiries`` say of each
+    hash that has fields with an expiry when the first of them goes: before, none of it is gone.
     """
 
     number: int
     keys: Mapping[str, int]
     expiries: Expiries
-    hashes_with_expiring_fields: int
+    first_field_expiries: Expiries
     hint: tuple[int, int] | None
 
     @property
     def total(self) -> int:
         """Keys of all types."""
         return sum(self.keys.values())
+
+    @property
+    def hashes_with_expiring_fields(self) -> int:
+        return self.first_field_expiries.count
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,9 @@ class DumpReader:
             pass_over = values[code]
             if pass_over is not None:
                 tally.selected.keys[code] += 1
-                if fields := pass_over(window):
-                    tally.expiring_fields += fields
-                    tally.selected.hashes_with_expiring_fields += 1
+                expiring = pass_over(window)
+                if expiring is not None:
+                    tally.fields_expire(*expiring)
                 if self._expiry is not None:
                     self._expire()
             elif code in opcodes:

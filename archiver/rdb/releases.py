@@ -15,6 +15,9 @@ REDIS_LOADS: Final = (
 )
 VALKEY_LOADS: Final = 11  # of Redis's versions; its own begin at 80, with Valkey 9.0
 VALKEY_OWN: Final = 80
+# Databases to start a server with: Tair allows 256, Redis as many as one configures, 16 by default,
+# and a dump of more than that ends a server that was not told.
+DATABASES: Final = 1024
 FOREIGN: Final = range(12, 80)  # what `rdb-version-check relaxed` dares (valkey #2543, in 9.0)
 
 

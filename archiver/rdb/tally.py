@@ -8,7 +8,7 @@ from typing import Final
 
 from archiver.rdb.contents import Contents, Database, Expiries, Module
 from archiver.rdb.fault import Unknown
-from archiver.rdb.values import TYPE_NAMES
+from archiver.rdb.values import ALWAYS, TYPE_NAMES
 
 MOST_DATABASES: Final = 1024
 MOST_MODULES: Final = 1024
@@ -18,7 +18,34 @@ MOST_BUCKETS: Final = 2**17
 MINUTE: Final = 60_000  # ms
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_LEAST_TIME = -(2**63)
+
+
+class Times:
+    """Moments, ms since the epoch: exact, or so many in each bucket."""
+
+    def __init__(self) -> None:
+        self.exact = array("q")
+        self.buckets: Counter[int] = Counter()
+
+    def fold(self, width: int) -> None:
+        """Put the exact ones into buckets of ``width`` ms."""
+        self.buckets.update(time // width for time in self.exact)
+        self.exact = array("q")
+
+    def widen(self) -> None:
+        """Make each two buckets one."""
+        wider: Counter[int] = Counter()
+        for bucket, count in self.buckets.items():
+            wider[bucket // 2] += count
+        self.buckets = wider
+
+    def frozen(self, width: int) -> Expiries:
+        buckets = sorted((self.buckets or Counter(self.exact)).items())
+        return Expiries(
+            width=width,
+            starts=array("q", (max(start * width, ALWAYS) for start, _ in buckets)),
+            totals=array("q", accumulate(count for _, count in buckets)),
+        )
 
 
 class DatabaseTally:
@@ -27,9 +54,8 @@ class DatabaseTally:
     def __init__(self) -> None:
         self.keys = [0] * 256  # by type of value
         self.module_keys: Counter[str] = Counter()
-        self.times = array("q")  # ms since the epoch
-        self.buckets: Counter[int] = Counter()
-        self.hashes_with_expiring_fields = 0
+        self.expiries = Times()
+        self.first_fields = Times()  # of hashes: when the first of their fields expires
         self.hint: tuple[int, int] | None = None
 
 
@@ -87,7 +113,15 @@ class Tally:
 
     def expires(self, time: int) -> None:
         """A key of the selected database expires at ``time``, ms since the epoch."""
-        self.selected.times.append(time)
+        self._note(self.selected.expiries, time)
+
+    def fields_expire(self, fields: int, first: int) -> None:
+        """So many fields of a hash of the selected database do, the first of them at ``first``."""
+        self.expiring_fields += fields
+        self._note(self.selected.first_fields, first)
+
+    def _note(self, times: Times, time: int) -> None:
+        times.exact.append(time)
         self._recent += 1
         if self._recent >= self._most_exact_times:
             self._fold()
@@ -95,20 +129,18 @@ class Tally:
     def _fold(self) -> None:
         """Put the times into buckets, and widen these until they are few enough."""
         self._width = max(self._width, MINUTE)
-        for database in self._all():
-            database.buckets.update(time // self._width for time in database.times)
-            database.times = array("q")
+        every = self._every()
+        for times in every:
+            times.fold(self._width)
         self._recent = 0
-        while sum(len(database.buckets) for database in self._all()) > self._most_buckets:
+        while sum(len(times.buckets) for times in every) > self._most_buckets:
             self._width *= 2
-            for database in self._all():
-                wider: Counter[int] = Counter()
-                for bucket, count in database.buckets.items():
-                    wider[bucket // 2] += count
-                database.buckets = wider
+            for times in every:
+                times.widen()
 
-    def _all(self) -> list[DatabaseTally]:
-        return list(self._databases.values()) or [self.selected]
+    def _every(self) -> list[Times]:
+        databases = self._databases.values() or [self.selected]
+        return [times for one in databases for times in (one.expiries, one.first_fields)]
 
     def contents(self, *, is_complete: bool) -> Contents:
         """All of it, frozen."""
@@ -142,15 +174,7 @@ class Tally:
         return Database(
             number=number,
             keys=MappingProxyType(dict(keys)),
-            expiries=self._expiries(database),
-            hashes_with_expiring_fields=database.hashes_with_expiring_fields,
+            expiries=database.expiries.frozen(self._width),
+            first_field_expiries=database.first_fields.frozen(self._width),
             hint=database.hint,
-        )
-
-    def _expiries(self, database: DatabaseTally) -> Expiries:
-        buckets = sorted((database.buckets or Counter(database.times)).items())
-        return Expiries(
-            width=self._width,
-            starts=array("q", (max(start * self._width, _LEAST_TIME) for start, _ in buckets)),
-            totals=array("q", accumulate(count for _, count in buckets)),
         )

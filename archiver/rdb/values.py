@@ -12,9 +12,15 @@ from archiver.rdb.fault import Damaged, Unknown
 from archiver.rdb.packed import count_expiring
 from archiver.rdb.window import Window
 
-Pass = Callable[[Window], int]
-"""Moves over a key and its value; returns how many of its fields have an expiry of their own."""
+Expiring = tuple[int, int]
+"""How many fields of a hash have an expiry of their own, and the first of these, ms since the
+epoch: the hash may be smaller from then on, and once they are all over, gone."""
 
+Pass = Callable[[Window], Expiring | None]
+"""Moves over a key and its value; answers for a hash of which fields expire."""
+
+ALWAYS: Final = -(2**63)
+NEVER: Final = 2**63 - 1
 TYPE_MODULE_1: Final = 6
 TYPE_MODULE_2: Final = 7
 
@@ -22,24 +28,21 @@ TYPE_MODULE_2: Final = 7
 _MOST_LISTPACK_BYTES = 4 * 2**20
 
 
-def _string(window: Window) -> int:
+def _string(window: Window) -> None:
     window.strings(2)
-    return 0
 
 
-def _list(window: Window) -> int:
+def _list(window: Window) -> None:
     window.strings(1)
     window.strings(window.length())
-    return 0
 
 
-def _hash(window: Window) -> int:
+def _hash(window: Window) -> None:
     window.strings(1)
     window.strings(2 * window.length())
-    return 0
 
 
-def _zset_text(window: Window) -> int:
+def _zset_text(window: Window) -> None:
     """Scores as text, up to version 7: a byte for its length, of which 253 to 255 are NaN and
     the infinities."""
     window.strings(1)
@@ -47,16 +50,14 @@ def _zset_text(window: Window) -> int:
         window.strings(1)
         size = window.byte()
         window.skip(size if size < 253 else 0)
-    return 0
 
 
-def _zset_binary(window: Window) -> int:
+def _zset_binary(window: Window) -> None:
     window.strings(1)
     window.strings(window.length(), trailer=8)
-    return 0
 
 
-def _quicklist_2(window: Window) -> int:
+def _quicklist_2(window: Window) -> None:
     """Nodes: 1 for one plain, large element, 2 for a listpack; then its bytes."""
     window.strings(1)
     for _ in range(window.length()):
@@ -65,75 +66,73 @@ def _quicklist_2(window: Window) -> int:
         if container not in {1, 2}:
             raise Damaged(start, f"a node of a list is neither plain nor packed but {container}")
         window.strings(1)
-    return 0
 
 
-def _expiring_hash(window: Window) -> int:
+def _expiring_hash(window: Window) -> Expiring | None:
     """Redis 7.4: the first expiry, then expiry (relative to it; 0 for none), field, value."""
     window.strings(1)
-    window.skip(8)
-    return _expiring_fields(window)
+    return _expiring_fields(window, window.integer(8))
 
 
-def _expiring_hash_rc(window: Window) -> int:
+def _expiring_hash_rc(window: Window) -> Expiring | None:
     """The release candidates of 7.4 wrote no first expiry."""
     window.strings(1)
-    return _expiring_fields(window)
+    return _expiring_fields(window, ALWAYS)
 
 
-def _expiring_fields(window: Window) -> int:
+def _expiring_fields(window: Window, first: int) -> Expiring | None:
     expiring = 0
     for _ in range(window.length()):
         if window.length():
             expiring += 1
         window.strings(2)
-    return expiring
+    return (expiring, first) if expiring else None
 
 
-def _expiring_listpack(window: Window) -> int:
+def _expiring_listpack(window: Window) -> Expiring | None:
     window.strings(1)
-    window.skip(8)
-    return _expiring_packed(window)
+    return _expiring_packed(window, window.integer(8))
 
 
-def _expiring_listpack_rc(window: Window) -> int:
+def _expiring_listpack_rc(window: Window) -> Expiring | None:
     window.strings(1)
-    return _expiring_packed(window)
+    return _expiring_packed(window, ALWAYS)
 
 
-def _expiring_packed(window: Window) -> int:
+def _expiring_packed(window: Window, first: int) -> Expiring | None:
     start = window.offset
     listpack = window.string(_MOST_LISTPACK_BYTES)
     if listpack is None:
         raise Unknown(start, f"a listpack of more than {_MOST_LISTPACK_BYTES} bytes")
     try:
-        return count_expiring(listpack)
+        expiring = count_expiring(listpack)
     except ValueError as error:
         raise Damaged(start, str(error)) from None
+    return (expiring, first) if expiring else None
 
 
-def _valkey_hash(window: Window) -> int:
+def _valkey_hash(window: Window) -> Expiring | None:
     """Valkey 9: field, value, expiry in ms; -1 for none."""
     window.strings(1)
-    expiring = 0
+    expiring, first = 0, NEVER
     for _ in range(window.length()):
         window.strings(2)
-        if window.integer(8) != -1:
-            expiring += 1
-    return expiring
+        time = window.integer(8)
+        if time != -1:
+            expiring, first = expiring + 1, min(first, time)
+    return (expiring, first) if expiring else None
 
 
 def _stream(layout: int) -> Pass:
     """Layout 2 (Redis 7.0) added the first, the largest deleted and the number of all ids, and a
     counter to each group; 3 (7.2) added the time when a consumer was last active."""
 
-    def pass_over(window: Window) -> int:
+    def pass_over(window: Window) -> None:
         window.strings(1)
         window.strings(2 * window.length())  # the first id of a node, and its listpack
         _lengths(window, 3 if layout < 2 else 8)
         for _ in range(window.length()):
             _group(window, layout)
-        return 0
 
     return pass_over
 

@@ -99,10 +99,12 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What was promised; ``tolerance`` is a fraction of the keys."""
+    """What was promised; ``tolerance`` is a fraction of the keys. Of the gaps between sets those
+    count for the RPO that ended in the last ``rpo_window_seconds``."""
 
     rto_seconds: Seconds | None
     rpo_seconds: Seconds | None
+    rpo_window_seconds: Seconds
     tolerance: Fraction
 
 
@@ -195,12 +197,16 @@ class RdbFacts:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """The keys of one logical database; ``types`` maps a type's name to its number of keys."""
+    """The keys of one logical database; ``types`` maps a type's name to its number of keys.
+
+    ``sampled``: ``with_expiry`` and ``types`` are those of the keys that were looked at, not all.
+    """
 
     index: Count
     keys: Count
     with_expiry: Count
     types: Mapping[str, Count]
+    sampled: bool
 
 
 @dataclass(frozen=True, slots=True)

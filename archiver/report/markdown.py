@@ -16,6 +16,7 @@ from archiver.report.words import (
     number,
     printable,
     relative,
+    sampled_databases,
     size,
     total_keys,
     verdict_word,
@@ -102,6 +103,8 @@ def _set(one: SetEvidence, evidence: Evidence) -> list[str]:
     lines.append(f"Backup started {moment(one.started_at)} ({age}).")
     if one.nodes.missing:
         lines.append(f"Nodes missing: {escape(', '.join(one.nodes.missing))}.")
+    if sampled := sampled_databases(one.files):
+        lines.append(f"Types and times to live by a sample: {escape(sampled)}.")
     if not one.teardown.is_clean:
         lines.append("Teardown not proven: processes or directories may be left.")
     head = ("Node", "Outcome", "Reason", "Size", "Keys parsed", "Keys loaded", "SHA-256")

@@ -42,17 +42,21 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class CountRow:
-    """Keys of one type in one database, as parsed and as the server has them."""
+    """Keys of one type in one database, as parsed and as the server has them.
+
+    ``sampled``: ``loaded`` are those among the keys that were looked at.
+    """
 
     database: int
     name: str
     parsed: int | None
     loaded: int | None
+    sampled: bool
 
     @property
     def change(self) -> int:
-        """Loaded minus parsed; 0 where one of them is not known."""
-        if self.parsed is None or self.loaded is None:
+        """Loaded minus parsed; 0 where one of them is not known, or not of all keys."""
+        if self.parsed is None or self.loaded is None or self.sampled:
             return 0
         return self.loaded - self.parsed
 
@@ -111,6 +115,7 @@ def count_rows(file: FileEvidence) -> Iterator[CountRow]:
                 name,
                 ours.get(name, None if file.parsed is None else 0),
                 theirs.get(name, None if file.loaded is None else 0),
+                sampled=name != _ALL and index in loaded and loaded[index].sampled,
             )
 
 

@@ -71,10 +71,11 @@ def exposure_seconds(newest_age_seconds: float | None, largest_gap: Gap | None) 
     return max(newest_age_seconds, largest_gap.seconds if largest_gap else 0.0)
 
 
-def largest_gap(starts: Sequence[datetime]) -> Gap | None:
-    """The widest gap between the starts of consecutive complete sets; needs two of them."""
+def largest_gap(starts: Sequence[datetime], since: datetime) -> Gap | None:
+    """The widest gap between the starts of consecutive complete sets, if one ended ``since`` or
+    after; what is over for longer is no exposure any more, however wide it was."""
     ordered = sorted(starts)
-    pairs = [(later - earlier, earlier) for earlier, later in pairwise(ordered)]
+    pairs = [(later - earlier, earlier) for earlier, later in pairwise(ordered) if later >= since]
     if not pairs:
         return None
     width, start = max(pairs, key=lambda pair: pair[0])
@@ -146,6 +147,10 @@ def _of_set(one: SetEvidence, evidence: Evidence) -> Iterator[str]:
         target_seconds=targets.rpo_seconds,
     ):
         yield "rpo: not what its seconds and the target amount to"
+    gap = one.rpo.largest_gap
+    over_for = (evidence.reference_clock - gap.end).total_seconds() if gap else 0.0
+    if over_for > targets.rpo_window_seconds:
+        yield "rpo.largest_gap: ended before the window"
     if one.comparison and one.comparison.change != (
         one.comparison.keys_now - one.comparison.keys_then
     ):

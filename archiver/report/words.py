@@ -88,6 +88,16 @@ def loaded_keys(files: Sequence[FileEvidence]) -> int:
     return sum(total_keys(file.loaded) or 0 for file in files)
 
 
+def sampled_databases(files: Sequence[FileEvidence]) -> str:
+    """Which databases were counted by a sample, by node; empty for none."""
+    return ", ".join(
+        f"{file.node_id} db{database.index}"
+        for file in files
+        for database in file.loaded or ()
+        if database.sampled
+    )
+
+
 def worst_rto(sets: Sequence[SetEvidence]) -> Rto | None:
     """The slowest recovery; one that did not end is slower than any."""
     return max((one.rto for one in sets), key=lambda rto: _or_endless(rto.seconds), default=None)

@@ -11,7 +11,7 @@ import pytest
 from archiver import Archive, LocalStore, restore
 from archiver.archive import copyout, restoring
 from archiver.archive.record import Record
-from archiver.errors import IntegrityError, NoSpace, UnsafeInput, UsageError
+from archiver.errors import CorruptFile, IntegrityError, NoSpace, UnsafeInput, UsageError
 from archiver.stores import disk
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
@@ -61,6 +61,7 @@ async def test_all_nodes_of_a_cluster(root: Path, tmp_path: Path) -> None:
     done = await restore(opened(root), target, instance_id=CLUSTER)
     ports = []
     for file, source in zip(done.files, made, strict=True):
+        assert file.command is not None
         words = shlex.split(file.command)
         assert words[0] == "redis-server"
         given = dict(zip(words[1::2], words[2::2], strict=True))
@@ -159,6 +160,23 @@ def _object_gone(target: Path) -> None:
     target.unlink()
 
 
+def _api_size(target: Path) -> None:
+    api = json.loads(target.with_suffix(".json").read_text())["api"]
+    change_record(target, api=api | {"BackupSize": 4999})
+
+
+def _declared(target: Path) -> None:
+    change_record(target, crc64ecma_declared="1")
+
+
+def _no_crc(target: Path) -> None:
+    change_record(target, crc64ecma="unknown")
+
+
+def _job(target: Path) -> None:
+    change_record(target, job_id="9")
+
+
 def _another_node(target: Path) -> None:
     change_record(target, node_id="r-bp1zxszhcgatnx-db-9")
 
@@ -166,7 +184,7 @@ def _another_node(target: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [_flip, _cut, _pad, _size_in_record, _digest_in_record, _crc_in_record, _torn_record,
-     _object_gone, _another_node],
+     _object_gone, _another_node, _api_size, _declared, _no_crc, _job],
 )  # fmt: skip
 async def test_damage_is_an_integrity_error(
     damage: Callable[[Path], None], root: Path, tmp_path: Path
@@ -174,7 +192,16 @@ async def test_damage_is_an_integrity_error(
     damage(put_standard(root, rdb(5000)))
     with pytest.raises(IntegrityError):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
-    assert not (tmp_path / "to" / INSTANCE / "dump.rdb").exists()
+    assert not [path for path in (tmp_path / "to").rglob("*") if path.is_file()]
+
+
+async def test_the_declared_crc_is_compared_with_the_bytes(root: Path, tmp_path: Path) -> None:
+    target = put_standard(root, rdb(5000))
+    change_record(target, crc64ecma_declared="1")
+    key = target.relative_to(root).with_suffix(".json").as_posix()
+    record = Record.decode(key, (root / key).read_bytes())
+    with pytest.raises(CorruptFile, match="its record says 1"):
+        await copyout.copy_out(LocalStore(root), record, tmp_path / "dump.rdb")
 
 
 async def test_a_set_of_which_nothing_is_left_is_not_overlooked(root: Path, tmp_path: Path) -> None:
@@ -201,6 +228,47 @@ async def test_a_wrong_footer_is_found_though_the_record_agrees(root: Path, tmp_
     put_standard(root, bytes(data))
     with pytest.raises(IntegrityError, match="checksum that the server wrote"):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+
+
+@pytest.mark.parametrize("damage", [_flip, _cut, _digest_in_record, _torn_record, _object_gone])
+async def test_one_damaged_node_does_not_keep_the_others(
+    damage: Callable[[Path], None], root: Path, tmp_path: Path
+) -> None:
+    made = put_cluster(root)
+    damage(made[1])
+    key = made[1].parent.relative_to(root).as_posix()
+    with pytest.raises(IntegrityError):
+        await restore(opened(root), tmp_path / "no", set_key=key)
+    done = await restore(opened(root), tmp_path / "to", set_key=key, partial=True)
+    assert [file.node_id[-1] for file in done.files] == ["0", "2"]
+    assert list(done.damaged) == [f"{CLUSTER}-db-1"]
+    assert done.exit_code == 3
+    assert not (tmp_path / "to" / f"{CLUSTER}-db-1" / "dump.rdb").exists()
+    for target in (made[0], made[2]):
+        damage(target)
+    with pytest.raises(IntegrityError):
+        await restore(opened(root), tmp_path / "none", set_key=key, partial=True)
+
+
+async def test_a_damaged_set_is_passed_over_and_does_not_pass(root: Path, tmp_path: Path) -> None:
+    put_standard(root, rdb(3000), STARTS[0])
+    put_standard(root, rdb(3000), STARTS[1]).unlink()
+    put_backup(root, STARTS[2], rdb(3000))
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert [one.state for one in done.passed_over] == ["not complete", "damaged"]
+    assert done.exit_code == 3
+    (root / INSTANCE / "2026" / "11" / f"{STARTS[0]}-1" / "SHA256SUMS").unlink()
+    with pytest.raises(IntegrityError, match=STARTS[1]):
+        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+
+
+async def test_a_record_that_was_added_to_is_replaced(root: Path, tmp_path: Path) -> None:
+    target = put_standard(root, rdb(5000))
+    await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    change_record(target, repairs=[{"at": "2026-11-25T00:00:00Z"}])
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert done.files[0].copied.was_there
+    assert "repairs" in (tmp_path / "to" / INSTANCE / "record.json").read_text()
 
 
 async def test_again_it_goes_on(root: Path, tmp_path: Path) -> None:
@@ -237,7 +305,7 @@ async def test_a_log_of_commands(root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "to" / INSTANCE / "appendonlydir"
     assert (folder / "appendonly.aof.1.base.aof").read_bytes() == log
     assert (folder / "appendonly.aof.manifest").exists()
-    assert "--appendonly yes" in done.files[0].command
+    assert "--appendonly yes" in str(done.files[0].command)
 
 
 async def test_of_several_files_the_dump_and_the_others_are_named(
@@ -251,10 +319,32 @@ async def test_of_several_files_the_dump_and_the_others_are_named(
     assert [record.backup_id for record in done.left_out] == ["300"]
 
 
+async def test_a_file_that_came_late_is_a_gap_and_no_damage(root: Path, tmp_path: Path) -> None:
+    log = put_standard(root, rdb(3000), backup_id="200")
+    put_backup(root, STARTS[-1], b"*1\r\n$4\r\nPING\r\n", backup_id="300")
+    with pytest.raises(UsageError, match=r"300.aof is recorded and not in SHA256SUMS"):
+        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    key = log.parent.relative_to(root).as_posix()
+    done = await restore(opened(root), tmp_path / "to", set_key=key, partial=True)
+    assert done.backup_set.damaged == ()
+    assert done.exit_code == 1
+
+
+async def test_what_no_server_loads_has_no_command(root: Path, tmp_path: Path) -> None:
+    put_standard(root, b"\x93encrypted, perhaps" * 99)
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    [file] = done.files
+    assert file.command is None
+    assert done.exit_code == 1
+    text = (tmp_path / "to" / INSTANCE / "RESTORE.txt").read_text()
+    assert "redis-server" not in text
+    assert "decrypted" in text
+
+
 async def test_an_id_never_leaves_the_directory(root: Path, tmp_path: Path) -> None:
     target = put_standard(root, rdb(3000))
     change_record(target, node_id="../../../escaped")
-    with pytest.raises(IntegrityError, match="an id or digest is none"):
+    with pytest.raises(IntegrityError, match="node and backup is"):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
     key = f"{target.parent.relative_to(root)}/{target.stem}.json"
     record = Record.decode(key, target.with_suffix(".json").read_bytes())

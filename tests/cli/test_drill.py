@@ -34,7 +34,12 @@ async def test_a_pass(run: Run, tmp_path: Path) -> None:
     assert paths[1].is_relative_to(tmp_path / "kept")
     evidence = json.loads(paths[0].read_text())
     assert evidence["conclusion"]["passed"] is True
-    assert evidence["targets"] == {"rto_seconds": 900.0, "rpo_seconds": None, "tolerance": 0.001}
+    assert evidence["targets"] == {
+        "rto_seconds": 900.0,
+        "rpo_seconds": None,
+        "rpo_window_seconds": 2_592_000.0,
+        "tolerance": 0.001,
+    }
     suites = ET.parse(tmp_path / "junit.xml").getroot()
     assert suites.get("failures") == "0"
     assert done.err.endswith(
@@ -77,6 +82,21 @@ async def test_exit_codes(run: Run, tmp_path: Path) -> None:
     assert f"partial: {CLUSTER}/" in done.err
     assert f"{CLUSTER}-db-2" in done.err
     assert (await run("drill", "none")).code == 2
+
+
+async def test_evidence_that_nothing_takes_is_printed(run: Run, tmp_path: Path) -> None:
+    put_standard(tmp_path / "archive", rdb(5000))
+    (tmp_path / "archive" / "drills").write_text("in the way of the folder")
+    done = await run("drill", "archive", "-q")
+    assert done.code == 6, done.err
+    assert json.loads(done.out)["conclusion"]["passed"] is True
+    assert "kept nowhere" in done.err
+    done = await run("drill", "archive", "-q", "--json")
+    assert json.loads(done.out)["evidence"]["conclusion"]["passed"] is True
+    done = await run("drill", "archive", "-q", "--evidence", "kept")
+    assert done.code == 0, done.err
+    assert "alone: " in done.err
+    assert len(list((tmp_path / "kept").glob("*.json"))) == 1
 
 
 def _environ() -> dict[str, str]:

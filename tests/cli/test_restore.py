@@ -20,6 +20,7 @@ from tests.archive.sample import (
 )
 from tests.cli.conftest import Run
 from tests.drill.conftest import program
+from tests.rdb.dumps import sealed
 
 
 @pytest.fixture
@@ -45,8 +46,23 @@ async def test_stdout_is_the_commands(run: Run, tmp_path: Path) -> None:
     assert len(made) == 3
 
 
+async def test_no_command_for_what_no_server_loads(run: Run, tmp_path: Path) -> None:
+    put_standard(tmp_path / "archive", b"\x93encrypted, perhaps" * 99)
+    done = await run("restore", "archive", "--instance", INSTANCE, "--to", "to", "-q")
+    assert (done.code, done.out) == (1, "")
+    assert "no command: " in done.err
+    done = await run("restore", "archive", "--instance", INSTANCE, "--to", "to", "--json")
+    assert json.loads(done.out)["command"] is None
+
+
 @pytest.mark.parametrize(
-    "data", [rdb(5000), b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"], ids=["rdb", "aof"]
+    "data",
+    [
+        rdb(5000),
+        b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n",
+        sealed(b"\xfe\x14" + b"\x00\x01a\x01b", b"REDIS0009"),  # in database 20
+    ],
+    ids=["rdb", "aof", "database"],
 )
 async def test_a_server_started_as_printed_has_the_keys(
     data: bytes, run: Run, tmp_path: Path, valkey: ServerProgram
@@ -68,7 +84,8 @@ async def test_a_server_started_as_printed_has_the_keys(
         async with asyncio.timeout(30):
             while (await client.info("persistence"))["loading"]:
                 await asyncio.sleep(0.02)
-        assert await client.dbsize() == 1
+        keyspace = await client.info("keyspace")
+        assert [database["keys"] for database in keyspace.values()] == [1]
         await client.aclose()
     finally:
         server.kill()
@@ -103,7 +120,20 @@ async def test_what_is_missing_is_loud(run: Run, tmp_path: Path) -> None:
     done = await run("restore", "archive", "--set", key, "--to", "b", "--partial")
     assert done.code == 1
     assert f"{CLUSTER}-db-1" in done.err
+    sets[1][2].unlink()
+    words = ["restore", "archive", "--instance", CLUSTER, "--json", "-q"]
+    done = await run(*words, "--to", "c")
+    assert done.code == 3
+    assert f"{STARTS[1]}-1 is newer, and damaged: " in done.err
+    objects = [json.loads(line) for line in done.out.splitlines()]
+    assert [(one["event"], one.get("state")) for one in objects[:3]] == [
+        ("passed_over", "not complete"), ("passed_over", "damaged"), ("restored", None)
+    ]  # fmt: skip
+    listed = await run(*words, "--list")
+    objects = [json.loads(line) for line in listed.out.splitlines()]
+    assert [one["state"] for one in objects] == ["not complete", "damaged", "complete"]
+    assert objects[0]["missing"] == [f"{CLUSTER}-db-1"]
     listed = await run("restore", "archive", "--instance", CLUSTER, "--list")
     assert [line.split("  ")[3][:8] for line in listed.out.splitlines()] == [
-        "not comp", "complete", "complete"
+        "not comp", "damaged:", "complete"
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Differences between the parser's counts and the server's: what time explains, and what not."""
 
 from array import array
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,14 +18,22 @@ def ms(seconds: float) -> int:
     return int((BEGAN.timestamp() + seconds) * 1000)
 
 
-def parsed(
-    strings: int, hashes: int = 0, *, dies: tuple[float, ...] = (), fields: int = 0
-) -> rdb.Contents:
-    """A dump of so many keys, some of which die so many seconds after the load began."""
+def expiries(dies: tuple[float, ...]) -> rdb.Expiries:
     times = sorted(ms(seconds) for seconds in dies)
-    expiries = rdb.Expiries(1, array("q", times), array("q", range(1, len(times) + 1)))
+    return rdb.Expiries(1, array("q", times), array("q", range(1, len(times) + 1)))
+
+
+def parsed(
+    strings: int,
+    hashes: int = 0,
+    *,
+    dies: tuple[float, ...] = (),
+    fields: tuple[float, ...] = (),
+) -> rdb.Contents:
+    """A dump of so many keys, some of which, or first fields of which, die so many seconds after
+    the load began."""
     keys = {"string": strings, "hash": hashes}
-    database = rdb.Database(0, keys, expiries, fields, None)
+    database = rdb.Database(0, keys, expiries(dies), expiries(fields), None)
     return rdb.Contents(True, {}, (database,), {}, 0, 0, 0)
 
 
@@ -55,8 +64,15 @@ def counted(
         # A type that became another, in equal numbers.
         (parsed(50, 50), counted(51, 49), 0, True),
         (parsed(50, 50), counted(51, 49, sampled=True), None, False),
-        (parsed(50, 50, fields=2), counted(50, 48), -2, False),
-        (parsed(50, 50, fields=2), counted(50, 47), -3, True),
+        # Hashes whose first field is over may be gone, and nothing else.
+        (parsed(50, 50, fields=(-1, 5)), counted(50, 48), -2, False),
+        (parsed(50, 50, fields=(-1, 5)), counted(50, 47), -3, True),
+        (parsed(50, 50, fields=(-1, 99)), counted(50, 48), -2, True),
+        (parsed(50, 50, fields=(-1, 5)), counted(48, 50), -2, True),
+        (parsed(50, 50, fields=(-1, 5)), counted(49, 48), -3, True),
+        (parsed(50, 50, fields=(-1, 5)), counted(50, 48, sampled=True), -2, False),
+        (parsed(50, 50, fields=(-1, 99)), counted(50, 48, sampled=True), -2, True),
+        (parsed(50, 50, dies=(-1,), fields=(-1,)), counted(49, 49), -2, False),
         (parsed(5), counted(5, number=1), 0, True),  # in another database
         (parsed(0), counted(0), None, False),
         (parsed(0), counted(1), 1, True),
@@ -72,6 +88,16 @@ def test_what_time_explains(
     else:
         assert found is not None
         assert found.keys == change
+
+
+def test_functions_do_not_expire() -> None:
+    contents = replace(parsed(100), functions=2)
+    assert difference(contents, replace(counted(100), libraries=2), BEGAN, 0.0) is None
+    assert difference(contents, replace(counted(100), libraries=None), BEGAN, 0.0) is None
+    found = difference(contents, replace(counted(100), libraries=1), BEGAN, 0.5)
+    assert found is not None
+    assert (found.keys, found.beyond_tolerance) == (0, True)
+    assert found.explanation == "keys: 1 libraries of functions, of 2"
 
 
 def test_the_tolerance() -> None:

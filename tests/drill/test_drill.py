@@ -4,9 +4,9 @@ import csv
 import json
 import os
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -14,21 +14,39 @@ import pytest
 
 from archiver import Archive, LocalStore
 from archiver import rdb as rdb_format
+from archiver.archive import restoring
 from archiver.archive.backupsets import list_folders
+from archiver.archive.copyout import Copied
+from archiver.archive.record import Record
 from archiver.drill import (
+    Assertion,
+    AssertionResult,
+    Census,
     Drilled,
     DrillOptions,
+    EvidenceNotKept,
     NoServer,
     ServerProgram,
     Wanted,
+    check,
     drill,
     happened,
     parse,
+    take,
 )
-from archiver.errors import NoSpace, StoreError, UsageError
+from archiver.drill.census import Databases
+from archiver.drill.client import Silence
+from archiver.errors import (
+    ArchiverError,
+    NoSpace,
+    StoreError,
+    StoreForbidden,
+    UsageError,
+)
 from archiver.report.chain import Fault, check_chain, is_evidence_key
 from archiver.report.document import decode
 from archiver.report.evidence import Mode, Outcome, SetEvidence, Verdict
+from archiver.threads import in_thread
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
     CLUSTER,
@@ -151,6 +169,39 @@ async def made(root: Path, tmp_path: Path, options: DrillOptions, keys: int) -> 
     return one
 
 
+async def test_a_sample_is_called_one(
+    root: Path, tmp_path: Path, options: DrillOptions, valkey: ServerProgram
+) -> None:
+    put_standard(root, await make_dump(valkey, tmp_path / "made", 20_000, seconds=2))
+    done = await drilled(root, replace(options, sample_above=1000), valkey)
+    one = only(done)
+    [file] = one.files
+    assert file.parsed is not None
+    assert file.loaded is not None
+    assert [database.sampled for database in file.parsed] == [False, False]
+    assert [database.sampled for database in file.loaded] == [True, False]
+    assert "by a sample" in file.reason
+    assert one.why.endswith("by a sample")
+    assert b"by a sample: " in (root / done.filed.key).with_suffix(".md").read_bytes()
+    assert b"of a sample" in (root / done.filed.key).with_suffix(".html").read_bytes()
+
+
+@pytest.mark.parametrize("consistent", [True, False])
+async def test_a_count_that_does_not_add_up_is_called_so(
+    consistent: bool, root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def take_one(server: Databases, *, sample_above: int | None) -> Census:
+        census = await take(server, sample_above=sample_above)
+        databases = [replace(one, consistent=consistent) for one in census.databases]
+        return replace(census, databases=tuple(databases))
+
+    monkeypatch.setattr("archiver.drill.trial.take", take_one)
+    put_standard(root, rdb(3000))
+    one = only(await drilled(root, options))
+    assert one.verdict is Verdict.PASS
+    assert ("counted as expected" in one.files[0].reason) is consistent
+
+
 async def test_fifty_thousand_keys_of_all_types(
     root: Path, tmp_path: Path, options: DrillOptions
 ) -> None:
@@ -212,7 +263,21 @@ def _swap(target: Path) -> None:
     other.write_bytes(one)
 
 
-@pytest.mark.parametrize("damage", [_flip, _cut, _pad, _record, _torn_record, _no_object, _swap])
+def _tampered(target: Path) -> None:
+    """Another dump, with a record and a SHA256SUMS that agree; but the API said otherwise."""
+    record = put_backup(
+        target.parents[4], STARTS[-1], rdb(9000), instance=CLUSTER, node=f"{CLUSTER}-db-0",
+        backup_id="200",
+    ).with_suffix(".json")  # fmt: skip
+    document = json.loads(record.read_text())
+    document["api"]["BackupSize"] -= 1
+    record.write_text(json.dumps(document))
+    put_sums(target.parent)
+
+
+@pytest.mark.parametrize(
+    "damage", [_flip, _cut, _pad, _record, _torn_record, _no_object, _swap, _tampered]
+)
 async def test_damage_is_found(
     damage: Callable[[Path], None], root: Path, options: DrillOptions
 ) -> None:
@@ -223,6 +288,22 @@ async def test_damage_is_found(
     assert done.exit_code == 3
     assert one.rto.seconds is None or one.why
     assert not done.evidence.conclusion.passed
+
+
+async def test_scratch_holds_one_file_at_a_time(
+    root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = put_cluster(root)
+    _flip(made[0])
+    found: list[list[Path]] = []
+
+    async def lay_out(archive: Archive, record: Record, scratch: Path) -> Copied:
+        found.append(await in_thread(lambda: list(scratch.iterdir())))
+        return await restoring.lay_out(archive, record, scratch)
+
+    monkeypatch.setattr("archiver.drill.stage.lay_out", lay_out)
+    await drilled(root, options)
+    assert found == [[], [], []]
 
 
 @pytest.mark.parametrize(
@@ -305,6 +386,24 @@ async def test_a_server_that_refuses_and_exits_with_0(
     assert done.exit_code == 1
 
 
+async def test_a_server_that_falls_silent_in_an_assertion(
+    root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check_one(assertion: Assertion, server: Databases) -> AssertionResult:
+        if assertion.verb == "exists":
+            raise Silence("no answer in time")
+        return await check(assertion, server)
+
+    monkeypatch.setattr("archiver.drill.trial.check", check_one)
+    put_standard(root, rdb(3000))
+    asserted = (parse("dbsize >= 1"), parse("exists a"), parse("missing b"))
+    done = await drilled(root, replace(options, assertions=asserted))
+    assert [one.holds for one in only(done).assertions] == [True, None, None]
+    assert only(done).verdict is Verdict.FAIL
+    assert "no answer in time" in only(done).why
+    assert done.exit_code == 1
+
+
 async def test_a_file_that_one_server_refuses_and_another_loads(
     root: Path, options: DrillOptions, valkey: ServerProgram
 ) -> None:
@@ -347,6 +446,8 @@ async def test_tampered_evidence_is_found(change: bytes, root: Path, options: Dr
     path = root / first.filed.key
     path.write_bytes(path.read_bytes() + change if change == b" " else change)
     seen: list[happened.Happened] = []
+    failing = replace(options, assertions=(parse("dbsize >= 9"),))
+    assert (await drilled(root, failing)).exit_code == 3
     done = await drill(Archive(LocalStore(root)), await programs(), options, watcher=seen.append)
     assert done.evidence.conclusion.passed
     assert done.exit_code == 3
@@ -393,21 +494,26 @@ async def test_two_drills_at_once_do_not_fork_the_chain(root: Path, options: Dri
 
 
 class ReadOnly(LocalStore):
+    error: ArchiverError = StoreError("Read-only file system")
+
     @asynccontextmanager
     async def exclusive(self) -> AsyncGenerator[None, None]:
         if str(self.root):
-            raise StoreError("Read-only file system")
+            raise self.error
         yield
 
     async def put(self, key: str, data: bytes) -> None:
         raise AssertionError(key)
 
 
+@pytest.mark.parametrize("error", [ReadOnly.error, StoreForbidden("Read-only key")])
 async def test_a_read_only_archive_keeps_its_evidence_elsewhere(
-    root: Path, tmp_path: Path, options: DrillOptions
+    error: ArchiverError, root: Path, tmp_path: Path, options: DrillOptions
 ) -> None:
     put_standard(root, rdb(3000))
-    archive, servers = Archive(ReadOnly(root)), await programs()
+    store = ReadOnly(root)
+    store.error = error
+    archive, servers = Archive(store), await programs()
     with pytest.raises(UsageError, match=r"Read-only.*--evidence"):
         await drill(archive, servers, options)
     seen: list[happened.Happened] = []
@@ -420,6 +526,70 @@ async def test_a_read_only_archive_keeps_its_evidence_elsewhere(
         assert (done.evidence.previous is None) is (number == 0)
     assert isinstance(seen[0], happened.ArchiveReadOnly)
     assert not (root / "drills").exists()
+
+
+class Full(LocalStore):
+    async def put(self, key: str, data: bytes) -> None:
+        if key.startswith("drills/"):
+            raise NoSpace("Disk quota exceeded")
+        await super().put(key, data)
+
+
+@pytest.mark.parametrize("store", [LocalStore, Full])
+async def test_evidence_that_the_archive_does_not_take_is_not_lost(
+    store: type[LocalStore],
+    root: Path,
+    tmp_path: Path,
+    options: DrillOptions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("archiver.drill.ledger.PATIENCE", 0.1)
+    monkeypatch.setattr("archiver.drill.ledger._EVERY", 0.02)
+    put_standard(root, rdb(3000))
+    archive, servers, directory = Archive(store(root)), await programs(), tmp_path / "evidence"
+    seen: list[happened.Happened] = []
+    async with AsyncExitStack() as stack:
+        if store is LocalStore:
+            await stack.enter_async_context(Archive(LocalStore(root)).writing())  # a pull
+        done = await drill(
+            archive, servers, options, evidence_directory=directory, watcher=seen.append
+        )
+        with pytest.raises(EvidenceNotKept, match="kept nowhere") as raised:
+            await drill(archive, servers, options)
+    assert (directory / done.filed.key).read_bytes() == done.filed.data
+    assert done.filed.places == (str(directory),)
+    assert isinstance(seen[-1], happened.EvidenceElsewhere)
+    assert not (directory / "drills").exists()  # no chain would stay whole with it
+    assert decode(raised.value.data).conclusion.passed
+    assert raised.value.exit_code == 6
+    assert list((root / "drills").rglob("*.json")) == []
+
+
+async def test_writing_takes_the_time_it_takes(
+    root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(LocalStore):
+        async def put(self, key: str, data: bytes) -> None:
+            await anyio.sleep(0.1)
+            await super().put(key, data)
+
+    monkeypatch.setattr("archiver.drill.ledger.PATIENCE", 0.05)
+    put_standard(root, rdb(3000))
+    done = await drill(Archive(Slow(root)), await programs(), options)
+    assert done.filed.trouble is None
+    assert (root / done.filed.key).with_suffix(".xml").exists()
+
+
+async def test_a_directory_that_is_full_does_not_lose_what_the_archive_has(
+    root: Path, tmp_path: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archiver.drill.ledger.LocalStore", Full)
+    put_standard(root, rdb(3000))
+    done = await drill(
+        Archive(LocalStore(root)), await programs(), options, evidence_directory=tmp_path / "full"
+    )
+    assert done.filed.places == (str(root),)
+    assert done.filed.trouble == "Disk quota exceeded"
 
 
 async def test_evidence_in_both_places(root: Path, tmp_path: Path, options: DrillOptions) -> None:
@@ -446,11 +616,30 @@ async def test_no_space_is_untried_and_no_pass(
     assert done.exit_code == 6
 
 
+async def test_an_old_gap_does_not_miss_the_target_for_ever(
+    root: Path, options: DrillOptions
+) -> None:
+    now = datetime.now(UTC)
+    for days in (400, 40, 0.9, 0.1):
+        put_standard(root, rdb(3000), f"{now - timedelta(days=days):%Y%m%dT%H%M%SZ}")
+    asked = replace(options, rpo_seconds=26 * 3600.0)
+    done = await drilled(root, asked)
+    assert only(done).rpo.met is False  # the gap of 39 days has just ended
+    assert done.evidence.targets.rpo_window_seconds == 30 * 86_400
+    done = await drilled(root, replace(asked, rpo_window_seconds=12 * 3600.0))
+    assert only(done).rpo.met is True
+    gap = only(done).rpo.largest_gap
+    assert gap is not None
+    assert gap.seconds == pytest.approx(0.8 * 86_400, abs=2)
+
+
 async def test_targets(root: Path, options: DrillOptions) -> None:
     for start in STARTS:
         put_standard(root, rdb(3000), start)
     now = datetime.now(UTC)
-    done = await drilled(root, replace(options, rto_seconds=0.0, rpo_seconds=1.0))
+    done = await drilled(
+        root, replace(options, rto_seconds=0.0, rpo_seconds=1.0, rpo_window_seconds=1e12)
+    )
     one = only(done)
     assert one.verdict is Verdict.PASS
     assert (one.rto.met, one.rpo.met) == (False, False)

@@ -105,8 +105,30 @@ def test_hashes_whose_fields_expire() -> None:
     assert counted.databases[0].hashes_with_expiring_fields == 2
     listpack = b"\x0d\0\0\0\x03\0" + b"\x81f\x02" + b"\x81v\x02" + b"\x05\x01" + b"\xff"
     packed = b"\x17" + string(b"k") + string(listpack)
-    packed += b"\x19" + string(b"l") + bytes(8) + string(listpack)
-    assert contents_of(packed).expiring_fields == 2
+    packed += b"\x19" + string(b"l") + (12_000).to_bytes(8, "little") + string(listpack)
+    counted = contents_of(packed)
+    assert counted.expiring_fields == 2
+    # The release candidates wrote no first expiry: it may have been at any time.
+    assert expired_by_second(counted, (0, 12, 13)) == [1, 1, 2]
+
+
+def test_the_first_field_of_a_hash_of_valkey() -> None:
+    def field(name: bytes, time: int) -> bytes:
+        return string(name) + string(b"v") + time.to_bytes(8, "little", signed=True)
+
+    body = b"\x16" + string(b"k") + length(3)
+    body += field(b"a", -1) + field(b"b", 9000) + field(b"c", 5000)
+    body += b"\x16" + string(b"l") + length(1) + field(b"a", -1)
+    counted = contents_of(body, b"VALKEY080")
+    assert counted.expiring_fields == 2
+    assert expired_by_second(counted, (5, 6)) == [0, 1]
+
+
+def expired_by_second(contents: Contents, seconds: tuple[int, ...]) -> list[int]:
+    """How many hashes had lost a field at most."""
+    [database] = contents.databases
+    moments = [datetime.fromtimestamp(one, UTC) for one in seconds]
+    return [database.first_field_expiries.expired_at(moment)[1] for moment in moments]
 
 
 def test_243_means_another_thing_to_valkey() -> None:
@@ -165,6 +187,20 @@ def test_a_million_expiries_take_little_memory_and_stay_within_a_minute() -> Non
     low, high = database.expiries.expired_at(EPOCH + timedelta(seconds=300_030))
     assert low <= 300_030 <= high
     assert high - low <= 60
+
+
+def test_hashes_whose_fields_expire_take_no_more() -> None:
+    tally = Tally(most_exact_times=20, most_buckets=10)
+    tally.selected.keys[0] = 1
+    for number in range(1000):
+        tally.fields_expire(2, number * 60_000)
+    contents = tally.contents(is_complete=True)
+    (database,) = contents.databases
+    assert contents.expiring_fields == 2000
+    assert database.hashes_with_expiring_fields == 1000
+    assert len(database.first_field_expiries.starts) <= 10
+    low, high = database.first_field_expiries.expired_at(EPOCH + timedelta(minutes=500, seconds=1))
+    assert low <= 501 <= high < 1000
 
 
 def test_lzf() -> None:

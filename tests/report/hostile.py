@@ -22,7 +22,7 @@ def evidence() -> Evidence:
         modules_needed=(WORDS,),
         server=replace(example.VALKEY, flavour=WORDS, version=WORDS, executable=WORDS),
         rdb=replace(one.files[0].rdb, magic=WORDS, redis_ver=WORDS),
-        parsed=(Database(0, 1, 0, {WORDS: 1}),),
+        parsed=(Database(0, 1, 0, {WORDS: 1}, sampled=False),),
     )
     one = replace(
         one,

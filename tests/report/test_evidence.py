@@ -250,14 +250,23 @@ class TestMeasures:
 
     def test_the_largest_gap_counts(self) -> None:
         start = example.FIRST
-        gap = largest_gap([start + timedelta(hours=h) for h in (50, 0, 24)])
+        gap = largest_gap([start + timedelta(hours=h) for h in (50, 0, 24)], start)
         assert gap is not None
         assert (gap.seconds, gap.start) == (26 * 3600.0, start + timedelta(hours=24))
         found = measure_rpo(
             age_seconds=1.0, newest_age_seconds=1.0, largest_gap=gap, target_seconds=90_000.0
         )
         assert found.met is False
-        assert largest_gap([start]) is None
+        assert largest_gap([start], start) is None
+
+    def test_a_gap_that_is_long_over_does_not_count(self) -> None:
+        starts = [example.FIRST + timedelta(days=days) for days in (0, 90, 91, 93)]
+        widths = [
+            gap and gap.seconds / 86_400
+            for since in (90, 90.1, 91.1, 93.1)
+            for gap in [largest_gap(starts, example.FIRST + timedelta(days=since))]
+        ]
+        assert widths == [90, 2, 2, None]
 
     def test_no_complete_set_misses_the_target(self) -> None:
         found = measure_rpo(

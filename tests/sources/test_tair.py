@@ -12,12 +12,13 @@ from aiohttp import web
 from archiver import TairSource, events
 from archiver.emulator import Emulator, Faults
 from archiver.errors import BackupGone, BadCredentials, SourceError, UsageError
+from archiver.fields import read_backup
 from archiver.model import Page, Status
 from archiver.retry import RetryPolicy
 from archiver.secret import Secret
 from archiver.sources.credentials import static_chain
 from archiver.sources.endpoints import endpoint_of
-from archiver.sources.listing import read_backup, read_page
+from archiver.sources.listing import read_page
 from archiver.sources.rpc import Credentials
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, KEY_ID, QUICK, EmulatorMaker, everything, source_of

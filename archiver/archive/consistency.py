@@ -1,0 +1,111 @@
+"""Whether a record belongs where it lies, and agrees with itself. Pure.
+
+Everything that reads records asks here, whether it verifies, restores or drills: what one of them
+calls tampered, none of them takes.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from archiver.archive import layout
+from archiver.archive.record import Record
+from archiver.errors import ArchiverError, UnsafeInput
+from archiver.fields import read_backup
+from archiver.model import Backup, Kind
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CRC64 = re.compile(r"0|[1-9][0-9]{0,19}")
+# The nodes of a set begin seconds apart; the folder is named after one of them.
+_MOST_APART = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """What cannot be true of a record, in one line; ``is_misplaced``: it belongs elsewhere."""
+
+    text: str
+    expected: str | None = None
+    found: str | None = None
+    is_misplaced: bool = False
+
+
+def contradictions(record: Record) -> list[Contradiction]:
+    """All of them; none of a record that nobody changed."""
+    try:
+        backup = read_backup(record.instance_id, record.document["api"])
+    except ArchiverError as error:
+        return [Contradiction(f"its API fields: {error.message}")]
+    found = [
+        Contradiction(
+            f"{what} is {said!r}, its place says {place!r}", str(place), str(said),
+            is_misplaced=True,
+        )
+        for what, said, place in _places(record, backup)
+        if said != place
+    ]  # fmt: skip
+    found += [
+        Contradiction(f"{what} is {said}, and {other} {value}", str(value), str(said))
+        for what, said, other, value in _pairs(record, backup)
+        if said != value
+    ]
+    return [*found, *(Contradiction(text) for text in _malformed(record))]
+
+
+def moment(text: str) -> datetime | None:
+    """A basic UTC time, as the folders of sets have it; None for what is none."""
+    try:
+        return datetime.strptime(f"{text}+0000", "%Y%m%dT%H%M%SZ%z")
+    except ValueError:
+        return None
+
+
+def _malformed(record: Record) -> Iterator[str]:
+    """What is no id or digest at all."""
+    crc = str(record.document.get("crc64ecma"))
+    for name, pattern, text in (("sha256", _SHA256, record.sha256), ("crc64ecma", _CRC64, crc)):
+        if not pattern.fullmatch(text):
+            yield f"its {name} is {text[:80]!r}, which is none"
+    for one in (record.instance_id, record.node_id, record.backup_id):
+        try:
+            layout.safe(one)
+        except UnsafeInput:
+            yield f"{one[:80]!r} is no id"
+
+
+def _places(record: Record, backup: Backup) -> Iterator[tuple[str, object, object]]:
+    """What the record says, and what the key does."""
+    instance_id, year, month, folder, name = record.key.split("/")
+    start, _, job = folder.partition("-")
+    yield "instance_id", record.instance_id, instance_id
+    stem = f"{record.node_id}-{record.backup_id}"
+    yield "node and backup", stem, name.removesuffix(layout.RECORD_SUFFIX)
+    yield "job", record.job_id or f"b{record.backup_id}", job
+    named = moment(start)
+    if named is None or abs(record.started_at - named) > _apart(backup):
+        yield "start", f"{record.started_at:%Y%m%dT%H%M%SZ}", start
+    if named is not None:
+        yield "month of its set", f"{named:%Y/%m}", f"{year}/{month}"
+    kinds = [f"{stem}.{kind}" for kind in Kind]
+    object_name = record.object_key.rpartition("/")[2]
+    if object_name not in kinds:
+        yield "object", object_name, f"{stem}.{record.document.get('kind', Kind.RDB)}"
+
+
+def _pairs(record: Record, backup: Backup) -> Iterator[tuple[str, object, str, object]]:
+    """What the record says twice."""
+    document, api = record.document, "the API said"
+    yield "size", record.size, api, backup.size
+    yield "backup_id", record.backup_id, api, backup.backup_id
+    yield "node_id", record.node_id, api, backup.node_id
+    yield "job_id", record.job_id, api, backup.job_id
+    kind = record.object_key.rpartition(".")[2]
+    yield "kind", document.get("kind"), "the object's name says", kind
+    if document.get("crc64ecma_declared") is not None:
+        declared = document["crc64ecma_declared"]
+        yield "crc64ecma", document.get("crc64ecma"), "the source declared", declared
+
+
+def _apart(backup: Backup) -> timedelta:
+    return timedelta(0) if backup.is_standard else _MOST_APART
