@@ -22,11 +22,8 @@ from archiver.line import Summary
 from archiver.model import Backup, Network, Pin, Provenance, Status, Stored
 from archiver.threads import entered, in_thread
 from archiver.timerange import TimeRange
-from archiver.transfer.buffers import Blocks
-from archiver.transfer.engine import TransferOptions
+from archiver.transfer.engine import TransferOptions, share
 from archiver.transfer.file import carry
-from archiver.transfer.pace import Hedge, RateLimit
-from archiver.transfer.part import Shared
 from archiver.transfer.stored import StoreOrigin
 
 
@@ -154,16 +151,7 @@ class _Copying:
         self._options: Final = options
         self._tell: Final = observer
         self._touched: Final[set[str]] = set()
-        transfer = options.transfer
-        self._shared: Final = Shared(
-            blocks=Blocks(transfer.memory),
-            limit=RateLimit(transfer.limit_rate),
-            hedge=Hedge(enabled=False),
-            retry=transfer.retry,
-            connections=transfer.connections,
-            part_size=transfer.part_size,
-            observer=self._observer,
-        )
+        self._shared: Final = share(options.transfer, self._observer)
 
     async def all(self) -> None:
         """The plan into the queue, the queue into workers, and the sets sealed at the end."""

@@ -106,7 +106,7 @@ MUTATIONS = (
     Mutation("verify: findings do not count for the exit code", "archiver/scrub/model.py", "        codes = {IntegrityError.exit_code} if self.findings else set[int]()", "        codes = set[int]()", SCRUB),
     Mutation("repair: what is wrong there, too, is taken", "archiver/scrub/from_archive.py", "        if wrong:\n            raise IntegrityError(f\"{theirs.key}", "        if False:\n            raise IntegrityError(f\"{theirs.key}", REPAIR),
     Mutation("repair: bytes that all here speak against are taken", "archiver/scrub/from_archive.py", "        if said and not any(said.values()):", "        if False:", REPAIR),
-    Mutation("repair: the damaged object is overwritten in place", "archiver/scrub/from_archive.py", "        self._put_aside(stem, receipt.size)\n", "", REPAIR),
+    Mutation("repair: the damaged object is overwritten in place", "archiver/scrub/from_archive.py", "        await in_thread(self._put_aside, stem, measured.size)\n", "", REPAIR),
     Mutation("repair: what is repaired is not verified again", "archiver/scrub/repair.py", "findings=[f for f in summary.findings if f.folder not in wrong] + still,", "findings=[],", REPAIR),
     Mutation("repair: a held backup is not fetched again", "archiver/line.py", " and finding.transfer.stem not in self.options.again:", ":", REPAIR),
 )  # fmt: skip

@@ -2,14 +2,17 @@
 
 What it holds is measured against everything written there, as a verify does. When the two
 archives' records differ, the one is believed whose checksum the measured bytes have; and the
-bytes are taken only if some witness here speaks for them, or none is left.
+bytes are taken only if some witness here speaks for them, or none is left. They come in parts, as
+in a copy, so that memory does not grow with the file, whatever either archive is kept in.
 """
 
 import json
 from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from archiver import events as pull_events
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.record import Record
@@ -20,29 +23,32 @@ from archiver.errors import (
     IntegrityError,
     ObjectMissing,
     StoreError,
+    StoreForbidden,
     UnsupportedFormat,
     UsageError,
 )
-from archiver.model import Receipt, Stored
-from archiver.rdb.meter import FileMeter
+from archiver.model import Pin, Stored
 from archiver.scrub import events
 from archiver.scrub.claims import Claims, check_record, parse_sums
 from archiver.scrub.judge import judge
-from archiver.scrub.measure import Measured, in_strides, measure, new_block
+from archiver.scrub.measure import Measured, measure, new_block
 from archiver.scrub.receipts import receipt_of
 from archiver.scrub.repair import WrongSet
 from archiver.scrub.results import read_results
+from archiver.sources.listing import read_backup
 from archiver.stores.base import Store
-from archiver.threads import in_thread
-
-_STRIDE_BYTES = 64 * 2**20
+from archiver.threads import entered, in_thread
+from archiver.transfer.engine import TransferOptions, share
+from archiver.transfer.file import carry
+from archiver.transfer.stored import StoreOrigin
 
 
 class ArchiveSupplier:
     """Takes what is wrong from ``other``, as its records, SHA256SUMS and bytes agree there."""
 
-    def __init__(self, other: Archive) -> None:
+    def __init__(self, other: Archive, transfer: TransferOptions | None = None) -> None:
         self._other: Final = other
+        self._transfer: Final = transfer or TransferOptions()
 
     async def supply(
         self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
@@ -54,7 +60,7 @@ class ArchiveSupplier:
         block = await in_thread(new_block)
         async with archive.writing():
             for one in wrong.values():
-                mending = _Mending(archive, self._other, one, block, observer)
+                mending = _Mending(archive, self._other, one, block, self._transfer, observer)
                 failed += await mending.run()
         return failed
 
@@ -68,6 +74,7 @@ class _Mending:
         other: Archive,
         wrong: WrongSet,
         block: memoryview,
+        transfer: TransferOptions,
         observer: events.Observer,
     ) -> None:
         self._archive: Final = archive
@@ -76,19 +83,27 @@ class _Mending:
         self._wrong: Final = wrong
         self._block: Final = block
         self._tell: Final = observer
+        self._shared: Final = share(transfer, self._carried)
         self._failed: Final[list[events.NotRepaired]] = []
 
     async def run(self) -> list[events.NotRepaired]:
         """Everything that can be put right of this set; what could not be."""
         folder = self._wrong.folder
-        theirs_at = await _folder_there(self._other.store, folder)
-        their_sums = await _sums(self._other.store, theirs_at)
         our_sums = await _sums(self._store, folder)
         stems = set(self._wrong.stems)
+        try:
+            with _elsewhere():
+                theirs_at = await _folder_there(self._other.store, folder)
+                their_sums = await _sums(self._other.store, theirs_at)
+                there = [key async for key in self._other.record_keys(f"{theirs_at}/")]
+        except BackupFailed as error:
+            for key in sorted(stems) or [folder]:
+                self._not_repaired(key, error)
+            return self._failed
         if self._wrong.whole:
             stems |= {
                 f"{folder}/{layout.stem_of(key).rpartition('/')[2]}"
-                async for key in self._other.record_keys(f"{theirs_at}/")
+                for key in there
                 if await self._store.size(f"{folder}/{key.rpartition('/')[2]}") is None
             }
         for stem in sorted(stems):
@@ -112,7 +127,9 @@ class _Mending:
     ) -> None:
         """One object and its record. Raises IntegrityError, BackupFailed, StoreError."""
         name = stem.rpartition("/")[2]
-        theirs = await _read_record(self._other.store, f"{theirs_at}/{name}{layout.RECORD_SUFFIX}")
+        with _elsewhere():
+            key = f"{theirs_at}/{name}{layout.RECORD_SUFFIX}"
+            theirs = await _read_record(self._other.store, key)
         if theirs is None:
             raise BackupFailed(f"{stem}: {self._other.store} does not have it")
         object_name = theirs.object_key.rpartition("/")[2]
@@ -125,19 +142,15 @@ class _Mending:
         if await self._is_right(key, measured):
             await self._store.put(layout.record_key(stem), document)
         else:
-            receipt = receipt_of(trusted, measured)
-            steps = self._copy(theirs.object_key, stem, receipt, document)
-            await in_strides(steps, self._advanced)
+            await self._copy(theirs, trusted, measured, stem, document)
         self._tell(events.Repaired(key, str(self._other.store)))
 
     async def _measure_theirs(self, theirs: Record, sums: str | None) -> Measured:
         self._tell(events.ToRead(1, theirs.size))
-        try:
+        with _elsewhere():
             measured = await measure(
                 self._other.store, theirs.object_key, theirs.size, self._block, self._advanced
             )
-        except StoreError as error:
-            raise BackupFailed(f"{theirs.object_key}: cannot be read there: {error}") from None
         wrong = [*check_record(theirs), *judge(Claims(theirs, sums), measured)]
         if wrong:
             raise IntegrityError(f"{theirs.key}: wrong in {self._other.store}, too: {wrong[0]}")
@@ -201,28 +214,39 @@ class _Mending:
         document["repairs"] = [*document.get("repairs", []), repair]
         return f"{json.dumps(document, indent=2)}\n".encode("ascii")
 
-    def _copy(
-        self, key: str, stem: str, receipt: Receipt, document: bytes
-    ) -> Generator[int | Stored, None, None]:
-        """Their object into our place, and the record after it; blocks."""
-        self._put_aside(stem, receipt.size)
-        record_key = layout.record_key(stem)
-        with self._store.stage(stem, receipt.size) as staging, self._other.store.open(key) as there:
-            if staging.resumable is not None:
-                staging.restart()  # parts from the source, of an interrupted pull
-            meter, position, told = FileMeter(receipt.size), 0, 0
-            while size := there.read(position, self._block):
-                meter.feed(self._block[:size])
-                staging.write(position, self._block[:size])
-                position += size
-                if position - told >= _STRIDE_BYTES:
-                    told = position
-                    yield position
-            if position != receipt.size or meter.sha256() != receipt.sha256:
-                raise CorruptFile(f"{key}: it changed while it was copied")
-            stored = staging.commit(receipt, lambda _: [(record_key, document)])
-        yield position
-        yield stored
+    async def _copy(
+        self, theirs: Record, trusted: Record, measured: Measured, stem: str, document: bytes
+    ) -> None:
+        """Their object into our place, and the record after it.
+
+        Raises CorruptFile when it is not what was measured, SourceUnavailable when it cannot be
+        read any more, StoreError of our own store.
+        """
+        backup = read_backup(theirs.instance_id, theirs.document["api"])
+        receipt = receipt_of(trusted, measured)
+        pin = Pin(measured.size, None, measured.crc64)
+        origin = StoreOrigin(backup, self._other.store, theirs.object_key, pin, receipt.provenance)
+        self._tell(events.ToRead(1, measured.size))
+        await in_thread(self._put_aside, stem, measured.size)
+
+        def documents(_: Stored) -> list[tuple[str, bytes]]:
+            return [(layout.record_key(stem), document)]
+
+        async with entered(self._store.stage(stem, measured.size)) as staging:
+            begun = staging.resumable
+            if begun is not None and (begun.pin is None or begun.pin.crc64 != measured.crc64):
+                await in_thread(staging.restart)  # parts of another object
+            carried = await carry(self._shared, origin, staging)
+            if carried.sha256 != measured.sha256:
+                raise CorruptFile(f"{theirs.object_key}: it changed while it was copied")
+            await in_thread(staging.commit, receipt, documents)
+
+    def _carried(self, event: pull_events.Event) -> None:
+        """Of what a transfer tells, what a verify has words for."""
+        if isinstance(event, pull_events.Advanced):
+            self._tell(events.Advanced(event.fetched))
+        elif isinstance(event, pull_events.Retrying | pull_events.Mending):
+            self._tell(event)
 
     def _put_aside(self, stem: str, size: int) -> None:
         """A damaged object of the right size would be staged where it is: keep it apart."""
@@ -250,6 +274,15 @@ class _Mending:
     @property
     def _advanced(self) -> Callable[[int], None]:
         return lambda size: self._tell(events.Advanced(size))
+
+
+@contextmanager
+def _elsewhere() -> Generator[None, None, None]:
+    """What the other store does not give is missed there; the run and our store are well."""
+    try:
+        yield
+    except (StoreError, StoreForbidden) as error:
+        raise BackupFailed(f"the other archive cannot be read: {error}") from None
 
 
 async def _folder_there(store: Store, folder: str) -> str:

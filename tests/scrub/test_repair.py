@@ -4,23 +4,25 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import anyio
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, VerifySummary, pull, verify
-from archiver.errors import ArchiveBusy, BackupGone, IntegrityError, NoSpace
-from archiver.scrub import events, from_archive
+from archiver.errors import ArchiveBusy, BackupGone, IntegrityError, NoSpace, StoreError
+from archiver.scrub import events
 from archiver.scrub.findings import Fault
 from archiver.scrub.from_archive import ArchiveSupplier
 from archiver.scrub.from_source import SourceSupplier
 from archiver.scrub.repair import Supplier, repair
+from archiver.stores.base import Opened
 from archiver.stores.local_staging import LocalStaging
 from archiver.transfer.engine import TransferOptions
 from examples.sample_rdb import rdb, write_rdb
 from tests.conftest import DATA, INSTANCE, QUICK, everything
-from tests.scrub.conftest import CLUSTER, Pulled, edit, flip, swap
+from tests.scrub.conftest import CLUSTER, DAYS, Pulled, edit, flip, swap
 
 Damage = Callable[[Pulled], None]
 
@@ -329,7 +331,7 @@ async def test_a_full_disk_does_not_cost_the_damaged_bytes(
 
 
 async def test_a_cancelled_copy_leaves_nothing_half(
-    pulled: Pulled, tmp_path: Path, files: Path, source: TairSource, monkeypatch: pytest.MonkeyPatch
+    pulled: Pulled, tmp_path: Path, files: Path, source: TairSource
 ) -> None:
     write_rdb(files / INSTANCE / "large.rdb", 3 * 2**20)
     await pull(source, pulled.archive, [everything()])
@@ -337,7 +339,6 @@ async def test_a_cancelled_copy_leaves_nothing_half(
     [path] = [p for p in pulled.root.rglob("*.rdb") if p.stat().st_size == 3 * 2**20]
     path.write_bytes(path.read_bytes()[:-1])
     found = await verify(pulled.archive)
-    monkeypatch.setattr(from_archive, "_STRIDE_BYTES", 2**20)
     offsite = Archive(LocalStore(tmp_path / "offsite"))
     moved = 0
     with anyio.CancelScope() as scope:
@@ -353,6 +354,38 @@ async def test_a_cancelled_copy_leaves_nothing_half(
     assert path.stat().st_size == 3 * 2**20 - 1
     assert (await mended(pulled, ArchiveSupplier(offsite))).findings == []
     assert list((pulled.root / ".staging").iterdir()) == []
+
+
+async def test_what_cannot_be_read_there_keeps_nothing_else_from_repair(
+    pulled: Pulled, offsite: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record, an object, and the listing of a set: each of another set."""
+    first, second = pulled.objects()[0], pulled.objects(day=DAYS[2])[0]
+    third, good = pulled.objects(INSTANCE, DAYS[0])[0], pulled.objects(INSTANCE)[0]
+    before = good.read_bytes()
+    for path in (first, second, third, good):
+        flip(path, 20)
+    dead = {pulled.key(first.with_suffix(".json")), pulled.key(second), pulled.key(third)}
+    dead.add(pulled.key(third.with_name("SHA256SUMS")))
+    read, opened = LocalStore.read, LocalStore.open
+
+    async def dying_read(self: LocalStore, key: str) -> bytes | None:
+        if self is offsite.store and key in dead:
+            raise StoreError(f"{key}: Input/output error")
+        return await read(self, key)
+
+    def dying_open(self: LocalStore, key: str) -> AbstractContextManager[Opened]:
+        if self is offsite.store and key in dead:
+            raise StoreError(f"{key}: Input/output error")
+        return opened(self, key)
+
+    monkeypatch.setattr(LocalStore, "read", dying_read)
+    monkeypatch.setattr(LocalStore, "open", dying_open)
+    summary = await mended(pulled, ArchiveSupplier(offsite))
+    assert len(summary.not_repaired) == 3
+    assert all("other archive cannot be read" in str(f.error) for f in summary.not_repaired)
+    assert summary.exit_code == 3
+    assert good.read_bytes() == before
 
 
 async def test_a_repair_waits_for_no_pull(pulled: Pulled, offsite: Archive) -> None:
