@@ -106,7 +106,9 @@ MUTATIONS = (
     Mutation("verify: findings do not count for the exit code", "archiver/scrub/model.py", "        codes = {IntegrityError.exit_code} if self.findings else set[int]()", "        codes = set[int]()", SCRUB),
     Mutation("repair: what is wrong there, too, is taken", "archiver/scrub/from_archive.py", "        if wrong:\n            raise IntegrityError(f\"{theirs.key}", "        if False:\n            raise IntegrityError(f\"{theirs.key}", REPAIR),
     Mutation("repair: bytes that all here speak against are taken", "archiver/scrub/from_archive.py", "        if said and not any(said.values()):", "        if False:", REPAIR),
-    Mutation("repair: the damaged object is overwritten in place", "archiver/scrub/from_archive.py", "        await in_thread(self._put_aside, stem, measured.size)\n", "", REPAIR),
+    Mutation("repair: the damaged object is overwritten in place", "archiver/scrub/from_archive.py", "        await put_aside(self._store, stem, measured.size)\n", "", REPAIR),
+    Mutation("repair: what reads right by now is fetched again", "archiver/scrub/from_source.py", "                for stem in sorted(stems - right):", "                for stem in sorted(stems):", REPAIR),
+    Mutation("repair: what was put aside is not brought back", "archiver/scrub/aside.py", "            await store.bring_back(f\"{stem}.{kind}\")", "            pass", REPAIR),
     Mutation("repair: what is repaired is not verified again", "archiver/scrub/repair.py", "findings=[f for f in summary.findings if f.folder not in wrong] + still,", "findings=[],", REPAIR),
     Mutation("repair: a held backup is not fetched again", "archiver/line.py", " and finding.transfer.stem not in self.options.again:", ":", REPAIR),
 )  # fmt: skip

@@ -7,8 +7,7 @@ in a copy, so that memory does not grow with the file, whatever either archive i
 """
 
 import json
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,20 +22,20 @@ from archiver.errors import (
     IntegrityError,
     ObjectMissing,
     StoreError,
-    StoreForbidden,
     UnsupportedFormat,
     UsageError,
 )
 from archiver.model import Pin, Stored
 from archiver.scrub import events
-from archiver.scrub.claims import Claims, check_record, parse_sums
+from archiver.scrub.aside import put_aside, replacing
+from archiver.scrub.claims import Claims, check_record
+from archiver.scrub.elsewhere import elsewhere, folder_there, read_record, read_sums
 from archiver.scrub.judge import judge
 from archiver.scrub.measure import Measured, measure, new_block
 from archiver.scrub.receipts import receipt_of
 from archiver.scrub.repair import WrongSet
 from archiver.scrub.results import read_results
 from archiver.sources.listing import read_backup
-from archiver.stores.base import Store
 from archiver.threads import entered, in_thread
 from archiver.transfer.engine import TransferOptions, share
 from archiver.transfer.file import carry
@@ -89,12 +88,12 @@ class _Mending:
     async def run(self) -> list[events.NotRepaired]:
         """Everything that can be put right of this set; what could not be."""
         folder = self._wrong.folder
-        our_sums = await _sums(self._store, folder)
+        our_sums = await read_sums(self._store, folder)
         stems = set(self._wrong.stems)
         try:
-            with _elsewhere():
-                theirs_at = await _folder_there(self._other.store, folder)
-                their_sums = await _sums(self._other.store, theirs_at)
+            with elsewhere():
+                theirs_at = await folder_there(self._other.store, folder)
+                their_sums = await read_sums(self._other.store, theirs_at)
                 there = [key async for key in self._other.record_keys(f"{theirs_at}/")]
         except BackupFailed as error:
             for key in sorted(stems) or [folder]:
@@ -108,7 +107,8 @@ class _Mending:
             }
         for stem in sorted(stems):
             try:
-                await self._mend(stem, theirs_at, their_sums, our_sums)
+                async with replacing(self._store, stem):
+                    await self._mend(stem, theirs_at, their_sums, our_sums)
             except ArchiverError as error:
                 if isinstance(error, StoreError):
                     raise
@@ -127,9 +127,9 @@ class _Mending:
     ) -> None:
         """One object and its record. Raises IntegrityError, BackupFailed, StoreError."""
         name = stem.rpartition("/")[2]
-        with _elsewhere():
+        with elsewhere():
             key = f"{theirs_at}/{name}{layout.RECORD_SUFFIX}"
-            theirs = await _read_record(self._other.store, key)
+            theirs = await read_record(self._other.store, key)
         if theirs is None:
             raise BackupFailed(f"{stem}: {self._other.store} does not have it")
         object_name = theirs.object_key.rpartition("/")[2]
@@ -147,7 +147,7 @@ class _Mending:
 
     async def _measure_theirs(self, theirs: Record, sums: str | None) -> Measured:
         self._tell(events.ToRead(1, theirs.size))
-        with _elsewhere():
+        with elsewhere():
             measured = await measure(
                 self._other.store, theirs.object_key, theirs.size, self._block, self._advanced
             )
@@ -159,7 +159,7 @@ class _Mending:
     async def _our_record(self, stem: str) -> Record | None:
         """Our record, if it can be believed."""
         try:
-            record = await _read_record(self._store, layout.record_key(stem))
+            record = await read_record(self._store, layout.record_key(stem))
         except (IntegrityError, UnsupportedFormat):
             return None
         return record if record is not None and not check_record(record) else None
@@ -227,7 +227,7 @@ class _Mending:
         pin = Pin(measured.size, None, measured.crc64)
         origin = StoreOrigin(backup, self._other.store, theirs.object_key, pin, receipt.provenance)
         self._tell(events.ToRead(1, measured.size))
-        await in_thread(self._put_aside, stem, measured.size)
+        await put_aside(self._store, stem, measured.size)
 
         def documents(_: Stored) -> list[tuple[str, bytes]]:
             return [(layout.record_key(stem), document)]
@@ -247,12 +247,6 @@ class _Mending:
             self._tell(events.Advanced(event.fetched))
         elif isinstance(event, pull_events.Retrying | pull_events.Mending):
             self._tell(event)
-
-    def _put_aside(self, stem: str, size: int) -> None:
-        """A damaged object of the right size would be staged where it is: keep it apart."""
-        with self._store.stage(stem, size) as staging:
-            if staging.resumable is not None and staging.resumable.pin is None:
-                staging.quarantine("damaged, and about to be repaired")
 
     async def _seal(self, names: set[str]) -> None:
         """Write SHA256SUMS once all that either archive names is here."""
@@ -274,39 +268,3 @@ class _Mending:
     @property
     def _advanced(self) -> Callable[[int], None]:
         return lambda size: self._tell(events.Advanced(size))
-
-
-@contextmanager
-def _elsewhere() -> Generator[None, None, None]:
-    """What the other store does not give is missed there; the run and our store are well."""
-    try:
-        yield
-    except (StoreError, StoreForbidden) as error:
-        raise BackupFailed(f"the other archive cannot be read: {error}") from None
-
-
-async def _folder_there(store: Store, folder: str) -> str:
-    """The set's folder in another archive: of the same name, or of the same job.
-
-    A cluster's folder is named after whichever node an archive saw first.
-    """
-    month, _, name = folder.rpartition("/")
-    job, alike = name.partition("-")[2], folder
-    async for entry in store.entries(f"{month}/"):
-        found = entry.key.rpartition("/")[0]
-        if found == folder:
-            return folder
-        if found.rpartition("/")[2].partition("-")[2] == job:
-            alike = found
-    return alike
-
-
-async def _read_record(store: Store, key: str) -> Record | None:
-    data = await store.read(key)
-    return Record.decode(key, data) if data is not None else None
-
-
-async def _sums(store: Store, folder: str) -> dict[str, str]:
-    """The SHA-256 by name in a set's SHA256SUMS; nothing if there is none to be read."""
-    data = await store.read(layout.sums_key(folder))
-    return (parse_sums(data) if data is not None else None) or {}

@@ -5,7 +5,7 @@
 3. The sets concerned are verified again, whole; what is still wrong stays a finding.
 
 A damaged object is the only copy of its bytes until the right ones are durable: it is overwritten
-by a rename, or lies in quarantine until they are.
+by a rename, or lies aside until they are, and is back in its place when they do not come.
 """
 
 from collections.abc import Iterable, Mapping

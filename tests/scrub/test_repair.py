@@ -148,7 +148,7 @@ async def test_repaired_from_another_archive(
     assert summary.repaired
     assert contents(pulled.root) == before
     assert list((pulled.root / ".staging").iterdir()) == []
-    assert list((pulled.root / ".quarantine").rglob("*.data")) == []
+    assert list((pulled.root / ".quarantine").rglob("*")) == []
 
 
 @by_name
@@ -159,7 +159,7 @@ async def test_repaired_from_the_source(pulled: Pulled, source: TairSource, dama
     assert (summary.findings, summary.not_repaired) == ([], [])
     assert summary.repaired
     assert contents(pulled.root) == before
-    assert list((pulled.root / ".quarantine").rglob("*.data")) == []
+    assert list((pulled.root / ".quarantine").rglob("*")) == []
 
 
 async def test_command_logs_and_backups_without_a_job(
@@ -304,8 +304,72 @@ async def test_a_fetch_that_fails_leaves_the_damaged_bytes(
         SourceSupplier(source, TransferOptions(retry=QUICK)),
     )
     assert summary.exit_code == 3
-    kept = list((pulled.root / ".quarantine").glob("*.data"))
-    assert len(kept) == 1
+    assert path.read_bytes() == damaged
+    [kept] = (pulled.root / ".quarantine").glob("*.data")  # the vendor's, which is damaged, too
+    assert kept.read_bytes() == bad.read_bytes()
+    assert not list((pulled.root / ".quarantine").glob("*.aside"))
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+async def test_what_was_unreadable_for_a_moment_is_not_replaced(
+    pulled: Pulled, offsite: Archive, vendor: Path, source: TairSource,
+    monkeypatch: pytest.MonkeyPatch, origin: str,
+) -> None:  # fmt: skip
+    """And the only good bytes left, since the vendor's and the other archive's are damaged."""
+    path = pulled.objects()[0]
+    good, inode = path.read_bytes(), path.stat().st_ino
+    opened = LocalStore.open
+
+    def dying(self: LocalStore, key: str) -> AbstractContextManager[Opened]:
+        if key == pulled.key(path):
+            raise StoreError(f"{key}: Input/output error")
+        return opened(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "open", dying)
+        found = await verify(pulled.archive)
+    assert [f.fault for f in found.findings] == [Fault.UNREADABLE]
+    for bad in (*(vendor / CLUSTER).rglob("*.rdb"), Path(str(offsite.store)) / pulled.key(path)):
+        flip(bad)
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    summary = await repair(pulled.archive, found, supplier)
+    assert summary.findings == []
+    assert (path.read_bytes(), path.stat().st_ino) == (good, inode)
+    assert not list((pulled.root / ".quarantine").glob("*"))
+
+
+async def test_a_killed_repair_costs_nothing(pulled: Pulled, source: TairSource) -> None:
+    """What it had put aside is back after the next one, even when the vendor has it no longer."""
+    path = pulled.objects()[0]
+    flip(path)
+    damaged = path.read_bytes()
+    await pulled.archive.store.put_aside(pulled.key(path))
+    found = await verify(pulled.archive)
+    assert [f.fault for f in found.findings] == [Fault.MISSING]
+    empty = Archive(LocalStore(pulled.root.with_name("empty")))
+    async with empty.writing():
+        pass
+    await repair(pulled.archive, found, ArchiveSupplier(empty))
+    assert path.read_bytes() == damaged
+    assert (await mended(pulled, SourceSupplier(source))).findings == []
+    assert not list((pulled.root / ".quarantine").glob("*"))
+
+
+async def test_what_is_aside_is_never_overwritten(
+    pulled: Pulled, offsite: Archive, source: TairSource
+) -> None:
+    path = pulled.objects()[0]
+    good = path.read_bytes()
+    kept = pulled.root / await pulled.archive.store.put_aside(pulled.key(path))
+    path.write_bytes(good)
+    flip(path)
+    damaged = path.read_bytes()
+    for supplier in (ArchiveSupplier(offsite), SourceSupplier(source)):
+        summary = await mended(pulled, supplier)
+        assert "put aside before" in str(summary.not_repaired[0].error)
+        assert (kept.read_bytes(), path.read_bytes()) == (good, damaged)
 
 
 async def test_a_full_disk_does_not_cost_the_damaged_bytes(
@@ -323,11 +387,10 @@ async def test_a_full_disk_does_not_cost_the_damaged_bytes(
         patch.setattr(LocalStaging, "write", full)
         with pytest.raises(NoSpace):
             await repair(pulled.archive, found, ArchiveSupplier(offsite))
-    [kept] = (pulled.root / ".quarantine").glob("*.data")
-    assert kept.read_bytes() == damaged
-    assert [f.fault for f in (await verify(pulled.archive)).findings] == [Fault.MISSING]
+    assert path.read_bytes() == damaged
+    assert [f.fault for f in (await verify(pulled.archive)).findings] == [Fault.CHANGED]
     assert (await mended(pulled, ArchiveSupplier(offsite))).findings == []
-    assert not kept.exists()
+    assert not list((pulled.root / ".quarantine").glob("*"))
 
 
 async def test_a_cancelled_copy_leaves_nothing_half(

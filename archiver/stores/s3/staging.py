@@ -29,6 +29,7 @@ from archiver.stores.s3.reading import OpenedObject
 STAGING = ".staging/"
 QUARANTINE = ".quarantine/"
 SEPARATOR = "~"
+ASIDE = ".aside"
 # Times that a part is sent again when the store says that it came damaged.
 _MOST_SENDINGS = 4
 _BLOCK_BYTES = 2**20
@@ -279,8 +280,12 @@ class S3Staging:
             self._bucket.delete(self._journal_key)
             self._has_journal = False
         self._upload_id = None
-        for key, _ in list(self._bucket.listing(self._quarantined)):
-            self._bucket.delete(key)  # bytes that failed earlier, now that the right ones are here
+        # What failed earlier or was put aside, now that the right bytes are here.
+        failed = {f"{self._quarantined}.data", f"{self._quarantined}.json"}
+        failed |= {aside(f"{self._stem}.{kind}") for kind in Kind}
+        for key, _ in list(self._bucket.listing(f"{self._quarantined}.")):
+            if key in failed:
+                self._bucket.delete(key)
         return stored
 
     def _bring_home(self, receipt: Receipt) -> Stored:
@@ -384,6 +389,11 @@ class S3Staging:
         text = json.dumps({"key": self._stem, "size": self._size, "why": why}, indent=2) + "\n"
         self._bucket.put(f"{self._quarantined}.json", text.encode())
         return target
+
+
+def aside(key: str) -> str:
+    """Where an object lies that is to be replaced."""
+    return f"{QUARANTINE}{key.replace('/', SEPARATOR)}{ASIDE}"
 
 
 def put_document(
