@@ -16,6 +16,7 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Difference, Inventory
 from archiver.archive.record import Record
+from archiver.archive.sums import parse_sums
 from archiver.crew import crew
 from archiver.errors import ArchiverError, CorruptFile, IntegrityError
 from archiver.line import Summary
@@ -163,7 +164,12 @@ class _Copying:
             async with send:
                 await self._enqueue(send)
         for folder in sorted(self._touched):
-            await self._seal(folder)
+            try:
+                await self._seal(folder)
+            except ArchiverError as error:
+                if error.ends_run:
+                    raise
+                self._observer(events.Failed(folder, error))
 
     async def _enqueue(self, send: MemoryObjectSendStream[Record]) -> None:
         inventory = Inventory(self._target.store)
@@ -238,11 +244,11 @@ class _Copying:
 
     async def _seal(self, folder: str) -> None:
         """SHA256SUMS, where the source has it and the target now has all that it names."""
-        sums = await self._source.store.read(layout.sums_key(folder))
-        if sums is None:
+        data = await self._source.store.read(layout.sums_key(folder))
+        names = parse_sums(data) if data is not None else None
+        if names is None:
             return
         there = {entry.key async for entry in self._target.store.entries(f"{folder}/")}
-        names = {line.partition("  ")[2] for line in sums.decode("utf-8", "replace").splitlines()}
         if all(f"{folder}/{name}" in there for name in names):
             files = await self._target.seal(folder)
             if files:

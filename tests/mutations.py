@@ -110,6 +110,7 @@ MUTATIONS = (
     Mutation("repair: what reads right by now is fetched again", "archiver/scrub/from_source.py", "                for stem in sorted(stems - right):", "                for stem in sorted(stems):", REPAIR),
     Mutation("repair: what was put aside is not brought back", "archiver/scrub/aside.py", "            await store.bring_back(f\"{stem}.{kind}\")", "            pass", REPAIR),
     Mutation("repair: what is repaired is not verified again", "archiver/scrub/repair.py", "findings=[f for f in summary.findings if f.folder not in wrong] + still,", "findings=[],", REPAIR),
+    Mutation("seal: a record changes a line of SHA256SUMS", "archiver/archive/archive.py", "            if said != record.sha256 and", "            if False and", "tests/scrub/test_sums.py"),
     Mutation("repair: a held backup is not fetched again", "archiver/line.py", " and finding.transfer.stem not in self.options.again:", ":", REPAIR),
 )  # fmt: skip
 

@@ -19,6 +19,7 @@ from typing import Final
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.record import Record
+from archiver.archive.sums import parse_sums
 from archiver.errors import IntegrityError, UnsafeInput, UsageError
 from archiver.model import Kind
 
@@ -160,13 +161,15 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
             continue
         records.append(record)
         damaged += _against_listing(record, folder)
-    sums = await archive.store.read(layout.sums_key(folder.key))
+    data = await archive.store.read(layout.sums_key(folder.key))
     missing = set(missing_nodes(folder, folders))
     gaps = [f"node {node} has no file in it" for node in sorted(missing)]
-    if sums is None:
+    if data is None:
         gaps.append("it has no SHA256SUMS: the pull that brought it did not see it complete")
+    elif (sums := parse_sums(data)) is None:
+        damaged.append(f"{layout.sums_key(folder.key)} cannot be read")
     else:
-        for name, why in _against_sums(records, sums.decode("utf-8", "replace")):
+        for name, why in _against_sums(records, sums):
             if f"{folder.key}/{_stem(name)}.json" not in folder.sizes:
                 missing.add(_node(name))
                 gaps.append(why)
@@ -241,12 +244,8 @@ def _against_listing(record: Record, folder: Folder) -> list[str]:
     return []
 
 
-def _against_sums(records: Iterable[Record], text: str) -> Iterable[tuple[str, str]]:
+def _against_sums(records: Iterable[Record], named: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     """Files for which SHA256SUMS and records differ: name, and how."""
-    named = {}
-    for line in text.splitlines():
-        sha256, _, name = line.partition("  ")
-        named[name] = sha256
     recorded = {record.object_key.rpartition("/")[2]: record.sha256 for record in records}
     for name in sorted(named.keys() | recorded.keys()):
         if name not in recorded:

@@ -18,7 +18,6 @@ from archiver.scrub.findings import Fault, Finding
 from archiver.sources.listing import read_backup
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SUMS_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\n]+)")
 # The nodes of a set begin seconds apart; the folder is named after one of them.
 _MOST_APART = timedelta(days=1)
 
@@ -53,18 +52,6 @@ class Claims:
         """Whether two of them give different checksums: then only reading the object tells."""
         given = {self.record.sha256, self.sums, self.verified} - {None}
         return len(given) > 1
-
-
-def parse_sums(data: bytes) -> dict[str, str] | None:
-    """The SHA-256 by file name of a SHA256SUMS; None when it is none."""
-    try:
-        lines = data.decode("ascii").splitlines()
-    except UnicodeDecodeError:
-        return None
-    matches = [_SUMS_LINE.fullmatch(line) for line in lines]
-    if not lines or not all(matches):
-        return None
-    return {match[2]: match[1] for match in matches if match}
 
 
 def check_record(record: Record) -> list[Finding]:

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from archiver.archive import layout
 from archiver.archive.record import Record
+from archiver.archive.sums import parse_sums
 from archiver.errors import BackupFailed, StoreError, StoreForbidden
-from archiver.scrub.claims import parse_sums
 from archiver.stores.base import Store
 
 

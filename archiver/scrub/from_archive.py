@@ -22,6 +22,7 @@ from archiver.errors import (
     IntegrityError,
     ObjectMissing,
     StoreError,
+    StoreForbidden,
     UnsupportedFormat,
     UsageError,
 )
@@ -30,6 +31,7 @@ from archiver.scrub import events
 from archiver.scrub.aside import put_aside, replacing
 from archiver.scrub.claims import Claims, check_record
 from archiver.scrub.elsewhere import elsewhere, folder_there, read_record, read_sums
+from archiver.scrub.findings import Fault
 from archiver.scrub.judge import judge
 from archiver.scrub.measure import Measured, measure, new_block
 from archiver.scrub.receipts import receipt_of
@@ -99,24 +101,52 @@ class _Mending:
             for key in sorted(stems) or [folder]:
                 self._not_repaired(key, error)
             return self._failed
+        differing = set[str]()
         if self._wrong.whole:
-            stems |= {
-                f"{folder}/{layout.stem_of(key).rpartition('/')[2]}"
-                for key in there
-                if await self._store.size(f"{folder}/{key.rpartition('/')[2]}") is None
+            differing = {
+                layout.stem_of(key)
+                for key in [f"{folder}/{theirs.rpartition('/')[2]}" for theirs in there]
+                if await self._differs(key, their_sums)
             }
+        confirmed = await self._mend_all(stems | differing, theirs_at, their_sums, our_sums)
+        if differing - confirmed:
+            return self._failed
+        # Ours may be what is wrong.
+        gone = our_sums.keys() - their_sums.keys() if self._wrong.whole and their_sums else set()
+        names = (our_sums.keys() | their_sums.keys()) - gone
+        await self._seal(names, confirmed, {layout.stem_of(f"{folder}/{name}") for name in gone})
+        return self._failed
+
+    async def _mend_all(
+        self,
+        stems: set[str],
+        theirs_at: str,
+        their_sums: Mapping[str, str],
+        our_sums: Mapping[str, str],
+    ) -> set[str]:
+        """Those that were put right."""
+        confirmed = set[str]()
         for stem in sorted(stems):
             try:
                 async with replacing(self._store, stem):
                     await self._mend(stem, theirs_at, their_sums, our_sums)
+                confirmed.add(stem)
             except ArchiverError as error:
-                if isinstance(error, StoreError):
+                if isinstance(error, StoreError | StoreForbidden):
                     raise
                 self._not_repaired(stem, error)
-        # Ours may be what is wrong.
-        ours = set[str]() if self._wrong.whole and their_sums else our_sums.keys()
-        await self._seal(ours | their_sums.keys())
-        return self._failed
+        return confirmed
+
+    async def _differs(self, record_key: str, their_sums: Mapping[str, str]) -> bool:
+        """Whether our record is missing, or names other bytes than their SHA256SUMS."""
+        try:
+            record = await read_record(self._store, record_key)
+        except (IntegrityError, UnsupportedFormat):
+            return True
+        if record is None:
+            return True
+        name = record.object_key.rpartition("/")[2]
+        return their_sums.get(name, record.sha256) != record.sha256
 
     async def _mend(
         self,
@@ -140,7 +170,8 @@ class _Mending:
         key = f"{stem}.{measured.kind}"
         document = self._document(trusted, key, stem)
         if await self._is_right(key, measured):
-            await self._store.put(layout.record_key(stem), document)
+            if trusted is theirs or self._wrong.stems.get(stem) != {Fault.SUMS}:
+                await self._store.put(layout.record_key(stem), document)
         else:
             await self._copy(theirs, trusted, measured, stem, document)
         self._tell(events.Repaired(key, str(self._other.store)))
@@ -248,14 +279,14 @@ class _Mending:
         elif isinstance(event, pull_events.Retrying | pull_events.Mending):
             self._tell(event)
 
-    async def _seal(self, names: set[str]) -> None:
+    async def _seal(self, names: set[str], confirmed: set[str], gone: set[str]) -> None:
         """Write SHA256SUMS once all that either archive names is here."""
         folder = self._wrong.folder
         there = {e.key.rpartition("/")[2] async for e in self._store.entries(f"{folder}/")}
         if not names or names - there:
             return
         try:
-            if await self._archive.seal(folder):
+            if await self._archive.seal(folder, confirmed=confirmed, gone=gone):
                 self._tell(events.Repaired(layout.sums_key(folder), str(self._other.store)))
         except (IntegrityError, UnsupportedFormat) as error:
             self._not_repaired(layout.sums_key(folder), error)

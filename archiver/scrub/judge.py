@@ -64,7 +64,7 @@ def _sums(claims: Claims, measured: Measured) -> list[Finding]:
         return []
     key, name = _sums_key(claims)
     text = f"it gives another SHA-256 for {name} than the object has"
-    return [Finding(key, Fault.SUMS, text, measured.sha256, claims.sums)]
+    return [Finding(key, Fault.SUMS, text, measured.sha256, claims.sums, claims.key)]
 
 
 def _altered_sums(claims: Claims) -> list[Finding]:
@@ -73,7 +73,7 @@ def _altered_sums(claims: Claims) -> list[Finding]:
         return []
     key, name = _sums_key(claims)
     text = f"it gives another SHA-256 for {name} than the record"
-    return [Finding(key, Fault.SUMS, text, claims.record.sha256, claims.sums)]
+    return [Finding(key, Fault.SUMS, text, claims.record.sha256, claims.sums, claims.key)]
 
 
 def _sums_key(claims: Claims) -> tuple[str, str]:

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.archive.record import Record
+from archiver.archive.sums import format_sums, parse_sums
 from archiver.model import Footer, Kind, RdbVerdict
-from archiver.scrub.claims import Claims, parse_sums
+from archiver.scrub.claims import Claims
 from archiver.scrub.findings import Fault
 from archiver.scrub.judge import judge
 from archiver.scrub.measure import Measured
@@ -83,6 +84,7 @@ def test_a_dump_that_contradicts_itself_is_not_outvoted() -> None:
 def test_sums_of_any_bytes(data: bytes) -> None:
     found = parse_sums(data)
     assert found is None or all(len(digest) == 64 for digest in found.values())
+    assert not found or parse_sums(format_sums(found)) == found
 
 
 def test_sums_as_sha256sum_writes_them() -> None:
