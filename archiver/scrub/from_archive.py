@@ -202,9 +202,6 @@ class _Mending:
         said: dict[str, bool] = {}
         if ours is not None:
             said["the record"] = ours.sha256 == measured.sha256
-            declared = Claims(ours).crc64_declared
-            if declared is not None:
-                said["the CRC-64 of the source"] = declared == measured.crc64
         if sums is not None:
             said["SHA256SUMS"] = sums == measured.sha256
         try:
@@ -214,6 +211,10 @@ class _Mending:
         seen = known.get(f"{stem}.{measured.kind}")
         if seen is not None and seen.sha256 is not None:
             said["an earlier verify"] = seen.sha256 == measured.sha256
+        declared = Claims(ours).crc64_declared if ours is not None else None
+        if said.keys() == {"the record"} and declared is not None:
+            # Alone: other bytes can be made to have it.
+            said["the CRC-64 of the source"] = declared == measured.crc64
         if said and not any(said.values()):
             raise IntegrityError(
                 f"{stem}: {self._other.store} has other bytes, which agree there, and "

@@ -21,8 +21,9 @@ from archiver.stores.base import Opened
 from archiver.stores.local_staging import LocalStaging
 from archiver.transfer.engine import TransferOptions
 from examples.sample_rdb import rdb, write_rdb
+from tests.archive.sample import put_sums
 from tests.conftest import DATA, INSTANCE, QUICK, everything
-from tests.scrub.conftest import CLUSTER, DAYS, Pulled, edit, flip, swap
+from tests.scrub.conftest import CLUSTER, DAYS, Pulled, edit, flip, forge, swap
 
 Damage = Callable[[Pulled], None]
 
@@ -242,6 +243,24 @@ async def test_the_other_archive_is_consistent_and_another(
     [failed] = summary.not_repaired
     assert isinstance(failed.error, IntegrityError)
     assert "say otherwise" in str(failed.error)
+    assert not path.exists()
+
+
+async def test_the_other_archive_has_other_bytes_with_the_same_crc(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """The record here names another SHA-256; that the CRC-64 is the same is no proof."""
+    path = pulled.objects()[0]
+    there, data = Path(str(offsite.store)) / pulled.key(path), rdb(20_000, 99)
+    forge(there, data)
+    put_sums(there.parent)
+    declared = json.loads(there.with_suffix(".json").read_text())["crc64ecma_declared"]
+    same = {"crc64ecma_declared": declared, "crc64ecma": declared}
+    edit(path.with_suffix(".json"), lambda document: document.update(same))
+    assert (await verify(offsite)).findings == []
+    path.unlink()
+    summary = await mended(pulled, ArchiveSupplier(offsite))
+    assert "say otherwise" in str(summary.not_repaired[0].error)
     assert not path.exists()
 
 
