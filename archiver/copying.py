@@ -16,6 +16,7 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Difference, Inventory
 from archiver.archive.record import Record
+from archiver.archive.sums import parse_sums
 from archiver.crew import crew
 from archiver.errors import ArchiverError, CorruptFile, IntegrityError, UsageError
 from archiver.line import Summary
@@ -23,11 +24,8 @@ from archiver.model import Backup, Network, Pin, Provenance, Receipt, Status, St
 from archiver.stores.base import Staging
 from archiver.threads import entered, in_thread
 from archiver.timerange import TimeRange
-from archiver.transfer.buffers import Blocks
-from archiver.transfer.engine import TransferOptions
+from archiver.transfer.engine import TransferOptions, share
 from archiver.transfer.file import carry
-from archiver.transfer.pace import Hedge, RateLimit
-from archiver.transfer.part import Shared
 from archiver.transfer.stored import StoreOrigin
 
 
@@ -156,16 +154,7 @@ class _Copying:
         self._options: Final = options
         self._tell: Final = observer
         self._touched: Final[set[str]] = set()
-        transfer = options.transfer
-        self._shared: Final = Shared(
-            blocks=Blocks(transfer.memory),
-            limit=RateLimit(transfer.limit_rate),
-            hedge=Hedge(enabled=False),
-            retry=transfer.retry,
-            connections=transfer.connections,
-            part_size=transfer.part_size,
-            observer=self._observer,
-        )
+        self._shared: Final = share(options.transfer, self._observer)
 
     async def all(self) -> None:
         """The plan into the queue, the queue into workers, and the sets sealed at the end."""
@@ -275,11 +264,11 @@ class _Copying:
 
     async def _seal(self, folder: str) -> None:
         """SHA256SUMS, where the source has it and the target now has all that it names."""
-        sums = await self._source.store.read(layout.sums_key(folder))
-        if sums is None:
+        data = await self._source.store.read(layout.sums_key(folder))
+        names = parse_sums(data) if data is not None else None
+        if names is None:
             return
         there = {entry.key async for entry in self._target.store.entries(f"{folder}/")}
-        names = {line.partition("  ")[2] for line in sums.decode("utf-8", "replace").splitlines()}
         if all(f"{folder}/{name}" in there for name in names):
             files = await self._target.seal(folder)
             if files:

@@ -151,7 +151,7 @@ class _Run:
     async def listing(self, queries: Iterable[Query]) -> AsyncGenerator[Listed, None]:
         """The pages of all queries, one at a time; an instance that cannot be listed fails."""
         for query in queries:
-            book = SetBook(self._archive)
+            book = SetBook(self._archive, self.options.again)
             listed = 0
             try:
                 async with aclosing(self._source.pages(query)) as pages:
@@ -291,11 +291,13 @@ class _Run:
             self._observer(events.SetCompleted(transfer.set_key, files))
 
     async def _close(self, book: SetBook) -> None:
-        with self._naming("a backup set"):
-            async for key, files, why in book.close():
-                if why is not None:
-                    self._observer(events.SetIncomplete(key, files, why))
-                elif files:
+        for key, held, why in book.sets():
+            if why is not None:
+                self._observer(events.SetIncomplete(key, held, why))
+                continue
+            with self._naming(key):
+                files = await book.seal(key)
+                if files:
                     self._observer(events.SetCompleted(key, files))
 
     @contextmanager

@@ -97,7 +97,9 @@ MUTATIONS = (
     Mutation("damage that was passed over is no failure", "archiver/archive/restoring.py", "        if self.damaged or any(one.damage for one in self.passed_over):", "        if self.damaged:", RESTORING),
     Mutation("scratch is left", "archiver/drill/procedure.py", "                removed = await in_thread(workplace.remove)", "                removed = True", DRILL),
     Mutation("verify: the SHA-256 is not compared", "archiver/scrub/judge.py", "    if measured.sha256 == record.sha256:", "    if True:", SCRUB),
-    Mutation("verify: the source's CRC-64 does not decide", "archiver/scrub/judge.py", '        return ["the CRC-64 of the source"] if declared == measured.crc64 else []', "        pass", SCRUB),
+    Mutation("verify: the source's CRC-64 does not decide", "archiver/scrub/judge.py", '        return ["the CRC-64 of the source"] if declared == measured.crc64 else []', "        pass", "tests/scrub/test_judge.py"),
+    Mutation("verify: a CRC-64 outvotes two SHA-256", "archiver/scrub/judge.py", "    if not named:\n", "    if declared is not None:\n", "tests/scrub/test_judge.py"),
+    Mutation("repair: bytes of the right CRC-64 are taken", "archiver/scrub/from_archive.py", '        if said.keys() == {"the record"} and declared is not None:', "        if declared is not None:", REPAIR),
     Mutation("verify: what an earlier one saw is not compared", "archiver/scrub/judge.py", "    if claims.verified is not None and claims.verified != measured.sha256:", "    if False:", SCRUB),
     Mutation("verify: swapped files are not named", "archiver/scrub/judge.py", "    if other is not None:", "    if False:", SCRUB),
     Mutation("verify: a record's place is not compared", "archiver/archive/consistency.py", "        if said != place\n", "        if False\n", SCRUB),
@@ -112,8 +114,11 @@ MUTATIONS = (
     Mutation("verify: findings do not count for the exit code", "archiver/scrub/model.py", "        codes = {IntegrityError.exit_code} if self.findings else set[int]()", "        codes = set[int]()", SCRUB),
     Mutation("repair: what is wrong there, too, is taken", "archiver/scrub/from_archive.py", "        if wrong:\n            raise IntegrityError(f\"{theirs.key}", "        if False:\n            raise IntegrityError(f\"{theirs.key}", REPAIR),
     Mutation("repair: bytes that all here speak against are taken", "archiver/scrub/from_archive.py", "        if said and not any(said.values()):", "        if False:", REPAIR),
-    Mutation("repair: the damaged object is overwritten in place", "archiver/scrub/from_archive.py", "        self._put_aside(stem, receipt.size)\n", "", REPAIR),
+    Mutation("repair: the damaged object is overwritten in place", "archiver/scrub/from_archive.py", "        await put_aside(self._store, stem, measured.size)\n", "", REPAIR),
+    Mutation("repair: what reads right by now is fetched again", "archiver/scrub/from_source.py", "                for stem in sorted(stems - right):", "                for stem in sorted(stems):", REPAIR),
+    Mutation("repair: what was put aside is not brought back", "archiver/scrub/aside.py", "            await store.bring_back(f\"{stem}.{kind}\")", "            pass", REPAIR),
     Mutation("repair: what is repaired is not verified again", "archiver/scrub/repair.py", "findings=[f for f in summary.findings if f.folder not in wrong] + still,", "findings=[],", REPAIR),
+    Mutation("seal: a record changes a line of SHA256SUMS", "archiver/archive/archive.py", "            if said != record.sha256 and", "            if False and", "tests/scrub/test_sums.py"),
     Mutation("repair: a held backup is not fetched again", "archiver/line.py", " and finding.transfer.stem not in self.options.again:", ":", REPAIR),
 )  # fmt: skip
 

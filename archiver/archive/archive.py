@@ -1,14 +1,15 @@
 """An archive in a store: planning against it, recording into it, reading it."""
 
 import json
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
 
 from archiver.archive import layout
 from archiver.archive.record import Record, make_record
-from archiver.errors import UnsupportedFormat
+from archiver.archive.sums import format_sums, parse_sums
+from archiver.errors import IntegrityError, UnsupportedFormat
 from archiver.model import Stored, Transfer
 from archiver.stores.base import Leftover, Store
 from archiver.version import __version__
@@ -54,25 +55,47 @@ class Archive:
 
     def documents(self, transfer: Transfer, stored: Stored) -> list[tuple[str, bytes]]:
         """What is written about a durable object: its record, from which on the archive holds
-        it; and for the single file of a standard instance's set, the SHA256SUMS."""
+        it; and for the single file of a standard instance's set, the SHA256SUMS, unless there
+        is one: :meth:`seal` compares it."""
         record = make_record(layout.record_key(transfer.stem), transfer.backup, stored, TOOL)
         documents = [(record.key, record.encode())]
-        if transfer.set_records == 0 and transfer.backup.is_standard:
-            documents.append((layout.sums_key(record.folder), _sums([record])))
+        if transfer.set_records == 0 and transfer.backup.is_standard and not transfer.set_sealed:
+            sums = format_sums({_name(record): record.sha256})
+            documents.append((layout.sums_key(record.folder), sums))
         return documents
 
-    async def seal(self, folder: str) -> int:
+    async def seal(
+        self, folder: str, *, confirmed: Collection[str] = (), gone: Collection[str] = ()
+    ) -> int:
         """Write the SHA256SUMS of a complete set, unless it is there as it should be.
 
+        What it names it goes on naming, with the SHA-256 that it gives: a record that says
+        otherwise may have been changed. Only of the stems in ``confirmed``, whose bytes were just
+        fetched or compared by a repair, is the record believed; and only those in ``gone``, which
+        have no record and which nobody has, are named no more.
+
         How many files it names, 0 if nothing was written. Raises IntegrityError at a record that
-        cannot be read.
+        cannot be read, or that names another SHA-256.
         """
-        records = [record async for record in self.records(f"{folder}/")]
-        key, text = layout.sums_key(folder), _sums(records)
-        if await self.store.read(key) == text:
+        key, recorded = layout.sums_key(folder), dict[str, str]()
+        data = await self.store.read(key)
+        sums = parse_sums(data or b"") or {}
+        async for record in self.records(f"{folder}/"):
+            name = _name(record)
+            recorded[name] = record.sha256
+            said = sums.get(name, record.sha256)
+            if said != record.sha256 and layout.stem_of(record.object_key) not in confirmed:
+                raise IntegrityError(
+                    f"{record.object_key}: SHA256SUMS says {said}, and its record {record.sha256}",
+                    hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
+                )
+        doubted = {*confirmed, *gone}
+        kept = {n: s for n, s in sums.items() if layout.stem_of(f"{folder}/{n}") not in doubted}
+        text = format_sums(kept | recorded)
+        if data == text:
             return 0
         await self.store.put(key, text)
-        return len(records)
+        return len(kept | recorded)
 
     async def records(self, prefix: str = "") -> AsyncGenerator[Record, None]:
         """All records below a prefix. Raises IntegrityError at one that cannot be read."""
@@ -88,10 +111,9 @@ class Archive:
                 yield entry.key
 
 
-def _sums(records: Iterable[Record]) -> bytes:
-    """What ``sha256sum -c`` reads."""
-    lines = sorted((record.object_key.rpartition("/")[2], record.sha256) for record in records)
-    return "".join(f"{sha256}  {name}\n" for name, sha256 in lines).encode()
+def _name(record: Record) -> str:
+    """The object's name in SHA256SUMS."""
+    return record.object_key.rpartition("/")[2]
 
 
 def _now() -> str:

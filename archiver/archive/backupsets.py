@@ -20,6 +20,7 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
+from archiver.archive.sums import parse_sums
 from archiver.errors import IntegrityError, UsageError
 from archiver.model import Kind
 
@@ -172,18 +173,19 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
             continue
         records.append(record)
         damage += [(record.node_id, why) for why in _against_listing(record, folder)]
-    sums = await archive.store.read(layout.sums_key(folder.key))
+    data = await archive.store.read(layout.sums_key(folder.key))
     missing = set(missing_nodes(folder, folders))
     gaps = [f"node {node} has no file in it" for node in sorted(missing)]
-    if sums is None:
+    if data is None:
         gaps.append("it has no SHA256SUMS: the pull that brought it did not see it complete")
+    elif (sums := parse_sums(data)) is None:
+        damage.append(("", f"{layout.sums_key(folder.key)} cannot be read"))
     else:
-        named = _parse_sums(sums.decode("utf-8", "replace"))
-        for name, why in _against_sums(records, named):
+        for name, why in _against_sums(records, sums):
             if f"{folder.key}/{_stem(name)}.json" not in folder.sizes:
                 missing.add(_node(name))
                 gaps.append(why)
-            elif name not in named:
+            elif name not in sums:
                 # A file that came after the others: a pull will write it down when it is done.
                 gaps.append(why)
             else:
@@ -238,11 +240,6 @@ def _against_listing(record: Record, folder: Folder) -> Iterable[str]:
         yield f"{record.object_key} is missing"
     elif size != record.size:
         yield f"{record.object_key} has {size:,} bytes, and its record says {record.size:,}"
-
-
-def _parse_sums(text: str) -> dict[str, str]:
-    lines = (line.partition("  ") for line in text.splitlines())
-    return {name: sha256 for sha256, _, name in lines}
 
 
 def _against_sums(records: Iterable[Record], named: Mapping[str, str]) -> Iterable[tuple[str, str]]:

@@ -5,7 +5,6 @@ key, the fields as the API gave them, the CRC-64 that the object store declared,
 an earlier verify saw, and the checksum within the dump.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,8 +12,6 @@ from datetime import datetime
 from archiver.archive.consistency import contradictions, moment
 from archiver.archive.record import Record
 from archiver.scrub.findings import Fault, Finding
-
-_SUMS_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\n]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +44,6 @@ class Claims:
         """Whether two of them give different checksums: then only reading the object tells."""
         given = {self.record.sha256, self.sums, self.verified} - {None}
         return len(given) > 1
-
-
-def parse_sums(data: bytes) -> dict[str, str] | None:
-    """The SHA-256 by file name of a SHA256SUMS; None when it is none."""
-    try:
-        lines = data.decode("ascii").splitlines()
-    except UnicodeDecodeError:
-        return None
-    matches = [_SUMS_LINE.fullmatch(line) for line in lines]
-    if not lines or not all(matches):
-        return None
-    return {match[2]: match[1] for match in matches if match}
 
 
 def check_record(record: Record) -> list[Finding]:

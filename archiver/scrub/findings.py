@@ -41,7 +41,7 @@ ADVICE: Final[Mapping[Fault, str]] = {
     Fault.BAD_RECORD: "repair from another archive or the source",
     Fault.MISPLACED: "repair from another archive or the source; somebody moved or edited records",
     Fault.CONTRADICTION: "repair from another archive or the source; somebody edited the record",
-    Fault.SUMS: "repair, or run pull again over its time, which writes it anew",
+    Fault.SUMS: "repair; if it is only missing, a pull over its time writes it, too",
     Fault.INCOMPLETE: "run pull again while the vendor has the rest, or repair",
     Fault.EVIDENCE: "compare with a copy of drills/ from elsewhere",
     Fault.BAD_RESULTS: "nothing to do: it is written anew; the files of that month are read again",
@@ -51,13 +51,20 @@ ADVICE: Final[Mapping[Fault, str]] = {
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One fault of one key: a line about it, and where there are two values, what was expected
-    and what was found."""
+    and what was found. ``about`` is the object, where the key's document says something wrong of
+    one alone."""
 
     key: str
     fault: Fault
     text: str
     expected: str | None = None
     found: str | None = None
+    about: str | None = None
+
+    @property
+    def identity(self) -> tuple[str, Fault, str | None]:
+        """What makes it the same finding, whenever it is found."""
+        return self.key, self.fault, self.about
 
     @property
     def advice(self) -> str:
@@ -74,8 +81,10 @@ class Finding:
     @property
     def stem(self) -> str | None:
         """The key, without suffix, of the one backup that it concerns; None for whole sets."""
-        if self.folder is None or self.fault in (Fault.INCOMPLETE, Fault.SUMS):
+        if self.folder is None or self.fault is Fault.INCOMPLETE:
             return None
+        if self.fault is Fault.SUMS:
+            return layout.stem_of(self.about) if self.about is not None else None
         return layout.stem_of(self.key)
 
     def __str__(self) -> str:

@@ -2,14 +2,16 @@
 
 What it holds is measured against everything written there, as a verify does. When the two
 archives' records differ, the one is believed whose checksum the measured bytes have; and the
-bytes are taken only if some witness here speaks for them, or none is left.
+bytes are taken only if some witness here speaks for them, or none is left. They come in parts, as
+in a copy, so that memory does not grow with the file, whatever either archive is kept in.
 """
 
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from archiver import events as pull_events
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.record import Record
@@ -20,29 +22,34 @@ from archiver.errors import (
     IntegrityError,
     ObjectMissing,
     StoreError,
+    StoreForbidden,
     UnsupportedFormat,
     UsageError,
 )
-from archiver.model import Receipt, Stored
-from archiver.rdb.meter import FileMeter
+from archiver.fields import read_backup
+from archiver.model import Pin, Stored
 from archiver.scrub import events
-from archiver.scrub.claims import Claims, check_record, parse_sums
+from archiver.scrub.aside import put_aside, replacing
+from archiver.scrub.claims import Claims, check_record
+from archiver.scrub.elsewhere import elsewhere, folder_there, read_record, read_sums
+from archiver.scrub.findings import Fault
 from archiver.scrub.judge import judge
-from archiver.scrub.measure import Measured, in_strides, measure, new_block
+from archiver.scrub.measure import Measured, measure, new_block
 from archiver.scrub.receipts import receipt_of
 from archiver.scrub.repair import WrongSet
 from archiver.scrub.results import read_results
-from archiver.stores.base import Store
-from archiver.threads import in_thread
-
-_STRIDE_BYTES = 64 * 2**20
+from archiver.threads import entered, in_thread
+from archiver.transfer.engine import TransferOptions, share
+from archiver.transfer.file import carry
+from archiver.transfer.stored import StoreOrigin
 
 
 class ArchiveSupplier:
     """Takes what is wrong from ``other``, as its records, SHA256SUMS and bytes agree there."""
 
-    def __init__(self, other: Archive) -> None:
+    def __init__(self, other: Archive, transfer: TransferOptions | None = None) -> None:
         self._other: Final = other
+        self._transfer: Final = transfer or TransferOptions()
 
     async def supply(
         self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
@@ -54,7 +61,7 @@ class ArchiveSupplier:
         block = await in_thread(new_block)
         async with archive.writing():
             for one in wrong.values():
-                mending = _Mending(archive, self._other, one, block, observer)
+                mending = _Mending(archive, self._other, one, block, self._transfer, observer)
                 failed += await mending.run()
         return failed
 
@@ -68,6 +75,7 @@ class _Mending:
         other: Archive,
         wrong: WrongSet,
         block: memoryview,
+        transfer: TransferOptions,
         observer: events.Observer,
     ) -> None:
         self._archive: Final = archive
@@ -76,32 +84,69 @@ class _Mending:
         self._wrong: Final = wrong
         self._block: Final = block
         self._tell: Final = observer
+        self._shared: Final = share(transfer, self._carried)
         self._failed: Final[list[events.NotRepaired]] = []
 
     async def run(self) -> list[events.NotRepaired]:
         """Everything that can be put right of this set; what could not be."""
         folder = self._wrong.folder
-        theirs_at = await _folder_there(self._other.store, folder)
-        their_sums = await _sums(self._other.store, theirs_at)
-        our_sums = await _sums(self._store, folder)
+        our_sums = await read_sums(self._store, folder)
         stems = set(self._wrong.stems)
+        try:
+            with elsewhere():
+                theirs_at = await folder_there(self._other.store, folder)
+                their_sums = await read_sums(self._other.store, theirs_at)
+                there = [key async for key in self._other.record_keys(f"{theirs_at}/")]
+        except BackupFailed as error:
+            for key in sorted(stems) or [folder]:
+                self._not_repaired(key, error)
+            return self._failed
+        differing = set[str]()
         if self._wrong.whole:
-            stems |= {
-                f"{folder}/{layout.stem_of(key).rpartition('/')[2]}"
-                async for key in self._other.record_keys(f"{theirs_at}/")
-                if await self._store.size(f"{folder}/{key.rpartition('/')[2]}") is None
+            differing = {
+                layout.stem_of(key)
+                for key in [f"{folder}/{theirs.rpartition('/')[2]}" for theirs in there]
+                if await self._differs(key, their_sums)
             }
+        confirmed = await self._mend_all(stems | differing, theirs_at, their_sums, our_sums)
+        if differing - confirmed:
+            return self._failed
+        # Ours may be what is wrong.
+        gone = our_sums.keys() - their_sums.keys() if self._wrong.whole and their_sums else set()
+        names = (our_sums.keys() | their_sums.keys()) - gone
+        await self._seal(names, confirmed, {layout.stem_of(f"{folder}/{name}") for name in gone})
+        return self._failed
+
+    async def _mend_all(
+        self,
+        stems: set[str],
+        theirs_at: str,
+        their_sums: Mapping[str, str],
+        our_sums: Mapping[str, str],
+    ) -> set[str]:
+        """Those that were put right."""
+        confirmed = set[str]()
         for stem in sorted(stems):
             try:
-                await self._mend(stem, theirs_at, their_sums, our_sums)
+                async with replacing(self._store, stem):
+                    await self._mend(stem, theirs_at, their_sums, our_sums)
+                confirmed.add(stem)
             except ArchiverError as error:
-                if isinstance(error, StoreError):
+                if isinstance(error, StoreError | StoreForbidden):
                     raise
                 self._not_repaired(stem, error)
-        # Ours may be what is wrong.
-        ours = set[str]() if self._wrong.whole and their_sums else our_sums.keys()
-        await self._seal(ours | their_sums.keys())
-        return self._failed
+        return confirmed
+
+    async def _differs(self, record_key: str, their_sums: Mapping[str, str]) -> bool:
+        """Whether our record is missing, or names other bytes than their SHA256SUMS."""
+        try:
+            record = await read_record(self._store, record_key)
+        except (IntegrityError, UnsupportedFormat):
+            return True
+        if record is None:
+            return True
+        name = record.object_key.rpartition("/")[2]
+        return their_sums.get(name, record.sha256) != record.sha256
 
     async def _mend(
         self,
@@ -112,7 +157,9 @@ class _Mending:
     ) -> None:
         """One object and its record. Raises IntegrityError, BackupFailed, StoreError."""
         name = stem.rpartition("/")[2]
-        theirs = await _read_record(self._other.store, f"{theirs_at}/{name}{layout.RECORD_SUFFIX}")
+        with elsewhere():
+            key = f"{theirs_at}/{name}{layout.RECORD_SUFFIX}"
+            theirs = await read_record(self._other.store, key)
         if theirs is None:
             raise BackupFailed(f"{stem}: {self._other.store} does not have it")
         object_name = theirs.object_key.rpartition("/")[2]
@@ -123,21 +170,18 @@ class _Mending:
         key = f"{stem}.{measured.kind}"
         document = self._document(trusted, key, stem)
         if await self._is_right(key, measured):
-            await self._store.put(layout.record_key(stem), document)
+            if trusted is theirs or self._wrong.stems.get(stem) != {Fault.SUMS}:
+                await self._store.put(layout.record_key(stem), document)
         else:
-            receipt = receipt_of(trusted, measured)
-            steps = self._copy(theirs.object_key, stem, receipt, document)
-            await in_strides(steps, self._advanced)
+            await self._copy(theirs, trusted, measured, stem, document)
         self._tell(events.Repaired(key, str(self._other.store)))
 
     async def _measure_theirs(self, theirs: Record, sums: str | None) -> Measured:
         self._tell(events.ToRead(1, theirs.size))
-        try:
+        with elsewhere():
             measured = await measure(
                 self._other.store, theirs.object_key, theirs.size, self._block, self._advanced
             )
-        except StoreError as error:
-            raise BackupFailed(f"{theirs.object_key}: cannot be read there: {error}") from None
         wrong = [*check_record(theirs), *judge(Claims(theirs, sums), measured)]
         if wrong:
             raise IntegrityError(f"{theirs.key}: wrong in {self._other.store}, too: {wrong[0]}")
@@ -146,7 +190,7 @@ class _Mending:
     async def _our_record(self, stem: str) -> Record | None:
         """Our record, if it can be believed."""
         try:
-            record = await _read_record(self._store, layout.record_key(stem))
+            record = await read_record(self._store, layout.record_key(stem))
         except (IntegrityError, UnsupportedFormat):
             return None
         return record if record is not None and not check_record(record) else None
@@ -158,9 +202,6 @@ class _Mending:
         said: dict[str, bool] = {}
         if ours is not None:
             said["the record"] = ours.sha256 == measured.sha256
-            declared = Claims(ours).crc64_declared
-            if declared is not None:
-                said["the CRC-64 of the source"] = declared == measured.crc64
         if sums is not None:
             said["SHA256SUMS"] = sums == measured.sha256
         try:
@@ -170,6 +211,10 @@ class _Mending:
         seen = known.get(f"{stem}.{measured.kind}")
         if seen is not None and seen.sha256 is not None:
             said["an earlier verify"] = seen.sha256 == measured.sha256
+        declared = Claims(ours).crc64_declared if ours is not None else None
+        if said.keys() == {"the record"} and declared is not None:
+            # Alone: other bytes can be made to have it.
+            said["the CRC-64 of the source"] = declared == measured.crc64
         if said and not any(said.values()):
             raise IntegrityError(
                 f"{stem}: {self._other.store} has other bytes, which agree there, and "
@@ -201,43 +246,48 @@ class _Mending:
         document["repairs"] = [*document.get("repairs", []), repair]
         return f"{json.dumps(document, indent=2)}\n".encode("ascii")
 
-    def _copy(
-        self, key: str, stem: str, receipt: Receipt, document: bytes
-    ) -> Generator[int | Stored, None, None]:
-        """Their object into our place, and the record after it; blocks."""
-        self._put_aside(stem, receipt.size)
-        record_key = layout.record_key(stem)
-        with self._store.stage(stem, receipt.size) as staging, self._other.store.open(key) as there:
-            if staging.resumable is not None:
-                staging.restart()  # parts from the source, of an interrupted pull
-            meter, position, told = FileMeter(receipt.size), 0, 0
-            while size := there.read(position, self._block):
-                meter.feed(self._block[:size])
-                staging.write(position, self._block[:size])
-                position += size
-                if position - told >= _STRIDE_BYTES:
-                    told = position
-                    yield position
-            if position != receipt.size or meter.sha256() != receipt.sha256:
-                raise CorruptFile(f"{key}: it changed while it was copied")
-            stored = staging.commit(receipt, lambda _: [(record_key, document)])
-        yield position
-        yield stored
+    async def _copy(
+        self, theirs: Record, trusted: Record, measured: Measured, stem: str, document: bytes
+    ) -> None:
+        """Their object into our place, and the record after it.
 
-    def _put_aside(self, stem: str, size: int) -> None:
-        """A damaged object of the right size would be staged where it is: keep it apart."""
-        with self._store.stage(stem, size) as staging:
-            if staging.resumable is not None and staging.resumable.pin is None:
-                staging.quarantine("damaged, and about to be repaired")
+        Raises CorruptFile when it is not what was measured, SourceUnavailable when it cannot be
+        read any more, StoreError of our own store.
+        """
+        backup = read_backup(theirs.instance_id, theirs.document["api"])
+        receipt = receipt_of(trusted, measured)
+        pin = Pin(measured.size, None, measured.crc64)
+        origin = StoreOrigin(backup, self._other.store, theirs.object_key, pin, receipt.provenance)
+        self._tell(events.ToRead(1, measured.size))
+        await put_aside(self._store, stem, measured.size)
 
-    async def _seal(self, names: set[str]) -> None:
+        def documents(_: Stored) -> list[tuple[str, bytes]]:
+            return [(layout.record_key(stem), document)]
+
+        async with entered(self._store.stage(stem, measured.size)) as staging:
+            begun = staging.resumable
+            if begun is not None and (begun.pin is None or begun.pin.crc64 != measured.crc64):
+                await in_thread(staging.restart)  # parts of another object
+            carried = await carry(self._shared, origin, staging)
+            if carried.sha256 != measured.sha256:
+                raise CorruptFile(f"{theirs.object_key}: it changed while it was copied")
+            await in_thread(staging.commit, receipt, documents)
+
+    def _carried(self, event: pull_events.Event) -> None:
+        """Of what a transfer tells, what a verify has words for."""
+        if isinstance(event, pull_events.Advanced):
+            self._tell(events.Advanced(event.fetched))
+        elif isinstance(event, pull_events.Retrying | pull_events.Mending):
+            self._tell(event)
+
+    async def _seal(self, names: set[str], confirmed: set[str], gone: set[str]) -> None:
         """Write SHA256SUMS once all that either archive names is here."""
         folder = self._wrong.folder
         there = {e.key.rpartition("/")[2] async for e in self._store.entries(f"{folder}/")}
         if not names or names - there:
             return
         try:
-            if await self._archive.seal(folder):
+            if await self._archive.seal(folder, confirmed=confirmed, gone=gone):
                 self._tell(events.Repaired(layout.sums_key(folder), str(self._other.store)))
         except (IntegrityError, UnsupportedFormat) as error:
             self._not_repaired(layout.sums_key(folder), error)
@@ -250,30 +300,3 @@ class _Mending:
     @property
     def _advanced(self) -> Callable[[int], None]:
         return lambda size: self._tell(events.Advanced(size))
-
-
-async def _folder_there(store: Store, folder: str) -> str:
-    """The set's folder in another archive: of the same name, or of the same job.
-
-    A cluster's folder is named after whichever node an archive saw first.
-    """
-    month, _, name = folder.rpartition("/")
-    job, alike = name.partition("-")[2], folder
-    async for entry in store.entries(f"{month}/"):
-        found = entry.key.rpartition("/")[0]
-        if found == folder:
-            return folder
-        if found.rpartition("/")[2].partition("-")[2] == job:
-            alike = found
-    return alike
-
-
-async def _read_record(store: Store, key: str) -> Record | None:
-    data = await store.read(key)
-    return Record.decode(key, data) if data is not None else None
-
-
-async def _sums(store: Store, folder: str) -> dict[str, str]:
-    """The SHA-256 by name in a set's SHA256SUMS; nothing if there is none to be read."""
-    data = await store.read(layout.sums_key(folder))
-    return (parse_sums(data) if data is not None else None) or {}

@@ -1,7 +1,7 @@
 """Repairing from the source, while the vendor still has it: a pull of the sets concerned.
 
-The vendor is asked first. Only what it lists is put aside and fetched again; a damaged object
-stays in ``.quarantine`` until the right bytes are durable.
+The vendor is asked first. Only what it lists, and what reads wrong once more, is put aside and
+fetched again; a damaged object is back in its place when the right bytes do not come.
 """
 
 from collections.abc import AsyncGenerator, Mapping
@@ -10,16 +10,18 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import anyio
+
 from archiver import events as pull_events
 from archiver.archive.archive import Archive
-from archiver.errors import ArchiverError, BackupGone
+from archiver.errors import ArchiverError, BackupGone, IntegrityError
 from archiver.line import PullOptions, pull
 from archiver.model import Backup, Page, Query, Status
 from archiver.scrub import events
+from archiver.scrub.aside import bring_back, put_aside, reading_right
 from archiver.scrub.claims import folder_start
-from archiver.scrub.repair import WrongSet
+from archiver.scrub.repair import BESIDE, WrongSet
 from archiver.sources.base import Source
-from archiver.threads import in_thread
 from archiver.timerange import TimeRange
 from archiver.transfer.engine import TransferOptions
 
@@ -50,18 +52,7 @@ class SourceSupplier:
             listed |= there
             gone = BackupGone("the vendor no longer has it", hint="repair from another archive")
             failed += [events.NotRepaired(s, gone) for s in sorted(one.stems) if s not in there]
-        damaged = {
-            stem: size
-            for one in wrong.values()
-            for stem, size in listed.items()
-            if one.is_damaged(stem)
-        }
-        if damaged:
-            async with archive.writing():
-                for stem, size in damaged.items():
-                    await in_thread(_put_aside, archive, stem, size)
-        again = frozenset(stem for one in wrong.values() for stem in one.stems)
-        options = PullOptions(again=again, transfer=self._transfer)
+        stems = frozenset(stem for one in wrong.values() for stem in one.stems)
 
         def observe(event: pull_events.Event) -> None:
             observer(event)
@@ -69,11 +60,46 @@ class SourceSupplier:
                 observer(events.Repaired(event.key, "the source"))
 
         only = _Only(self._source, frozenset(wrong))
-        summary = await pull(only, archive, queries, options, observe)
+        try:
+            as_it_is = await self._put_aside(archive, wrong, listed, observer, failed)
+            options = PullOptions(again=stems - as_it_is, transfer=self._transfer)
+            summary = await pull(only, archive, queries, options, observe)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _bring_back(archive, stems, failed)
         failed += [_not_repaired(failure) for failure in summary.failures]
         for event in failed:
             observer(event)
         return failed
+
+    async def _put_aside(
+        self,
+        archive: Archive,
+        wrong: Mapping[str, WrongSet],
+        listed: Mapping[str, int],
+        observer: events.Observer,
+        failed: list[events.NotRepaired],
+    ) -> frozenset[str]:
+        """Put damaged objects out of the way of the right ones; those that are to stay as they
+        are, since they read right by now or something is aside already."""
+        stay = set[str]()
+        damaged = {
+            folder: {stem for stem in one.stems if stem in listed and one.is_damaged(stem)}
+            for folder, one in wrong.items()
+        }
+        if not any(damaged.values()):
+            return frozenset()
+        async with archive.writing():
+            for folder, stems in damaged.items():
+                right = await reading_right(archive.store, folder, stems, observer)
+                stay |= {stem for stem in right if not wrong[folder].stems[stem] & BESIDE}
+                for stem in sorted(stems - right):
+                    try:
+                        await put_aside(archive.store, stem, listed[stem])
+                    except IntegrityError as error:
+                        stay.add(stem)
+                        failed.append(events.NotRepaired(stem, error))
+        return frozenset(stay)
 
     async def _ask(self, wrong: WrongSet, query: Query) -> dict[str, int]:
         """The sizes of those backups of the set that the vendor has and something is wrong with,
@@ -128,11 +154,15 @@ def _job_of(backup: Backup) -> str:
     return backup.job_id if backup.job_id is not None else f"b{backup.backup_id}"
 
 
-def _put_aside(archive: Archive, stem: str, size: int) -> None:
-    """A damaged object of the right size would be mended where it is: keep it apart until then."""
-    with archive.store.stage(stem, size) as staging:
-        if staging.resumable is not None and staging.resumable.pin is None:
-            staging.quarantine("damaged, and about to be fetched again")
+async def _bring_back(
+    archive: Archive, stems: frozenset[str], failed: list[events.NotRepaired]
+) -> None:
+    """Whatever was not replaced. It stays aside when somebody else writes by now."""
+    try:
+        async with archive.writing():
+            await bring_back(archive.store, sorted(stems))
+    except ArchiverError as error:
+        failed.append(events.NotRepaired(str(archive.store), error))
 
 
 def _not_repaired(failure: pull_events.Failed) -> events.NotRepaired:

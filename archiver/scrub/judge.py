@@ -1,8 +1,10 @@
 """From what an object is and what was written about it to what is wrong, and with which. Pure.
 
-When the object and its record differ, the source's CRC-64 decides which of them is wrong. Without
-one, SHA256SUMS or an earlier verify do, if the dump's own checksum does not speak against the
-object. When nobody speaks for the object, the object is wrong.
+When the object and its record differ, SHA256SUMS and an earlier verify decide which of them is
+wrong: two of the three SHA-256 that agree are believed. Where these are at odds, or there are none,
+the source's CRC-64 decides; for the object it cannot speak against them, since who knows it can
+make other bytes that have it. A dump whose own checksum is wrong was never archived. When nobody speaks
+for the object, the object is wrong.
 """
 
 from archiver.model import Footer
@@ -41,6 +43,9 @@ def _as_recorded(claims: Claims, measured: Measured) -> list[Finding]:
     ]
     if record.document.get("crc64ecma_declared") is not None:
         pairs.append(("crc64ecma_declared", claims.crc64_declared, measured.crc64))
+    if measured.rdb.footer is Footer.MISMATCH:
+        text = "its own checksum does not agree, and such a dump is never archived"
+        found.append(Finding(claims.key, Fault.CHANGED, text))
     for name, said, value in pairs:
         if said != value:
             text = f"its {name} is {said}, and the object with its sha256 has {value}"
@@ -64,7 +69,7 @@ def _sums(claims: Claims, measured: Measured) -> list[Finding]:
         return []
     key, name = _sums_key(claims)
     text = f"it gives another SHA-256 for {name} than the object has"
-    return [Finding(key, Fault.SUMS, text, measured.sha256, claims.sums)]
+    return [Finding(key, Fault.SUMS, text, measured.sha256, claims.sums, claims.key)]
 
 
 def _altered_sums(claims: Claims) -> list[Finding]:
@@ -73,7 +78,7 @@ def _altered_sums(claims: Claims) -> list[Finding]:
         return []
     key, name = _sums_key(claims)
     text = f"it gives another SHA-256 for {name} than the record"
-    return [Finding(key, Fault.SUMS, text, claims.record.sha256, claims.sums)]
+    return [Finding(key, Fault.SUMS, text, claims.record.sha256, claims.sums, claims.key)]
 
 
 def _sums_key(claims: Claims) -> tuple[str, str]:
@@ -83,13 +88,19 @@ def _sums_key(claims: Claims) -> tuple[str, str]:
 
 def _who_speaks_for(claims: Claims, measured: Measured) -> list[str]:
     """Who says that the object is right, though the record does not."""
-    declared = claims.crc64_declared
-    if declared is not None:
-        return ["the CRC-64 of the source"] if declared == measured.crc64 else []
     if measured.rdb.footer is Footer.MISMATCH:
         return []
-    named = {"SHA256SUMS": claims.sums, "an earlier verify": claims.verified}
-    return [who for who, sha256 in named.items() if sha256 == measured.sha256]
+    witnesses = {"SHA256SUMS": claims.sums, "an earlier verify": claims.verified}
+    named = {who: sha256 for who, sha256 in witnesses.items() if sha256 is not None}
+    declared = claims.crc64_declared
+    if not named:
+        return ["the CRC-64 of the source"] if declared == measured.crc64 else []
+    if claims.record.sha256 in named.values():
+        return []
+    speakers = [who for who, sha256 in named.items() if sha256 == measured.sha256]
+    if len(speakers) == 1 and declared not in (None, measured.crc64):
+        return []
+    return speakers
 
 
 def _wrong_object(claims: Claims, measured: Measured) -> Finding:

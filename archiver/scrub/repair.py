@@ -5,7 +5,7 @@
 3. The sets concerned are verified again, whole; what is still wrong stays a finding.
 
 A damaged object is the only copy of its bytes until the right ones are durable: it is overwritten
-by a rename, or lies in quarantine until they are.
+by a rename, or lies aside until they are, and is back in its place when they do not come.
 """
 
 from collections.abc import Iterable, Mapping
@@ -71,13 +71,13 @@ async def repair(
         archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
     )
     still = [finding for finding in again.findings if finding.folder in wrong]
-    left = {(finding.key, finding.fault) for finding in still}
+    left = {finding.identity for finding in still}
     right = wrong.keys() - {finding.folder for finding in still}
     concerned = [finding for finding in summary.findings if finding.folder in wrong]
     return replace(
         summary,
         findings=[f for f in summary.findings if f.folder not in wrong] + still,
-        repaired=[f for f in concerned if (f.key, f.fault) not in left],
+        repaired=[f for f in concerned if f.identity not in left],
         # What SHA256SUMS named and nobody has may never have been.
         not_repaired=[event for event in failed if event.key.rpartition("/")[0] not in right],
         results_not_kept=summary.results_not_kept or again.results_not_kept,

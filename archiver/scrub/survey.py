@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from archiver.archive import layout
 from archiver.archive.record import Record
+from archiver.archive.sums import parse_sums
 from archiver.errors import IntegrityError, StoreError, UnsupportedFormat
 from archiver.model import Kind
 from archiver.report import chain
 from archiver.scrub import results
-from archiver.scrub.claims import Claims, check_record, parse_sums
+from archiver.scrub.claims import Claims, check_record
 from archiver.scrub.findings import Fault, Finding
 from archiver.scrub.results import Result
 from archiver.stores.base import Entry, Store

@@ -69,7 +69,7 @@ class _Run:
         self._reader: Final = Reader(
             archive.store, self._results, self.summary, self._found, observer
         )
-        self._told: Final[set[tuple[str, Fault]]] = set()
+        self._told: Final[set[tuple[str, Fault, str | None]]] = set()
         self._passing: Final[dict[str, list[Finding]]] = {}
         # Sets with fewer nodes than those around them: how many they have.
         self._short: Final[dict[str, tuple[int, str]]] = {}
@@ -114,9 +114,9 @@ class _Run:
         for folder, findings in self._passing.items():
             known = await self._known("/".join(folder.split("/")[:3]))
             again = await survey(self._store, folder, await self._sizes(folder), known)
-            still = {(finding.key, finding.fault) for finding in again.findings}
+            still = {finding.identity for finding in again.findings}
             for finding in findings:
-                if (finding.key, finding.fault) in still:
+                if finding.identity in still:
                     self._found(finding)
         for folder, (nodes, why) in self._short.items():
             records = filter(layout.is_record, await self._sizes(folder))
@@ -242,9 +242,9 @@ class _Run:
                 self._short[folder] = len(tallies[folder].nodes), why
 
     def _found(self, finding: Finding) -> None:
-        """Take a finding, and tell of it: one for each key and fault."""
-        if (finding.key, finding.fault) not in self._told:
-            self._told.add((finding.key, finding.fault))
+        """Take a finding, and tell of it once."""
+        if finding.identity not in self._told:
+            self._told.add(finding.identity)
             self.summary.findings.append(finding)
             self._tell(events.Found(finding))
 

@@ -148,6 +148,18 @@ class Store(Protocol):
         Entering and leaving block."""
         ...
 
+    async def put_aside(self, key: str) -> str:
+        """Move an object out of the way of the one that is to replace it; the key it is kept under
+        until that one is committed. Nothing else takes this key.
+
+        Raises IntegrityError when something was put aside before and is still there, StoreError.
+        """
+        ...
+
+    async def bring_back(self, key: str) -> bool:
+        """Give an object that was put aside its key again, if nothing has it; whether it does."""
+        ...
+
     async def sweep(self) -> list[Leftover]:
         """Remove what earlier runs left and no later run can use."""
         ...

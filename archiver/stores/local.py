@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
-from archiver.errors import NoSpace, ObjectMissing
+from archiver.errors import IntegrityError, NoSpace, ObjectMissing
 from archiver.model import Kind
 from archiver.stores import disk
 from archiver.stores.base import Entry, Leftover, Opened, Staging
@@ -24,6 +24,7 @@ from archiver.stores.local_staging import (
     SEPARATOR,
     TEMPORARY,
     LocalStaging,
+    aside,
     parse_journal,
 )
 from archiver.stores.lock import Held, hold
@@ -156,6 +157,35 @@ class LocalStore:
         if self._lock is not None:
             self._lock.check()
 
+    async def put_aside(self, key: str) -> str:
+        self._check_lock()
+        await in_thread(self._put_aside, self.root / key, aside(self._quarantine, key))
+        return aside(self._quarantine, key).relative_to(self.root).as_posix()
+
+    @staticmethod
+    def _put_aside(path: Path, kept: Path) -> None:
+        disk.make_directories(kept.parent)
+        with disk.store_errors(kept):
+            if os.path.lexists(kept):
+                raise IntegrityError(
+                    f"{kept}: it was put aside before, and something has its place again",
+                    hint="look at both, and remove one",
+                )
+        _move(path, kept)
+
+    async def bring_back(self, key: str) -> bool:
+        self._check_lock()
+        return await in_thread(self._bring_back, aside(self._quarantine, key), self.root / key)
+
+    @staticmethod
+    def _bring_back(kept: Path, path: Path) -> bool:
+        with disk.store_errors(kept):
+            if os.path.lexists(path) or not os.path.lexists(kept):
+                return False
+        disk.make_directories(path.parent)
+        _move(kept, path)
+        return True
+
     async def sweep(self) -> list[Leftover]:
         return await in_thread(lambda: list(self._sweep()))
 
@@ -188,6 +218,12 @@ class _OpenedFile:
     def read(self, offset: int, block: memoryview) -> int:
         with disk.store_errors(self._path):
             return disk.read_all(self._descriptor, block, offset)
+
+
+def _move(path: Path, target: Path) -> None:
+    disk.rename(path, target)
+    disk.sync_directory(target.parent)
+    disk.sync_directory(path.parent)
 
 
 def _why_useless(path: Path) -> str | None:

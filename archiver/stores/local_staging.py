@@ -20,6 +20,7 @@ DATA = ".data"
 JOURNAL = ".journal"
 TEMPORARY = ".tmp"
 DOCUMENT = ".document"
+ASIDE = ".aside"
 # Key parts never hold it, and it is plain in every shell.
 SEPARATOR = "~"
 
@@ -36,6 +37,7 @@ class LocalStaging:
         self._staged: Final = folder / f"{flat}{DATA}"
         self._journal: Final = folder / f"{flat}{JOURNAL}"
         self._quarantined: Final = quarantine / f"{flat}{DATA}"
+        self._aside: Final = [aside(quarantine, f"{stem}.{kind}") for kind in Kind]
         self._path = self._staged
         self._file: int | None = None
         self._log: int | None = None
@@ -207,6 +209,8 @@ class LocalStaging:
                 # Bytes that failed earlier, now that the right ones are here.
                 self._quarantined.unlink(missing_ok=True)
                 self._quarantined.with_suffix(".json").unlink(missing_ok=True)
+                for replaced in self._aside:
+                    replaced.unlink(missing_ok=True)
 
     def _put_aside(self, why: str) -> None:
         disk.make_directories(self._quarantined.parent)
@@ -217,6 +221,11 @@ class LocalStaging:
         text = json.dumps({"key": self._stem, "size": self._size, "why": why}, indent=2) + "\n"
         note = self._quarantined.with_suffix(".json")
         disk.put_file(note, text.encode(), self._staged.with_suffix(TEMPORARY))
+
+
+def aside(quarantine: Path, key: str) -> Path:
+    """Where an object lies that is to be replaced."""
+    return quarantine / f"{key.replace('/', SEPARATOR)}{ASIDE}"
 
 
 def parse_journal(path: Path) -> journal.Journal | None:

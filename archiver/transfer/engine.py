@@ -39,6 +39,19 @@ class TransferOptions:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
+def share(options: TransferOptions, observer: events.Observer, *, hedge: bool = False) -> Shared:
+    """What the transfers of a run have in common. ``hedge``: chase slow lanes."""
+    return Shared(
+        blocks=Blocks(options.memory),
+        limit=RateLimit(options.limit_rate),
+        hedge=Hedge(enabled=hedge),
+        retry=options.retry,
+        connections=options.connections,
+        part_size=options.part_size,
+        observer=observer,
+    )
+
+
 class Engine:
     """Transfers backups, any number at once."""
 
@@ -52,15 +65,7 @@ class Engine:
         self._fetcher: Final = fetcher
         self._route: Final = Route(options.network, observer)
         self._relist: Final = relist
-        self._shared: Final = Shared(
-            blocks=Blocks(options.memory),
-            limit=RateLimit(options.limit_rate),
-            hedge=Hedge(enabled=options.limit_rate is None),
-            retry=options.retry,
-            connections=options.connections,
-            part_size=options.part_size,
-            observer=observer,
-        )
+        self._shared: Final = share(options, observer, hedge=options.limit_rate is None)
 
     async def transfer(self, transfer: Transfer, staging: Staging) -> Receipt:
         """Fetch one backup into ``staging``; the receipt is proof of every check.

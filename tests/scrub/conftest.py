@@ -1,5 +1,6 @@
 """Archives that were really pulled, and ways to damage them."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastcrc import crc64
 
 from archiver import Archive, LocalStore, TairSource, pull
 from examples.sample_rdb import write_rdb
@@ -71,6 +73,17 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     document = json.loads(path.read_text())
     change(document)
     path.write_text(json.dumps(document, indent=2))
+
+
+def forge(path: Path, data: bytes) -> None:
+    """Change an object and its record together, so that they agree; SHA256SUMS is left alone."""
+    path.write_bytes(data)
+
+    def change(document: dict[str, Any]) -> None:
+        document["sha256"] = hashlib.sha256(data).hexdigest()
+        document["crc64ecma"] = document["crc64ecma_declared"] = str(crc64.xz(data))
+
+    edit(path.with_suffix(".json"), change)
 
 
 def flip(path: Path, at: int = -500) -> None:

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from archiver.archive.record import Record
+from archiver.archive.sums import format_sums, parse_sums
 from archiver.model import Footer, Kind, RdbVerdict
-from archiver.scrub.claims import Claims, parse_sums
+from archiver.scrub.claims import Claims
 from archiver.scrub.findings import Fault
 from archiver.scrub.judge import judge
 from archiver.scrub.measure import Measured
@@ -66,11 +67,48 @@ def test_any_disagreement_is_found(
     assert (judge(said, measured(found, crc64, footer)) == []) is agree
 
 
-@given(MAYBE, MAYBE, st.sampled_from(list(Footer)))
-def test_the_sources_crc_decides(sums: str | None, verified: str | None, footer: Footer) -> None:
-    said = claims(sums=sums, verified=verified)
+SOUND = st.sampled_from([Footer.OK, Footer.DISABLED, Footer.NONE])
+
+
+@given(SOUND)
+def test_the_sources_crc_decides_when_it_is_alone(footer: Footer) -> None:
+    said = claims(sums=None)
     assert judge(said, measured(WRONG, 7, footer))[0].fault is Fault.CHANGED
     assert judge(said, measured(WRONG, CRC, footer))[0].fault is Fault.CONTRADICTION
+
+
+@given(MAYBE, MAYBE, st.sampled_from([CRC, None]), SOUND)
+def test_the_record_and_another_sha256_outvote_a_crc(
+    sums: str | None, verified: str | None, declared: int | None, footer: Footer
+) -> None:
+    """Who knows a CRC-64 can make other bytes that have it."""
+    assume(RIGHT in (sums, verified))
+    said = claims(declared=declared, sums=sums, verified=verified)
+    assert judge(said, measured(WRONG, CRC, footer))[0].fault is Fault.CHANGED
+
+
+@given(st.sampled_from([CRC, 7, None]), SOUND)
+def test_two_sha256_outvote_a_record_and_its_crc(declared: int | None, footer: Footer) -> None:
+    said = claims(declared=declared, sums=WRONG, verified=WRONG)
+    assert judge(said, measured(WRONG, CRC, footer))[0].fault is Fault.CONTRADICTION
+
+
+def test_one_sha256_against_another_and_the_crc() -> None:
+    for said in (claims(sums=WRONG), claims(sums=None, verified=WRONG)):
+        assert judge(said, measured(WRONG, 7))[0].fault is Fault.CHANGED
+        assert judge(said, measured(WRONG, CRC))[0].fault is Fault.CONTRADICTION
+
+
+@given(SHA, CRCS, MAYBE, MAYBE, SHA, st.sampled_from([CRC, 7]))
+def test_a_dump_with_a_wrong_checksum_is_never_right(
+    recorded: str, declared: int | None, sums: str | None, verified: str | None, found: str,
+    crc64: int,
+) -> None:  # fmt: skip
+    """Though the record, SHA256SUMS and an earlier verify all say so."""
+    said = claims(sha256=recorded, declared=declared, sums=sums, verified=verified)
+    said.record.document["rdb"]["footer"] = "mismatch"
+    faults = {f.fault for f in judge(said, measured(found, crc64, Footer.MISMATCH))}
+    assert Fault.CHANGED in faults
 
 
 def test_a_dump_that_contradicts_itself_is_not_outvoted() -> None:
@@ -83,6 +121,7 @@ def test_a_dump_that_contradicts_itself_is_not_outvoted() -> None:
 def test_sums_of_any_bytes(data: bytes) -> None:
     found = parse_sums(data)
     assert found is None or all(len(digest) == 64 for digest in found.values())
+    assert not found or parse_sums(format_sums(found)) == found
 
 
 def test_sums_as_sha256sum_writes_them() -> None:

@@ -4,23 +4,26 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import anyio
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, VerifySummary, pull, verify
-from archiver.errors import ArchiveBusy, BackupGone, IntegrityError, NoSpace
-from archiver.scrub import events, from_archive
+from archiver.errors import ArchiveBusy, BackupGone, IntegrityError, NoSpace, StoreError
+from archiver.scrub import events
 from archiver.scrub.findings import Fault
 from archiver.scrub.from_archive import ArchiveSupplier
 from archiver.scrub.from_source import SourceSupplier
 from archiver.scrub.repair import Supplier, repair
+from archiver.stores.base import Opened
 from archiver.stores.local_staging import LocalStaging
 from archiver.transfer.engine import TransferOptions
 from examples.sample_rdb import rdb, write_rdb
+from tests.archive.sample import put_sums
 from tests.conftest import DATA, INSTANCE, QUICK, everything
-from tests.scrub.conftest import CLUSTER, Pulled, edit, flip, swap
+from tests.scrub.conftest import CLUSTER, DAYS, Pulled, edit, flip, forge, swap
 
 Damage = Callable[[Pulled], None]
 
@@ -146,7 +149,7 @@ async def test_repaired_from_another_archive(
     assert summary.repaired
     assert contents(pulled.root) == before
     assert list((pulled.root / ".staging").iterdir()) == []
-    assert list((pulled.root / ".quarantine").rglob("*.data")) == []
+    assert list((pulled.root / ".quarantine").rglob("*")) == []
 
 
 @by_name
@@ -157,7 +160,7 @@ async def test_repaired_from_the_source(pulled: Pulled, source: TairSource, dama
     assert (summary.findings, summary.not_repaired) == ([], [])
     assert summary.repaired
     assert contents(pulled.root) == before
-    assert list((pulled.root / ".quarantine").rglob("*.data")) == []
+    assert list((pulled.root / ".quarantine").rglob("*")) == []
 
 
 async def test_command_logs_and_backups_without_a_job(
@@ -243,6 +246,24 @@ async def test_the_other_archive_is_consistent_and_another(
     assert not path.exists()
 
 
+async def test_the_other_archive_has_other_bytes_with_the_same_crc(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """The record here names another SHA-256; that the CRC-64 is the same is no proof."""
+    path = pulled.objects()[0]
+    there, data = Path(str(offsite.store)) / pulled.key(path), rdb(20_000, 99)
+    forge(there, data)
+    put_sums(there.parent)
+    declared = json.loads(there.with_suffix(".json").read_text())["crc64ecma_declared"]
+    same = {"crc64ecma_declared": declared, "crc64ecma": declared}
+    edit(path.with_suffix(".json"), lambda document: document.update(same))
+    assert (await verify(offsite)).findings == []
+    path.unlink()
+    summary = await mended(pulled, ArchiveSupplier(offsite))
+    assert "say otherwise" in str(summary.not_repaired[0].error)
+    assert not path.exists()
+
+
 async def test_the_other_archive_lacks_it(pulled: Pulled, offsite: Archive) -> None:
     path = pulled.objects()[0]
     for other in (path, path.with_suffix(".json")):
@@ -302,8 +323,72 @@ async def test_a_fetch_that_fails_leaves_the_damaged_bytes(
         SourceSupplier(source, TransferOptions(retry=QUICK)),
     )
     assert summary.exit_code == 3
-    kept = list((pulled.root / ".quarantine").glob("*.data"))
-    assert len(kept) == 1
+    assert path.read_bytes() == damaged
+    [kept] = (pulled.root / ".quarantine").glob("*.data")  # the vendor's, which is damaged, too
+    assert kept.read_bytes() == bad.read_bytes()
+    assert not list((pulled.root / ".quarantine").glob("*.aside"))
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+async def test_what_was_unreadable_for_a_moment_is_not_replaced(
+    pulled: Pulled, offsite: Archive, vendor: Path, source: TairSource,
+    monkeypatch: pytest.MonkeyPatch, origin: str,
+) -> None:  # fmt: skip
+    """And the only good bytes left, since the vendor's and the other archive's are damaged."""
+    path = pulled.objects()[0]
+    good, inode = path.read_bytes(), path.stat().st_ino
+    opened = LocalStore.open
+
+    def dying(self: LocalStore, key: str) -> AbstractContextManager[Opened]:
+        if key == pulled.key(path):
+            raise StoreError(f"{key}: Input/output error")
+        return opened(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "open", dying)
+        found = await verify(pulled.archive)
+    assert [f.fault for f in found.findings] == [Fault.UNREADABLE]
+    for bad in (*(vendor / CLUSTER).rglob("*.rdb"), Path(str(offsite.store)) / pulled.key(path)):
+        flip(bad)
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    summary = await repair(pulled.archive, found, supplier)
+    assert summary.findings == []
+    assert (path.read_bytes(), path.stat().st_ino) == (good, inode)
+    assert not list((pulled.root / ".quarantine").glob("*"))
+
+
+async def test_a_killed_repair_costs_nothing(pulled: Pulled, source: TairSource) -> None:
+    """What it had put aside is back after the next one, even when the vendor has it no longer."""
+    path = pulled.objects()[0]
+    flip(path)
+    damaged = path.read_bytes()
+    await pulled.archive.store.put_aside(pulled.key(path))
+    found = await verify(pulled.archive)
+    assert [f.fault for f in found.findings] == [Fault.MISSING]
+    empty = Archive(LocalStore(pulled.root.with_name("empty")))
+    async with empty.writing():
+        pass
+    await repair(pulled.archive, found, ArchiveSupplier(empty))
+    assert path.read_bytes() == damaged
+    assert (await mended(pulled, SourceSupplier(source))).findings == []
+    assert not list((pulled.root / ".quarantine").glob("*"))
+
+
+async def test_what_is_aside_is_never_overwritten(
+    pulled: Pulled, offsite: Archive, source: TairSource
+) -> None:
+    path = pulled.objects()[0]
+    good = path.read_bytes()
+    kept = pulled.root / await pulled.archive.store.put_aside(pulled.key(path))
+    path.write_bytes(good)
+    flip(path)
+    damaged = path.read_bytes()
+    for supplier in (ArchiveSupplier(offsite), SourceSupplier(source)):
+        summary = await mended(pulled, supplier)
+        assert "put aside before" in str(summary.not_repaired[0].error)
+        assert (kept.read_bytes(), path.read_bytes()) == (good, damaged)
 
 
 async def test_a_full_disk_does_not_cost_the_damaged_bytes(
@@ -321,15 +406,14 @@ async def test_a_full_disk_does_not_cost_the_damaged_bytes(
         patch.setattr(LocalStaging, "write", full)
         with pytest.raises(NoSpace):
             await repair(pulled.archive, found, ArchiveSupplier(offsite))
-    [kept] = (pulled.root / ".quarantine").glob("*.data")
-    assert kept.read_bytes() == damaged
-    assert [f.fault for f in (await verify(pulled.archive)).findings] == [Fault.MISSING]
+    assert path.read_bytes() == damaged
+    assert [f.fault for f in (await verify(pulled.archive)).findings] == [Fault.CHANGED]
     assert (await mended(pulled, ArchiveSupplier(offsite))).findings == []
-    assert not kept.exists()
+    assert not list((pulled.root / ".quarantine").glob("*"))
 
 
 async def test_a_cancelled_copy_leaves_nothing_half(
-    pulled: Pulled, tmp_path: Path, files: Path, source: TairSource, monkeypatch: pytest.MonkeyPatch
+    pulled: Pulled, tmp_path: Path, files: Path, source: TairSource
 ) -> None:
     write_rdb(files / INSTANCE / "large.rdb", 3 * 2**20)
     await pull(source, pulled.archive, [everything()])
@@ -337,7 +421,6 @@ async def test_a_cancelled_copy_leaves_nothing_half(
     [path] = [p for p in pulled.root.rglob("*.rdb") if p.stat().st_size == 3 * 2**20]
     path.write_bytes(path.read_bytes()[:-1])
     found = await verify(pulled.archive)
-    monkeypatch.setattr(from_archive, "_STRIDE_BYTES", 2**20)
     offsite = Archive(LocalStore(tmp_path / "offsite"))
     moved = 0
     with anyio.CancelScope() as scope:
@@ -353,6 +436,38 @@ async def test_a_cancelled_copy_leaves_nothing_half(
     assert path.stat().st_size == 3 * 2**20 - 1
     assert (await mended(pulled, ArchiveSupplier(offsite))).findings == []
     assert list((pulled.root / ".staging").iterdir()) == []
+
+
+async def test_what_cannot_be_read_there_keeps_nothing_else_from_repair(
+    pulled: Pulled, offsite: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record, an object, and the listing of a set: each of another set."""
+    first, second = pulled.objects()[0], pulled.objects(day=DAYS[2])[0]
+    third, good = pulled.objects(INSTANCE, DAYS[0])[0], pulled.objects(INSTANCE)[0]
+    before = good.read_bytes()
+    for path in (first, second, third, good):
+        flip(path, 20)
+    dead = {pulled.key(first.with_suffix(".json")), pulled.key(second), pulled.key(third)}
+    dead.add(pulled.key(third.with_name("SHA256SUMS")))
+    read, opened = LocalStore.read, LocalStore.open
+
+    async def dying_read(self: LocalStore, key: str) -> bytes | None:
+        if self is offsite.store and key in dead:
+            raise StoreError(f"{key}: Input/output error")
+        return await read(self, key)
+
+    def dying_open(self: LocalStore, key: str) -> AbstractContextManager[Opened]:
+        if self is offsite.store and key in dead:
+            raise StoreError(f"{key}: Input/output error")
+        return opened(self, key)
+
+    monkeypatch.setattr(LocalStore, "read", dying_read)
+    monkeypatch.setattr(LocalStore, "open", dying_open)
+    summary = await mended(pulled, ArchiveSupplier(offsite))
+    assert len(summary.not_repaired) == 3
+    assert all("other archive cannot be read" in str(f.error) for f in summary.not_repaired)
+    assert summary.exit_code == 3
+    assert good.read_bytes() == before
 
 
 async def test_a_repair_waits_for_no_pull(pulled: Pulled, offsite: Archive) -> None:

@@ -8,3 +8,9 @@ PROBE_KEY = f"{STAGING}probe"
 SEPARATOR = "~"
 # For all parts but the last (S3 API, UploadPart).
 LEAST_PART_BYTES = 5 * 2**20
+_ASIDE = ".aside"
+
+
+def aside(key: str) -> str:
+    """Where an object lies that is to be replaced."""
+    return f"{QUARANTINE}{key.replace('/', SEPARATOR)}{_ASIDE}"

@@ -14,7 +14,7 @@ from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.rdb.magic import kind_of
 from archiver.stores.base import Documents, Resumable
 from archiver.stores.s3 import journal
-from archiver.stores.s3.layout import LEAST_PART_BYTES, QUARANTINE, SEPARATOR, STAGING
+from archiver.stores.s3.layout import LEAST_PART_BYTES, QUARANTINE, SEPARATOR, STAGING, aside
 from archiver.stores.s3.reading import OpenedObject
 from archiver.stores.s3.sending import Sender
 from archiver.stores.s3.upload import Upload
@@ -175,7 +175,11 @@ class S3Staging:
         for key, data in documents(stored):
             self._sender.put_document(key, data)
         useless = [key for key in self._objects if key != stored.key]  # of other kinds
-        useless += self._sender.in_quarantine(self._quarantined)  # bytes that failed earlier
+        # Bytes that failed earlier, or were put aside to be replaced.
+        asides = {aside(f"{self._stem}.{kind}") for kind in Kind}
+        failed = {f"{self._quarantined}data", f"{self._quarantined}json"}
+        kept = self._sender.in_quarantine(self._quarantined)
+        useless += [key for key in kept if key in failed | asides]
         if self._upload is not None or self._home is not None:
             useless.append(self._journal_key)
         self._upload = None

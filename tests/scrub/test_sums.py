@@ -1,0 +1,141 @@
+"""SHA256SUMS is a witness: nobody rewrites it from a record that somebody may have changed."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from archiver import Archive, TairSource, pull, verify
+from archiver.archive.sums import parse_sums
+from archiver.copying import copy
+from archiver.errors import IntegrityError
+from archiver.scrub.findings import Fault
+from archiver.scrub.from_archive import ArchiveSupplier
+from archiver.scrub.from_source import SourceSupplier
+from archiver.scrub.repair import Supplier, repair
+from archiver.transfer.engine import TransferOptions
+from examples.sample_rdb import rdb
+from tests.conftest import INSTANCE, QUICK, everything
+from tests.scrub.conftest import CLUSTER, DAYS, Pulled, flip, forge
+
+
+async def test_a_pull_says_which_record_disagrees_and_seals_the_others(
+    pulled: Pulled, source: TairSource
+) -> None:
+    path, other = pulled.objects()[0], pulled.sums(day=DAYS[2])
+    old, data = hashlib.sha256(path.read_bytes()).hexdigest(), rdb(20_000, 99)
+    forge(path, data)
+    kept, sealed = pulled.sums().read_bytes(), other.read_bytes()
+    other.unlink()
+    summary = await pull(source, pulled.archive, [everything(CLUSTER)])
+    [failed] = summary.failures
+    assert isinstance(failed.error, IntegrityError)
+    assert failed.subject == pulled.key(path.parent)
+    for said in (pulled.key(path), old, hashlib.sha256(data).hexdigest()):
+        assert said in str(failed.error)
+    assert summary.exit_code == 3
+    assert (pulled.sums().read_bytes(), other.read_bytes()) == (kept, sealed)
+    assert [f.fault for f in (await verify(pulled.archive)).findings] == [Fault.SUMS]
+
+
+async def test_a_pull_of_a_single_file_compares_with_the_line_it_had(
+    pulled: Pulled, source: TairSource
+) -> None:
+    """Object and record are gone, and the vendor serves bytes that SHA256SUMS does not name."""
+    [path] = pulled.objects(INSTANCE)
+    path.unlink()
+    path.with_suffix(".json").unlink()
+    sums = pulled.sums(INSTANCE)
+    sums.write_text(f"{'0' * 64}  {path.name}\n")
+    summary = await pull(source, pulled.archive, [everything()])
+    assert "SHA256SUMS says 000" in str(summary.failures[0].error)
+    assert sums.read_text().startswith("000")
+
+
+async def test_a_copy_compares_with_the_lines_of_its_target(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    path = pulled.objects()[0]
+    there = Path(str(offsite.store)) / pulled.key(path)
+    forge(there, rdb(20_000, 99))
+    forge(path, rdb(20_000, 99))
+    kept = there.with_name("SHA256SUMS").read_bytes()
+    summary = await copy(pulled.archive, offsite)
+    assert [failed.subject for failed in summary.failures] == [pulled.key(path.parent)]
+    assert summary.exit_code == 3
+    assert there.with_name("SHA256SUMS").read_bytes() == kept
+
+
+async def test_a_name_stays_though_its_file_is_lost(pulled: Pulled, source: TairSource) -> None:
+    name = f"{CLUSTER}-db-9-7.rdb"
+    with pulled.sums().open("a") as sums:
+        sums.write(f"{'0' * 64}  {name}\n")
+    path = pulled.objects()[0]
+    lines = [line for line in pulled.sums().read_text().splitlines(True) if path.name not in line]
+    pulled.sums().write_text("".join(lines))
+    assert (await pull(source, pulled.archive, [everything(CLUSTER)])).exit_code == 0
+    assert (parse_sums(pulled.sums().read_bytes()) or {}).keys() >= {name, path.name}
+    [finding] = (await verify(pulled.archive)).findings
+    assert (finding.fault, finding.key.rpartition("/")[2]) == (Fault.MISSING, name)
+
+
+async def test_every_line_that_disagrees_is_a_finding(pulled: Pulled) -> None:
+    one, other = pulled.objects()[:2]
+    forge(one, rdb(20_000, 98))
+    forge(other, rdb(20_000, 99))
+    findings = (await verify(pulled.archive)).findings
+    assert {(f.fault, f.about) for f in findings} == {
+        (Fault.SUMS, pulled.key(one)),
+        (Fault.SUMS, pulled.key(other)),
+    }
+
+
+@pytest.mark.parametrize("forged", ["object and record", "line"])
+@pytest.mark.parametrize("origin", ["archive", "source"])
+async def test_a_repair_brings_the_right_bytes_and_the_right_line(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, forged: str
+) -> None:
+    path = pulled.objects()[0]
+    good, line = path.read_bytes(), pulled.sums().read_bytes()
+    record = path.with_suffix(".json").read_bytes()
+    if forged != "line":
+        forge(path, rdb(20_000, 99))
+    if forged == "line":
+        right = hashlib.sha256(good).hexdigest().encode()
+        pulled.sums().write_bytes(line.replace(right, b"0" * 64))
+    found = await verify(pulled.archive)
+    assert {f.fault for f in found.findings} == {Fault.SUMS}
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    summary = await repair(pulled.archive, found, supplier)
+    assert (summary.findings, summary.not_repaired) == ([], [])
+    assert (path.read_bytes(), pulled.sums().read_bytes()) == (good, line)
+    if forged == "line" and origin == "archive":
+        assert path.with_suffix(".json").read_bytes() == record
+
+
+async def test_a_line_is_not_replaced_for_bytes_that_nobody_confirms(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    path = pulled.objects()[0]
+    forge(path, rdb(20_000, 99))
+    flip(Path(str(offsite.store)) / pulled.key(path))
+    kept = pulled.sums().read_bytes()
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    assert summary.exit_code == 3
+    assert pulled.sums().read_bytes() == kept
+
+
+async def test_what_two_archives_record_otherwise_is_not_sealed(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """With SHA256SUMS unreadable nobody here speaks against a forged record; the other does."""
+    path = pulled.objects()[0]
+    forge(path, rdb(20_000, 99))
+    pulled.sums().write_bytes(b"?")
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    [failed] = summary.not_repaired
+    assert "say otherwise" in str(failed.error)
+    assert [f.fault for f in summary.findings] == [Fault.SUMS]
+    assert pulled.sums().read_bytes() == b"?"
