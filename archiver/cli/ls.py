@@ -68,9 +68,11 @@ async def _ls(
         raise UsageError(f"{archive.store}: there is no archive here")
     if archive is None or remote:
         if not options.instances:
+            if archive is not None:
+                raise UsageError("--remote: no instance to ask about", hint="give --instance")
             raise UsageError(
-                "no instance is given to ask the vendor about",
-                hint="give --instance" if archive is not None else "name an archive, or --instance",
+                "neither an archive nor an instance is given",
+                hint="name an archive, or give --instance",
             )
         backups = await _listed(options, given["verbose"])
         if archive is None:

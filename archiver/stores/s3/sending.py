@@ -59,8 +59,12 @@ class Sender:
             hint="is another writer, or something on the way, at work?",
         )
 
+    def quarantine_changed(self) -> None:
+        self._quarantine = None
+
     def in_quarantine(self, prefix: str) -> list[str]:
-        """Keys there, as they were when this was first asked: it is nearly always empty."""
+        """Keys there; listed once, as long as nobody says that it changed: it is nearly always
+        empty."""
         if self._quarantine is None:
             self._quarantine = frozenset(key for key, _ in self.bucket.listing(QUARANTINE))
         return [key for key in self._quarantine if key.startswith(prefix)]

@@ -219,6 +219,7 @@ class S3Staging:
         self._bucket.delete_if_allowed(self._journal_key)
         text = json.dumps({"key": self._stem, "size": self._size, "why": why}, indent=2) + "\n"
         self._sender.put_note(f"{self._quarantined}json", text.encode())
+        self._sender.quarantine_changed()
         return target
 
     def _put_aside(self, key: str, target: str) -> None:

@@ -118,6 +118,7 @@ class S3Store:
             raise ObjectMissing(f"{self.bucket.where(key)}: there is no such object")
         self.bucket.copy(key, target, head.size, **self.bucket.options.for_notes())
         self.bucket.delete(key)
+        self._sender().quarantine_changed()
 
     async def sweep(self) -> list[Leftover]:
         return await in_thread(lambda: list(sweep(self.bucket)))
