@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from archiver.archive import layout
 from archiver.archive.record import Record
 from archiver.archive.sums import parse_sums
-from archiver.errors import IntegrityError, StoreError, UnsupportedFormat
+from archiver.errors import IntegrityError, StoreError, StoreForbidden, UnsupportedFormat
 from archiver.model import Kind
 from archiver.report import chain
 from archiver.scrub import results
@@ -114,7 +114,7 @@ async def _records(
         except (IntegrityError, UnsupportedFormat) as error:
             text = error.message.removeprefix(f"{key}: ")
             found.findings.append(Finding(key, Fault.BAD_RECORD, text))
-        except StoreError as error:
+        except (StoreError, StoreForbidden) as error:
             found.findings.append(Finding(key, Fault.UNREADABLE, error.message))
         else:
             if record is not None:
@@ -133,7 +133,7 @@ async def _sums(
     key = layout.sums_key(folder)
     try:
         data = await store.read(key) if key in sizes else None
-    except StoreError as error:
+    except (StoreError, StoreForbidden) as error:
         found.findings.append(Finding(key, Fault.UNREADABLE, error.message))
         return {}
     if data is None:

@@ -192,7 +192,7 @@ class _Run:
         """Whether an earlier verify found it right, not long ago, and nothing wrong since."""
         if self._since is None or result is None or result.at is None or result.wrong_at:
             return False
-        return result.at >= self._since and result.size == size
+        return self._since <= result.at <= datetime.now(UTC) and result.size == size
 
     async def _take_set(
         self,

@@ -14,10 +14,11 @@ import anyio
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, VerifySummary, pull, verify
-from archiver.errors import StoreError, UsageError
+from archiver.errors import ArchiverError, StoreError, StoreForbidden, UsageError
 from archiver.report.chain import evidence_key, link
 from archiver.report.document import encode
 from archiver.scrub import events
+from archiver.scrub import measure as measuring
 from archiver.scrub.findings import ADVICE, Fault
 from archiver.scrub.sample import Sample
 from archiver.stores.base import Opened
@@ -322,6 +323,7 @@ class Watched(LocalStore):
         super().__init__(root)
         self.opened: list[str] = []
         self.fails: set[str] = set()
+        self.error: type[ArchiverError] = StoreError
         self.barrier: threading.Barrier | None = None
         self.refuses_puts = 0
 
@@ -331,14 +333,14 @@ class Watched(LocalStore):
         if self.barrier is not None:
             self.barrier.wait(20)
         if key in self.fails:
-            raise StoreError(f"{key}: Input/output error")
+            raise self.error(f"{key}: Input/output error")
         with super().open(key) as opened:
             yield opened
 
     async def put(self, key: str, data: bytes) -> None:
         if self.refuses_puts:
             self.refuses_puts -= 1
-            raise StoreError("Read-only file system")
+            raise self.error("Read-only file system")
         await super().put(key, data)
 
 
@@ -353,6 +355,60 @@ async def test_an_object_that_the_store_does_not_give(pulled: Pulled, watched: W
     [finding] = (await verify(Archive(watched))).findings
     assert (finding.key, finding.fault) == (pulled.key(path), Fault.UNREADABLE)
     assert "Input/output error" in finding.text
+
+
+@pytest.mark.parametrize("error", [StoreError, StoreForbidden])
+async def test_an_outage_proves_nothing(
+    pulled: Pulled, watched: Watched, error: type[ArchiverError]
+) -> None:
+    """It is 6, and 3 as soon as anything else is wrong."""
+    watched.fails, watched.error = {pulled.key(path) for path in pulled.objects()}, error
+    summary = await verify(Archive(watched))
+    assert [f.fault for f in summary.findings] == [Fault.UNREADABLE] * NODES
+    assert summary.exit_code == 6
+    flip(pulled.objects(INSTANCE)[0], 20)
+    assert (await verify(Archive(watched))).exit_code == 3
+
+
+async def test_a_key_that_may_only_read(pulled: Pulled, watched: Watched) -> None:
+    watched.refuses_puts, watched.error = 1000, StoreForbidden
+    path = pulled.objects()[0]
+    flip(path)
+    summary = await verify(Archive(watched), VerifyOptions(keep_every=0))
+    assert faults(summary) == {(path.name, "changed")}
+    assert summary.results_not_kept is not None
+    assert summary.read == 12
+
+
+async def test_a_slow_disk_is_told_of_in_time(
+    pulled: Pulled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "_STRIDE_SECONDS", 0.0)
+    monkeypatch.setattr(measuring, "BLOCK_BYTES", 1000)
+    told: list[events.ScrubEvent] = []
+    await verify(pulled.archive, observer=told.append)
+    sizes = [event.size for event in told if isinstance(event, events.Advanced)]
+    assert max(sizes) <= 1000
+    assert sum(sizes) == sum(p.stat().st_size for p in pulled.root.rglob("*.rdb"))
+
+
+async def test_a_link_to_nowhere_is_a_stray(pulled: Pulled) -> None:
+    link = pulled.root / INSTANCE / "2026" / "11" / "note"
+    link.symlink_to(pulled.root / "nowhere")
+    summary = await verify(pulled.archive)
+    assert faults(summary) == {("note", "stray")}
+    assert summary.read == 12
+
+
+async def test_what_was_verified_in_the_future_is_read(pulled: Pulled) -> None:
+    await verify(pulled.archive)
+    [results] = (pulled.root / "verified" / CLUSTER).glob("*.json")
+    document = json.loads(results.read_text())
+    for fields in document["files"].values():
+        fields["at"] = "2099-01-01T00:00:00Z"
+    results.write_text(json.dumps(document))
+    summary = await verify(pulled.archive, VerifyOptions(since_verified=timedelta(days=30)))
+    assert (summary.read, summary.recent) == (len(DAYS) * NODES, len(DAYS))
 
 
 async def test_files_are_read_at_once(watched: Watched) -> None:
