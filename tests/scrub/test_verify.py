@@ -17,11 +17,15 @@ from archiver import Archive, LocalStore, TairSource, VerifyOptions, VerifySumma
 from archiver.errors import ArchiverError, StoreError, StoreForbidden, UsageError
 from archiver.report.chain import evidence_key, link
 from archiver.report.document import encode
+from archiver.report.junit import to_junit
+from archiver.report.markdown import to_markdown
+from archiver.report.page import to_page
 from archiver.scrub import events
 from archiver.scrub import measure as measuring
 from archiver.scrub.findings import ADVICE, Fault
 from archiver.scrub.sample import Sample
 from archiver.stores.base import Opened
+from archiver.threads import in_thread
 from archiver.timerange import TimeRange
 from examples import drill_evidence as example
 from examples.sample_rdb import rdb, write_rdb
@@ -314,6 +318,59 @@ async def test_tampered_evidence(pulled: Pulled) -> None:
     [finding] = (await verify(pulled.archive)).findings
     assert (finding.key, finding.fault) == (pulled.key(paths[1]), Fault.EVIDENCE)
     assert finding.folder is None
+
+
+async def test_pages_that_the_evidence_does_not_make(pulled: Pulled) -> None:
+    paths = put_evidence(pulled)
+    makers = {".html": to_page, ".md": to_markdown, ".xml": to_junit}
+    for path in paths:
+        for suffix, make in makers.items():
+            page = await in_thread(make, path.read_bytes())
+            path.with_suffix(suffix).write_bytes(page)
+    assert (await verify(pulled.archive)).findings == []
+    for number, suffix in enumerate(makers):
+        page = paths[number].with_suffix(suffix)
+        page.write_bytes(page.read_bytes().replace(b"a", b"e", 1))
+    forged = paths[0].with_name("20270101T000000Z-abcdef.html")
+    forged.write_text("<h1>Pass</h1>")
+    summary = await verify(pulled.archive)
+    assert faults(summary) == {
+        *((paths[n].with_suffix(suffix).name, "evidence") for n, suffix in enumerate(makers)),
+        (forged.name, "stray"),
+    }
+    assert summary.exit_code == 3
+
+
+async def test_pages_of_another_version_are_not_judged(
+    pulled: Pulled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [path, *_] = put_evidence(pulled)
+    path.with_suffix(".md").write_text("Worded otherwise")
+    monkeypatch.setattr("archiver.scrub.evidence.__version__", "9.9.9")
+    assert (await verify(pulled.archive)).findings == []
+
+
+@pytest.mark.parametrize("key", ["drills/notes.txt", "drills/2026/12/x.html", "verified/junk.bin",
+                                 "verified/r-x/2026-11.json.old"])  # fmt: skip
+async def test_what_is_kept_beside_backups_and_is_nothing(pulled: Pulled, key: str) -> None:
+    await verify(pulled.archive)
+    path = pulled.root / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    [finding] = (await verify(pulled.archive)).findings
+    assert (finding.key, finding.fault) == (key, Fault.STRAY)
+
+
+async def test_evidence_kept_elsewhere(pulled: Pulled) -> None:
+    """The end of a chain shows nothing of itself."""
+    [*_, last] = put_evidence(pulled)
+    anchor = link(last.read_bytes())
+    options = VerifyOptions(anchors=(anchor,))
+    assert (await verify(pulled.archive, options)).findings == []
+    last.unlink()
+    assert (await verify(pulled.archive)).findings == []
+    [finding] = (await verify(pulled.archive, options)).findings
+    assert (finding.key, finding.fault) == (pulled.key(last), Fault.EVIDENCE)
 
 
 class Watched(LocalStore):
