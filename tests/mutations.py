@@ -108,6 +108,8 @@ MUTATIONS = (
     Mutation("verify: what was here once is forgotten", "archiver/scrub/survey.py", "sorted((found.named | before) - recorded", "sorted(found.named - recorded", SCRUB),
     Mutation("verify: sets with too few nodes pass", "archiver/scrub/verify.py", "        for folder, why in incomplete(tallies).items():", "        for folder, why in ():", SCRUB),
     Mutation("verify: the chain of evidence is not checked", "archiver/scrub/verify.py", "    await run.check_evidence()\n", "", SCRUB),
+    Mutation("verify: pages are not made again", "archiver/scrub/evidence.py", "                if _is_ours(data) and", "                if False and", SCRUB),
+    Mutation("verify: a time to come is trusted", "archiver/scrub/verify.py", "        return self._since <= result.at <= datetime.now(UTC) and result.size == size\n", "        return self._since <= result.at and result.size == size\n", SCRUB),
     Mutation("verify: a file of another size may be left out of a sample", "archiver/scrub/verify.py", "            doubtful = size != claims.record.size or claims.are_at_odds\n", "            doubtful = False\n", SCRUB),
     Mutation("verify: wrong once and passed over all the same", "archiver/scrub/verify.py", " or result.at is None or result.wrong_at:", " or result.at is None:", SCRUB),
     Mutation("verify: a missing object is no finding", "archiver/scrub/survey.py", "            found.findings.append(Finding(key, Fault.MISSING, text, f\"{record.size:,} bytes\"))\n", "", SCRUB),

@@ -13,10 +13,29 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
+_ANCHOR = re.compile(r"(\d{8}T\d{6}Z-[0-9a-f]{6}):([0-9a-fA-F]{64})")
 _INSTANCE = re.compile(r"[a-z]{1,4}-[A-Za-z0-9-]{1,60}")
 
 
 LATEST = "latest"
+
+
+class Anchor(click.ParamType[tuple[str, str]]):
+    """The id and the SHA-256 of drill evidence, as ``20261124T021500Z-3f9a1c:9f86…``."""
+
+    name = "anchor"
+
+    def convert(
+        self, value: str | tuple[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        match = _ANCHOR.fullmatch(value.strip())
+        if match is None:
+            self.fail(
+                f"{value!r} is not a drill's id, a colon and the SHA-256 of its JSON", param, ctx
+            )
+        return match[1], match[2].lower()
 
 
 class Size(click.ParamType[int]):

@@ -13,7 +13,7 @@ from archiver.cli.options import (
     option,
     output_options,
 )
-from archiver.cli.params import Duration, InstanceId, Range
+from archiver.cli.params import Anchor, Duration, InstanceId, Range
 from archiver.cli.places import keeping_options, store_at
 from archiver.timerange import TimeRange
 
@@ -33,6 +33,14 @@ _SOURCE = "source"
 @option("--sample", metavar="SHARE", help="Read this share of each month's files, like 5%.")
 @option("--seed", type=click.IntRange(0), help="Of the sample.  [default: today, as YYYYMMDD]")
 @option("--since-verified", type=Duration(), help="Pass over what was right so recently, like 30d.")
+@option(
+    "--anchor",
+    "anchors",
+    type=Anchor(),
+    multiple=True,
+    metavar="ID:SHA256",
+    help="Of drill evidence, kept elsewhere: it must be there as it was.",
+)
 @option("--repair-from", metavar="OTHER", help="An archive, or the word source.")
 @option("--region", help="Region of the instances, for --repair-from source.")
 @option("--endpoint", help="Host or URL of the API, instead of the region's.")
@@ -146,6 +154,7 @@ async def _repair(
 
 def _options(given: dict[str, Any]) -> "VerifyOptions":
     from archiver.errors import UsageError
+    from archiver.report.evidence import Link
     from archiver.scrub.model import VerifyOptions
     from archiver.scrub.sample import Sample
 
@@ -162,4 +171,5 @@ def _options(given: dict[str, Any]) -> "VerifyOptions":
         sample=sample,
         since_verified=None if since is None else timedelta(seconds=since),
         workers=given["workers"],
+        anchors=tuple(Link(*anchor) for anchor in given["anchors"]),
     )

@@ -1,12 +1,18 @@
 """Reading the small documents of an archive that a repair takes from, or mends."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 from archiver.archive import layout
 from archiver.archive.record import Record
 from archiver.archive.sums import parse_sums
-from archiver.errors import BackupFailed, StoreError, StoreForbidden
+from archiver.errors import (
+    BackupFailed,
+    IntegrityError,
+    StoreError,
+    StoreForbidden,
+    UnsupportedFormat,
+)
 from archiver.stores.base import Store
 
 
@@ -44,3 +50,15 @@ async def read_sums(store: Store, folder: str) -> dict[str, str]:
     """The SHA-256 by name in a set's SHA256SUMS; nothing if there is none to be read."""
     data = await store.read(layout.sums_key(folder))
     return (parse_sums(data) if data is not None else None) or {}
+
+
+async def differs(store: Store, record_key: str, sums: Mapping[str, str]) -> bool:
+    """Whether a record is missing, or names other bytes than these ``sums`` of another archive."""
+    try:
+        record = await read_record(store, record_key)
+    except (IntegrityError, UnsupportedFormat):
+        return True
+    if record is None:
+        return True
+    name = record.object_key.rpartition("/")[2]
+    return sums.get(name, record.sha256) != record.sha256

@@ -24,7 +24,7 @@ class Fault(StrEnum):
     CONTRADICTION = "contradiction"  # a record that disagrees with itself or with the right object
     SUMS = "sums"  # SHA256SUMS is missing, unreadable, or disagrees
     INCOMPLETE = "incomplete"  # a backup set that lacks files
-    EVIDENCE = "evidence"  # the chain of drill evidence is broken
+    EVIDENCE = "evidence"  # the chain of drill evidence is broken, or a page was changed
     BAD_RESULTS = "bad-results"  # what an earlier verify kept cannot be read
 
 
@@ -43,7 +43,7 @@ ADVICE: Final[Mapping[Fault, str]] = {
     Fault.CONTRADICTION: "repair from another archive or the source; somebody edited the record",
     Fault.SUMS: "repair; if it is only missing, a pull over its time writes it, too",
     Fault.INCOMPLETE: "run pull again while the vendor has the rest, or repair",
-    Fault.EVIDENCE: "compare with a copy of drills/ from elsewhere",
+    Fault.EVIDENCE: "compare with a copy of drills/ from elsewhere; believe the JSON, not a page",
     Fault.BAD_RESULTS: "nothing to do: it is written anew; the files of that month are read again",
 }
 
@@ -89,3 +89,8 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.fault}: {self.key}: {self.text}"
+
+
+def stray(key: str) -> Finding:
+    """What does not belong in an archive."""
+    return Finding(key, Fault.STRAY, "nothing that an archive keeps")

@@ -31,7 +31,7 @@ from archiver.model import Pin, Stored
 from archiver.scrub import events
 from archiver.scrub.aside import put_aside, replacing
 from archiver.scrub.claims import Claims, check_record
-from archiver.scrub.elsewhere import elsewhere, folder_there, read_record, read_sums
+from archiver.scrub.elsewhere import differs, elsewhere, folder_there, read_record, read_sums
 from archiver.scrub.findings import Fault
 from archiver.scrub.judge import judge
 from archiver.scrub.measure import Measured, measure, new_block
@@ -106,7 +106,7 @@ class _Mending:
             differing = {
                 layout.stem_of(key)
                 for key in [f"{folder}/{theirs.rpartition('/')[2]}" for theirs in there]
-                if await self._differs(key, their_sums)
+                if await differs(self._store, key, their_sums)
             }
         confirmed = await self._mend_all(stems | differing, theirs_at, their_sums, our_sums)
         if differing - confirmed:
@@ -136,17 +136,6 @@ class _Mending:
                     raise
                 self._not_repaired(stem, error)
         return confirmed
-
-    async def _differs(self, record_key: str, their_sums: Mapping[str, str]) -> bool:
-        """Whether our record is missing, or names other bytes than their SHA256SUMS."""
-        try:
-            record = await read_record(self._store, record_key)
-        except (IntegrityError, UnsupportedFormat):
-            return True
-        if record is None:
-            return True
-        name = record.object_key.rpartition("/")[2]
-        return their_sums.get(name, record.sha256) != record.sha256
 
     async def _mend(
         self,

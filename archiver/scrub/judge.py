@@ -1,10 +1,10 @@
 """From what an object is and what was written about it to what is wrong, and with which. Pure.
 
 When the object and its record differ, SHA256SUMS and an earlier verify decide which of them is
-wrong: two of the three SHA-256 that agree are believed. Where these are at odds, or there are none,
-the source's CRC-64 decides; for the object it cannot speak against them, since who knows it can
-make other bytes that have it. A dump whose own checksum is wrong was never archived. When nobody
-speaks for the object, the object is wrong.
+wrong: two of the three SHA-256 that agree are believed. Where these are at odds, or there are
+none, the source's CRC-64 decides. It never outvotes two of them, since who knows it can make other
+bytes that have it. A dump whose own checksum is wrong was never archived. When nobody speaks for
+the object, the object is wrong.
 """
 
 from archiver.model import Footer

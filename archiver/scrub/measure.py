@@ -1,6 +1,7 @@
 """Reading one object from its first byte to its last, in one reused block."""
 
 import copy
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -14,9 +15,10 @@ from archiver.stores.base import Store
 from archiver.threads import in_thread
 
 BLOCK_BYTES: Final = 2**20
-# Read between two looks at the event loop: a tenth of a second's work, and the longest that
-# Ctrl-C waits.
+# Read between two looks at the event loop, and the longest that Ctrl-C waits: a tenth of a second's
+# work of a quick disk, and of a slow one as much as comes in two tenths.
 _STRIDE_BYTES = 64 * 2**20
+_STRIDE_SECONDS = 0.2
 
 T = TypeVar("T")
 
@@ -73,6 +75,7 @@ def _reading(
 ) -> Generator[int | Measured, None, None]:
     beginning = None
     crc = position = told = 0
+    begun = time.monotonic()
     with store.open(key) as opened:
         meter = FileMeter(opened.size)
         while True:
@@ -86,9 +89,10 @@ def _reading(
             position += size
             if position == expected < opened.size:
                 beginning = copy.copy(meter).sha256()
-            if position - told >= _STRIDE_BYTES:
+            if position - told >= _STRIDE_BYTES or time.monotonic() - begun >= _STRIDE_SECONDS:
                 told = position
                 yield position
+                begun = time.monotonic()
     yield position
     kind, rdb = meter.verdict()
     yield Measured(position, meter.sha256(), crc, kind, rdb, beginning)

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, IntegrityError
+from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, IntegrityError, StoreError
+from archiver.report.evidence import Link
 from archiver.scrub import events
 from archiver.scrub.claims import folder_start
-from archiver.scrub.findings import Finding
+from archiver.scrub.findings import Fault, Finding
 from archiver.scrub.sample import Sample
 from archiver.timerange import TimeRange
 
@@ -17,8 +18,9 @@ class VerifyOptions:
 
     ``instances``, ``range`` (of the sets' starts) and ``sets`` (folders) narrow it; empty means
     all. ``sample`` reads a part of the files; ``since_verified`` passes over those that were right
-    so recently. ``workers`` files are read at once, with 1 MiB each; results are kept every
-    ``keep_every`` seconds.
+    so recently. ``anchors`` are ids and hashes of drill evidence that were kept elsewhere.
+    ``workers`` files are read at once, with 1 MiB each; results are kept every ``keep_every``
+    seconds.
     """
 
     instances: tuple[str, ...] = ()
@@ -26,6 +28,7 @@ class VerifyOptions:
     sets: frozenset[str] = frozenset()
     sample: Sample | None = None
     since_verified: timedelta | None = None
+    anchors: tuple[Link, ...] = ()
     workers: int = 4
     keep_every: float = 30.0
 
@@ -59,7 +62,10 @@ class VerifySummary:
 
     @property
     def exit_code(self) -> int:
-        """3 when anything is wrong; of what kept a repair from its work, the worst."""
+        """3 when anything is wrong, 6 when all that is wrong is what the store did not give; of
+        what kept a repair from its work, the worst."""
         codes = {IntegrityError.exit_code} if self.findings else set[int]()
+        if self.findings and all(f.fault is Fault.UNREADABLE for f in self.findings):
+            codes = {StoreError.exit_code}
         codes |= {failed.error.exit_code for failed in self.not_repaired if self.findings}
         return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)

@@ -7,7 +7,13 @@ from typing import Final
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from archiver.archive.record import Record
-from archiver.errors import IntegrityError, ObjectMissing, StoreError, UnsupportedFormat
+from archiver.errors import (
+    IntegrityError,
+    ObjectMissing,
+    StoreError,
+    StoreForbidden,
+    UnsupportedFormat,
+)
 from archiver.scrub import events
 from archiver.scrub.claims import Claims, check_record
 from archiver.scrub.findings import Fault, Finding
@@ -63,7 +69,7 @@ class Reader:
             measured = await measure(self._store, key, size, block, self._advanced)
         except ObjectMissing:
             return [Finding(key, Fault.MISSING, "its record is here, and it is not")]
-        except StoreError as error:
+        except (StoreError, StoreForbidden) as error:
             return [Finding(key, Fault.UNREADABLE, error.message)]
         self._summary.read += 1
         self._summary.bytes_read += measured.size
@@ -75,7 +81,7 @@ class Reader:
 
     async def _replaced(self, claims: Claims) -> Claims | None:
         """What is said now, if a pull has brought the object anew since it was surveyed."""
-        with suppress(IntegrityError, StoreError, UnsupportedFormat):
+        with suppress(IntegrityError, StoreError, StoreForbidden, UnsupportedFormat):
             data = await self._store.read(claims.record.key)
             record = Record.decode(claims.record.key, data or b"")
             if record != claims.record and not check_record(record):

@@ -22,7 +22,7 @@ from typing import Any, Final
 import anyio
 
 from archiver.archive.archive import TOOL
-from archiver.errors import IntegrityError, StoreError
+from archiver.errors import IntegrityError, StoreError, StoreForbidden
 from archiver.scrub import events
 from archiver.scrub.findings import Fault
 from archiver.stores.base import Store
@@ -115,7 +115,7 @@ class Results:
             try:
                 for month, noted in pending.items():
                     await self._put(month, noted)
-            except StoreError as error:
+            except (StoreError, StoreForbidden) as error:
                 if self.not_kept is None:
                     self.not_kept = str(error)
                     self._tell(events.ResultsNotKept(str(error)))

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from archiver.archive import layout
 from archiver.archive.record import Record
 from archiver.archive.sums import parse_sums
-from archiver.errors import IntegrityError, StoreError, UnsupportedFormat
+from archiver.errors import IntegrityError, StoreError, StoreForbidden, UnsupportedFormat
 from archiver.model import Kind
 from archiver.report import chain
 from archiver.scrub import results
 from archiver.scrub.claims import Claims, check_record
-from archiver.scrub.findings import Fault, Finding
+from archiver.scrub.findings import Fault, Finding, stray
 from archiver.scrub.results import Result
 from archiver.stores.base import Entry, Store
 
@@ -48,7 +48,7 @@ class Month:
     def strays(self) -> list[Finding]:
         """What lies where no set is."""
         return [
-            _stray(entry.key)
+            stray(entry.key)
             for entry in self.entries
             if entry.key.count("/") != layout.RECORD_DEPTH
         ]
@@ -114,7 +114,7 @@ async def _records(
         except (IntegrityError, UnsupportedFormat) as error:
             text = error.message.removeprefix(f"{key}: ")
             found.findings.append(Finding(key, Fault.BAD_RECORD, text))
-        except StoreError as error:
+        except (StoreError, StoreForbidden) as error:
             found.findings.append(Finding(key, Fault.UNREADABLE, error.message))
         else:
             if record is not None:
@@ -133,7 +133,7 @@ async def _sums(
     key = layout.sums_key(folder)
     try:
         data = await store.read(key) if key in sizes else None
-    except StoreError as error:
+    except (StoreError, StoreForbidden) as error:
         found.findings.append(Finding(key, Fault.UNREADABLE, error.message))
         return {}
     if data is None:
@@ -195,13 +195,9 @@ def _find_extra(folder: str, sizes: Mapping[str, int], found: SetSurvey) -> None
         elif key.endswith(_OBJECT_SUFFIXES):
             found.findings.append(Finding(key, Fault.UNRECORDED, "an object without its record"))
         else:
-            found.findings.append(_stray(key))
+            found.findings.append(stray(key))
 
 
 def _seen(known: Mapping[str, Result], key: str) -> str | None:
     result = known.get(key)
     return result.sha256 if result is not None else None
-
-
-def _stray(key: str) -> Finding:
-    return Finding(key, Fault.STRAY, "nothing that an archive keeps")

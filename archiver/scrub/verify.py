@@ -1,6 +1,6 @@
 """Verify an archive: read back what is stored, and compare it with all that was written about it.
 
-1. The chain of drill evidence.
+1. The evidence of drills, and what else the archive keeps beside its backups.
 2. Month by month: which files are due; set by set: records, SHA256SUMS, what is missing or extra.
 3. A bounded queue of files; each worker reads one from end to end, and judges.
 4. A second look at what a pull at work may have left for a moment.
@@ -9,13 +9,12 @@
 Nothing needs the archive's lock, and nothing but the results is written.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
 import anyio
-from anyio import from_thread
 from anyio.streams.memory import MemoryObjectSendStream
 
 from archiver.archive import layout
@@ -24,14 +23,13 @@ from archiver.archive.sets import SetTally, incomplete
 from archiver.crew import crew
 from archiver.errors import IntegrityError, UsageError
 from archiver.model import Kind
-from archiver.report import chain
 from archiver.scrub import events, results
+from archiver.scrub.evidence import check_evidence
 from archiver.scrub.findings import Fault, Finding
 from archiver.scrub.model import VerifyOptions, VerifySummary
 from archiver.scrub.reader import Due, Reader
 from archiver.scrub.results import Result, Results, read_results
 from archiver.scrub.survey import PASSING, Month, months, survey
-from archiver.threads import in_thread
 
 
 async def verify(
@@ -80,22 +78,10 @@ class _Run:
             self._since = datetime.now(UTC) - options.since_verified
 
     async def check_evidence(self) -> None:
-        """Hold the chain of drills/ together."""
+        """What was kept of drills and of earlier verifies."""
         if self._options.sets:
             return
-        keys = [
-            entry.key
-            async for entry in self._store.entries(chain.PREFIX)
-            if entry.key.endswith(chain.EVIDENCE_SUFFIX)
-        ]
-
-        def documents() -> Iterator[tuple[str, bytes]]:
-            for key in sorted(keys):
-                yield key, from_thread.run(self._store.read, key) or b""
-
-        for wrong in await in_thread(chain.check_chain, documents()):
-            text = f"{wrong.fault}: {wrong.text}"
-            self._found(Finding(wrong.key, Fault.EVIDENCE, text))
+        await check_evidence(self._store, self._options.anchors, self._found)
 
     async def check_backups(self) -> None:
         """The listing into the queue, the queue into workers."""
@@ -192,7 +178,7 @@ class _Run:
         """Whether an earlier verify found it right, not long ago, and nothing wrong since."""
         if self._since is None or result is None or result.at is None or result.wrong_at:
             return False
-        return result.at >= self._since and result.size == size
+        return self._since <= result.at <= datetime.now(UTC) and result.size == size
 
     async def _take_set(
         self,

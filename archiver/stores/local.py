@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -114,8 +114,9 @@ class LocalStore:
                 if item.is_dir(follow_symlinks=False):
                     folders.append(Path(item.path))
                 else:
-                    key = Path(item.path).relative_to(self.root).as_posix()
-                    yield Entry(key, item.stat().st_size)
+                    with suppress(FileNotFoundError):  # gone since, as what is only on its way
+                        size = item.stat(follow_symlinks=False).st_size
+                        yield Entry(Path(item.path).relative_to(self.root).as_posix(), size)
         for below in folders:
             yield from self._walk(below)
 

@@ -72,6 +72,17 @@ async def test_what_is_wrong_is_named_and_exits_3(archive: Path, run: Run) -> No
     assert (quiet.code, quiet.err.count("\n")) == (3, 1)
 
 
+async def test_an_anchor(archive: Path, run: Run) -> None:
+    """Of evidence that was removed since; and what is none."""
+    drill, sha256 = "20261124T021500Z-3f9a1c", "9F" * 32
+    result = await run(*VERIFY, "--anchor", f"{drill}:{sha256}")
+    assert result.code == 3
+    assert f"evidence: drills/2026/11/{drill}.json: missing: an anchor" in result.err
+    result = await run(*VERIFY, "--anchor", f"{drill}:{sha256[:-1]}")
+    assert result.code == 2
+    assert "is not a drill's id" in result.err
+
+
 async def test_repaired_from_another_archive(archive: Path, run: Run) -> None:
     shutil.copytree(archive, archive.with_name("offsite"))
     path = damage(archive)

@@ -14,13 +14,18 @@ import anyio
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, VerifySummary, pull, verify
-from archiver.errors import StoreError, UsageError
+from archiver.errors import ArchiverError, StoreError, StoreForbidden, UsageError
 from archiver.report.chain import evidence_key, link
 from archiver.report.document import encode
+from archiver.report.junit import to_junit
+from archiver.report.markdown import to_markdown
+from archiver.report.page import to_page
 from archiver.scrub import events
+from archiver.scrub import measure as measuring
 from archiver.scrub.findings import ADVICE, Fault
 from archiver.scrub.sample import Sample
 from archiver.stores.base import Opened
+from archiver.threads import in_thread
 from archiver.timerange import TimeRange
 from examples import drill_evidence as example
 from examples.sample_rdb import rdb, write_rdb
@@ -315,6 +320,59 @@ async def test_tampered_evidence(pulled: Pulled) -> None:
     assert finding.folder is None
 
 
+async def test_pages_that_the_evidence_does_not_make(pulled: Pulled) -> None:
+    paths = put_evidence(pulled)
+    makers = {".html": to_page, ".md": to_markdown, ".xml": to_junit}
+    for path in paths:
+        for suffix, make in makers.items():
+            page = await in_thread(make, path.read_bytes())
+            path.with_suffix(suffix).write_bytes(page)
+    assert (await verify(pulled.archive)).findings == []
+    for number, suffix in enumerate(makers):
+        page = paths[number].with_suffix(suffix)
+        page.write_bytes(page.read_bytes().replace(b"a", b"e", 1))
+    forged = paths[0].with_name("20270101T000000Z-abcdef.html")
+    forged.write_text("<h1>Pass</h1>")
+    summary = await verify(pulled.archive)
+    assert faults(summary) == {
+        *((paths[n].with_suffix(suffix).name, "evidence") for n, suffix in enumerate(makers)),
+        (forged.name, "stray"),
+    }
+    assert summary.exit_code == 3
+
+
+async def test_pages_of_another_version_are_not_judged(
+    pulled: Pulled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [path, *_] = put_evidence(pulled)
+    path.with_suffix(".md").write_text("Worded otherwise")
+    monkeypatch.setattr("archiver.scrub.evidence.__version__", "9.9.9")
+    assert (await verify(pulled.archive)).findings == []
+
+
+@pytest.mark.parametrize("key", ["drills/notes.txt", "drills/2026/12/x.html", "verified/junk.bin",
+                                 "verified/r-x/2026-11.json.old"])  # fmt: skip
+async def test_what_is_kept_beside_backups_and_is_nothing(pulled: Pulled, key: str) -> None:
+    await verify(pulled.archive)
+    path = pulled.root / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    [finding] = (await verify(pulled.archive)).findings
+    assert (finding.key, finding.fault) == (key, Fault.STRAY)
+
+
+async def test_evidence_kept_elsewhere(pulled: Pulled) -> None:
+    """The end of a chain shows nothing of itself."""
+    [*_, last] = put_evidence(pulled)
+    anchor = link(last.read_bytes())
+    options = VerifyOptions(anchors=(anchor,))
+    assert (await verify(pulled.archive, options)).findings == []
+    last.unlink()
+    assert (await verify(pulled.archive)).findings == []
+    [finding] = (await verify(pulled.archive, options)).findings
+    assert (finding.key, finding.fault) == (pulled.key(last), Fault.EVIDENCE)
+
+
 class Watched(LocalStore):
     """A store whose reading of objects can be watched, or made to fail."""
 
@@ -322,6 +380,7 @@ class Watched(LocalStore):
         super().__init__(root)
         self.opened: list[str] = []
         self.fails: set[str] = set()
+        self.error: type[ArchiverError] = StoreError
         self.barrier: threading.Barrier | None = None
         self.refuses_puts = 0
 
@@ -331,14 +390,14 @@ class Watched(LocalStore):
         if self.barrier is not None:
             self.barrier.wait(20)
         if key in self.fails:
-            raise StoreError(f"{key}: Input/output error")
+            raise self.error(f"{key}: Input/output error")
         with super().open(key) as opened:
             yield opened
 
     async def put(self, key: str, data: bytes) -> None:
         if self.refuses_puts:
             self.refuses_puts -= 1
-            raise StoreError("Read-only file system")
+            raise self.error("Read-only file system")
         await super().put(key, data)
 
 
@@ -353,6 +412,60 @@ async def test_an_object_that_the_store_does_not_give(pulled: Pulled, watched: W
     [finding] = (await verify(Archive(watched))).findings
     assert (finding.key, finding.fault) == (pulled.key(path), Fault.UNREADABLE)
     assert "Input/output error" in finding.text
+
+
+@pytest.mark.parametrize("error", [StoreError, StoreForbidden])
+async def test_an_outage_proves_nothing(
+    pulled: Pulled, watched: Watched, error: type[ArchiverError]
+) -> None:
+    """It is 6, and 3 as soon as anything else is wrong."""
+    watched.fails, watched.error = {pulled.key(path) for path in pulled.objects()}, error
+    summary = await verify(Archive(watched))
+    assert [f.fault for f in summary.findings] == [Fault.UNREADABLE] * NODES
+    assert summary.exit_code == 6
+    flip(pulled.objects(INSTANCE)[0], 20)
+    assert (await verify(Archive(watched))).exit_code == 3
+
+
+async def test_a_key_that_may_only_read(pulled: Pulled, watched: Watched) -> None:
+    watched.refuses_puts, watched.error = 1000, StoreForbidden
+    path = pulled.objects()[0]
+    flip(path)
+    summary = await verify(Archive(watched), VerifyOptions(keep_every=0))
+    assert faults(summary) == {(path.name, "changed")}
+    assert summary.results_not_kept is not None
+    assert summary.read == 12
+
+
+async def test_a_slow_disk_is_told_of_in_time(
+    pulled: Pulled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "_STRIDE_SECONDS", 0.0)
+    monkeypatch.setattr(measuring, "BLOCK_BYTES", 1000)
+    told: list[events.ScrubEvent] = []
+    await verify(pulled.archive, observer=told.append)
+    sizes = [event.size for event in told if isinstance(event, events.Advanced)]
+    assert max(sizes) <= 1000
+    assert sum(sizes) == sum(p.stat().st_size for p in pulled.root.rglob("*.rdb"))
+
+
+async def test_a_link_to_nowhere_is_a_stray(pulled: Pulled) -> None:
+    link = pulled.root / INSTANCE / "2026" / "11" / "note"
+    link.symlink_to(pulled.root / "nowhere")
+    summary = await verify(pulled.archive)
+    assert faults(summary) == {("note", "stray")}
+    assert summary.read == 12
+
+
+async def test_what_was_verified_in_the_future_is_read(pulled: Pulled) -> None:
+    await verify(pulled.archive)
+    [results] = (pulled.root / "verified" / CLUSTER).glob("*.json")
+    document = json.loads(results.read_text())
+    for fields in document["files"].values():
+        fields["at"] = "2099-01-01T00:00:00Z"
+    results.write_text(json.dumps(document))
+    summary = await verify(pulled.archive, VerifyOptions(since_verified=timedelta(days=30)))
+    assert (summary.read, summary.recent) == (len(DAYS) * NODES, len(DAYS))
 
 
 async def test_files_are_read_at_once(watched: Watched) -> None:
