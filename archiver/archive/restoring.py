@@ -102,16 +102,15 @@ async def restore(
     damaged = dict(backup_set.damage)
     chosen = [record for record in backup_set.chosen() if record.node_id not in damaged]
     await in_thread(lambda: check_space(target, _still_to_come(target, chosen)))
-    files = []
-    for number, record in enumerate(chosen):
+    files = list[RestoredFile]()
+    for record in chosen:
         try:
             copied = await lay_out(archive, record, target, progress=progress)
+            files.append(await in_thread(_document, record, copied, len(files)))
         except IntegrityError as error:
             if not partial:
                 raise
             damaged[record.node_id] = error.message
-            continue
-        files.append(await in_thread(_document, record, copied, number))
     if not files:
         raise IntegrityError(f"{backup_set.key}: {'; '.join(damaged.values())}")
     others = [one for one in backup_set.records if one not in chosen]
