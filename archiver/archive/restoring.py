@@ -94,8 +94,6 @@ async def restore(
         IntegrityError: The set, or a file of it, is not what its records say.
         NoSpace, StoreError: The disk, or the store.
     """
-    if not await archive.check_format():
-        raise UsageError(f"{archive.store}: there is no archive here")
     backup_set, passed_over = await _choose(archive, instance_id, at, set_key, partial=partial)
     # The commands are for any working directory.
     target = await in_thread(lambda: Path(directory).expanduser().absolute())
@@ -187,6 +185,8 @@ async def _choose(
     partial: bool,
 ) -> tuple[BackupSet, tuple[BackupSet, ...]]:
     """The set to restore, and those passed over for it."""
+    if not await archive.check_format():
+        raise UsageError(f"{archive.store}: there is no archive here")
     if (set_key is None) is (instance_id is None):
         raise UsageError("name an instance, or a backup set", hint="--instance or --set")
     if set_key is not None:
