@@ -79,7 +79,7 @@ MUTATIONS = (
     Mutation("SHA256SUMS is not held against the records", "archiver/archive/backupsets.py", "        for name, why in _against_sums(records, named):", "        for name, why in ():", f"{RESTORING} {DRILL}"),
     Mutation("a drill does not mind a difference of counts", JUDGEMENT, "    if difference is not None and difference.beyond_tolerance:", "    if False:", DRILL),
     Mutation("a drill counts keys of all types together", COUNTING, "    by_type = loaded is None or (loaded.consistent and not loaded.sampled)", "    by_type = False", COUNTS),
-    Mutation("expired keys are not explained", COUNTING, "    most = parsed.expiries.expired_at(ended)[1]", "    most = 0", COUNTS),
+    Mutation("expired keys are not explained", COUNTING, "    perhaps = parsed.expiries.expired_at(ended)[1]", "    perhaps = 0", COUNTS),
     Mutation("keys that should be dead are welcome", COUNTING, "    undead = max(0, least - deficit)", "    undead = 0", COUNTS),
     Mutation("a drill does not mind a missing node", JUDGEMENT, "    if backup_set.gaps or not files:", "    if not files:", DRILL),
     Mutation("a drill trusts the exit code of a server", JUDGEMENT, "    if attempt.verdict.outcome is not ServerOutcome.LOADED:", "    if attempt.verdict.outcome is not ServerOutcome.LOADED and attempt.verdict.exit_code != 0:", DRILL),

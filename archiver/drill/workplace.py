@@ -17,6 +17,7 @@ from pathlib import Path
 
 from archiver.drill.servers import Ability, Flavour, ServerProgram
 from archiver.drill.subject import Subject
+from archiver.errors import StoreError
 from archiver.model import Kind
 from archiver.rdb.releases import DATABASES
 
@@ -75,6 +76,17 @@ def open_workplace(parent: Path | None = None) -> Workplace:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return Workplace(directory, descriptor)
+
+
+def open_scratch(parent: Path | None) -> Workplace:
+    """The same, to restore into. Raises StoreError."""
+    try:
+        return open_workplace(parent)
+    except OSError as error:
+        raise StoreError(
+            f"{parent or tempfile.gettempdir()}: {error.strerror}",
+            hint="--scratch names a directory to restore into",
+        ) from error
 
 
 def lay_out(
