@@ -325,8 +325,7 @@ async def test_pages_that_the_evidence_does_not_make(pulled: Pulled) -> None:
     makers = {".html": to_page, ".md": to_markdown, ".xml": to_junit}
     for path in paths:
         for suffix, make in makers.items():
-            page = await in_thread(make, path.read_bytes())
-            path.with_suffix(suffix).write_bytes(page)
+            path.with_suffix(suffix).write_bytes(await in_thread(make, path.read_bytes()))
     assert (await verify(pulled.archive)).findings == []
     for number, suffix in enumerate(makers):
         page = paths[number].with_suffix(suffix)
