@@ -30,6 +30,7 @@ FILE, FETCH = "archiver/transfer/file.py", "archiver/transfer/fetch.py"
 WINDOW, INSPECTION = "archiver/rdb/window.py", "archiver/rdb/inspection.py"
 METER, TAIR = "archiver/rdb/meter.py", "archiver/sources/tair.py"
 ORDER = "tests/stores/test_local.py"
+S3 = "archiver/stores/s3"
 LINE = "tests/test_line.py"
 COPYOUT, RESTORING = "archiver/archive/copyout.py", "tests/archive/test_restoring.py"
 JUDGEMENT, LEDGER = "archiver/drill/judgement.py", "archiver/drill/ledger.py"
@@ -76,7 +77,7 @@ MUTATIONS = (
     Mutation("a restored file is not synced before the rename", COPYOUT, "                os.fsync(self._descriptor)\n", "                pass\n", RESTORING),
     Mutation("a restore takes any set", "archiver/archive/restoring.py", "        if found.is_complete:\n            return found, tuple", "        if True:\n            return found, tuple", RESTORING),
     Mutation("the nodes around a set are not looked at", "archiver/archive/backupsets.py", "    missing = set(missing_nodes(folder, folders))", "    missing: set[str] = set()", RESTORING),
-    Mutation("SHA256SUMS is not held against the records", "archiver/archive/backupsets.py", "        for name, why in _against_sums(records, named):", "        for name, why in ():", f"{RESTORING} {DRILL}"),
+    Mutation("SHA256SUMS is not held against the records", "archiver/archive/backupsets.py", "        for name, why in _against_sums(records, sums):", "        for name, why in ():", f"{RESTORING} {DRILL}"),
     Mutation("a drill does not mind a difference of counts", JUDGEMENT, "    if difference is not None and difference.beyond_tolerance:", "    if False:", DRILL),
     Mutation("a drill counts keys of all types together", COUNTING, "    by_type = loaded is None or (loaded.consistent and not loaded.sampled)", "    by_type = False", COUNTS),
     Mutation("expired keys are not explained", COUNTING, "    perhaps = parsed.expiries.expired_at(ended)[1]", "    perhaps = 0", COUNTS),
@@ -122,6 +123,15 @@ MUTATIONS = (
     Mutation("repair: what is repaired is not verified again", "archiver/scrub/repair.py", "findings=[f for f in summary.findings if f.folder not in wrong] + still,", "findings=[],", REPAIR),
     Mutation("seal: a record changes a line of SHA256SUMS", "archiver/archive/archive.py", "            if said != record.sha256 and", "            if False and", "tests/scrub/test_sums.py"),
     Mutation("repair: a held backup is not fetched again", "archiver/line.py", " and finding.transfer.stem not in self.options.again:", ":", REPAIR),
+    Mutation("a slow connection is endured", "archiver/transfer/pace.py", "        return self._enabled and self._hedged + size <= _SPARE + self._finished // _SHARE", "        return False", "tests/transfer/test_hedge.py"),
+    Mutation("bucket: no checksum is sent", f"{S3}/dialect.py", "        if self.check is Check.CRC64NVME:\n            return", "        if False:\n            return", "tests/bucket/test_pull.py"),
+    Mutation("bucket: what is read back is not compared", f"{S3}/sending.py", "        if digest.hexdigest() != sha256:", "        if False:", "tests/bucket/test_pull.py"),
+    Mutation("bucket: a damaged object is mended in place", f"{S3}/staging.py", "    def mends_in_place(self) -> bool:\n        return False", "    def mends_in_place(self) -> bool:\n        return True", "tests/bucket/test_home.py"),
+    Mutation("bucket: a journal is believed without the store", f"{S3}/upload.py", "there.issuperset(ours)", "True", "tests/bucket/test_uploads.py"),
+    Mutation("bucket: orphans stay", f"{S3}/uploads.py", "        if upload.ours and not upload.resumable:", "        if False:", "tests/bucket/test_uploads.py"),
+    Mutation("bucket: the uploads of others are ended", f"{S3}/uploads.py", "        if upload.ours and not upload.resumable:", "        if not upload.resumable:", "tests/bucket/test_uploads.py"),
+    Mutation("bucket: a living holder is passed over", f"{S3}/lease.py", "            raise _busy(bucket, now[0])", "            return now[1]", "tests/bucket/test_uploads.py"),
+    Mutation("bucket: a lost lease is not noticed", f"{S3}/lease.py", "        if self._lost is not None:\n            raise self._lost", "        pass", "tests/bucket/test_uploads.py"),
 )  # fmt: skip
 
 
