@@ -148,7 +148,9 @@ def command(copied: Copied, port: int) -> str | None:
     """What starts a server on the file: for a shell, from any directory (pure)."""
     if copied.kind is Kind.UNKNOWN:
         return None
+    # Without --save "" the server writes over the copy when it is stopped.
     words = ["redis-server", "--port", str(port), "--databases", str(releases.DATABASES)]
+    words += ["--save", ""]
     if copied.kind is Kind.AOF:
         folder = copied.path.parent.parent
         words += ["--dir", str(folder), "--appendonly", "yes"]

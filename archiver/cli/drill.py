@@ -8,7 +8,7 @@ import click
 
 from archiver.cli.options import EPILOG, SETTINGS, option, output_options
 from archiver.cli.params import LATEST, AssertionText, Duration, InstanceId, Moment, Share, Size
-from archiver.cli.places import bucket_options, store_at
+from archiver.cli.places import bucket_options, check_no_archive, store_at
 
 if TYPE_CHECKING:
     from archiver.drill.happened import Happened
@@ -83,6 +83,8 @@ async def _drill(place: str, given: dict[str, Any]) -> int:
     options = _options(given)
     programs = await find(given["servers"])
     directory = given["directory"]
+    if directory is not None:
+        await in_thread(check_no_archive, directory, "--evidence")
     try:
         drilled = await run_drill(
             Archive(store_at(place, given)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from archiver.archive.layout import FORMAT_KEY
 from archiver.cli.options import option
 from archiver.cli.params import LATEST, Moment
 from archiver.errors import UsageError
@@ -86,6 +87,14 @@ def check_place(place: str) -> None:
         raise UsageError("no place is given for the archive", hint="is a variable empty?")
     if _NEARLY_S3.match(place) and not place.startswith(_S3):
         raise UsageError(f"{place}: did you mean s3://bucket/prefix?")
+
+
+def check_no_archive(directory: Path, option_name: str) -> None:
+    """Raises UsageError where something that is no part of an archive would be put into one."""
+    if (directory / FORMAT_KEY).exists():
+        raise UsageError(
+            f"{option_name} {directory}: that is an archive", hint="name another directory"
+        )
 
 
 def check_part_size(place: str, part_size: int) -> None:

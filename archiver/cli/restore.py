@@ -8,7 +8,7 @@ import click
 
 from archiver.cli.options import EPILOG, SETTINGS, option, output_options
 from archiver.cli.params import LATEST, InstanceId, Moment
-from archiver.cli.places import bucket_options, store_at
+from archiver.cli.places import bucket_options, check_no_archive, store_at
 
 if TYPE_CHECKING:
     from archiver.archive.backupsets import BackupSet
@@ -56,6 +56,7 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
     from archiver.cli.run import say
     from archiver.cli.words import size
     from archiver.errors import UsageError
+    from archiver.threads import in_thread
 
     archive = Archive(store_at(place, given))
     at = given["at"] if isinstance(given["at"], datetime) else None
@@ -63,6 +64,7 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
         return await _list(archive, given["instance"], at, as_json=given["as_json"])
     if not given["directory"]:
         raise UsageError("no directory is given", hint="--to DIRECTORY")
+    await in_thread(check_no_archive, given["directory"], "--to")
     said = time.monotonic()
 
     def progress(record: "Record", position: int) -> None:

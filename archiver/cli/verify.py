@@ -72,6 +72,18 @@ def verify(place: str, **given: Any) -> None:
     )
 
 
+async def _check_supplier(given: dict[str, Any]) -> None:
+    """Before anything is read: a typo must not show in the night that it is needed."""
+    from archiver.archive.archive import Archive
+    from archiver.errors import UsageError
+
+    other = given["repair_from"]
+    if other is None or other == _SOURCE:
+        return
+    if not await Archive(store_at(other, given)).check_format():
+        raise UsageError(f"--repair-from {other}: there is no archive there")
+
+
 async def _verify(place: str, given: dict[str, Any]) -> int:
     from archiver.archive.archive import Archive
     from archiver.cli import verify_words
@@ -81,6 +93,7 @@ async def _verify(place: str, given: dict[str, Any]) -> int:
     from archiver.scrub.verify import verify as verify_archive
 
     archive, options = Archive(store_at(place, given)), _options(given)
+    await _check_supplier(given)
     bar = choose_bar(quiet=given["quiet"], wanted=given["progress"])
     observe = _observer(bar, given)
     began = time.monotonic()

@@ -137,3 +137,12 @@ async def test_what_is_missing_is_loud(run: Run, tmp_path: Path) -> None:
     assert [line.split("  ")[3][:8] for line in listed.out.splitlines()] == [
         "not comp", "damaged:", "complete"
     ]  # fmt: skip
+
+
+async def test_never_into_an_archive(run: Run, tmp_path: Path) -> None:
+    put_cluster(tmp_path / "archive")
+    done = await run("restore", "archive", "--instance", CLUSTER, "--to", "archive")
+    assert (done.code, "that is an archive" in done.err) == (2, True)
+    assert not (tmp_path / "archive" / f"{CLUSTER}-db-0").exists()
+    drilled = await run("drill", "archive", "--evidence", "archive")
+    assert (drilled.code, "that is an archive" in drilled.err) == (2, True)

@@ -177,8 +177,6 @@ async def test_completion_completes_it(run: Run) -> None:
         ("source", {"ALIBABA_CLOUD_ACCESS_KEY_SECRET": "wrong"}, 3, "SignatureDoesNotMatch"),
         ("source", {"ARCHIVER_ENDPOINT": "http://127.0.0.1:1"}, 3, "127.0.0.1:1"),
         ("source", {"ARCHIVER_ENDPOINT": None}, 3, "no region is given"),
-        ("nowhere", {}, 3, "no archive"),
-        ("s3://bucket", {}, 3, "s3://"),
     ],
 )
 async def test_a_repair_that_cannot_begin(
@@ -189,6 +187,18 @@ async def test_a_repair_that_cannot_begin(
     assert result.code == code
     assert word in result.err
     assert "wrong: 1 changed" in result.err
+
+
+@pytest.mark.parametrize(
+    ("other", "code", "word"),
+    [("nowhere", 2, "no archive there"), ("sorce", 2, "sorce"), ("s3://bucket", 4, "s3://")],
+)
+async def test_who_repairs_is_looked_at_first(
+    archive: Path, run: Run, other: str, code: int, word: str
+) -> None:
+    result = await run(*VERIFY, "--repair-from", other)
+    assert (result.code, word in result.err) == (code, True)
+    assert "verified" not in result.err
 
 
 async def test_a_repair_while_another_writes(archive: Path, run: Run) -> None:
