@@ -2,6 +2,7 @@
 
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -64,7 +65,7 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
         return await _list(archive, given["instance"], at, as_json=given["as_json"])
     if not given["directory"]:
         raise UsageError("no directory is given", hint="--to DIRECTORY")
-    await in_thread(check_no_archive, given["directory"], "--to")
+    await in_thread(check_no_archive, Path(given["directory"]), "--to")
     said = time.monotonic()
 
     def progress(record: "Record", position: int) -> None:
