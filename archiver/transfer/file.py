@@ -183,6 +183,7 @@ class FileTransfer:
         self._crcs[cursor.part.index] = cursor.crc
         if cursor.meter is not None:
             self._meter = cursor.meter
+            await self._tell_measured(cursor.part, cursor.meter)
         self._in_place[cursor.part.index].set()
         return cursor.part
 
@@ -213,9 +214,12 @@ class FileTransfer:
             await self._in_place[part.index].wait()
             if self._meter.position == part.start and part.size > 0:
                 self._meter = await self._measured(part, self._meter)
-            if not self._staging.reads_back and self._meter.position == part.stop:
-                self._staging.measured(part, self._meter.state())
+                await self._tell_measured(part, self._meter)
             self._measured_to_end[part.index].set()
+
+    async def _tell_measured(self, part: Part, meter: FileMeter) -> None:
+        if not self._staging.reads_back:
+            await in_thread(self._staging.measured, part, meter.state())
 
     async def _measured(self, part: Part, before: FileMeter) -> FileMeter:
         """The meter after ``part``, once that reads back as it was fetched."""

@@ -1,7 +1,7 @@
 """One bucket, and what is asked of it; all methods block.
 
-botocore in threads of ours. Measured beside aiobotocore (4 times the CPU for uploads, and 2.5
-times the memory) and obstore (which can neither list parts nor resume): benchmarks/README.md.
+botocore's own client in threads of ours: it lists parts, and resumes, which obstore cannot, and
+needs no event loop. Figures of whole pulls, and of clients apart: benchmarks/README.md.
 """
 
 from collections.abc import Iterator, Sequence

@@ -120,19 +120,15 @@ class Lease:
 
 @contextmanager
 def hold(
-    bucket: Bucket,
-    dialect: Dialect,
-    beat: float = BEAT_SECONDS,
-    stop: threading.Event | None = None,
+    bucket: Bucket, dialect: Dialect, beat: float = BEAT_SECONDS
 ) -> Generator[Lease, None, None]:
-    """Be the only writer. Blocks for up to three beats to see whether a holder is alive, or until
-    ``stop`` is set.
+    """Be the only writer. Blocks for up to three beats to see whether a holder is alive.
 
     Raises ArchiveBusy, StoreError, StoreForbidden.
     """
     bucket = bucket.apart()
     lease = Lease(bucket, dialect, beat)
-    other = lease.take(_free_etag(bucket, beat, stop or threading.Event()))
+    other = lease.take(_free_etag(bucket, beat))
     if other is not None:
         raise _busy(bucket, other)
     beating = threading.Thread(target=lease.keep_beating, daemon=True)
@@ -146,7 +142,7 @@ def hold(
             lease.leave()
 
 
-def _free_etag(bucket: Bucket, beat: float, stop: threading.Event) -> str | None:
+def _free_etag(bucket: Bucket, beat: float) -> str | None:
     """The ETag of a lease that nobody holds any more; None when there is none."""
     first = _look(bucket)
     if first is None:
@@ -154,7 +150,8 @@ def _free_etag(bucket: Bucket, beat: float, stop: threading.Event) -> str | None
     if _is_over(first[0]):
         return first[1]
     until = time.monotonic() + _BEATS_TO_TAKE * beat
-    while time.monotonic() < until and not stop.wait(min(_LOOK_SECONDS, beat / 2)):
+    while time.monotonic() < until:
+        time.sleep(min(_LOOK_SECONDS, beat / 2))
         now = _look(bucket)
         if now is None:
             return None
