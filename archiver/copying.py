@@ -235,7 +235,8 @@ class _Copying:
             def documents(stored: Stored) -> list[tuple[str, bytes]]:
                 return [(record.key, record.renamed(stored.key).encode())]
 
-            stored = await in_thread(staging.commit, receipt, documents)
+            commit = staging.commit(receipt, documents)
+            [stored] = await in_thread(self._target.store.finish, [commit])
         self._touched.add(record.folder)
         self._observer(
             events.Archived(

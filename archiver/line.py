@@ -7,7 +7,7 @@ bytes; the store commits; the archive records.
 
 import functools
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,22 +27,24 @@ from archiver.errors import (
     CorruptFile,
     IntegrityError,
 )
-from archiver.model import Backup, Network, Page, Query, Receipt, Status, Stored, Transfer
+from archiver.model import Backup, Network, Page, Query, Status, Stored, Transfer
 from archiver.sources.base import Source
-from archiver.stores.base import Staging
+from archiver.stores.commit import Commit
 from archiver.threads import entered, in_thread
 from archiver.transfer.engine import Engine, TransferOptions, open_engine
+from archiver.transfer.small import Fill
 
-# Small backups that may be on their way in the place of a large one: they wait for the disk to
-# say that they are durable, which it says to many at once.
+# Workers for small backups, for each of those for large ones, where a store takes small files one
+# by one: they wait for it most of the time. Where it takes many together, one does it all: two
+# would wait for the interpreter lock of each other.
 SMALL_FOR_LARGE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PullOptions:
-    """Which backups, and how many files at once: ``workers`` large ones, and SMALL_FOR_LARGE times
-    as many of up to 256 KiB. Empty ``types`` or ``modes`` mean all. ``again`` are the stems
-    (keys without suffix) of backups to bring home though the archive holds them."""
+    """Which backups, and how many files at once: ``workers`` large ones, and beside them as many
+    of up to 256 KiB as the store takes together. Empty ``types`` or ``modes`` mean all. ``again``
+    are the stems (keys without suffix) of backups to bring home though the archive holds them."""
 
     types: frozenset[str] = frozenset()
     modes: frozenset[str] = frozenset()
@@ -174,58 +176,89 @@ class _Run:
     async def bring_home(self, first: Listed, listing: AsyncGenerator[Listed, None]) -> None:
         """The plan into the queue, the queue into workers, and the sets closed at the end."""
         workers, options = self.options.workers, self.options.transfer
-        at_once = workers * SMALL_FOR_LARGE
-        send, receive = anyio.create_memory_object_stream[Planned](at_once)
-        async with open_engine(self._source.again, at_once, options, self._observer) as engine:
+        together = self._archive.store.together
+        small_workers = max(1, workers * SMALL_FOR_LARGE // together)
+        connections = workers * options.connections + small_workers
+        send, receive = anyio.create_memory_object_stream[Planned](workers)
+        send_small, receive_small = anyio.create_memory_object_stream[Planned](2 * together)
+        async with open_engine(self._source.again, connections, options, self._observer) as engine:
             async with crew() as group:
-                for _ in range(at_once):
+                for _ in range(workers):
                     group.start_soon(self._work, receive.clone(), engine)
+                for _ in range(small_workers):
+                    group.start_soon(self._work_small, receive_small.clone(), engine)
                 receive.close()
-                async with send:
-                    await self._enqueue(send, first, listing)
+                receive_small.close()
+                async with send, send_small, aclosing(self._plan(first, listing)) as plan:
+                    await self._enqueue(
+                        plan, lambda backup: send_small if engine.is_small(backup) else send
+                    )
             for book in self._books:
                 await self._close(book)
 
     async def _enqueue(
         self,
-        send: MemoryObjectSendStream[Planned],
-        first: Listed,
-        listing: AsyncGenerator[Listed, None],
+        plan: AsyncGenerator[Planned, None],
+        queue_for: Callable[[Backup], MemoryObjectSendStream[Planned]],
     ) -> None:
-        async with aclosing(self._plan(first, listing)) as plan:
-            async for planned in plan:
-                try:
-                    await send.send(planned)
-                except anyio.BrokenResourceError:
-                    return  # no worker is left: what ended the last one is what will be raised
+        async for planned in plan:
+            try:
+                await queue_for(planned[1].backup).send(planned)
+            except anyio.BrokenResourceError:
+                return  # no worker is left: what ended the last one is what will be raised
 
     async def _work(self, queue: MemoryObjectReceiveStream[Planned], engine: Engine) -> None:
         async with queue:
             async for book, transfer in queue:
-                with self._naming(str(transfer.backup), transfer.backup):
-                    await self._bring_one(book, transfer, engine)
+                await self._bring_one(book, transfer, engine)
+
+    async def _work_small(self, queue: MemoryObjectReceiveStream[Planned], engine: Engine) -> None:
+        async with queue:
+            async for first in queue:
+                batch = [first, *_at_hand(queue, self._archive.store.together - 1)]
+                while batch:
+                    stored = await engine.at_once(
+                        [transfer for _, transfer in batch], functools.partial(self._bring, batch)
+                    )
+                    async with crew() as group:
+                        for (book, transfer), one in zip(batch, stored, strict=False):
+                            if one is not None:
+                                self._archived(book, transfer, one)
+                            else:
+                                group.start_soon(self._bring_one, book, transfer, engine)
+                    batch = batch[len(stored) :]
+
+    def _bring(self, batch: Sequence[Planned], fills: Iterator[Fill]) -> list[Stored | None]:
+        """Small backups home, as many as there are fills; blocks."""
+        store = self._archive.store
+        commits: list[Commit | None] = []
+        with ExitStack() as stack:
+            for (_, transfer), fill in zip(batch, fills, strict=False):
+                staging = stack.enter_context(store.stage(transfer.stem, transfer.backup.size))
+                receipt = fill(staging)
+                documents = functools.partial(self._archive.documents, transfer)
+                commits.append(staging.commit(receipt, documents) if receipt else None)
+            finished = iter(store.finish(commit for commit in commits if commit is not None))
+            return [next(finished) if commit is not None else None for commit in commits]
 
     async def _bring_one(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
         backup, store = transfer.backup, self._archive.store
-        documents = functools.partial(self._archive.documents, transfer)
-
-        def bring(fetch: Callable[[Staging], Receipt]) -> Stored:
-            with store.stage(transfer.stem, backup.size) as staging:
-                return staging.commit(fetch(staging), documents)
-
-        stored = await engine.at_once(transfer, bring)
-        if stored is None:
+        with self._naming(str(backup), backup):
             async with self._large, entered(store.stage(transfer.stem, backup.size)) as staging:
                 try:
                     receipt = await engine.transfer(transfer, staging)
                 except CorruptFile as error:
                     kept = await in_thread(staging.quarantine, str(error))
                     raise CorruptFile(f"{error}; its bytes are kept in {kept}") from None
-                stored = await in_thread(staging.commit, receipt, documents)
+                documents = functools.partial(self._archive.documents, transfer)
+                [stored] = await in_thread(store.finish, [staging.commit(receipt, documents)])
+            self._archived(book, transfer, stored)
+
+    def _archived(self, book: SetBook, transfer: Transfer, stored: Stored) -> None:
         receipt = stored.receipt
         self._observer(
             events.Archived(
-                backup,
+                transfer.backup,
                 stored.key,
                 receipt.size,
                 receipt.sha256,
@@ -316,6 +349,17 @@ class _Run:
     def _observer(self, event: events.Event) -> None:
         self.summary(event)
         self._tell(event)
+
+
+def _at_hand(queue: MemoryObjectReceiveStream[Planned], most: int) -> list[Planned]:
+    """What can be had without waiting."""
+    taken: list[Planned] = []
+    while len(taken) < most:
+        try:
+            taken.append(queue.receive_nowait())
+        except (anyio.WouldBlock, anyio.EndOfStream):
+            break
+    return taken
 
 
 def _exit_code(failure: events.Failed) -> int:

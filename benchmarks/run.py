@@ -25,6 +25,7 @@ from benchmarks.servers import INSTANCE, KEY, Site, serve
 from examples.sample_rdb import write_rdb
 
 MIB = 2**20
+MOST_DELETED = 1000
 Command = Callable[[Site, Path], str]
 
 
@@ -155,8 +156,7 @@ def installed() -> dict[str, Command]:
 def timed(command: str, place: Path, *, fresh: bool = True) -> Sample:
     """Run once, into an empty place if ``fresh``. Exits the benchmark when the command fails."""
     if fresh:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
+        empty(place)
     os.sync()
     began = time.monotonic()
     process = subprocess.Popen(["sh", "-c", command], env={**os.environ, **KEY})
@@ -166,6 +166,19 @@ def timed(command: str, place: Path, *, fresh: bool = True) -> Sample:
     if process.returncode:
         sys.exit(f"exit code {process.returncode}: {command}")
     return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def empty(place: Path) -> None:
+    """Make an empty ``place``.
+
+    Large files that are in it are deleted. Many small ones are put aside until the benchmark ends:
+    ext4 looks at every inode deleted in the last minutes before it makes a new one
+    (recently_deleted in fs/ext4/ialloc.c), which would cost the next command seconds.
+    """
+    if place.exists() and sum(1 for _ in place.rglob("*")) > MOST_DELETED:
+        place.rename(place.with_name(f"{place.name}-{time.monotonic_ns()}"))
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
 
 
 def write_all(files: list[Path], sizes: tuple[int, ...]) -> None:
@@ -256,8 +269,7 @@ def resumed(workload: Workload, runs: int, place: Path) -> str:
 
 def kill_at(site: Site, place: Path, share: float) -> None:
     """Pull, and SIGKILL it when so much of the files was sent."""
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
+    empty(place)
     site.sent_since()
     before = on_disk(place)
     words = archiver(site, place).partition(" && ")[0]

@@ -454,12 +454,13 @@ async def test_a_full_disk_with_one_worker_is_named(
     def full(*_: object) -> None:
         raise NoSpace("no space")
 
-    monkeypatch.setattr(disk, "write_file", full)
+    written = disk.written
+    monkeypatch.setattr(disk, "written", full)
     with pytest.raises(NoSpace):
         async with archive.writing():
             pass
     monkeypatch.setattr(LocalStaging, "open", full)
-    monkeypatch.setattr(disk, "write_file", lambda path, _: path.touch() or path)
+    monkeypatch.setattr(disk, "written", written)
     with pytest.raises(NoSpace):
         await pull(source, archive, [everything()], PullOptions(workers=1))
 

@@ -198,7 +198,7 @@ def _part(target: Path, *, write: bool) -> Generator[_Part, None, None]:
     if not write:
         yield _Part(target, part, None)
         return
-    disk.make_directories(target.parent)
+    disk.make_durable_directories(target.parent)
     with disk.store_errors(part):
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, disk.FILE_MODE)
     try:

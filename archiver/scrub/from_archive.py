@@ -260,7 +260,7 @@ class _Mending:
             carried = await carry(self._shared, origin, staging)
             if carried.sha256 != measured.sha256:
                 raise CorruptFile(f"{theirs.object_key}: it changed while it was copied")
-            await in_thread(staging.commit, receipt, documents)
+            await in_thread(self._store.finish, [staging.commit(receipt, documents)])
 
     def _carried(self, event: pull_events.Event) -> None:
         """Of what a transfer tells, what a verify has words for."""

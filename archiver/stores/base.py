@@ -1,11 +1,12 @@
 """What a store must do. A key is a relative path with ``/``; its parts were validated before."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from archiver.model import Part, Pin, Provenance, Receipt, Stored
+from archiver.stores.commit import Commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,10 @@ class Staging(Protocol):
         """Forget all that was staged."""
         ...
 
-    def commit(self, receipt: Receipt, documents: Documents) -> Stored:
-        """Make the whole durable under its final key: the stem, a dot and the receipt's kind;
-        after that the ``documents`` about it, one after the other."""
+    def commit(self, receipt: Receipt, documents: Documents) -> Commit:
+        """The steps that make the whole durable under its final key: the stem, a dot and the
+        receipt's kind; after that the ``documents`` about it, one after the other. They are for
+        the store's ``finish``, before this staging is left."""
         ...
 
     def quarantine(self, why: str) -> str:
@@ -146,6 +148,16 @@ class Store(Protocol):
     def stage(self, stem: str, size: int) -> AbstractContextManager[Staging]:
         """Begin, or go on with, a file of ``size`` bytes that will be ``stem`` + a suffix.
         Entering and leaving block."""
+        ...
+
+    @property
+    def together(self) -> int:
+        """How many small files it is best given to ``finish`` at once."""
+        ...
+
+    def finish(self, commits: Iterable[Commit]) -> list[Stored]:
+        """Carry the commits of its stagings to their ends; what they stored, in order. Blocks,
+        and raises StoreError: then none of them counts, and a later run goes on."""
         ...
 
     async def put_aside(self, key: str) -> str:

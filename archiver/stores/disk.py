@@ -5,8 +5,9 @@ An OSError becomes a StoreError here, and only here.
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from archiver.errors import NoSpace, StoreError
@@ -37,24 +38,54 @@ def store_errors(path: Path) -> Iterator[None]:
         raise StoreError(what, hint=_HINTS.get(error.errno or 0)) from error
 
 
-def make_directories(path: Path) -> None:
-    """Create ``path`` and its missing parents, and make their names durable."""
+@dataclass(frozen=True, slots=True)
+class UnsyncedFile:
+    """An open file whose bytes are not durable yet."""
+
+    path: Path
+    descriptor: int
+
+    def sync(self) -> None:
+        """Make them durable."""
+        with store_errors(self.path):
+            os.fsync(self.descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class UnsyncedFolder:
+    """A folder whose names are not durable yet."""
+
+    path: Path
+
+    def sync(self) -> None:
+        """Make them durable."""
+        with store_errors(self.path):
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def make_directories(path: Path) -> list[UnsyncedFolder]:
+    """Create ``path`` and its missing parents; the folders in which that made names."""
     if path.is_dir():
-        return
-    make_directories(path.parent)
+        return []
+    above = make_directories(path.parent)
     with store_errors(path):
         path.mkdir(DIRECTORY_MODE, exist_ok=True)
-    sync_directory(path.parent)
+    return [*above, UnsyncedFolder(path.parent)]
+
+
+def make_durable_directories(path: Path) -> None:
+    """Create ``path`` and its missing parents, and make their names durable."""
+    for folder in make_directories(path):
+        folder.sync()
 
 
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable."""
-    with store_errors(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    UnsyncedFolder(path).sync()
 
 
 def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
@@ -80,21 +111,24 @@ def read_all(descriptor: int, block: memoryview, offset: int) -> int:
 
 def put_file(path: Path, data: bytes, temporary: Path) -> None:
     """Write a small file, durable and whole or not at all: temporary, fsync, rename, fsync."""
-    make_directories(path.parent)
-    rename(write_file(temporary, data), path)
+    make_durable_directories(path.parent)
+    with written(temporary, data) as file:
+        file.sync()
+    rename(temporary, path)
     sync_directory(path.parent)
 
 
-def write_file(path: Path, data: bytes) -> Path:
-    """Write a small file and sync its contents; its name is not durable yet. Returns ``path``."""
+@contextmanager
+def written(path: Path, data: bytes) -> Generator[UnsyncedFile, None, None]:
+    """Write a small file; while in this context it can be synced. Its name is not durable yet."""
     with store_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
-        try:
+    try:
+        with store_errors(path):
             write_all(descriptor, data, 0)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    return path
+        yield UnsyncedFile(path, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def rename(path: Path, target: Path) -> None:

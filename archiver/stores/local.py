@@ -8,15 +8,17 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from archiver.errors import IntegrityError, NoSpace, ObjectMissing
-from archiver.model import Kind
+from archiver.model import Kind, Stored
 from archiver.stores import disk
 from archiver.stores.base import Entry, Leftover, Opened, Staging
+from archiver.stores.commit import Commit, drive
+from archiver.stores.filesystem import Sync, SyncEach, syncing
 from archiver.stores.local_staging import (
     DATA,
     DOCUMENT,
@@ -48,19 +50,27 @@ class LocalStore:
         self._staging: Final = self.root / STAGING
         self._quarantine: Final = self.root / QUARANTINE
         self._lock: Held | None = None
+        self._sync: Sync = SyncEach()
 
     def __str__(self) -> str:
         return str(self.root)
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncGenerator[None, None]:
-        await in_thread(disk.make_directories, self._staging)
-        async with entered(hold(self.root / _LOCK)) as lock:
-            self._lock = lock
+        await in_thread(disk.make_durable_directories, self._staging)
+        async with (
+            entered(hold(self.root / _LOCK)) as lock,
+            entered(syncing(self.root)) as sync,
+        ):
+            self._lock, self._sync = lock, sync
             try:
                 yield
             finally:
-                self._lock = None
+                self._lock, self._sync = None, SyncEach()
+
+    @property
+    def together(self) -> int:
+        return self._sync.together
 
     async def read(self, key: str) -> bytes | None:
         return await in_thread(self._read, self.root / key)
@@ -79,7 +89,7 @@ class LocalStore:
 
     def _put(self, path: Path, data: bytes) -> None:
         # A copy of an archive may lack what begins with a dot.
-        disk.make_directories(self._staging)
+        disk.make_durable_directories(self._staging)
         disk.put_file(path, data, self._staging / f"{secrets.token_hex(8)}{TEMPORARY}")
 
     async def size(self, key: str) -> int | None:
@@ -144,6 +154,9 @@ class LocalStore:
         finally:
             staging.close()
 
+    def finish(self, commits: Iterable[Commit]) -> list[Stored]:
+        return drive(commits, self._sync)
+
     def _check_space(self, wanted: int) -> None:
         with disk.store_errors(self.root):
             space = os.statvfs(self.root)
@@ -165,7 +178,7 @@ class LocalStore:
 
     @staticmethod
     def _put_aside(path: Path, kept: Path) -> None:
-        disk.make_directories(kept.parent)
+        disk.make_durable_directories(kept.parent)
         with disk.store_errors(kept):
             if os.path.lexists(kept):
                 raise IntegrityError(
@@ -183,7 +196,7 @@ class LocalStore:
         with disk.store_errors(kept):
             if os.path.lexists(path) or not os.path.lexists(kept):
                 return False
-        disk.make_directories(path.parent)
+        disk.make_durable_directories(path.parent)
         _move(kept, path)
         return True
 

@@ -9,12 +9,14 @@ import json
 import os
 import stat
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.stores import disk, journal
 from archiver.stores.base import Documents, Resumable
+from archiver.stores.commit import Commit
 
 DATA = ".data"
 JOURNAL = ".journal"
@@ -32,12 +34,12 @@ class LocalStaging:
     def __init__(self, root: Path, folder: Path, quarantine: Path, stem: str, size: int) -> None:
         flat = stem.replace("/", SEPARATOR)
         self._root: Final = root
+        self._folder: Final = folder
+        self._quarantine: Final = quarantine
         self._stem: Final = stem
         self._size: Final = size
         self._staged: Final = folder / f"{flat}{DATA}"
         self._journal: Final = folder / f"{flat}{JOURNAL}"
-        self._quarantined: Final = quarantine / f"{flat}{DATA}"
-        self._aside: Final = [aside(quarantine, f"{stem}.{kind}") for kind in Kind]
         self._path = self._staged
         self._file: int | None = None
         self._log: int | None = None
@@ -127,18 +129,28 @@ class LocalStaging:
             self._journal.unlink(missing_ok=True)
             os.ftruncate(self._descriptor, 0)
 
-    def commit(self, receipt: Receipt, documents: Documents) -> Stored:
+    def commit(self, receipt: Receipt, documents: Documents) -> Commit:
         """Object, then documents; these lie ready before, so that a sweep can finish what a kill
         cut short between the two."""
         stored = Stored(f"{self._stem}.{receipt.kind}", receipt)
-        ready = [
-            (self._root / key, disk.write_file(self._waiting(key), data))
-            for key, data in documents(stored)
-        ]
-        self._bring_home(self._root / stored.key)
-        for path, waiting in ready:
-            disk.rename(waiting, path)
-        disk.sync_directory(self._path.parent)
+        final = self._root / stored.key
+        with ExitStack() as ready:
+            waiting = {
+                self._root / key: ready.enter_context(disk.written(self._waiting(key), data))
+                for key, data in documents(stored)
+            }
+            yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting.values()]
+        if final != self._path:
+            disk.make_directories(final.parent)
+            disk.rename(self._path, final)
+            self._path = final
+        # Of the folders above, another commit may have made one that is not durable yet.
+        folder = disk.UnsyncedFolder(final.parent)
+        yield [folder, *map(disk.UnsyncedFolder, self._folders_above(final.parent))]
+        self._forget_others()
+        for path, document in waiting.items():
+            disk.rename(document.path, path)
+        yield [folder]
         return stored
 
     def quarantine(self, why: str) -> str:
@@ -150,6 +162,10 @@ class LocalStaging:
         if self._file is None:
             raise RuntimeError("a staging is used after it was closed")
         return self._file
+
+    @property
+    def _quarantined(self) -> Path:
+        return self._quarantine / self._staged.name
 
     def _objects_present(self) -> dict[Path, int]:
         """Regular files under the final names, and their sizes: one that a run was killed before
@@ -189,31 +205,29 @@ class LocalStaging:
         self._log_length += len(lines)
 
     def _waiting(self, key: str) -> Path:
-        return self._staged.parent / f"{key.replace('/', SEPARATOR)}{DOCUMENT}"
+        return self._folder / f"{key.replace('/', SEPARATOR)}{DOCUMENT}"
 
-    def _bring_home(self, path: Path) -> None:
-        with disk.store_errors(self._path):
-            os.fsync(self._descriptor)
-        if path != self._path:
-            disk.make_directories(path.parent)
-            with disk.store_errors(path):
-                self._path.replace(path)
-        disk.sync_directory(path.parent)
-        self._path = path
+    def _folders_above(self, folder: Path) -> list[Path]:
+        """The folder's parents, up to the archive's root."""
+        above = folder.relative_to(self._root).parents
+        return [self._root / relative for relative in above]
+
+    def _forget_others(self) -> None:
+        """Remove what is of no use any more, now that the right bytes are here."""
         with disk.store_errors(self._journal):
-            for other in self._objects.keys() - {path}:
+            for other in self._objects.keys() - {self._path}:
                 other.unlink(missing_ok=True)  # a damaged one, of another kind by its bytes
             if self._log is not None:
                 self._journal.unlink(missing_ok=True)
-            if self._quarantined.parent.is_dir():
-                # Bytes that failed earlier, now that the right ones are here.
+            if self._quarantine.is_dir():
+                # Bytes that failed earlier.
                 self._quarantined.unlink(missing_ok=True)
                 self._quarantined.with_suffix(".json").unlink(missing_ok=True)
-                for replaced in self._aside:
-                    replaced.unlink(missing_ok=True)
+                for kind in Kind:
+                    aside(self._quarantine, f"{self._stem}.{kind}").unlink(missing_ok=True)
 
     def _put_aside(self, why: str) -> None:
-        disk.make_directories(self._quarantined.parent)
+        disk.make_durable_directories(self._quarantined.parent)
         with disk.store_errors(self._quarantined):
             os.fsync(self._descriptor)
             self._path.replace(self._quarantined)

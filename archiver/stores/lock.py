@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from archiver.errors import ArchiveBusy
 from archiver.stores.disk import FILE_MODE, store_errors, write_all
+from archiver.stores.filesystem import kind_of
 
 BEAT_SECONDS = 5.0
 _MOST_BYTES = 4096
@@ -130,16 +131,8 @@ def _flock(descriptor: int, path: Path) -> bool:
 
 
 def flock_is_reliable(path: Path) -> bool:
-    """Whether ``path`` is on a file system of this machine's own, by /proc/mounts."""
-    try:
-        mounts = Path("/proc/mounts").read_text("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        return False
-    kinds = {line.split(" ")[1].replace("\\040", " "): line.split(" ")[2] for line in mounts}
-    for folder in path.absolute().parents:
-        if str(folder) in kinds:
-            return kinds[str(folder)] in _LOCAL_FILE_SYSTEMS
-    return False
+    """Whether ``path`` is on a file system of this machine's own."""
+    return kind_of(path) in _LOCAL_FILE_SYSTEMS
 
 
 def _busy(path: Path, holder: dict[str, Any]) -> ArchiveBusy:

@@ -1,6 +1,6 @@
 """What all transfers of a run share: connections, memory, the rate, and the way to the source."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -8,7 +8,7 @@ from typing import Final
 from anyio import to_thread
 
 from archiver import events
-from archiver.model import Receipt, Stored, Transfer
+from archiver.model import Backup, Receipt, Stored, Transfer
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Staging
 from archiver.transfer.buffers import Blocks
@@ -19,7 +19,7 @@ from archiver.transfer.pace import Hedge, LeastRate, RateLimit
 from archiver.transfer.part import Shared
 from archiver.transfer.parts import DEFAULT_PART_SIZE
 from archiver.transfer.route import Location, NetworkChoice, Relist, Route
-from archiver.transfer.small import Bring, fetch_at_once
+from archiver.transfer.small import Bring, fetch_at_once, is_small
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +77,19 @@ class Engine:
             self._shared, HttpOrigin(self._location(transfer), self._fetcher), staging
         )
 
-    async def at_once(self, transfer: Transfer, bring: Bring) -> Stored | None:
-        """Fetch a small backup and bring it home, all within one thread.
+    def is_small(self, backup: Backup) -> bool:
+        """Whether :meth:`at_once` may be asked for this backup."""
+        return is_small(backup, self._shared)
 
-        None when it is no small one, or something at the source was in the way: then it is for
-        :meth:`transfer`. Raises StoreError.
+    async def at_once(self, transfers: Sequence[Transfer], bring: Bring) -> list[Stored | None]:
+        """Fetch the first of these small backups, at least one, and bring them home, all within
+        one thread; as many results.
+
+        None for one when something at the source was in the way, or it is here already: then it
+        is for :meth:`transfer`. Raises StoreError.
         """
-        location = self._location(transfer)
-        return await fetch_at_once(self._shared, location, self._fetcher, bring)
+        locations = [self._location(transfer) for transfer in transfers]
+        return await fetch_at_once(self._shared, locations, self._fetcher, bring)
 
     def _location(self, transfer: Transfer) -> Location:
         return Location(transfer.backup, self._route, self._relist, self._shared.observer)
@@ -92,11 +97,11 @@ class Engine:
 
 @asynccontextmanager
 async def open_engine(
-    relist: Relist, workers: int, options: TransferOptions, observer: events.Observer
+    relist: Relist, connections: int, options: TransferOptions, observer: events.Observer
 ) -> AsyncGenerator[Engine, None]:
-    """An engine over HTTP for ``workers`` files at once."""
+    """An engine over HTTP for so many connections at once."""
     # Each connection may hold one while it writes, and a store while it sends.
     limiter = to_thread.current_default_thread_limiter()
-    limiter.total_tokens = max(limiter.total_tokens, 2 * workers * options.connections)
-    async with open_fetcher(workers * options.connections, options.least) as fetcher:
+    limiter.total_tokens = max(limiter.total_tokens, 2 * connections)
+    async with open_fetcher(connections, options.least) as fetcher:
         yield Engine(fetcher, relist, options, observer)

@@ -21,7 +21,7 @@ from archiver.model import Backup, Part, Pin, Receipt
 from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Staging
 from archiver.threads import in_thread
-from archiver.transfer.fetch import Answer
+from archiver.transfer.answer import Answer
 from archiver.transfer.origin import Origin
 from archiver.transfer.part import Cursor, PartFetcher, Shared
 from archiver.transfer.parts import fitting_part_size, fold_crc64, plan_parts

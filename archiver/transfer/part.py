@@ -16,8 +16,9 @@ from archiver.rdb.meter import FileMeter
 from archiver.retry import Attempts, RetryPolicy
 from archiver.stores.base import Staging
 from archiver.threads import in_thread
+from archiver.transfer.answer import Answer
 from archiver.transfer.buffers import Blocks
-from archiver.transfer.fetch import Answer, Body
+from archiver.transfer.fetch import Body
 from archiver.transfer.origin import AT_THE_SOURCE, Origin, Way
 from archiver.transfer.pace import Hedge, RateLimit
 from archiver.transfer.vouch import Cost

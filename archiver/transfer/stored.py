@@ -9,7 +9,8 @@ from archiver.model import Backup, Pin, Provenance
 from archiver.retry import Attempts
 from archiver.stores.base import Opened, Store
 from archiver.threads import entered, in_thread
-from archiver.transfer.fetch import Answer, Body
+from archiver.transfer.answer import Answer
+from archiver.transfer.fetch import Body
 from archiver.transfer.origin import Way
 
 

@@ -24,6 +24,7 @@ ANSWER_SECONDS = 15.0
 _SLOW_SECONDS = 0.5
 _HEAD_BLOCK = 16 * 1024
 _MOST_HEAD_BYTES = 64 * 1024
+_GIVEN_UP = "the connection was given up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Wire:
 
     def connect(self) -> None:
         """Dial the addresses of the place, one after the other."""
+        if self._interrupted:
+            raise ConnectionAbortedError(_GIVEN_UP)
         failure: OSError = OSError("no address")
         found = socket.getaddrinfo(self.place.host, self.place.port, type=socket.SOCK_STREAM)
         for family, kind, protocol, _, address in found:
@@ -93,10 +96,18 @@ class Wire:
 
     def ask(self, target: str, headers: Mapping[str, str]) -> Head:
         """Send a GET and read the head of the answer."""
+        self.send(target, headers)
+        return self.head()
+
+    def send(self, target: str, headers: Mapping[str, str]) -> None:
+        """Send a GET; :meth:`head` reads the head of its answer."""
         lines = [f"GET {target} HTTP/1.1", f"Host: {self.place.authority}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._open.settimeout(min(ANSWER_SECONDS, self._least.window))
         self._open.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+
+    def head(self) -> Head:
+        """The head of the answer to what was sent."""
         received = bytearray()
         while (end := received.find(b"\r\n\r\n")) < 0:
             if len(received) > _MOST_HEAD_BYTES:
@@ -155,7 +166,7 @@ class Wire:
     @property
     def _open(self) -> socket.socket:
         if self._socket is None or self._interrupted:
-            raise ConnectionAbortedError("the connection was given up")
+            raise ConnectionAbortedError(_GIVEN_UP)
         return self._socket
 
 

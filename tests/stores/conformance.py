@@ -165,7 +165,10 @@ async def bring_home(
             missing = [part for part in parts if part.index not in here.crcs]
         for part in missing:
             await put_part(staging, data, part)
-        return await in_thread(staging.commit, receipt_of(data, kind), documents)
+        [stored] = await in_thread(
+            store.finish, [staging.commit(receipt_of(data, kind), documents)]
+        )
+        return stored
 
 
 async def all_at_once(store: Store, files: Mapping[str, bytes]) -> None:
@@ -341,7 +344,9 @@ class Committing:
             async with anyio.create_task_group() as group:
                 for part in reversed(parts[:-1]):
                     group.start_soon(put, part)
-            stored = await in_thread(staging.commit, receipt_of(data), no_documents)
+            [stored] = await in_thread(
+                store.finish, [staging.commit(receipt_of(data), no_documents)]
+            )
         assert await content(place, stored.key) == data
 
     async def test_a_part_written_again(self, place: Place) -> None:
@@ -354,7 +359,9 @@ class Committing:
             await write(staging, wrong, parts[1].start, parts[1].stop - 100)
             await put_part(staging, data, parts[1])
             await put_part(staging, data, parts[0])
-            stored = await in_thread(staging.commit, receipt_of(data), no_documents)
+            [stored] = await in_thread(
+                store.finish, [staging.commit(receipt_of(data), no_documents)]
+            )
         assert await content(place, stored.key) == data
 
     async def test_a_part_written_again_is_offered_once(self, place: Place) -> None:
@@ -374,7 +381,9 @@ class Committing:
             [part] = await begin(staging, data)
             await put_part(staging, file_of(1000, 1), part)
             await put_part(staging, data, part)
-            stored = await in_thread(staging.commit, receipt_of(data), no_documents)
+            [stored] = await in_thread(
+                store.finish, [staging.commit(receipt_of(data), no_documents)]
+            )
         assert await content(place, stored.key) == data
 
     async def test_kept_parts_can_be_read_back(self, place: Place) -> None:
@@ -524,7 +533,9 @@ class Resuming:
             assert staging.resumable is not None
             for part in plan_parts(SIZE, PART):
                 await put_part(staging, data, part)
-            stored = await in_thread(staging.commit, receipt_of(data), no_documents)
+            [stored] = await in_thread(
+                store.finish, [staging.commit(receipt_of(data), no_documents)]
+            )
         assert await content(place, stored.key) == data
 
     async def test_begun_and_nothing_kept(self, place: Place) -> None:
@@ -613,7 +624,7 @@ class Resuming:
             for part in await begin(staging, data):
                 await put_part(staging, data, part)
             with anyio.move_on_after(milliseconds / 1000):
-                await in_thread(staging.commit, receipt_of(data), record)
+                await in_thread(store.finish, [staging.commit(receipt_of(data), record)])
         async with place.writer() as store:
             if await store.read(f"{STEM}.json") is not None:
                 assert await store.size(f"{STEM}.rdb") == size

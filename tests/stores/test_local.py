@@ -77,7 +77,7 @@ async def test_resume_knows_the_parts_that_were_kept(store: LocalStore) -> None:
             assert await in_thread(staging.read, 0, block[:800]) == 800
             assert block[:800] == DATA[:800]
             await put_part(staging, PARTS[2])
-            stored = await in_thread(staging.commit, RECEIPT, no_documents)
+            [stored] = await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
     assert stored.key == f"{STEM}.rdb"
     assert (store.root / stored.key).read_bytes() == DATA
     assert list((store.root / ".staging").iterdir()) == []
@@ -88,11 +88,13 @@ async def test_brought_home_without_a_record_is_not_lost(store: LocalStore) -> N
         await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
         for part in PARTS:
             await put_part(staging, part)
-        await in_thread(staging.commit, RECEIPT, no_documents)
+        await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
     async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
         assert staging.resumable is not None
         assert staging.resumable.pin is None
-        assert (await in_thread(staging.commit, RECEIPT, no_documents)).key == f"{STEM}.rdb"
+        assert (await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)]))[
+            0
+        ].key == f"{STEM}.rdb"
     assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
 
 
@@ -111,7 +113,9 @@ async def test_killed_between_object_and_record(
         await in_thread(staging.write, 0, memoryview(DATA))
         monkeypatch.setattr(disk, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
-            await in_thread(staging.commit, RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+            await in_thread(
+                store.finish, [staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])]
+            )
     monkeypatch.setattr(disk, "rename", real)
     assert await store.read(f"{STEM}.json") is None
     async with store.exclusive():
@@ -130,7 +134,7 @@ async def test_a_damaged_object_stays_until_the_right_one_comes(store: LocalStor
         await store.put(f"{STEM}.bin", b"of another kind")
         async with entered(store.stage(STEM, SIZE)) as staging:
             await in_thread(staging.write, 0, memoryview(DATA))
-            await in_thread(staging.commit, RECEIPT, no_documents)
+            await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
     assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
     assert not (store.root / f"{STEM}.bin").exists()
 
@@ -340,7 +344,7 @@ def test_the_order_of_durable_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             for part in PARTS:
                 await put_part(staging, part)
             steps.append("commit")
-            await in_thread(staging.commit, RECEIPT, documents)
+            await in_thread(store.finish, [staging.commit(RECEIPT, documents)])
 
     anyio.run(walk)
     part = [
@@ -350,10 +354,10 @@ def test_the_order_of_durable_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "fdatasync r-x-7.journal",
     ]
     begin = ["pwrite r-x-7.journal", "fdatasync r-x-7.journal", "fsync .staging"]
-    folders = [f"fsync {name}" for name in (tmp_path.name, "r-x", "2026", "11")]
-    home = ["fsync r-x-7.data", *folders, "rename r-x-7.rdb", "fsync 20261124T021500Z-1"]
-    waiting = "20261124T021500Z-1~r-x-7.json.document".rpartition("~")[2]
-    ready = [f"pwrite {waiting}", f"fsync {waiting}"]
+    document = "20261124T021500Z-1~r-x-7.json.document".rpartition("~")[2]
+    ready = [f"pwrite {document}", "fsync r-x-7.data", f"fsync {document}"]
+    folders = ("20261124T021500Z-1", "11", "2026", "r-x", tmp_path.name)
+    home = ["rename r-x-7.rdb", *(f"fsync {name}" for name in folders)]
     record = ["rename r-x-7.json", "fsync 20261124T021500Z-1"]
     walked = [step for step in steps if ".lock" not in step]
     start = walked.index("pwrite r-x-7.journal")

@@ -19,7 +19,8 @@ from archiver.errors import (
 )
 from archiver.model import Pin
 from archiver.secret import SignedUrl
-from archiver.transfer.fetch import Answer, open_fetcher
+from archiver.transfer.answer import Answer
+from archiver.transfer.fetch import open_fetcher
 from archiver.transfer.pace import LeastRate
 
 DATA = bytes(range(256)) * 4

@@ -13,6 +13,7 @@ from archiver.errors import StoreError, UsageError
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.rdb.magic import kind_of
 from archiver.stores.base import Documents, Resumable
+from archiver.stores.commit import Commit
 from archiver.stores.s3 import journal
 from archiver.stores.s3.layout import LEAST_PART_BYTES, QUARANTINE, SEPARATOR, STAGING, aside
 from archiver.stores.s3.reading import OpenedObject
@@ -166,9 +167,10 @@ class S3Staging:
         self._buffers.clear()
         self._resumable = None
 
-    def commit(self, receipt: Receipt, documents: Documents) -> Stored:
+    def commit(self, receipt: Receipt, documents: Documents) -> Commit:
         """The object, compared; then the documents. What is of no use any more goes last, and
         stays where it may not be deleted."""
+        yield from ()  # what a bucket has answered is durable
         self._check()
         stored = self._bring_home(receipt)
         self._check()

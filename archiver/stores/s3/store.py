@@ -1,12 +1,15 @@
 """An archive in a bucket: a Store like any, its objects put whole under their final keys."""
 
 import itertools
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from archiver.errors import IntegrityError, ObjectMissing
+from archiver.model import Stored
 from archiver.stores.base import Entry, Leftover, Opened, Staging
+from archiver.stores.commit import Commit, drive
+from archiver.stores.filesystem import SyncEach
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.dialect import Dialect, probe
 from archiver.stores.s3.layout import aside
@@ -87,6 +90,13 @@ class S3Store:
             yield staging
         finally:
             staging.close()
+
+    @property
+    def together(self) -> int:
+        return 1
+
+    def finish(self, commits: Iterable[Commit]) -> list[Stored]:
+        return drive(commits, SyncEach())
 
     async def put_aside(self, key: str) -> str:
         self._check_lease()

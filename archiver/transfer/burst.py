@@ -1,0 +1,138 @@
+"""Small objects, each as a whole, one after the other in one thread.
+
+They are asked for ahead of their turns, so that the way there and back is spent reading others.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from itertools import islice
+from typing import Final
+
+from archiver.errors import SourceUnavailable
+from archiver.secret import SignedUrl
+from archiver.transfer.answer import FAULTS, HEADERS, Answer, address, read_answer, unavailable
+from archiver.transfer.wire import Head, Wire
+from archiver.transfer.wires import Wires
+
+# Connections that are asked before the first of them is read.
+_AHEAD = 16
+
+# Fills a block with the object, which must have that size, within so many seconds. Blocks, and
+# raises as Fetcher.open does.
+Read = Callable[[memoryview, float], Answer]
+
+
+class Burst:
+    """GETs of ``urls``, in order. All but ``interrupt`` is for one thread, and blocks."""
+
+    def __init__(self, wires: Wires, urls: Sequence[SignedUrl]) -> None:
+        self._wires: Final = wires
+        self._urls: Final = urls
+        self._asked: Final[deque[_Asked]] = deque()
+        self._reading: _Asked | None = None
+        self._in_vain: OSError | None = None  # why no more connections are tried
+        self._interrupted = False
+
+    def reads(self) -> Generator[Read, None, None]:
+        """A read for each URL. Close the iterator, also when it was not taken to its end."""
+        rest = iter(self._urls)
+        try:
+            while True:
+                for url in islice(rest, _AHEAD - len(self._asked)):
+                    self._asked.append(self._ask(url))
+                if not self._asked:
+                    return
+                self._reading = self._asked.popleft()
+                yield self._reading.read
+                self._put_back(self._reading)
+        finally:
+            while self._asked:
+                self._asked.popleft().wire.close()
+            if self._reading is not None and not self._reading.settled:
+                self._put_back(self._reading)
+
+    def interrupt(self) -> None:
+        """Wake the thread that reads, and let it read no more; from another thread."""
+        self._interrupted = True
+        for asked in [*self._asked, self._reading]:
+            if asked is not None:
+                asked.wire.interrupt()
+
+    def _ask(self, url: SignedUrl) -> "_Asked":
+        place, target = address(url)
+        kept = self._wires.idle(place)
+        asked = _Asked(url, target, kept or self._wires.new(place))
+        if self._interrupted:
+            asked.wire.interrupt()
+        try:
+            if self._in_vain is not None:
+                raise self._in_vain
+            asked.send()
+        except OSError as error:
+            asked.failure = error
+            if kept is None:
+                self._in_vain = error  # each of the others would wait as long
+        return asked
+
+    def _put_back(self, asked: "_Asked") -> None:
+        if asked.reusable and asked.wire.connected:
+            self._wires.keep(asked.wire)
+        else:
+            asked.wire.close()
+        asked.settled = True
+
+
+class _Asked:
+    """A request that was sent; ``reusable`` once its answer was read."""
+
+    def __init__(self, url: SignedUrl, target: str, wire: Wire) -> None:
+        self.wire: Final = wire
+        self.failure: Exception | None = None
+        self.reusable = False
+        self.settled = False
+        self._url: Final = url
+        self._target: Final = target
+        self._was_kept: Final = wire.connected
+
+    def send(self) -> None:
+        if not self.wire.connected:
+            self.wire.connect()
+        self.wire.send(self._target, HEADERS)
+
+    def read(self, data: memoryview, seconds: float) -> Answer:
+        until = time.monotonic() + seconds
+        try:
+            head = self._head()
+            if head.status != 200:
+                raise SourceUnavailable(f"{self._url}: {head.status}")
+            answer = read_answer(self._url, head.status, head.fields, 0, len(data))
+            if answer.pin.total != len(data):
+                raise SourceUnavailable(f"{self._url}: an answer of another length")
+            _fill(self.wire, data, until)
+        except FAULTS as error:
+            unavailable(self._url, error)
+        self.reusable = head.keeps_alive
+        return answer
+
+    def _head(self) -> Head:
+        """The answer's head. A server may close a connection that was kept at any time: then the
+        request is sent anew, once."""
+        try:
+            if self.failure is not None:
+                raise self.failure
+            return self.wire.head()
+        except FAULTS:
+            if not self._was_kept:
+                raise
+        self.wire.close()
+        self.send()
+        return self.wire.head()
+
+
+def _fill(wire: Wire, data: memoryview, until: float) -> None:
+    filled = 0
+    while filled < len(data):
+        filled += wire.read(data[filled:], len(data) - filled)
+        if time.monotonic() > until:
+            raise TimeoutError

@@ -1,0 +1,42 @@
+"""Connections that are kept for the next request to the same place."""
+
+import ssl
+from typing import Final
+
+from archiver.transfer.pace import LeastRate
+from archiver.transfer.wire import Place, Wire
+
+
+class Wires:
+    """Idle connections by place. Any thread may take one and give it back."""
+
+    def __init__(self, least: LeastRate) -> None:
+        self._least: Final = least
+        self._idle: Final[dict[Place, list[Wire]]] = {}
+        self._tls: ssl.SSLContext | None = None
+
+    def idle(self, place: Place) -> Wire | None:
+        """One that was kept, which the server may have closed meanwhile; None if there is none."""
+        try:
+            return self._idle[place].pop()
+        except (KeyError, IndexError):
+            return None
+
+    def new(self, place: Place) -> Wire:
+        """One that is not connected yet."""
+        return Wire(place, self._least, self._context() if place.scheme == "https" else None)
+
+    def keep(self, wire: Wire) -> None:
+        """Give back a connection on which nothing is left to read."""
+        self._idle.setdefault(wire.place, []).append(wire)
+
+    def close(self) -> None:
+        """Close those that are kept."""
+        for wires in self._idle.values():
+            for wire in wires:
+                wire.close()
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
