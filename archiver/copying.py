@@ -154,7 +154,7 @@ class _Copying:
         self._options: Final = options
         self._tell: Final = observer
         self._touched: Final[set[str]] = set()
-        self._shared: Final = share(options.transfer, self._observer)
+        self._shared: Final = share(options.transfer, options.workers, self._observer)
 
     async def all(self) -> None:
         """The plan into the queue, the queue into workers, and the sets sealed at the end."""

@@ -178,10 +178,11 @@ class _Run:
         workers, options = self.options.workers, self.options.transfer
         together = self._archive.store.together
         small_workers = max(1, workers * SMALL_FOR_LARGE // together)
-        connections = workers * options.connections + small_workers
         send, receive = anyio.create_memory_object_stream[Planned](workers)
         send_small, receive_small = anyio.create_memory_object_stream[Planned](2 * together)
-        async with open_engine(self._source.again, connections, options, self._observer) as engine:
+        async with open_engine(
+            self._source.again, options, workers, small_workers, self._observer
+        ) as engine:
             async with crew() as group:
                 for _ in range(workers):
                     group.start_soon(self._work, receive.clone(), engine)

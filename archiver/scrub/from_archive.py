@@ -84,7 +84,7 @@ class _Mending:
         self._wrong: Final = wrong
         self._block: Final = block
         self._tell: Final = observer
-        self._shared: Final = share(transfer, self._carried)
+        self._shared: Final = share(transfer, 1, self._carried)
         self._failed: Final[list[events.NotRepaired]] = []
 
     async def run(self) -> list[events.NotRepaired]:

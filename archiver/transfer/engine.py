@@ -14,6 +14,7 @@ from archiver.stores.base import Staging
 from archiver.transfer.buffers import Blocks
 from archiver.transfer.fetch import Fetcher, open_fetcher
 from archiver.transfer.file import carry
+from archiver.transfer.lanes import Lanes
 from archiver.transfer.origin import HttpOrigin
 from archiver.transfer.pace import Hedge, LeastRate, RateLimit
 from archiver.transfer.part import Shared
@@ -39,14 +40,17 @@ class TransferOptions:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
-def share(options: TransferOptions, observer: events.Observer, *, hedge: bool = False) -> Shared:
-    """What the transfers of a run have in common. ``hedge``: chase slow lanes."""
+def share(
+    options: TransferOptions, files: int, observer: events.Observer, *, hedge: bool = False
+) -> Shared:
+    """What the transfers of a run have in common, so many ``files`` of it at once. ``hedge``:
+    chase slow lanes."""
     return Shared(
         blocks=Blocks(options.memory),
         limit=RateLimit(options.limit_rate),
         hedge=Hedge(enabled=hedge),
         retry=options.retry,
-        connections=options.connections,
+        lanes=Lanes(files, options.connections),
         part_size=options.part_size,
         observer=observer,
     )
@@ -60,12 +64,13 @@ class Engine:
         fetcher: Fetcher,
         relist: Relist,
         options: TransferOptions,
+        files: int,
         observer: events.Observer,
     ) -> None:
         self._fetcher: Final = fetcher
         self._route: Final = Route(options.network, observer)
         self._relist: Final = relist
-        self._shared: Final = share(options, observer, hedge=options.limit_rate is None)
+        self._shared: Final = share(options, files, observer, hedge=options.limit_rate is None)
 
     async def transfer(self, transfer: Transfer, staging: Staging) -> Receipt:
         """Fetch one backup into ``staging``; the receipt is proof of every check.
@@ -97,11 +102,12 @@ class Engine:
 
 @asynccontextmanager
 async def open_engine(
-    relist: Relist, connections: int, options: TransferOptions, observer: events.Observer
+    relist: Relist, options: TransferOptions, files: int, small: int, observer: events.Observer
 ) -> AsyncGenerator[Engine, None]:
-    """An engine over HTTP for so many connections at once."""
+    """An engine over HTTP for so many ``files`` at once, and ``small`` threads of small ones."""
+    connections = files * options.connections + small
     # Each connection may hold one while it writes, and a store while it sends.
     limiter = to_thread.current_default_thread_limiter()
     limiter.total_tokens = max(limiter.total_tokens, 2 * connections)
     async with open_fetcher(connections, options.least) as fetcher:
-        yield Engine(fetcher, relist, options, observer)
+        yield Engine(fetcher, relist, options, files, observer)

@@ -12,6 +12,7 @@ from copy import copy
 from typing import Final
 
 import anyio
+from anyio.abc import TaskGroup
 from fastcrc import crc64
 
 from archiver import events
@@ -22,6 +23,7 @@ from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Staging
 from archiver.threads import in_thread
 from archiver.transfer.answer import Answer
+from archiver.transfer.lanes import ENOUGH
 from archiver.transfer.origin import Origin
 from archiver.transfer.part import Cursor, PartFetcher, Shared
 from archiver.transfer.parts import fitting_part_size, fold_crc64, plan_parts
@@ -31,6 +33,8 @@ from archiver.transfer.vouch import Cost, agrees, vouch
 NOTE_SECONDS = 0.5
 # Times that one part is fetched again when the whole has not the declared CRC.
 MOST_MENDINGS = 5
+# How often the rate of a file's connections is looked at (seconds).
+LOOK_SECONDS = 0.25
 # Bytes of one file that wait in memory, where a store cannot take less than a part.
 MOST_IN_MEMORY = 24 * 2**20
 # Times that a file is begun.
@@ -71,6 +75,8 @@ class FileTransfer:
         self._cost: Final = Cost(self._backup.size)
         self._settled: Final = anyio.Event()
         self._fetcher: Final = PartFetcher(shared, origin, staging, self._cost, self._settle)
+        self._lanes = 0
+        self._is_slow = False
         self._meter = self._new_meter()
         # A part's CRC-64/XZ; None while only its bytes are known to be here.
         self._crcs: dict[int, int | None] = {}
@@ -137,23 +143,50 @@ class FileTransfer:
 
     async def _fetch_all(self) -> None:
         """Fetch what is missing, while what does not come in order is measured behind it."""
-        async with crew() as notes:
-            notes.start_soon(self._note)
-            async with crew() as group:
-                if self._queue:
-                    group.start_soon(self._lane)
-                # The first answer settles what the object is; then the other lanes set out.
-                await self._settled.wait()
-                for _ in range(min(self._lanes() - 1, len(self._queue))):
-                    group.start_soon(self._lane)
-                await self._measure_all()
-            notes.cancel_scope.cancel()
+        async with crew() as watches:
+            watches.start_soon(self._note)
+            try:
+                async with crew() as group:
+                    if self._queue:
+                        self._open_lane(group)
+                    # The first answer settles what the object is; then other lanes may set out.
+                    await self._settled.wait()
+                    watches.start_soon(self._widen, group)
+                    await self._measure_all()
+            finally:
+                # Lanes that were cancelled before they set out.
+                self._close_lanes(self._lanes)
+            watches.cancel_scope.cancel()
 
-    def _lanes(self) -> int:
+    async def _widen(self, group: TaskGroup) -> None:
+        """Open more lanes while those that are open are slow, or too few to keep us busy."""
+        while True:
+            while self._queue and self._lanes < self._most_lanes and self._wants_another():
+                self._open_lane(group)
+            before, began = sum(self._fetcher.received.values()), anyio.current_time()
+            await anyio.sleep(LOOK_SECONDS)
+            came = sum(self._fetcher.received.values()) - before
+            rate = came / (anyio.current_time() - began)
+            self._is_slow = rate < ENOUGH * max(1, self._lanes)
+
+    def _wants_another(self) -> bool:
+        return self._is_slow or self._shared.lanes.has_room or not self._staging.reads_back
+
+    def _open_lane(self, group: TaskGroup) -> None:
+        self._lanes += 1
+        self._shared.lanes.opened()
+        group.start_soon(self._lane)
+
+    def _close_lanes(self, lanes: int) -> None:
+        self._lanes -= lanes
+        self._shared.lanes.closed(lanes)
+
+    @property
+    def _most_lanes(self) -> int:
         """Parts at once: where they wait in memory to be sent, only as many as fit there."""
         if self._staging.mends_in_place:
-            return self._shared.connections
-        return max(1, min(self._shared.connections, MOST_IN_MEMORY // self._part_size))
+            return self._shared.lanes.each
+        return max(1, min(self._shared.lanes.each, MOST_IN_MEMORY // self._part_size))
 
     async def _note(self) -> None:
         """Now and then, keep what came of the parts that are on their way."""
@@ -165,11 +198,16 @@ class FileTransfer:
                     await in_thread(self._staging.keep, cursor.part, cursor.crc, came)
 
     async def _lane(self) -> None:
-        while self._queue:
-            part = await self._fetch(self._queue.popleft())
-            if not self._staging.reads_back:
-                await self._measured_to_end[part.index].wait()
-            await self._keep(part)
+        try:
+            while self._queue:
+                part = await self._fetch(self._queue.popleft())
+                if not self._staging.reads_back:
+                    await self._measured_to_end[part.index].wait()
+                await self._keep(part)
+                if self._lanes > 1 and self._shared.lanes.is_crowded and not self._is_slow:
+                    break
+        finally:
+            self._close_lanes(1)
 
     async def _keep(self, part: Part) -> None:
         await in_thread(self._staging.keep, part, self._crcs[part.index] or 0)

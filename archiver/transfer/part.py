@@ -19,6 +19,7 @@ from archiver.threads import in_thread
 from archiver.transfer.answer import Answer
 from archiver.transfer.buffers import Blocks
 from archiver.transfer.fetch import Body
+from archiver.transfer.lanes import Lanes
 from archiver.transfer.origin import AT_THE_SOURCE, Origin, Way
 from archiver.transfer.pace import Hedge, RateLimit
 from archiver.transfer.vouch import Cost
@@ -35,7 +36,7 @@ class Shared:
     limit: RateLimit
     hedge: Hedge
     retry: RetryPolicy
-    connections: int
+    lanes: Lanes
     part_size: int
     observer: events.Observer
 
