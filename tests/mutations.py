@@ -27,7 +27,9 @@ class Mutation:
 
 DISK, STAGING = "archiver/stores/disk.py", "archiver/stores/local_staging.py"
 FILE, FETCH = "archiver/transfer/file.py", "archiver/transfer/fetch.py"
-ANSWER = "archiver/transfer/answer.py"
+ANSWER, BURST = "archiver/transfer/answer.py", "archiver/transfer/burst.py"
+COMMIT, COMMITS = "archiver/stores/commit.py", "tests/stores/test_commit.py"
+WIRES, LANES = "tests/transfer/test_wires.py", "tests/transfer/test_lanes.py"
 WINDOW, INSPECTION = "archiver/rdb/window.py", "archiver/rdb/inspection.py"
 METER, TAIR = "archiver/rdb/meter.py", "archiver/sources/tair.py"
 ORDER = "tests/stores/test_local.py"
@@ -46,6 +48,8 @@ MUTATIONS = (
     Mutation("data is not synced before the rename", STAGING, "            yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting", "            yield [*waiting", ORDER),
     Mutation("the directory is not synced after the rename", STAGING, "        yield [folder, *map(", "        yield [*map(", ORDER),
     Mutation("a record is not synced", STAGING, ", *waiting.values()]", "]", ORDER),
+    Mutation("a document is not synced", DISK, "        file.sync()\n", "        pass\n", ORDER),
+    Mutation("new parents of a document are not synced", DISK, "        folder.sync()\n", "        pass\n", ORDER),
     Mutation("new parents are not synced", STAGING, "        yield [folder, *map(disk.UnsyncedFolder, self._folders_above(final.parent))]", "        yield [folder]", ORDER),
     Mutation("the record gets its name before the object", STAGING, "        if final != self._path:\n", "        disk.make_directories(final.parent)\n        for path, document in waiting.items():\n            disk.rename(document.path, path)\n        waiting = {}\n        if final != self._path:\n", ORDER),
     Mutation("the record's folder is not synced", STAGING, "            disk.rename(document.path, path)\n        yield [folder]\n", "            disk.rename(document.path, path)\n", ORDER),
@@ -133,6 +137,17 @@ MUTATIONS = (
     Mutation("bucket: the uploads of others are ended", f"{S3}/uploads.py", "        if upload.ours and not upload.resumable:", "        if not upload.resumable:", "tests/bucket/test_uploads.py"),
     Mutation("bucket: a living holder is passed over", f"{S3}/lease.py", "            raise _busy(bucket, now[0])", "            return now[1]", "tests/bucket/test_uploads.py"),
     Mutation("bucket: a lost lease is not noticed", f"{S3}/lease.py", "        if self._lost is not None:\n            raise self._lost", "        pass", "tests/bucket/test_uploads.py"),
+    Mutation("small: a flipped byte in a batch is accepted", "archiver/transfer/small.py", "        crc = int(crc64.xz(data))\n", "        crc = pin.crc64 or 0\n", "tests/transfer/test_small.py"),
+    Mutation("small: a wrong length in a burst is accepted", BURST, "            if answer.pin.total != len(data):", "            if False:", WIRES),
+    Mutation("small: a connection with an unread body is given back", BURST, "        if asked.reusable and asked", "        if asked", WIRES),
+    Mutation("a connection with an unread body is given back", FETCH, "            if body.left == 0 and head", "            if head", WIRES),
+    Mutation("lanes are not given back", FILE, "        self._shared.lanes.closed(lanes)\n", "", LANES),
+    Mutation("a lane that leaves is still counted", FILE, "            self._close_lanes(1)\n", "            pass\n", LANES),
+    Mutation("lanes are given back twice", FILE, "        self._lanes -= lanes\n", "", LANES),
+    Mutation("the barrier of a batch is skipped", COMMIT, "                sync(list(waited_for))\n", "                pass\n", f"{COMMITS} {ORDER}"),
+    Mutation("a batch waits for its last alone", COMMIT, "waited_for |= dict", "waited_for = dict", COMMITS),
+    Mutation("the file system is not synced for many", "archiver/stores/filesystem.py", "            _syncfs(self._descriptor)\n", "            pass\n", COMMITS),
+    Mutation("a sync of the file system that failed is good", "archiver/stores/filesystem.py", "(None, use_errno=True).syncfs(descriptor) != 0:", "(None, use_errno=True).syncfs(descriptor) > 0:", COMMITS),
 )  # fmt: skip
 
 
