@@ -27,6 +27,9 @@ class Mutation:
 
 DISK, STAGING = "archiver/stores/disk.py", "archiver/stores/local_staging.py"
 FILE, FETCH = "archiver/transfer/file.py", "archiver/transfer/fetch.py"
+ANSWER, BURST = "archiver/transfer/answer.py", "archiver/transfer/burst.py"
+COMMIT, COMMITS = "archiver/stores/commit.py", "tests/stores/test_commit.py"
+WIRES, LANES = "tests/transfer/test_wires.py", "tests/transfer/test_lanes.py"
 WINDOW, INSPECTION = "archiver/rdb/window.py", "archiver/rdb/inspection.py"
 METER, TAIR = "archiver/rdb/meter.py", "archiver/sources/tair.py"
 ORDER = "tests/stores/test_local.py"
@@ -42,18 +45,20 @@ HOSTILE = "tests/faults/test_hostile.py"
 MUTATIONS = (
     Mutation("data is not synced before the journal", STAGING, "            os.fdatasync(self._descriptor)\n", "            pass\n", ORDER),
     Mutation("the journal is not synced", STAGING, "            os.fdatasync(self._log)\n", "", ORDER),
-    Mutation("data is not synced before the rename", STAGING, "        with disk.store_errors(self._path):\n            os.fsync(self._descriptor)\n        if path", "        if path", ORDER),
-    Mutation("the directory is not synced after the rename", STAGING, "        disk.sync_directory(path.parent)\n        self._path = path", "        self._path = path", ORDER),
-    Mutation("a record is not synced", DISK, "            write_all(descriptor, data, 0)\n            os.fsync(descriptor)\n", "            write_all(descriptor, data, 0)\n", ORDER),
-    Mutation("new parents are not synced", DISK, "        path.mkdir(DIRECTORY_MODE, exist_ok=True)\n    sync_directory(path.parent)", "        path.mkdir(DIRECTORY_MODE, exist_ok=True)", ORDER),
-    Mutation("the record gets its name before the object", STAGING, "        self._bring_home(self._root / stored.key)\n        for path, waiting in ready:\n            disk.rename(waiting, path)\n", "        for path, waiting in ready:\n            disk.make_directories(path.parent)\n            disk.rename(waiting, path)\n        self._bring_home(self._root / stored.key)\n", ORDER),
-    Mutation("the record's folder is not synced", STAGING, "            disk.rename(waiting, path)\n        disk.sync_directory(self._path.parent)\n", "            disk.rename(waiting, path)\n", ORDER),
+    Mutation("data is not synced before the rename", STAGING, "            yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting", "            yield [*waiting", ORDER),
+    Mutation("the directory is not synced after the rename", STAGING, "        yield [folder, *map(", "        yield [*map(", ORDER),
+    Mutation("a record is not synced", STAGING, ", *waiting.values()]", "]", ORDER),
+    Mutation("a document is not synced", DISK, "        file.sync()\n", "        pass\n", ORDER),
+    Mutation("new parents of a document are not synced", DISK, "        folder.sync()\n", "        pass\n", ORDER),
+    Mutation("new parents are not synced", STAGING, "        yield [folder, *map(disk.UnsyncedFolder, self._folders_above(final.parent))]", "        yield [folder]", ORDER),
+    Mutation("the record gets its name before the object", STAGING, "        if final != self._path:\n", "        disk.make_directories(final.parent)\n        for path, document in waiting.items():\n            disk.rename(document.path, path)\n        waiting = {}\n        if final != self._path:\n", ORDER),
+    Mutation("the record's folder is not synced", STAGING, "            disk.rename(document.path, path)\n        yield [folder]\n", "            disk.rename(document.path, path)\n", ORDER),
     Mutation("a record that lies ready is not finished", "archiver/stores/local.py", "        if path.suffix == RECORD_SUFFIX and any(other.exists() for other in objects):", "        if False:", ORDER),
     Mutation("If-Match is not sent", FETCH, '            headers["If-Match"] = pin.etag', "            pass", "tests/transfer/test_fetch.py"),
-    Mutation("a changed object is accepted", FETCH, "            if pin is not None:\n                _check_pin(url, pin, body.answer)\n", "", f"{HOSTILE} tests/transfer/test_fetch.py"),
+    Mutation("a changed object is accepted", FETCH, "            if pin is not None:\n                check_pin(url, pin, body.answer)\n", "", f"{HOSTILE} tests/transfer/test_fetch.py"),
     Mutation("a short body is accepted", "archiver/transfer/wire.py", "        if size == 0:\n            raise SourceUnavailable(f\"{self.place.authority}: the answer ended early\")", "        if size == 0:\n            return len(block)", "tests/transfer/test_fetch.py"),
-    Mutation("Content-Range is not looked at", FETCH, "    if first != start or last != min(stop, total) - 1 or length != last - first + 1:", "    if False:", "tests/transfer/test_fetch.py"),
-    Mutation("an encoded body is accepted", FETCH, '    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):', "    if False:", "tests/transfer/test_fetch.py"),
+    Mutation("Content-Range is not looked at", ANSWER, "    if first != start or last != min(stop, total) - 1 or length != last - first + 1:", "    if False:", "tests/transfer/test_fetch.py"),
+    Mutation("an encoded body is accepted", ANSWER, '    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):', "    if False:", "tests/transfer/test_fetch.py"),
     Mutation("the declared CRC-64 is not compared", "archiver/transfer/vouch.py", "        return crc == declared", "        return True", f"{LINE} {HOSTILE}"),
     Mutation("the RDB footer is not compared", METER, "        return Footer.OK if written == self._crc else Footer.MISMATCH", "        return Footer.OK", "tests/rdb/test_meter.py"),
     Mutation("zeros behind a dump pass for its checksum", WINDOW, "self.mark == EOF_OPCODE and self.written != 0 and self.written", "self.written", "tests/rdb/test_damage.py"),
@@ -70,7 +75,7 @@ MUTATIONS = (
     Mutation("nobody is locked out", "archiver/stores/lock.py", "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "        pass  # no lock", "tests/stores/test_local.py"),
     Mutation("leftovers are not swept", "archiver/stores/local.py", "                if why:\n                    path", "                if False:\n                    path", "tests/stores/test_local.py"),
     Mutation("a secret prints itself", "archiver/secret.py", '        return "***"', "        return self._value", "tests/test_secret.py"),
-    Mutation("the library's error keeps its chain", FETCH, '    raise SourceUnavailable(f"{url}: {why}") from None', '    raise SourceUnavailable(f"{url}: {why}") from error', "tests/transfer/test_fetch.py"),
+    Mutation("the library's error keeps its chain", ANSWER, '    raise SourceUnavailable(f"{url}: {why}") from None', '    raise SourceUnavailable(f"{url}: {why}") from error', "tests/transfer/test_fetch.py"),
     Mutation("a restored dump's own checksum is not looked at", COPYOUT, "    if rdb.footer is Footer.MISMATCH:", "    if False:", RESTORING),
     Mutation("the SHA-256 is not compared on the way out", COPYOUT, "    if sha256 != record.sha256:", "    if False:", RESTORING),
     Mutation("the CRC-64 is not compared on the way out", COPYOUT, "        if str(crc) != str(said):", "        if False:", RESTORING),
@@ -132,6 +137,17 @@ MUTATIONS = (
     Mutation("bucket: the uploads of others are ended", f"{S3}/uploads.py", "        if upload.ours and not upload.resumable:", "        if not upload.resumable:", "tests/bucket/test_uploads.py"),
     Mutation("bucket: a living holder is passed over", f"{S3}/lease.py", "            raise _busy(bucket, now[0])", "            return now[1]", "tests/bucket/test_uploads.py"),
     Mutation("bucket: a lost lease is not noticed", f"{S3}/lease.py", "        if self._lost is not None:\n            raise self._lost", "        pass", "tests/bucket/test_uploads.py"),
+    Mutation("small: a flipped byte in a batch is accepted", "archiver/transfer/small.py", "        crc = int(crc64.xz(data))\n", "        crc = pin.crc64 or 0\n", "tests/transfer/test_small.py"),
+    Mutation("small: a wrong length in a burst is accepted", BURST, "            if answer.pin.total != len(data):", "            if False:", WIRES),
+    Mutation("small: a connection with an unread body is given back", BURST, "        if asked.reusable and asked", "        if asked", WIRES),
+    Mutation("a connection with an unread body is given back", FETCH, "            if body.left == 0 and head", "            if head", WIRES),
+    Mutation("lanes are not given back", FILE, "        self._shared.lanes.closed(lanes)\n", "", LANES),
+    Mutation("a lane that leaves is still counted", FILE, "            self._close_lanes(1)\n", "            pass\n", LANES),
+    Mutation("lanes are given back twice", FILE, "        self._lanes -= lanes\n", "", LANES),
+    Mutation("the barrier of a batch is skipped", COMMIT, "                sync(list(waited_for))\n", "                pass\n", f"{COMMITS} {ORDER}"),
+    Mutation("a batch waits for its last alone", COMMIT, "waited_for |= dict", "waited_for = dict", COMMITS),
+    Mutation("the file system is not synced for many", "archiver/stores/filesystem.py", "            _syncfs(self._descriptor)\n", "            pass\n", COMMITS),
+    Mutation("a sync of the file system that failed is good", "archiver/stores/filesystem.py", "(None, use_errno=True).syncfs(descriptor) != 0:", "(None, use_errno=True).syncfs(descriptor) > 0:", COMMITS),
 )  # fmt: skip
 
 

@@ -309,17 +309,20 @@ async def test_a_cancelled_run_lets_go_of_the_lock(store: LocalStore) -> None:
         pass
 
 
-def test_the_order_of_durable_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data synced → journal synced; data synced → rename → directory synced → record."""
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is written, synced and renamed, as it happens; not of the lock."""
     steps: list[str] = []
     real = {name: getattr(os, name) for name in ("fsync", "fdatasync", "pwrite")}
 
     def name_of(descriptor: int) -> str:
-        return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        return "a temporary" if name.endswith(".tmp") else name.rpartition("~")[2]
 
     def spy(name: str) -> None:
         def call(descriptor: int, *args: object) -> object:
-            steps.append(f"{name} {name_of(descriptor).rpartition('~')[2] or name_of(descriptor)}")
+            if ".lock" not in name_of(descriptor):
+                steps.append(f"{name} {name_of(descriptor)}")
             return real[name](descriptor, *args)
 
         monkeypatch.setattr(os, name, call)
@@ -329,10 +332,16 @@ def test_the_order_of_durable_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     replace = Path.replace
 
     def renamed(path: Path, target: Path) -> Path:
-        steps.append(f"rename {target.name}")
+        if ".lock" not in target.name:
+            steps.append(f"rename {target.name}")
         return replace(path, target)
 
     monkeypatch.setattr(Path, "replace", renamed)
+    return steps
+
+
+def test_the_order_of_durable_steps(tmp_path: Path, steps: list[str]) -> None:
+    """Data synced → journal synced; data synced → rename → directory synced → record."""
     store = LocalStore(tmp_path)
 
     def documents(_: Stored) -> list[tuple[str, bytes]]:
@@ -354,11 +363,20 @@ def test_the_order_of_durable_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "fdatasync r-x-7.journal",
     ]
     begin = ["pwrite r-x-7.journal", "fdatasync r-x-7.journal", "fsync .staging"]
-    document = "20261124T021500Z-1~r-x-7.json.document".rpartition("~")[2]
+    document = "r-x-7.json.document"
     ready = [f"pwrite {document}", "fsync r-x-7.data", f"fsync {document}"]
     folders = ("20261124T021500Z-1", "11", "2026", "r-x", tmp_path.name)
     home = ["rename r-x-7.rdb", *(f"fsync {name}" for name in folders)]
     record = ["rename r-x-7.json", "fsync 20261124T021500Z-1"]
-    walked = [step for step in steps if ".lock" not in step]
-    start = walked.index("pwrite r-x-7.journal")
-    assert walked[start:] == [*begin, *part, *part, *part, "commit", *ready, *home, *record]
+    start = steps.index("pwrite r-x-7.journal")
+    assert steps[start:] == [*begin, *part, *part, *part, "commit", *ready, *home, *record]
+
+
+async def test_the_order_of_a_documents_steps(store: LocalStore, steps: list[str]) -> None:
+    """Its folders synced, its bytes synced → rename → directory synced."""
+    async with store.exclusive():
+        steps.clear()
+        await store.put("r-x/2026/sums", b"sums")
+    folders = ["fsync archive", "fsync r-x"]
+    data = ["pwrite a temporary", "fsync a temporary"]
+    assert steps == [*folders, *data, "rename sums", "fsync 2026"]
