@@ -207,6 +207,9 @@ IN_THE_WAY: dict[str, Reply] = {
     "500": answer(FIFTH, "500 Internal"),
     "redirect": answer(b"", "302 Found", Location="/0"),
     "partial": answer(FIFTH, "206 Partial", Content_Range=f"bytes 0-{len(FIFTH) - 1}/99999"),
+    "partial, of everything": answer(
+        FIFTH, "206 Partial", Content_Range=f"bytes 0-{len(FIFTH) - 1}/{len(FIFTH)}"
+    ),
     "100": b"HTTP/1.1 100 Continue\r\n\r\n" + answer(FIFTH),
     "shorter": answer(FIFTH[:-1]),
     "longer": answer(FIFTH + b"x"),
@@ -261,7 +264,7 @@ def silence(data: bytes) -> Reply:
 WHOLE = answer(body(1))
 SLOW = {
     "a body": drips(WHOLE[:-1000], WHOLE[-1000:]),
-    "a head": drips(b"", WHOLE[:1000] * 2),
+    "a head": drips(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n" * 500),
     "a silent body": silence(WHOLE[:-1000]),
     "a silent server": silence(b""),
 }
@@ -406,7 +409,8 @@ def test_an_interruption_reaches_a_handshake(server: Scripted) -> None:
     dialling = threading.Thread(target=connect)
     dialling.start()
     assert server.until(lambda: server.connections == 1)
-    while not isinstance(wire._socket, ssl.SSLSocket) and dialling.is_alive():
+    deadline = time.monotonic() + 1.0
+    while not isinstance(wire._socket, ssl.SSLSocket) and time.monotonic() < deadline:
         time.sleep(0.01)
     wire.interrupt()
     dialling.join(SOON)
