@@ -149,6 +149,9 @@ class _Run:
         self._tell: Final = observer
         self._books: Final[list[SetBook]] = []
         self._large: Final = anyio.Semaphore(options.workers)
+        # By their stems, the backups that this run planned, and whether they are home.
+        self._home: Final[dict[str, bool]] = {}
+        self._twice: Final[list[Planned]] = []
 
     async def listing(self, queries: Iterable[Query]) -> AsyncGenerator[Listed, None]:
         """The pages of all queries, one at a time; an instance that cannot be listed fails."""
@@ -194,6 +197,10 @@ class _Run:
                     await self._enqueue(
                         plan, lambda backup: send_small if engine.is_small(backup) else send
                     )
+            for book, transfer in self._twice:
+                if self._home[transfer.stem]:
+                    self._observer(events.Held(transfer.backup))
+                    self._held(book, transfer, fresh=False)
             for book in self._books:
                 await self._close(book)
 
@@ -257,6 +264,7 @@ class _Run:
 
     def _archived(self, book: SetBook, transfer: Transfer, stored: Stored) -> None:
         receipt = stored.receipt
+        self._home[transfer.stem] = True
         self._observer(
             events.Archived(
                 transfer.backup,
@@ -314,7 +322,11 @@ class _Run:
         elif backup.size == 0 and backup.type == "FullBackup":
             why = f"{backup}: a full backup of 0 bytes is none"
             self._failed(str(backup), IntegrityError(why), backup)
+        elif finding.transfer.stem in self._home:
+            # Listed by another query, too: two at work on one file would pull it from each other.
+            self._twice.append((book, finding.transfer))
         else:
+            self._home[finding.transfer.stem] = False
             self._observer(events.Planned(backup))
             return finding.transfer
         return None

@@ -12,7 +12,7 @@ from typing import Final
 from archiver.errors import SourceUnavailable
 from archiver.secret import SignedUrl
 from archiver.transfer.answer import FAULTS, HEADERS, Answer, address, read_answer, unavailable
-from archiver.transfer.wire import Head, Wire
+from archiver.transfer.wire import Head, Place, Wire
 from archiver.transfer.wires import Wires
 
 # Connections that are asked before the first of them is read.
@@ -31,7 +31,8 @@ class Burst:
         self._urls: Final = urls
         self._asked: Final[deque[_Asked]] = deque()
         self._reading: _Asked | None = None
-        self._in_vain: OSError | None = None  # why no more connections are tried
+        # Why no more connections to a place are tried: each of the others would wait as long.
+        self._in_vain: Final[dict[Place, Exception]] = {}
         self._interrupted = False
 
     def reads(self) -> Generator[Read, None, None]:
@@ -40,7 +41,7 @@ class Burst:
         try:
             while True:
                 for url in islice(rest, _AHEAD - len(self._asked)):
-                    self._asked.append(self._ask(url))
+                    self._ask(url)
                 if not self._asked:
                     return
                 self._reading = self._asked.popleft()
@@ -59,21 +60,22 @@ class Burst:
             if asked is not None:
                 asked.wire.interrupt()
 
-    def _ask(self, url: SignedUrl) -> "_Asked":
+    def _ask(self, url: SignedUrl) -> None:
         place, target = address(url)
         kept = self._wires.idle(place)
         asked = _Asked(url, target, kept or self._wires.new(place))
+        # An interruption comes before this, and is seen below, or after it, and finds the wire.
+        self._asked.append(asked)
         if self._interrupted:
             asked.wire.interrupt()
         try:
-            if self._in_vain is not None:
-                raise self._in_vain
+            if kept is None and place in self._in_vain:
+                raise self._in_vain[place]
             asked.send()
-        except OSError as error:
+        except FAULTS as error:
             asked.failure = error
             if kept is None:
-                self._in_vain = error  # each of the others would wait as long
-        return asked
+                self._in_vain[place] = error
 
     def _put_back(self, asked: "_Asked") -> None:
         if asked.reusable and asked.wire.connected:
@@ -103,7 +105,7 @@ class _Asked:
     def read(self, data: memoryview, seconds: float) -> Answer:
         until = time.monotonic() + seconds
         try:
-            head = self._head()
+            head = self._head(until)
             if head.status != 200:
                 raise SourceUnavailable(f"{self._url}: {head.status}")
             answer = read_answer(self._url, head.status, head.fields, 0, len(data))
@@ -115,24 +117,22 @@ class _Asked:
         self.reusable = head.keeps_alive
         return answer
 
-    def _head(self) -> Head:
+    def _head(self, until: float) -> Head:
         """The answer's head. A server may close a connection that was kept at any time: then the
         request is sent anew, once."""
         try:
             if self.failure is not None:
                 raise self.failure
-            return self.wire.head()
+            return self.wire.head(until)
         except FAULTS:
             if not self._was_kept:
                 raise
         self.wire.close()
         self.send()
-        return self.wire.head()
+        return self.wire.head(until)
 
 
 def _fill(wire: Wire, data: memoryview, until: float) -> None:
     filled = 0
     while filled < len(data):
-        filled += wire.read(data[filled:], len(data) - filled)
-        if time.monotonic() > until:
-            raise TimeoutError
+        filled += wire.read(data[filled:], len(data) - filled, until)

@@ -12,6 +12,7 @@ from copy import copy
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 from fastcrc import crc64
 
@@ -94,6 +95,8 @@ class FileTransfer:
             await self._fetcher.ask()
             self._settled.set()
         await self._fetch_all()
+        # Where lanes end as they are cancelled, their crew may be left as if all was done.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         if not agrees(self._meter, self._crc(), self._pin.crc64):
             self._shared.observer(events.Mending(self._backup))
             if not self._staging.mends_in_place:
@@ -161,7 +164,7 @@ class FileTransfer:
     async def _widen(self, group: TaskGroup) -> None:
         """Open more lanes while those that are open are slow, or too few to keep us busy."""
         while True:
-            while self._queue and self._lanes < self._most_lanes and self._wants_another():
+            while self._queue and self._lanes < self._most_lanes and self._wants_another:
                 self._open_lane(group)
             before, began = sum(self._fetcher.received.values()), anyio.current_time()
             await anyio.sleep(LOOK_SECONDS)
@@ -169,8 +172,14 @@ class FileTransfer:
             rate = came / (anyio.current_time() - began)
             self._is_slow = rate < ENOUGH * max(1, self._lanes)
 
+    @property
     def _wants_another(self) -> bool:
-        return self._is_slow or self._shared.lanes.has_room or not self._staging.reads_back
+        return self._wants_lanes or self._shared.lanes.has_room
+
+    @property
+    def _wants_lanes(self) -> bool:
+        """However crowded it is: what is not read back costs nothing more over several."""
+        return self._is_slow or not self._staging.reads_back
 
     def _open_lane(self, group: TaskGroup) -> None:
         self._lanes += 1
@@ -204,7 +213,7 @@ class FileTransfer:
                 if not self._staging.reads_back:
                     await self._measured_to_end[part.index].wait()
                 await self._keep(part)
-                if self._lanes > 1 and self._shared.lanes.is_crowded and not self._is_slow:
+                if self._lanes > 1 and self._shared.lanes.is_crowded and not self._wants_lanes:
                     break
         finally:
             self._close_lanes(1)

@@ -6,6 +6,7 @@ aiohttp's body path in benchmarks/README.md.
 """
 
 import contextlib
+import select
 import socket
 import ssl
 import time
@@ -68,7 +69,19 @@ class Wire:
 
     @property
     def connected(self) -> bool:
-        return self._socket is not None
+        return self._socket is not None and not self._interrupted
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing came that nobody asked for. The end of a connection is readable, too;
+        and what is left of an answer must never be taken for the next one."""
+        if self._socket is None or self._early:
+            return False
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return False
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
 
     def connect(self) -> None:
         """Dial the addresses of the place, one after the other."""
@@ -83,7 +96,11 @@ class Wire:
                 dialled.connect(address)
                 dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._tls is not None:
-                    self._socket = self._tls.wrap_socket(dialled, server_hostname=self.place.host)
+                    # Ours before the handshake, so that an interruption reaches it.
+                    self._socket = secured = self._tls.wrap_socket(
+                        dialled, server_hostname=self.place.host, do_handshake_on_connect=False
+                    )
+                    secured.do_handshake()
             except ssl.SSLError:
                 self.close()
                 raise
@@ -106,12 +123,15 @@ class Wire:
         self._open.settimeout(min(ANSWER_SECONDS, self._least.window))
         self._open.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
 
-    def head(self) -> Head:
-        """The head of the answer to what was sent."""
+    def head(self, until: float | None = None) -> Head:
+        """The head of the answer to what was sent; all of it, before ``until``."""
+        latest = time.monotonic() + min(ANSWER_SECONDS, self._least.window)
+        until = latest if until is None else min(until, latest)
         received = bytearray()
         while (end := received.find(b"\r\n\r\n")) < 0:
             if len(received) > _MOST_HEAD_BYTES:
                 raise h11.RemoteProtocolError("the head of the answer does not end")
+            self._wait_until(until)
             piece = self._open.recv(_HEAD_BLOCK)
             if not piece:
                 raise ConnectionResetError("closed without an answer")
@@ -121,9 +141,9 @@ class Wire:
         self._pulse = Pulse(self._least)
         return _parse_head(bytes(received[: end + 4]))
 
-    def read(self, block: memoryview, most: int) -> int:
+    def read(self, block: memoryview, most: int, until: float | None = None) -> int:
         """Fill ``block``, with at most ``most`` bytes of the body; how many that were. Fewer than
-        there is room for when they come slowly, so that progress is seen."""
+        there is room for when they come slowly, so that progress is seen. Before ``until``."""
         began = time.monotonic()
         wanted = block[:most]
         filled = min(len(self._early), len(wanted))
@@ -133,6 +153,8 @@ class Wire:
             raise self._failure
         while filled < len(wanted):
             try:
+                if until is not None:
+                    self._wait_until(min(until, time.monotonic() + self._least.window))
                 filled += self._receive(wanted[filled:])
                 if time.monotonic() - began > _SLOW_SECONDS:
                     break
@@ -151,12 +173,20 @@ class Wire:
         self._pulse.beat(time.monotonic() - began, size)
         return size
 
+    def _wait_until(self, until: float) -> None:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._open.settimeout(left)
+
     def interrupt(self) -> None:
         """Wake whoever is blocked in a call of this connection; from another thread."""
         self._interrupted = True
-        if self._socket is not None:
+        opened = self._socket  # that thread may close it meanwhile
+        if opened is not None:
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+                # Not SSLSocket's own, after which ciphertext would be read as if it was the body.
+                socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
     def close(self) -> None:
         if self._socket is not None:

@@ -16,11 +16,15 @@ class Wires:
         self._tls: ssl.SSLContext | None = None
 
     def idle(self, place: Place) -> Wire | None:
-        """One that was kept, which the server may have closed meanwhile; None if there is none."""
-        try:
-            return self._idle[place].pop()
-        except (KeyError, IndexError):
-            return None
+        """One that was kept; None if there is none. The server may close it at any time."""
+        while True:
+            try:
+                wire = self._idle[place].pop()
+            except (KeyError, IndexError):
+                return None
+            if wire.is_quiet:
+                return wire
+            wire.close()
 
     def new(self, place: Place) -> Wire:
         """One that is not connected yet."""
