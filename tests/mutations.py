@@ -26,10 +26,13 @@ class Mutation:
 
 
 DISK, STAGING = "archiver/stores/disk.py", "archiver/stores/local_staging.py"
+ANSWER = "archiver/transfer/answer.py"
 FILE, FETCH = "archiver/transfer/file.py", "archiver/transfer/fetch.py"
 WINDOW, INSPECTION = "archiver/rdb/window.py", "archiver/rdb/inspection.py"
 METER, TAIR = "archiver/rdb/meter.py", "archiver/sources/tair.py"
 ORDER = "tests/stores/test_local.py"
+BATCH = "tests/faults/test_batch.py"
+FILESYSTEM, SYNCS = "archiver/stores/filesystem.py", "tests/stores/test_filesystem.py"
 S3 = "archiver/stores/s3"
 LINE = "tests/test_line.py"
 COPYOUT, RESTORING = "archiver/archive/copyout.py", "tests/archive/test_restoring.py"
@@ -42,18 +45,30 @@ HOSTILE = "tests/faults/test_hostile.py"
 MUTATIONS = (
     Mutation("data is not synced before the journal", STAGING, "            os.fdatasync(self._descriptor)\n", "            pass\n", ORDER),
     Mutation("the journal is not synced", STAGING, "            os.fdatasync(self._log)\n", "", ORDER),
-    Mutation("data is not synced before the rename", STAGING, "        with disk.store_errors(self._path):\n            os.fsync(self._descriptor)\n        if path", "        if path", ORDER),
-    Mutation("the directory is not synced after the rename", STAGING, "        disk.sync_directory(path.parent)\n        self._path = path", "        self._path = path", ORDER),
-    Mutation("a record is not synced", DISK, "            write_all(descriptor, data, 0)\n            os.fsync(descriptor)\n", "            write_all(descriptor, data, 0)\n", ORDER),
-    Mutation("new parents are not synced", DISK, "        path.mkdir(DIRECTORY_MODE, exist_ok=True)\n    sync_directory(path.parent)", "        path.mkdir(DIRECTORY_MODE, exist_ok=True)", ORDER),
-    Mutation("the record gets its name before the object", STAGING, "        self._bring_home(self._root / stored.key)\n        for path, waiting in ready:\n            disk.rename(waiting, path)\n", "        for path, waiting in ready:\n            disk.make_directories(path.parent)\n            disk.rename(waiting, path)\n        self._bring_home(self._root / stored.key)\n", ORDER),
-    Mutation("the record's folder is not synced", STAGING, "            disk.rename(waiting, path)\n        disk.sync_directory(self._path.parent)\n", "            disk.rename(waiting, path)\n", ORDER),
+    Mutation("data is not synced before the rename", STAGING, "            yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting.values()]\n", "            yield [*waiting.values()]\n", ORDER),
+    Mutation("the directory is not synced after the rename", STAGING, "        yield (folders := folders_to(self._root, final.parent))\n", "        folders = folders_to(self._root, final.parent)\n", ORDER),
+    Mutation("a record is not synced", STAGING, "            yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting.values()]\n", "            yield [disk.UnsyncedFile(self._path, self._descriptor)]\n", ORDER),
+    Mutation("new parents are not synced", STAGING, "        yield (folders := folders_to(self._root, final.parent))\n", "        yield (folders := folders_to(self._root, final.parent))[:1]\n", ORDER),
+    Mutation("the record gets its name before the object", STAGING, "        if final != self._path:\n            disk.make_directories(final.parent)\n            disk.rename(self._path, final)\n            self._path = final\n        # Of the folders above, another commit may have made one that is not durable yet.\n        yield (folders := folders_to(self._root, final.parent))\n        self._forget_others()\n        for path, document in waiting.items():\n            disk.rename(document.path, path)\n", "        disk.make_directories(final.parent)\n        for path, document in waiting.items():\n            disk.rename(document.path, path)\n        if final != self._path:\n            disk.make_directories(final.parent)\n            disk.rename(self._path, final)\n            self._path = final\n        # Of the folders above, another commit may have made one that is not durable yet.\n        yield (folders := folders_to(self._root, final.parent))\n        self._forget_others()\n", ORDER),
+    Mutation("the record's folder is not synced", STAGING, "        yield folders[:1]\n", "", ORDER),
     Mutation("a record that lies ready is not finished", "archiver/stores/local.py", "        if path.suffix == RECORD_SUFFIX and any(other.exists() for other in objects):", "        if False:", ORDER),
+    Mutation("a sweep records an object whose name is not durable", "archiver/stores/local.py", "                folder.sync()\n", "                pass\n", ORDER),
+    Mutation("a batch: bytes are not synced", STAGING, "            yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting.values()]\n", "", BATCH),
+    Mutation("a batch: objects are not synced", STAGING, "        yield (folders := folders_to(self._root, final.parent))\n", "        folders = folders_to(self._root, final.parent)\n", BATCH),
+    Mutation("a batch: documents are not synced", STAGING, "        yield folders[:1]\n", "", BATCH),
+    Mutation("a batch: each goes on by itself", "archiver/stores/local.py", "        return drive(commits, self._sync)", "        return [stored for commit in commits for stored in drive([commit], self._sync)]", BATCH),
+    Mutation("a batch: commits are not closed", "archiver/stores/commit.py", "            commit.close()\n", "            pass\n", "tests/stores/test_commit.py"),
+    Mutation("a batch: a backup is staged twice", "archiver/line.py", "                if transfer.stem in stems:", "                if False:", LINE),
+    Mutation("one sync: what it says is not looked at", FILESYSTEM, ".syncfs(descriptor) != 0:", ".syncfs(descriptor) is None:", SYNCS),
+    Mutation("one sync: of two threads one is not told that it failed", FILESYSTEM, "                self._failed = error\n", "", SYNCS),
+    Mutation("one sync: a second beside it is not held up", FILESYSTEM, "        with self._syncing:\n", "        if True:\n", SYNCS),
+    Mutation("one sync: mounts with odd names are overlooked", FILESYSTEM, "_unescaped(line.split(b\" \")[1])", "os.fsdecode(line.split(b\" \")[1])", SYNCS),
+    Mutation("one sync: any file system is trusted", FILESYSTEM, "        and kind_of(path) in _SYNCS_AS_A_WHOLE\n", "", SYNCS),
     Mutation("If-Match is not sent", FETCH, '            headers["If-Match"] = pin.etag', "            pass", "tests/transfer/test_fetch.py"),
     Mutation("a changed object is accepted", FETCH, "            if pin is not None:\n                _check_pin(url, pin, body.answer)\n", "", f"{HOSTILE} tests/transfer/test_fetch.py"),
     Mutation("a short body is accepted", "archiver/transfer/wire.py", "        if size == 0:\n            raise SourceUnavailable(f\"{self.place.authority}: the answer ended early\")", "        if size == 0:\n            return len(block)", "tests/transfer/test_fetch.py"),
-    Mutation("Content-Range is not looked at", FETCH, "    if first != start or last != min(stop, total) - 1 or length != last - first + 1:", "    if False:", "tests/transfer/test_fetch.py"),
-    Mutation("an encoded body is accepted", FETCH, '    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):', "    if False:", "tests/transfer/test_fetch.py"),
+    Mutation("Content-Range is not looked at", ANSWER, "    if first != start or last != min(stop, total) - 1 or length != last - first + 1:", "    if False:", "tests/transfer/test_fetch.py"),
+    Mutation("an encoded body is accepted", ANSWER, '    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):', "    if False:", "tests/transfer/test_fetch.py"),
     Mutation("the declared CRC-64 is not compared", "archiver/transfer/vouch.py", "        return crc == declared", "        return True", f"{LINE} {HOSTILE}"),
     Mutation("the RDB footer is not compared", METER, "        return Footer.OK if written == self._crc else Footer.MISMATCH", "        return Footer.OK", "tests/rdb/test_meter.py"),
     Mutation("zeros behind a dump pass for its checksum", WINDOW, "self.mark == EOF_OPCODE and self.written != 0 and self.written", "self.written", "tests/rdb/test_damage.py"),
@@ -70,7 +85,7 @@ MUTATIONS = (
     Mutation("nobody is locked out", "archiver/stores/lock.py", "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "        pass  # no lock", "tests/stores/test_local.py"),
     Mutation("leftovers are not swept", "archiver/stores/local.py", "                if why:\n                    path", "                if False:\n                    path", "tests/stores/test_local.py"),
     Mutation("a secret prints itself", "archiver/secret.py", '        return "***"', "        return self._value", "tests/test_secret.py"),
-    Mutation("the library's error keeps its chain", FETCH, '    raise SourceUnavailable(f"{url}: {why}") from None', '    raise SourceUnavailable(f"{url}: {why}") from error', "tests/transfer/test_fetch.py"),
+    Mutation("the library's error keeps its chain", ANSWER, '    raise SourceUnavailable(f"{url}: {why}") from None', '    raise SourceUnavailable(f"{url}: {why}") from error', "tests/transfer/test_fetch.py"),
     Mutation("a restored dump's own checksum is not looked at", COPYOUT, "    if rdb.footer is Footer.MISMATCH:", "    if False:", RESTORING),
     Mutation("the SHA-256 is not compared on the way out", COPYOUT, "    if sha256 != record.sha256:", "    if False:", RESTORING),
     Mutation("the CRC-64 is not compared on the way out", COPYOUT, "        if str(crc) != str(said):", "        if False:", RESTORING),

@@ -37,7 +37,7 @@ async def test_killed_at_every_call_of_a_batch(
     originals = {"large": large, **write_small(files, 20)}
     counts = await killed_and_run_again(emulator, tmp_path, originals, one_in=80)
     if await in_thread(syncs_as_a_whole, tmp_path):
-        assert counts[SYNC] >= 3, "there was no batch"
+        assert counts.get(SYNC, 0) >= 3, "there was no batch"
 
 
 async def killed_and_run_again(
