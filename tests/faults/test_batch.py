@@ -179,6 +179,8 @@ async def test_the_order_of_a_batch(
     ]
 
 
+# strace counts the calls of each thread: more of them one may not come to.
+SURELY = 20
 TROUBLE = [
     ("syncfs", "EIO", 1),
     ("syncfs", "EIO", 2),
@@ -217,7 +219,8 @@ async def test_a_call_that_fails_in_a_batch(
         emulator, place, "-o", "/dev/null", "-e", f"trace={call}",
         "-e", f"inject={call}:error={error}:when={when}",
     )  # fmt: skip
-    assert_loud(code, err)
+    if code or when <= SURELY:
+        assert_loud(code, err)
     assert_recorded_is_whole(place)
     assert (await pull(emulator, place))[0] == 0
     assert_converged(place, originals)
