@@ -240,8 +240,13 @@ class _Run:
         """Small backups home, as many as there are fills; blocks."""
         store = self._archive.store
         commits: list[Commit | None] = []
+        stems: set[str] = set()
         with ExitStack() as stack:
             for (_, transfer), fill in zip(batch, fills, strict=False):
+                if transfer.stem in stems:
+                    commits.append(None)  # queries overlap: it is looked at when the first is here
+                    continue
+                stems.add(transfer.stem)
                 staging = stack.enter_context(store.stage(transfer.stem, transfer.backup.size))
                 receipt = fill(staging)
                 documents = functools.partial(self._archive.documents, transfer)

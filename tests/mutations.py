@@ -26,13 +26,15 @@ class Mutation:
 
 
 DISK, STAGING = "archiver/stores/disk.py", "archiver/stores/local_staging.py"
-FILE, FETCH = "archiver/transfer/file.py", "archiver/transfer/fetch.py"
 ANSWER, BURST = "archiver/transfer/answer.py", "archiver/transfer/burst.py"
 COMMIT, COMMITS = "archiver/stores/commit.py", "tests/stores/test_commit.py"
 WIRES, LANES = "tests/transfer/test_wires.py", "tests/transfer/test_lanes.py"
+FILE, FETCH = "archiver/transfer/file.py", "archiver/transfer/fetch.py"
 WINDOW, INSPECTION = "archiver/rdb/window.py", "archiver/rdb/inspection.py"
 METER, TAIR = "archiver/rdb/meter.py", "archiver/sources/tair.py"
 ORDER = "tests/stores/test_local.py"
+BATCH = "tests/faults/test_batch.py"
+FILESYSTEM, SYNCS = "archiver/stores/filesystem.py", "tests/stores/test_filesystem.py"
 S3 = "archiver/stores/s3"
 LINE = "tests/test_line.py"
 COPYOUT, RESTORING = "archiver/archive/copyout.py", "tests/archive/test_restoring.py"
@@ -45,17 +47,27 @@ HOSTILE = "tests/faults/test_hostile.py"
 MUTATIONS = (
     Mutation("data is not synced before the journal", STAGING, "            os.fdatasync(self._descriptor)\n", "            pass\n", ORDER),
     Mutation("the journal is not synced", STAGING, "            os.fdatasync(self._log)\n", "", ORDER),
-    Mutation("data is not synced before the rename", STAGING, "            yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting", "            yield [*waiting", ORDER),
-    Mutation("the directory is not synced after the rename", STAGING, "        yield [folder, *map(", "        yield [*map(", ORDER),
-    Mutation("a record is not synced", STAGING, ", *waiting.values()]", "]", ORDER),
-    Mutation("a document is not synced", DISK, "        file.sync()\n", "        pass\n", ORDER),
-    Mutation("new parents of a document are not synced", DISK, "        folder.sync()\n", "        pass\n", ORDER),
-    Mutation("new parents are not synced", STAGING, "        yield [folder, *map(disk.UnsyncedFolder, self._folders_above(final.parent))]", "        yield [folder]", ORDER),
-    Mutation("the record gets its name before the object", STAGING, "        if final != self._path:\n", "        disk.make_directories(final.parent)\n        for path, document in waiting.items():\n            disk.rename(document.path, path)\n        waiting = {}\n        if final != self._path:\n", ORDER),
-    Mutation("the record's folder is not synced", STAGING, "            disk.rename(document.path, path)\n        yield [folder]\n", "            disk.rename(document.path, path)\n", ORDER),
+    Mutation("data is not synced before the rename", STAGING, "            yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting.values()]\n", "            yield [*waiting.values()]\n", ORDER),
+    Mutation("the directory is not synced after the rename", STAGING, "        yield (folders := folders_to(self._root, final.parent))\n", "        folders = folders_to(self._root, final.parent)\n", ORDER),
+    Mutation("a record is not synced", STAGING, "            yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting.values()]\n", "            yield [disk.UnsyncedFile(self._path, self._descriptor)]\n", ORDER),
+    Mutation("new parents are not synced", STAGING, "        yield (folders := folders_to(self._root, final.parent))\n", "        yield (folders := folders_to(self._root, final.parent))[:1]\n", ORDER),
+    Mutation("the record gets its name before the object", STAGING, "        if final != self._path:\n            disk.make_directories(final.parent)\n            disk.rename(self._path, final)\n            self._path = final\n        # Of the folders above, another commit may have made one that is not durable yet.\n        yield (folders := folders_to(self._root, final.parent))\n        self._forget_others()\n        for path, document in waiting.items():\n            disk.rename(document.path, path)\n", "        disk.make_directories(final.parent)\n        for path, document in waiting.items():\n            disk.rename(document.path, path)\n        if final != self._path:\n            disk.make_directories(final.parent)\n            disk.rename(self._path, final)\n            self._path = final\n        # Of the folders above, another commit may have made one that is not durable yet.\n        yield (folders := folders_to(self._root, final.parent))\n        self._forget_others()\n", ORDER),
+    Mutation("the record's folder is not synced", STAGING, "        yield folders[:1]\n", "", ORDER),
     Mutation("a record that lies ready is not finished", "archiver/stores/local.py", "        if path.suffix == RECORD_SUFFIX and any(other.exists() for other in objects):", "        if False:", ORDER),
+    Mutation("a sweep records an object whose name is not durable", "archiver/stores/local.py", "                folder.sync()\n", "                pass\n", ORDER),
+    Mutation("a batch: bytes are not synced", STAGING, "            yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting.values()]\n", "", BATCH),
+    Mutation("a batch: objects are not synced", STAGING, "        yield (folders := folders_to(self._root, final.parent))\n", "        folders = folders_to(self._root, final.parent)\n", BATCH),
+    Mutation("a batch: documents are not synced", STAGING, "        yield folders[:1]\n", "", BATCH),
+    Mutation("a batch: each goes on by itself", "archiver/stores/local.py", "        return drive(commits, self._sync)", "        return [stored for commit in commits for stored in drive([commit], self._sync)]", BATCH),
+    Mutation("a batch: commits are not closed", "archiver/stores/commit.py", "            commit.close()\n", "            pass\n", "tests/stores/test_commit.py"),
+    Mutation("a batch: a backup is staged twice", "archiver/line.py", "                if transfer.stem in stems:", "                if False:", LINE),
+    Mutation("one sync: what it says is not looked at", FILESYSTEM, ".syncfs(descriptor) != 0:", ".syncfs(descriptor) is None:", SYNCS),
+    Mutation("one sync: of two threads one is not told that it failed", FILESYSTEM, "                self._failed = error\n", "", SYNCS),
+    Mutation("one sync: a second beside it is not held up", FILESYSTEM, "        with self._syncing:\n", "        if True:\n", SYNCS),
+    Mutation("one sync: mounts with odd names are overlooked", FILESYSTEM, "_unescaped(line.split(b\" \")[1])", "os.fsdecode(line.split(b\" \")[1])", SYNCS),
+    Mutation("one sync: any file system is trusted", FILESYSTEM, "        and kind_of(path) in _SYNCS_AS_A_WHOLE\n", "", SYNCS),
     Mutation("If-Match is not sent", FETCH, '            headers["If-Match"] = pin.etag', "            pass", "tests/transfer/test_fetch.py"),
-    Mutation("a changed object is accepted", FETCH, "            if pin is not None:\n                check_pin(url, pin, body.answer)\n", "", f"{HOSTILE} tests/transfer/test_fetch.py"),
+    Mutation("a changed object is accepted", FETCH, "            if pin is not None:\n                _check_pin(url, pin, body.answer)\n", "", f"{HOSTILE} tests/transfer/test_fetch.py"),
     Mutation("a short body is accepted", "archiver/transfer/wire.py", "        if size == 0:\n            raise SourceUnavailable(f\"{self.place.authority}: the answer ended early\")", "        if size == 0:\n            return len(block)", "tests/transfer/test_fetch.py"),
     Mutation("Content-Range is not looked at", ANSWER, "    if first != start or last != min(stop, total) - 1 or length != last - first + 1:", "    if False:", "tests/transfer/test_fetch.py"),
     Mutation("an encoded body is accepted", ANSWER, '    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):', "    if False:", "tests/transfer/test_fetch.py"),
@@ -137,6 +149,8 @@ MUTATIONS = (
     Mutation("bucket: the uploads of others are ended", f"{S3}/uploads.py", "        if upload.ours and not upload.resumable:", "        if not upload.resumable:", "tests/bucket/test_uploads.py"),
     Mutation("bucket: a living holder is passed over", f"{S3}/lease.py", "            raise _busy(bucket, now[0])", "            return now[1]", "tests/bucket/test_uploads.py"),
     Mutation("bucket: a lost lease is not noticed", f"{S3}/lease.py", "        if self._lost is not None:\n            raise self._lost", "        pass", "tests/bucket/test_uploads.py"),
+    Mutation("a document is not synced", DISK, "        file.sync()\n", "        pass\n", ORDER),
+    Mutation("new parents of a document are not synced", DISK, "        folder.sync()\n", "        pass\n", ORDER),
     Mutation("small: a flipped byte in a batch is accepted", "archiver/transfer/small.py", "        crc = int(crc64.xz(data))\n", "        crc = pin.crc64 or 0\n", "tests/transfer/test_small.py"),
     Mutation("small: a wrong length in a burst is accepted", BURST, "            if answer.pin.total != len(data):", "            if False:", WIRES),
     Mutation("small: a connection with an unread body is given back", BURST, "        if asked.reusable and asked", "        if asked", WIRES),

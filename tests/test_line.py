@@ -583,3 +583,15 @@ async def test_twelve_hundred_backups_while_the_listing_moves(
 def record_files(archive: Archive) -> list[bytes]:
     root = Path(str(archive.store)) / INSTANCE
     return [path.read_bytes() for path in root.rglob("*.json")]
+
+
+async def test_queries_that_overlap(files: Path, source: TairSource, archive: Archive) -> None:
+    """A small backup that is listed by both may come to be twice in one batch."""
+    originals = [
+        write_rdb(files / INSTANCE / f"a{n}_20261124021500.rdb", 2000 + n, n) for n in range(10)
+    ]
+    summary = await pull(source, archive, [everything(), everything()])
+    assert summary.exit_code == 0
+    here = found(files.parent / "archive")
+    assert sorted(here[key] for key in here if key.endswith(".rdb")) == sorted(originals)
+    assert not any(key.startswith(".staging/") for key in here)

@@ -3,12 +3,14 @@
 import ctypes
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
+from archiver.errors import StoreError
 from archiver.stores import disk
 from archiver.stores.commit import Unsynced
 
@@ -27,12 +29,20 @@ _TOGETHER = 32
 def kind_of(path: Path) -> str | None:
     """The kind of the file system that ``path`` is on, as ``ext4`` or ``nfs4``, by /proc/mounts."""
     try:
-        mounts = Path("/proc/mounts").read_text("utf-8", "surrogateescape").splitlines()
+        mounts = Path("/proc/mounts").read_bytes().split(b"\n")
     except OSError:
         return None
-    kinds = {line.split(" ")[1].replace("\\040", " "): line.split(" ")[2] for line in mounts}
+    # A mount that is missed here would pass for a part of the file system it is mounted in.
+    kinds = {
+        _unescaped(line.split(b" ")[1]): line.split(b" ")[2].decode() for line in mounts if line
+    }
     real = path.resolve()
     return next((kinds[str(at)] for at in (real, *real.parents) if str(at) in kinds), None)
+
+
+def _unescaped(name: bytes) -> str:
+    """A path as /proc/mounts has it: blanks, backslashes and others are octal numbers there."""
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), name))
 
 
 def syncs_as_a_whole(path: Path) -> bool:
@@ -82,15 +92,25 @@ class SyncWhole:
         self._descriptor: Final = descriptor
         self._each: Final = SyncEach()
         self._alone = True
+        # The kernel tells a descriptor of a failure once: of two threads that wrote, one.
+        self._syncing: Final = threading.Lock()
+        self._failed: StoreError | None = None
 
     def __call__(self, unsynced: Sequence[Unsynced]) -> None:
         if len(unsynced) < _MANY or not self._alone:
             self._each(unsynced)
             return
-        began = time.monotonic()
-        with disk.store_errors(self._root):
-            _syncfs(self._descriptor)
-        self._alone = time.monotonic() - began < _PATIENCE * len(unsynced)
+        with self._syncing:
+            if self._failed is not None:
+                raise self._failed
+            began = time.monotonic()
+            try:
+                with disk.store_errors(self._root):
+                    _syncfs(self._descriptor)
+            except StoreError as error:
+                self._failed = error
+                raise
+            self._alone = time.monotonic() - began < _PATIENCE * len(unsynced)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from archiver.stores.local_staging import (
     TEMPORARY,
     LocalStaging,
     aside,
+    folders_to,
     parse_journal,
 )
 from archiver.stores.lock import Held, hold
@@ -216,6 +217,9 @@ class LocalStore:
         path = self.root / document.stem.replace(SEPARATOR, "/")
         objects = (path.with_suffix(f".{kind}") for kind in Kind)
         if path.suffix == RECORD_SUFFIX and any(other.exists() for other in objects):
+            # The kill may have come before the object's name, or its folders', was durable.
+            for folder in folders_to(self.root, path.parent):
+                folder.sync()
             disk.rename(document, path)
             disk.sync_directory(path.parent)
             return "its object had come home: now it is recorded, too"

@@ -145,12 +145,11 @@ class LocalStaging:
             disk.rename(self._path, final)
             self._path = final
         # Of the folders above, another commit may have made one that is not durable yet.
-        folder = disk.UnsyncedFolder(final.parent)
-        yield [folder, *map(disk.UnsyncedFolder, self._folders_above(final.parent))]
+        yield (folders := folders_to(self._root, final.parent))
         self._forget_others()
         for path, document in waiting.items():
             disk.rename(document.path, path)
-        yield [folder]
+        yield folders[:1]
         return stored
 
     def quarantine(self, why: str) -> str:
@@ -207,11 +206,6 @@ class LocalStaging:
     def _waiting(self, key: str) -> Path:
         return self._folder / f"{key.replace('/', SEPARATOR)}{DOCUMENT}"
 
-    def _folders_above(self, folder: Path) -> list[Path]:
-        """The folder's parents, up to the archive's root."""
-        above = folder.relative_to(self._root).parents
-        return [self._root / relative for relative in above]
-
     def _forget_others(self) -> None:
         """Remove what is of no use any more, now that the right bytes are here."""
         with disk.store_errors(self._journal):
@@ -235,6 +229,12 @@ class LocalStaging:
         text = json.dumps({"key": self._stem, "size": self._size, "why": why}, indent=2) + "\n"
         note = self._quarantined.with_suffix(".json")
         disk.put_file(note, text.encode(), self._staged.with_suffix(TEMPORARY))
+
+
+def folders_to(root: Path, folder: Path) -> list[disk.UnsyncedFolder]:
+    """A folder and those above, up to the archive's root."""
+    above = folder.relative_to(root).parents
+    return [disk.UnsyncedFolder(path) for path in (folder, *(root / one for one in above))]
 
 
 def aside(quarantine: Path, key: str) -> Path:

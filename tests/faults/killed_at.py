@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from archiver.cli import main
+from archiver.stores import filesystem
 
 # What changes a file system, or makes a change durable.
-CALLS = ("mkdir", "pwrite", "fsync", "fdatasync", "replace", "unlink", "ftruncate")
+SYNC = "_syncfs"  # of archiver.stores.filesystem; the others are os.*
+CALLS = ("mkdir", "pwrite", "fsync", "fdatasync", "replace", "unlink", "ftruncate", SYNC)
 
 
 def counted(name: str, counts: Counter[str], kill_at: tuple[str, int]) -> None:
-    """Put a counter in front of ``os.<name>``."""
-    call, lock = getattr(os, name), threading.Lock()
+    """Put a counter in front of ``os.<name>``, or of that one sync for many files."""
+    where = filesystem if name == SYNC else os
+    call, lock = getattr(where, name), threading.Lock()
 
     def in_front(*args: Any, **kwargs: Any) -> Any:
         with lock:
@@ -32,7 +35,7 @@ def counted(name: str, counts: Counter[str], kill_at: tuple[str, int]) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return call(*args, **kwargs)
 
-    setattr(os, name, in_front)
+    setattr(where, name, in_front)
 
 
 def run() -> None:

@@ -1,6 +1,6 @@
 """Killed at every file-system call in turn, and run again: the same bytes and no debris.
 
-``FAULTS=full`` (``make faults``) takes every position; otherwise one in nine.
+``FAULTS=full`` (``make faults``) takes every position; otherwise a few.
 """
 
 import json
@@ -10,8 +10,12 @@ import subprocess
 from pathlib import Path
 
 from archiver.emulator import Emulator
+from archiver.stores.filesystem import syncs_as_a_whole
+from archiver.threads import in_thread
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE
+from tests.faults.killed_at import SYNC
+from tests.faults.test_batch import assert_recorded_is_whole, write_small
 from tests.faults.test_disk import STAMP, assert_converged, pull
 
 RUNNER = "tests.faults.killed_at"
@@ -23,20 +27,39 @@ async def test_killed_at_every_call(files: Path, emulator: Emulator, tmp_path: P
         name: write_rdb(files / INSTANCE / f"{name}_{STAMP}.rdb", size, size)
         for name, size in (("large", 200_000), ("small", 20_000))
     }
-    counts = tmp_path / "counts"
-    assert (await pull(emulator, tmp_path / "count", module=(RUNNER, "count", str(counts))))[0] == 0
-    positions = [
-        (name, n)
-        for name, calls in sorted(json.loads(counts.read_text()).items())
-        for n in range(1, calls + 1)
-    ]
+    await killed_and_run_again(emulator, tmp_path, originals, one_in=9)
+
+
+async def test_killed_at_every_call_of_a_batch(
+    files: Path, emulator: Emulator, tmp_path: Path
+) -> None:
+    large = write_rdb(files / INSTANCE / f"large_{STAMP}.rdb", 200_000, 1)
+    originals = {"large": large, **write_small(files, 20)}
+    counts = await killed_and_run_again(emulator, tmp_path, originals, one_in=80)
+    if await in_thread(syncs_as_a_whole, tmp_path):
+        assert counts.get(SYNC, 0) >= 3, "there was no batch"
+
+
+async def killed_and_run_again(
+    emulator: Emulator, tmp_path: Path, originals: dict[str, bytes], one_in: int
+) -> dict[str, int]:
+    """At every position, or at one in so many and at one sync of a batch; how many there are."""
+    told = tmp_path / "counts"
+    assert (await pull(emulator, tmp_path / "count", module=(RUNNER, "count", str(told))))[0] == 0
+    counts: dict[str, int] = json.loads(told.read_text())
+    positions = [(name, n) for name, calls in sorted(counts.items()) for n in range(1, calls + 1)]
+    syncs = [position for position in positions if position[0] == SYNC]
     seed = random.randrange(10**6)
-    chosen = positions if FULL else random.Random(seed).sample(positions, len(positions) // 9)
+    dice = random.Random(seed)
+    chosen = dice.sample(positions, len(positions) // one_in) + syncs[dice.randrange(3) :][:1]
+    if FULL:
+        chosen = positions
     killed = 0
     for name, number in chosen:
         place = tmp_path / f"{name}{number}"
         code, _ = await pull(emulator, place, module=(RUNNER, name, str(number)))
         killed += code != 0
+        assert_recorded_is_whole(place)
         sent = emulator.tally.object_bytes
         code, err = await pull(emulator, place)
         assert code == 0, (name, number, seed, err)
@@ -46,3 +69,4 @@ async def test_killed_at_every_call(files: Path, emulator: Emulator, tmp_path: P
     print(f"seed {seed}: {len(chosen)} of {len(positions)} positions, killed {killed} times")
     # Threads that share a sync make it one call fewer at times.
     assert killed >= len(chosen) * 3 // 4
+    return counts

@@ -1,21 +1,14 @@
-"""Commits that are carried on together: none goes on before what it wrote is durable."""
+"""Driving commits: one step of all before the next, and everything synced once."""
 
-import errno
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
 
 import pytest
 
 from archiver.errors import StoreError
 from archiver.model import Stored
-from archiver.stores import filesystem
 from archiver.stores.commit import Commit, Unsynced, drive
-from archiver.stores.filesystem import SyncEach, SyncWhole
-from tests.stores.test_local import RECEIPT
-
-Log = list[str]
+from tests.stores.conformance import RECEIPT
 
 
 @dataclass(frozen=True)
@@ -23,87 +16,101 @@ class Thing:
     name: str
 
     def sync(self) -> None:
-        pass
+        raise AssertionError("it is synced by what drive is given")
 
 
-def commit(log: Log, name: str, *steps: Sequence[str]) -> Commit:
-    try:
-        for number, step in enumerate(steps):
-            log.append(f"{name} writes {number}")
-            yield [Thing(thing) for thing in step]
-        log.append(f"{name} ends")
-    finally:
-        log.append(f"{name} is left")
-    return Stored(name, RECEIPT)
+@dataclass
+class Log:
+    """What happened, in order; ``fails`` names the step or sync that does."""
+
+    fails: str | None = None
+    steps: list[str] = field(default_factory=list)
+
+    def add(self, step: str) -> None:
+        self.steps.append(step)
+        if step == self.fails:
+            raise StoreError(step)
+
+    def sync(self, things: Sequence[Unsynced]) -> None:
+        assert all(isinstance(thing, Thing) for thing in things)
+        self.add(f"sync {' '.join(thing.name for thing in things)}")  # type: ignore[attr-defined]
+
+    def commit(self, name: str, *waits: str) -> Commit:
+        """A commit that waits for things, each ``waits`` a list of them by name."""
+
+        def steps() -> Generator[Sequence[Unsynced], None, Stored]:
+            try:
+                for number, things in enumerate(waits):
+                    self.add(f"{name}{number}")
+                    yield [Thing(thing) for thing in things.split()]
+                self.add(f"{name} ends")
+            finally:
+                self.steps.append(f"{name} closed")
+            return Stored(name, RECEIPT)
+
+        return steps()
 
 
-def syncing(log: Log) -> Callable[[Sequence[Unsynced]], None]:
-    def sync(unsynced: Sequence[Unsynced]) -> None:
-        names = [thing.name for thing in unsynced if isinstance(thing, Thing)]
-        log.append(f"sync {' '.join(names)}")
-
-    return sync
-
-
-def test_a_step_of_all_then_one_sync_for_all() -> None:
-    log: Log = []
-    commits = [
-        commit(log, "a", ["a0"], ["folder", "a1"]),
-        commit(log, "b", ["b0"]),
-        commit(log, "c", ["c0"], ["folder", "c1"], []),
-    ]
-    stored = drive(commits, syncing(log))
-    assert [one.key for one in stored] == ["a", "b", "c"]
-    assert [line for line in log if "left" not in line] == [
-        "a writes 0", "b writes 0", "c writes 0", "sync a0 b0 c0",
-        "a writes 1", "b ends", "c writes 1", "sync folder a1 c1",
-        "a ends", "c writes 2", "c ends",
+def test_all_reach_a_step_before_any_goes_on() -> None:
+    log = Log()
+    commits = [log.commit(name, f"data-{name}", f"folder-{name}") for name in "abc"]
+    assert [stored.key for stored in drive(commits, log.sync)] == ["a", "b", "c"]
+    assert [step for step in log.steps if "closed" not in step] == [
+        "a0", "b0", "c0", "sync data-a data-b data-c",
+        "a1", "b1", "c1", "sync folder-a folder-b folder-c",
+        "a ends", "b ends", "c ends",
     ]  # fmt: skip
 
 
-def test_a_sync_that_fails_ends_all_where_they_are() -> None:
-    log: Log = []
-
-    def fail(_: Sequence[Unsynced]) -> None:
-        raise StoreError("the disk is gone")
-
-    with pytest.raises(StoreError, match="the disk is gone"):
-        drive([commit(log, "a", ["a0"], ["a1"]), commit(log, "b", ["b0"])], fail)
-    assert log == ["a writes 0", "b writes 0", "a is left", "b is left"]
+def test_each_thing_is_synced_once_for_all_that_wait_for_it() -> None:
+    log = Log()
+    drive([log.commit("a", "x root x"), log.commit("b", "root y")], log.sync)
+    assert [step for step in log.steps if "sync" in step] == ["sync x root y"]
 
 
-class Unsyncable:
-    """Something that is not to be synced by itself."""
-
-    def sync(self) -> None:
-        raise AssertionError("one by one")
-
-
-def test_many_are_synced_by_one_call_for_the_file_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr(filesystem, "_syncfs", synced.append)
-    SyncWhole(tmp_path, 42)([Unsyncable() for _ in range(100)])
-    assert synced == [42]
+def test_a_thing_that_is_waited_for_again_is_synced_again() -> None:
+    """It was written to between the two."""
+    log = Log()
+    drive([log.commit("a", "x", "x")], log.sync)
+    assert [step for step in log.steps if "sync" in step] == ["sync x", "sync x"]
 
 
-@pytest.mark.parametrize("sync", [SyncEach(), SyncWhole(Path("/"), -1)])
-def test_a_few_are_synced_one_by_one(sync: filesystem.Sync) -> None:
-    synced: list[int] = []
+def test_commits_of_different_lengths() -> None:
+    """One that waits for nothing, one that names nothing, and results in the order given."""
+    log = Log()
+    commits = [
+        log.commit("a", "1", "2", "3"),
+        log.commit("b"),
+        log.commit("c", ""),
+        log.commit("d", "4"),
+    ]
+    assert [stored.key for stored in drive(commits, log.sync)] == ["a", "b", "c", "d"]
+    assert [step for step in log.steps if "sync" in step] == ["sync 1 4", "sync 2", "sync 3"]
 
-    class Number(int):
-        def sync(self) -> None:
-            synced.append(self)
 
-    sync([Number(1), Number(2)])
-    assert synced == [1, 2]
+def test_nothing_to_sync() -> None:
+    log = Log()
+    assert drive([], log.sync) == []
+    assert [stored.key for stored in drive([log.commit("a"), log.commit("b", "")], log.sync)] == [
+        "a",
+        "b",
+    ]
+    assert not any("sync" in step for step in log.steps)
 
 
-def test_a_sync_of_the_file_system_that_fails_is_loud(tmp_path: Path) -> None:
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    os.close(descriptor)
-    with pytest.raises(StoreError) as caught:
-        SyncWhole(tmp_path, descriptor)([Unsyncable() for _ in range(100)])
-    assert isinstance(caught.value.__cause__, OSError)
-    assert caught.value.__cause__.errno == errno.EBADF
+@pytest.mark.parametrize("fails", ["b0", "b1", "b ends", "sync x-a x-b x-c", "sync y-a y-b y-c"])
+def test_an_error_ends_them_all(fails: str) -> None:
+    log = Log(fails)
+    commits = [log.commit(name, f"x-{name}", f"y-{name}") for name in "abc"]
+    with pytest.raises(StoreError, match=fails):
+        drive(commits, log.sync)
+    # One that was not begun has nothing to close; no other step was taken after the failure.
+    begun = [name for name in "abc" if f"{name}0" in log.steps]
+    assert begun == (["a", "b"] if fails == "b0" else ["a", "b", "c"])
+    after = log.steps[log.steps.index(fails) + 1 :]
+    assert all(step.endswith("closed") for step in after)
+    assert sorted(step for step in log.steps if "closed" in step) == [
+        f"{name} closed" for name in begun
+    ]
+    with pytest.raises(StopIteration):
+        next(commits[2])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fastcrc import crc64
 from archiver.errors import ArchiveBusy, NoSpace, StoreError
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
 from archiver.stores import disk, lock
+from archiver.stores.commit import Unsynced, drive
 from archiver.stores.local import LocalStore
 from archiver.stores.lock import hold
 from archiver.threads import entered, in_thread
@@ -123,6 +125,43 @@ async def test_killed_between_object_and_record(
     assert "recorded" in finished.why
     assert await store.read(f"{STEM}.json") == b"{}"
     assert list((store.root / ".staging").iterdir()) == []
+
+
+async def test_killed_before_an_object_has_a_durable_name(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep that records it makes its folders and its name durable first."""
+    barriers = 0
+
+    def sync(unsynced: Sequence[Unsynced]) -> None:
+        nonlocal barriers
+        barriers += 1
+        if barriers == 2:
+            raise KeyboardInterrupt
+
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        await in_thread(staging.write, 0, memoryview(DATA))
+        commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+        with pytest.raises(KeyboardInterrupt):
+            await in_thread(drive, [commit], sync)
+    steps: list[str] = []
+    real_sync, real_rename = disk.UnsyncedFolder.sync, disk.rename
+
+    def synced(folder: disk.UnsyncedFolder) -> None:
+        steps.append(folder.path.relative_to(store.root).as_posix())
+        real_sync(folder)
+
+    def renamed(path: Path, target: Path) -> None:
+        steps.append(target.name)
+        real_rename(path, target)
+
+    async with store.exclusive():
+        monkeypatch.setattr(disk.UnsyncedFolder, "sync", synced)
+        monkeypatch.setattr(disk, "rename", renamed)
+        await store.sweep()
+    folder = STEM.rpartition("/")[0]
+    above = [folder, "r-x/2026/11", "r-x/2026", "r-x", "."]
+    assert steps == [*above, "r-x-7.json", folder]
 
 
 async def test_a_damaged_object_stays_until_the_right_one_comes(store: LocalStore) -> None:

@@ -1,0 +1,279 @@
+"""What file system a path is on, and one sync for all that was written to it."""
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from archiver.errors import NoSpace, StoreError
+from archiver.stores import disk, filesystem
+from archiver.stores.commit import Unsynced
+from archiver.stores.filesystem import (
+    SyncEach,
+    SyncWhole,
+    kind_of,
+    syncing,
+    syncs_as_a_whole,
+)
+
+Mounts = Callable[[str], None]
+
+
+@pytest.fixture
+def mounts(monkeypatch: pytest.MonkeyPatch) -> Mounts:
+    """Makes /proc/mounts say something."""
+    real = Path.read_bytes
+
+    def say(text: str) -> None:
+        def read(path: Path) -> bytes:
+            return os.fsencode(text) if str(path) == "/proc/mounts" else real(path)
+
+        monkeypatch.setattr(Path, "read_bytes", read)
+
+    return say
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Counts how often it is synced."""
+
+    number: int
+    synced: list[int] = field(compare=False)
+
+    def sync(self) -> None:
+        self.synced.append(self.number)
+
+
+def things(count: int) -> tuple[Sequence[Unsynced], list[int]]:
+    synced: list[int] = []
+    return [Thing(number, synced) for number in range(count)], synced
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The descriptors that syncfs was called with."""
+    called: list[int] = []
+    monkeypatch.setattr(filesystem, "_syncfs", called.append)
+    return called
+
+
+def test_the_kind_of_a_mount(tmp_path: Path, mounts: Mounts) -> None:
+    here = tmp_path.resolve()
+    mounts(f"/dev/a / ext4 rw 0 0\nhost:/x {here}/far nfs4 rw 0 0\n/dev/b {here} xfs rw 0 0\n")
+    assert kind_of(here / "archive" / "not there yet") == "xfs"
+    assert kind_of(here / "far" / "archive") == "nfs4"
+    assert kind_of(here.parent) == "ext4"
+    assert kind_of(here.parent / f"{here.name}-beside") == "ext4"
+
+
+def test_what_is_mounted_over_another_counts(tmp_path: Path, mounts: Mounts) -> None:
+    here = tmp_path.resolve()
+    mounts(f"/dev/a / ext4 rw 0 0\nauto {here} autofs rw 0 0\nhost:/x {here} nfs4 rw 0 0\n")
+    assert kind_of(here) == "nfs4"
+
+
+def test_a_symbolic_link_is_where_it_leads(tmp_path: Path, mounts: Mounts) -> None:
+    here = tmp_path.resolve()
+    (here / "far").mkdir()
+    (here / "link").symlink_to(here / "far")
+    mounts(f"/dev/a / ext4 rw 0 0\nhost:/x {here}/far nfs4 rw 0 0\n")
+    assert kind_of(here / "link" / "archive") == "nfs4"
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("with two  blanks", "with\\040two\\040\\040blanks"),
+        ("tab\tnew\nline", "tab\\011new\\012line"),
+        ("back\\040slash", "back\\134040slash"),
+        ("number#1", "number\\0431"),
+        ("грёза", "грёза"),
+        ("form\ffeed\r\x85\u2028", "form\ffeed\r\x85\u2028"),
+        ("not utf-8 \udcff", "not\\040utf-8\\040\udcff"),
+    ],
+)
+def test_names_of_mounts(tmp_path: Path, mounts: Mounts, name: str, written: str) -> None:
+    """Each of them missed would pass for the file system that it is mounted in."""
+    here = tmp_path.resolve()
+    mounts(f"/dev/a / ext4 rw 0 0\nhost:/x {here}/{written} nfs4 rw 0 0\n")
+    assert kind_of(here / name / "archive") == "nfs4"
+
+
+def test_no_mounts_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: Path) -> bytes:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_bytes", missing)
+    assert kind_of(Path("/")) is None
+    assert not syncs_as_a_whole(Path("/"))
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "kind", "expected"),
+    [
+        ("Linux", "5.8.0", "ext4", True),
+        ("Linux", "5.10.0-28-amd64", "xfs", True),
+        ("Linux", "6.1", "tmpfs", True),
+        ("Linux", "10.0.1", "ext4", True),
+        ("Linux", "5.7.19", "ext4", False),
+        ("Linux", "4.19.0", "ext4", False),
+        ("Linux", "unheard of", "ext4", False),
+        ("Darwin", "23.1.0", "ext4", False),
+        *(("Linux", "6.1.0", kind, False) for kind in ("nfs4", "btrfs", "overlay", "fuse", None)),
+    ],
+)
+def test_where_one_sync_is_trusted(
+    monkeypatch: pytest.MonkeyPatch, system: str, release: str, kind: str | None, expected: bool
+) -> None:
+    uname = os.uname_result((system, "host", release, "#1", "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: uname)
+    monkeypatch.setattr(filesystem, "kind_of", lambda _: kind)
+    assert syncs_as_a_whole(Path("/x")) is expected
+    with syncing(Path("/")) as sync:
+        assert isinstance(sync, SyncWhole if expected else SyncEach)
+
+
+def test_few_are_synced_one_by_one(tmp_path: Path, calls: list[int]) -> None:
+    few, synced = things(15)
+    SyncWhole(tmp_path, 7)(few)
+    assert synced == list(range(15))
+    assert calls == []
+
+
+def test_many_are_synced_as_one(tmp_path: Path, calls: list[int]) -> None:
+    many, synced = things(16)
+    SyncWhole(tmp_path, 7)(many)
+    assert synced == []
+    assert calls == [7]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(errno.EIO, StoreError), (errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace)],
+)
+def test_a_sync_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[StoreError]
+) -> None:
+    """The kernel tells it once: nothing else that was written before it may count as durable."""
+
+    def fails(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    many, synced = things(20)
+    sync = SyncWhole(tmp_path, 7)
+    monkeypatch.setattr(filesystem, "_syncfs", fails)
+    with pytest.raises(kind, match=str(tmp_path)) as caught:
+        sync(many)
+    assert type(caught.value) is kind
+    assert os.strerror(code) in str(caught.value)
+    monkeypatch.setattr(filesystem, "_syncfs", lambda _: None)
+    with pytest.raises(kind, match=str(tmp_path)):
+        sync(many)
+    assert synced == []
+
+
+def test_of_two_threads_both_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel does: the first call fails, and one beside it says that all is well."""
+    under_way, failures = threading.Event(), [OSError(errno.EIO, "EIO")]
+
+    def once(_: int) -> None:
+        if failures:
+            error = failures.pop()
+            under_way.set()
+            time.sleep(0.1)
+            raise error
+
+    monkeypatch.setattr(filesystem, "_syncfs", once)
+    sync = SyncWhole(tmp_path, 7)
+    told: list[StoreError] = []
+
+    def writer() -> None:
+        try:
+            sync(things(20)[0])
+        except StoreError as error:
+            told.append(error)
+
+    threads = [threading.Thread(target=writer) for _ in range(2)]
+    threads[0].start()
+    assert under_way.wait(10)
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize(("seconds", "goes_on"), [(0.39, True), (0.41, False)])
+def test_one_sync_that_took_long_is_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, goes_on: bool
+) -> None:
+    """20 things have the patience of 0.4 s; what took longer waits for somebody else's bytes."""
+    clock, calls = [100.0], [0]
+
+    def slow(_: int) -> None:
+        calls[0] += 1
+        clock[0] += seconds
+
+    monkeypatch.setattr(filesystem, "_syncfs", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    sync = SyncWhole(tmp_path, 7)
+    many, synced = things(20)
+    for _ in range(3):
+        sync(many)
+    assert calls == ([3] if goes_on else [1])
+    assert synced == ([] if goes_on else 2 * list(range(20)))
+
+
+def test_syncing_closes_what_it_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystem, "syncs_as_a_whole", lambda _: True)
+    called: list[int] = []
+    real = filesystem._syncfs
+
+    def spy(descriptor: int) -> None:
+        called.append(descriptor)
+        assert os.path.samestat(os.fstat(descriptor), tmp_path.stat())
+        real(descriptor)
+
+    monkeypatch.setattr(filesystem, "_syncfs", spy)
+    with syncing(tmp_path) as sync:
+        assert sync.together > 1
+        sync(things(16)[0])
+    [descriptor] = called
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    many, _ = things(16)
+    with suppress(KeyboardInterrupt), syncing(tmp_path) as sync:
+        sync(many)
+        raise KeyboardInterrupt
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(called[-1])
+
+
+def test_the_real_call(tmp_path: Path) -> None:
+    """Its result is looked at: a descriptor that is none is an error."""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        filesystem._syncfs(-1)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        filesystem._syncfs(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def test_a_root_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystem, "syncs_as_a_whole", lambda _: True)
+    with pytest.raises(StoreError, match="gone"), syncing(tmp_path / "gone"):
+        pass
+
+
+def test_one_by_one_is_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    with disk.written(tmp_path / "file", b"x") as file:
+        SyncEach()([file, disk.UnsyncedFolder(tmp_path)])
+    assert len(synced) == 2
