@@ -9,6 +9,8 @@ import random
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from archiver.emulator import Emulator
 from archiver.stores.filesystem import syncs_as_a_whole
 from archiver.threads import in_thread
@@ -30,6 +32,7 @@ async def test_killed_at_every_call(files: Path, emulator: Emulator, tmp_path: P
     await killed_and_run_again(emulator, tmp_path, originals, one_in=9)
 
 
+@pytest.mark.timeout(570)
 async def test_killed_at_every_call_of_a_batch(
     files: Path, emulator: Emulator, tmp_path: Path
 ) -> None:
