@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from archiver.archive.restoring import restore
     from archiver.errors import ArchiverError
     from archiver.events import Event
-    from archiver.line import PullOptions, Summary, pull
+    from archiver.line import PullOptions, pull
     from archiver.model import Backup, Query
     from archiver.scrub.model import VerifyOptions, VerifySummary
     from archiver.scrub.verify import verify
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from archiver.sources.rpc import Credentials
     from archiver.sources.tair import TairSource
     from archiver.stores.local import LocalStore
+    from archiver.summary import Summary
     from archiver.timerange import TimeRange
     from archiver.transfer.engine import TransferOptions
 
@@ -39,7 +40,7 @@ _HOMES = {
     "PullOptions": "archiver.line",
     "Query": "archiver.model",
     "Record": "archiver.archive.record",
-    "Summary": "archiver.line",
+    "Summary": "archiver.summary",
     "TairSource": "archiver.sources.tair",
     "TimeRange": "archiver.timerange",
     "TransferOptions": "archiver.transfer.engine",

@@ -19,9 +19,9 @@ from archiver.archive.record import Record
 from archiver.archive.sums import parse_sums
 from archiver.crew import crew
 from archiver.errors import ArchiverError, CorruptFile, IntegrityError, UsageError
-from archiver.line import Summary
 from archiver.model import Backup, Network, Pin, Provenance, Receipt, Status, Stored
 from archiver.stores.base import Staging
+from archiver.summary import Summary
 from archiver.threads import entered, in_thread
 from archiver.timerange import TimeRange
 from archiver.transfer.engine import TransferOptions, share

@@ -6,45 +6,46 @@ bytes; the store commits; the archive records.
 """
 
 import functools
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, aclosing, contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from archiver import events
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Inventory
 from archiver.archive.setbook import SetBook
+from archiver.batch import bring_together
 from archiver.crew import crew
 from archiver.errors import (
-    EXIT_OK,
-    EXIT_PRECEDENCE,
     ArchiverError,
     BackupFailed,
     CorruptFile,
     IntegrityError,
 )
-from archiver.model import Backup, Network, Page, Query, Status, Stored, Transfer
+from archiver.model import Backup, Page, Query, Status, Stored, Transfer
 from archiver.sources.base import Source
-from archiver.stores.commit import Commit
+from archiver.summary import Summary
 from archiver.threads import entered, in_thread
 from archiver.transfer.engine import Engine, TransferOptions, open_engine
-from archiver.transfer.small import Fill
 
-# Workers for small backups, for each of those for large ones, where a store takes small files one
-# by one: they wait for it most of the time. Where it takes many together, one does it all: two
-# would wait for the interpreter lock of each other.
+# Small backups at once in the place of a large one, where a store takes them one by one: they wait
+# for it most of the time. Where it takes many together, one worker does it all: two would wait for
+# the interpreter lock of each other.
 SMALL_FOR_LARGE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PullOptions:
-    """Which backups, and how many files at once: ``workers`` large ones, and beside them as many
-    of up to 256 KiB as the store takes together. Empty ``types`` or ``modes`` mean all. ``again``
-    are the stems (keys without suffix) of backups to bring home though the archive holds them."""
+    """Which backups, and how many files at once: ``workers`` large ones; and beside them, of up to
+    256 KiB, as many as the store takes together, or SMALL_FOR_LARGE times as many. Empty ``types``
+    or ``modes`` mean all. ``again`` are the stems (keys without suffix) of backups to bring home
+    though the archive holds them."""
 
     types: frozenset[str] = frozenset()
     modes: frozenset[str] = frozenset()
@@ -60,52 +61,6 @@ class PullOptions:
         )
 
 
-@dataclass(slots=True)
-class Summary:
-    """What a pull came to, told by its events; bytes as they came over each network."""
-
-    held: int = 0
-    planned: int = 0
-    archived: int = 0
-    unfinished: int = 0
-    bytes_planned: int = 0
-    bytes_archived: int = 0
-    bytes_fetched: dict[Network, int] = field(default_factory=dict)
-    failures: list[events.Failed] = field(default_factory=list)
-    incomplete: list[events.SetIncomplete] = field(default_factory=list)
-
-    def __call__(self, event: events.Event) -> None:
-        """Observe."""
-        match event:
-            case events.Held():
-                self.held += 1
-            case events.Planned(backup):
-                self.planned += 1
-                self.bytes_planned += backup.size
-            case events.Unfinished():
-                self.unfinished += 1
-            case events.Failed():
-                self.failures.append(event)
-            case events.SetIncomplete():
-                self.incomplete.append(event)
-            case events.Archived():
-                self.archived += 1
-                self.bytes_archived += event.size
-            case events.Advanced() if event.network is not None:
-                so_far = self.bytes_fetched.get(event.network, 0)
-                self.bytes_fetched[event.network] = so_far + event.fetched
-            case _:
-                pass
-
-    @property
-    def exit_code(self) -> int:
-        """0, or the worst of what failed (README, *Exit codes*). One backup's trouble is 1, but
-        for its integrity, which is 3; a set that lacks files is 1."""
-        codes = {_exit_code(failure) for failure in self.failures}
-        codes |= {BackupFailed.exit_code for _ in self.incomplete}
-        return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)
-
-
 async def pull(
     source: Source,
     archive: Archive,
@@ -118,7 +73,9 @@ async def pull(
     What fails for one backup or one instance is in the summary's ``failures``, and the others go
     on. Raises StoreError, ArchiveBusy and UnsupportedFormat, which end the run.
     """
-    run = _Run(source, archive, options or PullOptions(), observer)
+    times = Counter(query.instance_id for query in queries)
+    listed_again = frozenset(instance for instance in times if times[instance] > 1)
+    run = _Run(source, archive, listed_again, options or PullOptions(), observer)
     async with aclosing(run.listing(queries)) as listing:
         # Nothing is written before the source has answered.
         first = await anext(listing, None)
@@ -139,7 +96,12 @@ Planned = tuple[SetBook, Transfer]
 
 class _Run:
     def __init__(
-        self, source: Source, archive: Archive, options: PullOptions, observer: events.Observer
+        self,
+        source: Source,
+        archive: Archive,
+        listed_again: frozenset[str],
+        options: PullOptions,
+        observer: events.Observer,
     ) -> None:
         self.options: Final = options
         self.summary: Final = Summary()
@@ -148,8 +110,11 @@ class _Run:
         self._inventory: Final = Inventory(archive.store)
         self._tell: Final = observer
         self._books: Final[list[SetBook]] = []
-        self._large: Final = anyio.Semaphore(options.workers)
-        # By their stems, the backups that this run planned, and whether they are home.
+        # Small backups that are tried again by themselves.
+        self._alone: Final = anyio.Semaphore(options.workers * SMALL_FOR_LARGE)
+        # Instances that several queries list; by their stems, those of their backups that this
+        # run planned, and whether they are home.
+        self._listed_again: Final = listed_again
         self._home: Final[dict[str, bool]] = {}
         self._twice: Final[list[Planned]] = []
 
@@ -180,17 +145,17 @@ class _Run:
         """The plan into the queue, the queue into workers, and the sets closed at the end."""
         workers, options = self.options.workers, self.options.transfer
         together = self._archive.store.together
-        small_workers = max(1, workers * SMALL_FOR_LARGE // together)
+        small = workers * SMALL_FOR_LARGE
         send, receive = anyio.create_memory_object_stream[Planned](workers)
         send_small, receive_small = anyio.create_memory_object_stream[Planned](2 * together)
         async with open_engine(
-            self._source.again, options, workers, small_workers, self._observer
+            self._source.again, options, workers, small, self._observer
         ) as engine:
             async with crew() as group:
                 for _ in range(workers):
                     group.start_soon(self._work, receive.clone(), engine)
-                for _ in range(small_workers):
-                    group.start_soon(self._work_small, receive_small.clone(), engine)
+                for _ in range(small if together == 1 else 1):
+                    group.start_soon(self._work_small, receive_small.clone(), engine, group)
                 receive.close()
                 receive_small.close()
                 async with send, send_small, aclosing(self._plan(first, listing)) as plan:
@@ -220,44 +185,33 @@ class _Run:
             async for book, transfer in queue:
                 await self._bring_one(book, transfer, engine)
 
-    async def _work_small(self, queue: MemoryObjectReceiveStream[Planned], engine: Engine) -> None:
+    async def _work_small(
+        self, queue: MemoryObjectReceiveStream[Planned], engine: Engine, group: TaskGroup
+    ) -> None:
+        """Batches of what is at hand. Whatever of a batch is not home is tried again by itself, and
+        holds up no other batch unless many are."""
+        bring = functools.partial(bring_together, self._archive)
         async with queue:
             async for first in queue:
                 batch = [first, *_at_hand(queue, self._archive.store.together - 1)]
-                while batch:
-                    stored = await engine.at_once(
-                        [transfer for _, transfer in batch], functools.partial(self._bring, batch)
-                    )
-                    async with crew() as group:
-                        for (book, transfer), one in zip(batch, stored, strict=False):
-                            if one is not None:
-                                self._archived(book, transfer, one)
-                            else:
-                                group.start_soon(self._bring_one, book, transfer, engine)
-                    batch = batch[len(stored) :]
+                stored = await engine.at_once([transfer for _, transfer in batch], bring)
+                for (book, transfer), one in zip(batch, stored, strict=True):
+                    if one is not None:
+                        self._archived(book, transfer, one)
+                    else:
+                        await self._alone.acquire()
+                        group.start_soon(self._bring_alone, book, transfer, engine)
 
-    def _bring(self, batch: Sequence[Planned], fills: Iterator[Fill]) -> list[Stored | None]:
-        """Small backups home, as many as there are fills; blocks."""
-        store = self._archive.store
-        commits: list[Commit | None] = []
-        stems: set[str] = set()
-        with ExitStack() as stack:
-            for (_, transfer), fill in zip(batch, fills, strict=False):
-                if transfer.stem in stems:
-                    commits.append(None)  # queries overlap: it is looked at when the first is here
-                    continue
-                stems.add(transfer.stem)
-                staging = stack.enter_context(store.stage(transfer.stem, transfer.backup.size))
-                receipt = fill(staging)
-                documents = functools.partial(self._archive.documents, transfer)
-                commits.append(staging.commit(receipt, documents) if receipt else None)
-            finished = iter(store.finish(commit for commit in commits if commit is not None))
-            return [next(finished) if commit is not None else None for commit in commits]
+    async def _bring_alone(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
+        try:
+            await self._bring_one(book, transfer, engine)
+        finally:
+            self._alone.release()
 
     async def _bring_one(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
         backup, store = transfer.backup, self._archive.store
         with self._naming(str(backup), backup):
-            async with self._large, entered(store.stage(transfer.stem, backup.size)) as staging:
+            async with entered(store.stage(transfer.stem, backup.size)) as staging:
                 try:
                     receipt = await engine.transfer(transfer, staging)
                 except CorruptFile as error:
@@ -269,7 +223,8 @@ class _Run:
 
     def _archived(self, book: SetBook, transfer: Transfer, stored: Stored) -> None:
         receipt = stored.receipt
-        self._home[transfer.stem] = True
+        if transfer.stem in self._home:
+            self._home[transfer.stem] = True
         self._observer(
             events.Archived(
                 transfer.backup,
@@ -307,10 +262,10 @@ class _Run:
         """The transfer a backup needs; None when it is held or cannot be had."""
         try:
             finding = await self._inventory.find(backup)
-        except ArchiverError as error:
-            if error.ends_run:
+        except ArchiverError as unsafe:
+            if unsafe.ends_run:
                 raise
-            self._failed(str(backup), error, backup)
+            self._failed(str(backup), unsafe, backup)
             return None
         if finding.damage is not None:
             self._observer(events.Damaged(backup, finding.damage))
@@ -321,17 +276,14 @@ class _Run:
                 self._held(book, finding.transfer, fresh=False)
         elif backup.status is Status.UNFINISHED:
             self._observer(events.Unfinished(backup))
-        elif backup.status is Status.FAILED:
-            why = f"{backup}: this backup failed at the vendor: there is no file"
-            self._failed(str(backup), BackupFailed(why), backup)
-        elif backup.size == 0 and backup.type == "FullBackup":
-            why = f"{backup}: a full backup of 0 bytes is none"
-            self._failed(str(backup), IntegrityError(why), backup)
+        elif (error := _no_file(backup)) is not None:
+            self._failed(str(backup), error, backup)
         elif finding.transfer.stem in self._home:
             # Listed by another query, too: two at work on one file would pull it from each other.
             self._twice.append((book, finding.transfer))
         else:
-            self._home[finding.transfer.stem] = False
+            if backup.instance_id in self._listed_again:
+                self._home[finding.transfer.stem] = False
             self._observer(events.Planned(backup))
             return finding.transfer
         return None
@@ -369,6 +321,15 @@ class _Run:
         self._tell(event)
 
 
+def _no_file(backup: Backup) -> ArchiverError | None:
+    """Why there is nothing to fetch of a backup that is finished, if so."""
+    if backup.status is Status.FAILED:
+        return BackupFailed(f"{backup}: this backup failed at the vendor: there is no file")
+    if backup.size == 0 and backup.type == "FullBackup":
+        return IntegrityError(f"{backup}: a full backup of 0 bytes is none")
+    return None
+
+
 def _at_hand(queue: MemoryObjectReceiveStream[Planned], most: int) -> list[Planned]:
     """What can be had without waiting."""
     taken: list[Planned] = []
@@ -378,8 +339,3 @@ def _at_hand(queue: MemoryObjectReceiveStream[Planned], most: int) -> list[Plann
         except (anyio.WouldBlock, anyio.EndOfStream):
             break
     return taken
-
-
-def _exit_code(failure: events.Failed) -> int:
-    code = failure.error.exit_code
-    return 1 if failure.backup is not None and code != 3 else code

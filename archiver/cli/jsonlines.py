@@ -10,8 +10,8 @@ from typing import Any
 
 from archiver import events
 from archiver.errors import ArchiverError
-from archiver.line import Summary
 from archiver.model import Backup
+from archiver.summary import Summary
 
 
 def write_event(event: events.Event) -> None:

@@ -9,7 +9,7 @@ from archiver.cli import jsonlines, words
 from archiver.cli.progress import Progress, choose_progress
 from archiver.errors import ArchiverError
 from archiver.events import Event, Planned
-from archiver.line import Summary
+from archiver.summary import Summary
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """How numbers and events read."""
 
 from archiver import events
-from archiver.line import Summary
 from archiver.model import Kind, Network
+from archiver.summary import Summary
 
 QUIET, NORMAL, VERBOSE, DEBUG = -1, 0, 1, 2
 

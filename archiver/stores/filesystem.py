@@ -1,11 +1,13 @@
 """The file system under a path: what it is, and one sync for all of it."""
 
 import ctypes
+import math
 import os
 import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -16,32 +18,43 @@ from archiver.stores.commit import Unsynced
 
 # Where syncfs(2) is known to wait for the disk and to tell of writes that failed.
 _SYNCS_AS_A_WHOLE = frozenset({"ext4", "xfs", "tmpfs"})
-# From this release on, it tells of any that failed since the descriptor was opened (syncfs(2)).
-_SINCE_LINUX = (5, 8)
-# Things to sync from which on that is sooner done than one by one; and how long it may take for
-# each (seconds) before others' writes must be what it waits for.
+# It tells of data that could not be written since the descriptor was opened from 5.8 on
+# (syncfs(2)), and of names that could not (what sync_fs returns) only since 5.17.
+_SINCE_LINUX = (5, 17)
+# Things to sync from which on that is sooner done than one by one; how long it may take for each
+# (seconds) before others' writes must be what it waits for; and for how long it is left then.
 _MANY = 16
 _PATIENCE = 0.02
-# More small files at once gained nothing, and took more descriptors (benchmarks/README.md).
-_TOGETHER = 32
+_PAUSE_SECONDS = 30.0
+# Threads that sync things one by one, when they are many: the disk takes some at a time.
+_THREADS = 8
 
 
 def kind_of(path: Path) -> str | None:
-    """The kind of the file system that ``path`` is on, as ``ext4`` or ``nfs4``, by /proc/mounts."""
+    """The kind of the file system that ``path`` is on, as ``ext4`` or ``nfs4``.
+
+    By its device in /proc/self/mountinfo; by its name, where a device is not listed (btrfs).
+    """
+    real = path.resolve()
+    upwards = (real, *real.parents)
     try:
-        mounts = Path("/proc/mounts").read_bytes().split(b"\n")
+        mounts = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
+        device = next(at for at in upwards if at.exists()).stat().st_dev
     except OSError:
         return None
-    # A mount that is missed here would pass for a part of the file system it is mounted in.
-    kinds = {
-        _unescaped(line.split(b" ")[1]): line.split(b" ")[2].decode() for line in mounts if line
-    }
-    real = path.resolve()
-    return next((kinds[str(at)] for at in (real, *real.parents) if str(at) in kinds), None)
+    wanted = b"%d:%d" % (os.major(device), os.minor(device))
+    kinds: dict[str, str] = {}
+    for fields in (line.split(b" ") for line in mounts if line):
+        kind = fields[fields.index(b"-") + 1].decode()
+        if fields[2] == wanted:
+            return kind
+        # A mount that is missed here would pass for a part of the file system it is mounted in.
+        kinds[_unescaped(fields[4])] = kind
+    return next((kinds[str(at)] for at in upwards if str(at) in kinds), None)
 
 
 def _unescaped(name: bytes) -> str:
-    """A path as /proc/mounts has it: blanks, backslashes and others are octal numbers there."""
+    """A path as mountinfo has it: blanks, backslashes and others are octal numbers there."""
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), name))
 
 
@@ -60,45 +73,38 @@ def syncs_as_a_whole(path: Path) -> bool:
 class Sync(Protocol):
     """A way to make durable what was written; ``commit.drive`` calls it."""
 
-    @property
-    def together(self) -> int:
-        """How many small files are best synced at once."""
-        ...
-
     def __call__(self, unsynced: Sequence[Unsynced]) -> None: ...
 
 
-class SyncEach:
-    """One thing after the other."""
-
-    together: Final = 1
-
-    def __call__(self, unsynced: Sequence[Unsynced]) -> None:
+def sync_each(unsynced: Sequence[Unsynced]) -> None:
+    """One by one; when they are many, some at a time."""
+    if len(unsynced) < _MANY:
         for one in unsynced:
             one.sync()
+        return
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="sync") as threads:
+        for _ in threads.map(lambda one: one.sync(), unsynced):
+            pass  # raises what it raised
 
 
 class SyncWhole:
-    """All that was written below ``root`` since its ``descriptor`` was opened, in one go.
+    """All of the file system of ``descriptor``, which is open since before it was written to.
 
-    A writer that fills this file system beside us is waited for, too: once that took long, what
-    there is to sync is synced one by one.
+    A writer that fills this file system beside us is waited for, too: when that took long, what
+    there is to sync is synced one by one for a while.
     """
-
-    together: Final = _TOGETHER
 
     def __init__(self, root: Path, descriptor: int) -> None:
         self._root: Final = root
         self._descriptor: Final = descriptor
-        self._each: Final = SyncEach()
-        self._alone = True
+        self._not_before = -math.inf
         # The kernel tells a descriptor of a failure once: of two threads that wrote, one.
         self._syncing: Final = threading.Lock()
         self._failed: StoreError | None = None
 
     def __call__(self, unsynced: Sequence[Unsynced]) -> None:
-        if len(unsynced) < _MANY or not self._alone:
-            self._each(unsynced)
+        if len(unsynced) < _MANY or time.monotonic() < self._not_before:
+            sync_each(unsynced)
             return
         with self._syncing:
             if self._failed is not None:
@@ -110,19 +116,21 @@ class SyncWhole:
             except StoreError as error:
                 self._failed = error
                 raise
-            self._alone = time.monotonic() - began < _PATIENCE * len(unsynced)
+            ended = time.monotonic()
+            if ended - began > _PATIENCE * len(unsynced):
+                self._not_before = ended + _PAUSE_SECONDS
 
 
 @contextmanager
-def syncing(root: Path) -> Iterator[Sync]:
-    """The best way for what is written below ``root`` while in this context."""
-    if not syncs_as_a_whole(root):
-        yield SyncEach()
+def syncing(folder: Path) -> Iterator[Sync]:
+    """The best way for what is written on the file system of ``folder`` while in this context."""
+    if not syncs_as_a_whole(folder):
+        yield sync_each
         return
-    with disk.store_errors(root):
-        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with disk.store_errors(folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield SyncWhole(root, descriptor)
+        yield SyncWhole(folder, descriptor)
     finally:
         os.close(descriptor)
 

@@ -18,7 +18,7 @@ from archiver.model import Kind, Stored
 from archiver.stores import disk
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, drive
-from archiver.stores.filesystem import Sync, SyncEach, syncing
+from archiver.stores.filesystem import Sync, sync_each, syncing
 from archiver.stores.local_staging import (
     DATA,
     DOCUMENT,
@@ -27,7 +27,7 @@ from archiver.stores.local_staging import (
     TEMPORARY,
     LocalStaging,
     aside,
-    folders_to,
+    folders_to_sync,
     parse_journal,
 )
 from archiver.stores.lock import Held, hold
@@ -41,6 +41,8 @@ RECORD_SUFFIX = ".json"
 # Past the vendor's default retention four times over: its URL is gone, nobody will resume it.
 _STALE_SECONDS = 30 * 86400
 _ENTRIES_AT_ONCE = 1000
+# More small files gained nothing, and took more descriptors (benchmarks/README.md).
+_TOGETHER = 32
 
 
 class LocalStore:
@@ -51,7 +53,9 @@ class LocalStore:
         self._staging: Final = self.root / STAGING
         self._quarantine: Final = self.root / QUARANTINE
         self._lock: Held | None = None
-        self._sync: Sync = SyncEach()
+        self._sync: Sync = sync_each
+        # Folders whose own names are durable, since this store made sure of that.
+        self._durable: Final[set[Path]] = set()
 
     def __str__(self) -> str:
         return str(self.root)
@@ -61,17 +65,18 @@ class LocalStore:
         await in_thread(disk.make_durable_directories, self._staging)
         async with (
             entered(hold(self.root / _LOCK)) as lock,
-            entered(syncing(self.root)) as sync,
+            # All that is renamed was there: it is on the same file system.
+            entered(syncing(self._staging)) as sync,
         ):
             self._lock, self._sync = lock, sync
             try:
                 yield
             finally:
-                self._lock, self._sync = None, SyncEach()
+                self._lock, self._sync = None, sync_each
 
     @property
     def together(self) -> int:
-        return self._sync.together
+        return _TOGETHER
 
     async def read(self, key: str) -> bytes | None:
         return await in_thread(self._read, self.root / key)
@@ -147,7 +152,9 @@ class LocalStore:
     @contextmanager
     def stage(self, stem: str, size: int) -> Generator[Staging, None, None]:
         self._check_lock()
-        staging = LocalStaging(self.root, self._staging, self._quarantine, stem, size)
+        staging = LocalStaging(
+            self.root, self._staging, self._quarantine, self._durable, stem, size
+        )
         try:
             staging.open()
             self._check_space(size - staging.bytes_present())
@@ -218,7 +225,7 @@ class LocalStore:
         objects = (path.with_suffix(f".{kind}") for kind in Kind)
         if path.suffix == RECORD_SUFFIX and any(other.exists() for other in objects):
             # The kill may have come before the object's name, or its folders', was durable.
-            for folder in folders_to(self.root, path.parent):
+            for folder in folders_to_sync(self.root, path.parent, self._durable):
                 folder.sync()
             disk.rename(document, path)
             disk.sync_directory(path.parent)

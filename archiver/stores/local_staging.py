@@ -9,10 +9,12 @@ import json
 import os
 import stat
 import threading
+from collections.abc import Container
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from archiver.errors import StoreError
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.stores import disk, journal
 from archiver.stores.base import Documents, Resumable
@@ -29,13 +31,17 @@ SEPARATOR = "~"
 
 class LocalStaging:
     """A Staging in ``folder``; or, when an earlier run was killed between bringing an object
-    home and recording it, that object where it is."""
+    home and recording it, that object where it is. Of the folders in ``durable``, the names are
+    durable; those that are made so are added."""
 
-    def __init__(self, root: Path, folder: Path, quarantine: Path, stem: str, size: int) -> None:
+    def __init__(
+        self, root: Path, folder: Path, quarantine: Path, durable: set[Path], stem: str, size: int
+    ) -> None:
         flat = stem.replace("/", SEPARATOR)
         self._root: Final = root
         self._folder: Final = folder
         self._quarantine: Final = quarantine
+        self._durable: Final = durable
         self._stem: Final = stem
         self._size: Final = size
         self._staged: Final = folder / f"{flat}{DATA}"
@@ -134,6 +140,13 @@ class LocalStaging:
         cut short between the two."""
         stored = Stored(f"{self._stem}.{receipt.kind}", receipt)
         final = self._root / stored.key
+        with disk.store_errors(self._path):
+            size = os.fstat(self._descriptor).st_size
+        if size != receipt.size:
+            raise StoreError(
+                f"{self._path}: {size:,} bytes are here of the {receipt.size:,} that were checked",
+                hint="something else writes to this archive",
+            )
         with ExitStack() as ready:
             waiting = {
                 self._root / key: ready.enter_context(disk.written(self._waiting(key), data))
@@ -144,8 +157,8 @@ class LocalStaging:
             disk.make_directories(final.parent)
             disk.rename(self._path, final)
             self._path = final
-        # Of the folders above, another commit may have made one that is not durable yet.
-        yield (folders := folders_to(self._root, final.parent))
+        yield (folders := folders_to_sync(self._root, final.parent, self._durable))
+        self._durable.update(final.parent.relative_to(self._root).parents)
         self._forget_others()
         for path, document in waiting.items():
             disk.rename(document.path, path)
@@ -231,10 +244,15 @@ class LocalStaging:
         disk.put_file(note, text.encode(), self._staged.with_suffix(TEMPORARY))
 
 
-def folders_to(root: Path, folder: Path) -> list[disk.UnsyncedFolder]:
-    """A folder and those above, up to the archive's root."""
+def folders_to_sync(
+    root: Path, folder: Path, durable: Container[Path]
+) -> list[disk.UnsyncedFolder]:
+    """What makes the names in ``folder`` durable: itself, and those above up to the archive's root
+    that hold a name not known to be. Another commit may have made one just now."""
     above = folder.relative_to(root).parents
-    return [disk.UnsyncedFolder(path) for path in (folder, *(root / one for one in above))]
+    named = zip((folder.relative_to(root), *above), above, strict=False)
+    holding = [root / parent for name, parent in named if name not in durable]
+    return [disk.UnsyncedFolder(path) for path in (folder, *holding)]
 
 
 def aside(quarantine: Path, key: str) -> Path:

@@ -12,7 +12,8 @@ BLOCK_BYTES = 2**20
 class Blocks:
     """Lends blocks of ``size`` bytes, as many as fit in ``budget`` bytes, at least one.
 
-    Whoever holds a block has a connection at work, so this bounds those, too.
+    Whoever holds a block has a connection at work, or a burst of small requests, so this bounds
+    those, too.
     """
 
     def __init__(self, budget: int, size: int = BLOCK_BYTES) -> None:

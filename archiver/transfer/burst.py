@@ -1,8 +1,10 @@
 """Small objects, each as a whole, one after the other in one thread.
 
-They are asked for ahead of their turns, so that the way there and back is spent reading others.
+They are asked for ahead of their turns, so that the way there and back is spent reading others: by
+so many more as they come quickly, since what shares a slow line only comes later.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -15,8 +17,11 @@ from archiver.transfer.answer import FAULTS, HEADERS, Answer, address, read_answ
 from archiver.transfer.wire import Head, Place, Wire
 from archiver.transfer.wires import Wires
 
-# Connections that are asked before the first of them is read.
-_AHEAD = 16
+# Most connections that are asked before the first of them is read.
+MOST_AHEAD = 16
+# Those at the beginning; and seconds that a turn may take for there to be twice as many.
+_FIRST_AHEAD = 2
+_QUICK_SECONDS = 0.25
 
 # Fills a block with the object, which must have that size, within so many seconds. Blocks, and
 # raises as Fetcher.open does.
@@ -24,11 +29,21 @@ Read = Callable[[memoryview, float], Answer]
 
 
 class Burst:
-    """GETs of ``urls``, in order. All but ``interrupt`` is for one thread, and blocks."""
+    """GETs of ``urls``, in order, over at most ``most`` connections. None is asked for when
+    ``seconds`` have passed. All but ``interrupt`` is for one thread, and blocks."""
 
-    def __init__(self, wires: Wires, urls: Sequence[SignedUrl]) -> None:
+    def __init__(
+        self,
+        wires: Wires,
+        urls: Sequence[SignedUrl],
+        *,
+        most: int = MOST_AHEAD,
+        seconds: float = math.inf,
+    ) -> None:
         self._wires: Final = wires
         self._urls: Final = urls
+        self._most: Final = most
+        self._seconds: Final = seconds
         self._asked: Final[deque[_Asked]] = deque()
         self._reading: _Asked | None = None
         # Why no more connections to a place are tried: each of the others would wait as long.
@@ -36,17 +51,25 @@ class Burst:
         self._interrupted = False
 
     def reads(self) -> Generator[Read, None, None]:
-        """A read for each URL. Close the iterator, also when it was not taken to its end."""
-        rest = iter(self._urls)
+        """A read for each URL that was asked for, at least one. Close the iterator, also when it
+        was not taken to its end."""
+        rest, ahead = iter(self._urls), min(_FIRST_AHEAD, self._most)
+        until = time.monotonic() + self._seconds
         try:
             while True:
-                for url in islice(rest, _AHEAD - len(self._asked)):
-                    self._ask(url)
+                began = time.monotonic()
+                if began < until or self._reading is None:
+                    for url in islice(rest, max(0, ahead - len(self._asked))):
+                        self._ask(url)
                 if not self._asked:
                     return
-                self._reading = self._asked.popleft()
+                # Both for a moment, so that an interruption finds it in one of them.
+                self._reading = self._asked[0]
+                self._asked.popleft()
                 yield self._reading.read
                 self._put_back(self._reading)
+                quick = time.monotonic() - began < _QUICK_SECONDS
+                ahead = min(2 * ahead, self._most) if quick else max(ahead // 2, 1)
         finally:
             while self._asked:
                 self._asked.popleft().wire.close()

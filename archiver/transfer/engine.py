@@ -12,6 +12,7 @@ from archiver.model import Backup, Receipt, Stored, Transfer
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Staging
 from archiver.transfer.buffers import Blocks
+from archiver.transfer.burst import MOST_AHEAD
 from archiver.transfer.fetch import Fetcher, open_fetcher
 from archiver.transfer.file import carry
 from archiver.transfer.lanes import Lanes
@@ -27,8 +28,8 @@ from archiver.transfer.small import Bring, fetch_at_once, is_small
 class TransferOptions:
     """How to fetch. Sizes in bytes, rates in bytes per second, times in seconds.
 
-    ``connections`` is how many ranges of one file come at once; ``memory`` bounds the buffers of
-    all files together, and with them how many connections are at work.
+    ``connections`` is how many ranges of one file come at once, at most; ``memory`` bounds the
+    buffers of all files together, and with them how many connections of large ones are at work.
     """
 
     network: NetworkChoice = NetworkChoice.AUTO
@@ -87,14 +88,13 @@ class Engine:
         return is_small(backup, self._shared)
 
     async def at_once(self, transfers: Sequence[Transfer], bring: Bring) -> list[Stored | None]:
-        """Fetch the first of these small backups, at least one, and bring them home, all within
-        one thread; as many results.
+        """Fetch small backups and bring them home, within one thread; as many results.
 
         None for one when something at the source was in the way, or it is here already: then it
         is for :meth:`transfer`. Raises StoreError.
         """
-        locations = [self._location(transfer) for transfer in transfers]
-        return await fetch_at_once(self._shared, locations, self._fetcher, bring)
+        small = [(transfer, self._location(transfer)) for transfer in transfers]
+        return await fetch_at_once(self._shared, small, self._fetcher, bring)
 
     def _location(self, transfer: Transfer) -> Location:
         return Location(transfer.backup, self._route, self._relist, self._shared.observer)
@@ -104,10 +104,12 @@ class Engine:
 async def open_engine(
     relist: Relist, options: TransferOptions, files: int, small: int, observer: events.Observer
 ) -> AsyncGenerator[Engine, None]:
-    """An engine over HTTP for so many ``files`` at once, and ``small`` threads of small ones."""
-    connections = files * options.connections + small
-    # Each connection may hold one while it writes, and a store while it sends.
+    """An engine over HTTP for so many ``files`` at once, and so many ``small`` ones."""
+    connections = files * options.connections
+    # Each connection may be overtaken by a second one; each may hold another thread while it
+    # writes, and a store while it sends.
+    threads = 2 * (connections + small)
     limiter = to_thread.current_default_thread_limiter()
-    limiter.total_tokens = max(limiter.total_tokens, 2 * connections)
-    async with open_fetcher(connections, options.least) as fetcher:
+    limiter.total_tokens = max(limiter.total_tokens, threads)
+    async with open_fetcher(threads, options.least, min(MOST_AHEAD, connections)) as fetcher:
         yield Engine(fetcher, relist, options, files, observer)

@@ -22,7 +22,7 @@ from archiver.transfer.answer import (
     refusal,
     unavailable,
 )
-from archiver.transfer.burst import Burst, Read
+from archiver.transfer.burst import MOST_AHEAD, Burst, Read
 from archiver.transfer.pace import LeastRate
 from archiver.transfer.wire import Head, Wire
 from archiver.transfer.wires import Wires
@@ -57,8 +57,11 @@ class Fetcher(Protocol):
         """
         ...
 
-    async def burst(self, urls: Sequence[SignedUrl], work: Callable[[Iterator[Read]], T]) -> T:
-        """Call ``work`` in a thread, with a read of each object as a whole, in order."""
+    async def burst(
+        self, urls: Sequence[SignedUrl], seconds: float, work: Callable[[Iterator[Read]], T]
+    ) -> T:
+        """Call ``work`` in a thread, with a read of each object as a whole, in order: of those
+        that could be asked for within so many seconds, at least one."""
         ...
 
 
@@ -69,8 +72,9 @@ class _Interruptible(Protocol):
 class HttpFetcher:
     """A Fetcher over connections that are kept, read by threads; made by :func:`open_fetcher`."""
 
-    def __init__(self, threads: Executor, least: LeastRate) -> None:
+    def __init__(self, threads: Executor, least: LeastRate, ahead: int) -> None:
         self._threads: Final = threads
+        self._ahead: Final = ahead
         self._wires: Final = Wires(least)
 
     @asynccontextmanager
@@ -121,8 +125,10 @@ class HttpFetcher:
             wire.close()
             raise
 
-    async def burst(self, urls: Sequence[SignedUrl], work: Callable[[Iterator[Read]], T]) -> T:
-        burst = Burst(self._wires, urls)
+    async def burst(
+        self, urls: Sequence[SignedUrl], seconds: float, work: Callable[[Iterator[Read]], T]
+    ) -> T:
+        burst = Burst(self._wires, urls, most=self._ahead, seconds=seconds)
 
         def read_all() -> T:
             with closing(burst.reads()) as reads:
@@ -153,17 +159,18 @@ class HttpFetcher:
 
 @asynccontextmanager
 async def open_fetcher(
-    connections: int, least: LeastRate | None = None
+    threads: int, least: LeastRate | None = None, ahead: int = MOST_AHEAD
 ) -> AsyncGenerator[HttpFetcher, None]:
-    """A fetcher with threads of its own, for ``connections`` at once."""
-    threads = ThreadPoolExecutor(connections, thread_name_prefix="fetch")
-    fetcher = HttpFetcher(threads, least or LeastRate())
+    """A fetcher with threads of its own, one for each connection at work, or for each burst of
+    requests with at most ``ahead`` connections."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
+    fetcher = HttpFetcher(pool, least or LeastRate(), ahead)
     try:
         yield fetcher
     finally:
         fetcher.close()
         # Nothing runs in them any more: every call was waited for.
-        threads.shutdown(wait=False)
+        pool.shutdown(wait=False)
 
 
 class _HttpBody:

@@ -148,17 +148,13 @@ class FileTransfer:
         """Fetch what is missing, while what does not come in order is measured behind it."""
         async with crew() as watches:
             watches.start_soon(self._note)
-            try:
-                async with crew() as group:
-                    if self._queue:
-                        self._open_lane(group)
-                    # The first answer settles what the object is; then other lanes may set out.
-                    await self._settled.wait()
-                    watches.start_soon(self._widen, group)
-                    await self._measure_all()
-            finally:
-                # Lanes that were cancelled before they set out.
-                self._close_lanes(self._lanes)
+            async with crew() as group:
+                if self._queue:
+                    self._open_lane(group)
+                # The first answer settles what the object is; then other lanes may set out.
+                await self._settled.wait()
+                watches.start_soon(self._widen, group)
+                await self._measure_all()
             watches.cancel_scope.cancel()
 
     async def _widen(self, group: TaskGroup) -> None:
@@ -186,10 +182,6 @@ class FileTransfer:
         self._shared.lanes.opened()
         group.start_soon(self._lane)
 
-    def _close_lanes(self, lanes: int) -> None:
-        self._lanes -= lanes
-        self._shared.lanes.closed(lanes)
-
     @property
     def _most_lanes(self) -> int:
         """Parts at once: where they wait in memory to be sent, only as many as fit there."""
@@ -216,7 +208,8 @@ class FileTransfer:
                 if self._lanes > 1 and self._shared.lanes.is_crowded and not self._wants_lanes:
                     break
         finally:
-            self._close_lanes(1)
+            self._lanes -= 1
+            self._shared.lanes.closed()
 
     async def _keep(self, part: Part) -> None:
         await in_thread(self._staging.keep, part, self._crcs[part.index] or 0)

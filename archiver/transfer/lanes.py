@@ -25,9 +25,9 @@ class Lanes:
         """One more is at work."""
         self._at_work += 1
 
-    def closed(self, lanes: int) -> None:
-        """So many less."""
-        self._at_work -= lanes
+    def closed(self) -> None:
+        """One less."""
+        self._at_work -= 1
 
     @property
     def has_room(self) -> bool:

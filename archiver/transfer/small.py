@@ -5,7 +5,6 @@ do; and what is durable together needs one sync. This is their first try only: w
 way of one of them, the patient walk of :mod:`archiver.transfer.file` begins anew.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from fastcrc import crc64
 
 from archiver import events
 from archiver.errors import ArchiverError
-from archiver.model import Backup, Network, Provenance, Receipt, Stored
+from archiver.model import Backup, Network, Provenance, Receipt, Stored, Transfer
 from archiver.rdb.meter import FileMeter
 from archiver.secret import SignedUrl
 from archiver.stores.base import Staging
@@ -24,31 +23,28 @@ from archiver.transfer.fetch import Fetcher
 from archiver.transfer.origin import AT_THE_SOURCE
 from archiver.transfer.part import Shared
 from archiver.transfer.route import Location
-from archiver.transfer.vouch import Cost, agrees, vouch
+from archiver.transfer.vouch import Cost, vouch
 
 SMALL_BYTES: Final = 256 * 1024
 # Seconds that such a file may take before it gets the patience of a large one; little is fetched
 # twice then, on any line that backups come over.
 _AT_ONCE_SECONDS = 10.0
-# Seconds after which those that were fetched go home before others are.
+# Seconds after which those that were fetched go home before others are asked for.
 _TOGETHER_SECONDS = 2.0
 
 # Fills a staging with its backup; None where something was in the way, or it is here already.
 # Blocks, and raises StoreError.
 Fill = Callable[[Staging], Receipt | None]
-# Brings home what it is given to fill stagings with, as far as that goes; blocks.
-Bring = Callable[[Iterator[Fill]], list[Stored | None]]
+# Brings home what it is given, each with how to fill its staging; as many results. Blocks.
+Bring = Callable[[Iterator[tuple[Transfer, Fill]]], list[Stored | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
+    transfer: Transfer
     location: Location
     network: Network
     url: SignedUrl
-
-    @property
-    def backup(self) -> Backup:
-        return self.location.backup
 
 
 def is_small(backup: Backup, shared: Shared) -> bool:
@@ -58,55 +54,63 @@ def is_small(backup: Backup, shared: Shared) -> bool:
 
 
 async def fetch_at_once(
-    shared: Shared, locations: Sequence[Location], fetcher: Fetcher, bring: Bring
+    shared: Shared, small: Sequence[tuple[Transfer, Location]], fetcher: Fetcher, bring: Bring
 ) -> list[Stored | None]:
     """See Engine.at_once."""
-    wanted = await _located(shared, locations)
-    if not wanted:
-        return [None]
-    await shared.limit.take(sum(one.backup.size for one in wanted))
+    stored: list[Stored | None] = []
+    while rest := small[len(stored) :]:
+        wanted = await _located(shared, rest)
+        if not wanted:
+            stored.append(None)  # the patient walk will say why
+            continue
+        stored += await _round(shared, wanted, fetcher, bring)
+    return stored
+
+
+async def _round(
+    shared: Shared, wanted: Sequence[_Wanted], fetcher: Fetcher, bring: Bring
+) -> list[Stored | None]:
+    """The first of them, at least one: as many as come while it is worth to wait for more."""
+    await shared.limit.take(sum(one.transfer.backup.size for one in wanted))
     async with shared.blocks.lend() as block:
         stored = await fetcher.burst(
-            [one.url for one in wanted], lambda reads: bring(_fills(wanted, reads, block))
+            [one.url for one in wanted],
+            _TOGETHER_SECONDS,
+            lambda reads: bring(
+                (one.transfer, partial(_fill, one, read, block))
+                for one, read in zip(wanted, reads, strict=False)
+            ),
         )
     for one, result in zip(wanted, stored, strict=False):
         if result is not None:
-            backup = one.backup
+            backup = one.transfer.backup
             one.location.worked(one.url)
             shared.observer(events.Started(backup, 0))
             shared.observer(events.Advanced(backup, backup.size, backup.size, one.network))
     return stored
 
 
-async def _located(shared: Shared, locations: Sequence[Location]) -> list[_Wanted]:
+async def _located(shared: Shared, small: Sequence[tuple[Transfer, Location]]) -> list[_Wanted]:
     """The first of them, as far as the rate allows, and up to one that has no URL."""
     wanted: list[_Wanted] = []
     size = 0
-    most = shared.limit.most_at_once(len(locations) * SMALL_BYTES)
-    for location in locations:
-        size += location.backup.size
+    most = shared.limit.most_at_once(len(small) * SMALL_BYTES)
+    for transfer, location in small:
+        size += transfer.backup.size
         if wanted and size > most:
             break
         try:
             network, url = await location.url()
         except ArchiverError:
-            break  # said again, and answered, when it is its turn
-        wanted.append(_Wanted(location, network, url))
+            break
+        wanted.append(_Wanted(transfer, location, network, url))
     return wanted
-
-
-def _fills(wanted: Sequence[_Wanted], reads: Iterator[Read], block: memoryview) -> Iterator[Fill]:
-    began = time.monotonic()
-    for one, read in zip(wanted, reads, strict=True):
-        yield partial(_fill, one, read, block)
-        if time.monotonic() - began > _TOGETHER_SECONDS:
-            return
 
 
 def _fill(wanted: _Wanted, read: Read, block: memoryview, staging: Staging) -> Receipt | None:
     if staging.resumable is not None:
         return None
-    backup = wanted.backup
+    backup = wanted.transfer.backup
     cost = Cost(backup.size, fetched=backup.size)
     cost.provenance = Provenance(str(wanted.url), wanted.network)
     data = block[: backup.size]
@@ -115,8 +119,6 @@ def _fill(wanted: _Wanted, read: Read, block: memoryview, staging: Staging) -> R
         meter = FileMeter(backup.size)
         meter.feed(data)
         crc = int(crc64.xz(data))
-        if not agrees(meter, crc, pin.crc64):
-            return None
         receipt = vouch(backup, pin, meter, crc, backup.size, cost)
     except AT_THE_SOURCE:
         return None

@@ -11,6 +11,7 @@ import pytest
 
 from archiver.errors import ArchiverError, SourceError, SourceUnavailable
 from archiver.secret import SignedUrl
+from archiver.transfer import burst as burst_module
 from archiver.transfer.burst import Burst, Read
 from archiver.transfer.pace import LeastRate
 from archiver.transfer.wire import Place, Wire
@@ -32,6 +33,13 @@ def server() -> Iterator[Scripted]:
 def wires() -> Iterator[Wires]:
     with closing(Wires(LeastRate())) as wires:
         yield wires
+
+
+@pytest.fixture(autouse=True)
+def _all_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a fast line, and from the first on."""
+    monkeypatch.setattr(burst_module, "_FIRST_AHEAD", AHEAD)
+    monkeypatch.setattr(burst_module, "_QUICK_SECONDS", 60.0)
 
 
 def place(server: Scripted) -> Place:
@@ -73,20 +81,43 @@ def honest(*numbers: int) -> list[bytes]:
     return [body(number) for number in numbers]
 
 
-def test_sixteen_are_under_way_over_as_many_connections(server: Scripted, wires: Wires) -> None:
-    server.may_answer.clear()
-    count = 40
+@pytest.mark.parametrize("quick", [True, False])
+def test_as_many_are_asked_ahead_as_come_quickly(
+    server: Scripted, wires: Wires, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    """Two, four, eight, sixteen; or one after the other, on a slow line."""
+    monkeypatch.setattr(burst_module, "_FIRST_AHEAD", 2)
+    monkeypatch.setattr(burst_module, "_QUICK_SECONDS", 60.0 if quick else 0.0)
+    count, ahead, most = 40, 2, 2
     results = []
     with closing(Burst(wires, server.urls(count)).reads()) as reads:
         for number, read in enumerate(reads):
-            asked = min(AHEAD + number, count)
+            asked = min(max(number + ahead, most), count)
             assert server.until_asked(asked)
             assert len(server.asked) == asked
-            server.may_answer.set()
+            most = asked
+            ahead = min(2 * ahead, AHEAD) if quick else 1
             results.append(one(read, len(body(number))))
     assert results == honest(*range(count))
-    assert server.connections == AHEAD
+    assert server.connections == (AHEAD if quick else 2)
     assert sorted(number for _, number in server.asked) == list(range(count))
+
+
+def test_no_more_connections_than_may_be(server: Scripted, wires: Wires) -> None:
+    with closing(Burst(wires, server.urls(10), most=1).reads()) as reads:
+        results = [one(read, len(body(number))) for number, read in enumerate(reads)]
+    assert results == honest(*range(10))
+    assert server.connections == 1
+
+
+def test_none_is_asked_when_time_is_up_but_all_that_were_are_read(
+    server: Scripted, wires: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(burst_module, "_FIRST_AHEAD", 2)
+    with closing(Burst(wires, server.urls(40), seconds=0.0).reads()) as reads:
+        results = [one(read, len(body(number))) for number, read in enumerate(reads)]
+    assert results == honest(0, 1)
+    assert len(server.asked) == 2
 
 
 def test_answers_are_read_in_the_order_of_their_urls(server: Scripted, wires: Wires) -> None:

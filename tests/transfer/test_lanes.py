@@ -37,7 +37,8 @@ def test_room_for_a_lane_of_each_file() -> None:
         lanes.opened()
     room, neither, crowded = (True, False), (False, False), (False, True)
     assert seen == [room, room, room, neither, crowded]
-    lanes.closed(3)
+    for _ in range(3):
+        lanes.closed()
     assert lanes.has_room
 
 
@@ -317,7 +318,8 @@ async def test_lanes_retire_when_it_gets_crowded(settings: Settings) -> None:
         one.may_read.release()
         await anyio.sleep(5 * OFTEN)
         assert one.at_work == 1
-        line.shared.lanes.closed(4)
+        for _ in range(4):
+            line.shared.lanes.closed()
         await one.until_at_work(4)
         free(one)
     assert line.opened == 7

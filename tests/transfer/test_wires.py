@@ -89,7 +89,7 @@ async def burst(fetcher: HttpFetcher, url: SignedUrl, times: int = 1) -> list[by
                 found.append(str(error))
         return found
 
-    return await fetcher.burst([url] * times, work)
+    return await fetcher.burst([url] * times, 60.0, work)
 
 
 async def whole(fetcher: HttpFetcher, url: SignedUrl) -> bytes:

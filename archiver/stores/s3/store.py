@@ -9,7 +9,7 @@ from archiver.errors import IntegrityError, ObjectMissing
 from archiver.model import Stored
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, drive
-from archiver.stores.filesystem import SyncEach
+from archiver.stores.filesystem import sync_each
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.dialect import Dialect, probe
 from archiver.stores.s3.layout import aside
@@ -96,7 +96,7 @@ class S3Store:
         return 1
 
     def finish(self, commits: Iterable[Commit]) -> list[Stored]:
-        return drive(commits, SyncEach())
+        return drive(commits, sync_each)
 
     async def put_aside(self, key: str) -> str:
         self._check_lease()

@@ -1,0 +1,42 @@
+"""Small backups brought home together, within one thread."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from archiver.archive.archive import Archive
+from archiver.errors import ArchiverError
+from archiver.model import Stored, Transfer
+from archiver.stores.commit import Commit
+from archiver.transfer.small import Fill
+
+
+def bring_together(archive: Archive, fills: Iterator[tuple[Transfer, Fill]]) -> list[Stored | None]:
+    """Fill a staging with each, then commit all of them; None for one that is not home.
+
+    Blocks, and raises what ends the run. Anything else is left to who tries it again, alone.
+    """
+    commits: list[Commit | None] = []
+    with ExitStack() as stagings:
+        for transfer, fill in fills:
+            try:
+                commits.append(_filled(archive, transfer, fill, stagings))
+            except ArchiverError as error:
+                if error.ends_run:
+                    raise
+                commits.append(None)
+        try:
+            stored = iter(archive.store.finish(one for one in commits if one is not None))
+        except ArchiverError as error:
+            if error.ends_run:
+                raise
+            return [None for _ in commits]
+        return [None if one is None else next(stored) for one in commits]
+
+
+def _filled(archive: Archive, transfer: Transfer, fill: Fill, stagings: ExitStack) -> Commit | None:
+    staging = stagings.enter_context(archive.store.stage(transfer.stem, transfer.backup.size))
+    receipt = fill(staging)
+    if receipt is None:
+        return None
+    return staging.commit(receipt, functools.partial(archive.documents, transfer))

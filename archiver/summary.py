@@ -1,0 +1,58 @@
+"""What a pull or a copy came to."""
+
+from dataclasses import dataclass, field
+
+from archiver import events
+from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, BackupFailed
+from archiver.model import Network
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a pull came to, told by its events; bytes as they came over each network."""
+
+    held: int = 0
+    planned: int = 0
+    archived: int = 0
+    unfinished: int = 0
+    bytes_planned: int = 0
+    bytes_archived: int = 0
+    bytes_fetched: dict[Network, int] = field(default_factory=dict)
+    failures: list[events.Failed] = field(default_factory=list)
+    incomplete: list[events.SetIncomplete] = field(default_factory=list)
+
+    def __call__(self, event: events.Event) -> None:
+        """Observe."""
+        match event:
+            case events.Held():
+                self.held += 1
+            case events.Planned(backup):
+                self.planned += 1
+                self.bytes_planned += backup.size
+            case events.Unfinished():
+                self.unfinished += 1
+            case events.Failed():
+                self.failures.append(event)
+            case events.SetIncomplete():
+                self.incomplete.append(event)
+            case events.Archived():
+                self.archived += 1
+                self.bytes_archived += event.size
+            case events.Advanced() if event.network is not None:
+                so_far = self.bytes_fetched.get(event.network, 0)
+                self.bytes_fetched[event.network] = so_far + event.fetched
+            case _:
+                pass
+
+    @property
+    def exit_code(self) -> int:
+        """0, or the worst of what failed (README, *Exit codes*). One backup's trouble is 1, but
+        for its integrity, which is 3; a set that lacks files is 1."""
+        codes = {_exit_code(failure) for failure in self.failures}
+        codes |= {BackupFailed.exit_code for _ in self.incomplete}
+        return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)
+
+
+def _exit_code(failure: events.Failed) -> int:
+    code = failure.error.exit_code
+    return 1 if failure.backup is not None and code != 3 else code
