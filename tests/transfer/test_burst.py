@@ -1,5 +1,6 @@
 """Small objects asked for ahead of their turns: what one meets is its own affair."""
 
+import asyncio
 import gzip
 import ssl
 import threading
@@ -7,12 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
+import anyio
 import pytest
 
 from archiver.errors import ArchiverError, SourceError, SourceUnavailable
 from archiver.secret import SignedUrl
 from archiver.transfer import burst as burst_module
 from archiver.transfer.burst import Burst, Read
+from archiver.transfer.fetch import open_fetcher
 from archiver.transfer.pace import LeastRate
 from archiver.transfer.wire import Place, Wire
 from archiver.transfer.wires import Wires
@@ -448,3 +451,24 @@ def test_an_interruption_reaches_a_handshake(server: Scripted) -> None:
     assert not dialling.is_alive()
     assert errors
     wire.close()
+
+
+async def test_a_cancellation_wakes_the_thread_and_waits_for_it(server: Scripted) -> None:
+    """The block that it reads into may be lent to somebody else right after."""
+    server.may_answer.clear()
+    ended: list[list[bytes | ArchiverError]] = []
+
+    def work(reads: Iterator[Read]) -> None:
+        results = [one(read, 1000) for read in reads]
+        time.sleep(0.2)
+        ended.append(results)
+
+    began = time.monotonic()
+    async with open_fetcher(1) as fetcher, anyio.create_task_group() as group:
+        group.start_soon(fetcher.burst, server.urls(20), work)
+        assert await asyncio.to_thread(server.until_asked, AHEAD)
+        group.cancel_scope.cancel()
+    assert time.monotonic() - began < SOON
+    [results] = ended
+    assert all(isinstance(result, SourceUnavailable) for result in results)
+    assert len(server.asked) == AHEAD
