@@ -140,13 +140,7 @@ class LocalStaging:
         cut short between the two."""
         stored = Stored(f"{self._stem}.{receipt.kind}", receipt)
         final = self._root / stored.key
-        with disk.store_errors(self._path):
-            size = os.fstat(self._descriptor).st_size
-        if size != receipt.size:
-            raise StoreError(
-                f"{self._path}: {size:,} bytes are here of the {receipt.size:,} that were checked",
-                hint="something else writes to this archive",
-            )
+        self._check_size(receipt.size)
         with ExitStack() as ready:
             waiting = {
                 self._root / key: ready.enter_context(disk.written(self._waiting(key), data))
@@ -164,6 +158,15 @@ class LocalStaging:
             disk.rename(document.path, path)
         yield folders[:1]
         return stored
+
+    def _check_size(self, expected: int) -> None:
+        with disk.store_errors(self._path):
+            size = os.fstat(self._descriptor).st_size
+        if size != expected:
+            raise StoreError(
+                f"{self._path}: {size:,} bytes are here of the {expected:,} that were checked",
+                hint="something else writes to this archive",
+            )
 
     def quarantine(self, why: str) -> str:
         self._put_aside(why)

@@ -21,6 +21,7 @@ from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerd
 from archiver.stores import disk, lock
 from archiver.stores.commit import Unsynced, drive
 from archiver.stores.local import LocalStore
+from archiver.stores.local_staging import folders_to_sync
 from archiver.stores.lock import hold
 from archiver.threads import entered, in_thread
 
@@ -94,10 +95,55 @@ async def test_brought_home_without_a_record_is_not_lost(store: LocalStore) -> N
     async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
         assert staging.resumable is not None
         assert staging.resumable.pin is None
-        assert (await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)]))[
-            0
-        ].key == f"{STEM}.rdb"
+        [stored] = await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
+        assert stored.key == f"{STEM}.rdb"
     assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
+
+
+async def test_bytes_that_went_meanwhile_are_not_committed(store: LocalStore) -> None:
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        await in_thread(staging.write, 0, memoryview(DATA)[:-1])
+        with pytest.raises(StoreError, match="that were checked"):
+            await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
+    assert not (store.root / f"{STEM}.rdb").exists()
+
+
+def test_folders_to_sync(tmp_path: Path) -> None:
+    """A set's folder is always new to its month; those above are synced once in a run."""
+    month, day = Path("r-x/2026/11"), Path("r-x/2026/11/20261124T021500Z-1")
+
+    def named(durable: set[Path]) -> list[str]:
+        folders = folders_to_sync(tmp_path, tmp_path / day, durable)
+        return [folder.path.relative_to(tmp_path).as_posix() for folder in folders]
+
+    assert named(set()) == [day.as_posix(), "r-x/2026/11", "r-x/2026", "r-x", "."]
+    assert named({month}) == [day.as_posix(), "r-x/2026/11", "r-x", "."]
+    assert named(set(day.parents)) == [day.as_posix(), "r-x/2026/11"]
+
+
+async def test_a_second_set_of_a_month_syncs_what_it_changed(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = "r-x/2026/11/20261124T021500Z-2"
+    synced: list[str] = []
+    sync = disk.UnsyncedFolder.sync
+
+    def noted(folder: disk.UnsyncedFolder) -> None:
+        synced.append(os.path.relpath(folder.path, store.root))
+        sync(folder)
+
+    monkeypatch.setattr(disk.UnsyncedFolder, "sync", noted)
+    async with store.exclusive():
+        for stem in (
+            STEM,
+            STEM.replace("-1/", "-2/"),
+            STEM.replace("-1/", "-2/").replace("7", "8"),
+        ):
+            synced.clear()
+            async with entered(store.stage(stem, SIZE)) as staging:
+                await in_thread(staging.write, 0, memoryview(DATA))
+                await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
+    assert synced == [second, "r-x/2026/11", second]
 
 
 async def test_killed_between_object_and_record(

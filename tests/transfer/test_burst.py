@@ -465,7 +465,7 @@ async def test_a_cancellation_wakes_the_thread_and_waits_for_it(server: Scripted
 
     began = time.monotonic()
     async with open_fetcher(1) as fetcher, anyio.create_task_group() as group:
-        group.start_soon(fetcher.burst, server.urls(20), work)
+        group.start_soon(fetcher.burst, server.urls(20), 60.0, work)
         assert await asyncio.to_thread(server.until_asked, AHEAD)
         group.cancel_scope.cancel()
     assert time.monotonic() - began < SOON
