@@ -17,8 +17,13 @@ def bring_together(archive: Archive, fills: Iterator[tuple[Transfer, Fill]]) -> 
     Blocks, and raises what ends the run. Anything else is left to who tries it again, alone.
     """
     commits: list[Commit | None] = []
+    stems: set[str] = set()
     with ExitStack() as stagings:
         for transfer, fill in fills:
+            if transfer.stem in stems:
+                commits.append(None)  # listed twice: two stagings would be of one file
+                continue
+            stems.add(transfer.stem)
             try:
                 commits.append(_filled(archive, transfer, fill, stagings))
             except ArchiverError as error:

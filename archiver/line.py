@@ -194,13 +194,16 @@ class _Run:
         async with queue:
             async for first in queue:
                 batch = [first, *_at_hand(queue, self._archive.store.together - 1)]
-                stored = await engine.at_once([transfer for _, transfer in batch], bring)
-                for (book, transfer), one in zip(batch, stored, strict=True):
-                    if one is not None:
-                        self._archived(book, transfer, one)
-                    else:
-                        await self._alone.acquire()
-                        group.start_soon(self._bring_alone, book, transfer, engine)
+                planned = iter(batch)
+                results = engine.at_once([transfer for _, transfer in batch], bring)
+                async with aclosing(results):
+                    async for stored in results:
+                        book, transfer = next(planned)
+                        if stored is not None:
+                            self._archived(book, transfer, stored)
+                        else:
+                            await self._alone.acquire()
+                            group.start_soon(self._bring_alone, book, transfer, engine)
 
     async def _bring_alone(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
         try:

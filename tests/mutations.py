@@ -164,8 +164,10 @@ MUTATIONS = (
     Mutation("a sync of the file system that failed is good", "archiver/stores/filesystem.py", "(None, use_errno=True).syncfs(descriptor) != 0:", "(None, use_errno=True).syncfs(descriptor) > 0:", COMMITS),
     Mutation("what is committed has not the size that was checked", STAGING, "        if size != expected:", "        if False:", ORDER),
     Mutation("a set's own folder is taken for durable", STAGING, "        self._durable.update(final.parent.relative_to(self._root).parents)", "        self._durable.update(final.relative_to(self._root).parents)", ORDER),
-    Mutation("small: a slow line is asked for everything at once", BURST, "if quick else max(ahead // 2, 1)", "if True else max(ahead // 2, 1)", "tests/transfer/test_burst.py"),
-    Mutation("small: what was asked for is not read when time is up", BURST, "                if began < until or self._reading is None:\n", "                if began >= until and self._reading is not None:\n                    return\n                if True:\n", "tests/transfer/test_burst.py"),
+    Mutation("small: a slow line is asked for everything at once", BURST, "ahead = 1 if self.is_slow else self._most", "ahead = self._most", "tests/transfer/test_burst.py"),
+    Mutation("small: silence is waited for again and again", BURST, "            self.was_silent = True\n", "", "tests/transfer/test_burst.py"),
+    Mutation("small: a slow head makes a slow line", BURST, "            began = time.monotonic()\n", "            began = self._sent_at\n", "tests/transfer/test_burst.py"),
+    Mutation("small: what was asked for is not read when time is up", BURST, "                if not self._asked:\n", "                if not self._asked or (self._reading and time.monotonic() >= until):\n", "tests/transfer/test_burst.py"),
 )  # fmt: skip
 
 

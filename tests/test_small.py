@@ -154,7 +154,8 @@ async def test_every_second_one_fails_at_first(
     assert_home(archive, originals)
     assert_told_once(seen, 40)
     assert emulator.tally.object_requests == 60
-    assert not any(isinstance(event, (events.Retrying, events.Mending)) for event in seen)
+    assert sum(isinstance(event, events.Retrying) for event in seen) == 20
+    assert not any(isinstance(event, events.Mending) for event in seen)
 
 
 async def test_a_damaged_one_among_them_is_kept_aside(

@@ -19,7 +19,7 @@ _HINTS = {
     errno.EROFS: "mount it read-write, or name another place",
     errno.EEXIST: "a file is in the way where a directory should be",
     errno.ENOTDIR: "a file is in the way where a directory should be",
-    errno.EMFILE: "raise the limit of open files (ulimit -n), or lower --workers",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "the machine is out of open files",
     errno.EFBIG: "the file is larger than this file system or limit (ulimit -f) allows",
     errno.EIO: "the disk reports an error; check it before you trust it",

@@ -6,11 +6,11 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from archiver.errors import StoreError
 from archiver.stores import disk
@@ -21,11 +21,15 @@ _SYNCS_AS_A_WHOLE = frozenset({"ext4", "xfs", "tmpfs"})
 # It tells of data that could not be written since the descriptor was opened from 5.8 on
 # (syncfs(2)), and of names that could not (what sync_fs returns) only since 5.17.
 _SINCE_LINUX = (5, 17)
+# A way to make durable what was written, as ``commit.drive`` calls it.
+Sync = Callable[[Sequence[Unsynced]], None]
 # Things to sync from which on that is sooner done than one by one; how long it may take for each
-# (seconds) before others' writes must be what it waits for; and for how long it is left then.
+# (seconds) before others' writes must be what it waits for; and for how long it is left then, at
+# least, and in times of what it took.
 _MANY = 16
 _PATIENCE = 0.02
 _PAUSE_SECONDS = 30.0
+_PAUSE_TIMES = 10
 # Threads that sync things one by one, when they are many: the disk takes some at a time.
 _THREADS = 8
 
@@ -70,12 +74,6 @@ def syncs_as_a_whole(path: Path) -> bool:
     )
 
 
-class Sync(Protocol):
-    """A way to make durable what was written; ``commit.drive`` calls it."""
-
-    def __call__(self, unsynced: Sequence[Unsynced]) -> None: ...
-
-
 def sync_each(unsynced: Sequence[Unsynced]) -> None:
     """One by one; when they are many, some at a time."""
     if len(unsynced) < _MANY:
@@ -117,8 +115,9 @@ class SyncWhole:
                 self._failed = error
                 raise
             ended = time.monotonic()
-            if ended - began > _PATIENCE * len(unsynced):
-                self._not_before = ended + _PAUSE_SECONDS
+            took = ended - began
+            if took > _PATIENCE * len(unsynced):
+                self._not_before = ended + max(_PAUSE_SECONDS, _PAUSE_TIMES * took)
 
 
 @contextmanager

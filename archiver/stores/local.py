@@ -69,6 +69,7 @@ class LocalStore:
             entered(syncing(self._staging)) as sync,
         ):
             self._lock, self._sync = lock, sync
+            self._durable.clear()  # who wrote meanwhile may have taken folders away
             try:
                 yield
             finally:

@@ -1,7 +1,7 @@
 """Small objects, each as a whole, one after the other in one thread.
 
-They are asked for ahead of their turns, so that the way there and back is spent reading others: by
-so many more as they come quickly, since what shares a slow line only comes later.
+They are asked for ahead of their turns, so that the way there and back is spent reading others;
+but one after the other where their bytes come slowly: what shares a slow line only comes later.
 """
 
 import math
@@ -19,9 +19,11 @@ from archiver.transfer.wires import Wires
 
 # Most connections that are asked before the first of them is read.
 MOST_AHEAD = 16
-# Those at the beginning; and seconds that a turn may take for there to be twice as many.
-_FIRST_AHEAD = 2
+# Seconds that a body may take after its head for others to be asked for meanwhile.
 _QUICK_SECONDS = 0.25
+# Seconds from a request to the head of its answer.
+_HEAD_SECONDS = 3.0
+_GLANCE_SECONDS = 0.05
 
 # Fills a block with the object, which must have that size, within so many seconds. Blocks, and
 # raises as Fetcher.open does.
@@ -29,8 +31,11 @@ Read = Callable[[memoryview, float], Answer]
 
 
 class Burst:
-    """GETs of ``urls``, in order, over at most ``most`` connections. None is asked for when
-    ``seconds`` have passed. All but ``interrupt`` is for one thread, and blocks."""
+    """GETs of ``urls``, in order, over at most ``most`` connections, or one while ``is_slow``.
+
+    None is asked for when ``seconds`` have passed, or when an answer did not come at all. All but
+    ``interrupt`` is for one thread, and blocks.
+    """
 
     def __init__(
         self,
@@ -39,7 +44,9 @@ class Burst:
         *,
         most: int = MOST_AHEAD,
         seconds: float = math.inf,
+        is_slow: bool = False,
     ) -> None:
+        self.is_slow = is_slow
         self._wires: Final = wires
         self._urls: Final = urls
         self._most: Final = most
@@ -53,12 +60,11 @@ class Burst:
     def reads(self) -> Generator[Read, None, None]:
         """A read for each URL that was asked for, at least one. Close the iterator, also when it
         was not taken to its end."""
-        rest, ahead = iter(self._urls), min(_FIRST_AHEAD, self._most)
-        until = time.monotonic() + self._seconds
+        rest, until, silent = iter(self._urls), time.monotonic() + self._seconds, False
         try:
             while True:
-                began = time.monotonic()
-                if began < until or self._reading is None:
+                if self._reading is None or (time.monotonic() < until and not silent):
+                    ahead = 1 if self.is_slow else self._most
                     for url in islice(rest, max(0, ahead - len(self._asked))):
                         self._ask(url)
                 if not self._asked:
@@ -68,8 +74,9 @@ class Burst:
                 self._asked.popleft()
                 yield self._reading.read
                 self._put_back(self._reading)
-                quick = time.monotonic() - began < _QUICK_SECONDS
-                ahead = min(2 * ahead, self._most) if quick else max(ahead // 2, 1)
+                silent = silent or self._reading.was_silent
+                if self._reading.body_took is not None:
+                    self.is_slow = self._reading.body_took > _QUICK_SECONDS
         finally:
             while self._asked:
                 self._asked.popleft().wire.close()
@@ -116,6 +123,9 @@ class _Asked:
         self.failure: Exception | None = None
         self.reusable = False
         self.settled = False
+        self.was_silent = False
+        self.body_took: float | None = None  # seconds after the head
+        self._sent_at = 0.0
         self._url: Final = url
         self._target: Final = target
         self._was_kept: Final = wire.connected
@@ -124,17 +134,20 @@ class _Asked:
         if not self.wire.connected:
             self.wire.connect()
         self.wire.send(self._target, HEADERS)
+        self._sent_at = time.monotonic()
 
     def read(self, data: memoryview, seconds: float) -> Answer:
         until = time.monotonic() + seconds
         try:
             head = self._head(until)
+            began = time.monotonic()
             if head.status != 200:
                 raise SourceUnavailable(f"{self._url}: {head.status}")
             answer = read_answer(self._url, head.status, head.fields, 0, len(data))
             if answer.pin.total != len(data):
                 raise SourceUnavailable(f"{self._url}: an answer of another length")
             _fill(self.wire, data, until)
+            self.body_took = time.monotonic() - began
         except FAULTS as error:
             unavailable(self._url, error)
         self.reusable = head.keeps_alive
@@ -146,13 +159,22 @@ class _Asked:
         try:
             if self.failure is not None:
                 raise self.failure
-            return self.wire.head(until)
+            return self._answered(until)
         except FAULTS:
-            if not self._was_kept:
+            if not self._was_kept or self.was_silent:
                 raise
         self.wire.close()
         self.send()
-        return self.wire.head(until)
+        return self._answered(until)
+
+    def _answered(self, until: float) -> Head:
+        # Others were read meanwhile: what is there already is looked at, however late it is.
+        patience = max(self._sent_at + _HEAD_SECONDS, time.monotonic() + _GLANCE_SECONDS)
+        try:
+            return self.wire.head(min(until, patience))
+        except TimeoutError:
+            self.was_silent = True
+            raise
 
 
 def _fill(wire: Wire, data: memoryview, until: float) -> None:

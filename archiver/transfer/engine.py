@@ -87,14 +87,17 @@ class Engine:
         """Whether :meth:`at_once` may be asked for this backup."""
         return is_small(backup, self._shared)
 
-    async def at_once(self, transfers: Sequence[Transfer], bring: Bring) -> list[Stored | None]:
-        """Fetch small backups and bring them home, within one thread; as many results.
+    def at_once(
+        self, transfers: Sequence[Transfer], bring: Bring
+    ) -> AsyncGenerator[Stored | None, None]:
+        """Fetch small backups and bring them home, many within one thread; a result of each, in
+        order.
 
         None for one when something at the source was in the way, or it is here already: then it
         is for :meth:`transfer`. Raises StoreError.
         """
         small = [(transfer, self._location(transfer)) for transfer in transfers]
-        return await fetch_at_once(self._shared, small, self._fetcher, bring)
+        return fetch_at_once(self._shared, small, self._fetcher, bring)
 
     def _location(self, transfer: Transfer) -> Location:
         return Location(transfer.backup, self._route, self._relist, self._shared.observer)

@@ -75,6 +75,7 @@ class HttpFetcher:
     def __init__(self, threads: Executor, least: LeastRate, ahead: int) -> None:
         self._threads: Final = threads
         self._ahead: Final = ahead
+        self._is_slow = True  # until a burst was quick
         self._wires: Final = Wires(least)
 
     @asynccontextmanager
@@ -128,13 +129,16 @@ class HttpFetcher:
     async def burst(
         self, urls: Sequence[SignedUrl], seconds: float, work: Callable[[Iterator[Read]], T]
     ) -> T:
-        burst = Burst(self._wires, urls, most=self._ahead, seconds=seconds)
+        burst = Burst(self._wires, urls, most=self._ahead, seconds=seconds, is_slow=self._is_slow)
 
         def read_all() -> T:
             with closing(burst.reads()) as reads:
                 return work(reads)
 
-        return await self.run(burst, read_all)
+        try:
+            return await self.run(burst, read_all)
+        finally:
+            self._is_slow = burst.is_slow
 
     async def run(
         self, wire: _Interruptible, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs

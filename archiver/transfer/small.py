@@ -5,8 +5,8 @@ do; and what is durable together needs one sync. This is their first try only: w
 way of one of them, the patient walk of :mod:`archiver.transfer.file` begins anew.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -45,6 +45,7 @@ class _Wanted:
     location: Location
     network: Network
     url: SignedUrl
+    failures: list[ArchiverError] = field(default_factory=list)
 
 
 def is_small(backup: Backup, shared: Shared) -> bool:
@@ -55,16 +56,15 @@ def is_small(backup: Backup, shared: Shared) -> bool:
 
 async def fetch_at_once(
     shared: Shared, small: Sequence[tuple[Transfer, Location]], fetcher: Fetcher, bring: Bring
-) -> list[Stored | None]:
+) -> AsyncGenerator[Stored | None, None]:
     """See Engine.at_once."""
-    stored: list[Stored | None] = []
-    while rest := small[len(stored) :]:
-        wanted = await _located(shared, rest)
-        if not wanted:
-            stored.append(None)  # the patient walk will say why
-            continue
-        stored += await _round(shared, wanted, fetcher, bring)
-    return stored
+    while small:
+        wanted = await _located(shared, small)
+        # Where there is no URL, the patient walk will say why.
+        stored = await _round(shared, wanted, fetcher, bring) if wanted else [None]
+        small = small[len(stored) :]
+        for one in stored:
+            yield one
 
 
 async def _round(
@@ -82,11 +82,13 @@ async def _round(
             ),
         )
     for one, result in zip(wanted, stored, strict=False):
+        backup = one.transfer.backup
         if result is not None:
-            backup = one.transfer.backup
             one.location.worked(one.url)
             shared.observer(events.Started(backup, 0))
             shared.observer(events.Advanced(backup, backup.size, backup.size, one.network))
+        elif one.failures:
+            shared.observer(events.Retrying(str(backup), one.failures[0], 1, 0.0))
     return stored
 
 
@@ -120,7 +122,8 @@ def _fill(wanted: _Wanted, read: Read, block: memoryview, staging: Staging) -> R
         meter.feed(data)
         crc = int(crc64.xz(data))
         receipt = vouch(backup, pin, meter, crc, backup.size, cost)
-    except AT_THE_SOURCE:
+    except AT_THE_SOURCE as error:
+        wanted.failures.append(error)
         return None
     staging.write(0, data)
     return receipt

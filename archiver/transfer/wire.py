@@ -85,13 +85,12 @@ class Wire:
 
     def connect(self) -> None:
         """Dial the addresses of the place, one after the other."""
-        if self._interrupted:
-            raise ConnectionAbortedError(_GIVEN_UP)
         failure: OSError = OSError("no address")
         found = socket.getaddrinfo(self.place.host, self.place.port, type=socket.SOCK_STREAM)
         for family, kind, protocol, _, address in found:
             self._socket = dialled = socket.socket(family, kind, protocol)
             try:
+                self._check()
                 dialled.settimeout(CONNECT_SECONDS)
                 dialled.connect(address)
                 dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -100,6 +99,7 @@ class Wire:
                     self._socket = secured = self._tls.wrap_socket(
                         dialled, server_hostname=self.place.host, do_handshake_on_connect=False
                     )
+                    self._check()
                     secured.do_handshake()
             except ssl.SSLError:
                 self.close()
@@ -187,6 +187,10 @@ class Wire:
             with contextlib.suppress(OSError):
                 # Not SSLSocket's own, after which ciphertext would be read as if it was the body.
                 socket.socket.shutdown(opened, socket.SHUT_RDWR)
+
+    def _check(self) -> None:
+        if self._interrupted:
+            raise ConnectionAbortedError(_GIVEN_UP)
 
     def close(self) -> None:
         if self._socket is not None:

@@ -38,13 +38,6 @@ def wires() -> Iterator[Wires]:
         yield wires
 
 
-@pytest.fixture(autouse=True)
-def _all_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a fast line, and from the first on."""
-    monkeypatch.setattr(burst_module, "_FIRST_AHEAD", AHEAD)
-    monkeypatch.setattr(burst_module, "_QUICK_SECONDS", 60.0)
-
-
 def place(server: Scripted) -> Place:
     return Place("http", "127.0.0.1", server.port)
 
@@ -85,25 +78,59 @@ def honest(*numbers: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_as_many_are_asked_ahead_as_come_quickly(
+def test_sixteen_are_asked_ahead_where_they_come_quickly(
     server: Scripted, wires: Wires, monkeypatch: pytest.MonkeyPatch, quick: bool
 ) -> None:
-    """Two, four, eight, sixteen; or one after the other, on a slow line."""
-    monkeypatch.setattr(burst_module, "_FIRST_AHEAD", 2)
-    monkeypatch.setattr(burst_module, "_QUICK_SECONDS", 60.0 if quick else 0.0)
-    count, ahead, most = 40, 2, 2
-    results = []
-    with closing(Burst(wires, server.urls(count)).reads()) as reads:
+    """On a slow line, one after the other, once that is seen; how slow an answer's head is does
+    not count."""
+    monkeypatch.setattr(burst_module, "_QUICK_SECONDS", 60.0 if quick else -1.0)
+    count, results = 40, []
+    burst = Burst(wires, server.urls(count), is_slow=not quick)
+    with closing(burst.reads()) as reads:
         for number, read in enumerate(reads):
-            asked = min(max(number + ahead, most), count)
+            asked = min(number + (AHEAD if quick else 1), count)
             assert server.until_asked(asked)
             assert len(server.asked) == asked
-            most = asked
-            ahead = min(2 * ahead, AHEAD) if quick else 1
             results.append(one(read, len(body(number))))
     assert results == honest(*range(count))
-    assert server.connections == (AHEAD if quick else 2)
+    assert server.connections == (AHEAD if quick else 1)
     assert sorted(number for _, number in server.asked) == list(range(count))
+    assert burst.is_slow is not quick
+
+
+def test_answers_that_take_their_time_are_asked_for_ahead(server: Scripted, wires: Wires) -> None:
+    def late(talk: Talk) -> None:
+        time.sleep(0.4)
+        talk.peer.sendall(talk.honest)
+
+    for number in range(3):
+        server.replies[number] = [late]
+    burst = Burst(wires, server.urls(3))
+    assert list(all_of(burst, [len(body(number)) for number in range(3)])) == honest(0, 1, 2)
+    assert not burst.is_slow
+
+
+def test_silence_is_waited_for_once(
+    server: Scripted, wires: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were asked meanwhile are read, and no others are asked for."""
+    monkeypatch.setattr(burst_module, "_HEAD_SECONDS", 0.5)
+    ended = threading.Event()
+
+    def silent(_: Talk) -> None:
+        ended.wait(30)
+
+    for number in range(0, AHEAD, 2):
+        server.replies[number] = [silent]
+    began = time.monotonic()
+    with closing(Burst(wires, server.urls(40)).reads()) as reads:
+        results = [one(read, len(body(number))) for number, read in enumerate(reads)]
+    ended.set()
+    assert time.monotonic() - began < SOON
+    assert len(results) == AHEAD
+    assert [number for number, one in enumerate(results) if isinstance(one, bytes)] == [
+        *range(1, AHEAD, 2)
+    ]
 
 
 def test_no_more_connections_than_may_be(server: Scripted, wires: Wires) -> None:
@@ -114,13 +141,12 @@ def test_no_more_connections_than_may_be(server: Scripted, wires: Wires) -> None
 
 
 def test_none_is_asked_when_time_is_up_but_all_that_were_are_read(
-    server: Scripted, wires: Wires, monkeypatch: pytest.MonkeyPatch
+    server: Scripted, wires: Wires
 ) -> None:
-    monkeypatch.setattr(burst_module, "_FIRST_AHEAD", 2)
     with closing(Burst(wires, server.urls(40), seconds=0.0).reads()) as reads:
         results = [one(read, len(body(number))) for number, read in enumerate(reads)]
-    assert results == honest(0, 1)
-    assert len(server.asked) == 2
+    assert results == honest(*range(AHEAD))
+    assert len(server.asked) == AHEAD
 
 
 def test_answers_are_read_in_the_order_of_their_urls(server: Scripted, wires: Wires) -> None:
@@ -466,9 +492,9 @@ async def test_a_cancellation_wakes_the_thread_and_waits_for_it(server: Scripted
     began = time.monotonic()
     async with open_fetcher(1) as fetcher, anyio.create_task_group() as group:
         group.start_soon(fetcher.burst, server.urls(20), 60.0, work)
-        assert await asyncio.to_thread(server.until_asked, AHEAD)
+        assert await asyncio.to_thread(server.until_asked, 1)
         group.cancel_scope.cancel()
     assert time.monotonic() - began < SOON
     [results] = ended
     assert all(isinstance(result, SourceUnavailable) for result in results)
-    assert len(server.asked) == AHEAD
+    assert len(server.asked) == 1
