@@ -1,8 +1,8 @@
 """How many connections a file gets.
 
 What comes over one connection passes the file's meter on its way to the disk. Over several it
-comes out of order, and most of it is read back to be measured: a third of all the work, which pays
-only while connections, and not this machine, are what holds a file up.
+comes out of order, and most of it is read back to be measured: a fifth more time and CPU over https
+(benchmarks/README.md), which pays only while connections, not this machine, hold a file up.
 """
 
 from typing import Final
