@@ -12,6 +12,7 @@ from archiver.secret import SignedUrl
 from archiver.transfer.burst import Read
 from archiver.transfer.fetch import HttpFetcher, open_fetcher
 from archiver.transfer.pace import LeastRate
+from archiver.transfer.wire import Wire
 from tests.transfer.test_fetch import answer
 
 DATA = bytes(range(256)) * 4
@@ -127,7 +128,11 @@ async def test_a_body_that_a_burst_left_unread(serve: Serve, fetcher: HttpFetche
     assert served.connections == [0, 1]
 
 
-async def test_a_body_that_was_left_unread(serve: Serve, fetcher: HttpFetcher) -> None:
+async def test_a_body_that_was_left_unread(
+    serve: Serve, fetcher: HttpFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the rest of it comes so late that nothing is to be seen of it yet."""
+    monkeypatch.setattr(Wire, "is_quiet", property(lambda wire: wire.connected))
     first = answer("200 OK", DATA[:10] + FORGED)
     url, served = await serve(first, *[answer("200 OK", DATA)] * 2)
     async with fetcher.open(url, 0, 10, None) as body:
