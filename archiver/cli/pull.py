@@ -37,7 +37,9 @@ _MODES = {"automated": "Automated", "manual": "Manual"}
 @option("--type", "types", type=click.Choice(list(_TYPES)), multiple=True, help="Only these.")
 @option("--mode", "modes", type=click.Choice(list(_MODES)), multiple=True, help="Only these.")
 @option("--workers", type=click.IntRange(1, 256), default=4, help="Files at once.")
-@option("--connections", type=click.IntRange(1, 64), default=4, help="Most ranges of one file at once.")
+@option(
+    "--connections", type=click.IntRange(1, 64), default=4, help="Most ranges of one file at once."
+)
 @option(
     "--part-size", type=Size(64 * 1024), default="8MiB", help="Unit of fetch, retry and resume."
 )
