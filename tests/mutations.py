@@ -163,6 +163,7 @@ MUTATIONS = (
     Mutation("the file system is not synced for many", "archiver/stores/filesystem.py", "            _syncfs(self._descriptor)\n", "            pass\n", SYNCS),
     Mutation("what is committed has not the size that was checked", STAGING, "        if size != expected:", "        if False:", ORDER),
     Mutation("a set's own folder is taken for durable", STAGING, "        self._durable.update(final.parent.relative_to(self._root).parents)", "        self._durable.update(final.relative_to(self._root).parents)", ORDER),
+    Mutation("small: a kept connection that was interrupted is dialled over", "archiver/transfer/wire.py", "        self._check()  # its socket may be open still\n", "", "tests/transfer/test_burst.py"),
     Mutation("small: a slow line is asked for everything at once", BURST, "ahead = 1 if self.is_slow else self._most", "ahead = self._most", "tests/transfer/test_burst.py"),
     Mutation("small: silence is waited for again and again", BURST, "            self.was_silent = True\n", "", "tests/transfer/test_burst.py"),
     Mutation("small: a slow head makes a slow line", BURST, "            began = time.monotonic()\n", "            began = self._sent_at\n", "tests/transfer/test_burst.py"),

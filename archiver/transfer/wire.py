@@ -85,6 +85,7 @@ class Wire:
 
     def connect(self) -> None:
         """Dial the addresses of the place, one after the other."""
+        self._check()  # its socket may be open still
         failure: OSError = OSError("no address")
         found = socket.getaddrinfo(self.place.host, self.place.port, type=socket.SOCK_STREAM)
         for family, kind, protocol, _, address in found:

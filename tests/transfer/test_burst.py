@@ -365,11 +365,14 @@ def test_an_interruption_wakes_a_read_and_nothing_more_is_read(
     assert kept(wires, server) == []
 
 
+@pytest.mark.parametrize("already", [0, AHEAD], ids=["new", "kept"])
 @pytest.mark.parametrize("after", [0, 1, AHEAD - 1])
 def test_an_interruption_while_requests_are_sent(
-    server: Scripted, wires: Wires, monkeypatch: pytest.MonkeyPatch, after: int
+    server: Scripted, wires: Wires, monkeypatch: pytest.MonkeyPatch, after: int, already: int
 ) -> None:
-    """The one that is being sent just then is not read, either."""
+    """The one that is being sent just then is not read, either; and no connection that was kept is
+    dialled anew, with its socket forgotten open."""
+    assert fetched(wires, server, *range(already)) == honest(*range(already))
     burst = Burst(wires, server.urls(20))
     send, sent = Wire.send, iter(range(1000))
 
