@@ -19,10 +19,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
+import orjson
+
 from archiver.errors import IntegrityError, UnsupportedFormat
 from archiver.model import Backup, Stored
 
 FORMAT = 1
+_LAID_OUT = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,12 @@ class Record:
         return replace(self, object_key=object_key, document=document)
 
     def encode(self) -> bytes:
-        text = json.dumps(self.document, indent=2)
-        return f"{text}\n".encode("ascii")
+        try:
+            return orjson.dumps(self.document, option=_LAID_OUT)
+        except TypeError:
+            # It takes no integer beyond 64 bits and no half of a surrogate pair, which a listing
+            # may have.
+            return f"{json.dumps(self.document, indent=2)}\n".encode("ascii")
 
     @classmethod
     def decode(cls, key: str, data: bytes) -> Self:
@@ -143,7 +150,8 @@ def _decimal(value: int | None) -> str | None:
 
 
 def _iso(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    text = moment.astimezone(UTC).isoformat(timespec="microseconds")
+    return f"{text.removesuffix('+00:00')}Z"
 
 
 def _time(value: str) -> datetime:

@@ -3,12 +3,13 @@
 An OSError becomes a StoreError here, and only here.
 """
 
+import contextlib
 import errno
 import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeAlias
 
 from archiver.errors import NoSpace, StoreError
 
@@ -26,8 +27,11 @@ _HINTS = {
 }
 
 
+StrPath: TypeAlias = str | os.PathLike[str]
+
+
 @contextmanager
-def store_errors(path: Path) -> Iterator[None]:
+def store_errors(path: StrPath) -> Iterator[None]:
     """Translate what the file system says of ``path``."""
     try:
         yield
@@ -42,7 +46,7 @@ def store_errors(path: Path) -> Iterator[None]:
 class UnsyncedFile:
     """An open file whose bytes are not durable yet."""
 
-    path: Path
+    path: StrPath
     descriptor: int
 
     def sync(self) -> None:
@@ -55,7 +59,7 @@ class UnsyncedFile:
 class UnsyncedFolder:
     """A folder whose names are not durable yet."""
 
-    path: Path
+    path: StrPath
 
     def sync(self) -> None:
         """Make them durable."""
@@ -67,23 +71,39 @@ class UnsyncedFolder:
                 os.close(descriptor)
 
 
-def make_directories(path: Path) -> list[UnsyncedFolder]:
+def make_directories(path: StrPath) -> list[UnsyncedFolder]:
     """Create ``path`` and its missing parents; the folders in which that made names."""
-    if path.is_dir():
-        return []
-    above = make_directories(path.parent)
+    parent = os.path.dirname(path) or os.curdir
+    above: list[UnsyncedFolder] = []
     with store_errors(path):
-        path.mkdir(DIRECTORY_MODE, exist_ok=True)
-    return [*above, UnsyncedFolder(path.parent)]
+        try:
+            made = _makes_directory(path)
+        except FileNotFoundError:
+            if parent == path:  # where we are is there no more
+                raise
+            above = make_directories(parent)
+            made = _makes_directory(path)
+    return [*above, UnsyncedFolder(parent)] if made else above
 
 
-def make_durable_directories(path: Path) -> None:
+def _makes_directory(path: StrPath) -> bool:
+    """Create a directory; whether it was not there. Raises OSError."""
+    try:
+        os.mkdir(path, DIRECTORY_MODE)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+        return False
+    return True
+
+
+def make_durable_directories(path: StrPath) -> None:
     """Create ``path`` and its missing parents, and make their names durable."""
     for folder in make_directories(path):
         folder.sync()
 
 
-def sync_directory(path: Path) -> None:
+def sync_directory(path: StrPath) -> None:
     """Make the names in a directory durable."""
     UnsyncedFolder(path).sync()
 
@@ -109,17 +129,18 @@ def read_all(descriptor: int, block: memoryview, offset: int) -> int:
     return filled
 
 
-def put_file(path: Path, data: bytes, temporary: Path) -> None:
+def put_file(path: StrPath, data: bytes, temporary: StrPath) -> None:
     """Write a small file, durable and whole or not at all: temporary, fsync, rename, fsync."""
-    make_durable_directories(path.parent)
+    folder = os.path.dirname(path)
+    make_durable_directories(folder)
     with written(temporary, data) as file:
         file.sync()
     rename(temporary, path)
-    sync_directory(path.parent)
+    sync_directory(folder)
 
 
 @contextmanager
-def written(path: Path, data: bytes) -> Generator[UnsyncedFile, None, None]:
+def written(path: StrPath, data: bytes) -> Generator[UnsyncedFile, None, None]:
     """Write a small file; while in this context it can be synced. Its name is not durable yet."""
     with store_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
@@ -131,7 +152,13 @@ def written(path: Path, data: bytes) -> Generator[UnsyncedFile, None, None]:
         os.close(descriptor)
 
 
-def rename(path: Path, target: Path) -> None:
+def rename(path: StrPath, target: StrPath) -> None:
     """Give a file its final name, in place of what had it; durable once its folder is synced."""
     with store_errors(target):
-        path.replace(target)
+        os.replace(path, target)
+
+
+def unlink_if_there(path: StrPath) -> None:
+    """Remove a file. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -54,8 +54,8 @@ class LocalStore:
         self._quarantine: Final = self.root / QUARANTINE
         self._lock: Held | None = None
         self._sync: Sync = sync_each
-        # Folders whose own names are durable, since this store made sure of that.
-        self._durable: Final[set[Path]] = set()
+        # Folders, by their keys, whose own names are durable, since this store made sure of that.
+        self._durable: Final[set[str]] = set()
 
     def __str__(self) -> str:
         return str(self.root)
@@ -153,9 +153,8 @@ class LocalStore:
     @contextmanager
     def stage(self, stem: str, size: int) -> Generator[Staging, None, None]:
         self._check_lock()
-        staging = LocalStaging(
-            self.root, self._staging, self._quarantine, self._durable, stem, size
-        )
+        root, folder, quarantine = str(self.root), str(self._staging), str(self._quarantine)
+        staging = LocalStaging(root, folder, quarantine, self._durable, stem, size)
         try:
             staging.open()
             self._check_space(size - staging.bytes_present())
@@ -182,8 +181,12 @@ class LocalStore:
 
     async def put_aside(self, key: str) -> str:
         self._check_lock()
-        await in_thread(self._put_aside, self.root / key, aside(self._quarantine, key))
-        return aside(self._quarantine, key).relative_to(self.root).as_posix()
+        kept = self._aside(key)
+        await in_thread(self._put_aside, self.root / key, kept)
+        return kept.relative_to(self.root).as_posix()
+
+    def _aside(self, key: str) -> Path:
+        return Path(aside(str(self._quarantine), key))
 
     @staticmethod
     def _put_aside(path: Path, kept: Path) -> None:
@@ -198,7 +201,7 @@ class LocalStore:
 
     async def bring_back(self, key: str) -> bool:
         self._check_lock()
-        return await in_thread(self._bring_back, aside(self._quarantine, key), self.root / key)
+        return await in_thread(self._bring_back, self._aside(key), self.root / key)
 
     @staticmethod
     def _bring_back(kept: Path, path: Path) -> bool:
@@ -226,8 +229,9 @@ class LocalStore:
         objects = (path.with_suffix(f".{kind}") for kind in Kind)
         if path.suffix == RECORD_SUFFIX and any(other.exists() for other in objects):
             # The kill may have come before the object's name, or its folders', was durable.
-            for folder in folders_to_sync(self.root, path.parent, self._durable):
-                folder.sync()
+            folder = path.parent.relative_to(self.root).as_posix()
+            for unsynced in folders_to_sync(str(self.root), folder, self._durable):
+                unsynced.sync()
             disk.rename(document, path)
             disk.sync_directory(path.parent)
             return "its object had come home: now it is recorded, too"
@@ -254,7 +258,7 @@ def _move(path: Path, target: Path) -> None:
 
 def _why_useless(path: Path) -> str | None:
     if path.suffix == DATA:
-        if parse_journal(path.with_suffix(JOURNAL)) is None:
+        if parse_journal(str(path.with_suffix(JOURNAL))) is None:
             return "a file without a journal, from an interrupted run"
         if time.time() - path.stat().st_mtime > _STALE_SECONDS:
             return "untouched for 30 days"

@@ -4,7 +4,6 @@ Durable order: data fsynced, then the journal line; at the end data fsynced, ren
 directory (with new parents) fsynced. The record comes after, from the archive.
 """
 
-import contextlib
 import json
 import os
 import stat
@@ -31,12 +30,13 @@ SEPARATOR = "~"
 
 class LocalStaging:
     """A Staging in ``folder``; or, when an earlier run was killed between bringing an object
-    home and recording it, that object where it is. Of the folders in ``durable``, the names are
-    durable; those that are made so are added."""
+    home and recording it, that object where it is. Of the folders in ``durable``, by their keys,
+    the names are durable; those that are made so are added."""
 
     def __init__(
-        self, root: Path, folder: Path, quarantine: Path, durable: set[Path], stem: str, size: int
+        self, root: str, folder: str, quarantine: str, durable: set[str], stem: str, size: int
     ) -> None:
+        # Paths are plain text here: of small files, making Path objects took a tenth of the time.
         flat = stem.replace("/", SEPARATOR)
         self._root: Final = root
         self._folder: Final = folder
@@ -44,8 +44,8 @@ class LocalStaging:
         self._durable: Final = durable
         self._stem: Final = stem
         self._size: Final = size
-        self._staged: Final = folder / f"{flat}{DATA}"
-        self._journal: Final = folder / f"{flat}{JOURNAL}"
+        self._staged: Final = f"{folder}/{flat}{DATA}"
+        self._journal: Final = f"{folder}/{flat}{JOURNAL}"
         self._path = self._staged
         self._file: int | None = None
         self._log: int | None = None
@@ -53,7 +53,7 @@ class LocalStaging:
         self._unnoted: list[bytes] = []
         self._syncing: Final = threading.Lock()
         self._resumable: Resumable | None = None
-        self._objects: dict[Path, int] = {}
+        self._objects: dict[str, int] = {}
 
     @property
     def resumable(self) -> Resumable | None:
@@ -104,7 +104,7 @@ class LocalStaging:
         if self._size > part_size:
             self._open_journal(0)
             self._append(journal.head(pin, provenance, part_size))
-            disk.sync_directory(self._journal.parent)
+            disk.sync_directory(self._folder)
 
     def write(self, offset: int, data: memoryview) -> None:
         with disk.store_errors(self._path):
@@ -132,27 +132,28 @@ class LocalStaging:
             os.close(self._log)
             self._log = None
         with disk.store_errors(self._journal):
-            self._journal.unlink(missing_ok=True)
+            disk.unlink_if_there(self._journal)
             os.ftruncate(self._descriptor, 0)
 
     def commit(self, receipt: Receipt, documents: Documents) -> Commit:
         """Object, then documents; these lie ready before, so that a sweep can finish what a kill
         cut short between the two."""
         stored = Stored(f"{self._stem}.{receipt.kind}", receipt)
-        final = self._root / stored.key
+        final = f"{self._root}/{stored.key}"
+        folder = self._stem.rpartition("/")[0]
         self._check_size(receipt.size)
         with ExitStack() as ready:
             waiting = {
-                self._root / key: ready.enter_context(disk.written(self._waiting(key), data))
+                f"{self._root}/{key}": ready.enter_context(disk.written(self._waiting(key), data))
                 for key, data in documents(stored)
             }
             yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting.values()]
         if final != self._path:
-            disk.make_directories(final.parent)
+            disk.make_directories(f"{self._root}/{folder}")
             disk.rename(self._path, final)
             self._path = final
-        yield (folders := folders_to_sync(self._root, final.parent, self._durable))
-        self._durable.update(final.parent.relative_to(self._root).parents)
+        yield (folders := folders_to_sync(self._root, folder, self._durable))
+        self._durable.update(_above(folder))
         self._forget_others()
         for path, document in waiting.items():
             disk.rename(document.path, path)
@@ -180,22 +181,24 @@ class LocalStaging:
 
     @property
     def _quarantined(self) -> Path:
-        return self._quarantine / self._staged.name
+        return Path(self._quarantine, self._staged.rpartition("/")[2])
 
-    def _objects_present(self) -> dict[Path, int]:
+    def _objects_present(self) -> dict[str, int]:
         """Regular files under the final names, and their sizes: one that a run was killed before
         recording, or one that is damaged."""
-        found: dict[Path, int] = {}
-        folder = (self._root / self._stem).parent
-        with disk.store_errors(folder):
-            if not folder.is_dir():
+        found: dict[str, int] = {}
+        stem = f"{self._root}/{self._stem}"
+        with disk.store_errors(stem):
+            if not os.path.isdir(os.path.dirname(stem)):
                 return found
             for kind in Kind:
-                path = self._root / f"{self._stem}.{kind}"
-                with contextlib.suppress(FileNotFoundError):
-                    status = path.lstat()
-                    if stat.S_ISREG(status.st_mode):
-                        found[path] = status.st_size
+                path = f"{stem}.{kind}"
+                try:
+                    status = os.lstat(path)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    found[path] = status.st_size
         return found
 
     def _open_journal(self, length: int) -> None:
@@ -219,54 +222,62 @@ class LocalStaging:
             os.fdatasync(self._log)
         self._log_length += len(lines)
 
-    def _waiting(self, key: str) -> Path:
-        return self._folder / f"{key.replace('/', SEPARATOR)}{DOCUMENT}"
+    def _waiting(self, key: str) -> str:
+        return f"{self._folder}/{key.replace('/', SEPARATOR)}{DOCUMENT}"
 
     def _forget_others(self) -> None:
         """Remove what is of no use any more, now that the right bytes are here."""
         with disk.store_errors(self._journal):
             for other in self._objects.keys() - {self._path}:
-                other.unlink(missing_ok=True)  # a damaged one, of another kind by its bytes
+                disk.unlink_if_there(other)  # a damaged one, of another kind by its bytes
             if self._log is not None:
-                self._journal.unlink(missing_ok=True)
-            if self._quarantine.is_dir():
+                disk.unlink_if_there(self._journal)
+            if os.path.isdir(self._quarantine):
                 # Bytes that failed earlier.
                 self._quarantined.unlink(missing_ok=True)
                 self._quarantined.with_suffix(".json").unlink(missing_ok=True)
                 for kind in Kind:
-                    aside(self._quarantine, f"{self._stem}.{kind}").unlink(missing_ok=True)
+                    disk.unlink_if_there(aside(self._quarantine, f"{self._stem}.{kind}"))
 
     def _put_aside(self, why: str) -> None:
         disk.make_durable_directories(self._quarantined.parent)
         with disk.store_errors(self._quarantined):
             os.fsync(self._descriptor)
-            self._path.replace(self._quarantined)
-            self._journal.unlink(missing_ok=True)
+            os.replace(self._path, self._quarantined)
+            disk.unlink_if_there(self._journal)
         text = json.dumps({"key": self._stem, "size": self._size, "why": why}, indent=2) + "\n"
         note = self._quarantined.with_suffix(".json")
-        disk.put_file(note, text.encode(), self._staged.with_suffix(TEMPORARY))
+        disk.put_file(note, text.encode(), f"{self._staged}{TEMPORARY}")
 
 
-def folders_to_sync(
-    root: Path, folder: Path, durable: Container[Path]
-) -> list[disk.UnsyncedFolder]:
-    """What makes the names in ``folder`` durable: itself, and those above up to the archive's root
-    that hold a name not known to be. Another commit may have made one just now."""
-    above = folder.relative_to(root).parents
-    named = zip((folder.relative_to(root), *above), above, strict=False)
-    holding = [root / parent for name, parent in named if name not in durable]
-    return [disk.UnsyncedFolder(path) for path in (folder, *holding)]
+def folders_to_sync(root: str, folder: str, durable: Container[str]) -> list[disk.UnsyncedFolder]:
+    """What makes the names in a folder of the archive durable: itself, and those above up to the
+    archive's root that hold a name not known to be. Another commit may have made one just now."""
+    above = _above(folder)
+    named = zip((folder, *above), above, strict=False)
+    holding = [parent for name, parent in named if name not in durable]
+    return [disk.UnsyncedFolder(f"{root}/{key}" if key else root) for key in (folder, *holding)]
 
 
-def aside(quarantine: Path, key: str) -> Path:
+def _above(folder: str) -> list[str]:
+    """The folders above one, by their keys, up to the archive's root."""
+    above = []
+    while folder:
+        folder = folder.rpartition("/")[0]
+        above.append(folder)
+    return above
+
+
+def aside(quarantine: str, key: str) -> str:
     """Where an object lies that is to be replaced."""
-    return quarantine / f"{key.replace('/', SEPARATOR)}{ASIDE}"
+    return f"{quarantine}/{key.replace('/', SEPARATOR)}{ASIDE}"
 
 
-def parse_journal(path: Path) -> journal.Journal | None:
+def parse_journal(path: str) -> journal.Journal | None:
     """The journal at ``path`` as far as it is whole, or None."""
     with disk.store_errors(path):
         try:
-            return journal.parse(path.read_bytes())
+            with open(path, "rb") as file:
+                return journal.parse(file.read())
         except FileNotFoundError:
             return None

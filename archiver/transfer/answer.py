@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
-import h11
-
 from archiver.errors import (
     ArchiverError,
     BackupGone,
@@ -25,7 +23,7 @@ from archiver.errors import (
 )
 from archiver.model import Pin
 from archiver.secret import SignedUrl
-from archiver.transfer.wire import Head, Place
+from archiver.transfer.wire import Head, NotHttp, Place
 from archiver.version import __version__
 from archiver.wait import wait_asked
 
@@ -34,7 +32,7 @@ HEADERS: Final[Mapping[str, str]] = {
     "Accept-Encoding": "identity",
     "User-Agent": f"archiver/{__version__}",
 }
-FAULTS = (OSError, h11.RemoteProtocolError, UnicodeError)
+FAULTS = (OSError, NotHttp, UnicodeError)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 _CODE = re.compile(rb"<Code>([\w.]{1,80})</Code>")
 _EC = re.compile(rb"<EC>([\w-]{1,40})</EC>")
@@ -139,7 +137,7 @@ def unavailable(url: SignedUrl, error: Exception) -> NoReturn:
             f"{url}: its certificate is not good: {error.verify_message}",
             hint="SSL_CERT_FILE names other authorities to trust",
         ) from None
-    why = type(error).__name__
+    why = str(error) if isinstance(error, NotHttp) else type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         why = f"{why}: {error.strerror}"
     raise SourceUnavailable(f"{url}: {why}") from None

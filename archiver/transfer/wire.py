@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import h11
+import httptools
 
 from archiver.errors import SourceError, SourceUnavailable
 from archiver.transfer.pace import LeastRate, Pulse
@@ -53,9 +53,13 @@ class Head:
     keeps_alive: bool
 
 
+class NotHttp(Exception):
+    """What came is no answer that can be read."""
+
+
 class Wire:
     """A connection; all methods but ``interrupt`` block. They raise OSError, ssl.SSLError,
-    h11.RemoteProtocolError, and SourceUnavailable when nothing more comes."""
+    NotHttp, and SourceUnavailable when nothing more comes."""
 
     def __init__(self, place: Place, least: LeastRate, tls: ssl.SSLContext | None) -> None:
         self.place: Final = place
@@ -131,7 +135,7 @@ class Wire:
         received = bytearray()
         while (end := received.find(b"\r\n\r\n")) < 0:
             if len(received) > _MOST_HEAD_BYTES:
-                raise h11.RemoteProtocolError("the head of the answer does not end")
+                raise NotHttp("the head of the answer does not end")
             self._wait_until(until)
             piece = self._open.recv(_HEAD_BLOCK)
             if not piece:
@@ -205,14 +209,34 @@ class Wire:
         return self._socket
 
 
+class _HeadFields:
+    """Takes what the parser finds."""
+
+    __slots__ = ("fields", "whole")
+
+    def __init__(self) -> None:
+        self.fields: Final[dict[str, str]] = {}
+        self.whole = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.fields[name.decode("ascii").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self.whole = True
+
+
 def _parse_head(head: bytes) -> Head:
-    parser = h11.Connection(h11.CLIENT)
-    parser.send(h11.Request(method="GET", target="/", headers=[("Host", "h")]))
-    parser.send(h11.EndOfMessage())
-    parser.receive_data(head)
-    event = parser.next_event()
-    if not isinstance(event, h11.Response):
-        raise h11.RemoteProtocolError("the answer does not begin with a response")
-    fields = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
-    closes = fields.get("connection", "").lower() == "close" or event.http_version != b"1.1"
-    return Head(event.status_code, fields, keeps_alive=not closes)
+    """Read a head, its empty line included. Raises NotHttp, also for a length given twice, or
+    beside another framing, either of which could be meant."""
+    found = _HeadFields()
+    parser = httptools.HttpResponseParser(found)
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserError as error:
+        raise NotHttp(f"the answer is not HTTP: {error}") from None
+    except httptools.HttpParserUpgrade:
+        raise NotHttp("the answer changes to another protocol") from None
+    status = parser.get_status_code()
+    if status < 200 or not found.whole:
+        raise NotHttp("the answer does not begin with a response")
+    return Head(status, found.fields, keeps_alive=parser.should_keep_alive())

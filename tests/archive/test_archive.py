@@ -60,6 +60,23 @@ def record() -> Record:
     return make_record(key, BACKUP, Stored(f"{FOLDER}/r-bp1-db-0-7.rdb", RECEIPT), "archiver 0")
 
 
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1, "half \ud800", ["\udfff"], {"a": 2**80}])
+def test_a_record_of_what_only_json_can_say(value: object) -> None:
+    """It keeps every field of a listing as received, odd ones too."""
+    fields = {**BACKUP.fields, "New": value}
+    key = layout.record_key(layout.stem(FOLDER, BACKUP))
+    stored = Stored(f"{FOLDER}/r-bp1-db-0-7.rdb", RECEIPT)
+    encoded = make_record(key, replace(BACKUP, fields=fields), stored, "archiver 0").encode()
+    assert Record.decode(key, encoded).document["api"] == fields
+
+
+def test_a_record_is_laid_out() -> None:
+    text = record().encode().decode()
+    assert text.startswith('{\n  "format": 1,\n  "instance_id": "r-bp1",\n')
+    assert text.endswith('"tool": "archiver 0"\n}\n')
+    assert '    "Neu": "é"\n' in text
+
+
 def test_a_record_reads_back() -> None:
     written = record()
     assert Record.decode(written.key, written.encode()) == written
