@@ -55,6 +55,7 @@ MUTATIONS = (
     Mutation("the record's folder is not synced", STAGING, "        yield folders[:1]\n", "", ORDER),
     Mutation("a record that lies ready is not finished", "archiver/stores/local.py", "        if path.suffix == RECORD_SUFFIX and any(other.exists() for other in objects):", "        if False:", ORDER),
     Mutation("a sweep records an object whose name is not durable", "archiver/stores/local.py", "                folder.sync()\n", "                pass\n", ORDER),
+    Mutation("a sweep records an object that was mended in its place", STAGING, "        suffix = DOCUMENT if self._path == self._staged else TEMPORARY\n", "        suffix = DOCUMENT\n", ORDER),
     Mutation("a batch: bytes are not synced", STAGING, "            yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting.values()]\n", "", BATCH),
     Mutation("a batch: objects are not synced", STAGING, "        yield (folders := folders_to_sync(self._root, final.parent, self._durable))\n", "        folders = folders_to_sync(self._root, final.parent, self._durable)\n", BATCH),
     Mutation("a batch: documents are not synced", STAGING, "        yield folders[:1]\n", "", BATCH),

@@ -210,6 +210,30 @@ async def test_killed_before_an_object_has_a_durable_name(
     assert steps == [*above, "r-x-7.json", folder]
 
 
+async def test_an_object_mended_in_its_place_that_cannot_be_synced(store: LocalStore) -> None:
+    """A sweep does not record it: what is on the disk may be the bytes from before."""
+    home = store.root / f"{STEM}.rdb"
+
+    def fails(_: Sequence[Unsynced]) -> None:
+        raise StoreError("the disk reports an error")
+
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", bytes(SIZE))
+        async with entered(store.stage(STEM, SIZE)) as staging:
+            assert staging.resumable is not None
+            await in_thread(staging.write, 0, memoryview(DATA))
+            commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+            with pytest.raises(StoreError):
+                await in_thread(drive, [commit], fails)
+    home.write_bytes(bytes(SIZE))
+    async with store.exclusive():
+        await store.sweep()
+        assert await store.read(f"{STEM}.json") is None
+        async with entered(store.stage(STEM, SIZE)) as staging:
+            assert staging.resumable is not None  # read back before it counts
+    assert list((store.root / ".staging").iterdir()) == []
+
+
 async def test_a_damaged_object_stays_until_the_right_one_comes(store: LocalStore) -> None:
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", b"damaged, and perhaps all there is")
