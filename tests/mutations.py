@@ -63,6 +63,7 @@ MUTATIONS = (
     Mutation("a batch: commits are not closed", "archiver/stores/commit.py", "            commit.close()\n", "            pass\n", "tests/stores/test_commit.py"),
     Mutation("a batch: a backup is staged twice", "archiver/line.py", "        elif finding.transfer.stem in self._home:", "        elif False:", "tests/test_small.py"),
     Mutation("one sync: what it says is not looked at", FILESYSTEM, ".syncfs(descriptor) != 0:", ".syncfs(descriptor) is None:", SYNCS),
+    Mutation("one sync: a file system that an error stopped", FILESYSTEM, "    os.fsync(descriptor)\n", "", SYNCS),
     Mutation("one sync: of two threads one is not told that it failed", FILESYSTEM, "                self._failed = error\n", "", SYNCS),
     Mutation("one sync: a second beside it is not held up", FILESYSTEM, "        with self._syncing:\n", "        if True:\n", SYNCS),
     Mutation("one sync: mounts with odd names are overlooked", FILESYSTEM, "kinds[_unescaped(fields[4])] = kind", "kinds[os.fsdecode(fields[4])] = kind", SYNCS),
