@@ -61,6 +61,7 @@ MUTATIONS = (
     Mutation("a batch: documents are not synced", STAGING, "        yield folders[:1]\n", "", BATCH),
     Mutation("a batch: each goes on by itself", "archiver/stores/local.py", "        return drive(commits, self._sync)", "        return [stored for commit in commits for stored in drive([commit], self._sync)]", BATCH),
     Mutation("a batch: commits are not closed", "archiver/stores/commit.py", "            commit.close()\n", "            pass\n", "tests/stores/test_commit.py"),
+    Mutation("a batch: what is home waits for what is not", "archiver/line.py", "                            group.start_soon(self._bring_alone, book, transfer, engine)\n", "                            async with self._alone:\n                                pass\n                            group.start_soon(self._bring_alone, book, transfer, engine)\n", "tests/test_small.py"),
     Mutation("a batch: a backup is staged twice", "archiver/line.py", "        elif finding.transfer.stem in self._home:", "        elif False:", "tests/test_small.py"),
     Mutation("one sync: what it says is not looked at", FILESYSTEM, ".syncfs(descriptor) != 0:", ".syncfs(descriptor) is None:", SYNCS),
     Mutation("one sync: a file system that an error stopped", FILESYSTEM, "    os.fsync(descriptor)\n", "", SYNCS),
