@@ -193,6 +193,8 @@ class _Run:
         bring = functools.partial(bring_together, self._archive)
         async with queue:
             async for first in queue:
+                async with self._alone:
+                    pass  # those that are not home have all begun: they do not pile up
                 batch = [first, *_at_hand(queue, self._archive.store.together - 1)]
                 planned = iter(batch)
                 results = engine.at_once([transfer for _, transfer in batch], bring)
@@ -202,14 +204,11 @@ class _Run:
                         if stored is not None:
                             self._archived(book, transfer, stored)
                         else:
-                            await self._alone.acquire()
                             group.start_soon(self._bring_alone, book, transfer, engine)
 
     async def _bring_alone(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
-        try:
+        async with self._alone:
             await self._bring_one(book, transfer, engine)
-        finally:
-            self._alone.release()
 
     async def _bring_one(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
         backup, store = transfer.backup, self._archive.store

@@ -11,6 +11,7 @@ import time
 from collections import Counter, defaultdict
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -19,8 +20,10 @@ from archiver import Archive, LocalStore, PullOptions, TairSource, TransferOptio
 from archiver.emulator import Emulator, Faults
 from archiver.emulator.faults import Dice, Fate
 from archiver.errors import CorruptFile
+from archiver.model import Receipt
 from archiver.retry import RetryPolicy
 from archiver.transfer import burst, route
+from archiver.transfer.engine import Engine
 from archiver.transfer.pace import RateLimit
 from archiver.transfer.small import SMALL_BYTES
 from archiver.transfer.wire import Wire
@@ -156,6 +159,44 @@ async def test_every_second_one_fails_at_first(
     assert emulator.tally.object_requests == 60
     assert sum(isinstance(event, events.Retrying) for event in seen) == 20
     assert not any(isinstance(event, events.Mending) for event in seen)
+
+
+async def test_what_is_home_is_told_while_others_are_tried_alone(
+    files: Path,
+    source: TairSource,
+    archive: Archive,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many these are, and however long they take."""
+    fate, transfer, asked = Dice.fate, Engine.transfer, Counter[str]()
+    told = anyio.Event()
+    seen: list[events.Event] = []
+
+    def of(dice: Dice, subject: str) -> Fate:
+        asked[subject] += 1
+        number = subject.partition("/")[2].partition(".")[0]
+        fails = number in {"0", "1", "2", "3", "4", "5"} and asked[subject] == 1
+        return dataclasses.replace(fate(dice, subject), server_error=fails)
+
+    async def waits(*args: Any) -> Receipt:
+        with anyio.fail_after(10):
+            await told.wait()
+        return await transfer(*args)
+
+    def observe(event: events.Event) -> None:
+        seen.append(event)
+        if sum(isinstance(event, events.Archived) for event in seen) == 4:
+            told.set()
+
+    monkeypatch.setattr(Dice, "fate", of)
+    monkeypatch.setattr(Engine, "transfer", waits)
+    originals = make(files, 10)
+    summary = await pull(
+        source, archive, [everything()], dataclasses.replace(OPTIONS, workers=1), observe
+    )
+    assert summary.failures == []
+    assert_home(archive, originals)
+    assert_told_once(seen, 10)
 
 
 async def test_a_damaged_one_among_them_is_kept_aside(

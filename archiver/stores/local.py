@@ -217,7 +217,11 @@ class LocalStore:
 
     def _sweep(self) -> Iterator[Leftover]:
         with disk.store_errors(self._staging):
-            for path in sorted(self._staging.iterdir()):
+            # Documents first: they are looked at beside the files they are about.
+            documents_first = sorted(
+                self._staging.iterdir(), key=lambda path: (path.suffix != DOCUMENT, path.name)
+            )
+            for path in documents_first:
                 why = self._finish(path) if path.suffix == DOCUMENT else _why_useless(path)
                 if why:
                     path.unlink(missing_ok=True)
@@ -227,7 +231,9 @@ class LocalStore:
         """Bring home a document whose object was renamed already: a kill came in between."""
         path = self.root / document.stem.replace(SEPARATOR, "/")
         objects = (path.with_suffix(f".{kind}") for kind in Kind)
-        if path.suffix == RECORD_SUFFIX and any(other.exists() for other in objects):
+        # Else what has the object's name is not what it is about, but damaged, or older.
+        came_home = not (self._staging / document.stem).with_suffix(DATA).exists()
+        if path.suffix == RECORD_SUFFIX and came_home and any(one.exists() for one in objects):
             # The kill may have come before the object's name, or its folders', was durable.
             folder = path.parent.relative_to(self.root).as_posix()
             for unsynced in folders_to_sync(str(self.root), folder, self._durable):

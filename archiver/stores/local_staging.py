@@ -223,7 +223,10 @@ class LocalStaging:
         self._log_length += len(lines)
 
     def _waiting(self, key: str) -> str:
-        return f"{self._folder}/{key.replace('/', SEPARATOR)}{DOCUMENT}"
+        # Where the object is at home already, and may have been mended there, a sweep cannot tell
+        # whether its bytes were durable: it must not record it, the next run reads it back.
+        suffix = DOCUMENT if self._path == self._staged else TEMPORARY
+        return f"{self._folder}/{key.replace('/', SEPARATOR)}{suffix}"
 
     def _forget_others(self) -> None:
         """Remove what is of no use any more, now that the right bytes are here."""

@@ -1,5 +1,6 @@
 """What file system a path is on, and one sync for all that was written to it."""
 
+import ctypes
 import errno
 import os
 import re
@@ -300,6 +301,29 @@ def test_the_real_call(tmp_path: Path) -> None:
         filesystem._syncfs(descriptor)
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.parametrize("tells", ["syncfs", "fsync"])
+def test_a_file_system_that_an_error_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tells: str
+) -> None:
+    """Kernels whose syncfs says that there is nothing to sync say so at an fsync."""
+
+    class Library:
+        def syncfs(self, _: int) -> int:
+            return -1 if tells == "syncfs" else 0
+
+    def fsync(_: int) -> None:
+        if tells == "fsync":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(filesystem, "syncs_as_a_whole", lambda _: True)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Library())
+    monkeypatch.setattr(ctypes, "get_errno", lambda: errno.EROFS)
+    monkeypatch.setattr(os, "fsync", fsync)
+    many, _ = things(16)
+    with syncing(tmp_path) as sync, pytest.raises(StoreError, match="Read-only"):
+        sync(many)
 
 
 def test_a_root_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,6 +173,27 @@ async def test_killed_between_object_and_record(
     assert list((store.root / ".staging").iterdir()) == []
 
 
+async def test_the_successor_of_a_damaged_object_did_not_come_home(store: LocalStore) -> None:
+    """A sweep does not record the damaged one by what was to be said of the other."""
+
+    def fails(_: Sequence[Unsynced]) -> None:
+        raise StoreError("the disk reports an error")
+
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", b"damaged")
+        async with entered(store.stage(STEM, SIZE)) as staging:
+            await in_thread(staging.write, 0, memoryview(DATA))
+            commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+            with pytest.raises(StoreError):
+                await in_thread(drive, [commit], fails)
+    async with store.exclusive():
+        left = {leftover.why for leftover in await store.sweep()}
+    assert "a document without its object" in left
+    assert await store.read(f"{STEM}.json") is None
+    assert (store.root / f"{STEM}.rdb").read_bytes() == b"damaged"
+    assert list((store.root / ".staging").iterdir()) == []
+
+
 async def test_killed_before_an_object_has_a_durable_name(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +229,30 @@ async def test_killed_before_an_object_has_a_durable_name(
     folder = STEM.rpartition("/")[0]
     above = [folder, "r-x/2026/11", "r-x/2026", "r-x", "."]
     assert steps == [*above, "r-x-7.json", folder]
+
+
+async def test_an_object_mended_in_its_place_that_cannot_be_synced(store: LocalStore) -> None:
+    """A sweep does not record it: what is on the disk may be the bytes from before."""
+    home = store.root / f"{STEM}.rdb"
+
+    def fails(_: Sequence[Unsynced]) -> None:
+        raise StoreError("the disk reports an error")
+
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", bytes(SIZE))
+        async with entered(store.stage(STEM, SIZE)) as staging:
+            assert staging.resumable is not None
+            await in_thread(staging.write, 0, memoryview(DATA))
+            commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+            with pytest.raises(StoreError):
+                await in_thread(drive, [commit], fails)
+    home.write_bytes(bytes(SIZE))
+    async with store.exclusive():
+        await store.sweep()
+        assert await store.read(f"{STEM}.json") is None
+        async with entered(store.stage(STEM, SIZE)) as staging:
+            assert staging.resumable is not None  # read back before it counts
+    assert list((store.root / ".staging").iterdir()) == []
 
 
 async def test_a_damaged_object_stays_until_the_right_one_comes(store: LocalStore) -> None:
