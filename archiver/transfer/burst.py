@@ -93,19 +93,15 @@ class Burst:
     def _ask(self, url: SignedUrl) -> None:
         place, target = address(url)
         kept = self._wires.idle(place)
-        asked = _Asked(url, target, kept or self._wires.new(place))
+        asked = _Asked(url, target, kept or self._wires.new(place), self._in_vain)
         # An interruption comes before this, and is seen below, or after it, and finds the wire.
         self._asked.append(asked)
         if self._interrupted:
             asked.wire.interrupt()
         try:
-            if kept is None and place in self._in_vain:
-                raise self._in_vain[place]
             asked.send()
         except FAULTS as error:
             asked.failure = error
-            if kept is None:
-                self._in_vain[place] = error
 
     def _put_back(self, asked: "_Asked") -> None:
         if asked.reusable and asked.wire.connected:
@@ -118,7 +114,9 @@ class Burst:
 class _Asked:
     """A request that was sent; ``reusable`` once its answer was read."""
 
-    def __init__(self, url: SignedUrl, target: str, wire: Wire) -> None:
+    def __init__(
+        self, url: SignedUrl, target: str, wire: Wire, in_vain: dict[Place, Exception]
+    ) -> None:
         self.wire: Final = wire
         self.failure: Exception | None = None
         self.reusable = False
@@ -129,12 +127,22 @@ class _Asked:
         self._url: Final = url
         self._target: Final = target
         self._was_kept: Final = wire.connected
+        self._in_vain: Final = in_vain
 
     def send(self) -> None:
         if not self.wire.connected:
-            self.wire.connect()
+            self._connect()
         self.wire.send(self._target, HEADERS)
         self._sent_at = time.monotonic()
+
+    def _connect(self) -> None:
+        if self.wire.place in self._in_vain:
+            raise self._in_vain[self.wire.place]
+        try:
+            self.wire.connect()
+        except FAULTS as error:
+            self._in_vain[self.wire.place] = error
+            raise
 
     def read(self, data: memoryview, seconds: float) -> Answer:
         until = time.monotonic() + seconds

@@ -229,6 +229,24 @@ def test_a_server_that_cannot_be_reached_is_tried_once(
     assert sum(isinstance(result, SourceUnavailable) for result in results) == 40
 
 
+def test_kept_connections_that_are_closed_where_no_new_one_is_had(
+    server: Scripted, wires: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that goes away is dialled again once, and not for each of them."""
+    assert fetched(wires, server, *range(AHEAD)) == honest(*range(AHEAD))
+    tried = []
+
+    def connects(wire: Wire) -> None:
+        tried.append(wire)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(Wire, "connect", connects)
+    numbers = range(AHEAD, 2 * AHEAD)
+    server.replies |= {number: [None] for number in numbers}
+    assert all(isinstance(one, SourceUnavailable) for one in fetched(wires, server, *numbers))
+    assert len(tried) == 1
+
+
 def test_a_kept_connection_works_on_where_no_new_one_is_had(server: Scripted, wires: Wires) -> None:
     assert fetched(wires, server, 0) == honest(0)
     server.refuse()
