@@ -38,6 +38,8 @@ from archiver.transfer.engine import Engine, TransferOptions, open_engine
 # for it most of the time. Where it takes many together, one worker does it all: two would wait for
 # the interpreter lock of each other.
 SMALL_FOR_LARGE = 4
+# So many batches are listed ahead, some 4 KB a backup: the listing goes on while others come home.
+_BATCHES_AHEAD = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,9 @@ class _Run:
         together = self._archive.store.together
         small = workers * SMALL_FOR_LARGE
         send, receive = anyio.create_memory_object_stream[Planned](workers)
-        send_small, receive_small = anyio.create_memory_object_stream[Planned](2 * together)
+        send_small, receive_small = anyio.create_memory_object_stream[Planned](
+            _BATCHES_AHEAD * together
+        )
         async with open_engine(
             self._source.again, options, workers, small, self._observer
         ) as engine:

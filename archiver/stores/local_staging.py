@@ -75,9 +75,14 @@ class LocalStaging:
         self._objects = self._objects_present()
         whole = [path for path, size in self._objects.items() if size == self._size]
         self._path = whole[0] if whole else self._staged
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         with disk.store_errors(self._path):
-            self._file = os.open(self._path, flags, disk.FILE_MODE)
+            try:
+                self._file = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, disk.FILE_MODE)
+            except FileExistsError:
+                self._file = os.open(self._path, flags)
+            else:
+                return  # a journal without its file says nothing
         noted = parse_journal(self._journal)
         if whole:
             self._resumable = Resumable(None, None, 0, {})

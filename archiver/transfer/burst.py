@@ -67,6 +67,8 @@ class Burst:
                     ahead = 1 if self.is_slow else self._most
                     for url in islice(rest, max(0, ahead - len(self._asked))):
                         self._ask(url)
+                        if time.monotonic() >= until:
+                            break  # those that were asked wait already
                 if not self._asked:
                     return
                 # Both for a moment, so that an interruption finds it in one of them.

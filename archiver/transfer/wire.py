@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection on a blocking socket, for GETs whose answers say their length.
+"""One HTTP/1.1 connection, for GETs whose answers say their length.
 
 Worker threads read from it into the caller's blocks: receiving, and for https decrypting, then
 lets go of the interpreter lock, so that several connections use several cores. Measured beside
@@ -6,6 +6,7 @@ aiohttp's body path in benchmarks/README.md.
 """
 
 import contextlib
+import math
 import select
 import socket
 import ssl
@@ -25,6 +26,8 @@ ANSWER_SECONDS = 15.0
 _SLOW_SECONDS = 0.5
 _HEAD_BLOCK = 16 * 1024
 _MOST_HEAD_BYTES = 64 * 1024
+# A read or write is tried before it is waited for: of small objects, most is there already.
+_NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _GIVEN_UP = "the connection was given up"
 
 
@@ -58,7 +61,7 @@ class NotHttp(Exception):
 
 
 class Wire:
-    """A connection; all methods but ``interrupt`` block. They raise OSError, ssl.SSLError,
+    """A connection; all methods but ``interrupt`` block, within the times set here. They raise OSError, ssl.SSLError,
     NotHttp, and SourceUnavailable when nothing more comes."""
 
     def __init__(self, place: Place, least: LeastRate, tls: ssl.SSLContext | None) -> None:
@@ -106,6 +109,7 @@ class Wire:
                     )
                     self._check()
                     secured.do_handshake()
+                self._socket.settimeout(0.0)
             except ssl.SSLError:
                 self.close()
                 raise
@@ -125,28 +129,30 @@ class Wire:
         """Send a GET; :meth:`head` reads the head of its answer."""
         lines = [f"GET {target} HTTP/1.1", f"Host: {self.place.authority}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        self._open.settimeout(min(ANSWER_SECONDS, self._least.window))
-        self._open.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+        request = memoryview("\r\n".join([*lines, "", ""]).encode("ascii"))
+        until = time.monotonic() + min(ANSWER_SECONDS, self._least.window)
+        while request:
+            try:
+                request = request[self._open.send(request) :]
+            except _NOT_YET as error:
+                self._wait(error, until, select.POLLOUT)
 
-    def head(self, until: float | None = None) -> Head:
+    def head(self, until: float = math.inf) -> Head:
         """The head of the answer to what was sent; all of it, before ``until``."""
-        latest = time.monotonic() + min(ANSWER_SECONDS, self._least.window)
-        until = latest if until is None else min(until, latest)
-        received = bytearray()
+        until = min(until, time.monotonic() + min(ANSWER_SECONDS, self._least.window))
+        received, piece = bytearray(), bytearray(_HEAD_BLOCK)
         while (end := received.find(b"\r\n\r\n")) < 0:
             if len(received) > _MOST_HEAD_BYTES:
                 raise NotHttp("the head of the answer does not end")
-            self._wait_until(until)
-            piece = self._open.recv(_HEAD_BLOCK)
-            if not piece:
+            size = self._receive(memoryview(piece), until)
+            if size == 0:
                 raise ConnectionResetError("closed without an answer")
-            received += piece
-        self._open.settimeout(self._least.window)
+            received += piece[:size]
         self._early = memoryview(bytes(received[end + 4 :]))
         self._pulse = Pulse(self._least)
         return _parse_head(bytes(received[: end + 4]))
 
-    def read(self, block: memoryview, most: int, until: float | None = None) -> int:
+    def read(self, block: memoryview, most: int, until: float = math.inf) -> int:
         """Fill ``block``, with at most ``most`` bytes of the body; how many that were. Fewer than
         there is room for when they come slowly, so that progress is seen. Before ``until``."""
         began = time.monotonic()
@@ -158,9 +164,7 @@ class Wire:
             raise self._failure
         while filled < len(wanted):
             try:
-                if until is not None:
-                    self._wait_until(min(until, time.monotonic() + self._least.window))
-                filled += self._receive(wanted[filled:])
+                filled += self._read_some(wanted[filled:], until)
                 if time.monotonic() - began > _SLOW_SECONDS:
                     break
             except (OSError, SourceError) as error:
@@ -170,19 +174,34 @@ class Wire:
                 break
         return filled
 
-    def _receive(self, block: memoryview) -> int:
+    def _read_some(self, block: memoryview, until: float) -> int:
         began = time.monotonic()
-        size = self._open.recv_into(block)
+        size = self._receive(block, min(until, began + self._least.window))
         if size == 0:
             raise SourceUnavailable(f"{self.place.authority}: the answer ended early")
         self._pulse.beat(time.monotonic() - began, size)
         return size
 
-    def _wait_until(self, until: float) -> None:
-        left = until - time.monotonic()
-        if left <= 0:
+    def _receive(self, block: memoryview, until: float) -> int:
+        """What there is, or comes before ``until``; 0 at the end of the connection."""
+        while True:
+            if time.monotonic() >= until:
+                raise TimeoutError
+            try:
+                return self._open.recv_into(block)
+            except _NOT_YET as error:
+                self._wait(error, until, select.POLLIN)
+
+    def _wait(self, error: OSError, until: float, event: int) -> None:
+        """Until the socket is ready for what it was not; TLS may want the other direction."""
+        if isinstance(error, ssl.SSLWantReadError):
+            event = select.POLLIN
+        elif isinstance(error, ssl.SSLWantWriteError):
+            event = select.POLLOUT
+        poll = select.poll()
+        poll.register(self._open, event)
+        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
             raise TimeoutError
-        self._open.settimeout(left)
 
     def interrupt(self) -> None:
         """Wake whoever is blocked in a call of this connection; from another thread."""

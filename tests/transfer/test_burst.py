@@ -143,10 +143,34 @@ def test_no_more_connections_than_may_be(server: Scripted, wires: Wires) -> None
 def test_none_is_asked_when_time_is_up_but_all_that_were_are_read(
     server: Scripted, wires: Wires
 ) -> None:
-    with closing(Burst(wires, server.urls(40), seconds=0.0).reads()) as reads:
+    def late(talk: Talk) -> None:
+        time.sleep(0.4)
+        talk.peer.sendall(talk.honest)
+
+    server.replies[0] = [late]
+    with closing(Burst(wires, server.urls(40), seconds=0.3).reads()) as reads:
         results = [one(read, len(body(number))) for number, read in enumerate(reads)]
     assert results == honest(*range(AHEAD))
     assert len(server.asked) == AHEAD
+
+
+def test_slow_dialling_does_not_hold_up_the_first(
+    server: Scripted, wires: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where there is no time at all, one is asked for."""
+    connect = Wire.connect
+
+    def connects(wire: Wire) -> None:
+        time.sleep(0.1)
+        connect(wire)
+
+    monkeypatch.setattr(Wire, "connect", connects)
+    for seconds, most in ((0.0, 1), (0.15, 2)):
+        with closing(Burst(wires, server.urls(40), seconds=seconds).reads()) as reads:
+            results = [one(read, len(body(number))) for number, read in enumerate(reads)]
+        assert 1 <= len(results) <= most
+        assert results == honest(*range(len(results)))
+        assert len(kept(wires, server)) == len(results)
 
 
 def test_answers_are_read_in_the_order_of_their_urls(server: Scripted, wires: Wires) -> None:
