@@ -61,8 +61,9 @@ class NotHttp(Exception):
 
 
 class Wire:
-    """A connection; all methods but ``interrupt`` block, within the times set here. They raise OSError, ssl.SSLError,
-    NotHttp, and SourceUnavailable when nothing more comes."""
+    """A connection; all methods but ``interrupt`` block, within the times set here.
+
+    They raise OSError, ssl.SSLError, NotHttp, and SourceUnavailable when nothing more comes."""
 
     def __init__(self, place: Place, least: LeastRate, tls: ssl.SSLContext | None) -> None:
         self.place: Final = place
