@@ -171,6 +171,7 @@ MUTATIONS = (
     Mutation("small: a kept connection that was interrupted is dialled over", "archiver/transfer/wire.py", "        self._check()  # its socket may be open still\n", "", "tests/transfer/test_burst.py"),
     Mutation("small: a slow line is asked for everything at once", BURST, "ahead = 1 if self.is_slow else self._most", "ahead = self._most", "tests/transfer/test_burst.py"),
     Mutation("small: connections are dialled ahead without an end", BURST, "                        if time.monotonic() >= until:\n                            break", "                        if False:\n                            break", "tests/transfer/test_burst.py"),
+    Mutation("a slow disk gets more connections", FILE, "fetcher.came - came < ENOUGH * (fetcher.waits.seconds - waited)", "fetcher.came - came < ENOUGH * LOOK_SECONDS", LANES),
     Mutation("small: silence is waited for again and again", BURST, "            self.was_silent = True\n", "", "tests/transfer/test_burst.py"),
     Mutation("small: a slow head makes a slow line", BURST, "            began = time.monotonic()\n", "            began = self._sent_at\n", "tests/transfer/test_burst.py"),
     Mutation("small: what was asked for is not read when time is up", BURST, "                if not self._asked:\n", "                if not self._asked or (self._reading and time.monotonic() >= until):\n", "tests/transfer/test_burst.py"),

@@ -153,20 +153,24 @@ class FileTransfer:
                     self._open_lane(group)
                 # The first answer settles what the object is; then other lanes may set out.
                 await self._settled.wait()
-                watches.start_soon(self._widen, group)
+                widening = anyio.CancelScope()
+                # One of them: it ends with the others where one fails, and opens no more.
+                group.start_soon(self._widen, group, widening)
                 await self._measure_all()
+                widening.cancel()
             watches.cancel_scope.cancel()
 
-    async def _widen(self, group: TaskGroup) -> None:
+    async def _widen(self, group: TaskGroup, scope: anyio.CancelScope) -> None:
         """Open more lanes while those that are open are slow, or too few to keep us busy."""
-        while True:
-            while self._queue and self._lanes < self._most_lanes and self._wants_another:
-                self._open_lane(group)
-            before, began = sum(self._fetcher.received.values()), anyio.current_time()
-            await anyio.sleep(LOOK_SECONDS)
-            came = sum(self._fetcher.received.values()) - before
-            rate = came / (anyio.current_time() - began)
-            self._is_slow = rate < ENOUGH * max(1, self._lanes)
+        fetcher = self._fetcher
+        with scope:
+            while True:
+                while self._queue and self._lanes < self._most_lanes and self._wants_another:
+                    self._open_lane(group)
+                came, waited = fetcher.came, fetcher.waits.seconds
+                await anyio.sleep(LOOK_SECONDS)
+                # Only while they waited: more of them would not make a disk faster.
+                self._is_slow = fetcher.came - came < ENOUGH * (fetcher.waits.seconds - waited)
 
     @property
     def _wants_another(self) -> bool:

@@ -3,7 +3,8 @@
 import statistics
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -80,6 +81,37 @@ class Pulse:
         if rate < self._least.bytes_per_second:
             raise Stalled(f"{rate:.0f} bytes/s over {self._waited:.0f} s is too slow")
         self._waited, self._bytes = 0.0, 0
+
+
+class Waits:
+    """The seconds that several wait for the network, added up, also while they wait."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock: Final = clock
+        self._waiting = 0
+        self._seconds = 0.0
+        self._until = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """All of them up to now."""
+        now = self._clock()
+        self._seconds += self._waiting * (now - self._until)
+        self._until = now
+        return self._seconds
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """While in this context, one more waits."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        _ = self.seconds
+        self._waiting += more
 
 
 class Progress(Protocol):

@@ -21,7 +21,7 @@ from archiver.transfer.buffers import Blocks
 from archiver.transfer.fetch import Body
 from archiver.transfer.lanes import Lanes
 from archiver.transfer.origin import AT_THE_SOURCE, Origin, Way
-from archiver.transfer.pace import Hedge, RateLimit
+from archiver.transfer.pace import Hedge, RateLimit, Waits
 from archiver.transfer.vouch import Cost
 
 # Bytes that a try must bring to forgive the failures before it: a drip never ends otherwise.
@@ -90,6 +90,9 @@ class PartFetcher:
         self.pin: Pin | None = None
         # Bytes of each part that are in place, by its index.
         self.received: Final[dict[int, int]] = {}
+        # Bytes that came, and what its connections waited for them.
+        self.came = 0
+        self.waits: Final = Waits()
         # The parts that are on their way.
         self.under_way: Final[dict[int, Cursor]] = {}
         self._shared: Final = shared
@@ -175,7 +178,9 @@ class PartFetcher:
             while not cursor.done:
                 wanted = block[: cursor.left]
                 await limit.take(len(wanted))
-                size = await body.readinto(wanted)
+                with self.waits.one():
+                    size = await body.readinto(wanted)
+                self.came += size
                 if size == 0:
                     raise SourceUnavailable(f"{way.provenance.origin}: the answer ended early")
                 await self._put(cursor, wanted[:size])

@@ -239,6 +239,28 @@ async def test_a_slow_file_gets_all_of_them_soon(settings: Settings) -> None:
     assert at_work(line) == 8
 
 
+async def test_a_slow_disk_gets_no_more_of_them(settings: Settings) -> None:
+    """What is not written yet is not waited for from the source."""
+    settings(2**20, OFTEN)
+    line, one = shared(4), source(8)
+    may_write = threading.Semaphore(0)
+
+    class Slow(Memory):
+        def write(self, offset: int, data: memoryview) -> None:
+            may_write.acquire(timeout=10)
+            super().write(offset, data)
+
+    free(one)
+    for _ in range(8):
+        line.lanes.opened()  # it is crowded
+    async with anyio.create_task_group() as group:
+        group.start_soon(carry, line, one, Slow(len(one.data)))
+        await one.until_at_work(1)
+        await anyio.sleep(10 * OFTEN)
+        assert one.at_work == 1
+        may_write.release(100)
+
+
 def free(one: Source) -> None:
     """All that it has, at once."""
     one.free = True
@@ -356,6 +378,44 @@ async def test_a_file_that_fails_gives_its_lanes_back(
     with pytest.raises(IntegrityError, match="not the bytes"):
         await carried(line, one, reads_back=reads_back)
     assert at_work(line) == one.at_work == 0
+
+
+@pytest.mark.parametrize("reads_back", [True, False])
+async def test_none_is_opened_after_one_failed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, reads_back: bool
+) -> None:
+    """However soon after it the rate is looked at: nobody would end what was opened then."""
+    settings(2**50, OFTEN)
+    sleep = anyio.sleep
+    loop = asyncio.get_running_loop()
+    for turns in range(60):
+        line, one, look = shared(4), source(12), anyio.Event()
+        one.fails_at = PART
+        for _ in range(4):
+            line.lanes.opened()  # it is crowded
+
+        async def recover(
+            error: ArchiverError, _: Attempts, look: anyio.Event = look, turns: int = turns
+        ) -> None:
+            after(turns, loop, look.set)
+            raise error
+
+        async def looks(seconds: float, look: anyio.Event = look) -> None:
+            await (look.wait() if seconds == OFTEN else sleep(seconds))
+
+        monkeypatch.setattr(one, "recover", recover)
+        monkeypatch.setattr(anyio, "sleep", looks)
+        free(one)
+        with anyio.fail_after(10), pytest.raises(IntegrityError, match="not the bytes"):
+            await carried(line, one, reads_back=reads_back)
+        assert (at_work(line), one.at_work) == (4, 0), turns
+
+
+def after(turns: int, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    if turns == 0:
+        call()
+    else:
+        loop.call_soon(after, turns - 1, loop, call)
 
 
 @pytest.mark.parametrize("reads_back", [True, False])
