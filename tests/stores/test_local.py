@@ -121,6 +121,25 @@ def test_folders_to_sync() -> None:
     assert named({"r-x/2026/11", "r-x/2026", "r-x", ""}) == [day, "r-x/2026/11"]
 
 
+async def test_an_archive_where_we_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in its root has no folder to name."""
+    monkeypatch.chdir(tmp_path)
+    store = LocalStore(".")
+    async with store.exclusive():
+        await store.put("archive.json", b"{}")
+        async with entered(store.stage(STEM, SIZE)) as staging:
+            await in_thread(staging.write, 0, memoryview(DATA))
+            commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+            await in_thread(store.finish, [commit])
+    assert (tmp_path / "archive.json").read_bytes() == b"{}"
+    assert (tmp_path / f"{STEM}.rdb").read_bytes() == DATA
+    assert [entry.key async for entry in store.entries("")] == [
+        "archive.json",
+        f"{STEM}.json",
+        f"{STEM}.rdb",
+    ]
+
+
 async def test_a_second_set_of_a_month_syncs_what_it_changed(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
