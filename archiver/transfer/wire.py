@@ -239,7 +239,8 @@ class _HeadFields:
         self.whole = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields[name.decode("ascii").lower()] = value.decode("latin-1")
+        # Blanks after a value, which the parser leaves there, are no part of it (RFC 9112 §5).
+        self.fields[name.decode("ascii").lower()] = value.decode("latin-1").strip(" \t")
 
     def on_headers_complete(self) -> None:
         self.whole = True
