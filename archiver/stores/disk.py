@@ -78,7 +78,7 @@ def make_directories(path: StrPath) -> list[UnsyncedFolder]:
     with store_errors(path):
         try:
             made = _makes_directory(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the folder that is at fault is named
             if parent == path:  # where we are is there no more
                 raise
             above = make_directories(parent)
