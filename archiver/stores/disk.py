@@ -78,7 +78,7 @@ def make_directories(path: StrPath) -> list[UnsyncedFolder]:
     with store_errors(path):
         try:
             made = _makes_directory(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the folder that is at fault is named
             if parent == path:  # where we are is there no more
                 raise
             above = make_directories(parent)
@@ -131,7 +131,7 @@ def read_all(descriptor: int, block: memoryview, offset: int) -> int:
 
 def put_file(path: StrPath, data: bytes, temporary: StrPath) -> None:
     """Write a small file, durable and whole or not at all: temporary, fsync, rename, fsync."""
-    folder = os.path.dirname(path)
+    folder = os.path.dirname(path) or os.curdir
     make_durable_directories(folder)
     with written(temporary, data) as file:
         file.sync()

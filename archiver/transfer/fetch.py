@@ -1,4 +1,4 @@
-"""Ranges and whole objects over HTTP, by threads that read from blocking sockets."""
+"""Ranges and whole objects over HTTP, by threads that wait for their sockets."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence

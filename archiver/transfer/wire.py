@@ -239,7 +239,8 @@ class _HeadFields:
         self.whole = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields[name.decode("ascii").lower()] = value.decode("latin-1")
+        # Blanks after a value, which the parser leaves there, are no part of it (RFC 9112 §5).
+        self.fields[name.decode("ascii").lower()] = value.decode("latin-1").strip(" \t")
 
     def on_headers_complete(self) -> None:
         self.whole = True
@@ -251,7 +252,10 @@ def _parse_head(head: bytes) -> Head:
     found = _HeadFields()
     parser = httptools.HttpResponseParser(found)
     try:
-        parser.feed_data(head)
+        parser.feed_data(head[:-1])
+        # At the end of an answer without a body it forgets what the head said of this.
+        keeps_alive = parser.should_keep_alive()
+        parser.feed_data(head[-1:])
     except httptools.HttpParserError as error:
         raise NotHttp(f"the answer is not HTTP: {error}") from None
     except httptools.HttpParserUpgrade:
@@ -259,4 +263,4 @@ def _parse_head(head: bytes) -> Head:
     status = parser.get_status_code()
     if status < 200 or not found.whole:
         raise NotHttp("the answer does not begin with a response")
-    return Head(status, found.fields, keeps_alive=parser.should_keep_alive())
+    return Head(status, found.fields, keeps_alive=keeps_alive)

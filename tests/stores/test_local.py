@@ -121,6 +121,40 @@ def test_folders_to_sync() -> None:
     assert named({"r-x/2026/11", "r-x/2026", "r-x", ""}) == [day, "r-x/2026/11"]
 
 
+async def test_an_archive_where_we_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in its root has no folder to name."""
+    monkeypatch.chdir(tmp_path)
+    store = LocalStore(".")
+    async with store.exclusive():
+        await store.put("archive.json", b"{}")
+        async with entered(store.stage(STEM, SIZE)) as staging:
+            await in_thread(staging.write, 0, memoryview(DATA))
+            commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+            await in_thread(store.finish, [commit])
+    assert (tmp_path / "archive.json").read_bytes() == b"{}"
+    assert (tmp_path / f"{STEM}.rdb").read_bytes() == DATA
+    assert [entry.key async for entry in store.entries("")] == [
+        "archive.json",
+        f"{STEM}.json",
+        f"{STEM}.rdb",
+    ]
+
+
+@pytest.mark.parametrize("in_the_way", ["r-x", "r-x/2026", "r-x/2026/11"])
+@pytest.mark.parametrize("dangling", [False, True], ids=["file", "dangling link"])
+def test_what_is_in_the_way_of_a_folder_is_named(
+    tmp_path: Path, in_the_way: str, dangling: bool
+) -> None:
+    path = tmp_path / in_the_way
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if dangling:
+        path.symlink_to("nowhere")
+    else:
+        path.write_bytes(b"")
+    with pytest.raises(StoreError, match=f"{in_the_way}: .*a file is in the way"):
+        disk.make_directories((tmp_path / STEM).parent)
+
+
 async def test_a_second_set_of_a_month_syncs_what_it_changed(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

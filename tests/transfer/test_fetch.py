@@ -90,6 +90,23 @@ async def test_a_range(serve: Serve) -> None:
     assert seen == Answer(100, Pin(len(DATA), '"E"', 42), whole=False)
 
 
+async def test_blanks_around_the_fields_of_a_head(serve: Serve) -> None:
+    """They are no part of what a field says (RFC 9112 §5)."""
+    url = await serve(
+        answer(
+            "206 Partial Content",
+            DATA[100:200],
+            Content_Length=" 100 ",
+            Content_Range=f"\tbytes 100-199/{len(DATA)} ",
+            Content_Encoding="identity\t ",
+            ETag='  "E" ',
+        )
+    )
+    seen, data = await fetched(url, 100, 200)
+    assert data == DATA[100:200]
+    assert seen == Answer(100, Pin(len(DATA), '"E"', None), whole=False)
+
+
 async def test_the_whole_object_for_a_range(serve: Serve) -> None:
     seen, data = await fetched(await serve(answer("200 OK", DATA)), 100, 200)
     assert (seen.start, seen.whole, data) == (0, True, DATA)

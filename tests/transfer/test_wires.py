@@ -139,3 +139,14 @@ async def test_a_body_that_was_left_unread(
         assert await body.readinto(memoryview(bytearray(10))) == 10
     assert await whole(fetcher, url) == DATA
     assert served.connections == [0, 1]
+
+
+@pytest.mark.parametrize(("connection", "asked"), [("keep-alive", [0, 0]), ("close", [0, 1])])
+async def test_an_empty_object(
+    serve: Serve, fetcher: HttpFetcher, connection: str, asked: list[int]
+) -> None:
+    url, served = await serve(*[answer("200 OK", b"", Connection=connection)] * 2)
+    for _ in range(2):
+        async with fetcher.open(url, 0, 0, None) as body:
+            assert await body.readinto(memoryview(bytearray(1))) == 0
+    assert served.connections == asked
