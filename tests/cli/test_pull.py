@@ -114,7 +114,7 @@ async def test_options_come_from_the_environment(files: Path, run: Run, tmp_path
 @pytest.mark.parametrize(
     ("args", "changed", "code", "words"),
     [
-        (("--range", "2026-11-02..2026-11-01"), {}, 2, ("before it starts",)),
+        (("--range", "2026-11-02..2026-11-01"), {}, 2, ("is not after its start",)),
         (("--range", "someday"), {}, 2, ("someday", "last-7d")),
         (("--range", "2026-11-01T25:00Z.."), {}, 2, ("is not a time",)),
         (("--instance", "../x"), {}, 2, ("not an instance id",)),
