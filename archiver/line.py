@@ -6,7 +6,7 @@ bytes; the store commits; the archive records.
 """
 
 import functools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +33,7 @@ from archiver.sources.base import Source
 from archiver.summary import Summary
 from archiver.threads import entered, in_thread
 from archiver.transfer.engine import Engine, TransferOptions, open_engine
+from archiver.transfer.small import Fill
 
 # Small backups at once in the place of a large one, where a store takes them one by one: they wait
 # for it most of the time. Where it takes many together, one worker does it all: two would wait for
@@ -192,23 +193,43 @@ class _Run:
     async def _work_small(
         self, queue: MemoryObjectReceiveStream[Planned], engine: Engine, group: TaskGroup
     ) -> None:
-        """Batches of what is at hand. Whatever of a batch is not home is tried again by itself, and
-        holds up no other batch unless many are."""
-        bring = functools.partial(bring_together, self._archive)
+        """Batches of what is at hand."""
         async with queue:
             async for first in queue:
                 async with self._alone:
                     pass  # those that are not home have all begun: they do not pile up
                 batch = [first, *_at_hand(queue, self._archive.store.together - 1)]
-                planned = iter(batch)
-                results = engine.at_once([transfer for _, transfer in batch], bring)
-                async with aclosing(results):
-                    async for stored in results:
-                        book, transfer = next(planned)
-                        if stored is not None:
-                            self._archived(book, transfer, stored)
-                        else:
-                            group.start_soon(self._bring_alone, book, transfer, engine)
+                await self._bring_batch(batch, engine, group)
+
+    async def _bring_batch(
+        self, batch: Sequence[Planned], engine: Engine, group: TaskGroup
+    ) -> None:
+        """Whatever of a batch is not home is tried again by itself, and holds up no other batch
+        unless many are."""
+        planned = iter(batch)
+        untold: deque[Stored | None] = deque()
+
+        def bring(fills: Iterator[tuple[Transfer, Fill]]) -> list[Stored | None]:
+            results = bring_together(self._archive, fills)
+            untold.extend(results)
+            return results
+
+        results = engine.at_once([transfer for _, transfer in batch], bring)
+        try:
+            async with aclosing(results):
+                async for stored in results:
+                    book, transfer = next(planned)
+                    if untold:
+                        untold.popleft()
+                    if stored is not None:
+                        self._archived(book, transfer, stored)
+                    else:
+                        group.start_soon(self._bring_alone, book, transfer, engine)
+        finally:
+            # A cancellation has waited for these, and they are home.
+            for (book, transfer), stored in zip(planned, untold, strict=False):
+                if stored is not None:
+                    self._archived(book, transfer, stored)
 
     async def _bring_alone(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
         async with self._alone:

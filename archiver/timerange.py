@@ -27,7 +27,7 @@ class TimeRange:
             raise UsageError("a time range must end before the last minute of year 9999")
         if self.end <= self.start:
             raise UsageError(
-                f"the range ends ({_wire(self.end)}) before it starts ({_wire(self.start)})"
+                f"the range's end ({_wire(self.end)}) is not after its start ({_wire(self.start)})"
             )
 
     @classmethod

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from archiver import Archive, LocalStore, PullOptions, TairSource, TransferOptio
 from archiver.emulator import Emulator, Faults
 from archiver.emulator.faults import Dice, Fate
 from archiver.errors import CorruptFile
-from archiver.model import Receipt
+from archiver.model import Receipt, Stored
 from archiver.retry import RetryPolicy
+from archiver.stores.commit import Commit
 from archiver.transfer import burst, route
 from archiver.transfer.engine import Engine
 from archiver.transfer.pace import RateLimit
@@ -34,6 +36,7 @@ from tests.faults.test_cancel import open_files
 PATIENT = RetryPolicy(attempts=15, first=0.001, longest=0.002)
 OPTIONS = PullOptions(transfer=TransferOptions(part_size=512 * 1024, retry=PATIENT))
 KINDS = (events.Planned, events.Started, events.Archived)
+TOLD = (*KINDS, events.Advanced)
 
 
 def make(files: Path, count: int, size: int = 20_000) -> list[bytes]:
@@ -60,7 +63,7 @@ def assert_told_once(seen: list[events.Event], count: int) -> None:
     """Of each backup: that it is planned, has begun, came on, and is home; in this order."""
     story = defaultdict(list)
     for event in seen:
-        if isinstance(event, (*KINDS, events.Advanced)):
+        if isinstance(event, TOLD):
             story[event.backup.identity].append(type(event))
     assert len(story) == count
     for told in story.values():
@@ -296,6 +299,36 @@ async def test_a_batch_that_is_cancelled(
     assert summary.failures == []
     assert summary.held + summary.archived == 60
     assert summary.held <= already
+    assert_home(archive, originals)
+
+
+async def test_what_comes_home_while_a_cancellation_waits_is_told(
+    files: Path, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    originals = make(files, 60)
+    archive = Archive(LocalStore(tmp_path / "archive"))
+    finish, loop = LocalStore.finish, asyncio.get_running_loop()
+    scope = anyio.CancelScope()
+
+    def cancelled_meanwhile(store: LocalStore, commits: Iterable[Commit]) -> list[Stored]:
+        loop.call_soon_threadsafe(scope.cancel)
+        time.sleep(0.1)
+        return finish(store, commits)
+
+    seen: list[events.Event] = []
+    with monkeypatch.context() as patched, scope:
+        patched.setattr(LocalStore, "finish", cancelled_meanwhile)
+        async with source_of(emulator) as source:
+            await pull(source, archive, [everything()], OPTIONS, seen.append)
+    home = len(kept(archive))
+    assert scope.cancelled_caught
+    assert 0 < home < 60
+    begun = {event.backup.identity for event in seen if isinstance(event, events.Started)}
+    stories = [e for e in seen if isinstance(e, TOLD) and e.backup.identity in begun]
+    assert_told_once(list(stories), home)
+    async with source_of(emulator) as source:
+        summary = await pull(source, archive, [everything()], OPTIONS)
+    assert (summary.held, summary.archived) == (home, 60 - home)
     assert_home(archive, originals)
 
 

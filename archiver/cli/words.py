@@ -93,7 +93,10 @@ def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = 
         lines.extend(f"  {event.key}: {event.why}" for event in result.incomplete)
     if not finished:
         left = result.planned - result.archived - len(result.failures)
-        lines.append(f"stopped early: at least {times(max(left, 0), 'backup')} still to come")
+        what = (
+            f"at least {times(left, 'backup')} still to come" if left > 0 else "more may be to come"
+        )
+        lines.append(f"stopped early: {what}")
     if result.unfinished:
         lines.append(f"{times(result.unfinished, 'backup')} not finished at the vendor yet")
     if result.failures:

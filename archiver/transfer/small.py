@@ -72,23 +72,28 @@ async def _round(
 ) -> list[Stored | None]:
     """The first of them, at least one: as many as come while it is worth to wait for more."""
     await shared.limit.take(sum(one.transfer.backup.size for one in wanted))
-    async with shared.blocks.lend() as block:
-        stored = await fetcher.burst(
-            [one.url for one in wanted],
-            _TOGETHER_SECONDS,
-            lambda reads: bring(
-                (one.transfer, partial(_fill, one, read, block))
-                for one, read in zip(wanted, reads, strict=False)
-            ),
-        )
-    for one, result in zip(wanted, stored, strict=False):
-        backup = one.transfer.backup
-        if result is not None:
-            one.location.worked(one.url)
-            shared.observer(events.Started(backup, 0))
-            shared.observer(events.Advanced(backup, backup.size, backup.size, one.network))
-        elif one.failures:
-            shared.observer(events.Retrying(str(backup), one.failures[0], 1, 0.0))
+    stored: list[Stored | None] = []
+    try:
+        async with shared.blocks.lend() as block:
+            await fetcher.burst(
+                [one.url for one in wanted],
+                _TOGETHER_SECONDS,
+                lambda reads: stored.extend(
+                    bring(
+                        (one.transfer, partial(_fill, one, read, block))
+                        for one, read in zip(wanted, reads, strict=False)
+                    )
+                ),
+            )
+    finally:  # what came home before a cancellation is told, too
+        for one, result in zip(wanted, stored, strict=False):
+            backup = one.transfer.backup
+            if result is not None:
+                one.location.worked(one.url)
+                shared.observer(events.Started(backup, 0))
+                shared.observer(events.Advanced(backup, backup.size, backup.size, one.network))
+            elif one.failures:
+                shared.observer(events.Retrying(str(backup), one.failures[0], 1, 0.0))
     return stored
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from archiver.cli import words as texts
 from archiver.emulator import Emulator, Faults
+from archiver.summary import Summary
 from examples.sample_rdb import write_rdb
 from tests.cli.conftest import Result, Run
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
@@ -114,7 +116,7 @@ async def test_options_come_from_the_environment(files: Path, run: Run, tmp_path
 @pytest.mark.parametrize(
     ("args", "changed", "code", "words"),
     [
-        (("--range", "2026-11-02..2026-11-01"), {}, 2, ("before it starts",)),
+        (("--range", "2026-11-02..2026-11-01"), {}, 2, ("is not after its start",)),
         (("--range", "someday"), {}, 2, ("someday", "last-7d")),
         (("--range", "2026-11-01T25:00Z.."), {}, 2, ("is not a time",)),
         (("--instance", "../x"), {}, 2, ("not an instance id",)),
@@ -342,3 +344,16 @@ async def test_a_reader_that_goes_away_costs_no_backup(
     out, err = await process.communicate()
     assert out.decode().strip() in ("0", "141")
     assert err == b""
+
+
+@pytest.mark.parametrize(
+    ("planned", "archived", "said"),
+    [
+        (5, 3, "stopped early: at least 2 backups still to come"),
+        (5, 5, "stopped early: more may be to come"),
+        (0, 0, "stopped early: more may be to come"),
+    ],
+)
+def test_what_is_left_when_it_stops_early(planned: int, archived: int, said: str) -> None:
+    result = Summary(held=1, planned=planned, archived=archived)
+    assert texts.summary(result, 1.0, finished=False)[-1] == said
