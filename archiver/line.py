@@ -6,7 +6,7 @@ bytes; the store commits; the archive records.
 """
 
 import functools
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +33,6 @@ from archiver.sources.base import Source
 from archiver.summary import Summary
 from archiver.threads import entered, in_thread
 from archiver.transfer.engine import Engine, TransferOptions, open_engine
-from archiver.transfer.small import Fill
 
 # Small backups at once in the place of a large one, where a store takes them one by one: they wait
 # for it most of the time. Where it takes many together, one worker does it all: two would wait for
@@ -207,29 +206,16 @@ class _Run:
         """Whatever of a batch is not home is tried again by itself, and holds up no other batch
         unless many are."""
         planned = iter(batch)
-        untold: deque[Stored | None] = deque()
 
-        def bring(fills: Iterator[tuple[Transfer, Fill]]) -> list[Stored | None]:
-            results = bring_together(self._archive, fills)
-            untold.extend(results)
-            return results
+        def settled(stored: Stored | None) -> None:
+            book, transfer = next(planned)
+            if stored is not None:
+                self._archived(book, transfer, stored)
+            else:
+                group.start_soon(self._bring_alone, book, transfer, engine)
 
-        results = engine.at_once([transfer for _, transfer in batch], bring)
-        try:
-            async with aclosing(results):
-                async for stored in results:
-                    book, transfer = next(planned)
-                    if untold:
-                        untold.popleft()
-                    if stored is not None:
-                        self._archived(book, transfer, stored)
-                    else:
-                        group.start_soon(self._bring_alone, book, transfer, engine)
-        finally:
-            # A cancellation has waited for these, and they are home.
-            for (book, transfer), stored in zip(planned, untold, strict=False):
-                if stored is not None:
-                    self._archived(book, transfer, stored)
+        bring = functools.partial(bring_together, self._archive)
+        await engine.at_once([transfer for _, transfer in batch], bring, settled)
 
     async def _bring_alone(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
         async with self._alone:

@@ -21,6 +21,7 @@ from archiver import Archive, LocalStore, PullOptions, TairSource, TransferOptio
 from archiver.emulator import Emulator, Faults
 from archiver.emulator.faults import Dice, Fate
 from archiver.errors import CorruptFile
+from archiver.line import SMALL_FOR_LARGE
 from archiver.model import Receipt, Stored
 from archiver.retry import RetryPolicy
 from archiver.stores.commit import Commit
@@ -200,6 +201,49 @@ async def test_what_is_home_is_told_while_others_are_tried_alone(
     assert summary.failures == []
     assert_home(archive, originals)
     assert_told_once(seen, 10)
+
+
+async def test_what_is_tried_alone_does_not_pile_up(
+    files: Path,
+    emulator_of: EmulatorMaker,
+    archive: Archive,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No batch begins while as many as may be are tried alone, and others wait for that."""
+    fate, transfer, asked = Dice.fate, Engine.transfer, set[str]()
+    may_go_on, waiting = anyio.Event(), 0
+
+    def of(dice: Dice, subject: str) -> Fate:
+        first = subject not in asked
+        asked.add(subject)
+        return dataclasses.replace(fate(dice, subject), server_error=first)
+
+    async def waits(*args: Any) -> Receipt:
+        nonlocal waiting
+        waiting += 1
+        await may_go_on.wait()
+        return await transfer(*args)
+
+    monkeypatch.setattr(Dice, "fate", of)
+    monkeypatch.setattr(Engine, "transfer", waits)
+    originals = make(files, 300)
+    emulator = await emulator_of(files)
+
+    async def look() -> None:
+        with anyio.fail_after(20):
+            while waiting < SMALL_FOR_LARGE:
+                await anyio.sleep(0.01)
+        await anyio.sleep(0.5)
+        assert waiting == SMALL_FOR_LARGE
+        assert len(asked) <= SMALL_FOR_LARGE + 2 * archive.store.together
+        may_go_on.set()
+
+    options = dataclasses.replace(OPTIONS, workers=1)
+    async with anyio.create_task_group() as group, source_of(emulator, retry=PATIENT) as source:
+        group.start_soon(look)
+        summary = await pull(source, archive, [everything()], options)
+    assert summary.failures == []
+    assert_home(archive, originals)
 
 
 async def test_a_damaged_one_among_them_is_kept_aside(

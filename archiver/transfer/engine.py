@@ -8,7 +8,7 @@ from typing import Final
 from anyio import to_thread
 
 from archiver import events
-from archiver.model import Backup, Receipt, Stored, Transfer
+from archiver.model import Backup, Receipt, Transfer
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Staging
 from archiver.transfer.buffers import Blocks
@@ -21,7 +21,7 @@ from archiver.transfer.pace import Hedge, LeastRate, RateLimit
 from archiver.transfer.part import Shared
 from archiver.transfer.parts import DEFAULT_PART_SIZE
 from archiver.transfer.route import Location, NetworkChoice, Relist, Route
-from archiver.transfer.small import Bring, fetch_at_once, is_small
+from archiver.transfer.small import Bring, Settled, fetch_at_once, is_small
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +87,15 @@ class Engine:
         """Whether :meth:`at_once` may be asked for this backup."""
         return is_small(backup, self._shared)
 
-    def at_once(
-        self, transfers: Sequence[Transfer], bring: Bring
-    ) -> AsyncGenerator[Stored | None, None]:
-        """Fetch small backups and bring them home, many within one thread; a result of each, in
-        order.
+    async def at_once(self, transfers: Sequence[Transfer], bring: Bring, settled: Settled) -> None:
+        """Fetch small backups and bring them home, many within one thread; ``settled`` is called
+        with the result of each, in order, also while a cancellation waits for those on their way.
 
         None for one when something at the source was in the way, or it is here already: then it
         is for :meth:`transfer`. Raises StoreError.
         """
         small = [(transfer, self._location(transfer)) for transfer in transfers]
-        return fetch_at_once(self._shared, small, self._fetcher, bring)
+        await fetch_at_once(self._shared, small, self._fetcher, bring, settled)
 
     def _location(self, transfer: Transfer) -> Location:
         return Location(transfer.backup, self._route, self._relist, self._shared.observer)

@@ -5,7 +5,7 @@ do; and what is durable together needs one sync. This is their first try only: w
 way of one of them, the patient walk of :mod:`archiver.transfer.file` begins anew.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -37,6 +37,8 @@ _TOGETHER_SECONDS = 2.0
 Fill = Callable[[Staging], Receipt | None]
 # Brings home what it is given, each with how to fill its staging; as many results. Blocks.
 Bring = Callable[[Iterator[tuple[Transfer, Fill]]], list[Stored | None]]
+# Takes the result of each, in order; None for one that is not home.
+Settled = Callable[[Stored | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +57,25 @@ def is_small(backup: Backup, shared: Shared) -> bool:
 
 
 async def fetch_at_once(
-    shared: Shared, small: Sequence[tuple[Transfer, Location]], fetcher: Fetcher, bring: Bring
-) -> AsyncGenerator[Stored | None, None]:
+    shared: Shared,
+    small: Sequence[tuple[Transfer, Location]],
+    fetcher: Fetcher,
+    bring: Bring,
+    settled: Settled,
+) -> None:
     """See Engine.at_once."""
     while small:
         wanted = await _located(shared, small)
-        # Where there is no URL, the patient walk will say why.
-        stored = await _round(shared, wanted, fetcher, bring) if wanted else [None]
-        small = small[len(stored) :]
-        for one in stored:
-            yield one
+        if wanted:
+            small = small[await _round(shared, wanted, fetcher, bring, settled) :]
+        else:
+            settled(None)  # there is no URL; the patient walk will say why
+            small = small[1:]
 
 
 async def _round(
-    shared: Shared, wanted: Sequence[_Wanted], fetcher: Fetcher, bring: Bring
-) -> list[Stored | None]:
+    shared: Shared, wanted: Sequence[_Wanted], fetcher: Fetcher, bring: Bring, settled: Settled
+) -> int:
     """The first of them, at least one: as many as come while it is worth to wait for more."""
     await shared.limit.take(sum(one.transfer.backup.size for one in wanted))
     stored: list[Stored | None] = []
@@ -94,7 +100,8 @@ async def _round(
                 shared.observer(events.Advanced(backup, backup.size, backup.size, one.network))
             elif one.failures:
                 shared.observer(events.Retrying(str(backup), one.failures[0], 1, 0.0))
-    return stored
+            settled(result)
+    return len(stored)
 
 
 async def _located(shared: Shared, small: Sequence[tuple[Transfer, Location]]) -> list[_Wanted]:
