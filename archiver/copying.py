@@ -4,7 +4,7 @@ The records are copied as they are: what a backup is, and where it came from, do
 the place. What is read is held against its record, what is written is checked as in a pull.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -16,17 +16,20 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Difference, Inventory
 from archiver.archive.record import Record
+from archiver.archive.replacing import dropping_refused, make_way, measure_present
 from archiver.archive.sums import parse_sums
 from archiver.crew import crew
-from archiver.errors import ArchiverError, CorruptFile, IntegrityError, UsageError
-from archiver.model import Backup, Network, Pin, Provenance, Receipt, Status, Stored
+from archiver.errors import ArchiverError, CorruptFile, IntegrityError, NoSpace, UsageError
+from archiver.model import Backup, Network, Pin, Provenance, Status, Stored
 from archiver.stores.base import Staging
+from archiver.stores.commit import Commit
 from archiver.summary import Summary
 from archiver.threads import entered, in_thread
 from archiver.timerange import TimeRange
 from archiver.transfer.engine import TransferOptions, share
 from archiver.transfer.file import carry
 from archiver.transfer.stored import StoreOrigin
+from archiver.transfer.vouch import Cost, receipt_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +47,31 @@ class Selection:
             return [f"{folder.strip('/')}/" for folder in sorted(self.sets)]
         return [f"{layout.safe(instance)}/" for instance in self.instances] or [""]
 
-    def wants(self, record: Record) -> bool:
-        return (not self.instances or record.instance_id in self.instances) and (
-            self.range is None or self.range.start <= record.started_at <= self.range.end
+    @property
+    def months(self) -> list[str]:
+        """The same for an archive that may have named its folders otherwise."""
+        if self.sets:
+            months = {folder.strip("/").rpartition("/")[0] for folder in self.sets}
+            return [f"{month}/" for month in sorted(months)]
+        return self.prefixes
+
+    def wants(self, key: str) -> bool:
+        """Whether a record, by its key, is of a set that is meant."""
+        folder = key.rpartition("/")[0]
+        return (
+            (not self.instances or key.partition("/")[0] in self.instances)
+            and (not self.sets or _set_of(folder) in {_set_of(one) for one in self.sets})
+            and layout.began_in(folder, self.range)
         )
 
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """What to copy, how many files at once, and how."""
+    """What to copy, how many files at once, and how. ``replace`` takes what the source has where
+    the target's record names other bytes; these are kept aside."""
 
     selection: Selection = field(default_factory=Selection)
+    replace: bool = False
     workers: int = 4
     transfer: TransferOptions = field(default_factory=TransferOptions)
 
@@ -94,22 +111,31 @@ async def mismatches(
     Raises StoreError, and IntegrityError at a record of ``source`` that cannot be read.
     """
     here, there = Inventory(source.store), Inventory(target.store)
-    async for record in _selected(source, selection):
-        if await here.compare(record) is Difference.DAMAGED:
+    async for record in _selected(source, selection, selection.prefixes):
+        if await here.compare(record, record.folder) is Difference.DAMAGED:
             yield Mismatch(record.object_key, f"{Difference.DAMAGED} in {source.store}")
-        difference = await there.compare(record)
+        difference = await there.compare(record, await there.folder_for(record))
         if difference is not Difference.NONE:
             yield Mismatch(record.object_key, f"{difference} in {target.store}")
-    async for record in _selected(target, selection):
-        if await here.compare(record) is Difference.MISSING:
+    async for record in _selected(target, selection, selection.months):
+        difference = await here.compare(record, await here.folder_for(record))
+        if difference is Difference.MISSING:
             yield Mismatch(record.object_key, f"{Difference.MISSING} in {source.store}")
 
 
-async def _selected(archive: Archive, selection: Selection) -> AsyncGenerator[Record, None]:
-    for prefix in selection.prefixes:
+async def _selected(
+    archive: Archive, selection: Selection, prefixes: Sequence[str]
+) -> AsyncGenerator[Record, None]:
+    for prefix in prefixes:
         async for record in archive.records(prefix):
-            if selection.wants(record):
+            if selection.wants(record.key):
                 yield record
+
+
+def _set_of(folder: str) -> tuple[str, str]:
+    """What a backup set is told by, whichever of its nodes named the folder."""
+    parts = folder.strip("/").split("/")
+    return parts[0], parts[-1].partition("-")[2]
 
 
 def _described(record: Record) -> Backup:
@@ -144,6 +170,9 @@ def _promised(record: Record) -> tuple[Pin, Provenance]:
         raise IntegrityError(f"{record.key}: this record lacks something ({error!r:.80})") from None
 
 
+_Planned = tuple[Record, str]
+
+
 class _Copying:
     def __init__(
         self, source: Archive, target: Archive, options: CopyOptions, observer: events.Observer
@@ -153,45 +182,54 @@ class _Copying:
         self._target: Final = target
         self._options: Final = options
         self._tell: Final = observer
-        self._touched: Final[set[str]] = set()
+        # Folders that something was copied to, and those it came from.
+        self._touched: Final[dict[str, str]] = {}
+        # The target is full: what is under way may still fit, and nothing new is begun.
+        self._full: NoSpace | None = None
         self._shared: Final = share(options.transfer, options.workers, self._observer)
 
     async def all(self) -> None:
         """The plan into the queue, the queue into workers, and the sets sealed at the end."""
-        send, receive = anyio.create_memory_object_stream[Record](self._options.workers)
+        send, receive = anyio.create_memory_object_stream[_Planned](self._options.workers)
         async with crew() as group:
             for _ in range(self._options.workers):
                 group.start_soon(self._work, receive.clone())
             receive.close()
             async with send:
                 await self._enqueue(send)
-        for folder in sorted(self._touched):
+        if self._full is not None:
+            raise self._full
+        for folder, origin in sorted(self._touched.items()):
             try:
-                await self._seal(folder)
+                await self._seal(folder, origin)
             except ArchiverError as error:
                 if error.ends_run:
                     raise
                 self._observer(events.Failed(folder, error))
 
-    async def _enqueue(self, send: MemoryObjectSendStream[Record]) -> None:
+    async def _enqueue(self, send: MemoryObjectSendStream[_Planned]) -> None:
         inventory = Inventory(self._target.store)
         for prefix in self._options.selection.prefixes:
             found = False
             async for key in self._source.record_keys(prefix):
                 found = True
-                record = await self._planned(inventory, key)
-                if record is None:
+                if self._full is not None:
+                    return
+                if not self._options.selection.wants(key):
+                    continue
+                planned = await self._planned(inventory, key)
+                if planned is None:
                     continue
                 try:
-                    await send.send(record)
+                    await send.send(planned)
                 except anyio.BrokenResourceError:
                     return  # no worker is left: what ended the last one is what will be raised
             if prefix and not found:
                 nothing = UsageError(f"{self._source.store}: there is nothing below {prefix}")
                 self._observer(events.Failed(prefix, nothing))
 
-    async def _planned(self, inventory: Inventory, key: str) -> Record | None:
-        """The record under a key, if what it describes is to be copied."""
+    async def _planned(self, inventory: Inventory, key: str) -> _Planned | None:
+        """The record under a key, if what it describes is to be copied, and the folder for it."""
         try:
             data = await self._source.store.read(key)
             record = Record.decode(key, data or b"")
@@ -201,43 +239,53 @@ class _Copying:
                 raise
             self._observer(events.Failed(key, error))
             return None
-        if not self._options.selection.wants(record):
-            return None
-        difference = await inventory.compare(record)
+        folder = await inventory.folder_for(record)
+        difference = await inventory.compare(record, folder)
         if difference is Difference.NONE:
             self._observer(events.Held(backup))
-            if not await inventory.is_sealed(record):
-                self._touched.add(record.folder)
+            if not await inventory.is_sealed(folder):
+                self._touched[folder] = record.folder
+            return None
+        if difference is Difference.OTHER and not self._options.replace:
+            self._observer(events.Failed(key, self._at_odds(record, folder), backup))
             return None
         if difference is not Difference.MISSING:
             self._observer(events.Damaged(backup, difference))
         self._observer(events.Planned(backup))
-        return record
+        return record, folder
 
-    async def _work(self, queue: MemoryObjectReceiveStream[Record]) -> None:
+    def _at_odds(self, record: Record, folder: str) -> IntegrityError:
+        name = record.key.rpartition("/")[2]
+        return IntegrityError(
+            f"{self._source.store}: {record.key} and {self._target.store}: {folder}/{name} name "
+            "other bytes of the same backup; nothing is copied",
+            hint="verify both; copy --replace takes what the first has, and keeps the other aside",
+        )
+
+    async def _work(self, queue: MemoryObjectReceiveStream[_Planned]) -> None:
         async with queue:
-            async for record in queue:
+            async for record, folder in queue:
+                if self._full is not None:
+                    continue
                 try:
-                    await self._copy(record)
+                    await self._copy(record, folder)
+                except NoSpace as error:
+                    self._full = error
                 except ArchiverError as error:
                     if error.ends_run:
                         raise
                     self._observer(events.Failed(record.key, error, _described(record)))
 
-    async def _copy(self, record: Record) -> None:
+    async def _copy(self, record: Record, folder: str) -> None:
         """One backup: read, compared with its record, written, and recorded as it was."""
-        backup, (pin, provenance) = _described(record), _promised(record)
-        stem = record.key.removesuffix(layout.RECORD_SUFFIX)
-        reading = StoreOrigin(backup, self._source.store, record.object_key, pin, provenance)
-        async with entered(self._target.store.stage(stem, record.size)) as staging:
-            receipt = await self._checked(reading, staging, record)
-
-            def documents(stored: Stored) -> list[tuple[str, bytes]]:
-                return [(record.key, record.renamed(stored.key).encode())]
-
-            commit = staging.commit(receipt, documents)
-            [stored] = await in_thread(self._target.store.finish, [commit])
-        self._touched.add(record.folder)
+        backup, (_, provenance) = _described(record), _promised(record)
+        stem = f"{folder}/{record.key.rpartition('/')[2].removesuffix(layout.RECORD_SUFFIX)}"
+        store = self._target.store
+        async with entered(store.stage(stem, record.size)) as staging:
+            commit = await self._commit(record, stem, staging)
+            [stored] = await in_thread(store.finish, [commit])
+        receipt = stored.receipt
+        self._touched[folder] = record.folder
         self._observer(
             events.Archived(
                 backup, stored.key, receipt.size, receipt.sha256, provenance.network,
@@ -246,34 +294,55 @@ class _Copying:
             )
         )  # fmt: skip
 
-    async def _checked(self, reading: StoreOrigin, staging: Staging, record: Record) -> Receipt:
-        """The bytes that the record is about. Raises CorruptFile, and leaves nothing of others."""
-        wrong: CorruptFile | None = None
-        try:
-            receipt = await carry(self._shared, reading, staging)
-        except CorruptFile as error:
-            wrong = error
-        else:
-            if receipt.sha256 == record.sha256:
-                return receipt
-            wrong = CorruptFile(
-                f"{record.object_key}: SHA-256 is {receipt.sha256}, recorded {record.sha256}",
-                hint="verify the archive that it is copied from",
-            )
-        await in_thread(staging.restart)
-        raise wrong
+    async def _commit(self, record: Record, stem: str, staging: Staging) -> Commit:
+        """An object that lies there unrecorded, if it has the record's bytes; or what is read."""
+        pin, provenance = _promised(record)
 
-    async def _seal(self, folder: str) -> None:
+        def documents(stored: Stored) -> list[tuple[str, bytes]]:
+            return [(layout.record_key(stem), record.renamed(stored.key).encode())]
+
+        present = await measure_present(self._target.store, staging)
+        for key, measured in present.items():
+            alike = measured.sha256 == record.sha256 and measured.crc64 == pin.crc64
+            if alike and key == f"{stem}.{measured.kind}":
+                receipt = receipt_for(measured, pin, record.size, Cost(0, provenance=provenance))
+                return staging.record(key, receipt, documents)
+        reading = StoreOrigin(
+            _described(record), self._source.store, record.object_key, pin, provenance
+        )
+        async with dropping_refused(staging):
+            receipt = await carry(self._shared, reading, staging)
+            if receipt.sha256 != record.sha256:
+                raise CorruptFile(
+                    f"{record.object_key}: SHA-256 is {receipt.sha256}, recorded {record.sha256}",
+                    hint="verify the archive that it is copied from",
+                )
+            kept = await make_way(
+                self._target.store, stem, staging, present, receipt, forced=self._options.replace
+            )
+        for key, at in kept:
+            self._observer(events.KeptAside(key, at))
+        return staging.commit(receipt, documents)
+
+    async def _seal(self, folder: str, origin: str) -> None:
         """SHA256SUMS, where the source has it and the target now has all that it names."""
-        data = await self._source.store.read(layout.sums_key(folder))
+        data = await self._source.store.read(layout.sums_key(origin))
         names = parse_sums(data) if data is not None else None
-        if names is None:
-            return
-        there = {entry.key async for entry in self._target.store.entries(f"{folder}/")}
-        if all(f"{folder}/{name}" in there for name in names):
+        there = [entry.key async for entry in self._target.store.entries(f"{folder}/")]
+        is_standard = all(
+            key.rpartition("/")[2].startswith(f"{folder.partition('/')[0]}-")
+            for key in there
+            if layout.is_record(key)
+        )
+        if is_standard or (names and all(f"{folder}/{name}" in there for name in names)):
             files = await self._target.seal(folder)
             if files:
                 self._observer(events.SetCompleted(folder, files))
+        if data is not None and names is None:
+            raise IntegrityError(
+                f"{self._source.store}: {layout.sums_key(origin)} cannot be read",
+                hint="verify the archive that it is copied from, and repair it",
+            )
 
     def _observer(self, event: events.Event) -> None:
         if isinstance(event, events.Advanced):

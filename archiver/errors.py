@@ -168,6 +168,12 @@ class NoSpace(StoreError):
     """The disk or quota is full. What is resumable stays."""
 
 
+class DoesNotFit(ArchiverError):
+    """One file is larger than the space that is left; others may fit."""
+
+    exit_code = 6
+
+
 class ArchiveBusy(StoreError):
     """Another process writes to this archive."""
 

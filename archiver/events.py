@@ -133,6 +133,14 @@ class Archived:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptAside:
+    """Other bytes replace an object; its own are kept under ``kept``, since they may be missed."""
+
+    key: str
+    kept: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """``subject`` (a backup, an instance) could not be brought home."""
 
@@ -181,6 +189,7 @@ Event = (
     | UrlRefreshed
     | Mending
     | Archived
+    | KeptAside
     | Failed
     | SetCompleted
     | SetIncomplete

@@ -19,6 +19,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from archiver import events
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Inventory
+from archiver.archive.replacing import make_way, measure_present
 from archiver.archive.setbook import SetBook
 from archiver.batch import bring_together
 from archiver.crew import crew
@@ -27,9 +28,12 @@ from archiver.errors import (
     BackupFailed,
     CorruptFile,
     IntegrityError,
+    NoSpace,
 )
 from archiver.model import Backup, Page, Query, Status, Stored, Transfer
 from archiver.sources.base import Source
+from archiver.stores.base import Staging
+from archiver.stores.commit import Commit
 from archiver.summary import Summary
 from archiver.threads import entered, in_thread
 from archiver.transfer.engine import Engine, TransferOptions, open_engine
@@ -46,14 +50,16 @@ _BATCHES_AHEAD = 32
 class PullOptions:
     """Which backups, and how many files at once: ``workers`` large ones; and beside them, of up to
     256 KiB, as many as the store takes together, or SMALL_FOR_LARGE times as many. Empty ``types``
-    or ``modes`` mean all. ``again`` are the stems (keys without suffix) of backups to bring home
-    though the archive holds them."""
+    or ``modes`` mean all. For a repair, ``again`` are the stems (keys without suffix) of backups to
+    bring home though the archive holds them, and ``resealed`` the sets (folders) whose SHA256SUMS
+    may be wrong."""
 
     types: frozenset[str] = frozenset()
     modes: frozenset[str] = frozenset()
     workers: int = 4
     dry_run: bool = False
     again: frozenset[str] = frozenset()
+    resealed: frozenset[str] = frozenset()
     transfer: TransferOptions = field(default_factory=TransferOptions)
 
     def wants(self, backup: Backup) -> bool:
@@ -119,11 +125,13 @@ class _Run:
         self._listed_again: Final = listed_again
         self._home: Final[dict[str, bool]] = {}
         self._twice: Final[list[Planned]] = []
+        # The disk is full: what is under way may still fit, and nothing new is begun.
+        self._full: NoSpace | None = None
 
     async def listing(self, queries: Iterable[Query]) -> AsyncGenerator[Listed, None]:
         """The pages of all queries, one at a time; an instance that cannot be listed fails."""
         for query in queries:
-            book = SetBook(self._archive, self.options.again)
+            book = SetBook(self._archive, self.options.resealed)
             listed = 0
             try:
                 async with aclosing(self._source.pages(query)) as pages:
@@ -166,6 +174,8 @@ class _Run:
                     await self._enqueue(
                         plan, lambda backup: send_small if engine.is_small(backup) else send
                     )
+            if self._full is not None:
+                raise self._full
             for book, transfer in self._twice:
                 if self._home[transfer.stem]:
                     self._observer(events.Held(transfer.backup))
@@ -179,6 +189,8 @@ class _Run:
         queue_for: Callable[[Backup], MemoryObjectSendStream[Planned]],
     ) -> None:
         async for planned in plan:
+            if self._full is not None:
+                return
             try:
                 await queue_for(planned[1].backup).send(planned)
             except anyio.BrokenResourceError:
@@ -187,7 +199,8 @@ class _Run:
     async def _work(self, queue: MemoryObjectReceiveStream[Planned], engine: Engine) -> None:
         async with queue:
             async for book, transfer in queue:
-                await self._bring_one(book, transfer, engine)
+                if self._full is None:
+                    await self._bring_one(book, transfer, engine)
 
     async def _work_small(
         self, queue: MemoryObjectReceiveStream[Planned], engine: Engine, group: TaskGroup
@@ -198,7 +211,8 @@ class _Run:
                 async with self._alone:
                     pass  # those that are not home have all begun: they do not pile up
                 batch = [first, *_at_hand(queue, self._archive.store.together - 1)]
-                await self._bring_batch(batch, engine, group)
+                if self._full is None:
+                    await self._bring_batch(batch, engine, group)
 
     async def _bring_batch(
         self, batch: Sequence[Planned], engine: Engine, group: TaskGroup
@@ -215,24 +229,41 @@ class _Run:
                 group.start_soon(self._bring_alone, book, transfer, engine)
 
         bring = functools.partial(bring_together, self._archive)
-        await engine.at_once([transfer for _, transfer in batch], bring, settled)
+        with self._draining():
+            await engine.at_once([transfer for _, transfer in batch], bring, settled)
 
     async def _bring_alone(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
         async with self._alone:
-            await self._bring_one(book, transfer, engine)
+            if self._full is None:
+                await self._bring_one(book, transfer, engine)
 
     async def _bring_one(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
         backup, store = transfer.backup, self._archive.store
-        with self._naming(str(backup), backup):
+        with self._draining(), self._naming(str(backup), backup):
             async with entered(store.stage(transfer.stem, backup.size)) as staging:
-                try:
-                    receipt = await engine.transfer(transfer, staging)
-                except CorruptFile as error:
-                    kept = await in_thread(staging.quarantine, str(error))
-                    raise CorruptFile(f"{error}; its bytes are kept in {kept}") from None
-                documents = functools.partial(self._archive.documents, transfer)
-                [stored] = await in_thread(store.finish, [staging.commit(receipt, documents)])
+                commit = await self._commit(transfer, engine, staging)
+                [stored] = await in_thread(store.finish, [commit])
             self._archived(book, transfer, stored)
+
+    async def _commit(self, transfer: Transfer, engine: Engine, staging: Staging) -> Commit:
+        """What brings one backup home: an object that lies there unrecorded, if the source proves
+        it, or what is fetched into ``staging``."""
+        documents = functools.partial(self._archive.documents, transfer)
+        present = await measure_present(self._archive.store, staging)
+        for key, measured in present.items():
+            if key == f"{transfer.stem}.{measured.kind}":
+                receipt = await engine.recognise(transfer, measured)
+                if receipt is not None:
+                    return staging.record(key, receipt, documents)
+        try:
+            receipt = await engine.transfer(transfer, staging)
+            kept = await make_way(self._archive.store, transfer.stem, staging, present, receipt)
+        except CorruptFile as error:
+            at = await in_thread(staging.quarantine, str(error))
+            raise CorruptFile(f"{error}; its bytes are kept in {at}") from None
+        for key, at in kept:
+            self._observer(events.KeptAside(key, at))
+        return staging.commit(receipt, documents)
 
     def _archived(self, book: SetBook, transfer: Transfer, stored: Stored) -> None:
         receipt = stored.receipt
@@ -315,6 +346,14 @@ class _Run:
                 files = await book.seal(key)
                 if files:
                     self._observer(events.SetCompleted(key, files))
+
+    @contextmanager
+    def _draining(self) -> Iterator[None]:
+        """A full disk begins nothing more, and ends the run once what is under way has ended."""
+        try:
+            yield
+        except NoSpace as error:
+            self._full = self._full or error
 
     @contextmanager
     def _naming(self, subject: str, backup: Backup | None = None) -> Iterator[None]:

@@ -165,6 +165,19 @@ class RdbVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What an object is, read from its first byte to its last. ``beginning`` is the SHA-256 of its
+    first bytes, as many as were expected, when there are more."""
+
+    size: int
+    sha256: str
+    crc64: int
+    kind: Kind
+    rdb: RdbVerdict
+    beginning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """Proof that a staged file is the one at the source. Only a finished transfer makes one."""
 

@@ -3,8 +3,11 @@
 from dataclasses import dataclass, field
 
 from archiver import events
-from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, BackupFailed
+from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, BackupFailed, DoesNotFit, IntegrityError
 from archiver.model import Network
+
+# Codes that count though they are of a single backup.
+_OF_ONE_BACKUP = frozenset((IntegrityError.exit_code, DoesNotFit.exit_code))
 
 
 @dataclass(slots=True)
@@ -47,7 +50,8 @@ class Summary:
     @property
     def exit_code(self) -> int:
         """0, or the worst of what failed (README, *Exit codes*). One backup's trouble is 1, but
-        for its integrity, which is 3; a set that lacks files is 1."""
+        for its integrity, which is 3, and for a lack of space for it, which is 6; a set that lacks
+        files is 1."""
         codes = {_exit_code(failure) for failure in self.failures}
         codes |= {BackupFailed.exit_code for _ in self.incomplete}
         return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)
@@ -55,4 +59,4 @@ class Summary:
 
 def _exit_code(failure: events.Failed) -> int:
     code = failure.error.exit_code
-    return 1 if failure.backup is not None and code != 3 else code
+    return code if failure.backup is None or code in _OF_ONE_BACKUP else 1

@@ -82,7 +82,7 @@ async def test_an_object_without_its_record_is_taken_over(
     assert record.exists()
 
 
-async def test_an_object_without_its_record_that_is_wrong_is_mended(
+async def test_an_object_without_its_record_that_is_wrong_is_replaced(
     emulator: Emulator, archive: Archive, interrupted: bytes
 ) -> None:
     await finish(emulator, archive, interrupted)
@@ -93,6 +93,7 @@ async def test_an_object_without_its_record_that_is_wrong_is_mended(
     damaged = bytearray(interrupted)
     damaged[5 * PART] ^= 1
     kept.write_bytes(damaged)
-    fetched, seen = await finish(emulator, archive, interrupted)
-    assert any(isinstance(event, events.Mending) for event in seen)
-    assert fetched < 2 * SIZE
+    inode = kept.stat().st_ino
+    await finish(emulator, archive, interrupted)
+    assert kept.stat().st_ino != inode
+    assert not (root.parent / ".quarantine").exists()

@@ -8,7 +8,7 @@ from typing import Final
 
 from archiver.archive import layout
 from archiver.archive.record import Record, make_record
-from archiver.archive.sums import format_sums, parse_sums
+from archiver.archive.sums import format_sums, parse_sums, readable_sums
 from archiver.errors import IntegrityError, UnsupportedFormat
 from archiver.model import Stored, Transfer
 from archiver.stores.base import Leftover, Store
@@ -65,21 +65,26 @@ class Archive:
         return documents
 
     async def seal(
-        self, folder: str, *, confirmed: Collection[str] = (), gone: Collection[str] = ()
+        self, folder: str, *, confirmed: Collection[str] = (), mending: bool = False
     ) -> int:
         """Write the SHA256SUMS of a complete set, unless it is there as it should be.
 
         What it names it goes on naming, with the SHA-256 that it gives: a record that says
         otherwise may have been changed. Only of the stems in ``confirmed``, whose bytes were just
-        fetched or compared by a repair, is the record believed; and only those in ``gone``, which
-        have no record and which nobody has, are named no more.
+        fetched or compared by a repair, is the record believed. One that cannot be read may name
+        what nothing else does: it is replaced by a repair alone (``mending``), which keeps the
+        lines that can be.
 
-        How many files it names, 0 if nothing was written. Raises IntegrityError at a record that
-        cannot be read, or that names another SHA-256.
+        How many files it names, 0 if nothing was written. Raises IntegrityError at a SHA256SUMS
+        or a record that cannot be read, or when they are at odds.
         """
         key, recorded = layout.sums_key(folder), dict[str, str]()
         data = await self.store.read(key)
-        sums = parse_sums(data or b"") or {}
+        if data is not None and parse_sums(data) is None and not mending:
+            raise IntegrityError(
+                f"{key}: it cannot be read", hint="it stays as it is: run verify, then repair"
+            )
+        sums = readable_sums(data or b"")
         async for record in self.records(f"{folder}/"):
             name = _name(record)
             recorded[name] = record.sha256
@@ -89,10 +94,12 @@ class Archive:
                     f"{record.object_key}: SHA256SUMS says {said}, and its record {record.sha256}",
                     hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
                 )
-        doubted = {*confirmed, *gone}
-        kept = {n: s for n, s in sums.items() if layout.stem_of(f"{folder}/{n}") not in doubted}
+        # A confirmed file may have had another suffix.
+        kept = {n: s for n, s in sums.items() if layout.stem_of(f"{folder}/{n}") not in confirmed}
+        if mending:
+            kept = {name: sha256 for name, sha256 in kept.items() if layout.is_object_name(name)}
         text = format_sums(kept | recorded)
-        if data == text:
+        if data == text or not recorded:
             return 0
         await self.store.put(key, text)
         return len(kept | recorded)

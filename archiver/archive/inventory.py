@@ -10,6 +10,7 @@ from typing import Final
 from archiver.archive import layout
 from archiver.archive.record import Record
 from archiver.errors import IntegrityError
+from archiver.fields import read_backup
 from archiver.model import Backup, Transfer
 from archiver.stores.base import Store
 
@@ -71,25 +72,34 @@ class Inventory:
             month.promised[folder] += 1
         return finding
 
-    async def compare(self, record: Record) -> Difference:
-        """Whether the same is held here, by names, sizes and the record's SHA-256."""
-        month = await self._month("/".join(record.key.split("/")[:3]) + "/")
-        there = month.files.get(record.folder, {})
-        if record.key not in there:
+    async def folder_for(self, record: Record) -> str:
+        """Where a record of another archive belongs here: the set may have its folder's name from
+        another node. Raises UnsafeInput."""
+        backup = read_backup(record.instance_id, record.document["api"])
+        return (await self._folder(backup, record.folder))[1]
+
+    async def compare(self, record: Record, folder: str) -> Difference:
+        """Whether the same is held in ``folder``, by names, sizes and the record's SHA-256."""
+        key = f"{folder}/{record.key.rpartition('/')[2]}"
+        there = (await self._month_of(folder)).files.get(folder, {})
+        if key not in there:
             return Difference.MISSING
-        data = await self._store.read(record.key)
+        data = await self._store.read(key)
         try:
-            own = Record.decode(record.key, data or b"")
+            own = Record.decode(key, data or b"")
         except IntegrityError:
             return Difference.DAMAGED
         if (own.sha256, own.size) != (record.sha256, record.size):
             return Difference.OTHER
         return Difference.NONE if there.get(own.object_key) == own.size else Difference.DAMAGED
 
-    async def is_sealed(self, record: Record) -> bool:
-        """Whether the record's set has its SHA256SUMS here."""
-        month = await self._month("/".join(record.key.split("/")[:3]) + "/")
-        return layout.sums_key(record.folder) in month.files.get(record.folder, {})
+    async def is_sealed(self, folder: str) -> bool:
+        """Whether the set in ``folder`` has its SHA256SUMS here."""
+        there = (await self._month_of(folder)).files.get(folder, {})
+        return layout.sums_key(folder) in there
+
+    async def _month_of(self, folder: str) -> _Month:
+        return await self._month(f"{folder.rpartition('/')[0]}/")
 
     async def _finding(self, transfer: Transfer, there: Mapping[str, int]) -> Finding:
         key = layout.record_key(transfer.stem)
@@ -106,14 +116,14 @@ class Inventory:
             return Finding(transfer, None, f"{record.object_key} {found}")
         return Finding(transfer, record)
 
-    async def _folder(self, backup: Backup) -> tuple[_Month, str]:
+    async def _folder(self, backup: Backup, new: str | None = None) -> tuple[_Month, str]:
         """The set's folder, and the month it is in: that of a node archived before, or a new one.
 
         The nodes of a cluster begin their backups seconds apart; the first one found names the
-        folder for all of the same job.
+        folder for all of the same job, unless ``new`` does.
         """
-        own = layout.set_key(backup)
-        month = await self._month(layout.month_prefix(backup))
+        own = new or layout.set_key(backup)
+        month = await self._month_of(own)
         if backup.is_standard:
             return month, own
         job = layout.job_name(backup)

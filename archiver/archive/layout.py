@@ -10,7 +10,8 @@ import re
 from datetime import UTC, datetime
 
 from archiver.errors import UnsafeInput
-from archiver.model import Backup
+from archiver.model import Backup, Kind
+from archiver.timerange import TimeRange
 
 FORMAT = 1
 FORMAT_KEY = "archive.json"
@@ -21,6 +22,7 @@ SUMS_NAME = "SHA256SUMS"
 # taken into a path must not be able to leave its folder.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _MOST_ID_LENGTH = 64
+_OBJECT_NAME = re.compile(rf"({_ID.pattern})-({_ID.pattern})\.({'|'.join(Kind)})")
 # instance/yyyy/mm/set/file
 RECORD_DEPTH = 4
 _SET_KEY = re.compile(r"[^/]+/[0-9]{4}/[0-9]{2}/(?P<start>[0-9]{8}T[0-9]{6})Z-[^/]+")
@@ -55,6 +57,13 @@ def set_start(folder: str) -> datetime | None:
         return None
 
 
+def began_in(folder: str, range_: TimeRange | None) -> bool:
+    """Whether a set is one of those that a range means: by its folder's time, so that all of a
+    set's files are in it or none. One whose name gives no time is."""
+    start = set_start(folder)
+    return range_ is None or start is None or range_.holds(start)
+
+
 def stem(folder: str, backup: Backup) -> str:
     """The key of a backup's files in the set ``folder``, without suffix. Raises UnsafeInput."""
     return f"{folder}/{safe(backup.node_id)}-{safe(backup.backup_id)}"
@@ -73,6 +82,11 @@ def stem_of(key: str) -> str:
 def is_record(key: str) -> bool:
     """Whether a record lies there; what else an archive keeps lies less deep."""
     return key.endswith(RECORD_SUFFIX) and key.count("/") == RECORD_DEPTH
+
+
+def is_object_name(name: str) -> bool:
+    """Whether a backup's file may be called so within its set."""
+    return _OBJECT_NAME.fullmatch(name) is not None
 
 
 def sums_key(folder: str) -> str:

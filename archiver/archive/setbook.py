@@ -12,22 +12,19 @@ class SetBook:
     """The sets of one instance, as its listing goes by.
 
     A standard instance's set is one file, complete when that is held; nothing is kept of it.
-    Of the stems ``doubted``, which a repair fetches again, SHA256SUMS may be wrong as well.
+    Of the sets in ``doubted`` (folders), which a repair is about, SHA256SUMS may be wrong as well.
     """
 
     def __init__(self, archive: Archive, doubted: frozenset[str] = frozenset()) -> None:
         self._archive: Final = archive
         self._doubted: Final = doubted
         self._confirmed: Final[set[str]] = set()
-        self._listed: Final[set[str]] = set()
         self._sets: Final[dict[str, SetTally]] = {}
         # Sets of a standard instance that are not sealed along with their only record.
         self._unsealed: Final[set[str]] = set()
 
     def listed(self, transfer: Transfer) -> None:
         """A backup of this set was listed."""
-        if transfer.stem in self._doubted:
-            self._listed.add(transfer.stem)
         if not transfer.backup.is_standard:
             tally = self._sets.setdefault(transfer.set_key, SetTally())
             tally.nodes.add(transfer.backup.node_id)
@@ -36,13 +33,14 @@ class SetBook:
     def held(self, transfer: Transfer, *, fresh: bool) -> int:
         """A backup of this set is in the archive now; the number of files in the set, if that
         completed it."""
-        if fresh and transfer.stem in self._doubted:
+        is_doubted = transfer.set_key in self._doubted
+        if fresh and is_doubted:
             self._confirmed.add(transfer.stem)
         if not transfer.backup.is_standard:
             self._sets[transfer.set_key].held += 1
             return 0
         alone = transfer.set_records == (0 if fresh else 1)
-        if alone and fresh is not transfer.set_sealed:
+        if alone and fresh is not transfer.set_sealed and not is_doubted:
             return int(fresh)  # sealed along with its record, now or by an earlier run
         self._unsealed.add(transfer.set_key)
         return 0
@@ -59,5 +57,5 @@ class SetBook:
 
     async def seal(self, folder: str) -> int:
         """See :meth:`Archive.seal`."""
-        gone = self._doubted - self._listed
-        return await self._archive.seal(folder, confirmed=self._confirmed, gone=gone)
+        mending = folder in self._doubted
+        return await self._archive.seal(folder, confirmed=self._confirmed, mending=mending)

@@ -18,6 +18,12 @@ def parse_sums(data: bytes) -> dict[str, str] | None:
     return {match[2]: match[1] for match in matches if match}
 
 
+def readable_sums(data: bytes) -> dict[str, str]:
+    """Those lines of a SHA256SUMS that can be read; all of one that nobody damaged."""
+    lines = data.decode("ascii", "replace").splitlines()
+    return {match[2]: match[1] for line in lines if (match := _LINE.fullmatch(line))}
+
+
 def format_sums(sums: Mapping[str, str]) -> bytes:
     """What ``sha256sum -c`` reads."""
     return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode()

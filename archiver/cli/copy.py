@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 @option("--range", "time_range", type=Range(), help="Only what began in it, like last-7d.")
 @option("--set", "sets", metavar="KEY", multiple=True, help="Only this set, by its folder.")
 @option("--mirror-check", is_flag=True, help="Say how the two differ; write nothing.")
+@option(
+    "--replace",
+    is_flag=True,
+    help="Take SRC's bytes where DST has others of the same backup; these are kept aside.",
+)
 @option("--workers", type=click.IntRange(1, 256), default=4, help="Files at once.")
 @option("--connections", type=click.IntRange(1, 64), default=4, help="Parts of one file at once.")
 @option("--part-size", type=Size(64 * 1024), default="8MiB", help="Unit of copying and resume.")
@@ -104,6 +109,7 @@ def _options(given: dict[str, Any]) -> "CopyOptions":
 
     return CopyOptions(
         selection=Selection(given["instances"], frozenset(given["sets"]), given["time_range"]),
+        replace=given["replace"],
         workers=given["workers"],
         transfer=TransferOptions(
             connections=given["connections"],

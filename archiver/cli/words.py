@@ -28,6 +28,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return QUIET, f"failed: {error}"
         case events.Damaged(backup, why):
             return NORMAL, f"damaged: {backup}: {why}; it is fetched again"
+        case events.KeptAside(key, kept):
+            return NORMAL, f"kept: {key} is replaced; the bytes it had are in {kept}"
         case events.RouteChosen(host, network, why):
             return NORMAL, f"network: {network} for the files of {host} ({why})"
         case events.SetIncomplete(key, _, why):

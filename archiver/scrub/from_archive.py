@@ -8,13 +8,16 @@ in a copy, so that memory does not grow with the file, whatever either archive i
 
 import json
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from archiver import events as pull_events
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive
+from archiver.archive.measure import measure, new_block
 from archiver.archive.record import Record
+from archiver.archive.replacing import dropping_refused, make_way, measure_present
 from archiver.errors import (
     ArchiverError,
     BackupFailed,
@@ -27,16 +30,14 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.fields import read_backup
-from archiver.model import Pin, Stored
+from archiver.model import Measured, Pin, Stored
 from archiver.scrub import events
-from archiver.scrub.aside import put_aside, replacing
 from archiver.scrub.claims import Claims, check_record
 from archiver.scrub.elsewhere import differs, elsewhere, folder_there, read_record, read_sums
 from archiver.scrub.findings import Fault
 from archiver.scrub.judge import judge
-from archiver.scrub.measure import Measured, measure, new_block
 from archiver.scrub.receipts import receipt_of
-from archiver.scrub.repair import WrongSet
+from archiver.scrub.repair import Supplied, WrongSet
 from archiver.scrub.results import read_results
 from archiver.threads import entered, in_thread
 from archiver.transfer.engine import TransferOptions, share
@@ -53,17 +54,19 @@ class ArchiveSupplier:
 
     async def supply(
         self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
-    ) -> list[events.NotRepaired]:
+    ) -> Supplied:
         """See Supplier. Raises UsageError, UnsupportedFormat, ArchiveBusy, StoreError."""
         if not await self._other.check_format():
             raise UsageError(f"{self._other.store}: there is no archive here to repair from")
         failed: list[events.NotRepaired] = []
+        confirmed = set[str]()
         block = await in_thread(new_block)
         async with archive.writing():
             for one in wrong.values():
                 mending = _Mending(archive, self._other, one, block, self._transfer, observer)
-                failed += await mending.run()
-        return failed
+                confirmed |= await mending.run()
+                failed += mending.not_repaired
+        return Supplied(frozenset(confirmed), tuple(failed))
 
 
 class _Mending:
@@ -85,10 +88,10 @@ class _Mending:
         self._block: Final = block
         self._tell: Final = observer
         self._shared: Final = share(transfer, 1, self._carried)
-        self._failed: Final[list[events.NotRepaired]] = []
+        self.not_repaired: Final[list[events.NotRepaired]] = []
 
-    async def run(self) -> list[events.NotRepaired]:
-        """Everything that can be put right of this set; what could not be."""
+    async def run(self) -> set[str]:
+        """Everything that can be put right of this set; the stems that were."""
         folder = self._wrong.folder
         our_sums = await read_sums(self._store, folder)
         stems = set(self._wrong.stems)
@@ -100,7 +103,7 @@ class _Mending:
         except BackupFailed as error:
             for key in sorted(stems) or [folder]:
                 self._not_repaired(key, error)
-            return self._failed
+            return set()
         differing = set[str]()
         if self._wrong.whole:
             differing = {
@@ -110,12 +113,9 @@ class _Mending:
             }
         confirmed = await self._mend_all(stems | differing, theirs_at, their_sums, our_sums)
         if differing - confirmed:
-            return self._failed
-        # Ours may be what is wrong.
-        gone = our_sums.keys() - their_sums.keys() if self._wrong.whole and their_sums else set()
-        names = (our_sums.keys() | their_sums.keys()) - gone
-        await self._seal(names, confirmed, {layout.stem_of(f"{folder}/{name}") for name in gone})
-        return self._failed
+            return confirmed
+        await self._seal(our_sums.keys() | their_sums.keys(), confirmed)
+        return confirmed
 
     async def _mend_all(
         self,
@@ -128,8 +128,7 @@ class _Mending:
         confirmed = set[str]()
         for stem in sorted(stems):
             try:
-                async with replacing(self._store, stem):
-                    await self._mend(stem, theirs_at, their_sums, our_sums)
+                await self._mend(stem, theirs_at, their_sums, our_sums)
                 confirmed.add(stem)
             except ArchiverError as error:
                 if isinstance(error, StoreError | StoreForbidden):
@@ -155,7 +154,8 @@ class _Mending:
         measured = await self._measure_theirs(theirs, their_sums.get(object_name))
         ours = await self._our_record(stem)
         await self._compare(stem, ours, measured, our_sums.get(object_name))
-        trusted = ours if ours is not None and ours.sha256 == measured.sha256 else theirs
+        # Ours may have the right SHA-256, and something else that the bytes contradict.
+        trusted = theirs if ours is None or judge(Claims(ours), measured) else ours
         key = f"{stem}.{measured.kind}"
         document = self._document(trusted, key, stem)
         if await self._is_right(key, measured):
@@ -248,18 +248,22 @@ class _Mending:
         pin = Pin(measured.size, None, measured.crc64)
         origin = StoreOrigin(backup, self._other.store, theirs.object_key, pin, receipt.provenance)
         self._tell(events.ToRead(1, measured.size))
-        await put_aside(self._store, stem, measured.size)
 
         def documents(_: Stored) -> list[tuple[str, bytes]]:
             return [(layout.record_key(stem), document)]
 
         async with entered(self._store.stage(stem, measured.size)) as staging:
             begun = staging.resumable
-            if begun is not None and (begun.pin is None or begun.pin.crc64 != measured.crc64):
+            if begun is not None and begun.pin.crc64 != measured.crc64:
                 await in_thread(staging.restart)  # parts of another object
-            carried = await carry(self._shared, origin, staging)
-            if carried.sha256 != measured.sha256:
-                raise CorruptFile(f"{theirs.object_key}: it changed while it was copied")
+            present = await measure_present(self._store, staging)
+            async with dropping_refused(staging):
+                carried = await carry(self._shared, origin, staging)
+                if carried.sha256 != measured.sha256:
+                    raise CorruptFile(f"{theirs.object_key}: it changed while it was copied")
+                kept = await make_way(self._store, stem, staging, present, receipt)
+            for key, at in kept:
+                self._tell(pull_events.KeptAside(key, at))
             await in_thread(self._store.finish, [staging.commit(receipt, documents)])
 
     def _carried(self, event: pull_events.Event) -> None:
@@ -269,21 +273,23 @@ class _Mending:
         elif isinstance(event, pull_events.Retrying | pull_events.Mending):
             self._tell(event)
 
-    async def _seal(self, names: set[str], confirmed: set[str], gone: set[str]) -> None:
-        """Write SHA256SUMS once all that either archive names is here."""
+    async def _seal(self, names: AbstractSet[str], confirmed: set[str]) -> None:
+        """Write SHA256SUMS: what there is of it goes on naming what it names. Without one, only
+        once all that the other archive names is here."""
         folder = self._wrong.folder
         there = {e.key.rpartition("/")[2] async for e in self._store.entries(f"{folder}/")}
-        if not names or names - there:
+        missing = {name for name in names - there if layout.is_object_name(name)}
+        if layout.SUMS_NAME not in there and (not names or missing):
             return
         try:
-            if await self._archive.seal(folder, confirmed=confirmed, gone=gone):
+            if await self._archive.seal(folder, confirmed=confirmed, mending=True):
                 self._tell(events.Repaired(layout.sums_key(folder), str(self._other.store)))
         except (IntegrityError, UnsupportedFormat) as error:
             self._not_repaired(layout.sums_key(folder), error)
 
     def _not_repaired(self, key: str, error: ArchiverError) -> None:
         event = events.NotRepaired(key, error)
-        self._failed.append(event)
+        self.not_repaired.append(event)
         self._tell(event)
 
     @property

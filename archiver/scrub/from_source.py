@@ -1,26 +1,32 @@
 """Repairing from the source, while the vendor still has it: a pull of the sets concerned.
 
-The vendor is asked first. Only what it lists, and what reads wrong once more, is put aside and
-fetched again; a damaged object is back in its place when the right bytes do not come.
+The vendor is asked first. Only what it lists, and what reads wrong once more, is fetched again; a
+damaged object stays in its place until the right bytes have come.
 """
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import anyio
-
 from archiver import events as pull_events
+from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.errors import ArchiverError, BackupGone, IntegrityError
+from archiver.errors import (
+    ArchiverError,
+    BackupGone,
+    BadCredentials,
+    ClockSkew,
+    NoCredentials,
+    SourceError,
+)
 from archiver.line import PullOptions, pull
 from archiver.model import Backup, Page, Query, Status
 from archiver.scrub import events
-from archiver.scrub.aside import bring_back, put_aside, reading_right
 from archiver.scrub.claims import folder_start
-from archiver.scrub.repair import BESIDE, WrongSet
+from archiver.scrub.repair import BESIDE, Supplied, WrongSet
+from archiver.scrub.rereading import reading_right
 from archiver.sources.base import Source
 from archiver.timerange import TimeRange
 from archiver.transfer.engine import TransferOptions
@@ -38,79 +44,102 @@ class SourceSupplier:
 
     async def supply(
         self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
-    ) -> list[events.NotRepaired]:
-        """See Supplier. Raises what :func:`archiver.line.pull` does, and AccessError, UsageError
-        and SourceError when nothing can be listed."""
-        failed: list[events.NotRepaired] = []
-        queries: list[Query] = []
-        listed: dict[str, int] = {}
-        for one in wrong.values():
-            query = _query(one)
-            there = await self._ask(one, query) if query is not None else {}
-            if there and query is not None:
-                queries.append(query)
-            listed |= there
-            gone = BackupGone("the vendor no longer has it", hint="repair from another archive")
-            failed += [events.NotRepaired(s, gone) for s in sorted(one.stems) if s not in there]
-        stems = frozenset(stem for one in wrong.values() for stem in one.stems)
+    ) -> Supplied:
+        """See Supplier. Raises what :func:`archiver.line.pull` does."""
+        listing = await self._list(wrong)
+        confirmed = set[str]()
 
         def observe(event: pull_events.Event) -> None:
             observer(event)
             if isinstance(event, pull_events.Archived):
+                confirmed.add(layout.stem_of(event.key))
                 observer(events.Repaired(event.key, "the source"))
 
+        stems = frozenset(stem for one in wrong.values() for stem in one.stems)
+        options = PullOptions(
+            again=stems - await _right_by_now(archive, wrong, listing.stems, observer),
+            resealed=frozenset(wrong),
+            transfer=self._transfer,
+        )
         only = _Only(self._source, frozenset(wrong))
-        try:
-            as_it_is = await self._put_aside(archive, wrong, listed, observer, failed)
-            options = PullOptions(again=stems - as_it_is, transfer=self._transfer)
-            summary = await pull(only, archive, queries, options, observe)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await _bring_back(archive, stems, failed)
-        failed += [_not_repaired(failure) for failure in summary.failures]
+        summary = await pull(only, archive, listing.queries, options, observe)
+        failed = [*listing.not_repaired, *map(_not_repaired, summary.failures)]
         for event in failed:
             observer(event)
-        return failed
+        return Supplied(frozenset(confirmed), tuple(failed))
 
-    async def _put_aside(
-        self,
-        archive: Archive,
-        wrong: Mapping[str, WrongSet],
-        listed: Mapping[str, int],
-        observer: events.Observer,
-        failed: list[events.NotRepaired],
-    ) -> frozenset[str]:
-        """Put damaged objects out of the way of the right ones; those that are to stay as they
-        are, since they read right by now or something is aside already."""
-        stay = set[str]()
-        damaged = {
-            folder: {stem for stem in one.stems if stem in listed and one.is_damaged(stem)}
-            for folder, one in wrong.items()
-        }
-        if not any(damaged.values()):
-            return frozenset()
-        async with archive.writing():
-            for folder, stems in damaged.items():
-                right = await reading_right(archive.store, folder, stems, observer)
-                stay |= {stem for stem in right if not wrong[folder].stems[stem] & BESIDE}
-                for stem in sorted(stems - right):
-                    try:
-                        await put_aside(archive.store, stem, listed[stem])
-                    except IntegrityError as error:
-                        stay.add(stem)
-                        failed.append(events.NotRepaired(stem, error))
-        return frozenset(stay)
+    async def _list(self, wrong: Mapping[str, WrongSet]) -> "_Listing":
+        """What the vendor has of these sets. An instance that it does not know, or does not let us
+        see, fails alone."""
+        found = _Listing()
+        refused: dict[str, ArchiverError] = {}
+        for one in wrong.values():
+            instance_id = one.folder.partition("/")[0]
+            query = _query(one)
+            try:
+                if query is None:
+                    there = frozenset[str]()
+                elif (error := refused.get(instance_id) or refused.get(_ALL)) is not None:
+                    raise error
+                else:
+                    there = await self._ask(one, query)
+            except ArchiverError as error:
+                if error.ends_run:
+                    raise
+                off = isinstance(error, SourceError | NoCredentials | BadCredentials | ClockSkew)
+                refused[_ALL if off else instance_id] = error
+                keys = sorted(one.stems) or [one.folder]
+                found.not_repaired += [events.NotRepaired(key, error) for key in keys]
+                continue
+            if there and query is not None:
+                found.queries.append(query)
+            found.stems |= there
+            gone = BackupGone("the vendor no longer has it", hint="repair from another archive")
+            found.not_repaired += [
+                events.NotRepaired(stem, gone) for stem in sorted(one.stems) if stem not in there
+            ]
+        return found
 
-    async def _ask(self, wrong: WrongSet, query: Query) -> dict[str, int]:
-        """The sizes of those backups of the set that the vendor has and something is wrong with,
-        by stem; for a whole set, of any that it has."""
-        found: dict[str, int] = {}
+    async def _ask(self, wrong: WrongSet, query: Query) -> frozenset[str]:
+        """The stems of those backups of the set that the vendor has and something is wrong with;
+        for a whole set, of any that it has."""
+        found = set[str]()
         async for page in self._source.pages(query):
-            for backup in page.backups:
-                stem = f"{wrong.folder}/{backup}"
-                if backup.status is Status.SUCCESS and _job_of(backup) == _job(wrong.folder):
-                    found[stem] = backup.size
-        return {s: n for s, n in found.items() if s in wrong.stems or wrong.whole}
+            found |= {
+                f"{wrong.folder}/{backup}"
+                for backup in page.backups
+                if backup.status is Status.SUCCESS and _job_of(backup) == _job(wrong.folder)
+            }
+        return frozenset(stem for stem in found if stem in wrong.stems or wrong.whole)
+
+
+# In place of an instance: the source answers for none.
+_ALL: Final = ""
+
+
+@dataclass(slots=True)
+class _Listing:
+    """What the source has of the sets that something is wrong with, and how to list it again."""
+
+    queries: list[Query] = field(default_factory=list)
+    stems: frozenset[str] = frozenset()
+    not_repaired: list[events.NotRepaired] = field(default_factory=list)
+
+
+async def _right_by_now(
+    archive: Archive,
+    wrong: Mapping[str, WrongSet],
+    listed: frozenset[str],
+    observer: events.Observer,
+) -> frozenset[str]:
+    """Damaged objects that read right by now, and are to stay as they are."""
+    right = set[str]()
+    for folder, one in wrong.items():
+        damaged = {stem for stem in one.stems if stem in listed and one.is_damaged(stem)}
+        if damaged:
+            read = await reading_right(archive.store, folder, damaged, observer)
+            right |= {stem for stem in read if not one.stems[stem] & BESIDE}
+    return frozenset(right)
 
 
 class _Only:
@@ -152,17 +181,6 @@ def _job(folder: str) -> str:
 def _job_of(backup: Backup) -> str:
     """What ``layout.job_name`` gives, unchecked: it is only compared, so it may be anything."""
     return backup.job_id if backup.job_id is not None else f"b{backup.backup_id}"
-
-
-async def _bring_back(
-    archive: Archive, stems: frozenset[str], failed: list[events.NotRepaired]
-) -> None:
-    """Whatever was not replaced. It stays aside when somebody else writes by now."""
-    try:
-        async with archive.writing():
-            await bring_back(archive.store, sorted(stems))
-    except ArchiverError as error:
-        failed.append(events.NotRepaired(str(archive.store), error))
 
 
 def _not_repaired(failure: pull_events.Failed) -> events.NotRepaired:

@@ -7,10 +7,9 @@ bytes that have it. A dump whose own checksum is wrong was never archived. When 
 the object, the object is wrong.
 """
 
-from archiver.model import Footer
+from archiver.model import Footer, Measured
 from archiver.scrub.claims import Claims
 from archiver.scrub.findings import Fault, Finding
-from archiver.scrub.measure import Measured
 
 
 def judge(claims: Claims, measured: Measured) -> list[Finding]:

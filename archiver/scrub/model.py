@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from archiver.archive import layout
 from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, IntegrityError, StoreError
 from archiver.report.evidence import Link
 from archiver.scrub import events
-from archiver.scrub.claims import folder_start
 from archiver.scrub.findings import Fault, Finding
 from archiver.scrub.sample import Sample
 from archiver.timerange import TimeRange
@@ -36,8 +36,7 @@ class VerifyOptions:
         """Whether a set is among those asked for. One whose name gives no time is."""
         if self.sets and folder not in self.sets:
             return False
-        start = folder_start(folder)
-        return self.range is None or start is None or self.range.start <= start < self.range.end
+        return layout.began_in(folder, self.range)
 
 
 @dataclass(slots=True)

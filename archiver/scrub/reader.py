@@ -6,6 +6,7 @@ from typing import Final
 
 from anyio.streams.memory import MemoryObjectReceiveStream
 
+from archiver.archive.measure import measure, new_block
 from archiver.archive.record import Record
 from archiver.errors import (
     IntegrityError,
@@ -18,7 +19,6 @@ from archiver.scrub import events
 from archiver.scrub.claims import Claims, check_record
 from archiver.scrub.findings import Fault, Finding
 from archiver.scrub.judge import judge
-from archiver.scrub.measure import measure, new_block
 from archiver.scrub.model import VerifySummary
 from archiver.scrub.results import Results
 from archiver.stores.base import Store

@@ -4,9 +4,8 @@ from datetime import datetime
 
 from archiver.archive.record import Record
 from archiver.errors import IntegrityError
-from archiver.model import Footer, Network, Provenance, RdbVerdict, Receipt
+from archiver.model import Footer, Measured, Network, Provenance, RdbVerdict, Receipt
 from archiver.scrub.claims import Claims
-from archiver.scrub.measure import Measured
 
 
 def receipt_of(record: Record, measured: Measured) -> Receipt:

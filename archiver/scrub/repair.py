@@ -4,8 +4,8 @@
 2. A supplier brings the right bytes: another archive, or the source.
 3. The sets concerned are verified again, whole; what is still wrong stays a finding.
 
-A damaged object is the only copy of its bytes until the right ones are durable: it is overwritten
-by a rename, or lies aside until they are, and is back in its place when they do not come.
+A damaged object is the only copy of its bytes until the right ones are durable: it stays in its
+place until these take its name. A repair removes no name: what could not be brought stays wrong.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,6 +17,7 @@ from archiver.model import Kind
 from archiver.scrub import events
 from archiver.scrub.findings import Fault, Finding
 from archiver.scrub.model import VerifyOptions, VerifySummary
+from archiver.scrub.results import forget
 from archiver.scrub.verify import verify
 
 # Findings about what is written beside an object that may well be right.
@@ -38,13 +39,22 @@ class WrongSet:
         return bool(self.stems.get(stem, set()) - BESIDE)
 
 
+@dataclass(frozen=True, slots=True)
+class Supplied:
+    """What a supplier came to: the stems whose bytes it brought or compared with its own, and what
+    it could not put right."""
+
+    confirmed: frozenset[str]
+    not_repaired: tuple[events.NotRepaired, ...]
+
+
 class Supplier(Protocol):
     """Where the right bytes come from."""
 
     async def supply(
         self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
-    ) -> list[events.NotRepaired]:
-        """Put right what can be; what could not be, and why.
+    ) -> Supplied:
+        """Put right what can be.
 
         Raises ArchiveBusy and StoreError of the archive that is repaired, and what ends a run.
         """
@@ -65,7 +75,9 @@ async def repair(
     wrong = wrong_sets(summary.findings)
     if not wrong:
         return summary
-    failed = await supplier.supply(archive, wrong, observer)
+    supplied = await supplier.supply(archive, wrong, observer)
+    # What an earlier verify saw of these may be what is wrong.
+    await forget(archive.store, supplied.confirmed)
     workers = (options or VerifyOptions()).workers
     again = await verify(
         archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
@@ -78,8 +90,9 @@ async def repair(
         summary,
         findings=[f for f in summary.findings if f.folder not in wrong] + still,
         repaired=[f for f in concerned if f.identity not in left],
-        # What SHA256SUMS named and nobody has may never have been.
-        not_repaired=[event for event in failed if event.key.rpartition("/")[0] not in right],
+        not_repaired=[
+            event for event in supplied.not_repaired if event.key.rpartition("/")[0] not in right
+        ],
         results_not_kept=summary.results_not_kept or again.results_not_kept,
     )
 

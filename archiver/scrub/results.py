@@ -14,7 +14,7 @@ A ``put`` that a pull's sweep gets in the way of is tried again.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -70,6 +70,22 @@ async def read_results(store: Store, month: str) -> dict[str, Result]:
         return {f"{month}/{name}": _result(fields) for name, fields in document["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{key}: these results cannot be read ({error!r:.120})") from None
+
+
+async def forget(store: Store, stems: Collection[str]) -> None:
+    """What earlier verifies saw of these (keys without suffix) counts no more: a repair has just
+    compared them with another witness. Raises StoreError."""
+    months: dict[str, set[str]] = {}
+    for stem in stems:
+        months.setdefault("/".join(stem.split("/")[:3]), set()).add(stem)
+    for month, confirmed in months.items():
+        try:
+            known = await read_results(store, month)
+        except IntegrityError:
+            continue  # the next verify writes it anew
+        left = {key: one for key, one in known.items() if key.rpartition(".")[0] not in confirmed}
+        if len(left) < len(known):
+            await store.put(results_key(month), _encode(month, left))
 
 
 def _check_format(written: object) -> None:

@@ -27,16 +27,15 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True)
 class Resumable:
-    """What an earlier run left of a file.
+    """The parts of a file that an earlier run staged.
 
     ``crcs`` holds the CRC-64/XZ of each part that is here, ``begun`` (bytes, CRC-64/XZ) of those
-    that came in part. ``pin`` is None when the file is here as a whole and no note of it is left:
-    then there are no ``crcs`` either. ``state`` is that of measuring up to the end of those parts,
-    where they cannot be read back; nothing else is to be trusted before it is.
+    that came in part. ``state`` is that of measuring up to the end of those parts, where they
+    cannot be read back; nothing else is to be trusted before it is.
     """
 
-    pin: Pin | None
-    provenance: Provenance | None
+    pin: Pin
+    provenance: Provenance
     part_size: int
     crcs: Mapping[int, int]
     begun: Mapping[int, tuple[int, int]] = field(default_factory=dict)
@@ -50,13 +49,19 @@ Documents = Callable[[Stored], Sequence[tuple[str, bytes]]]
 class Staging(Protocol):
     """One file on its way into the store; not visible under its key before ``commit``.
 
-    All methods block and are called in worker threads, ``write``, ``read`` and ``keep`` in
-    several at once; they raise StoreError. A file that is written whole needs neither ``begin``
-    nor ``keep`` before its ``commit``.
+    An object that has the file's key already is only read, and stays until ``commit`` replaces it
+    with what was proven. All methods block and are called in worker threads, ``write``, ``read``
+    and ``keep`` in several at once; they raise StoreError. A file that is written whole needs
+    neither ``begin`` nor ``keep`` before its ``commit``.
     """
 
     @property
     def resumable(self) -> Resumable | None: ...
+
+    @property
+    def present(self) -> Mapping[str, int]:
+        """Objects that have one of this file's final keys already: size in bytes, by key."""
+        ...
 
     @property
     def reads_back(self) -> bool:
@@ -93,10 +98,21 @@ class Staging(Protocol):
         """Forget all that was staged."""
         ...
 
+    def keep_aside(self, key: str, why: str) -> str:
+        """Keep the bytes of a present object in quarantine, since a commit will replace it; the
+        key they are kept under. The object stays where it is."""
+        ...
+
     def commit(self, receipt: Receipt, documents: Documents) -> Commit:
         """The steps that make the whole durable under its final key: the stem, a dot and the
-        receipt's kind; after that the ``documents`` about it, one after the other. They are for
-        the store's ``finish``, before this staging is left."""
+        receipt's kind, in place of what has it; present objects under the stem's other suffixes
+        go. After that the ``documents`` about it, one after the other. They are for the store's
+        ``finish``, before this staging is left."""
+        ...
+
+    def record(self, key: str, receipt: Receipt, documents: Documents) -> Commit:
+        """The steps that write the ``documents`` about a present object, which was read back and
+        is what ``receipt`` says. The object is made durable before, and never written."""
         ...
 
     def quarantine(self, why: str) -> str:
@@ -158,18 +174,6 @@ class Store(Protocol):
     def finish(self, commits: Iterable[Commit]) -> list[Stored]:
         """Carry the commits of its stagings to their ends; what they stored, in order. Blocks,
         and raises StoreError: then none of them counts, and a later run goes on."""
-        ...
-
-    async def put_aside(self, key: str) -> str:
-        """Move an object out of the way of the one that is to replace it; the key it is kept under
-        until that one is committed. Nothing else takes this key.
-
-        Raises IntegrityError when something was put aside before and is still there, StoreError.
-        """
-        ...
-
-    async def bring_back(self, key: str) -> bool:
-        """Give an object that was put aside its key again, if nothing has it; whether it does."""
         ...
 
     async def sweep(self) -> list[Leftover]:

@@ -6,12 +6,14 @@ An OSError becomes a StoreError here, and only here.
 import contextlib
 import errno
 import os
+import shutil
+import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from archiver.errors import NoSpace, StoreError
+from archiver.errors import NoSpace, ObjectMissing, StoreError
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -139,11 +141,43 @@ def put_file(path: StrPath, data: bytes, temporary: StrPath) -> None:
     sync_directory(folder)
 
 
+def open_file(path: StrPath) -> int:
+    """A descriptor for reading a regular file. Raises StoreError, ObjectMissing."""
+    with store_errors(path):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ObjectMissing(f"{path}: there is no such object") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StoreError(f"{path}: this is no regular file")
+    return descriptor
+
+
+def copy_file(path: StrPath, target: StrPath, temporary: StrPath) -> None:
+    """A second file of the same bytes, durable when it has its name. Raises StoreError."""
+    source = open_file(path)
+    try:
+        with store_errors(target), open(temporary, "wb") as copied:
+            shutil.copyfileobj(open(source, "rb", closefd=False), copied)  # noqa: SIM115
+            copied.flush()
+            os.fsync(copied.fileno())
+    finally:
+        os.close(source)
+    rename(temporary, target)
+
+
 @contextmanager
 def written(path: StrPath, data: bytes) -> Generator[UnsyncedFile, None, None]:
     """Write a small file; while in this context it can be synced. Its name is not durable yet."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with store_errors(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
+        try:
+            descriptor = os.open(path, flags, FILE_MODE)
+        except FileExistsError:
+            # Not written to: it may have another name elsewhere (cp -al).
+            os.unlink(path)
+            descriptor = os.open(path, flags, FILE_MODE)
     try:
         with store_errors(path):
             write_all(descriptor, data, 0)

@@ -7,13 +7,14 @@ home. A file of several parts has a journal beside it; one of a single part need
 import itertools
 import os
 import secrets
+import threading
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from archiver.errors import IntegrityError, NoSpace, ObjectMissing
+from archiver.errors import DoesNotFit, ObjectMissing
 from archiver.model import Kind, Stored
 from archiver.stores import disk
 from archiver.stores.base import Entry, Leftover, Opened, Staging
@@ -26,8 +27,8 @@ from archiver.stores.local_staging import (
     SEPARATOR,
     TEMPORARY,
     LocalStaging,
-    aside,
     folders_to_sync,
+    is_ours,
     parse_journal,
 )
 from archiver.stores.lock import Held, hold
@@ -56,6 +57,9 @@ class LocalStore:
         self._sync: Sync = sync_each
         # Folders, by their keys, whose own names are durable, since this store made sure of that.
         self._durable: Final[set[str]] = set()
+        # Files on their way, and the sizes they will have.
+        self._on_the_way: Final[dict[LocalStaging, int]] = {}
+        self._reserving: Final = threading.Lock()
 
     def __str__(self) -> str:
         return str(self.root)
@@ -72,8 +76,15 @@ class LocalStore:
             self._durable.clear()  # who wrote meanwhile may have taken folders away
             try:
                 yield
+                await in_thread(self._sync_names)
             finally:
                 self._lock, self._sync = None, sync_each
+
+    def _sync_names(self) -> None:
+        """What was renamed away or removed does not come back after a power cut."""
+        for folder in (self._staging, self._quarantine):
+            if folder.is_dir():
+                disk.sync_directory(folder)
 
     @property
     def together(self) -> int:
@@ -157,72 +168,50 @@ class LocalStore:
         staging = LocalStaging(root, folder, quarantine, self._durable, stem, size)
         try:
             staging.open()
-            self._check_space(size - staging.bytes_present())
+            self._reserve(staging, size)
             yield staging
         finally:
+            with self._reserving:
+                self._on_the_way.pop(staging, None)
             staging.close()
 
     def finish(self, commits: Iterable[Commit]) -> list[Stored]:
         return drive(commits, self._sync)
 
-    def _check_space(self, wanted: int) -> None:
-        with disk.store_errors(self.root):
-            space = os.statvfs(self.root)
-        free = space.f_bavail * space.f_frsize
-        if wanted > free:
-            raise NoSpace(
-                f"{self.root}: no space: {wanted:,} bytes are to come and {free:,} are free",
-                hint="free some space; what is fetched so far is kept",
-            )
+    def _reserve(self, staging: LocalStaging, size: int) -> None:
+        """Raises DoesNotFit when the file would not, beside those that are on their way."""
+        with self._reserving:
+            with disk.store_errors(self.root):
+                space = os.statvfs(self.root)
+            free = space.f_bavail * space.f_frsize
+            if size + sum(self._on_the_way.values()) > free:
+                others = sum(most - one.bytes_present() for one, most in self._on_the_way.items())
+                wanted = size - staging.bytes_present()
+                if wanted + max(0, others) > free:
+                    raise DoesNotFit(
+                        f"{self.root}: no space for it: {wanted:,} bytes are to come, {free:,} are "
+                        f"free, and {max(0, others):,} of these are for files on their way",
+                        hint="free some space, and run it again",
+                    )
+            self._on_the_way[staging] = size
 
     def _check_lock(self) -> None:
         if self._lock is not None:
             self._lock.check()
 
-    async def put_aside(self, key: str) -> str:
-        self._check_lock()
-        kept = self._aside(key)
-        await in_thread(self._put_aside, self.root / key, kept)
-        return kept.relative_to(self.root).as_posix()
-
-    def _aside(self, key: str) -> Path:
-        return Path(aside(str(self._quarantine), key))
-
-    @staticmethod
-    def _put_aside(path: Path, kept: Path) -> None:
-        disk.make_durable_directories(kept.parent)
-        with disk.store_errors(kept):
-            if os.path.lexists(kept):
-                raise IntegrityError(
-                    f"{kept}: it was put aside before, and something has its place again",
-                    hint="look at both, and remove one",
-                )
-        _move(path, kept)
-
-    async def bring_back(self, key: str) -> bool:
-        self._check_lock()
-        return await in_thread(self._bring_back, self._aside(key), self.root / key)
-
-    @staticmethod
-    def _bring_back(kept: Path, path: Path) -> bool:
-        with disk.store_errors(kept):
-            if os.path.lexists(path) or not os.path.lexists(kept):
-                return False
-        disk.make_durable_directories(path.parent)
-        _move(kept, path)
-        return True
-
     async def sweep(self) -> list[Leftover]:
         return await in_thread(lambda: list(self._sweep()))
 
     def _sweep(self) -> Iterator[Leftover]:
+        """Only what has our exact form of name: another application may keep things here, too."""
         with disk.store_errors(self._staging):
-            # Documents first: they are looked at beside the files they are about.
-            documents_first = sorted(
-                self._staging.iterdir(), key=lambda path: (path.suffix != DOCUMENT, path.name)
-            )
-            for path in documents_first:
-                why = self._finish(path) if path.suffix == DOCUMENT else _why_useless(path)
+            ours = [
+                path for path in self._staging.iterdir() if is_ours(path.name) and _is_file(path)
+            ]
+            # Documents first: they are looked at beside the files they are about; and records
+            # before the SHA256SUMS that follow them.
+            for path in sorted(ours, key=_sweeping_order):
+                why = self._finish(path) if path.suffix == DOCUMENT else self._why_useless(path)
                 if why:
                     path.unlink(missing_ok=True)
                     yield Leftover(f"{STAGING}/{path.name}", why)
@@ -230,18 +219,43 @@ class LocalStore:
     def _finish(self, document: Path) -> str:
         """Bring home a document whose object was renamed already: a kill came in between."""
         path = self.root / document.stem.replace(SEPARATOR, "/")
-        objects = (path.with_suffix(f".{kind}") for kind in Kind)
-        # Else what has the object's name is not what it is about, but damaged, or older.
-        came_home = not (self._staging / document.stem).with_suffix(DATA).exists()
-        if path.suffix == RECORD_SUFFIX and came_home and any(one.exists() for one in objects):
-            # The kill may have come before the object's name, or its folders', was durable.
-            folder = path.parent.relative_to(self.root).as_posix()
-            for unsynced in folders_to_sync(str(self.root), folder, self._durable):
-                unsynced.sync()
-            disk.rename(document, path)
-            disk.sync_directory(path.parent)
-            return "its object had come home: now it is recorded, too"
-        return "a document without its object"
+        if os.path.lexists(path) or not self._came_home(document, path):
+            return "a document without its object"
+        # The kill may have come before the object's name, or its folders', was durable.
+        folder = path.parent.relative_to(self.root).as_posix()
+        for unsynced in folders_to_sync(str(self.root), folder, self._durable):
+            unsynced.sync()
+        disk.rename(document, path)
+        disk.sync_directory(path.parent)
+        return "its object had come home: now it is recorded, too"
+
+    def _came_home(self, document: Path, path: Path) -> bool:
+        """Whether the file that a document is about has its final name. A power cut may leave it
+        its staged name as well, beside the final one: then both are one inode."""
+        if path.suffix != RECORD_SUFFIX:
+            return any(path.parent.glob(f"*{RECORD_SUFFIX}"))
+        staged = (self._staging / document.stem).with_suffix(DATA)
+        return any(
+            _is_file(one) and (not os.path.lexists(staged) or _is_same(one, staged))
+            for one in (path.with_suffix(f".{kind}") for kind in Kind)
+        )
+
+    def _why_useless(self, path: Path) -> str | None:
+        if path.suffix == DATA:
+            return self._why_useless_data(path)
+        if path.suffix == JOURNAL:
+            return None if path.with_suffix(DATA).exists() else "a journal without its file"
+        return "a document that was not finished"
+
+    def _why_useless_data(self, path: Path) -> str | None:
+        final = self.root / path.stem.replace(SEPARATOR, "/")
+        if any(_is_same(path, final.with_name(f"{final.name}.{kind}")) for kind in Kind):
+            return "another name of a file that had come home"
+        if parse_journal(str(path.with_suffix(JOURNAL))) is None:
+            return "a file without a journal, from an interrupted run"
+        if time.time() - path.lstat().st_mtime > _STALE_SECONDS:
+            return "untouched for 30 days"
+        return None
 
 
 class _OpenedFile:
@@ -256,21 +270,18 @@ class _OpenedFile:
             return disk.read_all(self._descriptor, block, offset)
 
 
-def _move(path: Path, target: Path) -> None:
-    disk.rename(path, target)
-    disk.sync_directory(target.parent)
-    disk.sync_directory(path.parent)
+def _sweeping_order(path: Path) -> tuple[bool, bool, str]:
+    about_a_record = path.name.endswith(f"{RECORD_SUFFIX}{DOCUMENT}")
+    return path.suffix != DOCUMENT, not about_a_record, path.name
 
 
-def _why_useless(path: Path) -> str | None:
-    if path.suffix == DATA:
-        if parse_journal(str(path.with_suffix(JOURNAL))) is None:
-            return "a file without a journal, from an interrupted run"
-        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-            return "untouched for 30 days"
-    elif path.suffix == JOURNAL:
-        if not path.with_suffix(DATA).exists():
-            return "a journal without its file"
-    elif path.suffix == TEMPORARY:
-        return "a document that was not finished"
-    return None
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether two names are of one file."""
+    try:
+        return os.path.samestat(path.lstat(), other.lstat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -2,36 +2,45 @@
 
 Durable order: data fsynced, then the journal line; at the end data fsynced, renamed, and the
 directory (with new parents) fsynced. The record comes after, from the archive.
+
+Nothing is ever written to a file that has a name in the archive, or a second name anywhere: a
+snapshot made of hard links (``cp -al``) shares its bytes.
 """
 
+import errno
 import json
 import os
+import re
 import stat
 import threading
-from collections.abc import Container
-from contextlib import ExitStack
-from pathlib import Path
+from collections import deque
+from collections.abc import Container, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from archiver.errors import StoreError
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.stores import disk, journal
 from archiver.stores.base import Documents, Resumable
-from archiver.stores.commit import Commit
+from archiver.stores.commit import Commit, Unsynced
 
 DATA = ".data"
 JOURNAL = ".journal"
 TEMPORARY = ".tmp"
 DOCUMENT = ".document"
-ASIDE = ".aside"
+REPLACED = ".replaced"
 # Key parts never hold it, and it is plain in every shell.
 SEPARATOR = "~"
+# What we stage: a file and its journal, the documents about it, and those of the archive.
+_OURS = re.compile(
+    r"[^~]+(~[^~]+)+(\.data|\.journal|\.json\.document|~SHA256SUMS\.document|\.tmp)"
+    r"|[0-9a-f]{16}\.tmp"
+)
 
 
 class LocalStaging:
-    """A Staging in ``folder``; or, when an earlier run was killed between bringing an object
-    home and recording it, that object where it is. Of the folders in ``durable``, by their keys,
-    the names are durable; those that are made so are added."""
+    """A Staging in ``folder``. Of the folders in ``durable``, by their keys, the names are
+    durable; those that are made so are added."""
 
     def __init__(
         self, root: str, folder: str, quarantine: str, durable: set[str], stem: str, size: int
@@ -43,21 +52,25 @@ class LocalStaging:
         self._quarantine: Final = quarantine
         self._durable: Final = durable
         self._stem: Final = stem
+        self._flat: Final = flat
         self._size: Final = size
         self._staged: Final = f"{folder}/{flat}{DATA}"
         self._journal: Final = f"{folder}/{flat}{JOURNAL}"
-        self._path = self._staged
         self._file: int | None = None
         self._log: int | None = None
         self._log_length = 0
-        self._unnoted: list[bytes] = []
+        self._unnoted: Final[deque[bytes]] = deque()
         self._syncing: Final = threading.Lock()
         self._resumable: Resumable | None = None
-        self._objects: dict[str, int] = {}
+        self._present: dict[str, int] = {}
 
     @property
     def resumable(self) -> Resumable | None:
         return self._resumable
+
+    @property
+    def present(self) -> Mapping[str, int]:
+        return self._present
 
     @property
     def reads_back(self) -> bool:
@@ -72,21 +85,19 @@ class LocalStaging:
 
     def open(self) -> None:
         """Find what is here already."""
-        self._objects = self._objects_present()
-        whole = [path for path, size in self._objects.items() if size == self._size]
-        self._path = whole[0] if whole else self._staged
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-        with disk.store_errors(self._path):
+        self._present = self._objects_present()
+        with disk.store_errors(self._staged):
             try:
-                self._file = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, disk.FILE_MODE)
+                self._file = self._create()
             except FileExistsError:
-                self._file = os.open(self._path, flags)
-            else:
-                return  # a journal without its file says nothing
+                self._file = self._reopen()
+        if self._file is None:
+            self._forget_staged()
+            with disk.store_errors(self._staged):
+                self._file = self._create()
+            return  # a journal without its file says nothing
         noted = parse_journal(self._journal)
-        if whole:
-            self._resumable = Resumable(None, None, 0, {})
-        elif noted is not None and noted.pin.total == self._size:
+        if noted is not None and noted.pin.total == self._size:
             self._open_journal(noted.length)
             self._resumable = Resumable(
                 noted.pin, noted.provenance, noted.part_size, noted.crcs, noted.begun
@@ -94,9 +105,24 @@ class LocalStaging:
         elif os.fstat(self._file).st_size > 0 or noted is not None:
             self.restart()
 
+    def _create(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self._staged, flags, disk.FILE_MODE)
+
+    def _reopen(self) -> int | None:
+        """What an earlier run staged; None for what must not be written to. Raises OSError."""
+        for path in (self._staged, self._journal):
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                return None
+        return os.open(self._staged, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+
     def bytes_present(self) -> int:
         """How much of the file takes no new space."""
-        with disk.store_errors(self._path):
+        with disk.store_errors(self._staged):
             return os.fstat(self._descriptor).st_blocks * 512
 
     def close(self) -> None:
@@ -112,11 +138,11 @@ class LocalStaging:
             disk.sync_directory(self._folder)
 
     def write(self, offset: int, data: memoryview) -> None:
-        with disk.store_errors(self._path):
+        with disk.store_errors(self._staged):
             disk.write_all(self._descriptor, data, offset)
 
     def read(self, offset: int, block: memoryview) -> int:
-        with disk.store_errors(self._path):
+        with disk.store_errors(self._staged):
             return disk.read_all(self._descriptor, block, offset)
 
     def keep(self, part: Part, crc: int, so_far: int | None = None) -> None:
@@ -125,14 +151,15 @@ class LocalStaging:
         self._unnoted.append(journal.entry(part.index, crc, so_far))
         # Parts that finish while another's sync is under way share the next one.
         with self._syncing:
-            if self._unnoted:
-                lines, self._unnoted = b"".join(self._unnoted), []
+            # Taken one by one: what another thread adds meanwhile is in this note or in the next.
+            lines = b"".join(self._unnoted.popleft() for _ in range(len(self._unnoted)))
+            if lines:
                 self._note(lines)
 
     def restart(self) -> None:
         """Forget; the journal first: without it the bytes mean nothing."""
         self._resumable = None
-        self._unnoted = []
+        self._unnoted.clear()
         if self._log is not None:
             os.close(self._log)
             self._log = None
@@ -145,48 +172,125 @@ class LocalStaging:
         cut short between the two."""
         stored = Stored(f"{self._stem}.{receipt.kind}", receipt)
         final = f"{self._root}/{stored.key}"
-        folder = self._stem.rpartition("/")[0]
-        self._check_size(receipt.size)
-        with ExitStack() as ready:
-            waiting = {
-                f"{self._root}/{key}": ready.enter_context(disk.written(self._waiting(key), data))
-                for key, data in documents(stored)
-            }
-            yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting.values()]
-        if final != self._path:
-            disk.make_directories(f"{self._root}/{folder}")
-            disk.rename(self._path, final)
-            self._path = final
-        yield (folders := folders_to_sync(self._root, folder, self._durable))
-        self._durable.update(_above(folder))
-        self._forget_others()
-        for path, document in waiting.items():
-            disk.rename(document.path, path)
-        yield folders[:1]
+        self._check_size(self._staged, self._descriptor, receipt.size)
+        with self._ready(stored, documents) as waiting:
+            yield [disk.UnsyncedFile(self._staged, self._descriptor), *waiting.values()]
+        disk.make_directories(os.path.dirname(final))
+        self._make_way(final)
+        disk.rename(self._staged, final)
+        yield from self._bring_documents(final, waiting)
         return stored
 
-    def _check_size(self, expected: int) -> None:
-        with disk.store_errors(self._path):
-            size = os.fstat(self._descriptor).st_size
+    def record(self, key: str, receipt: Receipt, documents: Documents) -> Commit:
+        """The documents about an object whose own bytes and names may not be durable yet."""
+        stored, final = Stored(key, receipt), f"{self._root}/{key}"
+        with ExitStack() as opened:
+            descriptor = disk.open_file(final)
+            opened.callback(os.close, descriptor)
+            self._check_size(final, descriptor, receipt.size)
+            with self._ready(stored, documents) as waiting:
+                yield [disk.UnsyncedFile(final, descriptor), *waiting.values()]
+        self._forget_staged()
+        yield from self._bring_documents(final, waiting)
+        return stored
+
+    @contextmanager
+    def _ready(
+        self, stored: Stored, documents: Documents
+    ) -> Generator[dict[str, disk.UnsyncedFile], None, None]:
+        """The documents, written beside what is staged, by where they belong."""
+        # Where an object is in place already, a sweep could not tell it from the new one: it must
+        # not record it, and the next run reads it back.
+        suffix = TEMPORARY if self._present else DOCUMENT
+        with ExitStack() as ready:
+            yield {
+                f"{self._root}/{key}": ready.enter_context(
+                    disk.written(f"{self._folder}/{key.replace('/', SEPARATOR)}{suffix}", data)
+                )
+                for key, data in documents(stored)
+            }
+
+    def _bring_documents(
+        self, final: str, waiting: Mapping[str, disk.UnsyncedFile]
+    ) -> Generator[Sequence[Unsynced], None, None]:
+        folder = self._stem.rpartition("/")[0]
+        yield (folders := folders_to_sync(self._root, folder, self._durable))
+        self._durable.update(_above(folder))
+        self._forget_others(final)
+        for path, document in waiting.items():
+            self._make_way(path)
+            disk.rename(document.path, path)
+        yield folders[:1]
+
+    def _check_size(self, path: str, descriptor: int, expected: int) -> None:
+        with disk.store_errors(path):
+            size = os.fstat(descriptor).st_size
         if size != expected:
             raise StoreError(
-                f"{self._path}: {size:,} bytes are here of the {expected:,} that were checked",
+                f"{path}: {size:,} bytes are here of the {expected:,} that were checked",
                 hint="something else writes to this archive",
             )
 
     def quarantine(self, why: str) -> str:
-        self._put_aside(why)
-        return self._quarantined.relative_to(self._root).as_posix()
+        """Give the staged bytes a name there."""
+        kept = f"{self._quarantine}/{self._flat}{DATA}"
+        disk.make_durable_directories(self._quarantine)
+        with disk.store_errors(kept):
+            os.fsync(self._descriptor)
+            os.replace(self._staged, kept)
+            disk.unlink_if_there(self._journal)
+        self._explain(f"{self._quarantine}/{self._flat}.json", self._stem, self._size, why)
+        return self._key_of(kept)
+
+    def keep_aside(self, key: str, why: str) -> str:
+        path = f"{self._root}/{key}"
+        disk.make_durable_directories(self._quarantine)
+        with disk.store_errors(path):
+            kept = self._free_name(key, os.lstat(path))
+            if not os.path.lexists(kept):
+                _link_or_copy(path, kept)
+        self._explain(f"{kept}.json", key, self._present.get(key, 0), why)
+        return self._key_of(kept)
+
+    def _free_name(self, key: str, status: os.stat_result) -> str:
+        """Where it is kept: a name that nothing has, or that it has already. Raises OSError."""
+        flat = key.replace("/", SEPARATOR)
+        number = 0
+        while True:
+            tail = f"-{number}" if number else ""
+            name = f"{self._quarantine}/{flat}-{status.st_ino}{tail}{REPLACED}"
+            try:
+                if os.path.samestat(os.lstat(name), status):
+                    return name
+            except FileNotFoundError:
+                return name
+            number += 1
+
+    def _explain(self, note: str, key: str, size: int, why: str) -> None:
+        text = json.dumps({"key": key, "size": size, "why": why}, indent=2) + "\n"
+        disk.put_file(note, text.encode(), f"{self._staged}{TEMPORARY}")
+
+    def _key_of(self, path: str) -> str:
+        return path.removeprefix(f"{self._root}/")
+
+    def _make_way(self, path: str) -> None:
+        """What is no file, and so cannot be renamed over, or is a name for another, moves away:
+        whoever put it there finds it in quarantine."""
+        with disk.store_errors(path):
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                return
+            if stat.S_ISREG(status.st_mode):
+                return
+            disk.make_durable_directories(self._quarantine)
+            os.replace(path, self._free_name(self._key_of(path), status))
 
     @property
     def _descriptor(self) -> int:
         if self._file is None:
             raise RuntimeError("a staging is used after it was closed")
         return self._file
-
-    @property
-    def _quarantined(self) -> Path:
-        return Path(self._quarantine, self._staged.rpartition("/")[2])
 
     def _objects_present(self) -> dict[str, int]:
         """Regular files under the final names, and their sizes: one that a run was killed before
@@ -197,13 +301,12 @@ class LocalStaging:
             if not os.path.isdir(os.path.dirname(stem)):
                 return found
             for kind in Kind:
-                path = f"{stem}.{kind}"
                 try:
-                    status = os.lstat(path)
+                    status = os.lstat(f"{stem}.{kind}")
                 except FileNotFoundError:
                     continue
                 if stat.S_ISREG(status.st_mode):
-                    found[path] = status.st_size
+                    found[f"{self._stem}.{kind}"] = status.st_size
         return found
 
     def _open_journal(self, length: int) -> None:
@@ -215,7 +318,7 @@ class LocalStaging:
         self._log_length = length
 
     def _note(self, lines: bytes) -> None:
-        with disk.store_errors(self._path):
+        with disk.store_errors(self._staged):
             os.fdatasync(self._descriptor)
         self._append(lines)
 
@@ -227,35 +330,24 @@ class LocalStaging:
             os.fdatasync(self._log)
         self._log_length += len(lines)
 
-    def _waiting(self, key: str) -> str:
-        # Where the object is at home already, and may have been mended there, a sweep cannot tell
-        # whether its bytes were durable: it must not record it, the next run reads it back.
-        suffix = DOCUMENT if self._path == self._staged else TEMPORARY
-        return f"{self._folder}/{key.replace('/', SEPARATOR)}{suffix}"
+    def _forget_staged(self) -> None:
+        """Take away the names of what is staged; the bytes stay where they have another."""
+        with disk.store_errors(self._staged):
+            disk.unlink_if_there(self._journal)
+            disk.unlink_if_there(self._staged)
 
-    def _forget_others(self) -> None:
+    def _forget_others(self, final: str) -> None:
         """Remove what is of no use any more, now that the right bytes are here."""
         with disk.store_errors(self._journal):
-            for other in self._objects.keys() - {self._path}:
-                disk.unlink_if_there(other)  # a damaged one, of another kind by its bytes
+            for key in self._present:
+                if (other := f"{self._root}/{key}") != final:
+                    disk.unlink_if_there(other)  # of another kind by its bytes
             if self._log is not None:
                 disk.unlink_if_there(self._journal)
             if os.path.isdir(self._quarantine):
                 # Bytes that failed earlier.
-                self._quarantined.unlink(missing_ok=True)
-                self._quarantined.with_suffix(".json").unlink(missing_ok=True)
-                for kind in Kind:
-                    disk.unlink_if_there(aside(self._quarantine, f"{self._stem}.{kind}"))
-
-    def _put_aside(self, why: str) -> None:
-        disk.make_durable_directories(self._quarantined.parent)
-        with disk.store_errors(self._quarantined):
-            os.fsync(self._descriptor)
-            os.replace(self._path, self._quarantined)
-            disk.unlink_if_there(self._journal)
-        text = json.dumps({"key": self._stem, "size": self._size, "why": why}, indent=2) + "\n"
-        note = self._quarantined.with_suffix(".json")
-        disk.put_file(note, text.encode(), f"{self._staged}{TEMPORARY}")
+                for suffix in (DATA, ".json"):
+                    disk.unlink_if_there(f"{self._quarantine}/{self._flat}{suffix}")
 
 
 def folders_to_sync(root: str, folder: str, durable: Container[str]) -> list[disk.UnsyncedFolder]:
@@ -276,11 +368,6 @@ def _above(folder: str) -> list[str]:
     return above
 
 
-def aside(quarantine: str, key: str) -> str:
-    """Where an object lies that is to be replaced."""
-    return f"{quarantine}/{key.replace('/', SEPARATOR)}{ASIDE}"
-
-
 def parse_journal(path: str) -> journal.Journal | None:
     """The journal at ``path`` as far as it is whole, or None."""
     with disk.store_errors(path):
@@ -289,3 +376,19 @@ def parse_journal(path: str) -> journal.Journal | None:
                 return journal.parse(file.read())
         except FileNotFoundError:
             return None
+
+
+def is_ours(name: str) -> bool:
+    """Whether a name in the staging folder is one that we give; others may keep things there."""
+    return _OURS.fullmatch(name) is not None
+
+
+def _link_or_copy(path: str, target: str) -> None:
+    """A second name for a file; where there are no hard links, a durable copy. Raises OSError."""
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.ENOSYS):
+            raise
+        disk.copy_file(path, target, f"{target}{TEMPORARY}")
+    disk.sync_directory(os.path.dirname(target))

@@ -8,7 +8,7 @@ from typing import Final
 from anyio import to_thread
 
 from archiver import events
-from archiver.model import Backup, Receipt, Transfer
+from archiver.model import Backup, Measured, Receipt, Transfer
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Staging
 from archiver.transfer.buffers import Blocks
@@ -20,6 +20,7 @@ from archiver.transfer.origin import HttpOrigin
 from archiver.transfer.pace import Hedge, LeastRate, RateLimit
 from archiver.transfer.part import Shared
 from archiver.transfer.parts import DEFAULT_PART_SIZE
+from archiver.transfer.recognise import recognise
 from archiver.transfer.route import Location, NetworkChoice, Relist, Route
 from archiver.transfer.small import Bring, Settled, fetch_at_once, is_small
 
@@ -82,6 +83,12 @@ class Engine:
         return await carry(
             self._shared, HttpOrigin(self._location(transfer), self._fetcher), staging
         )
+
+    async def recognise(self, transfer: Transfer, measured: Measured) -> Receipt | None:
+        """A receipt for an object of this measure that is in the backup's place; None where the
+        source does not prove it. Raises as :meth:`transfer` does."""
+        origin = HttpOrigin(self._location(transfer), self._fetcher)
+        return await recognise(self._shared, origin, measured)
 
     def is_small(self, backup: Backup) -> bool:
         """Whether :meth:`at_once` may be asked for this backup."""

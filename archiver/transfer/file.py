@@ -5,9 +5,7 @@ the file's meter on its way; what does not, and what an earlier run left, is rea
 store behind it, and must have the CRC-64 that it was fetched with.
 """
 
-import contextlib
 from collections import deque
-from collections.abc import Mapping
 from copy import copy
 from typing import Final
 
@@ -18,8 +16,15 @@ from fastcrc import crc64
 
 from archiver import events
 from archiver.crew import crew
-from archiver.errors import CorruptFile, IntegrityError, ObjectChanged, SourceError, StoreError
-from archiver.model import Backup, Part, Pin, Receipt
+from archiver.errors import (
+    ArchiverError,
+    CorruptFile,
+    IntegrityError,
+    ObjectChanged,
+    SourceError,
+    StoreError,
+)
+from archiver.model import Backup, Footer, Part, Pin, Receipt
 from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Staging
 from archiver.threads import in_thread
@@ -48,14 +53,28 @@ class _MaybeOnTheWay(CorruptFile):
     """Wrong as a whole, and nothing can be read back to find which part is."""
 
 
+class _MaybeTorn(SourceError):
+    """Came in pieces, and nothing says that they are of one object."""
+
+
+class _Unpinned(ArchiverError):
+    """The source gives neither ETag nor CRC-64: pieces cannot be told from those of another."""
+
+
 async def carry(shared: Shared, origin: Origin, staging: Staging) -> Receipt:
     """One file into ``staging``, from the start if need be. Raises as Engine.transfer says."""
-    for _ in range(MOST_STARTS - 1):
-        with contextlib.suppress(ObjectChanged, _MaybeOnTheWay):
-            return await FileTransfer(shared, origin, staging).run()
+    in_one, starts = False, 0
+    while True:
+        try:
+            return await FileTransfer(shared, origin, staging, in_one=in_one).run()
+        except _Unpinned:
+            in_one = True
+        except (ObjectChanged, _MaybeOnTheWay, _MaybeTorn):
+            starts += 1
+            if starts == MOST_STARTS:
+                raise
         # What is staged belongs to an object that is no more, or was damaged on its way.
         await in_thread(staging.restart)
-    return await FileTransfer(shared, origin, staging).run()
 
 
 def _measuring(backup: Backup, state: str) -> FileMeter:
@@ -66,10 +85,17 @@ def _measuring(backup: Backup, state: str) -> FileMeter:
         raise ObjectChanged(f"{backup}: {error}") from None
 
 
-class FileTransfer:
-    """The walk of one file; used once."""
+def _is_pinned(pin: Pin) -> bool:
+    """Whether one object of the source can be told from another of the same size."""
+    return pin.etag is not None or pin.crc64 is not None
 
-    def __init__(self, shared: Shared, origin: Origin, staging: Staging) -> None:
+
+class FileTransfer:
+    """The walk of one file; used once. ``in_one``: in one piece, over one connection."""
+
+    def __init__(
+        self, shared: Shared, origin: Origin, staging: Staging, *, in_one: bool = False
+    ) -> None:
         self._shared: Final = shared
         self._backup: Final = origin.backup
         self._staging: Final = staging
@@ -79,11 +105,13 @@ class FileTransfer:
         self._lanes = 0
         self._is_slow = False
         self._meter = self._new_meter()
-        # A part's CRC-64/XZ; None while only its bytes are known to be here.
-        self._crcs: dict[int, int | None] = {}
+        self._in_one: Final = in_one
+        # A part's CRC-64/XZ.
+        self._crcs: dict[int, int] = {}
         # Of parts that an earlier run began: bytes that are here, and their CRC-64/XZ.
         self._begun: dict[int, tuple[int, int]] = {}
-        self._plan(fitting_part_size(self._backup.size, shared.part_size))
+        size = self._backup.size
+        self._plan(max(1, size) if in_one else fitting_part_size(size, shared.part_size))
         if staging.resumable is not None:
             self._resume()
 
@@ -91,9 +119,6 @@ class FileTransfer:
         """Fetch, check, and vouch. Raises as Engine.transfer says."""
         here = sum(self._fetcher.received.values())
         self._shared.observer(events.Started(self._backup, here))
-        if not self._queue and self._fetcher.pin is None:
-            await self._fetcher.ask()
-            self._settled.set()
         await self._fetch_all()
         # Where lanes end as they are cancelled, their crew may be left as if all was done.
         await anyio.lowlevel.checkpoint_if_cancelled()
@@ -105,7 +130,21 @@ class FileTransfer:
                 )
             await self._mend()
             await self._measure_all()
+        self._check_one_object()
         return vouch(self._backup, self._pin, self._meter, self._crc(), self._part_size, self._cost)
+
+    def _check_one_object(self) -> None:
+        """Raises _MaybeTorn where pieces may be of two objects, one after the other."""
+        if (
+            (len(self._parts) > 1 or self._cost.attempts > 1)
+            and not _is_pinned(self._pin)
+            and self._meter.verdict()[1].footer is not Footer.OK
+        ):
+            raise _MaybeTorn(
+                f"{self._backup}: it came in pieces, and the source gives neither ETag nor CRC-64 "
+                "to tell whether they are of one object",
+                hint="pull it into a directory, over a line that does not break off",
+            )
 
     def _new_meter(self) -> FileMeter:
         return FileMeter(self._backup.size, portable=not self._staging.reads_back)
@@ -123,16 +162,14 @@ class FileTransfer:
         resumable = self._staging.resumable
         if resumable is None:
             return
-        crcs: Mapping[int, int | None] = resumable.crcs
-        if resumable.pin is None:
-            crcs = dict.fromkeys(part.index for part in self._parts)
-        else:
-            self._plan(resumable.part_size)
-            self._fetcher.pin = resumable.pin
-            self._settled.set()
+        if not _is_pinned(resumable.pin):
+            raise _Unpinned(f"{self._backup}: the source names neither ETag nor CRC-64")
+        self._plan(resumable.part_size)
+        self._fetcher.pin = resumable.pin
+        self._settled.set()
         if resumable.state is not None:
             self._meter = _measuring(self._backup, resumable.state)
-        for index, crc in crcs.items():
+        for index, crc in resumable.crcs.items():
             self._crcs[index] = crc
             self._fetcher.received[index] = self._parts[index].size
             self._in_place[index].set()
@@ -141,8 +178,7 @@ class FileTransfer:
         for index, (size, _) in self._begun.items():
             self._fetcher.received[index] = size
         self._cost.wanted = self._backup.size - sum(self._fetcher.received.values())
-        if resumable.provenance is not None:
-            self._cost.provenance = resumable.provenance
+        self._cost.provenance = resumable.provenance
 
     async def _fetch_all(self) -> None:
         """Fetch what is missing, while what does not come in order is measured behind it."""
@@ -216,7 +252,7 @@ class FileTransfer:
             self._shared.lanes.closed()
 
     async def _keep(self, part: Part) -> None:
-        await in_thread(self._staging.keep, part, self._crcs[part.index] or 0)
+        await in_thread(self._staging.keep, part, self._crcs[part.index])
 
     async def _fetch(self, part: Part) -> Part:
         """One part into its place. As it came: the first answer may change what the parts are."""
@@ -248,6 +284,9 @@ class FileTransfer:
                 )
             self._plan(size)
             cursor.part = self._queue.popleft()
+        fits = self._staging.mends_in_place or size <= MOST_IN_MEMORY
+        if not _is_pinned(pin) and cursor.part.size < size and fits:
+            raise _Unpinned(f"{self._backup}: the source names neither ETag nor CRC-64")
         await in_thread(self._staging.begin, pin, self._cost.provenance, self._part_size)
         self._settled.set()
         return pin
@@ -271,8 +310,7 @@ class FileTransfer:
             meter = copy(before)
             async with self._shared.blocks.lend() as block:
                 crc = await in_thread(self._measure, part, meter, block)
-            if self._crcs[part.index] in (None, crc):
-                self._crcs[part.index] = crc
+            if self._crcs[part.index] == crc:
                 return meter
             await self._fetch(part)
             if self._staging.reads_back:
@@ -299,7 +337,7 @@ class FileTransfer:
 
     def _crc(self) -> int:
         """CRC-64/XZ of the whole, folded from its parts."""
-        return fold_crc64((self._crcs[part.index] or 0, part.size) for part in self._parts)
+        return fold_crc64((self._crcs[part.index], part.size) for part in self._parts)
 
     @property
     def _pin(self) -> Pin:

@@ -123,20 +123,6 @@ class PartFetcher:
         del self.under_way[index]
         return arrived[0]
 
-    async def ask(self) -> None:
-        """Learn what the object is with the least of requests, when all its bytes are here."""
-        attempts = self._shared.attempts(str(self._origin.backup))
-        stop = min(1, self._origin.backup.size)
-        while self.pin is None:
-            way = await self._origin.way()
-            try:
-                async with way.open(0, stop, None) as body:
-                    self.pin = body.answer.pin
-                    self._cost.provenance = way.provenance
-            except AT_THE_SOURCE as error:
-                self._cost.attempts += 1
-                await way.recover(error, attempts)
-
     async def _pursue(self, cursor: Cursor) -> Cursor:
         """On with it, try after try; bytes that came stay."""
         attempts = self._shared.attempts(str(self._origin.backup))

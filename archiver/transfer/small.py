@@ -122,7 +122,7 @@ async def _located(shared: Shared, small: Sequence[tuple[Transfer, Location]]) -
 
 
 def _fill(wanted: _Wanted, read: Read, block: memoryview, staging: Staging) -> Receipt | None:
-    if staging.resumable is not None:
+    if staging.resumable is not None or staging.present:
         return None
     backup = wanted.transfer.backup
     cost = Cost(backup.size, fetched=backup.size)

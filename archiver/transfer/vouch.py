@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from archiver.errors import CorruptFile
-from archiver.model import Backup, Footer, Network, Pin, Provenance, Receipt
+from archiver.model import Backup, Footer, Measured, Network, Pin, Provenance, Receipt
 from archiver.rdb.meter import FileMeter
 
 
@@ -47,14 +47,30 @@ def vouch(
             f"{backup}: the checksum at the end of this RDB does not match{at_source}",
             hint="the vendor's own file is damaged; take another backup",
         )
+    measured = Measured(backup.size, meter.sha256(), crc, kind, rdb)
+    return receipt_for(measured, pin, part_size, cost)
+
+
+def is_proven(measured: Measured, pin: Pin) -> bool:
+    """Whether bytes that were not fetched just now are those at the source: by the CRC-64 that it
+    declares; where it declares none, only if the file proves itself."""
+    if measured.size != pin.total:
+        return False
+    if pin.crc64 is not None:
+        return measured.crc64 == pin.crc64 and measured.rdb.footer is not Footer.MISMATCH
+    return measured.rdb.footer is Footer.OK
+
+
+def receipt_for(measured: Measured, pin: Pin, part_size: int, cost: Cost) -> Receipt:
+    """The receipt for bytes that were proven."""
     return Receipt(
-        size=backup.size,
-        sha256=meter.sha256(),
-        crc64=crc,
+        size=measured.size,
+        sha256=measured.sha256,
+        crc64=measured.crc64,
         crc64_declared=pin.crc64,
         etag=pin.etag,
-        kind=kind,
-        rdb=rdb,
+        kind=measured.kind,
+        rdb=measured.rdb,
         provenance=cost.provenance,
         part_size=part_size,
         started_at=cost.started_at,

@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from archiver.archive.record import Record
 from archiver.archive.sums import format_sums, parse_sums
-from archiver.model import Footer, Kind, RdbVerdict
+from archiver.model import Footer, Kind, Measured, RdbVerdict
 from archiver.scrub.claims import Claims
 from archiver.scrub.findings import Fault
 from archiver.scrub.judge import judge
-from archiver.scrub.measure import Measured
 from tests.archive.test_archive import record as make
 
 RIGHT, WRONG = "a" * 64, "b" * 64

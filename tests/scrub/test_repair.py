@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,7 +12,14 @@ import anyio
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, VerifySummary, pull, verify
-from archiver.errors import ArchiveBusy, BackupGone, IntegrityError, NoSpace, StoreError
+from archiver.errors import (
+    ArchiveBusy,
+    BackupGone,
+    IntegrityError,
+    NoSpace,
+    StoreError,
+    UnknownInstance,
+)
 from archiver.scrub import events
 from archiver.scrub.findings import Fault
 from archiver.scrub.from_archive import ArchiveSupplier
@@ -109,6 +117,8 @@ DAMAGES = [
     an_unreadable_record, a_missing_record, an_unreadable_record_and_object, missing_sums,
     tampered_sums,
 ]  # fmt: skip
+# Objects that are whole, and another's: their bytes are kept when others replace them.
+SWAPPED = (swapped_files, swapped_pairs)
 by_name = pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 
 
@@ -119,6 +129,16 @@ def contents(root: Path) -> dict[str, bytes]:
         for path in root.rglob("*")
         if path.suffix == ".rdb" or path.name == "SHA256SUMS"
     }
+
+
+def quarantined(root: Path) -> list[bytes]:
+    """What is kept in quarantine, without the notes about it."""
+    found = (path for path in (root / ".quarantine").rglob("*") if path.suffix != ".json")
+    return sorted(path.read_bytes() for path in found)
+
+
+def swapped(pulled: Pulled, damage: Damage) -> list[str]:
+    return [pulled.key(path) for path in pulled.objects()[:2]] if damage in SWAPPED else []
 
 
 async def mended(
@@ -149,7 +169,7 @@ async def test_repaired_from_another_archive(
     assert summary.repaired
     assert contents(pulled.root) == before
     assert list((pulled.root / ".staging").iterdir()) == []
-    assert list((pulled.root / ".quarantine").rglob("*")) == []
+    assert quarantined(pulled.root) == sorted(before[key] for key in swapped(pulled, damage))
 
 
 @by_name
@@ -160,7 +180,7 @@ async def test_repaired_from_the_source(pulled: Pulled, source: TairSource, dama
     assert (summary.findings, summary.not_repaired) == ([], [])
     assert summary.repaired
     assert contents(pulled.root) == before
-    assert list((pulled.root / ".quarantine").rglob("*")) == []
+    assert quarantined(pulled.root) == sorted(before[key] for key in swapped(pulled, damage))
 
 
 async def test_command_logs_and_backups_without_a_job(
@@ -326,7 +346,6 @@ async def test_a_fetch_that_fails_leaves_the_damaged_bytes(
     assert path.read_bytes() == damaged
     [kept] = (pulled.root / ".quarantine").glob("*.data")  # the vendor's, which is damaged, too
     assert kept.read_bytes() == bad.read_bytes()
-    assert not list((pulled.root / ".quarantine").glob("*.aside"))
 
 
 @pytest.mark.parametrize("origin", ["archive", "source"])
@@ -359,36 +378,146 @@ async def test_what_was_unreadable_for_a_moment_is_not_replaced(
     assert not list((pulled.root / ".quarantine").glob("*"))
 
 
-async def test_a_killed_repair_costs_nothing(pulled: Pulled, source: TairSource) -> None:
-    """What it had put aside is back after the next one, even when the vendor has it no longer."""
-    path = pulled.objects()[0]
-    flip(path)
-    damaged = path.read_bytes()
-    await pulled.archive.store.put_aside(pulled.key(path))
-    found = await verify(pulled.archive)
-    assert [f.fault for f in found.findings] == [Fault.MISSING]
-    empty = Archive(LocalStore(pulled.root.with_name("empty")))
-    async with empty.writing():
-        pass
-    await repair(pulled.archive, found, ArchiveSupplier(empty))
-    assert path.read_bytes() == damaged
-    assert (await mended(pulled, SourceSupplier(source))).findings == []
-    assert not list((pulled.root / ".quarantine").glob("*"))
-
-
-async def test_what_is_aside_is_never_overwritten(
+async def test_damaged_again_it_is_repaired_again(
     pulled: Pulled, offsite: Archive, source: TairSource
 ) -> None:
+    """Also when an earlier version, or a kill, has left something in quarantine."""
     path = pulled.objects()[0]
     good = path.read_bytes()
-    kept = pulled.root / await pulled.archive.store.put_aside(pulled.key(path))
-    path.write_bytes(good)
-    flip(path)
-    damaged = path.read_bytes()
+    flat = pulled.key(path).replace("/", "~")
+    for supplier in (ArchiveSupplier(offsite), SourceSupplier(source)) * 2:
+        flip(path)
+        (pulled.root / ".quarantine").mkdir(exist_ok=True)
+        (pulled.root / ".quarantine" / f"{flat}.aside").write_bytes(b"left")
+        assert (await mended(pulled, supplier)).findings == []
+        assert path.read_bytes() == good
+
+
+async def test_a_damaged_vendor_does_not_cost_the_good_object(
+    pulled: Pulled, vendor: Path, source: TairSource
+) -> None:
+    """Its record cannot be read; the vendor's own file is damaged by now."""
+    path = pulled.objects()[0]
+    good = path.read_bytes()
+    path.with_suffix(".json").write_bytes(b"{")
+    for bad in (vendor / CLUSTER).rglob("*.rdb"):
+        flip(bad)
+    summary = await mended(pulled, SourceSupplier(source, TransferOptions(retry=QUICK)))
+    assert summary.exit_code == 3
+    assert path.read_bytes() == good
+
+
+async def test_a_snapshot_of_hard_links_is_not_written_through(
+    pulled: Pulled, offsite: Archive, source: TairSource, tmp_path: Path
+) -> None:
+    for name, supplier in (("a", ArchiveSupplier(offsite)), ("b", SourceSupplier(source))):
+        subprocess.run(["cp", "-al", pulled.root, tmp_path / name], check=True)
+        before = {
+            path: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()
+        }
+        path = pulled.objects()[0]
+        record = path.with_suffix(".json")
+        for one in (path, record):
+            data = one.read_bytes()
+            one.unlink()
+            one.write_bytes(data[:-1] + b"?")
+        assert (await mended(pulled, supplier)).findings == []
+        assert {path: path.read_bytes() for path in before} == before
+
+
+async def test_a_lost_node_stays_a_finding(
+    pulled: Pulled, offsite: Archive, vendor: Path, source: TairSource
+) -> None:
+    """Its object and record are gone everywhere, and SHA256SUMS alone names it."""
+    name = pulled.objects()[1].name
+    for root in (pulled.root, Path(str(offsite.store))):
+        [path] = root.rglob(name)
+        path.unlink()
+        path.with_suffix(".json").unlink()
+    sums = Path(str(offsite.store)) / pulled.key(pulled.sums())
+    lines = [line for line in sums.read_text().splitlines(True) if name not in line]
+    sums.write_text("".join(lines))
+    (vendor / CLUSTER / f"{CLUSTER}-db-1" / f"d_{DAYS[1]}031500.rdb").unlink()
+    shutil.rmtree(pulled.root / "verified", ignore_errors=True)
     for supplier in (ArchiveSupplier(offsite), SourceSupplier(source)):
         summary = await mended(pulled, supplier)
-        assert "put aside before" in str(summary.not_repaired[0].error)
-        assert (kept.read_bytes(), path.read_bytes()) == (good, damaged)
+        assert [(f.fault, f.key.rpartition("/")[2]) for f in summary.findings] == [
+            (Fault.MISSING, name)
+        ]
+        assert summary.exit_code == 3
+        assert name in pulled.sums().read_text()
+
+
+async def test_an_instance_that_the_vendor_deleted_keeps_nothing_else_from_repair(
+    pulled: Pulled, vendor: Path, source: TairSource
+) -> None:
+    path, lost = pulled.objects(INSTANCE)[0], pulled.objects()[0]
+    good = path.read_bytes()
+    flip(path, 20)
+    flip(lost)
+    shutil.rmtree(vendor / CLUSTER)
+    summary = await mended(pulled, SourceSupplier(source, TransferOptions(retry=QUICK)))
+    assert path.read_bytes() == good
+    assert [f.key for f in summary.findings] == [pulled.key(lost)]
+    assert isinstance(summary.not_repaired[0].error, UnknownInstance)
+    assert summary.exit_code == 3
+
+
+def wrong_rdb(pulled: Pulled) -> None:
+    edit(records(pulled)[0], lambda d: d["rdb"].update(version="REDIS0003", footer="none"))
+
+
+def wrong_crcs(pulled: Pulled) -> None:
+    edit(records(pulled)[0], lambda d: d.update(crc64ecma="7", crc64ecma_declared="7"))
+
+
+def empty_sums(pulled: Pulled) -> None:
+    pulled.sums(INSTANCE).write_bytes(b"")
+
+
+def garbled_sums(pulled: Pulled) -> None:
+    pulled.sums(INSTANCE).write_bytes(b"\xff" + pulled.sums(INSTANCE).read_bytes()[1:])
+
+
+def a_wrong_digit_in_sums(pulled: Pulled) -> None:
+    sums = pulled.sums(INSTANCE)
+    sums.write_bytes(b"0123456789" + sums.read_bytes()[10:])
+
+
+def another_line_alone(pulled: Pulled) -> None:
+    pulled.sums(INSTANCE).write_text("0" * 64 + "  what is this\n")
+
+
+def a_wrong_digit_in_the_results(pulled: Pulled) -> None:
+    path = next((pulled.root / "verified" / CLUSTER).glob("*.json"))
+    document = json.loads(path.read_bytes())
+    entry = document["files"][pulled.key(pulled.objects()[0]).split("/", 3)[3]]
+    entry["sha256"] = "0" + entry["sha256"][1:] if entry["sha256"][0] != "0" else "1" * 64
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        wrong_rdb, wrong_crcs, empty_sums, garbled_sums, a_wrong_digit_in_sums, another_line_alone,
+        a_wrong_digit_in_the_results,
+    ],
+    ids=lambda damage: damage.__name__,
+)  # fmt: skip
+async def test_a_good_supplier_ends_it(
+    pulled: Pulled, offsite: Archive, source: TairSource, damage: Damage, origin: str
+) -> None:
+    """Whatever is found, one repair puts right, and a second verify finds nothing."""
+    before = contents(pulled.root)
+    assert (await verify(pulled.archive)).findings == []
+    damage(pulled)
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    summary = await mended(pulled, supplier)
+    assert (summary.findings, summary.not_repaired) == ([], [])
+    assert contents(pulled.root) == before
 
 
 async def test_a_full_disk_does_not_cost_the_damaged_bytes(

@@ -22,7 +22,7 @@ import anyio
 import pytest
 from fastcrc import crc64
 
-from archiver.errors import ArchiveBusy, IntegrityError
+from archiver.errors import ArchiveBusy, StoreError
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
 from archiver.stores.base import Documents, Staging, Store
 from archiver.threads import entered, in_thread
@@ -151,12 +151,15 @@ async def bring_home(
 ) -> Stored:
     """What a run does with a file, whatever an earlier one has left of it."""
     async with entered(store.stage(stem, len(data))) as staging:
+        for key, size in staging.present.items():
+            if key == f"{stem}.{kind}" and size == len(data) and await read_all(store, key) == data:
+                commit = staging.record(key, receipt_of(data, kind), documents)
+                [stored] = await in_thread(store.finish, [commit])
+                return stored
         here = staging.resumable
         missing: Sequence[Part]
         if here is None:
             missing = await begin(staging, data)
-        elif here.pin is None:
-            missing = ()
         else:
             assert (here.pin, here.part_size) == (pin_of(data), PART)
             parts = plan_parts(len(data), PART)
@@ -169,6 +172,16 @@ async def bring_home(
             store.finish, [staging.commit(receipt_of(data, kind), documents)]
         )
         return stored
+
+
+async def read_all(store: Store, key: str) -> bytes:
+    """An object, through the store."""
+    block = memoryview(bytearray(MIB))
+    data = b""
+    async with entered(store.open(key)) as opened:
+        while size := await in_thread(opened.read, len(data), block):
+            data += block[:size]
+    return data
 
 
 async def all_at_once(store: Store, files: Mapping[str, bytes]) -> None:
@@ -665,45 +678,69 @@ class PuttingAside:
         with pytest.raises(Exception):  # noqa: B017, PT011  # each place has its own for "none"
             await content(place, key)
 
-    async def test_put_aside_and_brought_back(self, place: Place) -> None:
-        """Whatever is quarantined meanwhile, and until the right bytes are here."""
-        old, wrong, data = file_of(SIZE, 2), file_of(SIZE, 1), file_of(SIZE)
+    @pytest.mark.parametrize("size", [1000, SIZE])
+    async def test_an_object_in_its_place_is_only_read(self, place: Place, size: int) -> None:
+        """Whatever is staged for it, given up, or put in quarantine."""
+        old, wrong = file_of(size, 2), file_of(size, 1)
         async with place.writer() as store:
             key = (await bring_home(store, old)).key
-            near = (await bring_home(store, old, f"{STEM}8")).key
-            far = await store.put_aside(near)
-            kept = await store.put_aside(key)
-            assert await listing(store) == {}
-            assert await store.sweep() == []
-            async with entered(store.stage(STEM, SIZE)) as staging:
-                for part in await begin(staging, wrong):
-                    await put_part(staging, wrong, part)
-                assert await in_thread(staging.quarantine, "wrong") != kept
-            assert await content(place, kept) == old
-            assert await store.bring_back(key)
-            assert not await store.bring_back(key)
-            assert await content(place, key) == old
-            kept = await store.put_aside(key)
-            stored = await bring_home(store, data)
-            assert not await store.bring_back(stored.key)
-            assert await content(place, stored.key) == data
-            with pytest.raises(Exception):  # noqa: B017, PT011  # each place has its own for "none"
-                await content(place, kept)
-            assert await content(place, far) == old
-            assert await store.bring_back(near)
+            for _ in range(2):
+                async with entered(store.stage(STEM, size)) as staging:
+                    assert dict(staging.present) == {key: size}
+                    assert staging.resumable is None
+                    for part in await begin(staging, wrong):
+                        await put_part(staging, wrong, part)
+                    await in_thread(staging.restart)
+                    for part in await begin(staging, wrong):
+                        await put_part(staging, wrong, part)
+                    kept = await in_thread(staging.quarantine, "wrong")
+                assert await content(place, key) == old
+                assert await content(place, kept) == wrong
+        await leave(place, wrong, kept={0})
+        assert await content(place, key) == old
 
-    async def test_what_is_aside_is_not_overwritten(self, place: Place) -> None:
-        old, wrong = file_of(1000, 2), file_of(1000, 1)
+    @pytest.mark.parametrize("size", [1000, SIZE])
+    async def test_what_is_kept_aside_stays(self, place: Place, size: int) -> None:
+        """Under a name of its own, however often, and when other bytes have its place."""
+        old, newer, data = file_of(size, 2), file_of(size, 1), file_of(size)
         async with place.writer() as store:
-            key = (await bring_home(store, old)).key
-            kept = await store.put_aside(key)
-            async with place.open() as other:
-                assert await other.size(key) is None
-            await store.put(key, wrong)
-            with pytest.raises(IntegrityError):
-                await store.put_aside(key)
-            assert not await store.bring_back(key)
-            assert (await content(place, kept), await content(place, key)) == (old, wrong)
+            kept = list[str]()
+            for was, now in ((old, newer), (newer, data)):
+                key = (await bring_home(store, was)).key
+                async with entered(store.stage(STEM, size)) as staging:
+                    for part in await begin(staging, now):
+                        await put_part(staging, now, part)
+                    kept.append(await in_thread(staging.keep_aside, key, "it may be right"))
+                    assert await in_thread(staging.keep_aside, key, "again") == kept[-1]
+                    assert await content(place, key) == was
+                    await in_thread(store.finish, [staging.commit(receipt_of(now), record)])
+            assert await store.sweep() == []
+            assert set(await listing(store)) == {key, f"{STEM}.json", f"{FOLDER}/SHA256SUMS"}
+        assert await content(place, key) == data
+        assert [await content(place, one) for one in kept] == [old, newer]
+
+    async def test_an_object_in_its_place_is_recorded(self, place: Place) -> None:
+        data, half = file_of(SIZE), file_of(SIZE, 1)
+        async with place.writer() as store:
+            key = (await bring_home(store, data)).key
+        await leave(place, half, kept={0})
+        async with place.writer() as store:
+            stored = await bring_home(store, data, documents=record)
+            assert stored == Stored(key, receipt_of(data))
+            assert set(await listing(store)) == {key, f"{STEM}.json", f"{FOLDER}/SHA256SUMS"}
+            assert await content(place, key) == data
+            assert await store.sweep() == []
+        assert await staged(place) == []
+
+    async def test_what_is_recorded_must_be_there(self, place: Place) -> None:
+        data = file_of(1000)
+        async with place.writer() as store:
+            key = (await bring_home(store, data)).key
+            async with entered(store.stage(STEM, 1000)) as staging:
+                receipt = replace(receipt_of(data), size=999)
+                with pytest.raises(StoreError):
+                    await in_thread(store.finish, [staging.record(key, receipt, record)])
+            assert await store.read(f"{STEM}.json") is None
 
     async def test_a_sweep_takes_only_what_is_of_no_use(self, place: Place) -> None:
         data, small = file_of(SIZE), file_of(1000)

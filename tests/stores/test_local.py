@@ -1,9 +1,11 @@
 """A directory as a store: durable order, resuming, sweeping, locking."""
 
+import errno
 import json
 import multiprocessing
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -16,12 +18,12 @@ import anyio
 import pytest
 from fastcrc import crc64
 
-from archiver.errors import ArchiveBusy, NoSpace, StoreError
+from archiver.errors import ArchiveBusy, DoesNotFit, StoreError
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
 from archiver.stores import disk, lock
 from archiver.stores.commit import Unsynced, drive
 from archiver.stores.local import LocalStore
-from archiver.stores.local_staging import folders_to_sync
+from archiver.stores.local_staging import LocalStaging, folders_to_sync
 from archiver.stores.lock import hold
 from archiver.threads import entered, in_thread
 
@@ -86,18 +88,122 @@ async def test_resume_knows_the_parts_that_were_kept(store: LocalStore) -> None:
     assert list((store.root / ".staging").iterdir()) == []
 
 
-async def test_brought_home_without_a_record_is_not_lost(store: LocalStore) -> None:
+async def test_an_object_in_its_place_is_not_staged(store: LocalStore) -> None:
+    """It is told, and whatever is staged for it is another file."""
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", DATA)
+        async with entered(store.stage(STEM, SIZE)) as staging:
+            assert dict(staging.present) == {f"{STEM}.rdb": SIZE}
+            assert staging.resumable is None
+            await in_thread(staging.write, 0, memoryview(bytes(SIZE)))
+            block = memoryview(bytearray(SIZE))
+            assert await in_thread(staging.read, 0, block) == SIZE
+            assert bytes(block) == bytes(SIZE)
+    assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("name", [".data", ".journal"])
+async def test_what_has_another_name_is_not_written_to(store: LocalStore, name: str) -> None:
+    """A snapshot made of hard links (cp -al) shares its bytes with the archive."""
     async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
+        await put_part(staging, PARTS[0])
+    [path] = (store.root / ".staging").glob(f"*{name}")
+    snapshot = store.root.with_name("snapshot")
+    os.link(path, snapshot)
+    shared = snapshot.read_bytes()
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        assert staging.resumable is None
         await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
         for part in PARTS:
             await put_part(staging, part)
         await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
-        assert staging.resumable is not None
-        assert staging.resumable.pin is None
-        [stored] = await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
-        assert stored.key == f"{STEM}.rdb"
+    assert snapshot.read_bytes() == shared
     assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
+
+
+async def test_documents_that_were_left_are_not_written_to(store: LocalStore) -> None:
+    """Their inodes may be a snapshot's, too."""
+    snapshot = store.root.with_name("snapshot")
+    async with store.exclusive():
+        snapshot.write_bytes(b"mine")
+        name = f"{STEM.replace('/', '~')}.json.document"
+        os.link(snapshot, store.root / ".staging" / name)
+        async with entered(store.stage(STEM, SIZE)) as staging:
+            await in_thread(staging.write, 0, memoryview(DATA))
+            commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+            await in_thread(store.finish, [commit])
+    assert snapshot.read_bytes() == b"mine"
+    assert (store.root / f"{STEM}.json").read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize("odd", ["directory", "link", "fifo"])
+@pytest.mark.parametrize("suffix", [".rdb", ".json"])
+async def test_what_is_no_file_moves_out_of_the_way(
+    store: LocalStore, odd: str, suffix: str
+) -> None:
+    path = store.root / f"{STEM}{suffix}"
+    path.parent.mkdir(parents=True)
+    elsewhere = store.root.with_name("elsewhere")
+    elsewhere.write_bytes(b"mine")
+    if odd == "directory":
+        path.mkdir()
+        (path / "mine").write_bytes(b"mine")
+    elif odd == "link":
+        path.symlink_to(elsewhere)
+    else:
+        os.mkfifo(path)
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        assert dict(staging.present) == {}
+        await in_thread(staging.write, 0, memoryview(DATA))
+        commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+        await in_thread(store.finish, [commit])
+    assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
+    assert (store.root / f"{STEM}.json").read_bytes() == b"{}"
+    [moved] = (store.root / ".quarantine").iterdir()
+    assert not stat.S_ISREG(moved.lstat().st_mode)
+    assert elsewhere.read_bytes() == b"mine"
+
+
+async def test_what_is_kept_aside_where_there_are_no_hard_links(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", b"old")
+        async with entered(store.stage(STEM, SIZE)) as staging:
+            kept = await in_thread(staging.keep_aside, f"{STEM}.rdb", "it may be right")
+    assert (store.root / kept).read_bytes() == b"old"
+    assert (store.root / f"{STEM}.rdb").read_bytes() == b"old"
+
+
+def test_no_note_of_a_part_is_lost(tmp_path: Path) -> None:
+    """Parts that finish while others are being noted are in the next note, or in that one."""
+    rounds, each = 60, 40
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(rounds):
+            staging = LocalStaging(str(tmp_path), str(tmp_path), str(tmp_path), set(), STEM, SIZE)
+            noted: list[bytes] = []
+            staging._log = -1
+            staging._note = noted.append  # type: ignore[method-assign]
+
+            def keep(first: int, staging: LocalStaging = staging) -> None:
+                for index in range(first, first + each):
+                    staging.keep(Part(index, 0, 1), index)
+
+            threads = [threading.Thread(target=keep, args=(n * each,)) for n in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert b"".join(noted).count(b"\n") == 4 * each
+    finally:
+        sys.setswitchinterval(before)
 
 
 async def test_bytes_that_went_meanwhile_are_not_committed(store: LocalStore) -> None:
@@ -177,7 +283,7 @@ async def test_a_second_set_of_a_month_syncs_what_it_changed(
             async with entered(store.stage(stem, SIZE)) as staging:
                 await in_thread(staging.write, 0, memoryview(DATA))
                 await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
-    assert synced == [second, "r-x/2026/11", second]
+    assert synced == [second, "r-x/2026/11", second, ".staging"]
 
 
 async def test_killed_between_object_and_record(
@@ -222,7 +328,7 @@ async def test_the_successor_of_a_damaged_object_did_not_come_home(store: LocalS
                 await in_thread(drive, [commit], fails)
     async with store.exclusive():
         left = {leftover.why for leftover in await store.sweep()}
-    assert "a document without its object" in left
+    assert "a document that was not finished" in left
     assert await store.read(f"{STEM}.json") is None
     assert (store.root / f"{STEM}.rdb").read_bytes() == b"damaged"
     assert list((store.root / ".staging").iterdir()) == []
@@ -262,31 +368,59 @@ async def test_killed_before_an_object_has_a_durable_name(
         await store.sweep()
     folder = STEM.rpartition("/")[0]
     above = [folder, "r-x/2026/11", "r-x/2026", "r-x", "."]
-    assert steps == [*above, "r-x-7.json", folder]
+    assert steps == [*above, "r-x-7.json", folder, ".staging"]
 
 
-async def test_an_object_mended_in_its_place_that_cannot_be_synced(store: LocalStore) -> None:
-    """A sweep does not record it: what is on the disk may be the bytes from before."""
-    home = store.root / f"{STEM}.rdb"
+async def test_an_object_in_its_place_that_cannot_be_synced(store: LocalStore) -> None:
+    """It is not recorded, now or by a sweep: what is on the disk may be other bytes."""
 
     def fails(_: Sequence[Unsynced]) -> None:
         raise StoreError("the disk reports an error")
 
     async with store.exclusive():
-        await store.put(f"{STEM}.rdb", bytes(SIZE))
+        await store.put(f"{STEM}.rdb", DATA)
         async with entered(store.stage(STEM, SIZE)) as staging:
-            assert staging.resumable is not None
-            await in_thread(staging.write, 0, memoryview(DATA))
-            commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+            commit = staging.record(f"{STEM}.rdb", RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
             with pytest.raises(StoreError):
                 await in_thread(drive, [commit], fails)
-    home.write_bytes(bytes(SIZE))
     async with store.exclusive():
         await store.sweep()
         assert await store.read(f"{STEM}.json") is None
-        async with entered(store.stage(STEM, SIZE)) as staging:
-            assert staging.resumable is not None  # read back before it counts
     assert list((store.root / ".staging").iterdir()) == []
+
+
+async def test_a_power_cut_that_leaves_both_names(store: LocalStore) -> None:
+    """Of the renaming only the new name is durable: the file came home, and its record waits."""
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", DATA)
+    home = store.root / f"{STEM}.rdb"
+    flat = f"{store.root}/.staging/{STEM.replace('/', '~')}"
+    os.link(home, f"{flat}.data")
+    Path(f"{flat}.json.document").write_bytes(b"{}")
+    Path(f"{store.root}/.staging/r-x~2026~11~20261124T021500Z-1~SHA256SUMS.document").write_bytes(
+        b"sums"
+    )
+    async with store.exclusive():
+        left = [leftover.why for leftover in await store.sweep()]
+    assert left[:2] == ["its object had come home: now it is recorded, too"] * 2
+    assert left[2:] == ["another name of a file that had come home"]
+    assert await store.read(f"{STEM}.json") == b"{}"
+    assert await store.read("r-x/2026/11/20261124T021500Z-1/SHA256SUMS") == b"sums"
+    assert home.stat().st_nlink == 1
+    assert list((store.root / ".staging").iterdir()) == []
+
+
+async def test_a_document_waits_in_vain_for_another_file(store: LocalStore) -> None:
+    """What is staged is not what has the name: the document is about the staged one."""
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", b"another")
+    flat = f"{store.root}/.staging/{STEM.replace('/', '~')}"
+    Path(f"{flat}.data").write_bytes(DATA)
+    Path(f"{flat}.json.document").write_bytes(b"{}")
+    async with store.exclusive():
+        await store.sweep()
+    assert await store.read(f"{STEM}.json") is None
+    assert await store.read(f"{STEM}.rdb") == b"another"
 
 
 async def test_a_damaged_object_stays_until_the_right_one_comes(store: LocalStore) -> None:
@@ -315,22 +449,33 @@ async def test_sweeping(store: LocalStore) -> None:
     async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
         await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
         await put_part(staging, PARTS[0])
-    folder = store.root / ".staging"
-    (folder / "x.data").write_bytes(b"no journal")
-    (folder / "y.journal").write_bytes(b"no data")
-    (folder / "z.tmp").write_bytes(b"half a record")
-    old = folder / "old.data"
+    folder, flat = store.root / ".staging", "r-x~2026~11~20261124T021500Z-1~r-x"
+    (folder / f"{flat}-1.data").write_bytes(b"no journal")
+    (folder / f"{flat}-2.journal").write_bytes(b"no data")
+    (folder / f"{flat}-3.json.tmp").write_bytes(b"half a record")
+    (folder / "0123456789abcdef.tmp").write_bytes(b"half a document")
+    old = folder / f"{flat}-4.data"
     old.write_bytes(b"")
-    [kept] = folder.glob("r-x*.journal")
-    (folder / "old.journal").write_bytes(kept.read_bytes())
+    [kept] = folder.glob("r-x*-7.journal")
+    (folder / f"{flat}-4.journal").write_bytes(kept.read_bytes())
     long_ago = time.time() - 40 * 86400
     os.utime(old, (long_ago, long_ago))
     async with store.exclusive():
         swept = {leftover.key for leftover in await store.sweep()}
-    assert swept == {
-        f".staging/{n}" for n in ("x.data", "y.journal", "z.tmp", "old.data", "old.journal")
-    }
+    wrong = ("-1.data", "-2.journal", "-3.json.tmp", "-4.data", "-4.journal")
+    assert swept == {".staging/0123456789abcdef.tmp", *(f".staging/{flat}{n}" for n in wrong)}
     assert {p.suffix for p in folder.iterdir()} == {".data", ".journal"}
+
+
+async def test_what_others_keep_in_the_staging_folder_stays(store: LocalStore) -> None:
+    folder = store.root / ".staging"
+    names = ["x.data", "y.journal", "z.tmp", "a.document", "notes.txt", "0123.tmp", ".keep"]
+    async with store.exclusive():
+        for name in names:
+            (folder / name).write_bytes(b"another's")
+        (folder / "r-x~2026.data").mkdir()
+        assert await store.sweep() == []
+    assert {path.name for path in folder.iterdir()} == {*names, "r-x~2026.data"}
 
 
 async def test_documents(store: LocalStore) -> None:
@@ -349,9 +494,30 @@ async def test_documents(store: LocalStore) -> None:
 
 async def test_no_room_is_said_before_a_byte_is_fetched(store: LocalStore) -> None:
     async with store.exclusive():
-        with pytest.raises(NoSpace, match="are free"):
+        with pytest.raises(DoesNotFit, match="are free"):
             async with entered(store.stage(STEM, 2**62)):
                 pass
+
+
+async def test_what_is_on_its_way_takes_its_room(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with store.exclusive():
+        real = os.statvfs(store.root)
+        free = 5000
+
+        class Space:
+            f_bavail, f_frsize = free, 1
+
+        monkeypatch.setattr(os, "statvfs", lambda _: Space if real else real)
+        async with entered(store.stage(STEM, 3000)):
+            with pytest.raises(DoesNotFit, match="3,000 of these are for files on their way"):
+                async with entered(store.stage(f"{STEM}1", 3000)):
+                    pass
+            async with entered(store.stage(f"{STEM}2", 2000)):
+                pass
+        async with entered(store.stage(f"{STEM}1", 3000)):
+            pass
 
 
 async def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
@@ -533,7 +699,8 @@ def test_the_order_of_durable_steps(tmp_path: Path, steps: list[str]) -> None:
     home = ["rename r-x-7.rdb", *(f"fsync {name}" for name in folders)]
     record = ["rename r-x-7.json", "fsync 20261124T021500Z-1"]
     start = steps.index("pwrite r-x-7.journal")
-    assert steps[start:] == [*begin, *part, *part, *part, "commit", *ready, *home, *record]
+    end = ["fsync .staging"]
+    assert steps[start:] == [*begin, *part, *part, *part, "commit", *ready, *home, *record, *end]
 
 
 async def test_the_order_of_a_documents_steps(store: LocalStore, steps: list[str]) -> None:
@@ -541,6 +708,7 @@ async def test_the_order_of_a_documents_steps(store: LocalStore, steps: list[str
     async with store.exclusive():
         steps.clear()
         await store.put("r-x/2026/sums", b"sums")
+        taken = list(steps)
     folders = ["fsync archive", "fsync r-x"]
     data = ["pwrite a temporary", "fsync a temporary"]
-    assert steps == [*folders, *data, "rename sums", "fsync 2026"]
+    assert taken == [*folders, *data, "rename sums", "fsync 2026"]

@@ -3,13 +3,12 @@
 import copy
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import anyio
 from fastcrc import crc64
 
-from archiver.model import Kind, RdbVerdict
+from archiver.model import Measured
 from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Store
 from archiver.threads import in_thread
@@ -21,19 +20,6 @@ _STRIDE_BYTES = 64 * 2**20
 _STRIDE_SECONDS = 0.2
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What an object is. ``beginning`` is the SHA-256 of its first bytes, as many as were
-    expected, when there are more."""
-
-    size: int
-    sha256: str
-    crc64: int
-    kind: Kind
-    rdb: RdbVerdict
-    beginning: str | None = None
 
 
 def new_block() -> memoryview:

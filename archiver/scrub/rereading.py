@@ -1,0 +1,40 @@
+"""Reading again what a verify found wrong: a disk or a mount may have failed for a moment only."""
+
+from collections.abc import Collection
+from contextlib import suppress
+
+from archiver.archive import layout
+from archiver.archive.measure import measure, new_block
+from archiver.errors import IntegrityError, ObjectMissing, StoreError, StoreForbidden
+from archiver.scrub import events
+from archiver.scrub.judge import judge
+from archiver.scrub.results import read_results
+from archiver.scrub.survey import survey
+from archiver.stores.base import Store
+from archiver.threads import in_thread
+
+
+async def reading_right(
+    store: Store, folder: str, stems: Collection[str], observer: events.Observer
+) -> frozenset[str]:
+    """Which of these stems read as everything written about them says, by now."""
+    sizes = {entry.key: entry.size async for entry in store.entries(f"{folder}/")}
+    try:
+        known = await read_results(store, "/".join(folder.split("/")[:3]))
+    except IntegrityError:
+        known = {}
+    found = await survey(store, folder, sizes, known)
+    doubted = {finding.stem for finding in found.findings}
+    block, right = await in_thread(new_block), set[str]()
+    for claims in found.files:
+        stem = layout.stem_of(claims.key)
+        if stem not in stems or stem in doubted:
+            continue
+        with suppress(ObjectMissing, StoreError, StoreForbidden):
+            observer(events.ToRead(1, claims.record.size))
+            measured = await measure(
+                store, claims.key, claims.record.size, block, lambda n: observer(events.Advanced(n))
+            )
+            if not judge(claims, measured):
+                right.add(stem)
+    return frozenset(right)

@@ -1,0 +1,343 @@
+"""An object under its final name is only read, until what replaces it is proven."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import archiver.emulator.objects as served
+from archiver import Archive, LocalStore, PullOptions, TairSource, TransferOptions, events, pull
+from archiver.archive import backupsets
+from archiver.copying import CopyOptions, Selection, copy, mismatches
+from archiver.errors import CorruptFile, DoesNotFit, IntegrityError, NoSpace
+from archiver.scrub.findings import Fault
+from archiver.scrub.verify import verify
+from archiver.stores.local_staging import LocalStaging
+from archiver.timerange import TimeRange
+from examples.sample_rdb import write_rdb
+from tests.conftest import INSTANCE, QUICK, everything
+from tests.scrub.conftest import CLUSTER, DAYS, Pulled, edit, flip
+
+STAMP = "20261124021500"
+OPTIONS = PullOptions(transfer=TransferOptions(part_size=64 * 1024, retry=QUICK))
+AOF = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$10000\r\n" + b"v" * 10_000 + b"\r\n"
+
+
+@pytest.fixture
+def without_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vendor's store names neither ETag nor CRC-64."""
+    real = served._headers
+
+    def bare(meta: served.ObjectMeta) -> dict[str, str]:
+        hidden = ("ETag", "x-oss-hash-crc64ecma")
+        return {name: value for name, value in real(meta).items() if name not in hidden}
+
+    monkeypatch.setattr(served, "_headers", bare)
+
+
+def kept_aside(root: Path) -> list[bytes]:
+    return [path.read_bytes() for path in (root / ".quarantine").glob("*.replaced")]
+
+
+async def pulled_one(
+    files: Path, source: TairSource, archive: Archive, data: bytes | None = None
+) -> tuple[Path, Path]:
+    """The file that the vendor serves, and the archive's."""
+    served_at = files / INSTANCE / f"d_{STAMP}.rdb"
+    if data is None:
+        write_rdb(served_at, 300_000)
+    else:
+        served_at.write_bytes(data)
+    assert (await pull(source, archive, [everything()], OPTIONS)).exit_code == 0
+    [path] = Path(str(archive.store)).glob(f"{INSTANCE}/*/*/*/*-*[!n]")
+    return served_at, path
+
+
+# Pull
+
+
+async def test_a_damaged_vendor_does_not_cost_the_archives_good_object(
+    files: Path, source: TairSource, archive: Archive
+) -> None:
+    """Its record cannot be read; what the vendor serves by now is damaged."""
+    served_at, path = await pulled_one(files, source, archive)
+    good = path.read_bytes()
+    path.with_suffix(".json").write_bytes(b"{")
+    flip(served_at)
+    summary = await pull(source, archive, [everything()], OPTIONS)
+    assert summary.exit_code == 3
+    assert path.read_bytes() == good
+    [kept] = (path.parents[4] / ".quarantine").glob("*.data")
+    assert kept.read_bytes() == served_at.read_bytes()
+
+
+async def test_a_witness_here_keeps_a_log_that_the_source_contradicts(
+    files: Path, source: TairSource, archive: Archive
+) -> None:
+    """A log has no checksum of its own, and the source's is that of what it serves now."""
+    served_at, path = await pulled_one(files, source, archive, AOF)
+    path.with_suffix(".json").unlink()
+    flip(served_at)
+    summary = await pull(source, archive, [everything()], OPTIONS)
+    [failed] = summary.failures
+    assert isinstance(failed.error, CorruptFile)
+    assert "SHA256SUMS speak" in str(failed.error)
+    assert path.read_bytes() == AOF
+
+
+async def test_what_nothing_speaks_for_is_kept_when_it_is_replaced(
+    files: Path, source: TairSource, archive: Archive
+) -> None:
+    told: list[events.Event] = []
+    _, path = await pulled_one(files, source, archive, AOF)
+    path.with_suffix(".json").unlink()
+    path.with_name("SHA256SUMS").unlink()
+    flip(path)
+    damaged = path.read_bytes()
+    assert (await pull(source, archive, [everything()], OPTIONS, told.append)).exit_code == 0
+    assert path.read_bytes() == AOF
+    assert kept_aside(path.parents[4]) == [damaged]
+    [event] = [one for one in told if isinstance(one, events.KeptAside)]
+    assert (path.parents[4] / event.kept).read_bytes() == damaged
+
+
+async def test_a_right_object_without_a_record_is_recorded_and_not_fetched(
+    files: Path, source: TairSource, archive: Archive
+) -> None:
+    _, path = await pulled_one(files, source, archive)
+    inode = path.stat().st_ino
+    path.with_suffix(".json").write_bytes(b"{")
+    summary = await pull(source, archive, [everything()], OPTIONS)
+    assert (summary.exit_code, summary.archived, dict(summary.bytes_fetched)) == (0, 1, {})
+    assert path.stat().st_ino == inode
+    assert (await verify(archive)).findings == []
+
+
+@pytest.mark.usefixtures("without_checksums")
+async def test_bytes_that_nothing_proves_are_fetched_again(
+    files: Path, source: TairSource, archive: Archive
+) -> None:
+    """The record cannot be read, the object was changed, and neither the source nor the file has
+    a checksum."""
+    _, path = await pulled_one(files, source, archive, AOF)
+    record = path.with_suffix(".json")
+    record.write_bytes(b"{")
+    data = bytearray(AOF)
+    data[5000:5100] = b"x" * 100
+    path.write_bytes(data)
+    summary = await pull(source, archive, [everything()], OPTIONS)
+    assert summary.archived == 1
+    assert sum(summary.bytes_fetched.values()) == len(AOF)
+    assert path.read_bytes() == AOF
+    assert json.loads(record.read_bytes())["sha256"] == hashlib.sha256(AOF).hexdigest()
+    assert (await verify(archive)).findings == []
+
+
+@pytest.mark.usefixtures("without_checksums")
+@pytest.mark.parametrize("kind", ["log", "dump"])
+async def test_nothing_is_resumed_where_the_source_names_no_version(
+    files: Path,
+    source: TairSource,
+    archive: Archive,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    """Another object of the same size may be there by now, and parts of both would be a third."""
+    log = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3000000\r\n" + b"v" * 3_000_000 + b"\r\n"
+    served_at = files / INSTANCE / f"d_{STAMP}.rdb"
+    first = log if kind == "log" else write_rdb(served_at, 3_000_000, 1)
+    served_at.write_bytes(first)
+    real, calls = LocalStaging.write, 0
+
+    def stops(staging: LocalStaging, offset: int, data: memoryview) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            raise NoSpace("no space")
+        real(staging, offset, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStaging, "write", stops)
+        with pytest.raises(NoSpace):
+            await pull(source, archive, [everything()], OPTIONS)
+    second = log.replace(b"v", b"w") if kind == "log" else write_rdb(served_at, 3_000_000, 2)
+    assert len(first) == len(second)
+    served_at.write_bytes(second)
+    summary = await pull(source, archive, [everything()], OPTIONS)
+    assert summary.exit_code == 0
+    [path] = Path(str(archive.store)).glob(f"{INSTANCE}/*/*/*/*-*[!n]")
+    assert path.read_bytes() == second
+
+
+async def test_one_that_does_not_fit_keeps_no_other_from_coming(
+    files: Path, source: TairSource, archive: Archive
+) -> None:
+    """Night after night, and it alone fails."""
+    write_rdb(files / INSTANCE / f"d_{STAMP}.rdb", 300_000)
+    write_rdb(files / INSTANCE / "d_20261123021500.rdb", 9_000)
+    (files / INSTANCE / "d_20261122021500.rdb").write_bytes(b"REDIS0011")
+    fields = {"d_20261122021500.rdb": {"BackupSize": 32 * 2**40}}
+    (files / INSTANCE / "backups.json").write_text(json.dumps(fields))
+    summary = await pull(source, archive, [everything()], OPTIONS)
+    [failed] = summary.failures
+    assert isinstance(failed.error, DoesNotFit)
+    assert (summary.archived, summary.exit_code) == (2, 6)
+
+
+async def test_a_full_disk_lets_what_is_under_way_end(
+    files: Path, source: TairSource, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that met it fails; another that was begun comes home; nothing new is begun."""
+    for day in range(10, 20):
+        write_rdb(files / INSTANCE / f"d_202611{day}021500.rdb", 300_000, day)
+    real, met = LocalStaging.write, list[str]()
+
+    def full(staging: LocalStaging, offset: int, data: memoryview) -> None:
+        if not met or met[0] == staging._stem:
+            met.append(staging._stem)
+            raise NoSpace("no space left on device")
+        real(staging, offset, data)
+
+    monkeypatch.setattr(LocalStaging, "write", full)
+    told: list[events.Event] = []
+    options = PullOptions(workers=2, transfer=OPTIONS.transfer)
+    with pytest.raises(NoSpace):
+        await pull(source, archive, [everything()], options, told.append)
+    home = sum(isinstance(one, events.Archived) for one in told)
+    assert 1 <= home < 9
+
+
+# Copy
+
+
+def _wrong_digit(path: Path) -> None:
+    def change(document: dict[str, str]) -> None:
+        first = "0" if document["sha256"][0] != "0" else "1"
+        document["sha256"] = first + document["sha256"][1:]
+
+    edit(path.with_suffix(".json"), change)
+
+
+def _both_changed(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-500] ^= 1
+    path.write_bytes(data)
+    edit(path.with_suffix(".json"), lambda d: d.update(sha256=hashlib.sha256(data).hexdigest()))
+
+
+@pytest.mark.parametrize("wrong", [_wrong_digit, _both_changed])
+async def test_a_copy_leaves_a_target_that_says_something_else(
+    pulled: Pulled, offsite: Archive, wrong: Callable[[Path], None]
+) -> None:
+    path = pulled.objects()[0]
+    there = Path(str(offsite.store)) / pulled.key(path)
+    good, record = there.read_bytes(), there.with_suffix(".json").read_bytes()
+    wrong(path)
+    summary = await copy(pulled.archive, offsite)
+    [failed] = summary.failures
+    assert isinstance(failed.error, IntegrityError)
+    for said in (str(pulled.archive.store), str(offsite.store), pulled.key(path)[:-4]):
+        assert said in str(failed.error)
+    assert summary.exit_code == 3
+    assert (there.read_bytes(), there.with_suffix(".json").read_bytes()) == (good, record)
+    assert "another" in {one.what.split()[0] async for one in _differences(pulled, offsite)}
+
+
+def _differences(pulled: Pulled, offsite: Archive):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return mismatches(pulled.archive, offsite, Selection())
+
+
+async def test_a_copy_replaces_when_it_is_told_to(pulled: Pulled, offsite: Archive) -> None:
+    path = pulled.objects()[0]
+    there = Path(str(offsite.store)) / pulled.key(path)
+    _both_changed(there)
+    edit(there.with_suffix(".json"), lambda d: d.update(crc64ecma="7"))
+    changed = there.read_bytes()
+    summary = await copy(pulled.archive, offsite, CopyOptions(replace=True))
+    assert there.read_bytes() == path.read_bytes()
+    assert kept_aside(Path(str(offsite.store))) in ([changed], [])
+    assert (await verify(offsite)).findings == []
+    assert summary.exit_code == 0
+
+
+async def test_a_copy_keeps_what_its_target_vouches_for(pulled: Pulled, offsite: Archive) -> None:
+    """The target's record cannot be read; SHA256SUMS there speaks for the object."""
+    path = pulled.objects()[0]
+    there = Path(str(offsite.store)) / pulled.key(path)
+    good = there.read_bytes()
+    there.with_suffix(".json").write_bytes(b"{")
+    _both_changed(path)
+    summary = await copy(pulled.archive, offsite)
+    assert summary.exit_code == 3
+    assert there.read_bytes() == good
+
+
+async def test_a_copy_records_what_is_there(pulled: Pulled, offsite: Archive) -> None:
+    path = pulled.objects()[0]
+    there = Path(str(offsite.store)) / pulled.key(path)
+    inode, record = there.stat().st_ino, there.with_suffix(".json").read_bytes()
+    there.with_suffix(".json").unlink()
+    summary = await copy(pulled.archive, offsite)
+    assert (summary.exit_code, summary.archived) == (0, 1)
+    assert there.stat().st_ino == inode
+    assert there.with_suffix(".json").read_bytes() == record
+
+
+async def test_a_set_is_not_doubled_for_the_name_of_its_folder(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """Each archive named the folder after the node that it saw first."""
+    there = Path(str(offsite.store)) / pulled.key(pulled.objects()[0].parent)
+    other = there.with_name(there.name.replace("T031500Z", "T031507Z"))
+    there.rename(other)
+    lost = other / pulled.objects()[1].name
+    lost.unlink()
+    lost.with_suffix(".json").unlink()
+    assert {one.what.split()[0] async for one in _differences(pulled, offsite)} == {"missing"}
+    summary = await copy(pulled.archive, offsite)
+    assert (summary.exit_code, summary.archived) == (0, 1)
+    assert lost.read_bytes() == pulled.objects()[1].read_bytes()
+    assert not there.exists()
+    assert [one async for one in _differences(pulled, offsite)] == []
+    assert (await verify(offsite)).findings == []
+    assert (await copy(offsite, pulled.archive)).archived == 0
+
+
+async def test_a_range_means_the_same_sets_everywhere(pulled: Pulled, tmp_path: Path) -> None:
+    """Whole sets, by their start; the end is not in it."""
+    target = Archive(LocalStore(tmp_path / "part"))
+    sets = await backupsets.list_folders(pulled.archive, [CLUSTER])
+    range_ = TimeRange(sets[0].started_at, sets[2].started_at)
+    for path in pulled.objects():
+        edit(path.with_suffix(".json"), lambda d: d["api"].update(BackupStartTime=_later(d)))
+    summary = await copy(
+        pulled.archive, target, CopyOptions(selection=Selection((CLUSTER,), range=range_))
+    )
+    assert summary.archived == 6
+    copied = await backupsets.list_folders(target)
+    assert [one.started_at for one in copied] == [one.started_at for one in sets[:2]]
+    assert DAYS[2] not in copied[-1].key
+
+
+def _later(document: dict[str, dict[str, str]]) -> str:
+    """Each node of a set begins some seconds after the other."""
+    return document["api"]["BackupStartTime"].replace(":00Z", ":20Z")
+
+
+@pytest.mark.parametrize("sums", [b"", b"\xff\xff", None])
+async def test_a_copy_of_a_set_with_bad_sums_has_its_own(
+    pulled: Pulled, tmp_path: Path, sums: bytes | None
+) -> None:
+    path = pulled.sums(INSTANCE)
+    right = path.read_bytes()
+    if sums is None:
+        path.unlink()
+    else:
+        path.write_bytes(sums)
+    target = Archive(LocalStore(tmp_path / "copied"))
+    summary = await copy(pulled.archive, target)
+    assert summary.exit_code == (0 if sums is None else 3)
+    assert (tmp_path / "copied" / pulled.key(path)).read_bytes() == right
+    assert Fault.SUMS not in {f.fault for f in (await verify(target)).findings}
