@@ -328,12 +328,9 @@ class _Copying:
         """SHA256SUMS, where the source has it and the target now has all that it names."""
         data = await self._source.store.read(layout.sums_key(origin))
         names = parse_sums(data) if data is not None else None
-        there = [entry.key async for entry in self._target.store.entries(f"{folder}/")]
-        is_standard = all(
-            key.rpartition("/")[2].startswith(f"{folder.partition('/')[0]}-")
-            for key in there
-            if layout.is_record(key)
-        )
+        there = {entry.key async for entry in self._target.store.entries(f"{folder}/")}
+        nodes = {layout.node_of(key) for key in there if layout.is_record(key)}
+        is_standard = nodes == {folder.partition("/")[0]}
         if is_standard or (names and all(f"{folder}/{name}" in there for name in names)):
             files = await self._target.seal(folder)
             if files:

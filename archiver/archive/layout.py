@@ -79,6 +79,11 @@ def stem_of(key: str) -> str:
     return f"{folder}{slash}{name.rpartition('.')[0] or name}"
 
 
+def node_of(key: str) -> str:
+    """The node in the name of a backup's file, or of its record."""
+    return key.rpartition("/")[2].rpartition(".")[0].rpartition("-")[0]
+
+
 def is_record(key: str) -> bool:
     """Whether a record lies there; what else an archive keeps lies less deep."""
     return key.endswith(RECORD_SUFFIX) and key.count("/") == RECORD_DEPTH

@@ -21,9 +21,11 @@ from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, drive
 from archiver.stores.filesystem import Sync, sync_each, syncing
 from archiver.stores.local_staging import (
+    ASIDE,
     DATA,
     DOCUMENT,
     JOURNAL,
+    REPLACED,
     SEPARATOR,
     TEMPORARY,
     LocalStaging,
@@ -215,6 +217,25 @@ class LocalStore:
                 if why:
                     path.unlink(missing_ok=True)
                     yield Leftover(f"{STAGING}/{path.name}", why)
+        yield from self._settle_asides()
+
+    def _settle_asides(self) -> Iterator[Leftover]:
+        """What earlier versions put aside for the time of a repair, and were killed: back in its
+        place if nothing has it, else a quarantined file like any."""
+        with disk.store_errors(self._quarantine):
+            for path in self._quarantine.glob(f"*{ASIDE}"):
+                home = self.root / path.name.removesuffix(ASIDE).replace(SEPARATOR, "/")
+                if _is_same(path, home):
+                    path.unlink()
+                    yield Leftover(f"{QUARANTINE}/{path.name}", "another name of an object")
+                elif os.path.lexists(home):
+                    disk.rename(path, f"{path.with_suffix('')}-{path.lstat().st_ino}{REPLACED}")
+                    yield Leftover(f"{QUARANTINE}/{path.name}", "renamed: its object was replaced")
+                else:
+                    disk.make_durable_directories(home.parent)
+                    disk.rename(path, home)
+                    disk.sync_directory(home.parent)
+                    yield Leftover(f"{QUARANTINE}/{path.name}", "back in its place")
 
     def _finish(self, document: Path) -> str:
         """Bring home a document whose object was renamed already: a kill came in between."""

@@ -29,6 +29,7 @@ JOURNAL = ".journal"
 TEMPORARY = ".tmp"
 DOCUMENT = ".document"
 REPLACED = ".replaced"
+ASIDE = ".aside"  # as an earlier version named what it would replace
 # Key parts never hold it, and it is plain in every shell.
 SEPARATOR = "~"
 # What we stage: a file and its journal, the documents about it, and those of the archive.

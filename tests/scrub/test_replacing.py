@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def without_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
     """The vendor's store names neither ETag nor CRC-64."""
     real = served._headers
 
-    def bare(meta: served.ObjectMeta) -> dict[str, str]:
+    def bare(meta: Any) -> dict[str, str]:
         hidden = ("ETag", "x-oss-hash-crc64ecma")
         return {name: value for name, value in real(meta).items() if name not in hidden}
 
@@ -341,3 +342,14 @@ async def test_a_copy_of_a_set_with_bad_sums_has_its_own(
     assert summary.exit_code == (0 if sums is None else 3)
     assert (tmp_path / "copied" / pulled.key(path)).read_bytes() == right
     assert Fault.SUMS not in {f.fault for f in (await verify(target)).findings}
+
+
+async def test_a_copy_that_lacks_a_node_is_not_sealed(pulled: Pulled, tmp_path: Path) -> None:
+    path = pulled.objects()[1]
+    flip(path)
+    target = Archive(LocalStore(tmp_path / "copied"))
+    summary = await copy(pulled.archive, target)
+    assert (len(summary.failures), summary.exit_code) == (1, 3)
+    copied = tmp_path / "copied" / pulled.key(path)
+    assert not copied.exists()
+    assert not copied.with_name("SHA256SUMS").exists()

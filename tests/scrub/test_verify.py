@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, VerifySummary, pull, verify
+from archiver.archive import measure as measuring
 from archiver.errors import ArchiverError, StoreError, StoreForbidden, UsageError
 from archiver.report.chain import evidence_key, link
 from archiver.report.document import encode
@@ -21,7 +22,6 @@ from archiver.report.junit import to_junit
 from archiver.report.markdown import to_markdown
 from archiver.report.page import to_page
 from archiver.scrub import events
-from archiver.scrub import measure as measuring
 from archiver.scrub.findings import ADVICE, Fault
 from archiver.scrub.sample import Sample
 from archiver.stores.base import Opened

@@ -704,9 +704,9 @@ class PuttingAside:
         """Under a name of its own, however often, and when other bytes have its place."""
         old, newer, data = file_of(size, 2), file_of(size, 1), file_of(size)
         async with place.writer() as store:
-            kept = list[str]()
+            kept, key = list[str](), f"{STEM}.rdb"
             for was, now in ((old, newer), (newer, data)):
-                key = (await bring_home(store, was)).key
+                await bring_home(store, was)
                 async with entered(store.stage(STEM, size)) as staging:
                     for part in await begin(staging, now):
                         await put_part(staging, now, part)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -180,7 +181,7 @@ async def test_what_is_kept_aside_where_there_are_no_hard_links(
     assert (store.root / f"{STEM}.rdb").read_bytes() == b"old"
 
 
-def test_no_note_of_a_part_is_lost(tmp_path: Path) -> None:
+def test_no_note_of_a_part_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts that finish while others are being noted are in the next note, or in that one."""
     rounds, each = 60, 40
     before = sys.getswitchinterval()
@@ -190,7 +191,7 @@ def test_no_note_of_a_part_is_lost(tmp_path: Path) -> None:
             staging = LocalStaging(str(tmp_path), str(tmp_path), str(tmp_path), set(), STEM, SIZE)
             noted: list[bytes] = []
             staging._log = -1
-            staging._note = noted.append  # type: ignore[method-assign]
+            monkeypatch.setattr(staging, "_note", noted.append)
 
             def keep(first: int, staging: LocalStaging = staging) -> None:
                 for index in range(first, first + each):
@@ -478,6 +479,25 @@ async def test_what_others_keep_in_the_staging_folder_stays(store: LocalStore) -
     assert {path.name for path in folder.iterdir()} == {*names, "r-x~2026.data"}
 
 
+async def test_what_an_earlier_version_put_aside(store: LocalStore) -> None:
+    """Back in its place, or out of the way of later repairs."""
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", b"right")
+        await store.put(f"{STEM}8.rdb", b"right")
+    folder, flat = store.root / ".quarantine", STEM.replace("/", "~")
+    folder.mkdir()
+    os.link(store.root / f"{STEM}.rdb", folder / f"{flat}.rdb.aside")
+    (folder / f"{flat}8.rdb.aside").write_bytes(b"damaged")
+    (folder / f"{flat}9.rdb.aside").write_bytes(b"all there is")
+    async with store.exclusive():
+        assert len(await store.sweep()) == 3
+        assert await store.sweep() == []
+    assert await store.read(f"{STEM}9.rdb") == b"all there is"
+    assert await store.read(f"{STEM}8.rdb") == b"right"
+    [kept] = folder.iterdir()
+    assert (kept.suffix, kept.read_bytes()) == (".replaced", b"damaged")
+
+
 async def test_documents(store: LocalStore) -> None:
     async with store.exclusive():
         assert await store.read("a/b.json") is None
@@ -503,13 +523,8 @@ async def test_what_is_on_its_way_takes_its_room(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with store.exclusive():
-        real = os.statvfs(store.root)
-        free = 5000
-
-        class Space:
-            f_bavail, f_frsize = free, 1
-
-        monkeypatch.setattr(os, "statvfs", lambda _: Space if real else real)
+        space = types.SimpleNamespace(f_bavail=5000, f_frsize=1)
+        monkeypatch.setattr(os, "statvfs", lambda _: space)
         async with entered(store.stage(STEM, 3000)):
             with pytest.raises(DoesNotFit, match="3,000 of these are for files on their way"):
                 async with entered(store.stage(f"{STEM}1", 3000)):

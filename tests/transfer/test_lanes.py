@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -155,7 +155,17 @@ class Memory:
     def restart(self) -> None:
         self.kept.clear()
 
+    @property
+    def present(self) -> Mapping[str, int]:
+        return {}
+
+    def keep_aside(self, key: str, why: str) -> str:
+        raise NotImplementedError
+
     def commit(self, receipt: Receipt, documents: Documents) -> Commit:
+        raise NotImplementedError
+
+    def record(self, key: str, receipt: Receipt, documents: Documents) -> Commit:
         raise NotImplementedError
 
     def quarantine(self, why: str) -> str:
