@@ -30,13 +30,12 @@ class Resumable:
     """What an earlier run left of a file.
 
     ``crcs`` holds the CRC-64/XZ of each part that is here, ``begun`` (bytes, CRC-64/XZ) of those
-    that came in part. ``pin`` is None when the file is here as a whole and no note of it is left:
-    then there are no ``crcs`` either. ``state`` is that of measuring up to the end of those parts,
-    where they cannot be read back; nothing else is to be trusted before it is.
+    that came in part. ``state`` is that of measuring up to the end of those parts, where they
+    cannot be read back; nothing else is to be trusted before it is.
     """
 
-    pin: Pin | None
-    provenance: Provenance | None
+    pin: Pin
+    provenance: Provenance
     part_size: int
     crcs: Mapping[int, int]
     begun: Mapping[int, tuple[int, int]] = field(default_factory=dict)
@@ -50,13 +49,24 @@ Documents = Callable[[Stored], Sequence[tuple[str, bytes]]]
 class Staging(Protocol):
     """One file on its way into the store; not visible under its key before ``commit``.
 
+    An object under its final name is only ever read. What replaces it is staged elsewhere and
+    takes the name at commit, when it is proven.
+
     All methods block and are called in worker threads, ``write``, ``read`` and ``keep`` in
     several at once; they raise StoreError. A file that is written whole needs neither ``begin``
     nor ``keep`` before its ``commit``.
     """
 
     @property
-    def resumable(self) -> Resumable | None: ...
+    def resumable(self) -> Resumable | None:
+        """Parts that an earlier run staged."""
+        ...
+
+    @property
+    def present(self) -> Mapping[str, int]:
+        """Objects that have one of this file's final keys already: size by key. Only read,
+        through ``Store.open``."""
+        ...
 
     @property
     def reads_back(self) -> bool:
@@ -66,7 +76,8 @@ class Staging(Protocol):
 
     @property
     def mends_in_place(self) -> bool:
-        """Whether a part that was kept can be written again; else only the whole file can."""
+        """Whether a part that was kept can be written again; else only the whole file can. This
+        is about staged parts."""
         ...
 
     def begin(self, pin: Pin, provenance: Provenance, part_size: int) -> None:
@@ -95,12 +106,24 @@ class Staging(Protocol):
 
     def commit(self, receipt: Receipt, documents: Documents) -> Commit:
         """The steps that make the whole durable under its final key: the stem, a dot and the
-        receipt's kind; after that the ``documents`` about it, one after the other. They are for
+        receipt's kind, replacing what has it; present objects under the stem's other suffixes are
+        removed after that; then the ``documents`` about it, one after the other. They are for
         the store's ``finish``, before this staging is left."""
         ...
 
+    def record(self, key: str, receipt: Receipt, documents: Documents) -> Commit:
+        """As ``commit``, but only the documents about a present object that ``receipt`` proves: it
+        was read back and compared. The object is made durable first, never written."""
+        ...
+
     def quarantine(self, why: str) -> str:
-        """Put the bytes aside with the reason; returns the key they are kept under."""
+        """Put the staged bytes aside with the reason; returns the key they are kept under."""
+        ...
+
+    def keep_aside(self, key: str, why: str) -> str:
+        """Keep the bytes of a present object in quarantine, since a commit will replace it; the key
+        they are kept under. The object itself stays where it is. Never refuses because something
+        is there already."""
         ...
 
 
@@ -158,18 +181,6 @@ class Store(Protocol):
     def finish(self, commits: Iterable[Commit]) -> list[Stored]:
         """Carry the commits of its stagings to their ends; what they stored, in order. Blocks,
         and raises StoreError: then none of them counts, and a later run goes on."""
-        ...
-
-    async def put_aside(self, key: str) -> str:
-        """Move an object out of the way of the one that is to replace it; the key it is kept under
-        until that one is committed. Nothing else takes this key.
-
-        Raises IntegrityError when something was put aside before and is still there, StoreError.
-        """
-        ...
-
-    async def bring_back(self, key: str) -> bool:
-        """Give an object that was put aside its key again, if nothing has it; whether it does."""
         ...
 
     async def sweep(self) -> list[Leftover]:

@@ -22,7 +22,7 @@ import anyio
 import pytest
 from fastcrc import crc64
 
-from archiver.errors import ArchiveBusy, IntegrityError
+from archiver.errors import ArchiveBusy
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
 from archiver.stores.base import Documents, Staging, Store
 from archiver.threads import entered, in_thread
@@ -664,46 +664,6 @@ class PuttingAside:
         assert await content(place, stored.key) == data
         with pytest.raises(Exception):  # noqa: B017, PT011  # each place has its own for "none"
             await content(place, key)
-
-    async def test_put_aside_and_brought_back(self, place: Place) -> None:
-        """Whatever is quarantined meanwhile, and until the right bytes are here."""
-        old, wrong, data = file_of(SIZE, 2), file_of(SIZE, 1), file_of(SIZE)
-        async with place.writer() as store:
-            key = (await bring_home(store, old)).key
-            near = (await bring_home(store, old, f"{STEM}8")).key
-            far = await store.put_aside(near)
-            kept = await store.put_aside(key)
-            assert await listing(store) == {}
-            assert await store.sweep() == []
-            async with entered(store.stage(STEM, SIZE)) as staging:
-                for part in await begin(staging, wrong):
-                    await put_part(staging, wrong, part)
-                assert await in_thread(staging.quarantine, "wrong") != kept
-            assert await content(place, kept) == old
-            assert await store.bring_back(key)
-            assert not await store.bring_back(key)
-            assert await content(place, key) == old
-            kept = await store.put_aside(key)
-            stored = await bring_home(store, data)
-            assert not await store.bring_back(stored.key)
-            assert await content(place, stored.key) == data
-            with pytest.raises(Exception):  # noqa: B017, PT011  # each place has its own for "none"
-                await content(place, kept)
-            assert await content(place, far) == old
-            assert await store.bring_back(near)
-
-    async def test_what_is_aside_is_not_overwritten(self, place: Place) -> None:
-        old, wrong = file_of(1000, 2), file_of(1000, 1)
-        async with place.writer() as store:
-            key = (await bring_home(store, old)).key
-            kept = await store.put_aside(key)
-            async with place.open() as other:
-                assert await other.size(key) is None
-            await store.put(key, wrong)
-            with pytest.raises(IntegrityError):
-                await store.put_aside(key)
-            assert not await store.bring_back(key)
-            assert (await content(place, kept), await content(place, key)) == (old, wrong)
 
     async def test_a_sweep_takes_only_what_is_of_no_use(self, place: Place) -> None:
         data, small = file_of(SIZE), file_of(1000)
