@@ -4,10 +4,10 @@ botocore's own client in threads of ours: it lists parts, and resumes, which obs
 needs no event loop. Figures of whole pulls, and of clients apart: benchmarks/README.md.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import botocore.session
@@ -15,7 +15,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from archiver.errors import StoreError, StoreForbidden
-from archiver.stores.s3.errors import bucket_errors, code_of, status_of
+from archiver.stores.s3 import answers
+from archiver.stores.s3.errors import bucket_errors, code_of, endpoint_errors, status_of
+from archiver.stores.s3.listing import keys_below
 from archiver.stores.s3.options import S3Options
 from archiver.version import __version__
 
@@ -23,6 +25,11 @@ _ABSENT = frozenset(("NoSuchKey", "NotFound", "404", "NoSuchUpload"))
 _GARBLED = frozenset(
     ["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"]
 )
+# Where pages go on, by operation; with the value that means from the beginning.
+_MARKERS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "list_parts": {"PartNumberMarker": 0},
+    "list_multipart_uploads": {"KeyMarker": "", "UploadIdMarker": ""},
+}
 _TRIES = 6
 # Copied in one request; more takes longer than anybody waits for an answer.
 _MOST_COPIED = 512 * 2**20
@@ -120,9 +127,13 @@ class Bucket:
             user_agent_extra=f"archiver/{__version__}",
         )
         region = session.get_config_variable("region") or "us-east-1"
-        return session.create_client(
-            "s3", region_name=region, endpoint_url=self.options.endpoint, config=config
-        )
+        with endpoint_errors(str(self)):
+            client = session.create_client(
+                "s3", region_name=region, endpoint_url=self.options.endpoint, config=config
+            )
+        # Before botocore's own, which ask again and again for what is no XML.
+        client.meta.events.register_first("before-parse.*", answers.check)
+        return client
 
     def apart(self) -> "Bucket":
         """The same over connections of its own, with little patience."""
@@ -156,22 +167,21 @@ class Bucket:
                 answer = self._opened().head_object(
                     Bucket=self.name, Key=f"{self.prefix}{key}", **given
                 )
+                return Head(
+                    size=answers.number(answer, "ContentLength"),
+                    etag=str(answer.get("ETag", "")),
+                    crc64nvme=_crc64nvme(answer),
+                )
         except _Absent:
             return None
-        whole = answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
-        return Head(
-            size=int(answer["ContentLength"]),
-            etag=str(answer.get("ETag", "")),
-            crc64nvme=answer.get("ChecksumCRC64NVME") if whole else None,
-        )
 
-    def put(self, key: str, data: bytes | bytearray, **given: Any) -> str:
-        """Write an object whole; its ETag. Raises Refused, Garbled."""
+    def put(self, key: str, data: bytes | bytearray, **given: Any) -> Head:
+        """Write an object whole; what the answer says of it. Raises Refused, Garbled."""
         with bucket_errors(self.where(key)), _plain_refusals():
             answer = self._opened().put_object(
                 Bucket=self.name, Key=f"{self.prefix}{key}", Body=data, **given
             )
-        return str(answer.get("ETag", ""))
+        return Head(len(data), str(answer.get("ETag", "")), _crc64nvme(answer))
 
     def delete(self, key: str) -> None:
         self._ask("delete_object", key)
@@ -205,24 +215,26 @@ class Bucket:
                 "upload_part_copy", target, UploadId=upload_id, PartNumber=number,
                 CopySource=source, CopySourceRange=span,
             )  # fmt: skip
-            etags.append(str(answer["CopyPartResult"]["ETag"]))
+            with bucket_errors(self.where(target)):
+                etags.append(answers.text(answer.get("CopyPartResult", {}), "ETag"))
         self.complete(target, upload_id, etags)
 
     def listing(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Keys below a prefix and their sizes, page by page."""
-        given: dict[str, Any] = {"Prefix": f"{self.prefix}{prefix}"}
-        while True:
-            answer = self._ask("list_objects_v2", **given)
-            for found in answer.get("Contents", ()):
-                yield str(found["Key"]).removeprefix(self.prefix), int(found["Size"])
-            if not answer.get("IsTruncated") or not answer.get("NextContinuationToken"):
-                return
-            given["ContinuationToken"] = answer["NextContinuationToken"]
+        """Keys below a prefix and their sizes, page by page. Raises StoreError."""
+
+        def ask(operation: str, given: Mapping[str, str]) -> Mapping[str, Any]:
+            return self._ask(operation, **given)
+
+        with bucket_errors(str(self)):
+            for key, size in keys_below(ask, self.name, f"{self.prefix}{prefix}"):
+                yield key.removeprefix(self.prefix), size
 
     # Multipart uploads
 
     def create_upload(self, key: str, **given: Any) -> str:
-        return str(self._ask("create_multipart_upload", key, **given)["UploadId"])
+        answer = self._ask("create_multipart_upload", key, **given)
+        with bucket_errors(self.where(key)):
+            return answers.text(answer, "UploadId")
 
     def upload_part(
         self, key: str, upload_id: str, number: int, data: bytearray, **given: Any
@@ -236,28 +248,27 @@ class Bucket:
                 Bucket=self.name, Key=f"{self.prefix}{key}", UploadId=upload_id,
                 PartNumber=number, Body=data, **given,
             )  # fmt: skip
-        return str(answer.get("ETag", ""))
+            return answers.text(answer, "ETag")
 
     def parts(self, key: str, upload_id: str) -> list[SentPart] | None:
         """What the store has of an upload, in its order; None when there is no such upload."""
         found: list[SentPart] = []
         given: dict[str, Any] = {"UploadId": upload_id}
-        while True:
-            try:
-                with bucket_errors(self.where(key)), _absent():
-                    answer = self._opened().list_parts(
-                        Bucket=self.name, Key=f"{self.prefix}{key}", **given
-                    )
-            except _Absent:
-                return None
-            found += [
-                SentPart(int(part["PartNumber"]), str(part["ETag"]), int(part["Size"]))
-                for part in answer.get("Parts", ())
-            ]
-            after = answer.get("NextPartNumberMarker")
-            if not answer.get("IsTruncated") or after in (None, given.get("PartNumberMarker")):
-                return found
-            given["PartNumberMarker"] = after
+        try:
+            with bucket_errors(self.where(key)), _absent():
+                for answer in self._pages("list_parts", f"{self.prefix}{key}", given):
+                    answers.check_echo(answer, {"Bucket": self.name, "UploadId": upload_id})
+                    found += [
+                        SentPart(
+                            answers.number(part, "PartNumber"),
+                            answers.text(part, "ETag"),
+                            answers.number(part, "Size"),
+                        )
+                        for part in answer.get("Parts") or ()
+                    ]
+        except _Absent:
+            return None
+        return found
 
     def complete(self, key: str, upload_id: str, etags: Sequence[str], **given: Any) -> None:
         """Raises Gone, Refused, Garbled."""
@@ -279,20 +290,41 @@ class Bucket:
 
     def uploads(self, prefix: str = "") -> Iterator[Upload]:
         given: dict[str, Any] = {"Prefix": f"{self.prefix}{prefix}"}
-        seen: tuple[Any, Any] = None, None
+        with bucket_errors(str(self)):
+            for answer in self._pages("list_multipart_uploads", None, given):
+                answers.check_echo(answer, {"Bucket": self.name})
+                for found in answer.get("Uploads") or ():
+                    key, upload_id = answers.text(found, "Key"), answers.text(found, "UploadId")
+                    begun = found.get("Initiated") or datetime.now(UTC)
+                    if key.startswith(given["Prefix"]):  # some stores ignore it
+                        yield Upload(key.removeprefix(self.prefix), upload_id, begun)
+
+    def _pages(
+        self, operation: str, key: str | None, given: Mapping[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """The pages of a listing that goes on from markers. Raises NoAnswer for one that is cut."""
+        named = {"Bucket": self.name} if key is None else {"Bucket": self.name, "Key": key}
+        markers: dict[str, Any] = {}
         while True:
-            answer = self._ask("list_multipart_uploads", **given)
-            for found in answer.get("Uploads") or ():
-                key = str(found["Key"])
-                if key.startswith(given["Prefix"]):
-                    yield Upload(
-                        key.removeprefix(self.prefix), str(found["UploadId"]), found["Initiated"]
-                    )
-            after = answer.get("NextKeyMarker"), answer.get("NextUploadIdMarker")
-            if not answer.get("IsTruncated") or not after[0] or after == seen:
+            answer = getattr(self._opened(), operation)(**named, **given, **markers)
+            yield answer
+            if not answers.is_truncated(answer, must_say=False):
                 return
-            seen = after
-            given["KeyMarker"], given["UploadIdMarker"] = after[0], after[1] or ""
+            before, markers = (
+                markers,
+                {
+                    name: answer.get(f"Next{name}") or nothing
+                    for name, nothing in _MARKERS[operation].items()
+                },
+            )
+            if markers == before or not any(markers.values()):
+                raise answers.NoAnswer("a listing is cut: more follows, and not from where")
+
+
+def _crc64nvme(answer: Mapping[str, Any]) -> str | None:
+    """As an answer says it of a whole object."""
+    whole = answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+    return answer.get("ChecksumCRC64NVME") if whole else None
 
 
 class _Absent(Exception):

@@ -15,10 +15,11 @@ from typing import Any
 from anycrc import Model
 
 from archiver.errors import StoreError, StoreForbidden
-from archiver.stores.s3.bucket import Bucket, Garbled, Refused
+from archiver.stores.s3.bucket import Bucket, Garbled, Gone, Refused
 from archiver.stores.s3.layout import PROBE_KEY
 
 _PROBE = b"probe"
+_MOST_PROBES = 3
 _NO_ETAG = f'"{"0" * 32}"'
 _CRC64_NVME = Model("CRC64-NVME")
 
@@ -44,22 +45,50 @@ class Dialect:
             return f"checks nothing: what is written is read back; {put}"
         return f"checks {self.check}; {put}"
 
+    def measured(self, data: bytes | bytearray) -> "Checksum":
+        """The checksum that the store can be made to check."""
+        if self.check is Check.CRC64NVME:
+            return Checksum(crc64nvme=crc64nvme(data))
+        if self.check is Check.MD5:
+            return Checksum(md5=md5(data))
+        return Checksum()
+
     def checksum(self, data: bytes | bytearray) -> dict[str, Any]:
         """Parameters of PutObject or UploadPart that make the store check ``data``."""
-        if self.check is Check.CRC64NVME:
-            return {"ChecksumCRC64NVME": crc64nvme_text(_CRC64_NVME.calc(data))}
-        if self.check is Check.MD5:
-            return {"ContentMD5": md5_text(data)}
+        return self.measured(data).parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """Of some bytes; what the store does not check is not computed."""
+
+    crc64nvme: int | None = None
+    md5: bytes | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Of PutObject or UploadPart."""
+        if self.crc64nvme is not None:
+            return {"ChecksumCRC64NVME": crc64nvme_text(self.crc64nvme)}
+        if self.md5 is not None:
+            return {"ContentMD5": base64.b64encode(self.md5).decode("ascii")}
         return {}
 
 
 def probe(bucket: Bucket) -> Dialect:
-    """Ask. Raises what writing to the bucket raises.
+    """Ask. Raises what writing to the bucket raises, and StoreError where it does not keep what
+    was put.
 
     The object asked with stays: another host may ask at the same moment, and a key that may only
     add could not delete it.
     """
     _put_first(bucket)
+    found = bucket.get(PROBE_KEY)
+    if found is None or found[0] != _PROBE:
+        raise StoreError(
+            f"{bucket.where(PROBE_KEY)}: the store took it, and does not give it back as it was",
+            hint="nothing is kept safely there; is the endpoint right?",
+        )
     notes = bucket.options.for_notes()
     conditions = _refuses(lambda: bucket.put(PROBE_KEY, _PROBE, IfNoneMatch="*", **notes))
     conditions &= _refuses(lambda: bucket.put(PROBE_KEY, _PROBE, IfMatch=_NO_ETAG, **notes))
@@ -98,8 +127,19 @@ def _checks(
 
     if not _refuses(lambda: put(wrong)) or not _takes(lambda: put(right)):
         return False
+    for _ in range(_MOST_PROBES):
+        # A run on another host, which sweeps, may end this upload.
+        with suppress(Gone):
+            return _checks_part(bucket, upload, wrong, right)
+    return False
+
+
+def _checks_part(
+    bucket: Bucket, upload: dict[str, str], wrong: dict[str, str], right: dict[str, str]
+) -> bool:
+    """Raises Gone."""
     try:
-        upload_id = bucket.create_upload(PROBE_KEY, **upload, **notes)
+        upload_id = bucket.create_upload(PROBE_KEY, **upload, **bucket.options.for_notes())
     except StoreError:
         return False
 
@@ -149,6 +189,9 @@ def crc64nvme(data: bytes | bytearray) -> int:
     return int(_CRC64_NVME.calc(data))
 
 
+def md5(data: bytes | bytearray) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
 def md5_text(data: bytes | bytearray) -> str:
-    digest = hashlib.md5(data, usedforsecurity=False).digest()
-    return base64.b64encode(digest).decode("ascii")
+    return base64.b64encode(md5(data)).decode("ascii")

@@ -5,8 +5,10 @@ from contextlib import contextmanager
 
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from archiver.errors import ArchiverError, NoSpace, StoreError, StoreForbidden, UsageError
+from archiver.stores.s3.answers import NoAnswer
 
 _FORBIDDEN = frozenset(
     (
@@ -30,6 +32,9 @@ _HINTS = {
     "RequestTimeTooSkewed": "set this machine's clock",
     "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY, and --s3-endpoint",
 }
+_NO_STORE = (
+    "nothing of it is believed; is the endpoint an S3 store, with no page of a proxy before it?"
+)
 
 
 class BucketMissing(UsageError):
@@ -81,6 +86,18 @@ def bucket_errors(what: str) -> Iterator[None]:
         raise StoreError(
             f"{what}: {type(error).__name__}", hint="is the endpoint right, and does it answer?"
         ) from None
+    except NoAnswer as error:
+        raise StoreError(f"{what}: {error}", hint=_NO_STORE) from None
+    except (ResponseParserError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise StoreError(f"{what}: an answer cannot be read: {said:.200}", hint=_NO_STORE) from None
+
+
+@contextmanager
+def endpoint_errors(what: str) -> Iterator[None]:
+    """Translate what is raised while a client is made."""
+    try:
+        yield
     except ValueError as error:
         # What botocore says of an endpoint that is no URL.
         raise UsageError(f"{what}: {error}") from None

@@ -11,23 +11,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from archiver.model import Network, Pin, Provenance
+from archiver.stores.s3.layout import journal_key
 
 FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A part that the store has: CRC-64/XZ, CRC-64/NVME where that is used, size, ETag."""
+    """A part that the store has: CRC-64/XZ, size, ETag; CRC-64/NVME or MD5 (hex), whichever is
+    used."""
 
     crc: int
     nvme: int | None
     size: int
     etag: str
+    md5: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """``kept`` from the first part on, without a gap; ``state`` of measuring at their end."""
+    """``kept`` from the first part on, without a gap; ``state`` of measuring at their end. Without
+    an ``upload_id`` it says that an upload is about to be created."""
 
     key: str
     upload_id: str
@@ -36,6 +40,11 @@ class Journal:
     part_size: int
     kept: tuple[Kept, ...]
     state: str | None
+
+    @property
+    def own_key(self) -> str:
+        """Where a journal of this content lies."""
+        return journal_key(self.key.rpartition(".")[0])
 
     def fits(self, stem: str, size: int) -> bool:
         """Whether it is about a file of this stem and size, and of parts that it can have."""
@@ -59,7 +68,7 @@ class Journal:
             "network": self.provenance.network,
             "part_size": self.part_size,
             "state": self.state,
-            "parts": [[part.crc, part.nvme, part.size, part.etag] for part in self.kept],
+            "parts": [[part.crc, part.nvme, part.size, part.etag, part.md5] for part in self.kept],
         }
         text = json.dumps(document, separators=(",", ":")).encode()
         return b"%08x %s" % (zlib.crc32(text), text)
@@ -80,8 +89,14 @@ def parse(data: bytes) -> Journal | None:
             pin=Pin(int(read["size"]), read["etag"], read["crc64"]),
             provenance=Provenance(str(read["origin"]), Network(read["network"])),
             part_size=int(read["part_size"]),
-            kept=tuple(Kept(*part) for part in read["parts"]),
+            kept=tuple(_kept(*part) for part in read["parts"]),
             state=read["state"],
         )
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _kept(crc: int, nvme: int | None, size: int, etag: str, md5: str | None = None) -> Kept:
+    """Of what the journal says. Raises ValueError, TypeError."""
+    bytes.fromhex(md5 or "")
+    return Kept(int(crc), None if nvme is None else int(nvme), int(size), str(etag), md5)

@@ -1,12 +1,13 @@
 """Writing to a bucket so that what is there afterwards is what was sent, or an error says so."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from archiver.errors import StoreError
-from archiver.stores.s3.bucket import Bucket, Garbled, Refused
-from archiver.stores.s3.dialect import Check, Dialect, crc64nvme_text
+from archiver.stores.s3.bucket import Bucket, Garbled, Head, Refused
+from archiver.stores.s3.dialect import Check, Checksum, Dialect, crc64nvme_text, md5
 from archiver.stores.s3.layout import QUARANTINE
 from archiver.stores.s3.reading import OpenedObject
 
@@ -17,20 +18,40 @@ _MOST_SENDINGS = 4
 _BLOCK_BYTES = 2**20
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What an object must be. ``crc64nvme`` (base64) and ``etag`` (without quotes) are what a
+    store says of it that keeps that checksum, and that makes ETags of MD5s; None where unknown.
+    """
+
+    size: int
+    sha256: str
+    crc64nvme: str | None = None
+    etag: str | None = None
+
+    def is_proven_by(self, head: Head) -> bool:
+        """Whether what the store says proves it. An ETag that is another proves nothing: with
+        some encryptions, and in some stores, it is no MD5. Raises ValueError for another CRC."""
+        if self.crc64nvme is not None and head.crc64nvme is not None:
+            if head.crc64nvme != self.crc64nvme:
+                raise ValueError("another CRC-64/NVME")
+            return True
+        return self.etag is not None and head.etag.strip('"').lower() == self.etag
+
+
 class Sender:
     """Sends with the strongest check that the store's dialect has."""
 
     def __init__(self, bucket: Bucket, dialect: Dialect) -> None:
         self.bucket: Final = bucket
         self.dialect: Final = dialect
-        self._quarantine: frozenset[str] | None = None
+        self._quarantine: Mapping[str, int] | None = None
 
     def put(self, key: str, data: bytes | bytearray, **given: Any) -> None:  # noqa: ANN401
-        """An object whole; checked by the store, or by what it gives back. Raises StoreError."""
-        checksum = self.dialect.checksum(data)
-        self._again(key, lambda: self.bucket.put(key, data, **given, **checksum))
-        if self.dialect.check is Check.NONE:
-            self.read_back(key, hashlib.sha256(data).hexdigest())
+        """An object whole, and compared. Raises StoreError."""
+        checksum = self.dialect.measured(data)
+        self._again(key, lambda: self.bucket.put(key, data, **given, **checksum.parameters))
+        self.compare(key, _expected(data, checksum))
 
     def put_note(self, key: str, data: bytes) -> None:
         """Something of our own that a later run reads with doubt."""
@@ -38,12 +59,14 @@ class Sender:
         self._again(key, lambda: self.bucket.put(key, data, **given))
 
     def put_document(self, key: str, data: bytes) -> None:
-        """A document of the archive; over nothing, or over what was there when we looked."""
-        given = self.bucket.options.for_documents() | self.dialect.checksum(data)
+        """A document of the archive; over nothing, or over what was there when we looked. Raises
+        StoreError, also where the store keeps something else."""
+        checksum = self.dialect.measured(data)
+        given = self.bucket.options.for_documents() | checksum.parameters
         condition = {"IfNoneMatch": "*"} if self.dialect.conditions else {}
         for _ in range(_MOST_SENDINGS):
             try:
-                self.bucket.put(key, data, **given, **condition)
+                answer = self.bucket.put(key, data, **given, **condition)
             except (Garbled, Refused):
                 found = self.bucket.get(key)
                 if found is not None and found[0] == data:
@@ -51,49 +74,73 @@ class Sender:
                 if self.dialect.conditions and found is not None:
                     condition = {"IfMatch": found[1]}
                 continue
-            if self.dialect.check is Check.NONE:
-                self.read_back(key, hashlib.sha256(data).hexdigest())
+            self._check_document(key, data, checksum, answer)
             return
         raise StoreError(
             f"{self.bucket.where(key)}: it cannot be written: it changes while it is",
             hint="is another writer, or something on the way, at work?",
         )
 
+    def _check_document(self, key: str, data: bytes, checksum: Checksum, answer: Head) -> None:
+        """By the answer to its put, where that proves what the store has; else it is read.
+
+        There is no second look at a size, as at objects: two documents come with every backup,
+        whose object was looked at before them; and what takes documents and drops them all is
+        found by the probe of each run.
+        """
+        expected = _expected(data, checksum, etag=md5(data).hex())
+        if not self._proves(key, expected, answer):
+            found = self.bucket.get(key)
+            if found is None or found[0] != data:
+                raise damaged(self.bucket.where(key))
+
     def quarantine_changed(self) -> None:
         self._quarantine = None
 
-    def in_quarantine(self, prefix: str) -> list[str]:
-        """Keys there; listed once, as long as nobody says that it changed: it is nearly always
-        empty."""
-        if self._quarantine is None:
-            self._quarantine = frozenset(key for key, _ in self.bucket.listing(QUARANTINE))
-        return [key for key in self._quarantine if key.startswith(prefix)]
+    def in_quarantine(self) -> Mapping[str, int]:
+        """Keys there, and sizes; listed once, as long as nobody says that it changed: it is nearly
+        always empty."""
+        found = self._quarantine
+        if found is None:
+            found = self._quarantine = dict(self.bucket.listing(QUARANTINE))
+        return found
 
-    def part(self, key: str, upload_id: str, number: int, data: bytearray) -> str:
-        """A part of an upload; its ETag. Raises Gone, StoreError."""
-        checksum = self.dialect.checksum(data)
-        return self._again(
-            key, lambda: self.bucket.upload_part(key, upload_id, number, data, **checksum)
+    def part(self, key: str, upload_id: str, number: int, data: bytearray) -> tuple[str, Checksum]:
+        """A part of an upload; its ETag, and its checksum. Raises Gone, StoreError."""
+        checksum = self.dialect.measured(data)
+        given = checksum.parameters
+        etag = self._again(
+            key, lambda: self.bucket.upload_part(key, upload_id, number, data, **given)
         )
+        return etag, checksum
 
-    def compare(self, key: str, size: int, nvme: int, sha256: str) -> None:
-        """Hold an object against what was sent: by the store's own CRC of it, and where that has
-        none, by what it gives back. Raises StoreError."""
-        wants_crc = self.dialect.check is Check.CRC64NVME
-        head = self.bucket.head(key, checksum=wants_crc)
-        if head is None or head.size != size:
+    def compare(self, key: str, expected: Expected) -> None:
+        """Hold an object against what was sent: its size, and what the store says of its bytes, or
+        where that is no proof, what it gives back. Raises StoreError."""
+        head = self.bucket.head(key, checksum=expected.crc64nvme is not None)
+        if head is None or head.size != expected.size:
             has = "nothing" if head is None else f"{head.size:,} bytes"
             raise StoreError(
-                f"{self.bucket.where(key)}: sent {size:,} bytes, and the store has {has}"
+                f"{self.bucket.where(key)}: sent {expected.size:,} bytes, and the store has {has}"
             )
-        if wants_crc and head.crc64nvme is not None:
-            if head.crc64nvme != crc64nvme_text(nvme):
-                raise damaged(self.bucket.where(key))
-        elif self.dialect.check is not Check.MD5:
-            self.read_back(key, sha256)
+        if not self._proves(key, expected, head):
+            self.read_back(key, expected.sha256)
+
+    def _proves(self, key: str, expected: Expected, head: Head) -> bool:
+        if self.dialect.check is Check.NONE:
+            return False  # what it says was never put to the test
+        try:
+            return expected.is_proven_by(head)
+        except ValueError:
+            raise damaged(self.bucket.where(key)) from None
 
     def read_back(self, key: str, sha256: str) -> None:
         """Raises StoreError for other bytes."""
+        if self.sha256(key) != sha256:
+            raise damaged(self.bucket.where(key))
+
+    def sha256(self, key: str) -> str:
+        """Of an object, read from its first byte to its last. Raises ObjectMissing, StoreError."""
         block, position = memoryview(bytearray(_BLOCK_BYTES)), 0
         digest = hashlib.sha256()
         opened = OpenedObject(self.bucket, key)
@@ -103,8 +150,7 @@ class Sender:
                 position += size
         finally:
             opened.close()
-        if digest.hexdigest() != sha256:
-            raise damaged(self.bucket.where(key))
+        return digest.hexdigest()
 
     def _again(self, key: str, send: Callable[[], T]) -> T:
         for _ in range(_MOST_SENDINGS):
@@ -113,6 +159,18 @@ class Sender:
             except Garbled:
                 continue
         raise damaged(self.bucket.where(key))
+
+
+def etag_of_parts(md5s: Sequence[bytes]) -> str:
+    """What the ETag of an upload is, where stores make it of MD5s."""
+    return f"{md5(b''.join(md5s)).hex()}-{len(md5s)}"
+
+
+def _expected(data: bytes | bytearray, checksum: Checksum, etag: str | None = None) -> Expected:
+    nvme = None if checksum.crc64nvme is None else crc64nvme_text(checksum.crc64nvme)
+    if checksum.md5 is not None:
+        etag = checksum.md5.hex()
+    return Expected(len(data), hashlib.sha256(data).hexdigest(), nvme, etag)
 
 
 def damaged(where: str) -> StoreError:

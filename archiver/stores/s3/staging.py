@@ -6,7 +6,7 @@ and is measured meanwhile, since nobody can read it back.
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from archiver.errors import StoreError, UsageError
@@ -15,38 +15,33 @@ from archiver.rdb.magic import kind_of
 from archiver.stores.base import Documents, Resumable
 from archiver.stores.commit import Commit
 from archiver.stores.s3 import journal
-from archiver.stores.s3.layout import LEAST_PART_BYTES, QUARANTINE, SEPARATOR, STAGING, aside
-from archiver.stores.s3.reading import OpenedObject
+from archiver.stores.s3.layout import LEAST_PART_BYTES, failed_key, journal_key, note_key
+from archiver.stores.s3.replaced import keep_aside, lending, replacing
 from archiver.stores.s3.sending import Sender
 from archiver.stores.s3.upload import Upload
 
 
 class S3Staging:
-    """A Staging below ``stem``; or, when an earlier run was killed between completing an object
-    and recording it, that object where it is, to be read and never changed.
-
-    ``check`` raises ArchiveBusy when we are no longer the only writer.
-    """
+    """A Staging below ``stem``. ``check`` raises ArchiveBusy when we are no longer the only
+    writer."""
 
     def __init__(
         self, sender: Sender, stem: str, size: int, check: Callable[[], None] = lambda: None
     ) -> None:
-        flat = stem.replace("/", SEPARATOR)
         self._sender: Final = sender
         self._bucket: Final = sender.bucket
         self._stem: Final = stem
         self._size: Final = size
         self._check: Final = check
-        self._journal_key: Final = f"{STAGING}{flat}.json"
-        self._quarantined: Final = f"{QUARANTINE}{flat}."
+        self._journal_key: Final = journal_key(stem)
         self._buffers: Final[dict[int, bytearray]] = {}
         self._free: Final[list[bytearray]] = []
         self._guard: Final = threading.Lock()
         self._part_size = max(size, 1)
         self._kind = Kind.UNKNOWN
         self._upload: Upload | None = None
-        self._objects: dict[str, int] = {}
-        self._home: OpenedObject | None = None
+        self._has_journal = False
+        self._present: dict[str, int] = {}
         self._resumable: Resumable | None = None
 
     @property
@@ -54,8 +49,12 @@ class S3Staging:
         return self._resumable
 
     @property
+    def present(self) -> Mapping[str, int]:
+        return self._present
+
+    @property
     def reads_back(self) -> bool:
-        return self._home is not None
+        return False
 
     @property
     def mends_in_place(self) -> bool:
@@ -65,20 +64,16 @@ class S3Staging:
         """Find what is here already."""
         names = {f"{self._stem}.{kind}" for kind in Kind}
         listed = self._bucket.listing(f"{self._stem}.")
-        self._objects = {key: size for key, size in listed if key in names}
-        whole = [key for key, size in self._objects.items() if size == self._size]
-        if whole:
-            self._home = OpenedObject(self._bucket, whole[0])
-            self._resumable = Resumable(None, None, 0, {})
-            return
+        self._present = {key: size for key, size in listed if key in names}
         if self._size < LEAST_PART_BYTES:
             return  # never in parts
         found = self._bucket.get(self._journal_key)
         noted = journal.parse(found[0]) if found else None
         if noted is None:
             return
+        self._has_journal = True
         if not noted.fits(self._stem, self._size):
-            if noted.key.startswith(f"{self._stem}."):
+            if noted.key.startswith(f"{self._stem}.") and noted.upload_id:
                 self._bucket.abort(noted.key, noted.upload_id)
             self._bucket.delete_if_allowed(self._journal_key)
             return
@@ -92,8 +87,6 @@ class S3Staging:
 
     def close(self) -> None:
         """Let go of memory and connections; an upload that has parts stays, to be gone on with."""
-        if self._home is not None:
-            self._home.close()
         self._buffers.clear()
         self._free.clear()
         if self._upload is not None and self._upload.kept:
@@ -111,8 +104,6 @@ class S3Staging:
             self._upload = Upload(self._sender, self._journal_key, pin, provenance, part_size)
 
     def write(self, offset: int, data: memoryview) -> None:
-        if self._home is not None:
-            raise RuntimeError("an object that is complete is not written to")
         if offset == 0:
             self._kind = kind_of(bytes(data[:1024]))
         index, start = self._place(offset)
@@ -126,8 +117,6 @@ class S3Staging:
         buffer[offset - start : offset - start + len(data)] = data
 
     def read(self, offset: int, block: memoryview) -> int:
-        if self._home is not None:
-            return self._home.read(offset, block)
         index, start = self._place(offset)
         buffer = self._buffers.get(index)
         if buffer is None:
@@ -161,9 +150,6 @@ class S3Staging:
         if self._upload is not None:
             self._upload.abort()
             self._upload = None
-        if self._home is not None:
-            self._home.close()
-            self._home = None
         self._buffers.clear()
         self._resumable = None
 
@@ -172,58 +158,98 @@ class S3Staging:
         stays where it may not be deleted."""
         yield from ()  # what a bucket has answered is durable
         self._check()
-        stored = self._bring_home(receipt)
+        stored = Stored(f"{self._stem}.{receipt.kind}", receipt)
+        sent_to = stored.key if self._upload is None else self._upload.key
+        over = [key for key, size in self._present.items() if size and key in (stored.key, sent_to)]
+        with replacing(self._sender, over, receipt.sha256):
+            self._bring_home(stored)
+        for key in self._present:
+            if key != stored.key:  # of another kind
+                self._bucket.delete_if_allowed(key)
+        self._write(stored, documents)
+        return stored
+
+    def record(self, key: str, receipt: Receipt, documents: Documents) -> Commit:
+        """The documents about an object that is here; an upload that was to bring it is ended."""
+        yield from ()
+        self._check()
+        if self._upload is not None:
+            self._upload.abort()
+            self._upload = None
+        stored = Stored(key, receipt)
+        self._write(stored, documents)
+        return stored
+
+    def _write(self, stored: Stored, documents: Documents) -> None:
         self._check()
         for key, data in documents(stored):
             self._sender.put_document(key, data)
-        useless = [key for key in self._objects if key != stored.key]  # of other kinds
-        # Bytes that failed earlier, or were put aside to be replaced.
-        asides = {aside(f"{self._stem}.{kind}") for kind in Kind}
-        failed = {f"{self._quarantined}data", f"{self._quarantined}json"}
-        kept = self._sender.in_quarantine(self._quarantined)
-        useless += [key for key in kept if key in failed | asides]
-        if self._upload is not None or self._home is not None:
-            useless.append(self._journal_key)
+        if self._upload is not None or self._has_journal:
+            self._bucket.delete_if_allowed(self._journal_key)
         self._upload = None
-        for key in useless:
-            self._bucket.delete_if_allowed(key)
-        return stored
+        self._forget_failed()
 
-    def _bring_home(self, receipt: Receipt) -> Stored:
-        key = f"{self._stem}.{receipt.kind}"
-        if self._home is not None:
-            return Stored(self._home.key, receipt)
+    def _bring_home(self, stored: Stored) -> None:
+        receipt, options = stored.receipt, self._bucket.options
         if self._upload is None:
             data = self._buffers.get(0, bytearray())
-            self._sender.put(key, data, **self._bucket.options.for_objects())
-            return Stored(key, receipt)
+            self._sender.put(stored.key, data, **options.for_objects())
+            return
         self._upload.complete(receipt)
-        if self._upload.key != key:
+        if self._upload.key != stored.key:
             # Its first bytes look like another kind, as those of an AOF that begins with an RDB.
-            self._bucket.copy(
-                self._upload.key, key, self._size, **self._bucket.options.for_objects()
-            )
-            self._sender.read_back(key, receipt.sha256)
+            self._bucket.copy(self._upload.key, stored.key, self._size, **options.for_objects())
+            self._sender.read_back(stored.key, receipt.sha256)
             self._bucket.delete_if_allowed(self._upload.key)
-        return Stored(key, receipt)
+
+    def keep_aside(self, key: str, why: str) -> str:
+        """A copy within the store. It stays until somebody looks at it."""
+        kept = keep_aside(self._sender, key)
+        self._note_why(kept, key, self._present[key], why)
+        return kept
 
     def quarantine(self, why: str) -> str:
         """The bytes under another key, by way of their own: a store can copy only what is whole."""
-        target = f"{self._quarantined}data"
-        if self._home is not None:
-            self._put_aside(self._home.key, target)
-        elif self._upload is not None:
-            self._put_aside(self._upload.complete_as_it_is(), target)
+        target = failed_key(self._stem)
+        if self._upload is not None:
+            self._put_aside(self._upload, target)
         else:
             data = self._buffers.get(0, bytearray())
             self._sender.put(target, data, **self._bucket.options.for_notes())
         self._upload = None
         self._bucket.delete_if_allowed(self._journal_key)
-        text = json.dumps({"key": self._stem, "size": self._size, "why": why}, indent=2) + "\n"
-        self._sender.put_note(f"{self._quarantined}json", text.encode())
-        self._sender.quarantine_changed()
+        self._note_why(target, self._stem, self._size, why)
         return target
 
-    def _put_aside(self, key: str, target: str) -> None:
-        self._bucket.copy(key, target, self._size, **self._bucket.options.for_notes())
-        self._bucket.delete(key)
+    def _put_aside(self, upload: Upload, target: str) -> None:
+        """What has the key of the upload is back in its place before this ends."""
+        with lending(self._sender, [key for key in self._present if key == upload.key]):
+            upload.complete_as_it_is()
+            self._bucket.copy(upload.key, target, self._size, **self._bucket.options.for_notes())
+        if upload.key not in self._present:
+            self._bucket.delete_if_allowed(upload.key)
+
+    def _note_why(self, kept: str, what: str, size: int, why: str) -> None:
+        text = json.dumps({"key": what, "size": size, "why": why}, indent=2) + "\n"
+        self._sender.put_note(note_key(kept), text.encode())
+        self._sender.quarantine_changed()
+
+    def _forget_failed(self) -> None:
+        """Remove bytes of this file that failed earlier, now that the right ones are here."""
+        kept = failed_key(self._stem)
+        if kept not in self._sender.in_quarantine():
+            return
+        found = self._bucket.get(note_key(kept))
+        if found is not None and _is_about(found[0], self._stem):
+            self._bucket.delete_if_allowed(kept)
+            self._bucket.delete_if_allowed(note_key(kept))
+            self._sender.quarantine_changed()
+
+
+def _is_about(note: bytes, stem: str) -> bool:
+    """Whether it is ours, and about this file."""
+    try:
+        said = json.loads(note)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.get("key") == stem

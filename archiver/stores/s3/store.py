@@ -5,14 +5,12 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
-from archiver.errors import IntegrityError, ObjectMissing
 from archiver.model import Stored
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, drive
 from archiver.stores.filesystem import sync_each
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.dialect import Dialect, probe
-from archiver.stores.s3.layout import aside
 from archiver.stores.s3.lease import BEAT_SECONDS, Lease, hold
 from archiver.stores.s3.options import S3Options, parse_place
 from archiver.stores.s3.reading import OpenedObject
@@ -98,40 +96,8 @@ class S3Store:
     def finish(self, commits: Iterable[Commit]) -> list[Stored]:
         return drive(commits, sync_each)
 
-    async def put_aside(self, key: str) -> str:
-        self._check_lease()
-        await in_thread(self._put_aside, key, aside(key))
-        return aside(key)
-
-    def _put_aside(self, key: str, kept: str) -> None:
-        if self.bucket.head(kept) is not None:
-            raise IntegrityError(
-                f"{self.bucket.where(kept)}: it was put aside before, and something has its place "
-                "again",
-                hint="look at both, and remove one",
-            )
-        self._move(key, kept)
-
-    async def bring_back(self, key: str) -> bool:
-        self._check_lease()
-        return await in_thread(self._bring_back, aside(key), key)
-
-    def _bring_back(self, kept: str, key: str) -> bool:
-        if self.bucket.head(kept) is None or self.bucket.head(key) is not None:
-            return False
-        self._move(kept, key)
-        return True
-
-    def _move(self, key: str, target: str) -> None:
-        head = self.bucket.head(key)
-        if head is None:
-            raise ObjectMissing(f"{self.bucket.where(key)}: there is no such object")
-        self.bucket.copy(key, target, head.size, **self.bucket.options.for_notes())
-        self.bucket.delete(key)
-        self._sender().quarantine_changed()
-
     async def sweep(self) -> list[Leftover]:
-        return await in_thread(lambda: list(sweep(self.bucket)))
+        return await in_thread(lambda: list(sweep(self._sender())))
 
     def _check_lease(self) -> None:
         if self._lease is not None:

@@ -7,9 +7,9 @@ from typing import Any, Final
 from archiver.errors import ObjectChanged
 from archiver.model import Part, Pin, Provenance, Receipt
 from archiver.stores.s3.bucket import Garbled, Gone, Refused
-from archiver.stores.s3.dialect import Check, crc64nvme, crc64nvme_text, fold_crc64nvme
+from archiver.stores.s3.dialect import Check, crc64nvme_text, fold_crc64nvme
 from archiver.stores.s3.journal import Journal, Kept
-from archiver.stores.s3.sending import Sender, damaged
+from archiver.stores.s3.sending import Expected, Sender, damaged, etag_of_parts
 
 # A journal is written whole each time, so not for every part of a fast upload.
 _NOTE_SECONDS = 1.0
@@ -44,7 +44,7 @@ class Upload:
         """Go on with what the journal and the store agree on: all that is noted, or no part at
         all, since the state of measuring is that of the last one. None when the store has no such
         upload."""
-        listed = sender.bucket.parts(noted.key, noted.upload_id)
+        listed = sender.bucket.parts(noted.key, noted.upload_id) if noted.upload_id else None
         if listed is None:
             return None
         upload = cls(sender, journal_key, noted.pin, noted.provenance, noted.part_size)
@@ -63,14 +63,15 @@ class Upload:
         return self._states.get(len(self._prefix()) - 1)
 
     def begin(self, key: str) -> None:
-        """Create it, unless that was done. It is noted before its first part is sent, so that
-        somebody finds it."""
+        """Create it, unless that was done. It is noted before, so that a later run knows it for
+        ours, and before its first part is sent, so that one can go on with it."""
         with self._guard:
             if self._upload_id is None:
                 given = self._bucket.options.for_objects()
                 if self._sender.dialect.check is Check.CRC64NVME:
                     given |= {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
                 self.key = key
+                self._note()
                 self._upload_id = self._bucket.create_upload(key, **given)
                 self._note()
 
@@ -81,12 +82,14 @@ class Upload:
     def send(self, part: Part, crc: int, data: bytearray) -> None:
         """A part. Raises ObjectChanged when somebody else ended the upload, StoreError."""
         try:
-            etag = self._sender.part(self.key, self._upload_id or "", part.index + 1, data)
+            etag, checksum = self._sender.part(
+                self.key, self._upload_id or "", part.index + 1, data
+            )
         except Gone:
             raise ObjectChanged(f"{self._bucket.where(self.key)}: its upload was ended") from None
-        nvme = crc64nvme(data) if self._sender.dialect.check is Check.CRC64NVME else None
+        md5 = checksum.md5.hex() if checksum.md5 is not None else None
         with self._guard:
-            self.kept[part.index] = Kept(crc, nvme, len(data), etag)
+            self.kept[part.index] = Kept(crc, checksum.crc64nvme, len(data), etag, md5)
             self._unnoted = True
             if time.monotonic() - self._noted_at >= _NOTE_SECONDS:
                 self._note()
@@ -116,26 +119,32 @@ class Upload:
 
     def complete(self, receipt: Receipt) -> None:
         """Make the object of its parts, and compare. Raises StoreError."""
-        parts, where = self._prefix(), self._bucket.where(self.key)
-        nvme = fold_crc64nvme([(part.nvme or 0, part.size) for part in parts])
+        expected = self._expected(receipt)
         given: dict[str, Any] = {}
-        if self._sender.dialect.check is Check.CRC64NVME:
-            given = {
-                "ChecksumCRC64NVME": crc64nvme_text(nvme),
-                "ChecksumType": "FULL_OBJECT",
-            }
-        etags = [part.etag for part in parts]
+        if expected.crc64nvme is not None:
+            given = {"ChecksumCRC64NVME": expected.crc64nvme, "ChecksumType": "FULL_OBJECT"}
+        etags = [part.etag for part in self._prefix()]
         try:
             self._bucket.complete(self.key, self._upload_id or "", etags, **given)
         except Gone:
             # Done before, and the answer was lost; or somebody else's object is there.
-            self._sender.compare(self.key, receipt.size, nvme, receipt.sha256)
+            self._sender.compare(self.key, expected)
             self._sender.read_back(self.key, receipt.sha256)
         except (Garbled, Refused):
-            raise damaged(where) from None
+            raise damaged(self._bucket.where(self.key)) from None
         else:
-            self._sender.compare(self.key, receipt.size, nvme, receipt.sha256)
+            self._sender.compare(self.key, expected)
         self._upload_id = None
+
+    def _expected(self, receipt: Receipt) -> Expected:
+        """What the store must say of the whole."""
+        parts = self._prefix()
+        nvme: str | None = None
+        if self._sender.dialect.check is Check.CRC64NVME:
+            nvme = crc64nvme_text(fold_crc64nvme([(part.nvme or 0, part.size) for part in parts]))
+        md5s = [bytes.fromhex(part.md5) for part in parts if part.md5 is not None]
+        etag = etag_of_parts(md5s) if len(md5s) == len(parts) else None
+        return Expected(receipt.size, receipt.sha256, nvme, etag)
 
     def complete_as_it_is(self) -> str:
         """Make an object of wrong bytes, to be put aside; its key."""

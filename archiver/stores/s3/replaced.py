@@ -1,0 +1,161 @@
+"""Objects that are replaced: their bytes are kept until what takes their place is proven.
+
+A put or a completed upload replaces an object at once, and is compared after that. So a copy is
+made within the store before. Its name says what was there and what is to come: whatever dies
+between, a later run finds the copy and settles what is to become of it.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from archiver.errors import ArchiverError, ObjectMissing, StoreError
+from archiver.stores.base import Leftover
+from archiver.stores.s3.bucket import Bucket, Head
+from archiver.stores.s3.layout import Replaced, aside_key, parse_replaced, replaced_key
+from archiver.stores.s3.sending import Sender, damaged
+
+# The SHA-256 of nothing that was ever seen: what takes the place does not stay there.
+NO_SUCCESSOR = "0" * 64
+_TAG_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """Of the object ``key``, which is ``size`` bytes, under ``kept``."""
+
+    key: str
+    kept: str
+    size: int
+    tag: str
+
+
+@contextmanager
+def replacing(sender: Sender, keys: Iterable[str], successor: str) -> Iterator[None]:
+    """Let what has these keys be replaced in here; on an error it has its place again.
+
+    Raises StoreError, also when something could not be put back: then it names the copy.
+    """
+    copies = [_copied(sender, key, successor) for key in keys]
+    try:
+        yield
+    except ArchiverError as error:
+        put_back(sender, copies, error)
+        raise
+    for copy in copies:
+        _forget(sender, copy.kept)
+
+
+@contextmanager
+def lending(sender: Sender, keys: Iterable[str]) -> Iterator[None]:
+    """Let what has these keys be replaced in here, and have its place again in any case."""
+    copies = [_copied(sender, key, NO_SUCCESSOR) for key in keys]
+    try:
+        yield
+    except ArchiverError as error:
+        put_back(sender, copies, error)
+        raise
+    put_back(sender, copies, None)
+
+
+def keep_aside(sender: Sender, key: str) -> str:
+    """A copy for good, under a name of its content; the key of that."""
+    head = _present(sender.bucket, key)
+    kept = aside_key(key, _tag(head))
+    there = sender.bucket.head(kept)
+    if there is not None and not _are_alike(there, head):
+        kept = aside_key(key, f"{_tag(head)}~{secrets.token_hex(_TAG_DIGITS // 2)}")
+        there = None
+    if there is None:
+        _copy(sender, key, head, kept)
+    return kept
+
+
+def settle(sender: Sender) -> Iterator[Leftover]:
+    """What a run that died left between: the object that was to come is proven, or the one
+    before has its place again. Called by the only writer; what cannot be settled now stays for
+    the next run. Raises StoreError where nothing can be listed."""
+    for kept, size in list(sender.in_quarantine().items()):
+        found = parse_replaced(kept)
+        if found is None or size == 0:
+            continue
+        with suppress(ArchiverError):
+            yield Leftover(kept, _settled(sender, _Copy(found.key, kept, size, found.tag), found))
+
+
+def _settled(sender: Sender, copy: _Copy, found: Replaced) -> str:
+    """What became of it."""
+    head = sender.bucket.head(copy.key)
+    if head is not None and (_tag(head) == copy.tag or _holds(sender, copy.key, found.successor)):
+        _forget(sender, copy.kept)
+        return f"a copy of {copy.key}, from when that was replaced"
+    put_back(sender, [copy], None)
+    return f"{copy.key} has these bytes again: what was to replace them did not come whole"
+
+
+def _holds(sender: Sender, key: str, successor: str) -> bool:
+    """Whether the object is the one that was to come, by its bytes."""
+    if successor == NO_SUCCESSOR:
+        return False
+    return sender.sha256(key) == successor
+
+
+def put_back(sender: Sender, copies: Iterable[_Copy], error: ArchiverError | None) -> None:
+    """Give each its place again, where it has it not, with the options of an object."""
+    bucket = sender.bucket
+    for copy in copies:
+        try:
+            head = bucket.head(copy.key)
+            if head is None or _tag(head) != copy.tag:
+                bucket.copy(copy.kept, copy.key, copy.size, **bucket.options.for_objects())
+                head = bucket.head(copy.key)
+                if head is None or head.size != copy.size:
+                    raise damaged(bucket.where(copy.key))
+        except ArchiverError as failure:
+            raise StoreError(
+                f"{bucket.where(copy.key)}: {error or failure}; what was there before is kept",
+                hint=f"it is in {bucket.where(copy.kept)}; the next run puts it back",
+            ) from None
+        _forget(sender, copy.kept)
+
+
+def _copied(sender: Sender, key: str, successor: str) -> _Copy:
+    head = _present(sender.bucket, key)
+    copy = _Copy(key, replaced_key(key, _tag(head), successor), head.size, _tag(head))
+    _copy(sender, key, head, copy.kept)
+    return copy
+
+
+def _copy(sender: Sender, key: str, head: Head, kept: str) -> None:
+    bucket = sender.bucket
+    bucket.copy(key, kept, head.size, **bucket.options.for_notes())
+    sender.quarantine_changed()
+    there = bucket.head(kept)
+    if there is None or there.size != head.size:
+        raise damaged(bucket.where(kept))
+
+
+def _forget(sender: Sender, kept: str) -> None:
+    """Delete a copy; where that may not be, empty it, which says as well that it is settled."""
+    if not sender.bucket.delete_if_allowed(kept):
+        with suppress(ArchiverError):
+            sender.put_note(kept, b"")
+    sender.quarantine_changed()
+
+
+def _present(bucket: Bucket, key: str) -> Head:
+    head = bucket.head(key)
+    if head is None:
+        raise ObjectMissing(f"{bucket.where(key)}: there is no such object any more")
+    return head
+
+
+def _are_alike(one: Head, other: Head) -> bool:
+    return one.size == other.size and bool(one.etag) and one.etag == other.etag
+
+
+def _tag(head: Head) -> str:
+    """A name of an object's content, as far as the store tells."""
+    return hashlib.sha256(f"{head.etag} {head.size}".encode()).hexdigest()[:_TAG_DIGITS]
