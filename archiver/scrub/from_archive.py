@@ -169,8 +169,9 @@ class _Mending:
         self._tell(events.ToRead(1, theirs.size))
         with elsewhere():
             measured = await measure(
-                self._other.store, theirs.object_key, theirs.size, self._block, self._advanced
-            )
+                self._other.store, theirs.object_key, theirs.size, self._block, self._advanced,
+                is_log=theirs.is_log,
+            )  # fmt: skip
         wrong = [*check_record(theirs), *judge(Claims(theirs, sums), measured)]
         if wrong:
             raise IntegrityError(f"{theirs.key}: wrong in {self._other.store}, too: {wrong[0]}")
@@ -216,7 +217,10 @@ class _Mending:
         if await self._store.size(key) != measured.size:
             return False
         try:
-            own = await measure(self._store, key, measured.size, self._block, self._advanced)
+            own = await measure(
+                self._store, key, measured.size, self._block, self._advanced,
+                is_log=False,  # its SHA-256 is what counts
+            )  # fmt: skip
         except (ObjectMissing, StoreError):
             return False
         return own.sha256 == measured.sha256

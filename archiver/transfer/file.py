@@ -97,7 +97,7 @@ class FileTransfer:
         await self._fetch_all()
         # Where lanes end as they are cancelled, their crew may be left as if all was done.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        if not agrees(self._meter, self._crc(), self._pin.crc64):
+        if not agrees(self._backup, self._meter, self._crc(), self._pin.crc64):
             self._shared.observer(events.Mending(self._backup))
             if not self._staging.mends_in_place:
                 raise _MaybeOnTheWay(
