@@ -6,6 +6,7 @@ import pytest
 
 from archiver import Archive, LocalStore, restore
 from archiver.archive.backupsets import list_folders, looks_complete, named_set, newest_first
+from archiver.archive.catalogue import archived_rows
 from archiver.drill.selection import Wanted, choose_sets
 from archiver.errors import UsageError
 from examples.sample_rdb import rdb
@@ -141,6 +142,12 @@ async def test_logs_are_no_neighbours_of_dumps(root: Path) -> None:
     for path in (sets[1][2], sets[1][2].with_suffix(".json")):
         path.unlink()
     put_sums(sets[1][0].parent)
+    notes = {row.set_key[-18:]: row.set_note for row in await archived_rows(opened(root))}
+    assert notes == {
+        f"{STARTS[0]}-1": None, "20261121T120000Z-7": None,
+        f"{STARTS[1]}-1": "2 nodes, and the sets around it have 3",
+        "20261122T120000Z-7": None, f"{STARTS[2]}-1": None,
+    }  # fmt: skip
     folders = await list_folders(opened(root))
     whole = {one.key[-18:]: looks_complete(one, folders) for one in folders if one.is_full}
     assert whole == {f"{STARTS[0]}-1": True, f"{STARTS[1]}-1": False, f"{STARTS[2]}-1": True}
