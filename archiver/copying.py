@@ -301,7 +301,7 @@ class _Copying:
         def documents(stored: Stored) -> list[tuple[str, bytes]]:
             return [(layout.record_key(stem), record.renamed(stored.key).encode())]
 
-        present = await measure_present(self._target.store, staging)
+        present = await measure_present(self._target.store, staging, is_log=record.is_log)
         for key, measured in present.items():
             alike = measured.sha256 == record.sha256 and measured.crc64 == pin.crc64
             if alike and key == f"{stem}.{measured.kind}":

@@ -249,7 +249,7 @@ class _Run:
         """What brings one backup home: an object that lies there unrecorded, if the source proves
         it, or what is fetched into ``staging``."""
         documents = functools.partial(self._archive.documents, transfer)
-        present = await measure_present(self._archive.store, staging)
+        present = await measure_present(self._archive.store, staging, is_log=transfer.backup.is_log)
         for key, measured in present.items():
             if key == f"{transfer.stem}.{measured.kind}":
                 receipt = await engine.recognise(transfer, measured)

@@ -22,6 +22,13 @@ class Status(StrEnum):
     UNFINISHED = "Unfinished"
 
 
+class BackupType(StrEnum):
+    """What the source says that a backup is. It may say something else, or nothing."""
+
+    FULL = "FullBackup"
+    INCREMENTAL = "IncrementalBackup"  # a log of commands
+
+
 class Network(StrEnum):
     """Which of a backup's two addresses the bytes came from."""
 
@@ -88,6 +95,11 @@ class Backup:
     def is_standard(self) -> bool:
         """Of an instance without nodes: its backup set is this one file."""
         return self.node_id == self.instance_id
+
+    @property
+    def is_log(self) -> bool:
+        """A log of commands by the source's word, whatever its bytes look like."""
+        return self.type == BackupType.INCREMENTAL
 
     def __str__(self) -> str:
         return f"{self.node_id}-{self.backup_id}"

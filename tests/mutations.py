@@ -40,6 +40,8 @@ LINE_CODE, REPLACING_CODE = "archiver/line.py", "archiver/archive/replacing.py"
 REPLACING = "tests/scrub/test_replacing.py"
 LINE = "tests/test_line.py"
 COPYOUT, RESTORING = "archiver/archive/copyout.py", "tests/archive/test_restoring.py"
+RESTORED_TWICE, SETS = "tests/archive/test_copyout.py", "tests/archive/test_backupsets.py"
+LOGS = "tests/archive/test_logs.py"
 JUDGEMENT, LEDGER = "archiver/drill/judgement.py", "archiver/drill/ledger.py"
 COUNTING, COUNTS = "archiver/drill/counting.py", "tests/drill/test_counting.py"
 DRILL = "tests/drill/test_drill.py"
@@ -102,8 +104,29 @@ MUTATIONS = (
     Mutation("a restored dump's own checksum is not looked at", COPYOUT, "    if rdb.footer is Footer.MISMATCH:", "    if False:", RESTORING),
     Mutation("the SHA-256 is not compared on the way out", COPYOUT, "    if sha256 != record.sha256:", "    if False:", RESTORING),
     Mutation("the CRC-64 is not compared on the way out", COPYOUT, "        if str(crc) != str(said):", "        if False:", RESTORING),
-    Mutation("a restored file is not synced before the rename", COPYOUT, "                os.fsync(self._descriptor)\n", "                pass\n", RESTORING),
-    Mutation("a restore takes any set", "archiver/archive/restoring.py", "        if found.is_complete:\n            return found, tuple", "        if True:\n            return found, tuple", RESTORING),
+    Mutation("a restored file is not synced before the rename", COPYOUT, "            os.fsync(self._descriptor)\n", "            pass\n", RESTORING),
+    Mutation("a restore takes any set", "archiver/archive/restoring.py", "            if found.is_complete:\n", "            if True:\n", RESTORING),
+    Mutation("a damaged set is passed over unasked", "archiver/archive/restoring.py", "            if not found.damage or skip_damaged:\n", "            if True:\n", RESTORING),
+    Mutation("a node is named before the others are checked", "archiver/archive/restoring.py", "            if staged and (self.partial or not damaged):\n", "            if staged:\n", RESTORING),
+    Mutation("what was staged of a damaged set stays", "archiver/archive/restoring.py", "                    await in_thread(one.discard)\n", "                    pass\n", RESTORING),
+    Mutation("a lock is believed though its file was named", COPYOUT, "                if _names(path, descriptor):\n", "                if True:\n", RESTORED_TWICE),
+    Mutation("a name given away meanwhile is taken", COPYOUT, "            if os.path.lexists(self._target):\n", "            if False:\n", RESTORED_TWICE),
+    Mutation("a copy that was taken away is named", COPYOUT, "            if not _names(self._path, self._descriptor):\n", "            if False:\n", RESTORED_TWICE),
+    Mutation("what an earlier copy left is not checked", COPYOUT, "    return _check(record, meter, crc) if meter.sha256() == record.sha256 else None\n", "    return meter.verdict(is_log=record.is_log)\n", RESTORING),
+    Mutation("a log is told by its suffix", "archiver/archive/backup_types.py", "    if said in set(BackupType):\n", "    if False:\n", SETS),
+    Mutation("an unreadable record is taken for a log", "archiver/archive/backup_types.py", "            with suppress(ArchiverError):\n", "            found.add(key)\n            with suppress(ArchiverError):\n", SETS),
+    Mutation("a record at odds with itself says what is a log", "archiver/archive/backup_types.py", " and not contradictions(record):", ":", SETS),
+    Mutation("an empty dump is complete", "archiver/archive/backup_types.py", "        elif of_it is BackupType.FULL and record.size == 0:\n", "        elif False:\n", SETS),
+    Mutation("a node with a log alone is complete", "archiver/archive/backup_types.py", "        if set(types) == {BackupType.INCREMENTAL}:\n", "        if False:\n", SETS),
+    Mutation("a newer log is chosen before a dump", "archiver/archive/backupsets.py", "    return not is_log, record.started_at, record.key\n", "    return is_log, record.started_at, record.key\n", SETS),
+    Mutation("logs are neighbours of dumps in ls", "archiver/archive/catalogue.py", "        return self.type == BackupType.INCREMENTAL\n", "        return False\n", SETS),
+    Mutation("a log has to end as a dump does", METER, "        if footer is Footer.MISMATCH and (is_log or self._is_preamble()):\n", "        if footer is Footer.MISMATCH and self._is_preamble():\n", "tests/rdb/test_meter.py"),
+    Mutation("a dump may be cut as a log may", METER, "        if footer is Footer.MISMATCH and (is_log or self._is_preamble()):\n", "        if footer is Footer.MISMATCH:\n", "tests/rdb/test_meter.py"),
+    Mutation("a verify takes a cut log for a damaged dump", "archiver/archive/measure.py", "    kind, rdb = meter.verdict(is_log=is_log)\n", "    kind, rdb = meter.verdict(is_log=False)\n", LOGS),
+    Mutation("a pull takes a cut log for a damaged dump", "archiver/transfer/vouch.py", "    kind, rdb = meter.verdict(is_log=backup.is_log)\n", "    kind, rdb = meter.verdict(is_log=False)\n", LOGS),
+    Mutation("a command for a log that no server loads", "archiver/archive/instructions.py", "    return log.verdict in _REFUSED or within_preamble\n", "    return log.verdict in _REFUSED\n", LOGS),
+    Mutation("commands of a cut transaction count", "archiver/rdb/commands.py", "                self._good_commands = self._commands\n", "            self._good_commands = self._commands\n", "tests/rdb/test_commands.py"),
+    Mutation("a full backup may be cut in a drill", "archiver/drill/judgement.py", "    may_be_cut = is_log and inspection", "    may_be_cut = inspection", "tests/drill/test_logs.py"),
     Mutation("the nodes around a set are not looked at", "archiver/archive/backupsets.py", "    missing = set(missing_nodes(folder, folders))", "    missing: set[str] = set()", RESTORING),
     Mutation("SHA256SUMS is not held against the records", "archiver/archive/backupsets.py", "        for name, why in _against_sums(records, sums):", "        for name, why in ():", f"{RESTORING} {DRILL}"),
     Mutation("a drill does not mind a difference of counts", JUDGEMENT, "    if difference is not None and difference.beyond_tolerance:", "    if False:", DRILL),

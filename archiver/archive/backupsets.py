@@ -6,7 +6,12 @@ looked at closer. A set is complete when
 1. it has its SHA256SUMS, which a pull writes once every file that was listed for it is here,
 2. every file that the SHA256SUMS names has its object and its record, which contradicts neither
    itself nor them,
-3. no node is missing that the sets right before and right after it have.
+3. no node is missing that the sets right before and right after it have, and none has a log of
+   commands alone, or an empty file for a dump.
+
+What a file is, a dump or a log, follows from what its source said, not from its suffix: a dump may
+be encrypted, a log be empty or begin as a dump does. What nothing tells is taken for a dump, and
+does not count as complete.
 
 The newest set has no set after it, and the oldest none before: there, one neighbour speaks alone.
 """
@@ -14,30 +19,32 @@ The newest set has no set after it, and the oldest none before: there, one neigh
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
+from archiver.archive.backup_types import backup_type, logs_among, unrestorable
 from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
 from archiver.archive.sums import parse_sums
 from archiver.errors import IntegrityError, UsageError
-from archiver.model import Kind
+from archiver.model import BackupType
 
 # Clusters made before 2023-12-05 have a job, and so a folder, for each shard.
 _ONE_BACKUP = timedelta(hours=1)
-_LOG: Final = f".{Kind.AOF}"
-_FULL: Final = (f".{Kind.RDB}", f".{Kind.UNKNOWN}")
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A set as a listing shows it; ``sizes`` in bytes, by key."""
+    """A set as a listing shows it; ``sizes`` in bytes, by key.
+
+    ``logs`` are the keys of the records that say that their file is a log of commands.
+    """
 
     key: str
     instance_id: str
     started_at: datetime
     sizes: Mapping[str, int]
+    logs: frozenset[str] = frozenset()
 
     @property
     def record_keys(self) -> tuple[str, ...]:
@@ -45,8 +52,10 @@ class Folder:
 
     @property
     def nodes(self) -> frozenset[str]:
-        """The nodes of its records, by their names: ``<node>-<backup id>.json``."""
-        return frozenset(_node(key) for key in self.record_keys)
+        """The nodes of its records, by their names: ``<node>-<backup id>.json``. Of a set of dumps
+        those that have one."""
+        left_out = self.logs if self.is_full else frozenset[str]()
+        return frozenset(_node(key) for key in self.record_keys if key not in left_out)
 
     @property
     def is_sealed(self) -> bool:
@@ -54,9 +63,10 @@ class Folder:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is one of dumps, or was. A set of logs (NeedAof) is none to fall back on."""
-        logs = any(key.endswith(_LOG) for key in self.sizes)
-        return not logs or any(key.endswith(_FULL) for key in self.sizes)
+        """Whether it is one of dumps, or was, or may be. A set of logs (NeedAof) is none to fall
+        back on: it is one when every record in it says so."""
+        keys = self.record_keys
+        return not keys or any(key not in self.logs for key in keys)
 
     @property
     def is_of_cluster(self) -> bool:
@@ -120,8 +130,9 @@ async def list_folders(archive: Archive, instances: Collection[str] = ()) -> lis
             folder = entry.key.rpartition("/")[0]
             if layout.set_start(folder) is not None:
                 found.setdefault(folder, {})[entry.key] = entry.size
+    logs = await logs_among(archive, [key for sizes in found.values() for key in sizes])
     folders = [
-        Folder(key, key.partition("/")[0], start, sizes)
+        Folder(key, key.partition("/")[0], start, sizes, frozenset(logs & sizes.keys()))
         for key, sizes in found.items()
         if (start := layout.set_start(key)) is not None
     ]
@@ -191,6 +202,10 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
             else:
                 damage.append((_node(name), why))
     present = {record.node_id for record in records}
+    if folder.is_full:
+        gaps += unrestorable(records)
+        present = {r.node_id for r in records if backup_type(r) is not BackupType.INCREMENTAL}
+        missing |= {record.node_id for record in records} - present
     return BackupSet(
         folder, tuple(records), tuple(sorted(missing - present)), tuple(gaps), tuple(damage)
     )
@@ -254,10 +269,9 @@ def _against_sums(records: Iterable[Record], named: Mapping[str, str]) -> Iterab
             yield name, f"{name}: its record and SHA256SUMS name different SHA-256s"
 
 
-def _rank(record: Record) -> tuple[int, datetime, str]:
-    kinds = (Kind.UNKNOWN, Kind.AOF, Kind.RDB)
-    suffix = record.object_key.rpartition(".")[2]
-    return kinds.index(Kind(suffix)) if suffix in set(Kind) else 0, record.started_at, record.key
+def _rank(record: Record) -> tuple[bool, datetime, str]:
+    is_log = backup_type(record) is BackupType.INCREMENTAL
+    return not is_log, record.started_at, record.key
 
 
 def _stem(name: str) -> str:

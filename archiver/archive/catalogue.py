@@ -13,7 +13,7 @@ from archiver.archive.inventory import Inventory
 from archiver.archive.record import Record
 from archiver.archive.sets import SetTally, incomplete
 from archiver.errors import IntegrityError
-from archiver.model import Backup, Status
+from archiver.model import Backup, BackupType, Status
 
 
 class State(StrEnum):
@@ -42,6 +42,10 @@ class Row:
     expires_at: datetime | None
     set_key: str
     set_note: str | None = None
+
+    @property
+    def is_log(self) -> bool:
+        return self.type == BackupType.INCREMENTAL
 
 
 async def archived_rows(archive: Archive, instances: Iterable[str] = ()) -> list[Row]:
@@ -89,19 +93,23 @@ def vendor_rows(backups: Iterable[Backup]) -> list[Row]:
 
 def with_set_notes(rows: Sequence[Row]) -> list[Row]:
     """The rows, oldest first, those of incomplete sets with the reason."""
-    by_instance: dict[str, dict[str, SetTally]] = defaultdict(dict)
+    # Logs are listed for other nodes, and at other times, than dumps: neither are neighbours.
+    by_instance: dict[tuple[str, bool], dict[str, SetTally]] = defaultdict(dict)
     for row in sorted(rows, key=lambda row: row.started_at):
-        tally = by_instance[row.instance_id].setdefault(row.set_key, SetTally())
+        tally = by_instance[row.instance_id, row.is_log].setdefault(row.set_key, SetTally())
         tally.nodes.add(row.node_id)
         tally.files += 1
         tally.held += row.state in (State.ARCHIVED, State.LISTED)
-    notes: dict[tuple[str, str], str] = {}
-    for instance_id, tallies in by_instance.items():
+    notes: dict[tuple[str, bool, str], str] = {}
+    for (instance_id, is_log), tallies in by_instance.items():
         for key, why in incomplete(tallies).items():
             if len(tallies[key].nodes) > 1 or tallies[key].held == tallies[key].files:
-                notes[instance_id, key] = why
+                notes[instance_id, is_log, key] = why
     return sorted(
-        (replace(row, set_note=notes.get((row.instance_id, row.set_key))) for row in rows),
+        (
+            replace(row, set_note=notes.get((row.instance_id, row.is_log, row.set_key)))
+            for row in rows
+        ),
         key=lambda row: (row.instance_id, row.started_at, row.node_id, row.backup_id),
     )
 

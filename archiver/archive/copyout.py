@@ -7,8 +7,8 @@ Block by block it is read, then hashed and written side by side, in threads. Mem
 import fcntl
 import os
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ from fastcrc import crc64
 
 from archiver.archive.record import Record
 from archiver.crew import crew
-from archiver.errors import CorruptFile, StoreError, UsageError
+from archiver.errors import CorruptFile, IntegrityError, StoreError, UsageError
 from archiver.model import Footer, Kind, RdbVerdict
 from archiver.rdb.meter import FileMeter
 from archiver.stores import disk
@@ -45,6 +45,32 @@ class Copied:
     was_there: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A file whose bytes are those of its record, all of them checked, and not under its final
+    name yet. ``part`` is None for one that had it already."""
+
+    target: Path
+    kind: Kind
+    rdb: RdbVerdict
+    part: "_Part | None"
+    seconds: "_Seconds"
+
+    def settle(self) -> Copied:
+        """Give it its final name, durable. Blocks. Raises UsageError, StoreError."""
+        if self.part is not None:
+            with self.seconds.of("settling"):
+                self.part.settle()
+        reading, checking, settling = self.seconds.spent.values()
+        was_there = self.part is None
+        return Copied(self.target, self.kind, self.rdb, reading, checking, settling, was_there)
+
+    def discard(self) -> None:
+        """Remove what was staged; what was there stays. Blocks. Raises StoreError."""
+        if self.part is not None:
+            self.part.discard()
+
+
 async def copy_out(
     store: Store,
     record: Record,
@@ -55,45 +81,114 @@ async def copy_out(
 ) -> Copied:
     """Copy the object of ``record`` to ``target``; ``progress`` is told the bytes so far.
 
-    A file that is there already is read and stays when it is the same. Cancelled, it leaves a
-    ``.part`` beside it that the next copy replaces.
+    A file that is there already is read and stays when it is the same. Raises as :func:`stage`.
+    """
+    async with stage(store, record, target, progress=progress, clock=clock) as staged:
+        return await in_thread(staged.settle)
+
+
+@asynccontextmanager
+async def stage(
+    store: Store,
+    record: Record,
+    target: Path,
+    *,
+    progress: Callable[[int], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncGenerator[Staged, None]:
+    """Copy the object of ``record`` beside ``target``, checked, for :meth:`Staged.settle`.
+
+    Nobody else writes there before this context ends. What is not settled stays beside the target,
+    as ``.<name>.part``: the next copy reads it, and takes it over when it is whole.
 
     Raises:
         CorruptFile: The object is not what the record says, or its own checksum is wrong.
         ObjectMissing: There is none.
         UsageError: Something else has that name already.
-        NoSpace, StoreError: The disk, or the store.
+        NoSpace, StoreError: The disk, or the store; another process copies to the same place.
     """
     if await in_thread(_is_in_the_way, target, record.size):
         raise _in_the_way(target)
     seconds = _Seconds(clock)
+    async with entered(_part(target)) as part:
+        if part is None:
+            kind, rdb = await _read_there(record, target, seconds, progress)
+            yield Staged(target, kind, rdb, None, seconds)
+            return
+        try:
+            found = await _taken_over(record, part, seconds, progress)
+            if found is None:
+                found = await _copied(store, record, part, seconds, progress)
+        except IntegrityError:
+            # Nobody wants these bytes, and the archive still has them.
+            await in_thread(part.discard)
+            raise
+        with seconds.of("settling"):
+            await in_thread(part.sync)
+        kind, rdb = found
+        yield Staged(target, kind, rdb, part, seconds)
+
+
+async def _read_there(
+    record: Record,
+    target: Path,
+    seconds: "_Seconds",
+    progress: Callable[[int], None] | None,
+) -> tuple[Kind, RdbVerdict]:
+    """Check the file that has the name already. Raises UsageError when it is another one."""
+    async with entered(_open_file(target)) as opened:
+        meter = FileMeter(record.size)
+        if opened.size != record.size:
+            raise _in_the_way(target)
+        crc = await _pump(record, opened, None, meter, seconds, progress)
+        if meter.sha256() != record.sha256:
+            raise _in_the_way(target)
+        return _check(record, meter, crc)
+
+
+async def _taken_over(
+    record: Record,
+    part: "_Part",
+    seconds: "_Seconds",
+    progress: Callable[[int], None] | None,
+) -> tuple[Kind, RdbVerdict] | None:
+    """Check what an earlier copy left; None when it is not the whole file."""
+    if part.size != record.size or record.size == 0:
+        return None
     meter = FileMeter(record.size)
-    was_there = await in_thread(target.exists)
-    source = _open_file(target) if was_there else store.open(record.object_key)
-    async with entered(source) as opened:
+    crc = await _pump(record, part, None, meter, seconds, progress)
+    return _check(record, meter, crc) if meter.sha256() == record.sha256 else None
+
+
+async def _copied(
+    store: Store,
+    record: Record,
+    part: "_Part",
+    seconds: "_Seconds",
+    progress: Callable[[int], None] | None,
+) -> tuple[Kind, RdbVerdict]:
+    """Copy it out of the store. Raises CorruptFile, ObjectMissing."""
+    meter = FileMeter(record.size)
+    async with entered(store.open(record.object_key)) as opened:
         if opened.size != record.size:
             raise CorruptFile(
                 f"{record.object_key}: {opened.size:,} bytes, and its record says {record.size:,}"
             )
-        async with entered(_part(target, write=not was_there)) as part:
-            crc = await _pump(record, opened, part, meter, seconds, progress)
-            found = _check(record, meter, crc, None if not was_there else target)
-            with seconds.of("settling"):
-                await in_thread(part.settle)
-    kind, verdict = found
-    reading, checking, settling = seconds.spent.values()
-    return Copied(target, kind, verdict, reading, checking, settling, was_there)
+        await in_thread(part.empty)
+        crc = await _pump(record, opened, part, meter, seconds, progress)
+    return _check(record, meter, crc)
 
 
 async def _pump(
     record: Record,
     opened: Opened,
-    part: "_Part",
+    part: "_Part | None",
     meter: FileMeter,
     seconds: "_Seconds",
     progress: Callable[[int], None] | None,
 ) -> int:
-    """All blocks, one after the other; the CRC-64/XZ of them together. Raises CorruptFile."""
+    """Measure all blocks, one after the other, and write them to ``part``; the CRC-64/XZ of them
+    together. Raises CorruptFile."""
     block, offset, crc = memoryview(bytearray(min(BLOCK, max(1, record.size)))), 0, 0
     while offset < record.size:
         with seconds.of("reading"):
@@ -104,12 +199,26 @@ async def _pump(
         with seconds.of("checking"):
             async with crew() as tasks:
                 tasks.start_soon(in_thread, meter.feed, data)
-                tasks.start_soon(in_thread, part.write, data, offset)
+                if part is not None:
+                    tasks.start_soon(in_thread, part.write, data, offset)
                 crc = await in_thread(crc64.xz, data, crc)
         offset += count
         if progress is not None:
             progress(offset)
     return crc
+
+
+def staged_size(target: Path) -> int:
+    """Bytes of ``target`` that lie ready, or are written over by the next copy. Blocks."""
+    with disk.store_errors(target):
+        try:
+            return _part_path(target).lstat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+def _part_path(target: Path) -> Path:
+    return target.with_name(f".{target.name}{PART_SUFFIX}")
 
 
 def put_beside(path: Path, data: bytes) -> None:
@@ -125,17 +234,13 @@ def put_beside(path: Path, data: bytes) -> None:
 
 def replace_beside(path: Path, data: bytes) -> None:
     """The same, whatever is there. Blocks. Raises StoreError."""
-    disk.put_file(path, data, path.with_name(f".{path.name}{PART_SUFFIX}"))
+    disk.put_file(path, data, _part_path(path))
 
 
-def _check(
-    record: Record, meter: FileMeter, crc: int, there: Path | None
-) -> tuple[Kind, RdbVerdict]:
+def _check(record: Record, meter: FileMeter, crc: int) -> tuple[Kind, RdbVerdict]:
     """What the file is. Raises CorruptFile when it is not what its record says."""
     sha256 = meter.sha256()
     if sha256 != record.sha256:
-        if there is not None:
-            raise _in_the_way(there)
         raise CorruptFile(
             f"{record.object_key}: SHA-256 {sha256}, and its record says {record.sha256}",
             hint="the archive's copy was changed; another copy of the archive may be whole",
@@ -146,7 +251,7 @@ def _check(
             raise CorruptFile(
                 f"{record.object_key}: its CRC-64 is {crc}, and its record says {said}"
             )
-    kind, rdb = meter.verdict()
+    kind, rdb = meter.verdict(is_log=record.is_log)
     if rdb.footer is Footer.MISMATCH:
         raise CorruptFile(
             f"{record.object_key}: the checksum that the server wrote at its end does not agree"
@@ -172,51 +277,99 @@ def _in_the_way(target: Path) -> UsageError:
 
 
 class _Part:
-    """The file on its way; ``descriptor`` is None when nothing is to be written."""
+    """The file on its way, locked: ``path`` names it for as long as nobody else takes it away."""
 
-    def __init__(self, target: Path, part: Path, descriptor: int | None) -> None:
+    def __init__(self, target: Path, path: Path, descriptor: int) -> None:
         self._target: Final = target
-        self._part: Final = part
+        self._path: Final = path
         self._descriptor: Final = descriptor
+        self.size: Final = os.fstat(descriptor).st_size  # as it was found
+
+    def read(self, offset: int, block: memoryview) -> int:
+        with disk.store_errors(self._path):
+            return disk.read_all(self._descriptor, block, offset)
+
+    def empty(self) -> None:
+        with disk.store_errors(self._path):
+            os.ftruncate(self._descriptor, 0)
 
     def write(self, data: memoryview, offset: int) -> None:
-        if self._descriptor is not None:
-            with disk.store_errors(self._part):
-                disk.write_all(self._descriptor, data, offset)
+        with disk.store_errors(self._path):
+            disk.write_all(self._descriptor, data, offset)
+
+    def sync(self) -> None:
+        with disk.store_errors(self._path):
+            os.fsync(self._descriptor)
 
     def settle(self) -> None:
-        if self._descriptor is not None:
-            with disk.store_errors(self._part):
-                os.fsync(self._descriptor)
-            disk.rename(self._part, self._target)
-            disk.sync_directory(self._target.parent)
+        with disk.store_errors(self._path):
+            if not _names(self._path, self._descriptor):
+                raise StoreError(
+                    f"{self._path}: it was taken away while it was copied",
+                    hint="see what else works in that directory, then run the same again",
+                )
+            if os.path.lexists(self._target):
+                raise _in_the_way(self._target)
+        disk.rename(self._path, self._target)
+        disk.sync_directory(self._target.parent)
+
+    def discard(self) -> None:
+        with disk.store_errors(self._path):
+            if _names(self._path, self._descriptor):
+                self._path.unlink()
 
 
 @contextmanager
-def _part(target: Path, *, write: bool) -> Generator[_Part, None, None]:
-    part = target.with_name(f".{target.name}{PART_SUFFIX}")
-    if not write:
-        yield _Part(target, part, None)
-        return
+def _part(target: Path) -> Generator[_Part | None, None, None]:
+    """The file beside ``target``, locked; None when there is a target by the time it is."""
     disk.make_durable_directories(target.parent)
-    with disk.store_errors(part):
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, disk.FILE_MODE)
+    path = _part_path(target)
+    descriptor = None if os.path.lexists(target) else _locked(path)
+    if descriptor is None:
+        yield None
+        return
     try:
-        with disk.store_errors(part):
-            try:
-                # Two at once would each check its own bytes and leave the other's.
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StoreError(f"{part}: another process is writing it") from None
-            os.ftruncate(descriptor, 0)
-        yield _Part(target, part, descriptor)
-    except CorruptFile:
-        # Nobody wants these bytes, and the archive still has them.
-        with disk.store_errors(part):
-            part.unlink(missing_ok=True)
-        raise
+        part = _Part(target, path, descriptor)
+        if os.path.lexists(target):
+            # Another process had it copied between our look and our lock.
+            part.discard()
+            yield None
+            return
+        yield part
     finally:
         os.close(descriptor)
+
+
+def _locked(path: Path) -> int:
+    """Open ``path``, made if need be, and lock it. Raises StoreError when another process has it.
+
+    The lock is one on an inode. Between our opening it and our locking it, another process may have
+    given it its final name, where it must not be written to any more: so the path has to name it
+    still.
+    """
+    while True:
+        with disk.store_errors(path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, disk.FILE_MODE)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _names(path, descriptor):
+                    return descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+                raise StoreError(f"{path}: another process is writing it") from None
+            except BaseException:
+                os.close(descriptor)
+                raise
+        os.close(descriptor)
+
+
+def _names(path: Path, descriptor: int) -> bool:
+    """Whether ``path`` is the name of the open file. Raises OSError."""
+    try:
+        named = path.lstat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(named, os.fstat(descriptor))
 
 
 @contextmanager

@@ -28,13 +28,20 @@ def new_block() -> memoryview:
 
 
 async def measure(
-    store: Store, key: str, expected: int, block: memoryview, advanced: Callable[[int], None]
+    store: Store,
+    key: str,
+    expected: int,
+    block: memoryview,
+    advanced: Callable[[int], None],
+    *,
+    is_log: bool,
 ) -> Measured:
-    """Read the object at ``key`` whole; ``expected`` is its recorded size in bytes.
+    """Read the object at ``key`` whole; ``expected`` is its recorded size in bytes, ``is_log``
+    whether its record says that it is a log of commands.
 
     ``advanced`` is told of bytes as they come. Raises ObjectMissing, StoreError.
     """
-    return await in_strides(_reading(store, key, expected, block), advanced)
+    return await in_strides(_reading(store, key, expected, block, is_log=is_log), advanced)
 
 
 async def in_strides(work: Generator[int | T, None, None], advanced: Callable[[int], None]) -> T:
@@ -57,7 +64,7 @@ async def in_strides(work: Generator[int | T, None, None], advanced: Callable[[i
 
 
 def _reading(
-    store: Store, key: str, expected: int, block: memoryview
+    store: Store, key: str, expected: int, block: memoryview, *, is_log: bool
 ) -> Generator[int | Measured, None, None]:
     beginning = None
     crc = position = told = 0
@@ -80,5 +87,5 @@ def _reading(
                 yield position
                 begun = time.monotonic()
     yield position
-    kind, rdb = meter.verdict()
+    kind, rdb = meter.verdict(is_log=is_log)
     yield Measured(position, meter.sha256(), crc, kind, rdb, beginning)

@@ -22,7 +22,7 @@ from typing import Any, Self
 import orjson
 
 from archiver.errors import IntegrityError, UnsupportedFormat
-from archiver.model import Backup, Stored
+from archiver.model import Backup, BackupType, Stored
 
 FORMAT = 1
 _LAID_OUT = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
@@ -47,6 +47,11 @@ class Record:
     def folder(self) -> str:
         """The backup set it belongs to."""
         return self.key.rpartition("/")[0]
+
+    @property
+    def is_log(self) -> bool:
+        """A log of commands by the source's word, whatever its bytes look like."""
+        return bool(self.document["api"].get("BackupType") == BackupType.INCREMENTAL)
 
     def renamed(self, object_key: str) -> Self:
         """The same, of an object under this key in its folder."""

@@ -23,7 +23,7 @@ RECORD: Final = "its record"
 SUMS: Final = "SHA256SUMS"
 
 
-async def measure_present(store: Store, staging: Staging) -> dict[str, Measured]:
+async def measure_present(store: Store, staging: Staging, *, is_log: bool) -> dict[str, Measured]:
     """What the objects are that have the names of a staged file, by key; without those that cannot
     be read."""
     found: dict[str, Measured] = {}
@@ -32,7 +32,7 @@ async def measure_present(store: Store, staging: Staging) -> dict[str, Measured]
     block = await in_thread(new_block)
     for key, size in staging.present.items():
         try:
-            found[key] = await measure(store, key, size, block, lambda _: None)
+            found[key] = await measure(store, key, size, block, lambda _: None, is_log=is_log)
         except (IntegrityError, StoreError):
             continue
     return found

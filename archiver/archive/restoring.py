@@ -5,42 +5,54 @@ DIR/<node>/appendonlydir/appendonly.aof.1.base.aof   with appendonly.aof.manifes
 DIR/<node>/record.json                               the archive's record of the file
 DIR/<node>/RESTORE.txt                               the command, and what it needs
 
-A standard instance is its own node: DIR/<instance>/dump.rdb.
+A standard instance is its own node: DIR/<instance>/dump.rdb. No file of a set has its name before
+all of them are here and checked.
 """
 
 import os
-import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.archive.backupsets import BackupSet, named_set, newest_first
-from archiver.archive.copyout import Copied, copy_out, put_beside, replace_beside
+from archiver.archive.backupsets import BackupSet, named_set
+from archiver.archive.candidates import (
+    DamagedSet,
+    before,
+    newest_at,
+    none_is_whole,
+    partial_hint,
+)
+from archiver.archive.copyout import Copied, Staged, put_beside, replace_beside, stage, staged_size
+from archiver.archive.instructions import LOG, LOGS, command, is_place_of_log, needs, node_folder
+from archiver.archive.instructions import text as instructions
+from archiver.archive.reading import inspect_file
 from archiver.archive.record import Record
 from archiver.errors import EXIT_OK, IntegrityError, NoSpace, UsageError
 from archiver.model import Kind
-from archiver.rdb import releases
-from archiver.rdb.magic import rdb_version
+from archiver.rdb import Inspection
 from archiver.stores import disk
 from archiver.threads import in_thread
 
 DUMP: Final = "dump.rdb"
-LOGS: Final = "appendonlydir"
-LOG: Final = "appendonly.aof"
 _LOG_BASE = f"{LOG}.1.base.aof"
 _MANIFEST = f"file {_LOG_BASE} seq 1 type b\n".encode()
 _FIRST_PORT = 6379
+
+# Asked when a set is damaged: that one, and the next complete one. Whether to take that.
+Ask = Callable[[BackupSet, BackupSet], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
 class RestoredFile:
     """One node's file in its place; ``command`` starts a server on it, ``needs`` says which.
 
-    There is no command for a file that no server loads as it is.
+    There is no command for a file that no server loads as it is. ``log`` is what was read of a log
+    of commands: how much of it is whole.
     """
 
     node_id: str
@@ -48,14 +60,15 @@ class RestoredFile:
     copied: Copied
     command: str | None
     needs: str
+    log: Inspection | None
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
     """A set in a directory.
 
-    ``left_out`` are further files of its nodes, ``passed_over`` newer sets that are not complete.
-    ``damaged`` says of each node whose file is wrong, and is not here, why.
+    ``left_out`` are further files of its nodes, ``passed_over`` newer sets that are not complete,
+    or damaged. ``damaged`` says of each node whose file is wrong, and is not here, why.
     """
 
     backup_set: BackupSet
@@ -82,38 +95,135 @@ async def restore(
     at: datetime | None = None,
     set_key: str | None = None,
     partial: bool = False,
+    skip_damaged: bool = False,
+    ask: Ask | None = None,
     progress: Callable[[Record, int], None] | None = None,
 ) -> Restored:
     """Lay out the newest complete set of ``instance_id`` at or before ``at``, or the set named.
 
     Run again, it goes on: what is there is checked and stays. ``partial`` takes what there is of
-    a named set that lacks nodes, or has damaged ones.
+    a named set that lacks nodes, or has damaged ones. When the newest complete set is damaged,
+    ``skip_damaged`` takes the next one, and the next; otherwise ``ask`` is asked.
 
     Raises:
         UsageError: No such instance or set, none is complete, or something is in the way.
-        IntegrityError: The set, or a file of it, is not what its records say.
+        DamagedSet: The set, or a file of it, is not what its records say. Nothing of it is left.
+        IntegrityError: No set can be restored whole, and one is damaged.
         NoSpace, StoreError: The disk, or the store.
     """
-    backup_set, passed_over = await _choose(archive, instance_id, at, set_key, partial=partial)
+    if not await archive.check_format():
+        raise UsageError(f"{archive.store}: there is no archive here")
+    if (set_key is None) is (instance_id is None):
+        raise UsageError("name an instance, or a backup set", hint="--instance or --set")
+    if skip_damaged and (partial or set_key is not None):
+        raise UsageError("--skip-damaged looks for another set: it goes with --instance alone")
     # The commands are for any working directory.
     target = await in_thread(lambda: Path(directory).expanduser().absolute())
-    damaged = dict(backup_set.damage)
-    chosen = [record for record in backup_set.chosen() if record.node_id not in damaged]
-    await in_thread(lambda: check_space(target, _still_to_come(target, chosen)))
-    files = list[RestoredFile]()
-    for record in chosen:
-        try:
-            copied = await lay_out(archive, record, target, progress=progress)
-            files.append(await in_thread(_document, record, copied, len(files)))
-        except IntegrityError as error:
-            if not partial:
-                raise
-            damaged[record.node_id] = error.message
-    if not files:
-        raise IntegrityError(f"{backup_set.key}: {'; '.join(damaged.values())}")
-    others = [one for one in backup_set.records if one not in chosen]
-    left_out = tuple(one for one in others if one.node_id not in damaged)
-    return Restored(backup_set, tuple(files), left_out, passed_over, damaged)
+    work = _Work(archive, target, progress, partial=partial)
+    if set_key is not None:
+        return await _named(work, set_key)
+    return await _newest(work, str(instance_id), at, ask, skip_damaged=skip_damaged)
+
+
+async def _named(work: "_Work", set_key: str) -> Restored:
+    found = await named_set(work.archive, set_key)
+    if found.damage and not (work.partial and found.records):
+        raise await _named_damaged(work.archive, found)
+    if not found.records or not (found.is_complete or work.partial):
+        raise none_is_whole([found])
+    try:
+        return await work.lay_out(found, ())
+    except DamagedSet as error:
+        raise await _named_damaged(work.archive, error.damaged) from None
+
+
+async def _named_damaged(archive: Archive, found: BackupSet) -> DamagedSet:
+    other = await before(archive, found)
+    hints = [f"--set {other.key} restores that one" if other else None, partial_hint(found)]
+    return DamagedSet(found, other, "; ".join(filter(None, hints)) or None)
+
+
+async def _newest(
+    work: "_Work", instance_id: str, at: datetime | None, ask: Ask | None, *, skip_damaged: bool
+) -> Restored:
+    """The newest complete set whose bytes are those recorded, as far back as may be gone."""
+    passed_over: list[BackupSet] = []
+    agreed: BackupSet | None = None
+    async with newest_at(work.archive, instance_id, at) as sets:
+        while (found := await sets.take()) is not None:
+            if found.is_complete:
+                try:
+                    return await work.lay_out(found, tuple(passed_over))
+                except DamagedSet as error:
+                    found = error.damaged
+            passed_over.append(found)
+            if not found.damage or skip_damaged:
+                continue
+            following = await sets.next_complete()
+            if following is not None and following is agreed:
+                continue
+            if following is None or ask is None or not await ask(found, following):
+                raise DamagedSet(found, following, _hint(found, following))
+            agreed = following
+    raise none_is_whole(passed_over)
+
+
+def _hint(found: BackupSet, following: BackupSet | None) -> str | None:
+    skip = "--skip-damaged restores it, and checks its bytes" if following is not None else None
+    return "; ".join(filter(None, [skip, partial_hint(found)])) or None
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Where a set comes from and goes to."""
+
+    archive: Archive
+    target: Path
+    progress: Callable[[Record, int], None] | None
+    partial: bool
+
+    async def lay_out(self, found: BackupSet, passed_over: tuple[BackupSet, ...]) -> Restored:
+        """Every node's file: all of them copied and checked, then all of them named.
+
+        Raises DamagedSet, with nothing left of the set.
+        """
+        damaged = dict(found.damage)
+        chosen = [record for record in found.chosen() if record.node_id not in damaged]
+        await in_thread(lambda: check_space(self.target, _still_to_come(self.target, chosen)))
+        made = await in_thread(_to_be_made, [file_place(one, self.target) for one in chosen])
+        files = list[RestoredFile]()
+        async with AsyncExitStack() as stack:
+            staged = await self._stage(stack, chosen, damaged)
+            if staged and (self.partial or not damaged):
+                for number, (record, one) in enumerate(staged):
+                    files.append(await _settle(record, one, number))
+            else:
+                for _, one in staged:
+                    await in_thread(one.discard)
+        if not files:
+            await in_thread(_remove_empty, made)
+            raise DamagedSet(replace(found, damage=tuple(damaged.items())), None, None)
+        others = [one for one in found.records if one not in chosen]
+        left_out = tuple(one for one in others if one.node_id not in damaged)
+        return Restored(found, tuple(files), left_out, passed_over, damaged)
+
+    async def _stage(
+        self, stack: AsyncExitStack, chosen: Sequence[Record], damaged: dict[str, str]
+    ) -> list[tuple[Record, Staged]]:
+        """Copy and check, until one is damaged; with ``partial`` those, too, that come after."""
+        staged = list[tuple[Record, Staged]]()
+        for record in chosen:
+            place = file_place(record, self.target)
+            copying = stage(
+                self.archive.store, record, place, progress=_telling(self.progress, record)
+            )
+            try:
+                staged.append((record, await stack.enter_async_context(copying)))
+            except IntegrityError as error:
+                damaged[record.node_id] = error.message
+                if not self.partial:
+                    break
+        return staged
 
 
 async def lay_out(
@@ -125,39 +235,16 @@ async def lay_out(
 ) -> Copied:
     """Put one file where a server finds it, below ``directory``. Raises as :func:`restore`."""
     place = file_place(record, directory)
-
-    def tell(position: int) -> None:
-        if progress is not None:
-            progress(record, position)
-
-    copied = await copy_out(archive.store, record, place, progress=tell)
-    if _recorded_kind(record) is Kind.AOF:
-        await in_thread(put_beside, place.with_name(f"{LOG}.manifest"), _MANIFEST)
-    return copied
+    async with stage(archive.store, record, place, progress=_telling(progress, record)) as staged:
+        return await in_thread(_name, staged)
 
 
 def file_place(record: Record, directory: Path) -> Path:
     """Where the file of ``record`` is laid out. Raises UnsafeInput for an id that leads away."""
     node = directory / layout.safe(record.node_id)
-    if _recorded_kind(record) is Kind.AOF:
-        return node / LOGS / _LOG_BASE
-    return node / DUMP
-
-
-def command(copied: Copied, port: int) -> str | None:
-    """What starts a server on the file: for a shell, from any directory (pure)."""
-    if copied.kind is Kind.UNKNOWN:
-        return None
-    # Without --save "" the server writes over the copy when it is stopped.
-    words = ["redis-server", "--port", str(port), "--databases", str(releases.DATABASES)]
-    words += ["--save", ""]
-    if copied.kind is Kind.AOF:
-        folder = copied.path.parent.parent
-        words += ["--dir", str(folder), "--appendonly", "yes"]
-        words += ["--appenddirname", LOGS, "--appendfilename", LOG]
-    else:
-        words += ["--dir", str(copied.path.parent), "--dbfilename", copied.path.name]
-    return shlex.join(words)
+    # A log that begins as a dump is read whole as a log alone: as a dump, its commands are lost.
+    is_log = record.is_log or record.object_key.endswith(f".{Kind.AOF}")
+    return node / LOGS / _LOG_BASE if is_log else node / DUMP
 
 
 def check_space(directory: Path, wanted: int) -> None:
@@ -178,100 +265,48 @@ def check_space(directory: Path, wanted: int) -> None:
         )
 
 
-async def _choose(
-    archive: Archive,
-    instance_id: str | None,
-    at: datetime | None,
-    set_key: str | None,
-    *,
-    partial: bool,
-) -> tuple[BackupSet, tuple[BackupSet, ...]]:
-    """The set to restore, and those passed over for it."""
-    if not await archive.check_format():
-        raise UsageError(f"{archive.store}: there is no archive here")
-    if (set_key is None) is (instance_id is None):
-        raise UsageError("name an instance, or a backup set", hint="--instance or --set")
-    if set_key is not None:
-        found = await named_set(archive, set_key)
-        if found.damage and not (partial and found.records):
-            raise _damaged(found)
-        if not found.records or not (found.is_complete or partial):
-            raise _incomplete([found])
-        return found, ()
-    passed_over: list[BackupSet] = []
-    async for found in newest_first(archive, str(instance_id), at):
-        if found.is_complete:
-            return found, tuple(passed_over)
-        passed_over.append(found)
-    if damaged := [one for one in passed_over if one.damage]:
-        raise _damaged(damaged[0])
-    raise _incomplete(passed_over)
-
-
-def _damaged(one: BackupSet) -> IntegrityError:
-    return IntegrityError(
-        f"{one.key}: {one.why_not}",
-        hint=f"--set {one.key} --partial restores its other nodes" if len(one.nodes) > 1 else None,
-    )
-
-
-def _incomplete(sets: Sequence[BackupSet]) -> UsageError:
-    newest = sets[0]
-    which = "the set" if len(sets) == 1 else f"none of {len(sets)} sets is complete; the newest"
-    return UsageError(
-        f"{which}, {newest.key}, is not complete: {newest.why_not}",
-        hint=f"--set {newest.key} --partial restores what there is of it",
-    )
-
-
 def _still_to_come(directory: Path, records: Sequence[Record]) -> int:
-    return sum(record.size for record in records if not file_place(record, directory).exists())
-
-
-def _document(record: Record, copied: Copied, number: int) -> RestoredFile:
-    """Write beside the file what somebody needs who finds it. Blocks."""
-    done = RestoredFile(
-        record.node_id,
-        record,
-        copied,
-        command(copied, _FIRST_PORT + number),
-        _needs(copied),
+    return sum(
+        max(0, record.size - staged_size(place))
+        for record in records
+        if not (place := file_place(record, directory)).exists()
     )
-    node = copied.path.parent.parent if copied.kind is Kind.AOF else copied.path.parent
+
+
+def _to_be_made(places: Sequence[Path]) -> list[Path]:
+    """The directories that are not there yet, the innermost first. Blocks."""
+    above = {folder for place in places for folder in place.parents}
+    return sorted((one for one in above if not one.exists()), key=lambda one: -len(one.parts))
+
+
+def _remove_empty(directories: Sequence[Path]) -> None:
+    for one in directories:
+        with suppress(OSError):  # another process may have put something there
+            one.rmdir()
+
+
+def _telling(
+    progress: Callable[[Record, int], None] | None, record: Record
+) -> Callable[[int], None] | None:
+    return None if progress is None else lambda position: progress(record, position)
+
+
+async def _settle(record: Record, staged: Staged, number: int) -> RestoredFile:
+    """Name the file, and write beside it what somebody needs who finds it."""
+    copied = await in_thread(_name, staged)
+    log = None
+    if is_place_of_log(copied.path) and copied.kind is not Kind.UNKNOWN:
+        log = await inspect_file(copied.path, is_log=record.is_log)
+    line, needed = command(copied, log, _FIRST_PORT + number), needs(record, copied, log)
+    said = instructions(record, line, needed, log)
     # What is said of the same dump may have changed since: a repair adds to its record.
-    for name, data in (("record.json", record.encode()), ("RESTORE.txt", _text(done).encode())):
-        replace_beside(node / name, data)
-    return done
+    for name, data in (("record.json", record.encode()), ("RESTORE.txt", said.encode())):
+        await in_thread(replace_beside, node_folder(copied.path) / name, data)
+    return RestoredFile(record.node_id, record, copied, line, needed, log)
 
 
-def _needs(copied: Copied) -> str:
-    magic = copied.rdb.version
-    if copied.kind is Kind.UNKNOWN:
-        return (
-            "to be decrypted or converted first: by its first bytes it is no dump, and no server "
-            "that we know of loads it"
-        )
-    return releases.needed(magic, None if magic is None else rdb_version(magic.encode()))
-
-
-def _text(done: RestoredFile) -> str:
-    record = done.record
-    how = (
-        f"No command starts a server on it. It needs {done.needs}.\n"
-        if done.command is None
-        else f"    {done.command}\n\n"
-        f'It needs {done.needs}. If the server\'s log says "no matching module type", the dump\n'
-        "has types of Tair, and only Tair, or a server with those modules, loads it. Stop the\n"
-        "server with SHUTDOWN NOSAVE to leave the file as it is: a save replaces it.\n"
-    )
-    return (
-        f"{record.object_key}\n"
-        f"node {record.node_id}, backup {record.backup_id}, "
-        f"begun {record.started_at:%Y-%m-%dT%H:%M:%SZ}\n"
-        f"{record.size} bytes, SHA-256 {record.sha256}\n\n{how}"
-    )
-
-
-def _recorded_kind(record: Record) -> Kind:
-    suffix = record.object_key.rpartition(".")[2]
-    return Kind(suffix) if suffix in set(Kind) else Kind.UNKNOWN
+def _name(staged: Staged) -> Copied:
+    copied = staged.settle()
+    if is_place_of_log(copied.path):
+        put_beside(copied.path.with_name(f"{LOG}.manifest"), _MANIFEST)
+    return copied

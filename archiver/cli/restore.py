@@ -1,5 +1,7 @@
 """``archiver restore``."""
 
+import shlex
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +15,9 @@ from archiver.cli.places import bucket_options, check_no_archive, store_at
 
 if TYPE_CHECKING:
     from archiver.archive.backupsets import BackupSet
+    from archiver.archive.candidates import DamagedSet
     from archiver.archive.record import Record
-    from archiver.archive.restoring import Restored
+    from archiver.archive.restoring import Restored, RestoredFile
 
 _EVERY = 10.0  # seconds between lines about a long copy
 
@@ -26,6 +29,7 @@ _EVERY = 10.0  # seconds between lines about a long copy
 @option("--at", type=Moment(), default=LATEST, help="The newest complete set at or before; UTC.")
 @option("--to", "directory", metavar="DIRECTORY", help="Where to; each node gets a folder in it.")
 @option("--partial", is_flag=True, help="What there is of a set that lacks nodes (with --set).")
+@option("--skip-damaged", is_flag=True, help="When a set is damaged, the next good, older one.")
 @option("--list", "listing", is_flag=True, help="Say which sets there are, and restore none.")
 @bucket_options
 @output_options
@@ -34,12 +38,13 @@ def restore(place: str, **given: Any) -> None:
 
     Finds the newest complete set at or before a time, checks every byte while copying it, and
     prints the command for each node on stdout. No dump that is there is overwritten; run again, it
-    goes on.
+    goes on. When that set is damaged, it says which is the next one, and on a terminal asks.
 
     \b
     Examples:
       archiver restore ./backups --instance r-bp1 --to ./restored
       archiver restore ./backups --instance r-bp1 --at 2026-11-20 --to ./old
+      archiver restore ./backups --instance r-bp1 --to ./restored --skip-damaged
       archiver restore ./backups --instance r-bp1 --list
     """
     from archiver.cli.run import run
@@ -54,6 +59,7 @@ def restore(place: str, **given: Any) -> None:
 async def _restore(place: str, given: dict[str, Any]) -> int:
     from archiver.archive import restoring
     from archiver.archive.archive import Archive
+    from archiver.archive.candidates import DamagedSet
     from archiver.cli.run import say
     from archiver.cli.words import size
     from archiver.errors import UsageError
@@ -74,15 +80,22 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
             said = time.monotonic()
             say(f"copying: {record.object_key}: {size(position)} of {size(record.size)}")
 
-    restored = await restoring.restore(
-        archive,
-        given["directory"],
-        instance_id=given["instance"],
-        at=at,
-        set_key=given["set_key"],
-        partial=given["partial"],
-        progress=progress,
-    )
+    try:
+        restored = await restoring.restore(
+            archive,
+            given["directory"],
+            instance_id=given["instance"],
+            at=at,
+            set_key=given["set_key"],
+            partial=given["partial"],
+            skip_damaged=given["skip_damaged"],
+            ask=_ask if sys.stdin.isatty() and sys.stderr.isatty() else None,
+            progress=progress,
+        )
+    except DamagedSet as error:
+        if given["as_json"]:
+            _write_damaged(error)
+        raise DamagedSet(error.damaged, error.following, _what_to_run(error)) from None
     if given["as_json"]:
         _write_json(restored)
     else:
@@ -91,6 +104,65 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
                 click.echo(file.command)
     _tell(restored, quiet=given["quiet"])
     return restored.exit_code
+
+
+async def _ask(damaged: "BackupSet", following: "BackupSet") -> bool:
+    """Whether to take the next set: a question on a terminal, where nothing means no."""
+    import anyio
+
+    from archiver.archive.candidates import older
+
+    click.echo(
+        f"{_when(damaged)} is damaged ({damaged.why_not}). "
+        f"Next good: {_when(following)}, {older(damaged, following)}. Use it? [y/N] ",
+        nl=False,
+        err=True,
+    )
+    await anyio.wait_readable(sys.stdin)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _write_damaged(error: "DamagedSet") -> None:
+    from archiver.cli.jsonlines import write_object
+
+    damaged, following = error.damaged, error.following
+    fields: dict[str, object] = {"next": None, "next_started_at": None, "older_seconds": None}
+    if following is not None:
+        started_at = following.folder.started_at
+        seconds = (damaged.folder.started_at - started_at).total_seconds()
+        fields = {"next": following.key, "next_started_at": started_at, "older_seconds": seconds}
+    write_object({"event": "damaged_set", **_state(damaged), **fields})
+
+
+def _what_to_run(error: "DamagedSet") -> str | None:
+    """This command again, so that it takes the next set."""
+    following = error.following
+    if following is None:
+        return error.hint
+    words = [word for word in sys.argv[1:] if word != "--skip-damaged"]
+    if any(word == "--set" or word.startswith("--set=") for word in words):
+        words = _with_set(words, following.key)
+    else:
+        words.append("--skip-damaged")
+    return f"to restore that one: {shlex.join(['archiver', *words])}"
+
+
+def _with_set(words: list[str], key: str) -> list[str]:
+    """The arguments with another set in them, and all of it."""
+    changed, replace_next = list[str](), False
+    for word in words:
+        if replace_next:
+            changed.append(key)
+        elif word.startswith("--set="):
+            changed.append(f"--set={key}")
+        elif word != "--partial":
+            changed.append(word)
+        replace_next = word == "--set"
+    return changed
+
+
+def _when(one: "BackupSet") -> str:
+    return f"{one.folder.started_at:%Y-%m-%d %H:%M} UTC"
 
 
 async def _list(archive: Any, instance: str | None, at: datetime | None, *, as_json: bool) -> int:
@@ -138,8 +210,22 @@ def _write_json(restored: "Restored") -> None:
                 "command": file.command,
                 "needs": file.needs,
                 "was_there": file.copied.was_there,
+                "log": _log(file),
             }
         )
+
+
+def _log(file: "RestoredFile") -> dict[str, object] | None:
+    """How much of a log of commands is whole."""
+    if file.log is None:
+        return None
+    commands = file.log.log
+    return {
+        "verdict": file.log.verdict,
+        "reason": file.log.reason,
+        "good_until": None if commands is None else commands.good_until,
+        "commands": None if commands is None else commands.commands,
+    }
 
 
 def _state(one: "BackupSet") -> dict[str, object]:
@@ -147,6 +233,7 @@ def _state(one: "BackupSet") -> dict[str, object]:
 
 
 def _tell(restored: "Restored", *, quiet: bool) -> None:
+    from archiver.archive.instructions import how_much_is_whole
     from archiver.cli.run import say
     from archiver.cli.words import size, times
 
@@ -160,6 +247,8 @@ def _tell(restored: "Restored", *, quiet: bool) -> None:
     for file in restored.files:
         if file.command is None:
             say(f"no command: {file.copied.path} needs {file.needs}")
+        if (cut := how_much_is_whole(file.log)) is not None:
+            say(f"cut short: {file.copied.path}: {cut}")
     if not one.is_complete or restored.damaged:
         lacks = one.why_not if not one.is_complete else ", ".join(restored.damaged)
         say(f"partial: {one.key}: {lacks}")

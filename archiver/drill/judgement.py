@@ -38,10 +38,14 @@ class Judgement:
 
 
 def judge_file(
-    inspection: rdb.Inspection, trial: Trial, difference: Difference | None
+    inspection: rdb.Inspection, trial: Trial, difference: Difference | None, *, is_log: bool
 ) -> Judgement:
-    """The outcome of a file whose bytes are those recorded."""
-    if inspection.verdict in _DAMAGED:
+    """The outcome of a file whose bytes are those recorded.
+
+    ``is_log``: the source said that it is a log of commands. Such a one may end anywhere.
+    """
+    may_be_cut = is_log and inspection.verdict is rdb.Verdict.TRUNCATED
+    if inspection.verdict in _DAMAGED and not may_be_cut:
         return Judgement(Outcome.FAIL, f"{inspection.verdict}: {inspection.reason}", is_damage=True)
     attempt = trial.decisive
     if attempt.verdict.outcome is not ServerOutcome.LOADED:
@@ -49,7 +53,9 @@ def judge_file(
     if why := _why_no_pass(trial, difference):
         return Judgement(Outcome.FAIL, why)
     if inspection.kind is Kind.AOF:
-        return Judgement(Outcome.PASS, "verified and loaded; a log is not counted beforehand")
+        how = f" as far as it goes: {inspection.reason}" if may_be_cut else ""
+        why = f"verified and loaded{how}; a log is not counted beforehand"
+        return Judgement(Outcome.PASS, why)
     if not comparable(inspection):
         why = f"verified and loaded; nothing to compare with: {inspection.reason}"
         return Judgement(Outcome.PASS, why)

@@ -1,8 +1,8 @@
 """One file of a set on the drill's stage: restored, parsed, loaded, judged, and removed."""
 
 import contextlib
+import os
 import shutil
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from archiver import rdb
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.copyout import Copied
+from archiver.archive.reading import inspect_file
 from archiver.archive.record import Record
 from archiver.archive.restoring import check_space, lay_out
 from archiver.drill.assertions import Assertion, AssertionResult
@@ -24,11 +25,10 @@ from archiver.drill.servers import ServerProgram
 from archiver.drill.trial import Phase, Trial, run_trial
 from archiver.errors import ArchiverError, IntegrityError, UnsafeInput
 from archiver.model import Footer, Kind, Network
-from archiver.rdb import inspect
 from archiver.report import evidence
 from archiver.report.evidence import Difference, FileEvidence, Outcome
 from archiver.stores import disk
-from archiver.threads import in_thread, until_cancelled
+from archiver.threads import in_thread
 
 # The phases of the evidence, by the steps of a trial.
 _STEPS: Final = {
@@ -87,7 +87,9 @@ class Stage:
         except ArchiverError as error:
             return _untouched(record, Outcome.UNTRIED, error)
         try:
-            inspection = await until_cancelled(lambda stop: _inspect(copied.path, stop))
+            inspection = await inspect_file(copied.path, is_log=record.is_log)
+            if record.is_log and inspection.is_log_cut_short:
+                await in_thread(_cut_back, copied.path, inspection)
             began = datetime.now(UTC)
             trial = await self._load(copied, scratch, assertions)
         except ArchiverError as error:
@@ -96,7 +98,7 @@ class Stage:
         found = None
         if census is not None and inspection.contents is not None and comparable(inspection):
             found = difference(inspection.contents, census, began, self.tolerance)
-        judged = judge_file(inspection, trial, found)
+        judged = judge_file(inspection, trial, found, is_log=record.is_log)
         return Tried(
             file=_file(record, copied, inspection, trial, found, judged),
             seconds=_seconds(copied, trial),
@@ -128,21 +130,14 @@ def _remove(record: Record, scratch: Path) -> None:
         shutil.rmtree(scratch / layout.safe(record.node_id), ignore_errors=True)
 
 
-class _Stoppable:
-    """A file to read that ends at once when it is told to."""
+def _cut_back(path: Path, inspection: rdb.Inspection) -> None:
+    """Do to the copy of a log that ends within a command what a server does (aof-load-truncated).
 
-    def __init__(self, file: rdb.Readable, stop: threading.Event) -> None:
-        self._file: Final = file
-        self._stop: Final = stop
-
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        # Nobody will see what a file cut like this is found to be: the drill was cancelled.
-        return 0 if self._stop.is_set() else self._file.readinto(buffer)
-
-
-def _inspect(path: Path, stop: threading.Event) -> rdb.Inspection:
-    with disk.store_errors(path), path.open("rb", buffering=0) as file:
-        return inspect(_Stoppable(file, stop))
+    The servers here are told not to: that they changed a file is never to be overlooked.
+    """
+    if inspection.log is not None:
+        with disk.store_errors(path):
+            os.truncate(path, inspection.log.good_until)
 
 
 def _untouched(record: Record, outcome: Outcome, error: ArchiverError) -> Tried:

@@ -24,6 +24,7 @@ class CommandReader:
     def __init__(self, window: Window) -> None:
         self._window = window
         self._commands = 0
+        self._good_commands = 0
         self._databases: set[int] = set()
         self._good_until = window.offset
         self._timestamp: int | None = None
@@ -46,13 +47,14 @@ class CommandReader:
                 raise Damaged(window.offset, f"byte 0x{sign:02x} begins no command")
             if not self._in_transaction:
                 self._good_until = window.offset
+                self._good_commands = self._commands
         if self._in_transaction:
             raise Ended(window.offset, "a transaction has no EXEC")
 
     def log(self) -> CommandLog:
         """What was counted so far."""
         return CommandLog(
-            self._commands, tuple(sorted(self._databases)), self._good_until, self._timestamp
+            self._good_commands, tuple(sorted(self._databases)), self._good_until, self._timestamp
         )
 
     def _command(self) -> None:

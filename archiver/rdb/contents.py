@@ -136,9 +136,9 @@ class Contents:
 class CommandLog:
     """The commands of an AOF, those behind its preamble if it has one.
 
-    ``good_until`` is the offset behind the last command that a server would keep: not one that is
-    cut, nor a transaction without its EXEC. ``databases`` are the numbers that SELECT named.
-    ``timestamp`` is the last annotation's, in seconds since the epoch.
+    ``good_until`` is the offset behind the last command that a server would keep, ``commands`` how
+    many it would: not one that is cut, nor a transaction without its EXEC. ``databases`` are the
+    numbers that SELECT named. ``timestamp`` is the last annotation's, in seconds since the epoch.
     """
 
     commands: int
@@ -166,6 +166,12 @@ class Inspection:
     padding: int = 0
     contents: Contents | None = None
     log: CommandLog | None = None
+
+    @property
+    def is_log_cut_short(self) -> bool:
+        """A log that ends within a command. A server cuts it back to the last whole one, and
+        serves (aof-load-truncated); one that ends within its preamble it refuses."""
+        return self.verdict is Verdict.TRUNCATED and self.log is not None
 
     @property
     def is_intact(self) -> bool:

@@ -34,10 +34,11 @@ _VALKEY = "VALKEY"
 _KNOWN: Final = frozenset([f"REDIS{version:04}" for version in range(1, 13)] + ["VALKEY080"])
 
 
-def inspect(stream: Readable, *, block_size: int = BLOCK_SIZE) -> Inspection:
+def inspect(stream: Readable, *, is_log: bool = False, block_size: int = BLOCK_SIZE) -> Inspection:
     """Read ``stream`` once, to its end; blocks. Holds ``block_size`` bytes and some counters.
 
-    A damaged file is an answer, not an error.
+    A damaged file is an answer, not an error. ``is_log``: its source says that it is a log of
+    commands, so they may follow an RDB that does not announce them itself.
 
     Raises:
         OSError: from the stream.
@@ -47,7 +48,7 @@ def inspect(stream: Readable, *, block_size: int = BLOCK_SIZE) -> Inspection:
     head = bytes(window.buffer[: min(window.end, 64)])
     version = rdb_version(head)
     if version is not None:
-        return _dump(window, magic_text(head), version)
+        return _dump(window, magic_text(head), version, is_log=is_log)
     if starts_like_aof(head):
         nothing = Inspection(Verdict.INTACT, "", 0, 0, Kind.AOF)
         return _commands(window, nothing)
@@ -61,7 +62,7 @@ def inspect(stream: Readable, *, block_size: int = BLOCK_SIZE) -> Inspection:
     return Inspection(Verdict.FOREIGN, reason, 0, size, Kind.UNKNOWN)
 
 
-def _dump(window: Window, magic: str, version: int) -> Inspection:
+def _dump(window: Window, magic: str, version: int, *, is_log: bool) -> Inspection:
     window.skip(MAGIC_BYTES)
     reader = DumpReader(window, valkey=magic.startswith(_VALKEY))
     so_far = Inspection(Verdict.CORRUPT, "", 0, 0, Kind.RDB, magic, version)
@@ -70,7 +71,11 @@ def _dump(window: Window, magic: str, version: int) -> Inspection:
         footer = _footer(window, version)
     except Fault as fault:
         found = _stopped(so_far, fault, is_cut=isinstance(fault, Ended) or window.is_overrun)
-        found = _weigh_ending(found, fault, window.drain())
+        ending = window.drain()
+        if (is_log or reader.may_have_commands) and not ending.agrees:
+            found = _within_preamble(found, fault, ending)
+        else:
+            found = _weigh_ending(found, fault, ending)
         return replace(found, contents=reader.contents(is_complete=False))
     stop = window.offset
     so_far = replace(
@@ -80,7 +85,10 @@ def _dump(window: Window, magic: str, version: int) -> Inspection:
         contents=reader.contents(is_complete=magic in _KNOWN and footer is not Footer.MISMATCH),
     )
     is_whole = footer is not Footer.MISMATCH
-    if is_whole and reader.may_have_commands and window.next_is({COMMAND, ANNOTATION}):
+    has_commands = (is_log and not window.at_end()) or (
+        reader.may_have_commands and window.next_is({COMMAND, ANNOTATION})
+    )
+    if is_whole and has_commands:
         return _commands(window, replace(so_far, kind=Kind.AOF))
     return _read_to_the_end(so_far, stop, window.drain())
 
@@ -157,6 +165,18 @@ def _weigh_ending(found: Inspection, fault: Fault, ending: Ending) -> Inspection
     return replace(found, footer=Footer.MISMATCH)
 
 
+def _within_preamble(found: Inspection, fault: Fault, ending: Ending) -> Inspection:
+    """What can be said of a log that was not read to the end of its preamble. Where the preamble
+    ends, and so its checksum lies, is not known then."""
+    found = replace(found, kind=Kind.AOF, size=ending.size)
+    if found.verdict is Verdict.TRUNCATED:
+        reason = f"the log ends at byte {ending.size}, within its RDB preamble: no server loads it"
+        return replace(found, reason=reason)
+    if isinstance(fault, Unknown):
+        return replace(found, verdict=Verdict.UNPROVEN)
+    return found
+
+
 def _commands(window: Window, found: Inspection) -> Inspection:
     """The verdict on a log of commands from the window's position on."""
     reader = CommandReader(window)
@@ -168,7 +188,8 @@ def _commands(window: Window, found: Inspection) -> Inspection:
     except Fault as fault:
         log = reader.log()
         is_cut = isinstance(fault, Ended) or window.is_overrun
-        reason = f"at byte {fault.offset}: {fault.why}; good up to byte {log.good_until}"
+        reason = f"at byte {fault.offset}: {fault.why}; good up to byte {log.good_until}, "
+        reason += f"{log.commands} commands"
         verdict = Verdict.TRUNCATED if is_cut else Verdict.CORRUPT
         found = replace(found, verdict=verdict, reason=reason, offset=fault.offset)
     return replace(found, size=window.drain().size, log=log)

@@ -9,8 +9,9 @@ from typing import Final
 from archiver.model import Kind
 
 MAGIC_BYTES: Final = 9
-# The auxiliary field in the first KiB of an RDB that is the beginning of an AOF.
-PREAMBLE_FIELD: Final = b"\xfa\x0caof-preamble\xc0\x01"
+# The auxiliary fields in the first KiB of an RDB that may be the beginning of an AOF: Redis 4.0
+# on, and 7.0 on.
+_PREAMBLE_FIELDS: Final = (b"\xfa\x0caof-preamble\xc0\x01", b"\xfa\x08aof-base\xc0\x01")
 _MAGICS = (b"REDIS", b"VALKEY")
 _PAGE_STARTS = (b"<?xml", b"<!doctype", b"<html", b"<error")
 _CONTAINERS = (
@@ -40,8 +41,13 @@ def magic_text(head: bytes) -> str:
 def kind_of(head: bytes) -> Kind:
     """What a file looks like by its first KiB; an AOF may begin as an RDB and say so there."""
     if rdb_version(head) is not None:
-        return Kind.AOF if PREAMBLE_FIELD in head else Kind.RDB
+        return Kind.AOF if has_preamble_field(head) else Kind.RDB
     return Kind.AOF if starts_like_aof(head) else Kind.UNKNOWN
+
+
+def has_preamble_field(head: bytes) -> bool:
+    """Whether the first KiB of an RDB says that commands may follow it."""
+    return any(field in head for field in _PREAMBLE_FIELDS)
 
 
 def starts_like_aof(head: bytes) -> bool:

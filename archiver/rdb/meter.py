@@ -13,7 +13,7 @@ from anycrc import Model
 
 from archiver.model import Footer, Kind, RdbVerdict
 from archiver.rdb.magic import (
-    PREAMBLE_FIELD,
+    has_preamble_field,
     looks_like_a_page,
     magic_text,
     rdb_version,
@@ -104,21 +104,25 @@ class FileMeter:
         """An XML or HTML error page instead of a file."""
         return looks_like_a_page(self._head)
 
-    def verdict(self) -> tuple[Kind, RdbVerdict]:
-        """What the whole file is, once all of it was fed."""
+    def verdict(self, *, is_log: bool) -> tuple[Kind, RdbVerdict]:
+        """What the whole file is, once all of it was fed.
+
+        ``is_log``: the source said that it is a log of commands. One that begins with an RDB, its
+        preamble, has that one's footer somewhere within, and may end anywhere, in the preamble,
+        too.
+        """
         version = rdb_version(self._head)
         if version is None:
             kind = Kind.AOF if starts_like_aof(self._head) else Kind.UNKNOWN
             return kind, RdbVerdict(None, Footer.NONE)
         footer = self._footer(version)
-        if footer is Footer.MISMATCH and self._is_preamble():
-            # An AOF that begins with an RDB: that one's footer lies somewhere within.
+        if footer is Footer.MISMATCH and (is_log or self._is_preamble()):
             return Kind.AOF, RdbVerdict(magic_text(self._head), Footer.NONE)
         return Kind.RDB, RdbVerdict(magic_text(self._head), footer)
 
     def _is_preamble(self) -> bool:
         """Says of itself that commands follow, and ends as a command does, not as a dump."""
-        return PREAMBLE_FIELD in self._head and self._tail.endswith(b"\r\n")
+        return has_preamble_field(self._head) and self._tail.endswith(b"\r\n")
 
     def _footer(self, version: int) -> Footer:
         if version < 5:

@@ -169,8 +169,9 @@ class _Mending:
         self._tell(events.ToRead(1, theirs.size))
         with elsewhere():
             measured = await measure(
-                self._other.store, theirs.object_key, theirs.size, self._block, self._advanced
-            )
+                self._other.store, theirs.object_key, theirs.size, self._block, self._advanced,
+                is_log=theirs.is_log,
+            )  # fmt: skip
         wrong = [*check_record(theirs), *judge(Claims(theirs, sums), measured)]
         if wrong:
             raise IntegrityError(f"{theirs.key}: wrong in {self._other.store}, too: {wrong[0]}")
@@ -216,7 +217,10 @@ class _Mending:
         if await self._store.size(key) != measured.size:
             return False
         try:
-            own = await measure(self._store, key, measured.size, self._block, self._advanced)
+            own = await measure(
+                self._store, key, measured.size, self._block, self._advanced,
+                is_log=False,  # its SHA-256 is what counts
+            )  # fmt: skip
         except (ObjectMissing, StoreError):
             return False
         return own.sha256 == measured.sha256
@@ -256,7 +260,7 @@ class _Mending:
             begun = staging.resumable
             if begun is not None and begun.pin.crc64 != measured.crc64:
                 await in_thread(staging.restart)  # parts of another object
-            present = await measure_present(self._store, staging)
+            present = await measure_present(self._store, staging, is_log=theirs.is_log)
             async with dropping_refused(staging):
                 carried = await carry(self._shared, origin, staging)
                 if carried.sha256 != measured.sha256:

@@ -66,7 +66,9 @@ class Reader:
     async def _read(self, month: str, claims: Claims, block: memoryview) -> list[Finding]:
         key, size = claims.key, claims.record.size
         try:
-            measured = await measure(self._store, key, size, block, self._advanced)
+            measured = await measure(
+                self._store, key, size, block, self._advanced, is_log=claims.record.is_log
+            )
         except ObjectMissing:
             return [Finding(key, Fault.MISSING, "its record is here, and it is not")]
         except (StoreError, StoreForbidden) as error:

@@ -33,8 +33,9 @@ async def reading_right(
         with suppress(ObjectMissing, StoreError, StoreForbidden):
             observer(events.ToRead(1, claims.record.size))
             measured = await measure(
-                store, claims.key, claims.record.size, block, lambda n: observer(events.Advanced(n))
-            )
+                store, claims.key, claims.record.size, block,
+                lambda n: observer(events.Advanced(n)), is_log=claims.record.is_log,
+            )  # fmt: skip
             if not judge(claims, measured):
                 right.add(stem)
     return frozenset(right)

@@ -122,7 +122,7 @@ class FileTransfer:
         await self._fetch_all()
         # Where lanes end as they are cancelled, their crew may be left as if all was done.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        if not agrees(self._meter, self._crc(), self._pin.crc64):
+        if not agrees(self._backup, self._meter, self._crc(), self._pin.crc64):
             self._shared.observer(events.Mending(self._backup))
             if not self._staging.mends_in_place:
                 raise _MaybeOnTheWay(
@@ -138,7 +138,7 @@ class FileTransfer:
         if (
             (len(self._parts) > 1 or self._cost.attempts > 1)
             and not _is_pinned(self._pin)
-            and self._meter.verdict()[1].footer is not Footer.OK
+            and self._meter.verdict(is_log=self._backup.is_log)[1].footer is not Footer.OK
         ):
             raise _MaybeTorn(
                 f"{self._backup}: it came in pieces, and the source gives neither ETag nor CRC-64 "

@@ -19,12 +19,12 @@ class Cost:
     provenance: Provenance = field(default_factory=lambda: Provenance("", Network.PUBLIC))
 
 
-def agrees(meter: FileMeter, crc: int, declared: int | None) -> bool:
+def agrees(backup: Backup, meter: FileMeter, crc: int, declared: int | None) -> bool:
     """Whether the whole's CRC-64/XZ is what the source declared; or where it declared nothing,
     whether the file agrees with itself."""
     if declared is not None:
         return crc == declared
-    return meter.verdict()[1].footer is not Footer.MISMATCH
+    return meter.verdict(is_log=backup.is_log)[1].footer is not Footer.MISMATCH
 
 
 def vouch(
@@ -33,7 +33,7 @@ def vouch(
     """What proves that this is the file at the source. Raises CorruptFile when it is not."""
     if meter.position != backup.size:
         raise RuntimeError("a receipt is asked for before the file was measured")
-    kind, rdb = meter.verdict()
+    kind, rdb = meter.verdict(is_log=backup.is_log)
     if meter.looks_like_a_page():
         raise CorruptFile(f"{backup}: an XML or HTML page came instead of the file")
     if pin.crc64 is not None and crc != pin.crc64:

@@ -9,6 +9,7 @@ from pathlib import Path
 from fastcrc import crc64
 
 from archiver.archive import layout
+from archiver.model import Kind
 from archiver.rdb.meter import FileMeter
 from examples.sample_rdb import rdb
 
@@ -31,13 +32,18 @@ def put_backup(
     node: str | None = None,
     job: str = "1",
     backup_id: str = "100",
+    backup_type: str | None = None,
+    suffix: str | None = None,
 ) -> Path:
     """A file with its record; returns the object's path. ``put_sums`` completes the set."""
     put_format(root)
     node = node or instance
     meter = FileMeter(len(data))
     meter.feed(memoryview(data))
-    kind, verdict = meter.verdict()
+    kind, verdict = meter.verdict(is_log=backup_type == "IncrementalBackup")
+    kind = Kind(suffix) if suffix is not None else kind
+    if backup_type is None:
+        backup_type = "IncrementalBackup" if kind is Kind.AOF else "FullBackup"
     folder = root / instance / start[:4] / start[4:6] / f"{start}-{job}"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{node}-{backup_id}.{kind}"
@@ -63,7 +69,7 @@ def put_backup(
             "BackupJobID": job,
             "BackupSize": len(data),
             "BackupStartTime": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
-            "BackupType": "FullBackup",
+            "BackupType": backup_type,
             "NodeInstanceId": node,
         },
         "transfer": {
@@ -87,9 +93,17 @@ def put_sums(folder: Path) -> None:
     (folder / layout.SUMS_NAME).write_text(lines)
 
 
-def put_standard(root: Path, data: bytes, start: str = STARTS[-1], **given: str) -> Path:
+def put_standard(
+    root: Path,
+    data: bytes,
+    start: str = STARTS[-1],
+    *,
+    backup_type: str | None = None,
+    suffix: str | None = None,
+    **given: str,
+) -> Path:
     """A complete set of one file."""
-    target = put_backup(root, start, data, **given)
+    target = put_backup(root, start, data, backup_type=backup_type, suffix=suffix, **given)
     put_sums(target.parent)
     return target
 

@@ -2,7 +2,8 @@
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 
 from archiver import Archive, LocalStore, restore
 from archiver.archive import copyout, restoring
+from archiver.archive.backupsets import BackupSet
+from archiver.archive.candidates import DamagedSet
 from archiver.archive.record import Record
 from archiver.errors import CorruptFile, IntegrityError, NoSpace, UnsafeInput, UsageError
 from archiver.stores import disk
+from archiver.stores.base import Opened
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
     CLUSTER,
@@ -250,16 +254,150 @@ async def test_one_damaged_node_does_not_keep_the_others(
         await restore(opened(root), tmp_path / "none", set_key=key, partial=True)
 
 
-async def test_a_damaged_set_is_passed_over_and_does_not_pass(root: Path, tmp_path: Path) -> None:
-    put_standard(root, rdb(3000), STARTS[0])
-    put_standard(root, rdb(3000), STARTS[1]).unlink()
-    put_backup(root, STARTS[2], rdb(3000))
-    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
-    assert [one.state for one in done.passed_over] == ["not complete", "damaged"]
-    assert done.exit_code == 3
-    (root / INSTANCE / "2026" / "11" / f"{STARTS[0]}-1" / "SHA256SUMS").unlink()
-    with pytest.raises(IntegrityError, match=STARTS[1]):
+class Watched(LocalStore):
+    """Says the name of each object that is about to be read, in a worker thread."""
+
+    def __init__(self, root: Path, opens: Callable[[str], None]) -> None:
+        super().__init__(root)
+        self._opens = opens
+
+    @contextmanager
+    def open(self, key: str) -> Generator[Opened, None, None]:
+        self._opens(key.rpartition("/")[2])
+        with super().open(key) as opened:
+            yield opened
+
+
+def _gone(target: Path) -> None:
+    target.unlink()
+
+
+def names_in(place: Path) -> list[str]:
+    return sorted(str(path.relative_to(place)) for path in place.rglob("*"))
+
+
+@pytest.mark.parametrize("damage", [_flip, _gone, _torn_record, _digest_in_record])
+async def test_a_damaged_set_is_passed_over_when_asked_to(
+    damage: Callable[[Path], None], root: Path, tmp_path: Path
+) -> None:
+    good = put_standard(root, rdb(3000, 1), STARTS[0])
+    damage(put_standard(root, rdb(3000, 2), STARTS[1]))
+    put_backup(root, STARTS[2], rdb(3000, 3))
+    with pytest.raises(DamagedSet, match=f"{STARTS[1]}-1 is damaged: .*24 h older") as raised:
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert raised.value.damaged.key.endswith(f"{STARTS[1]}-1")
+    assert raised.value.following is not None
+    assert raised.value.following.key.endswith(f"{STARTS[0]}-1")
+    assert not (tmp_path / "to").exists()
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE, skip_damaged=True)
+    assert [one.state for one in done.passed_over] == ["not complete", "damaged"]
+    assert (tmp_path / "to" / INSTANCE / "dump.rdb").read_bytes() == good.read_bytes()
+    assert done.exit_code == 3
+
+
+async def test_with_no_good_set_left_the_damage_is_named(root: Path, tmp_path: Path) -> None:
+    for start in STARTS[:2]:
+        _flip(put_standard(root, rdb(3000), start))
+    for skip in (False, True):
+        with pytest.raises(IntegrityError, match=f"{STARTS[1]}-1 is damaged"):
+            await restore(opened(root), tmp_path / "to", instance_id=INSTANCE, skip_damaged=skip)
+        assert not (tmp_path / "to").exists()
+
+
+async def test_the_next_set_is_checked_as_well(root: Path, tmp_path: Path) -> None:
+    good = put_cluster(root, STARTS[0])
+    for start, node in ((STARTS[1], 2), (STARTS[2], 1)):
+        _flip(put_cluster(root, start)[node])
+    done = await restore(opened(root), tmp_path / "to", instance_id=CLUSTER, skip_damaged=True)
+    assert [one.key[-18:-2] for one in done.passed_over] == [STARTS[2], STARTS[1]]
+    for target in good:
+        laid = tmp_path / "to" / target.name.rpartition("-")[0] / "dump.rdb"
+        assert laid.read_bytes() == target.read_bytes()
+    assert STARTS[0] in (tmp_path / "to" / f"{CLUSTER}-db-0" / "RESTORE.txt").read_text()
+    assert not list(tmp_path.rglob("*.part"))
+
+
+async def test_nothing_of_a_damaged_set_has_a_name(root: Path, tmp_path: Path) -> None:
+    """Node 0 is good and copied by the time that node 1 is found damaged."""
+    put_cluster(root, STARTS[0])
+    _flip(put_cluster(root, STARTS[1])[1])
+    seen = dict[str, list[str]]()
+
+    def look(name: str) -> None:
+        seen[name[-9]] = [one for one in names_in(tmp_path / "to") if one.endswith("dump.rdb.part")]
+        assert not list((tmp_path / "to").rglob("dump.rdb"))
+
+    with pytest.raises(DamagedSet, match="db-1"):
+        await restore(Archive(Watched(root, look)), tmp_path / "to", instance_id=CLUSTER)
+    assert f"{CLUSTER}-db-0/.dump.rdb.part" in seen["1"]
+    assert not (tmp_path / "to").exists()
+
+
+async def test_what_was_there_before_a_damaged_set_stays(root: Path, tmp_path: Path) -> None:
+    _flip(put_cluster(root)[1])
+    other = tmp_path / "to" / f"{CLUSTER}-db-0" / "notes"
+    other.parent.mkdir(parents=True)
+    other.write_text("mine")
+    with pytest.raises(DamagedSet):
+        await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
+    assert names_in(tmp_path / "to") == [f"{CLUSTER}-db-0", f"{CLUSTER}-db-0/notes"]
+
+
+@pytest.mark.parametrize("agree", [True, False])
+async def test_the_question_is_asked_once_for_each_set_to_take(
+    agree: bool, root: Path, tmp_path: Path
+) -> None:
+    put_standard(root, rdb(3000), "20261120T021500Z")
+    _flip(put_standard(root, rdb(3000), STARTS[0]))
+    _gone(put_standard(root, rdb(3000), STARTS[1]))
+    _flip(put_standard(root, rdb(3000), STARTS[2]))
+    asked: list[tuple[str, str]] = []
+
+    async def ask(damaged: BackupSet, following: BackupSet) -> bool:
+        asked.append((damaged.key[-18:-2], following.key[-18:-2]))
+        return agree
+
+    job = restore(opened(root), tmp_path / "to", instance_id=INSTANCE, ask=ask)
+    if agree:
+        assert len((await job).passed_over) == 3
+        # What is known to be damaged without reading is not asked about.
+        assert asked == [(STARTS[2], STARTS[0]), (STARTS[0], "20261120T021500Z")]
+    else:
+        with pytest.raises(DamagedSet):
+            await job
+        assert asked == [(STARTS[2], STARTS[0])]
+        assert not (tmp_path / "to").exists()
+
+
+async def test_a_named_set_that_is_damaged_names_the_one_before(root: Path, tmp_path: Path) -> None:
+    put_standard(root, rdb(3000), STARTS[0])
+    key = put_standard(root, rdb(3000), STARTS[1])
+    put_standard(root, rdb(3000), STARTS[2])
+    _flip(key)
+    named = key.parent.relative_to(root).as_posix()
+    with pytest.raises(DamagedSet) as raised:
+        await restore(opened(root), tmp_path / "to", set_key=named)
+    assert f"--set {INSTANCE}/2026/11/{STARTS[0]}-1" in str(raised.value)
+    for given in ({"set_key": named}, {"instance_id": INSTANCE, "partial": True}):
+        with pytest.raises(UsageError, match="--skip-damaged"):
+            await restore(opened(root), tmp_path / "to", skip_damaged=True, **given)
+
+
+async def test_a_copy_that_was_checked_is_not_made_again(root: Path, tmp_path: Path) -> None:
+    """As after a kill between the copy of the first node and that of the last."""
+    made = put_cluster(root)
+    for target, data in ((made[0], made[0].read_bytes()), (made[1], b"?" * made[1].stat().st_size)):
+        part = tmp_path / "to" / target.name.rpartition("-")[0] / ".dump.rdb.part"
+        part.parent.mkdir(parents=True)
+        part.write_bytes(data)
+    inode = (tmp_path / "to" / f"{CLUSTER}-db-0" / ".dump.rdb.part").stat().st_ino
+    opens: list[str] = []
+    await restore(Archive(Watched(root, opens.append)), tmp_path / "to", instance_id=CLUSTER)
+    assert opens == [target.name for target in made[1:]]
+    assert (tmp_path / "to" / f"{CLUSTER}-db-0" / "dump.rdb").stat().st_ino == inode
+    for target in made:
+        laid = tmp_path / "to" / target.name.rpartition("-")[0] / "dump.rdb"
+        assert laid.read_bytes() == target.read_bytes()
 
 
 async def test_a_record_that_was_added_to_is_replaced(root: Path, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import shlex
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,6 +126,15 @@ async def test_what_is_missing_is_loud(run: Run, tmp_path: Path) -> None:
     sets[1][2].unlink()
     words = ["restore", "archive", "--instance", CLUSTER, "--json", "-q"]
     done = await run(*words, "--to", "c")
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert f"{STARTS[1]}-1 is damaged: " in done.err
+    assert f"{STARTS[0]}-1, 24 h older" in done.err
+    [told] = [json.loads(line) for line in done.out.splitlines()]
+    assert (told["event"], told["older_seconds"]) == ("damaged_set", 86400)
+    assert not (tmp_path / "c").exists()
+    again = shlex.split(done.err.partition("to restore that one: ")[2].rstrip(")\n"))
+    assert again[0] == "archiver"
+    done = await run(*again[1:])
     assert done.code == 3
     assert f"{STARTS[1]}-1 is newer, and damaged: " in done.err
     objects = [json.loads(line) for line in done.out.splitlines()]
@@ -137,6 +149,64 @@ async def test_what_is_missing_is_loud(run: Run, tmp_path: Path) -> None:
     assert [line.split("  ")[3][:8] for line in listed.out.splitlines()] == [
         "not comp", "damaged:", "complete"
     ]  # fmt: skip
+
+
+async def test_the_command_for_a_named_set(run: Run, tmp_path: Path) -> None:
+    sets = [put_cluster(tmp_path / "archive", start) for start in STARTS]
+    sets[2][0].unlink()
+    key = f"{CLUSTER}/2026/11/{STARTS[2]}-1"
+    done = await run("restore", "archive", "--set", key, "--to", "to")
+    again = shlex.split(done.err.partition("to restore that one: ")[2].rstrip(")\n"))
+    assert (done.code, again[4]) == (3, f"{CLUSTER}/2026/11/{STARTS[1]}-1")
+    assert (await run(*again[1:])).code == 0
+    assert (await run("restore", "archive", "--set", key, "--to", "x", "--skip-damaged")).code == 2
+
+
+@pytest.mark.parametrize("answer", ["y\n", "n\n", "\n", "\x04"])
+async def test_on_a_terminal_it_asks(answer: str, environ: dict[str, str], tmp_path: Path) -> None:
+    put_standard(tmp_path / "archive", rdb(3000), STARTS[0])
+    put_standard(tmp_path / "archive", rdb(3000), STARTS[1]).unlink()
+    ours, theirs = os.openpty()
+    words = ["restore", "archive", "--instance", INSTANCE, "--to", "to"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "archiver", *words, env=environ, cwd=tmp_path,
+        stdin=theirs, stderr=theirs, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    os.close(theirs)
+    said = await asyncio.to_thread(_read_until, ours, b"[y/N] ")
+    await asyncio.to_thread(os.write, ours, answer.encode())
+    out, _ = await process.communicate()
+    os.close(ours)
+    assert "2026-11-22 02:15 UTC is damaged (" in said
+    assert "Next good: 2026-11-21 02:15 UTC, 24 h older. Use it? [y/N] " in said
+    assert process.returncode == 3
+    assert (b"redis-server" in out) is answer.startswith("y")
+    assert (tmp_path / "to" / INSTANCE / "dump.rdb").exists() is answer.startswith("y")
+
+
+def _read_until(descriptor: int, end: bytes) -> str:
+    said = b""
+    while not said.endswith(end):
+        said += os.read(descriptor, 4096)
+    return said.decode()
+
+
+async def test_a_question_can_be_interrupted(environ: dict[str, str], tmp_path: Path) -> None:
+    put_standard(tmp_path / "archive", rdb(3000), STARTS[0])
+    put_standard(tmp_path / "archive", rdb(3000), STARTS[1]).unlink()
+    ours, theirs = os.openpty()
+    words = ["restore", "archive", "--instance", INSTANCE, "--to", "to"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "archiver", *words, env=environ, cwd=tmp_path,
+        stdin=theirs, stderr=theirs, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    os.close(theirs)
+    await asyncio.to_thread(_read_until, ours, b"[y/N] ")
+    process.send_signal(signal.SIGINT)
+    await asyncio.to_thread(_read_until, ours, b"\n")
+    await process.communicate()
+    os.close(ours)
+    assert process.returncode == 130
 
 
 async def test_never_into_an_archive(run: Run, tmp_path: Path) -> None:

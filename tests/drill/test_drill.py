@@ -332,15 +332,15 @@ async def test_keys_that_the_server_lacks(
 ) -> None:
     """A parser that counts a key more stands for a server that loads one less."""
 
-    def inspect_one_more(stream: rdb_format.Readable) -> rdb_format.Inspection:
-        found = rdb_format.inspect(stream)
+    def inspect_one_more(stream: rdb_format.Readable, *, is_log: bool) -> rdb_format.Inspection:
+        found = rdb_format.inspect(stream, is_log=is_log)
         assert found.contents is not None
         [database] = found.contents.databases
         more = replace(database, keys={"string": database.total + 1})
         return replace(found, contents=replace(found.contents, databases=(more,)))
 
     put_standard(root, rdb(3000))
-    monkeypatch.setattr("archiver.drill.stage.inspect", inspect_one_more)
+    monkeypatch.setattr("archiver.archive.reading.inspect", inspect_one_more)
     done = await drilled(root, options)
     assert only(done).verdict is Verdict.FAIL
     assert "-1 keys: 1 unexplained" in only(done).why

@@ -14,10 +14,12 @@ from archiver.report.evidence import Mode
 START = datetime(2026, 11, 1, 2, 15, tzinfo=UTC)
 
 
-def folder(instance: str, day: int, suffix: str = "rdb") -> Folder:
+def folder(instance: str, day: int, *, is_log: bool = False) -> Folder:
     start = START + timedelta(days=day)
     key = f"{instance}/{start:%Y/%m}/{start:%Y%m%dT%H%M%SZ}-1"
-    return Folder(key, instance, start, {f"{key}/{instance}-1.{suffix}": 1})
+    record = f"{key}/{instance}-1.json"
+    sizes = {f"{key}/{instance}-1.bin": 1, record: 1}
+    return Folder(key, instance, start, sizes, frozenset([record] if is_log else []))
 
 
 FOLDERS = [folder(f"r-{name}", day) for name in "abc" for day in range(5)]
@@ -54,7 +56,7 @@ def test_seeds_draw_different_sets() -> None:
 
 
 def test_named_sets_and_logs() -> None:
-    log = folder("r-a", 9, "aof")
+    log = folder("r-a", 9, is_log=True)
     assert choose_sets([*FOLDERS, log], Wanted())[1][0] == FOLDERS[4]
     named = Wanted(mode=Mode.NAMED, sets=(log.key, f"{FOLDERS[0].key}/", log.key))
     selection, chosen = choose_sets([*FOLDERS, log], named)

@@ -47,7 +47,7 @@ def test_a_transaction_without_its_end_is_dropped_whole() -> None:
     begun = SET + command(b"MULTI") + SET + SET
     found = inspected(begun)
     assert found.verdict is Verdict.TRUNCATED
-    assert log_of(found).good_until == len(SET)
+    assert (log_of(found).good_until, log_of(found).commands) == (len(SET), 1)
     assert inspected(begun + command(b"exec")).verdict is Verdict.INTACT
 
 

@@ -1,0 +1,110 @@
+"""Which set a restore takes: the newest complete one, and what is said of those before it."""
+
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self
+
+from archiver.archive.archive import Archive
+from archiver.archive.backupsets import BackupSet, list_folders, newest_first, read_set
+from archiver.errors import IntegrityError, UsageError
+
+
+class DamagedSet(IntegrityError):
+    """The set to restore is damaged, and no other was asked for.
+
+    ``following`` is the next one that is complete by its records, if there is one: older, and not
+    read yet.
+    """
+
+    def __init__(self, damaged: BackupSet, following: BackupSet | None, hint: str | None) -> None:
+        text = f"{damaged.key} is damaged: {damaged.why_not}"
+        if following is not None:
+            text += f"; the next complete set is {following.key}, {older(damaged, following)}"
+        super().__init__(text, hint=hint)
+        self.damaged: Final = damaged
+        self.following: Final = following
+
+
+class Candidates:
+    """Sets, the newest first, read as they are asked for."""
+
+    def __init__(self, sets: AsyncGenerator[BackupSet, None]) -> None:
+        self._sets: Final = sets
+        self._ahead: Final = deque[BackupSet]()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._sets.aclose()
+
+    async def take(self) -> BackupSet | None:
+        """The next one; None behind the last."""
+        return self._ahead.popleft() if self._ahead else await anext(self._sets, None)
+
+    async def next_complete(self) -> BackupSet | None:
+        """The next one that is complete by its records, not taken."""
+        for one in self._ahead:
+            if one.is_complete:
+                return one
+        async for one in self._sets:
+            self._ahead.append(one)
+            if one.is_complete:
+                return one
+        return None
+
+
+def newest_at(archive: Archive, instance_id: str, at: datetime | None) -> Candidates:
+    """The sets of an instance that began at ``at`` or before."""
+    return Candidates(newest_first(archive, instance_id, at))
+
+
+async def before(archive: Archive, named: BackupSet) -> BackupSet | None:
+    """The newest complete set of the same instance that began before ``named`` did."""
+    folders = await list_folders(archive, [named.folder.instance_id])
+    for folder in reversed(folders):
+        if folder.is_full and folder.started_at < named.folder.started_at:
+            found = await read_set(archive, folder, folders)
+            if found.is_complete:
+                return found
+    return None
+
+
+def older(damaged: BackupSet, following: BackupSet) -> str:
+    """How much older the second is: ``24 h older``."""
+    minutes = (damaged.folder.started_at - following.folder.started_at).total_seconds() / 60
+    if minutes < 120:
+        return f"{minutes:.0f} min older"
+    if minutes < 72 * 60:
+        return f"{minutes / 60:.0f} h older"
+    return f"{minutes / 60 / 24:.0f} days older"
+
+
+def partial_hint(one: BackupSet) -> str | None:
+    """How to get the nodes of a damaged set that are not damaged, if there are some."""
+    if len(one.nodes) < 2:
+        return None
+    return f"--set {one.key} --partial restores its other nodes"
+
+
+def none_is_whole(sets: Sequence[BackupSet]) -> IntegrityError | UsageError:
+    """What to raise when every set was passed over."""
+    if damaged := [one for one in sets if one.damage]:
+        which = "" if len(sets) == 1 else f"none of {len(sets)} sets can be restored whole; "
+        first = damaged[0]
+        return IntegrityError(
+            f"{which}{first.key} is damaged: {first.why_not}", hint=partial_hint(first)
+        )
+    newest = sets[0]
+    which = "the set" if len(sets) == 1 else f"none of {len(sets)} sets is complete; the newest"
+    return UsageError(
+        f"{which}, {newest.key}, is not complete: {newest.why_not}",
+        hint=f"--set {newest.key} --partial restores what there is of it",
+    )

@@ -1,0 +1,159 @@
+"""What a set is: of dumps or of logs, by what the source said; whether it can be restored whole."""
+
+from pathlib import Path
+
+import pytest
+
+from archiver import Archive, LocalStore, restore
+from archiver.archive.backupsets import list_folders, looks_complete, named_set, newest_first
+from archiver.archive.catalogue import archived_rows
+from archiver.drill.selection import Wanted, choose_sets
+from archiver.errors import UsageError
+from examples.sample_rdb import rdb
+from tests.archive.sample import (
+    CLUSTER,
+    INSTANCE,
+    STARTS,
+    change_record,
+    put_backup,
+    put_cluster,
+    put_standard,
+    put_sums,
+)
+
+FULL, LOG = "FullBackup", "IncrementalBackup"
+PING = b"*1\r\n$4\r\nPING\r\n"
+PREAMBLE = b"REDIS0009\xfa\x0caof-preamble\xc0\x01" + rdb(2000)[9:]
+LOGS = {
+    "empty": b"",
+    "encrypted": b"\x93encrypted, perhaps" * 9,
+    "unrecognised": b"*3",
+    "plain": PING,
+    "cut": PING[:-3],
+    "preamble": PREAMBLE + PING,
+    "cut preamble": PREAMBLE[:900],
+    "a whole dump": rdb(3000),
+}
+
+
+def opened(root: Path) -> Archive:
+    return Archive(LocalStore(root))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "archive"
+
+
+@pytest.mark.parametrize("suffix", [None, "rdb", "bin", "aof"])
+@pytest.mark.parametrize("data", LOGS.values(), ids=LOGS.keys())
+async def test_a_log_is_never_the_newest_complete_set(
+    data: bytes, suffix: str | None, root: Path, tmp_path: Path
+) -> None:
+    put_standard(root, rdb(3000), STARTS[0])
+    put_standard(root, data, STARTS[1], backup_type=LOG, suffix=suffix)
+    folders = await list_folders(opened(root))
+    assert [one.is_full for one in folders] == [True, False]
+    assert [one.key async for one in newest_first(opened(root), INSTANCE)] == [folders[0].key]
+    _, chosen = choose_sets(folders, Wanted())
+    assert chosen == folders[:1]
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert (done.backup_set.key, done.exit_code) == (folders[0].key, 0)
+    assert done.passed_over == ()
+
+
+@pytest.mark.parametrize("suffix", ["rdb", "bin", "aof"])
+async def test_a_dump_is_one_whatever_its_suffix(suffix: str, root: Path) -> None:
+    put_standard(root, rdb(3000), STARTS[0])
+    put_standard(root, b"encrypted" * 99, STARTS[1], backup_type=FULL, suffix=suffix)
+    found = [one.key async for one in newest_first(opened(root), INSTANCE)]
+    assert [key[-18:-2] for key in found] == [STARTS[1], STARTS[0]]
+
+
+async def test_where_the_source_said_nothing_the_bytes_do(root: Path, tmp_path: Path) -> None:
+    for start, data in zip(STARTS, (rdb(3000), PING, b"anything" * 9), strict=True):
+        put_standard(root, data, start, backup_type="")
+    assert [one.is_full for one in await list_folders(opened(root))] == [True, False, True]
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert done.backup_set.key[-18:-2] == STARTS[0]
+    [unclear] = done.passed_over
+    assert unclear.state == "not complete"
+    assert "neither its source nor its bytes say what it is" in unclear.why_not
+
+
+async def test_an_empty_dump_is_nothing_to_restore(root: Path, tmp_path: Path) -> None:
+    put_standard(root, rdb(3000), STARTS[0])
+    put_standard(root, b"", STARTS[1], backup_type=FULL)
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert done.backup_set.key[-18:-2] == STARTS[0]
+    assert "is empty, and no dump is" in done.passed_over[0].why_not
+
+
+@pytest.mark.parametrize("damage", ["{", '{"format": 1}', None])
+async def test_what_cannot_be_read_is_neither_taken_nor_skipped_in_silence(
+    damage: str | None, root: Path
+) -> None:
+    put_standard(root, rdb(3000), STARTS[0])
+    target = put_standard(root, PING, STARTS[1], backup_type=LOG)
+    if damage is None:
+        change_record(target, node_id="r-bp1another")
+    else:
+        target.with_suffix(".json").write_text(damage)
+    states = [one.state async for one in newest_first(opened(root), INSTANCE)]
+    assert states == ["damaged", "complete"]
+
+
+async def test_a_type_that_is_no_text(root: Path) -> None:
+    target = put_standard(root, rdb(3000))
+    api = {"BackupId": 100, "BackupJobID": "1", "BackupSize": target.stat().st_size,
+           "BackupStartTime": "2026-11-23T02:15:00Z", "NodeInstanceId": INSTANCE}  # fmt: skip
+    change_record(target, api=api | {"BackupType": ["FullBackup"]})
+    assert [one.is_full for one in await list_folders(opened(root))] == [True]
+
+
+async def test_of_a_dump_and_a_newer_log_the_dump(root: Path) -> None:
+    target = put_backup(root, STARTS[0], b"encrypted" * 9, backup_id="1", backup_type=FULL)
+    for number, data in enumerate(LOGS.values()):
+        put_backup(root, STARTS[0], data, backup_id=f"90{number}", backup_type=LOG)
+    put_sums(target.parent)
+    found = await named_set(opened(root), target.parent.relative_to(root).as_posix())
+    assert found.is_complete
+    assert [record.backup_id for record in found.chosen()] == ["1"]
+
+
+async def test_a_node_with_a_log_alone_has_no_dump(root: Path) -> None:
+    made = put_cluster(root, STARTS[0])
+    put_backup(root, STARTS[0], PING, instance=CLUSTER, node=f"{CLUSTER}-db-3", backup_type=LOG)
+    put_sums(made[0].parent)
+    found = await named_set(opened(root), made[0].parent.relative_to(root).as_posix())
+    assert not found.is_complete
+    assert found.missing == (f"{CLUSTER}-db-3",)
+    assert "db-3 has a log of commands in it, and no dump" in found.why_not
+
+
+async def test_logs_are_no_neighbours_of_dumps(root: Path) -> None:
+    """A node that only logs have between two sets of dumps is one that the dumps lack."""
+    sets = [put_cluster(root, start) for start in STARTS]
+    for start in ("20261121T120000Z", "20261122T120000Z"):
+        log = put_backup(
+            root, start, b"", instance=CLUSTER, node=f"{CLUSTER}-db-0", job="7", backup_type=LOG
+        )
+        put_sums(log.parent)
+    for path in (sets[1][2], sets[1][2].with_suffix(".json")):
+        path.unlink()
+    put_sums(sets[1][0].parent)
+    notes = {row.set_key[-18:]: row.set_note for row in await archived_rows(opened(root))}
+    assert notes == {
+        f"{STARTS[0]}-1": None, "20261121T120000Z-7": None,
+        f"{STARTS[1]}-1": "2 nodes, and the sets around it have 3",
+        "20261122T120000Z-7": None, f"{STARTS[2]}-1": None,
+    }  # fmt: skip
+    folders = await list_folders(opened(root))
+    whole = {one.key[-18:]: looks_complete(one, folders) for one in folders if one.is_full}
+    assert whole == {f"{STARTS[0]}-1": True, f"{STARTS[1]}-1": False, f"{STARTS[2]}-1": True}
+
+
+async def test_logs_and_no_dump(root: Path, tmp_path: Path) -> None:
+    put_standard(root, b"", backup_type=LOG)
+    with pytest.raises(UsageError, match="has logs of commands and no dump"):
+        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
