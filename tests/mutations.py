@@ -40,7 +40,7 @@ LINE = "tests/test_line.py"
 COPYOUT, RESTORING = "archiver/archive/copyout.py", "tests/archive/test_restoring.py"
 JUDGEMENT, LEDGER = "archiver/drill/judgement.py", "archiver/drill/ledger.py"
 COUNTING, COUNTS = "archiver/drill/counting.py", "tests/drill/test_counting.py"
-DRILL = "tests/drill/test_drill.py"
+DRILL, ASSERTIONS = "tests/drill/test_drill.py", "tests/drill/test_judgement.py"
 SCRUB, REPAIR = "tests/scrub/test_verify.py", "tests/scrub/test_repair.py"
 HOSTILE = "tests/faults/test_hostile.py"
 
@@ -110,7 +110,11 @@ MUTATIONS = (
     Mutation("a drill trusts the exit code of a server", JUDGEMENT, "    if attempt.verdict.outcome is not ServerOutcome.LOADED:", "    if attempt.verdict.outcome is not ServerOutcome.LOADED and attempt.verdict.exit_code != 0:", DRILL),
     Mutation("a drill does not mind what our parser finds", JUDGEMENT, "    if inspection.verdict in _DAMAGED:", "    if False:", DRILL),
     Mutation("a refusal of a dump with a right checksum is damage", JUDGEMENT, "        if proven and verdict.cause is not Cause.CHECKSUM:", "        if False:", DRILL),
-    Mutation("an assertion on a node that did not load holds", JUDGEMENT, "    if not there or len(there) < len(results):", "    if not there:", "tests/drill/test_judgement.py"),
+    Mutation("an assertion on a node that did not load holds", JUDGEMENT, "    if not there or len(there) < len(results):", "    if not there:", ASSERTIONS),
+    Mutation("a node without the key has a say in an assertion", JUDGEMENT, "    having = [one for one in there if one.has_key]\n", "    having = there\n", ASSERTIONS),
+    Mutation("of several nodes that have a key one is enough", JUDGEMENT, "    decisive = min(having or there", "    decisive = max(having or there", ASSERTIONS),
+    Mutation("a key that is not there has a length of 0", "archiver/drill/assertions.py", '        if not await client.ask("EXISTS", key):\n', "        if answer is None:\n", "tests/drill/test_assertions.py"),
+    Mutation("a node without a file in the set is asked nothing", "archiver/drill/procedure.py", "        results += [()] * len(backup_set.missing)\n", "", DRILL),
     Mutation("evidence is not linked to the one before", LEDGER, "        return Link(Path(keys[-1]).stem, hashlib.sha256(data).hexdigest())", "        return None", DRILL),
     Mutation("evidence is written without the lock", LEDGER, "                async with self._archive.writing():\n                    return", "                if True:\n                    return", DRILL),
     Mutation("broken evidence does not count", "archiver/drill/procedure.py", "        codes = {self.evidence.conclusion.exit_code, _INTEGRITY if self.faults else EXIT_OK}", "        codes = {self.evidence.conclusion.exit_code}", DRILL),

@@ -17,7 +17,7 @@ import anyio
 from archiver.archive.archive import Archive
 from archiver.archive.backupsets import BackupSet, Folder, list_folders, looks_complete, read_set
 from archiver.drill import account, happened
-from archiver.drill.assertions import Assertion
+from archiver.drill.assertions import Assertion, AssertionResult
 from archiver.drill.judgement import combine, judge_set
 from archiver.drill.ledger import Filed, Ledger
 from archiver.drill.selection import Wanted, choose_sets
@@ -182,7 +182,10 @@ class _Run:
         finally:
             with anyio.CancelScope(shield=True):
                 removed = await in_thread(workplace.remove)
-        assertions = self._assertions([tried[record.key] for record in chosen])
+        results = [tried[record.key].results for record in chosen]
+        # A node that has no file in the set is one that did not load.
+        results += [()] * len(backup_set.missing)
+        assertions = self._assertions(results)
         found = self._evidence(backup_set, list(tried.values()), assertions, removed=removed)
         found = replace(found, rpo=await self._rpo(backup_set, folders))
         found = self._judged(found, backup_set, before.get(folder.instance_id))
@@ -222,10 +225,12 @@ class _Run:
 
         return evidence_of
 
-    def _assertions(self, chosen: Sequence[Tried]) -> tuple[evidence.Assertion, ...]:
+    def _assertions(
+        self, results: Sequence[tuple[AssertionResult, ...]]
+    ) -> tuple[evidence.Assertion, ...]:
         return tuple(
             # A server that went away had answered some of them, or none.
-            combine(assertion, [next(iter(one.results[number:]), None) for one in chosen])
+            combine(assertion, [next(iter(one[number:]), None) for one in results])
             for number, assertion in enumerate(self.options.assertions)
         )
 
