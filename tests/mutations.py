@@ -135,7 +135,7 @@ MUTATIONS = (
     Mutation("verify: a record may contradict itself", "archiver/archive/consistency.py", "        if said != value\n", "        if False\n", SCRUB),
     Mutation("verify: what SHA256SUMS alone names is overlooked", "archiver/scrub/survey.py", "    found.named |= by_key.keys()\n", "", SCRUB),
     Mutation("verify: what was here once is forgotten", "archiver/scrub/survey.py", "sorted((found.named | before) - recorded", "sorted(found.named - recorded", SCRUB),
-    Mutation("verify: sets with too few nodes pass", "archiver/scrub/verify.py", "        for folder, why in incomplete(tallies).items():", "        for folder, why in ():", SCRUB),
+    Mutation("verify: sets with too few nodes pass", "archiver/scrub/verify.py", "        for folder, lacks in missing_nodes(sets).items():", "        for folder, lacks in ():", SCRUB),
     Mutation("verify: the chain of evidence is not checked", "archiver/scrub/verify.py", "    await run.check_evidence()\n", "", SCRUB),
     Mutation("verify: pages are not made again", "archiver/scrub/evidence.py", "                if _is_ours(data) and", "                if False and", SCRUB),
     Mutation("verify: a time to come is trusted", "archiver/scrub/verify.py", "        return self._since <= result.at <= datetime.now(UTC) and result.size == size\n", "        return self._since <= result.at and result.size == size\n", SCRUB),

@@ -6,17 +6,15 @@ looked at closer. A set is complete when
 1. it has its SHA256SUMS, which a pull writes once every file that was listed for it is here,
 2. every file that the SHA256SUMS names has its object and its record, which contradicts neither
    itself nor them,
-3. no node is missing that the sets right before and right after it have.
-
-The newest set has no set after it, and the oldest none before: there, one neighbour speaks alone.
+3. no node is missing, by the sets around it (:mod:`archiver.archive.sets`).
 """
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
-from archiver.archive import layout
+from archiver.archive import layout, sets
 from archiver.archive.archive import Archive
 from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
@@ -24,8 +22,6 @@ from archiver.archive.sums import parse_sums
 from archiver.errors import IntegrityError, UsageError
 from archiver.model import Kind
 
-# Clusters made before 2023-12-05 have a job, and so a folder, for each shard.
-_ONE_BACKUP = timedelta(hours=1)
 _LOG: Final = f".{Kind.AOF}"
 _FULL: Final = (f".{Kind.RDB}", f".{Kind.UNKNOWN}")
 
@@ -129,26 +125,35 @@ async def list_folders(archive: Archive, instances: Collection[str] = ()) -> lis
 
 
 def missing_nodes(folder: Folder, folders: Iterable[Folder]) -> frozenset[str]:
-    """The nodes that the sets around ``folder`` have and it has not (pure)."""
-    alike = [
-        one
-        for one in folders
-        if one.instance_id == folder.instance_id
-        and one.is_full is folder.is_full
-        and (one.nodes or one.key == folder.key)
-    ]
-    place = next(number for number, one in enumerate(alike) if one.key == folder.key)
-    around = [one.nodes for one in (*alike[max(0, place - 1) : place], *alike[place + 1 :][:1])]
-    missing = frozenset.intersection(*around) - folder.nodes if around else frozenset()
-    if len(folder.nodes) >= min(map(len, around), default=0):
-        # As many as around it: nodes that were replaced, not lost.
-        missing = frozenset()
-    if folder.is_of_cluster:
-        for one in alike:
-            near = abs(one.started_at - folder.started_at) <= _ONE_BACKUP
-            if near and not one.nodes & folder.nodes:
-                missing |= one.nodes
-    return missing
+    """The nodes that ``folder`` should have, by the sets around it, and has no file of (pure)."""
+    near = [_known(one) for one in _near(folder, folders)]
+    found = sets.missing_nodes(near, {folder.key}).get(folder.key)
+    return sets.nodes_beside(folder.key, near) | frozenset(found.nodes if found else ())
+
+
+def why_missing(folder: Folder, folders: Iterable[Folder]) -> list[str]:
+    """Why :func:`missing_nodes` are missing, in a line each (pure)."""
+    near = [_known(one) for one in _near(folder, folders)]
+    found = sets.missing_nodes(near, {folder.key}).get(folder.key)
+    beside = sorted(sets.nodes_beside(folder.key, near))
+    return [f"node {node} has no file in it, but in a folder beside it" for node in beside] + (
+        [found.why] if found else []
+    )
+
+
+def _near(folder: Folder, folders: Iterable[Folder]) -> Iterable[Folder]:
+    """Those that may say something of it, and what may be one backup with them."""
+    reach = sets.REACH + 2 * sets.ONE_BACKUP
+    for one in folders:
+        if (
+            one.instance_id == folder.instance_id
+            and abs(one.started_at - folder.started_at) <= reach
+        ):
+            yield one
+
+
+def _known(folder: Folder) -> sets.SetNodes:
+    return sets.SetNodes(folder.key, folder.started_at, folder.nodes, folder.is_full)
 
 
 def looks_complete(folder: Folder, folders: Iterable[Folder]) -> bool:
@@ -175,7 +180,7 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
         damage += [(record.node_id, why) for why in _against_listing(record, folder)]
     data = await archive.store.read(layout.sums_key(folder.key))
     missing = set(missing_nodes(folder, folders))
-    gaps = [f"node {node} has no file in it" for node in sorted(missing)]
+    gaps = why_missing(folder, folders)
     if data is None:
         gaps.append("it has no SHA256SUMS: the pull that brought it did not see it complete")
     elif (sums := parse_sums(data)) is None:
