@@ -41,6 +41,8 @@ COPYOUT, RESTORING = "archiver/archive/copyout.py", "tests/archive/test_restorin
 JUDGEMENT, LEDGER = "archiver/drill/judgement.py", "archiver/drill/ledger.py"
 COUNTING, COUNTS = "archiver/drill/counting.py", "tests/drill/test_counting.py"
 DRILL, ASSERTIONS = "tests/drill/test_drill.py", "tests/drill/test_judgement.py"
+SETS, HISTORIES = "archiver/archive/sets.py", "tests/archive/test_sets.py"
+ONE_ANSWER = "tests/archive/test_one_answer.py"
 SCRUB, REPAIR = "tests/scrub/test_verify.py", "tests/scrub/test_repair.py"
 HOSTILE = "tests/faults/test_hostile.py"
 
@@ -101,6 +103,15 @@ MUTATIONS = (
     Mutation("a restored file is not synced before the rename", COPYOUT, "                os.fsync(self._descriptor)\n", "                pass\n", RESTORING),
     Mutation("a restore takes any set", "archiver/archive/restoring.py", "        if found.is_complete:\n            return found, tuple", "        if True:\n            return found, tuple", RESTORING),
     Mutation("the nodes around a set are not looked at", "archiver/archive/backupsets.py", "    missing = set(missing_nodes(folder, folders))", "    missing: set[str] = set()", RESTORING),
+    Mutation("a node missing two nights running goes unseen", SETS, "    after = min((number for number in has if number > place), default=None)\n    if before is None:", "    after = min((number for number in has if number > place + 1), default=None)\n    if before is None:", HISTORIES),
+    Mutation("a node that was removed is missing for ever", SETS, "    if _was_removed(left, lacking):\n        return None\n", "", HISTORIES),
+    Mutation("a node that is gone is removed at once", SETS, "    if back is not None:\n        return f", "    if True:\n        return back and f", HISTORIES),
+    Mutation("a cluster that grew makes older sets incomplete", SETS, "        return None  # added to the cluster\n", "        pass\n", HISTORIES),
+    Mutation("any new node passes for one that is gone", SETS, "    return 0 < len(went) == len(came)\n", "    return 0 < len(went) <= len(came)\n", HISTORIES),
+    Mutation("shards with folders of their own lack each other", SETS, "            if backup.takes(one):", "            if False:", HISTORIES),
+    Mutation("a pull compares with what it lists alone", "archiver/archive/setbook.py", "        unfinished = incomplete(self._sets, around)\n", "        unfinished = incomplete(self._sets)\n", ONE_ANSWER),
+    Mutation("ls compares with what is listed alone", "archiver/archive/catalogue.py", "        for key, why in incomplete(tallies, known[instance_id]).items():", "        for key, why in incomplete(tallies).items():", ONE_ANSWER),
+    Mutation("a set that may lack a node is never sealed", "archiver/line.py", "            if one.has_all:\n", "            if one.has_all and one.why is None:\n", ONE_ANSWER),
     Mutation("SHA256SUMS is not held against the records", "archiver/archive/backupsets.py", "        for name, why in _against_sums(records, sums):", "        for name, why in ():", f"{RESTORING} {DRILL}"),
     Mutation("a drill does not mind a difference of counts", JUDGEMENT, "    if difference is not None and difference.beyond_tolerance:", "    if False:", DRILL),
     Mutation("a drill counts keys of all types together", COUNTING, "    by_type = loaded is None or (loaded.consistent and not loaded.sampled)", "    by_type = False", COUNTS),
