@@ -41,6 +41,7 @@ COPYOUT, RESTORING = "archiver/archive/copyout.py", "tests/archive/test_restorin
 JUDGEMENT, LEDGER = "archiver/drill/judgement.py", "archiver/drill/ledger.py"
 COUNTING, COUNTS = "archiver/drill/counting.py", "tests/drill/test_counting.py"
 DRILL, ASSERTIONS = "tests/drill/test_drill.py", "tests/drill/test_judgement.py"
+MARKS, WORKPLACES = "archiver/drill/mark.py", "tests/drill/test_workplace.py"
 SETS, HISTORIES = "archiver/archive/sets.py", "tests/archive/test_sets.py"
 ONE_ANSWER = "tests/archive/test_one_answer.py"
 SCRUB, REPAIR = "tests/scrub/test_verify.py", "tests/scrub/test_repair.py"
@@ -126,6 +127,14 @@ MUTATIONS = (
     Mutation("of several nodes that have a key one is enough", JUDGEMENT, "    decisive = min(having or there", "    decisive = max(having or there", ASSERTIONS),
     Mutation("a key that is not there has a length of 0", "archiver/drill/assertions.py", '        if not await client.ask("EXISTS", key):\n', "        if answer is None:\n", "tests/drill/test_assertions.py"),
     Mutation("a node without a file in the set is asked nothing", "archiver/drill/procedure.py", "        results += [()] * len(backup_set.missing)\n", "", DRILL),
+    Mutation("a drill removes what has no mark", MARKS, "        raise NotOurs(\"it has no mark of a drill\") from None\n", "        return Maker(\"\", \"\", 0, 0)\n", WORKPLACES),
+    Mutation("a drill believes a mark that was copied", MARKS, "    if (document[\"name\"], document[\"inode\"]) != (name, inode):", "    if False:", WORKPLACES),
+    Mutation("a drill follows a mark that is a link", MARKS, "        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK", "        flags = os.O_RDONLY | os.O_NONBLOCK", WORKPLACES),
+    Mutation("a drill removes what lives on another machine", MARKS, "        if kind in _OF_ONE_MACHINE:\n", "        if True:\n", WORKPLACES),
+    Mutation("a drill removes what a living process made", MARKS, " and now[1] == self.began:", " and False:", WORKPLACES),
+    Mutation("a drill takes a number that was given again for its maker", MARKS, " and now[1] == self.began:", ":", WORKPLACES),
+    Mutation("a drill removes what is locked", "archiver/drill/workplace.py", "        except BlockingIOError:\n            return False\n", "        except BlockingIOError:\n            pass\n", WORKPLACES),
+    Mutation("a drill removes the mark before the rest", "archiver/drill/workplace.py", "            if name != MARK:\n", "            if True:\n", WORKPLACES),
     Mutation("evidence is not linked to the one before", LEDGER, "        return Link(Path(keys[-1]).stem, hashlib.sha256(data).hexdigest())", "        return None", DRILL),
     Mutation("evidence is written without the lock", LEDGER, "                async with self._archive.writing():\n                    return", "                if True:\n                    return", DRILL),
     Mutation("broken evidence does not count", "archiver/drill/procedure.py", "        codes = {self.evidence.conclusion.exit_code, _INTEGRITY if self.faults else EXIT_OK}", "        codes = {self.evidence.conclusion.exit_code}", DRILL),

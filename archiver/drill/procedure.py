@@ -24,7 +24,7 @@ from archiver.drill.selection import Wanted, choose_sets
 from archiver.drill.server import Limits
 from archiver.drill.servers import NoServer, ServerProgram
 from archiver.drill.stage import Stage, Tried
-from archiver.drill.workplace import open_scratch
+from archiver.drill.workplace import open_scratch, sweep
 from archiver.errors import EXIT_OK, UsageError, worst_exit_code
 from archiver.report import evidence
 from archiver.report.chain import Finding
@@ -117,6 +117,11 @@ async def drill(
     selection, chosen = choose_sets(folders, run.options.wanted)
     watcher(happened.Chosen(tuple(one.key for one in chosen), selection.available))
     before = await ledger.last_keys({one.instance_id for one in chosen})
+    swept = await in_thread(sweep, run.options.scratch)
+    for directory in swept.removed:
+        watcher(happened.Swept(directory))
+    for directory, why in swept.left:
+        watcher(happened.LeftAlone(directory, why))
     # 4. Restore, parse, load, count and judge, set by set.
     sets = [await run.drill_set(one, folders, before) for one in chosen]
     # 5. Conclude, and write it down, linked to the evidence before it.
