@@ -128,17 +128,17 @@ def missing_nodes(folder: Folder, folders: Iterable[Folder]) -> frozenset[str]:
     """The nodes that ``folder`` should have, by the sets around it, and has no file of (pure)."""
     near = [_known(one) for one in _near(folder, folders)]
     found = sets.missing_nodes(near, {folder.key}).get(folder.key)
-    return sets.nodes_beside(folder.key, near) | frozenset(found.nodes if found else ())
+    beside = sets.nodes_beside(near).get(folder.key, frozenset())
+    return beside | frozenset(found.nodes if found else ())
 
 
 def why_missing(folder: Folder, folders: Iterable[Folder]) -> list[str]:
     """Why :func:`missing_nodes` are missing, in a line each (pure)."""
     near = [_known(one) for one in _near(folder, folders)]
     found = sets.missing_nodes(near, {folder.key}).get(folder.key)
-    beside = sorted(sets.nodes_beside(folder.key, near))
-    return [f"node {node} has no file in it, but in a folder beside it" for node in beside] + (
-        [found.why] if found else []
-    )
+    beside = sorted(sets.nodes_beside(near).get(folder.key, ()))
+    why = [f"node {node} has no file in it, but in a folder beside it" for node in beside]
+    return [*why, found.why] if found else why
 
 
 def _near(folder: Folder, folders: Iterable[Folder]) -> Iterable[Folder]:
@@ -158,7 +158,14 @@ def _known(folder: Folder) -> sets.SetNodes:
 
 def looks_complete(folder: Folder, folders: Iterable[Folder]) -> bool:
     """What the listing alone says of it (pure); records and bytes may prove it wrong."""
-    return folder.is_sealed and bool(folder.nodes) and not missing_nodes(folder, folders)
+    return folder in looking_complete(list(_near(folder, folders)))
+
+
+def looking_complete(folders: Sequence[Folder]) -> list[Folder]:
+    """Those sets of one instance that look complete, in one go (pure)."""
+    known = [_known(one) for one in folders]
+    lacking = sets.missing_nodes(known).keys() | sets.nodes_beside(known).keys()
+    return [one for one in folders if one.is_sealed and one.nodes and one.key not in lacking]
 
 
 async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) -> BackupSet:

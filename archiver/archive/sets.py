@@ -116,13 +116,15 @@ def missing_nodes(
     return found
 
 
-def nodes_beside(key: str, sets: Iterable[SetNodes]) -> frozenset[str]:
-    """The nodes that lie in other folders of the same backup."""
-    for backups in _by_kind(sets):
-        for backup in backups:
-            if key in backup.keys:
-                return backup.nodes - backup.by_key[key]
-    return frozenset()
+def nodes_beside(sets: Iterable[SetNodes]) -> dict[str, frozenset[str]]:
+    """Of each folder that is a part of a backup, by key, the nodes that lie in its others."""
+    return {
+        key: backup.nodes - nodes
+        for backups in _by_kind(sets)
+        for backup in backups
+        for key, nodes in backup.by_key.items()
+        if len(backup.by_key) > 1
+    }
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from typing import Final
 import anyio
 
 from archiver.archive.archive import Archive
-from archiver.archive.backupsets import BackupSet, Folder, list_folders, looks_complete, read_set
+from archiver.archive.backupsets import BackupSet, Folder, list_folders, looking_complete, read_set
 from archiver.drill import account, happened
 from archiver.drill.assertions import Assertion, AssertionResult
 from archiver.drill.judgement import combine, judge_set
@@ -276,7 +276,7 @@ class _Run:
         """By the listing; of the newest sets and of this one the records are read, too."""
         folder = drilled.folder
         own = [one for one in folders if one.instance_id == folder.instance_id and one.is_full]
-        whole = [one for one in own if looks_complete(one, own)]
+        whole = looking_complete(own)
         if not drilled.is_complete:
             whole = [one for one in whole if one.key != folder.key]
         while whole and not (await read_set(self._archive, whole[-1], folders)).is_complete:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull
-from archiver.archive.backupsets import list_folders, looks_complete, newest_first
+from archiver.archive.backupsets import list_folders, looking_complete, newest_first
 from archiver.archive.catalogue import archived_rows, compared_rows
 from archiver.drill import DrillOptions, Wanted, drill
 from archiver.model import Backup, Query
@@ -79,15 +79,14 @@ async def answers(archive: Archive, source: TairSource, summary: Summary) -> dic
     rows = [row for row in await archived_rows(archive) if row.set_note]
     remote = [row for row in await compared_rows(archive, await listed(source)) if row.set_note]
     sets = [one async for one in newest_first(archive, CLUSTER)]
+    whole = looking_complete(folders)
     return {
         "pull": told({night(one.key): named(one.why) for one in summary.incomplete}),
         "verify": told({night(one.key): named(one.text) for one in found}),
         "ls": told({night(row.set_key): named(row.set_note) for row in rows}),
         "ls --remote": told({night(row.set_key): named(row.set_note) for row in remote}),
         "restore": told({night(o.key): named(o.why_not) for o in sets if not o.is_complete}),
-        "drill": told(
-            {night(o.key): "?" for o in folders if not looks_complete(o, folders)}
-        ),
+        "drill": told({night(o.key): "?" for o in folders if o not in whole}),
     }  # fmt: skip
 
 
