@@ -170,7 +170,7 @@ async def test_interrupted_it_leaves_nothing(
 async def test_killed_it_is_swept_up_by_the_next(
     environ: dict[str, str], tmp_path: Path, run: Run
 ) -> None:
-    data = await make_dump(await program("valkey", 9, 1), tmp_path / "made", 50_000)
+    data = await make_dump(await program("valkey", 9, 1), tmp_path / "made", 50_000, seconds=5)
     put_standard(tmp_path / "archive", data)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
