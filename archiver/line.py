@@ -338,14 +338,14 @@ class _Run:
             self._observer(events.SetCompleted(transfer.set_key, files))
 
     async def _close(self, book: SetBook) -> None:
-        for key, held, why in book.sets():
-            if why is not None:
-                self._observer(events.SetIncomplete(key, held, why))
-                continue
-            with self._naming(key):
-                files = await book.seal(key)
-                if files:
-                    self._observer(events.SetCompleted(key, files))
+        for one in await book.sets():
+            if one.why is not None:
+                self._observer(events.SetIncomplete(one.key, one.held, one.why))
+            if one.has_all:
+                with self._naming(one.key):
+                    files = await book.seal(one.key)
+                    if files and one.why is None:
+                        self._observer(events.SetCompleted(one.key, files))
 
     @contextmanager
     def _draining(self) -> Iterator[None]:

@@ -44,7 +44,10 @@ RESTORED_TWICE, SETS = "tests/archive/test_copyout.py", "tests/archive/test_back
 LOGS = "tests/archive/test_logs.py"
 JUDGEMENT, LEDGER = "archiver/drill/judgement.py", "archiver/drill/ledger.py"
 COUNTING, COUNTS = "archiver/drill/counting.py", "tests/drill/test_counting.py"
-DRILL = "tests/drill/test_drill.py"
+DRILL, ASSERTIONS = "tests/drill/test_drill.py", "tests/drill/test_judgement.py"
+MARKS, WORKPLACES = "archiver/drill/mark.py", "tests/drill/test_workplace.py"
+SETS, HISTORIES = "archiver/archive/sets.py", "tests/archive/test_sets.py"
+ONE_ANSWER = "tests/archive/test_one_answer.py"
 SCRUB, REPAIR = "tests/scrub/test_verify.py", "tests/scrub/test_repair.py"
 HOSTILE = "tests/faults/test_hostile.py"
 
@@ -128,6 +131,15 @@ MUTATIONS = (
     Mutation("commands of a cut transaction count", "archiver/rdb/commands.py", "                self._good_commands = self._commands\n", "            self._good_commands = self._commands\n", "tests/rdb/test_commands.py"),
     Mutation("a full backup may be cut in a drill", "archiver/drill/judgement.py", "    may_be_cut = is_log and inspection", "    may_be_cut = inspection", "tests/drill/test_logs.py"),
     Mutation("the nodes around a set are not looked at", "archiver/archive/backupsets.py", "    missing = set(missing_nodes(folder, folders))", "    missing: set[str] = set()", RESTORING),
+    Mutation("a node missing two nights running goes unseen", SETS, "    after = min((number for number in has if number > place), default=None)\n    if before is None:", "    after = min((number for number in has if number > place + 1), default=None)\n    if before is None:", HISTORIES),
+    Mutation("a node that was removed is missing for ever", SETS, "    if _was_removed(left, lacking):\n        return None\n", "", HISTORIES),
+    Mutation("a node that is gone is removed at once", SETS, "    if back is not None:\n        return f", "    if True:\n        return back and f", HISTORIES),
+    Mutation("a cluster that grew makes older sets incomplete", SETS, "        return None  # added to the cluster\n", "        pass\n", HISTORIES),
+    Mutation("any new node passes for one that is gone", SETS, "    return 0 < len(went) == len(came)\n", "    return 0 < len(went) <= len(came)\n", HISTORIES),
+    Mutation("shards with folders of their own lack each other", SETS, "            if backup.takes(one):", "            if False:", HISTORIES),
+    Mutation("a pull compares with what it lists alone", "archiver/archive/setbook.py", "        unfinished = incomplete(self._sets, around)\n", "        unfinished = incomplete(self._sets)\n", ONE_ANSWER),
+    Mutation("ls compares with what is listed alone", "archiver/archive/catalogue.py", "        for key, why in incomplete(tallies, known[instance_id]).items():", "        for key, why in incomplete(tallies).items():", ONE_ANSWER),
+    Mutation("a set that may lack a node is never sealed", "archiver/line.py", "            if one.has_all:\n", "            if one.has_all and one.why is None:\n", ONE_ANSWER),
     Mutation("SHA256SUMS is not held against the records", "archiver/archive/backupsets.py", "        for name, why in _against_sums(records, sums):", "        for name, why in ():", f"{RESTORING} {DRILL}"),
     Mutation("a drill does not mind a difference of counts", JUDGEMENT, "    if difference is not None and difference.beyond_tolerance:", "    if False:", DRILL),
     Mutation("a drill counts keys of all types together", COUNTING, "    by_type = loaded is None or (loaded.consistent and not loaded.sampled)", "    by_type = False", COUNTS),
@@ -137,7 +149,19 @@ MUTATIONS = (
     Mutation("a drill trusts the exit code of a server", JUDGEMENT, "    if attempt.verdict.outcome is not ServerOutcome.LOADED:", "    if attempt.verdict.outcome is not ServerOutcome.LOADED and attempt.verdict.exit_code != 0:", DRILL),
     Mutation("a drill does not mind what our parser finds", JUDGEMENT, "    if inspection.verdict in _DAMAGED:", "    if False:", DRILL),
     Mutation("a refusal of a dump with a right checksum is damage", JUDGEMENT, "        if proven and verdict.cause is not Cause.CHECKSUM:", "        if False:", DRILL),
-    Mutation("an assertion on a node that did not load holds", JUDGEMENT, "    if not there or len(there) < len(results):", "    if not there:", "tests/drill/test_judgement.py"),
+    Mutation("an assertion on a node that did not load holds", JUDGEMENT, "    if not there or len(there) < len(results):", "    if not there:", ASSERTIONS),
+    Mutation("a node without the key has a say in an assertion", JUDGEMENT, "    having = [one for one in there if one.has_key]\n", "    having = there\n", ASSERTIONS),
+    Mutation("of several nodes that have a key one is enough", JUDGEMENT, "    decisive = min(having or there", "    decisive = max(having or there", ASSERTIONS),
+    Mutation("a key that is not there has a length of 0", "archiver/drill/assertions.py", '        if not await client.ask("EXISTS", key):\n', "        if answer is None:\n", "tests/drill/test_assertions.py"),
+    Mutation("a node without a file in the set is asked nothing", "archiver/drill/procedure.py", "        results += [()] * len(backup_set.missing)\n", "", DRILL),
+    Mutation("a drill removes what has no mark", MARKS, "        raise NotOurs(\"it has no mark of a drill\") from None\n", "        return Maker(\"\", \"\", 0, 0)\n", WORKPLACES),
+    Mutation("a drill believes a mark that was copied", MARKS, "    if (document[\"name\"], document[\"inode\"]) != (name, inode):", "    if False:", WORKPLACES),
+    Mutation("a drill follows a mark that is a link", MARKS, "        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK", "        flags = os.O_RDONLY | os.O_NONBLOCK", WORKPLACES),
+    Mutation("a drill removes what lives on another machine", MARKS, "        if kind in _OF_ONE_MACHINE:\n", "        if True:\n", WORKPLACES),
+    Mutation("a drill removes what a living process made", MARKS, " and now[1] == self.began:", " and False:", WORKPLACES),
+    Mutation("a drill takes a number that was given again for its maker", MARKS, " and now[1] == self.began:", ":", WORKPLACES),
+    Mutation("a drill removes what is locked", "archiver/drill/workplace.py", "        except BlockingIOError:\n            return False\n", "        except BlockingIOError:\n            pass\n", WORKPLACES),
+    Mutation("a drill removes the mark before the rest", "archiver/drill/workplace.py", "            if name != MARK:\n", "            if True:\n", WORKPLACES),
     Mutation("evidence is not linked to the one before", LEDGER, "        return Link(Path(keys[-1]).stem, hashlib.sha256(data).hexdigest())", "        return None", DRILL),
     Mutation("evidence is written without the lock", LEDGER, "                async with self._archive.writing():\n                    return", "                if True:\n                    return", DRILL),
     Mutation("broken evidence does not count", "archiver/drill/procedure.py", "        codes = {self.evidence.conclusion.exit_code, _INTEGRITY if self.faults else EXIT_OK}", "        codes = {self.evidence.conclusion.exit_code}", DRILL),
@@ -158,7 +182,7 @@ MUTATIONS = (
     Mutation("verify: a record may contradict itself", "archiver/archive/consistency.py", "        if said != value\n", "        if False\n", SCRUB),
     Mutation("verify: what SHA256SUMS alone names is overlooked", "archiver/scrub/survey.py", "    found.named |= by_key.keys()\n", "", SCRUB),
     Mutation("verify: what was here once is forgotten", "archiver/scrub/survey.py", "sorted((found.named | before) - recorded", "sorted(found.named - recorded", SCRUB),
-    Mutation("verify: sets with too few nodes pass", "archiver/scrub/verify.py", "        for folder, why in incomplete(tallies).items():", "        for folder, why in ():", SCRUB),
+    Mutation("verify: sets with too few nodes pass", "archiver/scrub/verify.py", "        for folder, lacks in missing_nodes(sets).items():", "        for folder, lacks in ():", SCRUB),
     Mutation("verify: the chain of evidence is not checked", "archiver/scrub/verify.py", "    await run.check_evidence()\n", "", SCRUB),
     Mutation("verify: pages are not made again", "archiver/scrub/evidence.py", "                if _is_ours(data) and", "                if False and", SCRUB),
     Mutation("verify: a time to come is trusted", "archiver/scrub/verify.py", "        return self._since <= result.at <= datetime.now(UTC) and result.size == size\n", "        return self._since <= result.at and result.size == size\n", SCRUB),

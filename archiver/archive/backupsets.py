@@ -6,21 +6,19 @@ looked at closer. A set is complete when
 1. it has its SHA256SUMS, which a pull writes once every file that was listed for it is here,
 2. every file that the SHA256SUMS names has its object and its record, which contradicts neither
    itself nor them,
-3. no node is missing that the sets right before and right after it have, and none has a log of
+3. no node is missing, by the sets around it (:mod:`archiver.archive.sets`), and none has a log of
    commands alone, or an empty file for a dump.
 
 What a file is, a dump or a log, follows from what its source said, not from its suffix: a dump may
 be encrypted, a log be empty or begin as a dump does. What nothing tells is taken for a dump, and
 does not count as complete.
-
-The newest set has no set after it, and the oldest none before: there, one neighbour speaks alone.
 """
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from archiver.archive import layout
+from archiver.archive import layout, sets
 from archiver.archive.archive import Archive
 from archiver.archive.backup_types import backup_type, logs_among, unrestorable
 from archiver.archive.consistency import contradictions
@@ -28,9 +26,6 @@ from archiver.archive.record import Record
 from archiver.archive.sums import parse_sums
 from archiver.errors import IntegrityError, UsageError
 from archiver.model import BackupType
-
-# Clusters made before 2023-12-05 have a job, and so a folder, for each shard.
-_ONE_BACKUP = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,31 +135,47 @@ async def list_folders(archive: Archive, instances: Collection[str] = ()) -> lis
 
 
 def missing_nodes(folder: Folder, folders: Iterable[Folder]) -> frozenset[str]:
-    """The nodes that the sets around ``folder`` have and it has not (pure)."""
-    alike = [
-        one
-        for one in folders
-        if one.instance_id == folder.instance_id
-        and one.is_full is folder.is_full
-        and (one.nodes or one.key == folder.key)
-    ]
-    place = next(number for number, one in enumerate(alike) if one.key == folder.key)
-    around = [one.nodes for one in (*alike[max(0, place - 1) : place], *alike[place + 1 :][:1])]
-    missing = frozenset.intersection(*around) - folder.nodes if around else frozenset()
-    if len(folder.nodes) >= min(map(len, around), default=0):
-        # As many as around it: nodes that were replaced, not lost.
-        missing = frozenset()
-    if folder.is_of_cluster:
-        for one in alike:
-            near = abs(one.started_at - folder.started_at) <= _ONE_BACKUP
-            if near and not one.nodes & folder.nodes:
-                missing |= one.nodes
-    return missing
+    """The nodes that ``folder`` should have, by the sets around it, and has no file of (pure)."""
+    near = [_known(one) for one in _near(folder, folders)]
+    found = sets.missing_nodes(near, {folder.key}).get(folder.key)
+    beside = sets.nodes_beside(near).get(folder.key, frozenset())
+    return beside | frozenset(found.nodes if found else ())
+
+
+def why_missing(folder: Folder, folders: Iterable[Folder]) -> list[str]:
+    """Why :func:`missing_nodes` are missing, in a line each (pure)."""
+    near = [_known(one) for one in _near(folder, folders)]
+    found = sets.missing_nodes(near, {folder.key}).get(folder.key)
+    beside = sorted(sets.nodes_beside(near).get(folder.key, ()))
+    why = [f"node {node} has no file in it, but in a folder beside it" for node in beside]
+    return [*why, found.why] if found else why
+
+
+def _near(folder: Folder, folders: Iterable[Folder]) -> Iterable[Folder]:
+    """Those that may say something of it, and what may be one backup with them."""
+    reach = sets.REACH + 2 * sets.ONE_BACKUP
+    for one in folders:
+        if (
+            one.instance_id == folder.instance_id
+            and abs(one.started_at - folder.started_at) <= reach
+        ):
+            yield one
+
+
+def _known(folder: Folder) -> sets.SetNodes:
+    return sets.SetNodes(folder.key, folder.started_at, folder.nodes, folder.is_full)
 
 
 def looks_complete(folder: Folder, folders: Iterable[Folder]) -> bool:
     """What the listing alone says of it (pure); records and bytes may prove it wrong."""
-    return folder.is_sealed and bool(folder.nodes) and not missing_nodes(folder, folders)
+    return folder in looking_complete(list(_near(folder, folders)))
+
+
+def looking_complete(folders: Sequence[Folder]) -> list[Folder]:
+    """Those sets of one instance that look complete, in one go (pure)."""
+    known = [_known(one) for one in folders]
+    lacking = sets.missing_nodes(known).keys() | sets.nodes_beside(known).keys()
+    return [one for one in folders if one.is_sealed and one.nodes and one.key not in lacking]
 
 
 async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) -> BackupSet:
@@ -186,7 +197,7 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
         damage += [(record.node_id, why) for why in _against_listing(record, folder)]
     data = await archive.store.read(layout.sums_key(folder.key))
     missing = set(missing_nodes(folder, folders))
-    gaps = [f"node {node} has no file in it" for node in sorted(missing)]
+    gaps = why_missing(folder, folders)
     if data is None:
         gaps.append("it has no SHA256SUMS: the pull that brought it did not see it complete")
     elif (sums := parse_sums(data)) is None:

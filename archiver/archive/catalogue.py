@@ -1,19 +1,23 @@
 """What an archive holds beside what the vendor has: the rows of ``archiver ls``."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Inventory
+from archiver.archive.neighbours import listed_set, sets_around
 from archiver.archive.record import Record
-from archiver.archive.sets import SetTally, incomplete
+from archiver.archive.sets import SetNodes, SetTally, incomplete
 from archiver.errors import IntegrityError
 from archiver.model import Backup, BackupType, Status
+
+_UNSEALED: Final = "it has no SHA256SUMS: the pull that brought it did not see it complete"
 
 
 class State(StrEnum):
@@ -54,9 +58,19 @@ async def archived_rows(archive: Archive, instances: Iterable[str] = ()) -> list
     Raises UnsupportedFormat, StoreError; a record that cannot be read is a damaged row.
     """
     rows: list[Row] = []
+    keys: dict[str, list[str]] = defaultdict(list)
     for prefix in [f"{layout.safe(instance)}/" for instance in instances] or [""]:
-        rows += [await _archived_row(archive, key) async for key in archive.record_keys(prefix)]
-    return with_set_notes(rows)
+        async for entry in archive.store.entries(prefix):
+            keys[entry.key.rpartition("/")[0]].append(entry.key)
+            if layout.is_record(entry.key):
+                rows.append(await _archived_row(archive, entry.key))
+    found = (listed_set(folder, there) for folder, there in keys.items())
+    sets = [one for one in found if one is not None]
+    unsealed = {folder for folder, there in keys.items() if layout.sums_key(folder) not in there}
+    return [
+        replace(row, set_note=row.set_note or (_UNSEALED if row.set_key in unsealed else None))
+        for row in with_set_notes(rows, sets)
+    ]
 
 
 async def compared_rows(archive: Archive, backups: Iterable[Backup]) -> list[Row]:
@@ -74,7 +88,11 @@ async def compared_rows(archive: Archive, backups: Iterable[Backup]) -> list[Row
         else:
             state = _vendor_state(backup, State.MISSING)
         rows.append(_listed_row(backup, state, finding.transfer.set_key))
-    return with_set_notes(rows)
+    starts: dict[str, list[datetime]] = defaultdict(list)
+    for row in rows:
+        starts[row.instance_id] += [row.started_at] if row.node_id != row.instance_id else []
+    around = [await sets_around(archive, name, starts[name]) for name in starts]
+    return with_set_notes(rows, itertools.chain(*around))
 
 
 def vendor_rows(backups: Iterable[Backup]) -> list[Row]:
@@ -91,25 +109,31 @@ def vendor_rows(backups: Iterable[Backup]) -> list[Row]:
     )
 
 
-def with_set_notes(rows: Sequence[Row]) -> list[Row]:
-    """The rows, oldest first, those of incomplete sets with the reason."""
-    # Logs are listed for other nodes, and at other times, than dumps: neither are neighbours.
-    by_instance: dict[tuple[str, bool], dict[str, SetTally]] = defaultdict(dict)
+def with_set_notes(rows: Sequence[Row], archived: Iterable[SetNodes] = ()) -> list[Row]:
+    """The rows, oldest first, those of incomplete sets with the reason.
+
+    ``archived`` are sets that the archive holds: those of the rows, and others around them.
+    """
+    known: dict[str, list[SetNodes]] = defaultdict(list)
+    for one in archived:
+        known[one.key.partition("/")[0]].append(one)
+    by_instance: dict[str, dict[str, SetTally]] = defaultdict(dict)
     for row in sorted(rows, key=lambda row: row.started_at):
-        tally = by_instance[row.instance_id, row.is_log].setdefault(row.set_key, SetTally())
-        tally.nodes.add(row.node_id)
+        tallies = by_instance[row.instance_id]
+        tally = tallies.setdefault(row.set_key, SetTally(row.started_at))
         tally.files += 1
         tally.held += row.state in (State.ARCHIVED, State.LISTED)
-    notes: dict[tuple[str, bool, str], str] = {}
-    for (instance_id, is_log), tallies in by_instance.items():
-        for key, why in incomplete(tallies).items():
-            if len(tallies[key].nodes) > 1 or tallies[key].held == tallies[key].files:
-                notes[instance_id, is_log, key] = why
+        tally.is_full |= not row.is_log
+        if row.state is not State.DAMAGED:  # the archive knows its node; the row may not
+            tally.nodes.add(row.node_id)
+    notes: dict[tuple[str, str], str] = {}
+    for instance_id, tallies in by_instance.items():
+        for key, why in incomplete(tallies, known[instance_id]).items():
+            tally = tallies[key]
+            if tally.files > 1 or tally.held == tally.files:
+                notes[instance_id, key] = why
     return sorted(
-        (
-            replace(row, set_note=notes.get((row.instance_id, row.is_log, row.set_key)))
-            for row in rows
-        ),
+        (replace(row, set_note=notes.get((row.instance_id, row.set_key))) for row in rows),
         key=lambda row: (row.instance_id, row.started_at, row.node_id, row.backup_id),
     )
 

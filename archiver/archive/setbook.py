@@ -1,11 +1,28 @@
-"""The sets that a run sees, so that the complete ones get their SHA256SUMS."""
+"""The sets that a run sees, so that those whose files are all here get their SHA256SUMS."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
+from archiver.archive import layout
 from archiver.archive.archive import Archive
+from archiver.archive.neighbours import sets_around
 from archiver.archive.sets import SetTally, incomplete
 from archiver.model import Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class SeenSet:
+    """A set that may not be sealed: ``held`` files of it are here, which may be all that were
+    listed (``has_all``), and ``why`` it is not complete, if it is not.
+
+    A set that has all may lack a node all the same, by the sets around it. It is sealed, since
+    that may be found out, or turn out to be otherwise, at any time later.
+    """
+
+    key: str
+    held: int
+    has_all: bool
+    why: str | None
 
 
 class SetBook:
@@ -20,15 +37,19 @@ class SetBook:
         self._doubted: Final = doubted
         self._confirmed: Final[set[str]] = set()
         self._sets: Final[dict[str, SetTally]] = {}
+        self._instance_id = ""
         # Sets of a standard instance that are not sealed along with their only record.
         self._unsealed: Final[set[str]] = set()
 
     def listed(self, transfer: Transfer) -> None:
         """A backup of this set was listed."""
         if not transfer.backup.is_standard:
-            tally = self._sets.setdefault(transfer.set_key, SetTally())
+            began = layout.set_start(transfer.set_key) or transfer.backup.started_at
+            tally = self._sets.setdefault(transfer.set_key, SetTally(began))
+            self._instance_id = transfer.backup.instance_id
             tally.nodes.add(transfer.backup.node_id)
             tally.files += 1
+            tally.is_full |= transfer.backup.type != "IncrementalBackup"
 
     def held(self, transfer: Transfer, *, fresh: bool) -> int:
         """A backup of this set is in the archive now; the number of files in the set, if that
@@ -45,15 +66,16 @@ class SetBook:
         self._unsealed.add(transfer.set_key)
         return 0
 
-    def sets(self) -> Iterator[tuple[str, int, str | None]]:
-        """Each set that may not be sealed: its key, the files of it that are here, and why it is
-        not complete, if it is not."""
-        for folder in sorted(self._unsealed):
-            yield folder, 1, None
-        in_time = dict(sorted(self._sets.items()))  # folders begin with year, month and start
-        unfinished = incomplete(in_time)
-        for folder, tally in in_time.items():
-            yield folder, tally.held, unfinished.get(folder)
+    async def sets(self) -> list[SeenSet]:
+        """The sets that may not be sealed, once all is held that will be. Raises StoreError."""
+        seen = [SeenSet(folder, 1, has_all=True, why=None) for folder in sorted(self._unsealed)]
+        starts = [tally.started_at for tally in self._sets.values()]
+        around = await sets_around(self._archive, self._instance_id, starts)
+        unfinished = incomplete(self._sets, around)
+        for folder, tally in sorted(self._sets.items()):
+            has_all = tally.held == tally.files
+            seen.append(SeenSet(folder, tally.held, has_all, unfinished.get(folder)))
+        return seen
 
     async def seal(self, folder: str) -> int:
         """See :meth:`Archive.seal`."""

@@ -1,37 +1,256 @@
-"""When a backup set is complete. Pure.
+"""When a backup set is complete, as far as can be told. Pure, and the same for every command.
 
-Nothing in DescribeBackups says how many nodes a set has. A set is taken as complete when every
-file that was listed for it is here and it has as many nodes as the set before it or the one
-after it: fewer than both means that a node is missing, or that the range cut the set in two.
+Neither listing nor archive says how many nodes a set should have: it is told from the other sets
+of the instance. Sets are compared with those that began at most REACH before or after them, and
+sets of logs with sets of logs alone. A node that a set has no file of
+
+- and that sets before and after it have, is missing: a node that comes back was not removed;
+- that sets before it have, and none after it has, is missing until GONE_SETS sets have come and
+  GONE_AFTER has passed without it (or REACH, if sets come seldom): then it was removed from the
+  cluster, and is missing in none of these sets;
+- that only sets after it have, was added to the cluster later, and is not missing. In the oldest
+  set alone (the range or the vendor's retention may have cut it in two) it is missing when the
+  very next set has it, and all nodes of the oldest.
+
+An absence between two sets that have the node ends the same way: once it was long enough for the
+node to count as removed, its return makes nothing missing.
+
+Nodes that were replaced are not missing: as many came as went, or all went and at least as many
+came, and none of the new ones had been seen before the old ones went. A set with fewer nodes than
+sets before and after it lacks one, whatever their names are.
+
+A cluster made before 2023-12-05 has a job, and so a folder, for each shard, and old answers have
+one for each file: folders with a node each, that began within ONE_BACKUP of the first, are one
+backup, and compared as one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+# Sets further away say nothing of a set: a few months of listings are enough to judge one.
+REACH: Final = timedelta(days=60)
+# Twice the seven days that the vendor keeps backups for by default, so that whoever looks once a
+# week sees it while it can still be mended; and so many sets that a weekly schedule has a chance.
+GONE_AFTER: Final = timedelta(days=14)
+GONE_SETS: Final = 7
+ONE_BACKUP: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SetNodes:
+    """A set as this module needs it: the nodes of which files are known. ``is_full``: of dumps,
+    not only of logs."""
+
+    key: str
+    started_at: datetime
+    nodes: frozenset[str]
+    is_full: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The nodes that a set lacks, and why that is believed, in a line. When their number alone says
+    so, ``nodes`` are those it may be."""
+
+    nodes: tuple[str, ...]
+    why: str
 
 
 @dataclass(slots=True)
 class SetTally:
-    """What was listed for one set, and what of it the archive holds."""
+    """What was listed for one set, and what of it the archive holds; ``is_full`` as above."""
 
+    started_at: datetime
     nodes: set[str] = field(default_factory=set)
+    is_full: bool = False
     files: int = 0
     held: int = 0
 
 
-def incomplete(sets: Mapping[str, SetTally]) -> dict[str, str]:
-    """Which sets of one instance are not complete, by key, and why; ``sets`` in order of time."""
-    why: dict[str, str] = {}
-    for key, before, after in _with_neighbours(list(sets)):
-        tally = sets[key]
-        neighbours = [len(sets[other].nodes) for other in (before, after) if other is not None]
-        expected = min(neighbours, default=0)
-        if tally.held < tally.files:
-            why[key] = f"{tally.held} of {tally.files} files are here"
-        elif len(tally.nodes) < expected:
-            why[key] = f"{len(tally.nodes)} nodes, and the sets around it have {expected}"
-    return why
+def incomplete(
+    tallies: Mapping[str, SetTally], archived: Iterable[SetNodes] = ()
+) -> dict[str, str]:
+    """Which sets of one instance are not complete, by key, and why.
+
+    ``archived`` are sets that the archive holds, among them others than were listed.
+    """
+    sets = {one.key: one for one in archived}
+    for key, tally in tallies.items():
+        began, nodes = tally.started_at, frozenset(tally.nodes)
+        if (known := sets.get(key)) is not None:
+            began, nodes = known.started_at, known.nodes | nodes
+        sets[key] = SetNodes(key, began, nodes, tally.is_full)
+    missing = missing_nodes(sets.values(), tallies.keys())
+    why = {
+        key: [f"{tally.held} of {tally.files} files are here"] if tally.held < tally.files else []
+        for key, tally in tallies.items()
+    }
+    for key, found in missing.items():
+        why[key].append(found.why)
+    return {key: "; ".join(reasons) for key, reasons in why.items() if reasons}
 
 
-def _with_neighbours(keys: list[str]) -> Iterable[tuple[str, str | None, str | None]]:
-    padded = [None, *keys, None]
-    return zip(keys, padded[:-2], padded[2:], strict=True)
+def missing_nodes(
+    sets: Iterable[SetNodes], wanted: Collection[str] | None = None
+) -> dict[str, Missing]:
+    """What sets of one instance lack, by key: of all of them, or only of the ``wanted``."""
+    found: dict[str, Missing] = {}
+    for backups in _by_kind(sets):
+        first = stop = 0
+        around: Counter[str] = Counter()
+        for number, backup in enumerate(backups):
+            while stop < len(backups) and backups[stop].began - backup.began <= REACH:
+                around.update(backups[stop].nodes)
+                stop += 1
+            while backup.began - backups[first].began > REACH:
+                around.subtract(backups[first].nodes)
+                around = +around
+                first += 1
+            keys = backup.keys if wanted is None else [k for k in backup.keys if k in wanted]
+            if keys and len(around) > len(backup.nodes):
+                lacks = _lacks(backups[first:stop], number - first)
+                found |= dict.fromkeys(keys, lacks) if lacks is not None else {}
+    return found
+
+
+def nodes_beside(sets: Iterable[SetNodes]) -> dict[str, frozenset[str]]:
+    """Of each folder that is a part of a backup, by key, the nodes that lie in its others."""
+    return {
+        key: backup.nodes - nodes
+        for backups in _by_kind(sets)
+        for backup in backups
+        for key, nodes in backup.by_key.items()
+        if len(backup.by_key) > 1
+    }
+
+
+@dataclass(slots=True)
+class _Backup:
+    """A set, or the folders of shards that have one each."""
+
+    began: datetime
+    by_key: dict[str, frozenset[str]]
+    nodes: frozenset[str]
+
+    @property
+    def keys(self) -> list[str]:
+        return list(self.by_key)
+
+    def takes(self, one: SetNodes) -> bool:
+        """Whether that is the folder of another shard."""
+        alone = len(one.nodes) == 1 and len(self.nodes) == len(self.by_key) > 0
+        near = one.started_at - self.began <= ONE_BACKUP
+        return alone and near and not one.nodes & self.nodes
+
+
+def _by_kind(sets: Iterable[SetNodes]) -> Iterable[list[_Backup]]:
+    """The backups of dumps, and those of logs, each in order of time."""
+    by_kind: dict[bool, list[_Backup]] = defaultdict(list)
+    for one in sorted(sets, key=lambda one: (one.started_at, one.key)):
+        backups = by_kind[one.is_full]
+        for backup in reversed(backups):
+            if one.started_at - backup.began > ONE_BACKUP:
+                backups.append(_Backup(one.started_at, {one.key: one.nodes}, one.nodes))
+                break
+            if backup.takes(one):
+                backup.by_key[one.key] = one.nodes
+                backup.nodes |= one.nodes
+                break
+        else:
+            backups.append(_Backup(one.started_at, {one.key: one.nodes}, one.nodes))
+    return by_kind.values()
+
+
+def _lacks(window: Sequence[_Backup], place: int) -> Missing | None:
+    """What the backup at ``place`` lacks, by those around it."""
+    here = window[place].nodes
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for node in sorted(frozenset[str]().union(*(one.nodes for one in window)) - here):
+        has = [number for number, one in enumerate(window) if node in one.nodes]
+        reason = _why_missing(window, place, has)
+        if reason is not None:
+            reasons[reason].append(node)
+    lines = [_line(named, reason) for reason, named in reasons.items()]
+    nodes = {node for named in reasons.values() for node in named}
+    least, sides = _least_number(window, place)
+    if least > len(here) + len(nodes):
+        nodes |= min((side.nodes - here for side in sides), key=len)
+        lines.append(f"it has {len(here)} nodes, and sets before and after it have {least}")
+    return Missing(tuple(sorted(nodes)), "; ".join(lines)) if lines else None
+
+
+def _why_missing(window: Sequence[_Backup], place: int, has: Sequence[int]) -> str | None:
+    """Why the node that the backups ``has`` have is missing at ``place``; None if it is not."""
+    before = max((number for number in has if number < place), default=None)
+    after = min((number for number in has if number > place), default=None)
+    if before is None:
+        return None if after is None else _why_cut(window, place, after)
+    lacking = [one for one in window[before + 1 : after] if one.nodes]
+    left = window[before]
+    back = None if after is None else window[after]
+    if _was_removed(left, lacking):
+        return None
+    known = frozenset[str]().union(*(one.nodes for one in window[: before + 1]))
+    if back is not None:
+        known |= back.nodes
+    if any(_replaces(one.nodes - known, left.nodes - one.nodes, left, one) for one in lacking):
+        return None
+    if back is not None:
+        return f"the sets of {_moment(left)} and {_moment(back)} have it"
+    return (
+        f"the set of {_moment(left)} has it; it counts as removed from the cluster after "
+        f"{GONE_SETS} sets and {GONE_AFTER.days} days without it, "
+        f"on {left.began + GONE_AFTER:%Y-%m-%d} at the earliest"
+    )
+
+
+def _why_cut(window: Sequence[_Backup], place: int, after: int) -> str | None:
+    """The same, for a node that no set before has."""
+    here, back = window[place], window[after]
+    if any(one.nodes for one in (*window[:place], *window[place + 1 : after])):
+        return None  # added to the cluster
+    if here.nodes - back.nodes:
+        return None  # the cluster was changed: what was cut has no nodes that others have not
+    return f"the set after it, of {_moment(back)}, has it, and no set before it shows it was added"
+
+
+def _was_removed(left: _Backup, lacking: Sequence[_Backup]) -> bool:
+    """Whether a node that ``left`` had last, and these had not, was removed from the cluster."""
+    passed = lacking[-1].began - left.began if lacking else timedelta()
+    return (len(lacking) >= GONE_SETS and passed >= GONE_AFTER) or passed >= REACH
+
+
+def _replaces(
+    came: Collection[str], went: Collection[str], before: _Backup, after: _Backup
+) -> bool:
+    """Whether the nodes that came are those that went under new names."""
+    if not before.nodes & after.nodes:
+        return 0 < len(went) <= len(came)
+    return 0 < len(went) == len(came)
+
+
+def _least_number(window: Sequence[_Backup], place: int) -> tuple[int, Sequence[_Backup]]:
+    """How many nodes there should be by the numbers of others alone, and which say so: the nearest
+    before and after that have as many."""
+    least, sides = len(window[place].nodes), list[_Backup]()
+    for number in sorted({len(one.nodes) for one in window if len(one.nodes) > least}):
+        has = [at for at, one in enumerate(window) if len(one.nodes) >= number]
+        before = max((at for at in has if at < place), default=None)
+        after = min((at for at in has if at > place), default=None)
+        if before is not None and after is not None:
+            lacking = [one for one in window[before + 1 : after] if one.nodes]
+            if not _was_removed(window[before], lacking):
+                least, sides = number, [window[before], window[after]]
+    return least, sides
+
+
+def _line(nodes: Sequence[str], reason: str) -> str:
+    are = f"node {nodes[0]} is" if len(nodes) == 1 else f"nodes {', '.join(nodes)} are"
+    return f"{are} missing: {reason}"
+
+
+def _moment(backup: _Backup) -> str:
+    return f"{backup.began:%Y-%m-%d %H:%M}"

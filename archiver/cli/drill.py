@@ -178,6 +178,10 @@ def _line(event: "Happened") -> tuple[int, str]:  # noqa: PLR0911 - one for each
             return QUIET, f"the evidence is kept in {', '.join(places)} alone: {why}"
         case happened.Chosen(keys, available):
             return NORMAL, f"drilling {times(len(keys), 'backup set')} of {available:,}"
+        case happened.Swept(directory):
+            return NORMAL, f"removed {directory}: a drill that was killed had left it"
+        case happened.LeftAlone(directory, why):
+            return NORMAL, f"left alone: {directory}: {why}"
         case happened.Trying(key, count):
             return DEBUG, f"restoring: {key} {size(count)}"
         case happened.FileTried(file):

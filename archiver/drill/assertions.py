@@ -9,8 +9,11 @@
 
 Operators are ``== != >= <= > <``, with a space before them where a key stands there. Keys and
 values with spaces, quotes or bytes go in double quotes, where ``\\"``, ``\\\\``, ``\\n``, ``\\r``,
-``\\t`` and ``\\xHH`` are known. A key that is missing has no ttl and no value: whatever is asserted
-of them fails.
+``\\t`` and ``\\xHH`` are known.
+
+What is asserted of a key that is not there does not hold, except that it is missing: it has no
+type, no value, no time to live, and no length, which is not a length of 0. A key that has expired
+is not there.
 """
 
 import operator
@@ -74,11 +77,15 @@ class Assertion:
 
 @dataclass(frozen=True, slots=True)
 class AssertionResult:
-    """Whether it holds, and what was seen instead or indeed."""
+    """Whether it holds on one server, and what was seen instead or indeed.
+
+    ``has_key``: whether that server has the key; True for dbsize, which is of no key.
+    """
 
     text: str
     holds: bool
     seen: str
+    has_key: bool
 
 
 def parse(text: str) -> Assertion:
@@ -131,25 +138,28 @@ async def check(assertion: Assertion, server: Databases) -> AssertionResult:
     Raises:
         Silence: The server went away.
     """
-    try:
-        holds, seen = await _see(assertion, server)
-    except Refusal as refusal:
-        holds, seen = False, str(refusal)
-    return AssertionResult(assertion.text, holds, seen)
-
-
-async def _see(assertion: Assertion, server: Databases) -> tuple[bool, str]:
     client = server.client(assertion.database)
     verb, key = assertion.verb, assertion.key
-    if verb in _PRESENCE:
-        there = bool(await client.ask("EXISTS", key))
-        return there is (verb == "exists"), "exists" if there else "missing"
-    if verb == "dbsize":
-        return compare(assertion, await client.ask("DBSIZE"))
-    seen = await client.ask(verb.upper(), key)
-    if seen is None or (verb == "ttl" and seen == -2):  # what TTL says of a key that is not there
-        return False, "no such key"
-    return compare(assertion, seen)
+    try:
+        if verb in _PRESENCE:
+            return _presence(assertion, has_key=bool(await client.ask("EXISTS", key)))
+        if verb == "dbsize":
+            holds, seen = compare(assertion, await client.ask("DBSIZE"))
+            return AssertionResult(assertion.text, holds, seen, has_key=True)
+        # Asked before EXISTS: of a key that expires in between, the answer is not believed. HLEN
+        # and others answer 0, and TYPE "none", for a key that is not there.
+        answer = await client.ask(verb.upper(), key)
+        if not await client.ask("EXISTS", key):
+            return AssertionResult(assertion.text, holds=False, seen="no such key", has_key=False)
+    except Refusal as refusal:  # it has the key, of another type
+        return AssertionResult(assertion.text, holds=False, seen=str(refusal), has_key=True)
+    holds, seen = compare(assertion, answer)
+    return AssertionResult(assertion.text, holds, seen, has_key=True)
+
+
+def _presence(assertion: Assertion, *, has_key: bool) -> AssertionResult:
+    holds = has_key is (assertion.verb == "exists")
+    return AssertionResult(assertion.text, holds, "exists" if has_key else "missing", has_key)
 
 
 def compare(assertion: Assertion, seen: int | bytes | str) -> tuple[bool, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from archiver.report.chain import Finding
 from archiver.report.evidence import FileEvidence, SetEvidence
@@ -38,6 +39,21 @@ class EvidenceElsewhere:
 
 
 @dataclass(frozen=True, slots=True)
+class Swept:
+    """The directory of a drill that was killed was removed."""
+
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class LeftAlone:
+    """A directory that looks like one of those was not."""
+
+    directory: Path
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Trying:
     """A file is being restored; ``size`` in bytes."""
 
@@ -60,6 +76,14 @@ class SetJudged:
 
 
 Happened = (
-    Chosen | ChainFault | ArchiveReadOnly | EvidenceElsewhere | Trying | FileTried | SetJudged
+    Chosen
+    | ChainFault
+    | ArchiveReadOnly
+    | EvidenceElsewhere
+    | Swept
+    | LeftAlone
+    | Trying
+    | FileTried
+    | SetJudged
 )
 Watcher = Callable[[Happened], None]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from archiver import rdb
 from archiver.archive.backupsets import BackupSet
-from archiver.drill.assertions import Assertion, AssertionResult, compare
+from archiver.drill.assertions import Assertion, AssertionResult, compare, quote
 from archiver.drill.outcome import Cause
 from archiver.drill.outcome import Outcome as ServerOutcome
 from archiver.drill.trial import Attempt, Trial
@@ -26,6 +26,8 @@ from archiver.report.evidence import Comparison, Difference, FileEvidence, Outco
 _DAMAGED = frozenset(
     {rdb.Verdict.CORRUPT, rdb.Verdict.TRUNCATED, rdb.Verdict.PADDED, rdb.Verdict.EMPTY}
 )
+# How what was seen of a key begins that no node has.
+_NO_KEY = "no node has key "
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def judge_set(  # noqa: PLR0911 - the table above
     if failed := [file for file in files if file.outcome is Outcome.FAIL]:
         return Verdict.FAIL, _reasons(failed)
     if untrue := [one for one in assertions if one.holds is False]:
-        return Verdict.FAIL, "does not hold: " + ", ".join(one.text for one in untrue)
+        return Verdict.FAIL, "assertion failed: " + ", ".join(map(_untrue, untrue))
     if comparison is not None and not comparison.within_tolerance:
         then, now = comparison.keys_then, comparison.keys_now
         return Verdict.FAIL, f"{now:,} keys, and {then:,} in the drill before"
@@ -101,21 +103,35 @@ def judge_set(  # noqa: PLR0911 - the table above
 def combine(assertion: Assertion, results: Sequence[AssertionResult | None]) -> evidence.Assertion:
     """What an assertion comes to over the nodes of a set; None for a node that did not load.
 
-    A set is one body of data: dbsize is the sum of the nodes', ``missing`` must be so on all of
-    them, and what is said of a key holds when it holds on the node that has it.
+    A set is one body of data: dbsize is the sum of the nodes', and a key exists when one of them
+    has it. What is said of a key is for the nodes that have it to decide, for all of them should
+    there be several; a node without the key says nothing. When no node has it, only ``missing``
+    holds.
     """
+    holds, seen = _decided(assertion, results)
+    return evidence.Assertion(assertion.text, None, holds=holds, seen=seen)
+
+
+def _decided(
+    assertion: Assertion, results: Sequence[AssertionResult | None]
+) -> tuple[bool | None, str]:
+    """Whether it holds, None for undecided, and what was seen."""
     there = [result for result in results if result is not None]
     if not there or len(there) < len(results):
-        return evidence.Assertion(assertion.text, None, holds=None, seen="not loaded")
-    holds, seen = there[0].holds, there[0].seen
-    if len(there) > 1:
-        if assertion.verb == "dbsize" and all(one.seen.isdigit() for one in there):
-            holds, seen = compare(assertion, sum(int(one.seen) for one in there))
-        else:
-            decide = min if assertion.verb == "missing" else max
-            found = decide(there, key=lambda one: one.holds)
-            holds, seen = found.holds, found.seen
-    return evidence.Assertion(assertion.text, None, holds=holds, seen=seen)
+        return None, "not loaded"
+    if assertion.verb == "dbsize" and all(one.seen.isdigit() for one in there):
+        return compare(assertion, sum(int(one.seen) for one in there))
+    having = [one for one in there if one.has_key]
+    if not having and assertion.verb != "missing":
+        return False, f"{_NO_KEY}{quote(assertion.key)}"
+    decisive = min(having or there, key=lambda one: one.holds)
+    return decisive.holds, decisive.seen
+
+
+def _untrue(one: evidence.Assertion) -> str:
+    """The assertion, and that its key is nowhere. What else was seen is in the evidence: a value
+    may be a secret. No value reads as this does: with spaces, it is quoted."""
+    return f"{one.text} ({one.seen})" if one.seen.startswith(_NO_KEY) else one.text
 
 
 def _not_loaded(inspection: rdb.Inspection, attempt: Attempt) -> Judgement:

@@ -15,16 +15,16 @@ from typing import Final
 import anyio
 
 from archiver.archive.archive import Archive
-from archiver.archive.backupsets import BackupSet, Folder, list_folders, looks_complete, read_set
+from archiver.archive.backupsets import BackupSet, Folder, list_folders, looking_complete, read_set
 from archiver.drill import account, happened
-from archiver.drill.assertions import Assertion
+from archiver.drill.assertions import Assertion, AssertionResult
 from archiver.drill.judgement import combine, judge_set
 from archiver.drill.ledger import Filed, Ledger
 from archiver.drill.selection import Wanted, choose_sets
 from archiver.drill.server import Limits
 from archiver.drill.servers import NoServer, ServerProgram
 from archiver.drill.stage import Stage, Tried
-from archiver.drill.workplace import open_scratch
+from archiver.drill.workplace import open_scratch, sweep
 from archiver.errors import EXIT_OK, UsageError, worst_exit_code
 from archiver.report import evidence
 from archiver.report.chain import Finding
@@ -117,6 +117,11 @@ async def drill(
     selection, chosen = choose_sets(folders, run.options.wanted)
     watcher(happened.Chosen(tuple(one.key for one in chosen), selection.available))
     before = await ledger.last_keys({one.instance_id for one in chosen})
+    swept = await in_thread(sweep, run.options.scratch)
+    for directory in swept.removed:
+        watcher(happened.Swept(directory))
+    for directory, why in swept.left:
+        watcher(happened.LeftAlone(directory, why))
     # 4. Restore, parse, load, count and judge, set by set.
     sets = [await run.drill_set(one, folders, before) for one in chosen]
     # 5. Conclude, and write it down, linked to the evidence before it.
@@ -182,7 +187,10 @@ class _Run:
         finally:
             with anyio.CancelScope(shield=True):
                 removed = await in_thread(workplace.remove)
-        assertions = self._assertions([tried[record.key] for record in chosen])
+        results = [tried[record.key].results for record in chosen]
+        # A node that has no file in the set is one that did not load.
+        results += [()] * len(backup_set.missing)
+        assertions = self._assertions(results)
         found = self._evidence(backup_set, list(tried.values()), assertions, removed=removed)
         found = replace(found, rpo=await self._rpo(backup_set, folders))
         found = self._judged(found, backup_set, before.get(folder.instance_id))
@@ -222,10 +230,12 @@ class _Run:
 
         return evidence_of
 
-    def _assertions(self, chosen: Sequence[Tried]) -> tuple[evidence.Assertion, ...]:
+    def _assertions(
+        self, results: Sequence[tuple[AssertionResult, ...]]
+    ) -> tuple[evidence.Assertion, ...]:
         return tuple(
             # A server that went away had answered some of them, or none.
-            combine(assertion, [next(iter(one.results[number:]), None) for one in chosen])
+            combine(assertion, [next(iter(one[number:]), None) for one in results])
             for number, assertion in enumerate(self.options.assertions)
         )
 
@@ -266,7 +276,7 @@ class _Run:
         """By the listing; of the newest sets and of this one the records are read, too."""
         folder = drilled.folder
         own = [one for one in folders if one.instance_id == folder.instance_id and one.is_full]
-        whole = [one for one in own if looks_complete(one, own)]
+        whole = looking_complete(own)
         if not drilled.is_complete:
             whole = [one for one in whole if one.key != folder.key]
         while whole and not (await read_set(self._archive, whole[-1], folders)).is_complete:

@@ -10,21 +10,22 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from archiver.drill.mark import MARK, NotOurs, is_name, new_name, read_mark, write_mark
 from archiver.drill.servers import Ability, Flavour, ServerProgram
 from archiver.drill.subject import Subject
 from archiver.errors import StoreError
 from archiver.model import Kind
 from archiver.rdb.releases import DATABASES
+from archiver.stores.filesystem import kind_of
 
-PREFIX = "archiver-drill-"
 SOCKET = "socket"
 LOG = "server.log"
-_STALE = 60.0  # seconds; younger directories may not have been locked yet
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TAIL = 64 * 1024  # bytes of log that are read
 _COPY = 16 * 1024 * 1024  # bytes at a time
 
@@ -56,7 +57,8 @@ class Workplace:
 
     def remove(self) -> bool:
         """Remove the directory with all in it; whether it is gone."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _remove(self.descriptor, self.directory)
         with contextlib.suppress(OSError):
             os.close(self.descriptor)
         return not self.directory.exists()
@@ -65,17 +67,106 @@ class Workplace:
 def open_workplace(parent: Path | None = None) -> Workplace:
     """Make a directory in ``parent`` (else the system's place for temporary files).
 
-    What killed drills left in ``parent`` is removed first.
-
     Raises:
         OSError: It cannot be made.
     """
-    place = (parent or Path(tempfile.gettempdir())).absolute()
-    _sweep(place)
-    directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))  # its mode is 0700
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    directory = _place(parent) / new_name()
+    directory.mkdir(0o700)
+    descriptor = -1
+    try:
+        descriptor = os.open(directory, _DIRECTORY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # before the mark: whoever sees that finds it locked
+        write_mark(descriptor, directory.name)
+    except BaseException:
+        if descriptor != -1:
+            Workplace(directory, descriptor).remove()
+        raise
     return Workplace(directory, descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What became of directories that drills may have left: those ``removed``, and those that
+    look like it and were left alone, with the reason."""
+
+    removed: tuple[Path, ...]
+    left: tuple[tuple[Path, str], ...]
+
+
+def sweep(parent: Path | None = None) -> Swept:
+    """Remove the directories that killed drills left in ``parent`` (else as above). Blocks.
+
+    Only those with a drill's form of name, a valid mark, and a maker that has surely ended
+    (:mod:`archiver.drill.mark`). Of drills that are at work, and of other users', nothing is said.
+    """
+    place = _place(parent)
+    removed, left = list[Path](), list[tuple[Path, str]]()
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(place)):  # noqa: PTH208 - names alone
+            if is_name(name):
+                directory = place / name
+                try:
+                    if _remove_left(directory):
+                        removed.append(directory)
+                except NotOurs as reason:
+                    left.append((directory, str(reason)))
+                except OSError as error:
+                    left.append((directory, f"it cannot be removed: {error.strerror}"))
+    return Swept(tuple(removed), tuple(left))
+
+
+def _remove_left(directory: Path) -> bool:
+    """Remove a directory that a drill left; False for what is not ours to speak of.
+
+    Raises NotOurs for what is not to be removed, OSError.
+    """
+    status = directory.lstat()
+    if status.st_uid != os.geteuid():
+        return False
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotOurs("it is no directory")
+    descriptor = os.open(directory, _DIRECTORY)
+    try:
+        maker = read_mark(descriptor, directory.name)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if why := maker.why_not_ended(kind_of(directory)):
+            raise NotOurs(why)
+        _remove(descriptor, directory)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _remove(descriptor: int, directory: Path) -> None:
+    """Remove all that is in it, then the mark, then itself: what a kill leaves of it has its mark,
+    or is empty. Raises OSError."""
+    failed: OSError | None = None
+    for name in os.listdir(descriptor):
+        try:
+            if name != MARK:
+                _remove_entry(descriptor, name)
+        except OSError as error:  # the others go all the same
+            failed = error
+    if failed is not None:
+        raise failed
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(MARK, dir_fd=descriptor)
+    directory.rmdir()
+
+
+def _remove_entry(descriptor: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # a server that ends removes its socket
+        if stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+            shutil.rmtree(name, dir_fd=descriptor)
+        else:
+            os.unlink(name, dir_fd=descriptor)
+
+
+def _place(parent: Path | None) -> Path:
+    return (parent or Path(tempfile.gettempdir())).absolute()
 
 
 def open_scratch(parent: Path | None) -> Workplace:
@@ -150,18 +241,3 @@ def _copy(source: Path, target: Path) -> None:
             old.seek(0)
             new.seek(0)
             shutil.copyfileobj(old, new, _COPY)
-
-
-def _sweep(place: Path) -> None:
-    """Remove the directories of drills that no longer live: their lock went with them."""
-    for directory in place.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):
-            status = directory.lstat()
-            if status.st_uid != os.geteuid() or time.time() - status.st_mtime < _STALE:
-                continue
-            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(directory, ignore_errors=True)
-            finally:
-                os.close(descriptor)

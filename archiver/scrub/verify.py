@@ -19,7 +19,8 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.archive.sets import SetTally, incomplete
+from archiver.archive.neighbours import listed_set
+from archiver.archive.sets import Missing, SetNodes, missing_nodes
 from archiver.crew import crew
 from archiver.errors import IntegrityError, UsageError
 from archiver.model import Kind
@@ -69,9 +70,8 @@ class _Run:
         )
         self._told: Final[set[tuple[str, Fault, str | None]]] = set()
         self._passing: Final[dict[str, list[Finding]]] = {}
-        # Sets with fewer nodes than those around them: how many they have.
-        self._short: Final[dict[str, tuple[int, str]]] = {}
-        self._tallies: dict[str, SetTally] = {}
+        self._short: Final[dict[str, Missing]] = {}
+        self._sets: list[SetNodes] = []
         self._months: Final[set[int]] = set()
         self._since: datetime | None = None
         if options.since_verified is not None:
@@ -104,10 +104,10 @@ class _Run:
             for finding in findings:
                 if finding.identity in still:
                     self._found(finding)
-        for folder, (nodes, why) in self._short.items():
-            records = filter(layout.is_record, await self._sizes(folder))
-            if len({_node(key) for key in records}) <= nodes:
-                self._found(Finding(folder, Fault.INCOMPLETE, why))
+        for folder, lacks in self._short.items():
+            now = listed_set(folder, await self._sizes(folder))
+            if now is None or not now.nodes.issuperset(lacks.nodes):
+                self._found(Finding(folder, Fault.INCOMPLETE, lacks.why))
 
     async def _sizes(self, folder: str) -> dict[str, int]:
         return {entry.key: entry.size async for entry in self._store.entries(f"{folder}/")}
@@ -155,11 +155,10 @@ class _Run:
         picked = self._pick({f: folders.get(f, {}) for f in wanted}, known)
         for folder in sorted(wanted | folders.keys()):
             sizes = folders.get(folder, {})
-            nodes = {_node(key) for key in sizes if layout.is_record(key)}
             if folder in wanted:
                 await self._take_set(month.prefix, folder, sizes, known, picked, send)
-            if nodes:
-                self._tallies[folder] = SetTally(nodes)
+            if (one := listed_set(folder, sizes)) is not None and sizes:
+                self._sets.append(one)
 
     def _pick(
         self, folders: Mapping[str, Mapping[str, int]], known: Mapping[str, Result]
@@ -220,12 +219,16 @@ class _Run:
             return {}
 
     def _close_instance(self) -> None:
-        """Which sets of the instance have fewer nodes than those around them."""
-        tallies, self._tallies = dict(sorted(self._tallies.items())), {}
-        for folder, why in incomplete(tallies).items():
-            missed = {finding.fault for finding in self._passing.get(folder, ())}
-            if self._options.wants(folder) and not missed & {Fault.MISSING, Fault.UNRECORDED}:
-                self._short[folder] = len(tallies[folder].nodes), why
+        """Which sets of the instance lack nodes, by those around them."""
+        sets, self._sets = self._sets, []
+        for folder, lacks in missing_nodes(sets).items():
+            told = {
+                _node(finding.key)
+                for finding in self._passing.get(folder, ())
+                if finding.fault in (Fault.MISSING, Fault.UNRECORDED)
+            }
+            if self._options.wants(folder) and not told.issuperset(lacks.nodes):
+                self._short[folder] = lacks
 
     def _found(self, finding: Finding) -> None:
         """Take a finding, and tell of it once."""

@@ -14,7 +14,6 @@ from archiver.archive import layout
 from archiver.archive.catalogue import State, archived_rows, compared_rows, vendor_rows
 from archiver.archive.inventory import Inventory
 from archiver.archive.record import Record, make_record
-from archiver.archive.sets import SetTally, incomplete
 from archiver.errors import ArchiverError, IntegrityError, UnsafeInput, UnsupportedFormat
 from archiver.model import Backup, Status, Stored
 from tests.stores.test_local import RECEIPT
@@ -115,25 +114,6 @@ def test_a_record_of_another_format(written: object) -> None:
     document = {**record().document, "format": written}
     with pytest.raises(UnsupportedFormat):
         Record.decode("k.json", json.dumps(document).encode())
-
-
-def tally(nodes: int, files: int, held: int) -> SetTally:
-    return SetTally({str(n) for n in range(nodes)}, files, held)
-
-
-def test_complete_sets() -> None:
-    sets = {
-        "1": tally(2, 2, 2),  # cut by the start of the range: the next has four
-        "2": tally(4, 4, 4),
-        "3": tally(3, 3, 3),  # a node is missing
-        "4": tally(4, 4, 3),  # a file did not come
-        "5": tally(4, 4, 4),  # the last one before the cluster grew
-        "6": tally(8, 8, 8),
-        "7": tally(8, 8, 8),
-    }
-    assert set(incomplete(sets)) == {"1", "3", "4"}
-    assert incomplete({"1": tally(2, 2, 2)}) == {}
-    assert incomplete({}) == {}
 
 
 async def test_a_set_across_midnight_of_the_month(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ async def test_interrupted_it_leaves_nothing(
 async def test_killed_it_is_swept_up_by_the_next(
     environ: dict[str, str], tmp_path: Path, run: Run
 ) -> None:
-    data = await make_dump(await program("valkey", 9, 1), tmp_path / "made", 50_000)
+    data = await make_dump(await program("valkey", 9, 1), tmp_path / "made", 50_000, seconds=5)
     put_standard(tmp_path / "archive", data)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -185,10 +185,17 @@ async def test_killed_it_is_swept_up_by_the_next(
     process.kill()
     await process.communicate()
     [left] = left_in(scratch)
-    os.utime(left, (0, 0))
+    mine = [scratch / "archiver-drill-evidence", scratch / "archiver-drill-0123456789abcdef"]
+    for directory in mine:
+        directory.mkdir()
+        (directory / "audit.pdf").write_bytes(b"%PDF")
+        os.utime(directory, (0, 0))
     done = await run("drill", "archive", "--scratch", str(scratch))
     assert done.code == 0, done.err
-    assert left_in(scratch) == []
+    assert f"removed {left}: a drill that was killed had left it" in done.err
+    assert f"left alone: {mine[1]}: it has no mark of a drill" in done.err
+    assert sorted(left_in(scratch)) == sorted(mine)
+    assert all((directory / "audit.pdf").exists() for directory in mine)
 
 
 async def test_an_environment_can_say_it_all(run: Run, tmp_path: Path) -> None:

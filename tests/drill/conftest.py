@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from archiver.drill import Flavour, ServerProgram, find
-from archiver.drill.workplace import PREFIX
+from archiver.drill.mark import PREFIX
 
 FakeMaker = Callable[[str], ServerProgram]
 _FOUND: list[ServerProgram] = []

@@ -114,7 +114,8 @@ def test_any_text_is_an_assertion_or_an_error_with_a_place(text: str) -> None:
         ("missing user:1", False, "exists"),
         ("missing user:2", True, "missing"),
         ("type user:1 == hash", True, "hash"),
-        ("type user:2 == none", True, "none"),
+        ("type user:2 == none", False, "no such key"),
+        ("type user:2 != hash", False, "no such key"),
         ("type user:1 != hash", False, "hash"),
         ("ttl session > 0", True, None),
         ("ttl user:1 == -1", True, "-1"),
@@ -133,7 +134,16 @@ def test_any_text_is_an_assertion_or_an_error_with_a_place(text: str) -> None:
         ("zcard sorted == 1", True, "1"),
         ("xlen stream == 1", True, "1"),
         ("strlen version == 1", True, "1"),
-        ("llen user:2 == 0", True, "0"),
+        ("llen user:2 == 0", False, "no such key"),
+        ("hlen[1] user:1 <= 3", False, "no such key"),
+        ("scard user:2 < 1", False, "no such key"),
+        ("zcard user:2 != 1", False, "no such key"),
+        ("xlen user:2 >= 0", False, "no such key"),
+        ("strlen user:2 <= 3", False, "no such key"),
+        ("exists expired", False, "missing"),
+        ("missing expired", True, "missing"),
+        ("hlen expired <= 3", False, "no such key"),
+        ("ttl expired <= 0", False, "no such key"),
         ("hlen version == 1", False, "WRONGTYPE"),
         ("get user:1 == 1", False, "WRONGTYPE"),
         ("exists[1023] a", False, "missing"),
@@ -154,7 +164,10 @@ async def test_what_a_server_says(
         await ask("ZADD", "sorted", 1, "x")
         await ask("XADD", "stream", "1-1", "x", "y")
         await server.client(1).ask("SET", "far", "x" * 1000)
+        await ask("HSET", "expired", "a", 1)
+        await ask("PEXPIREAT", "expired", 1)  # which removes it at once
         result = await check(parse(text), server)
     assert result.text == text
     assert result.holds is holds
+    assert result.has_key is (seen not in ("missing", "no such key"))
     assert seen is None or result.seen.startswith(seen)

@@ -36,6 +36,7 @@ from archiver.drill import (
 )
 from archiver.drill.census import Databases
 from archiver.drill.client import Silence
+from archiver.drill.mark import MARK
 from archiver.errors import (
     ArchiverError,
     NoSpace,
@@ -225,9 +226,39 @@ async def test_a_cluster_is_one_body_of_data(root: Path, options: DrillOptions) 
     one = only(done)
     assert [assertion.holds for assertion in one.assertions] == [True, True, True, False]
     assert one.verdict is Verdict.FAIL
-    assert one.why == "does not hold: strlen nothing >= 1"
+    assert one.why == "assertion failed: strlen nothing >= 1 (no node has key nothing)"
     assert len(one.files) == 3
     assert done.exit_code == 1
+
+
+async def test_a_node_without_the_key_has_no_say(
+    root: Path, tmp_path: Path, options: DrillOptions, valkey: ServerProgram
+) -> None:
+    data = await make_dump(valkey, tmp_path / "made", 10)  # key:4 is a hash of two fields
+    made = put_cluster(root)
+    given = {"instance": CLUSTER, "node": f"{CLUSTER}-db-1", "backup_id": "201"}
+    put_backup(root, STARTS[-1], data, **given)
+    put_sums(made[0].parent)
+    texts = ("hlen key:4 <= 1", "type key:4 != hash", "ttl key:4 < -1", "hlen key:4 == 2",
+             "type key:4 == hash", "hlen no <= 3", "type no == none")  # fmt: skip
+    asserted = tuple(parse(text) for text in texts)
+    one = only(await drilled(root, replace(options, assertions=asserted), valkey))
+    holds = [assertion.holds for assertion in one.assertions]
+    assert holds == [False, False, False, True, True, False, False]
+    assert one.verdict is Verdict.FAIL
+    assert "hlen key:4 <= 1, type" in one.why
+    assert one.why.endswith("type no == none (no node has key no)")
+
+
+async def test_what_is_asserted_of_a_set_without_one_of_its_nodes(
+    root: Path, options: DrillOptions
+) -> None:
+    """The node that is not here may have the key."""
+    remove_node(put_cluster(root)[1])
+    asserted = (parse("missing nothing"), parse("dbsize <= 2"), parse("exists nothing"))
+    one = only(await drilled(root, replace(options, assertions=asserted)))
+    assert [assertion.holds for assertion in one.assertions] == [None, None, None]
+    assert one.verdict is Verdict.PARTIAL
 
 
 def _flip(target: Path) -> None:
@@ -298,7 +329,8 @@ async def test_scratch_holds_one_file_at_a_time(
     found: list[list[Path]] = []
 
     async def lay_out(archive: Archive, record: Record, scratch: Path) -> Copied:
-        found.append(await in_thread(lambda: list(scratch.iterdir())))
+        there = await in_thread(lambda: list(scratch.iterdir()))
+        found.append([path for path in there if path.name != MARK])
         return await restoring.lay_out(archive, record, scratch)
 
     monkeypatch.setattr("archiver.drill.stage.lay_out", lay_out)

@@ -19,7 +19,7 @@ from archiver.drill.procfs import Pid, available_memory
 from archiver.drill.servers import Ability
 from archiver.drill.subject import read_subject
 from archiver.drill.teardown import FileState
-from archiver.drill.workplace import lay_out, open_workplace
+from archiver.drill.workplace import Swept, lay_out, open_workplace, sweep
 from archiver.errors import StoreError
 from tests.conftest import DATA
 from tests.drill.conftest import FakeMaker, left_in
@@ -271,14 +271,10 @@ def test_a_killed_parent_leaves_no_server(place: Path) -> None:
     while not dead(pid):
         assert time.monotonic() < deadline, "the server lives on"
         time.sleep(0.01)
-    # What it leaves is a directory, which the next drill removes once it is a minute old.
+    # What it leaves is a directory, which the next drill removes.
     (left,) = left_in(place)
-    open_workplace(place).remove()
-    assert left.exists()
-    os.utime(left, (0, 0))
     workplace = open_workplace(place)
-    os.utime(workplace.directory, (0, 0))
-    open_workplace(place).remove()
+    assert sweep(place) == Swept((left,), ())
     assert left_in(place) == [workplace.directory]  # its lock is held
     assert workplace.remove()
 

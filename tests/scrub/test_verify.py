@@ -140,7 +140,7 @@ async def test_a_missing_node(pulled: Pulled) -> None:
     sums.write_text("".join(x for x in sums.read_text().splitlines(True) if path.name not in x))
     [finding] = (await verify(pulled.archive)).findings
     assert (finding.key, finding.fault) == (pulled.key(path.parent), Fault.INCOMPLETE)
-    assert "2 nodes" in finding.text
+    assert "db-2 is missing: the sets of 2026-11-22" in finding.text
     [finding] = (
         await verify(pulled.archive, VerifyOptions(sets=frozenset([finding.key])))
     ).findings

@@ -1,0 +1,59 @@
+"""The sets of an instance around others, by the names in the archive's listing alone."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from archiver.archive import layout
+from archiver.archive.archive import Archive
+from archiver.archive.sets import REACH, SetNodes
+from archiver.model import Kind
+
+
+async def sets_around(
+    archive: Archive, instance_id: str, starts: Iterable[datetime]
+) -> list[SetNodes]:
+    """The sets that say something of those that began at ``starts``, these among them.
+
+    Lists some five months of the instance, one after the other, and keeps the nodes of each set.
+    Raises StoreError.
+    """
+    moments = sorted(starts)
+    found: list[SetNodes] = []
+    if not moments:
+        return found
+    names: dict[frozenset[str], frozenset[str]] = {}  # most sets have the same nodes
+    until = max(moments[-1], min(moments[-1] + REACH, datetime.now(UTC)))
+    for month in _months(moments[0] - REACH, until):
+        keys: dict[str, list[str]] = defaultdict(list)
+        async for entry in archive.store.entries(f"{layout.safe(instance_id)}/{month}/"):
+            keys[entry.key.rpartition("/")[0]].append(entry.key)
+        for folder, there in keys.items():
+            if (one := listed_set(folder, there)) is not None:
+                nodes = names.setdefault(one.nodes, one.nodes)
+                found.append(SetNodes(one.key, one.started_at, nodes, one.is_full))
+    return found
+
+
+def listed_set(folder: str, keys: Iterable[str]) -> SetNodes | None:
+    """The set in ``folder``, where these ``keys`` are; None for what is no set's folder (pure).
+
+    The nodes are those of its records, ``<node>-<backup id>.json``. A set is of logs when all of
+    its files are, by their suffix.
+    """
+    started_at = layout.set_start(folder)
+    if started_at is None:
+        return None
+    names = [key.rpartition("/")[2] for key in keys]
+    records = [name for name in names if name.endswith(layout.RECORD_SUFFIX)]
+    suffixes = {name.rpartition(".")[2] for name in names} & set(Kind)
+    nodes = frozenset(name.rpartition(".")[0].rpartition("-")[0] for name in records)
+    return SetNodes(folder, started_at, nodes, suffixes != {Kind.AOF})
+
+
+def _months(first: datetime, last: datetime) -> Iterable[str]:
+    """``yyyy/mm`` of every month from ``first`` to ``last``."""
+    day = first.replace(day=1)
+    while (day.year, day.month) <= (last.year, last.month):
+        yield f"{day:%Y/%m}"
+        day = (day + timedelta(days=31)).replace(day=1)
