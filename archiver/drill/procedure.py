@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import anyio
-
 from archiver.archive.archive import Archive
 from archiver.archive.backupsets import BackupSet, Folder, list_folders, looks_complete, read_set
 from archiver.drill import account, happened
@@ -24,7 +22,7 @@ from archiver.drill.selection import Wanted, choose_sets
 from archiver.drill.server import Limits
 from archiver.drill.servers import NoServer, ServerProgram
 from archiver.drill.stage import Stage, Tried
-from archiver.drill.workplace import open_scratch
+from archiver.drill.workplace import Workplace, open_scratch
 from archiver.errors import EXIT_OK, UsageError, worst_exit_code
 from archiver.report import evidence
 from archiver.report.chain import Finding
@@ -37,7 +35,7 @@ from archiver.report.verdict import (
     recovery_seconds,
 )
 from archiver.report.words import loaded_keys
-from archiver.threads import in_thread
+from archiver.threads import in_thread, in_thread_anyway
 
 _INTEGRITY = 3
 
@@ -171,17 +169,20 @@ class _Run:
         backup_set = await read_set(self._archive, folder, folders)
         chosen = backup_set.chosen()
         tried: dict[str, Tried] = {}
-        workplace = await in_thread(open_scratch, self.options.scratch)
+        opened: list[Workplace] = []
+        removed = True
         try:
+            # Known from the moment it is made, whatever cancels.
+            await in_thread(lambda: opened.append(open_scratch(self.options.scratch)))
             for record in backup_set.records:
                 self._watcher(happened.Trying(record.object_key, record.size))
                 wanted = self.options.assertions if record in chosen else ()
-                one = await self._stage.try_file(record, workplace.directory, wanted)
+                one = await self._stage.try_file(record, opened[0].directory, wanted)
                 tried[record.key] = one
                 self._watcher(happened.FileTried(one.file))
         finally:
-            with anyio.CancelScope(shield=True):
-                removed = await in_thread(workplace.remove)
+            for workplace in opened:
+                removed = await in_thread_anyway(workplace.remove)
         assertions = self._assertions([tried[record.key] for record in chosen])
         found = self._evidence(backup_set, list(tried.values()), assertions, removed=removed)
         found = replace(found, rpo=await self._rpo(backup_set, folders))

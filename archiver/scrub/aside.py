@@ -6,8 +6,6 @@ An object of the right size would be mended where it is, over the only copy of i
 from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 
-import anyio
-
 from archiver.archive import layout
 from archiver.errors import ArchiverError, IntegrityError, ObjectMissing, StoreError, StoreForbidden
 from archiver.model import Kind
@@ -17,7 +15,7 @@ from archiver.scrub.measure import measure, new_block
 from archiver.scrub.results import read_results
 from archiver.scrub.survey import survey
 from archiver.stores.base import Store
-from archiver.threads import in_thread
+from archiver.threads import in_thread, to_the_end
 
 
 async def put_aside(store: Store, stem: str, size: int) -> None:
@@ -43,8 +41,8 @@ async def replacing(store: Store, stem: str) -> AsyncGenerator[None, None]:
     try:
         yield
     except BaseException:
-        with anyio.CancelScope(shield=True), suppress(ArchiverError):
-            await bring_back(store, [stem])
+        with suppress(ArchiverError):
+            await to_the_end(bring_back(store, [stem]))
         raise
 
 

@@ -10,8 +10,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import anyio
-
 from archiver import events as pull_events
 from archiver.archive.archive import Archive
 from archiver.errors import ArchiverError, BackupGone, IntegrityError
@@ -22,6 +20,7 @@ from archiver.scrub.aside import bring_back, put_aside, reading_right
 from archiver.scrub.claims import folder_start
 from archiver.scrub.repair import BESIDE, WrongSet
 from archiver.sources.base import Source
+from archiver.threads import to_the_end
 from archiver.timerange import TimeRange
 from archiver.transfer.engine import TransferOptions
 
@@ -65,8 +64,7 @@ class SourceSupplier:
             options = PullOptions(again=stems - as_it_is, transfer=self._transfer)
             summary = await pull(only, archive, queries, options, observe)
         finally:
-            with anyio.CancelScope(shield=True):
-                await _bring_back(archive, stems, failed)
+            await to_the_end(_bring_back(archive, stems, failed))
         failed += [_not_repaired(failure) for failure in summary.failures]
         for event in failed:
             observer(event)

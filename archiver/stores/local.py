@@ -7,8 +7,9 @@ home. A file of several parts has a journal beside it; one of a single part need
 import itertools
 import os
 import secrets
+import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from archiver.errors import IntegrityError, NoSpace, ObjectMissing
 from archiver.model import Kind, Stored
 from archiver.stores import disk
 from archiver.stores.base import Entry, Leftover, Opened, Staging
-from archiver.stores.commit import Commit, drive
+from archiver.stores.commit import Commit, Unsynced, drive
 from archiver.stores.filesystem import Sync, sync_each, syncing
 from archiver.stores.local_staging import (
     DATA,
@@ -63,8 +64,9 @@ class LocalStore:
     @asynccontextmanager
     async def exclusive(self) -> AsyncGenerator[None, None]:
         await in_thread(disk.make_durable_directories, self._staging)
+        stop = threading.Event()
         async with (
-            entered(hold(self.root / _LOCK)) as lock,
+            entered(hold(self.root / _LOCK, stop=stop), stop.set) as lock,
             # All that is renamed was there: it is on the same file system.
             entered(syncing(self._staging)) as sync,
         ):
@@ -91,10 +93,10 @@ class LocalStore:
                 return None
 
     async def put(self, key: str, data: bytes) -> None:
-        self._check_lock()
         await in_thread(self._put, self.root / key, data)
 
     def _put(self, path: Path, data: bytes) -> None:
+        self._check_lock()
         # A copy of an archive may lack what begins with a dot.
         disk.make_durable_directories(self._staging)
         disk.put_file(path, data, self._staging / f"{secrets.token_hex(8)}{TEMPORARY}")
@@ -163,7 +165,12 @@ class LocalStore:
             staging.close()
 
     def finish(self, commits: Iterable[Commit]) -> list[Stored]:
-        return drive(commits, self._sync)
+        def sync(unsynced: Sequence[Unsynced]) -> None:
+            self._sync(unsynced)
+            self._check_lock()  # before the names that follow
+
+        self._check_lock()
+        return drive(commits, sync)
 
     def _check_space(self, wanted: int) -> None:
         with disk.store_errors(self.root):
@@ -180,7 +187,6 @@ class LocalStore:
             self._lock.check()
 
     async def put_aside(self, key: str) -> str:
-        self._check_lock()
         kept = self._aside(key)
         await in_thread(self._put_aside, self.root / key, kept)
         return kept.relative_to(self.root).as_posix()
@@ -188,8 +194,8 @@ class LocalStore:
     def _aside(self, key: str) -> Path:
         return Path(aside(str(self._quarantine), key))
 
-    @staticmethod
-    def _put_aside(path: Path, kept: Path) -> None:
+    def _put_aside(self, path: Path, kept: Path) -> None:
+        self._check_lock()
         disk.make_durable_directories(kept.parent)
         with disk.store_errors(kept):
             if os.path.lexists(kept):
@@ -200,11 +206,10 @@ class LocalStore:
         _move(path, kept)
 
     async def bring_back(self, key: str) -> bool:
-        self._check_lock()
         return await in_thread(self._bring_back, self._aside(key), self.root / key)
 
-    @staticmethod
-    def _bring_back(kept: Path, path: Path) -> bool:
+    def _bring_back(self, kept: Path, path: Path) -> bool:
+        self._check_lock()
         with disk.store_errors(kept):
             if os.path.lexists(path) or not os.path.lexists(kept):
                 return False

@@ -1,6 +1,7 @@
 """An archive in a bucket: a Store like any, its objects put whole under their final keys."""
 
 import itertools
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
@@ -47,7 +48,8 @@ class S3Store:
     @asynccontextmanager
     async def exclusive(self) -> AsyncGenerator[None, None]:
         dialect = (await in_thread(self._sender)).dialect
-        async with entered(hold(self.bucket, dialect, self._beat)) as lease:
+        stop = threading.Event()
+        async with entered(hold(self.bucket, dialect, self._beat, stop), stop.set) as lease:
             self._lease = lease
             try:
                 yield
