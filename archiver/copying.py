@@ -5,6 +5,7 @@ the place. What is read is held against its record, what is written is checked a
 """
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -18,7 +19,7 @@ from archiver.archive.inventory import Difference, Inventory
 from archiver.archive.record import Record
 from archiver.archive.sums import parse_sums
 from archiver.crew import crew
-from archiver.errors import ArchiverError, CorruptFile, IntegrityError, UsageError
+from archiver.errors import ArchiverError, BackupFailed, CorruptFile, IntegrityError, UsageError
 from archiver.model import Backup, Network, Pin, Provenance, Receipt, Status, Stored
 from archiver.stores.base import Staging
 from archiver.summary import Summary
@@ -27,6 +28,9 @@ from archiver.timerange import TimeRange
 from archiver.transfer.engine import TransferOptions, share
 from archiver.transfer.file import carry
 from archiver.transfer.stored import StoreOrigin
+
+# A disk that is not mounted looks like this, too: it is no success.
+NOTHING_SELECTED = "there is no backup that was asked for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ async def copy(
     StoreError, ArchiveBusy and UnsupportedFormat, which end the run.
     """
     run = _Copying(source, target, options or CopyOptions(), observer)
-    async with target.writing() as swept:
+    async with target.writing(observer) as swept:
         for leftover in swept:
             observer(events.Swept(leftover.key, leftover.why))
         await run.all()
@@ -103,6 +107,12 @@ async def mismatches(
     async for record in _selected(target, selection):
         if await here.compare(record) is Difference.MISSING:
             yield Mismatch(record.object_key, f"{Difference.MISSING} in {source.store}")
+
+
+async def selects_nothing(archive: Archive, selection: Selection) -> bool:
+    """Whether an archive has no backup that was asked for. Raises as :func:`mismatches`."""
+    async with aclosing(_selected(archive, selection)) as records:
+        return await anext(records, None) is None
 
 
 async def _selected(archive: Archive, selection: Selection) -> AsyncGenerator[Record, None]:
@@ -165,6 +175,9 @@ class _Copying:
             receive.close()
             async with send:
                 await self._enqueue(send)
+        if not (self.summary.held or self.summary.planned or self.summary.failures):
+            nothing = BackupFailed(f"{self._source.store}: {NOTHING_SELECTED}; nothing was copied")
+            self._observer(events.Failed(str(self._source.store), nothing))
         for folder in sorted(self._touched):
             try:
                 await self._seal(folder)

@@ -30,6 +30,13 @@ class ArchiveReadOnly:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingForLock:
+    """Somebody else writes to the archive: it is waited for."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceElsewhere:
     """The evidence is not in all the places that it should be in; ``places`` have it."""
 
@@ -60,6 +67,13 @@ class SetJudged:
 
 
 Happened = (
-    Chosen | ChainFault | ArchiveReadOnly | EvidenceElsewhere | Trying | FileTried | SetJudged
+    Chosen
+    | ChainFault
+    | ArchiveReadOnly
+    | WaitingForLock
+    | EvidenceElsewhere
+    | Trying
+    | FileTried
+    | SetJudged
 )
 Watcher = Callable[[Happened], None]

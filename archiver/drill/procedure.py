@@ -50,6 +50,7 @@ class DrillOptions:
     those of its last drill; None lets them. ``memory``: of one server. ``scratch``: where files
     are restored, else where the system keeps temporary files. ``sample_above``: databases with more
     keys are counted by a sample. ``load_seconds``: that a server may take to load.
+    ``lock_wait``: that another process may keep the archive from us when the drill is over.
     """
 
     wanted: Wanted = field(default_factory=Wanted)
@@ -64,6 +65,7 @@ class DrillOptions:
     sample_above: int | None = None
     load_seconds: float = 3600.0
     withhold_identity: bool = False
+    lock_wait: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ async def drill(
         StoreError: The archive cannot be listed, or there is no place to restore into.
     """
     run = _Run(archive, programs, options or DrillOptions(), watcher, clock)
-    ledger = Ledger(archive, evidence_directory)
+    ledger = Ledger(archive, evidence_directory, run.options.lock_wait, watcher)
     # 1. See that there is something to drill, to drill it with, and to keep the evidence.
     await _see_what_is_here(archive, programs)
     if why := await ledger.prepare():

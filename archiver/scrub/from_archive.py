@@ -16,6 +16,7 @@ from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.record import Record
 from archiver.errors import (
+    ArchiveBusy,
     ArchiverError,
     BackupFailed,
     CorruptFile,
@@ -59,7 +60,7 @@ class ArchiveSupplier:
             raise UsageError(f"{self._other.store}: there is no archive here to repair from")
         failed: list[events.NotRepaired] = []
         block = await in_thread(new_block)
-        async with archive.writing():
+        async with archive.writing(observer):
             for one in wrong.values():
                 mending = _Mending(archive, self._other, one, block, self._transfer, observer)
                 failed += await mending.run()
@@ -132,7 +133,7 @@ class _Mending:
                     await self._mend(stem, theirs_at, their_sums, our_sums)
                 confirmed.add(stem)
             except ArchiverError as error:
-                if isinstance(error, StoreError | StoreForbidden):
+                if isinstance(error, StoreError | StoreForbidden | ArchiveBusy):
                     raise
                 self._not_repaired(stem, error)
         return confirmed

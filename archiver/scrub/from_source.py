@@ -87,7 +87,7 @@ class SourceSupplier:
         }
         if not any(damaged.values()):
             return frozenset()
-        async with archive.writing():
+        async with archive.writing(observer):
             for folder, stems in damaged.items():
                 right = await reading_right(archive.store, folder, stems, observer)
                 stay |= {stem for stem in right if not wrong[folder].stems[stem] & BESIDE}
@@ -157,7 +157,8 @@ async def _bring_back(
 ) -> None:
     """Whatever was not replaced. It stays aside when somebody else writes by now."""
     try:
-        async with archive.writing():
+        # Somebody who stops this is not to wait for others.
+        async with Archive(archive.store).writing():
             await bring_back(archive.store, sorted(stems))
     except ArchiverError as error:
         failed.append(events.NotRepaired(str(archive.store), error))

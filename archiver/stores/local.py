@@ -16,7 +16,7 @@ from typing import Final
 
 from archiver.errors import IntegrityError, NoSpace, ObjectMissing
 from archiver.model import Kind, Stored
-from archiver.stores import disk
+from archiver.stores import disk, mounts
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, Unsynced, drive
 from archiver.stores.filesystem import Sync, sync_each, syncing
@@ -37,6 +37,8 @@ from archiver.threads import entered, in_thread
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
 _LOCK = ".lock"
+# What a run that was killed early leaves, and what a new file system has.
+_NOTHING = frozenset((STAGING, QUARANTINE, _LOCK, "lost+found", ".snapshot"))
 # An object and the document about it share their stem; other documents are made anew.
 RECORD_SUFFIX = ".json"
 # Past the vendor's default retention four times over: its URL is gone, nobody will resume it.
@@ -76,6 +78,20 @@ class LocalStore:
                 yield
             finally:
                 self._lock, self._sync = None, sync_each
+
+    async def obstacle(self) -> str | None:
+        return await in_thread(self._obstacle)
+
+    def _obstacle(self) -> str | None:
+        missing = mounts.missing_above(self.root)
+        if missing is not None:
+            return f"{missing} is to be a mount point, and nothing is mounted there"
+        with disk.store_errors(self.root):
+            try:
+                names = {entry.name for entry in os.scandir(self.root)} - _NOTHING
+            except FileNotFoundError:
+                return None
+        return f"something else is: {min(names)}" if names else None
 
     @property
     def together(self) -> int:

@@ -3,7 +3,7 @@
 import itertools
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Final
 
 from archiver.errors import IntegrityError, ObjectMissing
@@ -55,6 +55,12 @@ class S3Store:
                 yield
             finally:
                 self._lease = None
+
+    async def obstacle(self) -> str | None:
+        async with aclosing(self.entries("")) as entries:
+            async for entry in entries:
+                return f"something else is: {entry.key}"
+        return None
 
     async def read(self, key: str) -> bytes | None:
         found = await in_thread(self.bucket.get, key)
