@@ -43,6 +43,8 @@ COUNTING, COUNTS = "archiver/drill/counting.py", "tests/drill/test_counting.py"
 DRILL = "tests/drill/test_drill.py"
 SCRUB, REPAIR = "tests/scrub/test_verify.py", "tests/scrub/test_repair.py"
 HOSTILE = "tests/faults/test_hostile.py"
+THREADS = "archiver/threads.py"
+HOLDER, HOLDERS = "archiver/stores/holder.py", "tests/stores/test_holder.py"
 
 MUTATIONS = (
     Mutation("data is not synced before the journal", STAGING, "            os.fdatasync(self._descriptor)\n", "            pass\n", ORDER),
@@ -112,7 +114,7 @@ MUTATIONS = (
     Mutation("a refusal of a dump with a right checksum is damage", JUDGEMENT, "        if proven and verdict.cause is not Cause.CHECKSUM:", "        if False:", DRILL),
     Mutation("an assertion on a node that did not load holds", JUDGEMENT, "    if not there or len(there) < len(results):", "    if not there:", "tests/drill/test_judgement.py"),
     Mutation("evidence is not linked to the one before", LEDGER, "        return Link(Path(keys[-1]).stem, hashlib.sha256(data).hexdigest())", "        return None", DRILL),
-    Mutation("evidence is written without the lock", LEDGER, "                async with self._archive.writing():\n                    return", "                if True:\n                    return", DRILL),
+    Mutation("evidence is written without the lock", LEDGER, "        async with self._archive.writing(self._observe):\n            return", "        if True:\n            return", DRILL),
     Mutation("broken evidence does not count", "archiver/drill/procedure.py", "        codes = {self.evidence.conclusion.exit_code, _INTEGRITY if self.faults else EXIT_OK}", "        codes = {self.evidence.conclusion.exit_code}", DRILL),
     Mutation("a change to a record goes unseen by a restore", "archiver/archive/backupsets.py", "        if found := contradictions(record):", "        if found := ():", f"{RESTORING} {DRILL}"),
     Mutation("a field's expiry explains the loss of any key", COUNTING, "    perhaps += min(emptied, hashes if by_type else deficit)", "    perhaps += emptied", COUNTS),
@@ -154,6 +156,20 @@ MUTATIONS = (
     Mutation("bucket: a journal is believed without the store", f"{S3}/upload.py", "there.issuperset(ours)", "True", "tests/bucket/test_uploads.py"),
     Mutation("bucket: orphans stay", f"{S3}/uploads.py", "        if upload.ours and not upload.resumable:", "        if False:", "tests/bucket/test_uploads.py"),
     Mutation("bucket: the uploads of others are ended", f"{S3}/uploads.py", "        if upload.ours and not upload.resumable:", "        if not upload.resumable:", "tests/bucket/test_uploads.py"),
+    Mutation("a cancelled task leaves its thread", THREADS, "        if not ended.cancel():\n            await _ended(asyncio.wrap_future(ended))\n        raise", "        raise", "tests/test_threads.py"),
+    Mutation("a second cancellation leaves the thread", THREADS, "                cancelled = cancelled or error\n", "                raise\n", "tests/test_threads.py"),
+    Mutation("what was entered while it was cancelled stays open", THREADS, "        if entering.exception() is None:\n            await _left(context, error)\n", "", "tests/test_threads.py"),
+    Mutation("a failure swallows a cancellation", "archiver/crew.py", "            raise asyncio.CancelledError from failures\n", "            pass\n", "tests/test_threads.py"),
+    Mutation("two signals at once are two wishes", "archiver/cli/run.py", "        elif now - self._first >= _ECHO_SECONDS:", "        else:", "tests/cli/test_signals.py"),
+    Mutation("a process in another PID namespace is judged in ours", HOLDER, '_NAMESPACES = {"pid_namespace": "pid", "time_namespace": "time"}', "_NAMESPACES: dict[str, str] = {}", HOLDERS),
+    Mutation("a machine without an id knows who is dead", HOLDER, "    if not all(ours.values()) or any(", "    if any(", HOLDERS),
+    Mutation("a lock file that was removed before flock is the lock", "archiver/stores/lock.py", "            if _is_named(descriptor, path):\n                return", "            if True:\n                return", "tests/stores/test_lock.py"),
+    Mutation("a lock file that is removed while held goes unnoticed", "archiver/stores/lock.py", "        if self._lost is None and not _is_named(self._descriptor, self._path):", "        if False:", "tests/stores/test_lock.py"),
+    Mutation("bucket: a beat whose answer was lost is somebody else's", f"{S3}/lease.py", "            if holder.get(\"name\") == self._name:\n                seen = etag\n            elif holder and etag != seen:\n", "            if holder and etag != seen:\n", "tests/bucket/test_lease.py"),
+    Mutation("an archive is begun where one is required", "archiver/archive/archive.py", "        if self._beginning is Beginning.NEVER:", "        if False:", "tests/archive/test_writing.py"),
+    Mutation("an archive is begun beside something else", "archiver/archive/archive.py", "            if obstacle is not None:", "            if False:", "tests/archive/test_writing.py"),
+    Mutation("a missing disk is not seen", "archiver/stores/local.py", "        if missing is not None:", "        if False:", "tests/archive/test_writing.py"),
+    Mutation("an archive without a backup is well", "archiver/scrub/model.py", "        if self.verified_nothing:\n", "        if False:\n", "tests/cli/test_busy.py"),
     Mutation("bucket: a living holder is passed over", f"{S3}/lease.py", "            raise _busy(bucket, now[0])", "            return now[1]", "tests/bucket/test_uploads.py"),
     Mutation("bucket: a lost lease is not noticed", f"{S3}/lease.py", "        if self._lost is not None:\n            raise self._lost", "        pass", "tests/bucket/test_uploads.py"),
     Mutation("a document is not synced", DISK, "        file.sync()\n", "        pass\n", ORDER),

@@ -58,7 +58,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def unescaped(name: bytes) -> str:
-    """A path as mountinfo and fstab have it: blanks, backslashes and others are octal numbers there."""
+    """A path as mountinfo and fstab have it: blanks and others are octal numbers there."""
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), name))
 
 

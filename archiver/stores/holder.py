@@ -2,7 +2,7 @@
 
 A holder can be known to be dead only by somebody who sees the same processes: on the same machine,
 since the same boot, in the same PID namespace. Containers and cloned machines share names, so the
-host's name is for people alone. Where anything of this is missing, on either side, nothing is known.
+host's name is for people alone. Where anything of this is missing, on either side, nobody can know.
 """
 
 import json
@@ -23,7 +23,7 @@ _MOST_PID = 2**22
 
 
 def ourselves(name: str, beat: int) -> Holder:
-    """What this process writes: its ``name`` is like no other's, its ``beat`` tells that it lives."""
+    """What this process writes: ``name`` is like no other's, a new ``beat`` is a sign of life."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -75,7 +75,7 @@ def _place() -> dict[str, str]:
     place = {"machine": _text(_MACHINE_ID), "boot": _boot()}
     for key, kind in _NAMESPACES.items():
         try:
-            place[key] = os.readlink(f"/proc/self/ns/{kind}")
+            place[key] = str(Path(f"/proc/self/ns/{kind}").readlink())
         except OSError:
             missing = kind == "time" and Path("/proc/self/ns/pid").is_symlink()
             place[key] = "none" if missing else ""
@@ -96,7 +96,7 @@ def _text(path: Path) -> str:
 def _sees_own_processes() -> bool:
     """Whether /proc is of our own PID namespace: it may have been mounted in another one."""
     try:
-        return os.readlink("/proc/self") == str(os.getpid())
+        return str(Path("/proc/self").readlink()) == str(os.getpid())
     except OSError:
         return False
 

@@ -127,8 +127,7 @@ def _opened(path: Path) -> tuple[int, bool]:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
             descriptor = os.open(path, flags, FILE_MODE)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise StoreError(f"{path}: this is no regular file", hint="remove it")
+            _check_regular(descriptor, path)
             with store_errors(path):
                 granted = _flock(descriptor, path)
             if _is_named(descriptor, path):
@@ -138,6 +137,11 @@ def _opened(path: Path) -> tuple[int, bool]:
             raise
         os.close(descriptor)  # it was removed between the two: that lock locks nobody out
     raise ArchiveBusy(f"{path}: something keeps removing this file", hint="find out what does")
+
+
+def _check_regular(descriptor: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise StoreError(f"{path}: this is no regular file", hint="remove it")
 
 
 def _is_named(descriptor: int, path: Path) -> bool:

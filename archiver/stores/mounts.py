@@ -28,8 +28,7 @@ def missing_above(path: Path) -> Path | None:
     if not there:
         return None
     wanted = {os.path.normpath(name) for name in (*_in_fstab(), *_in_units())} - there
-    as_named = Path(os.path.abspath(path))
-    ways = (as_named, as_named.resolve())
+    ways = (Path(os.path.normpath(path.absolute())), path.resolve())
     return next((at for way in ways for at in (way, *way.parents) if str(at) in wanted), None)
 
 

@@ -1,9 +1,9 @@
 """One writer per archive in a bucket, by an object that its holder keeps changing.
 
 No clocks are compared: who finds a lease watches whether it changes. A dead holder is known at once
-where its processes can be seen (:mod:`archiver.stores.holder`). Where the store has conditional puts they decide who gets it;
-elsewhere two that come at the very same moment may both go on until the next beat of one of them,
-and do some work twice.
+where its processes can be seen (:mod:`archiver.stores.holder`). Where the store has conditional
+puts they decide who gets it; elsewhere two that come at the very same moment may both go on until
+the next beat of one of them, and do some work twice.
 """
 
 import json
