@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from archiver.version import __version__
 
 if TYPE_CHECKING:
-    from archiver.archive.archive import Archive
+    from archiver.archive.archive import Archive, Beginning
     from archiver.archive.record import Record
     from archiver.archive.restoring import restore
     from archiver.errors import ArchiverError
@@ -33,6 +33,7 @@ _HOMES = {
     "Archive": "archiver.archive.archive",
     "ArchiverError": "archiver.errors",
     "Backup": "archiver.model",
+    "Beginning": "archiver.archive.archive",
     "CredentialChain": "archiver.sources.credentials",
     "Credentials": "archiver.sources.rpc",
     "Event": "archiver.events",
@@ -57,6 +58,7 @@ __all__ = [
     "Archive",
     "ArchiverError",
     "Backup",
+    "Beginning",
     "CredentialChain",
     "Credentials",
     "Event",

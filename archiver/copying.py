@@ -5,6 +5,7 @@ the place. What is read is held against its record, what is written is checked a
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,7 +20,14 @@ from archiver.archive.record import Record
 from archiver.archive.replacing import dropping_refused, make_way, measure_present
 from archiver.archive.sums import parse_sums
 from archiver.crew import crew
-from archiver.errors import ArchiverError, CorruptFile, IntegrityError, NoSpace, UsageError
+from archiver.errors import (
+    ArchiverError,
+    BackupFailed,
+    CorruptFile,
+    IntegrityError,
+    NoSpace,
+    UsageError,
+)
 from archiver.model import Backup, Network, Pin, Provenance, Status, Stored
 from archiver.stores.base import Staging
 from archiver.stores.commit import Commit
@@ -30,6 +38,9 @@ from archiver.transfer.engine import TransferOptions, share
 from archiver.transfer.file import carry
 from archiver.transfer.stored import StoreOrigin
 from archiver.transfer.vouch import Cost, receipt_for
+
+# A disk that is not mounted looks like this, too: it is no success.
+NOTHING_SELECTED = "there is no backup that was asked for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +107,7 @@ async def copy(
     StoreError, ArchiveBusy and UnsupportedFormat, which end the run.
     """
     run = _Copying(source, target, options or CopyOptions(), observer)
-    async with target.writing() as swept:
+    async with target.writing(observer) as swept:
         for leftover in swept:
             observer(events.Swept(leftover.key, leftover.why))
         await run.all()
@@ -121,6 +132,12 @@ async def mismatches(
         difference = await here.compare(record, await here.folder_for(record))
         if difference is Difference.MISSING:
             yield Mismatch(record.object_key, f"{Difference.MISSING} in {source.store}")
+
+
+async def selects_nothing(archive: Archive, selection: Selection) -> bool:
+    """Whether an archive has no backup that was asked for. Raises as :func:`mismatches`."""
+    async with aclosing(_selected(archive, selection, selection.prefixes)) as records:
+        return await anext(records, None) is None
 
 
 async def _selected(
@@ -199,6 +216,9 @@ class _Copying:
                 await self._enqueue(send)
         if self._full is not None:
             raise self._full
+        if not (self.summary.held or self.summary.planned or self.summary.failures):
+            nothing = BackupFailed(f"{self._source.store}: {NOTHING_SELECTED}; nothing was copied")
+            self._observer(events.Failed(str(self._source.store), nothing))
         for folder, origin in sorted(self._touched.items()):
             try:
                 await self._seal(folder, origin)

@@ -174,8 +174,14 @@ class DoesNotFit(ArchiverError):
     exit_code = 6
 
 
-class ArchiveBusy(StoreError):
-    """Another process writes to this archive."""
+# 7: busy
+
+
+class ArchiveBusy(ArchiverError):
+    """Another process writes to this archive, or may do so. It may be waited for."""
+
+    exit_code = 7
+    ends_run = True
 
 
 EXIT_OK = 0
@@ -183,7 +189,7 @@ EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141  # as a shell says of SIGPIPE
 
 # The worst first: what a run with several failures exits with.
-EXIT_PRECEDENCE = (6, 3, 4, 5, 2, 1)
+EXIT_PRECEDENCE = (6, 3, 4, 5, 2, 7, 1)
 
 
 def worst_exit_code(codes: Collection[int]) -> int:

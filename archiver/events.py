@@ -167,6 +167,22 @@ class SetIncomplete:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingForLock:
+    """Somebody else writes to ``archive``; it is waited for, ``seconds`` at most."""
+
+    archive: str
+    error: ArchiverError
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveBegun:
+    """There was no archive here: this is a new one."""
+
+    archive: str
+
+
+@dataclass(frozen=True, slots=True)
 class Swept:
     """A leftover of an earlier run was removed."""
 
@@ -193,6 +209,8 @@ Event = (
     | Failed
     | SetCompleted
     | SetIncomplete
+    | WaitingForLock
+    | ArchiveBegun
     | Swept
 )
 Observer = Callable[[Event], None]

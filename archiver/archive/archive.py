@@ -2,39 +2,103 @@
 
 import json
 from collections.abc import AsyncGenerator, Collection
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Final
 
+import anyio
+
+from archiver import events
 from archiver.archive import layout
 from archiver.archive.record import Record, make_record
 from archiver.archive.sums import format_sums, parse_sums, readable_sums
-from archiver.errors import IntegrityError, UnsupportedFormat
+from archiver.errors import ArchiveBusy, IntegrityError, UnsupportedFormat, UsageError
 from archiver.model import Stored, Transfer
 from archiver.stores.base import Leftover, Store
 from archiver.version import __version__
 
 TOOL = f"archiver {__version__}"
+# Between two looks whether the one that writes is done.
+_LOOK_SECONDS = 1.0
+
+
+class Beginning(StrEnum):
+    """When an archive may be begun where there is none."""
+
+    NEVER = "never"
+    IF_EMPTY = "if empty"  # nor where a disk is missing that should be mounted there
+    ALWAYS = "always"
 
 
 class Archive:
-    """Backups, each with its record, in a store."""
+    """Backups, each with its record, in a store.
 
-    def __init__(self, store: Store) -> None:
+    Who wants to write waits up to ``lock_wait`` seconds for others to be done. ``beginning`` says
+    whether an archive is begun where there is none.
+    """
+
+    def __init__(
+        self, store: Store, *, lock_wait: float = 0.0, beginning: Beginning = Beginning.IF_EMPTY
+    ) -> None:
         self.store: Final = store
+        self._lock_wait: Final = lock_wait
+        self._beginning: Final = beginning
 
     @asynccontextmanager
-    async def writing(self) -> AsyncGenerator[list[Leftover], None]:
+    async def writing(
+        self, observer: events.Observer = events.ignore
+    ) -> AsyncGenerator[list[Leftover], None]:
         """Be the one writer. Gives what was swept.
 
-        Raises ArchiveBusy, StoreError, and UnsupportedFormat before anything is written.
+        Raises ArchiveBusy, StoreError; and before anything is written UnsupportedFormat, and
+        UsageError where there is no archive and none may be begun.
         """
-        await self.check_format()
-        async with self.store.exclusive():
-            if not await self.check_format():
+        await self.check_place()
+        async with AsyncExitStack() as stack:
+            await self._take_turn(stack, observer)
+            if not await self.check_place():
+                observer(events.ArchiveBegun(str(self.store)))
                 made = {"format": layout.FORMAT, "created_by": TOOL, "created_at": _now()}
                 await self.store.put(layout.FORMAT_KEY, f"{json.dumps(made, indent=2)}\n".encode())
             yield await self.store.sweep()
+
+    async def _take_turn(self, stack: AsyncExitStack, observer: events.Observer) -> None:
+        """Enter ``exclusive`` as soon as nobody else is in there."""
+        deadline = anyio.current_time() + self._lock_wait
+        told = False
+        while True:
+            try:
+                await stack.enter_async_context(self.store.exclusive())
+            except ArchiveBusy as busy:
+                left = deadline - anyio.current_time()
+                if left <= 0:
+                    raise
+                if not told:
+                    observer(events.WaitingForLock(str(self.store), busy, self._lock_wait))
+                told = True
+            else:
+                return
+            await anyio.sleep(min(_LOOK_SECONDS, left))
+
+    async def check_place(self) -> bool:
+        """Whether there is an archive here. Raises UsageError where there is none and none may be
+        begun, UnsupportedFormat."""
+        if await self.check_format():
+            return True
+        if self._beginning is Beginning.NEVER:
+            raise UsageError(
+                f"{self.store}: there is no archive here, and one is required",
+                hint="is its disk mounted? leave out --require-archive to begin one",
+            )
+        if self._beginning is Beginning.IF_EMPTY:
+            obstacle = await self.store.obstacle()
+            if obstacle is not None:
+                raise UsageError(
+                    f"{self.store}: there is no archive here, and {obstacle}",
+                    hint="--create begins one all the same",
+                )
+        return False
 
     async def check_format(self) -> bool:
         """Whether there is an archive here. Raises UnsupportedFormat for one we cannot read."""

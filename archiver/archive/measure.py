@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable, Generator
 from typing import Final, TypeVar
 
-import anyio
 from fastcrc import crc64
 
 from archiver.model import Measured
 from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Store
-from archiver.threads import in_thread
+from archiver.threads import in_thread, in_thread_anyway
 
 BLOCK_BYTES: Final = 2**20
 # Read between two looks at the event loop, and the longest that Ctrl-C waits: a tenth of a second's
@@ -58,8 +57,7 @@ async def in_strides(work: Generator[int | T, None, None], advanced: Callable[[i
             advanced(step - position)
             position = step
     except BaseException:
-        with anyio.CancelScope(shield=True):
-            await in_thread(work.close)
+        await in_thread_anyway(work.close)
         raise
 
 

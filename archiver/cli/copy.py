@@ -6,7 +6,14 @@ import click
 
 from archiver.cli.options import EPILOG, SETTINGS, option, output_options
 from archiver.cli.params import InstanceId, Range, Size
-from archiver.cli.places import check_part_size, keeping_options, store_at
+from archiver.cli.places import (
+    beginning_options,
+    check_part_size,
+    keeping_options,
+    lock_option,
+    store_at,
+    written_to,
+)
 
 if TYPE_CHECKING:
     from archiver.copying import CopyOptions
@@ -30,6 +37,8 @@ if TYPE_CHECKING:
 @option("--memory", type=Size(2**20), default="32MiB", help="For all buffers of reading.")
 @option("--limit-rate", type=Size(1024), help="Bytes per second, over everything.")
 @option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
+@beginning_options
+@lock_option("0s")
 @keeping_options
 @output_options
 def copy(origin: str, place: str, **given: Any) -> None:
@@ -67,7 +76,7 @@ async def _copy(origin: str, place: str, given: dict[str, Any]) -> int:
     async def work(watch: Watch) -> None:
         source = Archive(store_at(origin, given, watch.say))
         await _expect(source)
-        target = Archive(store_at(place, given, watch.say))
+        target = written_to(store_at(place, given, watch.say), given)
         await copy_archive(source, target, options, watch.observe)
 
     return await watched(given, work)
@@ -78,8 +87,9 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> int:
     import json
 
     from archiver.archive.archive import Archive
-    from archiver.copying import mismatches
-    from archiver.errors import EXIT_OK, IntegrityError
+    from archiver.cli.run import say
+    from archiver.copying import NOTHING_SELECTED, mismatches, selects_nothing
+    from archiver.errors import EXIT_OK, BackupFailed, IntegrityError
 
     source, target = (Archive(store_at(where, given)) for where in (origin, place))
     await _expect(source)
@@ -91,6 +101,9 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> int:
             click.echo(json.dumps({"key": mismatch.key, "what": mismatch.what}))
         else:
             click.echo(f"{mismatch.what}: {mismatch.key}")
+    if not found and await selects_nothing(source, _options(given).selection):
+        say(f"nothing was compared: {source.store}: {NOTHING_SELECTED}")
+        return BackupFailed.exit_code
     if not given["quiet"]:
         click.echo(f"{found} differences" if found else "no differences", err=True)
     return IntegrityError.exit_code if found else EXIT_OK

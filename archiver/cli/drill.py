@@ -8,7 +8,7 @@ import click
 
 from archiver.cli.options import EPILOG, SETTINGS, option, output_options
 from archiver.cli.params import LATEST, AssertionText, Duration, InstanceId, Moment, Share, Size
-from archiver.cli.places import bucket_options, check_no_archive, store_at
+from archiver.cli.places import bucket_options, check_no_archive, lock_option, store_at
 
 if TYPE_CHECKING:
     from archiver.drill.happened import Happened
@@ -40,6 +40,7 @@ _PATH = click.Path(path_type=Path)
 @option("--evidence", "directory", type=_PATH, help="Keep the evidence here, too.")
 @option("--junit", type=_PATH, help="Write JUnit XML to this file, too.")
 @option("--withhold-identity", is_flag=True, help="Leave user and host out of the evidence.")
+@lock_option("10m")
 @bucket_options
 @output_options
 def drill(place: str, **given: Any) -> None:
@@ -131,6 +132,7 @@ def _options(given: dict[str, Any]) -> "DrillOptions":
         sample_above=given["sample_above"],
         load_seconds=given["load_timeout"],
         withhold_identity=given["withhold_identity"],
+        lock_wait=given["lock_wait"],
     )
 
 
@@ -163,7 +165,7 @@ def _wanted(given: dict[str, Any]) -> "Wanted":
     )
 
 
-def _line(event: "Happened") -> tuple[int, str]:  # noqa: PLR0911 - one for each event
+def _line(event: "Happened") -> tuple[int, str]:  # noqa: C901, PLR0911 - one for each event
     """The verbosity from which something is told, and how."""
     from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
     from archiver.drill import happened
@@ -174,6 +176,8 @@ def _line(event: "Happened") -> tuple[int, str]:  # noqa: PLR0911 - one for each
             return QUIET, f"evidence: {finding}"
         case happened.ArchiveReadOnly(why):
             return QUIET, f"read-only archive: the evidence is kept beside it alone ({why})"
+        case happened.WaitingForLock(why):
+            return NORMAL, f"waiting to keep the evidence: {why}"
         case happened.EvidenceElsewhere(why, places):
             return QUIET, f"the evidence is kept in {', '.join(places)} alone: {why}"
         case happened.Chosen(keys, available):

@@ -10,11 +10,12 @@ import click
 
 from archiver.archive.layout import FORMAT_KEY
 from archiver.cli.options import option
-from archiver.cli.params import LATEST, Moment
+from archiver.cli.params import LATEST, Duration, Moment
 from archiver.errors import UsageError
 from archiver.stores.local import LocalStore
 
 if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
     from archiver.stores.base import Store
     from archiver.stores.s3 import S3Lock, S3Options
 
@@ -54,6 +55,48 @@ def keeping_options(command: F) -> F:
     ):
         command = decorate(command)
     return bucket_options(command)
+
+
+def lock_option(default: str) -> Callable[[F], F]:
+    """How long others may keep us from writing."""
+    return option(
+        "--lock-wait",
+        type=Duration(),
+        default=default,
+        help="Wait so long for another process that writes to the archive.",
+    )
+
+
+def beginning_options(command: F) -> F:
+    """Whether an archive is begun where there is none."""
+    for decorate in (
+        option(
+            "--require-archive",
+            is_flag=True,
+            help="There must be an archive already: begin none, as where a disk is not mounted.",
+        ),
+        option(
+            "--create",
+            is_flag=True,
+            help="Begin an archive beside what is there, or where a disk is not mounted.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def written_to(store: "Store", given: Mapping[str, Any]) -> "Archive":
+    """The archive in ``store``, to be written to. Raises UsageError."""
+    from archiver.archive.archive import Archive, Beginning
+
+    if given["create"] and given["require_archive"]:
+        raise UsageError("--create and --require-archive say two things", hint="give one")
+    beginning = Beginning.IF_EMPTY
+    if given["create"]:
+        beginning = Beginning.ALWAYS
+    elif given["require_archive"]:
+        beginning = Beginning.NEVER
+    return Archive(store, lock_wait=given["lock_wait"], beginning=beginning)
 
 
 def store_at(

@@ -13,7 +13,14 @@ from archiver.cli.options import (
     source_options,
 )
 from archiver.cli.params import Size
-from archiver.cli.places import check_part_size, keeping_options, store_at
+from archiver.cli.places import (
+    beginning_options,
+    check_part_size,
+    keeping_options,
+    lock_option,
+    store_at,
+    written_to,
+)
 from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
@@ -52,6 +59,8 @@ _MODES = {"automated": "Automated", "manual": "Manual"}
 @option("--limit-rate", type=Size(1024), help="Bytes per second, over everything.")
 @option("--dry-run", is_flag=True, help="Say what would be fetched; write nothing.")
 @option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
+@beginning_options
+@lock_option("0s")
 @keeping_options
 @output_options
 def pull(place: str, time_range: TimeRange, **given: Any) -> None:
@@ -76,7 +85,6 @@ def pull(place: str, time_range: TimeRange, **given: Any) -> None:
 
 
 async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int:
-    from archiver.archive.archive import Archive
     from archiver.cli.watching import Watch, watched
     from archiver.errors import UsageError
     from archiver.line import pull as pull_backups
@@ -87,7 +95,7 @@ async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int
     source_options, options = _source_options(time_range, given), _options(given)
 
     async def work(watch: Watch) -> None:
-        archive = Archive(store_at(place, given, watch.say))
+        archive = written_to(store_at(place, given, watch.say), given)
         async with source_options.open(watch.observe) as source:
             await pull_backups(source, archive, source_options.queries(), options, watch.observe)
 

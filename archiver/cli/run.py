@@ -1,13 +1,16 @@
 """Running a command's coroutine: signals, errors, exit code."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from types import FrameType
+from typing import Final, NoReturn
 
 import anyio
 
@@ -15,19 +18,21 @@ from archiver.errors import EXIT_INTERRUPTED, EXIT_UNREAD, ArchiverError
 
 # Whatever an unforeseen error quotes: the query of a URL is what grants access.
 _QUERY = re.compile(r"(\w+://[^\s'\"?]+)\?[^\s'\")\]]+")
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# timeout(1) signals its child and then its group, docker and systemd may do the like: what comes
+# so soon after the first is the same wish.
+_ECHO_SECONDS = 1.0
 
 
 def run(command: Callable[[], Awaitable[int]], *, verbose: int, on_interrupt: str) -> NoReturn:
     """Run to the end and exit with the code that the command returns or its error stands for.
 
-    Ctrl-C or SIGTERM once stops cleanly, with ``on_interrupt`` said; twice, at once.
+    Ctrl-C, SIGTERM or SIGHUP stops cleanly, with ``on_interrupt`` said; once more, a second later
+    or after that, at once.
     """
+    interruption = _Interruption(on_interrupt)
     try:
-        code = anyio.run(_interruptible, command, on_interrupt)
-        # From here on there is nothing left to interrupt.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED  # a second one, while the first was being answered
+        code = anyio.run(_interruptible, command, interruption)
     except ArchiverError as error:
         say(f"archiver: {error}")
         code = error.exit_code
@@ -40,27 +45,72 @@ def run(command: Callable[[], Awaitable[int]], *, verbose: int, on_interrupt: st
         say(f"archiver: unexpected {type(error).__name__}: {error}; -vv shows where")
         code = 1
         _trace(verbose)
+    # From here on there is nothing left to interrupt.
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
 def say(text: str) -> None:
     """A line for people, on stderr, with nothing in it that grants access."""
-    print(_QUERY.sub(r"\1?***", text), file=sys.stderr, flush=True)  # noqa: T201
+    with contextlib.suppress(OSError):  # a terminal that is gone
+        print(_QUERY.sub(r"\1?***", text), file=sys.stderr, flush=True)  # noqa: T201
 
 
-async def _interruptible(command: Callable[[], Awaitable[int]], on_interrupt: str) -> int:
-    loop = asyncio.get_running_loop()
-    with anyio.CancelScope() as scope:
+class _Interruption:
+    """What the signals ask for, from the first moment to the last: also while there is no loop."""
+
+    def __init__(self, on_interrupt: str) -> None:
+        self._on_interrupt: Final = on_interrupt
+        self._first: float | None = None
+        self._stop: Callable[[], object] | None = None
+        self._terminals: Final = [number for number in (1, 2) if os.isatty(number)]
+        for number in _SIGNALS:
+            # Under nohup a hangup is ignored, and stays so.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._caught)
+
+    def attach(self, loop: asyncio.AbstractEventLoop, scope: anyio.CancelScope) -> None:
+        """Have the command's scope cancelled, now if it was asked for before."""
 
         def stop() -> None:
-            if scope.cancel_called:
-                os._exit(EXIT_INTERRUPTED)
-            say(f"archiver: stopping; {on_interrupt} (again to stop at once)")
+            say(f"archiver: stopping; {self._on_interrupt} (again to stop at once)")
             scope.cancel()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
-        return await command()
+        self._stop = lambda: loop.call_soon_threadsafe(stop)
+        if self._first is not None:
+            stop()
+
+    def detach(self) -> None:
+        """The command has ended: there is nothing to be cancelled any more."""
+        self._stop = lambda: None
+
+    def _caught(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._leave_terminals()
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            if self._stop is not None:
+                self._stop()
+        elif now - self._first >= _ECHO_SECONDS:
+            os._exit(EXIT_INTERRUPTED)
+
+    def _leave_terminals(self) -> None:
+        """The terminal is gone: what would be written to it must not become an error."""
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for number in self._terminals:
+            os.dup2(nothing, number)
+        os.close(nothing)
+
+
+async def _interruptible(command: Callable[[], Awaitable[int]], interruption: _Interruption) -> int:
+    with anyio.CancelScope() as scope:
+        interruption.attach(asyncio.get_running_loop(), scope)
+        try:
+            return await command()
+        finally:
+            interruption.detach()
     return EXIT_INTERRUPTED
 
 

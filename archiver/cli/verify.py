@@ -14,7 +14,7 @@ from archiver.cli.options import (
     output_options,
 )
 from archiver.cli.params import Anchor, Duration, InstanceId, Range
-from archiver.cli.places import keeping_options, store_at
+from archiver.cli.places import keeping_options, lock_option, store_at
 from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ _SOURCE = "source"
 @option("--endpoint", help="Host or URL of the API, instead of the region's.")
 @option("--workers", type=click.IntRange(1, 32), default=4, help="Files at once.")
 @option("--progress/--no-progress", default=True, help="A bar on a terminal, lines in a log.")
+@lock_option("0s")
 @keeping_options
 @output_options
 def verify(place: str, **given: Any) -> None:
@@ -92,7 +93,8 @@ async def _verify(place: str, given: dict[str, Any]) -> int:
     from archiver.scrub import events
     from archiver.scrub.verify import verify as verify_archive
 
-    archive, options = Archive(store_at(place, given)), _options(given)
+    archive = Archive(store_at(place, given), lock_wait=given["lock_wait"])
+    options = _options(given)
     await _check_supplier(given)
     bar = choose_bar(quiet=given["quiet"], wanted=given["progress"])
     observe = _observer(bar, given)
@@ -116,7 +118,7 @@ async def _verify(place: str, given: dict[str, Any]) -> int:
         bar.close()
         if given["as_json"]:
             verify_words.write_summary(summary, options, ended_by=ended_by)
-        if not given["quiet"] and summary is not None:
+        if summary is not None and (summary.verified_nothing or not given["quiet"]):
             for text in verify_words.summary(summary, options, time.monotonic() - began):
                 bar.say(text)
     return summary.exit_code

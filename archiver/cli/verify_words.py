@@ -79,8 +79,8 @@ def _covered(result: VerifySummary, options: VerifyOptions, seconds: float) -> s
     if result.repaired:
         found = times(len(result.repaired), "finding")
         return f"read {what}{of}: {found}, repaired and verified again"
-    if not result.files:
-        return f"nothing to verify{of}: there are no backups"
+    if result.verified_nothing:
+        return f"nothing was verified{of}: there are no backups"
     whole = options.sample is None and not result.recent
     return f"verified {what}{of}: {'all is' if whole else 'what was read is'} as recorded"
 

@@ -21,9 +21,21 @@ def times(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def span(seconds: float) -> str:
+    """``90 s``, ``30 min``, ``26 h``: in the largest unit that fits."""
+    for size_of, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size_of and seconds % size_of == 0:
+            return f"{seconds // size_of:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911, PLR0912 - a table
     """The verbosity from which an event is told, and how; None for those shown otherwise."""
     match event:
+        case events.ArchiveBegun(archive):
+            return QUIET, f"Beginning a new archive in {archive}"
+        case events.WaitingForLock(_, error, seconds):
+            return NORMAL, f"waiting, {span(seconds)} at most: {error.message}"
         case events.Failed(_, error, _):
             return QUIET, f"failed: {error}"
         case events.Damaged(backup, why):

@@ -31,6 +31,13 @@ class ArchiveReadOnly:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingForLock:
+    """Somebody else writes to the archive: it is waited for."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceElsewhere:
     """The evidence is not in all the places that it should be in; ``places`` have it."""
 
@@ -79,6 +86,7 @@ Happened = (
     Chosen
     | ChainFault
     | ArchiveReadOnly
+    | WaitingForLock
     | EvidenceElsewhere
     | Swept
     | LeftAlone

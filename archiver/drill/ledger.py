@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import anyio
-
+from archiver import events
 from archiver.archive.archive import Archive
+from archiver.drill import happened
 from archiver.errors import (
     ArchiveBusy,
     ArchiverError,
@@ -31,8 +31,6 @@ from archiver.stores.base import Store
 from archiver.stores.local import LocalStore
 from archiver.threads import in_thread
 
-PATIENCE = 600.0  # seconds that a pull may keep the archive from us, when a drill is over
-_EVERY = 2.0
 _LOOK_BACK = 100  # documents that are read, so that their number does not count
 
 
@@ -61,11 +59,29 @@ class EvidenceNotKept(StoreError):
         self.data = data
 
 
+class EvidenceKeptOut(EvidenceNotKept):
+    """The same, since somebody else was writing to the archive all the time."""
+
+    exit_code = ArchiveBusy.exit_code
+
+
+def _not_kept(error: ArchiverError, data: bytes) -> EvidenceNotKept:
+    kind = EvidenceKeptOut if isinstance(error, ArchiveBusy) else EvidenceNotKept
+    return kind(error, data)
+
+
 class Ledger:
     """The evidence of one archive, in the archive or, if that cannot be written, in a directory."""
 
-    def __init__(self, archive: Archive, directory: Path | None) -> None:
-        self._archive: Final = archive
+    def __init__(
+        self,
+        archive: Archive,
+        directory: Path | None,
+        lock_wait: float = 0.0,
+        watcher: happened.Watcher = lambda _: None,
+    ) -> None:
+        self._archive: Final = Archive(archive.store, lock_wait=lock_wait)
+        self._watcher: Final = watcher
         self._beside: Final = None if directory is None else LocalStore(directory)
         self._read_only = False
 
@@ -75,8 +91,8 @@ class Ledger:
         Raises UsageError when there is none, NoSpace, UnsupportedFormat.
         """
         try:
-            async with self._archive.writing():
-                pass
+            async with Archive(self._archive.store).writing():
+                pass  # whoever writes now is done when the drill is, perhaps
         except (ArchiveBusy, NoSpace) as error:
             if isinstance(error, NoSpace):
                 raise
@@ -128,22 +144,19 @@ class Ledger:
         """
         try:
             return await self._file_in_turn(make)
-        except (StoreError, StoreForbidden) as error:
+        except (StoreError, StoreForbidden, ArchiveBusy) as error:
             return await self._keep_apart(make, error)
 
     async def _file_in_turn(self, make: Callable[[str, Link | None], Evidence]) -> Filed:
         """Raises ArchiveBusy, NoSpace, StoreError, StoreForbidden."""
         if self._read_only:
             return await self._file(make)
-        deadline = anyio.current_time() + PATIENCE  # of the waiting: writing ends when it is done
-        while True:
-            try:
-                async with self._archive.writing():
-                    return await self._file(make)
-            except ArchiveBusy:
-                if anyio.current_time() >= deadline:
-                    raise
-            await anyio.sleep(_EVERY)
+        async with self._archive.writing(self._observe):
+            return await self._file(make)
+
+    def _observe(self, event: events.Event) -> None:
+        if isinstance(event, events.WaitingForLock):
+            self._watcher(happened.WaitingForLock(event.error.message))
 
     async def _keep_apart(
         self, make: Callable[[str, Link | None], Evidence], error: ArchiverError
@@ -155,12 +168,12 @@ class Ledger:
         evidence = make(_new_id(link), link)
         documents = await in_thread(_documents, evidence)
         if self._beside is None:
-            raise EvidenceNotKept(error, documents[0][1]) from error
+            raise _not_kept(error, documents[0][1]) from error
         try:
             for key, data in documents:
                 await self._beside.put(Path(key).name, data)
-        except StoreError as another:
-            raise EvidenceNotKept(another, documents[0][1]) from error
+        except (StoreError, ArchiveBusy) as another:
+            raise _not_kept(another, documents[0][1]) from error
         key, data = documents[0]
         return Filed(evidence, Path(key).name, data, (str(self._beside),), trouble=error.message)
 
@@ -183,7 +196,7 @@ class Ledger:
             try:
                 for key, data in documents:
                     await store.put(key, data)
-            except StoreError as error:
+            except (StoreError, ArchiveBusy) as error:
                 if not places:
                     raise
                 trouble = error.message

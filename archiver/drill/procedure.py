@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import anyio
-
 from archiver.archive.archive import Archive
 from archiver.archive.backupsets import BackupSet, Folder, list_folders, looking_complete, read_set
 from archiver.drill import account, happened
@@ -24,7 +22,7 @@ from archiver.drill.selection import Wanted, choose_sets
 from archiver.drill.server import Limits
 from archiver.drill.servers import NoServer, ServerProgram
 from archiver.drill.stage import Stage, Tried
-from archiver.drill.workplace import open_scratch, sweep
+from archiver.drill.workplace import Workplace, open_scratch, sweep
 from archiver.errors import EXIT_OK, UsageError, worst_exit_code
 from archiver.report import evidence
 from archiver.report.chain import Finding
@@ -37,7 +35,7 @@ from archiver.report.verdict import (
     recovery_seconds,
 )
 from archiver.report.words import loaded_keys
-from archiver.threads import in_thread
+from archiver.threads import in_thread, in_thread_anyway
 
 _INTEGRITY = 3
 
@@ -52,6 +50,7 @@ class DrillOptions:
     those of its last drill; None lets them. ``memory``: of one server. ``scratch``: where files
     are restored, else where the system keeps temporary files. ``sample_above``: databases with more
     keys are counted by a sample. ``load_seconds``: that a server may take to load.
+    ``lock_wait``: that another process may keep the archive from us when the drill is over.
     """
 
     wanted: Wanted = field(default_factory=Wanted)
@@ -66,6 +65,7 @@ class DrillOptions:
     sample_above: int | None = None
     load_seconds: float = 3600.0
     withhold_identity: bool = False
+    lock_wait: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ async def drill(
         StoreError: The archive cannot be listed, or there is no place to restore into.
     """
     run = _Run(archive, programs, options or DrillOptions(), watcher, clock)
-    ledger = Ledger(archive, evidence_directory)
+    ledger = Ledger(archive, evidence_directory, run.options.lock_wait, watcher)
     # 1. See that there is something to drill, to drill it with, and to keep the evidence.
     await _see_what_is_here(archive, programs)
     if why := await ledger.prepare():
@@ -176,17 +176,20 @@ class _Run:
         backup_set = await read_set(self._archive, folder, folders)
         chosen = backup_set.chosen()
         tried: dict[str, Tried] = {}
-        workplace = await in_thread(open_scratch, self.options.scratch)
+        opened: list[Workplace] = []
+        removed = True
         try:
+            # Known from the moment it is made, whatever cancels.
+            await in_thread(lambda: opened.append(open_scratch(self.options.scratch)))
             for record in backup_set.records:
                 self._watcher(happened.Trying(record.object_key, record.size))
                 wanted = self.options.assertions if record in chosen else ()
-                one = await self._stage.try_file(record, workplace.directory, wanted)
+                one = await self._stage.try_file(record, opened[0].directory, wanted)
                 tried[record.key] = one
                 self._watcher(happened.FileTried(one.file))
         finally:
-            with anyio.CancelScope(shield=True):
-                removed = await in_thread(workplace.remove)
+            for workplace in opened:
+                removed = await in_thread_anyway(workplace.remove)
         results = [tried[record.key].results for record in chosen]
         # A node that has no file in the set is one that did not load.
         results += [()] * len(backup_set.missing)

@@ -18,7 +18,6 @@ from subprocess import DEVNULL, STDOUT
 from typing import Any
 
 import anyio
-import anyio.to_thread
 from anyio.abc import Process
 
 from archiver.drill import launch, teardown
@@ -31,6 +30,7 @@ from archiver.drill.subject import Subject
 from archiver.drill.teardown import FileState, TearDown
 from archiver.drill.workplace import LOG, Workplace, lay_out, open_workplace
 from archiver.errors import NoSpace, StoreError
+from archiver.threads import in_thread, to_the_end
 
 # "DB loaded from disk: 0.001 seconds", "DB loaded from append only file: …": all servers say so.
 _LOADED = "DB loaded from "
@@ -126,18 +126,18 @@ class Server:
             try:
                 if await self.client().ask("PING") in (b"PONG", True):
                     info = await self.client().ask("INFO")
-                    await anyio.to_thread.run_sync(self._read_log)
+                    await in_thread(self._read_log)
                     return self._alive(info)
             except (Silence, Refusal) as error:
                 with anyio.move_on_after(self._limits.stop):  # it may be about to end
                     await self._process.wait()
                 self._late = f"stopped answering: {error}"
-        await anyio.to_thread.run_sync(self._read_log)
+        await in_thread(self._read_log)
         return self._dead()
 
     async def listening(self) -> Listening:
         """Where the server can be reached over TCP, by the kernel's word."""
-        return await anyio.to_thread.run_sync(self.pid.listening)
+        return await in_thread(self.pid.listening)
 
     @property
     def _over(self) -> bool:
@@ -206,12 +206,12 @@ class Server:
     async def _stop(self, before: FileState | None) -> None:
         """End and remove it, whatever state it is in."""
         began = self._clock()
-        await anyio.to_thread.run_sync(self._guard.stop)
+        await in_thread(self._guard.stop)
         client = self.client() if self._answered and not self._late else None
         manner = await teardown.end(self._process, self.pid, client, self._limits.stop)
         for one in self._clients.values():
             await one.aclose()
-        await anyio.to_thread.run_sync(self._read_log)
+        await in_thread(self._read_log)
         self.teardown = await teardown.prove(
             manner,
             self._process,
@@ -241,19 +241,23 @@ async def running(
         StoreError: The file is gone, or the directory, or the copy of an old server's AOF, cannot
             be made; NoSpace when the disk is full.
     """
-    before = await anyio.to_thread.run_sync(FileState.of, subject.path)
+    before = await in_thread(FileState.of, subject.path)
     ability = able_to_load(program, subject.magic, subject.version)
-    with anyio.CancelScope(shield=True):  # until there is something that is ended in any case
-        if before is None:
-            raise StoreError(f"{subject.path}: no such file")
+    if before is None:
+        raise StoreError(f"{subject.path}: no such file")
+    started: list[Server] = []
+
+    async def start() -> None:
         workplace, process = await _start(program, subject, ability, directory)
-        pid = await anyio.to_thread.run_sync(Pid, process.pid)
-        server = Server(subject, ability, workplace, process, pid, limits or Limits(), clock)
+        pid = await in_thread(Pid, process.pid)
+        started.append(Server(subject, ability, workplace, process, pid, limits or Limits(), clock))
+
     try:
-        yield server
+        await to_the_end(start())  # until there is something that is ended in any case
+        yield started[0]
     finally:
-        with anyio.CancelScope(shield=True):
-            await server._stop(before)  # noqa: SLF001 - the other half of this function
+        for server in started:
+            await to_the_end(server._stop(before))  # noqa: SLF001 - the other half of this
 
 
 async def _start(
@@ -270,7 +274,7 @@ async def _start(
         return workplace, command, log
 
     try:
-        workplace, command, log = await anyio.to_thread.run_sync(prepare)
+        workplace, command, log = await in_thread(prepare)
     except OSError as error:
         what = f"{error.filename or directory}: {error.strerror}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -288,7 +292,7 @@ async def _start(
             start_new_session=True,  # Ctrl-C is for this process, which then ends the server
         )
     except OSError as error:
-        await anyio.to_thread.run_sync(workplace.remove)
+        await in_thread(workplace.remove)
         raise StoreError(f"cannot start a process: {error.strerror}") from error
     finally:
         os.close(log)

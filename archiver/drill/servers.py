@@ -11,10 +11,10 @@ from pathlib import Path
 from subprocess import DEVNULL, STDOUT
 
 import anyio
-import anyio.to_thread
 
 from archiver.errors import UsageError
 from archiver.rdb.releases import FOREIGN, REDIS_LOADS, VALKEY_LOADS, VALKEY_OWN
+from archiver.threads import in_thread
 
 PROGRAMS = ("redis-server", "valkey-server")
 # Wheels that carry a server; looked up by their file lists, so nothing of theirs is imported.
@@ -63,7 +63,7 @@ async def find(given: Sequence[Path] = ()) -> list[ServerProgram]:
     Raises:
         UsageError: A given path is no server program.
     """
-    candidates = await anyio.to_thread.run_sync(lambda: list(_candidates(given)))
+    candidates = await in_thread(lambda: list(_candidates(given)))
     programs = []
     for path, ships_from in candidates:
         program = await _ask(path, ships_from)

@@ -4,9 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import anyio.to_thread
-
 from archiver.model import Kind
+from archiver.threads import in_thread
 
 # "REDIS" and four digits; from version 80 on Valkey writes "VALKEY" and three.
 _SIGNATURE = re.compile(rb"(REDIS)(\d{4})|(VALKEY)(\d{3})")
@@ -36,7 +35,7 @@ async def look(path: Path, kind: Kind | None = None) -> Subject:
     Raises:
         OSError: The file cannot be read.
     """
-    return await anyio.to_thread.run_sync(read_subject, path, kind)
+    return await in_thread(read_subject, path, kind)
 
 
 def read_subject(path: Path, kind: Kind | None = None) -> Subject:

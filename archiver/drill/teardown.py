@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 from anyio.abc import Process
 
 from archiver.drill.client import Client, Refusal, Silence
 from archiver.drill.procfs import Pid
 from archiver.drill.workplace import SOCKET, Workplace
+from archiver.threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ async def end(process: Process, pid: Pid, client: Client | None, patience: float
             await process.wait()
             return "SHUTDOWN"
     for number in (signal.SIGTERM, signal.SIGKILL):
-        await anyio.to_thread.run_sync(pid.signal, number)
+        await in_thread(pid.signal, number)
         with anyio.move_on_after(patience):
             await process.wait()
             return number.name
@@ -102,7 +102,7 @@ async def prove(
         socket_gone = not (workplace.directory / SOCKET).exists()
         return pid.gone(), socket_gone, removed, FileState.of(given) == before
 
-    process_gone, socket_gone, removed, unchanged = await anyio.to_thread.run_sync(look)
+    process_gone, socket_gone, removed, unchanged = await in_thread(look)
     pid.close()
     return TearDown(
         manner=manner,

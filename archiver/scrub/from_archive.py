@@ -19,6 +19,7 @@ from archiver.archive.measure import measure, new_block
 from archiver.archive.record import Record
 from archiver.archive.replacing import dropping_refused, make_way, measure_present
 from archiver.errors import (
+    ArchiveBusy,
     ArchiverError,
     BackupFailed,
     CorruptFile,
@@ -61,7 +62,7 @@ class ArchiveSupplier:
         failed: list[events.NotRepaired] = []
         confirmed = set[str]()
         block = await in_thread(new_block)
-        async with archive.writing():
+        async with archive.writing(observer):
             for one in wrong.values():
                 mending = _Mending(archive, self._other, one, block, self._transfer, observer)
                 confirmed |= await mending.run()
@@ -131,7 +132,7 @@ class _Mending:
                 await self._mend(stem, theirs_at, their_sums, our_sums)
                 confirmed.add(stem)
             except ArchiverError as error:
-                if isinstance(error, StoreError | StoreForbidden):
+                if isinstance(error, StoreError | StoreForbidden | ArchiveBusy):
                     raise
                 self._not_repaired(stem, error)
         return confirmed

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from archiver.archive import layout
-from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, IntegrityError, StoreError
+from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, BackupFailed, IntegrityError, StoreError
 from archiver.report.evidence import Link
 from archiver.scrub import events
 from archiver.scrub.findings import Fault, Finding
@@ -60,11 +60,18 @@ class VerifySummary:
     results_not_kept: str | None = None
 
     @property
+    def verified_nothing(self) -> bool:
+        """Whether there was no backup, and nothing wrong either: that is not "all is well"."""
+        return not (self.files or self.findings or self.repaired)
+
+    @property
     def exit_code(self) -> int:
-        """3 when anything is wrong, 6 when all that is wrong is what the store did not give; of
-        what kept a repair from its work, the worst."""
+        """1 when there was nothing to verify; 3 when anything is wrong, 6 when all that is wrong is
+        what the store did not give; of what kept a repair from its work, the worst."""
         codes = {IntegrityError.exit_code} if self.findings else set[int]()
         if self.findings and all(f.fault is Fault.UNREADABLE for f in self.findings):
             codes = {StoreError.exit_code}
         codes |= {failed.error.exit_code for failed in self.not_repaired if self.findings}
+        if self.verified_nothing:
+            codes = {BackupFailed.exit_code}
         return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)

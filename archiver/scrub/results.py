@@ -12,6 +12,7 @@ are this module's alone, each is written whole, and what another verify wrote me
 A ``put`` that a pull's sweep gets in the way of is tried again.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -129,8 +130,16 @@ class Results:
             pending, self._pending = self._pending, {}
             count, self._count = self._count, 0
             try:
+                while pending:
+                    month = next(iter(pending))
+                    await self._put(month, pending[month])
+                    del pending[month]
+            except asyncio.CancelledError:
+                # The last one to keep them, shielded, writes these, too.
                 for month, noted in pending.items():
-                    await self._put(month, noted)
+                    self._pending[month] = noted | self._pending.get(month, {})
+                self._count += count
+                raise
             except (StoreError, StoreForbidden) as error:
                 if self.not_kept is None:
                     self.not_kept = str(error)

@@ -31,6 +31,7 @@ from archiver.scrub.model import VerifyOptions, VerifySummary
 from archiver.scrub.reader import Due, Reader
 from archiver.scrub.results import Result, Results, read_results
 from archiver.scrub.survey import PASSING, Month, months, survey
+from archiver.threads import to_the_end
 
 
 async def verify(
@@ -52,8 +53,7 @@ async def verify(
         await run.check_backups()
         await run.look_again()
     finally:
-        with anyio.CancelScope(shield=True):
-            await run.keep()
+        await to_the_end(run.keep())
     return run.summary
 
 

@@ -138,6 +138,11 @@ class Store(Protocol):
         """Be the only writer while in this context. Raises ArchiveBusy, StoreError."""
         ...
 
+    async def obstacle(self) -> str | None:
+        """Why an archive should not be begun here, to follow "there is no archive here, and"; None
+        for a place that is new or empty. Raises StoreError."""
+        ...
+
     async def read(self, key: str) -> bytes | None:
         """A small document, whole; None when there is none."""
         ...

@@ -53,12 +53,12 @@ def kind_of(path: Path) -> str | None:
         if fields[2] == wanted:
             return kind
         # A mount that is missed here would pass for a part of the file system it is mounted in.
-        kinds[_unescaped(fields[4])] = kind
+        kinds[unescaped(fields[4])] = kind
     return next((kinds[str(at)] for at in upwards if str(at) in kinds), None)
 
 
-def _unescaped(name: bytes) -> str:
-    """A path as mountinfo has it: blanks, backslashes and others are octal numbers there."""
+def unescaped(name: bytes) -> str:
+    """A path as mountinfo and fstab have it: blanks and others are octal numbers there."""
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), name))
 
 

@@ -9,16 +9,16 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from archiver.errors import DoesNotFit, ObjectMissing
 from archiver.model import Kind, Stored
-from archiver.stores import disk
+from archiver.stores import disk, mounts
 from archiver.stores.base import Entry, Leftover, Opened, Staging
-from archiver.stores.commit import Commit, drive
+from archiver.stores.commit import Commit, Unsynced, drive
 from archiver.stores.filesystem import Sync, sync_each, syncing
 from archiver.stores.local_staging import (
     ASIDE,
@@ -39,6 +39,8 @@ from archiver.threads import entered, in_thread
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
 _LOCK = ".lock"
+# What a run that was killed early leaves, and what a new file system has.
+_NOTHING = frozenset((STAGING, QUARANTINE, _LOCK, "lost+found", ".snapshot"))
 # An object and the document about it share their stem; other documents are made anew.
 RECORD_SUFFIX = ".json"
 # Past the vendor's default retention four times over: its URL is gone, nobody will resume it.
@@ -69,8 +71,9 @@ class LocalStore:
     @asynccontextmanager
     async def exclusive(self) -> AsyncGenerator[None, None]:
         await in_thread(disk.make_durable_directories, self._staging)
+        stop = threading.Event()
         async with (
-            entered(hold(self.root / _LOCK)) as lock,
+            entered(hold(self.root / _LOCK, stop=stop), stop.set) as lock,
             # All that is renamed was there: it is on the same file system.
             entered(syncing(self._staging)) as sync,
         ):
@@ -88,6 +91,20 @@ class LocalStore:
             if folder.is_dir():
                 disk.sync_directory(folder)
 
+    async def obstacle(self) -> str | None:
+        return await in_thread(self._obstacle)
+
+    def _obstacle(self) -> str | None:
+        missing = mounts.missing_above(self.root)
+        if missing is not None:
+            return f"{missing} is to be a mount point, and nothing is mounted there"
+        with disk.store_errors(self.root):
+            try:
+                names = {entry.name for entry in os.scandir(self.root)} - _NOTHING
+            except FileNotFoundError:
+                return None
+        return f"something else is: {min(names)}" if names else None
+
     @property
     def together(self) -> int:
         return _TOGETHER
@@ -104,10 +121,10 @@ class LocalStore:
                 return None
 
     async def put(self, key: str, data: bytes) -> None:
-        self._check_lock()
         await in_thread(self._put, self.root / key, data)
 
     def _put(self, path: Path, data: bytes) -> None:
+        self._check_lock()
         # A copy of an archive may lack what begins with a dot.
         disk.make_durable_directories(self._staging)
         disk.put_file(path, data, self._staging / f"{secrets.token_hex(8)}{TEMPORARY}")
@@ -178,7 +195,12 @@ class LocalStore:
             staging.close()
 
     def finish(self, commits: Iterable[Commit]) -> list[Stored]:
-        return drive(commits, self._sync)
+        def sync(unsynced: Sequence[Unsynced]) -> None:
+            self._sync(unsynced)
+            self._check_lock()  # before the names that follow
+
+        self._check_lock()
+        return drive(commits, sync)
 
     def _reserve(self, staging: LocalStaging, size: int) -> None:
         """Raises DoesNotFit when the file would not, beside those that are on their way."""

@@ -4,6 +4,9 @@ The kernel's flock is let go when its process dies. Some network file systems gr
 everybody (huggingface_hub #4228) or not at all, so the holder also writes who it is and keeps
 changing the file. Where flock cannot be relied on, somebody who comes watches for a change first,
 writes its name, and looks after a while whether that still stands. No clocks are compared.
+
+A lock is of a file, and others look for it by its path: once that names another file, or none, two
+may hold what each takes for the lock. So it is looked at after every flock, and while it is held.
 """
 
 import errno
@@ -11,19 +14,29 @@ import fcntl
 import json
 import os
 import secrets
-import socket
+import stat
 import threading
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from archiver.errors import ArchiveBusy
+from archiver.errors import ArchiveBusy, StoreError
 from archiver.stores.disk import FILE_MODE, store_errors, write_all
 from archiver.stores.filesystem import kind_of
+from archiver.stores.holder import (
+    Holder,
+    is_dead,
+    ourselves,
+    parse,
+    ran_under_this_kernel,
+    words,
+)
 
 BEAT_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+# Times that the file may be another one each time that we have it.
+_MOST_OPENINGS = 100
 _MOST_BYTES = 4096
 _LOCAL_FILE_SYSTEMS = frozenset(
     ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs")
@@ -37,61 +50,68 @@ class Held:
         self._descriptor: Final = descriptor
         self._path: Final = path
         self._name: Final = secrets.token_hex(8)
-        self._taken_by: dict[str, Any] | None = None
+        self._lost: ArchiveBusy | None = None
 
     def check(self) -> None:
-        """Raises ArchiveBusy when somebody else has taken the lock meanwhile."""
-        if self._taken_by is not None:
-            raise _busy(self._path, self._taken_by)
+        """Raises ArchiveBusy when we may no longer be the only writer. Blocks."""
+        self._look()
+        if self._lost is not None:
+            raise self._lost
 
     def is_ours(self) -> bool:
         return _holder(self._descriptor).get("name") == self._name
 
     def write(self, beat: int) -> None:
-        holder = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "boot": _boot(),
-            "name": self._name,
-            "beat": beat,
-        }
-        text = json.dumps(holder).encode()
+        text = json.dumps(ourselves(self._name, beat)).encode()
         write_all(self._descriptor, text, 0)
         os.ftruncate(self._descriptor, len(text))
 
     def keep_beating(self, beat: float, stop: threading.Event) -> None:
         """Change the file until told to stop, or until it has another's name."""
         count = 0
-        while not stop.wait(beat):
+        while self._lost is None and not stop.wait(beat):
             count += 1
             try:
+                self._look()
                 if not self.is_ours():
-                    self._taken_by = _holder(self._descriptor)
-                    return
-                self.write(count)
-            except OSError:
+                    self._lost = _busy(self._path, _holder(self._descriptor))
+                elif self._lost is None:
+                    self.write(count)
+            except (OSError, StoreError):
                 # A full disk shows where data is written; the lock holds all the same.
                 continue
 
+    def _look(self) -> None:
+        """See whether the path still names our file; once it did not, somebody may have come."""
+        if self._lost is None and not _is_named(self._descriptor, self._path):
+            self._lost = ArchiveBusy(
+                f"{self._path}: this lock was removed, or replaced, while this process held it: "
+                "another one may be writing to this archive",
+                hint="find out what removes it, or moved the directory; then run the command again",
+            )
+
 
 @contextmanager
-def hold(path: Path, beat: float = BEAT_SECONDS) -> Generator[Held, None, None]:
+def hold(
+    path: Path, beat: float = BEAT_SECONDS, stop: threading.Event | None = None
+) -> Generator[Held, None, None]:
     """Hold the lock at ``path``. Raises ArchiveBusy.
 
-    Blocks for up to six beats where flock cannot be relied on, or another host held it last.
+    Blocks for up to six beats where flock cannot be relied on, or the last holder ran elsewhere and
+    did not let go; less when ``stop`` is set: then it raises.
     """
-    with store_errors(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
+    stop = stop or threading.Event()
+    descriptor, granted = _opened(path)
     try:
         held = Held(descriptor, path)
-        _take(held, descriptor, path, beat)
-        stop = threading.Event()
-        beating = threading.Thread(target=held.keep_beating, args=(beat, stop), daemon=True)
+        _take(held, descriptor, path, beat, certain=granted and flock_is_reliable(path), stop=stop)
+        ended = threading.Event()
+        beating = threading.Thread(target=held.keep_beating, args=(beat, ended), daemon=True)
         beating.start()
         try:
             yield held
         finally:
-            stop.set()
+            ended.set()
             beating.join()
             with store_errors(path):
                 if held.is_ours():
@@ -100,21 +120,72 @@ def hold(path: Path, beat: float = BEAT_SECONDS) -> Generator[Held, None, None]:
         os.close(descriptor)
 
 
-def _take(held: Held, descriptor: int, path: Path, beat: float) -> None:
-    certain = _flock(descriptor, path) and flock_is_reliable(path)
+def _opened(path: Path) -> tuple[int, bool]:
+    """The file that ``path`` names while we have its lock, and whether the kernel granted that."""
+    for _ in range(_MOST_OPENINGS):
+        with store_errors(path):
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(path, flags, FILE_MODE)
+        try:
+            _check_regular(descriptor, path)
+            with store_errors(path):
+                granted = _flock(descriptor, path)
+            if _is_named(descriptor, path):
+                return descriptor, granted
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # it was removed between the two: that lock locks nobody out
+    raise ArchiveBusy(f"{path}: something keeps removing this file", hint="find out what does")
+
+
+def _check_regular(descriptor: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise StoreError(f"{path}: this is no regular file", hint="remove it")
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Whether ``path`` names this very file. Raises StoreError when that cannot be seen."""
+    with store_errors(path):
+        try:
+            named = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        ours = os.fstat(descriptor)
+    return (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def _take(
+    held: Held, descriptor: int, path: Path, beat: float, *, certain: bool, stop: threading.Event
+) -> None:
     before = _holder(descriptor)
-    if before and (not certain or before.get("boot") != _boot()):
+    is_over = not before or is_dead(before) or (certain and ran_under_this_kernel(before))
+    if not is_over:
         # Longer than it takes a newcomer to look after its name and to beat for the first time.
-        time.sleep(4 * beat)
-        if _holder(descriptor) != before:
-            raise _busy(path, before)
+        _see_that_it_is_gone(before, descriptor, path, 4 * beat, stop)
     with store_errors(path):
         held.write(0)
     if not certain:
         # Somebody who came at the same time has written, too: one name stands.
-        time.sleep(1.5 * beat)
+        if stop.wait(1.5 * beat):
+            raise _busy(path, {})
         if not held.is_ours():
             raise _busy(path, _holder(descriptor))
+
+
+def _see_that_it_is_gone(
+    before: Holder, descriptor: int, path: Path, seconds: float, stop: threading.Event
+) -> None:
+    """Watch for a sign of life for so long. Raises ArchiveBusy at one."""
+    looks = max(4, round(seconds / _LOOK_SECONDS))
+    for _ in range(looks):
+        if stop.wait(seconds / looks):
+            raise _busy(path, before)
+        now = _holder(descriptor)
+        if not now:
+            return  # it let go
+        if now != before:
+            raise _busy(path, now)
 
 
 def _flock(descriptor: int, path: Path) -> bool:
@@ -135,24 +206,13 @@ def flock_is_reliable(path: Path) -> bool:
     return kind_of(path) in _LOCAL_FILE_SYSTEMS
 
 
-def _busy(path: Path, holder: dict[str, Any]) -> ArchiveBusy:
-    who = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
+def _busy(path: Path, holder: Holder) -> ArchiveBusy:
     return ArchiveBusy(
-        f"{path.parent}: {who} is writing to this archive", hint="wait until it is done"
+        f"{path.parent}: {words(holder)} is writing to this archive",
+        hint="wait until it is done, as --lock-wait 30m does",
     )
 
 
-def _holder(descriptor: int) -> dict[str, Any]:
-    try:
-        holder = json.loads(os.pread(descriptor, _MOST_BYTES, 0))
-    except ValueError:
-        return {}
-    return holder if isinstance(holder, dict) and {"pid", "host"} <= holder.keys() else {}
-
-
-def _boot() -> str:
-    """What tells this running kernel from all others."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return socket.gethostname()
+def _holder(descriptor: int) -> Holder:
+    holder = parse(os.pread(descriptor, _MOST_BYTES, 0))
+    return holder if {"pid", "host"} <= holder.keys() else {}

@@ -6,11 +6,10 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from typing import Final, ParamSpec, Protocol, TypeVar
 
-import anyio
-
 from archiver.errors import ArchiverError, SourceError
 from archiver.model import Pin
 from archiver.secret import SignedUrl
+from archiver.threads import interruptible
 from archiver.transfer.answer import (
     FAULTS,
     HEADERS,
@@ -146,15 +145,8 @@ class HttpFetcher:
         """Run a blocking call of ``wire`` in a thread. A cancellation wakes it, and waits: the
         thread must not write into a block that somebody else was lent meanwhile."""
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            wire.interrupt()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([future])
-            future.exception()  # looked at, so that nobody complains that it was not
-            raise
+        begun = loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
+        return await interruptible(begun, wire.interrupt)
 
     def close(self) -> None:
         """Close the connections that are kept."""

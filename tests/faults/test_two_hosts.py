@@ -17,12 +17,12 @@ hostname "$0" && ip link set lo up || exit 99
 "$1" -m archiver emulate "$2" --port 0 --rate 400000 >"$3.ready" 2>"$3.emulator" & vendor=$!
 for _ in $(seq 100); do grep -q endpoint "$3.ready" && break; sleep 0.1; done
 endpoint=$(sed -n 's/.*--endpoint \\([^ ]*\\).*/\\1/p' "$3.ready" | head -1)
-code=6
+code=7
 for _ in $(seq 60); do
     "$1" -m archiver pull --instance "$4" --to "$5" --endpoint "$endpoint" -q \\
         --range 2000-01-01..2099-12-31 --part-size 64KiB 2>>"$3.err"
     code=$?
-    [ $code -eq 6 ] || break
+    [ $code -eq 7 ] || break
     sleep 0.2
 done
 kill $vendor; wait $vendor

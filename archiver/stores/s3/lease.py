@@ -1,23 +1,21 @@
 """One writer per archive in a bucket, by an object that its holder keeps changing.
 
-No clocks are compared: who finds a lease watches whether it changes. On the host that left it, a
-holder that is dead is known at once. Where the store has conditional puts they decide who gets it;
-elsewhere two that come at the very same moment may both go on until the next beat of one of them,
-and do some work twice.
+No clocks are compared: who finds a lease watches whether it changes. A dead holder is known at once
+where its processes can be seen (:mod:`archiver.stores.holder`). Where the store has conditional
+puts they decide who gets it; elsewhere two that come at the very same moment may both go on until
+the next beat of one of them, and do some work twice.
 """
 
 import json
-import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from archiver.errors import ArchiveBusy, ArchiverError
+from archiver.errors import ArchiveBusy, ArchiverError, StoreError
+from archiver.stores.holder import Holder, is_dead, ourselves, parse, words
 from archiver.stores.s3.bucket import Bucket, Garbled, Refused
 from archiver.stores.s3.dialect import Dialect
 from archiver.stores.s3.layout import LOCK_KEY
@@ -29,8 +27,6 @@ _LOOK_SECONDS = 2.0
 # How long two that write at the same moment wait to see who came last.
 _SETTLE_SECONDS = 0.2
 _MOST_SENDINGS = 4
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-Holder = dict[str, Any]
 
 
 class Lease:
@@ -41,7 +37,6 @@ class Lease:
         self._dialect: Final = dialect
         self._beat: Final = beat
         self._name: Final = secrets.token_hex(8)
-        self._etag: str | None = None
         self._beats = 0
         self._stop: Final = threading.Event()
         self._lost: ArchiveBusy | None = None
@@ -60,37 +55,52 @@ class Lease:
 
     def take(self, seen: str | None) -> Holder | None:
         """Write our name over what was seen (its ETag, None for nothing). None when that held,
-        else who has it."""
+        else who has it.
+
+        Whatever the store answers, or when nothing comes, what is there decides: the answer to what
+        was done may be lost, and a name of ours there is ours, of this beat or an earlier one.
+        """
         began = time.monotonic()
         self._beats += 1
-        ours = _ourselves(self._name, self._beats)
+        ours = ourselves(self._name, self._beats)
         data = json.dumps(ours).encode()
+        for _ in range(_MOST_SENDINGS):
+            failure = self._put(data, seen)
+            if not self._dialect.conditions and self._beats == 1:
+                self._stop.wait(_SETTLE_SECONDS)
+            holder, etag = _look(self._bucket) or ({}, None)
+            if holder == ours:
+                self._seen_at = began
+                return None
+            if failure is not None:
+                raise failure
+            if holder.get("name") == self._name:
+                seen = etag
+            elif holder and etag != seen:
+                return holder
+        return {}
+
+    def _put(self, data: bytes, seen: str | None) -> StoreError | None:
+        """Why it may not have been written."""
         given = self._bucket.options.for_notes() | self._dialect.checksum(data)
         if self._dialect.conditions:
             given |= {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
-        for _ in range(_MOST_SENDINGS):
-            # Refused, it may be ours all the same: the answer to an earlier try was lost.
-            with suppress(Refused, Garbled):
-                self._bucket.put(LOCK_KEY, data, **given)
-            if not self._dialect.conditions and self._beats == 1:
-                time.sleep(_SETTLE_SECONDS)
-            found = _look(self._bucket)
-            if found is not None and found[0] == ours:
-                self._etag, self._seen_at = found[1], began
-                return None
-            if found is not None and found[0]:
-                return found[0]
-        return {}
+        try:
+            self._bucket.put(LOCK_KEY, data, **given)
+        except (Refused, Garbled):
+            return None
+        except StoreError as error:
+            return error
+        return None
 
     def keep_beating(self) -> None:
         """Until told to stop, or somebody else has it."""
         while not self._stop.wait(self._beat):
             try:
-                found = _look(self._bucket)
                 # First a look: who was away for long must not write over who came meanwhile.
-                holder = found[0] if found is not None else {}
+                holder, etag = _look(self._bucket) or ({}, None)
                 if holder.get("name") == self._name:
-                    other = self.take(self._etag)
+                    other = self.take(etag)
                     if other is None:
                         continue
                     holder = other
@@ -120,15 +130,24 @@ class Lease:
 
 @contextmanager
 def hold(
-    bucket: Bucket, dialect: Dialect, beat: float = BEAT_SECONDS
+    bucket: Bucket,
+    dialect: Dialect,
+    beat: float = BEAT_SECONDS,
+    stop: threading.Event | None = None,
 ) -> Generator[Lease, None, None]:
-    """Be the only writer. Blocks for up to three beats to see whether a holder is alive.
+    """Be the only writer. Blocks for up to three beats to see whether a holder is alive; less when
+    ``stop`` is set: then it raises.
 
     Raises ArchiveBusy, StoreError, StoreForbidden.
     """
     bucket = bucket.apart()
     lease = Lease(bucket, dialect, beat)
-    other = lease.take(_free_etag(bucket, beat))
+    seen = _free_etag(bucket, beat, stop or threading.Event())
+    try:
+        other = lease.take(seen)
+    except ArchiverError:
+        _leave(lease)  # it may be ours by now
+        raise
     if other is not None:
         raise _busy(bucket, other)
     beating = threading.Thread(target=lease.keep_beating, daemon=True)
@@ -138,11 +157,15 @@ def hold(
     finally:
         lease.stop()
         beating.join()
-        with suppress(ArchiverError, Refused, Garbled):
-            lease.leave()
+        _leave(lease)
 
 
-def _free_etag(bucket: Bucket, beat: float) -> str | None:
+def _leave(lease: Lease) -> None:
+    with suppress(ArchiverError, Refused, Garbled):
+        lease.leave()
+
+
+def _free_etag(bucket: Bucket, beat: float, stop: threading.Event) -> str | None:
     """The ETag of a lease that nobody holds any more; None when there is none."""
     first = _look(bucket)
     if first is None:
@@ -151,7 +174,8 @@ def _free_etag(bucket: Bucket, beat: float) -> str | None:
         return first[1]
     until = time.monotonic() + _BEATS_TO_TAKE * beat
     while time.monotonic() < until:
-        time.sleep(min(_LOOK_SECONDS, beat / 2))
+        if stop.wait(min(_LOOK_SECONDS, beat / 2)):
+            raise _busy(bucket, first[0])
         now = _look(bucket)
         if now is None:
             return None
@@ -164,54 +188,16 @@ def _free_etag(bucket: Bucket, beat: float) -> str | None:
 
 def _look(bucket: Bucket) -> tuple[Holder, str] | None:
     found = bucket.get(LOCK_KEY)
-    if found is None:
-        return None
-    data, etag = found
-    try:
-        holder = json.loads(data)
-    except ValueError:
-        holder = None
-    return (holder if isinstance(holder, dict) else {}), etag
-
-
-def _ourselves(name: str, beat: int) -> Holder:
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": _started(os.getpid()),
-        "boot": _boot(),
-        "name": name,
-        "beat": beat,
-    }
+    return None if found is None else (parse(found[0]), found[1])
 
 
 def _is_over(holder: Holder) -> bool:
-    """Given back; or known for sure to be of this host and dead."""
-    if holder.get("released"):
-        return True
-    if holder.get("host") != socket.gethostname() or not _boot():
-        return False
-    if holder.get("boot") != _boot():
-        return True
-    return bool(_started(int(holder.get("pid") or 0)) != holder.get("started"))
-
-
-def _started(pid: int) -> str:
-    """When a process of this host started, as the kernel counts it; empty when there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
-
-
-def _boot() -> str:
-    try:
-        return _BOOT_ID.read_text().strip()
-    except OSError:
-        return ""
+    """Given back, or known for sure to be dead."""
+    return bool(holder.get("released")) or is_dead(holder)
 
 
 def _busy(bucket: Bucket, holder: Holder) -> ArchiveBusy:
-    who = f"process {holder.get('pid', '?')} on {holder.get('host', 'another host')}"
-    return ArchiveBusy(f"{bucket}: {who} is writing to this archive", hint="wait for it to end")
+    return ArchiveBusy(
+        f"{bucket}: {words(holder)} is writing to this archive",
+        hint="wait until it is done, as --lock-wait 30m does",
+    )

@@ -1,8 +1,9 @@
 """An archive in a bucket: a Store like any, its objects put whole under their final keys."""
 
 import itertools
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Final
 
 from archiver.model import Stored
@@ -45,12 +46,19 @@ class S3Store:
     @asynccontextmanager
     async def exclusive(self) -> AsyncGenerator[None, None]:
         dialect = (await in_thread(self._sender)).dialect
-        async with entered(hold(self.bucket, dialect, self._beat)) as lease:
+        stop = threading.Event()
+        async with entered(hold(self.bucket, dialect, self._beat, stop), stop.set) as lease:
             self._lease = lease
             try:
                 yield
             finally:
                 self._lease = None
+
+    async def obstacle(self) -> str | None:
+        async with aclosing(self.entries("")) as entries:
+            async for entry in entries:
+                return f"something else is: {entry.key}"
+        return None
 
     async def read(self, key: str) -> bytes | None:
         found = await in_thread(self.bucket.get, key)

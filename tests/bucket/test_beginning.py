@@ -1,0 +1,39 @@
+"""Where an archive may be begun in a bucket."""
+
+import pytest
+from anyio import to_thread
+
+from archiver import Archive, Beginning
+from archiver.errors import UsageError
+from archiver.events import ArchiveBegun, Event
+from archiver.stores.s3 import S3Options, S3Store
+from tests.bucket.conftest import PREFIX
+from tests.servers.seaweedfs import SeaweedFS
+
+
+async def begin(
+    bucket: str, endpoint: str, beginning: Beginning = Beginning.IF_EMPTY
+) -> list[Event]:
+    seen: list[Event] = []
+    store = S3Store(f"s3://{bucket}/{PREFIX}", S3Options(endpoint=endpoint))
+    async with Archive(store, beginning=beginning).writing(seen.append):
+        pass
+    return seen
+
+
+async def test_below_an_empty_prefix_and_below_no_other(
+    seaweed: SeaweedFS, bucket: str, s3_writer: None
+) -> None:
+    client = seaweed.client()
+    with pytest.raises(UsageError, match="one is required"):
+        await begin(bucket, seaweed.endpoint, Beginning.NEVER)
+    await to_thread.run_sync(
+        lambda: client.put_object(Bucket=bucket, Key=f"{PREFIX}/notes.txt", Body=b"x")
+    )
+    with pytest.raises(UsageError, match=r"something else is: notes\.txt"):
+        await begin(bucket, seaweed.endpoint)
+    keys = await to_thread.run_sync(seaweed.objects, bucket, "")
+    assert list(keys) == [f"{PREFIX}/notes.txt"]
+    await to_thread.run_sync(lambda: client.delete_object(Bucket=bucket, Key=f"{PREFIX}/notes.txt"))
+    assert await begin(bucket, seaweed.endpoint) == [ArchiveBegun(f"s3://{bucket}/{PREFIX}")]
+    assert await begin(bucket, seaweed.endpoint, Beginning.NEVER) == []

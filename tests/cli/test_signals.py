@@ -1,0 +1,150 @@
+"""Signals, one, two at once, and again: real processes, real senders."""
+
+import asyncio
+import fcntl
+import json
+import os
+import pty
+import shutil
+import signal
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from archiver.emulator import Emulator, Faults
+from examples.sample_rdb import write_rdb
+from tests.cli.conftest import Run
+from tests.cli.test_pull import PULL, until_bytes_move
+from tests.conftest import INSTANCE
+
+INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+COMMAND = [sys.executable, "-m", "archiver", *PULL, "--part-size", "64KiB", "--json"]
+# A command that no cancellation ends: the thread that it waits for sleeps on.
+STUCK = """
+import sys, time
+from archiver.cli.run import run, say
+from archiver.threads import in_thread
+
+def stuck():
+    say("begun")
+    time.sleep(float(sys.argv[1]))
+
+async def command():
+    await in_thread(stuck)
+    return 0
+
+run(command, verbose=0, on_interrupt="it will end")
+"""
+
+
+@pytest.fixture
+def slow(files: Path, emulator: Emulator) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 1_000_000)
+    emulator.faults = Faults(rate=100_000)
+
+
+async def start(
+    command: list[str], environ: dict[str, str], cwd: Path, before: Callable[[], None] | None = None
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command,
+        env=environ,
+        cwd=cwd,
+        start_new_session=True,
+        preexec_fn=before,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def assert_stopped_cleanly(
+    process: asyncio.subprocess.Process, emulator: Emulator, run: Run, cwd: Path
+) -> None:
+    """It said so once, summed up, let go of the lock; and the next run ends what it began."""
+    out, err = await process.communicate()
+    assert process.returncode == 130, err
+    assert err.count(b"archiver: stopping") == 1
+    assert json.loads(out.splitlines()[-1])["interrupted"] is True
+    assert (cwd / "archive" / ".lock").read_bytes() == b""
+    emulator.faults = Faults()
+    assert (await run(*PULL, "--part-size", "64KiB")).code == 0
+    assert len(list((cwd / "archive").rglob("*.rdb"))) == 1
+
+
+@pytest.mark.parametrize(
+    "signals", [(TERM, TERM), (INT, INT), (TERM, INT), (HUP, TERM, INT, TERM)], ids=str
+)
+async def test_several_at_once_are_one(
+    slow: None, emulator: Emulator, environ: dict[str, str], run: Run, tmp_path: Path,
+    signals: tuple[signal.Signals, ...],
+) -> None:  # fmt: skip
+    process = await start(COMMAND, environ, tmp_path)
+    await until_bytes_move(emulator, 100_000)
+    for number in signals:
+        process.send_signal(number)
+    await assert_stopped_cleanly(process, emulator, run, tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("timeout") is None, reason="NEEDS GNU timeout")
+@pytest.mark.parametrize("number", [INT, TERM, HUP])
+async def test_gnu_timeout(
+    slow: None, emulator: Emulator, environ: dict[str, str], run: Run, tmp_path: Path,
+    number: signal.Signals,
+) -> None:  # fmt: skip
+    """It passes a signal to its child, and to its group, which the child is in."""
+    process = await start(["timeout", "-s", str(int(number)), "600", *COMMAND], environ, tmp_path)
+    await until_bytes_move(emulator, 100_000)
+    process.send_signal(number)
+    await assert_stopped_cleanly(process, emulator, run, tmp_path)
+
+
+async def test_a_terminal_that_closes(
+    slow: None, emulator: Emulator, environ: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    main, side = pty.openpty()
+
+    def on_the_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(side, termios.TIOCSCTTY, 0)
+
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND[:-1], env=environ, cwd=tmp_path, preexec_fn=on_the_terminal,
+        stdin=side, stdout=side, stderr=side,
+    )  # fmt: skip
+    os.close(side)
+    await until_bytes_move(emulator, 100_000)
+    os.close(main)
+    assert await process.wait() == 130
+    assert (tmp_path / "archive" / ".lock").read_bytes() == b""
+    emulator.faults = Faults()
+    assert (await run(*PULL, "--part-size", "64KiB")).code == 0
+
+
+async def test_once_more_after_a_second_stops_at_once(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    process = await start([sys.executable, "-c", STUCK, "600"], environ, tmp_path)
+    assert process.stderr is not None
+    assert b"begun" in await process.stderr.readline()
+    began = time.monotonic()
+    while process.returncode is None:
+        process.send_signal(INT)
+        await asyncio.wait([asyncio.ensure_future(process.wait())], timeout=0.1)
+    assert process.returncode == 130
+    assert time.monotonic() - began >= 1.0
+
+
+async def test_under_nohup_a_hangup_is_nothing(environ: dict[str, str], tmp_path: Path) -> None:
+    def ignore() -> None:
+        signal.signal(HUP, signal.SIG_IGN)
+
+    process = await start([sys.executable, "-c", STUCK, "0.5"], environ, tmp_path, ignore)
+    assert process.stderr is not None
+    assert b"begun" in await process.stderr.readline()
+    process.send_signal(HUP)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")

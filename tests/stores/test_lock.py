@@ -1,0 +1,143 @@
+"""The lock of a directory: one writer, also when its file, or the directory, is taken away."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster
+
+from archiver import Archive, LocalStore, TairSource, pull
+from archiver.errors import ArchiveBusy, StoreError
+from archiver.events import Event, Started
+from archiver.stores import lock
+from archiver.stores.lock import hold
+from examples.sample_rdb import write_rdb
+from tests.conftest import INSTANCE, everything
+from tests.stores.test_holder import CONTAINER, in_containers
+
+HOLD = (
+    "import sys, time; from pathlib import Path; from archiver.stores.lock import hold\n"
+    "with hold(Path(sys.argv[1]), beat=0.3): print('held', flush=True); time.sleep(600)"
+)
+Removal = Callable[[Path], object]
+
+
+def replace(path: Path) -> None:
+    path.unlink()
+    path.write_bytes(b"")
+
+
+def move_the_directory(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+
+
+def replace_the_directory(path: Path) -> None:
+    move_the_directory(path)
+    path.parent.mkdir()
+    path.write_bytes(b"")
+
+
+REMOVALS = [Path.unlink, replace, move_the_directory, replace_the_directory]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "archive").mkdir()
+    return tmp_path / "archive" / ".lock"
+
+
+@pytest.mark.parametrize("remove", REMOVALS)
+def test_a_lock_that_is_removed_is_held_no_more(path: Path, remove: Removal) -> None:
+    with hold(path) as held:
+        held.check()
+        remove(path)
+        with pytest.raises(ArchiveBusy, match="removed, or replaced"):
+            held.check()
+
+
+def test_it_stays_lost_when_it_is_put_back(path: Path) -> None:
+    with hold(path, beat=0.05) as held:
+        path.rename(path.with_name("aside"))
+        while held._lost is None:
+            time.sleep(0.01)  # the next beat sees it
+        with hold(path):
+            pass
+        path.with_name("aside").replace(path)
+        with pytest.raises(ArchiveBusy):
+            held.check()
+
+
+def test_a_file_that_is_removed_between_open_and_flock_is_no_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, removed = fcntl.flock, list[Path]()
+
+    def flock(descriptor: int, operation: int) -> None:
+        if not removed:
+            removed.append(path)
+            path.unlink()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with hold(path) as held:
+        held.check()
+        with pytest.raises(ArchiveBusy, match=f"process {os.getpid()} on"), hold(path):
+            pass
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_no_lock(path: Path, make: Callable[[Path], None]) -> None:
+    make(path)
+    with pytest.raises(StoreError) as caught, hold(path):
+        pass
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("remove", REMOVALS)
+async def test_a_pull_stops_before_the_next_commit(
+    files: Path, source: TairSource, tmp_path: Path, remove: Removal,
+    no_blocking_on_the_loop: BlockBuster,
+) -> None:  # fmt: skip
+    no_blocking_on_the_loop.deactivate()  # the observer takes away what it watches
+    write_rdb(files / INSTANCE / "a_20261124021500.rdb", 600_000)
+    root = tmp_path / "archive"
+
+    def observe(event: Event) -> None:
+        if isinstance(event, Started):
+            took_away.append(remove(root / ".lock"))
+
+    took_away: list[object] = []
+    with pytest.raises(ArchiveBusy, match="removed, or replaced"):
+        await pull(source, Archive(LocalStore(root)), [everything()], observer=observe)
+    assert len(took_away) == 1
+    assert [*root.glob("r-*"), *(tmp_path / "elsewhere").glob("r-*")] == []
+
+
+@in_containers
+def test_a_living_holder_in_another_container(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that two share and that grants flock to everybody."""
+    monkeypatch.setattr(lock, "_flock", lambda *_: False)
+    with subprocess.Popen(
+        [*CONTAINER, sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        try:
+            with pytest.raises(ArchiveBusy, match="is writing"), hold(path, beat=2.0):
+                pass
+        finally:
+            holder.kill()
+
+
+def test_waiting_for_a_sign_of_life_can_be_ended(path: Path) -> None:
+    path.write_text('{"host": "far", "pid": 1, "boot": "another", "beat": 3}')
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(ArchiveBusy, match="process 1 on far"), hold(path, beat=600, stop=stop):
+        pass
