@@ -4,7 +4,7 @@ The records are copied as they are: what a backup is, and where it came from, do
 the place. What is read is held against its record, what is written is checked as in a pull.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -15,10 +15,17 @@ from archiver import events
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Difference, Inventory
+from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record
-from archiver.archive.sums import parse_sums
 from archiver.crew import crew
-from archiver.errors import ArchiverError, CorruptFile, IntegrityError, UsageError
+from archiver.errors import (
+    ArchiverError,
+    BadDocument,
+    CorruptFile,
+    IntegrityError,
+    UnreadableObject,
+    UsageError,
+)
 from archiver.model import Backup, Network, Pin, Provenance, Receipt, Status, Stored
 from archiver.stores.base import Staging
 from archiver.summary import Summary
@@ -61,10 +68,17 @@ class CopyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A backup that the two archives do not have alike; ``key`` is its object's."""
+    """A backup that the two archives do not have alike; ``key`` is its object's, or that of a
+    record that cannot be used. ``error`` says why that is so."""
 
     key: str
     what: str
+    error: ArchiverError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """3, or 6 when a store did not give what there is to compare."""
+        return IntegrityError.exit_code if self.error is None else self.error.exit_code
 
 
 async def copy(
@@ -91,24 +105,51 @@ async def mismatches(
 ) -> AsyncGenerator[Mismatch, None]:
     """What one archive has and the other has not, or has otherwise; nothing is written.
 
-    Raises StoreError, and IntegrityError at a record of ``source`` that cannot be read.
+    Raises StoreError.
     """
     here, there = Inventory(source.store), Inventory(target.store)
+    told = set[str]()  # stems of the target
     async for record in _selected(source, selection):
-        if await here.compare(record) is Difference.DAMAGED:
-            yield Mismatch(record.object_key, f"{Difference.DAMAGED} in {source.store}")
-        difference = await there.compare(record)
-        if difference is not Difference.NONE:
-            yield Mismatch(record.object_key, f"{difference} in {target.store}")
+        if isinstance(record, Mismatch):
+            yield record
+            continue
+        if (found := await _difference(source, here, record)) is not None:
+            yield found
+        if (found := await _difference(target, there, record)) is not None:
+            told.add(layout.stem_of(found.key))
+            yield found
     async for record in _selected(target, selection):
-        if await here.compare(record) is Difference.MISSING:
+        if isinstance(record, Mismatch):
+            if layout.stem_of(record.key) not in told:
+                yield record
+        elif await here.lacks(record):
             yield Mismatch(record.object_key, f"{Difference.MISSING} in {source.store}")
 
 
-async def _selected(archive: Archive, selection: Selection) -> AsyncGenerator[Record, None]:
+async def _difference(archive: Archive, inventory: Inventory, record: Record) -> Mismatch | None:
+    """How an archive holds what ``record`` describes, unless it holds the same."""
+    try:
+        difference = await inventory.compare(record)
+    except UnreadableObject as error:
+        return Mismatch(record.object_key, f"{Difference.DAMAGED} in {archive.store}", error)
+    if difference is Difference.NONE:
+        return None
+    return Mismatch(record.object_key, f"{difference} in {archive.store}")
+
+
+async def _selected(
+    archive: Archive, selection: Selection
+) -> AsyncGenerator[Record | Mismatch, None]:
+    """The records that are asked for, and those that may be and cannot be used."""
     for prefix in selection.prefixes:
-        async for record in archive.records(prefix):
-            if selection.wants(record):
+        async for key in archive.record_keys(prefix):
+            try:
+                record = await read_record(archive.store, key)
+            except (BadDocument, UnreadableObject) as error:
+                why = error.fault if isinstance(error, BadDocument) else error.message
+                yield Mismatch(key, f"{Difference.DAMAGED} in {archive.store}: {why}", error)
+                continue
+            if record is not None and selection.wants(record):
                 yield record
 
 
@@ -133,15 +174,12 @@ def _described(record: Record) -> Backup:
 
 
 def _promised(record: Record) -> tuple[Pin, Provenance]:
-    """What its object must be, and where it came from. Raises IntegrityError."""
-    try:
-        source = record.document["source"]
-        return (
-            Pin(record.size, None, int(record.document["crc64ecma"])),
-            Provenance(str(source["origin"]), Network(source["network"])),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{record.key}: this record lacks something ({error!r:.80})") from None
+    """What its object must be, and where it came from."""
+    source = record.document["source"]
+    return (
+        Pin(record.size, None, int(record.document["crc64ecma"])),
+        Provenance(source["origin"], Network(source["network"])),
+    )
 
 
 class _Copying:
@@ -193,17 +231,15 @@ class _Copying:
     async def _planned(self, inventory: Inventory, key: str) -> Record | None:
         """The record under a key, if what it describes is to be copied."""
         try:
-            data = await self._source.store.read(key)
-            record = Record.decode(key, data or b"")
-            backup = _described(record)
+            record = await read_record(self._source.store, key)
+            if record is None or not self._options.selection.wants(record):
+                return None
+            backup, difference = _described(record), await inventory.compare(record)
         except ArchiverError as error:
             if error.ends_run:
                 raise
             self._observer(events.Failed(key, error))
             return None
-        if not self._options.selection.wants(record):
-            return None
-        difference = await inventory.compare(record)
         if difference is Difference.NONE:
             self._observer(events.Held(backup))
             if not await inventory.is_sealed(record):
@@ -211,8 +247,16 @@ class _Copying:
             return None
         if difference is not Difference.MISSING:
             self._observer(events.Damaged(backup, difference))
+            await self._clear([record.key, *await inventory.in_the_way(record)])
         self._observer(events.Planned(backup))
         return record
+
+    async def _clear(self, keys: Iterable[str]) -> None:
+        """Make room for files of the target where something else has their names."""
+        for key in keys:
+            kept = await self._target.store.clear(key)
+            if kept is not None:
+                self._observer(events.Cleared(key, kept))
 
     async def _work(self, queue: MemoryObjectReceiveStream[Record]) -> None:
         async with queue:
@@ -265,8 +309,7 @@ class _Copying:
 
     async def _seal(self, folder: str) -> None:
         """SHA256SUMS, where the source has it and the target now has all that it names."""
-        data = await self._source.store.read(layout.sums_key(folder))
-        names = parse_sums(data) if data is not None else None
+        names = await read_sums(self._source.store, folder)
         if names is None:
             return
         there = {entry.key async for entry in self._target.store.entries(f"{folder}/")}

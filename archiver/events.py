@@ -166,6 +166,14 @@ class Swept:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What had the name of an object or document, and was none, lies under ``kept`` now."""
+
+    key: str
+    kept: str
+
+
 Event = (
     PageListed
     | NothingListed
@@ -185,6 +193,7 @@ Event = (
     | SetCompleted
     | SetIncomplete
     | Swept
+    | Cleared
 )
 Observer = Callable[[Event], None]
 

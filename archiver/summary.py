@@ -47,7 +47,8 @@ class Summary:
     @property
     def exit_code(self) -> int:
         """0, or the worst of what failed (README, *Exit codes*). One backup's trouble is 1, but
-        for its integrity, which is 3; a set that lacks files is 1."""
+        for its integrity, which is 3, and for what the store does not give or take, which is 6; a
+        set that lacks files is 1."""
         codes = {_exit_code(failure) for failure in self.failures}
         codes |= {BackupFailed.exit_code for _ in self.incomplete}
         return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)
@@ -55,4 +56,4 @@ class Summary:
 
 def _exit_code(failure: events.Failed) -> int:
     code = failure.error.exit_code
-    return 1 if failure.backup is not None and code != 3 else code
+    return 1 if failure.backup is not None and code not in (3, 6) else code

@@ -7,9 +7,17 @@ from datetime import UTC, datetime
 from typing import Final
 
 from archiver.archive import layout
+from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record, make_record
-from archiver.archive.sums import format_sums, parse_sums
-from archiver.errors import IntegrityError, UnsupportedFormat
+from archiver.archive.sums import format_sums
+from archiver.documents import parse
+from archiver.errors import (
+    BadDocument,
+    IntegrityError,
+    StoreError,
+    UnreadableObject,
+    UnsupportedFormat,
+)
 from archiver.model import Stored, Transfer
 from archiver.stores.base import Leftover, Store
 from archiver.version import __version__
@@ -37,20 +45,21 @@ class Archive:
             yield await self.store.sweep()
 
     async def check_format(self) -> bool:
-        """Whether there is an archive here. Raises UnsupportedFormat for one we cannot read."""
-        data = await self.store.read(layout.FORMAT_KEY)
-        if data is None:
-            return False
+        """Whether there is an archive here. Raises UnsupportedFormat for one that this version
+        does not know, StoreError."""
         try:
-            written = json.loads(data)["format"]
-        except (ValueError, KeyError, TypeError):
-            written = None
-        if not isinstance(written, int) or not 1 <= written <= layout.FORMAT:
+            data = await self.store.read(layout.FORMAT_KEY)
+            if data is None:
+                return False
+            parse(layout.FORMAT_KEY, data).format("format", layout.FORMAT)
+        except BadDocument as error:
             raise UnsupportedFormat(
-                f"{self.store}: an archive of format {written!r}; "
-                f"this version knows up to {layout.FORMAT}",
-                hint="use a newer archiver",
-            )
+                f"{self.store}: {layout.FORMAT_KEY} does not say what archive this is: "
+                f"{error.fault}",
+                hint=error.hint or f'this version writes {{"format": {layout.FORMAT}}} into it',
+            ) from None
+        except UnreadableObject as error:
+            raise StoreError(error.message, hint=error.hint) from None
         return True
 
     def documents(self, transfer: Transfer, stored: Stored) -> list[tuple[str, bytes]]:
@@ -65,22 +74,37 @@ class Archive:
         return documents
 
     async def seal(
-        self, folder: str, *, confirmed: Collection[str] = (), gone: Collection[str] = ()
+        self,
+        folder: str,
+        *,
+        confirmed: Collection[str] = (),
+        gone: Collection[str] = (),
+        repairing: bool = False,
     ) -> int:
         """Write the SHA256SUMS of a complete set, unless it is there as it should be.
 
         What it names it goes on naming, with the SHA-256 that it gives: a record that says
         otherwise may have been changed. Only of the stems in ``confirmed``, whose bytes were just
         fetched or compared by a repair, is the record believed; and only those in ``gone``, which
-        have no record and which nobody has, are named no more.
+        have no record and which nobody has, are named no more. One that the store does not give
+        is replaced only when ``repairing``.
 
         How many files it names, 0 if nothing was written. Raises IntegrityError at a record that
-        cannot be read, or that names another SHA-256.
+        must not be used, whose object is not there, or that names another SHA-256; and
+        UnreadableObject.
         """
         key, recorded = layout.sums_key(folder), dict[str, str]()
-        data = await self.store.read(key)
-        sums = parse_sums(data or b"") or {}
-        async for record in self.records(f"{folder}/"):
+        sums = await self._named(folder, repairing=repairing)
+        sizes = {entry.key: entry.size async for entry in self.store.entries(f"{folder}/")}
+        for record_key in filter(layout.is_record, sizes):
+            record = await read_record(self.store, record_key)
+            if record is None:
+                continue
+            if sizes.get(record.object_key) != record.size:
+                raise IntegrityError(
+                    f"{record.object_key}: it is not there as its record says",
+                    hint="SHA256SUMS stays: run verify, then repair",
+                )
             name = _name(record)
             recorded[name] = record.sha256
             said = sums.get(name, record.sha256)
@@ -91,18 +115,22 @@ class Archive:
                 )
         doubted = {*confirmed, *gone}
         kept = {n: s for n, s in sums.items() if layout.stem_of(f"{folder}/{n}") not in doubted}
-        text = format_sums(kept | recorded)
-        if data == text:
+        if not (named := kept | recorded) or named == sums:
             return 0
-        await self.store.put(key, text)
-        return len(kept | recorded)
+        await self.store.clear(key)
+        await self.store.put(key, format_sums(named))
+        return len(named)
 
-    async def records(self, prefix: str = "") -> AsyncGenerator[Record, None]:
-        """All records below a prefix. Raises IntegrityError at one that cannot be read."""
-        async for key in self.record_keys(prefix):
-            data = await self.store.read(key)
-            if data is not None:
-                yield Record.decode(key, data)
+    async def _named(self, folder: str, *, repairing: bool) -> dict[str, str]:
+        """What the SHA256SUMS of a set names; nothing, when that is to be written anew."""
+        try:
+            return await read_sums(self.store, folder) or {}
+        except BadDocument:
+            return {}
+        except UnreadableObject:
+            if not repairing:
+                raise
+            return {}
 
     async def record_keys(self, prefix: str = "") -> AsyncGenerator[str, None]:
         """The keys of all records below a prefix, readable or not."""

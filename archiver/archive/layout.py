@@ -16,6 +16,8 @@ FORMAT = 1
 FORMAT_KEY = "archive.json"
 RECORD_SUFFIX = ".json"
 SUMS_NAME = "SHA256SUMS"
+# What is kept beside the backups: the evidence of drills, and what verifying came to.
+OWN_PREFIXES = ("drills/", "verified/")
 
 # What the vendor's ids look like, with room to spare. No slash, no leading dot: an id that is
 # taken into a path must not be able to leave its folder.
@@ -70,9 +72,14 @@ def stem_of(key: str) -> str:
     return f"{folder}{slash}{name.rpartition('.')[0] or name}"
 
 
+def is_of_a_set(key: str) -> bool:
+    """Whether the files of backup sets lie there; what else an archive keeps lies elsewhere."""
+    return key.count("/") == RECORD_DEPTH and not key.startswith(OWN_PREFIXES)
+
+
 def is_record(key: str) -> bool:
-    """Whether a record lies there; what else an archive keeps lies less deep."""
-    return key.endswith(RECORD_SUFFIX) and key.count("/") == RECORD_DEPTH
+    """Whether a record lies there."""
+    return key.endswith(RECORD_SUFFIX) and is_of_a_set(key)
 
 
 def sums_key(folder: str) -> str:

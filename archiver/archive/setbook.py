@@ -12,11 +12,19 @@ class SetBook:
     """The sets of one instance, as its listing goes by.
 
     A standard instance's set is one file, complete when that is held; nothing is kept of it.
-    Of the stems ``doubted``, which a repair fetches again, SHA256SUMS may be wrong as well.
+    Of the stems ``doubted``, which a repair fetches again, SHA256SUMS may be wrong as well; and
+    when ``repairing``, one that the store does not give is replaced.
     """
 
-    def __init__(self, archive: Archive, doubted: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        doubted: frozenset[str] = frozenset(),
+        *,
+        repairing: bool = False,
+    ) -> None:
         self._archive: Final = archive
+        self._repairing: Final = repairing
         self._doubted: Final = doubted
         self._confirmed: Final[set[str]] = set()
         self._listed: Final[set[str]] = set()
@@ -60,4 +68,6 @@ class SetBook:
     async def seal(self, folder: str) -> int:
         """See :meth:`Archive.seal`."""
         gone = self._doubted - self._listed
-        return await self._archive.seal(folder, confirmed=self._confirmed, gone=gone)
+        return await self._archive.seal(
+            folder, confirmed=self._confirmed, gone=gone, repairing=self._repairing
+        )

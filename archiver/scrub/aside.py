@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 
 from archiver.archive import layout
-from archiver.errors import ArchiverError, IntegrityError, ObjectMissing, StoreError, StoreForbidden
+from archiver.errors import ArchiverError, ObjectMissing, StoreError, StoreForbidden
 from archiver.model import Kind
 from archiver.scrub import events
 from archiver.scrub.judge import judge
 from archiver.scrub.measure import measure, new_block
-from archiver.scrub.results import read_results
+from archiver.scrub.results import results_if_any
 from archiver.scrub.survey import survey
 from archiver.stores.base import Store
 from archiver.threads import in_thread
@@ -54,10 +54,7 @@ async def reading_right(
     """Which of these read as everything written about them says, by now: a disk or a mount may
     have failed for a moment only."""
     sizes = {entry.key: entry.size async for entry in store.entries(f"{folder}/")}
-    try:
-        known = await read_results(store, "/".join(folder.split("/")[:3]))
-    except IntegrityError:
-        known = {}
+    known = await results_if_any(store, "/".join(folder.split("/")[:3]))
     found = await survey(store, folder, sizes, known)
     doubted = {finding.stem for finding in found.findings}
     block, right = await in_thread(new_block), set[str]()

@@ -14,30 +14,31 @@ from typing import Any, Final
 from archiver import events as pull_events
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive
+from archiver.archive.reading import read_record
 from archiver.archive.record import Record
 from archiver.errors import (
     ArchiverError,
     BackupFailed,
+    BadDocument,
     CorruptFile,
     IntegrityError,
     ObjectMissing,
     StoreError,
-    StoreForbidden,
-    UnsupportedFormat,
+    UnreadableObject,
     UsageError,
 )
 from archiver.fields import read_backup
-from archiver.model import Pin, Stored
+from archiver.model import Kind, Pin, Stored
 from archiver.scrub import events
 from archiver.scrub.aside import put_aside, replacing
-from archiver.scrub.claims import Claims, check_record
-from archiver.scrub.elsewhere import differs, elsewhere, folder_there, read_record, read_sums
+from archiver.scrub.claims import Claims
+from archiver.scrub.elsewhere import differs, elsewhere, folder_there, sums_if_any
 from archiver.scrub.findings import Fault
 from archiver.scrub.judge import judge
 from archiver.scrub.measure import Measured, measure, new_block
 from archiver.scrub.receipts import receipt_of
 from archiver.scrub.repair import WrongSet
-from archiver.scrub.results import read_results
+from archiver.scrub.results import results_if_any
 from archiver.threads import entered, in_thread
 from archiver.transfer.engine import TransferOptions, share
 from archiver.transfer.file import carry
@@ -90,12 +91,12 @@ class _Mending:
     async def run(self) -> list[events.NotRepaired]:
         """Everything that can be put right of this set; what could not be."""
         folder = self._wrong.folder
-        our_sums = await read_sums(self._store, folder)
+        our_sums = await sums_if_any(self._store, folder)
         stems = set(self._wrong.stems)
         try:
             with elsewhere():
                 theirs_at = await folder_there(self._other.store, folder)
-                their_sums = await read_sums(self._other.store, theirs_at)
+                their_sums = await sums_if_any(self._other.store, theirs_at)
                 there = [key async for key in self._other.record_keys(f"{theirs_at}/")]
         except BackupFailed as error:
             for key in sorted(stems) or [folder]:
@@ -132,7 +133,7 @@ class _Mending:
                     await self._mend(stem, theirs_at, their_sums, our_sums)
                 confirmed.add(stem)
             except ArchiverError as error:
-                if isinstance(error, StoreError | StoreForbidden):
+                if error.ends_run:
                     raise
                 self._not_repaired(stem, error)
         return confirmed
@@ -158,6 +159,7 @@ class _Mending:
         trusted = ours if ours is not None and ours.sha256 == measured.sha256 else theirs
         key = f"{stem}.{measured.kind}"
         document = self._document(trusted, key, stem)
+        await self._clear(layout.record_key(stem), *(f"{stem}.{kind}" for kind in Kind))
         if await self._is_right(key, measured):
             if trusted is theirs or self._wrong.stems.get(stem) != {Fault.SUMS}:
                 await self._store.put(layout.record_key(stem), document)
@@ -165,24 +167,29 @@ class _Mending:
             await self._copy(theirs, trusted, measured, stem, document)
         self._tell(events.Repaired(key, str(self._other.store)))
 
+    async def _clear(self, *keys: str) -> None:
+        """Make room for files of this archive where something else has their names."""
+        for key in keys:
+            kept = await self._store.clear(key)
+            if kept is not None:
+                self._tell(pull_events.Cleared(key, kept))
+
     async def _measure_theirs(self, theirs: Record, sums: str | None) -> Measured:
         self._tell(events.ToRead(1, theirs.size))
         with elsewhere():
             measured = await measure(
                 self._other.store, theirs.object_key, theirs.size, self._block, self._advanced
             )
-        wrong = [*check_record(theirs), *judge(Claims(theirs, sums), measured)]
-        if wrong:
+        if wrong := judge(Claims(theirs, sums), measured):
             raise IntegrityError(f"{theirs.key}: wrong in {self._other.store}, too: {wrong[0]}")
         return measured
 
     async def _our_record(self, stem: str) -> Record | None:
         """Our record, if it can be believed."""
         try:
-            record = await read_record(self._store, layout.record_key(stem))
-        except (IntegrityError, UnsupportedFormat):
+            return await read_record(self._store, layout.record_key(stem))
+        except (BadDocument, UnreadableObject):
             return None
-        return record if record is not None and not check_record(record) else None
 
     async def _compare(
         self, stem: str, ours: Record | None, measured: Measured, sums: str | None
@@ -193,10 +200,7 @@ class _Mending:
             said["the record"] = ours.sha256 == measured.sha256
         if sums is not None:
             said["SHA256SUMS"] = sums == measured.sha256
-        try:
-            known = await read_results(self._store, "/".join(stem.split("/")[:3]))
-        except IntegrityError:
-            known = {}
+        known = await results_if_any(self._store, "/".join(stem.split("/")[:3]))
         seen = known.get(f"{stem}.{measured.kind}")
         if seen is not None and seen.sha256 is not None:
             said["an earlier verify"] = seen.sha256 == measured.sha256
@@ -276,9 +280,9 @@ class _Mending:
         if not names or names - there:
             return
         try:
-            if await self._archive.seal(folder, confirmed=confirmed, gone=gone):
+            if await self._archive.seal(folder, confirmed=confirmed, gone=gone, repairing=True):
                 self._tell(events.Repaired(layout.sums_key(folder), str(self._other.store)))
-        except (IntegrityError, UnsupportedFormat) as error:
+        except (IntegrityError, UnreadableObject) as error:
             self._not_repaired(layout.sums_key(folder), error)
 
     def _not_repaired(self, key: str, error: ArchiverError) -> None:

@@ -62,7 +62,7 @@ class SourceSupplier:
         only = _Only(self._source, frozenset(wrong))
         try:
             as_it_is = await self._put_aside(archive, wrong, listed, observer, failed)
-            options = PullOptions(again=stems - as_it_is, transfer=self._transfer)
+            options = PullOptions(again=stems - as_it_is, repairing=True, transfer=self._transfer)
             summary = await pull(only, archive, queries, options, observe)
         finally:
             with anyio.CancelScope(shield=True):

@@ -22,7 +22,9 @@ from typing import Any, Final
 import anyio
 
 from archiver.archive.archive import TOOL
-from archiver.errors import IntegrityError, StoreError, StoreForbidden
+from archiver.documents import Fields, is_clean, is_name, parse
+from archiver.errors import BadDocument, StoreError, StoreForbidden, UnreadableObject
+from archiver.events import Cleared
 from archiver.scrub import events
 from archiver.scrub.findings import Fault
 from archiver.stores.base import Store
@@ -30,6 +32,7 @@ from archiver.stores.base import Store
 PREFIX = "verified/"
 FORMAT = 1
 _KEY = re.compile(r"verified/([^/]+)/([0-9]{4})-([0-9]{2})\.json")
+_MOST_SET_BYTES = 255
 # Results in memory, at most, before they are written.
 _MOST_PENDING = 1000
 _TRIES = 3
@@ -59,22 +62,41 @@ def month_of(key: str) -> str | None:
 
 
 async def read_results(store: Store, month: str) -> dict[str, Result]:
-    """The results of a month by key. Raises IntegrityError when they cannot be read."""
+    """The results of a month by key.
+
+    Raises BadDocument when they cannot be read, UnreadableObject, StoreError.
+    """
     key = results_key(month)
     data = await store.read(key)
-    if data is None:
-        return {}
+    return {} if data is None else decode(key, month, data)
+
+
+async def results_if_any(store: Store, month: str) -> dict[str, Result]:
+    """The same, for who has use for what can be read, and finds nothing where nothing can."""
     try:
-        document = json.loads(data)
-        _check_format(document["format"])
-        return {f"{month}/{name}": _result(fields) for name, fields in document["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise IntegrityError(f"{key}: these results cannot be read ({error!r:.120})") from None
+        return await read_results(store, month)
+    except (BadDocument, UnreadableObject):
+        return {}
 
 
-def _check_format(written: object) -> None:
-    if written != FORMAT:
-        raise ValueError(f"format {written!r}")
+def decode(key: str, month: str, data: bytes) -> dict[str, Result]:
+    """The results in a document, by key. Raises BadDocument."""
+    document = parse(key, data)
+    document.format("format", FORMAT)
+    files = document.within("files")
+    found = {}
+    for name in files.values:
+        if not _is_key(name):
+            files.refuse(ascii(name), "names no file of a set")
+        found[f"{month}/{name}"] = _result(files.within(name))
+    return found
+
+
+def _is_key(name: str) -> bool:
+    """Whether ``<set>/<file>`` can be, in any store."""
+    folder, slash, file = name.partition("/")
+    is_folder = is_clean(folder) and 0 < len(folder.encode()) <= _MOST_SET_BYTES
+    return bool(slash) and is_folder and not folder.startswith(".") and is_name(file)
 
 
 class Results:
@@ -99,7 +121,7 @@ class Results:
         await self._note(month, key, Result(wrong_at=datetime.now(UTC), fault=fault))
 
     async def _note(self, month: str, key: str, result: Result) -> None:
-        if self.not_kept is not None:
+        if self.not_kept is not None or not _is_key(key.removeprefix(f"{month}/")):
             return
         self._pending.setdefault(month, {})[key] = result
         self._count += 1
@@ -114,7 +136,10 @@ class Results:
             count, self._count = self._count, 0
             try:
                 for month, noted in pending.items():
-                    await self._put(month, noted)
+                    try:
+                        await self._put(month, noted)
+                    except UnreadableObject:
+                        count -= len(noted)  # found and named when the month was begun: it stays
             except (StoreError, StoreForbidden) as error:
                 if self.not_kept is None:
                     self.not_kept = str(error)
@@ -125,11 +150,9 @@ class Results:
                 self._tell(events.ResultsKept(count))
 
     async def _put(self, month: str, noted: Mapping[str, Result]) -> None:
+        """Raises UnreadableObject when what is known of the month may be worth something."""
         for left in reversed(range(_TRIES)):
-            try:
-                known = await read_results(self._store, month)
-            except IntegrityError:
-                known = {}  # found and named when the month was begun
+            known = await self._known(month)
             for key, result in noted.items():
                 known[key] = _merged(known.get(key), result)
             try:
@@ -139,6 +162,17 @@ class Results:
                     raise
             else:
                 return
+
+    async def _known(self, month: str) -> dict[str, Result]:
+        """What earlier runs found, if that can be read; room for it, if not."""
+        key = results_key(month)
+        try:
+            return await read_results(self._store, month)
+        except BadDocument:  # found and named when the month was begun
+            kept = await self._store.clear(key)
+            if kept is not None:
+                self._tell(Cleared(key, kept))
+            return {}
 
 
 def _merged(before: Result | None, now: Result) -> Result:
@@ -163,17 +197,14 @@ def _fields(result: Result) -> dict[str, Any]:
     return fields
 
 
-def _result(fields: Mapping[str, Any]) -> Result:
-    wrong = fields.get("wrong")
+def _result(fields: Fields) -> Result:
     at, size, sha256 = None, -1, None
-    if "at" in fields:
-        at, size = datetime.fromisoformat(fields["at"]), int(fields["size"])
-        sha256 = str(fields["sha256"])
-        if at.tzinfo is None:
-            raise ValueError(f"at {fields['at']!r}")
-    if wrong is None:
+    if "at" in fields.values:
+        at, size, sha256 = fields.moment("at"), fields.number("size"), fields.sha256("sha256")
+    if "wrong" not in fields.values:
         return Result(at, size, sha256)
-    return Result(at, size, sha256, datetime.fromisoformat(wrong["at"]), str(wrong["fault"]))
+    wrong = fields.within("wrong")
+    return Result(at, size, sha256, wrong.moment("at"), wrong.line("fault"))
 
 
 def _iso(moment: datetime) -> str:

@@ -21,7 +21,7 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.sets import SetTally, incomplete
 from archiver.crew import crew
-from archiver.errors import IntegrityError, UsageError
+from archiver.errors import BadDocument, UnreadableObject, UsageError
 from archiver.model import Kind
 from archiver.scrub import events, results
 from archiver.scrub.evidence import check_evidence
@@ -212,12 +212,13 @@ class _Run:
     async def _known(self, month: str, *, tell: bool = False) -> dict[str, Result]:
         try:
             return await read_results(self._store, month)
-        except IntegrityError as error:
-            if tell:
-                key = results.results_key(month)
-                text = error.message.removeprefix(f"{key}: ")
-                self._found(Finding(key, Fault.BAD_RESULTS, text))
-            return {}
+        except BadDocument as error:
+            finding = Finding(results.results_key(month), Fault.BAD_RESULTS, error.fault)
+        except UnreadableObject as error:
+            finding = Finding(results.results_key(month), Fault.UNREADABLE, error.message)
+        if tell:
+            self._found(finding)
+        return {}
 
     def _close_instance(self) -> None:
         """Which sets of the instance have fewer nodes than those around them."""

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from archiver.errors import StoreError
+from archiver.errors import NoDocument, StoreError
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.stores import disk, journal
 from archiver.stores.base import Documents, Resumable
@@ -283,9 +283,8 @@ def aside(quarantine: str, key: str) -> str:
 
 def parse_journal(path: str) -> journal.Journal | None:
     """The journal at ``path`` as far as it is whole, or None."""
-    with disk.store_errors(path):
-        try:
-            with open(path, "rb") as file:
-                return journal.parse(file.read())
-        except FileNotFoundError:
-            return None
+    try:
+        data = disk.read_document(path)
+    except NoDocument:
+        return None
+    return None if data is None else journal.parse(data)

@@ -22,6 +22,7 @@ from typing import Any, Final
 from archiver.errors import ArchiveBusy
 from archiver.stores.disk import FILE_MODE, store_errors, write_all
 from archiver.stores.filesystem import kind_of
+from archiver.stores.holder import parse_holder
 
 BEAT_SECONDS = 5.0
 _MOST_BYTES = 4096
@@ -143,11 +144,8 @@ def _busy(path: Path, holder: dict[str, Any]) -> ArchiveBusy:
 
 
 def _holder(descriptor: int) -> dict[str, Any]:
-    try:
-        holder = json.loads(os.pread(descriptor, _MOST_BYTES, 0))
-    except ValueError:
-        return {}
-    return holder if isinstance(holder, dict) and {"pid", "host"} <= holder.keys() else {}
+    holder = parse_holder(os.pread(descriptor, _MOST_BYTES, 0)) or {}
+    return holder if {"pid", "host"} <= holder.keys() else {}
 
 
 def _boot() -> str:

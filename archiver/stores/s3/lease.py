@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from archiver.errors import ArchiveBusy, ArchiverError
+from archiver.stores.holder import parse_holder
 from archiver.stores.s3.bucket import Bucket, Garbled, Refused
 from archiver.stores.s3.dialect import Dialect
 from archiver.stores.s3.layout import LOCK_KEY
@@ -167,11 +168,7 @@ def _look(bucket: Bucket) -> tuple[Holder, str] | None:
     if found is None:
         return None
     data, etag = found
-    try:
-        holder = json.loads(data)
-    except ValueError:
-        holder = None
-    return (holder if isinstance(holder, dict) else {}), etag
+    return parse_holder(data) or {}, etag
 
 
 def _ourselves(name: str, beat: int) -> Holder:
@@ -193,7 +190,8 @@ def _is_over(holder: Holder) -> bool:
         return False
     if holder.get("boot") != _boot():
         return True
-    return bool(_started(int(holder.get("pid") or 0)) != holder.get("started"))
+    pid = holder.get("pid")
+    return isinstance(pid, int) and _started(pid) != holder.get("started")
 
 
 def _started(pid: int) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from archiver.errors import NoDocument
 from archiver.model import Kind
 from archiver.stores.base import Leftover
 from archiver.stores.s3 import journal
@@ -45,7 +46,10 @@ def journals(bucket: Bucket) -> Iterator[tuple[str, journal.Journal | None]]:
     """The notes of uploads under way, by key; None for one that cannot be read."""
     for key, _ in bucket.listing(STAGING):
         if key.endswith(".json"):
-            found = bucket.get(key)
+            try:
+                found = bucket.get(key)
+            except NoDocument:
+                found = None
             yield key, journal.parse(found[0]) if found else None
 
 
