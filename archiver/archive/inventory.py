@@ -75,7 +75,8 @@ class Inventory:
         finding = await self._finding(transfer, there)
         if finding.record is None:
             month.promised[folder] += 1
-            finding = _with_obstacles(finding, _keys(stem) & month.no_files)
+            names = {*_keys(stem), layout.sums_key(folder)}
+            finding = _with_obstacles(finding, names & month.no_files)
         return finding
 
     async def compare(self, record: Record) -> Difference:

@@ -49,7 +49,8 @@ class SetBook:
         if not transfer.backup.is_standard:
             self._sets[transfer.set_key].held += 1
             return 0
-        alone = transfer.set_records == (0 if fresh else 1)
+        # What is there may be what is to be mended: it is looked at.
+        alone = transfer.set_records == (0 if fresh else 1) and not self._repairing
         if alone and fresh is not transfer.set_sealed:
             return int(fresh)  # sealed along with its record, now or by an earlier run
         self._unsealed.add(transfer.set_key)

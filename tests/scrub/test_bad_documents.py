@@ -21,6 +21,7 @@ from archiver.scrub.findings import Fault
 from archiver.scrub.from_archive import ArchiveSupplier
 from archiver.scrub.from_source import SourceSupplier
 from archiver.scrub.repair import repair
+from archiver.threads import in_thread
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
     CLUSTER,
@@ -76,7 +77,10 @@ def without(name: str) -> Damage:
 
 
 def bytes_of(make: Callable[[bytes], bytes]) -> Damage:
-    return lambda path: path.write_bytes(make(path.read_bytes())) and None
+    def damage(path: Path) -> None:
+        path.write_bytes(make(path.read_bytes()))
+
+    return damage
 
 
 def sparse(path: Path) -> None:
@@ -303,6 +307,22 @@ async def test_bad_results(root: Path, offsite: Archive, damage: Damage) -> None
     assert path.is_file()
 
 
+@pytest.mark.parametrize("damage", SUMS.values(), ids=SUMS)
+async def test_bad_sums_of_one_file_and_the_source(
+    pulled: Pulled, source: TairSource, damage: Damage
+) -> None:
+    path = pulled.sums(INSTANCE)
+    if damage in NO_FILES.values():
+        damage(path)
+    else:
+        path.write_bytes(b"\xff\xfe")
+    summary = await verify(pulled.archive)
+    assert [one.fault for one in summary.findings] == [Fault.SUMS]
+    mended = await repair(pulled.archive, summary, SourceSupplier(source))
+    assert (mended.exit_code, mended.findings) == (0, [])
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
 FORMATS = {
     "deep": bytes_of(lambda _: b"[" * 100_000),
     "a true format": bytes_of(lambda _: b'{"format": true}'),
@@ -394,9 +414,13 @@ class Failing(LocalStore):
     lost, inode = "", 0
 
     async def read(self, key: str) -> bytes | None:
-        if key == self.lost and os.stat(self.root / key).st_ino == self.inode:
+        if key == self.lost and await in_thread(self._is_that_file):
             raise UnreadableObject(f"{key}: Input/output error")
         return await super().read(key)
+
+    def _is_that_file(self) -> bool:
+        path = self.root / self.lost
+        return path.exists() and path.stat().st_ino == self.inode
 
 
 @pytest.mark.parametrize("way", ["source", "archive"])
