@@ -103,9 +103,10 @@ garbage = st.one_of(
     st.binary(max_size=200),
     values.map(lambda value: json.dumps(value).encode()),
     st.text().map(lambda text: text.encode("utf-16", "surrogatepass")),
-    st.sampled_from([DEEP, b"[" * 100_000, b"\xef\xbb\xbf{}", b'{"a": 1, "a": 1}', b"NaN", b"1e999"]),
-    st.sampled_from([b'{"format": ' + b"9" * 5000 + b"}", b'{"format": 1e999}', b'{"a": "\\ud800"}']),
-)  # fmt: skip
+    st.sampled_from([DEEP, b"[" * 100_000, b"\xef\xbb\xbf{}", b'{"a": 1, "a": 1}', b"NaN"]),
+    st.sampled_from([b'{"format": 1e999}', b'{"a": "\\ud800"}', b"1" * 5000]),
+    st.just(b'{"format": ' + b"9" * 5000 + b"}"),
+)
 
 
 def only(read: Callable[[bytes], object], data: bytes) -> object:

@@ -336,7 +336,7 @@ FORMATS = {
 @pytest.mark.parametrize("damage", FORMATS.values(), ids=FORMATS)
 async def test_an_archive_that_does_not_say_what_it_is(root: Path, damage: Damage) -> None:
     damage(root / "archive.json")
-    with pytest.raises(UnsupportedFormat, match="archive.json does not say"):
+    with pytest.raises(UnsupportedFormat, match=r"archive\.json does not say"):
         await verify(Archive(LocalStore(root)))
 
 
