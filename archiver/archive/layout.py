@@ -9,6 +9,7 @@ archive.json
 import re
 from datetime import UTC, datetime
 
+from archiver.documents import is_clean
 from archiver.errors import UnsafeInput
 from archiver.model import Backup
 
@@ -49,7 +50,7 @@ def job_name(backup: Backup) -> str:
 def set_start(folder: str) -> datetime | None:
     """When the set in ``folder`` began, as its name says; None for what is no set's folder."""
     match = _SET_KEY.fullmatch(folder)
-    if match is None:
+    if match is None or not is_clean(folder):
         return None
     try:
         return datetime.strptime(match["start"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
@@ -73,8 +74,11 @@ def stem_of(key: str) -> str:
 
 
 def is_of_a_set(key: str) -> bool:
-    """Whether the files of backup sets lie there; what else an archive keeps lies elsewhere."""
-    return key.count("/") == RECORD_DEPTH and not key.startswith(OWN_PREFIXES)
+    """Whether the files of backup sets lie there; what else an archive keeps lies elsewhere, and
+    what has a name that none of them can have is nothing that it keeps."""
+    return (
+        key.count("/") == RECORD_DEPTH and not key.startswith(OWN_PREFIXES) and is_clean(key)
+    )
 
 
 def is_record(key: str) -> bool:

@@ -1,6 +1,7 @@
 """Running a command's coroutine: signals, errors, exit code."""
 
 import asyncio
+import io
 import os
 import re
 import signal
@@ -22,6 +23,10 @@ def run(command: Callable[[], Awaitable[int]], *, verbose: int, on_interrupt: st
 
     Ctrl-C or SIGTERM once stops cleanly, with ``on_interrupt`` said; twice, at once.
     """
+    # A file may have a name that is no text: it is told all the same.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = anyio.run(_interruptible, command, on_interrupt)
         # From here on there is nothing left to interrupt.

@@ -195,7 +195,7 @@ def _find_extra(folder: str, sizes: Mapping[str, int], found: SetSurvey) -> None
             if not any(finding.stem == layout.stem_of(key) for finding in found.findings):
                 text = "the record of that name names another object"
                 found.findings.append(Finding(key, Fault.STRAY, text))
-        elif key.endswith(_OBJECT_SUFFIXES):
+        elif key.endswith(_OBJECT_SUFFIXES) and layout.is_of_a_set(key):
             found.findings.append(Finding(key, Fault.UNRECORDED, "an object without its record"))
         else:
             found.findings.append(stray(key))

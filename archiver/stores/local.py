@@ -121,7 +121,7 @@ class LocalStore:
     def _walk(self, folder: Path) -> Iterator[Entry]:
         """Files first, then folders, each sorted by name; what begins with a dot is not shown. A
         folder with the name of a file stands for what it keeps from having that name."""
-        with disk.store_errors(folder):
+        with disk.reading_errors(folder):
             try:
                 with os.scandir(folder) as listing:
                     items = sorted(listing, key=lambda item: item.name)

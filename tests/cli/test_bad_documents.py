@@ -154,3 +154,22 @@ async def test_what_is_damaged_is_named_by_ls(archive: Path, run: Run) -> None:
     result = await run("ls", "archive", "--remote", "--instance", INSTANCE)
     assert result.code == 3
     assert f"damaged: {object_path.relative_to(archive).as_posix()} has 5 of" in result.err
+
+
+async def test_names_that_no_archive_gives(archive: Path, run: Run) -> None:
+    """They are somebody else's: strays, and no record or set of anybody's."""
+    folder = records(archive)[1].parent
+    for name in (b"\xff-1.json", b"\xff-2.rdb", b"a\nb-1.json"):
+        (folder / os.fsdecode(name)).write_bytes(b"{}")
+    other = folder.with_name(os.fsdecode(b"20261122T021501Z-\xfe"))
+    other.mkdir()
+    (other / "x-1.json").write_bytes(b"{}")
+    utf8 = {"PYTHONIOENCODING": "utf-8:strict"}
+    for command in (("ls", "archive"), ("copy", "archive", "new"),
+                    ("restore", "archive", "--instance", INSTANCE, "--list")):  # fmt: skip
+        result = await run(*command, **utf8)
+        assert result.code == 0, result.err
+    result = await run("verify", "archive", "--json", **utf8)
+    assert (result.code, result.out.count('"fault": "stray"')) == (3, 4)
+    assert "stray: " in result.err
+    assert "\\udcff-1.json" in result.err
