@@ -76,9 +76,7 @@ def stem_of(key: str) -> str:
 def is_of_a_set(key: str) -> bool:
     """Whether the files of backup sets lie there; what else an archive keeps lies elsewhere, and
     what has a name that none of them can have is nothing that it keeps."""
-    return (
-        key.count("/") == RECORD_DEPTH and not key.startswith(OWN_PREFIXES) and is_clean(key)
-    )
+    return key.count("/") == RECORD_DEPTH and not key.startswith(OWN_PREFIXES) and is_clean(key)
 
 
 def is_record(key: str) -> bool:
