@@ -4,7 +4,7 @@ The records are copied as they are: what a backup is, and where it came from, do
 the place. What is read is held against its record, what is written is checked as in a pull.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -16,16 +16,18 @@ from archiver import events
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Difference, Inventory
+from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record
 from archiver.archive.replacing import dropping_refused, make_way, measure_present
-from archiver.archive.sums import parse_sums
 from archiver.crew import crew
 from archiver.errors import (
     ArchiverError,
     BackupFailed,
+    BadDocument,
     CorruptFile,
     IntegrityError,
     NoSpace,
+    UnreadableObject,
     UsageError,
 )
 from archiver.model import Backup, Network, Pin, Provenance, Status, Stored
@@ -89,10 +91,17 @@ class CopyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A backup that the two archives do not have alike; ``key`` is its object's."""
+    """A backup that the two archives do not have alike; ``key`` is its object's, or that of a
+    record that cannot be used. ``error`` says why that is so."""
 
     key: str
     what: str
+    error: ArchiverError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """3, or 6 when a store did not give what there is to compare."""
+        return IntegrityError.exit_code if self.error is None else self.error.exit_code
 
 
 async def copy(
@@ -119,33 +128,62 @@ async def mismatches(
 ) -> AsyncGenerator[Mismatch, None]:
     """What one archive has and the other has not, or has otherwise; nothing is written.
 
-    Raises StoreError, and IntegrityError at a record of ``source`` that cannot be read.
+    Raises StoreError.
     """
     here, there = Inventory(source.store), Inventory(target.store)
+    told = set[str]()  # stems of the target
     async for record in _selected(source, selection, selection.prefixes):
-        if await here.compare(record, record.folder) is Difference.DAMAGED:
-            yield Mismatch(record.object_key, f"{Difference.DAMAGED} in {source.store}")
-        difference = await there.compare(record, await there.folder_for(record))
-        if difference is not Difference.NONE:
-            yield Mismatch(record.object_key, f"{difference} in {target.store}")
+        if isinstance(record, Mismatch):
+            yield record
+            continue
+        if (found := await _difference(source, here, record, record.folder)) is not None:
+            yield found
+        folder = await there.folder_for(record)
+        if (found := await _difference(target, there, record, folder)) is not None:
+            told.add(f"{folder}/{layout.stem_of(found.key).rpartition('/')[2]}")
+            yield found
     async for record in _selected(target, selection, selection.months):
-        difference = await here.compare(record, await here.folder_for(record))
-        if difference is Difference.MISSING:
+        if isinstance(record, Mismatch):
+            if layout.stem_of(record.key) not in told:
+                yield record
+        elif await here.lacks(record, await here.folder_for(record)):
             yield Mismatch(record.object_key, f"{Difference.MISSING} in {source.store}")
 
 
+async def _difference(
+    archive: Archive, inventory: Inventory, record: Record, folder: str
+) -> Mismatch | None:
+    """How an archive holds what ``record`` describes, unless it holds the same."""
+    try:
+        difference = await inventory.compare(record, folder)
+    except UnreadableObject as error:
+        return Mismatch(record.object_key, f"{Difference.DAMAGED} in {archive.store}", error)
+    if difference is Difference.NONE:
+        return None
+    return Mismatch(record.object_key, f"{difference} in {archive.store}")
+
+
 async def selects_nothing(archive: Archive, selection: Selection) -> bool:
-    """Whether an archive has no backup that was asked for. Raises as :func:`mismatches`."""
+    """Whether an archive has no backup that was asked for. Raises StoreError."""
     async with aclosing(_selected(archive, selection, selection.prefixes)) as records:
         return await anext(records, None) is None
 
 
 async def _selected(
     archive: Archive, selection: Selection, prefixes: Sequence[str]
-) -> AsyncGenerator[Record, None]:
+) -> AsyncGenerator[Record | Mismatch, None]:
+    """The records that are asked for, and those of them that cannot be used."""
     for prefix in prefixes:
-        async for record in archive.records(prefix):
-            if selection.wants(record.key):
+        async for key in archive.record_keys(prefix):
+            if not selection.wants(key):
+                continue
+            try:
+                record = await read_record(archive.store, key)
+            except (BadDocument, UnreadableObject) as error:
+                why = error.fault if isinstance(error, BadDocument) else error.message
+                yield Mismatch(key, f"{Difference.DAMAGED} in {archive.store}: {why}", error)
+                continue
+            if record is not None:
                 yield record
 
 
@@ -176,15 +214,12 @@ def _described(record: Record) -> Backup:
 
 
 def _promised(record: Record) -> tuple[Pin, Provenance]:
-    """What its object must be, and where it came from. Raises IntegrityError."""
-    try:
-        source = record.document["source"]
-        return (
-            Pin(record.size, None, int(record.document["crc64ecma"])),
-            Provenance(str(source["origin"]), Network(source["network"])),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{record.key}: this record lacks something ({error!r:.80})") from None
+    """What its object must be, and where it came from."""
+    source = record.document["source"]
+    return (
+        Pin(record.size, None, int(record.document["crc64ecma"])),
+        Provenance(source["origin"], Network(source["network"])),
+    )
 
 
 _Planned = tuple[Record, str]
@@ -251,16 +286,16 @@ class _Copying:
     async def _planned(self, inventory: Inventory, key: str) -> _Planned | None:
         """The record under a key, if what it describes is to be copied, and the folder for it."""
         try:
-            data = await self._source.store.read(key)
-            record = Record.decode(key, data or b"")
-            backup = _described(record)
+            record = await read_record(self._source.store, key)
+            if record is None:
+                return None
+            backup, folder = _described(record), await inventory.folder_for(record)
+            difference = await inventory.compare(record, folder)
         except ArchiverError as error:
             if error.ends_run:
                 raise
             self._observer(events.Failed(key, error))
             return None
-        folder = await inventory.folder_for(record)
-        difference = await inventory.compare(record, folder)
         if difference is Difference.NONE:
             self._observer(events.Held(backup))
             if not await inventory.is_sealed(folder):
@@ -271,6 +306,8 @@ class _Copying:
             return None
         if difference is not Difference.MISSING:
             self._observer(events.Damaged(backup, difference))
+            stem = f"{folder}/{layout.stem_of(record.key).rpartition('/')[2]}"
+            await self._clear([layout.record_key(stem), *await inventory.in_the_way(stem)])
         self._observer(events.Planned(backup))
         return record, folder
 
@@ -281,6 +318,13 @@ class _Copying:
             "other bytes of the same backup; nothing is copied",
             hint="verify both; copy --replace takes what the first has, and keeps the other aside",
         )
+
+    async def _clear(self, keys: Iterable[str]) -> None:
+        """Make room for files of the target where something else has their names."""
+        for key in keys:
+            kept = await self._target.store.clear(key)
+            if kept is not None:
+                self._observer(events.Cleared(key, kept))
 
     async def _work(self, queue: MemoryObjectReceiveStream[_Planned]) -> None:
         async with queue:
@@ -346,8 +390,12 @@ class _Copying:
 
     async def _seal(self, folder: str, origin: str) -> None:
         """SHA256SUMS, where the source has it and the target now has all that it names."""
-        data = await self._source.store.read(layout.sums_key(origin))
-        names = parse_sums(data) if data is not None else None
+        names: dict[str, str] | None = None
+        wrong: BadDocument | None = None
+        try:
+            names = await read_sums(self._source.store, origin)
+        except BadDocument as error:
+            wrong = error
         there = {entry.key async for entry in self._target.store.entries(f"{folder}/")}
         nodes = {layout.node_of(key) for key in there if layout.is_record(key)}
         is_standard = nodes == {folder.partition("/")[0]}
@@ -355,11 +403,8 @@ class _Copying:
             files = await self._target.seal(folder)
             if files:
                 self._observer(events.SetCompleted(folder, files))
-        if data is not None and names is None:
-            raise IntegrityError(
-                f"{self._source.store}: {layout.sums_key(origin)} cannot be read",
-                hint="verify the archive that it is copied from, and repair it",
-            )
+        if wrong is not None:
+            raise wrong
 
     def _observer(self, event: events.Event) -> None:
         if isinstance(event, events.Advanced):

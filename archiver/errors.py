@@ -80,6 +80,19 @@ class IntegrityError(ArchiverError):
     exit_code = 3
 
 
+class BadDocument(IntegrityError):
+    """One document of an archive that cannot be used: ``key`` says which, ``fault`` why."""
+
+    def __init__(self, key: str, fault: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{key}: {fault}", hint=hint)
+        self.key = key
+        self.fault = fault
+
+
+class NoDocument(BadDocument):
+    """What has a document's name is none: a folder, a link, a device, or far too large."""
+
+
 class CorruptFile(IntegrityError):
     """All of a file was fetched, and it stays wrong. Its bytes are worth keeping aside."""
 
@@ -168,10 +181,22 @@ class NoSpace(StoreError):
     """The disk or quota is full. What is resumable stays."""
 
 
-class DoesNotFit(ArchiverError):
+class UnreadableObject(StoreError):
+    """The store does not give one object or document. It may well give the others."""
+
+    ends_run = False
+
+
+class PlaceTaken(StoreError):
+    """Something else has the place where one object or folder of an archive is to lie."""
+
+    ends_run = False
+
+
+class DoesNotFit(StoreError):
     """One file is larger than the space that is left; others may fit."""
 
-    exit_code = 6
+    ends_run = False
 
 
 # 7: busy

@@ -190,6 +190,14 @@ class Swept:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What had the name of an object or document, and was none, lies under ``kept`` now."""
+
+    key: str
+    kept: str
+
+
 Event = (
     PageListed
     | NothingListed
@@ -212,6 +220,7 @@ Event = (
     | WaitingForLock
     | ArchiveBegun
     | Swept
+    | Cleared
 )
 Observer = Callable[[Event], None]
 

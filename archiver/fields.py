@@ -4,9 +4,10 @@ A listing is read with it, and so are the fields that every record keeps as they
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from archiver.documents import MOST_DIGITS, MOST_NUMBER, check_value, read_moment
 from archiver.errors import UnsafeInput
 from archiver.model import Backup, Network, Status
 from archiver.secret import Secret
@@ -20,6 +21,7 @@ _URL_FIELDS = {
 def read_backup(instance_id: str, item: Mapping[str, Any]) -> Backup:
     """One entry of ``Backups.Backup``; raises UnsafeInput when what we need is not in it."""
     try:
+        check_value(item)
         return Backup(
             instance_id=instance_id,
             backup_id=_id(item["BackupId"]),
@@ -71,16 +73,17 @@ def _status(value: object) -> Status:
 
 
 def _size(item: Mapping[str, Any]) -> int:
-    size = int(item.get("BackupSize") or 0)
-    if size < 0:
-        raise ValueError(f"BackupSize {size}")
+    size = item.get("BackupSize") or 0
+    if isinstance(size, str) and size.isascii() and size.isdecimal() and len(size) <= MOST_DIGITS:
+        size = int(size)
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MOST_NUMBER:
+        raise ValueError(f"BackupSize {size!r:.40}")
     return size
 
 
 def _time(value: str) -> datetime:
-    moment = datetime.fromisoformat(value)
     # Documented as UTC; some answers were seen without their Z.
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return read_moment(value)
 
 
 def _without_query(name: str, value: object) -> object:

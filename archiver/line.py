@@ -18,7 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from archiver import events
 from archiver.archive.archive import Archive
-from archiver.archive.inventory import Inventory
+from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.replacing import make_way, measure_present
 from archiver.archive.setbook import SetBook
 from archiver.batch import bring_together
@@ -51,15 +51,15 @@ class PullOptions:
     """Which backups, and how many files at once: ``workers`` large ones; and beside them, of up to
     256 KiB, as many as the store takes together, or SMALL_FOR_LARGE times as many. Empty ``types``
     or ``modes`` mean all. For a repair, ``again`` are the stems (keys without suffix) of backups to
-    bring home though the archive holds them, and ``resealed`` the sets (folders) whose SHA256SUMS
-    may be wrong."""
+    bring home though the archive holds them, and ``repaired`` the sets (folders) whose documents
+    may be wrong, or not given by the store: they are written anew."""
 
     types: frozenset[str] = frozenset()
     modes: frozenset[str] = frozenset()
     workers: int = 4
     dry_run: bool = False
     again: frozenset[str] = frozenset()
-    resealed: frozenset[str] = frozenset()
+    repaired: frozenset[str] = frozenset()
     transfer: TransferOptions = field(default_factory=TransferOptions)
 
     def wants(self, backup: Backup) -> bool:
@@ -132,7 +132,7 @@ class _Run:
     async def listing(self, queries: Iterable[Query]) -> AsyncGenerator[Listed, None]:
         """The pages of all queries, one at a time; an instance that cannot be listed fails."""
         for query in queries:
-            book = SetBook(self._archive, self.options.resealed)
+            book = SetBook(self._archive, self.options.repaired)
             listed = 0
             try:
                 async with aclosing(self._source.pages(query)) as pages:
@@ -315,6 +315,16 @@ class _Run:
         if finding.damage is not None:
             self._observer(events.Damaged(backup, finding.damage))
         book.listed(finding.transfer)
+        is_repaired = finding.transfer.set_key in self.options.repaired
+        if finding.unreadable is not None and not is_repaired:
+            self._failed(str(backup), finding.unreadable, backup)
+            return None
+        return await self._unless_held(book, backup, finding)
+
+    async def _unless_held(
+        self, book: SetBook, backup: Backup, finding: Finding
+    ) -> Transfer | None:
+        """The transfer of a backup that is not held, and that there is something to fetch of."""
         if finding.record is not None and finding.transfer.stem not in self.options.again:
             self._observer(events.Held(backup))
             if not self.options.dry_run:
@@ -329,9 +339,18 @@ class _Run:
         else:
             if backup.instance_id in self._listed_again:
                 self._home[finding.transfer.stem] = False
+            if not self.options.dry_run:
+                await self._clear(finding.in_the_way)
             self._observer(events.Planned(backup))
             return finding.transfer
         return None
+
+    async def _clear(self, keys: Iterable[str]) -> None:
+        """Make room for files of this archive where something else has their names."""
+        for key in keys:
+            kept = await self._archive.store.clear(key)
+            if kept is not None:
+                self._observer(events.Cleared(key, kept))
 
     def _held(self, book: SetBook, transfer: Transfer, *, fresh: bool) -> None:
         files = book.held(transfer, fresh=fresh)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 
 from archiver import events
-from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, BackupFailed, DoesNotFit, IntegrityError
+from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, BackupFailed, IntegrityError, StoreError
 from archiver.model import Network
 
 # Codes that count though they are of a single backup.
-_OF_ONE_BACKUP = frozenset((IntegrityError.exit_code, DoesNotFit.exit_code))
+_OF_ONE_BACKUP = frozenset((IntegrityError.exit_code, StoreError.exit_code))
 
 
 @dataclass(slots=True)
@@ -50,8 +50,8 @@ class Summary:
     @property
     def exit_code(self) -> int:
         """0, or the worst of what failed (README, *Exit codes*). One backup's trouble is 1, but
-        for its integrity, which is 3, and for a lack of space for it, which is 6; a set that lacks
-        files is 1."""
+        for its integrity, which is 3, and for what the store does not give or take, which is 6; a
+        set that lacks files is 1."""
         codes = {_exit_code(failure) for failure in self.failures}
         codes |= {BackupFailed.exit_code for _ in self.incomplete}
         return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)

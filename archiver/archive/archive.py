@@ -11,9 +11,19 @@ import anyio
 
 from archiver import events
 from archiver.archive import layout
+from archiver.archive.reading import read_record
 from archiver.archive.record import Record, make_record
 from archiver.archive.sums import format_sums, parse_sums, readable_sums
-from archiver.errors import ArchiveBusy, IntegrityError, UnsupportedFormat, UsageError
+from archiver.documents import parse
+from archiver.errors import (
+    ArchiveBusy,
+    BadDocument,
+    IntegrityError,
+    StoreError,
+    UnreadableObject,
+    UnsupportedFormat,
+    UsageError,
+)
 from archiver.model import Stored, Transfer
 from archiver.stores.base import Leftover, Store
 from archiver.version import __version__
@@ -101,20 +111,21 @@ class Archive:
         return False
 
     async def check_format(self) -> bool:
-        """Whether there is an archive here. Raises UnsupportedFormat for one we cannot read."""
-        data = await self.store.read(layout.FORMAT_KEY)
-        if data is None:
-            return False
+        """Whether there is an archive here. Raises UnsupportedFormat for one that this version
+        does not know, StoreError."""
         try:
-            written = json.loads(data)["format"]
-        except (ValueError, KeyError, TypeError):
-            written = None
-        if not isinstance(written, int) or not 1 <= written <= layout.FORMAT:
+            data = await self.store.read(layout.FORMAT_KEY)
+            if data is None:
+                return False
+            parse(layout.FORMAT_KEY, data).format("format", layout.FORMAT)
+        except BadDocument as error:
             raise UnsupportedFormat(
-                f"{self.store}: an archive of format {written!r}; "
-                f"this version knows up to {layout.FORMAT}",
-                hint="use a newer archiver",
-            )
+                f"{self.store}: {layout.FORMAT_KEY} does not say what archive this is: "
+                f"{error.fault}",
+                hint=error.hint or f'this version writes {{"format": {layout.FORMAT}}} into it',
+            ) from None
+        except UnreadableObject as error:
+            raise StoreError(error.message, hint=error.hint) from None
         return True
 
     def documents(self, transfer: Transfer, stored: Stored) -> list[tuple[str, bytes]]:
@@ -137,19 +148,25 @@ class Archive:
         otherwise may have been changed. Only of the stems in ``confirmed``, whose bytes were just
         fetched or compared by a repair, is the record believed. One that cannot be read may name
         what nothing else does: it is replaced by a repair alone (``mending``), which keeps the
-        lines that can be.
+        lines that can be, and name what may be a backup's file.
 
-        How many files it names, 0 if nothing was written. Raises IntegrityError at a SHA256SUMS
-        or a record that cannot be read, or when they are at odds.
+        How many files it names, 0 if nothing was written. Raises BadDocument at a SHA256SUMS or a
+        record that must not be used, IntegrityError at a record whose object is not there or that
+        names another SHA-256, UnreadableObject.
         """
         key, recorded = layout.sums_key(folder), dict[str, str]()
-        data = await self.store.read(key)
-        if data is not None and parse_sums(data) is None and not mending:
-            raise IntegrityError(
-                f"{key}: it cannot be read", hint="it stays as it is: run verify, then repair"
-            )
-        sums = readable_sums(data or b"")
-        async for record in self.records(f"{folder}/"):
+        data = await self._sums(folder, mending=mending)
+        sums = readable_sums(data)
+        sizes = {entry.key: entry.size async for entry in self.store.entries(f"{folder}/")}
+        for record_key in filter(layout.is_record, sizes):
+            record = await read_record(self.store, record_key)
+            if record is None:
+                continue
+            if sizes.get(record.object_key) != record.size:
+                raise IntegrityError(
+                    f"{record.object_key}: it is not there as its record says",
+                    hint="SHA256SUMS stays: run verify, then repair",
+                )
             name = _name(record)
             recorded[name] = record.sha256
             said = sums.get(name, record.sha256)
@@ -162,18 +179,27 @@ class Archive:
         kept = {n: s for n, s in sums.items() if layout.stem_of(f"{folder}/{n}") not in confirmed}
         if mending:
             kept = {name: sha256 for name, sha256 in kept.items() if layout.is_object_name(name)}
-        text = format_sums(kept | recorded)
-        if data == text or not recorded:
+        named = kept | recorded
+        if not recorded or data == format_sums(named):
             return 0
-        await self.store.put(key, text)
-        return len(kept | recorded)
+        await self.store.clear(key)
+        await self.store.put(key, format_sums(named))
+        return len(named)
 
-    async def records(self, prefix: str = "") -> AsyncGenerator[Record, None]:
-        """All records below a prefix. Raises IntegrityError at one that cannot be read."""
-        async for key in self.record_keys(prefix):
+    async def _sums(self, folder: str, *, mending: bool) -> bytes:
+        """The SHA256SUMS of a set; nothing where there is none, or where a repair is to write anew
+        what the store does not give."""
+        key = layout.sums_key(folder)
+        try:
             data = await self.store.read(key)
-            if data is not None:
-                yield Record.decode(key, data)
+        except (BadDocument, UnreadableObject):
+            if mending:
+                return b""
+            raise
+        if data is not None and parse_sums(data) is None and not mending:
+            hint = "it stays as it is: run verify, then repair"
+            raise BadDocument(key, "it cannot be read", hint=hint)
+        return data or b""
 
     async def record_keys(self, prefix: str = "") -> AsyncGenerator[str, None]:
         """The keys of all records below a prefix, readable or not."""

@@ -21,10 +21,9 @@ from datetime import datetime
 from archiver.archive import layout, sets
 from archiver.archive.archive import Archive
 from archiver.archive.backup_types import backup_type, logs_among, unrestorable
-from archiver.archive.consistency import contradictions
+from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record
-from archiver.archive.sums import parse_sums
-from archiver.errors import IntegrityError, UsageError
+from archiver.errors import BadDocument, UnreadableObject, UsageError
 from archiver.model import BackupType
 
 
@@ -181,28 +180,19 @@ def looking_complete(folders: Sequence[Folder]) -> list[Folder]:
 async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) -> BackupSet:
     """Read a set's records, and hold them against its SHA256SUMS and its objects.
 
-    Raises StoreError, UnsupportedFormat.
+    Raises StoreError.
     """
-    records, damage = list[Record](), list[tuple[str, str]]()
-    for key in folder.record_keys:
-        try:
-            record = Record.decode(key, await archive.store.read(key) or b"")
-        except IntegrityError as error:
-            damage.append((_node(key), error.message))
-            continue
-        if found := contradictions(record):
-            damage += [(_node(key), f"{key}: {one.text}") for one in found]
-            continue
-        records.append(record)
-        damage += [(record.node_id, why) for why in _against_listing(record, folder)]
-    data = await archive.store.read(layout.sums_key(folder.key))
+    records, damage = await _records(archive, folder)
+    sums: dict[str, str] | None = {}
+    try:
+        sums = await read_sums(archive.store, folder.key)
+    except (BadDocument, UnreadableObject) as error:
+        damage.append(("", error.message))
     missing = set(missing_nodes(folder, folders))
     gaps = why_missing(folder, folders)
-    if data is None:
+    if sums is None:
         gaps.append("it has no SHA256SUMS: the pull that brought it did not see it complete")
-    elif (sums := parse_sums(data)) is None:
-        damage.append(("", f"{layout.sums_key(folder.key)} cannot be read"))
-    else:
+    elif sums:
         for name, why in _against_sums(records, sums):
             if f"{folder.key}/{_stem(name)}.json" not in folder.sizes:
                 missing.add(_node(name))
@@ -220,6 +210,21 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
     return BackupSet(
         folder, tuple(records), tuple(sorted(missing - present)), tuple(gaps), tuple(damage)
     )
+
+
+async def _records(archive: Archive, folder: Folder) -> tuple[list[Record], list[tuple[str, str]]]:
+    """The records of a set that can be used, and what is damaged: a node, and a line."""
+    records, damage = list[Record](), list[tuple[str, str]]()
+    for key in folder.record_keys:
+        try:
+            record = await read_record(archive.store, key)
+        except (BadDocument, UnreadableObject) as error:
+            damage.append((_node(key), error.message))
+            continue
+        if record is not None:
+            records.append(record)
+            damage += [(record.node_id, why) for why in _against_listing(record, folder)]
+    return records, damage
 
 
 async def newest_first(

@@ -4,7 +4,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -12,12 +12,15 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Inventory
 from archiver.archive.neighbours import listed_set, sets_around
-from archiver.archive.record import Record
+from archiver.archive.reading import read_record
 from archiver.archive.sets import SetNodes, SetTally, incomplete
-from archiver.errors import IntegrityError
+from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.model import Backup, BackupType, Status
 
 _UNSEALED: Final = "it has no SHA256SUMS: the pull that brought it did not see it complete"
+
+# Of what lies in a folder whose name gives no time: it comes first.
+_NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class State(StrEnum):
@@ -34,7 +37,8 @@ class State(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Row:
     """One backup file. ``expires_at`` is when the vendor deletes its copy, where that is known;
-    ``set_note`` says why the set it belongs to is not complete."""
+    ``set_note`` says why the set it belongs to is not complete, ``error`` why what is recorded
+    does not count."""
 
     instance_id: str
     started_at: datetime
@@ -46,6 +50,7 @@ class Row:
     expires_at: datetime | None
     set_key: str
     set_note: str | None = None
+    error: ArchiverError | None = None
 
     @property
     def is_log(self) -> bool:
@@ -55,7 +60,7 @@ class Row:
 async def archived_rows(archive: Archive, instances: Iterable[str] = ()) -> list[Row]:
     """What the archive holds, of some instances or of all, oldest first.
 
-    Raises UnsupportedFormat, StoreError; a record that cannot be read is a damaged row.
+    Raises StoreError; a record that cannot be used is a damaged row.
     """
     rows: list[Row] = []
     keys: dict[str, list[str]] = defaultdict(list)
@@ -76,18 +81,21 @@ async def archived_rows(archive: Archive, instances: Iterable[str] = ()) -> list
 async def compared_rows(archive: Archive, backups: Iterable[Backup]) -> list[Row]:
     """What the vendor lists, and for each whether the archive holds it.
 
-    Raises UnsafeInput for an id that must not make a path, UnsupportedFormat, StoreError.
+    Raises UnsafeInput for an id that must not make a path, StoreError.
     """
     rows, inventory = [], Inventory(archive.store)
     for backup in backups:
         finding = await inventory.find(backup)
+        error: ArchiverError | None = finding.unreadable
+        if finding.damage is not None:
+            error = IntegrityError(finding.damage)
         if finding.record is not None:
             state = State.ARCHIVED
-        elif finding.damage is not None:
+        elif error is not None:
             state = State.DAMAGED
         else:
             state = _vendor_state(backup, State.MISSING)
-        rows.append(_listed_row(backup, state, finding.transfer.set_key))
+        rows.append(_listed_row(backup, state, finding.transfer.set_key, error))
     starts: dict[str, list[datetime]] = defaultdict(list)
     for row in rows:
         starts[row.instance_id] += [row.started_at] if row.node_id != row.instance_id else []
@@ -139,16 +147,18 @@ def with_set_notes(rows: Sequence[Row], archived: Iterable[SetNodes] = ()) -> li
 
 
 async def _archived_row(archive: Archive, key: str) -> Row:
-    data = await archive.store.read(key)
     folder = key.rpartition("/")[0]
     try:
-        record = Record.decode(key, data or b"")
-    except IntegrityError:
-        instance_id = key.partition("/")[0]
-        name = key.rpartition("/")[2].removesuffix(layout.RECORD_SUFFIX)
-        started = _folder_time(folder)
-        return Row(instance_id, started, name, "?", "", 0, State.DAMAGED, None, folder)
-    whole = await archive.store.size(record.object_key) == record.size
+        record = await read_record(archive.store, key)
+        size = None if record is None else await archive.store.size(record.object_key)
+    except (BadDocument, UnreadableObject) as error:
+        return _damaged_row(key, error)
+    if record is None:
+        return _damaged_row(key, BadDocument(key, "it went away just now"))
+    wrong = None
+    if size != record.size:
+        found = "is missing" if size is None else f"has {size:,} of {record.size:,} bytes"
+        wrong = IntegrityError(f"{record.object_key} {found}")
     api: dict[str, Any] = dict(record.document["api"])
     return Row(
         instance_id=record.instance_id,
@@ -157,13 +167,34 @@ async def _archived_row(archive: Archive, key: str) -> Row:
         backup_id=record.backup_id,
         type=str(api.get("BackupType", "")),
         size=record.size,
-        state=State.ARCHIVED if whole else State.DAMAGED,
+        state=State.ARCHIVED if wrong is None else State.DAMAGED,
         expires_at=None,
         set_key=folder,
+        error=wrong,
     )
 
 
-def _listed_row(backup: Backup, state: State, set_key: str) -> Row:
+def _damaged_row(key: str, error: ArchiverError) -> Row:
+    """What the key alone says of a file whose record cannot be used."""
+    folder, _, name = key.rpartition("/")
+    node, _, backup_id = name.removesuffix(layout.RECORD_SUFFIX).rpartition("-")
+    return Row(
+        instance_id=key.partition("/")[0],
+        started_at=layout.set_start(folder) or _NO_TIME,
+        node_id=node or "?",
+        backup_id=backup_id or "?",
+        type="",
+        size=0,
+        state=State.DAMAGED,
+        expires_at=None,
+        set_key=folder,
+        error=error,
+    )
+
+
+def _listed_row(
+    backup: Backup, state: State, set_key: str, error: ArchiverError | None = None
+) -> Row:
     return Row(
         instance_id=backup.instance_id,
         started_at=backup.started_at,
@@ -174,17 +205,10 @@ def _listed_row(backup: Backup, state: State, set_key: str) -> Row:
         state=state,
         expires_at=backup.expires_at,
         set_key=set_key,
+        error=error,
     )
 
 
 def _vendor_state(backup: Backup, success: State) -> State:
     states = {Status.FAILED: State.FAILED, Status.UNFINISHED: State.UNFINISHED}
     return states.get(backup.status, success)
-
-
-def _folder_time(folder: str) -> datetime:
-    """The start of a set, as its folder is named; the beginning of time for another name."""
-    try:
-        return datetime.fromisoformat(folder.rpartition("/")[2].partition("-")[0])
-    except ValueError:
-        return datetime.fromisoformat("0001-01-01T00:00:00Z")

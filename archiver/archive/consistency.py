@@ -4,7 +4,6 @@ Everything that reads records asks here, whether it verifies, restores or drills
 calls tampered, none of them takes.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,8 +14,6 @@ from archiver.errors import ArchiverError, UnsafeInput
 from archiver.fields import read_backup
 from archiver.model import Backup, Kind
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_CRC64 = re.compile(r"0|[1-9][0-9]{0,19}")
 # The nodes of a set begin seconds apart; the folder is named after one of them.
 _MOST_APART = timedelta(days=1)
 
@@ -33,6 +30,8 @@ class Contradiction:
 
 def contradictions(record: Record) -> list[Contradiction]:
     """All of them; none of a record that nobody changed."""
+    if not layout.is_record(record.key):
+        return [Contradiction("no record lies there", is_misplaced=True)]
     try:
         backup = read_backup(record.instance_id, record.document["api"])
     except ArchiverError as error:
@@ -62,11 +61,7 @@ def moment(text: str) -> datetime | None:
 
 
 def _malformed(record: Record) -> Iterator[str]:
-    """What is no id or digest at all."""
-    crc = str(record.document.get("crc64ecma"))
-    for name, pattern, text in (("sha256", _SHA256, record.sha256), ("crc64ecma", _CRC64, crc)):
-        if not pattern.fullmatch(text):
-            yield f"its {name} is {text[:80]!r}, which is none"
+    """What is no id at all."""
     for one in (record.instance_id, record.node_id, record.backup_id):
         try:
             layout.safe(one)

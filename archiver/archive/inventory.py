@@ -2,16 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
 from archiver.archive import layout
+from archiver.archive.reading import read_record
 from archiver.archive.record import Record
-from archiver.errors import IntegrityError
+from archiver.errors import BadDocument, NoDocument, UnreadableObject
 from archiver.fields import read_backup
-from archiver.model import Backup, Transfer
+from archiver.model import Backup, Kind, Transfer
 from archiver.stores.base import Store
 
 # Months of listings in memory: a backup's own, and those beside it.
@@ -22,23 +23,28 @@ _MONTHS_KEPT = 3
 class Finding:
     """What the archive says of a backup: held with its record, or to be transferred.
 
-    ``damage`` says why a record that is there does not count.
+    ``damage`` says why a record that is there does not count, ``unreadable`` why nobody knows
+    whether it does. ``in_the_way`` are keys that the backup's files are to have, and something
+    that is no such file has.
     """
 
     transfer: Transfer
     record: Record | None
     damage: str | None = None
+    unreadable: UnreadableObject | None = None
+    in_the_way: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Month:
     """The sets of an instance's month: sizes of their files by key, and of each job's set the
     folder, so that a cluster's nodes come to lie together. ``promised`` counts, by folder, the
-    backups that are to come."""
+    backups that are to come; ``no_files`` have the names of files, and are none."""
 
     files: dict[str, dict[str, int]]
     folders: dict[str, str]
     promised: Counter[str]
+    no_files: set[str]
 
 
 class Difference(StrEnum):
@@ -70,6 +76,8 @@ class Inventory:
         finding = await self._finding(transfer, there)
         if finding.record is None:
             month.promised[folder] += 1
+            names = {*_keys(stem), layout.sums_key(folder)}
+            finding = _with_obstacles(finding, names & month.no_files)
         return finding
 
     async def folder_for(self, record: Record) -> str:
@@ -79,19 +87,36 @@ class Inventory:
         return (await self._folder(backup, record.folder))[1]
 
     async def compare(self, record: Record, folder: str) -> Difference:
-        """Whether the same is held in ``folder``, by names, sizes and the record's SHA-256."""
+        """Whether the same is held in ``folder``, by names, sizes and the record's SHA-256.
+
+        Raises UnreadableObject when the store does not give the record that is here, StoreError.
+        """
         key = f"{folder}/{record.key.rpartition('/')[2]}"
-        there = (await self._month_of(folder)).files.get(folder, {})
+        month = await self._month_of(folder)
+        there = month.files.get(folder, {})
         if key not in there:
-            return Difference.MISSING
-        data = await self._store.read(key)
+            taken = _keys(layout.stem_of(key)) & month.no_files
+            return Difference.DAMAGED if taken else Difference.MISSING
         try:
-            own = Record.decode(key, data or b"")
-        except IntegrityError:
+            own = await read_record(self._store, key)
+        except BadDocument:
             return Difference.DAMAGED
+        if own is None:
+            return Difference.MISSING
         if (own.sha256, own.size) != (record.sha256, record.size):
             return Difference.OTHER
         return Difference.NONE if there.get(own.object_key) == own.size else Difference.DAMAGED
+
+    async def lacks(self, record: Record, folder: str) -> bool:
+        """Whether nothing in ``folder`` has the name of this record."""
+        month = await self._month_of(folder)
+        key = f"{folder}/{record.key.rpartition('/')[2]}"
+        return key not in month.files.get(folder, {}) and key not in month.no_files
+
+    async def in_the_way(self, stem: str) -> list[str]:
+        """The keys that the files of this stem are to have, and something that is none has."""
+        month = await self._month_of(stem.rpartition("/")[0])
+        return sorted(_keys(stem) & month.no_files)
 
     async def is_sealed(self, folder: str) -> bool:
         """Whether the set in ``folder`` has its SHA256SUMS here."""
@@ -103,13 +128,15 @@ class Inventory:
 
     async def _finding(self, transfer: Transfer, there: Mapping[str, int]) -> Finding:
         key = layout.record_key(transfer.stem)
-        data = await self._store.read(key) if key in there else None
-        if data is None:
-            return Finding(transfer, None)
         try:
-            record = Record.decode(key, data)
-        except IntegrityError as error:
-            return Finding(transfer, None, str(error))
+            record = await read_record(self._store, key) if key in there else None
+        except BadDocument as error:
+            in_the_way = (key,) if isinstance(error, NoDocument) else ()
+            return Finding(transfer, None, error.message, in_the_way=in_the_way)
+        except UnreadableObject as error:
+            return Finding(transfer, None, unreadable=error)
+        if record is None:
+            return Finding(transfer, None)
         size = there.get(record.object_key)
         if size != record.size:
             found = "is missing" if size is None else f"has {size:,} of {record.size:,} bytes"
@@ -140,13 +167,29 @@ class Inventory:
         """What is below ``prefix``, read once for all backups of that month."""
         month = self._months.pop(prefix, None)
         if month is None:
-            month = _Month({}, {}, Counter())
+            month = _Month({}, {}, Counter(), set())
             async for entry in self._store.entries(prefix):
                 folder = entry.key.rpartition("/")[0]
-                month.files.setdefault(folder, {})[entry.key] = entry.size
+                if entry.is_file:
+                    month.files.setdefault(folder, {})[entry.key] = entry.size
+                else:
+                    month.no_files.add(entry.key)
                 job = folder.rpartition("/")[2].partition("-")[2]
                 month.folders.setdefault(job, folder)
         self._months[prefix] = month
         while len(self._months) > _MONTHS_KEPT:
             del self._months[next(iter(self._months))]
         return month
+
+
+def _keys(stem: str) -> set[str]:
+    """The keys that a backup's files may have."""
+    return {layout.record_key(stem), *(f"{stem}.{kind}" for kind in Kind)}
+
+
+def _with_obstacles(finding: Finding, keys: set[str]) -> Finding:
+    """The same, of a backup whose files cannot have their names."""
+    if not keys:
+        return finding
+    damage = finding.damage or f"{' and '.join(sorted(keys))}: something else has this name"
+    return replace(finding, damage=damage, in_the_way=(*finding.in_the_way, *sorted(keys)))

@@ -9,6 +9,7 @@ archive.json
 import re
 from datetime import UTC, datetime
 
+from archiver.documents import is_clean
 from archiver.errors import UnsafeInput
 from archiver.model import Backup, Kind
 from archiver.timerange import TimeRange
@@ -17,6 +18,8 @@ FORMAT = 1
 FORMAT_KEY = "archive.json"
 RECORD_SUFFIX = ".json"
 SUMS_NAME = "SHA256SUMS"
+# What is kept beside the backups: the evidence of drills, and what verifying came to.
+OWN_PREFIXES = ("drills/", "verified/")
 
 # What the vendor's ids look like, with room to spare. No slash, no leading dot: an id that is
 # taken into a path must not be able to leave its folder.
@@ -49,7 +52,7 @@ def job_name(backup: Backup) -> str:
 def set_start(folder: str) -> datetime | None:
     """When the set in ``folder`` began, as its name says; None for what is no set's folder."""
     match = _SET_KEY.fullmatch(folder)
-    if match is None:
+    if match is None or not is_clean(folder):
         return None
     try:
         return datetime.strptime(match["start"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
@@ -84,9 +87,15 @@ def node_of(key: str) -> str:
     return key.rpartition("/")[2].rpartition(".")[0].rpartition("-")[0]
 
 
+def is_of_a_set(key: str) -> bool:
+    """Whether the files of backup sets lie there; what else an archive keeps lies elsewhere, and
+    what has a name that none of them can have is nothing that it keeps."""
+    return key.count("/") == RECORD_DEPTH and not key.startswith(OWN_PREFIXES) and is_clean(key)
+
+
 def is_record(key: str) -> bool:
-    """Whether a record lies there; what else an archive keeps lies less deep."""
-    return key.endswith(RECORD_SUFFIX) and key.count("/") == RECORD_DEPTH
+    """Whether a record lies there."""
+    return key.endswith(RECORD_SUFFIX) and is_of_a_set(key)
 
 
 def is_object_name(name: str) -> bool:

@@ -1,16 +1,21 @@
 """The record: what the archive knows of one file, as JSON beside it. Its presence is the commit.
 
 format                1
-instance_id, node_id, backup_id, job_id
+instance_id, node_id, backup_id; job_id, or null
 object                the file's name, beside this record
 size, sha256          bytes; lower-case hex
-crc64ecma             CRC-64/XZ as computed, decimal; crc64ecma_declared as the source said
-etag, kind, rdb       of the object; rdb, aof or bin; the RDB's version and footer verdict
+crc64ecma             CRC-64/XZ as computed, decimal; crc64ecma_declared as the source said, or null
+etag, kind, rdb       of the object, or null; rdb, aof or bin; the RDB's version, or null, and
+                      footer verdict
 source                network (intranet or public) and origin, the URL without its query
 api                   every field of DescribeBackups as received, URLs without their query
 transfer              part_size, started_at, finished_at, attempts, bytes_fetched,
                       bytes_fetched_again
 tool                  name and version of what wrote it
+repairs               where a repair took it from: at, from, why, tool; only of repaired ones
+
+Every field but the last is required, whether a command has a use for it or not: what one of them
+calls a record, all of them do. Times have a zone, or are UTC. Further fields are kept as they are.
 """
 
 import json
@@ -21,8 +26,8 @@ from typing import Any, Self
 
 import orjson
 
-from archiver.errors import IntegrityError, UnsupportedFormat
-from archiver.model import Backup, BackupType, Stored
+from archiver.documents import Fields, parse
+from archiver.model import Backup, BackupType, Footer, Kind, Network, Stored
 
 FORMAT = 1
 _LAID_OUT = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
@@ -68,24 +73,54 @@ class Record:
 
     @classmethod
     def decode(cls, key: str, data: bytes) -> Self:
-        """Read a record. Raises IntegrityError, UnsupportedFormat."""
-        try:
-            document = json.loads(data)
-            _check_format(key, document["format"])
-            return cls(
-                key=key,
-                instance_id=str(document["instance_id"]),
-                node_id=str(document["node_id"]),
-                backup_id=str(document["backup_id"]),
-                job_id=document["job_id"],
-                object_key=_beside(key, str(document["object"])),
-                size=int(document["size"]),
-                sha256=str(document["sha256"]),
-                started_at=_time(document["api"]["BackupStartTime"]),
-                document=document,
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise IntegrityError(f"{key}: this record cannot be read ({error!r:.120})") from None
+        """Read a record. Raises BadDocument for what is none, or of another format.
+
+        Whether it belongs under its key is for :mod:`archiver.archive.consistency` to say.
+        """
+        fields = parse(key, data)
+        fields.format("format", FORMAT)
+        _check_provenance(fields)
+        api = fields.within("api")
+        return cls(
+            key=key,
+            instance_id=fields.line("instance_id"),
+            node_id=fields.line("node_id"),
+            backup_id=fields.line("backup_id"),
+            job_id=None if fields.is_null("job_id") else fields.line("job_id"),
+            object_key=f"{key.rpartition('/')[0]}/{fields.name('object')}",
+            size=fields.number("size"),
+            sha256=fields.sha256("sha256"),
+            started_at=api.moment("BackupStartTime"),
+            document=fields.values,
+        )
+
+
+def _check_provenance(fields: Fields) -> None:
+    """What a record says beside what it is about. Raises BadDocument."""
+    fields.crc64("crc64ecma")
+    if not fields.is_null("crc64ecma_declared"):
+        fields.crc64("crc64ecma_declared")
+    if not fields.is_null("etag"):
+        fields.text("etag")
+    fields.word("kind", Kind)
+    rdb = fields.within("rdb")
+    if not rdb.is_null("version"):
+        rdb.line("version")
+    rdb.word("footer", Footer)
+    source = fields.within("source")
+    source.word("network", Network)
+    source.text("origin")
+    transfer = fields.within("transfer")
+    transfer.moment("started_at")
+    transfer.moment("finished_at")
+    transfer.number("part_size", least=1)
+    for name in ("attempts", "bytes_fetched", "bytes_fetched_again"):
+        transfer.number(name)
+    fields.text("tool")
+    if "repairs" in fields.values and not all(
+        isinstance(one, dict) for one in fields.items("repairs")
+    ):
+        fields.refuse("repairs", "has something else than repairs in it")
 
 
 def make_record(key: str, backup: Backup, stored: Stored, tool: str) -> Record:
@@ -134,21 +169,6 @@ def make_record(key: str, backup: Backup, stored: Stored, tool: str) -> Record:
     )
 
 
-def _check_format(key: str, written: object) -> None:
-    if not isinstance(written, int) or not 1 <= written <= FORMAT:
-        raise UnsupportedFormat(
-            f"{key}: a record of format {written!r}; this version reads up to {FORMAT}",
-            hint="use a newer archiver",
-        )
-
-
-def _beside(key: str, name: str) -> str:
-    """The key of the file ``name`` in the record's own folder, and in no other."""
-    if "/" in name or name in ("", ".", ".."):
-        raise ValueError(f"object {name!r}")
-    return f"{key.rpartition('/')[0]}/{name}"
-
-
 def _decimal(value: int | None) -> str | None:
     # 64-bit numbers as text: JSON readers in other languages would round them.
     return None if value is None else str(value)
@@ -157,8 +177,3 @@ def _decimal(value: int | None) -> str | None:
 def _iso(moment: datetime) -> str:
     text = moment.astimezone(UTC).isoformat(timespec="microseconds")
     return f"{text.removesuffix('+00:00')}Z"
-
-
-def _time(value: str) -> datetime:
-    moment = datetime.fromisoformat(value)
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -6,21 +6,27 @@ SHA256SUMS, what an earlier verify saw.
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from archiver.archive import layout
-from archiver.archive.consistency import contradictions
 from archiver.archive.measure import measure, new_block
-from archiver.archive.record import Record
-from archiver.archive.sums import parse_sums
-from archiver.errors import ArchiverError, CorruptFile, IntegrityError, StoreError
+from archiver.archive.reading import read_record, read_sums
+from archiver.archive.verified import results_if_any
+from archiver.errors import (
+    BadDocument,
+    CorruptFile,
+    IntegrityError,
+    StoreError,
+    UnreadableObject,
+)
 from archiver.model import Footer, Kind, Measured, Receipt
 from archiver.stores.base import Staging, Store
 from archiver.threads import in_thread
 
 RECORD: Final = "its record"
 SUMS: Final = "SHA256SUMS"
+VERIFY: Final = "an earlier verify"
 
 
 async def measure_present(store: Store, staging: Staging, *, is_log: bool) -> dict[str, Measured]:
@@ -41,20 +47,20 @@ async def measure_present(store: Store, staging: Staging, *, is_log: bool) -> di
 async def witnesses(store: Store, stem: str) -> dict[str, str]:
     """Who says which SHA-256 the object of ``stem`` has. Raises StoreError."""
     said: dict[str, str] = {}
-    key = layout.record_key(stem)
-    if (data := await store.read(key)) is not None:
-        try:
-            record = Record.decode(key, data)
-        except ArchiverError:
-            record = None
-        if record is not None and not contradictions(record):
+    with suppress(BadDocument, UnreadableObject):
+        record = await read_record(store, layout.record_key(stem))
+        if record is not None:
             said[RECORD] = record.sha256
     folder, _, name = stem.rpartition("/")
-    data = await store.read(layout.sums_key(folder))
-    sums = (parse_sums(data) if data is not None else None) or {}
+    sums: dict[str, str] = {}
+    with suppress(BadDocument, UnreadableObject):
+        sums = await read_sums(store, folder) or {}
+    known = await results_if_any(store, "/".join(stem.split("/")[:3]))
     for kind in Kind:
         if (sha256 := sums.get(f"{name}.{kind}")) is not None:
             said[SUMS] = sha256
+        if (seen := known.get(f"{stem}.{kind}")) is not None and seen.sha256 is not None:
+            said[VERIFY] = seen.sha256
     return said
 
 

@@ -28,9 +28,9 @@ from archiver.archive.candidates import (
     partial_hint,
 )
 from archiver.archive.copyout import Copied, Staged, put_beside, replace_beside, stage, staged_size
+from archiver.archive.inspecting import inspect_file
 from archiver.archive.instructions import LOG, LOGS, command, is_place_of_log, needs, node_folder
 from archiver.archive.instructions import text as instructions
-from archiver.archive.reading import inspect_file
 from archiver.archive.record import Record
 from archiver.errors import EXIT_OK, IntegrityError, NoSpace, UsageError
 from archiver.model import Kind

@@ -3,19 +3,27 @@
 import re
 from collections.abc import Mapping
 
-_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\n]+)")
+from archiver.documents import is_name
+
+# A name with a backslash or a line's end in it has another form, and no file of an archive has one.
+_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\\n]+)")
 
 
 def parse_sums(data: bytes) -> dict[str, str] | None:
-    """The SHA-256 by file name of a SHA256SUMS; None when it is none."""
+    """The SHA-256 by file name of a SHA256SUMS; None when it is none, or names a file twice."""
     try:
-        lines = data.decode("ascii").splitlines()
+        lines = data.decode("ascii").split("\n")
     except UnicodeDecodeError:
         return None
-    matches = [_LINE.fullmatch(line) for line in lines]
-    if not lines or not all(matches):
-        return None
-    return {match[2]: match[1] for match in matches if match}
+    if lines[-1] == "":
+        lines.pop()
+    found: dict[str, str] = {}
+    for line in lines:
+        match = _LINE.fullmatch(line)
+        if match is None or not is_name(match[2]) or match[2] in found:
+            return None
+        found[match[2]] = match[1]
+    return found or None
 
 
 def readable_sums(data: bytes) -> dict[str, str]:

@@ -83,7 +83,8 @@ async def _copy(origin: str, place: str, given: dict[str, Any]) -> int:
 
 
 async def _check(origin: str, place: str, given: dict[str, Any]) -> int:
-    """Differences, one a line on stdout; exit code 3 when there is one."""
+    """Differences, one a line on stdout; exit code 3 when there is one, and 6 when all there is
+    is what a store does not give."""
     import json
 
     from archiver.archive.archive import Archive
@@ -94,9 +95,10 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> int:
     source, target = (Archive(store_at(where, given)) for where in (origin, place))
     await _expect(source)
     await _expect(target)
-    found = 0
+    found, codes = 0, set[int]()
     async for mismatch in mismatches(source, target, _options(given).selection):
         found += 1
+        codes.add(mismatch.exit_code)
         if given["as_json"]:
             click.echo(json.dumps({"key": mismatch.key, "what": mismatch.what}))
         else:
@@ -106,7 +108,9 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> int:
         return BackupFailed.exit_code
     if not given["quiet"]:
         click.echo(f"{found} differences" if found else "no differences", err=True)
-    return IntegrityError.exit_code if found else EXIT_OK
+    if IntegrityError.exit_code in codes:
+        return IntegrityError.exit_code
+    return max(codes, default=EXIT_OK)
 
 
 async def _expect(archive: Any) -> None:

@@ -85,7 +85,22 @@ async def _ls(
         _write_json(rows)
     else:
         _write_table(rows, quiet=given["quiet"])
-    return 0
+    return _exit_code(rows)
+
+
+def _exit_code(rows: "Sequence[Row]") -> int:
+    """3 when anything is damaged, and 6 when all of that is what the store does not give; each of
+    it is said."""
+    from archiver.cli.run import say
+    from archiver.errors import EXIT_OK, IntegrityError
+
+    errors = [row.error for row in rows if row.error is not None]
+    for error in errors:
+        say(f"damaged: {error}")
+    codes = {error.exit_code for error in errors}
+    if IntegrityError.exit_code in codes:
+        return IntegrityError.exit_code
+    return max(codes, default=EXIT_OK)
 
 
 async def _listed(options: SourceOptions, verbose: int) -> "list[Backup]":

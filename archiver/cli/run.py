@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import re
 import signal
@@ -31,6 +32,10 @@ def run(command: Callable[[], Awaitable[int]], *, verbose: int, on_interrupt: st
     or after that, at once.
     """
     interruption = _Interruption(on_interrupt)
+    # A file may have a name that is no text: it is told all the same.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = anyio.run(_interruptible, command, interruption)
     except ArchiverError as error:

@@ -62,6 +62,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return VERBOSE, f"unfinished: {backup}: the vendor is still making it"
         case events.SetCompleted(key, files):
             return VERBOSE, f"complete: {key}: {times(files, 'file')}"
+        case events.Cleared(key, kept):
+            return NORMAL, f"moved away: {key}: what had this name is kept in {kept}"
         case events.Swept(key, why):
             return VERBOSE, f"swept: {key}: {why}"
         case events.Started(backup, resumed) if resumed:

@@ -15,9 +15,11 @@ from archiver.drill import happened
 from archiver.errors import (
     ArchiveBusy,
     ArchiverError,
+    BadDocument,
     NoSpace,
     StoreError,
     StoreForbidden,
+    UnreadableObject,
     UsageError,
 )
 from archiver.report import chain
@@ -109,7 +111,7 @@ class Ledger:
     async def faults(self) -> list[chain.Finding]:
         """What is wrong with the newest hundred documents of the chain."""
         keys = await self._keys()
-        documents = [(key, await self._store.read(key) or b"") for key in keys[-_LOOK_BACK:]]
+        documents = [(key, await self._read(key)) for key in keys[-_LOOK_BACK:]]
         # The one before them is not gone, it was only not read.
         return [
             finding
@@ -126,8 +128,11 @@ class Ledger:
         for key in reversed((await self._keys())[-_LOOK_BACK:]):
             if found.keys() >= instances:
                 break
+            data = await self._read(key)
+            if isinstance(data, ArchiverError):
+                continue
             try:
-                evidence = decode(await self._store.read(key) or b"", key)
+                evidence = decode(data, key)
             except ArchiverError:
                 continue
             for one in evidence.sets:
@@ -162,10 +167,10 @@ class Ledger:
         self, make: Callable[[str, Link | None], Evidence], error: ArchiverError
     ) -> Filed:
         """Into the directory, where it lies in no chain: it has no place in the archive's."""
-        link = None
+        last, link = None, None
         with suppress(ArchiverError):
-            link = await self._last()
-        evidence = make(_new_id(link), link)
+            last, link = await self._last()
+        evidence = make(_new_id(last), link)
         documents = await in_thread(_documents, evidence)
         if self._beside is None:
             raise _not_kept(error, documents[0][1]) from error
@@ -186,8 +191,8 @@ class Ledger:
     async def _write(
         self, make: Callable[[str, Link | None], Evidence], stores: list[Store]
     ) -> Filed:
-        link = await self._last()
-        evidence = make(_new_id(link), link)
+        last, link = await self._last()
+        evidence = make(_new_id(last), link)
         documents = await in_thread(_documents, evidence)
         if not self._read_only:
             stores = [self._archive.store, *stores]
@@ -205,14 +210,24 @@ class Ledger:
         key, data = documents[0]
         return Filed(evidence, key, data, tuple(places), trouble)
 
-    async def _last(self) -> Link | None:
-        """The last document of the chain. Raises StoreError."""
+    async def _last(self) -> tuple[str | None, Link | None]:
+        """The last id of the chain, and the last document in it whose bytes can be had: to this
+        the next one is linked, and what lies between stays a fault. Raises StoreError."""
         keys = await self._keys()
-        if not keys:
-            return None
-        # Not chain.link: a document that was made unreadable is linked to as it is now.
-        data = await self._store.read(keys[-1]) or b""
-        return Link(Path(keys[-1]).stem, hashlib.sha256(data).hexdigest())
+        last = Path(keys[-1]).stem if keys else None
+        for key in reversed(keys):
+            data = await self._read(key)
+            if not isinstance(data, ArchiverError):
+                # Not chain.link: a document that was made unreadable is linked to as it is now.
+                return last, Link(Path(key).stem, hashlib.sha256(data).hexdigest())
+        return last, None
+
+    async def _read(self, key: str) -> bytes | ArchiverError:
+        """A document, or why it cannot be had."""
+        try:
+            return await self._store.read(key) or b""
+        except (BadDocument, UnreadableObject) as error:
+            return error
 
     @property
     def _store(self) -> Store:
@@ -226,8 +241,7 @@ class Ledger:
         return sorted([one.key async for one in entries if chain.is_evidence_key(one.key)])
 
 
-def _new_id(link: Link | None) -> str:
-    after = link.id if link else None
+def _new_id(after: str | None) -> str:
     return chain.new_id(datetime.now(UTC), secrets.token_hex(3), after=after)
 
 

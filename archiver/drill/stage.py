@@ -13,7 +13,7 @@ from archiver import rdb
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.copyout import Copied
-from archiver.archive.reading import inspect_file
+from archiver.archive.inspecting import inspect_file
 from archiver.archive.record import Record
 from archiver.archive.restoring import check_space, lay_out
 from archiver.drill.assertions import Assertion, AssertionResult

@@ -88,7 +88,7 @@ class FileMeter:
             meter._sha256 = _PortableSha256(base64.b64decode(read["sha256"], validate=True))
             meter._position, meter._crc = int(read["position"]), int(read["crc"])
             meter._head, meter._tail = (base64.b64decode(read[name]) for name in ("head", "tail"))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"no state of measuring: {error!r}") from None
         return meter
 

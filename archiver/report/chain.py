@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, BadDocument
 from archiver.report.document import decode
 from archiver.report.evidence import Link
 
@@ -95,11 +95,12 @@ def link(previous: bytes) -> Link:
 
 
 def check_chain(
-    documents: Iterable[tuple[str, bytes]], *, anchors: Sequence[Link] = ()
+    documents: Iterable[tuple[str, bytes | ArchiverError]], *, anchors: Sequence[Link] = ()
 ) -> list[Finding]:
     """Everything wrong with the chain, in its order; empty when it is whole.
 
-    ``documents`` are (key, bytes) in the order of their keys, all of them. ``anchors`` are ids
+    ``documents`` are (key, bytes) in the order of their keys, all of them; in the place of bytes
+    that cannot be had, why. ``anchors`` are ids
     and hashes that were kept elsewhere: each must be in the chain as it was. The module says what
     a chain without anchors cannot show.
     """
@@ -117,16 +118,20 @@ def check_chain(
 class _Entry:
     key: str
     id: str
-    sha256: str
+    sha256: str | None  # of bytes that cannot be had, nobody knows it
     previous: Link | None
     is_read: bool
     findings: tuple[Finding, ...]
 
 
-def _entry(key: str, data: bytes) -> _Entry:
+def _entry(key: str, data: bytes | ArchiverError) -> _Entry:
     match = _KEY.fullmatch(key)
     # By the key, not by the document: what was altered may lie about its id.
     by_key = match["id"] if match else key
+    if isinstance(data, ArchiverError):
+        why = data.fault if isinstance(data, BadDocument) else data.message
+        fault = Finding(key, Fault.UNREADABLE, why)
+        return _Entry(key, by_key, None, None, is_read=False, findings=(fault,))
     try:
         evidence = decode(data, key)
     except ArchiverError as error:
@@ -152,7 +157,7 @@ def _check_link(entries: Sequence[_Entry], places: dict[str, int], place: int) -
         return
     if found != place - 1:
         yield _misordered(entries, place, named)
-    if entries[found].sha256 != named.sha256:
+    if entries[found].sha256 not in (None, named.sha256):
         text = f"its SHA-256 is {entries[found].sha256}, but was {named.sha256} for {entry.id}"
         yield Finding(entries[found].key, Fault.ALTERED, text)
 
@@ -175,7 +180,7 @@ def _check_anchors(
         if place is None:
             text = "an anchor kept elsewhere names it and it is gone"
             yield Finding(evidence_key(anchor.id), Fault.MISSING, text)
-        elif entries[place].sha256 != anchor.sha256:
+        elif entries[place].sha256 not in (None, anchor.sha256):
             text = f"its SHA-256 is {entries[place].sha256}, but an anchor says {anchor.sha256}"
             yield Finding(entries[place].key, Fault.ALTERED, text)
 

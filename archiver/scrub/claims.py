@@ -32,12 +32,12 @@ class Claims:
     @property
     def crc64(self) -> int | None:
         """CRC-64/XZ as computed when it was fetched."""
-        return _number(self.record.document.get("crc64ecma"))
+        return _number(self.record.document["crc64ecma"])
 
     @property
     def crc64_declared(self) -> int | None:
         """CRC-64/XZ as the source declared it."""
-        return _number(self.record.document.get("crc64ecma_declared"))
+        return _number(self.record.document["crc64ecma_declared"])
 
     @property
     def are_at_odds(self) -> bool:
@@ -65,5 +65,5 @@ def folder_start(folder: str) -> datetime | None:
     return moment(folder.rpartition("/")[2].partition("-")[0])
 
 
-def _number(value: object) -> int | None:
-    return int(value) if isinstance(value, str) and value.isdecimal() else None
+def _number(value: str | None) -> int | None:
+    return None if value is None else int(value)

@@ -3,15 +3,13 @@
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
-from archiver.archive import layout
-from archiver.archive.record import Record
-from archiver.archive.sums import parse_sums
+from archiver.archive.reading import read_record, read_sums
 from archiver.errors import (
     BackupFailed,
-    IntegrityError,
+    BadDocument,
     StoreError,
     StoreForbidden,
-    UnsupportedFormat,
+    UnreadableObject,
 )
 from archiver.stores.base import Store
 
@@ -41,22 +39,19 @@ async def folder_there(store: Store, folder: str) -> str:
     return alike
 
 
-async def read_record(store: Store, key: str) -> Record | None:
-    data = await store.read(key)
-    return Record.decode(key, data) if data is not None else None
-
-
-async def read_sums(store: Store, folder: str) -> dict[str, str]:
+async def sums_if_any(store: Store, folder: str) -> dict[str, str]:
     """The SHA-256 by name in a set's SHA256SUMS; nothing if there is none to be read."""
-    data = await store.read(layout.sums_key(folder))
-    return (parse_sums(data) if data is not None else None) or {}
+    try:
+        return await read_sums(store, folder) or {}
+    except (BadDocument, UnreadableObject):
+        return {}
 
 
 async def differs(store: Store, record_key: str, sums: Mapping[str, str]) -> bool:
     """Whether a record is missing, or names other bytes than these ``sums`` of another archive."""
     try:
         record = await read_record(store, record_key)
-    except (IntegrityError, UnsupportedFormat):
+    except (BadDocument, UnreadableObject):
         return True
     if record is None:
         return True

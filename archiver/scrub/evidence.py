@@ -1,19 +1,19 @@
 """What an archive keeps of drills and of earlier verifies: that the chain holds, that pages say
 what the evidence says, and that there is nothing else."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from anyio import from_thread
 
-from archiver.errors import ArchiverError
+from archiver.archive import verified
+from archiver.errors import ArchiverError, BadDocument, UnreadableObject
 from archiver.report import chain
 from archiver.report.document import decode
 from archiver.report.evidence import Link
 from archiver.report.junit import to_junit
 from archiver.report.markdown import to_markdown
 from archiver.report.page import to_page
-from archiver.scrub import results
 from archiver.scrub.findings import Fault, Finding, stray
 from archiver.stores.base import Store
 from archiver.threads import in_thread
@@ -36,27 +36,57 @@ async def check_evidence(
     pages = {chain.beside(key, suffix): key for key in documents for suffix in _PAGES}
     for key in sorted(keys - pages.keys() - set(documents)):
         found(stray(key))
+    reading = _Reading(store, keys)
+    broken = await in_thread(lambda: chain.check_chain(reading.all(documents), anchors=anchors))
+    for wrong in broken:
+        if wrong.fault is chain.Fault.UNREADABLE and wrong.key in reading.not_given:
+            found(Finding(wrong.key, Fault.UNREADABLE, wrong.text))
+        else:
+            found(Finding(wrong.key, Fault.EVIDENCE, f"{wrong.fault}: {wrong.text}"))
+    for finding in sorted(reading.wrong_pages, key=lambda one: one.key):
+        found(finding)
+    async for entry in store.entries(verified.PREFIX):
+        if verified.month_of(entry.key) is None:
+            found(stray(entry.key))
 
-    def read() -> Iterator[tuple[str, bytes]]:
-        """Each document once, and what was made from it beside it."""
+
+class _Reading:
+    """Documents of evidence, and the pages made from them; in a worker thread."""
+
+    def __init__(self, store: Store, keys: Collection[str]) -> None:
+        self.wrong_pages: Final[list[Finding]] = []
+        self.not_given: Final[set[str]] = set()  # by the store
+        self._store: Final = store
+        self._keys: Final = keys
+
+    def all(self, documents: Iterable[str]) -> Iterator[tuple[str, bytes | ArchiverError]]:
+        """Each document once, or why it cannot be had."""
         for key in documents:
-            data = from_thread.run(store.read, key) or b""
-            made = {chain.beside(key, suffix): make for suffix, make in _PAGES.items()}
-            for page in made.keys() & keys:
-                if _is_ours(data) and from_thread.run(store.read, page) != made[page](data):
-                    text = f"it is not what {key.rpartition('/')[2]} makes: somebody changed it"
-                    changed.append(Finding(page, Fault.EVIDENCE, text))
+            data = self._given(key)
+            if isinstance(data, bytes) and _is_ours(data):
+                self._check_pages(key, data)
             yield key, data
 
-    changed: list[Finding] = []
-    broken = await in_thread(lambda: chain.check_chain(read(), anchors=anchors))
-    for wrong in broken:
-        found(Finding(wrong.key, Fault.EVIDENCE, f"{wrong.fault}: {wrong.text}"))
-    for finding in sorted(changed, key=lambda one: one.key):
-        found(finding)
-    async for entry in store.entries(results.PREFIX):
-        if results.month_of(entry.key) is None:
-            found(stray(entry.key))
+    def _check_pages(self, key: str, data: bytes) -> None:
+        for suffix, make in _PAGES.items():
+            page = chain.beside(key, suffix)
+            if page not in self._keys:
+                continue
+            there = self._given(page)
+            if page in self.not_given:
+                self.wrong_pages.append(Finding(page, Fault.UNREADABLE, str(there)))
+            elif there != make(data):
+                text = f"it is not what {key.rpartition('/')[2]} makes: somebody changed it"
+                self.wrong_pages.append(Finding(page, Fault.EVIDENCE, text))
+
+    def _given(self, key: str) -> bytes | ArchiverError:
+        try:
+            return from_thread.run(self._store.read, key) or b""
+        except BadDocument as error:
+            return error
+        except UnreadableObject as error:
+            self.not_given.add(key)
+            return error
 
 
 def _is_ours(data: bytes) -> bool:

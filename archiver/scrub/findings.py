@@ -74,16 +74,18 @@ class Finding:
     @property
     def folder(self) -> str | None:
         """The backup set that it concerns; None when it concerns none."""
+        if self.fault is Fault.INCOMPLETE:
+            return self.key
         if self.fault in (Fault.EVIDENCE, Fault.STRAY, Fault.BAD_RESULTS):
             return None
-        return self.key if self.fault is Fault.INCOMPLETE else self.key.rpartition("/")[0]
+        return self.key.rpartition("/")[0] if layout.is_of_a_set(self.key) else None
 
     @property
     def stem(self) -> str | None:
         """The key, without suffix, of the one backup that it concerns; None for whole sets."""
         if self.folder is None or self.fault is Fault.INCOMPLETE:
             return None
-        if self.fault is Fault.SUMS:
+        if self.key == layout.sums_key(self.folder):
             return layout.stem_of(self.about) if self.about is not None else None
         return layout.stem_of(self.key)
 

@@ -16,30 +16,30 @@ from archiver import events as pull_events
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.measure import measure, new_block
+from archiver.archive.reading import read_record
 from archiver.archive.record import Record
 from archiver.archive.replacing import dropping_refused, make_way, measure_present
+from archiver.archive.verified import results_if_any
 from archiver.errors import (
-    ArchiveBusy,
     ArchiverError,
     BackupFailed,
+    BadDocument,
     CorruptFile,
     IntegrityError,
     ObjectMissing,
     StoreError,
-    StoreForbidden,
-    UnsupportedFormat,
+    UnreadableObject,
     UsageError,
 )
 from archiver.fields import read_backup
-from archiver.model import Measured, Pin, Stored
+from archiver.model import Kind, Measured, Pin, Stored
 from archiver.scrub import events
-from archiver.scrub.claims import Claims, check_record
-from archiver.scrub.elsewhere import differs, elsewhere, folder_there, read_record, read_sums
+from archiver.scrub.claims import Claims
+from archiver.scrub.elsewhere import differs, elsewhere, folder_there, sums_if_any
 from archiver.scrub.findings import Fault
 from archiver.scrub.judge import judge
 from archiver.scrub.receipts import receipt_of
 from archiver.scrub.repair import Supplied, WrongSet
-from archiver.scrub.results import read_results
 from archiver.threads import entered, in_thread
 from archiver.transfer.engine import TransferOptions, share
 from archiver.transfer.file import carry
@@ -94,12 +94,12 @@ class _Mending:
     async def run(self) -> set[str]:
         """Everything that can be put right of this set; the stems that were."""
         folder = self._wrong.folder
-        our_sums = await read_sums(self._store, folder)
+        our_sums = await sums_if_any(self._store, folder)
         stems = set(self._wrong.stems)
         try:
             with elsewhere():
                 theirs_at = await folder_there(self._other.store, folder)
-                their_sums = await read_sums(self._other.store, theirs_at)
+                their_sums = await sums_if_any(self._other.store, theirs_at)
                 there = [key async for key in self._other.record_keys(f"{theirs_at}/")]
         except BackupFailed as error:
             for key in sorted(stems) or [folder]:
@@ -132,7 +132,7 @@ class _Mending:
                 await self._mend(stem, theirs_at, their_sums, our_sums)
                 confirmed.add(stem)
             except ArchiverError as error:
-                if isinstance(error, StoreError | StoreForbidden | ArchiveBusy):
+                if error.ends_run:
                     raise
                 self._not_repaired(stem, error)
         return confirmed
@@ -159,12 +159,20 @@ class _Mending:
         trusted = theirs if ours is None or judge(Claims(ours), measured) else ours
         key = f"{stem}.{measured.kind}"
         document = self._document(trusted, key, stem)
+        await self._clear(layout.record_key(stem), *(f"{stem}.{kind}" for kind in Kind))
         if await self._is_right(key, measured):
             if trusted is theirs or self._wrong.stems.get(stem) != {Fault.SUMS}:
                 await self._store.put(layout.record_key(stem), document)
         else:
             await self._copy(theirs, trusted, measured, stem, document)
         self._tell(events.Repaired(key, str(self._other.store)))
+
+    async def _clear(self, *keys: str) -> None:
+        """Make room for files of this archive where something else has their names."""
+        for key in keys:
+            kept = await self._store.clear(key)
+            if kept is not None:
+                self._tell(pull_events.Cleared(key, kept))
 
     async def _measure_theirs(self, theirs: Record, sums: str | None) -> Measured:
         self._tell(events.ToRead(1, theirs.size))
@@ -173,18 +181,16 @@ class _Mending:
                 self._other.store, theirs.object_key, theirs.size, self._block, self._advanced,
                 is_log=theirs.is_log,
             )  # fmt: skip
-        wrong = [*check_record(theirs), *judge(Claims(theirs, sums), measured)]
-        if wrong:
+        if wrong := judge(Claims(theirs, sums), measured):
             raise IntegrityError(f"{theirs.key}: wrong in {self._other.store}, too: {wrong[0]}")
         return measured
 
     async def _our_record(self, stem: str) -> Record | None:
         """Our record, if it can be believed."""
         try:
-            record = await read_record(self._store, layout.record_key(stem))
-        except (IntegrityError, UnsupportedFormat):
+            return await read_record(self._store, layout.record_key(stem))
+        except (BadDocument, UnreadableObject):
             return None
-        return record if record is not None and not check_record(record) else None
 
     async def _compare(
         self, stem: str, ours: Record | None, measured: Measured, sums: str | None
@@ -195,10 +201,7 @@ class _Mending:
             said["the record"] = ours.sha256 == measured.sha256
         if sums is not None:
             said["SHA256SUMS"] = sums == measured.sha256
-        try:
-            known = await read_results(self._store, "/".join(stem.split("/")[:3]))
-        except IntegrityError:
-            known = {}
+        known = await results_if_any(self._store, "/".join(stem.split("/")[:3]))
         seen = known.get(f"{stem}.{measured.kind}")
         if seen is not None and seen.sha256 is not None:
             said["an earlier verify"] = seen.sha256 == measured.sha256
@@ -289,7 +292,7 @@ class _Mending:
         try:
             if await self._archive.seal(folder, confirmed=confirmed, mending=True):
                 self._tell(events.Repaired(layout.sums_key(folder), str(self._other.store)))
-        except (IntegrityError, UnsupportedFormat) as error:
+        except (IntegrityError, UnreadableObject) as error:
             self._not_repaired(layout.sums_key(folder), error)
 
     def _not_repaired(self, key: str, error: ArchiverError) -> None:

@@ -58,7 +58,7 @@ class SourceSupplier:
         stems = frozenset(stem for one in wrong.values() for stem in one.stems)
         options = PullOptions(
             again=stems - await _right_by_now(archive, wrong, listing.stems, observer),
-            resealed=frozenset(wrong),
+            repaired=frozenset(wrong),
             transfer=self._transfer,
         )
         only = _Only(self._source, frozenset(wrong))

@@ -31,14 +31,12 @@ def judge(claims: Claims, measured: Measured) -> list[Finding]:
 def _as_recorded(claims: Claims, measured: Measured) -> list[Finding]:
     """The SHA-256 agrees; whether all else does."""
     record, found = claims.record, []
-    rdb = record.document.get("rdb")
-    footer = rdb.get("footer") if isinstance(rdb, dict) else None
-    version = rdb.get("version") if isinstance(rdb, dict) else None
+    rdb = record.document["rdb"]
     pairs: list[tuple[str, object, object]] = [
         ("size", record.size, measured.size),
         ("crc64ecma", claims.crc64, measured.crc64),
-        ("rdb.footer", footer, str(measured.rdb.footer)),
-        ("rdb.version", version, measured.rdb.version),
+        ("rdb.footer", rdb["footer"], str(measured.rdb.footer)),
+        ("rdb.version", rdb["version"], measured.rdb.version),
     ]
     if record.document.get("crc64ecma_declared") is not None:
         pairs.append(("crc64ecma_declared", claims.crc64_declared, measured.crc64))

@@ -7,16 +7,10 @@ from typing import Final
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from archiver.archive.measure import measure, new_block
-from archiver.archive.record import Record
-from archiver.errors import (
-    IntegrityError,
-    ObjectMissing,
-    StoreError,
-    StoreForbidden,
-    UnsupportedFormat,
-)
+from archiver.archive.reading import read_record
+from archiver.errors import BadDocument, ObjectMissing, StoreError, StoreForbidden
 from archiver.scrub import events
-from archiver.scrub.claims import Claims, check_record
+from archiver.scrub.claims import Claims
 from archiver.scrub.findings import Fault, Finding
 from archiver.scrub.judge import judge
 from archiver.scrub.model import VerifySummary
@@ -69,8 +63,10 @@ class Reader:
             measured = await measure(
                 self._store, key, size, block, self._advanced, is_log=claims.record.is_log
             )
-        except ObjectMissing:
-            return [Finding(key, Fault.MISSING, "its record is here, and it is not")]
+        except ObjectMissing as error:
+            instead = error.message.partition("there is no such object: ")[2]
+            text = f"its record is here, and {instead or 'it is not'}"
+            return [Finding(key, Fault.MISSING, text)]
         except (StoreError, StoreForbidden) as error:
             return [Finding(key, Fault.UNREADABLE, error.message)]
         self._summary.read += 1
@@ -83,10 +79,9 @@ class Reader:
 
     async def _replaced(self, claims: Claims) -> Claims | None:
         """What is said now, if a pull has brought the object anew since it was surveyed."""
-        with suppress(IntegrityError, StoreError, StoreForbidden, UnsupportedFormat):
-            data = await self._store.read(claims.record.key)
-            record = Record.decode(claims.record.key, data or b"")
-            if record != claims.record and not check_record(record):
+        with suppress(BadDocument, StoreError, StoreForbidden):
+            record = await read_record(self._store, claims.record.key)
+            if record is not None and record != claims.record:
                 return Claims(record, None, claims.verified, claims.others)
         return None
 

@@ -1,33 +1,30 @@
 """The receipt of a transfer that another archive made, from what its record says."""
 
-from datetime import datetime
-
 from archiver.archive.record import Record
-from archiver.errors import IntegrityError
+from archiver.documents import Fields
 from archiver.model import Footer, Measured, Network, Provenance, RdbVerdict, Receipt
 from archiver.scrub.claims import Claims
 
 
 def receipt_of(record: Record, measured: Measured) -> Receipt:
-    """What a record says of the transfer, with what was measured. Raises IntegrityError."""
-    document = record.document
-    try:
-        transfer, source = document["transfer"], document["source"]
-        return Receipt(
-            size=measured.size,
-            sha256=measured.sha256,
-            crc64=measured.crc64,
-            crc64_declared=Claims(record).crc64_declared,
-            etag=document["etag"],
-            kind=measured.kind,
-            rdb=RdbVerdict(document["rdb"]["version"], Footer(document["rdb"]["footer"])),
-            provenance=Provenance(str(source["origin"]), Network(source["network"])),
-            part_size=int(transfer["part_size"]),
-            started_at=datetime.fromisoformat(transfer["started_at"]),
-            finished_at=datetime.fromisoformat(transfer["finished_at"]),
-            attempts=int(transfer["attempts"]),
-            bytes_fetched=int(transfer["bytes_fetched"]),
-            bytes_fetched_again=int(transfer["bytes_fetched_again"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{record.key}: this record cannot be read ({error!r:.120})") from None
+    """What a record says of the transfer, with what was measured."""
+    fields = Fields(record.key, record.document)
+    transfer, source, rdb = (fields.within(name) for name in ("transfer", "source", "rdb"))
+    return Receipt(
+        size=measured.size,
+        sha256=measured.sha256,
+        crc64=measured.crc64,
+        crc64_declared=Claims(record).crc64_declared,
+        etag=record.document["etag"],
+        kind=measured.kind,
+        rdb=RdbVerdict(
+            None if rdb.is_null("version") else rdb.line("version"), rdb.word("footer", Footer)
+        ),
+        provenance=Provenance(source.text("origin"), source.word("network", Network)),
+        part_size=transfer.number("part_size"),
+        started_at=transfer.moment("started_at"),
+        finished_at=transfer.moment("finished_at"),
+        attempts=transfer.number("attempts"),
+        bytes_fetched=transfer.number("bytes_fetched"),
+        bytes_fetched_again=transfer.number("bytes_fetched_again"),
+    )

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from archiver.archive.archive import Archive
+from archiver.archive.verified import forget
 from archiver.model import Kind
 from archiver.scrub import events
 from archiver.scrub.findings import Fault, Finding
 from archiver.scrub.model import VerifyOptions, VerifySummary
-from archiver.scrub.results import forget
 from archiver.scrub.verify import verify
 
 # Findings about what is written beside an object that may well be right.

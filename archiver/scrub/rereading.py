@@ -5,10 +5,10 @@ from contextlib import suppress
 
 from archiver.archive import layout
 from archiver.archive.measure import measure, new_block
-from archiver.errors import IntegrityError, ObjectMissing, StoreError, StoreForbidden
+from archiver.archive.verified import results_if_any
+from archiver.errors import ObjectMissing, StoreError, StoreForbidden
 from archiver.scrub import events
 from archiver.scrub.judge import judge
-from archiver.scrub.results import read_results
 from archiver.scrub.survey import survey
 from archiver.stores.base import Store
 from archiver.threads import in_thread
@@ -19,10 +19,7 @@ async def reading_right(
 ) -> frozenset[str]:
     """Which of these stems read as everything written about them says, by now."""
     sizes = {entry.key: entry.size async for entry in store.entries(f"{folder}/")}
-    try:
-        known = await read_results(store, "/".join(folder.split("/")[:3]))
-    except IntegrityError:
-        known = {}
+    known = await results_if_any(store, "/".join(folder.split("/")[:3]))
     found = await survey(store, folder, sizes, known)
     doubted = {finding.stem for finding in found.findings}
     block, right = await in_thread(new_block), set[str]()

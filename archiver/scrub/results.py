@@ -1,11 +1,4 @@
-"""What verifying came to, kept in the archive, so that the next one knows.
-
-    verified/<instance>/<yyyy>-<mm>.json
-
-format   1
-tool     name and version of what wrote it
-files    by ``<set>/<file>``: ``at``, ``size`` and ``sha256`` of the last time it was right, and
-         ``wrong`` (``at``, ``fault``) if it was not since
+"""What verifying comes to, on its way into the archive (:mod:`archiver.archive.verified`).
 
 The documents are written without the archive's lock: a long verify must not keep a pull out. They
 are this module's alone, each is written whole, and what another verify wrote meanwhile is merged.
@@ -13,85 +6,22 @@ A ``put`` that a pull's sweep gets in the way of is tried again.
 """
 
 import asyncio
-import json
-import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import anyio
 
-from archiver.archive.archive import TOOL
-from archiver.errors import IntegrityError, StoreError, StoreForbidden
+from archiver.archive.verified import Result, encode, is_key, read_results, results_key
+from archiver.errors import BadDocument, StoreError, StoreForbidden, UnreadableObject
+from archiver.events import Cleared
 from archiver.scrub import events
 from archiver.scrub.findings import Fault
 from archiver.stores.base import Store
 
-PREFIX = "verified/"
-FORMAT = 1
-_KEY = re.compile(r"verified/([^/]+)/([0-9]{4})-([0-9]{2})\.json")
 # Results in memory, at most, before they are written.
 _MOST_PENDING = 1000
 _TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Of one file: when it was right, which bytes it had then, and what was wrong since."""
-
-    at: datetime | None = None
-    size: int = -1
-    sha256: str | None = None
-    wrong_at: datetime | None = None
-    fault: str | None = None
-
-
-def results_key(month: str) -> str:
-    """Where the results of ``<instance>/<yyyy>/<mm>`` are."""
-    instance, year, number = month.split("/")
-    return f"{PREFIX}{instance}/{year}-{number}.json"
-
-
-def month_of(key: str) -> str | None:
-    """The month whose results a key holds; None for another key."""
-    match = _KEY.fullmatch(key)
-    return "/".join(match.groups()) if match else None
-
-
-async def read_results(store: Store, month: str) -> dict[str, Result]:
-    """The results of a month by key. Raises IntegrityError when they cannot be read."""
-    key = results_key(month)
-    data = await store.read(key)
-    if data is None:
-        return {}
-    try:
-        document = json.loads(data)
-        _check_format(document["format"])
-        return {f"{month}/{name}": _result(fields) for name, fields in document["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise IntegrityError(f"{key}: these results cannot be read ({error!r:.120})") from None
-
-
-async def forget(store: Store, stems: Collection[str]) -> None:
-    """What earlier verifies saw of these (keys without suffix) counts no more: a repair has just
-    compared them with another witness. Raises StoreError."""
-    months: dict[str, set[str]] = {}
-    for stem in stems:
-        months.setdefault("/".join(stem.split("/")[:3]), set()).add(stem)
-    for month, confirmed in months.items():
-        try:
-            known = await read_results(store, month)
-        except IntegrityError:
-            continue  # the next verify writes it anew
-        left = {key: one for key, one in known.items() if key.rpartition(".")[0] not in confirmed}
-        if len(left) < len(known):
-            await store.put(results_key(month), _encode(month, left))
-
-
-def _check_format(written: object) -> None:
-    if written != FORMAT:
-        raise ValueError(f"format {written!r}")
 
 
 class Results:
@@ -116,7 +46,7 @@ class Results:
         await self._note(month, key, Result(wrong_at=datetime.now(UTC), fault=fault))
 
     async def _note(self, month: str, key: str, result: Result) -> None:
-        if self.not_kept is not None:
+        if self.not_kept is not None or not is_key(key.removeprefix(f"{month}/")):
             return
         self._pending.setdefault(month, {})[key] = result
         self._count += 1
@@ -132,7 +62,11 @@ class Results:
             try:
                 while pending:
                     month = next(iter(pending))
-                    await self._put(month, pending[month])
+                    try:
+                        await self._put(month, pending[month])
+                    except UnreadableObject:
+                        # Found and named when the month was begun: it stays.
+                        count -= len(pending[month])
                     del pending[month]
             except asyncio.CancelledError:
                 # The last one to keep them, shielded, writes these, too.
@@ -150,20 +84,29 @@ class Results:
                 self._tell(events.ResultsKept(count))
 
     async def _put(self, month: str, noted: Mapping[str, Result]) -> None:
+        """Raises UnreadableObject when what is known of the month may be worth something."""
         for left in reversed(range(_TRIES)):
-            try:
-                known = await read_results(self._store, month)
-            except IntegrityError:
-                known = {}  # found and named when the month was begun
+            known = await self._known(month)
             for key, result in noted.items():
                 known[key] = _merged(known.get(key), result)
             try:
-                await self._store.put(results_key(month), _encode(month, known))
+                await self._store.put(results_key(month), encode(month, known))
             except StoreError:
                 if not left:
                     raise
             else:
                 return
+
+    async def _known(self, month: str) -> dict[str, Result]:
+        """What earlier runs found, if that can be read; room for it, if not."""
+        key = results_key(month)
+        try:
+            return await read_results(self._store, month)
+        except BadDocument:  # found and named when the month was begun
+            kept = await self._store.clear(key)
+            if kept is not None:
+                self._tell(Cleared(key, kept))
+            return {}
 
 
 def _merged(before: Result | None, now: Result) -> Result:
@@ -171,35 +114,3 @@ def _merged(before: Result | None, now: Result) -> Result:
     if now.at is not None or before is None:
         return now
     return Result(before.at, before.size, before.sha256, now.wrong_at, now.fault)
-
-
-def _encode(month: str, results: Mapping[str, Result]) -> bytes:
-    files = {key.removeprefix(f"{month}/"): _fields(results[key]) for key in sorted(results)}
-    text = json.dumps({"format": FORMAT, "tool": TOOL, "files": files}, indent=1)
-    return f"{text}\n".encode("ascii")
-
-
-def _fields(result: Result) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    if result.at is not None:
-        fields = {"at": _iso(result.at), "size": result.size, "sha256": result.sha256}
-    if result.wrong_at is not None:
-        fields["wrong"] = {"at": _iso(result.wrong_at), "fault": result.fault}
-    return fields
-
-
-def _result(fields: Mapping[str, Any]) -> Result:
-    wrong = fields.get("wrong")
-    at, size, sha256 = None, -1, None
-    if "at" in fields:
-        at, size = datetime.fromisoformat(fields["at"]), int(fields["size"])
-        sha256 = str(fields["sha256"])
-        if at.tzinfo is None:
-            raise ValueError(f"at {fields['at']!r}")
-    if wrong is None:
-        return Result(at, size, sha256)
-    return Result(at, size, sha256, datetime.fromisoformat(wrong["at"]), str(wrong["fault"]))
-
-
-def _iso(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

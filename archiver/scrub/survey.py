@@ -8,18 +8,15 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from archiver.archive import layout
+from archiver.archive.reading import read_sums
 from archiver.archive.record import Record
-from archiver.archive.sums import parse_sums
-from archiver.errors import IntegrityError, StoreError, StoreForbidden, UnsupportedFormat
+from archiver.archive.verified import Result
+from archiver.errors import BadDocument, StoreError, StoreForbidden, UnreadableObject
 from archiver.model import Kind
-from archiver.report import chain
-from archiver.scrub import results
 from archiver.scrub.claims import Claims, check_record
 from archiver.scrub.findings import Fault, Finding, stray
-from archiver.scrub.results import Result
 from archiver.stores.base import Entry, Store
 
-_OWN_PREFIXES = (chain.PREFIX, results.PREFIX)
 _OBJECT_SUFFIXES = tuple(f".{kind}" for kind in Kind)
 
 # What a pull at work leaves for a moment: a second look may find it gone.
@@ -68,7 +65,7 @@ async def months(store: Store, prefix: str) -> AsyncGenerator[Month, None]:
     current, entries = "", list[Entry]()
     async with aclosing(store.entries(prefix)) as listing:
         async for entry in listing:
-            if entry.key.startswith(_OWN_PREFIXES) or "/" not in entry.key:
+            if entry.key.startswith(layout.OWN_PREFIXES) or "/" not in entry.key:
                 continue
             parts = entry.key.split("/")
             month = "/".join(parts[:-1][:3])
@@ -93,7 +90,7 @@ async def survey(
     for record in records:
         key = record.object_key
         found.named.add(key)
-        if key not in sizes and await store.size(key) is None:
+        if key not in sizes and await _is_gone(store, key):
             text = "its record is here, and it is not"
             found.findings.append(Finding(key, Fault.MISSING, text, f"{record.size:,} bytes"))
             continue
@@ -111,9 +108,8 @@ async def _records(
         try:
             data = await store.read(key)
             record = Record.decode(key, data) if data is not None else None
-        except (IntegrityError, UnsupportedFormat) as error:
-            text = error.message.removeprefix(f"{key}: ")
-            found.findings.append(Finding(key, Fault.BAD_RECORD, text))
+        except BadDocument as error:
+            found.findings.append(Finding(key, Fault.BAD_RECORD, error.fault))
         except (StoreError, StoreForbidden) as error:
             found.findings.append(Finding(key, Fault.UNREADABLE, error.message))
         else:
@@ -132,11 +128,14 @@ async def _sums(
     """The SHA-256 that SHA256SUMS gives, by key."""
     key = layout.sums_key(folder)
     try:
-        data = await store.read(key) if key in sizes else None
+        sums = await read_sums(store, folder) if key in sizes else None
+    except BadDocument as error:
+        found.findings.append(Finding(key, Fault.SUMS, error.fault))
+        return {}
     except (StoreError, StoreForbidden) as error:
         found.findings.append(Finding(key, Fault.UNREADABLE, error.message))
         return {}
-    if data is None:
+    if sums is None:
         if not records:
             return {}
         if all(record.node_id == record.instance_id for record in records):
@@ -144,10 +143,6 @@ async def _sums(
         else:
             text = "it has no SHA256SUMS: pull never saw all of its files come"
             found.findings.append(Finding(folder, Fault.INCOMPLETE, text))
-        return {}
-    sums = parse_sums(data)
-    if sums is None:
-        found.findings.append(Finding(key, Fault.SUMS, "it cannot be read"))
         return {}
     by_key = {f"{folder}/{name}": sha256 for name, sha256 in sums.items()}
     found.named |= by_key.keys()
@@ -171,7 +166,7 @@ async def _find_unnamed(
     reported = {layout.stem_of(finding.key) for finding in found.findings}
     before = {key for key in known if key.rpartition("/")[0] == folder}
     for key in sorted((found.named | before) - recorded - sizes.keys()):
-        if layout.stem_of(key) in reported or await store.size(key) is not None:
+        if layout.stem_of(key) in reported or not await _is_gone(store, key):
             continue
         if key in found.named:
             text = "SHA256SUMS names it, and it is gone with its record"
@@ -180,6 +175,14 @@ async def _find_unnamed(
         else:
             text = "an earlier verify saw it, and it is gone with its record"
         found.findings.append(Finding(key, Fault.MISSING, text))
+
+
+async def _is_gone(store: Store, key: str) -> bool:
+    """Whether nothing is there. Of what the store does not give, nobody knows."""
+    try:
+        return await store.size(key) is None
+    except UnreadableObject:
+        return False
 
 
 def _find_extra(folder: str, sizes: Mapping[str, int], found: SetSurvey) -> None:
@@ -192,7 +195,7 @@ def _find_extra(folder: str, sizes: Mapping[str, int], found: SetSurvey) -> None
             if not any(finding.stem == layout.stem_of(key) for finding in found.findings):
                 text = "the record of that name names another object"
                 found.findings.append(Finding(key, Fault.STRAY, text))
-        elif key.endswith(_OBJECT_SUFFIXES):
+        elif key.endswith(_OBJECT_SUFFIXES) and layout.is_of_a_set(key):
             found.findings.append(Finding(key, Fault.UNRECORDED, "an object without its record"))
         else:
             found.findings.append(stray(key))

@@ -17,19 +17,20 @@ from typing import Final
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
-from archiver.archive import layout
+from archiver.archive import layout, verified
 from archiver.archive.archive import Archive
 from archiver.archive.neighbours import listed_set
 from archiver.archive.sets import Missing, SetNodes, missing_nodes
+from archiver.archive.verified import Result, read_results
 from archiver.crew import crew
-from archiver.errors import IntegrityError, UsageError
+from archiver.errors import BadDocument, UnreadableObject, UsageError
 from archiver.model import Kind
-from archiver.scrub import events, results
+from archiver.scrub import events
 from archiver.scrub.evidence import check_evidence
 from archiver.scrub.findings import Fault, Finding
 from archiver.scrub.model import VerifyOptions, VerifySummary
 from archiver.scrub.reader import Due, Reader
-from archiver.scrub.results import Result, Results, read_results
+from archiver.scrub.results import Results
 from archiver.scrub.survey import PASSING, Month, months, survey
 from archiver.threads import to_the_end
 
@@ -135,8 +136,8 @@ class _Run:
     async def _take_gone(self, prefix: str, send: MemoryObjectSendStream[Due]) -> bool:
         """Months that an earlier verify saw, and of which nothing is left."""
         found = False
-        async for entry in self._store.entries(f"{results.PREFIX}{prefix}"):
-            month = results.month_of(entry.key)
+        async for entry in self._store.entries(f"{verified.PREFIX}{prefix}"):
+            month = verified.month_of(entry.key)
             if month is not None and hash(month) not in self._months:
                 found = True
                 await self._take(Month(month), send)
@@ -211,12 +212,13 @@ class _Run:
     async def _known(self, month: str, *, tell: bool = False) -> dict[str, Result]:
         try:
             return await read_results(self._store, month)
-        except IntegrityError as error:
-            if tell:
-                key = results.results_key(month)
-                text = error.message.removeprefix(f"{key}: ")
-                self._found(Finding(key, Fault.BAD_RESULTS, text))
-            return {}
+        except BadDocument as error:
+            finding = Finding(verified.results_key(month), Fault.BAD_RESULTS, error.fault)
+        except UnreadableObject as error:
+            finding = Finding(verified.results_key(month), Fault.UNREADABLE, error.message)
+        if tell:
+            self._found(finding)
+        return {}
 
     def _close_instance(self) -> None:
         """Which sets of the instance lack nodes, by those around them."""

@@ -11,10 +11,12 @@ from archiver.stores.commit import Commit
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object in a listing; ``size`` in bytes."""
+    """An object in a listing; ``size`` in bytes. ``is_file`` is False for what has the name of an
+    object or document and is none: a folder, a link, a device."""
 
     key: str
     size: int
+    is_file: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ class Staging(Protocol):
 
 
 class Opened(Protocol):
-    """A stored object, open for reading; ``size`` in bytes. Blocks, and raises StoreError."""
+    """A stored object, open for reading; ``size`` in bytes. Blocks, and raises StoreError, and
+    UnreadableObject when other objects may be read all the same."""
 
     @property
     def size(self) -> int: ...
@@ -144,15 +147,28 @@ class Store(Protocol):
         ...
 
     async def read(self, key: str) -> bytes | None:
-        """A small document, whole; None when there is none."""
+        """A small document, whole; None when there is none.
+
+        Raises NoDocument for what is no file, or has more than ``documents.MOST_BYTES``;
+        UnreadableObject when the store does not give it, and may give others; StoreError.
+        """
         ...
 
     async def put(self, key: str, data: bytes) -> None:
         """Write a small document, durable and whole or not at all."""
         ...
 
+    async def clear(self, key: str) -> str | None:
+        """Make room: what has this key and is no file, or a document that cannot be read, is kept
+        in quarantine. The key it is kept under; None when nothing was in the way.
+
+        Called by the only writer, who has something to put there. Raises StoreError.
+        """
+        ...
+
     async def size(self, key: str) -> int | None:
-        """The size in bytes of an object; None when there is none."""
+        """The size in bytes of an object; None when there is none. Raises UnreadableObject when
+        the store does not say."""
         ...
 
     def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
@@ -162,7 +178,7 @@ class Store(Protocol):
     def open(self, key: str) -> AbstractContextManager[Opened]:
         """Open an object for reading. Entering and leaving block.
 
-        Raises ObjectMissing when there is none, StoreError.
+        Raises ObjectMissing when there is none, UnreadableObject, StoreError.
         """
         ...
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from archiver.errors import NoSpace, ObjectMissing, StoreError
+from archiver.documents import MOST_BYTES
+from archiver.errors import NoDocument, NoSpace, PlaceTaken, StoreError, UnreadableObject
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -22,12 +23,35 @@ _HINTS = {
     errno.EROFS: "mount it read-write, or name another place",
     errno.EEXIST: "a file is in the way where a directory should be",
     errno.ENOTDIR: "a file is in the way where a directory should be",
+    errno.EISDIR: "a directory is in the way where a file should be",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "the machine is out of open files",
     errno.EFBIG: "the file is larger than this file system or limit (ulimit -f) allows",
     errno.EIO: "the disk reports an error; check it before you trust it",
 }
 
+# What keeps one file from being read, and says nothing of the others.
+_OF_ONE_FILE = frozenset(
+    (
+        errno.EACCES, errno.EAGAIN, errno.EBADMSG, errno.EILSEQ, errno.EIO, errno.ELOOP,
+        errno.ENAMETOOLONG, errno.ENODATA, errno.ENODEV, errno.ENOKEY, errno.ENXIO,
+        errno.EOVERFLOW, errno.EPERM, errno.EREMOTEIO, errno.EUCLEAN,
+    )
+)  # fmt: skip
+_TAKEN = frozenset(
+    (errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENOTEMPTY)
+)
+# What is opened may be anything: a FIFO must not be waited for, a terminal not become ours.
+_TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_PIECE_BYTES = 64 * 1024
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -41,7 +65,82 @@ def store_errors(path: StrPath) -> Iterator[None]:
         what = f"{path}: {error.strerror or error}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(what, hint="free some space; what is fetched so far is kept") from error
-        raise StoreError(what, hint=_HINTS.get(error.errno or 0)) from error
+        kind = PlaceTaken if error.errno in _TAKEN else StoreError
+        raise kind(what, hint=_HINTS.get(error.errno or 0)) from error
+
+
+@contextmanager
+def reading_errors(path: StrPath) -> Iterator[None]:
+    """Translate what the file system says when ``path`` is read: most of it is of this file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OF_ONE_FILE:
+            with store_errors(path):
+                raise
+        what = f"{path}: {error.strerror or error}"
+        raise UnreadableObject(what, hint=_HINTS.get(error.errno)) from error
+    except ValueError as error:
+        # A NUL, or half of a surrogate pair: nothing has such a name.
+        raise UnreadableObject(f"{str(path)!a:.200}: {error}") from None
+
+
+def kind_at(path: StrPath) -> str | None:
+    """What is at ``path`` and is no file, in words; None for a file, or nothing."""
+    with reading_errors(path):
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
+
+
+def open_file(path: StrPath) -> int | None:
+    """A descriptor to read a file; None when there is nothing.
+
+    Raises NoDocument for what is no file, UnreadableObject, StoreError.
+    """
+    if kind := kind_at(path):  # to open some devices is to do something
+        raise _no_document(path, f"{kind} is in its place")
+    with reading_errors(path):
+        try:
+            descriptor = os.open(path, _TO_READ)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+    raise _no_document(path, "something else is in its place")
+
+
+def read_document(path: StrPath, most: int = MOST_BYTES) -> bytes | None:
+    """A small file, whole; None when there is none. Raises as :func:`open_file`, and NoDocument
+    when it has more than ``most`` bytes."""
+    descriptor = open_file(path)
+    if descriptor is None:
+        return None
+    try:
+        with reading_errors(path):
+            size = os.fstat(descriptor).st_size
+            data = b"" if size > most else _read(descriptor, size, most)
+    finally:
+        os.close(descriptor)
+    if size > most or len(data) > most:
+        raise _no_document(path, f"it has {max(size, len(data)):,} bytes, far too many for it")
+    return data
+
+
+def _read(descriptor: int, size: int, most: int) -> bytes:
+    """All there is of a file of about ``size`` bytes, which may grow meanwhile; of more than
+    ``most`` bytes, one more. Raises OSError."""
+    data = os.read(descriptor, size + 1)
+    while len(data) <= most and (piece := os.read(descriptor, _PIECE_BYTES)):
+        data += piece
+    return data
+
+
+def _no_document(path: StrPath, what: str) -> NoDocument:
+    return NoDocument(str(path), what, hint="move it out of the archive, or let repair do so")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,22 +240,11 @@ def put_file(path: StrPath, data: bytes, temporary: StrPath) -> None:
     sync_directory(folder)
 
 
-def open_file(path: StrPath) -> int:
-    """A descriptor for reading a regular file. Raises StoreError, ObjectMissing."""
-    with store_errors(path):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            raise ObjectMissing(f"{path}: there is no such object") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise StoreError(f"{path}: this is no regular file")
-    return descriptor
-
-
 def copy_file(path: StrPath, target: StrPath, temporary: StrPath) -> None:
     """A second file of the same bytes, durable when it has its name. Raises StoreError."""
     source = open_file(path)
+    if source is None:
+        raise StoreError(f"{path}: it is gone")
     try:
         with store_errors(target), open(temporary, "wb") as copied:
             shutil.copyfileobj(open(source, "rb", closefd=False), copied)  # noqa: SIM115

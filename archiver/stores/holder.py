@@ -5,11 +5,13 @@ since the same boot, in the same PID namespace. Containers and cloned machines s
 host's name is for people alone. Where anything of this is missing, on either side, nobody can know.
 """
 
-import json
 import os
 import socket
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from archiver import documents
+from archiver.errors import BadDocument
 
 # As it was written: by another version, or by something else; nothing in it can be relied on.
 Holder: TypeAlias = dict[str, Any]
@@ -20,6 +22,8 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACES = {"pid_namespace": "pid", "time_namespace": "time"}
 _PLACE = ("machine", "boot", *_NAMESPACES)
 _MOST_PID = 2**22
+# Locks are read again and again, and hold a few fields.
+_MOST_BYTES = 4096
 
 
 def ourselves(name: str, beat: int) -> Holder:
@@ -35,12 +39,17 @@ def ourselves(name: str, beat: int) -> Holder:
 
 
 def parse(data: bytes) -> Holder:
-    """What a holder wrote; empty when that was nothing, or nothing that can be read."""
+    """What a holder wrote, each a line of text, a whole number or a truth value; empty when that
+    was nothing, or nothing that can be relied on."""
     try:
-        holder = json.loads(data)
-    except (ValueError, RecursionError):
+        values = documents.parse("the lock", data, _MOST_BYTES).values
+    except BadDocument:
         return {}
-    return holder if isinstance(holder, dict) else {}
+    plain = all(
+        isinstance(value, int | None) or (isinstance(value, str) and documents.is_clean(value))
+        for value in values.values()
+    )
+    return dict(values) if plain else {}
 
 
 def is_dead(holder: Holder) -> bool:

@@ -1,9 +1,8 @@
 """What of a file is durable so far, in a form that survives being torn at any byte.
 
 One line an entry: the CRC-32 of the rest in hex, a space, JSON. The first says what the file
-will be, each later one that a part is on stable storage, or how
-much of it. Reading stops at the first line that
-does not match its checksum: whatever follows was not synced.
+will be, each later one that a part is on stable storage, or how much of it. Reading stops at the
+first line that does not match its checksum, or says nothing: whatever follows was not synced.
 """
 
 import json
@@ -12,9 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from archiver import documents
+from archiver.documents import Fields
+from archiver.errors import BadDocument
 from archiver.model import Network, Pin, Provenance
 
 FORMAT = 1
+_MOST_CRC = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +57,42 @@ def entry(index: int, crc: int, size: int | None = None) -> bytes:
 
 def parse(data: bytes) -> Journal | None:
     """The journal as far as it is whole; None when not even its first line is."""
-    first: dict[str, Any] | None = None
+    lines = data.splitlines(keepends=True)
+    first = _value(lines[0]) if lines else None
+    if first is None:
+        return None
+    try:
+        first.format("journal", FORMAT)
+        etag = None if first.is_null("etag") else first.text("etag")
+        declared = None if first.is_null("crc64") else first.number("crc64", most=_MOST_CRC)
+        pin = Pin(first.number("size"), etag, declared)
+        provenance = Provenance(first.text("origin"), first.word("network", Network))
+        part_size = first.number("part_size", least=1)
+    except BadDocument:
+        return None
     crcs: dict[int, int] = {}
     begun: dict[int, tuple[int, int]] = {}
-    length = 0
-    for line in data.splitlines(keepends=True):
+    length = len(lines[0])
+    for line in lines[1:]:
         value = _value(line)
-        if value is None:
+        if value is None or not _noted(value, crcs, begun):
             break
-        if first is None:
-            first = value
-        elif "bytes" in value:
-            begun[value["part"]] = value["bytes"], value["crc64"]
-        else:
-            crcs[value["part"]] = value["crc64"]
         length += len(line)
-    if first is None or first.get("journal") != FORMAT:
-        return None
-    pin = Pin(first["size"], first["etag"], first["crc64"])
-    provenance = Provenance(first["origin"], Network(first["network"]))
     begun = {part: so_far for part, so_far in begun.items() if part not in crcs}
-    return Journal(pin, provenance, first["part_size"], crcs, begun, length)
+    return Journal(pin, provenance, part_size, crcs, begun, length)
+
+
+def _noted(value: Fields, crcs: dict[int, int], begun: dict[int, tuple[int, int]]) -> bool:
+    """Take what a line says of a part; whether it says anything."""
+    try:
+        part, crc = value.number("part"), value.number("crc64", most=_MOST_CRC)
+        if "bytes" in value.values:
+            begun[part] = value.number("bytes"), crc
+        else:
+            crcs[part] = crc
+    except BadDocument:
+        return False
+    return True
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
@@ -82,9 +100,11 @@ def _line(value: Mapping[str, Any]) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _value(line: bytes) -> dict[str, Any] | None:
+def _value(line: bytes) -> Fields | None:
     checksum, _, text = line.partition(b" ")
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text[:-1]):
         return None
-    decoded = json.loads(text)
-    return decoded if isinstance(decoded, dict) else None
+    try:
+        return documents.parse("journal", text)
+    except BadDocument:
+        return None

@@ -7,6 +7,7 @@ home. A file of several parts has a journal beside it; one of a single part need
 import itertools
 import os
 import secrets
+import stat
 import threading
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
@@ -14,10 +15,11 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from archiver.errors import DoesNotFit, ObjectMissing
+from archiver.errors import DoesNotFit, NoDocument, ObjectMissing, UnreadableObject
 from archiver.model import Kind, Stored
 from archiver.stores import disk, mounts
 from archiver.stores.base import Entry, Leftover, Opened, Staging
+from archiver.stores.clearing import clear
 from archiver.stores.commit import Commit, Unsynced, drive
 from archiver.stores.filesystem import Sync, sync_each, syncing
 from archiver.stores.local_staging import (
@@ -43,6 +45,8 @@ _LOCK = ".lock"
 _NOTHING = frozenset((STAGING, QUARANTINE, _LOCK, "lost+found", ".snapshot"))
 # An object and the document about it share their stem; other documents are made anew.
 RECORD_SUFFIX = ".json"
+# What the names of files that an archive keeps end in, and of no folder of it.
+_FILES = (RECORD_SUFFIX, "/SHA256SUMS", *(f".{kind}" for kind in Kind))
 # Past the vendor's default retention four times over: its URL is gone, nobody will resume it.
 _STALE_SECONDS = 30 * 86400
 _ENTRIES_AT_ONCE = 1000
@@ -110,15 +114,7 @@ class LocalStore:
         return _TOGETHER
 
     async def read(self, key: str) -> bytes | None:
-        return await in_thread(self._read, self.root / key)
-
-    @staticmethod
-    def _read(path: Path) -> bytes | None:
-        with disk.store_errors(path):
-            try:
-                return path.read_bytes()
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+        return await in_thread(disk.read_document, self.root / key)
 
     async def put(self, key: str, data: bytes) -> None:
         await in_thread(self._put, self.root / key, data)
@@ -129,16 +125,22 @@ class LocalStore:
         disk.make_durable_directories(self._staging)
         disk.put_file(path, data, self._staging / f"{secrets.token_hex(8)}{TEMPORARY}")
 
+    async def clear(self, key: str) -> str | None:
+        self._check_lock()
+        kept = await in_thread(clear, self.root / key, self._quarantine)
+        return None if kept is None else kept.relative_to(self.root).as_posix()
+
     async def size(self, key: str) -> int | None:
         return await in_thread(self._size, self.root / key)
 
     @staticmethod
     def _size(path: Path) -> int | None:
-        with disk.store_errors(path):
+        with disk.reading_errors(path):
             try:
-                return path.stat().st_size
+                status = path.lstat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
         walk = self._walk(self.root / prefix)
@@ -147,8 +149,9 @@ class LocalStore:
                 yield entry
 
     def _walk(self, folder: Path) -> Iterator[Entry]:
-        """Files first, then folders, each sorted by name; what begins with a dot is not shown."""
-        with disk.store_errors(folder):
+        """Files first, then folders, each sorted by name; what begins with a dot is not shown. A
+        folder with the name of a file stands for what it keeps from having that name."""
+        with disk.reading_errors(folder):
             try:
                 with os.scandir(folder) as listing:
                     items = sorted(listing, key=lambda item: item.name)
@@ -158,23 +161,27 @@ class LocalStore:
             for item in items:
                 if item.name.startswith("."):
                     continue
-                if item.is_dir(follow_symlinks=False):
-                    folders.append(Path(item.path))
-                else:
+                key = Path(item.path).relative_to(self.root).as_posix()
+                if not item.is_dir(follow_symlinks=False):
                     with suppress(FileNotFoundError):  # gone since, as what is only on its way
                         size = item.stat(follow_symlinks=False).st_size
-                        yield Entry(Path(item.path).relative_to(self.root).as_posix(), size)
+                        yield Entry(key, size, item.is_file(follow_symlinks=False))
+                elif key.endswith(_FILES):
+                    yield Entry(key, 0, is_file=False)
+                else:
+                    folders.append(Path(item.path))
         for below in folders:
             yield from self._walk(below)
 
     @contextmanager
     def open(self, key: str) -> Generator[Opened, None, None]:
         path = self.root / key
-        with disk.store_errors(path):
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except (FileNotFoundError, NotADirectoryError):
-                raise ObjectMissing(f"{path}: there is no such object") from None
+        try:
+            descriptor = disk.open_file(path)
+        except NoDocument as error:
+            raise ObjectMissing(f"{path}: there is no such object: {error.fault}") from None
+        if descriptor is None:
+            raise ObjectMissing(f"{path}: there is no such object")
         try:
             yield _OpenedFile(path, descriptor)
         finally:
@@ -294,7 +301,11 @@ class LocalStore:
         final = self.root / path.stem.replace(SEPARATOR, "/")
         if any(_is_same(path, final.with_name(f"{final.name}.{kind}")) for kind in Kind):
             return "another name of a file that had come home"
-        if parse_journal(str(path.with_suffix(JOURNAL))) is None:
+        try:
+            noted = parse_journal(str(path.with_suffix(JOURNAL)))
+        except UnreadableObject:
+            return None  # by who can read it, it may be gone on with
+        if noted is None:
             return "a file without a journal, from an interrupted run"
         if time.time() - path.lstat().st_mtime > _STALE_SECONDS:
             return "untouched for 30 days"
@@ -305,11 +316,11 @@ class _OpenedFile:
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path: Final = path
         self._descriptor: Final = descriptor
-        with disk.store_errors(path):
+        with disk.reading_errors(path):
             self.size: Final = os.fstat(descriptor).st_size
 
     def read(self, offset: int, block: memoryview) -> int:
-        with disk.store_errors(self._path):
+        with disk.reading_errors(self._path):
             return disk.read_all(self._descriptor, block, offset)
 
 

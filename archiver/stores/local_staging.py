@@ -16,12 +16,14 @@ import threading
 from collections import deque
 from collections.abc import Container, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Final
 
-from archiver.errors import StoreError
+from archiver.errors import NoDocument, ObjectMissing, StoreError
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.stores import disk, journal
 from archiver.stores.base import Documents, Resumable
+from archiver.stores.clearing import clear
 from archiver.stores.commit import Commit, Unsynced
 
 DATA = ".data"
@@ -187,6 +189,8 @@ class LocalStaging:
         stored, final = Stored(key, receipt), f"{self._root}/{key}"
         with ExitStack() as opened:
             descriptor = disk.open_file(final)
+            if descriptor is None:
+                raise ObjectMissing(f"{final}: it is gone")
             opened.callback(os.close, descriptor)
             self._check_size(final, descriptor, receipt.size)
             with self._ready(stored, documents) as waiting:
@@ -279,13 +283,11 @@ class LocalStaging:
         whoever put it there finds it in quarantine."""
         with disk.store_errors(path):
             try:
-                status = os.lstat(path)
+                is_file = stat.S_ISREG(os.lstat(path).st_mode)
             except FileNotFoundError:
                 return
-            if stat.S_ISREG(status.st_mode):
-                return
-            disk.make_durable_directories(self._quarantine)
-            os.replace(path, self._free_name(self._key_of(path), status))
+        if not is_file:
+            clear(Path(path), Path(self._quarantine))
 
     @property
     def _descriptor(self) -> int:
@@ -371,12 +373,11 @@ def _above(folder: str) -> list[str]:
 
 def parse_journal(path: str) -> journal.Journal | None:
     """The journal at ``path`` as far as it is whole, or None."""
-    with disk.store_errors(path):
-        try:
-            with open(path, "rb") as file:
-                return journal.parse(file.read())
-        except FileNotFoundError:
-            return None
+    try:
+        data = disk.read_document(path)
+    except NoDocument:
+        return None
+    return None if data is None else journal.parse(data)
 
 
 def is_ours(name: str) -> bool:

@@ -15,7 +15,7 @@ async def recognise(shared: Shared, origin: Origin, measured: Measured) -> Recei
     pin = await _ask(shared, origin, cost)
     if not is_proven(measured, pin):
         return None
-    return receipt_for(measured, pin, measured.size, cost)
+    return receipt_for(measured, pin, max(1, measured.size), cost)
 
 
 async def _ask(shared: Shared, origin: Origin, cost: Cost) -> Pin:

@@ -14,7 +14,13 @@ from archiver.archive import layout
 from archiver.archive.catalogue import State, archived_rows, compared_rows, vendor_rows
 from archiver.archive.inventory import Inventory
 from archiver.archive.record import Record, make_record
-from archiver.errors import ArchiverError, IntegrityError, UnsafeInput, UnsupportedFormat
+from archiver.errors import (
+    ArchiverError,
+    BadDocument,
+    IntegrityError,
+    UnsafeInput,
+    UnsupportedFormat,
+)
 from archiver.model import Backup, Status, Stored
 from tests.stores.test_local import RECEIPT
 
@@ -31,7 +37,14 @@ BACKUP = Backup(
     size=1000,
     expires_at=None,
     urls={},
-    fields={"BackupId": 7, "BackupStartTime": "2026-11-24T02:15:00Z", "Neu": "é"},
+    fields={
+        "BackupId": 7,
+        "BackupJobID": 42,
+        "BackupSize": 1000,
+        "BackupStartTime": "2026-11-24T02:15:00Z",
+        "NodeInstanceId": "r-bp1-db-0",
+        "Neu": "é",
+    },
 )
 FOLDER = "r-bp1/2026/11/20261124T021500Z-42"
 
@@ -110,9 +123,9 @@ def test_no_record_at_all(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("written", [2, 0, "1", None])
-def test_a_record_of_another_format(written: object) -> None:
+def test_a_record_of_another_format_fails_alone(written: object) -> None:
     document = {**record().document, "format": written}
-    with pytest.raises(UnsupportedFormat):
+    with pytest.raises(BadDocument):
         Record.decode("k.json", json.dumps(document).encode())
 
 

@@ -5,7 +5,7 @@ needs no event loop. Figures of whole pulls, and of clients apart: benchmarks/RE
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,7 +14,8 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from archiver.errors import StoreError, StoreForbidden
+from archiver.documents import MOST_BYTES
+from archiver.errors import NoDocument, StoreError, StoreForbidden, UnreadableObject
 from archiver.stores.s3 import answers
 from archiver.stores.s3.errors import bucket_errors, code_of, endpoint_errors, status_of
 from archiver.stores.s3.listing import keys_below
@@ -30,6 +31,11 @@ _MARKERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "list_parts": {"PartNumberMarker": 0},
     "list_multipart_uploads": {"KeyMarker": "", "UploadIdMarker": ""},
 }
+# In an archive class, or encrypted with a key that is disabled or gone.
+_KEPT_BACK = frozenset(
+    ["InvalidObjectState", "KMS.DisabledException", "KMS.KMSInvalidStateException",
+     "KMS.NotFoundException"]
+)  # fmt: skip
 _TRIES = 6
 # Copied in one request; more takes longer than anybody waits for an answer.
 _MOST_COPIED = 512 * 2**20
@@ -141,14 +147,24 @@ class Bucket:
 
     # Objects
 
-    def get(self, key: str) -> tuple[bytes, str] | None:
-        """A small object and its ETag; None when there is none."""
+    def get(self, key: str, most: int = MOST_BYTES) -> tuple[bytes, str] | None:
+        """A small object and its ETag; None when there is none.
+
+        Raises NoDocument when it has more than ``most`` bytes, UnreadableObject when the store
+        keeps it and does not give it as it is.
+        """
         try:
-            with bucket_errors(self.where(key)), _absent():
+            with bucket_errors(self.where(key)), _absent(), _kept_back(self.where(key)):
                 answer = self._opened().get_object(Bucket=self.name, Key=f"{self.prefix}{key}")
-                return answer["Body"].read(), str(answer.get("ETag", ""))
+                with closing(answer["Body"]) as body:
+                    size = int(answer.get("ContentLength") or 0)
+                    data = b"" if size > most else body.read(most + 1)
         except _Absent:
             return None
+        if size > most or len(data) > most:
+            found = f"it has {max(size, len(data)):,} bytes, far too many for it"
+            raise NoDocument(self.where(key), found, hint="move it out of the archive")
+        return data, str(answer.get("ETag", ""))
 
     def stream(self, key: str, start: int, stop: int, etag: str) -> Any:
         """Bytes ``start`` to ``stop`` (excluded), if the object is still the same: a file-like
@@ -340,6 +356,20 @@ def _absent() -> Iterator[None]:
         code = code_of(error)
         if code in _ABSENT or (status_of(error) == 404 and code != "NoSuchBucket"):
             raise _Absent from None
+        raise
+
+
+@contextmanager
+def _kept_back(where: str) -> Iterator[None]:
+    """Tell an object that has to be asked for elsewhere first, from a store that refuses all."""
+    try:
+        yield
+    except ClientError as error:
+        if code_of(error) in _KEPT_BACK:
+            raise UnreadableObject(
+                f"{where}: {status_of(error)} {code_of(error)}",
+                hint="restore it from its storage class, or look after its key",
+            ) from None
         raise
 
 

@@ -6,14 +6,20 @@ up to their end.
 """
 
 import json
+import re
 import zlib
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
+from archiver import documents
+from archiver.documents import Fields
+from archiver.errors import BadDocument
 from archiver.model import Network, Pin, Provenance
 from archiver.stores.s3.layout import journal_key
 
 FORMAT = 1
+_KEPT = ("crc", "nvme", "size", "etag", "md5")
+_MD5 = re.compile("[0-9a-f]{32}")
+_MOST_CRC = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +86,35 @@ def parse(data: bytes) -> Journal | None:
     if checksum != b"%08x" % zlib.crc32(text):
         return None
     try:
-        read: dict[str, Any] = json.loads(text)
-        if read["journal"] != FORMAT:
-            return None
+        fields = documents.parse("journal", text)
+        fields.format("journal", FORMAT)
+        etag = None if fields.is_null("etag") else fields.text("etag")
+        declared = None if fields.is_null("crc64") else fields.number("crc64", most=_MOST_CRC)
         return Journal(
-            key=str(read["key"]),
-            upload_id=str(read["upload_id"]),
-            pin=Pin(int(read["size"]), read["etag"], read["crc64"]),
-            provenance=Provenance(str(read["origin"]), Network(read["network"])),
-            part_size=int(read["part_size"]),
-            kept=tuple(_kept(*part) for part in read["parts"]),
-            state=read["state"],
+            key=fields.line("key"),
+            upload_id=fields.text("upload_id"),
+            pin=Pin(fields.number("size"), etag, declared),
+            provenance=Provenance(fields.text("origin"), fields.word("network", Network)),
+            part_size=fields.number("part_size", least=1),
+            kept=tuple(_kept(fields, part) for part in fields.items("parts")),
+            state=None if fields.is_null("state") else fields.text("state"),
         )
-    except (ValueError, KeyError, TypeError):
+    except BadDocument:
         return None
 
 
-def _kept(crc: int, nvme: int | None, size: int, etag: str, md5: str | None = None) -> Kept:
-    """Of what the journal says. Raises ValueError, TypeError."""
-    bytes.fromhex(md5 or "")
-    return Kept(int(crc), None if nvme is None else int(nvme), int(size), str(etag), md5)
+def _kept(fields: Fields, part: object) -> Kept:
+    """A part, whose values have no names. Raises BadDocument."""
+    if not isinstance(part, list) or len(part) != len(_KEPT):
+        fields.refuse("parts", "has something else than parts in it")
+    named = replace(fields, values=dict(zip(_KEPT, part, strict=True)), place="parts.")
+    md5 = None if named.is_null("md5") else named.text("md5")
+    if md5 is not None and not _MD5.fullmatch(md5):
+        named.refuse("md5", "is none")
+    return Kept(
+        crc=named.number("crc", most=_MOST_CRC),
+        nvme=None if named.is_null("nvme") else named.number("nvme", most=_MOST_CRC),
+        size=named.number("size"),
+        etag=named.text("etag"),
+        md5=md5,
+    )

@@ -1,17 +1,20 @@
 """An archive in a bucket: a Store like any, its objects put whole under their final keys."""
 
 import itertools
+import secrets
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Final
 
+from archiver.documents import MOST_BYTES
 from archiver.model import Stored
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, drive
 from archiver.stores.filesystem import sync_each
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.dialect import Dialect, probe
+from archiver.stores.s3.layout import QUARANTINE, SEPARATOR
 from archiver.stores.s3.lease import BEAT_SECONDS, Lease, hold
 from archiver.stores.s3.options import S3Options, parse_place
 from archiver.stores.s3.reading import OpenedObject
@@ -21,6 +24,7 @@ from archiver.stores.s3.uploads import sweep
 from archiver.threads import entered, in_thread
 
 _ENTRIES_AT_ONCE = 1000
+_DOCUMENTS = (".json", "/SHA256SUMS")
 
 
 class S3Store:
@@ -67,6 +71,21 @@ class S3Store:
     async def put(self, key: str, data: bytes) -> None:
         self._check_lease()
         await in_thread(lambda: self._sender().put_document(key, data))
+
+    async def clear(self, key: str) -> str | None:
+        self._check_lease()
+        return await in_thread(self._clear, key)
+
+    def _clear(self, key: str) -> str | None:
+        """Every object can be replaced; one that is no document may be worth something."""
+        head = self.bucket.head(key)
+        if head is None or head.size <= MOST_BYTES or not key.endswith(_DOCUMENTS):
+            return None
+        kept = f"{QUARANTINE}{key.replace('/', SEPARATOR)}.{secrets.token_hex(4)}.cleared"
+        self.bucket.copy(key, kept, head.size, **self.bucket.options.for_notes())
+        self.bucket.delete(key)
+        self._sender().quarantine_changed()
+        return kept
 
     async def size(self, key: str) -> int | None:
         head = await in_thread(self.bucket.head, key)

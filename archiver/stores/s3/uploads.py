@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from archiver.errors import NoDocument
 from archiver.stores.base import Leftover
 from archiver.stores.s3 import journal
 from archiver.stores.s3.bucket import Bucket
@@ -55,7 +56,10 @@ def journals(bucket: Bucket) -> Iterator[tuple[str, journal.Journal]]:
     """The notes of uploads under way, by key; what is no such note is somebody else's."""
     for key, _ in bucket.listing(STAGING):
         if is_journal(key):
-            found = bucket.get(key)
+            try:
+                found = bucket.get(key)
+            except NoDocument:
+                continue  # far too large to be one
             noted = journal.parse(found[0]) if found else None
             if noted is not None and key == noted.own_key:
                 yield key, noted

@@ -1,0 +1,131 @@
+"""What verifies saw, kept in the archive: a witness, and what the next verify goes on from.
+
+    verified/<instance>/<yyyy>-<mm>.json
+
+format   1
+tool     name and version of what wrote it
+files    by ``<set>/<file>``: ``at``, ``size`` and ``sha256`` of the last time it was right, and
+         ``wrong`` (``at``, ``fault``) if it was not since
+"""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from archiver.archive.archive import TOOL
+from archiver.documents import Fields, is_clean, is_name, parse
+from archiver.errors import BadDocument, UnreadableObject
+from archiver.stores.base import Store
+
+PREFIX: Final = "verified/"
+FORMAT = 1
+_KEY = re.compile(r"verified/([^/]+)/([0-9]{4})-([0-9]{2})\.json")
+_MOST_SET_BYTES = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Of one file: when it was right, which bytes it had then, and what was wrong since."""
+
+    at: datetime | None = None
+    size: int = -1
+    sha256: str | None = None
+    wrong_at: datetime | None = None
+    fault: str | None = None
+
+
+def results_key(month: str) -> str:
+    """Where the results of ``<instance>/<yyyy>/<mm>`` are."""
+    instance, year, number = month.split("/")
+    return f"{PREFIX}{instance}/{year}-{number}.json"
+
+
+def month_of(key: str) -> str | None:
+    """The month whose results a key holds; None for another key."""
+    match = _KEY.fullmatch(key)
+    return "/".join(match.groups()) if match else None
+
+
+async def read_results(store: Store, month: str) -> dict[str, Result]:
+    """The results of a month by key.
+
+    Raises BadDocument when they cannot be read, UnreadableObject, StoreError.
+    """
+    key = results_key(month)
+    data = await store.read(key)
+    return {} if data is None else decode(key, month, data)
+
+
+async def results_if_any(store: Store, month: str) -> dict[str, Result]:
+    """The same, for who has use for what can be read, and finds nothing where nothing can."""
+    try:
+        return await read_results(store, month)
+    except (BadDocument, UnreadableObject):
+        return {}
+
+
+async def forget(store: Store, stems: Collection[str]) -> None:
+    """What earlier verifies saw of these (keys without suffix) counts no more: a repair has just
+    compared them with another witness. Raises StoreError."""
+    months: dict[str, set[str]] = {}
+    for stem in stems:
+        months.setdefault("/".join(stem.split("/")[:3]), set()).add(stem)
+    for month, confirmed in months.items():
+        # What cannot be read is found and named by the next verify.
+        known = await results_if_any(store, month)
+        left = {key: one for key, one in known.items() if key.rpartition(".")[0] not in confirmed}
+        if len(left) < len(known):
+            await store.put(results_key(month), encode(month, left))
+
+
+def decode(key: str, month: str, data: bytes) -> dict[str, Result]:
+    """The results in a document, by key. Raises BadDocument."""
+    document = parse(key, data)
+    document.format("format", FORMAT)
+    files = document.within("files")
+    found = {}
+    for name in files.values:
+        if not is_key(name):
+            files.refuse(ascii(name), "names no file of a set")
+        found[f"{month}/{name}"] = _result(files.within(name))
+    return found
+
+
+def is_key(name: str) -> bool:
+    """Whether ``<set>/<file>`` can be, in any store."""
+    folder, slash, file = name.partition("/")
+    is_folder = is_clean(folder) and 0 < len(folder.encode()) <= _MOST_SET_BYTES
+    return bool(slash) and is_folder and not folder.startswith(".") and is_name(file)
+
+
+def encode(month: str, results: Mapping[str, Result]) -> bytes:
+    """The document with these results, by key."""
+    files = {key.removeprefix(f"{month}/"): _fields(results[key]) for key in sorted(results)}
+    text = json.dumps({"format": FORMAT, "tool": TOOL, "files": files}, indent=1)
+    return f"{text}\n".encode("ascii")
+
+
+def _fields(result: Result) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if result.at is not None:
+        fields = {"at": _iso(result.at), "size": result.size, "sha256": result.sha256}
+    if result.wrong_at is not None:
+        fields["wrong"] = {"at": _iso(result.wrong_at), "fault": result.fault}
+    return fields
+
+
+def _result(fields: Fields) -> Result:
+    at, size, sha256 = None, -1, None
+    if "at" in fields.values:
+        at, size, sha256 = fields.moment("at"), fields.number("size"), fields.sha256("sha256")
+    if "wrong" not in fields.values:
+        return Result(at, size, sha256)
+    wrong = fields.within("wrong")
+    return Result(at, size, sha256, wrong.moment("at"), wrong.line("fault"))
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,175 @@
+"""Documents that may not be read, as the users of the command meet them.
+
+The tests may run as root, whom no mode keeps out: the command is run without what lets root in.
+"""
+
+import asyncio
+import ctypes
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from examples.sample_rdb import write_rdb
+from tests.cli.conftest import Result, Run
+from tests.conftest import INSTANCE
+
+PULL = ("pull", "--instance", INSTANCE, "--to", "archive")
+FILES = 3
+_DAC_OVERRIDE, _DAC_READ_SEARCH = 1, 2
+_PR_CAPBSET_DROP = 24
+
+
+def obey_modes() -> None:
+    """From here on, this process and its children are kept out by the modes of files."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    for capability in (_DAC_OVERRIDE, _DAC_READ_SEARCH):
+        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    if libc.capget(header, data) == 0:
+        for at in range(3):  # effective, permitted, inheritable
+            data[at] &= ~(1 << _DAC_OVERRIDE | 1 << _DAC_READ_SEARCH)
+        libc.capset(header, data)
+
+
+@pytest.fixture
+def run_kept_out(environ: dict[str, str], tmp_path: Path) -> Run:
+    async def start(*args: str) -> Result:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "archiver", *args, env=environ, cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            preexec_fn=obey_modes if os.geteuid() == 0 else None,
+        )  # fmt: skip
+        out, err = await process.communicate()
+        return Result(process.returncode or 0, out.decode(), err.decode())
+
+    return start
+
+
+@pytest.fixture
+async def archive(files: Path, run: Run, tmp_path: Path) -> Path:
+    for n in range(FILES):
+        write_rdb(files / INSTANCE / f"d_2026112{n}021500.rdb", 5_000 + n, n)
+    assert (await run(*PULL)).code == 0
+    shutil.copytree(tmp_path / "archive", tmp_path / "offsite")
+    return tmp_path / "archive"
+
+
+def records(archive: Path) -> list[Path]:
+    return sorted(archive.glob(f"{INSTANCE}/*/*/*/*.json"))
+
+
+async def test_a_record_that_may_not_be_read(
+    archive: Path, run_kept_out: Run, tmp_path: Path
+) -> None:
+    """It is 6 and named; the others go on; and a repair ends it."""
+    path = records(archive)[1]
+    path.chmod(0)
+    if os.access(path, os.R_OK) and os.geteuid() != 0:
+        pytest.skip("modes mean nothing here")
+    others = FILES - 1
+
+    result = await run_kept_out("ls", "archive")
+    assert (result.code, result.out.count(" archived")) == (6, others)
+    assert f"{path.name}: Permission denied" in result.err
+    result = await run_kept_out("ls", "archive", "--remote", "--instance", INSTANCE)
+    assert (result.code, result.out.count(" archived")) == (6, others)
+    assert path.name in result.err
+    result = await run_kept_out(*PULL)
+    assert result.code == 6
+    assert path.name in result.err
+    assert "failed: 1" in result.err
+    result = await run_kept_out("copy", "archive", "new")
+    assert (result.code, len(list((tmp_path / "new").rglob("*.rdb")))) == (6, others)
+    assert path.name in result.err
+    result = await run_kept_out("copy", "archive", "offsite", "--mirror-check")
+    assert (result.code, result.out.count("\n")) == (6, 1)
+    assert path.name in result.out
+    result = await run_kept_out("restore", "archive", "--instance", INSTANCE, "--to", "restored")
+    assert result.code == 0
+    result = await run_kept_out("restore", "archive", "--instance", INSTANCE, "--list")
+    assert result.out.count("complete\n") == others
+    result = await run_kept_out("verify", "archive")
+    assert result.code == 6
+    assert f"unreadable: {path.relative_to(archive).as_posix()}" in result.err
+    result = await run_kept_out("verify", "archive", "--repair-from", "offsite")
+    assert result.code == 0, result.err
+    assert (await run_kept_out("verify", "archive")).code == 0
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "record"])
+async def test_a_repair_from_the_source(archive: Path, run_kept_out: Run, name: str) -> None:
+    path = records(archive)[1]
+    path = path if name == "record" else path.with_name(name)
+    path.chmod(0)
+    assert (await run_kept_out("verify", "archive")).code == 6
+    result = await run_kept_out("verify", "archive", "--repair-from", "source")
+    assert result.code == 0, result.err
+    assert (await run_kept_out("verify", "archive")).code == 0
+
+
+async def test_results_that_may_not_be_read_stay(archive: Path, run_kept_out: Run) -> None:
+    assert (await run_kept_out("verify", "archive")).code == 0
+    [path] = archive.glob("verified/*/*.json")
+    before = path.read_bytes()
+    path.chmod(0)
+    result = await run_kept_out("verify", "archive")
+    assert result.code == 6
+    assert f"unreadable: {path.relative_to(archive).as_posix()}" in result.err
+    assert path.read_bytes() == before
+    path.chmod(0o600)
+    assert (await run_kept_out("verify", "archive")).code == 0
+
+
+async def test_an_archive_that_may_not_be_read(archive: Path, run_kept_out: Run) -> None:
+    (archive / "archive.json").chmod(0)
+    for command in (("ls", "archive"), ("verify", "archive"), PULL):
+        result = await run_kept_out(*command)
+        assert result.code == 6
+        assert result.err.startswith("archiver: ")
+        assert "archive/archive.json: Permission denied" in result.err
+
+
+async def test_a_lock_of_nonsense(archive: Path, run: Run) -> None:
+    for data in (b"[" * 4000, b'{"pid": [1], "host": {}}', b'{"host": 1e999, "pid": 1}', b"\xff"):
+        (archive / ".lock").write_bytes(data)
+        result = await run(*PULL)
+        assert (result.code, "nothing new" in result.err) == (0, True), result.err
+
+
+async def test_what_is_damaged_is_named_by_ls(archive: Path, run: Run) -> None:
+    path = records(archive)[1]
+    path.write_text(path.read_text().replace('"format": 1', '"format": 3'))
+    result = await run("ls", "archive", "--json")
+    assert result.code == 3
+    assert f"damaged: {path.relative_to(archive).as_posix()}: it is of format 3" in result.err
+    assert result.out.count('"state": "damaged"') == 1
+    table = await run("ls", "archive")
+    assert (table.code, table.out.count(" damaged")) == (3, 1)
+    [object_path] = path.parent.glob("*.rdb")
+    assert (await run(*PULL)).code == 0
+    object_path.write_bytes(b"short")
+    result = await run("ls", "archive", "--remote", "--instance", INSTANCE)
+    assert result.code == 3
+    assert f"damaged: {object_path.relative_to(archive).as_posix()} has 5 of" in result.err
+
+
+async def test_names_that_no_archive_gives(archive: Path, run: Run) -> None:
+    """They are somebody else's: strays, and no record or set of anybody's."""
+    folder = records(archive)[1].parent
+    for name in (b"\xff-1.json", b"\xff-2.rdb", b"a\nb-1.json"):
+        (folder / os.fsdecode(name)).write_bytes(b"{}")
+    other = folder.with_name(os.fsdecode(b"20261122T021501Z-\xfe"))
+    other.mkdir()
+    (other / "x-1.json").write_bytes(b"{}")
+    utf8 = {"PYTHONIOENCODING": "utf-8:strict"}
+    for command in (("ls", "archive"), ("copy", "archive", "new"),
+                    ("restore", "archive", "--instance", INSTANCE, "--list")):  # fmt: skip
+        result = await run(*command, **utf8)
+        assert result.code == 0, result.err
+    result = await run("verify", "archive", "--json", **utf8)
+    assert (result.code, result.out.count('"fault": "stray"')) == (3, 4)
+    assert "stray: " in result.err
+    assert "\\udcff-1.json" in result.err
