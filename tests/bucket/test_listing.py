@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from archiver.emulator import Emulator
+from examples.sample_rdb import write_rdb
 from tests.bucket.conftest import PREFIX
 from tests.bucket.test_pull import archive_in, bring
 from tests.cli.conftest import Run
+from tests.conftest import INSTANCE
 from tests.servers.gateway import Answer, Fault, Gateway, Request
 from tests.servers.seaweedfs import SeaweedFS
 
@@ -40,6 +42,16 @@ def fewer(_: Request, answer: Answer) -> Answer:
     return replace(answer, body=body)
 
 
+@pytest.fixture
+def originals(files: Path) -> dict[str, bytes]:
+    """Three small ones."""
+    return {
+        f"{day}": write_rdb(files / INSTANCE / f"small_202611{day}021500.rdb", 20_000, day)
+        for day in (10, 11, 12)
+    }
+
+
+@pytest.mark.timeout(300)  # it starts many processes
 @pytest.mark.parametrize("change", [page, empty, cut, fewer])
 async def test_nobody_is_content(
     emulator: Emulator, seaweed: SeaweedFS, gate: Gateway, bucket: str,
