@@ -146,12 +146,11 @@ def test_a_part_that_is_another_when_it_is_completed(
 
     def complete(request: Request) -> Answer:
         named = {"Bucket": bucket, "Key": OBJECT, "UploadId": request.query["uploadId"]}
-        client.upload_part(**named, PartNumber=2, Body=bytes(len(LARGE) - PART))
         listed = client.list_parts(**named)["Parts"]
-        last = {
-            part["PartNumber"]: part for part in sorted(listed, key=lambda p: p["LastModified"])
-        }
-        parts = [{"PartNumber": n, "ETag": part["ETag"]} for n, part in sorted(last.items())]
+        etags = {part["PartNumber"]: part["ETag"] for part in listed}
+        other = bytes(len(LARGE) - PART)
+        etags[2] = client.upload_part(**named, PartNumber=2, Body=other)["ETag"]
+        parts = [{"PartNumber": n, "ETag": etag} for n, etag in sorted(etags.items())]
         client.complete_multipart_upload(**named, MultipartUpload={"Parts": parts})
         return Answer(200, body=b"<CompleteMultipartUploadResult/>")
 
