@@ -38,6 +38,7 @@ FILESYSTEM, SYNCS = "archiver/stores/filesystem.py", "tests/stores/test_filesyst
 S3 = "archiver/stores/s3"
 LINE_CODE, REPLACING_CODE = "archiver/line.py", "archiver/archive/replacing.py"
 REPLACING = "tests/scrub/test_replacing.py"
+S3_LISTING, S3_STAGING = "tests/stores/test_s3_listing.py", "tests/stores/test_s3_staging.py"
 LINE = "tests/test_line.py"
 COPYOUT, RESTORING = "archiver/archive/copyout.py", "tests/archive/test_restoring.py"
 RESTORED_TWICE, SETS = "tests/archive/test_copyout.py", "tests/archive/test_backupsets.py"
@@ -236,8 +237,6 @@ MUTATIONS = (
     Mutation("bucket: what is read back is not compared", f"{S3}/sending.py", "        if digest.hexdigest() != sha256:", "        if False:", "tests/bucket/test_pull.py"),
     Mutation("bucket: a damaged object is mended in place", f"{S3}/staging.py", "    def mends_in_place(self) -> bool:\n        return False", "    def mends_in_place(self) -> bool:\n        return True", "tests/bucket/test_home.py"),
     Mutation("bucket: a journal is believed without the store", f"{S3}/upload.py", "there.issuperset(ours)", "True", "tests/bucket/test_uploads.py"),
-    Mutation("bucket: orphans stay", f"{S3}/uploads.py", "        if upload.ours and not upload.resumable:", "        if False:", "tests/bucket/test_uploads.py"),
-    Mutation("bucket: the uploads of others are ended", f"{S3}/uploads.py", "        if upload.ours and not upload.resumable:", "        if not upload.resumable:", "tests/bucket/test_uploads.py"),
     Mutation("a cancelled task leaves its thread", THREADS, "        if not ended.cancel():\n            await _ended(asyncio.wrap_future(ended))\n        raise", "        raise", "tests/test_threads.py"),
     Mutation("a second cancellation leaves the thread", THREADS, "                cancelled = cancelled or error\n", "                raise\n", "tests/test_threads.py"),
     Mutation("what was entered while it was cancelled stays open", THREADS, "        if entering.exception() is None:\n            await _left(context, error)\n", "", "tests/test_threads.py"),
@@ -252,6 +251,18 @@ MUTATIONS = (
     Mutation("an archive is begun beside something else", "archiver/archive/archive.py", "            if obstacle is not None:", "            if False:", "tests/archive/test_writing.py"),
     Mutation("a missing disk is not seen", "archiver/stores/local.py", "        if missing is not None:", "        if False:", "tests/archive/test_writing.py"),
     Mutation("an archive without a backup is well", "archiver/scrub/model.py", "        if self.verified_nothing:\n", "        if False:\n", "tests/cli/test_busy.py"),
+    Mutation("bucket: orphans stay", f"{S3}/uploads.py", "        elif upload.known or (upload.ours and age > _FORGOTTEN):", "        elif False:", S3_STAGING),
+    Mutation("bucket: the uploads of others are ended", f"{S3}/uploads.py", "        elif upload.known or (upload.ours and age > _FORGOTTEN):", "        else:", S3_STAGING),
+    Mutation("bucket: an upload is created before it is known for ours", f"{S3}/upload.py", "                self.key = key\n                self._note()\n", "                self.key = key\n", S3_STAGING),
+    Mutation("bucket: whatever came is an answer", f"{S3}/bucket.py", "        client.meta.events.register_first(\"before-parse.*\", answers.check)\n", "", S3_LISTING),
+    Mutation("bucket: a listing that goes in a circle", f"{S3}/listing.py", "        if first in first_keys or repeats or empty > _MOST_EMPTY:", "        if repeats or empty > _MOST_EMPTY:", S3_LISTING),
+    Mutation("bucket: a listing of another bucket is believed", f"{S3}/listing.py", "    answers.check_echo(answer, {\"Name\": bucket, \"Prefix\": prefix})\n", "", S3_LISTING),
+    Mutation("bucket: an object is not compared", f"{S3}/sending.py", "        self.compare(key, _expected(data, checksum))\n", "", S3_STAGING),
+    Mutation("bucket: a document is not compared", f"{S3}/sending.py", "            if found is None or found[0] != data:", "            if False:", S3_STAGING),
+    Mutation("bucket: any ETag is proof", f"{S3}/sending.py", "head.etag.strip('\"').lower() == self.etag", "True", S3_STAGING),
+    Mutation("bucket: what is replaced is not put back", f"{S3}/replaced.py", "            if head is None or _tag(head) != copy.tag:", "            if False:", S3_STAGING),
+    Mutation("bucket: what is put back has no lock", f"{S3}/replaced.py", "bucket.copy_as_object(copy.kept, copy.key, copy.size)", "bucket.copy(copy.kept, copy.key, copy.size)", S3_STAGING),
+    Mutation("bucket: a run that died leaves its copy", f"{S3}/uploads.py", "    yield from settle(sender)\n", "", S3_STAGING),
     Mutation("bucket: a living holder is passed over", f"{S3}/lease.py", "            raise _busy(bucket, now[0])", "            return now[1]", "tests/bucket/test_uploads.py"),
     Mutation("bucket: a lost lease is not noticed", f"{S3}/lease.py", "        if self._lost is not None:\n            raise self._lost", "        pass", "tests/bucket/test_uploads.py"),
     Mutation("a document is not synced", DISK, "        file.sync()\n", "        pass\n", ORDER),

@@ -223,6 +223,19 @@ class Bucket:
             self.abort(target, upload_id)
             raise
 
+    def copy_as_object(self, key: str, target: str, size: int) -> None:
+        """To a final key, with all that an object is given there. Raises StoreError."""
+        self.copy(key, target, size, **self.options.for_objects())
+        lock = self.options.lock
+        if lock is None:
+            return
+        found = self._ask("head_object", target)
+        if "ObjectLockMode" not in found:
+            # Some stores copy an object without the lock that they were asked for.
+            version = {"VersionId": found["VersionId"]} if "VersionId" in found else {}
+            retention = {"Mode": str(lock.mode), "RetainUntilDate": lock.ends(datetime.now(UTC))}
+            self._ask("put_object_retention", target, Retention=retention, **version)
+
     def _copy_parts(self, source: dict[str, str], target: str, upload_id: str, size: int) -> None:
         etags = []
         for number, start in enumerate(range(0, size, _MOST_COPIED), 1):

@@ -109,7 +109,7 @@ def put_back(sender: Sender, copies: Iterable[_Copy], error: ArchiverError | Non
         try:
             head = bucket.head(copy.key)
             if head is None or _tag(head) != copy.tag:
-                bucket.copy(copy.kept, copy.key, copy.size, **bucket.options.for_objects())
+                bucket.copy_as_object(copy.kept, copy.key, copy.size)
                 head = bucket.head(copy.key)
                 if head is None or head.size != copy.size:
                     raise damaged(bucket.where(copy.key))

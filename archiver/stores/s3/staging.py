@@ -190,15 +190,15 @@ class S3Staging:
         self._forget_failed()
 
     def _bring_home(self, stored: Stored) -> None:
-        receipt, options = stored.receipt, self._bucket.options
+        receipt = stored.receipt
         if self._upload is None:
             data = self._buffers.get(0, bytearray())
-            self._sender.put(stored.key, data, **options.for_objects())
+            self._sender.put(stored.key, data, **self._bucket.options.for_objects())
             return
         self._upload.complete(receipt)
         if self._upload.key != stored.key:
             # Its first bytes look like another kind, as those of an AOF that begins with an RDB.
-            self._bucket.copy(self._upload.key, stored.key, self._size, **options.for_objects())
+            self._bucket.copy_as_object(self._upload.key, stored.key, self._size)
             self._sender.read_back(stored.key, receipt.sha256)
             self._bucket.delete_if_allowed(self._upload.key)
 

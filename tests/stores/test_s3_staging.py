@@ -1,0 +1,437 @@
+"""What a bucket keeps: compared, and never at the cost of what was there before."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fastcrc import crc64
+
+from archiver.errors import StoreError
+from archiver.model import Kind
+from archiver.stores.base import Leftover
+from archiver.stores.commit import drive
+from archiver.stores.filesystem import sync_each
+from archiver.stores.s3 import LockMode, S3Lock, S3Options
+from archiver.stores.s3.bucket import Bucket
+from archiver.stores.s3.dialect import Check, Dialect, probe
+from archiver.stores.s3.sending import Sender
+from archiver.stores.s3.staging import S3Staging
+from archiver.stores.s3.uploads import sweep
+from archiver.transfer.parts import plan_parts
+from tests.servers import gateway as gates
+from tests.servers.gateway import Answer, Fault, Gateway, Request, gateway
+from tests.servers.seaweedfs import SeaweedFS
+from tests.stores.conformance import PART, RECEIPT, STEM, file_of, pin_of, receipt_of, record
+
+PREFIX = "redis/"
+OBJECT = f"{PREFIX}{STEM}.rdb"
+FLAT = STEM.replace("/", "~")
+OLD, NEW = b"REDIS0011" + file_of(3_000, 1), b"REDIS0011" + file_of(4_000, 2)
+LARGE = b"REDIS0011" + file_of(PART + 1_000, 3)
+
+
+class Killed(BaseException):
+    """Nothing comes after it."""
+
+
+@pytest.fixture
+def gate(seaweed: SeaweedFS, s3_writer: None) -> Iterator[Gateway]:
+    with gateway(seaweed.port) as gate:
+        yield gate
+
+
+def sender_at(gate: Gateway, bucket: str, check: Check = Check.MD5, **options: Any) -> Sender:
+    place = Bucket(bucket, PREFIX, S3Options(gate.endpoint, **options), tries=1)
+    return Sender(place, Dialect(check, conditions=True))
+
+
+@pytest.fixture
+def sender(gate: Gateway, bucket: str) -> Sender:
+    return sender_at(gate, bucket)
+
+
+def staged(sender: Sender, data: bytes) -> S3Staging:
+    """All of it is staged, and nothing committed."""
+    staging = S3Staging(sender, STEM, len(data))
+    staging.open()
+    if len(data) > PART:
+        staging.begin(pin_of(data), RECEIPT.provenance, PART)
+    for part in plan_parts(len(data), PART):
+        staging.write(part.start, memoryview(data)[part.start : part.stop])
+        staging.measured(part, "measured")
+        staging.keep(part, crc64.xz(data[part.start : part.stop]))
+    return staging
+
+
+def commit(sender: Sender, data: bytes, kind: Kind = Kind.RDB) -> None:
+    staging = staged(sender, data)
+    drive([staging.commit(receipt_of(data, kind), record)], sync_each)
+    staging.close()
+
+
+def put(seaweed: SeaweedFS, bucket: str, key: str, data: bytes) -> None:
+    seaweed.client().put_object(Bucket=bucket, Key=key, Body=data)
+
+
+def below(seaweed: SeaweedFS, bucket: str, folder: str) -> list[str]:
+    return list(seaweed.objects(bucket, f"{PREFIX}{folder}/"))
+
+
+def swept(sender: Sender) -> list[Leftover]:
+    """By a process that knows nothing."""
+    return list(sweep(Sender(sender.bucket, sender.dialect)))
+
+
+Change = Callable[[bytes], bytes | None]
+CHANGES: dict[str, Change] = {
+    "nothing": lambda _: None,
+    "half": lambda data: data[: len(data) // 2],
+    "zeros": lambda data: bytes(len(data)),
+}
+
+
+def keeps(
+    seaweed: SeaweedFS, bucket: str, data: bytes, change: Change, suffix: str, *, honest: bool
+) -> Fault:
+    """The store says 200 to the put of ``data`` and keeps something else; ``honest``: its ETag is
+    that of what it keeps."""
+    kept = change(data)
+
+    def answer(request: Request) -> Answer:
+        if kept is not None:
+            put(seaweed, bucket, request.path.removeprefix(f"/{bucket}/"), kept)
+        of = kept or b"" if honest else data
+        return Answer(200, [("ETag", f'"{hashlib.md5(of).hexdigest()}"')])
+
+    def wanted(request: Request) -> bool:
+        return request.path.endswith(suffix) and "retention" not in request.query
+
+    return Fault("PutObject", None, wanted, instead=answer)
+
+
+@pytest.mark.parametrize("check", [Check.MD5, Check.CRC64NVME])
+@pytest.mark.parametrize("honest", [True, False])
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_object_that_is_not_kept_as_sent(
+    seaweed: SeaweedFS, gate: Gateway, bucket: str, check: Check, change: str, honest: bool
+) -> None:
+    sender = sender_at(gate, bucket, check)
+    gate.add(keeps(seaweed, bucket, NEW, CHANGES[change], ".rdb", honest=honest))
+    with pytest.raises(StoreError, match="the store has"):
+        commit(sender, NEW)
+    assert not [key for key in seaweed.objects(bucket) if key.endswith(".json")]
+
+
+@pytest.mark.parametrize("check", [Check.MD5, Check.CRC64NVME])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_document_that_is_not_kept_as_sent(
+    seaweed: SeaweedFS, gate: Gateway, bucket: str, check: Check, change: str
+) -> None:
+    sender = sender_at(gate, bucket, check)
+    [(_, data), _] = record(type("S", (), {"key": f"{STEM}.rdb"})())
+    gate.add(keeps(seaweed, bucket, data, CHANGES[change], ".json", honest=True))
+    with pytest.raises(StoreError, match="is not what was sent"):
+        commit(sender, NEW)
+
+
+@pytest.mark.parametrize("check", [Check.MD5, Check.CRC64NVME])
+def test_a_part_that_is_another_when_it_is_completed(
+    seaweed: SeaweedFS, gate: Gateway, bucket: str, check: Check
+) -> None:
+    sender, client = sender_at(gate, bucket, check), seaweed.client()
+
+    def complete(request: Request) -> Answer:
+        named = {"Bucket": bucket, "Key": OBJECT, "UploadId": request.query["uploadId"]}
+        listed = client.list_parts(**named)["Parts"]
+        etags = {part["PartNumber"]: part["ETag"] for part in listed}
+        other = bytes(len(LARGE) - PART)
+        etags[2] = client.upload_part(**named, PartNumber=2, Body=other)["ETag"]
+        parts = [{"PartNumber": n, "ETag": etag} for n, etag in sorted(etags.items())]
+        client.complete_multipart_upload(**named, MultipartUpload={"Parts": parts})
+        return Answer(200, body=b"<CompleteMultipartUploadResult/>")
+
+    gate.add(Fault("CompleteMultipartUpload", instead=complete))
+    with pytest.raises(StoreError, match="is not what was sent"):
+        commit(sender, LARGE)
+    assert len(seaweed.content(bucket, OBJECT)) == len(LARGE)
+
+
+@pytest.mark.parametrize("check", [Check.MD5, Check.CRC64NVME])
+@pytest.mark.parametrize("data", [NEW, LARGE], ids=["small", "in parts"])
+def test_what_is_proven_is_not_read_back(
+    seaweed: SeaweedFS, gate: Gateway, bucket: str, check: Check, data: bytes
+) -> None:
+    """A look at the size is all that it costs; documents cost nothing more."""
+    commit(sender_at(gate, bucket, check), data)
+    assert seaweed.content(bucket, OBJECT) == data
+    assert gate.counts["HeadObject"] == 1
+    assert gate.bytes_down["GetObject"] < 500  # no journal: an error
+    assert below(seaweed, bucket, ".staging") == below(seaweed, bucket, ".quarantine") == []
+
+
+@pytest.mark.parametrize("data", [NEW, LARGE], ids=["small", "in parts"])
+def test_an_etag_that_is_no_md5_is_no_proof_and_no_fault(
+    seaweed: SeaweedFS, gate: Gateway, bucket: str, data: bytes
+) -> None:
+    def other(_: Request, answer: Answer) -> Answer:
+        fields = [(n, f'"{"a" * 32}"' if n.lower() == "etag" else v) for n, v in answer.fields]
+        return replace(answer, fields=fields)
+
+    for kind in ("HeadObject", "PutObject"):
+        gate.add(Fault(kind, None, change=other))
+    gate.add(gates.refuse_headers("If-Match"))
+    sender = sender_at(gate, bucket)
+    staging = staged(sender, data)
+    # The stream that reads it back is of this ETag, too, which the server does not know.
+    sender.bucket.stream = _any_etag(sender.bucket)  # type: ignore[method-assign]
+    drive([staging.commit(receipt_of(data), record)], sync_each)
+    assert gate.bytes_down["GetObject"] >= len(data)
+
+
+def _any_etag(bucket: Bucket) -> Callable[..., Any]:
+    stream = bucket.stream
+    return lambda key, start, stop, _: stream(key, start, stop, "")
+
+
+def test_a_store_that_gives_back_something_else_is_not_written_to(
+    seaweed: SeaweedFS, gate: Gateway, bucket: str
+) -> None:
+    gate.add(Fault("PutObject", None, instead=lambda _: Answer(200, [("ETag", '"x"')])))
+    with pytest.raises(StoreError, match="does not give it back"):
+        probe(sender_at(gate, bucket).bucket)
+
+
+# What is replaced
+
+
+@pytest.mark.parametrize("data", [NEW, LARGE], ids=["small", "in parts"])
+def test_over_what_is_there(
+    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str, data: bytes
+) -> None:
+    put(seaweed, bucket, OBJECT, OLD)
+    put(seaweed, bucket, f"{PREFIX}{STEM}.bin", OLD)
+    staging = S3Staging(sender, STEM, len(data))
+    staging.open()
+    assert staging.present == {f"{STEM}.rdb": len(OLD), f"{STEM}.bin": len(OLD)}
+    assert (staging.resumable, staging.reads_back, staging.mends_in_place) == (None, False, False)
+    commit(sender, data)
+    assert seaweed.content(bucket, OBJECT) == data
+    assert f"{PREFIX}{STEM}.bin" not in seaweed.objects(bucket)
+    assert below(seaweed, bucket, ".quarantine") == []
+
+
+def test_a_successor_that_is_garbled_does_not_cost_the_old_bytes(
+    seaweed: SeaweedFS, gate: Gateway
+) -> None:
+    """They are back, locked and in their storage class as any object; this server forgets the lock
+    of a copy."""
+    name = seaweed.make_bucket("locked-again", object_lock=True)
+    lock = S3Lock(LockMode.GOVERNANCE, days=1)
+    sender = sender_at(gate, name, storage_class="STANDARD_IA", lock=lock)
+    put(seaweed, name, OBJECT, OLD)
+    gate.add(keeps(seaweed, name, NEW, CHANGES["zeros"], ".rdb", honest=False))
+    with pytest.raises(StoreError, match="is not what was sent"):
+        commit(sender, NEW)
+    assert seaweed.content(name, OBJECT) == OLD
+    assert seaweed.client().head_object(Bucket=name, Key=OBJECT)["ObjectLockMode"] == "GOVERNANCE"
+    copies = [request for request, _ in gate.requests if request.kind == "CopyObject"]
+    assert [one.headers.get("x-amz-storage-class") for one in copies] == [None, "STANDARD_IA"]
+    assert [one.headers.get("x-amz-object-lock-mode") for one in copies] == [None, "GOVERNANCE"]
+    assert below(seaweed, name, ".quarantine") == []
+    gate.faults.clear()
+    commit(sender, NEW)
+    assert seaweed.content(name, OBJECT) == NEW
+
+
+def kill_at(sender: Sender, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run ends in the middle of a commit."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sender if method == "compare" else sender.bucket, method, killed)
+        with pytest.raises(Killed):
+            commit(sender, NEW)
+
+
+@pytest.mark.parametrize(
+    ("method", "left", "why"),
+    [
+        ("put", OLD, "from when that was replaced"),
+        ("compare", NEW, "from when that was replaced"),
+        ("delete_if_allowed", NEW, "from when that was replaced"),
+    ],
+)
+def test_killed_while_it_is_replaced(
+    sender: Sender, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch,
+    method: str, left: bytes, why: str,
+) -> None:  # fmt: skip
+    put(seaweed, bucket, OBJECT, OLD)
+    kill_at(sender, method, monkeypatch)
+    assert len(below(seaweed, bucket, ".quarantine")) == 1
+    assert seaweed.content(bucket, OBJECT) == left
+    [leftover] = swept(sender)
+    assert leftover.why.endswith(why)
+    assert seaweed.content(bucket, OBJECT) == left
+    assert swept(sender) == []
+    assert below(seaweed, bucket, ".quarantine") == []
+    commit(sender, NEW)
+    assert seaweed.content(bucket, OBJECT) == NEW
+
+
+@pytest.mark.parametrize("after", ["garbled", "missing"])
+def test_killed_before_it_was_compared(
+    sender: Sender, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    put(seaweed, bucket, OBJECT, OLD)
+    kill_at(sender, "compare", monkeypatch)
+    if after == "garbled":
+        put(seaweed, bucket, OBJECT, bytes(len(NEW)))
+    else:
+        seaweed.client().delete_object(Bucket=bucket, Key=OBJECT)
+    [leftover] = swept(sender)
+    assert "has these bytes again" in leftover.why
+    assert seaweed.content(bucket, OBJECT) == OLD
+    assert swept(sender) == []
+    assert below(seaweed, bucket, ".quarantine") == []
+
+
+def test_a_copy_that_is_there_refuses_nothing(
+    sender: Sender, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed again and again, without a sweep between."""
+    put(seaweed, bucket, OBJECT, OLD)
+    for method in ("put", "compare", "compare"):
+        kill_at(sender, method, monkeypatch)
+    commit(sender, NEW)
+    assert seaweed.content(bucket, OBJECT) == NEW
+    swept(sender)
+    assert seaweed.content(bucket, OBJECT) == NEW
+    assert below(seaweed, bucket, ".quarantine") == []
+
+
+def test_a_key_that_may_not_delete(
+    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+) -> None:
+    """The copy is emptied instead, and costs no later run anything."""
+    gate.add(gates.refuse(403, "AccessDenied", kind="DeleteObject", times=None))
+    put(seaweed, bucket, OBJECT, OLD)
+    commit(sender, NEW)
+    assert seaweed.content(bucket, OBJECT) == NEW
+    [kept] = below(seaweed, bucket, ".quarantine")
+    assert seaweed.content(bucket, kept) == b""
+    gate.forget()
+    assert swept(sender) == []
+    assert gate.counts["GetObject"] == gate.counts["HeadObject"] == 0
+
+
+def test_bytes_that_nothing_speaks_against_are_kept_aside(
+    sender: Sender, seaweed: SeaweedFS, bucket: str
+) -> None:
+    put(seaweed, bucket, OBJECT, OLD)
+    staging = staged(sender, NEW)
+    kept = staging.keep_aside(f"{STEM}.rdb", "the source says otherwise: “ß”")
+    assert staging.keep_aside(f"{STEM}.rdb", "again") == kept
+    assert seaweed.content(bucket, OBJECT) == OLD
+    drive([staging.commit(receipt_of(NEW), record)], sync_each)
+    swept(sender)
+    assert seaweed.content(bucket, OBJECT) == NEW
+    assert seaweed.content(bucket, f"{PREFIX}{kept}") == OLD
+    note = json.loads(seaweed.content(bucket, f"{PREFIX}{kept.removesuffix('.data')}.json"))
+    assert note == {"key": f"{STEM}.rdb", "size": len(OLD), "why": "again"}
+    put(seaweed, bucket, f"{PREFIX}{kept}", b"somebody wrote here")
+    put(seaweed, bucket, OBJECT, OLD)
+    other = staged(sender, NEW).keep_aside(f"{STEM}.rdb", "once more")
+    assert seaweed.content(bucket, f"{PREFIX}{kept}") == b"somebody wrote here"
+    assert seaweed.content(bucket, f"{PREFIX}{other}") == OLD
+
+
+def test_wrong_bytes_in_parts_do_not_touch_what_is_there(
+    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+) -> None:
+    put(seaweed, bucket, OBJECT, OLD)
+    kept = staged(sender, LARGE).quarantine("wrong")
+    assert seaweed.content(bucket, f"{PREFIX}{kept}") == LARGE
+    assert seaweed.content(bucket, OBJECT) == OLD
+    assert len(below(seaweed, bucket, ".quarantine")) == 2
+    commit(sender, NEW)
+    assert below(seaweed, bucket, ".quarantine") == []
+
+
+def test_an_object_that_is_here_is_recorded_and_never_written(
+    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+) -> None:
+    staged(sender, LARGE).close()  # an upload that was to bring it
+    put(seaweed, bucket, OBJECT, LARGE)
+    staging = S3Staging(sender, STEM, len(LARGE))
+    staging.open()
+    assert staging.resumable is not None
+    gate.forget()
+    drive([staging.record(f"{STEM}.rdb", receipt_of(LARGE), record)], sync_each)
+    staging.close()
+    assert not [r for r, _ in gate.requests if r.method == "PUT" and r.path.endswith(".rdb")]
+    assert f"{PREFIX}{STEM}.json" in seaweed.objects(bucket)
+    assert seaweed.uploads(bucket) == []
+    assert below(seaweed, bucket, ".staging") == []
+
+
+# What belongs to others
+
+
+def test_a_sweep_leaves_what_is_of_others(
+    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+) -> None:
+    others = {
+        f"{PREFIX}.staging/notes.json": b"{}",
+        f"{PREFIX}.staging/{FLAT}.json": b'00000000 {"journal": 1}',
+        f"{PREFIX}.staging/{FLAT}.data": b"x",
+        f"{PREFIX}.quarantine/{FLAT}.data": b"of somebody who has the same idea",
+        f"{PREFIX}.quarantine/{FLAT}.json": b'{"key": "another"}',
+        f"{PREFIX}.quarantine/report.replaced": b"x",
+    }
+    for key, data in others.items():
+        put(seaweed, bucket, key, data)
+    uploads = [OBJECT, f"{PREFIX}.quarantine/x", f"{PREFIX}.staging/x", f"{PREFIX}x.bin"]
+    for key in uploads:
+        seaweed.client().create_multipart_upload(Bucket=bucket, Key=key)
+    assert swept(sender) == []
+    commit(sender, NEW)
+    assert {key: seaweed.content(bucket, key) for key in others} == others
+    assert {key for key, _ in seaweed.uploads(bucket)} == set(uploads)
+
+
+def test_an_upload_of_nobody_is_ended_when_it_is_old(
+    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+) -> None:
+    for key in (OBJECT, f"{PREFIX}x.bin"):
+        seaweed.client().create_multipart_upload(Bucket=bucket, Key=key)
+
+    def long_ago(_: Request, answer: Answer) -> Answer:
+        began = b"<Initiated>2020-01-01T00:00:00Z</Initiated>"
+        return replace(answer, body=re.sub(rb"<Initiated>.*?</Initiated>", began, answer.body))
+
+    gate.add(Fault("ListMultipartUploads", None, change=long_ago))
+    [leftover] = swept(sender)
+    assert leftover.key == f"{STEM}.rdb"
+    assert "2020-01-01" in leftover.why
+    assert [key for key, _ in seaweed.uploads(bucket)] == [f"{PREFIX}x.bin"]
+
+
+def test_an_upload_is_known_for_ours_before_it_is_created(
+    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+) -> None:
+    """Killed just after: no part was sent, and the next run ends it at once."""
+    gate.add(gates.drop_answer("CreateMultipartUpload"))
+    with pytest.raises(StoreError):
+        staged(sender, LARGE)
+    assert [key for key, _ in seaweed.uploads(bucket)] == [OBJECT]
+    assert {leftover.key for leftover in swept(sender)} == {
+        f"{STEM}.rdb", f".staging/{FLAT}.json",
+    }  # fmt: skip
+    assert seaweed.uploads(bucket) == []
+    assert below(seaweed, bucket, ".staging") == []
