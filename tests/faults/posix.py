@@ -9,7 +9,7 @@ either may be there without the other.
 """
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -132,7 +132,7 @@ class FileSystem:
             kept = dict.fromkeys(settled, WHOLE)
             node.durable = _content(node, kept)
         else:
-            node.durable = _names(node, set(settled))
+            node.durable = dict(_names(node, set(settled)))
         for number in settled:
             del node.pending[number]
 
@@ -183,21 +183,18 @@ class FileSystem:
 
     def after_cut(self, kept: Mapping[int, Kept]) -> dict[str, bytes | None]:
         """The tree when of the pending changes these are kept, and the others lost."""
-        return dict(self._walk(0, "", kept))
-
-    def _walk(
-        self, inode: int, path: str, kept: Mapping[int, Kept]
-    ) -> Iterator[tuple[str, bytes | None]]:
-        folder = self._folder(inode)
-        named = _names(folder, {n for n in folder.pending if kept.get(n, LOST) != LOST})
-        for name, number in named.items():
-            below = f"{path}{name}"
-            node = self._inodes[number]
-            if isinstance(node, _File):
-                yield below, _content(node, kept)
-            else:
-                yield below, None
-                yield from self._walk(number, f"{below}/", kept)
+        tree: dict[str, bytes | None] = {}
+        todo = [("", self._folder(0))]
+        while todo:
+            path, folder = todo.pop()
+            for name, inode in _names(folder, kept).items():
+                node = self._inodes[inode]
+                if isinstance(node, _File):
+                    tree[path + name] = _content(node, kept)
+                else:
+                    tree[path + name] = None
+                    todo.append((f"{path}{name}/", node))
+        return tree
 
     def _removals(self, inode: int, path: str) -> Iterator[str]:
         folder = self._inodes[inode]
@@ -252,8 +249,10 @@ def _named(changes: Iterable[Rename]) -> Iterator[int]:
         yield from (inode for _, inode in change.names if inode is not None)
 
 
-def _names(folder: _Folder, kept: Collection[int]) -> dict[str, int]:
+def _names(folder: _Folder, kept: Container[int]) -> Mapping[str, int]:
     """The names of a folder when these of its changes are kept."""
+    if not folder.pending:
+        return folder.durable
     names = dict(folder.durable)
     for number, change in folder.pending.items():
         if number in kept:
@@ -267,7 +266,7 @@ def _names(folder: _Folder, kept: Collection[int]) -> dict[str, int]:
 
 def _content(file: _File, kept: Mapping[int, Kept]) -> bytes:
     """A file's bytes when its changes are kept so far."""
-    if not any(number in kept for number in file.pending):
+    if not file.pending or file.pending.keys().isdisjoint(kept):
         return file.durable
     data = bytearray(file.durable)
     for number, change in file.pending.items():

@@ -119,7 +119,8 @@ Again = Callable[[Path], Sequence[tuple[str, ...]]]
 class Scenario:
     """``before`` is the archive's files before; ``again`` are commands that are to end with 0
     after a cut, run twice; ``damage_again`` breaks the archive once more, to be repaired again;
-    of the objects in ``otherwise`` the source serves others first, which a run may still find."""
+    of the objects in ``otherwise`` the source serves others first, which a run may still find.
+    ``promises`` are kinds of promises and of syncs without which nothing would be tried."""
 
     name: str
     wanted: frozenset[str]
@@ -128,6 +129,7 @@ class Scenario:
     before: Mapping[str, bytes] = field(default_factory=dict)
     damage_again: Callable[[Path], None] | None = None
     otherwise: frozenset[str] = frozenset()
+    promises: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -184,6 +186,7 @@ class Rig:
         lay_out(watched, with_folders(before))
         states: dict[int, State] = {}
         for system, where, promises in self._moments(scenario, watched, judged):
+            judged.promises[where.rpartition(" ")[2]] += 1
             judged.moments += 1
             removals = system.removals()
             for kept in cuts(system, dice, limits.alone, limits.at_random):

@@ -7,15 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.cuts import BLOCK, ZEROS, cuts, torn
-from tests.faults.posix import LOST, WHOLE, FileSystem, Kept, Tree, Write
+from tests.faults.posix import WHOLE, FileSystem, Kept, Tree, Write
 
 
 def states(system: FileSystem) -> list[Tree]:
     """Every state in which each change is whole or lost."""
     pending = list(system.pending())
     found: list[Tree] = []
-    for chosen in itertools.product((LOST, WHOLE), repeat=len(pending)):
-        state = system.after_cut(dict(zip(pending, chosen, strict=True)))
+    for chosen in itertools.product((False, True), repeat=len(pending)):
+        state = system.after_cut(dict.fromkeys(itertools.compress(pending, chosen), WHOLE))
         if state not in found:
             found.append(state)
     return found

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from archiver.stores.filesystem import syncs_as_a_whole
 from examples.sample_rdb import write_rdb
 from tests.conftest import KEY_ID, KEY_SECRET
 from tests.faults import power
@@ -48,7 +49,7 @@ def lay_out_vendor(vendor: Path) -> list[bytes]:
     for node, size in enumerate((2_000, 3_000, PART + 1_000)):
         path = vendor / CLUSTER / f"{CLUSTER}-db-{node}" / "d_20261122031500.rdb"
         served.append(write_rdb(path, size, 10 + node))
-    for number in range(24):
+    for number in range(18):
         name = f"n{number}_2026{10 + number % 2}240215{number:02}.rdb"
         served.append(write_rdb(vendor / BATCH / name, 1_200 + number, 20 + number))
     return served
@@ -94,12 +95,19 @@ def pulled(rig: Rig) -> Scenario:
     """Into nothing: files of several parts and of one, a cluster's set."""
     wanted = rig.truth.of((STANDARD, CLUSTER))
     again = pulled_again(STANDARD, CLUSTER)
-    return Scenario("pulled", wanted, (pulls(STANDARD, CLUSTER),), again)
+    promises = frozenset(("archived", "set_completed", "noted"))
+    steps = (pulls(STANDARD, CLUSTER),)
+    return Scenario("pulled", wanted, steps, again, promises=promises)
 
 
 def batch(rig: Rig) -> Scenario:
     """Many small ones: one sync for all of them."""
-    return Scenario("batch", rig.truth.of([BATCH]), (pulls(BATCH),), pulled_again(BATCH))
+    promises = {"archived", "set_completed"}
+    if syncs_as_a_whole(rig.folder):
+        promises.add("syncfs")
+    step = Step((*pull_arguments([BATCH], "ARCHIVE"), "--workers", "1"))
+    wanted, again = rig.truth.of([BATCH]), pulled_again(BATCH)
+    return Scenario("batch", wanted, (step,), again, promises=frozenset(promises))
 
 
 def resumed(rig: Rig) -> Scenario:
@@ -326,10 +334,11 @@ def judge(rig: Rig, scenario: Scenario) -> dict[str, str]:
     known = KNOWN.get(scenario.name.partition("-")[0], {})
     unknown = {kind: found[0] for kind, found in judged.violations.items() if kind not in known}
     assert not unknown
+    assert scenario.promises <= judged.promises.keys()
     return {kind: why for kind, why in known.items() if kind in judged.violations}
 
 
 def limits(seed: int) -> Limits:
     if FULL:
         return Limits(alone=200, at_random=10, gone_on_with=200, seed=seed)
-    return Limits(alone=8, at_random=2, gone_on_with=10, seed=seed)
+    return Limits(alone=4, at_random=1, gone_on_with=8, seed=seed)
