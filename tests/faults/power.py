@@ -6,6 +6,7 @@ of the tool makes of it.
 
 durable     what was told, or noted, or was there at exit, is there; what was right stays right
 lost        bytes that a repair is to replace are there until the right ones are
+moved       the same, where a rename to another folder has lost both names
 converge    the next run ends with 0, every backup is there and right
 left        it leaves nothing in .staging and .quarantine
 second      what is repaired and damaged once more is repaired once more
@@ -46,7 +47,7 @@ from tests.faults.facts import (
     inspect,
     stem_of,
 )
-from tests.faults.posix import FileSystem, Kept, Tree
+from tests.faults.posix import WHOLE, FileSystem, Kept, Rename, Tree
 from tests.faults.promises import Promises
 from tests.faults.syscalls import Replay, lay_out, read_tree, under_strace
 
@@ -190,12 +191,15 @@ class Rig:
             judged.moments += 1
             removals = system.removals()
             for kept in cuts(system, dice, limits.alone, limits.at_random):
-                state = self._state(scenario, system, where, kept, states)
+                tree = system.after_cut(kept)
+                digest = hash(frozenset(tree.items()))
+                if digest not in states:
+                    states[digest] = state = self._state(scenario, where, tree)
+                    judged.add(where, state.facts.wrong)
+                    judged.add(where, self._lost(scenario, state, system, kept))
+                state = states[digest]
                 judged.add(where, promises.broken(state.files, state.facts, removals))
         judged.states = len(states)
-        for state in states.values():
-            judged.add(state.where, state.facts.wrong)
-            judged.add(state.where, self._lost(scenario, state))
         shutil.rmtree(watched)
         for state in _as_different_as_can_be(
             states.values(), self.truth, dice, limits.gone_on_with
@@ -261,28 +265,25 @@ class Rig:
             raise ValueError(f"{arguments} ended with {done.returncode}: {done.stderr[-2000:]}")
         return done.returncode
 
-    def _state(
-        self,
-        scenario: Scenario,
-        system: FileSystem,
-        where: str,
-        kept: Mapping[int, Kept],
-        states: dict[int, State],
-    ) -> State:
-        tree = system.after_cut(kept)
-        digest = hash(frozenset(tree.items()))
-        if digest not in states:
-            files = archive_of(tree)
-            facts = inspect(files, self.truth, scenario.before, scenario.otherwise)
-            states[digest] = State(where, files, tree, facts)
-        return states[digest]
+    def _state(self, scenario: Scenario, where: str, tree: Tree) -> State:
+        files = archive_of(tree)
+        facts = inspect(files, self.truth, scenario.before, scenario.otherwise)
+        return State(where, files, tree, facts)
 
-    def _lost(self, scenario: Scenario, state: State) -> Iterator[str]:
+    def _lost(
+        self, scenario: Scenario, state: State, system: FileSystem, kept: Mapping[int, Kept]
+    ) -> Iterator[str]:
         """Bytes of an object that was damaged, or whatever it was, and that is not right yet."""
         there = set(state.files.values())
         for key in self.truth.objects:
             data = scenario.before.get(key)
-            if data is not None and key not in state.facts.right and data not in there:
+            if data is None or key in state.facts.right or data in there:
+                continue
+            pending = system.pending().items()
+            named = {n for n, one in pending if isinstance(one, Rename) and not one.only_removes}
+            if data in system.after_cut({**kept, **dict.fromkeys(named, WHOLE)}).values():
+                yield f"moved: {key}: its bytes have neither their old name nor their new one"
+            else:
                 yield f"lost: {key}: its bytes are gone, and the right ones are not there"
 
     # -- going on

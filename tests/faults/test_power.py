@@ -283,7 +283,7 @@ KNOWN: dict[str, dict[str, str]] = {
     "grown": _ON_ITS_WAY,
     "killed": _ON_ITS_WAY,
     "quarantined": {"left": _ASIDE, "ready": _NOT_READY},
-    "repaired": {"lost": _MOVED, "left": _ASIDE, "second": _SECOND},
+    "repaired": {"moved": _MOVED, "left": _ASIDE, "second": _SECOND},
 }
 
 
