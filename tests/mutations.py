@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 HERE = Path(__file__).parent.parent
@@ -43,8 +43,9 @@ COUNTING, COUNTS = "archiver/drill/counting.py", "tests/drill/test_counting.py"
 DRILL = "tests/drill/test_drill.py"
 SCRUB, REPAIR = "tests/scrub/test_verify.py", "tests/scrub/test_repair.py"
 HOSTILE = "tests/faults/test_hostile.py"
+POWER = "tests/faults/test_power.py"
 
-MUTATIONS = (
+MUTATIONS: tuple[Mutation, ...] = (
     Mutation("data is not synced before the journal", STAGING, "            os.fdatasync(self._descriptor)\n", "            pass\n", ORDER),
     Mutation("the journal is not synced", STAGING, "            os.fdatasync(self._log)\n", "", ORDER),
     Mutation("data is not synced before the rename", STAGING, "            yield [disk.UnsyncedFile(self._path, self._descriptor), *waiting.values()]\n", "            yield [*waiting.values()]\n", ORDER),
@@ -176,8 +177,40 @@ MUTATIONS = (
     Mutation("a slow disk gets more connections", FILE, "fetcher.came - came < ENOUGH * (fetcher.waits.seconds - waited)", "fetcher.came - came < ENOUGH * LOOK_SECONDS", LANES),
     Mutation("small: silence is waited for again and again", BURST, "            self.was_silent = True\n", "", "tests/transfer/test_burst.py"),
     Mutation("small: a slow head makes a slow line", BURST, "            began = time.monotonic()\n", "            began = self._sent_at\n", "tests/transfer/test_burst.py"),
+    Mutation("the journal's name is not synced", STAGING, "            self._append(journal.head(pin, provenance, part_size))\n            disk.sync_directory(self._folder)", "            self._append(journal.head(pin, provenance, part_size))", f"{POWER}::test_cut[pulled]"),
+    Mutation("a document's name is not synced", DISK, "    rename(temporary, path)\n    sync_directory(folder)", "    rename(temporary, path)", f"{POWER}::test_cut[pulled]"),
+    Mutation("a document is written in its place", DISK, "    with written(temporary, data) as file:\n        file.sync()\n    rename(temporary, path)\n", "    with written(path, data) as file:\n        file.sync()\n", f"{POWER}::test_cut[verified]"),
+    Mutation("no folder is ever synced", DISK, "                os.fsync(descriptor)\n            finally:\n                os.close(descriptor)", "                pass\n            finally:\n                os.close(descriptor)", f"{POWER}::test_cut[pulled]"),
+    Mutation("a repair forgets the damaged bytes before the right ones are durable", STAGING, "        self._check_size(receipt.size)\n        with ExitStack() as ready:", "        self._check_size(receipt.size)\n        self._forget_others()\n        with ExitStack() as ready:", f"{POWER}::test_cut[repaired_from_archive]"),
+    Mutation("a repair writes over the damaged bytes", "archiver/scrub/aside.py", "        if await store.size(f\"{stem}.{kind}\") == size:", "        if False:", f"{POWER}::test_cut[repaired_from_archive]"),
+    Mutation("noted parts are forgotten", STAGING, "        elif noted is not None and noted.pin.total == self._size:", "        elif noted is not None and self._size < 0:", f"{POWER}::test_cut[resumed]"),
     Mutation("small: what was asked for is not read when time is up", BURST, "                if not self._asked:\n", "                if not self._asked or (self._reading and time.monotonic() >= until):\n", "tests/transfer/test_burst.py"),
 )  # fmt: skip
+
+
+# Breaches of the durable order that a power cut finds, too, with the scenario that it does in;
+# also those that real file systems forgive.
+_BY_A_POWER_CUT = {
+    "data is not synced before the journal": "pulled",
+    "the journal is not synced": "pulled",
+    "data is not synced before the rename": "pulled",
+    "the directory is not synced after the rename": "pulled",
+    "a record is not synced": "pulled",
+    "new parents are not synced": "pulled",
+    "the record gets its name before the object": "pulled",
+    "the record's folder is not synced": "pulled",
+    "a document is not synced": "pulled",
+    "new parents of a document are not synced": "pulled",
+    "a batch: bytes are not synced": "batch",
+    "a batch: objects are not synced": "batch",
+    "a batch: documents are not synced": "batch",
+    "the file system is not synced for many": "batch",
+}
+_NAMED = {mutation.name: mutation for mutation in MUTATIONS}
+MUTATIONS += tuple(
+    replace(_NAMED[name], name=f"power cut: {name}", tests=f"{POWER}::test_cut[{scenario}]")
+    for name, scenario in _BY_A_POWER_CUT.items()
+)
 
 
 def survives(mutation: Mutation) -> str | None:

@@ -17,6 +17,7 @@ ready       an object that is there without its record gets it with the vendor g
 import asyncio
 import copy
 import io
+import os
 import random
 import re
 import shutil
@@ -51,6 +52,7 @@ from tests.faults.posix import WHOLE, FileSystem, Kept, Rename, Tree
 from tests.faults.promises import Promises
 from tests.faults.syscalls import Replay, lay_out, read_tree, under_strace
 
+CHECKOUT: Final = Path(__file__).parents[2]
 PART = 64 * 1024
 
 
@@ -208,6 +210,16 @@ class Rig:
             judged.add(state.where, self._goes_on(scenario, state))
         return judged
 
+    def run(
+        self, module: Sequence[str], through: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """A module of this checkout as a program, with its arguments."""
+        return subprocess.run(
+            [*through, sys.executable, "-m", *module],
+            cwd=self.folder, check=False, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        )  # fmt: skip
+
     def cut_in_the_middle(self, scenario: Scenario) -> dict[str, bytes]:
         """The files of an archive whose first run was cut when it had noted most parts of a file
         that is not there yet, and nothing was lost."""
@@ -257,10 +269,7 @@ class Rig:
         if step.prepare is not None:
             step.prepare()
         arguments = [one.replace("ARCHIVE", str(watched / ARCHIVE)) for one in step.arguments]
-        done = subprocess.run(
-            [*under_strace(trace), sys.executable, "-m", *step.module, *arguments],
-            cwd=self.folder, check=False, capture_output=True, text=True,
-        )  # fmt: skip
+        done = self.run((*step.module, *arguments), under_strace(trace))
         if done.returncode not in step.codes:
             raise ValueError(f"{arguments} ended with {done.returncode}: {done.stderr[-2000:]}")
         return done.returncode

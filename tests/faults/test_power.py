@@ -7,8 +7,6 @@ looked at. ``FAULTS=full`` (``make faults``) tries more states of each cut, and 
 import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -299,15 +297,14 @@ def test_cut(rig: Rig, make: Callable[[Rig], Scenario]) -> None:
 def test_cut_after_a_kill(rig: Rig) -> None:
     told = rig.folder / "counts"
     counting = ("count", str(told), *pull_arguments([STANDARD], rig.folder / "counted"))
-    command = [sys.executable, "-m", "tests.faults.killed_at", *counting]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert rig.run(("tests.faults.killed_at", *counting)).returncode == 0
     counts = json.loads(told.read_text())
     calls = ("fsync", "fdatasync", "replace", "unlink")
     positions = [(call, n + 1) for call in calls for n in range(counts[call])]
     chosen = positions if FULL else random.sample(positions, 1)
     seen = dict[str, str]()
     for call, number in chosen:
-        seen |= judge(rig, killed(rig, call, number))
+        seen |= judge(rig, killed(rig, call, number), gone_on_with=12 if FULL else 6)
     expect_known("killed", seen)
 
 
@@ -320,11 +317,12 @@ def expect_known(name: str, seen: dict[str, str]) -> None:
         pytest.xfail("; ".join(f"{kind}: {why}" for kind, why in seen.items()))
 
 
-def judge(rig: Rig, scenario: Scenario) -> dict[str, str]:
+def judge(rig: Rig, scenario: Scenario, gone_on_with: int = 200 if FULL else 8) -> dict[str, str]:
     """Every state that a cut may leave, or some: nothing is wrong with any of them but what is
     known; what of that was seen."""
     seed = random.randrange(10**6)
-    judged = rig.judge(scenario, limits(seed))
+    alone, at_random = (200, 10) if FULL else (4, 1)
+    judged = rig.judge(scenario, Limits(alone, at_random, gone_on_with, seed))
     print(
         f"{scenario.name}: seed {seed}: {judged.moments} moments, {judged.states} states, "
         f"{judged.gone_on_with} gone on with; {dict(judged.promises)}"
@@ -336,9 +334,3 @@ def judge(rig: Rig, scenario: Scenario) -> dict[str, str]:
     assert not unknown
     assert scenario.promises <= judged.promises.keys()
     return {kind: why for kind, why in known.items() if kind in judged.violations}
-
-
-def limits(seed: int) -> Limits:
-    if FULL:
-        return Limits(alone=200, at_random=10, gone_on_with=200, seed=seed)
-    return Limits(alone=4, at_random=1, gone_on_with=8, seed=seed)
