@@ -327,10 +327,10 @@ def judge(rig: Rig, scenario: Scenario, gone_on_with: int = 200 if FULL else 8) 
         f"{scenario.name}: seed {seed}: {judged.moments} moments, {judged.states} states, "
         f"{judged.gone_on_with} gone on with; {dict(judged.promises)}"
     )
-    for kind, found in judged.violations.items():
-        print(f"  {kind}: {len(found)}, as {found[0]}")
+    for kind, first in judged.violations.items():
+        print(f"  {kind}: {judged.found[kind]}, as {first}")
     known = KNOWN.get(scenario.name.partition("-")[0], {})
-    unknown = {kind: found[0] for kind, found in judged.violations.items() if kind not in known}
+    unknown = {kind: one for kind, one in judged.violations.items() if kind not in known}
     assert not unknown
     assert scenario.promises <= judged.promises.keys()
     return {kind: why for kind, why in known.items() if kind in judged.violations}
