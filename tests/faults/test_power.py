@@ -23,6 +23,7 @@ from tests.faults.syscalls import read_tree
 from tests.faults.test_disk import needs_strace
 
 FULL = os.environ.get("FAULTS") == "full"
+pytestmark = [needs_strace, pytest.mark.timeout(1700)]
 STANDARD, CLUSTER, BATCH = "r-standard", "r-cluster", "r-batch"
 REFERENCE = "reference"
 
@@ -285,15 +286,12 @@ KNOWN: dict[str, dict[str, str]] = {
 }
 
 
-@needs_strace
 @pytest.mark.parametrize("make", SCENARIOS, ids=lambda make: make.__name__)
 def test_cut(rig: Rig, make: Callable[[Rig], Scenario]) -> None:
     scenario = make(rig)
     expect_known(scenario.name, judge(rig, scenario))
 
 
-@needs_strace
-@pytest.mark.timeout(1700)
 def test_cut_after_a_kill(rig: Rig) -> None:
     told = rig.folder / "counts"
     counting = ("count", str(told), *pull_arguments([STANDARD], rig.folder / "counted"))
