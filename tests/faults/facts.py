@@ -150,7 +150,7 @@ def _inspect_sums(
         right = truth.objects.get(other)
         if match is None or right is None or _sha256(right) != match[1]:
             facts.wrong.append(f"sums: {key} has a line that is wrong")
-        elif other not in facts.right and files.get(other) != before.get(other):
+        elif other not in files or (other not in facts.right and files[other] != before.get(other)):
             facts.wrong.append(f"sums: {key} names {other}, which is not there")
 
 
