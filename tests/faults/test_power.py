@@ -271,6 +271,7 @@ SCENARIOS = (
 _BESIDE = "a staged file whose old name came back stays beside its object, with its journal"
 _NOT_READY = "the record that lies ready has no durable name before the object has its own"
 _ASIDE = "nobody looks for what lies aside of an object that is right"
+_BOTH = "an object that lies in its place and aside, after a cut in a move, is never repaired"
 _MOVED = "a rename takes the only copy to another folder: a cut may leave it neither name"
 _SECOND = "what lies aside keeps a later repair of the same object from its work"
 _ON_ITS_WAY = {"left": _BESIDE, "ready": _NOT_READY}
@@ -282,7 +283,7 @@ KNOWN: dict[str, dict[str, str]] = {
     "grown": _ON_ITS_WAY,
     "killed": _ON_ITS_WAY,
     "quarantined": {"left": _ASIDE, "ready": _NOT_READY},
-    "repaired": {"moved": _MOVED, "left": _ASIDE, "second": _SECOND},
+    "repaired": {"moved": _MOVED, "left": _ASIDE, "second": _SECOND, "converge": _BOTH},
 }
 
 
