@@ -63,14 +63,14 @@ def rig(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     served = lay_out_vendor(vendor)
     for instance in (STANDARD, CLUSTER, BATCH):
         (empty / instance).mkdir(parents=True)
-    with power.serving(vendor) as emulator, power.serving(empty) as nothing:
-        monkeypatch.setenv("ARCHIVER_ENDPOINT", emulator.endpoint)
+    with power.serving(vendor) as served_here, power.serving(empty) as nothing:
+        monkeypatch.setenv("ARCHIVER_ENDPOINT", served_here.endpoint)
         reference = folder / REFERENCE
         ended = power.command(*pull_arguments((STANDARD, CLUSTER, BATCH), reference))
         assert ended.code == 0, ended.err
         files = {key: data for key, data in read_tree(reference).items() if data is not None}
         visible = {key: data for key, data in files.items() if not key.startswith(".")}
-        yield Rig(folder, emulator, nothing, Truth(visible, served))
+        yield Rig(folder, served_here, nothing, Truth(visible, served))
 
 
 def pulls(*instances: str) -> Step:
