@@ -270,7 +270,9 @@ SCENARIOS = (
 # not seen any more fails, too, so that it is taken out of here.
 _BESIDE = "a staged file whose old name came back stays beside its object, with its journal"
 _NOT_READY = "the record that lies ready has no durable name before the object has its own"
-_FOLDERS = "a folder that a killed run made, and did not sync, is taken for durable by the next"
+_BELIEVED = (
+    "what a killed run made, named or noted and did not sync is taken for durable by the next"
+)
 _ASIDE = "nobody looks for what lies aside of an object that is right"
 _BOTH = "an object that lies in its place and aside, after a cut in a move, is never repaired"
 _MOVED = "a rename takes the only copy to another folder: a cut may leave it neither name"
@@ -282,7 +284,7 @@ KNOWN: dict[str, dict[str, str]] = {
     "resumed": _ON_ITS_WAY,
     "copied": _ON_ITS_WAY,
     "grown": _ON_ITS_WAY,
-    "killed": {**_ON_ITS_WAY, "durable": _FOLDERS},
+    "killed": {**_ON_ITS_WAY, "durable": _BELIEVED},
     "quarantined": {"left": _ASIDE, "ready": _NOT_READY},
     "repaired": {"moved": _MOVED, "left": _ASIDE, "second": _SECOND, "converge": _BOTH},
 }
