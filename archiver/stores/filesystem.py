@@ -120,6 +120,16 @@ class SyncWhole:
                 self._not_before = ended + max(_PAUSE_SECONDS, _PAUSE_TIMES * took)
 
 
+def sync_file_system(folder: Path) -> None:
+    """Make durable all that was ever written to the file system of ``folder``. Raises StoreError."""
+    with disk.store_errors(folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _syncfs(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 @contextmanager
 def syncing(folder: Path) -> Iterator[Sync]:
     """The best way for what is written on the file system of ``folder`` while in this context."""

@@ -15,13 +15,19 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from archiver.errors import DoesNotFit, NoDocument, ObjectMissing, UnreadableObject
+from archiver.errors import (
+    DoesNotFit,
+    NoDocument,
+    ObjectMissing,
+    StoreError,
+    UnreadableObject,
+)
 from archiver.model import Kind, Stored
 from archiver.stores import disk, mounts
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.clearing import clear
 from archiver.stores.commit import Commit, Unsynced, drive
-from archiver.stores.filesystem import Sync, sync_each, syncing
+from archiver.stores.filesystem import Sync, sync_each, sync_file_system, syncing
 from archiver.stores.local_staging import (
     ASIDE,
     DATA,
@@ -36,7 +42,7 @@ from archiver.stores.local_staging import (
     parse_journal,
 )
 from archiver.stores.lock import Held, hold
-from archiver.threads import entered, in_thread
+from archiver.threads import entered, in_thread, in_thread_anyway
 
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
@@ -81,11 +87,19 @@ class LocalStore:
             # All that is renamed was there: it is on the same file system.
             entered(syncing(self._staging)) as sync,
         ):
+            if lock.was_left:
+                # What a run that was killed made can be seen, and would be believed.
+                await in_thread(sync_file_system, self._staging)
             self._lock, self._sync = lock, sync
             self._durable.clear()  # who wrote meanwhile may have taken folders away
             try:
                 yield
                 await in_thread(self._sync_names)
+            except StoreError:
+                # Commits ended where they were: what they named is for the next run to find.
+                with suppress(StoreError):
+                    await in_thread_anyway(lambda: sync_file_system(self._staging))
+                raise
             finally:
                 self._lock, self._sync = None, sync_each
 
@@ -126,8 +140,11 @@ class LocalStore:
         disk.put_file(path, data, self._staging / f"{secrets.token_hex(8)}{TEMPORARY}")
 
     async def clear(self, key: str) -> str | None:
-        self._check_lock()
-        kept = await in_thread(clear, self.root / key, self._quarantine)
+        def work() -> Path | None:
+            self._check_lock()
+            return clear(self.root / key, self._quarantine)
+
+        kept = await in_thread(work)
         return None if kept is None else kept.relative_to(self.root).as_posix()
 
     async def size(self, key: str) -> int | None:

@@ -177,7 +177,9 @@ class LocalStaging:
         final = f"{self._root}/{stored.key}"
         self._check_size(self._staged, self._descriptor, receipt.size)
         with self._ready(stored, documents) as waiting:
-            yield [disk.UnsyncedFile(self._staged, self._descriptor), *waiting.values()]
+            file = disk.UnsyncedFile(self._staged, self._descriptor)
+            # With the folder the documents' names: they are all that tells of an object, later.
+            yield [file, *waiting.values(), disk.UnsyncedFolder(self._folder)]
         disk.make_directories(os.path.dirname(final))
         self._make_way(final)
         disk.rename(self._staged, final)

@@ -44,7 +44,10 @@ _LOCAL_FILE_SYSTEMS = frozenset(
 
 
 class Held:
-    """A lock that is held."""
+    """A lock that is held. ``was_left``: nobody let go of it before, so that what the last writer
+    did may not be durable, though it can be seen."""
+
+    was_left = True
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor: Final = descriptor
@@ -101,9 +104,11 @@ def hold(
     did not let go; less when ``stop`` is set: then it raises.
     """
     stop = stop or threading.Event()
+    is_new = not os.path.lexists(path)
     descriptor, granted = _opened(path)
     try:
         held = Held(descriptor, path)
+        held.was_left = is_new or os.fstat(descriptor).st_size > 0
         _take(held, descriptor, path, beat, certain=granted and flock_is_reliable(path), stop=stop)
         ended = threading.Event()
         beating = threading.Thread(target=held.keep_beating, args=(beat, ended), daemon=True)

@@ -372,7 +372,7 @@ async def test_keys_that_the_server_lacks(
         return replace(found, contents=replace(found.contents, databases=(more,)))
 
     put_standard(root, rdb(3000))
-    monkeypatch.setattr("archiver.archive.reading.inspect", inspect_one_more)
+    monkeypatch.setattr("archiver.archive.inspecting.inspect", inspect_one_more)
     done = await drilled(root, options)
     assert only(done).verdict is Verdict.FAIL
     assert "-1 keys: 1 unexplained" in only(done).why

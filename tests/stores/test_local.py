@@ -284,7 +284,8 @@ async def test_a_second_set_of_a_month_syncs_what_it_changed(
             async with entered(store.stage(stem, SIZE)) as staging:
                 await in_thread(staging.write, 0, memoryview(DATA))
                 await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
-    assert synced == [second, "r-x/2026/11", second, ".staging"]
+    staging = ".staging"
+    assert synced == [staging, second, "r-x/2026/11", second, staging]
 
 
 async def test_killed_between_object_and_record(
@@ -709,7 +710,7 @@ def test_the_order_of_durable_steps(tmp_path: Path, steps: list[str]) -> None:
     ]
     begin = ["pwrite r-x-7.journal", "fdatasync r-x-7.journal", "fsync .staging"]
     document = "r-x-7.json.document"
-    ready = [f"pwrite {document}", "fsync r-x-7.data", f"fsync {document}"]
+    ready = [f"pwrite {document}", "fsync r-x-7.data", f"fsync {document}", "fsync .staging"]
     folders = ("20261124T021500Z-1", "11", "2026", "r-x", tmp_path.name)
     home = ["rename r-x-7.rdb", *(f"fsync {name}" for name in folders)]
     record = ["rename r-x-7.json", "fsync 20261124T021500Z-1"]
