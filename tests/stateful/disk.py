@@ -27,8 +27,8 @@ class Seen:
     ``folders`` are those of its set that hold its true bytes under a final name; ``other`` what
     else has such a name, by SHA-256. ``record`` is None without one, "" for a right one, else what
     is wrong. ``line`` is of SHA256SUMS: None without one, else whether it is right.
-    ``set_aside``: the true bytes lie in quarantine. ``is_named``: something has the name that a
-    right record gives; ``is_sealed``: its set has a SHA256SUMS, whatever that says.
+    ``set_aside``: the true bytes lie in quarantine. ``is_named``: something of its size has the
+    name that a right record gives; ``is_sealed``: its set has a SHA256SUMS, whatever that says.
     """
 
     folders: tuple[str, ...] = ()
@@ -44,8 +44,13 @@ class Seen:
         return bool(self.folders)
 
     @property
+    def is_home(self) -> bool:
+        return self.is_there and self.is_named and self.record == ""
+
+    @property
     def is_whole(self) -> bool:
-        return self.is_there and self.is_named and self.record == "" and self.line is True
+        """In a set that is sealed."""
+        return self.is_home and self.line is True
 
     @property
     def left_a_trace(self) -> bool:
@@ -121,7 +126,8 @@ def _seen(
         found = place.fullmatch(key)
         if found is None:
             continue
-        is_named |= found[2] == backup.content.suffix
+        if found[2] == backup.content.suffix:
+            is_named |= (root / key).lstat().st_size == len(backup.data)
         if found[2] == "json":
             wrong = wrong_in(root / key, backup)
             record = wrong if record is None else min(record, wrong)

@@ -53,6 +53,8 @@ def loses_nothing(before: Look, after: Look) -> Iterator[Violation]:
             yield Violation("right bytes are gone from quarantine", f"{backup}")
         if was.is_there and was.record == "" and now.record != "":
             yield Violation("a right record was spoiled", f"{backup}: {now.record or 'gone'}")
+        if now.record == "" and not (now.is_there or now.other or was.record == ""):
+            yield Violation("a record came before its object", f"{backup}")
         if was.line and not now.line:
             yield Violation("a right line of SHA256SUMS was spoiled", f"{backup}")
         if not was.is_there and not now.is_there and was.other - kept:
@@ -136,7 +138,7 @@ def others_came_home(coming: Collection[Backup], before: Look, after: Look) -> I
     """Whatever is wrong with one backup, those that nothing is wrong with come."""
     spoiled = {b.job for b, was in before.backups.items() if was.left_a_trace and not was.is_whole}
     for backup in coming:
-        if not after.backups[backup].is_whole and backup.job not in spoiled:
+        if not after.backups[backup].is_home and backup.job not in spoiled:
             yield Violation("one thing kept another backup from coming home", f"{backup}")
 
 
@@ -153,7 +155,7 @@ def repair_did_its_work(
     ]
     for one in wrong:
         yield Violation("a repair from what is right left something wrong", one)
-    if outcome.exit_code != 0 and not (wrong or known & lacking):
+    if before.is_archive and outcome.exit_code != 0 and not (wrong or known & lacking):
         yield Violation("a repair put all right, and did not end with 0", str(outcome))
 
 

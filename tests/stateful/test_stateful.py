@@ -23,7 +23,7 @@ from tests.stateful.steps import drawn, shortened
 from tests.stateful.world import Told, told
 
 FULL = os.environ.get("FAULTS") == "full"
-SEEDS = range(24)
+SEEDS = range(16)
 SECONDS = float(os.environ.get("STATEFUL_SECONDS", "300"))
 # Runs of a sequence to make it shorter.
 _TRIES = 60

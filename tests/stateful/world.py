@@ -254,10 +254,10 @@ class World:
         before = self._look()
         found = []
         for name in ARCHIVES:
-            if before[name].is_archive:
+            if before[name].is_archive and name not in self._formats:
                 found += await self._asked(invariants.commands_agree(self._root / name))
         for one, two in (ARCHIVES, ARCHIVES[::-1]):
-            if before[one].is_archive and before[two].is_archive:
+            if before[one].is_archive and before[two].is_archive and not self._formats:
                 found += await self._asked(
                     invariants.mirrors_agree(
                         self._root / one, self._root / two, before[one], before[two]
