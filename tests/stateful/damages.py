@@ -373,7 +373,7 @@ def damaged_format(root: Path, dice: Random) -> bool:
     return True
 
 
-# What a repair leaves as it is, and a verify names: a person looks at it (World._tidy).
+# What a repair leaves as it is, and a verify names: a person looks at it (people.py).
 FOR_PEOPLE = ("object-", "set-", "sums-add", "results-add")
 
 DAMAGES: dict[str, Damage] = {

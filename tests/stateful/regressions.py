@@ -353,6 +353,17 @@ CASES = (
         "right bytes lost their name",
     ),
     Case(
+        "pull takes the record of another node for a backup",
+        (
+            "add cluster dump 0 0",
+            "pull A",
+            "damage A swap-records 0",
+            "damage A delete 0",
+            "pull A",
+        ),
+        "pull ended with 0, and a listed backup is not here",
+    ),
+    Case(
         "copy takes a record of another node",
         (
             "add cluster dump 5 938",
@@ -455,6 +466,19 @@ CASES = (
             "agree",
         ),
         "one thing keeps a command from all others",
+    ),
+    Case(
+        "a mirror check gives up at an unreadable record that only the target has",
+        (
+            "add standard dump 0 0",
+            "pull B",
+            "vendor expire 0",
+            "add standard dump 1 0",
+            "pull A",
+            "damage B record-garbage 0",
+            "copy B A",
+        ),
+        "copy ended with 0, and a mirror check does not",
     ),
     Case(
         "ls overlooks a record that contradicts its place",

@@ -19,6 +19,16 @@ from tests.stateful.truth import DAYS, Content
 from tests.stateful.vendor import NOISE, TROUBLES
 
 _DICE = 1000
+_BYTES = ("flip", "cut", "pad", "delete", "swap", "swap-records", "swap-backups", "forge", "suffix")
+_SORTS = {
+    "bytes": (8, _BYTES),
+    "record": (6, [name for name in DAMAGES if name.startswith("record-")]),
+    "sums": (3, [name for name in DAMAGES if name.startswith("sums-")]),
+    "others": (
+        5,
+        [n for n in DAMAGES if n not in _BYTES and not n.startswith(("record-", "sums-"))],
+    ),
+}
 # Small numbers first: most operations have few calls.
 _CALLS = (12, 40, 150)
 
@@ -67,7 +77,9 @@ def _added(dice: Random) -> str:
 
 
 def _damage(dice: Random) -> str:
-    return f"{dice.choice(list(DAMAGES))} {dice.randrange(_DICE)}"
+    """Of the sorts by weight, not by how many damages each has."""
+    [sort] = dice.choices(list(_SORTS), [weight for weight, _ in _SORTS.values()])
+    return f"{dice.choice(_SORTS[sort][1])} {dice.randrange(_DICE)}"
 
 
 def _trouble(dice: Random) -> str:

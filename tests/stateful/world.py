@@ -13,9 +13,9 @@ from typing import Any
 from unittest import mock
 
 from archiver.stores import local, lock
-from tests.stateful import invariants
+from tests.stateful import invariants, people
 from tests.stateful.damages import DAMAGES, FOR_PEOPLE
-from tests.stateful.disk import FORMAT, SUMS, Look, digest, look
+from tests.stateful.disk import FORMAT, Look, digest, look
 from tests.stateful.invariants import Violation
 from tests.stateful.operations import (
     Operation,
@@ -300,8 +300,7 @@ class World:
         return await self._asked(invariants.is_settled(self._root / name, now, self._exit_codes))
 
     def _tidy(self, name: str) -> None:
-        """What a verify's advice leaves to people: what is not the archive's own, and where its
-        files were moved to."""
+        """Do what a verify's advice leaves to people."""
         root = self._root / name
         if not root.exists():
             return
@@ -310,38 +309,6 @@ class World:
             del self._foreign[path]
         if name in self._formats:
             (root / FORMAT).write_bytes(self._formats.pop(name))
-        moved = name in self._odd
+        if people.put_in_order(root, self._vendor.backups) or name in self._odd:
+            people.forget_results(root)
         self._odd.discard(name)
-        for path in sorted(root.glob("*/*/*/*")):
-            moved |= self._put_away(root, path)
-        if moved:  # as the advice has it, where something is gone on purpose
-            shutil.rmtree(root / "verified", ignore_errors=True)
-
-    def _put_away(self, root: Path, path: Path) -> bool:
-        """Whether it is no set of a backup's, and so was removed; its odd files are removed."""
-        key = path.relative_to(root).as_posix()
-        fitting = {
-            f"{one.instance}/{one.started:%Y/%m/%Y%m%dT%H%M%SZ}-{one.job}": one
-            for one in self._vendor.backups
-        }
-        if key not in fitting:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-            return True
-        stems = {one.stem for one in self._vendor.backups if one.job == fitting[key].job}
-        for file in path.iterdir():
-            ours = file.stem in stems or file.name == SUMS
-            odd = file.is_symlink() or not file.is_file()
-            if not ours or (odd and file.suffix not in (".json", "")):
-                shutil.rmtree(file) if file.is_dir() else file.unlink()
-            elif file.name == SUMS and not odd:
-                self._drop_unknown(file, stems)
-        return False
-
-    @staticmethod
-    def _drop_unknown(sums: Path, stems: set[str]) -> None:
-        """Lines that name what never was; what is no line is for the tool to find."""
-        lines = sums.read_bytes().splitlines(keepends=True)
-        known = {stem.encode() for stem in stems}
-        kept = [one for one in lines if one[66:].rpartition(b".")[0] in known or len(one) < 68]
-        if kept and kept != lines:
-            sums.write_bytes(b"".join(kept))
