@@ -43,6 +43,7 @@ COUNTING, COUNTS = "archiver/drill/counting.py", "tests/drill/test_counting.py"
 DRILL = "tests/drill/test_drill.py"
 SCRUB, REPAIR = "tests/scrub/test_verify.py", "tests/scrub/test_repair.py"
 HOSTILE = "tests/faults/test_hostile.py"
+STATEFUL = "tests/stateful/test_stateful.py::test_a_sequence_that_went_wrong_once"
 
 MUTATIONS = (
     Mutation("data is not synced before the journal", STAGING, "            os.fdatasync(self._descriptor)\n", "            pass\n", ORDER),
@@ -177,6 +178,8 @@ MUTATIONS = (
     Mutation("small: silence is waited for again and again", BURST, "            self.was_silent = True\n", "", "tests/transfer/test_burst.py"),
     Mutation("small: a slow head makes a slow line", BURST, "            began = time.monotonic()\n", "            began = self._sent_at\n", "tests/transfer/test_burst.py"),
     Mutation("small: what was asked for is not read when time is up", BURST, "                if not self._asked:\n", "                if not self._asked or (self._reading and time.monotonic() >= until):\n", "tests/transfer/test_burst.py"),
+    Mutation("copy: what is read is not held against its record", "archiver/copying.py", "            if receipt.sha256 == record.sha256:", "            if True:", STATEFUL),
+    Mutation("pull: the size of a held object is not compared", "archiver/archive/inventory.py", "        if size != record.size:", "        if size is None:", STATEFUL),
 )  # fmt: skip
 
 

@@ -1,4 +1,8 @@
-"""Sequences that violated something once, as short as they could be made."""
+"""Sequences that violate something, or would without a guard, as short as they could be made.
+
+One that violates a rule today names it: its test is expected to fail, and sequences that are drawn
+may violate the same by damages of the same sorts. Whoever mends it takes the name of the rule away.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -41,6 +45,52 @@ def open_case(violation: Violation, steps: Iterable[str]) -> Case | None:
 
 
 CASES = (
+    Case(
+        "copy refuses an object that is not the one its record describes",
+        ("add standard plain 0 0", "pull A", "damage A flip 0", "copy B A"),
+    ),
+    Case(
+        "copy refuses a record that describes another object",
+        ("add standard dump 0 0", "pull A", "damage A record-sha256 0", "copy B A"),
+    ),
+    Case(
+        "verify finds a flipped byte",
+        ("add standard plain 0 0", "pull A", "damage A flip 0", "verify A"),
+    ),
+    Case(
+        "verify finds what is missing",
+        ("add cluster dump 0 0", "pull A", "damage A delete 0", "verify A"),
+    ),
+    Case(
+        "pull brings home again what was cut short",
+        ("add standard dump 0 0", "pull A", "damage A cut 0", "pull A"),
+    ),
+    Case(
+        "pull refuses a dump that the vendor damaged",
+        ("add standard dump 0 2", "vendor damage 2", "pull A"),
+    ),
+    Case(
+        "repair says what it could not put right",
+        (
+            "add standard dump 0 0",
+            "pull A",
+            "copy B A",
+            "damage A flip 0",
+            "damage B flip 1",
+            "repair A B",
+        ),
+    ),
+    Case(
+        "a repair that is killed loses nothing",
+        (
+            "add cluster dump 0 0",
+            "pull A",
+            "copy B A",
+            "damage A flip 0",
+            "repair A B kill 12",
+            "settle A",
+        ),
+    ),
     Case(
         "copy empties a good object when a digit of the home record is wrong",
         (
@@ -351,6 +401,11 @@ CASES = (
             "copy B A",
         ),
         "right bytes lost their name",
+    ),
+    Case(
+        "copy takes a set that lies in another folder",
+        ("add standard dump 5 118", "pull A", "damage A set-double 115", "copy B A"),
+        "a backup is there twice",
     ),
     Case(
         "pull takes the record of another node for a backup",

@@ -10,7 +10,7 @@ agree                             the answers of all that only read, side by sid
 settle vendor | A                 heal; the tool brings B home from there; all must be whole
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from random import Random
 
 from tests.stateful.damages import DAMAGES
@@ -31,6 +31,22 @@ _SORTS = {
 }
 # Small numbers first: most operations have few calls.
 _CALLS = (12, 40, 150)
+
+
+def every_damage(seed: int) -> Iterator[tuple[str, ...]]:
+    """Each damage before each operation that may meet it."""
+    dice = Random(seed)
+    for damage in DAMAGES:
+        for met in ("verify A", "pull A", "copy B A", "repair A vendor", "repair A B", "agree"):
+            yield (
+                _added(dice),
+                "pull A",
+                *(("copy B A",) if met != "copy B A" or dice.random() < 0.5 else ()),
+                *(("verify A",) if damage.startswith("results-") else ()),
+                f"damage A {damage} {dice.randrange(_DICE)}",
+                met,
+                _settled(dice),
+            )
 
 
 def drawn(seed: int) -> tuple[str, ...]:

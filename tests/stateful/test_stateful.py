@@ -8,18 +8,19 @@
 A sequence that fails is made shorter, and printed as a ``Case`` for ``regressions.py``.
 """
 
+import itertools
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import SystemRandom
 
 import pytest
 
 from tests.stateful.regressions import CASES, Case, open_case
-from tests.stateful.steps import drawn, shortened
+from tests.stateful.steps import drawn, every_damage, shortened
 from tests.stateful.world import Told, told
 
 FULL = os.environ.get("FAULTS") == "full"
@@ -83,18 +84,25 @@ async def test_a_drawn_sequence(place: Place, seed: int) -> None:
 
 
 @pytest.mark.skipif(not FULL, reason="takes minutes: make faults")
-async def test_new_sequences_for_minutes(place: Place) -> None:
+async def test_every_damage_and_new_sequences(place: Place) -> None:
     first = int(os.environ.get("STATEFUL_SEED", SystemRandom().randrange(10**9)))
     print(f"\nSTATEFUL_SEED={first}", flush=True)
-    failures, seed, until = list[str](), first, time.monotonic() + SECONDS
-    while time.monotonic() < until:
-        failure = await place.failure(drawn(seed))
+    failures, tried = list[str](), 0
+    async for failure in _failures(place, first):
+        tried += 1
         if failure is not None:
             failures.append(failure)
-            print(f"seed {seed}\n{failure}", flush=True)
-        seed += 1
-    print(f"{seed - first} sequences, from seed {first} on", flush=True)
+            print(failure, flush=True)
+    print(f"{tried} sequences, from seed {first} on", flush=True)
     assert not failures, "\n\n".join(failures)
+
+
+async def _failures(place: Place, first: int) -> AsyncIterator[str | None]:
+    for steps in every_damage(first):
+        yield await place.failure(steps)
+    seeds, until = itertools.count(first), time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        yield await place.failure(drawn(next(seeds)))
 
 
 def _report(steps: tuple[str, ...], result: Told) -> str:
