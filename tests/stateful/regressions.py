@@ -54,6 +54,10 @@ CASES = (
         ("add standard dump 0 0", "pull A", "damage A record-sha256 0", "copy B A"),
     ),
     Case(
+        "a dump that the vendor damaged keeps no other from coming home",
+        ("add standard dump 0 2", "add standard dump 1 2", "vendor damage 3", "pull A"),
+    ),
+    Case(
         "verify finds a flipped byte",
         ("add standard plain 0 0", "pull A", "damage A flip 0", "verify A"),
     ),
@@ -403,6 +407,11 @@ CASES = (
         "right bytes lost their name",
     ),
     Case(
+        "copy takes what SHA256SUMS speaks against",
+        ("add cluster log 0 854", "pull A", "damage A forge 931", "copy B A"),
+        "said to be archived, with other bytes",
+    ),
+    Case(
         "copy takes a set that lies in another folder",
         ("add standard dump 5 118", "pull A", "damage A set-double 115", "copy B A"),
         "a backup is there twice",
@@ -489,6 +498,11 @@ CASES = (
             "damage A sums-garbage 0",
             "copy B A",
         ),
+        "copy ended with 0, and SHA256SUMS is not whole",
+    ),
+    Case(
+        "copy is silent of a backup that has lost its record",
+        ("add cluster dump 3 767", "pull A", "damage A record-delete 982", "copy B A"),
         "copy ended with 0, and SHA256SUMS is not whole",
     ),
     Case(
