@@ -56,6 +56,7 @@ HOLDER, HOLDERS = "archiver/stores/holder.py", "tests/stores/test_holder.py"
 DOCUMENTS, BAD = "archiver/documents.py", "tests/scrub/test_bad_documents.py"
 DECODING, KEPT_OUT = "tests/test_documents.py", "tests/cli/test_bad_documents.py"
 POWER = "tests/faults/test_power.py"
+STATEFUL = "tests/stateful/test_stateful.py::test_a_sequence_that_went_wrong_once"
 
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a record that contradicts its place is copied", "archiver/archive/reading.py", "    if wrong := contradictions(record):", "    if wrong := ():", BAD),
@@ -293,6 +294,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a repair forgets the damaged bytes before the right ones are durable", STAGING, "        self._check_size(self._staged, self._descriptor, receipt.size)\n", "        self._check_size(self._staged, self._descriptor, receipt.size)\n        self._forget_others(final=\"\")\n", f"{POWER}::test_cut[repaired_from_archive]"),
     Mutation("noted parts are forgotten", STAGING, "        if noted is not None and noted.pin.total == self._size:", "        if noted is not None and self._size < 0:", f"{POWER}::test_cut[resumed]"),
     Mutation("small: what was asked for is not read when time is up", BURST, "                if not self._asked:\n", "                if not self._asked or (self._reading and time.monotonic() >= until):\n", "tests/transfer/test_burst.py"),
+    Mutation("copy: what is read is not held against its record", "archiver/copying.py", "            if receipt.sha256 == record.sha256:", "            if True:", STATEFUL),
+    Mutation("pull: the size of a held object is not compared", "archiver/archive/inventory.py", "        if size != record.size:", "        if size is None:", STATEFUL),
 )  # fmt: skip
 
 
