@@ -121,7 +121,7 @@ class SyncWhole:
 
 
 def sync_file_system(folder: Path) -> None:
-    """Make durable all that was ever written to the file system of ``folder``. Raises StoreError."""
+    """Make all durable that was written to the file system of ``folder``. Raises StoreError."""
     with disk.store_errors(folder):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
