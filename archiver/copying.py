@@ -18,7 +18,12 @@ from archiver.archive.archive import Archive
 from archiver.archive.inventory import Difference, Inventory
 from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record
-from archiver.archive.replacing import dropping_refused, make_way, measure_present
+from archiver.archive.replacing import (
+    Witnesses,
+    dropping_refused,
+    make_way,
+    measure_present,
+)
 from archiver.crew import crew
 from archiver.errors import (
     ArchiverError,
@@ -234,6 +239,7 @@ class _Copying:
         self._target: Final = target
         self._options: Final = options
         self._tell: Final = observer
+        self._witnesses: Final = Witnesses(source.store)
         # Folders that something was copied to, and those it came from.
         self._touched: Final[dict[str, str]] = {}
         # The target is full: what is under way may still fit, and nothing new is begun.
@@ -361,6 +367,7 @@ class _Copying:
     async def _commit(self, record: Record, stem: str, staging: Staging) -> Commit:
         """An object that lies there unrecorded, if it has the record's bytes; or what is read."""
         pin, provenance = _promised(record)
+        await self._check_witnesses(record)
 
         def documents(stored: Stored) -> list[tuple[str, bytes]]:
             return [(layout.record_key(stem), record.renamed(stored.key).encode())]
@@ -388,6 +395,18 @@ class _Copying:
             self._observer(events.KeptAside(key, at))
         return staging.commit(receipt, documents)
 
+    async def _check_witnesses(self, record: Record) -> None:
+        """Raises IntegrityError where the source itself speaks against a record: it may have been
+        changed, together with its object."""
+        said = await self._witnesses.of(layout.stem_of(record.key), record)
+        against = [who for who, sha256 in said.items() if sha256 != record.sha256]
+        if against and len(said) - len(against) < 2:  # the record alone speaks for itself
+            raise IntegrityError(
+                f"{self._source.store}: {record.key} says that SHA-256 is {record.sha256}, and "
+                f"{' and '.join(against)} there {'say' if len(against) > 1 else 'says'} otherwise",
+                hint="verify the archive that it is copied from, and repair it",
+            )
+
     async def _seal(self, folder: str, origin: str) -> None:
         """SHA256SUMS, where the source has it and the target now has all that it names."""
         names: dict[str, str] | None = None
@@ -399,12 +418,27 @@ class _Copying:
         there = {entry.key async for entry in self._target.store.entries(f"{folder}/")}
         nodes = {layout.node_of(key) for key in there if layout.is_record(key)}
         is_standard = nodes == {folder.partition("/")[0]}
-        if is_standard or (names and all(f"{folder}/{name}" in there for name in names)):
+        missing = [name for name in names or () if f"{folder}/{name}" not in there]
+        if is_standard or (names and not missing):
             files = await self._target.seal(folder)
             if files:
                 self._observer(events.SetCompleted(folder, files))
         if wrong is not None:
             raise wrong
+        if missing:
+            await self._check_recorded(origin, missing)
+
+    async def _check_recorded(self, origin: str, names: Iterable[str]) -> None:
+        """Raises IntegrityError for files that only the source's SHA256SUMS tells of. What failed
+        to be copied by its record was told."""
+        there = {entry.key async for entry in self._source.store.entries(f"{origin}/")}
+        for name in names:
+            if layout.record_key(layout.stem_of(f"{origin}/{name}")) not in there:
+                raise IntegrityError(
+                    f"{self._source.store}: {layout.sums_key(origin)} names {name}, which has no "
+                    "record there, and cannot be copied",
+                    hint="verify the archive that it is copied from, and repair it",
+                )
 
     def _observer(self, event: events.Event) -> None:
         if isinstance(event, events.Advanced):

@@ -7,12 +7,13 @@ SHA256SUMS, what an earlier verify saw.
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, TypeVar
 
 from archiver.archive import layout
 from archiver.archive.measure import measure, new_block
 from archiver.archive.reading import read_record, read_sums
-from archiver.archive.verified import results_if_any
+from archiver.archive.record import Record
+from archiver.archive.verified import Result, results_if_any
 from archiver.errors import (
     BadDocument,
     CorruptFile,
@@ -27,6 +28,10 @@ from archiver.threads import in_thread
 RECORD: Final = "its record"
 SUMS: Final = "SHA256SUMS"
 VERIFY: Final = "an earlier verify"
+# Sets, and months, whose words are kept in memory.
+_MOST_KEPT = 4
+
+T = TypeVar("T")
 
 
 async def measure_present(store: Store, staging: Staging, *, is_log: bool) -> dict[str, Measured]:
@@ -44,24 +49,47 @@ async def measure_present(store: Store, staging: Staging, *, is_log: bool) -> di
     return found
 
 
-async def witnesses(store: Store, stem: str) -> dict[str, str]:
-    """Who says which SHA-256 the object of ``stem`` has. Raises StoreError."""
-    said: dict[str, str] = {}
-    with suppress(BadDocument, UnreadableObject):
-        record = await read_record(store, layout.record_key(stem))
-        if record is not None:
-            said[RECORD] = record.sha256
-    folder, _, name = stem.rpartition("/")
-    sums: dict[str, str] = {}
-    with suppress(BadDocument, UnreadableObject):
-        sums = await read_sums(store, folder) or {}
-    known = await results_if_any(store, "/".join(stem.split("/")[:3]))
-    for kind in Kind:
-        if (sha256 := sums.get(f"{name}.{kind}")) is not None:
-            said[SUMS] = sha256
-        if (seen := known.get(f"{stem}.{kind}")) is not None and seen.sha256 is not None:
-            said[VERIFY] = seen.sha256
-    return said
+class Witnesses:
+    """Who says which SHA-256 an object of ``store`` has. What a set or a month says is read once,
+    and kept while others of it are asked for."""
+
+    def __init__(self, store: Store) -> None:
+        self._store: Final = store
+        self._sums: Final[dict[str, Mapping[str, str]]] = {}
+        self._seen: Final[dict[str, Mapping[str, Result]]] = {}
+
+    async def of(self, stem: str, record: Record | None) -> dict[str, str]:
+        """For the object of ``stem``, and its record if that can be used. Raises StoreError."""
+        said: dict[str, str] = {} if record is None else {RECORD: record.sha256}
+        folder, _, name = stem.rpartition("/")
+        month = "/".join(stem.split("/")[:3])
+        sums, seen = await self._sums_of(folder), await self._seen_in(month)
+        for kind in Kind:
+            if (sha256 := sums.get(f"{name}.{kind}")) is not None:
+                said[SUMS] = sha256
+            if (result := seen.get(f"{stem}.{kind}")) is not None and result.sha256 is not None:
+                said[VERIFY] = result.sha256
+        return said
+
+    async def _sums_of(self, folder: str) -> Mapping[str, str]:
+        if folder not in self._sums:
+            sums: Mapping[str, str] = {}
+            with suppress(BadDocument, UnreadableObject):
+                sums = await read_sums(self._store, folder) or {}
+            self._sums[folder] = sums
+            _forget_all_but(_MOST_KEPT, self._sums)
+        return self._sums.get(folder, {})
+
+    async def _seen_in(self, month: str) -> Mapping[str, Result]:
+        if month not in self._seen:
+            self._seen[month] = await results_if_any(self._store, month)
+            _forget_all_but(_MOST_KEPT, self._seen)
+        return self._seen.get(month, {})
+
+
+def _forget_all_but(most: int, kept: dict[str, T]) -> None:
+    while len(kept) > most:
+        del kept[next(iter(kept))]
 
 
 async def make_way(
@@ -80,7 +108,10 @@ async def make_way(
     """
     if not staging.present:
         return []
-    said = await witnesses(store, stem)
+    record = None
+    with suppress(BadDocument, UnreadableObject):
+        record = await read_record(store, layout.record_key(stem))
+    said = await Witnesses(store).of(stem, record)
     for_new = [who for who, sha256 in said.items() if sha256 == receipt.sha256]
     kept: list[tuple[str, str]] = []
     for key, size in staging.present.items():

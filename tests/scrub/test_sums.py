@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver import Archive, TairSource, pull, verify
+from archiver import Archive, LocalStore, TairSource, pull, verify
 from archiver.archive.sums import parse_sums
 from archiver.copying import copy
 from archiver.errors import IntegrityError
@@ -60,11 +60,31 @@ async def test_a_copy_compares_with_the_lines_of_its_target(
     there.unlink()
     there.with_suffix(".json").unlink()
     forge(path, rdb(20_000, 99))
+    pulled.sums().unlink()
     kept = there.with_name("SHA256SUMS").read_bytes()
     summary = await copy(pulled.archive, offsite)
     assert [failed.subject for failed in summary.failures] == [pulled.key(path.parent)]
     assert summary.exit_code == 3
     assert there.with_name("SHA256SUMS").read_bytes() == kept
+
+
+async def test_a_copy_compares_with_the_lines_of_its_source(pulled: Pulled, tmp_path: Path) -> None:
+    """Object and record were changed together: SHA256SUMS there speaks against both."""
+    path = pulled.objects()[0]
+    forge(path, rdb(20_000, 99))
+    summary = await copy(pulled.archive, Archive(LocalStore(tmp_path / "copied")))
+    assert [failed.subject for failed in summary.failures] == [pulled.key(path)[:-4] + ".json"]
+    assert "SHA256SUMS there says otherwise" in str(summary.failures[0].error)
+    assert summary.exit_code == 3
+    assert not (tmp_path / "copied" / pulled.key(path)).exists()
+
+
+async def test_a_copy_names_what_has_lost_its_record(pulled: Pulled, tmp_path: Path) -> None:
+    path = pulled.objects()[0]
+    path.with_suffix(".json").unlink()
+    summary = await copy(pulled.archive, Archive(LocalStore(tmp_path / "copied")))
+    assert path.name in str(summary.failures[0].error)
+    assert summary.exit_code == 3
 
 
 async def test_a_name_stays_though_its_file_is_lost(pulled: Pulled, source: TairSource) -> None:

@@ -104,7 +104,6 @@ CASES = (
             "damage A record-sha256 0",
             "copy B A",
         ),
-        "right bytes lost their name",
     ),
     Case(
         "copy replaces a good object by one that was changed with its record",
@@ -115,7 +114,6 @@ CASES = (
             "damage A forge 0",
             "copy B A",
         ),
-        "right bytes lost their name",
     ),
     Case(
         "pull destroys the good object of an unreadable record",
@@ -126,7 +124,6 @@ CASES = (
             "vendor damage 2",
             "pull A",
         ),
-        "right bytes lost their name",
     ),
     Case(
         "repair destroys the good object of an unreadable record",
@@ -137,7 +134,6 @@ CASES = (
             "vendor damage 2",
             "repair A vendor",
         ),
-        "right bytes lost their name",
     ),
     Case(
         "pull writes through the hard links of a snapshot",
@@ -149,7 +145,6 @@ CASES = (
             "vendor damage 2",
             "pull A",
         ),
-        "right bytes lost their name",
     ),
     Case(
         "pull records bytes that nobody vouches for",
@@ -161,7 +156,6 @@ CASES = (
             "damage A flip 0",
             "pull A",
         ),
-        "said to be archived, with other bytes",
     ),
     Case(
         "a backup of 32 TiB keeps the others from coming home",
@@ -171,7 +165,6 @@ CASES = (
             "vendor overstate 0",
             "pull A",
         ),
-        "one thing kept another backup from coming home",
     ),
     Case(
         "an encrypted log is restored in the place of a dump",
@@ -181,7 +174,6 @@ CASES = (
             "pull A",
             "restore A",
         ),
-        "a log was restored though there are dumps",
     ),
     Case(
         "copy doubles a set whose folders are named after different nodes",
@@ -192,7 +184,6 @@ CASES = (
             "pull B",
             "copy B A",
         ),
-        "a backup is there twice",
     ),
     Case(
         "a sweep removes what another program keeps in staging",
@@ -202,7 +193,6 @@ CASES = (
             "damage A foreign 1",
             "pull A",
         ),
-        "a foreign file was touched",
     ),
     Case(
         "an infinite size in a record escapes",
@@ -212,7 +202,6 @@ CASES = (
             "damage A record-infinite-size 0",
             "verify A",
         ),
-        "an exception escaped",
     ),
     Case(
         "a NUL in the name of an object escapes",
@@ -222,7 +211,6 @@ CASES = (
             "damage A record-odd-name 1",
             "verify A",
         ),
-        "an exception escaped",
     ),
     Case(
         "a number of 5000 digits in a record escapes",
@@ -232,7 +220,6 @@ CASES = (
             "damage A record-long-crc 0",
             "verify A",
         ),
-        "an exception escaped",
     ),
     Case(
         "repairs that are no list pass",
@@ -242,7 +229,6 @@ CASES = (
             "damage A record-repairs 0",
             "verify A",
         ),
-        "it ended with 0, and a record is wrong",
     ),
     Case(
         "a fractional size passes",
@@ -252,7 +238,6 @@ CASES = (
             "damage A record-odd-size 0",
             "verify A",
         ),
-        "it ended with 0, and a record is wrong",
     ),
     Case(
         "a deeply nested archive.json escapes",
@@ -262,7 +247,6 @@ CASES = (
             "damage A format 5",
             "pull A",
         ),
-        "an exception escaped",
     ),
     Case(
         "a deeply nested lock escapes",
@@ -272,7 +256,6 @@ CASES = (
             "damage A lock 0",
             "pull A",
         ),
-        "an exception escaped",
     ),
     Case(
         "a NUL in SHA256SUMS escapes",
@@ -282,12 +265,10 @@ CASES = (
             "damage A sums-add 0",
             "verify A",
         ),
-        "an exception escaped",
     ),
     Case(
         "a name of 300 characters in SHA256SUMS ends a verify",
         ("add standard dump 0 0", "pull A", "damage A sums-add 1", "agree"),
-        "one thing keeps a command from all others",
     ),
     Case(
         "a NUL in what a verify kept escapes",
@@ -298,7 +279,6 @@ CASES = (
             "damage A results-add 0",
             "verify A",
         ),
-        "an exception escaped",
     ),
     Case(
         "a record of another format keeps other backups from coming home",
@@ -309,7 +289,6 @@ CASES = (
             "add standard dump 1 0",
             "pull A",
         ),
-        "one thing kept another backup from coming home",
     ),
     Case(
         "a record of another format is not repaired",
@@ -319,7 +298,6 @@ CASES = (
             "damage A record-format 0",
             "repair A vendor",
         ),
-        "a repair from what is right left something wrong",
     ),
     Case(
         "a folder in the place of a record is not repaired",
@@ -329,7 +307,6 @@ CASES = (
             "damage A record-folder 0",
             "repair A vendor",
         ),
-        "a repair from what is right left something wrong",
     ),
     Case(
         "a folder in the place of SHA256SUMS is not repaired",
@@ -339,7 +316,6 @@ CASES = (
             "damage A sums-folder 0",
             "repair A vendor",
         ),
-        "a repair from what is right left something wrong",
     ),
     Case(
         "a pipe in the place of a record hangs",
@@ -349,7 +325,6 @@ CASES = (
             "damage A record-fifo 0",
             "verify A",
         ),
-        "it hung",
     ),
     Case(
         "a pipe in the place of SHA256SUMS hangs",
@@ -359,7 +334,6 @@ CASES = (
             "damage A sums-fifo 0",
             "verify A",
         ),
-        "it hung",
     ),
     Case(
         "a pipe in the place of an object hangs",
@@ -369,7 +343,6 @@ CASES = (
             "damage A object-fifo 0",
             "verify A",
         ),
-        "it hung",
     ),
     Case(
         "an instance that the vendor deleted keeps others from being repaired",
@@ -383,7 +356,6 @@ CASES = (
             "vendor delete-instance 3",
             "repair A vendor",
         ),
-        "a repair from what is right left something wrong",
     ),
     Case(
         "copy takes the bytes of swapped records",
@@ -393,7 +365,6 @@ CASES = (
             "damage A swap-records 0",
             "copy B A",
         ),
-        "said to be archived, with other bytes",
     ),
     Case(
         "copy takes swapped records over good ones",
@@ -404,17 +375,14 @@ CASES = (
             "damage A swap-records 0",
             "copy B A",
         ),
-        "right bytes lost their name",
     ),
     Case(
         "copy takes what SHA256SUMS speaks against",
         ("add cluster log 0 854", "pull A", "damage A forge 931", "copy B A"),
-        "said to be archived, with other bytes",
     ),
     Case(
         "copy takes a set that lies in another folder",
         ("add standard dump 5 118", "pull A", "damage A set-double 115", "copy B A"),
-        "a backup is there twice",
     ),
     Case(
         "pull takes the record of another node for a backup",
@@ -425,7 +393,6 @@ CASES = (
             "damage A delete 0",
             "pull A",
         ),
-        "pull ended with 0, and a listed backup is not here",
     ),
     Case(
         "copy takes a record of another node",
@@ -435,7 +402,6 @@ CASES = (
             "damage A record-node 58",
             "copy B A",
         ),
-        "said to be archived, with a wrong record",
     ),
     Case(
         "repair leaves a wrong rdb in a record that has the right SHA-256",
@@ -446,7 +412,6 @@ CASES = (
             "damage A record-rdb 0",
             "repair A B",
         ),
-        "a repair from what is right left something wrong",
     ),
     Case(
         "repair leaves wrong CRCs in a record that has the right SHA-256",
@@ -457,7 +422,6 @@ CASES = (
             "damage A record-both-crcs 0",
             "repair A B",
         ),
-        "a repair from what is right left something wrong",
     ),
     Case(
         "repair from the source leaves a garbled SHA256SUMS",
@@ -467,7 +431,6 @@ CASES = (
             "damage A sums-garbage 0",
             "repair A vendor",
         ),
-        "a repair from what is right left something wrong",
     ),
     Case(
         "repair from the source leaves an empty SHA256SUMS",
@@ -477,7 +440,6 @@ CASES = (
             "damage A sums-drop 0",
             "repair A vendor",
         ),
-        "a repair from what is right left something wrong",
     ),
     Case(
         "repair leaves a wrong digit in what a verify kept",
@@ -488,7 +450,6 @@ CASES = (
             "damage A results-edit 0",
             "repair A vendor",
         ),
-        "a repair put all right, and did not end with 0",
     ),
     Case(
         "copy is silent of a SHA256SUMS that cannot be read",
@@ -498,12 +459,10 @@ CASES = (
             "damage A sums-garbage 0",
             "copy B A",
         ),
-        "copy ended with 0, and SHA256SUMS is not whole",
     ),
     Case(
         "copy is silent of a backup that has lost its record",
         ("add cluster dump 3 767", "pull A", "damage A record-delete 982", "copy B A"),
-        "copy ended with 0, and SHA256SUMS is not whole",
     ),
     Case(
         "verify passes a record without its source",
@@ -513,7 +472,6 @@ CASES = (
             "damage A record-no-source 0",
             "verify A",
         ),
-        "it ended with 0, and a record is wrong",
     ),
     Case(
         "verify passes a record without its transfer",
@@ -523,7 +481,6 @@ CASES = (
             "damage A record-no-transfer 0",
             "verify A",
         ),
-        "it ended with 0, and a record is wrong",
     ),
     Case(
         "a mirror check gives up at an unreadable record",
@@ -534,7 +491,6 @@ CASES = (
             "damage A record-garbage 0",
             "agree",
         ),
-        "one thing keeps a command from all others",
     ),
     Case(
         "a mirror check gives up at an unreadable record that only the target has",
@@ -547,7 +503,6 @@ CASES = (
             "damage B record-garbage 0",
             "copy B A",
         ),
-        "copy ended with 0, and a mirror check does not",
     ),
     Case(
         "ls overlooks a record that contradicts its place",
@@ -557,7 +512,6 @@ CASES = (
             "damage A record-odd-node 0",
             "agree",
         ),
-        "verify finds what others overlook",
     ),
     Case(
         "ls overlooks swapped records",
@@ -567,7 +521,6 @@ CASES = (
             "damage A swap-records 0",
             "agree",
         ),
-        "verify finds what others overlook",
     ),
     Case(
         "ls overlooks a set in another folder",
@@ -577,7 +530,6 @@ CASES = (
             "damage A set-rename 176",
             "agree",
         ),
-        "verify finds what others overlook",
     ),
     Case(
         "a cancelled pull returns while its thread is at work",
@@ -585,6 +537,5 @@ CASES = (
             "add standard dump 0 1",
             "pull A cancel 1",
         ),
-        "it returned while its thread was at work",
     ),
 )
