@@ -145,7 +145,8 @@ async def test_harm_on_the_way_is_mended(
     originals: dict[str, bytes], name: str,
 ) -> None:  # fmt: skip
     archive = archive_in(bucket, gate.endpoint)
-    await archive.store.put("before", b"so that the dialect is known")  # the fault is for later
+    async with archive.writing():
+        pass  # the dialect is known: the fault is for later
     fault = gate.add(HARMLESS[name]())
     summary = await bring(emulator, archive)
     assert fault.met or name == "parts are listed twice"
@@ -196,7 +197,8 @@ async def test_a_store_that_keeps_something_else_is_caught(
     for fault in DIALECTS["checks nothing"][0]():
         gate.add(fault)
     archive = archive_in(bucket, gate.endpoint)
-    await archive.store.put("before", b"so that the dialect is known")
+    async with archive.writing():
+        pass  # the dialect is known
     gate.add(replace_times(gates.flip_byte(1000, kind=kind)))
     with pytest.raises(StoreError, match="is not what was sent"):
         await bring(emulator, archive)
@@ -275,7 +277,8 @@ async def test_a_full_bucket(
     originals: dict[str, bytes], code: str,
 ) -> None:  # fmt: skip
     archive = archive_in(bucket, gate.endpoint)
-    await archive.store.put("before", b"so that the dialect is known")
+    async with archive.writing():
+        pass  # the dialect is known
     full = gate.add(gates.no_space(code=code))
     with pytest.raises(NoSpace) as caught:
         await bring(emulator, archive)
