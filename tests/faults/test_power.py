@@ -277,7 +277,11 @@ _ASIDE = "nobody looks for what lies aside of an object that is right"
 _BOTH = "an object that lies in its place and aside, after a cut in a move, is never repaired"
 _MOVED = "a rename takes the only copy to another folder: a cut may leave it neither name"
 _SECOND = "what lies aside keeps a later repair of the same object from its work"
-_ON_ITS_WAY = {"left": _BESIDE, "ready": _NOT_READY}
+_UNNAMED = (
+    "a sync of the staging folder makes another file's old name go before its new one is durable: "
+    "where a rename is not atomic, a cut may leave neither"
+)
+_ON_ITS_WAY = {"left": _BESIDE, "ready": _NOT_READY, "durable": _UNNAMED}
 KNOWN: dict[str, dict[str, str]] = {
     "pulled": _ON_ITS_WAY,
     "batch": {"ready": _NOT_READY},
