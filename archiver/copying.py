@@ -62,8 +62,9 @@ class Selection:
     def prefixes(self) -> list[str]:
         """Where to look. Raises UnsafeInput."""
         if self.sets:
-            return [f"{folder.strip('/')}/" for folder in sorted(self.sets)]
-        return [f"{layout.safe(instance)}/" for instance in self.instances] or [""]
+            return sorted({f"{folder.strip('/')}/" for folder in self.sets})
+        instances = dict.fromkeys(self.instances)
+        return [f"{layout.safe(instance)}/" for instance in instances] or [""]
 
     @property
     def months(self) -> list[str]:
@@ -227,7 +228,8 @@ def _promised(record: Record) -> tuple[Pin, Provenance]:
     )
 
 
-_Planned = tuple[Record, str]
+# A record, the folder for it, and whether the target may know which bytes it should have.
+_Planned = tuple[Record, str, bool]
 
 
 class _Copying:
@@ -315,7 +317,8 @@ class _Copying:
             stem = f"{folder}/{layout.stem_of(record.key).rpartition('/')[2]}"
             await self._clear([layout.record_key(stem), *await inventory.in_the_way(stem)])
         self._observer(events.Planned(backup))
-        return record, folder
+        known = await inventory.knows(f"{folder}/{layout.stem_of(record.key).rpartition('/')[2]}")
+        return record, folder, known
 
     def _at_odds(self, record: Record, folder: str) -> IntegrityError:
         name = record.key.rpartition("/")[2]
@@ -334,11 +337,11 @@ class _Copying:
 
     async def _work(self, queue: MemoryObjectReceiveStream[_Planned]) -> None:
         async with queue:
-            async for record, folder in queue:
+            async for record, folder, known in queue:
                 if self._full is not None:
                     continue
                 try:
-                    await self._copy(record, folder)
+                    await self._copy(record, folder, known=known)
                 except NoSpace as error:
                     self._full = error
                 except ArchiverError as error:
@@ -346,13 +349,13 @@ class _Copying:
                         raise
                     self._observer(events.Failed(record.key, error, _described(record)))
 
-    async def _copy(self, record: Record, folder: str) -> None:
+    async def _copy(self, record: Record, folder: str, *, known: bool) -> None:
         """One backup: read, compared with its record, written, and recorded as it was."""
         backup, (_, provenance) = _described(record), _promised(record)
         stem = f"{folder}/{record.key.rpartition('/')[2].removesuffix(layout.RECORD_SUFFIX)}"
         store = self._target.store
         async with entered(store.stage(stem, record.size)) as staging:
-            commit = await self._commit(record, stem, staging)
+            commit = await self._commit(record, stem, staging, known=known)
             [stored] = await in_thread(store.finish, [commit])
         receipt = stored.receipt
         self._touched[folder] = record.folder
@@ -364,7 +367,7 @@ class _Copying:
             )
         )  # fmt: skip
 
-    async def _commit(self, record: Record, stem: str, staging: Staging) -> Commit:
+    async def _commit(self, record: Record, stem: str, staging: Staging, *, known: bool) -> Commit:
         """An object that lies there unrecorded, if it has the record's bytes; or what is read."""
         pin, provenance = _promised(record)
         await self._check_witnesses(record)
@@ -381,6 +384,9 @@ class _Copying:
         reading = StoreOrigin(
             _described(record), self._source.store, record.object_key, pin, provenance
         )
+        begun = staging.resumable
+        if begun is not None and begun.pin.crc64 != pin.crc64:
+            await in_thread(staging.restart)  # parts of another object
         async with dropping_refused(staging):
             receipt = await carry(self._shared, reading, staging)
             if receipt.sha256 != record.sha256:
@@ -388,9 +394,12 @@ class _Copying:
                     f"{record.object_key}: SHA-256 is {receipt.sha256}, recorded {record.sha256}",
                     hint="verify the archive that it is copied from",
                 )
-            kept = await make_way(
-                self._target.store, stem, staging, present, receipt, forced=self._options.replace
-            )
+            kept = list[tuple[str, str]]()
+            if known or staging.present:
+                kept = await make_way(
+                    self._target.store, stem, staging, present, receipt,
+                    forced=self._options.replace,
+                )  # fmt: skip
         for key, at in kept:
             self._observer(events.KeptAside(key, at))
         return staging.commit(receipt, documents)

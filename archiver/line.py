@@ -19,7 +19,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from archiver import events
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Finding, Inventory
-from archiver.archive.replacing import make_way, measure_present
+from archiver.archive.replacing import make_way, measure_present, speaks_for
 from archiver.archive.setbook import SetBook
 from archiver.batch import bring_together
 from archiver.crew import crew
@@ -30,7 +30,7 @@ from archiver.errors import (
     IntegrityError,
     NoSpace,
 )
-from archiver.model import Backup, Page, Query, Status, Stored, Transfer
+from archiver.model import Backup, Page, Query, Receipt, Status, Stored, Transfer
 from archiver.sources.base import Source
 from archiver.stores.base import Staging
 from archiver.stores.commit import Commit
@@ -173,7 +173,11 @@ class _Run:
                 receive_small.close()
                 async with send, send_small, aclosing(self._plan(first, listing)) as plan:
                     await self._enqueue(
-                        plan, lambda backup: send_small if engine.is_small(backup) else send
+                        plan,
+                        # What came for others is held against what is known here, one by one.
+                        lambda one: (
+                            send_small if engine.is_small(one.backup) and not one.is_known else send
+                        ),
                     )
             if self._full is not None:
                 raise self._full
@@ -187,13 +191,13 @@ class _Run:
     async def _enqueue(
         self,
         plan: AsyncGenerator[Planned, None],
-        queue_for: Callable[[Backup], MemoryObjectSendStream[Planned]],
+        queue_for: Callable[[Transfer], MemoryObjectSendStream[Planned]],
     ) -> None:
         async for planned in plan:
             if self._full is not None:
                 return
             try:
-                await queue_for(planned[1].backup).send(planned)
+                await queue_for(planned[1]).send(planned)
             except anyio.BrokenResourceError:
                 return  # no worker is left: what ended the last one is what will be raised
 
@@ -254,17 +258,26 @@ class _Run:
         for key, measured in present.items():
             if key == f"{transfer.stem}.{measured.kind}":
                 receipt = await engine.recognise(transfer, measured)
-                if receipt is not None:
+                if receipt is not None and await self._is_this_one(transfer, receipt):
                     return staging.record(key, receipt, documents)
         try:
             receipt = await engine.transfer(transfer, staging)
-            kept = await make_way(self._archive.store, transfer.stem, staging, present, receipt)
+            kept = list[tuple[str, str]]()
+            if transfer.is_known or staging.present:
+                kept = await make_way(self._archive.store, transfer.stem, staging, present, receipt)
         except CorruptFile as error:
             at = await in_thread(staging.quarantine, str(error))
             raise CorruptFile(f"{error}; its bytes are kept in {at}") from None
         for key, at in kept:
             self._observer(events.KeptAside(key, at))
         return staging.commit(receipt, documents)
+
+    async def _is_this_one(self, transfer: Transfer, receipt: Receipt) -> bool:
+        """Whether it is the backup's own object, and not another whole dump of its size: by the
+        source's CRC-64, or by what the archive says of it."""
+        if receipt.crc64_declared is not None:
+            return True
+        return await speaks_for(self._archive.store, transfer.stem, receipt.sha256)
 
     def _archived(self, book: SetBook, transfer: Transfer, stored: Stored) -> None:
         receipt = stored.receipt

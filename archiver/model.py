@@ -124,13 +124,15 @@ class Transfer:
     """A backup that the archive does not hold yet, and the key (without suffix) it will get.
 
     ``set_records``: how many files of its backup set the archive records so far;
-    ``set_sealed``: whether that set has its SHA256SUMS.
+    ``set_sealed``: whether that set has its SHA256SUMS; ``is_known``: whether something in the
+    archive may say which bytes the file has.
     """
 
     backup: Backup
     stem: str
     set_records: int = 0
     set_sealed: bool = False
+    is_known: bool = False
 
     @property
     def set_key(self) -> str:

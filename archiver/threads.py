@@ -58,7 +58,11 @@ async def interruptible(begun: "asyncio.Future[T]", interrupt: Callable[[], obje
         await asyncio.wait([begun])
     except asyncio.CancelledError:
         interrupt()
-        await _ended(begun)
+        try:
+            await _ended(begun)
+        finally:
+            if begun.done() and not begun.cancelled():
+                begun.exception()  # what an interruption brought about is of no account
         raise
     return begun.result()
 

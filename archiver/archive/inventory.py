@@ -10,6 +10,7 @@ from typing import Final
 from archiver.archive import layout
 from archiver.archive.reading import read_record
 from archiver.archive.record import Record
+from archiver.archive.verified import results_if_any
 from archiver.errors import BadDocument, NoDocument, UnreadableObject
 from archiver.fields import read_backup
 from archiver.model import Backup, Kind, Transfer
@@ -39,12 +40,14 @@ class Finding:
 class _Month:
     """The sets of an instance's month: sizes of their files by key, and of each job's set the
     folder, so that a cluster's nodes come to lie together. ``promised`` counts, by folder, the
-    backups that are to come; ``no_files`` have the names of files, and are none."""
+    backups that are to come; ``no_files`` have the names of files, and are none; ``seen`` are the
+    stems that verifies saw."""
 
     files: dict[str, dict[str, int]]
     folders: dict[str, str]
     promised: Counter[str]
     no_files: set[str]
+    seen: frozenset[str]
 
 
 class Difference(StrEnum):
@@ -71,7 +74,11 @@ class Inventory:
         there = month.files.get(folder, {})
         records = sum(key.endswith(layout.RECORD_SUFFIX) for key in there)
         transfer = Transfer(
-            backup, stem, records + month.promised[folder], layout.sums_key(folder) in there
+            backup,
+            stem,
+            records + month.promised[folder],
+            layout.sums_key(folder) in there,
+            _is_known(month, stem),
         )
         finding = await self._finding(transfer, there)
         if finding.record is None:
@@ -106,6 +113,10 @@ class Inventory:
         if (own.sha256, own.size) != (record.sha256, record.size):
             return Difference.OTHER
         return Difference.NONE if there.get(own.object_key) == own.size else Difference.DAMAGED
+
+    async def knows(self, stem: str) -> bool:
+        """Whether something here may say which bytes the file of ``stem`` has."""
+        return _is_known(await self._month_of(stem.rpartition("/")[0]), stem)
 
     async def lacks(self, record: Record, folder: str) -> bool:
         """Whether nothing in ``folder`` has the name of this record."""
@@ -167,7 +178,8 @@ class Inventory:
         """What is below ``prefix``, read once for all backups of that month."""
         month = self._months.pop(prefix, None)
         if month is None:
-            month = _Month({}, {}, Counter(), set())
+            seen = await results_if_any(self._store, prefix.rstrip("/"))
+            month = _Month({}, {}, Counter(), set(), frozenset(map(layout.stem_of, seen)))
             async for entry in self._store.entries(prefix):
                 folder = entry.key.rpartition("/")[0]
                 if entry.is_file:
@@ -180,6 +192,15 @@ class Inventory:
         while len(self._months) > _MONTHS_KEPT:
             del self._months[next(iter(self._months))]
         return month
+
+
+def _is_known(month: _Month, stem: str) -> bool:
+    """By its record, its set's SHA256SUMS, or an earlier verify."""
+    folder = stem.rpartition("/")[0]
+    there = month.files.get(folder, {})
+    return (
+        stem in month.seen or layout.record_key(stem) in there or layout.sums_key(folder) in there
+    )
 
 
 def _keys(stem: str) -> set[str]:

@@ -5,7 +5,7 @@ whether there is one. So it is read before anything replaces it. Witnesses decid
 SHA256SUMS, what an earlier verify saw.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeVar
 
@@ -101,41 +101,61 @@ async def make_way(
     *,
     forced: bool = False,
 ) -> list[tuple[str, str]]:
-    """Before what is staged replaces ``present`` objects: keep aside what may be right, or whole.
+    """Before what is staged takes its name: hold it against what the archive says, and keep aside
+    what is ``present``, may be right, or is whole.
 
-    Returns the keys of those, and where they are kept. Raises CorruptFile where a witness speaks
-    for an object that is there and none for what was brought; ``forced`` by who knows better.
+    Returns the keys of those, and where they are kept. Raises CorruptFile where the archive speaks
+    for other bytes and not for what was brought; ``forced`` by who knows better.
     """
-    if not staging.present:
-        return []
     record = None
     with suppress(BadDocument, UnreadableObject):
         record = await read_record(store, layout.record_key(stem))
     said = await Witnesses(store).of(stem, record)
     for_new = [who for who, sha256 in said.items() if sha256 == receipt.sha256]
+    if record is not None and said.keys() == {RECORD} and _has_crc(record, receipt):
+        for_new.append("the CRC-64 in its record")  # its SHA-256 alone was changed
+    own = {measured.sha256 for measured in present.values()}
+    if said and not for_new and not forced and _outweigh(said, own, receipt):
+        raise CorruptFile(
+            f"{stem}: other bytes came for it (SHA-256 {receipt.sha256}) than were archived, for "
+            f"which {' and '.join(said)} {'speak' if len(said) > 1 else 'speaks'}",
+            hint="what is here stays; verify it, and look what changed at the source",
+        )
     kept: list[tuple[str, str]] = []
     for key, size in staging.present.items():
-        own = present.get(key)
-        speakers = [who for who, sha256 in said.items() if own and sha256 == own.sha256]
-        if speakers and not for_new and not forced:
-            raise CorruptFile(
-                f"{key}: other bytes came for it (SHA-256 {receipt.sha256}) than the archive has, "
-                f"for which {' and '.join(speakers)} speak",
-                hint="what is here stays; verify it, and look what changed at the source",
-            )
-        if _may_be_wanted(own, size, receipt, is_witnessed=bool(for_new)):
+        certain = bool(for_new) or (not said and receipt.rdb.footer is Footer.OK)
+        if _may_be_wanted(present.get(key), size, receipt, is_certain=certain):
             why = "it had this name when other bytes came, and nothing proves that it was wrong"
             kept.append((key, await in_thread(staging.keep_aside, key, why)))
     return kept
 
 
-def _may_be_wanted(
-    own: Measured | None, size: int, receipt: Receipt, *, is_witnessed: bool
-) -> bool:
+def _outweigh(said: Mapping[str, str], own: Collection[str], receipt: Receipt) -> bool:
+    """Whether witnesses that all speak against what came are to be believed: a record is, and so
+    are two that agree, and one that speaks for what is here. One alone may be what was changed,
+    when a dump came that is whole by its own checksum."""
+    agreed = len(set(said.values())) < len(said)
+    for_own = any(sha256 in own for sha256 in said.values())
+    return RECORD in said or agreed or for_own or receipt.rdb.footer is not Footer.OK
+
+
+def _has_crc(record: Record, receipt: Receipt) -> bool:
+    return str(record.document.get("crc64ecma")) == str(receipt.crc64)
+
+
+async def speaks_for(store: Store, stem: str, sha256: str) -> bool:
+    """Whether the archive says that an object of ``stem`` has this SHA-256, and nothing else."""
+    record = None
+    with suppress(BadDocument, UnreadableObject):
+        record = await read_record(store, layout.record_key(stem))
+    return set((await Witnesses(store).of(stem, record)).values()) == {sha256}
+
+
+def _may_be_wanted(own: Measured | None, size: int, receipt: Receipt, *, is_certain: bool) -> bool:
     """Whether bytes that are to be replaced may be missed."""
     if size == 0 or (own is not None and own.sha256 == receipt.sha256):
         return False
-    if own is None or not (is_witnessed or receipt.rdb.footer is Footer.OK):
+    if own is None or not is_certain:
         return True
     # A dump that is broken by its own checksum is no other backup's either.
     return own.rdb.footer is not Footer.MISMATCH

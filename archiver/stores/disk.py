@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from archiver.documents import MOST_BYTES
-from archiver.errors import NoDocument, NoSpace, PlaceTaken, StoreError, UnreadableObject
+from archiver.errors import (
+    DoesNotFit,
+    NoDocument,
+    NoSpace,
+    PlaceTaken,
+    StoreError,
+    UnreadableObject,
+)
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -66,6 +73,8 @@ def store_errors(path: StrPath) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(what, hint="free some space; what is fetched so far is kept") from error
         kind = PlaceTaken if error.errno in _TAKEN else StoreError
+        if error.errno == errno.EFBIG:
+            kind = DoesNotFit
         raise kind(what, hint=_HINTS.get(error.errno or 0)) from error
 
 

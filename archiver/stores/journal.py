@@ -17,6 +17,8 @@ from archiver.errors import BadDocument
 from archiver.model import Network, Pin, Provenance
 
 FORMAT = 1
+# As many as a file is ever cut into (transfer/parts.py).
+_MOST_PARTS = 10_000
 _MOST_CRC = 2**64 - 1
 
 
@@ -72,22 +74,31 @@ def parse(data: bytes) -> Journal | None:
         return None
     crcs: dict[int, int] = {}
     begun: dict[int, tuple[int, int]] = {}
+    if pin.total > _MOST_PARTS * part_size:
+        return None
     length = len(lines[0])
     for line in lines[1:]:
         value = _value(line)
-        if value is None or not _noted(value, crcs, begun):
+        if value is None or not _noted(value, crcs, begun, pin.total, part_size):
             break
         length += len(line)
     begun = {part: so_far for part, so_far in begun.items() if part not in crcs}
     return Journal(pin, provenance, part_size, crcs, begun, length)
 
 
-def _noted(value: Fields, crcs: dict[int, int], begun: dict[int, tuple[int, int]]) -> bool:
-    """Take what a line says of a part; whether it says anything."""
+def _noted(
+    value: Fields,
+    crcs: dict[int, int],
+    begun: dict[int, tuple[int, int]],
+    total: int,
+    part_size: int,
+) -> bool:
+    """Take what a line says of a part of a file of ``total`` bytes; whether it says anything."""
     try:
-        part, crc = value.number("part"), value.number("crc64", most=_MOST_CRC)
+        part = value.number("part", most=max(0, total - 1) // part_size)
+        crc = value.number("crc64", most=_MOST_CRC)
         if "bytes" in value.values:
-            begun[part] = value.number("bytes"), crc
+            begun[part] = value.number("bytes", most=min(part_size, total - part * part_size)), crc
         else:
             crcs[part] = crc
     except BadDocument:

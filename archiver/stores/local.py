@@ -19,6 +19,7 @@ from archiver.errors import (
     DoesNotFit,
     NoDocument,
     ObjectMissing,
+    PlaceTaken,
     StoreError,
     UnreadableObject,
 )
@@ -38,6 +39,7 @@ from archiver.stores.local_staging import (
     TEMPORARY,
     LocalStaging,
     folders_to_sync,
+    is_aside,
     is_ours,
     parse_journal,
 )
@@ -73,6 +75,7 @@ class LocalStore:
         self._durable: Final[set[str]] = set()
         # Files on their way, and the sizes they will have.
         self._on_the_way: Final[dict[LocalStaging, int]] = {}
+        self._stems: Final[set[str]] = set()
         self._reserving: Final = threading.Lock()
 
     def __str__(self) -> str:
@@ -209,12 +212,17 @@ class LocalStore:
         self._check_lock()
         root, folder, quarantine = str(self.root), str(self._staging), str(self._quarantine)
         staging = LocalStaging(root, folder, quarantine, self._durable, stem, size)
+        with self._reserving:
+            if stem in self._stems:
+                raise PlaceTaken(f"{self.root}: {stem} is being brought already")
+            self._stems.add(stem)
         try:
             staging.open()
             self._reserve(staging, size)
             yield staging
         finally:
             with self._reserving:
+                self._stems.discard(stem)
                 self._on_the_way.pop(staging, None)
             staging.close()
 
@@ -270,6 +278,8 @@ class LocalStore:
         place if nothing has it, else a quarantined file like any."""
         with disk.store_errors(self._quarantine):
             for path in self._quarantine.glob(f"*{ASIDE}"):
+                if not is_aside(path.name):
+                    continue
                 home = self.root / path.name.removesuffix(ASIDE).replace(SEPARATOR, "/")
                 if _is_same(path, home):
                     path.unlink()

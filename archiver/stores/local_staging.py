@@ -39,6 +39,9 @@ _OURS = re.compile(
     r"[^~]+(~[^~]+)+(\.data|\.journal|\.json\.document|~SHA256SUMS\.document|\.tmp)"
     r"|[0-9a-f]{16}\.tmp"
 )
+_ASIDES = re.compile(
+    r"\w[\w.-]*~\d{4}~\d\d~\d{8}T\d{6}Z-\w[\w.-]*~\w[\w.-]*\.(" + "|".join(Kind) + r")\.aside"
+)
 
 
 class LocalStaging:
@@ -66,6 +69,10 @@ class LocalStaging:
         self._syncing: Final = threading.Lock()
         self._resumable: Resumable | None = None
         self._present: dict[str, int] = {}
+        # From here on the file has its name in the archive, and is not written to.
+        self._has_come_home = False
+        # Why a sync failed. The kernel tells once: those after it would say that all is durable.
+        self._failed: StoreError | None = None
 
     @property
     def resumable(self) -> Resumable | None:
@@ -163,6 +170,8 @@ class LocalStaging:
         """Forget; the journal first: without it the bytes mean nothing."""
         self._resumable = None
         self._unnoted.clear()
+        if self._has_come_home:
+            return
         if self._log is not None:
             os.close(self._log)
             self._log = None
@@ -183,6 +192,7 @@ class LocalStaging:
         disk.make_directories(os.path.dirname(final))
         self._make_way(final)
         disk.rename(self._staged, final)
+        self._has_come_home = True
         yield from self._bring_documents(final, waiting)
         return stored
 
@@ -198,6 +208,7 @@ class LocalStaging:
             with self._ready(stored, documents) as waiting:
                 yield [disk.UnsyncedFile(final, descriptor), *waiting.values()]
         self._forget_staged()
+        self._present = {key: self._present.get(key, 0)}  # others beside it are not our business
         yield from self._bring_documents(final, waiting)
         return stored
 
@@ -323,8 +334,14 @@ class LocalStaging:
         self._log_length = length
 
     def _note(self, lines: bytes) -> None:
-        with disk.store_errors(self._staged):
-            os.fdatasync(self._descriptor)
+        if self._failed is not None:
+            raise self._failed
+        try:
+            with disk.store_errors(self._staged):
+                os.fdatasync(self._descriptor)
+        except StoreError as error:
+            self._failed = error
+            raise
         self._append(lines)
 
     def _append(self, lines: bytes) -> None:
@@ -385,6 +402,11 @@ def parse_journal(path: str) -> journal.Journal | None:
 def is_ours(name: str) -> bool:
     """Whether a name in the staging folder is one that we give; others may keep things there."""
     return _OURS.fullmatch(name) is not None
+
+
+def is_aside(name: str) -> bool:
+    """Whether an earlier version gave it, to an object that it was to replace."""
+    return _ASIDES.fullmatch(name) is not None
 
 
 def _link_or_copy(path: str, target: str) -> None:
