@@ -17,6 +17,7 @@ from archiver import Archive, PullOptions, Query, TairSource, TransferOptions, e
 from archiver.emulator import Emulator, Faults
 from archiver.errors import (
     BackupFailed,
+    BadDocument,
     CorruptFile,
     IntegrityError,
     NoSpace,
@@ -431,7 +432,7 @@ async def test_an_unreadable_record_is_named_and_the_rest_goes_on(
     write_rdb(files / INSTANCE / "later.rdb", 9000, 6)
     summary = await pull(source, archive, [everything()])
     assert summary.archived == 1
-    assert [type(failure.error) for failure in summary.failures] == [IntegrityError]
+    assert [type(failure.error) for failure in summary.failures] == [BadDocument]
     assert "notes.json" in str(summary.failures[0].error)
 
 

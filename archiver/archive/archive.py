@@ -13,7 +13,7 @@ from archiver import events
 from archiver.archive import layout
 from archiver.archive.reading import read_record
 from archiver.archive.record import Record, make_record
-from archiver.archive.sums import format_sums, parse_sums, readable_sums
+from archiver.archive.sums import format_sums, parse_sums, salvage_sums
 from archiver.documents import parse
 from archiver.errors import (
     ArchiveBusy,
@@ -156,7 +156,7 @@ class Archive:
         """
         key, recorded = layout.sums_key(folder), dict[str, str]()
         data = await self._sums(folder, mending=mending)
-        sums = readable_sums(data)
+        salvage = salvage_sums(data)
         sizes = {entry.key: entry.size async for entry in self.store.entries(f"{folder}/")}
         for record_key in filter(layout.is_record, sizes):
             record = await read_record(self.store, record_key)
@@ -169,16 +169,26 @@ class Archive:
                 )
             name = _name(record)
             recorded[name] = record.sha256
-            said = sums.get(name, record.sha256)
-            if said != record.sha256 and layout.stem_of(record.object_key) not in confirmed:
+            said = salvage.sums.get(name, {record.sha256})
+            if record.sha256 not in said and layout.stem_of(record.object_key) not in confirmed:
                 raise IntegrityError(
-                    f"{record.object_key}: SHA256SUMS says {said}, and its record {record.sha256}",
+                    f"{record.object_key}: SHA256SUMS says {min(said)}, and its record "
+                    f"{record.sha256}",
                     hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
                 )
+        if salvage.unreadable > len(recorded.keys() - salvage.sums.keys()):
+            raise BadDocument(
+                key,
+                "a line that cannot be read names a file that is not here",
+                hint="it stays as it is; take the line out if you know that nothing is missing",
+            )
         # A confirmed file may have had another suffix.
-        kept = {n: s for n, s in sums.items() if layout.stem_of(f"{folder}/{n}") not in confirmed}
-        if mending:
-            kept = {name: sha256 for name, sha256 in kept.items() if layout.is_object_name(name)}
+        kept = {
+            name: min(said)
+            for name, said in salvage.sums.items()
+            if layout.stem_of(f"{folder}/{name}") not in confirmed
+            and (not mending or layout.is_object_name(name))
+        }
         named = kept | recorded
         if not recorded or data == format_sums(named):
             return 0

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from archiver.documents import is_name
 
@@ -26,10 +27,26 @@ def parse_sums(data: bytes) -> dict[str, str] | None:
     return found or None
 
 
-def readable_sums(data: bytes) -> dict[str, str]:
-    """Those lines of a SHA256SUMS that can be read; all of one that nobody damaged."""
-    lines = data.decode("ascii", "replace").splitlines()
-    return {match[2]: match[1] for line in lines if (match := _LINE.fullmatch(line))}
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """What can be read of a SHA256SUMS: by file name the SHA-256 it gives, several where it names
+    a file twice; and how many lines cannot be."""
+
+    sums: Mapping[str, frozenset[str]]
+    unreadable: int
+
+
+def salvage_sums(data: bytes) -> Salvage:
+    """All of one that nobody damaged, what can be read of another."""
+    found: dict[str, frozenset[str]] = {}
+    unreadable = 0
+    for line in data.decode("ascii", "replace").splitlines():
+        match = _LINE.fullmatch(line)
+        if match is None:
+            unreadable += 1
+        else:
+            found[match[2]] = found.get(match[2], frozenset()) | {match[1]}
+    return Salvage(found, unreadable)
 
 
 def format_sums(sums: Mapping[str, str]) -> bytes:

@@ -293,7 +293,8 @@ class _Mending:
             if await self._archive.seal(folder, confirmed=confirmed, mending=True):
                 self._tell(events.Repaired(layout.sums_key(folder), str(self._other.store)))
         except (IntegrityError, UnreadableObject) as error:
-            self._not_repaired(layout.sums_key(folder), error)
+            if not self.not_repaired:  # it follows from what was not
+                self._not_repaired(layout.sums_key(folder), error)
 
     def _not_repaired(self, key: str, error: ArchiverError) -> None:
         event = events.NotRepaired(key, error)

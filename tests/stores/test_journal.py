@@ -8,11 +8,11 @@ from archiver.stores import journal
 
 PIN = Pin(1_000_000, '"E"', 2**64 - 1)
 FROM = Provenance("http://h/k", Network.INTRANET)
-entries = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 2**64 - 1)), max_size=12)
+entries = st.lists(st.tuples(st.integers(0, 9_999), st.integers(0, 2**64 - 1)), max_size=12)
 
 
 def written(parts: list[tuple[int, int]]) -> bytes:
-    return journal.head(PIN, FROM, 65536) + b"".join(journal.entry(i, crc) for i, crc in parts)
+    return journal.head(PIN, FROM, 100) + b"".join(journal.entry(i, crc) for i, crc in parts)
 
 
 @given(entries)
@@ -20,7 +20,7 @@ def test_what_was_written_is_read(parts: list[tuple[int, int]]) -> None:
     data = written(parts)
     read = journal.parse(data)
     assert read is not None
-    assert (read.pin, read.provenance, read.part_size) == (PIN, FROM, 65536)
+    assert (read.pin, read.provenance, read.part_size) == (PIN, FROM, 100)
     assert read.length == len(data)
     assert read.crcs == dict(parts)
     assert read.begun == {}
@@ -32,13 +32,13 @@ def test_a_part_begun_is_not_whole(
 ) -> None:
     """Nor is one that was whole begun again, in whatever order that was noted."""
     lines = [journal.entry(i, crc) for i, crc in parts]
-    lines += [journal.entry(i, crc, size=i + 1) for i, crc in begun]
+    lines += [journal.entry(i, crc, size=i % 100 + 1) for i, crc in begun]
     for data in (lines, lines[::-1]):
-        read = journal.parse(journal.head(PIN, FROM, 65536) + b"".join(data))
+        read = journal.parse(journal.head(PIN, FROM, 100) + b"".join(data))
         assert read is not None
         assert read.crcs.keys() == {i for i, _ in parts}
         assert read.begun.keys() == {i for i, _ in begun} - read.crcs.keys()
-        assert all(size == i + 1 for i, (size, _) in read.begun.items())
+        assert all(size == i % 100 + 1 for i, (size, _) in read.begun.items())
 
 
 @given(entries, st.data())
@@ -46,7 +46,7 @@ def test_any_prefix_holds_what_was_whole(parts: list[tuple[int, int]], draw: st.
     data = written(parts)
     cut = draw.draw(st.integers(0, len(data)))
     read = journal.parse(data[:cut])
-    if cut < len(journal.head(PIN, FROM, 65536)):
+    if cut < len(journal.head(PIN, FROM, 100)):
         assert read is None
         return
     assert read is not None
@@ -60,7 +60,7 @@ def test_any_prefix_holds_what_was_whole(parts: list[tuple[int, int]], draw: st.
 @given(entries.filter(bool), st.data())
 def test_a_flipped_byte_ends_it(parts: list[tuple[int, int]], draw: st.DataObject) -> None:
     data = bytearray(written(parts))
-    at = draw.draw(st.integers(len(journal.head(PIN, FROM, 65536)), len(data) - 1))
+    at = draw.draw(st.integers(len(journal.head(PIN, FROM, 100)), len(data) - 1))
     data[at] ^= draw.draw(st.integers(1, 255))
     read = journal.parse(bytes(data))
     assert read is not None
@@ -72,3 +72,15 @@ def test_a_flipped_byte_ends_it(parts: list[tuple[int, int]], draw: st.DataObjec
 @given(st.binary(max_size=200))
 def test_rubbish_is_no_journal(data: bytes) -> None:
     assert journal.parse(data) is None
+
+
+@given(st.integers(0, 2**40), st.integers(0, 2**40))
+def test_a_part_out_of_bounds_ends_it(part: int, size: int) -> None:
+    data = journal.head(PIN, FROM, 100) + journal.entry(part, 1, size=size)
+    read = journal.parse(data)
+    assert read is not None
+    assert bool(read.begun) is (part < 10_000 and size <= 100)
+
+
+def test_more_parts_than_a_file_has() -> None:
+    assert journal.parse(journal.head(PIN, FROM, 99)) is None
