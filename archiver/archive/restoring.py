@@ -301,8 +301,23 @@ async def _settle(record: Record, staged: Staged, number: int) -> RestoredFile:
     said = instructions(record, line, needed, log)
     # What is said of the same dump may have changed since: a repair adds to its record.
     for name, data in (("record.json", record.encode()), ("RESTORE.txt", said.encode())):
-        await in_thread(replace_beside, node_folder(copied.path) / name, data)
+        await in_thread(_replace_ours, node_folder(copied.path) / name, data, record)
     return RestoredFile(record.node_id, record, copied, line, needed, log)
+
+
+def _replace_ours(path: Path, data: bytes, record: Record) -> None:
+    """Write what is said of a dump, over what an earlier restore said of the same alone. Blocks.
+
+    Raises UsageError, StoreError.
+    """
+    there = disk.read_document(path)
+    about = record.object_key.rpartition("/")[2].rpartition(".")[0].encode()
+    if there is not None and about not in there:
+        raise UsageError(
+            f"{path}: something else has this name, and it is not overwritten",
+            hint="move it away, or name another directory",
+        )
+    replace_beside(path, data)
 
 
 def _name(staged: Staged) -> Copied:

@@ -298,7 +298,27 @@ def test_killed_before_it_was_compared(
     assert "has these bytes again" in leftover.why
     assert seaweed.content(bucket, OBJECT) == OLD
     assert swept(sender) == []
-    assert below(seaweed, bucket, ".quarantine") == []
+    kept = [seaweed.content(bucket, key) for key in below(seaweed, bucket, ".quarantine")]
+    assert kept == ([bytes(len(NEW))] if after == "garbled" else [])
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_later_run_had_brought_another(
+    sender: Sender, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    """What was there before is never put over what its record names."""
+    put(seaweed, bucket, OBJECT, OLD)
+    kill_at(sender, "compare", monkeypatch)
+    later = b"brought and proven by a later run"
+    put(seaweed, bucket, OBJECT, later)
+    if recorded:
+        record = json.dumps({"sha256": hashlib.sha256(later).hexdigest()}).encode()
+        put(seaweed, bucket, f"{OBJECT.rpartition('.')[0]}.json", record)
+    swept(sender)
+    assert seaweed.content(bucket, OBJECT) == (later if recorded else OLD)
+    kept = [seaweed.content(bucket, key) for key in below(seaweed, bucket, ".quarantine")]
+    assert kept == [OLD if recorded else later]
+    assert swept(sender) == []
 
 
 def test_a_copy_that_is_there_refuses_nothing(

@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from archiver.documents import MOST_BYTES
-from archiver.errors import NoDocument, StoreError, StoreForbidden, UnreadableObject
+from archiver.errors import NoDocument, StoreError, StoreForbidden
 from archiver.stores.s3 import answers
 from archiver.stores.s3.errors import bucket_errors, code_of, endpoint_errors, status_of
 from archiver.stores.s3.listing import keys_below
@@ -31,11 +31,6 @@ _MARKERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "list_parts": {"PartNumberMarker": 0},
     "list_multipart_uploads": {"KeyMarker": "", "UploadIdMarker": ""},
 }
-# In an archive class, or encrypted with a key that is disabled or gone.
-_KEPT_BACK = frozenset(
-    ["InvalidObjectState", "KMS.DisabledException", "KMS.KMSInvalidStateException",
-     "KMS.NotFoundException"]
-)  # fmt: skip
 _TRIES = 6
 # Copied in one request; more takes longer than anybody waits for an answer.
 _MOST_COPIED = 512 * 2**20
@@ -154,7 +149,7 @@ class Bucket:
         keeps it and does not give it as it is.
         """
         try:
-            with bucket_errors(self.where(key)), _absent(), _kept_back(self.where(key)):
+            with bucket_errors(self.where(key)), _absent():
                 answer = self._opened().get_object(Bucket=self.name, Key=f"{self.prefix}{key}")
                 with closing(answer["Body"]) as body:
                     size = int(answer.get("ContentLength") or 0)
@@ -369,20 +364,6 @@ def _absent() -> Iterator[None]:
         code = code_of(error)
         if code in _ABSENT or (status_of(error) == 404 and code != "NoSuchBucket"):
             raise _Absent from None
-        raise
-
-
-@contextmanager
-def _kept_back(where: str) -> Iterator[None]:
-    """Tell an object that has to be asked for elsewhere first, from a store that refuses all."""
-    try:
-        yield
-    except ClientError as error:
-        if code_of(error) in _KEPT_BACK:
-            raise UnreadableObject(
-                f"{where}: {status_of(error)} {code_of(error)}",
-                hint="restore it from its storage class, or look after its key",
-            ) from None
         raise
 
 

@@ -7,7 +7,14 @@ from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from archiver.errors import ArchiverError, NoSpace, StoreError, StoreForbidden, UsageError
+from archiver.errors import (
+    ArchiverError,
+    NoSpace,
+    StoreError,
+    StoreForbidden,
+    UnreadableObject,
+    UsageError,
+)
 from archiver.stores.s3.answers import NoAnswer
 
 _FORBIDDEN = frozenset(
@@ -23,6 +30,13 @@ _FULL = frozenset(
         "EntityQuotaExceeded", "InsufficientStorage", "QuotaExceeded", "ServiceQuotaExceeded",
         "StorageLimitExceeded", "StorageQuotaExceeded", "XAmzBucketQuotaExceeded",
         "XMinioStorageFull", "507",
+    )
+)  # fmt: skip
+# In an archive class, or encrypted with a key that is disabled or gone: of one object alone.
+_KEPT_BACK = frozenset(
+    (
+        "InvalidObjectState", "KMS.DisabledException", "KMS.KMSInvalidStateException",
+        "KMS.NotFoundException",
     )
 )  # fmt: skip
 _HINTS = {
@@ -108,6 +122,9 @@ def _refused(what: str, error: ClientError) -> ArchiverError:
     said = f"{what}: {status} {code}" if code != str(status) else f"{what}: {status}"
     if code == "NoSuchBucket":
         return BucketMissing(said, hint="make the bucket first; it is not made here")
+    if code in _KEPT_BACK:
+        hint = "restore it from its storage class, or look after its key"
+        return UnreadableObject(said, hint=hint)
     if code in _FULL or status == 507:
         return NoSpace(said, hint="free some space; what is uploaded so far is kept")
     if code in _FORBIDDEN or status in (401, 403):

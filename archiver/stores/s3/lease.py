@@ -117,15 +117,14 @@ class Lease:
         found = _look(self._bucket)
         if found is None or found[0].get("name") != self._name:
             return
-        self._bucket.delete_if_allowed(LOCK_KEY)
-        if self._bucket.head(LOCK_KEY) is not None:
-            data = json.dumps({"released": True, "name": self._name}).encode()
-            self._bucket.put(
-                LOCK_KEY,
-                data,
-                **self._bucket.options.for_notes(),
-                **self._dialect.checksum(data),
-            )
+        if self._bucket.delete_if_allowed(LOCK_KEY):
+            return
+        # Nobody can have come: nothing was deleted. Still it is written over ours alone.
+        data = json.dumps({"released": True, "name": self._name}).encode()
+        given = self._bucket.options.for_notes() | self._dialect.checksum(data)
+        if self._dialect.conditions:
+            given |= {"IfMatch": found[1]}
+        self._bucket.put(LOCK_KEY, data, **given)
 
 
 @contextmanager
@@ -179,7 +178,7 @@ def _free_etag(bucket: Bucket, beat: float, stop: threading.Event) -> str | None
         now = _look(bucket)
         if now is None:
             return None
-        if now[0] != first[0]:
+        if now != first:  # what cannot be read changes, too, while its holder lives
             if _is_over(now[0]):
                 return now[1]
             raise _busy(bucket, now[0])

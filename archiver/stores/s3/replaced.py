@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from archiver.errors import ArchiverError, ObjectMissing, StoreError
+from archiver import documents
+from archiver.errors import ArchiverError, BadDocument, ObjectMissing, StoreError
 from archiver.stores.base import Leftover
 from archiver.stores.s3.bucket import Bucket, Head
+from archiver.stores.s3.dialect import Check
 from archiver.stores.s3.layout import Replaced, aside_key, parse_replaced, replaced_key
 from archiver.stores.s3.sending import Sender, damaged
 
@@ -91,8 +93,27 @@ def _settled(sender: Sender, copy: _Copy, found: Replaced) -> str:
     if head is not None and (_tag(head) == copy.tag or _holds(sender, copy.key, found.successor)):
         _forget(sender, copy.kept)
         return f"a copy of {copy.key}, from when that was replaced"
+    if head is not None:
+        # Neither what was there nor what was to come: a later run may have brought it.
+        recorded = _recorded(sender.bucket, copy.key)
+        if recorded is not None and sender.sha256(copy.kept) != recorded:
+            kept = aside_key(copy.key, copy.tag)
+            sender.bucket.copy(copy.kept, kept, copy.size, **sender.bucket.options.for_notes())
+            _forget(sender, copy.kept)
+            return f"a copy of what {copy.key} was before; it is kept in {kept}"
+        keep_aside(sender, copy.key)
     put_back(sender, [copy], None)
     return f"{copy.key} has these bytes again: what was to replace them did not come whole"
+
+
+def _recorded(bucket: Bucket, key: str) -> str | None:
+    """The SHA-256 in the record of an object, if there is one that can be read."""
+    record = f"{key.rpartition('.')[0]}.json"
+    try:
+        found = bucket.get(record)
+        return None if found is None else documents.parse(record, found[0]).sha256("sha256")
+    except BadDocument:
+        return None
 
 
 def _holds(sender: Sender, key: str, successor: str) -> bool:
@@ -110,9 +131,7 @@ def put_back(sender: Sender, copies: Iterable[_Copy], error: ArchiverError | Non
             head = bucket.head(copy.key)
             if head is None or _tag(head) != copy.tag:
                 bucket.copy_as_object(copy.kept, copy.key, copy.size)
-                head = bucket.head(copy.key)
-                if head is None or head.size != copy.size:
-                    raise damaged(bucket.where(copy.key))
+                _check_alike(sender, copy.kept, copy.key)
         except ArchiverError as failure:
             raise StoreError(
                 f"{bucket.where(copy.key)}: {error or failure}; what was there before is kept",
@@ -132,9 +151,7 @@ def _copy(sender: Sender, key: str, head: Head, kept: str) -> None:
     bucket = sender.bucket
     bucket.copy(key, kept, head.size, **bucket.options.for_notes())
     sender.quarantine_changed()
-    there = bucket.head(kept)
-    if there is None or there.size != head.size:
-        raise damaged(bucket.where(kept))
+    _check_alike(sender, key, kept)
 
 
 def _forget(sender: Sender, kept: str) -> None:
@@ -150,6 +167,18 @@ def _present(bucket: Bucket, key: str) -> Head:
     if head is None:
         raise ObjectMissing(f"{bucket.where(key)}: there is no such object any more")
     return head
+
+
+def _check_alike(sender: Sender, key: str, copied: str) -> None:
+    """Raises StoreError where a copy within the store is not what it was made of."""
+    one, other = sender.bucket.head(key), sender.bucket.head(copied)
+    if one is None or other is None or one.size != other.size:
+        raise damaged(sender.bucket.where(copied))
+    is_md5 = sender.dialect.check is not Check.NONE and "-" not in one.etag
+    if is_md5 and _are_alike(one, other):
+        return
+    if sender.sha256(key) != sender.sha256(copied):
+        raise damaged(sender.bucket.where(copied))
 
 
 def _are_alike(one: Head, other: Head) -> bool:

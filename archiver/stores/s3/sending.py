@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from archiver.errors import StoreError
+from archiver.errors import NoDocument, StoreError
 from archiver.stores.s3.bucket import Bucket, Garbled, Head, Refused
 from archiver.stores.s3.dialect import Check, Checksum, Dialect, crc64nvme_text, md5
 from archiver.stores.s3.layout import QUARANTINE
@@ -68,7 +68,7 @@ class Sender:
             try:
                 answer = self.bucket.put(key, data, **given, **condition)
             except (Garbled, Refused):
-                found = self.bucket.get(key)
+                found = self._there(key)
                 if found is not None and found[0] == data:
                     return  # ours: the answer to an earlier try was lost
                 if self.dialect.conditions and found is not None:
@@ -80,6 +80,14 @@ class Sender:
             f"{self.bucket.where(key)}: it cannot be written: it changes while it is",
             hint="is another writer, or something on the way, at work?",
         )
+
+    def _there(self, key: str) -> tuple[bytes, str] | None:
+        """What has the key of a document, and its ETag; of what is far too large, no bytes."""
+        try:
+            return self.bucket.get(key)
+        except NoDocument:
+            head = self.bucket.head(key)
+            return None if head is None else (b"", head.etag)
 
     def _check_document(self, key: str, data: bytes, checksum: Checksum, answer: Head) -> None:
         """By the answer to its put, where that proves what the store has; else it is read.

@@ -1,7 +1,7 @@
 """An archive in a bucket: a Store like any, its objects put whole under their final keys."""
 
+import hashlib
 import itertools
-import secrets
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -81,9 +81,11 @@ class S3Store:
         head = self.bucket.head(key)
         if head is None or head.size <= MOST_BYTES or not key.endswith(_DOCUMENTS):
             return None
-        kept = f"{QUARANTINE}{key.replace('/', SEPARATOR)}.{secrets.token_hex(4)}.cleared"
-        self.bucket.copy(key, kept, head.size, **self.bucket.options.for_notes())
-        self.bucket.delete(key)
+        tag = hashlib.sha256(f"{head.etag} {head.size}".encode()).hexdigest()[:16]
+        kept = f"{QUARANTINE}{key.replace('/', SEPARATOR)}.{tag}.cleared"
+        if self.bucket.head(kept) is None:  # an earlier run may not have been allowed to delete it
+            self.bucket.copy(key, kept, head.size, **self.bucket.options.for_notes())
+        self.bucket.delete_if_allowed(key)
         self._sender().quarantine_changed()
         return kept
 
