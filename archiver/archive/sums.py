@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from archiver.documents import is_name
+from archiver.model import Kind
 
 # A name with a backslash or a line's end in it has another form, and no file of an archive has one.
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\\n]+)")
@@ -30,7 +31,7 @@ def parse_sums(data: bytes) -> dict[str, str] | None:
 @dataclass(frozen=True, slots=True)
 class Salvage:
     """What can be read of a SHA256SUMS: by file name the SHA-256 it gives, several where it names
-    a file twice; and how many lines cannot be."""
+    a file twice; and how many lines seem to name one and cannot be."""
 
     sums: Mapping[str, frozenset[str]]
     unreadable: int
@@ -40,10 +41,10 @@ def salvage_sums(data: bytes) -> Salvage:
     """All of one that nobody damaged, what can be read of another."""
     found: dict[str, frozenset[str]] = {}
     unreadable = 0
-    for line in data.decode("ascii", "replace").splitlines():
+    for line in data.decode("ascii", "replace").split("\n"):
         match = _LINE.fullmatch(line)
         if match is None:
-            unreadable += 1
+            unreadable += any(f".{kind}" in line for kind in Kind)
         else:
             found[match[2]] = found.get(match[2], frozenset()) | {match[1]}
     return Salvage(found, unreadable)

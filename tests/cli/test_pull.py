@@ -57,6 +57,7 @@ async def test_json_is_one_event_a_line(files: Path, run: Run) -> None:
     events = [json.loads(line) for line in result.out.splitlines()]
     assert [event["event"] for event in events] == [
         "page_listed",
+        "archive_begun",
         "planned",
         "route_chosen",
         "started",
@@ -66,7 +67,7 @@ async def test_json_is_one_event_a_line(files: Path, run: Run) -> None:
     ]
     assert events[-1]["archived"] == 1
     assert events[-1]["bytes_fetched"] == {"intranet": 100_000}
-    assert events[4]["backup"]["instance_id"] == INSTANCE
+    assert events[5]["backup"]["instance_id"] == INSTANCE
 
 
 async def test_every_failure_is_named(files: Path, run: Run) -> None:
@@ -89,6 +90,9 @@ async def test_every_failure_is_named(files: Path, run: Run) -> None:
 
 async def test_quiet_and_verbose(files: Path, run: Run) -> None:
     write_rdb(files / INSTANCE / "a.rdb", 5000)
+    first = (await run(*PULL, "-q")).err
+    assert first.startswith("Beginning a new archive in ")
+    assert first.count("\n") == 1
     assert (await run(*PULL, "-q")).err == ""
     write_rdb(files / INSTANCE / "b.rdb", 5000, 1)
     verbose = await run(*PULL, "-v")
