@@ -173,6 +173,12 @@ class S3Staging:
         """The documents about an object that is here; an upload that was to bring it is ended."""
         yield from ()
         self._check()
+        head = self._bucket.head(key)
+        if head is None or head.size != receipt.size:
+            raise StoreError(
+                f"{self._bucket.where(key)}: it is not the object that was checked any more",
+                hint="something else writes to this archive",
+            )
         if self._upload is not None:
             self._upload.abort()
             self._upload = None
