@@ -349,7 +349,7 @@ async def test_lanes_retire_when_it_gets_crowded(settings: Settings) -> None:
         # The last stays, and when there is room again, it has company.
         one.may_read.release()
         await anyio.sleep(5 * OFTEN)
-        assert one.at_work == 1
+        await one.until_at_work(1)
         for _ in range(4):
             line.shared.lanes.closed()
         await one.until_at_work(4)
