@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from archiver.errors import NoDocument, ObjectMissing, StoreError
+from archiver.errors import NoDocument, ObjectMissing, StoreError, UnreadableObject
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.stores import disk, journal
 from archiver.stores.base import Documents, Resumable
@@ -106,7 +106,11 @@ class LocalStaging:
             with disk.store_errors(self._staged):
                 self._file = self._create()
             return  # a journal without its file says nothing
-        noted = parse_journal(self._journal)
+        try:
+            noted = parse_journal(self._journal)
+        except UnreadableObject:
+            self._forget_journal()
+            noted = None
         if noted is not None and noted.pin.total == self._size:
             self._open_journal(noted.length)
             self._resumable = Resumable(
@@ -152,7 +156,7 @@ class LocalStaging:
             disk.write_all(self._descriptor, data, offset)
 
     def read(self, offset: int, block: memoryview) -> int:
-        with disk.store_errors(self._staged):
+        with disk.reading_errors(self._staged):
             return disk.read_all(self._descriptor, block, offset)
 
     def keep(self, part: Part, crc: int, so_far: int | None = None) -> None:
@@ -351,6 +355,10 @@ class LocalStaging:
             disk.write_all(self._log, lines, self._log_length)
             os.fdatasync(self._log)
         self._log_length += len(lines)
+
+    def _forget_journal(self) -> None:
+        with disk.store_errors(self._journal):
+            disk.unlink_if_there(self._journal)
 
     def _forget_staged(self) -> None:
         """Take away the names of what is staged; the bytes stay where they have another."""
