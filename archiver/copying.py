@@ -4,7 +4,7 @@ The records are copied as they are: what a backup is, and where it came from, do
 the place. What is read is held against its record, what is written is checked as in a pull.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -15,6 +15,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from archiver import events
 from archiver.archive import layout
 from archiver.archive.archive import Archive
+from archiver.archive.contents import Unrecorded, walk
 from archiver.archive.inventory import Difference, Inventory
 from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record
@@ -83,6 +84,16 @@ class Selection:
             and layout.began_in(folder, self.range)
         )
 
+    def reaches(self, folder: str) -> bool:
+        """Whether a folder is a set that is meant, or may have one in it."""
+        if layout.set_start(folder) is not None:
+            return self.wants(f"{folder}/")
+        return (
+            (not self.instances or folder.partition("/")[0] in self.instances)
+            and (not self.sets or any(f"{one}/".startswith(f"{folder}/") for one in self.sets))
+            and layout.began_in(folder, self.range)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
@@ -137,36 +148,55 @@ async def mismatches(
     Raises StoreError.
     """
     here, there = Inventory(source.store), Inventory(target.store)
-    told = set[str]()  # stems of the target
+    told_here, told = set[tuple[str, str, str]](), set[tuple[str, str, str]]()
     async for record in _selected(source, selection, selection.prefixes):
         if isinstance(record, Mismatch):
+            told_here.add(_file_of(record.key))
             yield record
             continue
-        if (found := await _difference(source, here, record, record.folder)) is not None:
+        if found := await _difference(source, here.compare(record, record.folder), record):
             yield found
-        folder = await there.folder_for(record)
-        if (found := await _difference(target, there, record, folder)) is not None:
-            told.add(f"{folder}/{layout.stem_of(found.key).rpartition('/')[2]}")
+        if found := await _difference(target, _compared(there, record), record):
+            told.add(_file_of(found.key))
             yield found
     async for record in _selected(target, selection, selection.months):
         if isinstance(record, Mismatch):
-            if layout.stem_of(record.key) not in told:
+            if _file_of(record.key) not in told:
                 yield record
-        elif await here.lacks(record, await here.folder_for(record)):
-            yield Mismatch(record.object_key, f"{Difference.MISSING} in {source.store}")
+        elif found := await _difference(source, _lacking(here, record), record):
+            if _file_of(found.key) not in told_here:
+                yield found
+
+
+async def _compared(inventory: Inventory, record: Record) -> Difference:
+    """How another archive holds what ``record`` describes."""
+    return await inventory.compare(record, await inventory.folder_for(record))
+
+
+async def _lacking(inventory: Inventory, record: Record) -> Difference:
+    """Whether it holds anything of that name."""
+    lacks = await inventory.lacks(record, await inventory.folder_for(record))
+    return Difference.MISSING if lacks else Difference.NONE
 
 
 async def _difference(
-    archive: Archive, inventory: Inventory, record: Record, folder: str
+    archive: Archive, finding: Awaitable[Difference], record: Record
 ) -> Mismatch | None:
-    """How an archive holds what ``record`` describes, unless it holds the same."""
+    """The difference that is found, if it is one; or why it cannot be."""
     try:
-        difference = await inventory.compare(record, folder)
-    except UnreadableObject as error:
+        difference = await finding
+    except ArchiverError as error:
+        if error.ends_run:
+            raise
         return Mismatch(record.object_key, f"{Difference.DAMAGED} in {archive.store}", error)
     if difference is Difference.NONE:
         return None
     return Mismatch(record.object_key, f"{difference} in {archive.store}")
+
+
+def _file_of(key: str) -> tuple[str, str, str]:
+    """What tells a backup's file in two archives: either names its set's folder by itself."""
+    return *_set_of(key.rpartition("/")[0]), layout.stem_of(key).rpartition("/")[2]
 
 
 async def selects_nothing(archive: Archive, selection: Selection) -> bool:
@@ -178,19 +208,25 @@ async def selects_nothing(archive: Archive, selection: Selection) -> bool:
 async def _selected(
     archive: Archive, selection: Selection, prefixes: Sequence[str]
 ) -> AsyncGenerator[Record | Mismatch, None]:
-    """The records that are asked for, and those of them that cannot be used."""
+    """The records that are asked for, those of them that cannot be used, and what has none."""
     for prefix in prefixes:
-        async for key in archive.record_keys(prefix):
-            if not selection.wants(key):
+        async for one in walk(archive.store, prefix, selection.reaches):
+            if isinstance(one, Unrecorded):
+                yield _unusable(archive, one.key, one.error)
                 continue
             try:
-                record = await read_record(archive.store, key)
+                record = await read_record(archive.store, one)
             except (BadDocument, UnreadableObject) as error:
-                why = error.fault if isinstance(error, BadDocument) else error.message
-                yield Mismatch(key, f"{Difference.DAMAGED} in {archive.store}: {why}", error)
+                yield _unusable(archive, one, error)
                 continue
             if record is not None:
                 yield record
+
+
+def _unusable(archive: Archive, key: str, error: ArchiverError) -> Mismatch:
+    why = error.fault if isinstance(error, BadDocument) else error.message
+    why = why.removeprefix(f"{archive.store}: ")
+    return Mismatch(key, f"{Difference.DAMAGED} in {archive.store}: {why}", error)
 
 
 def _set_of(folder: str) -> tuple[str, str]:
@@ -242,6 +278,7 @@ class _Copying:
         self._options: Final = options
         self._tell: Final = observer
         self._witnesses: Final = Witnesses(source.store)
+        self._target_says: Final = Witnesses(target.store)
         # Folders that something was copied to, and those it came from.
         self._touched: Final[dict[str, str]] = {}
         # The target is full: what is under way may still fit, and nothing new is begun.
@@ -274,22 +311,27 @@ class _Copying:
         inventory = Inventory(self._target.store)
         for prefix in self._options.selection.prefixes:
             found = False
-            async for key in self._source.record_keys(prefix):
+            async for one in walk(self._source.store, prefix, self._options.selection.reaches):
                 found = True
                 if self._full is not None:
                     return
-                if not self._options.selection.wants(key):
+                if isinstance(one, Unrecorded):
+                    self._observer(events.Failed(one.key, one.error))
                     continue
-                planned = await self._planned(inventory, key)
+                planned = await self._planned(inventory, one)
                 if planned is None:
                     continue
                 try:
                     await send.send(planned)
                 except anyio.BrokenResourceError:
                     return  # no worker is left: what ended the last one is what will be raised
-            if prefix and not found:
+            if prefix and not found and await self._has_nothing(prefix):
                 nothing = UsageError(f"{self._source.store}: there is nothing below {prefix}")
                 self._observer(events.Failed(prefix, nothing))
+
+    async def _has_nothing(self, prefix: str) -> bool:
+        async with aclosing(self._source.record_keys(prefix)) as keys:
+            return await anext(keys, None) is None
 
     async def _planned(self, inventory: Inventory, key: str) -> _Planned | None:
         """The record under a key, if what it describes is to be copied, and the folder for it."""
@@ -306,7 +348,7 @@ class _Copying:
             return None
         if difference is Difference.NONE:
             self._observer(events.Held(backup))
-            if not await inventory.is_sealed(folder):
+            if not await self._target_says.is_in_sums(record, folder):
                 self._touched[folder] = record.folder
             return None
         if difference is Difference.OTHER and not self._options.replace:
@@ -315,7 +357,7 @@ class _Copying:
         if difference is not Difference.MISSING:
             self._observer(events.Damaged(backup, difference))
             stem = f"{folder}/{layout.stem_of(record.key).rpartition('/')[2]}"
-            await self._clear([layout.record_key(stem), *await inventory.in_the_way(stem)])
+            await self._clear([layout.record_key(stem)])
         self._observer(events.Planned(backup))
         known = await inventory.knows(f"{folder}/{layout.stem_of(record.key).rpartition('/')[2]}")
         return record, folder, known
@@ -418,36 +460,18 @@ class _Copying:
 
     async def _seal(self, folder: str, origin: str) -> None:
         """SHA256SUMS, where the source has it and the target now has all that it names."""
-        names: dict[str, str] | None = None
-        wrong: BadDocument | None = None
         try:
-            names = await read_sums(self._source.store, origin)
-        except BadDocument as error:
-            wrong = error
+            names = await read_sums(self._source.store, origin) or {}
+        except (BadDocument, UnreadableObject):  # told of when the set was listed
+            names = {}
         there = {entry.key async for entry in self._target.store.entries(f"{folder}/")}
         nodes = {layout.node_of(key) for key in there if layout.is_record(key)}
         is_standard = nodes == {folder.partition("/")[0]}
-        missing = [name for name in names or () if f"{folder}/{name}" not in there]
-        if is_standard or (names and not missing):
+        is_whole = bool(names) and all(f"{folder}/{name}" in there for name in names)
+        if is_standard or is_whole:
             files = await self._target.seal(folder)
             if files:
                 self._observer(events.SetCompleted(folder, files))
-        if wrong is not None:
-            raise wrong
-        if missing:
-            await self._check_recorded(origin, missing)
-
-    async def _check_recorded(self, origin: str, names: Iterable[str]) -> None:
-        """Raises IntegrityError for files that only the source's SHA256SUMS tells of. What failed
-        to be copied by its record was told."""
-        there = {entry.key async for entry in self._source.store.entries(f"{origin}/")}
-        for name in names:
-            if layout.record_key(layout.stem_of(f"{origin}/{name}")) not in there:
-                raise IntegrityError(
-                    f"{self._source.store}: {layout.sums_key(origin)} names {name}, which has no "
-                    "record there, and cannot be copied",
-                    hint="verify the archive that it is copied from, and repair it",
-                )
 
     def _observer(self, event: events.Event) -> None:
         if isinstance(event, events.Advanced):

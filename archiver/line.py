@@ -17,10 +17,11 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from archiver import events
+from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.replacing import make_way, measure_present, speaks_for
-from archiver.archive.setbook import SetBook
+from archiver.archive.setbook import SeenSet, SetBook
 from archiver.batch import bring_together
 from archiver.crew import crew
 from archiver.errors import (
@@ -29,6 +30,7 @@ from archiver.errors import (
     CorruptFile,
     IntegrityError,
     NoSpace,
+    UnreadableObject,
 )
 from archiver.model import Backup, Page, Query, Receipt, Status, Stored, Transfer
 from archiver.sources.base import Source
@@ -268,6 +270,9 @@ class _Run:
         except CorruptFile as error:
             at = await in_thread(staging.quarantine, str(error))
             raise CorruptFile(f"{error}; its bytes are kept in {at}") from None
+        except UnreadableObject:
+            await in_thread(staging.restart)  # the disk does not give back what it was given
+            raise
         for key, at in kept:
             self._observer(events.KeptAside(key, at))
         return staging.commit(receipt, documents)
@@ -353,7 +358,8 @@ class _Run:
             if backup.instance_id in self._listed_again:
                 self._home[finding.transfer.stem] = False
             if not self.options.dry_run:
-                await self._clear(finding.in_the_way)
+                # What has an object's name stays until the right bytes are there.
+                await self._clear(filter(layout.is_document, finding.in_the_way))
             self._observer(events.Planned(backup))
             return finding.transfer
         return None
@@ -371,7 +377,10 @@ class _Run:
             self._observer(events.SetCompleted(transfer.set_key, files))
 
     async def _close(self, book: SetBook) -> None:
-        for one in await book.sets():
+        sets = list[SeenSet]()
+        with self._naming(f"the sets of {book.instance_id}"):
+            sets = await book.sets()
+        for one in sets:
             if one.why is not None:
                 self._observer(events.SetIncomplete(one.key, one.held, one.why))
             if one.has_all:

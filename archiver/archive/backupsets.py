@@ -23,7 +23,7 @@ from archiver.archive.archive import Archive
 from archiver.archive.backup_types import backup_type, logs_among, unrestorable
 from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record
-from archiver.errors import BadDocument, UnreadableObject, UsageError
+from archiver.errors import ArchiverError, BadDocument, UnreadableObject, UsageError
 from archiver.model import BackupType
 
 
@@ -31,7 +31,9 @@ from archiver.model import BackupType
 class Folder:
     """A set as a listing shows it; ``sizes`` in bytes, by key.
 
-    ``logs`` are the keys of the records that say that their file is a log of commands.
+    ``logs`` are the keys of the records that say that their file is a log of commands. ``hides``
+    says why nobody sees what is in it: it may be a set, or a folder with any number of sets, the
+    first of which began at ``started_at`` or later.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Folder:
     started_at: datetime
     sizes: Mapping[str, int]
     logs: frozenset[str] = frozenset()
+    hides: ArchiverError | None = None
 
     @property
     def record_keys(self) -> tuple[str, ...]:
@@ -117,12 +120,17 @@ class BackupSet:
 
 
 async def list_folders(archive: Archive, instances: Collection[str] = ()) -> list[Folder]:
-    """Every set of these instances, or of all: by instance, the oldest first. Raises StoreError."""
+    """Every set of these instances, or of all, and every folder that may hide some: by instance,
+    the oldest first. Raises StoreError."""
     found: dict[str, dict[str, int]] = {}
+    hidden: dict[str, Folder] = {}
     for prefix in [f"{layout.safe(instance)}/" for instance in instances] or [""]:
         async for entry in archive.store.entries(prefix):
             folder = entry.key.rpartition("/")[0]
-            if layout.set_start(folder) is not None:
+            if entry.hides is not None and layout.may_hold_sets(entry.key):
+                instance_id, began = entry.key.partition("/")[0], layout.span(entry.key)[0]
+                hidden[entry.key] = Folder(entry.key, instance_id, began, {}, hides=entry.hides)
+            elif layout.set_start(folder) is not None:
                 found.setdefault(folder, {})[entry.key] = entry.size
     logs = await logs_among(archive, [key for sizes in found.values() for key in sizes])
     folders = [
@@ -130,7 +138,9 @@ async def list_folders(archive: Archive, instances: Collection[str] = ()) -> lis
         for key, sizes in found.items()
         if (start := layout.set_start(key)) is not None
     ]
-    return sorted(folders, key=lambda one: (one.instance_id, one.started_at, one.key))
+    return sorted(
+        [*folders, *hidden.values()], key=lambda one: (one.instance_id, one.started_at, one.key)
+    )
 
 
 def missing_nodes(folder: Folder, folders: Iterable[Folder]) -> frozenset[str]:
@@ -155,7 +165,8 @@ def _near(folder: Folder, folders: Iterable[Folder]) -> Iterable[Folder]:
     reach = sets.REACH + 2 * sets.ONE_BACKUP
     for one in folders:
         if (
-            one.instance_id == folder.instance_id
+            one.hides is None
+            and one.instance_id == folder.instance_id
             and abs(one.started_at - folder.started_at) <= reach
         ):
             yield one
@@ -172,7 +183,7 @@ def looks_complete(folder: Folder, folders: Iterable[Folder]) -> bool:
 
 def looking_complete(folders: Sequence[Folder]) -> list[Folder]:
     """Those sets of one instance that look complete, in one go (pure)."""
-    known = [_known(one) for one in folders]
+    known = [_known(one) for one in folders if one.hides is None]
     lacking = sets.missing_nodes(known).keys() | sets.nodes_beside(known).keys()
     return [one for one in folders if one.is_sealed and one.nodes and one.key not in lacking]
 
@@ -182,6 +193,8 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
 
     Raises StoreError.
     """
+    if folder.hides is not None:
+        return BackupSet(folder, (), (), (), (("", folder.hides.message),))
     records, damage = await _records(archive, folder)
     sums: dict[str, str] | None = {}
     try:

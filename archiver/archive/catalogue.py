@@ -36,9 +36,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One backup file. ``expires_at`` is when the vendor deletes its copy, where that is known;
-    ``set_note`` says why the set it belongs to is not complete, ``error`` why what is recorded
-    does not count."""
+    """One backup file, or a folder that nobody sees into. ``expires_at`` is when the vendor deletes
+    its copy, where that is known; ``set_note`` says why the set it belongs to is not complete,
+    ``error`` why what is recorded does not count."""
 
     instance_id: str
     started_at: datetime
@@ -66,6 +66,9 @@ async def archived_rows(archive: Archive, instances: Iterable[str] = ()) -> list
     keys: dict[str, list[str]] = defaultdict(list)
     for prefix in [f"{layout.safe(instance)}/" for instance in instances] or [""]:
         async for entry in archive.store.entries(prefix):
+            if entry.hides is not None and layout.may_hold_sets(entry.key):
+                rows.append(_hidden_row(entry.key, entry.hides))
+                continue
             keys[entry.key.rpartition("/")[0]].append(entry.key)
             if layout.is_record(entry.key):
                 rows.append(await _archived_row(archive, entry.key))
@@ -189,6 +192,13 @@ def _damaged_row(key: str, error: ArchiverError) -> Row:
         expires_at=None,
         set_key=folder,
         error=error,
+    )
+
+
+def _hidden_row(key: str, error: ArchiverError) -> Row:
+    """A folder that nobody sees into, and that may have any number of backups in it."""
+    return replace(
+        _damaged_row(f"{key}/", error), started_at=layout.set_start(key) or _NO_TIME, set_key=key
     )
 
 

@@ -11,7 +11,7 @@ from archiver.archive import layout
 from archiver.archive.reading import read_record
 from archiver.archive.record import Record
 from archiver.archive.verified import results_if_any
-from archiver.errors import BadDocument, NoDocument, UnreadableObject
+from archiver.errors import ArchiverError, BadDocument, NoDocument, UnreadableObject
 from archiver.fields import read_backup
 from archiver.model import Backup, Kind, Transfer
 from archiver.stores.base import Store
@@ -25,14 +25,14 @@ class Finding:
     """What the archive says of a backup: held with its record, or to be transferred.
 
     ``damage`` says why a record that is there does not count, ``unreadable`` why nobody knows
-    whether it does. ``in_the_way`` are keys that the backup's files are to have, and something
-    that is no such file has.
+    whether one is there, or counts. ``in_the_way`` are keys that the backup's files are to have,
+    and something that is no such file has.
     """
 
     transfer: Transfer
     record: Record | None
     damage: str | None = None
-    unreadable: UnreadableObject | None = None
+    unreadable: ArchiverError | None = None
     in_the_way: tuple[str, ...] = ()
 
 
@@ -41,13 +41,15 @@ class _Month:
     """The sets of an instance's month: sizes of their files by key, and of each job's set the
     folder, so that a cluster's nodes come to lie together. ``promised`` counts, by folder, the
     backups that are to come; ``no_files`` have the names of files, and are none; ``seen`` are the
-    stems that verifies saw."""
+    stems that verifies saw; ``hidden`` are keys of which nobody sees what they are, or what lies
+    below them, with the reason."""
 
     files: dict[str, dict[str, int]]
     folders: dict[str, str]
     promised: Counter[str]
     no_files: set[str]
     seen: frozenset[str]
+    hidden: dict[str, ArchiverError]
 
 
 class Difference(StrEnum):
@@ -80,6 +82,8 @@ class Inventory:
             layout.sums_key(folder) in there,
             _is_known(month, stem),
         )
+        if (hiding := _hiding(month, *_keys(stem))) is not None:
+            return Finding(transfer, None, unreadable=hiding)
         finding = await self._finding(transfer, there)
         if finding.record is None:
             month.promised[folder] += 1
@@ -89,17 +93,21 @@ class Inventory:
 
     async def folder_for(self, record: Record) -> str:
         """Where a record of another archive belongs here: the set may have its folder's name from
-        another node. Raises UnsafeInput."""
+        another node. Raises UnsafeInput, and what hides the folder."""
         backup = read_backup(record.instance_id, record.document["api"])
-        return (await self._folder(backup, record.folder))[1]
+        month, folder = await self._folder(backup, record.folder)
+        _check_seen(month, folder)
+        return folder
 
     async def compare(self, record: Record, folder: str) -> Difference:
         """Whether the same is held in ``folder``, by names, sizes and the record's SHA-256.
 
-        Raises UnreadableObject when the store does not give the record that is here, StoreError.
+        Raises UnreadableObject when the store does not give the record that is here, what hides
+        the folder or a file, StoreError.
         """
         key = f"{folder}/{record.key.rpartition('/')[2]}"
         month = await self._month_of(folder)
+        _check_seen(month, *_keys(layout.stem_of(key)))
         there = month.files.get(folder, {})
         if key not in there:
             taken = _keys(layout.stem_of(key)) & month.no_files
@@ -123,11 +131,6 @@ class Inventory:
         month = await self._month_of(folder)
         key = f"{folder}/{record.key.rpartition('/')[2]}"
         return key not in month.files.get(folder, {}) and key not in month.no_files
-
-    async def in_the_way(self, stem: str) -> list[str]:
-        """The keys that the files of this stem are to have, and something that is none has."""
-        month = await self._month_of(stem.rpartition("/")[0])
-        return sorted(_keys(stem) & month.no_files)
 
     async def is_sealed(self, folder: str) -> bool:
         """Whether the set in ``folder`` has its SHA256SUMS here."""
@@ -172,6 +175,9 @@ class Inventory:
                 other = await self._month(f"{backup.instance_id}/{near:%Y/%m}/")
                 if job in other.folders:
                     return other, other.folders[job]
+                unseen = f"{backup.instance_id}/{near:%Y/%m}"
+                if _hiding(other, unseen) is not None:  # it may be there
+                    return other, f"{unseen}/{own.rpartition('/')[2]}"
         return month, month.folders.setdefault(job, own)
 
     async def _month(self, prefix: str) -> _Month:
@@ -179,10 +185,13 @@ class Inventory:
         month = self._months.pop(prefix, None)
         if month is None:
             seen = await results_if_any(self._store, prefix.rstrip("/"))
-            month = _Month({}, {}, Counter(), set(), frozenset(map(layout.stem_of, seen)))
+            month = _Month({}, {}, Counter(), set(), frozenset(map(layout.stem_of, seen)), {})
             async for entry in self._store.entries(prefix):
                 folder = entry.key.rpartition("/")[0]
-                if entry.is_file:
+                if entry.hides is not None:
+                    month.hidden[entry.key] = entry.hides
+                    folder = folder if layout.is_of_a_set(entry.key) else entry.key
+                elif entry.is_file:
                     month.files.setdefault(folder, {})[entry.key] = entry.size
                 else:
                     month.no_files.add(entry.key)
@@ -201,6 +210,20 @@ def _is_known(month: _Month, stem: str) -> bool:
     return (
         stem in month.seen or layout.record_key(stem) in there or layout.sums_key(folder) in there
     )
+
+
+def _hiding(month: _Month, *keys: str) -> ArchiverError | None:
+    """Why nobody sees what has one of these keys, if so."""
+    for hidden, why in month.hidden.items():
+        if any(key == hidden or key.startswith(f"{hidden}/") for key in keys):
+            return why
+    return None
+
+
+def _check_seen(month: _Month, *keys: str) -> None:
+    """Raises what hides one of these keys."""
+    if (why := _hiding(month, *keys)) is not None:
+        raise why.with_traceback(None)  # of the last time that it was raised
 
 
 def _keys(stem: str) -> set[str]:

@@ -7,7 +7,7 @@ archive.json
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from archiver.documents import is_clean
 from archiver.errors import UnsafeInput
@@ -28,6 +28,10 @@ _MOST_ID_LENGTH = 64
 _OBJECT_NAME = re.compile(rf"({_ID.pattern})-({_ID.pattern})\.({'|'.join(Kind)})")
 # instance/yyyy/mm/set/file
 RECORD_DEPTH = 4
+_MONTH_KEY = re.compile(r"[^/]+/(?P<year>[0-9]{4})(/(?P<month>[0-9]{2}))?")
+# Of what gives no time: before and after any backup.
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = datetime(9999, 12, 31, tzinfo=UTC)
 _SET_KEY = re.compile(r"[^/]+/[0-9]{4}/[0-9]{2}/(?P<start>[0-9]{8}T[0-9]{6})Z-[^/]+")
 
 
@@ -60,11 +64,30 @@ def set_start(folder: str) -> datetime | None:
         return None
 
 
+def span(folder: str) -> tuple[datetime, datetime]:
+    """From the first moment at which a backup can have begun that is in ``folder``, to the one
+    after the last: of a set, a month, a year. Any, where its name gives no time."""
+    if (start := set_start(folder)) is not None:
+        return start, start + timedelta(microseconds=1)
+    match = _MONTH_KEY.fullmatch(folder)
+    if match is None:
+        return _FIRST, _LAST
+    try:
+        first = datetime(int(match["year"]), int(match["month"] or 1), 1, tzinfo=UTC)
+        days = 31 if match["month"] else 366
+        return first, (first + timedelta(days=days)).replace(day=1)
+    except (ValueError, OverflowError):
+        return _FIRST, _LAST
+
+
 def began_in(folder: str, range_: TimeRange | None) -> bool:
     """Whether a set is one of those that a range means: by its folder's time, so that all of a
-    set's files are in it or none. One whose name gives no time is."""
-    start = set_start(folder)
-    return range_ is None or start is None or range_.holds(start)
+    set's files are in it or none. One whose name gives no time is, and so is a folder of months
+    or years that may hold one that is."""
+    if range_ is None:
+        return True
+    first, last = span(folder)
+    return first < range_.end and range_.start < last
 
 
 def stem(folder: str, backup: Backup) -> str:
@@ -93,9 +116,19 @@ def is_of_a_set(key: str) -> bool:
     return key.count("/") == RECORD_DEPTH and not key.startswith(OWN_PREFIXES) and is_clean(key)
 
 
+def may_hold_sets(key: str) -> bool:
+    """Whether a folder of this name may be a backup set, or have some in it."""
+    return key.count("/") < RECORD_DEPTH and not f"{key}/".startswith(OWN_PREFIXES)
+
+
 def is_record(key: str) -> bool:
     """Whether a record lies there."""
     return key.endswith(RECORD_SUFFIX) and is_of_a_set(key)
+
+
+def is_document(key: str) -> bool:
+    """Whether a record or a SHA256SUMS has that name."""
+    return key.endswith((RECORD_SUFFIX, f"/{SUMS_NAME}"))
 
 
 def is_object_name(name: str) -> bool:

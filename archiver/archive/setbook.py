@@ -37,7 +37,7 @@ class SetBook:
         self._doubted: Final = doubted
         self._confirmed: Final[set[str]] = set()
         self._sets: Final[dict[str, SetTally]] = {}
-        self._instance_id = ""
+        self.instance_id = ""
         # Sets of a standard instance that are not sealed along with their only record.
         self._unsealed: Final[set[str]] = set()
 
@@ -46,7 +46,7 @@ class SetBook:
         if not transfer.backup.is_standard:
             began = layout.set_start(transfer.set_key) or transfer.backup.started_at
             tally = self._sets.setdefault(transfer.set_key, SetTally(began))
-            self._instance_id = transfer.backup.instance_id
+            self.instance_id = transfer.backup.instance_id
             tally.nodes.add(transfer.backup.node_id)
             tally.files += 1
             tally.is_full |= transfer.backup.type != "IncrementalBackup"
@@ -70,7 +70,7 @@ class SetBook:
         """The sets that may not be sealed, once all is held that will be. Raises StoreError."""
         seen = [SeenSet(folder, 1, has_all=True, why=None) for folder in sorted(self._unsealed)]
         starts = [tally.started_at for tally in self._sets.values()]
-        around = await sets_around(self._archive, self._instance_id, starts)
+        around = await sets_around(self._archive, self.instance_id, starts)
         unfinished = incomplete(self._sets, around)
         for folder, tally in sorted(self._sets.items()):
             has_all = tally.held == tally.files

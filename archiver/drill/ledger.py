@@ -237,8 +237,14 @@ class Ledger:
         return self._archive.store
 
     async def _keys(self) -> list[str]:
-        entries = self._store.entries(chain.PREFIX)
-        return sorted([one.key async for one in entries if chain.is_evidence_key(one.key)])
+        """Those of all evidence. Raises what hides some: the chain may go on there."""
+        keys = list[str]()
+        async for entry in self._store.entries(chain.PREFIX):
+            if chain.is_evidence_key(entry.key):
+                keys.append(entry.key)
+            elif entry.hides is not None:
+                raise entry.hides
+        return sorted(keys)
 
 
 def _new_id(after: str | None) -> str:

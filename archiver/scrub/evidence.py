@@ -14,7 +14,7 @@ from archiver.report.evidence import Link
 from archiver.report.junit import to_junit
 from archiver.report.markdown import to_markdown
 from archiver.report.page import to_page
-from archiver.scrub.findings import Fault, Finding, stray
+from archiver.scrub.findings import Fault, Finding, out_of_place
 from archiver.stores.base import Store
 from archiver.threads import in_thread
 from archiver.version import __version__
@@ -31,11 +31,12 @@ async def check_evidence(
 ) -> None:
     """Look at all below ``drills/`` and ``verified/``. ``anchors`` are ids and hashes of documents
     that were kept elsewhere. Raises StoreError."""
-    keys = {entry.key async for entry in store.entries(chain.PREFIX)}
+    entries = {entry.key: entry async for entry in store.entries(chain.PREFIX)}
+    keys = entries.keys()
     documents = sorted(key for key in keys if key.endswith(chain.EVIDENCE_SUFFIX))
     pages = {chain.beside(key, suffix): key for key in documents for suffix in _PAGES}
     for key in sorted(keys - pages.keys() - set(documents)):
-        found(stray(key))
+        found(out_of_place(entries[key]))
     reading = _Reading(store, keys)
     broken = await in_thread(lambda: chain.check_chain(reading.all(documents), anchors=anchors))
     for wrong in broken:
@@ -47,7 +48,7 @@ async def check_evidence(
         found(finding)
     async for entry in store.entries(verified.PREFIX):
         if verified.month_of(entry.key) is None:
-            found(stray(entry.key))
+            found(out_of_place(entry))
 
 
 class _Reading:

@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import Final
 
 from archiver.archive import layout
+from archiver.errors import UnreadableObject
+from archiver.stores.base import Entry
 
 
 class Fault(StrEnum):
@@ -96,3 +98,11 @@ class Finding:
 def stray(key: str) -> Finding:
     """What does not belong in an archive."""
     return Finding(key, Fault.STRAY, "nothing that an archive keeps")
+
+
+def out_of_place(entry: Entry) -> Finding:
+    """A stray; or what the store does not say what it is."""
+    if entry.hides is None:
+        return stray(entry.key)
+    is_unread = isinstance(entry.hides, UnreadableObject)
+    return Finding(entry.key, Fault.UNREADABLE if is_unread else Fault.STRAY, entry.hides.message)

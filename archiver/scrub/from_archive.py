@@ -32,7 +32,7 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.fields import read_backup
-from archiver.model import Kind, Measured, Pin, Stored
+from archiver.model import Measured, Pin, Stored
 from archiver.scrub import events
 from archiver.scrub.claims import Claims
 from archiver.scrub.elsewhere import differs, elsewhere, folder_there, sums_if_any
@@ -159,7 +159,7 @@ class _Mending:
         trusted = theirs if ours is None or judge(Claims(ours), measured) else ours
         key = f"{stem}.{measured.kind}"
         document = self._document(trusted, key, stem)
-        await self._clear(layout.record_key(stem), *(f"{stem}.{kind}" for kind in Kind))
+        await self._clear(layout.record_key(stem))
         if await self._is_right(key, measured):
             if trusted is theirs or self._wrong.stems.get(stem) != {Fault.SUMS}:
                 await self._store.put(layout.record_key(stem), document)

@@ -86,8 +86,9 @@ class SourceSupplier:
             except ArchiverError as error:
                 if error.ends_run:
                     raise
-                off = isinstance(error, SourceError | NoCredentials | BadCredentials | ClockSkew)
-                refused[_ALL if off else instance_id] = error
+                refused[instance_id] = error
+                if _is_of_all(refused):
+                    refused[_ALL] = error
                 keys = sorted(one.stems) or [one.folder]
                 found.not_repaired += [events.NotRepaired(key, error) for key in keys]
                 continue
@@ -115,6 +116,14 @@ class SourceSupplier:
 
 # In place of an instance: the source answers for none.
 _ALL: Final = ""
+
+
+def _is_of_all(refused: Mapping[str, ArchiverError]) -> bool:
+    """Whether no other instance need be asked: the source lets nobody in, or has failed for two of
+    them, one after the other."""
+    errors = list(refused.values())
+    nobody = any(isinstance(one, NoCredentials | BadCredentials | ClockSkew) for one in errors)
+    return nobody or sum(isinstance(one, SourceError) for one in errors) > 1
 
 
 @dataclass(slots=True)

@@ -38,6 +38,13 @@ class VerifyOptions:
             return False
         return layout.began_in(folder, self.range)
 
+    def reaches(self, key: str) -> bool:
+        """Whether what lies where no set is may be one that is asked for, or keep some from being
+        seen."""
+        if self.sets and not any(f"{one}/".startswith(f"{key}/") for one in self.sets):
+            return False
+        return layout.began_in(key, self.range)
+
 
 @dataclass(slots=True)
 class VerifySummary:

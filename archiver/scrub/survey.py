@@ -14,7 +14,7 @@ from archiver.archive.verified import Result
 from archiver.errors import BadDocument, StoreError, StoreForbidden, UnreadableObject
 from archiver.model import Kind
 from archiver.scrub.claims import Claims, check_record
-from archiver.scrub.findings import Fault, Finding, stray
+from archiver.scrub.findings import Fault, Finding, out_of_place, stray
 from archiver.stores.base import Entry, Store
 
 _OBJECT_SUFFIXES = tuple(f".{kind}" for kind in Kind)
@@ -25,7 +25,8 @@ PASSING = frozenset({Fault.MISSING, Fault.UNRECORDED, Fault.SUMS, Fault.INCOMPLE
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """A month of an instance: its prefix (``<instance>/<yyyy>/<mm>``) and all that lies below."""
+    """A month of an instance: its prefix (``<instance>/<yyyy>/<mm>``) and all that lies below; or
+    one of the folders above, with what lies in it and is none."""
 
     prefix: str
     entries: Sequence[Entry] = ()
@@ -45,7 +46,7 @@ class Month:
     def strays(self) -> list[Finding]:
         """What lies where no set is."""
         return [
-            stray(entry.key)
+            out_of_place(entry)
             for entry in self.entries
             if entry.key.count("/") != layout.RECORD_DEPTH
         ]
@@ -65,10 +66,12 @@ async def months(store: Store, prefix: str) -> AsyncGenerator[Month, None]:
     current, entries = "", list[Entry]()
     async with aclosing(store.entries(prefix)) as listing:
         async for entry in listing:
-            if entry.key.startswith(layout.OWN_PREFIXES) or "/" not in entry.key:
+            if f"{entry.key}/".startswith(layout.OWN_PREFIXES):
+                continue
+            if "/" not in entry.key and entry.is_file:
                 continue
             parts = entry.key.split("/")
-            month = "/".join(parts[:-1][:3])
+            month = "/".join(parts[:-1][:3]) or entry.key
             if month != current and entries:
                 yield Month(current, entries)
                 entries = []

@@ -147,8 +147,8 @@ class _Run:
         """Survey a month, and send its files on that are due."""
         self._months.add(hash(month.prefix))
         known = await self._known(month.prefix, tell=True) if month.prefix.count("/") == 2 else {}
-        if not self._options.sets:
-            for finding in month.strays():
+        for finding in month.strays():
+            if self._options.reaches(finding.key):
                 self._found(finding)
         folders = month.folders()
         wanted = {f for f in folders if self._options.wants(f)}

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from archiver.errors import ArchiverError
 from archiver.model import Part, Pin, Provenance, Receipt, Stored
 from archiver.stores.commit import Commit
 
@@ -12,11 +13,13 @@ from archiver.stores.commit import Commit
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An object in a listing; ``size`` in bytes. ``is_file`` is False for what has the name of an
-    object or document and is none: a folder, a link, a device."""
+    object or document and is none: a folder, a link, a device. ``hides`` says why nobody sees what
+    this is, or what lies below it: what the store does not give, or a link in a folder's place."""
 
     key: str
     size: int
     is_file: bool = True
+    hides: ArchiverError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,9 @@ class Store(Protocol):
         ...
 
     def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
-        """All objects below a prefix (``""`` or ending in ``/``), sorted within a folder."""
+        """All objects below a prefix (``""`` or ending in ``/``), sorted within a folder. Where
+        that, or a folder above it, is hidden, an entry of that one's key says so. Raises
+        StoreError when nothing at all can be listed."""
         ...
 
     def open(self, key: str) -> AbstractContextManager[Opened]:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from archiver.errors import (
+    ArchiverError,
     DoesNotFit,
+    IntegrityError,
     NoDocument,
     ObjectMissing,
     PlaceTaken,
@@ -38,9 +40,9 @@ from archiver.stores.local_staging import (
     SEPARATOR,
     TEMPORARY,
     LocalStaging,
-    folders_to_sync,
     is_aside,
     is_ours,
+    parents_to_sync,
     parse_journal,
 )
 from archiver.stores.lock import Held, hold
@@ -49,8 +51,10 @@ from archiver.threads import entered, in_thread, in_thread_anyway
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
 _LOCK = ".lock"
+# At the root of a file system; for nobody but root to read.
+_LOST_AND_FOUND = "lost+found"
 # What a run that was killed early leaves, and what a new file system has.
-_NOTHING = frozenset((STAGING, QUARANTINE, _LOCK, "lost+found", ".snapshot"))
+_NOTHING = frozenset((STAGING, QUARANTINE, _LOCK, _LOST_AND_FOUND, ".snapshot"))
 # An object and the document about it share their stem; other documents are made anew.
 RECORD_SUFFIX = ".json"
 # What the names of files that an archive keeps end in, and of no folder of it.
@@ -163,35 +167,62 @@ class LocalStore:
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
-        walk = self._walk(self.root / prefix)
+        walk = self._below(prefix)
         while page := await in_thread(lambda: list(itertools.islice(walk, _ENTRIES_AT_ONCE))):
             for entry in page:
                 yield entry
 
+    def _below(self, prefix: str) -> Iterator[Entry]:
+        """A link among the folders of the prefix hides what is behind it, as it does from those
+        who come upon it from above: every listing gives the same answer."""
+        folder = self.root
+        for name in prefix.split("/")[:-1]:
+            folder /= name
+            if os.path.islink(folder):  # noqa: PTH114 - who may not look is told below
+                yield self._hidden(folder, _in_place_of_a_folder(folder))
+                return
+        yield from self._walk(folder)
+
     def _walk(self, folder: Path) -> Iterator[Entry]:
         """Files first, then folders, each sorted by name; what begins with a dot is not shown. A
-        folder with the name of a file stands for what it keeps from having that name."""
-        with disk.reading_errors(folder):
-            try:
-                with os.scandir(folder) as listing:
-                    items = sorted(listing, key=lambda item: item.name)
-            except (FileNotFoundError, NotADirectoryError):
-                return
-            folders = []
-            for item in items:
-                if item.name.startswith("."):
-                    continue
-                key = Path(item.path).relative_to(self.root).as_posix()
-                if not item.is_dir(follow_symlinks=False):
-                    with suppress(FileNotFoundError):  # gone since, as what is only on its way
-                        size = item.stat(follow_symlinks=False).st_size
-                        yield Entry(key, size, item.is_file(follow_symlinks=False))
-                elif key.endswith(_FILES):
-                    yield Entry(key, 0, is_file=False)
-                else:
-                    folders.append(Path(item.path))
+        folder with the name of a file stands for what it keeps from having that name. One that
+        cannot be read hides what is in it, and nothing else."""
+        try:
+            items = _items(folder)
+        except UnreadableObject as error:
+            if folder == self.root:
+                raise
+            if folder != self.root / _LOST_AND_FOUND:
+                yield self._hidden(folder, error)
+            return
+        folders = []
+        for item in items:
+            key = Path(item.path).relative_to(self.root).as_posix()
+            if _is_folder(item) and not key.endswith(_FILES):
+                folders.append(Path(item.path))
+            elif (entry := self._entry(key, item)) is not None:
+                yield entry
         for below in folders:
             yield from self._walk(below)
+
+    def _entry(self, key: str, item: os.DirEntry[str]) -> Entry | None:
+        """What a listing shows of an item; None for what is gone by now."""
+        try:
+            with disk.reading_errors(item.path):
+                try:
+                    status = item.stat(follow_symlinks=False)
+                except FileNotFoundError:  # as what is only on its way
+                    return None
+        except UnreadableObject as error:
+            return self._hidden(Path(item.path), error)
+        if stat.S_ISDIR(status.st_mode):
+            return Entry(key, 0, is_file=False)
+        if stat.S_ISLNK(status.st_mode) and not key.endswith(_FILES):
+            return self._hidden(Path(item.path), _in_place_of_a_folder(item.path))
+        return Entry(key, status.st_size, stat.S_ISREG(status.st_mode))
+
+    def _hidden(self, path: Path, why: ArchiverError) -> Entry:
+        return Entry(path.relative_to(self.root).as_posix(), 0, is_file=False, hides=why)
 
     @contextmanager
     def open(self, key: str) -> Generator[Opened, None, None]:
@@ -300,7 +331,8 @@ class LocalStore:
             return "a document without its object"
         # The kill may have come before the object's name, or its folders', was durable.
         folder = path.parent.relative_to(self.root).as_posix()
-        for unsynced in folders_to_sync(str(self.root), folder, self._durable):
+        disk.sync_directory(path.parent)
+        for unsynced in parents_to_sync(str(self.root), folder, self._durable):
             unsynced.sync()
         disk.rename(document, path)
         disk.sync_directory(path.parent)
@@ -331,7 +363,7 @@ class LocalStore:
         try:
             noted = parse_journal(str(path.with_suffix(JOURNAL)))
         except UnreadableObject:
-            return None  # by who can read it, it may be gone on with
+            return "a journal that cannot be read"
         if noted is None:
             return "a file without a journal, from an interrupted run"
         if time.time() - path.lstat().st_mtime > _STALE_SECONDS:
@@ -349,6 +381,32 @@ class _OpenedFile:
     def read(self, offset: int, block: memoryview) -> int:
         with disk.reading_errors(self._path):
             return disk.read_all(self._descriptor, block, offset)
+
+
+def _items(folder: Path) -> list[os.DirEntry[str]]:
+    """What is shown of a folder, sorted by name; nothing of what is none. Raises UnreadableObject,
+    StoreError."""
+    with disk.reading_errors(folder):
+        try:
+            with os.scandir(folder) as listing:
+                items = [item for item in listing if not item.name.startswith(".")]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    return sorted(items, key=lambda item: item.name)
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir(follow_symlinks=False)
+    except OSError:
+        return False  # whoever asks for more is told
+
+
+def _in_place_of_a_folder(path: Path | str) -> IntegrityError:
+    return IntegrityError(
+        f"{path}: a symbolic link is in the place of a folder; nothing looks behind it",
+        hint="move the folder itself here, or mount it here (mount --bind)",
+    )
 
 
 def _sweeping_order(path: Path) -> tuple[bool, bool, str]:

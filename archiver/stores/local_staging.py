@@ -1,7 +1,8 @@
 """One file on its way into a directory archive.
 
-Durable order: data fsynced, then the journal line; at the end data fsynced, renamed, and the
-directory (with new parents) fsynced. The record comes after, from the archive.
+Durable order: data fsynced, then the journal line; at the end data, the waiting documents' names
+and those of new folders fsynced, the file renamed, and its folder fsynced. The record comes after,
+from the archive.
 
 Nothing is ever written to a file that has a name in the archive, or a second name anywhere: a
 snapshot made of hard links (``cp -al``) shares its bytes.
@@ -189,11 +190,13 @@ class LocalStaging:
         stored = Stored(f"{self._stem}.{receipt.kind}", receipt)
         final = f"{self._root}/{stored.key}"
         self._check_size(self._staged, self._descriptor, receipt.size)
+        disk.make_directories(os.path.dirname(final))
         with self._ready(stored, documents) as waiting:
             file = disk.UnsyncedFile(self._staged, self._descriptor)
-            # With the folder the documents' names: they are all that tells of an object, later.
-            yield [file, *waiting.values(), disk.UnsyncedFolder(self._folder)]
-        disk.make_directories(os.path.dirname(final))
+            # With the folder the documents' names: they are all that tells of an object, later. And
+            # a file that moves to a folder without a durable name could lose its old one, too.
+            staging = disk.UnsyncedFolder(self._folder)
+            yield [file, *waiting.values(), staging, *self._parents()]
         self._make_way(final)
         disk.rename(self._staged, final)
         self._has_come_home = True
@@ -210,7 +213,8 @@ class LocalStaging:
             opened.callback(os.close, descriptor)
             self._check_size(final, descriptor, receipt.size)
             with self._ready(stored, documents) as waiting:
-                yield [disk.UnsyncedFile(final, descriptor), *waiting.values()]
+                file = disk.UnsyncedFile(final, descriptor)
+                yield [file, *waiting.values(), *self._parents()]
         self._forget_staged()
         self._present = {key: self._present.get(key, 0)}  # others beside it are not our business
         yield from self._bring_documents(final, waiting)
@@ -236,13 +240,17 @@ class LocalStaging:
         self, final: str, waiting: Mapping[str, disk.UnsyncedFile]
     ) -> Generator[Sequence[Unsynced], None, None]:
         folder = self._stem.rpartition("/")[0]
-        yield (folders := folders_to_sync(self._root, folder, self._durable))
         self._durable.update(_above(folder))
+        named = [disk.UnsyncedFolder(f"{self._root}/{folder}")]
+        yield named
         self._forget_others(final)
         for path, document in waiting.items():
             self._make_way(path)
             disk.rename(document.path, path)
-        yield folders[:1]
+        yield named
+
+    def _parents(self) -> list[disk.UnsyncedFolder]:
+        return parents_to_sync(self._root, self._stem.rpartition("/")[0], self._durable)
 
     def _check_size(self, path: str, descriptor: int, expected: int) -> None:
         with disk.store_errors(path):
@@ -380,13 +388,14 @@ class LocalStaging:
                     disk.unlink_if_there(f"{self._quarantine}/{self._flat}{suffix}")
 
 
-def folders_to_sync(root: str, folder: str, durable: Container[str]) -> list[disk.UnsyncedFolder]:
-    """What makes the names in a folder of the archive durable: itself, and those above up to the
-    archive's root that hold a name not known to be. Another commit may have made one just now."""
+def parents_to_sync(root: str, folder: str, durable: Container[str]) -> list[disk.UnsyncedFolder]:
+    """What makes the name of a folder of the archive durable, and the names above it: those up to
+    the archive's root that hold a name not known to be. Another commit may have made one just
+    now."""
     above = _above(folder)
     named = zip((folder, *above), above, strict=False)
     holding = [parent for name, parent in named if name not in durable]
-    return [disk.UnsyncedFolder(f"{root}/{key}" if key else root) for key in (folder, *holding)]
+    return [disk.UnsyncedFolder(f"{root}/{key}" if key else root) for key in holding]
 
 
 def _above(folder: str) -> list[str]:

@@ -3,49 +3,18 @@
 The tests may run as root, whom no mode keeps out: the command is run without what lets root in.
 """
 
-import asyncio
-import ctypes
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 from examples.sample_rdb import write_rdb
-from tests.cli.conftest import Result, Run
+from tests.cli.conftest import Run
 from tests.conftest import INSTANCE
 
 PULL = ("pull", "--instance", INSTANCE, "--to", "archive")
 FILES = 3
-_DAC_OVERRIDE, _DAC_READ_SEARCH = 1, 2
-_PR_CAPBSET_DROP = 24
-
-
-def obey_modes() -> None:
-    """From here on, this process and its children are kept out by the modes of files."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-    for capability in (_DAC_OVERRIDE, _DAC_READ_SEARCH):
-        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
-    if libc.capget(header, data) == 0:
-        for at in range(3):  # effective, permitted, inheritable
-            data[at] &= ~(1 << _DAC_OVERRIDE | 1 << _DAC_READ_SEARCH)
-        libc.capset(header, data)
-
-
-@pytest.fixture
-def run_kept_out(environ: dict[str, str], tmp_path: Path) -> Run:
-    async def start(*args: str) -> Result:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "archiver", *args, env=environ, cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            preexec_fn=obey_modes if os.geteuid() == 0 else None,
-        )  # fmt: skip
-        out, err = await process.communicate()
-        return Result(process.returncode or 0, out.decode(), err.decode())
-
-    return start
 
 
 @pytest.fixture

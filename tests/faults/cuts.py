@@ -58,8 +58,9 @@ def _alone(
         chosen = dice.sample(chosen, most)
     for number in chosen:
         yield {n: kept for n, kept in whole.items() if n != number}
-        yield {number: WHOLE}
         change = pending[number]
+        needed = change.after if isinstance(change, Rename) else None
+        yield dict.fromkeys((number,) if needed is None else (needed, number), WHOLE)
         for way in torn(change) if isinstance(change, Write) else ():
             yield {**whole, number: way}
             # What has a name shows how its bytes are torn.

@@ -4,8 +4,8 @@ A file's bytes are durable once the file was synced; its name is durable once th
 the name was synced, and the names of the folders above likewise. Nothing orders what was not
 synced: each change of bytes or names may be there after the cut, or not, whatever came before or
 after it. A write may be there in part; then the file may have its new size, with zeros in it. A
-rename within a folder is there or not. A rename from one folder to another is two changes, and
-either may be there without the other.
+rename within a folder is there or not. A rename from one folder to another is two changes: the new
+name may be there beside the old one, and no name goes before the new one is there.
 """
 
 import itertools
@@ -34,9 +34,11 @@ class Resize:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """Names in one folder, each with its new inode or None; they change together."""
+    """Names in one folder, each with its new inode or None; they change together. ``after`` is the
+    change without which this one is not there either."""
 
     names: tuple[tuple[str, int | None], ...]
+    after: int | None = None
 
     @property
     def only_removes(self) -> bool:
@@ -82,6 +84,9 @@ class FileSystem:
         self._inodes: Final[dict[int, _File | _Folder]] = {0: _Folder()}
         self._numbers: Final = itertools.count(1)
         self._changes: Final = itertools.count(1)
+        self._not_durable: Final[set[int]] = set()
+        # Of folders that were synced: what is durable as soon as another change is.
+        self._waiting: Final[dict[int, tuple[int, int]]] = {}
         for path in sorted(tree):
             data = tree[path]
             if data is None:
@@ -116,7 +121,8 @@ class FileSystem:
         (folder, name), (onto, new) = self._split(path), self._split(target)
         if folder == onto:
             return self._change(folder, Rename(((name, None), (new, inode))))
-        return self._name(target, inode) | self._name(path, None)
+        named = self._name(target, inode)
+        return named | self._change(folder, Rename(((name, None),), after=max(named)))
 
     def write(self, inode: int, offset: int, data: bytes) -> set[int]:
         return self._change(inode, Write(offset, data))
@@ -126,19 +132,32 @@ class FileSystem:
 
     def sync(self, inode: int, changes: Collection[int]) -> None:
         """Those of the changes that are of this file's bytes, or this folder's names."""
-        node = self._inodes[inode]
-        settled = [number for number in node.pending if number in changes]
-        if isinstance(node, _File):
-            kept = dict.fromkeys(settled, WHOLE)
-            node.durable = _content(node, kept)
-        else:
-            node.durable = dict(_names(node, set(settled)))
-        for number in settled:
-            del node.pending[number]
+        self._settle(inode, [n for n in self._inodes[inode].pending if n in changes])
 
     def sync_all(self, changes: Collection[int]) -> None:
         for inode in self._inodes:
             self.sync(inode, changes)
+
+    def _settle(self, inode: int, numbers: Collection[int]) -> None:
+        node = self._inodes[inode]
+        settled = []
+        for number in numbers:
+            change = node.pending[number]
+            if isinstance(change, Rename) and change.after in self._not_durable:
+                self._waiting[number] = change.after, inode
+            else:
+                settled.append(number)
+        if isinstance(node, _File):
+            node.durable = _content(node, dict.fromkeys(settled, WHOLE))
+        else:
+            node.durable = dict(_names(node, set(settled)))
+        for number in settled:
+            del node.pending[number]
+        self._not_durable.difference_update(settled)
+        ready = [n for n, (after, _) in self._waiting.items() if after not in self._not_durable]
+        for number in ready:
+            if number in self._waiting:  # what was settled may have let it go
+                self._settle(self._waiting.pop(number)[1], [number])
 
     # -- what is there
 
@@ -177,32 +196,36 @@ class FileSystem:
                 todo += named
         return dict(sorted(found.items()))
 
-    def removals(self) -> set[str]:
-        """Paths, by durable folders, whose removal is not durable."""
-        return set(self._removals(0, ""))
-
     def after_cut(self, kept: Mapping[int, Kept]) -> dict[str, bytes | None]:
         """The tree when of the pending changes these are kept, and the others lost."""
         tree: dict[str, bytes | None] = {}
+        for path, inode in self._paths(kept):
+            node = self._inodes[inode]
+            tree[path] = _content(node, kept) if isinstance(node, _File) else None
+        return tree
+
+    def twins(self, kept: Mapping[int, Kept]) -> frozenset[frozenset[str]]:
+        """The paths that are names of one file, for each file with several."""
+        names: dict[int, set[str]] = {}
+        for path, inode in self._paths(kept):
+            names.setdefault(inode, set()).add(path)
+        return frozenset(frozenset(paths) for paths in names.values() if len(paths) > 1)
+
+    def _paths(self, kept: Mapping[int, Kept]) -> Iterator[tuple[str, int]]:
         todo = [("", self._folder(0))]
         while todo:
             path, folder = todo.pop()
-            for name, inode in _names(folder, kept).items():
+            possible = {n for n, one in folder.pending.items() if self._may_be(one, n, kept)}
+            for name, inode in _names(folder, possible).items():
+                yield path + name, inode
                 node = self._inodes[inode]
-                if isinstance(node, _File):
-                    tree[path + name] = _content(node, kept)
-                else:
-                    tree[path + name] = None
+                if isinstance(node, _Folder):
                     todo.append((f"{path}{name}/", node))
-        return tree
 
-    def _removals(self, inode: int, path: str) -> Iterator[str]:
-        folder = self._inodes[inode]
-        if isinstance(folder, _Folder):
-            for change in folder.pending.values():
-                yield from (f"{path}{name}" for name, new in change.names if new is None)
-            for name, number in folder.durable.items():
-                yield from self._removals(number, f"{path}{name}/")
+    def _may_be(self, change: Rename, number: int, kept: Container[int]) -> bool:
+        """Whether a cut that keeps these changes may keep this one."""
+        early = change.after in self._not_durable and change.after not in kept
+        return number in kept and not early
 
     def _new(self, node: _File | _Folder) -> int:
         number = next(self._numbers)
@@ -237,6 +260,7 @@ class FileSystem:
 
     def _change(self, inode: int, change: Change) -> set[int]:
         number = next(self._changes)
+        self._not_durable.add(number)
         if isinstance(change, Rename):
             self._folder(inode).pending[number] = change
         else:

@@ -6,9 +6,8 @@ of the tool makes of it.
 
 durable     what was told, or noted, or was there at exit, is there; what was right stays right
 lost        bytes that a repair is to replace are there until the right ones are
-moved       the same, where a rename to another folder has lost both names
 converge    the next run ends with 0, every backup is there and right
-left        it leaves nothing in .staging and .quarantine
+left        it leaves nothing in .staging, and in .quarantine only what was refused
 second      what is repaired and damaged once more is repaired once more
 again       it fetches no part that a journal noted, and a second run fetches nothing
 ready       an object that is there without its record gets it with the vendor gone
@@ -48,7 +47,7 @@ from tests.faults.facts import (
     inspect,
     stem_of,
 )
-from tests.faults.posix import WHOLE, FileSystem, Kept, Rename, Tree
+from tests.faults.posix import FileSystem, Tree
 from tests.faults.promises import Promises
 from tests.faults.syscalls import Replay, lay_out, read_tree, under_strace
 
@@ -194,6 +193,7 @@ class State:
     where: str
     files: Mapping[str, bytes]
     tree: Tree
+    twins: frozenset[frozenset[str]]
     facts: Facts
 
 
@@ -216,19 +216,19 @@ class Rig:
         for system, where, promises in self._moments(scenario, watched, judged):
             judged.promises[where.rpartition(" ")[2]] += 1
             judged.moments += 1
-            removals = system.removals()
             for kept in cuts(system, dice, limits.alone, limits.at_random):
                 tree = system.after_cut(kept)
-                digest = hash(frozenset(tree.items()))
+                twins = system.twins(kept)
+                digest = hash((frozenset(tree.items()), twins))
                 if digest not in states:
-                    states[digest] = state = self._state(scenario, where, tree)
+                    states[digest] = state = self._state(scenario, where, tree, twins)
                     judged.add(where, state.facts.wrong)
-                    judged.add(where, self._lost(scenario, state, system, kept))
+                    judged.add(where, self._lost(scenario, state))
                 state = states[digest]
-                judged.add(where, promises.broken(state.files, state.facts, removals))
+                judged.add(where, promises.broken(state.files, state.facts))
         judged.states = len(states)
         shutil.rmtree(watched)
-        if judged.violations.keys() - {"moved"}:
+        if judged.violations:
             return judged  # whatever a run makes of it
         for state in _as_different_as_can_be(
             states.values(), self.truth, dice, limits.gone_on_with
@@ -301,25 +301,19 @@ class Rig:
             raise ValueError(f"{arguments} ended with {done.returncode}: {done.stderr[-2000:]}")
         return done.returncode
 
-    def _state(self, scenario: Scenario, where: str, tree: Tree) -> State:
+    def _state(
+        self, scenario: Scenario, where: str, tree: Tree, twins: frozenset[frozenset[str]]
+    ) -> State:
         files = archive_of(tree)
         facts = inspect(files, self.truth, scenario.before, scenario.otherwise)
-        return State(where, files, tree, facts)
+        return State(where, files, tree, twins, facts)
 
-    def _lost(
-        self, scenario: Scenario, state: State, system: FileSystem, kept: Mapping[int, Kept]
-    ) -> Iterator[str]:
+    def _lost(self, scenario: Scenario, state: State) -> Iterator[str]:
         """Bytes of an object that was damaged, or whatever it was, and that is not right yet."""
         there = set(state.files.values())
         for key in self.truth.objects:
             data = scenario.before.get(key)
-            if data is None or key in state.facts.right or data in there:
-                continue
-            pending = system.pending().items()
-            named = {n for n, one in pending if isinstance(one, Rename) and not one.only_removes}
-            if data in system.after_cut({**kept, **dict.fromkeys(named, WHOLE)}).values():
-                yield f"moved: {key}: its bytes have neither their old name nor their new one"
-            else:
+            if data is not None and key not in state.facts.right and data not in there:
                 yield f"lost: {key}: its bytes are gone, and the right ones are not there"
 
     # -- going on
@@ -327,10 +321,10 @@ class Rig:
     def _goes_on(self, scenario: Scenario, state: State) -> Iterator[str]:
         folder = self.folder / "cut"
         if scenario.wanted & state.facts.right - state.facts.recorded - scenario.before.keys():
-            lay_out(folder, state.tree)
+            lay_out(folder, state.tree, state.twins)
             yield from self._is_ready(scenario, folder / ARCHIVE, state)
             shutil.rmtree(folder)
-        lay_out(folder, state.tree)
+        lay_out(folder, state.tree, state.twins)
         yield from self._converges(scenario, folder / ARCHIVE, state)
         shutil.rmtree(folder)
 
@@ -373,9 +367,13 @@ class Rig:
             yield f"converge: {key} is not {'recorded' if key in facts.right else 'there'}"
         for folder in sorted({folder_of(key) for key in scenario.wanted} - facts.sealed):
             yield f"converge: {folder} has no SHA256SUMS"
+        flat = [stem_of(key).replace("/", "~") for key in scenario.otherwise]
+        # What was refused is for people to look at: a cut may keep it from being cleared away.
+        refused = {f"{QUARANTINE}{name}{suffix}" for name in flat for suffix in (".data", ".json")}
         for place in (STAGING, QUARANTINE):
             for path in sorted((archive / place).glob("*")):
-                yield f"left: {place}{path.name}"
+                if (name := f"{place}{path.name}") not in refused:
+                    yield f"left: {name}"
 
     def _look(self, scenario: Scenario, archive: Path) -> Facts:
         files = {key: data for key, data in read_tree(archive).items() if data is not None}

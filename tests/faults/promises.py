@@ -79,7 +79,7 @@ class Promises:
             if not key.startswith(".") or key.startswith(QUARANTINE)
         }
 
-    def broken(self, files: Mapping[str, bytes], facts: Facts, removals: set[str]) -> Iterator[str]:
+    def broken(self, files: Mapping[str, bytes], facts: Facts) -> Iterator[str]:
         for key in sorted(self._recorded - facts.recorded):
             what = "has no record" if key in facts.right else "is gone"
             yield f"durable: {key} was told, and {what}"
@@ -91,10 +91,7 @@ class Promises:
             if files.get(key) != data:
                 yield f"durable: {key} was there at exit"
         for key, parts in self._noted.items():
-            staged = f"{STAGING}{stem_of(key).replace('/', '~')}.data"
-            # Until the rename is durable, the bytes may have neither name.
-            moving = f"{ARCHIVE}/{staged}" in removals and staged not in files
-            if key in facts.right or moving:
+            if key in facts.right:
                 continue
             noted = facts.noted.get(key, {})
             for part, size in parts.items():

@@ -336,8 +336,8 @@ def read_tree(folder: Path) -> dict[str, bytes | None]:
     return found
 
 
-def lay_out(folder: Path, tree: Tree) -> None:
-    """Make a folder that holds this tree."""
+def lay_out(folder: Path, tree: Tree, twins: frozenset[frozenset[str]] = frozenset()) -> None:
+    """Make a folder that holds this tree; the paths in each of ``twins`` are names of one file."""
     folder.mkdir(parents=True)
     for name in sorted(tree):
         data, path = tree[name], folder / name
@@ -345,3 +345,8 @@ def lay_out(folder: Path, tree: Tree) -> None:
             path.mkdir(mode=0o700)
         else:
             path.write_bytes(data)
+    for names in twins:
+        first, *others = sorted(names)
+        for other in others:
+            (folder / other).unlink()
+            (folder / other).hardlink_to(folder / first)

@@ -87,7 +87,7 @@ def told(event: str, key: str) -> Moment:
 
 
 def broken(promises: Promises, files: dict[str, bytes]) -> list[str]:
-    return list(promises.broken(files, inspect(files, TRUTH, {}), set()))
+    return list(promises.broken(files, inspect(files, TRUTH, {})))
 
 
 @pytest.mark.parametrize(
@@ -136,9 +136,6 @@ def test_what_was_noted_is_to_be_there(after: Callable[[FileSystem], None]) -> N
     assert broken(promises, {})
     assert broken(promises, {f"{STAGED}.data": DATA, f"{STAGED}.journal": NOTED}) == []
     assert broken(promises, WHOLE) == []
-    # While the rename is not durable, the staged bytes may have neither name.
-    removals = {f"archive/{STAGED}.data"}
-    assert list(promises.broken({}, inspect({}, TRUTH, {}), removals)) == []
 
 
 def test_what_was_there_at_exit_is_to_be_there() -> None:

@@ -86,6 +86,15 @@ def test_a_call_on_another_folder_is_no_concern(tmp_path: Path) -> None:
     assert system.visible() == {}
 
 
+def test_what_is_laid_out_has_the_names_of_one_file(tmp_path: Path) -> None:
+    folder = tmp_path / "laid"
+    tree = {"a": b"1", "d": None, "d/b": b"1", "c": b"1"}
+    lay_out(folder, tree, frozenset([frozenset(("a", "d/b"))]))
+    assert read_tree(folder) == tree
+    assert (folder / "a").samefile(folder / "d/b")
+    assert (folder / "c").stat().st_nlink == 1
+
+
 def test_calls_of_threads_are_put_together() -> None:
     steps = read_calls(
         '1 pwrite64(3, "\\x61", 1, 0 <unfinished ...>\n'

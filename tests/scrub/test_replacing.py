@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from archiver.archive import backupsets
 from archiver.copying import CopyOptions, Selection, copy, mismatches
 from archiver.errors import CorruptFile, DoesNotFit, IntegrityError, NoSpace
 from archiver.scrub.findings import Fault
+from archiver.scrub.from_source import SourceSupplier
+from archiver.scrub.repair import repair
 from archiver.scrub.verify import verify
 from archiver.stores.local_staging import LocalStaging
 from archiver.timerange import TimeRange
@@ -353,3 +356,67 @@ async def test_a_copy_that_lacks_a_node_is_not_sealed(pulled: Pulled, tmp_path: 
     copied = tmp_path / "copied" / pulled.key(path)
     assert not copied.exists()
     assert not copied.with_name("SHA256SUMS").exists()
+
+
+async def test_a_copy_names_an_object_without_a_record(
+    pulled: Pulled, offsite: Archive, tmp_path: Path
+) -> None:
+    """Every time, and a mirror check as well."""
+    path = pulled.objects(INSTANCE)[0]
+    path.with_suffix(".json").unlink()
+    target = Archive(LocalStore(tmp_path / "copied"))
+    for _ in range(2):
+        summary = await copy(pulled.archive, target)
+        assert [failed.subject for failed in summary.failures] == [pulled.key(path)]
+        assert summary.exit_code == 3
+    found = {one.key async for one in mismatches(pulled.archive, offsite, Selection())}
+    assert pulled.key(path) in found
+
+
+async def test_a_repair_keeps_the_bytes_that_all_here_speak_for(
+    pulled: Pulled, vendor: Path, source: TairSource
+) -> None:
+    """Our object is damaged, or gone; the vendor serves another whole dump of its size."""
+    for lost in (False, True):
+        path = pulled.objects()[0]
+        record, sums = path.with_suffix(".json").read_bytes(), pulled.sums().read_bytes()
+        if lost:
+            path.unlink()
+        else:
+            flip(path)
+        served_at = vendor / CLUSTER / f"{CLUSTER}-db-0" / f"d_{DAYS[1]}031500.rdb"
+        write_rdb(served_at, served_at.stat().st_size, 77)
+        summary = await repair(
+            pulled.archive, await verify(pulled.archive), SourceSupplier(source, OPTIONS.transfer)
+        )
+        assert summary.exit_code == 3
+        assert path.with_suffix(".json").read_bytes() == record
+        assert pulled.sums().read_bytes() == sums
+
+
+@pytest.mark.usefixtures("without_checksums")
+async def test_a_whole_dump_of_another_node_is_not_taken_for_this_one(
+    pulled: Pulled, source: TairSource
+) -> None:
+    """Its footer says that it is a dump, not which one; and the source has no CRC-64 to tell."""
+    one, other = pulled.objects()[:2]
+    good, others = one.read_bytes(), other.read_bytes()
+    assert len(good) == len(others)
+    one.write_bytes(others)
+    one.with_suffix(".json").write_bytes(b"{")
+    assert (await pull(source, pulled.archive, [everything(CLUSTER)], OPTIONS)).exit_code == 0
+    assert one.read_bytes() == good
+
+
+async def test_two_folders_of_one_set_do_not_meet(pulled: Pulled, tmp_path: Path) -> None:
+    """Both belong into one folder of the target, which other bytes do not get."""
+    folder = pulled.objects()[0].parent
+    shutil.copytree(folder, folder.with_name(folder.name.replace("T031500Z", "T031507Z")))
+    target = Archive(LocalStore(tmp_path / "copied"))
+    await copy(pulled.archive, target)
+    assert (await copy(pulled.archive, target)).archived == 0
+    [copied] = (tmp_path / "copied").glob(f"{CLUSTER}/*/*/{DAYS[1]}*")
+    for path in pulled.objects():
+        if path.parent == folder:
+            assert (copied / path.name).read_bytes() == path.read_bytes()
+    assert (await verify(target)).findings == []

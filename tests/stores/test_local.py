@@ -19,12 +19,12 @@ import anyio
 import pytest
 from fastcrc import crc64
 
-from archiver.errors import ArchiveBusy, DoesNotFit, StoreError
+from archiver.errors import ArchiveBusy, DoesNotFit, PlaceTaken, StoreError, UnreadableObject
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
 from archiver.stores import disk, lock
 from archiver.stores.commit import Unsynced, drive
 from archiver.stores.local import LocalStore
-from archiver.stores.local_staging import LocalStaging, folders_to_sync
+from archiver.stores.local_staging import LocalStaging, parents_to_sync
 from archiver.stores.lock import hold
 from archiver.threads import entered, in_thread
 
@@ -215,17 +215,17 @@ async def test_bytes_that_went_meanwhile_are_not_committed(store: LocalStore) ->
     assert not (store.root / f"{STEM}.rdb").exists()
 
 
-def test_folders_to_sync() -> None:
+def test_parents_to_sync() -> None:
     """A set's folder is always new to its month; those above are synced once in a run."""
     day = "r-x/2026/11/20261124T021500Z-1"
 
     def named(durable: set[str]) -> list[str]:
-        folders = folders_to_sync("/a", day, durable)
+        folders = parents_to_sync("/a", day, durable)
         return [os.path.relpath(folder.path, "/a") for folder in folders]
 
-    assert named(set()) == [day, "r-x/2026/11", "r-x/2026", "r-x", "."]
-    assert named({"r-x/2026/11"}) == [day, "r-x/2026/11", "r-x", "."]
-    assert named({"r-x/2026/11", "r-x/2026", "r-x", ""}) == [day, "r-x/2026/11"]
+    assert named(set()) == ["r-x/2026/11", "r-x/2026", "r-x", "."]
+    assert named({"r-x/2026/11"}) == ["r-x/2026/11", "r-x", "."]
+    assert named({"r-x/2026/11", "r-x/2026", "r-x", ""}) == ["r-x/2026/11"]
 
 
 async def test_an_archive_where_we_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +284,7 @@ async def test_a_second_set_of_a_month_syncs_what_it_changed(
             async with entered(store.stage(stem, SIZE)) as staging:
                 await in_thread(staging.write, 0, memoryview(DATA))
                 await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
-    assert synced == [".staging", second, "r-x/2026/11", second, ".staging"]
+    assert synced == [".staging", "r-x/2026/11", second, second, ".staging"]
 
 
 async def test_killed_between_object_and_record(
@@ -710,8 +710,8 @@ def test_the_order_of_durable_steps(tmp_path: Path, steps: list[str]) -> None:
     begin = ["pwrite r-x-7.journal", "fdatasync r-x-7.journal", "fsync .staging"]
     document = "r-x-7.json.document"
     ready = [f"pwrite {document}", "fsync r-x-7.data", f"fsync {document}", "fsync .staging"]
-    folders = ("20261124T021500Z-1", "11", "2026", "r-x", tmp_path.name)
-    home = ["rename r-x-7.rdb", *(f"fsync {name}" for name in folders)]
+    parents = [f"fsync {name}" for name in ("11", "2026", "r-x", tmp_path.name)]
+    home = [*parents, "rename r-x-7.rdb", "fsync 20261124T021500Z-1"]
     record = ["rename r-x-7.json", "fsync 20261124T021500Z-1"]
     start = steps.index("pwrite r-x-7.journal")
     end = ["fsync .staging"]
@@ -727,3 +727,52 @@ async def test_the_order_of_a_documents_steps(store: LocalStore, steps: list[str
     folders = ["fsync archive", "fsync r-x"]
     data = ["pwrite a temporary", "fsync a temporary"]
     assert taken == [*folders, *data, "rename sums", "fsync 2026"]
+
+
+async def test_a_staged_file_that_the_disk_does_not_give(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It concerns this file alone."""
+
+    def broken(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        await in_thread(staging.write, 0, memoryview(DATA))
+        monkeypatch.setattr(disk, "read_all", broken)
+        with pytest.raises(UnreadableObject):
+            await in_thread(staging.read, 0, memoryview(bytearray(SIZE)))
+
+
+async def test_a_sync_that_failed_vouches_for_no_later_part(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells of a failure once: the next sync of the same file says that all is well."""
+    real, failures = os.fdatasync, [OSError(errno.EIO, "Input/output error")]
+
+    def fails_once(descriptor: int) -> None:
+        if failures and os.readlink(f"/proc/self/fd/{descriptor}").endswith(".data"):
+            raise failures.pop()
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", fails_once)
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
+        for part in PARTS[:2]:
+            with pytest.raises(StoreError):
+                await put_part(staging, part)
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        assert staging.resumable is None or not staging.resumable.crcs
+
+
+async def test_one_stem_is_brought_once(store: LocalStore) -> None:
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        with pytest.raises(PlaceTaken):
+            async with entered(store.stage(STEM, SIZE)):
+                pass
+        await in_thread(staging.write, 0, memoryview(DATA))
+        await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
+        await in_thread(staging.restart)  # too late to forget anything
+    assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
+    async with store.exclusive(), entered(store.stage(STEM, SIZE)):
+        pass

@@ -1,0 +1,113 @@
+"""What a copy and a comparison find that no record tells of."""
+
+from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from archiver import Archive, LocalStore
+from archiver.copying import CopyOptions, Mismatch, Selection, copy, mismatches
+from archiver.stores.base import Entry
+from archiver.threads import in_thread
+from archiver.timerange import TimeRange
+from tests.conftest import INSTANCE
+from tests.scrub.conftest import CLUSTER, DAYS, NODES, Pulled, offsite, pulled, vendor
+
+__all__ = ["offsite", "pulled", "vendor"]
+FILES = len(DAYS) * (NODES + 1)
+
+
+async def compared(
+    one: Archive, other: Archive, selection: Selection | None = None
+) -> list[Mismatch]:
+    return [m async for m in mismatches(one, other, selection or Selection())]
+
+
+def forgotten(path: Path) -> None:
+    """Its record is gone; in a standard set, nothing else tells of it but SHA256SUMS."""
+    path.with_suffix(".json").unlink()
+
+
+def forgotten_and_unnamed(path: Path) -> None:
+    forgotten(path)
+    path.with_name("SHA256SUMS").unlink()
+
+
+def gone(path: Path) -> None:
+    forgotten(path)
+    path.unlink()
+
+
+LOSSES = [forgotten, forgotten_and_unnamed, gone]
+
+
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+@pytest.mark.parametrize("lose", LOSSES)
+async def test_a_backup_without_a_record_is_named(
+    lose: Callable[[Path], None], instance: str, pulled: Pulled, offsite: Archive, tmp_path: Path
+) -> None:
+    path = pulled.objects(instance)[0]
+    lose(path)
+    target = Archive(LocalStore(tmp_path / "new"))
+    for copied, held in ((FILES - 1, 0), (0, FILES - 1)):  # and again, with nothing to copy
+        summary = await copy(pulled.archive, target)
+        assert (summary.archived, summary.held) == (copied, held)
+        [failed] = summary.failures
+        assert failed.subject == pulled.key(path)
+        assert "record" in str(failed.error)
+        assert summary.exit_code == 3
+    [found] = await compared(pulled.archive, target)
+    assert (found.key, found.exit_code) == (pulled.key(path), 3)
+    # Where the other one has it whole, it is named as well, whichever comes first.
+    for one, other in ((pulled.archive, offsite), (offsite, pulled.archive)):
+        assert {found.key for found in await compared(one, other)} == {pulled.key(path)}
+
+
+async def test_what_is_not_asked_for_is_not_named(pulled: Pulled, tmp_path: Path) -> None:
+    forgotten(pulled.objects(INSTANCE)[0])
+    for number, selection in enumerate((
+        Selection(instances=(CLUSTER,)),
+        Selection(range=TimeRange.parse("2026-11-24", datetime.now(UTC))),
+        Selection(sets=frozenset({pulled.key(pulled.objects()[0].parent)})),
+    )):  # fmt: skip
+        target = Archive(LocalStore(tmp_path / f"new {number}"))
+        summary = await copy(pulled.archive, target, CopyOptions(selection))
+        assert (summary.exit_code, summary.failures) == (0, [])
+        assert summary.archived
+        assert await compared(pulled.archive, target, selection) == []
+
+
+async def test_a_sha256sums_that_cannot_be_read_is_named_each_time(
+    pulled: Pulled, tmp_path: Path
+) -> None:
+    sums = pulled.sums()
+    sums.write_bytes(b"?")
+    target = Archive(LocalStore(tmp_path / "new"))
+    for _ in range(2):
+        summary = await copy(pulled.archive, target)
+        assert [failed.subject for failed in summary.failures] == [pulled.key(sums)]
+        assert summary.exit_code == 3
+    assert [found.key for found in await compared(pulled.archive, target)] == [pulled.key(sums)]
+
+
+class _Meanwhile(LocalStore):
+    """A pull at work: a record comes once all was listed."""
+
+    def __init__(self, root: Path, record: Path) -> None:
+        super().__init__(root)
+        self.record, self.data = record, record.read_bytes()
+        record.unlink()
+
+    async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
+        async for entry in super().entries(prefix):
+            yield entry
+        await in_thread(self.record.write_bytes, self.data)
+
+
+async def test_a_record_that_comes_meanwhile(pulled: Pulled, tmp_path: Path) -> None:
+    record = pulled.objects(INSTANCE)[0].with_suffix(".json")
+    target = Archive(LocalStore(tmp_path / "new"))
+    summary = await copy(Archive(_Meanwhile(pulled.root, record)), target)
+    assert (summary.exit_code, summary.archived) == (0, FILES)
+    assert await compared(Archive(_Meanwhile(pulled.root, record)), target) == []
