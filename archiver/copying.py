@@ -163,8 +163,8 @@ async def mismatches(
         if isinstance(record, Mismatch):
             if _file_of(record.key) not in told:
                 yield record
-        elif found := await _difference(source, _lacking(here, record), record):
-            if _file_of(found.key) not in told_here:
+        elif _file_of(record.object_key) not in told_here:
+            if found := await _difference(source, _lacking(here, record), record):
                 yield found
 
 

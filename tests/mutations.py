@@ -2,7 +2,8 @@
 
     python -m tests.mutations [WORD]     only the mutations whose name has the word
 
-Works on a copy. Prints a Markdown table; exit code 1 when a mutation survives.
+Works on copies, as many at a time as there are processors. Prints a Markdown table; exit code 1
+when a mutation survives.
 """
 
 import os
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -349,7 +351,7 @@ def survives(mutation: Mutation) -> str | None:
         path = Path(copy) / mutation.path
         text = path.read_text()
         if text.count(mutation.old) != 1:
-            sys.exit(f"{mutation.name}: the line to break is not there once, in {mutation.path}")
+            raise ValueError(f"{mutation.name}: not one line to break, in {mutation.path}")
         path.write_text(text.replace(mutation.old, mutation.new))
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-x", *mutation.tests.split()],
@@ -357,18 +359,18 @@ def survives(mutation: Mutation) -> str | None:
             check=False,
         )  # fmt: skip
         if done.returncode not in (0, 1):
-            sys.exit(f"{mutation.name}: the tests did not run: {done.stdout[-2000:]}{done.stderr}")
+            raise ValueError(f"{mutation.name}: no test ran: {done.stdout[-2000:]}{done.stderr}")
         failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
         return failed[0].split()[1] if failed else None
 
 
 def main() -> None:
     word = sys.argv[1] if len(sys.argv) > 1 else ""
+    chosen = [mutation for mutation in MUTATIONS if word in mutation.name]
     lived = 0
     print("| what was broken | what found it |\n|---|---|")
-    for mutation in MUTATIONS:
-        if word in mutation.name:
-            found = survives(mutation)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for mutation, found in zip(chosen, threads.map(survives, chosen), strict=True):
             lived += found is None
             print(f"| {mutation.name} | {f'`{found}`' if found else '**nothing**'} |", flush=True)
     sys.exit(1 if lived else 0)

@@ -224,7 +224,7 @@ def test_journals_of_uploads(text: bytes) -> None:
         (b'{"a": NaN}', "NaN"),
         (b'{"a": -Infinity}', "Infinity"),
         (b'{"a": 1e999}', "too large a number"),
-        (b'{"a": ' + b"7" * 5000 + b"}", "digits"),
+        (b'{"a": ' + b"7" * 5000 + b"}", "more than 40 digits"),
         (b"\xef\xbb\xbf{}", "BOM"),
         ('{"a": 1}'.encode("utf-16"), "no UTF-8"),
         (b"[]", "no JSON object"),
