@@ -163,9 +163,10 @@ async def mismatches(
         if isinstance(record, Mismatch):
             if _file_of(record.key) not in told:
                 yield record
-        elif _file_of(record.object_key) not in told_here:
-            if found := await _difference(source, _lacking(here, record), record):
-                yield found
+        elif _file_of(record.object_key) not in told_here and (
+            found := await _difference(source, _lacking(here, record), record)
+        ):
+            yield found
 
 
 async def _compared(inventory: Inventory, record: Record) -> Difference:
