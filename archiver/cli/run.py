@@ -38,6 +38,7 @@ def run(command: Callable[[], Awaitable[int]], *, verbose: int, on_interrupt: st
             stream.reconfigure(errors="backslashreplace")
     try:
         code = anyio.run(_interruptible, command, interruption)
+        sys.stdout.flush()  # it may wait for a reader, and be interrupted
     except ArchiverError as error:
         say(f"archiver: {error}")
         code = error.exit_code

@@ -164,10 +164,12 @@ def _take(
     held: Held, descriptor: int, path: Path, beat: float, *, certain: bool, stop: threading.Event
 ) -> None:
     before = _holder(descriptor)
-    is_over = not before or is_dead(before) or (certain and ran_under_this_kernel(before))
+    # What cannot be read may be a living holder's, where the kernel gives its lock to everybody.
+    is_free = not _text(descriptor) if not certain else not before
+    is_over = is_free or is_dead(before) or (certain and ran_under_this_kernel(before))
     if not is_over:
         # Longer than it takes a newcomer to look after its name and to beat for the first time.
-        _see_that_it_is_gone(before, descriptor, path, 4 * beat, stop)
+        _see_that_it_is_gone(descriptor, path, 4 * beat, stop)
     with store_errors(path):
         held.write(0)
     if not certain:
@@ -179,18 +181,19 @@ def _take(
 
 
 def _see_that_it_is_gone(
-    before: Holder, descriptor: int, path: Path, seconds: float, stop: threading.Event
+    descriptor: int, path: Path, seconds: float, stop: threading.Event
 ) -> None:
     """Watch for a sign of life for so long. Raises ArchiveBusy at one."""
+    before = _text(descriptor)
     looks = max(4, round(seconds / _LOOK_SECONDS))
     for _ in range(looks):
         if stop.wait(seconds / looks):
-            raise _busy(path, before)
-        now = _holder(descriptor)
+            raise _busy(path, _holder(descriptor))
+        now = _text(descriptor)
         if not now:
             return  # it let go
         if now != before:
-            raise _busy(path, now)
+            raise _busy(path, _holder(descriptor))
 
 
 def _flock(descriptor: int, path: Path) -> bool:
@@ -218,6 +221,10 @@ def _busy(path: Path, holder: Holder) -> ArchiveBusy:
     )
 
 
+def _text(descriptor: int) -> bytes:
+    return os.pread(descriptor, _MOST_BYTES, 0)
+
+
 def _holder(descriptor: int) -> Holder:
-    holder = parse(os.pread(descriptor, _MOST_BYTES, 0))
+    holder = parse(_text(descriptor))
     return holder if {"pid", "host"} <= holder.keys() else {}

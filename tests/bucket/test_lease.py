@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -164,3 +165,43 @@ async def test_looking_whether_a_holder_lives_ends_with_a_cancellation(
         async with store(bucket, seaweed.endpoint, 200.0).exclusive():
             pass
     assert scope.cancelled_caught
+
+
+async def test_a_holder_that_leaves_while_another_comes(gate: Gateway, bucket: str) -> None:
+    """Of a condition on what is not there any more, AWS says 404."""
+
+    def come() -> None:
+        client = store(bucket, gate.endpoint, 5.0).bucket
+        first, second = (Lease(client, probe(client), 5.0) for _ in range(2))
+        assert first.take(None) is None
+        found = client.get(".staging/lock")
+        assert found is not None
+        first.leave()
+        gone = gates.refuse(404, "NoSuchKey", kind="PutObject")
+        gone.wanted = is_lease
+        gate.add(gone)
+        assert second.take(found[1]) is None
+        assert gone.met == 1
+
+    await to_thread.run_sync(come)
+
+
+async def test_a_lease_is_lost_while_the_machine_sleeps(
+    gate: Gateway, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread of ours ran, and others saw no beat: the clock that counts that time tells."""
+    real = time.clock_gettime
+
+    def slept(clock: int) -> float:
+        return real(clock) + (3_600 if clock == time.CLOCK_BOOTTIME else 0)
+
+    def sleep() -> None:
+        client = store(bucket, gate.endpoint, 5.0).bucket
+        lease = Lease(client, probe(client), 5.0)
+        assert lease.take(None) is None
+        lease.check()
+        monkeypatch.setattr(time, "clock_gettime", slept)
+        with pytest.raises(ArchiveBusy, match="3600 s"):
+            lease.check()
+
+    await to_thread.run_sync(sleep)

@@ -39,6 +39,24 @@ async def command():
 
 run(command, verbose=0, on_interrupt="it will end")
 """
+# A command whose last words wait for somebody to read them.
+UNREAD = """
+import os, sys
+from archiver.cli.run import run, say
+
+async def command():
+    os.set_blocking(1, False)
+    try:
+        while True:
+            os.write(1, bytes(4096))
+    except BlockingIOError:
+        os.set_blocking(1, True)
+    sys.stdout.write("the last words")
+    say("begun")
+    return 0
+
+run(command, verbose=0, on_interrupt="it will end")
+"""
 
 
 @pytest.fixture
@@ -148,3 +166,26 @@ async def test_under_nohup_a_hangup_is_nothing(environ: dict[str, str], tmp_path
     process.send_signal(HUP)
     _, err = await process.communicate()
     assert (process.returncode, err) == (0, b"")
+
+
+async def test_last_words_that_nobody_reads_can_be_interrupted(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    read, write = os.pipe()
+    environ.pop("PYTHONUNBUFFERED", None)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", UNREAD, env=environ, cwd=tmp_path, stdout=write,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        os.close(write)
+        assert process.stderr is not None
+        assert await process.stderr.readline() == b"begun\n"
+        process.send_signal(INT)
+        await asyncio.sleep(1.2)
+        process.send_signal(INT)
+        async with asyncio.timeout(20):
+            assert await process.wait() == 130
+    finally:
+        os.close(read)  # which ends it, whatever it waits for
+        await process.wait()

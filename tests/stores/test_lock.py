@@ -141,3 +141,18 @@ def test_waiting_for_a_sign_of_life_can_be_ended(path: Path) -> None:
     stop.set()
     with pytest.raises(ArchiveBusy, match="process 1 on far"), hold(path, beat=600, stop=stop):
         pass
+
+
+def test_what_cannot_be_read_may_be_a_living_holders(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where flock says nothing, it is watched as any other; where it does, that decides."""
+    path.write_text("by another program, or half of a beat")
+    with hold(path, beat=600):
+        pass
+    path.write_text("by another program, or half of a beat")
+    monkeypatch.setattr(lock, "_flock", lambda *_: False)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(ArchiveBusy), hold(path, beat=600, stop=stop):
+        pass

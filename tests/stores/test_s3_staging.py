@@ -5,17 +5,18 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from fastcrc import crc64
 
-from archiver.errors import StoreError
+from archiver.errors import ArchiveBusy, StoreError
 from archiver.model import Kind
 from archiver.stores.base import Leftover
 from archiver.stores.commit import drive
 from archiver.stores.filesystem import sync_each
-from archiver.stores.s3 import LockMode, S3Lock, S3Options
+from archiver.stores.s3 import S3Options
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.dialect import Check, Dialect, probe
 from archiver.stores.s3.sending import Sender
@@ -83,7 +84,7 @@ def below(seaweed: SeaweedFS, bucket: str, folder: str) -> list[str]:
 
 def swept(sender: Sender) -> list[Leftover]:
     """By a process that knows nothing."""
-    return list(sweep(Sender(sender.bucket, sender.dialect)))
+    return list(sweep(Sender(sender.bucket, sender.dialect), lambda: None))
 
 
 Change = Callable[[bytes], bytes | None]
@@ -225,26 +226,82 @@ def test_over_what_is_there(
 
 
 def test_a_successor_that_is_garbled_does_not_cost_the_old_bytes(
-    seaweed: SeaweedFS, gate: Gateway
+    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
 ) -> None:
-    """They are back, locked and in their storage class as any object; this server forgets the lock
-    of a copy."""
-    name = seaweed.make_bucket("locked-again", object_lock=True)
-    lock = S3Lock(LockMode.GOVERNANCE, days=1)
-    sender = sender_at(gate, name, storage_class="STANDARD_IA", lock=lock)
-    put(seaweed, name, OBJECT, OLD)
-    gate.add(keeps(seaweed, name, NEW, CHANGES["zeros"], ".rdb", honest=False))
+    put(seaweed, bucket, OBJECT, OLD)
+    gate.add(keeps(seaweed, bucket, NEW, CHANGES["zeros"], ".rdb", honest=False))
     with pytest.raises(StoreError, match="is not what was sent"):
         commit(sender, NEW)
-    assert seaweed.content(name, OBJECT) == OLD
-    assert seaweed.client().head_object(Bucket=name, Key=OBJECT)["ObjectLockMode"] == "GOVERNANCE"
-    copies = [request for request, _ in gate.requests if request.kind == "CopyObject"]
-    assert [one.headers.get("x-amz-storage-class") for one in copies] == [None, "STANDARD_IA"]
-    assert [one.headers.get("x-amz-object-lock-mode") for one in copies] == [None, "GOVERNANCE"]
-    assert below(seaweed, name, ".quarantine") == []
+    assert seaweed.content(bucket, OBJECT) == OLD
+    assert below(seaweed, bucket, ".quarantine") == []
     gate.faults.clear()
     commit(sender, NEW)
-    assert seaweed.content(name, OBJECT) == NEW
+    assert seaweed.content(bucket, OBJECT) == NEW
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "by a later run"])
+def test_what_is_put_back_is_kept_as_it_was(
+    seaweed: SeaweedFS, gate: Gateway, monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
+    """Locked and in its storage class, whatever this run was told to give to objects; this server
+    forgets the lock of a copy."""
+    name = seaweed.make_bucket(f"kept-as-it-was-{later:d}", object_lock=True)
+    client, until = seaweed.client(), datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
+    client.put_object(
+        Bucket=name, Key=OBJECT, Body=OLD, StorageClass="STANDARD_IA", Metadata={"mtime": "1"},
+        ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=until,
+    )  # fmt: skip
+    sender = sender_at(gate, name, storage_class="GLACIER_IR")
+    if later:
+        kill_at(sender, "compare", monkeypatch)
+        put(seaweed, name, OBJECT, bytes(len(NEW)))
+        assert "has these bytes again" in swept(sender)[0].why
+    else:
+        gate.add(keeps(seaweed, name, NEW, CHANGES["zeros"], ".rdb", honest=False))
+        with pytest.raises(StoreError, match="is not what was sent"):
+            commit(sender, NEW)
+    assert seaweed.content(name, OBJECT) == OLD
+    head = client.head_object(Bucket=name, Key=OBJECT)
+    assert (head["ObjectLockMode"], head["ObjectLockRetainUntilDate"]) == ("GOVERNANCE", until)
+    assert head["Metadata"] == {"mtime": "1"}
+    back = [request for request, _ in gate.requests if request.kind == "CopyObject"][-1]
+    assert back.headers.get("x-amz-storage-class") == "STANDARD_IA"
+
+
+def test_a_lock_that_has_ended_is_not_given_again(
+    seaweed: SeaweedFS, gate: Gateway, bucket: str
+) -> None:
+    put(seaweed, bucket, OBJECT, OLD)
+    ended = {
+        "ObjectLockMode": "GOVERNANCE",
+        "ObjectLockRetainUntilDate": datetime(2020, 1, 1, tzinfo=UTC),
+    }
+    sender_at(gate, bucket).bucket.copy_as_object(f"{STEM}.rdb", f"{STEM}.bin", len(OLD), ended)
+    [copied] = [request for request, _ in gate.requests if request.kind == "CopyObject"]
+    assert "x-amz-object-lock-mode" not in copied.headers
+
+
+def test_a_sweep_stops_when_the_lease_is_lost(
+    sender: Sender, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(seaweed, bucket, OBJECT, OLD)
+    kill_at(sender, "put", monkeypatch)
+
+    def lost() -> None:
+        raise ArchiveBusy("somebody else has it")
+
+    with pytest.raises(ArchiveBusy):
+        list(sweep(Sender(sender.bucket, sender.dialect), lost))
+    assert len(below(seaweed, bucket, ".quarantine")) == 1
+
+
+def test_what_was_replaced_costs_no_listing_each(
+    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+) -> None:
+    for data in (OLD, NEW, OLD, NEW):
+        commit(sender, data)
+    listed = [request for request, _ in gate.requests if request.kind == "ListObjectsV2"]
+    assert sum(".quarantine/" in request.query["prefix"] for request in listed) == 1
 
 
 def kill_at(sender: Sender, method: str, monkeypatch: pytest.MonkeyPatch) -> None:

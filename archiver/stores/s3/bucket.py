@@ -6,7 +6,7 @@ needs no event loop. Figures of whole pulls, and of clients apart: benchmarks/RE
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -31,6 +31,11 @@ _MARKERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "list_parts": {"PartNumberMarker": 0},
     "list_multipart_uploads": {"KeyMarker": "", "UploadIdMarker": ""},
 }
+# Of an answer to HeadObject what CopyObject and CreateMultipartUpload are given by the same name.
+_KEPT_AS = (
+    "StorageClass", "ServerSideEncryption", "SSEKMSKeyId", "ObjectLockMode",
+    "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus",
+)  # fmt: skip
 _TRIES = 6
 # Copied in one request; more takes longer than anybody waits for an answer.
 _MOST_COPIED = 512 * 2**20
@@ -39,11 +44,14 @@ _CONNECT_SECONDS, _READ_SECONDS = 10, 20
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """An object; ``crc64nvme`` (base64) where the store keeps it for the whole object."""
+    """An object; ``crc64nvme`` (base64) where the store keeps it for the whole object. ``kept_as``
+    are the parameters that a copy needs to be kept as it is: its class, lock and encryption."""
 
     size: int
     etag: str
     crc64nvme: str | None
+    kept_as: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +190,8 @@ class Bucket:
                     size=answers.number(answer, "ContentLength"),
                     etag=str(answer.get("ETag", "")),
                     crc64nvme=_crc64nvme(answer),
+                    kept_as={name: answer[name] for name in _KEPT_AS if name in answer},
+                    metadata=answer.get("Metadata") or {},
                 )
         except _Absent:
             return None
@@ -205,10 +215,18 @@ class Bucket:
             return False
         return True
 
-    def copy(self, key: str, target: str, size: int, **given: Any) -> None:
-        """Within the store; in parts where it is larger than one copy may be."""
+    def copy(
+        self, key: str, target: str, size: int, metadata: Mapping[str, str] | None = None,
+        **given: Any,
+    ) -> None:  # fmt: skip
+        """Within the store; in parts where it is larger than one copy may be. ``metadata`` in the
+        place of the object's own."""
         source = {"Bucket": self.name, "Key": f"{self.prefix}{key}"}
+        if metadata is not None:
+            given["Metadata"] = dict(metadata)
         if size <= _MOST_COPIED:
+            if metadata is not None:
+                given["MetadataDirective"] = "REPLACE"
             self._ask("copy_object", target, CopySource=source, **given)
             return
         upload_id = self.create_upload(target, **given)
@@ -218,17 +236,24 @@ class Bucket:
             self.abort(target, upload_id)
             raise
 
-    def copy_as_object(self, key: str, target: str, size: int) -> None:
-        """To a final key, with all that an object is given there. Raises StoreError."""
-        self.copy(key, target, size, **self.options.for_objects())
-        lock = self.options.lock
-        if lock is None:
+    def copy_as_object(
+        self, key: str, target: str, size: int, kept_as: Mapping[str, Any],
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """To a final key, with what an object is given there. Raises StoreError."""
+        given = dict(kept_as)
+        until = given.get("ObjectLockRetainUntilDate")
+        if until is not None and until <= datetime.now(UTC):
+            del given["ObjectLockRetainUntilDate"]
+            given.pop("ObjectLockMode", None)
+        self.copy(key, target, size, metadata, **given)
+        if "ObjectLockMode" not in given:
             return
         found = self._ask("head_object", target)
         if "ObjectLockMode" not in found:
             # Some stores copy an object without the lock that they were asked for.
             version = {"VersionId": found["VersionId"]} if "VersionId" in found else {}
-            retention = {"Mode": str(lock.mode), "RetainUntilDate": lock.ends(datetime.now(UTC))}
+            retention = {"Mode": given["ObjectLockMode"], "RetainUntilDate": until}
             self._ask("put_object_retention", target, Retention=retention, **version)
 
     def _copy_parts(self, source: dict[str, str], target: str, upload_id: str, size: int) -> None:

@@ -46,10 +46,10 @@ class Lease:
         """Raises ArchiveBusy when somebody else has taken the lease meanwhile, or may have."""
         if self._lost is not None:
             raise self._lost
-        if time.monotonic() - self._seen_at > _BEATS_TO_LOSE * self._beat:
+        silent = _now() - self._seen_at
+        if silent > _BEATS_TO_LOSE * self._beat:
             raise ArchiveBusy(
-                f"{self._bucket}: the lease could not be renewed for "
-                f"{time.monotonic() - self._seen_at:.0f} s",
+                f"{self._bucket}: the lease could not be renewed for {silent:.0f} s",
                 hint="the store does not answer; run the command again to go on",
             )
 
@@ -60,7 +60,7 @@ class Lease:
         Whatever the store answers, or when nothing comes, what is there decides: the answer to what
         was done may be lost, and a name of ours there is ours, of this beat or an earlier one.
         """
-        began = time.monotonic()
+        began = _now()
         self._beats += 1
         ours = ourselves(self._name, self._beats)
         data = json.dumps(ours).encode()
@@ -72,6 +72,9 @@ class Lease:
             if holder == ours:
                 self._seen_at = began
                 return None
+            if etag is None and seen is not None:
+                seen = None  # who had it gave it back meanwhile: some stores answer with 404
+                continue
             if failure is not None:
                 raise failure
             if holder.get("name") == self._name:
@@ -157,6 +160,12 @@ def hold(
         lease.stop()
         beating.join()
         _leave(lease)
+
+
+def _now() -> float:
+    """Seconds that also pass while this machine sleeps: others beat on meanwhile."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
 
 
 def _leave(lease: Lease) -> None:

@@ -6,10 +6,13 @@ between, a later run finds the copy and settles what is to become of it.
 """
 
 import hashlib
+import json
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from archiver import documents
 from archiver.errors import ArchiverError, BadDocument, ObjectMissing, StoreError
@@ -22,16 +25,21 @@ from archiver.stores.s3.sending import Sender, damaged
 # The SHA-256 of nothing that was ever seen: what takes the place does not stay there.
 NO_SUCCESSOR = "0" * 64
 _TAG_DIGITS = 16
+# Metadata of a copy: how the object was kept, as JSON.
+_KEPT_AS = "archiver-kept-as"
 
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """Of the object ``key``, which is ``size`` bytes, under ``kept``."""
+    """Of the object ``key``, which is ``size`` bytes, under ``kept``; with what it needs to be kept
+    as it was, and its metadata."""
 
     key: str
     kept: str
     size: int
     tag: str
+    kept_as: Mapping[str, Any]
+    metadata: Mapping[str, str]
 
 
 @contextmanager
@@ -75,16 +83,26 @@ def keep_aside(sender: Sender, key: str) -> str:
     return kept
 
 
-def settle(sender: Sender) -> Iterator[Leftover]:
+def settle(sender: Sender, check: Callable[[], None]) -> Iterator[Leftover]:
     """What a run that died left between: the object that was to come is proven, or the one
-    before has its place again. Called by the only writer; what cannot be settled now stays for
-    the next run. Raises StoreError where nothing can be listed."""
+    before has its place again. What cannot be settled now stays for the next run. ``check`` raises
+    when we are not the only writer any more. Raises StoreError where nothing can be listed."""
     for kept, size in list(sender.in_quarantine().items()):
         found = parse_replaced(kept)
         if found is None or size == 0:
             continue
+        check()
         with suppress(ArchiverError):
-            yield Leftover(kept, _settled(sender, _Copy(found.key, kept, size, found.tag), found))
+            yield Leftover(kept, _settled(sender, _found_again(sender, found, kept), found))
+
+
+def _found_again(sender: Sender, found: Replaced, kept: str) -> _Copy:
+    """A copy that an earlier run made."""
+    head = _present(sender.bucket, kept)
+    metadata = dict(head.metadata)
+    said = _parse_kept_as(metadata.pop(_KEPT_AS, ""))
+    kept_as = sender.bucket.options.for_objects() if said is None else said
+    return _Copy(found.key, kept, head.size, found.tag, kept_as, metadata)
 
 
 def _settled(sender: Sender, copy: _Copy, found: Replaced) -> str:
@@ -124,13 +142,13 @@ def _holds(sender: Sender, key: str, successor: str) -> bool:
 
 
 def put_back(sender: Sender, copies: Iterable[_Copy], error: ArchiverError | None) -> None:
-    """Give each its place again, where it has it not, with the options of an object."""
+    """Give each its place again, where it has it not, and have it kept as it was."""
     bucket = sender.bucket
     for copy in copies:
         try:
             head = bucket.head(copy.key)
             if head is None or _tag(head) != copy.tag:
-                bucket.copy_as_object(copy.kept, copy.key, copy.size)
+                bucket.copy_as_object(copy.kept, copy.key, copy.size, copy.kept_as, copy.metadata)
                 _check_alike(sender, copy.kept, copy.key)
         except ArchiverError as failure:
             raise StoreError(
@@ -142,16 +160,34 @@ def put_back(sender: Sender, copies: Iterable[_Copy], error: ArchiverError | Non
 
 def _copied(sender: Sender, key: str, successor: str) -> _Copy:
     head = _present(sender.bucket, key)
-    copy = _Copy(key, replaced_key(key, _tag(head), successor), head.size, _tag(head))
-    _copy(sender, key, head, copy.kept)
-    return copy
+    kept = replaced_key(key, _tag(head), successor)
+    _copy(sender, key, head, kept, {**head.metadata, _KEPT_AS: _text_of(head.kept_as)})
+    return _Copy(key, kept, head.size, _tag(head), head.kept_as, head.metadata)
 
 
-def _copy(sender: Sender, key: str, head: Head, kept: str) -> None:
+def _copy(
+    sender: Sender, key: str, head: Head, kept: str, metadata: Mapping[str, str] | None = None
+) -> None:
     bucket = sender.bucket
-    bucket.copy(key, kept, head.size, **bucket.options.for_notes())
-    sender.quarantine_changed()
+    bucket.copy(key, kept, head.size, metadata, **bucket.options.for_notes())
+    sender.put_in_quarantine(kept, head.size)
     _check_alike(sender, key, kept)
+
+
+def _text_of(kept_as: Mapping[str, Any]) -> str:
+    return json.dumps(kept_as, default=datetime.isoformat)
+
+
+def _parse_kept_as(text: str) -> dict[str, Any] | None:
+    """None for what is no such text: the copy is an earlier version's, or the store dropped it."""
+    try:
+        found = json.loads(text)
+        if "ObjectLockRetainUntilDate" in found:
+            until = datetime.fromisoformat(found["ObjectLockRetainUntilDate"])
+            found["ObjectLockRetainUntilDate"] = until
+        return dict(found)
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 def _forget(sender: Sender, kept: str) -> None:
@@ -159,7 +195,7 @@ def _forget(sender: Sender, kept: str) -> None:
     if not sender.bucket.delete_if_allowed(kept):
         with suppress(ArchiverError):
             sender.put_note(kept, b"")
-    sender.quarantine_changed()
+    sender.gone_from_quarantine(kept)
 
 
 def _present(bucket: Bucket, key: str) -> Head:

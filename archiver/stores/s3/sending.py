@@ -45,7 +45,7 @@ class Sender:
     def __init__(self, bucket: Bucket, dialect: Dialect) -> None:
         self.bucket: Final = bucket
         self.dialect: Final = dialect
-        self._quarantine: Mapping[str, int] | None = None
+        self._quarantine: dict[str, int] | None = None
 
     def put(self, key: str, data: bytes | bytearray, **given: Any) -> None:  # noqa: ANN401
         """An object whole, and compared. Raises StoreError."""
@@ -102,16 +102,20 @@ class Sender:
             if found is None or found[0] != data:
                 raise damaged(self.bucket.where(key))
 
-    def quarantine_changed(self) -> None:
-        self._quarantine = None
-
     def in_quarantine(self) -> Mapping[str, int]:
-        """Keys there, and sizes; listed once, as long as nobody says that it changed: it is nearly
-        always empty."""
-        found = self._quarantine
-        if found is None:
-            found = self._quarantine = dict(self.bucket.listing(QUARANTINE))
-        return found
+        """Keys there, and sizes. Listed once: it is nearly always empty."""
+        if self._quarantine is None:
+            self._quarantine = dict(self.bucket.listing(QUARANTINE))
+        return self._quarantine
+
+    def put_in_quarantine(self, key: str, size: int) -> None:
+        """Know of one that is there from now on."""
+        if self._quarantine is not None:
+            self._quarantine[key] = size
+
+    def gone_from_quarantine(self, key: str) -> None:
+        if self._quarantine is not None:
+            self._quarantine.pop(key, None)
 
     def part(self, key: str, upload_id: str, number: int, data: bytearray) -> tuple[str, Checksum]:
         """A part of an upload; its ETag, and its checksum. Raises Gone, StoreError."""
@@ -166,6 +170,9 @@ class Sender:
                 return send()
             except Garbled:
                 continue
+            except Refused as refused:
+                # Nothing was made a condition of it.
+                raise StoreError(f"{self.bucket.where(key)}: refused: {refused}") from None
         raise damaged(self.bucket.where(key))
 
 

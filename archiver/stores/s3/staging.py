@@ -204,7 +204,9 @@ class S3Staging:
         self._upload.complete(receipt)
         if self._upload.key != stored.key:
             # Its first bytes look like another kind, as those of an AOF that begins with an RDB.
-            self._bucket.copy_as_object(self._upload.key, stored.key, self._size)
+            self._bucket.copy_as_object(
+                self._upload.key, stored.key, self._size, self._bucket.options.for_objects()
+            )
             self._sender.read_back(stored.key, receipt.sha256)
             self._bucket.delete_if_allowed(self._upload.key)
 
@@ -238,7 +240,8 @@ class S3Staging:
     def _note_why(self, kept: str, what: str, size: int, why: str) -> None:
         text = json.dumps({"key": what, "size": size, "why": why}, indent=2) + "\n"
         self._sender.put_note(note_key(kept), text.encode())
-        self._sender.quarantine_changed()
+        self._sender.put_in_quarantine(kept, size)
+        self._sender.put_in_quarantine(note_key(kept), len(text))
 
     def _forget_failed(self) -> None:
         """Remove bytes of this file that failed earlier, now that the right ones are here."""
@@ -247,9 +250,9 @@ class S3Staging:
             return
         found = self._bucket.get(note_key(kept))
         if found is not None and _is_about(found[0], self._stem):
-            self._bucket.delete_if_allowed(kept)
-            self._bucket.delete_if_allowed(note_key(kept))
-            self._sender.quarantine_changed()
+            for key in (kept, note_key(kept)):
+                self._bucket.delete_if_allowed(key)
+                self._sender.gone_from_quarantine(key)
 
 
 def _is_about(note: bytes, stem: str) -> bool:

@@ -86,7 +86,6 @@ class S3Store:
         if self.bucket.head(kept) is None:  # an earlier run may not have been allowed to delete it
             self.bucket.copy(key, kept, head.size, **self.bucket.options.for_notes())
         self.bucket.delete_if_allowed(key)
-        self._sender().quarantine_changed()
         return kept
 
     async def size(self, key: str) -> int | None:
@@ -126,7 +125,12 @@ class S3Store:
         return drive(commits, sync_each)
 
     async def sweep(self) -> list[Leftover]:
-        return await in_thread(lambda: list(sweep(self._sender())))
+        """One by one, since objects may be copied for it: a cancellation comes in between."""
+        found = sweep(await in_thread(self._sender), self._check_lease)
+        swept: list[Leftover] = []
+        while (leftover := await in_thread(next, found, None)) is not None:
+            swept.append(leftover)
+        return swept
 
     def _check_lease(self) -> None:
         if self._lease is not None:

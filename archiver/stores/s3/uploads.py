@@ -5,7 +5,7 @@ upload is known as ours by a journal that names its key: that is written before 
 that only has the name of ours is left alone until it is old.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -65,10 +65,10 @@ def journals(bucket: Bucket) -> Iterator[tuple[str, journal.Journal]]:
                 yield key, noted
 
 
-def sweep(sender: Sender) -> Iterator[Leftover]:
-    """End what no run can go on with; called by the only writer."""
+def sweep(sender: Sender, check: Callable[[], None]) -> Iterator[Leftover]:
+    """End what no run can go on with; ``check`` raises when we are not the only writer any more."""
     bucket = sender.bucket
-    yield from settle(sender)
+    yield from settle(sender, check)
     noted = list(journals(bucket))
     there: set[str] = set()
     for upload in _open_uploads(bucket, [one for _, one in noted]):
@@ -76,9 +76,11 @@ def sweep(sender: Sender) -> Iterator[Leftover]:
         if upload.resumable:
             there.add(upload.upload_id)
         elif upload.known or (upload.ours and age > _FORGOTTEN):
+            check()
             bucket.abort(upload.key, upload.upload_id)
             begun = f"{upload.initiated:%Y-%m-%d %H:%M}"
             yield Leftover(upload.key, f"an upload of {begun} that nobody can go on with")
     for key, one in noted:
+        check()
         if one.upload_id not in there and bucket.delete_if_allowed(key):
             yield Leftover(key, "a journal without its upload")
