@@ -103,7 +103,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a sweep records a damaged object whose successor did not come home", "archiver/stores/local.py", "            _is_file(one) and (not os.path.lexists(staged) or _is_same(one, staged))\n", "            _is_file(one)\n", ORDER),
     Mutation("a sweep does not know a file by its other name", "archiver/stores/local.py", "(not os.path.lexists(staged) or _is_same(one, staged))", "not os.path.lexists(staged)", ORDER),
     Mutation("a sweep takes what others keep there", STAGING, "    return _OURS.fullmatch(name) is not None", "    return True", ORDER),
-    Mutation("a sweep looks at files before their documents", "archiver/stores/local.py", "    return path.suffix != DOCUMENT, not about_a_record, path.name", "    return False, not about_a_record, path.name", ORDER),
+    Mutation("a sweep looks at files before their documents", "archiver/stores/local.py", "    return path.suffix != DOCUMENT, not about_a_record, path.name", "    return path.suffix == DOCUMENT, not about_a_record, path.name", ORDER),
     Mutation("a sweep records an object whose name is not durable", "archiver/stores/local.py", "            unsynced.sync()\n", "            pass\n", ORDER),
     Mutation("a sweep records an object that was in its place before", STAGING, "        suffix = TEMPORARY if self._present else DOCUMENT\n", "        suffix = DOCUMENT\n", ORDER),
     Mutation("a batch: bytes are not synced", STAGING, "            yield [file, *waiting.values(), staging, *self._parents()]\n", "", BATCH),

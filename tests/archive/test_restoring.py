@@ -199,12 +199,17 @@ async def test_damage_is_an_integrity_error(
     assert not [path for path in (tmp_path / "to").rglob("*") if path.is_file()]
 
 
-async def test_the_declared_crc_is_compared_with_the_bytes(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("crc64ecma_declared", "1"), ("crc64ecma", "1"), ("sha256", "1" * 64)]
+)
+async def test_each_checksum_is_compared_with_the_bytes(
+    root: Path, tmp_path: Path, name: str, wrong: str
+) -> None:
     target = put_standard(root, rdb(5000))
-    change_record(target, crc64ecma_declared="1")
+    change_record(target, **{name: wrong})
     key = target.relative_to(root).with_suffix(".json").as_posix()
     record = Record.decode(key, (root / key).read_bytes())
-    with pytest.raises(CorruptFile, match="its record says 1"):
+    with pytest.raises(CorruptFile, match=f"its record says {wrong}"):
         await copyout.copy_out(LocalStore(root), record, tmp_path / "dump.rdb")
 
 

@@ -335,6 +335,21 @@ async def test_the_successor_of_a_damaged_object_did_not_come_home(store: LocalS
     assert list((store.root / ".staging").iterdir()) == []
 
 
+async def test_a_document_is_not_about_a_file_that_somebody_else_put_there(
+    store: LocalStore,
+) -> None:
+    """The staged file that it is about did not come home: it is looked at before that goes."""
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", b"put there by hand")
+    flat = store.root / ".staging" / STEM.replace("/", "~")
+    flat.with_name(f"{flat.name}.data").write_bytes(DATA)
+    flat.with_name(f"{flat.name}.json.document").write_bytes(b"{}")
+    async with store.exclusive():
+        await store.sweep()
+    assert await store.read(f"{STEM}.json") is None
+    assert list((store.root / ".staging").iterdir()) == []
+
+
 async def test_killed_before_an_object_has_a_durable_name(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
