@@ -286,7 +286,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("bucket: quarantine is listed again and again", f"{S3}/sending.py", "            self._quarantine = dict(self.bucket.listing(QUARANTINE))\n        return self._quarantine", "            return dict(self.bucket.listing(QUARANTINE))\n        return self._quarantine", S3_STAGING),
     Mutation("bucket: a lease is kept while the machine sleeps", f"{S3}/lease.py", 'getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)', "time.CLOCK_MONOTONIC", "tests/bucket/test_lease.py"),
     Mutation("bucket: a lease that was given back cannot be taken", f"{S3}/lease.py", "            if etag is None and seen is not None:", "            if False:", "tests/bucket/test_lease.py"),
-    Mutation("a lock that cannot be read is nobody's", "archiver/stores/lock.py", "    is_free = not _text(descriptor) if not certain else not before\n", "    is_free = not before\n", "tests/stores/test_lock.py"),
+    Mutation("a lock that cannot be read is nobody's", "archiver/stores/lock.py", "    is_free = not _text(descriptor, path) if not certain else not before\n", "    is_free = not before\n", "tests/stores/test_lock.py"),
     Mutation("last words cannot be interrupted", "archiver/cli/run.py", "        sys.stdout.flush()  # it may wait for a reader, and be interrupted\n", "", "tests/cli/test_signals.py"),
     Mutation("bucket: a run that died leaves its copy", f"{S3}/uploads.py", "    yield from settle(sender, check)\n", "", S3_STAGING),
     Mutation("bucket: a living holder is passed over", f"{S3}/lease.py", "            raise _busy(bucket, now[0])", "            return now[1]", "tests/bucket/test_uploads.py"),

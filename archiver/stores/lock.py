@@ -62,7 +62,7 @@ class Held:
             raise self._lost
 
     def is_ours(self) -> bool:
-        return _holder(self._descriptor).get("name") == self._name
+        return _holder(self._descriptor, self._path).get("name") == self._name
 
     def write(self, beat: int) -> None:
         text = json.dumps(ourselves(self._name, beat)).encode()
@@ -77,7 +77,7 @@ class Held:
             try:
                 self._look()
                 if not self.is_ours():
-                    self._lost = _busy(self._path, _holder(self._descriptor))
+                    self._lost = _busy(self._path, _holder(self._descriptor, self._path))
                 elif self._lost is None:
                     self.write(count)
             except (OSError, StoreError):
@@ -163,9 +163,9 @@ def _is_named(descriptor: int, path: Path) -> bool:
 def _take(
     held: Held, descriptor: int, path: Path, beat: float, *, certain: bool, stop: threading.Event
 ) -> None:
-    before = _holder(descriptor)
+    before = _holder(descriptor, path)
     # What cannot be read may be a living holder's, where the kernel gives its lock to everybody.
-    is_free = not _text(descriptor) if not certain else not before
+    is_free = not _text(descriptor, path) if not certain else not before
     is_over = is_free or is_dead(before) or (certain and ran_under_this_kernel(before))
     if not is_over:
         # Longer than it takes a newcomer to look after its name and to beat for the first time.
@@ -177,23 +177,23 @@ def _take(
         if stop.wait(1.5 * beat):
             raise _busy(path, {})
         if not held.is_ours():
-            raise _busy(path, _holder(descriptor))
+            raise _busy(path, _holder(descriptor, path))
 
 
 def _see_that_it_is_gone(
     descriptor: int, path: Path, seconds: float, stop: threading.Event
 ) -> None:
     """Watch for a sign of life for so long. Raises ArchiveBusy at one."""
-    before = _text(descriptor)
+    before = _text(descriptor, path)
     looks = max(4, round(seconds / _LOOK_SECONDS))
     for _ in range(looks):
         if stop.wait(seconds / looks):
-            raise _busy(path, _holder(descriptor))
-        now = _text(descriptor)
+            raise _busy(path, _holder(descriptor, path))
+        now = _text(descriptor, path)
         if not now:
             return  # it let go
         if now != before:
-            raise _busy(path, _holder(descriptor))
+            raise _busy(path, _holder(descriptor, path))
 
 
 def _flock(descriptor: int, path: Path) -> bool:
@@ -201,7 +201,7 @@ def _flock(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _busy(path, _holder(descriptor)) from None
+        raise _busy(path, _holder(descriptor, path)) from None
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
@@ -221,10 +221,11 @@ def _busy(path: Path, holder: Holder) -> ArchiveBusy:
     )
 
 
-def _text(descriptor: int) -> bytes:
-    return os.pread(descriptor, _MOST_BYTES, 0)
+def _text(descriptor: int, path: Path) -> bytes:
+    with store_errors(path):
+        return os.pread(descriptor, _MOST_BYTES, 0)
 
 
-def _holder(descriptor: int) -> Holder:
-    holder = parse(_text(descriptor))
+def _holder(descriptor: int, path: Path) -> Holder:
+    holder = parse(_text(descriptor, path))
     return holder if {"pid", "host"} <= holder.keys() else {}

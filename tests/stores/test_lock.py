@@ -1,5 +1,6 @@
 """The lock of a directory: one writer, also when its file, or the directory, is taken away."""
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -155,4 +156,13 @@ def test_what_cannot_be_read_may_be_a_living_holders(
     stop = threading.Event()
     stop.set()
     with pytest.raises(ArchiveBusy), hold(path, beat=600, stop=stop):
+        pass
+
+
+def test_a_lock_that_the_disk_does_not_give(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", fails)
+    with pytest.raises(StoreError, match="Input/output error"), hold(path):
         pass
