@@ -64,10 +64,6 @@ class TimeRange:
             end = end.replace(second=0, microsecond=0) + timedelta(minutes=1)
         return _wire(start), _wire(end)
 
-    def holds(self, moment: datetime) -> bool:
-        """Whether a moment is in it. The end is not: ranges that meet share nothing."""
-        return self.start <= moment < self.end
-
     def __str__(self) -> str:
         return "..".join(self.on_the_wire())
 

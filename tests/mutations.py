@@ -242,7 +242,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a full disk begins more", LINE_CODE, "                if self._full is None:\n                    await self._bring_one(book", "                if True:\n                    await self._bring_one(book", REPLACING),
     Mutation("a copy overwrites what says something else", "archiver/copying.py", "        if difference is Difference.OTHER and not self._options.replace:", "        if False:", REPLACING),
     Mutation("a copy doubles a set", "archiver/copying.py", "_described(record), await inventory.folder_for(record)", "_described(record), record.folder", REPLACING),
-    Mutation("a range's end is in it", "archiver/timerange.py", "        return self.start <= moment < self.end", "        return self.start <= moment <= self.end", REPLACING),
+    Mutation("a range's end is in it", "archiver/archive/layout.py", "    return first < range_.end and", "    return first <= range_.end and", REPLACING),
     Mutation("repair: what an earlier verify saw is believed", "archiver/scrub/repair.py", "    await forget(archive.store, supplied.confirmed)\n", "", REPAIR),
     Mutation("repair: our record is kept though the bytes contradict it", "archiver/scrub/from_archive.py", "        trusted = theirs if ours is None or judge(Claims(ours), measured) else ours", "        trusted = theirs if ours is None or ours.sha256 != measured.sha256 else ours", REPAIR),
     Mutation("repair: an instance that is gone stops all", "archiver/scrub/from_source.py", "                if error.ends_run:\n                    raise", "                raise", REPAIR),
