@@ -235,6 +235,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a document that was left is written to", DISK, "os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC", "os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC", ORDER),
     Mutation("notes of parts are taken all at once", STAGING, "b\"\".join(self._unnoted.popleft() for _ in range(len(self._unnoted)))", "b\"\".join(self._unnoted); self._unnoted.clear()", ORDER),
     Mutation("what has a name is replaced whoever speaks for it", REPLACING_CODE, "    if said and not for_new and not forced and _outweigh(said, own, receipt):", "    if False:", REPLACING),
+    Mutation("one changed digit of a verify keeps a lost log away", REPLACING_CODE, "(receipt.is_vouched_for and not own)", "False", REPLACING),
+    Mutation("one word of a verify counts for nothing", REPLACING_CODE, "(receipt.is_vouched_for and not own)", "not own", REPLACING),
     Mutation("what is replaced is not kept", REPLACING_CODE, "        if _may_be_wanted(present.get(key), size, receipt, is_certain=certain):", "        if False:", f"{REPLACING} {REPAIR}"),
     Mutation("unproven bytes in their place are recorded", "archiver/transfer/vouch.py", "    return measured.rdb.footer is Footer.OK\n", "    return True\n", REPLACING),
     Mutation("parts are resumed of a source that names no version", FILE, "        if not _is_pinned(resumable.pin):", "        if False:", REPLACING),

@@ -394,6 +394,27 @@ async def test_a_repair_keeps_the_bytes_that_all_here_speak_for(
         assert pulled.sums().read_bytes() == sums
 
 
+@pytest.mark.parametrize("declared", [True, False])
+async def test_one_word_of_an_earlier_verify_is_all_that_is_left(
+    files: Path, source: TairSource, archive: Archive, request: pytest.FixtureRequest,
+    declared: bool,
+) -> None:  # fmt: skip
+    """It has a wrong digit. What the source's own CRC-64 proves is brought home all the same."""
+    _, path = await pulled_one(files, source, archive, AOF)
+    await verify(archive)
+    [results] = Path(str(archive.store)).glob("verified/*/*.json")
+    right = hashlib.sha256(AOF).hexdigest()
+    results.write_text(results.read_text().replace(right, f"{'1' * 8}{right[8:]}"))
+    shutil.rmtree(path.parent)
+    if not declared:
+        request.getfixturevalue("without_checksums")
+    supplier = SourceSupplier(source, OPTIONS.transfer)
+    summary = await repair(archive, await verify(archive), supplier)
+    assert path.exists() == declared
+    assert summary.exit_code == (0 if declared else 3)
+    assert (await verify(archive)).exit_code == (0 if declared else 3)
+
+
 @pytest.mark.usefixtures("without_checksums")
 async def test_a_whole_dump_of_another_node_is_not_taken_for_this_one(
     pulled: Pulled, source: TairSource
