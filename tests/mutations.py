@@ -256,7 +256,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a slow connection is endured", "archiver/transfer/pace.py", "        return self._enabled and self._hedged + size <= _SPARE + self._finished // _SHARE", "        return False", "tests/transfer/test_hedge.py"),
     Mutation("bucket: no checksum is sent", f"{S3}/dialect.py", "        if self.check is Check.CRC64NVME:\n            return", "        if False:\n            return", "tests/bucket/test_pull.py"),
     Mutation("bucket: what is read back is not compared", f"{S3}/sending.py", "        if self.sha256(key) != sha256:", "        if False:", "tests/bucket/test_pull.py"),
-    Mutation("bucket: a damaged object is mended in place", f"{S3}/staging.py", "    def mends_in_place(self) -> bool:\n        return False", "    def mends_in_place(self) -> bool:\n        return True", "tests/bucket/test_home.py"),
+    Mutation("bucket: a damaged object is mended in place", f"{S3}/staging.py", "    def mends_in_place(self) -> bool:\n        return False", "    def mends_in_place(self) -> bool:\n        return True", S3_STAGING),
     Mutation("bucket: a journal is believed without the store", f"{S3}/upload.py", "there.issuperset(ours)", "True", "tests/bucket/test_uploads.py"),
     Mutation("a cancelled task leaves its thread", THREADS, "        if not ended.cancel():\n            await _ended(asyncio.wrap_future(ended))\n        raise", "        raise", "tests/test_threads.py"),
     Mutation("a second cancellation leaves the thread", THREADS, "                cancelled = cancelled or error\n", "                raise\n", "tests/test_threads.py"),
