@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastcrc import crc64
 
 import archiver.emulator.objects as served
 from archiver import Archive, LocalStore, PullOptions, TairSource, TransferOptions, events, pull
@@ -256,6 +257,22 @@ async def test_a_copy_leaves_a_target_that_says_something_else(
 
 def _differences(pulled: Pulled, offsite: Archive):  # type: ignore[no-untyped-def]  # noqa: ANN202
     return mismatches(pulled.archive, offsite, Selection())
+
+
+async def test_a_copy_holds_what_it_reads_against_both_checksums(
+    pulled: Pulled, tmp_path: Path
+) -> None:
+    """Another whole dump is there, and the CRC-64 in its record is that one's."""
+    path = pulled.objects()[0]
+    write_rdb(path, path.stat().st_size, 77)
+    crc = str(crc64.xz(path.read_bytes()))
+    edit(path.with_suffix(".json"), lambda d: d.update(crc64ecma=crc, crc64ecma_declared=crc))
+    target = Archive(LocalStore(tmp_path / "new"))
+    summary = await copy(pulled.archive, target)
+    [failed] = summary.failures
+    assert "SHA-256 is" in str(failed.error)
+    assert summary.exit_code == 3
+    assert not (tmp_path / "new" / pulled.key(path)).exists()
 
 
 async def test_a_copy_replaces_when_it_is_told_to(pulled: Pulled, offsite: Archive) -> None:
