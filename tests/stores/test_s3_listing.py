@@ -71,7 +71,9 @@ def store() -> Iterator[Web]:
         server.daemon_threads = True
         endpoint = f"http://127.0.0.1:{server.server_port}"
         web = Web(Bucket(BUCKET, PREFIX, S3Options(endpoint), tries=1))
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
         thread.start()
         with web(always(page())):  # a client is made at the first request, which takes a second
             assert listed(web.bucket) == []
@@ -195,8 +197,8 @@ NO_LISTINGS: dict[str, tuple[Answers, str]] = {
     ),
     "pages in a circle": (
         in_pages([
-            page(keys, "true", NextContinuationToken=f"{n}")
-            for n, keys in enumerate([KEYS[:2], KEYS[2:4], KEYS[4:], KEYS[:2]])
+            page(keys, "true", NextContinuationToken=f"{n} {m}")
+            for m in range(99) for n, keys in enumerate([KEYS[:2], KEYS[2:4], KEYS[4:]])
         ]),
         "the same page came again",
     ),
