@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from archiver.errors import NoDocument, StoreError
+from archiver.stores.s3.answers import bare
 from archiver.stores.s3.bucket import Bucket, Garbled, Head, Refused
 from archiver.stores.s3.dialect import Check, Checksum, Dialect, crc64nvme_text, md5
 from archiver.stores.s3.layout import QUARANTINE
@@ -36,7 +37,7 @@ class Expected:
             if head.crc64nvme != self.crc64nvme:
                 raise ValueError("another CRC-64/NVME")
             return True
-        return self.etag is not None and head.etag.strip('"').lower() == self.etag
+        return self.etag is not None and bare(head.etag).lower() == self.etag
 
 
 class Sender:
@@ -63,7 +64,7 @@ class Sender:
         StoreError, also where the store keeps something else."""
         checksum = self.dialect.measured(data)
         given = self.bucket.options.for_documents() | checksum.parameters
-        condition = {"IfNoneMatch": "*"} if self.dialect.conditions else {}
+        condition = self.dialect.if_absent()
         for _ in range(_MOST_SENDINGS):
             try:
                 answer = self.bucket.put(key, data, **given, **condition)
@@ -71,8 +72,8 @@ class Sender:
                 found = self._there(key)
                 if found is not None and found[0] == data:
                     return  # ours: the answer to an earlier try was lost
-                if self.dialect.conditions and found is not None:
-                    condition = {"IfMatch": found[1]}
+                if found is not None:
+                    condition = self.dialect.if_match(found[1])
                 continue
             self._check_document(key, data, checksum, answer)
             return
