@@ -344,17 +344,17 @@ class Gateway:
         request = Request(method, target, fields)
         self.counts[request.kind] += 1
         fault = next((fault for fault in self.faults if fault.takes(request)), None)
-        status = 0
+        answer: Answer | None = None
         try:
             answer = await self._answer(request, fault, reader, writer)
-            if answer is None:
-                return False
-            status = answer.status
-            self.bytes_down[request.kind] += len(answer.body)
-            promised = await _send(writer, request, answer)
-            return promised and not (fault and fault.early)
         finally:
-            self.requests.append((request, status))
+            # Before anybody hears of it, and asks here.
+            self.requests.append((request, 0 if answer is None else answer.status))
+        if answer is None:
+            return False
+        self.bytes_down[request.kind] += len(answer.body)
+        promised = await _send(writer, request, answer)
+        return promised and not (fault and fault.early)
 
     async def _answer(
         self,

@@ -142,6 +142,8 @@ class OddStore(Gateway):
         self, request: Request, body: AsyncIterator[bytes], fault: Fault | None
     ) -> Answer | None:
         data = b"".join([piece async for piece in body])
+        if fault is not None and fault.body is not None:
+            data = fault.body(0, data)
         try:
             return self._do(request, data)
         except _Refused as refused:

@@ -178,6 +178,7 @@ class Bucket:
         given = {"IfMatch": etag} if etag else {}
         answer = self._ask("get_object", key, Range=f"bytes={start}-{stop - 1}", **given)
         if not str(answer.get("ContentRange", "")).startswith(f"bytes {start}-{stop - 1}/"):
+            answer["Body"].close()
             raise StoreError(f"{self.where(key)}: the store does not answer ranges as asked")
         return answer["Body"]
 
@@ -193,7 +194,7 @@ class Bucket:
                     size=answers.number(answer, "ContentLength"),
                     etag=str(answer.get("ETag", "")),
                     crc64nvme=_crc64nvme(answer),
-                    kept_as={name: answer[name] for name in _KEPT_AS if name in answer},
+                    kept_as=_kept_as(answer),
                     metadata=answer.get("Metadata") or {},
                 )
         except _Absent:
@@ -210,7 +211,8 @@ class Bucket:
             answer = self._opened().put_object(
                 Bucket=self.name, Key=f"{self.prefix}{key}", Body=body, **given
             )
-        return Head(len(data), str(answer.get("ETag", "")), _crc64nvme(answer))
+        etag = str(answer.get("ETag", ""))
+        return Head(len(data), etag, _crc64nvme(answer), _kept_as(answer))
 
     def delete(self, key: str) -> None:
         self._ask("delete_object", key)
@@ -376,6 +378,10 @@ class Bucket:
             )
             if markers == before or not any(markers.values()):
                 raise answers.NoAnswer("a listing is cut: more follows, and not from where")
+
+
+def _kept_as(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: answer[name] for name in _KEPT_AS if name in answer}
 
 
 @cache

@@ -19,6 +19,7 @@ from anycrc import Model
 
 from archiver.errors import StoreError, StoreForbidden
 from archiver.stores.s3.answers import bare
+from archiver.stores.s3.asked import check_kept
 from archiver.stores.s3.bucket import Bucket, Garbled, Gone, Refused
 from archiver.stores.s3.layout import PROBE_KEY, STAGING
 
@@ -114,7 +115,7 @@ class Checksum:
 
 def probe(bucket: Bucket) -> Dialect:
     """Ask. Raises what writing to the bucket raises, and StoreError where it does not keep what
-    was put.
+    was put, or does not encrypt it as asked.
 
     The object asked with stays: another host may ask at the same moment, and a key that may only
     add could not delete it.
@@ -126,6 +127,9 @@ def probe(bucket: Bucket) -> Dialect:
             f"{bucket.where(PROBE_KEY)}: the store took it, and does not give it back as it was",
             hint="nothing is kept safely there; is the endpoint right?",
         )
+    if asked := bucket.options.for_notes():
+        head = bucket.head(PROBE_KEY)
+        check_kept(bucket.where(PROBE_KEY), asked, {} if head is None else head.kept_as)
     if not _is_listed(bucket):
         raise StoreError(
             f"{bucket.where(PROBE_KEY)}: the store took it, and does not list it",

@@ -33,13 +33,11 @@ _FULL = frozenset(
         "XMinioStorageFull", "507",
     )
 )  # fmt: skip
-# In an archive class, or encrypted with a key that is disabled or gone: of one object alone.
+# Of one object alone: in an archive class, or encrypted with a key that is disabled or gone.
+_COLD = "InvalidObjectState"
 _KEPT_BACK = frozenset(
-    (
-        "InvalidObjectState", "KMS.DisabledException", "KMS.KMSInvalidStateException",
-        "KMS.NotFoundException",
-    )
-)  # fmt: skip
+    ("KMS.DisabledException", "KMS.KMSInvalidStateException", "KMS.NotFoundException")
+)
 _HINTS = {
     "AccessDenied": "README, Buckets, lists the permissions that a key needs",
     "ExpiredToken": "get new temporary credentials",
@@ -126,9 +124,13 @@ def _refused(what: str, error: ClientError) -> ArchiverError:
     said = f"{what}: {error.operation_name}: {answer}"
     if code == "NoSuchBucket":
         return BucketMissing(said, hint="make the bucket first; it is not made here")
+    if code == _COLD:
+        return UnreadableObject(
+            f"{said}: it is in an archive class",
+            hint="bring it back first, as `aws s3api restore-object` does, and run this again",
+        )
     if code in _KEPT_BACK:
-        hint = "restore it from its storage class, or look after its key"
-        return UnreadableObject(said, hint=hint)
+        return UnreadableObject(said, hint="look after the key that it is encrypted with")
     if code in _FULL or status == 507:
         return NoSpace(said, hint="free some space; what is uploaded so far is kept")
     if code in _FORBIDDEN or status in (401, 403):

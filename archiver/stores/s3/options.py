@@ -58,20 +58,28 @@ class S3Options:
     sse: str | None = None
     lock: S3Lock | None = None
 
-    def for_objects(self) -> dict[str, Any]:
-        """Parameters of PutObject and CreateMultipartUpload for backup files."""
-        found = self.for_documents()
+    def for_objects(self, now: datetime | None = None) -> dict[str, Any]:
+        """Parameters of PutObject and CreateMultipartUpload for backup files; of an upload that
+        was begun at ``now``."""
+        found = self.for_documents(now)
         if self.storage_class is not None:
             found["StorageClass"] = self.storage_class
         return found
 
-    def for_documents(self) -> dict[str, Any]:
+    def for_documents(self, now: datetime | None = None) -> dict[str, Any]:
         """For records and the like: they are read by every run, so never in a slow class."""
         found = self.for_notes()
         if self.lock is not None:
             found["ObjectLockMode"] = str(self.lock.mode)
-            found["ObjectLockRetainUntilDate"] = self.lock.ends(datetime.now(UTC))
+            found["ObjectLockRetainUntilDate"] = self.lock.ends(now or datetime.now(UTC))
         return found
+
+    @property
+    def said(self) -> str:
+        """How backup files are kept, as a line that is the same for the same options."""
+        lock = self.lock
+        locked = lock and f"{lock.mode} {lock.until or lock.days}"
+        return f"{self.storage_class} {self.sse} {locked}"
 
     def for_notes(self) -> dict[str, Any]:
         """For what is written over or deleted later: encrypted like all else, and no more."""

@@ -226,6 +226,6 @@ def _are_alike(one: Head, other: Head) -> bool:
 
 
 def _tag(sender: Sender, key: str, head: Head) -> str:
-    """A name of an object's content, as far as the store tells; where it says nothing, by reading."""
+    """A name of an object's content, by its ETag; where the store tells none, it is read."""
     content = head.etag or sender.sha256(key)
     return hashlib.sha256(f"{content} {head.size}".encode()).hexdigest()[:_TAG_DIGITS]

@@ -71,10 +71,11 @@ class Upload:
         ours, and before its first part is sent, so that one can go on with it."""
         with self._guard:
             if self._upload_id is None:
-                given = self._bucket.options.for_objects()
+                self._begun = datetime.now(UTC)
+                given = self._bucket.options.for_objects(self._begun)
                 if self._sender.dialect.check is Check.CRC64NVME:
                     given |= {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
-                self.key, self._begun = key, datetime.now(UTC)
+                self.key = key
                 self._note()
                 self._upload_id = self._bucket.create_upload(key, **given)
                 self._note()
@@ -109,6 +110,7 @@ class Upload:
         noted = Journal(
             self.key, self._upload_id or "", self._pin, self._provenance, self._part_size,
             tuple(kept), self._states.get(len(kept) - 1), self._begun,
+            self._bucket.options.said,
         )  # fmt: skip
         self._sender.put_note(self._journal_key, noted.encode())
         self._unnoted, self._noted_at = False, time.monotonic()
@@ -124,6 +126,7 @@ class Upload:
     def complete(self, receipt: Receipt) -> None:
         """Make the object of its parts, and compare. Raises StoreError."""
         expected = self._expected(receipt)
+        asked = self._bucket.options.for_objects(self._begun)
         given: dict[str, Any] = {}
         if expected.crc64nvme is not None:
             given = {"ChecksumCRC64NVME": expected.crc64nvme, "ChecksumType": "FULL_OBJECT"}
@@ -132,12 +135,12 @@ class Upload:
             self._bucket.complete(self.key, self._upload_id or "", etags, **given)
         except Gone:
             # Done before, and the answer was lost; or somebody else's object is there.
-            self._sender.compare(self.key, expected)
+            self._sender.compare(self.key, expected, asked)
             self._sender.read_back(self.key, receipt.sha256)
         except (Garbled, Refused):
             raise damaged(self._bucket.where(self.key)) from None
         else:
-            self._sender.compare(self.key, expected)
+            self._sender.compare(self.key, expected, asked)
         self._upload_id = None
 
     def _expected(self, receipt: Receipt) -> Expected:
