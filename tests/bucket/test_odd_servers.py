@@ -2,7 +2,7 @@
 is dropped that was asked for."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
-from archiver import Archive, LocalStore
+from archiver import Archive, LocalStore, verify
+from archiver.archive.layout import is_record
 from archiver.copying import CopyOptions, copy
+from archiver.documents import is_key
 from archiver.emulator import Emulator
 from archiver.errors import PlaceTaken, StoreError, UnreadableObject
+from archiver.scrub.from_archive import ArchiveSupplier
+from archiver.scrub.repair import repair
 from archiver.stores.s3 import LockMode, S3Lock, S3Options, S3Store
 from archiver.stores.s3.asked import difference
 from archiver.stores.s3.bucket import Bucket
@@ -25,7 +29,7 @@ from tests.bucket.conftest import PREFIX
 from tests.bucket.test_pull import bring
 from tests.cli.conftest import Run
 from tests.servers.gateway import flip_byte
-from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, OddStore, oddstore
+from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, OddStore, object_of, oddstore
 from tests.stores.conformance import STEM, bring_home, file_of, leave, offered, read_all
 from tests.stores.test_oddstore import place_in
 
@@ -307,3 +311,80 @@ async def test_ranges_that_are_ignored_are_named(odd: OddStore) -> None:
         odd.habits = Habits(ranges=False)
         with pytest.raises(StoreError, match="does not answer ranges as asked"):
             await read_all(store, key)
+
+
+FOREIGN = (
+    "/tmp/a/b/c/x.json", "//x.json", "a/../../../b/c.json", "../r-x/2026/11/s/x.json",
+    "r-x/2026/11/./x.json", "r-x/2026/11//x.json", "r-x/", "r-x_$folder$/", "a\nb/2026/11/s/x.json",
+    "r-x/2026/11/20261124T021500Z-1/\x1b[2J.json", "r-x/2026/11/20261124T021500Z-1/..",
+)  # fmt: skip
+
+
+async def test_keys_of_a_foreign_bucket_stay_there(
+    emulator: Emulator, odd: OddStore, originals: dict[str, bytes], tmp_path: Path
+) -> None:
+    """No command takes them for its own, and nothing is written outside."""
+    await bring(emulator, archive_on(odd))
+    record = next(
+        one for key, one in odd.objects.items() if is_record(key.removeprefix(f"{PREFIX}/"))
+    )
+    for key in FOREIGN:
+        odd.objects[f"{PREFIX}/{key}"] = record
+    store = S3Store(PLACE, options(odd))
+    shown = [entry.key async for entry in store.entries("")]
+    assert not set(shown) & set(FOREIGN)
+    assert all(is_key(key) for key in shown)
+    outside = sorted(tmp_path.iterdir())
+    there = tmp_path / "copy"
+    summary = await copy(archive_on(odd), Archive(LocalStore(there)), CopyOptions())
+    assert (summary.archived, summary.failures) == (len(originals), [])
+    assert sorted(tmp_path.iterdir()) == sorted([*outside, there])
+
+
+def change(odd: OddStore, key: str) -> None:
+    odd.objects[key] = object_of(odd.objects[key].data[:-8] + bytes(8))
+
+
+def shorten(odd: OddStore, key: str) -> None:
+    odd.objects[key] = object_of(odd.objects[key].data[:-8])
+
+
+def remove(odd: OddStore, key: str) -> None:
+    del odd.objects[key]
+
+
+def spoil_record(odd: OddStore, key: str) -> None:
+    odd.objects[key.replace(".rdb", ".json")] = object_of(b"rubbish")
+
+
+def remove_record(odd: OddStore, key: str) -> None:
+    del odd.objects[key.replace(".rdb", ".json")]
+
+
+def spoil_sums(odd: OddStore, key: str) -> None:
+    odd.objects[f"{key.rpartition('/')[0]}/SHA256SUMS"] = object_of(b"rubbish")
+
+
+DAMAGES = (change, shorten, remove, spoil_record, remove_record, spoil_sums)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["AWS", "Ceph RGW 16", "rclone serve s3"])
+async def test_a_repair_with_a_key_that_may_only_add(
+    emulator: Emulator, odd: OddStore, originals: dict[str, bytes], name: str,
+    damage: Callable[[OddStore, str], None], tmp_path: Path,
+) -> None:  # fmt: skip
+    """It replaces what is damaged, and so does the next; what stays emptied hurts nobody."""
+    odd.become(replace(PUBLIC[name], forbids=frozenset(["DeleteObject"])))
+    here = Archive(LocalStore(tmp_path / "archive"))
+    await bring(emulator, here)
+    await copy(here, archive_on(odd), CopyOptions())
+    for _ in range(2):
+        key = min(key for key in odd.objects if key.endswith(".rdb"))
+        whole = odd.objects[key].data
+        damage(odd, key)
+        there = archive_on(odd)
+        summary = await repair(there, await verify(there), ArchiveSupplier(here))
+        assert (summary.findings, summary.not_repaired) == ([], [])
+        assert odd.objects[key].data == whole
+        assert (await verify(archive_on(odd))).findings == []
