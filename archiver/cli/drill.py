@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.cli.options import EPILOG, SETTINGS, option, output_options
-from archiver.cli.params import LATEST, AssertionText, Duration, InstanceId, Moment, Share, Size
+from archiver.cli.params import (
+    LATEST,
+    AssertionText,
+    Duration,
+    InstanceId,
+    Moment,
+    SetKey,
+    Share,
+    Size,
+)
 from archiver.cli.places import bucket_options, check_no_archive, lock_option, store_at
 
 if TYPE_CHECKING:
@@ -25,7 +34,7 @@ _PATH = click.Path(path_type=Path)
 @option("--random", "random_sets", type=click.IntRange(1), help="So many sets instead, drawn.")
 @option("--stratified", type=click.IntRange(1), help="The same; instances take turns.")
 @option("--seed", help="Of the draw, to repeat it; else one is made and kept.")
-@option("--set", "sets", metavar="KEY", multiple=True, help="This set, by its folder, instead.")
+@option("--set", "sets", type=SetKey(), multiple=True, help="This set, by its folder, instead.")
 @option("--server", "servers", type=_PATH, multiple=True, help="Server to use, not those found.")
 @option("--assert", "assertions", type=AssertionText(), multiple=True, help="'dbsize >= 1000'.")
 @option("--tolerance", type=Share(), default="0%", help="Of keys that may be unaccounted for.")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import click
 
+from archiver.documents import is_key
 from archiver.errors import UsageError
 from archiver.timerange import TimeRange, parse_moment
 
@@ -141,6 +142,18 @@ class AssertionText(click.ParamType[str]):
         except UsageError as error:
             self.fail(str(error), param, ctx)
         return value
+
+
+class SetKey(click.ParamType[str]):
+    """A backup set by its folder within the archive, like ``r-x/2026/11/20261124T021500Z-1``."""
+
+    name = "key"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        key = value.removesuffix("/")
+        if not is_key(key):
+            self.fail(f"{value!a} is not the folder of a set within an archive", param, ctx)
+        return key
 
 
 class InstanceId(click.ParamType[str]):

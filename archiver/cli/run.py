@@ -17,8 +17,9 @@ import anyio
 
 from archiver.errors import EXIT_INTERRUPTED, EXIT_UNREAD, ArchiverError
 
-# Whatever an unforeseen error quotes: the query of a URL is what grants access.
-_QUERY = re.compile(r"(\w+://[^\s'\"?]+)\?[^\s'\")\]]+")
+# Whatever an unforeseen error quotes: the query of a URL is what grants access. What follows s3://
+# is the name of a place, and may have a question mark in it.
+_QUERY = re.compile(r"(\b(?!s3://)\w+://[^\s'\"?]+)\?[^\s'\")\]]+")
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # timeout(1) signals its child and then its group, docker and systemd may do the like: what comes
 # so soon after the first is the same wish.

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from archiver.documents import is_key
 from archiver.errors import (
     ArchiverError,
     DoesNotFit,
@@ -24,6 +25,7 @@ from archiver.errors import (
     PlaceTaken,
     StoreError,
     UnreadableObject,
+    UnsafeInput,
 )
 from archiver.model import Kind, Stored
 from archiver.stores import disk, mounts
@@ -62,6 +64,8 @@ _FILES = (RECORD_SUFFIX, "/SHA256SUMS", *(f".{kind}" for kind in Kind))
 # Past the vendor's default retention four times over: its URL is gone, nobody will resume it.
 _STALE_SECONDS = 30 * 86400
 _ENTRIES_AT_ONCE = 1000
+# Of a key that is none, in a message.
+_MOST_SHOWN = 200
 # More small files gained nothing, and took more descriptors (benchmarks/README.md).
 _TOGETHER = 32
 
@@ -84,6 +88,15 @@ class LocalStore:
 
     def __str__(self) -> str:
         return str(self.root)
+
+    def _at(self, key: str) -> Path:
+        """Where a key is: below the root, or nowhere. Raises UnsafeInput."""
+        if not is_key(key):
+            raise UnsafeInput(
+                f"{self.root}: {key[:_MOST_SHOWN]!a} is no name of anything within an archive",
+                hint="nothing outside is touched",
+            )
+        return self.root / key
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncGenerator[None, None]:
@@ -135,10 +148,10 @@ class LocalStore:
         return _TOGETHER
 
     async def read(self, key: str) -> bytes | None:
-        return await in_thread(disk.read_document, self.root / key)
+        return await in_thread(disk.read_document, self._at(key))
 
     async def put(self, key: str, data: bytes) -> None:
-        await in_thread(self._put, self.root / key, data)
+        await in_thread(self._put, self._at(key), data)
 
     def _put(self, path: Path, data: bytes) -> None:
         self._check_lock()
@@ -149,13 +162,13 @@ class LocalStore:
     async def clear(self, key: str) -> str | None:
         def work() -> Path | None:
             self._check_lock()
-            return clear(self.root / key, self._quarantine)
+            return clear(self._at(key), self._quarantine)
 
         kept = await in_thread(work)
         return None if kept is None else kept.relative_to(self.root).as_posix()
 
     async def size(self, key: str) -> int | None:
-        return await in_thread(self._size, self.root / key)
+        return await in_thread(self._size, self._at(key))
 
     @staticmethod
     def _size(path: Path) -> int | None:
@@ -176,6 +189,8 @@ class LocalStore:
         """A link among the folders of the prefix hides what is behind it, as it does from those
         who come upon it from above: every listing gives the same answer."""
         folder = self.root
+        if prefix:
+            self._at(prefix.removesuffix("/"))
         for name in prefix.split("/")[:-1]:
             folder /= name
             if os.path.islink(folder):  # noqa: PTH114 - who may not look is told below
@@ -226,7 +241,7 @@ class LocalStore:
 
     @contextmanager
     def open(self, key: str) -> Generator[Opened, None, None]:
-        path = self.root / key
+        path = self._at(key)
         try:
             descriptor = disk.open_file(path)
         except NoDocument as error:
@@ -241,6 +256,7 @@ class LocalStore:
     @contextmanager
     def stage(self, stem: str, size: int) -> Generator[Staging, None, None]:
         self._check_lock()
+        self._at(stem)
         root, folder, quarantine = str(self.root), str(self._staging), str(self._quarantine)
         staging = LocalStaging(root, folder, quarantine, self._durable, stem, size)
         with self._reserving:

@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +20,14 @@ import anyio
 import pytest
 from fastcrc import crc64
 
-from archiver.errors import ArchiveBusy, DoesNotFit, PlaceTaken, StoreError, UnreadableObject
+from archiver.errors import (
+    ArchiveBusy,
+    DoesNotFit,
+    PlaceTaken,
+    StoreError,
+    UnreadableObject,
+    UnsafeInput,
+)
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
 from archiver.stores import disk, lock
 from archiver.stores.commit import Unsynced, drive
@@ -791,3 +799,24 @@ async def test_one_stem_is_brought_once(store: LocalStore) -> None:
     assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
     async with store.exclusive(), entered(store.stage(STEM, SIZE)):
         pass
+
+
+@pytest.mark.parametrize("key", ["../x", "/tmp/x", "a/../../x", "a//x", "", "a/\x00", "a/."])
+async def test_a_key_that_leaves_the_archive_is_none(tmp_path: Path, key: str) -> None:
+    root = tmp_path / "archive"
+    (tmp_path / "x").write_bytes(b"outside")
+    store = LocalStore(root)
+    asked: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.read(key), lambda: store.put(key, b"1"), lambda: store.size(key),
+        lambda: store.clear(key), lambda: anext(store.entries(f"{key}/")),
+    ]  # fmt: skip
+    async with store.exclusive():
+        for ask in asked:
+            with pytest.raises(UnsafeInput, match="no name of anything within"):
+                await ask()
+        contexts: list[AbstractContextManager[object]] = [store.open(key), store.stage(key, 1)]
+        for context in contexts:
+            with pytest.raises(UnsafeInput):
+                async with entered(context):
+                    pass
+    assert (tmp_path / "x").read_bytes() == b"outside"

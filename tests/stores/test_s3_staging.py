@@ -18,7 +18,7 @@ from archiver.stores.commit import drive
 from archiver.stores.filesystem import sync_each
 from archiver.stores.s3 import S3Options
 from archiver.stores.s3.bucket import Bucket
-from archiver.stores.s3.dialect import Check, Dialect, probe
+from archiver.stores.s3.dialect import Check, Conditions, Dialect, probe
 from archiver.stores.s3.sending import Sender
 from archiver.stores.s3.staging import S3Staging
 from archiver.stores.s3.uploads import sweep
@@ -47,7 +47,7 @@ def gate(seaweed: SeaweedFS, s3_writer: None) -> Iterator[Gateway]:
 
 def sender_at(gate: Gateway, bucket: str, check: Check = Check.MD5, **options: Any) -> Sender:
     place = Bucket(bucket, PREFIX, S3Options(gate.endpoint, **options), tries=1)
-    return Sender(place, Dialect(check, conditions=True))
+    return Sender(place, Dialect(check, Conditions.QUOTED))
 
 
 @pytest.fixture

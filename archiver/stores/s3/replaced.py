@@ -73,10 +73,11 @@ def lending(sender: Sender, keys: Iterable[str]) -> Iterator[None]:
 def keep_aside(sender: Sender, key: str) -> str:
     """A copy for good, under a name of its content; the key of that."""
     head = _present(sender.bucket, key)
-    kept = aside_key(key, _tag(head))
+    tag = _tag(sender, key, head)
+    kept = aside_key(key, tag)
     there = sender.bucket.head(kept)
     if there is not None and not _are_alike(there, head):
-        kept = aside_key(key, f"{_tag(head)}~{secrets.token_hex(_TAG_DIGITS // 2)}")
+        kept = aside_key(key, f"{tag}~{secrets.token_hex(_TAG_DIGITS // 2)}")
         there = None
     if there is None:
         _copy(sender, key, head, kept)
@@ -108,7 +109,9 @@ def _found_again(sender: Sender, found: Replaced, kept: str) -> _Copy:
 def _settled(sender: Sender, copy: _Copy, found: Replaced) -> str:
     """What became of it."""
     head = sender.bucket.head(copy.key)
-    if head is not None and (_tag(head) == copy.tag or _holds(sender, copy.key, found.successor)):
+    if head is not None and (
+        _tag(sender, copy.key, head) == copy.tag or _holds(sender, copy.key, found.successor)
+    ):
         _forget(sender, copy.kept)
         return f"a copy of {copy.key}, from when that was replaced"
     if head is not None:
@@ -147,7 +150,7 @@ def put_back(sender: Sender, copies: Iterable[_Copy], error: ArchiverError | Non
     for copy in copies:
         try:
             head = bucket.head(copy.key)
-            if head is None or _tag(head) != copy.tag:
+            if head is None or _tag(sender, copy.key, head) != copy.tag:
                 bucket.copy_as_object(copy.kept, copy.key, copy.size, copy.kept_as, copy.metadata)
                 _check_alike(sender, copy.kept, copy.key)
         except ArchiverError as failure:
@@ -160,9 +163,10 @@ def put_back(sender: Sender, copies: Iterable[_Copy], error: ArchiverError | Non
 
 def _copied(sender: Sender, key: str, successor: str) -> _Copy:
     head = _present(sender.bucket, key)
-    kept = replaced_key(key, _tag(head), successor)
+    tag = _tag(sender, key, head)
+    kept = replaced_key(key, tag, successor)
     _copy(sender, key, head, kept, {**head.metadata, _KEPT_AS: _text_of(head.kept_as)})
-    return _Copy(key, kept, head.size, _tag(head), head.kept_as, head.metadata)
+    return _Copy(key, kept, head.size, tag, head.kept_as, head.metadata)
 
 
 def _copy(
@@ -221,6 +225,7 @@ def _are_alike(one: Head, other: Head) -> bool:
     return one.size == other.size and bool(one.etag) and one.etag == other.etag
 
 
-def _tag(head: Head) -> str:
-    """A name of an object's content, as far as the store tells."""
-    return hashlib.sha256(f"{head.etag} {head.size}".encode()).hexdigest()[:_TAG_DIGITS]
+def _tag(sender: Sender, key: str, head: Head) -> str:
+    """A name of an object's content, by its ETag; where the store tells none, it is read."""
+    content = head.etag or sender.sha256(key)
+    return hashlib.sha256(f"{content} {head.size}".encode()).hexdigest()[:_TAG_DIGITS]

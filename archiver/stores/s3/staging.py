@@ -7,18 +7,24 @@ and is measured meanwhile, since nobody can read it back.
 import json
 import threading
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
-from archiver.errors import StoreError, UsageError
+from archiver.errors import PlaceTaken, StoreError, UsageError
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.rdb.magic import kind_of
 from archiver.stores.base import Documents, Resumable
 from archiver.stores.commit import Commit
 from archiver.stores.s3 import journal
+from archiver.stores.s3.asked import check_kept
 from archiver.stores.s3.layout import LEAST_PART_BYTES, failed_key, journal_key, note_key
+from archiver.stores.s3.options import S3Options
 from archiver.stores.s3.replaced import keep_aside, lending, replacing
 from archiver.stores.s3.sending import Sender
 from archiver.stores.s3.upload import Upload
+
+# A lock for so many days counts from when an object was put: any end will do.
+_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class S3Staging:
@@ -72,7 +78,9 @@ class S3Staging:
         if noted is None:
             return
         self._has_journal = True
-        if not noted.fits(self._stem, self._size):
+        # Neither can be changed of an upload that is under way.
+        asked = noted.asked or S3Options().said
+        if not noted.fits(self._stem, self._size) or asked != self._bucket.options.said:
             if noted.key.startswith(f"{self._stem}.") and noted.upload_id:
                 self._bucket.abort(noted.key, noted.upload_id)
             self._bucket.delete_if_allowed(self._journal_key)
@@ -182,6 +190,15 @@ class S3Staging:
         if self._upload is not None:
             self._upload.abort()
             self._upload = None
+        try:
+            check_kept(
+                self._bucket.where(key), self._bucket.options.for_objects(_EVER), head.kept_as
+            )
+        except StoreError as error:
+            raise PlaceTaken(
+                f"{error.message}; it is there since an earlier run",
+                hint="copy it onto itself as it is to be kept, or leave the option out",
+            ) from None
         stored = Stored(key, receipt)
         self._write(stored, documents)
         return stored
@@ -204,10 +221,13 @@ class S3Staging:
         self._upload.complete(receipt)
         if self._upload.key != stored.key:
             # Its first bytes look like another kind, as those of an AOF that begins with an RDB.
-            self._bucket.copy_as_object(
-                self._upload.key, stored.key, self._size, self._bucket.options.for_objects()
-            )
+            asked = self._bucket.options.for_objects()
+            self._bucket.copy_as_object(self._upload.key, stored.key, self._size, asked)
             self._sender.read_back(stored.key, receipt.sha256)
+            copied = self._bucket.head(stored.key)
+            check_kept(
+                self._bucket.where(stored.key), asked, {} if copied is None else copied.kept_as
+            )
             self._bucket.delete_if_allowed(self._upload.key)
 
     def keep_aside(self, key: str, why: str) -> str:
