@@ -15,9 +15,11 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from archiver import documents
 from archiver.documents import is_key
 from archiver.errors import (
     ArchiverError,
+    BadDocument,
     DoesNotFit,
     IntegrityError,
     NoDocument,
@@ -42,6 +44,7 @@ from archiver.stores.local_staging import (
     SEPARATOR,
     TEMPORARY,
     LocalStaging,
+    Place,
     is_aside,
     is_ours,
     parents_to_sync,
@@ -257,8 +260,10 @@ class LocalStore:
     def stage(self, stem: str, size: int) -> Generator[Staging, None, None]:
         self._check_lock()
         self._at(stem)
-        root, folder, quarantine = str(self.root), str(self._staging), str(self._quarantine)
-        staging = LocalStaging(root, folder, quarantine, self._durable, stem, size)
+        folder, quarantine = str(self._staging), str(self._quarantine)
+        shared = self._lock is not None and self._lock.was_left and not self._lock.is_certain
+        place = Place(str(self.root), folder, quarantine, self._durable, self._check_lock, shared)
+        staging = LocalStaging(place, stem, size)
         with self._reserving:
             if stem in self._stems:
                 raise PlaceTaken(f"{self.root}: {stem} is being brought already")
@@ -343,8 +348,11 @@ class LocalStore:
     def _finish(self, document: Path) -> str:
         """Bring home a document whose object was renamed already: a kill came in between."""
         path = self.root / document.stem.replace(SEPARATOR, "/")
-        if os.path.lexists(path) or not self._came_home(document, path):
+        if not self._came_home(document, path):
             return "a document without its object"
+        if os.path.lexists(path) and (path.suffix != RECORD_SUFFIX or _describes(path)):
+            return "a document that something else is in the place of"
+        clear(path, self._quarantine)
         # The kill may have come before the object's name, or its folders', was durable.
         folder = path.parent.relative_to(self.root).as_posix()
         disk.sync_directory(path.parent)
@@ -428,6 +436,21 @@ def _in_place_of_a_folder(path: Path | str) -> IntegrityError:
 def _sweeping_order(path: Path) -> tuple[bool, bool, str]:
     about_a_record = path.name.endswith(f"{RECORD_SUFFIX}{DOCUMENT}")
     return path.suffix != DOCUMENT, not about_a_record, path.name
+
+
+def _describes(record: Path) -> bool:
+    """Whether a record can be read, and is about an object that is there with its size; one that
+    the disk does not give is not judged."""
+    try:
+        said = documents.parse(record.name, disk.read_document(record) or b"").values
+        name, size = said.get("object"), said.get("size")
+        if not isinstance(name, str) or "/" in name:
+            return False
+        return record.with_name(name).lstat().st_size == size
+    except UnreadableObject:
+        return True
+    except (NoDocument, BadDocument, OSError, ValueError):
+        return False
 
 
 def _is_file(path: Path) -> bool:

@@ -618,6 +618,7 @@ class PuttingAside:
                 for part in await begin(staging, wrong):
                     await put_part(staging, wrong, part)
                 key = await in_thread(staging.quarantine, "its checksum is another: “ß”")
+            assert key is not None
             assert await content(place, key) == wrong
             note = await content(place, f"{key.rpartition('.')[0]}.json")
             assert "its checksum is another" in note.decode()
@@ -653,7 +654,9 @@ class PuttingAside:
                         await put_part(staging, wrong, part)
                     kept = await in_thread(staging.quarantine, "wrong")
                 assert await content(place, key) == old
-                assert await content(place, kept) == wrong
+                if kept is not None:
+                    assert await content(place, kept) == wrong
+                assert await store.sweep() == []
         await leave(place, wrong, kept={0})
         assert await content(place, key) == old
 
@@ -708,6 +711,7 @@ class PuttingAside:
                 for part in await begin(staging, small):
                     await put_part(staging, small, part)
                 quarantined = await in_thread(staging.quarantine, "wrong")
+                assert quarantined is not None
         await leave(place, data, kept={0, 2})
         resumable = await staged(place)
         await leave(place, small, kept=(), stem=f"{FOLDER}/small")
