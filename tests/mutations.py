@@ -59,6 +59,7 @@ DOCUMENTS, BAD = "archiver/documents.py", "tests/scrub/test_bad_documents.py"
 DECODING, KEPT_OUT = "tests/test_documents.py", "tests/cli/test_bad_documents.py"
 HIDDEN, KEPT_HIDDEN = "tests/scrub/test_hidden_folders.py", "tests/cli/test_hidden_folders.py"
 COPYING = "tests/test_copying.py"
+STREAMS = "tests/cli/test_streams.py"
 EVIDENCE = "tests/cli/test_evidence.py"
 POWER = "tests/faults/test_power.py"
 STATEFUL = "tests/stateful/test_stateful.py::test_a_sequence_that_went_wrong_once"
@@ -91,6 +92,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a drill begins an archive where its own is gone", LEDGER, "            archive.store, lock_wait=lock_wait, beginning=Beginning.NEVER\n", "            archive.store, lock_wait=lock_wait\n", DRILL),
     Mutation("evidence that cannot be seen is as it was", "archiver/drill/procedure.py", "        codes |= set() if self.unseen is None else {self.unseen.exit_code}\n", "", DRILL),
     Mutation("evidence that is printed has no JUnit beside it", "archiver/cli/drill.py", "    if given[\"junit\"] is not None:\n        with", "    if given[\"junit\"] is not None and code != 6:\n        with", EVIDENCE),
+    Mutation("a full stdout ends a run", "archiver/cli/streams.py", "            except OSError as error:\n                self.lost", "            except BlockingIOError as error:\n                self.lost", STREAMS),
+    Mutation("a full stdout is a success", "archiver/cli/streams.py", "    return worst_exit_code({code, StoreError.exit_code})", "    return code", STREAMS),
+    Mutation("a full stdout is not said", "archiver/cli/streams.py", "                    _say_that_it_is_lost(error)\n", "                    pass\n", STREAMS),
+    Mutation("a closed stdout gives its number to a file", "archiver/cli/streams.py", "    for _ in closed:\n", "    for _ in ():\n", STREAMS),
+    Mutation("a stdout that is not waited for ends a run", "archiver/cli/streams.py", "            select.select([], [self._descriptor], [])\n", "            return None  # type: ignore[return-value]\n", STREAMS),
+    Mutation("evidence goes with a stdout that is gone", "archiver/cli/drill.py", "    if not is_out:\n", "    if False:\n", STREAMS),
     Mutation("a copy goes by records alone", "archiver/archive/contents.py", "            doubted |= _objects_alone(store, one)\n", "", COPYING),
     Mutation("a copy does not ask SHA256SUMS what there was", "archiver/archive/contents.py", "                doubted |= await _named_alone(store, one)\n", "                await _named_alone(store, one)\n", COPYING),
     Mutation("a copy tells of a record that comes meanwhile", "archiver/archive/contents.py", "            yield record_key if came else unrecorded", "            yield unrecorded", COPYING),

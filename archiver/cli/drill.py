@@ -115,15 +115,20 @@ async def _drill(place: str, given: dict[str, Any]) -> int:
 
 
 def _rescue(data: bytes, *, as_json: bool) -> None:
-    """The evidence on stdout, because nothing else has it."""
+    """The evidence on stdout, because nothing else has it; or else on stderr."""
     import json
+    import sys
 
+    from archiver.cli import streams
     from archiver.cli.jsonlines import write_object
 
+    text = data.decode("ascii")
     if as_json:
-        write_object({"event": "evidence_not_kept", "evidence": json.loads(data)})
+        is_out = write_object({"event": "evidence_not_kept", "evidence": json.loads(data)})
     else:
-        click.echo(data.decode("ascii"), nl=False)
+        is_out = streams.write(text)
+    if not is_out:
+        sys.stderr.write(text)
 
 
 def _options(given: dict[str, Any]) -> "DrillOptions":
