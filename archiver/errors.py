@@ -105,6 +105,12 @@ class ObjectChanged(IntegrityError):
     """The object at the source is no longer the one that the transfer began with."""
 
 
+class DamagedArchive(IntegrityError):
+    """An archive whose ``archive.json`` does not say which format it is of."""
+
+    ends_run = True
+
+
 # 4: credentials or permission
 
 
