@@ -48,6 +48,10 @@ class UnsafeInput(BackupFailed):
     """The API gave an id or URL that must not touch a path or the network."""
 
 
+class NoSuchBackup(ArchiverError):
+    """An archive has nothing of what was asked for, and what was asked for makes sense."""
+
+
 # 2: usage or configuration
 
 

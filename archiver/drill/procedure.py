@@ -102,7 +102,8 @@ async def drill(
     """Choose sets, restore each, judge it, and write the evidence. A set that fails is no error.
 
     Raises:
-        UsageError: No archive, no such set, or no server.
+        NoSuchBackup: The archive has nothing of what was asked for.
+        UsageError: No archive, a name that no set can have, or no server.
         EvidenceNotKept: No place takes the evidence; the error has it.
         StoreError: The archive cannot be listed, or there is no place to restore into.
     """

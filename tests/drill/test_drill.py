@@ -40,6 +40,7 @@ from archiver.drill.mark import MARK
 from archiver.errors import (
     ArchiverError,
     NoSpace,
+    NoSuchBackup,
     StoreError,
     StoreForbidden,
     UsageError,
@@ -801,10 +802,10 @@ async def test_what_cannot_be_drilled(root: Path, options: DrillOptions) -> None
         await drill(archive, [], options)
     for wanted in (
         Wanted(instances=("r-none",)),
-        Wanted(mode=Mode.NAMED, sets=("r-none/2026/11/x",)),
+        Wanted(mode=Mode.NAMED, sets=("r-none/2026/11/20261124T021500Z-1",)),
         Wanted(mode=Mode.AT, at=datetime(2020, 1, 1, tzinfo=UTC)),
     ):
-        with pytest.raises(UsageError, match="no backup set"):
+        with pytest.raises(NoSuchBackup, match="no backup set"):
             await drill(archive, await programs(), replace(options, wanted=wanted))
     with pytest.raises(StoreError):
         await drill(archive, await programs(), replace(options, scratch=root / "none"))
