@@ -62,6 +62,8 @@ DOCUMENTS, BAD = "archiver/documents.py", "tests/scrub/test_bad_documents.py"
 DECODING, KEPT_OUT = "tests/test_documents.py", "tests/cli/test_bad_documents.py"
 HIDDEN, KEPT_HIDDEN = "tests/scrub/test_hidden_folders.py", "tests/cli/test_hidden_folders.py"
 COPYING = "tests/test_copying.py"
+STREAMS = "tests/cli/test_streams.py"
+EVIDENCE = "tests/cli/test_evidence.py"
 POWER = "tests/faults/test_power.py"
 STATEFUL = "tests/stateful/test_stateful.py::test_a_sequence_that_went_wrong_once"
 
@@ -83,6 +85,31 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("ls does not say what is hidden", "archiver/archive/catalogue.py", "                rows.append(_hidden_row(entry.key, entry.hides))\n", "", KEPT_HIDDEN),
     Mutation("a restore takes an older set than one that is hidden", "archiver/archive/backupsets.py", "        [*folders, *hidden.values()], key=lambda", "        folders, key=lambda", KEPT_HIDDEN),
     Mutation("a chain of evidence is begun anew beside a hidden one", "archiver/drill/ledger.py", "                raise entry.hides", "                pass", HIDDEN),
+    Mutation("a full disk stops a drill", LEDGER, "        except NoSpace as error:\n            return error\n", "        except NoSpace:\n            raise\n", EVIDENCE),
+    Mutation("an archive that cannot be written stops a drill", LEDGER, "            self._instead = self._beside\n            return error\n", "            raise\n", f"{DRILL} {EVIDENCE}"),
+    Mutation("evidence goes with any error that is not of the store", LEDGER, "        except ArchiverError as error:\n            return await self._keep_apart(make, error)", "        except (StoreError, ArchiveBusy) as error:\n            return await self._keep_apart(make, error)", DRILL),
+    Mutation("a full directory keeps evidence out of the archive", LEDGER, "    except ArchiverError as error:\n        both", "    except ArchiveBusy as error:\n        both", f"{DRILL} {EVIDENCE}"),
+    Mutation("a directory that lacks the evidence is a success", LEDGER, "trouble=both, exit_code=error.exit_code)", "trouble=both)", f"{DRILL} {EVIDENCE}"),
+    Mutation("a page without room costs the evidence", LEDGER, "    except ArchiverError as error:\n        return error.message\n    return None", "    except ArchiveBusy as error:\n        return error.message\n    return None", DRILL),
+    Mutation("evidence is written twice when its lock is not given back", LEDGER, "            if written is None:\n                raise\n", "            raise\n", DRILL),
+    Mutation("a drill begins an archive where its own is gone", LEDGER, "            archive.store, lock_wait=lock_wait, beginning=Beginning.NEVER\n", "            archive.store, lock_wait=lock_wait\n", DRILL),
+    Mutation("evidence that cannot be seen is as it was", "archiver/drill/procedure.py", "        codes |= set() if self.unseen is None else {self.unseen.exit_code}\n", "", DRILL),
+    Mutation("evidence that is printed has no JUnit beside it", "archiver/cli/drill.py", "    if given[\"junit\"] is not None:\n        with", "    if given[\"junit\"] is not None and code != 6:\n        with", EVIDENCE),
+    Mutation("a full stdout ends a run", "archiver/cli/streams.py", "            except OSError as error:\n                self.lost", "            except BlockingIOError as error:\n                self.lost", STREAMS),
+    Mutation("a full stdout is a success", "archiver/cli/streams.py", "    return worst_exit_code({code, StoreError.exit_code})", "    return code", STREAMS),
+    Mutation("a full stdout is not said", "archiver/cli/streams.py", "                    _say_that_it_is_lost(error)\n", "                    pass\n", STREAMS),
+    Mutation("a closed stdout gives its number to a file", "archiver/cli/streams.py", "    for _ in closed:\n", "    for _ in ():\n", STREAMS),
+    Mutation("a stdout that is not waited for ends a run", "archiver/cli/streams.py", "            select.select([], [self._descriptor], [])\n", "            return None  # type: ignore[return-value]\n", STREAMS),
+    Mutation("evidence goes with a stdout that is gone", "archiver/cli/drill.py", "    if not is_out:\n", "    if False:\n", STREAMS),
+    Mutation("a damaged archive.json is a wrong option", "archiver/archive/archive.py", "            raise DamagedArchive(\n", "            raise UnsupportedFormat(\n", KEPT_OUT),
+    Mutation("a newer archive is a damaged one", "archiver/archive/archive.py", "        if number > layout.FORMAT:\n            raise UnsupportedFormat(", "        if number > layout.FORMAT:\n            raise DamagedArchive(", KEPT_OUT),
+    Mutation("a newer archive is taken for one of ours", "archiver/archive/archive.py", "        if number > layout.FORMAT:\n", "        if False:\n", "tests/archive/test_archive.py"),
+    Mutation("a bucket is to be mounted", "archiver/archive/archive.py", "hint=f\"{self.store.doubt} leave", "hint=\"is its disk mounted? leave", "tests/archive/test_writing.py"),
+    Mutation("drill: nothing to drill is a wrong option", "archiver/drill/selection.py", "        raise NoSuchBackup(\n", "        raise __import__(\"archiver\").errors.UsageError(\n", "tests/drill/test_selection.py"),
+    Mutation("what no set is called is only not there", "archiver/archive/backupsets.py", "    if layout.set_start(key) is None:\n        raise UsageError(", "    if layout.set_start(key) is None:\n        raise NoSuchBackup(", "tests/drill/test_selection.py"),
+    Mutation("restore: nothing to restore is a wrong option", "archiver/archive/backupsets.py", "        raise NoSuchBackup(f\"{archive.store}: there is no backup of", "        raise UsageError(f\"{archive.store}: there is no backup of", RESTORING),
+    Mutation("verify: nothing to verify is a wrong option", "archiver/scrub/verify.py", "                raise NoSuchBackup(", "                raise __import__(\"archiver\").errors.UsageError(", SCRUB),
+    Mutation("what to do about a broken chain is not said", "archiver/cli/drill.py", "    if drilled.faults:\n", "    if False:\n", EVIDENCE),
     Mutation("a copy goes by records alone", "archiver/archive/contents.py", "            doubted |= _objects_alone(store, one)\n", "", COPYING),
     Mutation("a copy does not ask SHA256SUMS what there was", "archiver/archive/contents.py", "                doubted |= await _named_alone(store, one)\n", "                await _named_alone(store, one)\n", COPYING),
     Mutation("a copy tells of a record that comes meanwhile", "archiver/archive/contents.py", "            yield record_key if came else unrecorded", "            yield unrecorded", COPYING),
@@ -205,13 +232,13 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a drill removes what is locked", "archiver/drill/workplace.py", "        except BlockingIOError:\n            return False\n", "        except BlockingIOError:\n            pass\n", WORKPLACES),
     Mutation("a drill removes the mark before the rest", "archiver/drill/workplace.py", "            if name != MARK:\n", "            if True:\n", WORKPLACES),
     Mutation("evidence is not linked to the one before", LEDGER, "                return last, Link(Path(key).stem, hashlib.sha256(data).hexdigest())", "                return last, None", DRILL),
-    Mutation("evidence is written without the lock", LEDGER, "        async with self._archive.writing(self._observe):\n            return", "        if True:\n            return", DRILL),
+    Mutation("evidence is written without the lock", LEDGER, "        return self._archive.writing(self._observe)\n", "        return __import__(\"contextlib\").nullcontext()\n", DRILL),
     Mutation("broken evidence does not count", "archiver/drill/procedure.py", "        codes = {self.evidence.conclusion.exit_code, _INTEGRITY if self.faults else EXIT_OK}", "        codes = {self.evidence.conclusion.exit_code}", DRILL),
     Mutation("a change to a record goes unseen by a restore", "archiver/archive/reading.py", "    if wrong := contradictions(record):", "    if wrong := ():", f"{RESTORING} {DRILL}"),
     Mutation("a field's expiry explains the loss of any key", COUNTING, "    perhaps += min(emptied, hashes if by_type else deficit)", "    perhaps += emptied", COUNTS),
     Mutation("lost functions are overlooked", COUNTING, "    other_functions = census.libraries not in (None, contents.functions)", "    other_functions = False", COUNTS),
     Mutation("a sample is not called one", JUDGEMENT, "    if any(one.sampled for one in databases):", "    if False:", DRILL),
-    Mutation("evidence is lost when the archive is busy", LEDGER, "        except (StoreError, StoreForbidden, ArchiveBusy) as error:\n            return await", "        except (StoreError, StoreForbidden) as error:\n            return await", DRILL),
+    Mutation("evidence is lost when the archive is busy", LEDGER, "        except ArchiverError as error:\n            return await", "        except StoreError as error:\n            return await", DRILL),
     Mutation("damage that was passed over is no failure", "archiver/archive/restoring.py", "        if self.damaged or any(one.damage for one in self.passed_over):", "        if self.damaged:", RESTORING),
     Mutation("scratch is left", "archiver/drill/procedure.py", "                removed = await in_thread_anyway(workplace.remove)", "                removed = True", DRILL),
     Mutation("verify: the SHA-256 is not compared", "archiver/scrub/judge.py", "    if measured.sha256 == record.sha256:", "    if True:", SCRUB),

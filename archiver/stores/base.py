@@ -145,6 +145,11 @@ class Store(Protocol):
         """Be the only writer while in this context. Raises ArchiveBusy, StoreError."""
         ...
 
+    @property
+    def doubt(self) -> str:
+        """What may be wrong with this place where an archive is missed: a question for people."""
+        ...
+
     async def obstacle(self) -> str | None:
         """Why an archive should not be begun here, to follow "there is no archive here, and"; None
         for a place that is new or empty. Raises StoreError."""

@@ -132,6 +132,10 @@ class LocalStore:
             if folder.is_dir():
                 disk.sync_directory(folder)
 
+    @property
+    def doubt(self) -> str:
+        return "is the path right, and its disk mounted?"
+
     async def obstacle(self) -> str | None:
         return await in_thread(self._obstacle)
 

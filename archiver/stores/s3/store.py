@@ -60,6 +60,10 @@ class S3Store:
             finally:
                 self._lease = None
 
+    @property
+    def doubt(self) -> str:
+        return "are the bucket and the prefix right?"
+
     async def obstacle(self) -> str | None:
         async with aclosing(self.entries("")) as entries:
             async for entry in entries:
