@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.verified import forget
+from archiver.errors import UnreadableObject
 from archiver.model import Kind
 from archiver.scrub import events
 from archiver.scrub.findings import Fault, Finding
@@ -82,10 +84,14 @@ async def repair(
     again = await verify(
         archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
     )
+    concerned = [finding for finding in summary.findings if finding.folder in wrong]
+    lost = {e.key for e in supplied.not_repaired if await _is_lost(archive, e.key)}
     still = [finding for finding in again.findings if finding.folder in wrong]
     left = {finding.identity for finding in still}
+    # Whether or not a name is left that a verify finds: what did not come is missing.
+    still += [f for f in concerned if f.stem in lost and f.identity not in left]
+    left = {finding.identity for finding in still}
     right = wrong.keys() - {finding.folder for finding in still}
-    concerned = [finding for finding in summary.findings if finding.folder in wrong]
     return replace(
         summary,
         findings=[f for f in summary.findings if f.folder not in wrong] + still,
@@ -95,6 +101,17 @@ async def repair(
         ],
         results_not_kept=summary.results_not_kept or again.results_not_kept,
     )
+
+
+async def _is_lost(archive: Archive, stem: str) -> bool:
+    """Whether a backup, by its key without suffix, has neither an object nor a record."""
+    if not layout.is_object_name(f"{stem.rpartition('/')[2]}.{Kind.RDB}"):
+        return False
+    try:
+        keys = [layout.record_key(stem), *(f"{stem}.{kind}" for kind in Kind)]
+        return not any([await archive.store.size(key) is not None for key in keys])
+    except UnreadableObject:
+        return False  # a verify says so
 
 
 def wrong_sets(findings: Iterable[Finding]) -> dict[str, WrongSet]:
