@@ -147,7 +147,8 @@ class _SetMending:
             key = f"{theirs_at}/{name}{layout.RECORD_SUFFIX}"
             theirs = await read_record(self._other.store, key)
         if theirs is None:
-            raise BackupFailed(f"{stem}: {self._other.store} does not have it")
+            lacking = BackupFailed(f"{stem}: {self._other.store} does not have it")
+            raise self._wrong.absent(stem, lacking)
         object_name = theirs.object_key.rpartition("/")[2]
         measured = await self._measure_theirs(theirs, their_sums.get(object_name))
         ours = await self._our_record(stem)

@@ -1,6 +1,6 @@
 """Putting right what a verify found wrong, and verifying that again.
 
-1. What is wrong, by backup set.
+1. What is wrong, by backup set. Misplaced doubles of what is right elsewhere are moved away.
 2. A supplier brings the right bytes: another archive, or the source.
 3. The sets concerned are verified again, whole; what is still wrong stays a finding.
 
@@ -15,10 +15,11 @@ from typing import Protocol
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.verified import forget
-from archiver.errors import UnreadableObject
+from archiver.errors import BackupFailed, UnreadableObject
 from archiver.model import Kind
 from archiver.scrub import events
 from archiver.scrub.findings import Fault, Finding
+from archiver.scrub.misplaced import move_doubles
 from archiver.scrub.model import VerifyOptions, VerifySummary
 from archiver.scrub.verify import verify
 
@@ -29,12 +30,24 @@ BESIDE = frozenset({Fault.BAD_RECORD, Fault.MISPLACED, Fault.CONTRADICTION, Faul
 @dataclass(slots=True)
 class WrongSet:
     """What is wrong in one backup set: faults by the stem they concern; ``whole`` when files may
-    be missing that nothing here names; ``may_be_aof`` unless all are known to be dumps."""
+    be missing that nothing here names; ``may_be_aof`` unless all are known to be dumps.
+    ``belongs`` are the sets that misplaced backups belong in, by their stems here."""
 
     folder: str
     stems: dict[str, set[Fault]] = field(default_factory=dict)
     whole: bool = False
     may_be_aof: bool = False
+    belongs: Mapping[str, str] = field(default_factory=dict)
+
+    def absent(self, stem: str, why: BackupFailed) -> BackupFailed:
+        """Why a backup cannot be had: ``why``, unless it is of another place by its record."""
+        folder = self.belongs.get(stem)
+        if folder is None:
+            return why
+        return BackupFailed(
+            f"its record is of another place: it belongs in {folder}",
+            hint="move record and object there by hand, or pull that time, and repair again",
+        )
 
     def is_damaged(self, stem: str) -> bool:
         """Whether it is the object itself that is wrong."""
@@ -77,10 +90,21 @@ async def repair(
     wrong = wrong_sets(summary.findings)
     if not wrong:
         return summary
-    supplied = await supplier.supply(archive, wrong, observer)
+    workers = (options or VerifyOptions()).workers
+    misplaced = await move_doubles(archive, summary.findings, observer)
+    to_supply = wrong
+    if misplaced.folders:
+        moved = VerifyOptions(sets=frozenset(misplaced.folders), workers=workers)
+        there = await verify(archive, moved, _silent_findings(observer))
+        others = [f for f in summary.findings if f.folder not in misplaced.folders]
+        to_supply = wrong_sets([*others, *there.findings])
+    for one in to_supply.values():
+        one.belongs = misplaced.belongs
+    supplied = Supplied(frozenset(), ())
+    if to_supply:
+        supplied = await supplier.supply(archive, to_supply, observer)
     # What an earlier verify saw of these may be what is wrong.
     await forget(archive.store, supplied.confirmed)
-    workers = (options or VerifyOptions()).workers
     again = await verify(
         archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
     )

@@ -129,7 +129,7 @@ class _Run:
                 await self._take(month, send)
             self._close_instance()
             gone = await self._take_gone(prefix, send)
-            if prefix and not instance_id and not gone:
+            if prefix and not self._options.sets and not instance_id and not gone:
                 raise UsageError(f"{self._store}: there is nothing of {prefix[:-1]} here")
 
     async def _take_gone(self, prefix: str, send: MemoryObjectSendStream[Due]) -> bool:

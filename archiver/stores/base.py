@@ -169,6 +169,11 @@ class Store(Protocol):
         """
         ...
 
+    async def set_aside(self, key: str) -> str:
+        """Move a file that has no use in its place into quarantine, as it is; the key it is kept
+        under. Called by the only writer. Raises StoreError."""
+        ...
+
     async def size(self, key: str) -> int | None:
         """The size in bytes of an object; None when there is none. Raises UnreadableObject when
         the store does not say."""

@@ -28,7 +28,7 @@ from archiver.errors import (
 from archiver.model import Kind, Stored
 from archiver.stores import disk, mounts
 from archiver.stores.base import Entry, Leftover, Opened, Staging
-from archiver.stores.clearing import clear
+from archiver.stores.clearing import clear, move_away
 from archiver.stores.commit import Commit, Unsynced, drive
 from archiver.stores.filesystem import Sync, sync_each, sync_file_system, syncing
 from archiver.stores.local_staging import (
@@ -153,6 +153,13 @@ class LocalStore:
 
         kept = await in_thread(work)
         return None if kept is None else kept.relative_to(self.root).as_posix()
+
+    async def set_aside(self, key: str) -> str:
+        def work() -> Path:
+            self._check_lock()
+            return move_away(self.root / key, self._quarantine)
+
+        return (await in_thread(work)).relative_to(self.root).as_posix()
 
     async def size(self, key: str) -> int | None:
         return await in_thread(self._size, self.root / key)
