@@ -15,7 +15,7 @@ from typing import Protocol
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.verified import forget
-from archiver.errors import BackupFailed, UnreadableObject
+from archiver.errors import BackupFailed, IntegrityError, UnreadableObject
 from archiver.model import Kind
 from archiver.scrub import events
 from archiver.scrub.findings import Fault, Finding
@@ -88,8 +88,15 @@ async def repair(
     Raises ArchiveBusy, StoreError, and what the supplier raises that ends its run.
     """
     wrong = wrong_sets(summary.findings)
+    hidden = [
+        events.NotRepaired(f.key, IntegrityError(f.text, hint=f.advice))
+        for f in summary.findings
+        if f.fault is Fault.HIDDEN
+    ]
+    for event in hidden:
+        observer(event)
     if not wrong:
-        return summary
+        return replace(summary, not_repaired=hidden) if hidden else summary
     workers = (options or VerifyOptions()).workers
     misplaced = await move_doubles(archive, summary.findings, observer)
     to_supply = wrong
@@ -120,9 +127,8 @@ async def repair(
         summary,
         findings=[f for f in summary.findings if f.folder not in wrong] + still,
         repaired=[f for f in concerned if f.identity not in left],
-        not_repaired=[
-            event for event in supplied.not_repaired if event.key.rpartition("/")[0] not in right
-        ],
+        not_repaired=hidden
+        + [event for event in supplied.not_repaired if event.key.rpartition("/")[0] not in right],
         results_not_kept=summary.results_not_kept or again.results_not_kept,
     )
 

@@ -97,7 +97,7 @@ async def test_every_command_names_it_and_goes_on(
         result = await run_kept_out("verify", "archive", *only)
         key = folder.relative_to(archive).as_posix()
         assert result.code == code, result.err
-        assert f"{'unreadable' if code == 6 else 'stray'}: {key}: " in result.err
+        assert f"{'unreadable' if code == 6 else 'hidden'}: {key}: " in result.err
         assert why in result.err
 
         result = await run_kept_out("ls", "archive", *only)
