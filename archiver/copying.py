@@ -361,8 +361,9 @@ class _Copying:
             self._observer(events.Failed(key, self._at_odds(record, folder), backup))
             return None
         if difference is not Difference.MISSING:
-            self._observer(events.Damaged(backup, difference))
             stem = f"{folder}/{layout.stem_of(record.key).rpartition('/')[2]}"
+            why = await inventory.in_its_place(stem) or difference
+            self._observer(events.Damaged(backup, why))
             await self._clear([layout.record_key(stem)])
         self._observer(events.Planned(backup))
         known = await inventory.knows(f"{folder}/{layout.stem_of(record.key).rpartition('/')[2]}")
@@ -418,6 +419,8 @@ class _Copying:
         self._touched[folder] = record.folder
         if self._options.replace and known:
             self._replaced.add(stem)
+        for key, kept in stored.cleared:
+            self._observer(events.Cleared(key, kept))
         self._observer(
             events.Archived(
                 backup, stored.key, receipt.size, receipt.sha256, provenance.network,

@@ -1,7 +1,10 @@
 """How numbers and events read."""
 
+from collections.abc import Sequence
+
 from archiver import events
-from archiver.model import Kind, Network
+from archiver.errors import ArchiverError
+from archiver.model import Backup, Kind, Network
 from archiver.summary import Summary
 
 QUIET, NORMAL, VERBOSE, DEBUG = -1, 0, 1, 2
@@ -36,8 +39,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return QUIET, f"Beginning a new archive in {archive}"
         case events.WaitingForLock(_, error, seconds):
             return NORMAL, f"waiting, {span(seconds)} at most: {error.message}"
-        case events.Failed(_, error, _):
-            return QUIET, f"failed: {error}"
+        case events.Failed(_, error, backup):
+            return QUIET, f"failed: {_failure(error, backup)}"
         case events.Damaged(backup, why):
             return NORMAL, f"damaged: {backup}: {why}; it is fetched again"
         case events.KeptAside(key, kept):
@@ -117,5 +120,30 @@ def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = 
         lines.append(f"{times(result.unfinished, 'backup')} not finished at the vendor yet")
     if result.failures:
         lines.append(f"failed: {len(result.failures):,}")
-        lines.extend(f"  {failure.error}" for failure in result.failures)
+        lines.extend(f"  {text}" for text in _failures(result.failures))
+    return lines
+
+
+def names(text: str, backup: Backup) -> bool:
+    """Whether a message says which backup it is of."""
+    return str(backup) in text
+
+
+def _failure(error: ArchiverError, backup: Backup | None) -> str:
+    text = str(error)
+    return text if backup is None or names(text, backup) else f"{backup}: {text}"
+
+
+def _failures(failures: Sequence[events.Failed]) -> list[str]:
+    """One line for each; one for all backups that the same thing keeps away."""
+    alike: dict[str, list[events.Failed]] = {}
+    for one in failures:
+        text = str(one.error)
+        alone = one.backup is None or names(text, one.backup)
+        alike.setdefault(one.subject + text if alone else text, []).append(one)
+    lines = []
+    for same in alike.values():
+        first = _failure(same[0].error, same[0].backup)
+        more = f" (and {times(len(same) - 1, 'more backup')})" if len(same) > 1 else ""
+        lines.append(f"{first}{more}")
     return lines

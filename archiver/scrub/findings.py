@@ -52,6 +52,13 @@ ADVICE: Final[Mapping[Fault, str]] = {
 }
 
 
+# Of a file that SHA256SUMS alone tells of: it may be lost, or never have been there.
+NAMED_ALONE: Final = (
+    "repair from another archive, or from the source while the vendor has it; if you know that "
+    "there is no such file, take its line out of SHA256SUMS by hand"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One fault of one key: a line about it, and where there are two values, what was expected

@@ -131,7 +131,7 @@ class _SetMending:
             except ArchiverError as error:
                 if error.ends_run:
                     raise
-                self._not_repaired(stem, error)
+                self._not_repaired(self._wrong.key_of(stem), error)
         return confirmed
 
     async def _mend(
@@ -270,7 +270,10 @@ class _SetMending:
                 kept = await make_way(self._store, stem, staging, present, receipt)
             for key, at in kept:
                 self._tell(pull_events.KeptAside(key, at))
-            await in_thread(self._store.finish, [staging.commit(receipt, documents)])
+            commit = staging.commit(receipt, documents)
+            [stored] = await in_thread(self._store.finish, [commit])
+        for key, at in stored.cleared:
+            self._tell(pull_events.Cleared(key, at))
 
     def _carried(self, event: pull_events.Event) -> None:
         """Of what a transfer tells, what a verify has words for."""

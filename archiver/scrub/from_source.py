@@ -100,9 +100,9 @@ class SourceSupplier:
             if there and query is not None:
                 found.queries.append(query)
             found.stems |= there
-            gone = BackupGone("the vendor no longer has it", hint="repair from another archive")
+            gone = BackupGone("the vendor does not have it", hint="repair from another archive")
             found.not_repaired += [
-                events.NotRepaired(stem, one.absent(stem, gone))
+                events.NotRepaired(one.key_of(stem), one.absent(stem, gone))
                 for stem in sorted(one.stems)
                 if stem not in there
             ]

@@ -31,17 +31,25 @@ BESIDE = frozenset({Fault.BAD_RECORD, Fault.MISPLACED, Fault.CONTRADICTION, Faul
 class WrongSet:
     """What is wrong in one backup set: faults by the stem they concern; ``whole`` when files may
     be missing that nothing here names; ``may_be_aof`` unless all are known to be dumps.
-    ``belongs`` are the sets that misplaced backups belong in, by their stems here."""
+    By stem, ``belongs`` are the sets that misplaced backups belong in, and ``missing`` what was
+    found of objects that are gone."""
 
     folder: str
     stems: dict[str, set[Fault]] = field(default_factory=dict)
     whole: bool = False
     may_be_aof: bool = False
     belongs: Mapping[str, str] = field(default_factory=dict)
+    missing: dict[str, Finding] = field(default_factory=dict)
+
+    def key_of(self, stem: str) -> str:
+        """What is said to be wrong under this stem: the object's key, where that is known."""
+        return self.missing[stem].key if stem in self.missing else stem
 
     def absent(self, stem: str, why: BackupFailed) -> BackupFailed:
         """Why a backup cannot be had: ``why``, unless it is of another place by its record."""
-        folder = self.belongs.get(stem)
+        folder, missing = self.belongs.get(stem), self.missing.get(stem)
+        if folder is None and missing is not None and missing.cure is not None:
+            return type(why)(why.message, hint=missing.cure)
         if folder is None:
             return why
         return BackupFailed(
@@ -116,7 +124,9 @@ async def repair(
         archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
     )
     concerned = [finding for finding in summary.findings if finding.folder in wrong]
-    lost = {e.key for e in supplied.not_repaired if await _is_lost(archive, e.key)}
+    stems = {f.key: f.stem for f in concerned if f.stem is not None}
+    told = {stems.get(event.key, event.key) for event in supplied.not_repaired}
+    lost = {stem for stem in told if await _is_lost(archive, stem)}
     still = [finding for finding in again.findings if finding.folder in wrong]
     left = {finding.identity for finding in still}
     # Whether or not a name is left that a verify finds: what did not come is missing.
@@ -156,6 +166,8 @@ def wrong_sets(findings: Iterable[Finding]) -> dict[str, WrongSet]:
             wrong.whole = True
         else:
             wrong.stems.setdefault(finding.stem, set()).add(finding.fault)
+            if finding.fault is Fault.MISSING:
+                wrong.missing[finding.stem] = finding
     return found
 
 

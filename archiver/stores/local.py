@@ -223,10 +223,12 @@ class LocalStore:
         except UnreadableObject as error:
             return self._hidden(Path(item.path), error)
         if stat.S_ISDIR(status.st_mode):
-            return Entry(key, 0, is_file=False)
+            return Entry(key, 0, is_file=False, what=disk.kind_of(status.st_mode))
         if stat.S_ISLNK(status.st_mode) and not key.endswith(_FILES):
             return self._hidden(Path(item.path), _in_place_of_a_folder(item.path))
-        return Entry(key, status.st_size, stat.S_ISREG(status.st_mode))
+        if stat.S_ISREG(status.st_mode):
+            return Entry(key, status.st_size)
+        return Entry(key, status.st_size, is_file=False, what=disk.kind_of(status.st_mode))
 
     def _hidden(self, path: Path, why: ArchiverError) -> Entry:
         return Entry(path.relative_to(self.root).as_posix(), 0, is_file=False, hides=why)

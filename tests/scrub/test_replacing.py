@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from archiver.archive import backupsets
 from archiver.copying import CopyOptions, Selection, copy, mismatches
 from archiver.errors import CorruptFile, DoesNotFit, IntegrityError, NoSpace
 from archiver.scrub.findings import Fault
+from archiver.scrub.from_archive import ArchiveSupplier
 from archiver.scrub.from_source import SourceSupplier
 from archiver.scrub.repair import repair
 from archiver.scrub.verify import verify
@@ -512,3 +514,37 @@ async def test_the_lines_of_other_files_stay(pulled: Pulled, offsite: Archive) -
         sorted([*right.splitlines(True), lost], key=lambda line: line[66:])
     )
     assert [f.fault for f in (await verify(offsite)).findings] == [Fault.MISSING]
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a symbolic link", "a FIFO"])
+@pytest.mark.parametrize("way", ["pull", "copy", "repair"])
+async def test_what_is_in_the_place_of_an_object_is_told_of(
+    pulled: Pulled, offsite: Archive, source: TairSource, way: str, kind: str
+) -> None:
+    path = pulled.objects()[0]
+    path.unlink()
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "a FIFO":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("nowhere")
+    told: list[object] = []
+    if way == "pull":
+        assert (
+            await pull(source, pulled.archive, [everything(CLUSTER)], None, told.append)
+        ).exit_code == 0
+    elif way == "copy":
+        assert (await copy(offsite, pulled.archive, None, told.append)).exit_code == 0
+    else:
+        found = await verify(pulled.archive)
+        assert (
+            await repair(pulled.archive, found, ArchiveSupplier(offsite), None, told.append)
+        ).exit_code == 0
+    [cleared] = [event for event in told if isinstance(event, events.Cleared)]
+    assert cleared.key == pulled.key(path)
+    assert os.path.lexists(pulled.root / cleared.kept)
+    if way != "repair":
+        [damaged] = [event for event in told if isinstance(event, events.Damaged)]
+        assert damaged.why == f"{pulled.key(path)}: {kind} is in its place"
+    assert (await verify(pulled.archive)).exit_code == 0

@@ -312,3 +312,22 @@ def test_which_file_a_damaged_line_was_of() -> None:
     assert left("?" + first[1:]) == 1
     assert left(first[:40]) == 1
     assert left("?" + second[1:], second[:40]) == 1  # one file has one line
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+async def test_a_line_of_nothing_says_how_to_be_rid_of_it(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str
+) -> None:
+    key = f"{pulled.key(pulled.sums().parent)}/{CLUSTER}-db-9-7.rdb"
+    with pulled.sums().open("a") as sums:
+        sums.write(f"{'0' * 64}  {CLUSTER}-db-9-7.rdb\n")
+    found = await verify(pulled.archive)
+    supplier = ArchiveSupplier(offsite) if origin == "archive" else SourceSupplier(source)
+    summary = await repair(pulled.archive, found, supplier)
+    [finding], [failed] = summary.findings, summary.not_repaired
+    assert (finding.key, failed.key) == (key, key)
+    for said in (finding.advice, str(failed.error)):
+        assert "take its line out of SHA256SUMS by hand" in said
+    lines = pulled.sums().read_text().splitlines(True)
+    pulled.sums().write_text("".join(line for line in lines if "-db-9-7" not in line))
+    assert (await verify(pulled.archive)).exit_code == 0
