@@ -41,13 +41,12 @@ class Watch:
     def _was_told(self, event: Event) -> bool:
         """Whether what keeps several backups away was told when it kept the first: the summary
         counts them."""
-        if not isinstance(event, Failed) or event.backup is None:
+        if not isinstance(event, Failed) or words.unnamed(event) is None:
             return False
         text = str(event.error)
-        if words.names(text, event.backup) or text not in self.reasons:
-            self.reasons.add(text)
-            return False
-        return True
+        was_told = text in self.reasons
+        self.reasons.add(text)
+        return was_told
 
 
 async def watched(given: Mapping[str, Any], work: Callable[[Watch], Awaitable[object]]) -> int:
