@@ -259,7 +259,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("verify says to move out what hides a folder", "archiver/scrub/findings.py", "    fault = Fault.UNREADABLE if is_unread else Fault.HIDDEN", "    fault = Fault.UNREADABLE if is_unread else Fault.STRAY", HIDDEN),
     Mutation("verify misses what is behind a link", "archiver/scrub/verify.py", "self._options.wants(f) and not self._is_hidden(f)", "self._options.wants(f)", HIDDEN),
     Mutation("repair does not say that a link is there", "archiver/scrub/repair.py", "        not_repaired=hidden\n", "        not_repaired=[]\n", HIDDEN),
-    Mutation("what keeps many backups away is told for each", "archiver/cli/watching.py", "        return was_told\n", "        return False\n", f"{KEPT_HIDDEN} -k linked-set"),
+    Mutation("what keeps many backups away is told for each", "archiver/cli/watching.py", "        return was_told\n", "        return False\n", KEPT_HIDDEN),
     Mutation("nobody is told what an object had to make way for", STAGING, "        return replace(stored, cleared=tuple(self._cleared))", "        return stored", REPLACING),
     Mutation("what is in an object's place is called missing", "archiver/archive/inventory.py", "    named_already = finding.damage is not None and finding.in_the_way\n", "    named_already = finding.damage is not None\n", REPLACING),
     Mutation("nobody says how to be rid of a bogus line", "archiver/scrub/survey.py", "            cure = NAMED_ALONE\n", "            cure = None\n", "tests/scrub/test_sums.py"),
