@@ -289,6 +289,8 @@ class _Run:
         receipt = stored.receipt
         if transfer.stem in self._home:
             self._home[transfer.stem] = True
+        for key, kept in stored.cleared:
+            self._observer(events.Cleared(key, kept))
         self._observer(
             events.Archived(
                 transfer.backup,

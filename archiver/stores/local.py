@@ -32,7 +32,7 @@ from archiver.errors import (
 from archiver.model import Kind, Stored
 from archiver.stores import disk, mounts
 from archiver.stores.base import Entry, Leftover, Opened, Staging
-from archiver.stores.clearing import clear
+from archiver.stores.clearing import clear, move_away
 from archiver.stores.commit import Commit, Unsynced, drive
 from archiver.stores.filesystem import Sync, sync_each, sync_file_system, syncing
 from archiver.stores.local_staging import (
@@ -174,6 +174,13 @@ class LocalStore:
         kept = await in_thread(work)
         return None if kept is None else kept.relative_to(self.root).as_posix()
 
+    async def set_aside(self, key: str) -> str:
+        def work() -> Path:
+            self._check_lock()
+            return move_away(self.root / key, self._quarantine)
+
+        return (await in_thread(work)).relative_to(self.root).as_posix()
+
     async def size(self, key: str) -> int | None:
         return await in_thread(self._size, self._at(key))
 
@@ -238,10 +245,12 @@ class LocalStore:
         except UnreadableObject as error:
             return self._hidden(Path(item.path), error)
         if stat.S_ISDIR(status.st_mode):
-            return Entry(key, 0, is_file=False)
+            return Entry(key, 0, is_file=False, what=disk.kind_of(status.st_mode))
         if stat.S_ISLNK(status.st_mode) and not key.endswith(_FILES):
             return self._hidden(Path(item.path), _in_place_of_a_folder(item.path))
-        return Entry(key, status.st_size, stat.S_ISREG(status.st_mode))
+        if stat.S_ISREG(status.st_mode):
+            return Entry(key, status.st_size)
+        return Entry(key, status.st_size, is_file=False, what=disk.kind_of(status.st_mode))
 
     def _hidden(self, path: Path, why: ArchiverError) -> Entry:
         return Entry(path.relative_to(self.root).as_posix(), 0, is_file=False, hides=why)

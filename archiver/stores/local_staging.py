@@ -20,7 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -92,6 +92,8 @@ class LocalStaging:
         self._present: dict[str, int] = {}
         # From here on the file has its name in the archive, and is not written to.
         self._has_come_home = False
+        # Keys that something else had, and where that is now.
+        self._cleared: Final[list[tuple[str, str]]] = []
         # Why a sync failed. The kernel tells once: those after it would say that all is durable.
         self._failed: StoreError | None = None
 
@@ -250,7 +252,7 @@ class LocalStaging:
         disk.rename(self._staged, final)
         self._has_come_home = True
         yield from self._bring_documents(final, waiting)
-        return stored
+        return replace(stored, cleared=tuple(self._cleared))
 
     def record(self, key: str, receipt: Receipt, documents: Documents) -> Commit:
         """The documents about an object whose own bytes and names may not be durable yet."""
@@ -363,7 +365,9 @@ class LocalStaging:
             except FileNotFoundError:
                 return
         if not is_file:
-            clear(Path(path), Path(self._quarantine))
+            kept = clear(Path(path), Path(self._quarantine))
+            if kept is not None:
+                self._cleared.append((self._key_of(path), self._key_of(str(kept))))
 
     @property
     def _descriptor(self) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,14 +17,16 @@ from archiver.archive import backupsets
 from archiver.copying import CopyOptions, Selection, copy, mismatches
 from archiver.errors import CorruptFile, DoesNotFit, IntegrityError, NoSpace
 from archiver.scrub.findings import Fault
+from archiver.scrub.from_archive import ArchiveSupplier
 from archiver.scrub.from_source import SourceSupplier
 from archiver.scrub.repair import repair
 from archiver.scrub.verify import verify
 from archiver.stores.local_staging import LocalStaging
 from archiver.timerange import TimeRange
-from examples.sample_rdb import write_rdb
+from examples.sample_rdb import rdb, write_rdb
+from tests.archive.sample import put_sums
 from tests.conftest import INSTANCE, QUICK, everything
-from tests.scrub.conftest import CLUSTER, DAYS, Pulled, edit, flip
+from tests.scrub.conftest import CLUSTER, DAYS, Pulled, edit, flip, forge
 
 STAMP = "20261124021500"
 OPTIONS = PullOptions(transfer=TransferOptions(part_size=64 * 1024, retry=QUICK))
@@ -463,3 +466,102 @@ async def test_two_folders_of_one_set_do_not_meet(pulled: Pulled, tmp_path: Path
         if path.parent == folder:
             assert (copied / path.name).read_bytes() == path.read_bytes()
     assert (await verify(target)).findings == []
+
+
+async def two_that_differ(pulled: Pulled, offsite: Archive, instance_id: str) -> Path:
+    """Each agrees with itself, and was verified. The file in the second that is another."""
+    path = Path(str(offsite.store)) / pulled.key(pulled.objects(instance_id)[0])
+    data = rdb(20_000, 99)
+    forge(path, data)
+    made = json.loads(pulled.objects()[0].with_suffix(".json").read_text())
+
+    def change(document: dict[str, Any]) -> None:
+        document["size"] = document["api"]["BackupSize"] = len(data)
+        document["rdb"] = made["rdb"]
+
+    edit(path.with_suffix(".json"), change)
+    put_sums(path.parent)
+    for one in (pulled.archive, offsite):
+        assert (await verify(one)).exit_code == 0
+    assert (await copy(pulled.archive, offsite)).exit_code == 3
+    return path
+
+
+@pytest.mark.parametrize("died", [False, True])
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("instance_id", [INSTANCE, CLUSTER])
+async def test_what_is_replaced_takes_its_line_along(
+    pulled: Pulled, offsite: Archive, monkeypatch: pytest.MonkeyPatch, instance_id: str,
+    sealed: bool, died: bool,
+) -> None:  # fmt: skip
+    """Whether or not the first archive has a SHA256SUMS, and a first run came to its end."""
+    path = await two_that_differ(pulled, offsite, instance_id)
+    right, other = pulled.sums(instance_id).read_bytes(), path.read_bytes()
+    if not sealed:
+        pulled.sums(instance_id).unlink()
+    if died:
+        with monkeypatch.context() as patch:
+            patch.setattr(Archive, "seal", full_disk)
+            with pytest.raises(NoSpace):
+                await copy(pulled.archive, offsite, CopyOptions(replace=True))
+        assert path.read_bytes() != other
+        assert (await verify(offsite)).exit_code == 3
+    assert (await copy(pulled.archive, offsite, CopyOptions(replace=True))).exit_code == 0
+    assert path.with_name("SHA256SUMS").read_bytes() == right
+    assert kept_aside(Path(str(offsite.store))) == [other]
+    assert (await verify(offsite)).exit_code == 0
+    assert [one async for one in mismatches(pulled.archive, offsite, Selection())] == []
+    again = await copy(pulled.archive, offsite, CopyOptions(replace=True))
+    assert (again.exit_code, again.archived) == (0, 0)
+
+
+async def full_disk(*_: object, **__: object) -> int:
+    raise NoSpace("no space")
+
+
+async def test_the_lines_of_other_files_stay(pulled: Pulled, offsite: Archive) -> None:
+    path = await two_that_differ(pulled, offsite, CLUSTER)
+    lost = f"{'0' * 64}  {CLUSTER}-db-9-7.rdb\n"
+    with path.with_name("SHA256SUMS").open("a") as sums:
+        sums.write(lost)
+    summary = await copy(pulled.archive, offsite, CopyOptions(replace=True))
+    assert summary.exit_code == 0
+    right = pulled.sums().read_text()
+    assert path.with_name("SHA256SUMS").read_text() == "".join(
+        sorted([*right.splitlines(True), lost], key=lambda line: line[66:])
+    )
+    assert [f.fault for f in (await verify(offsite)).findings] == [Fault.MISSING]
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a symbolic link", "a FIFO"])
+@pytest.mark.parametrize("way", ["pull", "copy", "repair"])
+async def test_what_is_in_the_place_of_an_object_is_told_of(
+    pulled: Pulled, offsite: Archive, source: TairSource, way: str, kind: str
+) -> None:
+    path = pulled.objects()[0]
+    path.unlink()
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "a FIFO":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("nowhere")
+    told: list[object] = []
+    if way == "pull":
+        assert (
+            await pull(source, pulled.archive, [everything(CLUSTER)], None, told.append)
+        ).exit_code == 0
+    elif way == "copy":
+        assert (await copy(offsite, pulled.archive, None, told.append)).exit_code == 0
+    else:
+        found = await verify(pulled.archive)
+        assert (
+            await repair(pulled.archive, found, ArchiveSupplier(offsite), None, told.append)
+        ).exit_code == 0
+    [cleared] = [event for event in told if isinstance(event, events.Cleared)]
+    assert cleared.key == pulled.key(path)
+    assert os.path.lexists(pulled.root / cleared.kept)
+    if way != "repair":
+        [damaged] = [event for event in told if isinstance(event, events.Damaged)]
+        assert damaged.why == f"{pulled.key(path)}: {kind} is in its place"
+    assert (await verify(pulled.archive)).exit_code == 0

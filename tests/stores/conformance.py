@@ -816,5 +816,17 @@ class Cancelling:
         assert await staged(place) == []
 
 
-class Conformance(Listing, Committing, Resuming, PuttingAside, Excluding, Cancelling):
+class SettingAside:
+    async def test_a_file_that_is_set_aside_is_kept_as_it_is(self, place: Place) -> None:
+        async with place.writer() as store:
+            for key in (f"{STEM}.json", f"{STEM}.rdb"):
+                await store.put(key, b"its bytes")
+                kept = await store.set_aside(key)
+                assert await store.size(key) is None
+                assert kept.startswith(".quarantine/")
+                assert await content(place, kept) == b"its bytes"
+            assert await listing(store) == {}
+
+
+class Conformance(Listing, Committing, Resuming, PuttingAside, Excluding, Cancelling, SettingAside):
     """All of it; to be subclassed with a fixture ``place``."""

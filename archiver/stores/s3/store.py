@@ -18,7 +18,7 @@ from archiver.stores.s3.layout import QUARANTINE, SEPARATOR
 from archiver.stores.s3.lease import BEAT_SECONDS, Lease, hold
 from archiver.stores.s3.options import S3Options, parse_place
 from archiver.stores.s3.reading import OpenedObject
-from archiver.stores.s3.replaced import copy_within
+from archiver.stores.s3.replaced import copy_within, keep_aside
 from archiver.stores.s3.sending import Sender
 from archiver.stores.s3.staging import S3Staging
 from archiver.stores.s3.uploads import sweep
@@ -93,6 +93,15 @@ class S3Store:
             copy_within(self._sender(), key, kept)
         self.bucket.delete_if_allowed(key)
         return kept
+
+    async def set_aside(self, key: str) -> str:
+        def work() -> str:
+            kept = keep_aside(self._sender(), key)
+            self.bucket.delete_if_allowed(key)
+            return kept
+
+        self._check_lease()
+        return await in_thread(work)
 
     async def size(self, key: str) -> int | None:
         head = await in_thread(self.bucket.head, key)
