@@ -4,7 +4,13 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from archiver.errors import ArchiverError, IntegrityError, SourceUnavailable, StoreError
+from archiver.errors import (
+    ArchiverError,
+    IntegrityError,
+    SourceUnavailable,
+    StoreError,
+    UnreadableObject,
+)
 from archiver.model import Backup, Pin, Provenance
 from archiver.retry import Attempts
 from archiver.stores.base import Opened, Store
@@ -37,6 +43,8 @@ class StoreOrigin:
         async with AsyncExitStack() as stack:
             try:
                 opened = await stack.enter_async_context(entered(self._store.open(self._key)))
+            except UnreadableObject:
+                raise  # to ask again gives no other answer
             except StoreError as error:
                 raise SourceUnavailable(str(error)) from None
             if opened.size != self._pin.total:
@@ -64,6 +72,8 @@ class _StoreBody:
         wanted = block[: self._stop - self._position]
         try:
             size = await in_thread(self._opened.read, self._position, wanted)
+        except UnreadableObject:
+            raise
         except StoreError as error:
             raise SourceUnavailable(str(error)) from None
         self._position += size

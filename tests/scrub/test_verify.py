@@ -642,7 +642,7 @@ async def test_no_archive(tmp_path: Path) -> None:
 
 async def test_an_archive_that_has_lost_its_marker(pulled: Pulled) -> None:
     (pulled.root / "archive.json").unlink()
-    with pytest.raises(UsageError, match="something else is: r-.*a pull with --create writes it"):
+    with pytest.raises(UsageError, match=r"something else is: r-.*a pull with --create writes it"):
         await verify(pulled.archive)
 
 
