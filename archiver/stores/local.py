@@ -62,7 +62,9 @@ RECORD_SUFFIX = ".json"
 # What the names of files that an archive keeps end in, and of no folder of it.
 _FILES = (RECORD_SUFFIX, "/SHA256SUMS", *(f".{kind}" for kind in Kind))
 # A year, a month or a set below an instance: what has such a name is a folder, or hides one.
-_FOLDER = re.compile(r"[^/]+/[0-9]{4}(/[0-9]{2}(/[0-9]{8}T[0-9]{6}Z-[^/]+)?)?")
+_FOLDER = re.compile(
+    r"(?!(drills|verified)/)[^/]+/[0-9]{4}(/[0-9]{2}(/[0-9]{8}T[0-9]{6}Z-[^/]+)?)?"
+)
 # Past the vendor's default retention four times over: its URL is gone, nobody will resume it.
 _STALE_SECONDS = 30 * 86400
 _ENTRIES_AT_ONCE = 1000
