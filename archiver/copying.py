@@ -14,10 +14,10 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from archiver import events
 from archiver.archive import layout
-from archiver.archive.archive import Archive
-from archiver.archive.contents import Unrecorded, walk
-from archiver.archive.inventory import Difference, Inventory
-from archiver.archive.reading import read_record, read_sums
+from archiver.archive.archive import Archive, check_apart
+from archiver.archive.contents import Recorded, Unrecorded, walk
+from archiver.archive.inventory import Compared, Difference, Inventory
+from archiver.archive.reading import at_odds, read_record, read_sums, unsealed
 from archiver.archive.record import Record
 from archiver.archive.replacing import (
     Witnesses,
@@ -35,7 +35,6 @@ from archiver.errors import (
     IntegrityError,
     NoSpace,
     UnreadableObject,
-    UsageError,
 )
 from archiver.model import Backup, Network, Pin, Provenance, Status, Stored
 from archiver.stores.base import Staging
@@ -91,7 +90,10 @@ class Selection:
             return self.wants(f"{folder}/")
         return (
             (not self.instances or folder.partition("/")[0] in self.instances)
-            and (not self.sets or any(f"{one}/".startswith(f"{folder}/") for one in self.sets))
+            and (
+                not self.sets
+                or any(f"{one.strip('/')}/".startswith(f"{folder}/") for one in self.sets)
+            )
             and layout.began_in(folder, self.range)
         )
 
@@ -107,14 +109,23 @@ class CopyOptions:
     transfer: TransferOptions = field(default_factory=TransferOptions)
 
 
+# What tells a backup's file in two archives: instance, job, name.
+_File = tuple[str, str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Mismatch:
     """A backup that the two archives do not have alike; ``key`` is its object's, or that of a
-    record that cannot be used. ``error`` says why that is so."""
+    document or folder that cannot be used. ``what`` says how and where, ``why`` what is wrong
+    there, and ``error`` the same to who acts on it."""
 
     key: str
     what: str
+    why: str | None = None
     error: ArchiverError | None = None
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.key}{f': {self.why}' if self.why else ''}"
 
     @property
     def exit_code(self) -> int:
@@ -131,9 +142,14 @@ async def copy(
     """Bring to ``target`` every backup of ``source`` that it does not hold, or holds damaged.
 
     What fails for one backup is in the summary's ``failures``, and the others go on. Raises
-    StoreError, ArchiveBusy and UnsupportedFormat, which end the run.
+    StoreError, ArchiveBusy and UnsupportedFormat, which end the run; and before anything is written
+    UsageError where the two are one archive, or one lies in the other.
     """
+    await check_apart(source, target)
     run = _Copying(source, target, options or CopyOptions(), observer)
+    if not await target.check_place() and not await run.has_records():
+        await run.all()  # says why, and begins no archive
+        return run.summary
     async with target.writing(observer) as swept:
         for leftover in swept:
             observer(events.Swept(leftover.key, leftover.why))
@@ -146,57 +162,91 @@ async def mismatches(
 ) -> AsyncGenerator[Mismatch, None]:
     """What one archive has and the other has not, or has otherwise; nothing is written.
 
-    Raises StoreError.
+    Raises StoreError, and UsageError where they are one archive, or one lies in the other.
     """
+    await check_apart(source, target)
+    told_here, told = set[_File](), set[_File]()
+    both = (
+        _of_source(source, target, selection, told_here, told),
+        _of_target(source, target, selection, told_here, told),
+    )
+    last = None
+    for found in both:
+        async for one in found:
+            if one.key != last or one.why is not None:  # of SHA256SUMS once a set
+                yield one
+            last = one.key
+
+
+async def _of_source(
+    source: Archive, target: Archive, selection: Selection, told_here: set[_File], told: set[_File]
+) -> AsyncGenerator[Mismatch, None]:
+    """What is wrong in ``source``, and what of it the target has not, or otherwise."""
     here, there = Inventory(source.store), Inventory(target.store)
-    told_here, told = set[tuple[str, str, str]](), set[tuple[str, str, str]]()
-    async for record in _selected(source, selection, selection.prefixes):
-        if isinstance(record, Mismatch):
-            told_here.add(_file_of(record.key))
-            yield record
+    async for one in _selected(source, selection, selection.prefixes):
+        if isinstance(one, Mismatch):
+            told_here.add(_file_of(one.key))
+            yield one
             continue
+        record = one.record
         if found := await _difference(source, here.compare(record, record.folder), record):
             yield found
-        if found := await _difference(target, _compared(there, record), record):
+        if found := await _difference(target, there.compared(record), record):
             told.add(_file_of(found.key))
             yield found
-    async for record in _selected(target, selection, selection.months):
-        if isinstance(record, Mismatch):
-            if _file_of(record.key) not in told:
-                yield record
-        elif _file_of(record.object_key) not in told_here and (
-            found := await _difference(source, _lacking(here, record), record)
-        ):
+        elif found := await _unsealed(target, there, one):
             yield found
 
 
-async def _compared(inventory: Inventory, record: Record) -> Difference:
-    """How another archive holds what ``record`` describes."""
-    return await inventory.compare(record, await inventory.folder_for(record))
-
-
-async def _lacking(inventory: Inventory, record: Record) -> Difference:
-    """Whether it holds anything of that name."""
-    lacks = await inventory.lacks(record, await inventory.folder_for(record))
-    return Difference.MISSING if lacks else Difference.NONE
+async def _of_target(
+    source: Archive, target: Archive, selection: Selection, told_here: set[_File], told: set[_File]
+) -> AsyncGenerator[Mismatch, None]:
+    """What is wrong in ``target``, and what of it the source has not, where that was not told."""
+    here = Inventory(source.store)
+    async for one in _selected(target, selection, selection.months):
+        if isinstance(one, Mismatch):
+            if _file_of(one.key) not in told:
+                yield one
+        elif _file_of(one.record.object_key) not in told_here:
+            found = await _difference(source, here.lacking(one.record), one.record)
+            if found := found or await _unsealed(source, here, one):
+                yield found
 
 
 async def _difference(
-    archive: Archive, finding: Awaitable[Difference], record: Record
+    archive: Archive, finding: Awaitable[Compared], record: Record
 ) -> Mismatch | None:
     """The difference that is found, if it is one; or why it cannot be."""
+    key, where = record.object_key, archive.store
     try:
-        difference = await finding
+        found = await finding
     except ArchiverError as error:
         if error.ends_run:
             raise
-        return Mismatch(record.object_key, f"{Difference.DAMAGED} in {archive.store}", error)
-    if difference is Difference.NONE:
+        return _unusable(archive, key, error)
+    if found.difference is Difference.NONE:
         return None
-    return Mismatch(record.object_key, f"{difference} in {archive.store}")
+    return Mismatch(key, f"{found.difference} in {where}", found.why)
 
 
-def _file_of(key: str) -> tuple[str, str, str]:
+async def _unsealed(archive: Archive, inventory: Inventory, one: "_Usable") -> Mismatch | None:
+    """Where the other archive's SHA256SUMS has a line for it, whether this one's has; what a line
+    says is compared with the record of its own archive."""
+    name, where = one.record.name, f"{Difference.MISSING} in {archive.store}"
+    if name not in (one.sums or {}):
+        return None
+    try:
+        sums = await inventory.sums(await inventory.folder_for(one.record))
+    except (BadDocument, UnreadableObject):
+        return None  # named with its set
+    if sums is None:
+        return Mismatch(layout.sums_key(one.record.folder), where)
+    if name in sums:
+        return None
+    return Mismatch(one.record.object_key, where, "its line in SHA256SUMS is not there")
+
+
+def _file_of(key: str) -> _File:
     """What tells a backup's file in two archives: either names its set's folder by itself."""
     return *_set_of(key.rpartition("/")[0]), layout.stem_of(key).rpartition("/")[2]
 
@@ -207,9 +257,17 @@ async def selects_nothing(archive: Archive, selection: Selection) -> bool:
         return await anext(records, None) is None
 
 
+@dataclass(frozen=True, slots=True)
+class _Usable:
+    """A record that can be used, and what SHA256SUMS says in its set, if that can be."""
+
+    record: Record
+    sums: Mapping[str, str] | None
+
+
 async def _selected(
     archive: Archive, selection: Selection, prefixes: Sequence[str]
-) -> AsyncGenerator[Record | Mismatch, None]:
+) -> AsyncGenerator[_Usable | Mismatch, None]:
     """The records that are asked for, those of them that cannot be used, and what has none."""
     for prefix in prefixes:
         async for one in walk(archive.store, prefix, selection.reaches):
@@ -217,18 +275,22 @@ async def _selected(
                 yield _unusable(archive, one.key, one.error)
                 continue
             try:
-                record = await read_record(archive.store, one)
+                record = await read_record(archive.store, one.key)
             except (BadDocument, UnreadableObject) as error:
-                yield _unusable(archive, one, error)
+                yield _unusable(archive, one.key, error)
                 continue
-            if record is not None:
-                yield record
+            if record is None:
+                continue
+            if (odds := at_odds(record, one.sums)) is not None:
+                yield _unusable(archive, record.object_key, odds)
+            yield _Usable(record, one.sums if odds is None else None)
 
 
 def _unusable(archive: Archive, key: str, error: ArchiverError) -> Mismatch:
-    why = error.fault if isinstance(error, BadDocument) else error.message
-    why = why.removeprefix(f"{archive.store}: ")
-    return Mismatch(key, f"{Difference.DAMAGED} in {archive.store}: {why}", error)
+    why = error.message
+    for place in (f"{archive.store}/", f"{archive.store}: ", f"{key}: ", f"{key} "):
+        why = why.removeprefix(place)
+    return Mismatch(key, f"{Difference.DAMAGED} in {archive.store}", why, error)
 
 
 def _set_of(folder: str) -> tuple[str, str]:
@@ -285,6 +347,8 @@ class _Copying:
         self._touched: Final[dict[str, str]] = {}
         # By their keys without suffix, files that the target was told to take as they are here.
         self._replaced: Final[set[str]] = set()
+        # The set that was last said to have no SHA256SUMS.
+        self._noted = ""
         # The target is full: what is under way may still fit, and nothing new is begun.
         self._full: NoSpace | None = None
         self._shared: Final = share(options.transfer, options.workers, self._observer)
@@ -330,27 +394,45 @@ class _Copying:
                 except anyio.BrokenResourceError:
                     return  # no worker is left: what ended the last one is what will be raised
             if prefix and not found and await self._has_nothing(prefix):
-                nothing = UsageError(f"{self._source.store}: there is nothing below {prefix}")
+                nothing = BackupFailed(f"{self._source.store}: there is nothing below {prefix}")
                 self._observer(events.Failed(prefix, nothing))
 
     async def _has_nothing(self, prefix: str) -> bool:
         async with aclosing(self._source.record_keys(prefix)) as keys:
             return await anext(keys, None) is None
 
-    async def _planned(self, inventory: Inventory, key: str) -> _Planned | None:
+    async def has_records(self) -> bool:
+        """Whether there is anything to copy."""
+        selection = self._options.selection
+        for prefix in selection.prefixes:
+            async with aclosing(walk(self._source.store, prefix, selection.reaches)) as found:
+                async for one in found:
+                    if isinstance(one, Recorded):
+                        return True
+        return False
+
+    async def _planned(self, inventory: Inventory, one: Recorded) -> _Planned | None:
         """The record under a key, if what it describes is to be copied, and the folder for it."""
+        key = one.key
         try:
             record = await read_record(self._source.store, key)
             if record is None:
                 return None
             backup, folder = _described(record), await inventory.folder_for(record)
-            difference = await inventory.compare(record, folder)
-            if difference is Difference.NONE and await self._is_outvoted(record, folder):
-                difference = Difference.OTHER
+            compared = await self._compared(inventory, record, folder)
         except ArchiverError as error:
             if error.ends_run:
                 raise
             self._observer(events.Failed(key, error))
+            return None
+        difference = compared.difference
+        self._note_unsealed(record, one)
+        odds = at_odds(record, one.sums)
+        if odds is not None and (
+            difference is Difference.NONE or not await self._why_doubted(record)
+        ):
+            self._observer(events.Failed(key, odds, backup))
+        if difference is Difference.NONE and odds is not None:
             return None
         if difference is Difference.NONE:
             self._observer(events.Held(backup))
@@ -362,12 +444,19 @@ class _Copying:
             return None
         if difference is not Difference.MISSING:
             stem = f"{folder}/{layout.stem_of(record.key).rpartition('/')[2]}"
-            why = await inventory.in_its_place(stem) or difference
+            why = await inventory.in_its_place(stem) or compared.why or difference
             self._observer(events.Damaged(backup, why))
             await self._clear([layout.record_key(stem)])
         self._observer(events.Planned(backup))
         known = await inventory.knows(f"{folder}/{layout.stem_of(record.key).rpartition('/')[2]}")
         return record, folder, known
+
+    async def _compared(self, inventory: Inventory, record: Record, folder: str) -> Compared:
+        """How the target holds it."""
+        compared = await inventory.compare(record, folder)
+        if compared.difference is Difference.NONE and await self._is_outvoted(record, folder):
+            return Compared(Difference.OTHER)
+        return compared
 
     async def _is_outvoted(self, record: Record, folder: str) -> bool:
         """Whether the target has the same record, and is to be told that it is right: a run that
@@ -432,7 +521,12 @@ class _Copying:
     async def _commit(self, record: Record, stem: str, staging: Staging, *, known: bool) -> Commit:
         """An object that lies there unrecorded, if it has the record's bytes; or what is read."""
         pin, provenance = _promised(record)
-        await self._check_witnesses(record)
+        if (doubt := await self._why_doubted(record)) is not None:
+            raise IntegrityError(
+                f"{self._source.store}: {record.key} says that SHA-256 is {record.sha256}, and "
+                f"{doubt}",
+                hint="verify the archive that it is copied from, and repair it",
+            )
 
         def documents(stored: Stored) -> list[tuple[str, bytes]]:
             return [(layout.record_key(stem), record.renamed(stored.key).encode())]
@@ -466,17 +560,25 @@ class _Copying:
             self._observer(events.KeptAside(key, at))
         return staging.commit(receipt, documents)
 
-    async def _check_witnesses(self, record: Record) -> None:
-        """Raises IntegrityError where the source itself speaks against a record: it may have been
-        changed, together with its object."""
+    def _note_unsealed(self, record: Record, one: Recorded) -> None:
+        """Say once of a set that SHA256SUMS is not whole where it comes from."""
+        name = record.name
+        if one.is_unsealed and record.folder != self._noted:
+            self._noted = record.folder
+            why = unsealed(is_of_cluster=record.node_id != record.instance_id)
+            self._observer(events.SetUnsealed(record.folder, why))
+        elif one.sums is not None and name not in one.sums:
+            why = f"{name} is recorded and not in SHA256SUMS"
+            self._observer(events.SetUnsealed(record.folder, why))
+
+    async def _why_doubted(self, record: Record) -> str | None:
+        """Who in the source speaks against a record that nothing but itself speaks for: it may have
+        been changed, together with its object."""
         said = await self._witnesses.of(layout.stem_of(record.key), record)
         against = [who for who, sha256 in said.items() if sha256 != record.sha256]
-        if against and len(said) - len(against) < 2:  # the record alone speaks for itself
-            raise IntegrityError(
-                f"{self._source.store}: {record.key} says that SHA-256 is {record.sha256}, and "
-                f"{' and '.join(against)} there {'say' if len(against) > 1 else 'says'} otherwise",
-                hint="verify the archive that it is copied from, and repair it",
-            )
+        if not against or len(said) - len(against) >= 2:
+            return None
+        return f"{' and '.join(against)} there {'say' if len(against) > 1 else 'says'} otherwise"
 
     async def _seal(self, folder: str, origin: str) -> None:
         """SHA256SUMS, where the source has it and the target now has all that it names. What was

@@ -167,6 +167,14 @@ class SetIncomplete:
 
 
 @dataclass(frozen=True, slots=True)
+class SetUnsealed:
+    """A backup set that is copied has no SHA256SUMS, or is not all in it; ``why`` says more."""
+
+    key: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class WaitingForLock:
     """Somebody else writes to ``archive``; it is waited for, ``seconds`` at most."""
 
@@ -217,6 +225,7 @@ Event = (
     | Failed
     | SetCompleted
     | SetIncomplete
+    | SetUnsealed
     | WaitingForLock
     | ArchiveBegun
     | Swept

@@ -281,6 +281,19 @@ class Archive:
                 yield entry.key
 
 
+async def check_apart(source: Archive, target: Archive) -> None:
+    """Raises UsageError where two archives are one, or one lies in the other: what is written to
+    one would be read as the other's."""
+    one, other = await source.store.place(), await target.store.place()
+    if one == other:
+        raise UsageError(f"{source.store} and {target.store} are the same archive")
+    if one[: len(other)] == other or other[: len(one)] == one:
+        raise UsageError(
+            f"of {source.store} and {target.store}, one lies in the other",
+            hint="name a place that is outside",
+        )
+
+
 def _name(record: Record) -> str:
     """The object's name in SHA256SUMS."""
     return record.object_key.rpartition("/")[2]

@@ -9,84 +9,141 @@ looked at closer. A set is complete when
 3. no node is missing, by the sets around it (:mod:`archiver.archive.sets`), and none has a log of
    commands alone, or an empty file for a dump.
 
+A standard instance's set is one file, and complete without its SHA256SUMS, too: the record proves
+the bytes. A file that is or was there and has no record is damage, whoever names it: the listing,
+SHA256SUMS, or an earlier verify. So is whatever contradicts itself.
+
 What a file is, a dump or a log, follows from what its source said, not from its suffix: a dump may
 be encrypted, a log be empty or begin as a dump does. What nothing tells is taken for a dump, and
 does not count as complete.
 """
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from archiver.archive import layout, sets
 from archiver.archive.archive import Archive
 from archiver.archive.backup_types import backup_type, logs_among, unrestorable
-from archiver.archive.reading import read_record, read_sums
+from archiver.archive.contents import SetFiles, Unrecorded, sets_below, sums_of
+from archiver.archive.reading import at_odds, check_object, read_record, unsealed
 from archiver.archive.record import Record
-from archiver.errors import ArchiverError, BadDocument, NoSuchBackup, UnreadableObject, UsageError
-from archiver.model import BackupType
+from archiver.errors import (
+    EXIT_OK,
+    ArchiverError,
+    BadDocument,
+    IntegrityError,
+    NoSuchBackup,
+    UnreadableObject,
+    UsageError,
+)
+from archiver.model import BackupType, Kind
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A set as a listing shows it; ``sizes`` in bytes, by key.
+    """A set as a listing shows it, by its ``files``.
 
-    ``logs`` are the keys of the records that say that their file is a log of commands. ``hides``
-    says why nobody sees what is in it: it may be a set, or a folder with any number of sets, the
-    first of which began at ``started_at`` or later.
+    ``logs`` are the keys of the records that say that their file is a log of commands. ``named``
+    are files that SHA256SUMS names, where that was read. ``hides`` says why nobody sees what is in
+    it: it may be a set, or a folder with any number of sets, the first of which began at
+    ``started_at`` or later.
     """
 
     key: str
     instance_id: str
     started_at: datetime
-    sizes: Mapping[str, int]
+    files: SetFiles
     logs: frozenset[str] = frozenset()
+    named: frozenset[str] = frozenset()
     hides: ArchiverError | None = None
 
     @property
     def record_keys(self) -> tuple[str, ...]:
-        return tuple(sorted(key for key in self.sizes if layout.is_record(key)))
+        return tuple(sorted(self.files.records))
+
+    @property
+    def lost(self) -> dict[str, Unrecorded]:
+        """Files that are or were in it and have no record, by the keys of their records."""
+        return self.files.unrecorded(sorted(self.named))
 
     @property
     def nodes(self) -> frozenset[str]:
-        """The nodes of its records, by their names: ``<node>-<backup id>.json``. Of a set of dumps
-        those that have one."""
+        """The nodes of its records, by their names: ``<node>-<backup id>.json``, and of what has
+        lost its own. Of a set of dumps those that have one."""
         left_out = self.logs if self.is_full else frozenset[str]()
-        return frozenset(_node(key) for key in self.record_keys if key not in left_out)
+        lost = [
+            one.key
+            for one in self.lost.values()
+            if layout.is_object_name(one.key.rpartition("/")[2])
+        ]
+        return frozenset(_node(key) for key in [*self.record_keys, *lost] if key not in left_out)
 
     @property
     def is_sealed(self) -> bool:
-        return layout.sums_key(self.key) in self.sizes
+        return layout.sums_key(self.key) in self.files.entries
 
     @property
     def is_full(self) -> bool:
         """Whether it is one of dumps, or was, or may be. A set of logs (NeedAof) is none to fall
-        back on: it is one when every record in it says so."""
-        keys = self.record_keys
-        return not keys or any(key not in self.logs for key in keys)
+        back on: it is one when every record in it says so, and the suffix of what has none."""
+        keys, lost = self.record_keys, self.lost.values()
+        return (
+            not (keys or lost)
+            or any(key not in self.logs for key in keys)
+            or any(not one.key.endswith(f".{Kind.AOF}") for one in lost)
+        )
 
     @property
     def is_of_cluster(self) -> bool:
         return bool(self.nodes - {self.instance_id})
+
+    @property
+    def may_be_whole(self) -> bool:
+        """Whether nothing in it by itself, as listed, speaks against that."""
+        is_proven = self.is_sealed or not self.is_of_cluster
+        return is_proven and bool(self.record_keys) and not self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What is wrong with the file of a node, or with more of a set (``""``), in a line.
+    ``exit_code`` is 6 for what the store does not give, else 3."""
+
+    node_id: str
+    why: str
+    exit_code: int = IntegrityError.exit_code
+
+
+def exit_code_of(damage: Iterable[Damage]) -> int:
+    """0 without any; 6 when all of it is what the store does not give (pure)."""
+    codes = {one.exit_code for one in damage}
+    return (
+        IntegrityError.exit_code
+        if IntegrityError.exit_code in codes
+        else max(codes, default=EXIT_OK)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class BackupSet:
     """A set with its records read.
 
-    ``missing`` are nodes that it should have. ``gaps`` say in a line each what is not here;
-    ``damage`` what is here and contradicts itself: a node, and a line.
+    ``missing`` are nodes that it should have. ``gaps`` say in a line each what has not come;
+    ``damage`` what is here and contradicts itself, and what was here. ``notes`` are of a complete
+    set, and say what it could have besides.
     """
 
     folder: Folder
     records: tuple[Record, ...]
     missing: tuple[str, ...]
     gaps: tuple[str, ...]
-    damage: tuple[tuple[str, str], ...]
+    damage: tuple[Damage, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def damaged(self) -> tuple[str, ...]:
-        return tuple(why for _, why in self.damage)
+        return tuple(one.why for one in self.damage)
 
     @property
     def state(self) -> str:
@@ -122,25 +179,22 @@ class BackupSet:
 async def list_folders(archive: Archive, instances: Collection[str] = ()) -> list[Folder]:
     """Every set of these instances, or of all, and every folder that may hide some: by instance,
     the oldest first. Raises StoreError."""
-    found: dict[str, dict[str, int]] = {}
-    hidden: dict[str, Folder] = {}
+    folders: list[Folder] = []
     for prefix in [f"{layout.safe(instance)}/" for instance in instances] or [""]:
-        async for entry in archive.store.entries(prefix):
-            folder = entry.key.rpartition("/")[0]
-            if entry.hides is not None and layout.may_hold_sets(entry.key):
-                instance_id, began = entry.key.partition("/")[0], layout.span(entry.key)[0]
-                hidden[entry.key] = Folder(entry.key, instance_id, began, {}, hides=entry.hides)
-            elif layout.set_start(folder) is not None:
-                found.setdefault(folder, {})[entry.key] = entry.size
-    logs = await logs_among(archive, [key for sizes in found.values() for key in sizes])
-    folders = [
-        Folder(key, key.partition("/")[0], start, sizes, frozenset(logs & sizes.keys()))
-        for key, sizes in found.items()
-        if (start := layout.set_start(key)) is not None
-    ]
-    return sorted(
-        [*folders, *hidden.values()], key=lambda one: (one.instance_id, one.started_at, one.key)
-    )
+        async for one in sets_below(archive.store, prefix):
+            if isinstance(one, Unrecorded):
+                key, began, hides = one.key, layout.span(one.key)[0], one.error
+                files = SetFiles(key, {})
+                folders.append(_folder(files, began, hides))
+            elif (start := layout.set_start(one.folder)) is not None:
+                folders.append(_folder(one, start))
+    logs = await logs_among(archive, [key for one in folders for key in one.record_keys])
+    folders = [replace(one, logs=frozenset(logs & one.files.entries.keys())) for one in folders]
+    return sorted(folders, key=lambda one: (one.instance_id, one.started_at, one.key))
+
+
+def _folder(files: SetFiles, start: datetime, hides: ArchiverError | None = None) -> Folder:
+    return Folder(files.folder, files.folder.partition("/")[0], start, files, hides=hides)
 
 
 def missing_nodes(folder: Folder, folders: Iterable[Folder]) -> frozenset[str]:
@@ -161,9 +215,11 @@ def why_missing(folder: Folder, folders: Iterable[Folder]) -> list[str]:
 
 
 def _near(folder: Folder, folders: Iterable[Folder]) -> Iterable[Folder]:
-    """Those that may say something of it, and what may be one backup with them."""
+    """Those that may say something of it, and what may be one backup with them; itself as it is
+    given."""
     reach = sets.REACH + 2 * sets.ONE_BACKUP
-    for one in folders:
+    for listed in folders:
+        one = folder if listed.key == folder.key else listed
         if (
             one.hides is None
             and one.instance_id == folder.instance_id
@@ -185,7 +241,7 @@ def looking_complete(folders: Sequence[Folder]) -> list[Folder]:
     """Those sets of one instance that look complete, in one go (pure)."""
     known = [_known(one) for one in folders if one.hides is None]
     lacking = sets.missing_nodes(known).keys() | sets.nodes_beside(known).keys()
-    return [one for one in folders if one.is_sealed and one.nodes and one.key not in lacking]
+    return [one for one in folders if one.may_be_whole and one.key not in lacking]
 
 
 async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) -> BackupSet:
@@ -193,50 +249,76 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
 
     Raises StoreError.
     """
-    if folder.hides is not None:
-        return BackupSet(folder, (), (), (), (("", folder.hides.message),))
+    if (hides := folder.hides) is not None:
+        return BackupSet(folder, (), (), (), (Damage("", hides.message, hides.exit_code),))
     records, damage = await _records(archive, folder)
-    sums: dict[str, str] | None = {}
-    try:
-        sums = await read_sums(archive.store, folder.key)
-    except (BadDocument, UnreadableObject) as error:
-        damage.append(("", error.message))
-    missing = set(missing_nodes(folder, folders))
-    gaps = why_missing(folder, folders)
-    if sums is None:
-        gaps.append("it has no SHA256SUMS: the pull that brought it did not see it complete")
-    elif sums:
-        for name, why in _against_sums(records, sums):
-            if f"{folder.key}/{_stem(name)}.json" not in folder.sizes:
-                missing.add(_node(name))
-                gaps.append(why)
-            elif name not in sums:
-                # A file that came after the others: a pull will write it down when it is done.
-                gaps.append(why)
-            else:
-                damage.append((_node(name), why))
+    sums, doubts = await _sums(archive, folder, records, damage)
+    gaps, notes = (doubts, []) if folder.is_of_cluster else ([], doubts)
+    folder = replace(folder, named=frozenset(sums))
+    lost = folder.lost
+    for key, one in lost.items():
+        if await _has_come(archive, key):
+            gaps.append(f"{one.key} came just now")
+        else:
+            damage.append(Damage(_node(one.key), one.error.message, one.error.exit_code))
+    missing = set(missing_nodes(folder, folders)) | {_node(one.key) for one in lost.values()}
+    gaps = [*why_missing(folder, folders), *gaps]
     present = {record.node_id for record in records}
     if folder.is_full:
         gaps += unrestorable(records)
         present = {r.node_id for r in records if backup_type(r) is not BackupType.INCREMENTAL}
         missing |= {record.node_id for record in records} - present
     return BackupSet(
-        folder, tuple(records), tuple(sorted(missing - present)), tuple(gaps), tuple(damage)
+        folder,
+        tuple(records),
+        tuple(sorted(missing - present)),
+        tuple(gaps),
+        tuple(damage),
+        tuple(notes),
     )
 
 
-async def _records(archive: Archive, folder: Folder) -> tuple[list[Record], list[tuple[str, str]]]:
-    """The records of a set that can be used, and what is damaged: a node, and a line."""
-    records, damage = list[Record](), list[tuple[str, str]]()
+async def _sums(
+    archive: Archive, folder: Folder, records: Sequence[Record], damage: list[Damage]
+) -> tuple[Mapping[str, str], list[str]]:
+    """SHA256SUMS, and in a line each what it lacks; what is wrong goes to ``damage``."""
+    try:
+        sums = await sums_of(archive.store, folder.files)
+    except (BadDocument, UnreadableObject) as error:
+        damage.append(Damage("", error.message, error.exit_code))
+        return {}, []
+    if sums is None:
+        return {}, [unsealed(is_of_cluster=folder.is_of_cluster)]
+    damage += [
+        Damage(record.node_id, odds.message)
+        for record in records
+        if (odds := at_odds(record, sums)) is not None
+    ]
+    # A file that came after the others: a pull will write it down when it is done.
+    late = [record.name for record in records if record.name not in sums]
+    return sums, [f"{name} is recorded and not in SHA256SUMS" for name in late]
+
+
+async def _has_come(archive: Archive, record_key: str) -> bool:
+    """Whether a pull at work has recorded a file since it was listed."""
+    try:
+        return await archive.store.size(record_key) is not None
+    except UnreadableObject:
+        return False
+
+
+async def _records(archive: Archive, folder: Folder) -> tuple[list[Record], list[Damage]]:
+    """The records of a set that can be used, and what is damaged."""
+    records, damage = list[Record](), list[Damage]()
     for key in folder.record_keys:
         try:
             record = await read_record(archive.store, key)
-        except (BadDocument, UnreadableObject) as error:
-            damage.append((_node(key), error.message))
-            continue
-        if record is not None:
+            if record is None:
+                continue
             records.append(record)
-            damage += [(record.node_id, why) for why in _against_listing(record, folder)]
+            await check_object(archive.store, record, folder.files.entries)
+        except (IntegrityError, UnreadableObject) as error:
+            damage.append(Damage(_node(key), error.message, error.exit_code))
     return records, damage
 
 
@@ -272,6 +354,8 @@ async def named_set(archive: Archive, key: str) -> BackupSet:
     for folder in folders:
         if folder.key == key:
             return await read_set(archive, folder, folders)
+        if folder.hides is not None and key.startswith(f"{folder.key}/"):
+            raise folder.hides
     raise NoSuchBackup(f"{archive.store}: there is no backup set {key!r}")
 
 
@@ -282,26 +366,6 @@ def check_set_key(key: str) -> None:
             f"{key!r} is no backup set",
             hint="a set is named by its folder, like r-bp1/2026/11/20261124T021500Z-1187423",
         )
-
-
-def _against_listing(record: Record, folder: Folder) -> Iterable[str]:
-    size = folder.sizes.get(record.object_key)
-    if size is None:
-        yield f"{record.object_key} is missing"
-    elif size != record.size:
-        yield f"{record.object_key} has {size:,} bytes, and its record says {record.size:,}"
-
-
-def _against_sums(records: Iterable[Record], named: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    """Files for which SHA256SUMS and records differ: name, and how."""
-    recorded = {record.object_key.rpartition("/")[2]: record.sha256 for record in records}
-    for name in sorted(named.keys() | recorded.keys()):
-        if name not in recorded:
-            yield name, f"{name} is in SHA256SUMS and has no record that can be read"
-        elif name not in named:
-            yield name, f"{name} is recorded and not in SHA256SUMS"
-        elif named[name] != recorded[name]:
-            yield name, f"{name}: its record and SHA256SUMS name different SHA-256s"
 
 
 def _rank(record: Record) -> tuple[bool, datetime, str]:

@@ -7,8 +7,14 @@ from types import TracebackType
 from typing import Final, Self
 
 from archiver.archive.archive import Archive
-from archiver.archive.backupsets import BackupSet, list_folders, newest_first, read_set
-from archiver.errors import IntegrityError, NoSuchBackup
+from archiver.archive.backupsets import (
+    BackupSet,
+    exit_code_of,
+    list_folders,
+    newest_first,
+    read_set,
+)
+from archiver.errors import IntegrityError, NoSuchBackup, StoreError, UnreadableObject
 
 
 class DamagedSet(IntegrityError):
@@ -25,6 +31,18 @@ class DamagedSet(IntegrityError):
         super().__init__(text, hint=hint)
         self.damaged: Final = damaged
         self.following: Final = following
+
+
+class UnreadableSet(DamagedSet):
+    """The same, where all that is wrong is what the store does not give."""
+
+    exit_code = StoreError.exit_code
+
+
+def damaged_set(damaged: BackupSet, following: BackupSet | None, hint: str | None) -> DamagedSet:
+    """The error for a set, by what is wrong with it."""
+    is_unread = exit_code_of(damaged.damage) == UnreadableSet.exit_code
+    return (UnreadableSet if is_unread else DamagedSet)(damaged, following, hint)
 
 
 class Candidates:
@@ -94,12 +112,15 @@ def partial_hint(one: BackupSet) -> str | None:
     return f"--set {one.key} --partial restores its other nodes"
 
 
-def none_is_whole(sets: Sequence[BackupSet]) -> IntegrityError | NoSuchBackup:
+def none_is_whole(
+    sets: Sequence[BackupSet],
+) -> IntegrityError | UnreadableObject | NoSuchBackup:
     """What to raise when every set was passed over."""
     if damaged := [one for one in sets if one.damage]:
         which = "" if len(sets) == 1 else f"none of {len(sets)} sets can be restored whole; "
         first = damaged[0]
-        return IntegrityError(
+        is_unread = exit_code_of(d for one in sets for d in one.damage) == StoreError.exit_code
+        return (UnreadableObject if is_unread else IntegrityError)(
             f"{which}{first.key} is damaged: {first.why_not}", hint=partial_hint(first)
         )
     newest = sets[0]

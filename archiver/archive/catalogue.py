@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -10,14 +10,15 @@ from typing import Any, Final
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.archive.inventory import Inventory
+from archiver.archive.contents import SetFiles, Unrecorded, sets_below, sums_of
+from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.neighbours import listed_set, sets_around
-from archiver.archive.reading import read_record
+from archiver.archive.reading import at_odds, check_object, read_record, unsealed
+from archiver.archive.record import Record
 from archiver.archive.sets import SetNodes, SetTally, incomplete
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.model import Backup, BackupType, Status
-
-_UNSEALED: Final = "it has no SHA256SUMS: the pull that brought it did not see it complete"
+from archiver.stores.base import Store
 
 # Of what lies in a folder whose name gives no time: it comes first.
 _NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,7 +29,7 @@ class State(StrEnum):
 
     ARCHIVED = "archived"
     MISSING = "missing"  # the vendor has it, the archive does not
-    DAMAGED = "damaged"  # recorded, and the object is gone or of another size
+    DAMAGED = "damaged"  # its record cannot be used or is gone, or it is not what that says
     FAILED = "failed"  # it failed at the vendor: there is no file
     UNFINISHED = "unfinished"  # the vendor is still making it
     LISTED = "listed"  # no archive was named to compare with
@@ -36,21 +37,27 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One backup file, or a folder that nobody sees into. ``expires_at`` is when the vendor deletes
-    its copy, where that is known; ``set_note`` says why the set it belongs to is not complete,
-    ``error`` why what is recorded does not count."""
+    """One backup file, or without a ``backup_id`` a SHA256SUMS, or a folder that nobody sees into.
+    ``expires_at`` is when the vendor deletes its copy, where that is known; ``set_note`` says why
+    the set it belongs to is not complete, ``note`` what else there is to say of it, ``error`` why
+    what is recorded does not count. What nobody knows is None, or empty."""
 
     instance_id: str
-    started_at: datetime
+    started_at: datetime | None
     node_id: str
     backup_id: str
     type: str
-    size: int
+    size: int | None
     state: State
     expires_at: datetime | None
     set_key: str
     set_note: str | None = None
+    note: str | None = None
     error: ArchiverError | None = None
+
+    @property
+    def is_standard(self) -> bool:
+        return self.node_id == self.instance_id
 
     @property
     def is_log(self) -> bool:
@@ -63,21 +70,43 @@ async def archived_rows(archive: Archive, instances: Iterable[str] = ()) -> list
     Raises StoreError; a record that cannot be used is a damaged row.
     """
     rows: list[Row] = []
-    keys: dict[str, list[str]] = defaultdict(list)
+    sets: list[SetNodes] = []
     for prefix in [f"{layout.safe(instance)}/" for instance in instances] or [""]:
-        async for entry in archive.store.entries(prefix):
-            if entry.hides is not None and layout.may_hold_sets(entry.key):
-                rows.append(_hidden_row(entry.key, entry.hides))
+        async for one in sets_below(archive.store, prefix):
+            if isinstance(one, Unrecorded):
+                rows.append(_bare_row(one.key, one.error))
                 continue
-            keys[entry.key.rpartition("/")[0]].append(entry.key)
-            if layout.is_record(entry.key):
-                rows.append(await _archived_row(archive, entry.key))
-    found = (listed_set(folder, there) for folder, there in keys.items())
-    sets = [one for one in found if one is not None]
-    unsealed = {folder for folder, there in keys.items() if layout.sums_key(folder) not in there}
-    return [
-        replace(row, set_note=row.set_note or (_UNSEALED if row.set_key in unsealed else None))
-        for row in with_set_notes(rows, sets)
+            found = await _rows_of(archive.store, one)
+            rows += found
+            names = [f"{row.node_id}-{row.backup_id}.json" for row in found if row.backup_id]
+            listed = listed_set(one.folder, [*one.entries, *names])
+            sets += [] if listed is None else [listed]
+    return with_set_notes(rows, sets)
+
+
+async def _rows_of(store: Store, one: SetFiles) -> list[Row]:
+    """One set's files, those that it has lost among them."""
+    rows: list[Row] = []
+    sums: Mapping[str, str] | None = None
+    sums_are_bad = False
+    try:
+        sums = await sums_of(store, one)
+    except (BadDocument, UnreadableObject) as error:
+        sums_are_bad = True
+        rows.append(_bare_row(one.folder, error))
+    keys = [*one.records]
+    for key, lost in one.unrecorded(sums or ()).items():
+        try:
+            came = await store.size(key) is not None
+        except UnreadableObject as error:
+            rows.append(_damaged_row(key, error))
+            continue
+        if came:
+            keys.append(key)  # a pull at work
+        else:
+            rows.append(_damaged_row(lost.key, lost.error))
+    return rows + [
+        await _archived_row(store, one, key, sums, sums_are_bad=sums_are_bad) for key in keys
     ]
 
 
@@ -86,24 +115,41 @@ async def compared_rows(archive: Archive, backups: Iterable[Backup]) -> list[Row
 
     Raises UnsafeInput for an id that must not make a path, StoreError.
     """
-    rows, inventory = [], Inventory(archive.store)
-    for backup in backups:
-        finding = await inventory.find(backup)
-        error: ArchiverError | None = finding.unreadable
-        if finding.damage is not None:
-            error = IntegrityError(finding.damage)
-        if finding.record is not None:
-            state = State.ARCHIVED
-        elif error is not None:
-            state = State.DAMAGED
-        else:
-            state = _vendor_state(backup, State.MISSING)
-        rows.append(_listed_row(backup, state, finding.transfer.set_key, error))
+    inventory = Inventory(archive.store)
+    rows = [await _compared_row(inventory, one, await inventory.find(one)) for one in backups]
     starts: dict[str, list[datetime]] = defaultdict(list)
     for row in rows:
-        starts[row.instance_id] += [row.started_at] if row.node_id != row.instance_id else []
+        starts[row.instance_id] += [] if row.is_standard else [_began(row)]
     around = [await sets_around(archive, name, starts[name]) for name in starts]
     return with_set_notes(rows, itertools.chain(*around))
+
+
+async def _compared_row(inventory: Inventory, backup: Backup, finding: Finding) -> Row:
+    error: ArchiverError | None = finding.unreadable
+    if finding.damage is not None:
+        error = IntegrityError(finding.damage)
+    row = _listed_row(backup, State.DAMAGED, finding.transfer.set_key, error)
+    if error is not None:
+        return row
+    if finding.record is None:
+        return replace(row, state=_vendor_state(backup, State.MISSING))
+    try:
+        sums = await inventory.sums(finding.record.folder)
+    except (BadDocument, UnreadableObject) as error:
+        return replace(row, error=error)
+    if (odds := at_odds(finding.record, sums)) is not None:
+        return replace(row, error=odds)
+    return _noted(replace(row, state=State.ARCHIVED), finding.record.name, sums)
+
+
+def _noted(row: Row, name: str, sums: Mapping[str, str] | None) -> Row:
+    """With what there is to say where SHA256SUMS does not name its file."""
+    if sums is not None and name in sums:
+        return row
+    why = f"{name} is recorded and not in SHA256SUMS"
+    if sums is None:
+        why = unsealed(is_of_cluster=not row.is_standard)
+    return replace(row, note=why) if row.is_standard else replace(row, set_note=why)
 
 
 def vendor_rows(backups: Iterable[Backup]) -> list[Row]:
@@ -129,9 +175,9 @@ def with_set_notes(rows: Sequence[Row], archived: Iterable[SetNodes] = ()) -> li
     for one in archived:
         known[one.key.partition("/")[0]].append(one)
     by_instance: dict[str, dict[str, SetTally]] = defaultdict(dict)
-    for row in sorted(rows, key=lambda row: row.started_at):
+    for row in sorted((row for row in rows if row.backup_id), key=_began):
         tallies = by_instance[row.instance_id]
-        tally = tallies.setdefault(row.set_key, SetTally(row.started_at))
+        tally = tallies.setdefault(row.set_key, SetTally(_began(row)))
         tally.files += 1
         tally.held += row.state in (State.ARCHIVED, State.LISTED)
         tally.is_full |= not row.is_log
@@ -144,24 +190,37 @@ def with_set_notes(rows: Sequence[Row], archived: Iterable[SetNodes] = ()) -> li
             if tally.files > 1 or tally.held == tally.files:
                 notes[instance_id, key] = why
     return sorted(
-        (replace(row, set_note=notes.get((row.instance_id, row.set_key))) for row in rows),
-        key=lambda row: (row.instance_id, row.started_at, row.node_id, row.backup_id),
+        (
+            replace(row, set_note=notes.get((row.instance_id, row.set_key), row.set_note))
+            for row in rows
+        ),
+        key=lambda row: (row.instance_id, _began(row), row.node_id, row.backup_id),
     )
 
 
-async def _archived_row(archive: Archive, key: str) -> Row:
-    folder = key.rpartition("/")[0]
+def _began(row: Row) -> datetime:
+    return row.started_at or _NO_TIME
+
+
+async def _archived_row(
+    store: Store, one: SetFiles, key: str, sums: Mapping[str, str] | None, *, sums_are_bad: bool
+) -> Row:
     try:
-        record = await read_record(archive.store, key)
-        size = None if record is None else await archive.store.size(record.object_key)
+        record = await read_record(store, key)
     except (BadDocument, UnreadableObject) as error:
         return _damaged_row(key, error)
     if record is None:
         return _damaged_row(key, BadDocument(key, "it went away just now"))
-    wrong = None
-    if size != record.size:
-        found = "is missing" if size is None else f"has {size:,} of {record.size:,} bytes"
-        wrong = IntegrityError(f"{record.object_key} {found}")
+    wrong: ArchiverError | None = at_odds(record, sums)
+    try:
+        await check_object(store, record, one.entries)
+    except (IntegrityError, UnreadableObject) as error:
+        wrong = error
+    row = _recorded_row(record, wrong)
+    return row if sums_are_bad else _noted(row, record.name, sums)
+
+
+def _recorded_row(record: Record, wrong: ArchiverError | None) -> Row:
     api: dict[str, Any] = dict(record.document["api"])
     return Row(
         instance_id=record.instance_id,
@@ -172,22 +231,22 @@ async def _archived_row(archive: Archive, key: str) -> Row:
         size=record.size,
         state=State.ARCHIVED if wrong is None else State.DAMAGED,
         expires_at=None,
-        set_key=folder,
+        set_key=record.folder,
         error=wrong,
     )
 
 
 def _damaged_row(key: str, error: ArchiverError) -> Row:
-    """What the key alone says of a file whose record cannot be used."""
+    """What the key alone says of a file whose record cannot be used, or is gone."""
     folder, _, name = key.rpartition("/")
-    node, _, backup_id = name.removesuffix(layout.RECORD_SUFFIX).rpartition("-")
+    node, _, backup_id = name.rpartition(".")[0].rpartition("-")
     return Row(
         instance_id=key.partition("/")[0],
-        started_at=layout.set_start(folder) or _NO_TIME,
-        node_id=node or "?",
-        backup_id=backup_id or "?",
+        started_at=layout.set_start(folder),
+        node_id=node,
+        backup_id=backup_id or name,
         type="",
-        size=0,
+        size=None,
         state=State.DAMAGED,
         expires_at=None,
         set_key=folder,
@@ -195,10 +254,11 @@ def _damaged_row(key: str, error: ArchiverError) -> Row:
     )
 
 
-def _hidden_row(key: str, error: ArchiverError) -> Row:
-    """A folder that nobody sees into, and that may have any number of backups in it."""
+def _bare_row(folder: str, error: ArchiverError) -> Row:
+    """A set whose SHA256SUMS cannot be used, or a folder that nobody sees into, and that may have
+    any number of backups in it."""
     return replace(
-        _damaged_row(f"{key}/", error), started_at=layout.set_start(key) or _NO_TIME, set_key=key
+        _damaged_row(f"{folder}/.", error), started_at=layout.set_start(folder), backup_id=""
     )
 
 

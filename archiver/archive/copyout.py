@@ -17,7 +17,7 @@ from fastcrc import crc64
 
 from archiver.archive.record import Record
 from archiver.crew import crew
-from archiver.errors import CorruptFile, IntegrityError, StoreError, UsageError
+from archiver.errors import CorruptFile, IntegrityError, StoreError, UnreadableObject, UsageError
 from archiver.model import Footer, Kind, RdbVerdict
 from archiver.rdb.meter import FileMeter
 from archiver.stores import disk
@@ -105,6 +105,7 @@ async def stage(
         CorruptFile: The object is not what the record says, or its own checksum is wrong.
         ObjectMissing: There is none.
         UsageError: Something else has that name already.
+        UnreadableObject: The store does not give it.
         NoSpace, StoreError: The disk, or the store; another process copies to the same place.
     """
     if await in_thread(_is_in_the_way, target, record.size):
@@ -119,7 +120,7 @@ async def stage(
             found = await _taken_over(record, part, seconds, progress)
             if found is None:
                 found = await _copied(store, record, part, seconds, progress)
-        except IntegrityError:
+        except (IntegrityError, UnreadableObject):
             # Nobody wants these bytes, and the archive still has them.
             await in_thread(part.discard)
             raise

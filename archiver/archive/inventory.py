@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from archiver.archive import layout
-from archiver.archive.reading import read_record
+from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record
 from archiver.archive.verified import results_if_any
 from archiver.errors import ArchiverError, BadDocument, NoDocument, UnreadableObject
@@ -62,6 +62,15 @@ class Difference(StrEnum):
     DAMAGED = "damaged"  # no readable record, or no object of its size
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """How an archive holds what a record of another one describes, and where that is not the same
+    or missing, why."""
+
+    difference: Difference
+    why: str | None = None
+
+
 class Inventory:
     """A view of a store that nobody else writes to meanwhile."""
 
@@ -69,6 +78,8 @@ class Inventory:
         self._store: Final = store
         # Newest last: a listing goes through months one after the other.
         self._months: Final[dict[str, _Month]] = {}
+        # Of the set that was asked about last.
+        self._sums: Final[dict[str, Mapping[str, str] | None]] = {}
 
     async def find(self, backup: Backup) -> Finding:
         """Whether this backup is held. Raises UnsafeInput for ids that must not make a path."""
@@ -85,7 +96,10 @@ class Inventory:
         )
         if (hiding := _hiding(month, *_keys(stem))) is not None:
             return Finding(transfer, None, unreadable=hiding)
-        finding = await self._finding(transfer, there)
+        finding = await self._finding(transfer, month)
+        if finding.record is not None and backup.is_standard:
+            agrees = await self._is_in_sums(finding.record)
+            finding = replace(finding, transfer=replace(transfer, set_sealed=agrees))
         if finding.record is None:
             month.promised[folder] += 1
             names = {*_keys(stem), layout.sums_key(folder)}
@@ -102,7 +116,7 @@ class Inventory:
         _check_seen(month, folder)
         return folder
 
-    async def compare(self, record: Record, folder: str) -> Difference:
+    async def compare(self, record: Record, folder: str) -> Compared:
         """Whether the same is held in ``folder``, by names, sizes and the record's SHA-256.
 
         Raises UnreadableObject when the store does not give the record that is here, what hides
@@ -113,17 +127,32 @@ class Inventory:
         _check_seen(month, *_keys(layout.stem_of(key)))
         there = month.files.get(folder, {})
         if key not in there:
-            taken = _keys(layout.stem_of(key)) & month.no_files.keys()
-            return Difference.DAMAGED if taken else Difference.MISSING
+            if taken := _keys(layout.stem_of(key)) & month.no_files.keys():
+                what = month.no_files[min(taken)]
+                return Compared(Difference.DAMAGED, f"{what} is in its place")
+            objects = {f"{layout.stem_of(key)}.{kind}" for kind in Kind}
+            why = "its record is not there" if objects & there.keys() else None
+            return Compared(Difference.MISSING, why)
         try:
             own = await read_record(self._store, key)
-        except BadDocument:
-            return Difference.DAMAGED
+        except BadDocument as error:
+            return Compared(Difference.DAMAGED, f"its record: {error.fault}")
         if own is None:
-            return Difference.MISSING
+            return Compared(Difference.MISSING)
         if (own.sha256, own.size) != (record.sha256, record.size):
-            return Difference.OTHER
-        return Difference.NONE if there.get(own.object_key) == own.size else Difference.DAMAGED
+            return Compared(Difference.OTHER, "the two records name other bytes")
+        wrong = _wrong_size(own, month)
+        return Compared(Difference.DAMAGED if wrong else Difference.NONE, wrong)
+
+    async def compared(self, record: Record) -> Compared:
+        """The same in the folder where a record of another archive belongs here. Raises
+        UnsafeInput as well."""
+        return await self.compare(record, await self.folder_for(record))
+
+    async def lacking(self, record: Record) -> Compared:
+        """Whether nothing here has the name of another archive's record."""
+        lacks = await self.lacks(record, await self.folder_for(record))
+        return Compared(Difference.MISSING if lacks else Difference.NONE)
 
     async def in_its_place(self, stem: str) -> str | None:
         """What has a name of the files of ``stem`` and is no file, in a line; None if nothing."""
@@ -145,11 +174,30 @@ class Inventory:
         there = (await self._month_of(folder)).files.get(folder, {})
         return layout.sums_key(folder) in there
 
+    async def sums(self, folder: str) -> Mapping[str, str] | None:
+        """The SHA-256 by file name in the SHA256SUMS of a set; None when there is none.
+
+        Raises BadDocument, UnreadableObject, StoreError.
+        """
+        if folder not in self._sums:
+            self._sums.clear()
+            self._sums[folder] = await read_sums(self._store, folder)
+        return self._sums[folder]
+
+    async def _is_in_sums(self, record: Record) -> bool:
+        """Whether the set's SHA256SUMS says of an object what its record does."""
+        try:
+            sums = await self.sums(record.folder)
+        except (BadDocument, UnreadableObject):
+            return False
+        return sums is not None and sums.get(record.name) == record.sha256
+
     async def _month_of(self, folder: str) -> _Month:
         return await self._month(f"{folder.rpartition('/')[0]}/")
 
-    async def _finding(self, transfer: Transfer, there: Mapping[str, int]) -> Finding:
+    async def _finding(self, transfer: Transfer, month: _Month) -> Finding:
         key = layout.record_key(transfer.stem)
+        there = month.files.get(transfer.set_key, {})
         try:
             record = await read_record(self._store, key) if key in there else None
         except BadDocument as error:
@@ -159,11 +207,10 @@ class Inventory:
             return Finding(transfer, None, unreadable=error)
         if record is None:
             return Finding(transfer, None)
-        size = there.get(record.object_key)
-        if size != record.size:
-            found = "is missing" if size is None else f"has {size:,} of {record.size:,} bytes"
-            return Finding(transfer, None, f"{record.object_key} {found}")
-        return Finding(transfer, record)
+        wrong = _wrong_size(record, month)
+        return Finding(
+            transfer, None if wrong else record, wrong and f"{record.object_key}: {wrong}"
+        )
 
     async def _folder(self, backup: Backup, new: str | None = None) -> tuple[_Month, str]:
         """The set's folder, and the month it is in: that of a node archived before, or a new one.
@@ -209,6 +256,16 @@ class Inventory:
         while len(self._months) > _MONTHS_KEPT:
             del self._months[next(iter(self._months))]
         return month
+
+
+def _wrong_size(record: Record, month: _Month) -> str | None:
+    """What is listed in the place of a record's object that cannot be it, if so."""
+    size = month.files.get(record.folder, {}).get(record.object_key)
+    if size == record.size:
+        return None
+    if record.object_key in month.no_files:
+        return "something that is no file has its name"
+    return "it is missing" if size is None else f"it has {size:,} of {record.size:,} bytes"
 
 
 def _is_known(month: _Month, stem: str) -> bool:

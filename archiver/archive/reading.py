@@ -5,12 +5,14 @@ copies, lists, restores or repairs by a record gets it here, so that what one co
 of them do. Only a verify looks closer, to say what is wrong with it.
 """
 
+from collections.abc import Mapping
+
 from archiver.archive import layout
 from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
 from archiver.archive.sums import parse_sums
-from archiver.errors import BadDocument
-from archiver.stores.base import Store
+from archiver.errors import BadDocument, IntegrityError
+from archiver.stores.base import Entry, Store
 
 
 async def read_record(store: Store, key: str) -> Record | None:
@@ -45,3 +47,40 @@ async def read_sums(store: Store, folder: str) -> dict[str, str] | None:
     if sums is None:
         raise BadDocument(key, "it cannot be read", hint="repair writes it anew")
     return sums
+
+
+def at_odds(record: Record, sums: Mapping[str, str] | None) -> IntegrityError | None:
+    """What there is to say where the SHA256SUMS of its set contradicts a record (pure)."""
+    said = (sums or {}).get(record.name, record.sha256)
+    if said == record.sha256:
+        return None
+    return IntegrityError(
+        f"{record.object_key}: SHA256SUMS says {said}, and its record {record.sha256}",
+        hint="one of them was changed: run verify, then repair",
+    )
+
+
+def unsealed(*, is_of_cluster: bool) -> str:
+    """What there is to say of a set without SHA256SUMS (pure)."""
+    if is_of_cluster:
+        return "it has no SHA256SUMS: the pull that brought it did not see it complete"
+    return "it has no SHA256SUMS; its record proves the bytes, and a pull or repair writes it"
+
+
+async def check_object(store: Store, record: Record, entries: Mapping[str, Entry]) -> None:
+    """Hold a record against what a listing shows of its object.
+
+    Raises IntegrityError where that is not what is recorded, UnreadableObject where the store does
+    not say, StoreError.
+    """
+    key = record.object_key
+    entry = entries.get(key)
+    if entry is not None and not entry.is_file:
+        raise entry.hides or IntegrityError(f"{key}: something that is no file has its name")
+    if entry is not None and entry.size == record.size:
+        return
+    size = await store.size(key)  # it may have come since
+    if size is None:
+        raise IntegrityError(f"{key}: it is missing")
+    if size != record.size:
+        raise IntegrityError(f"{key}: it has {size:,} of {record.size:,} bytes")

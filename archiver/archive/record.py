@@ -54,6 +54,11 @@ class Record:
         return self.key.rpartition("/")[0]
 
     @property
+    def name(self) -> str:
+        """The object's name in its folder, and in SHA256SUMS."""
+        return self.object_key.rpartition("/")[2]
+
+    @property
     def is_log(self) -> bool:
         """A log of commands by the source's word, whatever its bytes look like."""
         return bool(self.document["api"].get("BackupType") == BackupType.INCREMENTAL)

@@ -19,10 +19,11 @@ from typing import Final
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.archive.backupsets import BackupSet, named_set
+from archiver.archive.backupsets import BackupSet, Damage, exit_code_of, named_set
 from archiver.archive.candidates import (
     DamagedSet,
     before,
+    damaged_set,
     newest_at,
     none_is_whole,
     partial_hint,
@@ -32,7 +33,7 @@ from archiver.archive.inspecting import inspect_file
 from archiver.archive.instructions import LOG, LOGS, command, is_place_of_log, needs, node_folder
 from archiver.archive.instructions import text as instructions
 from archiver.archive.record import Record
-from archiver.errors import EXIT_OK, IntegrityError, NoSpace, UsageError
+from archiver.errors import EXIT_OK, IntegrityError, NoSpace, UnreadableObject, UsageError
 from archiver.model import Kind
 from archiver.rdb import Inspection
 from archiver.stores import disk
@@ -68,21 +69,27 @@ class Restored:
     """A set in a directory.
 
     ``left_out`` are further files of its nodes, ``passed_over`` newer sets that are not complete,
-    or damaged. ``damaged`` says of each node whose file is wrong, and is not here, why.
+    or damaged. ``damage`` is what is wrong with files that are not here.
     """
 
     backup_set: BackupSet
     files: tuple[RestoredFile, ...]
     left_out: tuple[Record, ...]
     passed_over: tuple[BackupSet, ...]
-    damaged: Mapping[str, str]
+    damage: tuple[Damage, ...] = ()
+
+    @property
+    def damaged(self) -> Mapping[str, str]:
+        """Of each node whose file is wrong, and is not here, why."""
+        return {one.node_id: one.why for one in self.damage}
 
     @property
     def exit_code(self) -> int:
-        """3 for damage, in a set that was passed over, too; 1 when it is not whole, or a file of
-        it is for no server."""
-        if self.damaged or any(one.damage for one in self.passed_over):
-            return IntegrityError.exit_code
+        """3 for damage, in a set that was passed over, too, or 6 when all of that is what the store
+        does not give; 1 when it is not whole, or a file of it is for no server."""
+        damage = [*self.damage, *(d for one in self.passed_over for d in one.damage)]
+        if damage:
+            return exit_code_of(damage)
         whole = self.backup_set.is_complete and all(file.command for file in self.files)
         return EXIT_OK if whole else 1
 
@@ -108,7 +115,8 @@ async def restore(
     Raises:
         NoSuchBackup: No such instance or set, or none is complete.
         UsageError: No archive, a name that no set can have, or something is in the way.
-        DamagedSet: The set, or a file of it, is not what its records say. Nothing of it is left.
+        DamagedSet: The set, or a file of it, is not what its records say, or the store does not
+            give it (UnreadableSet). Nothing of it is left.
         IntegrityError: No set can be restored whole, and one is damaged.
         NoSpace, StoreError: The disk, or the store.
     """
@@ -140,7 +148,7 @@ async def _named(work: "_Work", set_key: str) -> Restored:
 async def _named_damaged(archive: Archive, found: BackupSet) -> DamagedSet:
     other = await before(archive, found)
     hints = [f"--set {other.key} restores that one" if other else None, partial_hint(found)]
-    return DamagedSet(found, other, "; ".join(filter(None, hints)) or None)
+    return damaged_set(found, other, "; ".join(filter(None, hints)) or None)
 
 
 async def _newest(
@@ -163,7 +171,7 @@ async def _newest(
             if following is not None and following is agreed:
                 continue
             if following is None or ask is None or not await ask(found, following):
-                raise DamagedSet(found, following, _hint(found, following))
+                raise damaged_set(found, following, _hint(found, following))
             agreed = following
     raise none_is_whole(passed_over)
 
@@ -187,14 +195,15 @@ class _Work:
 
         Raises DamagedSet, with nothing left of the set.
         """
-        damaged = dict(found.damage)
-        chosen = [record for record in found.chosen() if record.node_id not in damaged]
+        damage = list(found.damage)
+        wrong = {one.node_id for one in damage}
+        chosen = [record for record in found.chosen() if record.node_id not in wrong]
         await in_thread(lambda: check_space(self.target, _still_to_come(self.target, chosen)))
         made = await in_thread(_to_be_made, [file_place(one, self.target) for one in chosen])
         files = list[RestoredFile]()
         async with AsyncExitStack() as stack:
-            staged = await self._stage(stack, chosen, damaged)
-            if staged and (self.partial or not damaged):
+            staged = await self._stage(stack, chosen, damage)
+            if staged and (self.partial or not damage):
                 for number, (record, one) in enumerate(staged):
                     files.append(await _settle(record, one, number))
             else:
@@ -202,13 +211,14 @@ class _Work:
                     await in_thread(one.discard)
         if not files:
             await in_thread(_remove_empty, made)
-            raise DamagedSet(replace(found, damage=tuple(damaged.items())), None, None)
+            raise damaged_set(replace(found, damage=tuple(damage)), None, None)
         others = [one for one in found.records if one not in chosen]
-        left_out = tuple(one for one in others if one.node_id not in damaged)
-        return Restored(found, tuple(files), left_out, passed_over, damaged)
+        wrong = {one.node_id for one in damage}
+        left_out = tuple(one for one in others if one.node_id not in wrong)
+        return Restored(found, tuple(files), left_out, passed_over, tuple(damage))
 
     async def _stage(
-        self, stack: AsyncExitStack, chosen: Sequence[Record], damaged: dict[str, str]
+        self, stack: AsyncExitStack, chosen: Sequence[Record], damage: list[Damage]
     ) -> list[tuple[Record, Staged]]:
         """Copy and check, until one is damaged; with ``partial`` those, too, that come after."""
         staged = list[tuple[Record, Staged]]()
@@ -219,8 +229,8 @@ class _Work:
             )
             try:
                 staged.append((record, await stack.enter_async_context(copying)))
-            except IntegrityError as error:
-                damaged[record.node_id] = error.message
+            except (IntegrityError, UnreadableObject) as error:
+                damage.append(Damage(record.node_id, error.message, error.exit_code))
                 if not self.partial:
                     break
         return staged

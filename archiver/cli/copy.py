@@ -89,6 +89,7 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> int:
 
     from archiver.archive.archive import Archive
     from archiver.cli.run import say
+    from archiver.cli.words import times
     from archiver.copying import NOTHING_SELECTED, mismatches, selects_nothing
     from archiver.errors import EXIT_OK, BackupFailed, IntegrityError
 
@@ -100,14 +101,15 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> int:
         found += 1
         codes.add(mismatch.exit_code)
         if given["as_json"]:
-            click.echo(json.dumps({"key": mismatch.key, "what": mismatch.what}))
+            fields = {"key": mismatch.key, "what": mismatch.what, "why": mismatch.why}
+            click.echo(json.dumps(fields))
         else:
-            click.echo(f"{mismatch.what}: {mismatch.key}")
+            click.echo(mismatch)
     if not found and await selects_nothing(source, _options(given).selection):
         say(f"nothing was compared: {source.store}: {NOTHING_SELECTED}")
         return BackupFailed.exit_code
     if not given["quiet"]:
-        click.echo(f"{found} differences" if found else "no differences", err=True)
+        click.echo(times(found, "difference") if found else "no differences", err=True)
     if IntegrityError.exit_code in codes:
         return IntegrityError.exit_code
     return max(codes, default=EXIT_OK)

@@ -142,10 +142,10 @@ def _write_table(rows: "Sequence[Row]", *, quiet: bool) -> None:
     table = [header] + [
         (
             row.instance_id,
-            f"{row.started_at:%Y-%m-%d %H:%M}",
-            "-" if row.node_id == row.instance_id else row.node_id,
-            row.backup_id,
-            size(row.size),
+            f"{row.started_at:%Y-%m-%d %H:%M}" if row.started_at else "-",
+            "-" if row.is_standard else row.node_id or "-",
+            row.backup_id or "-",
+            "-" if row.size is None else size(row.size),
             row.state.value,
             _note(row),
         )
@@ -159,7 +159,7 @@ def _write_table(rows: "Sequence[Row]", *, quiet: bool) -> None:
     if not quiet:
         states = Counter(row.state.value for row in rows)
         parts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
-        total = size(sum(row.size for row in rows))
+        total = size(sum(row.size or 0 for row in rows))
         click.echo(
             f"{times(len(rows), 'backup')}, {total}" + (f": {parts}" if parts else ""), err=True
         )
@@ -169,6 +169,7 @@ def _note(row: "Row") -> str:
     from archiver.archive.catalogue import State
 
     notes = [f"incomplete set: {row.set_note}"] if row.set_note else []
+    notes += [row.note] if row.note else []
     if row.expires_at is not None and row.state in (State.MISSING, State.LISTED, State.DAMAGED):
         left = row.expires_at - datetime.now(UTC)
         if left < _EXPIRES_SOON:

@@ -59,7 +59,7 @@ def restore(place: str, **given: Any) -> None:
 async def _restore(place: str, given: dict[str, Any]) -> int:
     from archiver.archive import restoring
     from archiver.archive.archive import Archive
-    from archiver.archive.candidates import DamagedSet
+    from archiver.archive.candidates import DamagedSet, damaged_set
     from archiver.cli.run import say
     from archiver.cli.words import size
     from archiver.errors import UsageError
@@ -95,7 +95,7 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
     except DamagedSet as error:
         if given["as_json"]:
             _write_damaged(error)
-        raise DamagedSet(error.damaged, error.following, _what_to_run(error)) from None
+        raise damaged_set(error.damaged, error.following, _what_to_run(error)) from None
     if given["as_json"]:
         _write_json(restored)
     else:
@@ -173,13 +173,15 @@ async def _list(archive: Any, instance: str | None, at: datetime | None, *, as_j
 
     if instance is None:
         raise UsageError("no instance is given", hint="--instance")
+    await archive.expect()
     async for one in newest_first(archive, instance, at):
         total = sum(record.size for record in one.records)
         if as_json:
             fields = {"started_at": one.folder.started_at, "nodes": one.nodes, "size": total}
             write_object({"event": "set", **_state(one), **fields, "missing": one.missing})
             continue
-        state = one.state if one.is_complete else f"{one.state}: {one.why_not}"
+        why = "; ".join(one.notes) if one.is_complete else one.why_not
+        state = f"{one.state}: {why}" if why else one.state
         click.echo(f"{one.key}  {times(len(one.nodes), 'node')}  {size(total)}  {state}")
     return 0
 
@@ -190,6 +192,8 @@ def _write_json(restored: "Restored") -> None:
     key = restored.backup_set.key
     for newer in restored.passed_over:
         write_object({"event": "passed_over", **_state(newer), "missing": newer.missing})
+    for text in restored.backup_set.notes:
+        write_object({"event": "note", "set": key, "text": text})
     for record in restored.left_out:
         fields = {"node_id": record.node_id, "object": record.object_key}
         write_object({"event": "left_out", "set": key, **fields})
@@ -233,13 +237,27 @@ def _state(one: "BackupSet") -> dict[str, object]:
 
 
 def _tell(restored: "Restored", *, quiet: bool) -> None:
-    from archiver.archive.instructions import how_much_is_whole
     from archiver.cli.run import say
     from archiver.cli.words import size, times
+
+    _tell_what_lacks(restored)
+    if quiet:
+        return
+    for file in restored.files:
+        how = "was there, checked" if file.copied.was_there else "copied, checked"
+        say(f"{file.node_id}: {size(file.record.size)} {how}; needs {file.needs}")
+    say(f"restored {times(len(restored.files), 'node')} of {restored.backup_set.key}")
+
+
+def _tell_what_lacks(restored: "Restored") -> None:
+    from archiver.archive.instructions import how_much_is_whole
+    from archiver.cli.run import say
 
     one = restored.backup_set
     for newer in restored.passed_over:
         say(f"passed over: {newer.key} is newer, and {newer.state}: {newer.why_not}")
+    for text in one.notes:
+        say(f"note: {one.key}: {text}")
     for record in restored.left_out:
         say(f"left out: {record.object_key}: its node has a file that says more")
     for node, why in restored.damaged.items():
@@ -252,9 +270,3 @@ def _tell(restored: "Restored", *, quiet: bool) -> None:
     if not one.is_complete or restored.damaged:
         lacks = one.why_not if not one.is_complete else ", ".join(restored.damaged)
         say(f"partial: {one.key}: {lacks}")
-    if quiet:
-        return
-    for file in restored.files:
-        how = "was there, checked" if file.copied.was_there else "copied, checked"
-        say(f"{file.node_id}: {size(file.record.size)} {how}; needs {file.needs}")
-    say(f"restored {times(len(restored.files), 'node')} of {one.key}")

@@ -73,13 +73,15 @@ def verify(place: str, **given: Any) -> None:
     )
 
 
-async def _check_supplier(given: dict[str, Any]) -> None:
+async def _check_supplier(archive: "Archive", given: dict[str, Any]) -> None:
     """Before anything is read: a typo must not show in the night that it is needed."""
-    from archiver.archive.archive import Archive
+    from archiver.archive.archive import Archive, check_apart
 
     other = given["repair_from"]
     if other is not None and other != _SOURCE:
-        await Archive(store_at(other, given)).expect()
+        supplier = Archive(store_at(other, given))
+        await supplier.expect()
+        await check_apart(supplier, archive)
 
 
 async def _verify(place: str, given: dict[str, Any]) -> int:
@@ -94,7 +96,7 @@ async def _verify(place: str, given: dict[str, Any]) -> int:
     check_keeping(store, given)
     archive = Archive(store, lock_wait=given["lock_wait"])
     options = _options(given)
-    await _check_supplier(given)
+    await _check_supplier(archive, given)
     bar = choose_bar(quiet=given["quiet"], wanted=given["progress"])
     observe = _observer(bar, given)
     began = time.monotonic()

@@ -49,6 +49,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return NORMAL, f"network: {network} for the files of {host} ({why})"
         case events.SetIncomplete(key, _, why):
             return NORMAL, f"incomplete: {key}: {why}"
+        case events.SetUnsealed(key, why):
+            return NORMAL, f"note: {key}: {why}"
         case events.Mending(backup):
             return NORMAL, f"wrong checksum: {backup}: fetching its parts again, one by one"
         case events.NothingListed(instance_id, start, end):

@@ -216,7 +216,7 @@ class _Run:
         found = replace(found, rpo=await self._rpo(backup_set, folders))
         found = self._judged(found, backup_set, before.get(folder.instance_id))
         self._exit_codes.update(one.exit_code for one in tried.values())
-        self._exit_codes.update([_INTEGRITY] if backup_set.damaged else [])
+        self._exit_codes.update(one.exit_code for one in backup_set.damage)
         self._watcher(happened.SetJudged(found))
         return found
 

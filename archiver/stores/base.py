@@ -187,6 +187,11 @@ class Store(Protocol):
         the store does not say."""
         ...
 
+    async def place(self) -> tuple[str, ...]:
+        """Where it is, from the outermost on: of two stores, one lies in the other when its place
+        begins with the other's."""
+        ...
+
     def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
         """All objects below a prefix (``""`` or ending in ``/``), sorted within a folder. Where
         that, or a folder above it, is hidden, an entry of that one's key says so. Raises

@@ -101,12 +101,22 @@ def kind_at(path: StrPath) -> str | None:
             mode = os.lstat(path).st_mode
         except (FileNotFoundError, NotADirectoryError):
             return None
-    return None if stat.S_ISREG(mode) else kind_of(mode)
+    return kind_of(mode)
 
 
-def kind_of(mode: int) -> str:
-    """What has such a mode and is no file, in words."""
-    return _KINDS.get(stat.S_IFMT(mode), "something else")
+def kind_of(mode: int) -> str | None:
+    """What a file of this mode is, in words; None for a plain one (pure)."""
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
+
+
+def folder_obstacle(path: StrPath) -> str | None:
+    """What is at ``path`` and is no folder, in words; None for a folder, or nothing."""
+    with reading_errors(path):
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    return None if stat.S_ISDIR(mode) else kind_of(mode) or "a file"
 
 
 def open_file(path: StrPath) -> int | None:

@@ -6,6 +6,7 @@ home. A file of several parts has a journal beside it; one of a single part need
 
 import itertools
 import os
+import re
 import secrets
 import stat
 import threading
@@ -58,12 +59,17 @@ QUARANTINE = ".quarantine"
 _LOCK = ".lock"
 # At the root of a file system; for nobody but root to read.
 _LOST_AND_FOUND = "lost+found"
+_LINK = "a symbolic link"
 # What a run that was killed early leaves, and what a new file system has.
 _NOTHING = frozenset((STAGING, QUARANTINE, _LOCK, _LOST_AND_FOUND, ".snapshot"))
 # An object and the document about it share their stem; other documents are made anew.
 RECORD_SUFFIX = ".json"
 # What the names of files that an archive keeps end in, and of no folder of it.
 _FILES = (RECORD_SUFFIX, "/SHA256SUMS", *(f".{kind}" for kind in Kind))
+# A year, a month or a set below an instance: what has such a name is a folder, or hides one.
+_FOLDER = re.compile(
+    r"(?!(drills|verified)/)[^/]+/[0-9]{4}(/[0-9]{2}(/[0-9]{8}T[0-9]{6}Z-[^/]+)?)?"
+)
 # Past the vendor's default retention four times over: its URL is gone, nobody will resume it.
 _STALE_SECONDS = 30 * 86400
 _ENTRIES_AT_ONCE = 1000
@@ -154,6 +160,9 @@ class LocalStore:
     def together(self) -> int:
         return _TOGETHER
 
+    async def place(self) -> tuple[str, ...]:
+        return ("file", *Path(await in_thread(os.path.realpath, self.root)).parts)
+
     async def read(self, key: str) -> bytes | None:
         return await in_thread(disk.read_document, self._at(key))
 
@@ -200,22 +209,26 @@ class LocalStore:
                 yield entry
 
     def _below(self, prefix: str) -> Iterator[Entry]:
-        """A link among the folders of the prefix hides what is behind it, as it does from those
-        who come upon it from above: every listing gives the same answer."""
+        """What is no folder among those of the prefix hides what would be in it, as it does from
+        those who come upon it from above: every listing gives the same answer."""
         folder = self.root
         if prefix:
             self._at(prefix.removesuffix("/"))
         for name in prefix.split("/")[:-1]:
             folder /= name
-            if os.path.islink(folder):  # noqa: PTH114 - who may not look is told below
-                yield self._hidden(folder, _in_place_of_a_folder(folder))
+            try:
+                kind = disk.folder_obstacle(folder)
+            except UnreadableObject:
+                break  # told below
+            if kind is not None:
+                yield self._hidden(folder, _in_place_of_a_folder(folder, kind))
                 return
         yield from self._walk(folder)
 
     def _walk(self, folder: Path) -> Iterator[Entry]:
         """Files first, then folders, each sorted by name; what begins with a dot is not shown. A
-        folder with the name of a file stands for what it keeps from having that name. One that
-        cannot be read hides what is in it, and nothing else."""
+        folder with the name of a file of a set stands for what it keeps from having that name. One
+        that cannot be read hides what is in it, and nothing else."""
         try:
             items = _items(folder)
         except UnreadableObject as error:
@@ -227,7 +240,7 @@ class LocalStore:
         folders = []
         for item in items:
             key = Path(item.path).relative_to(self.root).as_posix()
-            if _is_folder(item) and not key.endswith(_FILES):
+            if _is_folder(item) and (not key.endswith(_FILES) or _FOLDER.fullmatch(key)):
                 folders.append(Path(item.path))
             elif (entry := self._entry(key, item)) is not None:
                 yield entry
@@ -245,12 +258,14 @@ class LocalStore:
         except UnreadableObject as error:
             return self._hidden(Path(item.path), error)
         if stat.S_ISDIR(status.st_mode):
-            return Entry(key, 0, is_file=False, what=disk.kind_of(status.st_mode))
-        if stat.S_ISLNK(status.st_mode) and not key.endswith(_FILES):
-            return self._hidden(Path(item.path), _in_place_of_a_folder(item.path))
-        if stat.S_ISREG(status.st_mode):
+            return Entry(key, 0, is_file=False, what="a folder")
+        kind = disk.kind_of(status.st_mode)
+        is_link = stat.S_ISLNK(status.st_mode)
+        if _FOLDER.fullmatch(key) or (is_link and not key.endswith(_FILES)):
+            return self._hidden(Path(item.path), _in_place_of_a_folder(item.path, kind or "a file"))
+        if kind is None:
             return Entry(key, status.st_size)
-        return Entry(key, status.st_size, is_file=False, what=disk.kind_of(status.st_mode))
+        return Entry(key, status.st_size, is_file=False, what=kind)
 
     def _hidden(self, path: Path, why: ArchiverError) -> Entry:
         return Entry(path.relative_to(self.root).as_posix(), 0, is_file=False, hides=why)
@@ -439,10 +454,15 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
         return False  # whoever asks for more is told
 
 
-def _in_place_of_a_folder(path: Path | str) -> IntegrityError:
+def _in_place_of_a_folder(path: Path | str, kind: str) -> IntegrityError:
+    if kind == _LINK:
+        return IntegrityError(
+            f"{path}: {kind} is in the place of a folder; nothing looks behind it",
+            hint="move the folder itself here, or mount it here (mount --bind)",
+        )
     return IntegrityError(
-        f"{path}: a symbolic link is in the place of a folder; nothing looks behind it",
-        hint="move the folder itself here, or mount it here (mount --bind)",
+        f"{path}: {kind} is in the place of a folder, and nobody knows what that had in it",
+        hint="move it away, then repair from another archive or the source",
     )
 
 

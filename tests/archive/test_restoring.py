@@ -11,7 +11,7 @@ import pytest
 
 from archiver import Archive, LocalStore, restore
 from archiver.archive import copyout, restoring
-from archiver.archive.backupsets import BackupSet
+from archiver.archive.backupsets import BackupSet, list_folders, looking_complete
 from archiver.archive.candidates import DamagedSet
 from archiver.archive.record import Record
 from archiver.errors import (
@@ -90,14 +90,16 @@ async def test_all_nodes_of_a_cluster(root: Path, tmp_path: Path) -> None:
 
 async def test_a_node_that_is_missing_is_named(root: Path, tmp_path: Path) -> None:
     remove_node(put_cluster(root)[1])
-    with pytest.raises(NoSuchBackup, match=f"{CLUSTER}-db-1") as raised:
+    with pytest.raises(DamagedSet, match=f"{CLUSTER}-db-1-201.rdb: SHA256SUMS names it") as raised:
         await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
+    assert "counts as removed" not in str(raised.value)
     assert not (tmp_path / "to").exists()
     key = f"{CLUSTER}/2026/11/{STARTS[-1]}-1"
     assert f"--set {key} --partial" in str(raised.value)
     done = await restore(opened(root), tmp_path / "to", set_key=key, partial=True)
     assert [file.node_id[-1] for file in done.files] == ["0", "2"]
     assert done.backup_set.missing == (f"{CLUSTER}-db-1",)
+    assert (list(done.damaged), done.exit_code) == ([f"{CLUSTER}-db-1"], 3)
 
 
 async def test_a_node_that_nothing_but_its_neighbours_knows(root: Path, tmp_path: Path) -> None:
@@ -131,10 +133,25 @@ async def test_shards_with_jobs_of_their_own_are_no_complete_set(
         await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
 
 
-async def test_a_set_without_its_sums_is_not_complete(root: Path, tmp_path: Path) -> None:
-    put_backup(root, STARTS[0], rdb(3000))
+async def test_a_cluster_set_without_its_sums_is_not_complete(root: Path, tmp_path: Path) -> None:
+    put_cluster(root)[0].with_name("SHA256SUMS").unlink()
     with pytest.raises(NoSuchBackup, match="no SHA256SUMS"):
-        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+        await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
+
+
+async def test_the_record_of_a_standard_set_proves_it(root: Path, tmp_path: Path) -> None:
+    """Its SHA256SUMS alone is gone: it is restored, which is said."""
+    put_standard(root, rdb(3000), STARTS[0])
+    target = put_backup(root, STARTS[1], rdb(3000))
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert done.backup_set.key[-18:-2] == STARTS[1]
+    assert done.exit_code == 0
+    assert "it has no SHA256SUMS" in done.backup_set.notes[0]
+    folders = await list_folders(opened(root))
+    assert looking_complete(folders) == folders
+    target.with_suffix(".json").unlink()
+    with pytest.raises(DamagedSet, match="it has no record"):
+        await restore(opened(root), tmp_path / "again", instance_id=INSTANCE)
 
 
 def _flip(target: Path) -> None:
@@ -223,8 +240,11 @@ async def test_each_checksum_is_compared_with_the_bytes(
 async def test_a_set_of_which_nothing_is_left_is_not_overlooked(root: Path, tmp_path: Path) -> None:
     put_standard(root, rdb(3000), STARTS[0])
     remove_node(put_standard(root, rdb(3000), STARTS[1]))
-    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    with pytest.raises(DamagedSet, match=f"{STARTS[1]}-1 is damaged"):
+        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE, skip_damaged=True)
     assert [one.key[-18:-2] for one in done.passed_over] == [STARTS[1]]
+    assert done.exit_code == 3
 
 
 async def test_files_swapped_between_nodes(root: Path, tmp_path: Path) -> None:
@@ -294,7 +314,7 @@ async def test_a_damaged_set_is_passed_over_when_asked_to(
 ) -> None:
     good = put_standard(root, rdb(3000, 1), STARTS[0])
     damage(put_standard(root, rdb(3000, 2), STARTS[1]))
-    put_backup(root, STARTS[2], rdb(3000, 3))
+    put_standard(root, b"", STARTS[2], backup_type="FullBackup")
     with pytest.raises(DamagedSet, match=f"{STARTS[1]}-1 is damaged: .*24 h older") as raised:
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
     assert raised.value.damaged.key.endswith(f"{STARTS[1]}-1")
@@ -470,11 +490,12 @@ async def test_of_several_files_the_dump_and_the_others_are_named(
 
 
 async def test_a_file_that_came_late_is_a_gap_and_no_damage(root: Path, tmp_path: Path) -> None:
-    log = put_standard(root, rdb(3000), backup_id="200")
-    put_backup(root, STARTS[-1], b"*1\r\n$4\r\nPING\r\n", backup_id="300")
-    with pytest.raises(NoSuchBackup, match=r"300.aof is recorded and not in SHA256SUMS"):
-        await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
-    key = log.parent.relative_to(root).as_posix()
+    made = put_cluster(root)
+    late = {"instance": CLUSTER, "node": f"{CLUSTER}-db-3", "backup_id": "300"}
+    put_backup(root, STARTS[-1], rdb(3000), **late)
+    with pytest.raises(NoSuchBackup, match=r"300.rdb is recorded and not in SHA256SUMS"):
+        await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
+    key = made[0].parent.relative_to(root).as_posix()
     done = await restore(opened(root), tmp_path / "to", set_key=key, partial=True)
     assert done.backup_set.damaged == ()
     assert done.exit_code == 1

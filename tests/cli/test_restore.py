@@ -19,6 +19,7 @@ from tests.archive.sample import (
     STARTS,
     put_cluster,
     put_standard,
+    put_sums,
     remove_node,
 )
 from tests.cli.conftest import Run
@@ -119,6 +120,7 @@ async def test_exit_codes(run: Run, tmp_path: Path) -> None:
 async def test_what_is_missing_is_loud(run: Run, tmp_path: Path) -> None:
     sets = [put_cluster(tmp_path / "archive", start) for start in STARTS]
     remove_node(sets[2][1])
+    put_sums(sets[2][0].parent)
     done = await run("restore", "archive", "--instance", CLUSTER, "--to", "to", "-q")
     assert done.code == 0
     assert f"passed over: {CLUSTER}/2026/11/{STARTS[2]}-1" in done.err

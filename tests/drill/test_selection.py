@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.archive.backupsets import Folder
+from archiver.archive.contents import SetFiles
 from archiver.drill.selection import Wanted, choose_sets
 from archiver.errors import NoSuchBackup, UsageError
 from archiver.report.evidence import Mode
+from archiver.stores.base import Entry
 
 START = datetime(2026, 11, 1, 2, 15, tzinfo=UTC)
 
@@ -18,8 +20,9 @@ def folder(instance: str, day: int, *, is_log: bool = False) -> Folder:
     start = START + timedelta(days=day)
     key = f"{instance}/{start:%Y/%m}/{start:%Y%m%dT%H%M%SZ}-1"
     record = f"{key}/{instance}-1.json"
-    sizes = {f"{key}/{instance}-1.bin": 1, record: 1}
-    return Folder(key, instance, start, sizes, frozenset([record] if is_log else []))
+    entries = {name: Entry(name, 1) for name in (f"{key}/{instance}-1.bin", record)}
+    logs = frozenset([record] if is_log else [])
+    return Folder(key, instance, start, SetFiles(key, entries), logs)
 
 
 FOLDERS = [folder(f"r-{name}", day) for name in "abc" for day in range(5)]

@@ -447,7 +447,7 @@ async def test_a_document_that_the_disk_does_not_give(
         one.exit_code
         async for one in mismatches(archive, Archive(LocalStore(tmp_path / "offsite")), Selection())
     ]
-    assert differing == ([6] if name == "record" else [])
+    assert differing == [6]
     other = ArchiveSupplier(Archive(LocalStore(tmp_path / "offsite")))
     supplier = SourceSupplier(source) if way == "source" else other
     mended = await repair(archive, summary, supplier)

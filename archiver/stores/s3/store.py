@@ -70,6 +70,10 @@ class S3Store:
                 return f"something else is: {entry.key}"
         return None
 
+    async def place(self) -> tuple[str, ...]:
+        endpoint, name = self.bucket.options.endpoint or "", self.bucket.name
+        return ("s3", endpoint, name, *filter(None, self.bucket.prefix.split("/")))
+
     async def read(self, key: str) -> bytes | None:
         found = await in_thread(self.bucket.get, key)
         return None if found is None else found[0]

@@ -1,0 +1,83 @@
+"""What the disk does not give, file by file: exit code 6, its name, and no waiting for it."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from examples.sample_rdb import rdb
+from tests.archive.sample import INSTANCE, STARTS, put_standard
+from tests.cli.conftest import Run
+
+COMMANDS = {
+    "ls": ("ls", "archive"),
+    "copy": ("copy", "archive", "new", "--verbose"),
+    "mirror-check": ("copy", "archive", "offsite", "--mirror-check"),
+    "verify": ("verify", "archive"),
+    "restore": ("restore", "archive", "--instance", INSTANCE, "--to", "restored"),
+}
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """The newest dump of an archive with a copy."""
+    dumps = [put_standard(tmp_path / "archive", rdb(3000), start) for start in STARTS]
+    shutil.copytree(tmp_path / "archive", tmp_path / "offsite")
+    return dumps[-1]
+
+
+@pytest.mark.parametrize("name", ["object", "record", "SHA256SUMS", "folder"])
+async def test_every_command_says_so(name: str, target: Path, run_kept_out: Run) -> None:
+    named = {
+        "object": target, "record": target.with_suffix(".json"),
+        "SHA256SUMS": target.with_name("SHA256SUMS"), "folder": target.parent,
+    }[name]  # fmt: skip
+    named.chmod(0)
+    if os.access(named, os.R_OK) and os.geteuid() != 0:
+        pytest.skip("modes mean nothing here")
+    try:
+        # ls and a mirror check read no object.
+        commands = [*COMMANDS] if name != "object" else ["copy", "verify"]
+        for command in commands:
+            result = await run_kept_out(*COMMANDS[command])
+            assert result.code == 6, (command, result.err)
+            assert named.name in result.out + result.err
+            assert "Permission denied" in result.out + result.err
+            assert "retry" not in result.err
+        result = await run_kept_out(*COMMANDS["restore"])
+        assert result.code == 6
+        assert "the next complete set is" in result.err
+        assert "--skip-damaged" in result.err
+        result = await run_kept_out(*COMMANDS["restore"], "--skip-damaged")
+        assert (result.code, "redis-server" in result.out) == (6, True), result.err
+    finally:
+        named.chmod(0o700)
+
+
+async def test_a_list_is_of_an_archive(target: Path, run_kept_out: Run, tmp_path: Path) -> None:
+    """And of one that this version knows."""
+    command = ("--instance", INSTANCE, "--list")
+    result = await run_kept_out("restore", "nowhere", *command)
+    assert (result.code, "there is no archive here" in result.err) == (2, True)
+    marker = tmp_path / "archive" / "archive.json"
+    for text in ("?", '{"format": 99}'):
+        marker.write_text(text)
+        result = await run_kept_out("restore", "archive", *command)
+        assert (result.code, result.out) == (2, "")
+        assert "archive.json" in result.err
+
+
+async def test_an_archive_is_not_repaired_from_itself(target: Path, run_kept_out: Run) -> None:
+    target.unlink()
+    result = await run_kept_out("verify", "archive", "--repair-from", "archive/../archive")
+    assert (result.code, "the same archive" in result.err) == (2, True), result.err
+
+
+async def test_what_lies_in_the_place_of_an_object_is_said(target: Path, run_kept_out: Run) -> None:
+    target.unlink()
+    os.mkfifo(target)
+    for command in ("ls", "restore", "mirror-check"):
+        result = await run_kept_out(*COMMANDS[command])
+        assert result.code == 3
+        assert "something that is no file has its name" in result.out + result.err
