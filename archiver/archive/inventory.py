@@ -264,7 +264,7 @@ def _wrong_size(record: Record, month: _Month) -> str | None:
     if size == record.size:
         return None
     if record.object_key in month.no_files:
-        return "something that is no file has its name"
+        return f"{month.no_files[record.object_key]} is in its place"
     return "it is missing" if size is None else f"it has {size:,} of {record.size:,} bytes"
 
 

@@ -76,7 +76,7 @@ async def check_object(store: Store, record: Record, entries: Mapping[str, Entry
     key = record.object_key
     entry = entries.get(key)
     if entry is not None and not entry.is_file:
-        raise entry.hides or IntegrityError(f"{key}: something that is no file has its name")
+        raise entry.hides or IntegrityError(f"{key}: {entry.what} is in its place")
     if entry is not None and entry.size == record.size:
         return
     size = await store.size(key)  # it may have come since

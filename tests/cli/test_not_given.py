@@ -61,10 +61,10 @@ async def test_a_list_is_of_an_archive(target: Path, run_kept_out: Run, tmp_path
     result = await run_kept_out("restore", "nowhere", *command)
     assert (result.code, "there is no archive here" in result.err) == (2, True)
     marker = tmp_path / "archive" / "archive.json"
-    for text in ("?", '{"format": 99}'):
+    for text, code in (("?", 3), ('{"format": 99}', 2)):
         marker.write_text(text)
         result = await run_kept_out("restore", "archive", *command)
-        assert (result.code, result.out) == (2, "")
+        assert (result.code, result.out) == (code, "")
         assert "archive.json" in result.err
 
 
@@ -80,4 +80,4 @@ async def test_what_lies_in_the_place_of_an_object_is_said(target: Path, run_kep
     for command in ("ls", "restore", "mirror-check"):
         result = await run_kept_out(*COMMANDS[command])
         assert result.code == 3
-        assert "something that is no file has its name" in result.out + result.err
+        assert "a FIFO is in its place" in result.out + result.err
