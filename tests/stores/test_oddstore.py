@@ -30,7 +30,7 @@ from tests.stores.conformance import (
 
 PREFIX = "backups/redis"
 FULL = os.environ.get("FAULTS") == "full"
-DIFFERENT = ("Ceph RGW 16", "rclone serve s3", "before 2016")
+DIFFERENT = ("Ceph RGW 16", "a small server", "before 2016")
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +85,12 @@ DIALECTS = {
     "AWS": Dialect(Check.CRC64NVME, Conditions.QUOTED, Uploads.DATED),
     "Ceph RGW 16": Dialect(Check.MD5, Conditions.BARE, Uploads.DATED),
     "DigitalOcean Spaces": Dialect(Check.MD5, Conditions.BARE, Uploads.DATED),
-    "rclone serve s3": Dialect(Check.MD5, Conditions.NONE, Uploads.NONE),
+    "rclone serve s3": Dialect(Check.MD5, Conditions.NONE, Uploads.DATED),
+    "a small server": Dialect(Check.MD5, Conditions.NONE, Uploads.NONE),
+    "a simulator": Dialect(Check.MD5, Conditions.NONE, Uploads.UNDATED),
     "Alibaba OSS": Dialect(Check.MD5, Conditions.NONE, Uploads.DATED),
     "MinIO": Dialect(Check.CRC64NVME, Conditions.QUOTED, Uploads.NONE),
-    "Swift": Dialect(Check.MD5, Conditions.NONE, Uploads.UNDATED),
+    "Swift": Dialect(Check.MD5, Conditions.NONE, Uploads.DATED),
     "before 2016": Dialect(Check.NONE, Conditions.NONE, Uploads.DATED),
     "behind a proxy that packs": Dialect(Check.MD5, Conditions.QUOTED, Uploads.DATED),
     "behind a proxy that drops ETags": Dialect(Check.MD5, Conditions.NONE, Uploads.DATED),
