@@ -25,6 +25,7 @@ from archiver.archive.replacing import (
     make_way,
     measure_present,
 )
+from archiver.archive.verified import forget
 from archiver.crew import crew
 from archiver.errors import (
     ArchiverError,
@@ -282,6 +283,8 @@ class _Copying:
         self._target_says: Final = Witnesses(target.store)
         # Folders that something was copied to, and those it came from.
         self._touched: Final[dict[str, str]] = {}
+        # By their keys without suffix, files that the target was told to take as they are here.
+        self._replaced: Final[set[str]] = set()
         # The target is full: what is under way may still fit, and nothing new is begun.
         self._full: NoSpace | None = None
         self._shared: Final = share(options.transfer, options.workers, self._observer)
@@ -342,6 +345,8 @@ class _Copying:
                 return None
             backup, folder = _described(record), await inventory.folder_for(record)
             difference = await inventory.compare(record, folder)
+            if difference is Difference.NONE and await self._is_outvoted(record, folder):
+                difference = Difference.OTHER
         except ArchiverError as error:
             if error.ends_run:
                 raise
@@ -356,12 +361,22 @@ class _Copying:
             self._observer(events.Failed(key, self._at_odds(record, folder), backup))
             return None
         if difference is not Difference.MISSING:
-            self._observer(events.Damaged(backup, difference))
             stem = f"{folder}/{layout.stem_of(record.key).rpartition('/')[2]}"
+            why = await inventory.in_its_place(stem) or difference
+            self._observer(events.Damaged(backup, why))
             await self._clear([layout.record_key(stem)])
         self._observer(events.Planned(backup))
         known = await inventory.knows(f"{folder}/{layout.stem_of(record.key).rpartition('/')[2]}")
         return record, folder, known
+
+    async def _is_outvoted(self, record: Record, folder: str) -> bool:
+        """Whether the target has the same record, and is to be told that it is right: a run that
+        replaced it ended before its SHA256SUMS followed."""
+        if not self._options.replace:
+            return False
+        stem = f"{folder}/{layout.stem_of(record.key).rpartition('/')[2]}"
+        said = await self._target_says.of(stem, record)
+        return any(sha256 != record.sha256 for sha256 in said.values())
 
     def _at_odds(self, record: Record, folder: str) -> IntegrityError:
         name = record.key.rpartition("/")[2]
@@ -402,6 +417,10 @@ class _Copying:
             [stored] = await in_thread(store.finish, [commit])
         receipt = stored.receipt
         self._touched[folder] = record.folder
+        if self._options.replace and known:
+            self._replaced.add(stem)
+        for key, kept in stored.cleared:
+            self._observer(events.Cleared(key, kept))
         self._observer(
             events.Archived(
                 backup, stored.key, receipt.size, receipt.sha256, provenance.network,
@@ -460,7 +479,8 @@ class _Copying:
             )
 
     async def _seal(self, folder: str, origin: str) -> None:
-        """SHA256SUMS, where the source has it and the target now has all that it names."""
+        """SHA256SUMS, where the source has it and the target now has all that it names. What was
+        replaced takes its line along, and what verifies saw of the bytes before counts no more."""
         try:
             names = await read_sums(self._source.store, origin) or {}
         except (BadDocument, UnreadableObject):  # told of when the set was listed
@@ -469,8 +489,10 @@ class _Copying:
         nodes = {layout.node_of(key) for key in there if layout.is_record(key)}
         is_standard = nodes == {folder.partition("/")[0]}
         is_whole = bool(names) and all(f"{folder}/{name}" in there for name in names)
-        if is_standard or is_whole:
-            files = await self._target.seal(folder)
+        replaced = {stem for stem in self._replaced if stem.rpartition("/")[0] == folder}
+        await forget(self._target.store, replaced)
+        if is_standard or is_whole or (replaced and layout.sums_key(folder) in there):
+            files = await self._target.seal(folder, confirmed=replaced)
             if files:
                 self._observer(events.SetCompleted(folder, files))
 

@@ -269,7 +269,8 @@ class _Run:
                 kept = await make_way(self._archive.store, transfer.stem, staging, present, receipt)
         except CorruptFile as error:
             at = await in_thread(staging.quarantine, str(error))
-            raise CorruptFile(f"{error}; its bytes are kept in {at}") from None
+            kept_in = "its bytes are not kept" if at is None else f"its bytes are kept in {at}"
+            raise CorruptFile(f"{error}; {kept_in}") from None
         except UnreadableObject:
             await in_thread(staging.restart)  # the disk does not give back what it was given
             raise
@@ -288,6 +289,8 @@ class _Run:
         receipt = stored.receipt
         if transfer.stem in self._home:
             self._home[transfer.stem] = True
+        for key, kept in stored.cleared:
+            self._observer(events.Cleared(key, kept))
         self._observer(
             events.Archived(
                 transfer.backup,

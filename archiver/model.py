@@ -218,7 +218,9 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A durable object under its final key. Only a store's commit makes one."""
+    """A durable object under its final key. Only a store's commit makes one. ``cleared`` are keys
+    that something else had, and where that is kept now."""
 
     key: str
     receipt: Receipt
+    cleared: tuple[tuple[str, str], ...] = ()

@@ -1,8 +1,9 @@
 """An archive in a store: planning against it, recording into it, reading it."""
 
 import json
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -13,11 +14,19 @@ from archiver import events
 from archiver.archive import layout
 from archiver.archive.reading import read_record
 from archiver.archive.record import Record, make_record
-from archiver.archive.sums import format_sums, parse_sums, salvage_sums
+from archiver.archive.sums import (
+    Salvage,
+    format_sums,
+    may_name_a_file,
+    parse_sums,
+    salvage_sums,
+    unexplained,
+)
 from archiver.documents import parse
 from archiver.errors import (
     ArchiveBusy,
     BadDocument,
+    DamagedArchive,
     IntegrityError,
     StoreError,
     UnreadableObject,
@@ -41,6 +50,42 @@ class Beginning(StrEnum):
     ALWAYS = "always"
 
 
+@dataclass(frozen=True, slots=True)
+class Mending:
+    """What a repair knows of a set whose SHA256SUMS is damaged. ``others`` are files that are not
+    here, and that another archive's SHA256SUMS names; ``is_whole``: all that is known of there, by
+    another archive or the vendor, is here."""
+
+    others: Mapping[str, str] = field(default_factory=dict)
+    is_whole: bool = False
+
+    def check(self, key: str, salvage: Salvage, recorded: Mapping[str, str]) -> None:
+        """Raises BadDocument where what cannot be read may name a file that nothing else does."""
+        lines = [
+            f"{min(said)}  {name}"
+            for name, said in salvage.sums.items()
+            if not layout.is_object_name(name)
+        ]
+        unnamed = {name: sha for name, sha in recorded.items() if name not in salvage.sums}
+        left = unexplained([*salvage.unreadable, *lines], unnamed)
+        if all(layout.node_of(name) == key.partition("/")[0] for name in recorded):
+            return  # a standard instance: its one file is here
+        if self.is_whole or self.others:
+            left = [line for line in left if may_name_a_file(line, recorded)]
+        elif salvage.is_empty:
+            raise BadDocument(
+                key,
+                "it is empty, and nothing else tells which files it named",
+                hint="it stays as it is; remove it if you know that nothing is missing, and pull",
+            )
+        if left:
+            raise BadDocument(
+                key,
+                f"a line that cannot be read may name a file that is not here: {left[0][:120]!a}",
+                hint="it stays as it is; take the line out if you know that nothing is missing",
+            )
+
+
 class Archive:
     """Backups, each with its record, in a store.
 
@@ -61,8 +106,8 @@ class Archive:
     ) -> AsyncGenerator[list[Leftover], None]:
         """Be the one writer. Gives what was swept.
 
-        Raises ArchiveBusy, StoreError; and before anything is written UnsupportedFormat, and
-        UsageError where there is no archive and none may be begun.
+        Raises ArchiveBusy, StoreError; and before anything is written UnsupportedFormat,
+        DamagedArchive, and UsageError where there is no archive and none may be begun.
         """
         await self.check_place()
         async with AsyncExitStack() as stack:
@@ -93,13 +138,13 @@ class Archive:
 
     async def check_place(self) -> bool:
         """Whether there is an archive here. Raises UsageError where there is none and none may be
-        begun, UnsupportedFormat."""
+        begun, UnsupportedFormat, DamagedArchive."""
         if await self.check_format():
             return True
         if self._beginning is Beginning.NEVER:
             raise UsageError(
                 f"{self.store}: there is no archive here, and one is required",
-                hint="is its disk mounted? leave out --require-archive to begin one",
+                hint=f"{self.store.doubt} leave out --require-archive to begin one",
             )
         if self._beginning is Beginning.IF_EMPTY:
             obstacle = await self.store.obstacle()
@@ -110,22 +155,42 @@ class Archive:
                 )
         return False
 
+    async def expect(self) -> None:
+        """Raises UsageError where there is no archive, UnsupportedFormat, DamagedArchive,
+        StoreError."""
+        if await self.check_format():
+            return
+        obstacle = await self.store.obstacle()
+        if obstacle is None:
+            raise UsageError(f"{self.store}: there is no archive here", hint=self.store.doubt)
+        raise UsageError(
+            f"{self.store}: there is no archive here, and {obstacle}",
+            hint=f"where only {layout.FORMAT_KEY} was lost, a pull with --create writes it again",
+        )
+
     async def check_format(self) -> bool:
         """Whether there is an archive here. Raises UnsupportedFormat for one that this version
-        does not know, StoreError."""
+        does not know, DamagedArchive, StoreError."""
         try:
             data = await self.store.read(layout.FORMAT_KEY)
             if data is None:
                 return False
-            parse(layout.FORMAT_KEY, data).format("format", layout.FORMAT)
+            number = parse(layout.FORMAT_KEY, data).number("format", least=1)
         except BadDocument as error:
-            raise UnsupportedFormat(
+            raise DamagedArchive(
                 f"{self.store}: {layout.FORMAT_KEY} does not say what archive this is: "
                 f"{error.fault}",
-                hint=error.hint or f'this version writes {{"format": {layout.FORMAT}}} into it',
+                hint="find out what changed it, then move it out of the archive: a pull with "
+                f'--create writes it again, or write {{"format": {layout.FORMAT}}} into a new one',
             ) from None
         except UnreadableObject as error:
             raise StoreError(error.message, hint=error.hint) from None
+        if number > layout.FORMAT:
+            raise UnsupportedFormat(
+                f"{self.store}: this archive is of format {number}, and this version reads up to "
+                f"{layout.FORMAT}",
+                hint="use a newer archiver",
+            )
         return True
 
     def documents(self, transfer: Transfer, stored: Stored) -> list[tuple[str, bytes]]:
@@ -140,22 +205,23 @@ class Archive:
         return documents
 
     async def seal(
-        self, folder: str, *, confirmed: Collection[str] = (), mending: bool = False
+        self, folder: str, *, confirmed: Collection[str] = (), mending: Mending | None = None
     ) -> int:
         """Write the SHA256SUMS of a complete set, unless it is there as it should be.
 
         What it names it goes on naming, with the SHA-256 that it gives: a record that says
         otherwise may have been changed. Only of the stems in ``confirmed``, whose bytes were just
         fetched or compared by a repair, is the record believed. One that cannot be read may name
-        what nothing else does: it is replaced by a repair alone (``mending``), which keeps the
-        lines that can be, and name what may be a backup's file.
+        what nothing else does: it is replaced by a repair alone (``mending``), which keeps every
+        name of a backup's file, and refuses where a damaged line may be that of one that is not
+        here.
 
         How many files it names, 0 if nothing was written. Raises BadDocument at a SHA256SUMS or a
         record that must not be used, IntegrityError at a record whose object is not there or that
         names another SHA-256, UnreadableObject.
         """
         key, recorded = layout.sums_key(folder), dict[str, str]()
-        data = await self._sums(folder, mending=mending)
+        data = await self._sums(folder, mending=mending is not None)
         salvage = salvage_sums(data)
         sizes = {entry.key: entry.size async for entry in self.store.entries(f"{folder}/")}
         for record_key in filter(layout.is_record, sizes):
@@ -176,20 +242,17 @@ class Archive:
                     f"{record.sha256}",
                     hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
                 )
-        if salvage.unreadable > len(recorded.keys() - salvage.sums.keys()):
-            raise BadDocument(
-                key,
-                "a line that cannot be read names a file that is not here",
-                hint="it stays as it is; take the line out if you know that nothing is missing",
-            )
         # A confirmed file may have had another suffix.
         kept = {
             name: min(said)
             for name, said in salvage.sums.items()
             if layout.stem_of(f"{folder}/{name}") not in confirmed
-            and (not mending or layout.is_object_name(name))
+            and (mending is None or layout.is_object_name(name))
         }
         named = kept | recorded
+        if mending is not None and recorded and data != format_sums(named):
+            mending.check(key, salvage, recorded)
+            named = {**mending.others, **named}
         if not recorded or data == format_sums(named):
             return 0
         await self.store.clear(key)

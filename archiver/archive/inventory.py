@@ -40,14 +40,15 @@ class Finding:
 class _Month:
     """The sets of an instance's month: sizes of their files by key, and of each job's set the
     folder, so that a cluster's nodes come to lie together. ``promised`` counts, by folder, the
-    backups that are to come; ``no_files`` have the names of files, and are none; ``seen`` are the
+    backups that are to come; ``no_files`` have the names of files, and are something
+    else, as it says; ``seen`` are the
     stems that verifies saw; ``hidden`` are keys of which nobody sees what they are, or what lies
     below them, with the reason."""
 
     files: dict[str, dict[str, int]]
     folders: dict[str, str]
     promised: Counter[str]
-    no_files: set[str]
+    no_files: dict[str, str]
     seen: frozenset[str]
     hidden: dict[str, ArchiverError]
 
@@ -88,7 +89,9 @@ class Inventory:
         if finding.record is None:
             month.promised[folder] += 1
             names = {*_keys(stem), layout.sums_key(folder)}
-            finding = _with_obstacles(finding, names & month.no_files)
+            finding = _with_obstacles(
+                finding, {k: month.no_files[k] for k in names & month.no_files.keys()}
+            )
         return finding
 
     async def folder_for(self, record: Record) -> str:
@@ -110,7 +113,7 @@ class Inventory:
         _check_seen(month, *_keys(layout.stem_of(key)))
         there = month.files.get(folder, {})
         if key not in there:
-            taken = _keys(layout.stem_of(key)) & month.no_files
+            taken = _keys(layout.stem_of(key)) & month.no_files.keys()
             return Difference.DAMAGED if taken else Difference.MISSING
         try:
             own = await read_record(self._store, key)
@@ -121,6 +124,11 @@ class Inventory:
         if (own.sha256, own.size) != (record.sha256, record.size):
             return Difference.OTHER
         return Difference.NONE if there.get(own.object_key) == own.size else Difference.DAMAGED
+
+    async def in_its_place(self, stem: str) -> str | None:
+        """What has a name of the files of ``stem`` and is no file, in a line; None if nothing."""
+        taken = (await self._month_of(stem.rpartition("/")[0])).no_files
+        return _what_is_there({key: taken[key] for key in _keys(stem) & taken.keys()})
 
     async def knows(self, stem: str) -> bool:
         """Whether something here may say which bytes the file of ``stem`` has."""
@@ -185,7 +193,7 @@ class Inventory:
         month = self._months.pop(prefix, None)
         if month is None:
             seen = await results_if_any(self._store, prefix.rstrip("/"))
-            month = _Month({}, {}, Counter(), set(), frozenset(map(layout.stem_of, seen)), {})
+            month = _Month({}, {}, Counter(), {}, frozenset(map(layout.stem_of, seen)), {})
             async for entry in self._store.entries(prefix):
                 folder = entry.key.rpartition("/")[0]
                 if entry.hides is not None:
@@ -194,7 +202,7 @@ class Inventory:
                 elif entry.is_file:
                     month.files.setdefault(folder, {})[entry.key] = entry.size
                 else:
-                    month.no_files.add(entry.key)
+                    month.no_files[entry.key] = entry.what
                 job = folder.rpartition("/")[2].partition("-")[2]
                 month.folders.setdefault(job, folder)
         self._months[prefix] = month
@@ -231,9 +239,14 @@ def _keys(stem: str) -> set[str]:
     return {layout.record_key(stem), *(f"{stem}.{kind}" for kind in Kind)}
 
 
-def _with_obstacles(finding: Finding, keys: set[str]) -> Finding:
-    """The same, of a backup whose files cannot have their names."""
+def _with_obstacles(finding: Finding, keys: Mapping[str, str]) -> Finding:
+    """The same, of a backup whose files cannot have their names; ``keys`` say what has them."""
     if not keys:
         return finding
-    damage = finding.damage or f"{' and '.join(sorted(keys))}: something else has this name"
+    named_already = finding.damage is not None and finding.in_the_way
+    damage = finding.damage if named_already else _what_is_there(keys)
     return replace(finding, damage=damage, in_the_way=(*finding.in_the_way, *sorted(keys)))
+
+
+def _what_is_there(keys: Mapping[str, str]) -> str | None:
+    return ", and ".join(f"{key}: {keys[key]} is in its place" for key in sorted(keys)) or None

@@ -106,13 +106,13 @@ async def restore(
     ``skip_damaged`` takes the next one, and the next; otherwise ``ask`` is asked.
 
     Raises:
-        UsageError: No such instance or set, none is complete, or something is in the way.
+        NoSuchBackup: No such instance or set, or none is complete.
+        UsageError: No archive, a name that no set can have, or something is in the way.
         DamagedSet: The set, or a file of it, is not what its records say. Nothing of it is left.
         IntegrityError: No set can be restored whole, and one is damaged.
         NoSpace, StoreError: The disk, or the store.
     """
-    if not await archive.check_format():
-        raise UsageError(f"{archive.store}: there is no archive here")
+    await archive.expect()
     if (set_key is None) is (instance_id is None):
         raise UsageError("name an instance, or a backup set", hint="--instance or --set")
     if skip_damaged and (partial or set_key is not None):

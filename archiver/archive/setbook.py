@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from archiver.archive import layout
-from archiver.archive.archive import Archive
+from archiver.archive.archive import Archive, Mending
 from archiver.archive.neighbours import sets_around
 from archiver.archive.sets import SetTally, incomplete
 from archiver.model import Transfer
@@ -79,5 +79,5 @@ class SetBook:
 
     async def seal(self, folder: str) -> int:
         """See :meth:`Archive.seal`."""
-        mending = folder in self._doubted
+        mending = Mending(is_whole=True) if folder in self._doubted else None
         return await self._archive.seal(folder, confirmed=self._confirmed, mending=mending)

@@ -13,7 +13,7 @@ from archiver.cli.jsonlines import write_object
 from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
 from archiver.errors import ArchiverError
 from archiver.scrub import events
-from archiver.scrub.findings import Fault, Finding
+from archiver.scrub.findings import Finding
 from archiver.scrub.model import VerifyOptions, VerifySummary
 
 
@@ -62,9 +62,9 @@ def summary(result: VerifySummary, options: VerifyOptions, seconds: float) -> li
     if result.findings:
         lines.append(f"wrong: {_counted(result.findings)}")
         lines.extend(f"  {finding}" for finding in result.findings)
-        faults = dict.fromkeys(finding.fault for finding in result.findings)
+        cures = dict.fromkeys((finding.fault, finding.advice) for finding in result.findings)
         lines.append("what to do:")
-        lines.extend(f"  {fault}: {_advice(result.findings, fault)}" for fault in faults)
+        lines.extend(f"  {fault}: {advice}" for fault, advice in cures)
     if result.not_repaired and result.findings:
         lines.append(f"not repaired: {len(result.not_repaired):,}")
     return lines
@@ -88,10 +88,6 @@ def _covered(result: VerifySummary, options: VerifyOptions, seconds: float) -> s
 def _counted(findings: Iterable[Finding]) -> str:
     counts = Counter(finding.fault for finding in findings)
     return ", ".join(f"{count:,} {fault}" for fault, count in sorted(counts.items()))
-
-
-def _advice(findings: Iterable[Finding], fault: Fault) -> str:
-    return next(finding.advice for finding in findings if finding.fault is fault)
 
 
 def _span(seconds: float) -> str:
@@ -144,7 +140,9 @@ def write_summary(
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
-    return {**dataclasses.asdict(finding), "advice": finding.advice}
+    fields = dataclasses.asdict(finding)
+    del fields["cure"]
+    return {**fields, "advice": finding.advice}
 
 
 def _now() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from archiver.cli import jsonlines, words
 from archiver.cli.progress import Progress, choose_progress
 from archiver.errors import ArchiverError
-from archiver.events import Event, Planned
+from archiver.events import Event, Failed, Planned
 from archiver.summary import Summary
 
 
@@ -21,6 +21,7 @@ class Watch:
     as_json: bool
     dry_run: bool
     so_far: Summary = field(default_factory=Summary)
+    reasons: set[str] = field(default_factory=set)
 
     def say(self, text: str) -> None:
         if self.verbosity >= words.VERBOSE:
@@ -29,13 +30,23 @@ class Watch:
     def observe(self, event: Event) -> None:
         self.so_far(event)
         self.progress(event)
-        told = words.line(event)
+        told = None if self._was_told(event) else words.line(event)
         if told is not None and told[0] <= self.verbosity:
             self.progress.say(told[1])
         elif self.dry_run and isinstance(event, Planned) and self.verbosity >= words.NORMAL:
             self.progress.say(f"would fetch: {event.backup} {words.size(event.backup.size)}")
         if self.as_json:
             jsonlines.write_event(event)
+
+    def _was_told(self, event: Event) -> bool:
+        """Whether what keeps several backups away was told when it kept the first: the summary
+        counts them."""
+        if not isinstance(event, Failed) or words.unnamed(event) is None:
+            return False
+        text = str(event.error)
+        was_told = text in self.reasons
+        self.reasons.add(text)
+        return was_told
 
 
 async def watched(given: Mapping[str, Any], work: Callable[[Watch], Awaitable[object]]) -> int:

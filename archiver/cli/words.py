@@ -1,6 +1,9 @@
 """How numbers and events read."""
 
+from collections.abc import Sequence
+
 from archiver import events
+from archiver.archive import layout
 from archiver.model import Kind, Network
 from archiver.summary import Summary
 
@@ -36,8 +39,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return QUIET, f"Beginning a new archive in {archive}"
         case events.WaitingForLock(_, error, seconds):
             return NORMAL, f"waiting, {span(seconds)} at most: {error.message}"
-        case events.Failed(_, error, _):
-            return QUIET, f"failed: {error}"
+        case events.Failed():
+            return QUIET, f"failed: {_failure(event)}"
         case events.Damaged(backup, why):
             return NORMAL, f"damaged: {backup}: {why}; it is fetched again"
         case events.KeptAside(key, kept):
@@ -84,9 +87,13 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
 
 def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = False) -> list[str]:
     """What a pull came to, every failure named."""
-    if not result.planned and not result.held and (result.failures or not finished):
-        return []  # nothing was listed, and why was said when it happened
+    failures = _failures(result.failures)
     lines = []
+    if not result.planned and not result.held and (result.failures or not finished):
+        # Nothing was listed, and why was said when it happened.
+        if len(failures) == len(result.failures):
+            return []
+        return [f"failed: {len(result.failures):,}", *(f"  {text}" for text in failures)]
     if dry_run:
         what = f"{times(result.planned, 'backup')}, {size(result.bytes_planned)}"
         lines.append(f"would fetch {what}; {result.held:,} held already")
@@ -117,5 +124,35 @@ def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = 
         lines.append(f"{times(result.unfinished, 'backup')} not finished at the vendor yet")
     if result.failures:
         lines.append(f"failed: {len(result.failures):,}")
-        lines.extend(f"  {failure.error}" for failure in result.failures)
+        lines.extend(f"  {text}" for text in failures)
+    return lines
+
+
+def unnamed(failed: events.Failed) -> str | None:
+    """The backup or record that failed, where the error itself names what kept it away, such as a
+    folder, and may keep others away, too."""
+    what = failed.subject if layout.is_record(failed.subject) else None
+    if failed.backup is not None:
+        what = str(failed.backup)
+    if what is None or layout.stem_of(what).rpartition("/")[2] in str(failed.error):
+        return None
+    return what
+
+
+def _failure(failed: events.Failed) -> str:
+    what = unnamed(failed)
+    return f"{what}: {failed.error}" if what is not None else str(failed.error)
+
+
+def _failures(failures: Sequence[events.Failed]) -> list[str]:
+    """One line for each; one for all backups that the same thing keeps away."""
+    alike: dict[str, list[events.Failed]] = {}
+    for one in failures:
+        alone = "" if unnamed(one) is not None else one.subject
+        alike.setdefault(f"{alone}{one.error}", []).append(one)
+    lines = []
+    for same in alike.values():
+        first = _failure(same[0])
+        more = f" (and {times(len(same) - 1, 'more backup')})" if len(same) > 1 else ""
+        lines.append(f"{first}{more}")
     return lines

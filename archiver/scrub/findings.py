@@ -21,6 +21,7 @@ class Fault(StrEnum):
     UNREADABLE = "unreadable"  # the store fails to give it
     UNRECORDED = "unrecorded"  # a backup's object without its record
     STRAY = "stray"  # nothing that an archive keeps
+    HIDDEN = "hidden"  # what is in the place of a folder, so that nobody sees into that
     BAD_RECORD = "bad-record"  # a record that cannot be read
     MISPLACED = "misplaced"  # a record that belongs to another key
     CONTRADICTION = "contradiction"  # a record that disagrees with itself or with the right object
@@ -40,6 +41,7 @@ ADVICE: Final[Mapping[Fault, str]] = {
     Fault.UNREADABLE: "check permissions and the disk, then repair",
     Fault.UNRECORDED: "run pull again, which finishes what was interrupted; or repair",
     Fault.STRAY: "look at it, and move it out of the archive",
+    Fault.HIDDEN: "put the folder itself back in its place",
     Fault.BAD_RECORD: "repair from another archive or the source",
     Fault.MISPLACED: "repair from another archive or the source; somebody moved or edited records",
     Fault.CONTRADICTION: "repair from another archive or the source; somebody edited the record",
@@ -50,11 +52,18 @@ ADVICE: Final[Mapping[Fault, str]] = {
 }
 
 
+# Of a file that SHA256SUMS alone tells of: it may be lost, or never have been there.
+NAMED_ALONE: Final = (
+    "repair from another archive, or from the source while the vendor has it; if you know that "
+    "there is no such file, take its line out of SHA256SUMS by hand"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One fault of one key: a line about it, and where there are two values, what was expected
     and what was found. ``about`` is the object, where the key's document says something wrong of
-    one alone."""
+    one alone; ``cure`` what to do about this one, where the fault alone does not tell."""
 
     key: str
     fault: Fault
@@ -62,6 +71,7 @@ class Finding:
     expected: str | None = None
     found: str | None = None
     about: str | None = None
+    cure: str | None = None
 
     @property
     def identity(self) -> tuple[str, Fault, str | None]:
@@ -71,14 +81,14 @@ class Finding:
     @property
     def advice(self) -> str:
         """What to do about it."""
-        return ADVICE[self.fault]
+        return self.cure or ADVICE[self.fault]
 
     @property
     def folder(self) -> str | None:
         """The backup set that it concerns; None when it concerns none."""
         if self.fault is Fault.INCOMPLETE:
             return self.key
-        if self.fault in (Fault.EVIDENCE, Fault.STRAY, Fault.BAD_RESULTS):
+        if self.fault in (Fault.EVIDENCE, Fault.STRAY, Fault.HIDDEN, Fault.BAD_RESULTS):
             return None
         return self.key.rpartition("/")[0] if layout.is_of_a_set(self.key) else None
 
@@ -101,8 +111,9 @@ def stray(key: str) -> Finding:
 
 
 def out_of_place(entry: Entry) -> Finding:
-    """A stray; or what the store does not say what it is."""
+    """A stray; or what is in a folder's place, or cannot be read: what is behind it may be good."""
     if entry.hides is None:
         return stray(entry.key)
     is_unread = isinstance(entry.hides, UnreadableObject)
-    return Finding(entry.key, Fault.UNREADABLE if is_unread else Fault.STRAY, entry.hides.message)
+    fault = Fault.UNREADABLE if is_unread else Fault.HIDDEN
+    return Finding(entry.key, fault, entry.hides.message, cure=entry.hides.hint)

@@ -8,13 +8,12 @@ in a copy, so that memory does not grow with the file, whatever either archive i
 
 import json
 from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from archiver import events as pull_events
 from archiver.archive import layout
-from archiver.archive.archive import TOOL, Archive
+from archiver.archive.archive import TOOL, Archive, Mending
 from archiver.archive.measure import measure, new_block
 from archiver.archive.reading import read_record
 from archiver.archive.record import Record
@@ -29,7 +28,6 @@ from archiver.errors import (
     ObjectMissing,
     StoreError,
     UnreadableObject,
-    UsageError,
 )
 from archiver.fields import read_backup
 from archiver.model import Measured, Pin, Stored
@@ -57,20 +55,19 @@ class ArchiveSupplier:
         self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
     ) -> Supplied:
         """See Supplier. Raises UsageError, UnsupportedFormat, ArchiveBusy, StoreError."""
-        if not await self._other.check_format():
-            raise UsageError(f"{self._other.store}: there is no archive here to repair from")
+        await self._other.expect()
         failed: list[events.NotRepaired] = []
         confirmed = set[str]()
         block = await in_thread(new_block)
         async with archive.writing(observer):
             for one in wrong.values():
-                mending = _Mending(archive, self._other, one, block, self._transfer, observer)
+                mending = _SetMending(archive, self._other, one, block, self._transfer, observer)
                 confirmed |= await mending.run()
                 failed += mending.not_repaired
         return Supplied(frozenset(confirmed), tuple(failed))
 
 
-class _Mending:
+class _SetMending:
     """One set."""
 
     def __init__(
@@ -115,7 +112,7 @@ class _Mending:
         confirmed = await self._mend_all(stems | differing, theirs_at, their_sums, our_sums)
         if differing - confirmed:
             return confirmed
-        await self._seal(our_sums.keys() | their_sums.keys(), confirmed)
+        await self._seal(our_sums, their_sums, confirmed)
         return confirmed
 
     async def _mend_all(
@@ -134,7 +131,7 @@ class _Mending:
             except ArchiverError as error:
                 if error.ends_run:
                     raise
-                self._not_repaired(stem, error)
+                self._not_repaired(self._wrong.key_of(stem), error)
         return confirmed
 
     async def _mend(
@@ -150,7 +147,8 @@ class _Mending:
             key = f"{theirs_at}/{name}{layout.RECORD_SUFFIX}"
             theirs = await read_record(self._other.store, key)
         if theirs is None:
-            raise BackupFailed(f"{stem}: {self._other.store} does not have it")
+            lacking = BackupFailed(f"{stem}: {self._other.store} does not have it")
+            raise self._wrong.absent(stem, lacking)
         object_name = theirs.object_key.rpartition("/")[2]
         measured = await self._measure_theirs(theirs, their_sums.get(object_name))
         ours = await self._our_record(stem)
@@ -272,7 +270,10 @@ class _Mending:
                 kept = await make_way(self._store, stem, staging, present, receipt)
             for key, at in kept:
                 self._tell(pull_events.KeptAside(key, at))
-            await in_thread(self._store.finish, [staging.commit(receipt, documents)])
+            commit = staging.commit(receipt, documents)
+            [stored] = await in_thread(self._store.finish, [commit])
+        for key, at in stored.cleared:
+            self._tell(pull_events.Cleared(key, at))
 
     def _carried(self, event: pull_events.Event) -> None:
         """Of what a transfer tells, what a verify has words for."""
@@ -281,16 +282,21 @@ class _Mending:
         elif isinstance(event, pull_events.Retrying | pull_events.Mending):
             self._tell(event)
 
-    async def _seal(self, names: AbstractSet[str], confirmed: set[str]) -> None:
+    async def _seal(
+        self, our_sums: Mapping[str, str], their_sums: Mapping[str, str], confirmed: set[str]
+    ) -> None:
         """Write SHA256SUMS: what there is of it goes on naming what it names. Without one, only
         once all that the other archive names is here."""
         folder = self._wrong.folder
         there = {e.key.rpartition("/")[2] async for e in self._store.entries(f"{folder}/")}
+        names = our_sums.keys() | their_sums.keys()
         missing = {name for name in names - there if layout.is_object_name(name)}
         if layout.SUMS_NAME not in there and (not names or missing):
             return
+        others = {name: their_sums[name] for name in missing & their_sums.keys()}
+        mending = Mending(others, is_whole=bool(their_sums) and not others)
         try:
-            if await self._archive.seal(folder, confirmed=confirmed, mending=True):
+            if await self._archive.seal(folder, confirmed=confirmed, mending=mending):
                 self._tell(events.Repaired(layout.sums_key(folder), str(self._other.store)))
         except (IntegrityError, UnreadableObject) as error:
             if not self.not_repaired:  # it follows from what was not

@@ -63,7 +63,12 @@ class SourceSupplier:
         )
         only = _Only(self._source, frozenset(wrong))
         summary = await pull(only, archive, listing.queries, options, observe)
-        failed = [*listing.not_repaired, *map(_not_repaired, summary.failures)]
+        told = {event.key.rpartition("/")[0] for event in listing.not_repaired}
+        failed = [
+            *listing.not_repaired,
+            # That a set cannot be sealed follows from what of it was not repaired.
+            *(_not_repaired(one) for one in summary.failures if one.subject not in told),
+        ]
         for event in failed:
             observer(event)
         return Supplied(frozenset(confirmed), tuple(failed))
@@ -95,9 +100,11 @@ class SourceSupplier:
             if there and query is not None:
                 found.queries.append(query)
             found.stems |= there
-            gone = BackupGone("the vendor no longer has it", hint="repair from another archive")
+            gone = BackupGone("the vendor does not have it", hint="repair from another archive")
             found.not_repaired += [
-                events.NotRepaired(stem, gone) for stem in sorted(one.stems) if stem not in there
+                events.NotRepaired(one.key_of(stem), one.absent(stem, gone))
+                for stem in sorted(one.stems)
+                if stem not in there
             ]
         return found
 

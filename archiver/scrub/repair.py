@@ -1,6 +1,6 @@
 """Putting right what a verify found wrong, and verifying that again.
 
-1. What is wrong, by backup set.
+1. What is wrong, by backup set. Misplaced doubles of what is right elsewhere are moved away.
 2. A supplier brings the right bytes: another archive, or the source.
 3. The sets concerned are verified again, whole; what is still wrong stays a finding.
 
@@ -12,11 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.verified import forget
+from archiver.errors import BackupFailed, IntegrityError, UnreadableObject
 from archiver.model import Kind
 from archiver.scrub import events
 from archiver.scrub.findings import Fault, Finding
+from archiver.scrub.misplaced import move_doubles
 from archiver.scrub.model import VerifyOptions, VerifySummary
 from archiver.scrub.verify import verify
 
@@ -27,12 +30,32 @@ BESIDE = frozenset({Fault.BAD_RECORD, Fault.MISPLACED, Fault.CONTRADICTION, Faul
 @dataclass(slots=True)
 class WrongSet:
     """What is wrong in one backup set: faults by the stem they concern; ``whole`` when files may
-    be missing that nothing here names; ``may_be_aof`` unless all are known to be dumps."""
+    be missing that nothing here names; ``may_be_aof`` unless all are known to be dumps.
+    By stem, ``belongs`` are the sets that misplaced backups belong in, and ``missing`` what was
+    found of objects that are gone."""
 
     folder: str
     stems: dict[str, set[Fault]] = field(default_factory=dict)
     whole: bool = False
     may_be_aof: bool = False
+    belongs: Mapping[str, str] = field(default_factory=dict)
+    missing: dict[str, Finding] = field(default_factory=dict)
+
+    def key_of(self, stem: str) -> str:
+        """What is said to be wrong under this stem: the object's key, where that is known."""
+        return self.missing[stem].key if stem in self.missing else stem
+
+    def absent(self, stem: str, why: BackupFailed) -> BackupFailed:
+        """Why a backup cannot be had: ``why``, unless it is of another place by its record."""
+        folder, missing = self.belongs.get(stem), self.missing.get(stem)
+        if folder is None and missing is not None and missing.cure is not None:
+            return type(why)(why.message, hint=missing.cure)
+        if folder is None:
+            return why
+        return BackupFailed(
+            f"its record is of another place: it belongs in {folder}",
+            hint="move record and object there by hand, or pull that time, and repair again",
+        )
 
     def is_damaged(self, stem: str) -> bool:
         """Whether it is the object itself that is wrong."""
@@ -73,28 +96,62 @@ async def repair(
     Raises ArchiveBusy, StoreError, and what the supplier raises that ends its run.
     """
     wrong = wrong_sets(summary.findings)
+    hidden = [
+        events.NotRepaired(f.key, IntegrityError(f.text, hint=f.advice))
+        for f in summary.findings
+        if f.fault is Fault.HIDDEN
+    ]
+    for event in hidden:
+        observer(event)
     if not wrong:
-        return summary
-    supplied = await supplier.supply(archive, wrong, observer)
+        return replace(summary, not_repaired=hidden) if hidden else summary
+    workers = (options or VerifyOptions()).workers
+    misplaced = await move_doubles(archive, summary.findings, observer)
+    to_supply = wrong
+    if misplaced.folders:
+        moved = VerifyOptions(sets=frozenset(misplaced.folders), workers=workers)
+        there = await verify(archive, moved, _silent_findings(observer))
+        others = [f for f in summary.findings if f.folder not in misplaced.folders]
+        to_supply = wrong_sets([*others, *there.findings])
+    for one in to_supply.values():
+        one.belongs = misplaced.belongs
+    supplied = Supplied(frozenset(), ())
+    if to_supply:
+        supplied = await supplier.supply(archive, to_supply, observer)
     # What an earlier verify saw of these may be what is wrong.
     await forget(archive.store, supplied.confirmed)
-    workers = (options or VerifyOptions()).workers
     again = await verify(
         archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
     )
+    concerned = [finding for finding in summary.findings if finding.folder in wrong]
+    stems = {f.key: f.stem for f in concerned if f.stem is not None}
+    told = {stems.get(event.key, event.key) for event in supplied.not_repaired}
+    lost = {stem for stem in told if await _is_lost(archive, stem)}
     still = [finding for finding in again.findings if finding.folder in wrong]
     left = {finding.identity for finding in still}
+    # Whether or not a name is left that a verify finds: what did not come is missing.
+    still += [f for f in concerned if f.stem in lost and f.identity not in left]
+    left = {finding.identity for finding in still}
     right = wrong.keys() - {finding.folder for finding in still}
-    concerned = [finding for finding in summary.findings if finding.folder in wrong]
     return replace(
         summary,
         findings=[f for f in summary.findings if f.folder not in wrong] + still,
         repaired=[f for f in concerned if f.identity not in left],
-        not_repaired=[
-            event for event in supplied.not_repaired if event.key.rpartition("/")[0] not in right
-        ],
+        not_repaired=hidden
+        + [event for event in supplied.not_repaired if event.key.rpartition("/")[0] not in right],
         results_not_kept=summary.results_not_kept or again.results_not_kept,
     )
+
+
+async def _is_lost(archive: Archive, stem: str) -> bool:
+    """Whether a backup, by its key without suffix, has neither an object nor a record."""
+    if not layout.is_object_name(f"{stem.rpartition('/')[2]}.{Kind.RDB}"):
+        return False
+    try:
+        keys = [layout.record_key(stem), *(f"{stem}.{kind}" for kind in Kind)]
+        return not any([await archive.store.size(key) is not None for key in keys])
+    except UnreadableObject:
+        return False  # a verify says so
 
 
 def wrong_sets(findings: Iterable[Finding]) -> dict[str, WrongSet]:
@@ -109,6 +166,8 @@ def wrong_sets(findings: Iterable[Finding]) -> dict[str, WrongSet]:
             wrong.whole = True
         else:
             wrong.stems.setdefault(finding.stem, set()).add(finding.fault)
+            if finding.fault is Fault.MISSING:
+                wrong.missing[finding.stem] = finding
     return found
 
 

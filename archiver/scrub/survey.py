@@ -14,7 +14,7 @@ from archiver.archive.verified import Result
 from archiver.errors import BadDocument, StoreError, StoreForbidden, UnreadableObject
 from archiver.model import Kind
 from archiver.scrub.claims import Claims, check_record
-from archiver.scrub.findings import Fault, Finding, out_of_place, stray
+from archiver.scrub.findings import NAMED_ALONE, Fault, Finding, out_of_place, stray
 from archiver.stores.base import Entry, Store
 
 _OBJECT_SUFFIXES = tuple(f".{kind}" for kind in Kind)
@@ -171,13 +171,15 @@ async def _find_unnamed(
     for key in sorted((found.named | before) - recorded - sizes.keys()):
         if layout.stem_of(key) in reported or not await _is_gone(store, key):
             continue
+        cure = None
         if key in found.named:
             text = "SHA256SUMS names it, and it is gone with its record"
+            cure = NAMED_ALONE
         elif (at := known[key].at) is not None:
             text = f"it was verified on {at:%Y-%m-%d}, and is gone with its record"
         else:
             text = "an earlier verify saw it, and it is gone with its record"
-        found.findings.append(Finding(key, Fault.MISSING, text))
+        found.findings.append(Finding(key, Fault.MISSING, text, cure=cure))
 
 
 async def _is_gone(store: Store, key: str) -> bool:

@@ -23,7 +23,7 @@ from archiver.archive.neighbours import listed_set
 from archiver.archive.sets import Missing, SetNodes, missing_nodes
 from archiver.archive.verified import Result, read_results
 from archiver.crew import crew
-from archiver.errors import BadDocument, UnreadableObject, UsageError
+from archiver.errors import BadDocument, NoSuchBackup, UnreadableObject
 from archiver.model import Kind
 from archiver.scrub import events
 from archiver.scrub.evidence import check_evidence
@@ -42,12 +42,11 @@ async def verify(
 ) -> VerifySummary:
     """Find what is missing, extra, changed or contradictory in an archive.
 
-    What is wrong is in the summary's ``findings``. Raises UsageError where there is no archive or
-    nothing of an instance that was asked for, UnsupportedFormat, and StoreError when the store
-    cannot be listed.
+    What is wrong is in the summary's ``findings``. Raises UsageError where there is no archive,
+    NoSuchBackup where there is nothing of an instance that was asked for, UnsupportedFormat,
+    DamagedArchive, and StoreError when the store cannot be listed.
     """
-    if not await archive.check_format():
-        raise UsageError(f"{archive.store}: there is no archive here")
+    await archive.expect()
     run = _Run(archive, options or VerifyOptions(), observer)
     await run.check_evidence()
     try:
@@ -73,6 +72,8 @@ class _Run:
         self._passing: Final[dict[str, list[Finding]]] = {}
         self._short: Final[dict[str, Missing]] = {}
         self._sets: list[SetNodes] = []
+        # Keys that hide what is below them: of that, nobody knows whether it is gone.
+        self._hidden: Final[list[str]] = []
         self._months: Final[set[int]] = set()
         self._since: datetime | None = None
         if options.since_verified is not None:
@@ -130,8 +131,8 @@ class _Run:
                 await self._take(month, send)
             self._close_instance()
             gone = await self._take_gone(prefix, send)
-            if prefix and not instance_id and not gone:
-                raise UsageError(f"{self._store}: there is nothing of {prefix[:-1]} here")
+            if prefix and not self._options.sets and not instance_id and not gone:
+                raise NoSuchBackup(f"{self._store}: there is nothing of {prefix[:-1]} here")
 
     async def _take_gone(self, prefix: str, send: MemoryObjectSendStream[Due]) -> bool:
         """Months that an earlier verify saw, and of which nothing is left."""
@@ -148,11 +149,14 @@ class _Run:
         self._months.add(hash(month.prefix))
         known = await self._known(month.prefix, tell=True) if month.prefix.count("/") == 2 else {}
         for finding in month.strays():
+            if finding.fault in (Fault.HIDDEN, Fault.UNREADABLE):
+                self._hidden.append(finding.key)
             if self._options.reaches(finding.key):
                 self._found(finding)
         folders = month.folders()
         wanted = {f for f in folders if self._options.wants(f)}
-        wanted |= {f for key in known if self._options.wants(f := key.rpartition("/")[0])}
+        before = {key.rpartition("/")[0] for key in known}
+        wanted |= {f for f in before if self._options.wants(f) and not self._is_hidden(f)}
         picked = self._pick({f: folders.get(f, {}) for f in wanted}, known)
         for folder in sorted(wanted | folders.keys()):
             sizes = folders.get(folder, {})
@@ -160,6 +164,9 @@ class _Run:
                 await self._take_set(month.prefix, folder, sizes, known, picked, send)
             if (one := listed_set(folder, sizes)) is not None and sizes:
                 self._sets.append(one)
+
+    def _is_hidden(self, folder: str) -> bool:
+        return any(f"{folder}/".startswith(f"{key}/") for key in self._hidden)
 
     def _pick(
         self, folders: Mapping[str, Mapping[str, int]], known: Mapping[str, Result]

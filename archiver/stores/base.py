@@ -14,12 +14,14 @@ from archiver.stores.commit import Commit
 class Entry:
     """An object in a listing; ``size`` in bytes. ``is_file`` is False for what has the name of an
     object or document and is none: a folder, a link, a device. ``hides`` says why nobody sees what
-    this is, or what lies below it: what the store does not give, or a link in a folder's place."""
+    this is, or what lies below it: what the store does not give, or a link in a folder's place.
+    ``what`` says in words what is no file."""
 
     key: str
     size: int
     is_file: bool = True
     hides: ArchiverError | None = None
+    what: str = "something else"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,9 @@ class Staging(Protocol):
         is what ``receipt`` says. The object is made durable before, and never written."""
         ...
 
-    def quarantine(self, why: str) -> str:
-        """Put the bytes aside with the reason; returns the key they are kept under."""
+    def quarantine(self, why: str) -> str | None:
+        """Put the bytes aside with the reason; returns the key they are kept under, or None where
+        they could not be kept without touching an object that is there."""
         ...
 
 
@@ -142,6 +145,11 @@ class Store(Protocol):
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
         """Be the only writer while in this context. Raises ArchiveBusy, StoreError."""
+        ...
+
+    @property
+    def doubt(self) -> str:
+        """What may be wrong with this place where an archive is missed: a question for people."""
         ...
 
     async def obstacle(self) -> str | None:
@@ -167,6 +175,11 @@ class Store(Protocol):
 
         Called by the only writer, who has something to put there. Raises StoreError.
         """
+        ...
+
+    async def set_aside(self, key: str) -> str:
+        """Move a file that has no use in its place into quarantine, as it is; the key it is kept
+        under. Called by the only writer. Raises StoreError."""
         ...
 
     async def size(self, key: str) -> int | None:

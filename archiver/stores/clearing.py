@@ -24,8 +24,12 @@ _MOST_NAME = 200
 def clear(path: Path, quarantine: Path) -> Path | None:
     """Move what is at ``path`` into ``quarantine`` if it is no file, or a document that cannot be
     read; where it is then, or None. Blocks. Raises StoreError."""
-    if not _is_in_the_way(path):
-        return None
+    return move_away(path, quarantine) if _is_in_the_way(path) else None
+
+
+def move_away(path: Path, quarantine: Path) -> Path:
+    """Move what is at ``path`` into ``quarantine``, whatever it is; where it is then. Blocks.
+    Raises StoreError."""
     disk.make_durable_directories(quarantine)
     archive = quarantine.parent
     flat = path.relative_to(archive).as_posix().replace("/", _SEPARATOR)

@@ -101,7 +101,12 @@ def kind_at(path: StrPath) -> str | None:
             mode = os.lstat(path).st_mode
         except (FileNotFoundError, NotADirectoryError):
             return None
-    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
+    return None if stat.S_ISREG(mode) else kind_of(mode)
+
+
+def kind_of(mode: int) -> str:
+    """What has such a mode and is no file, in words."""
+    return _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def open_file(path: StrPath) -> int | None:

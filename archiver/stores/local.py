@@ -15,9 +15,11 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from archiver import documents
 from archiver.documents import is_within
 from archiver.errors import (
     ArchiverError,
+    BadDocument,
     DoesNotFit,
     IntegrityError,
     NoDocument,
@@ -30,7 +32,7 @@ from archiver.errors import (
 from archiver.model import Kind, Stored
 from archiver.stores import disk, mounts
 from archiver.stores.base import Entry, Leftover, Opened, Staging
-from archiver.stores.clearing import clear
+from archiver.stores.clearing import clear, move_away
 from archiver.stores.commit import Commit, Unsynced, drive
 from archiver.stores.filesystem import Sync, sync_each, sync_file_system, syncing
 from archiver.stores.local_staging import (
@@ -42,6 +44,7 @@ from archiver.stores.local_staging import (
     SEPARATOR,
     TEMPORARY,
     LocalStaging,
+    Place,
     is_aside,
     is_ours,
     parents_to_sync,
@@ -129,6 +132,10 @@ class LocalStore:
             if folder.is_dir():
                 disk.sync_directory(folder)
 
+    @property
+    def doubt(self) -> str:
+        return "is the path right, and its disk mounted?"
+
     async def obstacle(self) -> str | None:
         return await in_thread(self._obstacle)
 
@@ -166,6 +173,13 @@ class LocalStore:
 
         kept = await in_thread(work)
         return None if kept is None else kept.relative_to(self.root).as_posix()
+
+    async def set_aside(self, key: str) -> str:
+        def work() -> Path:
+            self._check_lock()
+            return move_away(self.root / key, self._quarantine)
+
+        return (await in_thread(work)).relative_to(self.root).as_posix()
 
     async def size(self, key: str) -> int | None:
         return await in_thread(self._size, self._at(key))
@@ -231,10 +245,12 @@ class LocalStore:
         except UnreadableObject as error:
             return self._hidden(Path(item.path), error)
         if stat.S_ISDIR(status.st_mode):
-            return Entry(key, 0, is_file=False)
+            return Entry(key, 0, is_file=False, what=disk.kind_of(status.st_mode))
         if stat.S_ISLNK(status.st_mode) and not key.endswith(_FILES):
             return self._hidden(Path(item.path), _in_place_of_a_folder(item.path))
-        return Entry(key, status.st_size, stat.S_ISREG(status.st_mode))
+        if stat.S_ISREG(status.st_mode):
+            return Entry(key, status.st_size)
+        return Entry(key, status.st_size, is_file=False, what=disk.kind_of(status.st_mode))
 
     def _hidden(self, path: Path, why: ArchiverError) -> Entry:
         return Entry(path.relative_to(self.root).as_posix(), 0, is_file=False, hides=why)
@@ -257,8 +273,10 @@ class LocalStore:
     def stage(self, stem: str, size: int) -> Generator[Staging, None, None]:
         self._check_lock()
         self._at(stem)
-        root, folder, quarantine = str(self.root), str(self._staging), str(self._quarantine)
-        staging = LocalStaging(root, folder, quarantine, self._durable, stem, size)
+        folder, quarantine = str(self._staging), str(self._quarantine)
+        shared = self._lock is not None and self._lock.was_left and not self._lock.is_certain
+        place = Place(str(self.root), folder, quarantine, self._durable, self._check_lock, shared)
+        staging = LocalStaging(place, stem, size)
         with self._reserving:
             if stem in self._stems:
                 raise PlaceTaken(f"{self.root}: {stem} is being brought already")
@@ -343,8 +361,11 @@ class LocalStore:
     def _finish(self, document: Path) -> str:
         """Bring home a document whose object was renamed already: a kill came in between."""
         path = self.root / document.stem.replace(SEPARATOR, "/")
-        if os.path.lexists(path) or not self._came_home(document, path):
+        if not self._came_home(document, path):
             return "a document without its object"
+        if os.path.lexists(path) and (path.suffix != RECORD_SUFFIX or _describes(path)):
+            return "a document that something else is in the place of"
+        clear(path, self._quarantine)
         # The kill may have come before the object's name, or its folders', was durable.
         folder = path.parent.relative_to(self.root).as_posix()
         disk.sync_directory(path.parent)
@@ -428,6 +449,21 @@ def _in_place_of_a_folder(path: Path | str) -> IntegrityError:
 def _sweeping_order(path: Path) -> tuple[bool, bool, str]:
     about_a_record = path.name.endswith(f"{RECORD_SUFFIX}{DOCUMENT}")
     return path.suffix != DOCUMENT, not about_a_record, path.name
+
+
+def _describes(record: Path) -> bool:
+    """Whether a record can be read, and is about an object that is there with its size; one that
+    the disk does not give is not judged."""
+    try:
+        said = documents.parse(record.name, disk.read_document(record) or b"").values
+        name, size = said.get("object"), said.get("size")
+        if not isinstance(name, str) or "/" in name:
+            return False
+        return record.with_name(name).lstat().st_size == size
+    except UnreadableObject:
+        return True
+    except (NoDocument, BadDocument, OSError, ValueError):
+        return False
 
 
 def _is_file(path: Path) -> bool:

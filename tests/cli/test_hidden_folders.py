@@ -3,6 +3,7 @@ give, and a link where a folder should be. Each command names them, and none say
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,21 @@ CASES = [
 ]
 
 
+def assert_told_once(err: str, why: str, hidden: int) -> None:
+    """Of each folder: when it keeps the first backup away, which is named, and how many at the
+    end."""
+    lines = [line for line in err.splitlines() if why in line]
+    assert all(f"{CLUSTER}-db-" in line.split(why)[0] for line in lines), err
+    first = [line.removeprefix("failed: ") for line in lines if line.startswith("failed: ")]
+    last = [line.strip() for line in lines if line.startswith("  ")]
+    folders = {line.partition(": ")[2] for line in first}
+    assert len(first) == len(folders) == len(last) <= hidden // NODES, err
+    more = sum(
+        int(count) for count in re.findall(r"\(and (\d+) more backups?\)$", err, re.MULTILINE)
+    )
+    assert more + len(last) == hidden, err
+
+
 @pytest.mark.parametrize(("how", "level", "named"), CASES)
 async def test_every_command_names_it_and_goes_on(
     how: str, level: str, named: bool, archive: Path, run_kept_out: Run, tmp_path: Path
@@ -97,7 +113,7 @@ async def test_every_command_names_it_and_goes_on(
         result = await run_kept_out("verify", "archive", *only)
         key = folder.relative_to(archive).as_posix()
         assert result.code == code, result.err
-        assert f"{'unreadable' if code == 6 else 'stray'}: {key}: " in result.err
+        assert f"{'unreadable' if code == 6 else 'hidden'}: {key}: " in result.err
         assert why in result.err
 
         result = await run_kept_out("ls", "archive", *only)
@@ -115,14 +131,14 @@ async def test_every_command_names_it_and_goes_on(
 
         result = await run_kept_out("copy", "offsite", "archive", *only)
         assert result.code == code, result.err
-        assert result.err.count(why) >= hidden
+        assert_told_once(result.err, why, hidden)
         result = await run_kept_out("copy", "offsite", "archive", "--mirror-check", *only)
         assert result.code == code, result.err
         assert f"{key}\n" in result.out
 
         result = await run_kept_out(*PULL)
         assert result.code == code, result.err
-        assert result.err.count(why) >= hidden
+        assert_told_once(result.err, why, hidden)
         result = await run_kept_out("ls", "archive", "--remote", "--instance", CLUSTER)
         assert (result.code, result.out.count(" damaged")) == (code, hidden), result.err
     finally:

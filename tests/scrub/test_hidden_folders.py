@@ -6,17 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from archiver import Archive, LocalStore, Query, TairSource, pull
+from archiver import Archive, LocalStore, Query, TairSource, TransferOptions, pull
 from archiver.archive.backupsets import list_folders
 from archiver.copying import copy
 from archiver.drill.ledger import Ledger
 from archiver.errors import IntegrityError, UnreadableObject
 from archiver.scrub.findings import Fault
+from archiver.scrub.from_archive import ArchiveSupplier
+from archiver.scrub.from_source import SourceSupplier
+from archiver.scrub.repair import Supplier, repair
 from archiver.scrub.verify import verify
 from archiver.stores import local
 from examples.sample_rdb import write_rdb
-from tests.conftest import everything
-from tests.scrub.conftest import CLUSTER, DAYS, NODES, Pulled
+from tests.conftest import INSTANCE, QUICK, everything
+from tests.scrub.conftest import CLUSTER, DAYS, NODES, Pulled, flip
 
 FILES = len(DAYS) * (NODES + 1)
 
@@ -122,7 +125,7 @@ async def test_evidence_goes_on_only_where_all_of_it_is_seen(pulled: Pulled) -> 
     drills = pulled.root / "drills"
     drills.symlink_to(pulled.root.parent)
     found = await verify(pulled.archive)
-    assert [(one.key, one.fault) for one in found.findings] == [("drills", Fault.STRAY)]
+    assert [(one.key, one.fault) for one in found.findings] == [("drills", Fault.HIDDEN)]
     with pytest.raises(IntegrityError, match="symbolic link"):
         await Ledger(pulled.archive, None).last_keys(set())
 
@@ -140,3 +143,39 @@ async def test_a_hidden_folder_is_no_set_to_be_compared_with(pulled: Pulled) -> 
     folders = await list_folders(pulled.archive)
     assert [one for one in folders if one.hides is None] == before
     assert [one.key for one in folders if one.hides is not None] == [pulled.key(note)]
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("leads", ["to the folder", "nowhere"])
+@pytest.mark.parametrize("level", [0, 1, 3])
+async def test_a_link_in_the_place_of_a_folder_is_said_and_the_rest_repaired(
+    pulled: Pulled, offsite: Archive, source: TairSource, level: int, leads: str, origin: str
+) -> None:
+    """Of a set, a month, an instance, of which earlier verifies know every name."""
+    assert (await verify(pulled.archive)).exit_code == 0
+    path = pulled.objects(INSTANCE)[0]
+    good = path.read_bytes()
+    flip(path, 20)
+    folder = pulled.objects()[0].parents[level]
+    away = folder.rename(pulled.root.parent / "elsewhere")
+    before = {one: one.read_bytes() for one in away.rglob("*") if one.is_file()}
+    folder.symlink_to(away if leads == "to the folder" else away.with_name("nowhere"))
+    found = await verify(pulled.archive)
+    assert {(one.key, one.fault) for one in found.findings} == {
+        (pulled.key(path), Fault.CHANGED),
+        (pulled.key(folder), Fault.HIDDEN),
+    }
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    summary = await repair(pulled.archive, found, supplier)
+    [hidden], [failed] = summary.findings, summary.not_repaired
+    assert "symbolic link" in hidden.text
+    assert "mount it here" in hidden.advice
+    assert "move it out" not in hidden.advice
+    assert failed.key == pulled.key(folder)
+    assert "symbolic link" in str(failed.error)
+    assert summary.exit_code == 3
+    assert path.read_bytes() == good
+    assert folder.is_symlink()
+    assert {one: one.read_bytes() for one in away.rglob("*") if one.is_file()} == before

@@ -24,9 +24,10 @@ from archiver.scrub import events
 from archiver.scrub.findings import Fault
 from archiver.scrub.from_archive import ArchiveSupplier
 from archiver.scrub.from_source import SourceSupplier
-from archiver.scrub.repair import Supplier, repair
+from archiver.scrub.repair import Supplied, Supplier, repair
 from archiver.stores.base import Opened
 from archiver.stores.local_staging import LocalStaging
+from archiver.threads import in_thread
 from archiver.transfer.engine import TransferOptions
 from examples.sample_rdb import rdb, write_rdb
 from tests.archive.sample import put_sums
@@ -446,6 +447,28 @@ async def test_a_lost_node_stays_a_finding(
         ]
         assert summary.exit_code == 3
         assert name in pulled.sums().read_text()
+
+
+async def test_what_a_supplier_did_not_bring_stays_wrong(pulled: Pulled) -> None:
+    """Even where it leaves nothing behind that a verify would find."""
+    path = pulled.objects()[1]
+    stem = pulled.key(path).removesuffix(".rdb")
+    path.unlink()
+    path.with_suffix(".json").unlink()
+    for one in pulled.root.glob(f"{CLUSTER}/*/*/*"):
+        if one != path.parent:
+            shutil.rmtree(one)
+    sums = pulled.sums()
+    lines = [line for line in sums.read_text().splitlines(True) if path.name not in line]
+
+    class Forgetful:
+        async def supply(self, *_: object) -> Supplied:
+            await in_thread(sums.write_text, "".join(lines))
+            return Supplied(frozenset(), (events.NotRepaired(stem, BackupGone("gone")),))
+
+    summary = await repair(pulled.archive, await verify(pulled.archive), Forgetful())
+    assert [(f.key, f.fault) for f in summary.findings] == [(pulled.key(path), Fault.MISSING)]
+    assert (summary.exit_code, len(summary.not_repaired)) == (3, 1)
 
 
 async def test_an_instance_that_the_vendor_deleted_keeps_nothing_else_from_repair(

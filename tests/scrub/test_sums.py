@@ -1,12 +1,15 @@
 """SHA256SUMS is a witness: nobody rewrites it from a record that somebody may have changed."""
 
 import hashlib
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, verify
-from archiver.archive.sums import parse_sums
+from archiver.archive.sums import format_sums, parse_sums, salvage_sums, unexplained
 from archiver.copying import copy
 from archiver.errors import IntegrityError
 from archiver.scrub.findings import Fault
@@ -162,3 +165,169 @@ async def test_what_two_archives_record_otherwise_is_not_sealed(
     assert "say otherwise" in str(failed.error)
     assert [f.fault for f in summary.findings] == [Fault.SUMS]
     assert pulled.sums().read_bytes() == b"?"
+
+
+def lose_a_node(pulled: Pulled, offsite: Archive, *, named_there: bool) -> tuple[str, str]:
+    """The second node's file is gone from two archives, and what verifies saw. Its name, and that
+    of a node that is here."""
+    lost, here = pulled.objects()[1], pulled.objects()[2].name
+    for root in (pulled.root, Path(str(offsite.store))):
+        (root / pulled.key(lost)).unlink()
+        (root / pulled.key(lost)).with_suffix(".json").unlink()
+        shutil.rmtree(root / "verified", ignore_errors=True)
+        for other in root.glob(f"{CLUSTER}/*/*/*"):
+            if other.name != lost.parent.name:
+                shutil.rmtree(other)  # no set beside it tells which nodes there are
+    there = Path(str(offsite.store)) / pulled.key(pulled.sums())
+    if not named_there:
+        there.write_text(
+            "".join(x for x in there.read_text().splitlines(True) if lost.name not in x)
+        )
+    return lost.name, here
+
+
+Garbling = Callable[[str, str, str], str]
+
+
+def another_suffix(text: str, lost: str, here: str) -> str:
+    return text.replace(lost, lost.replace(".rdb", ".rdc"))
+
+
+def cut_in_the_name(text: str, lost: str, here: str) -> str:
+    return text[: text.index(lost) + 5]
+
+
+def cut_in_the_checksum(text: str, lost: str, here: str) -> str:
+    return text[: text.index(lost) - 30]
+
+
+def garbled_and_another_unnamed(text: str, lost: str, here: str) -> str:
+    lines = [line for line in text.splitlines(True) if here not in line]
+    return "".join("?" + line[1:] if lost in line else line for line in lines)
+
+
+def no_line_end(text: str, lost: str, here: str) -> str:
+    return re.sub(f"\n(?=[0-9a-f]+  {lost})", "J", text)
+
+
+@pytest.mark.parametrize(
+    "garble",
+    [
+        another_suffix,
+        cut_in_the_name,
+        cut_in_the_checksum,
+        garbled_and_another_unnamed,
+        no_line_end,
+    ],
+)
+@pytest.mark.parametrize("origin", ["archive", "source"])
+async def test_a_damaged_line_of_a_lost_node_stays(
+    pulled: Pulled, offsite: Archive, vendor: Path, source: TairSource, origin: str,
+    garble: Garbling,
+) -> None:  # fmt: skip
+    """Nothing else names it: neither another archive, nor the vendor, nor an earlier verify."""
+    lost, here = lose_a_node(pulled, offsite, named_there=False)
+    (vendor / CLUSTER / f"{CLUSTER}-db-1" / f"d_{DAYS[1]}031500.rdb").unlink()
+    garbled = garble(pulled.sums().read_text(), lost, here)
+    pulled.sums().write_text(garbled)
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    for _ in range(2):
+        summary = await repair(pulled.archive, await verify(pulled.archive), supplier)
+        assert summary.exit_code == 3
+        assert summary.not_repaired
+        assert pulled.sums().read_text() == garbled
+    assert (await verify(pulled.archive)).exit_code == 3
+
+
+@pytest.mark.parametrize("left", ["empty", "zeros", "cut", "garbled"])
+async def test_a_name_that_the_other_archive_has_is_kept(
+    pulled: Pulled, offsite: Archive, left: str
+) -> None:
+    lost, here = lose_a_node(pulled, offsite, named_there=True)
+    whole = pulled.sums().read_bytes()
+    garbled = {
+        "empty": b"",
+        "zeros": b"\0" * len(whole),
+        "cut": whole[: whole.index(lost.encode()) + 4],
+        "garbled": b"".join(x for x in whole.splitlines(True) if here.encode() not in x)[:-1]
+        + b"?",
+    }[left]
+    pulled.sums().write_bytes(garbled)
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    assert summary.exit_code == 3
+    if left in ("empty", "zeros"):
+        assert pulled.sums().read_bytes() == whole
+    again = await verify(pulled.archive)
+    assert again.exit_code == 3
+
+
+async def test_an_empty_one_is_not_written_anew_where_nobody_knows_the_set(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    lose_a_node(pulled, offsite, named_there=False)
+    (Path(str(offsite.store)) / pulled.key(pulled.sums())).unlink()
+    pulled.sums().write_bytes(b"")
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    assert "nothing else tells" in str(summary.not_repaired[0].error)
+    assert summary.exit_code == 3
+    assert pulled.sums().read_bytes() == b""
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("left", ["empty", "zeros", "cut", "garbled", "noise"])
+async def test_damaged_lines_of_a_whole_set_are_written_anew(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, left: str
+) -> None:
+    whole = pulled.sums().read_bytes()
+    pulled.sums().write_bytes({
+        "empty": b"",
+        "zeros": b"\0" * len(whole),
+        "cut": whole[: len(whole) // 2],
+        "garbled": whole.replace(b".rdb", b".rdc"),
+        "noise": b"\xff\x07\n?\n",
+    }[left])  # fmt: skip
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    summary = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    assert (summary.findings, summary.not_repaired) == ([], [])
+    assert pulled.sums().read_bytes() == whole
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+def test_which_file_a_damaged_line_was_of() -> None:
+    one, other = "a" * 64, "b" * 64
+    named = {"n-db-1-7.rdb": one, "n-db-2-8.rdb": other}
+    first, second = format_sums(named).decode().splitlines()
+
+    def left(*lines: str, unnamed: str = "n-db-2-8.rdb") -> int:
+        data = "\n".join(lines).encode()
+        return len(unexplained(salvage_sums(data).unreadable, {unnamed: named[unnamed]}))
+
+    assert left("?" + second[1:]) == 0
+    assert left(second[:40]) == 0
+    assert left("?" * 60 + second[60:]) == 0
+    assert left("?" + first[1:]) == 1
+    assert left(first[:40]) == 1
+    assert left("?" + second[1:], second[:40]) == 1  # one file has one line
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+async def test_a_line_of_nothing_says_how_to_be_rid_of_it(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str
+) -> None:
+    key = f"{pulled.key(pulled.sums().parent)}/{CLUSTER}-db-9-7.rdb"
+    with pulled.sums().open("a") as sums:
+        sums.write(f"{'0' * 64}  {CLUSTER}-db-9-7.rdb\n")
+    found = await verify(pulled.archive)
+    supplier = ArchiveSupplier(offsite) if origin == "archive" else SourceSupplier(source)
+    summary = await repair(pulled.archive, found, supplier)
+    [finding], [failed] = summary.findings, summary.not_repaired
+    assert (finding.key, failed.key) == (key, key)
+    for said in (finding.advice, str(failed.error)):
+        assert "take its line out of SHA256SUMS by hand" in said
+    lines = pulled.sums().read_text().splitlines(True)
+    pulled.sums().write_text("".join(line for line in lines if "-db-9-7" not in line))
+    assert (await verify(pulled.archive)).exit_code == 0

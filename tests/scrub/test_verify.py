@@ -15,7 +15,7 @@ import pytest
 
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, VerifySummary, pull, verify
 from archiver.archive import measure as measuring
-from archiver.errors import ArchiverError, StoreError, StoreForbidden, UsageError
+from archiver.errors import ArchiverError, NoSuchBackup, StoreError, StoreForbidden, UsageError
 from archiver.report.chain import evidence_key, link
 from archiver.report.document import encode
 from archiver.report.junit import to_junit
@@ -631,13 +631,19 @@ async def test_a_part_of_the_archive(pulled: Pulled, watched: Watched) -> None:
 
     day = TimeRange(datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC))
     assert (await verify(Archive(watched), VerifyOptions(range=day))).read == NODES + 1
-    with pytest.raises(UsageError, match="nothing of r-none"):
+    with pytest.raises(NoSuchBackup, match="nothing of r-none"):
         await verify(Archive(watched), VerifyOptions(instances=("r-none",)))
 
 
 async def test_no_archive(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no archive here"):
         await verify(Archive(LocalStore(tmp_path)))
+
+
+async def test_an_archive_that_has_lost_its_marker(pulled: Pulled) -> None:
+    (pulled.root / "archive.json").unlink()
+    with pytest.raises(UsageError, match=r"something else is: r-.*a pull with --create writes it"):
+        await verify(pulled.archive)
 
 
 def test_every_fault_has_its_advice() -> None:

@@ -117,6 +117,9 @@ class Sender:
             self._quarantine = dict(self.bucket.listing(QUARANTINE))
         return self._quarantine
 
+    def forget_quarantine(self) -> None:
+        self._quarantine = None
+
     def put_in_quarantine(self, key: str, size: int) -> None:
         """Know of one that is there from now on."""
         if self._quarantine is not None:

@@ -18,6 +18,7 @@ from archiver.stores.s3.layout import QUARANTINE, SEPARATOR
 from archiver.stores.s3.lease import BEAT_SECONDS, Lease, hold
 from archiver.stores.s3.options import S3Options, parse_place
 from archiver.stores.s3.reading import OpenedObject
+from archiver.stores.s3.replaced import copy_within, keep_aside
 from archiver.stores.s3.sending import Sender
 from archiver.stores.s3.staging import S3Staging
 from archiver.stores.s3.uploads import sweep
@@ -53,10 +54,15 @@ class S3Store:
         stop = threading.Event()
         async with entered(hold(self.bucket, dialect, self._beat, stop), stop.set) as lease:
             self._lease = lease
+            self._sender().forget_quarantine()  # others wrote meanwhile
             try:
                 yield
             finally:
                 self._lease = None
+
+    @property
+    def doubt(self) -> str:
+        return "are the bucket and the prefix right?"
 
     async def obstacle(self) -> str | None:
         async with aclosing(self.entries("")) as entries:
@@ -84,9 +90,18 @@ class S3Store:
         tag = hashlib.sha256(f"{head.etag} {head.size}".encode()).hexdigest()[:16]
         kept = f"{QUARANTINE}{key.replace('/', SEPARATOR)}.{tag}.cleared"
         if self.bucket.head(kept) is None:  # an earlier run may not have been allowed to delete it
-            self.bucket.copy(key, kept, head.size, **self.bucket.options.for_notes())
+            copy_within(self._sender(), key, kept)
         self.bucket.delete_if_allowed(key)
         return kept
+
+    async def set_aside(self, key: str) -> str:
+        def work() -> str:
+            kept = keep_aside(self._sender(), key)
+            self.bucket.delete_if_allowed(key)
+            return kept
+
+        self._check_lease()
+        return await in_thread(work)
 
     async def size(self, key: str) -> int | None:
         head = await in_thread(self.bucket.head, key)

@@ -1,0 +1,125 @@
+"""Records that lie where they do not belong, as after a copy by hand or a renamed folder.
+
+Where the archive has the same record at its own place, and the object there has the bytes that
+both name, the misplaced one says nothing more: it is moved into quarantine, and its object with
+it, if that is the same byte for byte. Nothing is deleted. Where its own place lacks it, it may be
+the only copy: it stays, and whoever looks is told where it belongs.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from archiver import events as pull_events
+from archiver.archive import layout
+from archiver.archive.archive import Archive
+from archiver.archive.inventory import Inventory
+from archiver.archive.measure import measure, new_block
+from archiver.archive.reading import read_sums
+from archiver.archive.record import Record
+from archiver.archive.verified import forget
+from archiver.errors import (
+    ArchiverError,
+    BadDocument,
+    ObjectMissing,
+    UnreadableObject,
+)
+from archiver.fields import read_backup
+from archiver.scrub import events
+from archiver.scrub.findings import Fault, Finding
+from archiver.threads import in_thread
+
+
+@dataclass(slots=True)
+class Sorted:
+    """The sets that doubles were moved out of; and of misplaced backups that stay, by key without
+    suffix, the set that each belongs in."""
+
+    folders: set[str] = field(default_factory=set)
+    belongs: dict[str, str] = field(default_factory=dict)
+
+
+async def move_doubles(
+    archive: Archive, findings: Iterable[Finding], observer: events.Observer
+) -> Sorted:
+    """Move away the misplaced of whatever is right at its own place. Raises ArchiveBusy,
+    StoreError."""
+    keys = sorted({f.key for f in findings if f.fault is Fault.MISPLACED})
+    if not keys:
+        return Sorted()
+    async with archive.writing(observer):
+        sorting = _Sorting(archive, observer, await in_thread(new_block))
+        for key in keys:
+            await sorting.take(key)
+        await sorting.end()
+    return sorting.done
+
+
+class _Sorting:
+    def __init__(self, archive: Archive, observer: events.Observer, block: memoryview) -> None:
+        self.done: Final = Sorted()
+        self._store: Final = archive.store
+        self._inventory: Final = Inventory(archive.store)
+        self._tell: Final = observer
+        self._block: Final = block
+        # Of what was moved, SHA-256 by key.
+        self._moved: Final[dict[str, str]] = {}
+
+    async def take(self, key: str) -> None:
+        """One misplaced record."""
+        try:
+            data = await self._store.read(key)
+            if data is None:
+                return
+            record = Record.decode(key, data)
+            backup = read_backup(record.instance_id, record.document["api"])
+            own = await self._inventory.find(backup)
+        except ArchiverError as error:
+            if error.ends_run:
+                raise
+            return  # whoever repairs it says what is wrong
+        stem = layout.stem_of(key)
+        if own.transfer.stem == stem:
+            return
+        right = own.record
+        if right is None or right.sha256 != record.sha256 or not await self._is_whole(right):
+            self.done.belongs[stem] = own.transfer.set_key
+            return
+        if await self._store.size(record.object_key) is not None:
+            if await self._sha256(record.object_key, record) != right.sha256:
+                self.done.belongs[stem] = own.transfer.set_key
+                return
+            await self._move(record.object_key)
+        self._moved[record.object_key] = record.sha256
+        await self._move(key)
+        self.done.folders.add(record.folder)
+
+    async def end(self) -> None:
+        """What told of nothing but what was moved goes the same way."""
+        for folder in sorted(self.done.folders):
+            there = [entry.key async for entry in self._store.entries(f"{folder}/")]
+            if there == [layout.sums_key(folder)]:
+                with suppress(BadDocument, UnreadableObject):
+                    sums = await read_sums(self._store, folder) or {}
+                    if all(self._moved.get(f"{folder}/{n}") == sha for n, sha in sums.items()):
+                        await self._move(there[0])
+        await forget(self._store, {layout.stem_of(key) for key in self._moved})
+
+    async def _is_whole(self, record: Record) -> bool:
+        return await self._sha256(record.object_key, record) == record.sha256
+
+    async def _sha256(self, key: str, record: Record) -> str | None:
+        self._tell(events.ToRead(1, record.size))
+        try:
+            measured = await measure(
+                self._store, key, record.size, self._block,
+                lambda size: self._tell(events.Advanced(size)), is_log=record.is_log,
+            )  # fmt: skip
+        except (ObjectMissing, UnreadableObject):
+            return None
+        return measured.sha256
+
+    async def _move(self, key: str) -> None:
+        kept = await self._store.set_aside(key)
+        self._tell(pull_events.Cleared(key, kept))
