@@ -221,10 +221,14 @@ def is_clean(text: str) -> bool:
     return _UNCLEAN.search(text) is None
 
 
+def is_within(text: str) -> bool:
+    """Whether a text, taken as a path, names something below where it begins."""
+    return not any(part in ("", ".", "..") for part in text.split("/"))
+
+
 def is_key(text: str) -> bool:
-    """Whether a text is the key of something within an archive: what it names lies there, in a
-    directory as in a bucket."""
-    return is_clean(text) and not any(part in ("", ".", "..") for part in text.split("/"))
+    """Whether a text can be the key of something in an archive, in a directory as in a bucket."""
+    return is_clean(text) and is_within(text)
 
 
 def is_name(text: str) -> bool:

@@ -63,6 +63,7 @@ DECODING, KEPT_OUT = "tests/test_documents.py", "tests/cli/test_bad_documents.py
 HIDDEN, KEPT_HIDDEN = "tests/scrub/test_hidden_folders.py", "tests/cli/test_hidden_folders.py"
 COPYING, LOST = "tests/test_copying.py", "tests/archive/test_lost.py"
 NOT_GIVEN = "tests/cli/test_not_given.py"
+ODD, ODD_RUNS = "tests/stores/test_oddstore.py", "tests/bucket/test_odd_servers.py"
 STREAMS = "tests/cli/test_streams.py"
 EVIDENCE = "tests/cli/test_evidence.py"
 POWER = "tests/faults/test_power.py"
@@ -371,6 +372,25 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a lock that cannot be read is nobody's", "archiver/stores/lock.py", "    is_free = not _text(descriptor, path) if not certain else not before\n", "    is_free = not before\n", "tests/stores/test_lock.py"),
     Mutation("last words cannot be interrupted", "archiver/cli/run.py", "        sys.stdout.flush()  # it may wait for a reader, and be interrupted\n", "", "tests/cli/test_signals.py"),
     Mutation("bucket: a run that died leaves its copy", f"{S3}/uploads.py", "    yield from settle(sender, check)\n", "", S3_STAGING),
+    Mutation("bucket: no right condition is tried", f"{S3}/dialect.py", "        if _takes_right_etag(bucket, form) and _refuses(", "        if _refuses(", f"{ODD}::test_conditions"),
+    Mutation("bucket: a condition is judged while another host puts", f"{S3}/dialect.py", "        if _etag(bucket) == etag:\n", "        if True:\n", f"{ODD}::test_conditions_while_another_run_asks"),
+    Mutation("bucket: the wrong part is sent before the right one", f"{S3}/dialect.py", "            return _takes(lambda: part(right)) and _refuses(lambda: part(wrong))", "            return _refuses(lambda: part(wrong)) and _takes(lambda: part(right))", f"{ODD}::test_what_a_probe_finds"),
+    Mutation("bucket: any time of an upload is believed", f"{S3}/dialect.py", "Uploads.DATED if age < _MOST_SKEW else Uploads.UNDATED", "Uploads.DATED", f"{ODD}::test_what_a_probe_finds"),
+    Mutation("bucket: what is put need not be listed", f"{S3}/dialect.py", "    if not _is_listed(bucket):", "    if False:", f"{ODD}::test_a_listing_that_lags"),
+    Mutation("bucket: a put waits for 100 Continue", f"{S3}/bucket.py", "        body = data if isinstance(data, bytearray) else bytearray(data)\n", "        body = data\n", f"{ODD}::test_no_put_waits_for_a_continue"),
+    Mutation("bucket: an error does not name its operation", f"{S3}/errors.py", "{what}: {error.operation_name}: {answer}", "{what}: {answer}", f"{ODD}::test_errors_name_the_operation"),
+    Mutation("bucket: a prefix may be as long as it likes", f"{S3}/options.py", "> MOST_PREFIX_BYTES:", "> 10**6:", f"{ODD}::test_prefixes_that_no_archive_can_have"),
+    Mutation("bucket: a refused renewal is another writer", f"{S3}/lease.py", "                if unmoved > 1:", "                if False:", f"{ODD_RUNS}::test_a_refused_renewal_that_shows_our_name_is_nobody_else"),
+    Mutation("bucket: an upload that is not listed is gone", f"{S3}/uploads.py", "        if upload_id and bucket.parts(own.key, upload_id) is not None:", "        if False:", f"{ODD_RUNS}::test_an_upload_is_gone_on_with_whatever_is_listed"),
+    Mutation("bucket: an upload without a time is old", f"{S3}/uploads.py", "        initiated = upload.initiated if listing is Uploads.DATED else None\n", "        initiated = upload.initiated\n", f"{ODD_RUNS}::test_the_time_of_an_upload_is_believed_only_where_it_is_one"),
+    Mutation("bucket: objects without ETags are all alike", f"{S3}/replaced.py", "    content = head.etag or sender.sha256(key)\n", "    content = head.etag\n", f"{ODD_RUNS}::test_bytes_are_told_apart_without_etags"),
+    Mutation("bucket: how an object is kept is not looked at", f"{S3}/asked.py", "    if (wrong := difference(asked, kept)) is not None:", "    if (wrong := None) is not None:", f"{ODD_RUNS}::test_what_is_not_kept_as_asked_is_not_recorded"),
+    Mutation("bucket: an upload is gone on with that is kept otherwise", f"{S3}/staging.py", " or asked != self._bucket.options.said:", ":", f"{ODD_RUNS}::test_an_upload_that_was_begun_otherwise_begins_again"),
+    Mutation("a directory is asked for encryption", "archiver/cli/places.py", "            if given[name] is not None:", "            if False:", f"{ODD_RUNS}::test_a_directory_keeps_nothing_so"),
+    Mutation("a cold object is asked for again and again", "archiver/transfer/stored.py", "    return error if isinstance(error, UnreadableObject) else SourceUnavailable(str(error))", "    return SourceUnavailable(str(error))", f"{ODD_RUNS}::test_a_cold_object_fails_alone"),
+    Mutation("keys of a foreign bucket are believed", f"{S3}/store.py", "                if is_key(key) and not any(", "                if not any(", f"{ODD_RUNS}::test_keys_of_a_foreign_bucket_stay_there"),
+    Mutation("a key leaves the directory of its archive", "archiver/stores/local.py", "        if not is_within(key):", "        if False:", f"{ORDER}::test_a_key_that_leaves_the_archive_is_none"),
+    Mutation("a question mark in a prefix is taken for a query", "archiver/cli/run.py", "(\\b(?!s3://)", "(\\b", f"{ODD_RUNS}::test_a_question_mark_in_a_prefix_is_no_query"),
     Mutation("bucket: a living holder is passed over", f"{S3}/lease.py", "            raise _busy(bucket, now[0])", "            return now[1]", "tests/bucket/test_uploads.py"),
     Mutation("bucket: a lost lease is not noticed", f"{S3}/lease.py", "        if self._lost is not None:\n            raise self._lost", "        pass", "tests/bucket/test_uploads.py"),
     Mutation("a document is not synced", DISK, "        file.sync()\n", "        pass\n", ORDER),

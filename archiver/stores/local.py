@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from archiver import documents
-from archiver.documents import is_key
+from archiver.documents import is_within
 from archiver.errors import (
     ArchiverError,
     BadDocument,
@@ -100,7 +100,7 @@ class LocalStore:
 
     def _at(self, key: str) -> Path:
         """Where a key is: below the root, or nowhere. Raises UnsafeInput."""
-        if not is_key(key):
+        if not is_within(key):
             raise UnsafeInput(
                 f"{self.root}: {key[:_MOST_SHOWN]!a} is no name of anything within an archive",
                 hint="nothing outside is touched",

@@ -69,14 +69,18 @@ PUBLIC: Final = {
     "Ceph RGW 16": Habits(if_match="bare", crc64nvme=False),
     "DigitalOcean Spaces": Habits(if_match="bare", crc64nvme=False),
     "rclone serve s3": Habits(
-        conditions="ignored", crc64nvme=False, wrong_part_ends_upload=True,
-        uploads="not implemented", keeps=frozenset(),
+        conditions="ignored", crc64nvme=False, wrong_part_ends_upload=True, keeps=frozenset()
     ),
     "Alibaba OSS": Habits(conditions="not implemented", crc64nvme=False, etags="upper"),
-    "MinIO": Habits(uploads="by exact key", etags_in_xml="quoted"),
-    "Swift": Habits(
+    "MinIO": Habits(uploads="by exact key"),
+    "Swift": Habits(conditions="ignored", crc64nvme=False, keeps=frozenset()),
+    "a simulator": Habits(
         conditions="ignored", crc64nvme=False, etags_in_xml="bare", keeps=frozenset(),
         initiated="2010-11-10T20:48:33.000Z",
+    ),
+    "a small server": Habits(
+        conditions="ignored", crc64nvme=False, wrong_part_ends_upload=True,
+        uploads="not implemented", keeps=frozenset(),
     ),
     "before 2016": Habits(
         conditions="ignored", crc64nvme=False, md5=False, listing="v1", continues=False,

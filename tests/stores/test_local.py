@@ -871,7 +871,7 @@ async def test_one_stem_is_brought_once(store: LocalStore) -> None:
         pass
 
 
-@pytest.mark.parametrize("key", ["../x", "/tmp/x", "a/../../x", "a//x", "", "a/\x00", "a/."])
+@pytest.mark.parametrize("key", ["../x", "/tmp/x", "a/../../x", "a//x", "", "a/."])
 async def test_a_key_that_leaves_the_archive_is_none(tmp_path: Path, key: str) -> None:
     root = tmp_path / "archive"
     (tmp_path / "x").write_bytes(b"outside")

@@ -17,6 +17,7 @@ from typing import Any
 from archiver import documents
 from archiver.errors import ArchiverError, BadDocument, ObjectMissing, StoreError
 from archiver.stores.base import Leftover
+from archiver.stores.s3.asked import check_kept
 from archiver.stores.s3.bucket import Bucket, Head
 from archiver.stores.s3.dialect import Check
 from archiver.stores.s3.layout import Replaced, aside_key, parse_replaced, replaced_key
@@ -161,9 +162,11 @@ def copy_within(
 ) -> None:
     """A copy in quarantine, compared. Raises ObjectMissing, StoreError."""
     bucket, head = sender.bucket, _present(sender.bucket, key)
-    bucket.copy(key, kept, head.size, metadata, **bucket.options.for_notes())
+    asked = bucket.options.for_notes()
+    bucket.copy(key, kept, head.size, metadata, **asked)
     sender.put_in_quarantine(kept, head.size)
     _check_alike(sender, key, kept)
+    check_kept(bucket.where(kept), asked, _present(bucket, kept).kept_as if asked else {})
 
 
 def _text_of(kept_as: Mapping[str, Any]) -> str:
