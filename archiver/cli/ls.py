@@ -10,6 +10,7 @@ from archiver.cli.options import (
     EPILOG,
     SETTINGS,
     SourceOptions,
+    Way,
     option,
     output_options,
     source_options,
@@ -46,18 +47,15 @@ def ls(place: str | None, *, remote: bool, time_range: TimeRange, **given: Any) 
     """
     from archiver.cli.run import run
 
-    options = SourceOptions(
-        given["instances"], time_range, given["region"], given["endpoint"], given["aof"]
-    )
     run(
-        lambda: _ls(place, options, given, remote=remote or place is None),
+        lambda: _ls(place, time_range, given, remote=remote or place is None),
         verbose=given["verbose"],
         on_interrupt="nothing was changed",
     )
 
 
 async def _ls(
-    place: str | None, options: SourceOptions, given: dict[str, Any], *, remote: bool
+    place: str | None, time_range: TimeRange, given: dict[str, Any], *, remote: bool
 ) -> int:
     from archiver.archive import catalogue
     from archiver.archive.archive import Archive
@@ -67,20 +65,28 @@ async def _ls(
     if archive is not None and not await archive.check_format():
         raise UsageError(f"{archive.store}: there is no archive here")
     if archive is None or remote:
-        if not options.instances:
+        if not given["instances"]:
             if archive is not None:
                 raise UsageError("--remote: no instance to ask about", hint="give --instance")
             raise UsageError(
                 "neither an archive nor an instance is given",
                 hint="name an archive, or give --instance",
             )
+        options = SourceOptions(
+            given["instances"],
+            time_range,
+            given["region"],
+            given["endpoint"],
+            given["aof"],
+            Way.of(given),
+        )
         backups = await _listed(options, given["verbose"])
         if archive is None:
             rows = catalogue.vendor_rows(backups)
         else:
             rows = await catalogue.compared_rows(archive, backups)
     else:
-        rows = await catalogue.archived_rows(archive, options.instances)
+        rows = await catalogue.archived_rows(archive, given["instances"])
     if given["as_json"]:
         _write_json(rows)
     else:

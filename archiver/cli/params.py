@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import click
 
 from archiver.errors import UsageError
+from archiver.proxies import Proxies
 from archiver.timerange import TimeRange, parse_moment
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -141,6 +142,22 @@ class AssertionText(click.ParamType[str]):
         except UsageError as error:
             self.fail(str(error), param, ctx)
         return value
+
+
+class ProxyUrl(click.ParamType[Proxies]):
+    """A proxy, or ``none``. What is given is not quoted: it may hold a password."""
+
+    name = "proxy"
+
+    def convert(
+        self, value: str | Proxies, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Proxies:
+        if isinstance(value, Proxies):
+            return value
+        try:
+            return Proxies.given(value)
+        except UsageError as error:
+            self.fail(error.message.partition(": ")[2], param, ctx)
 
 
 class InstanceId(click.ParamType[str]):
