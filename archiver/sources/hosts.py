@@ -68,7 +68,7 @@ def _bare(host: str) -> str:
 
 def _checked(host: str) -> str:
     bare = _bare(host)
-    if not bare or any(mark in bare for mark in "/@ *?#%") or is_metadata(bare):
+    if not bare or any(mark in host for mark in "/@ *?#%") or is_metadata(bare):
         raise UsageError(
             f"--allow-host {host[:80]!r}: this is no host that files may be fetched from",
             hint="name a host, or a domain with a dot before it; no URL, no metadata address",
