@@ -127,7 +127,8 @@ class TairSource:
         Raises BackupGone when it is no longer listed, and what ``pages`` raises.
         """
         day = timedelta(days=1)
-        around = TimeRange(backup.started_at - day, (backup.ended_at or backup.started_at) + day)
+        ended_at = max(backup.ended_at or backup.started_at, backup.started_at)
+        around = TimeRange(backup.started_at - day, ended_at + day)
         start, end = around.on_the_wire()
         query = Query(backup.instance_id, start, end, need_aof=True, backup_id=backup.backup_id)
         async for page in self._one_reading(query):
