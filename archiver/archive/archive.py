@@ -110,6 +110,21 @@ class Archive:
                 )
         return False
 
+    async def expect(self) -> None:
+        """Raises UsageError where there is no archive, UnsupportedFormat, StoreError."""
+        if await self.check_format():
+            return
+        obstacle = await self.store.obstacle()
+        if obstacle is None:
+            raise UsageError(
+                f"{self.store}: there is no archive here",
+                hint="is the path right, and its disk mounted?",
+            )
+        raise UsageError(
+            f"{self.store}: there is no archive here, and {obstacle}",
+            hint=f"where only {layout.FORMAT_KEY} was lost, a pull with --create writes it again",
+        )
+
     async def check_format(self) -> bool:
         """Whether there is an archive here. Raises UnsupportedFormat for one that this version
         does not know, StoreError."""

@@ -138,10 +138,12 @@ async def make_way(
 def _outweigh(said: Mapping[str, str], own: Collection[str], receipt: Receipt) -> bool:
     """Whether witnesses that all speak against what came are to be believed: a record is, and so
     are two that agree, and one that speaks for what is here. One alone may be what was changed,
-    when a dump came that is whole by its own checksum."""
+    when a dump came that is whole by its own checksum, or, where nothing is here to be lost, what
+    is whole by its source's."""
     agreed = len(set(said.values())) < len(said)
     for_own = any(sha256 in own for sha256 in said.values())
-    return RECORD in said or agreed or for_own or receipt.rdb.footer is not Footer.OK
+    is_whole = receipt.rdb.footer is Footer.OK or (receipt.is_vouched_for and not own)
+    return RECORD in said or agreed or for_own or not is_whole
 
 
 def _has_crc(record: Record, receipt: Receipt) -> bool:

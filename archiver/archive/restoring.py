@@ -111,8 +111,7 @@ async def restore(
         IntegrityError: No set can be restored whole, and one is damaged.
         NoSpace, StoreError: The disk, or the store.
     """
-    if not await archive.check_format():
-        raise UsageError(f"{archive.store}: there is no archive here")
+    await archive.expect()
     if (set_key is None) is (instance_id is None):
         raise UsageError("name an instance, or a backup set", hint="--instance or --set")
     if skip_damaged and (partial or set_key is not None):

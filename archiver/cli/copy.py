@@ -75,7 +75,7 @@ async def _copy(origin: str, place: str, given: dict[str, Any]) -> int:
 
     async def work(watch: Watch) -> None:
         source = Archive(store_at(origin, given, watch.say))
-        await _expect(source)
+        await source.expect()
         target = written_to(store_at(place, given, watch.say), given)
         await copy_archive(source, target, options, watch.observe)
 
@@ -93,8 +93,8 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> int:
     from archiver.errors import EXIT_OK, BackupFailed, IntegrityError
 
     source, target = (Archive(store_at(where, given)) for where in (origin, place))
-    await _expect(source)
-    await _expect(target)
+    await source.expect()
+    await target.expect()
     found, codes = 0, set[int]()
     async for mismatch in mismatches(source, target, _options(given).selection):
         found += 1
@@ -111,13 +111,6 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> int:
     if IntegrityError.exit_code in codes:
         return IntegrityError.exit_code
     return max(codes, default=EXIT_OK)
-
-
-async def _expect(archive: Any) -> None:
-    from archiver.errors import UsageError
-
-    if not await archive.check_format():
-        raise UsageError(f"{archive.store}: there is no archive here")
 
 
 def _options(given: dict[str, Any]) -> "CopyOptions":

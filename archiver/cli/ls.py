@@ -62,8 +62,8 @@ async def _ls(
     from archiver.errors import UsageError
 
     archive = Archive(store_at(place, given)) if place is not None else None
-    if archive is not None and not await archive.check_format():
-        raise UsageError(f"{archive.store}: there is no archive here")
+    if archive is not None:
+        await archive.expect()
     if archive is None or remote:
         if not given["instances"]:
             if archive is not None:

@@ -81,13 +81,10 @@ def verify(place: str, **given: Any) -> None:
 async def _check_supplier(given: dict[str, Any]) -> None:
     """Before anything is read: a typo must not show in the night that it is needed."""
     from archiver.archive.archive import Archive
-    from archiver.errors import UsageError
 
     other = given["repair_from"]
-    if other is None or other == _SOURCE:
-        return
-    if not await Archive(store_at(other, given)).check_format():
-        raise UsageError(f"--repair-from {other}: there is no archive there")
+    if other is not None and other != _SOURCE:
+        await Archive(store_at(other, given)).expect()
 
 
 async def _verify(place: str, given: dict[str, Any]) -> int:

@@ -23,7 +23,7 @@ from archiver.drill.server import Limits
 from archiver.drill.servers import NoServer, ServerProgram
 from archiver.drill.stage import Stage, Tried
 from archiver.drill.workplace import Workplace, open_scratch, sweep
-from archiver.errors import EXIT_OK, UsageError, worst_exit_code
+from archiver.errors import EXIT_OK, worst_exit_code
 from archiver.report import evidence
 from archiver.report.chain import Finding
 from archiver.report.evidence import Evidence, Nodes, SetEvidence
@@ -132,8 +132,7 @@ async def drill(
 
 
 async def _see_what_is_here(archive: Archive, programs: Sequence[ServerProgram]) -> None:
-    if not await archive.check_format():
-        raise UsageError(f"{archive.store}: there is no archive here")
+    await archive.expect()
     if not programs:
         raise NoServer(
             "no redis-server or valkey-server was found",

@@ -29,7 +29,6 @@ from archiver.errors import (
     ObjectMissing,
     StoreError,
     UnreadableObject,
-    UsageError,
 )
 from archiver.fields import read_backup
 from archiver.model import Measured, Pin, Stored
@@ -57,8 +56,7 @@ class ArchiveSupplier:
         self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
     ) -> Supplied:
         """See Supplier. Raises UsageError, UnsupportedFormat, ArchiveBusy, StoreError."""
-        if not await self._other.check_format():
-            raise UsageError(f"{self._other.store}: there is no archive here to repair from")
+        await self._other.expect()
         failed: list[events.NotRepaired] = []
         confirmed = set[str]()
         block = await in_thread(new_block)

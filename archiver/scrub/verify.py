@@ -46,8 +46,7 @@ async def verify(
     nothing of an instance that was asked for, UnsupportedFormat, and StoreError when the store
     cannot be listed.
     """
-    if not await archive.check_format():
-        raise UsageError(f"{archive.store}: there is no archive here")
+    await archive.expect()
     run = _Run(archive, options or VerifyOptions(), observer)
     await run.check_evidence()
     try:

@@ -191,7 +191,11 @@ async def test_a_repair_that_cannot_begin(
 
 @pytest.mark.parametrize(
     ("other", "code", "word"),
-    [("nowhere", 2, "no archive there"), ("sorce", 2, "sorce"), ("s3://bucket", 4, "s3://")],
+    [
+        ("nowhere", 2, "nowhere: there is no archive here"),
+        ("sorce", 2, "sorce"),
+        ("s3://bucket", 4, "s3://"),
+    ],
 )
 async def test_who_repairs_is_looked_at_first(
     archive: Path, run: Run, other: str, code: int, word: str

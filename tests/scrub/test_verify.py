@@ -640,6 +640,12 @@ async def test_no_archive(tmp_path: Path) -> None:
         await verify(Archive(LocalStore(tmp_path)))
 
 
+async def test_an_archive_that_has_lost_its_marker(pulled: Pulled) -> None:
+    (pulled.root / "archive.json").unlink()
+    with pytest.raises(UsageError, match=r"something else is: r-.*a pull with --create writes it"):
+        await verify(pulled.archive)
+
+
 def test_every_fault_has_its_advice() -> None:
     assert set(ADVICE) == set(Fault)
 

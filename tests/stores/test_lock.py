@@ -157,6 +157,7 @@ def test_what_cannot_be_read_may_be_a_living_holders(
     stop.set()
     with pytest.raises(ArchiveBusy), hold(path, beat=600, stop=stop):
         pass
+    assert path.read_text() == "by another program, or half of a beat"
 
 
 def test_a_lock_that_the_disk_does_not_give(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
