@@ -13,7 +13,15 @@ from pathlib import Path
 import anyio
 import pytest
 
-from archiver import Archive, PullOptions, TransferOptions, network, pull
+from archiver import (
+    Archive,
+    PullOptions,
+    TairSource,
+    TransferOptions,
+    network,
+    pull,
+    static_chain,
+)
 from archiver.emulator import Emulator
 from archiver.errors import UntrustedSource
 from archiver.network import Address, dial, resolve
@@ -24,7 +32,7 @@ from archiver.stores.s3 import S3Options, S3Store
 from archiver.transfer.fetch import open_fetcher
 from examples.sample_rdb import write_rdb
 from tests.cli.conftest import Run
-from tests.conftest import INSTANCE, EmulatorMaker, everything, source_of
+from tests.conftest import INSTANCE, EmulatorMaker, credentials, everything, source_of
 from tests.network.conftest import Authority
 from tests.servers.seaweedfs import SeaweedFS
 
@@ -65,6 +73,36 @@ def test_a_dead_address_costs_little(full: int, listening: int) -> None:
     with opened:
         assert opened.getpeername()[1] == listening
     assert address == at("127.0.0.1", listening)
+
+
+async def test_a_dead_address_of_the_vendor(
+    files: Path,
+    emulator: Emulator,
+    archive: Archive,
+    full: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first that its name stands for: files of both kinds and the listing come all the same."""
+    asked = network._ask
+
+    def ask(host: str, port: int, flags: int = 0) -> Sequence[Address]:
+        if host == "localhost":
+            if flags:
+                raise socket.gaierror
+            return [at("127.0.0.1", full), at("127.0.0.1", emulator.port)]
+        return asked(host, port, flags)
+
+    for n, size in enumerate((20_000, 2_000_000)):
+        write_rdb(files / INSTANCE / f"{n}.rdb", size, n)
+    own = f"localhost:{emulator.port}"
+    emulator._api._hosts = type(emulator._api._hosts)(own, own)  # type: ignore[misc]
+    monkeypatch.setattr(network, "_ask", ask)
+    chain = static_chain(credentials())
+    never = RetryPolicy(lasting=0.0)
+    options = PullOptions(transfer=TransferOptions(retry=never))
+    async with TairSource(f"http://{own}", chain.get, retry=never) as source:
+        summary = await pull(source, archive, [everything()], options)
+    assert (summary.archived, summary.failures) == (2, [])
 
 
 def test_one_that_refuses_costs_nothing(listening: int) -> None:

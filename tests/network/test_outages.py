@@ -73,6 +73,26 @@ async def test_a_deleted_instance_fails_alone(files: Path, run: Run) -> None:
     assert "1 backup" in again.err
 
 
+async def test_ls_goes_on_without_a_deleted_instance(files: Path, run: Run) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 2000)
+    result = await run("ls", "--instance", "r-gone", "--instance", INSTANCE)
+    assert result.code == 1
+    assert result.err.count("r-gone") == 1
+    assert INSTANCE in result.out
+    alone = await run("ls", "--instance", "r-gone")
+    assert alone.code == 1
+    assert len(alone.err.splitlines()) == 1
+    assert alone.out == ""
+
+
+async def test_ls_asks_nobody_for_the_others(run: Run) -> None:
+    result = await run(
+        "ls", *of_many(), "--retry-for", "0s", ARCHIVER_ENDPOINT="http://127.0.0.1:1"
+    )
+    assert result.code == 5
+    assert len(result.err.splitlines()) == 1
+
+
 @pytest.mark.parametrize("kind", [SourceUnreachable, BadCredentials, UnknownInstance])
 async def test_what_was_listed_before_comes_home(
     files: Path, emulator: Emulator, archive: Archive, kind: type[Exception]
