@@ -209,6 +209,19 @@ async def test_ctrl_c_does_not_wait_for_a_resolver(environ: dict[str, str], tmp_
     assert time.monotonic() - began < 30
 
 
+async def test_ctrl_c_ends_the_wait_for_a_vendor(environ: dict[str, str], tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "archiver", "pull", "--instance", INSTANCE, "--to", "archive", "-v",
+        "--endpoint", "http://127.0.0.1:1", "--retry-for", "10h", env=environ, cwd=tmp_path,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert (await process.stderr.readline()).startswith(b"retry 1 in ")
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(20):  # its first half minute is not over then
+        assert await process.wait() == 130
+
+
 async def test_the_api_of_an_authority_that_nobody_named(
     files: Path,
     emulator_of: EmulatorMaker,
