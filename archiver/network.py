@@ -178,7 +178,6 @@ class _Race:
                 del self._begun[number]
                 return attempt, address
             self.failure = OSError(code, os.strerror(code))
-            self._next_at = 0.0
             self._drop(attempt)
         return None
 
