@@ -362,7 +362,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("what always fails is tried for ever", "archiver/retry.py", "max(self._own.goes_on(), self._of_all.goes_on())", "self._of_all.goes_on()", "tests/test_retry.py"),
     Mutation("ids of a listing are not looked at", "archiver/sources/listing.py", "check_ids(read_backup(instance_id, item))", "read_backup(instance_id, item)", GARBAGE),
     Mutation("a job is named as a file is", "archiver/fields.py", "backup.job_id.endswith(_FILES)", "False", GARBAGE),
-    Mutation("times beyond all years are read", DOCUMENTS, "    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:", "    if False:", GARBAGE),
 )  # fmt: skip
 
 
