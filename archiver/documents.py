@@ -221,6 +221,12 @@ def is_clean(text: str) -> bool:
     return _UNCLEAN.search(text) is None
 
 
+def is_key(text: str) -> bool:
+    """Whether a text is the key of something within an archive: what it names lies there, in a
+    directory as in a bucket."""
+    return is_clean(text) and not any(part in ("", ".", "..") for part in text.split("/"))
+
+
 def is_name(text: str) -> bool:
     """Whether a text can be the name of a file that an archive keeps."""
     return (

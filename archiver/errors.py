@@ -54,6 +54,10 @@ class UnsafeInput(BackupFailed):
     """The API gave an id or URL that must not touch a path or the network."""
 
 
+class NoSuchBackup(ArchiverError):
+    """An archive has nothing of what was asked for, and what was asked for makes sense."""
+
+
 # 2: usage or configuration
 
 
@@ -105,6 +109,12 @@ class ObjectMissing(IntegrityError):
 
 class ObjectChanged(IntegrityError):
     """The object at the source is no longer the one that the transfer began with."""
+
+
+class DamagedArchive(IntegrityError):
+    """An archive whose ``archive.json`` does not say which format it is of."""
+
+    ends_run = True
 
 
 # 4: credentials or permission

@@ -275,7 +275,8 @@ class _Run:
                 kept = await make_way(self._archive.store, transfer.stem, staging, present, receipt)
         except CorruptFile as error:
             at = await in_thread(staging.quarantine, str(error))
-            raise CorruptFile(f"{error}; its bytes are kept in {at}") from None
+            kept_in = "its bytes are not kept" if at is None else f"its bytes are kept in {at}"
+            raise CorruptFile(f"{error}; {kept_in}") from None
         except UnreadableObject:
             await in_thread(staging.restart)  # the disk does not give back what it was given
             raise

@@ -18,6 +18,7 @@ from archiver.documents import parse
 from archiver.errors import (
     ArchiveBusy,
     BadDocument,
+    DamagedArchive,
     IntegrityError,
     StoreError,
     UnreadableObject,
@@ -61,8 +62,8 @@ class Archive:
     ) -> AsyncGenerator[list[Leftover], None]:
         """Be the one writer. Gives what was swept.
 
-        Raises ArchiveBusy, StoreError; and before anything is written UnsupportedFormat, and
-        UsageError where there is no archive and none may be begun.
+        Raises ArchiveBusy, StoreError; and before anything is written UnsupportedFormat,
+        DamagedArchive, and UsageError where there is no archive and none may be begun.
         """
         await self.check_place()
         async with AsyncExitStack() as stack:
@@ -93,13 +94,13 @@ class Archive:
 
     async def check_place(self) -> bool:
         """Whether there is an archive here. Raises UsageError where there is none and none may be
-        begun, UnsupportedFormat."""
+        begun, UnsupportedFormat, DamagedArchive."""
         if await self.check_format():
             return True
         if self._beginning is Beginning.NEVER:
             raise UsageError(
                 f"{self.store}: there is no archive here, and one is required",
-                hint="is its disk mounted? leave out --require-archive to begin one",
+                hint=f"{self.store.doubt} leave out --require-archive to begin one",
             )
         if self._beginning is Beginning.IF_EMPTY:
             obstacle = await self.store.obstacle()
@@ -111,15 +112,13 @@ class Archive:
         return False
 
     async def expect(self) -> None:
-        """Raises UsageError where there is no archive, UnsupportedFormat, StoreError."""
+        """Raises UsageError where there is no archive, UnsupportedFormat, DamagedArchive,
+        StoreError."""
         if await self.check_format():
             return
         obstacle = await self.store.obstacle()
         if obstacle is None:
-            raise UsageError(
-                f"{self.store}: there is no archive here",
-                hint="is the path right, and its disk mounted?",
-            )
+            raise UsageError(f"{self.store}: there is no archive here", hint=self.store.doubt)
         raise UsageError(
             f"{self.store}: there is no archive here, and {obstacle}",
             hint=f"where only {layout.FORMAT_KEY} was lost, a pull with --create writes it again",
@@ -127,20 +126,27 @@ class Archive:
 
     async def check_format(self) -> bool:
         """Whether there is an archive here. Raises UnsupportedFormat for one that this version
-        does not know, StoreError."""
+        does not know, DamagedArchive, StoreError."""
         try:
             data = await self.store.read(layout.FORMAT_KEY)
             if data is None:
                 return False
-            parse(layout.FORMAT_KEY, data).format("format", layout.FORMAT)
+            number = parse(layout.FORMAT_KEY, data).number("format", least=1)
         except BadDocument as error:
-            raise UnsupportedFormat(
+            raise DamagedArchive(
                 f"{self.store}: {layout.FORMAT_KEY} does not say what archive this is: "
                 f"{error.fault}",
-                hint=error.hint or f'this version writes {{"format": {layout.FORMAT}}} into it',
+                hint="find out what changed it, then move it out of the archive: a pull with "
+                f'--create writes it again, or write {{"format": {layout.FORMAT}}} into a new one',
             ) from None
         except UnreadableObject as error:
             raise StoreError(error.message, hint=error.hint) from None
+        if number > layout.FORMAT:
+            raise UnsupportedFormat(
+                f"{self.store}: this archive is of format {number}, and this version reads up to "
+                f"{layout.FORMAT}",
+                hint="use a newer archiver",
+            )
         return True
 
     def documents(self, transfer: Transfer, stored: Stored) -> list[tuple[str, bytes]]:

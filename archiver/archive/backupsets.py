@@ -23,7 +23,7 @@ from archiver.archive.archive import Archive
 from archiver.archive.backup_types import backup_type, logs_among, unrestorable
 from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record
-from archiver.errors import ArchiverError, BadDocument, UnreadableObject, UsageError
+from archiver.errors import ArchiverError, BadDocument, NoSuchBackup, UnreadableObject, UsageError
 from archiver.model import BackupType
 
 
@@ -245,15 +245,15 @@ async def newest_first(
 ) -> AsyncGenerator[BackupSet, None]:
     """The instance's sets of dumps that began at ``at`` or before, the newest first.
 
-    Raises UsageError when there is none.
+    Raises NoSuchBackup when there is none.
     """
     folders = await list_folders(archive, [instance_id])
     if not folders:
-        raise UsageError(f"{archive.store}: there is no backup of {instance_id} in it")
+        raise NoSuchBackup(f"{archive.store}: there is no backup of {instance_id} in it")
     fitting = [one for one in folders if one.is_full and (at is None or one.started_at <= at)]
     if not fitting:
         first = folders[0].started_at
-        raise UsageError(
+        raise NoSuchBackup(
             f"{archive.store}: no backup of {instance_id} began at or before "
             f"{at:%Y-%m-%dT%H:%M:%SZ}"
             if at is not None
@@ -265,17 +265,23 @@ async def newest_first(
 
 
 async def named_set(archive: Archive, key: str) -> BackupSet:
-    """The set in the folder ``key``. Raises UsageError when there is none."""
+    """The set in the folder ``key``. Raises NoSuchBackup when there is none, UsageError."""
     key = key.strip("/")
-    start = layout.set_start(key)
-    folders = await list_folders(archive, [key.partition("/")[0]]) if start is not None else []
+    check_set_key(key)
+    folders = await list_folders(archive, [key.partition("/")[0]])
     for folder in folders:
         if folder.key == key:
             return await read_set(archive, folder, folders)
-    raise UsageError(
-        f"{archive.store}: there is no backup set {key!r}",
-        hint="a set is named by its folder, like r-bp1/2026/11/20261124T021500Z-1187423",
-    )
+    raise NoSuchBackup(f"{archive.store}: there is no backup set {key!r}")
+
+
+def check_set_key(key: str) -> None:
+    """Raises UsageError for what no set is called."""
+    if layout.set_start(key) is None:
+        raise UsageError(
+            f"{key!r} is no backup set",
+            hint="a set is named by its folder, like r-bp1/2026/11/20261124T021500Z-1187423",
+        )
 
 
 def _against_listing(record: Record, folder: Folder) -> Iterable[str]:

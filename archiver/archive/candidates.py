@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from archiver.archive.archive import Archive
 from archiver.archive.backupsets import BackupSet, list_folders, newest_first, read_set
-from archiver.errors import IntegrityError, UsageError
+from archiver.errors import IntegrityError, NoSuchBackup
 
 
 class DamagedSet(IntegrityError):
@@ -94,7 +94,7 @@ def partial_hint(one: BackupSet) -> str | None:
     return f"--set {one.key} --partial restores its other nodes"
 
 
-def none_is_whole(sets: Sequence[BackupSet]) -> IntegrityError | UsageError:
+def none_is_whole(sets: Sequence[BackupSet]) -> IntegrityError | NoSuchBackup:
     """What to raise when every set was passed over."""
     if damaged := [one for one in sets if one.damage]:
         which = "" if len(sets) == 1 else f"none of {len(sets)} sets can be restored whole; "
@@ -104,7 +104,7 @@ def none_is_whole(sets: Sequence[BackupSet]) -> IntegrityError | UsageError:
         )
     newest = sets[0]
     which = "the set" if len(sets) == 1 else f"none of {len(sets)} sets is complete; the newest"
-    return UsageError(
+    return NoSuchBackup(
         f"{which}, {newest.key}, is not complete: {newest.why_not}",
         hint=f"--set {newest.key} --partial restores what there is of it",
     )

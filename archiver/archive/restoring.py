@@ -106,7 +106,8 @@ async def restore(
     ``skip_damaged`` takes the next one, and the next; otherwise ``ask`` is asked.
 
     Raises:
-        UsageError: No such instance or set, none is complete, or something is in the way.
+        NoSuchBackup: No such instance or set, or none is complete.
+        UsageError: No archive, a name that no set can have, or something is in the way.
         DamagedSet: The set, or a file of it, is not what its records say. Nothing of it is left.
         IntegrityError: No set can be restored whole, and one is damaged.
         NoSpace, StoreError: The disk, or the store.

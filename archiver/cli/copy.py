@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.cli.options import EPILOG, SETTINGS, option, output_options
-from archiver.cli.params import InstanceId, Range, Size
+from archiver.cli.params import InstanceId, Range, SetKey, Size
 from archiver.cli.places import (
     beginning_options,
     check_part_size,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("place", metavar="DST")
 @option("--instance", "instances", type=InstanceId(), multiple=True, help="Only its backups.")
 @option("--range", "time_range", type=Range(), help="Only what began in it, like last-7d.")
-@option("--set", "sets", metavar="KEY", multiple=True, help="Only this set, by its folder.")
+@option("--set", "sets", type=SetKey(), multiple=True, help="Only this set, by its folder.")
 @option("--mirror-check", is_flag=True, help="Say how the two differ; write nothing.")
 @option(
     "--replace",

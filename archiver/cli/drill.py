@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.cli.options import EPILOG, SETTINGS, option, output_options
-from archiver.cli.params import LATEST, AssertionText, Duration, InstanceId, Moment, Share, Size
+from archiver.cli.params import (
+    LATEST,
+    AssertionText,
+    Duration,
+    InstanceId,
+    Moment,
+    SetKey,
+    Share,
+    Size,
+)
 from archiver.cli.places import bucket_options, check_no_archive, lock_option, store_at
 
 if TYPE_CHECKING:
     from archiver.drill.happened import Happened
     from archiver.drill.procedure import Drilled, DrillOptions
     from archiver.drill.selection import Wanted
+    from archiver.report.evidence import Evidence
 
 _PATH = click.Path(path_type=Path)
 
@@ -25,7 +35,7 @@ _PATH = click.Path(path_type=Path)
 @option("--random", "random_sets", type=click.IntRange(1), help="So many sets instead, drawn.")
 @option("--stratified", type=click.IntRange(1), help="The same; instances take turns.")
 @option("--seed", help="Of the draw, to repeat it; else one is made and kept.")
-@option("--set", "sets", metavar="KEY", multiple=True, help="This set, by its folder, instead.")
+@option("--set", "sets", type=SetKey(), multiple=True, help="This set, by its folder, instead.")
 @option("--server", "servers", type=_PATH, multiple=True, help="Server to use, not those found.")
 @option("--assert", "assertions", type=AssertionText(), multiple=True, help="'dbsize >= 1000'.")
 @option("--tolerance", type=Share(), default="0%", help="Of keys that may be unaccounted for.")
@@ -71,7 +81,9 @@ async def _drill(place: str, given: dict[str, Any]) -> int:
     from archiver.cli.words import QUIET
     from archiver.drill import EvidenceNotKept, find
     from archiver.drill.procedure import drill as run_drill
+    from archiver.errors import worst_exit_code
     from archiver.report.junit import to_junit
+    from archiver.stores.disk import store_errors
     from archiver.threads import in_thread
 
     verbosity = QUIET if given["quiet"] else given["verbose"]
@@ -96,23 +108,36 @@ async def _drill(place: str, given: dict[str, Any]) -> int:
         )
     except EvidenceNotKept as error:
         _rescue(error.data, as_json=given["as_json"])
-        raise
+        say(f"archiver: {error}")
+        _say_conclusion(error.evidence)
+        data, code = (
+            error.data,
+            worst_exit_code({error.exit_code, error.evidence.conclusion.exit_code}),
+        )
+    else:
+        _tell(drilled, as_json=given["as_json"], quiet=given["quiet"])
+        data, code = drilled.filed.data, drilled.exit_code
     if given["junit"] is not None:
-        await in_thread(given["junit"].write_bytes, to_junit(drilled.filed.data))
-    _tell(drilled, as_json=given["as_json"], quiet=given["quiet"])
-    return drilled.exit_code
+        with store_errors(given["junit"]):
+            await in_thread(given["junit"].write_bytes, to_junit(data))
+    return code
 
 
 def _rescue(data: bytes, *, as_json: bool) -> None:
-    """The evidence on stdout, because nothing else has it."""
+    """The evidence on stdout, because nothing else has it; or else on stderr."""
     import json
+    import sys
 
+    from archiver.cli import streams
     from archiver.cli.jsonlines import write_object
 
+    text = data.decode("ascii")
     if as_json:
-        write_object({"event": "evidence_not_kept", "evidence": json.loads(data)})
+        is_out = write_object({"event": "evidence_not_kept", "evidence": json.loads(data)})
     else:
-        click.echo(data.decode("ascii"), nl=False)
+        is_out = streams.write(text)
+    if not is_out:
+        sys.stderr.write(text)
 
 
 def _options(given: dict[str, Any]) -> "DrillOptions":
@@ -174,8 +199,11 @@ def _line(event: "Happened") -> tuple[int, str]:  # noqa: C901, PLR0911 - one fo
     match event:
         case happened.ChainFault(finding):
             return QUIET, f"evidence: {finding}"
-        case happened.ArchiveReadOnly(why):
-            return QUIET, f"read-only archive: the evidence is kept beside it alone ({why})"
+        case happened.ArchiveRefuses(why, instead):
+            place = "stdout" if instead is None else instead
+            return QUIET, f"the archive cannot be written, its evidence may go to {place}: {why}"
+        case happened.ChainUnseen(why):
+            return QUIET, f"the evidence of earlier drills cannot be seen: {why}"
         case happened.WaitingForLock(why):
             return NORMAL, f"waiting to keep the evidence: {why}"
         case happened.EvidenceElsewhere(why, places):
@@ -200,7 +228,6 @@ def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> None:
     """The conclusion on stderr; on stdout where the evidence is, or as JSON."""
     from archiver.cli.jsonlines import write_object
     from archiver.cli.run import say
-    from archiver.report.words import headline, verdict_word
 
     evidence, filed = drilled.evidence, drilled.filed
     paths = [f"{place}/{filed.key}" for place in filed.places]
@@ -229,5 +256,14 @@ def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> None:
     elif not quiet:
         for path in paths:
             click.echo(path)
+    if drilled.faults:
+        say("evidence: find out what changed it; with drills/ moved away, another chain is begun")
     if not (quiet and drilled.exit_code == 0):
-        say(f"{verdict_word(evidence)}: {headline(evidence)}")
+        _say_conclusion(evidence)
+
+
+def _say_conclusion(evidence: "Evidence") -> None:
+    from archiver.cli.run import say
+    from archiver.report.words import headline, verdict_word
+
+    say(f"{verdict_word(evidence)}: {headline(evidence)}")

@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import os
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from archiver import events
+from archiver.cli import streams
 from archiver.errors import ArchiverError
 from archiver.model import Backup
 from archiver.summary import Summary
@@ -43,14 +42,10 @@ def write_summary(
     )
 
 
-def write_object(value: Mapping[str, Any]) -> None:
-    """One line. A reader that went away must not cost the night's backup: no more is written."""
+def write_object(value: Mapping[str, Any]) -> bool:
+    """One line; whether it got there. A reader that went away must not cost the night's backup."""
     text = json.dumps({key: _plain(inner) for key, inner in value.items()})
-    try:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return streams.write(f"{text}\n")
 
 
 def _plain(value: object) -> object:

@@ -1,10 +1,11 @@
 """The group of commands. Each is imported when it is used, so that ``--version`` is quick."""
 
 import importlib
-from typing import Final
+from typing import Any, Final
 
 import click
 
+from archiver.cli import streams
 from archiver.version import __version__
 
 # name → module that holds a click command of that name
@@ -33,6 +34,15 @@ _SUMMARIES: Final = {
 
 
 class _Commands(click.Group):
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        streams.guard()
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as end:
+            if not isinstance(end.code, int):
+                raise
+            raise SystemExit(streams.ended_with(end.code)) from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import click
 
+from archiver.documents import is_key
 from archiver.errors import UsageError
 from archiver.proxies import Proxies
 from archiver.timerange import TimeRange, parse_moment
@@ -158,6 +159,18 @@ class ProxyUrl(click.ParamType[Proxies]):
             return Proxies.given(value)
         except UsageError as error:
             self.fail(error.message.partition(": ")[2], param, ctx)
+
+
+class SetKey(click.ParamType[str]):
+    """A backup set by its folder within the archive, like ``r-x/2026/11/20261124T021500Z-1``."""
+
+    name = "key"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        key = value.removesuffix("/")
+        if not is_key(key):
+            self.fail(f"{value!a} is not the folder of a set within an archive", param, ctx)
+        return key
 
 
 class InstanceId(click.ParamType[str]):

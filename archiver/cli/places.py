@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _S3 = "s3://"
+# What only a bucket can be asked for.
+_KEEPING = ("s3_storage_class", "s3_sse", "s3_lock_until", "s3_lock_days", "s3_lock_mode")
 _NEARLY_S3 = re.compile(r"s3(:/|/{2}|:[^/])", re.IGNORECASE)
 
 
@@ -89,6 +91,7 @@ def written_to(store: "Store", given: Mapping[str, Any]) -> "Archive":
     """The archive in ``store``, to be written to. Raises UsageError."""
     from archiver.archive.archive import Archive, Beginning
 
+    check_keeping(store, given)
     if given["create"] and given["require_archive"]:
         raise UsageError("--create and --require-archive say two things", hint="give one")
     beginning = Beginning.IF_EMPTY
@@ -97,6 +100,17 @@ def written_to(store: "Store", given: Mapping[str, Any]) -> "Archive":
     elif given["require_archive"]:
         beginning = Beginning.NEVER
     return Archive(store, lock_wait=given["lock_wait"], beginning=beginning)
+
+
+def check_keeping(store: "Store", given: Mapping[str, Any]) -> None:
+    """Raises UsageError where a directory was to keep something as only a bucket can."""
+    if isinstance(store, LocalStore):
+        for name in _KEEPING:
+            if given[name] is not None:
+                raise UsageError(
+                    f"{store}: a directory cannot keep anything as --{name.replace('_', '-')} says",
+                    hint="leave the option out, or name s3://bucket/prefix",
+                )
 
 
 def store_at(

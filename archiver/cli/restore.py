@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.cli.options import EPILOG, SETTINGS, option, output_options
-from archiver.cli.params import LATEST, InstanceId, Moment
+from archiver.cli.params import LATEST, InstanceId, Moment, SetKey
 from archiver.cli.places import bucket_options, check_no_archive, store_at
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _EVERY = 10.0  # seconds between lines about a long copy
 @click.command(context_settings=SETTINGS, epilog=EPILOG)
 @click.argument("place", metavar="ARCHIVE")
 @option("--instance", type=InstanceId(), help="Instance to restore.")
-@option("--set", "set_key", metavar="KEY", help="This backup set, by its folder, instead.")
+@option("--set", "set_key", type=SetKey(), help="This backup set, by its folder, instead.")
 @option("--at", type=Moment(), default=LATEST, help="The newest complete set at or before; UTC.")
 @option("--to", "directory", metavar="DIRECTORY", help="Where to; each node gets a folder in it.")
 @option("--partial", is_flag=True, help="What there is of a set that lacks nodes (with --set).")

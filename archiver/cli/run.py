@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import io
 import os
 import re
 import signal
@@ -15,10 +14,12 @@ from typing import Final, NoReturn
 
 import anyio
 
+from archiver.cli import streams
 from archiver.errors import EXIT_INTERRUPTED, EXIT_UNREAD, ArchiverError
 
-# Whatever an unforeseen error quotes: the query of a URL is what grants access.
-_QUERY = re.compile(r"(\w+://[^\s'\"?]+)\?[^\s'\")\]]+")
+# Whatever an unforeseen error quotes: the query of a URL is what grants access. What follows s3://
+# is the name of a place, and may have a question mark in it.
+_QUERY = re.compile(r"(\b(?!s3://)\w+://[^\s'\"?]+)\?[^\s'\")\]]+")
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # timeout(1) signals its child and then its group, docker and systemd may do the like: what comes
 # so soon after the first is the same wish.
@@ -32,10 +33,6 @@ def run(command: Callable[[], Awaitable[int]], *, verbose: int, on_interrupt: st
     or after that, at once.
     """
     interruption = _Interruption(on_interrupt)
-    # A file may have a name that is no text: it is told all the same.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     try:
         code = anyio.run(_interruptible, command, interruption)
         sys.stdout.flush()  # it may wait for a reader, and be interrupted
@@ -44,8 +41,7 @@ def run(command: Callable[[], Awaitable[int]], *, verbose: int, on_interrupt: st
         code = error.exit_code
         _trace(verbose)
     except BrokenPipeError:
-        # Nobody reads stdout any more; what is still buffered for it must not be said at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.forget_stdout()
         code = EXIT_UNREAD
     except Exception as error:  # noqa: BLE001 - the last resort, told in one line
         say(f"archiver: unexpected {type(error).__name__}: {error}; -vv shows where")

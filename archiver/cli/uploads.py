@@ -1,7 +1,7 @@
 """``archiver uploads``."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -41,19 +41,24 @@ def uploads(place: str, **given: Any) -> None:
 async def _uploads(place: str, given: dict[str, Any]) -> int:
     from archiver.errors import UsageError
     from archiver.stores.s3 import S3Store
+    from archiver.stores.s3.dialect import Uploads, probe
     from archiver.stores.s3.uploads import OpenUpload, open_uploads
     from archiver.threads import in_thread
 
     store = store_at(place, given)
     if not isinstance(store, S3Store):
         raise UsageError(f"{place}: a directory has no uploads", hint="name s3://bucket/prefix")
-    old = datetime.now(UTC) - timedelta(seconds=given["older_than"])
+    age = timedelta(seconds=given["older_than"])
 
     def is_to_end(upload: OpenUpload) -> bool:
         wanted = upload.ours and (given["resumable_too"] or not upload.resumable)
-        return bool(given["abort"] and wanted and upload.initiated <= old)
+        return bool(given["abort"] and wanted and (not age or upload.is_older_than(age)))
 
-    found = await in_thread(lambda: list(open_uploads(store.bucket)))
+    # Who only looks need not be allowed to write, as a probe must.
+    listing = Uploads.DATED
+    if given["abort"]:
+        listing = (await in_thread(probe, store.bucket)).uploads
+    found = await in_thread(lambda: list(open_uploads(store.bucket, listing)))
     if not found and not given["quiet"]:
         click.echo("no open uploads", err=True)
     for upload in found:
@@ -70,11 +75,12 @@ def _show(upload: Any, given: dict[str, Any], *, ended: bool) -> None:
         found = {
             "key": upload.key,
             "upload_id": upload.upload_id,
-            "initiated": f"{upload.initiated:%Y-%m-%dT%H:%M:%SZ}",
+            "initiated": upload.initiated and f"{upload.initiated:%Y-%m-%dT%H:%M:%SZ}",
             "state": state,
             "ended": ended,
         }
         click.echo(json.dumps(found))
     else:
         done = ", ended" if ended else ""
-        click.echo(f"{upload.initiated:%Y-%m-%d %H:%M}  {state}{done}  {upload.key}")
+        begun = f"{upload.initiated:%Y-%m-%d %H:%M}" if upload.initiated else "-" * 16
+        click.echo(f"{begun}  {state}{done}  {upload.key}")

@@ -17,7 +17,7 @@ from archiver.cli.options import (
     way_options,
 )
 from archiver.cli.params import Anchor, Duration, InstanceId, Range
-from archiver.cli.places import keeping_options, lock_option, store_at
+from archiver.cli.places import check_keeping, keeping_options, lock_option, store_at
 from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
@@ -95,7 +95,9 @@ async def _verify(place: str, given: dict[str, Any]) -> int:
     from archiver.scrub import events
     from archiver.scrub.verify import verify as verify_archive
 
-    archive = Archive(store_at(place, given), lock_wait=given["lock_wait"])
+    store = store_at(place, given)
+    check_keeping(store, given)
+    archive = Archive(store, lock_wait=given["lock_wait"])
     options = _options(given)
     await _check_supplier(given)
     bar = choose_bar(quiet=given["quiet"], wanted=given["progress"])

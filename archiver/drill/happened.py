@@ -24,8 +24,17 @@ class ChainFault:
 
 
 @dataclass(frozen=True, slots=True)
-class ArchiveReadOnly:
-    """The evidence will not be in the archive."""
+class ArchiveRefuses:
+    """The archive cannot be written, as it is before the drill. The evidence goes ``instead``
+    into a directory, if one was given."""
+
+    why: str
+    instead: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChainUnseen:
+    """The evidence of earlier drills cannot be seen."""
 
     why: str
 
@@ -85,7 +94,8 @@ class SetJudged:
 Happened = (
     Chosen
     | ChainFault
-    | ArchiveReadOnly
+    | ArchiveRefuses
+    | ChainUnseen
     | WaitingForLock
     | EvidenceElsewhere
     | Swept

@@ -3,24 +3,23 @@
 import hashlib
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from archiver import events
-from archiver.archive.archive import Archive
+from archiver.archive.archive import Archive, Beginning
 from archiver.drill import happened
 from archiver.errors import (
+    EXIT_OK,
     ArchiveBusy,
     ArchiverError,
     BadDocument,
     NoSpace,
     StoreError,
-    StoreForbidden,
     UnreadableObject,
-    UsageError,
 )
 from archiver.report import chain
 from archiver.report.document import decode, encode
@@ -40,7 +39,8 @@ _LOOK_BACK = 100  # documents that are read, so that their number does not count
 class Filed:
     """Evidence that was written: its key, its bytes, and the places that have it.
 
-    ``trouble`` is why it is not in all the places that it should be in.
+    ``trouble`` is why it is not in all the places that it should be in; ``exit_code`` says so of
+    a place that was asked for.
     """
 
     evidence: Evidence
@@ -48,16 +48,18 @@ class Filed:
     data: bytes
     places: tuple[str, ...]
     trouble: str | None = None
+    exit_code: int = EXIT_OK
 
 
 class EvidenceNotKept(StoreError):
     """No place took the evidence of a drill, which is all there is of it now: ``data``."""
 
-    def __init__(self, error: ArchiverError, data: bytes) -> None:
+    def __init__(self, why: str, evidence: Evidence, data: bytes) -> None:
         super().__init__(
-            f"the evidence of this drill is kept nowhere: {error.message}",
+            f"the evidence of this drill is kept nowhere: {why}",
             hint="keep what is printed; another time, --evidence DIRECTORY takes it",
         )
+        self.evidence = evidence
         self.data = data
 
 
@@ -67,9 +69,7 @@ class EvidenceKeptOut(EvidenceNotKept):
     exit_code = ArchiveBusy.exit_code
 
 
-def _not_kept(error: ArchiverError, data: bytes) -> EvidenceNotKept:
-    kind = EvidenceKeptOut if isinstance(error, ArchiveBusy) else EvidenceNotKept
-    return kind(error, data)
+_Documents: TypeAlias = list[tuple[str, bytes]]
 
 
 class Ledger:
@@ -82,34 +82,31 @@ class Ledger:
         lock_wait: float = 0.0,
         watcher: happened.Watcher = lambda _: None,
     ) -> None:
-        self._archive: Final = Archive(archive.store, lock_wait=lock_wait)
+        # Where the archive is gone when the drill is over, there is none to be begun.
+        self._archive: Final = Archive(
+            archive.store, lock_wait=lock_wait, beginning=Beginning.NEVER
+        )
         self._watcher: Final = watcher
         self._beside: Final = None if directory is None else LocalStore(directory)
-        self._read_only = False
+        # The place of the chain, where the archive cannot be written and there is another place.
+        self._instead: LocalStore | None = None
 
-    async def prepare(self) -> str | None:
-        """See whether the archive can be written; why it cannot, if there is another place.
-
-        Raises UsageError when there is none, NoSpace, UnsupportedFormat.
-        """
+    async def prepare(self) -> ArchiverError | None:
+        """See whether the archive can be written; why it cannot. It is tried again when the drill
+        is over, but where the evidence has another place and a chain of its own there."""
         try:
-            async with Archive(self._archive.store).writing():
-                pass  # whoever writes now is done when the drill is, perhaps
-        except (ArchiveBusy, NoSpace) as error:
-            if isinstance(error, NoSpace):
-                raise
-        except (StoreError, StoreForbidden) as error:
-            if self._beside is None:
-                raise UsageError(
-                    f"the archive cannot be written, and the evidence has no other place: {error}",
-                    hint="--evidence DIRECTORY",
-                ) from error
-            self._read_only = True
-            return str(error)
-        return None
+            async with Archive(self._archive.store, beginning=Beginning.NEVER).writing():
+                return None
+        except ArchiveBusy:
+            return None  # whoever writes now is done when the drill is, perhaps
+        except NoSpace as error:
+            return error
+        except ArchiverError as error:
+            self._instead = self._beside
+            return error
 
     async def faults(self) -> list[chain.Finding]:
-        """What is wrong with the newest hundred documents of the chain."""
+        """What is wrong with the newest hundred documents of the chain. Raises what hides some."""
         keys = await self._keys()
         documents = [(key, await self._read(key)) for key in keys[-_LOOK_BACK:]]
         # The one before them is not gone, it was only not read.
@@ -148,20 +145,46 @@ class Ledger:
         Raises EvidenceNotKept.
         """
         try:
-            return await self._file_in_turn(make)
-        except (StoreError, StoreForbidden, ArchiveBusy) as error:
+            filed, documents = await self._file_in_turn(make)
+        except ArchiverError as error:
             return await self._keep_apart(make, error)
+        if self._beside is None or self._instead is not None:
+            return filed
+        return await _copied(filed, documents, self._beside)
 
-    async def _file_in_turn(self, make: Callable[[str, Link | None], Evidence]) -> Filed:
-        """Raises ArchiveBusy, NoSpace, StoreError, StoreForbidden."""
-        if self._read_only:
-            return await self._file(make)
-        async with self._archive.writing(self._observe):
-            return await self._file(make)
+    async def _file_in_turn(
+        self, make: Callable[[str, Link | None], Evidence]
+    ) -> tuple[Filed, _Documents]:
+        """Into the chain, as the only writer. Raises ArchiverError if it is not there then."""
+        written: tuple[Filed, _Documents] | None = None
+        try:
+            async with self._alone():
+                written = await self._write(make)
+        except ArchiverError as error:
+            if written is None:
+                raise
+            filed, documents = written
+            written = replace(filed, trouble=filed.trouble or error.message), documents
+        return written
+
+    def _alone(self) -> AbstractAsyncContextManager[object]:
+        if self._instead is not None:
+            return self._instead.exclusive()
+        return self._archive.writing(self._observe)
 
     def _observe(self, event: events.Event) -> None:
         if isinstance(event, events.WaitingForLock):
             self._watcher(happened.WaitingForLock(event.error.message))
+
+    async def _write(
+        self, make: Callable[[str, Link | None], Evidence]
+    ) -> tuple[Filed, _Documents]:
+        last, link = await self._last()
+        evidence = make(_new_id(last), link)
+        documents = await in_thread(_documents, evidence)
+        trouble = await _put(self._store, documents)
+        key, data = documents[0]
+        return Filed(evidence, key, data, (str(self._store),), trouble), documents
 
     async def _keep_apart(
         self, make: Callable[[str, Link | None], Evidence], error: ArchiverError
@@ -171,44 +194,17 @@ class Ledger:
         with suppress(ArchiverError):
             last, link = await self._last()
         evidence = make(_new_id(last), link)
-        documents = await in_thread(_documents, evidence)
+        documents = [(Path(key).name, data) for key, data in await in_thread(_documents, evidence)]
+        key, data = documents[0]
+        kind = EvidenceKeptOut if isinstance(error, ArchiveBusy) else EvidenceNotKept
         if self._beside is None:
-            raise _not_kept(error, documents[0][1]) from error
+            raise kind(error.message, evidence, data) from error
         try:
-            for key, data in documents:
-                await self._beside.put(Path(key).name, data)
-        except (StoreError, ArchiveBusy) as another:
-            raise _not_kept(another, documents[0][1]) from error
-        key, data = documents[0]
-        return Filed(evidence, Path(key).name, data, (str(self._beside),), trouble=error.message)
-
-    async def _file(self, make: Callable[[str, Link | None], Evidence]) -> Filed:
-        if self._beside is None:
-            return await self._write(make, [])
-        async with self._beside.exclusive():
-            return await self._write(make, [self._beside])
-
-    async def _write(
-        self, make: Callable[[str, Link | None], Evidence], stores: list[Store]
-    ) -> Filed:
-        last, link = await self._last()
-        evidence = make(_new_id(last), link)
-        documents = await in_thread(_documents, evidence)
-        if not self._read_only:
-            stores = [self._archive.store, *stores]
-        places, trouble = list[str](), None
-        for store in stores:
-            try:
-                for key, data in documents:
-                    await store.put(key, data)
-            except (StoreError, ArchiveBusy) as error:
-                if not places:
-                    raise
-                trouble = error.message
-            else:
-                places.append(str(store))
-        key, data = documents[0]
-        return Filed(evidence, key, data, tuple(places), trouble)
+            await _put(self._beside, documents)
+        except ArchiverError as another:
+            both = dict.fromkeys((error.message, another.message))
+            raise EvidenceNotKept("; and ".join(both), evidence, data) from error
+        return Filed(evidence, key, data, (str(self._beside),), trouble=error.message)
 
     async def _last(self) -> tuple[str | None, Link | None]:
         """The last id of the chain, and the last document in it whose bytes can be had: to this
@@ -232,9 +228,7 @@ class Ledger:
     @property
     def _store(self) -> Store:
         """Where the chain is."""
-        if self._read_only and self._beside is not None:
-            return self._beside
-        return self._archive.store
+        return self._archive.store if self._instead is None else self._instead
 
     async def _keys(self) -> list[str]:
         """Those of all evidence. Raises what hides some: the chain may go on there."""
@@ -251,7 +245,30 @@ def _new_id(after: str | None) -> str:
     return chain.new_id(datetime.now(UTC), secrets.token_hex(3), after=after)
 
 
-def _documents(evidence: Evidence) -> list[tuple[str, bytes]]:
+async def _put(store: Store, documents: _Documents) -> str | None:
+    """Write the evidence and what is made from it; why the latter is not there, which can be made
+    again. Raises ArchiverError when the store does not take the evidence."""
+    (key, data), *made = documents
+    await store.put(key, data)
+    try:
+        for key, data in made:
+            await store.put(key, data)
+    except ArchiverError as error:
+        return error.message
+    return None
+
+
+async def _copied(filed: Filed, documents: _Documents, store: Store) -> Filed:
+    """The same in one more place, or why it is not there."""
+    try:
+        trouble = await _put(store, documents)
+    except ArchiverError as error:
+        both = f"{filed.trouble}; {error.message}" if filed.trouble else error.message
+        return replace(filed, trouble=both, exit_code=error.exit_code)
+    return replace(filed, places=(*filed.places, str(store)), trouble=filed.trouble or trouble)
+
+
+def _documents(evidence: Evidence) -> _Documents:
     """The evidence first: what is made from it can be made again."""
     key, data = chain.evidence_key(evidence.id), encode(evidence)
     return [

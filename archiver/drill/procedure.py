@@ -23,7 +23,7 @@ from archiver.drill.server import Limits
 from archiver.drill.servers import NoServer, ServerProgram
 from archiver.drill.stage import Stage, Tried
 from archiver.drill.workplace import Workplace, open_scratch, sweep
-from archiver.errors import EXIT_OK, worst_exit_code
+from archiver.errors import EXIT_OK, ArchiverError, worst_exit_code
 from archiver.report import evidence
 from archiver.report.chain import Finding
 from archiver.report.evidence import Evidence, Nodes, SetEvidence
@@ -70,10 +70,12 @@ class DrillOptions:
 
 @dataclass(frozen=True, slots=True)
 class Drilled:
-    """A drill that is over. ``faults`` are those of the chain of evidence before it."""
+    """A drill that is over. ``faults`` are those of the chain of evidence before it; ``unseen`` is
+    why it could not be seen."""
 
     filed: Filed
     faults: tuple[Finding, ...]
+    unseen: ArchiverError | None = None
 
     @property
     def evidence(self) -> Evidence:
@@ -83,6 +85,8 @@ class Drilled:
     def exit_code(self) -> int:
         """0 for a drill that passed, and whose predecessors are as they were written."""
         codes = {self.evidence.conclusion.exit_code, _INTEGRITY if self.faults else EXIT_OK}
+        codes.add(self.filed.exit_code)
+        codes |= set() if self.unseen is None else {self.unseen.exit_code}
         return worst_exit_code(codes)
 
 
@@ -98,25 +102,26 @@ async def drill(
     """Choose sets, restore each, judge it, and write the evidence. A set that fails is no error.
 
     Raises:
-        UsageError: No archive, no such set, no server, or no place for the evidence.
+        NoSuchBackup: The archive has nothing of what was asked for.
+        UsageError: No archive, a name that no set can have, or no server.
         EvidenceNotKept: No place takes the evidence; the error has it.
         StoreError: The archive cannot be listed, or there is no place to restore into.
     """
     run = _Run(archive, programs, options or DrillOptions(), watcher, clock)
     ledger = Ledger(archive, evidence_directory, run.options.lock_wait, watcher)
-    # 1. See that there is something to drill, to drill it with, and to keep the evidence.
+    # 1. See that there is something to drill, and to drill it with; and say what is in the way of
+    #    the evidence: it is no reason not to drill.
     await _see_what_is_here(archive, programs)
-    if why := await ledger.prepare():
-        watcher(happened.ArchiveReadOnly(why))
+    if refusal := await ledger.prepare():
+        watcher(happened.ArchiveRefuses(str(refusal), evidence_directory))
     # 2. Are the documents of earlier drills as they were written?
-    faults = await ledger.faults()
-    for finding in faults:
-        watcher(happened.ChainFault(finding))
+    faults, unseen = await _look_back(ledger, watcher)
     # 3. Choose.
     folders = await list_folders(archive, run.options.wanted.instances)
     selection, chosen = choose_sets(folders, run.options.wanted)
     watcher(happened.Chosen(tuple(one.key for one in chosen), selection.available))
-    before = await ledger.last_keys({one.instance_id for one in chosen})
+    instances = {one.instance_id for one in chosen}
+    before = {} if unseen is not None else await ledger.last_keys(instances)
     swept = await in_thread(sweep, run.options.scratch)
     for directory in swept.removed:
         watcher(happened.Swept(directory))
@@ -128,7 +133,21 @@ async def drill(
     filed = await ledger.file(run.conclude(selection, sets))
     if filed.trouble is not None:
         watcher(happened.EvidenceElsewhere(filed.trouble, filed.places))
-    return Drilled(filed, tuple(faults))
+    return Drilled(filed, tuple(faults), unseen)
+
+
+async def _look_back(
+    ledger: Ledger, watcher: happened.Watcher
+) -> tuple[list[Finding], ArchiverError | None]:
+    """What is wrong with the evidence of earlier drills, or why it cannot be seen."""
+    try:
+        faults = await ledger.faults()
+    except ArchiverError as error:
+        watcher(happened.ChainUnseen(str(error)))
+        return [], error
+    for finding in faults:
+        watcher(happened.ChainFault(finding))
+    return faults, None
 
 
 async def _see_what_is_here(archive: Archive, programs: Sequence[ServerProgram]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from archiver.archive.backupsets import Folder
-from archiver.errors import UsageError
+from archiver.archive.backupsets import Folder, check_set_key
+from archiver.errors import NoSuchBackup
 from archiver.report.evidence import Mode, Selection
 from archiver.report.verdict import candidates_sha256
 
@@ -33,7 +33,8 @@ class Wanted:
 def choose_sets(folders: Sequence[Folder], wanted: Wanted) -> tuple[Selection, list[Folder]]:
     """The sets, and the account of how they were chosen.
 
-    Raises UsageError when a set or an instance that was asked for is not there, or none is.
+    Raises NoSuchBackup when a set or an instance that was asked for is not there, or none is, and
+    UsageError for a name that no set can have.
     """
     candidates = [one for one in folders if one.is_full or one.key in wanted.sets]
     if wanted.mode is Mode.AT and wanted.at is not None:
@@ -41,7 +42,7 @@ def choose_sets(folders: Sequence[Folder], wanted: Wanted) -> tuple[Selection, l
     here = {one.instance_id for one in candidates}
     absent = [name for name in wanted.instances if name not in here]
     if absent or not candidates:
-        raise UsageError(
+        raise NoSuchBackup(
             f"the archive has no backup set of {', '.join(absent) or 'any instance'}"
             + (f" from {wanted.at:%Y-%m-%dT%H:%M:%SZ} or before" if wanted.at else "")
         )
@@ -92,11 +93,9 @@ def _named(candidates: list[Folder], wanted: Wanted) -> list[Folder]:
     by_key = {one.key: one for one in candidates}
     names = dict.fromkeys(name.strip("/") for name in wanted.sets)
     for name in names:
+        check_set_key(name)
         if name not in by_key:
-            raise UsageError(
-                f"the archive has no backup set {name!r}",
-                hint="a set is named by its folder, like r-bp1/2026/11/20261124T021500Z-1187423",
-            )
+            raise NoSuchBackup(f"the archive has no backup set {name!r}")
     return [by_key[name] for name in names]
 
 

@@ -23,7 +23,7 @@ from archiver.archive.neighbours import listed_set
 from archiver.archive.sets import Missing, SetNodes, missing_nodes
 from archiver.archive.verified import Result, read_results
 from archiver.crew import crew
-from archiver.errors import BadDocument, UnreadableObject, UsageError
+from archiver.errors import BadDocument, NoSuchBackup, UnreadableObject
 from archiver.model import Kind
 from archiver.scrub import events
 from archiver.scrub.evidence import check_evidence
@@ -42,9 +42,9 @@ async def verify(
 ) -> VerifySummary:
     """Find what is missing, extra, changed or contradictory in an archive.
 
-    What is wrong is in the summary's ``findings``. Raises UsageError where there is no archive or
-    nothing of an instance that was asked for, UnsupportedFormat, and StoreError when the store
-    cannot be listed.
+    What is wrong is in the summary's ``findings``. Raises UsageError where there is no archive,
+    NoSuchBackup where there is nothing of an instance that was asked for, UnsupportedFormat,
+    DamagedArchive, and StoreError when the store cannot be listed.
     """
     await archive.expect()
     run = _Run(archive, options or VerifyOptions(), observer)
@@ -130,7 +130,7 @@ class _Run:
             self._close_instance()
             gone = await self._take_gone(prefix, send)
             if prefix and not instance_id and not gone:
-                raise UsageError(f"{self._store}: there is nothing of {prefix[:-1]} here")
+                raise NoSuchBackup(f"{self._store}: there is nothing of {prefix[:-1]} here")
 
     async def _take_gone(self, prefix: str, send: MemoryObjectSendStream[Due]) -> bool:
         """Months that an earlier verify saw, and of which nothing is left."""

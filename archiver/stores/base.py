@@ -120,8 +120,9 @@ class Staging(Protocol):
         is what ``receipt`` says. The object is made durable before, and never written."""
         ...
 
-    def quarantine(self, why: str) -> str:
-        """Put the bytes aside with the reason; returns the key they are kept under."""
+    def quarantine(self, why: str) -> str | None:
+        """Put the bytes aside with the reason; returns the key they are kept under, or None where
+        they could not be kept without touching an object that is there."""
         ...
 
 
@@ -142,6 +143,11 @@ class Store(Protocol):
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
         """Be the only writer while in this context. Raises ArchiveBusy, StoreError."""
+        ...
+
+    @property
+    def doubt(self) -> str:
+        """What may be wrong with this place where an archive is missed: a question for people."""
         ...
 
     async def obstacle(self) -> str | None:

@@ -15,8 +15,11 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from archiver import documents
+from archiver.documents import is_key
 from archiver.errors import (
     ArchiverError,
+    BadDocument,
     DoesNotFit,
     IntegrityError,
     NoDocument,
@@ -24,6 +27,7 @@ from archiver.errors import (
     PlaceTaken,
     StoreError,
     UnreadableObject,
+    UnsafeInput,
 )
 from archiver.model import Kind, Stored
 from archiver.stores import disk, mounts
@@ -40,6 +44,7 @@ from archiver.stores.local_staging import (
     SEPARATOR,
     TEMPORARY,
     LocalStaging,
+    Place,
     is_aside,
     is_ours,
     parents_to_sync,
@@ -62,6 +67,8 @@ _FILES = (RECORD_SUFFIX, "/SHA256SUMS", *(f".{kind}" for kind in Kind))
 # Past the vendor's default retention four times over: its URL is gone, nobody will resume it.
 _STALE_SECONDS = 30 * 86400
 _ENTRIES_AT_ONCE = 1000
+# Of a key that is none, in a message.
+_MOST_SHOWN = 200
 # More small files gained nothing, and took more descriptors (benchmarks/README.md).
 _TOGETHER = 32
 
@@ -84,6 +91,15 @@ class LocalStore:
 
     def __str__(self) -> str:
         return str(self.root)
+
+    def _at(self, key: str) -> Path:
+        """Where a key is: below the root, or nowhere. Raises UnsafeInput."""
+        if not is_key(key):
+            raise UnsafeInput(
+                f"{self.root}: {key[:_MOST_SHOWN]!a} is no name of anything within an archive",
+                hint="nothing outside is touched",
+            )
+        return self.root / key
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncGenerator[None, None]:
@@ -116,6 +132,10 @@ class LocalStore:
             if folder.is_dir():
                 disk.sync_directory(folder)
 
+    @property
+    def doubt(self) -> str:
+        return "is the path right, and its disk mounted?"
+
     async def obstacle(self) -> str | None:
         return await in_thread(self._obstacle)
 
@@ -135,10 +155,10 @@ class LocalStore:
         return _TOGETHER
 
     async def read(self, key: str) -> bytes | None:
-        return await in_thread(disk.read_document, self.root / key)
+        return await in_thread(disk.read_document, self._at(key))
 
     async def put(self, key: str, data: bytes) -> None:
-        await in_thread(self._put, self.root / key, data)
+        await in_thread(self._put, self._at(key), data)
 
     def _put(self, path: Path, data: bytes) -> None:
         self._check_lock()
@@ -149,13 +169,13 @@ class LocalStore:
     async def clear(self, key: str) -> str | None:
         def work() -> Path | None:
             self._check_lock()
-            return clear(self.root / key, self._quarantine)
+            return clear(self._at(key), self._quarantine)
 
         kept = await in_thread(work)
         return None if kept is None else kept.relative_to(self.root).as_posix()
 
     async def size(self, key: str) -> int | None:
-        return await in_thread(self._size, self.root / key)
+        return await in_thread(self._size, self._at(key))
 
     @staticmethod
     def _size(path: Path) -> int | None:
@@ -176,6 +196,8 @@ class LocalStore:
         """A link among the folders of the prefix hides what is behind it, as it does from those
         who come upon it from above: every listing gives the same answer."""
         folder = self.root
+        if prefix:
+            self._at(prefix.removesuffix("/"))
         for name in prefix.split("/")[:-1]:
             folder /= name
             if os.path.islink(folder):  # noqa: PTH114 - who may not look is told below
@@ -226,7 +248,7 @@ class LocalStore:
 
     @contextmanager
     def open(self, key: str) -> Generator[Opened, None, None]:
-        path = self.root / key
+        path = self._at(key)
         try:
             descriptor = disk.open_file(path)
         except NoDocument as error:
@@ -241,8 +263,11 @@ class LocalStore:
     @contextmanager
     def stage(self, stem: str, size: int) -> Generator[Staging, None, None]:
         self._check_lock()
-        root, folder, quarantine = str(self.root), str(self._staging), str(self._quarantine)
-        staging = LocalStaging(root, folder, quarantine, self._durable, stem, size)
+        self._at(stem)
+        folder, quarantine = str(self._staging), str(self._quarantine)
+        shared = self._lock is not None and self._lock.was_left and not self._lock.is_certain
+        place = Place(str(self.root), folder, quarantine, self._durable, self._check_lock, shared)
+        staging = LocalStaging(place, stem, size)
         with self._reserving:
             if stem in self._stems:
                 raise PlaceTaken(f"{self.root}: {stem} is being brought already")
@@ -327,8 +352,11 @@ class LocalStore:
     def _finish(self, document: Path) -> str:
         """Bring home a document whose object was renamed already: a kill came in between."""
         path = self.root / document.stem.replace(SEPARATOR, "/")
-        if os.path.lexists(path) or not self._came_home(document, path):
+        if not self._came_home(document, path):
             return "a document without its object"
+        if os.path.lexists(path) and (path.suffix != RECORD_SUFFIX or _describes(path)):
+            return "a document that something else is in the place of"
+        clear(path, self._quarantine)
         # The kill may have come before the object's name, or its folders', was durable.
         folder = path.parent.relative_to(self.root).as_posix()
         disk.sync_directory(path.parent)
@@ -412,6 +440,21 @@ def _in_place_of_a_folder(path: Path | str) -> IntegrityError:
 def _sweeping_order(path: Path) -> tuple[bool, bool, str]:
     about_a_record = path.name.endswith(f"{RECORD_SUFFIX}{DOCUMENT}")
     return path.suffix != DOCUMENT, not about_a_record, path.name
+
+
+def _describes(record: Path) -> bool:
+    """Whether a record can be read, and is about an object that is there with its size; one that
+    the disk does not give is not judged."""
+    try:
+        said = documents.parse(record.name, disk.read_document(record) or b"").values
+        name, size = said.get("object"), said.get("size")
+        if not isinstance(name, str) or "/" in name:
+            return False
+        return record.with_name(name).lstat().st_size == size
+    except UnreadableObject:
+        return True
+    except (NoDocument, BadDocument, OSError, ValueError):
+        return False
 
 
 def _is_file(path: Path) -> bool:

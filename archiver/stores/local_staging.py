@@ -5,18 +5,22 @@ and those of new folders fsynced, the file renamed, and its folder fsynced. The 
 from the archive.
 
 Nothing is ever written to a file that has a name in the archive, or a second name anywhere: a
-snapshot made of hard links (``cp -al``) shares its bytes.
+snapshot made of hard links (``cp -al``) shares its bytes. Nor to one that another process may have
+open, as a writer that was suspended and has lost the lock: it would write to it when it wakes, and
+by then the file may have come home.
 """
 
 import errno
+import fcntl
 import json
 import os
 import re
 import stat
 import threading
 from collections import deque
-from collections.abc import Container, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -45,24 +49,40 @@ _ASIDES = re.compile(
 )
 
 
-class LocalStaging:
-    """A Staging in ``folder``. Of the folders in ``durable``, by their keys, the names are
-    durable; those that are made so are added."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a directory archive stages: its folders, and what is known of them.
 
-    def __init__(
-        self, root: str, folder: str, quarantine: str, durable: set[str], stem: str, size: int
-    ) -> None:
+    Of the folders in ``durable``, by their keys, the names are durable; those that are made so are
+    added. ``check`` raises ArchiveBusy when we are not the only writer any more. ``shared``: what
+    an earlier writer left may be open in it, and no lock can tell.
+    """
+
+    root: str
+    folder: str
+    quarantine: str
+    durable: set[str]
+    check: Callable[[], None]
+    shared: bool = False
+
+
+class LocalStaging:
+    """A Staging for the file ``stem`` of ``size`` bytes."""
+
+    def __init__(self, place: Place, stem: str, size: int) -> None:
         # Paths are plain text here: of small files, making Path objects took a tenth of the time.
         flat = stem.replace("/", SEPARATOR)
-        self._root: Final = root
-        self._folder: Final = folder
-        self._quarantine: Final = quarantine
-        self._durable: Final = durable
+        self._root: Final = place.root
+        self._folder: Final = place.folder
+        self._quarantine: Final = place.quarantine
+        self._durable: Final = place.durable
+        self._check: Final = place.check
+        self._shared: Final = place.shared
         self._stem: Final = stem
         self._flat: Final = flat
         self._size: Final = size
-        self._staged: Final = f"{folder}/{flat}{DATA}"
-        self._journal: Final = f"{folder}/{flat}{JOURNAL}"
+        self._staged: Final = f"{place.folder}/{flat}{DATA}"
+        self._journal: Final = f"{place.folder}/{flat}{JOURNAL}"
         self._file: int | None = None
         self._log: int | None = None
         self._log_length = 0
@@ -102,6 +122,8 @@ class LocalStaging:
                 self._file = self._create()
             except FileExistsError:
                 self._file = self._reopen()
+            if self._file is not None and not self._is_ours_alone():
+                self._file = self._renewed(self._file)
         if self._file is None:
             self._forget_staged()
             with disk.store_errors(self._staged):
@@ -134,6 +156,32 @@ class LocalStaging:
             if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
                 return None
         return os.open(self._staged, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def _is_ours_alone(self) -> bool:
+        """Whether nobody else writes to the file: from here on, others see that we do. Raises
+        OSError."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+        return not self._shared
+
+    def _renewed(self, descriptor: int) -> int:
+        """A copy of what is staged in its place, with its journal, for us alone. Raises OSError,
+        StoreError."""
+        os.close(descriptor)
+        self._file = None
+        for path in (self._journal, self._staged):
+            if os.path.lexists(path):
+                disk.copy_file(path, path, f"{path}{TEMPORARY}")
+        disk.sync_directory(self._folder)
+        copied = os.open(self._staged, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with suppress(OSError):
+            fcntl.flock(copied, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return copied
 
     def bytes_present(self) -> int:
         """How much of the file takes no new space."""
@@ -177,6 +225,7 @@ class LocalStaging:
         self._unnoted.clear()
         if self._has_come_home:
             return
+        self._check()
         if self._log is not None:
             os.close(self._log)
             self._log = None
@@ -263,6 +312,7 @@ class LocalStaging:
 
     def quarantine(self, why: str) -> str:
         """Give the staged bytes a name there."""
+        self._check()
         kept = f"{self._quarantine}/{self._flat}{DATA}"
         disk.make_durable_directories(self._quarantine)
         with disk.store_errors(kept):
@@ -273,6 +323,7 @@ class LocalStaging:
         return self._key_of(kept)
 
     def keep_aside(self, key: str, why: str) -> str:
+        self._check()
         path = f"{self._root}/{key}"
         disk.make_durable_directories(self._quarantine)
         with disk.store_errors(path):

@@ -45,9 +45,10 @@ _LOCAL_FILE_SYSTEMS = frozenset(
 
 class Held:
     """A lock that is held. ``was_left``: nobody let go of it before, so that what the last writer
-    did may not be durable, though it can be seen."""
+    did may not be durable, though it can be seen. ``is_certain``: the kernel's word is enough."""
 
     was_left = True
+    is_certain = False
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor: Final = descriptor
@@ -109,7 +110,8 @@ def hold(
     try:
         held = Held(descriptor, path)
         held.was_left = is_new or os.fstat(descriptor).st_size > 0
-        _take(held, descriptor, path, beat, certain=granted and flock_is_reliable(path), stop=stop)
+        held.is_certain = granted and flock_is_reliable(path)
+        _take(held, descriptor, path, beat, certain=held.is_certain, stop=stop)
         ended = threading.Event()
         beating = threading.Thread(target=held.keep_beating, args=(beat, ended), daemon=True)
         beating.start()

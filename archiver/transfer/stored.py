@@ -4,7 +4,13 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from archiver.errors import ArchiverError, IntegrityError, SourceUnavailable, StoreError
+from archiver.errors import (
+    ArchiverError,
+    IntegrityError,
+    SourceUnavailable,
+    StoreError,
+    UnreadableObject,
+)
 from archiver.model import Backup, Pin, Provenance
 from archiver.retry import Attempts
 from archiver.stores.base import Opened, Store
@@ -38,7 +44,7 @@ class StoreOrigin:
             try:
                 opened = await stack.enter_async_context(entered(self._store.open(self._key)))
             except StoreError as error:
-                raise SourceUnavailable(str(error)) from None
+                raise _failure(error) from None
             if opened.size != self._pin.total:
                 raise IntegrityError(
                     f"{self._store}: {self._key} has {opened.size:,} bytes, "
@@ -65,6 +71,12 @@ class _StoreBody:
         try:
             size = await in_thread(self._opened.read, self._position, wanted)
         except StoreError as error:
-            raise SourceUnavailable(str(error)) from None
+            raise _failure(error) from None
         self._position += size
         return size
+
+
+def _failure(error: StoreError) -> ArchiverError:
+    """What the store keeps back is not to be had by asking again: that fails alone. All else may
+    be over soon."""
+    return error if isinstance(error, UnreadableObject) else SourceUnavailable(str(error))

@@ -17,6 +17,7 @@ from archiver.archive.record import Record, make_record
 from archiver.errors import (
     ArchiverError,
     BadDocument,
+    DamagedArchive,
     IntegrityError,
     UnsafeInput,
     UnsupportedFormat,
@@ -144,10 +145,18 @@ async def test_a_set_across_midnight_of_the_month(tmp_path: Path) -> None:
         assert stem.rpartition("/")[0] == first.rpartition("/")[0]
 
 
-@pytest.mark.parametrize("text", ['{"format": 99}', '{"format": "1"}', "[]", "", "{}"])
-async def test_an_archive_that_is_not_ours_to_write(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('{"format": 99}', UnsupportedFormat),
+        *((text, DamagedArchive) for text in ('{"format": "1"}', '{"format": 0}', "[]", "", "{}")),
+    ],
+)
+async def test_an_archive_that_is_not_ours_to_write(
+    tmp_path: Path, text: str, error: type[ArchiverError]
+) -> None:
     (tmp_path / "archive.json").write_text(text)
-    with pytest.raises(UnsupportedFormat):
+    with pytest.raises(error):
         async with Archive(LocalStore(tmp_path)).writing():
             pass
     assert [p.name for p in tmp_path.iterdir()] == ["archive.json"]

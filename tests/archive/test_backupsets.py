@@ -8,7 +8,7 @@ from archiver import Archive, LocalStore, restore
 from archiver.archive.backupsets import list_folders, looks_complete, named_set, newest_first
 from archiver.archive.catalogue import archived_rows
 from archiver.drill.selection import Wanted, choose_sets
-from archiver.errors import UsageError
+from archiver.errors import NoSuchBackup
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
     CLUSTER,
@@ -156,5 +156,5 @@ async def test_logs_are_no_neighbours_of_dumps(root: Path) -> None:
 
 async def test_logs_and_no_dump(root: Path, tmp_path: Path) -> None:
     put_standard(root, b"", backup_type=LOG)
-    with pytest.raises(UsageError, match="has logs of commands and no dump"):
+    with pytest.raises(NoSuchBackup, match="has logs of commands and no dump"):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)

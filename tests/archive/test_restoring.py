@@ -14,7 +14,14 @@ from archiver.archive import copyout, restoring
 from archiver.archive.backupsets import BackupSet
 from archiver.archive.candidates import DamagedSet
 from archiver.archive.record import Record
-from archiver.errors import CorruptFile, IntegrityError, NoSpace, UnsafeInput, UsageError
+from archiver.errors import (
+    CorruptFile,
+    IntegrityError,
+    NoSpace,
+    NoSuchBackup,
+    UnsafeInput,
+    UsageError,
+)
 from archiver.stores import disk
 from archiver.stores.base import Opened
 from examples.sample_rdb import rdb
@@ -55,7 +62,7 @@ async def test_the_newest_set_at_or_before(root: Path, tmp_path: Path) -> None:
         assert done.backup_set.key.endswith(f"{STARTS[place]}-1")
         assert done.passed_over == ()
     early = datetime(2026, 11, 20, tzinfo=UTC)
-    with pytest.raises(UsageError, match="at or before 2026-11-20"):
+    with pytest.raises(NoSuchBackup, match="at or before 2026-11-20"):
         await restore(opened(root), tmp_path / "no", instance_id=INSTANCE, at=early)
 
 
@@ -83,7 +90,7 @@ async def test_all_nodes_of_a_cluster(root: Path, tmp_path: Path) -> None:
 
 async def test_a_node_that_is_missing_is_named(root: Path, tmp_path: Path) -> None:
     remove_node(put_cluster(root)[1])
-    with pytest.raises(UsageError, match=f"{CLUSTER}-db-1") as raised:
+    with pytest.raises(NoSuchBackup, match=f"{CLUSTER}-db-1") as raised:
         await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
     assert not (tmp_path / "to").exists()
     key = f"{CLUSTER}/2026/11/{STARTS[-1]}-1"
@@ -120,13 +127,13 @@ async def test_shards_with_jobs_of_their_own_are_no_complete_set(
     for node in range(2):
         given = {"instance": CLUSTER, "node": f"{CLUSTER}-db-{node}", "job": f"7{node}"}
         put_standard(root, rdb(3000, node), f"20261121T02150{node}Z", **given)
-    with pytest.raises(UsageError, match=r"node .* has no file in it"):
+    with pytest.raises(NoSuchBackup, match=r"node .* has no file in it"):
         await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
 
 
 async def test_a_set_without_its_sums_is_not_complete(root: Path, tmp_path: Path) -> None:
     put_backup(root, STARTS[0], rdb(3000))
-    with pytest.raises(UsageError, match="no SHA256SUMS"):
+    with pytest.raises(NoSuchBackup, match="no SHA256SUMS"):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
 
 
@@ -442,7 +449,7 @@ async def test_a_log_of_commands(root: Path, tmp_path: Path) -> None:
     log = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
     put_standard(root, log, backup_id="1")
     key = f"{INSTANCE}/2026/11/{STARTS[-1]}-1"
-    with pytest.raises(UsageError, match="no dump"):
+    with pytest.raises(NoSuchBackup, match="no dump"):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
     done = await restore(opened(root), tmp_path / "to", set_key=key)
     folder = tmp_path / "to" / INSTANCE / "appendonlydir"
@@ -465,7 +472,7 @@ async def test_of_several_files_the_dump_and_the_others_are_named(
 async def test_a_file_that_came_late_is_a_gap_and_no_damage(root: Path, tmp_path: Path) -> None:
     log = put_standard(root, rdb(3000), backup_id="200")
     put_backup(root, STARTS[-1], b"*1\r\n$4\r\nPING\r\n", backup_id="300")
-    with pytest.raises(UsageError, match=r"300.aof is recorded and not in SHA256SUMS"):
+    with pytest.raises(NoSuchBackup, match=r"300.aof is recorded and not in SHA256SUMS"):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
     key = log.parent.relative_to(root).as_posix()
     done = await restore(opened(root), tmp_path / "to", set_key=key, partial=True)
@@ -545,9 +552,12 @@ async def test_memory_is_one_block(
 @pytest.mark.parametrize("instance", ["r-bp1other", CLUSTER])
 async def test_no_such_instance(instance: str, root: Path, tmp_path: Path) -> None:
     put_standard(root, rdb(3000))
-    with pytest.raises(UsageError, match=f"no backup of {instance}"):
+    with pytest.raises(NoSuchBackup, match=f"no backup of {instance}"):
         await restore(opened(root), tmp_path / "to", instance_id=instance)
-    with pytest.raises(UsageError, match="no backup set"):
+    with pytest.raises(UsageError, match="named by its folder"):
         await restore(opened(root), tmp_path / "to", set_key=f"{instance}/x")
+    key = f"{instance}/2026/11/20261124T021500Z-99"
+    with pytest.raises(NoSuchBackup, match="no backup set"):
+        await restore(opened(root), tmp_path / "to", set_key=key)
     with pytest.raises(UsageError, match="no archive"):
         await restore(opened(tmp_path / "nowhere"), tmp_path / "to", instance_id=instance)

@@ -11,6 +11,7 @@ from archiver.archive.archive import Beginning
 from archiver.errors import ArchiveBusy, UsageError
 from archiver.events import ArchiveBegun, Event, WaitingForLock
 from archiver.stores import mounts
+from archiver.stores.s3 import S3Store
 
 
 @pytest.fixture
@@ -126,3 +127,22 @@ async def test_waiting_ends_with_a_cancellation(root: Path) -> None:
             async with asyncio.timeout(0.3):
                 async with Archive(LocalStore(root), lock_wait=600).writing():
                     pass
+
+
+class EmptyBucket(S3Store):
+    async def read(self, key: str) -> bytes | None:
+        return None
+
+    async def obstacle(self) -> str | None:
+        return None
+
+
+async def test_a_bucket_is_on_no_disk() -> None:
+    archive = Archive(EmptyBucket("s3://bucket/redis"), beginning=Beginning.NEVER)
+    with pytest.raises(
+        UsageError, match=r"bucket and the prefix right\? leave out --require"
+    ) as one:
+        await archive.check_place()
+    with pytest.raises(UsageError, match="bucket and the prefix right") as other:
+        await archive.expect()
+    assert "mounted" not in f"{one.value} {other.value}"

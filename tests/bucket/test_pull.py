@@ -16,7 +16,7 @@ from archiver.emulator import Emulator
 from archiver.errors import NoSpace, StoreError, StoreForbidden, UsageError
 from archiver.scrub.verify import verify
 from archiver.stores.s3 import LockMode, S3Lock, S3Options, S3Store
-from archiver.stores.s3.dialect import Check, Dialect
+from archiver.stores.s3.dialect import Check, Conditions, Dialect
 from tests.bucket.conftest import MIB, PREFIX
 from tests.conftest import QUICK, everything, source_of
 from tests.servers import gateway as gates
@@ -59,7 +59,7 @@ async def test_there_and_back(
     told: Told = []
     archive = archive_in(bucket, seaweed.endpoint, told)
     assert (await bring(emulator, archive)).archived == len(originals)
-    assert told == [Dialect(Check.CRC64NVME, conditions=True)]
+    assert told == [Dialect(Check.CRC64NVME, Conditions.QUOTED)]
     await assert_whole(seaweed, bucket, originals)
     again = await bring(emulator, archive_in(bucket, seaweed.endpoint))
     assert (again.held, again.archived) == (len(originals), 0)
@@ -158,19 +158,19 @@ async def test_harm_on_the_way_is_mended(
 DIALECTS: dict[str, tuple[Callable[[], list[gates.Fault]], Dialect]] = {
     "no conditions": (
         lambda: [gates.refuse_headers("If-None-Match", "If-Match")],
-        Dialect(Check.CRC64NVME, conditions=False),
+        Dialect(Check.CRC64NVME, Conditions.NONE),
     ),
     "MD5 only": (
         lambda: [gates.refuse_headers("x-amz-checksum-*", "x-amz-sdk-checksum-algorithm")],
-        Dialect(Check.MD5, conditions=True),
+        Dialect(Check.MD5, Conditions.QUOTED),
     ),
     "as OSS": (
         lambda: [gates.refuse_chunked(), gates.refuse_headers("x-amz-checksum-*", "If-*-Match")],
-        Dialect(Check.MD5, conditions=False),
+        Dialect(Check.MD5, Conditions.NONE),
     ),
     "checks nothing": (
         lambda: [gates.refuse_headers("x-amz-checksum-*", "Content-MD5", "If-None-Match")],
-        Dialect(Check.NONE, conditions=False),
+        Dialect(Check.NONE, Conditions.NONE),
     ),
 }
 

@@ -5,6 +5,7 @@ The tests may run as root, whom no mode keeps out: the command is run without wh
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,49 @@ async def test_an_archive_that_may_not_be_read(archive: Path, run_kept_out: Run)
         assert result.code == 6
         assert result.err.startswith("archiver: ")
         assert "archive/archive.json: Permission denied" in result.err
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def link(path: Path) -> None:
+    path.with_name("elsewhere.json").write_text('{"format": 1}')
+    path.symlink_to("elsewhere.json")
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "hint"),
+    [
+        (fifo, 3, "move it out of the archive: a pull with --create"),
+        (Path.mkdir, 3, "move it out of the archive: a pull with --create"),
+        (link, 3, "move it out of the archive: a pull with --create"),
+        (lambda path: path.write_text("garbage"), 3, "move it out of the archive: a pull with"),
+        (lambda path: path.write_text('{"format": 7}'), 2, "use a newer archiver"),
+    ],
+    ids=["fifo", "folder", "link", "garbage", "newer"],
+)
+async def test_what_an_archive_says_that_it_is(
+    archive: Path, run: Run, tmp_path: Path, damage: Callable[[Path], object], code: int, hint: str
+) -> None:
+    """All commands say it alike; and what they say to do is the end of it."""
+    marker = archive / "archive.json"
+    marker.rename(tmp_path / "before.json")
+    damage(marker)
+    for words in (
+        ("ls", "archive"), ("verify", "archive"), PULL, (*PULL, "--create"), (*PULL, "--dry-run"),
+        ("restore", "archive", "--instance", INSTANCE, "--to", "restored"), ("drill", "archive"),
+        ("copy", "archive", "new"), ("copy", "offsite", "archive"),
+        ("copy", "offsite", "archive", "--mirror-check"),
+        ("verify", "offsite", "--repair-from", "archive"),
+        ("verify", "archive", "--repair-from", "offsite"),
+    ):  # fmt: skip
+        result = await run(*words)
+        assert result.code == code, (words, result.err)
+        assert hint in result.err, words
+    marker.rename(tmp_path / "moved")
+    assert (await run(*PULL, "--create")).code == 0
+    assert (await run("ls", "archive")).code == 0
 
 
 async def test_a_lock_of_nonsense(archive: Path, run: Run) -> None:

@@ -116,6 +116,15 @@ async def test_an_archive_without_a_backup_is_no_success(empty: Path, run: Run) 
     compared = await run("copy", str(empty), "copied", "--mirror-check", "-q")
     assert compared.code == 1
     assert "nothing was compared" in compared.err
+    instance = ("--instance", INSTANCE)
+    for words in (
+        ("drill", str(empty)), ("drill", str(empty), *instance), ("verify", str(empty), *instance),
+        ("restore", str(empty), *instance, "--to", "restored"),
+    ):  # fmt: skip
+        result = await run(*words, ARCHIVER_RANGE=None)
+        assert (result.code, result.err.count("\n")) == (1, 1), result.err
+    for words in (("ls", str(empty)), ("ls", str(empty), *instance)):
+        assert (await run(*words)).code == 0
 
 
 async def test_a_range_that_has_nothing_is_no_success(files: Path, run: Run) -> None:

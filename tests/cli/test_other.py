@@ -156,3 +156,12 @@ async def test_the_readme_names_every_option(run: Run) -> None:
         shown = (await run(command, "--help")).out
         for option in set(re.findall(r"(--[a-z][a-z-]+)", shown)) - {"--help"}:
             assert f"`{option}" in README, f"{command} {option}"
+
+
+@pytest.mark.parametrize("command", ["copy", "drill", "restore"])
+@pytest.mark.parametrize("key", ["../..", "/etc", "a//b", "a/../../../b"])
+async def test_a_set_outside_the_archive(run: Run, tmp_path: Path, command: str, key: str) -> None:
+    places = [str(tmp_path / "archive"), str(tmp_path / "other")]
+    result = await run(command, *places[: 1 if command == "drill" else 2], "--set", key)
+    assert result.code == 2
+    assert "is not the folder of a set" in result.err

@@ -98,11 +98,15 @@ async def test_a_server_started_as_printed_has_the_keys(
 async def test_exit_codes(run: Run, tmp_path: Path) -> None:
     target = put_standard(tmp_path / "archive", rdb(5000))
     for words, code in (
-        (["--instance", "r-none", "--to", "a"], 2),
+        (["--instance", "r-none", "--to", "a"], 1),
+        (["--instance", "none", "--to", "a"], 2),
+        (["--instance", "r-none", "--list"], 1),
+        (["--set", "r-none/2026/11/20261124T021500Z-1", "--to", "a"], 1),
+        (["--set", "r-none", "--to", "a"], 2),
         (["--instance", INSTANCE], 2),
         (["--instance", INSTANCE, "--to", "a", "--at", "yesterday"], 2),
         (["--instance", INSTANCE, "--to", "a", "--at", "2026-11-23"], 0),
-        (["--instance", INSTANCE, "--to", "b", "--at", "2026-11-22"], 2),
+        (["--instance", INSTANCE, "--to", "b", "--at", "2026-11-22"], 1),
     ):
         done = await run("restore", "archive", *words)
         assert done.code == code, done.err

@@ -40,6 +40,7 @@ from archiver.drill.mark import MARK
 from archiver.errors import (
     ArchiverError,
     NoSpace,
+    NoSuchBackup,
     StoreError,
     StoreForbidden,
     UsageError,
@@ -546,8 +547,10 @@ async def test_a_read_only_archive_keeps_its_evidence_elsewhere(
     store = ReadOnly(root)
     store.error = error
     archive, servers = Archive(store), await programs()
-    with pytest.raises(UsageError, match=r"Read-only.*--evidence"):
+    with pytest.raises(EvidenceNotKept, match=r"Read-only.*--evidence") as raised:
         await drill(archive, servers, options)
+    assert decode(raised.value.data) == raised.value.evidence
+    assert raised.value.evidence.conclusion.passed
     seen: list[happened.Happened] = []
     directory = tmp_path / "evidence"
     for number in range(2):
@@ -556,7 +559,7 @@ async def test_a_read_only_archive_keeps_its_evidence_elsewhere(
         )
         assert (directory / done.filed.key).read_bytes() == done.filed.data
         assert (done.evidence.previous is None) is (number == 0)
-    assert isinstance(seen[0], happened.ArchiveReadOnly)
+    assert seen[0] == happened.ArchiveRefuses(str(error), directory)
     assert not (root / "drills").exists()
 
 
@@ -621,6 +624,96 @@ async def test_a_directory_that_is_full_does_not_lose_what_the_archive_has(
     )
     assert done.filed.places == (str(root),)
     assert done.filed.trouble == "Disk quota exceeded"
+    assert done.evidence.conclusion.passed
+    assert done.exit_code == 6  # it was asked for
+
+
+class FullSoon(LocalStore):
+    """What is made from the evidence has no room, nor has the lock when it is given back."""
+
+    has_evidence = False
+
+    async def put(self, key: str, data: bytes) -> None:
+        if key.startswith("drills/"):
+            if self.has_evidence:
+                raise NoSpace("Disk quota exceeded")
+            self.has_evidence = True
+        await super().put(key, data)
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncGenerator[None, None]:
+        async with super().exclusive():
+            yield
+        if self.has_evidence:
+            raise StoreError("Input/output error")
+
+
+async def test_evidence_that_is_in_the_archive_is_there_once(
+    root: Path, tmp_path: Path, options: DrillOptions
+) -> None:
+    put_standard(root, rdb(3000))
+    directory = tmp_path / "evidence"
+    done = await drill(
+        Archive(FullSoon(root)), await programs(), options, evidence_directory=directory
+    )
+    assert done.filed.places == (str(root), str(directory))
+    assert done.filed.trouble == "Disk quota exceeded"
+    assert len(list(root.glob("drills/*/*/*.json"))) == 1
+    assert (directory / done.filed.key).with_suffix(".html").exists()
+
+
+@pytest.mark.parametrize("beside", [False, True])
+async def test_evidence_that_cannot_be_seen_stops_no_drill(
+    beside: bool,
+    root: Path,
+    tmp_path: Path,
+    options: DrillOptions,
+) -> None:
+    """What is hidden may be the end of the chain: nothing is linked into it."""
+    put_standard(root, rdb(3000))
+    (root / "drills").symlink_to(tmp_path)
+    directory = tmp_path / "evidence" if beside else None
+    seen: list[happened.Happened] = []
+
+    async def run() -> Drilled:
+        return await drill(
+            Archive(LocalStore(root)), await programs(), options,
+            evidence_directory=directory, watcher=seen.append,
+        )  # fmt: skip
+
+    if directory is None:
+        with pytest.raises(EvidenceNotKept, match="symbolic link") as raised:
+            await run()
+        assert raised.value.evidence.conclusion.passed
+    else:
+        done = await run()
+        assert done.evidence.conclusion.passed
+        assert done.exit_code == 3
+        assert (directory / done.filed.key).read_bytes() == done.filed.data
+    assert any(isinstance(one, happened.ChainUnseen) for one in seen)
+
+
+class Unmounted(LocalStore):
+    is_gone = False
+
+    async def read(self, key: str) -> bytes | None:
+        return None if self.is_gone else await super().read(key)
+
+    async def put(self, key: str, data: bytes) -> None:
+        raise AssertionError(key)
+
+
+async def test_an_archive_that_is_gone_meanwhile_is_not_begun_anew(
+    root: Path, options: DrillOptions
+) -> None:
+    put_standard(root, rdb(3000))
+    store = Unmounted(root)
+
+    def unmount(event: happened.Happened) -> None:
+        store.is_gone = store.is_gone or isinstance(event, happened.SetJudged)
+
+    with pytest.raises(EvidenceNotKept, match="no archive here, and one is required"):
+        await drill(Archive(store), await programs(), options, watcher=unmount)
 
 
 async def test_evidence_in_both_places(root: Path, tmp_path: Path, options: DrillOptions) -> None:
@@ -709,10 +802,10 @@ async def test_what_cannot_be_drilled(root: Path, options: DrillOptions) -> None
         await drill(archive, [], options)
     for wanted in (
         Wanted(instances=("r-none",)),
-        Wanted(mode=Mode.NAMED, sets=("r-none/2026/11/x",)),
+        Wanted(mode=Mode.NAMED, sets=("r-none/2026/11/20261124T021500Z-1",)),
         Wanted(mode=Mode.AT, at=datetime(2020, 1, 1, tzinfo=UTC)),
     ):
-        with pytest.raises(UsageError, match="no backup set"):
+        with pytest.raises(NoSuchBackup, match="no backup set"):
             await drill(archive, await programs(), replace(options, wanted=wanted))
     with pytest.raises(StoreError):
         await drill(archive, await programs(), replace(options, scratch=root / "none"))

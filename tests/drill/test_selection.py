@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from archiver.archive.backupsets import Folder
 from archiver.drill.selection import Wanted, choose_sets
-from archiver.errors import UsageError
+from archiver.errors import NoSuchBackup, UsageError
 from archiver.report.evidence import Mode
 
 START = datetime(2026, 11, 1, 2, 15, tzinfo=UTC)
@@ -67,11 +67,16 @@ def test_named_sets_and_logs() -> None:
 @pytest.mark.parametrize(
     "wanted",
     [
-        Wanted(mode=Mode.NAMED, sets=("r-a/2026/11/x",)),
+        Wanted(mode=Mode.NAMED, sets=("r-a/2026/11/20261124T021500Z-99",)),
         Wanted(instances=("r-a", "r-z")),
         Wanted(mode=Mode.AT, at=START - timedelta(days=1)),
     ],
 )
 def test_what_is_not_there_is_an_error(wanted: Wanted) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(NoSuchBackup):
         choose_sets(FOLDERS, wanted)
+
+
+def test_what_no_set_is_called_is_a_wrong_option() -> None:
+    with pytest.raises(UsageError, match="named by its folder"):
+        choose_sets(FOLDERS, Wanted(mode=Mode.NAMED, sets=("r-a/2026/11/x",)))

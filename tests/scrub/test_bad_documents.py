@@ -15,7 +15,7 @@ from archiver import events as pull_events
 from archiver.archive.backupsets import list_folders, read_set
 from archiver.archive.catalogue import State, archived_rows
 from archiver.copying import Selection, copy, mismatches
-from archiver.errors import ArchiverError, UnreadableObject, UnsupportedFormat
+from archiver.errors import ArchiverError, DamagedArchive, UnreadableObject
 from archiver.scrub import events
 from archiver.scrub.findings import Fault
 from archiver.scrub.from_archive import ArchiveSupplier
@@ -336,7 +336,7 @@ FORMATS = {
 @pytest.mark.parametrize("damage", FORMATS.values(), ids=FORMATS)
 async def test_an_archive_that_does_not_say_what_it_is(root: Path, damage: Damage) -> None:
     damage(root / "archive.json")
-    with pytest.raises(UnsupportedFormat, match=r"archive\.json does not say"):
+    with pytest.raises(DamagedArchive, match=r"archive\.json does not say"):
         await verify(Archive(LocalStore(root)))
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, VerifySummary, pull, verify
 from archiver.archive import measure as measuring
-from archiver.errors import ArchiverError, StoreError, StoreForbidden, UsageError
+from archiver.errors import ArchiverError, NoSuchBackup, StoreError, StoreForbidden, UsageError
 from archiver.report.chain import evidence_key, link
 from archiver.report.document import encode
 from archiver.report.junit import to_junit
@@ -631,7 +631,7 @@ async def test_a_part_of_the_archive(pulled: Pulled, watched: Watched) -> None:
 
     day = TimeRange(datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC))
     assert (await verify(Archive(watched), VerifyOptions(range=day))).read == NODES + 1
-    with pytest.raises(UsageError, match="nothing of r-none"):
+    with pytest.raises(NoSuchBackup, match="nothing of r-none"):
         await verify(Archive(watched), VerifyOptions(instances=("r-none",)))
 
 

@@ -22,6 +22,7 @@ _CHUNK: Final = 64 * 1024
 # By method and, if any, what the query holds; the first that fits.
 _KINDS: Final = (
     ("PUT", "partNumber", "UploadPart"),
+    ("PUT", "retention", "PutObjectRetention"),
     ("PUT", None, "PutObject"),
     ("POST", "uploads", "CreateMultipartUpload"),
     ("POST", "uploadId", "CompleteMultipartUpload"),
@@ -294,6 +295,7 @@ class Gateway:
     counts: Counter[str] = field(default_factory=Counter)
     bytes_up: Counter[str] = field(default_factory=Counter)
     bytes_down: Counter[str] = field(default_factory=Counter)
+    continues: bool = True  # answers Expect: 100-continue
 
     @property
     def endpoint(self) -> str:
@@ -342,17 +344,17 @@ class Gateway:
         request = Request(method, target, fields)
         self.counts[request.kind] += 1
         fault = next((fault for fault in self.faults if fault.takes(request)), None)
-        status = 0
+        answer: Answer | None = None
         try:
             answer = await self._answer(request, fault, reader, writer)
-            if answer is None:
-                return False
-            status = answer.status
-            self.bytes_down[request.kind] += len(answer.body)
-            promised = await _send(writer, request, answer)
-            return promised and not (fault and fault.early)
         finally:
-            self.requests.append((request, status))
+            # Before anybody hears of it, and asks here.
+            self.requests.append((request, 0 if answer is None else answer.status))
+        if answer is None:
+            return False
+        self.bytes_down[request.kind] += len(answer.body)
+        promised = await _send(writer, request, answer)
+        return promised and not (fault and fault.early)
 
     async def _answer(
         self,
@@ -364,7 +366,7 @@ class Gateway:
         """What the client is told, or None for nothing."""
         if fault is not None and fault.instead is not None and fault.early:
             return fault.instead(request)
-        if request.headers.get("expect", "").lower() == "100-continue":
+        if self.continues and request.headers.get("expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = _body(reader, request.headers)
         if fault is not None and fault.instead is not None:
@@ -428,6 +430,13 @@ def gateway(upstream: int, certificates: Path | None = None) -> Iterator[Gateway
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificates / "server.pem", certificates / "server.key")
     made = Gateway(("127.0.0.1", upstream), "https" if tls else "http")
+    with serving(made, tls):
+        yield made
+
+
+@contextlib.contextmanager
+def serving(made: Gateway, tls: ssl.SSLContext | None = None) -> Iterator[None]:
+    """Runs it in a thread of its own."""
     ready = threading.Event()
     loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
@@ -441,7 +450,7 @@ def gateway(upstream: int, certificates: Path | None = None) -> Iterator[Gateway
     if not ready.wait(30):
         raise RuntimeError("the gateway does not start")
     try:
-        yield made
+        yield
     finally:
         [(loop, stop)] = loops
         loop.call_soon_threadsafe(stop.set)

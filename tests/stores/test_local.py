@@ -1,6 +1,7 @@
 """A directory as a store: durable order, resuming, sweeping, locking."""
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -11,7 +12,8 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,12 +21,20 @@ import anyio
 import pytest
 from fastcrc import crc64
 
-from archiver.errors import ArchiveBusy, DoesNotFit, PlaceTaken, StoreError, UnreadableObject
+from archiver.errors import (
+    ArchiveBusy,
+    DoesNotFit,
+    PlaceTaken,
+    StoreError,
+    UnreadableObject,
+    UnsafeInput,
+)
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
 from archiver.stores import disk, lock
+from archiver.stores.base import Staging
 from archiver.stores.commit import Unsynced, drive
 from archiver.stores.local import LocalStore
-from archiver.stores.local_staging import LocalStaging, parents_to_sync
+from archiver.stores.local_staging import LocalStaging, Place, parents_to_sync
 from archiver.stores.lock import hold
 from archiver.threads import entered, in_thread
 
@@ -184,11 +194,12 @@ async def test_what_is_kept_aside_where_there_are_no_hard_links(
 def test_no_note_of_a_part_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts that finish while others are being noted are in the next note, or in that one."""
     rounds, each = 60, 40
+    place = Place(str(tmp_path), str(tmp_path), str(tmp_path), set(), lambda: None)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(rounds):
-            staging = LocalStaging(str(tmp_path), str(tmp_path), str(tmp_path), set(), STEM, SIZE)
+            staging = LocalStaging(place, STEM, SIZE)
             noted: list[bytes] = []
             staging._log = -1
             monkeypatch.setattr(staging, "_note", noted.append)
@@ -333,6 +344,73 @@ async def test_the_successor_of_a_damaged_object_did_not_come_home(store: LocalS
     assert await store.read(f"{STEM}.json") is None
     assert (store.root / f"{STEM}.rdb").read_bytes() == b"damaged"
     assert list((store.root / ".staging").iterdir()) == []
+
+
+async def begun(staging: Staging, parts: Sequence[Part]) -> None:
+    await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
+    for part in parts:
+        await put_part(staging, part)
+
+
+@pytest.mark.parametrize("kernel_tells", [True, False])
+async def test_a_writer_that_wakes_after_another_has_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel_tells: bool
+) -> None:
+    """Suspended in the middle of a file, its lock taken away. It has the file that the other goes
+    on with open: it neither writes to that nor moves it."""
+    if not kernel_tells:
+        monkeypatch.setattr(lock, "flock_is_reliable", lambda _: False)
+        monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+        monkeypatch.setattr(hold, "__defaults__", (0.01, None))
+    asleep, other = LocalStore(tmp_path), LocalStore(tmp_path)
+    async with asleep.exclusive(), entered(asleep.stage(STEM, SIZE)) as early:
+        await begun(early, PARTS[:2])
+        (tmp_path / ".lock").unlink()
+        async with other.exclusive(), entered(other.stage(STEM, SIZE)) as late:
+            assert late.resumable is not None
+            assert set(late.resumable.crcs) == {0, 1}
+            await in_thread(early.write, 0, memoryview(b"woken up"))
+            for stops in (early.restart, lambda: early.quarantine("it is wrong")):
+                with pytest.raises(ArchiveBusy):
+                    await in_thread(stops)
+            await put_part(late, PARTS[2])
+            await in_thread(other.finish, [late.commit(RECEIPT, no_documents)])
+        await in_thread(early.write, 0, memoryview(b"woken up"))
+        with pytest.raises(ArchiveBusy):
+            await in_thread(asleep.finish, [early.commit(RECEIPT, no_documents)])
+    assert (tmp_path / f"{STEM}.rdb").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("there", [b"{", b'{"object": "r-x-7.rdb", "size": 1}', None])
+async def test_killed_before_a_record_that_is_garbage_was_replaced(
+    store: LocalStore, there: bytes | None
+) -> None:
+    """The waiting record is all that tells of the object, which has come home."""
+    record = b'{"object": "r-x-7.rdb", "size": %d}' % SIZE
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", DATA)
+        if there is not None:
+            await store.put(f"{STEM}.json", there)
+        else:
+            (store.root / f"{STEM}.json").mkdir()
+    flat = STEM.replace("/", "~")
+    (store.root / ".staging" / f"{flat}.json.document").write_bytes(record)
+    async with store.exclusive():
+        [finished] = await store.sweep()
+        assert "recorded" in finished.why
+    assert await store.read(f"{STEM}.json") == record
+
+
+async def test_a_record_that_fits_its_object_stays(store: LocalStore) -> None:
+    record = b'{"object": "r-x-7.rdb", "size": %d, "note": "ours"}' % SIZE
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", DATA)
+        await store.put(f"{STEM}.json", record)
+    flat = STEM.replace("/", "~")
+    (store.root / ".staging" / f"{flat}.json.document").write_bytes(b"{}")
+    async with store.exclusive():
+        await store.sweep()
+    assert await store.read(f"{STEM}.json") == record
 
 
 async def test_a_document_is_not_about_a_file_that_somebody_else_put_there(
@@ -791,3 +869,24 @@ async def test_one_stem_is_brought_once(store: LocalStore) -> None:
     assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
     async with store.exclusive(), entered(store.stage(STEM, SIZE)):
         pass
+
+
+@pytest.mark.parametrize("key", ["../x", "/tmp/x", "a/../../x", "a//x", "", "a/\x00", "a/."])
+async def test_a_key_that_leaves_the_archive_is_none(tmp_path: Path, key: str) -> None:
+    root = tmp_path / "archive"
+    (tmp_path / "x").write_bytes(b"outside")
+    store = LocalStore(root)
+    asked: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.read(key), lambda: store.put(key, b"1"), lambda: store.size(key),
+        lambda: store.clear(key), lambda: anext(store.entries(f"{key}/")),
+    ]  # fmt: skip
+    async with store.exclusive():
+        for ask in asked:
+            with pytest.raises(UnsafeInput, match="no name of anything within"):
+                await ask()
+        contexts: list[AbstractContextManager[object]] = [store.open(key), store.stage(key, 1)]
+        for context in contexts:
+            with pytest.raises(UnsafeInput):
+                async with entered(context):
+                    pass
+    assert (tmp_path / "x").read_bytes() == b"outside"

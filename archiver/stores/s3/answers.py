@@ -133,6 +133,11 @@ def text(found: Mapping[str, Any], name: str) -> str:
     return value
 
 
+def bare(etag: str) -> str:
+    """An ETag without its quotes, and without the mark of who packs answers on their way."""
+    return etag.removeprefix("W/").strip('"')
+
+
 def _shown(body: bytes) -> str:
     """What came, in a few words."""
     root = _root(body)

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.loaders import Loader, create_loader
 
 from archiver.documents import MOST_BYTES
 from archiver.errors import NoDocument, StoreError, StoreForbidden
@@ -124,6 +126,7 @@ class Bucket:
 
     def _made(self, addressing_style: str) -> Any:
         session = botocore.session.get_session()
+        session.register_component("data_loader", _loader())
         config = Config(
             s3={"addressing_style": addressing_style},
             signature_version="s3v4",
@@ -180,6 +183,7 @@ class Bucket:
         given = {"IfMatch": etag} if etag else {}
         answer = self._ask("get_object", key, Range=f"bytes={start}-{stop - 1}", **given)
         if not str(answer.get("ContentRange", "")).startswith(f"bytes {start}-{stop - 1}/"):
+            answer["Body"].close()
             raise StoreError(f"{self.where(key)}: the store does not answer ranges as asked")
         return answer["Body"]
 
@@ -195,19 +199,25 @@ class Bucket:
                     size=answers.number(answer, "ContentLength"),
                     etag=str(answer.get("ETag", "")),
                     crc64nvme=_crc64nvme(answer),
-                    kept_as={name: answer[name] for name in _KEPT_AS if name in answer},
+                    kept_as=_kept_as(answer),
                     metadata=answer.get("Metadata") or {},
                 )
         except _Absent:
             return None
 
     def put(self, key: str, data: bytes | bytearray, **given: Any) -> Head:
-        """Write an object whole; what the answer says of it. Raises Refused, Garbled."""
+        """Write an object whole; what the answer says of it. Raises Refused, Garbled.
+
+        Always a bytearray: of bytes botocore makes a file, and asks with ``Expect: 100-continue``
+        before it sends that, which takes a second with a server that does not answer.
+        """
+        body = data if isinstance(data, bytearray) else bytearray(data)
         with bucket_errors(self.where(key)), _plain_refusals():
             answer = self._opened().put_object(
-                Bucket=self.name, Key=f"{self.prefix}{key}", Body=data, **given
+                Bucket=self.name, Key=f"{self.prefix}{key}", Body=body, **given
             )
-        return Head(len(data), str(answer.get("ETag", "")), _crc64nvme(answer))
+        etag = str(answer.get("ETag", ""))
+        return Head(len(data), etag, _crc64nvme(answer), _kept_as(answer))
 
     def delete(self, key: str) -> None:
         self._ask("delete_object", key)
@@ -373,6 +383,16 @@ class Bucket:
             )
             if markers == before or not any(markers.values()):
                 raise answers.NoAnswer("a listing is cut: more follows, and not from where")
+
+
+def _kept_as(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: answer[name] for name in _KEPT_AS if name in answer}
+
+
+@cache
+def _loader() -> Loader:
+    """Of botocore's models: to read that of S3 takes longer than all else of making a client."""
+    return create_loader()
 
 
 def _crc64nvme(answer: Mapping[str, Any]) -> str | None:

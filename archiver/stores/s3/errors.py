@@ -1,5 +1,6 @@
 """What botocore raises, said in our words; here, and only here."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,13 +33,11 @@ _FULL = frozenset(
         "XMinioStorageFull", "507",
     )
 )  # fmt: skip
-# In an archive class, or encrypted with a key that is disabled or gone: of one object alone.
+# Of one object alone: in an archive class, or encrypted with a key that is disabled or gone.
+_COLD = "InvalidObjectState"
 _KEPT_BACK = frozenset(
-    (
-        "InvalidObjectState", "KMS.DisabledException", "KMS.KMSInvalidStateException",
-        "KMS.NotFoundException",
-    )
-)  # fmt: skip
+    ("KMS.DisabledException", "KMS.KMSInvalidStateException", "KMS.NotFoundException")
+)
 _HINTS = {
     "AccessDenied": "README, Buckets, lists the permissions that a key needs",
     "ExpiredToken": "get new temporary credentials",
@@ -46,6 +45,8 @@ _HINTS = {
     "RequestTimeTooSkewed": "set this machine's clock",
     "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY, and --s3-endpoint",
 }
+# What is encoded in a URL in one way only.
+_PLAIN = re.compile(r"s3://[A-Za-z0-9/._~-]+")
 _NO_STORE = (
     "nothing of it is believed; is the endpoint an S3 store, with no page of a proxy before it?"
 )
@@ -119,14 +120,22 @@ def endpoint_errors(what: str) -> Iterator[None]:
 
 def _refused(what: str, error: ClientError) -> ArchiverError:
     code, status = code_of(error), status_of(error)
-    said = f"{what}: {status} {code}" if code != str(status) else f"{what}: {status}"
+    answer = f"{status} {code}" if code != str(status) else f"{status}"
+    said = f"{what}: {error.operation_name}: {answer}"
     if code == "NoSuchBucket":
         return BucketMissing(said, hint="make the bucket first; it is not made here")
+    if code == _COLD:
+        return UnreadableObject(
+            f"{said}: it is in an archive class",
+            hint="bring it back first, as `aws s3api restore-object` does, and run this again",
+        )
     if code in _KEPT_BACK:
-        hint = "restore it from its storage class, or look after its key"
-        return UnreadableObject(said, hint=hint)
+        return UnreadableObject(said, hint="look after the key that it is encrypted with")
     if code in _FULL or status == 507:
         return NoSpace(said, hint="free some space; what is uploaded so far is kept")
     if code in _FORBIDDEN or status in (401, 403):
-        return StoreForbidden(said, hint=_HINTS.get(code, _HINTS["AccessDenied"]))
+        hint = _HINTS.get(code, _HINTS["AccessDenied"])
+        if code == "SignatureDoesNotMatch" and not _PLAIN.fullmatch(what):
+            hint += ", and take a prefix of plain letters: some stores sign others in another way"
+        return StoreForbidden(said, hint=hint)
     return StoreError(said)

@@ -9,6 +9,7 @@ import json
 import re
 import zlib
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from archiver import documents
 from archiver.documents import Fields
@@ -37,7 +38,9 @@ class Kept:
 @dataclass(frozen=True, slots=True)
 class Journal:
     """``kept`` from the first part on, without a gap; ``state`` of measuring at their end. Without
-    an ``upload_id`` it says that an upload is about to be created."""
+    an ``upload_id`` it says that an upload is about to be created. ``begun`` is when that was, by
+    our own clock: what stores say of it is not always so; ``asked`` how its object was to be kept.
+    Earlier versions noted neither."""
 
     key: str
     upload_id: str
@@ -46,6 +49,8 @@ class Journal:
     part_size: int
     kept: tuple[Kept, ...]
     state: str | None
+    begun: datetime | None = None
+    asked: str | None = None
 
     @property
     def own_key(self) -> str:
@@ -67,6 +72,8 @@ class Journal:
             "journal": FORMAT,
             "key": self.key,
             "upload_id": self.upload_id,
+            "begun": None if self.begun is None else f"{self.begun:%Y-%m-%dT%H:%M:%SZ}",
+            "asked": self.asked,
             "size": self.pin.total,
             "etag": self.pin.etag,
             "crc64": self.pin.crc64,
@@ -98,6 +105,8 @@ def parse(data: bytes) -> Journal | None:
             part_size=fields.number("part_size", least=1),
             kept=tuple(_kept(fields, part) for part in fields.items("parts")),
             state=None if fields.is_null("state") else fields.text("state"),
+            begun=None if fields.values.get("begun") is None else fields.moment("begun"),
+            asked=None if fields.values.get("asked") is None else fields.text("asked"),
         )
     except BadDocument:
         return None

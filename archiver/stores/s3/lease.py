@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Final
 
 from archiver.errors import ArchiveBusy, ArchiverError, StoreError
 from archiver.stores.holder import Holder, is_dead, ourselves, parse, words
 from archiver.stores.s3.bucket import Bucket, Garbled, Refused
-from archiver.stores.s3.dialect import Dialect
+from archiver.stores.s3.dialect import Conditions, Dialect
 from archiver.stores.s3.layout import LOCK_KEY
 
 BEAT_SECONDS = 10.0
@@ -34,7 +35,7 @@ class Lease:
 
     def __init__(self, bucket: Bucket, dialect: Dialect, beat: float) -> None:
         self._bucket: Final = bucket
-        self._dialect: Final = dialect
+        self._dialect = dialect
         self._beat: Final = beat
         self._name: Final = secrets.token_hex(8)
         self._beats = 0
@@ -63,10 +64,10 @@ class Lease:
         began = _now()
         self._beats += 1
         ours = ourselves(self._name, self._beats)
-        data = json.dumps(ours).encode()
+        data, unmoved = json.dumps(ours).encode(), 0
         for _ in range(_MOST_SENDINGS):
             failure = self._put(data, seen)
-            if not self._dialect.conditions and self._beats == 1:
+            if self._dialect.conditions is Conditions.NONE and self._beats == 1:
                 self._stop.wait(_SETTLE_SECONDS)
             holder, etag = _look(self._bucket) or ({}, None)
             if holder == ours:
@@ -78,6 +79,10 @@ class Lease:
             if failure is not None:
                 raise failure
             if holder.get("name") == self._name:
+                unmoved += etag == seen
+                if unmoved > 1:
+                    # A right condition is refused, and nobody else is here: it is not asked again.
+                    self._dialect = replace(self._dialect, conditions=Conditions.NONE)
                 seen = etag
             elif holder and etag != seen:
                 return holder
@@ -86,8 +91,7 @@ class Lease:
     def _put(self, data: bytes, seen: str | None) -> StoreError | None:
         """Why it may not have been written."""
         given = self._bucket.options.for_notes() | self._dialect.checksum(data)
-        if self._dialect.conditions:
-            given |= {"IfMatch": seen} if seen else {"IfNoneMatch": "*"}
+        given |= self._dialect.if_match(seen) if seen else self._dialect.if_absent()
         try:
             self._bucket.put(LOCK_KEY, data, **given)
         except (Refused, Garbled):
@@ -125,8 +129,7 @@ class Lease:
         # Nobody can have come: nothing was deleted. Still it is written over ours alone.
         data = json.dumps({"released": True, "name": self._name}).encode()
         given = self._bucket.options.for_notes() | self._dialect.checksum(data)
-        if self._dialect.conditions:
-            given |= {"IfMatch": found[1]}
+        given |= self._dialect.if_match(found[1])
         self._bucket.put(LOCK_KEY, data, **given)
 
 

@@ -6,9 +6,12 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
+from archiver.documents import is_clean
 from archiver.errors import UsageError
 
 SCHEME = "s3://"
+# S3 takes keys of 1,024 bytes, and the longest name of ours has 392.
+MOST_PREFIX_BYTES = 600
 # Hosts that refuse path style; elsewhere an endpoint of one's own is asked in it.
 _VIRTUAL_ONLY = (".aliyuncs.com", ".myqcloud.com", ".volces.com")
 
@@ -55,20 +58,28 @@ class S3Options:
     sse: str | None = None
     lock: S3Lock | None = None
 
-    def for_objects(self) -> dict[str, Any]:
-        """Parameters of PutObject and CreateMultipartUpload for backup files."""
-        found = self.for_documents()
+    def for_objects(self, now: datetime | None = None) -> dict[str, Any]:
+        """Parameters of PutObject and CreateMultipartUpload for backup files; of an upload that
+        was begun at ``now``."""
+        found = self.for_documents(now)
         if self.storage_class is not None:
             found["StorageClass"] = self.storage_class
         return found
 
-    def for_documents(self) -> dict[str, Any]:
+    def for_documents(self, now: datetime | None = None) -> dict[str, Any]:
         """For records and the like: they are read by every run, so never in a slow class."""
         found = self.for_notes()
         if self.lock is not None:
             found["ObjectLockMode"] = str(self.lock.mode)
-            found["ObjectLockRetainUntilDate"] = self.lock.ends(datetime.now(UTC))
+            found["ObjectLockRetainUntilDate"] = self.lock.ends(now or datetime.now(UTC))
         return found
+
+    @property
+    def said(self) -> str:
+        """How backup files are kept, as a line that is the same for the same options."""
+        lock = self.lock
+        locked = lock and f"{lock.mode} {lock.until or lock.days}"
+        return f"{self.storage_class} {self.sse} {locked}"
 
     def for_notes(self) -> dict[str, Any]:
         """For what is written over or deleted later: encrypted like all else, and no more."""
@@ -98,4 +109,17 @@ def parse_place(place: str) -> tuple[str, str]:
         raise UsageError(f"{place}: not of the form s3://bucket/prefix")
     if any(part.startswith(".") for part in parts):
         raise UsageError(f"{place}: a part of the prefix begins with a dot")
-    return bucket, "".join(f"{part}/" for part in parts)
+    if "\\" in place:
+        raise UsageError(f"{place}: there is a backslash in it, which some stores take for a slash")
+    if not is_clean(place):
+        raise UsageError(
+            f"{place!a}: there are characters in it that no line of text has",
+            hint="does a file of settings have other line ends, or another encoding?",
+        )
+    prefix = "".join(f"{part}/" for part in parts)
+    if (size := len(prefix.encode())) > MOST_PREFIX_BYTES:
+        raise UsageError(
+            f"{bucket}: a prefix of {size:,} bytes leaves no room for the names of an archive",
+            hint=f"take one of at most {MOST_PREFIX_BYTES} bytes",
+        )
+    return bucket, prefix

@@ -22,8 +22,6 @@ from archiver.stores.s3.dialect import Check
 from archiver.stores.s3.layout import Replaced, aside_key, parse_replaced, replaced_key
 from archiver.stores.s3.sending import Sender, damaged
 
-# The SHA-256 of nothing that was ever seen: what takes the place does not stay there.
-NO_SUCCESSOR = "0" * 64
 _TAG_DIGITS = 16
 # Metadata of a copy: how the object was kept, as JSON.
 _KEPT_AS = "archiver-kept-as"
@@ -43,8 +41,11 @@ class _Copy:
 
 
 @contextmanager
-def replacing(sender: Sender, keys: Iterable[str], successor: str) -> Iterator[None]:
-    """Let what has these keys be replaced in here; on an error it has its place again.
+def replacing(
+    sender: Sender, keys: Iterable[str], successor: str, check: Callable[[], None]
+) -> Iterator[None]:
+    """Let what has these keys be replaced in here; on an error it has its place again. ``check``
+    raises when we are not the only writer any more: then that is for who is.
 
     Raises StoreError, also when something could not be put back: then it names the copy.
     """
@@ -52,34 +53,24 @@ def replacing(sender: Sender, keys: Iterable[str], successor: str) -> Iterator[N
     try:
         yield
     except ArchiverError as error:
+        check()
         put_back(sender, copies, error)
         raise
     for copy in copies:
         _forget(sender, copy.kept)
 
 
-@contextmanager
-def lending(sender: Sender, keys: Iterable[str]) -> Iterator[None]:
-    """Let what has these keys be replaced in here, and have its place again in any case."""
-    copies = [_copied(sender, key, NO_SUCCESSOR) for key in keys]
-    try:
-        yield
-    except ArchiverError as error:
-        put_back(sender, copies, error)
-        raise
-    put_back(sender, copies, None)
-
-
 def keep_aside(sender: Sender, key: str) -> str:
     """A copy for good, under a name of its content; the key of that."""
     head = _present(sender.bucket, key)
-    kept = aside_key(key, _tag(head))
+    tag = _tag(sender, key, head)
+    kept = aside_key(key, tag)
     there = sender.bucket.head(kept)
     if there is not None and not _are_alike(there, head):
-        kept = aside_key(key, f"{_tag(head)}~{secrets.token_hex(_TAG_DIGITS // 2)}")
+        kept = aside_key(key, f"{tag}~{secrets.token_hex(_TAG_DIGITS // 2)}")
         there = None
     if there is None:
-        _copy(sender, key, head, kept)
+        copy_within(sender, key, kept)
     return kept
 
 
@@ -108,15 +99,16 @@ def _found_again(sender: Sender, found: Replaced, kept: str) -> _Copy:
 def _settled(sender: Sender, copy: _Copy, found: Replaced) -> str:
     """What became of it."""
     head = sender.bucket.head(copy.key)
-    if head is not None and (_tag(head) == copy.tag or _holds(sender, copy.key, found.successor)):
+    if head is not None and (
+        _tag(sender, copy.key, head) == copy.tag or _holds(sender, copy.key, found.successor)
+    ):
         _forget(sender, copy.kept)
         return f"a copy of {copy.key}, from when that was replaced"
     if head is not None:
-        # Neither what was there nor what was to come: a later run may have brought it.
-        recorded = _recorded(sender.bucket, copy.key)
-        if recorded is not None and sender.sha256(copy.kept) != recorded:
+        # Neither what was there nor what was to come: a later run may have brought and recorded it.
+        if sender.sha256(copy.key) == _recorded(sender.bucket, copy.key):
             kept = aside_key(copy.key, copy.tag)
-            sender.bucket.copy(copy.kept, kept, copy.size, **sender.bucket.options.for_notes())
+            copy_within(sender, copy.kept, kept)
             _forget(sender, copy.kept)
             return f"a copy of what {copy.key} was before; it is kept in {kept}"
         keep_aside(sender, copy.key)
@@ -136,8 +128,6 @@ def _recorded(bucket: Bucket, key: str) -> str | None:
 
 def _holds(sender: Sender, key: str, successor: str) -> bool:
     """Whether the object is the one that was to come, by its bytes."""
-    if successor == NO_SUCCESSOR:
-        return False
     return sender.sha256(key) == successor
 
 
@@ -147,7 +137,7 @@ def put_back(sender: Sender, copies: Iterable[_Copy], error: ArchiverError | Non
     for copy in copies:
         try:
             head = bucket.head(copy.key)
-            if head is None or _tag(head) != copy.tag:
+            if head is None or _tag(sender, copy.key, head) != copy.tag:
                 bucket.copy_as_object(copy.kept, copy.key, copy.size, copy.kept_as, copy.metadata)
                 _check_alike(sender, copy.kept, copy.key)
         except ArchiverError as failure:
@@ -160,15 +150,17 @@ def put_back(sender: Sender, copies: Iterable[_Copy], error: ArchiverError | Non
 
 def _copied(sender: Sender, key: str, successor: str) -> _Copy:
     head = _present(sender.bucket, key)
-    kept = replaced_key(key, _tag(head), successor)
-    _copy(sender, key, head, kept, {**head.metadata, _KEPT_AS: _text_of(head.kept_as)})
-    return _Copy(key, kept, head.size, _tag(head), head.kept_as, head.metadata)
+    tag = _tag(sender, key, head)
+    kept = replaced_key(key, tag, successor)
+    copy_within(sender, key, kept, {**head.metadata, _KEPT_AS: _text_of(head.kept_as)})
+    return _Copy(key, kept, head.size, tag, head.kept_as, head.metadata)
 
 
-def _copy(
-    sender: Sender, key: str, head: Head, kept: str, metadata: Mapping[str, str] | None = None
+def copy_within(
+    sender: Sender, key: str, kept: str, metadata: Mapping[str, str] | None = None
 ) -> None:
-    bucket = sender.bucket
+    """A copy in quarantine, compared. Raises ObjectMissing, StoreError."""
+    bucket, head = sender.bucket, _present(sender.bucket, key)
     bucket.copy(key, kept, head.size, metadata, **bucket.options.for_notes())
     sender.put_in_quarantine(kept, head.size)
     _check_alike(sender, key, kept)
@@ -221,6 +213,7 @@ def _are_alike(one: Head, other: Head) -> bool:
     return one.size == other.size and bool(one.etag) and one.etag == other.etag
 
 
-def _tag(head: Head) -> str:
-    """A name of an object's content, as far as the store tells."""
-    return hashlib.sha256(f"{head.etag} {head.size}".encode()).hexdigest()[:_TAG_DIGITS]
+def _tag(sender: Sender, key: str, head: Head) -> str:
+    """A name of an object's content, by its ETag; where the store tells none, it is read."""
+    content = head.etag or sender.sha256(key)
+    return hashlib.sha256(f"{content} {head.size}".encode()).hexdigest()[:_TAG_DIGITS]

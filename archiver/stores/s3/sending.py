@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from archiver.errors import NoDocument, StoreError
+from archiver.stores.s3.answers import bare
+from archiver.stores.s3.asked import check_kept, difference
 from archiver.stores.s3.bucket import Bucket, Garbled, Head, Refused
 from archiver.stores.s3.dialect import Check, Checksum, Dialect, crc64nvme_text, md5
 from archiver.stores.s3.layout import QUARANTINE
@@ -36,7 +38,7 @@ class Expected:
             if head.crc64nvme != self.crc64nvme:
                 raise ValueError("another CRC-64/NVME")
             return True
-        return self.etag is not None and head.etag.strip('"').lower() == self.etag
+        return self.etag is not None and bare(head.etag).lower() == self.etag
 
 
 class Sender:
@@ -51,7 +53,7 @@ class Sender:
         """An object whole, and compared. Raises StoreError."""
         checksum = self.dialect.measured(data)
         self._again(key, lambda: self.bucket.put(key, data, **given, **checksum.parameters))
-        self.compare(key, _expected(data, checksum))
+        self.compare(key, _expected(data, checksum), given)
 
     def put_note(self, key: str, data: bytes) -> None:
         """Something of our own that a later run reads with doubt."""
@@ -63,7 +65,7 @@ class Sender:
         StoreError, also where the store keeps something else."""
         checksum = self.dialect.measured(data)
         given = self.bucket.options.for_documents() | checksum.parameters
-        condition = {"IfNoneMatch": "*"} if self.dialect.conditions else {}
+        condition = self.dialect.if_absent()
         for _ in range(_MOST_SENDINGS):
             try:
                 answer = self.bucket.put(key, data, **given, **condition)
@@ -71,10 +73,11 @@ class Sender:
                 found = self._there(key)
                 if found is not None and found[0] == data:
                     return  # ours: the answer to an earlier try was lost
-                if self.dialect.conditions and found is not None:
-                    condition = {"IfMatch": found[1]}
+                if found is not None:
+                    condition = self.dialect.if_match(found[1])
                 continue
             self._check_document(key, data, checksum, answer)
+            self._check_kept(key, given, answer)
             return
         raise StoreError(
             f"{self.bucket.where(key)}: it cannot be written: it changes while it is",
@@ -102,11 +105,20 @@ class Sender:
             if found is None or found[0] != data:
                 raise damaged(self.bucket.where(key))
 
+    def _check_kept(self, key: str, asked: Mapping[str, Any], answer: Head) -> None:
+        """The answer to a put tells of an encryption, and of nothing else."""
+        if difference(asked, answer.kept_as) is not None:
+            head = self.bucket.head(key)
+            check_kept(self.bucket.where(key), asked, {} if head is None else head.kept_as)
+
     def in_quarantine(self) -> Mapping[str, int]:
         """Keys there, and sizes. Listed once: it is nearly always empty."""
         if self._quarantine is None:
             self._quarantine = dict(self.bucket.listing(QUARANTINE))
         return self._quarantine
+
+    def forget_quarantine(self) -> None:
+        self._quarantine = None
 
     def put_in_quarantine(self, key: str, size: int) -> None:
         """Know of one that is there from now on."""
@@ -126,9 +138,9 @@ class Sender:
         )
         return etag, checksum
 
-    def compare(self, key: str, expected: Expected) -> None:
+    def compare(self, key: str, expected: Expected, asked: Mapping[str, Any]) -> None:
         """Hold an object against what was sent: its size, and what the store says of its bytes, or
-        where that is no proof, what it gives back. Raises StoreError."""
+        where that is no proof, what it gives back; and how it is kept. Raises StoreError."""
         head = self.bucket.head(key, checksum=expected.crc64nvme is not None)
         if head is None or head.size != expected.size:
             has = "nothing" if head is None else f"{head.size:,} bytes"
@@ -137,6 +149,7 @@ class Sender:
             )
         if not self._proves(key, expected, head):
             self.read_back(key, expected.sha256)
+        check_kept(self.bucket.where(key), asked, head.kept_as)
 
     def _proves(self, key: str, expected: Expected, head: Head) -> bool:
         if self.dialect.check is Check.NONE:

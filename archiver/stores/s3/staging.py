@@ -7,18 +7,24 @@ and is measured meanwhile, since nobody can read it back.
 import json
 import threading
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
-from archiver.errors import StoreError, UsageError
+from archiver.errors import PlaceTaken, StoreError, UsageError
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.rdb.magic import kind_of
 from archiver.stores.base import Documents, Resumable
 from archiver.stores.commit import Commit
 from archiver.stores.s3 import journal
+from archiver.stores.s3.asked import check_kept
 from archiver.stores.s3.layout import LEAST_PART_BYTES, failed_key, journal_key, note_key
-from archiver.stores.s3.replaced import keep_aside, lending, replacing
+from archiver.stores.s3.options import S3Options
+from archiver.stores.s3.replaced import copy_within, keep_aside, replacing
 from archiver.stores.s3.sending import Sender
 from archiver.stores.s3.upload import Upload
+
+# A lock for so many days counts from when an object was put: any end will do.
+_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class S3Staging:
@@ -72,7 +78,9 @@ class S3Staging:
         if noted is None:
             return
         self._has_journal = True
-        if not noted.fits(self._stem, self._size):
+        # Neither can be changed of an upload that is under way.
+        asked = noted.asked or S3Options().said
+        if not noted.fits(self._stem, self._size) or asked != self._bucket.options.said:
             if noted.key.startswith(f"{self._stem}.") and noted.upload_id:
                 self._bucket.abort(noted.key, noted.upload_id)
             self._bucket.delete_if_allowed(self._journal_key)
@@ -138,6 +146,7 @@ class S3Staging:
     def keep(self, part: Part, crc: int, so_far: int | None = None) -> None:
         if so_far is not None or self._upload is None:
             return
+        self._check()
         # What the first bytes say it is: they come first. Commit knows all of them.
         self._upload.begin(f"{self._stem}.{self._kind}")
         self._upload.send(part, crc, self._buffers[part.index])
@@ -161,8 +170,9 @@ class S3Staging:
         stored = Stored(f"{self._stem}.{receipt.kind}", receipt)
         sent_to = stored.key if self._upload is None else self._upload.key
         over = [key for key, size in self._present.items() if size and key in (stored.key, sent_to)]
-        with replacing(self._sender, over, receipt.sha256):
+        with replacing(self._sender, over, receipt.sha256, self._check):
             self._bring_home(stored)
+        self._check()
         for key in self._present:
             if key != stored.key:  # of another kind
                 self._bucket.delete_if_allowed(key)
@@ -182,6 +192,15 @@ class S3Staging:
         if self._upload is not None:
             self._upload.abort()
             self._upload = None
+        try:
+            check_kept(
+                self._bucket.where(key), self._bucket.options.for_objects(_EVER), head.kept_as
+            )
+        except StoreError as error:
+            raise PlaceTaken(
+                f"{error.message}; it is there since an earlier run",
+                hint="copy it onto itself as it is to be kept, or leave the option out",
+            ) from None
         stored = Stored(key, receipt)
         self._write(stored, documents)
         return stored
@@ -204,10 +223,13 @@ class S3Staging:
         self._upload.complete(receipt)
         if self._upload.key != stored.key:
             # Its first bytes look like another kind, as those of an AOF that begins with an RDB.
-            self._bucket.copy_as_object(
-                self._upload.key, stored.key, self._size, self._bucket.options.for_objects()
-            )
+            asked = self._bucket.options.for_objects()
+            self._bucket.copy_as_object(self._upload.key, stored.key, self._size, asked)
             self._sender.read_back(stored.key, receipt.sha256)
+            copied = self._bucket.head(stored.key)
+            check_kept(
+                self._bucket.where(stored.key), asked, {} if copied is None else copied.kept_as
+            )
             self._bucket.delete_if_allowed(self._upload.key)
 
     def keep_aside(self, key: str, why: str) -> str:
@@ -216,25 +238,32 @@ class S3Staging:
         self._note_why(kept, key, self._present[key], why)
         return kept
 
-    def quarantine(self, why: str) -> str:
-        """The bytes under another key, by way of their own: a store can copy only what is whole."""
+    def quarantine(self, why: str) -> str | None:
+        """The bytes under another key, by way of their own, since a store can copy only what is
+        whole; None, and they are gone, where that has an object already."""
+        self._check()
         target = failed_key(self._stem)
-        if self._upload is not None:
-            self._put_aside(self._upload, target)
-        else:
+        if self._upload is None:
             data = self._buffers.get(0, bytearray())
             self._sender.put(target, data, **self._bucket.options.for_notes())
+        elif self._bucket.head(self._upload.key) is None:
+            self._put_aside(self._upload, target)
+        else:
+            self._upload.abort()
+            self._upload = None
+            return None
         self._upload = None
         self._bucket.delete_if_allowed(self._journal_key)
         self._note_why(target, self._stem, self._size, why)
         return target
 
     def _put_aside(self, upload: Upload, target: str) -> None:
-        """What has the key of the upload is back in its place before this ends."""
-        with lending(self._sender, [key for key in self._present if key == upload.key]):
-            upload.complete_as_it_is()
-            self._bucket.copy(upload.key, target, self._size, **self._bucket.options.for_notes())
-        if upload.key not in self._present:
+        """A key that nothing has is lent for it."""
+        upload.complete_as_it_is()
+        lent = self._bucket.head(upload.key)
+        copy_within(self._sender, upload.key, target)
+        self._check()
+        if lent is not None and self._bucket.head(upload.key) == lent:  # still what was sent
             self._bucket.delete_if_allowed(upload.key)
 
     def _note_why(self, kept: str, what: str, size: int, why: str) -> None:

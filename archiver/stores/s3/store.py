@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Final
 
-from archiver.documents import MOST_BYTES
+from archiver.documents import MOST_BYTES, is_key
 from archiver.model import Stored
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, drive
@@ -18,6 +18,7 @@ from archiver.stores.s3.layout import QUARANTINE, SEPARATOR
 from archiver.stores.s3.lease import BEAT_SECONDS, Lease, hold
 from archiver.stores.s3.options import S3Options, parse_place
 from archiver.stores.s3.reading import OpenedObject
+from archiver.stores.s3.replaced import copy_within
 from archiver.stores.s3.sending import Sender
 from archiver.stores.s3.staging import S3Staging
 from archiver.stores.s3.uploads import sweep
@@ -53,10 +54,15 @@ class S3Store:
         stop = threading.Event()
         async with entered(hold(self.bucket, dialect, self._beat, stop), stop.set) as lease:
             self._lease = lease
+            self._sender().forget_quarantine()  # others wrote meanwhile
             try:
                 yield
             finally:
                 self._lease = None
+
+    @property
+    def doubt(self) -> str:
+        return "are the bucket and the prefix right?"
 
     async def obstacle(self) -> str | None:
         async with aclosing(self.entries("")) as entries:
@@ -84,7 +90,7 @@ class S3Store:
         tag = hashlib.sha256(f"{head.etag} {head.size}".encode()).hexdigest()[:16]
         kept = f"{QUARANTINE}{key.replace('/', SEPARATOR)}.{tag}.cleared"
         if self.bucket.head(kept) is None:  # an earlier run may not have been allowed to delete it
-            self.bucket.copy(key, kept, head.size, **self.bucket.options.for_notes())
+            copy_within(self._sender(), key, kept)
         self.bucket.delete_if_allowed(key)
         return kept
 
@@ -93,10 +99,12 @@ class S3Store:
         return None if head is None else head.size
 
     async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
+        """What an archive cannot have as a key (``/x``, ``a/../b``, the marker ``a/`` of a folder)
+        is somebody else's, as are names that begin with a dot."""
         found = self.bucket.listing(prefix)
         while page := await in_thread(lambda: list(itertools.islice(found, _ENTRIES_AT_ONCE))):
             for key, size in page:
-                if not any(part.startswith(".") for part in key.split("/")):
+                if is_key(key) and not any(part.startswith(".") for part in key.split("/")):
                     yield Entry(key, size)
 
     @contextmanager

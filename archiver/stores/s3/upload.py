@@ -2,10 +2,12 @@
 
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from archiver.errors import ObjectChanged
 from archiver.model import Part, Pin, Provenance, Receipt
+from archiver.stores.s3.answers import bare
 from archiver.stores.s3.bucket import Garbled, Gone, Refused
 from archiver.stores.s3.dialect import Check, crc64nvme_text, fold_crc64nvme
 from archiver.stores.s3.journal import Journal, Kept
@@ -35,6 +37,7 @@ class Upload:
         self._part_size: Final = part_size
         self._states: Final[dict[int, str]] = {}
         self._upload_id: str | None = None
+        self._begun: datetime | None = None
         self._guard: Final = threading.RLock()
         self._unnoted = False
         self._noted_at = -_NOTE_SECONDS
@@ -49,9 +52,10 @@ class Upload:
             return None
         upload = cls(sender, journal_key, noted.pin, noted.provenance, noted.part_size)
         upload.key, upload._upload_id = noted.key, noted.upload_id
+        upload._begun = noted.begun
         # A part that was sent twice may be listed twice.
-        there = {(part.number, part.etag.strip('"'), part.size) for part in listed}
-        ours = [(n, part.etag.strip('"'), part.size) for n, part in enumerate(noted.kept, 1)]
+        there = {(part.number, bare(part.etag).lower(), part.size) for part in listed}
+        ours = [(n, bare(part.etag).lower(), part.size) for n, part in enumerate(noted.kept, 1)]
         if noted.state is not None and ours and there.issuperset(ours):
             upload.kept.update(enumerate(noted.kept))
             upload._states[len(ours) - 1] = noted.state
@@ -67,7 +71,8 @@ class Upload:
         ours, and before its first part is sent, so that one can go on with it."""
         with self._guard:
             if self._upload_id is None:
-                given = self._bucket.options.for_objects()
+                self._begun = datetime.now(UTC)
+                given = self._bucket.options.for_objects(self._begun)
                 if self._sender.dialect.check is Check.CRC64NVME:
                     given |= {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
                 self.key = key
@@ -104,7 +109,8 @@ class Upload:
         kept = self._prefix()
         noted = Journal(
             self.key, self._upload_id or "", self._pin, self._provenance, self._part_size,
-            tuple(kept), self._states.get(len(kept) - 1),
+            tuple(kept), self._states.get(len(kept) - 1), self._begun,
+            self._bucket.options.said,
         )  # fmt: skip
         self._sender.put_note(self._journal_key, noted.encode())
         self._unnoted, self._noted_at = False, time.monotonic()
@@ -120,6 +126,7 @@ class Upload:
     def complete(self, receipt: Receipt) -> None:
         """Make the object of its parts, and compare. Raises StoreError."""
         expected = self._expected(receipt)
+        asked = self._bucket.options.for_objects(self._begun)
         given: dict[str, Any] = {}
         if expected.crc64nvme is not None:
             given = {"ChecksumCRC64NVME": expected.crc64nvme, "ChecksumType": "FULL_OBJECT"}
@@ -128,12 +135,12 @@ class Upload:
             self._bucket.complete(self.key, self._upload_id or "", etags, **given)
         except Gone:
             # Done before, and the answer was lost; or somebody else's object is there.
-            self._sender.compare(self.key, expected)
+            self._sender.compare(self.key, expected, asked)
             self._sender.read_back(self.key, receipt.sha256)
         except (Garbled, Refused):
             raise damaged(self._bucket.where(self.key)) from None
         else:
-            self._sender.compare(self.key, expected)
+            self._sender.compare(self.key, expected, asked)
         self._upload_id = None
 
     def _expected(self, receipt: Receipt) -> Expected:

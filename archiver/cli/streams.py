@@ -1,0 +1,126 @@
+"""stdin, stdout and stderr as a run can rely on them, whatever they are connected to.
+
+A night's backup must not end because a disk that takes its log is full. What cannot be written to
+stdout is said once on stderr, and is exit code 6; what cannot be written to stderr is nowhere to be
+said. A reader that went away (EPIPE) is none of this: see ``run``.
+"""
+
+import contextlib
+import io
+import os
+import select
+import sys
+from typing import TYPE_CHECKING, Final
+
+from archiver.errors import EXIT_INTERRUPTED, StoreError, worst_exit_code
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_STDIN, _STDOUT, _STDERR = range(3)
+
+
+class _Out(io.FileIO):
+    """A descriptor whose trouble does not reach who writes to it: it is ``lost`` from then on."""
+
+    def __init__(self, descriptor: int, *, lost: bool) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.lost = lost
+        self.trouble: OSError | None = None
+        self._descriptor: Final = descriptor
+
+    def write(self, data: "ReadableBuffer") -> int:
+        if not self.lost:
+            try:
+                return self._written(data)
+            except BrokenPipeError:
+                if self._descriptor == _STDOUT:
+                    raise
+                self.lost = True
+            except OSError as error:
+                self.lost, self.trouble = True, error
+                if self._descriptor == _STDOUT:
+                    _say_that_it_is_lost(error)
+        return memoryview(data).nbytes
+
+    def _written(self, data: "ReadableBuffer") -> int:
+        """Raises OSError."""
+        # Whoever has the other end may have made it one that nobody waits for.
+        while (count := self._write_now(data)) is None:
+            select.select([], [self._descriptor], [])
+        return count
+
+    def _write_now(self, data: "ReadableBuffer") -> int | None:
+        return super().write(data)
+
+
+_guarded: Final[dict[int, _Out]] = {}
+
+
+def guard() -> None:
+    """Have all that is written to stdout and stderr go through here from now on. What was closed
+    is opened on nothing, so that no file of the archive gets its number."""
+    closed = {descriptor for descriptor in (_STDIN, _STDOUT, _STDERR) if not _is_open(descriptor)}
+    for _ in closed:
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - the lowest number
+    if sys.stdin is None:
+        sys.stdin = open(_STDIN, closefd=False, encoding="utf-8")  # noqa: SIM115
+    for descriptor, stream in ((_STDOUT, sys.stdout), (_STDERR, sys.stderr)):
+        if descriptor in _guarded or stream not in (None, sys.__stdout__, sys.__stderr__):
+            continue  # a test looks on
+        out = _Out(descriptor, lost=descriptor in closed)
+        _guarded[descriptor] = out
+        text = io.TextIOWrapper(
+            io.BufferedWriter(out),
+            encoding=getattr(stream, "encoding", "utf-8"),
+            errors="backslashreplace",  # a file may have a name that is no text
+            line_buffering=getattr(stream, "line_buffering", False),
+        )
+        if descriptor == _STDOUT:
+            sys.stdout = text
+        else:
+            sys.stderr = text
+
+
+def write(text: str) -> bool:
+    """Write to stdout; whether all of it got there. A reader that went away is no error here."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        forget_stdout()
+        return False
+    out = _guarded.get(_STDOUT)
+    return out is None or not out.lost
+
+
+def forget_stdout() -> None:
+    """Nobody reads stdout any more; what is still buffered for it must not be said at exit."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)
+
+
+def ended_with(code: int) -> int:
+    """The exit code of a command that ended with ``code``, now that stdout has all of it."""
+    write("")
+    out = _guarded.get(_STDOUT)
+    if out is None or out.trouble is None or code == EXIT_INTERRUPTED:
+        return code
+    return worst_exit_code({code, StoreError.exit_code})
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _say_that_it_is_lost(error: OSError) -> None:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(
+            f"archiver: stdout could not be written: {error.strerror}; no more is written to it\n"
+        )
+        sys.stderr.flush()

@@ -1,0 +1,390 @@
+"""Whole runs on S3 servers with habits of their own: nothing is refused that can be done, nothing
+is dropped that was asked for."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from anyio import to_thread
+
+from archiver import Archive, LocalStore, verify
+from archiver.archive.layout import is_record
+from archiver.copying import CopyOptions, copy
+from archiver.documents import is_key
+from archiver.emulator import Emulator
+from archiver.errors import PlaceTaken, StoreError, UnreadableObject
+from archiver.scrub.from_archive import ArchiveSupplier
+from archiver.scrub.repair import repair
+from archiver.stores.s3 import LockMode, S3Lock, S3Options, S3Store
+from archiver.stores.s3.asked import difference
+from archiver.stores.s3.bucket import Bucket
+from archiver.stores.s3.dialect import Check, Conditions, Dialect, Uploads, probe
+from archiver.stores.s3.lease import Lease, hold
+from archiver.stores.s3.sending import Sender
+from archiver.stores.s3.uploads import open_uploads, sweep
+from tests.bucket.conftest import PREFIX
+from tests.bucket.test_pull import bring
+from tests.cli.conftest import Run
+from tests.servers.gateway import flip_byte
+from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, OddStore, object_of, oddstore
+from tests.stores.conformance import STEM, bring_home, file_of, leave, offered, read_all
+from tests.stores.test_oddstore import place_in
+
+PLACE = f"s3://{BUCKET}/{PREFIX}"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[OddStore]:
+    with oddstore() as server:
+        yield server
+
+
+@pytest.fixture
+def odd(server: OddStore, monkeypatch: pytest.MonkeyPatch) -> OddStore:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "open")
+    server.become(AWS)
+    return server
+
+
+def options(odd: OddStore, **given: object) -> S3Options:
+    return replace(S3Options(endpoint=odd.endpoint), **given)  # type: ignore[arg-type]
+
+
+def archive_on(odd: OddStore, **given: object) -> Archive:
+    return Archive(S3Store(PLACE, options(odd, **given)))
+
+
+def bucket_on(odd: OddStore) -> Bucket:
+    return Bucket(BUCKET, f"{PREFIX}/", options(odd), tries=1)
+
+
+def whole(odd: OddStore, originals: dict[str, bytes]) -> None:
+    found = [one.data for key, one in odd.objects.items() if key.endswith(".rdb")]
+    assert sorted(found) == sorted(originals.values())
+    assert not odd.open_uploads
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+async def test_pull_again_with_a_key_that_may_only_add(
+    emulator: Emulator, odd: OddStore, originals: dict[str, bytes], name: str
+) -> None:
+    """What a run leaves, its lease above all, is written over by the next, not deleted."""
+    odd.become(replace(PUBLIC[name], forbids=frozenset(["DeleteObject"])))
+    for archived in (len(originals), 0):
+        summary = await bring(emulator, archive_on(odd))
+        assert (summary.failures, summary.archived) == ([], archived)
+    whole(odd, originals)
+
+
+# The lease
+
+
+def test_a_refused_renewal_that_shows_our_name_is_nobody_else(odd: OddStore) -> None:
+    """As where the servers behind a name are of several versions."""
+    bucket = bucket_on(odd)
+    lease = Lease(bucket, Dialect(Check.MD5, Conditions.QUOTED), 5.0)
+    assert lease.take(None) is None
+    odd.habits = Habits(if_match="bare")
+    found = bucket.get(".staging/lock")
+    assert found is not None
+    assert lease.take(found[1]) is None
+    lease.check()
+    lease.leave()
+    assert f"{PREFIX}/.staging/lock" not in odd.objects
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_lease_is_kept(odd: OddStore, name: str) -> None:
+    """Beat by beat, and given back."""
+    odd.become(PUBLIC[name])
+    bucket = bucket_on(odd)
+    with hold(bucket, probe(bucket), 0.02) as lease:
+        beaten = threading.Event()
+        while lease._beats < 4 and lease._lost is None:
+            beaten.wait(0.01)
+        assert lease._lost is None
+    assert f"{PREFIX}/.staging/lock" not in odd.objects
+
+
+# Uploads
+
+
+@pytest.mark.parametrize("uploads", ["listed", "by exact key", "not implemented"])
+async def test_an_upload_is_gone_on_with_whatever_is_listed(odd: OddStore, uploads: str) -> None:
+    odd.habits = Habits(uploads=uploads, initiated="2010-11-10T20:48:33.000Z")  # type: ignore[arg-type]
+    place, data = place_in(odd), file_of(12 * 2**20)
+    await leave(place, data, kept={0})
+    async with place.writer() as store:
+        assert await store.sweep() == []
+        assert await offered(store, len(data)) is not None
+        await bring_home(store, data)
+    assert not odd.open_uploads
+
+
+def test_the_time_of_an_upload_is_believed_only_where_it_is_one(odd: OddStore) -> None:
+    """Nothing is ended that looks old only because it must."""
+    odd.habits = Habits(initiated="2010-11-10T20:48:33.000Z")
+    bucket = bucket_on(odd)
+    bucket.create_upload(f"{STEM}.rdb")
+    dialect = probe(bucket)
+    assert dialect.uploads is Uploads.UNDATED
+    assert list(sweep(Sender(bucket, dialect), lambda: None)) == []
+    assert [upload.initiated for upload in open_uploads(bucket, dialect.uploads)] == [None]
+    odd.habits = AWS
+    [upload] = odd.open_uploads.values()
+    upload.begun = datetime.now(UTC) - timedelta(days=8)
+    assert len(list(sweep(Sender(bucket, probe(bucket)), lambda: None))) == 1
+
+
+async def test_the_command_ends_no_upload_without_a_time(odd: OddStore, run: Run) -> None:
+    odd.habits = Habits(initiated="2010-11-10T20:48:33.000Z")
+    await to_thread.run_sync(bucket_on(odd).create_upload, f"{STEM}.rdb")
+    command = ("uploads", PLACE, "--s3-endpoint", odd.endpoint, "--abort")
+    kept = await run(*command)
+    assert (kept.code, "ended" in kept.out) == (0, False)
+    assert len(odd.open_uploads) == 1
+    ended = await run(*command, "--older-than", "0s")
+    assert (ended.code, "ended" in ended.out) == (0, True)
+    assert not odd.open_uploads
+
+
+async def test_a_part_that_came_damaged_ends_the_upload(
+    emulator: Emulator, odd: OddStore, originals: dict[str, bytes]
+) -> None:
+    """One file fails and begins again."""
+    odd.become(PUBLIC["rclone serve s3"])
+    archive = archive_on(odd)
+    async with archive.store.exclusive():
+        pass  # the dialect is known: the fault is for later
+    fault = odd.add(flip_byte(kind="UploadPart"))
+    await bring(emulator, archive)
+    assert fault.met
+    assert (await bring(emulator, archive_on(odd))).failures == []
+    whole(odd, originals)
+
+
+# What was asked for
+
+
+LOCK = S3Lock(LockMode.GOVERNANCE, days=30)
+ASKED: dict[str, dict[str, object]] = {
+    "encryption": {"sse": "AES256"},
+    "class": {"storage_class": "STANDARD_IA"},
+    "lock": {"lock": LOCK},
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+async def test_what_is_not_kept_as_asked_is_not_recorded(
+    emulator: Emulator, odd: OddStore, originals: dict[str, bytes], what: str
+) -> None:
+    """The store takes the parameters, says OK, and ignores them."""
+    odd.habits = Habits(keeps=AWS.keeps - {what})
+    with pytest.raises(StoreError, match=r"was asked for, and the store says (nothing|STANDARD)"):
+        await bring(emulator, archive_on(odd, **ASKED[what]))
+    assert not [key for key in odd.objects if "r-bp" in key and key.endswith(".json")]
+    assert f"{PREFIX}/archive.json" not in odd.objects or what != "encryption"
+
+
+@pytest.mark.parametrize("name", ["AWS", "Ceph RGW 16", "Alibaba OSS"])
+async def test_what_is_kept_as_asked(
+    emulator: Emulator, odd: OddStore, originals: dict[str, bytes], name: str
+) -> None:
+    odd.become(PUBLIC[name])
+    asked = {"sse": "aws:kms:abc-def", "storage_class": "STANDARD_IA", "lock": LOCK}
+    assert (await bring(emulator, archive_on(odd, **asked))).failures == []
+    whole(odd, originals)
+    for key, found in odd.objects.items():
+        assert found.fields["x-amz-server-side-encryption"] == "aws:kms"
+        assert ("x-amz-storage-class" in found.fields) == key.endswith(".rdb")
+        assert ("x-amz-object-lock-mode" in found.fields) == ("/.staging/" not in key)
+
+
+async def test_a_lock_that_ends_too_early(odd: OddStore) -> None:
+    asked = options(odd, lock=LOCK)
+    bucket = Bucket(BUCKET, f"{PREFIX}/", asked)
+    sender = Sender(bucket, await to_thread.run_sync(probe, bucket))
+    given = asked.for_objects()
+
+    def shorten() -> None:
+        sender.put("a.json", b"{}", **given)
+        early = asked.for_objects(datetime.now(UTC) - timedelta(days=1))
+        bucket.put("a.json", b"{}", **early)
+        with pytest.raises(StoreError, match="ObjectLockRetainUntilDate"):
+            sender._check_kept("a.json", given, bucket.put("a.json", b"{}", **early))
+
+    await to_thread.run_sync(shorten)
+
+
+async def test_a_key_is_compared_and_an_alias_is_not() -> None:
+    for asked, found, is_kept in (
+        ("abc", "arn:aws:kms:eu-west-1:1:key/abc", True),
+        ("arn:aws:kms:eu-west-1:1:key/abc", "arn:aws:kms:eu-west-1:1:key/abc", True),
+        ("alias/redis", "arn:aws:kms:eu-west-1:1:key/abc", True),
+        ("abc", "arn:aws:kms:eu-west-1:1:key/other", False),
+        ("abc", None, False),
+    ):
+        kept = {} if found is None else {"SSEKMSKeyId": found}
+        assert (difference({"SSEKMSKeyId": asked}, kept) is None) == is_kept
+
+
+async def test_an_upload_that_was_begun_otherwise_begins_again(odd: OddStore) -> None:
+    """How its object is kept cannot be changed any more."""
+    place, data = place_in(odd), file_of(12 * 2**20)
+    await leave(place, data, kept={0})
+    asked = S3Options(endpoint=odd.endpoint, sse="AES256")
+    store = S3Store(odd.place("backups/redis"), asked)
+    async with store.exclusive():
+        assert await offered(store, len(data)) is None
+        assert not odd.open_uploads
+        stored = await bring_home(store, data)
+    found = odd.objects[f"backups/redis/{stored.key}"]
+    assert found.fields["x-amz-server-side-encryption"] == "AES256"
+
+
+async def test_an_object_of_an_earlier_run_that_is_kept_otherwise(odd: OddStore) -> None:
+    """It has no record yet: it gets none as if it were kept as asked."""
+    place, data = place_in(odd), file_of(1000)
+    async with place.writer() as store:
+        await bring_home(store, data)
+    asked = S3Options(endpoint=odd.endpoint, lock=LOCK)
+    store = S3Store(odd.place("backups/redis"), asked)
+    async with store.exclusive():
+        with pytest.raises(PlaceTaken, match="since an earlier run"):
+            await bring_home(store, data)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--s3-sse", "AES256"), ("--s3-lock-days", "3"), ("--s3-lock-until", "2099-01-01"),
+     ("--s3-lock-mode", "compliance"), ("--s3-storage-class", "GLACIER")],
+)  # fmt: skip
+async def test_a_directory_keeps_nothing_so(
+    run: Run, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    place, other = str(tmp_path / "archive"), str(tmp_path / "other")
+    for command in (
+        ("pull", "--instance", "r-bp1zxszhcgatnx", "--to", place),
+        ("copy", other, place),
+        ("verify", place),
+    ):
+        result = await run(*command, *option)
+        assert result.code == 2, result.err
+        assert f"{option[0]} says" in result.err or "there is no archive" in result.err
+    assert not Path(place).exists()
+
+
+# Reading
+
+
+async def test_a_cold_object_fails_alone(
+    emulator: Emulator, odd: OddStore, originals: dict[str, bytes], tmp_path: Path
+) -> None:
+    await bring(emulator, archive_on(odd))
+    cold = min(key for key in odd.objects if key.endswith(".rdb"))
+    odd.cold.add(cold)
+    there = Archive(LocalStore(tmp_path / "copy"))
+    summary = await copy(archive_on(odd), there, CopyOptions())
+    assert (summary.archived, len(summary.failures)) == (len(originals) - 1, 1)
+    error = summary.failures[0].error
+    assert isinstance(error, UnreadableObject)
+    assert "restore-object" in str(error)
+    odd.cold.clear()
+    assert (await copy(archive_on(odd), there, CopyOptions())).failures == []
+
+
+async def test_a_question_mark_in_a_prefix_is_no_query(odd: OddStore, run: Run) -> None:
+    result = await run("ls", f"s3://{BUCKET}-none/why?not", "--s3-endpoint", odd.endpoint)
+    assert result.code == 2
+    assert f"s3://{BUCKET}-none/why?not" in result.err
+    assert "GetObject: 404 NoSuchBucket" in result.err
+
+
+async def test_ranges_that_are_ignored_are_named(odd: OddStore) -> None:
+    place, data = place_in(odd), file_of(12 * 2**20)
+    async with place.writer() as store:
+        key = (await bring_home(store, data)).key
+        odd.habits = Habits(ranges=False)
+        with pytest.raises(StoreError, match="does not answer ranges as asked"):
+            await read_all(store, key)
+
+
+FOREIGN = (
+    "/tmp/a/b/c/x.json", "//x.json", "a/../../../b/c.json", "../r-x/2026/11/s/x.json",
+    "r-x/2026/11/./x.json", "r-x/2026/11//x.json", "r-x/", "r-x_$folder$/", "a\nb/2026/11/s/x.json",
+    "r-x/2026/11/20261124T021500Z-1/\x1b[2J.json", "r-x/2026/11/20261124T021500Z-1/..",
+)  # fmt: skip
+
+
+async def test_keys_of_a_foreign_bucket_stay_there(
+    emulator: Emulator, odd: OddStore, originals: dict[str, bytes], tmp_path: Path
+) -> None:
+    """No command takes them for its own, and nothing is written outside."""
+    await bring(emulator, archive_on(odd))
+    record = next(
+        one for key, one in odd.objects.items() if is_record(key.removeprefix(f"{PREFIX}/"))
+    )
+    for key in FOREIGN:
+        odd.objects[f"{PREFIX}/{key}"] = record
+    store = S3Store(PLACE, options(odd))
+    shown = [entry.key async for entry in store.entries("")]
+    assert not set(shown) & set(FOREIGN)
+    assert all(is_key(key) for key in shown)
+    outside = sorted(tmp_path.iterdir())
+    there = tmp_path / "copy"
+    summary = await copy(archive_on(odd), Archive(LocalStore(there)), CopyOptions())
+    assert (summary.archived, summary.failures) == (len(originals), [])
+    assert sorted(tmp_path.iterdir()) == sorted([*outside, there])
+
+
+def change(odd: OddStore, key: str) -> None:
+    odd.objects[key] = object_of(odd.objects[key].data[:-8] + bytes(8))
+
+
+def shorten(odd: OddStore, key: str) -> None:
+    odd.objects[key] = object_of(odd.objects[key].data[:-8])
+
+
+def remove(odd: OddStore, key: str) -> None:
+    del odd.objects[key]
+
+
+def spoil_record(odd: OddStore, key: str) -> None:
+    odd.objects[key.replace(".rdb", ".json")] = object_of(b"rubbish")
+
+
+def remove_record(odd: OddStore, key: str) -> None:
+    del odd.objects[key.replace(".rdb", ".json")]
+
+
+def spoil_sums(odd: OddStore, key: str) -> None:
+    odd.objects[f"{key.rpartition('/')[0]}/SHA256SUMS"] = object_of(b"rubbish")
+
+
+DAMAGES = (change, shorten, remove, spoil_record, remove_record, spoil_sums)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["AWS", "Ceph RGW 16", "rclone serve s3"])
+async def test_a_repair_with_a_key_that_may_only_add(
+    emulator: Emulator, odd: OddStore, originals: dict[str, bytes], name: str,
+    damage: Callable[[OddStore, str], None], tmp_path: Path,
+) -> None:  # fmt: skip
+    """It replaces what is damaged, and so does the next; what stays emptied hurts nobody."""
+    odd.become(replace(PUBLIC[name], forbids=frozenset(["DeleteObject"])))
+    here = Archive(LocalStore(tmp_path / "archive"))
+    await bring(emulator, here)
+    await copy(here, archive_on(odd), CopyOptions())
+    for _ in range(2):
+        key = min(key for key in odd.objects if key.endswith(".rdb"))
+        whole = odd.objects[key].data
+        damage(odd, key)
+        there = archive_on(odd)
+        summary = await repair(there, await verify(there), ArchiveSupplier(here))
+        assert (summary.findings, summary.not_repaired) == ([], [])
+        assert odd.objects[key].data == whole
+        assert (await verify(archive_on(odd))).findings == []

@@ -1,0 +1,245 @@
+"""The suite of tests that every store passes, on the S3 servers that people have.
+
+``FAULTS=full`` (``make faults``) takes all of them, else those that differ most.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from archiver.errors import StoreError, StoreForbidden, UsageError
+from archiver.stores.s3 import S3Options, S3Store
+from archiver.stores.s3.bucket import Bucket
+from archiver.stores.s3.dialect import Check, Conditions, Dialect, Uploads, probe
+from archiver.stores.s3.layout import replaced_key
+from archiver.stores.s3.lease import BEAT_SECONDS
+from archiver.stores.s3.options import MOST_PREFIX_BYTES, parse_place
+from tests.servers.gateway import Answer, Fault, Request, refuse
+from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, OddStore, oddstore
+from tests.stores.conformance import (
+    Committing,
+    Excluding,
+    Listing,
+    Place,
+    PuttingAside,
+    Resuming,
+)
+
+PREFIX = "backups/redis"
+FULL = os.environ.get("FAULTS") == "full"
+DIFFERENT = ("Ceph RGW 16", "rclone serve s3", "before 2016")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[OddStore]:
+    with oddstore() as server:
+        yield server
+
+
+@pytest.fixture
+def odd(server: OddStore, monkeypatch: pytest.MonkeyPatch) -> OddStore:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "open")
+    return server
+
+
+def place_in(odd: OddStore, beat: float = BEAT_SECONDS) -> Place:
+    def staged() -> list[str]:
+        journals = [key for key in odd.objects if key.startswith(f"{PREFIX}/.staging/")]
+        return [
+            *odd.open_uploads,
+            *(key for key in journals if not key.endswith(("/lock", "/probe"))),
+        ]
+
+    return Place(
+        make=lambda: S3Store(odd.place(PREFIX), S3Options(endpoint=odd.endpoint), beat=beat),
+        content=lambda key: odd.objects[f"{PREFIX}/{key}"].data,
+        staged=staged,
+        reads_staged=False,
+        many=25,
+    )
+
+
+@pytest.mark.parametrize("name", PUBLIC if FULL else DIFFERENT)
+class TestPublicServers(Listing, Committing, Resuming, PuttingAside):
+    """All but cancellations, which no server has habits for."""
+
+    @pytest.fixture
+    def place(self, odd: OddStore, name: str) -> Place:
+        odd.become(PUBLIC[name])
+        return place_in(odd)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+class TestOneWriterOnPublicServers(Excluding):
+    @pytest.fixture
+    def place(self, odd: OddStore, name: str) -> Place:
+        odd.become(PUBLIC[name])
+        return place_in(odd, beat=0.4)
+
+
+DIALECTS = {
+    "AWS": Dialect(Check.CRC64NVME, Conditions.QUOTED, Uploads.DATED),
+    "Ceph RGW 16": Dialect(Check.MD5, Conditions.BARE, Uploads.DATED),
+    "DigitalOcean Spaces": Dialect(Check.MD5, Conditions.BARE, Uploads.DATED),
+    "rclone serve s3": Dialect(Check.MD5, Conditions.NONE, Uploads.NONE),
+    "Alibaba OSS": Dialect(Check.MD5, Conditions.NONE, Uploads.DATED),
+    "MinIO": Dialect(Check.CRC64NVME, Conditions.QUOTED, Uploads.NONE),
+    "Swift": Dialect(Check.MD5, Conditions.NONE, Uploads.UNDATED),
+    "before 2016": Dialect(Check.NONE, Conditions.NONE, Uploads.DATED),
+    "behind a proxy that packs": Dialect(Check.MD5, Conditions.QUOTED, Uploads.DATED),
+    "behind a proxy that drops ETags": Dialect(Check.MD5, Conditions.NONE, Uploads.DATED),
+}
+
+
+def bucket_of(odd: OddStore, prefix: str = PREFIX, **options: Any) -> Bucket:
+    name, prefix = parse_place(odd.place(prefix))
+    return Bucket(name, prefix, S3Options(endpoint=odd.endpoint, **options), tries=1)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_what_a_probe_finds(odd: OddStore, name: str) -> None:
+    odd.become(PUBLIC[name])
+    assert probe(bucket_of(odd)) == DIALECTS[name]
+    assert list(odd.objects) == [f"{PREFIX}/.staging/probe"]
+    assert not odd.open_uploads
+
+
+ODD = {
+    "a right ETag is refused": (Habits(if_match="never"), Conditions.NONE),
+    "a right ETag is taken with quotes alone": (Habits(if_match="quoted"), Conditions.QUOTED),
+    "conditions are refused": (Habits(conditions="not implemented"), Conditions.NONE),
+    "conditions are ignored": (Habits(conditions="ignored"), Conditions.NONE),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_conditions(odd: OddStore, name: str) -> None:
+    habits, expected = ODD[name]
+    odd.become(habits)
+    dialect = probe(bucket_of(odd))
+    assert dialect.conditions is expected
+    assert str(expected) in str(dialect)
+
+
+def test_conditions_while_another_run_asks(odd: OddStore) -> None:
+    """Under some encryptions the same bytes have another ETag each time that they are put."""
+    odd.become(AWS)
+    key, puts = f"{PREFIX}/.staging/probe", 0
+
+    def put_by_another(request: Request, answer: Answer) -> Answer:
+        nonlocal puts
+        puts += 1
+        if puts == 1:
+            odd.objects[key] = replace(odd.objects[key], etag="of another")
+        return answer
+
+    first = odd.add(Fault("GetObject", None, change=put_by_another))
+    first.wanted = lambda _: first.met > 0  # the first looks whether it is kept
+    assert probe(bucket_of(odd)).conditions is Conditions.QUOTED
+    first.wanted = lambda _: True
+
+
+def test_an_upload_that_ends_while_it_is_asked_about(odd: OddStore) -> None:
+    """A run on another host sweeps: nothing is concluded from that."""
+    odd.become(AWS)
+
+    def sweep(_: Request, answer: Answer) -> Answer:
+        odd.open_uploads.clear()
+        return answer
+
+    faults = [Fault("CreateMultipartUpload", 1, change=sweep)]
+    faults += [Fault("CreateMultipartUpload", 1, wanted=lambda _: False)]
+    odd.add(*faults)
+    assert probe(bucket_of(odd)) == DIALECTS["AWS"]
+    odd.add(Fault("ListMultipartUploads", 1, instead=lambda r: _ended(odd, r)))
+    assert probe(bucket_of(odd)) == DIALECTS["AWS"]
+
+
+def _ended(odd: OddStore, request: Request) -> Answer:
+    odd.open_uploads.clear()
+    return odd._do(request, b"")
+
+
+@pytest.mark.parametrize("kind", ["CreateMultipartUpload", "UploadPart", "ListMultipartUploads"])
+@pytest.mark.parametrize(
+    ("status", "code"), [(501, "NotImplemented"), (400, "InvalidArgument"), (404, "NoSuchUpload")]
+)
+def test_a_probe_ends_with_an_answer(odd: OddStore, kind: str, status: int, code: str) -> None:
+    odd.become(AWS)
+    odd.add(refuse(status, code, kind=kind, times=None))
+    dialect = probe(bucket_of(odd))
+    assert dialect.conditions is Conditions.QUOTED
+    assert dialect != DIALECTS["AWS"]
+
+
+def test_a_listing_that_lags(odd: OddStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archiver.stores.s3.dialect._LISTING_SECONDS", (0.0,) * 3)
+    odd.become(Habits(lag=3))
+    assert probe(bucket_of(odd)) == DIALECTS["AWS"]
+    odd.become(Habits(lag=1000))
+    with pytest.raises(StoreError, match="does not list it"):
+        probe(bucket_of(odd))
+
+
+def test_no_put_waits_for_a_continue(odd: OddStore) -> None:
+    odd.become(Habits(continues=False))
+    probe(bucket_of(odd))
+    assert not [request for request, _ in odd.requests if "expect" in request.headers]
+
+
+def test_errors_name_the_operation(odd: OddStore) -> None:
+    odd.become(Habits(forbids=frozenset(["ListMultipartUploads"])))
+    with pytest.raises(StoreForbidden, match="ListMultipartUploads: 403 AccessDenied"):
+        probe(bucket_of(odd))
+
+
+def test_a_prefix_that_cannot_be_signed(odd: OddStore) -> None:
+    odd.become(Habits(signs="plain"))
+    with pytest.raises(StoreForbidden, match="prefix of plain letters"):
+        probe(bucket_of(odd, "100%"))
+    assert not odd.objects
+
+
+PREFIXES = {
+    "too long": ("p" * 300 + "/" + "q" * 301, "leaves no room"),
+    "too long in UTF-8": ("夢" * 201, "604 bytes"),
+    "a line end": ("redis\r", "characters in it"),
+    "half a character": ("redis\udce4", "characters in it"),
+    "a backslash": ("redis\\x", "backslash"),
+    "upwards": ("../redis", "not of the form"),
+    "hidden": (".redis", "begins with a dot"),
+}
+
+
+@pytest.mark.parametrize("name", PREFIXES)
+def test_prefixes_that_no_archive_can_have(name: str) -> None:
+    prefix, says = PREFIXES[name]
+    with pytest.raises(UsageError, match=says) as caught:
+        S3Store(f"s3://{BUCKET}/{prefix}")
+    assert str(caught.value).isprintable()
+
+
+def test_the_longest_prefix_has_room_for_the_longest_name() -> None:
+    name, node = "n" * 64, "b" * 64
+    key = f"{name}/2026/11/20261124T021500Z-b{name}/{node}-{name}.rdb"
+    longest = f"{'p' * (MOST_PREFIX_BYTES - 1)}/{replaced_key(key, 't' * 16, 's' * 64)}"
+    assert len(longest) <= 1024
+
+
+@pytest.mark.parametrize(
+    "prefix", ["100%", "a%2Fb", "a b", "why?", "a+b", "a#b", "a&b=c", "夢", "a;b", "a'\"b", "!$()*"]
+)
+def test_prefixes_of_every_kind(odd: OddStore, prefix: str) -> None:
+    odd.become(AWS)
+    bucket = bucket_of(odd, prefix)
+    assert probe(bucket) == DIALECTS["AWS"]
+    bucket.put("x/a", b"1")
+    bucket.copy("x/a", "x/b", 1)
+    assert dict(bucket.listing("x/")) == {"x/a": 1, "x/b": 1}
+    bucket.create_upload("x/c")
+    assert [upload.key for upload in bucket.uploads("x/")] == ["x/c"]
+    assert bucket.get("x/b") == (b"1", f'"{odd.objects[f"{prefix}/x/b"].etag}"')
