@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from archiver.events import Event
     from archiver.line import PullOptions, pull
     from archiver.model import Backup, Query
+    from archiver.proxies import Proxies
+    from archiver.retry import RetryPolicy
     from archiver.scrub.model import VerifyOptions, VerifySummary
     from archiver.scrub.verify import verify
     from archiver.sources.credentials import CredentialChain, default_chain, static_chain
@@ -38,9 +40,11 @@ _HOMES = {
     "Credentials": "archiver.sources.rpc",
     "Event": "archiver.events",
     "LocalStore": "archiver.stores.local",
+    "Proxies": "archiver.proxies",
     "PullOptions": "archiver.line",
     "Query": "archiver.model",
     "Record": "archiver.archive.record",
+    "RetryPolicy": "archiver.retry",
     "Summary": "archiver.summary",
     "TairSource": "archiver.sources.tair",
     "TimeRange": "archiver.timerange",
@@ -63,9 +67,11 @@ __all__ = [
     "Credentials",
     "Event",
     "LocalStore",
+    "Proxies",
     "PullOptions",
     "Query",
     "Record",
+    "RetryPolicy",
     "Summary",
     "TairSource",
     "TimeRange",

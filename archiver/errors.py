@@ -1,7 +1,8 @@
 """Everything that can go wrong, one root.
 
-A class says three things about a failure: the exit code it stands for (README, *Exit codes*),
-whether trying the same again may help, and whether it concerns one backup or ends the run.
+A class says four things about a failure: the exit code it stands for (README, *Exit codes*),
+whether trying the same again may help, whether it concerns one backup or ends the run, and whether
+the source would say the same of everything else (``concerns_all``).
 Messages are one line: what was wrong, where. The hint says what to do.
 """
 
@@ -18,6 +19,7 @@ class ArchiverError(Exception):
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
     ends_run: ClassVar[bool] = False
+    concerns_all: ClassVar[bool] = False
 
     def __init__(
         self, message: str, *, hint: str | None = None, retry_after: float | None = None
@@ -44,6 +46,10 @@ class BackupGone(BackupFailed):
     """The vendor no longer has the file (404, or no longer listed)."""
 
 
+class UnknownInstance(ArchiverError):
+    """No such instance in this region and account: it may have been deleted since yesterday."""
+
+
 class UnsafeInput(BackupFailed):
     """The API gave an id or URL that must not touch a path or the network."""
 
@@ -63,10 +69,6 @@ class UsageError(ArchiverError):
 
 class RequestRejected(UsageError):
     """The API understood the request and refuses it."""
-
-
-class UnknownInstance(RequestRejected):
-    """No such instance in this region and account."""
 
 
 class UnsupportedFormat(UsageError):
@@ -127,17 +129,29 @@ class AccessError(ArchiverError):
 class NoCredentials(AccessError):
     """No step of the credential chain gave an access key."""
 
+    concerns_all = True
+
 
 class BadCredentials(AccessError):
     """The access key, its secret, its token or the signature was refused."""
+
+    concerns_all = True
 
 
 class ClockSkew(AccessError):
     """This machine's clock is too far from the vendor's for a signature to hold."""
 
+    concerns_all = True
+
 
 class PermissionDenied(AccessError):
     """The identity is known and lacks a permission."""
+
+
+class ProxyDenied(AccessError):
+    """A proxy on the way wants a user and password (407)."""
+
+    concerns_all = True
 
 
 class StoreForbidden(AccessError):
@@ -159,6 +173,22 @@ class SourceUnavailable(SourceError):
     """Refused, reset, timed out, or a 5xx: may work the next time."""
 
     retryable = True
+
+
+class SourceUnreachable(SourceUnavailable):
+    """Nobody answers where the source should be."""
+
+    concerns_all = True
+
+
+class UntrustedSource(SourceError):
+    """What answers in the source's name has no certificate that we trust."""
+
+    concerns_all = True
+
+
+class ProxyRefused(SourceError):
+    """A proxy on the way does not connect us to a host."""
 
 
 class Throttled(SourceError):

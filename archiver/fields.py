@@ -3,14 +3,22 @@
 A listing is read with it, and so are the fields that every record keeps as they were received.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from archiver.documents import MOST_DIGITS, MOST_NUMBER, check_value, read_moment
 from archiver.errors import UnsafeInput
-from archiver.model import Backup, Network, Status
+from archiver.model import Backup, Kind, Network, Status
 from archiver.secret import Secret
+
+# What the vendor's ids look like, with room to spare. No slash, no leading dot: an id that is
+# taken into a path must not be able to leave its folder.
+ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+_MOST_ID_LENGTH = 64
+# A set's folder is named for its job: with one of these at its end it would pass for a file.
+_FILES = (".json", *(f".{kind}" for kind in Kind))
 
 _URL_FIELDS = {
     Network.PUBLIC: "BackupDownloadURL",
@@ -98,3 +106,26 @@ def _without_query(name: str, value: object) -> object:
         host, slash, path = rest.partition("/")
         return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"
     return value
+
+
+def check_ids(backup: Backup) -> Backup:
+    """A backup whose ids may be part of a path. Raises UnsafeInput."""
+    for one in (backup.instance_id, backup.node_id, backup.backup_id, backup.job_id or "none"):
+        safe(one)
+    if backup.job_id is not None and backup.job_id.endswith(_FILES):
+        raise _unsafe(backup.job_id)
+    return backup
+
+
+def safe(text: str) -> str:
+    """``text`` if it may be part of a path. Raises UnsafeInput."""
+    if len(text) > _MOST_ID_LENGTH or not ID.fullmatch(text):
+        raise _unsafe(text)
+    return text
+
+
+def _unsafe(text: str) -> UnsafeInput:
+    return UnsafeInput(
+        f"the API gave the id {text[:80]!r}, which must not become part of a path",
+        hint="nothing was fetched for it",
+    )

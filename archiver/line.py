@@ -131,9 +131,10 @@ class _Run:
         # The disk is full: what is under way may still fit, and nothing new is begun.
         self._full: NoSpace | None = None
 
-    async def listing(self, queries: Iterable[Query]) -> AsyncGenerator[Listed, None]:
-        """The pages of all queries, one at a time; an instance that cannot be listed fails."""
-        for query in queries:
+    async def listing(self, queries: Sequence[Query]) -> AsyncGenerator[Listed, None]:
+        """The pages of all queries, one at a time; an instance that cannot be listed fails. What
+        the source would say of all others, too, is said once, and ends the listing."""
+        for left, query in zip(reversed(range(len(queries))), queries, strict=True):
             book = SetBook(self._archive, self.options.repaired)
             listed = 0
             try:
@@ -145,7 +146,12 @@ class _Run:
                     nothing = events.NothingListed(query.instance_id, query.start, query.end)
                     self._observer(nothing)
             except ArchiverError as error:
+                if error.concerns_all and left:
+                    error.message += f"; {left} more of the instances were not asked for"
                 self._failed(query.instance_id, error)
+                if error.concerns_all:
+                    self._books.append(book)
+                    return
             self._books.append(book)
 
     async def rehearse(self, first: Listed, listing: AsyncGenerator[Listed, None]) -> None:

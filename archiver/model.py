@@ -69,7 +69,8 @@ class Backup:
     """One backup file as DescribeBackups lists it.
 
     ``fields`` holds every field as received, unknown ones too; its URLs have lost their query.
-    ``node_id`` is the instance's own id for a standard instance.
+    ``node_id`` is the instance's own id for a standard instance. ``refused`` says of networks
+    whose URL must not be fetched why that is.
     """
 
     instance_id: str
@@ -85,6 +86,7 @@ class Backup:
     expires_at: datetime | None
     urls: Mapping[Network, Secret]
     fields: Mapping[str, Any] = field(repr=False)
+    refused: Mapping[Network, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> tuple[str, str]:

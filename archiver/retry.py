@@ -1,8 +1,10 @@
 """When to try again, as data; the same for the API and for the bytes."""
 
+import math
 import random
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio
@@ -17,25 +19,54 @@ OnRetry = Callable[[ArchiverError, int, float], None]
 class RetryPolicy:
     """Exponential back-off with full jitter (times in seconds).
 
-    ``attempts`` counts tries in a row without progress. A wait asked for by the server is kept
-    to, up to ``longest_asked``; a longer one is not worth holding a worker for.
+    It is given up when nothing has come for ``lasting``, or after ``attempts`` tries in a row
+    without progress, where they are counted at all. A wait asked for by the server is kept to, up
+    to ``longest_asked``; a longer one is not worth holding a worker for.
     """
 
-    attempts: int = 6
+    attempts: int | None = None
     first: float = 0.5
     longest: float = 30.0
     longest_asked: float = 300.0
+    lasting: float = 300.0
 
-    def wait(self, failed: int, error: ArchiverError, draw: Callable[[], float]) -> float | None:
-        """Seconds until the next try after ``failed`` failures in a row; None to give up."""
-        if not error.retryable or failed >= self.attempts:
+    def wait(
+        self, failed: int, error: ArchiverError, draw: Callable[[], float], elapsed: float = 0.0
+    ) -> float | None:
+        """Seconds until the next try after ``failed`` failures in a row, the first of them
+        ``elapsed`` ago; None to give up."""
+        enough = self.attempts is not None and failed >= self.attempts
+        if not error.retryable or enough or elapsed >= self.lasting:
             return None
-        backoff = min(self.longest, self.first * 2.0 ** (failed - 1)) * draw()
+        doublings = min(failed - 1, 30)
+        backoff = min(self.longest, self.first * 2.0**doublings) * draw()
         asked = error.retry_after
         if asked is None:
-            return backoff
+            return min(backoff, self.lasting - elapsed)  # a last try at the very end
         # Jitter on top of the asked wait: workers told the same must not come back at once.
-        return asked + backoff if asked <= self.longest_asked else None
+        return asked + backoff if asked <= min(self.longest_asked, self.lasting) else None
+
+
+class Outage:
+    """How long nothing has come from a source, whoever asked it.
+
+    Each failure alone would be given its whole time again: with a thousand backups to fetch, a
+    source that is gone would be waited for a thousand times.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock: Final = clock
+        self._since: float | None = None
+
+    def goes_on(self) -> float:
+        """Another failure; the seconds since the first of them."""
+        now = self.clock()
+        self._since = now if self._since is None else self._since
+        return now - self._since
+
+    def ended(self) -> None:
+        """Something came."""
+        self._since = None
 
 
 class Attempts:
@@ -47,21 +78,29 @@ class Attempts:
         on_retry: OnRetry,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         draw: Callable[[], float] = random.random,
+        outage: Outage | None = None,
     ) -> None:
         self._policy: Final = policy
         self._on_retry: Final = on_retry
         self._sleep: Final = sleep
         self._draw: Final = draw
+        self._of_all: Final = outage or Outage()
+        self._own: Final = Outage(self._of_all.clock)
         self._failed = 0
         self.total = 1
 
     def progressed(self) -> None:
         self._failed = 0
+        self._own.ended()
+        self._of_all.ended()
 
-    async def failed(self, error: ArchiverError) -> None:
-        """Wait before the next try, or raise the error when there is no next try."""
+    async def failed(self, error: ArchiverError, lasting: float = math.inf) -> None:
+        """Wait before the next try, or raise the error when there is no next try. ``lasting``
+        seconds are enough for this error."""
         self._failed += 1
-        wait = self._policy.wait(self._failed, error, self._draw)
+        elapsed = max(self._own.goes_on(), self._of_all.goes_on()) if error.retryable else 0.0
+        policy = replace(self._policy, lasting=min(self._policy.lasting, lasting))
+        wait = policy.wait(self._failed, error, self._draw, elapsed)
         if wait is None:
             raise error
         self.total += 1

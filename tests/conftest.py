@@ -43,8 +43,10 @@ def no_credentials_of_the_machine(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Nothing of the environment gets in, and nothing asks a metadata service."""
-    for name in [name for name in os.environ if name.startswith(("ALIBABA_", "ARCHIVER_", "AWS_"))]:
-        monkeypatch.delenv(name)
+    ours, proxy = ("ALIBABA_", "ARCHIVER_", "AWS_"), "_PROXY"
+    for name in list(os.environ):
+        if name.startswith(ours) or name.upper().endswith(proxy) or name == "SSL_CERT_FILE":
+            monkeypatch.delenv(name)
     monkeypatch.setenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))

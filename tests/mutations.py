@@ -67,6 +67,10 @@ ODD, ODD_RUNS = "tests/stores/test_oddstore.py", "tests/bucket/test_odd_servers.
 STREAMS = "tests/cli/test_streams.py"
 EVIDENCE = "tests/cli/test_evidence.py"
 POWER = "tests/faults/test_power.py"
+WIRE, NETWORK, PROXIES = "archiver/transfer/wire.py", "archiver/network.py", "archiver/proxies.py"
+PROXIED, HOSTS = "tests/network/test_through_a_proxy.py", "tests/network/test_hosts.py"
+DIALLING, OUTAGES = "tests/network/test_dialling.py", "tests/network/test_outages.py"
+GARBAGE = "tests/network/test_garbage.py"
 STATEFUL = "tests/stateful/test_stateful.py::test_a_sequence_that_went_wrong_once"
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -172,8 +176,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("one sync: mounts with odd names are overlooked", FILESYSTEM, "kinds[unescaped(fields[4])] = kind", "kinds[os.fsdecode(fields[4])] = kind", SYNCS),
     Mutation("one sync: any file system is trusted", FILESYSTEM, "        and kind_of(path) in _SYNCS_AS_A_WHOLE\n", "", SYNCS),
     Mutation("If-Match is not sent", FETCH, '            headers["If-Match"] = pin.etag', "            pass", "tests/transfer/test_fetch.py"),
-    Mutation("a changed object is accepted", FETCH, "            if pin is not None:\n                check_pin(url, pin, body.answer)\n", "", f"{HOSTILE} tests/transfer/test_fetch.py"),
-    Mutation("a short body is accepted", "archiver/transfer/wire.py", "        if size == 0:\n            raise SourceUnavailable(f\"{self.place.authority}: the answer ended early\")", "        if size == 0:\n            return len(block)", "tests/transfer/test_fetch.py"),
+    Mutation("a changed object is accepted", FETCH, "            if pin is not None:\n                check_pin(asked, pin, body.answer)\n", "", f"{HOSTILE} tests/transfer/test_fetch.py"),
+    Mutation("a short body is accepted", "archiver/transfer/wire.py", "        if size == 0:\n            raise SourceUnavailable(", "        if size == 0:\n            return len(block)\n            raise SourceUnavailable(", "tests/transfer/test_fetch.py"),
     Mutation("Content-Range is not looked at", ANSWER, "    if first != start or last != min(stop, total) - 1 or length != last - first + 1:", "    if False:", "tests/transfer/test_fetch.py"),
     Mutation("an encoded body is accepted", ANSWER, '    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):', "    if False:", "tests/transfer/test_fetch.py"),
     Mutation("the declared CRC-64 is not compared", "archiver/transfer/vouch.py", "        return crc == declared", "        return True", f"{LINE} {HOSTILE}"),
@@ -188,11 +192,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a listing is read once", TAIR, "            if pages == 1 or not found:", "            if True:", "tests/sources/test_tair.py"),
     Mutation("a backup listed twice is given twice", TAIR, "if hash(b.identity) not in seen", "if True", "tests/sources/test_tair.py"),
     Mutation("a drip is endured", "archiver/transfer/pace.py", "        if rate < self._least.bytes_per_second:", "        if False:", "tests/transfer/test_pace.py tests/test_line.py"),
-    Mutation("ids are not looked at", "archiver/archive/layout.py", "    if len(text) > _MOST_ID_LENGTH or not _ID.fullmatch(text):", "    if False:", f"{LINE} tests/archive"),
+    Mutation("ids are not looked at", "archiver/fields.py", "    if len(text) > _MOST_ID_LENGTH or not ID.fullmatch(text):", "    if False:", f"{LINE} tests/archive"),
     Mutation("nobody is locked out", "archiver/stores/lock.py", "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "        pass  # no lock", "tests/stores/test_local.py"),
     Mutation("leftovers are not swept", "archiver/stores/local.py", "                if why:\n                    path", "                if False:\n                    path", "tests/stores/test_local.py"),
     Mutation("a secret prints itself", "archiver/secret.py", '        return "***"', "        return self._value", "tests/test_secret.py"),
-    Mutation("the library's error keeps its chain", ANSWER, '    raise SourceUnavailable(f"{url}: {why}") from None', '    raise SourceUnavailable(f"{url}: {why}") from error', "tests/transfer/test_fetch.py"),
+    Mutation("the library's error keeps its chain", ANSWER, '    raise SourceUnavailable(f"{asked}: {why}") from None', '    raise SourceUnavailable(f"{asked}: {why}") from error', "tests/transfer/test_fetch.py"),
     Mutation("a restored dump's own checksum is not looked at", COPYOUT, "    if rdb.footer is Footer.MISMATCH:", "    if False:", RESTORING),
     Mutation("the SHA-256 is not compared on the way out", COPYOUT, "    if sha256 != record.sha256:", "    if False:", RESTORING),
     Mutation("the CRC-64 is not compared on the way out", COPYOUT, "        if str(crc) != str(said):", "        if False:", RESTORING),
@@ -422,6 +426,39 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("small: what was asked for is not read when time is up", BURST, "                if not self._asked:\n", "                if not self._asked or (self._reading and time.monotonic() >= until):\n", "tests/transfer/test_burst.py"),
     Mutation("copy: what is read is not held against its record", "archiver/copying.py", "            if receipt.sha256 != record.sha256:", "            if False:", REPLACING),
     Mutation("pull: the size of a held object is not compared", "archiver/archive/inventory.py", "    if size == record.size:\n", "    if size is not None:\n", STATEFUL),
+    Mutation("files go past a proxy", "archiver/transfer/wires.py", "proxy = self._proxies.between(place.scheme, place.host, place.port)", "proxy = None", PROXIED),
+    Mutation("the API goes past a proxy", "archiver/sources/rpc.py", "proxies.between(self._url.scheme, host, self._url.port)", "None", PROXIED),
+    Mutation("credentials by URI go past a proxy", "archiver/sources/credentials/metadata.py", 'proxy = context.proxies.between(target.scheme, target.raw_host or "", target.port)', "proxy = None", PROXIED),
+    Mutation("a proxy of http is not told the password", WIRE, "headers = {**headers, **self.proxy.headers}", "headers = {**headers}", PROXIED),
+    Mutation("a proxy of https is not told the password", WIRE, '{"Host": where, **self.proxy.headers}', '{"Host": where}', PROXIED),
+    Mutation("what a proxy refuses is taken for a tunnel", WIRE, "        if not 200 <= head.status < 300:", "        if False:", PROXIED),
+    Mutation("a refusal of a burst's proxy ends the run", BURST, "        except (*FAULTS, ArchiverError) as error:\n            asked.failure = error", "        except FAULTS as error:\n            asked.failure = error", PROXIED),
+    Mutation("an intranet host behind a proxy is knocked at", "archiver/transfer/route.py", "                if proxy is not None:", "                if False:", PROXIED),
+    Mutation("metadata is asked for through a proxy", PROXIES, "or self.exempt_all or is_metadata(bare)", "or self.exempt_all", "tests/network/test_proxies.py"),
+    Mutation("what only ends alike is exempt", PROXIES, 'host.endswith(f".{self.name}")', "host.endswith(self.name)", "tests/network/test_proxies.py"),
+    Mutation("the port of an exemption is not looked at", PROXIES, "if self.port is not None and self.port != port:", "if False:", "tests/network/test_proxies.py"),
+    Mutation("an empty variable does not count", PROXIES, "        if candidate in environ:\n", "        if environ.get(candidate):\n", "tests/network/test_proxies.py"),
+    Mutation("any host is fetched from", "archiver/sources/hosts.py", "        if host in self._hosts or ", "        if True or ", HOSTS),
+    Mutation("a metadata service is fetched from when it is the endpoint", "archiver/sources/hosts.py", "        if is_metadata(host):\n", "        if False:\n", HOSTS),
+    Mutation("a name stands for a metadata service", WIRE, "        if self.proxy is None and any(", "        if False and any(", HOSTS),
+    Mutation("networks that do not count fail a backup", "archiver/transfer/route.py", "        if self._choice not in (NetworkChoice.AUTO, network.value):\n            return None\n", "", HOSTS),
+    Mutation("a dead address is waited for", NETWORK, "_NEXT_SECONDS: Final = 0.25", "_NEXT_SECONDS: Final = 60.0", DIALLING),
+    Mutation("the end of the process waits for a resolver", NETWORK, 'name="lookup", daemon=True', 'name="lookup"', DIALLING),
+    Mutation("each lookup of a dead resolver takes a thread", NETWORK, "        if found is None:\n", "        if True:\n", DIALLING),
+    Mutation("the API asks asyncio's resolver", "archiver/sources/session.py", "resolver=_Resolver(), ", "", DIALLING),
+    Mutation("authorities that cannot be read are passed over", NETWORK, "    if named:\n", "    if False:\n", DIALLING),
+    Mutation("a certificate of the API is waited for", "archiver/sources/session.py", "    if isinstance(error, aiohttp.ClientConnectorCertificateError):", "    if False:", DIALLING),
+    Mutation("a bucket trusts others than the rest", f"{S3}/bucket.py", '                or os.environ.get("SSL_CERT_FILE")\n', "", DIALLING),
+    Mutation("what is the same for all is said of each", LINE_CODE, "                if error.concerns_all:\n", "                if False:\n", OUTAGES),
+    Mutation("ls asks each for what is the same for all", "archiver/cli/ls.py", "                if error.concerns_all:\n", "                if False:\n", OUTAGES),
+    Mutation("ls is content though an instance is gone", "archiver/cli/ls.py", "codes | {error.exit_code for error in not_listed}", "codes", OUTAGES),
+    Mutation("an endpoint that never answered is waited for", TAIR, "lasting = math.inf if self._was_reached else FIRST_SECONDS", "lasting = math.inf", OUTAGES),
+    Mutation("one that answered is not waited for", TAIR, "                self._was_reached = True\n", "", OUTAGES),
+    Mutation("a busy API counts as nobody", TAIR, "self._was_reached = self._was_reached or not nobody", "pass", OUTAGES),
+    Mutation("an outage is waited for once for each", "archiver/retry.py", "max(self._own.goes_on(), self._of_all.goes_on())", "self._own.goes_on()", f"tests/test_retry.py {OUTAGES}"),
+    Mutation("what always fails is tried for ever", "archiver/retry.py", "max(self._own.goes_on(), self._of_all.goes_on())", "self._of_all.goes_on()", "tests/test_retry.py"),
+    Mutation("ids of a listing are not looked at", "archiver/sources/listing.py", "check_ids(read_backup(instance_id, item))", "read_backup(instance_id, item)", GARBAGE),
+    Mutation("a job is named as a file is", "archiver/fields.py", "backup.job_id.endswith(_FILES)", "False", GARBAGE),
 )  # fmt: skip
 
 

@@ -47,7 +47,8 @@ def test_every_code_has_its_place_among_the_others() -> None:
 
 def test_only_the_source_is_tried_again() -> None:
     retryable = {kind for kind in ALL if kind.retryable}
-    assert retryable == {errors.SourceUnavailable, errors.Throttled, errors.Stalled}
+    lost = {errors.SourceUnavailable, errors.SourceUnreachable}
+    assert retryable == {*lost, errors.Throttled, errors.Stalled}
 
 
 def test_what_ends_a_run() -> None:

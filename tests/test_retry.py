@@ -3,7 +3,7 @@
 import pytest
 
 from archiver.errors import ArchiverError, IntegrityError, NoSpace, SourceUnavailable, Throttled
-from archiver.retry import Attempts, RetryPolicy
+from archiver.retry import Attempts, Outage, RetryPolicy
 
 POLICY = RetryPolicy(attempts=4, first=1.0, longest=5.0, longest_asked=60.0)
 
@@ -43,3 +43,83 @@ async def test_progress_forgives() -> None:
     with pytest.raises(SourceUnavailable):
         await attempts.failed(SourceUnavailable("x"))
     assert slept[-3:] == [1.0, 2.0, 4.0]
+
+
+class Clock:
+    """Seconds that pass when somebody sleeps, and at no other time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.waits: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+def attempts(clock: Clock, outage: Outage | None = None, lasting: float = 300.0) -> Attempts:
+    policy = RetryPolicy(lasting=lasting)
+    return Attempts(policy, lambda *_: None, clock.sleep, lambda: 1.0, outage or Outage(clock))
+
+
+async def until_given_up(tries: Attempts) -> int:
+    for failed in range(1, 1000):
+        try:
+            await tries.failed(SourceUnavailable("x"))
+        except SourceUnavailable:
+            return failed
+    raise AssertionError
+
+
+async def test_an_outage_of_minutes_is_waited_out() -> None:
+    clock = Clock()
+    assert await until_given_up(attempts(clock)) > 10
+    assert clock.now == 300.0  # to the second: a last try at the very end
+    assert max(clock.waits) == 30.0
+
+
+async def test_no_patience_is_one_try() -> None:
+    clock = Clock()
+    assert await until_given_up(attempts(clock, lasting=0.0)) == 1
+    assert clock.waits == []
+
+
+async def test_a_server_that_asks_for_more_than_there_is() -> None:
+    assert RetryPolicy(lasting=10.0).wait(1, Throttled("x", retry_after=11.0), lambda: 0.0) is None
+    assert RetryPolicy(lasting=11.0).wait(1, Throttled("x", retry_after=11.0), lambda: 0.0) == 11.0
+
+
+async def test_an_outage_is_waited_for_once_not_once_for_each() -> None:
+    clock = Clock()
+    outage = Outage(clock)
+    assert await until_given_up(attempts(clock, outage)) > 10
+    for _ in range(3):
+        assert await until_given_up(attempts(clock, outage)) == 1
+    outage.ended()
+    assert await until_given_up(attempts(clock, outage)) > 10
+
+
+async def test_what_others_get_does_not_mend_what_one_does_not() -> None:
+    """One object that always fails is given up, however well the others do."""
+    clock = Clock()
+    outage = Outage(clock)
+    tries = attempts(clock, outage)
+    for _ in range(1000):
+        outage.ended()
+        try:
+            await tries.failed(SourceUnavailable("x"))
+        except SourceUnavailable:
+            break
+    assert clock.now == 300.0
+
+
+async def test_what_is_not_tried_again_is_no_outage() -> None:
+    clock = Clock()
+    outage = Outage(clock)
+    with pytest.raises(IntegrityError):
+        await attempts(clock, outage).failed(IntegrityError("x"))
+    clock.now += 1000.0
+    await attempts(clock, outage).failed(SourceUnavailable("x"))

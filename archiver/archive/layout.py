@@ -8,9 +8,10 @@ archive.json
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
+from archiver import fields
 from archiver.documents import is_clean
-from archiver.errors import UnsafeInput
 from archiver.model import Backup, Kind
 from archiver.timerange import TimeRange
 
@@ -21,11 +22,8 @@ SUMS_NAME = "SHA256SUMS"
 # What is kept beside the backups: the evidence of drills, and what verifying came to.
 OWN_PREFIXES = ("drills/", "verified/")
 
-# What the vendor's ids look like, with room to spare. No slash, no leading dot: an id that is
-# taken into a path must not be able to leave its folder.
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
-_MOST_ID_LENGTH = 64
-_OBJECT_NAME = re.compile(rf"({_ID.pattern})-({_ID.pattern})\.({'|'.join(Kind)})")
+safe: Final = fields.safe
+_OBJECT_NAME = re.compile(rf"({fields.ID.pattern})-({fields.ID.pattern})\.({'|'.join(Kind)})")
 # instance/yyyy/mm/set/file
 RECORD_DEPTH = 4
 _MONTH_KEY = re.compile(r"[^/]+/(?P<year>[0-9]{4})(/(?P<month>[0-9]{2}))?")
@@ -138,13 +136,3 @@ def is_object_name(name: str) -> bool:
 
 def sums_key(folder: str) -> str:
     return f"{folder}/{SUMS_NAME}"
-
-
-def safe(text: str) -> str:
-    """``text`` if it may be part of a path. Raises UnsafeInput."""
-    if len(text) > _MOST_ID_LENGTH or not _ID.fullmatch(text):
-        raise UnsafeInput(
-            f"the API gave the id {text[:80]!r}, which must not become part of a path",
-            hint="nothing was fetched for it",
-        )
-    return text

@@ -10,6 +10,7 @@ from archiver.cli.options import (
     EPILOG,
     SETTINGS,
     SourceOptions,
+    Way,
     option,
     output_options,
     source_options,
@@ -19,6 +20,7 @@ from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
     from archiver.archive.catalogue import Row
+    from archiver.errors import ArchiverError
     from archiver.model import Backup
 
 # The vendor's least retention is 7 days: with two left, there is a night to act.
@@ -46,18 +48,15 @@ def ls(place: str | None, *, remote: bool, time_range: TimeRange, **given: Any) 
     """
     from archiver.cli.run import run
 
-    options = SourceOptions(
-        given["instances"], time_range, given["region"], given["endpoint"], given["aof"]
-    )
     run(
-        lambda: _ls(place, options, given, remote=remote or place is None),
+        lambda: _ls(place, time_range, given, remote=remote or place is None),
         verbose=given["verbose"],
         on_interrupt="nothing was changed",
     )
 
 
 async def _ls(
-    place: str | None, options: SourceOptions, given: dict[str, Any], *, remote: bool
+    place: str | None, time_range: TimeRange, given: dict[str, Any], *, remote: bool
 ) -> int:
     from archiver.archive import catalogue
     from archiver.archive.archive import Archive
@@ -67,45 +66,60 @@ async def _ls(
     if archive is not None:
         await archive.expect()
     if archive is None or remote:
-        if not options.instances:
+        if not given["instances"]:
             if archive is not None:
                 raise UsageError("--remote: no instance to ask about", hint="give --instance")
             raise UsageError(
                 "neither an archive nor an instance is given",
                 hint="name an archive, or give --instance",
             )
-        backups = await _listed(options, given["verbose"])
+        options = SourceOptions(
+            given["instances"],
+            time_range,
+            given["region"],
+            given["endpoint"],
+            given["aof"],
+            Way.of(given),
+        )
+        backups, not_listed = await _listed(options, given["verbose"])
         if archive is None:
             rows = catalogue.vendor_rows(backups)
         else:
             rows = await catalogue.compared_rows(archive, backups)
     else:
-        rows = await catalogue.archived_rows(archive, options.instances)
+        rows = await catalogue.archived_rows(archive, given["instances"])
+        not_listed = []
     if given["as_json"]:
         _write_json(rows)
     else:
         _write_table(rows, quiet=given["quiet"])
-    return _exit_code(rows)
+    return _exit_code(rows, not_listed)
 
 
-def _exit_code(rows: "Sequence[Row]") -> int:
-    """3 when anything is damaged, and 6 when all of that is what the store does not give; each of
-    it is said."""
+def _exit_code(rows: "Sequence[Row]", not_listed: "Sequence[ArchiverError]") -> int:
+    """3 when anything is damaged, and 6 when all of that is what the store does not give; else
+    that of what could not be listed. Each of it is said."""
     from archiver.cli.run import say
-    from archiver.errors import EXIT_OK, IntegrityError
+    from archiver.errors import IntegrityError, worst_exit_code
 
+    for error in not_listed:
+        say(f"archiver: {error}")
     errors = [row.error for row in rows if row.error is not None]
     for error in errors:
         say(f"damaged: {error}")
     codes = {error.exit_code for error in errors}
     if IntegrityError.exit_code in codes:
         return IntegrityError.exit_code
-    return max(codes, default=EXIT_OK)
+    return worst_exit_code(codes | {error.exit_code for error in not_listed})
 
 
-async def _listed(options: SourceOptions, verbose: int) -> "list[Backup]":
+async def _listed(
+    options: SourceOptions, verbose: int
+) -> "tuple[list[Backup], list[ArchiverError]]":
+    """What is listed, and what kept instances from being listed. Raises what keeps all."""
     from archiver.cli.run import say
     from archiver.cli.words import line
+    from archiver.errors import ArchiverError
     from archiver.events import Event
 
     def observe(event: Event) -> None:
@@ -114,13 +128,21 @@ async def _listed(options: SourceOptions, verbose: int) -> "list[Backup]":
             say(told[1])
 
     backups: list[Backup] = []
+    errors: list[ArchiverError] = []
     async with options.open(observe) as source:
         for query in options.queries():
-            async for page in source.pages(query):
-                backups.extend(page.backups)
-                for error in page.refused:
-                    say(f"archiver: {error}")
-    return backups
+            try:
+                async for page in source.pages(query):
+                    backups.extend(page.backups)
+                    for error in page.refused:
+                        say(f"archiver: {error}")
+            except ArchiverError as error:
+                errors.append(error)
+                if error.concerns_all:
+                    break
+    if errors and not backups:
+        raise errors.pop()
+    return backups, errors
 
 
 def _write_json(rows: "Sequence[Row]") -> None:

@@ -3,7 +3,7 @@
 import functools
 import os
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from archiver.cli.params import InstanceId, Range
+from archiver.cli.params import Duration, InstanceId, ProxyUrl, Range
 from archiver.errors import UsageError
 from archiver.events import Observer
 from archiver.model import Query
+from archiver.proxies import Proxies
+from archiver.retry import RetryPolicy
 from archiver.sources.endpoints import endpoint_of
 from archiver.timerange import TimeRange
 
@@ -40,6 +42,24 @@ option = functools.partial(click.option, cls=_EnvironmentOption)
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """How to get to the vendor, and how patiently."""
+
+    proxies: Proxies
+    retry: RetryPolicy
+    allow_hosts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "Way":
+        """What the options say, and the environment where they do not. Raises UsageError."""
+        return cls(
+            given["proxies"] or Proxies.of(os.environ),
+            RetryPolicy(lasting=given["retry_for"]),
+            given.get("allow_hosts", ()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class SourceOptions:
     """Which instances at which endpoint, over which range."""
 
@@ -48,6 +68,7 @@ class SourceOptions:
     region: str | None
     endpoint: str | None
     aof: bool
+    way: "Way"
 
     def queries(self) -> list[Query]:
         """One query an instance, each instance once."""
@@ -60,15 +81,21 @@ class SourceOptions:
     @asynccontextmanager
     async def open(self, observer: Observer) -> AsyncGenerator["TairSource", None]:
         """The source, with credentials from the vendor's default chain."""
-        import aiohttp
-
         from archiver.sources.credentials import default_chain
+        from archiver.sources.session import open_session
         from archiver.sources.tair import TairSource
 
-        async with aiohttp.ClientSession() as session:
-            chain = default_chain(session, os.environ, Path.home())
+        way = self.way
+        async with open_session() as session:
+            chain = default_chain(session, os.environ, Path.home(), proxies=way.proxies)
             async with TairSource(
-                self._endpoint(), chain.get, session=session, observer=observer
+                self._endpoint(),
+                chain.get,
+                session=session,
+                retry=way.retry,
+                observer=observer,
+                proxies=way.proxies,
+                allow_hosts=way.allow_hosts,
             ) as source:
                 yield source
 
@@ -105,7 +132,37 @@ def source_options(command: F) -> F:
         )
     ):
         command = declared(command)
+    return way_options(command)
+
+
+def way_options(command: F) -> F:
+    """How to get to the vendor."""
+    for declared in (
+        option(
+            "--retry-for",
+            type=Duration(),
+            default="5m",
+            help="Wait so long for a vendor that does not answer any more.",
+        ),
+        option(
+            "--proxy",
+            "proxies",
+            type=ProxyUrl(),
+            metavar="URL",
+            help="Instead of HTTPS_PROXY and the like; none for no proxy.",
+        ),
+    ):
+        command = declared(command)
     return command
+
+
+allow_host_option = option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="HOST",
+    help="Fetch from this host, too, when the API names it; .example.com for all below it.",
+)
 
 
 def output_options(command: F) -> F:

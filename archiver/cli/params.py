@@ -7,6 +7,7 @@ import click
 
 from archiver.documents import is_key
 from archiver.errors import UsageError
+from archiver.proxies import Proxies
 from archiver.timerange import TimeRange, parse_moment
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -142,6 +143,22 @@ class AssertionText(click.ParamType[str]):
         except UsageError as error:
             self.fail(str(error), param, ctx)
         return value
+
+
+class ProxyUrl(click.ParamType[Proxies]):
+    """A proxy, or ``none``. What is given is not quoted: it may hold a password."""
+
+    name = "proxy"
+
+    def convert(
+        self, value: str | Proxies, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Proxies:
+        if isinstance(value, Proxies):
+            return value
+        try:
+            return Proxies.given(value)
+        except UsageError as error:
+            self.fail(error.message.partition(": ")[2], param, ctx)
 
 
 class SetKey(click.ParamType[str]):

@@ -8,6 +8,8 @@ from archiver.cli.options import (
     EPILOG,
     SETTINGS,
     SourceOptions,
+    Way,
+    allow_host_option,
     option,
     output_options,
     source_options,
@@ -57,6 +59,7 @@ _MODES = {"automated": "Automated", "manual": "Manual"}
     help="For all buffers; 1 MiB for each connection at work.",
 )
 @option("--limit-rate", type=Size(1024), help="Bytes per second, over everything.")
+@allow_host_option
 @option("--dry-run", is_flag=True, help="Say what would be fetched; write nothing.")
 @option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
 @beginning_options
@@ -92,7 +95,8 @@ async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int
     if not given["instances"]:
         raise UsageError("no instance is given", hint="give --instance, once for each")
     check_part_size(place, given["part_size"])
-    source_options, options = _source_options(time_range, given), _options(given)
+    way = Way.of(given)
+    source_options, options = _source_options(time_range, given, way), _options(given, way)
 
     async def work(watch: Watch) -> None:
         archive = written_to(store_at(place, given, watch.say), given)
@@ -102,13 +106,13 @@ async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int
     return await watched(given, work)
 
 
-def _source_options(time_range: TimeRange, given: dict[str, Any]) -> SourceOptions:
+def _source_options(time_range: TimeRange, given: dict[str, Any], way: Way) -> SourceOptions:
     return SourceOptions(
-        given["instances"], time_range, given["region"], given["endpoint"], given["aof"]
+        given["instances"], time_range, given["region"], given["endpoint"], given["aof"], way
     )
 
 
-def _options(given: dict[str, Any]) -> "PullOptions":
+def _options(given: dict[str, Any], way: Way) -> "PullOptions":
     from archiver.line import PullOptions
     from archiver.transfer.engine import TransferOptions
     from archiver.transfer.route import NetworkChoice
@@ -124,5 +128,7 @@ def _options(given: dict[str, Any]) -> "PullOptions":
             part_size=given["part_size"],
             memory=given["memory"],
             limit_rate=given["limit_rate"],
+            retry=way.retry,
+            proxies=way.proxies,
         ),
     )

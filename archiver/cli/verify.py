@@ -10,8 +10,11 @@ from archiver.cli.options import (
     EPILOG,
     SETTINGS,
     SourceOptions,
+    Way,
+    allow_host_option,
     option,
     output_options,
+    way_options,
 )
 from archiver.cli.params import Anchor, Duration, InstanceId, Range
 from archiver.cli.places import check_keeping, keeping_options, lock_option, store_at
@@ -44,6 +47,8 @@ _SOURCE = "source"
 @option("--repair-from", metavar="OTHER", help="An archive, or the word source.")
 @option("--region", help="Region of the instances, for --repair-from source.")
 @option("--endpoint", help="Host or URL of the API, instead of the region's.")
+@way_options
+@allow_host_option
 @option("--workers", type=click.IntRange(1, 32), default=4, help="Files at once.")
 @option("--progress/--no-progress", default=True, help="A bar on a terminal, lines in a log.")
 @lock_option("0s")
@@ -157,15 +162,19 @@ async def _repair(
     from archiver.scrub.from_archive import ArchiveSupplier
     from archiver.scrub.from_source import SourceSupplier
     from archiver.scrub.repair import repair
+    from archiver.transfer.engine import TransferOptions
 
     if given["repair_from"] != _SOURCE:
         other = Archive(store_at(given["repair_from"], given))
         return await repair(archive, summary, ArchiveSupplier(other), options, observer)
     now = datetime.now(UTC)
     week = TimeRange(now - timedelta(days=7), now)  # the sets themselves say which time is asked
-    source_options = SourceOptions((), week, given["region"], given["endpoint"], aof=False)
+    way = Way.of(given)
+    source_options = SourceOptions((), week, given["region"], given["endpoint"], aof=False, way=way)
+    transfer = TransferOptions(retry=way.retry, proxies=way.proxies)
     async with source_options.open(observer) as source:
-        return await repair(archive, summary, SourceSupplier(source), options, observer)
+        supplier = SourceSupplier(source, transfer)
+        return await repair(archive, summary, supplier, options, observer)
 
 
 def _options(given: dict[str, Any]) -> "VerifyOptions":

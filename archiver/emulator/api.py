@@ -20,10 +20,11 @@ _MINUTE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """``host:port`` of the download URLs."""
+    """``host:port`` of the download URLs, and their scheme."""
 
     public: str
     intranet: str
+    scheme: str = "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +106,8 @@ class Api:
         key_id, secret = self._key.access_key_id, self._key.secret.reveal()
         signed = oss_v1_url(key_id, secret, backup.resource, expires)
         return {
-            "BackupDownloadURL": f"http://{self._hosts.public}{signed}",
-            "BackupIntranetDownloadURL": f"http://{self._hosts.intranet}{signed}",
+            "BackupDownloadURL": f"{self._hosts.scheme}://{self._hosts.public}{signed}",
+            "BackupIntranetDownloadURL": f"{self._hosts.scheme}://{self._hosts.intranet}{signed}",
             **backup.fields,
         }
 

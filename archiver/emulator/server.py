@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 import time
 import uuid
 from collections.abc import Callable
@@ -33,7 +34,8 @@ class Emulator:
     The access key is the only one let in; with ``security_token``, requests must carry it, too.
     ``port`` 0 takes a free one. ``public_host`` and ``intranet_host`` are the ``host:port`` of the
     download URLs, by default the emulator's own. ``retention_days`` is how long the vendor keeps
-    a backup. ``clock`` gives epoch seconds. ``faults`` may be replaced while it serves.
+    a backup. ``clock`` gives epoch seconds. With ``tls`` it speaks https alone. ``faults`` may be
+    replaced while it serves.
 
     Entering raises UsageError for a directory that is none or holds no instance, a backups.json
     that cannot be read, a port that is taken or not ours to take.
@@ -53,6 +55,7 @@ class Emulator:
         retention_days: int = 7,
         faults: Faults | None = None,
         clock: Callable[[], float] = time.time,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         token = None if security_token is None else Secret(security_token)
         self._directory: Final = Path(directory)
@@ -63,6 +66,8 @@ class Emulator:
         self._intranet_host: Final = intranet_host
         self._retention: Final = timedelta(days=retention_days)
         self._clock: Final = clock
+        self._tls: Final = tls
+        self._scheme: Final = "http" if tls is None else "https"
         self._dice = Dice(faults or Faults())
         self._authenticator: Final = Authenticator(self._key, clock)
         self._under_way: Final[set[asyncio.Task[Any]]] = set()
@@ -71,7 +76,7 @@ class Emulator:
 
     @property
     def endpoint(self) -> str:
-        return f"http://{self._own_host()}"
+        return f"{self._scheme}://{self._own_host()}"
 
     @property
     def faults(self) -> Faults:
@@ -96,7 +101,7 @@ class Emulator:
             await self._runner.cleanup()
             raise
         own = self._own_host()
-        hosts = Hosts(self._public_host or own, self._intranet_host or own)
+        hosts = Hosts(self._public_host or own, self._intranet_host or own, self._scheme)
         self._api = Api(catalogue, self._key, hosts, self._clock)
         return self
 
@@ -120,7 +125,9 @@ class Emulator:
 
     async def _listen(self) -> None:
         try:
-            await web.TCPSite(self._runner, self._host, self._asked_port).start()
+            await web.TCPSite(
+                self._runner, self._host, self._asked_port, ssl_context=self._tls
+            ).start()
         except (OSError, OverflowError) as error:
             why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
             raise UsageError(f"cannot listen on {self._host}:{self._asked_port}: {why}") from None

@@ -16,9 +16,6 @@ from archiver.archive.archive import Archive
 from archiver.errors import (
     ArchiverError,
     BackupGone,
-    BadCredentials,
-    ClockSkew,
-    NoCredentials,
     SourceError,
 )
 from archiver.line import PullOptions, pull
@@ -129,7 +126,7 @@ def _is_of_all(refused: Mapping[str, ArchiverError]) -> bool:
     """Whether no other instance need be asked: the source lets nobody in, or has failed for two of
     them, one after the other."""
     errors = list(refused.values())
-    nobody = any(isinstance(one, NoCredentials | BadCredentials | ClockSkew) for one in errors)
+    nobody = any(one.concerns_all for one in errors)
     return nobody or sum(isinstance(one, SourceError) for one in errors) > 1
 
 

@@ -5,6 +5,7 @@ ACS3-HMAC-SHA256 (see :mod:`archiver.sources.signing`).
 """
 
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -23,8 +24,10 @@ from archiver.errors import (
     Throttled,
     UsageError,
 )
+from archiver.proxies import Proxies, denial, via
 from archiver.secret import Secret
 from archiver.sources.api_errors import ApiFault, translate
+from archiver.sources.session import no_answer, through
 from archiver.sources.signing import EMPTY_SHA256, acs3_authorization, canonical_query, pct
 from archiver.wait import wait_asked
 
@@ -55,7 +58,8 @@ class RpcClient:
     """Calls actions of one API version at one endpoint.
 
     ``endpoint`` is a host, with port if needed, or a URL with its scheme (https by default);
-    UsageError when it is neither. ``service`` is the API's name in RAM actions, for hints.
+    UsageError when it is neither. ``service`` is the API's name in RAM actions, for hints;
+    ``proxies`` None are those of the environment.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class RpcClient:
         *,
         service: str = "kvstore",
         timeout: aiohttp.ClientTimeout = _TIMEOUT,
+        proxies: Proxies | None = None,
     ) -> None:
         self._session: Final = session
         self._url: Final = _origin(endpoint)
@@ -74,6 +79,14 @@ class RpcClient:
         self._clock: Final = clock
         self._service: Final = service
         self._timeout: Final = timeout
+        host = self._url.raw_host or ""
+        proxies = proxies or Proxies.of(os.environ)
+        self._proxy: Final = proxies.between(self._url.scheme, host, self._url.port)
+
+    @property
+    def host(self) -> str:
+        """The endpoint's own, without its port."""
+        return self._url.raw_host or ""
 
     async def call(
         self,
@@ -98,33 +111,30 @@ class RpcClient:
         answer = await self._exchange(
             URL(f"{self._url}/?{canonical_query(plain)}", encoded=True), headers
         )
-        if isinstance(answer, str):
-            raise SourceUnavailable(
-                f"{action} for {resource}: no answer from {self._url.authority} ({answer})",
-                hint="check the network, the region and the endpoint",
-            )
+        if isinstance(answer, ArchiverError):
+            answer.message = f"{action} for {resource}: {answer.message}"
+            raise answer
         decoded = _decode(answer.body)
         if answer.status == 200 and decoded is not None:
             return decoded
         raise self._error(action, resource, answer, decoded, _sent(params, credentials))
 
-    async def _exchange(self, url: URL, headers: Mapping[str, str]) -> _Answer | str:
+    async def _exchange(self, url: URL, headers: Mapping[str, str]) -> _Answer | ArchiverError:
         """The answer, or why there is none.
 
-        Not an exception: the library's hold the request with its headers, and would stay on ours
-        as its context.
+        Not raised: the library's exceptions hold the request with its headers, and would stay on
+        ours as its context.
         """
         try:
             async with self._session.post(
-                url, headers=headers, allow_redirects=False, timeout=self._timeout
+                url,
+                allow_redirects=False,
+                timeout=self._timeout,
+                **through(self._proxy, url, headers),
             ) as answer:
                 return _Answer(answer.status, answer.headers, await _bounded(answer))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # The library's message may quote the URL, and with it the request: name the kind only.
-            why = type(error).__name__
-            if isinstance(error, aiohttp.ClientConnectorError):
-                why = f"{why}: {error.os_error.strerror or error.os_error}"
-            return why
+            return no_answer(error, self._url, self._proxy)
 
     def _headers(
         self, action: str, params: Mapping[str, str], credentials: Credentials | None
@@ -176,7 +186,12 @@ class RpcClient:
                     service=self._service,
                 )
             )
-        what = f"{action} for {resource}: {self._url.authority} answered {status} without JSON"
+        what = (
+            f"{action} for {resource}: {self._url.authority}{via(self._proxy)} "
+            f"answered {status} without JSON"
+        )
+        if status == 407:
+            return denial(f"{action} for {resource}: the proxy {self._proxy}")
         if status == 429:
             return Throttled(what, retry_after=retry_after)
         if status >= 500 or status == 408:

@@ -1,6 +1,7 @@
 """ApsaraDB for Redis / Tair: backups as DescribeBackups lists them."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -9,11 +10,14 @@ from typing import Any, Final, Self
 import aiohttp
 
 from archiver import events
-from archiver.errors import ArchiverError, BackupGone, SourceError, UsageError
+from archiver.errors import ArchiverError, BackupGone, SourceError, SourceUnreachable, UsageError
 from archiver.model import Backup, Page, Query
-from archiver.retry import Attempts, RetryPolicy
+from archiver.proxies import Proxies
+from archiver.retry import Attempts, Outage, RetryPolicy
+from archiver.sources.hosts import AllowedHosts
 from archiver.sources.listing import read_page
 from archiver.sources.rpc import Credentials, RpcClient
+from archiver.sources.session import open_session
 from archiver.timerange import TimeRange
 
 VERSION = "2015-01-01"
@@ -23,6 +27,9 @@ PAGE_SIZES = (30, 50, 100, 200, 300)
 # readings without an end are no listing any more.
 MOST_READINGS = 20
 
+# Seconds that an endpoint is waited for which has not answered once: it may well be the wrong one.
+FIRST_SECONDS = 30.0
+
 GetCredentials = Callable[[], Awaitable[Credentials]]
 
 
@@ -30,7 +37,8 @@ class TairSource:
     """A source over one kept session and one TLS context; use as an async context manager.
 
     ``endpoint`` is a host or URL; ``credentials`` is called before each request and gives a key
-    that is still good.
+    that is still good. ``allow_hosts`` are more hosts that files may be fetched from, beside the
+    vendor's and the endpoint's own; ``proxies`` None are those of the environment.
     """
 
     def __init__(
@@ -42,6 +50,8 @@ class TairSource:
         page_size: int = max(PAGE_SIZES),
         retry: RetryPolicy | None = None,
         observer: events.Observer = events.ignore,
+        proxies: Proxies | None = None,
+        allow_hosts: Iterable[str] = (),
     ) -> None:
         if page_size not in PAGE_SIZES:
             raise UsageError(f"page size {page_size} is not one of {PAGE_SIZES}")
@@ -51,14 +61,20 @@ class TairSource:
         self._page_size: Final = page_size
         self._retry: Final = retry or RetryPolicy()
         self._observer: Final = observer
+        self._proxies: Final = proxies
+        self._allow_hosts: Final = tuple(allow_hosts)
+        self._hosts = AllowedHosts("", self._allow_hosts)
+        self._outage: Final = Outage()
+        self._was_reached = False
         self._stack: Final = AsyncExitStack()
         self._rpc: RpcClient | None = None
 
     async def __aenter__(self) -> Self:
         session = self._given_session
         if session is None:
-            session = await self._stack.enter_async_context(aiohttp.ClientSession())
-        self._rpc = RpcClient(session, self._endpoint, VERSION)
+            session = await self._stack.enter_async_context(open_session())
+        self._rpc = RpcClient(session, self._endpoint, VERSION, proxies=self._proxies)
+        self._hosts = AllowedHosts(self._rpc.host, self._allow_hosts)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -111,7 +127,8 @@ class TairSource:
         Raises BackupGone when it is no longer listed, and what ``pages`` raises.
         """
         day = timedelta(days=1)
-        around = TimeRange(backup.started_at - day, (backup.ended_at or backup.started_at) + day)
+        ended_at = max(backup.ended_at or backup.started_at, backup.started_at)
+        around = TimeRange(backup.started_at - day, ended_at + day)
         start, end = around.on_the_wire()
         query = Query(backup.instance_id, start, end, need_aof=True, backup_id=backup.backup_id)
         async for page in self._one_reading(query):
@@ -131,7 +148,8 @@ class TairSource:
         }
         if query.backup_id is not None:
             params["BackupId"] = query.backup_id
-        return read_page(query.instance_id, await self._call("DescribeBackups", params))
+        page = read_page(query.instance_id, await self._call("DescribeBackups", params))
+        return replace(page, backups=tuple(map(self._hosts.marked, page.backups)))
 
     async def _call(self, action: str, params: Mapping[str, str]) -> dict[str, Any]:
         if self._rpc is None:
@@ -141,15 +159,22 @@ class TairSource:
         def waiting(error: ArchiverError, attempt: int, wait: float) -> None:
             self._observer(events.Retrying(f"{action} {instance_id}", error, attempt, wait))
 
-        attempts = Attempts(self._retry, waiting)
+        attempts = Attempts(self._retry, waiting, outage=self._outage)
         while True:
             try:
                 credentials = await self._credentials()
-                return await self._rpc.call(
+                answer = await self._rpc.call(
                     action,
                     params,
                     credentials,
                     resource=f"acs:kvstore:*:*:instance/{instance_id}",
                 )
             except ArchiverError as error:
-                await attempts.failed(error)
+                nobody = isinstance(error, SourceUnreachable)
+                self._was_reached = self._was_reached or not nobody
+                lasting = math.inf if self._was_reached else FIRST_SECONDS
+                await attempts.failed(error, lasting)
+            else:
+                self._was_reached = True
+                self._outage.ended()
+                return answer

@@ -19,11 +19,14 @@ from archiver.errors import (
     SourceError,
     SourceUnavailable,
     Throttled,
+    UntrustedSource,
     UrlRefused,
 )
 from archiver.model import Pin
+from archiver.network import TRUST_OTHERS
+from archiver.proxies import denial, via
 from archiver.secret import SignedUrl
-from archiver.transfer.wire import Head, NotHttp, Place
+from archiver.transfer.wire import Head, NotHttp, Place, Wire
 from archiver.version import __version__
 from archiver.wait import wait_asked
 
@@ -67,13 +70,19 @@ def address(url: SignedUrl) -> tuple[Place, str]:
     return place, f"{split.path or '/'}{'?' if split.query else ''}{split.query}"
 
 
+def naming(url: SignedUrl, wire: Wire) -> str:
+    """What was asked for and which way, for errors."""
+    return f"{url}{via(wire.proxy)}"
+
+
 def read_answer(
-    url: SignedUrl, status: int, headers: Mapping[str, str], start: int, stop: int
+    asked: str, status: int, headers: Mapping[str, str], start: int, stop: int
 ) -> Answer:
-    """Hold a 200 or 206 against what was asked for. Raises SourceError, IntegrityError."""
+    """Hold a 200 or 206 against what was asked for, which ``asked`` names in errors. Raises
+    SourceError, IntegrityError."""
     if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise SourceError(
-            f"{url}: something on the way changes the encoding of what it passes on",
+            f"{asked}: something on the way changes the encoding of what it passes on",
             hint="bypass the proxy",
         )
     try:
@@ -81,63 +90,64 @@ def read_answer(
         crc = headers.get("x-oss-hash-crc64ecma")
         declared = None if crc is None else int(crc)
     except (KeyError, ValueError):
-        raise SourceError(f"{url}: an answer {status} without a readable length or CRC") from None
+        raise SourceError(f"{asked}: an answer {status} without a readable length or CRC") from None
     etag = headers.get("etag") or None
     if status == 200:
         # Also OSS's answer to a range beyond the end: the whole object from its first byte.
         if length < stop and _is_page(headers):
-            raise SourceUnavailable(f"{url}: not the file but another answer of {length} bytes")
+            raise SourceUnavailable(f"{asked}: not the file but another answer of {length} bytes")
         return Answer(0, Pin(length, etag, declared), whole=True)
     span = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
     if span is None:
-        raise SourceError(f"{url}: a partial answer without a readable Content-Range")
+        raise SourceError(f"{asked}: a partial answer without a readable Content-Range")
     first, last, total = int(span[1]), int(span[2]), int(span[3])
     if first != start or last != min(stop, total) - 1 or length != last - first + 1:
         raise IntegrityError(
-            f"{url}: asked for bytes {start}-{stop - 1}, answered {first}-{last}/{total} "
+            f"{asked}: asked for bytes {start}-{stop - 1}, answered {first}-{last}/{total} "
             f"in {length} bytes"
         )
     return Answer(first, Pin(total, etag, declared), whole=False)
 
 
-def check_pin(url: SignedUrl, pin: Pin, answer: Answer) -> None:
+def check_pin(asked: str, pin: Pin, answer: Answer) -> None:
     seen = answer.pin
     named_otherwise = (
         seen.etag is not None and pin.etag is not None and seen.etag != pin.etag
     ) or (seen.crc64 is not None and pin.crc64 is not None and seen.crc64 != pin.crc64)
     if seen.total != pin.total and answer.whole and not named_otherwise:
         # Nothing says that this is the object at all: a proxy's page, perhaps.
-        raise SourceUnavailable(f"{url}: not the file but another answer of {seen.total} bytes")
+        raise SourceUnavailable(f"{asked}: not the file but another answer of {seen.total} bytes")
     if seen.total != pin.total or named_otherwise:
-        raise ObjectChanged(f"{url}: the object changed while it was being fetched")
+        raise ObjectChanged(f"{asked}: the object changed while it was being fetched")
 
 
 def _is_page(headers: Mapping[str, str]) -> bool:
     return headers.get("content-type", "").partition(";")[0].strip().lower() in _PAGES
 
 
-def refusal(url: SignedUrl, head: Head, page: bytes) -> ArchiverError:
+def refusal(asked: str, head: Head, page: bytes) -> ArchiverError:
     status = head.status
+    if status == 407:
+        return denial(f"{asked}: a proxy")
     code, ec = _CODE.search(page), _EC.search(page)
     detail = " ".join(
         [str(status), *(found[1].decode("ascii", "replace") for found in (code, ec) if found)]
     )
-    asked = wait_asked(head.fields)
+    wait = wait_asked(head.fields)
     if 300 <= status < 400:
-        return SourceError(f"{url}: {detail}: a redirect, which is not followed")
+        return SourceError(f"{asked}: {detail}: a redirect, which is not followed")
     kind = _REFUSALS.get(status, SourceUnavailable if status >= 500 else SourceError)
-    error = kind(f"{url}: {detail}", retry_after=asked)
+    error = kind(f"{asked}: {detail}", retry_after=wait)
     error.by_object_store = code is not None
     return error
 
 
-def unavailable(url: SignedUrl, error: Exception) -> NoReturn:
+def unavailable(asked: str, error: Exception) -> NoReturn:
     if isinstance(error, ssl.SSLCertVerificationError):
-        raise SourceError(
-            f"{url}: its certificate is not good: {error.verify_message}",
-            hint="SSL_CERT_FILE names other authorities to trust",
+        raise UntrustedSource(
+            f"{asked}: its certificate is not good: {error.verify_message}", hint=TRUST_OTHERS
         ) from None
     why = str(error) if isinstance(error, NotHttp) else type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         why = f"{why}: {error.strerror}"
-    raise SourceUnavailable(f"{url}: {why}") from None
+    raise SourceUnavailable(f"{asked}: {why}") from None

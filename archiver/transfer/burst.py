@@ -11,9 +11,17 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Final
 
-from archiver.errors import SourceUnavailable
+from archiver.errors import ArchiverError, SourceUnavailable
 from archiver.secret import SignedUrl
-from archiver.transfer.answer import FAULTS, HEADERS, Answer, address, read_answer, unavailable
+from archiver.transfer.answer import (
+    FAULTS,
+    HEADERS,
+    Answer,
+    address,
+    naming,
+    read_answer,
+    unavailable,
+)
 from archiver.transfer.wire import Head, Place, Wire
 from archiver.transfer.wires import Wires
 
@@ -102,7 +110,7 @@ class Burst:
             asked.wire.interrupt()
         try:
             asked.send()
-        except FAULTS as error:
+        except (*FAULTS, ArchiverError) as error:
             asked.failure = error
 
     def _put_back(self, asked: "_Asked") -> None:
@@ -142,24 +150,25 @@ class _Asked:
             raise self._in_vain[self.wire.place]
         try:
             self.wire.connect()
-        except FAULTS as error:
+        except (*FAULTS, ArchiverError) as error:
             self._in_vain[self.wire.place] = error
             raise
 
     def read(self, data: memoryview, seconds: float) -> Answer:
         until = time.monotonic() + seconds
+        asked = naming(self._url, self.wire)
         try:
             head = self._head(until)
             began = time.monotonic()
             if head.status != 200:
-                raise SourceUnavailable(f"{self._url}: {head.status}")
-            answer = read_answer(self._url, head.status, head.fields, 0, len(data))
+                raise SourceUnavailable(f"{asked}: {head.status}")
+            answer = read_answer(asked, head.status, head.fields, 0, len(data))
             if answer.pin.total != len(data):
-                raise SourceUnavailable(f"{self._url}: an answer of another length")
+                raise SourceUnavailable(f"{asked}: an answer of another length")
             _fill(self.wire, data, until)
             self.body_took = time.monotonic() - began
         except FAULTS as error:
-            unavailable(self._url, error)
+            unavailable(asked, error)
         self.reusable = head.keeps_alive
         return answer
 

@@ -1,5 +1,6 @@
 """What all transfers of a run share: connections, memory, the rate, and the way to the source."""
 
+import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from anyio import to_thread
 
 from archiver import events
 from archiver.model import Backup, Measured, Receipt, Transfer
+from archiver.proxies import Proxies
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Staging
 from archiver.transfer.buffers import Blocks
@@ -31,6 +33,7 @@ class TransferOptions:
 
     ``connections`` is how many ranges of one file come at once, at most; ``memory`` bounds the
     buffers of all files together, and with them how many connections of large ones are at work.
+    ``proxies`` None are those of the environment.
     """
 
     network: NetworkChoice = NetworkChoice.AUTO
@@ -40,6 +43,7 @@ class TransferOptions:
     limit_rate: int | None = None
     least: LeastRate = field(default_factory=LeastRate)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    proxies: Proxies | None = None
 
 
 def share(
@@ -68,9 +72,10 @@ class Engine:
         options: TransferOptions,
         files: int,
         observer: events.Observer,
+        proxies: Proxies,
     ) -> None:
         self._fetcher: Final = fetcher
-        self._route: Final = Route(options.network, observer)
+        self._route: Final = Route(options.network, observer, proxies)
         self._relist: Final = relist
         self._shared: Final = share(options, files, observer, hedge=options.limit_rate is None)
 
@@ -119,5 +124,7 @@ async def open_engine(
     threads = 2 * (connections + small)
     limiter = to_thread.current_default_thread_limiter()
     limiter.total_tokens = max(limiter.total_tokens, threads)
-    async with open_fetcher(threads, options.least, min(MOST_AHEAD, connections)) as fetcher:
-        yield Engine(fetcher, relist, options, files, observer)
+    proxies = options.proxies or Proxies.of(os.environ)
+    ahead = min(MOST_AHEAD, connections)
+    async with open_fetcher(threads, options.least, ahead, proxies) as fetcher:
+        yield Engine(fetcher, relist, options, files, observer, proxies)

@@ -1,6 +1,7 @@
 """Ranges and whole objects over HTTP, by threads that wait for their sockets."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
@@ -8,6 +9,7 @@ from typing import Final, ParamSpec, Protocol, TypeVar
 
 from archiver.errors import ArchiverError, SourceError
 from archiver.model import Pin
+from archiver.proxies import Proxies
 from archiver.secret import SignedUrl
 from archiver.threads import interruptible
 from archiver.transfer.answer import (
@@ -17,6 +19,7 @@ from archiver.transfer.answer import (
     Answer,
     address,
     check_pin,
+    naming,
     read_answer,
     refusal,
     unavailable,
@@ -71,11 +74,11 @@ class _Interruptible(Protocol):
 class HttpFetcher:
     """A Fetcher over connections that are kept, read by threads; made by :func:`open_fetcher`."""
 
-    def __init__(self, threads: Executor, least: LeastRate, ahead: int) -> None:
+    def __init__(self, threads: Executor, least: LeastRate, ahead: int, proxies: Proxies) -> None:
         self._threads: Final = threads
         self._ahead: Final = ahead
         self._is_slow = True  # until a burst was quick
-        self._wires: Final = Wires(least)
+        self._wires: Final = Wires(least, proxies)
 
     @asynccontextmanager
     async def open(
@@ -91,9 +94,10 @@ class HttpFetcher:
         try:
             if head.status not in (200, 206):
                 raise await body.refusal()
-            body.answer = read_answer(url, head.status, head.fields, start, stop)
+            asked = naming(url, wire)
+            body.answer = read_answer(asked, head.status, head.fields, start, stop)
             if pin is not None:
-                check_pin(url, pin, body.answer)
+                check_pin(asked, pin, body.answer)
             body.left = int(head.fields["content-length"])
             yield body
         finally:
@@ -120,7 +124,7 @@ class HttpFetcher:
             return wire, await self.run(wire, wire.ask, target, headers)
         except FAULTS as error:
             wire.close()
-            unavailable(url, error)
+            unavailable(naming(url, wire), error)
         except BaseException:
             wire.close()
             raise
@@ -155,12 +159,15 @@ class HttpFetcher:
 
 @asynccontextmanager
 async def open_fetcher(
-    threads: int, least: LeastRate | None = None, ahead: int = MOST_AHEAD
+    threads: int,
+    least: LeastRate | None = None,
+    ahead: int = MOST_AHEAD,
+    proxies: Proxies | None = None,
 ) -> AsyncGenerator[HttpFetcher, None]:
     """A fetcher with threads of its own, one for each connection at work, or for each burst of
-    requests with at most ``ahead`` connections."""
+    requests with at most ``ahead`` connections. ``proxies`` None are those of the environment."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
-    fetcher = HttpFetcher(pool, least or LeastRate(), ahead)
+    fetcher = HttpFetcher(pool, least or LeastRate(), ahead, proxies or Proxies.of(os.environ))
     try:
         yield fetcher
     finally:
@@ -187,7 +194,7 @@ class _HttpBody:
         try:
             size = await self._fetcher.run(self._wire, self._wire.read, block, self.left)
         except FAULTS as error:
-            unavailable(self._url, error)
+            unavailable(naming(self._url, self._wire), error)
         self.left -= size
         return size
 
@@ -200,4 +207,4 @@ class _HttpBody:
             await self._fetcher.run(self._wire, self._wire.read, page, size)
         except (*FAULTS, SourceError):
             size = 0
-        return refusal(self._url, self._head, bytes(page[:size]))
+        return refusal(naming(self._url, self._wire), self._head, bytes(page[:size]))

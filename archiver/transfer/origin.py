@@ -3,7 +3,14 @@
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
-from archiver.errors import ArchiverError, BackupFailed, IntegrityError, SourceError, UrlRefused
+from archiver.errors import (
+    ArchiverError,
+    BackupFailed,
+    IntegrityError,
+    ProxyDenied,
+    SourceError,
+    UrlRefused,
+)
 from archiver.model import Backup, Network, Pin, Provenance
 from archiver.retry import Attempts
 from archiver.secret import SignedUrl
@@ -11,7 +18,7 @@ from archiver.transfer.fetch import Body, Fetcher
 from archiver.transfer.route import Location
 
 # What may go wrong between us and where the bytes are; the errors of who takes them pass by.
-AT_THE_SOURCE = (SourceError, IntegrityError, BackupFailed)
+AT_THE_SOURCE = (SourceError, IntegrityError, BackupFailed, ProxyDenied)
 
 
 class Way(Protocol):

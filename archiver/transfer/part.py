@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from fastcrc import crc64
@@ -13,7 +13,7 @@ from archiver.crew import crew
 from archiver.errors import ArchiverError, SourceUnavailable
 from archiver.model import Part, Pin
 from archiver.rdb.meter import FileMeter
-from archiver.retry import Attempts, RetryPolicy
+from archiver.retry import Attempts, Outage, RetryPolicy
 from archiver.stores.base import Staging
 from archiver.threads import in_thread
 from archiver.transfer.answer import Answer
@@ -39,6 +39,7 @@ class Shared:
     lanes: Lanes
     part_size: int
     observer: events.Observer
+    outage: Outage = field(default_factory=Outage)
 
     def attempts(self, subject: str) -> Attempts:
         """The tries at one thing, each wait told to the observer."""
@@ -46,7 +47,7 @@ class Shared:
         def waiting(error: ArchiverError, attempt: int, wait: float) -> None:
             self.observer(events.Retrying(subject, error, attempt, wait))
 
-        return Attempts(self.retry, waiting)
+        return Attempts(self.retry, waiting, outage=self.outage)
 
 
 @dataclass(slots=True)
@@ -171,6 +172,7 @@ class PartFetcher:
                     raise SourceUnavailable(f"{way.provenance.origin}: the answer ended early")
                 await self._put(cursor, wanted[:size])
                 way.worked()
+                self._shared.outage.ended()
                 came += size
                 if came >= LEAST_PROGRESS:
                     attempts.progressed()

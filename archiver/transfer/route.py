@@ -1,5 +1,7 @@
 """Over which network a backup's bytes come, and its URL while that one works."""
 
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -13,10 +15,16 @@ from archiver.errors import (
     BackupFailed,
     IntegrityError,
     SourceUnavailable,
+    UnsafeInput,
     UrlRefused,
 )
 from archiver.model import Backup, Network
+from archiver.network import dial, is_metadata, resolve
+from archiver.proxies import Proxies
 from archiver.secret import SignedUrl
+from archiver.threads import until_cancelled
+from archiver.transfer.answer import address
+from archiver.transfer.wire import Place
 
 # A URL about to expire is renewed first: a part takes seconds, a signed request is checked once.
 REFRESH_AHEAD = timedelta(seconds=60)
@@ -38,9 +46,12 @@ class NetworkChoice(StrEnum):
 class Route:
     """Chooses the network, once for each intranet host in a run."""
 
-    def __init__(self, choice: NetworkChoice, observer: events.Observer) -> None:
+    def __init__(
+        self, choice: NetworkChoice, observer: events.Observer, proxies: Proxies | None = None
+    ) -> None:
         self._choice: Final = choice
         self._observer: Final = observer
+        self._proxies: Final = proxies or Proxies()
         self._reachable: Final[dict[str, bool]] = {}
         self._proven: Final[set[str]] = set()
         self._probing: Final = anyio.Lock()
@@ -52,8 +63,7 @@ class Route:
         not be fetched.
         """
         public, intranet = (
-            SignedUrl.parse(backup.urls[network].reveal()) if network in backup.urls else None
-            for network in (Network.PUBLIC, Network.INTRANET)
+            self._url(backup, network) for network in (Network.PUBLIC, Network.INTRANET)
         )
         if self._choice is not NetworkChoice.PUBLIC and intranet is not None:
             required = self._choice is NetworkChoice.INTRANET or public is None
@@ -63,13 +73,27 @@ class Route:
             raise BackupFailed(f"{backup}: the API gave no {self._choice} download URL")
         return Network.PUBLIC, public
 
+    def _url(self, backup: Backup, network: Network) -> SignedUrl | None:
+        """The URL for a network, if there is one that is not ruled out anyway."""
+        if self._choice not in (NetworkChoice.AUTO, network.value):
+            return None
+        if (why := backup.refused.get(network)) is not None:
+            raise UnsafeInput(f"{backup}: {why}")
+        given = backup.urls.get(network)
+        return None if given is None else SignedUrl.parse(given.reveal())
+
     async def _is_reachable(self, url: SignedUrl) -> bool:
         async with self._probing:
             if url.host not in self._reachable:
-                reachable = await _answers(url)
-                self._settle(
-                    url.host, "it answers" if reachable else "no answer", reachable=reachable
-                )
+                place, _ = address(url)
+                proxy = self._proxies.between(place.scheme, place.host, place.port)
+                if proxy is not None:
+                    # That the proxy answers says nothing of who is behind it.
+                    reachable, why = False, f"the proxy {proxy} is on the way"
+                else:
+                    reachable = await _answers(place)
+                    why = "it answers" if reachable else "no answer"
+                self._settle(url.host, why, reachable=reachable)
             return self._reachable[url.host]
 
     def _settle(self, host: str, why: str, *, reachable: bool) -> None:
@@ -90,16 +114,24 @@ class Route:
         return True
 
 
-async def _answers(url: SignedUrl) -> bool:
-    host, _, port = url.host.rpartition(":") if ":" in url.host else (url.host, "", "")
-    try:
-        with anyio.fail_after(_PROBE_SECONDS):
-            default = 443 if url.scheme == "https" else 80
-            stream = await anyio.connect_tcp(host.strip("[]"), int(port or default))
-            await stream.aclose()
-    except (OSError, TimeoutError):
-        return False
-    return True
+async def _answers(place: Place) -> bool:
+    def knock(stop: threading.Event) -> bool:
+        def check() -> None:
+            if stop.is_set():
+                raise ConnectionAbortedError
+
+        until = time.monotonic() + _PROBE_SECONDS
+        try:
+            found = resolve(place.host, place.port, check, _PROBE_SECONDS)
+            if any(is_metadata(address[4][0]) for address in found):
+                return False
+            opened, _ = dial(found, check, until - time.monotonic())
+        except (OSError, UnicodeError):
+            return False
+        opened.close()
+        return True
+
+    return await until_cancelled(knock)
 
 
 def _expires_soon(url: SignedUrl) -> bool:

@@ -96,6 +96,7 @@ async def _round(
             backup = one.transfer.backup
             if result is not None:
                 one.location.worked(one.url)
+                shared.outage.ended()
                 shared.observer(events.Started(backup, 0))
                 shared.observer(events.Advanced(backup, backup.size, backup.size, one.network))
             elif one.failures:

@@ -11,16 +11,18 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import httptools
 
-from archiver.errors import SourceError, SourceUnavailable
+from archiver import proxies
+from archiver.errors import SourceError, SourceUnavailable, UnsafeInput
+from archiver.network import CONNECT_SECONDS, Address, dial, is_metadata, resolve
+from archiver.proxies import Proxy
 from archiver.transfer.pace import LeastRate, Pulse
 
-CONNECT_SECONDS = 10.0
 # An object store's first byte takes far less; what follows is held to the least rate.
 ANSWER_SECONDS = 15.0
 _SLOW_SECONDS = 0.5
@@ -63,10 +65,18 @@ class NotHttp(Exception):
 class Wire:
     """A connection; all methods but ``interrupt`` block, within the times set here.
 
-    They raise OSError, ssl.SSLError, NotHttp, and SourceUnavailable when nothing more comes."""
+    They raise OSError, ssl.SSLError, NotHttp, SourceUnavailable when nothing more comes, what a
+    proxy's refusal means, and UnsafeInput for a place that must not be asked."""
 
-    def __init__(self, place: Place, least: LeastRate, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        least: LeastRate,
+        tls: ssl.SSLContext | None,
+        proxy: Proxy | None = None,
+    ) -> None:
         self.place: Final = place
+        self.proxy: Final = proxy
         self._least: Final = least
         self._tls: Final = tls
         self._socket: socket.socket | None = None
@@ -92,34 +102,75 @@ class Wire:
         return not poll.poll(0)
 
     def connect(self) -> None:
-        """Dial the addresses of the place, one after the other."""
+        """Dial the place, or the proxy on the way there, and secure the way."""
         self._check()  # its socket may be open still
-        failure: OSError = OSError("no address")
-        found = socket.getaddrinfo(self.place.host, self.place.port, type=socket.SOCK_STREAM)
-        for family, kind, protocol, _, address in found:
-            self._socket = dialled = socket.socket(family, kind, protocol)
+        try:
+            addresses = list(self._addresses())
+        except (OSError, UnicodeError) as error:
+            raise self._unreachable(error) from None
+        while True:
+            address = self._dial(addresses)
             try:
                 self._check()
-                dialled.settimeout(CONNECT_SECONDS)
-                dialled.connect(address)
-                dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._tls is not None:
-                    # Ours before the handshake, so that an interruption reaches it.
-                    self._socket = secured = self._tls.wrap_socket(
-                        dialled, server_hostname=self.place.host, do_handshake_on_connect=False
-                    )
-                    self._check()
-                    secured.do_handshake()
-                self._socket.settimeout(0.0)
-            except ssl.SSLError:
+                    self._tunnel()
+                    self._secure(self._tls)
+            except OSError as error:
+                self.close()
+                addresses.remove(address)
+                if isinstance(error, ssl.SSLError) or not addresses:
+                    raise
+            except BaseException:
                 self.close()
                 raise
-            except OSError as error:
-                failure = error
-                self.close()
             else:
                 return
-        raise failure
+
+    def _addresses(self) -> Iterable[Address]:
+        """Where to dial. The API's word is not enough to ask a metadata service: what it tells is
+        for this machine alone, and a name may stand for it."""
+        peer = self.proxy or self.place
+        found = resolve(peer.host, peer.port, self._check)
+        if self.proxy is None and any(is_metadata(address[4][0]) for address in found):
+            raise UnsafeInput(f"{self.place.authority} is a link-local or metadata address")
+        return found
+
+    def _dial(self, addresses: Sequence[Address]) -> Address:
+        try:
+            self._socket, address = dial(addresses, self._check)
+        except OSError as error:
+            raise self._unreachable(error) from None
+        return address
+
+    def _unreachable(self, error: Exception) -> Exception:
+        """What went wrong before there was a connection; for a proxy, in its name."""
+        if self.proxy is None or self._interrupted:
+            return error
+        return proxies.unreachable(self.proxy, getattr(error, "strerror", None) or str(error))
+
+    def _tunnel(self) -> None:
+        """Have the proxy connect us to the place."""
+        if self.proxy is None:
+            return
+        host = f"[{self.place.host}]" if ":" in self.place.host else self.place.host
+        where = f"{host}:{self.place.port}"
+        self._transmit(f"CONNECT {where} HTTP/1.1", {"Host": where, **self.proxy.headers})
+        head = self.head()
+        if not 200 <= head.status < 300:
+            raise proxies.refusal(self.proxy, head.status, where)
+        if self._early:
+            raise NotHttp(f"the proxy {self.proxy} says more than was asked")
+
+    def _secure(self, tls: ssl.SSLContext) -> None:
+        plain = self._open
+        plain.settimeout(CONNECT_SECONDS)
+        # Ours before the handshake, so that an interruption reaches it.
+        self._socket = secured = tls.wrap_socket(
+            plain, server_hostname=self.place.host, do_handshake_on_connect=False
+        )
+        self._check()
+        secured.do_handshake()
+        secured.settimeout(0.0)
 
     def ask(self, target: str, headers: Mapping[str, str]) -> Head:
         """Send a GET and read the head of the answer."""
@@ -128,8 +179,14 @@ class Wire:
 
     def send(self, target: str, headers: Mapping[str, str]) -> None:
         """Send a GET; :meth:`head` reads the head of its answer."""
-        lines = [f"GET {target} HTTP/1.1", f"Host: {self.place.authority}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if self.proxy is not None and self._tls is None:
+            # A proxy forwards what it is asked for with the whole URL (RFC 9112 §3.2.2).
+            target = f"http://{self.place.authority}{target}"
+            headers = {**headers, **self.proxy.headers}
+        self._transmit(f"GET {target} HTTP/1.1", {"Host": self.place.authority, **headers})
+
+    def _transmit(self, first: str, headers: Mapping[str, str]) -> None:
+        lines = [first, *(f"{name}: {value}" for name, value in headers.items())]
         request = memoryview("\r\n".join([*lines, "", ""]).encode("ascii"))
         until = time.monotonic() + min(ANSWER_SECONDS, self._least.window)
         while request:
@@ -179,7 +236,9 @@ class Wire:
         began = time.monotonic()
         size = self._receive(block, min(until, began + self._least.window))
         if size == 0:
-            raise SourceUnavailable(f"{self.place.authority}: the answer ended early")
+            raise SourceUnavailable(
+                f"{self.place.authority}: the answer ended early{proxies.via(self.proxy)}"
+            )
         self._pulse.beat(time.monotonic() - began, size)
         return size
 

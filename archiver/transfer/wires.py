@@ -3,6 +3,8 @@
 import ssl
 from typing import Final
 
+from archiver.network import tls_context
+from archiver.proxies import Proxies
 from archiver.transfer.pace import LeastRate
 from archiver.transfer.wire import Place, Wire
 
@@ -10,8 +12,9 @@ from archiver.transfer.wire import Place, Wire
 class Wires:
     """Idle connections by place. Any thread may take one and give it back."""
 
-    def __init__(self, least: LeastRate) -> None:
+    def __init__(self, least: LeastRate, proxies: Proxies) -> None:
         self._least: Final = least
+        self._proxies: Final = proxies
         self._idle: Final[dict[Place, list[Wire]]] = {}
         self._tls: ssl.SSLContext | None = None
 
@@ -28,7 +31,9 @@ class Wires:
 
     def new(self, place: Place) -> Wire:
         """One that is not connected yet."""
-        return Wire(place, self._least, self._context() if place.scheme == "https" else None)
+        tls = self._context() if place.scheme == "https" else None
+        proxy = self._proxies.between(place.scheme, place.host, place.port)
+        return Wire(place, self._least, tls, proxy)
 
     def keep(self, wire: Wire) -> None:
         """Give back a connection on which nothing is left to read."""
@@ -42,5 +47,5 @@ class Wires:
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = ssl.create_default_context()
+            self._tls = tls_context()
         return self._tls

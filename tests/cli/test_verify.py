@@ -183,7 +183,7 @@ async def test_a_repair_that_cannot_begin(
     archive: Path, run: Run, other: str, changed: dict[str, str | None], code: int, word: str
 ) -> None:
     damage(archive)
-    result = await run(*VERIFY, "--repair-from", other, **changed)
+    result = await run(*VERIFY, "--repair-from", other, "--retry-for", "0s", **changed)
     assert result.code == code
     assert word in result.err
     assert "wrong: 1 changed" in result.err

@@ -76,7 +76,7 @@ def fault(code: str) -> str:
 @pytest.mark.parametrize(
     ("code", "status", "kind", "exit_code"),
     [
-        ("InvalidInstanceId.NotFound", 400, UnknownInstance, 2),
+        ("InvalidInstanceId.NotFound", 400, UnknownInstance, 1),
         ("InvalidPageSize.Malformed", 400, RequestRejected, 2),
         ("SignatureDoesNotMatch", 400, BadCredentials, 4),
         ("InvalidTimeStamp.Expired", 400, ClockSkew, 4),

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from archiver.errors import ArchiverError, SourceError, SourceUnavailable
+from archiver.proxies import Proxies
 from archiver.secret import SignedUrl
 from archiver.transfer import burst as burst_module
 from archiver.transfer.burst import Burst, Read
@@ -34,7 +35,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture
 def wires() -> Iterator[Wires]:
-    with closing(Wires(LeastRate())) as wires:
+    with closing(Wires(LeastRate(), Proxies())) as wires:
         yield wires
 
 

@@ -11,6 +11,7 @@ import aiohttp
 import anyio
 
 from archiver.errors import ArchiverError, BadCredentials, NoCredentials, SourceUnavailable
+from archiver.proxies import Proxies
 from archiver.sources.credentials import cli_config, environment, ini_file, metadata
 from archiver.sources.credentials.context import Context
 from archiver.sources.rpc import Credentials
@@ -133,6 +134,7 @@ def default_chain(
     metadata_url: str = metadata.ECS_METADATA_URL,
     sts_endpoint: str | None = None,
     clock: Callable[[], float] = time.time,
+    proxies: Proxies | None = None,
 ) -> CredentialChain:
     """The vendor's six steps, in its order but for one.
 
@@ -142,9 +144,13 @@ def default_chain(
     unless no other step is configured, or a profile asks for it.
 
     Nothing is read or sent before the first ``get``. ``session`` stays the caller's to close;
-    ``sts_endpoint`` is a host or URL to ask in place of the vendor's STS.
+    ``sts_endpoint`` is a host or URL to ask in place of the vendor's STS; ``proxies`` None are
+    those of ``environ``.
     """
-    context = Context(session, environ, home, metadata_url.rstrip("/"), sts_endpoint, clock)
+    proxies = proxies or Proxies.of(environ)
+    context = Context(
+        session, environ, home, metadata_url.rstrip("/"), sts_endpoint, clock, proxies
+    )
     steps = {
         "ALIBABA_CLOUD_ACCESS_KEY_ID": environment.access_key,
         "ALIBABA_CLOUD_OIDC_TOKEN_FILE": environment.oidc,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import aiohttp
 
+from archiver.proxies import Proxies
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -18,6 +20,7 @@ class Context:
     metadata_url: str
     sts_endpoint: str | None = None
     clock: Callable[[], float] = time.time
+    proxies: Proxies = field(default_factory=Proxies)
 
     def variable(self, name: str) -> str | None:
         """``ALIBABA_CLOUD_<name>``, None when unset or blank."""

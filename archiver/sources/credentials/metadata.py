@@ -8,10 +8,19 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from archiver.errors import NoCredentials, SourceUnavailable, UsageError
+from archiver.errors import (
+    NoCredentials,
+    SourceError,
+    SourceUnavailable,
+    UntrustedSource,
+    UsageError,
+)
+from archiver.network import TRUST_OTHERS
+from archiver.proxies import denial, via
 from archiver.sources.credentials.context import Context
 from archiver.sources.credentials.keys import temporary
 from archiver.sources.rpc import Credentials
+from archiver.sources.session import through
 
 ECS_METADATA_URL: Final = "http://100.100.100.200"
 _ROLES: Final = "/latest/meta-data/ram/security-credentials/"
@@ -96,24 +105,40 @@ async def _ask(
     timeout: aiohttp.ClientTimeout = _ECS_TIMEOUT,
 ) -> str:
     """One answer's text. The URI may be a secret in itself: errors name the origin only."""
-    kind: type[SourceUnavailable] = SourceUnavailable
+    target = URL(url)
+    proxy = context.proxies.between(target.scheme, target.raw_host or "", target.port)
     try:
         async with context.session.request(
-            method, url, headers=headers, timeout=timeout, allow_redirects=False
+            method,
+            target,
+            timeout=timeout,
+            allow_redirects=False,
+            **through(proxy, target, headers),
         ) as answer:
-            status, body = answer.status, await _bounded(answer.content)
-            what = f"answered {status}"
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        status, body, kind = 0, b"", _NobodyThere
-        what = f"no connection ({type(error).__name__})"
+            status, body, failure = answer.status, await _bounded(answer.content), None
+    except aiohttp.ClientHttpProxyError as error:
+        status, body, failure = error.status, b"", None
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        status, body, what = 0, b"", f"no answer ({type(error).__name__})"
+        status, body, failure = 0, b"", _no_answer(error, f"{origin}{via(proxy)}")
     # Raised out here: the library's errors carry the request, its headers and its URL.
-    if status == 0 or status >= 500 or status == 429:
-        raise kind(f"{origin}: {what}")
+    if failure is not None:
+        raise failure
+    if status == 407:
+        raise denial(f"{origin}: the proxy {proxy}")
+    if status >= 500 or status == 429:
+        raise SourceUnavailable(f"{origin}{via(proxy)}: answered {status}")
     if status != 200:
-        raise NoCredentials(f"{origin}: {what}")
+        raise NoCredentials(f"{origin}{via(proxy)}: answered {status}")
     return body.decode("utf-8", "replace")
+
+
+def _no_answer(error: Exception, asked: str) -> SourceError:
+    kind = type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return UntrustedSource(f"{asked}: its certificate is not good", hint=TRUST_OTHERS)
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return _NobodyThere(f"{asked}: no connection ({kind})")
+    return SourceUnavailable(f"{asked}: no answer ({kind})")
 
 
 async def _bounded(content: aiohttp.StreamReader) -> bytes:

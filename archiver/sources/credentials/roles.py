@@ -81,6 +81,7 @@ async def _call(
         context.clock,
         service="sts",
         timeout=_TIMEOUT,
+        proxies=context.proxies,
     )
     try:
         answer = await client.call(action, params, by, resource=profile.need("ram_role_arn"))

@@ -4,6 +4,7 @@ botocore's own client in threads of ours: it lists parts, and resumes, which obs
 needs no event loop. Figures of whole pulls, and of clients apart: benchmarks/README.md.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -141,8 +142,12 @@ class Bucket:
         region = session.get_config_variable("region") or "us-east-1"
         with endpoint_errors(str(self)):
             client = session.create_client(
-                "s3", region_name=region, endpoint_url=self.options.endpoint, config=config
-            )
+                "s3", region_name=region, endpoint_url=self.options.endpoint, config=config,
+                # None leaves it to botocore, which has authorities of its own.
+                verify=session.get_config_variable("ca_bundle")
+                or os.environ.get("SSL_CERT_FILE")
+                or None,
+            )  # fmt: skip
         # Before botocore's own, which ask again and again for what is no XML.
         client.meta.events.register_first("before-parse.*", answers.check)
         return client

@@ -88,7 +88,7 @@ def bucket_errors(what: str) -> Iterator[None]:
     except exceptions.SSLError:
         raise StoreError(
             f"{what}: the server's certificate is not good",
-            hint="AWS_CA_BUNDLE names other authorities to trust",
+            hint="AWS_CA_BUNDLE, or SSL_CERT_FILE, names other authorities to trust",
         ) from None
     except (
         exceptions.ProfileNotFound,
