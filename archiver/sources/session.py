@@ -72,7 +72,9 @@ class _Resolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         # A cancellation must not be the others' that wait for the same.
-        found = await asyncio.shield(asyncio.wrap_future(lookup(host, port)))
+        looked_up = asyncio.wrap_future(lookup(host, port))
+        await asyncio.wait([looked_up])
+        found = looked_up.result()
         return [
             ResolveResult(
                 hostname=host,

@@ -51,9 +51,10 @@ _TAKEN = frozenset(
 # What is opened may be anything: a FIFO must not be waited for, a terminal not become ours.
 _TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _PIECE_BYTES = 64 * 1024
+LINK = "a symbolic link"
 _KINDS = {
     stat.S_IFDIR: "a folder",
-    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFLNK: LINK,
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",

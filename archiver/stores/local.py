@@ -59,6 +59,8 @@ QUARANTINE = ".quarantine"
 _LOCK = ".lock"
 # At the root of a file system; for nobody but root to read.
 _LOST_AND_FOUND = "lost+found"
+# Folders that hold no backups: what a file in their place keeps out is said where it is missed.
+_OWN = ("verified", "drills")
 _LINK = "a symbolic link"
 # What a run that was killed early leaves, and what a new file system has.
 _NOTHING = frozenset((STAGING, QUARANTINE, _LOCK, _LOST_AND_FOUND, ".snapshot"))
@@ -221,7 +223,9 @@ class LocalStore:
             except UnreadableObject:
                 break  # told below
             if kind is not None:
-                yield self._hidden(folder, _in_place_of_a_folder(folder, kind))
+                key = folder.relative_to(self.root).as_posix()
+                if kind == disk.LINK or not (key in _OWN or key.endswith(_FILES)):
+                    yield self._hidden(folder, _in_place_of_a_folder(folder, kind))
                 return
         yield from self._walk(folder)
 

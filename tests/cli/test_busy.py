@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,8 @@ async def test_an_archive_without_a_backup_is_no_success(empty: Path, run: Run) 
     copied = await run("copy", str(empty), "copied", "-q")
     assert copied.code == 1
     assert "nothing was copied" in copied.err
+    assert not (empty.parent / "copied").exists()
+    shutil.copytree(empty, empty.parent / "copied")
     compared = await run("copy", str(empty), "copied", "--mirror-check", "-q")
     assert compared.code == 1
     assert "nothing was compared" in compared.err

@@ -448,11 +448,11 @@ async def test_a_slow_disk_is_told_of_in_time(
     assert sum(sizes) == sum(p.stat().st_size for p in pulled.root.rglob("*.rdb"))
 
 
-async def test_a_link_to_nowhere_is_a_stray(pulled: Pulled) -> None:
+async def test_a_link_to_nowhere_hides_what_it_stands_for(pulled: Pulled) -> None:
     link = pulled.root / INSTANCE / "2026" / "11" / "note"
     link.symlink_to(pulled.root / "nowhere")
     summary = await verify(pulled.archive)
-    assert faults(summary) == {("note", "stray")}
+    assert faults(summary) == {("note", "hidden")}
     assert summary.read == 12
 
 
