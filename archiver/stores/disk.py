@@ -51,6 +51,7 @@ _TAKEN = frozenset(
 # What is opened may be anything: a FIFO must not be waited for, a terminal not become ours.
 _TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _PIECE_BYTES = 64 * 1024
+_TO_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 LINK = "a symbolic link"
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -271,26 +272,34 @@ def copy_file(path: StrPath, target: StrPath, temporary: StrPath) -> None:
     if source is None:
         raise StoreError(f"{path}: it is gone")
     try:
-        with store_errors(target), open(temporary, "wb") as copied:
-            shutil.copyfileobj(open(source, "rb", closefd=False), copied)  # noqa: SIM115
-            copied.flush()
-            os.fsync(copied.fileno())
+        with store_errors(target):
+            unlink_if_there(temporary)
+            made = os.open(
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE
+            )
+            with open(made, "wb") as copied:
+                shutil.copyfileobj(open(source, "rb", closefd=False), copied)  # noqa: SIM115
+                copied.flush()
+                os.fsync(copied.fileno())
+            os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unlink_if_there(temporary)
+        raise
     finally:
         os.close(source)
-    rename(temporary, target)
 
 
 @contextmanager
 def written(path: StrPath, data: bytes) -> Generator[UnsyncedFile, None, None]:
     """Write a small file; while in this context it can be synced. Its name is not durable yet."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with store_errors(path):
         try:
-            descriptor = os.open(path, flags, FILE_MODE)
+            descriptor = os.open(path, _TO_MAKE, FILE_MODE)
         except FileExistsError:
             # Not written to: it may have another name elsewhere (cp -al).
             os.unlink(path)
-            descriptor = os.open(path, flags, FILE_MODE)
+            descriptor = os.open(path, _TO_MAKE, FILE_MODE)
     try:
         with store_errors(path):
             write_all(descriptor, data, 0)

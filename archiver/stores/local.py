@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -353,6 +354,7 @@ class LocalStore:
             for path in sorted(ours, key=_sweeping_order):
                 why = self._finish(path) if path.suffix == DOCUMENT else self._why_useless(path)
                 if why:
+                    self._check_lock()
                     path.unlink(missing_ok=True)
                     yield Leftover(f"{STAGING}/{path.name}", why)
         yield from self._settle_asides()
@@ -382,9 +384,10 @@ class LocalStore:
         path = self.root / document.stem.replace(SEPARATOR, "/")
         if not self._came_home(document, path):
             return "a document without its object"
-        if os.path.lexists(path) and (path.suffix != RECORD_SUFFIX or _describes(path)):
-            return "a document that something else is in the place of"
-        clear(path, self._quarantine)
+        if os.path.lexists(path):
+            if path.suffix != RECORD_SUFFIX or _said_by(path) == _said_by(document):
+                return "a document that is there"
+            move_away(path, self._quarantine)  # it is not about the object that came home
         # The kill may have come before the object's name, or its folders', was durable.
         folder = path.parent.relative_to(self.root).as_posix()
         disk.sync_directory(path.parent)
@@ -400,9 +403,15 @@ class LocalStore:
         if path.suffix != RECORD_SUFFIX:
             return any(path.parent.glob(f"*{RECORD_SUFFIX}"))
         staged = (self._staging / document.stem).with_suffix(DATA)
-        return any(
-            _is_file(one) and (not os.path.lexists(staged) or _is_same(one, staged))
-            for one in (path.with_suffix(f".{kind}") for kind in Kind)
+        said = _said_by(document)
+        if said is None:
+            return False
+        home = path.with_name(said.name)
+        return (
+            home.stem == path.stem
+            and _is_file(home)
+            and home.lstat().st_size == said.size
+            and (not os.path.lexists(staged) or _is_same(home, staged))
         )
 
     def _why_useless(self, path: Path) -> str | None:
@@ -475,19 +484,25 @@ def _sweeping_order(path: Path) -> tuple[bool, bool, str]:
     return path.suffix != DOCUMENT, not about_a_record, path.name
 
 
-def _describes(record: Path) -> bool:
-    """Whether a record can be read, and is about an object that is there with its size; one that
-    the disk does not give is not judged."""
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a record says of its object."""
+
+    name: str
+    size: int
+    sha256: object
+
+
+def _said_by(record: Path) -> _Said | None:
+    """None where it cannot be read."""
     try:
         said = documents.parse(record.name, disk.read_document(record) or b"").values
-        name, size = said.get("object"), said.get("size")
-        if not isinstance(name, str) or "/" in name:
-            return False
-        return record.with_name(name).lstat().st_size == size
-    except UnreadableObject:
-        return True
-    except (NoDocument, BadDocument, OSError, ValueError):
-        return False
+    except (NoDocument, BadDocument, UnreadableObject):
+        return None
+    name, size = said.get("object"), said.get("size")
+    if not isinstance(name, str) or "/" in name or not isinstance(size, int):
+        return None
+    return _Said(name, size, said.get("sha256"))
 
 
 def _is_file(path: Path) -> bool:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from archiver.errors import NoDocument, ObjectMissing, StoreError, UnreadableObject
+from archiver.errors import ArchiveBusy, NoDocument, ObjectMissing, StoreError, UnreadableObject
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.stores import disk, journal
 from archiver.stores.base import Documents, Resumable
@@ -124,8 +124,10 @@ class LocalStaging:
                 self._file = self._create()
             except FileExistsError:
                 self._file = self._reopen()
-            if self._file is not None and not self._is_ours_alone():
-                self._file = self._renewed(self._file)
+                if self._file is not None and (self._shared or not self._lock_it()):
+                    self._file = self._renewed(self._file)
+            else:
+                self._lock_it()
         if self._file is None:
             self._forget_staged()
             with disk.store_errors(self._staged):
@@ -159,8 +161,8 @@ class LocalStaging:
                 return None
         return os.open(self._staged, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
 
-    def _is_ours_alone(self) -> bool:
-        """Whether nobody else writes to the file: from here on, others see that we do. Raises
+    def _lock_it(self) -> bool:
+        """Let others see that we write to the file; False when somebody else does. Raises
         OSError."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -169,21 +171,23 @@ class LocalStaging:
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise
-        return not self._shared
+        return True
 
-    def _renewed(self, descriptor: int) -> int:
-        """A copy of what is staged in its place, with its journal, for us alone. Raises OSError,
-        StoreError."""
+    def _renewed(self, descriptor: int) -> int | None:
+        """A copy of what is staged in its place, with its journal, for us alone; None where it
+        cannot be copied, and is to be begun anew. Raises OSError."""
         os.close(descriptor)
         self._file = None
-        for path in (self._journal, self._staged):
-            if os.path.lexists(path):
-                disk.copy_file(path, path, f"{path}{TEMPORARY}")
-        disk.sync_directory(self._folder)
-        copied = os.open(self._staged, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with suppress(OSError):
-            fcntl.flock(copied, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return copied
+        try:
+            for path in (self._journal, self._staged):
+                if os.path.lexists(path):
+                    disk.copy_file(path, path, f"{path}{TEMPORARY}")
+            disk.sync_directory(self._folder)
+        except (StoreError, NoDocument):
+            return None
+        self._file = os.open(self._staged, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._lock_it()
+        return self._file
 
     def bytes_present(self) -> int:
         """How much of the file takes no new space."""
@@ -249,6 +253,7 @@ class LocalStaging:
             staging = disk.UnsyncedFolder(self._folder)
             yield [file, *waiting.values(), staging, *self._parents()]
         self._make_way(final)
+        self._check_staged()
         disk.rename(self._staged, final)
         self._has_come_home = True
         yield from self._bring_documents(final, waiting)
@@ -302,6 +307,16 @@ class LocalStaging:
 
     def _parents(self) -> list[disk.UnsyncedFolder]:
         return parents_to_sync(self._root, self._stem.rpartition("/")[0], self._durable)
+
+    def _check_staged(self) -> None:
+        """Raises ArchiveBusy where the staged name is not our file's any more."""
+        with disk.store_errors(self._staged), suppress(FileNotFoundError):
+            if os.path.samestat(os.lstat(self._staged), os.fstat(self._descriptor)):
+                return
+        raise ArchiveBusy(
+            f"{self._staged}: another process has put its own file here",
+            hint="another writer has come; run the command again",
+        )
 
     def _check_size(self, path: str, descriptor: int, expected: int) -> None:
         with disk.store_errors(path):

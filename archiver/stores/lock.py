@@ -59,6 +59,8 @@ class Held:
     def check(self) -> None:
         """Raises ArchiveBusy when we may no longer be the only writer. Blocks."""
         self._look()
+        if self._lost is None and not self.is_certain and not self.is_ours():
+            self._lost = _busy(self._path, _holder(self._descriptor, self._path))
         if self._lost is not None:
             raise self._lost
 

@@ -5,6 +5,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -64,6 +65,9 @@ RECEIPT = Receipt(
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "archive")
+
+
+RECORD = json.dumps({"object": "r-x-7.rdb", "size": SIZE, "sha256": "1" * 64}).encode()
 
 
 def no_documents(_: Stored) -> list[tuple[str, bytes]]:
@@ -142,10 +146,10 @@ async def test_documents_that_were_left_are_not_written_to(store: LocalStore) ->
         os.link(snapshot, store.root / ".staging" / name)
         async with entered(store.stage(STEM, SIZE)) as staging:
             await in_thread(staging.write, 0, memoryview(DATA))
-            commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+            commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", RECORD)])
             await in_thread(store.finish, [commit])
     assert snapshot.read_bytes() == b"mine"
-    assert (store.root / f"{STEM}.json").read_bytes() == b"{}"
+    assert (store.root / f"{STEM}.json").read_bytes() == RECORD
 
 
 @pytest.mark.parametrize("odd", ["directory", "link", "fifo"])
@@ -167,10 +171,10 @@ async def test_what_is_no_file_moves_out_of_the_way(
     async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
         assert dict(staging.present) == {}
         await in_thread(staging.write, 0, memoryview(DATA))
-        commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+        commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", RECORD)])
         await in_thread(store.finish, [commit])
     assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
-    assert (store.root / f"{STEM}.json").read_bytes() == b"{}"
+    assert (store.root / f"{STEM}.json").read_bytes() == RECORD
     [moved] = (store.root / ".quarantine").iterdir()
     assert not stat.S_ISREG(moved.lstat().st_mode)
     assert elsewhere.read_bytes() == b"mine"
@@ -247,7 +251,7 @@ async def test_an_archive_where_we_are(tmp_path: Path, monkeypatch: pytest.Monke
         await store.put("archive.json", b"{}")
         async with entered(store.stage(STEM, SIZE)) as staging:
             await in_thread(staging.write, 0, memoryview(DATA))
-            commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+            commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", RECORD)])
             await in_thread(store.finish, [commit])
     assert (tmp_path / "archive.json").read_bytes() == b"{}"
     assert (tmp_path / f"{STEM}.rdb").read_bytes() == DATA
@@ -314,14 +318,14 @@ async def test_killed_between_object_and_record(
         monkeypatch.setattr(disk, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
             await in_thread(
-                store.finish, [staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])]
+                store.finish, [staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", RECORD)])]
             )
     monkeypatch.setattr(disk, "rename", real)
     assert await store.read(f"{STEM}.json") is None
     async with store.exclusive():
         [finished] = await store.sweep()
     assert "recorded" in finished.why
-    assert await store.read(f"{STEM}.json") == b"{}"
+    assert await store.read(f"{STEM}.json") == RECORD
     assert list((store.root / ".staging").iterdir()) == []
 
 
@@ -335,7 +339,7 @@ async def test_the_successor_of_a_damaged_object_did_not_come_home(store: LocalS
         await store.put(f"{STEM}.rdb", b"damaged")
         async with entered(store.stage(STEM, SIZE)) as staging:
             await in_thread(staging.write, 0, memoryview(DATA))
-            commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+            commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", RECORD)])
             with pytest.raises(StoreError):
                 await in_thread(drive, [commit], fails)
     async with store.exclusive():
@@ -381,12 +385,14 @@ async def test_a_writer_that_wakes_after_another_has_come(
     assert (tmp_path / f"{STEM}.rdb").read_bytes() == DATA
 
 
-@pytest.mark.parametrize("there", [b"{", b'{"object": "r-x-7.rdb", "size": 1}', None])
+@pytest.mark.parametrize(
+    "there",
+    [b"{", b'{"object": "r-x-7.rdb", "size": 1}', RECORD.replace(b"1" * 64, b"2" * 64), None],
+)
 async def test_killed_before_a_record_that_is_garbage_was_replaced(
     store: LocalStore, there: bytes | None
 ) -> None:
     """The waiting record is all that tells of the object, which has come home."""
-    record = b'{"object": "r-x-7.rdb", "size": %d}' % SIZE
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", DATA)
         if there is not None:
@@ -394,23 +400,92 @@ async def test_killed_before_a_record_that_is_garbage_was_replaced(
         else:
             (store.root / f"{STEM}.json").mkdir()
     flat = STEM.replace("/", "~")
-    (store.root / ".staging" / f"{flat}.json.document").write_bytes(record)
+    (store.root / ".staging" / f"{flat}.json.document").write_bytes(RECORD)
     async with store.exclusive():
         [finished] = await store.sweep()
         assert "recorded" in finished.why
-    assert await store.read(f"{STEM}.json") == record
+    assert await store.read(f"{STEM}.json") == RECORD
+    [kept] = (store.root / ".quarantine").glob("*.cleared")
+    assert kept.is_dir() if there is None else kept.read_bytes() == there
 
 
-async def test_a_record_that_fits_its_object_stays(store: LocalStore) -> None:
-    record = b'{"object": "r-x-7.rdb", "size": %d, "note": "ours"}' % SIZE
+@pytest.mark.parametrize("size", [SIZE, SIZE + 1])
+async def test_a_waiting_record_of_another_file_is_not_brought(
+    store: LocalStore, size: int
+) -> None:
+    """Nor is one that says no more than the one that is there."""
+    record = RECORD.replace(b"}", b', "note": "ours"}')
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", DATA)
-        await store.put(f"{STEM}.json", record)
+        if size == SIZE:
+            await store.put(f"{STEM}.json", record)
     flat = STEM.replace("/", "~")
-    (store.root / ".staging" / f"{flat}.json.document").write_bytes(b"{}")
+    waiting = RECORD.replace(b"%d" % SIZE, b"%d" % size)
+    (store.root / ".staging" / f"{flat}.json.document").write_bytes(waiting)
     async with store.exclusive():
         await store.sweep()
-    assert await store.read(f"{STEM}.json") == record
+    assert await store.read(f"{STEM}.json") == (record if size == SIZE else None)
+
+
+async def test_a_writer_that_wakes_in_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other has put its own name into the lock, and half of its file under the staged name."""
+    store, beat = LocalStore(tmp_path), (600.0, None)
+    monkeypatch.setattr(lock, "flock_is_reliable", lambda _: False)
+    monkeypatch.setattr(lock.Held, "keep_beating", lambda *_: None)
+    monkeypatch.setattr(hold, "__defaults__", (0.001, beat[1]))
+    staged = tmp_path / ".staging" / f"{STEM.replace('/', '~')}.data"
+
+    def sleeps(unsynced: Sequence[Unsynced]) -> None:
+        other.write_bytes(b'{"name": "another", "host": "far", "pid": 1}')
+        staged.unlink()
+        staged.write_bytes(DATA[: SIZE // 2])
+        if of_the_lock:
+            store._check_lock()
+
+    for of_the_lock in (True, False):
+        other = tmp_path / (".lock" if of_the_lock else "no lock")
+        async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+            await in_thread(staging.write, 0, memoryview(DATA))
+            commit = staging.commit(RECEIPT, no_documents)
+            with pytest.raises(ArchiveBusy, match="is writing" if of_the_lock else "its own file"):
+                await in_thread(drive, [commit], sleeps)
+        assert not (tmp_path / f"{STEM}.rdb").exists()
+        staged.unlink()
+
+
+async def test_what_cannot_be_copied_for_us_alone_is_begun_anew(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no space for a copy; and it leaves nothing."""
+    flat = f"{store.root}/.staging/{STEM.replace('/', '~')}"
+    async with store.exclusive():
+        Path(f"{flat}.data").write_bytes(DATA)
+        other = os.open(f"{flat}.data", os.O_RDWR)
+        fcntl.flock(other, fcntl.LOCK_EX)
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(shutil, "copyfileobj", full)
+                async with entered(store.stage(STEM, SIZE)) as staging:
+                    assert sorted(os.listdir(store.root / ".staging")) == [
+                        f"{Path(flat).name}.data"
+                    ]
+                    await in_thread(staging.write, 0, memoryview(DATA))
+                    await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
+        finally:
+            os.close(other)
+    assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
+
+
+def test_a_copy_is_for_its_owner_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(DATA)
+    disk.copy_file(tmp_path / "a", tmp_path / "b", tmp_path / "b.tmp")
+    assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o600
 
 
 async def test_a_document_is_not_about_a_file_that_somebody_else_put_there(
@@ -418,10 +493,10 @@ async def test_a_document_is_not_about_a_file_that_somebody_else_put_there(
 ) -> None:
     """The staged file that it is about did not come home: it is looked at before that goes."""
     async with store.exclusive():
-        await store.put(f"{STEM}.rdb", b"put there by hand")
+        await store.put(f"{STEM}.rdb", b"h" * SIZE)
     flat = store.root / ".staging" / STEM.replace("/", "~")
     flat.with_name(f"{flat.name}.data").write_bytes(DATA)
-    flat.with_name(f"{flat.name}.json.document").write_bytes(b"{}")
+    flat.with_name(f"{flat.name}.json.document").write_bytes(RECORD)
     async with store.exclusive():
         await store.sweep()
     assert await store.read(f"{STEM}.json") is None
@@ -442,7 +517,7 @@ async def test_killed_before_an_object_has_a_durable_name(
 
     async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
         await in_thread(staging.write, 0, memoryview(DATA))
-        commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+        commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", RECORD)])
         with pytest.raises(KeyboardInterrupt):
             await in_thread(drive, [commit], sync)
     steps: list[str] = []
@@ -474,7 +549,7 @@ async def test_an_object_in_its_place_that_cannot_be_synced(store: LocalStore) -
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", DATA)
         async with entered(store.stage(STEM, SIZE)) as staging:
-            commit = staging.record(f"{STEM}.rdb", RECEIPT, lambda _: [(f"{STEM}.json", b"{}")])
+            commit = staging.record(f"{STEM}.rdb", RECEIPT, lambda _: [(f"{STEM}.json", RECORD)])
             with pytest.raises(StoreError):
                 await in_thread(drive, [commit], fails)
     async with store.exclusive():
@@ -490,7 +565,7 @@ async def test_a_power_cut_that_leaves_both_names(store: LocalStore) -> None:
     home = store.root / f"{STEM}.rdb"
     flat = f"{store.root}/.staging/{STEM.replace('/', '~')}"
     os.link(home, f"{flat}.data")
-    Path(f"{flat}.json.document").write_bytes(b"{}")
+    Path(f"{flat}.json.document").write_bytes(RECORD)
     Path(f"{store.root}/.staging/r-x~2026~11~20261124T021500Z-1~SHA256SUMS.document").write_bytes(
         b"sums"
     )
@@ -498,7 +573,7 @@ async def test_a_power_cut_that_leaves_both_names(store: LocalStore) -> None:
         left = [leftover.why for leftover in await store.sweep()]
     assert left[:2] == ["its object had come home: now it is recorded, too"] * 2
     assert left[2:] == ["another name of a file that had come home"]
-    assert await store.read(f"{STEM}.json") == b"{}"
+    assert await store.read(f"{STEM}.json") == RECORD
     assert await store.read("r-x/2026/11/20261124T021500Z-1/SHA256SUMS") == b"sums"
     assert home.stat().st_nlink == 1
     assert list((store.root / ".staging").iterdir()) == []
@@ -510,7 +585,7 @@ async def test_a_document_waits_in_vain_for_another_file(store: LocalStore) -> N
         await store.put(f"{STEM}.rdb", b"another")
     flat = f"{store.root}/.staging/{STEM.replace('/', '~')}"
     Path(f"{flat}.data").write_bytes(DATA)
-    Path(f"{flat}.json.document").write_bytes(b"{}")
+    Path(f"{flat}.json.document").write_bytes(RECORD)
     async with store.exclusive():
         await store.sweep()
     assert await store.read(f"{STEM}.json") is None
@@ -783,7 +858,7 @@ def test_the_order_of_durable_steps(tmp_path: Path, steps: list[str]) -> None:
     store = LocalStore(tmp_path)
 
     def documents(_: Stored) -> list[tuple[str, bytes]]:
-        return [(f"{STEM}.json", b"{}")]
+        return [(f"{STEM}.json", RECORD)]
 
     async def walk() -> None:
         async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:

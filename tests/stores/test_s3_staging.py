@@ -12,7 +12,7 @@ import anyio
 import pytest
 from fastcrc import crc64
 
-from archiver.errors import ArchiveBusy, StoreError
+from archiver.errors import ArchiveBusy, StoreError, StoreForbidden
 from archiver.model import Kind
 from archiver.stores.base import Leftover
 from archiver.stores.commit import drive
@@ -382,6 +382,62 @@ def test_a_writer_that_wakes_after_another_has_come(
             stops()
     assert seaweed.content(bucket, OBJECT) == data
     assert seaweed.objects(bucket) == before
+
+
+def test_a_writer_that_leaves_ends_no_upload_of_another(
+    sender: Sender, seaweed: SeaweedFS, bucket: str
+) -> None:
+    first = staged(sender, LARGE)
+    assert first._upload is not None
+    first._upload.kept.clear()
+    first._upload._states.clear()
+
+    def lost() -> None:
+        raise ArchiveBusy("somebody else has it")
+
+    first._check = lost  # type: ignore[misc]
+    with pytest.raises(ArchiveBusy):
+        first.restart()
+    first.close()
+    assert len(list(sender.bucket.uploads())) == 1
+    assert len(below(seaweed, bucket, ".staging")) == 1
+
+
+@pytest.mark.parametrize("how", ["clear", "set_aside"])
+def test_an_object_goes_only_when_its_copy_is_one(
+    seaweed: SeaweedFS, gate: Gateway, bucket: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Night after night; and where nothing may be deleted, that is said."""
+    monkeypatch.setattr("archiver.stores.s3.store.MOST_BYTES", 100)
+    key = f"{STEM}.json"
+    put(seaweed, bucket, f"{PREFIX}{key}", OLD)
+    store = S3Store(f"s3://{bucket}/{PREFIX}", S3Options(gate.endpoint))
+
+    async def move() -> str | None:
+        async with store.exclusive():
+            return await getattr(store, how)(key)  # type: ignore[no-any-return]
+
+    def half(request: Request) -> Answer:
+        target = request.path.removeprefix(f"/{bucket}/")
+        put(seaweed, bucket, target, OLD[:1_000])
+        return Answer(200, body=b"<CopyObjectResult><ETag>&quot;1&quot;</ETag></CopyObjectResult>")
+
+    gate.add(Fault("CopyObject", None, instead=half))
+    gate.add(refuse_to_delete := gates.refuse(403, "AccessDenied", kind="DeleteObject", times=None))
+    refuse_to_delete.wanted = lambda request: "quarantine" in request.path or key in request.path
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is not what was sent"):
+            anyio.run(move)
+        assert seaweed.content(bucket, f"{PREFIX}{key}") == OLD
+    gate.faults.remove(gate.faults[0])
+    if how == "set_aside":
+        with pytest.raises(StoreForbidden, match="this key may not delete"):
+            anyio.run(move)
+    assert seaweed.content(bucket, f"{PREFIX}{key}") == OLD
+    gate.faults.clear()
+    kept = anyio.run(move)
+    assert seaweed.content(bucket, f"{PREFIX}{kept}") == OLD
+    assert f"{PREFIX}{key}" not in seaweed.objects(bucket)
 
 
 def test_what_another_brought_is_not_put_back_over(

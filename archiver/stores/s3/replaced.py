@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from archiver import documents
-from archiver.errors import ArchiverError, BadDocument, ObjectMissing, StoreError
+from archiver.errors import ArchiverError, BadDocument, ObjectMissing, StoreError, StoreForbidden
 from archiver.stores.base import Leftover
 from archiver.stores.s3.asked import check_kept
 from archiver.stores.s3.bucket import Bucket, Head
@@ -67,12 +67,33 @@ def keep_aside(sender: Sender, key: str) -> str:
     tag = _tag(sender, key, head)
     kept = aside_key(key, tag)
     there = sender.bucket.head(kept)
-    if there is not None and not _are_alike(there, head):
+    if there is not None and not _is_copy(sender, key, kept):
         kept = aside_key(key, f"{tag}~{secrets.token_hex(_TAG_DIGITS // 2)}")
         there = None
     if there is None:
         copy_within(sender, key, kept)
     return kept
+
+
+def clear_away(sender: Sender, key: str, kept: str) -> None:
+    """Move an object to ``kept``, where an earlier run may have copied it. Raises StoreError,
+    StoreForbidden where it stays where it is, though a copy was made."""
+    if sender.bucket.head(kept) is None or not _is_copy(sender, key, kept):
+        copy_within(sender, key, kept)
+    if not sender.bucket.delete_if_allowed(key):
+        raise StoreForbidden(
+            f"{sender.bucket.where(key)}: it stays, though a copy is in {kept}: "
+            "this key may not delete",
+            hint="delete it with one that may",
+        )
+
+
+def _is_copy(sender: Sender, key: str, kept: str) -> bool:
+    try:
+        _check_alike(sender, key, kept)
+    except StoreError:
+        return False
+    return True
 
 
 def settle(sender: Sender, check: Callable[[], None]) -> Iterator[Leftover]:
@@ -165,7 +186,12 @@ def copy_within(
     asked = bucket.options.for_notes()
     bucket.copy(key, kept, head.size, metadata, **asked)
     sender.put_in_quarantine(kept, head.size)
-    _check_alike(sender, key, kept)
+    try:
+        _check_alike(sender, key, kept)
+    except StoreError:
+        if bucket.delete_if_allowed(kept):
+            sender.gone_from_quarantine(kept)
+        raise
     check_kept(bucket.where(kept), asked, _present(bucket, kept).kept_as if asked else {})
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from archiver.errors import PlaceTaken, StoreError, UsageError
+from archiver.errors import ArchiveBusy, PlaceTaken, StoreError, UsageError
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.rdb.magic import kind_of
 from archiver.stores.base import Documents, Resumable
@@ -97,6 +97,10 @@ class S3Staging:
         """Let go of memory and connections; an upload that has parts stays, to be gone on with."""
         self._buffers.clear()
         self._free.clear()
+        try:
+            self._check()
+        except ArchiveBusy:
+            return  # it is another's by now
         if self._upload is not None and self._upload.kept:
             self._upload.note()
         elif self._upload is not None:
@@ -156,6 +160,7 @@ class S3Staging:
     # The end
 
     def restart(self) -> None:
+        self._check()
         if self._upload is not None:
             self._upload.abort()
             self._upload = None
