@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import chain, zip_longest
 from typing import Any, Final
 
@@ -203,8 +204,14 @@ def tls_context() -> ssl.SSLContext:
 
     Raises UsageError when none can be read from that: OpenSSL would pass over it in silence.
     """
+    return _trusting(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@lru_cache(4)
+def _trusting(named: str | None, _: str | None) -> ssl.SSLContext:
+    """One for all: reading the authorities takes some hundredths of a second. OpenSSL itself looks
+    at both variables."""
     context = ssl.create_default_context()
-    named = os.environ.get("SSL_CERT_FILE")
     if named:
         try:
             context.load_verify_locations(cafile=named)
