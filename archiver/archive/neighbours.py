@@ -49,8 +49,8 @@ def listed_set(folder: str, keys: Iterable[str]) -> SetNodes | None:
     records = [name for name in names if name.endswith(layout.RECORD_SUFFIX)]
     suffixes = {name.rpartition(".")[2] for name in names} & set(Kind)
     nodes = frozenset(layout.node_of(name) for name in records)
-    instance = frozenset({folder.partition("/")[0]})
-    nodes = instance if instance <= nodes else nodes
+    if (instance := folder.partition("/")[0]) in nodes:
+        nodes = frozenset({instance})
     return SetNodes(folder, started_at, nodes, suffixes != {Kind.AOF})
 
 

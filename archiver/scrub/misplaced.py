@@ -109,12 +109,10 @@ class _Sorting:
         await forget(self._store, {stem for stem in stems if not await self._has_object(stem)})
 
     async def _is_its_own(self, record: Record, right: Record) -> bool:
-        """Whether the object that a misplaced record names goes with it. It does not where it is
-        the right one, has another backup's name, or has a record here that can be used."""
+        """Whether the object that a misplaced record names goes with it. It does not where it has
+        another backup's name, or a record beside it that can be used, as the right one has."""
         stem = layout.stem_of(record.object_key)
         if layout.stem_of(right.name) != layout.stem_of(record.name):
-            return False
-        if record.object_key == right.object_key:
             return False
         try:
             await self._store.size(record.object_key)

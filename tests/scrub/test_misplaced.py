@@ -12,6 +12,7 @@ from archiver.scrub import events
 from archiver.scrub.findings import Fault
 from archiver.scrub.from_archive import ArchiveSupplier
 from archiver.scrub.from_source import SourceSupplier
+from archiver.scrub.misplaced import move_doubles
 from archiver.scrub.repair import Supplier, repair
 from archiver.transfer.engine import TransferOptions
 from tests.conftest import INSTANCE, QUICK, everything
@@ -193,3 +194,14 @@ async def test_a_record_over_that_of_another_node_goes_alone(
     name = f"{other.parent.name}/{other.name}"
     assert after[name] == said[name]
     assert (await verify(pulled.archive)).exit_code == 0
+
+
+async def test_what_was_seen_of_an_object_that_stays_is_known_still(pulled: Pulled) -> None:
+    assert (await verify(pulled.archive)).exit_code == 0
+    said = seen(pulled.root, CLUSTER)
+    one, other, _ = pulled.objects()
+    shutil.copy(other.with_suffix(".json"), one.with_suffix(".json"))
+    found = await verify(pulled.archive)
+    moved = await move_doubles(pulled.archive, found.findings, events.ignore)
+    assert moved.folders == {pulled.key(one.parent)}
+    assert seen(pulled.root, CLUSTER) == said
