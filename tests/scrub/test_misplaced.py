@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver import Archive, TairSource, pull, verify
+from archiver import Archive, LocalStore, TairSource, pull, verify
 from archiver.events import Cleared
 from archiver.scrub import events
 from archiver.scrub.findings import Fault
@@ -15,8 +15,9 @@ from archiver.scrub.from_source import SourceSupplier
 from archiver.scrub.misplaced import move_doubles
 from archiver.scrub.repair import Supplier, repair
 from archiver.transfer.engine import TransferOptions
+from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything
-from tests.scrub.conftest import CLUSTER, DAYS, Pulled, flip
+from tests.scrub.conftest import CLUSTER, DAYS, Pulled, edit, flip
 
 ORIGINS = pytest.mark.parametrize("origin", ["archive", "source"])
 
@@ -205,3 +206,53 @@ async def test_what_was_seen_of_an_object_that_stays_is_known_still(pulled: Pull
     moved = await move_doubles(pulled.archive, found.findings, events.ignore)
     assert moved.folders == {pulled.key(one.parent)}
     assert seen(pulled.root, CLUSTER) == said
+
+
+@ORIGINS
+@pytest.mark.parametrize("name", ["20261122T031500Z", "20261105T031500Z", "20261124T031500Z", "x"])
+async def test_a_double_of_a_set_under_another_time_is_moved_away(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, name: str
+) -> None:
+    """Whether or not it is listed before the right one, that is where the set lies."""
+    before = files(pulled.root)
+    folder = pulled.objects()[0].parent
+    double = folder.with_name(f"{name}-{folder.name.partition('-')[2]}")
+    shutil.copytree(folder, double)
+    summary = await pull(source, pulled.archive, [everything(CLUSTER), everything()])
+    assert (summary.archived, summary.held, summary.exit_code) == (0, len(DAYS) * 4, 0)
+    found = await verify(pulled.archive)
+    assert Fault.MISPLACED in {finding.fault for finding in found.findings}
+    told: list[events.ScrubEvent] = []
+    supplier = supplier_of(origin, offsite, source)
+    repaired = await repair(pulled.archive, found, supplier, observer=told.append)
+    assert (repaired.findings, repaired.not_repaired, repaired.exit_code) == ([], [], 0)
+    assert not [event for event in told if isinstance(event, events.Repaired)]
+    assert files(pulled.root) == before
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+async def test_a_set_that_is_named_after_another_month_there(
+    files: Path, source: TairSource, tmp_path: Path
+) -> None:
+    """Each archive saw another node first, one before midnight and one after."""
+    for node in range(2):
+        write_rdb(files / CLUSTER / f"{CLUSTER}-db-{node}" / "d_20261031235959.rdb", 3000, node)
+    there, here = Archive(LocalStore(tmp_path / "one")), Archive(LocalStore(tmp_path / "other"))
+    assert (await pull(source, there, [everything(CLUSTER)])).exit_code == 0
+    [folder] = (tmp_path / "one" / CLUSTER / "2026" / "10").iterdir()
+    [late] = folder.glob("*-db-1-*.json")
+    edit(late, lambda record: record["api"].update(BackupStartTime="2026-11-01T00:00:01Z"))
+    own = tmp_path / "other" / CLUSTER / "2026" / "11" / f"20261101T000001Z-{folder.name[17:]}"
+    shutil.copytree(folder, own)
+    shutil.copy(tmp_path / "one" / "archive.json", tmp_path / "other")
+    assert (await verify(here)).exit_code == (await verify(there)).exit_code == 0
+    before = sorted(own.iterdir())
+    (own / late.with_suffix(".rdb").name).unlink()
+    found = await verify(here)
+    assert {finding.fault for finding in found.findings} == {Fault.MISSING}
+    summary = await repair(here, found, ArchiveSupplier(there))
+    assert (summary.findings, summary.not_repaired, summary.exit_code) == ([], [], 0)
+    assert sorted(own.iterdir()) == before
+    assert (own / late.name).with_suffix(".rdb").read_bytes() == (
+        late.with_suffix(".rdb").read_bytes()
+    )
