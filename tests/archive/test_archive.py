@@ -170,6 +170,16 @@ async def test_a_set_lies_in_the_folder_of_its_job_that_began_nearest(
     assert await inventory.folder_like(layout.set_key(backup)) == right
 
 
+async def test_a_set_does_not_lie_in_a_month_that_is_not_its_own(tmp_path: Path) -> None:
+    backup = replace(BACKUP, started_at=datetime(2026, 11, 1, 0, 0, 1, tzinfo=UTC))
+    job = layout.job_name(backup)
+    folder = tmp_path / backup.instance_id / "2026" / "11" / f"20261031T235959Z-{job}"
+    folder.mkdir(parents=True)
+    (folder / "r-1-1.json").write_text("{}")
+    found = await Inventory(LocalStore(tmp_path)).find(backup)
+    assert found.transfer.set_key == layout.set_key(backup)
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
