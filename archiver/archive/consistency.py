@@ -14,8 +14,9 @@ from archiver.errors import ArchiverError, UnsafeInput
 from archiver.fields import read_backup
 from archiver.model import Backup, Kind
 
-# The nodes of a set begin seconds apart; the folder is named after one of them.
-_MOST_APART = timedelta(days=1)
+# The nodes of a set begin seconds apart; the folder is named after one of them. That of another
+# night is none of theirs.
+_MOST_APART = timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,16 @@ def contradictions(record: Record) -> list[Contradiction]:
         if said != value
     ]
     return [*found, *(Contradiction(text) for text in _malformed(record))]
+
+
+def apart(folder: str, started_at: datetime) -> timedelta | None:
+    """How far the start of a set, by its folder, is from that of a node's backup; None where the
+    node's record would contradict the folder (pure)."""
+    start = layout.set_start(folder)
+    if start is None or folder.split("/")[1:3] != f"{start:%Y/%m}".split("/"):
+        return None
+    difference = abs(start - started_at)
+    return difference if difference <= _MOST_APART else None
 
 
 def moment(text: str) -> datetime | None:

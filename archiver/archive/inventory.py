@@ -1,13 +1,14 @@
 """What an archive holds, as one run sees it: each month of an instance is listed once."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from archiver.archive import layout
+from archiver.archive.consistency import apart
 from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record
 from archiver.archive.verified import results_if_any
@@ -38,15 +39,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Month:
-    """The sets of an instance's month: sizes of their files by key, and of each job's set the
-    folder, so that a cluster's nodes come to lie together. ``promised`` counts, by folder, the
+    """The sets of an instance's month: sizes of their files by key, and of each job the folders,
+    so that a cluster's nodes come to lie together. ``promised`` counts, by folder, the
     backups that are to come; ``no_files`` have the names of files, and are something
     else, as it says; ``seen`` are the
     stems that verifies saw; ``hidden`` are keys of which nobody sees what they are, or what lies
     below them, with the reason."""
 
     files: dict[str, dict[str, int]]
-    folders: dict[str, str]
+    folders: defaultdict[str, set[str]]
     promised: Counter[str]
     no_files: dict[str, str]
     seen: frozenset[str]
@@ -115,6 +116,15 @@ class Inventory:
         month, folder = await self._folder(backup, record.folder)
         _check_seen(month, folder)
         return folder
+
+    async def folder_like(self, folder: str) -> str:
+        """Where the set lies here that another archive has in ``folder``. Raises what hides it."""
+        start = layout.set_start(folder)
+        if start is None or apart(folder, start) is None:
+            return folder  # no set belongs there
+        month, found = await self._nearest(folder, layout.job_of(folder), start)
+        _check_seen(month, found)
+        return found
 
     async def compare(self, record: Record, folder: str) -> Compared:
         """Whether the same is held in ``folder``, by names, sizes and the record's SHA-256.
@@ -213,34 +223,53 @@ class Inventory:
         )
 
     async def _folder(self, backup: Backup, new: str | None = None) -> tuple[_Month, str]:
-        """The set's folder, and the month it is in: that of a node archived before, or a new one.
+        """The set's folder, and the month it is in: that of a node archived before, or a new one,
+        which has its name from ``new`` or the backup."""
+        own = new or layout.set_key(backup)
+        if backup.is_standard:
+            return await self._month_of(own), own
+        return await self._nearest(own, layout.job_name(backup), backup.started_at)
+
+    async def _nearest(self, own: str, job: str, started_at: datetime) -> tuple[_Month, str]:
+        """Of the folders of a job the one whose start is nearest to ``started_at``, or ``own``.
 
         The nodes of a cluster begin their backups seconds apart; the first one found names the
-        folder for all of the same job, unless ``new`` does.
+        folder for all of the same job. Somebody may have made a double of it.
         """
-        own = new or layout.set_key(backup)
+        first, _, name = own.rpartition("/")
+        instance_id = first.partition("/")[0]
         month = await self._month_of(own)
-        if backup.is_standard:
-            return month, own
-        job = layout.job_name(backup)
-        if job not in month.folders and (backup.started_at.day == 1 or backup.started_at.day >= 28):
-            # A set that began before midnight at the end of a month, or is named after it.
-            for hours in (-1, 1):
-                near = backup.started_at + timedelta(hours=hours)
-                other = await self._month(f"{backup.instance_id}/{near:%Y/%m}/")
-                if job in other.folders:
-                    return other, other.folders[job]
-                unseen = f"{backup.instance_id}/{near:%Y/%m}"
-                if _hiding(other, unseen) is not None:  # it may be there
-                    return other, f"{unseen}/{own.rpartition('/')[2]}"
-        return month, month.folders.setdefault(job, own)
+        near = [(month, folder) for folder in month.folders[job]]
+        # A set that began before midnight at the end of a month, or is named after it.
+        hour = timedelta(hours=1)
+        beside = {f"{instance_id}/{at:%Y/%m}" for at in (started_at - hour, started_at + hour)}
+        hidden = None
+        for prefix in sorted(beside - {first}):
+            other = await self._month(f"{prefix}/")
+            near += [(other, folder) for folder in other.folders[job]]
+            if _hiding(other, prefix) is not None:
+                hidden = other, f"{prefix}/{name}"
+        distances = [
+            (distance, folder, other)
+            for other, folder in near
+            if (distance := apart(folder, started_at)) is not None
+        ]
+        if distances:
+            _, folder, month = min(distances, key=lambda one: one[:2])
+            return month, folder
+        if hidden is not None:
+            return hidden  # it may be there
+        month.folders[job].add(own)
+        return month, own
 
     async def _month(self, prefix: str) -> _Month:
         """What is below ``prefix``, read once for all backups of that month."""
         month = self._months.pop(prefix, None)
         if month is None:
             seen = await results_if_any(self._store, prefix.rstrip("/"))
-            month = _Month({}, {}, Counter(), {}, frozenset(map(layout.stem_of, seen)), {})
+            month = _Month(
+                {}, defaultdict(set), Counter(), {}, frozenset(map(layout.stem_of, seen)), {}
+            )
             async for entry in self._store.entries(prefix):
                 folder = entry.key.rpartition("/")[0]
                 if entry.hides is not None:
@@ -250,8 +279,7 @@ class Inventory:
                     month.files.setdefault(folder, {})[entry.key] = entry.size
                 else:
                     month.no_files[entry.key] = entry.what
-                job = folder.rpartition("/")[2].partition("-")[2]
-                month.folders.setdefault(job, folder)
+                month.folders[layout.job_of(folder)].add(folder)
         self._months[prefix] = month
         while len(self._months) > _MONTHS_KEPT:
             del self._months[next(iter(self._months))]

@@ -51,6 +51,11 @@ def job_name(backup: Backup) -> str:
     return safe(backup.job_id) if backup.job_id is not None else f"b{safe(backup.backup_id)}"
 
 
+def job_of(folder: str) -> str:
+    """The job's name in that of a set's folder, as :func:`job_name` gives it."""
+    return folder.rpartition("/")[2].partition("-")[2]
+
+
 def set_start(folder: str) -> datetime | None:
     """When the set in ``folder`` began, as its name says; None for what is no set's folder."""
     match = _SET_KEY.fullmatch(folder)

@@ -38,8 +38,9 @@ async def sets_around(
 def listed_set(folder: str, keys: Iterable[str]) -> SetNodes | None:
     """The set in ``folder``, where these ``keys`` are; None for what is no set's folder (pure).
 
-    The nodes are those of its records, ``<node>-<backup id>.json``. A set is of logs when all of
-    its files are, by their suffix.
+    The nodes are those of its records, ``<node>-<backup id>.json``; a standard instance is its own
+    one, and what else lies in its sets names none. A set is of logs when all of its files are, by
+    their suffix.
     """
     started_at = layout.set_start(folder)
     if started_at is None:
@@ -47,7 +48,9 @@ def listed_set(folder: str, keys: Iterable[str]) -> SetNodes | None:
     names = [key.rpartition("/")[2] for key in keys]
     records = [name for name in names if name.endswith(layout.RECORD_SUFFIX)]
     suffixes = {name.rpartition(".")[2] for name in names} & set(Kind)
-    nodes = frozenset(name.rpartition(".")[0].rpartition("-")[0] for name in records)
+    nodes = frozenset(layout.node_of(name) for name in records)
+    if (instance := folder.partition("/")[0]) in nodes:
+        nodes = frozenset({instance})
     return SetNodes(folder, started_at, nodes, suffixes != {Kind.AOF})
 
 

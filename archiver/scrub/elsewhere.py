@@ -23,22 +23,6 @@ def elsewhere() -> Generator[None, None, None]:
         raise BackupFailed(f"the other archive cannot be read: {error}") from None
 
 
-async def folder_there(store: Store, folder: str) -> str:
-    """The set's folder in another archive: of the same name, or of the same job.
-
-    A cluster's folder is named after whichever node an archive saw first.
-    """
-    month, _, name = folder.rpartition("/")
-    job, alike = name.partition("-")[2], folder
-    async for entry in store.entries(f"{month}/"):
-        found = entry.key.rpartition("/")[0]
-        if found == folder:
-            return folder
-        if found.rpartition("/")[2].partition("-")[2] == job:
-            alike = found
-    return alike
-
-
 async def sums_if_any(store: Store, folder: str) -> dict[str, str]:
     """The SHA-256 by name in a set's SHA256SUMS; nothing if there is none to be read."""
     try:

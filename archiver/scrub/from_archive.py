@@ -14,6 +14,7 @@ from typing import Any, Final
 from archiver import events as pull_events
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive, Mending
+from archiver.archive.inventory import Inventory
 from archiver.archive.measure import measure, new_block
 from archiver.archive.reading import read_record
 from archiver.archive.record import Record
@@ -33,7 +34,7 @@ from archiver.fields import read_backup
 from archiver.model import Measured, Pin, Stored
 from archiver.scrub import events
 from archiver.scrub.claims import Claims
-from archiver.scrub.elsewhere import differs, elsewhere, folder_there, sums_if_any
+from archiver.scrub.elsewhere import differs, elsewhere, sums_if_any
 from archiver.scrub.findings import Fault
 from archiver.scrub.judge import judge
 from archiver.scrub.receipts import receipt_of
@@ -59,9 +60,12 @@ class ArchiveSupplier:
         failed: list[events.NotRepaired] = []
         confirmed = set[str]()
         block = await in_thread(new_block)
+        there = Inventory(self._other.store)
         async with archive.writing(observer):
             for one in wrong.values():
-                mending = _SetMending(archive, self._other, one, block, self._transfer, observer)
+                mending = _SetMending(
+                    archive, self._other, there, one, block, self._transfer, observer
+                )
                 confirmed |= await mending.run()
                 failed += mending.not_repaired
         return Supplied(frozenset(confirmed), tuple(failed))
@@ -74,6 +78,7 @@ class _SetMending:
         self,
         archive: Archive,
         other: Archive,
+        there: Inventory,
         wrong: WrongSet,
         block: memoryview,
         transfer: TransferOptions,
@@ -82,6 +87,7 @@ class _SetMending:
         self._archive: Final = archive
         self._store: Final = archive.store
         self._other: Final = other
+        self._there: Final = there
         self._wrong: Final = wrong
         self._block: Final = block
         self._tell: Final = observer
@@ -95,7 +101,7 @@ class _SetMending:
         stems = set(self._wrong.stems)
         try:
             with elsewhere():
-                theirs_at = await folder_there(self._other.store, folder)
+                theirs_at = await self._there.folder_like(folder)
                 their_sums = await sums_if_any(self._other.store, theirs_at)
                 there = [key async for key in self._other.record_keys(f"{theirs_at}/")]
         except BackupFailed as error:

@@ -113,7 +113,8 @@ class SourceSupplier:
             found |= {
                 f"{wrong.folder}/{backup}"
                 for backup in page.backups
-                if backup.status is Status.SUCCESS and _job_of(backup) == _job(wrong.folder)
+                if backup.status is Status.SUCCESS
+                and _job_of(backup) == layout.job_of(wrong.folder)
             }
         return frozenset(stem for stem in found if stem in wrong.stems or wrong.whole)
 
@@ -160,7 +161,7 @@ class _Only:
 
     def __init__(self, source: Source, folders: frozenset[str]) -> None:
         self._source: Final = source
-        self._jobs: Final = {(f.partition("/")[0], _job(f)) for f in folders}
+        self._jobs: Final = {(f.partition("/")[0], layout.job_of(f)) for f in folders}
 
     async def pages(self, query: Query) -> AsyncGenerator[Page, None]:
         """See Source."""
@@ -185,10 +186,6 @@ def _query(wrong: WrongSet) -> Query | None:
     first, last = TimeRange(start - _AROUND, max(end, start)).on_the_wire()
     instance_id = wrong.folder.partition("/")[0]
     return Query(instance_id, first, last, need_aof=wrong.may_be_aof)
-
-
-def _job(folder: str) -> str:
-    return folder.rpartition("/")[2].partition("-")[2]
 
 
 def _job_of(backup: Backup) -> str:

@@ -1,9 +1,10 @@
 """Records that lie where they do not belong, as after a copy by hand or a renamed folder.
 
 Where the archive has the same record at its own place, and the object there has the bytes that
-both name, the misplaced one says nothing more: it is moved into quarantine, and its object with
-it, if that is the same byte for byte. Nothing is deleted. Where its own place lacks it, it may be
-the only copy: it stays, and whoever looks is told where it belongs.
+both name, the misplaced one says nothing more: it is moved into quarantine, and an object that is
+its alone with it, whatever bytes that has. What is right stays where it is, also in the same
+folder. Nothing is deleted. Where its own place lacks it, it may be the only copy: it stays, and
+whoever looks is told where it belongs.
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Inventory
 from archiver.archive.measure import measure, new_block
-from archiver.archive.reading import read_sums
+from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record
 from archiver.archive.verified import forget
 from archiver.errors import (
@@ -26,6 +27,7 @@ from archiver.errors import (
     UnreadableObject,
 )
 from archiver.fields import read_backup
+from archiver.model import Kind
 from archiver.scrub import events
 from archiver.scrub.findings import Fault, Finding
 from archiver.threads import in_thread
@@ -81,18 +83,17 @@ class _Sorting:
             return  # whoever repairs it says what is wrong
         stem = layout.stem_of(key)
         if own.transfer.stem == stem:
-            return
+            return  # it belongs here and says otherwise: whoever brings the right one mends it
         right = own.record
         if right is None or right.sha256 != record.sha256 or not await self._is_whole(right):
             self.done.belongs[stem] = own.transfer.set_key
             return
-        if await self._store.size(record.object_key) is not None:
-            if await self._sha256(record.object_key, record) != right.sha256:
-                self.done.belongs[stem] = own.transfer.set_key
-                return
-            await self._move(record.object_key)
-        self._moved[record.object_key] = record.sha256
+        if await self._is_its_own(record, right):
+            if await self._store.size(record.object_key) is not None:
+                await self._move(record.object_key)
+            self._moved[record.object_key] = record.sha256
         await self._move(key)
+        self._moved[key] = record.sha256
         self.done.folders.add(record.folder)
 
     async def end(self) -> None:
@@ -104,21 +105,40 @@ class _Sorting:
                     sums = await read_sums(self._store, folder) or {}
                     if all(self._moved.get(f"{folder}/{n}") == sha for n, sha in sums.items()):
                         await self._move(there[0])
-        await forget(self._store, {layout.stem_of(key) for key in self._moved})
+        stems = {layout.stem_of(key) for key in self._moved}
+        await forget(self._store, {stem for stem in stems if not await self._has_object(stem)})
+
+    async def _is_its_own(self, record: Record, right: Record) -> bool:
+        """Whether the object that a misplaced record names goes with it. It does not where it has
+        another backup's name, or a record beside it that can be used, as the right one has."""
+        stem = layout.stem_of(record.object_key)
+        if layout.stem_of(right.name) != layout.stem_of(record.name):
+            return False
+        try:
+            await self._store.size(record.object_key)
+            return await read_record(self._store, layout.record_key(stem)) is None
+        except BadDocument:
+            return True
+        except UnreadableObject:
+            return False
+
+    async def _has_object(self, stem: str) -> bool:
+        """Whether an object stays of which an earlier verify may have said something."""
+        try:
+            return any([await self._store.size(f"{stem}.{kind}") is not None for kind in Kind])
+        except UnreadableObject:
+            return True
 
     async def _is_whole(self, record: Record) -> bool:
-        return await self._sha256(record.object_key, record) == record.sha256
-
-    async def _sha256(self, key: str, record: Record) -> str | None:
         self._tell(events.ToRead(1, record.size))
         try:
             measured = await measure(
-                self._store, key, record.size, self._block,
+                self._store, record.object_key, record.size, self._block,
                 lambda size: self._tell(events.Advanced(size)), is_log=record.is_log,
             )  # fmt: skip
         except (ObjectMissing, UnreadableObject):
-            return None
-        return measured.sha256
+            return False
+        return measured.sha256 == record.sha256
 
     async def _move(self, key: str) -> None:
         kept = await self._store.set_aside(key)

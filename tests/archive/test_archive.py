@@ -146,6 +146,41 @@ async def test_a_set_across_midnight_of_the_month(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        (("11/20261124T011500Z", "11/20261124T031502Z", "11/20261124T041500Z"), 1),
+        (("11/20261124T031502Z", "11/20261124T031458Z"), 1),
+        (("11/20261124T090000Z",), 0),
+        (("11/20261123T031500Z", "11/20261125T031500Z"), None),  # of other nights
+        (("10/20261124T031500Z", "11/20261024T031500Z", "11/notes"), None),  # no set belongs there
+    ],
+)
+async def test_a_set_lies_in_the_folder_of_its_job_that_began_nearest(
+    tmp_path: Path, there: tuple[str, ...], expected: int | None
+) -> None:
+    backup = replace(BACKUP, started_at=datetime(2026, 11, 24, 3, 15, tzinfo=UTC))
+    job = layout.job_name(backup)
+    folders = [f"{backup.instance_id}/2026/{one}-{job}" for one in there]
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "r-1-1.json").write_text("{}")
+    right = layout.set_key(backup) if expected is None else folders[expected]
+    inventory = Inventory(LocalStore(tmp_path))
+    assert (await inventory.find(backup)).transfer.set_key == right
+    assert await inventory.folder_like(layout.set_key(backup)) == right
+
+
+async def test_a_set_does_not_lie_in_a_month_that_is_not_its_own(tmp_path: Path) -> None:
+    backup = replace(BACKUP, started_at=datetime(2026, 11, 1, 0, 0, 1, tzinfo=UTC))
+    job = layout.job_name(backup)
+    folder = tmp_path / backup.instance_id / "2026" / "11" / f"20261031T235959Z-{job}"
+    folder.mkdir(parents=True)
+    (folder / "r-1-1.json").write_text("{}")
+    found = await Inventory(LocalStore(tmp_path)).find(backup)
+    assert found.transfer.set_key == layout.set_key(backup)
+
+
+@pytest.mark.parametrize(
     ("text", "error"),
     [
         ('{"format": 99}', UnsupportedFormat),

@@ -261,4 +261,6 @@ def test_a_set_by_its_names() -> None:
     )
     logs = listed_set(folder, [f"{folder}/r-1-6.aof", f"{folder}/r-1-6.json"])
     assert logs == SetNodes(folder, FIRST, frozenset({"r-1"}), is_full=False)
+    beside = [f"{folder}/{name}" for name in ("r-1-6.json", "r-1-6-old.json", "r-1-6.rdb")]
+    assert listed_set(folder, beside) == SetNodes(folder, FIRST, frozenset({"r-1"}))
     assert listed_set("r-1/notes", ["r-1/notes/a.json"]) is None

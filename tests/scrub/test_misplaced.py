@@ -1,20 +1,23 @@
 """Records in another set than their own: doubles make way, and an only copy is told of."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from archiver import Archive, TairSource, pull, verify
+from archiver import Archive, LocalStore, TairSource, pull, verify
 from archiver.events import Cleared
 from archiver.scrub import events
 from archiver.scrub.findings import Fault
 from archiver.scrub.from_archive import ArchiveSupplier
 from archiver.scrub.from_source import SourceSupplier
+from archiver.scrub.misplaced import move_doubles
 from archiver.scrub.repair import Supplier, repair
 from archiver.transfer.engine import TransferOptions
+from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything
-from tests.scrub.conftest import CLUSTER, DAYS, Pulled, flip
+from tests.scrub.conftest import CLUSTER, DAYS, Pulled, edit, flip
 
 ORIGINS = pytest.mark.parametrize("origin", ["archive", "source"])
 
@@ -107,15 +110,14 @@ async def test_an_only_copy_stays_and_is_said_to_belong_elsewhere(
     assert files(pulled.root) == before
 
 
-@pytest.mark.parametrize("damaged", ["own", "misplaced"])
-async def test_what_is_no_double_of_right_bytes_stays(
-    pulled: Pulled, offsite: Archive, damaged: str
+async def test_a_double_without_right_bytes_at_its_own_place_stays(
+    pulled: Pulled, offsite: Archive
 ) -> None:
     path = pulled.objects(INSTANCE)[0]
     other = pulled.objects(INSTANCE, DAYS[2])[0].parent
     for one in (path, path.with_suffix(".json")):
         shutil.copy(one, other)
-    flip(path if damaged == "own" else other / path.name, 20)
+    flip(path, 20)
     there = Path(str(offsite.store)) / pulled.key(path)
     flip(there, 30)  # nor has the other archive the right bytes
     before = files(pulled.root)
@@ -123,3 +125,134 @@ async def test_what_is_no_double_of_right_bytes_stays(
     summary = await repair(pulled.archive, found, ArchiveSupplier(offsite))
     assert summary.exit_code == 3
     assert files(pulled.root) == before
+
+
+@ORIGINS
+async def test_a_damaged_double_of_what_is_right_is_moved_away(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str
+) -> None:
+    before = files(pulled.root)
+    folder = pulled.objects(INSTANCE)[0].parent
+    other = pulled.root / INSTANCE / "2026" / "10" / folder.name
+    shutil.copytree(folder, other)
+    flip(other / pulled.objects(INSTANCE)[0].name, 20)
+    moved = [path.read_bytes() for path in other.iterdir()]
+    found = await verify(pulled.archive)
+    summary = await repair(pulled.archive, found, supplier_of(origin, offsite, source))
+    assert (summary.findings, summary.not_repaired, summary.exit_code) == ([], [], 0)
+    assert files(pulled.root) == before
+    assert kept(pulled.root) == sorted(moved)
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+def seen(root: Path, instance_id: str) -> dict[str, str]:
+    """The SHA-256 of each file that a verify found right."""
+    [path] = (root / "verified" / instance_id).glob("*.json")
+    return {name: one["sha256"] for name, one in json.loads(path.read_text())["files"].items()}
+
+
+async def test_a_kept_copy_of_a_record_goes_alone(pulled: Pulled, offsite: Archive) -> None:
+    """The other archive lacks the backup: what is right here is the only copy."""
+    assert (await verify(pulled.archive)).exit_code == 0
+    before, said = files(pulled.root), seen(pulled.root, INSTANCE)
+    path = pulled.objects(INSTANCE)[0].with_suffix(".json")
+    shutil.copy(path, path.with_name(f"{path.stem}-old.json"))
+    shutil.rmtree(Path(str(offsite.store)) / pulled.key(path.parent))
+    found = await verify(pulled.archive)
+    assert [finding.fault for finding in found.findings] == [Fault.MISPLACED]
+    summary = await repair(pulled.archive, found, ArchiveSupplier(offsite))
+    assert (summary.findings, summary.not_repaired, summary.exit_code) == ([], [], 0)
+    assert files(pulled.root) == before
+    assert kept(pulled.root) == [path.read_bytes()]
+    assert seen(pulled.root, INSTANCE) == said
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+async def test_a_record_over_that_of_another_node_goes_alone(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """The other archive lacks the node whose record was copied: its object here stays."""
+    assert (await verify(pulled.archive)).exit_code == 0
+    before, said = files(pulled.root), seen(pulled.root, CLUSTER)
+    one, other, _ = pulled.objects()
+    shutil.copy(other.with_suffix(".json"), one.with_suffix(".json"))
+    for path in (other, other.with_suffix(".json")):
+        (Path(str(offsite.store)) / pulled.key(path)).unlink()
+    found = await verify(pulled.archive)
+    assert Fault.MISPLACED in {finding.fault for finding in found.findings}
+    told: list[events.ScrubEvent] = []
+    summary = await repair(pulled.archive, found, ArchiveSupplier(offsite), observer=told.append)
+    assert (summary.findings, summary.not_repaired, summary.exit_code) == ([], [], 0)
+    record = one.with_suffix(".json")
+    assert [e.key for e in told if isinstance(e, Cleared)] == [pulled.key(record)]
+    now = files(pulled.root)
+    assert (
+        json.loads(now.pop(pulled.key(record)))["backup_id"]
+        == json.loads(before.pop(pulled.key(record)))["backup_id"]
+    )
+    assert now == before
+    after = seen(pulled.root, CLUSTER)
+    name = f"{other.parent.name}/{other.name}"
+    assert after[name] == said[name]
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+async def test_what_was_seen_of_an_object_that_stays_is_known_still(pulled: Pulled) -> None:
+    assert (await verify(pulled.archive)).exit_code == 0
+    said = seen(pulled.root, CLUSTER)
+    one, other, _ = pulled.objects()
+    shutil.copy(other.with_suffix(".json"), one.with_suffix(".json"))
+    found = await verify(pulled.archive)
+    moved = await move_doubles(pulled.archive, found.findings, events.ignore)
+    assert moved.folders == {pulled.key(one.parent)}
+    assert seen(pulled.root, CLUSTER) == said
+
+
+@ORIGINS
+@pytest.mark.parametrize("name", ["20261122T031500Z", "20261105T031500Z", "20261124T031500Z", "x"])
+async def test_a_double_of_a_set_under_another_time_is_moved_away(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, name: str
+) -> None:
+    """Whether or not it is listed before the right one, that is where the set lies."""
+    before = files(pulled.root)
+    folder = pulled.objects()[0].parent
+    double = folder.with_name(f"{name}-{folder.name.partition('-')[2]}")
+    shutil.copytree(folder, double)
+    summary = await pull(source, pulled.archive, [everything(CLUSTER), everything()])
+    assert (summary.archived, summary.held, summary.exit_code) == (0, len(DAYS) * 4, 0)
+    found = await verify(pulled.archive)
+    assert Fault.MISPLACED in {finding.fault for finding in found.findings}
+    told: list[events.ScrubEvent] = []
+    supplier = supplier_of(origin, offsite, source)
+    repaired = await repair(pulled.archive, found, supplier, observer=told.append)
+    assert (repaired.findings, repaired.not_repaired, repaired.exit_code) == ([], [], 0)
+    assert not [event for event in told if isinstance(event, events.Repaired)]
+    assert files(pulled.root) == before
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+async def test_a_set_that_is_named_after_another_month_there(
+    files: Path, source: TairSource, tmp_path: Path
+) -> None:
+    """Each archive saw another node first, one before midnight and one after."""
+    for node in range(2):
+        write_rdb(files / CLUSTER / f"{CLUSTER}-db-{node}" / "d_20261031235959.rdb", 3000, node)
+    there, here = Archive(LocalStore(tmp_path / "one")), Archive(LocalStore(tmp_path / "other"))
+    assert (await pull(source, there, [everything(CLUSTER)])).exit_code == 0
+    [folder] = (tmp_path / "one" / CLUSTER / "2026" / "10").iterdir()
+    [late] = folder.glob("*-db-1-*.json")
+    edit(late, lambda record: record["api"].update(BackupStartTime="2026-11-01T00:00:01Z"))
+    own = tmp_path / "other" / CLUSTER / "2026" / "11" / f"20261101T000001Z-{folder.name[17:]}"
+    shutil.copytree(folder, own)
+    shutil.copy(tmp_path / "one" / "archive.json", tmp_path / "other")
+    assert (await verify(here)).exit_code == (await verify(there)).exit_code == 0
+    before = sorted(own.iterdir())
+    (own / late.with_suffix(".rdb").name).unlink()
+    found = await verify(here)
+    assert {finding.fault for finding in found.findings} == {Fault.MISSING}
+    summary = await repair(here, found, ArchiveSupplier(there))
+    assert (summary.findings, summary.not_repaired, summary.exit_code) == ([], [], 0)
+    assert sorted(own.iterdir()) == before
+    assert (own / late.name).with_suffix(".rdb").read_bytes() == (
+        late.with_suffix(".rdb").read_bytes()
+    )
