@@ -12,12 +12,11 @@ import anyio
 
 from archiver import events
 from archiver.archive import layout
-from archiver.archive.reading import read_record
+from archiver.archive.reading import check_names, read_record
 from archiver.archive.record import Record, make_record
 from archiver.archive.sums import (
     Salvage,
     format_sums,
-    may_name_a_file,
     parse_sums,
     salvage_sums,
     unexplained,
@@ -54,30 +53,46 @@ class Beginning(StrEnum):
 class Mending:
     """What a repair knows of a set whose SHA256SUMS is damaged. ``others`` are files that are not
     here, and that another archive's SHA256SUMS names; ``is_whole``: all that is known of there, by
-    another archive or the vendor, is here."""
+    another archive or the vendor, is here. ``is_listed``: it is the vendor's listing that says so,
+    which leaves out what the vendor has deleted."""
 
     others: Mapping[str, str] = field(default_factory=dict)
     is_whole: bool = False
+    is_listed: bool = False
 
-    def check(self, key: str, salvage: Salvage, recorded: Mapping[str, str]) -> None:
-        """Raises BadDocument where what cannot be read may name a file that nothing else does."""
-        lines = [
-            f"{min(said)}  {name}"
-            for name, said in salvage.sums.items()
-            if not layout.is_object_name(name)
-        ]
-        unnamed = {name: sha for name, sha in recorded.items() if name not in salvage.sums}
-        left = unexplained([*salvage.unreadable, *lines], unnamed)
+    def check(
+        self,
+        key: str,
+        salvage: Salvage,
+        recorded: Mapping[str, str],
+        there: Collection[str],
+        *,
+        is_given: bool,
+    ) -> None:
+        """Raises BadDocument where what cannot be read may name a file that nothing else does.
+        Names of what is ``there`` need no explanation; ``is_given`` unless the store has no
+        SHA256SUMS, or does not give it."""
         if all(layout.node_of(name) == key.partition("/")[0] for name in recorded):
             return  # a standard instance: its one file is here
-        if self.is_whole or self.others:
-            left = [line for line in left if may_name_a_file(line, recorded)]
-        elif salvage.is_empty:
+        knows = (self.is_whole and not self.is_listed) or bool(self.others)
+        if salvage.is_empty and not knows and is_given:
             raise BadDocument(
                 key,
                 "it is empty, and nothing else tells which files it named",
                 hint="it stays as it is; remove it if you know that nothing is missing, and pull",
             )
+        lines = [
+            f"{sha256}  {name}"
+            for name, said in salvage.sums.items()
+            for sha256 in sorted(said)
+            if not layout.is_object_name(name) and name not in there
+        ]
+        known = {**self.others, **recorded}
+        unnamed = {name: sha for name, sha in known.items() if name not in salvage.sums}
+        found = unexplained([*salvage.unreadable, *lines], unnamed, known)
+        left = found.with_noise(salvage.zeros)
+        if self.is_whole or self.others:
+            left = found.without_noise(salvage.zeros, known)
         if left:
             raise BadDocument(
                 key,
@@ -222,7 +237,7 @@ class Archive:
         """
         key, recorded = layout.sums_key(folder), dict[str, str]()
         data = await self._sums(folder, mending=mending is not None)
-        salvage = salvage_sums(data)
+        salvage = salvage_sums(data or b"")
         sizes = {entry.key: entry.size async for entry in self.store.entries(f"{folder}/")}
         for record_key in filter(layout.is_record, sizes):
             record = await read_record(self.store, record_key)
@@ -251,7 +266,8 @@ class Archive:
         }
         named = kept | recorded
         if mending is not None and recorded and data != format_sums(named):
-            mending.check(key, salvage, recorded)
+            there = {one.rpartition("/")[2] for one in sizes}
+            mending.check(key, salvage, recorded, there, is_given=data is not None)
             named = {**mending.others, **named}
         if not recorded or data == format_sums(named):
             return 0
@@ -259,20 +275,23 @@ class Archive:
         await self.store.put(key, format_sums(named))
         return len(named)
 
-    async def _sums(self, folder: str, *, mending: bool) -> bytes:
-        """The SHA256SUMS of a set; nothing where there is none, or where a repair is to write anew
+    async def _sums(self, folder: str, *, mending: bool) -> bytes | None:
+        """The SHA256SUMS of a set; None where there is none, or where a repair is to write anew
         what the store does not give."""
         key = layout.sums_key(folder)
         try:
             data = await self.store.read(key)
         except (BadDocument, UnreadableObject):
             if mending:
-                return b""
+                return None
             raise
-        if data is not None and parse_sums(data) is None and not mending:
+        if data is not None and not mending:
             hint = "it stays as it is: run verify, then repair"
-            raise BadDocument(key, "it cannot be read", hint=hint)
-        return data or b""
+            sums = parse_sums(data)
+            if sums is None:
+                raise BadDocument(key, "it cannot be read", hint=hint)
+            await check_names(self.store, folder, sums, hint=hint)
+        return data
 
     async def record_keys(self, prefix: str = "") -> AsyncGenerator[str, None]:
         """The keys of all records below a prefix, readable or not."""

@@ -11,8 +11,10 @@ from archiver.archive import layout
 from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
 from archiver.archive.sums import parse_sums
-from archiver.errors import BadDocument, IntegrityError
+from archiver.errors import BadDocument, IntegrityError, UnreadableObject
 from archiver.stores.base import Entry, Store
+
+_ANEW = "repair writes it anew"
 
 
 async def read_record(store: Store, key: str) -> Record | None:
@@ -45,8 +47,25 @@ async def read_sums(store: Store, folder: str) -> dict[str, str] | None:
         return None
     sums = parse_sums(data)
     if sums is None:
-        raise BadDocument(key, "it cannot be read", hint="repair writes it anew")
+        raise BadDocument(key, "it cannot be read", hint=_ANEW)
+    await check_names(store, folder, sums, hint=_ANEW)
     return sums
+
+
+async def check_names(store: Store, folder: str, sums: Mapping[str, str], *, hint: str) -> None:
+    """Raises BadDocument where SHA256SUMS names what is not there and cannot be a backup's file: it
+    was damaged, and the name may be what is left of one. Other files that are there do no harm.
+    """
+    for name in sums:
+        if layout.is_object_name(name) or name == layout.SUMS_NAME:
+            continue
+        try:
+            is_there = await store.size(f"{folder}/{name}") is not None
+        except UnreadableObject:
+            is_there = True
+        if not is_there:
+            fault = f"it names {name[:120]!a}, which no file of a backup is called"
+            raise BadDocument(layout.sums_key(folder), fault, hint=hint)
 
 
 def at_odds(record: Record, sums: Mapping[str, str] | None) -> IntegrityError | None:

@@ -14,18 +14,21 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\\n]+)")
 _CUT = re.compile(r"[0-9a-f]{4,64} ?[ *]?")
 _LIKE_A_NAME = re.compile(r"[A-Za-z0-9][\w.-]*-\w[\w-]*(\.\w*)?")
 _FEW_BYTES: Final = 8
+_FEWEST_OF_A_LINE: Final = 60
+_ZEROS: Final = re.compile(rf"\0{{{_FEW_BYTES + 1},}}")
 _LEAST_LEFT: Final = 4
 _LIKE: Final = 0.6
 
 
 def parse_sums(data: bytes) -> dict[str, str] | None:
-    """The SHA-256 by file name of a SHA256SUMS; None when it is none, or names a file twice."""
+    """The SHA-256 by file name of a SHA256SUMS; None when it is none, names a file twice, or has
+    lost its end."""
     try:
         lines = data.decode("ascii").split("\n")
     except UnicodeDecodeError:
         return None
-    if lines[-1] == "":
-        lines.pop()
+    if lines.pop() != "":
+        return None
     found: dict[str, str] = {}
     for line in lines:
         match = _LINE.fullmatch(line)
@@ -38,50 +41,97 @@ def parse_sums(data: bytes) -> dict[str, str] | None:
 @dataclass(frozen=True, slots=True)
 class Salvage:
     """What can be read of a SHA256SUMS: by file name the SHA-256 it gives, several where it names
-    a file twice; and the lines that cannot be. ``is_empty``: it says nothing at all."""
+    a file twice; the lines that cannot be; and how many ``zeros`` there are, as a power cut leaves
+    them in the place of whole lines. ``is_empty``: it says nothing at all."""
 
     sums: Mapping[str, frozenset[str]]
     unreadable: tuple[str, ...]
+    zeros: int = 0
 
     @property
     def is_empty(self) -> bool:
-        return not self.sums and not self.unreadable
+        return not self.sums and not self.unreadable and not self.zeros
+
+
+@dataclass(frozen=True, slots=True)
+class Unexplained:
+    """Damaged ``lines`` that may name a file that is not here; and the ``room`` that is left for
+    what nobody can read: the bytes of lines that should be there, and of which nothing is."""
+
+    lines: tuple[str, ...]
+    room: int
+
+    def without_noise(self, zeros: int, names: Collection[str]) -> list[str]:
+        """Those that are like a line of a set whose files have such ``names``. Bytes that nobody
+        can read, ``zeros`` among them, are as well, where they are more than what is missing."""
+        left = [line for line in self.lines if _may_name_a_file(line, names)]
+        noise = [line for line in self.lines if line not in left and not _LINE.fullmatch(line)]
+        dark = zeros + sum(len(line) + 1 for line in noise if len(line) >= _FEWEST_OF_A_LINE)
+        return left if dark <= self.room + _FEW_BYTES else [*left, *_dark(zeros), *noise]
+
+    def with_noise(self, zeros: int) -> list[str]:
+        """All of them, and the ``zeros``."""
+        return [*self.lines, *_dark(zeros)]
+
+
+def _dark(zeros: int) -> list[str]:
+    return ["\0" * zeros] if zeros else []
 
 
 def salvage_sums(data: bytes) -> Salvage:
-    """All of one that nobody damaged, what can be read of another. A line of zero bytes, as a
-    power cut leaves it, is none."""
+    """All of one that nobody damaged, what can be read of another. Zero bytes that are too few to
+    have been a line are nothing."""
     found: dict[str, frozenset[str]] = {}
     unreadable: list[str] = []
-    for line in data.decode("ascii", "replace").split("\n"):
+    text = data.decode("ascii", "replace")
+    for line in _ZEROS.sub("\n", text).split("\n"):
         match = _LINE.fullmatch(line)
         if match is None:
             unreadable += [line] if line.strip("\0 \t\r") else []
         else:
             found[match[2]] = found.get(match[2], frozenset()) | {match[1]}
-    return Salvage(found, tuple(unreadable))
+    runs = [len(run) for run in _ZEROS.findall(text)]
+    zeros = sum(run for run in runs if run >= _FEWEST_OF_A_LINE)
+    return Salvage(found, tuple(unreadable), zeros)
 
 
-def unexplained(lines: Iterable[str], unnamed: Mapping[str, str]) -> list[str]:
+def unexplained(
+    lines: Iterable[str], unnamed: Mapping[str, str], named: Mapping[str, str] | None = None
+) -> Unexplained:
     """Of damaged lines, those that are not what is left of the line of one of the ``unnamed``
-    files, each given with its SHA-256: they may name a file that is not here."""
+    files, each given with its SHA-256; nor, beside the whole line of one of the ``named``, the
+    same with a part of its name."""
     left, own = list[str](), {_line(name, sha256): name for name, sha256 in unnamed.items()}
+    room = sum(len(one) + 1 for one in own)
     for line in lines:
         rest = line
         for whole in [one for one in own if one in rest]:  # the end of a line may be damaged
             rest = rest.replace(whole, "", 1)
+            room -= len(whole) + 1
             del own[whole]
         if rest != line and len(rest.strip()) <= 1:
             continue
         whole_line = next((one for one in own if _is_left_of(rest, one, own[one])), None)
-        if whole_line is None:
-            left.append(rest)
-        else:
+        if whole_line is not None:
+            room -= len(rest)
             del own[whole_line]
-    return left
+        elif not _is_a_stump(rest, named or {}):
+            left.append(rest)
+    return Unexplained(tuple(left), max(room, 0))
 
 
-def may_name_a_file(line: str, names: Collection[str]) -> bool:
+def _is_a_stump(line: str, named: Mapping[str, str]) -> bool:
+    """Whether it gives the SHA-256 of one of these files, and the beginning of its name or another
+    suffix."""
+    match = _LINE.fullmatch(line)
+    return match is not None and any(
+        sha256 == match[1]
+        and (name.startswith(match[2]) or match[2].startswith(name.rpartition(".")[0] + "."))
+        for name, sha256 in named.items()
+    )
+
+
+def _may_name_a_file(line: str, names: Collection[str]) -> bool:
     """Whether a damaged line is like those of a set whose files have such ``names``."""
     if _CUT.fullmatch(line):
         return True

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, verify
+from archiver.archive.reading import read_sums
 from archiver.archive.sums import format_sums, parse_sums, salvage_sums, unexplained
 from archiver.copying import copy
 from archiver.errors import IntegrityError
@@ -291,7 +292,13 @@ async def test_damaged_lines_of_a_whole_set_are_written_anew(
     supplier: Supplier = ArchiveSupplier(offsite)
     if origin == "source":
         supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    left_as_it_is = pulled.sums().read_bytes()
     summary = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    if (origin, left) == ("source", "empty"):  # its listing of today does not tell what there was
+        assert "nothing else tells" in str(summary.not_repaired[0].error)
+        assert pulled.sums().read_bytes() == left_as_it_is
+        assert (summary.exit_code, (await verify(pulled.archive)).exit_code) == (3, 3)
+        return
     assert (summary.findings, summary.not_repaired) == ([], [])
     assert pulled.sums().read_bytes() == whole
     assert (await verify(pulled.archive)).exit_code == 0
@@ -304,7 +311,7 @@ def test_which_file_a_damaged_line_was_of() -> None:
 
     def left(*lines: str, unnamed: str = "n-db-2-8.rdb") -> int:
         data = "\n".join(lines).encode()
-        return len(unexplained(salvage_sums(data).unreadable, {unnamed: named[unnamed]}))
+        return len(unexplained(salvage_sums(data).unreadable, {unnamed: named[unnamed]}).lines)
 
     assert left("?" + second[1:]) == 0
     assert left(second[:40]) == 0
@@ -331,3 +338,142 @@ async def test_a_line_of_nothing_says_how_to_be_rid_of_it(
     lines = pulled.sums().read_text().splitlines(True)
     pulled.sums().write_text("".join(line for line in lines if "-db-9-7" not in line))
     assert (await verify(pulled.archive)).exit_code == 0
+
+
+def nobody_reads(line: bytes) -> bytes:
+    return bytes(byte | 0x80 for byte in line)
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("left", ["zeros", "high bits", "all zeros", "all high bits", "empty"])
+async def test_a_line_that_nobody_can_read_is_a_name(
+    pulled: Pulled, offsite: Archive, vendor: Path, source: TairSource, origin: str, left: str
+) -> None:
+    """A node is gone here, at the vendor and in the other archive, and its line is the last that
+    tells of it. Only an empty file is written anew, where another one tells what it named."""
+    lost, _ = lose_a_node(pulled, offsite, named_there=False)
+    (vendor / CLUSTER / f"{CLUSTER}-db-1" / f"d_{DAYS[1]}031500.rdb").unlink()
+    whole = pulled.sums().read_bytes()
+    [line] = [line for line in whole.splitlines(True) if lost.encode() in line]
+    pulled.sums().write_bytes(damaged := {
+        "zeros": whole.replace(line, b"\0" * len(line)),
+        "high bits": whole.replace(line, nobody_reads(line)),
+        "all zeros": b"\0" * len(whole),
+        "all high bits": nobody_reads(whole),
+        "empty": b"",
+    }[left])  # fmt: skip
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    summary = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    if (origin, left) == ("archive", "empty"):
+        assert summary.exit_code == 0
+        return
+    assert (summary.exit_code, len(summary.not_repaired)) == (3, 1)
+    assert pulled.sums().read_bytes() == damaged
+    assert (await verify(pulled.archive)).exit_code == 3
+
+
+@pytest.mark.parametrize("damage", [nobody_reads, lambda line: b"\0" * len(line)])
+@pytest.mark.parametrize("all_of_it", [True, False])
+async def test_a_line_that_nobody_can_read_is_that_of_a_file_that_is_here(
+    pulled: Pulled, source: TairSource, damage: Callable[[bytes], bytes], all_of_it: bool
+) -> None:
+    whole = pulled.sums().read_bytes()
+    line = whole if all_of_it else whole.splitlines(True)[1]
+    pulled.sums().write_bytes(whole.replace(line, damage(line)))
+    summary = await repair(pulled.archive, await verify(pulled.archive), SourceSupplier(source))
+    assert (summary.findings, summary.not_repaired) == ([], [])
+    assert pulled.sums().read_bytes() == whole
+
+
+def cut_to(sums: Path, left_of_name: int) -> None:
+    """Leave of the last line as many characters of its name."""
+    data = sums.read_bytes()
+    start = data.rindex(b"  ") + 2
+    sums.write_bytes(data[: start + left_of_name])
+
+
+@pytest.mark.parametrize("node_too", [False, True])
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("left", [len(CLUSTER) + 6, -5, -2, -1, 0])
+async def test_one_that_has_lost_its_end(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, left: int, node_too: bool
+) -> None:
+    """Pull leaves it and says so; a repair ends it, and brings what is gone as well."""
+    sums, whole, node = pulled.sums(), pulled.sums().read_bytes(), pulled.objects()[-1]
+    cut_to(sums, left if left > 0 else len(node.name) + left)
+    cut = sums.read_bytes()
+    if node_too:
+        node.unlink()
+        node.with_suffix(".json").unlink()
+        shutil.rmtree(pulled.root / "verified", ignore_errors=True)
+    else:
+        summary = await pull(source, pulled.archive, [everything(CLUSTER)])
+        assert [failed.subject for failed in summary.failures] == [pulled.key(sums.parent)]
+        assert summary.exit_code == 3
+    assert sums.read_bytes() == cut
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    found = await verify(pulled.archive)
+    assert Fault.SUMS in {finding.fault for finding in found.findings}
+    mended = await repair(pulled.archive, found, supplier)
+    assert (mended.exit_code, mended.findings, mended.not_repaired) == (0, [], [])
+    assert (sums.read_bytes(), node.exists()) == (whole, True)
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("cut", [3, 11])
+async def test_a_stump_beside_the_whole_line(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, cut: int
+) -> None:
+    sums, whole = pulled.sums(), pulled.sums().read_text()
+    sha256, _, name = whole.splitlines()[-1].partition("  ")
+    sums.write_text(f"{whole}{sha256}  {name[:-cut]}\n")
+    assert (await pull(source, pulled.archive, [everything(CLUSTER)])).exit_code == 3
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    mended = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    assert (mended.exit_code, mended.findings) == (0, [])
+    assert sums.read_text() == whole
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+async def test_one_of_a_single_file_that_has_lost_its_end(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str
+) -> None:
+    sums, whole = pulled.sums(INSTANCE), pulled.sums(INSTANCE).read_bytes()
+    cut_to(sums, len(INSTANCE) + 2)
+    cut = sums.read_bytes()
+    assert (await pull(source, pulled.archive, [everything()])).exit_code == 3
+    assert sums.read_bytes() == cut
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    mended = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    assert (mended.exit_code, mended.findings) == (0, [])
+    assert sums.read_bytes() == whole
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+async def test_names_of_other_files_that_are_there_do_no_harm(
+    pulled: Pulled, source: TairSource
+) -> None:
+    """``sha256sum *``, by hand, in a set's folder."""
+    sums = pulled.sums()
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+        for path in sorted(sums.parent.iterdir())
+    ]
+    sums.write_text("".join(lines))
+    assert (await read_sums(pulled.archive.store, pulled.key(sums.parent)) or {}).keys() > {
+        "SHA256SUMS", *(path.name for path in pulled.objects())
+    }  # fmt: skip
+    assert (await pull(source, pulled.archive, [everything(CLUSTER)])).exit_code == 0
+    sums.write_bytes(sums.read_bytes()[:-1])
+    mended = await repair(pulled.archive, await verify(pulled.archive), SourceSupplier(source))
+    assert (mended.exit_code, mended.findings) == (0, [])
