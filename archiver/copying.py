@@ -147,8 +147,7 @@ async def copy(
     """
     await check_apart(source, target)
     run = _Copying(source, target, options or CopyOptions(), observer)
-    if not await target.check_place() and not await run.has_records():
-        await run.all()  # says why, and begins no archive
+    if not await target.check_place() and await run.is_for_nothing():
         return run.summary
     async with target.writing(observer) as swept:
         for leftover in swept:
@@ -364,9 +363,7 @@ class _Copying:
                 await self._enqueue(send)
         if self._full is not None:
             raise self._full
-        if not (self.summary.held or self.summary.planned or self.summary.failures):
-            nothing = BackupFailed(f"{self._source.store}: {NOTHING_SELECTED}; nothing was copied")
-            self._observer(events.Failed(str(self._source.store), nothing))
+        self._tell_if_nothing()
         for folder, origin in sorted(self._touched.items()):
             try:
                 await self._seal(folder, origin)
@@ -374,6 +371,34 @@ class _Copying:
                 if error.ends_run:
                     raise
                 self._observer(events.Failed(folder, error))
+
+    def _tell_if_nothing(self) -> None:
+        if not (self.summary.held or self.summary.planned or self.summary.failures):
+            nothing = BackupFailed(f"{self._source.store}: {NOTHING_SELECTED}; nothing was copied")
+            self._observer(events.Failed(str(self._source.store), nothing))
+
+    async def is_for_nothing(self) -> bool:
+        """Whether there is no record to copy; then what there is instead is told.
+
+        By one look: a record that comes after it is for the next run, since this one has no lock
+        to write with.
+        """
+        selection = self._options.selection
+        failures: list[events.Failed] = []
+        for prefix in selection.prefixes:
+            found = False
+            async with aclosing(walk(self._source.store, prefix, selection.reaches)) as walked:
+                async for one in walked:
+                    if isinstance(one, Recorded):
+                        return False
+                    found = True
+                    failures.append(events.Failed(one.key, one.error))
+            if prefix and not found and await self._has_nothing(prefix):
+                failures.append(self._nothing_below(prefix))
+        for failed in failures:
+            self._observer(failed)
+        self._tell_if_nothing()
+        return True
 
     async def _enqueue(self, send: MemoryObjectSendStream[_Planned]) -> None:
         inventory = Inventory(self._target.store)
@@ -394,22 +419,15 @@ class _Copying:
                 except anyio.BrokenResourceError:
                     return  # no worker is left: what ended the last one is what will be raised
             if prefix and not found and await self._has_nothing(prefix):
-                nothing = BackupFailed(f"{self._source.store}: there is nothing below {prefix}")
-                self._observer(events.Failed(prefix, nothing))
+                self._observer(self._nothing_below(prefix))
+
+    def _nothing_below(self, prefix: str) -> events.Failed:
+        nothing = BackupFailed(f"{self._source.store}: there is nothing below {prefix}")
+        return events.Failed(prefix, nothing)
 
     async def _has_nothing(self, prefix: str) -> bool:
         async with aclosing(self._source.record_keys(prefix)) as keys:
             return await anext(keys, None) is None
-
-    async def has_records(self) -> bool:
-        """Whether there is anything to copy."""
-        selection = self._options.selection
-        for prefix in selection.prefixes:
-            async with aclosing(walk(self._source.store, prefix, selection.reaches)) as found:
-                async for one in found:
-                    if isinstance(one, Recorded):
-                        return True
-        return False
 
     async def _planned(self, inventory: Inventory, one: Recorded) -> _Planned | None:
         """The record under a key, if what it describes is to be copied, and the folder for it."""
@@ -590,7 +608,8 @@ class _Copying:
         there = {entry.key async for entry in self._target.store.entries(f"{folder}/")}
         nodes = {layout.node_of(key) for key in there if layout.is_record(key)}
         is_standard = nodes == {folder.partition("/")[0]}
-        is_whole = bool(names) and all(f"{folder}/{name}" in there for name in names)
+        ours = [name for name in names if layout.is_object_name(name)]
+        is_whole = bool(ours) and all(f"{folder}/{name}" in there for name in ours)
         replaced = {stem for stem in self._replaced if stem.rpartition("/")[0] == folder}
         await forget(self._target.store, replaced)
         if is_standard or is_whole or (replaced and layout.sums_key(folder) in there):

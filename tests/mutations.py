@@ -62,6 +62,7 @@ DOCUMENTS, BAD = "archiver/documents.py", "tests/scrub/test_bad_documents.py"
 DECODING, KEPT_OUT = "tests/test_documents.py", "tests/cli/test_bad_documents.py"
 HIDDEN, KEPT_HIDDEN = "tests/scrub/test_hidden_folders.py", "tests/cli/test_hidden_folders.py"
 COPYING, LOST = "tests/test_copying.py", "tests/archive/test_lost.py"
+COMING = "tests/archive/test_coming.py"
 NOT_GIVEN = "tests/cli/test_not_given.py"
 ODD, ODD_RUNS = "tests/stores/test_oddstore.py", "tests/bucket/test_odd_servers.py"
 STREAMS = "tests/cli/test_streams.py"
@@ -116,9 +117,15 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("restore: nothing to restore is a wrong option", "archiver/archive/backupsets.py", "        raise NoSuchBackup(f\"{archive.store}: there is no backup of", "        raise UsageError(f\"{archive.store}: there is no backup of", RESTORING),
     Mutation("verify: nothing to verify is a wrong option", "archiver/scrub/verify.py", "                raise NoSuchBackup(", "                raise __import__(\"archiver\").errors.UsageError(", SCRUB),
     Mutation("what to do about a broken chain is not said", "archiver/cli/drill.py", "    if drilled.faults:\n", "    if False:\n", EVIDENCE),
-    Mutation("a copy goes by records alone", "archiver/archive/contents.py", "        for key in self.entries:\n            if key.endswith(_OBJECT_SUFFIXES):", "        for key in ():\n            if key.endswith(_OBJECT_SUFFIXES):", f"{COPYING} {LOST}"),
+    Mutation("a copy goes by records alone", "archiver/archive/contents.py", "        for key in filter(layout.is_object, self.entries):\n", "        for key in ():\n", f"{COPYING} {LOST}"),
+    Mutation("an object that is still coming in is damage", "archiver/archive/contents.py", "_COMING_HINT, was_recorded=False)", "_COMING_HINT)", COMING),
+    Mutation("what SHA256SUMS names is still coming in", "archiver/archive/contents.py", "*, was_recorded: bool = True) -> None:", "*, was_recorded: bool = False) -> None:", f"{LOST} {COMING}"),
+    Mutation("any file in a set's folder is one of its backups", "archiver/archive/layout.py", 'return is_of_a_set(key) and is_object_name(key.rpartition("/")[2])', 'return is_of_a_set(key) and key.endswith(tuple(f".{kind}" for kind in Kind))', COMING),
+    Mutation("any name in SHA256SUMS wants a record", "archiver/archive/contents.py", "lacks = layout.record_key(layout.stem_of(key)) if layout.is_object(key) else key", "lacks = layout.record_key(layout.stem_of(key))", COMING),
+    Mutation("the copy of a set waits for whatever SHA256SUMS names", "archiver/copying.py", "[name for name in names if layout.is_object_name(name)]", "list(names)", COMING),
+    Mutation("a copy for nothing copies what came just now", "archiver/copying.py", "        self._tell_if_nothing()\n        return True\n", "        await self.all()\n        return True\n", COPYING),
     Mutation("a copy does not ask SHA256SUMS what there was", "archiver/archive/contents.py", "            doubted |= one.unrecorded(sums or ())\n", "            doubted |= one.unrecorded()\n", COPYING),
-    Mutation("a copy tells of a record that comes meanwhile", "archiver/archive/contents.py", "            yield Recorded(record_key, None) if came else unrecorded", "            yield unrecorded", COPYING),
+    Mutation("a copy tells of a record that comes meanwhile", "archiver/archive/contents.py", "            if not came:\n                yield unrecorded", "            if True:\n                yield unrecorded", COPYING),
     Mutation("a copy passes over what nobody sees into", "archiver/archive/contents.py", "                if wants(entry.key):\n                    yield", "                if False:\n                    yield", HIDDEN),
     Mutation("what an earlier verify saw is forgotten", "archiver/archive/contents.py", "        for key, result in self.seen.items():", "        for key, result in ():", LOST),
     Mutation("a set that only a verify knows is passed over", "archiver/archive/contents.py", "                for gone in seen.left():\n                    yield gone\n                await", "                await", LOST),
@@ -134,7 +141,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a mirror check believes a changed line", "archiver/copying.py", "                yield _unusable(archive, record.object_key, odds)\n            yield _Usable", "                pass\n            yield _Usable", LOST),
     Mutation("a copy believes a changed line", "archiver/copying.py", "            self._observer(events.Failed(key, odds, backup))", "            pass", LOST),
     Mutation("an archive is copied into itself", "archiver/archive/archive.py", "    if one[: len(other)] == other or other[: len(one)] == one:", "    if False:", LOST),
-    Mutation("an archive is begun for nothing", "archiver/copying.py", "    if not await target.check_place() and not await run.has_records():", "    if False:", LOST),
+    Mutation("an archive is begun for nothing", "archiver/copying.py", "    if not await target.check_place() and await run.is_for_nothing():", "    if False:", LOST),
     Mutation("what the disk does not give is asked for again", "archiver/transfer/stored.py", "            except UnreadableObject:\n                raise  # to ask", "            except ZeroDivisionError:\n                raise  # to ask", NOT_GIVEN),
     Mutation("a restore ends at an object that the disk does not give", "archiver/archive/restoring.py", "            except (IntegrityError, UnreadableObject) as error:\n                damage", "            except IntegrityError as error:\n                damage", NOT_GIVEN),
     Mutation("the list of restore does not look for an archive", "archiver/cli/restore.py", "    await archive.expect()\n    async for", "    async for", NOT_GIVEN),

@@ -1,5 +1,6 @@
 """What a copy and a comparison find that no record tells of."""
 
+import shutil
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,3 +119,31 @@ async def test_a_record_that_comes_meanwhile(pulled: Pulled, tmp_path: Path) -> 
     summary = await copy(Archive(_Meanwhile(pulled.root, record)), target)
     assert (summary.exit_code, summary.archived) == (0, FILES)
     assert await compared(Archive(_Meanwhile(pulled.root, record)), target) == []
+
+
+class _AfterTheFirstLook(LocalStore):
+    """A pull at work: everything comes when the listings of the first look are over."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.instance, self.came = root / INSTANCE, False
+        self.instance.rename(root.with_name("to come"))
+
+    async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
+        async for entry in super().entries(prefix):
+            yield entry
+        if prefix.startswith("verified/") and not self.came:
+            self.came = True
+            await in_thread(self.instance.parent.with_name("to come").rename, self.instance)
+
+
+async def test_what_comes_after_the_look_is_not_copied_without_the_lock(
+    pulled: Pulled, tmp_path: Path
+) -> None:
+    """No archive is begun for nothing, and so nothing may be written there either."""
+    shutil.rmtree(pulled.root / CLUSTER)
+    source = Archive(_AfterTheFirstLook(pulled.root))
+    summary = await copy(source, Archive(LocalStore(tmp_path / "new")))
+    assert not (tmp_path / "new").exists()
+    assert (summary.exit_code, summary.archived) == (1, 0)
+    assert (await copy(source, Archive(LocalStore(tmp_path / "new")))).exit_code == 0

@@ -10,8 +10,9 @@ looked at closer. A set is complete when
    commands alone, or an empty file for a dump.
 
 A standard instance's set is one file, and complete without its SHA256SUMS, too: the record proves
-the bytes. A file that is or was there and has no record is damage, whoever names it: the listing,
-SHA256SUMS, or an earlier verify. So is whatever contradicts itself.
+the bytes. A file that SHA256SUMS or an earlier verify names and that has no record is damage, and
+so is whatever contradicts itself. An object that nothing names is still to be recorded, by a pull
+that is at work or by the next one: the set is not complete.
 
 What a file is, a dump or a log, follows from what its source said, not from its suffix: a dump may
 be encrypted, a log be empty or begin as a dump does. What nothing tells is taken for a dump, and
@@ -72,12 +73,12 @@ class Folder:
         """The nodes of its records, by their names: ``<node>-<backup id>.json``, and of what has
         lost its own. Of a set of dumps those that have one."""
         left_out = self.logs if self.is_full else frozenset[str]()
-        lost = [
-            one.key
-            for one in self.lost.values()
-            if layout.is_object_name(one.key.rpartition("/")[2])
-        ]
+        lost = self._lost_objects
         return frozenset(_node(key) for key in [*self.record_keys, *lost] if key not in left_out)
+
+    @property
+    def _lost_objects(self) -> list[str]:
+        return [one.key for one in self.lost.values() if layout.is_object(one.key)]
 
     @property
     def is_sealed(self) -> bool:
@@ -87,11 +88,11 @@ class Folder:
     def is_full(self) -> bool:
         """Whether it is one of dumps, or was, or may be. A set of logs (NeedAof) is none to fall
         back on: it is one when every record in it says so, and the suffix of what has none."""
-        keys, lost = self.record_keys, self.lost.values()
+        keys, lost = self.record_keys, self._lost_objects
         return (
             not (keys or lost)
             or any(key not in self.logs for key in keys)
-            or any(not one.key.endswith(f".{Kind.AOF}") for one in lost)
+            or any(not key.endswith(f".{Kind.AOF}") for key in lost)
         )
 
     @property
@@ -259,9 +260,12 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
     for key, one in lost.items():
         if await _has_come(archive, key):
             gaps.append(f"{one.key} came just now")
+        elif not one.was_recorded:
+            gaps.append(f"{one.error.message} yet")
         else:
             damage.append(Damage(_node(one.key), one.error.message, one.error.exit_code))
-    missing = set(missing_nodes(folder, folders)) | {_node(one.key) for one in lost.values()}
+    missing = set(missing_nodes(folder, folders))
+    missing |= {_node(one.key) for one in lost.values() if layout.is_object(one.key)}
     gaps = [*why_missing(folder, folders), *gaps]
     present = {record.node_id for record in records}
     if folder.is_full:

@@ -30,6 +30,7 @@ class State(StrEnum):
     ARCHIVED = "archived"
     MISSING = "missing"  # the vendor has it, the archive does not
     DAMAGED = "damaged"  # its record cannot be used or is gone, or it is not what that says
+    UNRECORDED = "unrecorded"  # its record is still to come: pull is at work, or was interrupted
     FAILED = "failed"  # it failed at the vendor: there is no file
     UNFINISHED = "unfinished"  # the vendor is still making it
     LISTED = "listed"  # no archive was named to compare with
@@ -102,9 +103,13 @@ async def _rows_of(store: Store, one: SetFiles) -> list[Row]:
             rows.append(_damaged_row(key, error))
             continue
         if came:
-            keys.append(key)  # a pull at work
-        else:
+            keys += filter(layout.is_record, [key])  # a pull at work
+        elif not lost.was_recorded:
+            rows.append(_unrecorded_row(lost, one.entries[lost.key].size))
+        elif layout.is_object(lost.key):
             rows.append(_damaged_row(lost.key, lost.error))
+        else:
+            rows.append(_bare_row(one.folder, lost.error))
     return rows + [
         await _archived_row(store, one, key, sums, sums_are_bad=sums_are_bad) for key in keys
     ]
@@ -252,6 +257,13 @@ def _damaged_row(key: str, error: ArchiverError) -> Row:
         set_key=folder,
         error=error,
     )
+
+
+def _unrecorded_row(lost: Unrecorded, size: int) -> Row:
+    """A file that is still to be recorded: it keeps its set from being complete."""
+    row = _damaged_row(lost.key, lost.error)
+    why, note = "a file has no record yet", f"{lost.error.message} yet"
+    return replace(row, state=State.UNRECORDED, size=size, set_note=why, note=note, error=None)
 
 
 def _bare_row(folder: str, error: ArchiverError) -> Row:

@@ -12,11 +12,10 @@ from archiver.archive import layout, verified
 from archiver.archive.reading import read_sums
 from archiver.archive.verified import Result, results_if_any
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
-from archiver.model import Kind
 from archiver.stores.base import Entry, Store
 
-_OBJECT_SUFFIXES = tuple(f".{kind}" for kind in Kind)
 _HINT = "run verify, and repair it"
+_COMING_HINT = "run pull again, which finishes what was interrupted; or repair"
 _REMOVED_HINT = (
     f"{_HINT}; removed on purpose? then remove the month's document under {verified.PREFIX}, too"
 )
@@ -37,25 +36,31 @@ class SetFiles:
         return filter(layout.is_record, self.entries)
 
     def unrecorded(self, sums: Iterable[str] = ()) -> "dict[str, Unrecorded]":
-        """Files that are or were in it and have no record: objects, those that SHA256SUMS (by
-        ``sums``, its names) or an earlier verify names. By the keys of the records (pure)."""
+        """Files that are or were in it and have no record: those that SHA256SUMS (by ``sums``, its
+        names) or an earlier verify names, and objects. By the key that each lacks: a backup's file
+        its record, any other name the file itself (pure)."""
         found: dict[str, Unrecorded] = {}
 
-        def note(key: str, why: str, hint: str = _HINT) -> None:
-            record_key = layout.record_key(layout.stem_of(key))
-            if record_key not in self.entries and record_key not in found:
-                found[record_key] = Unrecorded(key, IntegrityError(f"{key}: {why}", hint=hint))
+        def note(key: str, why: str, hint: str = _HINT, *, was_recorded: bool = True) -> None:
+            lacks = layout.record_key(layout.stem_of(key)) if layout.is_object(key) else key
+            if lacks not in self.entries and lacks not in found:
+                error = IntegrityError(f"{key}: {why}", hint=hint)
+                found[lacks] = Unrecorded(key, error, was_recorded=was_recorded)
 
-        for key in self.entries:
-            if key.endswith(_OBJECT_SUFFIXES):
-                note(key, "it has no record")
         for name in sums:
-            note(f"{self.folder}/{name}", "SHA256SUMS names it, and it has no record")
+            key = f"{self.folder}/{name}"
+            what = "it has no record" if layout.is_object(key) else "there is no such file"
+            note(key, f"SHA256SUMS names it, and {what}")
         for key, result in self.seen.items():
             saw = "an earlier verify saw it" if result.at is None else (
                 f"it was verified on {result.at:%Y-%m-%d}"
             )  # fmt: skip
-            note(key, f"{saw}, and it is gone with its record", _REMOVED_HINT)
+            if key in self.entries:
+                note(key, f"{saw}, and it has no record")
+            else:
+                note(key, f"{saw}, and it is gone with its record", _REMOVED_HINT)
+        for key in filter(layout.is_object, self.entries):
+            note(key, "it has no record", _COMING_HINT, was_recorded=False)
         return found
 
 
@@ -72,10 +77,15 @@ class Recorded:
 @dataclass(frozen=True, slots=True)
 class Unrecorded:
     """What is or was in an archive, and has no record to go by: a file, what a SHA256SUMS that
-    cannot be read names, what is in a folder that nobody sees into. ``error`` says why."""
+    cannot be read names, what is in a folder that nobody sees into. ``error`` says why.
+
+    ``was_recorded``: something says that it was. Without that it is a file that is still to be
+    recorded: a pull is at work, or was interrupted.
+    """
 
     key: str
     error: ArchiverError
+    was_recorded: bool = True
 
 
 async def walk(
@@ -101,13 +111,16 @@ async def walk(
             for key in one.records:
                 yield Recorded(key, sums, layout.sums_key(one.folder) not in one.entries)
             doubted |= one.unrecorded(sums or ())
-    for record_key, unrecorded in doubted.items():
+    for lacking, unrecorded in doubted.items():
         try:
-            came = await store.size(record_key) is not None
+            came = await store.size(lacking) is not None
         except UnreadableObject as error:
-            yield Unrecorded(record_key, error)
+            yield Unrecorded(lacking, error)
         else:
-            yield Recorded(record_key, None) if came else unrecorded
+            if not came:
+                yield unrecorded
+            elif layout.is_record(lacking):
+                yield Recorded(lacking, None)
 
 
 async def sums_of(store: Store, one: SetFiles) -> dict[str, str] | None:

@@ -139,5 +139,11 @@ def is_object_name(name: str) -> bool:
     return _OBJECT_NAME.fullmatch(name) is not None
 
 
+def is_object(key: str) -> bool:
+    """Whether a backup's file lies there, or did. Whatever else lies in a set's folder is none of
+    the set's files, whoever names it."""
+    return is_of_a_set(key) and is_object_name(key.rpartition("/")[2])
+
+
 def sums_key(folder: str) -> str:
     return f"{folder}/{SUMS_NAME}"

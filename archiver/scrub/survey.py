@@ -12,12 +12,9 @@ from archiver.archive.reading import read_sums
 from archiver.archive.record import Record
 from archiver.archive.verified import Result
 from archiver.errors import BadDocument, StoreError, StoreForbidden, UnreadableObject
-from archiver.model import Kind
 from archiver.scrub.claims import Claims, check_record
 from archiver.scrub.findings import NAMED_ALONE, Fault, Finding, out_of_place, stray
 from archiver.stores.base import Entry, Store
-
-_OBJECT_SUFFIXES = tuple(f".{kind}" for kind in Kind)
 
 # What a pull at work leaves for a moment: a second look may find it gone.
 PASSING = frozenset({Fault.MISSING, Fault.UNRECORDED, Fault.SUMS, Fault.INCOMPLETE})
@@ -200,7 +197,7 @@ def _find_extra(folder: str, sizes: Mapping[str, int], found: SetSurvey) -> None
             if not any(finding.stem == layout.stem_of(key) for finding in found.findings):
                 text = "the record of that name names another object"
                 found.findings.append(Finding(key, Fault.STRAY, text))
-        elif key.endswith(_OBJECT_SUFFIXES) and layout.is_of_a_set(key):
+        elif layout.is_object(key):
             found.findings.append(Finding(key, Fault.UNRECORDED, "an object without its record"))
         else:
             found.findings.append(stray(key))

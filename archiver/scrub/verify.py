@@ -24,7 +24,6 @@ from archiver.archive.sets import Missing, SetNodes, missing_nodes
 from archiver.archive.verified import Result, read_results
 from archiver.crew import crew
 from archiver.errors import BadDocument, NoSuchBackup, UnreadableObject
-from archiver.model import Kind
 from archiver.scrub import events
 from archiver.scrub.evidence import check_evidence
 from archiver.scrub.findings import Fault, Finding
@@ -172,9 +171,8 @@ class _Run:
         self, folders: Mapping[str, Mapping[str, int]], known: Mapping[str, Result]
     ) -> frozenset[str]:
         """The objects of a month to read, by what the listing and earlier results say."""
-        suffixes = tuple(f".{kind}" for kind in Kind)
         objects = {
-            k: n for sizes in folders.values() for k, n in sizes.items() if k.endswith(suffixes)
+            k: n for sizes in folders.values() for k, n in sizes.items() if layout.is_object(k)
         }
         due = [key for key, size in objects.items() if not self._is_recent(known.get(key), size)]
         self.summary.strata += bool(objects)

@@ -81,8 +81,8 @@ async def test_exit_codes(run: Run, tmp_path: Path) -> None:
         assert done.code == code, (words, done.err)
     remove_node(made[2])
     done = await run("drill", "archive")
-    assert done.code == 1
-    assert f"partial: {CLUSTER}/" in done.err
+    assert done.code == 3
+    assert f"fail: {CLUSTER}/" in done.err
     assert f"{CLUSTER}-db-2" in done.err
     assert (await run("drill", "none")).code == 2
 

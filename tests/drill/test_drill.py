@@ -259,7 +259,7 @@ async def test_what_is_asserted_of_a_set_without_one_of_its_nodes(
     asserted = (parse("missing nothing"), parse("dbsize <= 2"), parse("exists nothing"))
     one = only(await drilled(root, replace(options, assertions=asserted)))
     assert [assertion.holds for assertion in one.assertions] == [None, None, None]
-    assert one.verdict is Verdict.PARTIAL
+    assert one.verdict is Verdict.FAIL
 
 
 def _flip(target: Path) -> None:
@@ -382,22 +382,31 @@ async def test_keys_that_the_server_lacks(
     assert only(done).verdict is Verdict.PASS
 
 
-async def test_a_missing_node(root: Path, options: DrillOptions) -> None:
-    remove_node(put_cluster(root)[1])
+@pytest.mark.parametrize("came", [True, False])
+async def test_a_missing_node(came: bool, root: Path, options: DrillOptions) -> None:
+    """What SHA256SUMS names was here, and is lost; a node that never came is missing. The other
+    nodes are tried all the same."""
+    put_cluster(root, STARTS[0])
+    made = put_cluster(root)
+    remove_node(made[1])
+    if not came:
+        put_sums(made[1].parent)
     done = await drilled(root, options)
     one = only(done)
-    assert one.verdict is Verdict.PARTIAL
+    assert one.verdict is (Verdict.FAIL if came else Verdict.PARTIAL)
+    assert f"{CLUSTER}-db-1" in one.why
     assert one.nodes.missing == (f"{CLUSTER}-db-1",)
     assert [file.outcome for file in one.files] == [Outcome.PASS, Outcome.PASS]
-    assert one.rpo.newest_age_seconds is None
-    assert done.exit_code == 1
+    assert one.rpo.newest_age_seconds is not None
+    assert done.exit_code == (3 if came else 1)
 
 
 async def test_a_set_that_nothing_is_left_of(root: Path, options: DrillOptions) -> None:
     put_standard(root, rdb(3000), STARTS[0])
     remove_node(put_standard(root, rdb(3000), STARTS[1]))
     done = await drilled(root, options)
-    assert only(done).verdict is Verdict.PARTIAL
+    assert (only(done).verdict, done.exit_code) == (Verdict.FAIL, 3)
+    assert "SHA256SUMS names it, and it has no record" in only(done).why
     assert only(done).nodes.missing == (INSTANCE,)
 
 

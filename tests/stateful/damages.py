@@ -265,6 +265,16 @@ def _line_added(data: bytes, dice: Random) -> bytes:
     return data + f"{'0' * 64}  {name}\n".encode()
 
 
+def _of_everything(path: Path, _: Random) -> None:
+    """``sha256sum * > SHA256SUMS``: of the records and of itself, too."""
+    path.write_bytes(b"")
+    lines = [
+        f"{hashlib.sha256(one.read_bytes()).hexdigest()}  {one.name}\n"
+        for one in _regular(path.parent, "*")
+    ]
+    path.write_text("".join(lines))
+
+
 def _edit_results(
     change: Callable[[dict[str, Any], str, Random], None],
 ) -> Callable[[bytes, Random], bytes]:
@@ -401,6 +411,7 @@ DAMAGES: dict[str, Damage] = {
     "sums-line": on_bytes(sums, _line_edit),
     "sums-drop": on_bytes(sums, _line_dropped),
     "sums-add": on_bytes(sums, _line_added),
+    "sums-all": on_one(sums, _of_everything),
     "sums-folder": on_one(sums, as_folder),
     "sums-fifo": on_one(sums, as_fifo),
     "results-edit": on_bytes(results, _edit_results(_result_changed)),
