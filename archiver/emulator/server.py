@@ -117,7 +117,10 @@ class Emulator:
         if task is not None:
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
-        return await handler(request)
+        try:
+            return await handler(request)
+        except ConnectionResetError:  # the client left before it was answered
+            return web.Response()
 
     def _own_host(self) -> str:
         host = f"[{self._host}]" if ":" in self._host else self._host

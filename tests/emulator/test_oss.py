@@ -218,3 +218,23 @@ async def test_one_read_for_many_ranges(
     answers = await asyncio.gather(*ranges)
     assert [body for _, body, _ in answers] == [data[n : n + 10] for n in range(20)]
     assert len(measured) == 1
+
+
+async def test_a_client_that_leaves_early_is_no_error(
+    data: bytes,
+    source: TairSource,
+    emulator: Emulator,
+    session: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing is printed, least of all a traceback in the middle of a rehearsal."""
+
+    async def gone(*_: object) -> None:
+        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+
+    monkeypatch.setattr(emulator._objects, "answer", gone)
+    url = URL(await url_of(source), encoded=True)
+    async with session.get(url) as response:
+        await response.read()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
