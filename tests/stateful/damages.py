@@ -384,7 +384,7 @@ def damaged_format(root: Path, dice: Random) -> bool:
 
 
 # What a repair leaves as it is, and a verify names: a person looks at it (people.py).
-FOR_PEOPLE = ("object-", "set-", "sums-add", "results-add")
+FOR_PEOPLE = ("object-", "set-", "sums-add", "sums-garbage", "results-add")
 
 DAMAGES: dict[str, Damage] = {
     "flip": on_bytes(objects, flipped),
