@@ -73,8 +73,10 @@ class Folder:
         """The nodes of its records, by their names: ``<node>-<backup id>.json``, and of what has
         lost its own. Of a set of dumps those that have one."""
         left_out = self.logs if self.is_full else frozenset[str]()
-        lost = self._lost_objects
-        return frozenset(_node(key) for key in [*self.record_keys, *lost] if key not in left_out)
+        keys = [*self.record_keys, *self._lost_objects]
+        found = frozenset(_node(key) for key in keys if key not in left_out)
+        # A standard instance is its only node: what has another name beside it was put there.
+        return found & {self.instance_id} or found
 
     @property
     def _lost_objects(self) -> list[str]:

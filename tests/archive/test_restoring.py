@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -583,3 +584,14 @@ async def test_no_such_instance(instance: str, root: Path, tmp_path: Path) -> No
         await restore(opened(root), tmp_path / "to", set_key=key)
     with pytest.raises(UsageError, match="no archive"):
         await restore(opened(tmp_path / "nowhere"), tmp_path / "to", instance_id=instance)
+
+
+async def test_a_kept_copy_of_a_record_makes_no_other_set_incomplete(
+    root: Path, tmp_path: Path
+) -> None:
+    """Somebody looked at the older set: the newest one is as good as before."""
+    record = put_standard(root, rdb(3000), STARTS[0]).with_suffix(".json")
+    shutil.copy(record, record.with_name(f"{record.stem}-old.json"))
+    put_standard(root, rdb(3000), STARTS[1])
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert (done.backup_set.key[-18:-2], done.exit_code) == (STARTS[1], 0)
