@@ -231,10 +231,12 @@ class Inventory:
         return await self._nearest(own, layout.job_name(backup), backup.started_at)
 
     async def _nearest(self, own: str, job: str, started_at: datetime) -> tuple[_Month, str]:
-        """Of the folders of a job the one whose start is nearest to ``started_at``, or ``own``.
+        """Of the folders of a job that began near ``started_at`` the one with most records, or
+        ``own``.
 
         The nodes of a cluster begin their backups seconds apart; the first one found names the
-        folder for all of the same job. Somebody may have made a double of it.
+        folder for all of the same job. Somebody may have made a double of it, or brought a part of
+        it from another archive: all nodes must come to the same answer.
         """
         first, _, name = own.rpartition("/")
         instance_id = first.partition("/")[0]
@@ -249,13 +251,13 @@ class Inventory:
             near += [(other, folder) for folder in other.folders[job]]
             if _hiding(other, prefix) is not None:
                 hidden = other, f"{prefix}/{name}"
-        distances = [
-            (distance, folder, other)
+        found = [
+            (-sum(map(layout.is_record, other.files.get(folder, ()))), folder, other)
             for other, folder in near
-            if (distance := apart(folder, started_at)) is not None
+            if apart(folder, started_at) is not None
         ]
-        if distances:
-            _, folder, month = min(distances, key=lambda one: one[:2])
+        if found:
+            _, folder, month = min(found, key=lambda one: one[:2])
             return month, folder
         if hidden is not None:
             return hidden  # it may be there

@@ -42,7 +42,8 @@ def parse_sums(data: bytes) -> dict[str, str] | None:
 class Salvage:
     """What can be read of a SHA256SUMS: by file name the SHA-256 it gives, several where it names
     a file twice; the lines that cannot be; and how many ``zeros`` there are, as a power cut leaves
-    them in the place of whole lines. ``is_empty``: it says nothing at all."""
+    them in the place of whole lines. ``is_empty``: it says nothing at all, or too little to know
+    what it named."""
 
     sums: Mapping[str, frozenset[str]]
     unreadable: tuple[str, ...]
@@ -50,7 +51,8 @@ class Salvage:
 
     @property
     def is_empty(self) -> bool:
-        return not self.sums and not self.unreadable and not self.zeros
+        said = sum(map(len, self.unreadable)) + self.zeros
+        return not self.sums and said < _FEWEST_OF_A_LINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,8 @@ class Unexplained:
         can read, ``zeros`` among them, are as well, where they are more than what is missing."""
         left = [line for line in self.lines if _may_name_a_file(line, names)]
         noise = [line for line in self.lines if line not in left and not _LINE.fullmatch(line)]
-        dark = zeros + sum(len(line) + 1 for line in noise if len(line) >= _FEWEST_OF_A_LINE)
-        return left if dark <= self.room + _FEW_BYTES else [*left, *_dark(zeros), *noise]
+        dark = zeros + sum(len(line) + 1 for line in noise)
+        return left if dark < self.room + _FEWEST_OF_A_LINE else [*left, *_dark(zeros), *noise]
 
     def with_noise(self, zeros: int) -> list[str]:
         """All of them, and the ``zeros``."""
@@ -90,8 +92,7 @@ def salvage_sums(data: bytes) -> Salvage:
             unreadable += [line] if line.strip("\0 \t\r") else []
         else:
             found[match[2]] = found.get(match[2], frozenset()) | {match[1]}
-    runs = [len(run) for run in _ZEROS.findall(text)]
-    zeros = sum(run for run in runs if run >= _FEWEST_OF_A_LINE)
+    zeros = sum(map(len, _ZEROS.findall(text)))
     return Salvage(found, tuple(unreadable), zeros)
 
 

@@ -24,6 +24,7 @@ from archiver.errors import (
     ArchiverError,
     BadDocument,
     ObjectMissing,
+    StoreForbidden,
     UnreadableObject,
 )
 from archiver.fields import read_backup
@@ -88,11 +89,15 @@ class _Sorting:
         if right is None or right.sha256 != record.sha256 or not await self._is_whole(right):
             self.done.belongs[stem] = own.transfer.set_key
             return
-        if await self._is_its_own(record, right):
-            if await self._store.size(record.object_key) is not None:
-                await self._move(record.object_key)
-            self._moved[record.object_key] = record.sha256
-        await self._move(key)
+        try:
+            if await self._is_its_own(record, right):
+                if await self._store.size(record.object_key) is not None:
+                    await self._move(record.object_key)
+                self._moved[record.object_key] = record.sha256
+            await self._move(key)
+        except StoreForbidden as error:  # it stays, and keeps nothing else from being mended
+            self._tell(events.NotRepaired(key, error))
+            return
         self._moved[key] = record.sha256
         self.done.folders.add(record.folder)
 
@@ -101,7 +106,7 @@ class _Sorting:
         for folder in sorted(self.done.folders):
             there = [entry.key async for entry in self._store.entries(f"{folder}/")]
             if there == [layout.sums_key(folder)]:
-                with suppress(BadDocument, UnreadableObject):
+                with suppress(BadDocument, UnreadableObject, StoreForbidden):
                     sums = await read_sums(self._store, folder) or {}
                     if all(self._moved.get(f"{folder}/{n}") == sha for n, sha in sums.items()):
                         await self._move(there[0])

@@ -55,6 +55,7 @@ class Held:
         self._path: Final = path
         self._name: Final = secrets.token_hex(8)
         self._lost: ArchiveBusy | None = None
+        self._writing: Final = threading.Lock()
 
     def check(self) -> None:
         """Raises ArchiveBusy when we may no longer be the only writer. Blocks."""
@@ -65,12 +66,14 @@ class Held:
             raise self._lost
 
     def is_ours(self) -> bool:
-        return _holder(self._descriptor, self._path).get("name") == self._name
+        with self._writing:
+            return _holder(self._descriptor, self._path).get("name") == self._name
 
     def write(self, beat: int) -> None:
         text = json.dumps(ourselves(self._name, beat)).encode()
-        write_all(self._descriptor, text, 0)
-        os.ftruncate(self._descriptor, len(text))
+        with self._writing:  # half of it would be nobody's
+            write_all(self._descriptor, text, 0)
+            os.ftruncate(self._descriptor, len(text))
 
     def keep_beating(self, beat: float, stop: threading.Event) -> None:
         """Change the file until told to stop, or until it has another's name."""

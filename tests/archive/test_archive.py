@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -149,23 +149,30 @@ async def test_a_set_across_midnight_of_the_month(tmp_path: Path) -> None:
     ("there", "expected"),
     [
         (("11/20261124T011500Z", "11/20261124T031502Z", "11/20261124T041500Z"), 1),
-        (("11/20261124T031502Z", "11/20261124T031458Z"), 1),
+        (("11/20261124T031458Z", "11/20261124T031502Z"), 1),
         (("11/20261124T090000Z",), 0),
         (("11/20261123T031500Z", "11/20261125T031500Z"), None),  # of other nights
         (("10/20261124T031500Z", "11/20261024T031500Z", "11/notes"), None),  # no set belongs there
     ],
 )
-async def test_a_set_lies_in_the_folder_of_its_job_that_began_nearest(
+async def test_a_set_lies_in_the_folder_of_its_job_that_has_most_of_it(
     tmp_path: Path, there: tuple[str, ...], expected: int | None
 ) -> None:
+    """Of those of its night; whichever of its nodes is asked for."""
     backup = replace(BACKUP, started_at=datetime(2026, 11, 24, 3, 15, tzinfo=UTC))
     job = layout.job_name(backup)
     folders = [f"{backup.instance_id}/2026/{one}-{job}" for one in there]
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "r-1-1.json").write_text("{}")
+    if expected is not None:
+        (tmp_path / folders[expected] / "r-2-2.json").write_text("{}")
     right = layout.set_key(backup) if expected is None else folders[expected]
     inventory = Inventory(LocalStore(tmp_path))
+    for seconds in (-120, 0, 40):
+        node = replace(backup, started_at=backup.started_at + timedelta(seconds=seconds))
+        if expected is not None:
+            assert (await inventory.find(node)).transfer.set_key == right
     assert (await inventory.find(backup)).transfer.set_key == right
     assert await inventory.folder_like(layout.set_key(backup)) == right
 
