@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, verify
+from archiver.errors import StoreForbidden
 from archiver.events import Cleared
 from archiver.scrub import events
 from archiver.scrub.findings import Fault
@@ -256,3 +257,48 @@ async def test_a_set_that_is_named_after_another_month_there(
     assert (own / late.name).with_suffix(".rdb").read_bytes() == (
         late.with_suffix(".rdb").read_bytes()
     )
+
+
+async def test_a_double_that_may_not_be_moved_keeps_nothing_else_from_repair(
+    pulled: Pulled, offsite: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a bucket whose key may only add."""
+    path = pulled.objects(INSTANCE, DAYS[0])[0]
+    shutil.copy(path.with_suffix(".json"), pulled.objects(INSTANCE, DAYS[1])[0].parent)
+    damaged = pulled.objects(CLUSTER)[0]
+    good = damaged.read_bytes()
+    flip(damaged)
+
+    async def forbidden(*_: object) -> str:
+        raise StoreForbidden("this key may not delete")
+
+    monkeypatch.setattr(LocalStore, "set_aside", forbidden)
+    told: list[events.ScrubEvent] = []
+    found = await verify(pulled.archive)
+    supplier = ArchiveSupplier(offsite)
+    summary = await repair(pulled.archive, found, supplier, observer=told.append)
+    assert damaged.read_bytes() == good
+    assert Fault.MISPLACED in {finding.fault for finding in summary.findings}
+    assert not [finding for finding in summary.findings if finding.key.startswith(CLUSTER)]
+    assert any(isinstance(one, events.NotRepaired) for one in told)
+
+
+@pytest.mark.parametrize("node", range(3))
+async def test_a_part_of_a_set_in_another_folder_of_its_job(
+    pulled: Pulled, source: TairSource, node: int
+) -> None:
+    """As a merge with another archive leaves it, which named the folder after another node. All
+    nodes come to the folder that has most of them."""
+    whole = pulled.objects(CLUSTER, DAYS[1])
+    folder = whole[0].parent
+    part = folder.with_name(folder.name.replace("031500Z", "031440Z"))
+    part.mkdir()
+    for path in (whole[node], whole[node].with_suffix(".json")):
+        shutil.copy(path, part)
+    summary = await pull(source, pulled.archive, [everything(CLUSTER)])
+    assert (summary.exit_code, summary.archived) == (0, 0)
+    whole[node].unlink()
+    whole[node].with_suffix(".json").unlink()
+    summary = await pull(source, pulled.archive, [everything(CLUSTER)])
+    assert (summary.exit_code, summary.archived) == (0, 1)
+    assert whole[node].exists()
