@@ -81,8 +81,7 @@ def _dark(zeros: int) -> list[str]:
 
 
 def salvage_sums(data: bytes) -> Salvage:
-    """All of one that nobody damaged, what can be read of another. Zero bytes that are too few to
-    have been a line are nothing."""
+    """All of one that nobody damaged, what can be read of another."""
     found: dict[str, frozenset[str]] = {}
     unreadable: list[str] = []
     text = data.decode("ascii", "replace")

@@ -71,7 +71,7 @@ class _Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        # A cancellation must not be the others' that wait for the same.
+        # Others may wait for the same lookup: waiting, unlike awaiting it, never cancels it.
         looked_up = asyncio.wrap_future(lookup(host, port))
         await asyncio.wait([looked_up])
         found = looked_up.result()
