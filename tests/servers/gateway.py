@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 _CHUNK: Final = 64 * 1024
+_LINGER: Final = 10.0  # seconds
 # By method and, if any, what the query holds; the first that fits.
 _KINDS: Final = (
     ("PUT", "partNumber", "UploadPart"),
@@ -353,8 +354,12 @@ class Gateway:
         if answer is None:
             return False
         self.bytes_down[request.kind] += len(answer.body)
-        promised = await _send(writer, request, answer)
-        return promised and not (fault and fault.early)
+        if fault is not None and fault.early:
+            last = replace(answer, fields=[*answer.fields, ("Connection", "close")])
+            await _send(writer, request, last)
+            await _linger(reader)
+            return False
+        return await _send(writer, request, answer)
 
     async def _answer(
         self,
@@ -485,6 +490,15 @@ async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> AsyncI
             raise EOFError
         left -= len(data)
         yield data
+
+
+async def _linger(reader: asyncio.StreamReader) -> None:
+    """Drops what the client still sends: closing at once would reset the connection, and the
+    client might lose an answer that it has not read yet."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER):
+            while await reader.read(_CHUNK):
+                pass
 
 
 async def _read_answer(reader: asyncio.StreamReader, method: str) -> Answer:
