@@ -323,7 +323,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("SHA256SUMS may not name other files that are there", "archiver/archive/reading.py", "        if not is_there:", "        if True:", "tests/scrub/test_sums.py"),
     Mutation("seal: names of other files that are there are damage", "archiver/archive/archive.py", "            if not layout.is_object_name(name) and name not in there", "            if not layout.is_object_name(name)", "tests/scrub/test_sums.py"),
     Mutation("seal: damaged lines are compared by their number", "archiver/archive/sums.py", "        if wrong <= _FEW_BYTES:", "        if True:", "tests/scrub/test_sums.py"),
-    Mutation("repair: what was not brought and leaves no trace is right", "archiver/scrub/repair.py", "    still += [f for f in concerned", "    [f for f in concerned", REPAIR),
+    Mutation("repair: what was not brought and leaves no trace is right", "archiver/scrub/repair.py", "    still += await _lost(", "    await _lost(", REPAIR),
     Mutation("copy --replace: the line of what was replaced stays", "archiver/copying.py", "self._target.seal(folder, confirmed=replaced)", "self._target.seal(folder)", REPLACING),
     Mutation("copy --replace: what a verify saw before stays", "archiver/copying.py", "        await forget(self._target.store, replaced)\n", "", REPLACING),
     Mutation("copy --replace: an interrupted one is never finished", "archiver/copying.py", "await self._is_outvoted(record, folder)", "False", REPLACING),

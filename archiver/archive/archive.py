@@ -235,28 +235,11 @@ class Archive:
         record that must not be used, IntegrityError at a record whose object is not there or that
         names another SHA-256, UnreadableObject.
         """
-        key, recorded = layout.sums_key(folder), dict[str, str]()
+        key = layout.sums_key(folder)
         data = await self._sums(folder, mending=mending is not None)
         salvage = salvage_sums(data or b"")
         sizes = {entry.key: entry.size async for entry in self.store.entries(f"{folder}/")}
-        for record_key in filter(layout.is_record, sizes):
-            record = await read_record(self.store, record_key)
-            if record is None:
-                continue
-            if sizes.get(record.object_key) != record.size:
-                raise IntegrityError(
-                    f"{record.object_key}: it is not there as its record says",
-                    hint="SHA256SUMS stays: run verify, then repair",
-                )
-            name = _name(record)
-            recorded[name] = record.sha256
-            said = salvage.sums.get(name, {record.sha256})
-            if record.sha256 not in said and layout.stem_of(record.object_key) not in confirmed:
-                raise IntegrityError(
-                    f"{record.object_key}: SHA256SUMS says {min(said)}, and its record "
-                    f"{record.sha256}",
-                    hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
-                )
+        recorded = await self._recorded(sizes, salvage, confirmed)
         # A confirmed file may have had another suffix.
         kept = {
             name: min(said)
@@ -274,6 +257,32 @@ class Archive:
         await self.store.clear(key)
         await self.store.put(key, format_sums(named))
         return len(named)
+
+    async def _recorded(
+        self, sizes: Mapping[str, int], salvage: Salvage, confirmed: Collection[str]
+    ) -> dict[str, str]:
+        """The SHA-256 by file name that the records of a set give, of which ``sizes`` are all
+        files. Raises as :meth:`seal` does."""
+        found = dict[str, str]()
+        for record_key in filter(layout.is_record, sizes):
+            record = await read_record(self.store, record_key)
+            if record is None:
+                continue
+            if sizes.get(record.object_key) != record.size:
+                raise IntegrityError(
+                    f"{record.object_key}: it is not there as its record says",
+                    hint="SHA256SUMS stays: run verify, then repair",
+                )
+            name = _name(record)
+            found[name] = record.sha256
+            said = salvage.sums.get(name, {record.sha256})
+            if record.sha256 not in said and layout.stem_of(record.object_key) not in confirmed:
+                raise IntegrityError(
+                    f"{record.object_key}: SHA256SUMS says {min(said)}, and its record "
+                    f"{record.sha256}",
+                    hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
+                )
+        return found
 
     async def _sums(self, folder: str, *, mending: bool) -> bytes | None:
         """The SHA256SUMS of a set; None where there is none, or where a repair is to write anew
