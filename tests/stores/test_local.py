@@ -741,13 +741,15 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
 
 
 def _beat_on(path: str, ready: "multiprocessing.synchronize.Event", seconds: float) -> None:
-    """Another host on a file system that grants flock to everybody: changes the file, no lock."""
+    """Another host on a file system that grants flock to everybody: changes the file, no lock.
+    Like a holder of ours it never empties the file: that would say that it let go."""
     until = time.monotonic() + seconds
     count = 0
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     while time.monotonic() < until:
         count += 1
         holder = {"host": "far", "pid": 1, "boot": "another", "beat": count}
-        Path(path).write_text(json.dumps(holder))
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         ready.set()
         time.sleep(0.02)
 
