@@ -53,12 +53,10 @@ class Beginning(StrEnum):
 class Mending:
     """What a repair knows of a set whose SHA256SUMS is damaged. ``others`` are files that are not
     here, and that another archive's SHA256SUMS names; ``is_whole``: all that is known of there, by
-    another archive or the vendor, is here. ``is_listed``: it is the vendor's listing that says so,
-    which leaves out what the vendor has deleted."""
+    another archive or the vendor, is here."""
 
     others: Mapping[str, str] = field(default_factory=dict)
     is_whole: bool = False
-    is_listed: bool = False
 
     def check(
         self,
@@ -66,21 +64,11 @@ class Mending:
         salvage: Salvage,
         recorded: Mapping[str, str],
         there: Collection[str],
-        *,
-        is_given: bool,
     ) -> None:
         """Raises BadDocument where what cannot be read may name a file that nothing else does.
-        Names of what is ``there`` need no explanation; ``is_given`` unless the store has no
-        SHA256SUMS, or does not give it."""
+        Names of what is ``there`` need no explanation. One that is empty says no more than none."""
         if all(layout.node_of(name) == key.partition("/")[0] for name in recorded):
             return  # a standard instance: its one file is here
-        knows = (self.is_whole and not self.is_listed) or bool(self.others)
-        if salvage.is_empty and not knows and is_given:
-            raise BadDocument(
-                key,
-                "it is empty, and nothing else tells which files it named",
-                hint="it stays as it is; remove it if you know that nothing is missing, and pull",
-            )
         lines = [
             f"{sha256}  {name}"
             for name, said in salvage.sums.items()
@@ -250,7 +238,7 @@ class Archive:
         named = kept | recorded
         if mending is not None and recorded and data != format_sums(named):
             there = {one.rpartition("/")[2] for one in sizes}
-            mending.check(key, salvage, recorded, there, is_given=data is not None)
+            mending.check(key, salvage, recorded, there)
             named = {**mending.others, **named}
         if not recorded or data == format_sums(named):
             return 0

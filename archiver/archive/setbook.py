@@ -79,5 +79,5 @@ class SetBook:
 
     async def seal(self, folder: str) -> int:
         """See :meth:`Archive.seal`."""
-        mending = Mending(is_whole=True, is_listed=True) if folder in self._doubted else None
+        mending = Mending(is_whole=True) if folder in self._doubted else None
         return await self._archive.seal(folder, confirmed=self._confirmed, mending=mending)
