@@ -66,9 +66,15 @@ class Mending:
         there: Collection[str],
     ) -> None:
         """Raises BadDocument where what cannot be read may name a file that nothing else does.
-        Names of what is ``there`` need no explanation. One that is empty says no more than none."""
+        Names of what is ``there`` need no explanation."""
         if all(layout.node_of(name) == key.partition("/")[0] for name in recorded):
             return  # a standard instance: its one file is here
+        if salvage.is_empty and not (self.is_whole or self.others):
+            raise BadDocument(
+                key,
+                "it is empty, and nothing else tells which files it named",
+                hint="repair from the source, or from an archive that has it whole",
+            )
         lines = [
             f"{sha256}  {name}"
             for name, said in salvage.sums.items()

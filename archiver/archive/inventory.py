@@ -122,7 +122,7 @@ class Inventory:
 
     async def folders_like(self, folder: str) -> list[str]:
         """Where the set may lie here that another archive has in ``folder``: most likely first,
-        ``folder`` itself where it lies nowhere. Raises what hides it."""
+        ``folder`` itself where it lies nowhere. Raises what hides it, where no other is seen."""
         start = layout.set_start(folder)
         if start is None or apart(folder, start) is None:
             return [folder]  # no set belongs there
@@ -130,7 +130,7 @@ class Inventory:
         if not near:
             _check_seen(*(hidden or (await self._month_of(folder), folder)))
             return [folder]
-        ranked = sorted(near, key=lambda one: (one[1] != folder, -_records(*one), one[1]))
+        ranked = sorted(near, key=lambda one: (one[1] != folder, *_likelihood(*one)))
         seen = [one for month, one in ranked if _hiding(month, one) is None]
         if not seen:
             _check_seen(*ranked[0])
@@ -250,19 +250,13 @@ class Inventory:
             month = await self._month_of(own)
             month.folders[layout.job_name(backup)].add(own)
             return month, own
-        if len(near) == 1:
-            return near[0]
         name = layout.stem("", backup)
-        knowing = {folder for month, folder in near if await self._tells_of(month, folder + name)}
         return min(
             near,
             key=lambda one: (
                 one[1] + name not in self._preferred,
                 one[1] not in self._preferred,
-                one[1] not in knowing,
-                one[1] != own,
-                -_records(*one),
-                one[1],
+                *_likelihood(*one),
             ),
         )
 
@@ -290,21 +284,6 @@ class Inventory:
             if _hiding(other, prefix) is not None:
                 hidden = other, f"{prefix}/{name}"
         return [one for one in near if apart(one[1], started_at) is not None], hidden
-
-    async def _tells_of(self, month: _Month, stem: str) -> bool:
-        """Whether a file of this backup is there, or its set's SHA256SUMS or an earlier verify
-        names one."""
-        folder = stem.rpartition("/")[0]
-        there = month.files.get(folder, {})
-        if stem in month.seen or _keys(stem) & there.keys():
-            return True
-        if layout.sums_key(folder) not in there:
-            return False
-        try:
-            sums = await self.sums(folder)
-        except (BadDocument, UnreadableObject):
-            return False
-        return any(f"{folder}/{name}" in _keys(stem) for name in sums or ())
 
     async def _month(self, prefix: str) -> _Month:
         """What is below ``prefix``, read once for all backups of that month."""
@@ -340,9 +319,13 @@ def _wrong_size(record: Record, month: _Month) -> str | None:
     return "it is missing" if size is None else f"it has {size:,} of {record.size:,} bytes"
 
 
-def _records(month: _Month, folder: str) -> int:
-    """How many records of backups there are, by their names."""
-    return sum(map(layout.is_named_as_record, month.files.get(folder, ())))
+def _likelihood(month: _Month, folder: str) -> tuple[int, int, str]:
+    """Sorts the folder first that has most of a set: backups with their records, by their names;
+    then most records. The same for all nodes, so that they come to lie together."""
+    there = month.files.get(folder, {})
+    records = [layout.stem_of(key) for key in there if layout.is_named_as_record(key)]
+    whole = sum(any(f"{stem}.{kind}" in there for kind in Kind) for stem in records)
+    return -whole, -len(records), folder
 
 
 def _is_known(month: _Month, stem: str) -> bool:

@@ -19,6 +19,7 @@ _FEWEST_OF_A_LINE: Final = 60
 _SUFFIXES: Final = tuple(f".{kind}" for kind in Kind)
 _ZEROS: Final = re.compile(rf"\0{{{_FEW_BYTES + 1},}}")
 _LEAST_LEFT: Final = 4
+_LEAST_END: Final = 9  # more than a suffix, which all have
 _LIKE: Final = 0.6
 
 
@@ -49,6 +50,12 @@ class Salvage:
     sums: Mapping[str, frozenset[str]]
     unreadable: tuple[str, ...]
     zeros: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing at all, or too little to know what it named."""
+        said = sum(map(len, self.unreadable)) + self.zeros
+        return not self.sums and said < _FEWEST_OF_A_LINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +157,9 @@ def _is_left_of(line: str, whole: str, name: str) -> bool:
         wrong = sum(one != other for one, other in zip(line, whole, strict=True))
         if wrong <= _FEW_BYTES:
             return True
-    if len(line) >= _LEAST_LEFT and (whole.startswith(line) or whole.endswith(line)):
+    if len(line) >= _LEAST_LEFT and whole.startswith(line):
+        return True
+    if len(line) >= _LEAST_END and whole.endswith(line):
         return True
     said = _name_in(line)
     if said == name:

@@ -324,12 +324,6 @@ class _SetMending:
         missing = {name for name in names - there if layout.is_object_name(name)}
         if layout.SUMS_NAME not in there and (not names or missing):
             return
-        if not names and await self._store.size(layout.sums_key(folder)) == 0:
-            why = f"{layout.sums_key(folder)}: it is empty, and nothing else tells what it named"
-            self._not_repaired(
-                layout.sums_key(folder), IntegrityError(why, hint="repair from the source")
-            )
-            return
         others = {name: their_sums[name] for name in missing & their_sums.keys()}
         mending = Mending(others, is_whole=bool(their_sums) and not others)
         try:

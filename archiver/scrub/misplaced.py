@@ -39,9 +39,10 @@ def _may_lie_at(backup: Backup, stem: str) -> bool:
     """Whether a backup may have that place, by what the source said of it: of a cluster's set
     with two folders, either may be."""
     folder = stem.rpartition("/")[0]
-    in_its_set = layout.job_of(folder) == layout.job_name(backup) and not backup.is_standard
     return (
-        in_its_set
+        not backup.is_standard
+        and folder.partition("/")[0] == backup.instance_id
+        and layout.job_of(folder) == layout.job_name(backup)
         and stem == layout.stem(folder, backup)
         and (apart(folder, backup.started_at) is not None)
     )

@@ -26,6 +26,7 @@ from typing import Final
 
 from archiver.errors import (
     ArchiveBusy,
+    DoesNotFit,
     NoDocument,
     NoSpace,
     ObjectMissing,
@@ -183,7 +184,8 @@ class LocalStaging:
 
     def _renewed(self, descriptor: int) -> int | None:
         """A copy of what is staged in its place, with its journal, for us alone; None where it
-        cannot be read, and is to be begun anew. Raises NoSpace, which loses nothing, OSError."""
+        cannot be read, and is to be begun anew. Raises NoSpace and DoesNotFit, which lose nothing,
+        OSError."""
         os.close(descriptor)
         self._file = None
         try:
@@ -191,7 +193,7 @@ class LocalStaging:
                 if os.path.lexists(path):
                     disk.copy_file(path, path, f"{path}{TEMPORARY}")
             disk.sync_directory(self._folder)
-        except NoSpace:
+        except (DoesNotFit, NoSpace):
             raise
         except (StoreError, NoDocument):
             return None

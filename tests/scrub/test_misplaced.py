@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from archiver.scrub.repair import Supplier, repair
 from archiver.transfer.engine import TransferOptions
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything
-from tests.scrub.conftest import CLUSTER, DAYS, Pulled, edit, flip
+from tests.scrub.conftest import CLUSTER, DAYS, NODES, Pulled, edit, flip
 
 ORIGINS = pytest.mark.parametrize("origin", ["archive", "source"])
 
@@ -388,3 +389,39 @@ async def test_junk_in_the_other_archive_diverts_no_repair(
     summary = await repair(pulled.archive, found, ArchiveSupplier(offsite))
     assert (summary.exit_code, summary.not_repaired) == (0, [])
     assert (await verify(pulled.archive)).exit_code == 0
+
+
+@ORIGINS
+@pytest.mark.parametrize("by_repair", [False, True])
+async def test_a_set_in_two_halves_grows_together(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, by_repair: bool
+) -> None:
+    """Neither half is taken for a whole set, though it may be the only one of its instance."""
+    own = named_after_none(pulled)
+    for other in pulled.root.glob(f"{CLUSTER}/*/*/*"):
+        if other != own:
+            shutil.rmtree(other)
+    (own / "SHA256SUMS").unlink()
+    half = own.with_name(own.name.replace("T031502Z", "T031440Z"))
+    half.mkdir()
+    for moved in own.glob(f"{CLUSTER}-db-1-*"):
+        moved.rename(half / moved.name)
+    query = everything(CLUSTER)
+    query = replace(query, start=f"2026-11-{DAYS[2][-2:]}T00:00Z")
+    if by_repair:
+        found = await verify(pulled.archive)
+        await repair(pulled.archive, found, supplier_of(origin, offsite, source))
+    else:
+        await pull(source, pulled.archive, [query])
+    assert len(list(own.glob("*.rdb"))) == NODES
+    assert (own / "SHA256SUMS").exists()
+
+
+async def test_a_set_under_another_instance_is_moved_away(pulled: Pulled, offsite: Archive) -> None:
+    own = pulled.objects(CLUSTER, DAYS[2])[0].parent
+    other = pulled.root / "r-bp1other" / own.relative_to(pulled.root / CLUSTER)
+    shutil.copytree(own, other)
+    found = await verify(pulled.archive)
+    summary = await repair(pulled.archive, found, ArchiveSupplier(offsite))
+    assert (summary.findings, summary.exit_code) == ([], 0)
+    assert not list(other.glob("*"))

@@ -265,16 +265,28 @@ async def test_a_name_that_the_other_archive_has_is_kept(
     assert again.exit_code == 3
 
 
+@pytest.mark.parametrize("left", [b"", b"\n", b"\0\0\0", b"   \n", b".rdb", b"3f2a"])
 async def test_an_empty_one_is_not_written_anew_where_nobody_knows_the_set(
-    pulled: Pulled, offsite: Archive
+    pulled: Pulled, offsite: Archive, left: bytes
 ) -> None:
     lose_a_node(pulled, offsite, named_there=False)
     (Path(str(offsite.store)) / pulled.key(pulled.sums())).unlink()
-    pulled.sums().write_bytes(b"")
+    pulled.sums().write_bytes(left)
     summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
     assert "nothing else tells" in str(summary.not_repaired[0].error)
     assert summary.exit_code == 3
-    assert pulled.sums().read_bytes() == b""
+    assert pulled.sums().read_bytes() == left
+
+
+async def test_an_empty_one_of_a_single_file_needs_nobody_else(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    sums = pulled.objects(INSTANCE)[0].with_name("SHA256SUMS")
+    whole = sums.read_bytes()
+    sums.write_bytes(b"")
+    (Path(str(offsite.store)) / pulled.key(sums)).write_bytes(b"")
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    assert (summary.exit_code, sums.read_bytes()) == (0, whole)
 
 
 @pytest.mark.parametrize("dice", range(1, 4))

@@ -446,6 +446,43 @@ async def test_a_waiting_record_does_not_replace_one_that_has_the_right_bytes(
     assert not any((store.root / ".quarantine").glob("*"))
 
 
+@pytest.mark.parametrize("name", ["", "..", "r-x-7.fifo", "r-x-7.link", "r-x-7.folder"])
+async def test_a_record_of_something_odd_keeps_no_writer_out(store: LocalStore, name: str) -> None:
+    """It is beside an object that came home, and that another record waits for."""
+    odd = store.root / f"{STEM}.rdb"
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", DATA)
+        await store.put(f"{STEM}.json", RECORD.replace(b"r-x-7.rdb", name.encode()))
+    os.mkfifo(odd.with_name("r-x-7.fifo"))
+    odd.with_name("r-x-7.link").symlink_to("/dev/zero")
+    odd.with_name("r-x-7.folder").mkdir()
+    flat = STEM.replace("/", "~")
+    (store.root / ".staging" / f"{flat}.json.document").write_bytes(RECORD)
+    async with store.exclusive():
+        await store.sweep()
+    assert await store.read(f"{STEM}.json") == RECORD
+
+
+async def test_a_sweep_leaves_what_the_disk_does_not_give(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = RECORD.replace(b"1" * 64, b"2" * 64)
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", DATA)
+        await store.put(f"{STEM}.json", other)
+    waiting = store.root / ".staging" / f"{STEM.replace('/', '~')}.json.document"
+    waiting.write_bytes(RECORD)
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(hashlib, "file_digest", fails)
+    async with store.exclusive():
+        await store.sweep()
+    assert waiting.read_bytes() == RECORD
+    assert await store.read(f"{STEM}.json") == other
+
+
 @pytest.mark.parametrize("has_twin", [False, True])
 def test_a_staged_file_that_is_begun_anew_is_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_twin: bool
