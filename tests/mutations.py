@@ -72,6 +72,12 @@ WIRE, NETWORK, PROXIES = "archiver/transfer/wire.py", "archiver/network.py", "ar
 PROXIED, HOSTS = "tests/network/test_through_a_proxy.py", "tests/network/test_hosts.py"
 DIALLING, OUTAGES = "tests/network/test_dialling.py", "tests/network/test_outages.py"
 GARBAGE = "tests/network/test_garbage.py"
+SAYS = "tests/drill/test_what_it_says.py"
+CONFINED = "tests/drill/test_server.py"
+SIGNALLED = (
+    "tests/cli/test_signals.py::test_a_bucket_that_does_not_answer_is_not_waited_for "
+    "tests/cli/test_signals.py::test_what_does_not_end_is_left_to_the_next_run"
+)
 STATEFUL = "tests/stateful/test_stateful.py::test_a_sequence_that_went_wrong_once"
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -502,6 +508,27 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("seal: the end of a line is no line", "archiver/archive/sums.py", " or line.endswith(_SUFFIXES):", ":", "tests/scrub/test_sums.py"),
     Mutation("ls --remote: an object without a record is missing", "archiver/archive/catalogue.py", "state=State.UNRECORDED if is_there else", "state=State.UNRECORDED if False else", COMING),
     Mutation("verify: a file may be where results were", "archiver/stores/local.py", "not (key == _EVIDENCE or", "not (key in (_EVIDENCE, \"verified\") or", HIDDEN),
+    Mutation("drill: a value is told", "archiver/drill/judgement.py", "    if not show_values:\n", "    if False:\n", SAYS),
+    Mutation("drill: a value is told by what is demanded of it", "archiver/drill/judgement.py", "text = assertion.text if show_values else without_value(assertion)", "text = assertion.text", SAYS),
+    Mutation("drill: what was restored is called lost", "archiver/report/words.py", "        there = [one for one in sets if _is_restored(one)]\n", "        there = [one for one in sets if one.verdict is Verdict.PASS]\n", SAYS),
+    Mutation("drill: no keys are a pass", "archiver/drill/judgement.py", "        if allow_empty:\n", "        if True:\n", SAYS),
+    Mutation("drill: keys that expired were never there", "archiver/drill/judgement.py", "file.parsed if file.parsed is not None else file.loaded", "file.loaded", SAYS),
+    Mutation("drill: a set from the future has age 0", "archiver/drill/procedure.py", "if whole and whole[-1].key not in ahead:", "if whole:", SAYS),
+    Mutation("drill: it ended before it began", "archiver/drill/procedure.py", "finished = self._began + timedelta(seconds=max(0.0, self._clock() - self._ticks))", "finished = datetime.now(UTC)", SAYS),
+    Mutation("drill: evidence in the chain is called lost", "archiver/drill/ledger.py", "        if not await _is_there(store, key, data):\n", "        if True:\n", SAYS),
+    Mutation("drill: the last one is looked for among the newest alone", "archiver/drill/ledger.py", "        if len(keys) > _LOOK_BACK:\n", "        if False:\n", SAYS),
+    Mutation("drill: nobody is told that nothing was compared", "archiver/drill/procedure.py", "            watcher(happened.NotCompared(instance, why))\n", "            pass\n", SAYS),
+    Mutation("drill: a wrong note of a last drill is not found", "archiver/scrub/evidence.py", "if (wrong_note := await _check_note(store, key, keys)) is not None:", "if (wrong_note := await _check_note(store, key, keys)) is not None and False:", SAYS),
+    Mutation("drill: how far a server has loaded is not told", "archiver/drill/stage.py", "            counted=lambda seen, of: self._at(record, \"counting\", seen, of, \"keys\"),\n", "", SAYS),
+    Mutation("drill: the server is root", "archiver/drill/launch.py", "    if user != SAME_USER:\n", "    if False:\n", CONFINED),
+    Mutation("drill: the server keeps root's groups", "archiver/drill/launch.py", "        os.setgroups([])\n", "        pass\n", CONFINED),
+    Mutation("drill: nobody is asked to run what he cannot", "archiver/drill/server.py", "return somebody if _RUNS[known] else None", "return somebody", CONFINED),
+    Mutation("drill: a server can be reconfigured", "archiver/drill/workplace.py", '    "CONFIG": (2, 0),\n', "", CONFINED),
+    Mutation("drill: a server can be made a replica", "archiver/drill/workplace.py", '    "REPLICAOF": (5, 0),\n', "", CONFINED),
+    Mutation("drill: a server may fill the disk", "archiver/drill/launch.py", "        (resource.RLIMIT_FSIZE, largest_file),\n", "", CONFINED),
+    Mutation("a bucket that does not answer is waited for", f"{S3}/connections.py", "                socket.socket.shutdown(one, socket.SHUT_RDWR)\n", "                pass\n", SIGNALLED),
+    Mutation("what was given up for a signal is a failure", "archiver/cli/run.py", "if interruption.was_asked and isinstance(error, StoreError):", "if False:", SIGNALLED),
+    Mutation("what does not end is waited for", "archiver/cli/run.py", "        if not self.is_over:\n", "        if False:\n", SIGNALLED),
 )  # fmt: skip
 
 

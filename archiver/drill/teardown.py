@@ -107,7 +107,7 @@ async def prove(
     return TearDown(
         manner=manner,
         exit_code=process.returncode,
-        seconds=clock() - began,
+        seconds=max(0.0, clock() - began),
         process_gone=process_gone,
         socket_gone=socket_gone,
         directory_removed=removed,
