@@ -311,6 +311,7 @@ async def _start(
         workplace = open_workplace(directory)
         try:
             command = lay_out(workplace, program, subject, ability, somebody)
+            workplace = workplace.laid_out()
             size = subject.path.stat().st_size
             log = os.open(workplace.directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except BaseException:

@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from archiver.drill.identity import Identity
@@ -27,7 +27,7 @@ from archiver.stores.filesystem import kind_of
 
 # The server's own part of the directory, which it works in.
 RUN = "run"
-SOCKET = f"{RUN}/socket"
+SOCKET = "socket"
 LOG = "server.log"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TAIL = 64 * 1024  # bytes of log that are read
@@ -58,10 +58,18 @@ _CLIENTS = 512
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """A directory of mode 0700, locked for as long as this process lives. All calls block."""
+    """A directory of mode 0700, locked for as long as this process lives. All calls block.
+
+    Descriptors are of the directory, and of the server's part of it once that is laid out.
+    """
 
     directory: Path
-    descriptor: int  # of the directory
+    descriptor: int
+    run: int = -1
+
+    def laid_out(self) -> "Workplace":
+        """The same, with the server's part open. Raises OSError."""
+        return replace(self, run=os.open(self.directory / RUN, _DIRECTORY))
 
     @property
     def socket(self) -> str:
@@ -69,7 +77,7 @@ class Workplace:
 
         It is short however deep the directory lies: the address of a Unix socket has 108 bytes.
         """
-        return f"/proc/self/fd/{self.descriptor}/{SOCKET}"
+        return f"/proc/self/fd/{self.run}/{SOCKET}"
 
     def log_tail(self) -> str:
         """The last 64 KiB of the log."""
@@ -85,8 +93,9 @@ class Workplace:
         """Remove the directory with all in it; whether it is gone."""
         with contextlib.suppress(OSError):
             _remove(self.descriptor, self.directory)
-        with contextlib.suppress(OSError):
-            os.close(self.descriptor)
+        for opened in (self.descriptor, self.run):
+            with contextlib.suppress(OSError):
+                os.close(opened)
         return not self.directory.exists()
 
 
@@ -223,7 +232,7 @@ def lay_out(
     run.mkdir(0o700)
     options = {
         "port": "0",
-        "unixsocket": Path(SOCKET).name,
+        "unixsocket": SOCKET,
         "unixsocketperm": "700",
         "dir": "./",
         "daemonize": "no",

@@ -343,6 +343,30 @@ async def test_no_server_has_a_command_that_reaches_beyond_its_data(place: Path)
                     await server.client().ask(*command)
 
 
+@pytest.mark.parametrize(
+    ("flavour", "version", "last", "lacks"),
+    [
+        (Flavour.REDIS, (2, 8, 0), "PSYNC", {"CLUSTER", "MODULE", "ACL"}),
+        (Flavour.REDIS, (4, 0, 14), "MODULE", {"REPLICAOF", "ACL"}),
+        (Flavour.REDIS, (6, 0, 9), "ACL", {"FAILOVER"}),
+        (Flavour.VALKEY, (9, 1, 2), "FAILOVER", set()),
+    ],
+)
+def test_no_server_is_told_of_a_command_that_it_does_not_know(
+    place: Path, flavour: Flavour, version: tuple[int, int, int], last: str, lacks: set[str]
+) -> None:
+    """It would not start."""
+    workplace = open_workplace(place)
+    one = ServerProgram(Path("/redis-server"), flavour, version, "PATH")
+    command = lay_out(workplace, one, read_subject(RDB), Ability.YES)
+    renamed = [command[at + 1] for at, word in enumerate(command) if word == "--rename-command"]
+    assert last in renamed
+    assert {"CONFIG", "DEBUG", "SLAVEOF"} <= set(renamed)
+    assert not lacks & set(renamed)
+    assert ("--enable-module-command" in command) is (version >= (7, 0, 0))
+    assert workplace.remove()
+
+
 async def test_a_log_with_such_a_command_is_not_loaded(place: Path, tmp_path: Path) -> None:
     log, away = tmp_path / "hostile.aof", tmp_path / "away"
     away.mkdir(0o777)
