@@ -22,7 +22,7 @@ def on_hurry(give_up: Callable[[], object]) -> None:
 def hurry() -> None:
     """Tell all of them to give up, now and for good."""
     with _LOCK:
-        calls = [call() for call in _CALLS]
+        calls = [call() for call in list(_CALLS)]
     for give_up in calls:
         if give_up is not None:
             give_up()

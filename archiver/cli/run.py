@@ -28,7 +28,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ECHO_SECONDS = 1.0
 # After a signal: until nobody waits any more for a server that does not answer, and until what has
 # not ended by then (a resolver, a dead disk) is left to the next run, as a kill would leave it.
-_HURRY_SECONDS, _LAST_SECONDS = 0.7, 1.9
+_HURRY_SECONDS, _LAST_SECONDS = 1.2, 1.9
 
 
 def run(
@@ -122,7 +122,8 @@ class _Interruption:
 
     def _see_that_it_ends(self) -> None:
         time.sleep(_HURRY_SECONDS)
-        hurry()
+        with contextlib.suppress(Exception):  # what comes next must
+            hurry()
         time.sleep(self._patience - _HURRY_SECONDS)
         if not self.is_over:
             say("archiver: something does not end; what it leaves is for the next run")
