@@ -74,6 +74,7 @@ DIALLING, OUTAGES = "tests/network/test_dialling.py", "tests/network/test_outage
 GARBAGE = "tests/network/test_garbage.py"
 SAYS = "tests/drill/test_what_it_says.py"
 CONFINED = "tests/drill/test_server.py"
+GIVEN_UP = "tests/stores/test_connections.py"
 SIGNALLED = (
     "tests/cli/test_signals.py::test_a_bucket_that_does_not_answer_is_not_waited_for "
     "tests/cli/test_signals.py::test_what_does_not_end_is_left_to_the_next_run"
@@ -526,9 +527,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("drill: a server can be reconfigured", "archiver/drill/workplace.py", '    "CONFIG": (2, 0),\n', "", CONFINED),
     Mutation("drill: a server can be made a replica", "archiver/drill/workplace.py", '    "REPLICAOF": (5, 0),\n', "", CONFINED),
     Mutation("drill: a server may fill the disk", "archiver/drill/launch.py", "        (resource.RLIMIT_FSIZE, largest_file),\n", "", CONFINED),
-    Mutation("a bucket that does not answer is waited for", f"{S3}/connections.py", "                socket.socket.shutdown(one, socket.SHUT_RDWR)\n", "                pass\n", SIGNALLED),
-    Mutation("what was given up for a signal is a failure", "archiver/cli/run.py", "if interruption.was_asked and isinstance(error, StoreError):", "if False:", SIGNALLED),
-    Mutation("what does not end is waited for", "archiver/cli/run.py", "        if not self.is_over:\n", "        if False:\n", SIGNALLED),
+    Mutation("signal: an answer of a bucket is waited for", f"{S3}/connections.py", "                socket.socket.shutdown(one, socket.SHUT_RDWR)\n", "                pass\n", GIVEN_UP),
+    Mutation("signal: a handshake of a bucket is waited for", f"{S3}/connections.py", "                known.connect(super().connect)\n                known.add(self.sock)\n\n        class PlainPool", "                super().connect()\n                known.add(self.sock)\n\n        class PlainPool", GIVEN_UP),
+    Mutation("signal: the next try of a bucket is waited for", f"{S3}/connections.py", "self._given_up.wait(seconds):", "self._given_up.wait(min(seconds, 60)) is None:", GIVEN_UP),
+    Mutation("signal: no bucket is told of it", f"{S3}/bucket.py", "        on_hurry(self._connections.give_up)\n", "", GIVEN_UP),
+    Mutation("signal: what was given up for it is a failure", "archiver/cli/run.py", "if interruption.was_asked and isinstance(error, StoreError):", "if False:", SIGNALLED),
+    Mutation("signal: what does not end is waited for", "archiver/cli/run.py", "        if not self.is_over:\n", "        if False:\n", SIGNALLED),
 )  # fmt: skip
 
 
