@@ -530,6 +530,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("signal: an answer of a bucket is waited for", f"{S3}/connections.py", "                socket.socket.shutdown(one, socket.SHUT_RDWR)\n", "                pass\n", GIVEN_UP),
     Mutation("signal: a handshake of a bucket is waited for", f"{S3}/connections.py", "                known.connect(super().connect)\n                known.add(self.sock)\n\n        class PlainPool", "                super().connect()\n                known.add(self.sock)\n\n        class PlainPool", GIVEN_UP),
     Mutation("signal: the next try of a bucket is waited for", f"{S3}/connections.py", "self._given_up.wait(seconds):", "self._given_up.wait(min(seconds, 60)) is None:", GIVEN_UP),
+    Mutation("signal: before anything is begun it is a failure", "archiver/cli/main.py", "            raise SystemExit(EXIT_INTERRUPTED) from None\n", "            raise\n", "tests/cli/test_signals.py::test_before_anything_is_begun"),
     Mutation("signal: no bucket is told of it", f"{S3}/bucket.py", "        on_hurry(self._connections.give_up)\n", "", GIVEN_UP),
     Mutation("signal: what was given up for it is a failure", "archiver/cli/run.py", "if interruption.was_asked and isinstance(error, StoreError):", "if False:", SIGNALLED),
     Mutation("signal: what does not end is waited for", "archiver/cli/run.py", "        if not self.is_over:\n", "        if False:\n", SIGNALLED),

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from archiver.cli.main import main
 from archiver.emulator import Emulator, Faults
 from examples.sample_rdb import rdb, write_rdb
 from tests.archive.sample import put_standard
@@ -242,3 +244,13 @@ async def test_what_does_not_end_is_left_to_the_next_run(
         _, err = await process.communicate()
     assert process.returncode == 130
     assert b"what it leaves is for the next run" in err
+
+
+def test_before_anything_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "get_command", interrupted)
+    done = CliRunner().invoke(main, ["ls", "archive"])
+    assert done.exit_code == 130
+    assert done.stderr == "archiver: interrupted; nothing was begun\n"
