@@ -20,7 +20,8 @@ from archiver.cli.params import (
 from archiver.cli.places import bucket_options, check_no_archive, lock_option, store_at
 
 if TYPE_CHECKING:
-    from archiver.drill.happened import Happened, Told
+    from archiver.cli.progress import WorkProgress
+    from archiver.drill.happened import Happened, Told, Watcher
     from archiver.drill.procedure import Drilled, DrillOptions
     from archiver.drill.selection import Wanted
     from archiver.report.evidence import Evidence
@@ -87,54 +88,54 @@ async def _drill(place: str, given: dict[str, Any]) -> int:
     from archiver.drill import EvidenceNotKept, find
     from archiver.drill.procedure import drill as run_drill
     from archiver.errors import worst_exit_code
-    from archiver.events import FileLeft, FileWorkedOn, SetBegun
     from archiver.report.junit import to_junit
     from archiver.stores.disk import store_errors
     from archiver.threads import in_thread
 
-    verbosity = QUIET if given["quiet"] else given["verbose"]
     progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
-
-    def watch(event: "Happened") -> None:
-        if isinstance(event, SetBegun | FileWorkedOn | FileLeft):
-            progress(event)
-            return
-        told = _line(event)
-        if told[0] <= verbosity:
-            progress.say(told[1])
-
     options = _options(given)
     programs = await find(given["servers"])
     directory = given["directory"]
     if directory is not None:
         await in_thread(check_no_archive, directory, "--evidence")
     try:
-        drilled = await run_drill(
-            Archive(store_at(place, given)),
-            programs,
-            options,
-            evidence_directory=directory and await in_thread(directory.absolute),
-            watcher=watch,
-        )
+        try:
+            drilled = await run_drill(
+                Archive(store_at(place, given)),
+                programs,
+                options,
+                evidence_directory=directory and await in_thread(directory.absolute),
+                watcher=_watching(progress, QUIET if given["quiet"] else given["verbose"]),
+            )
+        finally:
+            progress.close()
     except EvidenceNotKept as error:
-        progress.close()
         _rescue(error.data, as_json=given["as_json"])
         say(f"archiver: {error}")
         _say_conclusion(error.evidence)
-        data, code = (
-            error.data,
-            worst_exit_code({error.exit_code, error.evidence.conclusion.exit_code}),
-        )
+        codes = {error.exit_code, error.evidence.conclusion.exit_code}
+        data, code = error.data, worst_exit_code(codes)
     else:
-        progress.close()
         _tell(drilled, as_json=given["as_json"], quiet=given["quiet"])
         data, code = drilled.filed.data, drilled.exit_code
-    finally:
-        progress.close()
     if given["junit"] is not None:
         with store_errors(given["junit"]):
             await in_thread(given["junit"].write_bytes, to_junit(data))
     return code
+
+
+def _watching(progress: "WorkProgress", verbosity: int) -> "Watcher":
+    from archiver.events import FileLeft, FileWorkedOn, SetBegun
+
+    def watch(event: "Happened") -> None:
+        if isinstance(event, SetBegun | FileWorkedOn | FileLeft):
+            progress(event)
+            return
+        level, text = _line(event)
+        if level <= verbosity:
+            progress.say(text)
+
+    return watch
 
 
 def _rescue(data: bytes, *, as_json: bool) -> None:

@@ -127,18 +127,8 @@ async def drill(
     folders = await list_folders(archive, run.options.wanted.instances)
     selection, chosen = choose_sets(folders, run.options.wanted)
     watcher(happened.Chosen(tuple(one.key for one in chosen), selection.available))
-    instances = {one.instance_id for one in chosen}
-    before = {} if unseen is not None else await ledger.last_keys(instances)
-    strangers = instances - before.keys() if run.options.most_change is not None else ()
-    if strangers:
-        why = str(unseen) if unseen is not None else await ledger.why_no_last()
-        for instance in sorted(strangers):
-            watcher(happened.NotCompared(instance, why))
-    swept = await in_thread(sweep, run.options.scratch)
-    for directory in swept.removed:
-        watcher(happened.Swept(directory))
-    for directory, why in swept.left:
-        watcher(happened.LeftAlone(directory, why))
+    before = await run.see_what_was_before({one.instance_id for one in chosen}, ledger, unseen)
+    await run.sweep()
     # 4. Restore, parse, load, count and judge, set by set.
     sets = [
         await run.drill_set(one, folders, before, (number, len(chosen)))
@@ -202,6 +192,26 @@ class _Run:
             clock,
             watcher,
         )
+
+    async def see_what_was_before(
+        self, instances: set[str], ledger: Ledger, unseen: ArchiverError | None
+    ) -> dict[str, tuple[str, int]]:
+        """Of each instance the last drill that passed it: its id, and its keys."""
+        before = {} if unseen is not None else await ledger.last_keys(instances)
+        strangers = instances - before.keys()
+        if strangers and self.options.most_change is not None:
+            why = str(unseen) if unseen is not None else await ledger.why_no_last()
+            for instance in sorted(strangers):
+                self._watcher(happened.NotCompared(instance, why))
+        return before
+
+    async def sweep(self) -> None:
+        """Remove what killed drills left in scratch."""
+        swept = await in_thread(sweep, self.options.scratch)
+        for directory in swept.removed:
+            self._watcher(happened.Swept(directory))
+        for directory, why in swept.left:
+            self._watcher(happened.LeftAlone(directory, why))
 
     async def drill_set(
         self,

@@ -17,6 +17,7 @@ from archiver.archive.inspecting import inspect_file
 from archiver.archive.record import Record
 from archiver.archive.restoring import check_space, lay_out
 from archiver.drill.assertions import Assertion, AssertionResult
+from archiver.drill.census import Census
 from archiver.drill.counting import difference, loaded_databases, parsed_databases
 from archiver.drill.judgement import Judgement, comparable, judge_file
 from archiver.drill.outcome import Cause
@@ -39,6 +40,8 @@ _STEPS: Final = {
 }
 
 
+# By which two clocks of one machine may differ though nobody set one of them.
+_NO_JUMP: Final = timedelta(seconds=1)
 # What is done to each file, as people are told.
 _WORK: Final = ("restoring", "checking", "loading", "counting")
 
@@ -102,15 +105,7 @@ class Stage:
 
     async def _try(self, record: Record, scratch: Path, assertions: Sequence[Assertion]) -> Tried:
         try:
-            await in_thread(check_space, scratch, record.size)
-            self._at(record, "restoring", 0, record.size)
-            copied = await lay_out(
-                self.archive,
-                record,
-                scratch,
-                progress=lambda at: self._at(record, "restoring", at, record.size),
-            )
-            await in_thread(_let_read, copied.path)
+            copied = await self._restore(record, scratch)
         except IntegrityError as error:
             return _untouched(record, Outcome.FAIL, error)
         except ArchiverError as error:
@@ -131,10 +126,8 @@ class Stage:
         census = trial.decisive.census
         found = None
         if census is not None and inspection.contents is not None and comparable(inspection):
-            # Where the clock is set meanwhile, servers expire keys by the one or the other.
-            earliest = min(began, datetime.now(UTC) - spent)
-            census = replace(census, ended=max(census.ended, began + spent))
-            found = difference(inspection.contents, census, earliest, self.tolerance)
+            began, census = _by_both_clocks(began, spent, census)
+            found = difference(inspection.contents, census, began, self.tolerance)
         judged = judge_file(inspection, trial, found, is_log=record.is_log)
         return Tried(
             file=_file(record, copied, inspection, trial, found, judged),
@@ -148,6 +141,18 @@ class Stage:
             exit_code=0 if judged.outcome is Outcome.PASS else 3 if judged.is_damage else 1,
             as_root=any(one.as_root for one in trial.attempts),
         )
+
+    async def _restore(self, record: Record, scratch: Path) -> Copied:
+        await in_thread(check_space, scratch, record.size)
+        self._at(record, "restoring", 0, record.size)
+        copied = await lay_out(
+            self.archive,
+            record,
+            scratch,
+            progress=lambda at: self._at(record, "restoring", at, record.size),
+        )
+        await in_thread(_let_read, copied.path)
+        return copied
 
     async def _load(
         self, record: Record, copied: Copied, scratch: Path, assertions: Sequence[Assertion]
@@ -169,6 +174,15 @@ class Stage:
             counted=lambda seen, of: self._at(record, "counting", seen, of, "keys"),
             clock=self.clock,
         )
+
+
+def _by_both_clocks(began: datetime, spent: timedelta, census: Census) -> tuple[datetime, Census]:
+    """When the load began, and the census with the time of its end. Where the clock was set back
+    meanwhile, the server may have expired keys by what it was before or by what it is now."""
+    back = began + spent - datetime.now(UTC)
+    if back <= _NO_JUMP:
+        return began, census
+    return began - back, replace(census, ended=max(census.ended, began + spent))
 
 
 def _remove(record: Record, scratch: Path) -> None:

@@ -209,25 +209,31 @@ async def test_keys_that_all_expired_were_in_the_backup(
 
 
 class SetBack(datetime):
-    """A clock that is a day earlier from the second time on that it is looked at."""
+    """A clock that is a day ahead when it is looked at first, and then is set right."""
 
     looks = 0
 
     @classmethod
     def now(cls, tz: Any = None) -> "SetBack":
         cls.looks += 1
-        moment = datetime.now(tz) - (timedelta(days=1) if cls.looks > 1 else timedelta())
-        return cls.fromtimestamp(moment.timestamp(), tz)
+        ahead = timedelta(days=1) if cls.looks == 1 else timedelta()
+        return cls.fromtimestamp((datetime.now(tz) + ahead).timestamp(), tz)
 
 
 async def test_a_clock_that_is_set_back_loses_no_evidence(
     root: Path, options: DrillOptions, again: Callable[[DrillOptions], Any],
     told: list[happened.Happened], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    put_standard(root, rdb(3000))
-    monkeypatch.setattr(SetBack, "looks", 0)
-    monkeypatch.setattr("archiver.drill.procedure.datetime", SetBack)
-    assert (await again(options)).verdict is Verdict.PASS
+    """And a key that had expired by what the clock was is there by what it is."""
+    soon = int((datetime.now(UTC) + timedelta(hours=12)).timestamp() * 1000)
+    string = b"\x00\x01k\x01v"
+    expiring = b"\xfc" + soon.to_bytes(8, "little") + string
+    put_standard(root, with_values(k="v").replace(string, expiring))
+    for module in ("procedure", "stage"):
+        clock = type(module, (SetBack,), {"looks": 0})
+        monkeypatch.setattr(f"archiver.drill.{module}.datetime", clock)
+    one = await again(options)
+    assert (one.verdict, one.files[0].difference) == (Verdict.PASS, None), one.why
     [back] = [one for one in told if isinstance(one, happened.ClockSetBack)]
     assert 86_000 < back.seconds < 87_000
     [path] = root.glob("drills/2*/*/*.json")

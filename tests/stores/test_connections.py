@@ -16,6 +16,9 @@ from archiver.stores.s3.options import S3Options
 def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    # Longer than anybody waits here.
+    monkeypatch.setattr("archiver.stores.s3.bucket._CONNECT_SECONDS", 300)
+    monkeypatch.setattr("archiver.stores.s3.bucket._READ_SECONDS", 300)
     monkeypatch.setattr(hurry, "_CALLS", set())  # other tests have buckets of their own
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener
