@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -387,13 +388,23 @@ def as_command(words: list[str]) -> bytes:
     return f"*{len(words)}\r\n{parts}".encode()
 
 
+@pytest.fixture
+def in_groups() -> Iterator[None]:
+    """Groups that a server is not to have."""
+    before = os.getgroups()
+    os.setgroups([0, 1])
+    yield
+    os.setgroups(before)
+
+
 @pytest.mark.skipif(NOBODY is None, reason="NEEDS root")
 @pytest.mark.parametrize("name", ["rdb__memory.rdb", "rdb__memory.aof"])
 async def test_where_we_are_root_it_is_nobody(
-    place: Path, tmp_path: Path, valkey: ServerProgram, name: str
+    place: Path, tmp_path: Path, valkey: ServerProgram, name: str, request: pytest.FixtureRequest
 ) -> None:
     """Also for a file that only root may read: it gets a copy of that."""
     assert NOBODY is not None
+    request.getfixturevalue("in_groups")
     path = tmp_path / name
     path.write_bytes((DATA / name).read_bytes())
     for mode in (0o600, 0o644):
