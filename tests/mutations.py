@@ -72,6 +72,13 @@ WIRE, NETWORK, PROXIES = "archiver/transfer/wire.py", "archiver/network.py", "ar
 PROXIED, HOSTS = "tests/network/test_through_a_proxy.py", "tests/network/test_hosts.py"
 DIALLING, OUTAGES = "tests/network/test_dialling.py", "tests/network/test_outages.py"
 GARBAGE = "tests/network/test_garbage.py"
+SAYS = "tests/drill/test_what_it_says.py"
+CONFINED = "tests/drill/test_server.py"
+GIVEN_UP = "tests/stores/test_connections.py"
+SIGNALLED = (
+    "tests/cli/test_signals.py::test_a_bucket_that_does_not_answer_is_not_waited_for "
+    "tests/cli/test_signals.py::test_what_does_not_end_is_left_to_the_next_run"
+)
 STATEFUL = "tests/stateful/test_stateful.py::test_a_sequence_that_went_wrong_once"
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -97,7 +104,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("evidence goes with any error that is not of the store", LEDGER, "        except ArchiverError as error:\n            return await self._keep_apart(make, error)", "        except (StoreError, ArchiveBusy) as error:\n            return await self._keep_apart(make, error)", DRILL),
     Mutation("a full directory keeps evidence out of the archive", LEDGER, "    except ArchiverError as error:\n        both", "    except ArchiveBusy as error:\n        both", f"{DRILL} {EVIDENCE}"),
     Mutation("a directory that lacks the evidence is a success", LEDGER, "trouble=both, exit_code=error.exit_code)", "trouble=both)", f"{DRILL} {EVIDENCE}"),
-    Mutation("a page without room costs the evidence", LEDGER, "    except ArchiverError as error:\n        return error.message\n    return None", "    except ArchiveBusy as error:\n        return error.message\n    return None", DRILL),
+    Mutation("a page without room costs the evidence", LEDGER, "    except ArchiverError as error:\n        return error.message, EXIT_OK\n", "    except ArchiveBusy as error:\n        return error.message, EXIT_OK\n", DRILL),
     Mutation("evidence is written twice when its lock is not given back", LEDGER, "            if written is None:\n                raise\n", "            raise\n", DRILL),
     Mutation("a drill begins an archive where its own is gone", LEDGER, "            archive.store, lock_wait=lock_wait, beginning=Beginning.NEVER\n", "            archive.store, lock_wait=lock_wait\n", DRILL),
     Mutation("evidence that cannot be seen is as it was", "archiver/drill/procedure.py", "        codes |= set() if self.unseen is None else {self.unseen.exit_code}\n", "", DRILL),
@@ -506,6 +513,32 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("sweep: what the disk does not give ends it", "archiver/stores/local.py", "            except (UnreadableObject, NoDocument):\n                return", "            except NoDocument:\n                return", ORDER),
     Mutation("seal: next to nothing is a line's end", "archiver/archive/sums.py", "_LEAST_END: Final = 9", "_LEAST_END: Final = 4", "tests/scrub/test_sums.py"),
     Mutation("seal: an empty SHA256SUMS named nothing", "archiver/archive/archive.py", "        if salvage.is_empty and", "        if False and", "tests/scrub/test_sums.py"),
+    Mutation("drill: a value is told", "archiver/drill/judgement.py", "    if not show_values:\n", "    if False:\n", SAYS),
+    Mutation("drill: a value is told by what is demanded of it", "archiver/drill/judgement.py", "text = assertion.text if show_values else without_value(assertion)", "text = assertion.text", SAYS),
+    Mutation("drill: what was restored is called lost", "archiver/report/words.py", "        there = [one for one in sets if _is_restored(one)]\n", "        there = [one for one in sets if one.verdict is Verdict.PASS]\n", SAYS),
+    Mutation("drill: no keys are a pass", "archiver/drill/judgement.py", "        if allow_empty:\n", "        if True:\n", SAYS),
+    Mutation("drill: keys that expired were never there", "archiver/drill/judgement.py", "file.parsed if file.parsed is not None else file.loaded", "file.loaded", SAYS),
+    Mutation("drill: a set from the future has age 0", "archiver/drill/procedure.py", "if whole and whole[-1].key not in ahead:", "if whole:", SAYS),
+    Mutation("drill: it ended before it began", "archiver/drill/procedure.py", "finished = self._began + timedelta(seconds=max(0.0, self._clock() - self._ticks))", "finished = datetime.now(UTC)", SAYS),
+    Mutation("drill: keys expire by the clock before it was set", "archiver/drill/stage.py", "    if back <= _NO_JUMP:\n", "    if True:\n", SAYS),
+    Mutation("drill: evidence in the chain is called lost", "archiver/drill/ledger.py", "        if not await _is_there(store, key, data):\n", "        if True:\n", SAYS),
+    Mutation("drill: the last one is looked for among the newest alone", "archiver/drill/ledger.py", "        if len(keys) > _LOOK_BACK:\n", "        if False:\n", SAYS),
+    Mutation("drill: nobody is told that nothing was compared", "archiver/drill/procedure.py", "                self._watcher(happened.NotCompared(instance, why))\n", "                pass\n", SAYS),
+    Mutation("drill: a wrong note of a last drill is not found", "archiver/scrub/evidence.py", "if (wrong_note := await _check_note(store, key, keys)) is not None:", "if (wrong_note := await _check_note(store, key, keys)) is not None and False:", SAYS),
+    Mutation("drill: how far a server has loaded is not told", "archiver/drill/stage.py", "            counted=lambda seen, of: self._at(record, \"counting\", seen, of, \"keys\"),\n", "", SAYS),
+    Mutation("drill: the server is root", "archiver/drill/launch.py", "    if user != SAME_USER:\n", "    if False:\n", CONFINED),
+    Mutation("drill: the server keeps root's groups", "archiver/drill/launch.py", "        os.setgroups([])\n", "        pass\n", CONFINED),
+    Mutation("drill: nobody is asked to run what he cannot", "archiver/drill/server.py", "return somebody if _RUNS[known] else None", "return somebody", CONFINED),
+    Mutation("drill: a server can be reconfigured", "archiver/drill/workplace.py", '    "CONFIG": (2, 0),\n', "", CONFINED),
+    Mutation("drill: a server can be made a replica", "archiver/drill/workplace.py", '    "REPLICAOF": (5, 0),\n', "", CONFINED),
+    Mutation("drill: a server may fill the disk", "archiver/drill/launch.py", "        (resource.RLIMIT_FSIZE, largest_file),\n", "", CONFINED),
+    Mutation("signal: an answer of a bucket is waited for", f"{S3}/connections.py", "                socket.socket.shutdown(one, socket.SHUT_RDWR)\n", "                pass\n", GIVEN_UP),
+    Mutation("signal: a handshake of a bucket is waited for", f"{S3}/connections.py", "                known.connect(super().connect)\n                known.add(self.sock)\n\n        class PlainPool", "                super().connect()\n                known.add(self.sock)\n\n        class PlainPool", GIVEN_UP),
+    Mutation("signal: the next try of a bucket is waited for", f"{S3}/connections.py", "self._given_up.wait(seconds):", "threading.Event().wait(seconds):", GIVEN_UP),
+    Mutation("signal: before anything is begun it is a failure", "archiver/cli/main.py", "            raise SystemExit(EXIT_INTERRUPTED) from None\n", "            raise\n", "tests/cli/test_signals.py::test_before_anything_is_begun"),
+    Mutation("signal: no bucket is told of it", f"{S3}/bucket.py", "        on_hurry(self._connections.give_up)\n", "", GIVEN_UP),
+    Mutation("signal: what was given up for it is a failure", "archiver/cli/run.py", "if interruption.was_asked and isinstance(error, StoreError):", "if False:", SIGNALLED),
+    Mutation("signal: what does not end is waited for", "archiver/cli/run.py", "        if not self.is_over:\n", "        if False:\n", SIGNALLED),
 )  # fmt: skip
 
 
