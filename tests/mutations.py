@@ -230,7 +230,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a command for a log that no server loads", "archiver/archive/instructions.py", "    return log.verdict in _REFUSED or within_preamble\n", "    return log.verdict in _REFUSED\n", LOGS),
     Mutation("commands of a cut transaction count", "archiver/rdb/commands.py", "                self._good_commands = self._commands\n", "            self._good_commands = self._commands\n", "tests/rdb/test_commands.py"),
     Mutation("a full backup may be cut in a drill", "archiver/drill/judgement.py", "    may_be_cut = is_log and inspection", "    may_be_cut = inspection", "tests/drill/test_logs.py"),
-    Mutation("the nodes around a set are not looked at", "archiver/archive/backupsets.py", "    missing = set(missing_nodes(folder, folders))", "    missing: set[str] = set()", RESTORING),
+    Mutation("the nodes around a set are not looked at", "archiver/archive/backupsets.py", "    missing = set(folders.missing_nodes(folder))", "    missing: set[str] = set()", RESTORING),
     Mutation("a node missing two nights running goes unseen", SETS, "    after = min((number for number in has if number > place), default=None)\n    if before is None:", "    after = min((number for number in has if number > place + 1), default=None)\n    if before is None:", HISTORIES),
     Mutation("a node that was removed is missing for ever", SETS, "    if _was_removed(left, lacking):\n        return None\n", "", HISTORIES),
     Mutation("a node that is gone is removed at once", SETS, "    if back is not None:\n        return f", "    if True:\n        return back and f", HISTORIES),

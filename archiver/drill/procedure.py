@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from archiver.archive.archive import Archive
-from archiver.archive.backupsets import BackupSet, Folder, list_folders, looking_complete, read_set
+from archiver.archive.backupsets import BackupSet, Folder, Folders, list_folders, read_set
 from archiver.drill import account, happened
 from archiver.drill.assertions import Assertion, AssertionResult
 from archiver.drill.judgement import combine, judge_set
@@ -187,7 +187,7 @@ class _Run:
     async def drill_set(
         self,
         folder: Folder,
-        folders: Sequence[Folder],
+        folders: Folders,
         before: dict[str, tuple[str, int]],
     ) -> SetEvidence:
         """Every file of the set, one after the other, in a directory that is gone afterwards."""
@@ -293,11 +293,10 @@ class _Run:
             ),
         )
 
-    async def _rpo(self, drilled: BackupSet, folders: Sequence[Folder]) -> evidence.Rpo:
+    async def _rpo(self, drilled: BackupSet, folders: Folders) -> evidence.Rpo:
         """By the listing; of the newest sets and of this one the records are read, too."""
         folder = drilled.folder
-        own = [one for one in folders if one.instance_id == folder.instance_id and one.is_full]
-        whole = looking_complete(own)
+        whole = [one for one in folders.looking_complete(folder.instance_id) if one.is_full]
         if not drilled.is_complete:
             whole = [one for one in whole if one.key != folder.key]
         while whole and not (await read_set(self._archive, whole[-1], folders)).is_complete:

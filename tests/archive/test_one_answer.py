@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull
-from archiver.archive.backupsets import list_folders, looking_complete, newest_first
+from archiver.archive.backupsets import list_folders, newest_first
 from archiver.archive.catalogue import archived_rows, compared_rows
 from archiver.drill import DrillOptions, Wanted, drill
 from archiver.model import Backup, Query
@@ -79,7 +79,7 @@ async def answers(archive: Archive, source: TairSource, summary: Summary) -> dic
     rows = [row for row in await archived_rows(archive) if row.set_note]
     remote = [row for row in await compared_rows(archive, await listed(source)) if row.set_note]
     sets = [one async for one in newest_first(archive, CLUSTER)]
-    whole = looking_complete(folders)
+    whole = folders.looking_complete(CLUSTER)
     return {
         "pull": told({night(one.key): named(one.why) for one in summary.incomplete}),
         "verify": told({night(one.key): named(one.text) for one in found}),
