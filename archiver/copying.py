@@ -35,6 +35,7 @@ from archiver.errors import (
     CorruptFile,
     IntegrityError,
     NoSpace,
+    StoreError,
     UnreadableObject,
 )
 from archiver.model import Backup, Network, Pin, Provenance, Status, Stored
@@ -136,7 +137,8 @@ class Mismatch:
     @property
     def exit_code(self) -> int:
         """3, or 6 when a store did not give what there is to compare."""
-        return IntegrityError.exit_code if self.error is None else self.error.exit_code
+        is_unseen = self.error is not None and self.error.exit_code == StoreError.exit_code
+        return StoreError.exit_code if is_unseen else IntegrityError.exit_code
 
 
 async def copy(
