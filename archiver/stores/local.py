@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from archiver import documents
-from archiver.documents import is_within
+from archiver.documents import is_name, is_within
 from archiver.errors import (
     ArchiverError,
     BadDocument,
@@ -189,7 +189,7 @@ class LocalStore:
     async def set_aside(self, key: str) -> str:
         def work() -> Path:
             self._check_lock()
-            return move_away(self.root / key, self._quarantine)
+            return move_away(self._at(key), self._quarantine)
 
         return (await in_thread(work)).relative_to(self.root).as_posix()
 
@@ -366,6 +366,8 @@ class LocalStore:
                 if not is_aside(path.name):
                     continue
                 home = self.root / path.name.removesuffix(ASIDE).replace(SEPARATOR, "/")
+                if self._is_led_away(home):
+                    continue
                 if _is_same(path, home):
                     path.unlink()
                     yield Leftover(f"{QUARANTINE}/{path.name}", "another name of an object")
@@ -378,9 +380,18 @@ class LocalStore:
                     disk.sync_directory(home.parent)
                     yield Leftover(f"{QUARANTINE}/{path.name}", "back in its place")
 
-    def _finish(self, document: Path) -> str:
-        """Bring home a document whose object was renamed already: a kill came in between."""
+    def _is_led_away(self, path: Path) -> bool:
+        """Whether something that is no folder is on the way to ``path``: a link may lead out of the
+        archive, and nothing is written behind it."""
+        above = list(path.relative_to(self.root).parents)[:-1]
+        return any(disk.folder_obstacle(self.root / folder) is not None for folder in above)
+
+    def _finish(self, document: Path) -> str | None:
+        """Bring home a document whose object was renamed already: a kill came in between. Why it is
+        of no use here any more; None where it stays."""
         path = self.root / document.stem.replace(SEPARATOR, "/")
+        if self._is_led_away(path):
+            return None
         if not self._came_home(document, path):
             return "a document without its object"
         if os.path.lexists(path):
@@ -499,7 +510,7 @@ def _said_by(record: Path) -> _Said | None:
     except (NoDocument, BadDocument, UnreadableObject):
         return None
     name, size = said.get("object"), said.get("size")
-    if not isinstance(name, str) or "/" in name or not isinstance(size, int):
+    if not isinstance(name, str) or not is_name(name) or not isinstance(size, int):
         return None
     return _Said(name, size, said.get("sha256"))
 
