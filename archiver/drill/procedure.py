@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
 from archiver.archive.backupsets import BackupSet, Folder, Folders, list_folders, read_set
 from archiver.drill import account, happened
@@ -122,6 +123,7 @@ async def drill(
     watcher(happened.Chosen(tuple(one.key for one in chosen), selection.available))
     instances = {one.instance_id for one in chosen}
     before = {} if unseen is not None else await ledger.last_keys(instances)
+    run.acknowledged = await _acknowledged(archive, run.options)
     swept = await in_thread(sweep, run.options.scratch)
     for directory in swept.removed:
         watcher(happened.Swept(directory))
@@ -150,6 +152,21 @@ async def _look_back(
     return faults, None
 
 
+async def _acknowledged(
+    archive: Archive, options: DrillOptions
+) -> tuple[evidence.Acknowledged, ...]:
+    """What somebody has taken note of, and what stands of that."""
+    known = await Acknowledged(archive).read()
+    found = []
+    for one in sorted(known.by_key.values(), key=lambda one: (one.at, one.subject)):
+        instances = options.wanted.instances
+        is_asked_for = not instances or any(map(one.is_about, instances))
+        if is_asked_for and await known.of(one.subject) is not None:
+            by = None if options.withhold_identity else one.by
+            found.append(evidence.Acknowledged(one.subject, one.at, by, one.reason))
+    return tuple(found)
+
+
 async def _see_what_is_here(archive: Archive, programs: Sequence[ServerProgram]) -> None:
     await archive.expect()
     if not programs:
@@ -171,6 +188,7 @@ class _Run:
         clock: Callable[[], float],
     ) -> None:
         self.options: Final = options
+        self.acknowledged: tuple[evidence.Acknowledged, ...] = ()
         self._began: Final = datetime.now(UTC)
         self._exit_codes: Final = set[int]()
         self._archive: Final = archive
@@ -247,6 +265,7 @@ class _Run:
                 conclusion=conclude(selection, sets, failure_exit_code=failure),
                 sets=tuple(sets),
                 previous=previous,
+                acknowledged=self.acknowledged,
             )
 
         return evidence_of

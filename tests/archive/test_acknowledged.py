@@ -18,6 +18,7 @@ from archiver.archive.acknowledged import (
 )
 from archiver.archive.catalogue import archived_rows, compared_rows, with_acknowledgements
 from archiver.copying import Selection, copy, mismatches
+from archiver.drill import DrillOptions, drill
 from archiver.errors import BadDocument, IntegrityError, NoSuchBackup, UsageError
 from archiver.scrub.findings import Fault
 from archiver.scrub.verify import verify
@@ -25,6 +26,7 @@ from archiver.stores.base import Store
 from archiver.stores.s3 import S3Options, S3Store
 from tests.archive.test_one_answer import CLUSTER, FIRST, listed, serve
 from tests.conftest import INSTANCE, everything
+from tests.drill.conftest import programs
 from tests.servers.seaweedfs import SeaweedFS
 
 WHY, BY = "ticket 4711", "sre@host"
@@ -276,3 +278,20 @@ async def test_the_later_word_counts(archive: Archive, tmp_path: Path) -> None:
     assert [one async for one in mismatches(other, archive, elsewhere)] == []
     assert (await copy(other, archive)).exit_code == 0
     assert await Acknowledged(archive).of(folder) is None
+
+
+async def test_a_drill_shows_auditors_what_stands(archive: Archive, tmp_path: Path) -> None:
+    """Also where another set is drilled; names only where they are not withheld."""
+    folder = await night(archive)
+    async with archive.writing():
+        await acknowledge(archive, folder, by=BY, reason=WHY)
+        gone = f"{CLUSTER}/2025/01/20250101T000000Z-1"
+        await acknowledge(archive, gone, by=BY, reason=WHY)
+        await withdraw(archive, gone, by=BY)
+    for withhold, by in ((False, BY), (True, None)):
+        options = DrillOptions(scratch=tmp_path, withhold_identity=withhold)
+        evidence = (await drill(archive, await programs(), options)).evidence
+        [known] = evidence.acknowledged
+        assert (known.subject, known.by, known.reason) == (folder, by, WHY)
+        assert [one.key for one in evidence.sets] != [folder]
+    assert (await verify(archive)).exit_code == 0
