@@ -31,8 +31,8 @@ def ack(place: str, subjects: tuple[str, ...], **given: Any) -> None:
 
     \b
     Examples:
-      archiver ack ./backups r-bp1/2026/11/20261124T021500Z-1187423 --reason 'vendor ticket 4711'
-      archiver ack ./backups r-bp1-db-0-1187423 --reason 'vendor ticket 4711'
+      archiver ack ./backups r-bp1/2026/11/20261124T021500Z-42 --reason 'ticket 7'
+      archiver ack ./backups r-bp1-db-0-1187423 --reason 'ticket 7'
       archiver ack ./backups --list
       archiver ack ./backups r-bp1-db-0-1187423 --withdraw
     """
