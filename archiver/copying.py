@@ -14,6 +14,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from archiver import events
 from archiver.archive import layout
+from archiver.archive.acknowledged import bring_along, differing
 from archiver.archive.archive import Archive, check_apart
 from archiver.archive.contents import Recorded, Unrecorded, walk
 from archiver.archive.inventory import Compared, Difference, Inventory
@@ -34,6 +35,7 @@ from archiver.errors import (
     CorruptFile,
     IntegrityError,
     NoSpace,
+    StoreError,
     UnreadableObject,
 )
 from archiver.model import Backup, Network, Pin, Provenance, Status, Stored
@@ -66,6 +68,11 @@ class Selection:
             return sorted({f"{folder.strip('/')}/" for folder in self.sets})
         instances = dict.fromkeys(self.instances)
         return [f"{layout.safe(instance)}/" for instance in instances] or [""]
+
+    @property
+    def folders(self) -> frozenset[str]:
+        """The sets, as their folders are called."""
+        return frozenset(folder.strip("/") for folder in self.sets)
 
     @property
     def months(self) -> list[str]:
@@ -130,7 +137,8 @@ class Mismatch:
     @property
     def exit_code(self) -> int:
         """3, or 6 when a store did not give what there is to compare."""
-        return IntegrityError.exit_code if self.error is None else self.error.exit_code
+        is_unseen = self.error is not None and self.error.exit_code == StoreError.exit_code
+        return StoreError.exit_code if is_unseen else IntegrityError.exit_code
 
 
 async def copy(
@@ -175,6 +183,12 @@ async def mismatches(
             if one.key != last or one.why is not None:  # of SHA256SUMS once a set
                 yield one
             last = one.key
+    async for key, bad in differing(source, target, selection.instances, selection.folders):
+        yield (
+            Mismatch(key, f"{Difference.MISSING} in {target.store}")
+            if bad is None
+            else _unusable(source, key, bad)
+        )
 
 
 async def _of_source(
@@ -371,6 +385,18 @@ class _Copying:
                 if error.ends_run:
                     raise
                 self._observer(events.Failed(folder, error))
+        await self._bring_acknowledgements()
+
+    async def _bring_acknowledgements(self) -> None:
+        """What somebody has taken note of goes along with what it is about."""
+        chosen = self._options.selection
+        brought = bring_along(self._source, self._target, chosen.instances, chosen.folders)
+        async with aclosing(brought) as copied:
+            async for key, bad in copied:
+                if bad is None:
+                    self._observer(events.AcknowledgementCopied(key))
+                else:
+                    self._observer(events.Failed(key, bad))
 
     def _tell_if_nothing(self) -> None:
         if not (self.summary.held or self.summary.planned or self.summary.failures):

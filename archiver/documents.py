@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, TypeVar
 
-from archiver.errors import BadDocument
+from archiver.errors import BadDocument, NewerDocument
 
 # Bytes of one document that are read at all. The largest are a month's results, and evidence.
 MOST_BYTES: Final = 64 * 2**20
@@ -133,7 +133,8 @@ class Fields:
         """The number of the document's format, which this version must know."""
         number = self.number(name)
         if not 1 <= number <= newest:
-            raise BadDocument(
+            kind = NewerDocument if number > newest else BadDocument
+            raise kind(
                 self.key,
                 f"it is of {name} {number}, and this version reads up to {newest}",
                 hint="use a newer archiver; if nobody has one, the document is damaged",

@@ -95,6 +95,10 @@ class BadDocument(IntegrityError):
         self.fault = fault
 
 
+class NewerDocument(BadDocument):
+    """A document of a format that a newer version wrote: there may be nothing wrong with it."""
+
+
 class NoDocument(BadDocument):
     """What has a document's name is none: a folder, a link, a device, or far too large."""
 

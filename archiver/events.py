@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from archiver.errors import ArchiverError
 from archiver.model import Backup, Kind, Network
@@ -167,6 +168,25 @@ class SetIncomplete:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A backup set that lacks files, or a backup that the vendor failed (``why``), and somebody has
+    written into the archive that they know: it is no failure."""
+
+    subject: str
+    why: str
+    at: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AcknowledgementCopied:
+    """What somebody has taken note of is written into another archive, too."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetUnsealed:
     """A backup set that is copied has no SHA256SUMS, or is not all in it; ``why`` says more."""
 
@@ -265,6 +285,8 @@ Event = (
     | Failed
     | SetCompleted
     | SetIncomplete
+    | Acknowledged
+    | AcknowledgementCopied
     | SetUnsealed
     | WaitingForLock
     | ArchiveBegun

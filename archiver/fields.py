@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from archiver.documents import MOST_DIGITS, MOST_NUMBER, check_value, read_moment
 from archiver.errors import UnsafeInput
+from archiver.litter import is_litter
 from archiver.model import Backup, Kind, Network, Status
 from archiver.secret import Secret
 
@@ -119,7 +120,8 @@ def check_ids(backup: Backup) -> Backup:
 
 def safe(text: str) -> str:
     """``text`` if it may be part of a path. Raises UnsafeInput."""
-    if len(text) > _MOST_ID_LENGTH or not ID.fullmatch(text):
+    # A listing shows nothing that has the name of litter.
+    if len(text) > _MOST_ID_LENGTH or not ID.fullmatch(text) or is_litter(text):
         raise _unsafe(text)
     return text
 

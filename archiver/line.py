@@ -18,6 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from archiver import events
 from archiver.archive import layout
+from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.replacing import make_way, measure_present, speaks_for
@@ -46,6 +47,9 @@ from archiver.transfer.engine import Engine, TransferOptions, open_engine
 SMALL_FOR_LARGE = 4
 # So many batches are listed ahead, some 4 KB a backup: the listing goes on while others come home.
 _BATCHES_AHEAD = 32
+
+# To one backup that the vendor failed: it will never come.
+NEVER_MADE_HINT = "archiver ack takes note of it, so that it is no failure any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ class _Run:
         self._source: Final = source
         self._archive: Final = archive
         self._inventory: Final = Inventory(archive.store, options.again | options.repaired)
+        self._acknowledged: Final = Acknowledged(archive)
         self._tell: Final = observer
         self._books: Final[list[SetBook]] = []
         # Small backups that are tried again by themselves.
@@ -195,6 +200,8 @@ class _Run:
                     self._held(book, transfer, fresh=False)
             for book in self._books:
                 await self._close(book)
+            for key, bad in self._acknowledged.bad.items():
+                self._failed(key, bad)
 
     async def _enqueue(
         self,
@@ -358,7 +365,10 @@ class _Run:
                 self._held(book, finding.transfer, fresh=False)
         elif backup.status is Status.UNFINISHED:
             self._observer(events.Unfinished(backup))
-        elif (error := _no_file(backup)) is not None:
+        elif backup.status is Status.FAILED:
+            await self._never_made(finding.transfer)
+        elif backup.size == 0 and backup.type == "FullBackup":
+            error = IntegrityError(f"{backup}: a full backup of 0 bytes is none")
             self._failed(str(backup), error, backup)
         elif finding.transfer.stem in self._home:
             # Listed by another query, too: two at work on one file would pull it from each other.
@@ -372,6 +382,23 @@ class _Run:
             self._observer(events.Planned(backup))
             return finding.transfer
         return None
+
+    async def _never_made(self, transfer: Transfer) -> None:
+        """There is nothing to fetch of a backup that failed at the vendor, which somebody may have
+        taken note of, or of all of its set."""
+        why = "this backup failed at the vendor: there is no file"
+        for subject in (str(transfer.backup), transfer.set_key):
+            if await self._is_acknowledged(subject, f"{transfer.backup}: {why}"):
+                return
+        error = BackupFailed(f"{transfer.backup}: {why}", hint=NEVER_MADE_HINT)
+        self._failed(str(transfer.backup), error, transfer.backup)
+
+    async def _is_acknowledged(self, subject: str, why: str) -> bool:
+        """Whether somebody has taken note of it, which is told then."""
+        one = await self._acknowledged.of(subject)
+        if one is not None:
+            self._observer(events.Acknowledged(subject, why, one.at, one.by, one.reason))
+        return one is not None
 
     async def _clear(self, keys: Iterable[str]) -> None:
         """Make room for files of this archive where something else has their names."""
@@ -390,7 +417,7 @@ class _Run:
         with self._naming(f"the sets of {book.instance_id}"):
             sets = await book.sets()
         for one in sets:
-            if one.why is not None:
+            if one.why is not None and not await self._is_acknowledged(one.key, one.why):
                 self._observer(events.SetIncomplete(one.key, one.held, one.why))
             if one.has_all:
                 with self._naming(one.key):
@@ -422,15 +449,6 @@ class _Run:
     def _observer(self, event: events.Event) -> None:
         self.summary(event)
         self._tell(event)
-
-
-def _no_file(backup: Backup) -> ArchiverError | None:
-    """Why there is nothing to fetch of a backup that is finished, if so."""
-    if backup.status is Status.FAILED:
-        return BackupFailed(f"{backup}: this backup failed at the vendor: there is no file")
-    if backup.size == 0 and backup.type == "FullBackup":
-        return IntegrityError(f"{backup}: a full backup of 0 bytes is none")
-    return None
 
 
 def _at_hand(queue: MemoryObjectReceiveStream[Planned], most: int) -> list[Planned]:

@@ -12,7 +12,8 @@ _OF_ONE_BACKUP = frozenset((IntegrityError.exit_code, StoreError.exit_code))
 
 @dataclass(slots=True)
 class Summary:
-    """What a pull came to, told by its events; bytes as they came over each network."""
+    """What a pull came to, told by its events; bytes as they came over each network.
+    ``acknowledged`` are sets and backups that are no failures for that, by what they are called."""
 
     held: int = 0
     planned: int = 0
@@ -23,6 +24,7 @@ class Summary:
     bytes_fetched: dict[Network, int] = field(default_factory=dict)
     failures: list[events.Failed] = field(default_factory=list)
     incomplete: list[events.SetIncomplete] = field(default_factory=list)
+    acknowledged: dict[str, events.Acknowledged] = field(default_factory=dict)
 
     def __call__(self, event: events.Event) -> None:
         """Observe."""
@@ -38,6 +40,8 @@ class Summary:
                 self.failures.append(event)
             case events.SetIncomplete():
                 self.incomplete.append(event)
+            case events.Acknowledged():
+                self.acknowledged[event.subject] = event
             case events.Archived():
                 self.archived += 1
                 self.bytes_archived += event.size

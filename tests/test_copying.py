@@ -57,7 +57,8 @@ async def test_a_backup_without_a_record_is_named(
         [failed] = summary.failures
         assert failed.subject == pulled.key(path)
         assert "record" in str(failed.error)
-        assert summary.exit_code == 3
+        # What nothing says was recorded may be a pull's that was killed.
+        assert summary.exit_code == (1 if lose is forgotten_and_unnamed else 3)
     # A set that is not whole got no SHA256SUMS, which is a difference, too.
     sums = pulled.key(path.with_name("SHA256SUMS"))
     named_twice = {pulled.key(path), sums}

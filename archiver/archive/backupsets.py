@@ -19,9 +19,11 @@ be encrypted, a log be empty or begin as a dump does. What nothing tells is take
 does not count as complete.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final, overload
 
 from archiver.archive import layout, sets
 from archiver.archive.archive import Archive
@@ -179,9 +181,98 @@ class BackupSet:
         return tuple(found[node] for node in sorted(found))
 
 
-async def list_folders(archive: Archive, instances: Collection[str] = ()) -> list[Folder]:
-    """Every set of these instances, or of all, and every folder that may hide some: by instance,
-    the oldest first. Raises StoreError."""
+class Folders(Sequence[Folder]):
+    """The sets of instances, and the folders that may hide some: by instance, the oldest first.
+
+    What the sets around each say of it is worked out once for all of an instance, when it is asked
+    for the first time: a set would else be compared with some thousand others.
+    """
+
+    def __init__(self, folders: Iterable[Folder]) -> None:
+        order = sorted(folders, key=lambda one: (one.instance_id, one.started_at, one.key))
+        self._folders: Final = order
+        self._around: Final[dict[str, _Around]] = {}
+
+    @overload
+    def __getitem__(self, place: int) -> Folder: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Folder]: ...
+
+    def __getitem__(self, place: int | slice) -> Folder | Sequence[Folder]:
+        return self._folders[place]
+
+    def __len__(self) -> int:
+        return len(self._folders)
+
+    def missing_nodes(self, folder: Folder) -> frozenset[str]:
+        """The nodes that ``folder`` should have, by the sets around it, and has no file of."""
+        found, beside = self._of(folder.instance_id).lacks(folder)
+        return beside | frozenset(found.nodes if found else ())
+
+    def why_missing(self, folder: Folder) -> list[str]:
+        """Why :meth:`missing_nodes` are missing, in a line each."""
+        found, beside = self._of(folder.instance_id).lacks(folder)
+        why = [
+            f"node {node} has no file in it, but in a folder beside it" for node in sorted(beside)
+        ]
+        return [*why, found.why] if found else why
+
+    def looking_complete(self, instance_id: str) -> list[Folder]:
+        """What the listing alone says of an instance's sets: records and bytes may prove it
+        wrong."""
+        return list(self._of(instance_id).whole)
+
+    def _of(self, instance_id: str) -> "_Around":
+        if instance_id not in self._around:
+            low = bisect_left(self._folders, instance_id, key=_instance)
+            high = bisect_right(self._folders, instance_id, key=_instance)
+            self._around[instance_id] = _Around(self._folders[low:high])
+        return self._around[instance_id]
+
+
+class _Around:
+    """The sets of one instance, the oldest first, and what each lacks by the others."""
+
+    def __init__(self, folders: Sequence[Folder]) -> None:
+        known = [_known(one) for one in folders if one.hides is None]
+        self._known: Final = known
+        self._by_key: Final = {one.key: one for one in known}
+        self._missing: Final = sets.missing_nodes(known)
+        self._beside: Final = sets.nodes_beside(known)
+        lacking = self._missing.keys() | self._beside.keys()
+        self.whole: Final = tuple(o for o in folders if o.may_be_whole and o.key not in lacking)
+
+    def lacks(self, folder: Folder) -> tuple[sets.Missing | None, frozenset[str]]:
+        """Nodes that others have, and nodes that lie in folders beside it. ``folder`` may be known
+        better by now than when all of them were listed."""
+        own = _known(folder)
+        if own == self._by_key.get(folder.key):
+            return self._missing.get(own.key), self._beside.get(own.key, frozenset())
+        # What may say something of it, and what may be one backup with that.
+        reach = sets.REACH + 2 * sets.ONE_BACKUP
+        low = bisect_left(self._known, own.started_at - reach, key=_start)
+        high = bisect_right(self._known, own.started_at + reach, key=_start)
+        near = [own, *(one for one in self._known[low:high] if one.key != own.key)]
+        found = sets.missing_nodes(near, {own.key}).get(own.key)
+        return found, sets.nodes_beside(near).get(own.key, frozenset())
+
+
+def _known(folder: Folder) -> sets.SetNodes:
+    return sets.SetNodes(folder.key, folder.started_at, folder.nodes, folder.is_full)
+
+
+def _instance(folder: Folder) -> str:
+    return folder.instance_id
+
+
+def _start(one: sets.SetNodes) -> datetime:
+    return one.started_at
+
+
+async def list_folders(archive: Archive, instances: Collection[str] = ()) -> Folders:
+    """Every set of these instances, or of all, and every folder that may hide some. Raises
+    StoreError."""
     folders: list[Folder] = []
     for prefix in [f"{layout.safe(instance)}/" for instance in instances] or [""]:
         async for one in sets_below(archive.store, prefix):
@@ -192,62 +283,14 @@ async def list_folders(archive: Archive, instances: Collection[str] = ()) -> lis
             elif (start := layout.set_start(one.folder)) is not None:
                 folders.append(_folder(one, start))
     logs = await logs_among(archive, [key for one in folders for key in one.record_keys])
-    folders = [replace(one, logs=frozenset(logs & one.files.entries.keys())) for one in folders]
-    return sorted(folders, key=lambda one: (one.instance_id, one.started_at, one.key))
+    return Folders(replace(one, logs=frozenset(logs & one.files.entries.keys())) for one in folders)
 
 
 def _folder(files: SetFiles, start: datetime, hides: ArchiverError | None = None) -> Folder:
     return Folder(files.folder, files.folder.partition("/")[0], start, files, hides=hides)
 
 
-def missing_nodes(folder: Folder, folders: Iterable[Folder]) -> frozenset[str]:
-    """The nodes that ``folder`` should have, by the sets around it, and has no file of (pure)."""
-    near = [_known(one) for one in _near(folder, folders)]
-    found = sets.missing_nodes(near, {folder.key}).get(folder.key)
-    beside = sets.nodes_beside(near).get(folder.key, frozenset())
-    return beside | frozenset(found.nodes if found else ())
-
-
-def why_missing(folder: Folder, folders: Iterable[Folder]) -> list[str]:
-    """Why :func:`missing_nodes` are missing, in a line each (pure)."""
-    near = [_known(one) for one in _near(folder, folders)]
-    found = sets.missing_nodes(near, {folder.key}).get(folder.key)
-    beside = sorted(sets.nodes_beside(near).get(folder.key, ()))
-    why = [f"node {node} has no file in it, but in a folder beside it" for node in beside]
-    return [*why, found.why] if found else why
-
-
-def _near(folder: Folder, folders: Iterable[Folder]) -> Iterable[Folder]:
-    """Those that may say something of it, and what may be one backup with them; itself as it is
-    given."""
-    reach = sets.REACH + 2 * sets.ONE_BACKUP
-    for listed in folders:
-        one = folder if listed.key == folder.key else listed
-        if (
-            one.hides is None
-            and one.instance_id == folder.instance_id
-            and abs(one.started_at - folder.started_at) <= reach
-        ):
-            yield one
-
-
-def _known(folder: Folder) -> sets.SetNodes:
-    return sets.SetNodes(folder.key, folder.started_at, folder.nodes, folder.is_full)
-
-
-def looks_complete(folder: Folder, folders: Iterable[Folder]) -> bool:
-    """What the listing alone says of it (pure); records and bytes may prove it wrong."""
-    return folder in looking_complete(list(_near(folder, folders)))
-
-
-def looking_complete(folders: Sequence[Folder]) -> list[Folder]:
-    """Those sets of one instance that look complete, in one go (pure)."""
-    known = [_known(one) for one in folders if one.hides is None]
-    lacking = sets.missing_nodes(known).keys() | sets.nodes_beside(known).keys()
-    return [one for one in folders if one.may_be_whole and one.key not in lacking]
-
-
-async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) -> BackupSet:
+async def read_set(archive: Archive, folder: Folder, folders: Folders) -> BackupSet:
     """Read a set's records, and hold them against its SHA256SUMS and its objects.
 
     Raises StoreError.
@@ -266,9 +309,9 @@ async def read_set(archive: Archive, folder: Folder, folders: Sequence[Folder]) 
             gaps.append(f"{one.error.message} yet")
         else:
             damage.append(Damage(_node(one.key), one.error.message, one.error.exit_code))
-    missing = set(missing_nodes(folder, folders))
+    missing = set(folders.missing_nodes(folder))
     missing |= {_node(one.key) for one in lost.values() if layout.is_object(one.key)}
-    gaps = [*why_missing(folder, folders), *gaps]
+    gaps = [*folders.why_missing(folder), *gaps]
     present = {record.node_id for record in records}
     if folder.is_full:
         gaps += unrestorable(records)

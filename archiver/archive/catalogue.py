@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from archiver.archive import layout
+from archiver.archive.acknowledged import Acknowledged, Acknowledgement
 from archiver.archive.archive import Archive
 from archiver.archive.contents import SetFiles, Unrecorded, sets_below, sums_of
 from archiver.archive.inventory import Finding, Inventory
@@ -41,7 +42,9 @@ class Row:
     """One backup file, or without a ``backup_id`` a SHA256SUMS, or a folder that nobody sees into.
     ``expires_at`` is when the vendor deletes its copy, where that is known; ``set_note`` says why
     the set it belongs to is not complete, ``note`` what else there is to say of it, ``error`` why
-    what is recorded does not count. What nobody knows is None, or empty."""
+    what is recorded does not count. ``acknowledged`` says who knows that the set is not complete,
+    or that the vendor failed it, so that this is no failure. What nobody knows is None, or
+    empty."""
 
     instance_id: str
     started_at: datetime | None
@@ -55,6 +58,7 @@ class Row:
     set_note: str | None = None
     note: str | None = None
     error: ArchiverError | None = None
+    acknowledged: str | None = None
 
     @property
     def is_standard(self) -> bool:
@@ -127,6 +131,25 @@ async def compared_rows(archive: Archive, backups: Iterable[Backup]) -> list[Row
         starts[row.instance_id] += [] if row.is_standard else [_began(row)]
     around = [await sets_around(archive, name, starts[name]) for name in starts]
     return with_set_notes(rows, itertools.chain(*around))
+
+
+async def with_acknowledgements(
+    rows: Iterable[Row], acknowledged: Acknowledged
+) -> tuple[list[Row], list[ArchiverError]]:
+    """The rows, those that somebody has taken note of with who did; and what is wrong with such
+    notes. Damage is nobody's to acknowledge. Raises StoreError."""
+    await acknowledged.read()
+    found, known = list[Row](), dict[str, Acknowledgement | None]()
+    for row in rows:
+        subjects = [row.set_key] if row.set_note or row.state is State.FAILED else []
+        if row.state is State.FAILED:
+            subjects.append(f"{row.node_id}-{row.backup_id}")
+        for subject in subjects:
+            if subject not in known:
+                known[subject] = await acknowledged.of(subject)
+        by = [one for subject in subjects if (one := known[subject]) is not None]
+        found.append(replace(row, acknowledged=str(by[0])) if by and row.error is None else row)
+    return found, list(acknowledged.bad.values())
 
 
 async def _compared_row(inventory: Inventory, backup: Backup, finding: Finding) -> Row:

@@ -11,7 +11,13 @@ from typing import Final
 from archiver.archive import layout, verified
 from archiver.archive.reading import read_sums
 from archiver.archive.verified import Result, results_if_any
-from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
+from archiver.errors import (
+    ArchiverError,
+    BackupFailed,
+    BadDocument,
+    IntegrityError,
+    UnreadableObject,
+)
 from archiver.stores.base import Entry, Store
 
 _HINT = "run verify, and repair it"
@@ -44,7 +50,8 @@ class SetFiles:
         def note(key: str, why: str, hint: str = _HINT, *, was_recorded: bool = True) -> None:
             lacks = layout.record_key(layout.stem_of(key)) if layout.is_object(key) else key
             if lacks not in self.entries and lacks not in found:
-                error = IntegrityError(f"{key}: {why}", hint=hint)
+                kind = IntegrityError if was_recorded else BackupFailed
+                error = kind(f"{key}: {why}", hint=hint)
                 found[lacks] = Unrecorded(key, error, was_recorded=was_recorded)
 
         for name in sums:

@@ -17,7 +17,14 @@ from fastcrc import crc64
 
 from archiver.archive.record import Record
 from archiver.crew import crew
-from archiver.errors import CorruptFile, IntegrityError, StoreError, UnreadableObject, UsageError
+from archiver.errors import (
+    CorruptFile,
+    IntegrityError,
+    NoDocument,
+    StoreError,
+    UnreadableObject,
+    UsageError,
+)
 from archiver.model import Footer, Kind, RdbVerdict
 from archiver.rdb.meter import FileMeter
 from archiver.stores import disk
@@ -228,8 +235,12 @@ def put_beside(path: Path, data: bytes) -> None:
     Raises UsageError, StoreError.
     """
     with disk.store_errors(path):
-        if path.exists() and path.read_bytes() != data:
-            raise _in_the_way(path)
+        try:
+            there = disk.read_document(path, len(data))
+        except NoDocument:
+            raise _in_the_way(path) from None
+    if there not in (None, data):
+        raise _in_the_way(path)
     replace_beside(path, data)
 
 

@@ -4,6 +4,8 @@ archive.json
 <instance>/<yyyy>/<mm>/<start>-<job>/<node>-<backup id>.<rdb|aof|bin>
                                      <node>-<backup id>.json
                                      SHA256SUMS
+acknowledged/sets/<instance>/<start>-<job>.json
+             backups/<node>-<backup id>.json
 """
 
 import re
@@ -11,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from archiver import fields
-from archiver.documents import is_clean
+from archiver.documents import is_clean, is_name
 from archiver.model import Backup, Kind
 from archiver.timerange import TimeRange
 
@@ -19,11 +21,18 @@ FORMAT = 1
 FORMAT_KEY = "archive.json"
 RECORD_SUFFIX = ".json"
 SUMS_NAME = "SHA256SUMS"
-# What is kept beside the backups: the evidence of drills, and what verifying came to.
-OWN_PREFIXES = ("drills/", "verified/")
+# What is kept beside the backups: the evidence of drills, what verifying came to, and what
+# somebody has taken note of.
+ACKNOWLEDGED = "acknowledged/"
+OWN_PREFIXES = ("drills/", "verified/", ACKNOWLEDGED)
 
 safe: Final = fields.safe
 _OBJECT_NAME = re.compile(rf"({fields.ID.pattern})-({fields.ID.pattern})\.({'|'.join(Kind)})")
+_BACKUP_NAME = re.compile(rf"{fields.ID.pattern}-{fields.ID.pattern}")
+_ACKNOWLEDGEMENT = re.compile(
+    rf"{ACKNOWLEDGED}(sets/{fields.ID.pattern}/[0-9]{{8}}T[0-9]{{6}}Z-[^/]+"
+    rf"|backups/{_BACKUP_NAME.pattern})\.json"
+)
 # instance/yyyy/mm/set/file
 RECORD_DEPTH = 4
 _MONTH_KEY = re.compile(r"[^/]+/(?P<year>[0-9]{4})(/(?P<month>[0-9]{2}))?")
@@ -152,3 +161,23 @@ def is_object(key: str) -> bool:
 
 def sums_key(folder: str) -> str:
     return f"{folder}/{SUMS_NAME}"
+
+
+def is_backup_name(text: str) -> bool:
+    """Whether a backup may be called so: ``<node>-<backup id>``; a node's name has a hyphen, as an
+    instance's has."""
+    is_one = _BACKUP_NAME.fullmatch(text) is not None and is_name(text)
+    return is_one and text.count("-") > 1
+
+
+def acknowledgement_key(subject: str) -> str:
+    """Where it is written down that somebody knows of a set (by its folder) or a backup (by its
+    name), which were looked at before. A set's month is in its name."""
+    instance_id, slash, rest = subject.partition("/")
+    place = f"sets/{instance_id}/{rest.rpartition('/')[2]}" if slash else f"backups/{subject}"
+    return f"{ACKNOWLEDGED}{place}{RECORD_SUFFIX}"
+
+
+def is_acknowledgement(key: str) -> bool:
+    """Whether an acknowledgement may lie there."""
+    return _ACKNOWLEDGEMENT.fullmatch(key) is not None and is_clean(key)

@@ -59,6 +59,7 @@ async def _ls(
     place: str | None, time_range: TimeRange, given: dict[str, Any], *, remote: bool
 ) -> int:
     from archiver.archive import catalogue
+    from archiver.archive.acknowledged import Acknowledged
     from archiver.archive.archive import Archive
     from archiver.errors import UsageError
 
@@ -89,14 +90,19 @@ async def _ls(
     else:
         rows = await catalogue.archived_rows(archive, given["instances"])
         not_listed = []
+    bad: list[ArchiverError] = []
+    if archive is not None:
+        rows, bad = await catalogue.with_acknowledgements(rows, Acknowledged(archive))
     if given["as_json"]:
         _write_json(rows)
     else:
         _write_table(rows, quiet=given["quiet"])
-    return _exit_code(rows, not_listed)
+    return _exit_code(rows, not_listed, bad)
 
 
-def _exit_code(rows: "Sequence[Row]", not_listed: "Sequence[ArchiverError]") -> int:
+def _exit_code(
+    rows: "Sequence[Row]", not_listed: "Sequence[ArchiverError]", bad: "Sequence[ArchiverError]"
+) -> int:
     """3 when anything is damaged, and 6 when all of that is what the store does not give; else
     that of what could not be listed. Each of it is said."""
     from archiver.cli.run import say
@@ -104,7 +110,7 @@ def _exit_code(rows: "Sequence[Row]", not_listed: "Sequence[ArchiverError]") -> 
 
     for error in not_listed:
         say(f"archiver: {error}")
-    errors = [row.error for row in rows if row.error is not None]
+    errors = [*(row.error for row in rows if row.error is not None), *bad]
     for error in errors:
         say(f"damaged: {error}")
     codes = {error.exit_code for error in errors}
@@ -182,8 +188,12 @@ def _write_table(rows: "Sequence[Row]", *, quiet: bool) -> None:
         states = Counter(row.state.value for row in rows)
         parts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
         total = size(sum(row.size or 0 for row in rows))
+        known = len({row.set_key for row in rows if row.acknowledged})
         click.echo(
-            f"{times(len(rows), 'backup')}, {total}" + (f": {parts}" if parts else ""), err=True
+            f"{times(len(rows), 'backup')}, {total}"
+            + (f": {parts}" if parts else "")
+            + (f"; {times(known, 'backup set')} acknowledged" if known else ""),
+            err=True,
         )
 
 
@@ -191,6 +201,7 @@ def _note(row: "Row") -> str:
     from archiver.archive.catalogue import State
 
     notes = [f"incomplete set: {row.set_note}"] if row.set_note else []
+    notes += [row.acknowledged] if row.acknowledged else []
     notes += [row.note] if row.note else []
     if row.expires_at is not None and row.state in (State.MISSING, State.LISTED, State.DAMAGED):
         left = row.expires_at - datetime.now(UTC)

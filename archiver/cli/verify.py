@@ -58,8 +58,9 @@ def verify(place: str, **given: Any) -> None:
     """Read back what an archive holds, and say what is wrong; repair it.
 
     Compares every file with its record, SHA256SUMS, the source's CRC-64 and the dump's own
-    checksum; finds what is missing, extra, changed or tampered with. Exit code 3 when anything
-    is. The results are kept in the archive; run it again with --since-verified to go on.
+    checksum; finds what is missing, extra, changed or tampered with. Exit code 3 when bytes are
+    wrong, 1 when sets lack files. The results are kept in the archive; run it again with
+    --since-verified to go on.
 
     \b
     Examples:

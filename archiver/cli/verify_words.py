@@ -22,6 +22,8 @@ def line(event: events.ScrubEvent) -> tuple[int, str] | None:  # noqa: PLR0911 -
     match event:
         case events.Found(finding):
             return QUIET, str(finding)
+        case events.Noted(key, text):
+            return NORMAL, f"note: {key}: {text}"
         case events.NotRepaired(key, error):
             return QUIET, f"not repaired: {key}: {error}"
         case events.ResultsNotKept(why):
@@ -59,6 +61,7 @@ def summary(result: VerifySummary, options: VerifyOptions, seconds: float) -> li
     if result.repaired:
         lines.append(f"repaired: {_counted(result.repaired)}")
         lines.extend(f"  {finding}" for finding in result.repaired)
+    lines += words.known(result.acknowledged)
     if result.findings:
         lines.append(f"wrong: {_counted(result.findings)}")
         lines.extend(f"  {finding}" for finding in result.findings)
@@ -81,7 +84,7 @@ def _covered(result: VerifySummary, options: VerifyOptions, seconds: float) -> s
         return f"read {what}{of}: {found}, repaired and verified again"
     if result.verified_nothing:
         return f"nothing was verified{of}: there are no backups"
-    whole = options.sample is None and not result.recent
+    whole = options.sample is None and not (result.recent or result.acknowledged)
     return f"verified {what}{of}: {'all is' if whole else 'what was read is'} as recorded"
 
 
@@ -100,6 +103,8 @@ def write_event(event: events.ScrubEvent) -> None:
     match event:
         case events.Found(finding):
             write_object({"event": "finding", "time": _now(), **_finding(finding)})
+        case events.Noted(key, text):
+            write_object({"event": "note", "time": _now(), "key": key, "text": text})
         case events.NotRepaired(key, error):
             write_object({"event": "not_repaired", "time": _now(), "key": key, "error": error})
         case events.Repaired(key, origin):
@@ -123,6 +128,7 @@ def write_summary(
         counts["findings"] = len(result.findings)
         counts["faults"] = Counter(finding.fault for finding in result.findings)
         counts["repaired"] = [_finding(finding) for finding in result.repaired]
+        counts["acknowledged"] = len(result.acknowledged)
         counts["results_not_kept"] = result.results_not_kept
         counts["exit_code"] = result.exit_code
     sample = options.sample

@@ -1,6 +1,6 @@
 """How numbers and events read."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from archiver import events
 from archiver.archive import layout
@@ -50,6 +50,10 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return NORMAL, f"network: {network} for the files of {host} ({why})"
         case events.SetIncomplete(key, _, why):
             return NORMAL, f"incomplete: {key}: {why}"
+        case events.Acknowledged():
+            return VERBOSE, f"acknowledged: {_acknowledged(event)}"
+        case events.AcknowledgementCopied(key):
+            return VERBOSE, f"copied: {key}"
         case events.SetUnsealed(key, why):
             return NORMAL, f"note: {key}: {why}"
         case events.Mending(backup):
@@ -94,7 +98,8 @@ def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = 
     """What a pull came to, every failure named."""
     failures = _failures(result.failures)
     lines = []
-    if not result.planned and not result.held and (result.failures or not finished):
+    nothing = not (result.planned or result.held or result.acknowledged)
+    if nothing and (result.failures or not finished):
         # Nothing was listed, and why was said when it happened.
         if len(failures) == len(result.failures):
             return []
@@ -119,6 +124,7 @@ def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = 
     if result.incomplete:
         lines.append(f"incomplete: {times(len(result.incomplete), 'backup set')}")
         lines.extend(f"  {event.key}: {event.why}" for event in result.incomplete)
+    lines += known(result.acknowledged.values())
     if not finished:
         left = result.planned - result.archived - len(result.failures)
         what = (
@@ -142,6 +148,19 @@ def unnamed(failed: events.Failed) -> str | None:
     if what is None or layout.stem_of(what).rpartition("/")[2] in str(failed.error):
         return None
     return what
+
+
+def known(acknowledged: Collection[events.Acknowledged]) -> list[str]:
+    """What is no failure, since somebody has taken note of it, and how many that are."""
+    if not acknowledged:
+        return []
+    lines = [f"  {_acknowledged(event)}" for event in acknowledged]
+    return [f"acknowledged: {len(lines):,}, and no failure", *lines]
+
+
+def _acknowledged(event: events.Acknowledged) -> str:
+    what = "" if event.subject in event.why else f"{event.subject}: "
+    return f"{what}{event.why}; by {event.by} on {event.at:%Y-%m-%d}: {event.reason}"
 
 
 def _failure(failed: events.Failed) -> str:

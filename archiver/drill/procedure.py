@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from archiver import events
+from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
-from archiver.archive.backupsets import BackupSet, Folder, list_folders, looking_complete, read_set
+from archiver.archive.backupsets import BackupSet, Folder, Folders, list_folders, read_set
 from archiver.drill import account, happened
 from archiver.drill.assertions import Assertion, AssertionResult
 from archiver.drill.judgement import combine, judge_set
@@ -128,6 +129,7 @@ async def drill(
     selection, chosen = choose_sets(folders, run.options.wanted)
     watcher(happened.Chosen(tuple(one.key for one in chosen), selection.available))
     before = await run.see_what_was_before({one.instance_id for one in chosen}, ledger, unseen)
+    run.acknowledged = await _acknowledged(archive, run.options)
     await run.sweep()
     # 4. Restore, parse, load, count and judge, set by set.
     sets = [
@@ -155,6 +157,21 @@ async def _look_back(
     return faults, None
 
 
+async def _acknowledged(
+    archive: Archive, options: DrillOptions
+) -> tuple[evidence.Acknowledged, ...]:
+    """What somebody has taken note of, and what stands of that."""
+    known = await Acknowledged(archive).read()
+    found = []
+    for one in sorted(known.by_key.values(), key=lambda one: (one.at, one.subject)):
+        instances = options.wanted.instances
+        is_asked_for = not instances or any(map(one.is_about, instances))
+        if is_asked_for and await known.of(one.subject) is not None:
+            by = None if options.withhold_identity else one.by
+            found.append(evidence.Acknowledged(one.subject, one.at, by, one.reason))
+    return tuple(found)
+
+
 async def _see_what_is_here(archive: Archive, programs: Sequence[ServerProgram]) -> None:
     await archive.expect()
     if not programs:
@@ -176,6 +193,7 @@ class _Run:
         clock: Callable[[], float],
     ) -> None:
         self.options: Final = options
+        self.acknowledged: tuple[evidence.Acknowledged, ...] = ()
         self._began: Final = datetime.now(UTC)
         self._clock: Final = clock
         self._ticks: Final = clock()
@@ -216,7 +234,7 @@ class _Run:
     async def drill_set(
         self,
         folder: Folder,
-        folders: Sequence[Folder],
+        folders: Folders,
         before: dict[str, tuple[str, int]],
         place: tuple[int, int],
     ) -> SetEvidence:
@@ -287,6 +305,7 @@ class _Run:
                 conclusion=conclude(selection, sets, failure_exit_code=failure),
                 sets=tuple(sets),
                 previous=previous,
+                acknowledged=self.acknowledged,
             )
 
         return evidence_of
@@ -337,11 +356,10 @@ class _Run:
             ),
         )
 
-    async def _rpo(self, drilled: BackupSet, folders: Sequence[Folder]) -> evidence.Rpo:
+    async def _rpo(self, drilled: BackupSet, folders: Folders) -> evidence.Rpo:
         """By the listing; of the newest sets and of this one the records are read, too."""
         folder = drilled.folder
-        own = [one for one in folders if one.instance_id == folder.instance_id and one.is_full]
-        whole = looking_complete(own)
+        whole = [one for one in folders.looking_complete(folder.instance_id) if one.is_full]
         if not drilled.is_complete:
             whole = [one for one in whole if one.key != folder.key]
         while whole and not (await read_set(self._archive, whole[-1], folders)).is_complete:

@@ -1,6 +1,6 @@
 """Between the evidence and its JSON. The dataclasses are the specification; this reads them.
 
-Reading is as strict as ``schema/evidence-1.json``: an unknown field, a missing one, a wrong type
+Reading is as strict as ``schema/evidence-2.json``: an unknown field, a missing one, a wrong type
 or a value that contradicts another makes a document unreadable. A field more is a format more.
 """
 
@@ -19,6 +19,8 @@ from archiver.errors import IntegrityError, UnsupportedFormat
 from archiver.report.evidence import FORMAT, KIND, Evidence
 from archiver.report.verdict import contradictions
 
+# What format 1 has not.
+_SINCE_2 = "acknowledged"
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 
 
@@ -27,7 +29,15 @@ def to_document(evidence: Evidence) -> dict[str, Any]:
 
     Raises ValueError for a time without a zone.
     """
-    return {"format": FORMAT, "kind": KIND, **_object(evidence)}
+    document = {"format": format_of(evidence), "kind": KIND, **_object(evidence)}
+    if not evidence.acknowledged:
+        del document[_SINCE_2]
+    return document
+
+
+def format_of(evidence: Evidence) -> int:
+    """The oldest that can say it: older versions read all that they can."""
+    return 2 if evidence.acknowledged else 1
 
 
 def encode(evidence: Evidence) -> bytes:
@@ -57,10 +67,14 @@ def decode(data: bytes, key: str = "the evidence") -> Evidence:
         )
         if not isinstance(document, dict):
             raise _Unreadable("no JSON object")
-        _check_format(key, document.pop("format", None))
+        written = _check_format(key, document.pop("format", None))
         if document.pop("kind", None) != KIND:
             raise _Unreadable(f"kind: not {KIND!r}")
-        evidence: Evidence = _read(Evidence, document, "")
+        if written == 1 and _SINCE_2 in document:
+            raise _Unreadable(f"{_SINCE_2}: not a field of format 1")
+        evidence: Evidence = _read(Evidence, {_SINCE_2: [], **document}, "")
+        if format_of(evidence) != written:
+            raise _Unreadable(f"{_SINCE_2}: nothing is, and the format is {written}")
         found = list(contradictions(evidence))
     except (ValueError, RecursionError, OverflowError) as error:
         raise IntegrityError(f"{key}: cannot be read as evidence ({error!s:.200})") from None
@@ -73,7 +87,7 @@ class _Unreadable(ValueError):
     """Where in the document, and what is wrong there."""
 
 
-def _check_format(key: str, written: object) -> None:
+def _check_format(key: str, written: object) -> int:
     if isinstance(written, bool) or not isinstance(written, int):
         raise _Unreadable("format: not a number")
     if not 1 <= written <= FORMAT:
@@ -81,6 +95,7 @@ def _check_format(key: str, written: object) -> None:
             f"{key}: evidence of format {written}; this version reads up to {FORMAT}",
             hint="use a newer archiver",
         )
+    return written
 
 
 def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

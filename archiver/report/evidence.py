@@ -1,7 +1,7 @@
 """The nouns of a drill's evidence, frozen. The fields are those of the JSON, in its order.
 
 Times are aware UTC, sizes are bytes, durations are seconds, digests are as named. The meaning of
-every field is in ``schema/evidence-1.json``, which is published with the package; a test holds
+every field is in ``schema/evidence-2.json``, which is published with the package; a test holds
 the two together. ``None`` always means *not known* or *not reached*, never zero and never yes.
 """
 
@@ -14,7 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 from archiver.model import Footer, Kind, Network
 from archiver.report.limits import Count, Crc64, DrillId, Fraction, Seconds, Sha256
 
-FORMAT = 1
+# The newest: what is acknowledged is new in it. A document without that is of format 1.
+FORMAT = 2
 KIND = "drill"
 
 
@@ -308,6 +309,17 @@ class SetEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A backup set that lacks files, or a backup that the vendor failed, and who has taken note of
+    it, when and why. ``by`` is ``None`` where that is withheld."""
+
+    subject: str
+    at: datetime
+    by: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """Another evidence document: its id, and the SHA-256 of its bytes as stored."""
 
@@ -317,7 +329,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One drill. ``previous`` is ``None`` for the first of an archive."""
+    """One drill. ``previous`` is ``None`` for the first of an archive. ``acknowledged`` is what
+    stood of that when the drill began, of the instances that were asked for."""
 
     id: DrillId
     tool: Tool
@@ -331,6 +344,7 @@ class Evidence:
     conclusion: Conclusion
     sets: tuple[SetEvidence, ...]
     previous: Link | None
+    acknowledged: tuple[Acknowledged, ...] = ()
 
 
 def without_secrets(where: str) -> str:

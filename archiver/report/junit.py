@@ -133,8 +133,9 @@ def _properties(evidence: Evidence, data: bytes) -> ET.Element:
         ("verdict", evidence.conclusion.verdict.value),
         ("tool", f"{evidence.tool.name} {evidence.tool.version}"),
         ("evidence_sha256", hashlib.sha256(data).hexdigest()),
+        *((f"acknowledged {one.subject}", one.reason) for one in evidence.acknowledged),
     ):
-        ET.SubElement(properties, "property", {"name": name, "value": _clean(value)})
+        ET.SubElement(properties, "property", {"name": _clean(name), "value": _clean(value)})
     return properties
 
 

@@ -38,6 +38,7 @@ def to_markdown(data: bytes) -> bytes:
     lines = [*_head(evidence), *_targets(evidence), *_sets_table(evidence)]
     for one in evidence.sets:
         lines += _set(one, evidence)
+    lines += _acknowledged(evidence)
     lines += _origin(evidence, data)
     return printable("\n".join(lines) + "\n").encode()
 
@@ -121,6 +122,15 @@ def _set(one: SetEvidence, evidence: Evidence) -> list[str]:
         text = f"{compared.previous_id}: {then} keys then, {now} now, {verdict} the tolerance"
         lines += ["", f"Compared with {text}."]
     return lines
+
+
+def _acknowledged(evidence: Evidence) -> list[str]:
+    """What lacks files that will not come, by the word of whom."""
+    rows = [
+        (escape(a.subject), moment(a.at), escape(a.by or "withheld"), escape(a.reason))
+        for a in evidence.acknowledged
+    ]
+    return ["", "## Acknowledged", "", *_table(("What", "When", "By", "Why"), rows)] if rows else []
 
 
 def _file_row(file: FileEvidence) -> Sequence[str]:

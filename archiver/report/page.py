@@ -11,8 +11,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from archiver.report import words
-from archiver.report.document import decode
-from archiver.report.evidence import FORMAT, RECOVERY_PHASES, Database, FileEvidence, Phases
+from archiver.report.document import decode, format_of
+from archiver.report.evidence import RECOVERY_PHASES, Database, FileEvidence, Phases
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -72,7 +72,7 @@ def to_page(data: bytes) -> bytes:
         .get_template("page.html")
         .render(
             e=evidence,
-            format=FORMAT,
+            format=format_of(evidence),
             own_sha256=hashlib.sha256(data).hexdigest(),
             files=[file for one in evidence.sets for file in one.files],
             rto=words.worst_rto(evidence.sets),

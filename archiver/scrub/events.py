@@ -40,6 +40,14 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that is no fault, and that people may want to know."""
+
+    key: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResultsKept:
     """What was verified so far is noted in the archive: so many files since the last time."""
 
@@ -74,6 +82,7 @@ ScrubEvent = (
     | Advanced
     | Verified
     | Found
+    | Noted
     | ResultsKept
     | ResultsNotKept
     | Repaired

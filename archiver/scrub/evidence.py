@@ -1,5 +1,5 @@
-"""What an archive keeps of drills and of earlier verifies: that the chain holds, that pages say
-what the evidence says, and that there is nothing else."""
+"""What an archive keeps of drills, of earlier verifies and of what somebody has taken note of: that
+the chain holds, that pages say what the evidence says, and that there is nothing else."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -7,8 +7,10 @@ from typing import Final
 
 from anyio import from_thread
 
-from archiver.archive import verified
-from archiver.errors import ArchiverError, BadDocument, UnreadableObject
+from archiver.archive import layout, verified
+from archiver.archive.acknowledged import Acknowledged
+from archiver.documents import parse
+from archiver.errors import ArchiverError, BadDocument, NewerDocument, UnreadableObject
 from archiver.report import chain
 from archiver.report.document import decode
 from archiver.report.evidence import Link, Verdict
@@ -28,10 +30,13 @@ _PAGES: Final[Mapping[str, Callable[[bytes], bytes]]] = {
 
 
 async def check_evidence(
-    store: Store, anchors: Sequence[Link], found: Callable[[Finding], None]
+    store: Store,
+    anchors: Sequence[Link],
+    found: Callable[[Finding], None],
+    noted: Callable[[str, str], None],
 ) -> None:
     """Look at all below ``drills/`` and ``verified/``. ``anchors`` are ids and hashes of documents
-    that were kept elsewhere. Raises StoreError."""
+    that were kept elsewhere; ``noted`` is told, by key, what is no fault. Raises StoreError."""
     entries = {entry.key: entry async for entry in store.entries(chain.PREFIX)}
     keys = entries.keys()
     notes = {key for key in keys if chain.instance_of_last(key) is not None}
@@ -51,8 +56,21 @@ async def check_evidence(
             found(Finding(wrong.key, Fault.EVIDENCE, f"{wrong.fault}: {wrong.text}"))
     for finding in sorted(reading.wrong_pages, key=lambda one: one.key):
         found(finding)
+    for lines in (reading.gone, reading.not_compared):
+        for key, text in sorted(lines.items()):
+            noted(key, text)
+    await _check_results(store, found, noted)
+
+
+async def _check_results(
+    store: Store, found: Callable[[Finding], None], noted: Callable[[str, str], None]
+) -> None:
     async for entry in store.entries(verified.PREFIX):
-        if verified.month_of(entry.key) is None:
+        if verified.month_of(entry.key) is not None:
+            continue
+        if entry.is_file and await _holds_results(store, entry.key):
+            noted(entry.key, "results of a verify under another name: nothing reads them")
+        else:
             found(out_of_place(entry))
 
 
@@ -75,12 +93,48 @@ async def _check_note(store: Store, key: str, keys: Collection[str]) -> Finding 
     return None
 
 
+async def _holds_results(store: Store, key: str) -> bool:
+    """Whether a verify wrote it, whatever it is called now."""
+    try:
+        fields = parse(key, await store.read(key) or b"")
+        fields.number("format", least=1)
+        fields.within("files")
+    except (BadDocument, UnreadableObject):
+        return False
+    return True
+
+
+async def check_acknowledged(
+    acknowledged: Acknowledged,
+    store: Store,
+    found: Callable[[Finding], None],
+    noted: Callable[[str, str], None],
+) -> None:
+    """Look at all below ``acknowledged/``. Raises StoreError."""
+    async for entry in store.entries(layout.ACKNOWLEDGED):
+        if entry.hides is not None or not layout.is_acknowledgement(entry.key):
+            found(out_of_place(entry))
+    await acknowledged.read()
+    for key, error in sorted(acknowledged.bad.items()):
+        if isinstance(error, NewerDocument):
+            found(Finding(key, Fault.NEWER, error.fault))
+        elif isinstance(error, BadDocument):
+            found(Finding(key, Fault.BAD_ACKNOWLEDGEMENT, error.fault))
+        elif layout.is_acknowledgement(key):
+            found(Finding(key, Fault.UNREADABLE, error.message))
+    for one in await acknowledged.ended():
+        noted(one.subject, f"it was {one}; that has ended: it is not what it was then")
+
+
 class _Reading:
     """Documents of evidence, and the pages made from them; in a worker thread."""
 
     def __init__(self, store: Store, keys: Collection[str]) -> None:
         self.wrong_pages: Final[list[Finding]] = []
         self.not_given: Final[set[str]] = set()  # by the store
+        # Of documents, by key, what there is to say of their pages, and is no fault.
+        self.gone: Final[dict[str, str]] = {}
+        self.not_compared: Final[dict[str, str]] = {}
         self._store: Final = store
         self._keys: Final = keys
 
@@ -88,8 +142,18 @@ class _Reading:
         """Each document once, or why it cannot be had."""
         for key in documents:
             data = self._given(key)
-            if isinstance(data, bytes) and _is_ours(data):
+            version = _version_of(data) if isinstance(data, bytes) else None
+            there = [suffix for suffix in _PAGES if chain.beside(key, suffix) in self._keys]
+            if isinstance(data, bytes) and version == __version__:
                 self._check_pages(key, data)
+            elif version is not None and there:
+                self.not_compared[key] = (
+                    f"{', '.join(there)} beside it: not compared with it, since archiver {version} "
+                    f"made them, and this is {__version__}"
+                )
+            if version is not None and 0 < len(there) < len(_PAGES):
+                gone = ", ".join(suffix for suffix in _PAGES if suffix not in there)
+                self.gone[key] = f"{gone} beside it: not there; this has all that they said"
             yield key, data
 
     def _check_pages(self, key: str, data: bytes) -> None:
@@ -114,10 +178,9 @@ class _Reading:
             return error
 
 
-def _is_ours(data: bytes) -> bool:
-    """Whether this version made it: another one may word its pages otherwise."""
+def _version_of(data: bytes) -> str | None:
+    """Which version made it: another one may word its pages otherwise. None for what is none."""
     try:
-        tool = decode(data).tool
+        return decode(data).tool.version
     except ArchiverError:
-        return False  # the chain says so
-    return (tool.name, tool.version) == ("archiver", __version__)
+        return None  # the chain says so

@@ -6,7 +6,13 @@ from enum import StrEnum
 from typing import Final
 
 from archiver.archive import layout
-from archiver.errors import UnreadableObject
+from archiver.errors import (
+    BackupFailed,
+    IntegrityError,
+    StoreError,
+    UnreadableObject,
+    UnsupportedFormat,
+)
 from archiver.stores.base import Entry
 
 
@@ -29,6 +35,8 @@ class Fault(StrEnum):
     INCOMPLETE = "incomplete"  # a backup set that lacks files
     EVIDENCE = "evidence"  # the chain of drill evidence is broken, or a page was changed
     BAD_RESULTS = "bad-results"  # what an earlier verify kept cannot be read
+    NEWER = "newer"  # results that a newer version kept
+    BAD_ACKNOWLEDGEMENT = "bad-acknowledgement"  # what was acknowledged cannot be read
 
 
 ADVICE: Final[Mapping[Fault, str]] = {
@@ -50,9 +58,29 @@ ADVICE: Final[Mapping[Fault, str]] = {
     Fault.INCOMPLETE: "run pull again while the vendor has the rest, or repair",
     Fault.EVIDENCE: "compare with a copy of drills/ from elsewhere; believe the JSON, not a page",
     Fault.BAD_RESULTS: "nothing to do: it is written anew; the files of that month are read again",
+    Fault.NEWER: "verify with the newer archiver; this one leaves the document as it is",
+    Fault.BAD_ACKNOWLEDGEMENT: "look at it, and move it out of the archive; then acknowledge again",
+}
+
+# What is wrong, and is no wrong byte. Anything else is (README, *Exit codes*).
+_EXIT_CODES: Final[Mapping[Fault, int]] = {
+    Fault.UNREADABLE: StoreError.exit_code,
+    Fault.INCOMPLETE: BackupFailed.exit_code,
+    Fault.STRAY: BackupFailed.exit_code,
+    Fault.NEWER: UnsupportedFormat.exit_code,
 }
 
 
+_OF_NO_SET: Final = frozenset(
+    (
+        Fault.EVIDENCE,
+        Fault.STRAY,
+        Fault.HIDDEN,
+        Fault.BAD_RESULTS,
+        Fault.NEWER,
+        Fault.BAD_ACKNOWLEDGEMENT,
+    )
+)
 # Of a file that SHA256SUMS alone tells of: it may be lost, or never have been there.
 NAMED_ALONE: Final = (
     "repair from another archive, or from the source while the vendor has it; if you know that "
@@ -73,6 +101,15 @@ class Finding:
     found: str | None = None
     about: str | None = None
     cure: str | None = None
+    is_unfinished: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """3 for wrong bytes; 6 for what the store does not give; else 1, or 2 for what a newer
+        version wrote."""
+        if self.is_unfinished:
+            return BackupFailed.exit_code
+        return _EXIT_CODES.get(self.fault, IntegrityError.exit_code)
 
     @property
     def identity(self) -> tuple[str, Fault, str | None]:
@@ -89,7 +126,7 @@ class Finding:
         """The backup set that it concerns; None when it concerns none."""
         if self.fault is Fault.INCOMPLETE:
             return self.key
-        if self.fault in (Fault.EVIDENCE, Fault.STRAY, Fault.HIDDEN, Fault.BAD_RESULTS):
+        if self.fault in _OF_NO_SET:
             return None
         return self.key.rpartition("/")[0] if layout.is_of_a_set(self.key) else None
 

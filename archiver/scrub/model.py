@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from archiver.archive import layout
-from archiver.errors import EXIT_OK, EXIT_PRECEDENCE, BackupFailed, IntegrityError, StoreError
+from archiver.errors import BackupFailed, IntegrityError, StoreError, worst_exit_code
+from archiver.events import Acknowledged
 from archiver.report.evidence import Link
 from archiver.scrub import events
-from archiver.scrub.findings import Fault, Finding
+from archiver.scrub.findings import Finding
 from archiver.scrub.sample import Sample
 from archiver.timerange import TimeRange
 
@@ -52,7 +53,8 @@ class VerifySummary:
     these, ``read`` were read, ``recent`` were verified recently and not read, and the others were
     compared by name, size and record alone. ``strata`` are the months of instances.
 
-    ``repaired`` are findings that a repair put right; they are not in ``findings``."""
+    ``repaired`` are findings that a repair put right, and ``acknowledged`` incomplete sets that
+    somebody has taken note of; they are not in ``findings``. ``notes`` are no faults."""
 
     files: int = 0
     size: int = 0
@@ -65,20 +67,23 @@ class VerifySummary:
     repaired: list[Finding] = field(default_factory=list)
     not_repaired: list[events.NotRepaired] = field(default_factory=list)
     results_not_kept: str | None = None
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    notes: list[events.Noted] = field(default_factory=list)
 
     @property
     def verified_nothing(self) -> bool:
         """Whether there was no backup, and nothing wrong either: that is not "all is well"."""
-        return not (self.files or self.findings or self.repaired)
+        return not (self.files or self.findings or self.repaired or self.acknowledged)
 
     @property
     def exit_code(self) -> int:
-        """1 when there was nothing to verify; 3 when anything is wrong, 6 when all that is wrong is
-        what the store did not give; of what kept a repair from its work, the worst."""
-        codes = {IntegrityError.exit_code} if self.findings else set[int]()
-        if self.findings and all(f.fault is Fault.UNREADABLE for f in self.findings):
-            codes = {StoreError.exit_code}
+        """1 when there was nothing to verify, or nothing worse than sets that lack files and what
+        is no file of a backup; 3 when bytes are wrong, 6 when a store did not give something and
+        nothing that it gave was; of what kept a repair from its work, the worst."""
+        codes = {finding.exit_code for finding in self.findings}
+        if IntegrityError.exit_code in codes:
+            codes.discard(StoreError.exit_code)  # an outage proves nothing, and hides nothing
         codes |= {failed.error.exit_code for failed in self.not_repaired if self.findings}
         if self.verified_nothing:
             codes = {BackupFailed.exit_code}
-        return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)
+        return worst_exit_code(codes)

@@ -13,7 +13,13 @@ from typing import Final
 import anyio
 
 from archiver.archive.verified import Result, encode, is_key, read_results, results_key
-from archiver.errors import BadDocument, StoreError, StoreForbidden, UnreadableObject
+from archiver.errors import (
+    BadDocument,
+    NewerDocument,
+    StoreError,
+    StoreForbidden,
+    UnreadableObject,
+)
 from archiver.events import Cleared
 from archiver.scrub import events
 from archiver.scrub.findings import Fault
@@ -64,7 +70,7 @@ class Results:
                     month = next(iter(pending))
                     try:
                         await self._put(month, pending[month])
-                    except UnreadableObject:
+                    except (UnreadableObject, NewerDocument):
                         # Found and named when the month was begun: it stays.
                         count -= len(pending[month])
                     del pending[month]
@@ -84,7 +90,8 @@ class Results:
                 self._tell(events.ResultsKept(count))
 
     async def _put(self, month: str, noted: Mapping[str, Result]) -> None:
-        """Raises UnreadableObject when what is known of the month may be worth something."""
+        """Raises UnreadableObject and NewerDocument when what is known of the month may be worth
+        something."""
         for left in reversed(range(_TRIES)):
             known = await self._known(month)
             for key, result in noted.items():
@@ -102,6 +109,8 @@ class Results:
         key = results_key(month)
         try:
             return await read_results(self._store, month)
+        except NewerDocument:
+            raise
         except BadDocument:  # found and named when the month was begun
             kept = await self._store.clear(key)
             if kept is not None:

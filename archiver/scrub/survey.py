@@ -97,7 +97,7 @@ async def survey(
         claims = Claims(record, sums.get(key), _seen(known, key), others)
         found.files.append(claims)
     await _find_unnamed(store, folder, sizes, known, found)
-    _find_extra(folder, sizes, found)
+    _find_extra(folder, sizes, known, found)
     return found
 
 
@@ -139,7 +139,8 @@ async def _sums(
         if not records:
             return {}
         if all(record.node_id == record.instance_id for record in records):
-            found.findings.append(Finding(key, Fault.SUMS, "it is missing"))
+            text = "it is missing"
+            found.findings.append(Finding(key, Fault.SUMS, text, is_unfinished=True))
         else:
             text = "it has no SHA256SUMS: pull never saw all of its files come"
             found.findings.append(Finding(folder, Fault.INCOMPLETE, text))
@@ -148,7 +149,7 @@ async def _sums(
     found.named |= by_key.keys()
     unnamed = [record.object_key for record in records if record.object_key not in by_key]
     found.findings += [
-        Finding(key, Fault.SUMS, f"it does not name {other.rpartition('/')[2]}")
+        Finding(key, Fault.SUMS, f"it does not name {_name(other)}", is_unfinished=True)
         for other in unnamed
     ]
     return by_key
@@ -187,7 +188,9 @@ async def _is_gone(store: Store, key: str) -> bool:
         return False
 
 
-def _find_extra(folder: str, sizes: Mapping[str, int], found: SetSurvey) -> None:
+def _find_extra(
+    folder: str, sizes: Mapping[str, int], known: Mapping[str, Result], found: SetSurvey
+) -> None:
     """Objects without records, and what does not belong here."""
     recorded = {claims.key for claims in found.files}
     for key in sizes:
@@ -198,9 +201,15 @@ def _find_extra(folder: str, sizes: Mapping[str, int], found: SetSurvey) -> None
                 text = "the record of that name names another object"
                 found.findings.append(Finding(key, Fault.STRAY, text))
         elif layout.is_object(key):
-            found.findings.append(Finding(key, Fault.UNRECORDED, "an object without its record"))
+            is_new = key not in found.named and key not in known
+            text = "an object without its record"
+            found.findings.append(Finding(key, Fault.UNRECORDED, text, is_unfinished=is_new))
         else:
             found.findings.append(stray(key))
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]
 
 
 def _seen(known: Mapping[str, Result], key: str) -> str | None:

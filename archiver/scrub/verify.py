@@ -18,14 +18,16 @@ import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
 from archiver.archive import layout, verified
+from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
 from archiver.archive.neighbours import listed_set
 from archiver.archive.sets import Missing, SetNodes, missing_nodes
 from archiver.archive.verified import Result, read_results
 from archiver.crew import crew
-from archiver.errors import BadDocument, NoSuchBackup, UnreadableObject
+from archiver.errors import BadDocument, NewerDocument, NoSuchBackup, UnreadableObject
+from archiver.events import Acknowledged as Acknowledgement
 from archiver.scrub import events
-from archiver.scrub.evidence import check_evidence
+from archiver.scrub.evidence import check_acknowledged, check_evidence
 from archiver.scrub.findings import Fault, Finding
 from archiver.scrub.model import VerifyOptions, VerifySummary
 from archiver.scrub.reader import Due, Reader
@@ -59,7 +61,7 @@ async def verify(
 class _Run:
     def __init__(self, archive: Archive, options: VerifyOptions, observer: events.Observer) -> None:
         self.summary: Final = VerifySummary()
-        self._archive: Final = archive
+        self._acknowledged: Final = Acknowledged(archive)
         self._store: Final = archive.store
         self._options: Final = options
         self._tell: Final = observer
@@ -79,10 +81,11 @@ class _Run:
             self._since = datetime.now(UTC) - options.since_verified
 
     async def check_evidence(self) -> None:
-        """What was kept of drills and of earlier verifies."""
+        """What was kept of drills, of earlier verifies and of what somebody has taken note of."""
         if self._options.sets:
             return
-        await check_evidence(self._store, self._options.anchors, self._found)
+        await check_evidence(self._store, self._options.anchors, self._found, self._noted)
+        await check_acknowledged(self._acknowledged, self._store, self._found, self._noted)
 
     async def check_backups(self) -> None:
         """The listing into the queue, the queue into workers."""
@@ -104,11 +107,12 @@ class _Run:
             still = {finding.identity for finding in again.findings}
             for finding in findings:
                 if finding.identity in still:
-                    self._found(finding)
+                    await self._found_unless_acknowledged(finding)
         for folder, lacks in self._short.items():
             now = listed_set(folder, await self._sizes(folder))
             if now is None or not now.nodes.issuperset(lacks.nodes):
-                self._found(Finding(folder, Fault.INCOMPLETE, lacks.why))
+                finding = Finding(folder, Fault.INCOMPLETE, lacks.why)
+                await self._found_unless_acknowledged(finding)
 
     async def _sizes(self, folder: str) -> dict[str, int]:
         return {entry.key: entry.size async for entry in self._store.entries(f"{folder}/")}
@@ -218,7 +222,8 @@ class _Run:
         try:
             return await read_results(self._store, month)
         except BadDocument as error:
-            finding = Finding(verified.results_key(month), Fault.BAD_RESULTS, error.fault)
+            fault = Fault.NEWER if isinstance(error, NewerDocument) else Fault.BAD_RESULTS
+            finding = Finding(verified.results_key(month), fault, error.fault)
         except UnreadableObject as error:
             finding = Finding(verified.results_key(month), Fault.UNREADABLE, error.message)
         if tell:
@@ -236,6 +241,24 @@ class _Run:
             }
             if self._options.wants(folder) and not told.issuperset(lacks.nodes):
                 self._short[folder] = lacks
+
+    async def _found_unless_acknowledged(self, finding: Finding) -> None:
+        """Somebody may know that a set is incomplete. Damage is nobody's to acknowledge."""
+        one = None
+        if finding.fault is Fault.INCOMPLETE:
+            one = await self._acknowledged.of(finding.key)
+        if one is None:
+            self._found(finding)
+        elif finding.identity not in self._told:
+            self._told.add(finding.identity)
+            known = Acknowledgement(finding.key, finding.text, one.at, one.by, one.reason)
+            self.summary.acknowledged.append(known)
+            self._tell(known)
+
+    def _noted(self, key: str, text: str) -> None:
+        note = events.Noted(key, text)
+        self.summary.notes.append(note)
+        self._tell(note)
 
     def _found(self, finding: Finding) -> None:
         """Take a finding, and tell of it once."""

@@ -32,6 +32,7 @@ from archiver.errors import (
     UnreadableObject,
     UnsafeInput,
 )
+from archiver.litter import is_litter, is_shown
 from archiver.model import Kind, Stored
 from archiver.stores import disk, mounts
 from archiver.stores.base import Entry, Leftover, Opened, Staging
@@ -59,20 +60,18 @@ from archiver.threads import entered, in_thread, in_thread_anyway
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
 _LOCK = ".lock"
-# At the root of a file system; for nobody but root to read.
-_LOST_AND_FOUND = "lost+found"
+# What a run that was killed early leaves.
+_NOTHING = frozenset((STAGING, QUARANTINE, _LOCK))
 # Evidence tells of no backup: a drill says when it finds a file in the place of its folder.
 _EVIDENCE = "drills"
 _LINK = "a symbolic link"
-# What a run that was killed early leaves, and what a new file system has.
-_NOTHING = frozenset((STAGING, QUARANTINE, _LOCK, _LOST_AND_FOUND, ".snapshot"))
 # An object and the document about it share their stem; other documents are made anew.
 RECORD_SUFFIX = ".json"
 # What the names of files that an archive keeps end in, and of no folder of it.
 _FILES = (RECORD_SUFFIX, "/SHA256SUMS", *(f".{kind}" for kind in Kind))
 # A year, a month or a set below an instance: what has such a name is a folder, or hides one.
 _FOLDER = re.compile(
-    r"(?!(drills|verified)/)[^/]+/[0-9]{4}(/[0-9]{2}(/[0-9]{8}T[0-9]{6}Z-[^/]+)?)?"
+    r"(?!(drills|verified|acknowledged)/)[^/]+/[0-9]{4}(/[0-9]{2}(/[0-9]{8}T[0-9]{6}Z-[^/]+)?)?"
 )
 # Past the vendor's default retention four times over: its URL is gone, nobody will resume it.
 _STALE_SECONDS = 30 * 86400
@@ -155,10 +154,11 @@ class LocalStore:
             return f"{missing} is to be a mount point, and nothing is mounted there"
         with disk.store_errors(self.root):
             try:
-                names = {entry.name for entry in os.scandir(self.root)} - _NOTHING
+                names = {item.name for item in os.scandir(self.root)} - _NOTHING
             except FileNotFoundError:
                 return None
-        return f"something else is: {min(names)}" if names else None
+        others = [name for name in names if not is_litter(name)]
+        return f"something else is: {min(others)}" if others else None
 
     @property
     def together(self) -> int:
@@ -190,7 +190,7 @@ class LocalStore:
     async def set_aside(self, key: str) -> str:
         def work() -> Path:
             self._check_lock()
-            return move_away(self.root / key, self._quarantine)
+            return move_away(self._at(key), self._quarantine)
 
         return (await in_thread(work)).relative_to(self.root).as_posix()
 
@@ -232,16 +232,15 @@ class LocalStore:
         yield from self._walk(folder)
 
     def _walk(self, folder: Path) -> Iterator[Entry]:
-        """Files first, then folders, each sorted by name; what begins with a dot is not shown. A
-        folder with the name of a file of a set stands for what it keeps from having that name. One
-        that cannot be read hides what is in it, and nothing else."""
+        """Files first, then folders, each sorted by name; litter is not shown. A folder with the
+        name of a file of a set stands for what it keeps from having that name. One that cannot be
+        read hides what is in it, and nothing else."""
         try:
             items = _items(folder)
         except UnreadableObject as error:
             if folder == self.root:
                 raise
-            if folder != self.root / _LOST_AND_FOUND:
-                yield self._hidden(folder, error)
+            yield self._hidden(folder, error)
             return
         folders = []
         for item in items:
@@ -368,6 +367,8 @@ class LocalStore:
                 if not is_aside(path.name):
                     continue
                 home = self.root / path.name.removesuffix(ASIDE).replace(SEPARATOR, "/")
+                if self._is_led_away(home):
+                    continue
                 if _is_same(path, home):
                     path.unlink()
                     yield Leftover(f"{QUARANTINE}/{path.name}", "another name of an object")
@@ -380,9 +381,18 @@ class LocalStore:
                     disk.sync_directory(home.parent)
                     yield Leftover(f"{QUARANTINE}/{path.name}", "back in its place")
 
-    def _finish(self, document: Path) -> str:
-        """Bring home a document whose object was renamed already: a kill came in between."""
+    def _is_led_away(self, path: Path) -> bool:
+        """Whether something that is no folder is on the way to ``path``: a link may lead out of the
+        archive, and nothing is written behind it."""
+        above = list(path.relative_to(self.root).parents)[:-1]
+        return any(disk.folder_obstacle(self.root / folder) is not None for folder in above)
+
+    def _finish(self, document: Path) -> str | None:
+        """Bring home a document whose object was renamed already: a kill came in between. Why it is
+        of no use here any more; None where it stays."""
         path = self.root / document.stem.replace(SEPARATOR, "/")
+        if self._is_led_away(path):
+            return None
         if not self._came_home(document, path):
             return "a document without its object"
         if os.path.lexists(path):
@@ -461,7 +471,7 @@ def _items(folder: Path) -> list[os.DirEntry[str]]:
     with disk.reading_errors(folder):
         try:
             with os.scandir(folder) as listing:
-                items = [item for item in listing if not item.name.startswith(".")]
+                items = [item for item in listing if is_shown(item.name)]
         except (FileNotFoundError, NotADirectoryError):
             return []
     return sorted(items, key=lambda item: item.name)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from archiver.documents import is_name
 from archiver.errors import (
     ArchiveBusy,
     DoesNotFit,
@@ -499,8 +500,11 @@ def parse_journal(path: str) -> journal.Journal | None:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a name in the staging folder is one that we give; others may keep things there."""
-    return _OURS.fullmatch(name) is not None
+    """Whether a name in the staging folder is one that we give; others may keep things there, and
+    who gives somebody an archive may have put there whatever leads out of it."""
+    parts = name.split(SEPARATOR)
+    leads_out = any(part.startswith(".") or not is_name(part) for part in parts)
+    return _OURS.fullmatch(name) is not None and not leads_out
 
 
 def is_aside(name: str) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from archiver import Archive, LocalStore, events, restore
 from archiver.archive import copyout, restoring
-from archiver.archive.backupsets import BackupSet, list_folders, looking_complete
+from archiver.archive.backupsets import BackupSet, list_folders
 from archiver.archive.candidates import DamagedSet
 from archiver.archive.record import Record
 from archiver.errors import (
@@ -149,7 +149,7 @@ async def test_the_record_of_a_standard_set_proves_it(root: Path, tmp_path: Path
     assert done.exit_code == 0
     assert "it has no SHA256SUMS" in done.backup_set.notes[0]
     folders = await list_folders(opened(root))
-    assert looking_complete(folders) == folders
+    assert folders.looking_complete(INSTANCE) == list(folders)
     target.with_suffix(".json").unlink()  # which nothing proves, and nothing says that it was here
     done = await restore(opened(root), tmp_path / "other", instance_id=INSTANCE)
     assert (done.backup_set.key[-18:-2], done.exit_code) == (STARTS[0], 0)

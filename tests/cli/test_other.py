@@ -152,7 +152,8 @@ def test_the_readmes_exit_codes_are_the_errors() -> None:
 
 
 async def test_the_readme_names_every_option(run: Run) -> None:
-    for command in ("pull", "ls", "copy", "uploads", "verify", "restore", "drill", "emulate"):
+    for command in ("pull", "ls", "copy", "uploads", "verify", "ack", "restore", "drill",
+                    "emulate"):  # fmt: skip
         shown = (await run(command, "--help")).out
         for option in set(re.findall(r"(--[a-z][a-z-]+)", shown)) - {"--help"}:
             assert f"`{option}" in README, f"{command} {option}"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from archiver.report.evidence import ArchivePlace, Database, Evidence, Who
+from archiver.report.evidence import Acknowledged, ArchivePlace, Database, Evidence, Who
 from examples import drill_evidence as example
 
 SCRIPT = "<script>alert(1)</script>"
@@ -38,6 +38,7 @@ def evidence() -> Evidence:
         found,
         archive=ArchivePlace(WORDS.replace("://", ":"), 1),
         who=Who(WORDS, WORDS),
+        acknowledged=(Acknowledged(WORDS, example.FIRST, WORDS, WORDS),),
         tool=replace(found.tool, name=WORDS, version=WORDS, runtime=WORDS),
         selection=replace(found.selection, seed=WORDS, instances=(WORDS,)),
     )

@@ -114,8 +114,8 @@ def test_a_name_given_twice_is_refused() -> None:
 
 
 def test_a_newer_format_is_not_called_corrupt() -> None:
-    with pytest.raises(UnsupportedFormat, match="format 2"):
-        decode(altered(format=2, sets=7))
+    with pytest.raises(UnsupportedFormat, match="format 3"):
+        decode(altered(format=3, sets=7))
 
 
 def tampered(**changes: Any) -> Evidence:

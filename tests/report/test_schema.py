@@ -15,18 +15,45 @@ from hypothesis import strategies as st
 from archiver.errors import ArchiverError
 from archiver.report import evidence as nouns
 from archiver.report.document import decode, encode, to_document
+from archiver.report.junit import to_junit
 from archiver.report.limits import AtLeast, Pattern
+from archiver.report.markdown import to_markdown
+from archiver.report.page import to_page
 from examples import drill_evidence as example
 from tests.report import hostile
 
-SCHEMA: dict[str, Any] = json.loads(
-    files("archiver.report").joinpath("schema/evidence-1.json").read_text("ascii")
-)
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+SCHEMAS: dict[int, dict[str, Any]] = {
+    number: json.loads(
+        files("archiver.report").joinpath(f"schema/evidence-{number}.json").read_text("ascii")
+    )
+    for number in (1, nouns.FORMAT)
+}
+SCHEMA = SCHEMAS[nouns.FORMAT]
+VALIDATORS = {n: jsonschema.Draft202012Validator(schema) for n, schema in SCHEMAS.items()}
+KNOWN = nouns.Acknowledged("r-x-1", example.FIRST, "sre@host", "ticket 4711")
 
 
-def test_the_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+def validate(document: Any) -> None:
+    VALIDATORS[document["format"]].validate(document)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values())
+def test_the_schema_is_one(schema: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_a_document_is_of_the_oldest_format_that_can_say_it() -> None:
+    """Who has an older version reads all that says nothing new, and pages stay what they are."""
+    plain = example.first()
+    assert to_document(plain)["format"] == 1
+    known = dataclasses.replace(plain, acknowledged=(KNOWN,))
+    document = to_document(known)
+    assert document["format"] == nouns.FORMAT
+    assert decode(encode(known)) == known
+    wrongs: list[dict[str, object]] = [{"format": 1}, {"acknowledged": []}]
+    for wrong in wrongs:
+        with pytest.raises(ArchiverError, match="acknowledged: "):
+            decode(json.dumps(document | wrong).encode())
 
 
 @pytest.mark.parametrize(
@@ -34,7 +61,7 @@ def test_the_schema_is_one() -> None:
     [example.first(), example.second(), hostile.evidence(), example.drill(example.FIRST)],
 )
 def test_evidence_is_valid(evidence: nouns.Evidence) -> None:
-    VALIDATOR.validate(json.loads(encode(evidence)))
+    validate(json.loads(encode(evidence)))
 
 
 def objects(node: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -116,7 +143,7 @@ def places(node: Any, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str | i
         yield from places(value, (*way, name))
 
 
-DOCUMENT = to_document(example.second())
+DOCUMENT = to_document(dataclasses.replace(example.second(), acknowledged=(KNOWN,)))
 PLACES = [way for way in places(DOCUMENT) if way]
 JSON = st.one_of(
     st.none(),
@@ -145,4 +172,16 @@ def test_reading_is_at_least_as_strict_as_the_schema(
         decode(json.dumps(document).encode())
     except ArchiverError:
         return
-    VALIDATOR.validate(document)
+    validate(document)
+
+
+def test_what_is_acknowledged_is_on_every_page() -> None:
+    data = encode(dataclasses.replace(example.first(), acknowledged=(KNOWN,)))
+    for make in (to_page, to_markdown, to_junit):
+        page = make(data).decode()
+        assert "r-x-1" in page
+        assert KNOWN.reason in page
+    withheld = dataclasses.replace(KNOWN, by=None)
+    data = encode(dataclasses.replace(example.first(), acknowledged=(withheld,)))
+    assert "withheld" in to_markdown(data).decode()
+    assert b"sre@host" not in data

@@ -343,10 +343,26 @@ async def test_pages_that_the_evidence_does_not_make(pulled: Pulled) -> None:
 async def test_pages_of_another_version_are_not_judged(
     pulled: Pulled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Which is said: who looks must not believe that they were."""
     [path, *_] = put_evidence(pulled)
     path.with_suffix(".md").write_text("Worded otherwise")
     monkeypatch.setattr("archiver.scrub.evidence.__version__", "9.9.9")
-    assert (await verify(pulled.archive)).findings == []
+    found = await verify(pulled.archive)
+    assert found.findings == []
+    [not_compared] = [note for note in found.notes if "not compared" in note.text]
+    assert (not_compared.key, "9.9.9" in not_compared.text) == (pulled.key(path), True)
+
+
+async def test_a_page_that_is_gone_is_said(pulled: Pulled) -> None:
+    """All that it said is in the evidence; none of them may be wanted."""
+    [path, *_] = put_evidence(pulled)
+    path.with_suffix(".md").write_bytes(await in_thread(to_markdown, path.read_bytes()))
+    found = await verify(pulled.archive)
+    assert (found.findings, found.exit_code) == ([], 0)
+    [note] = found.notes
+    assert (note.key, note.text) == (
+        pulled.key(path), ".html, .xml beside it: not there; this has all that they said"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("key", ["drills/notes.txt", "drills/2026/12/x.html", "verified/junk.bin",

@@ -747,6 +747,48 @@ async def test_what_others_keep_in_the_staging_folder_stays(store: LocalStore) -
     assert {path.name for path in folder.iterdir()} == {*names, "r-x~2026.data"}
 
 
+@pytest.mark.parametrize(
+    "way",
+    ["..~victim", "r-x~..~..~victim", "r-x~.~..~..~victim", "link~victim", "link~2026~victim",
+     ".staging~victim"],
+)  # fmt: skip
+async def test_no_name_in_the_staging_folder_of_a_stranger_leads_out(
+    store: LocalStore, tmp_path: Path, way: str
+) -> None:
+    """An archive that was given to us: what waits in it goes nowhere but below it, and what lies
+    outside is neither moved nor written."""
+    (tmp_path / "2026").mkdir()
+    where = way.replace("~", "/").replace("link", "..")
+    async with store.exclusive():
+        (store.root / "link").symlink_to("..")
+        (store.root / "r-x").mkdir(exist_ok=True)
+    home = (store.root / where).resolve()
+    home.with_name("victim.rdb").write_bytes(DATA)
+    home.with_name("victim.json").write_bytes(b"theirs")
+    waiting = RECORD.replace(b"r-x-7.rdb", b"victim.rdb")
+    (store.root / ".staging" / f"{way}.json.document").write_bytes(waiting)
+    (store.root / ".quarantine").mkdir()
+    async with store.exclusive():
+        await store.sweep()
+    assert home.with_name("victim.json").read_bytes() == b"theirs"
+    home.with_name("victim.json").unlink()
+    async with store.exclusive():
+        await store.sweep()
+    assert not home.with_name("victim.json").exists()
+    assert list((store.root / ".quarantine").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\u0000b"])
+async def test_a_waiting_record_that_names_no_file(store: LocalStore, name: str) -> None:
+    flat = STEM.replace("/", "~")
+    record = json.dumps({**json.loads(RECORD), "object": name}).encode()
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", DATA)
+        (store.root / ".staging" / f"{flat}.json.document").write_bytes(record)
+        [swept] = await store.sweep()
+    assert swept.why == "a document without its object"
+
+
 async def test_what_an_earlier_version_put_aside(store: LocalStore) -> None:
     """Back in its place, or out of the way of later repairs."""
     async with store.exclusive():

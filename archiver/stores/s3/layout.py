@@ -20,7 +20,8 @@ SEPARATOR = "~"
 # For all parts but the last (S3 API, UploadPart).
 LEAST_PART_BYTES = 5 * 2**20
 
-_NAME: Final = "[A-Za-z0-9_.-]+"
+# No dot at its beginning: a part must not be one that leads out of where it is.
+_NAME: Final = "[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 _KINDS: Final = "|".join(Kind)
 
 

@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Final
 
 from archiver.documents import MOST_BYTES, is_key
+from archiver.litter import is_shown
 from archiver.model import Stored
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, drive
@@ -112,11 +113,11 @@ class S3Store:
 
     async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
         """What an archive cannot have as a key (``/x``, ``a/../b``, the marker ``a/`` of a folder)
-        is somebody else's, as are names that begin with a dot."""
+        is somebody else's, as are litter and names that begin with a dot."""
         found = self.bucket.listing(prefix)
         while page := await in_thread(lambda: list(itertools.islice(found, _ENTRIES_AT_ONCE))):
             for key, size in page:
-                if is_key(key) and not any(part.startswith(".") for part in key.split("/")):
+                if is_key(key) and all(map(is_shown, key.split("/"))):
                     yield Entry(key, size)
 
     @contextmanager

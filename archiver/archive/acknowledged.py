@@ -1,0 +1,357 @@
+"""What somebody has taken note of: a night that failed at the vendor, and will not come any more.
+
+    acknowledged/sets/<instance>/<start>-<job>.json      an incomplete backup set
+    acknowledged/backups/<node>-<backup id>.json         a backup that the vendor failed
+
+format     1
+tool       name and version of what wrote it
+subject    the set, by its folder; or the backup, as its failure names it
+at, by     when, and who
+reason     why, in their words
+files      of a set, what the archive had of it: SHA-256 by the name of the file
+missing    of a set, the nodes that it lacked by the sets around it
+withdrawn  null, or ``at`` and ``by``
+
+It stands while a set is what it was then: of other files, or of more nodes that are missing, nobody
+has taken note. It says nothing of damage. Nothing is ever removed: who withdraws writes that down,
+and of two archives the later word counts.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from archiver.archive import layout, sets
+from archiver.archive.archive import TOOL, Archive
+from archiver.archive.backupsets import named_set
+from archiver.archive.consistency import apart
+from archiver.archive.neighbours import sets_around
+from archiver.archive.reading import read_record
+from archiver.documents import Fields, is_clean, is_key, parse
+from archiver.errors import (
+    ArchiverError,
+    BadDocument,
+    IntegrityError,
+    NoSuchBackup,
+    UnreadableObject,
+    UsageError,
+)
+from archiver.stores.base import Store
+
+FORMAT: Final = 1
+PREFIX: Final = layout.ACKNOWLEDGED
+# Of a reason, or a name: it is shown in one line.
+MOST_TEXT: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """That an acknowledgement does not hold any more: when, and by whom."""
+
+    at: datetime
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """That somebody knows of a set, or of a backup, that is not whole and will not be."""
+
+    subject: str
+    at: datetime
+    by: str
+    reason: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    withdrawn: Withdrawal | None = None
+
+    @property
+    def key(self) -> str:
+        return layout.acknowledgement_key(self.subject)
+
+    @property
+    def is_of_a_set(self) -> bool:
+        return layout.set_start(self.subject) is not None
+
+    @property
+    def last_word(self) -> datetime:
+        """When it was given, or withdrawn."""
+        return self.at if self.withdrawn is None else max(self.at, self.withdrawn.at)
+
+    def __str__(self) -> str:
+        return f"acknowledged by {self.by} on {self.at:%Y-%m-%d}: {self.reason}"
+
+    def is_about(self, instance_id: str) -> bool:
+        """Whether its subject is of an instance: a node is called after its own."""
+        return self.subject.startswith((f"{instance_id}/", f"{instance_id}-"))
+
+    def encode(self) -> bytes:
+        """The document, which can be read back."""
+        withdrawn = self.withdrawn and {"at": _iso(self.withdrawn.at), "by": self.withdrawn.by}
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "tool": TOOL,
+            "subject": self.subject,
+            "at": _iso(self.at),
+            "by": self.by,
+            "reason": self.reason,
+            "files": dict(sorted(self.files.items())),
+            "missing": list(self.missing),
+            "withdrawn": withdrawn,
+        }
+        return f"{json.dumps(document, indent=2)}\n".encode("ascii")
+
+    @classmethod
+    def decode(cls, key: str, data: bytes) -> "Acknowledgement":
+        """Read one. Raises BadDocument, for one that is of another place, too."""
+        fields = parse(key, data)
+        fields.format("format", FORMAT)
+        found = cls(
+            subject=fields.line("subject"),
+            at=fields.moment("at"),
+            by=fields.line("by"),
+            reason=fields.line("reason"),
+            files=_files(fields.within("files")),
+            missing=tuple(_lines(fields, "missing")),
+            withdrawn=None if fields.is_null("withdrawn") else _withdrawal(fields),
+        )
+        if not is_subject(found.subject) or found.key != key:
+            fields.refuse("subject", "is not what the document is named for")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What an archive has of a set, and what that lacks."""
+
+    files: Mapping[str, str]
+    missing: frozenset[str]
+
+
+class Acknowledged:
+    """The acknowledgements of an archive, read once, and which of them stand.
+
+    ``bad`` are documents that cannot be used, with the error by key: they acknowledge nothing.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self.by_key: Final[dict[str, Acknowledgement]] = {}
+        self.bad: Final[dict[str, ArchiverError]] = {}
+        self._archive: Final = archive
+        self._is_read = False
+
+    async def read(self) -> "Acknowledged":
+        """Read them, unless that was done. Raises StoreError."""
+        if not self._is_read:
+            self._is_read = True
+            async for entry in self._archive.store.entries(PREFIX):
+                if entry.hides is not None:
+                    self.bad[entry.key] = entry.hides
+                elif layout.is_acknowledgement(entry.key):
+                    await self._read(entry.key)
+        return self
+
+    async def _read(self, key: str) -> None:
+        try:
+            data = await self._archive.store.read(key)
+            if data is not None:
+                one = Acknowledgement.decode(key, data)
+                self.by_key[key] = one
+        except (BadDocument, UnreadableObject) as error:
+            self.bad[key] = error
+
+    async def of(self, subject: str) -> Acknowledgement | None:
+        """What stands now of a set, by its folder, or of a backup that the vendor failed: a set is
+        looked at each time. Raises StoreError."""
+        await self.read()
+        one = self.by_key.get(layout.acknowledgement_key(subject))
+        if one is None or one.withdrawn is not None or one.subject != subject:
+            return None
+        stands = not one.is_of_a_set or await self._is_as_it_was(one)
+        return one if stands else None
+
+    async def _is_as_it_was(self, one: Acknowledgement) -> bool:
+        try:
+            now = await _state(self._archive, one.subject)
+        except (IntegrityError, UnreadableObject):
+            return False  # whoever looks at the set says what is wrong
+        return now.files == one.files and now.missing <= set(one.missing)
+
+    async def ended(self) -> list[Acknowledgement]:
+        """Those that nobody withdrew, and that do not stand any more. Raises StoreError."""
+        await self.read()
+        return [
+            one
+            for one in self.by_key.values()
+            if one.withdrawn is None and await self.of(one.subject) is None
+        ]
+
+
+async def acknowledge(archive: Archive, subject: str, *, by: str, reason: str) -> Acknowledgement:
+    """Write down that somebody knows of a set, or of a backup that the vendor failed.
+
+    Called by the only writer. Raises UsageError for what is neither, for a set that is complete,
+    and for words that do not fit in a line; IntegrityError for a set that is damaged; StoreError.
+    """
+    check_subject(subject)
+    for name, text in (("--reason", reason), ("--by", by)):
+        if not text.strip() or len(text) > MOST_TEXT or not is_clean(text):
+            raise UsageError(f"{name}: a line of text is wanted, of {MOST_TEXT} characters at most")
+    before = (await Acknowledged(archive).read()).by_key.get(layout.acknowledgement_key(subject))
+    one = Acknowledgement(subject, _after(before), by, reason)
+    if one.is_of_a_set:
+        await _check_incomplete(archive, subject)
+        now = await _state(archive, subject)
+        one = replace(one, files=now.files, missing=tuple(sorted(now.missing)))
+    await archive.store.clear(one.key)
+    await archive.store.put(one.key, one.encode())
+    return one
+
+
+async def withdraw(archive: Archive, subject: str, *, by: str) -> Acknowledgement:
+    """Write down that it does not hold any more. Called by the only writer. Raises NoSuchBackup
+    where nothing of the kind was acknowledged, BadDocument, StoreError."""
+    check_subject(subject)
+    key = layout.acknowledgement_key(subject)
+    data = await archive.store.read(key)
+    one = None if data is None else Acknowledgement.decode(key, data)
+    if one is None or one.withdrawn is not None:
+        raise NoSuchBackup(f"{archive.store}: {subject} is not acknowledged")
+    one = replace(one, withdrawn=Withdrawal(_after(one), by))
+    await archive.store.put(key, one.encode())
+    return one
+
+
+# The key of an acknowledgement, and why it cannot be copied, if so.
+Copied = tuple[str, ArchiverError | None]
+
+
+async def bring_along(
+    source: Archive, target: Archive, instances: Collection[str], folders: Collection[str]
+) -> AsyncGenerator[Copied, None]:
+    """Copy what was acknowledged in one archive to another, of some instances or sets, or of all,
+    where that does not know it or knows an earlier word. Called by the only writer of ``target``.
+    Raises StoreError."""
+    acknowledged = Acknowledged(source)
+    async for key, bad in _differing(acknowledged, target, instances, folders):
+        if bad is None:
+            one = acknowledged.by_key[key]
+            await target.store.clear(key)
+            await target.store.put(key, one.encode())
+        yield key, bad
+
+
+def differing(
+    source: Archive, target: Archive, instances: Collection[str], folders: Collection[str]
+) -> AsyncGenerator[Copied, None]:
+    """What :func:`bring_along` copies, and what it cannot. Raises StoreError."""
+    return _differing(Acknowledged(source), target, instances, folders)
+
+
+async def _differing(
+    here: Acknowledged, target: Archive, instances: Collection[str], folders: Collection[str]
+) -> AsyncGenerator[Copied, None]:
+    await here.read()
+    there = await Acknowledged(target).read()
+    for key, bad in here.bad.items():
+        yield key, bad
+    for key, one in here.by_key.items():
+        if _is_meant(one, instances, folders):
+            known = there.by_key.get(key)
+            if known is None or known.last_word < one.last_word:
+                yield key, None
+
+
+def _after(before: Acknowledgement | None) -> datetime:
+    """Now; later than an earlier word, also where both come within a second, or the clock was set
+    back: times are written in seconds, and the later one counts."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    return now if before is None else max(now, before.last_word + timedelta(seconds=1))
+
+
+def _is_meant(one: Acknowledgement, instances: Collection[str], folders: Collection[str]) -> bool:
+    if folders:
+        return one.subject in folders
+    return not instances or any(map(one.is_about, instances))
+
+
+def is_subject(text: str) -> bool:
+    """Whether it is a set, by its folder, or a backup, as its failure names it."""
+    start = layout.set_start(text)
+    if start is None:
+        return layout.is_backup_name(text)
+    return is_key(text) and layout.is_of_a_set(f"{text}/.") and apart(text, start) is not None
+
+
+def check_subject(text: str) -> None:
+    """Raises UsageError for what is neither a set nor a backup."""
+    if not is_subject(text):
+        raise UsageError(
+            f"{text[:200]!a} is neither a backup set nor a backup",
+            hint="a set is named by its folder, like r-bp1/2026/11/20261124T021500Z-1187423, and a "
+            "backup as its failure names it, like r-bp1-db-0-1187423",
+        )
+
+
+async def _check_incomplete(archive: Archive, folder: str) -> None:
+    """Raises UsageError for a set that is complete, IntegrityError for one that is damaged."""
+    try:
+        found = await named_set(archive, folder)
+    except NoSuchBackup:
+        return  # nothing of it ever came
+    if found.damage:
+        raise IntegrityError(
+            f"{folder} is damaged, which is not for anybody to acknowledge: {found.why_not}",
+            hint="run verify, and repair it",
+        )
+    if found.is_complete:
+        raise UsageError(f"{folder} is complete: there is nothing to acknowledge")
+
+
+async def _state(archive: Archive, folder: str) -> _State:
+    """What there is of a set now. Raises IntegrityError, UnreadableObject, StoreError."""
+    files = await _recorded(archive.store, folder)
+    start, instance_id = layout.set_start(folder), folder.partition("/")[0]
+    around = await sets_around(archive, instance_id, [start] if start else [])
+    found = sets.missing_nodes(around, {folder}).get(folder)
+    return _State(files, frozenset(found.nodes if found else ()))
+
+
+async def _recorded(store: Store, folder: str) -> dict[str, str]:
+    """SHA-256 by name, by the records of a set."""
+    found = dict[str, str]()
+    async for entry in store.entries(f"{folder}/"):
+        if entry.hides is not None:
+            raise entry.hides
+        if layout.is_record(entry.key):
+            record = await read_record(store, entry.key)
+            if record is not None:
+                found[record.name] = record.sha256
+    return found
+
+
+def _files(fields: Fields) -> dict[str, str]:
+    return {name: fields.sha256(name) for name in fields.values if _is_file(fields, name)}
+
+
+def _is_file(fields: Fields, name: str) -> bool:
+    if not layout.is_object_name(name):
+        fields.refuse(ascii(name), "is no name of a backup's file")
+    return True
+
+
+def _lines(fields: Fields, name: str) -> Iterable[str]:
+    for item in fields.items(name):
+        if not isinstance(item, str) or not is_clean(item) or len(item) > MOST_TEXT:
+            fields.refuse(name, "has something else than nodes in it")
+        yield item
+
+
+def _withdrawal(fields: Fields) -> Withdrawal:
+    withdrawn = fields.within("withdrawn")
+    return Withdrawal(withdrawn.moment("at"), withdrawn.line("by"))
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

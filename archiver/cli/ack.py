@@ -1,0 +1,141 @@
+"""``archiver ack``."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver.cli.options import EPILOG, SETTINGS, option, output_options
+from archiver.cli.places import check_keeping, keeping_options, lock_option, store_at
+
+if TYPE_CHECKING:
+    from archiver.archive.acknowledged import Acknowledged, Acknowledgement
+    from archiver.archive.archive import Archive
+
+
+@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@click.argument("place", metavar="ARCHIVE")
+@click.argument("subjects", metavar="[SET|BACKUP]...", nargs=-1)
+@option("--reason", metavar="TEXT", help="Why it is known, and will not get better.")
+@option("--by", metavar="NAME", help="Who says so.  [default: user@host]")
+@option("--withdraw", is_flag=True, help="It counts as a failure again.")
+@option("--list", "listing", is_flag=True, help="Say what is acknowledged, and what of it stands.")
+@lock_option("0s")
+@keeping_options
+@output_options
+def ack(place: str, subjects: tuple[str, ...], **given: Any) -> None:
+    """Take note of a night that failed for good, so that it is no failure any more.
+
+    SET is the folder of a backup set that lacks files, BACKUP a backup that failed at the vendor,
+    as pull names them. It is kept in the archive, shown by ls, verify and drill, and copied. It
+    stands until the set is not what it is now, and it never covers damage.
+
+    \b
+    Examples:
+      archiver ack ./backups r-bp1/2026/11/20261124T021500Z-42 --reason 'ticket 7'
+      archiver ack ./backups r-bp1-db-0-1187423 --reason 'ticket 7'
+      archiver ack ./backups --list
+      archiver ack ./backups r-bp1-db-0-1187423 --withdraw
+    """
+    from archiver.cli.run import run
+
+    run(
+        lambda: _ack(place, subjects, given),
+        verbose=given["verbose"],
+        on_interrupt="run the same command again",
+    )
+
+
+async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> int:
+    from archiver.archive.acknowledged import Acknowledged, acknowledge, check_subject, withdraw
+    from archiver.archive.archive import Archive, Beginning
+
+    store = store_at(place, given)
+    check_keeping(store, given)
+    archive = Archive(store, lock_wait=given["lock_wait"], beginning=Beginning.NEVER)
+    subjects = tuple(subject.removesuffix("/") for subject in subjects)
+    _check(subjects, given)
+    if given["listing"]:
+        await archive.expect()
+        return await _list(await Acknowledged(archive).read(), subjects, as_json=given["as_json"])
+    for subject in subjects:
+        check_subject(subject)
+    by, done = given["by"] or await _who(), list["Acknowledgement"]()
+    async with archive.writing():
+        for subject in subjects:
+            if given["withdraw"]:
+                done.append(await withdraw(archive, subject, by=by))
+            else:
+                done.append(await acknowledge(archive, subject, by=by, reason=given["reason"]))
+            _tell(archive, done[-1], given)
+    return 0
+
+
+def _check(subjects: tuple[str, ...], given: dict[str, Any]) -> None:
+    """Raises UsageError for options that say two things, or nothing."""
+    from archiver.errors import UsageError
+
+    if given["listing"] and (given["withdraw"] or given["reason"]):
+        raise UsageError("--list changes nothing", hint="leave --withdraw and --reason out")
+    if given["listing"]:
+        return
+    if not subjects:
+        raise UsageError("no backup set or backup is given", hint="pull and verify name them")
+    if given["withdraw"] and given["reason"]:
+        raise UsageError("--withdraw takes no reason", hint="leave --reason out")
+    if not given["withdraw"] and not given["reason"]:
+        raise UsageError("no reason is given", hint="--reason TEXT; auditors read it")
+
+
+async def _who() -> str:
+    from archiver.drill.account import who
+    from archiver.threads import in_thread
+
+    found = await in_thread(lambda: who(withhold=False))
+    return "@".join(part for part in (found.user, found.host) if part)
+
+
+def _tell(archive: "Archive", one: "Acknowledgement", given: dict[str, Any]) -> None:
+    from archiver.cli.jsonlines import write_object
+    from archiver.cli.run import say
+
+    what = "acknowledged" if one.withdrawn is None else "withdrawn"
+    if given["as_json"]:
+        write_object({"event": what, **_fields(one)})
+    if given["quiet"]:
+        return
+    say(f"{what}: {one.subject} (kept in {archive.store}/{one.key})")
+    if one.is_of_a_set and not one.files and one.withdrawn is None:
+        say(f"note: the archive has nothing of {one.subject}")
+
+
+async def _list(known: "Acknowledged", subjects: tuple[str, ...], *, as_json: bool) -> int:
+    """What was acknowledged, the newest last; 3 when a document of it cannot be used."""
+    from archiver.cli.jsonlines import write_object
+    from archiver.cli.run import say
+    from archiver.errors import worst_exit_code
+
+    ended = {one.subject for one in await known.ended()}
+    for one in sorted(known.by_key.values(), key=lambda one: (one.at, one.subject)):
+        if subjects and one.subject not in subjects:
+            continue
+        state = "ended" if one.subject in ended else "stands"
+        if one.withdrawn is not None:
+            state = f"withdrawn by {one.withdrawn.by} on {one.withdrawn.at:%Y-%m-%d}"
+        if as_json:
+            write_object({"event": "acknowledgement", **_fields(one), "state": state.split()[0]})
+        else:
+            click.echo(f"{one.subject}  {one}  ({state})")
+    for error in known.bad.values():
+        say(f"damaged: {error}")
+    return worst_exit_code({error.exit_code for error in known.bad.values()})
+
+
+def _fields(one: "Acknowledgement") -> dict[str, object]:
+    return {
+        "subject": one.subject,
+        "at": one.at,
+        "by": one.by,
+        "reason": one.reason,
+        "missing": list(one.missing),
+        "files": dict(one.files),
+    }

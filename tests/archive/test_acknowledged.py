@@ -1,0 +1,297 @@
+"""A night that failed at the vendor for good, and somebody who has taken note of it."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from archiver import Archive, LocalStore, TairSource, pull
+from archiver.archive import layout
+from archiver.archive.acknowledged import (
+    Acknowledged,
+    Acknowledgement,
+    acknowledge,
+    check_subject,
+    withdraw,
+)
+from archiver.archive.catalogue import archived_rows, compared_rows, with_acknowledgements
+from archiver.copying import Selection, copy, mismatches
+from archiver.drill import DrillOptions, drill
+from archiver.errors import BadDocument, IntegrityError, NoSuchBackup, UsageError
+from archiver.scrub.findings import Fault
+from archiver.scrub.verify import verify
+from archiver.stores.base import Store
+from archiver.stores.s3 import S3Options, S3Store
+from tests.archive.test_one_answer import CLUSTER, FIRST, listed, serve
+from tests.conftest import INSTANCE, everything
+from tests.drill.conftest import programs
+from tests.servers.seaweedfs import SeaweedFS
+
+WHY, BY = "ticket 4711", "sre@host"
+NIGHTS = "ab ab ab"
+NIGHT = FIRST + timedelta(days=1)
+STAMP = f"{NIGHT:%Y%m%d%H%M%S}"
+Stores = Callable[[str], Store]
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
+    """Makes stores of one kind."""
+    if request.param == "directory":
+        return lambda name: LocalStore(tmp_path / name)
+    request.getfixturevalue("s3_writer")
+    seaweed: SeaweedFS = request.getfixturevalue("seaweed")
+    bucket = request.getfixturevalue("bucket")
+    return lambda name: S3Store(f"s3://{bucket}/{name}", S3Options(seaweed.endpoint))
+
+
+def fail_at_the_vendor(files: Path, instance: str, name: str) -> None:
+    failed = {name: {"BackupStatus": "Failed"}}
+    (files / instance / "backups.json").write_text(json.dumps(failed))
+
+
+@pytest.fixture
+async def archive(files: Path, source: TairSource, tmp_path: Path) -> Archive:
+    """With a night that lacks a node for good."""
+    serve(files, NIGHTS)
+    fail_at_the_vendor(files, CLUSTER, f"{CLUSTER}-b/d_{STAMP}.rdb")
+    archive = Archive(LocalStore(tmp_path / "archive"))
+    assert (await pull(source, archive, [everything(CLUSTER)])).exit_code == 1
+    return archive
+
+
+async def night(archive: Archive) -> str:
+    """The folder of that night's set."""
+    keys = [key async for key in archive.record_keys(f"{CLUSTER}/")]
+    [folder] = {key.rpartition("/")[0] for key in keys if f"{NIGHT:%Y%m%dT}" in key}
+    return folder
+
+
+async def test_it_is_no_failure_any_more(
+    files: Path, source: TairSource, stores: Stores, tmp_path: Path
+) -> None:
+    """For any command, in a directory and in a bucket; and a copy says the same."""
+    serve(files, NIGHTS)
+    fail_at_the_vendor(files, CLUSTER, f"{CLUSTER}-b/d_{STAMP}.rdb")
+    archive = Archive(stores("archive"))
+    first = await pull(source, archive, [everything(CLUSTER)])
+    assert (first.exit_code, len(first.failures), len(first.incomplete)) == (1, 1, 1)
+    assert (await verify(archive)).exit_code == 1
+    folder = await night(archive)
+    async with archive.writing():
+        one = await acknowledge(archive, folder, by=BY, reason=WHY)
+    assert (one.missing, len(one.files)) == ((f"{CLUSTER}-b",), 1)
+
+    async def assert_known(place: Archive) -> None:
+        found = await verify(place)
+        assert (found.exit_code, found.findings) == (0, [])
+        [known] = found.acknowledged
+        assert (known.subject, known.by, known.reason) == (folder, BY, WHY)
+        assert f"node {CLUSTER}-b is missing" in known.why or "SHA256SUMS" in known.why
+        rows, bad = await with_acknowledgements(await archived_rows(place), Acknowledged(place))
+        assert [row.set_key for row in rows if row.acknowledged] == [folder]
+        assert [row.set_key for row in rows if row.set_note] == [folder]
+        assert bad == []
+
+    await assert_known(archive)
+    again = await pull(source, archive, [everything(CLUSTER)])
+    assert (again.exit_code, again.failures, again.incomplete) == (0, [], [])
+    assert [*again.acknowledged] == [folder]
+    remote = await compared_rows(archive, await listed(source))
+    rows, _ = await with_acknowledgements(remote, Acknowledged(archive))
+    assert {(row.node_id[-1], row.state) for row in rows if row.acknowledged} == {
+        ("a", "archived"), ("b", "failed"),
+    }  # fmt: skip
+
+    other = Archive(stores("other"))
+    assert (await copy(archive, other)).exit_code == 0
+    assert [one async for one in mismatches(archive, other, Selection())] == []
+    await assert_known(other)
+
+
+async def test_a_backup_that_the_vendor_failed(
+    files: Path, source: TairSource, tmp_path: Path
+) -> None:
+    """Of a standard instance, whose set is that file."""
+    from examples.sample_rdb import write_rdb
+
+    for day in (22, 23):
+        write_rdb(files / INSTANCE / f"d_202611{day}021500.rdb", 3000, day)
+    fail_at_the_vendor(files, INSTANCE, "d_20261123021500.rdb")
+    archive = Archive(LocalStore(tmp_path / "archive"))
+    [failure] = (await pull(source, archive, [everything()])).failures
+    assert "archiver ack" in str(failure.error)
+    async with archive.writing():
+        await acknowledge(archive, failure.subject, by=BY, reason=WHY)
+    again = await pull(source, archive, [everything()])
+    assert (again.exit_code, [*again.acknowledged]) == (0, [failure.subject])
+    async with archive.writing():
+        await withdraw(archive, failure.subject, by=BY)
+    assert (await pull(source, archive, [everything()])).exit_code == 1
+
+
+async def test_it_ends_when_the_set_is_another(
+    archive: Archive, files: Path, source: TairSource
+) -> None:
+    folder = await night(archive)
+    async with archive.writing():
+        await acknowledge(archive, folder, by=BY, reason=WHY)
+    assert (await verify(archive)).exit_code == 0
+    # A later night with a node more says of this one that it lacks nothing more than before.
+    serve(files, "abc", NIGHT + timedelta(days=2))
+    await pull(source, archive, [everything(CLUSTER)])
+    assert [*await Acknowledged(archive).ended()] == []
+    root = Path(str(archive.store))
+    [record] = (root / folder).glob("*.json")
+    kept = record.read_bytes()
+    record.unlink()
+    found = await verify(archive)
+    assert found.acknowledged == []
+    assert "that has ended" in found.notes[0].text
+    record.write_bytes(kept)
+    # The node that was lacking comes, and another is found to lack.
+    (files / CLUSTER / "backups.json").unlink()
+    serve(files, "abc", NIGHT - timedelta(days=1))
+    await pull(source, archive, [everything(CLUSTER)])
+    [ended] = await Acknowledged(archive).ended()
+    assert ended.subject == folder
+
+
+async def test_more_nodes_that_are_missing_end_it(
+    archive: Archive, files: Path, source: TairSource
+) -> None:
+    folder = await night(archive)
+    async with archive.writing():
+        await acknowledge(archive, folder, by=BY, reason=WHY)
+    for other in (FIRST, NIGHT + timedelta(days=1)):
+        serve(files, "c", other)
+    summary = await pull(source, archive, [everything(CLUSTER)])
+    assert [one.key for one in summary.incomplete] == [folder]
+    assert (await verify(archive)).exit_code == 1
+
+
+async def test_it_never_hides_damage(archive: Archive) -> None:
+    folder = await night(archive)
+    async with archive.writing():
+        await acknowledge(archive, folder, by=BY, reason=WHY)
+    [path] = (Path(str(archive.store)) / folder).glob("*.rdb")
+    path.write_bytes(b"REDIS0009" + bytes(path.stat().st_size - 9))
+    found = await verify(archive)
+    assert (found.exit_code, [one.fault for one in found.findings]) == (3, [Fault.CHANGED])
+    path.unlink()
+    rows, _ = await with_acknowledgements(await archived_rows(archive), Acknowledged(archive))
+    assert [row.acknowledged for row in rows if row.error is not None] == [None]
+    async with archive.writing():
+        with pytest.raises(IntegrityError, match="damaged, which is not for anybody"):
+            await acknowledge(archive, folder, by=BY, reason=WHY)
+
+
+async def test_what_cannot_be_acknowledged(archive: Archive) -> None:
+    keys = [key async for key in archive.record_keys(f"{CLUSTER}/")]
+    whole = keys[0].rpartition("/")[0]
+    async with archive.writing():
+        with pytest.raises(UsageError, match="is complete"):
+            await acknowledge(archive, whole, by=BY, reason=WHY)
+        for reason in ("", " ", "a\nb", "a\x1b[2J", "x" * 501):
+            with pytest.raises(UsageError, match="--reason: a line"):
+                await acknowledge(archive, await night(archive), by=BY, reason=reason)
+        with pytest.raises(NoSuchBackup, match="is not acknowledged"):
+            await withdraw(archive, whole, by=BY)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "r-x", "r-x/2026/11", "../2026/11/20261124T021500Z-1", "drills/2026/11/20261124T021500Z-1",
+     "r-x/2026/10/20261124T021500Z-1", "a/../b-1", "r-x-1/..", "r-\x1b-1", "-r-1",
+     "r-x/2026/11/20261124T021500Z-a/b"],
+)  # fmt: skip
+def test_names_of_nothing(text: str) -> None:
+    with pytest.raises(UsageError, match="neither a backup set nor a backup"):
+        check_subject(text)
+
+
+def test_the_keys_of_all_that_can_be_named_are_keys_of_acknowledgements() -> None:
+    for subject in ("r-x/2026/11/20261124T021500Z-1.2", "r-x-db-0-17", "r-x-1"):
+        check_subject(subject)
+        assert layout.is_acknowledgement(layout.acknowledgement_key(subject))
+
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+ONE = Acknowledgement("r-x/2026/11/20261124T021500Z-1", NOW, BY, "café", {"r-x-1.rdb": "a" * 64})
+
+
+def test_what_is_written_is_read() -> None:
+    assert Acknowledgement.decode(ONE.key, ONE.encode()) == ONE
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("format", 0), ("format", 2), ("subject", "r-x/2026/11/20261124T021500Z-2"), ("subject", ".."),
+     ("at", "soon"), ("by", 1), ("reason", "a\nb"), ("files", []), ("files", {"../x": "a" * 64}),
+     ("files", {"r-x-1.rdb": "no"}), ("missing", [1]), ("missing", ["a\x1bb"]), ("withdrawn", {}),
+     ("withdrawn", True)],
+)  # fmt: skip
+def test_what_cannot_be_read(field: str, value: object) -> None:
+    document = json.loads(ONE.encode()) | {field: value}
+    with pytest.raises(BadDocument, match=ONE.key):
+        Acknowledgement.decode(ONE.key, json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("data", [b"{", b'{"format": 2}', b"{}"])
+async def test_a_bad_one_fails_alone(archive: Archive, source: TairSource, data: bytes) -> None:
+    folder = await night(archive)
+    async with archive.writing():
+        one = await acknowledge(archive, folder, by=BY, reason=WHY)
+    path = Path(str(archive.store)) / one.key
+    path.write_bytes(data)
+    found = await verify(archive)
+    by_key = {finding.key: finding for finding in found.findings}
+    is_newer = data == b'{"format": 2}'
+    assert by_key.keys() == {folder, one.key}
+    assert by_key[one.key].exit_code == (2 if is_newer else 3)
+    assert found.exit_code == (2 if is_newer else 3)
+    summary = await pull(source, archive, [everything(CLUSTER)])
+    assert (summary.exit_code, one.key in {f.subject for f in summary.failures}) == (3, True)
+    _, bad = await with_acknowledgements([], Acknowledged(archive))
+    assert [error.exit_code for error in bad] == [3]
+    path.with_name("notes.txt").write_bytes(b"")
+    strays = [f for f in (await verify(archive)).findings if f.fault is Fault.STRAY]
+    assert [f.key.rpartition("/")[2] for f in strays] == ["notes.txt"]
+
+
+async def test_the_later_word_counts(archive: Archive, tmp_path: Path) -> None:
+    """A copy takes it, and brings no earlier one back."""
+    folder, other = await night(archive), Archive(LocalStore(tmp_path / "other"))
+    async with archive.writing():
+        await acknowledge(archive, folder, by=BY, reason=WHY)
+    elsewhere = Selection(instances=("r-elsewhere",))
+    assert (await copy(archive, other)).exit_code == 0
+    async with other.writing():
+        await withdraw(other, folder, by="auditor")
+    await copy(archive, other)
+    assert await Acknowledged(other).of(folder) is None
+    assert [one async for one in mismatches(archive, other, Selection())] == []
+    [back] = [one async for one in mismatches(other, archive, Selection())]
+    assert back.key == layout.acknowledgement_key(folder)
+    assert [one async for one in mismatches(other, archive, elsewhere)] == []
+    assert (await copy(other, archive)).exit_code == 0
+    assert await Acknowledged(archive).of(folder) is None
+
+
+async def test_a_drill_shows_auditors_what_stands(archive: Archive, tmp_path: Path) -> None:
+    """Also where another set is drilled; names only where they are not withheld."""
+    folder = await night(archive)
+    async with archive.writing():
+        await acknowledge(archive, folder, by=BY, reason=WHY)
+        gone = f"{CLUSTER}/2025/01/20250101T000000Z-1"
+        await acknowledge(archive, gone, by=BY, reason=WHY)
+        await withdraw(archive, gone, by=BY)
+    for withhold, by in ((False, BY), (True, None)):
+        options = DrillOptions(scratch=tmp_path, withhold_identity=withhold)
+        evidence = (await drill(archive, await programs(), options)).evidence
+        [known] = evidence.acknowledged
+        assert (known.subject, known.by, known.reason) == (folder, by, WHY)
+        assert [one.key for one in evidence.sets] != [folder]
+    assert (await verify(archive)).exit_code == 0

@@ -1,0 +1,59 @@
+"""``archiver ack`` as its users meet it."""
+
+import json
+from pathlib import Path
+
+from tests.archive.test_acknowledged import NIGHT, NIGHTS, STAMP, fail_at_the_vendor
+from tests.archive.test_one_answer import CLUSTER, serve
+from tests.cli.conftest import Run
+from tests.cli.test_pull import assert_one_line
+
+PULL = ("pull", "--instance", CLUSTER, "--to", "archive")
+
+
+async def test_a_night_that_failed_for_good(files: Path, run: Run, tmp_path: Path) -> None:
+    """From the failure to the note of it, by what the failure says; and back."""
+    serve(files, NIGHTS)
+    fail_at_the_vendor(files, CLUSTER, f"{CLUSTER}-b/d_{STAMP}.rdb")
+    failed = await run(*PULL)
+    assert failed.code == 1
+    assert "failed at the vendor: there is no file (archiver ack " in failed.err
+    [folder] = {
+        line.split(": ")[1] for line in failed.err.splitlines() if line.startswith("incomplete: r-")
+    }
+    why = ("--reason", "ticket 4711")
+    for wrong in ((), (folder,), ("--list", *why), (folder, "--withdraw", *why)):
+        assert_one_line(await run("ack", "archive", *wrong), 2)
+    assert_one_line(await run("ack", "nowhere", folder, *why), 2)
+    assert_one_line(await run("ack", "archive", "r-x/..", *why), 2)
+
+    done = await run("ack", "archive", folder, *why, "--by", "sre@host")
+    assert (done.code, done.out) == (0, "")
+    assert done.err.startswith(f"acknowledged: {folder} (kept in ")
+
+    again = await run(*PULL)
+    assert (again.code, "failed" in again.err.replace("failed at the vendor", "")) == (0, False)
+    assert "acknowledged: 1, and no failure\n" in again.err
+    assert "by sre@host on " in again.err
+    assert (await run(*PULL, "-q")).err == ""
+    checked = await run("verify", "archive", "--json")
+    *_, summary = (json.loads(line) for line in checked.out.splitlines())
+    assert (checked.code, summary["acknowledged"], summary["findings"]) == (0, 1, 0)
+    assert "acknowledged: 1, and no failure\n" in checked.err
+    listed = await run("ls", "archive")
+    assert "; acknowledged by sre@host on " in listed.out
+    assert listed.err.endswith("; 1 backup set acknowledged\n")
+    known = await run("ack", "archive", "--list")
+    assert (known.code, known.out.count("\n"), known.out.endswith("(stands)\n")) == (0, 1, True)
+
+    assert (await run("ack", "archive", folder, "--withdraw", "--by", "auditor")).code == 0
+    assert_one_line(await run("ack", "archive", folder, "--withdraw"), 1)
+    assert (await run(*PULL)).code == 1
+    known = await run("ack", "archive", "--list", "--json")
+    assert json.loads(known.out)["state"] == "withdrawn"
+    [path] = (tmp_path / "archive" / "acknowledged").rglob("*.json")
+    assert f"{NIGHT:%Y%m%dT}" in path.name
+    path.write_text("{")
+    for command in (("ack", "archive", "--list"), ("ls", "archive"), ("verify", "archive")):
+        result = await run(*command)
+        assert (result.code, f"acknowledged/sets/{CLUSTER}/" in result.err) == (3, True), result.err
