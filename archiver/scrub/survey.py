@@ -89,10 +89,13 @@ async def survey(
     others = {record.sha256: record.object_key for record in records}
     for record in records:
         key = record.object_key
-        found.named.add(key)
+        is_its_own = layout.stem_of(key) == layout.stem_of(record.key)
+        if is_its_own:  # another one says nothing of what there should be
+            found.named.add(key)
         if key not in sizes and await _is_gone(store, key):
-            text = "its record is here, and it is not"
-            found.findings.append(Finding(key, Fault.MISSING, text, f"{record.size:,} bytes"))
+            if is_its_own:
+                text = "its record is here, and it is not"
+                found.findings.append(Finding(key, Fault.MISSING, text, f"{record.size:,} bytes"))
             continue
         claims = Claims(record, sums.get(key), _seen(known, key), others)
         found.files.append(claims)

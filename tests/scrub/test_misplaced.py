@@ -19,7 +19,7 @@ from archiver.scrub.repair import Supplier, repair
 from archiver.transfer.engine import TransferOptions
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything
-from tests.scrub.conftest import CLUSTER, DAYS, NODES, Pulled, edit, flip
+from tests.scrub.conftest import CLUSTER, DAYS, NODES, Pulled, edit, flip, swap
 
 ORIGINS = pytest.mark.parametrize("origin", ["archive", "source"])
 
@@ -425,3 +425,21 @@ async def test_a_set_under_another_instance_is_moved_away(pulled: Pulled, offsit
     summary = await repair(pulled.archive, found, ArchiveSupplier(offsite))
     assert (summary.findings, summary.exit_code) == ([], 0)
     assert not list(other.glob("*"))
+
+
+@ORIGINS
+@pytest.mark.parametrize("other_id", [INSTANCE, CLUSTER])
+async def test_two_that_were_swapped_with_their_records(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, other_id: str
+) -> None:
+    """Each lies under the name of the other, in its set."""
+    before = files(pulled.root)
+    one, other = pulled.objects(CLUSTER, DAYS[0])[0], pulled.objects(other_id, DAYS[1])[0]
+    swap(one, other)
+    swap(one.with_suffix(".json"), other.with_suffix(".json"))
+    summary = await repair(
+        pulled.archive, await verify(pulled.archive), supplier_of(origin, offsite, source)
+    )
+    assert (summary.findings, summary.not_repaired) == ([], [])
+    assert files(pulled.root).keys() == before.keys()
+    assert (await verify(pulled.archive)).exit_code == 0
