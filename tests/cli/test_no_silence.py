@@ -188,10 +188,9 @@ def an_encrypted_file(world: World) -> None:
 
 
 def a_newer_set_that_lacks_a_node(world: World) -> None:
-    for start in STARTS:
-        made = put_cluster(world.archive, start)
-    remove_node(made[1])
-    put_sums(made[0].parent)
+    newest, *_ = [put_cluster(world.archive, start) for start in reversed(STARTS)]
+    remove_node(newest[1])
+    put_sums(newest[0].parent)
 
 
 def a_newer_damaged_set(world: World) -> None:
@@ -208,6 +207,20 @@ def one_more_there(world: World) -> None:
     world.holds()
     put_standard(world.here / "other", rdb(5000))
     put_backup(world.here / "other", STARTS[0], rdb(5000, 1))
+
+
+def one_that_is_missing(world: World) -> None:
+    nothing(world)
+    an_old_backup(world)
+
+
+def two_without_backups(world: World) -> None:
+    nothing(world)
+    put_format(world.here / "other")
+
+
+def an_empty_folder(world: World) -> None:
+    world.archive.mkdir()
 
 
 FAILED, WRONG = "failed at the vendor", "checksum at the end of this RDB"
@@ -243,7 +256,8 @@ CASES = (
     Case("no archive", (*PULL, "--require-archive"), 2, ("no archive here",), an_old_backup),
     Case("no instance", PULL[:3], 2, ("no instance is given",)),
     Case("bad range", (*PULL, "--range", "someday"), 2, ("'someday' cannot be read",)),
-    Case("no bucket", ("pull", "--to", "s3://b/x", "--instance", INSTANCE), 4, ("AWS_ACCESS_KEY_ID",)),
+    Case("no bucket", ("pull", "--to", "s3://b/x", "--instance", INSTANCE), 4,
+         ("AWS_ACCESS_KEY_ID",)),
     # ls
     Case("ls: nothing", ("ls",), 2, ("neither an archive nor",)),
     Case("ls: no archive", ("ls", "nowhere"), 2, ("no archive here",)),
@@ -255,10 +269,14 @@ CASES = (
     Case("ls: wrong key", LS, 4, ("SignatureDoesNotMatch",), environ=BAD_KEY),
     Case("ls: nobody", (*LS, *NOWHERE), 5, ("no answer from",)),
     Case("ls: failed", (*LS, "--check"), 1, ("failed: ",), failed_at_the_vendor),
-    Case("ls: lacks", ("ls", "--check", "--instance", CLUSTER), 1, ("incomplete: ",), a_node_that_is_missing),
-    Case("ls: missing", ("ls", "archive", "--remote", "--check", *LS[1:]), 1, ("missing: ",), lambda w: (nothing(w), an_old_backup(w))),
-    Case("ls: overdue", ("ls", "archive", "--max-age", "26h"), 1, ("more than 26.0 h",), a_held_old_backup),
-    Case("ls: vendor overdue", (*LS, "--max-age", "26h"), 1, ("at the vendor began",), an_old_backup),
+    Case("ls: lacks", ("ls", "--check", "--instance", CLUSTER), 1, ("incomplete: ",),
+         a_node_that_is_missing),
+    Case("ls: missing", ("ls", "archive", "--remote", "--check", *LS[1:]), 1, ("missing: ",),
+         one_that_is_missing),
+    Case("ls: overdue", ("ls", "archive", "--max-age", "26h"), 1, ("more than 26.0 h",),
+         a_held_old_backup),
+    Case("ls: vendor overdue", (*LS, "--max-age", "26h"), 1, ("at the vendor began",),
+         an_old_backup),
     Case("ls: none", ("ls", "archive", "--max-age", "26h"), 1, ("there are no backups",), nothing),
     # copy
     Case("copy: no archive", COPY, 2, ("no archive here",)),
@@ -272,7 +290,8 @@ CASES = (
     Case("mirror", (*COPY, "--mirror-check"), 3, ("1 difference",), two_that_differ),
     Case("mirror: more", (*COPY, "--mirror-check"), 3, ("difference",), one_more_there),
     Case("mirror: none", (*COPY, "--mirror-check"), 2, ("no archive here",), a_whole_set),
-    Case("mirror: empty", (*COPY, "--mirror-check"), 1, ("nothing was compared",), lambda w: (nothing(w), put_format(w.here / "other"))),
+    Case("mirror: empty", (*COPY, "--mirror-check"), 1, ("nothing was compared",),
+         two_without_backups),
     # uploads
     Case("uploads: directory", ("uploads", "archive"), 2, ("a directory has no uploads",)),
     Case("uploads: no key", ("uploads", "s3://b/x"), 4, ("AWS_ACCESS_KEY_ID",)),
@@ -282,7 +301,8 @@ CASES = (
     Case("verify: changed", ("verify", "archive"), 3, ("SHA-256 is",), a_changed_file),
     Case("verify: lost", ("verify", "archive"), 3, (f"{INSTANCE}-100.rdb: ",), a_lost_file),
     Case("verify: record", ("verify", "archive"), 3, (f"{INSTANCE}-100.json: ",), a_bad_record),
-    Case("verify: no region", ("verify", "archive", "--repair-from", "source"), 3, ("SHA-256 is", "no region is given"), a_changed_file),
+    Case("verify: no region", ("verify", "archive", "--repair-from", "source"), 3,
+         ("SHA-256 is", "no region is given"), a_changed_file),
     Case("verify: no sample", ("verify", "archive", "--seed", "1"), 2, ("--seed",), a_whole_set),
     # restore
     Case("restore: nowhere to", ("restore", "archive", "--instance", INSTANCE), 2, ("--to",)),
@@ -291,21 +311,27 @@ CASES = (
     Case("restore: damaged", RESTORE, 3, ("is damaged",), a_changed_file),
     Case("restore: record", RESTORE, 3, (f"{INSTANCE}-100.json",), a_bad_record),
     Case("restore: encrypted", RESTORE, 1, ("no command: ",), an_encrypted_file),
-    Case("restore: older", (*RESTORE, "--skip-damaged"), 3, ("passed over: ",), a_newer_damaged_set),
-    Case("restore: partial", (*RESTORE[:4], "--set", SET, "--partial"), 1, ("partial: ",), a_newer_set_that_lacks_a_node),
-    Case("restore: list", ("restore", "archive", "--list", "--instance", GONE), 1, (GONE,), nothing),
+    Case("restore: older", (*RESTORE, "--skip-damaged"), 3, ("passed over: ",),
+         a_newer_damaged_set),
+    Case("restore: partial", (*RESTORE[:4], "--set", SET, "--partial"), 1, ("partial: ",),
+         a_newer_set_that_lacks_a_node),
+    Case("restore: list", ("restore", "archive", "--list", "--instance", GONE), 1, (GONE,),
+         nothing),
     # drill
     Case("drill: no archive", DRILL, 2, ("no archive here",)),
     Case("drill: nothing", DRILL, 1, (INSTANCE,), nothing),
     Case("drill: changed", DRILL, 3, (f"{INSTANCE}-100.rdb",), a_changed_file),
-    Case("drill: assertion", (*DRILL, "--assert", "dbsize >= 4000"), 1, ("assertion failed",), a_whole_set),
+    Case("drill: assertion", (*DRILL, "--assert", "dbsize >= 4000"), 1, ("assertion failed",),
+         a_whole_set),
     Case("drill: lacks", ("drill", "archive"), 1, ("partial: ",), a_newer_set_that_lacks_a_node),
-    Case("drill: no server", (*DRILL, "--server", sys.executable), 2, (sys.executable,), a_whole_set),
+    Case("drill: no server", (*DRILL, "--server", sys.executable), 2, (sys.executable,),
+         a_whole_set),
     Case("drill: no scratch", (*DRILL, "--scratch", "nowhere"), 6, ("nowhere",), a_whole_set),
     Case("drill: no junit", (*DRILL, "--junit", "no/where.xml"), 6, ("no/where.xml",), a_whole_set),
     # emulate
     Case("emulate: nothing", ("emulate", "nowhere"), 2, ("nowhere is not a directory",)),
-    Case("emulate: no instance", ("emulate", "archive"), 2, ("holds no instance",), lambda w: w.archive.mkdir()),
+    Case("emulate: no instance", ("emulate", "archive"), 2, ("holds no instance",),
+         an_empty_folder),
 )  # fmt: skip
 HAS_QUIET = ("pull", "ls", "copy", "uploads", "verify", "restore", "drill")
 
