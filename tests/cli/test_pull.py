@@ -11,12 +11,16 @@ import signal
 import struct
 import sys
 import termios
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from archiver import events
 from archiver.cli import words as texts
 from archiver.emulator import Emulator, Faults
+from archiver.errors import IntegrityError, SourceUnavailable
+from archiver.model import Backup, Kind, Network, Status
 from archiver.summary import Summary
 from examples.sample_rdb import write_rdb
 from tests.cli.conftest import Result, Run
@@ -268,9 +272,9 @@ async def test_a_signal_stops_cleanly(
     assert process.returncode == 130
     assert b"run the same command again" in err
     assert b"Traceback" not in err
-    events = [json.loads(line) for line in out.splitlines()]
-    assert events[-1]["interrupted"] is True
-    [kept] = [event["size"] for event in events if event["event"] == "kept"]
+    told = [json.loads(line) for line in out.splitlines()]
+    assert told[-1]["interrupted"] is True
+    [kept] = [event["size"] for event in told if event["event"] == "kept"]
     assert 64 * 1024 <= kept < 1_000_000
     said = f"kept: {texts.size(kept)} of 1 unfinished file, which the next run goes on with\n"
     assert said in err.decode()
@@ -364,3 +368,24 @@ async def test_a_reader_that_goes_away_costs_no_backup(
 def test_what_is_left_when_it_stops_early(planned: int, archived: int, said: str) -> None:
     result = Summary(held=1, planned=planned, archived=archived)
     assert texts.summary(result, 1.0, finished=False)[-1] == said
+
+
+def test_what_is_kept_of_files_that_did_not_come_home() -> None:
+    """What came home, or was wrong, is not gone on with; what the source did not give is."""
+    made = [backup(n) for n in range(4)]
+    result = Summary()
+    for one in made:
+        result(events.Kept(one, 1024))
+    result(events.Archived(made[0], "k", 9, "", Network.PUBLIC, 9, 0, True, Kind.RDB, 1.0))
+    result(events.Failed(str(made[1]), IntegrityError("wrong"), made[1]))
+    result(events.Failed(str(made[2]), SourceUnavailable("reset"), made[2]))
+    lines = texts.summary(result, 1.0, finished=False)
+    assert "kept: 2.0 KiB of 2 unfinished files, which the next run goes on with" in lines
+
+
+def backup(number: int) -> Backup:
+    moment = datetime(2026, 11, 24, tzinfo=UTC)
+    return Backup(
+        INSTANCE, str(number), INSTANCE, None, Status.SUCCESS, "FullBackup", "Automated",
+        moment, moment, 9000, None, {}, {},
+    )  # fmt: skip
