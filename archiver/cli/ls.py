@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.catalogue import Row
     from archiver.cli.run import Ended
-    from archiver.model import Backup
+    from archiver.errors import ArchiverError
+    from archiver.model import Backup, Query
+    from archiver.sources.base import Source
 
 # The vendor's least retention is 7 days: with two left, there is a night to act.
 _EXPIRES_SOON = timedelta(days=2)
@@ -103,17 +105,22 @@ def _source(archive: "Archive | None", given: dict[str, Any]) -> SourceOptions:
 
 @dataclass(slots=True)
 class _Listed:
-    """What the vendor lists, and what is wrong with that, which was said."""
+    """What the vendor lists, and what is wrong with that, which is said at once."""
 
     backups: "list[Backup]" = field(default_factory=list)
     wrong: "list[Ended]" = field(default_factory=list)
 
+    def failed(self, error: "ArchiverError", code: int) -> None:
+        from archiver.cli.run import Ended, say
+
+        self.wrong.append(Ended(code, say(f"archiver: {error}")))
+
 
 async def _ask(options: SourceOptions, verbose: int, listed: _Listed) -> None:
     """List each instance. One that cannot be listed, or an entry of it, fails alone."""
-    from archiver.cli.run import Ended, say
+    from archiver.cli.run import say
     from archiver.cli.words import line
-    from archiver.errors import ArchiverError, BackupFailed
+    from archiver.errors import ArchiverError
     from archiver.events import Event, NothingListed
 
     def observe(event: Event) -> None:
@@ -121,23 +128,31 @@ async def _ask(options: SourceOptions, verbose: int, listed: _Listed) -> None:
         if told is not None and told[0] <= verbose:
             say(told[1])
 
+    queries = options.queries()
     async with options.open(observe) as source:
-        for query in options.queries():
-            count = 0
+        for left, query in zip(reversed(range(len(queries))), queries, strict=True):
             try:
-                async for page in source.pages(query):
-                    count += len(page.backups) + len(page.refused)
-                    listed.backups.extend(page.backups)
-                    for refused in page.refused:
-                        told = say(f"archiver: {refused}")
-                        listed.wrong.append(Ended(BackupFailed.exit_code, told))
+                if not await _take_pages(source, query, listed):
+                    observe(NothingListed(query.instance_id, query.start, query.end))
             except ArchiverError as error:
-                listed.wrong.append(Ended(error.exit_code, say(f"archiver: {error}")))
+                if error.concerns_all and left:
+                    error.message += f"; {left} more of the instances were not asked for"
+                listed.failed(error, error.exit_code)
                 if error.concerns_all:
                     break
-            else:
-                if count == 0:
-                    observe(NothingListed(query.instance_id, query.start, query.end))
+
+
+async def _take_pages(source: "Source", query: "Query", listed: _Listed) -> int:
+    """How many entries there are, good or not."""
+    from archiver.errors import BackupFailed
+
+    count = 0
+    async for page in source.pages(query):
+        count += len(page.backups) + len(page.refused)
+        listed.backups.extend(page.backups)
+        for error in page.refused:
+            listed.failed(error, BackupFailed.exit_code)
+    return count
 
 
 def _tell_of_nothing(rows: "Sequence[Row]", archive: "Archive", instances: Iterable[str]) -> None:

@@ -161,7 +161,7 @@ def holding(place: str, asked: int, newest: Mapping[str, datetime], now: datetim
     ages = sorted((now - newest[name], name) for name in newest)
     (youngest, _), (oldest, worst) = ages[0], ages[-1]
     text = f"{place} has backups of {count}; the newest began {age(youngest)} ago"
-    return text if len(ages) == 1 else f"{text}, that of {worst} {age(oldest)} ago"
+    return text if age(oldest) == age(youngest) else f"{text}, that of {worst} {age(oldest)} ago"
 
 
 def failure(event: events.Failed | events.SetIncomplete) -> str:

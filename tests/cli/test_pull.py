@@ -373,7 +373,7 @@ def test_what_is_left_when_it_stops_early(planned: int, archived: int, said: str
 def test_what_is_kept_of_files_that_did_not_come_home() -> None:
     """What came home, or was wrong, is not gone on with; what the source did not give is."""
     made = [backup(n) for n in range(4)]
-    result = Summary()
+    result = Summary(planned=len(made))
     for one in made:
         result(events.Kept(one, 1024))
     result(events.Archived(made[0], "k", 9, "", Network.PUBLIC, 9, 0, True, Kind.RDB, 1.0))
