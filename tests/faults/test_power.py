@@ -65,6 +65,7 @@ def rig(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
         (empty / instance).mkdir(parents=True)
     with power.serving(vendor) as served_here, power.serving(empty) as nothing:
         monkeypatch.setenv("ARCHIVER_PULL_ENDPOINT", served_here.endpoint)
+        monkeypatch.setenv("ARCHIVER_VERIFY_ENDPOINT", served_here.endpoint)
         reference = folder / REFERENCE
         ended = power.command(*pull_arguments((STANDARD, CLUSTER, BATCH), reference))
         assert ended.code == 0, ended.err
