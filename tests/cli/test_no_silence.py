@@ -370,6 +370,29 @@ def test_each_failure_is_told_once(
     told_once(ended.err, case.said)
 
 
+def test_what_nobody_foresaw(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a bug at https://host/path?Signature=secret")
+
+    monkeypatch.setattr("archiver.cli.uploads.store_at", broken)
+    ended = power.command("uploads", "archive", "--quiet")
+    assert ended.code == 1
+    assert ended.err.startswith("archiver: unexpected ValueError: a bug at https://host/path?***")
+    assert ended.err.count("\n") == 1
+
+
+def test_an_interrupt_before_the_command_begins(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("archiver.cli.run.run", interrupted)
+    ended = power.command("uploads", "archive", "--quiet")
+    assert ended.code == 130
+    assert ended.err == "archiver: interrupted before anything was done\n"
+
+
 def test_every_command_is_walked() -> None:
     walked = {case.words[0] for case in CASES}
     assert walked >= set(main.list_commands(click.Context(main)))
