@@ -20,8 +20,10 @@ from archiver.cli.params import (
 from archiver.cli.places import bucket_options, check_no_archive, lock_option, store_at
 
 if TYPE_CHECKING:
-    from archiver.cli.run import Ended, Told
-    from archiver.drill.happened import Happened
+    from archiver.cli.progress import WorkProgress
+    from archiver.cli.run import Ended
+    from archiver.cli.run import Told as Said
+    from archiver.drill.happened import Happened, Told, Watcher
     from archiver.drill.procedure import Drilled, DrillOptions
     from archiver.drill.selection import Wanted
     from archiver.report.evidence import Evidence
@@ -41,6 +43,8 @@ _PATH = CleanPath()
 @option("--assert", "assertions", type=AssertionText(), multiple=True, help="'dbsize >= 1000'.")
 @option("--tolerance", type=Share(), default="0%", help="Of keys that may be unaccounted for.")
 @option("--most-change", type=Share(), help="Of keys, since the instance's last drill.")
+@option("--allow-empty", is_flag=True, help="A set without any key may pass.")
+@option("--show-values", is_flag=True, help="Show what get finds, in the evidence, too.")
 @option("--rto", type=Duration(), help="How long a recovery may take: 15m.")
 @option("--rpo", type=Duration(), help="How old the newest set, and how wide a gap, may be: 26h.")
 @option("--rpo-window", type=Duration(), default="30d", help="In which such gaps count.")
@@ -53,6 +57,7 @@ _PATH = CleanPath()
 @option("--withhold-identity", is_flag=True, help="Leave user and host out of the evidence.")
 @lock_option("10m")
 @bucket_options
+@option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
 @output_options
 def drill(place: str, **given: Any) -> None:
     """Prove that backups restore: load them into throwaway servers.
@@ -72,13 +77,16 @@ def drill(place: str, **given: Any) -> None:
     run(
         lambda: _drill(place, given),
         verbose=given["verbose"],
+        patience=10.0,  # to remove what may be large
         on_interrupt="the servers are ended and the files removed; there is no evidence of it",
     )
 
 
 async def _drill(place: str, given: dict[str, Any]) -> "Ended | None":
     from archiver.archive.archive import Archive
-    from archiver.cli.run import Ended, Told, say
+    from archiver.cli.progress import choose_work_progress
+    from archiver.cli.run import Ended, say
+    from archiver.cli.run import Told as Said
     from archiver.cli.words import QUIET
     from archiver.drill import EvidenceNotKept, find
     from archiver.drill.procedure import drill as run_drill
@@ -87,35 +95,30 @@ async def _drill(place: str, given: dict[str, Any]) -> "Ended | None":
     from archiver.stores.disk import store_errors
     from archiver.threads import in_thread
 
-    verbosity = QUIET if given["quiet"] else given["verbose"]
-
-    def watch(event: "Happened") -> None:
-        told = _line(event)
-        if told[0] <= verbosity:
-            say(told[1])
-
+    progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
     options = _options(given)
     programs = await find(given["servers"])
     directory = given["directory"]
     if directory is not None:
         await in_thread(check_no_archive, directory, "--evidence")
-    told: Told | None
+    told: Said | None
     try:
-        drilled = await run_drill(
-            Archive(store_at(place, given)),
-            programs,
-            options,
-            evidence_directory=directory and await in_thread(directory.absolute),
-            watcher=watch,
-        )
+        try:
+            drilled = await run_drill(
+                Archive(store_at(place, given)),
+                programs,
+                options,
+                evidence_directory=directory and await in_thread(directory.absolute),
+                watcher=_watching(progress, QUIET if given["quiet"] else given["verbose"]),
+            )
+        finally:
+            progress.close()
     except EvidenceNotKept as error:
         _rescue(error.data, as_json=given["as_json"])
         told = say(f"archiver: {error}")
         _say_conclusion(error.evidence)
-        data, code = (
-            error.data,
-            worst_exit_code({error.exit_code, error.evidence.conclusion.exit_code}),
-        )
+        codes = {error.exit_code, error.evidence.conclusion.exit_code}
+        data, code = error.data, worst_exit_code(codes)
     else:
         told = _tell(drilled, as_json=given["as_json"], quiet=given["quiet"])
         data, code = drilled.filed.data, drilled.exit_code
@@ -125,6 +128,20 @@ async def _drill(place: str, given: dict[str, Any]) -> "Ended | None":
     if code == EXIT_OK:
         return None
     return Ended(code, told or say("archiver: the drill did not pass"))
+
+
+def _watching(progress: "WorkProgress", verbosity: int) -> "Watcher":
+    from archiver.events import FileLeft, FileWorkedOn, SetBegun
+
+    def watch(event: "Happened") -> None:
+        if isinstance(event, SetBegun | FileWorkedOn | FileLeft):
+            progress(event)
+            return
+        level, text = _line(event)
+        if level <= verbosity:
+            progress.say(text)
+
+    return watch
 
 
 def _rescue(data: bytes, *, as_json: bool) -> None:
@@ -153,6 +170,8 @@ def _options(given: dict[str, Any]) -> "DrillOptions":
         assertions=tuple(parse(text) for text in given["assertions"]),
         tolerance=given["tolerance"],
         most_change=given["most_change"],
+        allow_empty=given["allow_empty"],
+        show_values=given["show_values"],
         rto_seconds=given["rto"],
         rpo_seconds=given["rpo"],
         rpo_window_seconds=given["rpo_window"],
@@ -194,11 +213,12 @@ def _wanted(given: dict[str, Any]) -> "Wanted":
     )
 
 
-def _line(event: "Happened") -> tuple[int, str]:  # noqa: C901, PLR0911 - one for each event
+def _line(event: "Told") -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 - a table
     """The verbosity from which something is told, and how."""
     from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
     from archiver.drill import happened
     from archiver.report.evidence import Verdict
+    from archiver.report.words import duration
 
     match event:
         case happened.ChainFault(finding):
@@ -212,6 +232,15 @@ def _line(event: "Happened") -> tuple[int, str]:  # noqa: C901, PLR0911 - one fo
             return NORMAL, f"waiting to keep the evidence: {why}"
         case happened.EvidenceElsewhere(why, places):
             return QUIET, f"the evidence is kept in {', '.join(places)} alone: {why}"
+        case happened.NotCompared(instance, why):
+            return QUIET, f"not compared: {instance}: {why}; --most-change is not applied to it"
+        case happened.FromTheFuture(key, seconds):
+            what = f"it began {duration(seconds)} after this drill; is this machine's clock behind?"
+            return QUIET, f"age unknown: {key}: {what}"
+        case happened.ClockSetBack(seconds):
+            return QUIET, f"the clock was set back by {duration(seconds)} during this drill"
+        case happened.ServerIsRoot():
+            return NORMAL, "the server runs as root: nobody cannot run it here, or may not be used"
         case happened.Chosen(keys, available):
             return NORMAL, f"drilling {times(len(keys), 'backup set')} of {available:,}"
         case happened.Swept(directory):
@@ -227,7 +256,7 @@ def _line(event: "Happened") -> tuple[int, str]:  # noqa: C901, PLR0911 - one fo
             return level, f"{one.verdict}: {one.key}: {one.why}"
 
 
-def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> "Told | None":
+def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> "Said | None":
     """The conclusion on stderr, also under --quiet where it is no pass; on stdout where the
     evidence is, or as JSON."""
     from archiver.cli.jsonlines import write_object
@@ -267,7 +296,7 @@ def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> "Told | None":
     return _say_conclusion(evidence)
 
 
-def _say_conclusion(evidence: "Evidence") -> "Told":
+def _say_conclusion(evidence: "Evidence") -> "Said":
     from archiver.cli.run import say
     from archiver.report.words import headline, verdict_word
 

@@ -47,9 +47,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            # Before the command itself sees to it. All else waits for the imports of that.
-            click.echo("archiver: interrupted before anything was done", err=True)
+        except KeyboardInterrupt:  # while modules were imported: then signals are not caught yet
+            click.echo("archiver: interrupted; nothing was begun", err=True)
             raise SystemExit(EXIT_INTERRUPTED) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -2,8 +2,6 @@
 
 import shlex
 import sys
-import time
-from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +14,9 @@ from archiver.cli.places import bucket_options, check_no_archive, store_at
 if TYPE_CHECKING:
     from archiver.archive.backupsets import BackupSet
     from archiver.archive.candidates import DamagedSet
-    from archiver.archive.record import Record
-    from archiver.archive.restoring import Restored, RestoredFile
+    from archiver.archive.restoring import Ask, Restored, RestoredFile
+    from archiver.cli.progress import WorkProgress
     from archiver.cli.run import Ended, Told
-
-_EVERY = 10.0  # seconds between lines about a long copy
 
 
 @command("restore")
@@ -36,6 +32,7 @@ _EVERY = 10.0  # seconds between lines about a long copy
 @option("--skip-damaged", is_flag=True, help="When a set is damaged, the next good, older one.")
 @option("--list", "listing", is_flag=True, help="Say which sets there are, and restore none.")
 @bucket_options
+@option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
 @output_options
 def restore(place: str, **given: Any) -> None:
     """Lay a backup set out for redis-server, and say how to start it.
@@ -64,6 +61,7 @@ async def _restore(place: str, given: dict[str, Any]) -> "Ended | None":
     from archiver.archive import restoring
     from archiver.archive.archive import Archive
     from archiver.archive.candidates import DamagedSet, damaged_set
+    from archiver.cli.progress import choose_work_progress
     from archiver.cli.run import Ended, say
     from archiver.errors import EXIT_OK, UsageError
     from archiver.threads import in_thread
@@ -76,6 +74,7 @@ async def _restore(place: str, given: dict[str, Any]) -> "Ended | None":
     if not given["directory"]:
         raise UsageError("no directory is given", hint="--to DIRECTORY")
     await in_thread(check_no_archive, given["directory"], "--to")
+    progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
     try:
         restored = await restoring.restore(
             archive,
@@ -85,13 +84,15 @@ async def _restore(place: str, given: dict[str, Any]) -> "Ended | None":
             set_key=given["set_key"],
             partial=given["partial"],
             skip_damaged=given["skip_damaged"],
-            ask=_ask if sys.stdin.isatty() and sys.stderr.isatty() else None,
-            progress=None if given["quiet"] else _say_progress(),
+            ask=_asking(progress) if sys.stdin.isatty() and sys.stderr.isatty() else None,
+            observer=progress,
         )
     except DamagedSet as error:
         if given["as_json"]:
             _write_damaged(error)
         raise damaged_set(error.damaged, error.following, _what_to_run(error)) from None
+    finally:
+        progress.close()
     if given["as_json"]:
         _write_json(restored)
     else:
@@ -106,20 +107,12 @@ async def _restore(place: str, given: dict[str, Any]) -> "Ended | None":
     return Ended(restored.exit_code, lacks[0] if lacks else say("archiver: it is not whole"))
 
 
-def _say_progress() -> "Callable[[Record, int], None]":
-    """Says now and then how far a copy is."""
-    from archiver.cli.run import say
-    from archiver.cli.words import size
+def _asking(progress: "WorkProgress") -> "Ask":
+    async def ask(damaged: "BackupSet", following: "BackupSet") -> bool:
+        progress.close()
+        return await _ask(damaged, following)
 
-    said = time.monotonic()
-
-    def progress(record: "Record", position: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > _EVERY:
-            said = time.monotonic()
-            say(f"copying: {record.object_key}: {size(position)} of {size(record.size)}")
-
-    return progress
+    return ask
 
 
 async def _ask(damaged: "BackupSet", following: "BackupSet") -> bool:

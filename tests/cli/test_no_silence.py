@@ -390,7 +390,7 @@ def test_an_interrupt_before_the_command_begins(
     monkeypatch.setattr("archiver.cli.run.run", interrupted)
     ended = power.command("uploads", "archive", "--quiet")
     assert ended.code == 130
-    assert ended.err == "archiver: interrupted before anything was done\n"
+    assert ended.err == "archiver: interrupted; nothing was begun\n"
 
 
 def test_every_command_is_walked() -> None:
