@@ -28,6 +28,14 @@ class NothingListed:
 
 
 @dataclass(frozen=True, slots=True)
+class RangeNarrowed:
+    """The source does not take a range that begins before all backups: ``start`` is the earliest
+    that is asked for."""
+
+    start: str
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """The archive holds this backup already."""
 
@@ -151,6 +159,15 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A transfer came to no end; at least ``size`` bytes of it are kept, and need not be fetched
+    again."""
+
+    backup: Backup
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class SetCompleted:
     """Every file of this backup set is here; its SHA256SUMS is written."""
 
@@ -269,6 +286,7 @@ WorkObserver = Callable[[Work], None]
 Event = (
     PageListed
     | NothingListed
+    | RangeNarrowed
     | Held
     | Planned
     | Unfinished
@@ -283,6 +301,7 @@ Event = (
     | Archived
     | KeptAside
     | Failed
+    | Kept
     | SetCompleted
     | SetIncomplete
     | Acknowledged

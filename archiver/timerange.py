@@ -6,11 +6,15 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from archiver.errors import UsageError
 
+ALL = "all"
 _LAST = re.compile(r"last-(\d{1,6})([dh])")
 _WEEK = re.compile(r"\d{4}-?W")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}")
 _LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(minutes=1)  # widening must fit
-_FORMS = "START..END, START.., 2026-11-01, last-7d or last-36h; times are UTC"
+_FORMS = "START..END, START.., 2026-11-01, last-7d, last-36h or all; times are UTC"
+# Before the vendor had the service. Backups are kept for up to 730 days, or as long as their
+# instance lives; a listing costs no more requests for a start that is earlier than all of them.
+_FIRST = datetime(2010, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +36,14 @@ class TimeRange:
 
     @classmethod
     def parse(cls, text: str, now: datetime) -> "TimeRange":
-        """Read one of START..END, START.., a date, ``last-7d``, ``last-36h``.
+        """Read one of START..END, START.., a date, ``last-7d``, ``last-36h``, ``all``.
 
         A date as START is its first moment, as END its last, alone the whole day. Times may be
         ISO 8601 in the extended (2026-11-01T02:15Z) or the basic form (20261101T0215Z); without
         an offset they are UTC. Raises UsageError.
         """
+        if text == ALL:
+            return cls.everything(now)
         if last := _LAST.fullmatch(text):
             amount, unit = int(last[1]), last[2]
             if amount == 0:
@@ -55,6 +61,11 @@ class TimeRange:
         if not start:
             raise UsageError(f"range {text!r} has no start", hint=f"write {_FORMS}")
         return cls(_moment(start, text), _end(end, text) if end else now)
+
+    @classmethod
+    def everything(cls, now: datetime) -> "TimeRange":
+        """All that a source still lists."""
+        return cls(_FIRST, now)
 
     def on_the_wire(self) -> tuple[str, str]:
         """StartTime and EndTime: whole minutes, widened and never narrowed."""
@@ -86,6 +97,10 @@ def parse_moment(text: str) -> datetime:
 def _wire(moment: datetime) -> str:
     # Not strftime: it writes a year before 1000 in fewer than four digits.
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='minutes')}Z"
+
+
+# The start of everything, as a query has it.
+EVERYTHING_FROM = _wire(_FIRST)
 
 
 def _end(text: str, whole: str) -> datetime:

@@ -47,7 +47,12 @@ def main() -> None:
         try:
             ready = emulator.stdout.readline() if emulator.stdout else ""
             endpoint = re.findall(r"--endpoint (\S+)", ready)[0]
-            rehearse({**environ, "ARCHIVER_ENDPOINT": endpoint, "ARCHIVER_RANGE": "2026-11-01.."})
+            asked = {
+                f"ARCHIVER_{command}_{option}": value
+                for command in ("PULL", "LS")
+                for option, value in (("ENDPOINT", endpoint), ("RANGE", "2026-11-01.."))
+            }
+            rehearse({**environ, **asked})
         finally:
             emulator.terminate()
     check_with_sha256sum(WORK / "archive")
@@ -115,7 +120,7 @@ def copy_offsite(archive: Path) -> None:
         place = f"s3://{server.make_bucket('offsite')}/redis"
         environ = {
             **os.environ,
-            "ARCHIVER_S3_ENDPOINT": server.endpoint,
+            "AWS_ENDPOINT_URL_S3": server.endpoint,
             "AWS_ACCESS_KEY_ID": WRITER.key_id,
             "AWS_SECRET_ACCESS_KEY": WRITER.secret,
         }

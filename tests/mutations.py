@@ -57,6 +57,9 @@ ONE_ANSWER = "tests/archive/test_one_answer.py"
 SCRUB, REPAIR = "tests/scrub/test_verify.py", "tests/scrub/test_repair.py"
 HOSTILE = "tests/faults/test_hostile.py"
 THREADS = "archiver/threads.py"
+WATCHING, NO_SILENCE = "archiver/cli/watching.py", "tests/cli/test_no_silence.py"
+AGE_CODE, AGE = "archiver/archive/age.py", "tests/cli/test_age.py"
+ENVIRONMENT = "tests/cli/test_environment.py"
 HOLDER, HOLDERS = "archiver/stores/holder.py", "tests/stores/test_holder.py"
 DOCUMENTS, BAD = "archiver/documents.py", "tests/scrub/test_bad_documents.py"
 DECODING, KEPT_OUT = "tests/test_documents.py", "tests/cli/test_bad_documents.py"
@@ -99,7 +102,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a pull goes on in a folder that it cannot see", "archiver/archive/inventory.py", "        if (hiding := _hiding(month, *_keys(stem))) is not None:", "        if (hiding := None) is not None:", HIDDEN),
     Mutation("a pull does not ask where a set may be hidden", "archiver/archive/inventory.py", "            if _hiding(other, prefix) is not None:", "            if False:", HIDDEN),
     Mutation("verify does not say what hides an instance", "archiver/scrub/survey.py", '            if "/" not in entry.key and entry.is_file:', '            if "/" not in entry.key:', HIDDEN),
-    Mutation("ls does not say what is hidden", "archiver/archive/catalogue.py", "                rows.append(_bare_row(one.key, one.error))\n", "", KEPT_HIDDEN),
+    Mutation("ls does not say what is hidden", "archiver/archive/catalogue.py", "                rows += [_bare_row(one.key, one.error)] if is_meant else []\n", "", KEPT_HIDDEN),
     Mutation("a restore takes an older set than one that is hidden", "archiver/archive/backupsets.py", "                folders.append(_folder(files, began, hides))\n", "                pass\n", KEPT_HIDDEN),
     Mutation("a chain of evidence is begun anew beside a hidden one", "archiver/drill/ledger.py", "                raise entry.hides", "                pass", HIDDEN),
     Mutation("a full disk stops a drill", LEDGER, "        except NoSpace as error:\n            return error\n", "        except NoSpace:\n            raise\n", EVIDENCE),
@@ -338,7 +341,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("verify says to move out what hides a folder", "archiver/scrub/findings.py", "    fault = Fault.UNREADABLE if is_unread else Fault.HIDDEN", "    fault = Fault.UNREADABLE if is_unread else Fault.STRAY", HIDDEN),
     Mutation("verify misses what is behind a link", "archiver/scrub/verify.py", "self._options.wants(f) and not self._is_hidden(f)", "self._options.wants(f)", HIDDEN),
     Mutation("repair does not say that a link is there", "archiver/scrub/repair.py", "        not_repaired=hidden\n", "        not_repaired=[]\n", HIDDEN),
-    Mutation("what keeps many backups away is told for each", "archiver/cli/watching.py", "        return was_told\n", "        return False\n", KEPT_HIDDEN),
+    Mutation("what keeps many backups away is told for each", WATCHING, "            if more >= 0:\n                return\n", "", KEPT_HIDDEN),
     Mutation("nobody is told what an object had to make way for", STAGING, "        return replace(stored, cleared=tuple(self._cleared))", "        return stored", REPLACING),
     Mutation("what is in an object's place is called missing", "archiver/archive/inventory.py", "    named_already = finding.damage is not None and finding.in_the_way\n", "    named_already = finding.damage is not None\n", REPLACING),
     Mutation("nobody says how to be rid of a bogus line", "archiver/scrub/survey.py", "            cure = NAMED_ALONE\n", "            cure = None\n", "tests/scrub/test_sums.py"),
@@ -489,7 +492,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a bucket trusts others than the rest", f"{S3}/bucket.py", '                or os.environ.get("SSL_CERT_FILE")\n', "", DIALLING),
     Mutation("what is the same for all is said of each", LINE_CODE, "                if error.concerns_all:\n", "                if False:\n", OUTAGES),
     Mutation("ls asks each for what is the same for all", "archiver/cli/ls.py", "                if error.concerns_all:\n", "                if False:\n", OUTAGES),
-    Mutation("ls is content though an instance is gone", "archiver/cli/ls.py", "codes | {error.exit_code for error in not_listed}", "codes", OUTAGES),
+    Mutation("ls is content though an instance is gone", "archiver/cli/ls.py", "                listed.failed(error, error.exit_code)\n", "", OUTAGES),
     Mutation("an endpoint that never answered is waited for", TAIR, "lasting = math.inf if self._was_reached else FIRST_SECONDS", "lasting = math.inf", OUTAGES),
     Mutation("one that answered is not waited for", TAIR, "                self._was_reached = True\n", "", OUTAGES),
     Mutation("a busy API counts as nobody", TAIR, "self._was_reached = self._was_reached or not nobody", "pass", OUTAGES),
@@ -497,6 +500,34 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("what always fails is tried for ever", "archiver/retry.py", "max(self._own.goes_on(), self._of_all.goes_on())", "self._of_all.goes_on()", "tests/test_retry.py"),
     Mutation("ids of a listing are not looked at", "archiver/sources/listing.py", "check_ids(read_backup(instance_id, item))", "read_backup(instance_id, item)", GARBAGE),
     Mutation("a job is named as a file is", "archiver/fields.py", "backup.job_id.endswith(_FILES)", "False", GARBAGE),
+    Mutation("what keeps several backups away is told for each", WATCHING, "            if more >= 0:\n", "            if False:\n", NO_SILENCE),
+    Mutation("how many more were kept away is not told", WATCHING, "            if more:\n", "            if False:\n", NO_SILENCE),
+    Mutation("a failure is told in the summary, too", "archiver/cli/words.py", '        lines.append(f"failed: {len(result.failures):,}")\n', "        lines += map(failure, result.failures)\n", NO_SILENCE),
+    Mutation("verify tells what it found again", "archiver/cli/verify_words.py", '        lines.append(f"wrong: {_counted(result.findings)}")\n', "        lines += map(str, result.findings)\n", NO_SILENCE),
+    Mutation("verify says nothing of having verified nothing", "archiver/cli/verify.py", "(summary.verified_nothing or not given[\"quiet\"])", "not given[\"quiet\"]", NO_SILENCE),
+    Mutation("differences are on stdout alone", "archiver/cli/copy.py", "    told = say(f\"{times(found", "    told = str(f\"{times(found", NO_SILENCE),
+    Mutation("a drill that failed is silent", "archiver/cli/drill.py", "            level = NORMAL if one.verdict is Verdict.PASS else QUIET\n", "            level = VERBOSE\n", NO_SILENCE),
+    Mutation("the end at once is silent", "archiver/cli/run.py", 'os.write(2, b"archiver: stopped at once\\n")', "pass", "tests/cli/test_signals.py -k once"),
+    Mutation("an instance without backups is passed over when it is quiet", "archiver/cli/words.py", 'return QUIET, f"nothing listed', 'return NORMAL, f"nothing listed', AGE),
+    Mutation("an entry of a listing that is refused is no failure of ls", "archiver/cli/ls.py", "            listed.failed(error, BackupFailed.exit_code)\n", "            str(error)\n", NO_SILENCE),
+    Mutation("ls --check is content", "archiver/cli/ls.py", '    if given["check"]:\n', "    if False:\n", AGE),
+    Mutation("ls --check fails for what is being made", "archiver/cli/ls.py", "not in (unfinished | told)", "not in told", AGE),
+    Mutation("ls of an archive knows no range", "archiver/archive/catalogue.py", "one.key if isinstance(one, Unrecorded) else one.folder, range_", "one.key if isinstance(one, Unrecorded) else one.folder, None", AGE),
+    Mutation("an incomplete set is young enough", AGE_CODE, "if is_complete and began", "if began", AGE),
+    Mutation("a log is young enough", AGE_CODE, " and not all(row.is_log for row in files)", "", AGE),
+    Mutation("what began in the future is young enough", AGE_CODE, " <= one.now + _CLOCKS_DIFFER", "", AGE),
+    Mutation("pull says of no instance that it is overdue", "archiver/cli/pull.py", "                watch.overdue(str(one))", "                str(one)", AGE),
+    Mutation("a pull asks for a week", "archiver/timerange.py", "        return cls(_FIRST, now)", "        return cls(now - timedelta(days=7), now)", AGE),
+    Mutation("an API that refuses to be asked for everything ends the pull", TAIR, "            if self._earliest != EVERYTHING_FROM:\n", "            if True:\n", AGE),
+    Mutation("a narrow range is not said", "archiver/cli/words.py", "    return [] if range_ is None else", "    return [] if True else", AGE),
+    Mutation("what is kept of a file is not said", FILE, "            if not is_done and (kept", "            if False and (kept", "tests/cli/test_pull.py -k signal"),
+    Mutation("what has come home counts as kept", "archiver/summary.py", "                self.bytes_archived += event.size\n                self.kept.pop(event.backup.identity, None)\n", "                self.bytes_archived += event.size\n", "tests/cli/test_pull.py -k kept"),
+    Mutation("a variable that nobody knows is ignored", "archiver/cli/environment.py", "    if wrong:\n", "    if False:\n", ENVIRONMENT),
+    Mutation("all commands have the same variables", "archiver/cli/environment.py", 'f"{PREFIX}{command}_{option', 'f"{PREFIX}{option', ENVIRONMENT),
+    Mutation("a service's variables are taken for typos", "archiver/cli/environment.py", "if not _is_of_a_service(name, environ[name])", "if True", ENVIRONMENT),
+    Mutation("a spoilt value of the environment is taken", "archiver/cli/options.py", "            if wrong is not None:\n", "            if False:\n", ENVIRONMENT),
+    Mutation("a spoilt place is taken", "archiver/cli/places.py", "    if (wrong := flaw(place)) is not None:", "    if (wrong := flaw(place)) is not None and False:", ENVIRONMENT),
+    Mutation("a spoilt path is taken", "archiver/cli/params.py", "        if (wrong := flaw(os.fspath(value))) is not None:", "        if (wrong := flaw(os.fspath(value))) is not None and False:", ENVIRONMENT),
     Mutation("sets: a repair goes to any folder of the job", "archiver/archive/inventory.py", "                one[1] + name not in self._preferred,\n                one[1] not in self._preferred,\n", "", "tests/scrub/test_misplaced.py"),
     Mutation("misplaced: what lies where it may is a double", "archiver/scrub/misplaced.py", " or _may_lie_at(backup, stem):", ":", "tests/scrub/test_misplaced.py"),
     Mutation("repair: what the other archive hides ends it", "archiver/scrub/from_archive.py", "            if error.ends_run:\n                raise\n            for key in", "            if True:\n                raise\n            for key in", HIDDEN),

@@ -33,8 +33,8 @@ def settings(files: Path, emulator: Emulator, tmp_path: Path) -> Path:
         write_rdb(files / INSTANCE / f"{n}_{stamp}.rdb", 50_000, n)
     text = (EXAMPLES / "archiver.env").read_text()
     for name, value in {
-        "ARCHIVER_INSTANCE": INSTANCE,
-        "ARCHIVER_TO": str(tmp_path / "archive"),
+        "ARCHIVER_PULL_INSTANCE": INSTANCE,
+        "ARCHIVER_PULL_TO": str(tmp_path / "archive"),
         "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID,
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
     }.items():
@@ -43,7 +43,7 @@ def settings(files: Path, emulator: Emulator, tmp_path: Path) -> Path:
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive" / FORMAT_KEY).write_bytes(BEGUN)
     path = tmp_path / "archiver.env"
-    path.write_text(text + f"ARCHIVER_ENDPOINT={emulator.endpoint}\n")
+    path.write_text(text + f"ARCHIVER_PULL_ENDPOINT={emulator.endpoint}\n")
     return path
 
 
@@ -173,7 +173,7 @@ def copy_settings(seaweed: SeaweedFS, bucket: str, tmp_path: Path) -> Path:
     for name, value in {
         "ARCHIVE": str(tmp_path / "archive"),
         "OFFSITE": f"s3://{bucket}/redis",
-        "ARCHIVER_S3_ENDPOINT": seaweed.endpoint,
+        "AWS_ENDPOINT_URL_S3": seaweed.endpoint,
         "AWS_ACCESS_KEY_ID": WRITER.key_id,
         "AWS_SECRET_ACCESS_KEY": WRITER.secret,
     }.items():
@@ -219,7 +219,7 @@ async def test_the_copys_cron_job(
     assert copy_settings.exists()
     code, said = await run(
         "archiver", "copy", str(tmp_path / "archive"), f"s3://{bucket}/redis", *words[3:],
-        ARCHIVER_S3_ENDPOINT=seaweed.endpoint,
+        AWS_ENDPOINT_URL_S3=seaweed.endpoint,
         AWS_ACCESS_KEY_ID=WRITER.key_id,
         AWS_SECRET_ACCESS_KEY=WRITER.secret,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from archiver.archive.sets import SetNodes, SetTally, incomplete
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.model import Backup, BackupType, Status
 from archiver.stores.base import Store
+from archiver.timerange import TimeRange
 
 # Of what lies in a folder whose name gives no time: it comes first.
 _NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -69,8 +70,11 @@ class Row:
         return self.type == BackupType.INCREMENTAL
 
 
-async def archived_rows(archive: Archive, instances: Iterable[str] = ()) -> list[Row]:
-    """What the archive holds, of some instances or of all, oldest first.
+async def archived_rows(
+    archive: Archive, instances: Iterable[str] = (), range_: TimeRange | None = None
+) -> list[Row]:
+    """What the archive holds, of some instances or of all, and of the sets that began in the
+    range; oldest first.
 
     Raises StoreError; a record that cannot be used is a damaged row.
     """
@@ -78,10 +82,14 @@ async def archived_rows(archive: Archive, instances: Iterable[str] = ()) -> list
     sets: list[SetNodes] = []
     for prefix in [f"{layout.safe(instance)}/" for instance in instances] or [""]:
         async for one in sets_below(archive.store, prefix):
+            is_meant = layout.began_in(
+                one.key if isinstance(one, Unrecorded) else one.folder, range_
+            )
             if isinstance(one, Unrecorded):
-                rows.append(_bare_row(one.key, one.error))
+                rows += [_bare_row(one.key, one.error)] if is_meant else []
                 continue
-            found = await _rows_of(archive.store, one)
+            # Sets around those that are meant say which nodes these should have.
+            found = await _rows_of(archive.store, one) if is_meant else []
             rows += found
             names = [f"{row.node_id}-{row.backup_id}.json" for row in found if row.backup_id]
             listed = listed_set(one.folder, [*one.entries, *names])

@@ -4,15 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.options import EPILOG, SETTINGS, option, output_options
+from archiver.cli.options import command, option, output_options
 from archiver.cli.places import check_keeping, keeping_options, lock_option, store_at
 
 if TYPE_CHECKING:
     from archiver.archive.acknowledged import Acknowledged, Acknowledgement
     from archiver.archive.archive import Archive
+    from archiver.cli.run import Ended
 
 
-@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@command("ack")
 @click.argument("place", metavar="ARCHIVE")
 @click.argument("subjects", metavar="[SET|BACKUP]...", nargs=-1)
 @option("--reason", metavar="TEXT", help="Why it is known, and will not get better.")
@@ -45,7 +46,7 @@ def ack(place: str, subjects: tuple[str, ...], **given: Any) -> None:
     )
 
 
-async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> int:
+async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> "Ended | None":
     from archiver.archive.acknowledged import Acknowledged, acknowledge, check_subject, withdraw
     from archiver.archive.archive import Archive, Beginning
 
@@ -67,7 +68,7 @@ async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> 
             else:
                 done.append(await acknowledge(archive, subject, by=by, reason=given["reason"]))
             _tell(archive, done[-1], given)
-    return 0
+    return None
 
 
 def _check(subjects: tuple[str, ...], given: dict[str, Any]) -> None:
@@ -108,10 +109,12 @@ def _tell(archive: "Archive", one: "Acknowledgement", given: dict[str, Any]) -> 
         say(f"note: the archive has nothing of {one.subject}")
 
 
-async def _list(known: "Acknowledged", subjects: tuple[str, ...], *, as_json: bool) -> int:
+async def _list(
+    known: "Acknowledged", subjects: tuple[str, ...], *, as_json: bool
+) -> "Ended | None":
     """What was acknowledged, the newest last; 3 when a document of it cannot be used."""
     from archiver.cli.jsonlines import write_object
-    from archiver.cli.run import say
+    from archiver.cli.run import Ended, say
     from archiver.errors import worst_exit_code
 
     ended = {one.subject for one in await known.ended()}
@@ -125,9 +128,10 @@ async def _list(known: "Acknowledged", subjects: tuple[str, ...], *, as_json: bo
             write_object({"event": "acknowledgement", **_fields(one), "state": state.split()[0]})
         else:
             click.echo(f"{one.subject}  {one}  ({state})")
-    for error in known.bad.values():
-        say(f"damaged: {error}")
-    return worst_exit_code({error.exit_code for error in known.bad.values()})
+    told = [say(f"damaged: {error}") for error in known.bad.values()]
+    if not told:
+        return None
+    return Ended(worst_exit_code({error.exit_code for error in known.bad.values()}), told[0])
 
 
 def _fields(one: "Acknowledgement") -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from archiver.cli.progress import LOG_SECONDS
-from archiver.cli.run import say
+from archiver.cli.run import Told, say
 from archiver.cli.words import size
 
 
@@ -31,8 +31,8 @@ class ByteLog:
             self._told = now
             self.say(f"read {size(self._done)} in {now - self._began:.0f} s")
 
-    def say(self, text: str) -> None:
-        say(text)
+    def say(self, text: str) -> Told:
+        return say(text)
 
     def close(self) -> None:
         pass
@@ -63,8 +63,9 @@ class ByteBar:
         self._bar.total = self._total
         self._bar.update(count)
 
-    def say(self, text: str) -> None:
-        self._tqdm.write(text, file=sys.stderr)
+    def say(self, text: str) -> Told:
+        with self._tqdm.external_write_mode(file=sys.stderr):
+            return say(text)
 
     def close(self) -> None:
         self._bar.close()

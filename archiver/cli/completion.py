@@ -3,10 +3,10 @@
 import click
 from click.shell_completion import get_completion_class
 
-from archiver.cli.options import SETTINGS
+from archiver.cli.options import command
 
 
-@click.command(context_settings=SETTINGS)
+@command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:

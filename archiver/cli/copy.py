@@ -1,11 +1,12 @@
 """``archiver copy``."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.options import EPILOG, SETTINGS, option, output_options
-from archiver.cli.params import InstanceId, Range, SetKey, Size
+from archiver.cli.options import command, option, output_options, range_option
+from archiver.cli.params import InstanceId, SetKey, Size
 from archiver.cli.places import (
     beginning_options,
     check_part_size,
@@ -16,14 +17,15 @@ from archiver.cli.places import (
 )
 
 if TYPE_CHECKING:
+    from archiver.cli.run import Ended
     from archiver.copying import CopyOptions
 
 
-@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@command("copy")
 @click.argument("origin", metavar="SRC")
 @click.argument("place", metavar="DST")
 @option("--instance", "instances", type=InstanceId(), multiple=True, help="Only its backups.")
-@option("--range", "time_range", type=Range(), help="Only what began in it, like last-7d.")
+@range_option("Only what began in it")
 @option("--set", "sets", type=SetKey(), multiple=True, help="Only this set, by its folder.")
 @option("--mirror-check", is_flag=True, help="Say how the two differ; write nothing.")
 @option(
@@ -65,33 +67,37 @@ def copy(origin: str, place: str, **given: Any) -> None:
     )
 
 
-async def _copy(origin: str, place: str, given: dict[str, Any]) -> int:
+async def _copy(origin: str, place: str, given: dict[str, Any]) -> "Ended | None":
     from archiver.archive.archive import Archive
+    from archiver.cli import words
     from archiver.cli.watching import Watch, watched
     from archiver.copying import copy as copy_archive
 
     check_part_size(place, given["part_size"])
     options = _options(given)
 
-    async def work(watch: Watch) -> None:
+    async def work(watch: Watch) -> list[str]:
         source = Archive(store_at(origin, given, watch.say))
         await source.expect()
         target = written_to(store_at(place, given, watch.say), given)
         await copy_archive(source, target, options, watch.observe)
+        asked, now = len(dict.fromkeys(options.selection.instances)), datetime.now(UTC)
+        holding = words.holding(str(target.store), asked, watch.so_far.newest, now)
+        return [*words.narrowed(options.selection.range), holding]
 
     return await watched(given, work)
 
 
-async def _check(origin: str, place: str, given: dict[str, Any]) -> int:
+async def _check(origin: str, place: str, given: dict[str, Any]) -> "Ended | None":
     """Differences, one a line on stdout; exit code 3 when there is one, and 6 when all there is
     is what a store does not give."""
     import json
 
     from archiver.archive.archive import Archive
-    from archiver.cli.run import say
+    from archiver.cli.run import Ended, say
     from archiver.cli.words import times
     from archiver.copying import NOTHING_SELECTED, mismatches, selects_nothing
-    from archiver.errors import EXIT_OK, BackupFailed, IntegrityError
+    from archiver.errors import BackupFailed, IntegrityError
 
     source, target = (Archive(store_at(where, given)) for where in (origin, place))
     await source.expect()
@@ -106,13 +112,15 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> int:
         else:
             click.echo(mismatch)
     if not found and await selects_nothing(source, _options(given).selection):
-        say(f"nothing was compared: {source.store}: {NOTHING_SELECTED}")
-        return BackupFailed.exit_code
-    if not given["quiet"]:
-        click.echo(times(found, "difference") if found else "no differences", err=True)
-    if IntegrityError.exit_code in codes:
-        return IntegrityError.exit_code
-    return max(codes, default=EXIT_OK)
+        nothing = f"nothing was compared: {source.store}: {NOTHING_SELECTED}"
+        return Ended(BackupFailed.exit_code, say(nothing))
+    if not found:
+        if not given["quiet"]:
+            say("no differences")
+        return None
+    told = say(f"{times(found, 'difference')} between {source.store} and {target.store}")
+    damaged = IntegrityError.exit_code
+    return Ended(damaged if damaged in codes else max(codes), told)
 
 
 def _options(given: dict[str, Any]) -> "CopyOptions":

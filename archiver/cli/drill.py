@@ -1,15 +1,15 @@
 """``archiver drill``."""
 
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.options import EPILOG, SETTINGS, option, output_options
+from archiver.cli.options import command, option, output_options
 from archiver.cli.params import (
     LATEST,
     AssertionText,
+    CleanPath,
     Duration,
     InstanceId,
     Moment,
@@ -21,15 +21,17 @@ from archiver.cli.places import bucket_options, check_no_archive, lock_option, s
 
 if TYPE_CHECKING:
     from archiver.cli.progress import WorkProgress
+    from archiver.cli.run import Ended
+    from archiver.cli.run import Told as Said
     from archiver.drill.happened import Happened, Told, Watcher
     from archiver.drill.procedure import Drilled, DrillOptions
     from archiver.drill.selection import Wanted
     from archiver.report.evidence import Evidence
 
-_PATH = click.Path(path_type=Path)
+_PATH = CleanPath()
 
 
-@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@command("drill")
 @click.argument("place", metavar="ARCHIVE")
 @option("--instance", "instances", type=InstanceId(), multiple=True, help="Only its sets.")
 @option("--at", type=Moment(), default=LATEST, help="Newest set of each instance, then; UTC.")
@@ -80,14 +82,15 @@ def drill(place: str, **given: Any) -> None:
     )
 
 
-async def _drill(place: str, given: dict[str, Any]) -> int:
+async def _drill(place: str, given: dict[str, Any]) -> "Ended | None":
     from archiver.archive.archive import Archive
     from archiver.cli.progress import choose_work_progress
-    from archiver.cli.run import say
+    from archiver.cli.run import Ended, say
+    from archiver.cli.run import Told as Said
     from archiver.cli.words import QUIET
     from archiver.drill import EvidenceNotKept, find
     from archiver.drill.procedure import drill as run_drill
-    from archiver.errors import worst_exit_code
+    from archiver.errors import EXIT_OK, worst_exit_code
     from archiver.report.junit import to_junit
     from archiver.stores.disk import store_errors
     from archiver.threads import in_thread
@@ -98,6 +101,7 @@ async def _drill(place: str, given: dict[str, Any]) -> int:
     directory = given["directory"]
     if directory is not None:
         await in_thread(check_no_archive, directory, "--evidence")
+    told: Said | None
     try:
         try:
             drilled = await run_drill(
@@ -111,17 +115,19 @@ async def _drill(place: str, given: dict[str, Any]) -> int:
             progress.close()
     except EvidenceNotKept as error:
         _rescue(error.data, as_json=given["as_json"])
-        say(f"archiver: {error}")
+        told = say(f"archiver: {error}")
         _say_conclusion(error.evidence)
         codes = {error.exit_code, error.evidence.conclusion.exit_code}
         data, code = error.data, worst_exit_code(codes)
     else:
-        _tell(drilled, as_json=given["as_json"], quiet=given["quiet"])
+        told = _tell(drilled, as_json=given["as_json"], quiet=given["quiet"])
         data, code = drilled.filed.data, drilled.exit_code
     if given["junit"] is not None:
         with store_errors(given["junit"]):
             await in_thread(given["junit"].write_bytes, to_junit(data))
-    return code
+    if code == EXIT_OK:
+        return None
+    return Ended(code, told or say("archiver: the drill did not pass"))
 
 
 def _watching(progress: "WorkProgress", verbosity: int) -> "Watcher":
@@ -211,7 +217,7 @@ def _line(event: "Told") -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 - a
     """The verbosity from which something is told, and how."""
     from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
     from archiver.drill import happened
-    from archiver.report.evidence import Outcome, Verdict
+    from archiver.report.evidence import Verdict
     from archiver.report.words import duration
 
     match event:
@@ -244,15 +250,15 @@ def _line(event: "Told") -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 - a
         case happened.Trying(key, count):
             return DEBUG, f"restoring: {key} {size(count)}"
         case happened.FileTried(file):
-            level = VERBOSE if file.outcome is Outcome.PASS else NORMAL
-            return level, f"{file.outcome}: {file.object_key}: {file.reason}"
+            return VERBOSE, f"{file.outcome}: {file.object_key}: {file.reason}"
         case happened.SetJudged(one):
             level = NORMAL if one.verdict is Verdict.PASS else QUIET
             return level, f"{one.verdict}: {one.key}: {one.why}"
 
 
-def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> None:
-    """The conclusion on stderr; on stdout where the evidence is, or as JSON."""
+def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> "Said | None":
+    """The conclusion on stderr, also under --quiet where it is no pass; on stdout where the
+    evidence is, or as JSON."""
     from archiver.cli.jsonlines import write_object
     from archiver.cli.run import say
 
@@ -285,12 +291,13 @@ def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> None:
             click.echo(path)
     if drilled.faults:
         say("evidence: find out what changed it; with drills/ moved away, another chain is begun")
-    if not (quiet and drilled.exit_code == 0):
-        _say_conclusion(evidence)
+    if quiet and drilled.exit_code == 0:
+        return None
+    return _say_conclusion(evidence)
 
 
-def _say_conclusion(evidence: "Evidence") -> None:
+def _say_conclusion(evidence: "Evidence") -> "Said":
     from archiver.cli.run import say
     from archiver.report.words import headline, verdict_word
 
-    say(f"{verdict_word(evidence)}: {headline(evidence)}")
+    return say(f"{verdict_word(evidence)}: {headline(evidence)}")

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from archiver.cli.options import EPILOG, SETTINGS, option
-from archiver.cli.params import Size
+from archiver.cli.options import command, option
+from archiver.cli.params import CleanPath, Size
 
 _CHANCE = click.FloatRange(0, 1)
 
 
-@click.command(context_settings=SETTINGS, epilog=EPILOG)
-@click.argument("directory", type=click.Path(path_type=Path))
+@command("emulate")
+@click.argument("directory", type=CleanPath())
 @option("--port", type=click.IntRange(0, 65535), default=8080, help="0 takes a free one.")
 @option("--host", default="127.0.0.1", help="Address to listen on.")
 @option("--intranet-host", help="host:port of the intranet URLs, instead of its own.")
@@ -39,7 +39,7 @@ def emulate(directory: Path, **given: Any) -> None:
     run(lambda: _emulate(directory, given), verbose=0, on_interrupt="the emulator ends")
 
 
-async def _emulate(directory: Path, given: dict[str, Any]) -> int:
+async def _emulate(directory: Path, given: dict[str, Any]) -> None:
     import anyio
 
     from archiver.emulator import Emulator, Faults
@@ -62,4 +62,3 @@ async def _emulate(directory: Path, given: dict[str, Any]) -> int:
     ) as emulator:
         click.echo(f"ready: pull with --endpoint {emulator.endpoint}")
         await anyio.sleep_forever()
-    return 0

@@ -1,154 +1,225 @@
 """``archiver ls``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from archiver.cli.options import (
-    EPILOG,
-    SETTINGS,
     SourceOptions,
     Way,
+    command,
+    max_age_option,
     option,
     output_options,
     source_options,
 )
 from archiver.cli.places import bucket_options, store_at
-from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
     from archiver.archive.catalogue import Row
+    from archiver.cli.run import Ended
     from archiver.errors import ArchiverError
-    from archiver.model import Backup
+    from archiver.model import Backup, Query
+    from archiver.sources.base import Source
 
 # The vendor's least retention is 7 days: with two left, there is a night to act.
 _EXPIRES_SOON = timedelta(days=2)
 
 
-@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@command("ls")
 @click.argument("place", metavar="[ARCHIVE]", required=False)
 @option("--remote", is_flag=True, help="Ask the vendor, and compare.")
+@option("--check", is_flag=True, help="Exit code 1 for what is missing, failed or incomplete.")
 @source_options
+@max_age_option
 @bucket_options
 @output_options
-def ls(place: str | None, *, remote: bool, time_range: TimeRange, **given: Any) -> None:
+def ls(place: str | None, **given: Any) -> None:
     """List backups: what the vendor has, what the archive holds.
 
     With ARCHIVE alone, what is in it, of all instances or of each --instance; nothing is asked of
-    the vendor, and --range does not apply. With --remote or without ARCHIVE, what the vendor lists
-    in --range: archived, missing, incomplete, and about to expire.
+    the vendor. With --remote or without ARCHIVE, what the vendor lists: archived, missing,
+    incomplete, and about to expire.
 
     \b
     Examples:
       archiver ls ./backups
+      archiver ls ./backups --max-age 26h --quiet
       archiver ls --instance r-bp1 --region cn-hangzhou
-      archiver ls ./backups --remote --instance r-bp1 --region cn-hangzhou
+      archiver ls ./backups --remote --check --instance r-bp1 --region cn-hangzhou
     """
     from archiver.cli.run import run
 
-    run(
-        lambda: _ls(place, time_range, given, remote=remote or place is None),
-        verbose=given["verbose"],
-        on_interrupt="nothing was changed",
-    )
+    run(lambda: _ls(place, given), verbose=given["verbose"], on_interrupt="nothing was changed")
 
 
-async def _ls(
-    place: str | None, time_range: TimeRange, given: dict[str, Any], *, remote: bool
-) -> int:
+async def _ls(place: str | None, given: dict[str, Any]) -> "Ended | None":
     from archiver.archive import catalogue
     from archiver.archive.acknowledged import Acknowledged
     from archiver.archive.archive import Archive
-    from archiver.errors import UsageError
 
     archive = Archive(store_at(place, given)) if place is not None else None
     if archive is not None:
         await archive.expect()
-    if archive is None or remote:
-        if not given["instances"]:
-            if archive is not None:
-                raise UsageError("--remote: no instance to ask about", hint="give --instance")
-            raise UsageError(
-                "neither an archive nor an instance is given",
-                hint="name an archive, or give --instance",
-            )
-        options = SourceOptions(
-            given["instances"],
-            time_range,
-            given["region"],
-            given["endpoint"],
-            given["aof"],
-            Way.of(given),
-        )
-        backups, not_listed = await _listed(options, given["verbose"])
-        if archive is None:
-            rows = catalogue.vendor_rows(backups)
-        else:
-            rows = await catalogue.compared_rows(archive, backups)
+    listed = _Listed()
+    if archive is None or given["remote"]:
+        await _ask(_source(archive, given), given["verbose"], listed)
+    if archive is None:
+        rows = catalogue.vendor_rows(listed.backups)
+    elif given["remote"]:
+        rows = await catalogue.compared_rows(archive, listed.backups)
     else:
-        rows = await catalogue.archived_rows(archive, given["instances"])
-        not_listed = []
+        rows = await catalogue.archived_rows(archive, given["instances"], given["time_range"])
+        _tell_of_nothing(rows, archive, given["instances"])
     bad: list[ArchiverError] = []
     if archive is not None:
         rows, bad = await catalogue.with_acknowledgements(rows, Acknowledged(archive))
     if given["as_json"]:
         _write_json(rows)
     else:
-        _write_table(rows, quiet=given["quiet"])
-    return _exit_code(rows, not_listed, bad)
+        _write_table(rows, quiet=given["quiet"] or (not rows and bool(listed.wrong)))
+    where = "at the vendor" if archive is None else f"in {archive.store}"
+    return _ended([*listed.wrong, *_wrong(rows, bad, where, given)])
 
 
-def _exit_code(
-    rows: "Sequence[Row]", not_listed: "Sequence[ArchiverError]", bad: "Sequence[ArchiverError]"
-) -> int:
-    """3 when anything is damaged, and 6 when all of that is what the store does not give; else
-    that of what could not be listed. Each of it is said."""
-    from archiver.cli.run import say
-    from archiver.errors import IntegrityError, worst_exit_code
+def _source(archive: "Archive | None", given: dict[str, Any]) -> SourceOptions:
+    """What to ask, and whom. Raises UsageError."""
+    from archiver.errors import UsageError
 
-    for error in not_listed:
-        say(f"archiver: {error}")
-    errors = [*(row.error for row in rows if row.error is not None), *bad]
-    for error in errors:
-        say(f"damaged: {error}")
-    codes = {error.exit_code for error in errors}
-    if IntegrityError.exit_code in codes:
-        return IntegrityError.exit_code
-    return worst_exit_code(codes | {error.exit_code for error in not_listed})
+    if not given["instances"]:
+        if archive is not None:
+            raise UsageError("--remote: no instance to ask about", hint="give --instance")
+        raise UsageError(
+            "neither an archive nor an instance is given",
+            hint="name an archive, or give --instance",
+        )
+    return SourceOptions(
+        given["instances"],
+        given["time_range"],
+        given["region"],
+        given["endpoint"],
+        given["aof"],
+        Way.of(given),
+    )
 
 
-async def _listed(
-    options: SourceOptions, verbose: int
-) -> "tuple[list[Backup], list[ArchiverError]]":
-    """What is listed, and what kept instances from being listed. Raises what keeps all."""
+@dataclass(slots=True)
+class _Listed:
+    """What the vendor lists, and what is wrong with that, which is said at once."""
+
+    backups: "list[Backup]" = field(default_factory=list)
+    wrong: "list[Ended]" = field(default_factory=list)
+
+    def failed(self, error: "ArchiverError", code: int) -> None:
+        from archiver.cli.run import Ended, say
+
+        self.wrong.append(Ended(code, say(f"archiver: {error}")))
+
+
+async def _ask(options: SourceOptions, verbose: int, listed: _Listed) -> None:
+    """List each instance. One that cannot be listed, or an entry of it, fails alone."""
     from archiver.cli.run import say
     from archiver.cli.words import line
     from archiver.errors import ArchiverError
-    from archiver.events import Event
+    from archiver.events import Event, NothingListed
 
     def observe(event: Event) -> None:
         told = line(event)
         if told is not None and told[0] <= verbose:
             say(told[1])
 
-    backups: list[Backup] = []
-    errors: list[ArchiverError] = []
+    queries = options.queries()
     async with options.open(observe) as source:
-        for query in options.queries():
+        for left, query in zip(reversed(range(len(queries))), queries, strict=True):
             try:
-                async for page in source.pages(query):
-                    backups.extend(page.backups)
-                    for error in page.refused:
-                        say(f"archiver: {error}")
+                if not await _take_pages(source, query, listed):
+                    observe(NothingListed(query.instance_id, query.start, query.end))
             except ArchiverError as error:
-                errors.append(error)
+                if error.concerns_all and left:
+                    error.message += f"; {left} more of the instances were not asked for"
+                listed.failed(error, error.exit_code)
                 if error.concerns_all:
                     break
-    if errors and not backups:
-        raise errors.pop()
-    return backups, errors
+
+
+async def _take_pages(source: "Source", query: "Query", listed: _Listed) -> int:
+    """How many entries there are, good or not."""
+    from archiver.errors import BackupFailed
+
+    count = 0
+    async for page in source.pages(query):
+        count += len(page.backups) + len(page.refused)
+        listed.backups.extend(page.backups)
+        for error in page.refused:
+            listed.failed(error, BackupFailed.exit_code)
+    return count
+
+
+def _tell_of_nothing(rows: "Sequence[Row]", archive: "Archive", instances: Iterable[str]) -> None:
+    from archiver.cli.run import say
+
+    there = {row.instance_id for row in rows}
+    for name in dict.fromkeys(instances):
+        if name not in there:
+            say(f"nothing listed: {archive.store} has no backups of {name}")
+
+
+def _wrong(
+    rows: "Sequence[Row]", bad: "Sequence[ArchiverError]", where: str, given: Mapping[str, Any]
+) -> "Iterator[Ended]":
+    """What is damaged, of notes that somebody took as well (``bad``); with --check what is not as
+    it should be, with --max-age what is too old. All of it is said."""
+    from archiver.archive.age import overdue_rows
+    from archiver.cli.run import Ended, say
+    from archiver.errors import BackupFailed
+
+    for error in [*(row.error for row in rows if row.error is not None), *bad]:
+        yield Ended(error.exit_code, say(f"damaged: {error}"))
+    if given["check"]:
+        for text in _unchecked(rows):
+            yield Ended(BackupFailed.exit_code, say(text))
+    if given["max_age"] is not None:
+        names = list(dict.fromkeys(given["instances"] or [row.instance_id for row in rows]))
+        most = timedelta(seconds=given["max_age"])
+        for late in overdue_rows(rows, names, where, most, datetime.now(UTC)):
+            yield Ended(BackupFailed.exit_code, say(str(late)))
+        if not names:
+            yield Ended(BackupFailed.exit_code, say(f"overdue: there are no backups {where}"))
+
+
+def _unchecked(rows: "Sequence[Row]") -> "Iterator[str]":
+    """In a line each, the files that there should be, and the sets that are not complete, unless
+    the vendor is still making them, or somebody has taken note of it."""
+    from archiver.archive.catalogue import State
+
+    unfinished = {row.set_key for row in rows if row.state is State.UNFINISHED}
+    told = set[str]()
+    for row in rows:
+        if row.acknowledged is not None:
+            continue
+        if row.state in (State.MISSING, State.FAILED):
+            began = f"{row.started_at:%Y-%m-%d %H:%M}" if row.started_at else "?"
+            yield f"{row.state}: {row.node_id}-{row.backup_id}, begun {began} UTC"
+        if row.set_note is not None and row.set_key not in (unfinished | told):
+            told.add(row.set_key)
+            yield f"incomplete: {row.instance_id}, set {row.set_key}: {row.set_note}"
+
+
+def _ended(wrong: "Sequence[Ended]") -> "Ended | None":
+    """3 when anything is damaged, and 6 when all of that is what the store does not give; else the
+    worst of what could not be listed, or is not as it should be."""
+    from archiver.cli.run import Ended
+    from archiver.errors import IntegrityError, worst_exit_code
+
+    if not wrong:
+        return None
+    codes = {one.code for one in wrong}
+    damaged = IntegrityError.exit_code
+    return Ended(damaged if damaged in codes else worst_exit_code(codes), wrong[0].why)
 
 
 def _write_json(rows: "Sequence[Row]") -> None:

@@ -6,36 +6,78 @@ import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from archiver.cli.params import Duration, InstanceId, ProxyUrl, Range
+from archiver.cli import environment
+from archiver.cli.params import AssertionText, Duration, InstanceId, ProxyUrl, Range, flaw
 from archiver.errors import UsageError
 from archiver.events import Observer
 from archiver.model import Query
 from archiver.proxies import Proxies
 from archiver.retry import RetryPolicy
 from archiver.sources.endpoints import endpoint_of
-from archiver.timerange import TimeRange
+from archiver.timerange import ALL, TimeRange
 
 if TYPE_CHECKING:
     from archiver.sources.tair import TairSource
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-EPILOG = "Every option can be set in the environment, as ARCHIVER_ and its long name."
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 
 class _EnvironmentOption(click.Option):
-    """An option that may also be set as ``ARCHIVER_`` and its long name."""
+    """An option that may also be set in the environment; its command says under which name."""
 
     def __init__(self, declarations: Sequence[str], **attributes: Any) -> None:
-        longest = max(re.split(r"[/\s]", " ".join(declarations)), key=lambda name: name[:2] == "--")
-        variable = f"ARCHIVER_{longest.lstrip('-').replace('-', '_').upper()}"
-        super().__init__(declarations, **{"envvar": variable, **attributes})
+        names = re.split(r"[/\s]", " ".join(declarations))
+        self.long_name = max(names, key=lambda name: name[:2] == "--").lstrip("-")
+        super().__init__(declarations, **attributes)
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        value = super().resolve_envvar_value(ctx)
+        if value is not None:
+            wrong = flaw(
+                value,
+                quotes_at_end=isinstance(self.type, AssertionText),
+                separators="\n\t" if self.multiple else "",
+            )
+            if wrong is not None:
+                raise click.UsageError(f"{self.envvar} in the environment: {wrong}", ctx)
+        return value
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        hint = super().get_error_hint(ctx)
+        source = ctx.get_parameter_source(self.name or "") if ctx is not None else None
+        return f"{hint} ({self.envvar})" if source is ParameterSource.ENVIRONMENT else hint
+
+
+class _Command(click.Command):
+    """A command whose options have variables of its own."""
+
+    def __init__(self, name: str, **attributes: Any) -> None:
+        super().__init__(name, **attributes)
+        for param in self.params:
+            if isinstance(param, _EnvironmentOption):
+                param.envvar = environment.variable(name, param.long_name)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # Before anything that is missing: its variable may be there, under another name.
+        if not (ctx.resilient_parsing or set(args) & set(ctx.help_option_names)):
+            environment.check(ctx, os.environ)
+        return super().parse_args(ctx, args)
+
+
+def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a function a command of that name."""
+    prefix = environment.variable(name, "")
+    epilog = f"Every option can be set in the environment, as {prefix} and its long name."
+    return click.command(name, cls=_Command, context_settings=SETTINGS, epilog=epilog)
 
 
 option = functools.partial(click.option, cls=_EnvironmentOption)
@@ -61,10 +103,10 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """Which instances at which endpoint, over which range."""
+    """Which instances at which endpoint, over which range; None is all that is listed."""
 
     instances: tuple[str, ...]
-    range: TimeRange
+    range: TimeRange | None
     region: str | None
     endpoint: str | None
     aof: bool
@@ -72,7 +114,8 @@ class SourceOptions:
 
     def queries(self) -> list[Query]:
         """One query an instance, each instance once."""
-        start, end = self.range.on_the_wire()
+        range_ = self.range or TimeRange.everything(datetime.now(UTC))
+        start, end = range_.on_the_wire()
         return [
             Query(instance, start, end, need_aof=self.aof)
             for instance in dict.fromkeys(self.instances)
@@ -108,6 +151,23 @@ class SourceOptions:
         return endpoint_of(region)
 
 
+def range_option(what: str) -> Callable[[F], F]:
+    """Which backups are meant, by the time at which they began."""
+    return option(
+        "--range",
+        "time_range",
+        type=Range(),
+        help=f"{what}, like 2026-11-01..2026-11-24, 2026-11-01, last-7d; UTC.  [default: {ALL}]",
+    )
+
+
+max_age_option = option(
+    "--max-age",
+    type=Duration(),
+    help="Exit code 1 when an instance has no complete backup that is younger, like 26h.",
+)
+
+
 def source_options(command: F) -> F:
     """Options of everything that asks the vendor."""
     for declared in reversed(
@@ -119,13 +179,7 @@ def source_options(command: F) -> F:
                 multiple=True,
                 help="Instance whose backups are meant; may be given again.",
             ),
-            option(
-                "--range",
-                "time_range",
-                type=Range(),
-                default="last-7d",
-                help="START..END, START.., 2026-11-01, last-7d or last-36h; UTC.",
-            ),
+            range_option("Only backups that began in it"),
             option("--region", help="Region of the instances, like cn-hangzhou."),
             option("--endpoint", help="Host or URL of the API, instead of the region's."),
             option("--aof", is_flag=True, help="List AOF (incremental) backups, too."),

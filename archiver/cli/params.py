@@ -1,25 +1,65 @@
 """Parameter types: sizes, ranges, moments, durations, shares, instance ids."""
 
+import os
 import re
+import unicodedata
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import click
 
 from archiver.documents import is_key
 from archiver.errors import UsageError
 from archiver.proxies import Proxies
-from archiver.timerange import TimeRange, parse_moment
+from archiver.timerange import ALL, TimeRange, parse_moment
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 36500 * 86400
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
 _ANCHOR = re.compile(r"(\d{8}T\d{6}Z-[0-9a-f]{6}):([0-9a-fA-F]{64})")
+# What people and shells put around a value, and what a value never begins or ends with.
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 _INSTANCE = re.compile(r"[a-z]{1,4}-[A-Za-z0-9-]{1,60}")
 
 
 LATEST = "latest"
+
+
+def flaw(text: str, *, quotes_at_end: bool = False, separators: str = "") -> str | None:
+    """What is wrong with a path, or a value from a file of variables, that a shell or an editor
+    has left around it or in it; None when nothing is.
+
+    ``quotes_at_end``: it may end with a quote. ``separators`` may stand between several values.
+    """
+    if "\r" in text:
+        return "it has a carriage return in it, as a file from Windows does"
+    if text != text.strip() or text[:1] == "\ufeff" or text[-1:] == "\ufeff":
+        return "there are blanks around it"
+    if (text and text[0] in _QUOTES) or (text and text[-1] in _QUOTES and not quotes_at_end):
+        return "there are quotes around it that no shell has taken off"
+    odd = [char for char in text if unicodedata.category(char) == "Cc" and char not in separators]
+    return f"it has the control character {odd[0]!a} in it" if odd else None
+
+
+class CleanPath(click.Path):
+    """A path as somebody means it: without blanks, quotes and control characters around it."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        if (wrong := flaw(os.fspath(value))) is not None:
+            self.fail(f"{os.fspath(value)!a}: {wrong}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Anchor(click.ParamType[tuple[str, str]]):
@@ -62,16 +102,18 @@ class Size(click.ParamType[int]):
         return size
 
 
-class Range(click.ParamType[TimeRange]):
-    """A range of time, in UTC."""
+class Range(click.ParamType[TimeRange | None]):
+    """A range of time, in UTC; None for ``all``, which it is by default everywhere."""
 
     name = "range"
 
     def convert(
         self, value: str | TimeRange, param: click.Parameter | None, ctx: click.Context | None
-    ) -> TimeRange:
+    ) -> TimeRange | None:
         if isinstance(value, TimeRange):
             return value
+        if value == ALL:
+            return None
         try:
             return TimeRange.parse(value, datetime.now(UTC))
         except UsageError as error:
@@ -107,7 +149,10 @@ class Duration(click.ParamType[float]):
         match = _DURATION.fullmatch(value.strip())
         if match is None:
             self.fail(f"{value!r} is not a duration; write 90s, 15m, 26h or 2d", param, ctx)
-        return float(match[1]) * _SECONDS[match[2]]
+        seconds = float(match[1]) * _SECONDS[match[2]]
+        if seconds > _LONGEST:
+            self.fail(f"{value!r} is more than a hundred years", param, ctx)
+        return seconds
 
 
 class Share(click.ParamType[float]):

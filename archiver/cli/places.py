@@ -10,7 +10,7 @@ import click
 
 from archiver.archive.layout import FORMAT_KEY
 from archiver.cli.options import option
-from archiver.cli.params import LATEST, Duration, Moment
+from archiver.cli.params import LATEST, Duration, Moment, flaw
 from archiver.errors import UsageError
 from archiver.stores.local import LocalStore
 
@@ -139,9 +139,11 @@ def store_at(
 
 
 def check_place(place: str) -> None:
-    """Raises UsageError for what is no place, and for what is nearly s3://."""
+    """Raises UsageError for what is no place, and for what is nearly one."""
     if not place.strip():
         raise UsageError("no place is given for the archive", hint="is a variable empty?")
+    if (wrong := flaw(place)) is not None:
+        raise UsageError(f"{place!a}: {wrong}")
     if _NEARLY_S3.match(place) and not place.startswith(_S3):
         raise UsageError(f"{place}: did you mean s3://bucket/prefix?")
 

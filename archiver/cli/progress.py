@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from archiver import events
-from archiver.cli.run import say
+from archiver.cli.run import Told, say
 from archiver.cli.words import size
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Progress(Protocol):
 
     def __call__(self, event: events.Event) -> None: ...
 
-    def say(self, text: str) -> None: ...
+    def say(self, text: str) -> Told: ...
 
     def close(self) -> None: ...
 
@@ -95,8 +95,8 @@ class LogProgress:
             at, of = self._bytes.position, self._bytes.planned
             self.say(f"{size(at)} of {size(of)} ({at / max(of, 1):.0%}), {now - self._began:.0f} s")
 
-    def say(self, text: str) -> None:
-        say(text)
+    def say(self, text: str) -> Told:
+        return say(text)
 
     def close(self) -> None:
         pass
@@ -108,8 +108,8 @@ class NoProgress:
     def __call__(self, event: events.Event) -> None:
         pass
 
-    def say(self, text: str) -> None:
-        say(text)
+    def say(self, text: str) -> Told:
+        return say(text)
 
     def close(self) -> None:
         pass
@@ -145,8 +145,9 @@ class BarProgress:
         self._total.total = self._bytes.planned
         _move(self._total, self._bytes.position)
 
-    def say(self, text: str) -> None:
-        self._tqdm.write(text, file=sys.stderr)
+    def say(self, text: str) -> Told:
+        with self._tqdm.external_write_mode(file=sys.stderr):
+            return say(text)
 
     def close(self) -> None:
         for bar in (*self._bars.values(), self._total):

@@ -1,15 +1,16 @@
 """``archiver pull``."""
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from archiver.cli.options import (
-    EPILOG,
-    SETTINGS,
     SourceOptions,
     Way,
     allow_host_option,
+    command,
+    max_age_option,
     option,
     output_options,
     source_options,
@@ -26,13 +27,14 @@ from archiver.cli.places import (
 from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
+    from archiver.cli.run import Ended
     from archiver.line import PullOptions
 
 _TYPES = {"full": "FullBackup", "incremental": "IncrementalBackup"}
 _MODES = {"automated": "Automated", "manual": "Manual"}
 
 
-@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@command("pull")
 @source_options
 @option(
     "--to", "place", required=True, metavar="ARCHIVE", help="A directory, or s3://bucket/prefix."
@@ -65,17 +67,19 @@ _MODES = {"automated": "Automated", "manual": "Manual"}
 @beginning_options
 @lock_option("0s")
 @keeping_options
+@max_age_option
 @output_options
-def pull(place: str, time_range: TimeRange, **given: Any) -> None:
+def pull(place: str, time_range: TimeRange | None, **given: Any) -> None:
     """Bring home every backup that the archive does not hold.
 
-    Lists the backups of each --instance in --range, fetches what is missing in verified,
-    resumable parts, and leaves a record and checksums beside each file. Run it again to go on.
+    Lists all backups that the vendor still has of each --instance, fetches what is missing in
+    verified, resumable parts, and leaves a record and checksums beside each file. Run it again to
+    go on.
 
     \b
     Examples:
       archiver pull --instance r-bp1 --region cn-hangzhou --to ./backups
-      archiver pull --instance r-a --instance r-b --range last-36h --to /srv/redis
+      archiver pull --instance r-a --instance r-b --max-age 26h --to /srv/redis
       archiver pull --instance r-bp1 --to s3://offsite/redis
     """
     from archiver.cli.run import run
@@ -87,7 +91,9 @@ def pull(place: str, time_range: TimeRange, **given: Any) -> None:
     )
 
 
-async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int:
+async def _pull(place: str, time_range: TimeRange | None, given: dict[str, Any]) -> "Ended | None":
+    from archiver.archive.age import overdue
+    from archiver.cli import words
     from archiver.cli.watching import Watch, watched
     from archiver.errors import UsageError
     from archiver.line import pull as pull_backups
@@ -97,16 +103,25 @@ async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int
     check_part_size(place, given["part_size"])
     way = Way.of(given)
     source_options, options = _source_options(time_range, given, way), _options(given, way)
+    asked = list(dict.fromkeys(given["instances"]))
 
-    async def work(watch: Watch) -> None:
+    async def work(watch: Watch) -> list[str]:
         archive = written_to(store_at(place, given, watch.say), given)
         async with source_options.open(watch.observe) as source:
             await pull_backups(source, archive, source_options.queries(), options, watch.observe)
+        now, newest = datetime.now(UTC), watch.so_far.newest
+        if given["max_age"] is not None:
+            for one in await overdue(archive, asked, timedelta(seconds=given["max_age"]), now):
+                watch.overdue(str(one))
+        return [
+            *words.narrowed(time_range),
+            words.holding(str(archive.store), len(asked), newest, now),
+        ]
 
     return await watched(given, work)
 
 
-def _source_options(time_range: TimeRange, given: dict[str, Any], way: Way) -> SourceOptions:
+def _source_options(time_range: TimeRange | None, given: dict[str, Any], way: Way) -> SourceOptions:
     return SourceOptions(
         given["instances"], time_range, given["region"], given["endpoint"], given["aof"], way
     )

@@ -3,27 +3,31 @@
 import shlex
 import sys
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.options import EPILOG, SETTINGS, option, output_options
-from archiver.cli.params import LATEST, InstanceId, Moment, SetKey
+from archiver.cli.options import command, option, output_options
+from archiver.cli.params import LATEST, CleanPath, InstanceId, Moment, SetKey
 from archiver.cli.places import bucket_options, check_no_archive, store_at
 
 if TYPE_CHECKING:
     from archiver.archive.backupsets import BackupSet
     from archiver.archive.candidates import DamagedSet
-    from archiver.archive.restoring import Restored, RestoredFile
+    from archiver.archive.restoring import Ask, Restored, RestoredFile
+    from archiver.cli.progress import WorkProgress
+    from archiver.cli.run import Ended, Told
 
 
-@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@command("restore")
 @click.argument("place", metavar="ARCHIVE")
 @option("--instance", type=InstanceId(), help="Instance to restore.")
 @option("--set", "set_key", type=SetKey(), help="This backup set, by its folder, instead.")
 @option("--at", type=Moment(), default=LATEST, help="The newest complete set at or before; UTC.")
-@option("--to", "directory", metavar="DIRECTORY", help="Where to; each node gets a folder in it.")
+@option(
+    "--to", "directory", type=CleanPath(), metavar="DIRECTORY",
+    help="Where to; each node gets a folder in it.",
+)  # fmt: skip
 @option("--partial", is_flag=True, help="What there is of a set that lacks nodes (with --set).")
 @option("--skip-damaged", is_flag=True, help="When a set is damaged, the next good, older one.")
 @option("--list", "listing", is_flag=True, help="Say which sets there are, and restore none.")
@@ -53,27 +57,24 @@ def restore(place: str, **given: Any) -> None:
     )
 
 
-async def _restore(place: str, given: dict[str, Any]) -> int:
+async def _restore(place: str, given: dict[str, Any]) -> "Ended | None":
     from archiver.archive import restoring
     from archiver.archive.archive import Archive
     from archiver.archive.candidates import DamagedSet, damaged_set
     from archiver.cli.progress import choose_work_progress
-    from archiver.errors import UsageError
+    from archiver.cli.run import Ended, say
+    from archiver.errors import EXIT_OK, UsageError
     from archiver.threads import in_thread
 
     archive = Archive(store_at(place, given))
     at = given["at"] if isinstance(given["at"], datetime) else None
     if given["listing"]:
-        return await _list(archive, given["instance"], at, as_json=given["as_json"])
+        await _list(archive, given["instance"], at, as_json=given["as_json"])
+        return None
     if not given["directory"]:
         raise UsageError("no directory is given", hint="--to DIRECTORY")
-    await in_thread(check_no_archive, Path(given["directory"]), "--to")
+    await in_thread(check_no_archive, given["directory"], "--to")
     progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
-
-    async def ask(damaged: "BackupSet", following: "BackupSet") -> bool:
-        progress.close()
-        return await _ask(damaged, following)
-
     try:
         restored = await restoring.restore(
             archive,
@@ -83,7 +84,7 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
             set_key=given["set_key"],
             partial=given["partial"],
             skip_damaged=given["skip_damaged"],
-            ask=ask if sys.stdin.isatty() and sys.stderr.isatty() else None,
+            ask=_asking(progress) if sys.stdin.isatty() and sys.stderr.isatty() else None,
             observer=progress,
         )
     except DamagedSet as error:
@@ -98,8 +99,20 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
         for file in restored.files:
             if file.command is not None:
                 click.echo(file.command)
-    _tell(restored, quiet=given["quiet"])
-    return restored.exit_code
+    lacks = _tell_what_lacks(restored)
+    if not given["quiet"]:
+        _tell(restored)
+    if restored.exit_code == EXIT_OK:
+        return None
+    return Ended(restored.exit_code, lacks[0] if lacks else say("archiver: it is not whole"))
+
+
+def _asking(progress: "WorkProgress") -> "Ask":
+    async def ask(damaged: "BackupSet", following: "BackupSet") -> bool:
+        progress.close()
+        return await _ask(damaged, following)
+
+    return ask
 
 
 async def _ask(damaged: "BackupSet", following: "BackupSet") -> bool:
@@ -161,7 +174,7 @@ def _when(one: "BackupSet") -> str:
     return f"{one.folder.started_at:%Y-%m-%d %H:%M} UTC"
 
 
-async def _list(archive: Any, instance: str | None, at: datetime | None, *, as_json: bool) -> int:
+async def _list(archive: Any, instance: str | None, at: datetime | None, *, as_json: bool) -> None:
     from archiver.archive.backupsets import newest_first
     from archiver.cli.jsonlines import write_object
     from archiver.cli.words import size, times
@@ -179,7 +192,6 @@ async def _list(archive: Any, instance: str | None, at: datetime | None, *, as_j
         why = "; ".join(one.notes) if one.is_complete else one.why_not
         state = f"{one.state}: {why}" if why else one.state
         click.echo(f"{one.key}  {times(len(one.nodes), 'node')}  {size(total)}  {state}")
-    return 0
 
 
 def _write_json(restored: "Restored") -> None:
@@ -232,37 +244,38 @@ def _state(one: "BackupSet") -> dict[str, object]:
     return {"set": one.key, "state": one.state, "why": None if one.is_complete else one.why_not}
 
 
-def _tell(restored: "Restored", *, quiet: bool) -> None:
+def _tell(restored: "Restored") -> None:
     from archiver.cli.run import say
     from archiver.cli.words import size, times
 
-    _tell_what_lacks(restored)
-    if quiet:
-        return
     for file in restored.files:
         how = "was there, checked" if file.copied.was_there else "copied, checked"
         say(f"{file.node_id}: {size(file.record.size)} {how}; needs {file.needs}")
     say(f"restored {times(len(restored.files), 'node')} of {restored.backup_set.key}")
 
 
-def _tell_what_lacks(restored: "Restored") -> None:
+def _tell_what_lacks(restored: "Restored") -> "list[Told]":
+    """Say what is not as it should be; all that keeps the exit code from being 0 is in it."""
     from archiver.archive.instructions import how_much_is_whole
     from archiver.cli.run import say
 
     one = restored.backup_set
-    for newer in restored.passed_over:
+    told = [
         say(f"passed over: {newer.key} is newer, and {newer.state}: {newer.why_not}")
+        for newer in restored.passed_over
+    ]
     for text in one.notes:
         say(f"note: {one.key}: {text}")
     for record in restored.left_out:
         say(f"left out: {record.object_key}: its node has a file that says more")
     for node, why in restored.damaged.items():
-        say(f"damaged: {node} is not restored: {why}")
+        told.append(say(f"damaged: {node} is not restored: {why}"))
     for file in restored.files:
         if file.command is None:
-            say(f"no command: {file.copied.path} needs {file.needs}")
+            told.append(say(f"no command: {file.copied.path} needs {file.needs}"))
         if (cut := how_much_is_whole(file.log)) is not None:
             say(f"cut short: {file.copied.path}: {cut}")
     if not one.is_complete or restored.damaged:
-        lacks = one.why_not if not one.is_complete else ", ".join(restored.damaged)
-        say(f"partial: {one.key}: {lacks}")
+        lacks = "; ".join(one.gaps) or f"without {', '.join(filter(None, restored.damaged))}"
+        told.append(say(f"partial: {one.key}: {lacks}"))
+    return told

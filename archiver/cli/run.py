@@ -1,4 +1,9 @@
-"""Running a command's coroutine: signals, errors, exit code."""
+"""Running a command's coroutine: signals, errors, exit code.
+
+Whoever looks at a failure in the morning has stderr and the exit code. So a code other than 0 needs
+a line on stderr, and the types see to it: a command ends with None, or with an ``Ended``, which
+needs a ``Told``, which only ``say`` makes.
+"""
 
 import asyncio
 import contextlib
@@ -10,13 +15,20 @@ import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import Final, NoReturn
 
 import anyio
 
 from archiver.cli import streams
-from archiver.errors import EXIT_INTERRUPTED, EXIT_UNREAD, ArchiverError, StoreError
+from archiver.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_UNREAD,
+    ArchiverError,
+    StoreError,
+)
 from archiver.hurry import hurry
 
 # Whatever an unforeseen error quotes: the query of a URL is what grants access. What follows s3://
@@ -31,53 +43,72 @@ _ECHO_SECONDS = 1.0
 _HURRY_SECONDS, _LAST_SECONDS = 1.2, 1.9
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A line that is on stderr. Only ``say`` makes one."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended that did not end well: its exit code, and the line that says why, or the
+    first of them."""
+
+    code: int
+    why: Told
+
+
+Command = Callable[[], Awaitable[Ended | None]]
+
+
 def run(
-    command: Callable[[], Awaitable[int]],
-    *,
-    verbose: int,
-    on_interrupt: str,
-    patience: float = _LAST_SECONDS,
+    command: Command, *, verbose: int, on_interrupt: str, patience: float = _LAST_SECONDS
 ) -> NoReturn:
-    """Run to the end and exit with the code that the command returns or its error stands for.
+    """Run to the end and exit with 0, or as the command ended, or as its error says.
 
     Ctrl-C, SIGTERM or SIGHUP stops cleanly, with ``on_interrupt`` said; once more, a second later
     or after that, at once, and so does what has not ended after ``patience`` seconds.
     """
     interruption = _Interruption(on_interrupt, patience)
+    ended: Ended | None = None
     try:
-        code = anyio.run(_interruptible, command, interruption)
+        ended = anyio.run(_interruptible, command, interruption)
         sys.stdout.flush()  # it may wait for a reader, and be interrupted
     except ArchiverError as error:
-        code = error.exit_code
         if interruption.was_asked and isinstance(error, StoreError):
-            code = EXIT_INTERRUPTED  # what was given up for it failed
+            # What was given up for it failed.
+            ended = Ended(EXIT_INTERRUPTED, interruption.told or say("archiver: stopped"))
         else:
-            say(f"archiver: {error}")
+            ended = Ended(error.exit_code, say(f"archiver: {error}"))
         _trace(verbose)
     except BrokenPipeError:
         streams.forget_stdout()
-        code = EXIT_UNREAD
+        ended = ended or Ended(EXIT_UNREAD, say("archiver: nobody reads the rest of the output"))
     except Exception as error:  # noqa: BLE001 - the last resort, told in one line
-        say(f"archiver: unexpected {type(error).__name__}: {error}; -vv shows where")
-        code = 1
+        why = f"archiver: unexpected {type(error).__name__}: {error}; -vv shows where"
+        ended = Ended(1, say(why))
         _trace(verbose)
     # From here on there is nothing left to interrupt.
     interruption.is_over = True
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    sys.exit(code)
+    sys.exit(EXIT_OK if ended is None else ended.code)
 
 
-def say(text: str) -> None:
+def say(text: str) -> Told:
     """A line for people, on stderr, with nothing in it that grants access."""
+    told = Told(_QUERY.sub(r"\1?***", text))
     with contextlib.suppress(OSError):  # a terminal that is gone
-        print(_QUERY.sub(r"\1?***", text), file=sys.stderr, flush=True)  # noqa: T201
+        print(told.text, file=sys.stderr, flush=True)  # noqa: T201
+    return told
 
 
 class _Interruption:
     """What the signals ask for, from the first moment to the last: also while there is no loop."""
 
     def __init__(self, on_interrupt: str, patience: float) -> None:
+        self.told: Told | None = None
         self.is_over = False
         self._on_interrupt: Final = on_interrupt
         self._patience: Final = patience
@@ -97,7 +128,7 @@ class _Interruption:
         """Have the command's scope cancelled, now if it was asked for before."""
 
         def stop() -> None:
-            say(f"archiver: stopping; {self._on_interrupt} (again to stop at once)")
+            self.told = say(f"archiver: stopping; {self._on_interrupt} (again to stop at once)")
             scope.cancel()
 
         self._stop = lambda: loop.call_soon_threadsafe(stop)
@@ -118,6 +149,9 @@ class _Interruption:
             if self._stop is not None:
                 self._stop()
         elif now - self._first >= _ECHO_SECONDS:
+            # Not by say: whatever was being written when the signal came is still being written.
+            with contextlib.suppress(OSError):
+                os.write(2, b"archiver: stopped at once\n")
             os._exit(EXIT_INTERRUPTED)
 
     def _see_that_it_ends(self) -> None:
@@ -137,14 +171,14 @@ class _Interruption:
         os.close(nothing)
 
 
-async def _interruptible(command: Callable[[], Awaitable[int]], interruption: _Interruption) -> int:
+async def _interruptible(command: Command, interruption: _Interruption) -> Ended | None:
     with anyio.CancelScope() as scope:
         interruption.attach(asyncio.get_running_loop(), scope)
         try:
             return await command()
         finally:
             interruption.detach()
-    return EXIT_INTERRUPTED
+    return Ended(EXIT_INTERRUPTED, interruption.told or say("archiver: stopped"))
 
 
 def _trace(verbose: int) -> None:

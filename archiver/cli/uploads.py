@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from archiver.cli.options import EPILOG, SETTINGS, option, output_options
+from archiver.cli.options import command, option, output_options
 from archiver.cli.params import Duration
 from archiver.cli.places import bucket_options, store_at
 
 
-@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@command("uploads")
 @click.argument("place", metavar="ARCHIVE")
 @option("--abort", is_flag=True, help="End those of this archive that nobody will go on with.")
 @option("--older-than", type=Duration(), default="1d", help="Only those begun so long ago.")
@@ -38,7 +38,7 @@ def uploads(place: str, **given: Any) -> None:
     )
 
 
-async def _uploads(place: str, given: dict[str, Any]) -> int:
+async def _uploads(place: str, given: dict[str, Any]) -> None:
     from archiver.errors import UsageError
     from archiver.stores.s3 import S3Store
     from archiver.stores.s3.dialect import Uploads, probe
@@ -66,7 +66,6 @@ async def _uploads(place: str, given: dict[str, Any]) -> int:
         if ended:
             await in_thread(store.bucket.abort, upload.key, upload.upload_id)
         _show(upload, given, ended=ended)
-    return 0
 
 
 def _show(upload: Any, given: dict[str, Any], *, ended: bool) -> None:

@@ -7,32 +7,32 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.cli.options import (
-    EPILOG,
-    SETTINGS,
     SourceOptions,
     Way,
     allow_host_option,
+    command,
     option,
     output_options,
+    range_option,
     way_options,
 )
-from archiver.cli.params import Anchor, Duration, InstanceId, Range
+from archiver.cli.params import Anchor, Duration, InstanceId
 from archiver.cli.places import check_keeping, keeping_options, lock_option, store_at
-from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.cli.bytebar import ByteBar, ByteLog
+    from archiver.cli.run import Ended, Told
     from archiver.scrub.events import Observer
     from archiver.scrub.model import VerifyOptions, VerifySummary
 
 _SOURCE = "source"
 
 
-@click.command(context_settings=SETTINGS, epilog=EPILOG)
+@command("verify")
 @click.argument("place", metavar="ARCHIVE")
 @option("--instance", "instances", type=InstanceId(), multiple=True, help="Only these.")
-@option("--range", "time_range", type=Range(), help="Only backup sets that began in it; UTC.")
+@range_option("Only backup sets that began in it")
 @option("--sample", metavar="SHARE", help="Read this share of each month's files, like 5%.")
 @option("--seed", type=click.IntRange(0), help="Of the sample.  [default: today, as YYYYMMDD]")
 @option("--since-verified", type=Duration(), help="Pass over what was right so recently, like 30d.")
@@ -90,11 +90,12 @@ async def _check_supplier(archive: "Archive", given: dict[str, Any]) -> None:
         await check_apart(supplier, archive)
 
 
-async def _verify(place: str, given: dict[str, Any]) -> int:
+async def _verify(place: str, given: dict[str, Any]) -> "Ended | None":
     from archiver.archive.archive import Archive
     from archiver.cli import verify_words
     from archiver.cli.bytebar import choose_bar
-    from archiver.errors import ArchiverError
+    from archiver.cli.run import Ended, Told, say
+    from archiver.errors import EXIT_OK, ArchiverError
     from archiver.scrub import events
     from archiver.scrub.verify import verify as verify_archive
 
@@ -104,7 +105,8 @@ async def _verify(place: str, given: dict[str, Any]) -> int:
     options = _options(given)
     await _check_supplier(archive, given)
     bar = choose_bar(quiet=given["quiet"], wanted=given["progress"])
-    observe = _observer(bar, given)
+    told: list[Told] = []
+    observe = _observer(bar, given, told)
     began = time.monotonic()
     summary: VerifySummary | None = None
     ended_by: ArchiverError | None = None
@@ -126,12 +128,16 @@ async def _verify(place: str, given: dict[str, Any]) -> int:
         if given["as_json"]:
             verify_words.write_summary(summary, options, ended_by=ended_by)
         if summary is not None and (summary.verified_nothing or not given["quiet"]):
-            for text in verify_words.summary(summary, options, time.monotonic() - began):
-                bar.say(text)
-    return summary.exit_code
+            seconds = time.monotonic() - began
+            told += [bar.say(text) for text in verify_words.summary(summary, options, seconds)]
+    if summary.exit_code == EXIT_OK:
+        return None
+    return Ended(summary.exit_code, told[0] if told else say("archiver: not everything is right"))
 
 
-def _observer(bar: "ByteBar | ByteLog", given: dict[str, Any]) -> "Observer":
+def _observer(
+    bar: "ByteBar | ByteLog", given: dict[str, Any], told_so_far: "list[Told]"
+) -> "Observer":
     """Who tells people and programs what happens."""
     from archiver.cli import verify_words, words
     from archiver.scrub import events
@@ -145,7 +151,7 @@ def _observer(bar: "ByteBar | ByteLog", given: dict[str, Any]) -> "Observer":
             bar.advance(event.size)
         told = verify_words.line(event)
         if told is not None and told[0] <= verbosity:
-            bar.say(told[1])
+            told_so_far.append(bar.say(told[1]))
         if given["as_json"]:
             verify_words.write_event(event)
 
@@ -168,10 +174,8 @@ async def _repair(
     if given["repair_from"] != _SOURCE:
         other = Archive(store_at(given["repair_from"], given))
         return await repair(archive, summary, ArchiveSupplier(other), options, observer)
-    now = datetime.now(UTC)
-    week = TimeRange(now - timedelta(days=7), now)  # the sets themselves say which time is asked
-    way = Way.of(given)
-    source_options = SourceOptions((), week, given["region"], given["endpoint"], aof=False, way=way)
+    way = Way.of(given)  # which time is asked for, the sets themselves say
+    source_options = SourceOptions((), None, given["region"], given["endpoint"], aof=False, way=way)
     transfer = TransferOptions(retry=way.retry, proxies=way.proxies)
     async with source_options.open(observer) as source:
         supplier = SourceSupplier(source, transfer)

@@ -43,7 +43,8 @@ def line(event: events.ScrubEvent) -> tuple[int, str] | None:  # noqa: PLR0911 -
 
 
 def summary(result: VerifySummary, options: VerifyOptions, seconds: float) -> list[str]:
-    """What a verify came to: what was covered, every finding, and what to do."""
+    """What a verify came to: what was covered, how much is wrong, and what to do. Each finding was
+    said when it was found."""
     lines = [_covered(result, options, seconds)]
     if options.sample is not None:
         left = result.files - result.read - result.recent
@@ -60,11 +61,9 @@ def summary(result: VerifySummary, options: VerifyOptions, seconds: float) -> li
         )
     if result.repaired:
         lines.append(f"repaired: {_counted(result.repaired)}")
-        lines.extend(f"  {finding}" for finding in result.repaired)
     lines += words.known(result.acknowledged)
     if result.findings:
         lines.append(f"wrong: {_counted(result.findings)}")
-        lines.extend(f"  {finding}" for finding in result.findings)
         cures = dict.fromkeys((finding.fault, finding.advice) for finding in result.findings)
         lines.append("what to do:")
         lines.extend(f"  {fault}: {advice}" for fault, advice in cures)

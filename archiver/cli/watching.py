@@ -7,21 +7,29 @@ from typing import Any
 
 from archiver.cli import jsonlines, words
 from archiver.cli.progress import Progress, choose_progress
-from archiver.errors import ArchiverError
-from archiver.events import Event, Failed, Planned
+from archiver.cli.run import Ended, Told
+from archiver.errors import EXIT_OK, ArchiverError, BackupFailed, worst_exit_code
+from archiver.events import Event, Failed, Planned, SetIncomplete
 from archiver.summary import Summary
 
 
 @dataclass(slots=True)
 class Watch:
-    """Observes; ``say`` writes a line above the bars when it is wanted with -v."""
+    """Observes; ``say`` writes a line above the bars when it is wanted with -v.
+
+    Each failure is told when it is met, and never again: the summary counts them. Of several
+    backups that the same thing keeps away, the first is told, and at the end how many more.
+    """
 
     progress: Progress
     verbosity: int
     as_json: bool
     dry_run: bool
     so_far: Summary = field(default_factory=Summary)
-    reasons: set[str] = field(default_factory=set)
+    # What keeps backups away: the first of them, and how many more.
+    _kept_away: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _why: Told | None = None
+    _overdue: bool = False
 
     def say(self, text: str) -> None:
         if self.verbosity >= words.VERBOSE:
@@ -30,49 +38,76 @@ class Watch:
     def observe(self, event: Event) -> None:
         self.so_far(event)
         self.progress(event)
-        told = None if self._was_told(event) else words.line(event)
+        if isinstance(event, Failed | SetIncomplete):
+            self._tell_failure(event)
+        else:
+            self._tell(event)
+        if self.as_json:
+            jsonlines.write_event(event)
+
+    def overdue(self, text: str) -> None:
+        """An instance has no backup that is new enough: a failure."""
+        self._why, self._overdue = self.progress.say(text), True
+
+    def close(self) -> None:
+        """The bars are gone, and what is still to be said of failures is said."""
+        self.progress.close()
+        for first, more in self._kept_away.values():
+            if more:
+                self.progress.say(f"failed: {words.times(more, 'more backup')}, as {first} did")
+
+    def ended(self) -> Ended | None:
+        """How a run ended that came to its end: the worst of what failed."""
+        code = self.so_far.exit_code
+        if self._overdue:
+            code = worst_exit_code({code, BackupFailed.exit_code})
+        if code == EXIT_OK:
+            return None
+        return Ended(code, self._why or self.progress.say("archiver: not everything went well"))
+
+    def _tell(self, event: Event) -> None:
+        told = words.line(event)
         if told is not None and told[0] <= self.verbosity:
             self.progress.say(told[1])
         elif self.dry_run and isinstance(event, Planned) and self.verbosity >= words.NORMAL:
             self.progress.say(f"would fetch: {event.backup} {words.size(event.backup.size)}")
-        if self.as_json:
-            jsonlines.write_event(event)
 
-    def _was_told(self, event: Event) -> bool:
-        """Whether what keeps several backups away was told when it kept the first: the summary
-        counts them."""
-        if not isinstance(event, Failed) or words.unnamed(event) is None:
-            return False
-        text = str(event.error)
-        was_told = text in self.reasons
-        self.reasons.add(text)
-        return was_told
+    def _tell_failure(self, event: Failed | SetIncomplete) -> None:
+        name = words.unnamed(event) if isinstance(event, Failed) else None
+        if isinstance(event, Failed) and name is not None:
+            first, more = self._kept_away.get(reason := str(event.error), (name, -1))
+            self._kept_away[reason] = first, more + 1
+            if more >= 0:
+                return
+        self._why = self.progress.say(words.failure(event))
 
 
-async def watched(given: Mapping[str, Any], work: Callable[[Watch], Awaitable[object]]) -> int:
-    """Do the work; its exit code. The summary is told however it ends."""
+async def watched(
+    given: Mapping[str, Any], work: Callable[[Watch], Awaitable[list[str]]]
+) -> Ended | None:
+    """Do the work; what it returns is said at the end of the summary, which is told however it
+    ends."""
     watch = Watch(
         progress=choose_progress(quiet=given["quiet"], wanted=given["progress"]),
         verbosity=words.QUIET if given["quiet"] else given["verbose"],
         as_json=given["as_json"],
         dry_run=given.get("dry_run", False),
     )
-    began, finished = time.monotonic(), False
+    began, finished, remarks = time.monotonic(), False, list[str]()
     ended_by: ArchiverError | None = None
     try:
-        await work(watch)
+        remarks = await work(watch)
         finished = True
     except ArchiverError as error:
         ended_by = error
         raise
     finally:
-        watch.progress.close()
+        watch.close()
         if watch.as_json:
             jsonlines.write_summary(watch.so_far, finished=finished, ended_by=ended_by)
         if watch.verbosity > words.QUIET:
             seconds = time.monotonic() - began
-            for text in words.summary(
-                watch.so_far, seconds, finished=finished, dry_run=watch.dry_run
-            ):
+            lines = words.summary(watch.so_far, seconds, finished=finished, dry_run=watch.dry_run)
+            for text in [*lines, *(remarks if lines else [])]:
                 watch.progress.say(text)
-    return watch.so_far.exit_code
+    return watch.ended()

@@ -1,12 +1,14 @@
 """How numbers and events read."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 
 from archiver import events
 from archiver.archive import layout
 from archiver.errors import SourceUnreachable
 from archiver.model import Kind, Network
 from archiver.summary import Summary
+from archiver.timerange import EVERYTHING_FROM, TimeRange
 
 QUIET, NORMAL, VERBOSE, DEBUG = -1, 0, 1, 2
 
@@ -33,6 +35,15 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def age(since: timedelta) -> str:
+    """``50 s``, ``5 min``, ``26 h``, ``18 d``: whole ones, never more than it is."""
+    seconds = max(0, int(since.total_seconds()))
+    for size_of, least, unit in ((86400, 3, "d"), (3600, 2, "h"), (60, 2, "min")):
+        if seconds >= least * size_of:
+            return f"{seconds // size_of:,} {unit}"
+    return f"{seconds} s"
+
+
 def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911, PLR0912 - a table
     """The verbosity from which an event is told, and how; None for those shown otherwise."""
     match event:
@@ -40,16 +51,14 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return QUIET, f"Beginning a new archive in {archive}"
         case events.WaitingForLock(_, error, seconds):
             return NORMAL, f"waiting, {span(seconds)} at most: {error.message}"
-        case events.Failed():
-            return QUIET, f"failed: {_failure(event)}"
+        case events.Failed() | events.SetIncomplete():
+            return QUIET, failure(event)
         case events.Damaged(backup, why):
             return NORMAL, f"damaged: {backup}: {why}; it is fetched again"
         case events.KeptAside(key, kept):
             return NORMAL, f"kept: {key} is replaced; the bytes it had are in {kept}"
         case events.RouteChosen(host, network, why):
             return NORMAL, f"network: {network} for the files of {host} ({why})"
-        case events.SetIncomplete(key, _, why):
-            return NORMAL, f"incomplete: {key}: {why}"
         case events.Acknowledged():
             return VERBOSE, f"acknowledged: {_acknowledged(event)}"
         case events.AcknowledgementCopied(key):
@@ -59,7 +68,10 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
         case events.Mending(backup):
             return NORMAL, f"wrong checksum: {backup}: fetching its parts again, one by one"
         case events.NothingListed(instance_id, start, end):
-            return NORMAL, f"nothing listed: {instance_id} has no backups from {start} to {end}"
+            when = "" if start == EVERYTHING_FROM else f" from {start} to {end}"
+            return QUIET, f"nothing listed: the vendor has no backups of {instance_id}{when}"
+        case events.RangeNarrowed(start):
+            return QUIET, f"range: the API refuses earlier starts: nothing from before {start}"
         case events.Archived(kind=Kind.UNKNOWN):
             return NORMAL, f"not a dump by its first bytes: {event.key} (encrypted, perhaps)"
         case events.Archived(vouched_for=False):
@@ -95,35 +107,16 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
 
 
 def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = False) -> list[str]:
-    """What a pull came to, every failure named."""
-    failures = _failures(result.failures)
-    lines = []
+    """What a pull or copy came to. Each failure was said when it was met: here they are counted."""
     nothing = not (result.planned or result.held or result.acknowledged)
     if nothing and (result.failures or not finished):
-        # Nothing was listed, and why was said when it happened.
-        if len(failures) == len(result.failures):
-            return []
-        return [f"failed: {len(result.failures):,}", *(f"  {text}" for text in failures)]
-    if dry_run:
-        what = f"{times(result.planned, 'backup')}, {size(result.bytes_planned)}"
-        lines.append(f"would fetch {what}; {result.held:,} held already")
-    elif result.archived:
-        ways = ", ".join(
-            f"{size(result.bytes_fetched[network])} over {network}"
-            for network in Network
-            if network in result.bytes_fetched
-        )
-        lines.append(
-            f"archived {times(result.archived, 'backup')}, {size(result.bytes_archived)} "
-            f"in {seconds:.1f} s{f' ({ways})' if ways else ''}; {result.held:,} held before"
-        )
-    elif finished and not result.failures and not result.planned and result.held:
-        lines.append(f"nothing new: {times(result.held, 'backup')} listed, all in the archive")
-    else:
-        lines.append(f"archived nothing; {result.held:,} held before")
+        return []  # nothing was listed, and why was said when it happened
+    lines = [_done(result, seconds, finished=finished, dry_run=dry_run)]
+    if result.kept:
+        what = f"{size(sum(result.kept.values()))} of {times(len(result.kept), 'unfinished file')}"
+        lines.append(f"kept: {what}, which the next run goes on with")
     if result.incomplete:
         lines.append(f"incomplete: {times(len(result.incomplete), 'backup set')}")
-        lines.extend(f"  {event.key}: {event.why}" for event in result.incomplete)
     lines += known(result.acknowledged.values())
     if not finished:
         left = result.planned - result.archived - len(result.failures)
@@ -135,8 +128,54 @@ def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = 
         lines.append(f"{times(result.unfinished, 'backup')} not finished at the vendor yet")
     if result.failures:
         lines.append(f"failed: {len(result.failures):,}")
-        lines.extend(f"  {text}" for text in failures)
     return lines
+
+
+def _done(result: Summary, seconds: float, *, finished: bool, dry_run: bool) -> str:
+    """The first line: what came home, or would."""
+    if dry_run:
+        what = f"{times(result.planned, 'backup')}, {size(result.bytes_planned)}"
+        return f"would fetch {what}; {result.held:,} held already"
+    if result.archived:
+        ways = ", ".join(
+            f"{size(result.bytes_fetched[network])} over {network}"
+            for network in Network
+            if network in result.bytes_fetched
+        )
+        return (
+            f"archived {times(result.archived, 'backup')}, {size(result.bytes_archived)} "
+            f"in {seconds:.1f} s{f' ({ways})' if ways else ''}; {result.held:,} held before"
+        )
+    if finished and not result.failures and not result.planned and result.held:
+        return f"nothing new: {times(result.held, 'backup')} listed, all in the archive"
+    return f"archived nothing; {result.held:,} held before"
+
+
+def narrowed(range_: TimeRange | None) -> list[str]:
+    """That not everything was asked for, where it was not."""
+    return [] if range_ is None else [f"only what began in {range_} was asked for"]
+
+
+def holding(place: str, asked: int, newest: Mapping[str, datetime], now: datetime) -> str:
+    """Where backups are, of how many instances, and how old the newest is of the instance that is
+    best off and of the one that is worst off. ``asked``: for how many, or 0 for all."""
+    count = times(len(newest), "instance")
+    if asked:
+        count = f"{len(newest):,} of {times(asked, 'instance')} asked for"
+    if not newest:
+        return f"{place} has backups of {count}"
+    ages = sorted((now - newest[name], name) for name in newest)
+    (youngest, _), (oldest, worst) = ages[0], ages[-1]
+    text = f"{place} has backups of {count}; the newest began {age(youngest)} ago"
+    return text if age(oldest) == age(youngest) else f"{text}, that of {worst} {age(oldest)} ago"
+
+
+def failure(event: events.Failed | events.SetIncomplete) -> str:
+    """A failure in one line."""
+    if isinstance(event, events.SetIncomplete):
+        return f"incomplete: {event.key}: {event.why}"
+    what = unnamed(event)
+    return f"failed: {what}: {event.error}" if what is not None else f"failed: {event.error}"
 
 
 def unnamed(failed: events.Failed) -> str | None:
@@ -161,22 +200,3 @@ def known(acknowledged: Collection[events.Acknowledged]) -> list[str]:
 def _acknowledged(event: events.Acknowledged) -> str:
     what = "" if event.subject in event.why else f"{event.subject}: "
     return f"{what}{event.why}; by {event.by} on {event.at:%Y-%m-%d}: {event.reason}"
-
-
-def _failure(failed: events.Failed) -> str:
-    what = unnamed(failed)
-    return f"{what}: {failed.error}" if what is not None else str(failed.error)
-
-
-def _failures(failures: Sequence[events.Failed]) -> list[str]:
-    """One line for each; one for all backups that the same thing keeps away."""
-    alike: dict[str, list[events.Failed]] = {}
-    for one in failures:
-        alone = "" if unnamed(one) is not None else one.subject
-        alike.setdefault(f"{alone}{one.error}", []).append(one)
-    lines = []
-    for same in alike.values():
-        first = _failure(same[0])
-        more = f" (and {times(len(same) - 1, 'more backup')})" if len(same) > 1 else ""
-        lines.append(f"{first}{more}")
-    return lines

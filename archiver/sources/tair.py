@@ -4,13 +4,20 @@ import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
 
 import aiohttp
 
 from archiver import events
-from archiver.errors import ArchiverError, BackupGone, SourceError, SourceUnreachable, UsageError
+from archiver.errors import (
+    ArchiverError,
+    BackupGone,
+    RequestRejected,
+    SourceError,
+    SourceUnreachable,
+    UsageError,
+)
 from archiver.model import Backup, Page, Query
 from archiver.proxies import Proxies
 from archiver.retry import Attempts, Outage, RetryPolicy
@@ -18,7 +25,7 @@ from archiver.sources.hosts import AllowedHosts
 from archiver.sources.listing import read_page
 from archiver.sources.rpc import Credentials, RpcClient
 from archiver.sources.session import open_session
-from archiver.timerange import TimeRange
+from archiver.timerange import EVERYTHING_FROM, TimeRange
 
 VERSION = "2015-01-01"
 PAGE_SIZES = (30, 50, 100, 200, 300)
@@ -26,6 +33,9 @@ PAGE_SIZES = (30, 50, 100, 200, 300)
 # A listing of several pages is read again until a whole reading finds nothing new. That many
 # readings without an end are no listing any more.
 MOST_READINGS = 20
+
+# The longest retention that can be set, and a day. A manual backup may be kept for longer.
+LONGEST_RETENTION = timedelta(days=731)
 
 # Seconds that an endpoint is waited for which has not answered once: it may well be the wrong one.
 FIRST_SECONDS = 30.0
@@ -66,6 +76,7 @@ class TairSource:
         self._hosts = AllowedHosts("", self._allow_hosts)
         self._outage: Final = Outage()
         self._was_reached = False
+        self._earliest = EVERYTHING_FROM
         self._stack: Final = AsyncExitStack()
         self._rpc: RpcClient | None = None
 
@@ -138,9 +149,26 @@ class TairSource:
         raise BackupGone(f"{backup}: the vendor no longer lists this backup")
 
     async def _page(self, query: Query, number: int) -> Page:
+        """A page; where the API refuses to be asked for everything, of all that the vendor's
+        retention can be set to."""
+        if query.start != EVERYTHING_FROM:
+            return await self._page_from(query.start, query, number)
+        try:
+            return await self._page_from(self._earliest, query, number)
+        except RequestRejected:
+            if self._earliest != EVERYTHING_FROM:
+                raise
+            now = datetime.now(UTC)
+            earliest, _ = TimeRange(now - LONGEST_RETENTION, now).on_the_wire()
+        page = await self._page_from(earliest, query, number)
+        self._earliest = earliest
+        self._observer(events.RangeNarrowed(earliest))
+        return page
+
+    async def _page_from(self, start: str, query: Query, number: int) -> Page:
         params = {
             "InstanceId": query.instance_id,
-            "StartTime": query.start,
+            "StartTime": start,
             "EndTime": query.end,
             "PageSize": str(self._page_size),
             "PageNumber": str(number),

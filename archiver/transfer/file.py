@@ -108,6 +108,8 @@ class FileTransfer:
         self._in_one: Final = in_one
         # A part's CRC-64/XZ.
         self._crcs: dict[int, int] = {}
+        # Bytes of each part that a later run finds.
+        self._kept: Final[dict[int, int]] = {}
         # Of parts that an earlier run began: bytes that are here, and their CRC-64/XZ.
         self._begun: dict[int, tuple[int, int]] = {}
         size = self._backup.size
@@ -119,6 +121,16 @@ class FileTransfer:
         """Fetch, check, and vouch. Raises as Engine.transfer says."""
         here = sum(self._fetcher.received.values())
         self._shared.observer(events.Started(self._backup, here))
+        is_done = False
+        try:
+            receipt = await self._carry()
+            is_done = True
+        finally:
+            if not is_done and (kept := sum(self._kept.values())):
+                self._shared.observer(events.Kept(self._backup, kept))
+        return receipt
+
+    async def _carry(self) -> Receipt:
         await self._fetch_all()
         # Where lanes end as they are cancelled, their crew may be left as if all was done.
         await anyio.lowlevel.checkpoint_if_cancelled()
@@ -177,6 +189,7 @@ class FileTransfer:
         self._begun = dict(resumable.begun)
         for index, (size, _) in self._begun.items():
             self._fetcher.received[index] = size
+        self._kept.update(self._fetcher.received)
         self._cost.wanted = self._backup.size - sum(self._fetcher.received.values())
         self._cost.provenance = resumable.provenance
 
@@ -237,6 +250,8 @@ class FileTransfer:
                 came = cursor.position - cursor.part.start
                 if 0 < came < cursor.part.size:
                     await in_thread(self._staging.keep, cursor.part, cursor.crc, came)
+                    if self._staging.mends_in_place:
+                        self._note_kept(cursor.part, came)
 
     async def _lane(self) -> None:
         try:
@@ -253,6 +268,12 @@ class FileTransfer:
 
     async def _keep(self, part: Part) -> None:
         await in_thread(self._staging.keep, part, self._crcs[part.index])
+        self._note_kept(part, part.size)
+
+    def _note_kept(self, part: Part, size: int) -> None:
+        """Of a file of one part nothing is kept: it has no journal."""
+        if len(self._parts) > 1:
+            self._kept[part.index] = max(size, self._kept.get(part.index, 0))
 
     async def _fetch(self, part: Part) -> Part:
         """One part into its place. As it came: the first answer may change what the parts are."""

@@ -34,8 +34,8 @@ def environ(emulator: Emulator) -> dict[str, str]:
         **os.environ,
         "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID,
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
-        "ARCHIVER_ENDPOINT": emulator.endpoint,
-        "ARCHIVER_RANGE": "2000-01-01..2099-12-31",
+        **{f"ARCHIVER_{name}_ENDPOINT": emulator.endpoint for name in ("PULL", "LS", "VERIFY")},
+        **{f"ARCHIVER_{name}_RANGE": "2000-01-01..2099-12-31" for name in ("PULL", "LS")},
     }
 
 

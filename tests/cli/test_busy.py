@@ -75,7 +75,7 @@ async def test_a_new_archive_is_told_even_quietly(files: Path, run: Run, tmp_pat
     refused = await run(*PULL, "-q", "--require-archive")
     assert refused.code == 2
     assert "there is no archive here, and one is required" in refused.err
-    assert (await run(*PULL, "-q", ARCHIVER_REQUIRE_ARCHIVE="true")).code == 2
+    assert (await run(*PULL, "-q", ARCHIVER_PULL_REQUIRE_ARCHIVE="true")).code == 2
     assert (await run(*PULL, "--create", "--require-archive")).code == 2
     assert not (tmp_path / "archive").exists()
     begun = await run(*PULL, "-q", "--json")
@@ -109,7 +109,7 @@ async def test_a_disk_that_is_not_mounted(
 
 
 async def test_an_archive_without_a_backup_is_no_success(empty: Path, run: Run) -> None:
-    verified = await run("verify", str(empty), "-q", ARCHIVER_RANGE=None)
+    verified = await run("verify", str(empty), "-q")
     assert (verified.code, verified.err) == (1, "nothing was verified: there are no backups\n")
     copied = await run("copy", str(empty), "copied", "-q")
     assert copied.code == 1
@@ -124,7 +124,7 @@ async def test_an_archive_without_a_backup_is_no_success(empty: Path, run: Run) 
         ("drill", str(empty)), ("drill", str(empty), *instance), ("verify", str(empty), *instance),
         ("restore", str(empty), *instance, "--to", "restored"),
     ):  # fmt: skip
-        result = await run(*words, ARCHIVER_RANGE=None)
+        result = await run(*words)
         assert (result.code, result.err.count("\n")) == (1, 1), result.err
     for words in (("ls", str(empty)), ("ls", str(empty), *instance)):
         assert (await run(*words)).code == 0

@@ -205,7 +205,11 @@ async def test_killed_it_is_swept_up_by_the_next(
 async def test_an_environment_can_say_it_all(run: Run, tmp_path: Path) -> None:
     put_standard(tmp_path / "archive", rdb(5000))
     done = await run(
-        "drill", "archive", ARCHIVER_INSTANCE=INSTANCE, ARCHIVER_RPO="1s", ARCHIVER_EVIDENCE="kept"
+        "drill",
+        "archive",
+        ARCHIVER_DRILL_INSTANCE=INSTANCE,
+        ARCHIVER_DRILL_RPO="1s",
+        ARCHIVER_DRILL_EVIDENCE="kept",
     )
     assert done.code == 1
     assert (tmp_path / "kept" / "drills").exists()

@@ -85,18 +85,14 @@ CASES = [
 
 
 def assert_told_once(err: str, why: str, hidden: int) -> None:
-    """Of each folder: when it keeps the first backup away, which is named, and how many at the
-    end."""
+    """Of each hidden folder the first backup that it keeps away, with what is wrong; and at the end
+    how many more there are."""
     lines = [line for line in err.splitlines() if why in line]
     assert all(f"{CLUSTER}-db-" in line.split(why)[0] for line in lines), err
-    first = [line.removeprefix("failed: ") for line in lines if line.startswith("failed: ")]
-    last = [line.strip() for line in lines if line.startswith("  ")]
-    folders = {line.partition(": ")[2] for line in first}
-    assert len(first) == len(folders) == len(last) <= hidden // NODES, err
-    more = sum(
-        int(count) for count in re.findall(r"\(and (\d+) more backups?\)$", err, re.MULTILINE)
-    )
-    assert more + len(last) == hidden, err
+    folders = {line.partition(": ")[2].partition(": ")[2] for line in lines}
+    assert len(lines) == len(folders) <= hidden // NODES, err
+    more = re.findall(r"^failed: (\d+) more backups?, as \S+ did$", err, re.MULTILINE)
+    assert sum(map(int, more)) + len(lines) == hidden, err
 
 
 @pytest.mark.parametrize(("how", "level", "named"), CASES)

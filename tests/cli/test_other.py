@@ -88,7 +88,7 @@ async def pull_from(process: asyncio.subprocess.Process, run: Run) -> None:
     ready = re.fullmatch(r"ready: .*--endpoint (http://\S+)\n", said[2])
     assert ready is not None
     pulled = await run(
-        "pull", "--instance", INSTANCE, "--to", "x", ARCHIVER_ENDPOINT=ready[1], **keys
+        "pull", "--instance", INSTANCE, "--to", "x", ARCHIVER_PULL_ENDPOINT=ready[1], **keys
     )
     assert pulled.code == 0
 

@@ -11,12 +11,16 @@ import signal
 import struct
 import sys
 import termios
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from archiver import events
 from archiver.cli import words as texts
 from archiver.emulator import Emulator, Faults
+from archiver.errors import IntegrityError, SourceUnavailable
+from archiver.model import Backup, Kind, Network, Status
 from archiver.summary import Summary
 from examples.sample_rdb import write_rdb
 from tests.cli.conftest import Result, Run
@@ -47,7 +51,11 @@ async def test_pull_and_pull_again(files: Path, run: Run, tmp_path: Path) -> Non
     assert first.out == ""
     again = await run(*PULL)
     assert again.code == 0
-    assert again.err == "nothing new: 3 backups listed, all in the archive\n"
+    nothing, narrowed, holding = again.err.splitlines()
+    assert nothing == "nothing new: 3 backups listed, all in the archive"
+    assert narrowed == "only what began in 2000-01-01T00:00Z..2100-01-01T00:00Z was asked for"
+    assert holding.startswith(f"{tmp_path / 'archive'} has backups of 1 of 1 instance asked for; ")
+    assert "the newest began " in holding
     assert len(list((tmp_path / "archive").rglob("*.rdb"))) == 3
 
 
@@ -81,9 +89,9 @@ async def test_every_failure_is_named(files: Path, run: Run) -> None:
     result = await run(*PULL, "--json")
     assert result.code == 3
     assert "archived 1 backup" in result.err
-    summary = result.err.partition("failed: 2\n")[2]
-    assert "failed at the vendor" in summary
-    assert "checksum at the end of this RDB" in summary
+    assert "\nfailed: 2\n" in result.err
+    assert result.err.count("failed at the vendor") == 1
+    assert result.err.count("checksum at the end of this RDB") == 1
     failures = [json.loads(line) for line in result.out.splitlines() if '"failed"' in line]
     assert {f["error"]["exit_code"] for f in failures if f["event"] == "failed"} == {1, 3}
 
@@ -105,15 +113,15 @@ async def test_options_come_from_the_environment(files: Path, run: Run, tmp_path
     write_rdb(files / INSTANCE / "a.rdb", 5000)
     result = await run(
         "pull",
-        ARCHIVER_INSTANCE=f"{INSTANCE} r-none",
-        ARCHIVER_TO="elsewhere",
-        ARCHIVER_WORKERS="2",
+        ARCHIVER_PULL_INSTANCE=f"{INSTANCE} r-none",
+        ARCHIVER_PULL_TO="elsewhere",
+        ARCHIVER_PULL_WORKERS="2",
     )
     assert result.code == 1
     assert "r-none" in result.err
     assert list((tmp_path / "elsewhere").rglob("*.rdb"))
-    assert (await run(*PULL, ARCHIVER_WORKERS="none")).code == 2
-    assert (await run(*PULL, ARCHIVER_DRY_RUN="1")).code == 0
+    assert (await run(*PULL, ARCHIVER_PULL_WORKERS="none")).code == 2
+    assert (await run(*PULL, ARCHIVER_PULL_DRY_RUN="1")).code == 0
     assert not (tmp_path / "archive").exists()
 
 
@@ -136,8 +144,8 @@ async def test_options_come_from_the_environment(files: Path, run: Run, tmp_path
         (("--to", "s3:///x"), {}, 2, ("s3://bucket/prefix",)),
         (("--to", "s3://bucket/x", "--part-size", "1MiB"), {}, 2, ("5 MiB",)),
         (("--to", "s3://bucket/x"), {}, 4, ("AWS_ACCESS_KEY_ID",)),
-        (("--region", "Nowhere"), {"ARCHIVER_ENDPOINT": None}, 2, ("not a region id",)),
-        ((), {"ARCHIVER_ENDPOINT": None}, 2, ("no region is given",)),
+        (("--region", "Nowhere"), {"ARCHIVER_PULL_ENDPOINT": None}, 2, ("not a region id",)),
+        ((), {"ARCHIVER_PULL_ENDPOINT": None}, 2, ("no region is given",)),
         (
             (),
             {"ALIBABA_CLOUD_ACCESS_KEY_ID": None, "ALIBABA_CLOUD_ACCESS_KEY_SECRET": None},
@@ -187,7 +195,7 @@ async def test_an_archive_of_a_newer_format(files: Path, run: Run, tmp_path: Pat
 
 
 async def test_nobody_answers(run: Run, tmp_path: Path) -> None:
-    result = await run(*PULL, "--retry-for", "0s", ARCHIVER_ENDPOINT="http://127.0.0.1:1")
+    result = await run(*PULL, "--retry-for", "0s", ARCHIVER_PULL_ENDPOINT="http://127.0.0.1:1")
     assert_one_line(result, 5, "127.0.0.1:1", "endpoint")
     assert not (tmp_path / "archive").exists()
 
@@ -264,15 +272,20 @@ async def test_a_signal_stops_cleanly(
     assert process.returncode == 130
     assert b"run the same command again" in err
     assert b"Traceback" not in err
-    assert json.loads(out.splitlines()[-1])["interrupted"] is True
+    told = [json.loads(line) for line in out.splitlines()]
+    assert told[-1]["interrupted"] is True
+    [kept] = [event["size"] for event in told if event["event"] == "kept"]
+    assert 64 * 1024 <= kept < 1_000_000
+    said = f"kept: {texts.size(kept)} of 1 unfinished file, which the next run goes on with\n"
+    assert said in err.decode()
     emulator.faults = Faults()
     before = emulator.tally.object_bytes
     resumed = await run(*PULL, "--part-size", "64KiB", "-v")
     assert resumed.code == 0
     assert "resumed: " in resumed.err
-    assert emulator.tally.object_bytes - before < 1_000_000
-    [kept] = (tmp_path / "archive").rglob("*.rdb")
-    assert kept.read_bytes() == data
+    assert emulator.tally.object_bytes - before <= 1_000_000 - kept
+    [home] = (tmp_path / "archive").rglob("*.rdb")
+    assert home.read_bytes() == data
 
 
 async def test_two_pulls_into_one_archive(
@@ -340,8 +353,8 @@ async def test_a_reader_that_goes_away_costs_no_backup(
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await process.communicate()
-    assert out.decode().strip() in ("0", "141")
-    assert err == b""
+    unread = b"archiver: nobody reads the rest of the output\n"
+    assert (out.decode().strip(), err) in (("0", b""), ("141", unread))
 
 
 @pytest.mark.parametrize(
@@ -355,3 +368,24 @@ async def test_a_reader_that_goes_away_costs_no_backup(
 def test_what_is_left_when_it_stops_early(planned: int, archived: int, said: str) -> None:
     result = Summary(held=1, planned=planned, archived=archived)
     assert texts.summary(result, 1.0, finished=False)[-1] == said
+
+
+def test_what_is_kept_of_files_that_did_not_come_home() -> None:
+    """What came home, or was wrong, is not gone on with; what the source did not give is."""
+    made = [backup(n) for n in range(4)]
+    result = Summary(planned=len(made))
+    for one in made:
+        result(events.Kept(one, 1024))
+    result(events.Archived(made[0], "k", 9, "", Network.PUBLIC, 9, 0, True, Kind.RDB, 1.0))
+    result(events.Failed(str(made[1]), IntegrityError("wrong"), made[1]))
+    result(events.Failed(str(made[2]), SourceUnavailable("reset"), made[2]))
+    lines = texts.summary(result, 1.0, finished=False)
+    assert "kept: 2.0 KiB of 2 unfinished files, which the next run goes on with" in lines
+
+
+def backup(number: int) -> Backup:
+    moment = datetime(2026, 11, 24, tzinfo=UTC)
+    return Backup(
+        INSTANCE, str(number), INSTANCE, None, Status.SUCCESS, "FullBackup", "Automated",
+        moment, moment, 9000, None, {}, {},
+    )  # fmt: skip

@@ -39,7 +39,6 @@ def stuck():
 
 async def command():
     await in_thread(stuck)
-    return 0
 
 run(command, verbose=0, on_interrupt="it will end")
 """
@@ -57,7 +56,6 @@ async def command():
         os.set_blocking(1, True)
     sys.stdout.write("the last words")
     say("begun")
-    return 0
 
 run(command, verbose=0, on_interrupt="it will end")
 """
@@ -158,6 +156,7 @@ async def test_once_more_after_a_second_stops_at_once(
         await asyncio.wait([asyncio.ensure_future(process.wait())], timeout=0.1)
     assert process.returncode == 130
     assert time.monotonic() - began >= 1.0
+    assert (await process.stderr.read()).endswith(b"archiver: stopped at once\n")
 
 
 async def test_under_nohup_a_hangup_is_nothing(environ: dict[str, str], tmp_path: Path) -> None:
@@ -190,6 +189,7 @@ async def test_last_words_that_nobody_reads_can_be_interrupted(
         process.send_signal(INT)
         async with asyncio.timeout(20):
             assert await process.wait() == 130
+        assert (await process.stderr.read()).startswith(b"archiver: s")  # stopping, or stopped
     finally:
         os.close(read)  # which ends it, whatever it waits for
         await process.wait()

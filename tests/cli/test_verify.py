@@ -43,14 +43,14 @@ def damage(archive: Path) -> Path:
 
 
 async def test_all_is_well(archive: Path, run: Run) -> None:
-    result = await run(*VERIFY, ARCHIVER_RANGE=None)
+    result = await run(*VERIFY)
     assert (result.code, result.out) == (0, "")
     assert result.err.startswith("verified 6 files, 293.0 KiB in ")
     assert result.err.endswith("s: all is as recorded\n")
     assert (await run(*VERIFY, "-q")).err == ""
     verbose = await run(*VERIFY, "-v")
     assert verbose.err.count("verified: r-") == FILES
-    again = await run(*VERIFY, "--since-verified", "30d", ARCHIVER_RANGE=None)
+    again = await run(*VERIFY, "--since-verified", "30d")
     assert "not read again: 6 files, 293.0 KiB, verified within 30 d" in again.err
     assert "what was read is as recorded" in again.err
 
@@ -112,7 +112,7 @@ async def test_repaired_from_the_source(archive: Path, files: Path, run: Run) ->
 
 
 async def test_a_sample_says_what_it_covered(archive: Path, run: Run) -> None:
-    result = await run(*VERIFY, "--sample", "20%", "--seed", "7", ARCHIVER_RANGE=None)
+    result = await run(*VERIFY, "--sample", "20%", "--seed", "7")
     assert result.code == 0
     assert "verified 2 files, " in result.err
     assert "what was read is as recorded" in result.err
@@ -175,8 +175,8 @@ async def test_completion_completes_it(run: Run) -> None:
     ("other", "changed", "code", "word"),
     [
         ("source", {"ALIBABA_CLOUD_ACCESS_KEY_SECRET": "wrong"}, 3, "SignatureDoesNotMatch"),
-        ("source", {"ARCHIVER_ENDPOINT": "http://127.0.0.1:1"}, 3, "127.0.0.1:1"),
-        ("source", {"ARCHIVER_ENDPOINT": None}, 3, "no region is given"),
+        ("source", {"ARCHIVER_VERIFY_ENDPOINT": "http://127.0.0.1:1"}, 3, "127.0.0.1:1"),
+        ("source", {"ARCHIVER_VERIFY_ENDPOINT": None}, 3, "no region is given"),
     ],
 )
 async def test_a_repair_that_cannot_begin(

@@ -58,13 +58,14 @@ def lay_out_vendor(vendor: Path) -> list[bytes]:
 def rig(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", KEY_ID)
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", KEY_SECRET)
-    monkeypatch.setenv("ARCHIVER_RANGE", "2000-01-01..2099-12-31")
+    monkeypatch.setenv("ARCHIVER_PULL_RANGE", "2000-01-01..2099-12-31")
     vendor, empty = folder / "vendor", folder / "empty"
     served = lay_out_vendor(vendor)
     for instance in (STANDARD, CLUSTER, BATCH):
         (empty / instance).mkdir(parents=True)
     with power.serving(vendor) as served_here, power.serving(empty) as nothing:
-        monkeypatch.setenv("ARCHIVER_ENDPOINT", served_here.endpoint)
+        monkeypatch.setenv("ARCHIVER_PULL_ENDPOINT", served_here.endpoint)
+        monkeypatch.setenv("ARCHIVER_VERIFY_ENDPOINT", served_here.endpoint)
         reference = folder / REFERENCE
         ended = power.command(*pull_arguments((STANDARD, CLUSTER, BATCH), reference))
         assert ended.code == 0, ended.err

@@ -42,7 +42,7 @@ def of_many(*names: str) -> list[str]:
 async def test_nobody_there_is_said_once(run: Run, tmp_path: Path) -> None:
     result = await run(
         "pull", *of_many(), "--to", "archive", "--retry-for", "1s", "-q",
-        ARCHIVER_ENDPOINT="http://127.0.0.1:1",
+        ARCHIVER_PULL_ENDPOINT="http://127.0.0.1:1",
     )  # fmt: skip
     assert result.code == 5
     [line] = result.err.splitlines()

@@ -41,7 +41,8 @@ def run_vendor(vendor: Emulator, run: Run) -> Run:
     """The command, which asks the emulator over http or https, and knows no proxy yet."""
 
     async def start(*args: str, **changed: str | None) -> Result:
-        return await run(*args, ARCHIVER_ENDPOINT=vendor.endpoint, **changed)
+        names = [f"ARCHIVER_{name}_ENDPOINT" for name in ("PULL", "LS", "VERIFY")]
+        return await run(*args, **dict.fromkeys(names, vendor.endpoint), **changed)
 
     return start
 
