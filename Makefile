@@ -29,9 +29,9 @@ setup-system: ## what only Debian has; a test that misses one of these is skippe
 	elif command -v apt-get >/dev/null; then apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light strace faketime; \
 	else echo "no apt-get: tests that need nginx, strace or faketime will be skipped"; fi
-	@if command -v apt-get >/dev/null && ! { command -v chromium && command -v redis-server; } >/dev/null; then \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium redis-server \
-	  || echo "no Chromium or redis-server: tests that need them will be skipped"; fi
+	@if command -v apt-get >/dev/null && ! { command -v chromium && command -v redis-server && command -v systemd-analyze; } >/dev/null; then \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium redis-server systemd \
+	  || echo "no Chromium, redis-server or systemd: tests that need them will be skipped"; fi
 
 setup-bench: setup-system ## the peers to measure beside
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends aria2 curl wget2
