@@ -18,7 +18,7 @@ KNOWN = {
 _BOOLEANS = {"NoNewPrivileges", "PrivateNetwork", "PrivateTmp", "Persistent"}
 _SECTION = re.compile(r"\[(\w+)\]")
 _WORD = re.compile(r"""(?:[^\s"'\\]+|"(?:[^"\\]|\\.)*"|'[^']*'|\\.)+""")
-_SPECIFIER = re.compile(r"%(.)")
+_SPECIFIER = re.compile(r"%(.?)")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\$))")
 
 
