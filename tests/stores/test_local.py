@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import inspect
 import json
 import multiprocessing
 import os
@@ -365,7 +366,7 @@ async def test_a_writer_that_wakes_after_another_has_come(
     if not kernel_tells:
         monkeypatch.setattr(lock, "flock_is_reliable", lambda _: False)
         monkeypatch.setattr(fcntl, "flock", lambda *_: None)
-        monkeypatch.setattr(hold, "__defaults__", (0.01, None))
+        monkeypatch.setattr(inspect.unwrap(hold), "__defaults__", (0.01, None))
     asleep, other = LocalStore(tmp_path), LocalStore(tmp_path)
     async with asleep.exclusive(), entered(asleep.stage(STEM, SIZE)) as early:
         await begun(early, PARTS[:2])
@@ -431,10 +432,10 @@ async def test_a_writer_that_wakes_in_a_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other has put its own name into the lock, and half of its file under the staged name."""
-    store, beat = LocalStore(tmp_path), (600.0, None)
+    store = LocalStore(tmp_path)
     monkeypatch.setattr(lock, "flock_is_reliable", lambda _: False)
     monkeypatch.setattr(lock.Held, "keep_beating", lambda *_: None)
-    monkeypatch.setattr(hold, "__defaults__", (0.001, beat[1]))
+    monkeypatch.setattr(inspect.unwrap(hold), "__defaults__", (0.001, None))
     staged = tmp_path / ".staging" / f"{STEM.replace('/', '~')}.data"
 
     def sleeps(unsynced: Sequence[Unsynced]) -> None:
@@ -743,11 +744,14 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
 def _beat_on(path: str, ready: "multiprocessing.synchronize.Event", seconds: float) -> None:
     """Another host on a file system that grants flock to everybody: changes the file, no lock."""
     until = time.monotonic() + seconds
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
     count = 0
     while time.monotonic() < until:
         count += 1
         holder = {"host": "far", "pid": 1, "boot": "another", "beat": count}
-        Path(path).write_text(json.dumps(holder))
+        text = json.dumps(holder).encode()
+        os.pwrite(descriptor, text, 0)  # never empty in between: that would be letting go
+        os.ftruncate(descriptor, len(text))
         ready.set()
         time.sleep(0.02)
 
