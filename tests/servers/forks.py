@@ -62,12 +62,9 @@ class Forks:
     def run(
         self, words: list[str], environ: Mapping[str, str], cwd: Path, *, kept_out: bool = False
     ) -> Done:
-        """Run ``archiver`` to its end; blocks. ``kept_out``: the modes of files hold for it, too.
-
-        Raises ValueError for an environment that only a real start obeys.
-        """
+        """Run ``archiver`` to its end; blocks. ``kept_out``: modes of files hold for it, too."""
         if any(environ.get(name) != os.environ.get(name) for name in _of_the_start(environ)):
-            raise ValueError("this environment is for a process of its own")
+            return _started(words, environ, cwd, kept_out=kept_out)
         asked = {"words": words, "environ": dict(environ), "cwd": str(cwd), "kept_out": kept_out}
         with (
             tempfile.TemporaryFile() as out,
@@ -169,6 +166,14 @@ def _serve(line: socket.socket) -> None:
         obey_modes()
     sys.argv = ["archiver", *asked["words"]]
     runpy.run_module("archiver", run_name="__main__", alter_sys=True)
+
+
+def _started(words: list[str], environ: Mapping[str, str], cwd: Path, *, kept_out: bool) -> Done:
+    done = subprocess.run(
+        [sys.executable, "-m", "archiver", *words], check=False, capture_output=True,
+        env=environ, cwd=cwd, preexec_fn=obey_modes if kept_out else None,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def _of_the_start(environ: Mapping[str, str]) -> set[str]:
