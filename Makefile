@@ -37,7 +37,7 @@ setup-bench: setup-system ## the peers to measure beside
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends aria2 curl wget2
 
 faults: $(VENV)/test ## every fault at every position, new random ones; minutes
-	FAULTS=full $(BIN)/python -m pytest -s -v --timeout 1700 tests/faults tests/stateful tests/test_kill.py tests/bucket/test_kill.py tests/stores/test_oddstore.py tests/stores/test_conformance.py tests/rdb/test_damage.py
+	FAULTS=full $(BIN)/python -m pytest -s -v --timeout 1700 tests/faults tests/stateful tests/test_kill.py tests/bucket/test_kill.py tests/stores/test_oddstore.py tests/stores/test_conformance.py tests/rdb/test_damage.py tests/bucket/test_odd_servers.py
 	FAULTS=full $(BIN)/python -m pytest -s --timeout 1700 tests/drill/test_drill.py -k million
 
 mutations: $(VENV)/test ## break the code on purpose, and see which test finds it
