@@ -6,6 +6,7 @@ What a test shows about starting, about streams that are closed or about signals
 """
 
 import array
+import contextlib
 import ctypes
 import functools
 import gc
@@ -14,6 +15,7 @@ import json
 import os
 import pkgutil
 import runpy
+import select
 import socket
 import subprocess
 import sys
@@ -115,46 +117,52 @@ def main() -> None:
     assert threading.active_count() == 1, "a thread would not be forked"
     gc.collect()
     gc.freeze()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-        server.bind(sys.argv[1])
-        server.listen(64)
-        print("ready", flush=True)
-        while True:
-            line, _ = server.accept()
-            _reap()
-            if os.fork() == 0:
-                break
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    server.bind(sys.argv[1])
+    server.listen(64)
+    print("ready", flush=True)
+    _become(*_next_command(server))
+
+
+def _next_command(server: socket.socket) -> tuple[bytes, list[int]]:
+    """Fork for each command that is asked for, and tell how each ended. Returns in a fork."""
+    running = dict[int, tuple[int, socket.socket]]()  # process and who asked, by its pidfd
+    while True:
+        ready, _, _ = select.select([server.fileno(), *running], [], [])
+        for pidfd in running.keys() & set(ready):
+            process, line = running.pop(pidfd)
+            os.close(pidfd)
+            _, status = os.waitpid(process, 0)
+            with contextlib.suppress(OSError):  # who asked may be gone
+                line.send(array.array("i", [os.waitstatus_to_exitcode(status)]))
             line.close()
-    _serve(line)
+        if server.fileno() not in ready:
+            continue
+        line, _ = server.accept()
+        data, streams, _, _ = socket.recv_fds(line, _MOST_BYTES, 3)
+        process = os.fork()
+        if process == 0:
+            for pidfd, (_, other) in running.items():
+                os.close(pidfd)
+                other.close()
+            line.close()
+            server.close()
+            return data, streams
+        for stream in streams:
+            os.close(stream)
+        running[os.pidfd_open(process)] = process, line
 
 
 def _import_everything() -> None:
-    for name in ("aiohttp", "anyio._backends._asyncio", "archiver"):
-        package = importlib.import_module(name)
-        for module in (
-            pkgutil.walk_packages(package.__path__, "archiver.") if name == "archiver" else ()
-        ):
-            if not module.name.endswith("__main__"):
-                importlib.import_module(module.name)
+    for name in ("aiohttp", "anyio._backends._asyncio"):
+        importlib.import_module(name)
+    for module in pkgutil.walk_packages(importlib.import_module("archiver").__path__, "archiver."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
 
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-
-
-def _serve(line: socket.socket) -> None:
-    """Wait for a command and answer with how it ended; in its own process, be the command."""
-    data, streams, _, _ = socket.recv_fds(line, _MOST_BYTES, 3)
-    child = os.fork()
-    if child:
-        _, status = os.waitpid(child, 0)
-        line.send(array.array("i", [os.waitstatus_to_exitcode(status)]))
-        os._exit(0)
-    line.close()
+def _become(data: bytes, streams: list[int]) -> None:
+    """Be the command that was asked for."""
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
