@@ -206,6 +206,46 @@ class Cleared:
     kept: str
 
 
+@dataclass(frozen=True, slots=True)
+class SetBegun:
+    """A backup set of an archive is being restored or drilled, the ``number``-th of ``of``: so
+    many files, of ``size`` bytes together."""
+
+    key: str
+    number: int
+    of: int
+    files: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileWorkedOn:
+    """How far a file of that set is. ``step`` is what is being done to it (``restoring``), the
+    ``number``-th of ``of`` steps, and at ``position`` of ``total``, which are bytes or keys, as
+    ``unit`` says. ``size`` is that of the file in bytes."""
+
+    key: str
+    size: int
+    step: str
+    number: int
+    of: int
+    position: int
+    total: int
+    unit: str = "B"
+
+
+@dataclass(frozen=True, slots=True)
+class FileLeft:
+    """Nothing more is done to a file, however it went."""
+
+    key: str
+    size: int
+
+
+# What tells how far a restore or a drill is.
+Work = SetBegun | FileWorkedOn | FileLeft
+WorkObserver = Callable[[Work], None]
+
 Event = (
     PageListed
     | NothingListed
@@ -234,5 +274,5 @@ Event = (
 Observer = Callable[[Event], None]
 
 
-def ignore(_: Event) -> None:
+def ignore(_: Event | Work) -> None:
     """The observer that looks away."""

@@ -405,4 +405,4 @@ class _Seconds:
         try:
             yield
         finally:
-            self.spent[what] += self._clock() - began
+            self.spent[what] += max(0.0, self._clock() - began)

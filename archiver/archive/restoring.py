@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from archiver import events
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.backupsets import BackupSet, Damage, exit_code_of, named_set
@@ -104,13 +105,14 @@ async def restore(
     partial: bool = False,
     skip_damaged: bool = False,
     ask: Ask | None = None,
-    progress: Callable[[Record, int], None] | None = None,
+    observer: events.WorkObserver = events.ignore,
 ) -> Restored:
     """Lay out the newest complete set of ``instance_id`` at or before ``at``, or the set named.
 
     Run again, it goes on: what is there is checked and stays. ``partial`` takes what there is of
     a named set that lacks nodes, or has damaged ones. When the newest complete set is damaged,
-    ``skip_damaged`` takes the next one, and the next; otherwise ``ask`` is asked.
+    ``skip_damaged`` takes the next one, and the next; otherwise ``ask`` is asked. ``observer`` is
+    told how far it is.
 
     Raises:
         NoSuchBackup: No such instance or set, or none is complete.
@@ -127,7 +129,7 @@ async def restore(
         raise UsageError("--skip-damaged looks for another set: it goes with --instance alone")
     # The commands are for any working directory.
     target = await in_thread(lambda: Path(directory).expanduser().absolute())
-    work = _Work(archive, target, progress, partial=partial)
+    work = _Work(archive, target, observer, partial=partial)
     if set_key is not None:
         return await _named(work, set_key)
     return await _newest(work, str(instance_id), at, ask, skip_damaged=skip_damaged)
@@ -187,7 +189,7 @@ class _Work:
 
     archive: Archive
     target: Path
-    progress: Callable[[Record, int], None] | None
+    observer: events.WorkObserver
     partial: bool
 
     async def lay_out(self, found: BackupSet, passed_over: tuple[BackupSet, ...]) -> Restored:
@@ -199,6 +201,8 @@ class _Work:
         wrong = {one.node_id for one in damage}
         chosen = [record for record in found.chosen() if record.node_id not in wrong]
         await in_thread(lambda: check_space(self.target, _still_to_come(self.target, chosen)))
+        total = sum(record.size for record in chosen)
+        self.observer(events.SetBegun(found.key, 1, 1, len(chosen), total))
         made = await in_thread(_to_be_made, [file_place(one, self.target) for one in chosen])
         files = list[RestoredFile]()
         async with AsyncExitStack() as stack:
@@ -225,10 +229,11 @@ class _Work:
         for record in chosen:
             place = file_place(record, self.target)
             copying = stage(
-                self.archive.store, record, place, progress=_telling(self.progress, record)
+                self.archive.store, record, place, progress=_telling(self.observer, record)
             )
             try:
                 staged.append((record, await stack.enter_async_context(copying)))
+                self.observer(events.FileLeft(record.object_key, record.size))
             except (IntegrityError, UnreadableObject) as error:
                 damage.append(Damage(record.node_id, error.message, error.exit_code))
                 if not self.partial:
@@ -241,11 +246,12 @@ async def lay_out(
     record: Record,
     directory: Path,
     *,
-    progress: Callable[[Record, int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Copied:
-    """Put one file where a server finds it, below ``directory``. Raises as :func:`restore`."""
+    """Put one file where a server finds it, below ``directory``; ``progress`` is told the bytes so
+    far. Raises as :func:`restore`."""
     place = file_place(record, directory)
-    async with stage(archive.store, record, place, progress=_telling(progress, record)) as staged:
+    async with stage(archive.store, record, place, progress=progress) as staged:
         return await in_thread(_name, staged)
 
 
@@ -295,10 +301,14 @@ def _remove_empty(directories: Sequence[Path]) -> None:
             one.rmdir()
 
 
-def _telling(
-    progress: Callable[[Record, int], None] | None, record: Record
-) -> Callable[[int], None] | None:
-    return None if progress is None else lambda position: progress(record, position)
+def _telling(observer: events.WorkObserver, record: Record) -> Callable[[int], None]:
+    key, size = record.object_key, record.size
+
+    def tell(position: int) -> None:
+        observer(events.FileWorkedOn(key, size, "restoring", 1, 1, position, size))
+
+    tell(0)
+    return tell
 
 
 async def _settle(record: Record, staged: Staged, number: int) -> RestoredFile:

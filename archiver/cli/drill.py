@@ -20,7 +20,8 @@ from archiver.cli.params import (
 from archiver.cli.places import bucket_options, check_no_archive, lock_option, store_at
 
 if TYPE_CHECKING:
-    from archiver.drill.happened import Happened
+    from archiver.cli.progress import WorkProgress
+    from archiver.drill.happened import Happened, Told, Watcher
     from archiver.drill.procedure import Drilled, DrillOptions
     from archiver.drill.selection import Wanted
     from archiver.report.evidence import Evidence
@@ -40,6 +41,8 @@ _PATH = click.Path(path_type=Path)
 @option("--assert", "assertions", type=AssertionText(), multiple=True, help="'dbsize >= 1000'.")
 @option("--tolerance", type=Share(), default="0%", help="Of keys that may be unaccounted for.")
 @option("--most-change", type=Share(), help="Of keys, since the instance's last drill.")
+@option("--allow-empty", is_flag=True, help="A set without any key may pass.")
+@option("--show-values", is_flag=True, help="Show what get finds, in the evidence, too.")
 @option("--rto", type=Duration(), help="How long a recovery may take: 15m.")
 @option("--rpo", type=Duration(), help="How old the newest set, and how wide a gap, may be: 26h.")
 @option("--rpo-window", type=Duration(), default="30d", help="In which such gaps count.")
@@ -52,6 +55,7 @@ _PATH = click.Path(path_type=Path)
 @option("--withhold-identity", is_flag=True, help="Leave user and host out of the evidence.")
 @lock_option("10m")
 @bucket_options
+@option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
 @output_options
 def drill(place: str, **given: Any) -> None:
     """Prove that backups restore: load them into throwaway servers.
@@ -71,12 +75,14 @@ def drill(place: str, **given: Any) -> None:
     run(
         lambda: _drill(place, given),
         verbose=given["verbose"],
+        patience=10.0,  # to remove what may be large
         on_interrupt="the servers are ended and the files removed; there is no evidence of it",
     )
 
 
 async def _drill(place: str, given: dict[str, Any]) -> int:
     from archiver.archive.archive import Archive
+    from archiver.cli.progress import choose_work_progress
     from archiver.cli.run import say
     from archiver.cli.words import QUIET
     from archiver.drill import EvidenceNotKept, find
@@ -86,34 +92,29 @@ async def _drill(place: str, given: dict[str, Any]) -> int:
     from archiver.stores.disk import store_errors
     from archiver.threads import in_thread
 
-    verbosity = QUIET if given["quiet"] else given["verbose"]
-
-    def watch(event: "Happened") -> None:
-        told = _line(event)
-        if told[0] <= verbosity:
-            say(told[1])
-
+    progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
     options = _options(given)
     programs = await find(given["servers"])
     directory = given["directory"]
     if directory is not None:
         await in_thread(check_no_archive, directory, "--evidence")
     try:
-        drilled = await run_drill(
-            Archive(store_at(place, given)),
-            programs,
-            options,
-            evidence_directory=directory and await in_thread(directory.absolute),
-            watcher=watch,
-        )
+        try:
+            drilled = await run_drill(
+                Archive(store_at(place, given)),
+                programs,
+                options,
+                evidence_directory=directory and await in_thread(directory.absolute),
+                watcher=_watching(progress, QUIET if given["quiet"] else given["verbose"]),
+            )
+        finally:
+            progress.close()
     except EvidenceNotKept as error:
         _rescue(error.data, as_json=given["as_json"])
         say(f"archiver: {error}")
         _say_conclusion(error.evidence)
-        data, code = (
-            error.data,
-            worst_exit_code({error.exit_code, error.evidence.conclusion.exit_code}),
-        )
+        codes = {error.exit_code, error.evidence.conclusion.exit_code}
+        data, code = error.data, worst_exit_code(codes)
     else:
         _tell(drilled, as_json=given["as_json"], quiet=given["quiet"])
         data, code = drilled.filed.data, drilled.exit_code
@@ -121,6 +122,20 @@ async def _drill(place: str, given: dict[str, Any]) -> int:
         with store_errors(given["junit"]):
             await in_thread(given["junit"].write_bytes, to_junit(data))
     return code
+
+
+def _watching(progress: "WorkProgress", verbosity: int) -> "Watcher":
+    from archiver.events import FileLeft, FileWorkedOn, SetBegun
+
+    def watch(event: "Happened") -> None:
+        if isinstance(event, SetBegun | FileWorkedOn | FileLeft):
+            progress(event)
+            return
+        level, text = _line(event)
+        if level <= verbosity:
+            progress.say(text)
+
+    return watch
 
 
 def _rescue(data: bytes, *, as_json: bool) -> None:
@@ -149,6 +164,8 @@ def _options(given: dict[str, Any]) -> "DrillOptions":
         assertions=tuple(parse(text) for text in given["assertions"]),
         tolerance=given["tolerance"],
         most_change=given["most_change"],
+        allow_empty=given["allow_empty"],
+        show_values=given["show_values"],
         rto_seconds=given["rto"],
         rpo_seconds=given["rpo"],
         rpo_window_seconds=given["rpo_window"],
@@ -190,11 +207,12 @@ def _wanted(given: dict[str, Any]) -> "Wanted":
     )
 
 
-def _line(event: "Happened") -> tuple[int, str]:  # noqa: C901, PLR0911 - one for each event
+def _line(event: "Told") -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 - a table
     """The verbosity from which something is told, and how."""
     from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
     from archiver.drill import happened
     from archiver.report.evidence import Outcome, Verdict
+    from archiver.report.words import duration
 
     match event:
         case happened.ChainFault(finding):
@@ -208,6 +226,15 @@ def _line(event: "Happened") -> tuple[int, str]:  # noqa: C901, PLR0911 - one fo
             return NORMAL, f"waiting to keep the evidence: {why}"
         case happened.EvidenceElsewhere(why, places):
             return QUIET, f"the evidence is kept in {', '.join(places)} alone: {why}"
+        case happened.NotCompared(instance, why):
+            return QUIET, f"not compared: {instance}: {why}; --most-change is not applied to it"
+        case happened.FromTheFuture(key, seconds):
+            what = f"it began {duration(seconds)} after this drill; is this machine's clock behind?"
+            return QUIET, f"age unknown: {key}: {what}"
+        case happened.ClockSetBack(seconds):
+            return QUIET, f"the clock was set back by {duration(seconds)} during this drill"
+        case happened.ServerIsRoot():
+            return NORMAL, "the server runs as root: nobody cannot run it here, or may not be used"
         case happened.Chosen(keys, available):
             return NORMAL, f"drilling {times(len(keys), 'backup set')} of {available:,}"
         case happened.Swept(directory):

@@ -6,6 +6,7 @@ from typing import Any, Final
 import click
 
 from archiver.cli import streams
+from archiver.errors import EXIT_INTERRUPTED
 from archiver.version import __version__
 
 # name → module that holds a click command of that name
@@ -42,6 +43,13 @@ class _Commands(click.Group):
             if not isinstance(end.code, int):
                 raise
             raise SystemExit(streams.ended_with(end.code)) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # while modules were imported: then signals are not caught yet
+            click.echo("archiver: interrupted; nothing was begun", err=True)
+            raise SystemExit(EXIT_INTERRUPTED) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)

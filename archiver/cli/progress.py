@@ -1,4 +1,4 @@
-"""How far a pull is: bars on a terminal, a plain line now and then elsewhere."""
+"""How far a command is: bars on a terminal, a plain line now and then elsewhere."""
 
 import sys
 import time
@@ -13,6 +13,28 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 LOG_SECONDS = 30.0
+_NAME_SIZE = 32  # characters before a bar
+
+
+def _bar(name: str, total: int, row: int, unit: str = "B") -> "tqdm[NoReturn]":
+    from tqdm import tqdm
+
+    return tqdm(
+        desc=name[-_NAME_SIZE:],
+        total=total,
+        position=row,
+        leave=row == 0,
+        unit=unit,
+        unit_scale=True,
+        unit_divisor=1024 if unit == "B" else 1000,
+        dynamic_ncols=True,
+        file=sys.stderr,
+    )
+
+
+def _move(bar: "tqdm[NoReturn]", position: int) -> None:
+    # A part that is fetched again moves a bar back, and never past its end.
+    bar.update(position - bar.n)
 
 
 class Progress(Protocol):
@@ -102,7 +124,7 @@ class BarProgress:
         self._tqdm: Final = tqdm
         self._bytes: Final = _Bytes()
         self._bars: Final[dict[tuple[str, str], tqdm[NoReturn]]] = {}
-        self._total = self._bar("all", 0, 0)
+        self._total = _bar("all", 0, 0)
 
     def __call__(self, event: events.Event) -> None:
         self._bytes.observe(event)
@@ -110,18 +132,18 @@ class BarProgress:
             case events.Started(backup, position):
                 taken = {bar.pos for bar in self._bars.values()}
                 row = next(row for row in range(1, len(taken) + 2) if -row not in taken)
-                bar = self._bar(str(backup), backup.size, row)
+                bar = _bar(str(backup), backup.size, row)
                 self._bars[backup.identity] = bar
-                self._move(bar, position)
+                _move(bar, position)
             case events.Advanced(backup, position):
-                self._move(self._bars[backup.identity], position)
+                _move(self._bars[backup.identity], position)
             case events.Archived(backup) | events.Failed(_, _, backup) if backup is not None:
                 if (done := self._bars.pop(backup.identity, None)) is not None:
                     done.close()
             case _:
                 pass
         self._total.total = self._bytes.planned
-        self._move(self._total, self._bytes.position)
+        _move(self._total, self._bytes.position)
 
     def say(self, text: str) -> None:
         self._tqdm.write(text, file=sys.stderr)
@@ -130,23 +152,120 @@ class BarProgress:
         for bar in (*self._bars.values(), self._total):
             bar.close()
 
-    def _bar(self, name: str, total: int, row: int) -> "tqdm[NoReturn]":
-        return self._tqdm(
-            desc=name[-32:],
-            total=total,
-            position=row,
-            leave=row == 0,
-            unit="B",
-            unit_scale=True,
-            unit_divisor=1024,
-            dynamic_ncols=True,
-            file=sys.stderr,
-        )
 
-    @staticmethod
-    def _move(bar: "tqdm[NoReturn]", position: int) -> None:
-        # A part that is fetched again moves a bar back, and never past its end.
-        bar.update(position - bar.n)
+class WorkProgress(Protocol):
+    """An observer of work on an archive's files, with an end."""
+
+    def __call__(self, event: events.Work) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def close(self) -> None:
+        """Take all of it from the screen; more may come."""
+        ...
+
+
+class _Set:
+    """How far the set at work is, in bytes of its files: each step of a file is a share of it."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.size = 0
+        self.doing = ""
+        self._left = 0
+        self._share = 0.0
+
+    @property
+    def position(self) -> int:
+        return min(self.size, self._left + int(self._share))
+
+    def observe(self, event: events.Work) -> None:
+        match event:
+            case events.SetBegun(_, number, of, _, size):
+                self.name = f"set {number} of {of}" if of > 1 else "all"
+                self.size, self._left, self._share, self.doing = size, 0, 0.0, ""
+            case events.FileWorkedOn(key, size, step, number, of, position, total):
+                self.doing = f"{step} {key}"
+                self._share = size * (number - 1 + position / max(total, 1)) / of
+            case events.FileLeft(_, size):
+                self._left += size
+                self._share, self.doing = 0.0, ""
+
+
+class WorkLog:
+    """A line every LOG_SECONDS while something is done; or, when ``quiet``, what is said alone."""
+
+    def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._quiet: Final = quiet
+        self._set: Final = _Set()
+        self._clock: Final = clock
+        self._began = self._told = clock()
+
+    def __call__(self, event: events.Work) -> None:
+        self._set.observe(event)
+        now = self._clock()
+        if not self._quiet and self._set.doing and now - self._told >= LOG_SECONDS:
+            self._told = now
+            at, of = self._set.position, self._set.size
+            far = f"{size(at)} of {size(of)} ({at / max(of, 1):.0%})"
+            self.say(f"{self._set.name}: {far}, {now - self._began:.0f} s; {self._set.doing}")
+
+    def say(self, text: str) -> None:
+        say(text)
+
+    def close(self) -> None:
+        pass
+
+
+class WorkBars:
+    """A bar for the set and one for what is done to a file of it."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._tqdm: Final = tqdm
+        self._set: Final = _Set()
+        self._bars: Final[list[tqdm[NoReturn]]] = []
+        self._step: tuple[str, str] | None = None
+
+    def __call__(self, event: events.Work) -> None:
+        self._set.observe(event)
+        if isinstance(event, events.SetBegun):
+            self.close()
+        if not self._bars:
+            self._bars.append(_bar(self._set.name, self._set.size, 0))
+        if isinstance(event, events.FileWorkedOn):
+            self._show(event)
+        elif len(self._bars) > 1:
+            self._bars.pop().close()
+            self._step = None
+        _move(self._bars[0], self._set.position)
+
+    def _show(self, event: events.FileWorkedOn) -> None:
+        if self._step != (event.key, event.step):
+            if len(self._bars) > 1:
+                self._bars.pop().close()
+            self._step = event.key, event.step
+            end = event.key.rpartition("/")[2][len(event.step) - _NAME_SIZE + 1 :]
+            name = f"{event.step} {end}"
+            self._bars.append(_bar(name, event.total, 1, event.unit))
+        self._bars[1].total = event.total
+        _move(self._bars[1], event.position)
+
+    def say(self, text: str) -> None:
+        self._tqdm.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        while self._bars:
+            self._bars.pop().close()
+        self._step = None
+
+
+def choose_work_progress(*, quiet: bool, wanted: bool) -> WorkProgress:
+    """Bars for a terminal, lines for a log."""
+    if quiet or not wanted:
+        return WorkLog(quiet=True)
+    return WorkBars() if sys.stderr.isatty() else WorkLog()
 
 
 def choose_progress(*, quiet: bool, wanted: bool) -> Progress:

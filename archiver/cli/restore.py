@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,7 @@ from archiver.cli.places import bucket_options, check_no_archive, store_at
 if TYPE_CHECKING:
     from archiver.archive.backupsets import BackupSet
     from archiver.archive.candidates import DamagedSet
-    from archiver.archive.record import Record
     from archiver.archive.restoring import Restored, RestoredFile
-
-_EVERY = 10.0  # seconds between lines about a long copy
 
 
 @click.command(context_settings=SETTINGS, epilog=EPILOG)
@@ -32,6 +28,7 @@ _EVERY = 10.0  # seconds between lines about a long copy
 @option("--skip-damaged", is_flag=True, help="When a set is damaged, the next good, older one.")
 @option("--list", "listing", is_flag=True, help="Say which sets there are, and restore none.")
 @bucket_options
+@option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
 @output_options
 def restore(place: str, **given: Any) -> None:
     """Lay a backup set out for redis-server, and say how to start it.
@@ -60,8 +57,7 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
     from archiver.archive import restoring
     from archiver.archive.archive import Archive
     from archiver.archive.candidates import DamagedSet, damaged_set
-    from archiver.cli.run import say
-    from archiver.cli.words import size
+    from archiver.cli.progress import choose_work_progress
     from archiver.errors import UsageError
     from archiver.threads import in_thread
 
@@ -72,13 +68,11 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
     if not given["directory"]:
         raise UsageError("no directory is given", hint="--to DIRECTORY")
     await in_thread(check_no_archive, Path(given["directory"]), "--to")
-    said = time.monotonic()
+    progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
 
-    def progress(record: "Record", position: int) -> None:
-        nonlocal said
-        if not given["quiet"] and time.monotonic() - said > _EVERY:
-            said = time.monotonic()
-            say(f"copying: {record.object_key}: {size(position)} of {size(record.size)}")
+    async def ask(damaged: "BackupSet", following: "BackupSet") -> bool:
+        progress.close()
+        return await _ask(damaged, following)
 
     try:
         restored = await restoring.restore(
@@ -89,13 +83,15 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
             set_key=given["set_key"],
             partial=given["partial"],
             skip_damaged=given["skip_damaged"],
-            ask=_ask if sys.stdin.isatty() and sys.stderr.isatty() else None,
-            progress=progress,
+            ask=ask if sys.stdin.isatty() and sys.stderr.isatty() else None,
+            observer=progress,
         )
     except DamagedSet as error:
         if given["as_json"]:
             _write_damaged(error)
         raise damaged_set(error.damaged, error.following, _what_to_run(error)) from None
+    finally:
+        progress.close()
     if given["as_json"]:
         _write_json(restored)
     else:

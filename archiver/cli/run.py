@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,8 @@ from typing import Final, NoReturn
 import anyio
 
 from archiver.cli import streams
-from archiver.errors import EXIT_INTERRUPTED, EXIT_UNREAD, ArchiverError
+from archiver.errors import EXIT_INTERRUPTED, EXIT_UNREAD, ArchiverError, StoreError
+from archiver.hurry import hurry
 
 # Whatever an unforeseen error quotes: the query of a URL is what grants access. What follows s3://
 # is the name of a place, and may have a question mark in it.
@@ -24,21 +26,33 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # timeout(1) signals its child and then its group, docker and systemd may do the like: what comes
 # so soon after the first is the same wish.
 _ECHO_SECONDS = 1.0
+# After a signal: until nobody waits any more for a server that does not answer, and until what has
+# not ended by then (a resolver, a dead disk) is left to the next run, as a kill would leave it.
+_HURRY_SECONDS, _LAST_SECONDS = 1.2, 1.9
 
 
-def run(command: Callable[[], Awaitable[int]], *, verbose: int, on_interrupt: str) -> NoReturn:
+def run(
+    command: Callable[[], Awaitable[int]],
+    *,
+    verbose: int,
+    on_interrupt: str,
+    patience: float = _LAST_SECONDS,
+) -> NoReturn:
     """Run to the end and exit with the code that the command returns or its error stands for.
 
     Ctrl-C, SIGTERM or SIGHUP stops cleanly, with ``on_interrupt`` said; once more, a second later
-    or after that, at once.
+    or after that, at once, and so does what has not ended after ``patience`` seconds.
     """
-    interruption = _Interruption(on_interrupt)
+    interruption = _Interruption(on_interrupt, patience)
     try:
         code = anyio.run(_interruptible, command, interruption)
         sys.stdout.flush()  # it may wait for a reader, and be interrupted
     except ArchiverError as error:
-        say(f"archiver: {error}")
         code = error.exit_code
+        if interruption.was_asked and isinstance(error, StoreError):
+            code = EXIT_INTERRUPTED  # what was given up for it failed
+        else:
+            say(f"archiver: {error}")
         _trace(verbose)
     except BrokenPipeError:
         streams.forget_stdout()
@@ -48,6 +62,7 @@ def run(command: Callable[[], Awaitable[int]], *, verbose: int, on_interrupt: st
         code = 1
         _trace(verbose)
     # From here on there is nothing left to interrupt.
+    interruption.is_over = True
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
@@ -62,8 +77,10 @@ def say(text: str) -> None:
 class _Interruption:
     """What the signals ask for, from the first moment to the last: also while there is no loop."""
 
-    def __init__(self, on_interrupt: str) -> None:
+    def __init__(self, on_interrupt: str, patience: float) -> None:
+        self.is_over = False
         self._on_interrupt: Final = on_interrupt
+        self._patience: Final = patience
         self._first: float | None = None
         self._stop: Callable[[], object] | None = None
         self._terminals: Final = [number for number in (1, 2) if os.isatty(number)]
@@ -71,6 +88,10 @@ class _Interruption:
             # Under nohup a hangup is ignored, and stays so.
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._caught)
+
+    @property
+    def was_asked(self) -> bool:
+        return self._first is not None
 
     def attach(self, loop: asyncio.AbstractEventLoop, scope: anyio.CancelScope) -> None:
         """Have the command's scope cancelled, now if it was asked for before."""
@@ -93,9 +114,19 @@ class _Interruption:
         now = time.monotonic()
         if self._first is None:
             self._first = now
+            threading.Thread(target=self._see_that_it_ends, daemon=True).start()
             if self._stop is not None:
                 self._stop()
         elif now - self._first >= _ECHO_SECONDS:
+            os._exit(EXIT_INTERRUPTED)
+
+    def _see_that_it_ends(self) -> None:
+        time.sleep(_HURRY_SECONDS)
+        with contextlib.suppress(Exception):  # what comes next must
+            hurry()
+        time.sleep(self._patience - _HURRY_SECONDS)
+        if not self.is_over:
+            say("archiver: something does not end; what it leaves is for the next run")
             os._exit(EXIT_INTERRUPTED)
 
     def _leave_terminals(self) -> None:

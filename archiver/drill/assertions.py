@@ -47,6 +47,7 @@ _NUMBER = re.compile(rb"-?\d{1,19}")
 _ESCAPE = re.compile(rb'\\(?:x([0-9A-Fa-f]{2})|(["\\nrt]))')
 _ESCAPES = {b'"': b'"', b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _SHOWN = 64  # bytes of a value that a result quotes
+WITHHELD = "withheld"  # in the place of a value that may be a secret
 
 
 class AssertionSyntax(UsageError):
@@ -80,12 +81,14 @@ class AssertionResult:
     """Whether it holds on one server, and what was seen instead or indeed.
 
     ``has_key``: whether that server has the key; True for dbsize, which is of no key.
+    ``is_value``: ``seen`` quotes the value of the key, which may be a secret.
     """
 
     text: str
     holds: bool
     seen: str
     has_key: bool
+    is_value: bool = False
 
 
 def parse(text: str) -> Assertion:
@@ -154,7 +157,16 @@ async def check(assertion: Assertion, server: Databases) -> AssertionResult:
     except Refusal as refusal:  # it has the key, of another type
         return AssertionResult(assertion.text, holds=False, seen=str(refusal), has_key=True)
     holds, seen = compare(assertion, answer)
-    return AssertionResult(assertion.text, holds, seen, has_key=True)
+    return AssertionResult(assertion.text, holds, seen, has_key=True, is_value=verb == "get")
+
+
+def without_value(assertion: Assertion) -> str:
+    """The text of an assertion without a value that a key may have: where ``get`` is compared for
+    equality, the value demanded is the secret, or is known not to be."""
+    if assertion.verb != "get" or assertion.operator not in _EQUALITY:
+        return assertion.text
+    head = write(assertion).removesuffix(quote(assertion.value))
+    return f"{head}({WITHHELD})"
 
 
 def _presence(assertion: Assertion, *, has_key: bool) -> AssertionResult:

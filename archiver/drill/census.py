@@ -7,6 +7,7 @@ core) [measured].
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -101,8 +102,14 @@ class Databases(Protocol):
     def client(self, database: int = 0) -> Client: ...
 
 
-async def take(server: Databases, *, sample_above: int | None = None) -> Census:
+async def take(
+    server: Databases,
+    *,
+    sample_above: int | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Census:
     """Count everything, or in databases with more than ``sample_above`` keys about that many.
+    ``progress`` is told the keys so far of a database, and how many it has.
 
     SCAN walks the table in the order of its buckets, which is that of a hash: the first so many are
     as good as any others.
@@ -117,7 +124,7 @@ async def take(server: Databases, *, sample_above: int | None = None) -> Census:
     numbers = sorted(int(name[2:]) for name in info if name[:2] == "db" and name[2:].isdigit())
     databases = []
     for number in numbers:
-        databases.append(await _count(server.client(number), number, sample_above))
+        databases.append(await _count(server.client(number), number, sample_above, progress))
         if number:
             await server.client(number).aclose()  # there may be more databases than open files
     libraries, functions = await _functions(client)
@@ -133,13 +140,23 @@ async def take(server: Databases, *, sample_above: int | None = None) -> Census:
     )
 
 
-async def _count(client: Client, number: int, sample_above: int | None) -> DatabaseCensus:
+async def _count(
+    client: Client,
+    number: int,
+    sample_above: int | None,
+    progress: Callable[[int, int], None],
+) -> DatabaseCensus:
     passes = 0
     while True:
         passes += 1
         before = int(await client.ask("DBSIZE"))
         sampled = sample_above is not None and before > sample_above
-        types = await _walk(client, sample_above if sampled else None)
+        of = sample_above if sampled and sample_above is not None else before
+        types = await _walk(
+            client,
+            sample_above if sampled else None,
+            lambda seen, of=of: progress(min(seen, of), of),  # type: ignore[misc]
+        )
         after = int(await client.ask("DBSIZE"))
         seen = sum(count.keys for count in types)
         consistent = sampled or after <= seen <= before
@@ -147,7 +164,9 @@ async def _count(client: Client, number: int, sample_above: int | None) -> Datab
             return DatabaseCensus(number, before, after, types, seen, sampled, consistent)
 
 
-async def _walk(client: Client, enough: int | None) -> tuple[TypeCount, ...]:
+async def _walk(
+    client: Client, enough: int | None, seen: Callable[[int], None]
+) -> tuple[TypeCount, ...]:
     keys: Counter[str] = Counter()
     expiring: Counter[str] = Counter()
     cursor: Any = 0
@@ -156,6 +175,7 @@ async def _walk(client: Client, enough: int | None) -> tuple[TypeCount, ...]:
         for name, count, mortal in zip(*[iter(triples)] * 3, strict=True):
             keys[name.decode(errors="replace")] += count
             expiring[name.decode(errors="replace")] += mortal
+        seen(keys.total())
         if int(cursor) == 0 or (enough is not None and keys.total() >= enough):
             return tuple(TypeCount(name, keys[name], expiring[name]) for name in sorted(keys))
 

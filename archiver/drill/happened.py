@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from archiver.events import Work
 from archiver.report.chain import Finding
 from archiver.report.evidence import FileEvidence, SetEvidence
 
@@ -91,7 +92,37 @@ class SetJudged:
     evidence: SetEvidence
 
 
-Happened = (
+@dataclass(frozen=True, slots=True)
+class NotCompared:
+    """A bound on the change of an instance's keys was given, and there is no drill to compare
+    with."""
+
+    instance_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class FromTheFuture:
+    """A set began ``seconds`` after the drill did, by this machine's clock: its age is unknown."""
+
+    key: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSetBack:
+    """This machine's clock was set back by so many seconds during the drill."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIsRoot:
+    """This process is root, and a server could not be made nobody: it is root, too."""
+
+
+# All but how far it is.
+Told = (
     Chosen
     | ChainFault
     | ArchiveRefuses
@@ -103,5 +134,10 @@ Happened = (
     | Trying
     | FileTried
     | SetJudged
+    | NotCompared
+    | FromTheFuture
+    | ClockSetBack
+    | ServerIsRoot
 )
+Happened = Told | Work
 Watcher = Callable[[Happened], None]

@@ -4,24 +4,33 @@ A set is, the first that applies:
 
 fail         a record or the SHA256SUMS contradicts what is there; a file is not the bytes recorded,
              is damaged by its own checksum or structure, or did not load for a reason that does not
-             show it intact; counts differ beyond the tolerance; an assertion does not hold
+             show it intact; counts differ beyond the tolerance; an assertion does not hold; it
+             has no keys, which proves nothing, unless that was expected
 partial      a node has no file in it, or a file was not tried
 unloadable   intact, but needs modules, or a server that is not here
 pass         everything else
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archiver import rdb
 from archiver.archive.backupsets import BackupSet
-from archiver.drill.assertions import Assertion, AssertionResult, compare, quote
+from archiver.drill.assertions import (
+    WITHHELD,
+    Assertion,
+    AssertionResult,
+    compare,
+    quote,
+    without_value,
+)
 from archiver.drill.outcome import Cause
 from archiver.drill.outcome import Outcome as ServerOutcome
 from archiver.drill.trial import Attempt, Trial
 from archiver.model import Footer, Kind
 from archiver.report import evidence
 from archiver.report.evidence import Comparison, Difference, FileEvidence, Outcome, Verdict
+from archiver.report.words import loaded_keys, total_keys
 
 _DAMAGED = frozenset(
     {rdb.Verdict.CORRUPT, rdb.Verdict.TRUNCATED, rdb.Verdict.PADDED, rdb.Verdict.EMPTY}
@@ -78,8 +87,10 @@ def judge_set(  # noqa: PLR0911 - the table above
     files: Sequence[FileEvidence],
     assertions: Sequence[evidence.Assertion],
     comparison: Comparison | None,
+    *,
+    allow_empty: bool = False,
 ) -> tuple[Verdict, str]:
-    """The verdict of a set, and why in one line."""
+    """The verdict of a set, and why in one line. ``allow_empty``: it may have no keys."""
     if backup_set.damaged:
         return Verdict.FAIL, "; ".join(backup_set.damaged)
     if failed := [file for file in files if file.outcome is Outcome.FAIL]:
@@ -95,21 +106,49 @@ def judge_set(  # noqa: PLR0911 - the table above
         return Verdict.PARTIAL, _reasons(untried)
     if unloadable := [file for file in files if file.outcome is Outcome.UNLOADABLE]:
         return Verdict.UNLOADABLE, _reasons(unloadable)
+    return _loaded(files, allow_empty=allow_empty)
+
+
+def _loaded(files: Sequence[FileEvidence], *, allow_empty: bool) -> tuple[Verdict, str]:
+    """Of a set whose files are all as they should be, and may have no keys."""
+    there = "every node's file is there, loads, and holds what it should"
+    # What our parser counted: keys that have expired since were in the backup.
+    counted = [file.parsed if file.parsed is not None else file.loaded for file in files]
+    if not any(total_keys(databases) for databases in counted):
+        if allow_empty:
+            return Verdict.PASS, f"{there}: no keys at all"
+        return Verdict.FAIL, (
+            "it has no keys: that it loads proves nothing; --allow-empty takes it where an "
+            "instance is meant to be empty"
+        )
+    if not loaded_keys(files):
+        return Verdict.PASS, f"{there}: all its keys had expired"
     sampled = any(one.sampled for file in files for one in file.loaded or ())
-    how = ", by a sample" if sampled else ""
-    return Verdict.PASS, f"every node's file is there, loads, and holds what it should{how}"
+    return Verdict.PASS, f"{there}, by a sample" if sampled else there
 
 
-def combine(assertion: Assertion, results: Sequence[AssertionResult | None]) -> evidence.Assertion:
+def combine(
+    assertion: Assertion,
+    results: Sequence[AssertionResult | None],
+    *,
+    show_values: bool = False,
+) -> evidence.Assertion:
     """What an assertion comes to over the nodes of a set; None for a node that did not load.
 
     A set is one body of data: dbsize is the sum of the nodes', and a key exists when one of them
     has it. What is said of a key is for the nodes that have it to decide, for all of them should
     there be several; a node without the key says nothing. When no node has it, only ``missing``
-    holds.
+    holds. Values are secrets unless ``show_values``.
     """
+    if not show_values:
+        results = [one and _without_value(one) for one in results]
     holds, seen = _decided(assertion, results)
-    return evidence.Assertion(assertion.text, None, holds=holds, seen=seen)
+    text = assertion.text if show_values else without_value(assertion)
+    return evidence.Assertion(text, None, holds=holds, seen=seen)
+
+
+def _without_value(result: AssertionResult) -> AssertionResult:
+    return replace(result, seen=WITHHELD) if result.is_value else result
 
 
 def _decided(
@@ -129,8 +168,8 @@ def _decided(
 
 
 def _untrue(one: evidence.Assertion) -> str:
-    """The assertion, and that its key is nowhere. What else was seen is in the evidence: a value
-    may be a secret. No value reads as this does: with spaces, it is quoted."""
+    """The assertion, and that its key is nowhere. What else was seen is in the evidence. No value
+    reads as this does: with spaces, it is quoted."""
     return f"{one.text} ({one.seen})" if one.seen.startswith(_NO_KEY) else one.text
 
 

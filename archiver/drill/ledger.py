@@ -27,7 +27,7 @@ from archiver.report.evidence import Evidence, Link, Verdict
 from archiver.report.junit import to_junit
 from archiver.report.markdown import to_markdown
 from archiver.report.page import to_page
-from archiver.report.words import loaded_keys
+from archiver.report.words import loaded_keys, plural
 from archiver.stores.base import Store
 from archiver.stores.local import LocalStore
 from archiver.threads import in_thread
@@ -119,23 +119,62 @@ class Ledger:
     async def last_keys(self, instances: set[str]) -> dict[str, tuple[str, int]]:
         """Of each instance the last drill that passed it: its id, and the keys it counted.
 
-        A document that cannot be read is passed over here; :meth:`faults` names it.
+        Looked for in the newest hundred documents, and for an instance that they do not name in
+        the one that is noted as its last: however many drills of others came between. A document
+        that cannot be read is passed over here; :meth:`faults` names it.
         """
         found: dict[str, tuple[str, int]] = {}
-        for key in reversed((await self._keys())[-_LOOK_BACK:]):
+        keys = await self._keys()
+        for key in reversed(keys[-_LOOK_BACK:]):
             if found.keys() >= instances:
-                break
-            data = await self._read(key)
-            if isinstance(data, ArchiverError):
-                continue
-            try:
-                evidence = decode(data, key)
-            except ArchiverError:
-                continue
-            for one in evidence.sets:
-                if one.verdict is Verdict.PASS and one.instance_id in instances:
-                    found.setdefault(one.instance_id, (evidence.id, loaded_keys(one.files)))
+                return found
+            for instance, last in (await self._passed(key)).items():
+                if instance in instances:
+                    found.setdefault(instance, last)
+        if len(keys) > _LOOK_BACK:
+            for instance in instances - found.keys():
+                noted = await self._noted(instance)
+                if noted is not None:
+                    found[instance] = noted
         return found
+
+    async def why_no_last(self) -> str:
+        """Why :meth:`last_keys` may know no drill of an instance. Raises what hides some."""
+        count = len(await self._keys())
+        if count <= _LOOK_BACK:
+            return "no earlier drill of it passed"
+        return (
+            f"none of the newest {_LOOK_BACK} of {plural(count, 'drill')} passed it, and there is "
+            "no note of an earlier one"
+        )
+
+    async def _passed(self, key: str) -> dict[str, tuple[str, int]]:
+        """Of each instance that a drill passed: its id, and the keys it counted."""
+        data = await self._read(key)
+        found: dict[str, tuple[str, int]] = {}
+        if isinstance(data, ArchiverError):
+            return found
+        try:
+            evidence = decode(data, key)
+        except ArchiverError:
+            return found
+        for one in evidence.sets:
+            if one.verdict is Verdict.PASS:
+                found.setdefault(one.instance_id, (evidence.id, loaded_keys(one.files)))
+        return found
+
+    async def _noted(self, instance: str) -> tuple[str, int] | None:
+        """The same of the drill that is noted as the last of an instance. The evidence itself has
+        the keys: a note that is wrong leads to none."""
+        key = chain.last_key(instance)
+        data = await self._read(key)
+        if isinstance(data, ArchiverError) or not data:
+            return None
+        try:
+            noted = chain.last_id(key, data)
+        except ArchiverError:
+            return None
+        return (await self._passed(chain.evidence_key(noted))).get(instance)
 
     async def file(self, make: Callable[[str, Link | None], Evidence]) -> Filed:
         """Write the next document, and what is made from it.
@@ -181,10 +220,11 @@ class Ledger:
     ) -> tuple[Filed, _Documents]:
         last, link = await self._last()
         evidence = make(_new_id(last), link)
-        documents = await in_thread(_documents, evidence)
-        trouble = await _put(self._store, documents)
+        documents = await in_thread(_documents, evidence) + _notes(evidence)
+        trouble, exit_code = await _put(self._store, documents)
         key, data = documents[0]
-        return Filed(evidence, key, data, (str(self._store),), trouble), documents
+        filed = Filed(evidence, key, data, (str(self._store),), trouble, exit_code)
+        return filed, documents
 
     async def _keep_apart(
         self, make: Callable[[str, Link | None], Evidence], error: ArchiverError
@@ -245,27 +285,48 @@ def _new_id(after: str | None) -> str:
     return chain.new_id(datetime.now(UTC), secrets.token_hex(3), after=after)
 
 
-async def _put(store: Store, documents: _Documents) -> str | None:
-    """Write the evidence and what is made from it; why the latter is not there, which can be made
-    again. Raises ArchiverError when the store does not take the evidence."""
+async def _put(store: Store, documents: _Documents) -> tuple[str | None, int]:
+    """Write the evidence and what is made from it; what is not as it should be, and the exit code
+    for it. What is made can be made again, and is no reason for one.
+
+    Raises ArchiverError when the store does not take the evidence.
+    """
     (key, data), *made = documents
-    await store.put(key, data)
+    try:
+        await store.put(key, data)
+    except ArchiverError as error:
+        # It may have its name all the same: then it is in the chain, and the next is linked to it.
+        if not await _is_there(store, key, data):
+            raise
+        return f"it is there, and may not outlast a power cut: {error.message}", error.exit_code
     try:
         for key, data in made:
             await store.put(key, data)
     except ArchiverError as error:
-        return error.message
-    return None
+        return error.message, EXIT_OK
+    return None, EXIT_OK
+
+
+async def _is_there(store: Store, key: str, data: bytes) -> bool:
+    try:
+        return await store.read(key) == data
+    except ArchiverError:
+        return False
 
 
 async def _copied(filed: Filed, documents: _Documents, store: Store) -> Filed:
     """The same in one more place, or why it is not there."""
     try:
-        trouble = await _put(store, documents)
+        trouble, exit_code = await _put(store, documents)
     except ArchiverError as error:
         both = f"{filed.trouble}; {error.message}" if filed.trouble else error.message
         return replace(filed, trouble=both, exit_code=error.exit_code)
-    return replace(filed, places=(*filed.places, str(store)), trouble=filed.trouble or trouble)
+    return replace(
+        filed,
+        places=(*filed.places, str(store)),
+        trouble=filed.trouble or trouble,
+        exit_code=filed.exit_code or exit_code,
+    )
 
 
 def _documents(evidence: Evidence) -> _Documents:
@@ -277,3 +338,10 @@ def _documents(evidence: Evidence) -> _Documents:
         (chain.beside(key, chain.MARKDOWN_SUFFIX), to_markdown(data)),
         (chain.beside(key, chain.JUNIT_SUFFIX), to_junit(data)),
     ]
+
+
+def _notes(evidence: Evidence) -> _Documents:
+    """For the drills to come: that this one was the last of each instance that it passed."""
+    passed = {one.instance_id for one in evidence.sets if one.verdict is Verdict.PASS}
+    document = chain.last_document(evidence.id)
+    return [(chain.last_key(instance), document) for instance in sorted(passed)]

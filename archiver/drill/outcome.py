@@ -14,6 +14,8 @@ from typing import Any
 # "27805:M 24 Nov 2026 12:17:00.000 # Wrong RDB checksum …": pid, role, time, level, message.
 _LINE = re.compile(r"\d+:[A-Z] \d+ \w{3} \d{4} [\d:.]+ [#*.-] (.*)")
 _REASON_SIZE = 300  # characters
+# Valkey's own module for scripts, which misses CONFIG when it starts, and goes on.
+_SCRIPTS = "<lua> "
 
 
 class Outcome(StrEnum):
@@ -149,7 +151,11 @@ def read_log(log: str, exit_code: int | None) -> Verdict:
     """Why a server ended before it had loaded, from what it wrote (pure)."""
     # Only the server's own lines: a report after a failure quotes names of keys, which may say
     # anything.
-    lines = [found.group(1) for line in log.splitlines() if (found := _LINE.match(line))]
+    lines = [
+        found.group(1)
+        for line in log.splitlines()
+        if (found := _LINE.match(line)) and not found.group(1).startswith(_SCRIPTS)
+    ]
     for signs, among in ((_SIGNS, lines), (_LAST_WORDS, lines), (_PLAIN, log.splitlines())):
         for number, line in enumerate(among):
             for sign in signs:

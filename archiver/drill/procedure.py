@@ -8,10 +8,11 @@ It opens no connection but to the archive's store: what it proves has to hold wi
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from archiver import events
 from archiver.archive.archive import Archive
 from archiver.archive.backupsets import BackupSet, Folder, list_folders, looking_complete, read_set
 from archiver.drill import account, happened
@@ -38,6 +39,8 @@ from archiver.report.words import loaded_keys
 from archiver.threads import in_thread, in_thread_anyway
 
 _INTEGRITY = 3
+# Clocks of two machines that are set by a time server differ by less.
+_CLOCK_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,11 @@ class DrillOptions:
     ``tolerance``: how far the server's counts may differ from our parser's beyond what expired, a
     fraction of the keys. ``rpo_window_seconds``: the widest gap between sets is looked for among
     those that ended so recently. ``most_change``: how far the keys of an instance may differ from
-    those of its last drill; None lets them. ``memory``: of one server. ``scratch``: where files
-    are restored, else where the system keeps temporary files. ``sample_above``: databases with more
-    keys are counted by a sample. ``load_seconds``: that a server may take to load.
+    those of its last drill; None lets them. ``allow_empty``: a set without any key may pass.
+    ``show_values``: what ``get`` finds may be in the evidence. ``memory``: of one server.
+    ``scratch``: where files are restored, else where the system keeps temporary files.
+    ``sample_above``: databases with more keys are counted by a sample. ``load_seconds``: that a
+    server may take to load.
     ``lock_wait``: that another process may keep the archive from us when the drill is over.
     """
 
@@ -57,6 +62,8 @@ class DrillOptions:
     assertions: tuple[Assertion, ...] = ()
     tolerance: float = 0.0
     most_change: float | None = None
+    allow_empty: bool = False
+    show_values: bool = False
     rto_seconds: float | None = None
     rpo_seconds: float | None = None
     rpo_window_seconds: float = 30 * 86_400.0
@@ -120,15 +127,13 @@ async def drill(
     folders = await list_folders(archive, run.options.wanted.instances)
     selection, chosen = choose_sets(folders, run.options.wanted)
     watcher(happened.Chosen(tuple(one.key for one in chosen), selection.available))
-    instances = {one.instance_id for one in chosen}
-    before = {} if unseen is not None else await ledger.last_keys(instances)
-    swept = await in_thread(sweep, run.options.scratch)
-    for directory in swept.removed:
-        watcher(happened.Swept(directory))
-    for directory, why in swept.left:
-        watcher(happened.LeftAlone(directory, why))
+    before = await run.see_what_was_before({one.instance_id for one in chosen}, ledger, unseen)
+    await run.sweep()
     # 4. Restore, parse, load, count and judge, set by set.
-    sets = [await run.drill_set(one, folders, before) for one in chosen]
+    sets = [
+        await run.drill_set(one, folders, before, (number, len(chosen)))
+        for number, one in enumerate(chosen, 1)
+    ]
     # 5. Conclude, and write it down, linked to the evidence before it.
     filed = await ledger.file(run.conclude(selection, sets))
     if filed.trouble is not None:
@@ -172,7 +177,10 @@ class _Run:
     ) -> None:
         self.options: Final = options
         self._began: Final = datetime.now(UTC)
+        self._clock: Final = clock
+        self._ticks: Final = clock()
         self._exit_codes: Final = set[int]()
+        self._told_root = False
         self._archive: Final = archive
         self._watcher: Final = watcher
         self._stage: Final = Stage(
@@ -182,16 +190,41 @@ class _Run:
             options.tolerance,
             options.sample_above,
             clock,
+            watcher,
         )
+
+    async def see_what_was_before(
+        self, instances: set[str], ledger: Ledger, unseen: ArchiverError | None
+    ) -> dict[str, tuple[str, int]]:
+        """Of each instance the last drill that passed it: its id, and its keys."""
+        before = {} if unseen is not None else await ledger.last_keys(instances)
+        strangers = instances - before.keys()
+        if strangers and self.options.most_change is not None:
+            why = str(unseen) if unseen is not None else await ledger.why_no_last()
+            for instance in sorted(strangers):
+                self._watcher(happened.NotCompared(instance, why))
+        return before
+
+    async def sweep(self) -> None:
+        """Remove what killed drills left in scratch."""
+        swept = await in_thread(sweep, self.options.scratch)
+        for directory in swept.removed:
+            self._watcher(happened.Swept(directory))
+        for directory, why in swept.left:
+            self._watcher(happened.LeftAlone(directory, why))
 
     async def drill_set(
         self,
         folder: Folder,
         folders: Sequence[Folder],
         before: dict[str, tuple[str, int]],
+        place: tuple[int, int],
     ) -> SetEvidence:
-        """Every file of the set, one after the other, in a directory that is gone afterwards."""
+        """Every file of the set, one after the other, in a directory that is gone afterwards.
+        ``place``: which set it is, of how many."""
         backup_set = await read_set(self._archive, folder, folders)
+        total = sum(record.size for record in backup_set.records)
+        self._watcher(events.SetBegun(folder.key, *place, len(backup_set.records), total))
         chosen = backup_set.chosen()
         tried: dict[str, Tried] = {}
         opened: list[Workplace] = []
@@ -204,6 +237,9 @@ class _Run:
                 wanted = self.options.assertions if record in chosen else ()
                 one = await self._stage.try_file(record, opened[0].directory, wanted)
                 tried[record.key] = one
+                if one.as_root and not self._told_root:
+                    self._told_root = True
+                    self._watcher(happened.ServerIsRoot())
                 self._watcher(happened.FileTried(one.file))
         finally:
             for workplace in opened:
@@ -224,7 +260,11 @@ class _Run:
         self, selection: evidence.Selection, sets: Sequence[SetEvidence]
     ) -> Callable[[str, evidence.Link | None], Evidence]:
         """The evidence of the drill, but for its place in the chain."""
-        finished = datetime.now(UTC)
+        # By a clock that nobody sets: the drill did not end before it began.
+        finished = self._began + timedelta(seconds=max(0.0, self._clock() - self._ticks))
+        back = (finished - datetime.now(UTC)).total_seconds()
+        if back > _CLOCK_SECONDS:
+            self._watcher(happened.ClockSetBack(back))
         failure = worst_exit_code(self._exit_codes) or 1
         options = self.options
 
@@ -256,7 +296,11 @@ class _Run:
     ) -> tuple[evidence.Assertion, ...]:
         return tuple(
             # A server that went away had answered some of them, or none.
-            combine(assertion, [next(iter(one[number:]), None) for one in results])
+            combine(
+                assertion,
+                [next(iter(one[number:]), None) for one in results],
+                show_values=self.options.show_values,
+            )
             for number, assertion in enumerate(self.options.assertions)
         )
 
@@ -302,15 +346,28 @@ class _Run:
             whole = [one for one in whole if one.key != folder.key]
         while whole and not (await read_set(self._archive, whole[-1], folders)).is_complete:
             whole.pop()
+        ahead = self._ahead(folder)
+        if whole and whole[-1].key != folder.key:
+            ahead |= self._ahead(whole[-1])
+        for one, seconds in ahead.items():
+            self._watcher(happened.FromTheFuture(one, seconds))
         starts = [one.started_at for one in whole]
         since = max(0.0, self._began.timestamp() - self.options.rpo_window_seconds)
-        ages = [max(0.0, (self._began - start).total_seconds()) for start in starts]
+        # Where the newest is from the future one of the clocks is wrong, and its age is not known.
+        newest = None
+        if whole and whole[-1].key not in ahead:
+            newest = max(0.0, (self._began - starts[-1]).total_seconds())
         return measure_rpo(
             age_seconds=max(0.0, (self._began - folder.started_at).total_seconds()),
-            newest_age_seconds=min(ages, default=None),
+            newest_age_seconds=newest,
             largest_gap=largest_gap(starts, datetime.fromtimestamp(since, UTC)),
             target_seconds=self.options.rpo_seconds,
         )
+
+    def _ahead(self, folder: Folder) -> dict[str, float]:
+        """The set, and how many seconds after this drill it began, if it did."""
+        seconds = (folder.started_at - self._began).total_seconds()
+        return {folder.key: seconds} if seconds > _CLOCK_SECONDS else {}
 
     def _judged(
         self, found: SetEvidence, backup_set: BackupSet, last: tuple[str, int] | None
@@ -319,5 +376,17 @@ class _Run:
         all_loaded = found.files and all(file.loaded is not None for file in found.files)
         if last is not None and all_loaded:
             comparison = account.compared(*last, loaded_keys(found.files), self.options.most_change)
-        verdict, why = judge_set(backup_set, found.files, found.assertions, comparison)
+        verdict, why = judge_set(
+            backup_set,
+            found.files,
+            found.assertions,
+            comparison,
+            allow_empty=self.options.allow_empty,
+        )
+        if (
+            verdict is evidence.Verdict.PASS
+            and comparison is None
+            and self.options.most_change is not None
+        ):
+            why = f"{why}; not compared with an earlier drill, for there is none"
         return replace(found, comparison=comparison, verdict=verdict, why=why)

@@ -1,7 +1,8 @@
 """A throwaway server on one file: started alone, judged by its answers, gone afterwards.
 
-It has a directory of its own, a Unix socket and no port, no configuration file, no way to persist
-(:mod:`archiver.drill.workplace`), dies with this process and sees no network
+It has a directory of its own, a Unix socket and no port, no configuration file, no way to persist,
+no command that reaches beyond its data (:mod:`archiver.drill.workplace`), is nobody where this
+process is root (:mod:`archiver.drill.identity`), dies with this process and sees no network
 (:mod:`archiver.drill.launch`).
 """
 
@@ -10,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,20 +21,31 @@ from typing import Any
 import anyio
 from anyio.abc import Process
 
-from archiver.drill import launch, teardown
+from archiver.drill import identity, launch, teardown
 from archiver.drill.client import Client, Refusal, Silence
 from archiver.drill.guard import MemoryGuard
+from archiver.drill.identity import Identity
 from archiver.drill.outcome import Cause, Outcome, Verdict, facts_of, read_log
 from archiver.drill.procfs import Listening, Pid
-from archiver.drill.servers import CLEAN_ENVIRONMENT, Ability, ServerProgram, able_to_load
+from archiver.drill.servers import (
+    CLEAN_ENVIRONMENT,
+    Ability,
+    ServerProgram,
+    able_to_load,
+    says_version,
+)
 from archiver.drill.subject import Subject
 from archiver.drill.teardown import FileState, TearDown
-from archiver.drill.workplace import LOG, Workplace, lay_out, open_workplace
+from archiver.drill.workplace import LOG, RUN, Workplace, lay_out, open_workplace
 from archiver.errors import NoSpace, StoreError
 from archiver.threads import in_thread, to_the_end
 
 # "DB loaded from disk: 0.001 seconds", "DB loaded from append only file: …": all servers say so.
 _LOADED = "DB loaded from "
+# Beyond the size of its file: for its log, and what a log of commands gets appended.
+_FILE_ROOM = 64 * 2**20
+# Whether a program runs as nobody, by its path: its own folder may be closed to him.
+_RUNS: dict[tuple[Path, Identity], bool] = {}
 _FIRST_POLL, _LAST_POLL = 0.005, 0.5  # seconds between questions; doubled in between
 
 
@@ -67,7 +79,7 @@ class Server:
     """A server that was started; :func:`running` makes and ends it.
 
     ``answer``, ``load`` and ``judge`` are awaited in this order. ``log`` is the end of what it
-    wrote; ``teardown`` is there once it ended.
+    wrote; ``teardown`` is there once it ended. ``is_root``: it could be made nobody else.
     """
 
     def __init__(
@@ -79,8 +91,11 @@ class Server:
         pid: Pid,
         limits: Limits,
         clock: Callable[[], float],
+        *,
+        is_root: bool = False,
     ) -> None:
         self.pid = pid
+        self.is_root = is_root
         self.teardown: TearDown | None = None
         self.log = ""
         self._subject = subject
@@ -235,7 +250,8 @@ async def running(
 ) -> AsyncGenerator[Server, None]:
     """Start ``program`` on ``subject``, and end it with the block, whatever happens in there.
 
-    ``directory`` is where its own directory is made. The file is not modified, nor written to.
+    ``directory`` is where its own directory is made. The file is not modified, nor written to; as
+    root, one that only its owner may read, or on another file system than ``directory``, is copied.
 
     Raises:
         StoreError: The file is gone, or the directory, or the copy of an old server's AOF, cannot
@@ -248,9 +264,16 @@ async def running(
     started: list[Server] = []
 
     async def start() -> None:
-        workplace, process = await _start(program, subject, ability, directory)
+        somebody = await _somebody_else(program)
+        workplace, process = await _start(program, subject, ability, directory, somebody)
         pid = await in_thread(Pid, process.pid)
-        started.append(Server(subject, ability, workplace, process, pid, limits or Limits(), clock))
+        is_root = somebody is None and os.geteuid() == 0
+        started.append(
+            Server(
+                subject, ability, workplace, process, pid, limits or Limits(), clock,
+                is_root=is_root,
+            )
+        )  # fmt: skip
 
     try:
         await to_the_end(start())  # until there is something that is ended in any case
@@ -260,34 +283,56 @@ async def running(
             await to_the_end(server._stop(before))  # noqa: SLF001 - the other half of this
 
 
+async def _somebody_else(program: ServerProgram) -> Identity | None:
+    """Whom to run it as, where it can be somebody else than we are."""
+    somebody = await in_thread(identity.nobody)
+    if somebody is None:
+        return None
+    known = (program.path, somebody)
+    if known not in _RUNS:
+        _RUNS[known] = await says_version(_command(somebody, 0, [str(program.path), "--version"]))
+    return somebody if _RUNS[known] else None
+
+
+def _command(somebody: Identity | None, size: int, command: Sequence[str]) -> list[str]:
+    """A command, confined; of a file of ``size`` bytes."""
+    how = [str(os.getpid()), identity.named(somebody), str(size + _FILE_ROOM)]
+    return [sys.executable, "-I", "-S", launch.__file__, *how, *command]
+
+
 async def _start(
-    program: ServerProgram, subject: Subject, ability: Ability, directory: Path | None
+    program: ServerProgram,
+    subject: Subject,
+    ability: Ability,
+    directory: Path | None,
+    somebody: Identity | None,
 ) -> tuple[Workplace, Process]:
-    def prepare() -> tuple[Workplace, list[str], int]:
+    def prepare() -> tuple[Workplace, list[str], int, int]:
         workplace = open_workplace(directory)
         try:
-            command = lay_out(workplace, program, subject, ability)
+            command = lay_out(workplace, program, subject, ability, somebody)
+            workplace = workplace.laid_out()
+            size = subject.path.stat().st_size
             log = os.open(workplace.directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except BaseException:
             workplace.remove()
             raise
-        return workplace, command, log
+        return workplace, command, size, log
 
     try:
-        workplace, command, log = await in_thread(prepare)
+        workplace, command, size, log = await in_thread(prepare)
     except OSError as error:
         what = f"{error.filename or directory}: {error.strerror}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(what, hint="free some space, or work elsewhere") from error
         raise StoreError(what) from error
-    parent = str(os.getpid())
     try:
         process = await anyio.open_process(
-            [sys.executable, "-I", "-S", launch.__file__, parent, *command],
+            _command(somebody, size, command),
             stdin=DEVNULL,
             stdout=log,
             stderr=STDOUT,
-            cwd=workplace.directory,
+            cwd=workplace.directory / RUN,
             env=CLEAN_ENVIRONMENT,
             start_new_session=True,  # Ctrl-C is for this process, which then ends the server
         )

@@ -182,22 +182,28 @@ def _in_packages() -> Iterator[tuple[Path, str]]:
 
 async def _ask(path: Path, ships_from: str) -> ServerProgram | None:
     """What ``path`` says of its version, or None when it does not say in time."""
+    found = await _version([str(path), "--version"])
+    if found is None:
+        return None
+    flavour, *numbers = found.groups()
+    major, minor, patch = map(int, numbers)
+    return ServerProgram(path, Flavour(flavour.lower()), (major, minor, patch), ships_from)
+
+
+async def says_version(command: Sequence[str]) -> bool:
+    """Whether a command that runs a server's ``--version`` gets an answer."""
+    return await _version(command) is not None
+
+
+async def _version(command: Sequence[str]) -> re.Match[str] | None:
     with anyio.move_on_after(VERSION_TIMEOUT):
         try:
             answer = await anyio.run_process(
-                [str(path), "--version"],
-                stdin=DEVNULL,
-                stderr=STDOUT,
-                check=False,
-                env=CLEAN_ENVIRONMENT,
+                command, stdin=DEVNULL, stderr=STDOUT, check=False, env=CLEAN_ENVIRONMENT
             )
         except OSError:
             return None
-        if found := _VERSION.search(answer.stdout.decode(errors="replace")):
-            flavour, *numbers = found.groups()
-            major, minor, patch = map(int, numbers)
-            version = (major, minor, patch)
-            return ServerProgram(path, Flavour(flavour.lower()), version, ships_from)
+        return _VERSION.search(answer.stdout.decode(errors="replace"))
     return None
 
 

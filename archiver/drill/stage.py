@@ -5,11 +5,11 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from archiver import rdb
+from archiver import events, rdb
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.copyout import Copied
@@ -17,10 +17,11 @@ from archiver.archive.inspecting import inspect_file
 from archiver.archive.record import Record
 from archiver.archive.restoring import check_space, lay_out
 from archiver.drill.assertions import Assertion, AssertionResult
+from archiver.drill.census import Census
 from archiver.drill.counting import difference, loaded_databases, parsed_databases
 from archiver.drill.judgement import Judgement, comparable, judge_file
 from archiver.drill.outcome import Cause
-from archiver.drill.server import Limits
+from archiver.drill.server import Limits, Loading
 from archiver.drill.servers import ServerProgram
 from archiver.drill.trial import Phase, Trial, run_trial
 from archiver.errors import ArchiverError, IntegrityError, UnsafeInput
@@ -39,12 +40,19 @@ _STEPS: Final = {
 }
 
 
+# By which two clocks of one machine may differ though nobody set one of them.
+_NO_JUMP: Final = timedelta(seconds=1)
+# What is done to each file, as people are told.
+_WORK: Final = ("restoring", "checking", "loading", "counting")
+
+
 @dataclass(frozen=True, slots=True)
 class Tried:
     """What came of one file.
 
     ``seconds`` by phase, those reached. ``results`` of the assertions are empty when it did not
-    load. ``exit_code`` is what its failure stands for, 0 for a pass.
+    load. ``exit_code`` is what its failure stands for, 0 for a pass. ``as_root``: a server was
+    root.
     """
 
     file: FileEvidence
@@ -53,6 +61,7 @@ class Tried:
     processes_gone: bool
     directories_gone: bool
     exit_code: int
+    as_root: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,7 @@ class Stage:
     tolerance: float
     sample_above: int | None
     clock: Callable[[], float]
+    observer: events.WorkObserver = events.ignore
 
     async def try_file(
         self, record: Record, scratch: Path, assertions: Sequence[Assertion]
@@ -77,26 +87,46 @@ class Stage:
             return await self._try(record, scratch, assertions)
         finally:
             await in_thread(_remove, record, scratch)
+            self.observer(events.FileLeft(record.object_key, record.size))
+
+    def _at(self, record: Record, step: str, position: int, total: int, unit: str = "B") -> None:
+        self.observer(
+            events.FileWorkedOn(
+                record.object_key,
+                record.size,
+                step,
+                _WORK.index(step) + 1,
+                len(_WORK),
+                position,
+                total,
+                unit,
+            )
+        )
 
     async def _try(self, record: Record, scratch: Path, assertions: Sequence[Assertion]) -> Tried:
         try:
-            await in_thread(check_space, scratch, record.size)
-            copied = await lay_out(self.archive, record, scratch)
+            copied = await self._restore(record, scratch)
         except IntegrityError as error:
             return _untouched(record, Outcome.FAIL, error)
         except ArchiverError as error:
             return _untouched(record, Outcome.UNTRIED, error)
         try:
-            inspection = await inspect_file(copied.path, is_log=record.is_log)
+            inspection = await inspect_file(
+                copied.path,
+                is_log=record.is_log,
+                progress=lambda at: self._at(record, "checking", at, record.size),
+            )
             if record.is_log and inspection.is_log_cut_short:
                 await in_thread(_cut_back, copied.path, inspection)
-            began = datetime.now(UTC)
-            trial = await self._load(copied, scratch, assertions)
+            began, ticks = datetime.now(UTC), self.clock()
+            trial = await self._load(record, copied, scratch, assertions)
+            spent = timedelta(seconds=max(0.0, self.clock() - ticks))
         except ArchiverError as error:
             return _untouched(record, Outcome.UNTRIED, error)
         census = trial.decisive.census
         found = None
         if census is not None and inspection.contents is not None and comparable(inspection):
+            began, census = _by_both_clocks(began, spent, census)
             found = difference(inspection.contents, census, began, self.tolerance)
         judged = judge_file(inspection, trial, found, is_log=record.is_log)
         return Tried(
@@ -109,9 +139,29 @@ class Stage:
                 for one in trial.attempts
             ),
             exit_code=0 if judged.outcome is Outcome.PASS else 3 if judged.is_damage else 1,
+            as_root=any(one.as_root for one in trial.attempts),
         )
 
-    async def _load(self, copied: Copied, scratch: Path, assertions: Sequence[Assertion]) -> Trial:
+    async def _restore(self, record: Record, scratch: Path) -> Copied:
+        await in_thread(check_space, scratch, record.size)
+        self._at(record, "restoring", 0, record.size)
+        copied = await lay_out(
+            self.archive,
+            record,
+            scratch,
+            progress=lambda at: self._at(record, "restoring", at, record.size),
+        )
+        await in_thread(_let_read, copied.path)
+        return copied
+
+    async def _load(
+        self, record: Record, copied: Copied, scratch: Path, assertions: Sequence[Assertion]
+    ) -> Trial:
+        def loaded(loading: Loading) -> None:
+            total = max(loading.total_bytes, loading.loaded_bytes)
+            self._at(record, "loading", loading.loaded_bytes, total)
+
+        self._at(record, "loading", 0, record.size)
         return await run_trial(
             copied.path,
             self.programs,
@@ -120,14 +170,31 @@ class Stage:
             limits=self.limits,
             sample_above=self.sample_above,
             directory=scratch,
+            progress=loaded,
+            counted=lambda seen, of: self._at(record, "counting", seen, of, "keys"),
             clock=self.clock,
         )
+
+
+def _by_both_clocks(began: datetime, spent: timedelta, census: Census) -> tuple[datetime, Census]:
+    """When the load began, and the census with the time of its end. Where the clock was set back
+    meanwhile, the server may have expired keys by what it was before or by what it is now."""
+    back = began + spent - datetime.now(UTC)
+    if back <= _NO_JUMP:
+        return began, census
+    return began - back, replace(census, ended=max(census.ended, began + spent))
 
 
 def _remove(record: Record, scratch: Path) -> None:
     """The node's folder, with whatever came of it: scratch holds one file at a time."""
     with contextlib.suppress(UnsafeInput):
         shutil.rmtree(scratch / layout.safe(record.node_id), ignore_errors=True)
+
+
+def _let_read(path: Path) -> None:
+    """For a server that is nobody. All others are kept out by the directory above."""
+    with disk.store_errors(path):
+        path.chmod(0o644)
 
 
 def _cut_back(path: Path, inspection: rdb.Inspection) -> None:

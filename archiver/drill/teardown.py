@@ -13,7 +13,7 @@ from anyio.abc import Process
 
 from archiver.drill.client import Client, Refusal, Silence
 from archiver.drill.procfs import Pid
-from archiver.drill.workplace import SOCKET, Workplace
+from archiver.drill.workplace import RUN, SOCKET, Workplace
 from archiver.threads import in_thread
 
 
@@ -99,7 +99,7 @@ async def prove(
 
     def look() -> tuple[bool, bool, bool, bool]:
         removed = workplace.remove()
-        socket_gone = not (workplace.directory / SOCKET).exists()
+        socket_gone = not (workplace.directory / RUN / SOCKET).exists()
         return pid.gone(), socket_gone, removed, FileState.of(given) == before
 
     process_gone, socket_gone, removed, unchanged = await in_thread(look)
@@ -107,7 +107,7 @@ async def prove(
     return TearDown(
         manner=manner,
         exit_code=process.returncode,
-        seconds=clock() - began,
+        seconds=max(0.0, clock() - began),
         process_gone=process_gone,
         socket_gone=socket_gone,
         directory_removed=removed,

@@ -69,7 +69,8 @@ class Timing:
 class Attempt:
     """One server with the file. ``log`` is the end of what it wrote: key names may be in it.
 
-    ``census`` is None, and ``assertions`` are empty, when it did not load.
+    ``census`` is None, and ``assertions`` are empty, when it did not load. ``as_root``: the server
+    was root, as this process is, and could not be made nobody.
     """
 
     program: ServerProgram
@@ -81,6 +82,7 @@ class Attempt:
     teardown: TearDown
     timings: tuple[Timing, ...]
     log: str
+    as_root: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ async def run_trial(
     sample_above: int | None = None,
     directory: Path | None = None,
     progress: Callable[[Loading], None] | None = None,
+    counted: Callable[[int, int], None] = lambda *_: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Trial:
     """Try to restore one file, with one server after the other until one can.
@@ -130,7 +133,8 @@ async def run_trial(
     A file that does not load is a finding, not an error. ``kind`` as for
     :func:`~archiver.drill.subject.look`, ``directory`` and ``limits`` as for
     :func:`~archiver.drill.server.running`, ``sample_above`` as for
-    :func:`~archiver.drill.census.take`; ``progress`` is called while a server loads.
+    :func:`~archiver.drill.census.take`; ``progress`` is called while a server loads, and
+    ``counted`` while its keys are counted, as there.
 
     Raises:
         NoServer: There is no server program at all.
@@ -146,7 +150,7 @@ async def run_trial(
         order = _order(programs, subject)
     attempts = []
     for program in order:
-        work = _Work(subject, program, tuple(assertions), sample_above, progress, clock)
+        work = _Work(subject, program, tuple(assertions), sample_above, progress, counted, clock)
         attempts.append(await work.attempt(limits or Limits(), directory))
         if attempts[-1].verdict.cause not in _WORTH_ANOTHER:
             break
@@ -172,6 +176,7 @@ class _Work:
     assertions: tuple[Assertion, ...]
     sample_above: int | None
     progress: Callable[[Loading], None] | None
+    counted: Callable[[int, int], None]
     clock: Callable[[], float]
 
     async def attempt(self, limits: Limits, directory: Path | None) -> Attempt:
@@ -185,7 +190,9 @@ class _Work:
                 listening = await server.listening()
                 try:
                     with watch.of(Phase.CENSUS):
-                        census = await take(server, sample_above=self.sample_above)
+                        census = await take(
+                            server, sample_above=self.sample_above, progress=self.counted
+                        )
                     with watch.of(Phase.ASSERTIONS):
                         for assertion in self.assertions:
                             results.append(await check(assertion, server))
@@ -204,6 +211,7 @@ class _Work:
             teardown=torn,
             timings=tuple(watch.timings),
             log="\n".join(server.log.splitlines()[-_LOG_LINES:]),
+            as_root=server.is_root,
         )
 
     async def _load(self, server: Server, watch: "_Watch") -> Verdict:
@@ -239,4 +247,4 @@ class _Watch:
         try:
             yield
         finally:
-            self.timings.append(Timing(phase, self._clock() - began))
+            self.timings.append(Timing(phase, max(0.0, self._clock() - began)))

@@ -3,7 +3,8 @@
 The given file is never opened for writing. An RDB is only read, so a link to it is enough: a server
 that wanted to save would replace the link. An AOF would be appended to (a key that expires writes a
 DEL), so servers from 7.0 on get it as the base of a set, which is only read, and older ones get a
-copy.
+copy. A server that is another user gets a hard link, since it cannot go where a symbolic one leads;
+where that is not to be had, or he may not read the file, it gets a copy.
 """
 
 import contextlib
@@ -12,9 +13,10 @@ import os
 import shutil
 import stat
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from archiver.drill.identity import Identity
 from archiver.drill.mark import MARK, NotOurs, is_name, new_name, read_mark, write_mark
 from archiver.drill.servers import Ability, Flavour, ServerProgram
 from archiver.drill.subject import Subject
@@ -23,19 +25,51 @@ from archiver.model import Kind
 from archiver.rdb.releases import DATABASES
 from archiver.stores.filesystem import kind_of
 
+# The server's own part of the directory, which it works in.
+RUN = "run"
 SOCKET = "socket"
 LOG = "server.log"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TAIL = 64 * 1024  # bytes of log that are read
 _COPY = 16 * 1024 * 1024  # bytes at a time
+# What reaches beyond the data, and since which version there is such a command (of Valkey, 7.2 as
+# Redis). A log of commands may have any of them in it, and no log that a server wrote has. Renamed
+# to nothing, which every version knows; ACLs do not bind what is loaded.
+_TAKEN_AWAY = {
+    "BGREWRITEAOF": (1, 0),
+    "BGSAVE": (1, 0),
+    "CONFIG": (2, 0),
+    "DEBUG": (1, 0),
+    "MONITOR": (1, 0),
+    "SAVE": (1, 0),
+    "SLAVEOF": (1, 0),
+    "SYNC": (1, 0),
+    "MIGRATE": (2, 6),
+    "PSYNC": (2, 8),
+    "CLUSTER": (3, 0),
+    "MODULE": (4, 0),
+    "REPLICAOF": (5, 0),
+    "ACL": (6, 0),
+    "FAILOVER": (6, 2),
+}
+_FORBIDDEN = ("enable-protected-configs", "enable-debug-command", "enable-module-command")
+_CLIENTS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """A directory of mode 0700, locked for as long as this process lives. All calls block."""
+    """A directory of mode 0700, locked for as long as this process lives. All calls block.
+
+    Descriptors are of the directory, and of the server's part of it once that is laid out.
+    """
 
     directory: Path
-    descriptor: int  # of the directory
+    descriptor: int
+    run: int = -1
+
+    def laid_out(self) -> "Workplace":
+        """The same, with the server's part open. Raises OSError."""
+        return replace(self, run=os.open(self.directory / RUN, _DIRECTORY))
 
     @property
     def socket(self) -> str:
@@ -43,7 +77,7 @@ class Workplace:
 
         It is short however deep the directory lies: the address of a Unix socket has 108 bytes.
         """
-        return f"/proc/self/fd/{self.descriptor}/{SOCKET}"
+        return f"/proc/self/fd/{self.run}/{SOCKET}"
 
     def log_tail(self) -> str:
         """The last 64 KiB of the log."""
@@ -59,8 +93,9 @@ class Workplace:
         """Remove the directory with all in it; whether it is gone."""
         with contextlib.suppress(OSError):
             _remove(self.descriptor, self.directory)
-        with contextlib.suppress(OSError):
-            os.close(self.descriptor)
+        for opened in (self.descriptor, self.run):
+            with contextlib.suppress(OSError):
+                os.close(opened)
         return not self.directory.exists()
 
 
@@ -181,13 +216,20 @@ def open_scratch(parent: Path | None) -> Workplace:
 
 
 def lay_out(
-    workplace: Workplace, program: ServerProgram, subject: Subject, ability: Ability
+    workplace: Workplace,
+    program: ServerProgram,
+    subject: Subject,
+    ability: Ability,
+    identity: Identity | None = None,
 ) -> list[str]:
-    """Put ``subject`` before ``program``, and return the command that starts it. May copy.
+    """Put ``subject`` before ``program``, and return the command that starts it in the workplace's
+    RUN, as ``identity`` if there is one. May copy.
 
     Raises:
         OSError: It cannot be put there.
     """
+    run = workplace.directory / RUN
+    run.mkdir(0o700)
     options = {
         "port": "0",
         "unixsocket": SOCKET,
@@ -197,6 +239,7 @@ def lay_out(
         "logfile": "",
         "loglevel": "notice",
         "databases": str(DATABASES),
+        "maxclients": str(_CLIENTS),
         "save": "",
         "appendonly": "no",
         # Buckets that stay where they are let SCAN name every key once.
@@ -204,16 +247,45 @@ def lay_out(
     }
     if ability is Ability.RELAXED:
         options["rdb-version-check"] = "relaxed"
+    if _is_modern(program):
+        options |= dict.fromkeys(_FORBIDDEN, "no")
     if subject.kind is Kind.AOF:
-        options |= _lay_out_aof(workplace.directory, program, subject)
+        options |= _lay_out_aof(run, program, subject, identity)
     else:
-        (workplace.directory / "dump.rdb").symlink_to(subject.path)
+        _link(subject.path, run / "dump.rdb", identity)
         options["dbfilename"] = "dump.rdb"
-    pairs = ((f"--{name}", value) for name, value in options.items())
-    return [str(program.path), *(word for pair in pairs for word in pair)]
+    if identity is not None:
+        identity.own(run)
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return [str(program.path), *words, *_without_commands(program)]
 
 
-def _lay_out_aof(directory: Path, program: ServerProgram, subject: Subject) -> dict[str, str]:
+def _is_modern(program: ServerProgram) -> bool:
+    return program.flavour is Flavour.VALKEY or program.version >= (7, 0, 0)
+
+
+def _without_commands(program: ServerProgram) -> list[str]:
+    version = (7, 2) if program.flavour is Flavour.VALKEY else program.version[:2]
+    names = [name for name, since in _TAKEN_AWAY.items() if version >= since]
+    return [word for name in names for word in ("--rename-command", name, "")]
+
+
+def _link(path: Path, target: Path, identity: Identity | None) -> None:
+    """Let the server find a file that it only reads. Raises OSError."""
+    if identity is None:
+        target.symlink_to(path)
+        return
+    if path.stat().st_mode & stat.S_IROTH:
+        with contextlib.suppress(OSError):  # on another file system, or on one without links
+            target.hardlink_to(path.resolve())
+            return
+    _copy(path, target)
+    identity.own(target)
+
+
+def _lay_out_aof(
+    directory: Path, program: ServerProgram, subject: Subject, identity: Identity | None
+) -> dict[str, str]:
     options = {
         "appendonly": "yes",
         "appendfilename": "given.aof",
@@ -221,13 +293,19 @@ def _lay_out_aof(directory: Path, program: ServerProgram, subject: Subject) -> d
         "aof-load-truncated": "no",  # else a cut file is loaded, and cut to fit
         "auto-aof-rewrite-percentage": "0",
     }
-    if program.flavour is Flavour.REDIS and program.version < (7, 0, 0):
+    if not _is_modern(program):
         _copy(subject.path, directory / "given.aof")
+        if identity is not None:
+            identity.own(directory / "given.aof")
         return options
     parts = directory / "appendonlydir"
     parts.mkdir(0o700)
-    (parts / "given.base.aof").symlink_to(subject.path)
-    (parts / "given.aof.manifest").write_text("file given.base.aof seq 1 type b\n")
+    _link(subject.path, parts / "given.base.aof", identity)
+    manifest = parts / "given.aof.manifest"
+    manifest.write_text("file given.base.aof seq 1 type b\n")
+    for one in (parts, manifest):
+        if identity is not None:
+            identity.own(one)
     return options | {"appenddirname": parts.name}
 
 

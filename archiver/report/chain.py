@@ -4,6 +4,8 @@
                        <id>.html     made from it, and not part of the chain: make them again
                        <id>.md
                        <id>.xml
+    drills/last/<instance>.id        the id of the last that passed this instance: derived, and
+                                     not part of the chain either
 
 Ids sort by time, so a listing of ``drills/`` gives the chain in order.
 
@@ -35,6 +37,8 @@ _KEY = re.compile(
     r"drills/(?P<year>[0-9]{4})/(?P<month>[0-9]{2})/"
     r"(?P<id>(?P=year)(?P=month)[0-9]{2}T[0-9]{6}Z-[0-9a-f]{6})\.json"
 )
+_LAST = re.compile(r"drills/last/(?P<instance>[^/]+)\.id")
+_ID = re.compile(rb"([0-9]{8}T[0-9]{6}Z-[0-9a-f]{6})\n")
 _ID_TIME = "%Y%m%dT%H%M%SZ"
 
 
@@ -78,6 +82,30 @@ def new_id(moment: datetime, suffix: str, *, after: str | None = None) -> str:
 def evidence_key(drill_id: str) -> str:
     """Where the document of a drill is."""
     return f"{PREFIX}{drill_id[:4]}/{drill_id[4:6]}/{drill_id}{EVIDENCE_SUFFIX}"
+
+
+def last_key(instance_id: str) -> str:
+    """Where it is noted which drill was the last that passed an instance."""
+    return f"{PREFIX}last/{instance_id}.id"
+
+
+def instance_of_last(key: str) -> str | None:
+    """The instance that a note of a last drill is about; None for another key."""
+    found = _LAST.fullmatch(key)
+    return None if found is None else found["instance"]
+
+
+def last_document(drill_id: str) -> bytes:
+    """The note itself."""
+    return f"{drill_id}\n".encode("ascii")
+
+
+def last_id(key: str, data: bytes) -> str:
+    """The drill that a note names. Raises BadDocument."""
+    found = _ID.fullmatch(data)
+    if found is None:
+        raise BadDocument(key, f"{data[:60]!a} is no id of a drill")
+    return found[1].decode("ascii")
 
 
 def beside(key: str, suffix: str) -> str:

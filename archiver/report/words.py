@@ -8,6 +8,7 @@ from archiver.report.evidence import (
     Database,
     Evidence,
     FileEvidence,
+    Outcome,
     Rpo,
     Rto,
     SetEvidence,
@@ -152,8 +153,36 @@ def headline(evidence: Evidence) -> str:
             for word in reversed(Verdict)
             if word is not Verdict.PASS and conclusion.sets[word.value]
         ]
-        restored = f"{good} of {plural(len(sets), 'backup set')} restored; {', '.join(others)}."
+        there = [one for one in sets if _is_restored(one)]
+        restored = f"{len(there)} of {plural(len(sets), 'backup set')} restored; "
+        restored += f"{', '.join(others)}."
+        if reasons := _why_restored_failed(there):
+            restored += f" {reasons[0].upper()}{reasons[1:]}."
     return " ".join([restored, *_remarks(evidence)])
+
+
+def _is_restored(one: SetEvidence) -> bool:
+    """Whether every node's file was verified, loaded and counted. What the set may have failed for
+    is another matter."""
+    files = one.files
+    return bool(files) and not one.nodes.missing and all(f.outcome is Outcome.PASS for f in files)
+
+
+def _why_restored_failed(there: Sequence[SetEvidence]) -> str:
+    """What was wrong with sets that were restored; empty when nothing was."""
+    failed = [one for one in there if one.verdict is not Verdict.PASS]
+    causes = {
+        "an assertion does not hold": [
+            one for one in failed if any(a.holds is False for a in one.assertions)
+        ],
+        "the number of keys changed too much": [
+            one for one in failed if one.comparison and not one.comparison.within_tolerance
+        ],
+        "there are no keys": [one for one in failed if not loaded_keys(one.files)],
+    }
+    return ", ".join(
+        f"{what} in {plural(len(those), 'set')}" for what, those in causes.items() if those
+    )
 
 
 _ADJECTIVES = {Verdict.FAIL: "failed", Verdict.PARTIAL: "partial", Verdict.UNLOADABLE: "unloadable"}

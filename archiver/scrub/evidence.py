@@ -2,6 +2,7 @@
 what the evidence says, and that there is nothing else."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from anyio import from_thread
@@ -10,7 +11,7 @@ from archiver.archive import verified
 from archiver.errors import ArchiverError, BadDocument, UnreadableObject
 from archiver.report import chain
 from archiver.report.document import decode
-from archiver.report.evidence import Link
+from archiver.report.evidence import Link, Verdict
 from archiver.report.junit import to_junit
 from archiver.report.markdown import to_markdown
 from archiver.report.page import to_page
@@ -33,10 +34,14 @@ async def check_evidence(
     that were kept elsewhere. Raises StoreError."""
     entries = {entry.key: entry async for entry in store.entries(chain.PREFIX)}
     keys = entries.keys()
-    documents = sorted(key for key in keys if key.endswith(chain.EVIDENCE_SUFFIX))
+    notes = {key for key in keys if chain.instance_of_last(key) is not None}
+    documents = sorted(key for key in keys - notes if key.endswith(chain.EVIDENCE_SUFFIX))
     pages = {chain.beside(key, suffix): key for key in documents for suffix in _PAGES}
-    for key in sorted(keys - pages.keys() - set(documents)):
+    for key in sorted(keys - pages.keys() - set(documents) - notes):
         found(out_of_place(entries[key]))
+    for key in sorted(notes):
+        if (wrong_note := await _check_note(store, key, keys)) is not None:
+            found(wrong_note)
     reading = _Reading(store, keys)
     broken = await in_thread(lambda: chain.check_chain(reading.all(documents), anchors=anchors))
     for wrong in broken:
@@ -49,6 +54,25 @@ async def check_evidence(
     async for entry in store.entries(verified.PREFIX):
         if verified.month_of(entry.key) is None:
             found(out_of_place(entry))
+
+
+async def _check_note(store: Store, key: str, keys: Collection[str]) -> Finding | None:
+    """What is wrong with the note of an instance's last drill, if anything is."""
+    try:
+        document = chain.evidence_key(chain.last_id(key, await store.read(key) or b""))
+        data = await store.read(document) if document in keys else None
+    except BadDocument as error:
+        return Finding(key, Fault.EVIDENCE, error.fault)
+    except UnreadableObject as error:
+        return Finding(key, Fault.UNREADABLE, str(error))
+    if data is None:
+        return Finding(key, Fault.EVIDENCE, f"{document}, which it names, is gone")
+    with suppress(ArchiverError):  # the chain says so
+        sets = decode(data, document).sets
+        instance = chain.instance_of_last(key)
+        if not any(one.instance_id == instance and one.verdict is Verdict.PASS for one in sets):
+            return Finding(key, Fault.EVIDENCE, f"{document} did not pass this instance")
+    return None
 
 
 class _Reading:

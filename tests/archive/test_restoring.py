@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver import Archive, LocalStore, restore
+from archiver import Archive, LocalStore, events, restore
 from archiver.archive import copyout, restoring
 from archiver.archive.backupsets import BackupSet, list_folders, looking_complete
 from archiver.archive.candidates import DamagedSet
@@ -565,11 +565,14 @@ async def test_memory_is_one_block(
 ) -> None:
     monkeypatch.setattr(copyout, "BLOCK", 1000)
     put_standard(root, rdb(50_000))
-    seen: list[int] = []
-    await restore(
-        opened(root), tmp_path / "to", instance_id=INSTANCE, progress=lambda _, at: seen.append(at)
-    )
-    assert seen == list(range(1000, 50_001, 1000))
+    seen: list[events.Work] = []
+    await restore(opened(root), tmp_path / "to", instance_id=INSTANCE, observer=seen.append)
+    begun, *steps, left = seen
+    assert isinstance(begun, events.SetBegun)
+    assert isinstance(left, events.FileLeft)
+    assert (begun.files, begun.size, left.size) == (1, 50_000, 50_000)
+    positions = [one.position for one in steps if isinstance(one, events.FileWorkedOn)]
+    assert positions == list(range(0, 50_001, 1000))
 
 
 @pytest.mark.parametrize("instance", ["r-bp1other", CLUSTER])

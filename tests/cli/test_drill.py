@@ -18,6 +18,7 @@ from tests.archive.sample import CLUSTER, INSTANCE, put_cluster, put_standard, r
 from tests.cli.conftest import Run
 from tests.drill.conftest import left_in, program
 from tests.drill.made import make_dump
+from tests.drill.test_what_it_says import SECRET, with_values
 
 
 async def test_a_pass(run: Run, tmp_path: Path) -> None:
@@ -208,3 +209,19 @@ async def test_an_environment_can_say_it_all(run: Run, tmp_path: Path) -> None:
     )
     assert done.code == 1
     assert (tmp_path / "kept" / "drills").exists()
+
+
+async def test_a_value_that_was_asserted_is_printed_nowhere(run: Run, tmp_path: Path) -> None:
+    put_standard(tmp_path / "archive", with_values(k=SECRET))
+    words = ["drill", "archive", "--assert", f"get k != {SECRET}", "--assert", "get k == other",
+             "--json", "-vv", "--junit", "junit.xml", "--evidence", "kept"]  # fmt: skip
+    done = await run(*words)
+    assert done.code == 1
+    assert "assertion failed: get k != (withheld), get k == (withheld)" in done.err
+    assert "1 of 1 backup set restored; 1 failed. An assertion does not hold in 1 set." in done.err
+    written = [*tmp_path.glob("archive/drills/**/*.*"), *tmp_path.glob("kept/**/*.*")]
+    everything = done.out + done.err + (tmp_path / "junit.xml").read_text()
+    everything += "".join(path.read_text() for path in written if path.is_file())
+    assert SECRET not in everything
+    done = await run(*words, "--show-values")
+    assert f"assertion failed: get k != {SECRET}" in done.err

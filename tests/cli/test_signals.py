@@ -1,6 +1,7 @@
 """Signals, one, two at once, and again: real processes, real senders."""
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -14,9 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from archiver.cli.main import main
 from archiver.emulator import Emulator, Faults
-from examples.sample_rdb import write_rdb
+from examples.sample_rdb import rdb, write_rdb
+from tests.archive.sample import put_standard
 from tests.cli.conftest import Run
 from tests.cli.test_pull import PULL, until_bytes_move
 from tests.conftest import INSTANCE
@@ -189,3 +193,64 @@ async def test_last_words_that_nobody_reads_can_be_interrupted(
     finally:
         os.close(read)  # which ends it, whatever it waits for
         await process.wait()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("restore", "s3://b/x", "--instance", INSTANCE, "--to", "to"),
+        ("copy", "here", "s3://b/x"),
+    ],
+    ids=lambda one: one[0],
+)
+async def test_a_bucket_that_does_not_answer_is_not_waited_for(
+    environ: dict[str, str], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """It would be for two minutes; and what was given up for the signal is no failure."""
+    put_standard(tmp_path / "here", rdb(3000))
+    asked = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    async with server:
+        words = (sys.executable, "-m", "archiver", *command, "--s3-endpoint", endpoint)
+        process = await start(list(words), environ | keys, tmp_path)
+        async with asyncio.timeout(60):
+            await asked.wait()
+        process.send_signal(INT)
+        async with asyncio.timeout(15):
+            _, err = await process.communicate()
+    assert process.returncode == 130, err
+    assert b"archiver: stopping" in err
+    assert b"does it answer" not in err
+
+
+async def test_what_does_not_end_is_left_to_the_next_run(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    process = await start([sys.executable, "-c", STUCK, "600"], environ, tmp_path)
+    assert process.stderr is not None
+    assert b"begun" in await process.stderr.readline()
+    process.send_signal(INT)
+    async with asyncio.timeout(30):
+        _, err = await process.communicate()
+    assert process.returncode == 130
+    assert b"what it leaves is for the next run" in err
+
+
+def test_before_anything_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "get_command", interrupted)
+    done = CliRunner().invoke(main, ["ls", "archive"])
+    assert done.exit_code == 130
+    assert done.stderr == "archiver: interrupted; nothing was begun\n"

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -117,7 +118,7 @@ async def test_every_file_of_the_field(root: Path, options: DrillOptions) -> Non
         target = put_standard(root, (DATA / name).read_bytes(), instance=instance)
         keys[target.parent.relative_to(root).as_posix()] = name
     wanted = Wanted(mode=Mode.NAMED, sets=tuple(keys))
-    done = await drilled(root, replace(options, wanted=wanted))
+    done = await drilled(root, replace(options, wanted=wanted, allow_empty=True))
     assert len(done.evidence.sets) == len(ROWS)
     for one in done.evidence.sets:
         name, [file] = keys[one.key], one.files
@@ -192,8 +193,8 @@ async def test_a_sample_is_called_one(
 async def test_a_count_that_does_not_add_up_is_called_so(
     consistent: bool, root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def take_one(server: Databases, *, sample_above: int | None) -> Census:
-        census = await take(server, sample_above=sample_above)
+    async def take_one(server: Databases, **given: Any) -> Census:
+        census = await take(server, **given)
         databases = [replace(one, consistent=consistent) for one in census.databases]
         return replace(census, databases=tuple(databases))
 
@@ -329,10 +330,15 @@ async def test_scratch_holds_one_file_at_a_time(
     _flip(made[0])
     found: list[list[Path]] = []
 
-    async def lay_out(archive: Archive, record: Record, scratch: Path) -> Copied:
+    async def lay_out(
+        archive: Archive,
+        record: Record,
+        scratch: Path,
+        **given: Any,
+    ) -> Copied:
         there = await in_thread(lambda: list(scratch.iterdir()))
         found.append([path for path in there if path.name != MARK])
-        return await restoring.lay_out(archive, record, scratch)
+        return await restoring.lay_out(archive, record, scratch, **given)
 
     monkeypatch.setattr("archiver.drill.stage.lay_out", lay_out)
     await drilled(root, options)

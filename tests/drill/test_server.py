@@ -7,24 +7,36 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import pytest
 
-from archiver.drill import Flavour, Limits, Loading, Outcome, ServerProgram, look, running
-from archiver.drill.client import Silence
+from archiver.drill import (
+    Cause,
+    Flavour,
+    Limits,
+    Loading,
+    Outcome,
+    ServerProgram,
+    identity,
+    look,
+    running,
+)
+from archiver.drill.client import Refusal, Silence
 from archiver.drill.procfs import Pid, available_memory
 from archiver.drill.servers import Ability
 from archiver.drill.subject import read_subject
 from archiver.drill.teardown import FileState
-from archiver.drill.workplace import Swept, lay_out, open_workplace, sweep
+from archiver.drill.workplace import RUN, Swept, lay_out, open_workplace, sweep
 from archiver.errors import StoreError
 from tests.conftest import DATA
-from tests.drill.conftest import FakeMaker, left_in
+from tests.drill.conftest import FakeMaker, left_in, programs
 
 RDB = DATA / "rdb__memory.rdb"
+NOBODY = identity.nobody()
 
 
 def dead(pid: int) -> bool:
@@ -44,13 +56,17 @@ async def test_alone_and_out_of_reach(valkey: ServerProgram, place: Path) -> Non
         assert stat.S_IMODE(own.stat().st_mode) == 0o700
         listening = await server.listening()
         assert listening.ports == ()
-        config = await server.client().ask("CONFIG", "GET", "*")
+        info = await server.client().ask("INFO", "EVERYTHING")
+        limits = Path(f"/proc/{server.pid.number}/limits").read_bytes().decode()
         environment = Path(f"/proc/{server.pid.number}/environ").read_bytes()
         assert os.getpgid(server.pid.number) == server.pid.number
         verdict = await server.judge()
-    settings = dict(zip(config[::2], config[1::2], strict=True))
-    assert [settings[name] for name in (b"port", b"save", b"appendonly")] == [b"0", b"", b"no"]
-    assert settings[b"maxmemory"] == b"0"
+    assert (info["tcp_port"], info["aof_enabled"], info["maxmemory"]) == (0, 0, 0)
+    assert (info["config_file"], info["maxclients"]) == ("", 512)
+    bounds = {line[:25].strip(): line[25:].split()[1] for line in limits.splitlines()[1:]}
+    assert bounds["Max core file size"] == "0"
+    assert bounds["Max open files"] == "1024"
+    assert bounds["Max file size"] == str(RDB.stat().st_size + 64 * 2**20)
     assert b"HOME" not in environment
     assert verdict.outcome is Outcome.LOADED
     assert verdict.facts is not None
@@ -208,7 +224,7 @@ def test_old_servers_get_a_copy_of_an_aof(place: Path) -> None:
     workplace = open_workplace(place)
     old = ServerProgram(Path("/redis-server"), Flavour.REDIS, (6, 2, 0), "PATH")
     command = lay_out(workplace, old, subject, Ability.YES)
-    copy = workplace.directory / "given.aof"
+    copy = workplace.directory / RUN / "given.aof"
     assert not copy.is_symlink()
     assert copy.read_bytes() == subject.path.read_bytes()
     assert "--appenddirname" not in command
@@ -219,7 +235,8 @@ def test_an_aof_becomes_the_base_of_a_set(place: Path, valkey: ServerProgram) ->
     subject = read_subject(DATA / "rdb__memory.aof")
     workplace = open_workplace(place)
     lay_out(workplace, valkey, subject, Ability.YES)
-    assert (workplace.directory / "appendonlydir" / "given.base.aof").resolve() == subject.path
+    base = workplace.directory / RUN / "appendonlydir" / "given.base.aof"
+    assert base.resolve() == subject.path
     assert workplace.remove()
 
 
@@ -296,3 +313,122 @@ def test_available_memory_is_some() -> None:
     available = available_memory()
     assert available is not None
     assert available > 0
+
+
+# What a stranger's file could reach beyond its own data with, and what each server has of it.
+BEYOND = (
+    ("CONFIG", "SET", "dir", "/tmp"),
+    ("MODULE", "LIST"),
+    ("DEBUG", "JMAP"),
+    ("ACL", "LIST"),
+    ("SLAVEOF", "127.0.0.1", "1"),
+    ("REPLICAOF", "127.0.0.1", "1"),
+    ("MIGRATE", "127.0.0.1", "1", "a", "0", "1"),
+    ("FAILOVER", "ABORT"),
+    ("CLUSTER", "INFO"),
+    ("MONITOR",),
+    ("SAVE",),
+    ("BGSAVE",),
+    ("BGREWRITEAOF",),
+    ("PSYNC", "?", "-1"),
+    ("SYNC",),
+)
+
+
+async def test_no_server_has_a_command_that_reaches_beyond_its_data(place: Path) -> None:
+    for one in await programs():
+        async with running(one, await look(RDB), directory=place) as server:
+            assert await server.load(), server.log
+            for command in BEYOND:
+                with pytest.raises(Refusal, match="unknown command"):
+                    await server.client().ask(*command)
+
+
+@pytest.mark.parametrize(
+    ("flavour", "version", "last", "lacks"),
+    [
+        (Flavour.REDIS, (2, 8, 0), "PSYNC", {"CLUSTER", "MODULE", "ACL"}),
+        (Flavour.REDIS, (4, 0, 14), "MODULE", {"REPLICAOF", "ACL"}),
+        (Flavour.REDIS, (6, 0, 9), "ACL", {"FAILOVER"}),
+        (Flavour.VALKEY, (9, 1, 2), "FAILOVER", set()),
+    ],
+)
+def test_no_server_is_told_of_a_command_that_it_does_not_know(
+    place: Path, flavour: Flavour, version: tuple[int, int, int], last: str, lacks: set[str]
+) -> None:
+    """It would not start."""
+    workplace = open_workplace(place)
+    one = ServerProgram(Path("/redis-server"), flavour, version, "PATH")
+    command = lay_out(workplace, one, read_subject(RDB), Ability.YES)
+    renamed = [command[at + 1] for at, word in enumerate(command) if word == "--rename-command"]
+    assert last in renamed
+    assert {"CONFIG", "DEBUG", "SLAVEOF"} <= set(renamed)
+    assert not lacks & set(renamed)
+    assert ("--enable-module-command" in command) is (version >= (7, 0, 0))
+    assert workplace.remove()
+
+
+async def test_a_log_with_such_a_command_is_not_loaded(place: Path, tmp_path: Path) -> None:
+    log, away = tmp_path / "hostile.aof", tmp_path / "away"
+    away.mkdir(0o777)
+    away.chmod(0o777)
+    words = ("CONFIG SET dir " + str(away), "SET a b", "SAVE")
+    log.write_bytes(b"".join(as_command(line.split()) for line in words))
+    for one in await programs():
+        async with running(one, await look(log), directory=place) as server:
+            assert not await server.load()
+            verdict = await server.judge()
+        assert (verdict.outcome, verdict.cause) == (Outcome.UNLOADABLE, Cause.COMMAND)
+        assert verdict.names == ("CONFIG",)
+    assert list(away.iterdir()) == []
+
+
+def as_command(words: list[str]) -> bytes:
+    parts = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+    return f"*{len(words)}\r\n{parts}".encode()
+
+
+@pytest.fixture
+def in_groups() -> Iterator[None]:
+    """Groups that a server is not to have."""
+    before = os.getgroups()
+    os.setgroups([0, 1])
+    yield
+    os.setgroups(before)
+
+
+@pytest.mark.skipif(NOBODY is None, reason="NEEDS root")
+@pytest.mark.parametrize("name", ["rdb__memory.rdb", "rdb__memory.aof"])
+async def test_where_we_are_root_it_is_nobody(
+    place: Path, tmp_path: Path, valkey: ServerProgram, name: str, request: pytest.FixtureRequest
+) -> None:
+    """Also for a file that only root may read: it gets a copy of that."""
+    assert NOBODY is not None
+    request.getfixturevalue("in_groups")
+    path = tmp_path / name
+    path.write_bytes((DATA / name).read_bytes())
+    for mode in (0o600, 0o644):
+        path.chmod(mode)
+        async with running(valkey, await look(path), directory=place) as server:
+            assert await server.load(), server.log
+            status = Path(f"/proc/{server.pid.number}/status").read_bytes().decode()
+            (own,) = left_in(place)
+            theirs = {found.stat().st_uid for found in (own / RUN).rglob("*")}
+        lines = dict(line.split(":\t", 1) for line in status.splitlines())
+        assert lines["Uid"].split() == [str(NOBODY.user)] * 4
+        assert lines["Gid"].split() == [str(NOBODY.group)] * 4
+        assert lines["Groups"].split() == []
+        assert int(lines["CapEff"], 16) == 0
+        assert lines["NoNewPrivs"] == "1"
+        assert not server.is_root
+        assert theirs <= {NOBODY.user, path.stat().st_uid}
+        assert server.teardown is not None
+        assert server.teardown.clean
+        assert path.stat().st_mode & 0o777 == mode
+    assert left_in(place) == []
+
+
+@pytest.mark.skipif(NOBODY is None, reason="NEEDS root")
+async def test_a_program_that_nobody_can_run_is_run_as_before(place: Path, fake: FakeMaker) -> None:
+    async with running(fake("time.sleep(600)"), await look(RDB), directory=place) as server:
+        assert server.is_root

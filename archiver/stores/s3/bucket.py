@@ -19,7 +19,9 @@ from botocore.loaders import Loader, create_loader
 
 from archiver.documents import MOST_BYTES
 from archiver.errors import NoDocument, StoreError, StoreForbidden
+from archiver.hurry import on_hurry
 from archiver.stores.s3 import answers
+from archiver.stores.s3.connections import Connections
 from archiver.stores.s3.errors import bucket_errors, code_of, endpoint_errors, status_of
 from archiver.stores.s3.listing import keys_below
 from archiver.stores.s3.options import S3Options
@@ -100,6 +102,8 @@ class Bucket:
         self.prefix: Final = prefix
         self.options: Final = options
         self._client: Any = None
+        self._connections: Final = Connections(f"s3://{name}")
+        on_hurry(self._connections.give_up)
 
     def __str__(self) -> str:
         return f"s3://{self.name}/{self.prefix}".rstrip("/")
@@ -148,6 +152,7 @@ class Bucket:
                 or os.environ.get("SSL_CERT_FILE")
                 or None,
             )  # fmt: skip
+        self._connections.watch(client, self._tries)
         # Before botocore's own, which ask again and again for what is no XML.
         client.meta.events.register_first("before-parse.*", answers.check)
         return client
