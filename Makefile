@@ -29,15 +29,15 @@ setup-system: ## what only Debian has; a test that misses one of these is skippe
 	elif command -v apt-get >/dev/null; then apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light strace faketime; \
 	else echo "no apt-get: tests that need nginx, strace or faketime will be skipped"; fi
-	@if command -v apt-get >/dev/null && ! { command -v chromium && command -v redis-server; } >/dev/null; then \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium redis-server \
-	  || echo "no Chromium or redis-server: tests that need them will be skipped"; fi
+	@if command -v apt-get >/dev/null && ! { command -v chromium && command -v redis-server && command -v systemd-analyze; } >/dev/null; then \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium redis-server systemd \
+	  || echo "no Chromium, redis-server or systemd: tests that need them will be skipped"; fi
 
 setup-bench: setup-system ## the peers to measure beside
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends aria2 curl wget2
 
 faults: $(VENV)/test ## every fault at every position, new random ones; minutes
-	FAULTS=full $(BIN)/python -m pytest -s -v --timeout 1700 tests/faults tests/stateful tests/test_kill.py tests/bucket/test_kill.py tests/stores/test_oddstore.py
+	FAULTS=full $(BIN)/python -m pytest -s -v --timeout 1700 tests/faults tests/stateful tests/test_kill.py tests/bucket/test_kill.py tests/stores/test_oddstore.py tests/stores/test_conformance.py tests/rdb/test_damage.py tests/bucket/test_odd_servers.py
 	FAULTS=full $(BIN)/python -m pytest -s --timeout 1700 tests/drill/test_drill.py -k million
 
 mutations: $(VENV)/test ## break the code on purpose, and see which test finds it

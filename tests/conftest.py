@@ -14,7 +14,9 @@ from archiver.emulator import Emulator
 from archiver.retry import RetryPolicy
 from archiver.secret import Secret
 from archiver.sources.rpc import Credentials
+from tests.servers import forks
 from tests.servers.buckets import bucket, bucket_tls, s3_writer, seaweed, seaweed_tls  # noqa: F401
+from tests.servers.forks import Forks
 
 pytest.register_assert_rewrite("tests.stores.conformance")
 
@@ -50,6 +52,17 @@ def no_credentials_of_the_machine(
     monkeypatch.setenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="session")
+def forked() -> Forks:
+    return forks.shared()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks_end() -> Iterator[None]:
+    yield
+    forks.end()
 
 
 @pytest.fixture

@@ -610,6 +610,18 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a stranger's name leads out of the staging folder", "archiver/stores/local_staging.py", "fullmatch(name) is not None and not leads_out", "fullmatch(name) is not None", "tests/stores/test_local.py"),
     Mutation("a stranger's link leads out of the staging folder", "archiver/stores/local.py", "        if self._is_led_away(path):\n", "        if False:\n", "tests/stores/test_local.py"),
     Mutation("a waiting record names what is no name", "archiver/stores/local.py", " or not documents.is_name(name) or not isinstance(size, int):", " or not isinstance(size, int):", "tests/stores/test_local.py"),
+    Mutation("an example: a % ends the line of cron", "examples/cron/archiver-verify", "--sample 5\\%", "--sample 5%", "tests/examples/test_cron.py"),
+    Mutation("an example: cron does not find the command", "examples/cron/archiver-pull", "PATH=/opt/archiver/bin:", "PATH=", "tests/examples/test_cron.py::test_pull"),
+    Mutation("an example: systemd takes a % for itself", "examples/systemd/archiver-verify.service", "5%%", "5%", "tests/examples/test_systemd.py"),
+    Mutation("an example: a service may not write to its archive", "examples/systemd/archiver-pull.service", "ReadWritePaths=-/srv/redis-backups\n", "", "tests/examples/test_systemd.py"),
+    Mutation("an example: a service wants a directory for its bucket", "examples/systemd/archiver-copy.service", "ProtectSystem=strict\n", "ProtectSystem=strict\nReadWritePaths=/srv/redis-backups\n", "tests/examples/test_systemd.py"),
+    Mutation("an example: a key that systemd does not know", "examples/systemd/archiver-pull.timer", "Persistent=", "Persistant=", "tests/examples/test_systemd.py"),
+    Mutation("an example: quotes in a file of variables", "examples/offsite.env", "AWS_DEFAULT_REGION=eu-central-1", "AWS_DEFAULT_REGION=\"eu-central-1\"", "tests/examples/test_cron.py::test_files_of_variables_are_the_same_to_all_who_read_them"),
+    Mutation("an example: a field that no CronJob has", "examples/kubernetes/pull.yaml", "backoffLimit:", "backofLimit:", "tests/examples/test_kubernetes.py::test_shape"),
+    Mutation("an example: a pull cannot write to its volume", "examples/kubernetes/pull.yaml", "mountPath: /archive}", "mountPath: /archive, readOnly: true}", "tests/examples/test_kubernetes.py::test_pull"),
+    Mutation("an example: an option that is not there", "examples/container/pull.sh", "--lock-wait", "--lock-waits", "tests/examples/test_commands.py"),
+    Mutation("the readme has an option that is not there", "README.md", "archiver verify ./backups --since-verified 30d ", "archiver verify ./backups --since-verify 30d ", "tests/examples/test_commands.py"),
+    Mutation("no pull without a home", "archiver/cli/options.py", "    except RuntimeError:\n        return Path(\"/nonexistent\")", "    except ZeroDivisionError:\n        return Path(\"/nonexistent\")", "tests/examples/test_kubernetes.py::test_pull"),
 )  # fmt: skip
 
 

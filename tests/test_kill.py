@@ -10,7 +10,8 @@ from archiver.emulator import Emulator, Faults
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
 
-KILLS = 20
+# ``make faults`` takes twenty.
+KILLS = 20 if os.environ.get("FAULTS") == "full" else 6
 PART = 64 * 1024
 WORKERS, CONNECTIONS = 3, 2
 
@@ -23,7 +24,7 @@ def command(emulator: Emulator, place: Path) -> list[str]:
     ]  # fmt: skip
 
 
-async def test_killed_twenty_times(files: Path, emulator: Emulator, tmp_path: Path) -> None:
+async def test_killed_again_and_again(files: Path, emulator: Emulator, tmp_path: Path) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     dice = random.Random(seed)

@@ -130,7 +130,7 @@ class SourceOptions:
 
         way = self.way
         async with open_session() as session:
-            chain = default_chain(session, os.environ, Path.home(), proxies=way.proxies)
+            chain = default_chain(session, os.environ, _home(), proxies=way.proxies)
             async with TairSource(
                 self._endpoint(),
                 chain.get,
@@ -149,6 +149,14 @@ class SourceOptions:
         if not region:
             raise UsageError("no region is given", hint="give --region, or --endpoint")
         return endpoint_of(region)
+
+
+def _home() -> Path:
+    """The home folder; where the user has none, as in a container, one that nobody has."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/nonexistent")
 
 
 def range_option(what: str) -> Callable[[F], F]:

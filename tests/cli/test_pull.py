@@ -222,7 +222,7 @@ async def test_no_secret_in_any_output(
                 "--part-size",
                 "64KiB",
                 "--retry-for",
-                "5s",
+                "1s",
                 ALIBABA_CLOUD_SECURITY_TOKEN=token,
             )
             said += result.out + result.err

@@ -24,11 +24,14 @@ def library() -> str | None:
     return shown.stdout.strip() or None
 
 
+FULL = os.environ.get("FAULTS") == "full"
 FAKETIME = library()
 
 
 @pytest.mark.skipif(FAKETIME is None, reason="NEEDS faketime: make setup-system")
-@pytest.mark.parametrize("jump", ["+2d", "-2d", "+20m", "-20m", "+400d"])
+@pytest.mark.parametrize(
+    "jump", ["+2d", "-2d", "+20m", "-20m", "+400d"] if FULL else ["+2d", "-20m"]
+)
 async def test_a_clock_that_jumps(
     files: Path, emulator: Emulator, tmp_path: Path, jump: str
 ) -> None:

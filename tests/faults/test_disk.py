@@ -1,4 +1,7 @@
-"""Real trouble with the disk: full, read-only, failing, limits; loud, and a clean run converges."""
+"""Real trouble with the disk: full, read-only, failing, limits; loud, and a clean run converges.
+
+``FAULTS=full`` (``make faults``) has each call fail at more of its times.
+"""
 
 import asyncio
 import os
@@ -10,12 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 
 from archiver.emulator import Emulator
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
+from tests.servers import forks
 
 STAMP = "20261124021500"
+FULL = os.environ.get("FAULTS") == "full"
 needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="NEEDS ROOT to mount a small tmpfs")
 needs_strace = pytest.mark.skipif(
     shutil.which("strace") is None, reason="NEEDS strace: make setup-system"
@@ -53,18 +59,23 @@ async def pull(
     module: tuple[str, ...] = ("archiver",),
     limit: Callable[[], None] | None = None,
 ) -> tuple[int, str]:
-    """Exit code and stderr of a pull in a process of its own."""
+    """Exit code and stderr of a pull in a process of its own; without any trouble, a fork."""
+    words = [
+        "pull", "--instance", INSTANCE, "--to", str(place), "--endpoint", emulator.endpoint,
+        "--range", "2000-01-01..2099-12-31", "--part-size", "64KiB", "--connections", "2",
+        "--workers", "1", "-q",
+    ]  # fmt: skip
+    environ = {
+        **os.environ,
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID,
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
+    }
+    if not through and module == ("archiver",) and limit is None:
+        done = await to_thread.run_sync(forks.shared().run, words, environ, Path.cwd())
+        return done.code, done.err.decode()
     process = await asyncio.create_subprocess_exec(
-        *through, sys.executable, "-m", *module, "pull", "--instance", INSTANCE,
-        "--to", str(place), "--endpoint", emulator.endpoint, "--range", "2000-01-01..2099-12-31",
-        "--part-size", "64KiB", "--connections", "2", "--workers", "1", "-q",
-        env={
-            **os.environ,
-            "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID,
-            "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
-        },
-        stderr=asyncio.subprocess.PIPE,
-        preexec_fn=limit,
+        *through, sys.executable, "-m", *module, *words, env=environ,
+        stderr=asyncio.subprocess.PIPE, preexec_fn=limit,
     )  # fmt: skip
     _, err = await process.communicate()
     return process.returncode or 0, err.decode()
@@ -153,20 +164,17 @@ async def test_a_limit_of_open_files(
     assert_converged(tmp_path / "archive", originals)
 
 
+CALLS = [
+    ("fsync", "EIO"), ("fdatasync", "EIO"), ("pwrite64", "EIO"), ("pwrite64", "ENOSPC"),
+    ("fsync", "ENOSPC"), ("rename", "EIO"), ("ftruncate", "EIO"),
+]  # fmt: skip
+WHEN = (1, 2, 4, 7)
+EVERY_TROUBLE = [(when, call, error) for when in WHEN for call, error in CALLS]
+TROUBLE = [(WHEN[n % len(WHEN)], call, error) for n, (call, error) in enumerate(CALLS)]
+
+
 @needs_strace
-@pytest.mark.parametrize(
-    ("call", "error"),
-    [
-        ("fsync", "EIO"),
-        ("fdatasync", "EIO"),
-        ("pwrite64", "EIO"),
-        ("pwrite64", "ENOSPC"),
-        ("fsync", "ENOSPC"),
-        ("rename", "EIO"),
-        ("ftruncate", "EIO"),
-    ],
-)
-@pytest.mark.parametrize("when", [1, 2, 4, 7])
+@pytest.mark.parametrize(("when", "call", "error"), EVERY_TROUBLE if FULL else TROUBLE)
 async def test_a_call_that_fails(
     files: Path,
     emulator: Emulator,

@@ -293,7 +293,7 @@ def test_what_is_no_region(region: str) -> None:
 
 async def test_a_cancelled_listing_ends_at_once(files: Path, emulator_of: EmulatorMaker) -> None:
     make(files, 0, 3)
-    emulator = await emulator_of(files, faults=Faults(latency=30))
+    emulator = await emulator_of(files, faults=Faults(latency=3600))
 
     async def consume(pages: AsyncIterator[Page]) -> None:
         async for _ in pages:

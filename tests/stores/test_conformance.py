@@ -1,4 +1,7 @@
-"""The suite of tests that every store passes, run on each."""
+"""The suite of tests that every store passes, run on each.
+
+``FAULTS=full`` (``make faults``) takes all of it over TLS, too, and is cancelled at more moments.
+"""
 
 from pathlib import Path
 
@@ -6,8 +9,20 @@ import pytest
 
 from archiver.stores.local import STAGING, LocalStore
 from archiver.stores.s3 import S3Options, S3Store
+from archiver.stores.s3.lease import BEAT_SECONDS
 from tests.servers.seaweedfs import SeaweedFS
-from tests.stores.conformance import Conformance, Place
+from tests.stores.conformance import (
+    FULL,
+    Cancelling,
+    Committing,
+    Conformance,
+    Excluding,
+    Listing,
+    Place,
+    PuttingAside,
+    Resuming,
+    SettingAside,
+)
 
 
 class TestLocal(Conformance):
@@ -21,7 +36,7 @@ class TestLocal(Conformance):
         )
 
 
-def in_a_bucket(server: SeaweedFS, bucket: str) -> Place:
+def in_a_bucket(server: SeaweedFS, bucket: str, beat: float = BEAT_SECONDS) -> Place:
     prefix = "backups/redis"
 
     def staged() -> list[str]:
@@ -30,20 +45,42 @@ def in_a_bucket(server: SeaweedFS, bucket: str) -> Place:
         return uploads + [key for key in journals if not key.endswith(("/lock", "/probe"))]
 
     return Place(
-        make=lambda: S3Store(f"s3://{bucket}/{prefix}", S3Options(endpoint=server.endpoint)),
+        make=lambda: S3Store(
+            f"s3://{bucket}/{prefix}", S3Options(endpoint=server.endpoint), beat=beat
+        ),
         content=lambda key: server.content(bucket, f"{prefix}/{key}"),
         staged=staged,
         reads_staged=False,
     )
 
 
-class TestS3(Conformance):
+class TestS3(Listing, Committing, Resuming, PuttingAside, Cancelling, SettingAside):
     @pytest.fixture
     def place(self, seaweed: SeaweedFS, bucket: str, s3_writer: None) -> Place:
         return in_a_bucket(seaweed, bucket)
 
 
-class TestS3OverTls(Conformance):
+class TestOneWriterInS3(Excluding):
+    """The lease beats faster than it does elsewhere: who comes waits for a beat."""
+
+    @pytest.fixture
+    def place(self, seaweed: SeaweedFS, bucket: str, s3_writer: None) -> Place:
+        return in_a_bucket(seaweed, bucket, beat=1.0)
+
+
+class OverTls:
     @pytest.fixture
     def place(self, seaweed_tls: SeaweedFS, bucket_tls: str, s3_writer: None) -> Place:
         return in_a_bucket(seaweed_tls, bucket_tls)
+
+
+class TestS3OverTls(OverTls, Resuming):
+    """What takes every kind of request, and a second run."""
+
+
+if FULL:
+
+    class TestAllOfS3OverTls(
+        OverTls, Listing, Committing, PuttingAside, Excluding, Cancelling, SettingAside
+    ):
+        """The rest."""

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import inspect
 import json
 import multiprocessing
 import os
@@ -367,7 +368,7 @@ async def test_a_writer_that_wakes_after_another_has_come(
     if not kernel_tells:
         monkeypatch.setattr(lock, "flock_is_reliable", lambda _: False)
         monkeypatch.setattr(fcntl, "flock", lambda *_: None)
-        monkeypatch.setattr(hold, "__defaults__", (0.01, None))
+        monkeypatch.setattr(inspect.unwrap(hold), "__defaults__", (0.01, None))
     asleep, other = LocalStore(tmp_path), LocalStore(tmp_path)
     async with asleep.exclusive(), entered(asleep.stage(STEM, SIZE)) as early:
         await begun(early, PARTS[:2])
@@ -534,10 +535,10 @@ async def test_a_writer_that_wakes_in_a_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other has put its own name into the lock, and half of its file under the staged name."""
-    store, beat = LocalStore(tmp_path), (600.0, None)
+    store = LocalStore(tmp_path)
     monkeypatch.setattr(lock, "flock_is_reliable", lambda _: False)
     monkeypatch.setattr(lock.Held, "keep_beating", lambda *_: None)
-    monkeypatch.setattr(hold, "__defaults__", (0.001, beat[1]))
+    monkeypatch.setattr(inspect.unwrap(hold), "__defaults__", (0.001, None))
     staged = tmp_path / ".staging" / f"{STEM.replace('/', '~')}.data"
 
     def sleeps(unsynced: Sequence[Unsynced]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from archiver import Archive, PullOptions, TransferOptions, events, pull
 from archiver.emulator import Emulator
+from archiver.transfer import pace
 from archiver.transfer.pace import Hedge
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything, source_of
@@ -17,6 +18,8 @@ from tests.faults.hostile import Asked, Hostile
 from tests.faults.test_hostile import kept, point_to
 
 MIB = 2**20
+# Seconds; four of them without a byte are a stall.
+QUICK_LOOKS = 0.2
 
 
 @dataclass
@@ -109,9 +112,14 @@ def stalls(after: int) -> Callable[[Asked, asyncio.StreamWriter], object]:
 
 @pytest.mark.parametrize("request_number", [0, 2, 5])
 async def test_a_stalled_connection_is_overtaken(
-    files: Path, emulator: Emulator, archive: Archive, request_number: int
+    files: Path,
+    emulator: Emulator,
+    archive: Archive,
+    request_number: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Long before the least rate would have given it up."""
+    monkeypatch.setattr(pace, "_WATCH_SECONDS", QUICK_LOOKS)
     part = 64 * 1024
     data = write_rdb(files / INSTANCE / "a_20261124021500.rdb", 6 * part)
     seen: list[events.Event] = []
@@ -128,9 +136,10 @@ async def test_a_stalled_connection_is_overtaken(
 
 
 async def test_bytes_of_two_connections_are_read_back(
-    files: Path, emulator: Emulator, archive: Archive
+    files: Path, emulator: Emulator, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slow one wrote a wrong byte before it was overtaken: its CRC is thrown away with it."""
+    monkeypatch.setattr(pace, "_WATCH_SECONDS", QUICK_LOOKS)
     part = 64 * 1024
     data = write_rdb(files / INSTANCE / "a_20261124021500.rdb", 4 * part)
 
