@@ -74,9 +74,9 @@ async def _copy(origin: str, place: str, given: dict[str, Any]) -> int:
     options = _options(given)
 
     async def work(watch: Watch) -> None:
-        source = Archive(store_at(origin, given, watch.say))
+        source = Archive(store_at(origin, given, watch))
         await source.expect()
-        target = written_to(store_at(place, given, watch.say), given)
+        target = written_to(store_at(place, given, watch), given)
         await copy_archive(source, target, options, watch.observe)
 
     return await watched(given, work)

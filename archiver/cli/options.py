@@ -139,12 +139,6 @@ def way_options(command: F) -> F:
     """How to get to the vendor."""
     for declared in (
         option(
-            "--retry-for",
-            type=Duration(),
-            default="5m",
-            help="Wait so long for a vendor that does not answer any more.",
-        ),
-        option(
             "--proxy",
             "proxies",
             type=ProxyUrl(),
@@ -155,6 +149,14 @@ def way_options(command: F) -> F:
         command = declared(command)
     return command
 
+
+# Of all that asks the vendor, or may ask a bucket.
+retry_option = option(
+    "--retry-for",
+    type=Duration(),
+    default="5m",
+    help="Wait so long for a vendor or a bucket that does not answer any more.",
+)
 
 allow_host_option = option(
     "--allow-host",

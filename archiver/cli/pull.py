@@ -99,7 +99,7 @@ async def _pull(place: str, time_range: TimeRange, given: dict[str, Any]) -> int
     source_options, options = _source_options(time_range, given, way), _options(given, way)
 
     async def work(watch: Watch) -> None:
-        archive = written_to(store_at(place, given, watch.say), given)
+        archive = written_to(store_at(place, given, watch), given)
         async with source_options.open(watch.observe) as source:
             await pull_backups(source, archive, source_options.queries(), options, watch.observe)
 

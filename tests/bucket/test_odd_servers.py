@@ -3,7 +3,7 @@ is dropped that was asked for."""
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from archiver.stores.s3.asked import difference
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.dialect import Check, Conditions, Dialect, Uploads, probe
 from archiver.stores.s3.lease import Lease, hold
+from archiver.stores.s3.patience import ONE_TRY, Patience
 from archiver.stores.s3.sending import Sender
 from archiver.stores.s3.uploads import open_uploads, sweep
 from examples.sample_rdb import write_rdb
@@ -32,25 +33,11 @@ from tests.bucket.test_pull import bring
 from tests.cli.conftest import Run
 from tests.conftest import INSTANCE
 from tests.servers.gateway import flip_byte
-from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, OddStore, object_of, oddstore
+from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, OddStore, object_of
 from tests.stores.conformance import STEM, bring_home, file_of, leave, offered, read_all
 from tests.stores.test_oddstore import place_in
 
 PLACE = f"s3://{BUCKET}/{PREFIX}"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[OddStore]:
-    with oddstore() as server:
-        yield server
-
-
-@pytest.fixture
-def odd(server: OddStore, monkeypatch: pytest.MonkeyPatch) -> OddStore:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "open")
-    server.become(AWS)
-    return server
 
 
 @pytest.fixture
@@ -71,7 +58,7 @@ def archive_on(odd: OddStore, **given: object) -> Archive:
 
 
 def bucket_on(odd: OddStore) -> Bucket:
-    return Bucket(BUCKET, f"{PREFIX}/", options(odd), tries=1)
+    return Bucket(BUCKET, f"{PREFIX}/", options(odd), Patience(ONE_TRY))
 
 
 def whole(odd: OddStore, originals: dict[str, bytes]) -> None:

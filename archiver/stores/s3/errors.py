@@ -1,8 +1,9 @@
 """What botocore raises, said in our words; here, and only here."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
@@ -31,6 +32,14 @@ _FULL = frozenset(
         "EntityQuotaExceeded", "InsufficientStorage", "QuotaExceeded", "ServiceQuotaExceeded",
         "StorageLimitExceeded", "StorageQuotaExceeded", "XAmzBucketQuotaExceeded",
         "XMinioStorageFull", "507",
+    )
+)  # fmt: skip
+# What is answered by who cannot do it now.
+_PASSING_STATUS = frozenset((429, 500, 502, 503, 504))
+_PASSING = frozenset(
+    (
+        "InternalError", "PriorRequestNotComplete", "RequestTimeout", "RequestTimeoutException",
+        "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
     )
 )  # fmt: skip
 # Of one object alone: in an archive class, or encrypted with a key that is disabled or gone.
@@ -66,6 +75,30 @@ def code_of(error: ClientError) -> str:
 
 def status_of(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+
+
+def outage(response: tuple[Any, Mapping[str, Any]] | None, error: Exception | None) -> str | None:
+    """Why a request came to nothing that may come to something the next time; None for all else.
+    As botocore's hooks have it: an answer, raw and parsed, or what was raised instead."""
+    if error is not None:
+        return None if _is_for_ever(error) else type(error).__name__
+    if response is None:
+        return None
+    raw, parsed = response
+    code = str(parsed.get("Error", {}).get("Code") or "")
+    if code in _FULL or not (raw.status_code in _PASSING_STATUS or code in _PASSING):
+        return None
+    return f"{raw.status_code} {code}".strip()
+
+
+def _is_for_ever(error: Exception) -> bool:
+    """Whether what kept an answer from coming will do so again."""
+    if isinstance(error, exceptions.SSLError):
+        # All but a connection that ended in the middle of the greeting.
+        return "EOF" not in str(error)
+    if isinstance(error, exceptions.HTTPClientError):
+        return isinstance(error.kwargs.get("error"), ValueError)  # an endpoint that is no URL
+    return not isinstance(error, exceptions.ConnectionError)
 
 
 @contextmanager
