@@ -13,9 +13,11 @@ from types import FrameType
 from typing import Final, NoReturn
 
 import anyio
+import click
 
 from archiver.cli import streams
 from archiver.errors import EXIT_INTERRUPTED, EXIT_UNREAD, ArchiverError
+from archiver.stores import disk
 
 # Whatever an unforeseen error quotes: the query of a URL is what grants access. What follows s3://
 # is the name of a place, and may have a question mark in it.
@@ -47,6 +49,7 @@ def run(command: Callable[[], Awaitable[int]], *, verbose: int, on_interrupt: st
         say(f"archiver: unexpected {type(error).__name__}: {error}; -vv shows where")
         code = 1
         _trace(verbose)
+    _tell_what_is_not_synced()
     # From here on there is nothing left to interrupt.
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -114,6 +117,14 @@ async def _interruptible(command: Callable[[], Awaitable[int]], interruption: _I
         finally:
             interruption.detach()
     return EXIT_INTERRUPTED
+
+
+def _tell_what_is_not_synced() -> None:
+    """Once a run, of what it wrote to."""
+    context = click.get_current_context(silent=True)
+    if context is None or not context.params.get("quiet"):
+        for text in disk.what_is_not_synced():
+            say(f"note: {text}")
 
 
 def _trace(verbose: int) -> None:

@@ -35,7 +35,7 @@ LEASE = ".staging/lock"
 # As the default, and quick.
 HASTY = RetryPolicy(first=0.001, longest=0.002, lasting=60.0)
 # Longer than any test, once the bucket has answered.
-FOR_EVER = RetryPolicy(first=3600.0, longest=3600.0, lasting=36_000.0)
+FOR_EVER = RetryPolicy(lasting=36_000.0)
 DIALECT = Dialect(Check.MD5, Conditions.QUOTED)
 
 

@@ -1,5 +1,6 @@
 """How long a bucket that does not answer is waited for; the same for all that is asked of it."""
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from archiver.wait import wait_asked
 
 # Seconds that a bucket is waited for which has not answered once: the endpoint may well be wrong.
 FIRST_SECONDS = 30.0
+# Between two tries: the archive is leased meanwhile, and others wait for it.
+_LONGEST_SECONDS: Final = 10.0
 # For what has somebody behind it who tries again himself.
 ONE_TRY: Final = RetryPolicy(attempts=1)
 # Tries after which an outage is one that lasts.
@@ -72,9 +75,12 @@ class Patience:
     def waits(self, error: StoreError, failed: int, elapsed: float) -> bool:
         """Wait for the next try after ``failed`` of them, the first ``elapsed`` seconds ago;
         False when there is none."""
-        policy = self.policy
-        if not self._was_reached:
-            policy = replace(policy, lasting=min(policy.lasting, FIRST_SECONDS))
+        first = math.inf if self._was_reached else FIRST_SECONDS
+        policy = replace(
+            self.policy,
+            longest=min(self.policy.longest, _LONGEST_SECONDS),
+            lasting=min(self.policy.lasting, first),
+        )
         elapsed = max(elapsed, self._outage.goes_on())
         wait = policy.wait(failed, error, random.random, elapsed)
         if wait is None or is_abandoned():
