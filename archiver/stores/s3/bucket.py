@@ -9,18 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any, Final
 
-import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.loaders import Loader, create_loader
 from urllib3.exceptions import HTTPError
 
 from archiver.documents import MOST_BYTES
 from archiver.errors import NoDocument, StoreError, StoreForbidden
 from archiver.stores.s3 import answers
+from archiver.stores.s3.access import shared_session
 from archiver.stores.s3.errors import bucket_errors, code_of, endpoint_errors, status_of
 from archiver.stores.s3.listing import keys_below
 from archiver.stores.s3.options import S3Options
@@ -130,8 +128,7 @@ class Bucket:
         return self._client
 
     def _made(self, addressing_style: str) -> Any:
-        session = botocore.session.get_session()
-        session.register_component("data_loader", _loader())
+        session = shared_session(str(self))
         config = Config(
             s3={"addressing_style": addressing_style},
             signature_version="s3v4",
@@ -397,12 +394,6 @@ class Bucket:
 
 def _kept_as(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: answer[name] for name in _KEPT_AS if name in answer}
-
-
-@cache
-def _loader() -> Loader:
-    """Of botocore's models: to read that of S3 takes longer than all else of making a client."""
-    return create_loader()
 
 
 def _crc64nvme(answer: Mapping[str, Any]) -> str | None:

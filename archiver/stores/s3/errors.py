@@ -1,9 +1,11 @@
 """What botocore raises, said in our words; here, and only here."""
 
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,6 +19,7 @@ from archiver.errors import (
     UnreadableObject,
     UsageError,
 )
+from archiver.stores.s3.access import of_credentials
 from archiver.stores.s3.answers import NoAnswer
 
 _FORBIDDEN = frozenset(
@@ -36,6 +39,7 @@ _FULL = frozenset(
 )  # fmt: skip
 # What is answered by who cannot do it now.
 _PASSING_STATUS = frozenset((429, 500, 502, 503, 504))
+_OF_OURS = (ValueError, FileNotFoundError, IsADirectoryError, PermissionError, ssl.SSLError)
 _PASSING = frozenset(
     (
         "InternalError", "PriorRequestNotComplete", "RequestTimeout", "RequestTimeoutException",
@@ -97,7 +101,8 @@ def _is_for_ever(error: Exception) -> bool:
         # All but a connection that ended in the middle of the greeting.
         return "EOF" not in str(error)
     if isinstance(error, exceptions.HTTPClientError):
-        return isinstance(error.kwargs.get("error"), ValueError)  # an endpoint that is no URL
+        # An endpoint that is no URL, a file of certificates that is not there.
+        return isinstance(error.kwargs.get("error"), _OF_OURS)
     return not isinstance(error, exceptions.ConnectionError)
 
 
@@ -107,33 +112,19 @@ def bucket_errors(what: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _refused(what, error) from None
-    except (
-        exceptions.NoCredentialsError,
-        exceptions.PartialCredentialsError,
-        exceptions.CredentialRetrievalError,
-        exceptions.TokenRetrievalError,
-    ):
-        raise StoreForbidden(
-            f"{what}: no complete S3 credentials",
-            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-        ) from None
+        raise of_credentials(what, error) or _refused(what, error) from None
     except exceptions.SSLError:
         raise StoreError(
             f"{what}: the server's certificate is not good",
             hint="AWS_CA_BUNDLE, or SSL_CERT_FILE, names other authorities to trust",
         ) from None
     except (
-        exceptions.ProfileNotFound,
         exceptions.InvalidEndpointConfigurationError,
         exceptions.ParamValidationError,
-        exceptions.InvalidConfigError,
     ) as error:
         raise UsageError(f"{what}: {error}") from None
     except (BotoCoreError, OSError) as error:
-        raise StoreError(
-            f"{what}: {type(error).__name__}", hint="is the endpoint right, and does it answer?"
-        ) from None
+        raise of_credentials(what, error) or _unanswered(what, error) from None
     except NoAnswer as error:
         raise StoreError(f"{what}: {error}", hint=_NO_STORE) from None
     except (ResponseParserError, ValueError) as error:
@@ -149,6 +140,13 @@ def endpoint_errors(what: str) -> Iterator[None]:
     except ValueError as error:
         # What botocore says of an endpoint that is no URL.
         raise UsageError(f"{what}: {error}") from None
+
+
+def _unanswered(what: str, error: Exception) -> StoreError:
+    asked = getattr(error, "kwargs", {}).get("endpoint_url")
+    host = urlsplit(asked).netloc.rpartition("@")[2] if isinstance(asked, str) else ""
+    said = f"{type(error).__name__} ({host})" if host else type(error).__name__
+    return StoreError(f"{what}: {said}", hint="is the endpoint right, and does it answer?")
 
 
 def _refused(what: str, error: ClientError) -> ArchiverError:
