@@ -87,7 +87,7 @@ class SourceOptions:
 
         way = self.way
         async with open_session() as session:
-            chain = default_chain(session, os.environ, Path.home(), proxies=way.proxies)
+            chain = default_chain(session, os.environ, _home(), proxies=way.proxies)
             async with TairSource(
                 self._endpoint(),
                 chain.get,
@@ -106,6 +106,14 @@ class SourceOptions:
         if not region:
             raise UsageError("no region is given", hint="give --region, or --endpoint")
         return endpoint_of(region)
+
+
+def _home() -> Path | None:
+    """None for a user that only has a number, where HOME is not set."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 def source_options(command: F) -> F:

@@ -13,6 +13,7 @@ from archiver.cli.options import option, retry_option
 from archiver.cli.params import LATEST, Duration, Moment
 from archiver.errors import UsageError
 from archiver.retry import RetryPolicy
+from archiver.stores.disk import absolute
 from archiver.stores.local import LocalStore
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def store_at(place: str, given: Mapping[str, Any], watch: "Watch | None" = None)
             f"{scheme}:// archives are not known to this version",
             hint="name a directory, or s3://bucket/prefix",
         )
-    return LocalStore(Path(place).expanduser().absolute())
+    return LocalStore(absolute(place))
 
 
 def _teller(

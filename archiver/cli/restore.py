@@ -1,10 +1,8 @@
 """``archiver restore``."""
 
-import shlex
 import sys
 import time
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,6 +61,7 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
     from archiver.cli.run import say
     from archiver.cli.words import size
     from archiver.errors import UsageError
+    from archiver.stores.disk import absolute
     from archiver.threads import in_thread
 
     archive = Archive(store_at(place, given))
@@ -71,7 +70,7 @@ async def _restore(place: str, given: dict[str, Any]) -> int:
         return await _list(archive, given["instance"], at, as_json=given["as_json"])
     if not given["directory"]:
         raise UsageError("no directory is given", hint="--to DIRECTORY")
-    await in_thread(check_no_archive, Path(given["directory"]), "--to")
+    await in_thread(lambda: check_no_archive(absolute(given["directory"]), "--to"))
     said = time.monotonic()
 
     def progress(record: "Record", position: int) -> None:
@@ -136,6 +135,8 @@ def _write_damaged(error: "DamagedSet") -> None:
 
 def _what_to_run(error: "DamagedSet") -> str | None:
     """This command again, so that it takes the next set."""
+    from archiver.archive.instructions import shell_line
+
     following = error.following
     if following is None:
         return error.hint
@@ -144,7 +145,7 @@ def _what_to_run(error: "DamagedSet") -> str | None:
         words = _with_set(words, following.key)
     else:
         words.append("--skip-damaged")
-    return f"to restore that one: {shlex.join(['archiver', *words])}"
+    return f"to restore that one: {shell_line(['archiver', *words])}"
 
 
 def _with_set(words: list[str], key: str) -> list[str]:

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from archiver.documents import MOST_BYTES
@@ -21,6 +22,7 @@ from archiver.errors import (
     PlaceTaken,
     StoreError,
     UnreadableObject,
+    UsageError,
 )
 
 FILE_MODE = 0o600
@@ -105,6 +107,20 @@ def reading_errors(path: StrPath) -> Iterator[None]:
     except ValueError as error:
         # A NUL, or half of a surrogate pair: nothing has such a name.
         raise UnreadableObject(f"{str(path)!a:.200}: {error}") from None
+
+
+def absolute(path: StrPath) -> Path:
+    """A place as people name it, ``~`` their home folder. Raises UsageError."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise UsageError(
+            f"{path}: nobody knows whose home folder that is", hint="set HOME, or name all of it"
+        ) from None
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path}: the current folder is gone", hint="go to one that is there"
+        ) from None
 
 
 def kind_at(path: StrPath) -> str | None:
