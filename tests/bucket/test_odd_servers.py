@@ -340,6 +340,50 @@ async def test_a_cold_object_fails_alone(
     assert (await copy(archive_on(odd), there, CopyOptions())).failures == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("copy", PLACE, "copy"),
+        ("verify", PLACE),
+        ("restore", PLACE, "--instance", INSTANCE, "--to", "x"),
+        ("restore", PLACE, "--instance", INSTANCE, "--to", "x", "--skip-damaged"),
+        ("drill", PLACE),
+        ("verify", PLACE, "--repair-from", "whole"),
+    ],
+    ids=lambda words: (
+        f"{words[0]}{'-and-more' * (len(words) > 5)}{'-repair' * (words[-1] == 'whole')}"
+    ),
+)
+async def test_what_to_do_about_a_cold_object(
+    emulator: Emulator, odd: OddStore, few: dict[str, bytes], run: Run, tmp_path: Path,
+    command: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Each command says so, for that object alone, and ends with the store's refusal."""
+    await bring(emulator, archive_on(odd))
+    if "whole" in command:
+        await copy(archive_on(odd), Archive(LocalStore(tmp_path / "whole")), CopyOptions())
+    odd.cold.add(max(key for key in odd.objects if key.endswith(".rdb")))
+    before = dict(odd.objects)
+    result = await run(*command, "--s3-endpoint", odd.endpoint)
+    assert result.code == 6, result.err
+    assert "it is in an archive class; bring it back first (aws s3api restore-object)" in result.err
+    assert ("redis-server" in result.out) == ("--skip-damaged" in command)
+    assert {key: odd.objects[key] for key in before if key.endswith(".rdb")} == {
+        key: one for key, one in before.items() if key.endswith(".rdb")
+    }
+
+
+async def test_cold_evidence_is_no_damage(
+    emulator: Emulator, odd: OddStore, few: dict[str, bytes], run: Run
+) -> None:
+    await bring(emulator, archive_on(odd))
+    assert (await run("drill", PLACE, "--s3-endpoint", odd.endpoint)).code == 0
+    odd.cold.update(key for key in odd.objects if "/drills/" in key)
+    result = await run("drill", PLACE, "--s3-endpoint", odd.endpoint)
+    assert (result.code, "bring it back first" in result.err) == (6, True)
+    assert "find out what changed it" not in result.err
+
+
 async def test_a_question_mark_in_a_prefix_is_no_query(odd: OddStore, run: Run) -> None:
     result = await run("ls", f"s3://{BUCKET}-none/why?not", "--s3-endpoint", odd.endpoint)
     assert result.code == 2

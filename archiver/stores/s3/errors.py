@@ -157,8 +157,8 @@ def _refused(what: str, error: ClientError) -> ArchiverError:
         return BucketMissing(said, hint="make the bucket first; it is not made here")
     if code == _COLD:
         return UnreadableObject(
-            f"{said}: it is in an archive class",
-            hint="bring it back first, as `aws s3api restore-object` does, and run this again",
+            f"{said}: it is in an archive class; bring it back first (aws s3api restore-object)",
+            hint="then run this again",
         )
     if code in _KEPT_BACK:
         return UnreadableObject(said, hint="look after the key that it is encrypted with")
