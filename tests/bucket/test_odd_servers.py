@@ -452,7 +452,11 @@ def spoil_sums(odd: OddStore, key: str) -> None:
     odd.objects[f"{key.rpartition('/')[0]}/SHA256SUMS"] = object_of(b"rubbish")
 
 
-DAMAGES = (change, shorten, remove, spoil_record, remove_record, spoil_sums)
+def rename(odd: OddStore, key: str) -> None:
+    odd.objects[key.replace(".rdb", ".bin")] = odd.objects.pop(key)
+
+
+DAMAGES = (change, shorten, remove, spoil_record, remove_record, spoil_sums, rename)
 
 
 @pytest.mark.parametrize(
