@@ -72,6 +72,8 @@ WIRE, NETWORK, PROXIES = "archiver/transfer/wire.py", "archiver/network.py", "ar
 PROXIED, HOSTS = "tests/network/test_through_a_proxy.py", "tests/network/test_hosts.py"
 DIALLING, OUTAGES = "tests/network/test_dialling.py", "tests/network/test_outages.py"
 GARBAGE = "tests/network/test_garbage.py"
+BUCKET_OUTAGES, ACCESS = "tests/bucket/test_outages.py", "tests/bucket/test_access.py"
+UNSYNCED, ODD_USERS = "tests/stores/test_unsynced_folders.py", "tests/cli/test_odd_users.py"
 STATEFUL = "tests/stateful/test_stateful.py::test_a_sequence_that_went_wrong_once"
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -116,7 +118,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("what no set is called is only not there", "archiver/archive/backupsets.py", "    if layout.set_start(key) is None:\n        raise UsageError(", "    if layout.set_start(key) is None:\n        raise NoSuchBackup(", "tests/drill/test_selection.py"),
     Mutation("restore: nothing to restore is a wrong option", "archiver/archive/backupsets.py", "        raise NoSuchBackup(f\"{archive.store}: there is no backup of", "        raise UsageError(f\"{archive.store}: there is no backup of", RESTORING),
     Mutation("verify: nothing to verify is a wrong option", "archiver/scrub/verify.py", "                raise NoSuchBackup(", "                raise __import__(\"archiver\").errors.UsageError(", SCRUB),
-    Mutation("what to do about a broken chain is not said", "archiver/cli/drill.py", "    if drilled.faults:\n", "    if False:\n", EVIDENCE),
+    Mutation("what to do about a broken chain is not said", "archiver/cli/drill.py", "    if any(one.exit_code == IntegrityError.exit_code for one in drilled.faults):\n", "    if False:\n", EVIDENCE),
     Mutation("a copy goes by records alone", "archiver/archive/contents.py", "        for key in filter(layout.is_object, self.entries):\n", "        for key in ():\n", f"{COPYING} {LOST}"),
     Mutation("an object that is still coming in is damage", "archiver/archive/contents.py", "_COMING_HINT, was_recorded=False)", "_COMING_HINT)", COMING),
     Mutation("what SHA256SUMS names is still coming in", "archiver/archive/contents.py", "*, was_recorded: bool = True) -> None:", "*, was_recorded: bool = False) -> None:", f"{LOST} {COMING}"),
@@ -264,7 +266,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a drill removes the mark before the rest", "archiver/drill/workplace.py", "            if name != MARK:\n", "            if True:\n", WORKPLACES),
     Mutation("evidence is not linked to the one before", LEDGER, "                return last, Link(Path(key).stem, hashlib.sha256(data).hexdigest())", "                return last, None", DRILL),
     Mutation("evidence is written without the lock", LEDGER, "        return self._archive.writing(self._observe)\n", "        return __import__(\"contextlib\").nullcontext()\n", DRILL),
-    Mutation("broken evidence does not count", "archiver/drill/procedure.py", "        codes = {self.evidence.conclusion.exit_code, _INTEGRITY if self.faults else EXIT_OK}", "        codes = {self.evidence.conclusion.exit_code}", DRILL),
+    Mutation("broken evidence does not count", "archiver/drill/procedure.py", "        codes = {self.evidence.conclusion.exit_code, *(one.exit_code for one in self.faults)}", "        codes = {self.evidence.conclusion.exit_code}", DRILL),
     Mutation("a change to a record goes unseen by a restore", "archiver/archive/reading.py", "    if wrong := contradictions(record):", "    if wrong := ():", f"{RESTORING} {DRILL}"),
     Mutation("a field's expiry explains the loss of any key", COUNTING, "    perhaps += min(emptied, hashes if by_type else deficit)", "    perhaps += emptied", COUNTS),
     Mutation("lost functions are overlooked", COUNTING, "    other_functions = census.libraries not in (None, contents.functions)", "    other_functions = False", COUNTS),
@@ -358,7 +360,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("bucket: what is read back is not compared", f"{S3}/sending.py", "        if self.sha256(key) != sha256:", "        if False:", "tests/bucket/test_pull.py"),
     Mutation("bucket: a damaged object is mended in place", f"{S3}/staging.py", "    def mends_in_place(self) -> bool:\n        return False", "    def mends_in_place(self) -> bool:\n        return True", S3_STAGING),
     Mutation("bucket: a journal is believed without the store", f"{S3}/upload.py", "there.issuperset(ours)", "True", "tests/bucket/test_uploads.py"),
-    Mutation("a cancelled task leaves its thread", THREADS, "        if not ended.cancel():\n            await _ended(asyncio.wrap_future(ended))\n        raise", "        raise", "tests/test_threads.py"),
+    Mutation("a cancelled task leaves its thread", THREADS, "        if not ended.cancel():\n            abandoned.set()\n            await _ended(asyncio.wrap_future(ended))\n        raise", "        raise", "tests/test_threads.py"),
     Mutation("a second cancellation leaves the thread", THREADS, "                cancelled = cancelled or error\n", "                raise\n", "tests/test_threads.py"),
     Mutation("what was entered while it was cancelled stays open", THREADS, "        if entering.exception() is None:\n            await _left(context, error)\n", "", "tests/test_threads.py"),
     Mutation("a failure swallows a cancellation", "archiver/crew.py", "            raise asyncio.CancelledError from failures\n", "            pass\n", "tests/test_threads.py"),
@@ -440,7 +442,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("lanes are given back twice", FILE, "            self._shared.lanes.closed()\n", "            self._shared.lanes.closed()\n            self._shared.lanes.closed()\n", LANES),
     Mutation("the barrier of a batch is skipped", COMMIT, "                sync(list(waited_for))\n", "                pass\n", f"{COMMITS} {ORDER}"),
     Mutation("a batch waits for its last alone", COMMIT, "waited_for |= dict", "waited_for = dict", COMMITS),
-    Mutation("the file system is not synced for many", "archiver/stores/filesystem.py", "            _syncfs(self._descriptor)\n", "            pass\n", SYNCS),
+    Mutation("the file system is not synced for many", "archiver/stores/filesystem.py", "            _sync_whole(self._descriptor, self._root)\n", "            pass\n", SYNCS),
     Mutation("what is committed has not the size that was checked", STAGING, "        if size != expected:", "        if False:", ORDER),
     Mutation("a set's own folder is taken for durable", STAGING, "        self._durable.update(_above(folder))", "        self._durable.update((folder, *_above(folder)))", ORDER),
     Mutation("small: a kept connection that was interrupted is dialled over", "archiver/transfer/wire.py", "        self._check()  # its socket may be open still\n", "", "tests/transfer/test_burst.py"),
@@ -491,6 +493,27 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("what always fails is tried for ever", "archiver/retry.py", "max(self._own.goes_on(), self._of_all.goes_on())", "self._of_all.goes_on()", "tests/test_retry.py"),
     Mutation("ids of a listing are not looked at", "archiver/sources/listing.py", "check_ids(read_backup(instance_id, item))", "read_backup(instance_id, item)", GARBAGE),
     Mutation("a job is named as a file is", "archiver/fields.py", "backup.job_id.endswith(_FILES)", "False", GARBAGE),
+    Mutation("a bucket that does not answer ends the run", f"{S3}/bucket.py", '        client.meta.events.register("needs-retry.s3", self.patience.needs_retry)\n', "", f"{BUCKET_OUTAGES}::test_nothing_ends_by_it"),
+    Mutation("a document that breaks off is believed", f"{S3}/bucket.py", "                if len(data) >= size:\n", "                if True:\n", BUCKET_OUTAGES),
+    Mutation("an outage of a bucket is said again and again", f"{S3}/patience.py", "and not self._was_told:", "or True:", BUCKET_OUTAGES),
+    Mutation("a bucket that never answered is waited for", f"{S3}/patience.py", "math.inf if self._was_reached else FIRST_SECONDS", "math.inf", BUCKET_OUTAGES),
+    Mutation("a bucket that answered is not waited for", f"{S3}/patience.py", "math.inf if self._was_reached else FIRST_SECONDS", "FIRST_SECONDS", BUCKET_OUTAGES),
+    Mutation("a cancellation waits for a bucket", THREADS, "            abandoned.set()\n            await _ended", "            await _ended", f"{BUCKET_OUTAGES}::test_a_cancellation_ends_the_wait"),
+    Mutation("cleaning up waits for a bucket", THREADS, "    if _is_cancelled() or (inherited is not None and inherited.is_set()):\n", "    if False:\n", f"{BUCKET_OUTAGES}::test_leaving_waits_no_more_after_a_cancellation"),
+    Mutation("a lease is believed after an outage", f"{S3}/lease.py", "while self._lost is None and (silent", "while False and (silent", BUCKET_OUTAGES),
+    Mutation("a lease ends with an outage", f"{S3}/lease.py", "        until = _now() + self._lasting\n", "        until = 0.0\n", BUCKET_OUTAGES),
+    Mutation("who watches a lease counts an outage", f"{S3}/lease.py", "if time.monotonic() - began > min(_OUTAGE_SECONDS, beat / 2):", "if False:", BUCKET_OUTAGES),
+    Mutation("a folder that cannot be synced ends the run", DISK, "if error.errno not in _HAVE_NO_SYNC:", "if True:", UNSYNCED),
+    Mutation("a folder whose disk fails is passed over", DISK, "if error.errno not in _HAVE_NO_SYNC:", "if False:", UNSYNCED),
+    Mutation("what is not synced is not said", "archiver/cli/run.py", "    _tell_what_is_not_synced()\n    #", "    #", UNSYNCED),
+    Mutation("a code is asked for by each connection", f"{S3}/access.py", "@lru_cache(maxsize=1)\ndef _session", "def _session", ACCESS),
+    Mutation("a code is asked for where nobody is", f"{S3}/access.py", '.get_provider("assume-role")._prompter = ask', '.get_provider("assume-role")', ACCESS),
+    Mutation("credentials are the bucket's fault", f"{S3}/access.py", "    hint = _hint(error)\n    if hint is None:\n", "    hint = _hint(error)\n    if True:\n", ACCESS),
+    Mutation("a user without a home is none", "archiver/cli/options.py", "    except RuntimeError:\n        return None\n", "    except ZeroDivisionError:\n        return None\n", ODD_USERS),
+    Mutation("a home of nobody is an unexpected error", DISK, "    except RuntimeError:\n", "    except ZeroDivisionError:\n", ODD_USERS),
+    Mutation("a command has a name in it that no shell reads", "archiver/archive/instructions.py", "if word.isprintable() else", "if True else", ODD_USERS),
+    Mutation("cold evidence is damage", "archiver/report/chain.py", "Finding(key, Fault.UNREADABLE, why, data.exit_code)", "Finding(key, Fault.UNREADABLE, why)", f"{ODD_RUNS}::test_cold_evidence_is_no_damage"),
+    Mutation("what a key may not delete is named for ever", f"{S3}/staging.py", '                self._sender.put_note(key, b"")\n', "                pass\n", f"{ODD_RUNS}::test_a_repair_with_a_key_that_may_only_add"),
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@ is dropped that was asked for."""
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -481,3 +482,15 @@ async def test_a_repair_with_a_key_that_may_only_add(
         assert (summary.findings, summary.not_repaired) == ([], [])
         assert odd.objects[key].data == whole
         assert (await verify(archive_on(odd))).findings == []
+
+
+async def test_what_a_run_leaves_versions_of(odd: OddStore) -> None:
+    """README, Buckets, has the numbers: in a bucket with versions each of these stays."""
+    for name in PUBLIC:
+        odd.become(PUBLIC[name])
+        async with archive_on(odd).store.exclusive():
+            pass
+        counts = Counter(key.removeprefix(f"{PREFIX}/") for key in odd.puts)
+        assert counts.pop(".staging/probe") <= 4, name
+        assert counts == {".staging/lock": 1}, name
+        assert odd.counts["DeleteObject"] == 1, name
