@@ -499,7 +499,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a bucket that never answered is waited for", f"{S3}/patience.py", "math.inf if self._was_reached else FIRST_SECONDS", "math.inf", BUCKET_OUTAGES),
     Mutation("a bucket that answered is not waited for", f"{S3}/patience.py", "math.inf if self._was_reached else FIRST_SECONDS", "FIRST_SECONDS", BUCKET_OUTAGES),
     Mutation("a cancellation waits for a bucket", THREADS, "            abandoned.set()\n            await _ended", "            await _ended", f"{BUCKET_OUTAGES}::test_a_cancellation_ends_the_wait"),
-    Mutation("cleaning up waits for a bucket", THREADS, "    if _is_cancelled() or (inherited is not None and inherited.is_set()):\n", "    if False:\n", f"{BUCKET_OUTAGES}::test_leaving_waits_no_more_after_a_cancellation"),
+    Mutation("cleaning up waits for a bucket", THREADS, "    if _is_cancelled() or (inherited is not None and inherited.is_set()):\n", "    if False:\n", f"{BUCKET_OUTAGES}::test_cleaning_up_after_a_cancellation_waits_no_more"),
     Mutation("a lease is believed after an outage", f"{S3}/lease.py", "while self._lost is None and (silent", "while False and (silent", BUCKET_OUTAGES),
     Mutation("a lease ends with an outage", f"{S3}/lease.py", "        until = _now() + self._lasting\n", "        until = 0.0\n", BUCKET_OUTAGES),
     Mutation("who watches a lease counts an outage", f"{S3}/lease.py", "if time.monotonic() - began > min(_OUTAGE_SECONDS, beat / 2):", "if False:", BUCKET_OUTAGES),

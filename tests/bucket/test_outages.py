@@ -22,6 +22,7 @@ from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.dialect import Check, Conditions, Dialect
 from archiver.stores.s3.lease import Lease, hold
 from archiver.stores.s3.patience import Patience
+from archiver.threads import in_thread_anyway
 from examples.sample_rdb import write_rdb
 from tests.bucket.conftest import MIB, PREFIX
 from tests.bucket.test_odd_servers import whole
@@ -165,14 +166,16 @@ async def test_a_cancellation_ends_the_wait(odd: OddStore) -> None:
         group.cancel_scope.cancel()
 
 
-async def test_leaving_waits_no_more_after_a_cancellation(odd: OddStore) -> None:
+async def test_cleaning_up_after_a_cancellation_waits_no_more(odd: OddStore) -> None:
     store = store_on(odd, FOR_EVER)
+    await store.read("archive.json")
+    gone = odd.add(silence())
     with anyio.CancelScope() as scope:
-        async with store.exclusive():
-            odd.add(silence())
-            scope.cancel()
-            await store.read("archive.json")
-    assert scope.cancelled_caught
+        scope.cancel()
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                await in_thread_anyway(lambda: store.bucket.get("archive.json"))
+    assert gone.met == 1  # and while nobody answers, nobody is asked
 
 
 async def test_ctrl_c_ends_the_wait_for_a_bucket(
