@@ -118,7 +118,7 @@ class _Run:
         self.summary: Final = Summary()
         self._source: Final = source
         self._archive: Final = archive
-        self._inventory: Final = Inventory(archive.store)
+        self._inventory: Final = Inventory(archive.store, options.again | options.repaired)
         self._tell: Final = observer
         self._books: Final[list[SetBook]] = []
         # Small backups that are tried again by themselves.

@@ -53,12 +53,10 @@ class Beginning(StrEnum):
 class Mending:
     """What a repair knows of a set whose SHA256SUMS is damaged. ``others`` are files that are not
     here, and that another archive's SHA256SUMS names; ``is_whole``: all that is known of there, by
-    another archive or the vendor, is here. ``is_listed``: it is the vendor's listing that says so,
-    which leaves out what the vendor has deleted."""
+    another archive or the vendor, is here."""
 
     others: Mapping[str, str] = field(default_factory=dict)
     is_whole: bool = False
-    is_listed: bool = False
 
     def check(
         self,
@@ -66,20 +64,16 @@ class Mending:
         salvage: Salvage,
         recorded: Mapping[str, str],
         there: Collection[str],
-        *,
-        is_given: bool,
     ) -> None:
         """Raises BadDocument where what cannot be read may name a file that nothing else does.
-        Names of what is ``there`` need no explanation; ``is_given`` unless the store has no
-        SHA256SUMS, or does not give it."""
+        Names of what is ``there`` need no explanation."""
         if all(layout.node_of(name) == key.partition("/")[0] for name in recorded):
             return  # a standard instance: its one file is here
-        knows = (self.is_whole and not self.is_listed) or bool(self.others)
-        if salvage.is_empty and not knows and is_given:
+        if salvage.is_empty and not (self.is_whole or self.others):
             raise BadDocument(
                 key,
                 "it is empty, and nothing else tells which files it named",
-                hint="it stays as it is; remove it if you know that nothing is missing, and pull",
+                hint="repair from the source, or from an archive that has it whole",
             )
         lines = [
             f"{sha256}  {name}"
@@ -235,28 +229,11 @@ class Archive:
         record that must not be used, IntegrityError at a record whose object is not there or that
         names another SHA-256, UnreadableObject.
         """
-        key, recorded = layout.sums_key(folder), dict[str, str]()
+        key = layout.sums_key(folder)
         data = await self._sums(folder, mending=mending is not None)
         salvage = salvage_sums(data or b"")
         sizes = {entry.key: entry.size async for entry in self.store.entries(f"{folder}/")}
-        for record_key in filter(layout.is_record, sizes):
-            record = await read_record(self.store, record_key)
-            if record is None:
-                continue
-            if sizes.get(record.object_key) != record.size:
-                raise IntegrityError(
-                    f"{record.object_key}: it is not there as its record says",
-                    hint="SHA256SUMS stays: run verify, then repair",
-                )
-            name = _name(record)
-            recorded[name] = record.sha256
-            said = salvage.sums.get(name, {record.sha256})
-            if record.sha256 not in said and layout.stem_of(record.object_key) not in confirmed:
-                raise IntegrityError(
-                    f"{record.object_key}: SHA256SUMS says {min(said)}, and its record "
-                    f"{record.sha256}",
-                    hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
-                )
+        recorded = await self._recorded(sizes, salvage, confirmed)
         # A confirmed file may have had another suffix.
         kept = {
             name: min(said)
@@ -267,13 +244,39 @@ class Archive:
         named = kept | recorded
         if mending is not None and recorded and data != format_sums(named):
             there = {one.rpartition("/")[2] for one in sizes}
-            mending.check(key, salvage, recorded, there, is_given=data is not None)
+            mending.check(key, salvage, recorded, there)
             named = {**mending.others, **named}
         if not recorded or data == format_sums(named):
             return 0
         await self.store.clear(key)
         await self.store.put(key, format_sums(named))
         return len(named)
+
+    async def _recorded(
+        self, sizes: Mapping[str, int], salvage: Salvage, confirmed: Collection[str]
+    ) -> dict[str, str]:
+        """The SHA-256 by file name that the records of a set give, of which ``sizes`` are all
+        files. Raises as :meth:`seal` does."""
+        found = dict[str, str]()
+        for record_key in filter(layout.is_record, sizes):
+            record = await read_record(self.store, record_key)
+            if record is None:
+                continue
+            if sizes.get(record.object_key) != record.size:
+                raise IntegrityError(
+                    f"{record.object_key}: it is not there as its record says",
+                    hint="SHA256SUMS stays: run verify, then repair",
+                )
+            name = _name(record)
+            found[name] = record.sha256
+            said = salvage.sums.get(name, {record.sha256})
+            if record.sha256 not in said and layout.stem_of(record.object_key) not in confirmed:
+                raise IntegrityError(
+                    f"{record.object_key}: SHA256SUMS says {min(said)}, and its record "
+                    f"{record.sha256}",
+                    hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
+                )
+        return found
 
     async def _sums(self, folder: str, *, mending: bool) -> bytes | None:
         """The SHA256SUMS of a set; None where there is none, or where a repair is to write anew

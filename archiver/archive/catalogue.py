@@ -137,7 +137,10 @@ async def _compared_row(inventory: Inventory, backup: Backup, finding: Finding) 
     if error is not None:
         return row
     if finding.record is None:
-        return replace(row, state=_vendor_state(backup, State.MISSING))
+        is_there = await inventory.has_object(finding.transfer.stem)
+        return replace(
+            row, state=State.UNRECORDED if is_there else _vendor_state(backup, State.MISSING)
+        )
     try:
         sums = await inventory.sums(finding.record.folder)
     except (BadDocument, UnreadableObject) as error:

@@ -15,7 +15,7 @@ from archiver.errors import ArchiverError, BadDocument, IntegrityError, Unreadab
 from archiver.stores.base import Entry, Store
 
 _HINT = "run verify, and repair it"
-_COMING_HINT = "run pull again, which finishes what was interrupted; or repair"
+_COMING_HINT = "run pull again, which finishes what was interrupted, or repair from another archive"
 _REMOVED_HINT = (
     f"{_HINT}; removed on purpose? then remove the month's document under {verified.PREFIX}, too"
 )

@@ -1,7 +1,7 @@
 """What an archive holds, as one run sees it: each month of an instance is listed once."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -75,8 +75,11 @@ class Compared:
 class Inventory:
     """A view of a store that nobody else writes to meanwhile."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, preferred: Collection[str] = ()) -> None:
+        """``preferred`` are keys without suffix, and folders of sets, that are to be repaired: of
+        several places where a backup may lie, it belongs there."""
         self._store: Final = store
+        self._preferred: Final = preferred
         # Newest last: a listing goes through months one after the other.
         self._months: Final[dict[str, _Month]] = {}
         # Of the set that was asked about last.
@@ -117,14 +120,21 @@ class Inventory:
         _check_seen(month, folder)
         return folder
 
-    async def folder_like(self, folder: str) -> str:
-        """Where the set lies here that another archive has in ``folder``. Raises what hides it."""
+    async def folders_like(self, folder: str) -> list[str]:
+        """Where the set may lie here that another archive has in ``folder``: most likely first,
+        ``folder`` itself where it lies nowhere. Raises what hides it, where no other is seen."""
         start = layout.set_start(folder)
         if start is None or apart(folder, start) is None:
-            return folder  # no set belongs there
-        month, found = await self._nearest(folder, layout.job_of(folder), start)
-        _check_seen(month, found)
-        return found
+            return [folder]  # no set belongs there
+        near, hidden = await self._near(folder, layout.job_of(folder), start)
+        if not near:
+            _check_seen(*(hidden or (await self._month_of(folder), folder)))
+            return [folder]
+        ranked = sorted(near, key=lambda one: (one[1] != folder, *_likelihood(*one)))
+        seen = [one for month, one in ranked if _hiding(month, one) is None]
+        if not seen:
+            _check_seen(*ranked[0])
+        return seen
 
     async def compare(self, record: Record, folder: str) -> Compared:
         """Whether the same is held in ``folder``, by names, sizes and the record's SHA-256.
@@ -140,9 +150,8 @@ class Inventory:
             if taken := _keys(layout.stem_of(key)) & month.no_files.keys():
                 what = month.no_files[min(taken)]
                 return Compared(Difference.DAMAGED, f"{what} is in its place")
-            objects = {f"{layout.stem_of(key)}.{kind}" for kind in Kind}
-            why = "its record is not there" if objects & there.keys() else None
-            return Compared(Difference.MISSING, why)
+            is_there = await self.has_object(layout.stem_of(key))
+            return Compared(Difference.MISSING, "its record is not there" if is_there else None)
         try:
             own = await read_record(self._store, key)
         except BadDocument as error:
@@ -168,6 +177,12 @@ class Inventory:
         """What has a name of the files of ``stem`` and is no file, in a line; None if nothing."""
         taken = (await self._month_of(stem.rpartition("/")[0])).no_files
         return _what_is_there({key: taken[key] for key in _keys(stem) & taken.keys()})
+
+    async def has_object(self, stem: str) -> bool:
+        """Whether there is an object of this name, recorded or not."""
+        folder = stem.rpartition("/")[0]
+        there = (await self._month_of(folder)).files.get(folder, {})
+        return any(f"{stem}.{kind}" in there for kind in Kind)
 
     async def knows(self, stem: str) -> bool:
         """Whether something here may say which bytes the file of ``stem`` has."""
@@ -228,15 +243,32 @@ class Inventory:
         own = new or layout.set_key(backup)
         if backup.is_standard:
             return await self._month_of(own), own
-        return await self._nearest(own, layout.job_name(backup), backup.started_at)
+        near, hidden = await self._near(own, layout.job_name(backup), backup.started_at)
+        if not near:
+            if hidden is not None:
+                return hidden  # it may be there
+            month = await self._month_of(own)
+            month.folders[layout.job_name(backup)].add(own)
+            return month, own
+        name = layout.stem("", backup)
+        return min(
+            near,
+            key=lambda one: (
+                one[1] + name not in self._preferred,
+                one[1] not in self._preferred,
+                *_likelihood(*one),
+            ),
+        )
 
-    async def _nearest(self, own: str, job: str, started_at: datetime) -> tuple[_Month, str]:
-        """Of the folders of a job that began near ``started_at`` the one with most records, or
-        ``own``.
+    async def _near(
+        self, own: str, job: str, started_at: datetime
+    ) -> tuple[list[tuple[_Month, str]], tuple[_Month, str] | None]:
+        """The folders of a job that began near ``started_at``, each with its month; and a month
+        that may have such a one, and nobody sees into, with the folder's name there.
 
         The nodes of a cluster begin their backups seconds apart; the first one found names the
         folder for all of the same job. Somebody may have made a double of it, or brought a part of
-        it from another archive: all nodes must come to the same answer.
+        it from another archive.
         """
         first, _, name = own.rpartition("/")
         instance_id = first.partition("/")[0]
@@ -251,18 +283,7 @@ class Inventory:
             near += [(other, folder) for folder in other.folders[job]]
             if _hiding(other, prefix) is not None:
                 hidden = other, f"{prefix}/{name}"
-        found = [
-            (-sum(map(layout.is_record, other.files.get(folder, ()))), folder, other)
-            for other, folder in near
-            if apart(folder, started_at) is not None
-        ]
-        if found:
-            _, folder, month = min(found, key=lambda one: one[:2])
-            return month, folder
-        if hidden is not None:
-            return hidden  # it may be there
-        month.folders[job].add(own)
-        return month, own
+        return [one for one in near if apart(one[1], started_at) is not None], hidden
 
     async def _month(self, prefix: str) -> _Month:
         """What is below ``prefix``, read once for all backups of that month."""
@@ -296,6 +317,15 @@ def _wrong_size(record: Record, month: _Month) -> str | None:
     if record.object_key in month.no_files:
         return f"{month.no_files[record.object_key]} is in its place"
     return "it is missing" if size is None else f"it has {size:,} of {record.size:,} bytes"
+
+
+def _likelihood(month: _Month, folder: str) -> tuple[int, int, str]:
+    """Sorts the folder first that has most of a set: backups with their records, by their names;
+    then most records. The same for all nodes, so that they come to lie together."""
+    there = month.files.get(folder, {})
+    records = [layout.stem_of(key) for key in there if layout.is_named_as_record(key)]
+    whole = sum(any(f"{stem}.{kind}" in there for kind in Kind) for stem in records)
+    return -whole, -len(records), folder
 
 
 def _is_known(month: _Month, stem: str) -> bool:

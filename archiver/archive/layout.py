@@ -129,6 +129,11 @@ def is_record(key: str) -> bool:
     return key.endswith(RECORD_SUFFIX) and is_of_a_set(key)
 
 
+def is_named_as_record(key: str) -> bool:
+    """Whether a record lies there, and is called after a backup."""
+    return is_record(key) and is_object_name(f"{stem_of(key).rpartition('/')[2]}.{Kind.RDB}")
+
+
 def is_document(key: str) -> bool:
     """Whether a record or a SHA256SUMS has that name."""
     return key.endswith((RECORD_SUFFIX, f"/{SUMS_NAME}"))

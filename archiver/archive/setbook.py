@@ -5,6 +5,7 @@ from typing import Final
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive, Mending
+from archiver.archive.consistency import apart
 from archiver.archive.neighbours import sets_around
 from archiver.archive.sets import SetTally, incomplete
 from archiver.model import Transfer
@@ -73,11 +74,21 @@ class SetBook:
         around = await sets_around(self._archive, self.instance_id, starts)
         unfinished = incomplete(self._sets, around)
         for folder, tally in sorted(self._sets.items()):
-            has_all = tally.held == tally.files
+            has_all = tally.held == tally.files and not self._lies_elsewhere_too(folder)
             seen.append(SeenSet(folder, tally.held, has_all, unfinished.get(folder)))
         return seen
 
+    def _lies_elsewhere_too(self, folder: str) -> bool:
+        """Whether nodes of this set were listed for another folder, as when parts of it are
+        repaired in two: then what was listed for this one is not all of it."""
+        return any(
+            other != folder
+            and layout.job_of(other) == layout.job_of(folder)
+            and apart(folder, tally.started_at) is not None
+            for other, tally in self._sets.items()
+        )
+
     async def seal(self, folder: str) -> int:
         """See :meth:`Archive.seal`."""
-        mending = Mending(is_whole=True, is_listed=True) if folder in self._doubted else None
+        mending = Mending(is_whole=True) if folder in self._doubted else None
         return await self._archive.seal(folder, confirmed=self._confirmed, mending=mending)

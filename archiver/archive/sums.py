@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 from typing import Final
 
 from archiver.documents import is_name
+from archiver.model import Kind
 
 # A name with a backslash or a line's end in it has another form, and no file of an archive has one.
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\\n]+)")
@@ -15,8 +16,10 @@ _CUT = re.compile(r"[0-9a-f]{4,64} ?[ *]?")
 _LIKE_A_NAME = re.compile(r"[A-Za-z0-9][\w.-]*-\w[\w-]*(\.\w*)?")
 _FEW_BYTES: Final = 8
 _FEWEST_OF_A_LINE: Final = 60
+_SUFFIXES: Final = tuple(f".{kind}" for kind in Kind)
 _ZEROS: Final = re.compile(rf"\0{{{_FEW_BYTES + 1},}}")
 _LEAST_LEFT: Final = 4
+_LEAST_END: Final = 9  # more than a suffix, which all have
 _LIKE: Final = 0.6
 
 
@@ -42,8 +45,7 @@ def parse_sums(data: bytes) -> dict[str, str] | None:
 class Salvage:
     """What can be read of a SHA256SUMS: by file name the SHA-256 it gives, several where it names
     a file twice; the lines that cannot be; and how many ``zeros`` there are, as a power cut leaves
-    them in the place of whole lines. ``is_empty``: it says nothing at all, or too little to know
-    what it named."""
+    them in the place of whole lines."""
 
     sums: Mapping[str, frozenset[str]]
     unreadable: tuple[str, ...]
@@ -51,6 +53,7 @@ class Salvage:
 
     @property
     def is_empty(self) -> bool:
+        """Whether it says nothing at all, or too little to know what it named."""
         said = sum(map(len, self.unreadable)) + self.zeros
         return not self.sums and said < _FEWEST_OF_A_LINE
 
@@ -66,8 +69,12 @@ class Unexplained:
     def without_noise(self, zeros: int, names: Collection[str]) -> list[str]:
         """Those that are like a line of a set whose files have such ``names``. Bytes that nobody
         can read, ``zeros`` among them, are as well, where they are more than what is missing."""
-        left = [line for line in self.lines if _may_name_a_file(line, names)]
-        noise = [line for line in self.lines if line not in left and not _LINE.fullmatch(line)]
+        left, noise = list[str](), list[str]()
+        for line in self.lines:
+            if _may_name_a_file(line, names):
+                left.append(line)
+            elif not _LINE.fullmatch(line):
+                noise.append(line)
         dark = zeros + sum(len(line) + 1 for line in noise)
         return left if dark < self.room + _FEWEST_OF_A_LINE else [*left, *_dark(zeros), *noise]
 
@@ -133,7 +140,7 @@ def _is_a_stump(line: str, named: Mapping[str, str]) -> bool:
 
 def _may_name_a_file(line: str, names: Collection[str]) -> bool:
     """Whether a damaged line is like those of a set whose files have such ``names``."""
-    if _CUT.fullmatch(line):
+    if _CUT.fullmatch(line) or line.endswith(_SUFFIXES):
         return True
     name = _name_in(line)
     return _LIKE_A_NAME.fullmatch(name) is not None or any(
@@ -143,13 +150,16 @@ def _may_name_a_file(line: str, names: Collection[str]) -> bool:
 
 
 def _is_left_of(line: str, whole: str, name: str) -> bool:
-    """Whether ``line`` was ``whole``, the line of ``name``: a few bytes are other ones, its end is
-    cut off, or its name or its SHA-256 is as it was. Lines of other files differ in far more."""
+    """Whether ``line`` was ``whole``, the line of ``name``: a few bytes are other ones, only its
+    beginning or end is left, or its name or its SHA-256 is as it was. Lines of other files differ
+    in far more."""
     if len(line) == len(whole):
         wrong = sum(one != other for one, other in zip(line, whole, strict=True))
         if wrong <= _FEW_BYTES:
             return True
     if len(line) >= _LEAST_LEFT and whole.startswith(line):
+        return True
+    if len(line) >= _LEAST_END and whole.endswith(line):
         return True
     said = _name_in(line)
     if said == name:

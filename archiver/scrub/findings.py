@@ -39,7 +39,8 @@ ADVICE: Final[Mapping[Fault, str]] = {
     Fault.CHANGED: "repair from another archive or the source, and check the disk",
     Fault.SWAPPED: "repair from another archive or the source, or rename the files back",
     Fault.UNREADABLE: "check permissions and the disk, then repair",
-    Fault.UNRECORDED: "run pull again, which finishes what was interrupted; or repair",
+    Fault.UNRECORDED: "run pull again, which finishes what was interrupted, or repair from another "
+    "archive",
     Fault.STRAY: "look at it, and move it out of the archive",
     Fault.HIDDEN: "put the folder itself back in its place",
     Fault.BAD_RECORD: "repair from another archive or the source",

@@ -8,6 +8,7 @@ in a copy, so that memory does not grow with the file, whatever either archive i
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -43,6 +44,22 @@ from archiver.threads import entered, in_thread
 from archiver.transfer.engine import TransferOptions, share
 from archiver.transfer.file import carry
 from archiver.transfer.stored import StoreOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class _TheirSet:
+    """What the other archive has of a set: the folder that it most likely has there, by file name
+    the SHA-256 that SHA256SUMS gives, and by name the keys of its records. Where it lies in two
+    folders, as after a copy by hand, what both have counts as the likelier one has it."""
+
+    folder: str
+    sums: Mapping[str, str]
+    records: Mapping[str, str]
+
+    def record_key(self, name: str) -> str:
+        """Of a backup, by the name of its files."""
+        name = f"{name}{layout.RECORD_SUFFIX}"
+        return self.records.get(name, f"{self.folder}/{name}")
 
 
 class ArchiveSupplier:
@@ -101,10 +118,10 @@ class _SetMending:
         stems = set(self._wrong.stems)
         try:
             with elsewhere():
-                theirs_at = await self._there.folder_like(folder)
-                their_sums = await sums_if_any(self._other.store, theirs_at)
-                there = [key async for key in self._other.record_keys(f"{theirs_at}/")]
-        except BackupFailed as error:
+                theirs = await self._their_set(folder)
+        except ArchiverError as error:
+            if error.ends_run:
+                raise
             for key in sorted(stems) or [folder]:
                 self._not_repaired(key, error)
             return set()
@@ -112,27 +129,37 @@ class _SetMending:
         if self._wrong.whole:
             differing = {
                 layout.stem_of(key)
-                for key in [f"{folder}/{theirs.rpartition('/')[2]}" for theirs in there]
-                if await differs(self._store, key, their_sums)
+                for key in [f"{folder}/{name}" for name in theirs.records]
+                if await differs(self._store, key, theirs.sums)
             }
-        confirmed = await self._mend_all(stems | differing, theirs_at, their_sums, our_sums)
+        confirmed = await self._mend_all(stems | differing, theirs, our_sums)
         if differing - confirmed:
             return confirmed
-        await self._seal(our_sums, their_sums, confirmed)
+        await self._seal(our_sums, theirs.sums, confirmed)
         return confirmed
+
+    async def _their_set(self, folder: str) -> _TheirSet:
+        """What the other archive has of our set in ``folder``. Raises what hides it there,
+        StoreError."""
+        folders = await self._there.folders_like(folder)
+        sums, records = dict[str, str](), dict[str, str]()
+        for one in reversed(folders):  # of what is told twice, the first one counts
+            sums |= await sums_if_any(self._other.store, one)
+            async for key in self._other.record_keys(f"{one}/"):
+                records[key.rpartition("/")[2]] = key
+        return _TheirSet(folders[0], sums, records)
 
     async def _mend_all(
         self,
         stems: set[str],
-        theirs_at: str,
-        their_sums: Mapping[str, str],
+        their_set: _TheirSet,
         our_sums: Mapping[str, str],
     ) -> set[str]:
         """Those that were put right."""
         confirmed = set[str]()
         for stem in sorted(stems):
             try:
-                await self._mend(stem, theirs_at, their_sums, our_sums)
+                await self._mend(stem, their_set, our_sums)
                 confirmed.add(stem)
             except ArchiverError as error:
                 if error.ends_run:
@@ -143,20 +170,18 @@ class _SetMending:
     async def _mend(
         self,
         stem: str,
-        theirs_at: str,
-        their_sums: Mapping[str, str],
+        their_set: _TheirSet,
         our_sums: Mapping[str, str],
     ) -> None:
         """One object and its record. Raises IntegrityError, BackupFailed, StoreError."""
         name = stem.rpartition("/")[2]
         with elsewhere():
-            key = f"{theirs_at}/{name}{layout.RECORD_SUFFIX}"
-            theirs = await read_record(self._other.store, key)
+            theirs = await read_record(self._other.store, their_set.record_key(name))
         if theirs is None:
             lacking = BackupFailed(f"{stem}: {self._other.store} does not have it")
             raise self._wrong.absent(stem, lacking)
         object_name = theirs.object_key.rpartition("/")[2]
-        measured = await self._measure_theirs(theirs, their_sums.get(object_name))
+        measured = await self._measure_theirs(theirs, their_set.sums.get(object_name))
         ours = await self._our_record(stem)
         await self._compare(stem, ours, measured, our_sums.get(object_name))
         # Ours may have the right SHA-256, and something else that the bytes contradict.

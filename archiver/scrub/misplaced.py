@@ -15,6 +15,7 @@ from typing import Final
 from archiver import events as pull_events
 from archiver.archive import layout
 from archiver.archive.archive import Archive
+from archiver.archive.consistency import apart
 from archiver.archive.inventory import Inventory
 from archiver.archive.measure import measure, new_block
 from archiver.archive.reading import read_record, read_sums
@@ -28,10 +29,23 @@ from archiver.errors import (
     UnreadableObject,
 )
 from archiver.fields import read_backup
-from archiver.model import Kind
+from archiver.model import Backup, Kind
 from archiver.scrub import events
 from archiver.scrub.findings import Fault, Finding
 from archiver.threads import in_thread
+
+
+def _may_lie_at(backup: Backup, stem: str) -> bool:
+    """Whether a backup may have that place, by what the source said of it: of a cluster's set
+    with two folders, either may be."""
+    folder = stem.rpartition("/")[0]
+    return (
+        not backup.is_standard
+        and folder.partition("/")[0] == backup.instance_id
+        and layout.job_of(folder) == layout.job_name(backup)
+        and stem == layout.stem(folder, backup)
+        and (apart(folder, backup.started_at) is not None)
+    )
 
 
 @dataclass(slots=True)
@@ -83,7 +97,7 @@ class _Sorting:
                 raise
             return  # whoever repairs it says what is wrong
         stem = layout.stem_of(key)
-        if own.transfer.stem == stem:
+        if own.transfer.stem == stem or _may_lie_at(backup, stem):
             return  # it belongs here and says otherwise: whoever brings the right one mends it
         right = own.record
         if right is None or right.sha256 != record.sha256 or not await self._is_whole(right):

@@ -8,7 +8,7 @@ A damaged object is the only copy of its bytes until the right ones are durable:
 place until these take its name. A repair removes no name: what could not be brought stays wrong.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -106,31 +106,15 @@ async def repair(
     if not wrong:
         return replace(summary, not_repaired=hidden) if hidden else summary
     workers = (options or VerifyOptions()).workers
-    misplaced = await move_doubles(archive, summary.findings, observer)
-    to_supply = wrong
-    if misplaced.folders:
-        moved = VerifyOptions(sets=frozenset(misplaced.folders), workers=workers)
-        there = await verify(archive, moved, _silent_findings(observer))
-        others = [f for f in summary.findings if f.folder not in misplaced.folders]
-        to_supply = wrong_sets([*others, *there.findings])
-    for one in to_supply.values():
-        one.belongs = misplaced.belongs
-    supplied = Supplied(frozenset(), ())
-    if to_supply:
-        supplied = await supplier.supply(archive, to_supply, observer)
+    supplied = await _supplied(archive, summary, wrong, supplier, workers, observer)
     # What an earlier verify saw of these may be what is wrong.
     await forget(archive.store, supplied.confirmed)
     again = await verify(
         archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
     )
     concerned = [finding for finding in summary.findings if finding.folder in wrong]
-    stems = {f.key: f.stem for f in concerned if f.stem is not None}
-    told = {stems.get(event.key, event.key) for event in supplied.not_repaired}
-    lost = {stem for stem in told if await _is_lost(archive, stem)}
     still = [finding for finding in again.findings if finding.folder in wrong]
-    left = {finding.identity for finding in still}
-    # Whether or not a name is left that a verify finds: what did not come is missing.
-    still += [f for f in concerned if f.stem in lost and f.identity not in left]
+    still += await _lost(archive, concerned, still, supplied)
     left = {finding.identity for finding in still}
     right = wrong.keys() - {finding.folder for finding in still}
     return replace(
@@ -141,6 +125,40 @@ async def repair(
         + [event for event in supplied.not_repaired if event.key.rpartition("/")[0] not in right],
         results_not_kept=summary.results_not_kept or again.results_not_kept,
     )
+
+
+async def _supplied(
+    archive: Archive,
+    summary: VerifySummary,
+    wrong: Mapping[str, WrongSet],
+    supplier: Supplier,
+    workers: int,
+    observer: events.Observer,
+) -> Supplied:
+    """Move misplaced doubles away, and have the supplier bring what is wrong then."""
+    misplaced = await move_doubles(archive, summary.findings, observer)
+    if misplaced.folders:
+        moved = VerifyOptions(sets=frozenset(misplaced.folders), workers=workers)
+        there = await verify(archive, moved, _silent_findings(observer))
+        others = [f for f in summary.findings if f.folder not in misplaced.folders]
+        wrong = wrong_sets([*others, *there.findings])
+    for one in wrong.values():
+        one.belongs = misplaced.belongs
+    if not wrong:
+        return Supplied(frozenset(), ())
+    return await supplier.supply(archive, wrong, observer)
+
+
+async def _lost(
+    archive: Archive, concerned: Sequence[Finding], still: Iterable[Finding], supplied: Supplied
+) -> list[Finding]:
+    """Of the findings ``concerned``, those of backups that did not come and are not here, and that
+    are not ``still`` found: whether or not a name is left that a verify finds, they are missing."""
+    stems = {f.key: f.stem for f in concerned if f.stem is not None}
+    told = {stems.get(event.key, event.key) for event in supplied.not_repaired}
+    lost = {stem for stem in told if await _is_lost(archive, stem)}
+    left = {finding.identity for finding in still}
+    return [f for f in concerned if f.stem in lost and f.identity not in left]
 
 
 async def _is_lost(archive: Archive, stem: str) -> bool:

@@ -73,6 +73,8 @@ class _Resolver(AbstractResolver):
     ) -> list[ResolveResult]:
         # Others may wait for the same lookup: waiting, unlike awaiting it, never cancels it.
         looked_up = asyncio.wrap_future(lookup(host, port))
+        # Nor is it news when it fails, and nobody waits any more.
+        looked_up.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         await asyncio.wait([looked_up])
         found = looked_up.result()
         return [

@@ -4,6 +4,7 @@ Files on their way live in ``.staging`` on the same file system, so that a renam
 home. A file of several parts has a journal beside it; one of a single part needs none.
 """
 
+import hashlib
 import itertools
 import os
 import re
@@ -60,8 +61,8 @@ QUARANTINE = ".quarantine"
 _LOCK = ".lock"
 # At the root of a file system; for nobody but root to read.
 _LOST_AND_FOUND = "lost+found"
-# Folders that hold no backups: what a file in their place keeps out is said where it is missed.
-_OWN = ("verified", "drills")
+# Evidence tells of no backup: a drill says when it finds a file in the place of its folder.
+_EVIDENCE = "drills"
 _LINK = "a symbolic link"
 # What a run that was killed early leaves, and what a new file system has.
 _NOTHING = frozenset((STAGING, QUARANTINE, _LOCK, _LOST_AND_FOUND, ".snapshot"))
@@ -225,7 +226,7 @@ class LocalStore:
                 break  # told below
             if kind is not None:
                 key = folder.relative_to(self.root).as_posix()
-                if kind == disk.LINK or not (key in _OWN or key.endswith(_FILES)):
+                if kind == disk.LINK or not (key == _EVIDENCE or key.endswith(_FILES)):
                     yield self._hidden(folder, _in_place_of_a_folder(folder, kind))
                 return
         yield from self._walk(folder)
@@ -385,8 +386,14 @@ class LocalStore:
         if not self._came_home(document, path):
             return "a document without its object"
         if os.path.lexists(path):
-            if path.suffix != RECORD_SUFFIX or _said_by(path) == _said_by(document):
+            there = _said_by(path)
+            if path.suffix != RECORD_SUFFIX or there == _said_by(document):
                 return "a document that is there"
+            try:
+                if there is not None and _is_true(there, path):
+                    return "a record of other bytes than those that are there"
+            except (UnreadableObject, NoDocument):
+                return ""  # a later run may know which one is right
             move_away(path, self._quarantine)  # it is not about the object that came home
         # The kill may have come before the object's name, or its folders', was durable.
         folder = path.parent.relative_to(self.root).as_posix()
@@ -500,9 +507,21 @@ def _said_by(record: Path) -> _Said | None:
     except (NoDocument, BadDocument, UnreadableObject):
         return None
     name, size = said.get("object"), said.get("size")
-    if not isinstance(name, str) or "/" in name or not isinstance(size, int):
+    if not isinstance(name, str) or not documents.is_name(name) or not isinstance(size, int):
         return None
     return _Said(name, size, said.get("sha256"))
+
+
+def _is_true(said: _Said, record: Path) -> bool:
+    """Whether the object of a record has the bytes that it names. Raises UnreadableObject."""
+    home = record.with_name(said.name)
+    if home.stem != record.stem or not _is_file(home) or home.lstat().st_size != said.size:
+        return False
+    descriptor = disk.open_file(home)
+    if descriptor is None:
+        return False
+    with disk.reading_errors(home), os.fdopen(descriptor, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == said.sha256
 
 
 def _is_file(path: Path) -> bool:

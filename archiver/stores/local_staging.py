@@ -24,7 +24,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from archiver.errors import ArchiveBusy, NoDocument, ObjectMissing, StoreError, UnreadableObject
+from archiver.errors import (
+    ArchiveBusy,
+    DoesNotFit,
+    NoDocument,
+    NoSpace,
+    ObjectMissing,
+    StoreError,
+    UnreadableObject,
+)
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.stores import disk, journal
 from archiver.stores.base import Documents, Resumable
@@ -121,17 +129,15 @@ class LocalStaging:
         self._present = self._objects_present()
         with disk.store_errors(self._staged):
             try:
-                self._file = self._create()
+                self._file = self._created()
             except FileExistsError:
                 self._file = self._reopen()
                 if self._file is not None and (self._shared or not self._lock_it()):
                     self._file = self._renewed(self._file)
-            else:
-                self._lock_it()
         if self._file is None:
             self._forget_staged()
             with disk.store_errors(self._staged):
-                self._file = self._create()
+                self._file = self._created()
             return  # a journal without its file says nothing
         try:
             noted = parse_journal(self._journal)
@@ -146,9 +152,12 @@ class LocalStaging:
         elif os.fstat(self._file).st_size > 0 or noted is not None:
             self.restart()
 
-    def _create(self) -> int:
+    def _created(self) -> int:
+        """A new file, which others see that we write to. Raises OSError."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(self._staged, flags, disk.FILE_MODE)
+        self._file = os.open(self._staged, flags, disk.FILE_MODE)
+        self._lock_it()
+        return self._file
 
     def _reopen(self) -> int | None:
         """What an earlier run staged; None for what must not be written to. Raises OSError."""
@@ -175,7 +184,8 @@ class LocalStaging:
 
     def _renewed(self, descriptor: int) -> int | None:
         """A copy of what is staged in its place, with its journal, for us alone; None where it
-        cannot be copied, and is to be begun anew. Raises OSError."""
+        cannot be read, and is to be begun anew. Raises NoSpace and DoesNotFit, which lose nothing,
+        OSError."""
         os.close(descriptor)
         self._file = None
         try:
@@ -183,6 +193,8 @@ class LocalStaging:
                 if os.path.lexists(path):
                     disk.copy_file(path, path, f"{path}{TEMPORARY}")
             disk.sync_directory(self._folder)
+        except (DoesNotFit, NoSpace):
+            raise
         except (StoreError, NoDocument):
             return None
         self._file = os.open(self._staged, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -314,7 +326,7 @@ class LocalStaging:
             if os.path.samestat(os.lstat(self._staged), os.fstat(self._descriptor)):
                 return
         raise ArchiveBusy(
-            f"{self._staged}: another process has put its own file here",
+            f"{self._staged}: another process has put its own file here, or taken ours away",
             hint="another writer has come; run the command again",
         )
 

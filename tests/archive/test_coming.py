@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, restore, verify
-from archiver.archive.catalogue import State, archived_rows
+from archiver.archive.catalogue import State, archived_rows, compared_rows
 from archiver.copying import Selection, copy, mismatches
 from archiver.drill import DrillOptions, Wanted, drill
 from archiver.report.evidence import Verdict
@@ -45,6 +45,9 @@ async def test_a_set_that_is_coming_in_is_not_complete(
     assert [(row.state, row.error) for row in coming] == [(State.UNRECORDED, None)] * files
     assert all(row.note and "it has no record yet" in row.note for row in coming)
     assert {row.set_key for row in rows if row.set_note} == {pulled.key(folder)}
+    listed = [one async for page in source.pages(everything(instance)) for one in page.backups]
+    compared = await compared_rows(pulled.archive, listed)
+    assert [row.state for row in compared].count(State.UNRECORDED) == files
 
     done = await restore(pulled.archive, tmp_path / "to", instance_id=instance)
     assert (DAYS[1] in done.backup_set.key, done.exit_code) == (True, 0)

@@ -179,3 +179,32 @@ async def test_a_link_in_the_place_of_a_folder_is_said_and_the_rest_repaired(
     assert path.read_bytes() == good
     assert folder.is_symlink()
     assert {one: one.read_bytes() for one in away.rglob("*") if one.is_file()} == before
+
+
+@pytest.mark.parametrize("what", ["file", "link", "month"])
+async def test_what_hides_a_set_of_the_other_archive_keeps_no_other_from_repair(
+    pulled: Pulled, offsite: Archive, tmp_path: Path, what: str
+) -> None:
+    assert isinstance(offsite.store, LocalStore)
+    lost = [pulled.objects(CLUSTER, DAYS[1])[0], pulled.objects(INSTANCE, DAYS[1])[0]]
+    for path in lost:
+        path.unlink()
+    hidden = offsite.store.root / pulled.key(lost[0].parent)
+    hidden = hidden.parent if what == "month" else hidden
+    hidden.rename(tmp_path / "away")
+    if what == "file":
+        hidden.write_text("no folder")
+    else:
+        hidden.symlink_to(tmp_path / "away")
+    found = await verify(pulled.archive)
+    summary = await repair(pulled.archive, found, ArchiveSupplier(offsite))
+    assert {finding.folder for finding in summary.repaired} == {pulled.key(lost[1].parent)}
+    assert {finding.folder for finding in summary.findings} == {pulled.key(lost[0].parent)}
+    assert summary.not_repaired
+    assert lost[1].exists()
+
+
+async def test_a_file_in_the_place_of_what_verifies_saw(pulled: Pulled) -> None:
+    (pulled.root / "verified").write_text("no folder")
+    found = await verify(pulled.archive)
+    assert {(one.key, one.fault) for one in found.findings} == {("verified", Fault.HIDDEN)}

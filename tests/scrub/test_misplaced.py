@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from archiver.scrub.repair import Supplier, repair
 from archiver.transfer.engine import TransferOptions
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything
-from tests.scrub.conftest import CLUSTER, DAYS, Pulled, edit, flip
+from tests.scrub.conftest import CLUSTER, DAYS, NODES, Pulled, edit, flip
 
 ORIGINS = pytest.mark.parametrize("origin", ["archive", "source"])
 
@@ -302,3 +303,125 @@ async def test_a_part_of_a_set_in_another_folder_of_its_job(
     summary = await pull(source, pulled.archive, [everything(CLUSTER)])
     assert (summary.exit_code, summary.archived) == (0, 1)
     assert whole[node].exists()
+
+
+def named_after_none(pulled: Pulled) -> Path:
+    named = pulled.objects(CLUSTER, DAYS[2])[0].parent
+    return named.rename(named.with_name(named.name.replace("T031500Z", "T031502Z")))
+
+
+def double_of(pulled: Pulled, start: str, *, junk: int = 0) -> tuple[Path, Path]:
+    """A cluster's set, which has its name from none of its nodes, and a copy of it beside it that
+    somebody made under another time."""
+    own = named_after_none(pulled)
+    double = own.with_name(own.name.replace("T031502Z", start))
+    shutil.copytree(own, double)
+    for number in range(junk):
+        (double / f"old-{number}.json").write_text("{}")
+    return own, double
+
+
+@ORIGINS
+@pytest.mark.parametrize(("start", "junk"), [("T031459Z", 0), ("T031501Z", 1)])
+async def test_what_lies_where_it_may_is_no_double(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, start: str, junk: int
+) -> None:
+    """Its record says something else of itself; a whole copy of the set is beside it."""
+    own, _ = double_of(pulled, start, junk=junk)
+    before = files(pulled.root)
+    edit(next(own.glob(f"{CLUSTER}-db-0-*.json")), lambda record: record.update(job_id="777"))
+    found = await verify(pulled.archive)
+    assert Fault.MISPLACED in {finding.fault for finding in found.findings}
+    await repair(pulled.archive, found, supplier_of(origin, offsite, source))
+    after = files(pulled.root)
+    assert {key for key, data in before.items() if key.endswith(".rdb")} <= after.keys()
+    again = await verify(pulled.archive)
+    assert all("-db-" not in finding.key for finding in again.findings)  # but for the junk
+
+
+@ORIGINS
+@pytest.mark.parametrize("start", ["T031459Z", "T031501Z"])
+async def test_a_set_that_lost_a_node_gets_it_back_beside_its_double(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, start: str
+) -> None:
+    own, _ = double_of(pulled, start)
+    before = files(pulled.root)
+    for lost in own.glob(f"{CLUSTER}-db-0-*"):
+        lost.unlink()
+    found = await verify(pulled.archive)
+    summary = await repair(pulled.archive, found, supplier_of(origin, offsite, source))
+    assert (summary.exit_code, summary.not_repaired) == (0, [])
+    assert files(pulled.root).keys() == before.keys()
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+async def test_junk_beside_a_set_diverts_no_pull(pulled: Pulled, source: TairSource) -> None:
+    own = named_after_none(pulled)
+    junk = own.with_name(own.name.replace("T031502Z", "T031700Z"))
+    junk.mkdir()
+    for number in range(4):
+        (junk / f"{CLUSTER}-old-{number}.json").write_text("{}")
+    before = files(pulled.root)
+    summary = await pull(source, pulled.archive, [everything(CLUSTER)])
+    assert (summary.archived, summary.failures) == (0, [])
+    assert files(pulled.root) == before
+
+
+async def test_junk_in_the_other_archive_diverts_no_repair(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """Nor does a copy of a standard instance's set under another time, or half of a set there."""
+    assert isinstance(offsite.store, LocalStore)
+    for instance_id, time, other in (
+        (CLUSTER, "T031500Z", "T031700Z"), (INSTANCE, "T021500Z", "T021459Z"),
+    ):  # fmt: skip
+        path = pulled.objects(instance_id, DAYS[2])[0]
+        theirs = offsite.store.root / pulled.key(path.parent)
+        beside = theirs.with_name(theirs.name.replace(time, other))
+        shutil.copytree(theirs, beside)
+        for number in range(4):
+            (beside / f"{CLUSTER}-old-{number}.json").write_text("{}")
+        if instance_id == CLUSTER:  # half of it lies in each
+            for moved in theirs.glob(f"{path.stem}.*"):
+                moved.unlink()
+        path.unlink()
+    found = await verify(pulled.archive)
+    summary = await repair(pulled.archive, found, ArchiveSupplier(offsite))
+    assert (summary.exit_code, summary.not_repaired) == (0, [])
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+@ORIGINS
+@pytest.mark.parametrize("by_repair", [False, True])
+async def test_a_set_in_two_halves_grows_together(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, by_repair: bool
+) -> None:
+    """Neither half is taken for a whole set, though it may be the only one of its instance."""
+    own = named_after_none(pulled)
+    for other in pulled.root.glob(f"{CLUSTER}/*/*/*"):
+        if other != own:
+            shutil.rmtree(other)
+    (own / "SHA256SUMS").unlink()
+    half = own.with_name(own.name.replace("T031502Z", "T031440Z"))
+    half.mkdir()
+    for moved in own.glob(f"{CLUSTER}-db-1-*"):
+        moved.rename(half / moved.name)
+    query = everything(CLUSTER)
+    query = replace(query, start=f"2026-11-{DAYS[2][-2:]}T00:00Z")
+    if by_repair:
+        found = await verify(pulled.archive)
+        await repair(pulled.archive, found, supplier_of(origin, offsite, source))
+    else:
+        await pull(source, pulled.archive, [query])
+    assert len(list(own.glob("*.rdb"))) == NODES
+    assert (own / "SHA256SUMS").exists()
+
+
+async def test_a_set_under_another_instance_is_moved_away(pulled: Pulled, offsite: Archive) -> None:
+    own = pulled.objects(CLUSTER, DAYS[2])[0].parent
+    other = pulled.root / "r-bp1other" / own.relative_to(pulled.root / CLUSTER)
+    shutil.copytree(own, other)
+    found = await verify(pulled.archive)
+    summary = await repair(pulled.archive, found, ArchiveSupplier(offsite))
+    assert (summary.findings, summary.exit_code) == ([], 0)
+    assert not list(other.glob("*"))

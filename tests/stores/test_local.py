@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import multiprocessing
 import os
@@ -25,6 +26,7 @@ from fastcrc import crc64
 from archiver.errors import (
     ArchiveBusy,
     DoesNotFit,
+    NoSpace,
     PlaceTaken,
     StoreError,
     UnreadableObject,
@@ -427,6 +429,107 @@ async def test_a_waiting_record_of_another_file_is_not_brought(
     assert await store.read(f"{STEM}.json") == (record if size == SIZE else None)
 
 
+async def test_a_waiting_record_does_not_replace_one_that_has_the_right_bytes(
+    store: LocalStore,
+) -> None:
+    """Whoever wrote it: both fit by their sizes, and the bytes tell which one is true."""
+    right = RECORD.replace(b"1" * 64, hashlib.sha256(DATA).hexdigest().encode())
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", DATA)
+        await store.put(f"{STEM}.json", right)
+    flat = STEM.replace("/", "~")
+    (store.root / ".staging" / f"{flat}.json.document").write_bytes(RECORD)
+    async with store.exclusive():
+        [leftover] = await store.sweep()
+        assert "other bytes" in leftover.why
+    assert await store.read(f"{STEM}.json") == right
+    assert not any((store.root / ".quarantine").glob("*"))
+
+
+@pytest.mark.parametrize("name", ["", "..", "r-x-7.fifo", "r-x-7.link", "r-x-7.folder"])
+async def test_a_record_of_something_odd_keeps_no_writer_out(store: LocalStore, name: str) -> None:
+    """It is beside an object that came home, and that another record waits for."""
+    odd = store.root / f"{STEM}.rdb"
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", DATA)
+        await store.put(f"{STEM}.json", RECORD.replace(b"r-x-7.rdb", name.encode()))
+    os.mkfifo(odd.with_name("r-x-7.fifo"))
+    odd.with_name("r-x-7.link").symlink_to("/dev/zero")
+    odd.with_name("r-x-7.folder").mkdir()
+    flat = STEM.replace("/", "~")
+    (store.root / ".staging" / f"{flat}.json.document").write_bytes(RECORD)
+    async with store.exclusive():
+        await store.sweep()
+    assert await store.read(f"{STEM}.json") == RECORD
+
+
+async def test_a_sweep_leaves_what_the_disk_does_not_give(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = RECORD.replace(b"1" * 64, b"2" * 64)
+    async with store.exclusive():
+        await store.put(f"{STEM}.rdb", DATA)
+        await store.put(f"{STEM}.json", other)
+    waiting = store.root / ".staging" / f"{STEM.replace('/', '~')}.json.document"
+    waiting.write_bytes(RECORD)
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(hashlib, "file_digest", fails)
+    async with store.exclusive():
+        await store.sweep()
+    assert waiting.read_bytes() == RECORD
+    assert await store.read(f"{STEM}.json") == other
+
+
+@pytest.mark.parametrize("has_twin", [False, True])
+def test_a_staged_file_that_is_begun_anew_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_twin: bool
+) -> None:
+    """As a first one is: a writer that sleeps over the end of its lock must be seen."""
+    place = Place(str(tmp_path), str(tmp_path), str(tmp_path), set(), lambda: None, shared=True)
+    first = LocalStaging(place, STEM, SIZE)
+    first.open()
+    first.close()
+    staged = tmp_path / f"{STEM.replace('/', '~')}.data"
+    if has_twin:
+        os.link(staged, tmp_path / "twin")
+    else:
+        refuse(monkeypatch, errno.EIO)
+    again = LocalStaging(place, STEM, SIZE)
+    again.open()
+    with staged.open("rb") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    again.close()
+
+
+def test_a_full_disk_takes_no_finished_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where what is staged is copied first, since its writer may wake."""
+    place = Place(str(tmp_path), str(tmp_path), str(tmp_path), set(), lambda: None, shared=True)
+    first = LocalStaging(place, STEM, SIZE)
+    first.open()
+    first.write(0, memoryview(DATA))
+    first.close()
+    refuse(monkeypatch, errno.ENOSPC)
+    again = LocalStaging(place, STEM, SIZE)
+    with pytest.raises(NoSpace):
+        again.open()
+    again.close()
+    assert (tmp_path / f"{STEM.replace('/', '~')}.data").read_bytes() == DATA
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Have no file be copied."""
+
+    def copied(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(shutil, "copyfileobj", copied)
+
+
 async def test_a_writer_that_wakes_in_a_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -458,19 +561,16 @@ async def test_a_writer_that_wakes_in_a_commit(
 async def test_what_cannot_be_copied_for_us_alone_is_begun_anew(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no space for a copy; and it leaves nothing."""
+    """The disk does not give it; and it leaves nothing."""
     flat = f"{store.root}/.staging/{STEM.replace('/', '~')}"
     async with store.exclusive():
         Path(f"{flat}.data").write_bytes(DATA)
         other = os.open(f"{flat}.data", os.O_RDWR)
         fcntl.flock(other, fcntl.LOCK_EX)
 
-        def full(*_: object) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
         try:
             with monkeypatch.context() as patch:
-                patch.setattr(shutil, "copyfileobj", full)
+                refuse(patch, errno.EIO)
                 async with entered(store.stage(STEM, SIZE)) as staging:
                     assert sorted(os.listdir(store.root / ".staging")) == [
                         f"{Path(flat).name}.data"
@@ -741,13 +841,15 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
 
 
 def _beat_on(path: str, ready: "multiprocessing.synchronize.Event", seconds: float) -> None:
-    """Another host on a file system that grants flock to everybody: changes the file, no lock."""
+    """Another host on a file system that grants flock to everybody: changes the file, no lock.
+    Like a holder of ours it never empties the file: that would say that it let go."""
     until = time.monotonic() + seconds
     count = 0
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     while time.monotonic() < until:
         count += 1
         holder = {"host": "far", "pid": 1, "boot": "another", "beat": count}
-        Path(path).write_text(json.dumps(holder))
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         ready.set()
         time.sleep(0.02)
 

@@ -430,6 +430,10 @@ def test_an_object_goes_only_when_its_copy_is_one(
         with pytest.raises(StoreError, match="is not what was sent"):
             anyio.run(move)
         assert seaweed.content(bucket, f"{PREFIX}{key}") == OLD
+    gate.faults[0] = gates.refuse(403, "AccessDenied", kind="CopyObject", times=1)
+    with pytest.raises(StoreForbidden):  # it may not be copied: nothing goes, and none is named
+        anyio.run(move)
+    assert seaweed.content(bucket, f"{PREFIX}{key}") == OLD
     gate.faults.remove(gate.faults[0])
     if how == "set_aside":
         with pytest.raises(StoreForbidden, match="this key may not delete"):

@@ -78,14 +78,21 @@ def keep_aside(sender: Sender, key: str) -> str:
 def clear_away(sender: Sender, key: str, kept: str) -> None:
     """Move an object to ``kept``, where an earlier run may have copied it. Raises StoreError,
     StoreForbidden where it stays where it is, though a copy was made."""
-    if sender.bucket.head(kept) is None or not _is_copy(sender, key, kept):
-        copy_within(sender, key, kept)
-    if not sender.bucket.delete_if_allowed(key):
+    copy_aside(sender, key, kept)
+    try:
+        sender.bucket.delete(key)
+    except StoreForbidden:
         raise StoreForbidden(
             f"{sender.bucket.where(key)}: it stays, though a copy is in {kept}: "
             "this key may not delete",
             hint="delete it with one that may",
-        )
+        ) from None
+
+
+def copy_aside(sender: Sender, key: str, kept: str) -> None:
+    """Copy an object to ``kept``, unless an earlier run did. Raises StoreError, StoreForbidden."""
+    if sender.bucket.head(kept) is None or not _is_copy(sender, key, kept):
+        copy_within(sender, key, kept)
 
 
 def _is_copy(sender: Sender, key: str, kept: str) -> bool:

@@ -4,11 +4,10 @@ import hashlib
 import itertools
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Final
 
 from archiver.documents import MOST_BYTES, is_key
-from archiver.errors import StoreForbidden
 from archiver.model import Stored
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Entry, Leftover, Opened, Staging
@@ -21,7 +20,7 @@ from archiver.stores.s3.lease import BEAT_SECONDS, Lease, hold
 from archiver.stores.s3.options import S3Options, parse_place
 from archiver.stores.s3.patience import Patience
 from archiver.stores.s3.reading import OpenedObject
-from archiver.stores.s3.replaced import clear_away, keep_aside
+from archiver.stores.s3.replaced import clear_away, copy_aside, keep_aside
 from archiver.stores.s3.sending import Sender
 from archiver.stores.s3.staging import S3Staging
 from archiver.stores.s3.uploads import sweep
@@ -106,8 +105,8 @@ class S3Store:
             return None
         tag = hashlib.sha256(f"{head.etag} {head.size}".encode()).hexdigest()[:16]
         kept = f"{QUARANTINE}{key.replace('/', SEPARATOR)}.{tag}.cleared"
-        with suppress(StoreForbidden):  # what is to come replaces it
-            clear_away(self._sender(), key, kept)
+        copy_aside(self._sender(), key, kept)
+        self.bucket.delete_if_allowed(key)  # else what is to come replaces it
         return kept
 
     async def set_aside(self, key: str) -> str:
