@@ -58,6 +58,10 @@ class Outage:
         self.clock: Final = clock
         self._since: float | None = None
 
+    @property
+    def is_on(self) -> bool:
+        return self._since is not None
+
     def goes_on(self) -> float:
         """Another failure; the seconds since the first of them."""
         now = self.clock()

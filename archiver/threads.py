@@ -4,15 +4,20 @@ A cancellation may come from an anyio scope or from asyncio itself (``task.cance
 ``asyncio.timeout()``), and more than once; against the latter anyio's shields do nothing. What was
 begun is waited for in all cases, and then the CancelledError goes on its way as it came: nobody
 calls ``uncancel()`` here, so that the timeout or task group which asked for it still knows its own.
+
+Work that waits for something does so in :func:`pause`, which ends when it is cancelled. In what
+cleans up after a cancellation nothing is waited for at all.
 """
 
 import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
+import math
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
@@ -23,13 +28,30 @@ from archiver.errors import ArchiverError
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# Set when nobody waits any more for what the work in this thread comes to.
+_abandoned: ContextVar[threading.Event | None] = ContextVar("abandoned", default=None)
+
+
+def pause(seconds: float) -> bool:
+    """Wait, in blocking work; False as soon as that is cancelled: then it is to come to its end."""
+    abandoned = _abandoned.get() or threading.Event()
+    return not abandoned.wait(seconds)
+
+
+def is_abandoned() -> bool:
+    """Whether the work in this thread is cancelled, or cleans up after a cancellation."""
+    abandoned = _abandoned.get()
+    return abandoned is not None and abandoned.is_set()
+
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What ``work`` returns. A cancellation before it has begun keeps it from that; a later one
     waits for its end."""
     ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+    abandoned = _abandoned.get() or threading.Event()
 
     def run() -> T:
+        _abandoned.set(abandoned)
         if not ended.set_running_or_notify_cancel():
             raise RuntimeError("it was cancelled before it began; nobody hears this")
         try:
@@ -38,17 +60,20 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
             ended.set_result(None)
 
     try:
-        return await to_thread.run_sync(run)
+        # Abandoned by anyio, and not by us: else a scope's cancellation is not heard of here.
+        return await to_thread.run_sync(run, abandon_on_cancel=True)
     except asyncio.CancelledError:
         if not ended.cancel():
+            abandoned.set()
             await _ended(asyncio.wrap_future(ended))
         raise
 
 
 async def in_thread_anyway(work: Callable[[], T]) -> T:
     """What ``work`` returns, for cleaning up: no cancellation keeps it from beginning, either."""
-    begun = _begin(work)
-    await _ended(begun)
+    abandoned = _new_abandoned()
+    begun = _begin(work, abandoned)
+    await _ended(begun, abandoned.set)
     return begun.result()
 
 
@@ -70,7 +95,7 @@ async def interruptible(begun: "asyncio.Future[T]", interrupt: Callable[[], obje
 async def until_cancelled(work: Callable[[threading.Event], T]) -> T:
     """What ``work`` returns, in a thread. A cancellation sets its event and waits for its end."""
     stop = threading.Event()
-    return await interruptible(_begin(lambda: work(stop)), stop.set)
+    return await interruptible(_begin(lambda: work(stop), stop), stop.set)
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
@@ -79,8 +104,10 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     It is a task of its own. What it opens for somebody else must be known to him even when this
     raises: a cancellation takes the place of its result.
     """
-    task = asyncio.get_running_loop().create_task(work)
-    await _ended(task)
+    abandoned, context = _new_abandoned(), contextvars.copy_context()
+    context.run(_abandoned.set, abandoned)
+    task = asyncio.get_running_loop().create_task(work, context=context)
+    await _ended(task, abandoned.set)
     return task.result()
 
 
@@ -92,9 +119,15 @@ async def entered(
 
     A cancellation while it is being entered calls ``interrupt``, which may hurry it.
     """
-    entering = _begin(context.__enter__)
+    abandoned = threading.Event()
+    entering = _begin(context.__enter__, abandoned)
+
+    def hurry() -> None:
+        abandoned.set()
+        interrupt()
+
     try:
-        value = await interruptible(entering, interrupt)
+        value = await interruptible(entering, hurry)
     except asyncio.CancelledError as error:
         if entering.exception() is None:
             await _left(context, error)
@@ -114,12 +147,29 @@ async def _left(context: AbstractContextManager[object], error: BaseException) -
         await in_thread_anyway(lambda: context.__exit__(type(error), error, error.__traceback__))
 
 
-def _begin(work: Callable[[], T]) -> "asyncio.Future[T]":
+def _is_cancelled() -> bool:
+    """Whether the running task is, by a scope of anyio or by asyncio."""
+    task = asyncio.current_task()
+    by_asyncio = task is not None and task.cancelling() > 0
+    return by_asyncio or anyio.current_effective_deadline() == -math.inf
+
+
+def _new_abandoned() -> threading.Event:
+    """Of work that begins now, which may be in what is cancelled already."""
+    abandoned = threading.Event()
+    inherited = _abandoned.get()
+    if _is_cancelled() or (inherited is not None and inherited.is_set()):
+        abandoned.set()
+    return abandoned
+
+
+def _begin(work: Callable[[], T], abandoned: threading.Event) -> "asyncio.Future[T]":
     """Begin it, in a thread of its own: there is always one to be had, however busy others are."""
     promised: concurrent.futures.Future[T] = concurrent.futures.Future()
     promised.set_running_or_notify_cancel()  # from here on nobody can cancel it
 
     def run() -> None:
+        _abandoned.set(abandoned)
         try:
             result = work()
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
@@ -132,15 +182,25 @@ def _begin(work: Callable[[], T]) -> "asyncio.Future[T]":
     return asyncio.wrap_future(promised)
 
 
-async def _ended(begun: "asyncio.Future[T]") -> None:
-    """Wait, whatever cancels and however often; then raise the first of these cancellations."""
+async def _ended(
+    begun: "asyncio.Future[T]", interrupt: Callable[[], object] = lambda: None
+) -> None:
+    """Wait, whatever cancels and however often; then raise the first of these cancellations. It
+    calls ``interrupt`` when it comes."""
     cancelled: asyncio.CancelledError | None = None
+    if not _is_cancelled():
+        try:  # without a shield, which would keep a scope's cancellation from being heard of
+            await asyncio.wait([begun])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            interrupt()
     with anyio.CancelScope(shield=True):
         while not begun.done():
             try:
                 await asyncio.wait([begun])
             except asyncio.CancelledError as error:
                 cancelled = cancelled or error
+                interrupt()
     if cancelled is not None:
         if not begun.cancelled():
             begun.exception()  # looked at, so that nobody complains that it was not

@@ -310,8 +310,7 @@ class _Part:
             disk.write_all(self._descriptor, data, offset)
 
     def sync(self) -> None:
-        with disk.store_errors(self._path):
-            os.fsync(self._descriptor)
+        disk.sync_file(self._descriptor, self._path)
 
     def settle(self) -> None:
         with disk.store_errors(self._path):

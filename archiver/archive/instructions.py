@@ -1,6 +1,9 @@
 """What somebody needs who finds a restored file: the command, which server, what it holds. Pure."""
 
+import os
 import shlex
+import string
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +15,8 @@ from archiver.rdb.magic import rdb_version
 
 LOGS: Final = "appendonlydir"
 LOG: Final = "appendonly.aof"
+# Of these printf and the shell think nothing.
+_PLAIN: Final = string.ascii_letters + string.digits + "/._-+=:,@ "
 # What a server does not get past when it reads a log.
 _REFUSED: Final = frozenset({Verdict.CORRUPT, Verdict.PADDED})
 
@@ -44,7 +49,20 @@ def command(copied: Copied, log: Inspection | None, port: int) -> str | None:
         words += ["--aof-load-truncated", "yes"]
     else:
         words += ["--dbfilename", copied.path.name]
-    return shlex.join(words)
+    return shell_line(words)
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """A command for any POSIX shell, on a line of plain text: what is none in a name, as bytes of
+    another encoding, is spelled out."""
+    return " ".join(shlex.quote(word) if word.isprintable() else _spelled(word) for word in words)
+
+
+def _spelled(word: str) -> str:
+    kept = b"".join(
+        bytes((byte,)) if chr(byte) in _PLAIN else b"\\%03o" % byte for byte in os.fsencode(word)
+    )
+    return f"\"$(printf '{kept.decode('ascii')}')\""
 
 
 def needs(record: Record, copied: Copied, log: Inspection | None) -> str:

@@ -128,7 +128,7 @@ async def restore(
     if skip_damaged and (partial or set_key is not None):
         raise UsageError("--skip-damaged looks for another set: it goes with --instance alone")
     # The commands are for any working directory.
-    target = await in_thread(lambda: Path(directory).expanduser().absolute())
+    target = await in_thread(disk.absolute, directory)
     work = _Work(archive, target, observer, partial=partial)
     if set_key is not None:
         return await _named(work, set_key)

@@ -77,9 +77,9 @@ async def _copy(origin: str, place: str, given: dict[str, Any]) -> "Ended | None
     options = _options(given)
 
     async def work(watch: Watch) -> list[str]:
-        source = Archive(store_at(origin, given, watch.say))
+        source = Archive(store_at(origin, given, watch))
         await source.expect()
-        target = written_to(store_at(place, given, watch.say), given)
+        target = written_to(store_at(place, given, watch), given)
         await copy_archive(source, target, options, watch.observe)
         asked, now = len(dict.fromkeys(options.selection.instances)), datetime.now(UTC)
         holding = words.holding(str(target.store), asked, watch.so_far.newest, now)

@@ -261,6 +261,7 @@ def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> "Said | None":
     evidence is, or as JSON."""
     from archiver.cli.jsonlines import write_object
     from archiver.cli.run import say
+    from archiver.errors import IntegrityError
 
     evidence, filed = drilled.evidence, drilled.filed
     paths = [f"{place}/{filed.key}" for place in filed.places]
@@ -289,7 +290,7 @@ def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> "Said | None":
     elif not quiet:
         for path in paths:
             click.echo(path)
-    if drilled.faults:
+    if any(one.exit_code == IntegrityError.exit_code for one in drilled.faults):
         say("evidence: find out what changed it; with drills/ moved away, another chain is begun")
     if quiet and drilled.exit_code == 0:
         return None

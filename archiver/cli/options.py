@@ -151,12 +151,12 @@ class SourceOptions:
         return endpoint_of(region)
 
 
-def _home() -> Path:
-    """The home folder; where the user has none, as in a container, one that nobody has."""
+def _home() -> Path | None:
+    """None for a user that only has a number, where HOME is not set."""
     try:
         return Path.home()
     except RuntimeError:
-        return Path("/nonexistent")
+        return None
 
 
 def range_option(what: str) -> Callable[[F], F]:
@@ -201,12 +201,6 @@ def way_options(command: F) -> F:
     """How to get to the vendor."""
     for declared in (
         option(
-            "--retry-for",
-            type=Duration(),
-            default="5m",
-            help="Wait so long for a vendor that does not answer any more.",
-        ),
-        option(
             "--proxy",
             "proxies",
             type=ProxyUrl(),
@@ -217,6 +211,14 @@ def way_options(command: F) -> F:
         command = declared(command)
     return command
 
+
+# Of all that asks the vendor, or may ask a bucket.
+retry_option = option(
+    "--retry-for",
+    type=Duration(),
+    default="5m",
+    help="Wait so long for a vendor or a bucket that does not answer any more.",
+)
 
 allow_host_option = option(
     "--allow-host",

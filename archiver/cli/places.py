@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from archiver.archive.layout import FORMAT_KEY
-from archiver.cli.options import option
+from archiver.cli.options import option, retry_option
 from archiver.cli.params import LATEST, Duration, Moment, flaw
 from archiver.errors import UsageError
+from archiver.retry import RetryPolicy
+from archiver.stores.disk import absolute
 from archiver.stores.local import LocalStore
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
+    from archiver.cli.watching import Watch
     from archiver.stores.base import Store
     from archiver.stores.s3 import S3Lock, S3Options
 
@@ -28,8 +31,9 @@ _NEARLY_S3 = re.compile(r"s3(:/|/{2}|:[^/])", re.IGNORECASE)
 
 
 def bucket_options(command: F) -> F:
-    """Where a bucket is."""
+    """Where a bucket is, and how long it is waited for."""
     for decorate in (
+        retry_option,
         option(
             "--s3-addressing",
             type=click.Choice(["auto", "path", "virtual"]),
@@ -113,21 +117,23 @@ def check_keeping(store: "Store", given: Mapping[str, Any]) -> None:
                 )
 
 
-def store_at(
-    place: str, given: Mapping[str, Any], say: Callable[[str], None] | None = None
-) -> "Store":
-    """The store that ``place`` names. ``say`` is told what a bucket's server can do.
+def store_at(place: str, given: Mapping[str, Any], watch: "Watch | None" = None) -> "Store":
+    """The store that ``place`` names. ``watch`` is told what a bucket's server can do, and who
+    waits for a bucket; without one, stderr is.
 
     Raises UsageError.
     """
     check_place(place)
     if place.startswith(_S3):
+        from archiver.cli.run import say
         from archiver.stores.s3 import S3Store
 
         return S3Store(
             place,
             _s3_options(given),
-            lambda dialect: say(f"{place}: the store {dialect}") if say is not None else None,
+            lambda dialect: watch.say(f"{place}: the store {dialect}") if watch else None,
+            retry=RetryPolicy(lasting=given["retry_for"]),
+            on_wait=_teller(place, given, watch.progress.say if watch else say),
         )
     scheme, separator, _ = place.partition("://")
     if separator:
@@ -135,7 +141,19 @@ def store_at(
             f"{scheme}:// archives are not known to this version",
             hint="name a directory, or s3://bucket/prefix",
         )
-    return LocalStore(Path(place).expanduser().absolute())
+    return LocalStore(absolute(place))
+
+
+def _teller(
+    place: str, given: Mapping[str, Any], say: Callable[[str], object]
+) -> Callable[[str], None]:
+    """Who tells people that a bucket is waited for, and not that nothing happens."""
+
+    def tell(why: str) -> None:
+        if not given["quiet"]:
+            say(f"waiting for the bucket: {place}: {why}")
+
+    return tell
 
 
 def check_place(place: str) -> None:

@@ -106,7 +106,7 @@ async def _pull(place: str, time_range: TimeRange | None, given: dict[str, Any])
     asked = list(dict.fromkeys(given["instances"]))
 
     async def work(watch: Watch) -> list[str]:
-        archive = written_to(store_at(place, given, watch.say), given)
+        archive = written_to(store_at(place, given, watch), given)
         async with source_options.open(watch.observe) as source:
             await pull_backups(source, archive, source_options.queries(), options, watch.observe)
         now, newest = datetime.now(UTC), watch.so_far.newest

@@ -1,6 +1,5 @@
 """``archiver restore``."""
 
-import shlex
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -64,6 +63,7 @@ async def _restore(place: str, given: dict[str, Any]) -> "Ended | None":
     from archiver.cli.progress import choose_work_progress
     from archiver.cli.run import Ended, say
     from archiver.errors import EXIT_OK, UsageError
+    from archiver.stores.disk import absolute
     from archiver.threads import in_thread
 
     archive = Archive(store_at(place, given))
@@ -73,7 +73,7 @@ async def _restore(place: str, given: dict[str, Any]) -> "Ended | None":
         return None
     if not given["directory"]:
         raise UsageError("no directory is given", hint="--to DIRECTORY")
-    await in_thread(check_no_archive, given["directory"], "--to")
+    await in_thread(lambda: check_no_archive(absolute(given["directory"]), "--to"))
     progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
     try:
         restored = await restoring.restore(
@@ -145,6 +145,8 @@ def _write_damaged(error: "DamagedSet") -> None:
 
 def _what_to_run(error: "DamagedSet") -> str | None:
     """This command again, so that it takes the next set."""
+    from archiver.archive.instructions import shell_line
+
     following = error.following
     if following is None:
         return error.hint
@@ -153,7 +155,7 @@ def _what_to_run(error: "DamagedSet") -> str | None:
         words = _with_set(words, following.key)
     else:
         words.append("--skip-damaged")
-    return f"to restore that one: {shlex.join(['archiver', *words])}"
+    return f"to restore that one: {shell_line(['archiver', *words])}"
 
 
 def _with_set(words: list[str], key: str) -> list[str]:

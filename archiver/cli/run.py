@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 import anyio
+import click
 
 from archiver.cli import streams
 from archiver.errors import (
@@ -30,6 +31,7 @@ from archiver.errors import (
     StoreError,
 )
 from archiver.hurry import hurry
+from archiver.stores import disk
 
 # Whatever an unforeseen error quotes: the query of a URL is what grants access. What follows s3://
 # is the name of a place, and may have a question mark in it.
@@ -89,6 +91,7 @@ def run(
         why = f"archiver: unexpected {type(error).__name__}: {error}; -vv shows where"
         ended = Ended(1, say(why))
         _trace(verbose)
+    _tell_what_is_not_synced()
     # From here on there is nothing left to interrupt.
     interruption.is_over = True
     for number in _SIGNALS:
@@ -179,6 +182,14 @@ async def _interruptible(command: Command, interruption: _Interruption) -> Ended
         finally:
             interruption.detach()
     return Ended(EXIT_INTERRUPTED, interruption.told or say("archiver: stopped"))
+
+
+def _tell_what_is_not_synced() -> None:
+    """Once a run, of what it wrote to."""
+    context = click.get_current_context(silent=True)
+    if context is None or not context.params.get("quiet"):
+        for text in disk.what_is_not_synced():
+            say(f"note: {text}")
 
 
 def _trace(verbose: int) -> None:

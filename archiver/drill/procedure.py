@@ -25,7 +25,7 @@ from archiver.drill.server import Limits
 from archiver.drill.servers import NoServer, ServerProgram
 from archiver.drill.stage import Stage, Tried
 from archiver.drill.workplace import Workplace, open_scratch, sweep
-from archiver.errors import EXIT_OK, ArchiverError, worst_exit_code
+from archiver.errors import ArchiverError, worst_exit_code
 from archiver.report import evidence
 from archiver.report.chain import Finding
 from archiver.report.evidence import Evidence, Nodes, SetEvidence
@@ -92,7 +92,7 @@ class Drilled:
     @property
     def exit_code(self) -> int:
         """0 for a drill that passed, and whose predecessors are as they were written."""
-        codes = {self.evidence.conclusion.exit_code, _INTEGRITY if self.faults else EXIT_OK}
+        codes = {self.evidence.conclusion.exit_code, *(one.exit_code for one in self.faults)}
         codes.add(self.filed.exit_code)
         codes |= set() if self.unseen is None else {self.unseen.exit_code}
         return worst_exit_code(codes)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from archiver.errors import ArchiverError, BadDocument
+from archiver.errors import ArchiverError, BadDocument, IntegrityError
 from archiver.report.document import decode
 from archiver.report.evidence import Link
 
@@ -56,11 +56,13 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault: the key of the document that it concerns, and one line about it."""
+    """One fault: the key of the document that it concerns, one line about it, and the exit code
+    that it stands for: another one where a store does not give what may well be right."""
 
     key: str
     fault: Fault
     text: str
+    exit_code: int = IntegrityError.exit_code
 
     def __str__(self) -> str:
         return f"{self.key}: {self.fault}: {self.text}"
@@ -158,7 +160,7 @@ def _entry(key: str, data: bytes | ArchiverError) -> _Entry:
     by_key = match["id"] if match else key
     if isinstance(data, ArchiverError):
         why = data.fault if isinstance(data, BadDocument) else data.message
-        fault = Finding(key, Fault.UNREADABLE, why)
+        fault = Finding(key, Fault.UNREADABLE, why, data.exit_code)
         return _Entry(key, by_key, None, None, is_read=False, findings=(fault,))
     try:
         evidence = decode(data, key)

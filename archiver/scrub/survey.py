@@ -196,11 +196,12 @@ def _find_extra(
 ) -> None:
     """Objects without records, and what does not belong here."""
     recorded = {claims.key for claims in found.files}
-    for key in sizes:
+    for key, size in sizes.items():
         if key in recorded or layout.is_record(key) or key == layout.sums_key(folder):
             continue
         if layout.record_key(layout.stem_of(key)) in sizes:
-            if not any(finding.stem == layout.stem_of(key) for finding in found.findings):
+            # What has no bytes was emptied by a key that may not delete.
+            if size and not any(finding.stem == layout.stem_of(key) for finding in found.findings):
                 text = "the record of that name names another object"
                 found.findings.append(Finding(key, Fault.STRAY, text))
         elif layout.is_object(key):

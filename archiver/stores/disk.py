@@ -11,7 +11,8 @@ import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from pathlib import Path
+from typing import Final, TypeAlias
 
 from archiver.documents import MOST_BYTES
 from archiver.errors import (
@@ -21,6 +22,7 @@ from archiver.errors import (
     PlaceTaken,
     StoreError,
     UnreadableObject,
+    UsageError,
 )
 
 FILE_MODE = 0o600
@@ -37,6 +39,8 @@ _HINTS = {
     errno.EIO: "the disk reports an error; check it before you trust it",
 }
 
+# What some network file systems say to the fsync of a folder: that they have none.
+_HAVE_NO_SYNC = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP))
 # What keeps one file from being read, and says nothing of the others.
 _OF_ONE_FILE = frozenset(
     (
@@ -65,13 +69,22 @@ _KINDS = {
 StrPath: TypeAlias = str | os.PathLike[str]
 
 
+# By the number of a file system: what its folders are not asked to do any more, in a line.
+_unsynced: Final[dict[int, str]] = {}
+
+
+def what_is_not_synced() -> list[str]:
+    """A line for each file system that has not synced a folder since this process began."""
+    return list(_unsynced.values())
+
+
 @contextmanager
-def store_errors(path: StrPath) -> Iterator[None]:
-    """Translate what the file system says of ``path``."""
+def store_errors(path: StrPath, call: str = "") -> Iterator[None]:
+    """Translate what the file system says of ``path``; ``call`` is what it says it to."""
     try:
         yield
     except OSError as error:
-        what = f"{path}: {error.strerror or error}"
+        what = f"{path}: {call and f'{call}: '}{error.strerror or error}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(what, hint="free some space; what is fetched so far is kept") from error
         kind = PlaceTaken if error.errno in _TAKEN else StoreError
@@ -94,6 +107,20 @@ def reading_errors(path: StrPath) -> Iterator[None]:
     except ValueError as error:
         # A NUL, or half of a surrogate pair: nothing has such a name.
         raise UnreadableObject(f"{str(path)!a:.200}: {error}") from None
+
+
+def absolute(path: StrPath) -> Path:
+    """A place as people name it, ``~`` their home folder. Raises UsageError."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise UsageError(
+            f"{path}: nobody knows whose home folder that is", hint="set HOME, or name all of it"
+        ) from None
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path}: the current folder is gone", hint="go to one that is there"
+        ) from None
 
 
 def kind_at(path: StrPath) -> str | None:
@@ -178,8 +205,7 @@ class UnsyncedFile:
 
     def sync(self) -> None:
         """Make them durable."""
-        with store_errors(self.path):
-            os.fsync(self.descriptor)
+        sync_file(self.descriptor, self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +218,33 @@ class UnsyncedFolder:
         """Make them durable."""
         with store_errors(self.path):
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        try:
+            sync_folder(descriptor, self.path)
+        finally:
+            os.close(descriptor)
+
+
+def sync_file(descriptor: int, path: StrPath) -> None:
+    """Make the bytes of an open file durable, or say that they are not. Raises StoreError."""
+    with store_errors(path, "fsync"):
+        os.fsync(descriptor)
+
+
+def sync_folder(descriptor: int, path: StrPath) -> None:
+    """Make the names in an open folder durable, where its file system can be asked for that. Raises
+    StoreError."""
+    with store_errors(path, "fsync"):
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _HAVE_NO_SYNC:
+                raise
+            file_system = os.fstat(descriptor).st_dev
+            _unsynced.setdefault(
+                file_system,
+                f"{os.fsdecode(path)}: this file system does not sync folders ({error.strerror}): "
+                "a power cut may take the names of files that were just written",
+            )
 
 
 def make_directories(path: StrPath) -> list[UnsyncedFolder]:
@@ -280,7 +329,7 @@ def copy_file(path: StrPath, target: StrPath, temporary: StrPath) -> None:
             with open(made, "wb") as copied:
                 shutil.copyfileobj(open(source, "rb", closefd=False), copied)  # noqa: SIM115
                 copied.flush()
-                os.fsync(copied.fileno())
+                sync_file(copied.fileno(), temporary)
             os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -110,7 +110,7 @@ class SyncWhole:
             began = time.monotonic()
             try:
                 with disk.store_errors(self._root):
-                    _syncfs(self._descriptor)
+                    _sync_whole(self._descriptor, self._root)
             except StoreError as error:
                 self._failed = error
                 raise
@@ -125,7 +125,7 @@ def sync_file_system(folder: Path) -> None:
     with disk.store_errors(folder):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _syncfs(descriptor)
+            _sync_whole(descriptor, folder)
         finally:
             os.close(descriptor)
 
@@ -144,12 +144,17 @@ def syncing(folder: Path) -> Iterator[Sync]:
         os.close(descriptor)
 
 
+def _sync_whole(descriptor: int, folder: Path) -> None:
+    """``descriptor`` is of ``folder``. Raises OSError, StoreError."""
+    _syncfs(descriptor)
+    # Where an error had stopped an ext4 (errors=remount-ro), syncfs said for long after 5.17 that
+    # there is nothing to sync (sync_filesystem, ext4_sync_fs). fsync tells; a tenth of the time.
+    disk.sync_folder(descriptor, folder)
+
+
 def _syncfs(descriptor: int) -> None:
-    """syncfs(2), which the standard library lacks; lets go of the interpreter lock. ``descriptor``
-    is of a folder."""
+    """syncfs(2), which the standard library lacks; lets go of the interpreter lock. Raises
+    OSError."""
     if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    # Where an error had stopped an ext4 (errors=remount-ro), syncfs said for long after 5.17 that
-    # there is nothing to sync (sync_filesystem, ext4_sync_fs). fsync tells; a tenth of the time.
-    os.fsync(descriptor)

@@ -345,8 +345,8 @@ class LocalStaging:
         self._check()
         kept = f"{self._quarantine}/{self._flat}{DATA}"
         disk.make_durable_directories(self._quarantine)
+        disk.sync_file(self._descriptor, kept)
         with disk.store_errors(kept):
-            os.fsync(self._descriptor)
             os.replace(self._staged, kept)
             disk.unlink_if_there(self._journal)
         self._explain(f"{self._quarantine}/{self._flat}.json", self._stem, self._size, why)
@@ -432,7 +432,7 @@ class LocalStaging:
         if self._failed is not None:
             raise self._failed
         try:
-            with disk.store_errors(self._staged):
+            with disk.store_errors(self._staged, "fdatasync"):
                 os.fdatasync(self._descriptor)
         except StoreError as error:
             self._failed = error

@@ -9,6 +9,7 @@ from examples.sample_rdb import write_rdb
 from tests.cli.conftest import environ, run  # noqa: F401
 from tests.conftest import INSTANCE
 from tests.servers.gateway import Gateway, gateway
+from tests.servers.oddstore import AWS, OddStore, oddstore
 from tests.servers.seaweedfs import SeaweedFS
 
 MIB = 2**20
@@ -30,3 +31,17 @@ def originals(files: Path) -> dict[str, bytes]:
 def gate(seaweed: SeaweedFS, s3_writer: None) -> Iterator[Gateway]:
     with gateway(seaweed.port) as gate:
         yield gate
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[OddStore]:
+    with oddstore() as server:
+        yield server
+
+
+@pytest.fixture
+def odd(server: OddStore, monkeypatch: pytest.MonkeyPatch) -> OddStore:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "open")
+    server.become(AWS)
+    return server

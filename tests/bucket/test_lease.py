@@ -15,6 +15,7 @@ import pytest
 from anyio import to_thread
 
 from archiver.errors import ArchiveBusy
+from archiver.retry import RetryPolicy
 from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.s3.dialect import probe
 from archiver.stores.s3.lease import Lease, hold
@@ -39,8 +40,9 @@ with hold(bucket, probe(bucket), float(sys.argv[4])):
 """
 
 
-def store(bucket: str, endpoint: str, beat: float) -> S3Store:
-    return S3Store(f"s3://{bucket}/{PREFIX}", S3Options(endpoint=endpoint), beat=beat)
+def store(bucket: str, endpoint: str, beat: float, retry: RetryPolicy | None = None) -> S3Store:
+    given = S3Options(endpoint=endpoint)
+    return S3Store(f"s3://{bucket}/{PREFIX}", given, beat=beat, retry=retry)
 
 
 def is_lease(request: Request) -> bool:
@@ -196,7 +198,7 @@ async def test_a_lease_is_lost_while_the_machine_sleeps(
         return real(clock) + (3_600 if clock == time.CLOCK_BOOTTIME else 0)
 
     def sleep() -> None:
-        client = store(bucket, gate.endpoint, 5.0).bucket
+        client = store(bucket, gate.endpoint, 5.0, RetryPolicy(lasting=0.0)).bucket
         lease = Lease(client, probe(client), 5.0)
         assert lease.take(None) is None
         lease.check()

@@ -6,7 +6,8 @@ is dropped that was asked for.
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ from archiver.stores.s3.asked import difference
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.dialect import Check, Conditions, Dialect, Uploads, probe
 from archiver.stores.s3.lease import Lease, hold
+from archiver.stores.s3.patience import ONE_TRY, Patience
 from archiver.stores.s3.sending import Sender
 from archiver.stores.s3.uploads import open_uploads, sweep
 from examples.sample_rdb import write_rdb
@@ -35,25 +37,11 @@ from tests.bucket.test_pull import bring
 from tests.cli.conftest import Run
 from tests.conftest import INSTANCE
 from tests.servers.gateway import flip_byte
-from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, OddStore, object_of, oddstore
+from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, OddStore, object_of
 from tests.stores.conformance import STEM, bring_home, file_of, leave, offered, read_all
 from tests.stores.test_oddstore import DIFFERENT, FULL, place_in
 
 PLACE = f"s3://{BUCKET}/{PREFIX}"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[OddStore]:
-    with oddstore() as server:
-        yield server
-
-
-@pytest.fixture
-def odd(server: OddStore, monkeypatch: pytest.MonkeyPatch) -> OddStore:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "open")
-    server.become(AWS)
-    return server
 
 
 @pytest.fixture
@@ -74,7 +62,7 @@ def archive_on(odd: OddStore, **given: object) -> Archive:
 
 
 def bucket_on(odd: OddStore) -> Bucket:
-    return Bucket(BUCKET, f"{PREFIX}/", options(odd), tries=1)
+    return Bucket(BUCKET, f"{PREFIX}/", options(odd), Patience(ONE_TRY))
 
 
 def whole(odd: OddStore, originals: dict[str, bytes]) -> None:
@@ -356,6 +344,50 @@ async def test_a_cold_object_fails_alone(
     assert (await copy(archive_on(odd), there, CopyOptions())).failures == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("copy", PLACE, "copy"),
+        ("verify", PLACE),
+        ("restore", PLACE, "--instance", INSTANCE, "--to", "x"),
+        ("restore", PLACE, "--instance", INSTANCE, "--to", "x", "--skip-damaged"),
+        ("drill", PLACE),
+        ("verify", PLACE, "--repair-from", "whole"),
+    ],
+    ids=lambda words: (
+        f"{words[0]}{'-and-more' * (len(words) > 5)}{'-repair' * (words[-1] == 'whole')}"
+    ),
+)
+async def test_what_to_do_about_a_cold_object(
+    emulator: Emulator, odd: OddStore, few: dict[str, bytes], run: Run, tmp_path: Path,
+    command: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Each command says so, for that object alone, and ends with the store's refusal."""
+    await bring(emulator, archive_on(odd))
+    if "whole" in command:
+        await copy(archive_on(odd), Archive(LocalStore(tmp_path / "whole")), CopyOptions())
+    odd.cold.add(max(key for key in odd.objects if key.endswith(".rdb")))
+    before = dict(odd.objects)
+    result = await run(*command, "--s3-endpoint", odd.endpoint)
+    assert result.code == 6, result.err
+    assert "it is in an archive class; bring it back first (aws s3api restore-object)" in result.err
+    assert ("redis-server" in result.out) == ("--skip-damaged" in command)
+    assert {key: odd.objects[key] for key in before if key.endswith(".rdb")} == {
+        key: one for key, one in before.items() if key.endswith(".rdb")
+    }
+
+
+async def test_cold_evidence_is_no_damage(
+    emulator: Emulator, odd: OddStore, few: dict[str, bytes], run: Run
+) -> None:
+    await bring(emulator, archive_on(odd))
+    assert (await run("drill", PLACE, "--s3-endpoint", odd.endpoint)).code == 0
+    odd.cold.update(key for key in odd.objects if "/drills/" in key)
+    result = await run("drill", PLACE, "--s3-endpoint", odd.endpoint)
+    assert (result.code, "bring it back first" in result.err) == (6, True)
+    assert "find out what changed it" not in result.err
+
+
 async def test_a_question_mark_in_a_prefix_is_no_query(odd: OddStore, run: Run) -> None:
     result = await run("ls", f"s3://{BUCKET}-none/why?not", "--s3-endpoint", odd.endpoint)
     assert result.code == 2
@@ -424,7 +456,11 @@ def spoil_sums(odd: OddStore, key: str) -> None:
     odd.objects[f"{key.rpartition('/')[0]}/SHA256SUMS"] = object_of(b"rubbish")
 
 
-DAMAGES = (change, shorten, remove, spoil_record, remove_record, spoil_sums)
+def rename(odd: OddStore, key: str) -> None:
+    odd.objects[key.replace(".rdb", ".bin")] = odd.objects.pop(key)
+
+
+DAMAGES = (change, shorten, remove, spoil_record, remove_record, spoil_sums, rename)
 
 
 @pytest.mark.parametrize(
@@ -449,3 +485,15 @@ async def test_a_repair_with_a_key_that_may_only_add(
         assert (summary.findings, summary.not_repaired) == ([], [])
         assert odd.objects[key].data == whole
         assert (await verify(archive_on(odd))).findings == []
+
+
+async def test_what_a_run_leaves_versions_of(odd: OddStore) -> None:
+    """README, Buckets, has the numbers: in a bucket with versions each of these stays."""
+    for name in PUBLIC:
+        odd.become(PUBLIC[name])
+        async with archive_on(odd).store.exclusive():
+            pass
+        counts = Counter(key.removeprefix(f"{PREFIX}/") for key in odd.puts)
+        assert counts.pop(".staging/probe") <= 4, name
+        assert counts == {".staging/lock": 1}, name
+        assert odd.counts["DeleteObject"] == 1, name

@@ -99,8 +99,9 @@ class Fault:
     """What to do to the next ``times`` requests of ``kind`` (any, if None) that are ``wanted``.
 
     ``body`` may change a piece of the upload's body: its offset, and the bytes. After ``cut``
-    bytes of it both connections end. ``instead`` answers and asks no server, ``early`` before the
-    body came. ``change`` sees the server's answer; None for no answer. ``met`` counts.
+    bytes of it both connections end. ``instead`` answers and asks no server (None: nobody does),
+    ``early`` before the body came. ``change`` sees the server's answer; None for no answer.
+    ``met`` counts.
     """
 
     kind: str | None = None
@@ -108,7 +109,7 @@ class Fault:
     wanted: Callable[[Request], bool] = lambda _: True
     body: Callable[[int, bytes], bytes] | None = None
     cut: int | None = None
-    instead: Callable[[Request], Answer] | None = None
+    instead: Callable[[Request], Answer | None] | None = None
     early: bool = False
     change: Callable[[Request, Answer], Answer | None] | None = None
     wait: float = 0.0
@@ -159,6 +160,11 @@ def refuse(
         return replace(refused, fields=[*refused.fields, *fields])
 
     return Fault(kind, times, instead=answer, early=early)
+
+
+def silence(times: int | None = None, *, kind: str | None = None) -> Fault:
+    """The server is asked nothing, and the connection ends without an answer."""
+    return Fault(kind, times, instead=lambda _: None)
 
 
 def slow_down(times: int | None = 1, *, kind: str | None = None, early: bool = False) -> Fault:

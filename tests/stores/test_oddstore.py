@@ -17,6 +17,7 @@ from archiver.stores.s3.dialect import Check, Conditions, Dialect, Uploads, prob
 from archiver.stores.s3.layout import replaced_key
 from archiver.stores.s3.lease import BEAT_SECONDS
 from archiver.stores.s3.options import MOST_PREFIX_BYTES, parse_place
+from archiver.stores.s3.patience import ONE_TRY, Patience
 from tests.servers.gateway import Answer, Fault, Request, refuse
 from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, OddStore, oddstore
 from tests.stores.conformance import (
@@ -99,7 +100,7 @@ DIALECTS = {
 
 def bucket_of(odd: OddStore, prefix: str = PREFIX, **options: Any) -> Bucket:
     name, prefix = parse_place(odd.place(prefix))
-    return Bucket(name, prefix, S3Options(endpoint=odd.endpoint, **options), tries=1)
+    return Bucket(name, prefix, S3Options(endpoint=odd.endpoint, **options), Patience(ONE_TRY))
 
 
 @pytest.mark.parametrize("name", PUBLIC)

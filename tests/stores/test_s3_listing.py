@@ -13,6 +13,7 @@ import pytest
 from archiver.errors import StoreError, UsageError
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.options import S3Options
+from archiver.stores.s3.patience import ONE_TRY, Patience
 
 BUCKET, PREFIX = "offsite", "redis/"
 KEYS = tuple(f"{PREFIX}r-x/2026/11/20261124T021500Z-{n}/r-x-{n}.rdb" for n in range(7))
@@ -71,7 +72,7 @@ def store() -> Iterator[Web]:
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
         endpoint = f"http://127.0.0.1:{server.server_port}"
-        web = Web(Bucket(BUCKET, PREFIX, S3Options(endpoint), tries=1))
+        web = Web(Bucket(BUCKET, PREFIX, S3Options(endpoint), Patience(ONE_TRY)))
         thread = threading.Thread(
             target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         )

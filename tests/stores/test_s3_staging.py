@@ -20,6 +20,7 @@ from archiver.stores.filesystem import sync_each
 from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.dialect import Check, Conditions, Dialect, probe
+from archiver.stores.s3.patience import ONE_TRY, Patience
 from archiver.stores.s3.replaced import replacing
 from archiver.stores.s3.sending import Sender
 from archiver.stores.s3.staging import S3Staging
@@ -48,7 +49,7 @@ def gate(seaweed: SeaweedFS, s3_writer: None) -> Iterator[Gateway]:
 
 
 def sender_at(gate: Gateway, bucket: str, check: Check = Check.MD5, **options: Any) -> Sender:
-    place = Bucket(bucket, PREFIX, S3Options(gate.endpoint, **options), tries=1)
+    place = Bucket(bucket, PREFIX, S3Options(gate.endpoint, **options), Patience(ONE_TRY))
     return Sender(place, Dialect(check, Conditions.QUOTED))
 
 

@@ -129,7 +129,7 @@ def static_chain(credentials: Credentials) -> CredentialChain:
 def default_chain(
     session: aiohttp.ClientSession,
     environ: Mapping[str, str],
-    home: Path,
+    home: Path | None,
     *,
     metadata_url: str = metadata.ECS_METADATA_URL,
     sts_endpoint: str | None = None,
@@ -143,7 +143,8 @@ def default_chain(
     role the vendor's order would never come to the URI. Nothing is sent to the metadata service
     unless no other step is configured, or a profile asks for it.
 
-    Nothing is read or sent before the first ``get``. ``session`` stays the caller's to close;
+    Nothing is read or sent before the first ``get``. ``home`` is None for a user that has no home
+    folder; ``session`` stays the caller's to close;
     ``sts_endpoint`` is a host or URL to ask in place of the vendor's STS; ``proxies`` None are
     those of ``environ``.
     """

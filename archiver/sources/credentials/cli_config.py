@@ -43,9 +43,9 @@ async def cli_profile(context: Context) -> Credentials | None:
     if context.is_true("CLI_PROFILE_DISABLED"):
         return None
     given = context.variable("CONFIG_FILE")
-    path = context.path(given) if given else context.home / ".aliyun" / "config.json"
+    path = context.path(given) if given else context.in_home(".aliyun", "config.json")
     text = await read_text(path)
-    if text is None:
+    if path is None or text is None:
         if given:
             raise NoCredentials(f"ALIBABA_CLOUD_CONFIG_FILE: {path} does not exist")
         return None

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import aiohttp
 
+from archiver.errors import UsageError
 from archiver.proxies import Proxies
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The environment, the home folder, a session, and a clock in seconds since the epoch."""
+    """The environment, the home folder (None for a user that has none), a session, and a clock in
+    seconds since the epoch."""
 
     session: aiohttp.ClientSession
     environ: Mapping[str, str] = field(repr=False)
-    home: Path
+    home: Path | None
     metadata_url: str
     sts_endpoint: str | None = None
     clock: Callable[[], float] = time.time
@@ -31,5 +33,12 @@ class Context:
         return (self.variable(name) or "").lower() == "true"
 
     def path(self, text: str) -> Path:
-        """A path as people set it: a leading ``~/`` is the home folder."""
-        return self.home / text[2:] if text.startswith("~/") else Path(text)
+        """A path as people set it: a leading ``~/`` is the home folder. Raises UsageError."""
+        if not text.startswith("~/"):
+            return Path(text)
+        if self.home is None:
+            raise UsageError(f"{text}: there is no home folder", hint="set HOME")
+        return self.home / text[2:]
+
+    def in_home(self, *parts: str) -> Path | None:
+        return None if self.home is None else self.home.joinpath(*parts)

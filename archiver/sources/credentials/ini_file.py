@@ -30,10 +30,10 @@ _CLI_NAMES: Final[Mapping[str, str]] = {
 }
 
 
-def place(context: Context) -> Path:
-    """ALIBABA_CLOUD_CREDENTIALS_FILE, or the file in the home folder."""
+def place(context: Context) -> Path | None:
+    """ALIBABA_CLOUD_CREDENTIALS_FILE, or the file in the home folder, if there is one."""
     given = context.variable("CREDENTIALS_FILE")
-    return context.path(given) if given else context.home / ".alibabacloud" / "credentials.ini"
+    return context.path(given) if given else context.in_home(".alibabacloud", "credentials.ini")
 
 
 async def credentials_ini(context: Context) -> Credentials | None:
@@ -44,7 +44,7 @@ async def credentials_ini(context: Context) -> Credentials | None:
     """
     path = place(context)
     text = await read_text(path)
-    if text is None:
+    if path is None or text is None:
         if context.variable("CREDENTIALS_FILE"):
             raise NoCredentials(f"ALIBABA_CLOUD_CREDENTIALS_FILE: {path} does not exist")
         return None

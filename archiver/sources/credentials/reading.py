@@ -7,8 +7,10 @@ import aiofiles
 from archiver.errors import UsageError
 
 
-async def read_text(path: Path) -> str | None:
+async def read_text(path: Path | None) -> str | None:
     """The text of a file, None when there is none. Raises UsageError when it cannot be read."""
+    if path is None:
+        return None
     try:
         # An editor on Windows puts a mark before the text, which no parser wants.
         async with aiofiles.open(path, encoding="utf-8-sig") as file:

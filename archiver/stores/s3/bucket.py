@@ -6,27 +6,29 @@ needs no event loop. Figures of whole pulls, and of clients apart: benchmarks/RE
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any, Final
 
-import botocore.session
 from botocore.config import Config
-from botocore.exceptions import ClientError
-from botocore.loaders import Loader, create_loader
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
 
 from archiver.documents import MOST_BYTES
 from archiver.errors import NoDocument, StoreError, StoreForbidden
 from archiver.hurry import on_hurry
 from archiver.stores.s3 import answers
+from archiver.stores.s3.access import shared_session
 from archiver.stores.s3.connections import Connections
 from archiver.stores.s3.errors import bucket_errors, code_of, endpoint_errors, status_of
 from archiver.stores.s3.listing import keys_below
 from archiver.stores.s3.options import S3Options
+from archiver.stores.s3.patience import ONE_TRY, Patience
 from archiver.version import __version__
 
+# What reading the body of an answer raises.
+BROKE_OFF = (HTTPError, BotoCoreError, OSError)
 _ABSENT = frozenset(("NoSuchKey", "NotFound", "404", "NoSuchUpload"))
 _GARBLED = frozenset(
     ["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"]
@@ -41,10 +43,11 @@ _KEPT_AS = (
     "StorageClass", "ServerSideEncryption", "SSEKMSKeyId", "ObjectLockMode",
     "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus",
 )  # fmt: skip
-_TRIES = 6
 # Copied in one request; more takes longer than anybody waits for an answer.
 _MOST_COPIED = 512 * 2**20
 _CONNECT_SECONDS, _READ_SECONDS = 10, 20
+# Times that a small object is asked for whose bytes break off.
+_MOST_READINGS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,11 @@ class Bucket:
     """Keys are relative to ``prefix``."""
 
     def __init__(
-        self, name: str, prefix: str, options: S3Options, tries: int = _TRIES,
-        patience: int = _READ_SECONDS,
+        self, name: str, prefix: str, options: S3Options, patience: Patience | None = None,
+        answers_within: int = _READ_SECONDS,
     ) -> None:  # fmt: skip
-        self._tries: Final = tries
-        self._patience: Final = patience
+        self.patience: Final = patience or Patience()
+        self._answers_within: Final = answers_within
         self.name: Final = name
         self.prefix: Final = prefix
         self.options: Final = options
@@ -129,17 +132,16 @@ class Bucket:
         return self._client
 
     def _made(self, addressing_style: str) -> Any:
-        session = botocore.session.get_session()
-        session.register_component("data_loader", _loader())
+        session = shared_session(str(self))
         config = Config(
             s3={"addressing_style": addressing_style},
             signature_version="s3v4",
             # Else newer SDKs send bodies in a framing that many stores refuse, or keep.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            retries={"mode": "standard", "total_max_attempts": self._tries},
+            retries={"mode": "standard", "total_max_attempts": 1},  # what is more is ours
             connect_timeout=_CONNECT_SECONDS,
-            read_timeout=self._patience,
+            read_timeout=self._answers_within,
             max_pool_connections=64,
             user_agent_extra=f"archiver/{__version__}",
         )
@@ -152,14 +154,20 @@ class Bucket:
                 or os.environ.get("SSL_CERT_FILE")
                 or None,
             )  # fmt: skip
-        self._connections.watch(client, self._tries)
+        self._connections.watch(client)
         # Before botocore's own, which ask again and again for what is no XML.
         client.meta.events.register_first("before-parse.*", answers.check)
+        client.meta.events.register("before-send.s3", self.patience.before_send)
+        client.meta.events.register("needs-retry.s3", self._needs_retry)
         return client
 
+    def _needs_retry(self, **given: Any) -> float | None:
+        """For botocore's ``needs-retry``: after all was given up, there is no next try."""
+        return None if self._connections.is_given_up else self.patience.needs_retry(**given)
+
     def apart(self) -> "Bucket":
-        """The same over connections of its own, with little patience."""
-        return Bucket(self.name, self.prefix, self.options, tries=3, patience=5)
+        """The same over connections of its own, with no patience."""
+        return Bucket(self.name, self.prefix, self.options, Patience(ONE_TRY), answers_within=5)
 
     # Objects
 
@@ -169,18 +177,21 @@ class Bucket:
         Raises NoDocument when it has more than ``most`` bytes, UnreadableObject when the store
         keeps it and does not give it as it is.
         """
-        try:
-            with bucket_errors(self.where(key)), _absent():
-                answer = self._opened().get_object(Bucket=self.name, Key=f"{self.prefix}{key}")
-                with closing(answer["Body"]) as body:
-                    size = int(answer.get("ContentLength") or 0)
-                    data = b"" if size > most else body.read(most + 1)
-        except _Absent:
-            return None
-        if size > most or len(data) > most:
-            found = f"it has {max(size, len(data)):,} bytes, far too many for it"
-            raise NoDocument(self.where(key), found, hint="move it out of the archive")
-        return data, str(answer.get("ETag", ""))
+        for _ in range(_MOST_READINGS):
+            try:
+                with bucket_errors(self.where(key)), _absent():
+                    answer = self._opened().get_object(Bucket=self.name, Key=f"{self.prefix}{key}")
+            except _Absent:
+                return None
+            size = int(answer.get("ContentLength") or 0)
+            with closing(answer["Body"]) as body, suppress(*BROKE_OFF):
+                data = b"" if size > most else body.read(most + 1)
+                if size > most or len(data) > most:
+                    found = f"it has {max(size, len(data)):,} bytes, far too many for it"
+                    raise NoDocument(self.where(key), found, hint="move it out of the archive")
+                if len(data) >= size:
+                    return data, str(answer.get("ETag", ""))
+        raise StoreError(f"{self.where(key)}: reading broke off, again and again")
 
     def stream(self, key: str, start: int, stop: int, etag: str) -> Any:
         """Bytes ``start`` to ``stop`` (excluded), if the object is still the same: a file-like
@@ -392,12 +403,6 @@ class Bucket:
 
 def _kept_as(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: answer[name] for name in _KEPT_AS if name in answer}
-
-
-@cache
-def _loader() -> Loader:
-    """Of botocore's models: to read that of S3 takes longer than all else of making a client."""
-    return create_loader()
 
 
 def _crc64nvme(answer: Mapping[str, Any]) -> str | None:

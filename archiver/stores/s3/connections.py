@@ -1,8 +1,7 @@
 """The connections of botocore's client, which can be given up.
 
-Nothing in botocore wakes a thread that waits for an answer, or for the next try. So its
-connections are known here, and the time between tries is waited for where it can be ended. What it
-does not offer for that are two attributes; where a release lacks them, requests end when they end.
+Nothing in botocore wakes a thread that waits for an answer: its connections are known here, by two
+attributes that it does not document.
 """
 
 import socket
@@ -20,10 +19,8 @@ from botocore.awsrequest import (
     AWSHTTPSConnectionPool,
 )
 from botocore.exceptions import ConnectionClosedError
-from botocore.retries import standard
 
 _LOOK_SECONDS = 0.1
-_RETRYING, _ITS_ID = "needs-retry.s3", "retry-config-s3"
 
 
 class Connections:
@@ -35,24 +32,15 @@ class Connections:
         self._given_up: Final = threading.Event()
         self._lock: Final = threading.Lock()
 
-    def watch(self, client: Any, tries: int) -> None:  # noqa: ANN401 - botocore's
-        """Know the connections of a new client, which makes up to so many ``tries``."""
+    @property
+    def is_given_up(self) -> bool:
+        return self._given_up.is_set()
+
+    def watch(self, client: Any) -> None:  # noqa: ANN401 - botocore's
+        """Know the connections of a new client."""
         # Not for typed callers: the session has no other way to be given its kinds of connection.
         session = client._endpoint.http_session  # noqa: SLF001
         session._pool_classes_by_scheme.update(self._pools())  # noqa: SLF001
-        events = client.meta.events
-        events.unregister(_RETRYING, unique_id=_ITS_ID)
-        retrying = standard.register_retry_handler(client, max_attempts=tries)
-        events.unregister(_RETRYING, unique_id=_ITS_ID)
-
-        def pause(**given: Any) -> float | None:  # noqa: ANN401
-            self._check()
-            seconds: float | None = retrying.needs_retry(**given)
-            if seconds is not None and self._given_up.wait(seconds):
-                self._check()
-            return None if seconds is None else 0.0
-
-        events.register(_RETRYING, pause, unique_id=_ITS_ID)
 
     def give_up(self) -> None:
         """From any thread, and more than once."""

@@ -1,8 +1,11 @@
 """What botocore raises, said in our words; here, and only here."""
 
 import re
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
@@ -16,6 +19,7 @@ from archiver.errors import (
     UnreadableObject,
     UsageError,
 )
+from archiver.stores.s3.access import of_credentials
 from archiver.stores.s3.answers import NoAnswer
 
 _FORBIDDEN = frozenset(
@@ -31,6 +35,15 @@ _FULL = frozenset(
         "EntityQuotaExceeded", "InsufficientStorage", "QuotaExceeded", "ServiceQuotaExceeded",
         "StorageLimitExceeded", "StorageQuotaExceeded", "XAmzBucketQuotaExceeded",
         "XMinioStorageFull", "507",
+    )
+)  # fmt: skip
+# What is answered by who cannot do it now.
+_PASSING_STATUS = frozenset((429, 500, 502, 503, 504))
+_OF_OURS = (ValueError, FileNotFoundError, IsADirectoryError, PermissionError, ssl.SSLError)
+_PASSING = frozenset(
+    (
+        "InternalError", "PriorRequestNotComplete", "RequestTimeout", "RequestTimeoutException",
+        "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
     )
 )  # fmt: skip
 # Of one object alone: in an archive class, or encrypted with a key that is disabled or gone.
@@ -68,39 +81,50 @@ def status_of(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
 
 
+def outage(response: tuple[Any, Mapping[str, Any]] | None, error: Exception | None) -> str | None:
+    """Why a request came to nothing that may come to something the next time; None for all else.
+    As botocore's hooks have it: an answer, raw and parsed, or what was raised instead."""
+    if error is not None:
+        return None if _is_for_ever(error) else type(error).__name__
+    if response is None:
+        return None
+    raw, parsed = response
+    code = str(parsed.get("Error", {}).get("Code") or "")
+    if code in _FULL or not (raw.status_code in _PASSING_STATUS or code in _PASSING):
+        return None
+    return f"{raw.status_code} {code}".strip()
+
+
+def _is_for_ever(error: Exception) -> bool:
+    """Whether what kept an answer from coming will do so again."""
+    if isinstance(error, exceptions.SSLError):
+        # All but a connection that ended in the middle of the greeting.
+        return "EOF" not in str(error)
+    if isinstance(error, exceptions.HTTPClientError):
+        # An endpoint that is no URL, a file of certificates that is not there.
+        return isinstance(error.kwargs.get("error"), _OF_OURS)
+    return not isinstance(error, exceptions.ConnectionError)
+
+
 @contextmanager
 def bucket_errors(what: str) -> Iterator[None]:
     """Translate what is raised while ``what`` (``s3://bucket/key``) is worked on."""
     try:
         yield
     except ClientError as error:
-        raise _refused(what, error) from None
-    except (
-        exceptions.NoCredentialsError,
-        exceptions.PartialCredentialsError,
-        exceptions.CredentialRetrievalError,
-        exceptions.TokenRetrievalError,
-    ):
-        raise StoreForbidden(
-            f"{what}: no complete S3 credentials",
-            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-        ) from None
+        raise of_credentials(what, error) or _refused(what, error) from None
     except exceptions.SSLError:
         raise StoreError(
             f"{what}: the server's certificate is not good",
             hint="AWS_CA_BUNDLE, or SSL_CERT_FILE, names other authorities to trust",
         ) from None
     except (
-        exceptions.ProfileNotFound,
         exceptions.InvalidEndpointConfigurationError,
         exceptions.ParamValidationError,
-        exceptions.InvalidConfigError,
     ) as error:
         raise UsageError(f"{what}: {error}") from None
     except (BotoCoreError, OSError) as error:
-        raise StoreError(
-            f"{what}: {type(error).__name__}", hint="is the endpoint right, and does it answer?"
-        ) from None
+        raise of_credentials(what, error) or _unanswered(what, error) from None
     except NoAnswer as error:
         raise StoreError(f"{what}: {error}", hint=_NO_STORE) from None
     except (ResponseParserError, ValueError) as error:
@@ -118,6 +142,13 @@ def endpoint_errors(what: str) -> Iterator[None]:
         raise UsageError(f"{what}: {error}") from None
 
 
+def _unanswered(what: str, error: Exception) -> StoreError:
+    asked = getattr(error, "kwargs", {}).get("endpoint_url")
+    host = urlsplit(asked).netloc.rpartition("@")[2] if isinstance(asked, str) else ""
+    said = f"{type(error).__name__} ({host})" if host else type(error).__name__
+    return StoreError(f"{what}: {said}", hint="is the endpoint right, and does it answer?")
+
+
 def _refused(what: str, error: ClientError) -> ArchiverError:
     code, status = code_of(error), status_of(error)
     answer = f"{status} {code}" if code != str(status) else f"{status}"
@@ -126,8 +157,8 @@ def _refused(what: str, error: ClientError) -> ArchiverError:
         return BucketMissing(said, hint="make the bucket first; it is not made here")
     if code == _COLD:
         return UnreadableObject(
-            f"{said}: it is in an archive class",
-            hint="bring it back first, as `aws s3api restore-object` does, and run this again",
+            f"{said}: it is in an archive class; bring it back first (aws s3api restore-object)",
+            hint="then run this again",
         )
     if code in _KEPT_BACK:
         return UnreadableObject(said, hint="look after the key that it is encrypted with")

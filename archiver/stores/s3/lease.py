@@ -1,7 +1,9 @@
 """One writer per archive in a bucket, by an object that its holder keeps changing.
 
-No clocks are compared: who finds a lease watches whether it changes. A dead holder is known at once
-where its processes can be seen (:mod:`archiver.stores.holder`). Where the store has conditional
+No clocks are compared: who finds a lease watches whether it changes, and counts no time in which
+the store did not answer: then nobody could change it. A holder that could not renew it writes
+nothing until it has looked whether it is still its own. A dead holder is known at once where its
+processes can be seen (:mod:`archiver.stores.holder`). Where the store has conditional
 puts they decide who gets it; elsewhere two that come at the very same moment may both go on until
 the next beat of one of them, and do some work twice.
 """
@@ -20,11 +22,14 @@ from archiver.stores.holder import Holder, is_dead, ourselves, parse, words
 from archiver.stores.s3.bucket import Bucket, Garbled, Refused
 from archiver.stores.s3.dialect import Conditions, Dialect
 from archiver.stores.s3.layout import LOCK_KEY
+from archiver.threads import pause
 
 BEAT_SECONDS = 10.0
 # Beats without a sign of life after which a holder counts as gone; it must stop before that.
 _BEATS_TO_TAKE, _BEATS_TO_LOSE = 3.0, 2.5
 _LOOK_SECONDS = 2.0
+# A look that takes longer than this had to wait for the store.
+_OUTAGE_SECONDS = 5.0
 # How long two that write at the same moment wait to see who came last.
 _SETTLE_SECONDS = 0.2
 _MOST_SENDINGS = 4
@@ -34,7 +39,8 @@ class Lease:
     """A lease that is held; its beat runs in a thread, over connections of its own."""
 
     def __init__(self, bucket: Bucket, dialect: Dialect, beat: float) -> None:
-        self._bucket: Final = bucket
+        self._bucket = bucket
+        self._lasting: Final = bucket.patience.policy.lasting
         self._dialect = dialect
         self._beat: Final = beat
         self._name: Final = secrets.token_hex(8)
@@ -44,15 +50,21 @@ class Lease:
         self._seen_at = 0.0
 
     def check(self) -> None:
-        """Raises ArchiveBusy when somebody else has taken the lease meanwhile, or may have."""
+        """Blocks while it is not known whose the lease is, since the store does not answer. Raises
+        ArchiveBusy when somebody else has taken it, or when that lasts."""
+        until = _now() + self._lasting
+        while self._lost is None and (silent := _now() - self._seen_at) > self._may_be_silent:
+            if _now() >= until or not pause(min(self._beat / 4, until - _now())):
+                raise ArchiveBusy(
+                    f"{self._bucket}: the lease could not be renewed for {silent:.0f} s",
+                    hint="the store does not answer; run the command again to go on",
+                )
         if self._lost is not None:
             raise self._lost
-        silent = _now() - self._seen_at
-        if silent > _BEATS_TO_LOSE * self._beat:
-            raise ArchiveBusy(
-                f"{self._bucket}: the lease could not be renewed for {silent:.0f} s",
-                hint="the store does not answer; run the command again to go on",
-            )
+
+    @property
+    def _may_be_silent(self) -> float:
+        return _BEATS_TO_LOSE * self._beat
 
     def take(self, seen: str | None) -> Holder | None:
         """Write our name over what was seen (its ETag, None for nothing). None when that held,
@@ -101,14 +113,18 @@ class Lease:
         return None
 
     def keep_beating(self) -> None:
-        """Until told to stop, or somebody else has it."""
-        while not self._stop.wait(self._beat):
+        """Until told to stop, or somebody else has it. After a failure it comes soon again: others
+        wait for it."""
+        self._bucket, wait = self._bucket.apart(), self._beat
+        while not self._stop.wait(wait):
+            wait = min(self._beat, _LOOK_SECONDS)
             try:
                 # First a look: who was away for long must not write over who came meanwhile.
                 holder, etag = _look(self._bucket) or ({}, None)
                 if holder.get("name") == self._name:
                     other = self.take(etag)
                     if other is None:
+                        wait = self._beat
                         continue
                     holder = other
             except ArchiverError:
@@ -145,7 +161,6 @@ def hold(
 
     Raises ArchiveBusy, StoreError, StoreForbidden.
     """
-    bucket = bucket.apart()
     lease = Lease(bucket, dialect, beat)
     seen = _free_etag(bucket, beat, stop or threading.Event())
     try:
@@ -187,7 +202,10 @@ def _free_etag(bucket: Bucket, beat: float, stop: threading.Event) -> str | None
     while time.monotonic() < until:
         if stop.wait(min(_LOOK_SECONDS, beat / 2)):
             raise _busy(bucket, first[0])
+        began = time.monotonic()
         now = _look(bucket)
+        if time.monotonic() - began > min(_OUTAGE_SECONDS, beat / 2):
+            until = time.monotonic() + _BEATS_TO_TAKE * beat
         if now is None:
             return None
         if now != first:  # what cannot be read changes, too, while its holder lives

@@ -2,11 +2,8 @@
 
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError
-from urllib3.exceptions import HTTPError
-
 from archiver.errors import ObjectMissing, StoreError
-from archiver.stores.s3.bucket import Bucket
+from archiver.stores.s3.bucket import BROKE_OFF, Bucket
 
 _MOST_REOPENINGS = 6
 # Asked for at once, so that little is sent in vain to who reads a part only.
@@ -34,7 +31,7 @@ class OpenedObject:
         while filled < wanted:
             try:
                 filled += self._read_some(offset + filled, block[filled:wanted])
-            except (HTTPError, BotoCoreError, OSError) as error:
+            except BROKE_OFF as error:
                 self.close()
                 failures += 1
                 if failures == _MOST_REOPENINGS:

@@ -179,8 +179,10 @@ class S3Staging:
             self._bring_home(stored)
         self._check()
         for key in self._present:
-            if key != stored.key:  # of another kind
-                self._bucket.delete_if_allowed(key)
+            # Of another kind. Where nothing may be deleted, it is emptied: a verify would name it
+            # for ever.
+            if key != stored.key and not self._bucket.delete_if_allowed(key):
+                self._sender.put_note(key, b"")
         self._write(stored, documents)
         return stored
 

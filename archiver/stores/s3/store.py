@@ -10,6 +10,7 @@ from typing import Final
 from archiver.documents import MOST_BYTES, is_key
 from archiver.litter import is_shown
 from archiver.model import Stored
+from archiver.retry import RetryPolicy
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, drive
 from archiver.stores.filesystem import sync_each
@@ -18,6 +19,7 @@ from archiver.stores.s3.dialect import Dialect, probe
 from archiver.stores.s3.layout import QUARANTINE, SEPARATOR
 from archiver.stores.s3.lease import BEAT_SECONDS, Lease, hold
 from archiver.stores.s3.options import S3Options, parse_place
+from archiver.stores.s3.patience import Patience
 from archiver.stores.s3.reading import OpenedObject
 from archiver.stores.s3.replaced import clear_away, copy_aside, keep_aside
 from archiver.stores.s3.sending import Sender
@@ -30,7 +32,11 @@ _DOCUMENTS = (".json", "/SHA256SUMS")
 
 
 class S3Store:
-    """A Store at ``s3://bucket/prefix``. ``on_dialect`` is told once what the store can do."""
+    """A Store at ``s3://bucket/prefix``. ``on_dialect`` is told once what the store can do.
+
+    ``retry`` says how long a bucket that does not answer is waited for; ``on_wait`` is told once of
+    each outage that lasts, in a thread: what is wrong.
+    """
 
     def __init__(
         self,
@@ -38,9 +44,12 @@ class S3Store:
         options: S3Options | None = None,
         on_dialect: Callable[[Dialect], None] = lambda _: None,
         beat: float = BEAT_SECONDS,
+        retry: RetryPolicy | None = None,
+        on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         bucket, prefix = parse_place(place)
-        self.bucket: Final = Bucket(bucket, prefix, options or S3Options())
+        patience = Patience(retry, on_wait)
+        self.bucket: Final = Bucket(bucket, prefix, options or S3Options(), patience)
         self._on_dialect: Final = on_dialect
         self._beat: Final = beat
         self._sending: Sender | None = None
@@ -80,15 +89,18 @@ class S3Store:
         return None if found is None else found[0]
 
     async def put(self, key: str, data: bytes) -> None:
-        self._check_lease()
-        await in_thread(lambda: self._sender().put_document(key, data))
+        def work() -> None:
+            self._check_lease()
+            self._sender().put_document(key, data)
+
+        await in_thread(work)
 
     async def clear(self, key: str) -> str | None:
-        self._check_lease()
         return await in_thread(self._clear, key)
 
     def _clear(self, key: str) -> str | None:
         """Every object can be replaced; one that is no document may be worth something."""
+        self._check_lease()
         head = self.bucket.head(key)
         if head is None or head.size <= MOST_BYTES or not key.endswith(_DOCUMENTS):
             return None
@@ -100,11 +112,11 @@ class S3Store:
 
     async def set_aside(self, key: str) -> str:
         def work() -> str:
+            self._check_lease()
             kept = keep_aside(self._sender(), key)
             clear_away(self._sender(), key, kept)
             return kept
 
-        self._check_lease()
         return await in_thread(work)
 
     async def size(self, key: str) -> int | None:
@@ -154,6 +166,7 @@ class S3Store:
         return swept
 
     def _check_lease(self) -> None:
+        """Blocks while the store does not answer. Raises ArchiveBusy."""
         if self._lease is not None:
             self._lease.check()
 

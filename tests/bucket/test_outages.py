@@ -1,0 +1,300 @@
+"""A bucket that does not answer for a while: waited for, whatever is asked of it, and said once."""
+
+import asyncio
+import json
+import signal
+import sys
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from archiver import Archive, LocalStore, verify
+from archiver.archive.restoring import restore
+from archiver.copying import CopyOptions, copy
+from archiver.emulator import Emulator
+from archiver.errors import ArchiveBusy, StoreError
+from archiver.retry import RetryPolicy
+from archiver.stores.s3 import S3Options, S3Store, lease, patience
+from archiver.stores.s3.bucket import Bucket
+from archiver.stores.s3.dialect import Check, Conditions, Dialect
+from archiver.stores.s3.lease import Lease, hold
+from archiver.stores.s3.patience import Patience
+from archiver.threads import in_thread_anyway
+from examples.sample_rdb import write_rdb
+from tests.bucket.conftest import MIB, PREFIX
+from tests.bucket.test_odd_servers import whole
+from tests.bucket.test_pull import bring
+from tests.conftest import INSTANCE
+from tests.servers.gateway import Request, cut_download, silence, slow_down
+from tests.servers.oddstore import BUCKET, OddStore, object_of
+
+PLACE = f"s3://{BUCKET}/{PREFIX}"
+LEASE = ".staging/lock"
+# As the default, and quick.
+HASTY = RetryPolicy(first=0.001, longest=0.002, lasting=60.0)
+# Longer than any test, once the bucket has answered.
+FOR_EVER = RetryPolicy(lasting=36_000.0)
+DIALECT = Dialect(Check.MD5, Conditions.QUOTED)
+
+
+def store_on(odd: OddStore, policy: RetryPolicy = HASTY, **given: object) -> S3Store:
+    return S3Store(PLACE, S3Options(endpoint=odd.endpoint), retry=policy, **given)  # type: ignore[arg-type]
+
+
+def bucket_on(odd: OddStore, policy: RetryPolicy = HASTY) -> Bucket:
+    given = S3Options(endpoint=odd.endpoint)
+    return Bucket(BUCKET, f"{PREFIX}/", given, Patience(policy))
+
+
+@dataclass
+class Flaky:
+    """One request of seven gets through. ``lost`` are the kinds of those that did not."""
+
+    count: int = 0
+    lost: set[str] = field(default_factory=set)
+
+    def __call__(self, request: Request) -> bool:
+        self.count += 1
+        if self.count % 7 == 0:
+            return False
+        self.lost.add(request.kind)
+        return True
+
+
+@pytest.fixture
+def two(files: Path) -> dict[str, bytes]:
+    """One of two parts, and a small one."""
+    return {
+        name: write_rdb(files / INSTANCE / f"{name}_202611{day}021500.rdb", size, day)
+        for day, (name, size) in enumerate((("large", 6 * MIB), ("small", 20_000)), 10)
+    }
+
+
+async def test_nothing_ends_by_it(
+    emulator: Emulator,
+    odd: OddStore,
+    two: dict[str, bytes],
+    tmp_path: Path,
+) -> None:
+    """More often than any client tries by itself, at every request of every command."""
+    flaky = Flaky()
+    odd.add(replace(silence(), wanted=flaky))
+    assert (await bring(emulator, Archive(store_on(odd)))).failures == []
+    whole(odd, two)
+    assert (await verify(Archive(store_on(odd)))).findings == []
+    restored = await restore(Archive(store_on(odd)), tmp_path / "restored", instance_id=INSTANCE)
+    assert restored.exit_code == 0
+    there = Archive(LocalStore(tmp_path / "copy"))
+    assert (await copy(Archive(store_on(odd)), there, CopyOptions())).failures == []
+    odd.objects.clear()
+    assert (await copy(there, Archive(store_on(odd)), CopyOptions())).failures == []
+    whole(odd, two)
+    assert flaky.lost >= {
+        "GetObject", "HeadObject", "PutObject", "ListObjectsV2", "ListMultipartUploads",
+        "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "DeleteObject",
+    }  # fmt: skip
+
+
+async def test_bytes_of_a_document_that_break_off_are_asked_for_again(odd: OddStore) -> None:
+    store = store_on(odd)
+    odd.objects[f"{PREFIX}/a.json"] = object_of(b"{}" * 500)
+    broken = odd.add(cut_download(100, times=3))
+    assert await store.read("a.json") == b"{}" * 500
+    assert broken.met == 3
+    odd.add(cut_download(100, times=None))
+    with pytest.raises(StoreError, match="broke off"):
+        await store.read("a.json")
+
+
+async def test_an_outage_is_said_once(odd: OddStore) -> None:
+    told: list[str] = []
+    store = store_on(odd, on_wait=told.append)
+    for _ in range(2):
+        odd.add(silence(20))
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(store.read, "archive.json")
+        odd.forget()
+        assert await store.read("archive.json") is None
+    assert told == ["ConnectionClosedError"] * 2
+    odd.add(silence(2))
+    assert await store.read("archive.json") is None
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_one_that_answered_is_waited_for_longer(
+    odd: OddStore, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    """No answer at all is enough after FIRST_SECONDS: it may be the wrong endpoint."""
+    monkeypatch.setattr(patience, "FIRST_SECONDS", 0.0)
+    store = store_on(odd)
+    if answered:
+        await store.read("archive.json")
+    odd.add(silence(5))
+    if answered:
+        assert await store.read("archive.json") is None
+    else:
+        with pytest.raises(StoreError, match="does it answer"):
+            await store.read("archive.json")
+
+
+async def test_an_end_is_an_end(odd: OddStore) -> None:
+    """What is refused is not asked for again, nor is what lasts longer than it is waited for."""
+    store = store_on(odd, replace(HASTY, lasting=0.05))
+    await store.read("archive.json")
+    gone = odd.add(silence())
+    with pytest.raises(StoreError):
+        await store.read("archive.json")
+    before = gone.met
+    with pytest.raises(StoreError):
+        await store.read("archive.json")
+    assert (before > 1, gone.met - before) == (True, 1)
+
+
+async def test_a_cancellation_ends_the_wait(odd: OddStore) -> None:
+    store = store_on(odd, FOR_EVER)
+    await store.read("archive.json")
+    gone = odd.add(silence())
+    async with anyio.create_task_group() as group:
+        group.start_soon(store.read, "archive.json")
+        while not gone.met:
+            await anyio.sleep(0.001)
+        group.cancel_scope.cancel()
+
+
+async def test_cleaning_up_after_a_cancellation_waits_no_more(odd: OddStore) -> None:
+    store = store_on(odd, FOR_EVER)
+    await store.read("archive.json")
+    gone = odd.add(silence())
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                await in_thread_anyway(lambda: store.bucket.get("archive.json"))
+    assert gone.met == 1  # and while nobody answers, nobody is asked
+
+
+async def test_ctrl_c_ends_the_wait_for_a_bucket(
+    odd: OddStore, environ: dict[str, str], tmp_path: Path
+) -> None:
+    gone = odd.add(slow_down(None))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "archiver", "ls", PLACE, "--s3-endpoint", odd.endpoint,
+        "--retry-for", "10h", env=environ, cwd=tmp_path, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    line = (await process.stderr.readline()).decode()
+    assert line == f"waiting for the bucket: {PLACE}: 503 SlowDown\n"
+    assert gone.met == 3
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(20):
+        assert await process.wait() == 130
+
+
+# The lease
+
+
+class Clock:
+    """A beat that is not waited for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(lease, "_now", lambda: self.now)
+
+
+def test_a_lease_is_looked_at_before_anything_is_written(
+    odd: OddStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an outage it may be another's; while nobody knows, who would write waits."""
+    clock = Clock(monkeypatch)
+    one = Lease(bucket_on(odd), DIALECT, 5.0)
+    assert one.take(None) is None
+    clock.now += 13.0
+    paused: list[float] = []
+
+    def answers(seconds: float) -> bool:
+        paused.append(seconds)
+        if len(paused) == 3:
+            one._seen_at = clock.now
+        return True
+
+    monkeypatch.setattr(lease, "pause", answers)
+    one.check()
+    assert len(paused) == 3
+
+
+def test_a_lease_that_is_anothers_after_an_outage(
+    odd: OddStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    one, other = (Lease(bucket_on(odd), DIALECT, 0.01) for _ in range(2))
+    assert one.take(None) is None
+    etag = bucket_on(odd).get(LEASE)
+    assert etag is not None
+    assert other.take(etag[1]) is None
+    clock.now += 13.0
+    beating = threading.Thread(target=one.keep_beating)
+    beating.start()
+    with pytest.raises(ArchiveBusy, match="is writing to this archive"):
+        one.check()
+    beating.join()
+
+
+def test_a_lease_that_cannot_be_renewed_ends_the_run(
+    odd: OddStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    one = Lease(bucket_on(odd), DIALECT, 5.0)
+    assert one.take(None) is None
+    clock.now += 13.0
+
+    def passes(seconds: float) -> bool:
+        clock.now += seconds
+        return True
+
+    monkeypatch.setattr(lease, "pause", passes)
+    with pytest.raises(ArchiveBusy, match="could not be renewed for 73 s"):
+        one.check()
+
+
+def test_a_lease_outlives_an_outage(odd: OddStore) -> None:
+    """Its beat goes on, and soon."""
+    bucket = bucket_on(odd)
+    with hold(bucket, DIALECT, 0.05) as one:
+        gone = odd.add(silence())
+        while lease._now() - one._seen_at <= one._may_be_silent:
+            one._stop.wait(0.01)
+        checked = threading.Thread(target=one.check)
+        checked.start()
+        odd.forget()
+        checked.join()
+        assert one._lost is None
+        assert lease._now() - one._seen_at <= one._may_be_silent
+        assert gone.met
+
+
+def test_who_watches_a_lease_counts_no_outage(
+    odd: OddStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its holder could not renew it, either, and is given the time to do so."""
+    there = bucket_on(odd)
+    now, looks = 0.0, 0
+
+    def get(key: str) -> tuple[bytes, str]:
+        nonlocal now, looks
+        looks += 1
+        now += 1000.0 if looks == 2 else 0.001
+        beat = 1 if looks < 4 else 2
+        return json.dumps({"host": "another", "pid": 1, "name": "n", "beat": beat}).encode(), str(
+            beat
+        )
+
+    monkeypatch.setattr(there, "get", get)
+    monkeypatch.setattr("archiver.stores.s3.lease.time.monotonic", lambda: now)
+    with pytest.raises(ArchiveBusy):
+        lease._free_etag(there, 0.02, threading.Event())
+    assert looks == 4
