@@ -10,6 +10,7 @@ from archiver import hurry
 from archiver.errors import StoreError
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.options import S3Options
+from archiver.stores.s3.patience import Patience
 
 
 @pytest.fixture
@@ -65,17 +66,15 @@ def test_an_answer_and_a_handshake_that_do_not_come(
         connection.close()
 
 
-def test_the_next_try_is_not_waited_for(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a store that refuses connections; the first wait is made a long one."""
-    begun = threading.Event()
-
-    def wait(*_: object, **__: object) -> float:
-        begun.set()
-        return 600.0
-
-    monkeypatch.setattr("botocore.retries.standard.RetryHandler.needs_retry", wait)
+def test_no_next_try_follows(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a store that refuses connections, and that is waited for otherwise."""
+    asked: list[object] = []
+    monkeypatch.setattr(Patience, "needs_retry", lambda *_, **given: asked.append(given))
     number = listener.getsockname()[1]
     listener.close()
-    given_up(f"http://127.0.0.1:{number}", begun)
+    bucket = Bucket("b", "x/", S3Options(endpoint=f"http://127.0.0.1:{number}"))
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            bucket.head("key")
+        assert len(asked) == 1
+        hurry.hurry()
