@@ -644,6 +644,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("an example: a pull cannot write to its volume", "examples/kubernetes/pull.yaml", "mountPath: /archive}", "mountPath: /archive, readOnly: true}", "tests/examples/test_kubernetes.py::test_pull"),
     Mutation("an example: an option that is not there", "examples/container/pull.sh", "--lock-wait", "--lock-waits", "tests/examples/test_commands.py"),
     Mutation("the readme has an option that is not there", "README.md", "archiver verify ./backups --since-verified 30d ", "archiver verify ./backups --since-verify 30d ", "tests/examples/test_commands.py"),
+    Mutation("names are shown as they are", "archiver/cli/run.py", "Told(streams.plain(_QUERY.sub(r\"\\1?***\", text)))", "Told(_QUERY.sub(r\"\\1?***\", text))", "tests/cli/test_terminals.py"),
+    Mutation("names are shown on stdout as they are", "archiver/cli/streams.py", "    click.echo(plain(text))", "    click.echo(text)", "tests/cli/test_terminals.py"),
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import click
 
 from archiver.cli.options import command, option, output_options
 from archiver.cli.places import check_keeping, keeping_options, lock_option, store_at
+from archiver.cli.streams import show
 
 if TYPE_CHECKING:
     from archiver.archive.acknowledged import Acknowledged, Acknowledgement
@@ -127,7 +128,7 @@ async def _list(
         if as_json:
             write_object({"event": "acknowledgement", **_fields(one), "state": state.split()[0]})
         else:
-            click.echo(f"{one.subject}  {one}  ({state})")
+            show(f"{one.subject}  {one}  ({state})")
     told = [say(f"damaged: {error}") for error in known.bad.values()]
     if not told:
         return None

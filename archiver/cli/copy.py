@@ -15,6 +15,7 @@ from archiver.cli.places import (
     store_at,
     written_to,
 )
+from archiver.cli.streams import show
 
 if TYPE_CHECKING:
     from archiver.cli.run import Ended
@@ -110,7 +111,7 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> "Ended | Non
             fields = {"key": mismatch.key, "what": mismatch.what, "why": mismatch.why}
             click.echo(json.dumps(fields))
         else:
-            click.echo(mismatch)
+            show(str(mismatch))
     if not found and await selects_nothing(source, _options(given).selection):
         nothing = f"nothing was compared: {source.store}: {NOTHING_SELECTED}"
         return Ended(BackupFailed.exit_code, say(nothing))

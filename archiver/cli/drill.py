@@ -18,6 +18,7 @@ from archiver.cli.params import (
     Size,
 )
 from archiver.cli.places import bucket_options, check_no_archive, lock_option, store_at
+from archiver.cli.streams import show
 
 if TYPE_CHECKING:
     from archiver.cli.progress import WorkProgress
@@ -289,7 +290,7 @@ def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> "Said | None":
         )
     elif not quiet:
         for path in paths:
-            click.echo(path)
+            show(str(path))
     if any(one.exit_code == IntegrityError.exit_code for one in drilled.faults):
         say("evidence: find out what changed it; with drills/ moved away, another chain is begun")
     if quiet and drilled.exit_code == 0:

@@ -17,6 +17,7 @@ from archiver.cli.options import (
     source_options,
 )
 from archiver.cli.places import bucket_options, store_at
+from archiver.cli.streams import show
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -254,7 +255,7 @@ def _write_table(rows: "Sequence[Row]", *, quiet: bool) -> None:
     for line in table if rows else []:
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
         cells[4] = line[4].rjust(widths[4])
-        click.echo("  ".join(cells).rstrip())
+        show("  ".join(cells).rstrip())
     if not quiet:
         states = Counter(row.state.value for row in rows)
         parts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from archiver import events
 from archiver.cli.run import Told, say
+from archiver.cli.streams import plain
 from archiver.cli.words import size
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def _bar(name: str, total: int, row: int, unit: str = "B") -> "tqdm[NoReturn]":
     from tqdm import tqdm
 
     return tqdm(
-        desc=name[-_NAME_SIZE:],
+        desc=plain(name)[-_NAME_SIZE:],
         total=total,
         position=row,
         leave=row == 0,
@@ -254,7 +255,7 @@ class WorkBars:
         _move(self._bars[1], event.position)
 
     def say(self, text: str) -> None:
-        self._tqdm.write(text, file=sys.stderr)
+        self._tqdm.write(plain(text), file=sys.stderr)
 
     def close(self) -> None:
         while self._bars:

@@ -9,6 +9,7 @@ import click
 from archiver.cli.options import command, option, output_options
 from archiver.cli.params import LATEST, CleanPath, InstanceId, Moment, SetKey
 from archiver.cli.places import bucket_options, check_no_archive, store_at
+from archiver.cli.streams import plain, show
 
 if TYPE_CHECKING:
     from archiver.archive.backupsets import BackupSet
@@ -122,7 +123,7 @@ async def _ask(damaged: "BackupSet", following: "BackupSet") -> bool:
     from archiver.archive.candidates import older
 
     click.echo(
-        f"{_when(damaged)} is damaged ({damaged.why_not}). "
+        f"{_when(damaged)} is damaged ({plain(damaged.why_not)}). "
         f"Next good: {_when(following)}, {older(damaged, following)}. Use it? [y/N] ",
         nl=False,
         err=True,
@@ -193,7 +194,7 @@ async def _list(archive: Any, instance: str | None, at: datetime | None, *, as_j
             continue
         why = "; ".join(one.notes) if one.is_complete else one.why_not
         state = f"{one.state}: {why}" if why else one.state
-        click.echo(f"{one.key}  {times(len(one.nodes), 'node')}  {size(total)}  {state}")
+        show(f"{one.key}  {times(len(one.nodes), 'node')}  {size(total)}  {state}")
 
 
 def _write_json(restored: "Restored") -> None:

@@ -101,7 +101,7 @@ def run(
 
 def say(text: str) -> Told:
     """A line for people, on stderr, with nothing in it that grants access."""
-    told = Told(_QUERY.sub(r"\1?***", text))
+    told = Told(streams.plain(_QUERY.sub(r"\1?***", text)))
     with contextlib.suppress(OSError):  # a terminal that is gone
         print(told.text, file=sys.stderr, flush=True)  # noqa: T201
     return told
@@ -194,4 +194,5 @@ def _tell_what_is_not_synced() -> None:
 
 def _trace(verbose: int) -> None:
     if verbose > 1:
-        say(traceback.format_exc().rstrip())
+        for line in traceback.format_exc().splitlines():
+            say(line)

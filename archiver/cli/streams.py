@@ -12,6 +12,8 @@ import select
 import sys
 from typing import TYPE_CHECKING, Final
 
+import click
+
 from archiver.errors import EXIT_INTERRUPTED, StoreError, worst_exit_code
 
 if TYPE_CHECKING:
@@ -80,6 +82,21 @@ def guard() -> None:
             sys.stdout = text
         else:
             sys.stderr = text
+
+
+def plain(text: str) -> str:
+    """``text`` in one line that a terminal shows and does not obey: what a name has of control
+    characters, of such as turn the direction of writing, and of no text, is spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
+def show(text: str) -> None:
+    """A line for people on stdout."""
+    click.echo(plain(text))
 
 
 def write(text: str) -> bool:

@@ -9,6 +9,7 @@ import click
 from archiver.cli.options import command, option, output_options
 from archiver.cli.params import Duration
 from archiver.cli.places import bucket_options, store_at
+from archiver.cli.streams import show
 
 
 @command("uploads")
@@ -82,4 +83,4 @@ def _show(upload: Any, given: dict[str, Any], *, ended: bool) -> None:
     else:
         done = ", ended" if ended else ""
         begun = f"{upload.initiated:%Y-%m-%d %H:%M}" if upload.initiated else "-" * 16
-        click.echo(f"{begun}  {state}{done}  {upload.key}")
+        show(f"{begun}  {state}{done}  {upload.key}")
