@@ -1,25 +1,18 @@
 """What the kernel says of one process, and signals that reach that process only."""
 
 import contextlib
+import json
 import os
 import signal
-from dataclasses import dataclass
+import subprocess
+import sys
 from pathlib import Path
 
-_LISTEN = "0A"  # TCP_LISTEN, in /proc/net/tcp
-_SOCKET = "socket:["
+from archiver.drill import reachable
+from archiver.drill.identity import Identity
+from archiver.drill.reachable import Listening
 
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """Where a process can be reached over TCP: nowhere, if all is well.
-
-    ``own_network`` says whether it lives in a network namespace of its own. ``ports`` are its
-    listening sockets as ``/proc`` writes them (hex). None stands for what cannot be read.
-    """
-
-    own_network: bool | None
-    ports: tuple[str, ...] | None
+_LOOK_SECONDS = 20.0
 
 
 class Pid:
@@ -29,8 +22,10 @@ class Pid:
     All but ``signal`` and ``close`` read /proc: call them in a thread.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, owner: Identity | None = None) -> None:
+        """``owner`` is who it runs as, where that is somebody else than this process."""
         self.number = number
+        self._owner = owner
         self._birth = _birth(number)
         self._descriptor: int | None = None
         with contextlib.suppress(OSError, AttributeError):
@@ -59,35 +54,26 @@ class Pid:
 
     def listening(self) -> Listening:
         """The TCP sockets on which the process listens."""
-        own: bool | None = None
-        with contextlib.suppress(OSError):
-            mine, its = (Path(f"/proc/{who}/ns/net").readlink() for who in ("self", self.number))
-            own = mine != its
-        listeners = {}
-        for family in ("tcp", "tcp6"):
-            for line in _read(f"/proc/{self.number}/net/{family}").splitlines()[1:]:
-                _, address, _, state, _, _, _, _, _, inode, *_ = line.split()
-                if state == _LISTEN:
-                    listeners[inode] = address
-        try:
-            inodes = self._sockets()
-        except OSError:
-            # Alone in its network, all of the network's sockets are its own.
-            return Listening(own, tuple(listeners.values()) if own else None)
-        return Listening(own, tuple(listeners[inode] for inode in inodes if inode in listeners))
+        seen = reachable.listening(self.number)
+        if self._owner is not None and None in (seen.own_network, seen.ports):
+            # In a container root may lack the right to look at others: their owner has it.
+            return _seen_by(self._owner, self.number) or seen
+        return seen
 
     def close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _sockets(self) -> list[str]:
-        directory = f"/proc/{self.number}/fd"
-        links = []
-        for name in os.listdir(directory):  # noqa: PTH208 - /proc is no tree of files
-            with contextlib.suppress(FileNotFoundError):
-                links.append(os.readlink(f"{directory}/{name}"))  # noqa: PTH115
-        return [link[len(_SOCKET) : -1] for link in links if link.startswith(_SOCKET)]
+
+def _seen_by(owner: Identity, number: int) -> Listening | None:
+    """What the owner of a process sees of it, in a program of its own; None if that fails."""
+    command = [sys.executable, "-I", "-S", reachable.__file__, str(number), str(owner)]
+    with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, timeout=_LOOK_SECONDS, check=True)
+        own, ports = json.loads(done.stdout)
+        return Listening(own, None if ports is None else tuple(ports))
+    return None
 
 
 def available_memory() -> int | None:

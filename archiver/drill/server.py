@@ -26,7 +26,8 @@ from archiver.drill.client import Client, Refusal, Silence
 from archiver.drill.guard import MemoryGuard
 from archiver.drill.identity import Identity
 from archiver.drill.outcome import Cause, Outcome, Verdict, facts_of, read_log
-from archiver.drill.procfs import Listening, Pid
+from archiver.drill.procfs import Pid
+from archiver.drill.reachable import Listening
 from archiver.drill.servers import (
     CLEAN_ENVIRONMENT,
     Ability,
@@ -266,7 +267,7 @@ async def running(
     async def start() -> None:
         somebody = await _somebody_else(program)
         workplace, process = await _start(program, subject, ability, directory, somebody)
-        pid = await in_thread(Pid, process.pid)
+        pid = await in_thread(Pid, process.pid, somebody)
         is_root = somebody is None and os.geteuid() == 0
         started.append(
             Server(

@@ -11,7 +11,7 @@ from archiver.drill.assertions import Assertion, AssertionResult, check
 from archiver.drill.census import Census, take
 from archiver.drill.client import Refusal, Silence
 from archiver.drill.outcome import Cause, Outcome, Verdict
-from archiver.drill.procfs import Listening
+from archiver.drill.reachable import Listening
 from archiver.drill.server import Limits, Loading, Server, running
 from archiver.drill.servers import Ability, NoServer, ServerProgram, able_to_load, choose
 from archiver.drill.subject import Subject, look

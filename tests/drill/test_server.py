@@ -1,6 +1,7 @@
 """One server: alone, out of reach, bounded, and gone afterwards."""
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -432,3 +433,27 @@ async def test_where_we_are_root_it_is_nobody(
 async def test_a_program_that_nobody_can_run_is_run_as_before(place: Path, fake: FakeMaker) -> None:
     async with running(fake("time.sleep(600)"), await look(RDB), directory=place) as server:
         assert server.is_root
+
+
+@pytest.mark.skipif(
+    NOBODY is None or shutil.which("setpriv") is None, reason="needs root and setpriv"
+)
+def test_root_that_may_not_look_at_others_sees_where_a_server_can_be_reached() -> None:
+    """As in a container: the right is missing (CAP_SYS_PTRACE), and the server is nobody."""
+    asked = (
+        "import socket, sys; from archiver.drill.identity import nobody; "
+        "from archiver.drill.procfs import Pid; import subprocess; "
+        'code = \'import socket; s = socket.create_server(("127.0.0.1", 0)); '
+        "print(s.getsockname()[1], flush=True); input()'; "
+        "who = nobody(); "
+        "child = subprocess.Popen(['/usr/bin/env', 'python3', '-I', '-S', '-c', code], "
+        "user=who.user, group=who.group, extra_groups=[], stdin=-1, stdout=-1, text=True); "
+        "port = int(child.stdout.readline()); seen = Pid(child.pid, who).listening(); "
+        "child.stdin.close(); child.wait(); "
+        "print(seen.own_network, [int(one.split(':')[1], 16) for one in seen.ports] == [port])"
+    )
+    done = subprocess.run(
+        ["setpriv", "--bounding-set", "-sys_ptrace", sys.executable, "-c", asked],
+        capture_output=True, text=True, check=False, env={**os.environ, "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("False True\n", 0), done.stderr
