@@ -1,7 +1,9 @@
 """What a pull or a copy came to."""
 
+from bisect import insort
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from archiver import events
 from archiver.errors import (
@@ -12,10 +14,14 @@ from archiver.errors import (
     SourceError,
     StoreError,
 )
-from archiver.model import Backup, Network
+from archiver.model import Backup, BackupType, Network
 
 # Codes that count though they are of a single backup.
 _OF_ONE_BACKUP = frozenset((IntegrityError.exit_code, StoreError.exit_code))
+
+# Nodes of one set begin within seconds of each other.
+_NODES_APART: Final = timedelta(minutes=30)
+_STARTS_KEPT: Final = 8
 
 
 @dataclass(slots=True)
@@ -24,8 +30,8 @@ class Summary:
 
     ``acknowledged`` are sets and backups that are no failures for that, by what they are called.
     ``kept`` are the bytes of files that are not home yet and that a later run goes on with, by the
-    backup's identity. ``newest`` is when the newest backup began that was held or came home, by
-    instance.
+    backup's identity. ``starts`` are by instance when the last few sets of dumps began that were
+    held or came home, the newest last.
     """
 
     held: int = 0
@@ -39,7 +45,7 @@ class Summary:
     incomplete: list[events.SetIncomplete] = field(default_factory=list)
     acknowledged: dict[str, events.Acknowledged] = field(default_factory=dict)
     kept: dict[tuple[str, str], int] = field(default_factory=dict)
-    newest: dict[str, datetime] = field(default_factory=dict)
+    starts: dict[str, list[datetime]] = field(default_factory=dict)
 
     def __call__(self, event: events.Event) -> None:  # noqa: C901 - a table
         """Observe."""
@@ -74,8 +80,17 @@ class Summary:
                 pass
 
     def _here(self, backup: Backup) -> None:
-        newest = self.newest.get(backup.instance_id, backup.started_at)
-        self.newest[backup.instance_id] = max(newest, backup.started_at)
+        if backup.type == BackupType.INCREMENTAL:
+            return
+        starts = self.starts.setdefault(backup.instance_id, [])
+        if all(abs(backup.started_at - one) > _NODES_APART for one in starts):
+            insort(starts, backup.started_at)
+            del starts[:-_STARTS_KEPT]
+
+    @property
+    def newest(self) -> dict[str, datetime]:
+        """When the newest set of dumps began, by instance."""
+        return {instance_id: starts[-1] for instance_id, starts in self.starts.items()}
 
     @property
     def exit_code(self) -> int:

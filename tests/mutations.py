@@ -647,6 +647,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("names are shown as they are", "archiver/cli/run.py", "Told(streams.plain(_QUERY.sub(r\"\\1?***\", text)))", "Told(_QUERY.sub(r\"\\1?***\", text))", "tests/cli/test_terminals.py"),
     Mutation("names are shown on stdout as they are", "archiver/cli/streams.py", "    click.echo(plain(text))", "    click.echo(text)", "tests/cli/test_terminals.py"),
     Mutation("drill: root in a container sees no server", "archiver/drill/procfs.py", "            return _seen_by(self._owner, self.number) or seen\n", "            return seen\n", CONFINED),
+    Mutation("pull: nobody is told that backups have stopped", "archiver/cli/pull.py", "                watch.progress.say(str(old))\n", "                pass\n", "tests/cli/test_age.py"),
+    Mutation("ls: nobody is told that backups have stopped", "archiver/cli/ls.py", "        _tell_of_age(rows, given[\"instances\"])\n", "        pass\n", "tests/cli/test_age.py"),
 )  # fmt: skip
 
 

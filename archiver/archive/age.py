@@ -1,7 +1,8 @@
 """How old the newest complete backup of an instance is, and whether that is too old."""
 
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,6 +13,9 @@ from archiver.timerange import TimeRange
 
 # So far a clock may be off before the vendor refuses what it signs.
 _CLOCKS_DIFFER: Final = timedelta(minutes=15)
+# The vendor makes them once a day or less often, and once a week at least.
+_SELDOM: Final = timedelta(hours=50)
+_SELDOMEST: Final = timedelta(days=8)
 _HERE: Final = (State.ARCHIVED, State.LISTED)
 
 
@@ -33,6 +37,47 @@ class Overdue:
         if self.newest > self.now:
             return f"{began} {self.newest:%Y-%m-%dT%H:%MZ}, in the future: is the clock right?"
         return f"{began} {_hours(self.now - self.newest)} ago, more than {_hours(self.most)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """An instance whose newest backup is older than they usually get."""
+
+    instance_id: str
+    newest: datetime
+    usual: timedelta | None
+    now: datetime
+
+    def __str__(self) -> str:
+        usual = "" if self.usual is None else f", and they usually begin {_hours(self.usual)} apart"
+        return (
+            f"note: the newest backup of {self.instance_id} began "
+            f"{_hours(self.now - self.newest)} ago{usual}: is the vendor still making them?"
+        )
+
+
+def late(starts: Mapping[str, Sequence[datetime]], now: datetime) -> list[Late]:
+    """Of instances with when their last sets began, the newest last, those that have had none for
+    twice as long as usual (pure)."""
+    found = list[Late]()
+    for instance_id, began in starts.items():
+        gaps = sorted(after - before for before, after in itertools.pairwise(began))
+        usual = gaps[len(gaps) // 2] if gaps else None
+        most = max(2 * usual, _SELDOM) if usual is not None else _SELDOMEST
+        if now - began[-1] > most:
+            found.append(Late(instance_id, began[-1], usual, now))
+    return found
+
+
+def late_rows(rows: Iterable[Row], instances: Iterable[str], now: datetime) -> list[Late]:
+    """The same of what is listed (pure)."""
+    sets: dict[str, dict[str, datetime]] = {name: {} for name in instances}
+    for row in rows:
+        began = sets.get(row.instance_id)
+        if began is not None and row.state in _HERE and row.started_at and not row.is_log:
+            began[row.set_key] = row.started_at
+    starts = {name: sorted(began.values()) for name, began in sets.items() if began}
+    return late(starts, now)
 
 
 async def overdue(

@@ -83,6 +83,8 @@ async def _ls(place: str | None, given: dict[str, Any]) -> "Ended | None":
         _write_json(rows)
     else:
         _write_table(rows, quiet=given["quiet"] or (not rows and bool(listed.wrong)))
+    if given["max_age"] is None:
+        _tell_of_age(rows, given["instances"])
     where = "at the vendor" if archive is None else f"in {archive.store}"
     return _ended([*listed.wrong, *_wrong(rows, bad, where, given)])
 
@@ -167,6 +169,15 @@ def _tell_of_nothing(rows: "Sequence[Row]", archive: "Archive", instances: Itera
     for name in dict.fromkeys(instances):
         if name not in there:
             say(f"nothing listed: {archive.store} has no backups of {name}")
+
+
+def _tell_of_age(rows: "Sequence[Row]", instances: Iterable[str]) -> None:
+    """Of what was asked for by name: an archive may keep instances that are long gone."""
+    from archiver.archive.age import late_rows
+    from archiver.cli.run import say
+
+    for old in late_rows(rows, instances, datetime.now(UTC)):
+        say(str(old))
 
 
 def _wrong(

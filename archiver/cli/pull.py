@@ -92,7 +92,7 @@ def pull(place: str, time_range: TimeRange | None, **given: Any) -> None:
 
 
 async def _pull(place: str, time_range: TimeRange | None, given: dict[str, Any]) -> "Ended | None":
-    from archiver.archive.age import overdue
+    from archiver.archive.age import late, overdue
     from archiver.cli import words
     from archiver.cli.watching import Watch, watched
     from archiver.errors import UsageError
@@ -113,6 +113,9 @@ async def _pull(place: str, time_range: TimeRange | None, given: dict[str, Any])
         if given["max_age"] is not None:
             for one in await overdue(archive, asked, timedelta(seconds=given["max_age"]), now):
                 watch.overdue(str(one))
+        elif not given["dry_run"]:
+            for old in late(watch.so_far.starts, now):
+                watch.progress.say(str(old))
         return [
             *words.narrowed(time_range),
             words.holding(str(archive.store), len(asked), newest, now),

@@ -70,7 +70,9 @@ def _seen_by(owner: Identity, number: int) -> Listening | None:
     """What the owner of a process sees of it, in a program of its own; None if that fails."""
     command = [sys.executable, "-I", "-S", reachable.__file__, str(number), str(owner)]
     with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
-        done = subprocess.run(command, capture_output=True, timeout=_LOOK_SECONDS, check=True)
+        done = subprocess.run(  # noqa: S603 - our own program
+            command, capture_output=True, timeout=_LOOK_SECONDS, check=True
+        )
         own, ports = json.loads(done.stdout)
         return Listening(own, None if ports is None else tuple(ports))
     return None

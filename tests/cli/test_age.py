@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from archiver.archive.age import late
 from archiver.emulator import api
 from archiver.emulator.gateway import ApiError
 from examples.sample_rdb import rdb, write_rdb
@@ -140,9 +141,13 @@ def test_a_range_of_an_archive(archive: Path) -> None:
 
 
 def test_a_pull_of_an_instance_that_has_stopped(archive: Path, served: power.Served) -> None:
-    """18 days old: what is held is all that there is, and all is well but for the age."""
+    """18 days old: what is held is all that there is, and all is well but for the age, which is
+    said, loud or not."""
     serve(days=18)
-    assert command(*PULL, "-q").err == ""
+    said = f"note: the newest backup of {INSTANCE} began 18.0 d ago: is the vendor still making"
+    for words in (PULL, (*LS, "--instance", INSTANCE), ("ls", "--instance", INSTANCE)):
+        ended = command(*words, "-q")
+        assert (ended.code, ended.err.count(said), ended.err.count("\n")) == (0, 1, 1), ended.err
     again = command(*PULL)
     assert again.code == 0
     assert f"{archive} has backups of 1 of 1 instance asked for; the newest began 18 d ago" in (
@@ -154,6 +159,32 @@ def test_a_pull_of_an_instance_that_has_stopped(archive: Path, served: power.Ser
     assert line.endswith(f"of {INSTANCE} in {archive} began 18.0 d ago, more than 26.0 h")
     serve(1, hours=2)
     assert (command(*PULL, *MAX_AGE, "-q")).code == 0
+
+
+@pytest.mark.parametrize(
+    ("days", "usual"),
+    [
+        ([1.0], None),
+        ([7.9], None),
+        ([8.1], ""),
+        ([9, 2, 1], None),
+        ([5, 4, 3, 2.0], None),
+        ([6, 5, 4, 3], ", and they usually begin 24.0 h apart"),
+        ([3.2, 3.1, 3], ", and they usually begin 2.4 h apart"),
+        ([2.2, 2.1, 2], None),
+        ([34, 27, 20, 13], None),
+        ([36, 29, 22, 15], ", and they usually begin 7.0 d apart"),
+    ],
+)
+def test_how_old_is_older_than_usual(days: list[float], usual: str | None) -> None:
+    now = datetime.now(UTC)
+    starts = [now - timedelta(days=one) for one in days]
+    told = [str(one) for one in late({INSTANCE: starts}, now)]
+    expected = (
+        f"note: the newest backup of {INSTANCE} began {days[-1]:.1f} d ago{usual}: "
+        "is the vendor still making them?"
+    )
+    assert told == ([] if usual is None else [expected])
 
 
 def test_a_narrow_range_is_said_and_the_archive_counts(archive: Path, served: power.Served) -> None:

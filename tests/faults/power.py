@@ -114,14 +114,18 @@ class Ended:
 def command(*arguments: str) -> Ended:
     """The command line, in this process."""
     out, err, code = io.StringIO(), io.StringIO(), 0
-    before = signal.getsignal(signal.SIGINT)
+    # It leaves them ignored, and what is started later would inherit that.
+    before = {
+        each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         with redirect_stdout(out), redirect_stderr(err):
             main(arguments, prog_name="archiver")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
     return Ended(code, out.getvalue(), err.getvalue())
 
 
