@@ -157,7 +157,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a copy believes a changed line", "archiver/copying.py", "            self._observer(events.Failed(key, odds, backup))", "            pass", LOST),
     Mutation("an archive is copied into itself", "archiver/archive/archive.py", "    if one[: len(other)] == other or other[: len(one)] == one:", "    if False:", LOST),
     Mutation("an archive is begun for nothing", "archiver/copying.py", "    if not await target.check_place() and await run.is_for_nothing():", "    if False:", LOST),
-    Mutation("what the disk does not give is asked for again", "archiver/transfer/stored.py", "            except UnreadableObject:\n                raise  # to ask", "            except ZeroDivisionError:\n                raise  # to ask", NOT_GIVEN),
+    Mutation("what the disk does not give is asked for again", "archiver/transfer/stored.py", "    return error if isinstance(error, UnreadableObject) else SourceUnavailable(str(error))", "    return SourceUnavailable(str(error))", NOT_GIVEN),
     Mutation("a restore ends at an object that the disk does not give", "archiver/archive/restoring.py", "            except (IntegrityError, UnreadableObject) as error:\n                damage", "            except IntegrityError as error:\n                damage", NOT_GIVEN),
     Mutation("the list of restore does not look for an archive", "archiver/cli/restore.py", "    await archive.expect()\n    async for", "    async for", NOT_GIVEN),
     Mutation("a pull fetches again what the disk does not give", "archiver/line.py", "        if finding.unreadable is not None and not is_repaired:", "        if False:", BAD),

@@ -43,8 +43,6 @@ class StoreOrigin:
         async with AsyncExitStack() as stack:
             try:
                 opened = await stack.enter_async_context(entered(self._store.open(self._key)))
-            except UnreadableObject:
-                raise  # to ask again gives no other answer
             except StoreError as error:
                 raise _failure(error) from None
             if opened.size != self._pin.total:
@@ -72,8 +70,6 @@ class _StoreBody:
         wanted = block[: self._stop - self._position]
         try:
             size = await in_thread(self._opened.read, self._position, wanted)
-        except UnreadableObject:
-            raise
         except StoreError as error:
             raise _failure(error) from None
         self._position += size
