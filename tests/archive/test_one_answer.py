@@ -122,6 +122,10 @@ async def test_a_pull_of_a_short_range_asks_the_archive(
     await pull(source, archive, [query(third + timedelta(days=1), third + timedelta(days=3))])
     [incomplete] = (await pull(source, archive, [short])).incomplete
     assert "of 2026-10-21 03:15 and 2026-10-24 03:15 have it" in incomplete.why
+    # So does a comparison with what is listed of that night alone.
+    alone = [one async for page in source.pages(short) for one in page.backups]
+    notes = {row.set_note for row in await compared_rows(archive, alone)}
+    assert notes == {incomplete.why}
 
 
 async def test_a_range_that_cuts_a_set_in_two(
