@@ -69,7 +69,7 @@ class TimeRange:
             return cls(start, end)
         if text.endswith(".."):
             raise UsageError(f"range {text!r} begins in the future: it is {_wire(end)} now")
-        raise UsageError(f"range {text!r} ends before it begins", hint="write START..END")
+        raise UsageError(f"range {text!r}: its end is not after its start")
 
     @classmethod
     def everything(cls, now: datetime) -> "TimeRange":

@@ -649,6 +649,21 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("drill: root in a container sees no server", "archiver/drill/procfs.py", "            return _seen_by(self._owner, self.number) or seen\n", "            return seen\n", CONFINED),
     Mutation("pull: nobody is told that backups have stopped", "archiver/cli/pull.py", "                watch.progress.say(str(old))\n", "                pass\n", "tests/cli/test_age.py"),
     Mutation("ls: nobody is told that backups have stopped", "archiver/cli/ls.py", "        _tell_of_age(rows, given[\"instances\"])\n", "        pass\n", "tests/cli/test_age.py"),
+    Mutation("an outage of the API is told to nobody", "archiver/sources/tair.py", ", outage=self._outage, on_outage=outage)", ", outage=self._outage)", "tests/cli/test_outages.py"),
+    Mutation("an outage of the files is told to nobody", "archiver/transfer/part.py", ", outage=self.outage, on_outage=lasting)", ", outage=self.outage)", "tests/cli/test_outages.py"),
+    Mutation("an outage is told again and again", "archiver/retry.py", "        if self._was_told:\n", "        if False:\n", "tests/test_retry.py"),
+    Mutation("ls: quiet tells of an outage", "archiver/cli/ls.py", "QUIET if given[\"quiet\"] else given[\"verbose\"]", "given[\"verbose\"]", "tests/cli/test_outages.py"),
+    Mutation("files that nobody serves are their own trouble", "archiver/transfer/fetch.py", "type[SourceUnavailable] = SourceUnreachable", "type[SourceUnavailable] = SourceUnavailable", "tests/cli/test_outages.py"),
+    Mutation("one that nobody serves counts for all", "archiver/summary.py", "if errors and all(isinstance", "if errors and any(isinstance", "tests/cli/test_outages.py"),
+    Mutation("json: the last line is left out", "archiver/cli/run.py", "    last.write(*(", "    (lambda *_: None)(*(", "tests/cli/test_no_silence.py"),
+    Mutation("json: nothing says what ended the listing", "archiver/cli/watching.py", "        last.ended_by = watch.so_far.ended_by\n", "", "tests/cli/test_no_silence.py::test_json_names_what_ended_the_listing"),
+    Mutation("json: pull names nothing that is too old", "archiver/cli/watching.py", "            jsonlines.write_overdue(one.instance_id, one.newest, str(one))", "            pass", "tests/cli/test_no_silence.py::test_json_names_what_is_too_old"),
+    Mutation("ack begins an archive, by its hint", "archiver/cli/ack.py", "    await archive.expect()\n", "    await archive.check_format()\n", "tests/cli/test_no_silence.py"),
+    Mutation("copy speaks of a vendor", "archiver/copying.py", "            except CorruptFile:\n", "            except ZeroDivisionError:\n", "tests/cli/test_no_silence.py"),
+    Mutation("quotes around a key are not seen", "archiver/sources/rpc.py", "_quoted(credentials) or error.hint", "error.hint", "tests/cli/test_no_silence.py"),
+    Mutation("a closed stdout is forgotten", "archiver/cli/streams.py", "self.lost and self.trouble is None and", "False and", "tests/cli/test_streams.py"),
+    Mutation("a range is quoted as it was computed", "archiver/timerange.py", "return cls._between(_moment(start, text), _end(end, text) if end else now, text)", "return cls(_moment(start, text), _end(end, text) if end else now)", "tests/cli/test_no_silence.py"),
+    Mutation("no command, and no word of it", "archiver/cli/main.py", "        if not args and not ctx.resilient_parsing:\n", "        if False:\n", "tests/cli/test_no_silence.py"),
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from tests.cli.test_pull import PULL
 from tests.conftest import INSTANCE
 
 FILES = 3
-LOST = "archiver: stdout could not be written: No space left on device; no more is written to it\n"
+LOST = "archiver: stdout could not be written: "
 Shell = Callable[..., Awaitable[Result]]
 
 
