@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
@@ -126,6 +127,8 @@ class HttpFetcher:
             return wire, await self.run(wire, wire.ask, target, headers)
         except FAULTS as error:
             wire.close()
+            if isinstance(error, ConnectionResetError | ssl.SSLError):
+                kind = SourceUnavailable  # whoever hangs up was there
             unavailable(naming(url, wire), error, kind)
         except BaseException:
             wire.close()
