@@ -588,12 +588,13 @@ class _Copying:
         if begun is not None and begun.pin.crc64 != pin.crc64:
             await in_thread(staging.restart)  # parts of another object
         async with dropping_refused(staging):
-            receipt = await carry(self._shared, reading, staging)
+            try:
+                receipt = await carry(self._shared, reading, staging)
+            except CorruptFile:
+                # It says what that means of a vendor, who may have meant those bytes.
+                raise self._damaged(record) from None
             if receipt.sha256 != record.sha256:
-                raise CorruptFile(
-                    f"{record.object_key}: SHA-256 is {receipt.sha256}, recorded {record.sha256}",
-                    hint="verify the archive that it is copied from",
-                )
+                raise self._damaged(record)
             kept = list[tuple[str, str]]()
             if known or staging.present:
                 kept = await make_way(
@@ -614,6 +615,13 @@ class _Copying:
         elif one.sums is not None and name not in one.sums:
             why = f"{name} is recorded and not in SHA256SUMS"
             self._observer(events.SetUnsealed(record.folder, why))
+
+    def _damaged(self, record: Record) -> CorruptFile:
+        store = self._source.store
+        return CorruptFile(
+            f"{record.object_key} is damaged in {store}: it has not the checksums of its record",
+            hint=f"run archiver verify on {store}; --repair-from mends it",
+        )
 
     async def _why_doubted(self, record: Record) -> str | None:
         """Who in the source speaks against a record that nothing but itself speaks for: it may have

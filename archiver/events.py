@@ -103,6 +103,15 @@ class Retrying:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingForSource:
+    """Nothing has come from the source, try after try; it is waited for, ``seconds`` at most. Told
+    once each time."""
+
+    error: ArchiverError
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hedged:
     """A connection is much slower than usual: a second one overtakes it from ``position`` on."""
 
@@ -295,6 +304,7 @@ Event = (
     | Started
     | Advanced
     | Retrying
+    | WaitingForSource
     | Hedged
     | UrlRefreshed
     | Mending

@@ -13,6 +13,12 @@ from archiver.errors import ArchiverError
 
 # Told of every wait: the error, which try failed (from 1), and the wait in seconds.
 OnRetry = Callable[[ArchiverError, int, float], None]
+# Told once an outage: the error, and the longest in seconds that is waited for its end.
+OnOutage = Callable[[ArchiverError, float], None]
+
+# What one try more mends is no outage; and whoever waits so long for a try has a right to know.
+_TRIES_OF_AN_OUTAGE: Final = 3
+_SECONDS_OF_AN_OUTAGE: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,8 @@ class Outage:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock: Final = clock
         self._since: float | None = None
+        self._failed = 0
+        self._was_told = False
 
     @property
     def is_on(self) -> bool:
@@ -66,11 +74,33 @@ class Outage:
         """Another failure; the seconds since the first of them."""
         now = self.clock()
         self._since = now if self._since is None else self._since
+        self._failed += 1
         return now - self._since
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is more than one try that failed."""
+        if self._since is None:
+            return False
+        seconds = self.clock() - self._since
+        return self._failed >= _TRIES_OF_AN_OUTAGE or seconds >= _SECONDS_OF_AN_OUTAGE
+
+    def is_news(self) -> bool:
+        """Whether it lasts, and nobody was told yet: from now on somebody was."""
+        if self._was_told:
+            return False
+        self._was_told = self.lasts
+        return self._was_told
 
     def ended(self) -> None:
         """Something came."""
         self._since = None
+        self._failed = 0
+        self._was_told = False
+
+
+def _nobody_is_told(_: ArchiverError, __: float) -> None:
+    pass
 
 
 class Attempts:
@@ -83,9 +113,11 @@ class Attempts:
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         draw: Callable[[], float] = random.random,
         outage: Outage | None = None,
+        on_outage: OnOutage = _nobody_is_told,
     ) -> None:
         self._policy: Final = policy
         self._on_retry: Final = on_retry
+        self._on_outage: Final = on_outage
         self._sleep: Final = sleep
         self._draw: Final = draw
         self._of_all: Final = outage or Outage()
@@ -109,4 +141,7 @@ class Attempts:
             raise error
         self.total += 1
         self._on_retry(error, self._failed, wait)
+        # Both: with many at work, three failures at once are not yet a third try.
+        if self._own.lasts and self._of_all.is_news():
+            self._on_outage(error, policy.lasting)
         await self._sleep(wait)

@@ -9,9 +9,11 @@ from archiver import events
 from archiver.errors import (
     EXIT_OK,
     EXIT_PRECEDENCE,
+    ArchiverError,
     BackupFailed,
     IntegrityError,
     SourceError,
+    SourceUnreachable,
     StoreError,
 )
 from archiver.model import Backup, BackupType, Network
@@ -88,6 +90,12 @@ class Summary:
             del starts[:-_STARTS_KEPT]
 
     @property
+    def ended_by(self) -> ArchiverError | None:
+        """What the source would have said of all else, too: nothing more was asked of it."""
+        ends = (one.error for one in self.failures if one.backup is None)
+        return next((error for error in ends if error.concerns_all), None)
+
+    @property
     def newest(self) -> dict[str, datetime]:
         """When the newest set of dumps began, by instance."""
         return {instance_id: starts[-1] for instance_id, starts in self.starts.items()}
@@ -96,9 +104,12 @@ class Summary:
     def exit_code(self) -> int:
         """0, or the worst of what failed (README, *Exit codes*). One backup's trouble is 1, but
         for its integrity, which is 3, and for what the store does not give or take, which is 6; a
-        set that lacks files is 1."""
+        set that lacks files is 1. Where nobody answered for anything that failed, it is 5."""
         codes = {_exit_code(failure) for failure in self.failures}
         codes |= {BackupFailed.exit_code for _ in self.incomplete}
+        errors = [failure.error for failure in self.failures]
+        if errors and all(isinstance(error, SourceUnreachable) for error in errors):
+            codes.add(SourceUnreachable.exit_code)  # no backup's trouble, but that of them all
         return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)
 
 

@@ -60,7 +60,16 @@ class TimeRange:
             return cls(_moment(text, text), _end(text, text))
         if not start:
             raise UsageError(f"range {text!r} has no start", hint=f"write {_FORMS}")
-        return cls(_moment(start, text), _end(end, text) if end else now)
+        return cls._between(_moment(start, text), _end(end, text) if end else now, text)
+
+    @classmethod
+    def _between(cls, start: datetime, end: datetime, text: str) -> "TimeRange":
+        """Raises UsageError in the words of who typed ``text``."""
+        if end > start:
+            return cls(start, end)
+        if text.endswith(".."):
+            raise UsageError(f"range {text!r} begins in the future: it is {_wire(end)} now")
+        raise UsageError(f"range {text!r}: its end is not after its start")
 
     @classmethod
     def everything(cls, now: datetime) -> "TimeRange":

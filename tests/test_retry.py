@@ -123,3 +123,53 @@ async def test_what_is_not_tried_again_is_no_outage() -> None:
         await attempts(clock, outage).failed(IntegrityError("x"))
     clock.now += 1000.0
     await attempts(clock, outage).failed(SourceUnavailable("x"))
+
+
+async def test_an_outage_is_told_once() -> None:
+    clock, told = Clock(), list[float]()
+    outage = Outage(clock)
+
+    def tries() -> Attempts:
+        return Attempts(
+            RetryPolicy(), lambda *_: None, clock.sleep, lambda: 0.0, outage,
+            lambda _, seconds: told.append(seconds),
+        )  # fmt: skip
+
+    first, second = tries(), tries()
+    for _ in range(2):
+        await first.failed(SourceUnavailable("x"))
+        await second.failed(SourceUnavailable("x"))
+    assert not told  # four failures, and no third try
+    for _ in range(3):
+        await first.failed(SourceUnavailable("x"))
+        await second.failed(SourceUnavailable("x"))
+    assert told == [300.0]
+    first.progressed()
+    for _ in range(3):
+        await first.failed(SourceUnavailable("x"))
+    assert told == [300.0] * 2
+
+
+async def test_what_one_does_not_get_is_no_outage() -> None:
+    clock, told = Clock(), list[float]()
+    outage = Outage(clock)
+    tries = Attempts(
+        RetryPolicy(), lambda *_: None, clock.sleep, lambda: 1.0, outage,
+        lambda _, seconds: told.append(seconds),
+    )  # fmt: skip
+    for _ in range(5):
+        await tries.failed(SourceUnavailable("x"))
+        outage.ended()  # others get theirs
+    assert not told
+
+
+async def test_a_long_wait_is_told_before_the_third_try() -> None:
+    clock, told = Clock(), list[float]()
+    tries = Attempts(
+        RetryPolicy(), lambda *_: None, clock.sleep, lambda: 1.0, Outage(clock),
+        lambda _, seconds: told.append(seconds),
+    )  # fmt: skip
+    await tries.failed(SourceUnavailable("x"))
+    clock.now += 60.0
+    await tries.failed(SourceUnavailable("x"))
+    assert told == [300.0]

@@ -38,10 +38,12 @@ def ack(place: str, subjects: tuple[str, ...], **given: Any) -> None:
       archiver ack ./backups --list
       archiver ack ./backups r-bp1-db-0-1187423 --withdraw
     """
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run
 
     run(
         lambda: _ack(place, subjects, given),
+        last=LastLine(given["as_json"]),
         verbose=given["verbose"],
         on_interrupt="run the same command again",
     )
@@ -56,8 +58,8 @@ async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> 
     archive = Archive(store, lock_wait=given["lock_wait"], beginning=Beginning.NEVER)
     subjects = tuple(subject.removesuffix("/") for subject in subjects)
     _check(subjects, given)
+    await archive.expect()
     if given["listing"]:
-        await archive.expect()
         return await _list(await Acknowledged(archive).read(), subjects, as_json=given["as_json"])
     for subject in subjects:
         check_subject(subject)
@@ -114,9 +116,10 @@ async def _list(
     known: "Acknowledged", subjects: tuple[str, ...], *, as_json: bool
 ) -> "Ended | None":
     """What was acknowledged, the newest last; 3 when a document of it cannot be used."""
-    from archiver.cli.jsonlines import write_object
+    from archiver.cli.jsonlines import write_event, write_object
     from archiver.cli.run import Ended, say
     from archiver.errors import worst_exit_code
+    from archiver.events import Failed
 
     ended = {one.subject for one in await known.ended()}
     for one in sorted(known.by_key.values(), key=lambda one: (one.at, one.subject)):
@@ -130,6 +133,8 @@ async def _list(
         else:
             show(f"{one.subject}  {one}  ({state})")
     told = [say(f"damaged: {error}") for error in known.bad.values()]
+    for key, error in known.bad.items() if as_json else ():
+        write_event(Failed(key, error))
     if not told:
         return None
     return Ended(worst_exit_code({error.exit_code for error in known.bad.values()}), told[0])

@@ -18,6 +18,7 @@ from archiver.cli.places import (
 from archiver.cli.streams import show
 
 if TYPE_CHECKING:
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import Ended
     from archiver.copying import CopyOptions
 
@@ -57,18 +58,23 @@ def copy(origin: str, place: str, **given: Any) -> None:
       archiver copy ./backups /mnt/usb --instance r-bp1 --range last-7d
       archiver copy ./backups s3://offsite/redis --mirror-check
     """
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run
 
+    last = LastLine(given["as_json"])
     run(
         lambda: (
-            _check(origin, place, given) if given["mirror_check"] else _copy(origin, place, given)
+            _check(origin, place, given)
+            if given["mirror_check"]
+            else _copy(origin, place, given, last)
         ),
+        last=last,
         verbose=given["verbose"],
         on_interrupt="run the same command again to go on where it stopped",
     )
 
 
-async def _copy(origin: str, place: str, given: dict[str, Any]) -> "Ended | None":
+async def _copy(origin: str, place: str, given: dict[str, Any], last: "LastLine") -> "Ended | None":
     from archiver.archive.archive import Archive
     from archiver.cli import words
     from archiver.cli.watching import Watch, watched
@@ -86,7 +92,7 @@ async def _copy(origin: str, place: str, given: dict[str, Any]) -> "Ended | None
         holding = words.holding(str(target.store), asked, watch.so_far.newest, now)
         return [*words.narrowed(options.selection.range), holding]
 
-    return await watched(given, work)
+    return await watched(given, work, last)
 
 
 async def _check(origin: str, place: str, given: dict[str, Any]) -> "Ended | None":

@@ -21,6 +21,7 @@ from archiver.cli.places import bucket_options, check_no_archive, lock_option, s
 from archiver.cli.streams import show
 
 if TYPE_CHECKING:
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.progress import WorkProgress
     from archiver.cli.run import Ended
     from archiver.cli.run import Told as Said
@@ -73,17 +74,20 @@ def drill(place: str, **given: Any) -> None:
       archiver drill ./backups --instance r-bp1 --assert 'dbsize >= 1000'
       archiver drill ./backups --stratified 10 --rto 15m --rpo 26h
     """
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run
 
+    last = LastLine(given["as_json"])
     run(
-        lambda: _drill(place, given),
+        lambda: _drill(place, given, last),
+        last=last,
         verbose=given["verbose"],
         patience=10.0,  # to remove what may be large
         on_interrupt="the servers are ended and the files removed; there is no evidence of it",
     )
 
 
-async def _drill(place: str, given: dict[str, Any]) -> "Ended | None":
+async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended | None":
     from archiver.archive.archive import Archive
     from archiver.cli.progress import choose_work_progress
     from archiver.cli.run import Ended, say
@@ -121,7 +125,7 @@ async def _drill(place: str, given: dict[str, Any]) -> "Ended | None":
         codes = {error.exit_code, error.evidence.conclusion.exit_code}
         data, code = error.data, worst_exit_code(codes)
     else:
-        told = _tell(drilled, as_json=given["as_json"], quiet=given["quiet"])
+        told = _tell(drilled, last, quiet=given["quiet"])
         data, code = drilled.filed.data, drilled.exit_code
     if given["junit"] is not None:
         with store_errors(given["junit"]):
@@ -257,16 +261,16 @@ def _line(event: "Told") -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 - a
             return level, f"{one.verdict}: {one.key}: {one.why}"
 
 
-def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> "Said | None":
+def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None":
     """The conclusion on stderr, also under --quiet where it is no pass; on stdout where the
-    evidence is, or as JSON."""
+    evidence is, or as JSON, with the conclusion in the ``last`` line."""
     from archiver.cli.jsonlines import write_object
     from archiver.cli.run import say
     from archiver.errors import IntegrityError
 
     evidence, filed = drilled.evidence, drilled.filed
     paths = [f"{place}/{filed.key}" for place in filed.places]
-    if as_json:
+    if last.wanted:
         for one in evidence.sets:
             write_object(
                 {
@@ -277,17 +281,14 @@ def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> "Said | None":
                     "rto_seconds": one.rto.seconds,
                 }
             )
-        write_object(
-            {
-                "event": "drilled",
-                "id": evidence.id,
-                "verdict": evidence.conclusion.verdict,
-                "passed": evidence.conclusion.passed,
-                "exit_code": drilled.exit_code,
-                "evidence": paths,
-                "chain_faults": [str(finding) for finding in drilled.faults],
-            }
-        )
+        last.event = "drilled"
+        last.fields = {
+            "id": evidence.id,
+            "verdict": evidence.conclusion.verdict,
+            "passed": evidence.conclusion.passed,
+            "evidence": paths,
+            "chain_faults": [str(finding) for finding in drilled.faults],
+        }
     elif not quiet:
         for path in paths:
             show(str(path))

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from archiver import events
 from archiver.cli import streams
-from archiver.errors import ArchiverError
+from archiver.errors import EXIT_INTERRUPTED, EXIT_OK, ArchiverError
 from archiver.model import Backup
 from archiver.summary import Summary
 
@@ -20,27 +21,55 @@ def write_event(event: events.Event) -> None:
         write_object({"event": _name(event), "time": _now(), **fields})
 
 
-def write_summary(
-    summary: Summary, *, finished: bool, ended_by: ArchiverError | None = None
-) -> None:
-    """The last line; ``ended_by`` is the error that ended the run before its end, if one did."""
-    write_object(
-        {
-            "event": "summary",
-            "time": _now(),
-            "held": summary.held,
-            "planned": summary.planned,
-            "archived": summary.archived,
-            "unfinished": summary.unfinished,
-            "failed": len(summary.failures),
-            "bytes_archived": summary.bytes_archived,
-            "bytes_fetched": summary.bytes_fetched,
-            "incomplete_sets": len(summary.incomplete),
-            "acknowledged": len(summary.acknowledged),
-            "interrupted": not finished and ended_by is None,
-            "ended_by": ended_by,
-        }
-    )
+@dataclass(slots=True)
+class LastLine:
+    """What ends the output of a command under ``--json``, ``wanted`` when that was given.
+
+    A command that sums up puts that into ``fields``, and has a last line always; any other where
+    its exit code is not 0. ``ended_by`` is the error that ended the run before its end.
+    """
+
+    wanted: bool = False
+    event: str = "summary"
+    fields: Mapping[str, object] | None = None
+    ended_by: ArchiverError | None = None
+
+    def write(self, code: int, why: str | None) -> None:
+        """``why`` is the line on stderr that goes with an exit code other than 0."""
+        if not self.wanted or (self.fields is None and code == EXIT_OK):
+            return
+        write_object(
+            {
+                "event": self.event,
+                "time": _now(),
+                **(self.fields or {}),
+                "interrupted": code == EXIT_INTERRUPTED,
+                "ended_by": self.ended_by,
+                "exit_code": code,
+                "why": why,
+            }
+        )
+
+
+def summary_fields(summary: Summary) -> dict[str, object]:
+    """What a pull or copy came to."""
+    return {
+        "held": summary.held,
+        "planned": summary.planned,
+        "archived": summary.archived,
+        "unfinished": summary.unfinished,
+        "failed": len(summary.failures),
+        "bytes_archived": summary.bytes_archived,
+        "bytes_fetched": summary.bytes_fetched,
+        "incomplete_sets": len(summary.incomplete),
+        "acknowledged": len(summary.acknowledged),
+    }
+
+
+def write_overdue(instance_id: str, newest: datetime | None, why: str) -> None:
+    """An instance has no backup that is young enough; ``newest`` is when the newest one began."""
+    fields = {"instance_id": instance_id, "newest": newest, "why": why}
+    write_object({"event": "overdue", "time": _now(), **fields})
 
 
 def write_object(value: Mapping[str, Any]) -> bool:

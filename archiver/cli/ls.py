@@ -22,6 +22,7 @@ from archiver.cli.streams import show
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.archive.catalogue import Row
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import Ended
     from archiver.errors import ArchiverError
     from archiver.model import Backup, Query
@@ -53,22 +54,31 @@ def ls(place: str | None, **given: Any) -> None:
       archiver ls --instance r-bp1 --region cn-hangzhou
       archiver ls ./backups --remote --check --instance r-bp1 --region cn-hangzhou
     """
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run
 
-    run(lambda: _ls(place, given), verbose=given["verbose"], on_interrupt="nothing was changed")
+    last = LastLine(given["as_json"])
+    run(
+        lambda: _ls(place, given, last),
+        last=last,
+        verbose=given["verbose"],
+        on_interrupt="nothing was changed",
+    )
 
 
-async def _ls(place: str | None, given: dict[str, Any]) -> "Ended | None":
+async def _ls(place: str | None, given: dict[str, Any], last: "LastLine") -> "Ended | None":
     from archiver.archive import catalogue
     from archiver.archive.acknowledged import Acknowledged
     from archiver.archive.archive import Archive
+    from archiver.cli.words import QUIET
 
     archive = Archive(store_at(place, given)) if place is not None else None
     if archive is not None:
         await archive.expect()
-    listed = _Listed()
+    listed = _Listed(last)
     if archive is None or given["remote"]:
-        await _ask(_source(archive, given), given["verbose"], listed)
+        verbosity = QUIET if given["quiet"] else given["verbose"]
+        await _ask(_source(archive, given), verbosity, listed)
     if archive is None:
         rows = catalogue.vendor_rows(listed.backups)
     elif given["remote"]:
@@ -114,16 +124,21 @@ def _source(archive: "Archive | None", given: dict[str, Any]) -> SourceOptions:
 class _Listed:
     """What the vendor lists, and what is wrong with that, which is said at once."""
 
+    last: "LastLine"
     backups: "list[Backup]" = field(default_factory=list)
     wrong: "list[Ended]" = field(default_factory=list)
 
-    def failed(self, error: "ArchiverError", code: int) -> None:
+    def failed(self, subject: str, error: "ArchiverError", code: int) -> None:
+        from archiver.cli.jsonlines import write_event
         from archiver.cli.run import Ended, say
+        from archiver.events import Failed
 
         self.wrong.append(Ended(code, say(f"archiver: {error}")))
+        if self.last.wanted:
+            write_event(Failed(subject, error))
 
 
-async def _ask(options: SourceOptions, verbose: int, listed: _Listed) -> None:
+async def _ask(options: SourceOptions, verbosity: int, listed: _Listed) -> None:
     """List each instance. One that cannot be listed, or an entry of it, fails alone."""
     from archiver.cli.run import say
     from archiver.cli.words import line
@@ -132,7 +147,7 @@ async def _ask(options: SourceOptions, verbose: int, listed: _Listed) -> None:
 
     def observe(event: Event) -> None:
         told = line(event)
-        if told is not None and told[0] <= verbose:
+        if told is not None and told[0] <= verbosity:
             say(told[1])
 
     queries = options.queries()
@@ -144,8 +159,9 @@ async def _ask(options: SourceOptions, verbose: int, listed: _Listed) -> None:
             except ArchiverError as error:
                 if error.concerns_all and left:
                     error.message += f"; {left} more of the instances were not asked for"
-                listed.failed(error, error.exit_code)
+                listed.failed(query.instance_id, error, error.exit_code)
                 if error.concerns_all:
+                    listed.last.ended_by = error
                     break
 
 
@@ -158,7 +174,7 @@ async def _take_pages(source: "Source", query: "Query", listed: _Listed) -> int:
         count += len(page.backups) + len(page.refused)
         listed.backups.extend(page.backups)
         for error in page.refused:
-            listed.failed(error, BackupFailed.exit_code)
+            listed.failed("a listed entry", error, BackupFailed.exit_code)
     return count
 
 
@@ -186,11 +202,15 @@ def _wrong(
     """What is damaged, of notes that somebody took as well (``bad``); with --check what is not as
     it should be, with --max-age what is too old. All of it is said."""
     from archiver.archive.age import overdue_rows
+    from archiver.cli.jsonlines import write_event, write_overdue
     from archiver.cli.run import Ended, say
     from archiver.errors import BackupFailed
+    from archiver.events import Failed
 
     for error in [*(row.error for row in rows if row.error is not None), *bad]:
         yield Ended(error.exit_code, say(f"damaged: {error}"))
+    for error in bad if given["as_json"] else ():  # of the others, their rows say it
+        write_event(Failed(getattr(error, "key", "an acknowledgement"), error))
     if given["check"]:
         for text in _unchecked(rows):
             yield Ended(BackupFailed.exit_code, say(text))
@@ -199,6 +219,8 @@ def _wrong(
         most = timedelta(seconds=given["max_age"])
         for late in overdue_rows(rows, names, where, most, datetime.now(UTC)):
             yield Ended(BackupFailed.exit_code, say(str(late)))
+            if given["as_json"]:
+                write_overdue(late.instance_id, late.newest, str(late))
         if not names:
             yield Ended(BackupFailed.exit_code, say(f"overdue: there are no backups {where}"))
 

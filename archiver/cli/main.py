@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from archiver.cli import streams
-from archiver.errors import EXIT_INTERRUPTED
+from archiver.errors import EXIT_INTERRUPTED, UsageError
 from archiver.version import __version__
 
 # name → module that holds a click command of that name
@@ -45,6 +45,12 @@ class _Commands(click.Group):
             if not isinstance(end.code, int):
                 raise
             raise SystemExit(streams.ended_with(end.code)) from None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            click.echo(f"{ctx.get_help()}\n\narchiver: no command is given", err=True)
+            raise SystemExit(UsageError.exit_code)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -27,6 +27,7 @@ from archiver.cli.places import (
 from archiver.timerange import TimeRange
 
 if TYPE_CHECKING:
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import Ended
     from archiver.line import PullOptions
 
@@ -82,16 +83,21 @@ def pull(place: str, time_range: TimeRange | None, **given: Any) -> None:
       archiver pull --instance r-a --instance r-b --max-age 26h --to /srv/redis
       archiver pull --instance r-bp1 --to s3://offsite/redis
     """
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run
 
+    last = LastLine(given["as_json"])
     run(
-        lambda: _pull(place, time_range, given),
+        lambda: _pull(place, time_range, given, last),
+        last=last,
         verbose=given["verbose"],
         on_interrupt="run the same command again to go on where it stopped",
     )
 
 
-async def _pull(place: str, time_range: TimeRange | None, given: dict[str, Any]) -> "Ended | None":
+async def _pull(
+    place: str, time_range: TimeRange | None, given: dict[str, Any], last: "LastLine"
+) -> "Ended | None":
     from archiver.archive.age import late, overdue
     from archiver.cli import words
     from archiver.cli.watching import Watch, watched
@@ -112,7 +118,7 @@ async def _pull(place: str, time_range: TimeRange | None, given: dict[str, Any])
         now, newest = datetime.now(UTC), watch.so_far.newest
         if given["max_age"] is not None:
             for one in await overdue(archive, asked, timedelta(seconds=given["max_age"]), now):
-                watch.overdue(str(one))
+                watch.overdue(one)
         elif not given["dry_run"]:
             for old in late(watch.so_far.starts, now):
                 watch.progress.say(str(old))
@@ -121,7 +127,7 @@ async def _pull(place: str, time_range: TimeRange | None, given: dict[str, Any])
             words.holding(str(archive.store), len(asked), newest, now),
         ]
 
-    return await watched(given, work)
+    return await watched(given, work, last)
 
 
 def _source_options(time_range: TimeRange | None, given: dict[str, Any], way: Way) -> SourceOptions:

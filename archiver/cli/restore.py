@@ -48,10 +48,12 @@ def restore(place: str, **given: Any) -> None:
       archiver restore ./backups --instance r-bp1 --to ./restored --skip-damaged
       archiver restore ./backups --instance r-bp1 --list
     """
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run
 
     run(
         lambda: _restore(place, given),
+        last=LastLine(given["as_json"]),
         verbose=given["verbose"],
         on_interrupt="run the same command again to go on",
     )

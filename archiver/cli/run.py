@@ -23,6 +23,7 @@ import anyio
 import click
 
 from archiver.cli import streams
+from archiver.cli.jsonlines import LastLine
 from archiver.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -65,32 +66,29 @@ Command = Callable[[], Awaitable[Ended | None]]
 
 
 def run(
-    command: Command, *, verbose: int, on_interrupt: str, patience: float = _LAST_SECONDS
+    command: Command,
+    *,
+    verbose: int,
+    on_interrupt: str,
+    patience: float = _LAST_SECONDS,
+    last: LastLine | None = None,
 ) -> NoReturn:
     """Run to the end and exit with 0, or as the command ended, or as its error says.
 
     Ctrl-C, SIGTERM or SIGHUP stops cleanly, with ``on_interrupt`` said; once more, a second later
-    or after that, at once, and so does what has not ended after ``patience`` seconds.
+    or after that, at once, and so does what has not ended after ``patience`` seconds. ``last`` is
+    written when all else is.
     """
     interruption = _Interruption(on_interrupt, patience)
     ended: Ended | None = None
     try:
-        ended = anyio.run(_interruptible, command, interruption)
+        ended = anyio.run(_to_its_end, command, interruption, last or LastLine(), verbose)
         sys.stdout.flush()  # it may wait for a reader, and be interrupted
-    except ArchiverError as error:
-        if interruption.was_asked and isinstance(error, StoreError):
-            # What was given up for it failed.
-            ended = Ended(EXIT_INTERRUPTED, interruption.told or say("archiver: stopped"))
-        else:
-            ended = Ended(error.exit_code, say(f"archiver: {error}"))
-        _trace(verbose)
     except BrokenPipeError:
         streams.forget_stdout()
         ended = ended or Ended(EXIT_UNREAD, say("archiver: nobody reads the rest of the output"))
     except Exception as error:  # noqa: BLE001 - the last resort, told in one line
-        why = f"archiver: unexpected {type(error).__name__}: {error}; -vv shows where"
-        ended = Ended(1, say(why))
-        _trace(verbose)
+        ended = _unexpected(error, verbose)
     _tell_what_is_not_synced()
     # From here on there is nothing left to interrupt.
     interruption.is_over = True
@@ -172,6 +170,37 @@ class _Interruption:
         for number in self._terminals:
             os.dup2(nothing, number)
         os.close(nothing)
+
+
+async def _to_its_end(
+    command: Command, interruption: _Interruption, last: LastLine, verbose: int
+) -> Ended | None:
+    """How the command ended, which its last line says, too."""
+    ended: Ended | None
+    try:
+        ended = await _interruptible(command, interruption)
+    except ArchiverError as error:
+        if interruption.was_asked and isinstance(error, StoreError):
+            # What was given up for it failed.
+            ended = Ended(EXIT_INTERRUPTED, interruption.told or say("archiver: stopped"))
+        else:
+            last.ended_by = error
+            ended = Ended(error.exit_code, say(f"archiver: {error}"))
+        _trace(verbose)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - told in one line, and in the last one
+        ended = _unexpected(error, verbose)
+    last.write(*(EXIT_OK, None) if ended is None else (ended.code, ended.why.text))
+    return ended
+
+
+def _unexpected(error: Exception, verbose: int) -> Ended:
+    """In an ``except`` block."""
+    why = f"archiver: unexpected {type(error).__name__}: {error}; -vv shows where"
+    ended = Ended(1, say(why))
+    _trace(verbose)
+    return ended
 
 
 async def _interruptible(command: Command, interruption: _Interruption) -> Ended | None:

@@ -6,6 +6,7 @@ said. A reader that went away (EPIPE) is none of this: see ``run``.
 """
 
 import contextlib
+import errno
 import io
 import os
 import select
@@ -32,7 +33,11 @@ class _Out(io.FileIO):
         self._descriptor: Final = descriptor
 
     def write(self, data: "ReadableBuffer") -> int:
-        if not self.lost:
+        if self.lost and self.trouble is None and self._descriptor == _STDOUT:
+            # It was closed from the first; only now there is something to be lost.
+            self.trouble = OSError(errno.EBADF, "it is closed")
+            _say_that_it_is_lost(self.trouble)
+        elif not self.lost:
             try:
                 return self._written(data)
             except BrokenPipeError:

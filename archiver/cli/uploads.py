@@ -30,10 +30,12 @@ def uploads(place: str, **given: Any) -> None:
       archiver uploads s3://offsite/redis
       archiver uploads s3://offsite/redis --abort --older-than 7d
     """
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run
 
     run(
         lambda: _uploads(place, given),
+        last=LastLine(given["as_json"]),
         verbose=given["verbose"],
         on_interrupt="run the same command again",
     )

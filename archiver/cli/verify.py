@@ -22,6 +22,7 @@ from archiver.cli.places import check_keeping, keeping_options, lock_option, sto
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.cli.bytebar import ByteBar, ByteLog
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import Ended, Told
     from archiver.scrub.events import Observer
     from archiver.scrub.model import VerifyOptions, VerifySummary
@@ -70,10 +71,13 @@ def verify(place: str, **given: Any) -> None:
       archiver verify ./backups --repair-from /mnt/offsite
       archiver verify ./backups --repair-from source --region cn-hangzhou
     """
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run
 
+    last = LastLine(given["as_json"])
     run(
-        lambda: _verify(place, given),
+        lambda: _verify(place, given, last),
+        last=last,
         verbose=given["verbose"],
         on_interrupt="run it again with --since-verified to go on where it stopped",
     )
@@ -90,7 +94,7 @@ async def _check_supplier(archive: "Archive", given: dict[str, Any]) -> None:
         await check_apart(supplier, archive)
 
 
-async def _verify(place: str, given: dict[str, Any]) -> "Ended | None":
+async def _verify(place: str, given: dict[str, Any], last: "LastLine") -> "Ended | None":
     from archiver.archive.archive import Archive
     from archiver.cli import verify_words
     from archiver.cli.bytebar import choose_bar
@@ -109,7 +113,6 @@ async def _verify(place: str, given: dict[str, Any]) -> "Ended | None":
     observe = _observer(bar, given, told)
     began = time.monotonic()
     summary: VerifySummary | None = None
-    ended_by: ArchiverError | None = None
     try:
         summary = await verify_archive(archive, options, observe)
         if given["repair_from"] and summary.findings:
@@ -120,13 +123,9 @@ async def _verify(place: str, given: dict[str, Any]) -> "Ended | None":
                 failed = events.NotRepaired(given["repair_from"], error)
                 observe(failed)
                 summary.not_repaired.append(failed)
-    except ArchiverError as error:
-        ended_by = error
-        raise
     finally:
         bar.close()
-        if given["as_json"]:
-            verify_words.write_summary(summary, options, ended_by=ended_by)
+        last.fields = verify_words.summary_fields(summary, options)
         if summary is not None and (summary.verified_nothing or not given["quiet"]):
             seconds = time.monotonic() - began
             told += [bar.say(text) for text in verify_words.summary(summary, options, seconds)]

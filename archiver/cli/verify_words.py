@@ -11,7 +11,6 @@ from archiver.cli import words
 from archiver.cli.jsonlines import write_event as write_pull_event
 from archiver.cli.jsonlines import write_object
 from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
-from archiver.errors import ArchiverError
 from archiver.scrub import events
 from archiver.scrub.findings import Finding
 from archiver.scrub.model import VerifyOptions, VerifySummary
@@ -116,10 +115,8 @@ def write_event(event: events.ScrubEvent) -> None:
             write_pull_event(event)
 
 
-def write_summary(
-    result: VerifySummary | None, options: VerifyOptions, *, ended_by: ArchiverError | None
-) -> None:
-    """The last line. ``interrupted`` when the run came to no end, nor to an error."""
+def summary_fields(result: VerifySummary | None, options: VerifyOptions) -> dict[str, Any]:
+    """What the last line says; less when the run came to no end."""
     counts: dict[str, Any] = {}
     if result is not None:
         plain = ("files", "size", "read", "bytes_read", "recent", "bytes_recent", "strata")
@@ -129,19 +126,12 @@ def write_summary(
         counts["repaired"] = [_finding(finding) for finding in result.repaired]
         counts["acknowledged"] = len(result.acknowledged)
         counts["results_not_kept"] = result.results_not_kept
-        counts["exit_code"] = result.exit_code
     sample = options.sample
-    write_object(
-        {
-            "event": "summary",
-            "time": _now(),
-            **counts,
-            "sample": None if sample is None else float(sample.share),
-            "seed": None if sample is None else sample.seed,
-            "interrupted": result is None and ended_by is None,
-            "ended_by": ended_by,
-        }
-    )
+    return {
+        **counts,
+        "sample": None if sample is None else float(sample.share),
+        "seed": None if sample is None else sample.seed,
+    }
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

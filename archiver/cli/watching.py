@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from archiver.archive.age import Overdue
 from archiver.cli import jsonlines, words
+from archiver.cli.jsonlines import LastLine
 from archiver.cli.progress import Progress, choose_progress
 from archiver.cli.run import Ended, Told
-from archiver.errors import EXIT_OK, ArchiverError, BackupFailed, worst_exit_code
+from archiver.errors import EXIT_OK, BackupFailed, worst_exit_code
 from archiver.events import Event, Failed, Planned, SetIncomplete
 from archiver.summary import Summary
 
@@ -29,7 +31,7 @@ class Watch:
     # What keeps backups away: the first of them, and how many more.
     _kept_away: dict[str, tuple[str, int]] = field(default_factory=dict)
     _why: Told | None = None
-    _overdue: bool = False
+    overdue_instances: int = 0
 
     def say(self, text: str) -> None:
         if self.verbosity >= words.VERBOSE:
@@ -45,9 +47,12 @@ class Watch:
         if self.as_json:
             jsonlines.write_event(event)
 
-    def overdue(self, text: str) -> None:
+    def overdue(self, one: Overdue) -> None:
         """An instance has no backup that is new enough: a failure."""
-        self._why, self._overdue = self.progress.say(text), True
+        self._why = self.progress.say(str(one))
+        self.overdue_instances += 1
+        if self.as_json:
+            jsonlines.write_overdue(one.instance_id, one.newest, str(one))
 
     def close(self) -> None:
         """The bars are gone, and what is still to be said of failures is said."""
@@ -59,7 +64,7 @@ class Watch:
     def ended(self) -> Ended | None:
         """How a run ended that came to its end: the worst of what failed."""
         code = self.so_far.exit_code
-        if self._overdue:
+        if self.overdue_instances:
             code = worst_exit_code({code, BackupFailed.exit_code})
         if code == EXIT_OK:
             return None
@@ -83,10 +88,10 @@ class Watch:
 
 
 async def watched(
-    given: Mapping[str, Any], work: Callable[[Watch], Awaitable[list[str]]]
+    given: Mapping[str, Any], work: Callable[[Watch], Awaitable[list[str]]], last: LastLine
 ) -> Ended | None:
     """Do the work; what it returns is said at the end of the summary, which is told however it
-    ends."""
+    ends, in the ``last`` line as well."""
     watch = Watch(
         progress=choose_progress(quiet=given["quiet"], wanted=given["progress"]),
         verbosity=words.QUIET if given["quiet"] else given["verbose"],
@@ -94,17 +99,13 @@ async def watched(
         dry_run=given.get("dry_run", False),
     )
     began, finished, remarks = time.monotonic(), False, list[str]()
-    ended_by: ArchiverError | None = None
     try:
         remarks = await work(watch)
         finished = True
-    except ArchiverError as error:
-        ended_by = error
-        raise
     finally:
         watch.close()
-        if watch.as_json:
-            jsonlines.write_summary(watch.so_far, finished=finished, ended_by=ended_by)
+        last.fields = {**jsonlines.summary_fields(watch.so_far), "overdue": watch.overdue_instances}
+        last.ended_by = watch.so_far.ended_by
         if watch.verbosity > words.QUIET:
             seconds = time.monotonic() - began
             lines = words.summary(watch.so_far, seconds, finished=finished, dry_run=watch.dry_run)

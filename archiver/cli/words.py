@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 
 from archiver import events
 from archiver.archive import layout
-from archiver.errors import SourceUnreachable
 from archiver.model import Kind, Network
 from archiver.summary import Summary
 from archiver.timerange import EVERYTHING_FROM, TimeRange
@@ -78,7 +77,7 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return NORMAL, f"unverified: {event.key}: nothing but its size vouches for it"
         case events.Archived():
             return VERBOSE, f"archived: {event.key} {size(event.size)} sha256 {event.sha256}"
-        case events.Retrying(_, SourceUnreachable() as error, attempt=3):
+        case events.WaitingForSource(error):
             return NORMAL, f"waiting for the source: {error.message}"
         case events.Retrying(subject, error, attempt, wait):
             return VERBOSE, f"retry {attempt} in {wait:.1f} s: {subject}: {error}"

@@ -79,7 +79,8 @@ class Api:
         try:
             listed = self._catalogue.backups(wanted.instance_id)
         except UsageError as error:  # a backups.json that cannot be read, edited while we serve
-            raise ApiError(500, "InternalError", error.message) from None
+            # Not a 5xx: no try but the user's own mends it.
+            raise ApiError(400, "InvalidBackupsJson", error.message) from None
         if listed is None:
             raise ApiError(
                 400, "InvalidInstanceId.NotFound", "Specified instance id does not exist."

@@ -117,7 +117,10 @@ class RpcClient:
         decoded = _decode(answer.body)
         if answer.status == 200 and decoded is not None:
             return decoded
-        raise self._error(action, resource, answer, decoded, _sent(params, credentials))
+        error = self._error(action, resource, answer, decoded, _sent(params, credentials))
+        if isinstance(error, BadCredentials) and credentials is not None:
+            error.hint = _quoted(credentials) or error.hint
+        raise error
 
     async def _exchange(self, url: URL, headers: Mapping[str, str]) -> _Answer | ArchiverError:
         """The answer, or why there is none.
@@ -221,6 +224,25 @@ def _sent(
         held += [credentials.access_key_id, credentials.access_key_secret]
         held += [] if token is None else [token]
     return tuple(held)
+
+
+def _quoted(credentials: Credentials) -> str | None:
+    """What to do about quotes that are part of a key, and were not meant to be."""
+    named = {
+        "access key id": credentials.access_key_id,
+        "access key secret": credentials.access_key_secret,
+    }
+    found = [
+        name
+        for name, value in named.items()
+        if value.reveal().startswith(("'", '"')) or value.reveal().endswith(("'", '"'))
+    ]
+    if not found:
+        return None
+    return (
+        f"the {' and the '.join(found)} of {credentials.origin} has quotes around it: leave them "
+        "out, since docker --env-file, for one, takes them for part of the value"
+    )
 
 
 def _without(sent: Iterable[Secret], message: str) -> str:

@@ -187,7 +187,10 @@ class TairSource:
         def waiting(error: ArchiverError, attempt: int, wait: float) -> None:
             self._observer(events.Retrying(f"{action} {instance_id}", error, attempt, wait))
 
-        attempts = Attempts(self._retry, waiting, outage=self._outage)
+        def outage(error: ArchiverError, seconds: float) -> None:
+            self._observer(events.WaitingForSource(error, seconds))
+
+        attempts = Attempts(self._retry, waiting, outage=self._outage, on_outage=outage)
         while True:
             try:
                 credentials = await self._credentials()

@@ -142,7 +142,10 @@ def refusal(asked: str, head: Head, page: bytes) -> ArchiverError:
     return error
 
 
-def unavailable(asked: str, error: Exception) -> NoReturn:
+def unavailable(
+    asked: str, error: Exception, kind: type[SourceUnavailable] = SourceUnavailable
+) -> NoReturn:
+    """Raises ``kind``, or UntrustedSource."""
     if isinstance(error, ssl.SSLCertVerificationError):
         raise UntrustedSource(
             f"{asked}: its certificate is not good: {error.verify_message}", hint=TRUST_OTHERS
@@ -150,4 +153,4 @@ def unavailable(asked: str, error: Exception) -> NoReturn:
     why = str(error) if isinstance(error, NotHttp) else type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         why = f"{why}: {error.strerror}"
-    raise SourceUnavailable(f"{asked}: {why}") from None
+    raise kind(f"{asked}: {why}") from None

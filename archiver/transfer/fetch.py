@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from typing import Final, ParamSpec, Protocol, TypeVar
 
-from archiver.errors import ArchiverError, SourceError
+from archiver.errors import ArchiverError, SourceError, SourceUnavailable, SourceUnreachable
 from archiver.model import Pin
 from archiver.proxies import Proxies
 from archiver.secret import SignedUrl
@@ -119,12 +120,16 @@ class HttpFetcher:
                 wire.close()
                 raise
         wire = self._wires.new(place)
+        kind: type[SourceUnavailable] = SourceUnreachable
         try:
             await self.run(wire, wire.connect)
+            kind = SourceUnavailable
             return wire, await self.run(wire, wire.ask, target, headers)
         except FAULTS as error:
             wire.close()
-            unavailable(naming(url, wire), error)
+            if isinstance(error, ConnectionResetError | ssl.SSLError):
+                kind = SourceUnavailable  # whoever hangs up was there
+            unavailable(naming(url, wire), error, kind)
         except BaseException:
             wire.close()
             raise

@@ -47,7 +47,10 @@ class Shared:
         def waiting(error: ArchiverError, attempt: int, wait: float) -> None:
             self.observer(events.Retrying(subject, error, attempt, wait))
 
-        return Attempts(self.retry, waiting, outage=self.outage)
+        def lasting(error: ArchiverError, seconds: float) -> None:
+            self.observer(events.WaitingForSource(error, seconds))
+
+        return Attempts(self.retry, waiting, outage=self.outage, on_outage=lasting)
 
 
 @dataclass(slots=True)

@@ -96,7 +96,9 @@ async def test_evidence_that_nothing_takes_is_printed(run: Run, tmp_path: Path) 
     assert json.loads(done.out)["conclusion"]["passed"] is True
     assert "kept nowhere" in done.err
     done = await run("drill", "archive", "-q", "--json")
-    assert json.loads(done.out)["evidence"]["conclusion"]["passed"] is True
+    told, last = map(json.loads, done.out.splitlines())
+    assert told["evidence"]["conclusion"]["passed"] is True
+    assert (last["exit_code"], "kept nowhere" in last["why"]) == (6, True)
     done = await run("drill", "archive", "-q", "--evidence", "kept")
     assert done.code == 0, done.err
     assert "alone: " in done.err

@@ -232,6 +232,7 @@ def an_empty_folder(world: World) -> None:
 
 FAILED, WRONG = "failed at the vendor", "checksum at the end of this RDB"
 BAD_KEY = (("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "wrong"),)
+QUOTED = (("ALIBABA_CLOUD_ACCESS_KEY_SECRET", f'"{KEY_SECRET}"'),)
 NO_KEY = tuple((f"ALIBABA_CLOUD_ACCESS_KEY_{name}", "") for name in ("ID", "SECRET"))
 NOWHERE = ("--endpoint", "http://127.0.0.1:1", "--retry-for", "0s")
 BUCKET = (("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "x"))
@@ -240,6 +241,7 @@ SET = f"{CLUSTER}/2026/11/{STARTS[-1]}-1"
 
 CASES = (
     # The group
+    Case("no command", (), 2, ("archiver: no command is given",)),
     Case("no such command", ("pul",), 2, ("No such command 'pul'",)),
     Case("no such option", ("pull", "--no-such"), 2, ("--no-such",)),
     Case("no archive is named", ("pull", "--instance", INSTANCE), 2, ("'--to'",)),
@@ -263,6 +265,12 @@ CASES = (
     Case("no archive", (*PULL, "--require-archive"), 2, ("no archive here",), an_old_backup),
     Case("no instance", PULL[:3], 2, ("no instance is given",)),
     Case("bad range", (*PULL, "--range", "someday"), 2, ("'someday' cannot be read",)),
+    Case("turned round", (*PULL, "--range", "2026-11-28..2026-11-27"), 2,
+         ("'2026-11-28..2026-11-27': its end is not after",)),
+    Case("to come", (*PULL, "--range", "2999-01-01.."), 2,
+         ("'2999-01-01..' begins in the future",)),
+    Case("quotes", PULL, 4, ("the access key secret of the environment has quotes around it",),
+         environ=QUOTED),
     Case("no bucket", ("pull", "--to", "s3://b/x", "--instance", INSTANCE), 4,
          ("AWS_ACCESS_KEY_ID",)),
     # ls
@@ -288,7 +296,7 @@ CASES = (
     # copy
     Case("copy: no archive", COPY, 2, ("no archive here",)),
     Case("copy: nothing", COPY, 1, ("no backup that was asked for",), nothing),
-    Case("copy: damaged", COPY, 3, (f"{INSTANCE}-100: CRC-64 is",), a_changed_file),
+    Case("copy: damaged", COPY, 3, ("is damaged in /", "run archiver verify"), a_changed_file),
     Case("copy: bad record", COPY, 3, (f"{INSTANCE}-100.json",), a_bad_record),
     Case("copy: lost", COPY, 3, (f"{INSTANCE}-100.rdb",), a_lost_file),
     Case("copy: other bytes", COPY, 3, ("name other bytes",), two_that_differ),
@@ -325,7 +333,8 @@ CASES = (
     Case("restore: list", ("restore", "archive", "--list", "--instance", GONE), 1, (GONE,),
          nothing),
     # ack
-    Case("ack: no archive", ("ack", "nowhere", SET, "--reason", "r"), 2, ("no archive here",)),
+    Case("ack: no archive", ("ack", "nowhere", SET, "--reason", "r"), 2,
+         ("no archive here (is the path right, and its disk mounted?)",)),
     Case("ack: no reason", ("ack", "archive", SET), 2, ("no reason is given",), a_whole_set),
     Case("ack: no key", ("ack", "archive", "r-x/..", "--reason", "r"), 2, ("r-x/..",), a_whole_set),
     Case("ack: a bad note", ("ack", "archive", "--list"), 3, ("damaged: ",), a_bad_note),
@@ -364,7 +373,7 @@ def told_once(err: str, said: tuple[str, ...]) -> None:
 WALKED = [
     (case, quiet)
     for case in CASES
-    for quiet in ((False, True) if case.words[0] in HAS_QUIET else (False,))
+    for quiet in ((False, True) if case.words[:1] and case.words[0] in HAS_QUIET else (False,))
 ]
 
 
@@ -377,9 +386,37 @@ def test_each_failure_is_told_once(
     case.prepare(world)
     for name, value in case.environ:
         monkeypatch.setenv(name, value)
-    ended = power.command(*case.words, *["--quiet"] * quiet)
+    ended = power.command(*case.words, *["--quiet", "--json"] * quiet)
     assert ended.code == case.code, ended.err
     told_once(ended.err, case.said)
+    if quiet and not ended.err.startswith("Usage: "):  # else no command began
+        last = json.loads(ended.out.splitlines()[-1])
+        assert last["exit_code"] == case.code
+        assert last["why"] in ended.err
+        assert last["ended_by"] is None or last["ended_by"]["message"] in last["why"]
+
+
+def test_json_names_what_is_too_old(world: World) -> None:
+    an_old_backup(world)
+    for words in ((*PULL, "--max-age", "26h"), ("ls", "archive", "--max-age", "26h")):
+        *lines, last = map(json.loads, power.command(*words, "--json").out.splitlines())
+        [overdue] = [line for line in lines if line.get("event") == "overdue"]
+        assert overdue["instance_id"] == INSTANCE
+        assert overdue["newest"] == "2020-01-01T02:15:00Z"
+        assert last["why"] == overdue["why"]
+        assert last.get("overdue", 1) == 1
+
+
+def test_json_names_what_ended_the_listing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing(world)
+    for name, value in BAD_KEY:
+        monkeypatch.setenv(name, value)
+    for words in (PULL, LS):
+        ended = power.command(*words, "--instance", GONE, "--json")
+        *_, failed, last = map(json.loads, ended.out.splitlines())
+        assert (failed["event"], failed["subject"]) == ("failed", INSTANCE)
+        assert last["ended_by"] == failed["error"]
+        assert "1 more of the instances were not asked for" in last["ended_by"]["message"]
 
 
 def test_what_nobody_foresaw(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,5 +443,5 @@ def test_an_interrupt_before_the_command_begins(
 
 
 def test_every_command_is_walked() -> None:
-    walked = {case.words[0] for case in CASES}
+    walked = {case.words[0] for case in CASES if case.words}
     assert walked >= set(main.list_commands(click.Context(main)))

@@ -56,7 +56,9 @@ async def test_no_command_for_what_no_server_loads(run: Run, tmp_path: Path) -> 
     assert (done.code, done.out) == (1, "")
     assert "no command: " in done.err
     done = await run("restore", "archive", "--instance", INSTANCE, "--to", "to", "--json")
-    assert json.loads(done.out)["command"] is None
+    restored, last = map(json.loads, done.out.splitlines())
+    assert restored["command"] is None
+    assert "no command: " in last["why"]
 
 
 @pytest.mark.parametrize(
@@ -135,8 +137,9 @@ async def test_what_is_missing_is_loud(run: Run, tmp_path: Path) -> None:
     assert (done.code, done.err.count("\n")) == (3, 1)
     assert f"{STARTS[1]}-1 is damaged: " in done.err
     assert f"{STARTS[0]}-1, 24 h older" in done.err
-    [told] = [json.loads(line) for line in done.out.splitlines()]
+    told, last = [json.loads(line) for line in done.out.splitlines()]
     assert (told["event"], told["older_seconds"]) == ("damaged_set", 86400)
+    assert (last["event"], last["exit_code"]) == ("summary", 3)
     assert not (tmp_path / "c").exists()
     again = shlex.split(done.err.partition("to restore that one: ")[2].rstrip(")\n"))
     assert again[0] == "archiver"

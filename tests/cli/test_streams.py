@@ -16,7 +16,7 @@ from tests.cli.test_pull import PULL
 from tests.conftest import INSTANCE
 
 FILES = 3
-LOST = "archiver: stdout could not be written: No space left on device; no more is written to it\n"
+LOST = "archiver: stdout could not be written: "
 Shell = Callable[..., Awaitable[Result]]
 
 
@@ -58,13 +58,13 @@ async def test_a_full_stdout_is_named(words: tuple[str, ...], shell: Shell, tmp_
 @pytest.mark.usefixtures("vendor")
 @pytest.mark.parametrize(
     ("streams", "code"),
-    [(">/dev/full", 6), (">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), ("2>/dev/full", 0),
+    [(">/dev/full", 6), (">&-", 6), ("2>&-", 0), ("<&- >&- 2>&-", 6), ("2>/dev/full", 0),
      (">/dev/full 2>/dev/full", 6)],
 )  # fmt: skip
 async def test_no_night_is_lost(streams: str, code: int, shell: Shell, tmp_path: Path) -> None:
     result = await shell(streams, *PULL, "--json")
     assert result.code == code, result.err
-    assert result.err.count(LOST) == (streams == ">/dev/full")
+    assert result.err.count(LOST) == (streams in (">/dev/full", ">&-"))
     for word in ("unexpected", "Traceback", "Exception"):
         assert word not in result.err
     assert len(list((tmp_path / "archive").rglob("*.rdb"))) == FILES

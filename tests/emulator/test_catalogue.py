@@ -225,7 +225,7 @@ def test_a_start_that_cannot_be_read_is_served(files: Path, start: object) -> No
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a.rdb": 1}', "[" * 100_000])
 def test_overrides_that_cannot_be_read(files: Path, text: str) -> None:
-    """At the start the user is told; later, the API fails as an API does."""
+    """At the start the user is told; later, in an answer that nobody tries again."""
     catalogue = Catalogue(files, WEEK)
     (files / INSTANCE / "backups.json").write_text(text)
     with pytest.raises(UsageError, match=r"backups\.json"):
@@ -234,4 +234,4 @@ def test_overrides_that_cannot_be_read(files: Path, text: str) -> None:
     api = Api(catalogue, Key("id", Secret("s")), Hosts("h", "h"), lambda: 0.0)
     with pytest.raises(ApiError, match=r"backups\.json") as caught:
         api.answer(Request("GET", params, {}, {}, ""), 60)
-    assert (caught.value.status, caught.value.code) == (500, "InternalError")
+    assert (caught.value.status, caught.value.code) == (400, "InvalidBackupsJson")

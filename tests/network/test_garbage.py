@@ -83,7 +83,7 @@ async def pulled(source: TairSource, archive: Archive) -> Summary:
 
     with contextlib.redirect_stdout(io.StringIO()):
         summary = await pull(source, archive, [everything()], OPTIONS, observe)
-        jsonlines.write_summary(summary, finished=True)
+        jsonlines.LastLine(wanted=True, fields=jsonlines.summary_fields(summary)).write(0, None)
     words.summary(summary, 1.0, finished=True)
     return summary
 

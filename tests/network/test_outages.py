@@ -13,7 +13,6 @@ from archiver import Archive, PullOptions, TairSource, TransferOptions, events, 
 from archiver.emulator import Emulator, Faults
 from archiver.errors import (
     BadCredentials,
-    SourceUnavailable,
     SourceUnreachable,
     UnknownInstance,
 )
@@ -210,7 +209,8 @@ async def test_a_long_outage_of_the_files_ends_the_run_soon(
     async with source_of(emulator) as source:
         summary = await pull(source, archive, [everything()], options, observe)
     assert len(summary.failures) == 8
-    assert {type(one.error) for one in summary.failures} == {SourceUnavailable}
+    assert {type(one.error) for one in summary.failures} == {SourceUnreachable}
+    assert summary.exit_code == 5
     assert len({event.subject for event in waits}) == 1
 
 
