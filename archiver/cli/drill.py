@@ -17,7 +17,7 @@ from archiver.cli.params import (
     Share,
     Size,
 )
-from archiver.cli.places import bucket_options, check_no_archive, lock_option, store_at
+from archiver.cli.places import bucket_options, check_outside, lock_option, store_at
 from archiver.cli.streams import show
 
 if TYPE_CHECKING:
@@ -98,10 +98,15 @@ async def _drill(place: str, given: dict[str, Any]) -> "Ended | None":
 
     progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
     options = _options(given)
-    programs = await find(given["servers"])
     directory = given["directory"]
-    if directory is not None:
-        await in_thread(check_no_archive, directory, "--evidence")
+    for name, written in (
+        ("--evidence", directory),
+        ("--scratch", given["scratch"]),
+        ("--junit", given["junit"]),
+    ):
+        if written is not None:
+            await check_outside(written, name)
+    programs = await find(given["servers"])
     told: Said | None
     try:
         try:
