@@ -265,9 +265,13 @@ def _line(event: "Told") -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 - a
 def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> "Said | None":
     """The conclusion on stderr, also under --quiet where it is no pass; on stdout where the
     evidence is, or as JSON."""
+    from dataclasses import asdict
+
     from archiver.cli.jsonlines import write_object
     from archiver.cli.run import say
+    from archiver.drill.missed import missed
     from archiver.errors import IntegrityError
+    from archiver.report.words import headline
 
     evidence, filed = drilled.evidence, drilled.filed
     paths = [f"{place}/{filed.key}" for place in filed.places]
@@ -280,6 +284,9 @@ def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> "Said | None":
                     "verdict": one.verdict,
                     "why": one.why,
                     "rto_seconds": one.rto.seconds,
+                    "rto_met": one.rto.met,
+                    "rpo_met": one.rpo.met,
+                    "assertions": [asdict(assertion) for assertion in one.assertions],
                 }
             )
         write_object(
@@ -289,6 +296,8 @@ def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> "Said | None":
                 "verdict": evidence.conclusion.verdict,
                 "passed": evidence.conclusion.passed,
                 "exit_code": drilled.exit_code,
+                "why": headline(evidence),
+                "missed": [{**asdict(one), "text": str(one)} for one in missed(evidence)],
                 "evidence": paths,
                 "chain_faults": [str(finding) for finding in drilled.faults],
             }
@@ -304,7 +313,11 @@ def _tell(drilled: "Drilled", *, as_json: bool, quiet: bool) -> "Said | None":
 
 
 def _say_conclusion(evidence: "Evidence") -> "Said":
+    """Each target that was missed, and what the drill came to."""
     from archiver.cli.run import say
+    from archiver.drill.missed import missed
     from archiver.report.words import headline, verdict_word
 
+    for one in missed(evidence):
+        say(str(one))
     return say(f"{verdict_word(evidence)}: {headline(evidence)}")
