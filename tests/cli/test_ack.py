@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+from examples.sample_rdb import write_rdb
 from tests.archive.test_acknowledged import NIGHT, NIGHTS, STAMP, fail_at_the_vendor
 from tests.archive.test_one_answer import CLUSTER, serve
 from tests.cli.conftest import Run
 from tests.cli.test_pull import assert_one_line
+from tests.conftest import INSTANCE
 
 PULL = ("pull", "--instance", CLUSTER, "--to", "archive")
 
@@ -75,3 +77,21 @@ async def test_a_backup_that_is_here_or_is_damaged_is_no_failure_of_the_vendor(
     [file] = [path for path in record.parent.glob(f"{record.stem}.*") if path != record]
     file.write_bytes(b"")
     assert_one_line(await run("ack", "archive", record.stem, *why), 3, "is damaged")
+
+
+async def test_a_backup_that_is_acknowledged_is_counted_as_one(files: Path, run: Run) -> None:
+    write_rdb(files / INSTANCE / f"a_{STAMP}.rdb", 5000)
+    pull = ("pull", "--instance", INSTANCE, "--to", "archive")
+    assert (await run(*pull)).code == 0
+    write_rdb(files / INSTANCE / "b_20261125021500.rdb", 6000)
+    failed = {"b_20261125021500.rdb": {"BackupStatus": "Failed"}}
+    (files / INSTANCE / "backups.json").write_text(json.dumps(failed))
+    listed = await run("ls", "archive", "--remote", "--instance", INSTANCE, "--json")
+    [name] = [
+        f"{row['node_id']}-{row['backup_id']}"
+        for row in map(json.loads, listed.out.splitlines())
+        if row["state"] == "failed"
+    ]
+    assert (await run("ack", "archive", name, "--reason", "ticket 7")).code == 0
+    known = await run("ls", "archive", "--remote", "--instance", INSTANCE)
+    assert "; 1 backup acknowledged\n" in known.err
