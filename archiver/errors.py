@@ -264,3 +264,8 @@ EXIT_PRECEDENCE = (6, 3, 4, 5, 2, 7, 1)
 def worst_exit_code(codes: Collection[int]) -> int:
     """The one that counts; ``EXIT_OK`` when none of them is a failure."""
     return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)
+
+
+def others_not_asked(count: int) -> str:
+    """That an error which concerns all instances kept so many others from being listed."""
+    return f"{count:,} more {'instance was' if count == 1 else 'instances were'} not asked for"

@@ -32,6 +32,7 @@ from archiver.errors import (
     IntegrityError,
     NoSpace,
     UnreadableObject,
+    others_not_asked,
 )
 from archiver.model import Backup, Page, Query, Receipt, Status, Stored, Transfer
 from archiver.sources.base import Source
@@ -152,7 +153,7 @@ class _Run:
                     self._observer(nothing)
             except ArchiverError as error:
                 if error.concerns_all and left:
-                    error.message += f"; {left} more of the instances were not asked for"
+                    error.message += f"; {others_not_asked(left)}"
                 self._failed(query.instance_id, error)
                 if error.concerns_all:
                     self._books.append(book)

@@ -89,6 +89,10 @@ STATEFUL = "tests/stateful/test_stateful.py::test_a_sequence_that_went_wrong_onc
 VERDICTS = "tests/scrub/test_verdicts.py"
 ACK = "tests/archive/test_acknowledged.py"
 KNOWN = "archiver/archive/acknowledged.py"
+NESTED = "tests/cli/test_restore.py::test_never_into_an_archive"
+MISSED = "tests/cli/test_drill.py::test_a_missed_target_says_whose_and_why"
+LESS = "tests/cli/test_pull.py::test_less_was_asked_for_and_the_archive_has_more"
+
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a record that contradicts its place is copied", "archiver/archive/reading.py", "    if wrong := contradictions(record):", "    if wrong := ():", BAD),
     Mutation("a seal names a file that is not there", "archiver/archive/archive.py", "            if sizes.get(record.object_key) != record.size:", "            if False:", BAD),
@@ -521,7 +525,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("pull says of no instance that it is overdue", "archiver/cli/pull.py", "                watch.overdue(one)", "                str(one)", AGE),
     Mutation("a pull asks for a week", "archiver/timerange.py", "        return cls(_FIRST, now)", "        return cls(now - timedelta(days=7), now)", AGE),
     Mutation("an API that refuses to be asked for everything ends the pull", TAIR, "            if self._earliest != EVERYTHING_FROM:\n", "            if True:\n", AGE),
-    Mutation("a narrow range is not said", "archiver/cli/words.py", "    return [] if range_ is None else", "    return [] if True else", AGE),
+    Mutation("a narrow range is not said", "archiver/cli/words.py", "    if not (range_ or kinds or sets):\n", "    if True:\n", AGE),
     Mutation("what is kept of a file is not said", FILE, "            if not is_done and (kept", "            if False and (kept", "tests/cli/test_pull.py -k signal"),
     Mutation("what has come home counts as kept", "archiver/summary.py", "                self.bytes_archived += event.size\n                self.kept.pop(event.backup.identity, None)\n", "                self.bytes_archived += event.size\n", "tests/cli/test_pull.py -k kept"),
     Mutation("a variable that nobody knows is ignored", "archiver/cli/environment.py", "    if wrong:\n", "    if False:\n", ENVIRONMENT),
@@ -572,7 +576,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("seal: an empty SHA256SUMS named nothing", "archiver/archive/archive.py", "        if salvage.is_empty and", "        if False and", "tests/scrub/test_sums.py"),
     Mutation("drill: a value is told", "archiver/drill/judgement.py", "    if not show_values:\n", "    if False:\n", SAYS),
     Mutation("drill: a value is told by what is demanded of it", "archiver/drill/judgement.py", "text = assertion.text if show_values else without_value(assertion)", "text = assertion.text", SAYS),
-    Mutation("drill: what was restored is called lost", "archiver/report/words.py", "        there = [one for one in sets if _is_restored(one)]\n", "        there = [one for one in sets if one.verdict is Verdict.PASS]\n", SAYS),
+    Mutation("drill: what was restored is called lost", "archiver/report/words.py", "        there = [one for one in sets if _is_restored(one) and", "        there = [one for one in sets if False and", SAYS),
     Mutation("drill: no keys are a pass", "archiver/drill/judgement.py", "        if allow_empty:\n", "        if True:\n", SAYS),
     Mutation("drill: keys that expired were never there", "archiver/drill/judgement.py", "file.parsed if file.parsed is not None else file.loaded", "file.loaded", SAYS),
     Mutation("drill: a set from the future has age 0", "archiver/drill/procedure.py", "if whole and whole[-1].key not in ahead:", "if whole:", SAYS),
@@ -664,6 +668,26 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a closed stdout is forgotten", "archiver/cli/streams.py", "self.lost and self.trouble is None and", "False and", "tests/cli/test_streams.py"),
     Mutation("a range is quoted as it was computed", "archiver/timerange.py", "return cls._between(_moment(start, text), _end(end, text) if end else now, text)", "return cls(_moment(start, text), _end(end, text) if end else now)", "tests/cli/test_no_silence.py"),
     Mutation("no command, and no word of it", "archiver/cli/main.py", "        if not args and not ctx.resilient_parsing:\n", "        if False:\n", "tests/cli/test_no_silence.py"),
+    Mutation("nested: an archive is begun inside another", "archiver/archive/archive.py", "        if (other := await self.store.above(layout.FORMAT_KEY)) is not None:\n", "        if False:\n", f"{NESTED} tests/bucket/test_beginning.py"),
+    Mutation("nested: an archive is begun inside another of a bucket", f"{S3}/bucket.py", "        for depth in reversed(range(len(folders))):\n", "        for depth in ():\n", "tests/bucket/test_beginning.py"),
+    Mutation("nested: only the folder itself is looked at", "archiver/stores/disk.py", "    places = (folder, *folder.parents)\n", "    places = (folder,)\n", NESTED),
+    Mutation("nested: a link hides where something is written", "archiver/cli/places.py", "Path(os.path.realpath(absolute(place)))", "absolute(place)", NESTED),
+    Mutation("drill: a missed target does not say whose", "archiver/cli/drill.py", "    for one in missed(evidence):\n", "    for one in ():\n", MISSED),
+    Mutation("drill: a gap is told once for each set", "archiver/drill/missed.py", "found.setdefault((each.target, each.instance_id, each.why), each)", "found.setdefault((each.target, each.set_key, each.why), each)", MISSED),
+    Mutation("drill: a known night is not named", "archiver/drill/missed.py", "        if began is not None and start < began.timestamp() < end:\n", "        if False:\n", MISSED),
+    Mutation("drill: a target that was missed by little seems met", "archiver/drill/missed.py", "        if self.seconds is not None and _span(self.seconds) == target:\n", "        if False:\n", "tests/report/test_words.py"),
+    Mutation("drill: what was seen is not said", "archiver/drill/judgement.py", "    if one.seen == WITHHELD or not asserted.operator:\n", "    if True:\n", MISSED),
+    Mutation("drill: one set is counted", "archiver/report/words.py", "    elif len(sets) == 1:\n", "    elif False:\n", "tests/report/test_words.py"),
+    Mutation("pull: what was not listed is not in the archive", "archiver/cli/watching.py", "[name for name in asked if name not in newest]", "[]", LESS),
+    Mutation("pull: fewer types are not said", "archiver/cli/pull.py", "        kinds = [*given[\"types\"], *given[\"modes\"]]\n", "        kinds = []\n", LESS),
+    Mutation("copy: fewer sets are not said", "archiver/cli/copy.py", "words.narrowed(selection.range, sets=selection.sets)", "words.narrowed(selection.range)", LESS),
+    Mutation("ack: a backup that is here is acknowledged", "archiver/archive/acknowledged.py", "    await _check_not_here(archive, subject)\n", "", "tests/cli/test_ack.py"),
+    Mutation("ack: a damaged backup is only here", "archiver/archive/acknowledged.py", "            if record is not None and sizes.get(record.object_key) != record.size:\n", "            if False:\n", "tests/cli/test_ack.py"),
+    Mutation("ack: a typo of a backup looks like success", "archiver/cli/ack.py", "    if not one.files and one.withdrawn is None:\n", "    if one.is_of_a_set and not one.files and one.withdrawn is None:\n", "tests/cli/test_ack.py"),
+    Mutation("verify: quiet, a repair is not named", "archiver/cli/verify_words.py", "            return QUIET, f\"repaired: ", "            return NORMAL, f\"repaired: ", "tests/cli/test_verify.py::test_repaired_from_the_source"),
+    Mutation("verify: nothing was read, and is as recorded", "archiver/cli/verify_words.py", "    if not result.read:\n", "    if False:\n", "tests/cli/test_verify.py::test_all_is_well"),
+    Mutation("ls: a backup that is acknowledged is called a set", "archiver/cli/ls.py", "    sets = {row.set_key for row in known if row.set_note}\n", "    sets = {row.set_key for row in known}\n", "tests/cli/test_ack.py"),
+    Mutation("pull: 1 more of them were not asked for", "archiver/errors.py", "{'instance was' if count == 1 else 'instances were'}", "{'instances were'}", "tests/network/test_outages.py"),
 )  # fmt: skip
 
 

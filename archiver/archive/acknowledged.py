@@ -195,6 +195,7 @@ async def acknowledge(archive: Archive, subject: str, *, by: str, reason: str) -
     and for words that do not fit in a line; IntegrityError for a set that is damaged; StoreError.
     """
     check_subject(subject)
+    await _check_not_here(archive, subject)
     for name, text in (("--reason", reason), ("--by", by)):
         if not text.strip() or len(text) > MOST_TEXT or not is_clean(text):
             raise UsageError(f"{name}: a line of text is wanted, of {MOST_TEXT} characters at most")
@@ -307,6 +308,27 @@ async def _check_incomplete(archive: Archive, folder: str) -> None:
         )
     if found.is_complete:
         raise UsageError(f"{folder} is complete: there is nothing to acknowledge")
+
+
+async def _check_not_here(archive: Archive, backup: str) -> None:
+    """Raises UsageError for a backup that the archive has, IntegrityError for one whose file is
+    not as its record says. Its name begins with its instance, and does not tell where that ends."""
+    words = backup.split("-")
+    for count in range(1, len(words) if layout.is_backup_name(backup) else 0):
+        sizes, found = dict[str, int](), list[str]()
+        async for entry in archive.store.entries(f"{'-'.join(words[:count])}/"):
+            if layout.stem_of(entry.key).rpartition("/")[2] == backup:
+                sizes[entry.key] = entry.size
+                found += [entry.key] if layout.is_record(entry.key) else []
+        for key in found:
+            record = await read_record(archive.store, key)
+            if record is not None and sizes.get(record.object_key) != record.size:
+                raise IntegrityError(
+                    f"{backup} is damaged, which is not for anybody to acknowledge: "
+                    f"{record.object_key} is not there as its record says",
+                    hint="run verify, and repair it",
+                )
+            raise UsageError(f"{backup} is in the archive: there is nothing to acknowledge")
 
 
 async def _state(archive: Archive, folder: str) -> _State:

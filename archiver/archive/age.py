@@ -3,10 +3,12 @@
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.catalogue import Row, State, archived_rows
 from archiver.timerange import TimeRange
@@ -78,6 +80,18 @@ def late_rows(rows: Iterable[Row], instances: Iterable[str], now: datetime) -> l
             began[row.set_key] = row.started_at
     starts = {name: sorted(began.values()) for name, began in sets.items() if began}
     return late(starts, now)
+
+
+async def held(archive: Archive, instances: Iterable[str]) -> set[str]:
+    """Of which instances the archive has anything at all. Raises StoreError."""
+    found = set[str]()
+    for name in instances:
+        async with aclosing(archive.store.entries(f"{layout.safe(name)}/")) as entries:
+            async for entry in entries:
+                if layout.is_record(entry.key):
+                    found.add(name)
+                    break
+    return found
 
 
 async def overdue(

@@ -155,6 +155,11 @@ class Archive:
                 f"{self.store}: there is no archive here, and one is required",
                 hint=f"{self.store.doubt} leave out --require-archive to begin one",
             )
+        if (other := await self.store.above(layout.FORMAT_KEY)) is not None:
+            raise UsageError(
+                f"{self.store}: no archive is begun inside another, and {other} is one",
+                hint="name a place that is outside of it",
+            )
         if self._beginning is Beginning.IF_EMPTY:
             obstacle = await self.store.obstacle()
             if obstacle is not None:

@@ -108,8 +108,9 @@ def _tell(archive: "Archive", one: "Acknowledgement", given: dict[str, Any]) -> 
     if given["quiet"]:
         return
     say(f"{what}: {one.subject} (kept in {archive.store}/{one.key})")
-    if one.is_of_a_set and not one.files and one.withdrawn is None:
-        say(f"note: the archive has nothing of {one.subject}")
+    if not one.files and one.withdrawn is None:
+        what = "" if one.is_of_a_set else ", as of any that failed: is this how pull names it?"
+        say(f"note: the archive has nothing of {one.subject}{what}")
 
 
 async def _list(

@@ -1,6 +1,5 @@
 """``archiver copy``."""
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -77,7 +76,7 @@ def copy(origin: str, place: str, **given: Any) -> None:
 async def _copy(origin: str, place: str, given: dict[str, Any], last: "LastLine") -> "Ended | None":
     from archiver.archive.archive import Archive
     from archiver.cli import words
-    from archiver.cli.watching import Watch, watched
+    from archiver.cli.watching import Watch, remarks, watched
     from archiver.copying import copy as copy_archive
 
     check_part_size(place, given["part_size"])
@@ -88,9 +87,9 @@ async def _copy(origin: str, place: str, given: dict[str, Any], last: "LastLine"
         await source.expect()
         target = written_to(store_at(place, given, watch), given)
         await copy_archive(source, target, options, watch.observe)
-        asked, now = len(dict.fromkeys(options.selection.instances)), datetime.now(UTC)
-        holding = words.holding(str(target.store), asked, watch.so_far.newest, now)
-        return [*words.narrowed(options.selection.range), holding]
+        selection = options.selection
+        narrowed = words.narrowed(selection.range, sets=selection.sets)
+        return await remarks(watch, target, dict.fromkeys(selection.instances), narrowed)
 
     return await watched(given, work, last)
 

@@ -17,7 +17,7 @@ from archiver.cli.params import (
     Share,
     Size,
 )
-from archiver.cli.places import bucket_options, check_no_archive, lock_option, store_at
+from archiver.cli.places import bucket_options, check_outside, lock_option, store_at
 from archiver.cli.streams import show
 
 if TYPE_CHECKING:
@@ -102,10 +102,15 @@ async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended 
 
     progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
     options = _options(given)
-    programs = await find(given["servers"])
     directory = given["directory"]
-    if directory is not None:
-        await in_thread(check_no_archive, directory, "--evidence")
+    for name, written in (
+        ("--evidence", directory),
+        ("--scratch", given["scratch"]),
+        ("--junit", given["junit"]),
+    ):
+        if written is not None:
+            await check_outside(written, name)
+    programs = await find(given["servers"])
     told: Said | None
     try:
         try:
@@ -264,8 +269,11 @@ def _line(event: "Told") -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 - a
 def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None":
     """The conclusion on stderr, also under --quiet where it is no pass; on stdout where the
     evidence is, or as JSON, with the conclusion in the ``last`` line."""
+    from dataclasses import asdict
+
     from archiver.cli.jsonlines import write_object
     from archiver.cli.run import say
+    from archiver.drill.missed import missed
     from archiver.errors import IntegrityError
 
     evidence, filed = drilled.evidence, drilled.filed
@@ -279,6 +287,9 @@ def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None"
                     "verdict": one.verdict,
                     "why": one.why,
                     "rto_seconds": one.rto.seconds,
+                    "rto_met": one.rto.met,
+                    "rpo_met": one.rpo.met,
+                    "assertions": [asdict(assertion) for assertion in one.assertions],
                 }
             )
         last.event = "drilled"
@@ -286,6 +297,7 @@ def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None"
             "id": evidence.id,
             "verdict": evidence.conclusion.verdict,
             "passed": evidence.conclusion.passed,
+            "missed": [{**asdict(one), "text": str(one)} for one in missed(evidence)],
             "evidence": paths,
             "chain_faults": [str(finding) for finding in drilled.faults],
         }
@@ -300,7 +312,11 @@ def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None"
 
 
 def _say_conclusion(evidence: "Evidence") -> "Said":
+    """Each target that was missed, and what the drill came to."""
     from archiver.cli.run import say
+    from archiver.drill.missed import missed
     from archiver.report.words import headline, verdict_word
 
+    for one in missed(evidence):
+        say(str(one))
     return say(f"{verdict_word(evidence)}: {headline(evidence)}")

@@ -142,7 +142,7 @@ async def _ask(options: SourceOptions, verbosity: int, listed: _Listed) -> None:
     """List each instance. One that cannot be listed, or an entry of it, fails alone."""
     from archiver.cli.run import say
     from archiver.cli.words import line
-    from archiver.errors import ArchiverError
+    from archiver.errors import ArchiverError, others_not_asked
     from archiver.events import Event, NothingListed
 
     def observe(event: Event) -> None:
@@ -158,7 +158,7 @@ async def _ask(options: SourceOptions, verbosity: int, listed: _Listed) -> None:
                     observe(NothingListed(query.instance_id, query.start, query.end))
             except ArchiverError as error:
                 if error.concerns_all and left:
-                    error.message += f"; {left} more of the instances were not asked for"
+                    error.message += f"; {others_not_asked(left)}"
                 listed.failed(query.instance_id, error, error.exit_code)
                 if error.concerns_all:
                     listed.last.ended_by = error
@@ -293,13 +293,24 @@ def _write_table(rows: "Sequence[Row]", *, quiet: bool) -> None:
         states = Counter(row.state.value for row in rows)
         parts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
         total = size(sum(row.size or 0 for row in rows))
-        known = len({row.set_key for row in rows if row.acknowledged})
         click.echo(
             f"{times(len(rows), 'backup')}, {total}"
             + (f": {parts}" if parts else "")
-            + (f"; {times(known, 'backup set')} acknowledged" if known else ""),
+            + (f"; {known} acknowledged" if (known := _acknowledged(rows)) else ""),
             err=True,
         )
+
+
+def _acknowledged(rows: "Sequence[Row]") -> str:
+    """How many sets that are not complete somebody knows of, and how many backups that the vendor
+    failed, unless these are of such sets."""
+    from archiver.cli.words import times
+
+    known = [row for row in rows if row.acknowledged]
+    sets = {row.set_key for row in known if row.set_note}
+    backups = sum(row.set_key not in sets for row in known)
+    counts = [(len(sets), "backup set"), (backups, "backup")]
+    return " and ".join(times(count, noun) for count, noun in counts if count)
 
 
 def _note(row: "Row") -> str:

@@ -1,5 +1,6 @@
 """Where an archive is: a directory, or a bucket and how to keep objects in it."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -13,8 +14,9 @@ from archiver.cli.options import option, retry_option
 from archiver.cli.params import LATEST, Duration, Moment, flaw
 from archiver.errors import UsageError
 from archiver.retry import RetryPolicy
-from archiver.stores.disk import absolute
+from archiver.stores.disk import absolute, nearest
 from archiver.stores.local import LocalStore
+from archiver.threads import in_thread
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -166,11 +168,14 @@ def check_place(place: str) -> None:
         raise UsageError(f"{place}: did you mean s3://bucket/prefix?")
 
 
-def check_no_archive(directory: Path, option_name: str) -> None:
-    """Raises UsageError where something that is no part of an archive would be put into one."""
-    if (directory / FORMAT_KEY).exists():
+async def check_outside(place: Path, option_name: str) -> None:
+    """Raises UsageError where what is no part of an archive would be put into one: it would be a
+    stray there."""
+    found = await in_thread(lambda: nearest(Path(os.path.realpath(absolute(place))), FORMAT_KEY))
+    if found is not None:
         raise UsageError(
-            f"{option_name} {directory}: that is an archive", hint="name another directory"
+            f"{option_name} {place}: that is inside an archive, {found}",
+            hint="name a place that is outside of it",
         )
 
 

@@ -100,7 +100,7 @@ async def _pull(
 ) -> "Ended | None":
     from archiver.archive.age import late, overdue
     from archiver.cli import words
-    from archiver.cli.watching import Watch, watched
+    from archiver.cli.watching import Watch, remarks, watched
     from archiver.errors import UsageError
     from archiver.line import pull as pull_backups
 
@@ -115,17 +115,15 @@ async def _pull(
         archive = written_to(store_at(place, given, watch), given)
         async with source_options.open(watch.observe) as source:
             await pull_backups(source, archive, source_options.queries(), options, watch.observe)
-        now, newest = datetime.now(UTC), watch.so_far.newest
+        now = datetime.now(UTC)
         if given["max_age"] is not None:
             for one in await overdue(archive, asked, timedelta(seconds=given["max_age"]), now):
                 watch.overdue(one)
         elif not given["dry_run"]:
             for old in late(watch.so_far.starts, now):
                 watch.progress.say(str(old))
-        return [
-            *words.narrowed(time_range),
-            words.holding(str(archive.store), len(asked), newest, now),
-        ]
+        kinds = [*given["types"], *given["modes"]]
+        return await remarks(watch, archive, asked, words.narrowed(time_range, kinds))
 
     return await watched(given, work, last)
 

@@ -8,7 +8,7 @@ import click
 
 from archiver.cli.options import command, option, output_options
 from archiver.cli.params import LATEST, CleanPath, InstanceId, Moment, SetKey
-from archiver.cli.places import bucket_options, check_no_archive, store_at
+from archiver.cli.places import bucket_options, check_outside, store_at
 from archiver.cli.streams import plain, show
 
 if TYPE_CHECKING:
@@ -66,8 +66,6 @@ async def _restore(place: str, given: dict[str, Any]) -> "Ended | None":
     from archiver.cli.progress import choose_work_progress
     from archiver.cli.run import Ended, say
     from archiver.errors import EXIT_OK, UsageError
-    from archiver.stores.disk import absolute
-    from archiver.threads import in_thread
 
     archive = Archive(store_at(place, given))
     at = given["at"] if isinstance(given["at"], datetime) else None
@@ -76,7 +74,7 @@ async def _restore(place: str, given: dict[str, Any]) -> "Ended | None":
         return None
     if not given["directory"]:
         raise UsageError("no directory is given", hint="--to DIRECTORY")
-    await in_thread(lambda: check_no_archive(absolute(given["directory"]), "--to"))
+    await check_outside(given["directory"], "--to")
     progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
     try:
         restored = await restoring.restore(

@@ -28,7 +28,7 @@ def line(event: events.ScrubEvent) -> tuple[int, str] | None:  # noqa: PLR0911 -
         case events.ResultsNotKept(why):
             return NORMAL, f"results not kept: {why}"
         case events.Repaired(key, origin):
-            return NORMAL, f"repaired: {key} from {origin}"
+            return QUIET, f"repaired: {key} from {origin}"  # as what was found is told
         case events.Verified(key, count, sha256):
             return VERBOSE, f"verified: {key} {size(count)} sha256 {sha256}"
         case events.ResultsKept(files):
@@ -82,8 +82,19 @@ def _covered(result: VerifySummary, options: VerifyOptions, seconds: float) -> s
         return f"read {what}{of}: {found}, repaired and verified again"
     if result.verified_nothing:
         return f"nothing was verified{of}: there are no backups"
-    whole = options.sample is None and not (result.recent or result.acknowledged)
-    return f"verified {what}{of}: {'all is' if whole else 'what was read is'} as recorded"
+    if not result.read:
+        return f"nothing was read{of}: {_why_nothing(result)}"
+    whole = "all that is here" if result.acknowledged else "all"
+    read = "what was read" if options.sample is not None or result.recent else whole
+    return f"verified {what}{of}: {read} is as recorded"
+
+
+def _why_nothing(result: VerifySummary) -> str:
+    if not result.files:
+        return "there are no files"
+    return (
+        "all was verified recently" if result.recent == result.files else "none was in the sample"
+    )
 
 
 def _counted(findings: Iterable[Finding]) -> str:

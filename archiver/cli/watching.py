@@ -1,11 +1,13 @@
 """A run that brings backups home, shown as it goes and summed up at its end."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from archiver.archive.age import Overdue
+from archiver.archive.age import Overdue, held
+from archiver.archive.archive import Archive
 from archiver.cli import jsonlines, words
 from archiver.cli.jsonlines import LastLine
 from archiver.cli.progress import Progress, choose_progress
@@ -112,3 +114,20 @@ async def watched(
             for text in [*lines, *(remarks if lines else [])]:
                 watch.progress.say(text)
     return watch.ended()
+
+
+async def remarks(
+    watch: Watch, archive: Archive, asked: Collection[str], narrowed: list[str]
+) -> list[str]:
+    """What the summary of a run says at its end: what was asked for, if not everything, and what
+    the archive has of the instances ``asked`` for, or of all that there were."""
+    newest, now = watch.so_far.newest, datetime.now(UTC)
+    count = words.times(len(newest), "instance")
+    if asked:
+        # The archive may have others of them than were listed now.
+        here = newest.keys() | await held(archive, [name for name in asked if name not in newest])
+        count = f"{len(here):,} of {words.times(len(asked), 'instance')} asked for"
+    elif narrowed:
+        return [*narrowed, f"the archive is {archive.store}"]
+    place = str(archive.store)
+    return [*narrowed, words.holding(place, count, newest, now, is_all=not narrowed)]

@@ -150,22 +150,38 @@ def _done(result: Summary, seconds: float, *, finished: bool, dry_run: bool) -> 
     return f"archived nothing; {result.held:,} held before"
 
 
-def narrowed(range_: TimeRange | None) -> list[str]:
-    """That not everything was asked for, where it was not."""
-    return [] if range_ is None else [f"only what began in {range_} was asked for"]
+def narrowed(
+    range_: TimeRange | None, kinds: Collection[str] = (), sets: Collection[str] = ()
+) -> list[str]:
+    """That not everything was asked for, where it was not: but backups of some types and modes,
+    those that began in a range, some sets."""
+    if not (range_ or kinds or sets):
+        return []
+    began = f" that began in {range_}" if range_ is not None else ""
+    if sets:
+        return [f"only {times(len(sets), 'backup set')}{began} {_was(len(sets))} asked for"]
+    if kinds:
+        return [f"only {', '.join(dict.fromkeys(kinds))} backups{began} were asked for"]
+    return [f"only what began in {range_} was asked for"]
 
 
-def holding(place: str, asked: int, newest: Mapping[str, datetime], now: datetime) -> str:
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def holding(
+    place: str, count: str, newest: Mapping[str, datetime], now: datetime, *, is_all: bool
+) -> str:
     """Where backups are, of how many instances, and how old the newest is of the instance that is
-    best off and of the one that is worst off. ``asked``: for how many, or 0 for all."""
-    count = times(len(newest), "instance")
-    if asked:
-        count = f"{len(newest):,} of {times(asked, 'instance')} asked for"
+    best off and of the one that is worst off. ``is_all``: nothing less was asked for; else there
+    may be newer ones."""
+    text = f"{place} has backups of {count}"
     if not newest:
-        return f"{place} has backups of {count}"
+        return text
     ages = sorted((now - newest[name], name) for name in newest)
     (youngest, _), (oldest, worst) = ages[0], ages[-1]
-    text = f"{place} has backups of {count}; the newest began {age(youngest)} ago"
+    which = "the newest" if is_all else "the newest that was asked for"
+    text = f"{text}; {which} began {age(youngest)} ago"
     return text if age(oldest) == age(youngest) else f"{text}, that of {worst} {age(oldest)} ago"
 
 

@@ -114,13 +114,17 @@ def parse(text: str) -> Assertion:
 
 def write(assertion: Assertion) -> str:
     """The one spelling of an assertion, whatever it was read from: ``parse`` reads it back."""
-    database = f"[{assertion.database}]" if assertion.database else ""
-    words = [assertion.verb + database]
-    if assertion.verb != "dbsize":
-        words.append(quote(assertion.key))
+    words = [subject(assertion)]
     if assertion.operator:
         words += [assertion.operator, quote(assertion.value)]
     return " ".join(words)
+
+
+def subject(assertion: Assertion) -> str:
+    """What an assertion is of: ``dbsize``, ``hlen[2] user:1``."""
+    database = f"[{assertion.database}]" if assertion.database else ""
+    key = "" if assertion.verb == "dbsize" else f" {quote(assertion.key)}"
+    return f"{assertion.verb}{database}{key}"
 
 
 def quote(data: bytes) -> str:

@@ -21,7 +21,9 @@ from archiver.drill.assertions import (
     Assertion,
     AssertionResult,
     compare,
+    parse,
     quote,
+    subject,
     without_value,
 )
 from archiver.drill.outcome import Cause
@@ -168,9 +170,14 @@ def _decided(
 
 
 def _untrue(one: evidence.Assertion) -> str:
-    """The assertion, and that its key is nowhere. What else was seen is in the evidence. No value
-    reads as this does: with spaces, it is quoted."""
-    return f"{one.text} ({one.seen})" if one.seen.startswith(_NO_KEY) else one.text
+    """The assertion, and what was seen instead, unless that is withheld: ``dbsize >= 9 (dbsize is
+    3)``. No value reads as "no node has key" does: with spaces, it is quoted."""
+    asserted = parse(one.text)
+    if one.seen.startswith(_NO_KEY):
+        return f"{one.text} ({one.seen})"
+    if one.seen == WITHHELD or not asserted.operator:
+        return one.text
+    return f"{one.text} ({subject(asserted)} is {one.seen})"
 
 
 def _not_loaded(inspection: rdb.Inspection, attempt: Attempt) -> Judgement:

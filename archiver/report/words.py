@@ -147,17 +147,20 @@ def headline(evidence: Evidence) -> str:
     if good == len(sets):
         whole = "The backup set" if good == 1 else f"All {good} backup sets"
         restored = f"{whole} restored: {proof}."
+    elif len(sets) == 1:
+        restored = _one_not_passed(sets[0])
     else:
         others = [
             f"{conclusion.sets[word.value]} {_ADJECTIVES[word]}"
             for word in reversed(Verdict)
             if word is not Verdict.PASS and conclusion.sets[word.value]
         ]
-        there = [one for one in sets if _is_restored(one)]
-        restored = f"{len(there)} of {plural(len(sets), 'backup set')} restored; "
-        restored += f"{', '.join(others)}."
-        if reasons := _why_restored_failed(there):
-            restored += f" {reasons[0].upper()}{reasons[1:]}."
+        restored = f"{good} of {plural(len(sets), 'backup set')} passed; {', '.join(others)}."
+        there = [one for one in sets if _is_restored(one) and one.verdict is not Verdict.PASS]
+        if causes := _why_restored_failed(there):
+            reasons = ", ".join(f"{what} in {plural(n, 'set')}" for what, n in causes.items())
+            restored += f" {plural(len(there), 'set')} that did not pass "
+            restored += f"{'was' if len(there) == 1 else 'were'} restored, but {reasons}."
     return " ".join([restored, *_remarks(evidence)])
 
 
@@ -168,9 +171,15 @@ def _is_restored(one: SetEvidence) -> bool:
     return bool(files) and not one.nodes.missing and all(f.outcome is Outcome.PASS for f in files)
 
 
-def _why_restored_failed(there: Sequence[SetEvidence]) -> str:
-    """What was wrong with sets that were restored; empty when nothing was."""
-    failed = [one for one in there if one.verdict is not Verdict.PASS]
+def _one_not_passed(one: SetEvidence) -> str:
+    causes = _why_restored_failed([one] if _is_restored(one) else [])
+    if causes:
+        return f"The backup set was restored, but {', '.join(causes)}."
+    return f"The backup set {'failed' if one.verdict is Verdict.FAIL else f'is {one.verdict}'}."
+
+
+def _why_restored_failed(failed: Sequence[SetEvidence]) -> dict[str, int]:
+    """What was wrong with sets that were restored, each with in how many."""
     causes = {
         "an assertion does not hold": [
             one for one in failed if any(a.holds is False for a in one.assertions)
@@ -180,9 +189,7 @@ def _why_restored_failed(there: Sequence[SetEvidence]) -> str:
         ],
         "there are no keys": [one for one in failed if not loaded_keys(one.files)],
     }
-    return ", ".join(
-        f"{what} in {plural(len(those), 'set')}" for what, those in causes.items() if those
-    )
+    return {what: len(those) for what, those in causes.items() if those}
 
 
 _ADJECTIVES = {Verdict.FAIL: "failed", Verdict.PARTIAL: "partial", Verdict.UNLOADABLE: "unloadable"}

@@ -157,6 +157,11 @@ class Store(Protocol):
         for a place that is new or empty. Raises StoreError."""
         ...
 
+    async def above(self, name: str) -> str | None:
+        """The nearest folder above this place that has something of that name in it, links
+        resolved; None where none has, or none of those that may be looked at. Raises StoreError."""
+        ...
+
     async def read(self, key: str) -> bytes | None:
         """A small document, whole; None when there is none.
 

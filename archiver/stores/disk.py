@@ -109,6 +109,13 @@ def reading_errors(path: StrPath) -> Iterator[None]:
         raise UnreadableObject(f"{str(path)!a:.200}: {error}") from None
 
 
+def nearest(folder: Path, name: str) -> Path | None:
+    """The folder itself, or else the nearest above it, that has something called ``name``. One
+    that is not there has nothing."""
+    places = (folder, *folder.parents)
+    return next((one for one in places if os.path.lexists(one / name)), None)
+
+
 def absolute(path: StrPath) -> Path:
     """A place as people name it, ``~`` their home folder. Raises UsageError."""
     try:

@@ -160,6 +160,13 @@ class LocalStore:
         others = [name for name in names if not is_litter(name)]
         return f"something else is: {min(others)}" if others else None
 
+    async def above(self, name: str) -> str | None:
+        def work() -> Path | None:
+            return disk.nearest(Path(os.path.realpath(self.root)).parent, name)
+
+        found = await in_thread(work)
+        return None if found is None else str(found)
+
     @property
     def together(self) -> int:
         return _TOGETHER

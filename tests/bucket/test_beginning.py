@@ -12,10 +12,10 @@ from tests.servers.seaweedfs import SeaweedFS
 
 
 async def begin(
-    bucket: str, endpoint: str, beginning: Beginning = Beginning.IF_EMPTY
+    bucket: str, endpoint: str, beginning: Beginning = Beginning.IF_EMPTY, prefix: str = PREFIX
 ) -> list[Event]:
     seen: list[Event] = []
-    store = S3Store(f"s3://{bucket}/{PREFIX}", S3Options(endpoint=endpoint))
+    store = S3Store(f"s3://{bucket}/{prefix}", S3Options(endpoint=endpoint))
     async with Archive(store, beginning=beginning).writing(seen.append):
         pass
     return seen
@@ -37,3 +37,7 @@ async def test_below_an_empty_prefix_and_below_no_other(
     await to_thread.run_sync(lambda: client.delete_object(Bucket=bucket, Key=f"{PREFIX}/notes.txt"))
     assert await begin(bucket, seaweed.endpoint) == [ArchiveBegun(f"s3://{bucket}/{PREFIX}")]
     assert await begin(bucket, seaweed.endpoint, Beginning.NEVER) == []
+    for beginning in (Beginning.IF_EMPTY, Beginning.ALWAYS):
+        with pytest.raises(UsageError, match=f"inside another, and s3://{bucket}/{PREFIX} is"):
+            await begin(bucket, seaweed.endpoint, beginning, f"{PREFIX}/a/b")
+    assert await begin(bucket, seaweed.endpoint, prefix=f"{PREFIX}-2/a") != []

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+from examples.sample_rdb import write_rdb
 from tests.archive.test_acknowledged import NIGHT, NIGHTS, STAMP, fail_at_the_vendor
 from tests.archive.test_one_answer import CLUSTER, serve
 from tests.cli.conftest import Run
 from tests.cli.test_pull import assert_one_line
+from tests.conftest import INSTANCE
 
 PULL = ("pull", "--instance", CLUSTER, "--to", "archive")
 
@@ -41,6 +43,7 @@ async def test_a_night_that_failed_for_good(files: Path, run: Run, tmp_path: Pat
     *_, summary = (json.loads(line) for line in checked.out.splitlines())
     assert (checked.code, summary["acknowledged"], summary["findings"]) == (0, 1, 0)
     assert "acknowledged: 1, and no failure\n" in checked.err
+    assert ": all that is here is as recorded\n" in checked.err
     listed = await run("ls", "archive")
     assert "; acknowledged by sre@host on " in listed.out
     assert listed.err.endswith("; 1 backup set acknowledged\n")
@@ -58,3 +61,37 @@ async def test_a_night_that_failed_for_good(files: Path, run: Run, tmp_path: Pat
     for command in (("ack", "archive", "--list"), ("ls", "archive"), ("verify", "archive")):
         result = await run(*command)
         assert (result.code, f"acknowledged/sets/{CLUSTER}/" in result.err) == (3, True), result.err
+
+
+async def test_a_backup_that_is_here_or_is_damaged_is_no_failure_of_the_vendor(
+    files: Path, run: Run, tmp_path: Path
+) -> None:
+    serve(files, NIGHTS)
+    await run(*PULL)
+    record = min((tmp_path / "archive" / CLUSTER).rglob(f"{CLUSTER}-*.json"))
+    why = ("--reason", "ticket 4711")
+    assert_one_line(await run("ack", "archive", record.stem, *why), 2, "is in the archive")
+    typo = await run("ack", "archive", f"{record.stem}9", *why)
+    note = f"note: the archive has nothing of {record.stem}9, as of any that failed: "
+    assert (typo.code, note in typo.err) == (0, True), typo.err
+    [file] = [path for path in record.parent.glob(f"{record.stem}.*") if path != record]
+    file.write_bytes(b"")
+    assert_one_line(await run("ack", "archive", record.stem, *why), 3, "is damaged")
+
+
+async def test_a_backup_that_is_acknowledged_is_counted_as_one(files: Path, run: Run) -> None:
+    write_rdb(files / INSTANCE / f"a_{STAMP}.rdb", 5000)
+    pull = ("pull", "--instance", INSTANCE, "--to", "archive")
+    assert (await run(*pull)).code == 0
+    write_rdb(files / INSTANCE / "b_20261125021500.rdb", 6000)
+    failed = {"b_20261125021500.rdb": {"BackupStatus": "Failed"}}
+    (files / INSTANCE / "backups.json").write_text(json.dumps(failed))
+    listed = await run("ls", "archive", "--remote", "--instance", INSTANCE, "--json")
+    [name] = [
+        f"{row['node_id']}-{row['backup_id']}"
+        for row in map(json.loads, listed.out.splitlines())
+        if row["state"] == "failed"
+    ]
+    assert (await run("ack", "archive", name, "--reason", "ticket 7")).code == 0
+    known = await run("ls", "archive", "--remote", "--instance", INSTANCE)
+    assert "; 1 backup acknowledged\n" in known.err

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -214,7 +215,38 @@ async def test_an_environment_can_say_it_all(run: Run, tmp_path: Path) -> None:
         ARCHIVER_DRILL_EVIDENCE="kept",
     )
     assert done.code == 1
+    assert f"rpo: {INSTANCE}: the newest complete backup set began " in done.err
     assert (tmp_path / "kept" / "drills").exists()
+
+
+async def test_a_missed_target_says_whose_and_why(run: Run, tmp_path: Path) -> None:
+    """One line for an instance, loud or not, and the same in the JSON; a night that somebody knows
+    of is named, and is a gap all the same."""
+    archive = tmp_path / "archive"
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    starts = [f"{now - timedelta(hours=hours):%Y%m%dT%H%M%SZ}" for hours in (73, 49, 1)]
+    for start in starts:
+        put_standard(archive, rdb(3000), start)
+    night = now - timedelta(hours=25)
+    known = f"{INSTANCE}/{night:%Y/%m/%Y%m%dT%H%M%SZ}-42"
+    why = ("--reason", "ticket 7")
+    assert (await run("ack", "archive", known, f"{INSTANCE}-4711", *why)).code == 0
+    asserted = ("--assert", "dbsize >= 1000", "--assert", "missing k0")
+    target = ("--rpo", "26h", "-q", "--json")
+    done = await run("drill", "archive", "--random", "3", *asserted, *target)
+    assert done.code == 1
+    begun, ended = (f"{now - timedelta(hours=hours):%Y-%m-%d %H:%M}" for hours in (49, 1))
+    line = f"rpo: {INSTANCE}: gap of 48 h between {begun} and {ended} UTC, target 26 h"
+    line += f"; acknowledged: {known} (ticket 7)"
+    line += f"; acknowledged since: {INSTANCE}-4711 (ticket 7)"
+    lines = done.err.splitlines()
+    assert lines.count(line) == 1, done.err
+    *sets, drilled = map(json.loads, done.out.splitlines())
+    assert {(one["rpo_met"], one["assertions"][0]["seen"]) for one in sets} == {(False, "1")}
+    assert drilled["why"].startswith("0 of 3 backup sets passed; 3 failed.")
+    [gap] = [one for one in drilled["missed"] if one["target"] == "rpo"]
+    assert (gap["text"], gap["seconds"], gap["target_seconds"]) == (line, 172_800, 93_600)
+    assert "assertion failed: dbsize >= 1000 (dbsize is 1)" in done.err
 
 
 async def test_a_value_that_was_asserted_is_printed_nowhere(run: Run, tmp_path: Path) -> None:
@@ -224,7 +256,7 @@ async def test_a_value_that_was_asserted_is_printed_nowhere(run: Run, tmp_path: 
     done = await run(*words)
     assert done.code == 1
     assert "assertion failed: get k != (withheld), get k == (withheld)" in done.err
-    assert "1 of 1 backup set restored; 1 failed. An assertion does not hold in 1 set." in done.err
+    assert "\nFail: The backup set was restored, but an assertion does not hold.\n" in done.err
     written = [*tmp_path.glob("archive/drills/**/*.*"), *tmp_path.glob("kept/**/*.*")]
     everything = done.out + done.err + (tmp_path / "junit.xml").read_text()
     everything += "".join(path.read_text() for path in written if path.is_file())

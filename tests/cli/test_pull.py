@@ -55,8 +55,24 @@ async def test_pull_and_pull_again(files: Path, run: Run, tmp_path: Path) -> Non
     assert nothing == "nothing new: 3 backups listed, all in the archive"
     assert narrowed == "only what began in 2000-01-01T00:00Z..2100-01-01T00:00Z was asked for"
     assert holding.startswith(f"{tmp_path / 'archive'} has backups of 1 of 1 instance asked for; ")
-    assert "the newest began " in holding
+    assert "; the newest that was asked for began " in holding
     assert len(list((tmp_path / "archive").rglob("*.rdb"))) == 3
+
+
+async def test_less_was_asked_for_and_the_archive_has_more(
+    files: Path, run: Run, tmp_path: Path
+) -> None:
+    write_rdb(files / INSTANCE / f"a_{STAMP}.rdb", 5000)
+    assert (await run(*PULL)).code == 0
+    holding = f"{tmp_path / 'archive'} has backups of 1 of 1 instance asked for"
+    logs = await run(*PULL, "--type", "incremental", "--mode", "manual")
+    *_, narrowed, last = logs.err.splitlines()
+    assert narrowed.startswith("only incremental, manual backups that began in 2000-01-01T00:00Z..")
+    assert (last, logs.code) == (holding, 0)
+    assert (await run("copy", "archive", "copy", "--instance", INSTANCE)).code == 0
+    [folder] = (tmp_path / "archive" / INSTANCE / "2026" / "11").iterdir()
+    one = await run("copy", "archive", "copy", "--set", f"{INSTANCE}/2026/11/{folder.name}")
+    assert "only 1 backup set was asked for\n" in one.err
 
 
 async def test_json_is_one_event_a_line(files: Path, run: Run) -> None:

@@ -219,9 +219,24 @@ async def test_a_question_can_be_interrupted(environ: dict[str, str], tmp_path: 
 
 
 async def test_never_into_an_archive(run: Run, tmp_path: Path) -> None:
+    """Nor below one, nor by a link: what is no part of it would be a stray there."""
     put_cluster(tmp_path / "archive")
-    done = await run("restore", "archive", "--instance", CLUSTER, "--to", "archive")
-    assert (done.code, "that is an archive" in done.err) == (2, True)
-    assert not (tmp_path / "archive" / f"{CLUSTER}-db-0").exists()
-    drilled = await run("drill", "archive", "--evidence", "archive")
-    assert (drilled.code, "that is an archive" in drilled.err) == (2, True)
+    put_cluster(tmp_path / "other")
+    (tmp_path / "link").symlink_to("archive")
+    (tmp_path / "results.xml").symlink_to("archive/results.xml")
+    before = sorted(tmp_path.rglob("*"))
+    restore = ("restore", "archive", "--instance", CLUSTER, "--to")
+    for words in (
+        (*restore, "archive"),
+        (*restore, "archive/restored"),
+        (*restore, "link/restored/there"),
+        ("drill", "archive", "--evidence", "other/evidence"),
+        ("drill", "archive", "--scratch", "link"),
+        ("drill", "archive", "--junit", "results.xml"),
+        ("copy", "other", "archive/sub"),
+        ("copy", "other", "link/sub/more", "--create"),
+        ("pull", "--instance", CLUSTER, "--to", "archive/sub", "--dry-run"),
+    ):
+        done = await run(*words)
+        assert (done.code, " inside an" in done.err) == (2, True), (words, done.err)
+    assert sorted(tmp_path.rglob("*")) == before

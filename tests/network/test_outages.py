@@ -15,6 +15,7 @@ from archiver.errors import (
     BadCredentials,
     SourceUnreachable,
     UnknownInstance,
+    others_not_asked,
 )
 from archiver.retry import RetryPolicy
 from archiver.sources import tair
@@ -47,8 +48,9 @@ async def test_nobody_there_is_said_once(run: Run, tmp_path: Path) -> None:
     [line] = result.err.splitlines()
     assert "no answer from 127.0.0.1:1" in line
     assert "r-0" in line
-    assert "15 more of the instances were not asked for" in line
+    assert "15 more instances were not asked for" in line
     assert not (tmp_path / "archive").exists()
+    assert others_not_asked(1) == "1 more instance was not asked for"
 
 
 async def test_a_wrong_key_is_said_once(run: Run, emulator: Emulator) -> None:

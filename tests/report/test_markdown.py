@@ -13,7 +13,7 @@ def test_it_says_what_matters() -> None:
     data = encode(example.second())
     text = to_markdown(data).decode()
     assert text.startswith(f"# Restore drill {example.second().id}: Fail\n")
-    assert "1 of 4 backup sets restored; 1 failed" in text
+    assert "1 of 4 backup sets passed; 1 failed" in text
     assert "| RTO, slowest set | did not end | 2 min | missed |" in text
     assert hashlib.sha256(data).hexdigest() in text
     previous = example.second().previous

@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from archiver.drill.missed import missed
 from archiver.report import words
-from archiver.report.verdict import measure_rto
+from archiver.report.verdict import measure_rpo, measure_rto
 from examples import drill_evidence as example
 
 
@@ -45,7 +46,7 @@ def test_the_headline_says_it_all() -> None:
         "The backup set restored: 3 files, 1,204,125 keys counted. Within the targets."
     )
     assert words.headline(example.second()) == (
-        "1 of 4 backup sets restored; 1 failed, 1 partial, 1 unloadable. "
+        "1 of 4 backup sets passed; 1 failed, 1 partial, 1 unloadable. "
         "Missed: the RTO target in 2 sets, the RPO target in 1 set."
     )
     assert "nothing was proven" in words.headline(example.drill(example.FIRST))
@@ -63,3 +64,27 @@ def test_a_recovery_that_did_not_end_is_the_slowest() -> None:
     found = words.worst_rto(example.second().sets)
     assert found is not None
     assert found.seconds is None
+
+
+def test_each_target_that_was_missed_says_by_how_much() -> None:
+    slow = replace(example.passing(), rto=measure_rto(121.0, 120.0))
+    assert [str(one) for one in missed(example.drill(example.FIRST, slow))] == [
+        f"rto: {slow.instance_id}: recovering {slow.key} took 2 min 1 s, target 2 min"
+    ]
+    barely = replace(slow, rto=measure_rto(120.4, 120.0))
+    [line] = map(str, missed(example.drill(example.FIRST, barely)))
+    assert line.endswith(" took 2 min, 0.40 s more than the target of 2 min")
+    rpo = measure_rpo(age_seconds=9, newest_age_seconds=None, largest_gap=None, target_seconds=60)
+    unknown = replace(example.passing(), rpo=rpo)
+    [line] = map(str, missed(example.drill(example.FIRST, unknown)))
+    assert line.endswith(": there is no complete backup set whose age is known, target 1 min")
+    lines = [str(one) for one in missed(example.second())]
+    assert [line.partition(":")[0] for line in lines] == ["rto", "rto", "rpo"]
+    assert sum(" did not end, target 2 min" in line for line in lines) == 1
+
+
+def test_one_set_is_not_counted() -> None:
+    failed = example.failing(example.FIRST)
+    partial = example.partial(example.FIRST)
+    for one, said in ((failed, "The backup set failed."), (partial, "The backup set is partial.")):
+        assert words.headline(example.drill(example.FIRST, one)).startswith(said)

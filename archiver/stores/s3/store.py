@@ -80,6 +80,9 @@ class S3Store:
                 return f"something else is: {entry.key}"
         return None
 
+    async def above(self, name: str) -> str | None:
+        return await in_thread(self.bucket.above, name)
+
     async def place(self) -> tuple[str, ...]:
         endpoint, name = self.bucket.options.endpoint or "", self.bucket.name
         return ("s3", endpoint, name, *filter(None, self.bucket.prefix.split("/")))
