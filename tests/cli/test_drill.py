@@ -243,7 +243,7 @@ async def test_a_missed_target_says_whose_and_why(run: Run, tmp_path: Path) -> N
     assert lines.count(line) == 1, done.err
     *sets, drilled = map(json.loads, done.out.splitlines())
     assert {(one["rpo_met"], one["assertions"][0]["seen"]) for one in sets} == {(False, "1")}
-    assert drilled["why"].startswith("0 of 3 backup sets passed; 3 failed.")
+    assert drilled["why"].startswith("Fail: 0 of 3 backup sets passed; 3 failed.")
     [gap] = [one for one in drilled["missed"] if one["target"] == "rpo"]
     assert (gap["text"], gap["seconds"], gap["target_seconds"]) == (line, 172_800, 93_600)
     assert "assertion failed: dbsize >= 1000 (dbsize is 1)" in done.err

@@ -416,7 +416,7 @@ def test_json_names_what_ended_the_listing(world: World, monkeypatch: pytest.Mon
         *_, failed, last = map(json.loads, ended.out.splitlines())
         assert (failed["event"], failed["subject"]) == ("failed", INSTANCE)
         assert last["ended_by"] == failed["error"]
-        assert "1 more of the instances were not asked for" in last["ended_by"]["message"]
+        assert "1 more instance was not asked for" in last["ended_by"]["message"]
 
 
 def test_what_nobody_foresaw(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
