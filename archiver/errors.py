@@ -99,6 +99,18 @@ class NewerDocument(BadDocument):
     """A document of a format that a newer version wrote: there may be nothing wrong with it."""
 
 
+class BadAcknowledgement(BadDocument):
+    """What somebody has taken note of, and cannot be read: no backup has a wrong byte for that."""
+
+    exit_code = 1
+
+
+class NewerAcknowledgement(NewerDocument):
+    """What somebody has taken note of with a newer version: it is left as it is."""
+
+    exit_code = 2
+
+
 class NoDocument(BadDocument):
     """What has a document's name is none: a folder, a link, a device, or far too large."""
 

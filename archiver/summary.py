@@ -22,7 +22,8 @@ _OF_ONE_BACKUP = frozenset((IntegrityError.exit_code, StoreError.exit_code))
 class Summary:
     """What a pull came to, told by its events; bytes as they came over each network.
 
-    ``acknowledged`` are sets and backups that are no failures for that, by what they are called.
+    ``acknowledged`` are sets and backups that are no failures for that: by the subject of what was
+    acknowledged, and the identity of the backup, where it is about one.
     ``kept`` are the bytes of files that are not home yet and that a later run goes on with, by the
     backup's identity. ``newest`` is when the newest backup began that was held or came home, by
     instance.
@@ -37,7 +38,9 @@ class Summary:
     bytes_fetched: dict[Network, int] = field(default_factory=dict)
     failures: list[events.Failed] = field(default_factory=list)
     incomplete: list[events.SetIncomplete] = field(default_factory=list)
-    acknowledged: dict[str, events.Acknowledged] = field(default_factory=dict)
+    acknowledged: dict[tuple[str, tuple[str, str] | None], events.Acknowledged] = field(
+        default_factory=dict
+    )
     kept: dict[tuple[str, str], int] = field(default_factory=dict)
     newest: dict[str, datetime] = field(default_factory=dict)
 
@@ -60,8 +63,8 @@ class Summary:
                 self.kept[backup.identity] = size
             case events.SetIncomplete():
                 self.incomplete.append(event)
-            case events.Acknowledged():
-                self.acknowledged[event.subject] = event
+            case events.Acknowledged(subject, backup=backup):
+                self.acknowledged[subject, backup.identity if backup else None] = event
             case events.Archived():
                 self.archived += 1
                 self.bytes_archived += event.size

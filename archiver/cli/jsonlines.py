@@ -36,7 +36,7 @@ def write_summary(
             "bytes_archived": summary.bytes_archived,
             "bytes_fetched": summary.bytes_fetched,
             "incomplete_sets": len(summary.incomplete),
-            "acknowledged": len(summary.acknowledged),
+            "acknowledged": len({subject for subject, _ in summary.acknowledged}),
             "interrupted": not finished and ended_by is None,
             "ended_by": ended_by,
         }

@@ -111,16 +111,20 @@ async def check_acknowledged(
     noted: Callable[[str, str], None],
 ) -> None:
     """Look at all below ``acknowledged/``. Raises StoreError."""
+    told = set[str]()
     async for entry in store.entries(layout.ACKNOWLEDGED):
         if entry.hides is not None or not layout.is_acknowledgement(entry.key):
+            told.add(entry.key)
             found(out_of_place(entry))
     await acknowledged.read()
     for key, error in sorted(acknowledged.bad.items()):
+        if key in told:
+            continue
         if isinstance(error, NewerDocument):
             found(Finding(key, Fault.NEWER, error.fault))
         elif isinstance(error, BadDocument):
             found(Finding(key, Fault.BAD_ACKNOWLEDGEMENT, error.fault))
-        elif layout.is_acknowledgement(key):
+        else:
             found(Finding(key, Fault.UNREADABLE, error.message))
     for one in await acknowledged.ended():
         noted(one.subject, f"it was {one}; that has ended: it is not what it was then")
