@@ -175,7 +175,7 @@ class Acknowledged:
     async def _read(self, key: str) -> None:
         try:
             one = await _read(self.archive.store, key)
-        except (BadDocument, UnreadableObject) as error:
+        except (BadAcknowledgement, NewerAcknowledgement, UnreadableObject) as error:
             self.bad[key] = error
         else:
             if one is not None:
@@ -248,7 +248,8 @@ async def acknowledge(
 
 async def withdraw(archive: Archive, subject: str, *, by: str) -> Acknowledgement:
     """Write down that it does not hold any more. Called by the only writer. Raises NoSuchBackup
-    where nothing of the kind was acknowledged, BadDocument, StoreError."""
+    where nothing of the kind was acknowledged, BadAcknowledgement, NewerAcknowledgement,
+    StoreError."""
     check_subject(subject)
     key = layout.acknowledgement_key(subject)
     one = await _read(archive.store, key)

@@ -10,7 +10,13 @@ from anyio import from_thread
 from archiver.archive import layout, verified
 from archiver.archive.acknowledged import Acknowledged
 from archiver.documents import parse
-from archiver.errors import ArchiverError, BadDocument, NewerDocument, UnreadableObject
+from archiver.errors import (
+    ArchiverError,
+    BadAcknowledgement,
+    BadDocument,
+    NewerAcknowledgement,
+    UnreadableObject,
+)
 from archiver.report import chain
 from archiver.report.document import decode
 from archiver.report.evidence import Link, Verdict
@@ -120,9 +126,9 @@ async def check_acknowledged(
     for key, error in sorted(acknowledged.bad.items()):
         if key in told:
             continue
-        if isinstance(error, NewerDocument):
+        if isinstance(error, NewerAcknowledgement):
             found(Finding(key, Fault.NEWER, error.fault))
-        elif isinstance(error, BadDocument):
+        elif isinstance(error, BadAcknowledgement):
             found(Finding(key, Fault.BAD_ACKNOWLEDGEMENT, error.fault))
         else:
             found(Finding(key, Fault.UNREADABLE, error.message))
