@@ -183,11 +183,11 @@ async def mismatches(
             if one.key != last or one.why is not None:  # of SHA256SUMS once a set
                 yield one
             last = one.key
-    async for key, bad in differing(source, target, selection.instances, selection.folders):
+    async for other in differing(source, target, selection.instances, selection.folders):
         yield (
-            Mismatch(key, f"{Difference.MISSING} in {target.store}")
-            if bad is None
-            else _unusable(source, key, bad)
+            Mismatch(other.key, f"{Difference.MISSING} in {target.store}")
+            if other.bad is None
+            else _unusable(other.at, other.key, other.bad)
         )
 
 
@@ -390,13 +390,15 @@ class _Copying:
     async def _bring_acknowledgements(self) -> None:
         """What somebody has taken note of goes along with what it is about."""
         chosen = self._options.selection
-        brought = bring_along(self._source, self._target, chosen.instances, chosen.folders)
+        brought = bring_along(
+            self._source, self._target, chosen.instances, chosen.folders, self._observer
+        )
         async with aclosing(brought) as copied:
-            async for key, bad in copied:
-                if bad is None:
-                    self._observer(events.AcknowledgementCopied(key))
+            async for one in copied:
+                if one.bad is None:
+                    self._observer(events.AcknowledgementCopied(one.key))
                 else:
-                    self._observer(events.Failed(key, bad))
+                    self._observer(events.Failed(one.key, one.bad))
 
     def _tell_if_nothing(self) -> None:
         if not (self.summary.held or self.summary.planned or self.summary.failures):

@@ -115,6 +115,13 @@ class Fields:
         """Whether a field, which must be there, has no value."""
         return self._value(name) is None
 
+    def flag(self, name: str) -> bool:
+        """The truth value in a field."""
+        value = self._value(name)
+        if not isinstance(value, bool):
+            self.refuse(name, "is neither true nor false")
+        return value
+
     def within(self, name: str) -> "Fields":
         """The object in a field."""
         value = self._value(name)

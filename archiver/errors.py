@@ -58,6 +58,15 @@ class NoSuchBackup(ArchiverError):
     """An archive has nothing of what was asked for, and what was asked for makes sense."""
 
 
+class BadAcknowledgement(ArchiverError):
+    """What somebody has taken note of, and cannot be read: no backup has a wrong byte for that.
+    ``fault`` says why, without the key."""
+
+    def __init__(self, key: str, fault: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{key}: {fault}", hint=hint)
+        self.fault = fault
+
+
 # 2: usage or configuration
 
 
@@ -75,6 +84,15 @@ class UnsupportedFormat(UsageError):
     """An archive written in a format that this version does not know."""
 
     ends_run = True
+
+
+class NewerAcknowledgement(UsageError):
+    """What somebody has taken note of with a newer version, which is left as it is. ``fault`` says
+    so, without the key."""
+
+    def __init__(self, key: str, fault: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{key}: {fault}", hint=hint)
+        self.fault = fault
 
 
 # 3: integrity

@@ -195,14 +195,15 @@ class SetIncomplete:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """A backup set that lacks files, or a backup that the vendor failed (``why``), and somebody has
-    written into the archive that they know: it is no failure."""
+    """A backup set that lacks files, or a ``backup`` that the vendor failed (``why``), and somebody
+    has written into the archive that they know, of ``subject``: it is no failure."""
 
     subject: str
     why: str
     at: datetime
     by: str
     reason: str
+    backup: Backup | None = None
 
 
 @dataclass(frozen=True, slots=True)

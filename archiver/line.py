@@ -18,7 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from archiver import events
 from archiver.archive import layout
-from archiver.archive.acknowledged import Acknowledged
+from archiver.archive.acknowledged import Acknowledged, Acknowledgement
 from archiver.archive.archive import Archive
 from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.replacing import make_way, measure_present, speaks_for
@@ -50,7 +50,15 @@ SMALL_FOR_LARGE = 4
 _BATCHES_AHEAD = 32
 
 # To one backup that the vendor failed: it will never come.
-NEVER_MADE_HINT = "archiver ack takes note of it, so that it is no failure any more"
+NEVER_MADE_HINT = (
+    "archiver ack takes note of it by this name, or of its set with the nodes that it lacks by the "
+    "sets around it, so that it is no failure any more"
+)
+# To one in a set that somebody has taken note of: nobody knew of this node then.
+NOT_MEANT_HINT = (
+    "what was acknowledged of its set does not name this node: archiver ack takes note of it by "
+    "this name"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,20 +394,26 @@ class _Run:
 
     async def _never_made(self, transfer: Transfer) -> None:
         """There is nothing to fetch of a backup that failed at the vendor, which somebody may have
-        taken note of, or of all of its set."""
-        why = "this backup failed at the vendor: there is no file"
-        for subject in (str(transfer.backup), transfer.set_key):
-            if await self._is_acknowledged(subject, f"{transfer.backup}: {why}"):
-                return
-        error = BackupFailed(f"{transfer.backup}: {why}", hint=NEVER_MADE_HINT)
-        self._failed(str(transfer.backup), error, transfer.backup)
-
-    async def _is_acknowledged(self, subject: str, why: str) -> bool:
-        """Whether somebody has taken note of it, which is told then."""
-        one = await self._acknowledged.of(subject)
+        taken note of, or of its set without this node."""
+        backup, folder = transfer.backup, transfer.set_key
+        why = f"{backup}: this backup failed at the vendor: there is no file"
+        one = await self._acknowledged.of_failed(str(backup), folder, backup.node_id)
         if one is not None:
-            self._observer(events.Acknowledged(subject, why, one.at, one.by, one.reason))
+            self._take_note(one, why, backup)
+            return
+        is_set_known = await self._acknowledged.of(folder) is not None
+        error = BackupFailed(why, hint=NOT_MEANT_HINT if is_set_known else NEVER_MADE_HINT)
+        self._failed(str(backup), error, backup)
+
+    async def _is_acknowledged(self, folder: str, why: str) -> bool:
+        """Whether somebody has taken note of a set, which is told then."""
+        one = await self._acknowledged.of(folder)
+        if one is not None:
+            self._take_note(one, why)
         return one is not None
+
+    def _take_note(self, one: Acknowledgement, why: str, backup: Backup | None = None) -> None:
+        self._observer(events.Acknowledged(one.subject, why, one.at, one.by, one.reason, backup))
 
     async def _clear(self, keys: Iterable[str]) -> None:
         """Make room for files of this archive where something else has their names."""

@@ -30,7 +30,8 @@ _STARTS_KEPT: Final = 8
 class Summary:
     """What a pull came to, told by its events; bytes as they came over each network.
 
-    ``acknowledged`` are sets and backups that are no failures for that, by what they are called.
+    ``acknowledged`` are sets and backups that are no failures for that: by the subject of what was
+    acknowledged, and the identity of the backup, where it is about one.
     ``kept`` are the bytes of files that are not home yet and that a later run goes on with, by the
     backup's identity. ``starts`` are by instance when the last few sets of dumps began that were
     held or came home, the newest last.
@@ -45,7 +46,9 @@ class Summary:
     bytes_fetched: dict[Network, int] = field(default_factory=dict)
     failures: list[events.Failed] = field(default_factory=list)
     incomplete: list[events.SetIncomplete] = field(default_factory=list)
-    acknowledged: dict[str, events.Acknowledged] = field(default_factory=dict)
+    acknowledged: dict[tuple[str, tuple[str, str] | None], events.Acknowledged] = field(
+        default_factory=dict
+    )
     kept: dict[tuple[str, str], int] = field(default_factory=dict)
     starts: dict[str, list[datetime]] = field(default_factory=dict)
 
@@ -68,8 +71,8 @@ class Summary:
                 self.kept[backup.identity] = size
             case events.SetIncomplete():
                 self.incomplete.append(event)
-            case events.Acknowledged():
-                self.acknowledged[event.subject] = event
+            case events.Acknowledged(subject, backup=backup):
+                self.acknowledged[subject, backup.identity if backup else None] = event
             case events.Archived():
                 self.archived += 1
                 self.bytes_archived += event.size

@@ -10,19 +10,24 @@ at, by     when, and who
 reason     why, in their words
 files      of a set, what the archive had of it: SHA-256 by the name of the file
 missing    of a set, the nodes that it lacked by the sets around it
+sealed     of a set, whether it had its SHA256SUMS
 withdrawn  null, or ``at`` and ``by``
 
-It stands while a set is what it was then: of other files, or of more nodes that are missing, nobody
-has taken note. It says nothing of damage. Nothing is ever removed: who withdraws writes that down,
-and of two archives the later word counts.
+It stands while a set is what it was then: of other files, of more nodes that are missing, or of a
+SHA256SUMS that was lost, nobody has taken note. Of the backups that the vendor failed, that of a
+set covers those of the nodes in ``missing`` alone: where no set around it tells which nodes it
+should have, each is acknowledged by its own name. It says nothing of damage. Nothing is ever
+removed: who withdraws writes that down, and of two archives the later word counts.
 """
 
 import json
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from archiver import events
 from archiver.archive import layout, sets
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.backupsets import named_set
@@ -32,8 +37,11 @@ from archiver.archive.reading import read_record
 from archiver.documents import Fields, is_clean, is_key, parse
 from archiver.errors import (
     ArchiverError,
+    BadAcknowledgement,
     BadDocument,
     IntegrityError,
+    NewerAcknowledgement,
+    NewerDocument,
     NoSuchBackup,
     UnreadableObject,
     UsageError,
@@ -64,6 +72,7 @@ class Acknowledgement:
     reason: str
     files: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    sealed: bool = False
     withdrawn: Withdrawal | None = None
 
     @property
@@ -98,6 +107,7 @@ class Acknowledgement:
             "reason": self.reason,
             "files": dict(sorted(self.files.items())),
             "missing": list(self.missing),
+            "sealed": self.sealed,
             "withdrawn": withdrawn,
         }
         return f"{json.dumps(document, indent=2)}\n".encode("ascii")
@@ -114,6 +124,8 @@ class Acknowledgement:
             reason=fields.line("reason"),
             files=_files(fields.within("files")),
             missing=tuple(_lines(fields, "missing")),
+            # Those of the first versions do not say so.
+            sealed="sealed" in fields.values and fields.flag("sealed"),
             withdrawn=None if fields.is_null("withdrawn") else _withdrawal(fields),
         )
         if not is_subject(found.subject) or found.key != key:
@@ -127,6 +139,14 @@ class _State:
 
     files: Mapping[str, str]
     missing: frozenset[str]
+    sealed: bool
+
+    def is_as_in(self, one: Acknowledgement) -> bool:
+        """Whether nothing came, went, changed or is known to be missing since. A set of which
+        nothing came can lack no more, whatever the sets around it tell later."""
+        lacks_more = bool(self.files) and not self.missing <= set(one.missing)
+        was_unsealed = one.sealed and not self.sealed
+        return self.files == one.files and not (lacks_more or was_unsealed)
 
 
 class Acknowledged:
@@ -138,28 +158,28 @@ class Acknowledged:
     def __init__(self, archive: Archive) -> None:
         self.by_key: Final[dict[str, Acknowledgement]] = {}
         self.bad: Final[dict[str, ArchiverError]] = {}
-        self._archive: Final = archive
+        self.archive: Final = archive
         self._is_read = False
 
     async def read(self) -> "Acknowledged":
         """Read them, unless that was done. Raises StoreError."""
         if not self._is_read:
             self._is_read = True
-            async for entry in self._archive.store.entries(PREFIX):
+            async for entry in self.archive.store.entries(PREFIX):
                 if entry.hides is not None:
-                    self.bad[entry.key] = entry.hides
+                    self.bad[entry.key] = _hidden(entry.key, entry.hides)
                 elif layout.is_acknowledgement(entry.key):
                     await self._read(entry.key)
         return self
 
     async def _read(self, key: str) -> None:
         try:
-            data = await self._archive.store.read(key)
-            if data is not None:
-                one = Acknowledgement.decode(key, data)
-                self.by_key[key] = one
-        except (BadDocument, UnreadableObject) as error:
+            one = await _read(self.archive.store, key)
+        except (BadAcknowledgement, NewerAcknowledgement, UnreadableObject) as error:
             self.bad[key] = error
+        else:
+            if one is not None:
+                self.by_key[key] = one
 
     async def of(self, subject: str) -> Acknowledgement | None:
         """What stands now of a set, by its folder, or of a backup that the vendor failed: a set is
@@ -171,12 +191,20 @@ class Acknowledged:
         stands = not one.is_of_a_set or await self._is_as_it_was(one)
         return one if stands else None
 
+    async def of_failed(self, backup: str, folder: str, node: str) -> Acknowledgement | None:
+        """What stands of a backup that the vendor failed, by its name, or of its set where that
+        names the node: a node that failed later was not taken note of. Raises StoreError."""
+        one = await self.of(backup)
+        if one is None and (whole := await self.of(folder)) is not None:
+            return whole if node in whole.missing else None
+        return one
+
     async def _is_as_it_was(self, one: Acknowledgement) -> bool:
         try:
-            now = await _state(self._archive, one.subject)
+            now = await _state(self.archive, one.subject)
         except (IntegrityError, UnreadableObject):
             return False  # whoever looks at the set says what is wrong
-        return now.files == one.files and now.missing <= set(one.missing)
+        return now.is_as_in(one)
 
     async def ended(self) -> list[Acknowledgement]:
         """Those that nobody withdrew, and that do not stand any more. Raises StoreError."""
@@ -188,35 +216,44 @@ class Acknowledged:
         ]
 
 
-async def acknowledge(archive: Archive, subject: str, *, by: str, reason: str) -> Acknowledgement:
+async def acknowledge(
+    archive: Archive,
+    subject: str,
+    *,
+    by: str,
+    reason: str,
+    observer: events.Observer = events.ignore,
+) -> Acknowledgement:
     """Write down that somebody knows of a set, or of a backup that the vendor failed.
 
     Called by the only writer. Raises UsageError for what is neither, for a set that is complete,
-    and for words that do not fit in a line; IntegrityError for a set that is damaged; StoreError.
+    and for words that do not fit in a line; IntegrityError for a set that is damaged;
+    NewerAcknowledgement where a newer version wrote one; StoreError.
     """
     check_subject(subject)
     await _check_not_here(archive, subject)
     for name, text in (("--reason", reason), ("--by", by)):
         if not text.strip() or len(text) > MOST_TEXT or not is_clean(text):
             raise UsageError(f"{name}: a line of text is wanted, of {MOST_TEXT} characters at most")
-    before = (await Acknowledged(archive).read()).by_key.get(layout.acknowledgement_key(subject))
+    known = await Acknowledged(archive).read()
+    before = known.by_key.get(layout.acknowledgement_key(subject))
     one = Acknowledgement(subject, _after(before), by, reason)
     if one.is_of_a_set:
         await _check_incomplete(archive, subject)
         now = await _state(archive, subject)
-        one = replace(one, files=now.files, missing=tuple(sorted(now.missing)))
-    await archive.store.clear(one.key)
-    await archive.store.put(one.key, one.encode())
+        missing = tuple(sorted(now.missing))
+        one = replace(one, files=now.files, missing=missing, sealed=now.sealed)
+    await _write(archive.store, known, one, observer)
     return one
 
 
 async def withdraw(archive: Archive, subject: str, *, by: str) -> Acknowledgement:
     """Write down that it does not hold any more. Called by the only writer. Raises NoSuchBackup
-    where nothing of the kind was acknowledged, BadDocument, StoreError."""
+    where nothing of the kind was acknowledged, BadAcknowledgement, NewerAcknowledgement,
+    StoreError."""
     check_subject(subject)
     key = layout.acknowledgement_key(subject)
-    data = await archive.store.read(key)
-    one = None if data is None else Acknowledgement.decode(key, data)
+    one = await _read(archive.store, key)
     if one is None or one.withdrawn is not None:
         raise NoSuchBackup(f"{archive.store}: {subject} is not acknowledged")
     one = replace(one, withdrawn=Withdrawal(_after(one), by))
@@ -224,44 +261,95 @@ async def withdraw(archive: Archive, subject: str, *, by: str) -> Acknowledgemen
     return one
 
 
-# The key of an acknowledgement, and why it cannot be copied, if so.
-Copied = tuple[str, ArchiverError | None]
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """An acknowledgement that another archive does not have: its ``key``; and ``bad``, why it
+    cannot be copied, if so, by what lies ``at`` one of the two."""
+
+    key: str
+    at: Archive
+    bad: ArchiverError | None = None
 
 
 async def bring_along(
-    source: Archive, target: Archive, instances: Collection[str], folders: Collection[str]
+    source: Archive,
+    target: Archive,
+    instances: Collection[str],
+    folders: Collection[str],
+    observer: events.Observer = events.ignore,
 ) -> AsyncGenerator[Copied, None]:
     """Copy what was acknowledged in one archive to another, of some instances or sets, or of all,
     where that does not know it or knows an earlier word. Called by the only writer of ``target``.
     Raises StoreError."""
-    acknowledged = Acknowledged(source)
-    async for key, bad in _differing(acknowledged, target, instances, folders):
-        if bad is None:
-            one = acknowledged.by_key[key]
-            await target.store.clear(key)
-            await target.store.put(key, one.encode())
-        yield key, bad
+    here, there = Acknowledged(source), Acknowledged(target)
+    async for one in _differing(here, there, instances, folders):
+        if one.bad is None:
+            await _write(target.store, there, here.by_key[one.key], observer)
+        yield one
 
 
 def differing(
     source: Archive, target: Archive, instances: Collection[str], folders: Collection[str]
 ) -> AsyncGenerator[Copied, None]:
     """What :func:`bring_along` copies, and what it cannot. Raises StoreError."""
-    return _differing(Acknowledged(source), target, instances, folders)
+    return _differing(Acknowledged(source), Acknowledged(target), instances, folders)
 
 
 async def _differing(
-    here: Acknowledged, target: Archive, instances: Collection[str], folders: Collection[str]
+    here: Acknowledged,
+    there: Acknowledged,
+    instances: Collection[str],
+    folders: Collection[str],
 ) -> AsyncGenerator[Copied, None]:
     await here.read()
-    there = await Acknowledged(target).read()
+    await there.read()
     for key, bad in here.bad.items():
-        yield key, bad
+        yield Copied(key, here.archive, bad)
     for key, one in here.by_key.items():
         if _is_meant(one, instances, folders):
-            known = there.by_key.get(key)
-            if known is None or known.last_word < one.last_word:
-                yield key, None
+            known, bad_there = there.by_key.get(key), there.bad.get(key)
+            if isinstance(bad_there, NewerAcknowledgement):
+                yield Copied(key, there.archive, bad_there)
+            elif known is None or known.last_word < one.last_word:
+                yield Copied(key, there.archive)
+
+
+async def _read(store: Store, key: str) -> Acknowledgement | None:
+    """Raises BadAcknowledgement, NewerAcknowledgement, UnreadableObject, StoreError."""
+    with _as_what_it_is():
+        data = await store.read(key)
+        return None if data is None else Acknowledgement.decode(key, data)
+
+
+@contextmanager
+def _as_what_it_is() -> Iterator[None]:
+    """A bad document is no wrong byte of a backup, when it is one of these."""
+    try:
+        yield
+    except NewerDocument as bad:
+        raise NewerAcknowledgement(bad.key, bad.fault, hint=bad.hint) from None
+    except BadDocument as bad:
+        raise BadAcknowledgement(bad.key, bad.fault, hint=bad.hint) from None
+
+
+def _hidden(key: str, why: ArchiverError) -> ArchiverError:
+    if isinstance(why, UnreadableObject):
+        return why
+    return BadAcknowledgement(key, why.message, hint=why.hint)
+
+
+async def _write(
+    store: Store, known: Acknowledged, one: Acknowledgement, observer: events.Observer
+) -> None:
+    """What is in its place and cannot be read is kept in quarantine, which is told; of what a
+    newer version wrote, NewerAcknowledgement is raised."""
+    bad = known.bad.get(one.key)
+    if isinstance(bad, NewerAcknowledgement):
+        raise bad
+    kept = await (store.clear(one.key) if bad is None else store.set_aside(one.key))
+    if kept is not None:
+        observer(events.Cleared(one.key, kept))
+    await store.put(one.key, one.encode())
 
 
 def _after(before: Acknowledgement | None) -> datetime:
@@ -333,24 +421,29 @@ async def _check_not_here(archive: Archive, backup: str) -> None:
 
 async def _state(archive: Archive, folder: str) -> _State:
     """What there is of a set now. Raises IntegrityError, UnreadableObject, StoreError."""
-    files = await _recorded(archive.store, folder)
-    start, instance_id = layout.set_start(folder), folder.partition("/")[0]
-    around = await sets_around(archive, instance_id, [start] if start else [])
-    found = sets.missing_nodes(around, {folder}).get(folder)
-    return _State(files, frozenset(found.nodes if found else ()))
-
-
-async def _recorded(store: Store, folder: str) -> dict[str, str]:
-    """SHA-256 by name, by the records of a set."""
-    found = dict[str, str]()
-    async for entry in store.entries(f"{folder}/"):
+    files, sealed = dict[str, str](), False
+    async for entry in archive.store.entries(f"{folder}/"):
         if entry.hides is not None:
             raise entry.hides
+        sealed |= entry.key == layout.sums_key(folder)
         if layout.is_record(entry.key):
-            record = await read_record(store, entry.key)
+            record = await read_record(archive.store, entry.key)
             if record is not None:
-                found[record.name] = record.sha256
-    return found
+                files[record.name] = record.sha256
+    return _State(files, await _missing(archive, folder), sealed)
+
+
+async def _missing(archive: Archive, folder: str) -> frozenset[str]:
+    """The nodes that a set lacks by those around it; of one of which nothing came, all of them.
+    Raises StoreError."""
+    start = layout.set_start(folder)
+    if start is None:
+        return frozenset()
+    around = await sets_around(archive, folder.partition("/")[0], [start])
+    if all(one.key != folder for one in around):
+        around.append(sets.SetNodes(folder, start, frozenset()))
+    found = sets.missing_nodes(around, {folder}).get(folder)
+    return frozenset(found.nodes if found else ())
 
 
 def _files(fields: Fields) -> dict[str, str]:

@@ -38,14 +38,18 @@ class State(StrEnum):
     LISTED = "listed"  # no archive was named to compare with
 
 
+# The file is there, or at the vendor: a set that lacks it for that lacks more than anybody knows.
+_NOT_ACKNOWLEDGED: Final = frozenset((State.MISSING, State.UNRECORDED))
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One backup file, or without a ``backup_id`` a SHA256SUMS, or a folder that nobody sees into.
     ``expires_at`` is when the vendor deletes its copy, where that is known; ``set_note`` says why
     the set it belongs to is not complete, ``note`` what else there is to say of it, ``error`` why
-    what is recorded does not count. ``acknowledged`` says who knows that the set is not complete,
-    or that the vendor failed it, so that this is no failure. What nobody knows is None, or
-    empty."""
+    what is recorded does not count. ``acknowledged`` says who knows that the vendor failed it, or
+    that its set is not complete (then it is ``set_acknowledged``), so that this is no failure. What
+    nobody knows is None, or empty."""
 
     instance_id: str
     started_at: datetime | None
@@ -60,6 +64,7 @@ class Row:
     note: str | None = None
     error: ArchiverError | None = None
     acknowledged: str | None = None
+    set_acknowledged: bool = False
 
     @property
     def is_standard(self) -> bool:
@@ -145,18 +150,22 @@ async def with_acknowledgements(
     rows: Iterable[Row], acknowledged: Acknowledged
 ) -> tuple[list[Row], list[ArchiverError]]:
     """The rows, those that somebody has taken note of with who did; and what is wrong with such
-    notes. Damage is nobody's to acknowledge. Raises StoreError."""
+    notes. Damage is nobody's to acknowledge, nor what is still to come. Raises StoreError."""
     await acknowledged.read()
-    found, known = list[Row](), dict[str, Acknowledgement | None]()
+    found, sets = list[Row](), dict[str, Acknowledgement | None]()
     for row in rows:
-        subjects = [row.set_key] if row.set_note or row.state is State.FAILED else []
+        if row.error is not None or row.state in _NOT_ACKNOWLEDGED:
+            found.append(row)
+            continue
+        if row.set_note is not None and row.set_key not in sets:
+            sets[row.set_key] = await acknowledged.of(row.set_key)
+        whole = sets[row.set_key] if row.set_note is not None else None
+        known = whole
         if row.state is State.FAILED:
-            subjects.append(f"{row.node_id}-{row.backup_id}")
-        for subject in subjects:
-            if subject not in known:
-                known[subject] = await acknowledged.of(subject)
-        by = [one for subject in subjects if (one := known[subject]) is not None]
-        found.append(replace(row, acknowledged=str(by[0])) if by and row.error is None else row)
+            name = f"{row.node_id}-{row.backup_id}"
+            known = await acknowledged.of_failed(name, row.set_key, row.node_id)
+        by = None if known is None else str(known)
+        found.append(replace(row, acknowledged=by, set_acknowledged=whole is not None))
     return found, list(acknowledged.bad.values())
 
 

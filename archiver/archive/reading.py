@@ -82,7 +82,7 @@ def at_odds(record: Record, sums: Mapping[str, str] | None) -> IntegrityError | 
 def unsealed(*, is_of_cluster: bool) -> str:
     """What there is to say of a set without SHA256SUMS (pure)."""
     if is_of_cluster:
-        return "it has no SHA256SUMS: the pull that brought it did not see it complete"
+        return "it has no SHA256SUMS, which a pull writes when all of its files are here"
     return "it has no SHA256SUMS; its record proves the bytes, and a pull or repair writes it"
 
 

@@ -4,8 +4,9 @@
 
 format   1
 tool     name and version of what wrote it
-files    by ``<set>/<file>``: ``at``, ``size`` and ``sha256`` of the last time it was right, and
-         ``wrong`` (``at``, ``fault``) if it was not since
+files    by ``<set>/<file>``: ``at``, ``size`` and ``sha256`` of the last time it was right,
+         ``named`` (true) if SHA256SUMS named it then or before, which never names less, and
+         ``wrong`` (``at``, ``fault``) if it was not right since
 """
 
 import json
@@ -28,13 +29,15 @@ _MOST_SET_BYTES = 255
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Of one file: when it was right, which bytes it had then, and what was wrong since."""
+    """Of one file: when it was right, which bytes it had then, what was wrong since; and whether
+    SHA256SUMS has ever named it."""
 
     at: datetime | None = None
     size: int = -1
     sha256: str | None = None
     wrong_at: datetime | None = None
     fault: str | None = None
+    named: bool = False
 
 
 def results_key(month: str) -> str:
@@ -114,17 +117,20 @@ def _fields(result: Result) -> dict[str, Any]:
         fields = {"at": _iso(result.at), "size": result.size, "sha256": result.sha256}
     if result.wrong_at is not None:
         fields["wrong"] = {"at": _iso(result.wrong_at), "fault": result.fault}
+    if result.named:
+        fields["named"] = True
     return fields
 
 
 def _result(fields: Fields) -> Result:
     at, size, sha256 = None, -1, None
+    named = "named" in fields.values and fields.flag("named")
     if "at" in fields.values:
         at, size, sha256 = fields.moment("at"), fields.number("size"), fields.sha256("sha256")
     if "wrong" not in fields.values:
-        return Result(at, size, sha256)
+        return Result(at, size, sha256, named=named)
     wrong = fields.within("wrong")
-    return Result(at, size, sha256, wrong.moment("at"), wrong.line("fault"))
+    return Result(at, size, sha256, wrong.moment("at"), wrong.line("fault"), named)
 
 
 def _iso(moment: datetime) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from archiver.archive.acknowledged import Acknowledged, Acknowledgement
     from archiver.archive.archive import Archive
     from archiver.cli.run import Ended
+    from archiver.events import Event
 
 
 @command("ack")
@@ -69,9 +70,22 @@ async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> 
             if given["withdraw"]:
                 done.append(await withdraw(archive, subject, by=by))
             else:
-                done.append(await acknowledge(archive, subject, by=by, reason=given["reason"]))
+                reason = given["reason"]
+                done.append(
+                    await acknowledge(archive, subject, by=by, reason=reason, observer=_say)
+                )
             _tell(archive, done[-1], given)
     return None
+
+
+def _say(event: "Event") -> None:
+    """That something else was in its place, and where it is kept."""
+    from archiver.cli.run import say
+    from archiver.cli.words import line
+
+    told = line(event)
+    if told is not None:
+        say(told[1])
 
 
 def _check(subjects: tuple[str, ...], given: dict[str, Any]) -> None:
@@ -108,15 +122,22 @@ def _tell(archive: "Archive", one: "Acknowledgement", given: dict[str, Any]) -> 
     if given["quiet"]:
         return
     say(f"{what}: {one.subject} (kept in {archive.store}/{one.key})")
-    if not one.files and one.withdrawn is None:
+    if one.withdrawn is not None:
+        return
+    if not one.files:
         what = "" if one.is_of_a_set else ", as of any that failed: is this how pull names it?"
         say(f"note: the archive has nothing of {one.subject}{what}")
+    if one.is_of_a_set and not one.missing:
+        say(
+            "note: no sets around it say which nodes it lacks: backups of it that the vendor "
+            "failed are acknowledged by their own names"
+        )
 
 
 async def _list(
     known: "Acknowledged", subjects: tuple[str, ...], *, as_json: bool
 ) -> "Ended | None":
-    """What was acknowledged, the newest last; 3 when a document of it cannot be used."""
+    """What was acknowledged, the newest last; 1 when a document of it cannot be used."""
     from archiver.cli.jsonlines import write_event, write_object
     from archiver.cli.run import Ended, say
     from archiver.errors import worst_exit_code
@@ -148,5 +169,6 @@ def _fields(one: "Acknowledgement") -> dict[str, object]:
         "by": one.by,
         "reason": one.reason,
         "missing": list(one.missing),
+        "sealed": one.sealed,
         "files": dict(one.files),
     }

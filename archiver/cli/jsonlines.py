@@ -62,7 +62,7 @@ def summary_fields(summary: Summary) -> dict[str, object]:
         "bytes_archived": summary.bytes_archived,
         "bytes_fetched": summary.bytes_fetched,
         "incomplete_sets": len(summary.incomplete),
-        "acknowledged": len(summary.acknowledged),
+        "acknowledged": len({subject for subject, _ in summary.acknowledged}),
     }
 
 

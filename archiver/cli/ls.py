@@ -233,12 +233,11 @@ def _unchecked(rows: "Sequence[Row]") -> "Iterator[str]":
     unfinished = {row.set_key for row in rows if row.state is State.UNFINISHED}
     told = set[str]()
     for row in rows:
-        if row.acknowledged is not None:
-            continue
-        if row.state in (State.MISSING, State.FAILED):
+        if row.state in (State.MISSING, State.FAILED) and row.acknowledged is None:
             began = f"{row.started_at:%Y-%m-%d %H:%M}" if row.started_at else "?"
             yield f"{row.state}: {row.node_id}-{row.backup_id}, begun {began} UTC"
-        if row.set_note is not None and row.set_key not in (unfinished | told):
+        is_known = row.set_acknowledged or row.set_key in unfinished | told
+        if row.set_note is not None and not is_known:
             told.add(row.set_key)
             yield f"incomplete: {row.instance_id}, set {row.set_key}: {row.set_note}"
 

@@ -205,11 +205,13 @@ def unnamed(failed: events.Failed) -> str | None:
 
 
 def known(acknowledged: Collection[events.Acknowledged]) -> list[str]:
-    """What is no failure, since somebody has taken note of it, and how many that are."""
+    """What is no failure, since somebody has taken note of it, and of how many sets or backups
+    they have."""
     if not acknowledged:
         return []
     lines = [f"  {_acknowledged(event)}" for event in acknowledged]
-    return [f"acknowledged: {len(lines):,}, and no failure", *lines]
+    count = len({event.subject for event in acknowledged})
+    return [f"acknowledged: {count:,}, and no failure", *lines]
 
 
 def _acknowledged(event: events.Acknowledged) -> str:

@@ -10,7 +10,13 @@ from anyio import from_thread
 from archiver.archive import layout, verified
 from archiver.archive.acknowledged import Acknowledged
 from archiver.documents import parse
-from archiver.errors import ArchiverError, BadDocument, NewerDocument, UnreadableObject
+from archiver.errors import (
+    ArchiverError,
+    BadAcknowledgement,
+    BadDocument,
+    NewerAcknowledgement,
+    UnreadableObject,
+)
 from archiver.report import chain
 from archiver.report.document import decode
 from archiver.report.evidence import Link, Verdict
@@ -111,16 +117,20 @@ async def check_acknowledged(
     noted: Callable[[str, str], None],
 ) -> None:
     """Look at all below ``acknowledged/``. Raises StoreError."""
+    told = set[str]()
     async for entry in store.entries(layout.ACKNOWLEDGED):
         if entry.hides is not None or not layout.is_acknowledgement(entry.key):
+            told.add(entry.key)
             found(out_of_place(entry))
     await acknowledged.read()
     for key, error in sorted(acknowledged.bad.items()):
-        if isinstance(error, NewerDocument):
+        if key in told:
+            continue
+        if isinstance(error, NewerAcknowledgement):
             found(Finding(key, Fault.NEWER, error.fault))
-        elif isinstance(error, BadDocument):
+        elif isinstance(error, BadAcknowledgement):
             found(Finding(key, Fault.BAD_ACKNOWLEDGEMENT, error.fault))
-        elif layout.is_acknowledgement(key):
+        else:
             found(Finding(key, Fault.UNREADABLE, error.message))
     for one in await acknowledged.ended():
         noted(one.subject, f"it was {one}; that has ended: it is not what it was then")

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from archiver.archive import layout
+from archiver.archive.verified import PREFIX
 from archiver.errors import (
     BackupFailed,
     IntegrityError,
@@ -59,7 +60,8 @@ ADVICE: Final[Mapping[Fault, str]] = {
     Fault.EVIDENCE: "compare with a copy of drills/ from elsewhere; believe the JSON, not a page",
     Fault.BAD_RESULTS: "nothing to do: it is written anew; the files of that month are read again",
     Fault.NEWER: "verify with the newer archiver; this one leaves the document as it is",
-    Fault.BAD_ACKNOWLEDGEMENT: "look at it, and move it out of the archive; then acknowledge again",
+    Fault.BAD_ACKNOWLEDGEMENT: "look at it, and acknowledge again, which keeps this one in "
+    "quarantine",
 }
 
 # What is wrong, and is no wrong byte. Anything else is (README, *Exit codes*).
@@ -68,7 +70,11 @@ _EXIT_CODES: Final[Mapping[Fault, int]] = {
     Fault.INCOMPLETE: BackupFailed.exit_code,
     Fault.STRAY: BackupFailed.exit_code,
     Fault.NEWER: UnsupportedFormat.exit_code,
+    Fault.BAD_RESULTS: BackupFailed.exit_code,
+    Fault.BAD_ACKNOWLEDGEMENT: BackupFailed.exit_code,
 }
+# What hides these hides no backup's bytes, and no evidence.
+_NOTES: Final = (PREFIX, layout.ACKNOWLEDGED)
 
 
 _OF_NO_SET: Final = frozenset(
@@ -107,7 +113,8 @@ class Finding:
     def exit_code(self) -> int:
         """3 for wrong bytes; 6 for what the store does not give; else 1, or 2 for what a newer
         version wrote."""
-        if self.is_unfinished:
+        hides_notes = self.fault is Fault.HIDDEN and f"{self.key}/".startswith(_NOTES)
+        if self.is_unfinished or hides_notes:
             return BackupFailed.exit_code
         return _EXIT_CODES.get(self.fault, IntegrityError.exit_code)
 

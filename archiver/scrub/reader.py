@@ -40,8 +40,8 @@ class Reader:
 
     async def work(self, queue: MemoryObjectReceiveStream[Due]) -> None:
         """One worker, with one block, until the queue ends."""
-        block = await in_thread(new_block)
         async with queue:
+            block = await in_thread(new_block)
             async for month, claims in queue:
                 await self._verify(month, claims, block)
 
@@ -74,7 +74,8 @@ class Reader:
         found = judge(claims, measured)
         if not found:
             self._tell(events.Verified(key, measured.size, measured.sha256))
-            await self._results.right(month, key, measured.size, measured.sha256)
+            is_named = claims.sums is not None
+            await self._results.right(month, key, measured.size, measured.sha256, named=is_named)
         return found
 
     async def _replaced(self, claims: Claims) -> Claims | None:

@@ -7,6 +7,7 @@ A ``put`` that a pull's sweep gets in the way of is tried again.
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -43,9 +44,9 @@ class Results:
         self._writing: Final = anyio.Lock()
         self.not_kept: str | None = None
 
-    async def right(self, month: str, key: str, size: int, sha256: str) -> None:
-        """This object is as it should be."""
-        await self._note(month, key, Result(datetime.now(UTC), size, sha256))
+    async def right(self, month: str, key: str, size: int, sha256: str, *, named: bool) -> None:
+        """This object is as it should be, and SHA256SUMS names it, or does not."""
+        await self._note(month, key, Result(datetime.now(UTC), size, sha256, named=named))
 
     async def wrong(self, month: str, key: str, fault: Fault) -> None:
         """It is not."""
@@ -119,7 +120,10 @@ class Results:
 
 
 def _merged(before: Result | None, now: Result) -> Result:
-    """What was right once stays known: it is what a changed file is told by."""
-    if now.at is not None or before is None:
+    """What was right once stays known: it is what a changed file is told by, and a SHA256SUMS that
+    lost a line."""
+    if before is None:
         return now
-    return Result(before.at, before.size, before.sha256, now.wrong_at, now.fault)
+    if now.at is not None:
+        return replace(now, named=now.named or before.named)
+    return replace(before, wrong_at=now.wrong_at, fault=now.fault)

@@ -3,7 +3,7 @@
 Only small documents are read here; what is found can be found without reading an object.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -85,7 +85,7 @@ async def survey(
     found. Raises StoreError for what is no fault of a single document."""
     found = SetSurvey()
     records = [record async for record in _records(store, sizes, found)]
-    sums = await _sums(store, folder, sizes, records, found)
+    sums = await _sums(store, folder, sizes, records, known, found)
     others = {record.sha256: record.object_key for record in records}
     for record in records:
         key = record.object_key
@@ -126,6 +126,7 @@ async def _sums(
     folder: str,
     sizes: Mapping[str, int],
     records: Sequence[Record],
+    known: Mapping[str, Result],
     found: SetSurvey,
 ) -> dict[str, str]:
     """The SHA-256 that SHA256SUMS gives, by key."""
@@ -139,23 +140,34 @@ async def _sums(
         found.findings.append(Finding(key, Fault.UNREADABLE, error.message))
         return {}
     if sums is None:
-        if not records:
-            return {}
-        if all(record.node_id == record.instance_id for record in records):
-            text = "it is missing"
-            found.findings.append(Finding(key, Fault.SUMS, text, is_unfinished=True))
-        else:
-            text = "it has no SHA256SUMS: pull never saw all of its files come"
-            found.findings.append(Finding(folder, Fault.INCOMPLETE, text))
+        found.findings += _without_sums(folder, records, known)
         return {}
     by_key = {f"{folder}/{name}": sha256 for name, sha256 in sums.items()}
     found.named |= by_key.keys()
     unnamed = [record.object_key for record in records if record.object_key not in by_key]
-    found.findings += [
-        Finding(key, Fault.SUMS, f"it does not name {_name(other)}", is_unfinished=True)
-        for other in unnamed
-    ]
+    if unnamed:
+        lost = [other for other in unnamed if _was_named(known, other)]
+        others = [_name(other) for other in lost or unnamed]
+        text = f"it does not name {others[0]}"
+        text += f", nor {len(others) - 1:,} more" if len(others) > 1 else ""
+        text += ", and did at an earlier verify" if lost else ""
+        found.findings.append(Finding(key, Fault.SUMS, text, is_unfinished=not lost))
     return by_key
+
+
+def _without_sums(
+    folder: str, records: Sequence[Record], known: Mapping[str, Result]
+) -> Iterable[Finding]:
+    """What there is to say of a set without SHA256SUMS: that it was lost, where an earlier verify
+    saw it; else a pull may have been interrupted, or have seen that files lack."""
+    key = layout.sums_key(folder)
+    if any(_was_named(known, record.object_key) for record in records):
+        yield Finding(key, Fault.SUMS, "it was here at an earlier verify, and is gone")
+    elif records and all(record.node_id == record.instance_id for record in records):
+        yield Finding(key, Fault.SUMS, "it is missing", is_unfinished=True)
+    elif records:
+        text = "it has no SHA256SUMS, which a pull writes when all of its files are here"
+        yield Finding(folder, Fault.INCOMPLETE, text)
 
 
 async def _find_unnamed(
@@ -214,6 +226,12 @@ def _find_extra(
 
 def _name(key: str) -> str:
     return key.rpartition("/")[2]
+
+
+def _was_named(known: Mapping[str, Result], key: str) -> bool:
+    """Whether an earlier verify saw a SHA256SUMS that named it."""
+    result = known.get(key)
+    return result is not None and result.named
 
 
 def _seen(known: Mapping[str, Result], key: str) -> str | None:

@@ -7,23 +7,33 @@ from pathlib import Path
 
 import pytest
 
-from archiver import Archive, LocalStore, TairSource, pull
+from archiver import Archive, LocalStore, TairSource, events, pull
 from archiver.archive import layout
 from archiver.archive.acknowledged import (
     Acknowledged,
     Acknowledgement,
     acknowledge,
+    bring_along,
     check_subject,
     withdraw,
 )
-from archiver.archive.catalogue import archived_rows, compared_rows, with_acknowledgements
+from archiver.archive.archive import Beginning
+from archiver.archive.catalogue import Row, archived_rows, compared_rows, with_acknowledgements
+from archiver.cli.ls import _unchecked
 from archiver.copying import Selection, copy, mismatches
 from archiver.drill import DrillOptions, drill
-from archiver.errors import BadDocument, IntegrityError, NoSuchBackup, UsageError
+from archiver.errors import (
+    BadDocument,
+    IntegrityError,
+    NewerAcknowledgement,
+    NoSuchBackup,
+    UsageError,
+)
 from archiver.scrub.findings import Fault
 from archiver.scrub.verify import verify
 from archiver.stores.base import Store
 from archiver.stores.s3 import S3Options, S3Store
+from examples.sample_rdb import write_rdb
 from tests.archive.test_one_answer import CLUSTER, FIRST, listed, serve
 from tests.conftest import INSTANCE, everything
 from tests.drill.conftest import programs
@@ -98,7 +108,7 @@ async def test_it_is_no_failure_any_more(
     await assert_known(archive)
     again = await pull(source, archive, [everything(CLUSTER)])
     assert (again.exit_code, again.failures, again.incomplete) == (0, [], [])
-    assert [*again.acknowledged] == [folder]
+    assert {subject for subject, _ in again.acknowledged} == {folder}
     remote = await compared_rows(archive, await listed(source))
     rows, _ = await with_acknowledgements(remote, Acknowledged(archive))
     assert {(row.node_id[-1], row.state) for row in rows if row.acknowledged} == {
@@ -115,8 +125,6 @@ async def test_a_backup_that_the_vendor_failed(
     files: Path, source: TairSource, tmp_path: Path
 ) -> None:
     """Of a standard instance, whose set is that file."""
-    from examples.sample_rdb import write_rdb
-
     for day in (22, 23):
         write_rdb(files / INSTANCE / f"d_202611{day}021500.rdb", 3000, day)
     fail_at_the_vendor(files, INSTANCE, "d_20261123021500.rdb")
@@ -126,7 +134,7 @@ async def test_a_backup_that_the_vendor_failed(
     async with archive.writing():
         await acknowledge(archive, failure.subject, by=BY, reason=WHY)
     again = await pull(source, archive, [everything()])
-    assert (again.exit_code, [*again.acknowledged]) == (0, [failure.subject])
+    assert (again.exit_code, {one for one, _ in again.acknowledged}) == (0, {failure.subject})
     async with archive.writing():
         await withdraw(archive, failure.subject, by=BY)
     assert (await pull(source, archive, [everything()])).exit_code == 1
@@ -250,12 +258,12 @@ async def test_a_bad_one_fails_alone(archive: Archive, source: TairSource, data:
     by_key = {finding.key: finding for finding in found.findings}
     is_newer = data == b'{"format": 2}'
     assert by_key.keys() == {folder, one.key}
-    assert by_key[one.key].exit_code == (2 if is_newer else 3)
-    assert found.exit_code == (2 if is_newer else 3)
+    code = 2 if is_newer else 1
+    assert (by_key[one.key].exit_code, found.exit_code) == (code, code)
     summary = await pull(source, archive, [everything(CLUSTER)])
-    assert (summary.exit_code, one.key in {f.subject for f in summary.failures}) == (3, True)
+    assert (summary.exit_code, one.key in {f.subject for f in summary.failures}) == (code, True)
     _, bad = await with_acknowledgements([], Acknowledged(archive))
-    assert [error.exit_code for error in bad] == [3]
+    assert [error.exit_code for error in bad] == [code]
     path.with_name("notes.txt").write_bytes(b"")
     strays = [f for f in (await verify(archive)).findings if f.fault is Fault.STRAY]
     assert [f.key.rpartition("/")[2] for f in strays] == ["notes.txt"]
@@ -295,3 +303,153 @@ async def test_a_drill_shows_auditors_what_stands(archive: Archive, tmp_path: Pa
         assert (known.subject, known.by, known.reason) == (folder, by, WHY)
         assert [one.key for one in evidence.sets] != [folder]
     assert (await verify(archive)).exit_code == 0
+
+
+def at_the_vendor(files: Path, night: datetime, **statuses: str) -> None:
+    """What became of the backup of each node."""
+    said = {
+        f"{CLUSTER}-{node}/d_{night:%Y%m%d%H%M%S}.rdb": {"BackupStatus": status}
+        for node, status in statuses.items()
+    }
+    (files / CLUSTER / "backups.json").write_text(json.dumps(said))
+
+
+async def test_a_node_that_fails_later_was_not_taken_note_of(
+    files: Path, source: TairSource, tmp_path: Path
+) -> None:
+    """Where no set around it tells which nodes there should be, each backup has its own note."""
+    serve(files, "abc")
+    at_the_vendor(files, FIRST, a="Failed", b="Running", c="Running")
+    archive = Archive(LocalStore(tmp_path / "archive"))
+    first = await pull(source, archive, [everything(CLUSTER)])
+    [folder] = [one.key for one in first.incomplete]
+    async with archive.writing():
+        one = await acknowledge(archive, folder, by=BY, reason=WHY)
+    assert one.missing == ()
+    at_the_vendor(files, FIRST, a="Failed", b="Failed", c="Failed")
+    later = await pull(source, archive, [everything(CLUSTER)])
+    assert (later.exit_code, len(later.failures), later.incomplete) == (1, 3, [])
+    assert all("does not name this node" in str(failed.error) for failed in later.failures)
+    async with archive.writing():
+        for failed in later.failures:
+            await acknowledge(archive, failed.subject, by=BY, reason=WHY)
+    known = await pull(source, archive, [everything(CLUSTER)])
+    assert (known.exit_code, len(known.acknowledged)) == (0, 4)
+    # What comes later tells of nothing more that could be missing of a set that has nothing.
+    serve(files, "abc", NIGHT)
+    assert (await pull(source, archive, [everything(CLUSTER)])).exit_code == 0
+
+
+async def test_a_night_of_which_nothing_came(
+    files: Path, source: TairSource, tmp_path: Path
+) -> None:
+    """The sets around it tell which nodes it lacks, and it has a line for each."""
+    serve(files, NIGHTS)
+    at_the_vendor(files, NIGHT, a="Failed", b="Failed")
+    archive = Archive(LocalStore(tmp_path / "archive"))
+    first = await pull(source, archive, [everything(CLUSTER)])
+    async with archive.writing():
+        one = await acknowledge(archive, first.incomplete[0].key, by=BY, reason=WHY)
+    assert (one.missing, one.files) == ((f"{CLUSTER}-a", f"{CLUSTER}-b"), {})
+    again = await pull(source, archive, [everything(CLUSTER)])
+    assert (again.exit_code, len(again.acknowledged)) == (0, 3)
+
+
+async def test_what_the_vendor_has_is_missing_whatever_is_acknowledged(
+    archive: Archive, files: Path, source: TairSource
+) -> None:
+    folder = await night(archive)
+    async with archive.writing():
+        await acknowledge(archive, folder, by=BY, reason=WHY)
+
+    async def rows() -> dict[str, Row]:
+        remote = await compared_rows(archive, await listed(source))
+        found, _ = await with_acknowledgements(remote, Acknowledged(archive))
+        return {row.node_id[-1]: row for row in found if row.set_key == folder}
+
+    failed = (await rows())["b"]
+    assert (failed.state, failed.set_acknowledged) == ("failed", True)
+    assert [*_unchecked([failed])] == []
+    at_the_vendor(files, NIGHT, b="Success")
+    missing = (await rows())["b"]
+    assert (missing.state, missing.acknowledged) == ("missing", None)
+    assert [line.partition(":")[0] for line in _unchecked([missing])] == ["missing", "incomplete"]
+    # A node that nobody missed fails, too.
+    write_rdb(files / CLUSTER / f"{CLUSTER}-c" / f"d_{STAMP}.rdb", 3000, 1)
+    at_the_vendor(files, NIGHT, b="Failed", c="Failed")
+    both = await rows()
+    [line] = _unchecked([*both.values()])
+    assert line.startswith(f"failed: {CLUSTER}-c-")
+    # What pull is still to record is nobody's to acknowledge either.
+    [record] = (Path(str(archive.store)) / folder).glob("*.json")
+    at = record.with_name(f"{CLUSTER}-d-1.rdb")
+    at.write_bytes(b"REDIS0009")
+    found, _ = await with_acknowledgements(await archived_rows(archive), Acknowledged(archive))
+    assert [row.acknowledged for row in found if row.state == "unrecorded"] == [None]
+
+
+async def test_a_sha256sums_that_is_lost_ends_it(
+    files: Path, source: TairSource, tmp_path: Path
+) -> None:
+    """The vendor never listed the node that lacks."""
+    serve(files, "ab a ab")
+    archive = Archive(LocalStore(tmp_path / "archive"))
+    [short] = (await pull(source, archive, [everything(CLUSTER)])).incomplete
+    async with archive.writing():
+        one = await acknowledge(archive, short.key, by=BY, reason=WHY)
+    assert one.sealed
+    assert Acknowledgement.decode(one.key, one.encode()) == one
+    (tmp_path / "archive" / short.key / "SHA256SUMS").unlink()
+    found = await verify(archive)
+    assert (found.exit_code, found.acknowledged) == (1, [])
+    assert [finding.fault for finding in found.findings] == [Fault.INCOMPLETE]
+    assert "pull never" not in found.findings[0].text
+
+
+def test_one_of_the_first_versions_says_nothing_of_sha256sums() -> None:
+    document = json.loads(ONE.encode())
+    del document["sealed"]
+    assert Acknowledgement.decode(ONE.key, json.dumps(document).encode()) == ONE
+
+
+async def test_one_of_a_newer_version_stays(archive: Archive, tmp_path: Path) -> None:
+    """Whoever would write another one is told, a copy as well."""
+    folder, other = await night(archive), Archive(LocalStore(tmp_path / "other"))
+    async with archive.writing():
+        one = await acknowledge(archive, folder, by=BY, reason=WHY)
+    assert (await copy(archive, other)).exit_code == 0
+    path = tmp_path / "other" / one.key
+    path.write_bytes(newer := json.dumps(json.loads(path.read_bytes()) | {"format": 2}).encode())
+    async with other.writing():
+        for write in (
+            acknowledge(other, folder, by=BY, reason=WHY), withdraw(other, folder, by=BY)
+        ):  # fmt: skip
+            with pytest.raises(NewerAcknowledgement, match="newer archiver") as told:
+                await write
+            assert told.value.exit_code == 2
+    copied = await copy(archive, other)
+    assert (copied.exit_code, [f.subject for f in copied.failures]) == (2, [one.key])
+    [differs] = [one async for one in mismatches(archive, other, Selection())]
+    assert (differs.key, str(other.store) in differs.what) == (one.key, True)
+    assert path.read_bytes() == newer
+
+
+async def test_one_that_cannot_be_read_is_kept_aside(stores: Stores) -> None:
+    """By a new one, and by a copy; in a directory and in a bucket."""
+    archive, other = (
+        Archive(stores(name), beginning=Beginning.ALWAYS) for name in ("archive", "other")
+    )
+    kept = list[events.Event]()
+    async with other.writing():
+        key = (await acknowledge(other, "r-x-1", by=BY, reason=WHY)).key
+    async with archive.writing():
+        await archive.store.put(key, b"{")
+        await acknowledge(archive, "r-x-1", by=BY, reason=WHY, observer=kept.append)
+    async with other.writing():
+        await other.store.put(key, b"{}")
+        found = [one async for one in bring_along(archive, other, (), (), kept.append)]
+    assert [(one.key, one.bad) for one in found] == [(key, None)]
+    assert await Acknowledged(other).of("r-x-1") is not None
+    for place, event, data in zip((archive, other), kept, (b"{", b"{}"), strict=True):
+        assert isinstance(event, events.Cleared)
+        assert (event.key, await place.store.read(event.kept)) == (key, data)

@@ -160,7 +160,8 @@ async def test_bad_input_is_one_line(
 async def test_a_place_that_takes_no_results(archive: Path, run: Run) -> None:
     (archive / "verified").write_text("in the way")
     result = await run(*VERIFY)
-    assert result.code == 0
+    assert result.code == 1
+    assert "hidden: verified: " in result.err
     assert "results not kept: " in result.err
 
 

@@ -109,7 +109,7 @@ def missing_sums(pulled: Pulled) -> None:
 
 
 def tampered_sums(pulled: Pulled) -> None:
-    pulled.sums().write_text("0" * 64 + "  phantom.rdb\n")
+    pulled.sums().write_text(f"{'0' * 64}  {pulled.objects()[0].name}\n")
 
 
 DAMAGES = [

@@ -16,7 +16,9 @@ from archiver.fields import safe
 from archiver.litter import is_litter, is_shown
 from archiver.scrub import events
 from archiver.scrub.findings import Fault, Finding
+from archiver.scrub.from_source import SourceSupplier
 from archiver.scrub.model import VerifySummary
+from archiver.scrub.repair import repair
 from archiver.scrub.verify import verify
 from archiver.stores.s3 import S3Options, S3Store
 from examples.sample_rdb import write_rdb
@@ -224,5 +226,43 @@ async def test_results_of_a_newer_format_are_left_as_they_are(pulled: Pulled) ->
     [kept] = [event for event in told if isinstance(event, events.ResultsKept)]
     assert kept.files == len(DAYS)  # of the other instance
     path.write_bytes(b'{"format": 0, "files": {}}')  # of none: it is damaged, and written anew
-    assert (await verify(pulled.archive)).exit_code == 3
+    assert (await verify(pulled.archive)).exit_code == 1
     assert (await verify(pulled.archive)).exit_code == 0
+
+
+@pytest.mark.parametrize("was_verified", [False, True])
+@pytest.mark.parametrize("lost", ["line", "document", "document of one file"])
+async def test_what_named_its_files_once_was_lost(
+    pulled: Pulled, source: TairSource, lost: str, was_verified: bool
+) -> None:
+    """A SHA256SUMS, or a line of it, is a pull's to write, unless an earlier verify saw it; which
+    no later one forgets that did not find it."""
+    if was_verified:
+        assert (await verify(pulled.archive)).exit_code == 0
+    sums = pulled.sums(INSTANCE if lost.endswith("one file") else CLUSTER)
+    whole = sums.read_bytes()
+    if lost == "line":
+        sums.write_bytes(whole.partition(b"\n")[2])
+    else:
+        sums.unlink()
+    await verify(pulled.archive)
+    summary = await verify(pulled.archive)
+    [finding] = summary.findings
+    assert summary.exit_code == (3 if was_verified else 1)
+    assert ("at an earlier verify" in finding.text) == was_verified
+    assert (finding.fault is Fault.INCOMPLETE) == (lost == "document" and not was_verified)
+    mended = await repair(pulled.archive, summary, SourceSupplier(source))
+    assert (mended.findings, sums.read_bytes()) == ([], whole)
+
+
+async def test_a_line_that_a_pull_is_still_to_write(pulled: Pulled) -> None:
+    """That its set was sealed says nothing of a node that came later."""
+    sums = pulled.sums()
+    whole = sums.read_bytes()
+    sums.write_bytes(whole.partition(b"\n")[2])
+    assert (await verify(pulled.archive)).exit_code == 1
+    assert (await verify(pulled.archive)).exit_code == 1
+    sums.write_bytes(b"".join(whole.splitlines(True)[1:2]))
+    found = await verify(pulled.archive)
+    [finding] = found.findings
+    assert (found.exit_code, pulled.objects()[2].name in finding.text) == (3, True)

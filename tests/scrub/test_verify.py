@@ -600,11 +600,15 @@ async def test_an_object_replaced_while_it_is_read(pulled: Pulled, watched: Watc
 async def test_results_that_cannot_be_read(pulled: Pulled) -> None:
     await verify(pulled.archive)
     [path] = (pulled.root / "verified" / CLUSTER).glob("*.json")
-    for data in (b"", b"[]", b'{"format": 9, "files": {}}', b'{"format": 1, "files": {"a": 7}}'):
+    for data in (b"", b"[]", b'{"format": 0, "files": {}}', b'{"format": 1, "files": {"a": 7}}'):
         path.write_bytes(data)
         summary = await verify(pulled.archive)
-        assert faults(summary) == {(path.name, "bad-results")}
+        assert (faults(summary), summary.exit_code) == ({(path.name, "bad-results")}, 1)
         assert (await verify(pulled.archive)).findings == []
+    path.write_bytes(b'{"format": 9, "files": {}}')
+    summary = await verify(pulled.archive)
+    assert (faults(summary), summary.exit_code) == ({(path.name, "newer")}, 2)
+    assert path.read_bytes() == b'{"format": 9, "files": {}}'
 
 
 async def test_cancelled_and_begun_again(pulled: Pulled, watched: Watched) -> None:
