@@ -27,6 +27,7 @@ from archiver.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_UNREAD,
+    ArchiveBusy,
     ArchiverError,
     StoreError,
 )
@@ -78,8 +79,8 @@ def run(
         ended = anyio.run(_interruptible, command, interruption)
         sys.stdout.flush()  # it may wait for a reader, and be interrupted
     except ArchiverError as error:
-        if interruption.was_asked and isinstance(error, StoreError):
-            # What was given up for it failed.
+        if interruption.was_asked and isinstance(error, StoreError | ArchiveBusy):
+            # What was given up for it failed, or a lease could not be renewed by then.
             ended = Ended(EXIT_INTERRUPTED, interruption.told or say("archiver: stopped"))
         else:
             ended = Ended(error.exit_code, say(f"archiver: {error}"))

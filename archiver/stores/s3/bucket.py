@@ -5,7 +5,7 @@ needs no event loop. Figures of whole pulls, and of clients apart: benchmarks/RE
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,6 +43,7 @@ _KEPT_AS = (
     "StorageClass", "ServerSideEncryption", "SSEKMSKeyId", "ObjectLockMode",
     "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus",
 )  # fmt: skip
+_READ_WITH = frozenset(("GET", "HEAD"))
 # Copied in one request; more takes longer than anybody waits for an answer.
 _MOST_COPIED = 512 * 2**20
 _CONNECT_SECONDS, _READ_SECONDS = 10, 20
@@ -105,6 +106,7 @@ class Bucket:
         self.prefix: Final = prefix
         self.options: Final = options
         self._client: Any = None
+        self._check_writer: Callable[[], None] = lambda: None
         self._connections: Final = Connections(f"s3://{name}")
         on_hurry(self._connections.give_up)
 
@@ -157,9 +159,21 @@ class Bucket:
         self._connections.watch(client)
         # Before botocore's own, which ask again and again for what is no XML.
         client.meta.events.register_first("before-parse.*", answers.check)
+        # Before it is signed: what is checked may take longer than a signature is good for.
+        client.meta.events.register_first("request-created.s3", self._before_request)
         client.meta.events.register("before-send.s3", self.patience.before_send)
         client.meta.events.register("needs-retry.s3", self._needs_retry)
         return client
+
+    def guard(self, check: Callable[[], None]) -> None:
+        """Have ``check`` called before each request that changes something, also when that is sent
+        again; what it raises keeps it from being sent."""
+        self._check_writer = check
+
+    def _before_request(self, request: Any, **_: object) -> None:
+        """For botocore's ``request-created``, which comes anew with each try."""
+        if request.method not in _READ_WITH:
+            self._check_writer()
 
     def _needs_retry(self, **given: Any) -> float | None:
         """For botocore's ``needs-retry``: after all was given up, there is no next try."""
