@@ -591,7 +591,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("drill: a server may fill the disk", "archiver/drill/launch.py", "        (resource.RLIMIT_FSIZE, largest_file),\n", "", CONFINED),
     Mutation("signal: an answer of a bucket is waited for", f"{S3}/connections.py", "                socket.socket.shutdown(one, socket.SHUT_RDWR)\n", "                pass\n", GIVEN_UP),
     Mutation("signal: a handshake of a bucket is waited for", f"{S3}/connections.py", "                known.connect(super().connect)\n                known.add(self.sock)\n\n        class PlainPool", "                super().connect()\n                known.add(self.sock)\n\n        class PlainPool", GIVEN_UP),
-    Mutation("signal: a next try of a bucket follows", f"{S3}/bucket.py", "        return None if self._connections.is_given_up else self.patience", "        return self.patience", GIVEN_UP),
+    Mutation("signal: a next try of a bucket follows", f"{S3}/bucket.py", "        if self._connections.is_given_up:", "        if False:", GIVEN_UP),
     Mutation("signal: before anything is begun it is a failure", "archiver/cli/main.py", "            raise SystemExit(EXIT_INTERRUPTED) from None\n", "            raise\n", "tests/cli/test_signals.py::test_before_anything_is_begun"),
     Mutation("signal: no bucket is told of it", f"{S3}/bucket.py", "        on_hurry(self._connections.give_up)\n", "", GIVEN_UP),
     Mutation("signal: what was given up for it is a failure", "archiver/cli/run.py", "if interruption.was_asked and isinstance(error, StoreError | ArchiveBusy):", "if False:", SIGNALLED),
@@ -652,6 +652,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("bucket: who watches a lease waits for a slow bucket for ever", f"{S3}/lease.py", "    if before + took > bucket.patience.policy.lasting:", "    if False:", f"{BUCKET_OUTAGES}::test_who_watches_a_lease_in_a_slow_bucket_comes_to_an_end"),
     Mutation("bucket: who watches a lease begins anew with each slow look", f"{S3}/lease.py", "            uncounted = _uncounted(bucket, now[0], uncounted, took)\n", "            uncounted = _uncounted(bucket, now[0], uncounted, took)\n            began = time.monotonic() - uncounted\n", f"{BUCKET_OUTAGES}::test_who_watches_a_lease_in_a_slow_bucket_comes_to_an_end"),
     Mutation("bucket: who waits for a lease does not say so", f"{S3}/lease.py", '            self._patience.tell(f"the lease could', '            str(f"the lease could', f"{BUCKET_OUTAGES}::test_who_waits_for_a_lease_says_so"),
+    Mutation("bucket: who lost the lease while he wrote is told that he wrote", f"{S3}/bucket.py", '        if waited is None and given["request_dict"]["method"] not in _READ_WITH:', "        if False:", f"{BUCKET_OUTAGES}::test_a_lease_that_was_lost_before_the_answer_came"),
 )  # fmt: skip
 
 

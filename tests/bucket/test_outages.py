@@ -429,3 +429,18 @@ async def test_a_document_takes_the_place_of_the_first_that_was_seen_alone(odd: 
     with pytest.raises(StoreError, match="it changes while it is"):
         await in_thread(lambda: Sender(bucket_on(odd), DIALECT).put_document(KEY, b"ours"))
     assert odd.objects[f"{PREFIX}/{KEY}"].data == b"two"
+
+
+async def test_a_lease_that_was_lost_before_the_answer_came(odd: OddStore) -> None:
+    """As of a machine that slept in between: what was written may be over another's."""
+    checks: list[ArchiveBusy | None] = [None, ArchiveBusy("it is another's")]
+
+    def check() -> None:
+        if (lost := checks.pop(0)) is not None:
+            raise lost
+
+    bucket = bucket_on(odd)
+    bucket.guard(check)
+    with pytest.raises(ArchiveBusy, match="another's"):
+        await in_thread(lambda: Sender(bucket, DIALECT).put_document(KEY, b"ours"))
+    assert f"{PREFIX}/{KEY}" in odd.objects

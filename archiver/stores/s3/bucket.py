@@ -167,7 +167,8 @@ class Bucket:
 
     def guard(self, check: Callable[[], None]) -> None:
         """Have ``check`` called before each request that changes something, also when that is sent
-        again; what it raises keeps it from being sent."""
+        again, and after its answer: by then it may have been somebody else's to change. What it
+        raises is raised in its place."""
         self._check_writer = check
 
     def _before_request(self, request: Any, **_: object) -> None:
@@ -177,7 +178,12 @@ class Bucket:
 
     def _needs_retry(self, **given: Any) -> float | None:
         """For botocore's ``needs-retry``: after all was given up, there is no next try."""
-        return None if self._connections.is_given_up else self.patience.needs_retry(**given)
+        if self._connections.is_given_up:
+            return None
+        waited = self.patience.needs_retry(**given)
+        if waited is None and given["request_dict"]["method"] not in _READ_WITH:
+            self._check_writer()
+        return waited
 
     def apart(self) -> "Bucket":
         """The same over connections of its own, with no patience."""
