@@ -491,7 +491,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("the API asks asyncio's resolver", "archiver/sources/session.py", "resolver=_Resolver(), ", "", DIALLING),
     Mutation("authorities that cannot be read are passed over", NETWORK, "    if named:\n", "    if False:\n", DIALLING),
     Mutation("a certificate of the API is waited for", "archiver/sources/session.py", "    if isinstance(error, aiohttp.ClientConnectorCertificateError):", "    if False:", DIALLING),
-    Mutation("a bucket trusts others than the rest", f"{S3}/bucket.py", '                or os.environ.get("SSL_CERT_FILE")\n', "", DIALLING),
+    Mutation("a bucket trusts others than the rest", f"{S3}/bucket.py", 'check_authorities(others, "SSL_CERT_FILE") if others else None', "None", DIALLING),
     Mutation("what is the same for all is said of each", LINE_CODE, "                if error.concerns_all:\n", "                if False:\n", OUTAGES),
     Mutation("ls asks each for what is the same for all", "archiver/cli/ls.py", "                if error.concerns_all:\n", "                if False:\n", OUTAGES),
     Mutation("ls is content though an instance is gone", "archiver/cli/ls.py", "                listed.failed(error, error.exit_code)\n", "", OUTAGES),
@@ -544,7 +544,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a folder whose disk fails is passed over", DISK, "if error.errno not in _HAVE_NO_SYNC:", "if False:", UNSYNCED),
     Mutation("what is not synced is not said", "archiver/cli/run.py", "    _tell_what_is_not_synced()\n    #", "    #", UNSYNCED),
     Mutation("a code is asked for by each connection", f"{S3}/access.py", "@lru_cache(maxsize=1)\ndef _session", "def _session", ACCESS),
-    Mutation("a code is asked for where nobody is", f"{S3}/access.py", '.get_provider("assume-role")._prompter = ask', '.get_provider("assume-role")', ACCESS),
+    Mutation("a code is asked for where nobody is", f"{S3}/access.py", '    assume_role._prompter = ask  # noqa: SLF001\n', "", ACCESS),
     Mutation("credentials are the bucket's fault", f"{S3}/access.py", "    hint = _hint(error)\n    if hint is None:\n", "    hint = _hint(error)\n    if True:\n", ACCESS),
     Mutation("a user without a home is none", "archiver/cli/options.py", "    except RuntimeError:\n        return None\n", "    except ZeroDivisionError:\n        return None\n", ODD_USERS),
     Mutation("a home of nobody is an unexpected error", DISK, "    except RuntimeError:\n", "    except ZeroDivisionError:\n", ODD_USERS),
@@ -653,6 +653,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("bucket: who watches a lease begins anew with each slow look", f"{S3}/lease.py", "            uncounted = _uncounted(bucket, now[0], uncounted, took)\n", "            uncounted = _uncounted(bucket, now[0], uncounted, took)\n            began = time.monotonic() - uncounted\n", f"{BUCKET_OUTAGES}::test_who_watches_a_lease_in_a_slow_bucket_comes_to_an_end"),
     Mutation("bucket: who waits for a lease does not say so", f"{S3}/lease.py", '            self._patience.tell(f"the lease could', '            str(f"the lease could', f"{BUCKET_OUTAGES}::test_who_waits_for_a_lease_says_so"),
     Mutation("bucket: who lost the lease while he wrote is told that he wrote", f"{S3}/bucket.py", '        if waited is None and given["request_dict"]["method"] not in _READ_WITH:', "        if False:", f"{BUCKET_OUTAGES}::test_a_lease_that_was_lost_before_the_answer_came"),
+    Mutation("a spoilt AWS key is sent", f"{S3}/access.py", "    if value and (wrong := flaw_of_key(value)) is not None:", "    if value and (wrong := flaw_of_key(value)) is not None and False:", f"{ACCESS}::test_a_spoilt_key_in_the_environment {ACCESS}::test_a_spoilt_key_in_a_file"),
+    Mutation("a spoilt AWS variable is taken", f"{S3}/access.py", "        clean_variable(os.environ, name)\n", "        pass\n", f"{ACCESS}::test_another_spoilt_variable"),
+    Mutation("a header that could not be sent is quoted", f"{S3}/access.py", "    if type(error) is exceptions.HTTPClientError:", "    if False:", f"{ACCESS}::test_a_spoilt_key_that_is_to_assume_a_role"),
+    Mutation("what a credential program says is passed on", f"{S3}/access.py", "    if isinstance(error, exceptions.CredentialRetrievalError):", "    if False:", f"{ACCESS}::test_what_is_wrong_is_named"),
+    Mutation("the status of a credential program is not said", f"{S3}/access.py", "load_config=lambda: session.full_config, popen=_Program", "load_config=lambda: session.full_config", f"{ACCESS}::test_what_is_wrong_is_named"),
+    Mutation("a bucket's authorities are not looked at", "archiver/network.py", "    _trusting(variable, file, _folder())\n", "", f"{ACCESS}::test_authorities_that_are_not_there"),
+    Mutation("a spoilt name of authorities is taken", "archiver/spoilt.py", "(wrong := flaw(value)) is not None:\n        raise UsageError(f\"{name} in", "(wrong := flaw(value)) is not None and False:\n        raise UsageError(f\"{name} in", f"{DIALLING}::test_authorities_of_a_spoilt_name"),
+    Mutation("a spoilt key of the vendor's is named by no variable", "archiver/sources/credentials/environment.py", '"the environment", names=_KEY)', '"the environment")', "tests/sources/test_credentials.py::test_a_key_that_no_header_can_carry"),
 )  # fmt: skip
 
 

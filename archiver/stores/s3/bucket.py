@@ -18,6 +18,8 @@ from urllib3.exceptions import HTTPError
 from archiver.documents import MOST_BYTES
 from archiver.errors import NoDocument, StoreError, StoreForbidden
 from archiver.hurry import on_hurry
+from archiver.network import check_authorities
+from archiver.spoilt import clean_variable
 from archiver.stores.s3 import answers
 from archiver.stores.s3.access import shared_session
 from archiver.stores.s3.connections import Connections
@@ -151,10 +153,7 @@ class Bucket:
         with endpoint_errors(str(self)):
             client = session.create_client(
                 "s3", region_name=region, endpoint_url=self.options.endpoint, config=config,
-                # None leaves it to botocore, which has authorities of its own.
-                verify=session.get_config_variable("ca_bundle")
-                or os.environ.get("SSL_CERT_FILE")
-                or None,
+                verify=_trusted(session),
             )  # fmt: skip
         self._connections.watch(client)
         # Before botocore's own, which ask again and again for what is no XML.
@@ -419,6 +418,15 @@ class Bucket:
             )
             if markers == before or not any(markers.values()):
                 raise answers.NoAnswer("a listing is cut: more follows, and not from where")
+
+
+def _trusted(session: Any) -> str | None:
+    """A file of authorities; None leaves it to botocore, which has some of its own. Raises
+    UsageError for a file that has none."""
+    if bundle := session.get_config_variable("ca_bundle"):
+        return check_authorities(bundle, "AWS_CA_BUNDLE, or ca_bundle in the profile")
+    others = clean_variable(os.environ, "SSL_CERT_FILE")
+    return check_authorities(others, "SSL_CERT_FILE") if others else None
 
 
 def _kept_as(answer: Mapping[str, Any]) -> Mapping[str, Any]:
