@@ -18,6 +18,7 @@ from itertools import chain, zip_longest
 from typing import Any, Final
 
 from archiver.errors import UsageError
+from archiver.spoilt import clean_variable
 
 CONNECT_SECONDS: Final = 10.0
 # A next address is tried beside one that has not answered so soon (RFC 8305, section 5).
@@ -204,13 +205,23 @@ def tls_context() -> ssl.SSLContext:
 
     Raises UsageError when none can be read from that: OpenSSL would pass over it in silence.
     """
-    return _trusting(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return _trusting("SSL_CERT_FILE", clean_variable(os.environ, "SSL_CERT_FILE"), _folder())
+
+
+def check_authorities(file: str, variable: str) -> str:
+    """``file``, which ``variable`` names. Raises UsageError when no certificates are in it."""
+    _trusting(variable, file, _folder())
+    return file
+
+
+def _folder() -> str | None:
+    return clean_variable(os.environ, "SSL_CERT_DIR")
 
 
 @lru_cache(4)
-def _trusting(named: str | None, _: str | None) -> ssl.SSLContext:
+def _trusting(variable: str, named: str | None, _: str | None) -> ssl.SSLContext:
     """One for all: reading the authorities takes some hundredths of a second. OpenSSL itself looks
-    at both variables."""
+    at SSL_CERT_FILE and SSL_CERT_DIR."""
     context = ssl.create_default_context()
     if named:
         try:
@@ -219,6 +230,6 @@ def _trusting(named: str | None, _: str | None) -> ssl.SSLContext:
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else ""
             why = "it holds no certificates" if isinstance(error, ssl.SSLError) else why
             raise UsageError(
-                f"SSL_CERT_FILE: {named}: {why}", hint="name a file of certificates in PEM"
+                f"{variable}: {named}: {why}", hint="name a file of certificates in PEM"
             ) from None
     return context

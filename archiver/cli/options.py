@@ -14,13 +14,14 @@ import click
 from click.core import ParameterSource
 
 from archiver.cli import environment
-from archiver.cli.params import AssertionText, Duration, InstanceId, ProxyUrl, Range, flaw
+from archiver.cli.params import AssertionText, Duration, InstanceId, ProxyUrl, Range
 from archiver.errors import UsageError
 from archiver.events import Observer
 from archiver.model import Query
 from archiver.proxies import Proxies
 from archiver.retry import RetryPolicy
 from archiver.sources.endpoints import endpoint_of
+from archiver.spoilt import clean_variable, flaw
 from archiver.timerange import ALL, TimeRange
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class SourceOptions:
     def _endpoint(self) -> str:
         if self.endpoint:
             return self.endpoint
-        region = self.region or os.environ.get("ALIBABA_CLOUD_REGION_ID")
+        region = self.region or clean_variable(os.environ, "ALIBABA_CLOUD_REGION_ID")
         if not region:
             raise UsageError("no region is given", hint="give --region, or --endpoint")
         return endpoint_of(region)

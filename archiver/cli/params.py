@@ -2,7 +2,6 @@
 
 import os
 import re
-import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 from archiver.documents import is_key
 from archiver.errors import UsageError
 from archiver.proxies import Proxies
+from archiver.spoilt import flaw
 from archiver.timerange import ALL, TimeRange, parse_moment
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -21,28 +21,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 36500 * 86400
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
 _ANCHOR = re.compile(r"(\d{8}T\d{6}Z-[0-9a-f]{6}):([0-9a-fA-F]{64})")
-# What people and shells put around a value, and what a value never begins or ends with.
-_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 _INSTANCE = re.compile(r"[a-z]{1,4}-[A-Za-z0-9-]{1,60}")
 
 
 LATEST = "latest"
-
-
-def flaw(text: str, *, quotes_at_end: bool = False, separators: str = "") -> str | None:
-    """What is wrong with a path, or a value from a file of variables, that a shell or an editor
-    has left around it or in it; None when nothing is.
-
-    ``quotes_at_end``: it may end with a quote. ``separators`` may stand between several values.
-    """
-    if "\r" in text:
-        return "it has a carriage return in it, as a file from Windows does"
-    if text != text.strip() or text[:1] == "\ufeff" or text[-1:] == "\ufeff":
-        return "there are blanks around it"
-    if (text and text[0] in _QUOTES) or (text and text[-1] in _QUOTES and not quotes_at_end):
-        return "there are quotes around it that no shell has taken off"
-    odd = [char for char in text if unicodedata.category(char) == "Cc" and char not in separators]
-    return f"it has the control character {odd[0]!a} in it" if odd else None
 
 
 class CleanPath(click.Path):

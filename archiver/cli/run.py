@@ -28,6 +28,7 @@ from archiver.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_UNREAD,
+    ArchiveBusy,
     ArchiverError,
     StoreError,
 )
@@ -180,8 +181,8 @@ async def _to_its_end(
     try:
         ended = await _interruptible(command, interruption)
     except ArchiverError as error:
-        if interruption.was_asked and isinstance(error, StoreError):
-            # What was given up for it failed.
+        if interruption.was_asked and isinstance(error, StoreError | ArchiveBusy):
+            # What was given up for it failed, or a lease could not be renewed by then.
             ended = Ended(EXIT_INTERRUPTED, interruption.told or say("archiver: stopped"))
         else:
             last.ended_by = error

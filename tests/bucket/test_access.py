@@ -18,6 +18,8 @@ import pytest
 from archiver.errors import ArchiverError, StoreForbidden, UsageError
 from archiver.stores.s3 import access
 from archiver.stores.s3.access import ask, shared_session
+from archiver.stores.s3.bucket import Bucket
+from archiver.stores.s3.options import S3Options
 from examples.sample_rdb import rdb
 from tests.archive.sample import put_standard
 from tests.bucket.conftest import PREFIX
@@ -45,6 +47,12 @@ aws_access_key_id = x
 aws_secret_access_key = y
 """
 MFA = ASSUMED.replace("source", "mfa_serial = arn:aws:iam::123456789012:mfa/me\nsource", 1)
+
+
+BY_SOURCE = ASSUMED.replace(
+    "aws_access_key_id = x\naws_secret_access_key = y",
+    "credential_process = sh -c 'echo sealed >&2; exit 4'",
+)
 
 
 def by_process(command: str) -> str:
@@ -118,7 +126,13 @@ def sts(*, allows: bool) -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
         ("", {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nope/token", "AWS_ROLE_ARN": ROLE}, StoreForbidden,
          ["'/nope/token'", "AWS_WEB_IDENTITY_TOKEN_FILE"]),
         (by_process("sh -c 'echo sealed >&2; exit 3' --secret"), {}, StoreForbidden,
-         ["sealed", "credential_process: sh)"]),
+         ["custom-process: it ended with status 3", "credential_process: sh)"]),
+        (BY_SOURCE, {}, StoreForbidden,
+         ["custom-process: it ended with status 4", "credential_process: sh)"]),
+        (by_process("""echo '{"Version": "sealed"}'"""), {}, StoreForbidden,
+         ["custom-process: Unsupported version"]),
+        (by_process("""echo '{"Version": 1, "sealed": 2}'"""), {}, StoreForbidden,
+         ["Missing required key in response: 'AccessKeyId'"]),
         (by_process("/nope/vault --secret"), {}, StoreForbidden, ["'/nope/vault'"]),
         (by_process("echo hello"), {}, StoreForbidden, ["credential_process: echo)"]),
         (by_process("echo []"), {}, StoreForbidden, ["credential_process: echo)"]),
@@ -152,6 +166,7 @@ def test_what_is_wrong_is_named(
     for words in ("s3://b: ", *said) if "no terminal" not in said else said:
         assert words in str(caught.value)
     assert "--secret" not in str(caught.value)
+    assert "sealed" not in str(caught.value)
 
 
 def test_a_role_that_may_not_be_assumed(configured: Callable[..., None]) -> None:
@@ -219,3 +234,57 @@ def test_nobody_waits_for_a_code_after_a_cancellation(monkeypatch: pytest.Monkey
         monkeypatch.setattr(os, "open", real)
         os.close(slave)
         os.close(master)
+
+
+KEY = {
+    "AWS_ACCESS_KEY_ID": "AKIAsealed", "AWS_SECRET_ACCESS_KEY": "sealed",
+    "AWS_SESSION_TOKEN": "sealed",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEY)
+@pytest.mark.parametrize("spoil", ["{}\r", "{}\n", " {}", "{} x", "'{}'", "{}\x1b[0m", "{}\u00e9"])
+def test_a_spoilt_key_in_the_environment(
+    configured: Callable[..., None], name: str, spoil: str
+) -> None:
+    """In a header it would be no outage, and be quoted."""
+    configured("", **KEY | {name: spoil.format(KEY[name])})
+    with pytest.raises(StoreForbidden, match=f"s3://b: {name} in the environment: ") as caught:
+        shared_session("s3://b")
+    assert "sealed" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", ["aws_access_key_id", "aws_secret_access_key"])
+def test_a_spoilt_key_in_a_file(configured: Callable[..., None], setting: str) -> None:
+    config = "[profile a]\naws_access_key_id = sealed\naws_secret_access_key = sealed\n"
+    configured(config.replace(f"{setting} = sealed", f'{setting} = "sealed"'))
+    with pytest.raises(StoreForbidden, match=f"{setting} of the config-file: .*quotes") as caught:
+        shared_session("s3://b")
+    assert "sealed" not in str(caught.value)
+
+
+def test_a_spoilt_key_that_is_to_assume_a_role(configured: Callable[..., None]) -> None:
+    """It is sent before anybody here can look at it."""
+    config = ASSUMED.replace("= x", "= AKIA\n  sealed")
+    configured(config, AWS_ENDPOINT_URL_STS="http://127.0.0.1:1")
+    with pytest.raises(StoreForbidden) as caught:
+        shared_session("s3://b")
+    assert "sealed" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE"])
+def test_another_spoilt_variable(configured: Callable[..., None], name: str) -> None:
+    configured("", **KEY | {name: "x\r"})
+    with pytest.raises(UsageError, match=f"^{name} in the environment: .*carriage return"):
+        shared_session("s3://b")
+
+
+@pytest.mark.parametrize("name", ["AWS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_authorities_that_are_not_there(configured: Callable[..., None], name: str) -> None:
+    configured("", **KEY | {name: "/nope/file"})
+    bucket = Bucket("b", "", S3Options(endpoint="https://127.0.0.1:1"))
+    with pytest.raises(UsageError, match=f"^{name}.*: /nope/file: No such file"):
+        bucket.get("archive.json")
+    configured("", **{name: "/nope\r"})
+    with pytest.raises(UsageError, match=f"^{name} in the environment: .*carriage return"):
+        bucket.get("archive.json")

@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,24 +16,39 @@ from archiver import Archive, LocalStore, verify
 from archiver.archive.restoring import restore
 from archiver.copying import CopyOptions, copy
 from archiver.emulator import Emulator
-from archiver.errors import ArchiveBusy, StoreError
+from archiver.errors import ArchiveBusy, ArchiverError, StoreError
 from archiver.retry import RetryPolicy
 from archiver.stores.s3 import S3Options, S3Store, lease, patience
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.dialect import Check, Conditions, Dialect
 from archiver.stores.s3.lease import Lease, hold
 from archiver.stores.s3.patience import Patience
-from archiver.threads import in_thread_anyway
+from archiver.stores.s3.sending import Sender
+from archiver.threads import in_thread, in_thread_anyway
 from examples.sample_rdb import write_rdb
 from tests.bucket.conftest import MIB, PREFIX
 from tests.bucket.test_odd_servers import whole
 from tests.bucket.test_pull import bring
 from tests.conftest import INSTANCE
-from tests.servers.gateway import Request, cut_download, silence, slow_down
+from tests.servers.gateway import (
+    Answer,
+    Fault,
+    Request,
+    cut_download,
+    error,
+    gateway,
+    silence,
+    slow_down,
+)
 from tests.servers.oddstore import BUCKET, OddStore, object_of
 
 PLACE = f"s3://{BUCKET}/{PREFIX}"
 LEASE = ".staging/lock"
+KEY = f"{INSTANCE}/2026/11/SHA256SUMS"
+WRITING = {
+    "PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload",
+    "AbortMultipartUpload", "CopyObject", "DeleteObject",
+}  # fmt: skip
 # As the default, and quick.
 HASTY = RetryPolicy(first=0.001, longest=0.002, lasting=60.0)
 # Longer than any test, once the bucket has answered.
@@ -281,7 +297,7 @@ def test_who_watches_a_lease_counts_no_outage(
     odd: OddStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its holder could not renew it, either, and is given the time to do so."""
-    there = bucket_on(odd)
+    there = bucket_on(odd, replace(HASTY, lasting=2000.0))
     now, looks = 0.0, 0
 
     def get(key: str) -> tuple[bytes, str]:
@@ -298,3 +314,133 @@ def test_who_watches_a_lease_counts_no_outage(
     with pytest.raises(ArchiveBusy):
         lease._free_etag(there, 0.02, threading.Event())
     assert looks == 4
+
+
+@pytest.mark.parametrize(("look", "ends"), [(6.0, "taken"), (60.0, "too slowly to tell")])
+def test_who_watches_a_lease_in_a_slow_bucket_comes_to_an_end(
+    odd: OddStore, monkeypatch: pytest.MonkeyPatch, look: float, ends: str
+) -> None:
+    """The time of each look is not counted, all the rest is; and what is waited for is said."""
+    now, told = 0.0, list[str]()
+    given = S3Options(endpoint=odd.endpoint)
+    there = Bucket(BUCKET, f"{PREFIX}/", given, Patience(on_wait=told.append))
+    body = json.dumps({"host": "db", "pid": 7, "name": "n", "beat": 1}).encode()
+
+    def get(_: str) -> tuple[bytes, str]:
+        nonlocal now
+        now += look
+        return body, "seen"
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            nonlocal now
+            now += timeout or 0.0
+            return False
+
+    monkeypatch.setattr(there, "get", get)
+    monkeypatch.setattr("archiver.stores.s3.lease.time.monotonic", lambda: now)
+    if ends == "taken":
+        assert lease._free_etag(there, 10.0, Stop()) == "seen"
+    else:
+        with pytest.raises(ArchiveBusy, match=f"process 7 on db has the lease.*{ends}"):
+            lease._free_etag(there, 10.0, Stop())
+    assert told == [f"it took {look:.0f} s to show who has the lease"]
+    assert now < 500.0
+
+
+def test_who_waits_for_a_lease_says_so(odd: OddStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, told = Clock(monkeypatch), list[str]()
+    given = S3Options(endpoint=odd.endpoint)
+    one = Lease(Bucket(BUCKET, f"{PREFIX}/", given, Patience(on_wait=told.append)), DIALECT, 5.0)
+    assert one.take(None) is None
+    clock.now += 13.0
+    pauses = iter([True, True, False])
+    monkeypatch.setattr(lease, "pause", lambda _: next(pauses))
+    with pytest.raises(ArchiveBusy):
+        one.check()
+    assert told == ["the lease could not be renewed for 13 s"]
+
+
+def test_a_lease_that_went_away_is_not_taken_again_by_a_beat(odd: OddStore) -> None:
+    """Another had it meanwhile, and gave it back: what we know of the archive is old."""
+    bucket = bucket_on(odd)
+    one = Lease(bucket, DIALECT, 5.0)
+    assert one.take(None) is None
+    found = bucket.get(LEASE)
+    assert found is not None
+    bucket.delete(LEASE)
+    assert one.take(found[1]) is not None
+    assert bucket.get(LEASE) is None
+
+
+def writes(bucket: Bucket) -> list[Callable[[], object]]:
+    """One of each request that changes something."""
+    sender = Sender(bucket, DIALECT)
+    return [
+        lambda: sender.put_document(KEY, b"of the first"),
+        lambda: sender.put("a.rdb", b"bytes"),
+        lambda: bucket.create_upload("b.rdb"),
+        lambda: bucket.upload_part("c.rdb", "id", 1, bytearray(b"x")),
+        lambda: bucket.complete("c.rdb", "id", ["etag"]),
+        lambda: bucket.abort("c.rdb", "id"),
+        lambda: bucket.copy(KEY, "d.rdb", 3),
+        lambda: bucket.delete_if_allowed(KEY),
+    ]
+
+
+async def test_who_was_cut_off_writes_nothing_over_the_next_writer(odd: OddStore) -> None:
+    """Each waits for the end of an outage that only he has; somebody else takes the lease before
+    it ends."""
+    with gateway(odd.port) as way:
+        cut_off = S3Store(PLACE, S3Options(endpoint=way.endpoint), retry=HASTY, beat=0.2)
+        failures = list[ArchiverError]()
+
+        async def ask(write: Callable[[], object]) -> None:
+            with pytest.raises(ArchiveBusy, match="is writing to this archive") as caught:
+                await in_thread(write)
+            failures.append(caught.value)
+
+        async with cut_off.exclusive(), anyio.create_task_group() as group:
+            await cut_off.put(KEY, b"before")
+            way.forget()
+            way.add(silence())
+            for write in writes(cut_off.bucket):
+                group.start_soon(ask, write)
+            while not set(way.counts) >= WRITING:
+                await anyio.sleep(0.005)
+            async with store_on(odd, beat=0.2).exclusive():
+                await store_on(odd).put(KEY, b"of the second")
+                way.forget()
+                while len(failures) < len(WRITING) + 1:
+                    await anyio.sleep(0.005)
+        assert odd.objects[f"{PREFIX}/{KEY}"].data == b"of the second"
+        assert set(way.counts) <= {"GetObject"}
+
+
+async def test_a_document_takes_the_place_of_the_first_that_was_seen_alone(odd: OddStore) -> None:
+    """One that comes while ours is sent again is another writer's."""
+    others = iter([b"one", b"two", b"three"])
+
+    def overtaken(_: Request) -> Answer:
+        odd.objects[f"{PREFIX}/{KEY}"] = object_of(next(others))
+        return error(412, "PreconditionFailed")
+
+    odd.add(Fault("PutObject", 2, instead=overtaken))
+    with pytest.raises(StoreError, match="it changes while it is"):
+        await in_thread(lambda: Sender(bucket_on(odd), DIALECT).put_document(KEY, b"ours"))
+    assert odd.objects[f"{PREFIX}/{KEY}"].data == b"two"
+
+
+async def test_a_lease_that_was_lost_before_the_answer_came(odd: OddStore) -> None:
+    """As of a machine that slept in between: what was written may be over another's."""
+    checks: list[ArchiveBusy | None] = [None, ArchiveBusy("it is another's")]
+
+    def check() -> None:
+        if (lost := checks.pop(0)) is not None:
+            raise lost
+
+    bucket = bucket_on(odd)
+    bucket.guard(check)
+    with pytest.raises(ArchiveBusy, match="another's"):
+        await in_thread(lambda: Sender(bucket, DIALECT).put_document(KEY, b"ours"))
+    assert f"{PREFIX}/{KEY}" in odd.objects

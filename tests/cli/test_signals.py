@@ -195,19 +195,30 @@ async def test_last_words_that_nobody_reads_can_be_interrupted(
         await process.wait()
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("restore", "s3://b/x", "--instance", INSTANCE, "--to", "to"),
-        ("copy", "here", "s3://b/x"),
-    ],
-    ids=lambda one: one[0],
-)
 async def test_a_bucket_that_does_not_answer_is_not_waited_for(
-    environ: dict[str, str], tmp_path: Path, command: tuple[str, ...]
+    environ: dict[str, str], tmp_path: Path
 ) -> None:
     """It would be for two minutes; and what was given up for the signal is no failure."""
     put_standard(tmp_path / "here", rdb(3000))
+    place, instance = "s3://b/x", ("--instance", INSTANCE)
+    commands = (
+        ("pull", *instance, "--to", place),
+        ("copy", "here", place),
+        ("verify", place),
+        ("restore", place, *instance, "--to", "to"),
+    )
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    ends = [end_of(command, environ | keys, tmp_path) for command in commands]
+    for command, (code, err) in zip(commands, await asyncio.gather(*ends), strict=True):
+        assert code == 130, (command, err)
+        assert b"archiver: stopping" in err
+        assert b"does it answer" not in err
+
+
+async def end_of(
+    command: tuple[str, ...], environ: dict[str, str], cwd: Path
+) -> tuple[int | None, bytes]:
+    """Its exit code and stderr, when it is interrupted once it has asked a silent bucket."""
     asked = asyncio.Event()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -219,18 +230,15 @@ async def test_a_bucket_that_does_not_answer_is_not_waited_for(
 
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     async with server:
         words = (sys.executable, "-m", "archiver", *command, "--s3-endpoint", endpoint)
-        process = await start(list(words), environ | keys, tmp_path)
+        process = await start(list(words), environ, cwd)
         async with asyncio.timeout(60):
             await asked.wait()
         process.send_signal(INT)
         async with asyncio.timeout(15):
             _, err = await process.communicate()
-    assert process.returncode == 130, err
-    assert b"archiver: stopping" in err
-    assert b"does it answer" not in err
+    return process.returncode, err
 
 
 async def test_what_does_not_end_is_left_to_the_next_run(

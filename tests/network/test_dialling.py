@@ -23,8 +23,8 @@ from archiver import (
     static_chain,
 )
 from archiver.emulator import Emulator
-from archiver.errors import UntrustedSource
-from archiver.network import Address, dial, resolve
+from archiver.errors import UntrustedSource, UsageError
+from archiver.network import Address, dial, resolve, tls_context
 from archiver.retry import RetryPolicy
 from archiver.secret import SignedUrl
 from archiver.sources.session import open_session
@@ -270,6 +270,13 @@ async def test_authorities_that_cannot_be_read(
     result = await run("pull", "--instance", INSTANCE, "--to", "archive", SSL_CERT_FILE=str(file))
     assert result.code == 2, result.err
     assert f"SSL_CERT_FILE: {file}: {why}" in result.err
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_authorities_of_a_spoilt_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "/srv/authorities\r")
+    with pytest.raises(UsageError, match=f"^{name} in the environment: .*carriage return"):
+        tls_context()
 
 
 @pytest.mark.usefixtures("s3_writer")

@@ -9,6 +9,7 @@ import aiohttp
 
 from archiver.errors import UsageError
 from archiver.proxies import Proxies
+from archiver.spoilt import clean_variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,10 @@ class Context:
     proxies: Proxies = field(default_factory=Proxies)
 
     def variable(self, name: str) -> str | None:
-        """``ALIBABA_CLOUD_<name>``, None when unset or blank."""
-        return self.environ.get(f"ALIBABA_CLOUD_{name}", "").strip() or None
+        """``ALIBABA_CLOUD_<name>``, None when unset or blank; without the line break that a mounted
+        file or a shell leaves. Raises UsageError for what else one leaves."""
+        name = f"ALIBABA_CLOUD_{name}"
+        return clean_variable({name: self.environ.get(name, "").strip()}, name)
 
     def is_true(self, name: str) -> bool:
         """Whether ``ALIBABA_CLOUD_<name>`` is ``true``, as the vendor's SDKs read it."""

@@ -7,6 +7,10 @@ from archiver.sources.credentials.profile import Profile
 from archiver.sources.credentials.roles import assume_role_with_oidc
 from archiver.sources.rpc import Credentials
 
+_KEY = (
+    "ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+    "ALIBABA_CLOUD_SECURITY_TOKEN",
+)  # fmt: skip
 _OIDC = {
     "ram_role_arn": "ROLE_ARN",
     "oidc_provider_arn": "OIDC_PROVIDER_ARN",
@@ -19,14 +23,13 @@ async def access_key(context: Context) -> Credentials | None:
 
     Raises NoCredentials for one half of a key, BadCredentials for one that cannot be any.
     """
-    key_id = context.variable("ACCESS_KEY_ID")
-    secret = context.variable("ACCESS_KEY_SECRET")
+    key_id, secret, token = (context.environ.get(name, "").strip() or None for name in _KEY)
     if key_id is None and secret is None:
         return None
     if key_id is None or secret is None:
         missing = "ACCESS_KEY_ID" if key_id is None else "ACCESS_KEY_SECRET"
         raise NoCredentials(f"half an access key is set: ALIBABA_CLOUD_{missing} is missing")
-    return keys.access_key(key_id, secret, context.variable("SECURITY_TOKEN"), "the environment")
+    return keys.access_key(key_id, secret, token, "the environment", names=_KEY)
 
 
 async def oidc(context: Context) -> Credentials | None:

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Final
 
 from archiver.errors import BadCredentials
 from archiver.secret import Secret
 from archiver.sources.rpc import Credentials
+from archiver.spoilt import flaw_of_key
+
+NAMES: Final = ("the access key id", "the access key secret", "the security token")
 
 
 def access_key(
@@ -14,12 +18,14 @@ def access_key(
     token: str | None,
     origin: str,
     expires_at: datetime | None = None,
+    names: tuple[str, str, str] = NAMES,
 ) -> Credentials:
-    """An access key, with token and expiry when it is temporary. Raises BadCredentials."""
+    """An access key, with token and expiry when it is temporary; ``names`` of its parts are said
+    of one that cannot be any. Raises BadCredentials."""
     return Credentials(
-        _clean(key_id, "access key id", origin),
-        _clean(secret, "access key secret", origin),
-        None if token is None else _clean(token, "security token", origin),
+        _clean(key_id, names[0], origin),
+        _clean(secret, names[1], origin),
+        None if token is None else _clean(token, names[2], origin),
         expires_at,
         origin,
     )
@@ -54,9 +60,6 @@ def read_time(text: str) -> datetime | None:
 def _clean(text: str, what: str, origin: str) -> Secret:
     """Without the line break that a mounted secret or a shell leaves; it would break a header."""
     text = text.strip()
-    if not text or not text.isascii() or not text.isprintable() or " " in text:
-        raise BadCredentials(
-            f"{origin}: the {what} is empty or holds characters that none has",
-            hint="was it copied with quotes, a space or a line break?",
-        )
+    if (wrong := flaw_of_key(text)) is not None:
+        raise BadCredentials(f"{origin}: {what}: {wrong}", hint="copy it again")
     return Secret(text)

@@ -5,20 +5,24 @@ session is shared by all that asks a bucket, so that nobody types a code of a de
 """
 
 import os
+import re
 import select
 import shlex
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import botocore.session
 from botocore import exceptions
+from botocore.credentials import ProcessProvider
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import Loader, create_loader
 
 from archiver.errors import ArchiverError, StoreForbidden, UsageError
+from archiver.spoilt import clean_variable, flaw_of_key
 from archiver.threads import is_abandoned
 
 # Operations that give credentials, and none that a bucket does.
@@ -34,6 +38,24 @@ _BROKEN_CONFIG: Final = (
     exceptions.InvalidConfigError,
     exceptions.UnknownCredentialError,
 )
+# What a key may come from in the environment, and the names of the same in a file.
+_KEYS: Final = {
+    "AWS_ACCESS_KEY_ID": "aws_access_key_id",
+    "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
+    "AWS_SESSION_TOKEN": "aws_session_token",
+}
+# Others that a session depends on.
+_SETTINGS: Final = (
+    "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_STS", "AWS_CA_BUNDLE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)  # fmt: skip
+# In what botocore says of a program or a service that gave no key, its own words.
+_OF_BOTOCORE: Final = re.compile(
+    r"it ended with status -?\d+|non 200 response \d+|Missing required key in response: '\w+'|"
+    r"Unsupported version|response did not contain: [\w, ]+|No credentials found"
+)
 _LOOK_SECONDS: Final = 0.2
 _MOST_SAID: Final = 300
 _guard: Final = threading.Lock()
@@ -44,11 +66,24 @@ def shared_session(what: str) -> Any:  # noqa: ANN401 - botocore has no types
 
     Raises UsageError, StoreForbidden.
     """
+    for name in _SETTINGS:
+        clean_variable(os.environ, name)
     with _guard, access_errors(what):
+        for name in (*_KEYS, "AWS_SECURITY_TOKEN"):
+            _check_key(what, f"{name} in the environment", os.environ.get(name))
         session = _session(tuple(sorted(_environment())))
         if (credentials := session.get_credentials()) is not None:
-            credentials.get_frozen_credentials()
+            given = zip(_KEYS.values(), credentials.get_frozen_credentials()[:3], strict=True)
+            for name, value in given:
+                _check_key(what, f"{name} of the {credentials.method}", value)
         return session
+
+
+def _check_key(what: str, name: str, value: str | None) -> None:
+    """Raises StoreForbidden for what can be no part of a key: it would break the header that it
+    is sent in, and be quoted with that."""
+    if value and (wrong := flaw_of_key(value)) is not None:
+        raise StoreForbidden(f"{what}: {name}: {wrong}", hint="copy it again")
 
 
 def _environment() -> Iterator[tuple[str, str]]:
@@ -62,8 +97,23 @@ def _environment() -> Iterator[tuple[str, str]]:
 def _session(_: tuple[tuple[str, str], ...]) -> Any:  # noqa: ANN401
     session = botocore.session.get_session()
     session.register_component("data_loader", _loader())
-    session.get_component("credential_provider").get_provider("assume-role")._prompter = ask  # noqa: SLF001 - no other way
+    resolver = session.get_component("credential_provider")
+    # There is no other way to any of these.
+    assume_role, process = map(resolver.get_provider, ("assume-role", "custom-process"))
+    assume_role._prompter = ask  # noqa: SLF001
+    process._popen = _Program  # noqa: SLF001
+    assume_role._profile_provider_builder._create_process_provider = partial(  # noqa: SLF001
+        ProcessProvider, load_config=lambda: session.full_config, popen=_Program
+    )
     return session
+
+
+class _Program(subprocess.Popen[bytes]):
+    """A credential_process; of its stderr, where it may say anything, nothing is passed on."""
+
+    def communicate(self, *args: Any, **given: Any) -> tuple[bytes, bytes]:  # noqa: ANN401
+        out, _ = super().communicate(*args, **given)
+        return out, b"it ended with status %d" % self.returncode
 
 
 @lru_cache
@@ -125,7 +175,19 @@ def _hint(error: Exception) -> str | None:
 
 
 def _said(error: Exception) -> str:
+    """What is wrong, without what others may have said in confidence: a program on its stderr, or
+    a client of a header."""
+    if isinstance(error, exceptions.CredentialRetrievalError):
+        return _of_retrieval(error)
+    if type(error) is exceptions.HTTPClientError:
+        return type(error).__name__
     return f"{' '.join(str(error).split()):.{_MOST_SAID}}"
+
+
+def _of_retrieval(error: exceptions.CredentialRetrievalError) -> str:
+    provider, said = (str(error.kwargs[name]) for name in ("provider", "error_msg"))
+    found = _OF_BOTOCORE.search(said)
+    return f"{provider}: {'it gave none' if found is None else found[0]}"
 
 
 def _of_denied(operation: str) -> str:

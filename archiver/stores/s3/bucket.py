@@ -5,7 +5,7 @@ needs no event loop. Figures of whole pulls, and of clients apart: benchmarks/RE
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +18,8 @@ from urllib3.exceptions import HTTPError
 from archiver.documents import MOST_BYTES
 from archiver.errors import NoDocument, StoreError, StoreForbidden
 from archiver.hurry import on_hurry
+from archiver.network import check_authorities
+from archiver.spoilt import clean_variable
 from archiver.stores.s3 import answers
 from archiver.stores.s3.access import shared_session
 from archiver.stores.s3.connections import Connections
@@ -43,6 +45,7 @@ _KEPT_AS = (
     "StorageClass", "ServerSideEncryption", "SSEKMSKeyId", "ObjectLockMode",
     "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus",
 )  # fmt: skip
+_READ_WITH = frozenset(("GET", "HEAD"))
 # Copied in one request; more takes longer than anybody waits for an answer.
 _MOST_COPIED = 512 * 2**20
 _CONNECT_SECONDS, _READ_SECONDS = 10, 20
@@ -105,6 +108,7 @@ class Bucket:
         self.prefix: Final = prefix
         self.options: Final = options
         self._client: Any = None
+        self._check_writer: Callable[[], None] = lambda: None
         self._connections: Final = Connections(f"s3://{name}")
         on_hurry(self._connections.give_up)
 
@@ -149,21 +153,36 @@ class Bucket:
         with endpoint_errors(str(self)):
             client = session.create_client(
                 "s3", region_name=region, endpoint_url=self.options.endpoint, config=config,
-                # None leaves it to botocore, which has authorities of its own.
-                verify=session.get_config_variable("ca_bundle")
-                or os.environ.get("SSL_CERT_FILE")
-                or None,
+                verify=_trusted(session),
             )  # fmt: skip
         self._connections.watch(client)
         # Before botocore's own, which ask again and again for what is no XML.
         client.meta.events.register_first("before-parse.*", answers.check)
+        # Before it is signed: what is checked may take longer than a signature is good for.
+        client.meta.events.register_first("request-created.s3", self._before_request)
         client.meta.events.register("before-send.s3", self.patience.before_send)
         client.meta.events.register("needs-retry.s3", self._needs_retry)
         return client
 
+    def guard(self, check: Callable[[], None]) -> None:
+        """Have ``check`` called before each request that changes something, also when that is sent
+        again, and after its answer: by then it may have been somebody else's to change. What it
+        raises is raised in its place."""
+        self._check_writer = check
+
+    def _before_request(self, request: Any, **_: object) -> None:
+        """For botocore's ``request-created``, which comes anew with each try."""
+        if request.method not in _READ_WITH:
+            self._check_writer()
+
     def _needs_retry(self, **given: Any) -> float | None:
         """For botocore's ``needs-retry``: after all was given up, there is no next try."""
-        return None if self._connections.is_given_up else self.patience.needs_retry(**given)
+        if self._connections.is_given_up:
+            return None
+        waited = self.patience.needs_retry(**given)
+        if waited is None and given["request_dict"]["method"] not in _READ_WITH:
+            self._check_writer()
+        return waited
 
     def apart(self) -> "Bucket":
         """The same over connections of its own, with no patience."""
@@ -410,6 +429,15 @@ class Bucket:
             )
             if markers == before or not any(markers.values()):
                 raise answers.NoAnswer("a listing is cut: more follows, and not from where")
+
+
+def _trusted(session: Any) -> str | None:
+    """A file of authorities; None leaves it to botocore, which has some of its own. Raises
+    UsageError for a file that has none."""
+    if bundle := session.get_config_variable("ca_bundle"):
+        return check_authorities(bundle, "AWS_CA_BUNDLE, or ca_bundle in the profile")
+    others = clean_variable(os.environ, "SSL_CERT_FILE")
+    return check_authorities(others, "SSL_CERT_FILE") if others else None
 
 
 def _kept_as(answer: Mapping[str, Any]) -> Mapping[str, Any]:

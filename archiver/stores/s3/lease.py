@@ -1,11 +1,12 @@
 """One writer per archive in a bucket, by an object that its holder keeps changing.
 
 No clocks are compared: who finds a lease watches whether it changes, and counts no time in which
-the store did not answer: then nobody could change it. A holder that could not renew it writes
-nothing until it has looked whether it is still its own. A dead holder is known at once where its
-processes can be seen (:mod:`archiver.stores.holder`). Where the store has conditional
-puts they decide who gets it; elsewhere two that come at the very same moment may both go on until
-the next beat of one of them, and do some work twice.
+the store did not answer: then nobody could change it. A holder that could not renew it sends
+nothing that writes, neither for the first time nor again, until it has looked whether it is still
+its own. A dead holder is known at once where its processes can be seen
+(:mod:`archiver.stores.holder`). Where the store has conditional puts they decide who gets it;
+elsewhere two that come at the very same moment may both go on until the next beat of one of them,
+and do some work twice.
 """
 
 import json
@@ -40,7 +41,7 @@ class Lease:
 
     def __init__(self, bucket: Bucket, dialect: Dialect, beat: float) -> None:
         self._bucket = bucket
-        self._lasting: Final = bucket.patience.policy.lasting
+        self._patience: Final = bucket.patience
         self._dialect = dialect
         self._beat: Final = beat
         self._name: Final = secrets.token_hex(8)
@@ -52,8 +53,9 @@ class Lease:
     def check(self) -> None:
         """Blocks while it is not known whose the lease is, since the store does not answer. Raises
         ArchiveBusy when somebody else has taken it, or when that lasts."""
-        until = _now() + self._lasting
+        until = _now() + self._patience.policy.lasting
         while self._lost is None and (silent := _now() - self._seen_at) > self._may_be_silent:
+            self._patience.tell(f"the lease could not be renewed for {silent:.0f} s")
             if _now() >= until or not pause(min(self._beat / 4, until - _now())):
                 raise ArchiveBusy(
                     f"{self._bucket}: the lease could not be renewed for {silent:.0f} s",
@@ -86,6 +88,8 @@ class Lease:
                 self._seen_at = began
                 return None
             if etag is None and seen is not None:
+                if self._beats > 1:
+                    return {}  # another may have had it, and have given it back
                 seen = None  # who had it gave it back meanwhile: some stores answer with 404
                 continue
             if failure is not None:
@@ -192,27 +196,44 @@ def _leave(lease: Lease) -> None:
 
 
 def _free_etag(bucket: Bucket, beat: float, stop: threading.Event) -> str | None:
-    """The ETag of a lease that nobody holds any more; None when there is none."""
+    """The ETag of a lease that nobody holds any more; None when there is none.
+
+    The time that a slow store takes is not counted; all of it is no more than an outage may last.
+    """
     first = _look(bucket)
     if first is None:
         return None
     if _is_over(first[0]):
         return first[1]
-    until = time.monotonic() + _BEATS_TO_TAKE * beat
-    while time.monotonic() < until:
+    began, uncounted = time.monotonic(), 0.0
+    while time.monotonic() - began - uncounted < _BEATS_TO_TAKE * beat:
         if stop.wait(min(_LOOK_SECONDS, beat / 2)):
             raise _busy(bucket, first[0])
-        began = time.monotonic()
+        asked = time.monotonic()
         now = _look(bucket)
-        if time.monotonic() - began > min(_OUTAGE_SECONDS, beat / 2):
-            until = time.monotonic() + _BEATS_TO_TAKE * beat
+        took = time.monotonic() - asked
         if now is None:
             return None
         if now != first:  # what cannot be read changes, too, while its holder lives
             if _is_over(now[0]):
                 return now[1]
             raise _busy(bucket, now[0])
+        if took > min(_OUTAGE_SECONDS, beat / 2):
+            uncounted = _uncounted(bucket, now[0], uncounted, took)
     return first[1]
+
+
+def _uncounted(bucket: Bucket, holder: Holder, before: float, took: float) -> float:
+    """Seconds, with those of one more slow look. Raises ArchiveBusy when they are too many."""
+    if not before:
+        bucket.patience.tell(f"it took {took:.0f} s to show who has the lease")
+    if before + took > bucket.patience.policy.lasting:
+        raise ArchiveBusy(
+            f"{bucket}: {words(holder)} has the lease, and the bucket answers too slowly to tell "
+            "whether it lives",
+            hint="run the command again when the bucket answers sooner",
+        )
+    return before + took
 
 
 def _look(bucket: Bucket) -> tuple[Holder, str] | None:

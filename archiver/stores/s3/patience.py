@@ -85,10 +85,15 @@ class Patience:
         wait = policy.wait(failed, error, random.random, elapsed)
         if wait is None or is_abandoned():
             return False
-        if failed == _TOLD_AT and not self._was_told:
-            self._was_told = True
-            self._on_wait(error.message)
+        if failed == _TOLD_AT:
+            self.tell(error.message)
         return pause(wait)
+
+    def tell(self, why: str) -> None:
+        """Say what is waited for; once, until the bucket answers."""
+        if not self._was_told:
+            self._was_told = True
+            self._on_wait(why)
 
     def _answered(self) -> None:
         self._was_reached, self._was_told = True, False

@@ -61,11 +61,12 @@ class Sender:
         self._again(key, lambda: self.bucket.put(key, data, **given))
 
     def put_document(self, key: str, data: bytes) -> None:
-        """A document of the archive; over nothing, or over what was there when we looked. Raises
-        StoreError, also where the store keeps something else."""
+        """A document of the archive; over nothing, or over what was there when we first looked:
+        what comes there later is another writer's. Raises StoreError, also where the store keeps
+        something else."""
         checksum = self.dialect.measured(data)
         given = self.bucket.options.for_documents() | checksum.parameters
-        condition = self.dialect.if_absent()
+        condition, replaced = self.dialect.if_absent(), ""
         for _ in range(_MOST_SENDINGS):
             try:
                 answer = self.bucket.put(key, data, **given, **condition)
@@ -74,7 +75,10 @@ class Sender:
                 if found is not None and found[0] == data:
                     return  # ours: the answer to an earlier try was lost
                 if found is not None:
-                    condition = self.dialect.if_match(found[1])
+                    if replaced not in ("", found[1]):
+                        break
+                    replaced = found[1]
+                    condition = self.dialect.if_match(replaced)
                 continue
             self._check_document(key, data, checksum, answer)
             self._check_kept(key, given, answer)

@@ -50,6 +50,7 @@ class S3Store:
         bucket, prefix = parse_place(place)
         patience = Patience(retry, on_wait)
         self.bucket: Final = Bucket(bucket, prefix, options or S3Options(), patience)
+        self.bucket.guard(self._check_lease)
         self._on_dialect: Final = on_dialect
         self._beat: Final = beat
         self._sending: Sender | None = None
@@ -92,11 +93,7 @@ class S3Store:
         return None if found is None else found[0]
 
     async def put(self, key: str, data: bytes) -> None:
-        def work() -> None:
-            self._check_lease()
-            self._sender().put_document(key, data)
-
-        await in_thread(work)
+        await in_thread(lambda: self._sender().put_document(key, data))
 
     async def clear(self, key: str) -> str | None:
         return await in_thread(self._clear, key)
