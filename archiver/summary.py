@@ -51,6 +51,7 @@ class Summary:
     )
     kept: dict[tuple[str, str], int] = field(default_factory=dict)
     starts: dict[str, list[datetime]] = field(default_factory=dict)
+    _came_later: bool = False  # something came home after a failure
 
     def __call__(self, event: events.Event) -> None:  # noqa: C901 - a table
         """Observe."""
@@ -75,6 +76,7 @@ class Summary:
                 self.acknowledged[subject, backup.identity if backup else None] = event
             case events.Archived():
                 self.archived += 1
+                self._came_later = bool(self.failures)
                 self.bytes_archived += event.size
                 self.kept.pop(event.backup.identity, None)
                 self._here(event.backup)
@@ -107,11 +109,13 @@ class Summary:
     def exit_code(self) -> int:
         """0, or the worst of what failed (README, *Exit codes*). One backup's trouble is 1, but
         for its integrity, which is 3, and for what the store does not give or take, which is 6; a
-        set that lacks files is 1. Where nobody answered for anything that failed, it is 5."""
+        set that lacks files is 1. Where nobody answered for anything that failed, and nothing came
+        after that, it is 5."""
         codes = {_exit_code(failure) for failure in self.failures}
         codes |= {BackupFailed.exit_code for _ in self.incomplete}
         errors = [failure.error for failure in self.failures]
-        if errors and all(isinstance(error, SourceUnreachable) for error in errors):
+        nobody = all(isinstance(error, SourceUnreachable) for error in errors)
+        if errors and nobody and not self._came_later:
             codes.add(SourceUnreachable.exit_code)  # no backup's trouble, but that of them all
         return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)
 

@@ -371,7 +371,7 @@ async def test_intranet_falls_back_and_says_so(
         assert (chosen.network, chosen.host) == (Network.PUBLIC, "127.0.0.1:1")
         write_rdb(files / INSTANCE / "b.rdb", 2000)
         only = PullOptions(transfer=TransferOptions(network=NetworkChoice.INTRANET, retry=QUICK))
-        assert (await pull(source, archive, [everything()], only)).exit_code == 1
+        assert (await pull(source, archive, [everything()], only)).exit_code == 5
 
 
 async def test_an_intranet_host_that_is_somebody_else(

@@ -486,4 +486,4 @@ async def test_a_server_that_hangs_up_on_everybody(
     async with source_of(emulator) as source:
         summary = await pull(source, archive, [everything()], options)
     assert len({failure.subject for failure in summary.failures}) == 40
-    assert summary.exit_code == 1
+    assert summary.exit_code == 5

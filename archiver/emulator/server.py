@@ -109,7 +109,8 @@ class Emulator:
         await self._runner.cleanup()
         # The runner forgets those whose client has left, and waits for nobody: files may be open.
         for task in self._under_way:
-            task.cancel()
+            if not task.cancelling():  # twice, and it would not even close its file
+                task.cancel()
         if self._under_way:
             await asyncio.wait(self._under_way)
 

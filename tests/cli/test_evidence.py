@@ -53,18 +53,31 @@ async def test_a_full_disk_stops_no_drill(run: Run, archive: Path, tmp_path: Pat
     assert (tmp_path / "junit.xml").exists()
 
 
+@pytest.fixture
+def small(archive: Path, tmp_path: Path) -> Iterator[Path]:
+    """A folder on the same full file system, seen from where no archive is."""
+    (archive / "full").mkdir()
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "--bind", archive / "full", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
 @needs_mount
-async def test_no_space_in_both_places(run: Run, archive: Path) -> None:
-    done = await run("drill", "archive", "-q", "--evidence", "archive/drills-beside")
+async def test_no_space_in_both_places(run: Run, archive: Path, small: Path) -> None:
+    done = await run("drill", "archive", "-q", "--evidence", "small/drills-beside")
     assert done.code == 6
     assert json.loads(done.out)["conclusion"]["passed"] is True
     assert "kept nowhere" in done.err
 
 
 @needs_mount
-async def test_a_full_evidence_directory(run: Run, archive: Path, tmp_path: Path) -> None:
+async def test_a_full_evidence_directory(run: Run, small: Path, tmp_path: Path) -> None:
     put_standard(tmp_path / "other", rdb(5000))
-    done = await run("drill", "other", "-q", "--evidence", "archive/beside")
+    done = await run("drill", "other", "-q", "--evidence", "small/beside")
     assert done.code == 6
     assert "No space left on device" in done.err
     assert "Pass: The backup set restored" in done.err

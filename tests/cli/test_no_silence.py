@@ -269,7 +269,7 @@ CASES = (
          ("'2026-11-28..2026-11-27': its end is not after",)),
     Case("to come", (*PULL, "--range", "2999-01-01.."), 2,
          ("'2999-01-01..' begins in the future",)),
-    Case("quotes", PULL, 4, ("the access key secret of the environment has quotes around it",),
+    Case("quotes", PULL, 4, ("ALIBABA_CLOUD_ACCESS_KEY_SECRET: there are quotes around it",),
          environ=QUOTED),
     Case("no bucket", ("pull", "--to", "s3://b/x", "--instance", INSTANCE), 4,
          ("AWS_ACCESS_KEY_ID",)),

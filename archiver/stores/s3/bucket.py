@@ -180,7 +180,8 @@ class Bucket:
         if self._connections.is_given_up:
             return None
         waited = self.patience.needs_retry(**given)
-        if waited is None and given["request_dict"]["method"] not in _READ_WITH:
+        is_answered = waited is None and given.get("response") is not None
+        if is_answered and given["request_dict"]["method"] not in _READ_WITH:
             self._check_writer()
         return waited
 

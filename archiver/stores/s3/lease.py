@@ -52,12 +52,15 @@ class Lease:
 
     def check(self) -> None:
         """Blocks while it is not known whose the lease is, since the store does not answer. Raises
-        ArchiveBusy when somebody else has taken it, or when that lasts."""
-        until = _now() + self._patience.policy.lasting
+        ArchiveBusy when somebody else has taken it, StoreError when that lasts."""
+        lasting = self._patience.policy.lasting
+        # A machine that slept knows soon: its beat looks.
+        soon = _now() + min(lasting, self._may_be_silent)
+        until = max(soon, self._seen_at + self._may_be_silent + lasting)
         while self._lost is None and (silent := _now() - self._seen_at) > self._may_be_silent:
             self._patience.tell(f"the lease could not be renewed for {silent:.0f} s")
             if _now() >= until or not pause(min(self._beat / 4, until - _now())):
-                raise ArchiveBusy(
+                raise StoreError(
                     f"{self._bucket}: the lease could not be renewed for {silent:.0f} s",
                     hint="the store does not answer; run the command again to go on",
                 )

@@ -99,8 +99,8 @@ class S3Staging:
         self._free.clear()
         try:
             self._check()
-        except ArchiveBusy:
-            return  # it is another's by now
+        except (ArchiveBusy, StoreError):
+            return  # it is another's by now, or may be
         if self._upload is not None and self._upload.kept:
             self._upload.note()
         elif self._upload is not None:
