@@ -668,9 +668,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a closed stdout is forgotten", "archiver/cli/streams.py", "self.lost and self.trouble is None and", "False and", "tests/cli/test_streams.py"),
     Mutation("a range is quoted as it was computed", "archiver/timerange.py", "return cls._between(_moment(start, text), _end(end, text) if end else now, text)", "return cls(_moment(start, text), _end(end, text) if end else now)", "tests/cli/test_no_silence.py"),
     Mutation("no command, and no word of it", "archiver/cli/main.py", "        if not args and not ctx.resilient_parsing:\n", "        if False:\n", "tests/cli/test_no_silence.py"),
-    Mutation("nested: an archive is begun inside another", "archiver/archive/archive.py", "        if (other := await self.store.above(layout.FORMAT_KEY)) is not None:\n", "        if False:\n", f"{NESTED} tests/bucket/test_beginning.py"),
+    Mutation("nested: an archive is begun inside another", "archiver/archive/archive.py", "        if (other := await self.store.above(layout.FORMAT_KEY, is_format)) is not None:\n", "        if False:\n", f"{NESTED} tests/bucket/test_beginning.py"),
     Mutation("nested: an archive is begun inside another of a bucket", f"{S3}/bucket.py", "        for depth in reversed(range(len(folders))):\n", "        for depth in ():\n", "tests/bucket/test_beginning.py"),
-    Mutation("nested: only the folder itself is looked at", "archiver/stores/disk.py", "    places = (folder, *folder.parents)\n", "    places = (folder,)\n", NESTED),
+    Mutation("nested: only the folder itself is looked at", "archiver/stores/disk.py", "    for place in (folder, *folder.parents):\n", "    for place in (folder,):\n", NESTED),
     Mutation("nested: a link hides where something is written", "archiver/cli/places.py", "Path(os.path.realpath(absolute(place)))", "absolute(place)", NESTED),
     Mutation("drill: a missed target does not say whose", "archiver/cli/drill.py", "    for one in missed(evidence):\n", "    for one in ():\n", MISSED),
     Mutation("drill: a gap is told once for each set", "archiver/drill/missed.py", "found.setdefault((each.target, each.instance_id, each.why), each)", "found.setdefault((each.target, each.set_key, each.why), each)", MISSED),
@@ -723,6 +723,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a bucket's authorities are not looked at", "archiver/network.py", "    _trusting(variable, file, _folder())\n", "", f"{ACCESS}::test_authorities_that_are_not_there"),
     Mutation("a spoilt name of authorities is taken", "archiver/spoilt.py", "(wrong := flaw(value)) is not None:\n        raise UsageError(f\"{name} in", "(wrong := flaw(value)) is not None and False:\n        raise UsageError(f\"{name} in", f"{DIALLING}::test_authorities_of_a_spoilt_name"),
     Mutation("a spoilt key of the vendor's is named by no variable", "archiver/sources/credentials/environment.py", '"the environment", names=_KEY)', '"the environment")', "tests/sources/test_credentials.py::test_a_key_that_no_header_can_carry"),
+    Mutation("nested: a document of others is an archive", "archiver/archive/archive.py", "        return parse(layout.FORMAT_KEY, data).number(\"format\", least=1) > 0\n", "        return True\n", "tests/cli/test_restore.py::test_beside_what_only_looks_like_an_archive"),
+    Mutation("nested: a hidden folder is a part of what is above it", "archiver/stores/disk.py", "        if place.name.startswith(\".\"):\n", "        if False:\n", "tests/cli/test_restore.py::test_beside_what_only_looks_like_an_archive"),
 )  # fmt: skip
 
 

@@ -155,7 +155,7 @@ class Archive:
                 f"{self.store}: there is no archive here, and one is required",
                 hint=f"{self.store.doubt} leave out --require-archive to begin one",
             )
-        if (other := await self.store.above(layout.FORMAT_KEY)) is not None:
+        if (other := await self.store.above(layout.FORMAT_KEY, is_format)) is not None:
             raise UsageError(
                 f"{self.store}: no archive is begun inside another, and {other} is one",
                 hint="name a place that is outside of it",
@@ -306,6 +306,14 @@ class Archive:
         async for entry in self.store.entries(prefix):
             if layout.is_record(entry.key):
                 yield entry.key
+
+
+def is_format(data: bytes) -> bool:
+    """Whether a document says that an archive is there, whatever its format."""
+    try:
+        return parse(layout.FORMAT_KEY, data).number("format", least=1) > 0
+    except BadDocument:
+        return False
 
 
 async def check_apart(source: Archive, target: Archive) -> None:

@@ -172,7 +172,12 @@ def check_place(place: str) -> None:
 async def check_outside(place: Path, option_name: str) -> None:
     """Raises UsageError where what is no part of an archive would be put into one: it would be a
     stray there."""
-    found = await in_thread(lambda: nearest(Path(os.path.realpath(absolute(place))), FORMAT_KEY))
+    from archiver.archive.archive import is_format
+
+    def inside() -> Path | None:
+        return nearest(Path(os.path.realpath(absolute(place))), FORMAT_KEY, is_format)
+
+    found = await in_thread(inside)
     if found is not None:
         raise UsageError(
             f"{option_name} {place}: that is inside an archive, {found}",

@@ -157,9 +157,10 @@ class Store(Protocol):
         for a place that is new or empty. Raises StoreError."""
         ...
 
-    async def above(self, name: str) -> str | None:
-        """The nearest folder above this place that has something of that name in it, links
-        resolved; None where none has, or none of those that may be looked at. Raises StoreError."""
+    async def above(self, name: str, is_meant: Callable[[bytes], bool]) -> str | None:
+        """The nearest folder above this place that has a document of that name that is meant,
+        links resolved; None where none has, or none of those that may be looked at. What begins
+        with a dot is no part of what is above it. Raises StoreError."""
         ...
 
     async def read(self, key: str) -> bytes | None:

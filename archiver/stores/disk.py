@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,11 +109,18 @@ def reading_errors(path: StrPath) -> Iterator[None]:
         raise UnreadableObject(f"{str(path)!a:.200}: {error}") from None
 
 
-def nearest(folder: Path, name: str) -> Path | None:
-    """The folder itself, or else the nearest above it, that has something called ``name``. One
-    that is not there has nothing."""
-    places = (folder, *folder.parents)
-    return next((one for one in places if os.path.lexists(one / name)), None)
+def nearest(folder: Path, name: str, is_meant: Callable[[bytes], bool]) -> Path | None:
+    """The folder itself, or else the nearest above it, that has a document called ``name`` that is
+    meant. One that is not there has none; what is in a folder that begins with a dot is no part of
+    those above it."""
+    for place in (folder, *folder.parents):
+        with contextlib.suppress(NoDocument, UnreadableObject, StoreError):
+            data = read_document(place / name)
+            if data is not None and is_meant(data):
+                return place
+        if place.name.startswith("."):
+            return None
+    return None
 
 
 def absolute(path: StrPath) -> Path:

@@ -12,7 +12,7 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,9 +160,12 @@ class LocalStore:
         others = [name for name in names if not is_litter(name)]
         return f"something else is: {min(others)}" if others else None
 
-    async def above(self, name: str) -> str | None:
+    async def above(self, name: str, is_meant: Callable[[bytes], bool]) -> str | None:
         def work() -> Path | None:
-            return disk.nearest(Path(os.path.realpath(self.root)).parent, name)
+            root = Path(os.path.realpath(self.root))
+            if root.name.startswith("."):
+                return None
+            return disk.nearest(root.parent, name, is_meant)
 
         found = await in_thread(work)
         return None if found is None else str(found)

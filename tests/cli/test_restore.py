@@ -218,6 +218,15 @@ async def test_a_question_can_be_interrupted(environ: dict[str, str], tmp_path: 
     assert process.returncode == 130
 
 
+async def test_beside_what_only_looks_like_an_archive(run: Run, tmp_path: Path) -> None:
+    """A document of another tool above it; and a hidden folder is no part of an archive."""
+    put_cluster(tmp_path / "archive")
+    (tmp_path / "archive.json").write_text('{"name": "another tool"}')
+    for place in ("restored", "archive/.restored"):
+        done = await run("restore", "archive", "--instance", CLUSTER, "--to", place)
+        assert done.code == 0, done.err
+
+
 async def test_never_into_an_archive(run: Run, tmp_path: Path) -> None:
     """Nor below one, nor by a link: what is no part of it would be a stray there."""
     put_cluster(tmp_path / "archive")

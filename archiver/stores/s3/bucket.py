@@ -241,15 +241,20 @@ class Bucket:
         except _Absent:
             return None
 
-    def above(self, name: str) -> str | None:
-        """The nearest prefix above this one that has an object of that name. Raises StoreError."""
+    def above(self, name: str, is_meant: Callable[[bytes], bool]) -> str | None:
+        """The nearest prefix above this one that has an object of that name that is meant. Raises
+        StoreError."""
         folders = self.prefix.split("/")[:-1]
         for depth in reversed(range(len(folders))):
+            if folders[depth].startswith("."):
+                return None
             prefix = "".join(f"{folder}/" for folder in folders[:depth])
             # Who may read this prefix alone need not know of others.
             with suppress(_Absent, StoreForbidden), bucket_errors(self.where("")), _absent():
-                self._opened().head_object(Bucket=self.name, Key=f"{prefix}{name}")
-                return f"s3://{self.name}/{prefix}".rstrip("/")
+                answer = self._opened().get_object(Bucket=self.name, Key=f"{prefix}{name}")
+                with closing(answer["Body"]) as body:
+                    if is_meant(body.read(MOST_BYTES)):
+                        return f"s3://{self.name}/{prefix}".rstrip("/")
         return None
 
     def put(self, key: str, data: bytes | bytearray, **given: Any) -> Head:

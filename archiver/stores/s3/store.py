@@ -81,8 +81,8 @@ class S3Store:
                 return f"something else is: {entry.key}"
         return None
 
-    async def above(self, name: str) -> str | None:
-        return await in_thread(self.bucket.above, name)
+    async def above(self, name: str, is_meant: Callable[[bytes], bool]) -> str | None:
+        return await in_thread(self.bucket.above, name, is_meant)
 
     async def place(self) -> tuple[str, ...]:
         endpoint, name = self.bucket.options.endpoint or "", self.bucket.name
