@@ -153,7 +153,7 @@ class Bucket:
         with endpoint_errors(str(self)):
             client = session.create_client(
                 "s3", region_name=region, endpoint_url=self.options.endpoint, config=config,
-                verify=_trusted(session),
+                verify=None if self._is_plain else _trusted(session),
             )  # fmt: skip
         self._connections.watch(client)
         # Before botocore's own, which ask again and again for what is no XML.
@@ -163,6 +163,13 @@ class Bucket:
         client.meta.events.register("before-send.s3", self.patience.before_send)
         client.meta.events.register("needs-retry.s3", self._needs_retry)
         return client
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether it is asked in the clear, as far as that is told."""
+        names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+        told = [self.options.endpoint, *map(os.environ.get, names)]
+        return next(filter(None, told), "").lower().startswith("http://")
 
     def guard(self, check: Callable[[], None]) -> None:
         """Have ``check`` called before each request that changes something, also when that is sent
