@@ -360,8 +360,7 @@ def _with_obstacles(finding: Finding, keys: Mapping[str, str]) -> Finding:
     """The same, of a backup whose files cannot have their names; ``keys`` say what has them."""
     if not keys:
         return finding
-    named_already = finding.damage is not None and finding.in_the_way
-    damage = finding.damage if named_already else _what_is_there(keys)
+    damage = finding.damage or _what_is_there(keys)
     return replace(finding, damage=damage, in_the_way=(*finding.in_the_way, *sorted(keys)))
 
 

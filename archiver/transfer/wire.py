@@ -103,7 +103,6 @@ class Wire:
 
     def connect(self) -> None:
         """Dial the place, or the proxy on the way there, and secure the way."""
-        self._check()  # its socket may be open still
         try:
             addresses = list(self._addresses())
         except (OSError, UnicodeError) as error:

@@ -242,3 +242,13 @@ async def test_rows(tmp_path: Path) -> None:
 
 def test_error_lines() -> None:
     assert str(ArchiverError("what", hint="do")) == "what (do)"
+
+
+async def test_what_has_the_name_of_an_object_is_told(tmp_path: Path) -> None:
+    """Nothing is recorded, and yet the backup is not just missing."""
+    stem = layout.stem(layout.set_key(BACKUP), BACKUP)
+    (tmp_path / f"{stem}.rdb").mkdir(parents=True)
+    (tmp_path / f"{stem}.rdb" / "notes.txt").write_text("somebody's")
+    finding = await Inventory(LocalStore(tmp_path)).find(BACKUP)
+    assert finding.damage == f"{stem}.rdb: a folder is in its place"
+    assert finding.in_the_way == (f"{stem}.rdb",)
