@@ -159,6 +159,33 @@ async def test_once_more_after_a_second_stops_at_once(
     assert (await process.stderr.read()).endswith(b"archiver: stopped at once\n")
 
 
+GIVEN_UP = """
+import anyio
+from archiver.cli.run import run, say
+from archiver.errors import StoreError
+
+async def command():
+    say("begun")
+    try:
+        await anyio.sleep_forever()
+    finally:
+        raise StoreError("the bucket does not answer")
+
+run(command, verbose=0, on_interrupt="it will end")
+"""
+
+
+async def test_what_is_given_up_for_a_signal_is_no_failure(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    process = await start([sys.executable, "-c", GIVEN_UP], environ, tmp_path)
+    assert process.stderr is not None
+    assert b"begun" in await process.stderr.readline()
+    process.send_signal(INT)
+    _, err = await process.communicate()
+    assert (process.returncode, b"does not answer" in err) == (130, False)
+
+
 async def test_under_nohup_a_hangup_is_nothing(environ: dict[str, str], tmp_path: Path) -> None:
     def ignore() -> None:
         signal.signal(HUP, signal.SIG_IGN)

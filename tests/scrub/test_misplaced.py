@@ -335,6 +335,9 @@ async def test_what_lies_where_it_may_is_no_double(
     await repair(pulled.archive, found, supplier_of(origin, offsite, source))
     after = files(pulled.root)
     assert {key for key, data in before.items() if key.endswith(".rdb")} <= after.keys()
+    assert not {data for key, data in before.items() if key.endswith(".rdb")} & set(
+        kept(pulled.root)
+    )
     again = await verify(pulled.archive)
     assert all("-db-" not in finding.key for finding in again.findings)  # but for the junk
 

@@ -345,6 +345,8 @@ def test_which_file_a_damaged_line_was_of() -> None:
     assert left("?" + second[1:]) == 0
     assert left(second[:40]) == 0
     assert left("?" * 60 + second[60:]) == 0
+    assert left(second[-9:]) == 0
+    assert left(".rdb") == 1  # all lines end so
     assert left("?" + first[1:]) == 1
     assert left(first[:40]) == 1
     assert left("?" + second[1:], second[:40]) == 1  # one file has one line

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from aiohttp import web
 
 from archiver import TairSource, events
 from archiver.emulator import Emulator, Faults
-from archiver.errors import BackupGone, BadCredentials, SourceError, UsageError
-from archiver.fields import read_backup
+from archiver.errors import BackupGone, BadCredentials, SourceError, UnsafeInput, UsageError
+from archiver.fields import check_ids, read_backup
 from archiver.model import Page, Status
 from archiver.retry import RetryPolicy
 from archiver.secret import Secret
@@ -21,7 +22,7 @@ from archiver.sources.endpoints import endpoint_of
 from archiver.sources.listing import read_page
 from archiver.sources.rpc import Credentials
 from examples.sample_rdb import write_rdb
-from tests.conftest import INSTANCE, KEY_ID, QUICK, EmulatorMaker, everything, source_of
+from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET, QUICK, EmulatorMaker, everything, source_of
 
 
 def make(files: Path, first: int, count: int) -> list[str]:
@@ -180,6 +181,25 @@ async def test_a_wrong_secret_is_not_tried_again(files: Path, emulator: Emulator
         with pytest.raises(BadCredentials):
             await listed(source)
     assert emulator.tally.api_calls == 1
+
+
+async def test_quotes_that_are_part_of_a_key_are_named(files: Path, emulator: Emulator) -> None:
+    """As a file of keys has them; those of the environment are looked at before."""
+    chain = static_chain(Credentials(Secret(KEY_ID), Secret(f"'{KEY_SECRET}'"), origin="a file"))
+    async with TairSource(emulator.endpoint, chain.get, retry=QUICK) as source:
+        with pytest.raises(BadCredentials) as caught:
+            await listed(source)
+    assert "access key secret of a file has quotes around it" in str(caught.value)
+    assert KEY_SECRET not in str(caught.value)
+
+
+def test_a_job_that_is_called_as_a_file_is() -> None:
+    """A set's folder is named after it."""
+    backup = read_backup("r-x", {**ITEM, "BackupJobID": "7"})
+    assert check_ids(backup) == backup
+    for name in ("7.rdb", "7.json", "7.aof"):
+        with pytest.raises(UnsafeInput):
+            check_ids(replace(backup, job_id=name))
 
 
 async def test_found_again_with_another_url(files: Path, emulator: Emulator) -> None:

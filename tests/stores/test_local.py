@@ -447,13 +447,18 @@ async def test_a_waiting_record_does_not_replace_one_that_has_the_right_bytes(
     assert not any((store.root / ".quarantine").glob("*"))
 
 
-@pytest.mark.parametrize("name", ["", "..", "r-x-7.fifo", "r-x-7.link", "r-x-7.folder"])
+@pytest.mark.parametrize(
+    "name", ["", "..", "r-x-7.fifo", "r-x-7.link", "r-x-7.folder", "r-x-8.rdb"]
+)
 async def test_a_record_of_something_odd_keeps_no_writer_out(store: LocalStore, name: str) -> None:
     """It is beside an object that came home, and that another record waits for."""
     odd = store.root / f"{STEM}.rdb"
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", DATA)
-        await store.put(f"{STEM}.json", RECORD.replace(b"r-x-7.rdb", name.encode()))
+        record = RECORD.replace(b"r-x-7.rdb", name.encode())
+        right = hashlib.sha256(DATA).hexdigest().encode()  # of the other object, too
+        await store.put(f"{STEM}.json", record.replace(b"1" * 64, right))
+        await store.put(f"{STEM[:-1]}8.rdb", DATA)
     os.mkfifo(odd.with_name("r-x-7.fifo"))
     odd.with_name("r-x-7.link").symlink_to("/dev/zero")
     odd.with_name("r-x-7.folder").mkdir()
