@@ -567,7 +567,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("verify: a file may be where results were", "archiver/stores/local.py", "not (key == _EVIDENCE or", "not (key in (_EVIDENCE, \"verified\") or", HIDDEN),
     Mutation("sets: the first folder of a job is as good as any", "archiver/archive/inventory.py", "    return -whole, -len(records), folder", "    return 0, 0, folder", "tests/archive/test_archive.py"),
     Mutation("sets: records without their objects count", "archiver/archive/inventory.py", "    return -whole, -len(records), folder", "    return 0, -len(records), folder", "tests/scrub/test_misplaced.py"),
-    Mutation("sets: the other archive's own folder is one of many", "archiver/archive/inventory.py", "key=lambda one: (one[1] != folder, *_likelihood", "key=lambda one: (*_likelihood", "tests/scrub/test_misplaced.py"),
+    Mutation("sets: the other archive's own folder is one of many", "archiver/archive/inventory.py", "key=lambda one: (one[1] != folder, *_likelihood", "key=lambda one: (0, *_likelihood", "tests/scrub/test_misplaced.py"),
     Mutation("misplaced: a set of another instance lies where it may", "archiver/scrub/misplaced.py", "        and folder.partition(\"/\")[0] == backup.instance_id\n", "", "tests/scrub/test_misplaced.py"),
     Mutation("sweep: what a record says of its object is opened", "archiver/stores/local.py", "    if home.stem != record.stem or not _is_file(home) or home.lstat", "    if home.lstat", ORDER),
     Mutation("sweep: what the disk does not give ends it", "archiver/stores/local.py", "            except (UnreadableObject, NoDocument):\n                return", "            except NoDocument:\n                return", ORDER),
