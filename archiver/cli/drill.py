@@ -103,13 +103,7 @@ async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended 
     progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
     options = _options(given)
     directory = given["directory"]
-    for name, written in (
-        ("--evidence", directory),
-        ("--scratch", given["scratch"]),
-        ("--junit", given["junit"]),
-    ):
-        if written is not None:
-            await check_outside(written, name)
+    await _check_places(given)
     programs = await find(given["servers"])
     told: Said | None
     try:
@@ -138,6 +132,14 @@ async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended 
     if code == EXIT_OK:
         return None
     return Ended(code, told or say("archiver: the drill did not pass"))
+
+
+async def _check_places(given: dict[str, Any]) -> None:
+    """Raises UsageError for what would be written into an archive, and is no part of one."""
+    for name in ("evidence", "scratch", "junit"):
+        written = given["directory" if name == "evidence" else name]
+        if written is not None:
+            await check_outside(written, f"--{name}")
 
 
 def _watching(progress: "WorkProgress", verbosity: int) -> "Watcher":
