@@ -35,10 +35,7 @@ async def test_made_dumps_are_what_a_server_loads(tmp_path: Path) -> None:
         stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(30):
-            while not socket.exists():
-                await asyncio.sleep(0.05)
-        reader, writer = await asyncio.open_unix_connection(socket)
+        reader, writer = await _connected(socket)
         answer = b"-LOADING"
         while answer.startswith(b"-LOADING"):  # the socket is there before the keys are
             writer.write(b"DBSIZE\r\n")
@@ -48,3 +45,13 @@ async def test_made_dumps_are_what_a_server_loads(tmp_path: Path) -> None:
     finally:
         server.kill()
         await server.wait()
+
+
+async def _connected(socket: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to a server that was just started: its socket has a name before it listens."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await asyncio.open_unix_connection(socket)
+            except (FileNotFoundError, ConnectionRefusedError):
+                await asyncio.sleep(0.05)

@@ -1,9 +1,10 @@
 """A program's own system calls on one folder, as strace saw them, played into the model of a file
 system.
 
-Names and bytes change when a call is entered, so that what follows from it comes after it. A sync
-makes durable what was complete when it was entered, and has done so when it is left. What the
-program wrote to stdout was told when that call is left.
+Names and bytes change when a call is entered, so that what follows from it comes after it. A call
+that was entered before another thread had made the folder it needs happens as soon as that folder
+is there. A sync makes durable what was complete when it was entered, and has done so when it is
+left. What the program wrote to stdout was told when that call is left.
 """
 
 import os
@@ -137,13 +138,32 @@ class Replay:
         self._programs = 0
 
     def moments(self, trace: Path) -> Iterator[Moment]:
+        early: list[Call] = []
         for entered, call in read_calls(trace.read_text("ascii")):
             cut_short = call.result is None
             if cut_short and (call.name in _SYNCS or not self._in_flight_happened):
                 continue
             if call.result is not None and call.result < 0:
                 continue
-            moment = self._enter(call) if entered else self._leave(call)
+            if entered:
+                early.append(call)
+                yield from self._enter_those_that_can(early)
+            elif call in early:
+                raise FileNotFoundError(f"{call.name}{call.arguments!r:.200}")
+            elif (moment := self._leave(call)) is not None:
+                yield moment
+
+    def _enter_those_that_can(self, early: list[Call]) -> Iterator[Moment]:
+        """The last of these calls, and what could not happen before it."""
+        todo = [early[-1]]
+        while todo:
+            call = todo.pop()
+            try:
+                moment = self._enter(call)
+            except FileNotFoundError:
+                continue
+            early.remove(call)
+            todo = list(early)
             if moment is not None:
                 yield moment
 
@@ -226,7 +246,7 @@ class Replay:
         inode = self._system.lookup(path)
         if inode is None:
             if "O_CREAT" not in flags:
-                raise ValueError(f"{path} was opened, and the model does not have it")
+                raise FileNotFoundError(f"{path} was opened, and the model does not have it")
             before = self._system.pending().keys()
             inode = self._system.create(path)
             changed = self._system.pending().keys() - before

@@ -111,3 +111,33 @@ def test_calls_of_threads_are_put_together() -> None:
     write = steps[0][1]
     assert (write.data(1), write.number(3), write.result) == (b"a", 0, 1)
     assert [call.result for entered, call in steps if not entered] == [0, 1, -1, None]
+
+
+def hexadecimal(path: str) -> str:
+    return '"' + "".join(f"\\x{byte:02x}" for byte in path.encode()) + '"'
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_call_waits_for_a_folder_that_another_thread_makes(tmp_path: Path, made: bool) -> None:
+    """Entered in one order and done in another: each thread makes the folders that it misses."""
+    folder, trace = tmp_path / "watched", tmp_path / "trace"
+    folder.mkdir()
+    a, b, c = hexadecimal("a"), hexadecimal("a/b"), hexadecimal("a/b/c")
+    lines = [
+        f"1 mkdir({b}, 0700 <unfinished ...>",
+        f"2 openat(AT_FDCWD, {c}, O_WRONLY|O_CREAT, 0600 <unfinished ...>",
+        f"3 mkdir({a}, 0700) = 0",
+        "2 <... openat resumed>) = 3",
+        "1 <... mkdir resumed>) = 0",
+    ]
+    if not made:
+        del lines[2]  # nobody makes it
+    trace.write_text("\n".join(lines))
+    system = FileSystem(read_tree(folder))
+    replay = Replay(system, folder, cwd=folder, in_flight_happened=False)
+    if made:
+        assert [moment.call for moment in replay.moments(trace)] == ["mkdir", "mkdir", "openat"]
+        assert system.visible() == {"a": None, "a/b": None, "a/b/c": b""}
+    else:
+        with pytest.raises(FileNotFoundError, match="openat"):
+            list(replay.moments(trace))

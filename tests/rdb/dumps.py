@@ -46,11 +46,10 @@ def inspected(data: bytes, block_size: int = 256) -> Inspection:
 class Server:
     """Just enough of a client; commands as words."""
 
-    def __init__(self, path: Path, directory: Path) -> None:
+    def __init__(self, line: socket.socket, directory: Path) -> None:
         self.directory = directory
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
-        self._lines = self._socket.makefile("rb")
+        self._socket = line
+        self._lines = line.makefile("rb")
 
     def __call__(self, *words: object) -> Any:
         """The answer. Raises RuntimeError for an error."""
@@ -90,12 +89,22 @@ def running(binary: Path, *options: str) -> Iterator[Server]:
             stdout=subprocess.DEVNULL,
         ) as process:
             try:
-                for _ in range(500):
-                    if path.exists():
-                        break
-                    time.sleep(0.01)
-                server = Server(path, directory)
+                server = Server(_connected(path), directory)
                 yield server
                 server.close()
             finally:
                 process.kill()
+
+
+def _connected(path: Path) -> socket.socket:
+    """A connection to a server that was just started: its socket has a name before it listens."""
+    for _ in range(1000):
+        line = socket.socket(socket.AF_UNIX)
+        try:
+            line.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            line.close()
+            time.sleep(0.01)
+        else:
+            return line
+    raise TimeoutError(f"nobody listens at {path}")
