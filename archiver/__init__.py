@@ -13,21 +13,21 @@ from archiver.version import __version__
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Beginning
     from archiver.archive.record import Record
-    from archiver.archive.restoring import restore
+    from archiver.commands.pull.run import PullOptions, pull
+    from archiver.commands.restore.run import restore
+    from archiver.commands.summary import Summary
+    from archiver.commands.verify.model import VerifyOptions, VerifySummary
+    from archiver.commands.verify.run import verify
     from archiver.errors import ArchiverError
     from archiver.events import Event
-    from archiver.line import PullOptions, pull
     from archiver.model import Backup, Query
     from archiver.proxies import Proxies
     from archiver.retry import RetryPolicy
-    from archiver.scrub.model import VerifyOptions, VerifySummary
-    from archiver.scrub.verify import verify
-    from archiver.sources.credentials import CredentialChain, default_chain, static_chain
-    from archiver.sources.rpc import Credentials
-    from archiver.sources.tair import TairSource
-    from archiver.stores.local import LocalStore
-    from archiver.summary import Summary
-    from archiver.timerange import TimeRange
+    from archiver.sources.alibaba.credentials import CredentialChain, default_chain, static_chain
+    from archiver.sources.alibaba.rpc import Credentials
+    from archiver.sources.alibaba.source import TairSource
+    from archiver.stores.local.store import LocalStore
+    from archiver.times import TimeRange
     from archiver.transfer.engine import TransferOptions
 
 # Imported when first used: ``archiver --version`` should not load an HTTP client.
@@ -36,26 +36,26 @@ _HOMES = {
     "ArchiverError": "archiver.errors",
     "Backup": "archiver.model",
     "Beginning": "archiver.archive.archive",
-    "CredentialChain": "archiver.sources.credentials",
-    "Credentials": "archiver.sources.rpc",
+    "CredentialChain": "archiver.sources.alibaba.credentials",
+    "Credentials": "archiver.sources.alibaba.rpc",
     "Event": "archiver.events",
-    "LocalStore": "archiver.stores.local",
+    "LocalStore": "archiver.stores.local.store",
     "Proxies": "archiver.proxies",
-    "PullOptions": "archiver.line",
+    "PullOptions": "archiver.commands.pull.run",
     "Query": "archiver.model",
     "Record": "archiver.archive.record",
     "RetryPolicy": "archiver.retry",
-    "Summary": "archiver.summary",
-    "TairSource": "archiver.sources.tair",
-    "TimeRange": "archiver.timerange",
+    "Summary": "archiver.commands.summary",
+    "TairSource": "archiver.sources.alibaba.source",
+    "TimeRange": "archiver.times",
     "TransferOptions": "archiver.transfer.engine",
-    "VerifyOptions": "archiver.scrub.model",
-    "VerifySummary": "archiver.scrub.model",
-    "default_chain": "archiver.sources.credentials",
-    "pull": "archiver.line",
-    "restore": "archiver.archive.restoring",
-    "static_chain": "archiver.sources.credentials",
-    "verify": "archiver.scrub.verify",
+    "VerifyOptions": "archiver.commands.verify.model",
+    "VerifySummary": "archiver.commands.verify.model",
+    "default_chain": "archiver.sources.alibaba.credentials",
+    "pull": "archiver.commands.pull.run",
+    "restore": "archiver.commands.restore.run",
+    "static_chain": "archiver.sources.alibaba.credentials",
+    "verify": "archiver.commands.verify.run",
 }
 
 __all__ = [

@@ -55,7 +55,7 @@ class Footer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which backups of one instance to list. Ranges are in :mod:`archiver.timerange`."""
+    """Which backups of one instance to list. Ranges are in :mod:`archiver.times`."""
 
     instance_id: str
     start: str

@@ -18,7 +18,7 @@ from itertools import chain, zip_longest
 from typing import Any, Final
 
 from archiver.errors import UsageError
-from archiver.spoilt import clean_variable
+from archiver.stray_characters import clean_variable
 
 CONNECT_SECONDS: Final = 10.0
 # A next address is tried beside one that has not answered so soon (RFC 8305, section 5).

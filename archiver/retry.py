@@ -1,9 +1,10 @@
 """When to try again, as data; the same for the API and for the bytes."""
 
+import email.utils
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -145,3 +146,22 @@ class Attempts:
         if self._own.lasts and self._of_all.is_news():
             self._on_outage(error, policy.lasting)
         await self._sleep(wait)
+
+
+def wait_asked(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
+    """Seconds, from Retry-After in both its forms (RFC 9110 §10.2.3), or x-acs-retry-after (ms)."""
+    named = {name.lower(): value for name, value in headers.items()}
+    try:
+        if (milliseconds := named.get("x-acs-retry-after")) is not None:
+            return _sane(float(milliseconds) / 1000)
+        if (after := named.get("retry-after")) is None:
+            return None
+        if after.strip().isdigit():
+            return _sane(float(after))
+        return _sane(email.utils.parsedate_to_datetime(after).timestamp() - now())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _sane(seconds: float) -> float | None:
+    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -13,7 +13,7 @@ from archiver import Archive, LocalStore, Query, TairSource, static_chain
 from archiver.emulator import Emulator
 from archiver.retry import RetryPolicy
 from archiver.secret import Secret
-from archiver.sources.rpc import Credentials
+from archiver.sources.alibaba.rpc import Credentials
 from tests.servers import forks
 from tests.servers.buckets import bucket, bucket_tls, s3_writer, seaweed, seaweed_tls  # noqa: F401
 from tests.servers.forks import Forks

@@ -16,12 +16,13 @@ from archiver.archive import verified
 from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
 from archiver.archive.sums import parse_sums
+from archiver.commands.verify.statements import Claims
 from archiver.documents import Fields, parse
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnsafeInput
-from archiver.fields import read_backup
 from archiver.report import document as evidence
-from archiver.scrub.claims import Claims
-from archiver.stores import holder, journal
+from archiver.sources.alibaba.fields import read_backup
+from archiver.stores import holder
+from archiver.stores.local import journal
 from archiver.stores.s3 import journal as s3_journal
 from tests.archive.test_archive import record
 

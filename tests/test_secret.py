@@ -11,7 +11,7 @@ import pytest
 
 from archiver.errors import UnsafeInput
 from archiver.secret import Secret, SignedUrl
-from archiver.sources.rpc import Credentials
+from archiver.sources.alibaba.rpc import Credentials
 
 URL = (
     "https://u.oss.aliyuncs.com/b/k%20y.rdb?Expires=1795478400&OSSAccessKeyId=LTAI&Signature=s%2Fg"

@@ -28,7 +28,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from archiver import events
-from archiver.archive import layout, sets
+from archiver.archive import completeness, layout
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.backupsets import named_set
 from archiver.archive.consistency import apart
@@ -441,8 +441,8 @@ async def _missing(archive: Archive, folder: str) -> frozenset[str]:
         return frozenset()
     around = await sets_around(archive, folder.partition("/")[0], [start])
     if all(one.key != folder for one in around):
-        around.append(sets.SetNodes(folder, start, frozenset()))
-    found = sets.missing_nodes(around, {folder}).get(folder)
+        around.append(completeness.SetNodes(folder, start, frozenset()))
+    found = completeness.missing_nodes(around, {folder}).get(folder)
     return frozenset(found.nodes if found else ())
 
 

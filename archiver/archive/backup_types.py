@@ -12,7 +12,7 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
-from archiver.crew import crew
+from archiver.concurrency import task_group
 from archiver.errors import ArchiverError
 from archiver.model import BackupType, Kind
 
@@ -46,7 +46,7 @@ async def logs_among(archive: Archive, keys: Iterable[str]) -> set[str]:
                 if backup_type(record) is BackupType.INCREMENTAL and not contradictions(record):
                     found.add(key)
 
-    async with crew() as tasks:
+    async with task_group() as tasks:
         for _ in range(_READERS):
             tasks.start_soon(read)
     return found

@@ -6,8 +6,8 @@ looked at closer. A set is complete when
 1. it has its SHA256SUMS, which a pull writes once every file that was listed for it is here,
 2. every file that the SHA256SUMS names has its object and its record, which contradicts neither
    itself nor them,
-3. no node is missing, by the sets around it (:mod:`archiver.archive.sets`), and none has a log of
-   commands alone, or an empty file for a dump.
+3. no node is missing, by the sets around it (:mod:`archiver.archive.completeness`), and none has
+   a log of commands alone, or an empty file for a dump.
 
 A standard instance's set is one file, and complete without its SHA256SUMS, too: the record proves
 the bytes. A file that SHA256SUMS or an earlier verify names and that has no record is damage, and
@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, overload
 
-from archiver.archive import layout, sets
+from archiver.archive import completeness, layout
 from archiver.archive.archive import Archive
 from archiver.archive.backup_types import backup_type, logs_among, unrestorable
 from archiver.archive.contents import SetFiles, Unrecorded, sets_below, sums_of
@@ -40,6 +40,7 @@ from archiver.errors import (
     UnreadableObject,
     UsageError,
 )
+from archiver.ids import safe
 from archiver.model import BackupType, Kind
 
 
@@ -238,35 +239,35 @@ class _Around:
         known = [_known(one) for one in folders if one.hides is None]
         self._known: Final = known
         self._by_key: Final = {one.key: one for one in known}
-        self._missing: Final = sets.missing_nodes(known)
-        self._beside: Final = sets.nodes_beside(known)
+        self._missing: Final = completeness.missing_nodes(known)
+        self._beside: Final = completeness.nodes_beside(known)
         lacking = self._missing.keys() | self._beside.keys()
         self.whole: Final = tuple(o for o in folders if o.may_be_whole and o.key not in lacking)
 
-    def lacks(self, folder: Folder) -> tuple[sets.Missing | None, frozenset[str]]:
+    def lacks(self, folder: Folder) -> tuple[completeness.Missing | None, frozenset[str]]:
         """Nodes that others have, and nodes that lie in folders beside it. ``folder`` may be known
         better by now than when all of them were listed."""
         own = _known(folder)
         if own == self._by_key.get(folder.key):
             return self._missing.get(own.key), self._beside.get(own.key, frozenset())
         # What may say something of it, and what may be one backup with that.
-        reach = sets.REACH + 2 * sets.ONE_BACKUP
+        reach = completeness.REACH + 2 * completeness.ONE_BACKUP
         low = bisect_left(self._known, own.started_at - reach, key=_start)
         high = bisect_right(self._known, own.started_at + reach, key=_start)
         near = [own, *(one for one in self._known[low:high] if one.key != own.key)]
-        found = sets.missing_nodes(near, {own.key}).get(own.key)
-        return found, sets.nodes_beside(near).get(own.key, frozenset())
+        found = completeness.missing_nodes(near, {own.key}).get(own.key)
+        return found, completeness.nodes_beside(near).get(own.key, frozenset())
 
 
-def _known(folder: Folder) -> sets.SetNodes:
-    return sets.SetNodes(folder.key, folder.started_at, folder.nodes, folder.is_full)
+def _known(folder: Folder) -> completeness.SetNodes:
+    return completeness.SetNodes(folder.key, folder.started_at, folder.nodes, folder.is_full)
 
 
 def _instance(folder: Folder) -> str:
     return folder.instance_id
 
 
-def _start(one: sets.SetNodes) -> datetime:
+def _start(one: completeness.SetNodes) -> datetime:
     return one.started_at
 
 
@@ -274,7 +275,7 @@ async def list_folders(archive: Archive, instances: Collection[str] = ()) -> Fol
     """Every set of these instances, or of all, and every folder that may hide some. Raises
     StoreError."""
     folders: list[Folder] = []
-    for prefix in [f"{layout.safe(instance)}/" for instance in instances] or [""]:
+    for prefix in [f"{safe(instance)}/" for instance in instances] or [""]:
         async for one in sets_below(archive.store, prefix):
             if isinstance(one, Unrecorded):
                 key, began, hides = one.key, layout.span(one.key)[0], one.error

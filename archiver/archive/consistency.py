@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from archiver.archive import layout
 from archiver.archive.record import Record
 from archiver.errors import ArchiverError, UnsafeInput
-from archiver.fields import read_backup
+from archiver.ids import safe
 from archiver.model import Backup, Kind
+from archiver.sources.alibaba.fields import read_backup
 
 # The nodes of a set begin seconds apart; the folder is named after one of them. That of another
 # night is none of theirs.
@@ -75,7 +76,7 @@ def _malformed(record: Record) -> Iterator[str]:
     """What is no id at all."""
     for one in (record.instance_id, record.node_id, record.backup_id):
         try:
-            layout.safe(one)
+            safe(one)
         except UnsafeInput:
             yield f"{one[:80]!r} is no id"
 

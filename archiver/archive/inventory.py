@@ -13,8 +13,8 @@ from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record
 from archiver.archive.verified import results_if_any
 from archiver.errors import ArchiverError, BadDocument, NoDocument, UnreadableObject
-from archiver.fields import read_backup
 from archiver.model import Backup, Kind, Transfer
+from archiver.sources.alibaba.fields import read_backup
 from archiver.stores.base import Store
 
 # Months of listings in memory: a backup's own, and those beside it.

@@ -10,12 +10,11 @@ acknowledged/sets/<instance>/<start>-<job>.json
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Final
 
-from archiver import fields
 from archiver.documents import is_clean, is_name
+from archiver.ids import ID, safe
 from archiver.model import Backup, Kind
-from archiver.timerange import TimeRange
+from archiver.times import TimeRange
 
 FORMAT = 1
 FORMAT_KEY = "archive.json"
@@ -26,11 +25,10 @@ SUMS_NAME = "SHA256SUMS"
 ACKNOWLEDGED = "acknowledged/"
 OWN_PREFIXES = ("drills/", "verified/", ACKNOWLEDGED)
 
-safe: Final = fields.safe
-_OBJECT_NAME = re.compile(rf"({fields.ID.pattern})-({fields.ID.pattern})\.({'|'.join(Kind)})")
-_BACKUP_NAME = re.compile(rf"{fields.ID.pattern}-{fields.ID.pattern}")
+_OBJECT_NAME = re.compile(rf"({ID.pattern})-({ID.pattern})\.({'|'.join(Kind)})")
+_BACKUP_NAME = re.compile(rf"{ID.pattern}-{ID.pattern}")
 _ACKNOWLEDGEMENT = re.compile(
-    rf"{ACKNOWLEDGED}(sets/{fields.ID.pattern}/[0-9]{{8}}T[0-9]{{6}}Z-[^/]+"
+    rf"{ACKNOWLEDGED}(sets/{ID.pattern}/[0-9]{{8}}T[0-9]{{6}}Z-[^/]+"
     rf"|backups/{_BACKUP_NAME.pattern})\.json"
 )
 # instance/yyyy/mm/set/file

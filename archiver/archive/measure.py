@@ -7,10 +7,10 @@ from typing import Final, TypeVar
 
 from fastcrc import crc64
 
+from archiver.concurrency import in_thread, in_thread_anyway
 from archiver.model import Measured
 from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Store
-from archiver.threads import in_thread, in_thread_anyway
 
 BLOCK_BYTES: Final = 2**20
 # Read between two looks at the event loop, and the longest that Ctrl-C waits: a tenth of a second's

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.archive.sets import REACH, SetNodes
+from archiver.archive.completeness import REACH, SetNodes
+from archiver.ids import safe
 from archiver.model import Kind
 
 
@@ -26,7 +27,7 @@ async def sets_around(
     until = max(moments[-1], min(moments[-1] + REACH, datetime.now(UTC)))
     for month in _months(moments[0] - REACH, until):
         keys: dict[str, list[str]] = defaultdict(list)
-        async for entry in archive.store.entries(f"{layout.safe(instance_id)}/{month}/"):
+        async for entry in archive.store.entries(f"{safe(instance_id)}/{month}/"):
             keys[entry.key.rpartition("/")[0]].append(entry.key)
         for folder, there in keys.items():
             if (one := listed_set(folder, there)) is not None:

@@ -14,6 +14,7 @@ from archiver.archive.measure import measure, new_block
 from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record
 from archiver.archive.verified import Result, results_if_any
+from archiver.concurrency import in_thread
 from archiver.errors import (
     BadDocument,
     CorruptFile,
@@ -23,7 +24,6 @@ from archiver.errors import (
 )
 from archiver.model import Footer, Kind, Measured, Receipt
 from archiver.stores.base import Staging, Store
-from archiver.threads import in_thread
 
 RECORD: Final = "its record"
 SUMS: Final = "SHA256SUMS"

@@ -105,8 +105,8 @@ def _check(subjects: tuple[str, ...], given: dict[str, Any]) -> None:
 
 
 async def _who() -> str:
-    from archiver.drill.account import who
-    from archiver.threads import in_thread
+    from archiver.commands.drill.account import who
+    from archiver.concurrency import in_thread
 
     found = await in_thread(lambda: who(withhold=False))
     return "@".join(part for part in (found.user, found.host) if part)

@@ -19,7 +19,7 @@ from archiver.cli.streams import show
 if TYPE_CHECKING:
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import Ended
-    from archiver.copying import CopyOptions
+    from archiver.commands.copy.run import CopyOptions
 
 
 @command("copy")
@@ -77,7 +77,7 @@ async def _copy(origin: str, place: str, given: dict[str, Any], last: "LastLine"
     from archiver.archive.archive import Archive
     from archiver.cli import words
     from archiver.cli.watching import Watch, remarks, watched
-    from archiver.copying import copy as copy_archive
+    from archiver.commands.copy.run import copy as copy_archive
 
     check_part_size(place, given["part_size"])
     options = _options(given)
@@ -102,7 +102,7 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> "Ended | Non
     from archiver.archive.archive import Archive
     from archiver.cli.run import Ended, say
     from archiver.cli.words import times
-    from archiver.copying import NOTHING_SELECTED, mismatches, selects_nothing
+    from archiver.commands.copy.run import NOTHING_SELECTED, mismatches, selects_nothing
     from archiver.errors import BackupFailed, IntegrityError
 
     source, target = (Archive(store_at(where, given)) for where in (origin, place))
@@ -130,7 +130,7 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> "Ended | Non
 
 
 def _options(given: dict[str, Any]) -> "CopyOptions":
-    from archiver.copying import CopyOptions, Selection
+    from archiver.commands.copy.run import CopyOptions, Selection
     from archiver.transfer.engine import TransferOptions
 
     return CopyOptions(

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from archiver.cli.progress import WorkProgress
     from archiver.cli.run import Ended
     from archiver.cli.run import Told as Said
-    from archiver.drill.happened import Happened, Told, Watcher
-    from archiver.drill.procedure import Drilled, DrillOptions
-    from archiver.drill.selection import Wanted
+    from archiver.commands.drill.events import Happened, Told, Watcher
+    from archiver.commands.drill.run import Drilled, DrillOptions
+    from archiver.commands.drill.selection import Wanted
     from archiver.report.evidence import Evidence
 
 _PATH = CleanPath()
@@ -93,12 +93,12 @@ async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended 
     from archiver.cli.run import Ended, say
     from archiver.cli.run import Told as Said
     from archiver.cli.words import QUIET
-    from archiver.drill import EvidenceNotKept, find
-    from archiver.drill.procedure import drill as run_drill
+    from archiver.commands.drill import EvidenceNotKept, find
+    from archiver.commands.drill.run import drill as run_drill
+    from archiver.concurrency import in_thread
     from archiver.errors import EXIT_OK, worst_exit_code
     from archiver.report.junit import to_junit
-    from archiver.stores.disk import store_errors
-    from archiver.threads import in_thread
+    from archiver.stores.local.disk import store_errors
 
     progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
     options = _options(given)
@@ -174,8 +174,8 @@ def _rescue(data: bytes, *, as_json: bool) -> None:
 
 
 def _options(given: dict[str, Any]) -> "DrillOptions":
-    from archiver.drill import parse
-    from archiver.drill.procedure import DrillOptions
+    from archiver.commands.drill import parse
+    from archiver.commands.drill.run import DrillOptions
 
     return DrillOptions(
         wanted=_wanted(given),
@@ -199,7 +199,7 @@ def _options(given: dict[str, Any]) -> "DrillOptions":
 def _wanted(given: dict[str, Any]) -> "Wanted":
     import secrets
 
-    from archiver.drill.selection import Wanted
+    from archiver.commands.drill.selection import Wanted
     from archiver.errors import UsageError
     from archiver.report.evidence import Mode
 
@@ -228,7 +228,7 @@ def _wanted(given: dict[str, Any]) -> "Wanted":
 def _line(event: "Told") -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 - a table
     """The verbosity from which something is told, and how."""
     from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
-    from archiver.drill import happened
+    from archiver.commands.drill import events as happened
     from archiver.report.evidence import Verdict
     from archiver.report.words import duration
 
@@ -275,7 +275,7 @@ def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None"
 
     from archiver.cli.jsonlines import write_object
     from archiver.cli.run import say
-    from archiver.drill.missed import missed
+    from archiver.commands.drill.missed import missed
     from archiver.errors import IntegrityError
 
     evidence, filed = drilled.evidence, drilled.filed
@@ -316,7 +316,7 @@ def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None"
 def _say_conclusion(evidence: "Evidence") -> "Said":
     """Each target that was missed, and what the drill came to."""
     from archiver.cli.run import say
-    from archiver.drill.missed import missed
+    from archiver.commands.drill.missed import missed
     from archiver.report.words import headline, verdict_word
 
     for one in missed(evidence):

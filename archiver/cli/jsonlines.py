@@ -9,9 +9,9 @@ from typing import Any
 
 from archiver import events
 from archiver.cli import streams
+from archiver.commands.summary import Summary
 from archiver.errors import EXIT_INTERRUPTED, EXIT_OK, ArchiverError
 from archiver.model import Backup
-from archiver.summary import Summary
 
 
 def write_event(event: events.Event) -> None:

@@ -21,9 +21,9 @@ from archiver.cli.streams import show
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
-    from archiver.archive.catalogue import Row
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import Ended
+    from archiver.commands.ls.listing import Row
     from archiver.errors import ArchiverError
     from archiver.model import Backup, Query
     from archiver.sources.base import Source
@@ -67,10 +67,10 @@ def ls(place: str | None, **given: Any) -> None:
 
 
 async def _ls(place: str | None, given: dict[str, Any], last: "LastLine") -> "Ended | None":
-    from archiver.archive import catalogue
     from archiver.archive.acknowledged import Acknowledged
     from archiver.archive.archive import Archive
     from archiver.cli.words import QUIET
+    from archiver.commands.ls import listing
 
     archive = Archive(store_at(place, given)) if place is not None else None
     if archive is not None:
@@ -80,15 +80,15 @@ async def _ls(place: str | None, given: dict[str, Any], last: "LastLine") -> "En
         verbosity = QUIET if given["quiet"] else given["verbose"]
         await _ask(_source(archive, given), verbosity, listed)
     if archive is None:
-        rows = catalogue.vendor_rows(listed.backups)
+        rows = listing.vendor_rows(listed.backups)
     elif given["remote"]:
-        rows = await catalogue.compared_rows(archive, listed.backups)
+        rows = await listing.compared_rows(archive, listed.backups)
     else:
-        rows = await catalogue.archived_rows(archive, given["instances"], given["time_range"])
+        rows = await listing.archived_rows(archive, given["instances"], given["time_range"])
         _tell_of_nothing(rows, archive, given["instances"])
     bad: list[ArchiverError] = []
     if archive is not None:
-        rows, bad = await catalogue.with_acknowledgements(rows, Acknowledged(archive))
+        rows, bad = await listing.with_acknowledgements(rows, Acknowledged(archive))
     if given["as_json"]:
         _write_json(rows)
     else:
@@ -189,8 +189,8 @@ def _tell_of_nothing(rows: "Sequence[Row]", archive: "Archive", instances: Itera
 
 def _tell_of_age(rows: "Sequence[Row]", instances: Iterable[str]) -> None:
     """Of what was asked for by name: an archive may keep instances that are long gone."""
-    from archiver.archive.age import late_rows
     from archiver.cli.run import say
+    from archiver.commands.ls.age import late_rows
 
     for old in late_rows(rows, instances, datetime.now(UTC)):
         say(str(old))
@@ -201,9 +201,9 @@ def _wrong(
 ) -> "Iterator[Ended]":
     """What is damaged, of notes that somebody took as well (``bad``); with --check what is not as
     it should be, with --max-age what is too old. All of it is said."""
-    from archiver.archive.age import overdue_rows
     from archiver.cli.jsonlines import write_event, write_overdue
     from archiver.cli.run import Ended, say
+    from archiver.commands.ls.age import overdue_rows
     from archiver.errors import BackupFailed
     from archiver.events import Failed
 
@@ -228,7 +228,7 @@ def _wrong(
 def _unchecked(rows: "Sequence[Row]") -> "Iterator[str]":
     """In a line each, the files that there should be, and the sets that are not complete, unless
     the vendor is still making them, or somebody has taken note of it."""
-    from archiver.archive.catalogue import State
+    from archiver.commands.ls.listing import State
 
     unfinished = {row.set_key for row in rows if row.state is State.UNFINISHED}
     told = set[str]()
@@ -313,7 +313,7 @@ def _acknowledged(rows: "Sequence[Row]") -> str:
 
 
 def _note(row: "Row") -> str:
-    from archiver.archive.catalogue import State
+    from archiver.commands.ls.listing import State
 
     notes = [f"incomplete set: {row.set_note}"] if row.set_note else []
     notes += [row.acknowledged] if row.acknowledged else []

@@ -20,12 +20,12 @@ from archiver.events import Observer
 from archiver.model import Query
 from archiver.proxies import Proxies
 from archiver.retry import RetryPolicy
-from archiver.sources.endpoints import endpoint_of
-from archiver.spoilt import clean_variable, flaw
-from archiver.timerange import ALL, TimeRange
+from archiver.sources.alibaba.endpoints import endpoint_of
+from archiver.stray_characters import clean_variable, flaw
+from archiver.times import ALL, TimeRange
 
 if TYPE_CHECKING:
-    from archiver.sources.tair import TairSource
+    from archiver.sources.alibaba.source import TairSource
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -125,9 +125,9 @@ class SourceOptions:
     @asynccontextmanager
     async def open(self, observer: Observer) -> AsyncGenerator["TairSource", None]:
         """The source, with credentials from the vendor's default chain."""
-        from archiver.sources.credentials import default_chain
+        from archiver.sources.alibaba.credentials import default_chain
+        from archiver.sources.alibaba.source import TairSource
         from archiver.sources.session import open_session
-        from archiver.sources.tair import TairSource
 
         way = self.way
         async with open_session() as session:

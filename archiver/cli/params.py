@@ -11,8 +11,8 @@ import click
 from archiver.documents import is_key
 from archiver.errors import UsageError
 from archiver.proxies import Proxies
-from archiver.spoilt import flaw
-from archiver.timerange import ALL, TimeRange, parse_moment
+from archiver.stray_characters import flaw
+from archiver.times import ALL, TimeRange, parse_moment
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -163,7 +163,7 @@ class AssertionText(click.ParamType[str]):
     envvar_list_splitter = ";"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from archiver.drill.assertions import parse
+        from archiver.commands.drill.assertions import parse
 
         try:
             parse(value)

@@ -12,12 +12,12 @@ import click
 from archiver.archive.layout import FORMAT_KEY
 from archiver.cli.options import option, retry_option
 from archiver.cli.params import LATEST, Duration, Moment
+from archiver.concurrency import in_thread
 from archiver.errors import UsageError
 from archiver.retry import RetryPolicy
-from archiver.spoilt import flaw
-from archiver.stores.disk import absolute, nearest
-from archiver.stores.local import LocalStore
-from archiver.threads import in_thread
+from archiver.stores.local.disk import absolute, nearest
+from archiver.stores.local.store import LocalStore
+from archiver.stray_characters import flaw
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive

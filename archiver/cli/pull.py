@@ -24,12 +24,12 @@ from archiver.cli.places import (
     store_at,
     written_to,
 )
-from archiver.timerange import TimeRange
+from archiver.times import TimeRange
 
 if TYPE_CHECKING:
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import Ended
-    from archiver.line import PullOptions
+    from archiver.commands.pull.run import PullOptions
 
 _TYPES = {"full": "FullBackup", "incremental": "IncrementalBackup"}
 _MODES = {"automated": "Automated", "manual": "Manual"}
@@ -98,11 +98,11 @@ def pull(place: str, time_range: TimeRange | None, **given: Any) -> None:
 async def _pull(
     place: str, time_range: TimeRange | None, given: dict[str, Any], last: "LastLine"
 ) -> "Ended | None":
-    from archiver.archive.age import late, overdue
     from archiver.cli import words
     from archiver.cli.watching import Watch, remarks, watched
+    from archiver.commands.ls.age import late, overdue
+    from archiver.commands.pull.run import pull as pull_backups
     from archiver.errors import UsageError
-    from archiver.line import pull as pull_backups
 
     if not given["instances"]:
         raise UsageError("no instance is given", hint="give --instance, once for each")
@@ -135,7 +135,7 @@ def _source_options(time_range: TimeRange | None, given: dict[str, Any], way: Wa
 
 
 def _options(given: dict[str, Any], way: Way) -> "PullOptions":
-    from archiver.line import PullOptions
+    from archiver.commands.pull.run import PullOptions
     from archiver.transfer.engine import TransferOptions
     from archiver.transfer.route import NetworkChoice
 

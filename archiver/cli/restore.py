@@ -13,10 +13,10 @@ from archiver.cli.streams import plain, show
 
 if TYPE_CHECKING:
     from archiver.archive.backupsets import BackupSet
-    from archiver.archive.candidates import DamagedSet
-    from archiver.archive.restoring import Ask, Restored, RestoredFile
     from archiver.cli.progress import WorkProgress
     from archiver.cli.run import Ended, Told
+    from archiver.commands.restore.choice import DamagedSet
+    from archiver.commands.restore.run import Ask, Restored, RestoredFile
 
 
 @command("restore")
@@ -60,11 +60,11 @@ def restore(place: str, **given: Any) -> None:
 
 
 async def _restore(place: str, given: dict[str, Any]) -> "Ended | None":
-    from archiver.archive import restoring
     from archiver.archive.archive import Archive
-    from archiver.archive.candidates import DamagedSet, damaged_set
     from archiver.cli.progress import choose_work_progress
     from archiver.cli.run import Ended, say
+    from archiver.commands.restore import run as restoring
+    from archiver.commands.restore.choice import DamagedSet, damaged_set
     from archiver.errors import EXIT_OK, UsageError
 
     archive = Archive(store_at(place, given))
@@ -120,7 +120,7 @@ async def _ask(damaged: "BackupSet", following: "BackupSet") -> bool:
     """Whether to take the next set: a question on a terminal, where nothing means no."""
     import anyio
 
-    from archiver.archive.candidates import older
+    from archiver.commands.restore.choice import older
 
     click.echo(
         f"{_when(damaged)} is damaged ({plain(damaged.why_not)}). "
@@ -146,7 +146,7 @@ def _write_damaged(error: "DamagedSet") -> None:
 
 def _what_to_run(error: "DamagedSet") -> str | None:
     """This command again, so that it takes the next set."""
-    from archiver.archive.instructions import shell_line
+    from archiver.commands.restore.instructions import shell_line
 
     following = error.following
     if following is None:
@@ -259,8 +259,8 @@ def _tell(restored: "Restored") -> None:
 
 def _tell_what_lacks(restored: "Restored") -> "list[Told]":
     """Say what is not as it should be; all that keeps the exit code from being 0 is in it."""
-    from archiver.archive.instructions import how_much_is_whole
     from archiver.cli.run import say
+    from archiver.commands.restore.instructions import how_much_is_whole
 
     one = restored.backup_set
     told = [

@@ -24,6 +24,7 @@ import click
 
 from archiver.cli import streams
 from archiver.cli.jsonlines import LastLine
+from archiver.concurrency import hurry
 from archiver.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -32,8 +33,7 @@ from archiver.errors import (
     ArchiverError,
     StoreError,
 )
-from archiver.hurry import hurry
-from archiver.stores import disk
+from archiver.stores.local import disk
 
 # Whatever an unforeseen error quotes: the query of a URL is what grants access. What follows s3://
 # is the name of a place, and may have a question mark in it.

@@ -42,11 +42,11 @@ def uploads(place: str, **given: Any) -> None:
 
 
 async def _uploads(place: str, given: dict[str, Any]) -> None:
+    from archiver.concurrency import in_thread
     from archiver.errors import UsageError
     from archiver.stores.s3 import S3Store
     from archiver.stores.s3.dialect import Uploads, probe
     from archiver.stores.s3.uploads import OpenUpload, open_uploads
-    from archiver.threads import in_thread
 
     store = store_at(place, given)
     if not isinstance(store, S3Store):

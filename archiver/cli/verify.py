@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from archiver.cli.bytebar import ByteBar, ByteLog
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import Ended, Told
-    from archiver.scrub.events import Observer
-    from archiver.scrub.model import VerifyOptions, VerifySummary
+    from archiver.commands.verify.events import Observer
+    from archiver.commands.verify.model import VerifyOptions, VerifySummary
 
 _SOURCE = "source"
 
@@ -99,9 +99,9 @@ async def _verify(place: str, given: dict[str, Any], last: "LastLine") -> "Ended
     from archiver.cli import verify_words
     from archiver.cli.bytebar import choose_bar
     from archiver.cli.run import Ended, Told, say
+    from archiver.commands.verify import events
+    from archiver.commands.verify.run import verify as verify_archive
     from archiver.errors import EXIT_OK, ArchiverError
-    from archiver.scrub import events
-    from archiver.scrub.verify import verify as verify_archive
 
     store = store_at(place, given)
     check_keeping(store, given)
@@ -139,7 +139,7 @@ def _observer(
 ) -> "Observer":
     """Who tells people and programs what happens."""
     from archiver.cli import verify_words, words
-    from archiver.scrub import events
+    from archiver.commands.verify import events
 
     verbosity = words.QUIET if given["quiet"] else given["verbose"]
 
@@ -165,9 +165,9 @@ async def _repair(
     observer: "Observer",
 ) -> "VerifySummary":
     from archiver.archive.archive import Archive
-    from archiver.scrub.from_archive import ArchiveSupplier
-    from archiver.scrub.from_source import SourceSupplier
-    from archiver.scrub.repair import repair
+    from archiver.commands.repair.from_archive import ArchiveSupplier
+    from archiver.commands.repair.from_source import SourceSupplier
+    from archiver.commands.repair.run import repair
     from archiver.transfer.engine import TransferOptions
 
     if given["repair_from"] != _SOURCE:
@@ -182,10 +182,10 @@ async def _repair(
 
 
 def _options(given: dict[str, Any]) -> "VerifyOptions":
+    from archiver.commands.verify.model import VerifyOptions
+    from archiver.commands.verify.sample import Sample
     from archiver.errors import UsageError
     from archiver.report.evidence import Link
-    from archiver.scrub.model import VerifyOptions
-    from archiver.scrub.sample import Sample
 
     seed, sample, since = given["seed"], None, given["since_verified"]
     if given["sample"] is not None:

@@ -11,9 +11,9 @@ from archiver.cli import words
 from archiver.cli.jsonlines import write_event as write_pull_event
 from archiver.cli.jsonlines import write_object
 from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
-from archiver.scrub import events
-from archiver.scrub.findings import Finding
-from archiver.scrub.model import VerifyOptions, VerifySummary
+from archiver.commands.verify import events
+from archiver.commands.verify.findings import Finding
+from archiver.commands.verify.model import VerifyOptions, VerifySummary
 
 
 def line(event: events.ScrubEvent) -> tuple[int, str] | None:  # noqa: PLR0911 - a table

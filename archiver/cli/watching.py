@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from archiver.archive.age import Overdue, held
 from archiver.archive.archive import Archive
 from archiver.cli import jsonlines, words
 from archiver.cli.jsonlines import LastLine
 from archiver.cli.progress import Progress, choose_progress
 from archiver.cli.run import Ended, Told
+from archiver.commands.ls.age import Overdue, held
+from archiver.commands.summary import Summary
 from archiver.errors import EXIT_OK, BackupFailed, worst_exit_code
 from archiver.events import Event, Failed, Planned, SetIncomplete
-from archiver.summary import Summary
 
 
 @dataclass(slots=True)

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 from archiver import events
 from archiver.archive import layout
+from archiver.commands.summary import Summary
 from archiver.model import Kind, Network
-from archiver.summary import Summary
-from archiver.timerange import EVERYTHING_FROM, TimeRange
+from archiver.times import EVERYTHING_FROM, TimeRange
 
 QUIET, NORMAL, VERBOSE, DEBUG = -1, 0, 1, 2
 

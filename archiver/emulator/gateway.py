@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from archiver.emulator.signatures import legacy_signature
 from archiver.secret import Secret
-from archiver.sources.signing import ACS3, acs3_signature
+from archiver.sources.alibaba.signing import ACS3, acs3_signature
 
 _MOST_SKEW_SECONDS = 15 * 60
 _MOST_NONCES = 100_000

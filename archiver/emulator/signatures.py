@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from archiver.sources.signing import canonical_query, pct
+from archiver.sources.alibaba.signing import canonical_query, pct
 
 
 def legacy_signature(secret: str, method: str, params: Mapping[str, str]) -> str:

@@ -13,7 +13,9 @@ from typing import Final
 
 from archiver.errors import ArchiverError, SourceUnavailable
 from archiver.secret import SignedUrl
-from archiver.transfer.answer import (
+from archiver.transfer.http.connection import Head, Place, Wire
+from archiver.transfer.http.pool import Wires
+from archiver.transfer.http.response import (
     FAULTS,
     HEADERS,
     Answer,
@@ -22,8 +24,6 @@ from archiver.transfer.answer import (
     read_answer,
     unavailable,
 )
-from archiver.transfer.wire import Head, Place, Wire
-from archiver.transfer.wires import Wires
 
 # Most connections that are asked before the first of them is read.
 MOST_AHEAD = 16

@@ -13,13 +13,13 @@ from archiver.model import Backup, Measured, Receipt, Transfer
 from archiver.proxies import Proxies
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Staging
-from archiver.transfer.buffers import Blocks
+from archiver.transfer.buffer_pool import Blocks
 from archiver.transfer.burst import MOST_AHEAD
-from archiver.transfer.fetch import Fetcher, open_fetcher
-from archiver.transfer.file import carry
-from archiver.transfer.lanes import Lanes
+from archiver.transfer.connection_share import Lanes
+from archiver.transfer.download import carry
+from archiver.transfer.http.client import Fetcher, open_fetcher
+from archiver.transfer.limits import Hedge, LeastRate, RateLimit
 from archiver.transfer.origin import HttpOrigin
-from archiver.transfer.pace import Hedge, LeastRate, RateLimit
 from archiver.transfer.part import Shared
 from archiver.transfer.parts import DEFAULT_PART_SIZE
 from archiver.transfer.recognise import recognise

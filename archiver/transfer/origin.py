@@ -14,7 +14,7 @@ from archiver.errors import (
 from archiver.model import Backup, Network, Pin, Provenance
 from archiver.retry import Attempts
 from archiver.secret import SignedUrl
-from archiver.transfer.fetch import Body, Fetcher
+from archiver.transfer.http.client import Body, Fetcher
 from archiver.transfer.route import Location
 
 # What may go wrong between us and where the bytes are; the errors of who takes them pass by.

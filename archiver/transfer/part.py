@@ -9,20 +9,19 @@ from typing import Final
 from fastcrc import crc64
 
 from archiver import events
-from archiver.crew import crew
+from archiver.concurrency import in_thread, task_group
 from archiver.errors import ArchiverError, SourceUnavailable
 from archiver.model import Part, Pin
 from archiver.rdb.meter import FileMeter
 from archiver.retry import Attempts, Outage, RetryPolicy
 from archiver.stores.base import Staging
-from archiver.threads import in_thread
-from archiver.transfer.answer import Answer
-from archiver.transfer.buffers import Blocks
-from archiver.transfer.fetch import Body
-from archiver.transfer.lanes import Lanes
+from archiver.transfer.buffer_pool import Blocks
+from archiver.transfer.connection_share import Lanes
+from archiver.transfer.http.client import Body
+from archiver.transfer.http.response import Answer
+from archiver.transfer.limits import Hedge, RateLimit, Waits
 from archiver.transfer.origin import AT_THE_SOURCE, Origin, Way
-from archiver.transfer.pace import Hedge, RateLimit, Waits
-from archiver.transfer.vouch import Cost
+from archiver.transfer.receipt import Cost
 
 # Bytes that a try must bring to forgive the failures before it: a drip never ends otherwise.
 LEAST_PROGRESS = 64 * 1024
@@ -116,7 +115,7 @@ class PartFetcher:
         self.received[index] = first.position - first.part.start
         self.under_way[index] = first
         arrived: list[Cursor] = []
-        async with crew() as race:
+        async with task_group() as race:
 
             async def run(chase: Callable[[Cursor], Awaitable[Cursor]]) -> None:
                 arrived.append(await chase(first))

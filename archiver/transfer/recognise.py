@@ -3,7 +3,7 @@
 from archiver.model import Measured, Pin, Receipt
 from archiver.transfer.origin import AT_THE_SOURCE, Origin
 from archiver.transfer.part import Shared
-from archiver.transfer.vouch import Cost, is_proven, receipt_for
+from archiver.transfer.receipt import Cost, is_proven, receipt_for
 
 
 async def recognise(shared: Shared, origin: Origin, measured: Measured) -> Receipt | None:

@@ -10,6 +10,7 @@ from typing import Final
 import anyio
 
 from archiver import events
+from archiver.concurrency import until_cancelled
 from archiver.errors import (
     ArchiverError,
     BackupFailed,
@@ -22,9 +23,8 @@ from archiver.model import Backup, Network
 from archiver.network import dial, is_metadata, resolve
 from archiver.proxies import Proxies
 from archiver.secret import SignedUrl
-from archiver.threads import until_cancelled
-from archiver.transfer.answer import address
-from archiver.transfer.wire import Place
+from archiver.transfer.http.connection import Place
+from archiver.transfer.http.response import address
 
 # A URL about to expire is renewed first: a part takes seconds, a signed request is checked once.
 REFRESH_AHEAD = timedelta(seconds=60)

@@ -2,7 +2,7 @@
 
 What passes between threads costs 0.2 ms each time, which is more than the bytes of a small file
 do; and what is durable together needs one sync. This is their first try only: whatever is in the
-way of one of them, the patient walk of :mod:`archiver.transfer.file` begins anew.
+way of one of them, the patient walk of :mod:`archiver.transfer.download` begins anew.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +19,11 @@ from archiver.rdb.meter import FileMeter
 from archiver.secret import SignedUrl
 from archiver.stores.base import Staging
 from archiver.transfer.burst import Read
-from archiver.transfer.fetch import Fetcher
+from archiver.transfer.http.client import Fetcher
 from archiver.transfer.origin import AT_THE_SOURCE
 from archiver.transfer.part import Shared
+from archiver.transfer.receipt import Cost, vouch
 from archiver.transfer.route import Location
-from archiver.transfer.vouch import Cost, vouch
 
 SMALL_BYTES: Final = 256 * 1024
 # Seconds that such a file may take before it gets the patience of a large one; little is fetched

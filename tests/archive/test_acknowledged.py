@@ -18,10 +18,12 @@ from archiver.archive.acknowledged import (
     withdraw,
 )
 from archiver.archive.archive import Beginning
-from archiver.archive.catalogue import Row, archived_rows, compared_rows, with_acknowledgements
 from archiver.cli.ls import _unchecked
-from archiver.copying import Selection, copy, mismatches
-from archiver.drill import DrillOptions, drill
+from archiver.commands.copy.run import Selection, copy, mismatches
+from archiver.commands.drill import DrillOptions, drill
+from archiver.commands.ls.listing import Row, archived_rows, compared_rows, with_acknowledgements
+from archiver.commands.verify.findings import Fault
+from archiver.commands.verify.run import verify
 from archiver.errors import (
     BadDocument,
     IntegrityError,
@@ -29,8 +31,6 @@ from archiver.errors import (
     NoSuchBackup,
     UsageError,
 )
-from archiver.scrub.findings import Fault
-from archiver.scrub.verify import verify
 from archiver.stores.base import Store
 from archiver.stores.s3 import S3Options, S3Store
 from examples.sample_rdb import write_rdb

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from archiver import Archive, LocalStore
 from archiver.archive import layout
-from archiver.archive.catalogue import State, archived_rows, compared_rows, vendor_rows
 from archiver.archive.inventory import Inventory
 from archiver.archive.record import Record, make_record
+from archiver.commands.ls.listing import State, archived_rows, compared_rows, vendor_rows
 from archiver.errors import (
     ArchiverError,
     BadDocument,
@@ -22,6 +22,7 @@ from archiver.errors import (
     UnsafeInput,
     UnsupportedFormat,
 )
+from archiver.ids import safe
 from archiver.model import Backup, Status, Stored
 from tests.stores.test_local import RECEIPT
 
@@ -59,13 +60,13 @@ def test_keys() -> None:
 @given(st.text(max_size=80))
 def test_no_id_leaves_its_folder(text: str) -> None:
     try:
-        safe = layout.safe(text)
+        part = safe(text)
     except UnsafeInput:
         return
     root = Path("/archive")
-    assert (root / safe).resolve().parent == root
-    assert not safe.startswith((".", "-"))
-    assert "~" not in safe
+    assert (root / part).resolve().parent == root
+    assert not part.startswith((".", "-"))
+    assert "~" not in part
 
 
 def record() -> Record:

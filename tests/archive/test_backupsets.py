@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, restore
-from archiver.archive import sets
+from archiver.archive import completeness
 from archiver.archive.backupsets import list_folders, named_set, newest_first
-from archiver.archive.catalogue import archived_rows
-from archiver.drill.selection import Wanted, choose_sets
+from archiver.commands.drill.selection import Wanted, choose_sets
+from archiver.commands.ls.listing import archived_rows
 from archiver.errors import NoSuchBackup
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
@@ -167,17 +167,17 @@ async def test_each_set_is_not_compared_with_all_others_again(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 4,000 sets of an instance that took a minute, and more."""
-    number, compared, right = 12, 0, sets.missing_nodes
+    number, compared, right = 12, 0, completeness.missing_nodes
 
     def counted(
-        given: Iterable[sets.SetNodes], wanted: Collection[str] | None = None
-    ) -> dict[str, sets.Missing]:
+        given: Iterable[completeness.SetNodes], wanted: Collection[str] | None = None
+    ) -> dict[str, completeness.Missing]:
         nonlocal compared
         all_of_them = list(given)
         compared += len(all_of_them)
         return right(all_of_them, wanted)
 
-    monkeypatch.setattr(sets, "missing_nodes", counted)
+    monkeypatch.setattr(completeness, "missing_nodes", counted)
     for day in range(number):
         put_standard(root, rdb(3000), f"202610{day + 10}T021500Z")
     assert len([one async for one in newest_first(opened(root), INSTANCE)]) == number

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, restore, verify
-from archiver.archive.catalogue import State, archived_rows, compared_rows
-from archiver.copying import Selection, copy, mismatches
-from archiver.drill import DrillOptions, Wanted, drill
+from archiver.commands.copy.run import Selection, copy, mismatches
+from archiver.commands.drill import DrillOptions, Wanted, drill
+from archiver.commands.ls.listing import State, archived_rows, compared_rows
+from archiver.commands.verify.findings import Fault
 from archiver.report.evidence import Verdict
-from archiver.scrub.findings import Fault
 from tests.archive.test_lost import NEWEST, newest
 from tests.conftest import INSTANCE, everything
 from tests.drill.conftest import programs
-from tests.scrub.conftest import CLUSTER, DAYS, NODES, Pulled, offsite, pulled, vendor
+from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, offsite, pulled, vendor
 
 __all__ = ["offsite", "pulled", "vendor"]
 BOTH = pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])

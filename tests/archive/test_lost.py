@@ -9,12 +9,12 @@ import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, restore, verify
 from archiver.archive.archive import Archive as Opened
-from archiver.archive.candidates import DamagedSet
-from archiver.archive.catalogue import State, archived_rows, compared_rows
-from archiver.copying import CopyOptions, Mismatch, Selection, copy, mismatches
+from archiver.commands.copy.run import CopyOptions, Mismatch, Selection, copy, mismatches
+from archiver.commands.ls.listing import State, archived_rows, compared_rows
+from archiver.commands.restore.choice import DamagedSet
 from archiver.errors import UsageError
 from tests.conftest import INSTANCE, everything
-from tests.scrub.conftest import CLUSTER, DAYS, NODES, Pulled, edit, offsite, pulled, vendor
+from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, edit, offsite, pulled, vendor
 
 __all__ = ["offsite", "pulled", "vendor"]
 NEWEST = DAYS[2]

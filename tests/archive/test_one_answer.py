@@ -10,16 +10,16 @@ import pytest
 from archiver import Archive, LocalStore, TairSource, pull
 from archiver.archive import layout
 from archiver.archive.backupsets import list_folders, newest_first
-from archiver.archive.catalogue import archived_rows, compared_rows
-from archiver.drill import DrillOptions, Wanted, drill
+from archiver.commands.drill import DrillOptions, Wanted, drill
+from archiver.commands.ls.listing import archived_rows, compared_rows
+from archiver.commands.summary import Summary
+from archiver.commands.verify.findings import Fault
+from archiver.commands.verify.run import verify
 from archiver.model import Backup, Query
 from archiver.report.evidence import Verdict
-from archiver.scrub.findings import Fault
-from archiver.scrub.verify import verify
 from archiver.stores.base import Entry
-from archiver.summary import Summary
 from examples.sample_rdb import write_rdb
-from tests.archive.test_sets import repeated
+from tests.archive.test_completeness import repeated
 from tests.conftest import INSTANCE, everything
 from tests.drill.conftest import programs
 

@@ -10,7 +10,7 @@ from archiver import Archive, LocalStore
 from archiver.archive.archive import Beginning
 from archiver.errors import ArchiveBusy, UsageError
 from archiver.events import ArchiveBegun, Event, WaitingForLock
-from archiver.stores import mounts
+from archiver.stores.local import mounts
 from archiver.stores.s3 import S3Store
 
 

@@ -4,9 +4,9 @@ import anyio
 import pytest
 from anyio import to_thread
 
+from archiver.commands.verify.run import verify
 from archiver.emulator import Emulator
 from archiver.errors import StoreError
-from archiver.scrub.verify import verify
 from tests.bucket.conftest import MIB
 from tests.bucket.test_pull import DIALECTS, archive_in, assert_whole, bring, replace_times
 from tests.servers import gateway as gates

@@ -17,12 +17,12 @@ from anyio import to_thread
 
 from archiver import Archive, LocalStore, verify
 from archiver.archive.layout import is_record
-from archiver.copying import CopyOptions, copy
+from archiver.commands.copy.run import CopyOptions, copy
+from archiver.commands.repair.from_archive import ArchiveSupplier
+from archiver.commands.repair.run import repair
 from archiver.documents import is_key
 from archiver.emulator import Emulator
 from archiver.errors import PlaceTaken, StoreError, UnreadableObject
-from archiver.scrub.from_archive import ArchiveSupplier
-from archiver.scrub.repair import repair
 from archiver.stores.s3 import LockMode, S3Lock, S3Options, S3Store
 from archiver.stores.s3.asked import difference
 from archiver.stores.s3.bucket import Bucket

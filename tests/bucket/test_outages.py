@@ -13,8 +13,9 @@ import anyio
 import pytest
 
 from archiver import Archive, LocalStore, verify
-from archiver.archive.restoring import restore
-from archiver.copying import CopyOptions, copy
+from archiver.commands.copy.run import CopyOptions, copy
+from archiver.commands.restore.run import restore
+from archiver.concurrency import in_thread, in_thread_anyway
 from archiver.emulator import Emulator
 from archiver.errors import ArchiveBusy, ArchiverError, StoreError
 from archiver.retry import RetryPolicy
@@ -24,7 +25,6 @@ from archiver.stores.s3.dialect import Check, Conditions, Dialect
 from archiver.stores.s3.lease import Lease, hold
 from archiver.stores.s3.patience import Patience
 from archiver.stores.s3.sending import Sender
-from archiver.threads import in_thread, in_thread_anyway
 from examples.sample_rdb import write_rdb
 from tests.bucket.conftest import MIB, PREFIX
 from tests.bucket.test_odd_servers import whole

@@ -10,11 +10,11 @@ import anyio
 import pytest
 
 from archiver import Archive, LocalStore, PullOptions, Summary, TransferOptions, events, pull
-from archiver.archive.catalogue import State, archived_rows
-from archiver.copying import CopyOptions, Selection, copy, mismatches
+from archiver.commands.copy.run import CopyOptions, Selection, copy, mismatches
+from archiver.commands.ls.listing import State, archived_rows
+from archiver.commands.verify.run import verify
 from archiver.emulator import Emulator
 from archiver.errors import NoSpace, StoreError, StoreForbidden, UsageError
-from archiver.scrub.verify import verify
 from archiver.stores.s3 import LockMode, S3Lock, S3Options, S3Store
 from archiver.stores.s3.dialect import Check, Conditions, Dialect
 from tests.bucket.conftest import MIB, PREFIX

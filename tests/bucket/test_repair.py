@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, verify
-from archiver.copying import copy
+from archiver.commands.copy.run import copy
+from archiver.commands.repair.from_archive import ArchiveSupplier
+from archiver.commands.repair.run import repair
 from archiver.model import Part
-from archiver.scrub.from_archive import ArchiveSupplier
-from archiver.scrub.repair import repair
 from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.s3.upload import Upload
 from archiver.transfer.parts import DEFAULT_PART_SIZE
 from tests.bucket.conftest import PREFIX
 from tests.conftest import everything
-from tests.scrub.conftest import flip
 from tests.servers.seaweedfs import SeaweedFS
+from tests.verify.conftest import flip
 
 
 @pytest.fixture

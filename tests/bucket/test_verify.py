@@ -3,8 +3,8 @@
 import pytest
 
 from archiver import Archive, TairSource, VerifyOptions, pull, verify
-from archiver.scrub import events
-from archiver.scrub.findings import Fault
+from archiver.commands.verify import events
+from archiver.commands.verify.findings import Fault
 from archiver.stores.s3 import S3Options, S3Store
 from tests.bucket.conftest import PREFIX
 from tests.conftest import everything

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver.archive.age import late
+from archiver.commands.ls.age import late
 from archiver.emulator import api
 from archiver.emulator.gateway import ApiError
 from examples.sample_rdb import rdb, write_rdb

@@ -7,7 +7,7 @@ import pytest
 
 from archiver.cli import environment
 from archiver.cli.main import main
-from archiver.spoilt import flaw
+from archiver.stray_characters import flaw
 from tests.archive.sample import INSTANCE, put_standard
 from tests.faults.power import Ended, command
 

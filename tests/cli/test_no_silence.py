@@ -13,7 +13,7 @@ import click
 import pytest
 
 from archiver.cli.main import main
-from archiver.stores.lock import hold
+from archiver.stores.local.lock import hold
 from examples.sample_rdb import rdb, write_rdb
 from tests.archive.sample import (
     CLUSTER,

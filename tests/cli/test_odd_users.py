@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from archiver.archive.instructions import shell_line
+from archiver.commands.restore.instructions import shell_line
 from archiver.errors import UsageError
-from archiver.stores import disk
+from archiver.stores.local import disk
 from examples.sample_rdb import rdb, write_rdb
 from tests.archive.sample import put_standard
 from tests.cli.test_pull import PULL

@@ -18,10 +18,10 @@ import pytest
 
 from archiver import events
 from archiver.cli import words as texts
+from archiver.commands.summary import Summary
 from archiver.emulator import Emulator, Faults
 from archiver.errors import IntegrityError, SourceUnavailable
 from archiver.model import Backup, Kind, Network, Status
-from archiver.summary import Summary
 from examples.sample_rdb import write_rdb
 from tests.cli.conftest import Result, Run
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from archiver.drill import ServerProgram
+from archiver.commands.drill import ServerProgram
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
     CLUSTER,

@@ -31,7 +31,7 @@ COMMAND = [sys.executable, "-m", "archiver", *PULL, "--part-size", "64KiB", "--j
 STUCK = """
 import sys, time
 from archiver.cli.run import run, say
-from archiver.threads import in_thread
+from archiver.concurrency import in_thread
 
 def stuck():
     say("begun")

@@ -253,7 +253,8 @@ async def test_stopped_in_the_middle_and_begun_again(
     paths[20].unlink()
     os.mkfifo(paths[20])
     code = (
-        "from archiver.scrub import model; import dataclasses, sys, archiver.cli.verify as v\n"
+        "from archiver.commands.verify import model\n"
+        "import dataclasses, sys, archiver.cli.verify as v\n"
         "given = v._options\n"
         "v._options = lambda g: dataclasses.replace(given(g), keep_every=0.0)\n"
         "from archiver.cli import main; main(sys.argv[1:])"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from archiver.drill import Flavour, ServerProgram, find
-from archiver.drill.mark import PREFIX
+from archiver.commands.drill import Flavour, ServerProgram, find
+from archiver.commands.drill.mark import PREFIX
 
 FakeMaker = Callable[[str], ServerProgram]
 _FOUND: list[ServerProgram] = []

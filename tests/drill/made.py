@@ -6,7 +6,7 @@ from pathlib import Path
 
 import redis.asyncio
 
-from archiver.drill import ServerProgram
+from archiver.commands.drill import ServerProgram
 
 TYPES = ("string", "list", "set", "zset", "hash", "stream")
 

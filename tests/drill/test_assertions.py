@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.drill import Assertion, AssertionSyntax, ServerProgram, check, look, parse, running
-from archiver.drill.assertions import _EQUALITY, _OPERATORS, _PRESENCE, _SIZES, write
+from archiver.commands.drill import (
+    Assertion,
+    AssertionSyntax,
+    ServerProgram,
+    check,
+    look,
+    parse,
+    running,
+)
+from archiver.commands.drill.assertions import _EQUALITY, _OPERATORS, _PRESENCE, _SIZES, write
 from archiver.errors import UsageError
 from tests.conftest import DATA
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, verify
-from archiver.drill import DrillOptions, drill
+from archiver.commands.drill import DrillOptions, drill
+from archiver.commands.verify.findings import Fault as Wrong
 from archiver.errors import UnreadableObject
 from archiver.report.chain import Fault, check_chain
 from archiver.report.document import decode
 from archiver.report.evidence import Verdict
-from archiver.scrub.findings import Fault as Wrong
 from examples.sample_rdb import rdb
 from tests.archive.sample import INSTANCE, STARTS, put_standard
 from tests.drill.conftest import programs

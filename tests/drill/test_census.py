@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from archiver.drill import Server, ServerProgram, TypeCount, look, running, take
-from archiver.drill.client import Client
+from archiver.commands.drill import Server, ServerProgram, TypeCount, look, running, take
+from archiver.commands.drill.client import Client
 from tests.conftest import DATA
 from tests.drill.conftest import program
 

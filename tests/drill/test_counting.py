@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from archiver import rdb
-from archiver.drill import Census, DatabaseCensus, TypeCount
-from archiver.drill.counting import difference
+from archiver.commands.drill import Census, DatabaseCensus, TypeCount
+from archiver.commands.drill.counting import difference
 
 BEGAN = datetime(2026, 11, 24, tzinfo=UTC)
 ENDED = BEGAN + timedelta(seconds=10)

@@ -15,11 +15,9 @@ import pytest
 
 from archiver import Archive, LocalStore
 from archiver import rdb as rdb_format
-from archiver.archive import restoring
 from archiver.archive.backupsets import list_folders
-from archiver.archive.copyout import Copied
 from archiver.archive.record import Record
-from archiver.drill import (
+from archiver.commands.drill import (
     Assertion,
     AssertionResult,
     Census,
@@ -31,13 +29,16 @@ from archiver.drill import (
     Wanted,
     check,
     drill,
-    happened,
     parse,
     take,
 )
-from archiver.drill.census import Databases
-from archiver.drill.client import Silence
-from archiver.drill.mark import MARK
+from archiver.commands.drill import events as happened
+from archiver.commands.drill.census import Databases
+from archiver.commands.drill.client import Silence
+from archiver.commands.drill.mark import MARK
+from archiver.commands.restore import run as restoring
+from archiver.commands.restore.files import Copied
+from archiver.concurrency import in_thread
 from archiver.errors import (
     ArchiverError,
     NoSpace,
@@ -49,7 +50,6 @@ from archiver.errors import (
 from archiver.report.chain import Fault, check_chain, is_evidence_key
 from archiver.report.document import decode
 from archiver.report.evidence import Mode, Outcome, SetEvidence, Verdict
-from archiver.threads import in_thread
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
     CLUSTER,
@@ -198,7 +198,7 @@ async def test_a_count_that_does_not_add_up_is_called_so(
         databases = [replace(one, consistent=consistent) for one in census.databases]
         return replace(census, databases=tuple(databases))
 
-    monkeypatch.setattr("archiver.drill.trial.take", take_one)
+    monkeypatch.setattr("archiver.commands.drill.trial.take", take_one)
     put_standard(root, rdb(3000))
     one = only(await drilled(root, options))
     assert one.verdict is Verdict.PASS
@@ -340,7 +340,7 @@ async def test_scratch_holds_one_file_at_a_time(
         found.append([path for path in there if path.name != MARK])
         return await restoring.lay_out(archive, record, scratch, **given)
 
-    monkeypatch.setattr("archiver.drill.stage.lay_out", lay_out)
+    monkeypatch.setattr("archiver.commands.drill.stage.lay_out", lay_out)
     await drilled(root, options)
     assert found == [[], [], []]
 
@@ -379,7 +379,7 @@ async def test_keys_that_the_server_lacks(
         return replace(found, contents=replace(found.contents, databases=(more,)))
 
     put_standard(root, rdb(3000))
-    monkeypatch.setattr("archiver.archive.inspecting.inspect", inspect_one_more)
+    monkeypatch.setattr("archiver.commands.restore.inspection.inspect", inspect_one_more)
     done = await drilled(root, options)
     assert only(done).verdict is Verdict.FAIL
     assert "-1 keys: 1 unexplained" in only(done).why
@@ -442,7 +442,7 @@ async def test_a_server_that_falls_silent_in_an_assertion(
             raise Silence("no answer in time")
         return await check(assertion, server)
 
-    monkeypatch.setattr("archiver.drill.trial.check", check_one)
+    monkeypatch.setattr("archiver.commands.drill.trial.check", check_one)
     put_standard(root, rdb(3000))
     asserted = (parse("dbsize >= 1"), parse("exists a"), parse("missing b"))
     done = await drilled(root, replace(options, assertions=asserted))
@@ -521,7 +521,7 @@ async def test_a_tampered_last_document_is_linked_to_as_it_is(
 async def test_an_old_chain_is_checked_in_part(
     root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archiver.drill.ledger._LOOK_BACK", 2)
+    monkeypatch.setattr("archiver.commands.drill.ledger._LOOK_BACK", 2)
     put_standard(root, rdb(3000))
     done = [await drilled(root, options) for _ in range(4)]
     assert [one.exit_code for one in done] == [0, 0, 0, 0]
@@ -632,7 +632,7 @@ async def test_writing_takes_the_time_it_takes(
 async def test_a_directory_that_is_full_does_not_lose_what_the_archive_has(
     root: Path, tmp_path: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archiver.drill.ledger.LocalStore", Full)
+    monkeypatch.setattr("archiver.commands.drill.ledger.LocalStore", Full)
     put_standard(root, rdb(3000))
     done = await drill(
         Archive(LocalStore(root)), await programs(), options, evidence_directory=tmp_path / "full"
@@ -747,7 +747,7 @@ async def test_no_space_is_untried_and_no_pass(
     def full(directory: Path, wanted: int) -> None:
         raise NoSpace(f"{directory}: {wanted}")
 
-    monkeypatch.setattr("archiver.drill.stage.check_space", full)
+    monkeypatch.setattr("archiver.commands.drill.stage.check_space", full)
     put_standard(root, rdb(3000))
     done = await drilled(root, options)
     assert only(done).verdict is Verdict.PARTIAL

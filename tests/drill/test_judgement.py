@@ -2,8 +2,8 @@
 
 import pytest
 
-from archiver.drill import AssertionResult, parse
-from archiver.drill.judgement import combine
+from archiver.commands.drill import AssertionResult, parse
+from archiver.commands.drill.judgement import combine
 
 
 def on(*answers: tuple[bool, str] | None) -> list[AssertionResult | None]:

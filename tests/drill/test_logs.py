@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore
-from archiver.drill import Drilled, DrillOptions, drill
-from archiver.drill.selection import Wanted
+from archiver.commands.drill import Drilled, DrillOptions, drill
+from archiver.commands.drill.selection import Wanted
 from archiver.report.evidence import Mode, Verdict
 from examples.sample_rdb import rdb
 from tests.archive.sample import STARTS, put_standard

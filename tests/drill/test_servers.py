@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver.drill import (
+from archiver.commands.drill import (
     Ability,
     Flavour,
     NoServer,
@@ -15,8 +15,8 @@ from archiver.drill import (
     look,
     running,
 )
-from archiver.drill.servers import _loads
-from archiver.drill.subject import read_subject
+from archiver.commands.drill.dump import read_subject
+from archiver.commands.drill.servers import _loads
 from archiver.errors import UsageError
 from archiver.model import Kind
 from tests.conftest import DATA
@@ -136,7 +136,7 @@ async def test_a_program_that_never_answers_is_not_waited_for(
     path = tmp_path / "server"
     path.write_text("#!/bin/sh\nexec sleep 60\n")
     path.chmod(0o700)
-    monkeypatch.setattr("archiver.drill.servers.VERSION_TIMEOUT", 0.2)
+    monkeypatch.setattr("archiver.commands.drill.servers.VERSION_TIMEOUT", 0.2)
     with pytest.raises(UsageError):
         await find([path])
 

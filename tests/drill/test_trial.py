@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver.drill import (
+from archiver.commands.drill import (
     Ability,
     Cause,
     NoServer,
@@ -19,7 +19,7 @@ from archiver.drill import (
     parse,
     run_trial,
 )
-from archiver.drill.client import Refusal, Silence
+from archiver.commands.drill.client import Refusal, Silence
 from archiver.errors import UsageError
 from tests.conftest import DATA
 from tests.drill.conftest import FakeMaker, left_in, program, programs
@@ -228,7 +228,7 @@ async def test_it_has_to_serve_as_well(
         os.kill(server.pid.number, signal.SIGTERM)
         raise Silence
 
-    monkeypatch.setattr("archiver.drill.trial.take", fall)
+    monkeypatch.setattr("archiver.commands.drill.trial.take", fall)
     result = await run_trial(DATA / "rdb__memory.rdb", [valkey], directory=place)
     assert result.outcome is not Outcome.LOADED
     assert not result.passed
@@ -249,7 +249,7 @@ async def test_without_a_census_it_does_not_pass(
     async def fail(server: Server, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("archiver.drill.trial.take", fail)
+    monkeypatch.setattr("archiver.commands.drill.trial.take", fail)
     result = await run_trial(DATA / "rdb__memory.rdb", [valkey], directory=place)
     assert result.outcome is outcome
     assert str(error) in result.decisive.verdict.reason

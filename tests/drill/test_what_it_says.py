@@ -13,14 +13,15 @@ import pytest
 
 from archiver import Archive, LocalStore, events
 from archiver.cli import progress
-from archiver.drill import DrillOptions, ServerProgram, drill, happened, ledger, parse
+from archiver.commands.drill import DrillOptions, ServerProgram, drill, ledger, parse
+from archiver.commands.drill import events as happened
+from archiver.commands.verify.evidence import check_evidence
+from archiver.commands.verify.findings import Finding
 from archiver.errors import NoSpace
 from archiver.report import chain
 from archiver.report.document import decode
 from archiver.report.evidence import SetEvidence, Verdict
 from archiver.report.words import headline
-from archiver.scrub.evidence import check_evidence
-from archiver.scrub.findings import Finding
 from examples.sample_rdb import rdb
 from tests.archive.sample import INSTANCE, STARTS, put_standard
 from tests.drill.test_drill import drilled, only
@@ -236,7 +237,7 @@ async def test_a_clock_that_is_set_back_loses_no_evidence(
     put_standard(root, with_values(k="v").replace(string, expiring))
     for module in ("procedure", "stage"):
         clock = type(module, (SetBack,), {"looks": 0})
-        monkeypatch.setattr(f"archiver.drill.{module}.datetime", clock)
+        monkeypatch.setattr(f"archiver.commands.drill.{module}.datetime", clock)
     one = await again(options)
     assert (one.verdict, one.files[0].difference) == (Verdict.PASS, None), one.why
     [back] = [one for one in told if isinstance(one, happened.ClockSetBack)]

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from archiver.drill import mark
-from archiver.drill.mark import MARK, Maker, is_name, new_name
-from archiver.drill.workplace import Swept, open_workplace, sweep
+from archiver.commands.drill import mark
+from archiver.commands.drill.mark import MARK, Maker, is_name, new_name
+from archiver.commands.drill.workplace import Swept, open_workplace, sweep
 from tests.drill.conftest import left_in
 
 MAKE = """
 import sys, time
 from pathlib import Path
-from archiver.drill.workplace import open_workplace
+from archiver.commands.drill.workplace import open_workplace
 print(open_workplace(Path(sys.argv[1])).directory, flush=True)
 time.sleep(60)
 """
-KIND_OF = "archiver.drill.workplace.kind_of"
+KIND_OF = "archiver.commands.drill.workplace.kind_of"
 
 
 def fill(directory: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_directory_that_cannot_be_marked_is_not_left(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("archiver.drill.workplace.write_mark", fail)
+    monkeypatch.setattr("archiver.commands.drill.workplace.write_mark", fail)
     with pytest.raises(OSError, match="No space"):
         open_workplace(place)
     assert left_in(place) == []

@@ -15,7 +15,7 @@ import pytest
 
 from archiver.emulator import Emulator, Faults
 from archiver.errors import UsageError
-from archiver.sources.signing import EMPTY_SHA256, acs3_authorization
+from archiver.sources.alibaba.signing import EMPTY_SHA256, acs3_authorization
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET, EmulatorMaker
 
 PARAMS = {

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from archiver.cli import main
-from archiver.stores import filesystem
+from archiver.stores.local import filesystem
 
 # What changes a file system, or makes a change durable.
-SYNC = "_syncfs"  # of archiver.stores.filesystem; the others are os.*
+SYNC = "_syncfs"  # of archiver.stores.local.filesystem; the others are os.*
 CALLS = ("mkdir", "pwrite", "fsync", "fdatasync", "replace", "unlink", "ftruncate", SYNC)
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from archiver.concurrency import in_thread
 from archiver.emulator import Emulator
-from archiver.stores.filesystem import syncs_as_a_whole
-from archiver.threads import in_thread
+from archiver.stores.local.filesystem import syncs_as_a_whole
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE
 from tests.faults.test_disk import (

@@ -15,9 +15,9 @@ import pytest
 from anyio import to_thread
 
 from archiver import Archive, LocalStore, PullOptions, TransferOptions, VerifyOptions, pull, verify
-from archiver.copying import CopyOptions, copy
+from archiver.commands.copy.run import CopyOptions, copy
 from archiver.emulator import Emulator
-from archiver.stores.lock import hold
+from archiver.stores.local.lock import hold
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything, source_of
 

@@ -16,7 +16,7 @@ import pytest
 
 from archiver import Archive, PullOptions, Summary, TransferOptions, pull
 from archiver.emulator import Emulator
-from archiver.transfer.pace import LeastRate
+from archiver.transfer.limits import LeastRate
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything, source_of
 from tests.faults.hostile import Asked, Fault, Hostile

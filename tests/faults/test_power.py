@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver.stores.filesystem import syncs_as_a_whole
+from archiver.stores.local.filesystem import syncs_as_a_whole
 from examples.sample_rdb import write_rdb
 from tests.conftest import KEY_ID, KEY_SECRET
 from tests.faults import power

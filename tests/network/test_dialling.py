@@ -29,7 +29,7 @@ from archiver.retry import RetryPolicy
 from archiver.secret import SignedUrl
 from archiver.sources.session import open_session
 from archiver.stores.s3 import S3Options, S3Store
-from archiver.transfer.fetch import open_fetcher
+from archiver.transfer.http.client import open_fetcher
 from examples.sample_rdb import write_rdb
 from tests.cli.conftest import Run
 from tests.conftest import INSTANCE, EmulatorMaker, credentials, everything, source_of

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from archiver import Archive, LocalStore, PullOptions, Query, TransferOptions, events, pull
-from archiver.archive import catalogue
 from archiver.cli import jsonlines, words
+from archiver.commands.ls import listing
+from archiver.commands.summary import Summary
 from archiver.emulator import Emulator
 from archiver.errors import ArchiverError
 from archiver.model import Network
-from archiver.sources.tair import TairSource
-from archiver.summary import Summary
+from archiver.sources.alibaba.source import TairSource
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET, QUICK, everything, source_of
 
@@ -114,13 +114,13 @@ async def comes_home(garbage: list[Any], folder: Path) -> None:
         archive = Archive(LocalStore(folder / "archive"))
         [page] = [page async for page in source.pages(everything())]
         summary = await pulled(source, archive)
-        held = {row.backup_id for row in await catalogue.archived_rows(archive, ())}
+        held = {row.backup_id for row in await listing.archived_rows(archive, ())}
         assert honest_ids <= held
         assert summary.exit_code in (0, 1, 3)
         again = await pulled(source, archive)
         assert again.archived == 0
-        rows = await catalogue.compared_rows(archive, page.backups)
-        assert catalogue.vendor_rows(page.backups)
+        rows = await listing.compared_rows(archive, page.backups)
+        assert listing.vendor_rows(page.backups)
         assert rows
 
 

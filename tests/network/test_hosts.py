@@ -9,11 +9,11 @@ import pytest
 from archiver import Archive, PullOptions, TransferOptions, network, pull
 from archiver.emulator import Emulator
 from archiver.errors import UnsafeInput, UsageError
-from archiver.fields import read_backup
 from archiver.model import Backup, Network
 from archiver.secret import SignedUrl
-from archiver.sources.hosts import AllowedHosts
-from archiver.transfer.fetch import open_fetcher
+from archiver.sources.alibaba.fields import read_backup
+from archiver.sources.alibaba.hosts import AllowedHosts
+from archiver.transfer.http.client import open_fetcher
 from archiver.transfer.route import NetworkChoice
 from examples.sample_rdb import write_rdb
 from tests.cli.conftest import Run

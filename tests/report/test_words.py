@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from archiver.drill.missed import missed
+from archiver.commands.drill.missed import missed
 from archiver.report import words
 from archiver.report.verdict import measure_rpo, measure_rto
 from examples import drill_evidence as example

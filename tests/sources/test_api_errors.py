@@ -13,7 +13,7 @@ from archiver.errors import (
     Throttled,
     UnknownInstance,
 )
-from archiver.sources.api_errors import ApiFault, translate
+from archiver.sources.alibaba.api_errors import ApiFault, translate
 
 RESOURCE = "acs:kvstore:*:*:instance/r-x"
 

@@ -18,9 +18,9 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.secret import Secret
-from archiver.sources.credentials import CredentialChain, default_chain, static_chain
-from archiver.sources.credentials.chain import ASK_AGAIN, NamedStep
-from archiver.sources.rpc import Credentials
+from archiver.sources.alibaba.credentials import CredentialChain, default_chain, static_chain
+from archiver.sources.alibaba.credentials.chain import ASK_AGAIN, NamedStep
+from archiver.sources.alibaba.rpc import Credentials
 from tests.sources.test_credentials_cli_config import AK, ROLE, config, ini
 from tests.sources.test_credentials_services import (
     NOW,

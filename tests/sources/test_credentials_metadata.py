@@ -15,8 +15,8 @@ from archiver.errors import (
     SourceUnavailable,
     UsageError,
 )
-from archiver.sources.credentials import default_chain
-from archiver.sources.rpc import Credentials
+from archiver.sources.alibaba.credentials import default_chain
+from archiver.sources.alibaba.rpc import Credentials
 from tests.sources.test_credentials_services import STS, TEMPORARY, Ask, Vendor, asking, revealed
 
 

@@ -17,11 +17,11 @@ from archiver.errors import (
     SourceUnavailable,
     UsageError,
 )
-from archiver.sources.credentials import default_chain, roles
-from archiver.sources.credentials.context import Context
-from archiver.sources.credentials.profile import Profile
-from archiver.sources.rpc import Credentials
-from archiver.sources.signing import acs3_signature
+from archiver.sources.alibaba.credentials import default_chain, roles
+from archiver.sources.alibaba.credentials.context import Context
+from archiver.sources.alibaba.credentials.profile import Profile
+from archiver.sources.alibaba.rpc import Credentials
+from archiver.sources.alibaba.signing import acs3_signature
 
 NOW = 1_795_478_400.0  # 2026-11-24T00:00:00Z
 TEMPORARY = {

@@ -21,10 +21,10 @@ from archiver.errors import (
     UnknownInstance,
     UsageError,
 )
+from archiver.retry import wait_asked
 from archiver.secret import Secret
-from archiver.sources import rpc
-from archiver.sources.rpc import Credentials, RpcClient
-from archiver.wait import wait_asked
+from archiver.sources.alibaba import rpc
+from archiver.sources.alibaba.rpc import Credentials, RpcClient
 from tests.conftest import KEY_ID, KEY_SECRET, credentials
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

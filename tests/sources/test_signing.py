@@ -7,7 +7,7 @@ from urllib.parse import quote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.sources.signing import (
+from archiver.sources.alibaba.signing import (
     EMPTY_SHA256,
     acs3_authorization,
     acs3_signature,

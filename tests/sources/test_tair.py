@@ -13,14 +13,15 @@ from aiohttp import web
 from archiver import TairSource, events
 from archiver.emulator import Emulator, Faults
 from archiver.errors import BackupGone, BadCredentials, SourceError, UnsafeInput, UsageError
-from archiver.fields import check_ids, read_backup
+from archiver.ids import check_ids
 from archiver.model import Page, Status
 from archiver.retry import RetryPolicy
 from archiver.secret import Secret
-from archiver.sources.credentials import static_chain
-from archiver.sources.endpoints import endpoint_of
-from archiver.sources.listing import read_page
-from archiver.sources.rpc import Credentials
+from archiver.sources.alibaba.credentials import static_chain
+from archiver.sources.alibaba.endpoints import endpoint_of
+from archiver.sources.alibaba.fields import read_backup
+from archiver.sources.alibaba.listing import read_page
+from archiver.sources.alibaba.rpc import Credentials
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET, QUICK, EmulatorMaker, everything, source_of
 

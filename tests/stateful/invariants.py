@@ -6,11 +6,11 @@ from pathlib import Path
 
 from archiver import Archive, LocalStore, events, verify
 from archiver.archive.backupsets import list_folders, read_set
-from archiver.archive.catalogue import State, archived_rows
-from archiver.copying import Selection, mismatches
+from archiver.commands.copy.run import Selection, mismatches
+from archiver.commands.ls.listing import State, archived_rows
+from archiver.commands.verify import events as verify_events
+from archiver.commands.verify.findings import Fault
 from archiver.errors import ArchiverError, StoreError
-from archiver.scrub import events as scrub_events
-from archiver.scrub.findings import Fault
 from tests.stateful.disk import Look, Seen
 from tests.stateful.operations import Outcome, described, leaves
 from tests.stateful.truth import Backup
@@ -96,7 +96,7 @@ def tells_the_truth(outcome: Outcome, after: Look) -> Iterator[Violation]:
     verify that came after a repair says it anew."""
     said: dict[str, object] = {}
     for event in outcome.said:
-        if isinstance(event, events.Archived | scrub_events.Repaired | scrub_events.Verified):
+        if isinstance(event, events.Archived | verify_events.Repaired | verify_events.Verified):
             said[event.key] = event
     names = {backup.stem: backup for backup in after.backups}
     found = {finding.stem for finding in getattr(outcome.summary, "findings", ())}
@@ -108,7 +108,7 @@ def tells_the_truth(outcome: Outcome, after: Look) -> Iterator[Violation]:
         what, now = type(event).__name__.lower(), after.backups[backup]
         if not now.is_there:
             yield Violation(f"said to be {what}, with other bytes", f"{backup}")
-        elif not isinstance(event, scrub_events.Verified) and now.record:
+        elif not isinstance(event, verify_events.Verified) and now.record:
             yield Violation(f"said to be {what}, with a wrong record", f"{backup}: {now.record}")
 
 

@@ -22,11 +22,11 @@ from archiver import (
     restore,
     verify,
 )
-from archiver.copying import CopyOptions, copy
-from archiver.scrub import events as scrub_events
-from archiver.scrub.from_archive import ArchiveSupplier
-from archiver.scrub.from_source import SourceSupplier
-from archiver.scrub.repair import Supplier, repair
+from archiver.commands.copy.run import CopyOptions, copy
+from archiver.commands.repair.from_archive import ArchiveSupplier
+from archiver.commands.repair.from_source import SourceSupplier
+from archiver.commands.repair.run import Supplier, repair
+from archiver.commands.verify import events as verify_events
 from tests.conftest import QUICK, everything, source_of
 from tests.stateful.sabotage import KilledHere, Plan, Saboteur
 from tests.stateful.truth import INSTANCES
@@ -111,7 +111,7 @@ async def _repair(root: Path, supplier: Supplier, outcome: Outcome) -> int:
         done = await repair(archive, found, supplier, None, outcome.said.append)
     except ArchiverError as error:
         outcome.error = error
-        found.not_repaired.append(scrub_events.NotRepaired("the supplier", error))
+        found.not_repaired.append(verify_events.NotRepaired("the supplier", error))
         return found.exit_code
     outcome.summary = done
     return done.exit_code

@@ -12,7 +12,8 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-from archiver.stores import local, lock
+from archiver.stores.local import lock
+from archiver.stores.local import store as local
 from tests.stateful import invariants, people
 from tests.stateful.damages import DAMAGES, FOR_PEOPLE
 from tests.stateful.disk import FORMAT, Look, digest, look

@@ -23,10 +23,10 @@ import anyio
 import pytest
 from fastcrc import crc64
 
+from archiver.concurrency import entered, in_thread
 from archiver.errors import ArchiveBusy, StoreError
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
 from archiver.stores.base import Documents, Staging, Store
-from archiver.threads import entered, in_thread
 from archiver.transfer.parts import plan_parts
 
 MIB: Final = 1024 * 1024

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver.stores.local import STAGING, LocalStore
+from archiver.stores.local.store import STAGING, LocalStore
 from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.s3.lease import BEAT_SECONDS
 from tests.servers.seaweedfs import SeaweedFS

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from archiver import hurry
+from archiver import concurrency
 from archiver.errors import StoreError
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.options import S3Options
@@ -20,7 +20,7 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     # Longer than anybody waits here.
     monkeypatch.setattr("archiver.stores.s3.bucket._CONNECT_SECONDS", 300)
     monkeypatch.setattr("archiver.stores.s3.bucket._READ_SECONDS", 300)
-    monkeypatch.setattr(hurry, "_CALLS", set())  # other tests have buckets of their own
+    monkeypatch.setattr(concurrency, "_CALLS", set())  # other tests have buckets of their own
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener
 
@@ -39,7 +39,7 @@ def given_up(endpoint: str, begun: threading.Event) -> StoreError:
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     assert begun.wait(60)
-    hurry.hurry()
+    concurrency.hurry()
     thread.join(15)  # it would wait for two minutes
     [failure] = failures
     with pytest.raises(StoreError):
@@ -77,4 +77,4 @@ def test_no_next_try_follows(listener: socket.socket, monkeypatch: pytest.Monkey
         with pytest.raises(StoreError):
             bucket.head("key")
         assert len(asked) == 1
-        hurry.hurry()
+        concurrency.hurry()

@@ -14,8 +14,8 @@ import pytest
 
 from archiver.documents import MOST_BYTES
 from archiver.errors import NoDocument, PlaceTaken, StoreError, StoreForbidden, UnreadableObject
-from archiver.stores import disk
-from archiver.stores.local import LocalStore
+from archiver.stores.local import disk
+from archiver.stores.local.store import LocalStore
 from archiver.stores.s3 import S3Options, S3Store
 
 LARGE = 6 * 2**30

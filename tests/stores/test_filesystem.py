@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from archiver.errors import NoSpace, StoreError
-from archiver.stores import disk, filesystem
 from archiver.stores.commit import Unsynced
-from archiver.stores.filesystem import (
+from archiver.stores.local import disk, filesystem
+from archiver.stores.local.filesystem import (
     SyncWhole,
     kind_of,
     sync_each,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.model import Network, Pin, Provenance
-from archiver.stores import journal
+from archiver.stores.local import journal
 
 PIN = Pin(1_000_000, '"E"', 2**64 - 1)
 FROM = Provenance("http://h/k", Network.INTRANET)

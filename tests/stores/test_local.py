@@ -24,6 +24,7 @@ import anyio
 import pytest
 from fastcrc import crc64
 
+from archiver.concurrency import entered, in_thread
 from archiver.errors import (
     ArchiveBusy,
     DoesNotFit,
@@ -34,13 +35,12 @@ from archiver.errors import (
     UnsafeInput,
 )
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
-from archiver.stores import disk, lock
 from archiver.stores.base import Staging
 from archiver.stores.commit import Unsynced, drive
-from archiver.stores.local import LocalStore
-from archiver.stores.local_staging import LocalStaging, Place, parents_to_sync
-from archiver.stores.lock import hold
-from archiver.threads import entered, in_thread
+from archiver.stores.local import disk, lock
+from archiver.stores.local.lock import hold
+from archiver.stores.local.staging import LocalStaging, Place, parents_to_sync
+from archiver.stores.local.store import LocalStore
 
 SIZE, PART = 1000, 400
 DATA = bytes(i % 251 for i in range(SIZE))
@@ -871,7 +871,7 @@ def test_one_writer(tmp_path: Path) -> None:
 def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     code = (
-        "import sys, time; from pathlib import Path; from archiver.stores.lock import hold\n"
+        "import sys, time; from pathlib import Path; from archiver.stores.local.lock import hold\n"
         "with hold(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(

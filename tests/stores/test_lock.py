@@ -16,14 +16,14 @@ from blockbuster import BlockBuster
 from archiver import Archive, LocalStore, TairSource, pull
 from archiver.errors import ArchiveBusy, StoreError
 from archiver.events import Event, Started
-from archiver.stores import lock
-from archiver.stores.lock import hold
+from archiver.stores.local import lock
+from archiver.stores.local.lock import hold
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, everything
 from tests.stores.test_holder import CONTAINER, in_containers
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from archiver.stores.lock import hold\n"
+    "import sys, time; from pathlib import Path; from archiver.stores.local.lock import hold\n"
     "with hold(Path(sys.argv[1]), beat=0.3): print('held', flush=True); time.sleep(600)"
 )
 Removal = Callable[[Path], object]

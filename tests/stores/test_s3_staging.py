@@ -16,7 +16,7 @@ from archiver.errors import ArchiveBusy, StoreError, StoreForbidden
 from archiver.model import Kind
 from archiver.stores.base import Leftover
 from archiver.stores.commit import drive
-from archiver.stores.filesystem import sync_each
+from archiver.stores.local.filesystem import sync_each
 from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.dialect import Check, Conditions, Dialect, probe

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from archiver.errors import StoreError
-from archiver.stores import disk
-from archiver.stores.filesystem import sync_file_system
-from archiver.stores.local import LocalStore
+from archiver.stores.local import disk
+from archiver.stores.local.filesystem import sync_file_system
+from archiver.stores.local.store import LocalStore
 from examples.sample_rdb import write_rdb
 from tests.cli.test_pull import PULL
 from tests.conftest import INSTANCE

@@ -16,10 +16,10 @@ from archiver.proxies import Proxies
 from archiver.secret import SignedUrl
 from archiver.transfer import burst as burst_module
 from archiver.transfer.burst import Burst, Read
-from archiver.transfer.fetch import open_fetcher
-from archiver.transfer.pace import LeastRate
-from archiver.transfer.wire import Place, Wire
-from archiver.transfer.wires import Wires
+from archiver.transfer.http.client import open_fetcher
+from archiver.transfer.http.connection import Place, Wire
+from archiver.transfer.http.pool import Wires
+from archiver.transfer.limits import LeastRate
 from tests.transfer.scripted import Reply, Scripted, Talk, answer, body
 
 AHEAD = 16

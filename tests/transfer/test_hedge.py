@@ -10,8 +10,8 @@ import pytest
 
 from archiver import Archive, PullOptions, TransferOptions, events, pull
 from archiver.emulator import Emulator
-from archiver.transfer import pace
-from archiver.transfer.pace import Hedge
+from archiver.transfer import limits
+from archiver.transfer.limits import Hedge
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything, source_of
 from tests.faults.hostile import Asked, Hostile
@@ -119,7 +119,7 @@ async def test_a_stalled_connection_is_overtaken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Long before the least rate would have given it up."""
-    monkeypatch.setattr(pace, "_WATCH_SECONDS", QUICK_LOOKS)
+    monkeypatch.setattr(limits, "_WATCH_SECONDS", QUICK_LOOKS)
     part = 64 * 1024
     data = write_rdb(files / INSTANCE / "a_20261124021500.rdb", 6 * part)
     seen: list[events.Event] = []
@@ -139,7 +139,7 @@ async def test_bytes_of_two_connections_are_read_back(
     files: Path, emulator: Emulator, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slow one wrote a wrong byte before it was overtaken: its CRC is thrown away with it."""
-    monkeypatch.setattr(pace, "_WATCH_SECONDS", QUICK_LOOKS)
+    monkeypatch.setattr(limits, "_WATCH_SECONDS", QUICK_LOOKS)
     part = 64 * 1024
     data = write_rdb(files / INSTANCE / "a_20261124021500.rdb", 4 * part)
 

@@ -21,9 +21,9 @@ from botocore.credentials import ProcessProvider
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import Loader, create_loader
 
+from archiver.concurrency import is_abandoned
 from archiver.errors import ArchiverError, StoreForbidden, UsageError
-from archiver.spoilt import clean_variable, flaw, flaw_of_key
-from archiver.threads import is_abandoned
+from archiver.stray_characters import clean_variable, flaw, flaw_of_key
 
 # Operations that give credentials, and none that a bucket does.
 _GIVE_CREDENTIALS: Final = frozenset(

@@ -15,11 +15,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
+from archiver.concurrency import on_hurry
 from archiver.documents import MOST_BYTES
 from archiver.errors import NoDocument, StoreError, StoreForbidden
-from archiver.hurry import on_hurry
 from archiver.network import check_authorities
-from archiver.spoilt import clean_variable
 from archiver.stores.s3 import answers
 from archiver.stores.s3.access import shared_session
 from archiver.stores.s3.connections import Connections
@@ -27,6 +26,7 @@ from archiver.stores.s3.errors import bucket_errors, code_of, endpoint_errors, s
 from archiver.stores.s3.listing import keys_below
 from archiver.stores.s3.options import S3Options
 from archiver.stores.s3.patience import ONE_TRY, Patience
+from archiver.stray_characters import clean_variable
 from archiver.version import __version__
 
 # What reading the body of an answer raises.

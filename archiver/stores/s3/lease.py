@@ -18,12 +18,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
+from archiver.concurrency import pause
 from archiver.errors import ArchiveBusy, ArchiverError, StoreError
 from archiver.stores.holder import Holder, is_dead, ourselves, parse, words
 from archiver.stores.s3.bucket import Bucket, Garbled, Refused
 from archiver.stores.s3.dialect import Conditions, Dialect
 from archiver.stores.s3.layout import LOCK_KEY
-from archiver.threads import pause
 
 BEAT_SECONDS = 10.0
 # Beats without a sign of life after which a holder counts as gone; it must stop before that.

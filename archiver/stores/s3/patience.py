@@ -9,11 +9,10 @@ from typing import Any, Final
 
 from botocore.exceptions import EndpointConnectionError
 
+from archiver.concurrency import is_abandoned, pause
 from archiver.errors import StoreError
-from archiver.retry import Outage, RetryPolicy
+from archiver.retry import Outage, RetryPolicy, wait_asked
 from archiver.stores.s3.errors import outage
-from archiver.threads import is_abandoned, pause
-from archiver.wait import wait_asked
 
 # Seconds that a bucket is waited for which has not answered once: the endpoint may well be wrong.
 FIRST_SECONDS = 30.0

@@ -7,13 +7,14 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Final
 
+from archiver.concurrency import entered, in_thread
 from archiver.documents import MOST_BYTES, is_key
-from archiver.litter import is_shown
+from archiver.ignored_names import is_shown
 from archiver.model import Stored
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, drive
-from archiver.stores.filesystem import sync_each
+from archiver.stores.local.filesystem import sync_each
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.dialect import Dialect, probe
 from archiver.stores.s3.layout import QUARANTINE, SEPARATOR
@@ -25,7 +26,6 @@ from archiver.stores.s3.replaced import clear_away, copy_aside, keep_aside
 from archiver.stores.s3.sending import Sender
 from archiver.stores.s3.staging import S3Staging
 from archiver.stores.s3.uploads import sweep
-from archiver.threads import entered, in_thread
 
 _ENTRIES_AT_ONCE = 1000
 _DOCUMENTS = (".json", "/SHA256SUMS")

@@ -1,0 +1,1 @@
+"""Copying an archive into another one."""

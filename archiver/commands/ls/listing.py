@@ -1,0 +1,340 @@
+"""What an archive holds beside what the vendor has: the rows of ``archiver ls``."""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from archiver.archive import layout
+from archiver.archive.acknowledged import Acknowledged, Acknowledgement
+from archiver.archive.archive import Archive
+from archiver.archive.completeness import SetNodes, SetTally, incomplete
+from archiver.archive.contents import SetFiles, Unrecorded, sets_below, sums_of
+from archiver.archive.inventory import Finding, Inventory
+from archiver.archive.neighbours import listed_set, sets_around
+from archiver.archive.reading import at_odds, check_object, read_record, unsealed
+from archiver.archive.record import Record
+from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
+from archiver.ids import safe
+from archiver.model import Backup, BackupType, Status
+from archiver.stores.base import Store
+from archiver.times import TimeRange
+
+# Of what lies in a folder whose name gives no time: it comes first.
+_NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class State(StrEnum):
+    """Where one backup file stands."""
+
+    ARCHIVED = "archived"
+    MISSING = "missing"  # the vendor has it, the archive does not
+    DAMAGED = "damaged"  # its record cannot be used or is gone, or it is not what that says
+    UNRECORDED = "unrecorded"  # its record is still to come: pull is at work, or was interrupted
+    FAILED = "failed"  # it failed at the vendor: there is no file
+    UNFINISHED = "unfinished"  # the vendor is still making it
+    LISTED = "listed"  # no archive was named to compare with
+
+
+# The file is there, or at the vendor: a set that lacks it for that lacks more than anybody knows.
+_NOT_ACKNOWLEDGED: Final = frozenset((State.MISSING, State.UNRECORDED))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One backup file, or without a ``backup_id`` a SHA256SUMS, or a folder that nobody sees into.
+    ``expires_at`` is when the vendor deletes its copy, where that is known; ``set_note`` says why
+    the set it belongs to is not complete, ``note`` what else there is to say of it, ``error`` why
+    what is recorded does not count. ``acknowledged`` says who knows that the vendor failed it, or
+    that its set is not complete (then it is ``set_acknowledged``), so that this is no failure. What
+    nobody knows is None, or empty."""
+
+    instance_id: str
+    started_at: datetime | None
+    node_id: str
+    backup_id: str
+    type: str
+    size: int | None
+    state: State
+    expires_at: datetime | None
+    set_key: str
+    set_note: str | None = None
+    note: str | None = None
+    error: ArchiverError | None = None
+    acknowledged: str | None = None
+    set_acknowledged: bool = False
+
+    @property
+    def is_standard(self) -> bool:
+        return self.node_id == self.instance_id
+
+    @property
+    def is_log(self) -> bool:
+        return self.type == BackupType.INCREMENTAL
+
+
+async def archived_rows(
+    archive: Archive, instances: Iterable[str] = (), range_: TimeRange | None = None
+) -> list[Row]:
+    """What the archive holds, of some instances or of all, and of the sets that began in the
+    range; oldest first.
+
+    Raises StoreError; a record that cannot be used is a damaged row.
+    """
+    rows: list[Row] = []
+    sets: list[SetNodes] = []
+    for prefix in [f"{safe(instance)}/" for instance in instances] or [""]:
+        async for one in sets_below(archive.store, prefix):
+            is_meant = layout.began_in(
+                one.key if isinstance(one, Unrecorded) else one.folder, range_
+            )
+            if isinstance(one, Unrecorded):
+                rows += [_bare_row(one.key, one.error)] if is_meant else []
+                continue
+            # Sets around those that are meant say which nodes these should have.
+            found = await _rows_of(archive.store, one) if is_meant else []
+            rows += found
+            names = [f"{row.node_id}-{row.backup_id}.json" for row in found if row.backup_id]
+            listed = listed_set(one.folder, [*one.entries, *names])
+            sets += [] if listed is None else [listed]
+    return with_set_notes(rows, sets)
+
+
+async def _rows_of(store: Store, one: SetFiles) -> list[Row]:
+    """One set's files, those that it has lost among them."""
+    rows: list[Row] = []
+    sums: Mapping[str, str] | None = None
+    sums_are_bad = False
+    try:
+        sums = await sums_of(store, one)
+    except (BadDocument, UnreadableObject) as error:
+        sums_are_bad = True
+        rows.append(_bare_row(one.folder, error))
+    keys = [*one.records]
+    for key, lost in one.unrecorded(sums or ()).items():
+        try:
+            came = await store.size(key) is not None
+        except UnreadableObject as error:
+            rows.append(_damaged_row(key, error))
+            continue
+        if came:
+            keys += filter(layout.is_record, [key])  # a pull at work
+        elif not lost.was_recorded:
+            rows.append(_unrecorded_row(lost, one.entries[lost.key].size))
+        elif layout.is_object(lost.key):
+            rows.append(_damaged_row(lost.key, lost.error))
+        else:
+            rows.append(_bare_row(one.folder, lost.error))
+    return rows + [
+        await _archived_row(store, one, key, sums, sums_are_bad=sums_are_bad) for key in keys
+    ]
+
+
+async def compared_rows(archive: Archive, backups: Iterable[Backup]) -> list[Row]:
+    """What the vendor lists, and for each whether the archive holds it.
+
+    Raises UnsafeInput for an id that must not make a path, StoreError.
+    """
+    inventory = Inventory(archive.store)
+    rows = [await _compared_row(inventory, one, await inventory.find(one)) for one in backups]
+    starts: dict[str, list[datetime]] = defaultdict(list)
+    for row in rows:
+        starts[row.instance_id] += [] if row.is_standard else [_began(row)]
+    around = [await sets_around(archive, name, starts[name]) for name in starts]
+    return with_set_notes(rows, itertools.chain(*around))
+
+
+async def with_acknowledgements(
+    rows: Iterable[Row], acknowledged: Acknowledged
+) -> tuple[list[Row], list[ArchiverError]]:
+    """The rows, those that somebody has taken note of with who did; and what is wrong with such
+    notes. Damage is nobody's to acknowledge, nor what is still to come. Raises StoreError."""
+    await acknowledged.read()
+    found, sets = list[Row](), dict[str, Acknowledgement | None]()
+    for row in rows:
+        if row.error is not None or row.state in _NOT_ACKNOWLEDGED:
+            found.append(row)
+            continue
+        if row.set_note is not None and row.set_key not in sets:
+            sets[row.set_key] = await acknowledged.of(row.set_key)
+        whole = sets[row.set_key] if row.set_note is not None else None
+        known = whole
+        if row.state is State.FAILED:
+            name = f"{row.node_id}-{row.backup_id}"
+            known = await acknowledged.of_failed(name, row.set_key, row.node_id)
+        by = None if known is None else str(known)
+        found.append(replace(row, acknowledged=by, set_acknowledged=whole is not None))
+    return found, list(acknowledged.bad.values())
+
+
+async def _compared_row(inventory: Inventory, backup: Backup, finding: Finding) -> Row:
+    error: ArchiverError | None = finding.unreadable
+    if finding.damage is not None:
+        error = IntegrityError(finding.damage)
+    row = _listed_row(backup, State.DAMAGED, finding.transfer.set_key, error)
+    if error is not None:
+        return row
+    if finding.record is None:
+        is_there = await inventory.has_object(finding.transfer.stem)
+        return replace(
+            row, state=State.UNRECORDED if is_there else _vendor_state(backup, State.MISSING)
+        )
+    try:
+        sums = await inventory.sums(finding.record.folder)
+    except (BadDocument, UnreadableObject) as error:
+        return replace(row, error=error)
+    if (odds := at_odds(finding.record, sums)) is not None:
+        return replace(row, error=odds)
+    return _noted(replace(row, state=State.ARCHIVED), finding.record.name, sums)
+
+
+def _noted(row: Row, name: str, sums: Mapping[str, str] | None) -> Row:
+    """With what there is to say where SHA256SUMS does not name its file."""
+    if sums is not None and name in sums:
+        return row
+    why = f"{name} is recorded and not in SHA256SUMS"
+    if sums is None:
+        why = unsealed(is_of_cluster=not row.is_standard)
+    return replace(row, note=why) if row.is_standard else replace(row, set_note=why)
+
+
+def vendor_rows(backups: Iterable[Backup]) -> list[Row]:
+    """What the vendor lists, compared with nothing."""
+    return with_set_notes(
+        [
+            _listed_row(
+                backup,
+                _vendor_state(backup, State.LISTED),
+                backup.job_id or f"b{backup.backup_id}",
+            )
+            for backup in backups
+        ]
+    )
+
+
+def with_set_notes(rows: Sequence[Row], archived: Iterable[SetNodes] = ()) -> list[Row]:
+    """The rows, oldest first, those of incomplete sets with the reason.
+
+    ``archived`` are sets that the archive holds: those of the rows, and others around them.
+    """
+    known: dict[str, list[SetNodes]] = defaultdict(list)
+    for one in archived:
+        known[one.key.partition("/")[0]].append(one)
+    by_instance: dict[str, dict[str, SetTally]] = defaultdict(dict)
+    for row in sorted((row for row in rows if row.backup_id), key=_began):
+        tallies = by_instance[row.instance_id]
+        tally = tallies.setdefault(row.set_key, SetTally(_began(row)))
+        tally.files += 1
+        tally.held += row.state in (State.ARCHIVED, State.LISTED)
+        tally.is_full |= not row.is_log
+        if row.state is not State.DAMAGED:  # the archive knows its node; the row may not
+            tally.nodes.add(row.node_id)
+    notes: dict[tuple[str, str], str] = {}
+    for instance_id, tallies in by_instance.items():
+        for key, why in incomplete(tallies, known[instance_id]).items():
+            tally = tallies[key]
+            if tally.files > 1 or tally.held == tally.files:
+                notes[instance_id, key] = why
+    return sorted(
+        (
+            replace(row, set_note=notes.get((row.instance_id, row.set_key), row.set_note))
+            for row in rows
+        ),
+        key=lambda row: (row.instance_id, _began(row), row.node_id, row.backup_id),
+    )
+
+
+def _began(row: Row) -> datetime:
+    return row.started_at or _NO_TIME
+
+
+async def _archived_row(
+    store: Store, one: SetFiles, key: str, sums: Mapping[str, str] | None, *, sums_are_bad: bool
+) -> Row:
+    try:
+        record = await read_record(store, key)
+    except (BadDocument, UnreadableObject) as error:
+        return _damaged_row(key, error)
+    if record is None:
+        return _damaged_row(key, BadDocument(key, "it went away just now"))
+    wrong: ArchiverError | None = at_odds(record, sums)
+    try:
+        await check_object(store, record, one.entries)
+    except (IntegrityError, UnreadableObject) as error:
+        wrong = error
+    row = _recorded_row(record, wrong)
+    return row if sums_are_bad else _noted(row, record.name, sums)
+
+
+def _recorded_row(record: Record, wrong: ArchiverError | None) -> Row:
+    api: dict[str, Any] = dict(record.document["api"])
+    return Row(
+        instance_id=record.instance_id,
+        started_at=record.started_at,
+        node_id=record.node_id,
+        backup_id=record.backup_id,
+        type=str(api.get("BackupType", "")),
+        size=record.size,
+        state=State.ARCHIVED if wrong is None else State.DAMAGED,
+        expires_at=None,
+        set_key=record.folder,
+        error=wrong,
+    )
+
+
+def _damaged_row(key: str, error: ArchiverError) -> Row:
+    """What the key alone says of a file whose record cannot be used, or is gone."""
+    folder, _, name = key.rpartition("/")
+    node, _, backup_id = name.rpartition(".")[0].rpartition("-")
+    return Row(
+        instance_id=key.partition("/")[0],
+        started_at=layout.set_start(folder),
+        node_id=node,
+        backup_id=backup_id or name,
+        type="",
+        size=None,
+        state=State.DAMAGED,
+        expires_at=None,
+        set_key=folder,
+        error=error,
+    )
+
+
+def _unrecorded_row(lost: Unrecorded, size: int) -> Row:
+    """A file that is still to be recorded: it keeps its set from being complete."""
+    row = _damaged_row(lost.key, lost.error)
+    why, note = "a file has no record yet", f"{lost.error.message} yet"
+    return replace(row, state=State.UNRECORDED, size=size, set_note=why, note=note, error=None)
+
+
+def _bare_row(folder: str, error: ArchiverError) -> Row:
+    """A set whose SHA256SUMS cannot be used, or a folder that nobody sees into, and that may have
+    any number of backups in it."""
+    return replace(
+        _damaged_row(f"{folder}/.", error), started_at=layout.set_start(folder), backup_id=""
+    )
+
+
+def _listed_row(
+    backup: Backup, state: State, set_key: str, error: ArchiverError | None = None
+) -> Row:
+    return Row(
+        instance_id=backup.instance_id,
+        started_at=backup.started_at,
+        node_id=backup.node_id,
+        backup_id=backup.backup_id,
+        type=backup.type,
+        size=backup.size,
+        state=state,
+        expires_at=backup.expires_at,
+        set_key=set_key,
+        error=error,
+    )
+
+
+def _vendor_state(backup: Backup, success: State) -> State:
+    states = {Status.FAILED: State.FAILED, Status.UNFINISHED: State.UNFINISHED}
+    return states.get(backup.status, success)

@@ -1,0 +1,1 @@
+"""Downloading the backups that the archive does not hold yet."""

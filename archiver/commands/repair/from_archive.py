@@ -1,0 +1,343 @@
+"""Repairing from another archive.
+
+What it holds is measured against everything written there, as a verify does. When the two
+archives' records differ, the one is believed whose checksum the measured bytes have; and the
+bytes are taken only if some witness here speaks for them, or none is left. They come in parts, as
+in a copy, so that memory does not grow with the file, whatever either archive is kept in.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from archiver import events as pull_events
+from archiver.archive import layout
+from archiver.archive.archive import TOOL, Archive, Mending
+from archiver.archive.inventory import Inventory
+from archiver.archive.measure import measure, new_block
+from archiver.archive.reading import read_record
+from archiver.archive.record import Record
+from archiver.archive.replacing import dropping_refused, make_way, measure_present
+from archiver.archive.verified import results_if_any
+from archiver.commands.repair.other_archive import differs, elsewhere, sums_if_any
+from archiver.commands.repair.receipts import receipt_of
+from archiver.commands.repair.run import Supplied, WrongSet
+from archiver.commands.verify import events
+from archiver.commands.verify.findings import Fault
+from archiver.commands.verify.judge import judge
+from archiver.commands.verify.statements import Claims
+from archiver.concurrency import entered, in_thread
+from archiver.errors import (
+    ArchiverError,
+    BackupFailed,
+    BadDocument,
+    CorruptFile,
+    IntegrityError,
+    ObjectMissing,
+    StoreError,
+    UnreadableObject,
+)
+from archiver.model import Measured, Pin, Stored
+from archiver.sources.alibaba.fields import read_backup
+from archiver.transfer.download import carry
+from archiver.transfer.engine import TransferOptions, share
+from archiver.transfer.from_store import StoreOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class _TheirSet:
+    """What the other archive has of a set: the folder that it most likely has there, by file name
+    the SHA-256 that SHA256SUMS gives, and by name the keys of its records. Where it lies in two
+    folders, as after a copy by hand, what both have counts as the likelier one has it."""
+
+    folder: str
+    sums: Mapping[str, str]
+    records: Mapping[str, str]
+
+    def record_key(self, name: str) -> str:
+        """Of a backup, by the name of its files."""
+        name = f"{name}{layout.RECORD_SUFFIX}"
+        return self.records.get(name, f"{self.folder}/{name}")
+
+
+class ArchiveSupplier:
+    """Takes what is wrong from ``other``, as its records, SHA256SUMS and bytes agree there."""
+
+    def __init__(self, other: Archive, transfer: TransferOptions | None = None) -> None:
+        self._other: Final = other
+        self._transfer: Final = transfer or TransferOptions()
+
+    async def supply(
+        self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
+    ) -> Supplied:
+        """See Supplier. Raises UsageError, UnsupportedFormat, ArchiveBusy, StoreError."""
+        await self._other.expect()
+        failed: list[events.NotRepaired] = []
+        confirmed = set[str]()
+        block = await in_thread(new_block)
+        there = Inventory(self._other.store)
+        async with archive.writing(observer):
+            for one in wrong.values():
+                mending = _SetMending(
+                    archive, self._other, there, one, block, self._transfer, observer
+                )
+                confirmed |= await mending.run()
+                failed += mending.not_repaired
+        return Supplied(frozenset(confirmed), tuple(failed))
+
+
+class _SetMending:
+    """One set."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        other: Archive,
+        there: Inventory,
+        wrong: WrongSet,
+        block: memoryview,
+        transfer: TransferOptions,
+        observer: events.Observer,
+    ) -> None:
+        self._archive: Final = archive
+        self._store: Final = archive.store
+        self._other: Final = other
+        self._there: Final = there
+        self._wrong: Final = wrong
+        self._block: Final = block
+        self._tell: Final = observer
+        self._shared: Final = share(transfer, 1, self._carried)
+        self.not_repaired: Final[list[events.NotRepaired]] = []
+
+    async def run(self) -> set[str]:
+        """Everything that can be put right of this set; the stems that were."""
+        folder = self._wrong.folder
+        our_sums = await sums_if_any(self._store, folder)
+        stems = set(self._wrong.stems)
+        try:
+            with elsewhere():
+                theirs = await self._their_set(folder)
+        except ArchiverError as error:
+            if error.ends_run:
+                raise
+            for key in sorted(stems) or [folder]:
+                self._not_repaired(key, error)
+            return set()
+        differing = set[str]()
+        if self._wrong.whole:
+            differing = {
+                layout.stem_of(key)
+                for key in [f"{folder}/{name}" for name in theirs.records]
+                if await differs(self._store, key, theirs.sums)
+            }
+        confirmed = await self._mend_all(stems | differing, theirs, our_sums)
+        if differing - confirmed:
+            return confirmed
+        await self._seal(our_sums, theirs.sums, confirmed)
+        return confirmed
+
+    async def _their_set(self, folder: str) -> _TheirSet:
+        """What the other archive has of our set in ``folder``. Raises what hides it there,
+        StoreError."""
+        folders = await self._there.folders_like(folder)
+        sums, records = dict[str, str](), dict[str, str]()
+        for one in reversed(folders):  # of what is told twice, the first one counts
+            sums |= await sums_if_any(self._other.store, one)
+            async for key in self._other.record_keys(f"{one}/"):
+                records[key.rpartition("/")[2]] = key
+        return _TheirSet(folders[0], sums, records)
+
+    async def _mend_all(
+        self,
+        stems: set[str],
+        their_set: _TheirSet,
+        our_sums: Mapping[str, str],
+    ) -> set[str]:
+        """Those that were put right."""
+        confirmed = set[str]()
+        for stem in sorted(stems):
+            try:
+                await self._mend(stem, their_set, our_sums)
+                confirmed.add(stem)
+            except ArchiverError as error:
+                if error.ends_run:
+                    raise
+                self._not_repaired(self._wrong.key_of(stem), error)
+        return confirmed
+
+    async def _mend(
+        self,
+        stem: str,
+        their_set: _TheirSet,
+        our_sums: Mapping[str, str],
+    ) -> None:
+        """One object and its record. Raises IntegrityError, BackupFailed, StoreError."""
+        name = stem.rpartition("/")[2]
+        with elsewhere():
+            theirs = await read_record(self._other.store, their_set.record_key(name))
+        if theirs is None:
+            lacking = BackupFailed(f"{stem}: {self._other.store} does not have it")
+            raise self._wrong.absent(stem, lacking)
+        object_name = theirs.object_key.rpartition("/")[2]
+        measured = await self._measure_theirs(theirs, their_set.sums.get(object_name))
+        ours = await self._our_record(stem)
+        await self._compare(stem, ours, measured, our_sums.get(object_name))
+        # Ours may have the right SHA-256, and something else that the bytes contradict.
+        trusted = theirs if ours is None or judge(Claims(ours), measured) else ours
+        key = f"{stem}.{measured.kind}"
+        document = self._document(trusted, key, stem)
+        await self._clear(layout.record_key(stem))
+        if await self._is_right(key, measured):
+            if trusted is theirs or self._wrong.stems.get(stem) != {Fault.SUMS}:
+                await self._store.put(layout.record_key(stem), document)
+        else:
+            await self._copy(theirs, trusted, measured, stem, document)
+        self._tell(events.Repaired(key, str(self._other.store)))
+
+    async def _clear(self, *keys: str) -> None:
+        """Make room for files of this archive where something else has their names."""
+        for key in keys:
+            kept = await self._store.clear(key)
+            if kept is not None:
+                self._tell(pull_events.Cleared(key, kept))
+
+    async def _measure_theirs(self, theirs: Record, sums: str | None) -> Measured:
+        self._tell(events.ToRead(1, theirs.size))
+        with elsewhere():
+            measured = await measure(
+                self._other.store, theirs.object_key, theirs.size, self._block, self._advanced,
+                is_log=theirs.is_log,
+            )  # fmt: skip
+        if wrong := judge(Claims(theirs, sums), measured):
+            raise IntegrityError(f"{theirs.key}: wrong in {self._other.store}, too: {wrong[0]}")
+        return measured
+
+    async def _our_record(self, stem: str) -> Record | None:
+        """Our record, if it can be believed."""
+        try:
+            return await read_record(self._store, layout.record_key(stem))
+        except (BadDocument, UnreadableObject):
+            return None
+
+    async def _compare(
+        self, stem: str, ours: Record | None, measured: Measured, sums: str | None
+    ) -> None:
+        """Refuse bytes that everybody here speaks against. Raises IntegrityError."""
+        said: dict[str, bool] = {}
+        if ours is not None:
+            said["the record"] = ours.sha256 == measured.sha256
+        if sums is not None:
+            said["SHA256SUMS"] = sums == measured.sha256
+        known = await results_if_any(self._store, "/".join(stem.split("/")[:3]))
+        seen = known.get(f"{stem}.{measured.kind}")
+        if seen is not None and seen.sha256 is not None:
+            said["an earlier verify"] = seen.sha256 == measured.sha256
+        declared = Claims(ours).crc64_declared if ours is not None else None
+        if said.keys() == {"the record"} and declared is not None:
+            # Alone: other bytes can be made to have it.
+            said["the CRC-64 of the source"] = declared == measured.crc64
+        if said and not any(said.values()):
+            raise IntegrityError(
+                f"{stem}: {self._other.store} has other bytes, which agree there, and "
+                f"{' and '.join(said)} here say otherwise",
+                hint="look which archive was tampered with",
+            )
+
+    async def _is_right(self, key: str, measured: Measured) -> bool:
+        """Whether our object has those bytes, so that its record alone is wanted."""
+        if await self._store.size(key) != measured.size:
+            return False
+        try:
+            own = await measure(
+                self._store, key, measured.size, self._block, self._advanced,
+                is_log=False,  # its SHA-256 is what counts
+            )  # fmt: skip
+        except (ObjectMissing, StoreError):
+            return False
+        return own.sha256 == measured.sha256
+
+    def _document(self, trusted: Record, key: str, stem: str) -> bytes:
+        """The record to be written: as it was, and that it was repaired."""
+        why = sorted(self._wrong.stems.get(stem, {"missing"}))
+        repair = {
+            "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "from": str(self._other.store),
+            "why": [str(fault) for fault in why],
+            "tool": TOOL,
+        }
+        document: dict[str, Any] = dict(trusted.document)
+        document["object"] = key.rpartition("/")[2]
+        document["repairs"] = [*document.get("repairs", []), repair]
+        return f"{json.dumps(document, indent=2)}\n".encode("ascii")
+
+    async def _copy(
+        self, theirs: Record, trusted: Record, measured: Measured, stem: str, document: bytes
+    ) -> None:
+        """Their object into our place, and the record after it.
+
+        Raises CorruptFile when it is not what was measured, SourceUnavailable when it cannot be
+        read any more, StoreError of our own store.
+        """
+        backup = read_backup(theirs.instance_id, theirs.document["api"])
+        receipt = receipt_of(trusted, measured)
+        pin = Pin(measured.size, None, measured.crc64)
+        origin = StoreOrigin(backup, self._other.store, theirs.object_key, pin, receipt.provenance)
+        self._tell(events.ToRead(1, measured.size))
+
+        def documents(_: Stored) -> list[tuple[str, bytes]]:
+            return [(layout.record_key(stem), document)]
+
+        async with entered(self._store.stage(stem, measured.size)) as staging:
+            begun = staging.resumable
+            if begun is not None and begun.pin.crc64 != measured.crc64:
+                await in_thread(staging.restart)  # parts of another object
+            present = await measure_present(self._store, staging, is_log=theirs.is_log)
+            async with dropping_refused(staging):
+                carried = await carry(self._shared, origin, staging)
+                if carried.sha256 != measured.sha256:
+                    raise CorruptFile(f"{theirs.object_key}: it changed while it was copied")
+                kept = await make_way(self._store, stem, staging, present, receipt)
+            for key, at in kept:
+                self._tell(pull_events.KeptAside(key, at))
+            commit = staging.commit(receipt, documents)
+            [stored] = await in_thread(self._store.finish, [commit])
+        for key, at in stored.cleared:
+            self._tell(pull_events.Cleared(key, at))
+
+    def _carried(self, event: pull_events.Event) -> None:
+        """Of what a transfer tells, what a verify has words for."""
+        if isinstance(event, pull_events.Advanced):
+            self._tell(events.Advanced(event.fetched))
+        elif isinstance(event, pull_events.Retrying | pull_events.Mending):
+            self._tell(event)
+
+    async def _seal(
+        self, our_sums: Mapping[str, str], their_sums: Mapping[str, str], confirmed: set[str]
+    ) -> None:
+        """Write SHA256SUMS: what there is of it goes on naming what it names. Without one, only
+        once all that the other archive names is here."""
+        folder = self._wrong.folder
+        there = {e.key.rpartition("/")[2] async for e in self._store.entries(f"{folder}/")}
+        names = our_sums.keys() | their_sums.keys()
+        missing = {name for name in names - there if layout.is_object_name(name)}
+        if layout.SUMS_NAME not in there and (not names or missing):
+            return
+        others = {name: their_sums[name] for name in missing & their_sums.keys()}
+        mending = Mending(others, is_whole=bool(their_sums) and not others)
+        try:
+            if await self._archive.seal(folder, confirmed=confirmed, mending=mending):
+                self._tell(events.Repaired(layout.sums_key(folder), str(self._other.store)))
+        except (IntegrityError, UnreadableObject) as error:
+            if not self.not_repaired:  # it follows from what was not
+                self._not_repaired(layout.sums_key(folder), error)
+
+    def _not_repaired(self, key: str, error: ArchiverError) -> None:
+        event = events.NotRepaired(key, error)
+        self.not_repaired.append(event)
+        self._tell(event)
+
+    @property
+    def _advanced(self) -> Callable[[int], None]:
+        return lambda size: self._tell(events.Advanced(size))

@@ -1,0 +1,198 @@
+"""Repairing from the source, while the vendor still has it: a pull of the sets concerned.
+
+The vendor is asked first. Only what it lists, and what reads wrong once more, is fetched again; a
+damaged object stays in its place until the right bytes have come.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from archiver import events as pull_events
+from archiver.archive import layout
+from archiver.archive.archive import Archive
+from archiver.commands.pull.run import PullOptions, pull
+from archiver.commands.repair.run import BESIDE, Supplied, WrongSet
+from archiver.commands.verify import events
+from archiver.commands.verify.rereading import reading_right
+from archiver.commands.verify.statements import folder_start
+from archiver.errors import (
+    ArchiverError,
+    BackupGone,
+    SourceError,
+)
+from archiver.model import Backup, Page, Query, Status
+from archiver.sources.base import Source
+from archiver.times import TimeRange
+from archiver.transfer.engine import TransferOptions
+
+# The nodes of a set begin seconds apart, before or after the one that names the folder.
+_AROUND = timedelta(minutes=30)
+
+
+class SourceSupplier:
+    """Lists the time of each wrong set, and pulls what is wrong or missing there."""
+
+    def __init__(self, source: Source, transfer: TransferOptions | None = None) -> None:
+        self._source: Final = source
+        self._transfer: Final = transfer or TransferOptions()
+
+    async def supply(
+        self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
+    ) -> Supplied:
+        """See Supplier. Raises what :func:`archiver.commands.pull.run.pull` does."""
+        listing = await self._list(wrong)
+        confirmed = set[str]()
+
+        def observe(event: pull_events.Event) -> None:
+            observer(event)
+            if isinstance(event, pull_events.Archived):
+                confirmed.add(layout.stem_of(event.key))
+                observer(events.Repaired(event.key, "the source"))
+
+        stems = frozenset(stem for one in wrong.values() for stem in one.stems)
+        options = PullOptions(
+            again=stems - await _right_by_now(archive, wrong, listing.stems, observer),
+            repaired=frozenset(wrong),
+            transfer=self._transfer,
+        )
+        only = _Only(self._source, frozenset(wrong))
+        summary = await pull(only, archive, listing.queries, options, observe)
+        told = {event.key.rpartition("/")[0] for event in listing.not_repaired}
+        failed = [
+            *listing.not_repaired,
+            # That a set cannot be sealed follows from what of it was not repaired.
+            *(_not_repaired(one) for one in summary.failures if one.subject not in told),
+        ]
+        for event in failed:
+            observer(event)
+        return Supplied(frozenset(confirmed), tuple(failed))
+
+    async def _list(self, wrong: Mapping[str, WrongSet]) -> "_Listing":
+        """What the vendor has of these sets. An instance that it does not know, or does not let us
+        see, fails alone."""
+        found = _Listing()
+        refused: dict[str, ArchiverError] = {}
+        for one in wrong.values():
+            instance_id = one.folder.partition("/")[0]
+            query = _query(one)
+            try:
+                if query is None:
+                    there = frozenset[str]()
+                elif (error := refused.get(instance_id) or refused.get(_ALL)) is not None:
+                    raise error
+                else:
+                    there = await self._ask(one, query)
+            except ArchiverError as error:
+                if error.ends_run:
+                    raise
+                refused[instance_id] = error
+                if _is_of_all(refused):
+                    refused[_ALL] = error
+                keys = sorted(one.stems) or [one.folder]
+                found.not_repaired += [events.NotRepaired(key, error) for key in keys]
+                continue
+            if there and query is not None:
+                found.queries.append(query)
+            found.stems |= there
+            gone = BackupGone("the vendor does not have it", hint="repair from another archive")
+            found.not_repaired += [
+                events.NotRepaired(one.key_of(stem), one.absent(stem, gone))
+                for stem in sorted(one.stems)
+                if stem not in there
+            ]
+        return found
+
+    async def _ask(self, wrong: WrongSet, query: Query) -> frozenset[str]:
+        """The stems of those backups of the set that the vendor has and something is wrong with;
+        for a whole set, of any that it has."""
+        found = set[str]()
+        async for page in self._source.pages(query):
+            found |= {
+                f"{wrong.folder}/{backup}"
+                for backup in page.backups
+                if backup.status is Status.SUCCESS
+                and _job_of(backup) == layout.job_of(wrong.folder)
+            }
+        return frozenset(stem for stem in found if stem in wrong.stems or wrong.whole)
+
+
+# In place of an instance: the source answers for none.
+_ALL: Final = ""
+
+
+def _is_of_all(refused: Mapping[str, ArchiverError]) -> bool:
+    """Whether no other instance need be asked: the source lets nobody in, or has failed for two of
+    them, one after the other."""
+    errors = list(refused.values())
+    nobody = any(one.concerns_all for one in errors)
+    return nobody or sum(isinstance(one, SourceError) for one in errors) > 1
+
+
+@dataclass(slots=True)
+class _Listing:
+    """What the source has of the sets that something is wrong with, and how to list it again."""
+
+    queries: list[Query] = field(default_factory=list)
+    stems: frozenset[str] = frozenset()
+    not_repaired: list[events.NotRepaired] = field(default_factory=list)
+
+
+async def _right_by_now(
+    archive: Archive,
+    wrong: Mapping[str, WrongSet],
+    listed: frozenset[str],
+    observer: events.Observer,
+) -> frozenset[str]:
+    """Damaged objects that read right by now, and are to stay as they are."""
+    right = set[str]()
+    for folder, one in wrong.items():
+        damaged = {stem for stem in one.stems if stem in listed and one.is_damaged(stem)}
+        if damaged:
+            read = await reading_right(archive.store, folder, damaged, observer)
+            right |= {stem for stem in read if not one.stems[stem] & BESIDE}
+    return frozenset(right)
+
+
+class _Only:
+    """A source as if it had those sets alone."""
+
+    def __init__(self, source: Source, folders: frozenset[str]) -> None:
+        self._source: Final = source
+        self._jobs: Final = {(f.partition("/")[0], layout.job_of(f)) for f in folders}
+
+    async def pages(self, query: Query) -> AsyncGenerator[Page, None]:
+        """See Source."""
+        async with aclosing(self._source.pages(query)) as pages:
+            async for page in pages:
+                backups = tuple(
+                    b for b in page.backups if (b.instance_id, _job_of(b)) in self._jobs
+                )
+                yield replace(page, backups=backups)
+
+    async def again(self, backup: Backup) -> Backup:
+        """See Source."""
+        return await self._source.again(backup)
+
+
+def _query(wrong: WrongSet) -> Query | None:
+    """The time around the start of a set; None when its folder gives none."""
+    start = folder_start(wrong.folder)
+    if start is None:
+        return None
+    end = min(start + _AROUND, datetime.now(UTC) + timedelta(minutes=1))
+    first, last = TimeRange(start - _AROUND, max(end, start)).on_the_wire()
+    instance_id = wrong.folder.partition("/")[0]
+    return Query(instance_id, first, last, need_aof=wrong.may_be_aof)
+
+
+def _job_of(backup: Backup) -> str:
+    """What ``layout.job_name`` gives, unchecked: it is only compared, so it may be anything."""
+    return backup.job_id if backup.job_id is not None else f"b{backup.backup_id}"
+
+
+def _not_repaired(failure: pull_events.Failed) -> events.NotRepaired:
+    error: ArchiverError = failure.error
+    return events.NotRepaired(failure.subject, error)

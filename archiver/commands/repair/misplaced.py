@@ -1,0 +1,164 @@
+"""Records that lie where they do not belong, as after a copy by hand or a renamed folder.
+
+Where the archive has the same record at its own place, and the object there has the bytes that
+both name, the misplaced one says nothing more: it is moved into quarantine, and an object that is
+its alone with it, whatever bytes that has. What is right stays where it is, also in the same
+folder. Nothing is deleted. Where its own place lacks it, it may be the only copy: it stays, and
+whoever looks is told where it belongs.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from archiver import events as pull_events
+from archiver.archive import layout
+from archiver.archive.archive import Archive
+from archiver.archive.consistency import apart
+from archiver.archive.inventory import Inventory
+from archiver.archive.measure import measure, new_block
+from archiver.archive.reading import read_record, read_sums
+from archiver.archive.record import Record
+from archiver.archive.verified import forget
+from archiver.commands.verify import events
+from archiver.commands.verify.findings import Fault, Finding
+from archiver.concurrency import in_thread
+from archiver.errors import (
+    ArchiverError,
+    BadDocument,
+    ObjectMissing,
+    StoreForbidden,
+    UnreadableObject,
+)
+from archiver.model import Backup, Kind
+from archiver.sources.alibaba.fields import read_backup
+
+
+def _may_lie_at(backup: Backup, stem: str) -> bool:
+    """Whether a backup may have that place, by what the source said of it: of a cluster's set
+    with two folders, either may be."""
+    folder = stem.rpartition("/")[0]
+    return (
+        not backup.is_standard
+        and folder.partition("/")[0] == backup.instance_id
+        and layout.job_of(folder) == layout.job_name(backup)
+        and stem == layout.stem(folder, backup)
+        and (apart(folder, backup.started_at) is not None)
+    )
+
+
+@dataclass(slots=True)
+class Sorted:
+    """The sets that doubles were moved out of; and of misplaced backups that stay, by key without
+    suffix, the set that each belongs in."""
+
+    folders: set[str] = field(default_factory=set)
+    belongs: dict[str, str] = field(default_factory=dict)
+
+
+async def move_doubles(
+    archive: Archive, findings: Iterable[Finding], observer: events.Observer
+) -> Sorted:
+    """Move away the misplaced of whatever is right at its own place. Raises ArchiveBusy,
+    StoreError."""
+    keys = sorted({f.key for f in findings if f.fault is Fault.MISPLACED})
+    if not keys:
+        return Sorted()
+    async with archive.writing(observer):
+        sorting = _Sorting(archive, observer, await in_thread(new_block))
+        for key in keys:
+            await sorting.take(key)
+        await sorting.end()
+    return sorting.done
+
+
+class _Sorting:
+    def __init__(self, archive: Archive, observer: events.Observer, block: memoryview) -> None:
+        self.done: Final = Sorted()
+        self._store: Final = archive.store
+        self._inventory: Final = Inventory(archive.store)
+        self._tell: Final = observer
+        self._block: Final = block
+        # Of what was moved, SHA-256 by key.
+        self._moved: Final[dict[str, str]] = {}
+
+    async def take(self, key: str) -> None:
+        """One misplaced record."""
+        try:
+            data = await self._store.read(key)
+            if data is None:
+                return
+            record = Record.decode(key, data)
+            backup = read_backup(record.instance_id, record.document["api"])
+            own = await self._inventory.find(backup)
+        except ArchiverError as error:
+            if error.ends_run:
+                raise
+            return  # whoever repairs it says what is wrong
+        stem = layout.stem_of(key)
+        if own.transfer.stem == stem or _may_lie_at(backup, stem):
+            return  # it belongs here and says otherwise: whoever brings the right one mends it
+        right = own.record
+        if right is None or right.sha256 != record.sha256 or not await self._is_whole(right):
+            self.done.belongs[stem] = own.transfer.set_key
+            return
+        try:
+            if await self._is_its_own(record, right):
+                if await self._store.size(record.object_key) is not None:
+                    await self._move(record.object_key)
+                self._moved[record.object_key] = record.sha256
+            await self._move(key)
+        except StoreForbidden as error:  # it stays, and keeps nothing else from being mended
+            self._tell(events.NotRepaired(key, error))
+            return
+        self._moved[key] = record.sha256
+        self.done.folders.add(record.folder)
+
+    async def end(self) -> None:
+        """What told of nothing but what was moved goes the same way."""
+        for folder in sorted(self.done.folders):
+            there = [entry.key async for entry in self._store.entries(f"{folder}/")]
+            if there == [layout.sums_key(folder)]:
+                with suppress(BadDocument, UnreadableObject, StoreForbidden):
+                    sums = await read_sums(self._store, folder) or {}
+                    if all(self._moved.get(f"{folder}/{n}") == sha for n, sha in sums.items()):
+                        await self._move(there[0])
+        stems = {layout.stem_of(key) for key in self._moved}
+        await forget(self._store, {stem for stem in stems if not await self._has_object(stem)})
+
+    async def _is_its_own(self, record: Record, right: Record) -> bool:
+        """Whether the object that a misplaced record names goes with it. It does not where it has
+        another backup's name, or a record beside it that can be used, as the right one has."""
+        stem = layout.stem_of(record.object_key)
+        if layout.stem_of(right.name) != layout.stem_of(record.name):
+            return False
+        try:
+            await self._store.size(record.object_key)
+            return await read_record(self._store, layout.record_key(stem)) is None
+        except BadDocument:
+            return True
+        except UnreadableObject:
+            return False
+
+    async def _has_object(self, stem: str) -> bool:
+        """Whether an object stays of which an earlier verify may have said something."""
+        try:
+            return any([await self._store.size(f"{stem}.{kind}") is not None for kind in Kind])
+        except UnreadableObject:
+            return True
+
+    async def _is_whole(self, record: Record) -> bool:
+        self._tell(events.ToRead(1, record.size))
+        try:
+            measured = await measure(
+                self._store, record.object_key, record.size, self._block,
+                lambda size: self._tell(events.Advanced(size)), is_log=record.is_log,
+            )  # fmt: skip
+        except (ObjectMissing, UnreadableObject):
+            return False
+        return measured.sha256 == record.sha256
+
+    async def _move(self, key: str) -> None:
+        kept = await self._store.set_aside(key)
+        self._tell(pull_events.Cleared(key, kept))

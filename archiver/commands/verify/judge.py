@@ -1,0 +1,130 @@
+"""From what an object is and what was written about it to what is wrong, and with which. Pure.
+
+When the object and its record differ, SHA256SUMS and an earlier verify decide which of them is
+wrong: two of the three SHA-256 that agree are believed. Where these are at odds, or there are
+none, the source's CRC-64 decides. It never outvotes two of them, since who knows it can make other
+bytes that have it. A dump whose own checksum is wrong was never archived. When nobody speaks for
+the object, the object is wrong.
+"""
+
+from archiver.commands.verify.findings import Fault, Finding
+from archiver.commands.verify.statements import Claims
+from archiver.model import Footer, Measured
+
+
+def judge(claims: Claims, measured: Measured) -> list[Finding]:
+    """Everything wrong with the object, its record and its line in SHA256SUMS."""
+    record = claims.record
+    if measured.sha256 == record.sha256:
+        return [*_as_recorded(claims, measured), *_sums(claims, measured)]
+    speakers = _who_speaks_for(claims, measured)
+    if speakers:
+        text = f"its sha256 is not the object's, for which {' and '.join(speakers)} speak"
+        altered = Finding(
+            record.key, Fault.CONTRADICTION, text, f"sha256 {measured.sha256}",
+            f"sha256 {record.sha256}",
+        )  # fmt: skip
+        return [altered, *_sums(claims, measured)]
+    return [_wrong_object(claims, measured), *_altered_sums(claims)]
+
+
+def _as_recorded(claims: Claims, measured: Measured) -> list[Finding]:
+    """The SHA-256 agrees; whether all else does."""
+    record, found = claims.record, []
+    rdb = record.document["rdb"]
+    pairs: list[tuple[str, object, object]] = [
+        ("size", record.size, measured.size),
+        ("crc64ecma", claims.crc64, measured.crc64),
+        ("rdb.footer", rdb["footer"], str(measured.rdb.footer)),
+        ("rdb.version", rdb["version"], measured.rdb.version),
+    ]
+    if record.document.get("crc64ecma_declared") is not None:
+        pairs.append(("crc64ecma_declared", claims.crc64_declared, measured.crc64))
+    if measured.rdb.footer is Footer.MISMATCH:
+        text = "its own checksum does not agree, and such a dump is never archived"
+        found.append(Finding(claims.key, Fault.CHANGED, text))
+    for name, said, value in pairs:
+        if said != value:
+            text = f"its {name} is {said}, and the object with its sha256 has {value}"
+            found.append(
+                Finding(record.key, Fault.CONTRADICTION, text, f"{name} {value}", f"{name} {said}")
+            )
+    if claims.verified is not None and claims.verified != measured.sha256:
+        text = "an earlier verify saw other bytes; object and record were changed together since"
+        found.append(
+            Finding(
+                claims.key, Fault.CHANGED, text, f"sha256 {claims.verified}",
+                f"sha256 {measured.sha256}",
+            )
+        )  # fmt: skip
+    return found
+
+
+def _sums(claims: Claims, measured: Measured) -> list[Finding]:
+    """The object is the right one; whether SHA256SUMS says so."""
+    if claims.sums in (None, measured.sha256):
+        return []
+    key, name = _sums_key(claims)
+    text = f"it gives another SHA-256 for {name} than the object has"
+    return [Finding(key, Fault.SUMS, text, measured.sha256, claims.sums, claims.key)]
+
+
+def _altered_sums(claims: Claims) -> list[Finding]:
+    """The object is wrong; whether SHA256SUMS still says what the record does."""
+    if claims.sums in (None, claims.record.sha256):
+        return []
+    key, name = _sums_key(claims)
+    text = f"it gives another SHA-256 for {name} than the record"
+    return [Finding(key, Fault.SUMS, text, claims.record.sha256, claims.sums, claims.key)]
+
+
+def _sums_key(claims: Claims) -> tuple[str, str]:
+    folder, _, name = claims.key.rpartition("/")
+    return f"{folder}/SHA256SUMS", name
+
+
+def _who_speaks_for(claims: Claims, measured: Measured) -> list[str]:
+    """Who says that the object is right, though the record does not."""
+    if measured.rdb.footer is Footer.MISMATCH:
+        return []
+    witnesses = {"SHA256SUMS": claims.sums, "an earlier verify": claims.verified}
+    named = {who: sha256 for who, sha256 in witnesses.items() if sha256 is not None}
+    declared = claims.crc64_declared
+    if not named:
+        return ["the CRC-64 of the source"] if declared == measured.crc64 else []
+    if claims.record.sha256 in named.values():
+        return []
+    speakers = [who for who, sha256 in named.items() if sha256 == measured.sha256]
+    if len(speakers) == 1 and declared not in (None, measured.crc64):
+        return []
+    return speakers
+
+
+def _wrong_object(claims: Claims, measured: Measured) -> Finding:
+    record, key = claims.record, claims.key
+    expected = f"{record.size:,} bytes, sha256 {record.sha256}"
+    found = f"{measured.size:,} bytes, sha256 {measured.sha256}"
+    other = claims.others.get(measured.sha256)
+    if other is not None:
+        return Finding(key, Fault.SWAPPED, f"holds the bytes of {other}", expected, found)
+    if measured.size < record.size:
+        text = f"{measured.size:,} of {record.size:,} bytes are here"
+        return Finding(key, Fault.TRUNCATED, text, expected, found)
+    if measured.size > record.size:
+        right = measured.beginning == record.sha256
+        text = f"{measured.size - record.size:,} bytes more than the {record.size:,} recorded, " + (
+            "which are right" if right else "which are wrong, too"
+        )
+        return Finding(key, Fault.PADDED, text, expected, found)
+    text = f"SHA-256 is {measured.sha256}, recorded {record.sha256}; {_own_word(measured)}"
+    return Finding(key, Fault.CHANGED, text, expected, found)
+
+
+def _own_word(measured: Measured) -> str:
+    """What the file says of itself."""
+    return {
+        Footer.OK: "a whole dump by its own checksum, but another one",
+        Footer.MISMATCH: "its own checksum does not agree either",
+        Footer.DISABLED: "it has no checksum of its own",
+        Footer.NONE: "it has no checksum of its own",
+    }[measured.rdb.footer]

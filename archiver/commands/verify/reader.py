@@ -1,0 +1,90 @@
+"""A worker: reads one object after the other, and judges."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from archiver.archive.measure import measure, new_block
+from archiver.archive.reading import read_record
+from archiver.commands.verify import events
+from archiver.commands.verify.findings import Fault, Finding
+from archiver.commands.verify.judge import judge
+from archiver.commands.verify.model import VerifySummary
+from archiver.commands.verify.results import Results
+from archiver.commands.verify.statements import Claims
+from archiver.concurrency import in_thread
+from archiver.errors import BadDocument, ObjectMissing, StoreError, StoreForbidden
+from archiver.stores.base import Store
+
+Due = tuple[str, Claims]  # a month, and what is said of a file in it
+
+
+class Reader:
+    """What all workers of a run share."""
+
+    def __init__(
+        self,
+        store: Store,
+        results: Results,
+        summary: VerifySummary,
+        found: Callable[[Finding], None],
+        observer: events.Observer,
+    ) -> None:
+        self._store: Final = store
+        self._results: Final = results
+        self._summary: Final = summary
+        self._found: Final = found
+        self._tell: Final = observer
+
+    async def work(self, queue: MemoryObjectReceiveStream[Due]) -> None:
+        """One worker, with one block, until the queue ends."""
+        async with queue:
+            block = await in_thread(new_block)
+            async for month, claims in queue:
+                await self._verify(month, claims, block)
+
+    async def _verify(self, month: str, claims: Claims, block: memoryview) -> None:
+        """Read one object and say what is wrong; twice, if it was replaced meanwhile."""
+        found = await self._read(month, claims, block)
+        if found:
+            replaced = await self._replaced(claims)
+            if replaced is not None:
+                found = await self._read(month, replaced, block)
+        for finding in found:
+            self._found(finding)
+        if found:
+            await self._results.wrong(month, claims.key, found[0].fault)
+
+    async def _read(self, month: str, claims: Claims, block: memoryview) -> list[Finding]:
+        key, size = claims.key, claims.record.size
+        try:
+            measured = await measure(
+                self._store, key, size, block, self._advanced, is_log=claims.record.is_log
+            )
+        except ObjectMissing as error:
+            instead = error.message.partition("there is no such object: ")[2]
+            text = f"its record is here, and {instead or 'it is not'}"
+            return [Finding(key, Fault.MISSING, text)]
+        except (StoreError, StoreForbidden) as error:
+            return [Finding(key, Fault.UNREADABLE, error.message)]
+        self._summary.read += 1
+        self._summary.bytes_read += measured.size
+        found = judge(claims, measured)
+        if not found:
+            self._tell(events.Verified(key, measured.size, measured.sha256))
+            is_named = claims.sums is not None
+            await self._results.right(month, key, measured.size, measured.sha256, named=is_named)
+        return found
+
+    async def _replaced(self, claims: Claims) -> Claims | None:
+        """What is said now, if a pull has brought the object anew since it was surveyed."""
+        with suppress(BadDocument, StoreError, StoreForbidden):
+            record = await read_record(self._store, claims.record.key)
+            if record is not None and record != claims.record:
+                return Claims(record, None, claims.verified, claims.others)
+        return None
+
+    def _advanced(self, size: int) -> None:
+        self._tell(events.Advanced(size))

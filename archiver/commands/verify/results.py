@@ -1,0 +1,129 @@
+"""What verifying comes to, on its way into the archive (:mod:`archiver.archive.verified`).
+
+The documents are written without the archive's lock: a long verify must not keep a pull out. They
+are this module's alone, each is written whole, and what another verify wrote meanwhile is merged.
+A ``put`` that a pull's sweep gets in the way of is tried again.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+import anyio
+
+from archiver.archive.verified import Result, encode, is_key, read_results, results_key
+from archiver.commands.verify import events
+from archiver.commands.verify.findings import Fault
+from archiver.errors import (
+    BadDocument,
+    NewerDocument,
+    StoreError,
+    StoreForbidden,
+    UnreadableObject,
+)
+from archiver.events import Cleared
+from archiver.stores.base import Store
+
+# Results in memory, at most, before they are written.
+_MOST_PENDING = 1000
+_TRIES = 3
+
+
+class Results:
+    """The results of one run on their way into the archive."""
+
+    def __init__(self, store: Store, observer: events.Observer, every: float) -> None:
+        self._store: Final = store
+        self._tell: Final = observer
+        self._every: Final = every
+        self._pending: dict[str, dict[str, Result]] = {}
+        self._count = 0
+        self._told_at = anyio.current_time()
+        self._writing: Final = anyio.Lock()
+        self.not_kept: str | None = None
+
+    async def right(self, month: str, key: str, size: int, sha256: str, *, named: bool) -> None:
+        """This object is as it should be, and SHA256SUMS names it, or does not."""
+        await self._note(month, key, Result(datetime.now(UTC), size, sha256, named=named))
+
+    async def wrong(self, month: str, key: str, fault: Fault) -> None:
+        """It is not."""
+        await self._note(month, key, Result(wrong_at=datetime.now(UTC), fault=fault))
+
+    async def _note(self, month: str, key: str, result: Result) -> None:
+        if self.not_kept is not None or not is_key(key.removeprefix(f"{month}/")):
+            return
+        self._pending.setdefault(month, {})[key] = result
+        self._count += 1
+        due = anyio.current_time() - self._told_at >= self._every
+        if (due or self._count >= _MOST_PENDING) and not self._writing.locked():
+            await self.keep()
+
+    async def keep(self) -> None:
+        """Write what is pending. A store that does not take it is told of once."""
+        async with self._writing:
+            pending, self._pending = self._pending, {}
+            count, self._count = self._count, 0
+            try:
+                while pending:
+                    month = next(iter(pending))
+                    try:
+                        await self._put(month, pending[month])
+                    except (UnreadableObject, NewerDocument):
+                        # Found and named when the month was begun: it stays.
+                        count -= len(pending[month])
+                    del pending[month]
+            except asyncio.CancelledError:
+                # The last one to keep them, shielded, writes these, too.
+                for month, noted in pending.items():
+                    self._pending[month] = noted | self._pending.get(month, {})
+                self._count += count
+                raise
+            except (StoreError, StoreForbidden) as error:
+                if self.not_kept is None:
+                    self.not_kept = str(error)
+                    self._tell(events.ResultsNotKept(str(error)))
+                return
+            self._told_at = anyio.current_time()
+            if count:
+                self._tell(events.ResultsKept(count))
+
+    async def _put(self, month: str, noted: Mapping[str, Result]) -> None:
+        """Raises UnreadableObject and NewerDocument when what is known of the month may be worth
+        something."""
+        for left in reversed(range(_TRIES)):
+            known = await self._known(month)
+            for key, result in noted.items():
+                known[key] = _merged(known.get(key), result)
+            try:
+                await self._store.put(results_key(month), encode(month, known))
+            except StoreError:
+                if not left:
+                    raise
+            else:
+                return
+
+    async def _known(self, month: str) -> dict[str, Result]:
+        """What earlier runs found, if that can be read; room for it, if not."""
+        key = results_key(month)
+        try:
+            return await read_results(self._store, month)
+        except NewerDocument:
+            raise
+        except BadDocument:  # found and named when the month was begun
+            kept = await self._store.clear(key)
+            if kept is not None:
+                self._tell(Cleared(key, kept))
+            return {}
+
+
+def _merged(before: Result | None, now: Result) -> Result:
+    """What was right once stays known: it is what a changed file is told by, and a SHA256SUMS that
+    lost a line."""
+    if before is None:
+        return now
+    if now.at is not None:
+        return replace(now, named=now.named or before.named)
+    return replace(before, wrong_at=now.wrong_at, fault=now.fault)

@@ -1,0 +1,273 @@
+"""Verify an archive: read back what is stored, and compare it with all that was written about it.
+
+1. The evidence of drills, and what else the archive keeps beside its backups.
+2. Month by month: which files are due; set by set: records, SHA256SUMS, what is missing or extra.
+3. A bounded queue of files; each worker reads one from end to end, and judges.
+4. A second look at what a pull at work may have left for a moment.
+5. The results, kept in the archive.
+
+Nothing needs the archive's lock, and nothing but the results is written.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
+
+from archiver.archive import layout, verified
+from archiver.archive.acknowledged import Acknowledged
+from archiver.archive.archive import Archive
+from archiver.archive.completeness import Missing, SetNodes, missing_nodes
+from archiver.archive.neighbours import listed_set
+from archiver.archive.verified import Result, read_results
+from archiver.commands.verify import events
+from archiver.commands.verify.evidence import check_acknowledged, check_evidence
+from archiver.commands.verify.findings import Fault, Finding
+from archiver.commands.verify.model import VerifyOptions, VerifySummary
+from archiver.commands.verify.reader import Due, Reader
+from archiver.commands.verify.results import Results
+from archiver.commands.verify.survey import PASSING, Month, months, survey
+from archiver.concurrency import task_group, to_the_end
+from archiver.errors import BadDocument, NewerDocument, NoSuchBackup, UnreadableObject
+from archiver.events import Acknowledged as Acknowledgement
+from archiver.ids import safe
+
+
+async def verify(
+    archive: Archive,
+    options: VerifyOptions | None = None,
+    observer: events.Observer = events.ignore,
+) -> VerifySummary:
+    """Find what is missing, extra, changed or contradictory in an archive.
+
+    What is wrong is in the summary's ``findings``. Raises UsageError where there is no archive,
+    NoSuchBackup where there is nothing of an instance that was asked for, UnsupportedFormat,
+    DamagedArchive, and StoreError when the store cannot be listed.
+    """
+    await archive.expect()
+    run = _Run(archive, options or VerifyOptions(), observer)
+    await run.check_evidence()
+    try:
+        await run.check_backups()
+        await run.look_again()
+    finally:
+        await to_the_end(run.keep())
+    return run.summary
+
+
+class _Run:
+    def __init__(self, archive: Archive, options: VerifyOptions, observer: events.Observer) -> None:
+        self.summary: Final = VerifySummary()
+        self._acknowledged: Final = Acknowledged(archive)
+        self._store: Final = archive.store
+        self._options: Final = options
+        self._tell: Final = observer
+        self._results: Final = Results(archive.store, observer, options.keep_every)
+        self._reader: Final = Reader(
+            archive.store, self._results, self.summary, self._found, observer
+        )
+        self._told: Final[set[tuple[str, Fault, str | None]]] = set()
+        self._passing: Final[dict[str, list[Finding]]] = {}
+        self._short: Final[dict[str, Missing]] = {}
+        self._sets: list[SetNodes] = []
+        # Keys that hide what is below them: of that, nobody knows whether it is gone.
+        self._hidden: Final[list[str]] = []
+        self._months: Final[set[int]] = set()
+        self._since: datetime | None = None
+        if options.since_verified is not None:
+            self._since = datetime.now(UTC) - options.since_verified
+
+    async def check_evidence(self) -> None:
+        """What was kept of drills, of earlier verifies and of what somebody has taken note of."""
+        if self._options.sets:
+            return
+        await check_evidence(self._store, self._options.anchors, self._found, self._noted)
+        await check_acknowledged(self._acknowledged, self._store, self._found, self._noted)
+
+    async def check_backups(self) -> None:
+        """The listing into the queue, the queue into workers."""
+        send, receive = anyio.create_memory_object_stream[Due](self._options.workers)
+        async with task_group() as group:
+            for _ in range(self._options.workers):
+                group.start_soon(self._reader.work, receive.clone())
+            receive.close()
+            async with send:
+                # No worker is left: what ended the last one is what will be raised.
+                with suppress(anyio.BrokenResourceError):
+                    await self._list(send)
+
+    async def look_again(self) -> None:
+        """Whether what a pull at work leaves for a moment is still so."""
+        for folder, findings in self._passing.items():
+            known = await self._known("/".join(folder.split("/")[:3]))
+            again = await survey(self._store, folder, await self._sizes(folder), known)
+            still = {finding.identity for finding in again.findings}
+            for finding in findings:
+                if finding.identity in still:
+                    await self._found_unless_acknowledged(finding)
+        for folder, lacks in self._short.items():
+            now = listed_set(folder, await self._sizes(folder))
+            if now is None or not now.nodes.issuperset(lacks.nodes):
+                finding = Finding(folder, Fault.INCOMPLETE, lacks.why)
+                await self._found_unless_acknowledged(finding)
+
+    async def _sizes(self, folder: str) -> dict[str, int]:
+        return {entry.key: entry.size async for entry in self._store.entries(f"{folder}/")}
+
+    async def keep(self) -> None:
+        """Write the results that are not written yet."""
+        await self._results.keep()
+        self.summary.results_not_kept = self._results.not_kept
+
+    async def _list(self, send: MemoryObjectSendStream[Due]) -> None:
+        names = {folder.partition("/")[0] for folder in self._options.sets}
+        instances = [safe(name) for name in self._options.instances] or sorted(names)
+        for prefix in [f"{name}/" for name in instances] or [""]:
+            instance_id = ""
+            async for month in months(self._store, prefix):
+                if month.instance_id != instance_id:
+                    self._close_instance()
+                    instance_id = month.instance_id
+                await self._take(month, send)
+            self._close_instance()
+            gone = await self._take_gone(prefix, send)
+            if prefix and not self._options.sets and not instance_id and not gone:
+                raise NoSuchBackup(f"{self._store}: there is nothing of {prefix[:-1]} here")
+
+    async def _take_gone(self, prefix: str, send: MemoryObjectSendStream[Due]) -> bool:
+        """Months that an earlier verify saw, and of which nothing is left."""
+        found = False
+        async for entry in self._store.entries(f"{verified.PREFIX}{prefix}"):
+            month = verified.month_of(entry.key)
+            if month is not None and hash(month) not in self._months:
+                found = True
+                await self._take(Month(month), send)
+        return found
+
+    async def _take(self, month: Month, send: MemoryObjectSendStream[Due]) -> None:
+        """Survey a month, and send its files on that are due."""
+        self._months.add(hash(month.prefix))
+        known = await self._known(month.prefix, tell=True) if month.prefix.count("/") == 2 else {}
+        for finding in month.strays():
+            if finding.fault in (Fault.HIDDEN, Fault.UNREADABLE):
+                self._hidden.append(finding.key)
+            if self._options.reaches(finding.key):
+                self._found(finding)
+        folders = month.folders()
+        wanted = {f for f in folders if self._options.wants(f)}
+        before = {key.rpartition("/")[0] for key in known}
+        wanted |= {f for f in before if self._options.wants(f) and not self._is_hidden(f)}
+        picked = self._pick({f: folders.get(f, {}) for f in wanted}, known)
+        for folder in sorted(wanted | folders.keys()):
+            sizes = folders.get(folder, {})
+            if folder in wanted:
+                await self._take_set(month.prefix, folder, sizes, known, picked, send)
+            if (one := listed_set(folder, sizes)) is not None and sizes:
+                self._sets.append(one)
+
+    def _is_hidden(self, folder: str) -> bool:
+        return any(f"{folder}/".startswith(f"{key}/") for key in self._hidden)
+
+    def _pick(
+        self, folders: Mapping[str, Mapping[str, int]], known: Mapping[str, Result]
+    ) -> frozenset[str]:
+        """The objects of a month to read, by what the listing and earlier results say."""
+        objects = {
+            k: n for sizes in folders.values() for k, n in sizes.items() if layout.is_object(k)
+        }
+        due = [key for key, size in objects.items() if not self._is_recent(known.get(key), size)]
+        self.summary.strata += bool(objects)
+        sample = self._options.sample
+        return sample.pick(due) if sample is not None else frozenset(due)
+
+    def _is_recent(self, result: Result | None, size: int | None) -> bool:
+        """Whether an earlier verify found it right, not long ago, and nothing wrong since."""
+        if self._since is None or result is None or result.at is None or result.wrong_at:
+            return False
+        return self._since <= result.at <= datetime.now(UTC) and result.size == size
+
+    async def _take_set(
+        self,
+        month: str,
+        folder: str,
+        sizes: Mapping[str, int],
+        known: Mapping[str, Result],
+        picked: frozenset[str],
+        send: MemoryObjectSendStream[Due],
+    ) -> None:
+        """Survey a set and send on what of it is to be read."""
+        found = await survey(self._store, folder, sizes, known)
+        for finding in found.findings:
+            if finding.fault in PASSING:
+                self._passing.setdefault(folder, []).append(finding)
+            else:
+                self._found(finding)
+        suspects = {finding.stem for finding in found.findings}
+        for claims in found.files:
+            key, size = claims.key, sizes.get(claims.key)
+            self.summary.files += 1
+            self.summary.size += claims.record.size
+            doubtful = size != claims.record.size or claims.are_at_odds
+            if key in picked or doubtful or layout.stem_of(key) in suspects:
+                self._tell(events.ToRead(1, size or claims.record.size))
+                await send.send((month, claims))
+            elif self._is_recent(known.get(key), size):
+                self.summary.recent += 1
+                self.summary.bytes_recent += claims.record.size
+
+    async def _known(self, month: str, *, tell: bool = False) -> dict[str, Result]:
+        try:
+            return await read_results(self._store, month)
+        except BadDocument as error:
+            fault = Fault.NEWER if isinstance(error, NewerDocument) else Fault.BAD_RESULTS
+            finding = Finding(verified.results_key(month), fault, error.fault)
+        except UnreadableObject as error:
+            finding = Finding(verified.results_key(month), Fault.UNREADABLE, error.message)
+        if tell:
+            self._found(finding)
+        return {}
+
+    def _close_instance(self) -> None:
+        """Which sets of the instance lack nodes, by those around them."""
+        sets, self._sets = self._sets, []
+        for folder, lacks in missing_nodes(sets).items():
+            told = {
+                _node(finding.key)
+                for finding in self._passing.get(folder, ())
+                if finding.fault in (Fault.MISSING, Fault.UNRECORDED)
+            }
+            if self._options.wants(folder) and not told.issuperset(lacks.nodes):
+                self._short[folder] = lacks
+
+    async def _found_unless_acknowledged(self, finding: Finding) -> None:
+        """Somebody may know that a set is incomplete. Damage is nobody's to acknowledge."""
+        one = None
+        if finding.fault is Fault.INCOMPLETE:
+            one = await self._acknowledged.of(finding.key)
+        if one is None:
+            self._found(finding)
+        elif finding.identity not in self._told:
+            self._told.add(finding.identity)
+            known = Acknowledgement(finding.key, finding.text, one.at, one.by, one.reason)
+            self.summary.acknowledged.append(known)
+            self._tell(known)
+
+    def _noted(self, key: str, text: str) -> None:
+        note = events.Noted(key, text)
+        self.summary.notes.append(note)
+        self._tell(note)
+
+    def _found(self, finding: Finding) -> None:
+        """Take a finding, and tell of it once."""
+        if finding.identity not in self._told:
+            self._told.add(finding.identity)
+            self.summary.findings.append(finding)
+            self._tell(events.Found(finding))
+
+
+def _node(key: str) -> str:
+    """The node in the name of a file."""
+    return key.rpartition("/")[2].rpartition("-")[0]

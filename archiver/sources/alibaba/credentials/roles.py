@@ -1,0 +1,107 @@
+"""Temporary credentials from STS: AssumeRole and AssumeRoleWithOIDC (Sts, 2015-04-01)."""
+
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+import aiohttp
+
+from archiver.errors import BadCredentials, NoCredentials, RequestRejected, UsageError
+from archiver.secret import Secret
+from archiver.sources.alibaba.credentials.context import Context
+from archiver.sources.alibaba.credentials.keys import temporary
+from archiver.sources.alibaba.credentials.profile import Profile
+from archiver.sources.alibaba.credentials.reading import read_text
+from archiver.sources.alibaba.rpc import Credentials, RpcClient
+
+_VERSION: Final = "2015-04-01"
+_DURATION_SECONDS: Final = 3600
+_LEAST_SECONDS: Final = 900  # STS refuses less
+# Tasks wait behind a renewal while the old key still works: shorter than a listing may take.
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=20, connect=5)
+_REGION: Final = re.compile(r"[a-z0-9-]+")
+
+
+async def assume_role(context: Context, by: Credentials, profile: Profile) -> Credentials:
+    """Credentials of the profile's ram_role_arn, which ``by`` may assume.
+
+    Raises BadCredentials, PermissionDenied, UsageError, and what an RPC call raises.
+    """
+    params = _request(context, profile)
+    if external_id := profile.get("external_id"):
+        params["ExternalId"] = external_id
+    return await _call(context, profile, "AssumeRole", params, by)
+
+
+async def assume_role_with_oidc(context: Context, profile: Profile) -> Credentials:
+    """Credentials of the profile's ram_role_arn for the token in its oidc_token_file.
+
+    Kubernetes keeps that token fresh: it is read anew every time. The request is unsigned.
+    Raises NoCredentials for a token file that is missing or empty, UsageError for one that
+    cannot be read, and what :func:`assume_role` raises.
+    """
+    params: dict[str, str | Secret] = {**_request(context, profile)}
+    params["OIDCProviderArn"] = profile.need("oidc_provider_arn")
+    path = context.path(profile.need("oidc_token_file"))
+    token = (await read_text(path) or "").strip()
+    if not token:
+        raise NoCredentials(f"{profile.origin}: the OIDC token file {path} is missing or empty")
+    params["OIDCToken"] = Secret(token)
+    return await _call(context, profile, "AssumeRoleWithOIDC", params, None)
+
+
+def _request(context: Context, profile: Profile) -> dict[str, str]:
+    """What both actions take."""
+    seconds = profile.get("expired_seconds") or "0"
+    if not seconds.isdecimal() or 0 < int(seconds) < _LEAST_SECONDS:
+        raise UsageError(f"{profile.origin}: expired_seconds must be {_LEAST_SECONDS} or more")
+    session_name = profile.get("ram_session_name") or context.variable("ROLE_SESSION_NAME")
+    params = {
+        "RoleArn": profile.need("ram_role_arn"),
+        "RoleSessionName": session_name or f"archiver-{secrets.token_hex(4)}",
+        "DurationSeconds": str(int(seconds) or _DURATION_SECONDS),
+    }
+    if policy := profile.get("policy"):
+        params["Policy"] = policy
+    return params
+
+
+async def _call(
+    context: Context,
+    profile: Profile,
+    action: str,
+    params: Mapping[str, str | Secret],
+    by: Credentials | None,
+) -> Credentials:
+    client = RpcClient(
+        context.session,
+        context.sts_endpoint or _host(context, profile),
+        _VERSION,
+        context.clock,
+        service="sts",
+        timeout=_TIMEOUT,
+        proxies=context.proxies,
+    )
+    try:
+        answer = await client.call(action, params, by, resource=profile.need("ram_role_arn"))
+    except RequestRejected as error:
+        # A role, provider or token that STS does not know is nobody's wrong option.
+        raise BadCredentials(
+            f"{profile.origin}: {error.message}",
+            hint="check the role, and for OIDC its provider and the token's age",
+        ) from None
+    return temporary(answer.get("Credentials"), profile.origin)
+
+
+def _host(context: Context, profile: Profile) -> str:
+    """STS of a region, by way of the VPC where that is wanted, or the central one."""
+    region = profile.get("sts_region") or context.variable("STS_REGION")
+    if region is None:
+        return "sts.aliyuncs.com"
+    if not _REGION.fullmatch(region):
+        raise UsageError(f"{profile.origin}: the STS region {region!r} is not a region id")
+    in_vpc = profile.flag("enable_vpc")
+    if in_vpc is None:
+        in_vpc = context.is_true("VPC_ENDPOINT_ENABLED")
+    return f"sts{'-vpc' if in_vpc else ''}.{region}.aliyuncs.com"

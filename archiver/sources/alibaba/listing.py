@@ -1,0 +1,33 @@
+"""Reading one answer of DescribeBackups (R-kvstore, 2015-01-01) into pages."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from archiver.errors import ArchiverError, SourceError
+from archiver.ids import check_ids
+from archiver.model import Backup, Page
+from archiver.sources.alibaba.fields import read_backup
+
+
+def read_page(instance_id: str, answer: Mapping[str, Any]) -> Page:
+    """The page in an answer. Entries that cannot be read are kept apart, as errors.
+
+    Raises SourceError when the answer has not the shape of a page at all.
+    """
+    try:
+        total = int(answer["TotalCount"])
+        number, size = int(answer["PageNumber"]), int(answer["PageSize"])
+        items = list(answer["Backups"]["Backup"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise SourceError(
+            f"DescribeBackups for {instance_id}: the answer is not a page of backups",
+            hint="is --endpoint the R-kvstore API?",
+        ) from None
+    backups: list[Backup] = []
+    refused: list[ArchiverError] = []
+    for item in items:
+        try:
+            backups.append(check_ids(read_backup(instance_id, item)))
+        except ArchiverError as error:
+            refused.append(error)
+    return Page(number, size, total, tuple(backups), tuple(refused))

@@ -1,0 +1,507 @@
+"""SHA256SUMS is a witness: nobody rewrites it from a record that somebody may have changed."""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from archiver import Archive, LocalStore, TairSource, pull, verify
+from archiver.archive.reading import read_sums
+from archiver.archive.sums import format_sums, parse_sums, salvage_sums, unexplained
+from archiver.commands.copy.run import copy
+from archiver.commands.repair.from_archive import ArchiveSupplier
+from archiver.commands.repair.from_source import SourceSupplier
+from archiver.commands.repair.run import Supplier, repair
+from archiver.commands.verify.findings import Fault
+from archiver.errors import IntegrityError
+from archiver.transfer.engine import TransferOptions
+from examples.sample_rdb import rdb
+from tests.conftest import INSTANCE, QUICK, everything
+from tests.verify.conftest import CLUSTER, DAYS, Pulled, flip, forge
+
+
+async def test_a_pull_says_which_record_disagrees_and_seals_the_others(
+    pulled: Pulled, source: TairSource
+) -> None:
+    path, other = pulled.objects()[0], pulled.sums(day=DAYS[2])
+    old, data = hashlib.sha256(path.read_bytes()).hexdigest(), rdb(20_000, 99)
+    forge(path, data)
+    kept, sealed = pulled.sums().read_bytes(), other.read_bytes()
+    other.unlink()
+    summary = await pull(source, pulled.archive, [everything(CLUSTER)])
+    [failed] = summary.failures
+    assert isinstance(failed.error, IntegrityError)
+    assert failed.subject == pulled.key(path.parent)
+    for said in (pulled.key(path), old, hashlib.sha256(data).hexdigest()):
+        assert said in str(failed.error)
+    assert summary.exit_code == 3
+    assert (pulled.sums().read_bytes(), other.read_bytes()) == (kept, sealed)
+    assert [f.fault for f in (await verify(pulled.archive)).findings] == [Fault.SUMS]
+
+
+async def test_a_pull_of_a_single_file_compares_with_the_line_it_had(
+    pulled: Pulled, source: TairSource
+) -> None:
+    """Object and record are gone, and the vendor serves bytes that SHA256SUMS does not name."""
+    [path] = pulled.objects(INSTANCE)
+    path.unlink()
+    path.with_suffix(".json").unlink()
+    sums = pulled.sums(INSTANCE)
+    sums.write_text(f"{'0' * 64}  {path.name}\n")
+    summary = await pull(source, pulled.archive, [everything()])
+    assert "SHA256SUMS says 000" in str(summary.failures[0].error)
+    assert sums.read_text().startswith("000")
+
+
+async def test_a_copy_compares_with_the_lines_of_its_target(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    path = pulled.objects()[0]
+    there = Path(str(offsite.store)) / pulled.key(path)
+    there.unlink()
+    there.with_suffix(".json").unlink()
+    old, data = hashlib.sha256(path.read_bytes()).hexdigest(), rdb(20_000, 99)
+    forge(path, data)
+    new = hashlib.sha256(data).hexdigest()
+    pulled.sums().write_text(pulled.sums().read_text().replace(old, new))
+    kept = there.with_name("SHA256SUMS").read_bytes()
+    summary = await copy(pulled.archive, offsite)
+    assert [failed.subject for failed in summary.failures] == [pulled.key(path.parent)]
+    assert summary.exit_code == 3
+    assert there.with_name("SHA256SUMS").read_bytes() == kept
+
+
+async def test_a_copy_compares_with_the_lines_of_its_source(pulled: Pulled, tmp_path: Path) -> None:
+    """Object and record were changed together: SHA256SUMS there speaks against both."""
+    path = pulled.objects()[0]
+    forge(path, rdb(20_000, 99))
+    summary = await copy(pulled.archive, Archive(LocalStore(tmp_path / "copied")))
+    assert [failed.subject for failed in summary.failures] == [pulled.key(path)[:-4] + ".json"]
+    assert "SHA256SUMS there says otherwise" in str(summary.failures[0].error)
+    assert summary.exit_code == 3
+    assert not (tmp_path / "copied" / pulled.key(path)).exists()
+
+
+async def test_a_copy_names_what_has_lost_its_record(pulled: Pulled, tmp_path: Path) -> None:
+    path = pulled.objects()[0]
+    path.with_suffix(".json").unlink()
+    summary = await copy(pulled.archive, Archive(LocalStore(tmp_path / "copied")))
+    assert path.name in str(summary.failures[0].error)
+    assert summary.exit_code == 3
+
+
+async def test_a_name_stays_though_its_file_is_lost(pulled: Pulled, source: TairSource) -> None:
+    name = f"{CLUSTER}-db-9-7.rdb"
+    with pulled.sums().open("a") as sums:
+        sums.write(f"{'0' * 64}  {name}\n")
+    path = pulled.objects()[0]
+    lines = [line for line in pulled.sums().read_text().splitlines(True) if path.name not in line]
+    pulled.sums().write_text("".join(lines))
+    assert (await pull(source, pulled.archive, [everything(CLUSTER)])).exit_code == 0
+    assert (parse_sums(pulled.sums().read_bytes()) or {}).keys() >= {name, path.name}
+    [finding] = (await verify(pulled.archive)).findings
+    assert (finding.fault, finding.key.rpartition("/")[2]) == (Fault.MISSING, name)
+
+
+async def test_every_line_that_disagrees_is_a_finding(pulled: Pulled) -> None:
+    one, other = pulled.objects()[:2]
+    forge(one, rdb(20_000, 98))
+    forge(other, rdb(20_000, 99))
+    findings = (await verify(pulled.archive)).findings
+    assert {(f.fault, f.about) for f in findings} == {
+        (Fault.SUMS, pulled.key(one)),
+        (Fault.SUMS, pulled.key(other)),
+    }
+
+
+@pytest.mark.parametrize("forged", ["object and record", "line"])
+@pytest.mark.parametrize("origin", ["archive", "source"])
+async def test_a_repair_brings_the_right_bytes_and_the_right_line(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, forged: str
+) -> None:
+    path = pulled.objects()[0]
+    good, line = path.read_bytes(), pulled.sums().read_bytes()
+    record = path.with_suffix(".json").read_bytes()
+    if forged != "line":
+        forge(path, rdb(20_000, 99))
+    if forged == "line":
+        right = hashlib.sha256(good).hexdigest().encode()
+        pulled.sums().write_bytes(line.replace(right, b"0" * 64))
+    found = await verify(pulled.archive)
+    assert {f.fault for f in found.findings} == {Fault.SUMS}
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    summary = await repair(pulled.archive, found, supplier)
+    assert (summary.findings, summary.not_repaired) == ([], [])
+    assert (path.read_bytes(), pulled.sums().read_bytes()) == (good, line)
+    if forged == "line" and origin == "archive":
+        assert path.with_suffix(".json").read_bytes() == record
+
+
+async def test_a_line_is_not_replaced_for_bytes_that_nobody_confirms(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    path = pulled.objects()[0]
+    forge(path, rdb(20_000, 99))
+    flip(Path(str(offsite.store)) / pulled.key(path))
+    kept = pulled.sums().read_bytes()
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    assert summary.exit_code == 3
+    assert pulled.sums().read_bytes() == kept
+
+
+async def test_what_two_archives_record_otherwise_is_not_sealed(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """With SHA256SUMS unreadable nobody here speaks against a forged record; the other does."""
+    path = pulled.objects()[0]
+    forge(path, rdb(20_000, 99))
+    pulled.sums().write_bytes(b"?")
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    [failed] = summary.not_repaired
+    assert "say otherwise" in str(failed.error)
+    assert [f.fault for f in summary.findings] == [Fault.SUMS]
+    assert pulled.sums().read_bytes() == b"?"
+
+
+def lose_a_node(pulled: Pulled, offsite: Archive, *, named_there: bool) -> tuple[str, str]:
+    """The second node's file is gone from two archives, and what verifies saw. Its name, and that
+    of a node that is here."""
+    lost, here = pulled.objects()[1], pulled.objects()[2].name
+    for root in (pulled.root, Path(str(offsite.store))):
+        (root / pulled.key(lost)).unlink()
+        (root / pulled.key(lost)).with_suffix(".json").unlink()
+        shutil.rmtree(root / "verified", ignore_errors=True)
+        for other in root.glob(f"{CLUSTER}/*/*/*"):
+            if other.name != lost.parent.name:
+                shutil.rmtree(other)  # no set beside it tells which nodes there are
+    there = Path(str(offsite.store)) / pulled.key(pulled.sums())
+    if not named_there:
+        there.write_text(
+            "".join(x for x in there.read_text().splitlines(True) if lost.name not in x)
+        )
+    return lost.name, here
+
+
+Garbling = Callable[[str, str, str], str]
+
+
+def another_suffix(text: str, lost: str, here: str) -> str:
+    return text.replace(lost, lost.replace(".rdb", ".rdc"))
+
+
+def cut_in_the_name(text: str, lost: str, here: str) -> str:
+    return text[: text.index(lost) + 5]
+
+
+def cut_in_the_checksum(text: str, lost: str, here: str) -> str:
+    return text[: text.index(lost) - 30]
+
+
+def garbled_and_another_unnamed(text: str, lost: str, here: str) -> str:
+    lines = [line for line in text.splitlines(True) if here not in line]
+    return "".join("?" + line[1:] if lost in line else line for line in lines)
+
+
+def no_line_end(text: str, lost: str, here: str) -> str:
+    return re.sub(f"\n(?=[0-9a-f]+  {lost})", "J", text)
+
+
+@pytest.mark.parametrize(
+    "garble",
+    [
+        another_suffix,
+        cut_in_the_name,
+        cut_in_the_checksum,
+        garbled_and_another_unnamed,
+        no_line_end,
+    ],
+)
+@pytest.mark.parametrize("origin", ["archive", "source"])
+async def test_a_damaged_line_of_a_lost_node_stays(
+    pulled: Pulled, offsite: Archive, vendor: Path, source: TairSource, origin: str,
+    garble: Garbling,
+) -> None:  # fmt: skip
+    """Nothing else names it: neither another archive, nor the vendor, nor an earlier verify."""
+    lost, here = lose_a_node(pulled, offsite, named_there=False)
+    (vendor / CLUSTER / f"{CLUSTER}-db-1" / f"d_{DAYS[1]}031500.rdb").unlink()
+    garbled = garble(pulled.sums().read_text(), lost, here)
+    pulled.sums().write_text(garbled)
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    for _ in range(2):
+        summary = await repair(pulled.archive, await verify(pulled.archive), supplier)
+        assert summary.exit_code == 3
+        assert summary.not_repaired
+        assert pulled.sums().read_text() == garbled
+    assert (await verify(pulled.archive)).exit_code == 3
+
+
+@pytest.mark.parametrize("left", ["empty", "zeros", "cut", "garbled"])
+async def test_a_name_that_the_other_archive_has_is_kept(
+    pulled: Pulled, offsite: Archive, left: str
+) -> None:
+    lost, here = lose_a_node(pulled, offsite, named_there=True)
+    whole = pulled.sums().read_bytes()
+    garbled = {
+        "empty": b"",
+        "zeros": b"\0" * len(whole),
+        "cut": whole[: whole.index(lost.encode()) + 4],
+        "garbled": b"".join(x for x in whole.splitlines(True) if here.encode() not in x)[:-1]
+        + b"?",
+    }[left]
+    pulled.sums().write_bytes(garbled)
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    assert summary.exit_code == 3
+    if left in ("empty", "zeros"):
+        assert pulled.sums().read_bytes() == whole
+    again = await verify(pulled.archive)
+    assert again.exit_code == 3
+
+
+@pytest.mark.parametrize("left", [b"", b"\n", b"\0\0\0", b"   \n", b".rdb", b"3f2a"])
+async def test_an_empty_one_is_not_written_anew_where_nobody_knows_the_set(
+    pulled: Pulled, offsite: Archive, left: bytes
+) -> None:
+    lose_a_node(pulled, offsite, named_there=False)
+    (Path(str(offsite.store)) / pulled.key(pulled.sums())).unlink()
+    pulled.sums().write_bytes(left)
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    assert "nothing else tells" in str(summary.not_repaired[0].error)
+    assert summary.exit_code == 3
+    assert pulled.sums().read_bytes() == left
+
+
+async def test_an_empty_one_of_a_single_file_needs_nobody_else(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    sums = pulled.objects(INSTANCE)[0].with_name("SHA256SUMS")
+    whole = sums.read_bytes()
+    sums.write_bytes(b"")
+    (Path(str(offsite.store)) / pulled.key(sums)).write_bytes(b"")
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    assert (summary.exit_code, sums.read_bytes()) == (0, whole)
+
+
+@pytest.mark.parametrize("dice", range(1, 4))
+@pytest.mark.parametrize("origin", ["archive", "source"])
+async def test_whatever_became_of_a_lost_nodes_line_it_was_a_line(
+    pulled: Pulled, offsite: Archive, vendor: Path, source: TairSource, origin: str, dice: int
+) -> None:
+    """Any bytes, zeros and line ends among them."""
+    lost, _ = lose_a_node(pulled, offsite, named_there=False)
+    for served in (vendor / CLUSTER / lost.rpartition("-")[0]).glob("*.rdb"):
+        served.unlink()
+    random = Random(dice)
+    lines = pulled.sums().read_bytes().splitlines(keepends=True)
+    [number] = [n for n, line in enumerate(lines) if lost.encode() in line]
+    garbage = bytes(random.choices(b"\0\n\xff\x80a?", k=len(lines[number])))
+    pulled.sums().write_bytes(b"".join([*lines[:number], garbage, *lines[number + 1 :]]))
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    summary = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    assert summary.exit_code == 3
+    assert (await verify(pulled.archive)).exit_code == 3
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("left", ["empty", "zeros", "cut", "garbled", "noise"])
+async def test_damaged_lines_of_a_whole_set_are_written_anew(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, left: str
+) -> None:
+    whole = pulled.sums().read_bytes()
+    pulled.sums().write_bytes({
+        "empty": b"",
+        "zeros": b"\0" * len(whole),
+        "cut": whole[: len(whole) // 2],
+        "garbled": whole.replace(b".rdb", b".rdc"),
+        "noise": b"\xff\x07\n?\n",
+    }[left])  # fmt: skip
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    summary = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    assert (summary.findings, summary.not_repaired) == ([], [])
+    assert pulled.sums().read_bytes() == whole
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+def test_which_file_a_damaged_line_was_of() -> None:
+    one, other = "a" * 64, "b" * 64
+    named = {"n-db-1-7.rdb": one, "n-db-2-8.rdb": other}
+    first, second = format_sums(named).decode().splitlines()
+
+    def left(*lines: str, unnamed: str = "n-db-2-8.rdb") -> int:
+        data = "\n".join(lines).encode()
+        return len(unexplained(salvage_sums(data).unreadable, {unnamed: named[unnamed]}).lines)
+
+    assert left("?" + second[1:]) == 0
+    assert left(second[:40]) == 0
+    assert left("?" * 60 + second[60:]) == 0
+    assert left(second[-9:]) == 0
+    assert left(".rdb") == 1  # all lines end so
+    assert left("?" + first[1:]) == 1
+    assert left(first[:40]) == 1
+    assert left("?" + second[1:], second[:40]) == 1  # one file has one line
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+async def test_a_line_of_nothing_says_how_to_be_rid_of_it(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str
+) -> None:
+    key = f"{pulled.key(pulled.sums().parent)}/{CLUSTER}-db-9-7.rdb"
+    with pulled.sums().open("a") as sums:
+        sums.write(f"{'0' * 64}  {CLUSTER}-db-9-7.rdb\n")
+    found = await verify(pulled.archive)
+    supplier = ArchiveSupplier(offsite) if origin == "archive" else SourceSupplier(source)
+    summary = await repair(pulled.archive, found, supplier)
+    [finding], [failed] = summary.findings, summary.not_repaired
+    assert (finding.key, failed.key) == (key, key)
+    for said in (finding.advice, str(failed.error)):
+        assert "take its line out of SHA256SUMS by hand" in said
+    lines = pulled.sums().read_text().splitlines(True)
+    pulled.sums().write_text("".join(line for line in lines if "-db-9-7" not in line))
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+def nobody_reads(line: bytes) -> bytes:
+    return bytes(byte | 0x80 for byte in line)
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("left", ["zeros", "high bits", "all zeros", "all high bits", "end"])
+async def test_a_line_that_nobody_can_read_is_a_name(
+    pulled: Pulled, offsite: Archive, vendor: Path, source: TairSource, origin: str, left: str
+) -> None:
+    """A node is gone here, at the vendor and in the other archive, and its line is the last that
+    tells of it."""
+    lost, _ = lose_a_node(pulled, offsite, named_there=False)
+    (vendor / CLUSTER / f"{CLUSTER}-db-1" / f"d_{DAYS[1]}031500.rdb").unlink()
+    whole = pulled.sums().read_bytes()
+    [line] = [line for line in whole.splitlines(True) if lost.encode() in line]
+    pulled.sums().write_bytes(damaged := {
+        "zeros": whole.replace(line, b"\0" * len(line)),
+        "high bits": whole.replace(line, nobody_reads(line)),
+        "all zeros": b"\0" * len(whole),
+        "all high bits": nobody_reads(whole),
+        "end": whole.replace(line, b"3f" + b"\0" * 45 + line[-10:]),
+    }[left])  # fmt: skip
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    summary = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    assert (summary.exit_code, len(summary.not_repaired)) == (3, 1)
+    assert pulled.sums().read_bytes() == damaged
+    assert (await verify(pulled.archive)).exit_code == 3
+
+
+@pytest.mark.parametrize("damage", [nobody_reads, lambda line: b"\0" * len(line)])
+@pytest.mark.parametrize("all_of_it", [True, False])
+async def test_a_line_that_nobody_can_read_is_that_of_a_file_that_is_here(
+    pulled: Pulled, source: TairSource, damage: Callable[[bytes], bytes], all_of_it: bool
+) -> None:
+    whole = pulled.sums().read_bytes()
+    line = whole if all_of_it else whole.splitlines(True)[1]
+    pulled.sums().write_bytes(whole.replace(line, damage(line)))
+    summary = await repair(pulled.archive, await verify(pulled.archive), SourceSupplier(source))
+    assert (summary.findings, summary.not_repaired) == ([], [])
+    assert pulled.sums().read_bytes() == whole
+
+
+def cut_to(sums: Path, left_of_name: int) -> None:
+    """Leave of the last line as many characters of its name."""
+    data = sums.read_bytes()
+    start = data.rindex(b"  ") + 2
+    sums.write_bytes(data[: start + left_of_name])
+
+
+@pytest.mark.parametrize("node_too", [False, True])
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("left", [len(CLUSTER) + 6, -5, -2, -1, 0])
+async def test_one_that_has_lost_its_end(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, left: int, node_too: bool
+) -> None:
+    """Pull leaves it and says so; a repair ends it, and brings what is gone as well."""
+    sums, whole, node = pulled.sums(), pulled.sums().read_bytes(), pulled.objects()[-1]
+    cut_to(sums, left if left > 0 else len(node.name) + left)
+    cut = sums.read_bytes()
+    if node_too:
+        node.unlink()
+        node.with_suffix(".json").unlink()
+        shutil.rmtree(pulled.root / "verified", ignore_errors=True)
+    else:
+        summary = await pull(source, pulled.archive, [everything(CLUSTER)])
+        assert [failed.subject for failed in summary.failures] == [pulled.key(sums.parent)]
+        assert summary.exit_code == 3
+    assert sums.read_bytes() == cut
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    found = await verify(pulled.archive)
+    assert Fault.SUMS in {finding.fault for finding in found.findings}
+    mended = await repair(pulled.archive, found, supplier)
+    assert (mended.exit_code, mended.findings, mended.not_repaired) == (0, [], [])
+    assert (sums.read_bytes(), node.exists()) == (whole, True)
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("cut", [3, 11])
+async def test_a_stump_beside_the_whole_line(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, cut: int
+) -> None:
+    sums, whole = pulled.sums(), pulled.sums().read_text()
+    sha256, _, name = whole.splitlines()[-1].partition("  ")
+    sums.write_text(f"{whole}{sha256}  {name[:-cut]}\n")
+    assert (await pull(source, pulled.archive, [everything(CLUSTER)])).exit_code == 3
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    mended = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    assert (mended.exit_code, mended.findings) == (0, [])
+    assert sums.read_text() == whole
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+async def test_one_of_a_single_file_that_has_lost_its_end(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str
+) -> None:
+    sums, whole = pulled.sums(INSTANCE), pulled.sums(INSTANCE).read_bytes()
+    cut_to(sums, len(INSTANCE) + 2)
+    cut = sums.read_bytes()
+    assert (await pull(source, pulled.archive, [everything()])).exit_code == 3
+    assert sums.read_bytes() == cut
+    supplier: Supplier = ArchiveSupplier(offsite)
+    if origin == "source":
+        supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    mended = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    assert (mended.exit_code, mended.findings) == (0, [])
+    assert sums.read_bytes() == whole
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+async def test_names_of_other_files_that_are_there_do_no_harm(
+    pulled: Pulled, source: TairSource
+) -> None:
+    """``sha256sum *``, by hand, in a set's folder."""
+    sums = pulled.sums()
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+        for path in sorted(sums.parent.iterdir())
+    ]
+    sums.write_text("".join(lines))
+    assert (await read_sums(pulled.archive.store, pulled.key(sums.parent)) or {}).keys() > {
+        "SHA256SUMS", *(path.name for path in pulled.objects())
+    }  # fmt: skip
+    assert (await pull(source, pulled.archive, [everything(CLUSTER)])).exit_code == 0
+    sums.write_bytes(sums.read_bytes()[:-1])
+    mended = await repair(pulled.archive, await verify(pulled.archive), SourceSupplier(source))
+    assert (mended.exit_code, mended.findings) == (0, [])
