@@ -1,16 +1,15 @@
-"""Tasks that fail as one, and blocking work in threads that no cancellation leaves half done.
+"""Task groups that raise one error, and blocking work in threads that survives cancellation.
 
 A cancellation may come from an anyio scope or from asyncio itself (``task.cancel()``,
-``asyncio.timeout()``), and more than once; against the latter anyio's shields do nothing. What was
-begun is waited for in all cases, and then the CancelledError goes on its way as it came: nobody
-calls ``uncancel()`` here, so that the timeout or task group which asked for it still knows its own.
+``asyncio.timeout()``), and more than once; anyio's shields do not stop the latter. Work that was
+started is always waited for, and then the CancelledError is raised unchanged. Nothing here calls
+``uncancel()``, so that the timeout or task group that cancelled recognises its own cancellation.
 
-Work that waits for something does so in :func:`pause`, which ends when it is cancelled. In what
-cleans up after a cancellation nothing is waited for at all.
+Blocking work that has to wait calls :func:`pause`, which returns when the work is cancelled. Work
+that cleans up after a cancellation does not wait at all.
 
-A cancellation waits for the threads at work. A thread that waits for a server which does not answer
-may do so for minutes, and whoever cancelled may not want to: :func:`hurry` tells such calls to give
-up, and they fail as they would in the end.
+A cancellation waits for the running threads. One that waits for an unresponsive server may take
+minutes: :func:`abort_pending_calls` makes such calls fail at once, as they would in the end.
 """
 
 import asyncio
@@ -34,88 +33,90 @@ from archiver.errors import ArchiverError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_CALLS: set[weakref.WeakMethod[Callable[[], object]]] = set()
+_ABORTS: set[weakref.WeakMethod[Callable[[], object]]] = set()
 _LOCK = threading.Lock()
-# Set when nobody waits any more for what the work in this thread comes to.
-_abandoned: ContextVar[threading.Event | None] = ContextVar("abandoned", default=None)
+# Set when the work in this thread was cancelled: its result is not used.
+_cancelled_in_thread: ContextVar[threading.Event | None] = ContextVar("cancelled", default=None)
 
 
 def pause(seconds: float) -> bool:
-    """Wait, in blocking work; False as soon as that is cancelled: then it is to come to its end."""
-    abandoned = _abandoned.get() or threading.Event()
-    return not abandoned.wait(seconds)
+    """Wait in blocking work. Returns False, early, when the work is cancelled and should end."""
+    cancelled = _cancelled_in_thread.get() or threading.Event()
+    return not cancelled.wait(seconds)
 
 
-def is_abandoned() -> bool:
-    """Whether the work in this thread is cancelled, or cleans up after a cancellation."""
-    abandoned = _abandoned.get()
-    return abandoned is not None and abandoned.is_set()
+def thread_is_cancelled() -> bool:
+    """Whether the work in this thread was cancelled, or cleans up after a cancellation."""
+    cancelled = _cancelled_in_thread.get()
+    return cancelled is not None and cancelled.is_set()
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What ``work`` returns. A cancellation before it has begun keeps it from that; a later one
-    waits for its end."""
+    """Run ``work`` in a thread and return its result. A cancellation before it has started prevents
+    that; a later one waits for its end."""
     ended: concurrent.futures.Future[None] = concurrent.futures.Future()
-    abandoned = _abandoned.get() or threading.Event()
+    cancelled = _cancelled_in_thread.get() or threading.Event()
 
     def run() -> T:
-        _abandoned.set(abandoned)
+        _cancelled_in_thread.set(cancelled)
         if not ended.set_running_or_notify_cancel():
-            raise RuntimeError("it was cancelled before it began; nobody hears this")
+            raise RuntimeError("cancelled before it started; the caller has left")
         try:
             return work(*args, **kwargs)
         finally:
             ended.set_result(None)
 
     try:
-        # Abandoned by anyio, and not by us: else a scope's cancellation is not heard of here.
+        # anyio must not wait for the thread, or a cancelled scope would not be noticed here.
         return await to_thread.run_sync(run, abandon_on_cancel=True)
     except asyncio.CancelledError:
         if not ended.cancel():
-            abandoned.set()
-            await _ended(asyncio.wrap_future(ended))
+            cancelled.set()
+            await _wait_for_end(asyncio.wrap_future(ended))
         raise
 
 
-async def in_thread_anyway(work: Callable[[], T]) -> T:
-    """What ``work`` returns, for cleaning up: no cancellation keeps it from beginning, either."""
-    abandoned = _new_abandoned()
-    begun = _begin(work, abandoned)
-    await _ended(begun, abandoned.set)
-    return begun.result()
+async def in_thread_shielded(work: Callable[[], T]) -> T:
+    """Run ``work``, which cleans up, in a thread and return its result. A cancellation neither
+    prevents nor interrupts it; it is raised afterwards."""
+    cancelled = _new_cancelled()
+    future = _start(work, cancelled)
+    await _wait_for_end(future, cancelled.set)
+    return future.result()
 
 
-async def interruptible(begun: "asyncio.Future[T]", interrupt: Callable[[], object]) -> T:
-    """What work in a thread comes to. A cancellation calls ``interrupt``, and waits for its end."""
+async def interruptible(future: "asyncio.Future[T]", interrupt: Callable[[], object]) -> T:
+    """The result of work in a thread. A cancellation calls ``interrupt`` and waits for its end."""
     try:
-        await asyncio.wait([begun])
+        await asyncio.wait([future])
     except asyncio.CancelledError:
         interrupt()
         try:
-            await _ended(begun)
+            await _wait_for_end(future)
         finally:
-            if begun.done() and not begun.cancelled():
-                begun.exception()  # what an interruption brought about is of no account
+            if future.done() and not future.cancelled():
+                future.exception()  # an error that the interruption caused is dropped
         raise
-    return begun.result()
+    return future.result()
 
 
-async def until_cancelled(work: Callable[[threading.Event], T]) -> T:
-    """What ``work`` returns, in a thread. A cancellation sets its event and waits for its end."""
+async def in_cancellable_thread(work: Callable[[threading.Event], T]) -> T:
+    """Run ``work`` in a thread and return its result. A cancellation sets its event and waits for
+    its end."""
     stop = threading.Event()
-    return await interruptible(_begin(lambda: work(stop), stop), stop.set)
+    return await interruptible(_start(lambda: work(stop), stop), stop.set)
 
 
-async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """What ``work`` returns, for cleaning up: a cancellation waits for its end.
+async def shielded(work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work``, which cleans up, in a task of its own. A cancellation waits for its end.
 
-    It is a task of its own. What it opens for somebody else must be known to him even when this
-    raises: a cancellation takes the place of its result.
+    If ``work`` opens something for the caller, it must hand it over in another way than by its
+    result, which a cancellation replaces.
     """
-    abandoned, context = _new_abandoned(), contextvars.copy_context()
-    context.run(_abandoned.set, abandoned)
+    cancelled, context = _new_cancelled(), contextvars.copy_context()
+    context.run(_cancelled_in_thread.set, cancelled)
     task = asyncio.get_running_loop().create_task(work, context=context)
-    await _ended(task, abandoned.set)
+    await _wait_for_end(task, cancelled.set)
     return task.result()
 
 
@@ -123,107 +124,106 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
 async def entered(
     context: AbstractContextManager[T], interrupt: Callable[[], object] = lambda: None
 ) -> AsyncGenerator[T, None]:
-    """A context whose entering and leaving block: once entered, it is left, whatever cancels.
+    """Enter and leave a context manager in threads. Once entered it is left, despite any
+    cancellation.
 
-    A cancellation while it is being entered calls ``interrupt``, which may hurry it.
+    A cancellation while it is being entered calls ``interrupt``, which may speed that up.
     """
-    abandoned = threading.Event()
-    entering = _begin(context.__enter__, abandoned)
+    cancelled = threading.Event()
+    entering = _start(context.__enter__, cancelled)
 
-    def hurry() -> None:
-        abandoned.set()
+    def stop_entering() -> None:
+        cancelled.set()
         interrupt()
 
     try:
-        value = await interruptible(entering, hurry)
+        value = await interruptible(entering, stop_entering)
     except asyncio.CancelledError as error:
         if entering.exception() is None:
-            await _left(context, error)
+            await _leave(context, error)
         raise
     try:
         yield value
     except BaseException as error:
-        await _left(context, error)
+        await _leave(context, error)
         raise
     else:
-        await in_thread_anyway(lambda: context.__exit__(None, None, None))
+        await in_thread_shielded(lambda: context.__exit__(None, None, None))
 
 
-async def _left(context: AbstractContextManager[object], error: BaseException) -> None:
-    # What the leaving says is of no account now, least of all in a cancellation's place.
+async def _leave(context: AbstractContextManager[object], error: BaseException) -> None:
+    # ``error`` is raised in any case: an error on leaving must not replace it.
     with contextlib.suppress(ArchiverError):
-        await in_thread_anyway(lambda: context.__exit__(type(error), error, error.__traceback__))
+        await in_thread_shielded(lambda: context.__exit__(type(error), error, error.__traceback__))
 
 
 def _is_cancelled() -> bool:
-    """Whether the running task is, by a scope of anyio or by asyncio."""
+    """Whether the running task was cancelled, by an anyio scope or by asyncio."""
     task = asyncio.current_task()
     by_asyncio = task is not None and task.cancelling() > 0
     return by_asyncio or anyio.current_effective_deadline() == -math.inf
 
 
-def _new_abandoned() -> threading.Event:
-    """Of work that begins now, which may be in what is cancelled already."""
-    abandoned = threading.Event()
-    inherited = _abandoned.get()
+def _new_cancelled() -> threading.Event:
+    """The event for work that starts now; set if the running task was cancelled already."""
+    cancelled = threading.Event()
+    inherited = _cancelled_in_thread.get()
     if _is_cancelled() or (inherited is not None and inherited.is_set()):
-        abandoned.set()
-    return abandoned
+        cancelled.set()
+    return cancelled
 
 
-def _begin(work: Callable[[], T], abandoned: threading.Event) -> "asyncio.Future[T]":
-    """Begin it, in a thread of its own: there is always one to be had, however busy others are."""
-    promised: concurrent.futures.Future[T] = concurrent.futures.Future()
-    promised.set_running_or_notify_cancel()  # from here on nobody can cancel it
+def _start(work: Callable[[], T], cancelled: threading.Event) -> "asyncio.Future[T]":
+    """Start ``work`` in a new thread, which does not depend on a pool having a free one."""
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()  # from now on it cannot be cancelled
 
     def run() -> None:
-        _abandoned.set(abandoned)
+        _cancelled_in_thread.set(cancelled)
         try:
             result = work()
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            promised.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 - raised to the waiting caller
+            future.set_exception(error)
         else:
-            promised.set_result(result)
+            future.set_result(result)
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(run,))
     thread.start()
-    return asyncio.wrap_future(promised)
+    return asyncio.wrap_future(future)
 
 
-async def _ended(
-    begun: "asyncio.Future[T]", interrupt: Callable[[], object] = lambda: None
+async def _wait_for_end(
+    future: "asyncio.Future[T]", interrupt: Callable[[], object] = lambda: None
 ) -> None:
-    """Wait, whatever cancels and however often; then raise the first of these cancellations. It
-    calls ``interrupt`` when it comes."""
+    """Wait for the end, despite cancellations; call ``interrupt`` at each, then raise the first."""
     cancelled: asyncio.CancelledError | None = None
     if not _is_cancelled():
-        try:  # without a shield, which would keep a scope's cancellation from being heard of
-            await asyncio.wait([begun])
+        try:  # without a shield, which would hide the cancellation of a scope
+            await asyncio.wait([future])
         except asyncio.CancelledError as error:
             cancelled = error
             interrupt()
     with anyio.CancelScope(shield=True):
-        while not begun.done():
+        while not future.done():
             try:
-                await asyncio.wait([begun])
+                await asyncio.wait([future])
             except asyncio.CancelledError as error:
                 cancelled = cancelled or error
                 interrupt()
     if cancelled is not None:
-        if not begun.cancelled():
-            begun.exception()  # looked at, so that nobody complains that it was not
+        if not future.cancelled():
+            future.exception()  # marked as retrieved, or asyncio would log it
         raise cancelled
 
 
 @asynccontextmanager
 async def task_group() -> AsyncGenerator[TaskGroup, None]:
-    """Tasks that work on one thing and fail as one: an ArchiverError is raised as itself, not
-    wrapped in a group.
+    """A task group that raises one ArchiverError as itself, not wrapped in an exception group.
 
-    The worst is raised when several failed: one that ends the run before others, and before what
-    it brought down with it. Otherwise, anything that is not an ArchiverError comes through as the
-    group that it was. A cancellation by asyncio counts for more than all of them: it comes once,
-    and who asked for it waits for it.
+    If several tasks failed, the worst error is raised: one that ends the run takes precedence over
+    the others, and over the failures that it caused. Otherwise a group that holds anything but
+    ArchiverErrors is raised as it is. A cancellation by asyncio takes precedence over all of them:
+    it comes only once, and its sender waits for it.
     """
     task = asyncio.current_task()
     cancellations = task.cancelling() if task is not None else 0
@@ -231,7 +231,7 @@ async def task_group() -> AsyncGenerator[TaskGroup, None]:
         async with anyio.create_task_group() as group:
             yield group
     except BaseExceptionGroup as failures:
-        # A scope of anyio tells again, at the next await; it may be what cancels here.
+        # An anyio scope, which may be what cancels here, cancels again at the next await.
         by_scope = anyio.current_effective_deadline() == -math.inf
         if task is not None and task.cancelling() > cancellations and not by_scope:
             raise asyncio.CancelledError from failures
@@ -251,16 +251,16 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
             yield inner
 
 
-def on_hurry(give_up: Callable[[], object]) -> None:
-    """Have a bound method called by :func:`hurry`, for as long as its object lives."""
+def on_abort(abort: Callable[[], object]) -> None:
+    """Register a bound method for :func:`abort_pending_calls`, for as long as its object lives."""
     with _LOCK:
-        _CALLS.add(weakref.WeakMethod(give_up, _CALLS.discard))
+        _ABORTS.add(weakref.WeakMethod(abort, _ABORTS.discard))
 
 
-def hurry() -> None:
-    """Tell all of them to give up, now and for good."""
+def abort_pending_calls() -> None:
+    """Call all methods registered with :func:`on_abort`: their objects make no more calls."""
     with _LOCK:
-        calls = [call() for call in list(_CALLS)]
-    for give_up in calls:
-        if give_up is not None:
-            give_up()
+        calls = [call() for call in list(_ABORTS)]
+    for abort in calls:
+        if abort is not None:
+            abort()

@@ -1,12 +1,11 @@
-"""The JSON that an archive keeps beside its backups, read strictly. Pure.
+"""Parses the JSON documents of an archive strictly. Pure.
 
-Records, results, journals, leases and ``archive.json`` lie where anybody may have changed them, or
-a disk may have. Whatever the bytes are, reading them gives values that were looked at, or raises
-BadDocument, which names the document and its fault. It takes no more time and memory than their
-number allows.
+Records, results, journals, leases and ``archive.json`` may have been changed by anybody, or by a
+failing disk. Whatever the bytes are, parsing returns checked values or raises BadDocument, which
+names the document and what is wrong with it. Time and memory are bounded by the number of bytes.
 
-Names come from outside, too, and become paths: text has no control characters and no half of a
-surrogate pair. Whole numbers are what they say: neither true nor 1.5, nor 5,000 digits long.
+Names in documents come from outside, too, and become paths: text with control characters or half a
+surrogate pair is rejected. So are true and 1.5 as integers, and numbers of 5,000 digits.
 """
 
 import json
@@ -14,23 +13,22 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, NoReturn, TypeVar
 
 from archiver.errors import BadDocument, NewerDocument
+from archiver.times import parse_document_time
 
-# Bytes of one document that are read at all. The largest are a month's results, and evidence.
-MOST_BYTES: Final = 64 * 2**20
-# A value takes up to a hundred times as much memory as the two bytes that it may have as JSON.
-MOST_VALUES: Final = 4_000_000
-MOST_DEPTH: Final = 32
-MOST_DIGITS: Final = 40
-MOST_TEXT: Final = 64 * 1024
-MOST_NUMBER: Final = 2**63 - 1
-# A name that every file system takes, with room for a suffix.
-MOST_NAME_BYTES: Final = 200
-# What is written of times has four digits for the year, and an hour before and after it.
-_FIRST_YEAR, _LAST_YEAR = 1970, 9998
+# The largest document that is read. The largest ones written are a month's results, and evidence.
+MAX_BYTES: Final = 64 * 2**20
+# A parsed value takes up to a hundred times the memory of its JSON, which may be two bytes.
+MAX_VALUES: Final = 4_000_000
+MAX_DEPTH: Final = 32
+MAX_DIGITS: Final = 40
+MAX_TEXT: Final = 64 * 1024
+MAX_NUMBER: Final = 2**63 - 1
+# A file name that every file system accepts, with room for a suffix.
+MAX_NAME_BYTES: Final = 200
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CRC64 = re.compile(r"0|[1-9][0-9]{0,19}")
@@ -40,9 +38,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """An object within the document ``key``: its fields, each asked for as what it must be.
+    """A JSON object within the document ``key``; each method reads a field as one type.
 
-    Every method raises BadDocument. ``place`` says where in the document the object is.
+    Every method raises BadDocument. ``place`` is the path of the object within the document.
     """
 
     key: str
@@ -50,106 +48,106 @@ class Fields:
     place: str = ""
 
     def text(self, name: str) -> str:
-        """Text of any kind, of a bounded length."""
+        """Any text of bounded length."""
         value = self._value(name)
         if not isinstance(value, str):
-            self.refuse(name, "is no text")
-        if len(value) > MOST_TEXT:
-            self.refuse(name, f"is longer than {MOST_TEXT:,} characters")
+            self.refuse(name, "is not text")
+        if len(value) > MAX_TEXT:
+            self.refuse(name, f"is longer than {MAX_TEXT:,} characters")
         return value
 
     def line(self, name: str) -> str:
-        """Text that can be printed in a line, and be part of a path."""
+        """Text that fits on one line and may be part of a path."""
         text = self.text(name)
         if not is_clean(text):
-            self.refuse(name, "has characters that no line of text has")
+            self.refuse(name, "contains control characters or line breaks")
         return text
 
     def word(self, name: str, kind: Callable[[str], T]) -> T:
-        """One of the words of an enumeration."""
+        """A value of an enumeration."""
         text = self.line(name)
         try:
             return kind(text)
         except ValueError:
-            self.refuse(name, f"is {text:.40}, which means nothing here")
+            self.refuse(name, f"is {text:.40}, which is not a known value")
 
     def name(self, name: str) -> str:
-        """The name of a file: of one in the same folder, that every file system can have."""
+        """The name of a file in the same folder, valid on every file system."""
         text = self.text(name)
         if not is_name(text):
-            self.refuse(name, "is no name of a file")
+            self.refuse(name, "is not a valid file name")
         return text
 
     def sha256(self, name: str) -> str:
         """64 hex digits in lower case."""
         text = self.text(name)
         if not _SHA256.fullmatch(text):
-            self.refuse(name, "is no SHA-256")
+            self.refuse(name, "is not a SHA-256")
         return text
 
     def crc64(self, name: str) -> int:
-        """A CRC-64, which is written as text: readers in other languages round such numbers."""
+        """A CRC-64. It is written as text, since other languages round such large numbers."""
         text = self.text(name)
         if not _CRC64.fullmatch(text) or int(text) >= 2**64:
-            self.refuse(name, "is no CRC-64")
+            self.refuse(name, "is not a CRC-64")
         return int(text)
 
-    def number(self, name: str, least: int = 0, most: int = MOST_NUMBER) -> int:
-        """A whole number between ``least`` and ``most``, both included."""
+    def number(self, name: str, least: int = 0, most: int = MAX_NUMBER) -> int:
+        """An integer between ``least`` and ``most``, both included."""
         value = self._value(name)
         if isinstance(value, bool) or not isinstance(value, int):
-            self.refuse(name, "is no whole number")
+            self.refuse(name, "is not an integer")
         if not least <= value <= most:
             self.refuse(name, f"is not between {least} and {most}")
         return value
 
     def moment(self, name: str) -> datetime:
-        """A time in ISO 8601, as UTC; without a zone it is taken for UTC."""
+        """A time in ISO 8601, as aware UTC; one without an offset is UTC."""
         text = self.text(name)
         try:
-            return read_moment(text)
+            return parse_document_time(text)
         except ValueError:
-            self.refuse(name, f"is {text:.40}, which is no time")
+            self.refuse(name, f"is {text:.40}, which is not a valid time")
 
     def is_null(self, name: str) -> bool:
-        """Whether a field, which must be there, has no value."""
+        """Whether a field is null; it must be there."""
         return self._value(name) is None
 
     def flag(self, name: str) -> bool:
-        """The truth value in a field."""
+        """A boolean."""
         value = self._value(name)
         if not isinstance(value, bool):
             self.refuse(name, "is neither true nor false")
         return value
 
     def within(self, name: str) -> "Fields":
-        """The object in a field."""
+        """An object."""
         value = self._value(name)
         if not isinstance(value, dict):
-            self.refuse(name, "is no object")
+            self.refuse(name, "is not an object")
         return Fields(self.key, value, f"{self.place}{name:.80}.")
 
     def items(self, name: str) -> list[Any]:
-        """The list in a field."""
+        """A list; its items are not checked."""
         value = self._value(name)
         if not isinstance(value, list):
-            self.refuse(name, "is no list")
+            self.refuse(name, "is not a list")
         return value
 
     def format(self, name: str, newest: int) -> int:
-        """The number of the document's format, which this version must know."""
+        """The document's format number. Raises NewerDocument when it is above ``newest``."""
         number = self.number(name)
         if not 1 <= number <= newest:
             kind = NewerDocument if number > newest else BadDocument
             raise kind(
                 self.key,
-                f"it is of {name} {number}, and this version reads up to {newest}",
-                hint="use a newer archiver; if nobody has one, the document is damaged",
+                f"its {name} is {number}; this version reads up to {newest}",
+                hint="use a newer archiver; if there is none, the document is damaged",
             )
         return number
 
     def refuse(self, name: str, what: str) -> NoReturn:
-        """Say what is wrong with a field."""
+        """Raise BadDocument for a field; ``what`` completes the sentence."""
         raise BadDocument(self.key, f"it cannot be read: {self.place}{name:.80} {what}")
 
     def _value(self, name: str) -> Any:  # noqa: ANN401 - the caller says what it must be
@@ -158,46 +156,46 @@ class Fields:
         return self.values[name]
 
 
-def parse(key: str, data: bytes, most_bytes: int = MOST_BYTES) -> Fields:
-    """The fields of the JSON object that a document is. Raises BadDocument."""
+def parse(key: str, data: bytes, max_bytes: int = MAX_BYTES) -> Fields:
+    """Parse a document, which must be a JSON object. Raises BadDocument."""
     if not data:
         raise BadDocument(key, "it cannot be read: it is empty")
-    if len(data) > most_bytes:
-        raise BadDocument(key, f"it cannot be read: it has more than {most_bytes:,} bytes")
-    # Each value has at least one of these before it, but for the first.
-    if sum(data.count(mark) for mark in (b",", b"[", b"{", b":")) > MOST_VALUES:
-        raise BadDocument(key, f"it cannot be read: it has more than {MOST_VALUES:,} values")
+    if len(data) > max_bytes:
+        raise BadDocument(key, f"it cannot be read: it has more than {max_bytes:,} bytes")
+    # Every value but the first follows one of these.
+    if sum(data.count(mark) for mark in (b",", b"[", b"{", b":")) > MAX_VALUES:
+        raise BadDocument(key, f"it cannot be read: it has more than {MAX_VALUES:,} values")
     try:
         value = json.loads(
             data.decode("utf-8"),
-            object_pairs_hook=_once,
-            parse_constant=_no_constant,
+            object_pairs_hook=_unique,
+            parse_constant=_reject_constant,
             parse_float=_finite,
-            parse_int=_short,
+            parse_int=_bounded_int,
         )
         check_value(value)
     except RecursionError:
-        raise BadDocument(key, "it cannot be read: it is nested too deep") from None
+        raise BadDocument(key, "it cannot be read: it is nested too deeply") from None
     except UnicodeDecodeError:
-        raise BadDocument(key, "it cannot be read: it is no UTF-8") from None
+        raise BadDocument(key, "it cannot be read: it is not UTF-8") from None
     except ValueError as error:
         raise BadDocument(key, f"it cannot be read: {error!s:.120}") from None
     if not isinstance(value, dict):
-        raise BadDocument(key, "it cannot be read: it is no JSON object")
+        raise BadDocument(key, "it cannot be read: it is not a JSON object")
     return Fields(key, value)
 
 
 def check_value(value: object) -> None:
-    """What is received and kept as it is, must be such that it can be read again.
+    """Check that a value can be written to a document and parsed again.
 
-    Raises ValueError for what is nested too deep, or no JSON.
+    Raises ValueError for one that is nested too deeply, or that JSON cannot represent.
     """
     level = [value]
-    for _ in range(MOST_DEPTH):
+    for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in _inner(outer)]
         if not level:
             return
-    raise ValueError(f"it is nested more than {MOST_DEPTH} deep")
+    raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
 
 
 def _inner(value: object) -> Iterable[object]:
@@ -206,60 +204,48 @@ def _inner(value: object) -> Iterable[object]:
     if isinstance(value, list):
         return value
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("a number is none, or infinite")
-    if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
-        raise ValueError(f"a number has more than {MOST_DIGITS} digits")
+        raise ValueError("a number is NaN or infinite")
+    if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
+        raise ValueError(f"a number has more than {MAX_DIGITS} digits")
     return ()
 
 
-def read_moment(text: str) -> datetime:
-    """A time in ISO 8601, as UTC. Raises ValueError, for one that no archive can have, too."""
-    try:
-        moment = datetime.fromisoformat(text)
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except OverflowError:
-        raise ValueError(f"{text:.40} is no time") from None
-    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
-        raise ValueError(f"{text:.40} is too long ago, or too far ahead")
-    return moment
-
-
 def is_clean(text: str) -> bool:
-    """Whether a text can be printed in a line, written as UTF-8, and be part of a path."""
+    """Whether a text fits on one line, is valid Unicode, and may be part of a path."""
     return _UNCLEAN.search(text) is None
 
 
 def is_within(text: str) -> bool:
-    """Whether a text, taken as a path, names something below where it begins."""
+    """Whether a relative path stays below its starting point."""
     return not any(part in ("", ".", "..") for part in text.split("/"))
 
 
 def is_key(text: str) -> bool:
-    """Whether a text can be the key of something in an archive, in a directory as in a bucket."""
+    """Whether a text may be a key in an archive, in a directory and in a bucket alike."""
     return is_clean(text) and is_within(text)
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can be the name of a file that an archive keeps."""
+    """Whether a text may be the name of a file in an archive."""
     return (
         bool(text)
         and not text.startswith(".")
         and "/" not in text
         and is_clean(text)
-        and len(text.encode()) <= MOST_NAME_BYTES
+        and len(text.encode()) <= MAX_NAME_BYTES
     )
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Readers differ in which of two equal names they believe, so there may be only one.
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Parsers differ in which of two equal names wins, so duplicates are rejected.
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name is there twice in one object")
+        raise ValueError("an object has the same name twice")
     return found
 
 
-def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number")
+def _reject_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a number")
 
 
 def _finite(text: str) -> float:
@@ -269,8 +255,8 @@ def _finite(text: str) -> float:
     return value
 
 
-def _short(text: str) -> int:
-    # The digits are turned into a number in a time that grows with their square.
-    if len(text) > MOST_DIGITS + 1:
-        raise ValueError(f"a number has more than {MOST_DIGITS} digits")
+def _bounded_int(text: str) -> int:
+    # The time to convert digits to an integer grows with the square of their number.
+    if len(text) > MAX_DIGITS + 1:
+        raise ValueError(f"a number has more than {MAX_DIGITS} digits")
     return int(text)

@@ -1,9 +1,9 @@
-"""Everything that can go wrong, one root.
+"""All errors that are raised on purpose; one base class.
 
-A class says four things about a failure: the exit code it stands for (README, *Exit codes*),
-whether trying the same again may help, whether it concerns one backup or ends the run, and whether
-the source would say the same of everything else (``concerns_all``).
-Messages are one line: what was wrong, where. The hint says what to do.
+The class of an error decides four things: the exit code (README, *Exit codes*), whether a retry may
+help (``retryable``), whether it ends the run or concerns one backup only (``ends_run``), and
+whether the source would fail for everything else in the same way (``concerns_all``).
+A message is one line: what was wrong, and where. The hint says what to do.
 """
 
 from collections.abc import Collection
@@ -11,9 +11,9 @@ from typing import ClassVar
 
 
 class ArchiverError(Exception):
-    """Root of all errors raised on purpose.
+    """Base class of all errors that are raised on purpose.
 
-    ``retry_after`` is the wait in seconds that the server asked for, if it did.
+    ``retry_after`` is the wait in seconds that the server asked for; None if it did not.
     """
 
     exit_code: ClassVar[int] = 1
@@ -28,7 +28,7 @@ class ArchiverError(Exception):
         self.message = message
         self.hint = hint
         self.retry_after = retry_after
-        # Whether an object store said so in its own words, and not something on the way to it.
+        # Whether an object store sent this error, as opposed to a proxy or gateway on the way.
         self.by_object_store = False
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class ArchiverError(Exception):
 
 
 class BackupFailed(ArchiverError):
-    """One backup could not be brought home; the others go on."""
+    """One backup could not be downloaded; the others go on."""
 
 
 class BackupGone(BackupFailed):
@@ -51,16 +51,18 @@ class UnknownInstance(ArchiverError):
 
 
 class UnsafeInput(BackupFailed):
-    """The API gave an id or URL that must not touch a path or the network."""
+    """The API gave an id that is unsafe in a path, or a URL that must not be requested."""
 
 
 class NoSuchBackup(ArchiverError):
-    """An archive has nothing of what was asked for, and what was asked for makes sense."""
+    """The archive holds no backup that matches a valid selection."""
 
 
 class BadAcknowledgement(ArchiverError):
-    """What somebody has taken note of, and cannot be read: no backup has a wrong byte for that.
-    ``fault`` says why, without the key."""
+    """An acknowledgement that cannot be read. The backups themselves are not affected.
+
+    ``fault`` says why, without the key.
+    """
 
     def __init__(self, key: str, fault: str, *, hint: str | None = None) -> None:
         super().__init__(f"{key}: {fault}", hint=hint)
@@ -71,24 +73,24 @@ class BadAcknowledgement(ArchiverError):
 
 
 class UsageError(ArchiverError):
-    """An option, a range or a configuration file that cannot be used as it is."""
+    """An invalid option, range, variable or configuration file."""
 
     exit_code = 2
 
 
 class RequestRejected(UsageError):
-    """The API understood the request and refuses it."""
+    """The API rejects the request as invalid."""
 
 
 class UnsupportedFormat(UsageError):
-    """An archive written in a format that this version does not know."""
+    """The archive has a format that this version does not know."""
 
     ends_run = True
 
 
 class NewerAcknowledgement(UsageError):
-    """What somebody has taken note of with a newer version, which is left as it is. ``fault`` says
-    so, without the key."""
+    """An acknowledgement in the format of a newer version; it is left alone. ``fault`` says so,
+    without the key."""
 
     def __init__(self, key: str, fault: str, *, hint: str | None = None) -> None:
         super().__init__(f"{key}: {fault}", hint=hint)
@@ -99,13 +101,13 @@ class NewerAcknowledgement(UsageError):
 
 
 class IntegrityError(ArchiverError):
-    """Bytes that are not the ones that the server wrote."""
+    """Bytes that differ from those that the server wrote."""
 
     exit_code = 3
 
 
 class BadDocument(IntegrityError):
-    """One document of an archive that cannot be used: ``key`` says which, ``fault`` why."""
+    """A document of an archive that cannot be used: ``key`` says which, ``fault`` why."""
 
     def __init__(self, key: str, fault: str, *, hint: str | None = None) -> None:
         super().__init__(f"{key}: {fault}", hint=hint)
@@ -114,27 +116,27 @@ class BadDocument(IntegrityError):
 
 
 class NewerDocument(BadDocument):
-    """A document of a format that a newer version wrote: there may be nothing wrong with it."""
+    """A document in the format of a newer version. It may be intact."""
 
 
 class NoDocument(BadDocument):
-    """What has a document's name is none: a folder, a link, a device, or far too large."""
+    """What has the name of a document is a folder, a link or a device, or is too large."""
 
 
 class CorruptFile(IntegrityError):
-    """All of a file was fetched, and it stays wrong. Its bytes are worth keeping aside."""
+    """A whole file was downloaded and is corrupt. Its bytes are worth keeping in quarantine."""
 
 
 class ObjectMissing(IntegrityError):
-    """A store has no object under the key that a record names."""
+    """The store has no object under the key that a record names."""
 
 
 class ObjectChanged(IntegrityError):
-    """The object at the source is no longer the one that the transfer began with."""
+    """The object at the source was replaced during the transfer."""
 
 
 class DamagedArchive(IntegrityError):
-    """An archive whose ``archive.json`` does not say which format it is of."""
+    """The ``archive.json`` of an archive does not state the format."""
 
     ends_run = True
 
@@ -143,7 +145,7 @@ class DamagedArchive(IntegrityError):
 
 
 class AccessError(ArchiverError):
-    """The vendor does not let us in."""
+    """Credentials or permissions are missing or refused."""
 
     exit_code = 4
 
@@ -161,23 +163,23 @@ class BadCredentials(AccessError):
 
 
 class ClockSkew(AccessError):
-    """This machine's clock is too far from the vendor's for a signature to hold."""
+    """The clock of this machine differs so much that the vendor refuses its signatures."""
 
     concerns_all = True
 
 
 class PermissionDenied(AccessError):
-    """The identity is known and lacks a permission."""
+    """The identity lacks a permission."""
 
 
 class ProxyDenied(AccessError):
-    """A proxy on the way wants a user and password (407)."""
+    """A proxy requires a user and password (407)."""
 
     concerns_all = True
 
 
 class StoreForbidden(AccessError):
-    """The store does not let us in."""
+    """The store denies access."""
 
     ends_run = True
 
@@ -186,77 +188,77 @@ class StoreForbidden(AccessError):
 
 
 class SourceError(ArchiverError):
-    """The source did not answer as a source does."""
+    """The source failed, or its response is not one of a source."""
 
     exit_code = 5
 
 
 class SourceUnavailable(SourceError):
-    """Refused, reset, timed out, or a 5xx: may work the next time."""
+    """A refused or broken connection, a timeout, or a 5xx: a retry may succeed."""
 
     retryable = True
 
 
 class SourceUnreachable(SourceUnavailable):
-    """Nobody answers where the source should be."""
+    """No connection to the source could be made."""
 
     concerns_all = True
 
 
 class UntrustedSource(SourceError):
-    """What answers in the source's name has no certificate that we trust."""
+    """The certificate of the source is not trusted."""
 
     concerns_all = True
 
 
 class ProxyRefused(SourceError):
-    """A proxy on the way does not connect us to a host."""
+    """A proxy refused to connect to a host."""
 
 
 class Throttled(SourceError):
-    """Too many requests; ``retry_after`` is the server's word when it gave one."""
+    """Too many requests."""
 
     retryable = True
 
 
 class Stalled(SourceError):
-    """Bytes came slower than the least rate for a whole window."""
+    """A connection was slower than the minimum rate for a whole window."""
 
     retryable = True
 
 
 class UrlRefused(SourceError):
-    """403 on a signed URL: expired, or no longer valid. List again, then go on."""
+    """403 for a signed URL: it expired or is invalid. Listing the backup again gives a new one."""
 
 
 # 6: no space, or the store refuses
 
 
 class StoreError(ArchiverError):
-    """The place that keeps the archive does not take what we write, or give what it holds."""
+    """The store failed to write or to read."""
 
     exit_code = 6
     ends_run = True
 
 
 class NoSpace(StoreError):
-    """The disk or quota is full. What is resumable stays."""
+    """The disk or quota is full. Staged parts are kept."""
 
 
 class UnreadableObject(StoreError):
-    """The store does not give one object or document. It may well give the others."""
+    """The store cannot read one object or document; others may be readable."""
 
     ends_run = False
 
 
 class PlaceTaken(StoreError):
-    """Something else has the place where one object or folder of an archive is to lie."""
+    """Something else occupies the path of an object or folder of the archive."""
 
     ends_run = False
 
 
 class DoesNotFit(StoreError):
-    """One file is larger than the space that is left; others may fit."""
+    """A file is larger than the free space; others may fit."""
 
     ends_run = False
 
@@ -265,7 +267,7 @@ class DoesNotFit(StoreError):
 
 
 class ArchiveBusy(ArchiverError):
-    """Another process writes to this archive, or may do so. It may be waited for."""
+    """Another process writes, or may write, to this archive."""
 
     exit_code = 7
     ends_run = True
@@ -275,15 +277,15 @@ EXIT_OK = 0
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141  # as a shell says of SIGPIPE
 
-# The worst first: what a run with several failures exits with.
+# What a run with several failures exits with: the first of these that occurred.
 EXIT_PRECEDENCE = (6, 3, 4, 5, 2, 7, 1)
 
 
 def worst_exit_code(codes: Collection[int]) -> int:
-    """The one that counts; ``EXIT_OK`` when none of them is a failure."""
+    """The exit code of a run with these codes; ``EXIT_OK`` when none of them is a failure."""
     return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)
 
 
 def others_not_asked(count: int) -> str:
-    """That an error which concerns all instances kept so many others from being listed."""
-    return f"{count:,} more {'instance was' if count == 1 else 'instances were'} not asked for"
+    """For an error that concerns all instances: that ``count`` others were not listed."""
+    return f"{count:,} more {'instance was' if count == 1 else 'instances were'} not listed"

@@ -1,4 +1,4 @@
-"""What happened, as frozen types. The core tells observers; it never prints."""
+"""Events of a run, as frozen types. The library passes them to observers; it never prints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class PageListed:
 
 @dataclass(frozen=True, slots=True)
 class NothingListed:
-    """The vendor has no backup of this instance in the range: seldom what somebody wants."""
+    """The source lists no backup of this instance in the range, which is rarely intended."""
 
     instance_id: str
     start: str
@@ -29,8 +29,7 @@ class NothingListed:
 
 @dataclass(frozen=True, slots=True)
 class RangeNarrowed:
-    """The source does not take a range that begins before all backups: ``start`` is the earliest
-    that is asked for."""
+    """The source rejects ranges that start before all backups; ``start`` is used instead."""
 
     start: str
 
@@ -44,21 +43,21 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """This backup will be fetched (or would be, in a dry run)."""
+    """This backup will be downloaded (or would be, in a dry run)."""
 
     backup: Backup
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """The vendor is still making this backup; a later run will find it."""
+    """The vendor has not finished this backup; a later run will download it."""
 
     backup: Backup
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A record without its object, or one of another size: it is fetched again."""
+    """A record whose object is missing or has another size: the backup is downloaded again."""
 
     backup: Backup
     why: str
@@ -66,7 +65,7 @@ class Damaged:
 
 @dataclass(frozen=True, slots=True)
 class RouteChosen:
-    """Which network a host's files are fetched over, and why."""
+    """The network that is used for a host's files, and why."""
 
     host: str
     network: Network
@@ -75,7 +74,7 @@ class RouteChosen:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A transfer began; ``resumed`` bytes of ``backup.size`` were here already."""
+    """A transfer started; ``resumed`` bytes of ``backup.size`` were staged by an earlier run."""
 
     backup: Backup
     resumed: int
@@ -83,8 +82,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """``position`` bytes of the file are in place, ``fetched`` more over ``network``, which is None
-    for bytes of another archive. The position may go back, when a part is fetched again."""
+    """``fetched`` more bytes arrived over ``network`` (None: from another archive), and now
+    ``position`` bytes of the file are staged. That decreases when a part is downloaded again."""
 
     backup: Backup
     position: int
@@ -94,7 +93,7 @@ class Advanced:
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """Something failed and is tried again after ``wait`` seconds."""
+    """Something failed and will be retried after ``wait`` seconds."""
 
     subject: str
     error: ArchiverError
@@ -104,8 +103,7 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class WaitingForSource:
-    """Nothing has come from the source, try after try; it is waited for, ``seconds`` at most. Told
-    once each time."""
+    """The source does not respond, and is retried for at most ``seconds``. Sent once an outage."""
 
     error: ArchiverError
     seconds: float
@@ -113,7 +111,7 @@ class WaitingForSource:
 
 @dataclass(frozen=True, slots=True)
 class Hedged:
-    """A connection is much slower than usual: a second one overtakes it from ``position`` on."""
+    """A connection is much slower than usual; a second one overtakes it from ``position`` on."""
 
     backup: Backup
     position: int
@@ -121,14 +119,14 @@ class Hedged:
 
 @dataclass(frozen=True, slots=True)
 class UrlRefreshed:
-    """The signed URL had expired, or was about to, and was listed again."""
+    """A signed URL had expired, or was about to, and was renewed."""
 
     backup: Backup
 
 
 @dataclass(frozen=True, slots=True)
 class Mending:
-    """The whole does not have the declared CRC-64: parts are fetched again, one by one."""
+    """The file's CRC-64 differs from the declared one: parts are downloaded again, one by one."""
 
     backup: Backup
 
@@ -136,7 +134,7 @@ class Mending:
 @dataclass(frozen=True, slots=True)
 class Archived:
     """Object and record are durable. ``vouched_for`` is False when neither the source nor the file
-    has a checksum to hold it against."""
+    has a checksum to verify it with."""
 
     backup: Backup
     key: str
@@ -152,7 +150,7 @@ class Archived:
 
 @dataclass(frozen=True, slots=True)
 class KeptAside:
-    """Other bytes replace an object; its own are kept under ``kept``, since they may be missed."""
+    """An object is replaced by other bytes; its old ones are kept under ``kept``."""
 
     key: str
     kept: str
@@ -160,7 +158,7 @@ class KeptAside:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """``subject`` (a backup, an instance) could not be brought home."""
+    """``subject`` (a backup or an instance) could not be downloaded or listed."""
 
     subject: str
     error: ArchiverError
@@ -169,8 +167,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A transfer came to no end; at least ``size`` bytes of it are kept, and need not be fetched
-    again."""
+    """A transfer ended early; at least ``size`` bytes of it are kept for a later run."""
 
     backup: Backup
     size: int
@@ -178,7 +175,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class SetCompleted:
-    """Every file of this backup set is here; its SHA256SUMS is written."""
+    """All files of this backup set are archived, and its SHA256SUMS is written."""
 
     key: str
     files: int
@@ -186,7 +183,7 @@ class SetCompleted:
 
 @dataclass(frozen=True, slots=True)
 class SetIncomplete:
-    """A backup set lacks files of some nodes."""
+    """A backup set lacks the files of some nodes."""
 
     key: str
     files: int
@@ -195,8 +192,8 @@ class SetIncomplete:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """A backup set that lacks files, or a ``backup`` that the vendor failed (``why``), and somebody
-    has written into the archive that they know, of ``subject``: it is no failure."""
+    """A backup set that lacks files, or a ``backup`` that failed at the vendor (``why``), does not
+    count as a failure, because somebody acknowledged ``subject`` in the archive."""
 
     subject: str
     why: str
@@ -208,14 +205,14 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class AcknowledgementCopied:
-    """What somebody has taken note of is written into another archive, too."""
+    """An acknowledgement was copied into another archive."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class SetUnsealed:
-    """A backup set that is copied has no SHA256SUMS, or is not all in it; ``why`` says more."""
+    """A copied backup set has no SHA256SUMS, or one that lacks files; ``why`` says more."""
 
     key: str
     why: str
@@ -223,7 +220,7 @@ class SetUnsealed:
 
 @dataclass(frozen=True, slots=True)
 class WaitingForLock:
-    """Somebody else writes to ``archive``; it is waited for, ``seconds`` at most."""
+    """Another process writes to ``archive``; the run waits for it, ``seconds`` at most."""
 
     archive: str
     error: ArchiverError
@@ -232,7 +229,7 @@ class WaitingForLock:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveBegun:
-    """There was no archive here: this is a new one."""
+    """A new archive was created."""
 
     archive: str
 
@@ -247,7 +244,7 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What had the name of an object or document, and was none, lies under ``kept`` now."""
+    """Something with the name of an object or document that was none was moved to ``kept``."""
 
     key: str
     kept: str
@@ -255,8 +252,8 @@ class Cleared:
 
 @dataclass(frozen=True, slots=True)
 class SetBegun:
-    """A backup set of an archive is being restored or drilled, the ``number``-th of ``of``: so
-    many files, of ``size`` bytes together."""
+    """The restore or drill of a backup set started, the ``number``-th of ``of``: ``files`` files,
+    ``size`` bytes together."""
 
     key: str
     number: int
@@ -267,9 +264,9 @@ class SetBegun:
 
 @dataclass(frozen=True, slots=True)
 class FileWorkedOn:
-    """How far a file of that set is. ``step`` is what is being done to it (``restoring``), the
-    ``number``-th of ``of`` steps, and at ``position`` of ``total``, which are bytes or keys, as
-    ``unit`` says. ``size`` is that of the file in bytes."""
+    """Progress with one file of the set. ``step`` is what is being done (``restoring``), the
+    ``number``-th of ``of`` steps; it is at ``position`` of ``total``, in bytes or keys as ``unit``
+    says. ``size`` is that of the file in bytes."""
 
     key: str
     size: int
@@ -283,13 +280,13 @@ class FileWorkedOn:
 
 @dataclass(frozen=True, slots=True)
 class FileLeft:
-    """Nothing more is done to a file, however it went."""
+    """Work on a file ended, successfully or not."""
 
     key: str
     size: int
 
 
-# What tells how far a restore or a drill is.
+# The progress of a restore or a drill.
 Work = SetBegun | FileWorkedOn | FileLeft
 WorkObserver = Callable[[Work], None]
 
@@ -327,4 +324,4 @@ Observer = Callable[[Event], None]
 
 
 def ignore(_: Event | Work) -> None:
-    """The observer that looks away."""
+    """An observer that does nothing."""

@@ -1,7 +1,7 @@
-"""Names into addresses, addresses into connections, and whom TLS trusts.
+"""Resolves host names, connects to the addresses, and makes the TLS context.
 
-The system's resolver cannot be interrupted. It is asked in threads that nobody waits for, so that
-an interruption, or the end of the process, need not wait for it either.
+The system's resolver cannot be interrupted. It is called in daemon threads, so that neither an
+interruption nor the end of the process waits for it.
 """
 
 import concurrent.futures
@@ -18,29 +18,30 @@ from itertools import chain, zip_longest
 from typing import Any, Final
 
 from archiver.errors import UsageError
+from archiver.retry import RETRIES
 from archiver.stray_characters import clean_variable
 
-CONNECT_SECONDS: Final = 10.0
-# A next address is tried beside one that has not answered so soon (RFC 8305, section 5).
-_NEXT_SECONDS: Final = 0.25
-# Somebody may give up while we wait: we look so often.
-_LOOK_SECONDS: Final = 0.1
-# Where clouds hand out credentials and secrets of a machine to whoever asks from there.
+CONNECT_SECONDS: Final = RETRIES.connect.timeout
+# The next address is tried as well when one has not answered by then (RFC 8305, section 5).
+_NEXT_SECONDS: Final = RETRIES.connect.wait
+# How often a waiting thread calls ``check``, which may end its wait.
+_CHECK_SECONDS: Final = 0.1
+# Where clouds give the credentials and secrets of a machine to any process on it.
 _METADATA: Final = frozenset(
     map(ipaddress.ip_address, ("100.100.100.200", "169.254.169.254", "fd00:ec2::254"))
 )
 
-# The hint where a certificate is not good.
-TRUST_OTHERS: Final = "SSL_CERT_FILE names other authorities to trust"
+# The hint for a certificate that is not trusted.
+TRUST_HINT: Final = "set SSL_CERT_FILE to trust other authorities"
 
-# What socket.getaddrinfo gives.
+# An entry of socket.getaddrinfo.
 Address = tuple[int, int, int, str, Any]
-# Raises what ends the work, when somebody has given it up.
+# Called while waiting; raises when the work was cancelled.
 Check = Callable[[], None]
 
 
 def is_metadata(host: str) -> bool:
-    """Whether an address is a metadata service's, or link-local, in whatever form it is written."""
+    """Whether ``host`` is the address of a metadata service or link-local, in any notation."""
     try:
         address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:
@@ -53,32 +54,35 @@ def is_metadata(host: str) -> bool:
 def resolve(
     host: str, port: int, check: Check, seconds: float = CONNECT_SECONDS
 ) -> Sequence[Address]:
-    """The addresses of a host. Blocks; raises OSError, UnicodeError, and what ``check`` raises."""
+    """The addresses of a host, within ``seconds``. Blocks.
+
+    Raises OSError, UnicodeError, and what ``check`` raises.
+    """
     try:
-        return _ask(host, port, socket.AI_NUMERICHOST)
+        return _getaddrinfo(host, port, socket.AI_NUMERICHOST)
     except socket.gaierror:
         found = lookup(host, port)
     until = time.monotonic() + seconds
     while not found.done():
         check()
         if time.monotonic() >= until:
-            raise TimeoutError(f"no address of {host} was found in {seconds:.0f} s")
-        concurrent.futures.wait([found], _LOOK_SECONDS)
+            raise TimeoutError(f"{host} was not resolved within {seconds:.0f} s")
+        concurrent.futures.wait([found], _CHECK_SECONDS)
     return found.result()
 
 
 _lookups: Final[dict[tuple[str, int], "concurrent.futures.Future[Sequence[Address]]"]] = {}
-_looking: Final = threading.Lock()
+_lookups_lock: Final = threading.Lock()
 
 
 def lookup(host: str, port: int) -> "concurrent.futures.Future[Sequence[Address]]":
-    """The addresses of a host, in time. Those who ask for the same wait for one answer: a dead
-    resolver holds no more threads than there are hosts."""
-    with _looking:
+    """A future of the addresses of a host. Callers that ask for the same host share one lookup, so
+    that a dead resolver blocks no more threads than there are hosts."""
+    with _lookups_lock:
         found = _lookups.get((host, port))
         if found is None:
             found = _lookups[host, port] = concurrent.futures.Future()
-            found.set_running_or_notify_cancel()  # nobody can cancel it for the others
+            found.set_running_or_notify_cancel()  # no caller can cancel it for the others
             threading.Thread(
                 target=_look_up, args=(host, port, found), name="lookup", daemon=True
             ).start()
@@ -89,10 +93,10 @@ def _look_up(host: str, port: int, found: "concurrent.futures.Future[Sequence[Ad
     addresses: Sequence[Address] = ()
     failure: BaseException | None = None
     try:
-        addresses = _ask(host, port)
-    except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        addresses = _getaddrinfo(host, port)
+    except BaseException as error:  # noqa: BLE001 - raised to the waiting caller
         failure = error
-    with _looking:
+    with _lookups_lock:
         del _lookups[host, port]
     if failure is None:
         found.set_result(addresses)
@@ -100,63 +104,63 @@ def _look_up(host: str, port: int, found: "concurrent.futures.Future[Sequence[Ad
         found.set_exception(failure)
 
 
-def _ask(host: str, port: int, flags: int = 0) -> Sequence[Address]:
+def _getaddrinfo(host: str, port: int, flags: int = 0) -> Sequence[Address]:
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
 
 
-def dial(
+def connect(
     addresses: Sequence[Address], check: Check, seconds: float = CONNECT_SECONDS
 ) -> tuple[socket.socket, Address]:
-    """A connection that does not block, and the address it is to: the first that takes one.
+    """Connect to the first address that accepts; returns a non-blocking socket and the address.
 
-    A dead address costs a quarter of a second, not the whole wait: the next is tried beside it.
-    Blocks; raises OSError, and what ``check`` raises.
+    A dead address costs a quarter of a second, not the whole timeout: the next one is tried at the
+    same time. Blocks; raises OSError, and what ``check`` raises.
     """
     race = _Race(addresses, time.monotonic() + seconds)
     try:
-        while race.goes_on:
+        while race.is_open:
             check()
-            race.begin_next()
-            if (first := race.first()) is not None:
-                return first
-        raise race.failure
+            race.start_next()
+            if (winner := race.winner()) is not None:
+                return winner
+        raise race.last_error
     finally:
         race.close()
 
 
 class _Race:
-    """Attempts at several addresses, each begun while those before it have not answered."""
+    """Connection attempts at several addresses, each started while those before it are pending."""
 
     def __init__(self, addresses: Sequence[Address], until: float) -> None:
-        self.failure: OSError = OSError("no address")
-        self._waiting: Final = _alternating(addresses)
-        self._begun: Final[dict[int, tuple[socket.socket, Address]]] = {}
+        self.last_error: OSError = OSError("no address")
+        self._untried: Final = _alternating(addresses)
+        self._pending: Final[dict[int, tuple[socket.socket, Address]]] = {}
         self._poll: Final = select.poll()
         self._until: Final = until
         self._next_at = 0.0
 
     @property
-    def goes_on(self) -> bool:
-        return bool(self._waiting or self._begun)
+    def is_open(self) -> bool:
+        return bool(self._untried or self._pending)
 
-    def begin_next(self) -> None:
-        """Begin at the next address, when it is time to; one after the other where they fail."""
-        while self._waiting and (not self._begun or time.monotonic() >= self._next_at):
-            address = self._waiting.pop(0)
+    def start_next(self) -> None:
+        """Start an attempt at the next address when it is due; and more where they fail at once."""
+        while self._untried and (not self._pending or time.monotonic() >= self._next_at):
+            address = self._untried.pop(0)
             self._next_at = time.monotonic() + _NEXT_SECONDS
             try:
-                self._begin(address)
+                self._start(address)
             except OSError as error:
-                self.failure = error
+                self.last_error = error
 
-    def _begin(self, address: Address) -> None:
-        family, kind, protocol, _, where = address
+    def _start(self, address: Address) -> None:
+        family, kind, protocol, _, target = address
         attempt = socket.socket(family, kind, protocol)
-        self._begun[attempt.fileno()] = attempt, address
+        self._pending[attempt.fileno()] = attempt, address
         try:
             attempt.settimeout(0.0)
             attempt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            attempt.connect(where)
+            attempt.connect(target)
         except BlockingIOError:
             pass
         except OSError:
@@ -164,53 +168,54 @@ class _Race:
             raise
         self._poll.register(attempt, select.POLLOUT)
 
-    def first(self) -> tuple[socket.socket, Address] | None:
-        """The first that is connected by now; waits for it a moment."""
+    def winner(self) -> tuple[socket.socket, Address] | None:
+        """The first attempt that is connected; waits a moment, then returns None."""
         now = time.monotonic()
         if now >= self._until:
-            raise TimeoutError("no connection in time")
-        wait = min(_LOOK_SECONDS, self._until - now)
-        if self._waiting:
+            raise TimeoutError("no connection within the timeout")
+        wait = min(_CHECK_SECONDS, self._until - now)
+        if self._untried:
             wait = min(wait, max(0.0, self._next_at - now))
-        for number, _ in self._poll.poll(wait * 1000 + 1) if self._begun else ():
-            attempt, address = self._begun[number]
+        for number, _ in self._poll.poll(wait * 1000 + 1) if self._pending else ():
+            attempt, address = self._pending[number]
             code = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self._poll.unregister(attempt)
             if code == 0:
-                del self._begun[number]
+                del self._pending[number]
                 return attempt, address
-            self.failure = OSError(code, os.strerror(code))
+            self.last_error = OSError(code, os.strerror(code))
             self._drop(attempt)
         return None
 
     def _drop(self, attempt: socket.socket) -> None:
-        del self._begun[attempt.fileno()]
+        del self._pending[attempt.fileno()]
         attempt.close()
 
     def close(self) -> None:
-        for attempt, _ in self._begun.values():
+        for attempt, _ in self._pending.values():
             attempt.close()
 
 
 def _alternating(addresses: Sequence[Address]) -> list[Address]:
-    """One of each family in turn, beginning with the first one's: a family may be dead as such."""
-    own = [address for address in addresses if address[0] == addresses[0][0]]
+    """Alternate between address families, beginning with the first one's: a whole family may be
+    unreachable."""
+    first = [address for address in addresses if address[0] == addresses[0][0]]
     others = [address for address in addresses if address[0] != addresses[0][0]]
-    pairs = chain.from_iterable(zip_longest(own, others))
+    pairs = chain.from_iterable(zip_longest(first, others))
     return [address for address in pairs if address is not None]
 
 
 def tls_context() -> ssl.SSLContext:
-    """Trust in the system's authorities, or those of SSL_CERT_FILE.
+    """A context that trusts the system's authorities, and those of SSL_CERT_FILE.
 
-    Raises UsageError when none can be read from that: OpenSSL would pass over it in silence.
+    Raises UsageError when that file cannot be read, which OpenSSL would ignore silently.
     """
-    return _trusting("SSL_CERT_FILE", clean_variable(os.environ, "SSL_CERT_FILE"), _folder())
+    return _context("SSL_CERT_FILE", clean_variable(os.environ, "SSL_CERT_FILE"), _folder())
 
 
 def check_authorities(file: str, variable: str) -> str:
-    """``file``, which ``variable`` names. Raises UsageError when no certificates are in it."""
-    _trusting(variable, file, _folder())
+    """Returns ``file``, the value of ``variable``. Raises UsageError if it has no certificates."""
+    _context(variable, file, _folder())
     return file
 
 
@@ -219,17 +224,17 @@ def _folder() -> str | None:
 
 
 @lru_cache(4)
-def _trusting(variable: str, named: str | None, _: str | None) -> ssl.SSLContext:
-    """One for all: reading the authorities takes some hundredths of a second. OpenSSL itself looks
-    at SSL_CERT_FILE and SSL_CERT_DIR."""
+def _context(variable: str, file: str | None, _: str | None) -> ssl.SSLContext:
+    """Cached, because loading the authorities takes some hundredths of a second. OpenSSL itself
+    reads SSL_CERT_FILE and SSL_CERT_DIR."""
     context = ssl.create_default_context()
-    if named:
+    if file:
         try:
-            context.load_verify_locations(cafile=named)
+            context.load_verify_locations(cafile=file)
         except OSError as error:  # ssl.SSLError is one
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else ""
             why = "it holds no certificates" if isinstance(error, ssl.SSLError) else why
             raise UsageError(
-                f"{variable}: {named}: {why}", hint="name a file of certificates in PEM"
+                f"{variable}: {file}: {why}", hint="use a file of certificates in PEM"
             ) from None
     return context

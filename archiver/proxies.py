@@ -1,8 +1,8 @@
-"""Which proxy stands between us and a host. Pure.
+"""Which proxy to use for a host. Pure.
 
-The variables are those of curl and requests: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in
-lower case first. A proxy is spoken to in plain HTTP: it is asked to CONNECT for https, and for the
-whole URL for http.
+The variables are those of curl and requests: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY; the
+lower-case name has precedence. The connection to the proxy itself is plain HTTP: for https it gets
+a CONNECT request, for http a request with the whole URL.
 """
 
 import base64
@@ -31,39 +31,39 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Prints without its user and password. ``host`` without brackets."""
+    """A proxy; prints without user and password. ``host`` has no brackets, also for IPv6."""
 
     host: str
     port: int
     authorization: Secret | None = field(default=None, repr=False)
 
     @classmethod
-    def parse(cls, text: str, named: str) -> "Proxy":
-        """Read ``http://user:password@host:port``; the scheme may be left out, and the port is
-        80 then. ``named`` says, in errors, who gave it. Raises UsageError, and does not quote what
-        may hold a password."""
+    def parse(cls, text: str, origin: str) -> "Proxy":
+        """Parse ``http://user:password@host:port``. Scheme and port may be missing; the default
+        port is 80. ``origin`` names, in errors, the option or variable. Raises UsageError, which
+        does not quote what may hold a password."""
         try:
             split = urlsplit(text if "://" in text else f"http://{text}")
             host, port = split.hostname, split.port
         except ValueError:
-            raise _unusable(named, "it is no URL") from None
+            raise _invalid(origin, "it is not a URL") from None
         if split.scheme.lower() != "http":
-            raise _unusable(named, f"its scheme is {split.scheme[:20]!r}")
+            raise _invalid(origin, f"its scheme is {split.scheme[:20]!r}")
         if not host or not _is_host(host):
-            raise _unusable(named, "it names no host")
+            raise _invalid(origin, "it has no host")
         if split.path.strip("/") or split.query or split.fragment:
-            raise _unusable(named, "there is something after the host and port")
+            raise _invalid(origin, "it continues after the host and port")
         return cls(host, port or _PORTS["http"], _authorization(split.username, split.password))
 
     @property
     def url(self) -> str:
-        """Without user and password."""
+        """The URL without user and password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
     @property
     def headers(self) -> dict[str, str]:
-        """For the proxy itself. A secret may be among them."""
+        """The header fields for the proxy itself. They may hold a secret."""
         if self.authorization is None:
             return {}
         return {"Proxy-Authorization": self.authorization.reveal()}
@@ -74,7 +74,7 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class _Exemption:
-    """An entry of NO_PROXY: a name and what is below it, or a network; for one port, or all."""
+    """An entry of NO_PROXY: a domain with its subdomains, or a network; for one port or all."""
 
     name: str
     network: _Network | None
@@ -84,7 +84,7 @@ class _Exemption:
     def parse(cls, entry: str) -> "_Exemption":
         port: int | None = None
         bare = entry
-        # A port stands after a name, an IPv4 address, or brackets: fd00::1 has none.
+        # A port follows a name, an IPv4 address or brackets: fd00::1 has none.
         if found := re.fullmatch(r"(\[[^\]]*\]|[^:]*):(\d{1,5})", entry):
             bare, port = found[1], int(found[2])
         bare = bare.strip("[]")
@@ -100,14 +100,14 @@ class _Exemption:
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
-            named = bool(self.name) and self.network is None
-            return named and (host == self.name or host.endswith(f".{self.name}"))
+            is_name = bool(self.name) and self.network is None
+            return is_name and (host == self.name or host.endswith(f".{self.name}"))
         return self.network is not None and address in self.network
 
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """The proxy for each scheme, None for none, and who is spoken to directly all the same."""
+    """The proxy for each scheme, None for none, and the hosts that are contacted directly."""
 
     http: Proxy | None = None
     https: Proxy | None = None
@@ -115,8 +115,8 @@ class Proxies:
     exempt_all: bool = False
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> "Proxies":
-        """What an environment says. Raises UsageError for a proxy that cannot be used."""
+    def from_environment(cls, environ: Mapping[str, str]) -> "Proxies":
+        """The proxies that environment variables set. Raises UsageError for an invalid one."""
         entries = [one for one in re.split(r"[,\s]+", _variable(environ, "NO_PROXY")[1]) if one]
         return cls(
             http=_proxy_of(environ, "HTTP_PROXY"),
@@ -126,17 +126,17 @@ class Proxies:
         )
 
     @classmethod
-    def given(cls, text: str, named: str = "--proxy") -> "Proxies":
-        """One proxy for everything, whatever the environment says; ``none`` for no proxy. Raises
-        UsageError."""
+    def given(cls, text: str, origin: str = "--proxy") -> "Proxies":
+        """One proxy for all hosts, instead of those of the environment; ``none`` for no proxy.
+        Raises UsageError."""
         if text.strip().lower() == DIRECT:
             return cls()
-        proxy = Proxy.parse(text.strip(), named)
+        proxy = Proxy.parse(text.strip(), origin)
         return cls(http=proxy, https=proxy)
 
     def between(self, scheme: str, host: str, port: int | None = None) -> Proxy | None:
-        """The proxy on the way to a host. There is none on the way to a metadata service: what
-        it says is for this machine, and the proxy is another one."""
+        """The proxy to use for a host; None for a direct connection. Metadata services are always
+        contacted directly: they answer for the machine that asks, and the proxy is another one."""
         bare = host.strip("[]").rstrip(".").lower()
         proxy = self.https if scheme == "https" else self.http
         if proxy is None or self.exempt_all or is_metadata(bare):
@@ -146,39 +146,39 @@ class Proxies:
 
 
 def via(proxy: Proxy | None) -> str:
-    """For errors: what to put behind the name of what was asked for."""
+    """The proxy, to follow the name of a host in an error message; empty without one."""
     return "" if proxy is None else f" through the proxy {proxy}"
 
 
-def refusal(proxy: Proxy, status: int, where: str) -> ArchiverError:
-    """What it means that a proxy does not connect us to ``where``."""
-    what = f"the proxy {proxy} does not connect us to {where}: it answers {status}"
+def refusal(proxy: Proxy, status: int, target: str) -> ArchiverError:
+    """The error for a proxy that answers a CONNECT to ``target`` (host:port) with ``status``."""
+    what = f"the proxy {proxy} refused to connect to {target}: status {status}"
     if status == 407:
         return denial(f"the proxy {proxy}")
     if status >= 500 or status in (408, 429):
-        return SourceUnavailable(what, hint="can the proxy reach it?")
-    return ProxyRefused(what, hint="allow it there, or name the host in NO_PROXY")
+        return SourceUnavailable(what, hint="check that the proxy can reach it")
+    return ProxyRefused(what, hint="allow the host in the proxy, or add it to NO_PROXY")
 
 
 def denial(what: str) -> ProxyDenied:
-    """407: a proxy wants a user and password, or other ones."""
+    """The error for status 407: the proxy requires a user and password, or other ones."""
     return ProxyDenied(
-        f"{what} wants a user and a password, or others than it was given (407)",
+        f"{what} requires a user and password, or others than those given (407)",
         hint="write the proxy as http://USER:PASSWORD@HOST:PORT, percent-encoded",
     )
 
 
 def unreachable(proxy: Proxy, why: str) -> SourceUnreachable:
-    """There is nobody where the proxy should be."""
+    """The error for a proxy that cannot be connected to."""
     return SourceUnreachable(
-        f"the proxy {proxy} does not answer ({why})",
-        hint="check it, or --proxy none to do without",
+        f"cannot connect to the proxy {proxy} ({why})",
+        hint="check it, or use --proxy none to connect directly",
     )
 
 
 def _proxy_of(environ: Mapping[str, str], name: str) -> Proxy | None:
     for candidate in (name, "ALL_PROXY"):
-        # A web server puts the header Proxy of any stranger there (httpoxy).
+        # A web server sets it to the Proxy header of any request (httpoxy).
         if candidate == "HTTP_PROXY" and "REQUEST_METHOD" in environ:
             environ = {key: value for key, value in environ.items() if key != candidate}
         variable, value = _variable(environ, candidate)
@@ -188,7 +188,7 @@ def _proxy_of(environ: Mapping[str, str], name: str) -> Proxy | None:
 
 
 def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
-    """The name as it is set, and its value; the lower-case one counts, also when it is empty."""
+    """The variable that is set, and its value; the lower-case one counts, even if it is empty."""
     for candidate in (name.lower(), name):
         if candidate in environ:
             return candidate, environ[candidate].strip()
@@ -206,5 +206,5 @@ def _is_host(host: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9._:%-]+", host) is not None
 
 
-def _unusable(named: str, why: str) -> UsageError:
-    return UsageError(f"{named}: this proxy cannot be used: {why}", hint="write http://HOST:PORT")
+def _invalid(origin: str, why: str) -> UsageError:
+    return UsageError(f"{origin}: invalid proxy: {why}", hint="write http://HOST:PORT")

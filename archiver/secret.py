@@ -6,10 +6,11 @@ from typing import Final, NoReturn
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from archiver.errors import UnsafeInput
+from archiver.times import parse_compact
 
 
 class Secret:
-    """A string that shows as ``***`` everywhere but through :meth:`reveal`."""
+    """A string that prints as ``***``; only :meth:`reveal` returns it."""
 
     __slots__ = ("_value",)
 
@@ -34,9 +35,9 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class SignedUrl:
-    """The address of one object, whose query grants access to it until it expires.
+    """The URL of one object, whose query grants access to it until it expires.
 
-    Printing shows host and path only. ``path`` is decoded, without its leading slash.
+    It prints without the query. ``path`` is percent-decoded and has no leading slash.
     """
 
     scheme: str
@@ -47,7 +48,7 @@ class SignedUrl:
 
     @classmethod
     def parse(cls, url: str) -> "SignedUrl":
-        """Read a download URL as the API gives it.
+        """Parse a download URL as the API gives it.
 
         Raises UnsafeInput for anything but http and https with a host.
         """
@@ -59,7 +60,7 @@ class SignedUrl:
         if split.scheme not in ("http", "https") or not host:
             raise UnsafeInput(
                 f"the API gave a download URL with scheme {split.scheme[:20]!r}; "
-                "only http and https with a host are fetched"
+                "only http and https URLs with a host are requested"
             )
         host = f"[{host}]" if ":" in host else host
         return cls(
@@ -78,13 +79,14 @@ class SignedUrl:
 
 
 def _expiry(query: str) -> datetime | None:
-    """When a signed URL expires: OSS V1 ``Expires``, or V4 ``x-oss-date`` + ``x-oss-expires``."""
+    """When a signed URL expires, from OSS V1 ``Expires``, or V4 ``x-oss-date`` and
+    ``x-oss-expires``; None if it does not say."""
     values = {name.lower(): given[0] for name, given in parse_qs(query).items()}
     try:
         if "expires" in values:
             return datetime.fromtimestamp(int(values["expires"]), UTC)
         if "x-oss-date" in values and "x-oss-expires" in values:
-            signed = datetime.strptime(values["x-oss-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            signed = parse_compact(values["x-oss-date"])
             return signed + timedelta(seconds=int(values["x-oss-expires"]))
     except (ValueError, OverflowError, OSError):
         return None

@@ -1,4 +1,4 @@
-"""Ranges of time as people write them and as DescribeBackups takes them."""
+"""Parses and formats times, and the time ranges that people write. Every result is aware UTC."""
 
 import re
 from dataclasses import dataclass
@@ -10,11 +10,65 @@ ALL = "all"
 _LAST = re.compile(r"last-(\d{1,6})([dh])")
 _WEEK = re.compile(r"\d{4}-?W")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}")
-_LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(minutes=1)  # widening must fit
+_COMPACT = "%Y%m%dT%H%M%SZ"
+_LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(minutes=1)  # rounding up must fit
 _FORMS = "START..END, START.., 2026-11-01, last-7d, last-36h or all; times are UTC"
 # Before the vendor had the service. Backups are kept for up to 730 days, or as long as their
 # instance lives; a listing costs no more requests for a start that is earlier than all of them.
 _FIRST = datetime(2010, 1, 1, tzinfo=UTC)
+# The years of times in documents: four digits, also for an hour before and after.
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
+
+
+def parse_iso(text: str) -> datetime:
+    """A time in ISO 8601; UTC where it has no offset. Raises ValueError."""
+    try:
+        return _as_utc(datetime.fromisoformat(text))
+    except OverflowError:
+        raise ValueError(f"{text:.40} is not a valid time") from None
+
+
+def parse_document_time(text: str) -> datetime:
+    """As :func:`parse_iso`; raises ValueError also for a time that no document can have."""
+    moment = parse_iso(text)
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise ValueError(f"{text:.40} is too far in the past or in the future")
+    return moment
+
+
+def parse_compact(text: str) -> datetime:
+    """A time like 20261124T021500Z, as the names of folders have it. Raises ValueError."""
+    return datetime.strptime(text, _COMPACT).replace(tzinfo=UTC)
+
+
+def format_iso(moment: datetime, timespec: str = "seconds") -> str:
+    """2026-11-24T02:15:00Z; ``timespec`` as that of datetime.isoformat."""
+    # Not strftime: it writes a year before 1000 in fewer than four digits.
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"
+
+
+def format_compact(moment: datetime) -> str:
+    """20261124T021500Z, for names of files and folders."""
+    return f"{moment.astimezone(UTC):{_COMPACT}}"
+
+
+def format_minute(moment: datetime) -> str:
+    """2026-11-24 02:15, for people; UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def format_day(moment: datetime) -> str:
+    """2026-11-24; UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d}"
+
+
+def format_month(moment: datetime) -> str:
+    """2026/11, the folders of a month; UTC."""
+    return f"{moment.astimezone(UTC):%Y/%m}"
+
+
+def _as_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +80,16 @@ class TimeRange:
 
     def __post_init__(self) -> None:
         if self.start.tzinfo is None or self.end.tzinfo is None:
-            raise UsageError("a time range needs times with a time zone")
+            raise UsageError("the times of a range need a time zone")
         if self.end > _LATEST:
             raise UsageError("a time range must end before the last minute of year 9999")
         if self.end <= self.start:
-            raise UsageError(
-                f"the range's end ({_wire(self.end)}) is not after its start ({_wire(self.start)})"
-            )
+            start, end = format_iso(self.start, "minutes"), format_iso(self.end, "minutes")
+            raise UsageError(f"the range's end ({end}) is not after its start ({start})")
 
     @classmethod
     def parse(cls, text: str, now: datetime) -> "TimeRange":
-        """Read one of START..END, START.., a date, ``last-7d``, ``last-36h``, ``all``.
+        """Parse one of START..END, START.., a date, ``last-7d``, ``last-36h``, ``all``.
 
         A date as START is its first moment, as END its last, alone the whole day. Times may be
         ISO 8601 in the extended (2026-11-01T02:15Z) or the basic form (20261101T0215Z); without
@@ -52,23 +105,24 @@ class TimeRange:
             try:
                 return cls(now - span, now)
             except OverflowError:
-                raise UsageError(f"range {text!r} reaches back before year 1") from None
+                raise UsageError(f"range {text!r} starts before year 1") from None
         start, dots, end = text.partition("..")
         if not dots:
             if not _DATE.fullmatch(text):
-                raise UsageError(f"range {text!r} cannot be read", hint=f"write {_FORMS}")
-            return cls(_moment(text, text), _end(text, text))
+                raise UsageError(f"invalid range {text!r}", hint=f"write {_FORMS}")
+            return cls(_start(text, text), _end(text, text))
         if not start:
             raise UsageError(f"range {text!r} has no start", hint=f"write {_FORMS}")
-        return cls._between(_moment(start, text), _end(end, text) if end else now, text)
+        return cls._between(_start(start, text), _end(end, text) if end else now, text)
 
     @classmethod
     def _between(cls, start: datetime, end: datetime, text: str) -> "TimeRange":
-        """Raises UsageError in the words of who typed ``text``."""
+        """Raises UsageError that quotes ``text``, as it was typed."""
         if end > start:
             return cls(start, end)
         if text.endswith(".."):
-            raise UsageError(f"range {text!r} begins in the future: it is {_wire(end)} now")
+            now = format_iso(end, "minutes")
+            raise UsageError(f"range {text!r} starts in the future: it is {now} now")
         raise UsageError(f"range {text!r}: its end is not after its start")
 
     @classmethod
@@ -76,16 +130,20 @@ class TimeRange:
         """All that a source still lists."""
         return cls(_FIRST, now)
 
-    def on_the_wire(self) -> tuple[str, str]:
-        """StartTime and EndTime: whole minutes, widened and never narrowed."""
+    def query_bounds(self) -> tuple[str, str]:
+        """Start and end for a query, in whole minutes; rounded outwards, never inwards."""
         start = self.start.astimezone(UTC).replace(second=0, microsecond=0)
         end = self.end.astimezone(UTC)
         if end.second or end.microsecond:
             end = end.replace(second=0, microsecond=0) + timedelta(minutes=1)
-        return _wire(start), _wire(end)
+        return format_iso(start, "minutes"), format_iso(end, "minutes")
 
     def __str__(self) -> str:
-        return "..".join(self.on_the_wire())
+        return "..".join(self.query_bounds())
+
+
+# The start of ``TimeRange.everything``, as in a query.
+EVERYTHING_FROM = format_iso(_FIRST, "minutes")
 
 
 def parse_moment(text: str) -> datetime:
@@ -93,45 +151,37 @@ def parse_moment(text: str) -> datetime:
     try:
         if _DATE.fullmatch(text):
             return datetime.combine(date.fromisoformat(text), time.max, UTC)
-        if _WEEK.match(text):
-            raise ValueError  # noqa: TRY301 - first or last moment: it does not say
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return _parse_time(text)
     except (ValueError, OverflowError):
         raise UsageError(
-            f"{text!r} is not a time", hint="write 2026-11-01 or 2026-11-01T02:15Z; UTC"
+            f"invalid time {text!r}", hint="write 2026-11-01 or 2026-11-01T02:15Z; UTC"
         ) from None
 
 
-def _wire(moment: datetime) -> str:
-    # Not strftime: it writes a year before 1000 in fewer than four digits.
-    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='minutes')}Z"
+def _parse_time(text: str) -> datetime:
+    if _WEEK.match(text):
+        raise ValueError("a week does not say whether its first or its last moment is meant")
+    return _as_utc(datetime.fromisoformat(text))
 
 
-# The start of everything, as a query has it.
-EVERYTHING_FROM = _wire(_FIRST)
+def _start(text: str, whole: str) -> datetime:
+    """A time of the range ``whole``; a date is its first moment."""
+    try:
+        if _DATE.fullmatch(text):
+            return datetime.combine(date.fromisoformat(text), time.min, UTC)
+        return _parse_time(text)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"invalid time {text!r} in range {whole!r}", hint=f"write {_FORMS}"
+        ) from None
 
 
 def _end(text: str, whole: str) -> datetime:
-    """The end of a range; a date means the whole of that day."""
-    moment = _moment(text, whole)
+    """The end of a range; a date includes the whole of that day."""
+    moment = _start(text, whole)
     if not _DATE.fullmatch(text):
         return moment
     try:
         return moment + timedelta(days=1)
     except OverflowError:
-        raise UsageError(f"range {whole!r} reaches beyond year 9999") from None
-
-
-def _moment(text: str, whole: str) -> datetime:
-    try:
-        if _DATE.fullmatch(text):
-            return datetime.combine(date.fromisoformat(text), time.min, UTC)
-        if _WEEK.match(text):
-            raise ValueError  # noqa: TRY301 - its end would be the first moment of that day
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"{text!r} in range {whole!r} is not a time", hint=f"write {_FORMS}"
-        ) from None
+        raise UsageError(f"range {whole!r} ends after year 9999") from None

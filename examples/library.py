@@ -32,7 +32,7 @@ def tell(event: Event) -> None:
 
 
 async def bring_home(endpoint: str, directory: str, instances: list[str]) -> Summary:
-    start, end = TimeRange.parse("last-7d", datetime.now(UTC)).on_the_wire()
+    start, end = TimeRange.parse("last-7d", datetime.now(UTC)).query_bounds()
     options = PullOptions(workers=2, transfer=TransferOptions(connections=2))
     async with aiohttp.ClientSession() as session:
         chain = default_chain(session, os.environ, Path.home())

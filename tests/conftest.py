@@ -28,7 +28,7 @@ DATA = Path(__file__).parent / "data" / "rdb"
 KEY_ID = "LTAI5tTestTestTestTest42"
 KEY_SECRET = "kZ8mS3cr3tS3cr3tS3cr3tS3cr3t42"
 INSTANCE = "r-bp1zxszhcgatnx"
-QUICK = RetryPolicy(attempts=4, first=0.001, longest=0.002)
+QUICK = RetryPolicy(attempts=4, first_wait=0.001, max_wait=0.002)
 
 EmulatorMaker = Callable[..., Awaitable[Emulator]]
 

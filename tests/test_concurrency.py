@@ -13,11 +13,11 @@ import pytest
 from archiver import concurrency
 from archiver.concurrency import (
     entered,
+    in_cancellable_thread,
     in_thread,
-    in_thread_anyway,
+    in_thread_shielded,
+    shielded,
     task_group,
-    to_the_end,
-    until_cancelled,
 )
 from archiver.errors import StoreError
 
@@ -45,17 +45,17 @@ async def has_begun(gate: Gate) -> None:
         await asyncio.sleep(0.001)
 
 
-async def shielded(gate: Gate) -> None:
+async def shielded_coroutine(gate: Gate) -> None:
     """Clean-up that is a coroutine."""
 
     async def work() -> None:
         await in_thread(gate)
         await turns()
 
-    await to_the_end(work())
+    await shielded(work())
 
 
-@pytest.mark.parametrize("wait", [in_thread, in_thread_anyway, shielded])
+@pytest.mark.parametrize("wait", [in_thread, in_thread_shielded, shielded_coroutine])
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_cancelled_task_waits_for_the_thread(
     wait: Callable[[Gate], Awaitable[object]], times: int
@@ -124,7 +124,7 @@ async def test_cleaning_up_begins_though_it_is_cancelled_before() -> None:
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
-        await in_thread_anyway(gate)
+        await in_thread_shielded(gate)
 
     task = asyncio.create_task(clean_up())
     with pytest.raises(asyncio.CancelledError):
@@ -143,23 +143,23 @@ async def test_a_cancellation_tells_the_work_and_waits_for_it(scope: bool) -> No
 
     if scope:
         with anyio.move_on_after(0.05) as limit:
-            await until_cancelled(work)
+            await in_cancellable_thread(work)
         assert limit.cancelled_caught
     else:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await until_cancelled(work)
+                await in_cancellable_thread(work)
     assert ended.is_set()
 
 
 async def test_results_and_errors_come_through_as_they_are() -> None:
-    assert await until_cancelled(lambda stop: stop.is_set()) is False
+    assert await in_cancellable_thread(lambda stop: stop.is_set()) is False
 
     def fail(_: threading.Event) -> None:
         raise OSError("as it is")
 
     with pytest.raises(OSError, match="as it is"):
-        await until_cancelled(fail)
+        await in_cancellable_thread(fail)
 
 
 async def test_what_was_entered_while_it_was_cancelled_is_left() -> None:

@@ -227,10 +227,10 @@ def test_journals_of_uploads(text: bytes) -> None:
         (b'{"a": 1e999}', "too large a number"),
         (b'{"a": ' + b"7" * 5000 + b"}", "more than 40 digits"),
         (b"\xef\xbb\xbf{}", "BOM"),
-        ('{"a": 1}'.encode("utf-16"), "no UTF-8"),
-        (b"[]", "no JSON object"),
+        ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
+        (b"[]", "not a JSON object"),
         (b"{" + b"," * 5_000_000 + b"}", "values"),
-        (b" " * (documents.MOST_BYTES + 1), "bytes"),
+        (b" " * (documents.MAX_BYTES + 1), "bytes"),
     ],
 )
 def test_what_is_no_document(data: bytes, why: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 from archiver.errors import ArchiverError, IntegrityError, NoSpace, SourceUnavailable, Throttled
 from archiver.retry import Attempts, Outage, RetryPolicy
 
-POLICY = RetryPolicy(attempts=4, first=1.0, longest=5.0, longest_asked=60.0)
+POLICY = RetryPolicy(attempts=4, first_wait=1.0, max_wait=5.0, max_retry_after=60.0)
 
 
 def test_backoff_grows_to_its_limit() -> None:
@@ -61,7 +61,7 @@ class Clock:
 
 
 def attempts(clock: Clock, outage: Outage | None = None, lasting: float = 300.0) -> Attempts:
-    policy = RetryPolicy(lasting=lasting)
+    policy = RetryPolicy(give_up_after=lasting)
     return Attempts(policy, lambda *_: None, clock.sleep, lambda: 1.0, outage or Outage(clock))
 
 
@@ -88,8 +88,14 @@ async def test_no_patience_is_one_try() -> None:
 
 
 async def test_a_server_that_asks_for_more_than_there_is() -> None:
-    assert RetryPolicy(lasting=10.0).wait(1, Throttled("x", retry_after=11.0), lambda: 0.0) is None
-    assert RetryPolicy(lasting=11.0).wait(1, Throttled("x", retry_after=11.0), lambda: 0.0) == 11.0
+    assert (
+        RetryPolicy(give_up_after=10.0).wait(1, Throttled("x", retry_after=11.0), lambda: 0.0)
+        is None
+    )
+    assert (
+        RetryPolicy(give_up_after=11.0).wait(1, Throttled("x", retry_after=11.0), lambda: 0.0)
+        == 11.0
+    )
 
 
 async def test_an_outage_is_waited_for_once_not_once_for_each() -> None:

@@ -47,6 +47,7 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.stores.base import Store
+from archiver.times import format_day, format_iso
 
 FORMAT: Final = 1
 PREFIX: Final = layout.ACKNOWLEDGED
@@ -89,7 +90,7 @@ class Acknowledgement:
         return self.at if self.withdrawn is None else max(self.at, self.withdrawn.at)
 
     def __str__(self) -> str:
-        return f"acknowledged by {self.by} on {self.at:%Y-%m-%d}: {self.reason}"
+        return f"acknowledged by {self.by} on {format_day(self.at)}: {self.reason}"
 
     def is_about(self, instance_id: str) -> bool:
         """Whether its subject is of an instance: a node is called after its own."""
@@ -97,12 +98,15 @@ class Acknowledgement:
 
     def encode(self) -> bytes:
         """The document, which can be read back."""
-        withdrawn = self.withdrawn and {"at": _iso(self.withdrawn.at), "by": self.withdrawn.by}
+        withdrawn = self.withdrawn and {
+            "at": format_iso(self.withdrawn.at),
+            "by": self.withdrawn.by,
+        }
         document: dict[str, Any] = {
             "format": FORMAT,
             "tool": TOOL,
             "subject": self.subject,
-            "at": _iso(self.at),
+            "at": format_iso(self.at),
             "by": self.by,
             "reason": self.reason,
             "files": dict(sorted(self.files.items())),
@@ -466,7 +470,3 @@ def _lines(fields: Fields, name: str) -> Iterable[str]:
 def _withdrawal(fields: Fields) -> Withdrawal:
     withdrawn = fields.within("withdrawn")
     return Withdrawal(withdrawn.moment("at"), withdrawn.line("by"))
-
-
-def _iso(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -33,12 +33,14 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.model import Stored, Transfer
+from archiver.retry import RETRIES
 from archiver.stores.base import Leftover, Store
+from archiver.times import format_iso
 from archiver.version import __version__
 
 TOOL = f"archiver {__version__}"
 # Between two looks whether the one that writes is done.
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = RETRIES.archive_lock.wait
 
 
 class Beginning(StrEnum):
@@ -335,4 +337,4 @@ def _name(record: Record) -> str:
 
 
 def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return format_iso(datetime.now(UTC))

@@ -42,6 +42,7 @@ from archiver.errors import (
 )
 from archiver.ids import safe
 from archiver.model import BackupType, Kind
+from archiver.times import format_iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,11 +387,10 @@ async def newest_first(
     if not fitting:
         first = folders[0].started_at
         raise NoSuchBackup(
-            f"{archive.store}: no backup of {instance_id} began at or before "
-            f"{at:%Y-%m-%dT%H:%M:%SZ}"
+            f"{archive.store}: no backup of {instance_id} began at or before {format_iso(at)}"
             if at is not None
             else f"{archive.store}: {instance_id} has logs of commands and no dump",
-            hint=f"the first one began at {first:%Y-%m-%dT%H:%M:%SZ}",
+            hint=f"the first one began at {format_iso(first)}",
         )
     for folder in reversed(fitting):
         yield await read_set(archive, folder, folders)

@@ -30,6 +30,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from archiver.times import format_day, format_minute
+
 # Sets further away say nothing of a set: a few months of listings are enough to judge one.
 REACH: Final = timedelta(days=60)
 # Twice the seven days that the vendor keeps backups for by default, so that whoever looks once a
@@ -203,7 +205,7 @@ def _why_missing(window: Sequence[_Backup], place: int, has: Sequence[int]) -> s
     return (
         f"the set of {_moment(left)} has it; it counts as removed from the cluster after "
         f"{GONE_SETS} sets and {GONE_AFTER.days} days without it, "
-        f"on {left.began + GONE_AFTER:%Y-%m-%d} at the earliest"
+        f"on {format_day(left.began + GONE_AFTER)} at the earliest"
     )
 
 
@@ -253,4 +255,4 @@ def _line(nodes: Sequence[str], reason: str) -> str:
 
 
 def _moment(backup: _Backup) -> str:
-    return f"{backup.began:%Y-%m-%d %H:%M}"
+    return format_minute(backup.began)

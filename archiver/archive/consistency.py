@@ -14,6 +14,7 @@ from archiver.errors import ArchiverError, UnsafeInput
 from archiver.ids import safe
 from archiver.model import Backup, Kind
 from archiver.sources.alibaba.fields import read_backup
+from archiver.times import format_compact, format_month, parse_compact
 
 # The nodes of a set begin seconds apart; the folder is named after one of them. That of another
 # night is none of theirs.
@@ -58,7 +59,7 @@ def apart(folder: str, started_at: datetime) -> timedelta | None:
     """How far the start of a set, by its folder, is from that of a node's backup; None where the
     node's record would contradict the folder (pure)."""
     start = layout.set_start(folder)
-    if start is None or folder.split("/")[1:3] != f"{start:%Y/%m}".split("/"):
+    if start is None or folder.split("/")[1:3] != format_month(start).split("/"):
         return None
     difference = abs(start - started_at)
     return difference if difference <= _MOST_APART else None
@@ -67,7 +68,7 @@ def apart(folder: str, started_at: datetime) -> timedelta | None:
 def moment(text: str) -> datetime | None:
     """A basic UTC time, as the folders of sets have it; None for what is none."""
     try:
-        return datetime.strptime(f"{text}+0000", "%Y%m%dT%H%M%SZ%z")
+        return parse_compact(text)
     except ValueError:
         return None
 
@@ -91,9 +92,9 @@ def _places(record: Record, backup: Backup) -> Iterator[tuple[str, object, objec
     yield "job", record.job_id or f"b{record.backup_id}", job
     named = moment(start)
     if named is None or abs(record.started_at - named) > _apart(backup):
-        yield "start", f"{record.started_at:%Y%m%dT%H%M%SZ}", start
+        yield "start", format_compact(record.started_at), start
     if named is not None:
-        yield "month of its set", f"{named:%Y/%m}", f"{year}/{month}"
+        yield "month of its set", format_month(named), f"{year}/{month}"
     kinds = [f"{stem}.{kind}" for kind in Kind]
     object_name = record.object_key.rpartition("/")[2]
     if object_name not in kinds:

@@ -19,6 +19,7 @@ from archiver.errors import (
     UnreadableObject,
 )
 from archiver.stores.base import Entry, Store
+from archiver.times import format_day
 
 _HINT = "run verify, and repair it"
 _COMING_HINT = "run pull again, which finishes what was interrupted, or repair from another archive"
@@ -60,7 +61,7 @@ class SetFiles:
             note(key, f"SHA256SUMS names it, and {what}")
         for key, result in self.seen.items():
             saw = "an earlier verify saw it" if result.at is None else (
-                f"it was verified on {result.at:%Y-%m-%d}"
+                f"it was verified on {format_day(result.at)}"
             )  # fmt: skip
             if key in self.entries:
                 note(key, f"{saw}, and it has no record")

@@ -16,6 +16,7 @@ from archiver.errors import ArchiverError, BadDocument, NoDocument, UnreadableOb
 from archiver.model import Backup, Kind, Transfer
 from archiver.sources.alibaba.fields import read_backup
 from archiver.stores.base import Store
+from archiver.times import format_month
 
 # Months of listings in memory: a backup's own, and those beside it.
 _MONTHS_KEPT = 3
@@ -276,7 +277,9 @@ class Inventory:
         near = [(month, folder) for folder in month.folders[job]]
         # A set that began before midnight at the end of a month, or is named after it.
         hour = timedelta(hours=1)
-        beside = {f"{instance_id}/{at:%Y/%m}" for at in (started_at - hour, started_at + hour)}
+        beside = {
+            f"{instance_id}/{format_month(at)}" for at in (started_at - hour, started_at + hour)
+        }
         hidden = None
         for prefix in sorted(beside - {first}):
             other = await self._month(f"{prefix}/")

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from archiver.documents import is_clean, is_name
 from archiver.ids import ID, safe
 from archiver.model import Backup, Kind
-from archiver.times import TimeRange
+from archiver.times import TimeRange, format_compact, format_month, parse_compact
 
 FORMAT = 1
 FORMAT_KEY = "archive.json"
@@ -42,12 +42,12 @@ _SET_KEY = re.compile(r"[^/]+/[0-9]{4}/[0-9]{2}/(?P<start>[0-9]{8}T[0-9]{6})Z-[^
 
 def month_prefix(backup: Backup) -> str:
     """Where the sets of the backup's month are; ends in ``/``."""
-    return f"{safe(backup.instance_id)}/{backup.started_at:%Y/%m}/"
+    return f"{safe(backup.instance_id)}/{format_month(backup.started_at)}/"
 
 
 def set_key(backup: Backup) -> str:
     """The folder of the backup set that this backup begins. Raises UnsafeInput."""
-    return f"{month_prefix(backup)}{backup.started_at:%Y%m%dT%H%M%SZ}-{job_name(backup)}"
+    return f"{month_prefix(backup)}{format_compact(backup.started_at)}-{job_name(backup)}"
 
 
 def job_name(backup: Backup) -> str:
@@ -69,7 +69,7 @@ def set_start(folder: str) -> datetime | None:
     if match is None or not is_clean(folder):
         return None
     try:
-        return datetime.strptime(match["start"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        return parse_compact(f"{match['start']}Z")
     except ValueError:
         return None
 

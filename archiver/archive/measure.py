@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from fastcrc import crc64
 
-from archiver.concurrency import in_thread, in_thread_anyway
+from archiver.concurrency import in_thread, in_thread_shielded
 from archiver.model import Measured
 from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Store
@@ -57,7 +57,7 @@ async def in_strides(work: Generator[int | T, None, None], advanced: Callable[[i
             advanced(step - position)
             position = step
     except BaseException:
-        await in_thread_anyway(work.close)
+        await in_thread_shielded(work.close)
         raise
 
 

@@ -9,6 +9,7 @@ from archiver.archive.archive import Archive
 from archiver.archive.completeness import REACH, SetNodes
 from archiver.ids import safe
 from archiver.model import Kind
+from archiver.times import format_month
 
 
 async def sets_around(
@@ -59,5 +60,5 @@ def _months(first: datetime, last: datetime) -> Iterable[str]:
     """``yyyy/mm`` of every month from ``first`` to ``last``."""
     day = first.replace(day=1)
     while (day.year, day.month) <= (last.year, last.month):
-        yield f"{day:%Y/%m}"
+        yield format_month(day)
         day = (day + timedelta(days=31)).replace(day=1)

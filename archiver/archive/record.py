@@ -21,13 +21,14 @@ calls a record, all of them do. Times have a zone, or are UTC. Further fields ar
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Self
 
 import orjson
 
 from archiver.documents import Fields, parse
 from archiver.model import Backup, BackupType, Footer, Kind, Network, Stored
+from archiver.times import format_iso
 
 FORMAT = 1
 _LAID_OUT = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
@@ -152,8 +153,8 @@ def make_record(key: str, backup: Backup, stored: Stored, tool: str) -> Record:
         "api": dict(backup.fields),
         "transfer": {
             "part_size": receipt.part_size,
-            "started_at": _iso(receipt.started_at),
-            "finished_at": _iso(receipt.finished_at),
+            "started_at": format_iso(receipt.started_at, "microseconds"),
+            "finished_at": format_iso(receipt.finished_at, "microseconds"),
             "attempts": receipt.attempts,
             "bytes_fetched": receipt.bytes_fetched,
             "bytes_fetched_again": receipt.bytes_fetched_again,
@@ -177,8 +178,3 @@ def make_record(key: str, backup: Backup, stored: Stored, tool: str) -> Record:
 def _decimal(value: int | None) -> str | None:
     # 64-bit numbers as text: JSON readers in other languages would round them.
     return None if value is None else str(value)
-
-
-def _iso(moment: datetime) -> str:
-    text = moment.astimezone(UTC).isoformat(timespec="microseconds")
-    return f"{text.removesuffix('+00:00')}Z"

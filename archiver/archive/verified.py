@@ -13,13 +13,14 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from archiver.archive.archive import TOOL
 from archiver.documents import Fields, is_clean, is_name, parse
 from archiver.errors import BadDocument, UnreadableObject
 from archiver.stores.base import Store
+from archiver.times import format_iso
 
 PREFIX: Final = "verified/"
 FORMAT = 1
@@ -114,9 +115,9 @@ def encode(month: str, results: Mapping[str, Result]) -> bytes:
 def _fields(result: Result) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if result.at is not None:
-        fields = {"at": _iso(result.at), "size": result.size, "sha256": result.sha256}
+        fields = {"at": format_iso(result.at), "size": result.size, "sha256": result.sha256}
     if result.wrong_at is not None:
-        fields["wrong"] = {"at": _iso(result.wrong_at), "fault": result.fault}
+        fields["wrong"] = {"at": format_iso(result.wrong_at), "fault": result.fault}
     if result.named:
         fields["named"] = True
     return fields
@@ -131,7 +132,3 @@ def _result(fields: Fields) -> Result:
         return Result(at, size, sha256, named=named)
     wrong = fields.within("wrong")
     return Result(at, size, sha256, wrong.moment("at"), wrong.line("fault"), named)
-
-
-def _iso(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -7,6 +7,7 @@ import click
 from archiver.cli.options import command, option, output_options
 from archiver.cli.places import check_keeping, keeping_options, lock_option, store_at
 from archiver.cli.streams import show
+from archiver.times import format_day
 
 if TYPE_CHECKING:
     from archiver.archive.acknowledged import Acknowledged, Acknowledgement
@@ -149,7 +150,7 @@ async def _list(
             continue
         state = "ended" if one.subject in ended else "stands"
         if one.withdrawn is not None:
-            state = f"withdrawn by {one.withdrawn.by} on {one.withdrawn.at:%Y-%m-%d}"
+            state = f"withdrawn by {one.withdrawn.by} on {format_day(one.withdrawn.at)}"
         if as_json:
             write_object({"event": "acknowledgement", **_fields(one), "state": state.split()[0]})
         else:

@@ -12,6 +12,7 @@ from archiver.cli import streams
 from archiver.commands.summary import Summary
 from archiver.errors import EXIT_INTERRUPTED, EXIT_OK, ArchiverError
 from archiver.model import Backup
+from archiver.times import format_iso
 
 
 def write_event(event: events.Event) -> None:
@@ -98,7 +99,7 @@ def _plain(value: object) -> object:
             "exit_code": value.exit_code,
         }
     if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return format_iso(value)
     return value
 
 
@@ -108,4 +109,4 @@ def _name(event: events.Event) -> str:
 
 
 def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
+    return format_iso(datetime.now(UTC), "milliseconds")

@@ -18,6 +18,7 @@ from archiver.cli.options import (
 )
 from archiver.cli.places import bucket_options, store_at
 from archiver.cli.streams import show
+from archiver.times import format_minute
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -234,7 +235,7 @@ def _unchecked(rows: "Sequence[Row]") -> "Iterator[str]":
     told = set[str]()
     for row in rows:
         if row.state in (State.MISSING, State.FAILED) and row.acknowledged is None:
-            began = f"{row.started_at:%Y-%m-%d %H:%M}" if row.started_at else "?"
+            began = format_minute(row.started_at) if row.started_at else "?"
             yield f"{row.state}: {row.node_id}-{row.backup_id}, begun {began} UTC"
         is_known = row.set_acknowledged or row.set_key in unfinished | told
         if row.set_note is not None and not is_known:
@@ -274,7 +275,7 @@ def _write_table(rows: "Sequence[Row]", *, quiet: bool) -> None:
     table = [header] + [
         (
             row.instance_id,
-            f"{row.started_at:%Y-%m-%d %H:%M}" if row.started_at else "-",
+            format_minute(row.started_at) if row.started_at else "-",
             "-" if row.is_standard else row.node_id or "-",
             row.backup_id or "-",
             "-" if row.size is None else size(row.size),

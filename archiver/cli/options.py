@@ -20,8 +20,8 @@ from archiver.events import Observer
 from archiver.model import Query
 from archiver.proxies import Proxies
 from archiver.retry import RetryPolicy
-from archiver.sources.alibaba.endpoints import endpoint_of
-from archiver.stray_characters import clean_variable, flaw
+from archiver.sources.alibaba.rpc import endpoint_of
+from archiver.stray_characters import clean_variable, stray_characters_in
 from archiver.times import ALL, TimeRange
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class _EnvironmentOption(click.Option):
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         value = super().resolve_envvar_value(ctx)
         if value is not None:
-            wrong = flaw(
+            wrong = stray_characters_in(
                 value,
                 quotes_at_end=isinstance(self.type, AssertionText),
                 separators="\n\t" if self.multiple else "",
@@ -96,8 +96,8 @@ class Way:
     def of(cls, given: Mapping[str, Any]) -> "Way":
         """What the options say, and the environment where they do not. Raises UsageError."""
         return cls(
-            given["proxies"] or Proxies.of(os.environ),
-            RetryPolicy(lasting=given["retry_for"]),
+            given["proxies"] or Proxies.from_environment(os.environ),
+            RetryPolicy(give_up_after=given["retry_for"]),
             given.get("allow_hosts", ()),
         )
 
@@ -116,7 +116,7 @@ class SourceOptions:
     def queries(self) -> list[Query]:
         """One query an instance, each instance once."""
         range_ = self.range or TimeRange.everything(datetime.now(UTC))
-        start, end = range_.on_the_wire()
+        start, end = range_.query_bounds()
         return [
             Query(instance, start, end, need_aof=self.aof)
             for instance in dict.fromkeys(self.instances)

@@ -11,7 +11,7 @@ import click
 from archiver.documents import is_key
 from archiver.errors import UsageError
 from archiver.proxies import Proxies
-from archiver.stray_characters import flaw
+from archiver.stray_characters import stray_characters_in
 from archiver.times import ALL, TimeRange, parse_moment
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -39,7 +39,7 @@ class CleanPath(click.Path):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> Any:
-        if (wrong := flaw(os.fspath(value))) is not None:
+        if (wrong := stray_characters_in(os.fspath(value))) is not None:
             self.fail(f"{os.fspath(value)!a}: {wrong}", param, ctx)
         return super().convert(value, param, ctx)
 

@@ -17,7 +17,7 @@ from archiver.errors import UsageError
 from archiver.retry import RetryPolicy
 from archiver.stores.local.disk import absolute, nearest
 from archiver.stores.local.store import LocalStore
-from archiver.stray_characters import flaw
+from archiver.stray_characters import stray_characters_in
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -135,7 +135,7 @@ def store_at(place: str, given: Mapping[str, Any], watch: "Watch | None" = None)
             place,
             _s3_options(given),
             lambda dialect: watch.say(f"{place}: the store {dialect}") if watch else None,
-            retry=RetryPolicy(lasting=given["retry_for"]),
+            retry=RetryPolicy(give_up_after=given["retry_for"]),
             on_wait=_teller(place, given, watch.progress.say if watch else say),
         )
     scheme, separator, _ = place.partition("://")
@@ -163,7 +163,7 @@ def check_place(place: str) -> None:
     """Raises UsageError for what is no place, and for what is nearly one."""
     if not place.strip():
         raise UsageError("no place is given for the archive", hint="is a variable empty?")
-    if (wrong := flaw(place)) is not None:
+    if (wrong := stray_characters_in(place)) is not None:
         raise UsageError(f"{place!a}: {wrong}")
     if _NEARLY_S3.match(place) and not place.startswith(_S3):
         raise UsageError(f"{place}: did you mean s3://bucket/prefix?")

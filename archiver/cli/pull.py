@@ -136,8 +136,8 @@ def _source_options(time_range: TimeRange | None, given: dict[str, Any], way: Wa
 
 def _options(given: dict[str, Any], way: Way) -> "PullOptions":
     from archiver.commands.pull.run import PullOptions
+    from archiver.transfer.download_url import NetworkChoice
     from archiver.transfer.engine import TransferOptions
-    from archiver.transfer.route import NetworkChoice
 
     return PullOptions(
         types=frozenset(_TYPES[name] for name in given["types"]),

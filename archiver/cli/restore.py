@@ -10,6 +10,7 @@ from archiver.cli.options import command, option, output_options
 from archiver.cli.params import LATEST, CleanPath, InstanceId, Moment, SetKey
 from archiver.cli.places import bucket_options, check_outside, store_at
 from archiver.cli.streams import plain, show
+from archiver.times import format_minute
 
 if TYPE_CHECKING:
     from archiver.archive.backupsets import BackupSet
@@ -174,7 +175,7 @@ def _with_set(words: list[str], key: str) -> list[str]:
 
 
 def _when(one: "BackupSet") -> str:
-    return f"{one.folder.started_at:%Y-%m-%d %H:%M} UTC"
+    return f"{format_minute(one.folder.started_at)} UTC"
 
 
 async def _list(archive: Any, instance: str | None, at: datetime | None, *, as_json: bool) -> None:

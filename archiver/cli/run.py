@@ -24,7 +24,7 @@ import click
 
 from archiver.cli import streams
 from archiver.cli.jsonlines import LastLine
-from archiver.concurrency import hurry
+from archiver.concurrency import abort_pending_calls
 from archiver.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -159,7 +159,7 @@ class _Interruption:
     def _see_that_it_ends(self) -> None:
         time.sleep(_HURRY_SECONDS)
         with contextlib.suppress(Exception):  # what comes next must
-            hurry()
+            abort_pending_calls()
         time.sleep(self._patience - _HURRY_SECONDS)
         if not self.is_over:
             say("archiver: something does not end; what it leaves is for the next run")

@@ -10,6 +10,7 @@ from archiver.cli.options import command, option, output_options
 from archiver.cli.params import Duration
 from archiver.cli.places import bucket_options, store_at
 from archiver.cli.streams import show
+from archiver.times import format_iso, format_minute
 
 
 @command("uploads")
@@ -77,12 +78,12 @@ def _show(upload: Any, given: dict[str, Any], *, ended: bool) -> None:
         found = {
             "key": upload.key,
             "upload_id": upload.upload_id,
-            "initiated": upload.initiated and f"{upload.initiated:%Y-%m-%dT%H:%M:%SZ}",
+            "initiated": upload.initiated and format_iso(upload.initiated),
             "state": state,
             "ended": ended,
         }
         click.echo(json.dumps(found))
     else:
         done = ", ended" if ended else ""
-        begun = f"{upload.initiated:%Y-%m-%d %H:%M}" if upload.initiated else "-" * 16
+        begun = format_minute(upload.initiated) if upload.initiated else "-" * 16
         show(f"{begun}  {state}{done}  {upload.key}")

@@ -14,6 +14,7 @@ from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
 from archiver.commands.verify import events
 from archiver.commands.verify.findings import Finding
 from archiver.commands.verify.model import VerifyOptions, VerifySummary
+from archiver.times import format_iso
 
 
 def line(event: events.ScrubEvent) -> tuple[int, str] | None:  # noqa: PLR0911 - a table
@@ -152,4 +153,4 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 
 def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
+    return format_iso(datetime.now(UTC), "milliseconds")

@@ -7,7 +7,7 @@ from archiver import events
 from archiver.archive import layout
 from archiver.commands.summary import Summary
 from archiver.model import Kind, Network
-from archiver.times import EVERYTHING_FROM, TimeRange
+from archiver.times import EVERYTHING_FROM, TimeRange, format_day
 
 QUIET, NORMAL, VERBOSE, DEBUG = -1, 0, 1, 2
 
@@ -216,4 +216,4 @@ def known(acknowledged: Collection[events.Acknowledged]) -> list[str]:
 
 def _acknowledged(event: events.Acknowledged) -> str:
     what = "" if event.subject in event.why else f"{event.subject}: "
-    return f"{what}{event.why}; by {event.by} on {event.at:%Y-%m-%d}: {event.reason}"
+    return f"{what}{event.why}; by {event.by} on {format_day(event.at)}: {event.reason}"

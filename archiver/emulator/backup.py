@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from archiver.times import format_iso, parse_iso
+
 _STAMP = re.compile(r"(20\d{6})T?(\d{6})Z?", re.ASCII)
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 _TAKES = timedelta(seconds=60)
@@ -117,8 +119,7 @@ def laid_over(
     """
     started, times = backup.started_at, {}
     try:
-        started = datetime.fromisoformat(override.get("BackupStartTime", ""))
-        started = started if started.tzinfo is not None else started.replace(tzinfo=UTC)
+        started = parse_iso(override.get("BackupStartTime", ""))
         times = _times(started, retention)
     except (TypeError, ValueError, OverflowError):
         started = backup.started_at
@@ -139,7 +140,7 @@ def _times(started: datetime, retention: timedelta) -> dict[str, str]:
         "BackupEndTime": started + _TAKES,
         "ExpectExpireTime": started + retention,
     }
-    return {name: f"{time:%Y-%m-%dT%H:%M:%SZ}" for name, time in times.items()}
+    return {name: format_iso(time) for name, time in times.items()}
 
 
 def _start(name: str, modified_ns: int) -> datetime:

@@ -20,12 +20,13 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from archiver.errors import ArchiverError, BadDocument, IntegrityError
 from archiver.report.document import decode
 from archiver.report.evidence import Link
+from archiver.times import format_compact, parse_compact
 
 PREFIX = "drills/"
 EVIDENCE_SUFFIX = ".json"
@@ -74,10 +75,10 @@ def new_id(moment: datetime, suffix: str, *, after: str | None = None) -> str:
     It sorts behind ``after``, the last id of the chain, even if both ended in the same second or
     the clock was set back: then it is a second later than that one.
     """
-    found = f"{moment.astimezone(UTC):{_ID_TIME}}-{suffix}"
+    found = f"{format_compact(moment)}-{suffix}"
     if after is not None and found <= after:
-        last = datetime.strptime(after.partition("-")[0], _ID_TIME).replace(tzinfo=UTC)
-        found = f"{last + timedelta(seconds=1):{_ID_TIME}}-{suffix}"
+        last = parse_compact(after.partition("-")[0])
+        found = f"{format_compact(last + timedelta(seconds=1))}-{suffix}"
     return found
 
 

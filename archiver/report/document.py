@@ -10,7 +10,7 @@ import math
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -18,6 +18,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from archiver.errors import IntegrityError, UnsupportedFormat
 from archiver.report.evidence import FORMAT, KIND, Evidence
 from archiver.report.verdict import contradictions
+from archiver.times import format_iso, parse_iso
 
 # What format 1 has not.
 _SINCE_2 = "acknowledged"
@@ -122,7 +123,7 @@ def _value(value: Any) -> Any:  # noqa: ANN401 - any of the evidence's values
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise _Unreadable(f"{value}: a time without a zone")
-        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+        return format_iso(value, "microseconds")
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, tuple):
@@ -202,7 +203,7 @@ def _moment(value: object, where: str) -> datetime:
     text = _text(value, where)
     if not _TIME.fullmatch(text):
         raise _Unreadable(f"{where}: not a UTC time with microseconds")
-    return datetime.fromisoformat(text)
+    return parse_iso(text)
 
 
 _SCALARS: Mapping[type, Callable[[object, str], Any]] = {

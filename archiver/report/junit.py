@@ -21,6 +21,7 @@ from archiver.report.evidence import (
     Verdict,
 )
 from archiver.report.words import duration, exposure, headline
+from archiver.times import format_iso
 
 # What XML 1.0 has no way to say, not even as a reference.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -45,7 +46,7 @@ def to_junit(data: bytes) -> bytes:
     root = ET.Element("testsuites", {"name": _clean(f"restore drill {evidence.id}")})
     for one in evidence.sets:
         suite = _suite(root, one.key, list(_set_cases(one)))
-        suite.set("timestamp", f"{evidence.started_at:%Y-%m-%dT%H:%M:%S}")
+        suite.set("timestamp", format_iso(evidence.started_at).removesuffix("Z"))
     fault = None if evidence.conclusion.passed else "not_passed"
     suite = _suite(root, "drill", [_Case("conclusion", fault, headline(evidence))])
     suite.insert(0, _properties(evidence, data))

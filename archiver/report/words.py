@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from archiver.report.evidence import (
     Database,
@@ -15,6 +15,7 @@ from archiver.report.evidence import (
     Verdict,
 )
 from archiver.report.verdict import exposure_seconds
+from archiver.times import format_iso
 
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
@@ -70,7 +71,7 @@ def duration(seconds: float) -> str:
 
 def moment(value: datetime) -> str:
     """UTC, ISO 8601, to the second."""
-    return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return format_iso(value)
 
 
 def relative(value: datetime, drill: datetime) -> str:

@@ -1,4 +1,4 @@
-"""Requests by aiohttp that go the way that downloads go: proxies, names, authorities."""
+"""aiohttp sessions with the same proxies, name resolution and authorities as downloads."""
 
 import asyncio
 import socket
@@ -10,47 +10,47 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from archiver.errors import ArchiverError, SourceUnreachable, UntrustedSource
-from archiver.network import TRUST_OTHERS, lookup, tls_context
+from archiver.network import TRUST_HINT, lookup, tls_context
 from archiver.proxies import Proxy, refusal, unreachable, via
 
-# Names are the system's to remember, and to forget.
-_CACHE_SECONDS: Final = 10
+# Short, because caching names is the system's task.
+_DNS_CACHE_SECONDS: Final = 10
 
 
 def open_session() -> aiohttp.ClientSession:
-    """A session to enter. Raises UsageError for authorities that cannot be read."""
+    """A session, as a context manager. Raises UsageError for authorities that cannot be read."""
     connector = aiohttp.TCPConnector(
-        resolver=_Resolver(), ssl=tls_context(), ttl_dns_cache=_CACHE_SECONDS
+        resolver=_Resolver(), ssl=tls_context(), ttl_dns_cache=_DNS_CACHE_SECONDS
     )
     return aiohttp.ClientSession(connector=connector)
 
 
-class Way(TypedDict):
-    """What a request of aiohttp's is given, to go the way that it should."""
+class ProxyArguments(TypedDict):
+    """Keyword arguments of an aiohttp request that may go through a proxy."""
 
     headers: Mapping[str, str]
     proxy: str | None
     proxy_headers: Mapping[str, str] | None
 
 
-def through(proxy: Proxy | None, url: URL, headers: Mapping[str, str]) -> Way:
-    """A request through a proxy, or not. It is the CONNECT that has the proxy's own headers where
-    there is one, and the request itself where there is none."""
+def proxy_arguments(proxy: Proxy | None, url: URL, headers: Mapping[str, str]) -> ProxyArguments:
+    """The arguments for a request with ``headers``. The header fields for the proxy itself are
+    sent with the CONNECT request, or without one (plain http) with the request."""
     if proxy is None:
-        return Way(headers=headers, proxy=None, proxy_headers=None)
+        return ProxyArguments(headers=headers, proxy=None, proxy_headers=None)
     if url.scheme == "https":
-        return Way(headers=headers, proxy=proxy.url, proxy_headers=proxy.headers)
-    return Way(headers={**headers, **proxy.headers}, proxy=proxy.url, proxy_headers=None)
+        return ProxyArguments(headers=headers, proxy=proxy.url, proxy_headers=proxy.headers)
+    return ProxyArguments(headers={**headers, **proxy.headers}, proxy=proxy.url, proxy_headers=None)
 
 
-def no_answer(error: Exception, url: URL, proxy: Proxy | None) -> ArchiverError:
-    """Why nothing came. The library's message may quote the URL, and with it the request: of that
-    only the kind is named, and what the system says."""
+def no_response_error(error: Exception, url: URL, proxy: Proxy | None) -> ArchiverError:
+    """The error for a request that got no response. aiohttp's message may quote the URL with its
+    query, so only the class of its error and the system's message are used."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = getattr(error.certificate_error, "verify_message", "it cannot be verified")
         return UntrustedSource(
-            f"the certificate of {url.authority}{via(proxy)} is not good: {why}",
-            hint=TRUST_OTHERS,
+            f"the certificate of {url.authority}{via(proxy)} is not trusted: {why}",
+            hint=TRUST_HINT,
         )
     if isinstance(error, aiohttp.ClientHttpProxyError) and proxy is not None:
         return refusal(proxy, error.status, f"{url.host}:{url.port}")
@@ -60,23 +60,23 @@ def no_answer(error: Exception, url: URL, proxy: Proxy | None) -> ArchiverError:
     if isinstance(error, aiohttp.ClientProxyConnectionError) and proxy is not None:
         return unreachable(proxy, why)
     return SourceUnreachable(
-        f"no answer from {url.authority}{via(proxy)} ({why})",
+        f"no response from {url.authority}{via(proxy)} ({why})",
         hint="check the network, the region and the endpoint",
     )
 
 
 class _Resolver(AbstractResolver):
-    """Asks in threads that the end of the loop does not wait for, unlike asyncio's own."""
+    """Resolves in threads that the end of the event loop does not wait for, unlike asyncio's."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        # Others may wait for the same lookup: waiting, unlike awaiting it, never cancels it.
-        looked_up = asyncio.wrap_future(lookup(host, port))
-        # Nor is it news when it fails, and nobody waits any more.
-        looked_up.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        await asyncio.wait([looked_up])
-        found = looked_up.result()
+        # Others may share the lookup: asyncio.wait, unlike await, never cancels it.
+        found = asyncio.wrap_future(lookup(host, port))
+        # Mark an error as retrieved even if the caller was cancelled.
+        found.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        await asyncio.wait([found])
+        addresses = found.result()
         return [
             ResolveResult(
                 hostname=host,
@@ -86,9 +86,9 @@ class _Resolver(AbstractResolver):
                 proto=protocol,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for kind, _, protocol, _, address in found
+            for kind, _, protocol, _, address in addresses
             if family in (socket.AF_UNSPEC, kind)
         ]
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""

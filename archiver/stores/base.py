@@ -166,7 +166,7 @@ class Store(Protocol):
     async def read(self, key: str) -> bytes | None:
         """A small document, whole; None when there is none.
 
-        Raises NoDocument for what is no file, or has more than ``documents.MOST_BYTES``;
+        Raises NoDocument for what is no file, or has more than ``documents.MAX_BYTES``;
         UnreadableObject when the store does not give it, and may give others; StoreError.
         """
         ...

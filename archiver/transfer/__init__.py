@@ -1,1 +1,1 @@
-"""From a signed URL to verified bytes: parts, fetched, metered and written."""
+"""Downloads: from a signed URL to verified bytes in a store's staging area."""

@@ -1,388 +1,313 @@
-"""One backup from its URL to a receipt.
+"""Downloads one backup, from its URL to a receipt.
 
-Parts come over several connections and are written where they belong. What comes in order passes
-the file's meter on its way; what does not, and what an earlier run left, is read back from the
-store behind it, and must have the CRC-64 that it was fetched with.
+Parts arrive over several connections and are written to their final offsets. The first bytes that
+arrive are checked against what the API listed, and the complete file against the checksum that
+the source declares.
 """
 
-from collections import deque
-from copy import copy
 from typing import Final
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
-from fastcrc import crc64
 
 from archiver import events
 from archiver.concurrency import in_thread, task_group
-from archiver.errors import (
-    ArchiverError,
-    CorruptFile,
-    IntegrityError,
-    ObjectChanged,
-    SourceError,
-    StoreError,
-)
-from archiver.model import Backup, Footer, Part, Pin, Receipt
-from archiver.rdb.meter import FileMeter
+from archiver.errors import ArchiverError, CorruptFile, IntegrityError, ObjectChanged, SourceError
+from archiver.model import Footer, Part, Pin, Receipt
+from archiver.retry import RETRIES
 from archiver.stores.base import Staging
-from archiver.transfer.connection_share import ENOUGH
-from archiver.transfer.http.response import Answer
+from archiver.transfer.http.response import ObjectResponse
+from archiver.transfer.measuring import Measuring
 from archiver.transfer.origin import Origin
-from archiver.transfer.part import Cursor, PartFetcher, Shared
-from archiver.transfer.parts import fitting_part_size, fold_crc64, plan_parts
-from archiver.transfer.receipt import Cost, agrees, vouch
+from archiver.transfer.part import Cursor, PartFetcher
+from archiver.transfer.parts import FileParts, fitting_part_size
+from archiver.transfer.receipt import TransferStats, matches_checksum, verify_download
+from archiver.transfer.resources import SharedResources
 
-# How long a part's bytes may be in place before they are noted (seconds): what a kill costs.
-NOTE_SECONDS = 0.5
-# Times that one part is fetched again when the whole has not the declared CRC.
-MOST_MENDINGS = 5
-# How often the rate of a file's connections is looked at (seconds).
-LOOK_SECONDS = 0.25
-# Bytes of one file that wait in memory, where a store cannot take less than a part.
-MOST_IN_MEMORY = 24 * 2**20
-# Times that a file is begun.
-MOST_STARTS = 3
-# Times a part may read back differently than it was fetched before the disk is to blame.
-MOST_REWRITES = 2
+# How often (seconds) the received bytes of unfinished parts are journalled: a kill costs the rest.
+JOURNAL_SECONDS = 0.5
+# How often (seconds) the rate of a file's connections is checked.
+RATE_CHECK_SECONDS = 0.25
+# Bytes per second over one connection from which on a second one costs more than it helps.
+FAST_CONNECTION = 32 * 2**20
+# Bytes of one file that are held in memory, where a store takes nothing less than a part.
+MAX_IN_MEMORY = 24 * 2**20
 
 
-class _MaybeOnTheWay(CorruptFile):
-    """Wrong as a whole, and nothing can be read back to find which part is."""
+class _CorruptInTransit(CorruptFile):
+    """The whole file is wrong, and nothing can be read back to find out which part is."""
 
 
-class _MaybeTorn(SourceError):
-    """Came in pieces, and nothing says that they are of one object."""
+class _PossiblyMixed(SourceError):
+    """The file arrived in pieces, and nothing proves that they are of the same object."""
 
 
 class _Unpinned(ArchiverError):
-    """The source gives neither ETag nor CRC-64: pieces cannot be told from those of another."""
+    """The source gives neither ETag nor CRC-64, so pieces of two objects cannot be told apart."""
 
 
-async def carry(shared: Shared, origin: Origin, staging: Staging) -> Receipt:
-    """One file into ``staging``, from the start if need be. Raises as Engine.transfer says."""
-    in_one, starts = False, 0
+async def download_file(shared: SharedResources, origin: Origin, staging: Staging) -> Receipt:
+    """Download one file into ``staging``, starting over if need be. Raises as Engine.transfer."""
+    in_one_piece, failed = False, 0
     while True:
         try:
-            return await FileTransfer(shared, origin, staging, in_one=in_one).run()
+            return await FileDownload(shared, origin, staging, in_one_piece=in_one_piece).run()
         except _Unpinned:
-            in_one = True
-        except (ObjectChanged, _MaybeOnTheWay, _MaybeTorn):
-            starts += 1
-            if starts == MOST_STARTS:
+            in_one_piece = True
+        except (ObjectChanged, _CorruptInTransit, _PossiblyMixed):
+            failed += 1
+            if failed == RETRIES.whole_file.attempts:
                 raise
-        # What is staged belongs to an object that is no more, or was damaged on its way.
+        # What is staged belongs to an object that was replaced, or was damaged in transit.
         await in_thread(staging.restart)
 
 
-def _measuring(backup: Backup, state: str) -> FileMeter:
-    """A meter that goes on. Raises ObjectChanged, which begins anew, for a state that is none."""
-    try:
-        return FileMeter.resume(backup.size, state)
-    except ValueError as error:
-        raise ObjectChanged(f"{backup}: {error}") from None
-
-
 def _is_pinned(pin: Pin) -> bool:
-    """Whether one object of the source can be told from another of the same size."""
+    """Whether the object can be told from another one of the same size."""
     return pin.etag is not None or pin.crc64 is not None
 
 
-class FileTransfer:
-    """The walk of one file; used once. ``in_one``: in one piece, over one connection."""
+class FileDownload:
+    """One attempt at a file; used once. ``in_one_piece``: as one part, over one connection."""
 
     def __init__(
-        self, shared: Shared, origin: Origin, staging: Staging, *, in_one: bool = False
+        self,
+        shared: SharedResources,
+        origin: Origin,
+        staging: Staging,
+        *,
+        in_one_piece: bool = False,
     ) -> None:
         self._shared: Final = shared
         self._backup: Final = origin.backup
         self._staging: Final = staging
-        self._cost: Final = Cost(self._backup.size)
-        self._settled: Final = anyio.Event()
-        self._fetcher: Final = PartFetcher(shared, origin, staging, self._cost, self._settle)
-        self._lanes = 0
-        self._is_slow = False
-        self._meter = self._new_meter()
-        self._in_one: Final = in_one
-        # A part's CRC-64/XZ.
-        self._crcs: dict[int, int] = {}
-        # Bytes of each part that a later run finds.
-        self._kept: Final[dict[int, int]] = {}
-        # Of parts that an earlier run began: bytes that are here, and their CRC-64/XZ.
-        self._begun: dict[int, tuple[int, int]] = {}
         size = self._backup.size
-        self._plan(max(1, size) if in_one else fitting_part_size(size, shared.part_size))
+        self._stats: Final = TransferStats(size)
+        self._has_begun: Final = anyio.Event()
+        self._fetcher: Final = PartFetcher(shared, origin, staging, self._stats, self._begin)
+        self._connections = 0
+        self._is_slow = False
+        part_size = max(1, size) if in_one_piece else fitting_part_size(size, shared.part_size)
+        self._parts: Final = FileParts(size, part_size)
+        self._measuring: Final = Measuring(
+            self._backup, staging, self._parts, shared.buffers, self._refetch
+        )
         if staging.resumable is not None:
             self._resume()
 
     async def run(self) -> Receipt:
-        """Fetch, check, and vouch. Raises as Engine.transfer says."""
-        here = sum(self._fetcher.received.values())
-        self._shared.observer(events.Started(self._backup, here))
+        """Download and verify the file. Raises as Engine.transfer."""
+        resumed = sum(self._fetcher.staged.values())
+        self._shared.observer(events.Started(self._backup, resumed))
         is_done = False
         try:
-            receipt = await self._carry()
+            receipt = await self._download()
             is_done = True
         finally:
-            if not is_done and (kept := sum(self._kept.values())):
+            if not is_done and (kept := self._parts.kept_bytes):
                 self._shared.observer(events.Kept(self._backup, kept))
         return receipt
 
-    async def _carry(self) -> Receipt:
+    async def _download(self) -> Receipt:
         await self._fetch_all()
-        # Where lanes end as they are cancelled, their crew may be left as if all was done.
+        # A task group whose tasks end as they are cancelled may be left as if all was done.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        if not agrees(self._backup, self._meter, self._crc(), self._pin.crc64):
+        crc, meter = self._parts.crc64(), self._measuring.meter
+        if not matches_checksum(self._backup, meter, crc, self._pin.crc64):
             self._shared.observer(events.Mending(self._backup))
             if not self._staging.mends_in_place:
-                raise _MaybeOnTheWay(
-                    f"{self._backup}: its checksum is wrong, however often fetched"
+                raise _CorruptInTransit(
+                    f"{self._backup}: its checksum is wrong, however often it is downloaded"
                 )
-            await self._mend()
-            await self._measure_all()
-        self._check_one_object()
-        return vouch(self._backup, self._pin, self._meter, self._crc(), self._part_size, self._cost)
+            await self._refetch_until_match()
+            await self._measuring.measure_all()
+        self._check_single_object()
+        return verify_download(
+            self._backup,
+            self._pin,
+            self._measuring.meter,
+            self._parts.crc64(),
+            self._parts.part_size,
+            self._stats,
+        )
 
-    def _check_one_object(self) -> None:
-        """Raises _MaybeTorn where pieces may be of two objects, one after the other."""
+    def _check_single_object(self) -> None:
+        """Raises _PossiblyMixed where pieces may be of two objects, one after the other."""
+        verdict = self._measuring.meter.verdict(is_log=self._backup.is_log)[1]
         if (
-            (len(self._parts) > 1 or self._cost.attempts > 1)
+            (len(self._parts.all) > 1 or self._stats.attempts > 1)
             and not _is_pinned(self._pin)
-            and self._meter.verdict(is_log=self._backup.is_log)[1].footer is not Footer.OK
+            and verdict.footer is not Footer.OK
         ):
-            raise _MaybeTorn(
-                f"{self._backup}: it came in pieces, and the source gives neither ETag nor CRC-64 "
-                "to tell whether they are of one object",
-                hint="pull it into a directory, over a line that does not break off",
+            raise _PossiblyMixed(
+                f"{self._backup}: it arrived in pieces, and the source gives neither ETag nor "
+                "CRC-64 to tell whether they are of one object",
+                hint="pull it into a directory, over a connection that does not break",
             )
 
-    def _new_meter(self) -> FileMeter:
-        return FileMeter(self._backup.size, portable=not self._staging.reads_back)
-
-    def _plan(self, part_size: int) -> None:
-        self._part_size = part_size
-        self._parts = plan_parts(self._backup.size, part_size)
-        self._in_place = [anyio.Event() for _ in self._parts]
-        self._measured_to_end = [anyio.Event() for _ in self._parts]
-        self._queue = deque(self._parts)
-        self._cost.wanted = self._backup.size
-
     def _resume(self) -> None:
-        """Take over what is here. It is read back before it counts."""
+        """Take over what an earlier run staged. It is read back before it counts."""
         resumable = self._staging.resumable
         if resumable is None:
             return
         if not _is_pinned(resumable.pin):
-            raise _Unpinned(f"{self._backup}: the source names neither ETag nor CRC-64")
-        self._plan(resumable.part_size)
+            raise _Unpinned(f"{self._backup}: the source gives neither ETag nor CRC-64")
         self._fetcher.pin = resumable.pin
-        self._settled.set()
+        self._has_begun.set()
         if resumable.state is not None:
-            self._meter = _measuring(self._backup, resumable.state)
-        for index, crc in resumable.crcs.items():
-            self._crcs[index] = crc
-            self._fetcher.received[index] = self._parts[index].size
-            self._in_place[index].set()
-        self._queue = deque(part for part in self._parts if part.index not in self._crcs)
-        self._begun = dict(resumable.begun)
-        for index, (size, _) in self._begun.items():
-            self._fetcher.received[index] = size
-        self._kept.update(self._fetcher.received)
-        self._cost.wanted = self._backup.size - sum(self._fetcher.received.values())
-        self._cost.provenance = resumable.provenance
+            self._measuring.resume(resumable.state)
+        self._fetcher.staged.update(self._parts.resume(resumable))
+        self._stats.needed = self._backup.size - sum(self._fetcher.staged.values())
+        self._stats.provenance = resumable.provenance
 
     async def _fetch_all(self) -> None:
-        """Fetch what is missing, while what does not come in order is measured behind it."""
-        async with task_group() as watches:
-            watches.start_soon(self._note)
+        """Download what is missing, and measure behind it what does not arrive in order."""
+        async with task_group() as background:
+            background.start_soon(self._journal)
             async with task_group() as group:
-                if self._queue:
-                    self._open_lane(group)
-                # The first answer settles what the object is; then other lanes may set out.
-                await self._settled.wait()
-                widening = anyio.CancelScope()
-                # One of them: it ends with the others where one fails, and opens no more.
-                group.start_soon(self._widen, group, widening)
-                await self._measure_all()
-                widening.cancel()
-            watches.cancel_scope.cancel()
+                if self._parts.queue:
+                    self._start_connection(group)
+                # The first response settles what the object is; more connections may follow then.
+                await self._has_begun.wait()
+                adding = anyio.CancelScope()
+                # In the same group: it must end, and add no more, when a connection fails.
+                group.start_soon(self._add_connections, group, adding)
+                await self._measuring.measure_all()
+                adding.cancel()
+            background.cancel_scope.cancel()
 
-    async def _widen(self, group: TaskGroup, scope: anyio.CancelScope) -> None:
-        """Open more lanes while those that are open are slow, or too few to keep us busy."""
+    async def _add_connections(self, group: TaskGroup, scope: anyio.CancelScope) -> None:
+        """Start more connections while those at work are slow, or too few to use this machine."""
         fetcher = self._fetcher
         with scope:
             while True:
-                while self._queue and self._lanes < self._most_lanes and self._wants_another:
-                    self._open_lane(group)
-                came, waited = fetcher.came, fetcher.waits.seconds
-                await anyio.sleep(LOOK_SECONDS)
-                # Only while they waited: more of them would not make a disk faster.
-                self._is_slow = fetcher.came - came < ENOUGH * (fetcher.waits.seconds - waited)
+                while (
+                    self._parts.queue
+                    and self._connections < self._max_connections
+                    and (self._profits_from_more or self._shared.connections.has_room)
+                ):
+                    self._start_connection(group)
+                received, waited = fetcher.bytes_received, fetcher.wait_time.seconds
+                await anyio.sleep(RATE_CHECK_SECONDS)
+                # Only time spent waiting counts: more connections do not make a disk faster.
+                waited = fetcher.wait_time.seconds - waited
+                self._is_slow = fetcher.bytes_received - received < FAST_CONNECTION * waited
 
     @property
-    def _wants_another(self) -> bool:
-        return self._wants_lanes or self._shared.lanes.has_room
-
-    @property
-    def _wants_lanes(self) -> bool:
-        """However crowded it is: what is not read back costs nothing more over several."""
+    def _profits_from_more(self) -> bool:
+        """Whether more connections help even if the budget is used up: where nothing is read back
+        they cost nothing."""
         return self._is_slow or not self._staging.reads_back
 
-    def _open_lane(self, group: TaskGroup) -> None:
-        self._lanes += 1
-        self._shared.lanes.opened()
-        group.start_soon(self._lane)
+    def _start_connection(self, group: TaskGroup) -> None:
+        self._connections += 1
+        self._shared.connections.opened()
+        group.start_soon(self._fetch_queued)
 
     @property
-    def _most_lanes(self) -> int:
-        """Parts at once: where they wait in memory to be sent, only as many as fit there."""
+    def _max_connections(self) -> int:
+        """How many parts are downloaded at once. Where parts wait in memory to be sent to the
+        store, only as many as fit there."""
+        per_file = self._shared.connections.per_file
         if self._staging.mends_in_place:
-            return self._shared.lanes.each
-        return max(1, min(self._shared.lanes.each, MOST_IN_MEMORY // self._part_size))
+            return per_file
+        return max(1, min(per_file, MAX_IN_MEMORY // self._parts.part_size))
 
-    async def _note(self) -> None:
-        """Now and then, keep what came of the parts that are on their way."""
+    async def _journal(self) -> None:
+        """Journal from time to time how much of the unfinished parts has arrived."""
         while True:
-            await anyio.sleep(NOTE_SECONDS)
-            for cursor in list(self._fetcher.under_way.values()):
-                came = cursor.position - cursor.part.start
-                if 0 < came < cursor.part.size:
-                    await in_thread(self._staging.keep, cursor.part, cursor.crc, came)
+            await anyio.sleep(JOURNAL_SECONDS)
+            for cursor in list(self._fetcher.in_progress.values()):
+                received = cursor.position - cursor.part.start
+                if 0 < received < cursor.part.size:
+                    await in_thread(self._staging.keep, cursor.part, cursor.crc, received)
                     if self._staging.mends_in_place:
-                        self._note_kept(cursor.part, came)
+                        self._parts.mark_kept(cursor.part, received)
 
-    async def _lane(self) -> None:
+    async def _fetch_queued(self) -> None:
+        """Download parts over one connection until none is queued, or the connection is one too
+        many."""
         try:
-            while self._queue:
-                part = await self._fetch(self._queue.popleft())
+            while self._parts.queue:
+                part = await self._fetch(self._parts.queue.popleft())
                 if not self._staging.reads_back:
-                    await self._measured_to_end[part.index].wait()
+                    await self._parts.until_measured(part)
                 await self._keep(part)
-                if self._lanes > 1 and self._shared.lanes.is_crowded and not self._wants_lanes:
+                is_exceeded = self._shared.connections.is_exceeded
+                if self._connections > 1 and is_exceeded and not self._profits_from_more:
                     break
         finally:
-            self._lanes -= 1
-            self._shared.lanes.closed()
+            self._connections -= 1
+            self._shared.connections.closed()
 
     async def _keep(self, part: Part) -> None:
-        await in_thread(self._staging.keep, part, self._crcs[part.index])
-        self._note_kept(part, part.size)
+        await in_thread(self._staging.keep, part, self._parts.crcs[part.index])
+        self._parts.mark_kept(part, part.size)
 
-    def _note_kept(self, part: Part, size: int) -> None:
-        """Of a file of one part nothing is kept: it has no journal."""
-        if len(self._parts) > 1:
-            self._kept[part.index] = max(size, self._kept.get(part.index, 0))
+    async def _refetch(self, part: Part) -> None:
+        await self._fetch(part)
+        if self._staging.reads_back:
+            await self._keep(part)
 
     async def _fetch(self, part: Part) -> Part:
-        """One part into its place. As it came: the first answer may change what the parts are."""
-        size, crc = self._begun.pop(part.index, (0, 0))
-        in_order = size == 0 and self._meter.position == part.start
-        first = Cursor(part, part.start + size, copy(self._meter) if in_order else None, crc)
-        cursor = await self._fetcher.fetch(first)
-        self._crcs[cursor.part.index] = cursor.crc
+        """Download one part; returns it as it was downloaded, since the first response may change
+        what the parts are."""
+        staged, crc = self._parts.take_begun(part)
+        meter = self._measuring.meter_for(part, staged)
+        cursor = await self._fetcher.fetch(Cursor(part, part.start + staged, meter, crc))
+        self._parts.crcs[cursor.part.index] = cursor.crc
         if cursor.meter is not None:
-            self._meter = cursor.meter
-            await self._tell_measured(cursor.part, cursor.meter)
-        self._in_place[cursor.part.index].set()
+            await self._measuring.advance(cursor.part, cursor.meter)
+        self._parts.mark_staged(cursor.part, cursor.crc)
         return cursor.part
 
-    async def _settle(self, answer: Answer, cursor: Cursor) -> Pin:
-        """Take the first answer as what the object is, from here on."""
-        pin, size = answer.pin, self._backup.size
+    async def _begin(self, response: ObjectResponse, cursor: Cursor) -> Pin:
+        """Check the first response and begin to stage the object that it describes."""
+        pin, size = response.pin, self._backup.size
         if pin.total != size:
             raise IntegrityError(
                 f"{self._backup}: the object has {pin.total:,} bytes, the API says {size:,}"
             )
-        if answer.whole and cursor.part.stop < size:
-            # Ranges are ignored on the way: one part, one connection, front to back.
-            if not self._staging.mends_in_place and size > MOST_IN_MEMORY:
+        can_stage_whole = self._staging.mends_in_place or size <= MAX_IN_MEMORY
+        if response.is_whole and cursor.part.stop < size:
+            # The server ignores ranges: one part, one connection, front to back.
+            if not can_stage_whole:
                 raise SourceError(
-                    f"{self._backup}: ranges are ignored on the way, and the file is too large "
-                    "to be held in memory",
+                    f"{self._backup}: the server ignores ranges, and the file is too large to be "
+                    "held in memory",
                     hint="pull into a directory, then copy",
                 )
-            self._plan(size)
-            cursor.part = self._queue.popleft()
-        fits = self._staging.mends_in_place or size <= MOST_IN_MEMORY
-        if not _is_pinned(pin) and cursor.part.size < size and fits:
-            raise _Unpinned(f"{self._backup}: the source names neither ETag nor CRC-64")
-        await in_thread(self._staging.begin, pin, self._cost.provenance, self._part_size)
-        self._settled.set()
+            self._parts.plan(size)
+            cursor.part = self._parts.queue.popleft()
+        if not _is_pinned(pin) and cursor.part.size < size and can_stage_whole:
+            raise _Unpinned(f"{self._backup}: the source gives neither ETag nor CRC-64")
+        part_size = self._parts.part_size
+        await in_thread(self._staging.begin, pin, self._stats.provenance, part_size)
+        self._has_begun.set()
         return pin
-
-    async def _measure_all(self) -> None:
-        """Bring the meter to the end: what did not pass it on its way in is read back."""
-        for part in self._parts:
-            await self._in_place[part.index].wait()
-            if self._meter.position == part.start and part.size > 0:
-                self._meter = await self._measured(part, self._meter)
-                await self._tell_measured(part, self._meter)
-            self._measured_to_end[part.index].set()
-
-    async def _tell_measured(self, part: Part, meter: FileMeter) -> None:
-        if not self._staging.reads_back:
-            await in_thread(self._staging.measured, part, meter.state())
-
-    async def _measured(self, part: Part, before: FileMeter) -> FileMeter:
-        """The meter after ``part``, once that reads back as it was fetched."""
-        for _ in range(MOST_REWRITES + 1):
-            meter = copy(before)
-            async with self._shared.blocks.lend() as block:
-                crc = await in_thread(self._measure, part, meter, block)
-            if self._crcs[part.index] == crc:
-                return meter
-            await self._fetch(part)
-            if self._staging.reads_back:
-                await self._keep(part)
-            if self._meter.position == part.stop:
-                return self._meter
-        raise StoreError(
-            f"{self._backup}: bytes {part.start}-{part.stop - 1} read back differently than they "
-            "were written",
-            hint="check the disk before you trust it",
-        )
-
-    def _measure(self, part: Part, meter: FileMeter, block: memoryview) -> int:
-        """Feed one part to the meter, in a worker thread; its CRC-64/XZ."""
-        crc, position = 0, part.start
-        while position < part.stop:
-            size = self._staging.read(position, block[: part.stop - position])
-            if size == 0:
-                break  # shorter than noted: the checksum will tell
-            crc = int(crc64.xz(block[:size], crc))
-            meter.feed(block[:size])
-            position += size
-        return crc
-
-    def _crc(self) -> int:
-        """CRC-64/XZ of the whole, folded from its parts."""
-        return fold_crc64((self._crcs[part.index], part.size) for part in self._parts)
 
     @property
     def _pin(self) -> Pin:
         if self._fetcher.pin is None:
-            raise RuntimeError("a transfer goes on before its first answer")
+            raise RuntimeError("the download continued before its first response")
         return self._fetcher.pin
 
-    async def _mend(self) -> None:
-        """Fetch parts again, in order, until the whole agrees.
+    async def _refetch_until_match(self) -> None:
+        """Download parts again, in order, until the file's CRC-64 is the declared one.
 
-        Nothing says which part is wrong. One that comes twice with the same CRC is right, as no
-        two faults on the way are alike; until then it is asked for again.
+        Nothing says which part is wrong. A part that arrives twice with the same CRC-64 counts as
+        right, since two errors in transit are hardly the same; until then it is requested again.
         """
         try:
-            await self._fetch_doubtful()
+            for part in self._parts.all:
+                seen = {self._parts.crcs[part.index]}
+                for _ in range(RETRIES.corrupt_part.attempts):
+                    await self._keep(await self._fetch(part))
+                    if self._parts.crc64() == self._pin.crc64:
+                        return
+                    if self._parts.crcs[part.index] in seen:
+                        break
+                    seen.add(self._parts.crcs[part.index])
         finally:
-            self._meter = self._new_meter()
-
-    async def _fetch_doubtful(self) -> None:
-        for part in self._parts:
-            seen = {self._crcs[part.index]}
-            for _ in range(MOST_MENDINGS):
-                await self._keep(await self._fetch(part))
-                if self._crc() == self._pin.crc64:
-                    return
-                if self._crcs[part.index] in seen:
-                    break
-                seen.add(self._crcs[part.index])
+            self._measuring.restart()

@@ -1,4 +1,4 @@
-"""What all transfers of a run share: connections, memory, the rate, and the way to the source."""
+"""Transfers the backups of a run; what the commands use of this package."""
 
 import os
 from collections.abc import AsyncGenerator, Sequence
@@ -9,31 +9,29 @@ from typing import Final
 from anyio import to_thread
 
 from archiver import events
-from archiver.model import Backup, Measured, Receipt, Transfer
+from archiver.model import Backup, Measured, Pin, Receipt, Transfer
 from archiver.proxies import Proxies
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Staging
-from archiver.transfer.buffer_pool import Blocks
-from archiver.transfer.burst import MOST_AHEAD
-from archiver.transfer.connection_share import Lanes
-from archiver.transfer.download import carry
+from archiver.transfer.download import download_file
+from archiver.transfer.download_url import DownloadUrl, NetworkChoice, NetworkSelector, Relist
+from archiver.transfer.http.burst import MAX_REQUESTS_AHEAD
 from archiver.transfer.http.client import Fetcher, open_fetcher
-from archiver.transfer.limits import Hedge, LeastRate, RateLimit
-from archiver.transfer.origin import HttpOrigin
-from archiver.transfer.part import Shared
+from archiver.transfer.limits import Hedge, MinimumRate, RateLimit
+from archiver.transfer.origin import SOURCE_ERRORS, HttpOrigin, Origin
 from archiver.transfer.parts import DEFAULT_PART_SIZE
-from archiver.transfer.recognise import recognise
-from archiver.transfer.route import Location, NetworkChoice, Relist, Route
-from archiver.transfer.small import Bring, Settled, fetch_at_once, is_small
+from archiver.transfer.receipt import TransferStats, is_proven, receipt_for
+from archiver.transfer.resources import BufferPool, ConnectionBudget, SharedResources
+from archiver.transfer.small import OnResult, StoreBatch, download_small, is_small
 
 
 @dataclass(frozen=True, slots=True)
 class TransferOptions:
-    """How to fetch. Sizes in bytes, rates in bytes per second, times in seconds.
+    """How to download. Sizes in bytes, rates in bytes per second, times in seconds.
 
-    ``connections`` is how many ranges of one file come at once, at most; ``memory`` bounds the
-    buffers of all files together, and with them how many connections of large ones are at work.
-    ``proxies`` None are those of the environment.
+    ``connections`` is the most ranges of one file that are requested at once. ``memory`` bounds
+    the buffers of all files together, and with them how many connections are at work on large
+    files. Without ``proxies`` those of the environment are used.
     """
 
     network: NetworkChoice = NetworkChoice.AUTO
@@ -41,22 +39,22 @@ class TransferOptions:
     part_size: int = DEFAULT_PART_SIZE
     memory: int = 32 * 2**20
     limit_rate: int | None = None
-    least: LeastRate = field(default_factory=LeastRate)
+    minimum_rate: MinimumRate = field(default_factory=MinimumRate)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     proxies: Proxies | None = None
 
 
-def share(
+def shared_resources(
     options: TransferOptions, files: int, observer: events.Observer, *, hedge: bool = False
-) -> Shared:
-    """What the transfers of a run have in common, so many ``files`` of it at once. ``hedge``:
-    chase slow lanes."""
-    return Shared(
-        blocks=Blocks(options.memory),
+) -> SharedResources:
+    """What the transfers of a run share when ``files`` of them run at once. With ``hedge``, slow
+    connections are overtaken by a second one."""
+    return SharedResources(
+        buffers=BufferPool(options.memory),
         limit=RateLimit(options.limit_rate),
         hedge=Hedge(enabled=hedge),
         retry=options.retry,
-        lanes=Lanes(files, options.connections),
+        connections=ConnectionBudget(files, options.connections),
         part_size=options.part_size,
         observer=observer,
     )
@@ -75,56 +73,77 @@ class Engine:
         proxies: Proxies,
     ) -> None:
         self._fetcher: Final = fetcher
-        self._route: Final = Route(options.network, observer, proxies)
+        self._selector: Final = NetworkSelector(options.network, observer, proxies)
         self._relist: Final = relist
-        self._shared: Final = share(options, files, observer, hedge=options.limit_rate is None)
+        self._shared: Final = shared_resources(
+            options, files, observer, hedge=options.limit_rate is None
+        )
 
     async def transfer(self, transfer: Transfer, staging: Staging) -> Receipt:
-        """Fetch one backup into ``staging``; the receipt is proof of every check.
+        """Download one backup into ``staging``. The receipt proves that every check passed.
 
         Raises CorruptFile for bytes that stay wrong, BackupFailed, IntegrityError, SourceError,
         StoreError.
         """
-        return await carry(
-            self._shared, HttpOrigin(self._location(transfer), self._fetcher), staging
-        )
+        return await download_file(self._shared, self._origin(transfer), staging)
 
-    async def recognise(self, transfer: Transfer, measured: Measured) -> Receipt | None:
-        """A receipt for an object of this measure that is in the backup's place; None where the
-        source does not prove it. Raises as :meth:`transfer` does."""
-        origin = HttpOrigin(self._location(transfer), self._fetcher)
-        return await recognise(self._shared, origin, measured)
+    async def receipt_for_present(self, transfer: Transfer, measured: Measured) -> Receipt | None:
+        """A receipt for an object in the archive that has no record; None where the source does
+        not prove that it is the backup. Asks for one byte. Raises as :meth:`transfer` does."""
+        stats = TransferStats(0)
+        pin = await self._request_pin(self._origin(transfer), stats)
+        if not is_proven(measured, pin):
+            return None
+        return receipt_for(measured, pin, max(1, measured.size), stats)
+
+    async def _request_pin(self, origin: Origin, stats: TransferStats) -> Pin:
+        """What the source says of the object."""
+        attempts = self._shared.attempts(str(origin.backup))
+        while True:
+            route = await origin.route()
+            try:
+                async with route.open(0, min(1, origin.backup.size), None) as body:
+                    stats.provenance = route.provenance
+                    return body.response.pin
+            except SOURCE_ERRORS as error:
+                stats.attempts += 1
+                await route.recover(error, attempts)
 
     def is_small(self, backup: Backup) -> bool:
-        """Whether :meth:`at_once` may be asked for this backup."""
+        """Whether :meth:`transfer_small` takes this backup."""
         return is_small(backup, self._shared)
 
-    async def at_once(self, transfers: Sequence[Transfer], bring: Bring, settled: Settled) -> None:
-        """Fetch small backups and bring them home, many within one thread; ``settled`` is called
-        with the result of each, in order, also while a cancellation waits for those on their way.
+    async def transfer_small(
+        self, transfers: Sequence[Transfer], store_batch: StoreBatch, on_result: OnResult
+    ) -> None:
+        """Download and store small backups, many within one thread.
 
-        None for one when something at the source was in the way, or it is here already: then it
-        is for :meth:`transfer`. Raises StoreError.
+        ``on_result`` is called with the result of each, in order, also while a cancellation waits
+        for those being stored. It gets None for a backup that met an obstacle at the source or is
+        in the archive already: pass that one to :meth:`transfer`. Raises StoreError.
         """
-        small = [(transfer, self._location(transfer)) for transfer in transfers]
-        await fetch_at_once(self._shared, small, self._fetcher, bring, settled)
+        small = [(transfer, self._download_url(transfer)) for transfer in transfers]
+        await download_small(self._shared, small, self._fetcher, store_batch, on_result)
 
-    def _location(self, transfer: Transfer) -> Location:
-        return Location(transfer.backup, self._route, self._relist, self._shared.observer)
+    def _download_url(self, transfer: Transfer) -> DownloadUrl:
+        return DownloadUrl(transfer.backup, self._selector, self._relist, self._shared.observer)
+
+    def _origin(self, transfer: Transfer) -> Origin:
+        return HttpOrigin(self._download_url(transfer), self._fetcher)
 
 
 @asynccontextmanager
 async def open_engine(
     relist: Relist, options: TransferOptions, files: int, small: int, observer: events.Observer
 ) -> AsyncGenerator[Engine, None]:
-    """An engine over HTTP for so many ``files`` at once, and so many ``small`` ones."""
+    """An engine over HTTP that transfers ``files`` large and ``small`` small files at once."""
     connections = files * options.connections
-    # Each connection may be overtaken by a second one; each may hold another thread while it
-    # writes, and a store while it sends.
+    # A second connection may overtake each; each may also occupy a thread that writes to the
+    # store, and a store may occupy another while it sends.
     threads = 2 * (connections + small)
     limiter = to_thread.current_default_thread_limiter()
     limiter.total_tokens = max(limiter.total_tokens, threads)
-    proxies = options.proxies or Proxies.of(os.environ)
-    ahead = min(MOST_AHEAD, connections)
-    async with open_fetcher(threads, options.least, ahead, proxies) as fetcher:
+    proxies = options.proxies or Proxies.from_environment(os.environ)
+    max_ahead = min(MAX_REQUESTS_AHEAD, connections)
+    async with open_fetcher(threads, options.minimum_rate, max_ahead, proxies) as fetcher:
         yield Engine(fetcher, relist, options, files, observer, proxies)

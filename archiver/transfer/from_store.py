@@ -1,4 +1,4 @@
-"""Bytes that another archive holds, as an origin like any."""
+"""The object of another archive as the origin of a transfer."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -16,12 +16,12 @@ from archiver.model import Backup, Pin, Provenance
 from archiver.retry import Attempts
 from archiver.stores.base import Opened, Store
 from archiver.transfer.http.client import Body
-from archiver.transfer.http.response import Answer
-from archiver.transfer.origin import Way
+from archiver.transfer.http.response import ObjectResponse
+from archiver.transfer.origin import Route
 
 
 class StoreOrigin:
-    """An object of ``store``; ``pin`` has the size and CRC-64/XZ that its record gives."""
+    """An object of ``store``; ``pin`` has the size and CRC-64/XZ from its record."""
 
     def __init__(
         self, backup: Backup, store: Store, key: str, pin: Pin, provenance: Provenance
@@ -32,7 +32,7 @@ class StoreOrigin:
         self._key: Final = key
         self._pin: Final = pin
 
-    async def way(self) -> Way:
+    async def route(self) -> Route:
         return self
 
     def open(self, start: int, stop: int, _: Pin | None) -> AbstractAsyncContextManager[Body]:
@@ -44,39 +44,39 @@ class StoreOrigin:
             try:
                 opened = await stack.enter_async_context(entered(self._store.open(self._key)))
             except StoreError as error:
-                raise _failure(error) from None
+                raise _source_error(error) from None
             if opened.size != self._pin.total:
                 raise IntegrityError(
                     f"{self._store}: {self._key} has {opened.size:,} bytes, "
                     f"its record says {self._pin.total:,}"
                 )
-            yield _StoreBody(opened, Answer(start, self._pin, whole=False), stop)
+            yield _StoreBody(opened, ObjectResponse(start, self._pin, is_whole=False), stop)
 
-    def worked(self) -> None:
-        """Nothing to learn from it."""
+    def succeeded(self) -> None:
+        """Nothing to note."""
 
     async def recover(self, error: ArchiverError, attempts: Attempts) -> None:
         await attempts.failed(error)
 
 
 class _StoreBody:
-    def __init__(self, opened: Opened, answer: Answer, stop: int) -> None:
-        self.answer: Final = answer
+    def __init__(self, opened: Opened, response: ObjectResponse, stop: int) -> None:
+        self.response: Final = response
         self._opened: Final = opened
-        self._position = answer.start
+        self._position = response.start
         self._stop: Final = stop
 
-    async def readinto(self, block: memoryview) -> int:
-        wanted = block[: self._stop - self._position]
+    async def readinto(self, buffer: memoryview) -> int:
+        wanted = buffer[: self._stop - self._position]
         try:
             size = await in_thread(self._opened.read, self._position, wanted)
         except StoreError as error:
-            raise _failure(error) from None
+            raise _source_error(error) from None
         self._position += size
         return size
 
 
-def _failure(error: StoreError) -> ArchiverError:
-    """What the store keeps back is not to be had by asking again: that fails alone. All else may
-    be over soon."""
+def _source_error(error: StoreError) -> ArchiverError:
+    """A store's error as one of a source. An object that the store does not give fails alone and
+    is not retried; anything else may be over soon."""
     return error if isinstance(error, UnreadableObject) else SourceUnavailable(str(error))

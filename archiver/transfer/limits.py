@@ -1,4 +1,4 @@
-"""How fast bytes may come, and how slow they must not."""
+"""Upper and lower bounds on transfer rates: rate limit, stall detection and hedged requests."""
 
 import statistics
 import time
@@ -11,22 +11,24 @@ from typing import Final, Protocol
 import anyio
 
 from archiver.errors import Stalled
+from archiver.retry import RETRIES
 
-# A fetch is looked at this often (seconds), and compared with so many that finished before it.
-_WATCH_SECONDS = 1.0
+# How often (seconds) a fetch is compared with those that finished before it, and how many of
+# those are remembered.
+_CHECK_SECONDS = 1.0
 _RATES_KEPT = 32
 _TIMES_SLOWER = 4
-# Where there is nothing to compare with: looks in a row that saw no byte come.
-_SILENCES = 4
-# Bytes from which on a fetch tells something about the connection's rate.
-_LEAST_TELLING = 256 * 1024
-# Bytes that may be fetched twice to overtake: so many, and a twentieth of what came.
-_SPARE = 64 * 2**20
-_SHARE = 20
+# With nothing to compare with: checks in a row during which no byte arrived.
+_SILENT_CHECKS = 4
+# Smaller fetches say too little about the rate of a connection.
+_MIN_SAMPLE_BYTES = 256 * 1024
+# Bytes that hedging may fetch twice: this many, and a twentieth of what was fetched.
+_HEDGE_BYTES = 64 * 2**20
+_HEDGE_SHARE = 20
 
 
 class RateLimit:
-    """At most ``rate`` bytes per second over everything that takes from it; None for no limit."""
+    """Limits all that take from it to ``rate`` bytes per second together; None for no limit."""
 
     def __init__(
         self,
@@ -39,12 +41,15 @@ class RateLimit:
         self._sleep: Final = sleep
         self._free_at = 0.0
 
-    def most_at_once(self, block: int) -> int:
-        """Bytes to read in one go: a quarter second's worth, so that a slow limit is smooth."""
-        return block if self._rate is None else max(1024, min(block, self._rate // 4))
+    def max_read(self, buffer_size: int) -> int:
+        """The most bytes to read in one go: at most what a quarter of a second allows, so that a
+        low limit does not come in bursts."""
+        if self._rate is None:
+            return buffer_size
+        return max(1024, min(buffer_size, self._rate // 4))
 
     async def take(self, size: int) -> None:
-        """Wait until ``size`` bytes are within the rate."""
+        """Wait until ``size`` more bytes are within the limit."""
         if self._rate is None:
             return
         now = self._clock()
@@ -55,36 +60,38 @@ class RateLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class LeastRate:
-    """Bytes per second that a connection must bring, over each ``window`` of seconds waited."""
+class MinimumRate:
+    """The bytes per second that a connection must deliver, over each ``window`` of seconds spent
+    waiting for it."""
 
     bytes_per_second: int = 8 * 1024
-    window: float = 30.0
+    window: float = RETRIES.stalled_connection.timeout
 
 
-class Pulse:
-    """Watches one connection. Only time spent waiting for the network counts, so that our own
-    limits and a slow disk are not blamed on the source."""
+class StallDetector:
+    """Checks the rate of one connection. Only time spent waiting for the network counts, so that
+    the source is not blamed for a rate limit or a slow disk of ours."""
 
-    def __init__(self, least: LeastRate) -> None:
-        self._least: Final = least
+    def __init__(self, minimum: MinimumRate) -> None:
+        self._minimum: Final = minimum
         self._waited = 0.0
         self._bytes = 0
 
-    def beat(self, waited: float, size: int) -> None:
-        """``size`` bytes came after ``waited`` seconds. Raises Stalled."""
+    def record(self, waited: float, size: int) -> None:
+        """Count ``size`` bytes that arrived after ``waited`` seconds. Raises Stalled when a whole
+        window was slower than the minimum."""
         self._waited += waited
         self._bytes += size
-        if self._waited < self._least.window:
+        if self._waited < self._minimum.window:
             return
         rate = self._bytes / self._waited
-        if rate < self._least.bytes_per_second:
+        if rate < self._minimum.bytes_per_second:
             raise Stalled(f"{rate:.0f} bytes/s over {self._waited:.0f} s is too slow")
         self._waited, self._bytes = 0.0, 0
 
 
-class Waits:
-    """The seconds that several wait for the network, added up, also while they wait."""
+class WaitTime:
+    """Adds up the seconds that several connections spend waiting for the network."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock: Final = clock
@@ -94,15 +101,15 @@ class Waits:
 
     @property
     def seconds(self) -> float:
-        """All of them up to now."""
+        """The sum up to now, including waits that have not ended."""
         now = self._clock()
         self._seconds += self._waiting * (now - self._until)
         self._until = now
         return self._seconds
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """While in this context, one more waits."""
+    def waiting(self) -> Iterator[None]:
+        """Count the time in this context as one connection's wait."""
         self._count(1)
         try:
             yield
@@ -114,8 +121,8 @@ class Waits:
         self._waiting += more
 
 
-class Progress(Protocol):
-    """A fetch that can be watched; ``position`` in bytes."""
+class WatchedFetch(Protocol):
+    """A fetch that hedging can watch; ``position`` in bytes."""
 
     position: int
     answered: bool
@@ -125,11 +132,12 @@ class Progress(Protocol):
 
 
 class Hedge:
-    """Says when a fetch is so much slower than others that a second connection should overtake it.
+    """Decides when a fetch is so much slower than others that a second connection should
+    overtake it.
 
-    Seen at the tail of a run above all, where one bad connection holds up everything; LeastRate
-    would let it drip on. What is fetched twice for this is a small share of the whole, so that a
-    server which is slow to everybody is not asked for everything again.
+    This matters most at the end of a run, where one bad connection holds up everything; the
+    minimum rate alone would let it continue. Only a small share of all bytes may be fetched twice,
+    so that a server which is slow for everybody is not asked for everything again.
     """
 
     def __init__(
@@ -143,32 +151,33 @@ class Hedge:
         self._sleep: Final = sleep
         self._enabled: Final = enabled
         self._rates: Final[deque[float]] = deque(maxlen=_RATES_KEPT)
-        self._finished = 0
-        self._hedged = 0
+        self._finished_bytes = 0
+        self._hedged_bytes = 0
 
     def finished(self, size: int, seconds: float) -> None:
-        """A part of ``size`` bytes came over one connection."""
-        self._finished += size
-        if size >= _LEAST_TELLING:
+        """Record that a part of ``size`` bytes arrived over one connection."""
+        self._finished_bytes += size
+        if size >= _MIN_SAMPLE_BYTES:
             self._rates.append(size / max(seconds, 1e-6))
 
-    async def due(self, fetch: Progress) -> None:
-        """Return when ``fetch`` should be overtaken; wait for ever when it should not."""
+    async def until_due(self, fetch: WatchedFetch) -> None:
+        """Return when ``fetch`` should be overtaken; never return when it should not."""
         silent = 0
         while True:
             began, before = self._clock(), fetch.position
             answered = fetch.answered
-            await self._sleep(_WATCH_SECONDS)
+            await self._sleep(_CHECK_SECONDS)
             rate = (fetch.position - before) / max(self._clock() - began, 1e-6)
             silent = silent + 1 if answered and rate == 0 else 0
-            slow = silent >= _SILENCES if not self._rates else self._is_slow(rate, fetch.left)
-            if answered and slow and self._may(fetch.left):
-                self._hedged += fetch.left
+            slow = silent >= _SILENT_CHECKS if not self._rates else self._is_slow(rate, fetch.left)
+            if answered and slow and self._is_within_budget(fetch.left):
+                self._hedged_bytes += fetch.left
                 return
 
     def _is_slow(self, rate: float, left: int) -> bool:
         usual = statistics.median(self._rates)
-        return rate < usual / _TIMES_SLOWER and left > 2 * _WATCH_SECONDS * rate
+        return rate < usual / _TIMES_SLOWER and left > 2 * _CHECK_SECONDS * rate
 
-    def _may(self, size: int) -> bool:
-        return self._enabled and self._hedged + size <= _SPARE + self._finished // _SHARE
+    def _is_within_budget(self, size: int) -> bool:
+        budget = _HEDGE_BYTES + self._finished_bytes // _HEDGE_SHARE
+        return self._enabled and self._hedged_bytes + size <= budget

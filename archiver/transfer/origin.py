@@ -14,15 +14,15 @@ from archiver.errors import (
 from archiver.model import Backup, Network, Pin, Provenance
 from archiver.retry import Attempts
 from archiver.secret import SignedUrl
+from archiver.transfer.download_url import DownloadUrl
 from archiver.transfer.http.client import Body, Fetcher
-from archiver.transfer.route import Location
 
-# What may go wrong between us and where the bytes are; the errors of who takes them pass by.
-AT_THE_SOURCE = (SourceError, IntegrityError, BackupFailed, ProxyDenied)
+# Failures at the source or on the way to it, as opposed to those of the store.
+SOURCE_ERRORS = (SourceError, IntegrityError, BackupFailed, ProxyDenied)
 
 
-class Way(Protocol):
-    """One way to the bytes, good for one try."""
+class Route(Protocol):
+    """One way to reach the bytes, for one attempt."""
 
     @property
     def provenance(self) -> Provenance: ...
@@ -31,47 +31,47 @@ class Way(Protocol):
         """As Fetcher.open."""
         ...
 
-    def worked(self) -> None:
-        """Bytes came."""
+    def succeeded(self) -> None:
+        """Called when bytes arrived."""
         ...
 
     async def recover(self, error: ArchiverError, attempts: Attempts) -> None:
-        """Make another try possible, or raise the error."""
+        """Prepare another attempt after ``error``, or raise it."""
         ...
 
 
 class Origin(Protocol):
-    """Finds the way for each try."""
+    """One file at a source; finds a route for each attempt."""
 
     @property
     def backup(self) -> Backup: ...
 
-    async def way(self) -> Way:
-        """Raises one of AT_THE_SOURCE when there is none."""
+    async def route(self) -> Route:
+        """Raises one of SOURCE_ERRORS when there is none."""
         ...
 
 
 class HttpOrigin:
     """An object behind a signed URL."""
 
-    def __init__(self, location: Location, fetcher: Fetcher) -> None:
-        self._location: Final = location
+    def __init__(self, url: DownloadUrl, fetcher: Fetcher) -> None:
+        self._url: Final = url
         self._fetcher: Final = fetcher
 
     @property
     def backup(self) -> Backup:
-        return self._location.backup
+        return self._url.backup
 
-    async def way(self) -> Way:
-        network, url = await self._location.url()
-        return _HttpWay(self._location, self._fetcher, network, url)
+    async def route(self) -> Route:
+        network, url = await self._url.current()
+        return _HttpRoute(self._url, self._fetcher, network, url)
 
 
-class _HttpWay:
+class _HttpRoute:
     def __init__(
-        self, location: Location, fetcher: Fetcher, network: Network, url: SignedUrl
+        self, source: DownloadUrl, fetcher: Fetcher, network: Network, url: SignedUrl
     ) -> None:
-        self._location: Final = location
+        self._source: Final = source
         self._fetcher: Final = fetcher
         self._url: Final = url
         self.provenance: Final = Provenance(str(url), network)
@@ -79,15 +79,15 @@ class _HttpWay:
     def open(self, start: int, stop: int, pin: Pin | None) -> AbstractAsyncContextManager[Body]:
         return self._fetcher.open(self._url, start, stop, pin)
 
-    def worked(self) -> None:
-        self._location.worked(self._url)
+    def succeeded(self) -> None:
+        self._source.succeeded(self._url)
 
     async def recover(self, error: ArchiverError, attempts: Attempts) -> None:
         if error.by_object_store:
-            self._location.proved(self._url)
-        elif self._location.gave_up(self._url, error):
-            return  # the other network from here on
+            self._source.confirm_host(self._url)
+        elif self._source.abandon_host(self._url, error):
+            return  # later attempts use the other network
         if isinstance(error, UrlRefused):
-            await self._location.refused(self._url, error)
+            await self._source.renew_refused(self._url, error)
         else:
             await attempts.failed(error)

@@ -1,4 +1,4 @@
-"""Whether a file that was fetched and measured is the one at the source: the makers of receipts."""
+"""Whether a downloaded and measured file is the one at the source: makes receipts."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,51 +9,55 @@ from archiver.rdb.meter import FileMeter
 
 
 @dataclass(slots=True)
-class Cost:
-    """What a transfer takes: tries, bytes fetched and bytes that had to be, and from where."""
+class TransferStats:
+    """What a transfer took: attempts, bytes needed, bytes fetched, and where they came from."""
 
-    wanted: int
+    needed: int
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     attempts: int = 1
     fetched: int = 0
     provenance: Provenance = field(default_factory=lambda: Provenance("", Network.PUBLIC))
 
 
-def agrees(backup: Backup, meter: FileMeter, crc: int, declared: int | None) -> bool:
-    """Whether the whole's CRC-64/XZ is what the source declared; or where it declared nothing,
-    whether the file agrees with itself."""
+def matches_checksum(backup: Backup, meter: FileMeter, crc: int, declared: int | None) -> bool:
+    """Whether the file's CRC-64/XZ is the declared one; where none was declared, whether the
+    RDB's own checksum does not contradict its bytes."""
     if declared is not None:
         return crc == declared
     return meter.verdict(is_log=backup.is_log)[1].footer is not Footer.MISMATCH
 
 
-def vouch(
-    backup: Backup, pin: Pin, meter: FileMeter, crc: int, part_size: int, cost: Cost
+def verify_download(
+    backup: Backup, pin: Pin, meter: FileMeter, crc: int, part_size: int, stats: TransferStats
 ) -> Receipt:
-    """What proves that this is the file at the source. Raises CorruptFile when it is not."""
+    """The receipt for a complete download. Raises CorruptFile when the bytes are not those at the
+    source."""
     if meter.position != backup.size:
-        raise RuntimeError("a receipt is asked for before the file was measured")
+        raise RuntimeError("a receipt was requested before the whole file was measured")
     kind, rdb = meter.verdict(is_log=backup.is_log)
     if meter.looks_like_a_page():
-        raise CorruptFile(f"{backup}: an XML or HTML page came instead of the file")
+        raise CorruptFile(f"{backup}: an XML or HTML page was downloaded instead of the file")
     if pin.crc64 is not None and crc != pin.crc64:
         raise CorruptFile(
-            f"{backup}: CRC-64 is {crc} and the source declares {pin.crc64}, "
-            "whatever is fetched again"
+            f"{backup}: the CRC-64 is {crc}, the source declares {pin.crc64}; "
+            "downloading it again did not help"
         )
     if rdb.footer is Footer.MISMATCH:
-        at_source = ", as it is at the source" if pin.crc64 is not None else ""
+        at_source = ", and neither does the one at the source" if pin.crc64 is not None else ""
         raise CorruptFile(
-            f"{backup}: the checksum at the end of this RDB does not match{at_source}",
-            hint="the vendor's own file is damaged; take another backup",
+            f"{backup}: the checksum at the end of this RDB does not match its content{at_source}",
+            hint="the vendor's own file is damaged; use another backup",
         )
     measured = Measured(backup.size, meter.sha256(), crc, kind, rdb)
-    return receipt_for(measured, pin, part_size, cost)
+    return receipt_for(measured, pin, part_size, stats)
 
 
 def is_proven(measured: Measured, pin: Pin) -> bool:
-    """Whether bytes that were not fetched just now are those at the source: by the CRC-64 that it
-    declares; where it declares none, only if the file proves itself."""
+    """Whether bytes that were not downloaded just now are those at the source.
+
+    They are if they have the CRC-64 that the source declares. Where it declares none, only an
+    RDB with a valid checksum of its own counts.
+    """
     if measured.size != pin.total:
         return False
     if pin.crc64 is not None:
@@ -61,7 +65,7 @@ def is_proven(measured: Measured, pin: Pin) -> bool:
     return measured.rdb.footer is Footer.OK
 
 
-def receipt_for(measured: Measured, pin: Pin, part_size: int, cost: Cost) -> Receipt:
+def receipt_for(measured: Measured, pin: Pin, part_size: int, stats: TransferStats) -> Receipt:
     """The receipt for bytes that were proven."""
     return Receipt(
         size=measured.size,
@@ -71,11 +75,11 @@ def receipt_for(measured: Measured, pin: Pin, part_size: int, cost: Cost) -> Rec
         etag=pin.etag,
         kind=measured.kind,
         rdb=measured.rdb,
-        provenance=cost.provenance,
+        provenance=stats.provenance,
         part_size=part_size,
-        started_at=cost.started_at,
+        started_at=stats.started_at,
         finished_at=datetime.now(UTC),
-        attempts=cost.attempts,
-        bytes_fetched=cost.fetched,
-        bytes_fetched_again=max(0, cost.fetched - cost.wanted),
+        attempts=stats.attempts,
+        bytes_fetched=stats.fetched,
+        bytes_fetched_again=max(0, stats.fetched - stats.needed),
     )

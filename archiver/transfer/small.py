@@ -1,8 +1,8 @@
-"""Small backups, many at once: fetched, measured and brought home within one thread.
+"""Small backups, many at once: downloaded, measured and stored within one thread.
 
-What passes between threads costs 0.2 ms each time, which is more than the bytes of a small file
-do; and what is durable together needs one sync. This is their first try only: whatever is in the
-way of one of them, the patient walk of :mod:`archiver.transfer.download` begins anew.
+Passing work between threads costs 0.2 ms each time, more than the bytes of a small file; and files
+that become durable together need one sync. This is the first attempt only: a file that meets any
+obstacle is left to :mod:`archiver.transfer.download`, which retries.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,127 +16,134 @@ from archiver import events
 from archiver.errors import ArchiverError
 from archiver.model import Backup, Network, Provenance, Receipt, Stored, Transfer
 from archiver.rdb.meter import FileMeter
+from archiver.retry import RETRIES
 from archiver.secret import SignedUrl
 from archiver.stores.base import Staging
-from archiver.transfer.burst import Read
+from archiver.transfer.download_url import DownloadUrl
+from archiver.transfer.http.burst import ReadObject
 from archiver.transfer.http.client import Fetcher
-from archiver.transfer.origin import AT_THE_SOURCE
-from archiver.transfer.part import Shared
-from archiver.transfer.receipt import Cost, vouch
-from archiver.transfer.route import Location
+from archiver.transfer.origin import SOURCE_ERRORS
+from archiver.transfer.receipt import TransferStats, verify_download
+from archiver.transfer.resources import SharedResources
 
 SMALL_BYTES: Final = 256 * 1024
-# Seconds that such a file may take before it gets the patience of a large one; little is fetched
-# twice then, on any line that backups come over.
-_AT_ONCE_SECONDS = 10.0
-# Seconds after which those that were fetched go home before others are asked for.
-_TOGETHER_SECONDS = 2.0
+# After this many seconds the files that were downloaded are stored before more are requested.
+_BURST_SECONDS = 2.0
 
-# Fills a staging with its backup; None where something was in the way, or it is here already.
-# Blocks, and raises StoreError.
+# Downloads a backup into its staging; returns None if there was an obstacle, or the file is in the
+# archive already. Blocks, and raises StoreError.
 Fill = Callable[[Staging], Receipt | None]
-# Brings home what it is given, each with how to fill its staging; as many results. Blocks.
-Bring = Callable[[Iterator[tuple[Transfer, Fill]]], list[Stored | None]]
-# Takes the result of each, in order; None for one that is not home.
-Settled = Callable[[Stored | None], None]
+# Stores a batch of files, each given with its Fill; returns as many results. Blocks.
+StoreBatch = Callable[[Iterator[tuple[Transfer, Fill]]], list[Stored | None]]
+# Called with the result of each file, in order; None for one that was not stored.
+OnResult = Callable[[Stored | None], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Request:
     transfer: Transfer
-    location: Location
+    location: DownloadUrl
     network: Network
     url: SignedUrl
     failures: list[ArchiverError] = field(default_factory=list)
 
 
-def is_small(backup: Backup, shared: Shared) -> bool:
-    """Whether a backup may be fetched so: it comes in one part, and fast enough."""
-    most = min(SMALL_BYTES, shared.part_size, shared.limit.most_at_once(SMALL_BYTES))
-    return 0 < backup.size <= most
+def is_small(backup: Backup, shared: SharedResources) -> bool:
+    """Whether a backup may be downloaded so: it fits in one part and in a moment's rate limit."""
+    limit = min(SMALL_BYTES, shared.part_size, shared.limit.max_read(SMALL_BYTES))
+    return 0 < backup.size <= limit
 
 
-async def fetch_at_once(
-    shared: Shared,
-    small: Sequence[tuple[Transfer, Location]],
+async def download_small(
+    shared: SharedResources,
+    small: Sequence[tuple[Transfer, DownloadUrl]],
     fetcher: Fetcher,
-    bring: Bring,
-    settled: Settled,
+    store_batch: StoreBatch,
+    on_result: OnResult,
 ) -> None:
-    """See Engine.at_once."""
+    """See Engine.transfer_small."""
     while small:
-        wanted = await _located(shared, small)
-        if wanted:
-            small = small[await _round(shared, wanted, fetcher, bring, settled) :]
+        requests = await _prepared(shared, small)
+        if requests:
+            small = small[await _download(shared, requests, fetcher, store_batch, on_result) :]
         else:
-            settled(None)  # there is no URL; the patient walk will say why
+            on_result(None)  # there is no URL: the retrying download will say why
             small = small[1:]
 
 
-async def _round(
-    shared: Shared, wanted: Sequence[_Wanted], fetcher: Fetcher, bring: Bring, settled: Settled
+async def _download(
+    shared: SharedResources,
+    requests: Sequence[_Request],
+    fetcher: Fetcher,
+    store_batch: StoreBatch,
+    on_result: OnResult,
 ) -> int:
-    """The first of them, at least one: as many as come while it is worth to wait for more."""
-    await shared.limit.take(sum(one.transfer.backup.size for one in wanted))
+    """Download and store the first of the requested files; returns how many, at least one."""
+    await shared.limit.take(sum(one.transfer.backup.size for one in requests))
     stored: list[Stored | None] = []
     try:
-        async with shared.blocks.lend() as block:
+        async with shared.buffers.lend() as buffer:
             await fetcher.burst(
-                [one.url for one in wanted],
-                _TOGETHER_SECONDS,
+                [one.url for one in requests],
+                _BURST_SECONDS,
                 lambda reads: stored.extend(
-                    bring(
-                        (one.transfer, partial(_fill, one, read, block))
-                        for one, read in zip(wanted, reads, strict=False)
+                    store_batch(
+                        (one.transfer, partial(_fill, one, read, buffer))
+                        for one, read in zip(requests, reads, strict=False)
                     )
                 ),
             )
-    finally:  # what came home before a cancellation is told, too
-        for one, result in zip(wanted, stored, strict=False):
+    finally:  # files that were stored before a cancellation are reported, too
+        for one, result in zip(requests, stored, strict=False):
             backup = one.transfer.backup
             if result is not None:
-                one.location.worked(one.url)
+                one.location.succeeded(one.url)
                 shared.outage.ended()
                 shared.observer(events.Started(backup, 0))
                 shared.observer(events.Advanced(backup, backup.size, backup.size, one.network))
             elif one.failures:
                 shared.observer(events.Retrying(str(backup), one.failures[0], 1, 0.0))
-            settled(result)
+            on_result(result)
     return len(stored)
 
 
-async def _located(shared: Shared, small: Sequence[tuple[Transfer, Location]]) -> list[_Wanted]:
-    """The first of them, as far as the rate allows, and up to one that has no URL."""
-    wanted: list[_Wanted] = []
+async def _prepared(
+    shared: SharedResources, small: Sequence[tuple[Transfer, DownloadUrl]]
+) -> list[_Request]:
+    """Requests for the first files: as many as the rate allows, up to one that has no URL."""
+    requests: list[_Request] = []
     size = 0
-    most = shared.limit.most_at_once(len(small) * SMALL_BYTES)
+    limit = shared.limit.max_read(len(small) * SMALL_BYTES)
     for transfer, location in small:
         size += transfer.backup.size
-        if wanted and size > most:
+        if requests and size > limit:
             break
         try:
-            network, url = await location.url()
+            network, url = await location.current()
         except ArchiverError:
             break
-        wanted.append(_Wanted(transfer, location, network, url))
-    return wanted
+        requests.append(_Request(transfer, location, network, url))
+    return requests
 
 
-def _fill(wanted: _Wanted, read: Read, block: memoryview, staging: Staging) -> Receipt | None:
+def _fill(
+    request: _Request, read: ReadObject, buffer: memoryview, staging: Staging
+) -> Receipt | None:
+    """A Fill function."""
     if staging.resumable is not None or staging.present:
         return None
-    backup = wanted.transfer.backup
-    cost = Cost(backup.size, fetched=backup.size)
-    cost.provenance = Provenance(str(wanted.url), wanted.network)
-    data = block[: backup.size]
+    backup = request.transfer.backup
+    stats = TransferStats(backup.size, fetched=backup.size)
+    stats.provenance = Provenance(str(request.url), request.network)
+    data = buffer[: backup.size]
     try:
-        pin = read(data, _AT_ONCE_SECONDS).pin
+        pin = read(data, RETRIES.small_file.total).pin
         meter = FileMeter(backup.size)
         meter.feed(data)
         crc = int(crc64.xz(data))
-        receipt = vouch(backup, pin, meter, crc, backup.size, cost)
-    except AT_THE_SOURCE as error:
-        wanted.failures.append(error)
+        receipt = verify_download(backup, pin, meter, crc, backup.size, stats)
+    except SOURCE_ERRORS as error:
+        request.failures.append(error)
         return None
     staging.write(0, data)
     return receipt

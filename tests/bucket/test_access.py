@@ -227,7 +227,7 @@ def test_nobody_waits_for_a_code_after_a_cancellation(monkeypatch: pytest.Monkey
     master, slave = pty.openpty()
     real = os.open
     monkeypatch.setattr(os, "open", lambda *_: os.dup(slave))
-    monkeypatch.setattr(access, "is_abandoned", lambda: True)
+    monkeypatch.setattr(access, "thread_is_cancelled", lambda: True)
     try:
         with pytest.raises(StoreForbidden, match="nobody waited"):
             ask("Enter MFA code: ")

@@ -198,7 +198,7 @@ async def test_a_lease_is_lost_while_the_machine_sleeps(
         return real(clock) + (3_600 if clock == time.CLOCK_BOOTTIME else 0)
 
     def sleep() -> None:
-        client = store(bucket, gate.endpoint, 5.0, RetryPolicy(lasting=0.0)).bucket
+        client = store(bucket, gate.endpoint, 5.0, RetryPolicy(give_up_after=0.0)).bucket
         lease = Lease(client, probe(client), 5.0)
         assert lease.take(None) is None
         lease.check()

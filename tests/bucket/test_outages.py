@@ -15,7 +15,7 @@ import pytest
 from archiver import Archive, LocalStore, verify
 from archiver.commands.copy.run import CopyOptions, copy
 from archiver.commands.restore.run import restore
-from archiver.concurrency import in_thread, in_thread_anyway
+from archiver.concurrency import in_thread, in_thread_shielded
 from archiver.emulator import Emulator
 from archiver.errors import ArchiveBusy, ArchiverError, StoreError
 from archiver.retry import RetryPolicy
@@ -50,9 +50,9 @@ WRITING = {
     "AbortMultipartUpload", "CopyObject", "DeleteObject",
 }  # fmt: skip
 # As the default, and quick.
-HASTY = RetryPolicy(first=0.001, longest=0.002, lasting=60.0)
+HASTY = RetryPolicy(first_wait=0.001, max_wait=0.002, give_up_after=60.0)
 # Longer than any test, once the bucket has answered.
-FOR_EVER = RetryPolicy(lasting=36_000.0)
+FOR_EVER = RetryPolicy(give_up_after=36_000.0)
 DIALECT = Dialect(Check.MD5, Conditions.QUOTED)
 
 
@@ -160,7 +160,7 @@ async def test_one_that_answered_is_waited_for_longer(
 
 async def test_an_end_is_an_end(odd: OddStore) -> None:
     """What is refused is not asked for again, nor is what lasts longer than it is waited for."""
-    store = store_on(odd, replace(HASTY, lasting=0.05))
+    store = store_on(odd, replace(HASTY, give_up_after=0.05))
     await store.read("archive.json")
     gone = odd.add(silence())
     with pytest.raises(StoreError):
@@ -190,7 +190,7 @@ async def test_cleaning_up_after_a_cancellation_waits_no_more(odd: OddStore) -> 
         scope.cancel()
         for _ in range(2):
             with pytest.raises(StoreError):
-                await in_thread_anyway(lambda: store.bucket.get("archive.json"))
+                await in_thread_shielded(lambda: store.bucket.get("archive.json"))
     assert gone.met == 1  # and while nobody answers, nobody is asked
 
 
@@ -301,7 +301,7 @@ def test_who_watches_a_lease_counts_no_outage(
     odd: OddStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its holder could not renew it, either, and is given the time to do so."""
-    there = bucket_on(odd, replace(HASTY, lasting=2000.0))
+    there = bucket_on(odd, replace(HASTY, give_up_after=2000.0))
     now, looks = 0.0, 0
 
     def get(key: str) -> tuple[bytes, str]:

@@ -157,7 +157,7 @@ async def test_what_is_damaged_is_named_by_ls(archive: Path, run: Run) -> None:
     path.write_text(path.read_text().replace('"format": 1', '"format": 3'))
     result = await run("ls", "archive", "--json")
     assert result.code == 3
-    assert f"damaged: {path.relative_to(archive).as_posix()}: it is of format 3" in result.err
+    assert f"damaged: {path.relative_to(archive).as_posix()}: its format is 3" in result.err
     assert result.out.count('"state": "damaged"') == 1
     table = await run("ls", "archive")
     assert (table.code, table.out.count(" damaged")) == (3, 1)

@@ -7,7 +7,7 @@ import pytest
 
 from archiver.cli import environment
 from archiver.cli.main import main
-from archiver.stray_characters import flaw
+from archiver.stray_characters import stray_characters_in
 from tests.archive.sample import INSTANCE, put_standard
 from tests.faults.power import Ended, command
 
@@ -150,6 +150,6 @@ def test_what_is_not_spoilt(monkeypatch: pytest.MonkeyPatch, archive: Path) -> N
     assert "1 backup, " in command("ls", str(odd)).err
     monkeypatch.setenv("ARCHIVER_LS_INSTANCE", f"{INSTANCE}\n\tr-2")
     assert "r-2" in command("ls", str(odd)).err
-    assert flaw('get k == "x y"', quotes_at_end=True) is None
-    assert flaw('"dbsize > 0"', quotes_at_end=True) is not None
-    assert flaw("") is None
+    assert stray_characters_in('get k == "x y"', quotes_at_end=True) is None
+    assert stray_characters_in('"dbsize > 0"', quotes_at_end=True) is not None
+    assert stray_characters_in("") is None

@@ -258,7 +258,7 @@ CASES = (
     Case("two gone", (*PULL[:3], "--instance", GONE, "--instance", f"{GONE}2"), 1, (f"{GONE}2: ",)),
     Case("wrong key", PULL, 4, ("SignatureDoesNotMatch",), environ=BAD_KEY),
     Case("no key", PULL, 4, ("no access key",), environ=NO_KEY),
-    Case("nobody answers", (*PULL, *NOWHERE), 5, ("no answer from",)),
+    Case("nobody answers", (*PULL, *NOWHERE), 5, ("no response from",)),
     Case("no place", (*PULL, "--to", "/proc/no/archive"), 6, ("/proc/no",), an_old_backup),
     Case("a writer", PULL, 7, (f"process {os.getpid()}",), a_writer),
     Case("newer format", PULL, 2, ("format 7",), a_newer_format),
@@ -268,7 +268,7 @@ CASES = (
     Case("turned round", (*PULL, "--range", "2026-11-28..2026-11-27"), 2,
          ("'2026-11-28..2026-11-27': its end is not after",)),
     Case("to come", (*PULL, "--range", "2999-01-01.."), 2,
-         ("'2999-01-01..' begins in the future",)),
+         ("'2999-01-01..' starts in the future",)),
     Case("quotes", PULL, 4, ("ALIBABA_CLOUD_ACCESS_KEY_SECRET: there are quotes around it",),
          environ=QUOTED),
     Case("no bucket", ("pull", "--to", "s3://b/x", "--instance", INSTANCE), 4,
@@ -282,7 +282,7 @@ CASES = (
     Case("ls: refused", LS, 1, ("someday",), an_entry_that_is_refused),
     Case("ls: gone", ("ls", "--instance", GONE, "--instance", f"{GONE}2"), 1, (f"{GONE}2: ",)),
     Case("ls: wrong key", LS, 4, ("SignatureDoesNotMatch",), environ=BAD_KEY),
-    Case("ls: nobody", (*LS, *NOWHERE), 5, ("no answer from",)),
+    Case("ls: nobody", (*LS, *NOWHERE), 5, ("no response from",)),
     Case("ls: failed", (*LS, "--check"), 1, ("failed: ",), failed_at_the_vendor),
     Case("ls: lacks", ("ls", "--check", "--instance", CLUSTER), 1, ("incomplete: ",),
          a_node_that_is_missing),
@@ -416,7 +416,7 @@ def test_json_names_what_ended_the_listing(world: World, monkeypatch: pytest.Mon
         *_, failed, last = map(json.loads, ended.out.splitlines())
         assert (failed["event"], failed["subject"]) == ("failed", INSTANCE)
         assert last["ended_by"] == failed["error"]
-        assert "1 more instance was not asked for" in last["ended_by"]["message"]
+        assert "1 more instance was not listed" in last["ended_by"]["message"]
 
 
 def test_what_nobody_foresaw(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

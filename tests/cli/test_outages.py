@@ -26,7 +26,7 @@ def no_blocking_on_the_loop() -> None:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A try is not waited for, and there are five."""
-    policy = functools.partial(RetryPolicy, attempts=5, first=0.001)
+    policy = functools.partial(RetryPolicy, attempts=5, first_wait=0.001)
     monkeypatch.setattr("archiver.cli.options.RetryPolicy", policy)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", KEY_ID)
@@ -61,7 +61,7 @@ def test_an_api_that_fails(broken: str, words: tuple[str, ...]) -> None:
         ended = power.command(*words, "--endpoint", broken, *["--quiet"] * quiet)
         assert ended.code == 5
         assert ended.err.count(WAITING) == (not quiet)
-        assert ended.err.count("answered 500") == 2 - quiet
+        assert ended.err.count("status 500") == 2 - quiet
 
 
 @pytest.mark.parametrize(("more", "code"), [({}, 5), ({"BackupStatus": "Failed"}, 1)])

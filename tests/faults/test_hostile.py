@@ -16,7 +16,7 @@ import pytest
 
 from archiver import Archive, PullOptions, Summary, TransferOptions, pull
 from archiver.emulator import Emulator
-from archiver.transfer.limits import LeastRate
+from archiver.transfer.limits import MinimumRate
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything, source_of
 from tests.faults.hostile import Asked, Fault, Hostile
@@ -25,7 +25,7 @@ PART = 64 * 1024
 SIZE = 5 * PART + 1234
 OPTIONS = PullOptions(
     transfer=TransferOptions(
-        part_size=PART, connections=2, retry=QUICK, least=LeastRate(50_000, 0.4)
+        part_size=PART, connections=2, retry=QUICK, minimum_rate=MinimumRate(50_000, 0.4)
     )
 )
 
@@ -285,10 +285,10 @@ async def test_tls_with_a_wrong_name(
     async with Hostile(data).serve(tls) as hostile:
         point_to(files, f"https://127.0.0.1:{hostile.port}/b/k?Signature=s")
         summary = await attempt(emulator, archive)
-        assert "its certificate is not good" in str(summary.failures[0].error)
+        assert "the certificate is not trusted" in str(summary.failures[0].error)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         summary = await attempt(emulator, archive)
-        assert "its certificate is not good" in str(summary.failures[0].error), "a wrong name"
+        assert "the certificate is not trusted" in str(summary.failures[0].error), "a wrong name"
         point_to(files, f"https://localhost:{hostile.port}/b/k?Signature=s")
         summary = await attempt(emulator, archive)
         assert summary.failures == []

@@ -16,7 +16,7 @@ import pytest
 
 from archiver import Archive, PullOptions, TransferOptions, events, pull
 from archiver.emulator import Emulator
-from archiver.transfer import route
+from archiver.transfer import download_url
 from benchmarks.servers import free_port, wait_for
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything, source_of
@@ -120,7 +120,7 @@ async def test_urls_that_expire_in_the_middle(
 ) -> None:
     from datetime import timedelta
 
-    monkeypatch.setattr(route, "REFRESH_AHEAD", timedelta(days=-1))
+    monkeypatch.setattr(download_url, "REFRESH_AHEAD", timedelta(days=-1))
     data = write_rdb(files / INSTANCE / "a_20261124021500.rdb", 1_000_000)
     seen: list[events.Event] = []
     async with signed(files, nginx, 2), source_of(emulator) as source:

@@ -24,7 +24,7 @@ from archiver import (
 )
 from archiver.emulator import Emulator
 from archiver.errors import UntrustedSource, UsageError
-from archiver.network import Address, dial, resolve, tls_context
+from archiver.network import Address, connect, resolve, tls_context
 from archiver.retry import RetryPolicy
 from archiver.secret import SignedUrl
 from archiver.sources.session import open_session
@@ -69,7 +69,7 @@ def full() -> Iterator[int]:
 
 def test_a_dead_address_costs_little(full: int, listening: int) -> None:
     """The next is tried beside it, not after the ten seconds that it may take."""
-    opened, address = dial([at("127.0.0.1", full), at("127.0.0.1", listening)], nobody_gives_up)
+    opened, address = connect([at("127.0.0.1", full), at("127.0.0.1", listening)], nobody_gives_up)
     with opened:
         assert opened.getpeername()[1] == listening
     assert address == at("127.0.0.1", listening)
@@ -83,7 +83,7 @@ async def test_a_dead_address_of_the_vendor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first that its name stands for: files of both kinds and the listing come all the same."""
-    asked = network._ask
+    asked = network._getaddrinfo
 
     def ask(host: str, port: int, flags: int = 0) -> Sequence[Address]:
         if host == "localhost":
@@ -96,9 +96,9 @@ async def test_a_dead_address_of_the_vendor(
         write_rdb(files / INSTANCE / f"{n}.rdb", size, n)
     own = f"localhost:{emulator.port}"
     emulator._api._hosts = type(emulator._api._hosts)(own, own)  # type: ignore[misc]
-    monkeypatch.setattr(network, "_ask", ask)
+    monkeypatch.setattr(network, "_getaddrinfo", ask)
     chain = static_chain(credentials())
-    never = RetryPolicy(lasting=0.0)
+    never = RetryPolicy(give_up_after=0.0)
     options = PullOptions(transfer=TransferOptions(retry=never))
     async with TairSource(f"http://{own}", chain.get, retry=never) as source:
         summary = await pull(source, archive, [everything()], options)
@@ -106,20 +106,20 @@ async def test_a_dead_address_of_the_vendor(
 
 
 def test_one_that_refuses_costs_nothing(listening: int) -> None:
-    opened, _ = dial([at("127.0.0.1", 1), at("127.0.0.1", listening)], nobody_gives_up, 0.2)
+    opened, _ = connect([at("127.0.0.1", 1), at("127.0.0.1", listening)], nobody_gives_up, 0.2)
     opened.close()
 
 
 def test_all_refuse() -> None:
     with pytest.raises(ConnectionRefusedError):
-        dial([at("127.0.0.1", 1)] * 3, nobody_gives_up)
+        connect([at("127.0.0.1", 1)] * 3, nobody_gives_up)
     with pytest.raises(OSError, match="no address"):
-        dial([], nobody_gives_up)
+        connect([], nobody_gives_up)
 
 
 def test_nobody_answers_in_time(full: int) -> None:
     with pytest.raises(TimeoutError):
-        dial([at("127.0.0.1", full)], nobody_gives_up, 0.3)
+        connect([at("127.0.0.1", full)], nobody_gives_up, 0.3)
 
 
 def test_families_take_turns() -> None:
@@ -139,27 +139,27 @@ def test_whoever_gives_up_need_not_wait(full: int) -> None:
             raise GivenUp
 
     with pytest.raises(GivenUp):
-        dial([at("127.0.0.1", full)], check, 60.0)
+        connect([at("127.0.0.1", full)], check, 60.0)
 
 
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """A resolver that does not answer before the event; how often it was asked is not counted."""
     answers = threading.Event()
-    asked = network._ask
+    asked = network._getaddrinfo
 
     def ask(host: str, port: int, flags: int = 0) -> Sequence[Address]:
         if not flags:
             answers.wait(30.0)
         return asked(host, port, flags)
 
-    monkeypatch.setattr(network, "_ask", ask)
+    monkeypatch.setattr(network, "_getaddrinfo", ask)
     yield answers
     answers.set()
 
 
 def test_a_resolver_that_does_not_answer(stuck: threading.Event) -> None:
-    with pytest.raises(TimeoutError, match="no address of localhost"):
+    with pytest.raises(TimeoutError, match="localhost was not resolved"):
         resolve("localhost", 80, nobody_gives_up, 0.2)
     before = threading.active_count()
     for _ in range(3):
@@ -192,7 +192,7 @@ async def test_ctrl_c_does_not_wait_for_a_resolver(environ: dict[str, str], tmp_
         "    if flags: raise socket.gaierror\n"
         "    print('asked', file=sys.stderr, flush=True)\n"
         "    time.sleep(60)\n"
-        "network._ask = ask\n"
+        "network._getaddrinfo = ask\n"
         "from archiver.cli import main\n"
         "main()\n"
     )
@@ -235,7 +235,7 @@ async def test_the_api_of_an_authority_that_nobody_named(
         summary = await pull(source, archive, [everything(), everything("r-other")])
     [failure] = summary.failures
     assert isinstance(failure.error, UntrustedSource)
-    assert failure.error.hint == "SSL_CERT_FILE names other authorities to trust"
+    assert failure.error.hint == "set SSL_CERT_FILE to trust other authorities"
     assert "1 more" in str(failure.error)
     assert waits == []
     assert summary.exit_code == 5

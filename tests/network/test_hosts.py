@@ -13,8 +13,8 @@ from archiver.model import Backup, Network
 from archiver.secret import SignedUrl
 from archiver.sources.alibaba.fields import read_backup
 from archiver.sources.alibaba.hosts import AllowedHosts
+from archiver.transfer.download_url import NetworkChoice
 from archiver.transfer.http.client import open_fetcher
-from archiver.transfer.route import NetworkChoice
 from examples.sample_rdb import write_rdb
 from tests.cli.conftest import Run
 from tests.conftest import INSTANCE, QUICK, EmulatorMaker, everything, source_of
@@ -121,7 +121,7 @@ async def test_a_name_that_stands_for_a_metadata_service(monkeypatch: pytest.Mon
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 80))]
 
     dialled: list[object] = []
-    monkeypatch.setattr(network, "_ask", of_metadata)
+    monkeypatch.setattr(network, "_getaddrinfo", of_metadata)
     monkeypatch.setattr(socket.socket, "connect", lambda _, where: dialled.append(where))
     async with open_fetcher(2) as fetcher:
         url = SignedUrl.parse("http://bucket.aliyuncs.com/k")

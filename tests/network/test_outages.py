@@ -32,7 +32,7 @@ from tests.conftest import (
 # So many instances that waiting for each of them would be seen.
 MANY = [f"r-{n}" for n in range(16)]
 # As the default, and quick.
-HASTY = RetryPolicy(first=0.001, longest=0.002, lasting=0.2)
+HASTY = RetryPolicy(first_wait=0.001, max_wait=0.002, give_up_after=0.2)
 
 
 def of_many(*names: str) -> list[str]:
@@ -46,11 +46,11 @@ async def test_nobody_there_is_said_once(run: Run, tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.code == 5
     [line] = result.err.splitlines()
-    assert "no answer from 127.0.0.1:1" in line
+    assert "no response from 127.0.0.1:1" in line
     assert "r-0" in line
-    assert "15 more instances were not asked for" in line
+    assert "15 more instances were not listed" in line
     assert not (tmp_path / "archive").exists()
-    assert others_not_asked(1) == "1 more instance was not asked for"
+    assert others_not_asked(1) == "1 more instance was not listed"
 
 
 async def test_a_wrong_key_is_said_once(run: Run, emulator: Emulator) -> None:
@@ -158,7 +158,7 @@ async def test_one_that_answered_is_waited_for_longer(
     async def after_the_first(number: int) -> web.StreamResponse | None:
         return await hang_up(number) if 1 < number < 6 else None
 
-    patient = replace(HASTY, lasting=60.0)
+    patient = replace(HASTY, give_up_after=60.0)
     for answers, comes in ((hang_up, False), (after_the_first, True)):
         async with vendor_that(answers, emulator) as endpoint:
             waits: list[events.Event] = []
@@ -187,7 +187,7 @@ async def test_a_vendor_that_is_busy_is_one_that_answered(
     async with (
         vendor_that(busy, emulator) as endpoint,
         TairSource(
-            endpoint, static_chain(credentials()).get, retry=replace(HASTY, lasting=60.0)
+            endpoint, static_chain(credentials()).get, retry=replace(HASTY, give_up_after=60.0)
         ) as source,
     ):
         assert [page async for page in source.pages(everything())]
@@ -206,7 +206,7 @@ async def test_a_long_outage_of_the_files_ends_the_run_soon(
         if isinstance(event, events.Retrying):
             waits.append(event)
 
-    policy = RetryPolicy(first=0.2, longest=0.2, lasting=0.5)
+    policy = RetryPolicy(first_wait=0.2, max_wait=0.2, give_up_after=0.5)
     options = PullOptions(workers=1, transfer=TransferOptions(retry=policy))
     async with source_of(emulator) as source:
         summary = await pull(source, archive, [everything()], options, observe)
@@ -227,7 +227,7 @@ async def test_an_outage_that_ends_is_waited_out(
         if isinstance(event, events.Retrying) and event.attempt >= 9:
             emulator.faults = Faults()
 
-    patient = replace(HASTY, lasting=60.0)
+    patient = replace(HASTY, give_up_after=60.0)
     options = PullOptions(transfer=TransferOptions(retry=patient))
     async with source_of(emulator, retry=patient, observer=observe) as source:
         summary = await pull(source, archive, [everything()], options, observe)

@@ -10,7 +10,7 @@ A, B, C = "http://a:1", "http://b:2", "http://c:3"
 
 
 def between(environ: dict[str, str], scheme: str, host: str, port: int | None = None) -> str | None:
-    proxy = Proxies.of(environ).between(scheme, host, port)
+    proxy = Proxies.from_environment(environ).between(scheme, host, port)
     return None if proxy is None else proxy.url
 
 
@@ -109,16 +109,16 @@ def test_a_proxy_does_not_print_its_password() -> None:
     [
         ("socks5://u:hunter2@p:1", "its scheme is 'socks5'"),
         ("https://u:hunter2@p:1", "its scheme is 'https'"),
-        ("http://u:hunter2@:1", "it names no host"),
-        ("http://u:hunter2@p:99999", "it is no URL"),
-        ("http://u:hunter2@[p", "it is no URL"),
-        ("http://u:hunter2@p:1/path", "something after"),
-        ("http://u:hunter2@p q:1", "it names no host"),
+        ("http://u:hunter2@:1", "it has no host"),
+        ("http://u:hunter2@p:99999", "it is not a URL"),
+        ("http://u:hunter2@[p", "it is not a URL"),
+        ("http://u:hunter2@p:1/path", "continues after"),
+        ("http://u:hunter2@p q:1", "it has no host"),
     ],
 )
 def test_proxies_that_cannot_be_used(text: str, why: str) -> None:
     with pytest.raises(UsageError) as caught:
-        Proxies.of({"https_proxy": text})
-    assert str(caught.value).startswith("https_proxy: this proxy cannot be used: ")
+        Proxies.from_environment({"https_proxy": text})
+    assert str(caught.value).startswith("https_proxy: invalid proxy: ")
     assert why in str(caught.value)
     assert "hunter2" not in str(caught.value)

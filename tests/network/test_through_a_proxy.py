@@ -108,10 +108,10 @@ async def test_no_proxy(files: Path, run_vendor: Run, proxy: Proxy) -> None:
 @pytest.mark.parametrize(
     ("habits", "code", "words"),
     [
-        ({"user": "a", "password": "b"}, 4, "wants a user and a password"),
+        ({"user": "a", "password": "b"}, 4, "requires a user and password"),
         ({"refuses": 403}, 5, "403"),
         ({"refuses": 503}, 5, "503"),
-        ({"hangs_up": True}, 5, "no answer from"),
+        ({"hangs_up": True}, 5, "no response from"),
     ],
 )
 async def test_a_proxy_that_is_in_the_way(
@@ -129,7 +129,7 @@ async def test_a_proxy_that_is_in_the_way(
 async def test_a_proxy_that_is_not_there(run_vendor: Run) -> None:
     result = await run_vendor(*PULL, "--proxy", "http://someone:hunter2@127.0.0.1:1")
     assert result.code == 5, result.err
-    assert "the proxy http://127.0.0.1:1 does not answer" in result.err
+    assert "cannot connect to the proxy http://127.0.0.1:1" in result.err
     said(result)
 
 
@@ -138,7 +138,7 @@ async def test_a_proxy_that_cannot_be_used(run_vendor: Run) -> None:
         environ = {f"{scheme}_proxy": "socks5://someone:hunter2@127.0.0.1:1"}
         result = await run_vendor(*PULL, **environ)
         assert result.code == 2, result.err
-        assert f"{scheme}_proxy: this proxy cannot be used" in result.err
+        assert f"{scheme}_proxy: invalid proxy" in result.err
         said(result)
     result = await run_vendor(*PULL, "--proxy", "ftp://someone:hunter2@127.0.0.1:1")
     assert result.code == 2, result.err
@@ -185,7 +185,7 @@ async def test_files_behind_no_proxy_at_all(
     async with source_of(vendor, proxies=Proxies()) as source:
         summary = await pull(source, archive, [everything()], options)
     assert {type(failure.error) for failure in summary.failures} == {SourceUnreachable}
-    assert "the proxy http://127.0.0.1:1 does not answer" in str(summary.failures[0].error)
+    assert "cannot connect to the proxy http://127.0.0.1:1" in str(summary.failures[0].error)
 
 
 async def test_the_intranet_is_not_looked_for_behind_a_proxy(
@@ -196,7 +196,7 @@ async def test_the_intranet_is_not_looked_for_behind_a_proxy(
     result = await run_vendor(*PULL, "--proxy", proxy.url)
     summary = json.loads(result.out.splitlines()[-1])
     assert list(summary["bytes_fetched"]) == ["public"]
-    assert f"the proxy {proxy.url} is on the way" in result.err
+    assert f"the proxy {proxy.url} is used" in result.err
 
 
 async def test_the_library_obeys_the_environment(
@@ -219,7 +219,7 @@ async def test_a_wrong_password_is_not_tried_again(
     vendor: Emulator, archive: Archive, proxy_of: ProxyMaker
 ) -> None:
     proxy = proxy_of(user="a", password="b")
-    patient = RetryPolicy(lasting=60.0)
+    patient = RetryPolicy(give_up_after=60.0)
     given = Proxies.given(proxy.url)
     async with source_of(vendor, proxies=given, retry=patient) as source:
         summary = await pull(source, archive, [everything(), everything("r-other")])

@@ -29,9 +29,9 @@ from archiver.model import Network
 from archiver.retry import RetryPolicy
 from archiver.stores.local import disk
 from archiver.stores.local.staging import LocalStaging
-from archiver.transfer import route
-from archiver.transfer.limits import LeastRate
-from archiver.transfer.route import NetworkChoice
+from archiver.transfer import download_url
+from archiver.transfer.download_url import NetworkChoice
+from archiver.transfer.limits import MinimumRate
 from examples.sample_rdb import write_rdb
 from tests.conftest import DATA, INSTANCE, QUICK, EmulatorMaker, everything, source_of
 
@@ -291,7 +291,7 @@ async def test_a_bad_day(files: Path, emulator_of: EmulatorMaker, archive: Archi
     }
     faults = Faults(drop=0.3, throttle=0.2, server_errors=0.2, expire_after=1, latency=0.01, seed=3)
     emulator = await emulator_of(files, faults=faults)
-    patient = RetryPolicy(attempts=15, first=0.001, longest=0.002)
+    patient = RetryPolicy(attempts=15, first_wait=0.001, max_wait=0.002)
     options = PullOptions(
         workers=2,
         transfer=TransferOptions(
@@ -314,7 +314,7 @@ async def test_urls_that_expire_in_the_middle(
     monkeypatch: pytest.MonkeyPatch,
     ahead: timedelta,
 ) -> None:
-    monkeypatch.setattr(route, "REFRESH_AHEAD", ahead)
+    monkeypatch.setattr(download_url, "REFRESH_AHEAD", ahead)
     data = write_rdb(files / INSTANCE / "a.rdb", 400_000)
     emulator = await emulator_of(files, faults=Faults(rate=130_000, expire_after=1))
     options = PullOptions(transfer=TransferOptions(part_size=64 * 1024, connections=1))
@@ -351,8 +351,8 @@ async def test_a_dripping_connection_is_given_up(
 ) -> None:
     write_rdb(files / INSTANCE / "a.rdb", 200_000)
     emulator = await emulator_of(files, faults=Faults(rate=2000))
-    least = LeastRate(bytes_per_second=100_000, window=0.3)
-    options = PullOptions(transfer=TransferOptions(least=least, retry=QUICK))
+    minimum = MinimumRate(bytes_per_second=100_000, window=0.3)
+    options = PullOptions(transfer=TransferOptions(minimum_rate=minimum, retry=QUICK))
     async with source_of(emulator) as source:
         summary = await pull(source, archive, [everything()], options)
     assert "too slow" in str(summary.failures[0].error)
@@ -403,7 +403,7 @@ async def test_a_busy_intranet_host_is_not_given_up(
     for n in range(6):
         write_rdb(files / INSTANCE / f"{n}.rdb", 200_000, n)
     emulator = await emulator_of(files, faults=Faults(server_errors=0.5, seed=2))
-    patient = RetryPolicy(attempts=30, first=0.001, longest=0.002)
+    patient = RetryPolicy(attempts=30, first_wait=0.001, max_wait=0.002)
     options = PullOptions(transfer=TransferOptions(part_size=64 * 1024, retry=patient))
     async with source_of(emulator, retry=patient) as source:
         summary = await pull(source, archive, [everything()], options)

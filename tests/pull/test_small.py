@@ -25,16 +25,17 @@ from archiver.errors import CorruptFile
 from archiver.model import Receipt, Stored
 from archiver.retry import RetryPolicy
 from archiver.stores.commit import Commit
-from archiver.transfer import burst, route
+from archiver.transfer import download_url
 from archiver.transfer.engine import Engine
-from archiver.transfer.http.connection import Wire
+from archiver.transfer.http import burst
+from archiver.transfer.http.connection import HttpConnection
 from archiver.transfer.limits import RateLimit
 from archiver.transfer.small import SMALL_BYTES
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, EmulatorMaker, everything, source_of
 from tests.faults.test_cancel import open_files
 
-PATIENT = RetryPolicy(attempts=15, first=0.001, longest=0.002)
+PATIENT = RetryPolicy(attempts=15, first_wait=0.001, max_wait=0.002)
 OPTIONS = PullOptions(transfer=TransferOptions(part_size=512 * 1024, retry=PATIENT))
 KINDS = (events.Planned, events.Started, events.Archived)
 TOLD = (*KINDS, events.Advanced)
@@ -114,17 +115,17 @@ async def test_small_ones_share_connections_and_syncs(
 ) -> None:
     """What the batches are for."""
     connected = []
-    connect = Wire.connect
+    connect = HttpConnection.connect
 
-    def connects(wire: Wire) -> None:
+    def connects(wire: HttpConnection) -> None:
         connected.append(wire)
         connect(wire)
 
-    monkeypatch.setattr(Wire, "connect", connects)
+    monkeypatch.setattr(HttpConnection, "connect", connects)
     originals = make(files, 100)
     await pull(source, archive, [everything()], OPTIONS)
     assert_home(archive, originals)
-    assert len(connected) <= burst.MOST_AHEAD
+    assert len(connected) <= burst.MAX_REQUESTS_AHEAD
 
 
 FAILURES: dict[str, dict[str, object]] = {
@@ -448,7 +449,7 @@ async def test_urls_that_expired_are_renewed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing says so before the 403."""
-    monkeypatch.setattr(route, "REFRESH_AHEAD", timedelta(days=-1))
+    monkeypatch.setattr(download_url, "REFRESH_AHEAD", timedelta(days=-1))
     originals = make(files, 40)
     emulator = await emulator_of(files, faults=Faults(expire_after=0), clock=half_past)
     seen: list[events.Event] = []

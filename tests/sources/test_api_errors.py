@@ -52,12 +52,12 @@ def fault(status: int, code: str, **more: object) -> ApiFault:
         (500, "InternalError", SourceUnavailable, ""),
         (404, "InvalidAction.NotFound", SourceError, "--endpoint"),
         # Codes that nobody has documented: the status decides.
-        (400, "SomethingNew", RequestRejected, "refuses"),
+        (400, "SomethingNew", RequestRejected, "rejects"),
         (403, "SomethingNew", PermissionDenied, "grant"),
         (429, "SomethingNew", Throttled, "later"),
         (502, "SomethingNew", SourceUnavailable, ""),
         # The beginning of a word is not the word.
-        (400, "ForbiddenFruit", RequestRejected, "refuses"),
+        (400, "ForbiddenFruit", RequestRejected, "rejects"),
     ],
 )
 def test_every_code_has_its_error(

@@ -19,7 +19,7 @@ from archiver.errors import (
 )
 from archiver.secret import Secret
 from archiver.sources.alibaba.credentials import CredentialChain, default_chain, static_chain
-from archiver.sources.alibaba.credentials.chain import ASK_AGAIN, NamedStep
+from archiver.sources.alibaba.credentials.chain import RENEWAL_PAUSE, NamedStep
 from archiver.sources.alibaba.rpc import Credentials
 from tests.sources.test_credentials_cli_config import AK, ROLE, config, ini
 from tests.sources.test_credentials_services import (
@@ -201,7 +201,7 @@ async def test_a_failed_renewal_keeps_what_still_works() -> None:
     for _ in range(5):
         assert await giver.get() == "1"
     assert giver.asked == 2  # not once a call: every try may take its whole timeout
-    giver.now += ASK_AGAIN
+    giver.now += RENEWAL_PAUSE
     assert await giver.get() == "1"
     assert giver.asked == 3
     giver.now = NOW + 3600
@@ -216,7 +216,7 @@ async def test_keys_that_live_for_15_minutes_are_not_renewed_at_every_call() -> 
     giver.lasts = 900
     for _ in range(5):
         assert await giver.get() == "1"
-    giver.now += ASK_AGAIN
+    giver.now += RENEWAL_PAUSE
     assert await giver.get() == "2"
 
 
@@ -224,7 +224,7 @@ async def test_a_giver_that_stops_giving_is_not_replaced_by_the_next() -> None:
     giver = Giver()
     await giver.get()
     giver.gone, giver.now = True, NOW + 3600
-    with pytest.raises(SourceUnavailable, match="the giver gives no access key any more"):
+    with pytest.raises(SourceUnavailable, match="the giver no longer gives an access key"):
         await giver.get()
     assert not giver.later_step_asked
 

@@ -146,7 +146,7 @@ async def test_a_chain_of_roles(ask: Ask, tmp_path: Path, vendor: Vendor) -> Non
         ("near", "session-near"),
         ("/far", "session-far"),
     ]
-    for source, match in (("far", "leads back"), ("gone", "there is no source_profile 'gone'")):
+    for source, match in (("far", "refers back"), ("gone", "there is no source_profile 'gone'")):
         config(tmp_path, chained("far", "near"), chained("near", source), current="far")
         with pytest.raises(UsageError, match=match):
             await ask()

@@ -41,9 +41,11 @@ async def test_the_role_of_the_ecs_instance(ask: Ask, vendor: Vendor) -> None:
 
 
 async def test_an_ecs_instance_without_the_role_that_is_named(ask: Ask) -> None:
-    with pytest.raises(NoCredentials, match="RAM role of this ECS instance: answered 404"):
+    with pytest.raises(
+        NoCredentials, match="RAM role of this ECS instance: responded with status 404"
+    ):
         await ask(ALIBABA_CLOUD_ECS_METADATA="another-role")
-    with pytest.raises(NoCredentials, match="not the name of a role"):
+    with pytest.raises(NoCredentials, match="not a valid role name"):
         await ask(ALIBABA_CLOUD_ECS_METADATA="../../user-data")
 
 
@@ -52,7 +54,7 @@ async def test_a_metadata_service_that_fails_is_not_passed_over(
     ask: Ask, vendor: Vendor, status: int
 ) -> None:
     vendor.metadata_status = status
-    with pytest.raises(SourceUnavailable, match=f"ECS instance: answered {status}"):
+    with pytest.raises(SourceUnavailable, match=f"ECS instance: responded with status {status}"):
         await ask()
 
 
@@ -63,7 +65,7 @@ async def test_nobody_at_the_metadata_address(tmp_path: Path) -> None:
             nobody = "http://127.0.0.1:1"
             return await default_chain(session, environ, tmp_path, metadata_url=nobody).get()
 
-        with pytest.raises(NoCredentials, match="no access key: looked at"):
+        with pytest.raises(NoCredentials, match="no access key found in"):
             await ask()
         with pytest.raises(SourceUnavailable, match="no connection"):
             await ask(ALIBABA_CLOUD_ECS_METADATA="named")

@@ -18,8 +18,7 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.sources.alibaba.credentials import default_chain, roles
-from archiver.sources.alibaba.credentials.context import Context
-from archiver.sources.alibaba.credentials.profile import Profile
+from archiver.sources.alibaba.credentials.context import Context, Profile
 from archiver.sources.alibaba.rpc import Credentials
 from archiver.sources.alibaba.signing import acs3_signature
 

@@ -21,7 +21,7 @@ from archiver.errors import (
     UnknownInstance,
     UsageError,
 )
-from archiver.retry import wait_asked
+from archiver.retry import retry_after_seconds
 from archiver.secret import Secret
 from archiver.sources.alibaba import rpc
 from archiver.sources.alibaba.rpc import Credentials, RpcClient
@@ -140,7 +140,7 @@ async def test_a_redirect_is_not_followed(serve: Serve) -> None:
 async def test_nobody_there_says_where_and_leaks_nothing() -> None:
     async with aiohttp.ClientSession() as session:
         client = RpcClient(session, "http://someone:hunter2@127.0.0.1:1/x?y", "2015-01-01")
-        with pytest.raises(SourceUnavailable, match=r"no answer from 127\.0\.0\.1:1 ") as caught:
+        with pytest.raises(SourceUnavailable, match=r"no response from 127\.0\.0\.1:1 ") as caught:
             await ask(client)
     trace = "".join(traceback.format_exception(caught.value))
     for hidden in (KEY_ID, KEY_SECRET, "Signature", "hunter2"):
@@ -167,7 +167,7 @@ async def test_a_connection_that_breaks(serve: Serve) -> None:
         return web.Response()
 
     client = await serve(handler)
-    with pytest.raises(SourceUnavailable, match="no answer"):
+    with pytest.raises(SourceUnavailable, match="no response"):
         await ask(client)
 
 
@@ -244,7 +244,7 @@ async def test_a_key_with_a_control_character(serve: Serve, broken: str) -> None
         Credentials(Secret(broken), Secret("s"), origin="my file"),
         Credentials(Secret("a"), Secret("s"), Secret(broken), origin="my file"),
     ):
-        with pytest.raises(BadCredentials, match=r"\(my file\) holds a control") as caught:
+        with pytest.raises(BadCredentials, match=r"\(my file\) contains a control") as caught:
             await ask(client, by)
         assert broken not in str(caught.value)
 
@@ -290,7 +290,7 @@ async def test_the_denied_action_is_the_vendors_word(serve: Serve) -> None:
     ],
 )
 def test_the_wait_that_is_asked_for(headers: dict[str, str], seconds: float | None) -> None:
-    assert wait_asked(headers, lambda: NOW) == seconds
+    assert retry_after_seconds(headers, lambda: NOW) == seconds
 
 
 async def test_the_wait_reaches_the_error(serve: Serve) -> None:

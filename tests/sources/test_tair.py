@@ -18,10 +18,9 @@ from archiver.model import Page, Status
 from archiver.retry import RetryPolicy
 from archiver.secret import Secret
 from archiver.sources.alibaba.credentials import static_chain
-from archiver.sources.alibaba.endpoints import endpoint_of
 from archiver.sources.alibaba.fields import read_backup
 from archiver.sources.alibaba.listing import read_page
-from archiver.sources.alibaba.rpc import Credentials
+from archiver.sources.alibaba.rpc import Credentials, endpoint_of
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET, QUICK, EmulatorMaker, everything, source_of
 
@@ -170,7 +169,7 @@ async def test_throttling_is_waited_out(files: Path, emulator_of: EmulatorMaker)
     make(files, 0, 3)
     emulator = await emulator_of(files, faults=Faults(throttle=0.6, seed=1))
     seen: list[events.Event] = []
-    policy = RetryPolicy(attempts=30, first=0.001, longest=0.002)
+    policy = RetryPolicy(attempts=30, first_wait=0.001, max_wait=0.002)
     async with source_of(emulator, retry=policy, observer=seen.append) as source:
         assert len(await listed(source)) == 3
     assert any(isinstance(event, events.Retrying) for event in seen)

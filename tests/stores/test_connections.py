@@ -39,7 +39,7 @@ def given_up(endpoint: str, begun: threading.Event) -> StoreError:
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     assert begun.wait(60)
-    concurrency.hurry()
+    concurrency.abort_pending_calls()
     thread.join(15)  # it would wait for two minutes
     [failure] = failures
     with pytest.raises(StoreError):
@@ -77,4 +77,4 @@ def test_no_next_try_follows(listener: socket.socket, monkeypatch: pytest.Monkey
         with pytest.raises(StoreError):
             bucket.head("key")
         assert len(asked) == 1
-        concurrency.hurry()
+        concurrency.abort_pending_calls()

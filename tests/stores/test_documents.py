@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 
-from archiver.documents import MOST_BYTES
+from archiver.documents import MAX_BYTES
 from archiver.errors import NoDocument, PlaceTaken, StoreError, StoreForbidden, UnreadableObject
 from archiver.stores.local import disk
 from archiver.stores.local.store import LocalStore
@@ -149,7 +149,7 @@ def bucket(status: int, code: str = "") -> Iterator[S3Store]:
 async def test_a_huge_object_is_not_read(s3_writer: None) -> None:
     with bucket(200) as store, pytest.raises(NoDocument, match="6,442,450,944 bytes"):
         await store.read(KEY)
-    assert MOST_BYTES < LARGE
+    assert MAX_BYTES < LARGE
 
 
 @pytest.mark.parametrize(

@@ -409,7 +409,7 @@ def test_an_object_goes_only_when_its_copy_is_one(
     seaweed: SeaweedFS, gate: Gateway, bucket: str, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Night after night; and where nothing may be deleted, that is said."""
-    monkeypatch.setattr("archiver.stores.s3.store.MOST_BYTES", 100)
+    monkeypatch.setattr("archiver.stores.s3.store.MAX_BYTES", 100)
     key = f"{STEM}.json"
     put(seaweed, bucket, f"{PREFIX}{key}", OLD)
     store = S3Store(f"s3://{bucket}/{PREFIX}", S3Options(gate.endpoint))

@@ -20,8 +20,8 @@ from archiver.errors import (
 from archiver.model import Pin
 from archiver.secret import SignedUrl
 from archiver.transfer.http.client import open_fetcher
-from archiver.transfer.http.response import Answer
-from archiver.transfer.limits import LeastRate
+from archiver.transfer.http.response import ObjectResponse
+from archiver.transfer.limits import MinimumRate
 
 DATA = bytes(range(256)) * 4
 Serve = Callable[..., Awaitable[SignedUrl]]
@@ -63,16 +63,16 @@ def answer(status: str, body: bytes = b"", **headers: object) -> bytes:
 
 async def fetched(
     url: SignedUrl, start: int, stop: int, pin: Pin | None = None, window: float = 5.0
-) -> tuple[Answer, bytes]:
+) -> tuple[ObjectResponse, bytes]:
     """What the answer said, and its body, read in blocks of odd sizes."""
     async with (
-        open_fetcher(2, LeastRate(1000, window)) as fetcher,
+        open_fetcher(2, MinimumRate(1000, window)) as fetcher,
         fetcher.open(url, start, stop, pin) as body,
     ):
         data, block = bytearray(), memoryview(bytearray(100))
         while size := await body.readinto(block[: 1 + len(data) % 99]):
             data += block[:size]
-        return body.answer, bytes(data)
+        return body.response, bytes(data)
 
 
 async def test_a_range(serve: Serve) -> None:
@@ -87,7 +87,7 @@ async def test_a_range(serve: Serve) -> None:
     )
     seen, data = await fetched(url, 100, 200)
     assert data == DATA[100:200]
-    assert seen == Answer(100, Pin(len(DATA), '"E"', 42), whole=False)
+    assert seen == ObjectResponse(100, Pin(len(DATA), '"E"', 42), is_whole=False)
 
 
 async def test_blanks_around_the_fields_of_a_head(serve: Serve) -> None:
@@ -104,12 +104,12 @@ async def test_blanks_around_the_fields_of_a_head(serve: Serve) -> None:
     )
     seen, data = await fetched(url, 100, 200)
     assert data == DATA[100:200]
-    assert seen == Answer(100, Pin(len(DATA), '"E"', None), whole=False)
+    assert seen == ObjectResponse(100, Pin(len(DATA), '"E"', None), is_whole=False)
 
 
 async def test_the_whole_object_for_a_range(serve: Serve) -> None:
     seen, data = await fetched(await serve(answer("200 OK", DATA)), 100, 200)
-    assert (seen.start, seen.whole, data) == (0, True, DATA)
+    assert (seen.start, seen.is_whole, data) == (0, True, DATA)
 
 
 OF = f"/{len(DATA)}"

@@ -50,7 +50,7 @@ async def looks_until_due(fetch: Fetch, usual: float | None, most: int = 50) -> 
         for _ in range(5):
             hedge.finished(8 * MIB, 8 * MIB / usual)
     try:
-        await hedge.due(fetch)
+        await hedge.until_due(fetch)
     except TimeoutError:
         return None
     return looks
@@ -89,7 +89,7 @@ async def test_a_server_slow_to_everybody_is_not_asked_twice_for_everything() ->
 
     async def watch() -> None:
         nonlocal due
-        await hedge.due(Fetch(16 * MIB, 0))
+        await hedge.until_due(Fetch(16 * MIB, 0))
         due += 1
 
     with anyio.move_on_after(0.2):
@@ -119,7 +119,7 @@ async def test_a_stalled_connection_is_overtaken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Long before the least rate would have given it up."""
-    monkeypatch.setattr(limits, "_WATCH_SECONDS", QUICK_LOOKS)
+    monkeypatch.setattr(limits, "_CHECK_SECONDS", QUICK_LOOKS)
     part = 64 * 1024
     data = write_rdb(files / INSTANCE / "a_20261124021500.rdb", 6 * part)
     seen: list[events.Event] = []
@@ -139,7 +139,7 @@ async def test_bytes_of_two_connections_are_read_back(
     files: Path, emulator: Emulator, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slow one wrote a wrong byte before it was overtaken: its CRC is thrown away with it."""
-    monkeypatch.setattr(limits, "_WATCH_SECONDS", QUICK_LOOKS)
+    monkeypatch.setattr(limits, "_CHECK_SECONDS", QUICK_LOOKS)
     part = 64 * 1024
     data = write_rdb(files / INSTANCE / "a_20261124021500.rdb", 4 * part)
 

@@ -3,8 +3,8 @@
 import pytest
 
 from archiver.errors import Stalled
-from archiver.transfer.buffer_pool import Blocks
-from archiver.transfer.limits import LeastRate, Pulse, RateLimit
+from archiver.transfer.limits import MinimumRate, RateLimit, StallDetector
+from archiver.transfer.resources import BufferPool
 
 
 class Clock:
@@ -38,31 +38,31 @@ async def test_idle_time_is_not_saved_up() -> None:
 
 async def test_no_limit() -> None:
     await RateLimit(None).take(10**12)
-    assert RateLimit(None).most_at_once(1000) == 1000
-    assert RateLimit(8000).most_at_once(10**6) == 2000
-    assert RateLimit(1).most_at_once(10**6) == 1024
+    assert RateLimit(None).max_read(1000) == 1000
+    assert RateLimit(8000).max_read(10**6) == 2000
+    assert RateLimit(1).max_read(10**6) == 1024
 
 
 def test_a_drip_is_a_stall() -> None:
-    pulse = Pulse(LeastRate(bytes_per_second=100, window=10))
+    detector = StallDetector(MinimumRate(bytes_per_second=100, window=10))
     for _ in range(9):
-        pulse.beat(1.0, 1)
+        detector.record(1.0, 1)
     with pytest.raises(Stalled):
-        pulse.beat(1.0, 1)
+        detector.record(1.0, 1)
 
 
 def test_bytes_that_were_ready_are_no_wait() -> None:
-    pulse = Pulse(LeastRate(bytes_per_second=100, window=10))
+    detector = StallDetector(MinimumRate(bytes_per_second=100, window=10))
     for _ in range(1000):
-        pulse.beat(0.0, 1)
-    pulse.beat(9.9, 1)
-    pulse.beat(0.2, 10)
+        detector.record(0.0, 1)
+    detector.record(9.9, 1)
+    detector.record(0.2, 10)
 
 
 async def test_blocks_are_lent_again_and_never_more() -> None:
-    blocks = Blocks(3000, 1000)
-    async with blocks.lend() as first, blocks.lend() as second, blocks.lend() as third:
+    pool = BufferPool(3000, 1000)
+    async with pool.lend() as first, pool.lend() as second, pool.lend() as third:
         assert {len(first), len(second), len(third)} == {1000}
-        assert blocks._room.value == 0
-    async with blocks.lend():
-        assert len(blocks._free) == 2
+        assert pool._available.value == 0
+    async with pool.lend():
+        assert len(pool._free) == 2

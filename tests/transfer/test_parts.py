@@ -6,7 +6,7 @@ from fastcrc import crc64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.transfer.parts import MOST_PARTS, fitting_part_size, fold_crc64, plan_parts
+from archiver.transfer.parts import MAX_PARTS, fitting_part_size, fold_crc64, plan_parts
 
 
 @given(st.integers(0, 10**6), st.integers(100, 10**6))
@@ -23,7 +23,7 @@ def test_parts_cover_every_byte_once(size: int, part_size: int) -> None:
 @given(st.integers(0, 2**50), st.integers(2**16, 2**30))
 def test_the_part_size_fits(size: int, wanted: int) -> None:
     fitting = fitting_part_size(size, wanted)
-    assert -(-size // fitting) <= MOST_PARTS
+    assert -(-size // fitting) <= MAX_PARTS
     assert fitting >= wanted
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from archiver.errors import SourceUnavailable
 from archiver.secret import SignedUrl
-from archiver.transfer.burst import Read
+from archiver.transfer.http.burst import ReadObject
 from archiver.transfer.http.client import HttpFetcher, open_fetcher
-from archiver.transfer.http.connection import Wire
-from archiver.transfer.limits import LeastRate
+from archiver.transfer.http.connection import HttpConnection
+from archiver.transfer.limits import MinimumRate
 from tests.transfer.test_client import answer
 
 DATA = bytes(range(256)) * 4
@@ -72,14 +72,14 @@ async def serve() -> AsyncIterator[Serve]:
 
 @pytest.fixture
 async def fetcher() -> AsyncIterator[HttpFetcher]:
-    async with open_fetcher(2, LeastRate(1000, 5.0)) as fetcher:
+    async with open_fetcher(2, MinimumRate(1000, 5.0)) as fetcher:
         yield fetcher
 
 
 async def burst(fetcher: HttpFetcher, url: SignedUrl, times: int = 1) -> list[bytes | str]:
     """What each read of a burst gave, or why it failed."""
 
-    def work(reads: Iterator[Read]) -> list[bytes | str]:
+    def work(reads: Iterator[ReadObject]) -> list[bytes | str]:
         found: list[bytes | str] = []
         for read in reads:
             block = memoryview(bytearray(len(DATA)))
@@ -132,7 +132,7 @@ async def test_a_body_that_was_left_unread(
     serve: Serve, fetcher: HttpFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when the rest of it comes so late that nothing is to be seen of it yet."""
-    monkeypatch.setattr(Wire, "is_quiet", property(lambda wire: wire.connected))
+    monkeypatch.setattr(HttpConnection, "is_reusable", property(lambda self: self.is_connected))
     first = answer("200 OK", DATA[:10] + FORGED)
     url, served = await serve(first, *[answer("200 OK", DATA)] * 2)
     async with fetcher.open(url, 0, 10, None) as body:

@@ -9,7 +9,7 @@ from archiver.retry import RetryPolicy
 from tests.conftest import INSTANCE, EmulatorMaker, everything, source_of
 
 FILES = 24
-PATIENT = RetryPolicy(attempts=15, first=0.001, longest=0.002)
+PATIENT = RetryPolicy(attempts=15, first_wait=0.001, max_wait=0.002)
 
 
 async def test_what_was_flipped_on_the_way_is_fetched_again(

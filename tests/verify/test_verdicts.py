@@ -19,7 +19,7 @@ from archiver.commands.verify.model import VerifySummary
 from archiver.commands.verify.run import verify
 from archiver.errors import UnsafeInput
 from archiver.ids import safe
-from archiver.ignored_names import is_litter, is_shown
+from archiver.ignored_names import is_ignored, is_listed
 from archiver.stores.s3 import S3Options, S3Store
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, everything
@@ -37,7 +37,7 @@ LITTERED_FOLDERS = (
 
 @pytest.mark.parametrize("name", [*LITTER, *LITTERED_FOLDERS, "Icon\r", "#snapshot", "@Recycle"])
 def test_what_others_leave_is_not_shown(name: str) -> None:
-    assert not is_shown(name)
+    assert not is_listed(name)
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def test_what_others_leave_is_not_shown(name: str) -> None:
      "r-x-1.rdb.bak", "verified", "backup.tar"],
 )  # fmt: skip
 def test_what_may_be_somebodys_is_shown(name: str) -> None:
-    assert is_shown(name)
-    assert not is_litter(name)
+    assert is_listed(name)
+    assert not is_ignored(name)
 
 
 @pytest.mark.parametrize("name", ["x.json.bak", "desktop.ini", "Thumbs.db"])

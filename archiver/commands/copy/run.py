@@ -44,10 +44,10 @@ from archiver.model import Backup, Network, Pin, Provenance, Status, Stored
 from archiver.stores.base import Staging
 from archiver.stores.commit import Commit
 from archiver.times import TimeRange
-from archiver.transfer.download import carry
-from archiver.transfer.engine import TransferOptions, share
+from archiver.transfer.download import download_file
+from archiver.transfer.engine import TransferOptions, shared_resources
 from archiver.transfer.from_store import StoreOrigin
-from archiver.transfer.receipt import Cost, receipt_for
+from archiver.transfer.receipt import TransferStats, receipt_for
 
 # A disk that is not mounted looks like this, too: it is no success.
 NOTHING_SELECTED = "there is no backup that was asked for"
@@ -364,7 +364,7 @@ class _Copying:
         self._noted = ""
         # The target is full: what is under way may still fit, and nothing new is begun.
         self._full: NoSpace | None = None
-        self._shared: Final = share(options.transfer, options.workers, self._observer)
+        self._shared: Final = shared_resources(options.transfer, options.workers, self._observer)
 
     async def all(self) -> None:
         """The plan into the queue, the queue into workers, and the sets sealed at the end."""
@@ -581,7 +581,9 @@ class _Copying:
         for key, measured in present.items():
             alike = measured.sha256 == record.sha256 and measured.crc64 == pin.crc64
             if alike and key == f"{stem}.{measured.kind}":
-                receipt = receipt_for(measured, pin, record.size, Cost(0, provenance=provenance))
+                receipt = receipt_for(
+                    measured, pin, record.size, TransferStats(0, provenance=provenance)
+                )
                 return staging.record(key, receipt, documents)
         reading = StoreOrigin(
             _described(record), self._source.store, record.object_key, pin, provenance
@@ -591,7 +593,7 @@ class _Copying:
             await in_thread(staging.restart)  # parts of another object
         async with dropping_refused(staging):
             try:
-                receipt = await carry(self._shared, reading, staging)
+                receipt = await download_file(self._shared, reading, staging)
             except CorruptFile:
                 # It says what that means of a vendor, who may have meant those bytes.
                 raise self._damaged(record) from None

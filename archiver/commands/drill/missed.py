@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from archiver.archive.layout import set_start
 from archiver.report.evidence import Acknowledged, Evidence, Gap, SetEvidence
 from archiver.report.words import duration
+from archiver.times import format_minute
 
 # More of them would hide what they are to explain.
 _MOST_NAMED = 3
@@ -100,7 +101,7 @@ def _named(one: Acknowledged) -> str:
 
 
 def _minute(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+    return format_minute(moment)
 
 
 def _span(seconds: float) -> str:

@@ -26,7 +26,7 @@ from archiver.commands.drill.server import Limits
 from archiver.commands.drill.servers import NoServer, ServerProgram
 from archiver.commands.drill.stage import Stage, Tried
 from archiver.commands.drill.workplace import Workplace, open_scratch, sweep
-from archiver.concurrency import in_thread, in_thread_anyway
+from archiver.concurrency import in_thread, in_thread_shielded
 from archiver.errors import ArchiverError, worst_exit_code
 from archiver.report import evidence
 from archiver.report.chain import Finding
@@ -262,7 +262,7 @@ class _Run:
                 self._watcher(happened.FileTried(one.file))
         finally:
             for workplace in opened:
-                removed = await in_thread_anyway(workplace.remove)
+                removed = await in_thread_shielded(workplace.remove)
         results = [tried[record.key].results for record in chosen]
         # A node that has no file in the set is one that did not load.
         results += [()] * len(backup_set.missing)

@@ -10,6 +10,7 @@ from archiver.archive.backupsets import Folder, check_set_key
 from archiver.errors import NoSuchBackup
 from archiver.report.evidence import Mode, Selection
 from archiver.report.verdict import candidates_sha256
+from archiver.times import format_iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def choose_sets(folders: Sequence[Folder], wanted: Wanted) -> tuple[Selection, l
     if absent or not candidates:
         raise NoSuchBackup(
             f"the archive has no backup set of {', '.join(absent) or 'any instance'}"
-            + (f" from {wanted.at:%Y-%m-%dT%H:%M:%SZ} or before" if wanted.at else "")
+            + (f" from {format_iso(wanted.at)} or before" if wanted.at else "")
         )
     chosen = _CHOOSE[wanted.mode](candidates, wanted)
     return (

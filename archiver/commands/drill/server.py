@@ -37,7 +37,7 @@ from archiver.commands.drill.servers import (
 )
 from archiver.commands.drill.teardown import FileState, TearDown
 from archiver.commands.drill.workplace import LOG, RUN, Workplace, lay_out, open_workplace
-from archiver.concurrency import in_thread, to_the_end
+from archiver.concurrency import in_thread, shielded
 from archiver.errors import NoSpace, StoreError
 
 # "DB loaded from disk: 0.001 seconds", "DB loaded from append only file: …": all servers say so.
@@ -276,11 +276,11 @@ async def running(
         )  # fmt: skip
 
     try:
-        await to_the_end(start())  # until there is something that is ended in any case
+        await shielded(start())  # until there is something that is ended in any case
         yield started[0]
     finally:
         for server in started:
-            await to_the_end(server._stop(before))  # noqa: SLF001 - the other half of this
+            await shielded(server._stop(before))  # noqa: SLF001 - the other half of this
 
 
 async def _somebody_else(program: ServerProgram) -> Identity | None:

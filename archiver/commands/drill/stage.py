@@ -30,6 +30,7 @@ from archiver.model import Footer, Kind, Network
 from archiver.report import evidence
 from archiver.report.evidence import Difference, FileEvidence, Outcome
 from archiver.stores.local import disk
+from archiver.times import parse_iso
 
 # The phases of the evidence, by the steps of a trial.
 _STEPS: Final = {
@@ -300,9 +301,9 @@ def _origin(record: Record) -> evidence.Origin | None:
     """Where the archive had it from, if the record says."""
     try:
         source, transfer = record.document["source"], record.document["transfer"]
-        moment = datetime.fromisoformat(transfer["finished_at"])
+        moment = parse_iso(transfer["finished_at"])
         url = evidence.without_secrets(str(source["origin"]))
-        return evidence.Origin(Network(source["network"]), url, moment.astimezone(UTC))
+        return evidence.Origin(Network(source["network"]), url, moment)
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -12,7 +12,7 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.commands.ls.listing import Row, State, archived_rows
 from archiver.ids import safe
-from archiver.times import TimeRange
+from archiver.times import TimeRange, format_iso
 
 # So far a clock may be off before the vendor refuses what it signs.
 _CLOCKS_DIFFER: Final = timedelta(minutes=15)
@@ -38,7 +38,9 @@ class Overdue:
             return f"overdue: {self.instance_id} has no complete backup {self.where}"
         began = f"overdue: the newest complete backup of {self.instance_id} {self.where} began"
         if self.newest > self.now:
-            return f"{began} {self.newest:%Y-%m-%dT%H:%MZ}, in the future: is the clock right?"
+            return (
+                f"{began} {format_iso(self.newest, 'minutes')}, in the future: is the clock right?"
+            )
         return f"{began} {_hours(self.now - self.newest)} ago, more than {_hours(self.most)}"
 
 

@@ -258,7 +258,7 @@ class _Run:
 
         bring = functools.partial(bring_together, self._archive)
         with self._draining():
-            await engine.at_once([transfer for _, transfer in batch], bring, settled)
+            await engine.transfer_small([transfer for _, transfer in batch], bring, settled)
 
     async def _bring_alone(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
         async with self._alone:
@@ -280,7 +280,7 @@ class _Run:
         present = await measure_present(self._archive.store, staging, is_log=transfer.backup.is_log)
         for key, measured in present.items():
             if key == f"{transfer.stem}.{measured.kind}":
-                receipt = await engine.recognise(transfer, measured)
+                receipt = await engine.receipt_for_present(transfer, measured)
                 if receipt is not None and await self._is_this_one(transfer, receipt):
                     return staging.record(key, receipt, documents)
         try:

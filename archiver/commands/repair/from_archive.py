@@ -41,8 +41,9 @@ from archiver.errors import (
 )
 from archiver.model import Measured, Pin, Stored
 from archiver.sources.alibaba.fields import read_backup
-from archiver.transfer.download import carry
-from archiver.transfer.engine import TransferOptions, share
+from archiver.times import format_iso
+from archiver.transfer.download import download_file
+from archiver.transfer.engine import TransferOptions, shared_resources
 from archiver.transfer.from_store import StoreOrigin
 
 
@@ -108,7 +109,7 @@ class _SetMending:
         self._wrong: Final = wrong
         self._block: Final = block
         self._tell: Final = observer
-        self._shared: Final = share(transfer, 1, self._carried)
+        self._shared: Final = shared_resources(transfer, 1, self._carried)
         self.not_repaired: Final[list[events.NotRepaired]] = []
 
     async def run(self) -> set[str]:
@@ -262,7 +263,7 @@ class _SetMending:
         """The record to be written: as it was, and that it was repaired."""
         why = sorted(self._wrong.stems.get(stem, {"missing"}))
         repair = {
-            "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "at": format_iso(datetime.now(UTC)),
             "from": str(self._other.store),
             "why": [str(fault) for fault in why],
             "tool": TOOL,
@@ -295,7 +296,7 @@ class _SetMending:
                 await in_thread(staging.restart)  # parts of another object
             present = await measure_present(self._store, staging, is_log=theirs.is_log)
             async with dropping_refused(staging):
-                carried = await carry(self._shared, origin, staging)
+                carried = await download_file(self._shared, origin, staging)
                 if carried.sha256 != measured.sha256:
                     raise CorruptFile(f"{theirs.object_key}: it changed while it was copied")
                 kept = await make_way(self._store, stem, staging, present, receipt)

@@ -183,7 +183,7 @@ def _query(wrong: WrongSet) -> Query | None:
     if start is None:
         return None
     end = min(start + _AROUND, datetime.now(UTC) + timedelta(minutes=1))
-    first, last = TimeRange(start - _AROUND, max(end, start)).on_the_wire()
+    first, last = TimeRange(start - _AROUND, max(end, start)).query_bounds()
     instance_id = wrong.folder.partition("/")[0]
     return Query(instance_id, first, last, need_aof=wrong.may_be_aof)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Event
 from typing import Final
 
-from archiver.concurrency import until_cancelled
+from archiver.concurrency import in_cancellable_thread
 from archiver.rdb import Inspection, Readable, inspect
 from archiver.stores.local import disk
 
@@ -21,7 +21,7 @@ async def inspect_file(
     def tell(position: int) -> None:
         loop.call_soon_threadsafe(progress, position)
 
-    return await until_cancelled(lambda stop: _inspect(path, stop, tell, is_log=is_log))
+    return await in_cancellable_thread(lambda stop: _inspect(path, stop, tell, is_log=is_log))
 
 
 class _Stoppable:

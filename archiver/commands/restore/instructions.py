@@ -12,6 +12,7 @@ from archiver.commands.restore.files import Copied
 from archiver.model import Kind
 from archiver.rdb import Inspection, Verdict, releases
 from archiver.rdb.magic import rdb_version
+from archiver.times import format_iso
 
 LOGS: Final = "appendonlydir"
 LOG: Final = "appendonly.aof"
@@ -104,7 +105,7 @@ def text(record: Record, line: str | None, needed: str, log: Inspection | None) 
     return (
         f"{record.object_key}\n"
         f"node {record.node_id}, backup {record.backup_id}, "
-        f"begun {record.started_at:%Y-%m-%dT%H:%M:%SZ}\n"
+        f"begun {format_iso(record.started_at)}\n"
         f"{record.size} bytes, SHA-256 {record.sha256}\n\n{how}"
         + (f"\n{cut[0].upper()}{cut[1:]}.\n" if cut is not None else "")
     )

@@ -24,11 +24,12 @@ from archiver.errors import (
     UnreadableObject,
 )
 from archiver.events import Cleared
+from archiver.retry import RETRIES
 from archiver.stores.base import Store
 
 # Results in memory, at most, before they are written.
 _MOST_PENDING = 1000
-_TRIES = 3
+_TRIES = RETRIES.verify_results.attempts
 
 
 class Results:

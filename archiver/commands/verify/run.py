@@ -30,7 +30,7 @@ from archiver.commands.verify.model import VerifyOptions, VerifySummary
 from archiver.commands.verify.reader import Due, Reader
 from archiver.commands.verify.results import Results
 from archiver.commands.verify.survey import PASSING, Month, months, survey
-from archiver.concurrency import task_group, to_the_end
+from archiver.concurrency import shielded, task_group
 from archiver.errors import BadDocument, NewerDocument, NoSuchBackup, UnreadableObject
 from archiver.events import Acknowledged as Acknowledgement
 from archiver.ids import safe
@@ -54,7 +54,7 @@ async def verify(
         await run.check_backups()
         await run.look_again()
     finally:
-        await to_the_end(run.keep())
+        await shielded(run.keep())
     return run.summary
 
 

@@ -15,6 +15,7 @@ from archiver.commands.verify.findings import NAMED_ALONE, Fault, Finding, out_o
 from archiver.commands.verify.statements import Claims, check_record
 from archiver.errors import BadDocument, StoreError, StoreForbidden, UnreadableObject
 from archiver.stores.base import Entry, Store
+from archiver.times import format_day
 
 # What a pull at work leaves for a moment: a second look may find it gone.
 PASSING = frozenset({Fault.MISSING, Fault.UNRECORDED, Fault.SUMS, Fault.INCOMPLETE})
@@ -189,7 +190,7 @@ async def _find_unnamed(
             text = "SHA256SUMS names it, and it is gone with its record"
             cure = NAMED_ALONE
         elif (at := known[key].at) is not None:
-            text = f"it was verified on {at:%Y-%m-%d}, and is gone with its record"
+            text = f"it was verified on {format_day(at)}, and is gone with its record"
         else:
             text = "an earlier verify saw it, and it is gone with its record"
         found.findings.append(Finding(key, Fault.MISSING, text, cure=cure))

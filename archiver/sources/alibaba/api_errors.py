@@ -1,4 +1,4 @@
-"""What the vendor's error codes mean, and what to do about each.
+"""Translates the vendor's error codes into errors with hints.
 
 Codes: DescribeBackups (R-kvstore, 2015-01-01), *Error codes*, and those of the RPC gateway.
 """
@@ -21,9 +21,9 @@ from archiver.errors import (
 
 @dataclass(frozen=True, slots=True)
 class ApiFault:
-    """An error answer of the RPC gateway.
+    """An error response of the RPC gateway.
 
-    ``resource`` is what the request was about; ``service`` names the API in RAM's actions.
+    ``resource`` is what the request was about; ``service`` is the API's name in RAM actions.
     """
 
     status: int
@@ -39,48 +39,50 @@ class ApiFault:
 
 
 def translate(fault: ApiFault) -> ArchiverError:
-    """The typed error for an error answer, naming the code and what to do."""
+    """The error for an error response; it names the code and what to do."""
     for prefix, make in _MEANINGS:
         if fault.code == prefix or fault.code.startswith(prefix + "."):
             return make(fault)
     if fault.status >= 500:
-        return SourceUnavailable(_said(fault), retry_after=fault.retry_after)
+        return SourceUnavailable(_message(fault), retry_after=fault.retry_after)
     if fault.status == 429:
         return _throttled(fault)
     if fault.status == 403:
         return _denied(fault)
-    return RequestRejected(_said(fault), hint="the API refuses this request as it is")
+    return RequestRejected(_message(fault), hint="the API rejects this request")
 
 
-def _said(fault: ApiFault) -> str:
-    said = " ".join(fault.message.split())[:300]
+def _message(fault: ApiFault) -> str:
+    text = " ".join(fault.message.split())[:300]
     request = f", request {fault.request_id}" if fault.request_id else ""
-    return f"{fault.action} for {fault.resource}: {fault.code}: {said} [{fault.status}{request}]"
+    return f"{fault.action} for {fault.resource}: {fault.code}: {text} [{fault.status}{request}]"
 
 
 def _denied(fault: ApiFault) -> ArchiverError:
     action = fault.denied_action or f"{fault.service}:{fault.action}"
     resource = fault.denied_resource or fault.resource
     return PermissionDenied(
-        _said(fault), hint=f"grant the RAM action {action} on {resource} to this identity"
+        _message(fault), hint=f"grant the RAM action {action} on {resource} to this identity"
     )
 
 
 def _throttled(fault: ApiFault) -> ArchiverError:
     return Throttled(
-        _said(fault), hint="the API's rate limit; try later", retry_after=fault.retry_after
+        _message(fault),
+        hint="the API limits the rate of requests; try again later",
+        retry_after=fault.retry_after,
     )
 
 
 def _unavailable(fault: ApiFault) -> ArchiverError:
-    return SourceUnavailable(_said(fault), retry_after=fault.retry_after)
+    return SourceUnavailable(_message(fault), retry_after=fault.retry_after)
 
 
 def _as(kind: type[ArchiverError], hint: str) -> Callable[[ApiFault], ArchiverError]:
-    return lambda fault: kind(_said(fault), hint=hint, retry_after=fault.retry_after)
+    return lambda fault: kind(_message(fault), hint=hint, retry_after=fault.retry_after)
 
 
-# Longest first where one is the beginning of another.
+# Codes and prefixes of codes. Where one is a prefix of another, the longer one comes first.
 _MEANINGS: tuple[tuple[str, Callable[[ApiFault], ArchiverError]], ...] = (
     (
         "InvalidStartTimeAndEndTime.Malformed",
@@ -97,12 +99,12 @@ _MEANINGS: tuple[tuple[str, Callable[[ApiFault], ArchiverError]], ...] = (
         "InvalidInstanceId",
         _as(UnknownInstance, "check the instance id, --region and the account of the access key"),
     ),
-    ("MissingParameter", _as(RequestRejected, "the API wants a parameter that was not sent")),
+    ("MissingParameter", _as(RequestRejected, "the API requires a parameter that was not sent")),
     (
         "InvalidTimeStamp",
-        _as(ClockSkew, "set this machine's clock: it may be off by at most 15 minutes"),
+        _as(ClockSkew, "set the clock of this machine: it may be wrong by at most 15 minutes"),
     ),
-    # A nonce is drawn anew for every request: trying again is all there is to do.
+    # Every request has a new nonce, so a retry helps.
     ("SignatureNonceUsed", _unavailable),
     (
         "SignatureDoesNotMatch",
@@ -111,7 +113,7 @@ _MEANINGS: tuple[tuple[str, Callable[[ApiFault], ArchiverError]], ...] = (
     ("IncompleteSignature", _as(BadCredentials, "check the access key id and secret")),
     (
         "InvalidAccessKeyId",
-        _as(BadCredentials, "no such access key: check its id, and that it is not disabled"),
+        _as(BadCredentials, "check the access key id, and that the key is not disabled"),
     ),
     ("InvalidSecurityToken", _as(BadCredentials, "the STS token is wrong or has expired")),
     ("Forbidden", _denied),

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from archiver.documents import MOST_DIGITS, MOST_NUMBER, check_value, read_moment
+from archiver.documents import MAX_DIGITS, MAX_NUMBER, check_value
 from archiver.errors import UnsafeInput
 from archiver.model import Backup, Network, Status
 from archiver.secret import Secret
+from archiver.times import parse_document_time
 
 _URL_FIELDS = {
     Network.PUBLIC: "BackupDownloadURL",
@@ -74,16 +75,16 @@ def _status(value: object) -> Status:
 
 def _size(item: Mapping[str, Any]) -> int:
     size = item.get("BackupSize") or 0
-    if isinstance(size, str) and size.isascii() and size.isdecimal() and len(size) <= MOST_DIGITS:
+    if isinstance(size, str) and size.isascii() and size.isdecimal() and len(size) <= MAX_DIGITS:
         size = int(size)
-    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MOST_NUMBER:
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_NUMBER:
         raise ValueError(f"BackupSize {size!r:.40}")
     return size
 
 
 def _time(value: str) -> datetime:
     # Documented as UTC; some answers were seen without their Z.
-    return read_moment(value)
+    return parse_document_time(value)
 
 
 def _without_query(name: str, value: object) -> object:

@@ -1,11 +1,12 @@
-"""One RPC-style call to the vendor's API over a kept session. Sole place that speaks this wire.
+"""Calls of the vendor's RPC-style API over an aiohttp session.
 
-Wire form: ``POST /`` with every parameter in the query and an empty body, signed with
+A call is ``POST /`` with every parameter in the query and an empty body, signed with
 ACS3-HMAC-SHA256 (see :mod:`archiver.sources.alibaba.signing`).
 """
 
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -25,20 +26,38 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.proxies import Proxies, denial, via
-from archiver.retry import wait_asked
+from archiver.retry import RETRIES, retry_after_seconds
 from archiver.secret import Secret
 from archiver.sources.alibaba.api_errors import ApiFault, translate
 from archiver.sources.alibaba.signing import EMPTY_SHA256, acs3_authorization, canonical_query, pct
-from archiver.sources.session import no_answer, through
+from archiver.sources.session import no_response_error, proxy_arguments
+from archiver.times import format_iso
 
-# A page of 300 backups with signed URLs is about 0.5 MB; an answer beyond this is none of ours.
-MOST_ANSWER_BYTES = 32 * 2**20
-_TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
+# A page of 300 backups with signed URLs is about 0.5 MB; a larger response is not the API's.
+MAX_RESPONSE_BYTES = 32 * 2**20
+_TIMEOUT = aiohttp.ClientTimeout(total=RETRIES.api_call.timeout, connect=RETRIES.connect.timeout)
+
+_REGION = re.compile(r"[a-z]{2,3}(-[a-z0-9]+){1,5}")
+# The vendor's SDK (7.0.0) sends these public regions to the central host. Older documentation
+# names more; where both hosts respond, either will do, and --endpoint is there for the rest.
+_CENTRAL_REGIONS = frozenset({"cn-hangzhou", "cn-hangzhou-finance"})
+
+
+def endpoint_of(region: str) -> str:
+    """The host of the R-kvstore API in a region. Raises UsageError for an invalid region id."""
+    if not _REGION.fullmatch(region):
+        raise UsageError(
+            f"{region!r} is not a region id", hint="they look like cn-hangzhou or ap-southeast-1"
+        )
+    if region in _CENTRAL_REGIONS:
+        return "r-kvstore.aliyuncs.com"
+    return f"r-kvstore.{region}.aliyuncs.com"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An access key, and for STS its token and expiry. ``origin`` names the step that gave it."""
+    """An access key, with token and expiry if it is temporary. ``origin`` names, in errors, where
+    it comes from."""
 
     access_key_id: Secret
     access_key_secret: Secret
@@ -48,7 +67,7 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -57,9 +76,9 @@ class _Answer:
 class RpcClient:
     """Calls actions of one API version at one endpoint.
 
-    ``endpoint`` is a host, with port if needed, or a URL with its scheme (https by default);
-    UsageError when it is neither. ``service`` is the API's name in RAM actions, for hints;
-    ``proxies`` None are those of the environment.
+    ``endpoint`` is a host with an optional port, or a URL (https by default); raises UsageError
+    when it is neither. ``service`` is the API's name in RAM actions, for hints. Without
+    ``proxies`` those of the environment are used.
     """
 
     def __init__(
@@ -80,12 +99,12 @@ class RpcClient:
         self._service: Final = service
         self._timeout: Final = timeout
         host = self._url.raw_host or ""
-        proxies = proxies or Proxies.of(os.environ)
+        proxies = proxies or Proxies.from_environment(os.environ)
         self._proxy: Final = proxies.between(self._url.scheme, host, self._url.port)
 
     @property
     def host(self) -> str:
-        """The endpoint's own, without its port."""
+        """The host of the endpoint, without its port."""
         return self._url.raw_host or ""
 
     async def call(
@@ -96,48 +115,49 @@ class RpcClient:
         *,
         resource: str,
     ) -> dict[str, Any]:
-        """The decoded answer to one request; one try.
+        """Send one request, once, and return the decoded response.
 
-        ``credentials`` None sends it unsigned (AssumeRoleWithOIDC). ``resource`` names, in
-        errors, what the request is about. Raises the typed errors of
-        :mod:`.api_errors`, SourceUnavailable when no answer came, SourceError
-        when what came is not the API's, BadCredentials for a key that no header can carry.
+        Without ``credentials`` it is not signed (AssumeRoleWithOIDC). ``resource`` names, in
+        errors, what the request is about. Raises the errors of :mod:`.api_errors`,
+        SourceUnavailable when there is no response, SourceError when the response is not the
+        API's, BadCredentials for a key with characters that no header may have.
         """
         plain = {
             name: value.reveal() if isinstance(value, Secret) else value
             for name, value in params.items()
         }
         headers = self._headers(action, plain, credentials)
-        answer = await self._exchange(
+        response = await self._send(
             URL(f"{self._url}/?{canonical_query(plain)}", encoded=True), headers
         )
-        if isinstance(answer, ArchiverError):
-            answer.message = f"{action} for {resource}: {answer.message}"
-            raise answer
-        decoded = _decode(answer.body)
-        if answer.status == 200 and decoded is not None:
+        if isinstance(response, ArchiverError):
+            response.message = f"{action} for {resource}: {response.message}"
+            raise response
+        decoded = _decode(response.body)
+        if response.status == 200 and decoded is not None:
             return decoded
-        error = self._error(action, resource, answer, decoded, _sent(params, credentials))
+        error = self._error(action, resource, response, decoded, _secrets_of(params, credentials))
         if isinstance(error, BadCredentials) and credentials is not None:
-            error.hint = _quoted(credentials) or error.hint
+            error.hint = _quotes_hint(credentials) or error.hint
         raise error
 
-    async def _exchange(self, url: URL, headers: Mapping[str, str]) -> _Answer | ArchiverError:
-        """The answer, or why there is none.
+    async def _send(self, url: URL, headers: Mapping[str, str]) -> _Response | ArchiverError:
+        """The response, or the error if there is none.
 
-        Not raised: the library's exceptions hold the request with its headers, and would stay on
-        ours as its context.
+        The error is returned, not raised: raised here it would keep aiohttp's exception, which
+        holds the request with its headers, as its context.
         """
         try:
             async with self._session.post(
                 url,
                 allow_redirects=False,
                 timeout=self._timeout,
-                **through(self._proxy, url, headers),
-            ) as answer:
-                return _Answer(answer.status, answer.headers, await _bounded(answer))
+                **proxy_arguments(self._proxy, url, headers),
+            ) as response:
+                body = await _read_bounded(response)
+                return _Response(response.status, response.headers, body)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return no_answer(error, self._url, self._proxy)
+            return no_response_error(error, self._url, self._proxy)
 
     def _headers(
         self, action: str, params: Mapping[str, str], credentials: Credentials | None
@@ -147,7 +167,7 @@ class RpcClient:
             "host": self._url.authority,
             "x-acs-action": action,
             "x-acs-version": self._version,
-            "x-acs-date": f"{datetime.fromtimestamp(self._clock(), UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "x-acs-date": format_iso(datetime.fromtimestamp(self._clock(), UTC)),
             "x-acs-signature-nonce": secrets.token_hex(16),
             "x-acs-content-sha256": EMPTY_SHA256,
         }
@@ -158,7 +178,9 @@ class RpcClient:
             headers["x-acs-accesskey-id"] = key_id
             headers["x-acs-security-token"] = credentials.security_token.reveal()
         if any(not value.isprintable() for value in headers.values()) or not key_id.isprintable():
-            raise BadCredentials(f"the access key ({credentials.origin}) holds a control character")
+            raise BadCredentials(
+                f"the access key ({credentials.origin}) contains a control character"
+            )
         headers["authorization"] = acs3_authorization(
             key_id, credentials.access_key_secret.reveal(), "POST", params, headers
         )
@@ -168,11 +190,11 @@ class RpcClient:
         self,
         action: str,
         resource: str,
-        answer: _Answer,
+        response: _Response,
         decoded: dict[str, Any] | None,
         sent: Iterable[Secret],
     ) -> ArchiverError:
-        status, retry_after = answer.status, wait_asked(answer.headers)
+        status, retry_after = response.status, retry_after_seconds(response.headers)
         if decoded is not None and isinstance(decoded.get("Code"), str):
             denied = decoded.get("AccessDeniedDetail")
             denied = denied if isinstance(denied, dict) else {}
@@ -180,7 +202,7 @@ class RpcClient:
                 ApiFault(
                     status=status,
                     code=decoded["Code"],
-                    message=_without(sent, str(decoded.get("Message", ""))),
+                    message=_redacted(sent, str(decoded.get("Message", ""))),
                     request_id=str(decoded.get("RequestId", "")),
                     action=action,
                     resource=resource,
@@ -191,7 +213,7 @@ class RpcClient:
             )
         what = (
             f"{action} for {resource}: {self._url.authority}{via(self._proxy)} "
-            f"answered {status} without JSON"
+            f"responded with status {status} and no JSON"
         )
         if status == 407:
             return denial(f"{action} for {resource}: the proxy {self._proxy}")
@@ -199,25 +221,25 @@ class RpcClient:
             return Throttled(what, retry_after=retry_after)
         if status >= 500 or status == 408:
             return SourceUnavailable(what, retry_after=retry_after)
-        return SourceError(what, hint="is the endpoint the API, or a proxy's page?")
+        return SourceError(what, hint="check that the endpoint is the API, and not a proxy's page")
 
 
 def _origin(endpoint: str) -> URL:
-    """Scheme, host and port; what else a URL may hold (a password, too) stays behind."""
+    """Scheme, host and port of an endpoint, without anything else that a URL may hold."""
     try:
         origin = URL(endpoint if "://" in endpoint else f"https://{endpoint}").origin()
     except ValueError:
         origin = URL()
     if origin.scheme not in ("http", "https"):
-        # Not quoted: what cannot be read may hold a password.
+        # Not quoted: an invalid URL may hold a password.
         raise UsageError("the endpoint is neither a host (with port) nor an http or https URL")
     return origin
 
 
-def _sent(
+def _secrets_of(
     params: Mapping[str, str | Secret], credentials: Credentials | None
 ) -> tuple[Secret, ...]:
-    """The secrets that a request carried or was made with."""
+    """The secrets that a request contains or was signed with."""
     held = [value for value in params.values() if isinstance(value, Secret)]
     if credentials is not None:
         token = credentials.security_token
@@ -226,8 +248,8 @@ def _sent(
     return tuple(held)
 
 
-def _quoted(credentials: Credentials) -> str | None:
-    """What to do about quotes that are part of a key, and were not meant to be."""
+def _quotes_hint(credentials: Credentials) -> str | None:
+    """A hint for a key with quotes around it; None if there are none."""
     named = {
         "access key id": credentials.access_key_id,
         "access key secret": credentials.access_key_secret,
@@ -240,25 +262,25 @@ def _quoted(credentials: Credentials) -> str | None:
     if not found:
         return None
     return (
-        f"the {' and the '.join(found)} of {credentials.origin} has quotes around it: leave them "
-        "out, since docker --env-file, for one, takes them for part of the value"
+        f"the {' and the '.join(found)} of {credentials.origin} has quotes around it: remove them; "
+        "docker --env-file, for one, makes them part of the value"
     )
 
 
-def _without(sent: Iterable[Secret], message: str) -> str:
-    """The API's message without our secrets: for a wrong signature it quotes the request."""
+def _redacted(sent: Iterable[Secret], message: str) -> str:
+    """The API's message without secrets: after a wrong signature it quotes the request."""
     for secret in sent:
         for shape in {secret.reveal(), pct(secret.reveal())} - {""}:
             message = message.replace(shape, "***")
     return message
 
 
-async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
+async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
-    async for chunk in answer.content.iter_chunked(64 * 1024):
+    async for chunk in response.content.iter_chunked(64 * 1024):
         body += chunk
-        if len(body) > MOST_ANSWER_BYTES:
-            raise SourceError(f"the API's answer is larger than {MOST_ANSWER_BYTES} bytes")
+        if len(body) > MAX_RESPONSE_BYTES:
+            raise SourceError(f"the API's response is larger than {MAX_RESPONSE_BYTES} bytes")
     return bytes(body)
 
 

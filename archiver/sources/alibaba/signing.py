@@ -1,6 +1,7 @@
-"""ACS3-HMAC-SHA256, the vendor's request signature, as pure functions.
+"""ACS3-HMAC-SHA256, the vendor's request signature. Pure.
 
-Made for both ends, the signer and a verifier. Checked against the official SDK in both directions.
+Used by the client, which signs, and by the emulator, which verifies. Tests compare it with the
+official SDK in both directions.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ def pct(text: str) -> str:
 
 
 def canonical_query(params: Mapping[str, str]) -> str:
-    """The decoded parameters, encoded again and sorted by name."""
+    """The query string of decoded parameters: percent-encoded and sorted by name."""
     return "&".join(f"{pct(name)}={pct(params[name])}" for name in sorted(params))
 
 
@@ -30,10 +31,10 @@ def acs3_signature(
     signed_names: Iterable[str],
     body_sha256: str = EMPTY_SHA256,
 ) -> str:
-    """Hex signature of a request to path ``/``.
+    """The signature, in hex, of a request to path ``/``.
 
-    ``headers`` are looked up by lower-case name; ``signed_names`` are lower-case and, for a
-    verifier, the client's own SignedHeaders.
+    The names in ``headers`` and ``signed_names`` are in lower case; a verifier passes the client's
+    SignedHeaders as ``signed_names``.
     """
     names = sorted(signed_names)
     canonical_headers = "".join(f"{name}:{headers[name].strip()}\n" for name in names)
@@ -51,7 +52,7 @@ def acs3_authorization(
     params: Mapping[str, str],
     headers: Mapping[str, str],
 ) -> str:
-    """The Authorization header for a request that signs ``host`` and every ``x-acs-*`` header."""
+    """The Authorization header of a request; it signs ``host`` and every ``x-acs-*`` header."""
     names = sorted(name for name in headers if name == "host" or name.startswith("x-acs-"))
     signature = acs3_signature(secret, method, params, headers, names)
     return (

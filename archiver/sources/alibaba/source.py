@@ -20,7 +20,7 @@ from archiver.errors import (
 )
 from archiver.model import Backup, Page, Query
 from archiver.proxies import Proxies
-from archiver.retry import Attempts, Outage, RetryPolicy
+from archiver.retry import RETRIES, Attempts, Outage, RetryPolicy
 from archiver.sources.alibaba.hosts import AllowedHosts
 from archiver.sources.alibaba.listing import read_page
 from archiver.sources.alibaba.rpc import Credentials, RpcClient
@@ -32,13 +32,13 @@ PAGE_SIZES = (30, 50, 100, 200, 300)
 
 # A listing of several pages is read again until a whole reading finds nothing new. That many
 # readings without an end are no listing any more.
-MOST_READINGS = 20
+MOST_READINGS = RETRIES.changing_listing.attempts
 
 # The longest retention that can be set, and a day. A manual backup may be kept for longer.
 LONGEST_RETENTION = timedelta(days=731)
 
 # Seconds that an endpoint is waited for which has not answered once: it may well be the wrong one.
-FIRST_SECONDS = 30.0
+FIRST_SECONDS = RETRIES.unreachable_api.total
 
 GetCredentials = Callable[[], Awaitable[Credentials]]
 
@@ -140,7 +140,7 @@ class TairSource:
         day = timedelta(days=1)
         ended_at = max(backup.ended_at or backup.started_at, backup.started_at)
         around = TimeRange(backup.started_at - day, ended_at + day)
-        start, end = around.on_the_wire()
+        start, end = around.query_bounds()
         query = Query(backup.instance_id, start, end, need_aof=True, backup_id=backup.backup_id)
         async for page in self._one_reading(query):
             for listed in page.backups:
@@ -159,7 +159,7 @@ class TairSource:
             if self._earliest != EVERYTHING_FROM:
                 raise
             now = datetime.now(UTC)
-            earliest, _ = TimeRange(now - LONGEST_RETENTION, now).on_the_wire()
+            earliest, _ = TimeRange(now - LONGEST_RETENTION, now).query_bounds()
         page = await self._page_from(earliest, query, number)
         self._earliest = earliest
         self._observer(events.RangeNarrowed(earliest))

@@ -10,7 +10,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from archiver.documents import MOST_BYTES
+from archiver.documents import MAX_BYTES
 from archiver.stores.local import disk
 
 # What the names of documents end in, such as SHA256SUMS. An object gives way to no other one
@@ -52,7 +52,7 @@ def _is_in_the_way(path: Path) -> bool:
         return True
     if path.suffix not in _DOCUMENTS:
         return False
-    return status.st_size > MOST_BYTES or not _can_be_read(path)
+    return status.st_size > MAX_BYTES or not _can_be_read(path)
 
 
 def _can_be_read(path: Path) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from archiver.documents import MOST_BYTES
+from archiver.documents import MAX_BYTES
 from archiver.errors import (
     DoesNotFit,
     NoDocument,
@@ -180,7 +180,7 @@ def open_file(path: StrPath) -> int | None:
     raise _no_document(path, "something else is in its place")
 
 
-def read_document(path: StrPath, most: int = MOST_BYTES) -> bytes | None:
+def read_document(path: StrPath, most: int = MAX_BYTES) -> bytes | None:
     """A small file, whole; None when there is none. Raises as :func:`open_file`, and NoDocument
     when it has more than ``most`` bytes."""
     descriptor = open_file(path)

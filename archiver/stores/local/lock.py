@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from archiver.errors import ArchiveBusy, StoreError
+from archiver.retry import RETRIES
 from archiver.stores.holder import (
     Holder,
     is_dead,
@@ -33,10 +34,10 @@ from archiver.stores.holder import (
 from archiver.stores.local.disk import FILE_MODE, store_errors, write_all
 from archiver.stores.local.filesystem import kind_of
 
-BEAT_SECONDS = 5.0
+BEAT_SECONDS = RETRIES.lock_beat.wait
 _LOOK_SECONDS = 1.0
 # Times that the file may be another one each time that we have it.
-_MOST_OPENINGS = 100
+_MAX_OPENINGS = RETRIES.lock_opening.attempts
 _MOST_BYTES = 4096
 _LOCAL_FILE_SYSTEMS = frozenset(
     ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs")
@@ -134,7 +135,7 @@ def hold(
 
 def _opened(path: Path) -> tuple[int, bool]:
     """The file that ``path`` names while we have its lock, and whether the kernel granted that."""
-    for _ in range(_MOST_OPENINGS):
+    for _ in range(_MAX_OPENINGS):
         with store_errors(path):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
             descriptor = os.open(path, flags, FILE_MODE)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from archiver import documents
-from archiver.concurrency import entered, in_thread, in_thread_anyway
+from archiver.concurrency import entered, in_thread, in_thread_shielded
 from archiver.documents import is_within
 from archiver.errors import (
     ArchiverError,
@@ -33,7 +33,7 @@ from archiver.errors import (
     UnreadableObject,
     UnsafeInput,
 )
-from archiver.ignored_names import is_litter, is_shown
+from archiver.ignored_names import is_ignored, is_listed
 from archiver.model import Kind, Stored
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, Unsynced, drive
@@ -130,7 +130,7 @@ class LocalStore:
             except StoreError:
                 # Commits ended where they were: what they named is for the next run to find.
                 with suppress(StoreError):
-                    await in_thread_anyway(lambda: sync_file_system(self._staging))
+                    await in_thread_shielded(lambda: sync_file_system(self._staging))
                 raise
             finally:
                 self._lock, self._sync = None, sync_each
@@ -157,7 +157,7 @@ class LocalStore:
                 names = {item.name for item in os.scandir(self.root)} - _NOTHING
             except FileNotFoundError:
                 return None
-        others = [name for name in names if not is_litter(name)]
+        others = [name for name in names if not is_ignored(name)]
         return f"something else is: {min(others)}" if others else None
 
     async def above(self, name: str, is_meant: Callable[[bytes], bool]) -> str | None:
@@ -481,7 +481,7 @@ def _items(folder: Path) -> list[os.DirEntry[str]]:
     with disk.reading_errors(folder):
         try:
             with os.scandir(folder) as listing:
-                items = [item for item in listing if is_shown(item.name)]
+                items = [item for item in listing if is_listed(item.name)]
         except (FileNotFoundError, NotADirectoryError):
             return []
     return sorted(items, key=lambda item: item.name)

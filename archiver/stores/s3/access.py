@@ -21,9 +21,9 @@ from botocore.credentials import ProcessProvider
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import Loader, create_loader
 
-from archiver.concurrency import is_abandoned
+from archiver.concurrency import thread_is_cancelled
 from archiver.errors import ArchiverError, StoreForbidden, UsageError
-from archiver.stray_characters import clean_variable, flaw, flaw_of_key
+from archiver.stray_characters import access_key_problem, clean_variable, stray_characters_in
 
 # Operations that give credentials, and none that a bucket does.
 _GIVE_CREDENTIALS: Final = frozenset(
@@ -83,7 +83,8 @@ def _check_key(what: str, name: str, value: str | None) -> None:
     """Raises StoreForbidden for what can be no part of a key: it would break the header that it
     is sent in, and be quoted with that. A secret is not sent, and some stores take any text."""
     is_secret = "secret" in name.lower()
-    if value and (wrong := flaw(value) if is_secret else flaw_of_key(value)) is not None:
+    problem_of = stray_characters_in if is_secret else access_key_problem
+    if value and (wrong := problem_of(value)) is not None:
         raise StoreForbidden(f"{what}: {name}: {wrong}", hint="copy it again")
 
 
@@ -247,7 +248,7 @@ def ask(prompt: str) -> str:
         ) from None
     try:
         os.write(terminal, prompt.encode())
-        while not is_abandoned():
+        while not thread_is_cancelled():
             if select.select([terminal], [], [], _LOOK_SECONDS)[0]:
                 return os.read(terminal, 1024).decode(errors="replace").strip()
     finally:

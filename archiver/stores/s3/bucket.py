@@ -15,10 +15,11 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from archiver.concurrency import on_hurry
-from archiver.documents import MOST_BYTES
+from archiver.concurrency import on_abort
+from archiver.documents import MAX_BYTES
 from archiver.errors import NoDocument, StoreError, StoreForbidden
 from archiver.network import check_authorities
+from archiver.retry import RETRIES
 from archiver.stores.s3 import answers
 from archiver.stores.s3.access import shared_session
 from archiver.stores.s3.connections import Connections
@@ -48,9 +49,10 @@ _KEPT_AS = (
 _READ_WITH = frozenset(("GET", "HEAD"))
 # Copied in one request; more takes longer than anybody waits for an answer.
 _MOST_COPIED = 512 * 2**20
-_CONNECT_SECONDS, _READ_SECONDS = 10, 20
+_CONNECT_SECONDS = int(RETRIES.connect.timeout)
+_READ_SECONDS = int(RETRIES.s3_call.timeout)
 # Times that a small object is asked for whose bytes break off.
-_MOST_READINGS = 6
+_MOST_READINGS = RETRIES.s3_read.attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Bucket:
         self._client: Any = None
         self._check_writer: Callable[[], None] = lambda: None
         self._connections: Final = Connections(f"s3://{name}")
-        on_hurry(self._connections.give_up)
+        on_abort(self._connections.give_up)
 
     def __str__(self) -> str:
         return f"s3://{self.name}/{self.prefix}".rstrip("/")
@@ -198,7 +200,7 @@ class Bucket:
 
     # Objects
 
-    def get(self, key: str, most: int = MOST_BYTES) -> tuple[bytes, str] | None:
+    def get(self, key: str, most: int = MAX_BYTES) -> tuple[bytes, str] | None:
         """A small object and its ETag; None when there is none.
 
         Raises NoDocument when it has more than ``most`` bytes, UnreadableObject when the store
@@ -260,7 +262,7 @@ class Bucket:
             with suppress(_Absent, StoreForbidden), bucket_errors(self.where("")), _absent():
                 answer = self._opened().get_object(Bucket=self.name, Key=f"{prefix}{name}")
                 with closing(answer["Body"]) as body:
-                    if is_meant(body.read(MOST_BYTES)):
+                    if is_meant(body.read(MAX_BYTES)):
                         return f"s3://{self.name}/{prefix}".rstrip("/")
         return None
 

@@ -18,13 +18,14 @@ from typing import Any
 from anycrc import Model
 
 from archiver.errors import StoreError, StoreForbidden
+from archiver.retry import RETRIES
 from archiver.stores.s3.answers import bare
 from archiver.stores.s3.asked import check_kept
 from archiver.stores.s3.bucket import Bucket, Garbled, Gone, Refused
 from archiver.stores.s3.layout import PROBE_KEY, STAGING
 
 _PROBE = b"probe"
-_MOST_PROBES = 3
+_MOST_PROBES = RETRIES.s3_probe.attempts
 # Waits for a listing that lags behind.
 _LISTING_SECONDS = (0.2, 0.4, 0.8)
 _NO_ETAG = "0" * 32

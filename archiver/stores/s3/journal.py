@@ -16,6 +16,7 @@ from archiver.documents import Fields
 from archiver.errors import BadDocument
 from archiver.model import Network, Pin, Provenance
 from archiver.stores.s3.layout import journal_key
+from archiver.times import format_iso
 
 FORMAT = 1
 _KEPT = ("crc", "nvme", "size", "etag", "md5")
@@ -72,7 +73,7 @@ class Journal:
             "journal": FORMAT,
             "key": self.key,
             "upload_id": self.upload_id,
-            "begun": None if self.begun is None else f"{self.begun:%Y-%m-%dT%H:%M:%SZ}",
+            "begun": None if self.begun is None else format_iso(self.begun),
             "asked": self.asked,
             "size": self.pin.total,
             "etag": self.pin.etag,

@@ -20,12 +20,13 @@ from typing import Final
 
 from archiver.concurrency import pause
 from archiver.errors import ArchiveBusy, ArchiverError, StoreError
+from archiver.retry import RETRIES
 from archiver.stores.holder import Holder, is_dead, ourselves, parse, words
 from archiver.stores.s3.bucket import Bucket, Garbled, Refused
 from archiver.stores.s3.dialect import Conditions, Dialect
 from archiver.stores.s3.layout import LOCK_KEY
 
-BEAT_SECONDS = 10.0
+BEAT_SECONDS = RETRIES.lease_beat.wait
 # Beats without a sign of life after which a holder counts as gone; it must stop before that.
 _BEATS_TO_TAKE, _BEATS_TO_LOSE = 3.0, 2.5
 _LOOK_SECONDS = 2.0
@@ -33,7 +34,7 @@ _LOOK_SECONDS = 2.0
 _OUTAGE_SECONDS = 5.0
 # How long two that write at the same moment wait to see who came last.
 _SETTLE_SECONDS = 0.2
-_MOST_SENDINGS = 4
+_MOST_SENDINGS = RETRIES.s3_send.attempts
 
 
 class Lease:
@@ -53,7 +54,7 @@ class Lease:
     def check(self) -> None:
         """Blocks while it is not known whose the lease is, since the store does not answer. Raises
         ArchiveBusy when somebody else has taken it, StoreError when that lasts."""
-        lasting = self._patience.policy.lasting
+        lasting = self._patience.policy.give_up_after
         # A machine that slept knows soon: its beat looks.
         soon = _now() + min(lasting, self._may_be_silent)
         until = max(soon, self._seen_at + self._may_be_silent + lasting)
@@ -230,7 +231,7 @@ def _uncounted(bucket: Bucket, holder: Holder, before: float, took: float) -> fl
     """Seconds, with those of one more slow look. Raises ArchiveBusy when they are too many."""
     if not before:
         bucket.patience.tell(f"it took {took:.0f} s to show who has the lease")
-    if before + took > bucket.patience.policy.lasting:
+    if before + took > bucket.patience.policy.give_up_after:
         raise ArchiveBusy(
             f"{bucket}: {words(holder)} has the lease, and the bucket answers too slowly to tell "
             "whether it lives",

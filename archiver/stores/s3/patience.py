@@ -9,15 +9,15 @@ from typing import Any, Final
 
 from botocore.exceptions import EndpointConnectionError
 
-from archiver.concurrency import is_abandoned, pause
+from archiver.concurrency import pause, thread_is_cancelled
 from archiver.errors import StoreError
-from archiver.retry import Outage, RetryPolicy, wait_asked
+from archiver.retry import RETRIES, Outage, RetryPolicy, retry_after_seconds
 from archiver.stores.s3.errors import outage
 
 # Seconds that a bucket is waited for which has not answered once: the endpoint may well be wrong.
-FIRST_SECONDS = 30.0
+FIRST_SECONDS = RETRIES.unreachable_bucket.total
 # Between two tries: the archive is leased meanwhile, and others wait for it.
-_LONGEST_SECONDS: Final = 10.0
+_LONGEST_SECONDS: Final = RETRIES.s3_call.max_wait
 # For what has somebody behind it who tries again himself.
 ONE_TRY: Final = RetryPolicy(attempts=1)
 # Tries after which an outage is one that lasts.
@@ -49,7 +49,7 @@ class Patience:
 
     def before_send(self, request: Any, **_: object) -> None:  # noqa: ANN401
         """For botocore's ``before-send``. Raises EndpointConnectionError."""
-        if self._outage.is_on and is_abandoned():
+        if self._outage.is_on and thread_is_cancelled():
             raise EndpointConnectionError(endpoint_url=request.url, error="not asked")
 
     def needs_retry(
@@ -77,12 +77,12 @@ class Patience:
         first = math.inf if self._was_reached else FIRST_SECONDS
         policy = replace(
             self.policy,
-            longest=min(self.policy.longest, _LONGEST_SECONDS),
-            lasting=min(self.policy.lasting, first),
+            max_wait=min(self.policy.max_wait, _LONGEST_SECONDS),
+            give_up_after=min(self.policy.give_up_after, first),
         )
-        elapsed = max(elapsed, self._outage.goes_on())
+        elapsed = max(elapsed, self._outage.record_failure())
         wait = policy.wait(failed, error, random.random, elapsed)
-        if wait is None or is_abandoned():
+        if wait is None or thread_is_cancelled():
             return False
         if failed == _TOLD_AT:
             self.tell(error.message)
@@ -107,4 +107,4 @@ class _Unanswered(StoreError):
 
 def _asked(response: tuple[Any, Mapping[str, Any]] | None) -> float | None:
     """The wait that an answer asks for, if it does."""
-    return None if response is None else wait_asked(response[0].headers)
+    return None if response is None else retry_after_seconds(response[0].headers)

@@ -3,9 +3,10 @@
 from typing import Any, Final
 
 from archiver.errors import ObjectMissing, StoreError
+from archiver.retry import RETRIES
 from archiver.stores.s3.bucket import BROKE_OFF, Bucket
 
-_MOST_REOPENINGS = 6
+_MOST_REOPENINGS = RETRIES.s3_read.attempts
 # Asked for at once, so that little is sent in vain to who reads a part only.
 _STREAM_BYTES = 8 * 2**20
 

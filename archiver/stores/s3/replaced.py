@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from archiver import documents
@@ -22,6 +21,7 @@ from archiver.stores.s3.bucket import Bucket, Head
 from archiver.stores.s3.dialect import Check
 from archiver.stores.s3.layout import Replaced, aside_key, parse_replaced, replaced_key
 from archiver.stores.s3.sending import Sender, damaged
+from archiver.times import format_iso, parse_iso
 
 _TAG_DIGITS = 16
 # Metadata of a copy: how the object was kept, as JSON.
@@ -203,7 +203,7 @@ def copy_within(
 
 
 def _text_of(kept_as: Mapping[str, Any]) -> str:
-    return json.dumps(kept_as, default=datetime.isoformat)
+    return json.dumps(kept_as, default=format_iso)
 
 
 def _parse_kept_as(text: str) -> dict[str, Any] | None:
@@ -211,7 +211,7 @@ def _parse_kept_as(text: str) -> dict[str, Any] | None:
     try:
         found = json.loads(text)
         if "ObjectLockRetainUntilDate" in found:
-            until = datetime.fromisoformat(found["ObjectLockRetainUntilDate"])
+            until = parse_iso(found["ObjectLockRetainUntilDate"])
             found["ObjectLockRetainUntilDate"] = until
         return dict(found)
     except (ValueError, TypeError, RecursionError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from archiver.errors import NoDocument, StoreError
+from archiver.retry import RETRIES
 from archiver.stores.s3.answers import bare
 from archiver.stores.s3.asked import check_kept, difference
 from archiver.stores.s3.bucket import Bucket, Garbled, Head, Refused
@@ -16,7 +17,7 @@ from archiver.stores.s3.reading import OpenedObject
 T = TypeVar("T")
 
 # Times that something is sent again when the store says that it came damaged.
-_MOST_SENDINGS = 4
+_MOST_SENDINGS = RETRIES.s3_send.attempts
 _BLOCK_BYTES = 2**20
 
 

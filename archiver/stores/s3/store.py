@@ -8,8 +8,8 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Final
 
 from archiver.concurrency import entered, in_thread
-from archiver.documents import MOST_BYTES, is_key
-from archiver.ignored_names import is_shown
+from archiver.documents import MAX_BYTES, is_key
+from archiver.ignored_names import is_listed
 from archiver.model import Stored
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Entry, Leftover, Opened, Staging
@@ -102,7 +102,7 @@ class S3Store:
         """Every object can be replaced; one that is no document may be worth something."""
         self._check_lease()
         head = self.bucket.head(key)
-        if head is None or head.size <= MOST_BYTES or not key.endswith(_DOCUMENTS):
+        if head is None or head.size <= MAX_BYTES or not key.endswith(_DOCUMENTS):
             return None
         tag = hashlib.sha256(f"{head.etag} {head.size}".encode()).hexdigest()[:16]
         kept = f"{QUARANTINE}{key.replace('/', SEPARATOR)}.{tag}.cleared"
@@ -129,7 +129,7 @@ class S3Store:
         found = self.bucket.listing(prefix)
         while page := await in_thread(lambda: list(itertools.islice(found, _ENTRIES_AT_ONCE))):
             for key, size in page:
-                if is_key(key) and all(map(is_shown, key.split("/"))):
+                if is_key(key) and all(map(is_listed, key.split("/"))):
                     yield Entry(key, size)
 
     @contextmanager

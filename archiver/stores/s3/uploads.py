@@ -17,6 +17,7 @@ from archiver.stores.s3.dialect import Uploads
 from archiver.stores.s3.layout import PROBE_KEY, STAGING, is_journal, is_uploaded_by_us
 from archiver.stores.s3.replaced import settle
 from archiver.stores.s3.sending import Sender
+from archiver.times import format_minute
 
 # Past the vendor's default retention four times over: nobody will go on with it.
 _STALE = timedelta(days=30)
@@ -100,7 +101,7 @@ def sweep(sender: Sender, check: Callable[[], None]) -> Iterator[Leftover]:
         elif upload.known or (upload.ours and upload.is_older_than(_FORGOTTEN)):
             check()
             bucket.abort(upload.key, upload.upload_id)
-            begun = "" if upload.initiated is None else f" of {upload.initiated:%Y-%m-%d %H:%M}"
+            begun = "" if upload.initiated is None else f" of {format_minute(upload.initiated)}"
             yield Leftover(upload.key, f"an upload{begun} that nobody can go on with")
     for key, one in noted:
         check()

@@ -1,1 +1,1 @@
-"""HTTP/1.1 over kept connections: GETs, their responses, and the pool."""
+"""HTTP/1.1 downloads over kept connections, read by worker threads."""

@@ -1,4 +1,4 @@
-"""Ranges and whole objects over HTTP, by threads that wait for their sockets."""
+"""Byte ranges and whole objects over HTTP, downloaded by threads that block on their sockets."""
 
 import asyncio
 import os
@@ -13,35 +13,36 @@ from archiver.errors import ArchiverError, SourceError, SourceUnavailable, Sourc
 from archiver.model import Pin
 from archiver.proxies import Proxies
 from archiver.secret import SignedUrl
-from archiver.transfer.burst import MOST_AHEAD, Burst, Read
-from archiver.transfer.http.connection import Head, Wire
-from archiver.transfer.http.pool import Wires
+from archiver.transfer.http.burst import MAX_REQUESTS_AHEAD, Burst, ReadObject
+from archiver.transfer.http.connection import HttpConnection
+from archiver.transfer.http.head import ResponseHead
+from archiver.transfer.http.pool import ConnectionPool
 from archiver.transfer.http.response import (
-    FAULTS,
-    HEADERS,
-    MOST_ERROR_BYTES,
-    Answer,
-    address,
+    MAX_ERROR_BYTES,
+    REQUEST_HEADERS,
+    TRANSPORT_ERRORS,
+    ObjectResponse,
     check_pin,
-    naming,
-    read_answer,
-    refusal,
-    unavailable,
+    check_response,
+    describe_request,
+    endpoint_and_target,
+    raise_unavailable,
+    status_error,
 )
-from archiver.transfer.limits import LeastRate
+from archiver.transfer.limits import MinimumRate
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Body(Protocol):
-    """An open answer whose bytes are read into the caller's blocks."""
+    """A response whose body is read into the caller's buffers."""
 
     @property
-    def answer(self) -> Answer: ...
+    def response(self) -> ObjectResponse: ...
 
-    async def readinto(self, block: memoryview) -> int:
-        """Fill ``block`` as far as the body goes; 0 at its end. Raises SourceError."""
+    async def readinto(self, buffer: memoryview) -> int:
+        """Fill ``buffer`` as far as the body goes; returns 0 at its end. Raises SourceError."""
         ...
 
 
@@ -51,20 +52,22 @@ class Fetcher(Protocol):
     def open(
         self, url: SignedUrl, start: int, stop: int, pin: Pin | None
     ) -> AbstractAsyncContextManager[Body]:
-        """Ask for bytes ``start`` to ``stop`` (excluded) of the object that ``pin`` names.
+        """Request bytes ``start`` to ``stop`` (excluded) of the object that ``pin`` identifies.
 
-        The answer may begin before ``start``, at byte 0, where a server ignores ranges.
+        The body may begin at byte 0 instead of ``start`` where a server ignores ranges.
         Raises UrlRefused on 403, BackupGone on 404, ObjectChanged when it is not the pinned
-        object, IntegrityError or SourceError for an answer that cannot be right, and retryable
-        errors for what may work the next time.
+        object, IntegrityError or SourceError for an invalid response, and retryable errors for
+        failures that the next attempt may not meet.
         """
         ...
 
     async def burst(
-        self, urls: Sequence[SignedUrl], seconds: float, work: Callable[[Iterator[Read]], T]
+        self, urls: Sequence[SignedUrl], seconds: float, work: Callable[[Iterator[ReadObject]], T]
     ) -> T:
-        """Call ``work`` in a thread, with a read of each object as a whole, in order: of those
-        that could be asked for within so many seconds, at least one."""
+        """Call ``work`` in a thread with one read function for each object, in order.
+
+        Covers the objects that could be requested within ``seconds``, and at least one.
+        """
         ...
 
 
@@ -73,71 +76,77 @@ class _Interruptible(Protocol):
 
 
 class HttpFetcher:
-    """A Fetcher over connections that are kept, read by threads; made by :func:`open_fetcher`."""
+    """A Fetcher over a connection pool; made by :func:`open_fetcher`."""
 
-    def __init__(self, threads: Executor, least: LeastRate, ahead: int, proxies: Proxies) -> None:
+    def __init__(
+        self, threads: Executor, minimum: MinimumRate, max_ahead: int, proxies: Proxies
+    ) -> None:
         self._threads: Final = threads
-        self._ahead: Final = ahead
-        self._is_slow = True  # until a burst was quick
-        self._wires: Final = Wires(least, proxies)
+        self._max_ahead: Final = max_ahead
+        self._is_slow = True  # until a burst was fast
+        self._pool: Final = ConnectionPool(minimum, proxies)
 
     @asynccontextmanager
     async def open(
         self, url: SignedUrl, start: int, stop: int, pin: Pin | None
     ) -> AsyncGenerator[Body, None]:
-        headers = dict(HEADERS)
+        headers = dict(REQUEST_HEADERS)
         if stop > start:  # an empty object has no satisfiable range
             headers["Range"] = f"bytes={start}-{stop - 1}"
         if pin is not None and pin.etag is not None and not pin.etag.startswith("W/"):
             headers["If-Match"] = pin.etag
-        wire, head = await self._ask(url, headers)
-        body = _HttpBody(self, url, wire, head)
+        connection, head = await self._request(url, headers)
+        body = _HttpBody(self, url, connection, head)
         try:
             if head.status not in (200, 206):
-                raise await body.refusal()
-            asked = naming(url, wire)
-            body.answer = read_answer(asked, head.status, head.fields, start, stop)
+                raise await body.status_error()
+            request = describe_request(url, connection)
+            body.response = check_response(request, head.status, head.fields, start, stop)
             if pin is not None:
-                check_pin(asked, pin, body.answer)
+                check_pin(request, pin, body.response)
             body.left = int(head.fields["content-length"])
             yield body
         finally:
             if body.left == 0 and head.keeps_alive:
-                self._wires.keep(wire)
+                self._pool.give_back(connection)
             else:
-                # A body left unread cannot be followed by another answer.
-                wire.close()
+                # After an unread body the connection cannot be used for another request.
+                connection.close()
 
-    async def _ask(self, url: SignedUrl, headers: Mapping[str, str]) -> tuple[Wire, Head]:
-        """Send a request on a kept connection, or on a new one when there is none that works."""
-        place, target = address(url)
-        while (wire := self._wires.idle(place)) is not None:
+    async def _request(
+        self, url: SignedUrl, headers: Mapping[str, str]
+    ) -> tuple[HttpConnection, ResponseHead]:
+        """Send a request over a kept connection, or over a new one when none of those works."""
+        endpoint, target = endpoint_and_target(url)
+        while (connection := self._pool.take_idle(endpoint)) is not None:
             try:
-                return wire, await self.run(wire, wire.ask, target, headers)
-            except FAULTS:
-                wire.close()  # the server had closed it meanwhile
+                return connection, await self.run(connection, connection.request, target, headers)
+            except TRANSPORT_ERRORS:
+                connection.close()  # the server had closed it
             except BaseException:
-                wire.close()
+                connection.close()
                 raise
-        wire = self._wires.new(place)
+        connection = self._pool.new(endpoint)
         kind: type[SourceUnavailable] = SourceUnreachable
         try:
-            await self.run(wire, wire.connect)
+            await self.run(connection, connection.connect)
             kind = SourceUnavailable
-            return wire, await self.run(wire, wire.ask, target, headers)
-        except FAULTS as error:
-            wire.close()
+            return connection, await self.run(connection, connection.request, target, headers)
+        except TRANSPORT_ERRORS as error:
+            connection.close()
             if isinstance(error, ConnectionResetError | ssl.SSLError):
-                kind = SourceUnavailable  # whoever hangs up was there
-            unavailable(naming(url, wire), error, kind)
+                kind = SourceUnavailable  # there is a server: it closed the connection
+            raise_unavailable(describe_request(url, connection), error, kind)
         except BaseException:
-            wire.close()
+            connection.close()
             raise
 
     async def burst(
-        self, urls: Sequence[SignedUrl], seconds: float, work: Callable[[Iterator[Read]], T]
+        self, urls: Sequence[SignedUrl], seconds: float, work: Callable[[Iterator[ReadObject]], T]
     ) -> T:
-        burst = Burst(self._wires, urls, most=self._ahead, seconds=seconds, is_slow=self._is_slow)
+        burst = Burst(
+            self._pool, urls, max_ahead=self._max_ahead, seconds=seconds, is_slow=self._is_slow
+        )
 
         def read_all() -> T:
             with closing(burst.reads()) as reads:
@@ -149,67 +158,78 @@ class HttpFetcher:
             self._is_slow = burst.is_slow
 
     async def run(
-        self, wire: _Interruptible, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+        self, owner: _Interruptible, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run a blocking call of ``wire`` in a thread. A cancellation wakes it, and waits: the
-        thread must not write into a block that somebody else was lent meanwhile."""
+        """Run a blocking method of ``owner`` in a thread and return its result.
+
+        A cancellation interrupts the thread and waits for its end: it must not write into a
+        buffer that was lent to another transfer meanwhile.
+        """
         loop = asyncio.get_running_loop()
-        begun = loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
-        return await interruptible(begun, wire.interrupt)
+        future = loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
+        return await interruptible(future, owner.interrupt)
 
     def close(self) -> None:
-        """Close the connections that are kept."""
-        self._wires.close()
+        """Close the kept connections."""
+        self._pool.close()
 
 
 @asynccontextmanager
 async def open_fetcher(
     threads: int,
-    least: LeastRate | None = None,
-    ahead: int = MOST_AHEAD,
+    minimum: MinimumRate | None = None,
+    max_ahead: int = MAX_REQUESTS_AHEAD,
     proxies: Proxies | None = None,
 ) -> AsyncGenerator[HttpFetcher, None]:
-    """A fetcher with threads of its own, one for each connection at work, or for each burst of
-    requests with at most ``ahead`` connections. ``proxies`` None are those of the environment."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
-    fetcher = HttpFetcher(pool, least or LeastRate(), ahead, proxies or Proxies.of(os.environ))
+    """A fetcher with its own ``threads``.
+
+    Each connection at work occupies one thread, and so does each burst, which uses at most
+    ``max_ahead`` connections. Without ``proxies`` those of the environment are used.
+    """
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
+    proxies = proxies or Proxies.from_environment(os.environ)
+    fetcher = HttpFetcher(executor, minimum or MinimumRate(), max_ahead, proxies)
     try:
         yield fetcher
     finally:
         fetcher.close()
-        # Nothing runs in them any more: every call was waited for.
-        pool.shutdown(wait=False)
+        # The threads are idle: every call was waited for.
+        executor.shutdown(wait=False)
 
 
 class _HttpBody:
-    """A body of which ``left`` bytes are still to come."""
+    """A response body; ``left`` bytes of it were not read yet."""
 
-    answer: Answer
+    response: ObjectResponse
 
-    def __init__(self, fetcher: HttpFetcher, url: SignedUrl, wire: Wire, head: Head) -> None:
+    def __init__(
+        self, fetcher: HttpFetcher, url: SignedUrl, connection: HttpConnection, head: ResponseHead
+    ) -> None:
         self.left = -1
         self._fetcher: Final = fetcher
         self._url: Final = url
-        self._wire: Final = wire
+        self._connection: Final = connection
         self._head: Final = head
 
-    async def readinto(self, block: memoryview) -> int:
+    async def readinto(self, buffer: memoryview) -> int:
         if self.left == 0:
             return 0
+        connection = self._connection
         try:
-            size = await self._fetcher.run(self._wire, self._wire.read, block, self.left)
-        except FAULTS as error:
-            unavailable(naming(self._url, self._wire), error)
+            size = await self._fetcher.run(connection, connection.read, buffer, self.left)
+        except TRANSPORT_ERRORS as error:
+            raise_unavailable(describe_request(self._url, connection), error)
         self.left -= size
         return size
 
-    async def refusal(self) -> ArchiverError:
-        """The typed error for a status other than 200 and 206."""
-        page = memoryview(bytearray(MOST_ERROR_BYTES))
+    async def status_error(self) -> ArchiverError:
+        """The error for a status other than 200 and 206."""
+        connection = self._connection
+        page = memoryview(bytearray(MAX_ERROR_BYTES))
         length = self._head.fields.get("content-length", "")
         size = min(int(length), len(page)) if length.isdigit() else 0
         try:
-            await self._fetcher.run(self._wire, self._wire.read, page, size)
-        except (*FAULTS, SourceError):
+            await self._fetcher.run(connection, connection.read, page, size)
+        except (*TRANSPORT_ERRORS, SourceError):
             size = 0
-        return refusal(naming(self._url, self._wire), self._head, bytes(page[:size]))
+        return status_error(describe_request(self._url, connection), self._head, bytes(page[:size]))

@@ -1,4 +1,4 @@
-"""Who we are to the vendor: the default chain of its own SDKs, with the names people have set.
+"""Credentials for the vendor's API, found as its SDKs find them.
 
 Source: the vendor's *Manage access credentials* pages for its SDKs, and their code.
 """

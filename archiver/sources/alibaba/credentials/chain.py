@@ -1,4 +1,4 @@
-"""The chain: the first step that is configured gives the key, and goes on giving it."""
+"""The credential chain: the first step that is configured gives the key, and renews it."""
 
 import math
 import time
@@ -12,105 +12,108 @@ import anyio
 
 from archiver.errors import ArchiverError, BadCredentials, NoCredentials, SourceUnavailable
 from archiver.proxies import Proxies
+from archiver.retry import RETRIES
 from archiver.sources.alibaba.credentials import cli_config, environment, ini_file, metadata
 from archiver.sources.alibaba.credentials.context import Context
 from archiver.sources.alibaba.rpc import Credentials
+from archiver.times import format_iso
 
-# The vendor's SDKs renew temporary credentials that long (seconds) before they expire.
+# Temporary credentials are renewed this many seconds before they expire, as the SDKs do.
 REFRESH_AHEAD: Final = 15 * 60
-# While those held still work, whoever gives them is asked no more often than that (seconds):
-# it may be down, or give keys that live no longer than REFRESH_AHEAD.
-ASK_AGAIN: Final = 60
+# The pause between renewals while the old credentials are valid: the service may be down, or give
+# keys that are valid for less than REFRESH_AHEAD.
+RENEWAL_PAUSE: Final = RETRIES.renewed_credentials.wait
 
-# None when this step is not configured; an error when it is, and broken: a key that somebody
-# set up must not be passed over in silence for another one.
+# Returns None when the step is not configured, and raises when it is configured but broken: a key
+# that somebody set up must not be skipped silently.
 Step = Callable[[], Awaitable[Credentials | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class NamedStep:
-    """A step, and what it looks at, for the error that names all of them."""
+    """A step, and what it looks at; for errors."""
 
     looks_at: str
-    ask: Step
+    get: Step
 
 
 class CredentialChain:
-    """Asks its steps in order, keeps what it got, and asks the same step before that expires.
+    """Tries its steps in order, caches the credentials, and renews them by the same step.
 
-    ``clock`` gives seconds since the epoch. Tasks that want credentials at the same time share
+    ``clock`` returns seconds since the epoch. Tasks that need credentials at the same time share
     one request.
     """
 
     def __init__(self, steps: Sequence[NamedStep], clock: Callable[[], float] = time.time) -> None:
         self._steps: Final = steps
         self._clock: Final = clock
-        self._asking: Final = anyio.Lock()
-        self._held: Credentials | None = None
-        self._giver: NamedStep | None = None
-        self._ask_again_at = -math.inf
+        self._renewing: Final = anyio.Lock()
+        self._cached: Credentials | None = None
+        self._chosen: NamedStep | None = None
+        self._next_renewal_at = -math.inf
 
     async def get(self) -> Credentials:
-        """Credentials that are good for now.
+        """Valid credentials.
 
-        Raises NoCredentials when no step is configured, what a broken step raises, and
-        SourceUnavailable when the step that gave the key before gives none any more.
+        Raises NoCredentials when no step is configured, the error of a broken step, and
+        SourceUnavailable when the step that gave the key gives none any more.
         """
-        if (held := self._good_for_now()) is not None:
-            return held
-        async with self._asking:
-            if (held := self._good_for_now()) is not None:
-                return held  # another task renewed them meanwhile
+        if (cached := self._usable()) is not None:
+            return cached
+        async with self._renewing:
+            if (cached := self._usable()) is not None:
+                return cached  # another task renewed them meanwhile
             return await self._renewed()
 
-    def _good_for_now(self) -> Credentials | None:
-        held = self._held
-        if held is None:
+    def _usable(self) -> Credentials | None:
+        """The cached credentials, unless they should be renewed now."""
+        cached = self._cached
+        if cached is None:
             return None
-        left = self._left(held)
-        asked_just_now = left > 0 and self._clock() < self._ask_again_at
-        return held if left > REFRESH_AHEAD or asked_just_now else None
+        left = self._seconds_left(cached)
+        was_just_renewed = left > 0 and self._clock() < self._next_renewal_at
+        return cached if left > REFRESH_AHEAD or was_just_renewed else None
 
     async def _renewed(self) -> Credentials:
-        held = self._held
+        cached = self._cached
         try:
-            self._held = renewed = await self._ask()
+            self._cached = renewed = await self._from_steps()
         except ArchiverError:
-            if held is None or self._left(held) <= 0:
+            if cached is None or self._seconds_left(cached) <= 0:
                 raise
-            renewed = held  # still works for a while, and a later call tries again
-        self._ask_again_at = self._clock() + ASK_AGAIN
+            renewed = cached  # still valid; a later call tries again
+        self._next_renewal_at = self._clock() + RENEWAL_PAUSE
         return renewed
 
-    async def _ask(self) -> Credentials:
-        if self._giver is not None:
-            credentials = await self._giver.ask()
+    async def _from_steps(self) -> Credentials:
+        if self._chosen is not None:
+            credentials = await self._chosen.get()
             if credentials is None:
-                # Not on to the next step: a run must not change its identity half-way.
-                raise SourceUnavailable(f"{self._giver.looks_at} gives no access key any more")
+                # Not the next step: a run must not change its identity half-way.
+                raise SourceUnavailable(f"{self._chosen.looks_at} no longer gives an access key")
             return self._checked(credentials)
         for step in self._steps:
-            credentials = await step.ask()
+            credentials = await step.get()
             if credentials is not None:
                 checked = self._checked(credentials)
-                self._giver = step
+                self._chosen = step
                 return checked
         looked = ", ".join(step.looks_at for step in self._steps)
         raise NoCredentials(
-            f"no access key: looked at {looked}",
+            f"no access key found in {looked}",
             hint="set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET",
         )
 
     def _checked(self, credentials: Credentials) -> Credentials:
-        if credentials.expires_at is not None and self._left(credentials) <= 0:
+        if credentials.expires_at is not None and self._seconds_left(credentials) <= 0:
             raise BadCredentials(
                 f"{credentials.origin}: the access key expired at "
-                f"{credentials.expires_at:%Y-%m-%dT%H:%M:%SZ}",
-                hint="renew it, or set this machine's clock",
+                f"{format_iso(credentials.expires_at)}",
+                hint="renew it, or set the clock of this machine",
             )
         return credentials
 
-    def _left(self, credentials: Credentials) -> float:
+    def _seconds_left(self, credentials: Credentials) -> float:
         """Seconds until the credentials expire."""
         if credentials.expires_at is None:
             return math.inf
@@ -118,7 +121,7 @@ class CredentialChain:
 
 
 def static_chain(credentials: Credentials) -> CredentialChain:
-    """A chain of one step that always gives the same: for a key one has at hand."""
+    """A chain of one step that always returns ``credentials``."""
 
     async def given() -> Credentials:
         return credentials
@@ -136,19 +139,17 @@ def default_chain(
     clock: Callable[[], float] = time.time,
     proxies: Proxies | None = None,
 ) -> CredentialChain:
-    """The vendor's six steps, in its order but for one.
+    """The six steps of the vendor's SDKs, in their order but for one.
 
-    ALIBABA_CLOUD_CREDENTIALS_URI, when it is set, is asked before the metadata service of ECS:
-    somebody set the one, the other is only guessed to be there, and on an ECS instance that has a
-    role the vendor's order would never come to the URI. Nothing is sent to the metadata service
-    unless no other step is configured, or a profile asks for it.
+    ALIBABA_CLOUD_CREDENTIALS_URI comes before the metadata service of ECS: it was set on purpose,
+    and on an ECS instance with a role the vendor's order would never reach it. The metadata service
+    is contacted only when no other step is configured, or a profile names it.
 
-    Nothing is read or sent before the first ``get``. ``home`` is None for a user that has no home
-    folder; ``session`` stays the caller's to close;
-    ``sts_endpoint`` is a host or URL to ask in place of the vendor's STS; ``proxies`` None are
-    those of ``environ``.
+    Nothing is read or sent before the first ``get``. ``home`` is None for a user without a home
+    folder. The caller closes ``session``. ``sts_endpoint`` is a host or URL to use instead of the
+    vendor's STS. Without ``proxies`` those of ``environ`` are used.
     """
-    proxies = proxies or Proxies.of(environ)
+    proxies = proxies or Proxies.from_environment(environ)
     context = Context(
         session, environ, home, metadata_url.rstrip("/"), sts_endpoint, clock, proxies
     )
@@ -161,7 +162,7 @@ def default_chain(
         "the ECS RAM role": metadata.ecs_role_of_this_host,
     }
 
-    def bound(ask: Callable[[Context], Awaitable[Credentials | None]]) -> Step:
-        return lambda: ask(context)
+    def bound(get: Callable[[Context], Awaitable[Credentials | None]]) -> Step:
+        return lambda: get(context)
 
-    return CredentialChain([NamedStep(name, bound(ask)) for name, ask in steps.items()], clock)
+    return CredentialChain([NamedStep(name, bound(get)) for name, get in steps.items()], clock)

@@ -8,10 +8,8 @@ from typing import Final
 
 from archiver.errors import NoCredentials, UsageError
 from archiver.sources.alibaba.credentials import ini_file
-from archiver.sources.alibaba.credentials.context import Context
+from archiver.sources.alibaba.credentials.context import Context, Profile, read_text
 from archiver.sources.alibaba.credentials.modes import MODES
-from archiver.sources.alibaba.credentials.profile import Profile
-from archiver.sources.alibaba.credentials.reading import read_text
 from archiver.sources.alibaba.credentials.roles import assume_role
 from archiver.sources.alibaba.rpc import Credentials
 
@@ -38,7 +36,8 @@ async def cli_profile(context: Context) -> Credentials | None:
 
     ALIBABA_CLOUD_CONFIG_FILE names another file (the vendor's Go SDK reads it), and
     ALIBABA_CLOUD_CLI_PROFILE_DISABLED=true skips the step. Raises NoCredentials when the named
-    file is not there, UsageError for what cannot be used, and what the profile's mode raises.
+    file does not exist, UsageError for an invalid file or profile, and what the profile's mode
+    raises.
     """
     if context.is_true("CLI_PROFILE_DISABLED"):
         return None
@@ -59,21 +58,22 @@ async def _chosen(context: Context, config: _Config) -> Credentials | None:
     wanted = context.variable("PROFILE")
     name = wanted or config.current
     if name not in config.profiles:
-        # The variable selects in both files: it may mean the other one.
-        if wanted and await read_text(ini_file.place(context)) is not None:
+        # The variable applies to both files: it may name a profile of the other one.
+        if wanted and await read_text(ini_file.credentials_path(context)) is not None:
             return None
         raise UsageError(f"{config.path} has no profile {name!r}", hint="set ALIBABA_CLOUD_PROFILE")
     profile = config.profile(name)
     keyless = not profile.get("access_key_id") and not profile.get("access_key_secret")
     if keyless and not wanted and (profile.get("mode") or "AK") == "AK":
-        return None  # what the CLI writes when it first runs, before anybody configures it
+        return None  # the CLI writes this on its first run, before it is configured
     return await _credentials(context, config, name, ())
 
 
 async def _credentials(
     context: Context, config: _Config, name: str, through: tuple[str, ...]
 ) -> Credentials:
-    """The key of a profile; a chained one assumes its role with the key of another."""
+    """The key of a profile. A chained profile assumes its role with the key of another one;
+    ``through`` are the profiles on the way to this one."""
     profile = config.profile(name)
     mode = profile.get("mode") or "AK"
     if mode == _CHAINED:
@@ -81,7 +81,7 @@ async def _credentials(
         if source not in config.profiles:
             raise UsageError(f"{profile.origin}: there is no source_profile {source!r}")
         if source in through:
-            raise UsageError(f"{profile.origin}: source_profile {source!r} leads back to itself")
+            raise UsageError(f"{profile.origin}: source_profile {source!r} refers back to itself")
         by = await _credentials(context, config, source, through)
         return await assume_role(context, by, profile)
     if mode not in MODES:
@@ -94,7 +94,7 @@ async def _credentials(
 
 
 def _parsed(text: str, path: Path) -> _Config | None:
-    """None for what is no such file: the parser's error would carry the text, keys and all."""
+    """None for an invalid file: the parser's error would contain the text, with its keys."""
     try:
         config = json.loads(text)
         profiles = {str(profile["name"]): dict(profile) for profile in config["profiles"]}

@@ -1,10 +1,11 @@
-"""What the steps of the chain look at, and what they ask others with."""
+"""What the steps of the credential chain read: variables, small files and profiles."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiofiles
 import aiohttp
 
 from archiver.errors import UsageError
@@ -14,7 +15,7 @@ from archiver.stray_characters import clean_variable
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The environment, the home folder (None for a user that has none), a session, and a clock in
+    """Environment, home folder (None for a user without one), aiohttp session, and a clock in
     seconds since the epoch."""
 
     session: aiohttp.ClientSession
@@ -26,8 +27,11 @@ class Context:
     proxies: Proxies = field(default_factory=Proxies)
 
     def variable(self, name: str) -> str | None:
-        """``ALIBABA_CLOUD_<name>``, None when unset or blank; without the line break that a mounted
-        file or a shell leaves. Raises UsageError for what else one leaves."""
+        """``ALIBABA_CLOUD_<name>``; None when unset or blank.
+
+        A line break at its end, as a mounted file or a shell leaves it, is removed. Raises
+        UsageError for other stray characters.
+        """
         name = f"ALIBABA_CLOUD_{name}"
         return clean_variable({name: self.environ.get(name, "").strip()}, name)
 
@@ -36,7 +40,7 @@ class Context:
         return (self.variable(name) or "").lower() == "true"
 
     def path(self, text: str) -> Path:
-        """A path as people set it: a leading ``~/`` is the home folder. Raises UsageError."""
+        """A path from a setting; a leading ``~/`` is the home folder. Raises UsageError."""
         if not text.startswith("~/"):
             return Path(text)
         if self.home is None:
@@ -44,4 +48,51 @@ class Context:
         return self.home / text[2:]
 
     def in_home(self, *parts: str) -> Path | None:
+        """A path in the home folder; None if there is none."""
         return None if self.home is None else self.home.joinpath(*parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Settings under the names of the vendor's CLI. ``origin`` names file and profile in errors.
+
+    The settings hold keys and are not printed.
+    """
+
+    origin: str
+    settings: Mapping[str, object] = field(repr=False)
+
+    def get(self, key: str) -> str | None:
+        """A setting as text; None when it is missing or blank."""
+        value = self.settings.get(key)
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            return None
+        return str(value).strip() or None
+
+    def need(self, key: str) -> str:
+        """A setting as text. Raises UsageError when it is missing or blank."""
+        value = self.get(key)
+        if value is None:
+            raise UsageError(f"{self.origin}: {key} is missing")
+        return value
+
+    def flag(self, key: str) -> bool | None:
+        """A boolean setting; None when it is not set."""
+        value = self.settings.get(key)
+        return value if isinstance(value, bool) else None
+
+
+async def read_text(path: Path | None) -> str | None:
+    """The text of a file; None when there is none. Raises UsageError when it cannot be read."""
+    if path is None:
+        return None
+    try:
+        # Editors on Windows write a byte order mark, which no parser accepts.
+        async with aiofiles.open(path, encoding="utf-8-sig") as file:
+            return str(await file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        why = type(error).__name__
+    # Not raised in the handler: a decoding error holds the bytes of the file.
+    raise UsageError(f"{path} cannot be read ({why})")

@@ -2,8 +2,7 @@
 
 from archiver.errors import NoCredentials, UsageError
 from archiver.sources.alibaba.credentials import keys
-from archiver.sources.alibaba.credentials.context import Context
-from archiver.sources.alibaba.credentials.profile import Profile
+from archiver.sources.alibaba.credentials.context import Context, Profile
 from archiver.sources.alibaba.credentials.roles import assume_role_with_oidc
 from archiver.sources.alibaba.rpc import Credentials
 
@@ -21,7 +20,7 @@ _OIDC = {
 async def access_key(context: Context) -> Credentials | None:
     """``ALIBABA_CLOUD_ACCESS_KEY_ID``, ``…_SECRET`` and, for STS, ``…_SECURITY_TOKEN``.
 
-    Raises NoCredentials for one half of a key, BadCredentials for one that cannot be any.
+    Raises NoCredentials for half a key, BadCredentials for an impossible one.
     """
     key_id, secret, token = (context.environ.get(name, "").strip() or None for name in _KEY)
     if key_id is None and secret is None:
@@ -33,9 +32,9 @@ async def access_key(context: Context) -> Credentials | None:
 
 
 async def oidc(context: Context) -> Credentials | None:
-    """RRSA on Kubernetes: role, provider and token file, all three.
+    """RRSA on Kubernetes: needs role, provider and token file.
 
-    A role alone is not this step (others take it, too). Raises UsageError for two of three, and
+    A role alone is not enough (other steps use it, too). Raises UsageError for two of three, and
     what :func:`~archiver.sources.alibaba.credentials.roles.assume_role_with_oidc` raises.
     """
     given = {key: context.variable(name) for key, name in _OIDC.items()}

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from archiver.errors import NoCredentials, UsageError
-from archiver.sources.alibaba.credentials.context import Context
+from archiver.sources.alibaba.credentials.context import Context, Profile, read_text
 from archiver.sources.alibaba.credentials.modes import MODES
-from archiver.sources.alibaba.credentials.profile import Profile
-from archiver.sources.alibaba.credentials.reading import read_text
 from archiver.sources.alibaba.rpc import Credentials
 
 _MODE_OF_TYPE: Final[Mapping[str, str]] = {
@@ -20,7 +18,7 @@ _MODE_OF_TYPE: Final[Mapping[str, str]] = {
     "oidc_role_arn": "OIDC",
     "credentials_uri": "CredentialsURI",
 }
-# Where the two files name the same thing differently.
+# Settings that have another name in the CLI's configuration.
 _CLI_NAMES: Final[Mapping[str, str]] = {
     "security_token": "sts_token",
     "role_arn": "ram_role_arn",
@@ -30,8 +28,8 @@ _CLI_NAMES: Final[Mapping[str, str]] = {
 }
 
 
-def place(context: Context) -> Path | None:
-    """ALIBABA_CLOUD_CREDENTIALS_FILE, or the file in the home folder, if there is one."""
+def credentials_path(context: Context) -> Path | None:
+    """ALIBABA_CLOUD_CREDENTIALS_FILE, or the file in the home folder; None without either."""
     given = context.variable("CREDENTIALS_FILE")
     return context.path(given) if given else context.in_home(".alibabacloud", "credentials.ini")
 
@@ -39,10 +37,10 @@ def place(context: Context) -> Path | None:
 async def credentials_ini(context: Context) -> Credentials | None:
     """The section ALIBABA_CLOUD_PROFILE, or ``default``, of the credentials file.
 
-    Raises NoCredentials when the file that ALIBABA_CLOUD_CREDENTIALS_FILE names is not there,
-    UsageError for what cannot be used, and what the section's type raises.
+    Raises NoCredentials when the file that ALIBABA_CLOUD_CREDENTIALS_FILE names does not exist,
+    UsageError for an invalid file or section, and what the section's type raises.
     """
-    path = place(context)
+    path = credentials_path(context)
     text = await read_text(path)
     if path is None or text is None:
         if context.variable("CREDENTIALS_FILE"):
@@ -66,7 +64,7 @@ async def credentials_ini(context: Context) -> Credentials | None:
 
 
 def _parsed(text: str) -> configparser.ConfigParser | None:
-    """None for what is no ini file: the parser's error would quote the line, key and all."""
+    """None for an invalid ini file: the parser's error would quote a line, with its key."""
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",))
     try:
         parser.read_string(text)

@@ -1,13 +1,12 @@
-"""How a profile gets its key, by the modes of the vendor's CLI."""
+"""The modes of the vendor's CLI: how a profile gets its key."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from archiver.errors import UsageError
 from archiver.sources.alibaba.credentials import keys
-from archiver.sources.alibaba.credentials.context import Context
+from archiver.sources.alibaba.credentials.context import Context, Profile
 from archiver.sources.alibaba.credentials.metadata import ecs_role, from_uri
-from archiver.sources.alibaba.credentials.profile import Profile
 from archiver.sources.alibaba.credentials.roles import assume_role, assume_role_with_oidc
 from archiver.sources.alibaba.rpc import Credentials
 
@@ -21,7 +20,7 @@ async def _access_key(_: Context, profile: Profile) -> Credentials:
 
 
 async def _sts_token(_: Context, profile: Profile) -> Credentials:
-    expiration = profile.get("sts_expiration") or "0"  # the CLI writes seconds, 0 for unknown
+    expiration = profile.get("sts_expiration") or "0"  # in seconds; the CLI writes 0 if unknown
     expires_at = keys.read_time(expiration)
     if expires_at is None:
         raise UsageError(f"{profile.origin}: sts_expiration is not a time")
@@ -47,7 +46,7 @@ async def _uri(context: Context, profile: Profile) -> Credentials:
     return await from_uri(context, profile.need("credentials_uri"), profile.origin)
 
 
-# External runs a command, and CloudSSO and OAuth want a browser: not for a job at night.
+# Not External, which runs a command, and not CloudSSO and OAuth, which need a browser.
 MODES: Final[Mapping[str, Mode]] = {
     "AK": _access_key,
     "StsToken": _sts_token,

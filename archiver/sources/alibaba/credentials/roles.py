@@ -8,23 +8,22 @@ from typing import Final
 import aiohttp
 
 from archiver.errors import BadCredentials, NoCredentials, RequestRejected, UsageError
+from archiver.retry import RETRIES
 from archiver.secret import Secret
-from archiver.sources.alibaba.credentials.context import Context
+from archiver.sources.alibaba.credentials.context import Context, Profile, read_text
 from archiver.sources.alibaba.credentials.keys import temporary
-from archiver.sources.alibaba.credentials.profile import Profile
-from archiver.sources.alibaba.credentials.reading import read_text
 from archiver.sources.alibaba.rpc import Credentials, RpcClient
 
 _VERSION: Final = "2015-04-01"
 _DURATION_SECONDS: Final = 3600
-_LEAST_SECONDS: Final = 900  # STS refuses less
-# Tasks wait behind a renewal while the old key still works: shorter than a listing may take.
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=20, connect=5)
+_MIN_SECONDS: Final = 900  # STS rejects less
+# Shorter than that of other calls: tasks wait for a renewal while the old key is still valid.
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=RETRIES.sts_call.timeout, connect=5)
 _REGION: Final = re.compile(r"[a-z0-9-]+")
 
 
 async def assume_role(context: Context, by: Credentials, profile: Profile) -> Credentials:
-    """Credentials of the profile's ram_role_arn, which ``by`` may assume.
+    """Credentials of the profile's ram_role_arn, which ``by`` is allowed to assume.
 
     Raises BadCredentials, PermissionDenied, UsageError, and what an RPC call raises.
     """
@@ -37,9 +36,9 @@ async def assume_role(context: Context, by: Credentials, profile: Profile) -> Cr
 async def assume_role_with_oidc(context: Context, profile: Profile) -> Credentials:
     """Credentials of the profile's ram_role_arn for the token in its oidc_token_file.
 
-    Kubernetes keeps that token fresh: it is read anew every time. The request is unsigned.
-    Raises NoCredentials for a token file that is missing or empty, UsageError for one that
-    cannot be read, and what :func:`assume_role` raises.
+    Kubernetes renews that token, so the file is read every time. The request is unsigned.
+    Raises NoCredentials when the token file is missing or empty, UsageError when it cannot be
+    read, and what :func:`assume_role` raises.
     """
     params: dict[str, str | Secret] = {**_request(context, profile)}
     params["OIDCProviderArn"] = profile.need("oidc_provider_arn")
@@ -52,10 +51,10 @@ async def assume_role_with_oidc(context: Context, profile: Profile) -> Credentia
 
 
 def _request(context: Context, profile: Profile) -> dict[str, str]:
-    """What both actions take."""
+    """The parameters that both actions have."""
     seconds = profile.get("expired_seconds") or "0"
-    if not seconds.isdecimal() or 0 < int(seconds) < _LEAST_SECONDS:
-        raise UsageError(f"{profile.origin}: expired_seconds must be {_LEAST_SECONDS} or more")
+    if not seconds.isdecimal() or 0 < int(seconds) < _MIN_SECONDS:
+        raise UsageError(f"{profile.origin}: expired_seconds must be {_MIN_SECONDS} or more")
     session_name = profile.get("ram_session_name") or context.variable("ROLE_SESSION_NAME")
     params = {
         "RoleArn": profile.need("ram_role_arn"),
@@ -86,16 +85,16 @@ async def _call(
     try:
         answer = await client.call(action, params, by, resource=profile.need("ram_role_arn"))
     except RequestRejected as error:
-        # A role, provider or token that STS does not know is nobody's wrong option.
+        # An unknown role, provider or token is a matter of credentials, not of options.
         raise BadCredentials(
             f"{profile.origin}: {error.message}",
-            hint="check the role, and for OIDC its provider and the token's age",
+            hint="check the role, and for OIDC the provider and the age of the token",
         ) from None
     return temporary(answer.get("Credentials"), profile.origin)
 
 
 def _host(context: Context, profile: Profile) -> str:
-    """STS of a region, by way of the VPC where that is wanted, or the central one."""
+    """The host of STS: of a region, in the VPC if configured, or the central one."""
     region = profile.get("sts_region") or context.variable("STS_REGION")
     if region is None:
         return "sts.aliyuncs.com"

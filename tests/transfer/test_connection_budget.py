@@ -18,42 +18,41 @@ from archiver.retry import Attempts
 from archiver.stores.base import Documents, Resumable
 from archiver.stores.commit import Commit
 from archiver.transfer import download
-from archiver.transfer.connection_share import Lanes
-from archiver.transfer.download import carry
-from archiver.transfer.engine import TransferOptions, share
-from archiver.transfer.http.response import Answer
-from archiver.transfer.part import Shared
+from archiver.transfer.download import download_file
+from archiver.transfer.engine import TransferOptions, shared_resources
+from archiver.transfer.http.response import ObjectResponse
+from archiver.transfer.resources import ConnectionBudget, SharedResources
 from examples.sample_rdb import rdb
 
 PART = 64 * 1024
 NEVER, OFTEN = 3600.0, 0.01
 
 
-def test_room_for_a_lane_of_each_file() -> None:
-    lanes = Lanes(files=3, each=2)
+def test_a_connection_for_each_file() -> None:
+    budget = ConnectionBudget(files=3, per_file=2)
     seen = []
     for _ in range(5):
-        seen.append((lanes.has_room, lanes.is_crowded))
-        lanes.opened()
+        seen.append((budget.has_room, budget.is_exceeded))
+        budget.opened()
     room, neither, crowded = (True, False), (False, False), (False, True)
     assert seen == [room, room, room, neither, crowded]
     for _ in range(3):
-        lanes.closed()
-    assert lanes.has_room
+        budget.closed()
+    assert budget.has_room
 
 
-def test_room_for_all_lanes_of_one_file() -> None:
-    lanes = Lanes(files=1, each=4)
+def test_all_connections_for_one_file() -> None:
+    budget = ConnectionBudget(files=1, per_file=4)
     for _ in range(4):
-        assert lanes.has_room
-        lanes.opened()
-    assert not lanes.has_room
-    assert not lanes.is_crowded
+        assert budget.has_room
+        budget.opened()
+    assert not budget.has_room
+    assert not budget.is_exceeded
 
 
 @dataclass
 class Source:
-    """An Origin, its Way and its Body: each connection brings a block for each of ``may_read``."""
+    """An Origin, Route and Body: each connection delivers a buffer for each of ``may_read``."""
 
     data: bytes
     at_work: int = 0
@@ -70,7 +69,7 @@ class Source:
             datetime.now(UTC), None, len(self.data), None, {}, {},
         )  # fmt: skip
 
-    async def way(self) -> "Source":
+    async def route(self) -> "Source":
         await asyncio.sleep(0)
         return self
 
@@ -81,19 +80,19 @@ class Source:
         self.most = max(self.most, self.at_work)
         pin = Pin(len(self.data), '"E"', int(crc64.xz(self.data)))
         try:
-            yield Read(self, start, stop, Answer(start, pin, whole=False))
+            yield Read(self, start, stop, ObjectResponse(start, pin, is_whole=False))
         finally:
             self.at_work -= 1
 
-    def worked(self) -> None:
+    def succeeded(self) -> None:
         pass
 
     async def recover(self, error: ArchiverError, _: Attempts) -> None:
         raise error
 
-    async def until_at_work(self, lanes: int) -> None:
+    async def until_at_work(self, connections: int) -> None:
         with anyio.fail_after(10):
-            while self.at_work != lanes:
+            while self.at_work != connections:
                 await anyio.sleep(0.001)
 
 
@@ -102,7 +101,7 @@ class Read:
     source: Source
     position: int
     stop: int
-    answer: Answer
+    response: ObjectResponse
 
     async def readinto(self, block: memoryview) -> int:
         if not self.source.free:
@@ -180,28 +179,28 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
     """What is enough for a connection, and how often that is looked at."""
 
     def change(enough: float, look: float) -> None:
-        monkeypatch.setattr(download, "ENOUGH", enough)
-        monkeypatch.setattr(download, "LOOK_SECONDS", look)
+        monkeypatch.setattr(download, "FAST_CONNECTION", enough)
+        monkeypatch.setattr(download, "RATE_CHECK_SECONDS", look)
 
     return change
 
 
-def shared(files: int, each: int = 4) -> Shared:
+def shared(files: int, each: int = 4) -> SharedResources:
     options = TransferOptions(part_size=PART, connections=each)
-    return share(options, files, events.ignore)
+    return shared_resources(options, files, events.ignore)
 
 
-def at_work(shared: Shared) -> int:
-    return shared.lanes._at_work
+def at_work(shared: SharedResources) -> int:
+    return shared.connections._at_work
 
 
 def source(parts: int, seed: int = 0) -> Source:
     return Source(rdb(parts * PART, seed))
 
 
-async def carried(shared: Shared, source: Source, *, reads_back: bool = True) -> None:
+async def carried(shared: SharedResources, source: Source, *, reads_back: bool = True) -> None:
     staging = Memory(len(source.data), reads_back)
-    receipt = await carry(shared, source, staging)
+    receipt = await download_file(shared, source, staging)
     assert receipt.size == receipt.bytes_fetched == len(source.data)
     assert staging.data == source.data
     assert staging.kept == set(range(len(source.data) // PART))
@@ -238,7 +237,7 @@ async def test_a_slow_file_gets_all_of_them_soon(settings: Settings) -> None:
     settings(2**50, OFTEN)
     line, one = shared(4), source(8)
     for _ in range(8):
-        line.lanes.opened()  # it is crowded
+        line.connections.opened()  # it is crowded
     async with anyio.create_task_group() as group:
         group.start_soon(carried, line, one)
         await one.until_at_work(1)
@@ -262,9 +261,9 @@ async def test_a_slow_disk_gets_no_more_of_them(settings: Settings) -> None:
 
     free(one)
     for _ in range(8):
-        line.lanes.opened()  # it is crowded
+        line.connections.opened()  # it is crowded
     async with anyio.create_task_group() as group:
-        group.start_soon(carry, line, one, Slow(len(one.data)))
+        group.start_soon(download_file, line, one, Slow(len(one.data)))
         await one.until_at_work(1)
         await anyio.sleep(10 * OFTEN)
         assert one.at_work == 1
@@ -297,20 +296,20 @@ async def test_a_slow_file_keeps_them_however_crowded(settings: Settings) -> Non
 
 
 class Counting:
-    """How often a lane was opened, beside those of others."""
+    """How often a connection was opened, beside those of others."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: SharedResources) -> None:
         self.shared = shared
         self.opened = 0
-        self._open = shared.lanes.opened
-        shared.lanes.opened = self._count  # type: ignore[method-assign]
+        self._open = shared.connections.opened
+        shared.connections.opened = self._count  # type: ignore[method-assign]
 
     def _count(self) -> None:
         self.opened += 1
         self._open()
 
-    def crowd(self, lanes: int) -> None:
-        for _ in range(lanes):
+    def crowd(self, connections: int) -> None:
+        for _ in range(connections):
             self._open()
 
 
@@ -336,22 +335,22 @@ async def test_a_file_of_fewer_parts(settings: Settings) -> None:
     assert at_work(line) == 0
 
 
-async def test_lanes_retire_when_it_gets_crowded(settings: Settings) -> None:
+async def test_connections_end_when_the_budget_is_exceeded(settings: Settings) -> None:
     settings(0, OFTEN)
     line, one = Counting(shared(4)), source(20)
     async with anyio.create_task_group() as group:
         group.start_soon(carried, line.shared, one)
         await one.until_at_work(4)
         line.crowd(4)
-        for lanes in (3, 2, 1):
+        for connections in (3, 2, 1):
             one.may_read.release()
-            await one.until_at_work(lanes)
+            await one.until_at_work(connections)
         # The last stays, and when there is room again, it has company.
         one.may_read.release()
         await anyio.sleep(5 * OFTEN)
         await one.until_at_work(1)
         for _ in range(4):
-            line.shared.lanes.closed()
+            line.shared.connections.closed()
         await one.until_at_work(4)
         free(one)
     assert line.opened == 7
@@ -378,7 +377,7 @@ async def test_where_nothing_is_read_back_there_are_always_as_many(settings: Set
 
 @pytest.mark.parametrize("reads_back", [True, False])
 @pytest.mark.parametrize("part", [0, 1, 5, 11])
-async def test_a_file_that_fails_gives_its_lanes_back(
+async def test_a_failed_file_gives_its_connections_back(
     settings: Settings, part: int, reads_back: bool
 ) -> None:
     settings(2**50, OFTEN)
@@ -402,7 +401,7 @@ async def test_none_is_opened_after_one_failed(
         line, one, look = shared(4), source(12), anyio.Event()
         one.fails_at = PART
         for _ in range(4):
-            line.lanes.opened()  # it is crowded
+            line.connections.opened()  # it is crowded
 
         async def recover(
             error: ArchiverError, _: Attempts, look: anyio.Event = look, turns: int = turns
