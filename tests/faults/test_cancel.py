@@ -55,7 +55,7 @@ def open_files(root: Path) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(570)
+@pytest.mark.timeout(1700 if FULL else 570)
 async def test_cancelled_at_every_turn(files: Path, emulator: Emulator, tmp_path: Path) -> None:
     originals = sorted(
         write_rdb(files / INSTANCE / f"{n}_{STAMP}.rdb", size, n)

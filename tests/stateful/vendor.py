@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,8 +38,11 @@ class Vendor:
     def heal(self) -> None:
         """Everything is listed and served as it was."""
         for instance in INSTANCES:
-            if (deleted := self.directory / f".{instance}").exists():
-                deleted.rename(self.directory / instance)
+            deleted, here = self.directory / f".{instance}", self.directory / instance
+            if here.exists() and deleted.exists():
+                shutil.rmtree(deleted)  # made again since; what it had is served below
+            elif deleted.exists():
+                deleted.rename(here)
         self._fields.clear()
         self._without_crc.clear()
         self.emulator.faults = Faults()
