@@ -99,6 +99,7 @@ class Retrying:
     error: ArchiverError
     attempt: int
     wait: float
+    instance_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

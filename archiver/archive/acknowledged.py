@@ -46,6 +46,7 @@ from archiver.errors import (
     UnreadableObject,
     UsageError,
 )
+from archiver.logs import OF_RUNS, logged
 from archiver.stores.base import Store
 from archiver.times import format_day, format_iso
 
@@ -247,7 +248,7 @@ async def acknowledge(
         now = await _state(archive, subject)
         missing = tuple(sorted(now.missing))
         one = replace(one, files=now.files, missing=missing, sealed=now.sealed)
-    await _write(archive.store, known, one, observer)
+    await _write(archive.store, known, one, logged(observer, OF_RUNS))
     return one
 
 

@@ -1,5 +1,6 @@
 """``archiver ack``."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -116,13 +117,16 @@ async def _who() -> str:
 def _tell(archive: "Archive", one: "Acknowledgement", given: dict[str, Any]) -> None:
     from archiver.cli.jsonlines import write_object
     from archiver.cli.run import say
+    from archiver.logs import record
 
     what = "acknowledged" if one.withdrawn is None else "withdrawn"
+    text = f"{what}: {one.subject} (kept in {archive.store}/{one.key})"
+    record(logging.INFO, what, text, None, _fields(one))
     if given["as_json"]:
         write_object({"event": what, **_fields(one)})
     if given["quiet"]:
         return
-    say(f"{what}: {one.subject} (kept in {archive.store}/{one.key})")
+    say(text)
     if one.withdrawn is not None:
         return
     if not one.files:
@@ -140,7 +144,7 @@ async def _list(
 ) -> "Ended | None":
     """What was acknowledged, the newest last; 1 when a document of it cannot be used."""
     from archiver.cli.jsonlines import write_event, write_object
-    from archiver.cli.run import Ended, say
+    from archiver.cli.run import Ended, tell
     from archiver.errors import worst_exit_code
     from archiver.events import Failed
 
@@ -155,7 +159,10 @@ async def _list(
             write_object({"event": "acknowledgement", **_fields(one), "state": state.split()[0]})
         else:
             show(f"{one.subject}  {one}  ({state})")
-    told = [say(f"damaged: {error}") for error in known.bad.values()]
+    told = [
+        tell(logging.ERROR, "damaged", f"damaged: {error}", error=error)
+        for error in known.bad.values()
+    ]
     for key, error in known.bad.items() if as_json else ():
         write_event(Failed(key, error))
     if not told:

@@ -1,5 +1,6 @@
 """``archiver copy``."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,7 +64,7 @@ def copy(origin: str, place: str, **given: Any) -> None:
     last = LastLine(given["as_json"])
     run(
         lambda: (
-            _check(origin, place, given)
+            _check(origin, place, given, last)
             if given["mirror_check"]
             else _copy(origin, place, given, last)
         ),
@@ -94,7 +95,9 @@ async def _copy(origin: str, place: str, given: dict[str, Any], last: "LastLine"
     return await watched(given, work, last)
 
 
-async def _check(origin: str, place: str, given: dict[str, Any]) -> "Ended | None":
+async def _check(
+    origin: str, place: str, given: dict[str, Any], last: "LastLine"
+) -> "Ended | None":
     """Differences, one a line on stdout; exit code 3 when there is one, and 6 when all there is
     is what a store does not give."""
     import json
@@ -104,6 +107,7 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> "Ended | Non
     from archiver.cli.words import times
     from archiver.commands.copy.run import NOTHING_SELECTED, mismatches, selects_nothing
     from archiver.errors import BackupFailed, IntegrityError
+    from archiver.logs import instance_of, record
 
     source, target = (Archive(store_at(where, given)) for where in (origin, place))
     await source.expect()
@@ -112,8 +116,9 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> "Ended | Non
     async for mismatch in mismatches(source, target, _options(given).selection):
         found += 1
         codes.add(mismatch.exit_code)
+        fields = {"key": mismatch.key, "what": mismatch.what, "why": mismatch.why}
+        record(logging.ERROR, "difference", str(mismatch), instance_of(fields), fields)
         if given["as_json"]:
-            fields = {"key": mismatch.key, "what": mismatch.what, "why": mismatch.why}
             click.echo(json.dumps(fields))
         else:
             show(str(mismatch))
@@ -121,6 +126,7 @@ async def _check(origin: str, place: str, given: dict[str, Any]) -> "Ended | Non
         nothing = f"nothing was compared: {source.store}: {NOTHING_SELECTED}"
         return Ended(BackupFailed.exit_code, say(nothing))
     if not found:
+        last.summary = ["no differences"]
         if not given["quiet"]:
             say("no differences")
         return None

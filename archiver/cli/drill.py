@@ -1,5 +1,6 @@
 """``archiver drill``."""
 
+import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from archiver.cli.progress import WorkProgress
     from archiver.cli.run import Ended
     from archiver.cli.run import Told as Said
-    from archiver.commands.drill.events import Happened, Told, Watcher
+    from archiver.commands.drill.events import Happened, Watcher
     from archiver.commands.drill.run import Drilled, DrillOptions
     from archiver.commands.drill.selection import Wanted
     from archiver.report.evidence import Evidence
@@ -120,6 +121,7 @@ async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended 
     except EvidenceNotKept as error:
         _rescue(error.data, as_json=given["as_json"])
         told = say(f"archiver: {error}")
+        last.summary = _conclusion(error.evidence)
         _say_conclusion(error.evidence)
         codes = {error.exit_code, error.evidence.conclusion.exit_code}
         data, code = error.data, worst_exit_code(codes)
@@ -143,13 +145,14 @@ async def _check_places(given: dict[str, Any]) -> None:
 
 
 def _watching(progress: "WorkProgress", verbosity: int) -> "Watcher":
+    from archiver.commands.drill.words import line
     from archiver.events import FileLeft, FileWorkedOn, SetBegun
 
     def watch(event: "Happened") -> None:
         if isinstance(event, SetBegun | FileWorkedOn | FileLeft):
             progress(event)
             return
-        level, text = _line(event)
+        level, text = line(event)
         if level <= verbosity:
             progress.say(text)
 
@@ -225,61 +228,22 @@ def _wanted(given: dict[str, Any]) -> "Wanted":
     )
 
 
-def _line(event: "Told") -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 - a table
-    """The verbosity from which something is told, and how."""
-    from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
-    from archiver.commands.drill import events as happened
-    from archiver.report.evidence import Verdict
-    from archiver.report.words import duration
-
-    match event:
-        case happened.ChainFault(finding):
-            return QUIET, f"evidence: {finding}"
-        case happened.ArchiveRefuses(why, instead):
-            place = "stdout" if instead is None else instead
-            return QUIET, f"the archive cannot be written, its evidence may go to {place}: {why}"
-        case happened.ChainUnseen(why):
-            return QUIET, f"the evidence of earlier drills cannot be seen: {why}"
-        case happened.WaitingForLock(why):
-            return NORMAL, f"waiting to keep the evidence: {why}"
-        case happened.EvidenceElsewhere(why, places):
-            return QUIET, f"the evidence is kept in {', '.join(places)} alone: {why}"
-        case happened.NotCompared(instance, why):
-            return QUIET, f"not compared: {instance}: {why}; --most-change is not applied to it"
-        case happened.FromTheFuture(key, seconds):
-            what = f"it began {duration(seconds)} after this drill; is this machine's clock behind?"
-            return QUIET, f"age unknown: {key}: {what}"
-        case happened.ClockSetBack(seconds):
-            return QUIET, f"the clock was set back by {duration(seconds)} during this drill"
-        case happened.ServerIsRoot():
-            return NORMAL, "the server runs as root: nobody cannot run it here, or may not be used"
-        case happened.Chosen(keys, available):
-            return NORMAL, f"drilling {times(len(keys), 'backup set')} of {available:,}"
-        case happened.Swept(directory):
-            return NORMAL, f"removed {directory}: a drill that was killed had left it"
-        case happened.LeftAlone(directory, why):
-            return NORMAL, f"left alone: {directory}: {why}"
-        case happened.Trying(key, count):
-            return DEBUG, f"restoring: {key} {size(count)}"
-        case happened.FileTried(file):
-            return VERBOSE, f"{file.outcome}: {file.object_key}: {file.reason}"
-        case happened.SetJudged(one):
-            level = NORMAL if one.verdict is Verdict.PASS else QUIET
-            return level, f"{one.verdict}: {one.key}: {one.why}"
-
-
 def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None":
     """The conclusion on stderr, also under --quiet where it is no pass; on stdout where the
     evidence is, or as JSON, with the conclusion in the ``last`` line."""
     from dataclasses import asdict
 
     from archiver.cli.jsonlines import write_object
-    from archiver.cli.run import say
+    from archiver.cli.run import tell
     from archiver.commands.drill.missed import missed
     from archiver.errors import IntegrityError
+    from archiver.logs import record
 
     evidence, filed = drilled.evidence, drilled.filed
+    last.summary = _conclusion(evidence)
     paths = [f"{place}/{filed.key}" for place in filed.places]
+    for path in paths:
+        record(logging.INFO, "evidence_kept", f"the evidence is in {path}", None, {"path": path})
     if last.wanted:
         for one in evidence.sets:
             write_object(
@@ -307,18 +271,22 @@ def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None"
         for path in paths:
             show(str(path))
     if any(one.exit_code == IntegrityError.exit_code for one in drilled.faults):
-        say("evidence: find out what changed it; with drills/ moved away, another chain is begun")
+        text = "evidence: find out what changed it; with drills/ moved away, another chain is begun"
+        tell(logging.ERROR, "evidence_changed", text)
     if quiet and drilled.exit_code == 0:
         return None
     return _say_conclusion(evidence)
 
 
 def _say_conclusion(evidence: "Evidence") -> "Said":
-    """Each target that was missed, and what the drill came to."""
     from archiver.cli.run import say
+
+    return [say(text) for text in _conclusion(evidence)][-1]
+
+
+def _conclusion(evidence: "Evidence") -> list[str]:
+    """Each target that was missed, and what the drill came to."""
     from archiver.commands.drill.missed import missed
     from archiver.report.words import headline, verdict_word
 
-    for one in missed(evidence):
-        say(str(one))
-    return say(f"{verdict_word(evidence)}: {headline(evidence)}")
+    return [*map(str, missed(evidence)), f"{verdict_word(evidence)}: {headline(evidence)}"]

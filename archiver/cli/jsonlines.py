@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -27,12 +27,14 @@ class LastLine:
     """What ends the output of a command under ``--json``, ``wanted`` when that was given.
 
     A command that sums up puts that into ``fields``, and has a last line always; any other where
-    its exit code is not 0. ``ended_by`` is the error that ended the run before its end.
+    its exit code is not 0. ``ended_by`` is the error that ended the run before its end. The log
+    has the lines of the ``summary`` that people are told, also under --quiet.
     """
 
     wanted: bool = False
     event: str = "summary"
     fields: Mapping[str, object] | None = None
+    summary: Sequence[str] = ()
     ended_by: ArchiverError | None = None
 
     def write(self, code: int, why: str | None) -> None:
@@ -75,11 +77,12 @@ def write_overdue(instance_id: str, newest: datetime | None, why: str) -> None:
 
 def write_object(value: Mapping[str, Any]) -> bool:
     """One line; whether it got there. A reader that went away must not cost the night's backup."""
-    text = json.dumps({key: _plain(inner) for key, inner in value.items()})
+    text = json.dumps({key: plain(inner) for key, inner in value.items()})
     return streams.write(f"{text}\n")
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """The nouns of a run as JSON has them; anything else as it is."""
     if isinstance(value, Backup):
         return {
             "instance_id": value.instance_id,
@@ -88,7 +91,7 @@ def _plain(value: object) -> object:
             "job_id": value.job_id,
             "type": value.type,
             "mode": value.mode,
-            "started_at": _plain(value.started_at),
+            "started_at": plain(value.started_at),
             "size": value.size,
         }
     if isinstance(value, ArchiverError):

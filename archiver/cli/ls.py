@@ -1,5 +1,6 @@
 """``archiver ls``."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -90,6 +91,7 @@ async def _ls(place: str | None, given: dict[str, Any], last: "LastLine") -> "En
     bad: list[ArchiverError] = []
     if archive is not None:
         rows, bad = await listing.with_acknowledgements(rows, Acknowledged(archive))
+    last.summary = [_counted(rows)]
     if given["as_json"]:
         _write_json(rows)
     else:
@@ -132,11 +134,14 @@ class _Listed:
     def failed(self, subject: str, error: "ArchiverError", code: int) -> None:
         from archiver.cli.jsonlines import write_event
         from archiver.cli.run import Ended, say
-        from archiver.events import Failed
+        from archiver.events import Failed, ignore
+        from archiver.logs import OF_RUNS, logged
 
+        failed = Failed(subject, error)
+        logged(ignore, OF_RUNS)(failed)
         self.wrong.append(Ended(code, say(f"archiver: {error}")))
         if self.last.wanted:
-            write_event(Failed(subject, error))
+            write_event(failed)
 
 
 async def _ask(options: SourceOptions, verbosity: int, listed: _Listed) -> None:
@@ -145,18 +150,19 @@ async def _ask(options: SourceOptions, verbosity: int, listed: _Listed) -> None:
     from archiver.cli.words import line
     from archiver.errors import ArchiverError, others_not_asked
     from archiver.events import Event, NothingListed
+    from archiver.logs import OF_RUNS, logged
 
     def observe(event: Event) -> None:
         told = line(event)
         if told is not None and told[0] <= verbosity:
             say(told[1])
 
-    queries = options.queries()
+    queries, tell_nothing = options.queries(), logged(observe, OF_RUNS)
     async with options.open(observe) as source:
         for left, query in zip(reversed(range(len(queries))), queries, strict=True):
             try:
                 if not await _take_pages(source, query, listed):
-                    observe(NothingListed(query.instance_id, query.start, query.end))
+                    tell_nothing(NothingListed(query.instance_id, query.start, query.end))
             except ArchiverError as error:
                 if error.concerns_all and left:
                     error.message += f"; {others_not_asked(left)}"
@@ -180,21 +186,22 @@ async def _take_pages(source: "Source", query: "Query", listed: _Listed) -> int:
 
 
 def _tell_of_nothing(rows: "Sequence[Row]", archive: "Archive", instances: Iterable[str]) -> None:
-    from archiver.cli.run import say
+    from archiver.cli.run import tell
 
     there = {row.instance_id for row in rows}
     for name in dict.fromkeys(instances):
         if name not in there:
-            say(f"nothing listed: {archive.store} has no backups of {name}")
+            text = f"nothing listed: {archive.store} has no backups of {name}"
+            tell(logging.WARNING, "nothing_listed", text, instance=name)
 
 
 def _tell_of_age(rows: "Sequence[Row]", instances: Iterable[str]) -> None:
     """Of what was asked for by name: an archive may keep instances that are long gone."""
-    from archiver.cli.run import say
+    from archiver.cli.run import tell
     from archiver.commands.ls.age import late_rows
 
     for old in late_rows(rows, instances, datetime.now(UTC)):
-        say(str(old))
+        tell(logging.WARNING, "late", str(old), instance=old.instance_id)
 
 
 def _wrong(
@@ -203,27 +210,30 @@ def _wrong(
     """What is damaged, of notes that somebody took as well (``bad``); with --check what is not as
     it should be, with --max-age what is too old. All of it is said."""
     from archiver.cli.jsonlines import write_event, write_overdue
-    from archiver.cli.run import Ended, say
+    from archiver.cli.run import Ended, tell
     from archiver.commands.ls.age import overdue_rows
     from archiver.errors import BackupFailed
     from archiver.events import Failed
 
     for error in [*(row.error for row in rows if row.error is not None), *bad]:
-        yield Ended(error.exit_code, say(f"damaged: {error}"))
+        told = tell(logging.ERROR, "damaged", f"damaged: {error}", error=error)
+        yield Ended(error.exit_code, told)
     for error in bad if given["as_json"] else ():  # of the others, their rows say it
         write_event(Failed(getattr(error, "key", "an acknowledgement"), error))
     if given["check"]:
         for text in _unchecked(rows):
-            yield Ended(BackupFailed.exit_code, say(text))
+            yield Ended(BackupFailed.exit_code, tell(logging.ERROR, "missing", text))
     if given["max_age"] is not None:
         names = list(dict.fromkeys(given["instances"] or [row.instance_id for row in rows]))
         most = timedelta(seconds=given["max_age"])
         for late in overdue_rows(rows, names, where, most, datetime.now(UTC)):
-            yield Ended(BackupFailed.exit_code, say(str(late)))
+            told = tell(logging.ERROR, "overdue", str(late), instance=late.instance_id)
+            yield Ended(BackupFailed.exit_code, told)
             if given["as_json"]:
                 write_overdue(late.instance_id, late.newest, str(late))
         if not names:
-            yield Ended(BackupFailed.exit_code, say(f"overdue: there are no backups {where}"))
+            text = f"overdue: there are no backups {where}"
+            yield Ended(BackupFailed.exit_code, tell(logging.ERROR, "overdue", text))
 
 
 def _unchecked(rows: "Sequence[Row]") -> "Iterator[str]":
@@ -267,9 +277,7 @@ def _write_json(rows: "Sequence[Row]") -> None:
 
 
 def _write_table(rows: "Sequence[Row]", *, quiet: bool) -> None:
-    from collections import Counter
-
-    from archiver.cli.words import size, times
+    from archiver.cli.words import size
 
     header = ("INSTANCE", "START (UTC)", "NODE", "BACKUP", "SIZE", "STATE", "NOTE")
     table = [header] + [
@@ -290,15 +298,23 @@ def _write_table(rows: "Sequence[Row]", *, quiet: bool) -> None:
         cells[4] = line[4].rjust(widths[4])
         show("  ".join(cells).rstrip())
     if not quiet:
-        states = Counter(row.state.value for row in rows)
-        parts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
-        total = size(sum(row.size or 0 for row in rows))
-        click.echo(
-            f"{times(len(rows), 'backup')}, {total}"
-            + (f": {parts}" if parts else "")
-            + (f"; {known} acknowledged" if (known := _acknowledged(rows)) else ""),
-            err=True,
-        )
+        click.echo(_counted(rows), err=True)
+
+
+def _counted(rows: "Sequence[Row]") -> str:
+    """How many there are, of how many bytes, and in which states."""
+    from collections import Counter
+
+    from archiver.cli.words import size, times
+
+    states = Counter(row.state.value for row in rows)
+    parts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+    total = size(sum(row.size or 0 for row in rows))
+    return (
+        f"{times(len(rows), 'backup')}, {total}"
+        + (f": {parts}" if parts else "")
+        + (f"; {known} acknowledged" if (known := _acknowledged(rows)) else "")
+    )
 
 
 def _acknowledged(rows: "Sequence[Row]") -> str:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from archiver.cli import environment
-from archiver.cli.params import AssertionText, Duration, InstanceId, ProxyUrl, Range
-from archiver.errors import UsageError
+from archiver.cli import environment, runlog
+from archiver.cli.params import AssertionText, CleanPath, Duration, InstanceId, ProxyUrl, Range
+from archiver.errors import EXIT_INTERRUPTED, UsageError
 from archiver.events import Observer
 from archiver.model import Query
 from archiver.proxies import Proxies
@@ -68,10 +68,28 @@ class _Command(click.Command):
                 param.envvar = environment.variable(name, param.long_name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)  # click takes them out
+        try:
+            return self._parsed(ctx, args)
+        except click.UsageError as error:
+            if not ctx.resilient_parsing:
+                runlog.refused(self, given, error.exit_code, error.format_message())
+            raise
+
+    def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
         # Before anything that is missing: its variable may be there, under another name.
         if not (ctx.resilient_parsing or set(args) & set(ctx.help_option_names)):
             environment.check(ctx, os.environ)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # while modules were imported
+            if (path := ctx.params.get("log_file")) is not None:
+                given = ["--log-file", str(path), "--log-format", ctx.params["log_format"]]
+                runlog.refused(self, given, EXIT_INTERRUPTED, "interrupted; nothing was begun")
+            raise
 
 
 def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -236,7 +254,21 @@ def output_options(command: F) -> F:
         (
             option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout."),
             option("-q", "--quiet", is_flag=True, help="Errors only."),
-            option("-v", "--verbose", count=True, help="More; -vv with tracebacks."),
+            option(
+                "-v", "--verbose", count=True, help="More; -vv with each request and tracebacks."
+            ),
+            option(
+                "--log-file",
+                type=CleanPath(),
+                metavar="FILE",
+                help="Append what happens to this file; with -vv each request, too.",
+            ),
+            option(
+                "--log-format",
+                type=click.Choice(runlog.FORMATS),
+                default="text",
+                help="Lines for people, or JSON.",
+            ),
         )
     ):
         command = declared(command)

@@ -1,5 +1,6 @@
 """Where an archive is: a directory, or a bucket and how to keep objects in it."""
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from archiver.cli.options import option, retry_option
 from archiver.cli.params import LATEST, Duration, Moment
 from archiver.concurrency import in_thread
 from archiver.errors import UsageError
+from archiver.logs import record
 from archiver.retry import RetryPolicy
 from archiver.stores.local.disk import absolute, nearest
 from archiver.stores.local.store import LocalStore
@@ -134,7 +136,7 @@ def store_at(place: str, given: Mapping[str, Any], watch: "Watch | None" = None)
         return S3Store(
             place,
             _s3_options(given),
-            lambda dialect: watch.say(f"{place}: the store {dialect}") if watch else None,
+            lambda dialect: watch.store_found(f"{place}: the store {dialect}") if watch else None,
             retry=RetryPolicy(give_up_after=given["retry_for"]),
             on_wait=_teller(place, given, watch.progress.say if watch else say),
         )
@@ -153,8 +155,10 @@ def _teller(
     """Who tells people that a bucket is waited for, and not that nothing happens."""
 
     def tell(why: str) -> None:
+        text = f"waiting for the bucket: {place}: {why}"
+        record(logging.WARNING, "waiting_for_bucket", text, None, {"place": place, "why": why})
         if not given["quiet"]:
-            say(f"waiting for the bucket: {place}: {why}")
+            say(text)
 
     return tell
 
@@ -169,15 +173,17 @@ def check_place(place: str) -> None:
         raise UsageError(f"{place}: did you mean s3://bucket/prefix?")
 
 
+def archive_around(place: Path) -> Path | None:
+    """The nearest archive that ``place`` is in."""
+    from archiver.archive.archive import is_format
+
+    return nearest(Path(os.path.realpath(absolute(place))), FORMAT_KEY, is_format)
+
+
 async def check_outside(place: Path, option_name: str) -> None:
     """Raises UsageError where what is no part of an archive would be put into one: it would be a
     stray there."""
-    from archiver.archive.archive import is_format
-
-    def inside() -> Path | None:
-        return nearest(Path(os.path.realpath(absolute(place))), FORMAT_KEY, is_format)
-
-    found = await in_thread(inside)
+    found = await in_thread(archive_around, place)
     if found is not None:
         raise UsageError(
             f"{option_name} {place}: that is inside an archive, {found}",

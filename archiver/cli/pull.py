@@ -1,5 +1,6 @@
 """``archiver pull``."""
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ async def _pull(
     place: str, time_range: TimeRange | None, given: dict[str, Any], last: "LastLine"
 ) -> "Ended | None":
     from archiver.cli import words
+    from archiver.cli.run import tell
     from archiver.cli.watching import Watch, remarks, watched
     from archiver.commands.ls.age import late, overdue
     from archiver.commands.pull.run import pull as pull_backups
@@ -121,7 +123,8 @@ async def _pull(
                 watch.overdue(one)
         elif not given["dry_run"]:
             for old in late(watch.so_far.starts, now):
-                watch.progress.say(str(old))
+                told = watch.progress.say
+                tell(logging.WARNING, "late", str(old), instance=old.instance_id, say=told)
         kinds = [*given["types"], *given["modes"]]
         return await remarks(watch, archive, asked, words.narrowed(time_range, kinds))
 

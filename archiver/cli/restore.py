@@ -1,5 +1,6 @@
 """``archiver restore``."""
 
+import logging
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from archiver.times import format_minute
 
 if TYPE_CHECKING:
     from archiver.archive.backupsets import BackupSet
+    from archiver.cli.jsonlines import LastLine
     from archiver.cli.progress import WorkProgress
     from archiver.cli.run import Ended, Told
     from archiver.commands.restore.choice import DamagedSet
@@ -52,15 +54,16 @@ def restore(place: str, **given: Any) -> None:
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run
 
+    last = LastLine(given["as_json"])
     run(
-        lambda: _restore(place, given),
-        last=LastLine(given["as_json"]),
+        lambda: _restore(place, given, last),
+        last=last,
         verbose=given["verbose"],
         on_interrupt="run the same command again to go on",
     )
 
 
-async def _restore(place: str, given: dict[str, Any]) -> "Ended | None":
+async def _restore(place: str, given: dict[str, Any], last: "LastLine") -> "Ended | None":
     from archiver.archive.archive import Archive
     from archiver.cli.progress import choose_work_progress
     from archiver.cli.run import Ended, say
@@ -95,15 +98,12 @@ async def _restore(place: str, given: dict[str, Any]) -> "Ended | None":
         raise damaged_set(error.damaged, error.following, _what_to_run(error)) from None
     finally:
         progress.close()
-    if given["as_json"]:
-        _write_json(restored)
-    else:
-        for file in restored.files:
-            if file.command is not None:
-                click.echo(file.command)
+    _write_json(restored) if given["as_json"] else _write_commands(restored)
     lacks = _tell_what_lacks(restored)
+    last.summary = _summary(restored)
     if not given["quiet"]:
-        _tell(restored)
+        for text in last.summary:
+            say(text)
     if restored.exit_code == EXIT_OK:
         return None
     return Ended(restored.exit_code, lacks[0] if lacks else say("archiver: it is not whole"))
@@ -198,6 +198,12 @@ async def _list(archive: Any, instance: str | None, at: datetime | None, *, as_j
         show(f"{one.key}  {times(len(one.nodes), 'node')}  {size(total)}  {state}")
 
 
+def _write_commands(restored: "Restored") -> None:
+    for file in restored.files:
+        if file.command is not None:
+            click.echo(file.command)
+
+
 def _write_json(restored: "Restored") -> None:
     from archiver.cli.jsonlines import write_object
 
@@ -248,38 +254,44 @@ def _state(one: "BackupSet") -> dict[str, object]:
     return {"set": one.key, "state": one.state, "why": None if one.is_complete else one.why_not}
 
 
-def _tell(restored: "Restored") -> None:
-    from archiver.cli.run import say
+def _summary(restored: "Restored") -> list[str]:
     from archiver.cli.words import size, times
 
+    lines = list[str]()
     for file in restored.files:
         how = "was there, checked" if file.copied.was_there else "copied, checked"
-        say(f"{file.node_id}: {size(file.record.size)} {how}; needs {file.needs}")
-    say(f"restored {times(len(restored.files), 'node')} of {restored.backup_set.key}")
+        lines.append(f"{file.node_id}: {size(file.record.size)} {how}; needs {file.needs}")
+    return [*lines, f"restored {times(len(restored.files), 'node')} of {restored.backup_set.key}"]
 
 
 def _tell_what_lacks(restored: "Restored") -> "list[Told]":
     """Say what is not as it should be; all that keeps the exit code from being 0 is in it."""
-    from archiver.cli.run import say
+    from archiver.cli.run import tell
     from archiver.commands.restore.instructions import how_much_is_whole
 
-    one = restored.backup_set
-    told = [
-        say(f"passed over: {newer.key} is newer, and {newer.state}: {newer.why_not}")
-        for newer in restored.passed_over
-    ]
+    one, instance = restored.backup_set, restored.backup_set.folder.instance_id
+
+    def say(level: int, event: str, text: str) -> "Told":
+        return tell(level, event, f"{event.replace('_', ' ')}: {text}", instance=instance)
+
+    told = list["Told"]()
+    for newer in restored.passed_over:
+        text = f"{newer.key} is newer, and {newer.state}: {newer.why_not}"
+        told.append(say(logging.WARNING, "passed_over", text))
     for text in one.notes:
-        say(f"note: {one.key}: {text}")
+        say(logging.INFO, "note", f"{one.key}: {text}")
     for record in restored.left_out:
-        say(f"left out: {record.object_key}: its node has a file that says more")
+        text = f"{record.object_key}: its node has a file that says more"
+        say(logging.INFO, "left_out", text)
     for node, why in restored.damaged.items():
-        told.append(say(f"damaged: {node} is not restored: {why}"))
+        told.append(say(logging.ERROR, "damaged", f"{node} is not restored: {why}"))
     for file in restored.files:
         if file.command is None:
-            told.append(say(f"no command: {file.copied.path} needs {file.needs}"))
+            text = f"{file.copied.path} needs {file.needs}"
+            told.append(say(logging.ERROR, "no_command", text))
         if (cut := how_much_is_whole(file.log)) is not None:
-            say(f"cut short: {file.copied.path}: {cut}")
+            say(logging.WARNING, "cut_short", f"{file.copied.path}: {cut}")
     if not one.is_complete or restored.damaged:
         lacks = "; ".join(one.gaps) or f"without {', '.join(filter(None, restored.damaged))}"
-        told.append(say(f"partial: {one.key}: {lacks}"))
+        told.append(say(logging.ERROR, "partial", f"{one.key}: {lacks}"))
     return told

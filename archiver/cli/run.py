@@ -7,8 +7,8 @@ needs a ``Told``, which only ``say`` makes.
 
 import asyncio
 import contextlib
+import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -24,6 +24,7 @@ import click
 
 from archiver.cli import streams
 from archiver.cli.jsonlines import LastLine
+from archiver.cli.runlog import NoLog, RunLog, logging_to
 from archiver.concurrency import abort_pending_calls
 from archiver.errors import (
     EXIT_INTERRUPTED,
@@ -32,12 +33,11 @@ from archiver.errors import (
     ArchiveBusy,
     ArchiverError,
     StoreError,
+    UsageError,
 )
+from archiver.logs import record
 from archiver.stores.local import disk
 
-# Whatever an unforeseen error quotes: the query of a URL is what grants access. What follows s3://
-# is the name of a place, and may have a question mark in it.
-_QUERY = re.compile(r"(\b(?!s3://)\w+://[^\s'\"?]+)\?[^\s'\")\]]+")
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # timeout(1) signals its child and then its group, docker and systemd may do the like: what comes
 # so soon after the first is the same wish.
@@ -78,12 +78,39 @@ def run(
 
     Ctrl-C, SIGTERM or SIGHUP stops cleanly, with ``on_interrupt`` said; once more, a second later
     or after that, at once, and so does what has not ended after ``patience`` seconds. ``last`` is
-    written when all else is.
+    written when all else is, and what it says ends the log, if there is one.
     """
-    interruption = _Interruption(on_interrupt, patience)
+    context = click.get_current_context(silent=True)
+    last = last or LastLine()
+    with contextlib.ExitStack() as stack:
+        log: RunLog = NoLog()
+        if context is not None:
+            try:
+                logged = logging_to(context.params, context.command.name or "", say)
+                log = stack.enter_context(logged)
+            except UsageError as error:
+                command = _raising(error)
+        interruption = _Interruption(on_interrupt, patience, log, last)
+        ended = _run(command, interruption, last, verbose)
+        code = streams.ended_with(EXIT_OK if ended is None else ended.code)
+        log.ended(code, None if ended is None else ended.why.text, last)
+    sys.exit(code)
+
+
+def _raising(error: ArchiverError) -> Command:
+    async def raising() -> NoReturn:
+        raise error
+
+    return raising
+
+
+def _run(
+    command: Command, interruption: "_Interruption", last: LastLine, verbose: int
+) -> Ended | None:
+    """How it ended; from then on nothing interrupts."""
     ended: Ended | None = None
     try:
-        ended = anyio.run(_to_its_end, command, interruption, last or LastLine(), verbose)
+        ended = anyio.run(_to_its_end, command, interruption, last, verbose)
         sys.stdout.flush()  # it may wait for a reader, and be interrupted
     except BrokenPipeError:
         streams.forget_stdout()
@@ -95,25 +122,42 @@ def run(
     interruption.is_over = True
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    sys.exit(EXIT_OK if ended is None else ended.code)
+    return ended
 
 
 def say(text: str) -> Told:
     """A line for people, on stderr, with nothing in it that grants access."""
-    told = Told(streams.plain(_QUERY.sub(r"\1?***", text)))
+    told = Told(streams.safe(text))
     with contextlib.suppress(OSError):  # a terminal that is gone
-        print(told.text, file=sys.stderr, flush=True)  # noqa: T201
+        sys.stderr.write(f"{told.text}\n")  # in one, since requests are told by other threads
+        sys.stderr.flush()
     return told
+
+
+def tell(
+    level: int,
+    event: str,
+    text: str,
+    *,
+    instance: str | None = None,
+    say: Callable[[str], Told] = say,
+    **fields: object,
+) -> Told:
+    """The same, in the log as well, where it is no event of a command's own."""
+    record(level, event, text, instance, fields)
+    return say(text)
 
 
 class _Interruption:
     """What the signals ask for, from the first moment to the last: also while there is no loop."""
 
-    def __init__(self, on_interrupt: str, patience: float) -> None:
+    def __init__(self, on_interrupt: str, patience: float, log: RunLog, last: LastLine) -> None:
         self.told: Told | None = None
         self.is_over = False
         self._on_interrupt: Final = on_interrupt
         self._patience: Final = patience
+        self._log: Final = log
+        self._last: Final = last
         self._first: float | None = None
         self._stop: Callable[[], object] | None = None
         self._terminals: Final = [number for number in (1, 2) if os.isatty(number)]
@@ -130,7 +174,8 @@ class _Interruption:
         """Have the command's scope cancelled, now if it was asked for before."""
 
         def stop() -> None:
-            self.told = say(f"archiver: stopping; {self._on_interrupt} (again to stop at once)")
+            text = f"archiver: stopping; {self._on_interrupt} (again to stop at once)"
+            self.told = tell(logging.WARNING, "stopping", text)
             scope.cancel()
 
         self._stop = lambda: loop.call_soon_threadsafe(stop)
@@ -154,6 +199,7 @@ class _Interruption:
             # Not by say: whatever was being written when the signal came is still being written.
             with contextlib.suppress(OSError):
                 os.write(2, b"archiver: stopped at once\n")
+            self._log.ended(EXIT_INTERRUPTED, "archiver: stopped at once", self._last)
             os._exit(EXIT_INTERRUPTED)
 
     def _see_that_it_ends(self) -> None:
@@ -162,7 +208,8 @@ class _Interruption:
             abort_pending_calls()
         time.sleep(self._patience - _HURRY_SECONDS)
         if not self.is_over:
-            say("archiver: something does not end; what it leaves is for the next run")
+            told = say("archiver: something does not end; what it leaves is for the next run")
+            self._log.ended(EXIT_INTERRUPTED, told.text, self._last)
             os._exit(EXIT_INTERRUPTED)
 
     def _leave_terminals(self) -> None:
@@ -219,7 +266,7 @@ def _tell_what_is_not_synced() -> None:
     context = click.get_current_context(silent=True)
     if context is None or not context.params.get("quiet"):
         for text in disk.what_is_not_synced():
-            say(f"note: {text}")
+            tell(logging.WARNING, "not_synced", f"note: {text}")
 
 
 def _trace(verbose: int) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import select
 import sys
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _STDIN, _STDOUT, _STDERR = range(3)
+# Whatever an unforeseen error quotes: the query of a URL is what grants access. What follows s3://
+# is the name of a place, and may have a question mark in it.
+_QUERY: Final = re.compile(r"(\b(?!s3://)\w+://[^\s'\"?]+)\?[^\s'\")\]]+")
 
 
 class _Out(io.FileIO):
@@ -97,6 +101,16 @@ def plain(text: str) -> str:
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
     )
+
+
+def without_queries(text: str) -> str:
+    """``text`` with nothing in it that grants access."""
+    return _QUERY.sub(r"\1?***", text)
+
+
+def safe(text: str) -> str:
+    """``text`` as people may see it: see :func:`plain` and :func:`without_queries`."""
+    return plain(without_queries(text))
 
 
 def show(text: str) -> None:

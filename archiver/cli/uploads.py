@@ -1,6 +1,7 @@
 """``archiver uploads``."""
 
 import json
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -73,17 +74,20 @@ async def _uploads(place: str, given: dict[str, Any]) -> None:
 
 
 def _show(upload: Any, given: dict[str, Any], *, ended: bool) -> None:
+    from archiver.logs import record
+
     state = "resumable" if upload.resumable else "orphan" if upload.ours else "not ours"
+    found = {
+        "key": upload.key,
+        "upload_id": upload.upload_id,
+        "initiated": upload.initiated and format_iso(upload.initiated),
+        "state": state,
+        "ended": ended,
+    }
+    done = ", ended" if ended else ""
+    record(logging.INFO, "upload", f"{state}{done}: {upload.key}", None, found)
     if given["as_json"]:
-        found = {
-            "key": upload.key,
-            "upload_id": upload.upload_id,
-            "initiated": upload.initiated and format_iso(upload.initiated),
-            "state": state,
-            "ended": ended,
-        }
         click.echo(json.dumps(found))
     else:
-        done = ", ended" if ended else ""
         begun = format_minute(upload.initiated) if upload.initiated else "-" * 16
         show(f"{begun}  {state}{done}  {upload.key}")

@@ -101,7 +101,9 @@ async def _verify(place: str, given: dict[str, Any], last: "LastLine") -> "Ended
     from archiver.cli.run import Ended, Told, say
     from archiver.commands.verify import events
     from archiver.commands.verify.run import verify as verify_archive
+    from archiver.commands.verify.words import OF_VERIFY
     from archiver.errors import EXIT_OK, ArchiverError
+    from archiver.logs import logged
 
     store = store_at(place, given)
     check_keeping(store, given)
@@ -110,7 +112,7 @@ async def _verify(place: str, given: dict[str, Any], last: "LastLine") -> "Ended
     await _check_supplier(archive, given)
     bar = choose_bar(quiet=given["quiet"], wanted=given["progress"])
     told: list[Told] = []
-    observe = _observer(bar, given, told)
+    observe = logged(_observer(bar, given, told), OF_VERIFY)
     began = time.monotonic()
     summary: VerifySummary | None = None
     try:
@@ -126,9 +128,10 @@ async def _verify(place: str, given: dict[str, Any], last: "LastLine") -> "Ended
     finally:
         bar.close()
         last.fields = verify_words.summary_fields(summary, options)
-        if summary is not None and (summary.verified_nothing or not given["quiet"]):
-            seconds = time.monotonic() - began
-            told += [bar.say(text) for text in verify_words.summary(summary, options, seconds)]
+        if summary is not None:
+            last.summary = verify_words.summary(summary, options, time.monotonic() - began)
+            if summary.verified_nothing or not given["quiet"]:
+                told += [bar.say(text) for text in last.summary]
     if summary.exit_code == EXIT_OK:
         return None
     return Ended(summary.exit_code, told[0] if told else say("archiver: not everything is right"))
@@ -140,6 +143,7 @@ def _observer(
     """Who tells people and programs what happens."""
     from archiver.cli import verify_words, words
     from archiver.commands.verify import events
+    from archiver.commands.verify.words import line
 
     verbosity = words.QUIET if given["quiet"] else given["verbose"]
 
@@ -148,7 +152,7 @@ def _observer(
             bar.add(event.size)
         elif isinstance(event, events.Advanced):
             bar.advance(event.size)
-        told = verify_words.line(event)
+        told = line(event)
         if told is not None and told[0] <= verbosity:
             told_so_far.append(bar.say(told[1]))
         if given["as_json"]:

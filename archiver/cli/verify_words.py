@@ -1,45 +1,20 @@
-"""How a verify reads, to people and to programs."""
+"""How a verify reads at its end, and its events as JSON; what they say to people is in
+:mod:`archiver.commands.verify.words`."""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from archiver import events as pull_events
 from archiver.cli import words
 from archiver.cli.jsonlines import write_event as write_pull_event
 from archiver.cli.jsonlines import write_object
-from archiver.cli.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
+from archiver.cli.words import size, times
 from archiver.commands.verify import events
 from archiver.commands.verify.findings import Finding
 from archiver.commands.verify.model import VerifyOptions, VerifySummary
+from archiver.commands.verify.words import finding_fields
 from archiver.times import format_iso
-
-
-def line(event: events.ScrubEvent) -> tuple[int, str] | None:  # noqa: PLR0911 - a table
-    """The verbosity from which an event is told, and how; None for those shown otherwise."""
-    match event:
-        case events.Found(finding):
-            return QUIET, str(finding)
-        case events.Noted(key, text):
-            return NORMAL, f"note: {key}: {text}"
-        case events.NotRepaired(key, error):
-            return QUIET, f"not repaired: {key}: {error}"
-        case events.ResultsNotKept(why):
-            return NORMAL, f"results not kept: {why}"
-        case events.Repaired(key, origin):
-            return QUIET, f"repaired: {key} from {origin}"  # as what was found is told
-        case events.Verified(key, count, sha256):
-            return VERBOSE, f"verified: {key} {size(count)} sha256 {sha256}"
-        case events.ResultsKept(files):
-            return DEBUG, f"results kept: {times(files, 'file')}"
-        case events.ToRead() | events.Advanced():
-            return None
-        case pull_events.Failed():
-            return None  # comes as not repaired
-        case _:
-            return words.line(event)
 
 
 def summary(result: VerifySummary, options: VerifyOptions, seconds: float) -> list[str]:
@@ -112,7 +87,7 @@ def write_event(event: events.ScrubEvent) -> None:
     """One JSON object on stdout for what is told; of files that are right, nothing."""
     match event:
         case events.Found(finding):
-            write_object({"event": "finding", "time": _now(), **_finding(finding)})
+            write_object({"event": "finding", "time": _now(), **finding_fields(finding)})
         case events.Noted(key, text):
             write_object({"event": "note", "time": _now(), "key": key, "text": text})
         case events.NotRepaired(key, error):
@@ -135,7 +110,7 @@ def summary_fields(result: VerifySummary | None, options: VerifyOptions) -> dict
         counts = {name: getattr(result, name) for name in plain}
         counts["findings"] = len(result.findings)
         counts["faults"] = Counter(finding.fault for finding in result.findings)
-        counts["repaired"] = [_finding(finding) for finding in result.repaired]
+        counts["repaired"] = [finding_fields(finding) for finding in result.repaired]
         counts["acknowledged"] = len(result.acknowledged)
         counts["results_not_kept"] = result.results_not_kept
     sample = options.sample
@@ -144,12 +119,6 @@ def summary_fields(result: VerifySummary | None, options: VerifyOptions) -> dict
         "sample": None if sample is None else float(sample.share),
         "seed": None if sample is None else sample.seed,
     }
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    fields = dataclasses.asdict(finding)
-    del fields["cure"]
-    return {**fields, "advice": finding.advice}
 
 
 def _now() -> str:

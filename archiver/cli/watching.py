@@ -1,5 +1,6 @@
 """A run that brings backups home, shown as it goes and summed up at its end."""
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -10,16 +11,17 @@ from archiver.archive.archive import Archive
 from archiver.cli import jsonlines, words
 from archiver.cli.jsonlines import LastLine
 from archiver.cli.progress import Progress, choose_progress
-from archiver.cli.run import Ended, Told
+from archiver.cli.run import Ended, Told, tell
 from archiver.commands.ls.age import Overdue, held
 from archiver.commands.summary import Summary
 from archiver.errors import EXIT_OK, BackupFailed, worst_exit_code
 from archiver.events import Event, Failed, Planned, SetIncomplete
+from archiver.logs import record
 
 
 @dataclass(slots=True)
 class Watch:
-    """Observes; ``say`` writes a line above the bars when it is wanted with -v.
+    """Observes, and writes lines above the bars.
 
     Each failure is told when it is met, and never again: the summary counts them. Of several
     backups that the same thing keeps away, the first is told, and at the end how many more.
@@ -35,7 +37,9 @@ class Watch:
     _why: Told | None = None
     overdue_instances: int = 0
 
-    def say(self, text: str) -> None:
+    def store_found(self, text: str) -> None:
+        """What a bucket's server can do."""
+        record(logging.INFO, "store", text, None, {})
         if self.verbosity >= words.VERBOSE:
             self.progress.say(text)
 
@@ -51,7 +55,11 @@ class Watch:
 
     def overdue(self, one: Overdue) -> None:
         """An instance has no backup that is new enough: a failure."""
-        self._why = self.progress.say(str(one))
+        fields = {"newest": one.newest, "why": str(one)}
+        self._why = tell(
+            logging.ERROR, "overdue", str(one),
+            instance=one.instance_id, say=self.progress.say, **fields,
+        )  # fmt: skip
         self.overdue_instances += 1
         if self.as_json:
             jsonlines.write_overdue(one.instance_id, one.newest, str(one))
@@ -108,10 +116,11 @@ async def watched(
         watch.close()
         last.fields = {**jsonlines.summary_fields(watch.so_far), "overdue": watch.overdue_instances}
         last.ended_by = watch.so_far.ended_by
+        seconds = time.monotonic() - began
+        lines = words.summary(watch.so_far, seconds, finished=finished, dry_run=watch.dry_run)
+        last.summary = [*lines, *(remarks if lines else [])]
         if watch.verbosity > words.QUIET:
-            seconds = time.monotonic() - began
-            lines = words.summary(watch.so_far, seconds, finished=finished, dry_run=watch.dry_run)
-            for text in [*lines, *(remarks if lines else [])]:
+            for text in last.summary:
                 watch.progress.say(text)
     return watch.ended()
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, TypedDict
 
 import aiohttp
@@ -10,6 +11,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from archiver.errors import ArchiverError, SourceUnreachable, UntrustedSource
+from archiver.logs import Request
 from archiver.network import TRUST_HINT, lookup, tls_context
 from archiver.proxies import Proxy, refusal, unreachable, via
 
@@ -41,6 +43,55 @@ def proxy_arguments(proxy: Proxy | None, url: URL, headers: Mapping[str, str]) -
     if url.scheme == "https":
         return ProxyArguments(headers=headers, proxy=proxy.url, proxy_headers=proxy.headers)
     return ProxyArguments(headers={**headers, **proxy.headers}, proxy=proxy.url, proxy_headers=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole response."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def send(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: URL,
+    headers: Mapping[str, str],
+    proxy: Proxy | None,
+    *,
+    timeout: aiohttp.ClientTimeout,
+    read: Callable[[aiohttp.ClientResponse], Awaitable[bytes]],
+    action: str | None = None,
+    is_secret: bool = False,
+) -> Response:
+    """Send a request and return the whole response; ``read`` reads its body.
+
+    Redirects are not followed. Every aiohttp request is sent and logged here; the log does not
+    contain the path of a URL that ``is_secret``. Raises what aiohttp and ``read`` raise.
+    """
+    path = "/***" if is_secret else url.raw_path
+    request = Request.begun(method, url.authority, path, action=action)
+    try:
+        async with session.request(
+            method,
+            url,
+            allow_redirects=False,
+            timeout=timeout,
+            **proxy_arguments(proxy, url, headers),
+        ) as response:
+            if request is not None:
+                request.status = response.status
+            body = await read(response)
+    except BaseException as error:
+        if request is not None:
+            request.ended(error)
+        raise
+    if request is not None:
+        request.size = len(body)
+        request.ended()
+    return Response(response.status, response.headers, body)
 
 
 def no_response_error(error: Exception, url: URL, proxy: Proxy | None) -> ArchiverError:

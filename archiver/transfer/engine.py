@@ -98,7 +98,7 @@ class Engine:
 
     async def _request_pin(self, origin: Origin, stats: TransferStats) -> Pin:
         """What the source says of the object."""
-        attempts = self._shared.attempts(str(origin.backup))
+        attempts = self._shared.attempts(origin.backup)
         while True:
             route = await origin.route()
             try:

@@ -104,7 +104,7 @@ class PartFetcher:
 
     async def _fetch_with_retries(self, cursor: Cursor) -> Cursor:
         """Download the rest of the part; bytes that arrived are kept between attempts."""
-        attempts = self._shared.attempts(str(self._origin.backup))
+        attempts = self._shared.attempts(self._origin.backup)
         began = time.monotonic()
         while not cursor.is_done:
             route = await self._origin.route()
@@ -125,7 +125,7 @@ class PartFetcher:
             first.meter = None
             self._shared.observer(events.Hedged(self._origin.backup, second.position))
             with contextlib.suppress(*SOURCE_ERRORS):
-                attempts = self._shared.attempts(str(self._origin.backup))
+                attempts = self._shared.attempts(self._origin.backup)
                 await self._read(await self._origin.route(), second, attempts)
                 return second
 

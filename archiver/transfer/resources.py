@@ -9,6 +9,7 @@ import anyio
 
 from archiver import events
 from archiver.errors import ArchiverError
+from archiver.model import Backup
 from archiver.retry import Attempts, Outage, RetryPolicy
 from archiver.transfer.limits import Hedge, RateLimit
 
@@ -88,11 +89,11 @@ class SharedResources:
     observer: events.Observer
     outage: Outage = field(default_factory=Outage)
 
-    def attempts(self, subject: str) -> Attempts:
-        """The attempts at one download; the observer is told of each wait between them."""
+    def attempts(self, backup: Backup) -> Attempts:
+        """The attempts at one backup; the observer is told of each wait between them."""
 
         def retrying(error: ArchiverError, attempt: int, wait: float) -> None:
-            self.observer(events.Retrying(subject, error, attempt, wait))
+            self.observer(events.Retrying(str(backup), error, attempt, wait, backup.instance_id))
 
         def waiting_for_source(error: ArchiverError, seconds: float) -> None:
             self.observer(events.WaitingForSource(error, seconds))

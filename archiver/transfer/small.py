@@ -102,7 +102,8 @@ async def _download(
                 shared.observer(events.Started(backup, 0))
                 shared.observer(events.Advanced(backup, backup.size, backup.size, one.network))
             elif one.failures:
-                shared.observer(events.Retrying(str(backup), one.failures[0], 1, 0.0))
+                why = one.failures[0]
+                shared.observer(events.Retrying(str(backup), why, 1, 0.0, backup.instance_id))
             on_result(result)
     return len(stored)
 

@@ -40,6 +40,7 @@ from archiver.errors import (
     UnreadableObject,
 )
 from archiver.ids import safe
+from archiver.logs import OF_RUNS, logged
 from archiver.model import Backup, Network, Pin, Provenance, Status, Stored
 from archiver.stores.base import Staging
 from archiver.stores.commit import Commit
@@ -153,6 +154,7 @@ async def copy(
     StoreError, ArchiveBusy and UnsupportedFormat, which end the run; and before anything is written
     UsageError where the two are one archive, or one lies in the other.
     """
+    observer = logged(observer, OF_RUNS)
     await check_apart(source, target)
     run = _Copying(source, target, options or CopyOptions(), observer)
     if not await target.check_place() and await run.is_for_nothing():

@@ -25,9 +25,11 @@ from archiver.commands.drill.selection import Wanted, choose_sets
 from archiver.commands.drill.server import Limits
 from archiver.commands.drill.servers import NoServer, ServerProgram
 from archiver.commands.drill.stage import Stage, Tried
+from archiver.commands.drill.words import OF_DRILLS
 from archiver.commands.drill.workplace import Workplace, open_scratch, sweep
 from archiver.concurrency import in_thread, in_thread_shielded
 from archiver.errors import ArchiverError, worst_exit_code
+from archiver.logs import logged
 from archiver.report import evidence
 from archiver.report.chain import Finding
 from archiver.report.evidence import Evidence, Nodes, SetEvidence
@@ -116,6 +118,7 @@ async def drill(
         EvidenceNotKept: No place takes the evidence; the error has it.
         StoreError: The archive cannot be listed, or there is no place to restore into.
     """
+    watcher = logged(watcher, OF_DRILLS)
     run = _Run(archive, programs, options or DrillOptions(), watcher, clock)
     ledger = Ledger(archive, evidence_directory, run.options.lock_wait, watcher)
     # 1. See that there is something to drill, and to drill it with; and say what is in the way of

@@ -35,6 +35,7 @@ from archiver.errors import (
     UnreadableObject,
     others_not_asked,
 )
+from archiver.logs import OF_RUNS, logged
 from archiver.model import Backup, Page, Query, Receipt, Status, Stored, Transfer
 from archiver.sources.base import Source
 from archiver.stores.base import Staging
@@ -96,6 +97,7 @@ async def pull(
     on. Raises StoreError, ArchiveBusy, UnsupportedFormat, and UsageError where no archive may be
     begun, which end the run.
     """
+    observer = logged(observer, OF_RUNS)
     times = Counter(query.instance_id for query in queries)
     listed_again = frozenset(instance for instance in times if times[instance] > 1)
     run = _Run(source, archive, listed_again, options or PullOptions(), observer)

@@ -23,6 +23,7 @@ from archiver.errors import (
     BackupGone,
     SourceError,
 )
+from archiver.logs import relayed
 from archiver.model import Backup, Page, Query, Status
 from archiver.sources.base import Source
 from archiver.times import TimeRange
@@ -59,7 +60,7 @@ class SourceSupplier:
             transfer=self._transfer,
         )
         only = _Only(self._source, frozenset(wrong))
-        summary = await pull(only, archive, listing.queries, options, observe)
+        summary = await pull(only, archive, listing.queries, options, relayed(observe))
         told = {event.key.rpartition("/")[0] for event in listing.not_repaired}
         failed = [
             *listing.not_repaired,

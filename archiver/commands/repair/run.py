@@ -20,7 +20,9 @@ from archiver.commands.verify import events
 from archiver.commands.verify.findings import Fault, Finding
 from archiver.commands.verify.model import VerifyOptions, VerifySummary
 from archiver.commands.verify.run import verify
+from archiver.commands.verify.words import OF_VERIFY
 from archiver.errors import BackupFailed, IntegrityError, UnreadableObject
+from archiver.logs import logged, relayed
 from archiver.model import Kind
 
 # Findings about what is written beside an object that may well be right.
@@ -95,6 +97,7 @@ async def repair(
 
     Raises ArchiveBusy, StoreError, and what the supplier raises that ends its run.
     """
+    observer = logged(observer, OF_VERIFY)
     wrong = wrong_sets(summary.findings)
     hidden = [
         events.NotRepaired(f.key, IntegrityError(f.text, hint=f.advice))
@@ -196,4 +199,4 @@ def _silent_findings(observer: events.Observer) -> events.Observer:
         if not isinstance(event, events.Found | events.ResultsNotKept):
             observer(event)
 
-    return observe
+    return relayed(observe)

@@ -50,6 +50,7 @@ from archiver.commands.restore.instructions import text as instructions
 from archiver.concurrency import in_thread
 from archiver.errors import EXIT_OK, IntegrityError, NoSpace, UnreadableObject, UsageError
 from archiver.ids import safe
+from archiver.logs import OF_WORK, logged
 from archiver.model import Kind
 from archiver.rdb import Inspection
 from archiver.stores.local import disk
@@ -143,7 +144,7 @@ async def restore(
         raise UsageError("--skip-damaged looks for another set: it goes with --instance alone")
     # The commands are for any working directory.
     target = await in_thread(disk.absolute, directory)
-    work = _Work(archive, target, observer, partial=partial)
+    work = _Work(archive, target, logged(observer, OF_WORK), partial=partial)
     if set_key is not None:
         return await _named(work, set_key)
     return await _newest(work, str(instance_id), at, ask, skip_damaged=skip_damaged)

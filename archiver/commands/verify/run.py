@@ -30,10 +30,12 @@ from archiver.commands.verify.model import VerifyOptions, VerifySummary
 from archiver.commands.verify.reader import Due, Reader
 from archiver.commands.verify.results import Results
 from archiver.commands.verify.survey import PASSING, Month, months, survey
+from archiver.commands.verify.words import OF_VERIFY
 from archiver.concurrency import shielded, task_group
 from archiver.errors import BadDocument, NewerDocument, NoSuchBackup, UnreadableObject
 from archiver.events import Acknowledged as Acknowledgement
 from archiver.ids import safe
+from archiver.logs import logged
 
 
 async def verify(
@@ -48,7 +50,7 @@ async def verify(
     DamagedArchive, and StoreError when the store cannot be listed.
     """
     await archive.expect()
-    run = _Run(archive, options or VerifyOptions(), observer)
+    run = _Run(archive, options or VerifyOptions(), logged(observer, OF_VERIFY))
     await run.check_evidence()
     try:
         await run.check_backups()

@@ -30,7 +30,7 @@ from archiver.retry import RETRIES, retry_after_seconds
 from archiver.secret import Secret
 from archiver.sources.alibaba.api_errors import ApiFault, translate
 from archiver.sources.alibaba.signing import EMPTY_SHA256, acs3_authorization, canonical_query, pct
-from archiver.sources.session import no_response_error, proxy_arguments
+from archiver.sources.session import Response, no_response_error, send
 from archiver.times import format_iso
 
 # A page of 300 backups with signed URLs is about 0.5 MB; a larger response is not the API's.
@@ -64,13 +64,6 @@ class Credentials:
     security_token: Secret | None = None
     expires_at: datetime | None = None
     origin: str = "given"
-
-
-@dataclass(frozen=True, slots=True)
-class _Response:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class RpcClient:
@@ -127,9 +120,8 @@ class RpcClient:
             for name, value in params.items()
         }
         headers = self._headers(action, plain, credentials)
-        response = await self._send(
-            URL(f"{self._url}/?{canonical_query(plain)}", encoded=True), headers
-        )
+        url = URL(f"{self._url}/?{canonical_query(plain)}", encoded=True)
+        response = await self._send(action, url, headers)
         if isinstance(response, ArchiverError):
             response.message = f"{action} for {resource}: {response.message}"
             raise response
@@ -141,21 +133,25 @@ class RpcClient:
             error.hint = _quotes_hint(credentials) or error.hint
         raise error
 
-    async def _send(self, url: URL, headers: Mapping[str, str]) -> _Response | ArchiverError:
+    async def _send(
+        self, action: str, url: URL, headers: Mapping[str, str]
+    ) -> Response | ArchiverError:
         """The response, or the error if there is none.
 
         The error is returned, not raised: raised here it would keep aiohttp's exception, which
         holds the request with its headers, as its context.
         """
         try:
-            async with self._session.post(
+            return await send(
+                self._session,
+                "POST",
                 url,
-                allow_redirects=False,
+                headers,
+                self._proxy,
                 timeout=self._timeout,
-                **proxy_arguments(self._proxy, url, headers),
-            ) as response:
-                body = await _read_bounded(response)
-                return _Response(response.status, response.headers, body)
+                read=_read_bounded,
+                action=action,
+            )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return no_response_error(error, self._url, self._proxy)
 
@@ -190,7 +186,7 @@ class RpcClient:
         self,
         action: str,
         resource: str,
-        response: _Response,
+        response: Response,
         decoded: dict[str, Any] | None,
         sent: Iterable[Secret],
     ) -> ArchiverError:

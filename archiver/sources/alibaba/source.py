@@ -18,6 +18,7 @@ from archiver.errors import (
     SourceUnreachable,
     UsageError,
 )
+from archiver.logs import OF_RUNS, logged
 from archiver.model import Backup, Page, Query
 from archiver.proxies import Proxies
 from archiver.retry import RETRIES, Attempts, Outage, RetryPolicy
@@ -70,7 +71,7 @@ class TairSource:
         self._given_session: Final = session
         self._page_size: Final = page_size
         self._retry: Final = retry or RetryPolicy()
-        self._observer: Final = observer
+        self._observer: Final = logged(observer, OF_RUNS)
         self._proxies: Final = proxies
         self._allow_hosts: Final = tuple(allow_hosts)
         self._hosts = AllowedHosts("", self._allow_hosts)
@@ -185,7 +186,8 @@ class TairSource:
         instance_id = params["InstanceId"]
 
         def waiting(error: ArchiverError, attempt: int, wait: float) -> None:
-            self._observer(events.Retrying(f"{action} {instance_id}", error, attempt, wait))
+            subject = f"{action} {instance_id}"
+            self._observer(events.Retrying(subject, error, attempt, wait, instance_id))
 
         def outage(error: ArchiverError, seconds: float) -> None:
             self._observer(events.WaitingForSource(error, seconds))

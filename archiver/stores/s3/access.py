@@ -23,6 +23,7 @@ from botocore.loaders import Loader, create_loader
 
 from archiver.concurrency import thread_is_cancelled
 from archiver.errors import ArchiverError, StoreForbidden, UsageError
+from archiver.stores.s3.requests import log_requests, log_sent
 from archiver.stray_characters import access_key_problem, clean_variable, stray_characters_in
 
 # Operations that give credentials, and none that a bucket does.
@@ -97,17 +98,29 @@ def _environment() -> Iterator[tuple[str, str]]:
 
 @lru_cache(maxsize=1)
 def _session(_: tuple[tuple[str, str], ...]) -> Any:  # noqa: ANN401
-    session = botocore.session.get_session()
+    session = _Session()
     session.register_component("data_loader", _loader())
     resolver = session.get_component("credential_provider")
     # There is no other way to any of these.
     assume_role, process = map(resolver.get_provider, ("assume-role", "custom-process"))
     assume_role._prompter = ask  # noqa: SLF001
     process._popen = _Program  # noqa: SLF001
+    instance, container = map(resolver.get_provider, ("iam-role", "container-role"))
+    log_sent(instance._role_fetcher._session)  # noqa: SLF001
+    log_sent(container._fetcher._session, is_secret=True)  # noqa: SLF001
     assume_role._profile_provider_builder._create_process_provider = partial(  # noqa: SLF001
         ProcessProvider, load_config=lambda: session.full_config, popen=_Program
     )
     return session
+
+
+class _Session(botocore.session.Session):  # type: ignore[misc] # botocore has no types
+    """Whose clients, of buckets and of services that give credentials, have requests logged."""
+
+    def create_client(self, *args: Any, **given: Any) -> Any:  # noqa: ANN401
+        client = super().create_client(*args, **given)
+        log_requests(client)
+        return client
 
 
 class _Program(subprocess.Popen[bytes]):

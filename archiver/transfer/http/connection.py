@@ -17,6 +17,7 @@ from typing import Final
 
 from archiver import proxies
 from archiver.errors import SourceError, SourceUnavailable, UnsafeInput
+from archiver.logs import Request
 from archiver.network import CONNECT_SECONDS, Address, connect, is_metadata, resolve
 from archiver.proxies import Proxy
 from archiver.retry import RETRIES
@@ -74,6 +75,7 @@ class HttpConnection:
         self._received = memoryview(b"")  # the start of the body, received along with the head
         self._failure: Exception | None = None
         self._stall = StallDetector(minimum)
+        self._request: Request | None = None  # the current one, if requests are logged
 
     @property
     def is_connected(self) -> bool:
@@ -93,6 +95,15 @@ class HttpConnection:
 
     def connect(self) -> None:
         """Connect to the endpoint, or to the proxy in front of it, and set up TLS."""
+        self._request = Request.begun("CONNECT", self.endpoint.authority, "")
+        try:
+            self._connect_and_secure()
+        except BaseException as error:
+            self.log_end(error)
+            raise
+        self._request = None  # only requests over the connection are logged
+
+    def _connect_and_secure(self) -> None:
         try:
             addresses = list(self._addresses())
         except (OSError, UnicodeError) as error:
@@ -171,11 +182,17 @@ class HttpConnection:
 
     def send(self, target: str, headers: Mapping[str, str]) -> None:
         """Send a GET request; :meth:`read_head` reads the head of its response."""
+        authority = self.endpoint.authority
+        self._request = Request.begun("GET", authority, target)
         if self.proxy is not None and self._tls is None:
             # A proxy forwards a request whose target is the whole URL (RFC 9112 §3.2.2).
-            target = f"http://{self.endpoint.authority}{target}"
+            target = f"http://{authority}{target}"
             headers = {**headers, **self.proxy.headers}
-        self._send_request(f"GET {target} HTTP/1.1", {"Host": self.endpoint.authority, **headers})
+        try:
+            self._send_request(f"GET {target} HTTP/1.1", {"Host": authority, **headers})
+        except BaseException as error:
+            self.log_end(error)
+            raise
 
     def _send_request(self, first: str, headers: Mapping[str, str]) -> None:
         lines = [first, *(f"{name}: {value}" for name, value in headers.items())]
@@ -189,6 +206,16 @@ class HttpConnection:
 
     def read_head(self, until: float = math.inf) -> ResponseHead:
         """Read the head of the response, before ``until`` on the monotonic clock."""
+        try:
+            head = self._receive_head(until)
+        except BaseException as error:
+            self.log_end(error)
+            raise
+        if self._request is not None:
+            self._request.status = head.status
+        return head
+
+    def _receive_head(self, until: float) -> ResponseHead:
         until = min(until, time.monotonic() + min(RESPONSE_SECONDS, self._minimum.window))
         received, piece = bytearray(), bytearray(_HEAD_READ_BYTES)
         while (end := received.find(b"\r\n\r\n")) < 0:
@@ -221,9 +248,12 @@ class HttpConnection:
                     break
             except (OSError, SourceError) as error:
                 if filled == 0:
+                    self.log_end(error)
                     raise
                 self._failure = error  # raised by the next call: this one returns what arrived
                 break
+        if self._request is not None:
+            self._request.size += filled
         return filled
 
     def _read_some(self, buffer: memoryview, until: float) -> int:
@@ -271,8 +301,15 @@ class HttpConnection:
         if self._interrupted:
             raise ConnectionAbortedError(_INTERRUPTED)
 
+    def log_end(self, error: BaseException | None = None) -> None:
+        """Log the current request, whose response was read or failed with ``error``."""
+        if self._request is not None:
+            self._request.ended(error or self._failure)
+            self._request = None
+
     def close(self) -> None:
         """Close the connection; it may be connected again."""
+        self.log_end()
         if self._socket is not None:
             self._socket.close()
             self._socket = None

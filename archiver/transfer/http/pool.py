@@ -37,6 +37,7 @@ class ConnectionPool:
 
     def give_back(self, connection: HttpConnection) -> None:
         """Keep a connection on which nothing is left to read."""
+        connection.log_end()
         self._idle.setdefault(connection.endpoint, []).append(connection)
 
     def close(self) -> None:

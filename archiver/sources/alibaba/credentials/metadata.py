@@ -21,7 +21,7 @@ from archiver.retry import RETRIES
 from archiver.sources.alibaba.credentials.context import Context
 from archiver.sources.alibaba.credentials.keys import temporary
 from archiver.sources.alibaba.rpc import Credentials
-from archiver.sources.session import proxy_arguments
+from archiver.sources.session import send
 
 ECS_METADATA_URL: Final = "http://100.100.100.200"
 _ROLES: Final = "/latest/meta-data/ram/security-credentials/"
@@ -96,7 +96,8 @@ async def from_uri(context: Context, uri: str, origin: str) -> Credentials:
         usable = False
     if not usable:
         raise UsageError(f"{origin}: the URI is not an http or https URL")
-    return _read(await _request(context, "GET", uri, {}, origin, _URI_TIMEOUT), origin)
+    text = await _request(context, "GET", uri, {}, origin, _URI_TIMEOUT, is_secret=True)
+    return _read(text, origin)
 
 
 async def _request(
@@ -106,20 +107,24 @@ async def _request(
     headers: Mapping[str, str],
     origin: str,
     timeout: aiohttp.ClientTimeout = _ECS_TIMEOUT,
+    *,
+    is_secret: bool = False,
 ) -> str:
-    """The text of a response. The URI may itself be a secret: errors name the origin only."""
+    """The text of a response. A URI may itself be a secret: errors name the origin only."""
     target = URL(url)
     proxy = context.proxies.between(target.scheme, target.raw_host or "", target.port)
     try:
-        async with context.session.request(
+        response = await send(
+            context.session,
             method,
             target,
+            headers,
+            proxy,
             timeout=timeout,
-            allow_redirects=False,
-            **proxy_arguments(proxy, target, headers),
-        ) as response:
-            body, failure = await _read_bounded(response.content), None
-            status = response.status
+            read=_read_bounded,
+            is_secret=is_secret,
+        )
+        status, body, failure = response.status, response.body, None
     except aiohttp.ClientHttpProxyError as error:
         status, body, failure = error.status, b"", None
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -145,9 +150,9 @@ def _no_response_error(error: Exception, request: str) -> SourceError:
     return SourceUnavailable(f"{request}: no response ({kind})")
 
 
-async def _read_bounded(content: aiohttp.StreamReader) -> bytes:
+async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
-    async for chunk in content.iter_any():
+    async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > _MAX_BYTES:
             raise ValueError("too large for a key")

@@ -1,0 +1,72 @@
+"""What the events of a verify and a repair say: on a terminal and in a log alike."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from archiver import events as pull_events
+from archiver import words
+from archiver.commands.verify import events
+from archiver.commands.verify.findings import Finding
+from archiver.logs import Words, fields_of
+from archiver.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
+
+# How grave they are, as logging counts; None for what no log has.
+LEVELS: Final[Mapping[type[object], int | None]] = {
+    events.ToRead: None,
+    events.Advanced: None,
+    events.Verified: logging.INFO,
+    events.Found: logging.ERROR,
+    events.Noted: logging.INFO,
+    events.ResultsKept: logging.DEBUG,
+    events.ResultsNotKept: logging.WARNING,
+    events.Repaired: logging.INFO,
+    events.NotRepaired: logging.ERROR,
+    **words.LEVELS,
+}
+
+
+def line(event: events.ScrubEvent) -> tuple[int, str] | None:  # noqa: PLR0911 - a table
+    """The verbosity from which an event is told, and how; None for those shown otherwise."""
+    match event:
+        case events.Found(finding):
+            return QUIET, str(finding)
+        case events.Noted(key, text):
+            return NORMAL, f"note: {key}: {text}"
+        case events.NotRepaired(key, error):
+            return QUIET, f"not repaired: {key}: {error}"
+        case events.ResultsNotKept(why):
+            return NORMAL, f"results not kept: {why}"
+        case events.Repaired(key, origin):
+            return QUIET, f"repaired: {key} from {origin}"  # as what was found is told
+        case events.Verified(key, count, sha256):
+            return VERBOSE, f"verified: {key} {size(count)} sha256 {sha256}"
+        case events.ResultsKept(files):
+            return DEBUG, f"results kept: {times(files, 'file')}"
+        case events.ToRead() | events.Advanced():
+            return None
+        case pull_events.Failed():
+            return None  # comes as not repaired
+        case _:
+            return words.line(event)
+
+
+def fields(event: events.ScrubEvent) -> Mapping[str, Any]:
+    """The fields of an event, those of a finding among them."""
+    return finding_fields(event.finding) if isinstance(event, events.Found) else fields_of(event)
+
+
+def finding_fields(finding: Finding) -> dict[str, Any]:
+    """What a finding says, with what to do about it."""
+    found = dataclasses.asdict(finding)
+    del found["cure"]
+    return {**found, "advice": finding.advice}
+
+
+def _text(event: events.ScrubEvent) -> str | None:
+    told = line(event)
+    return None if told is None else told[1]
+
+
+OF_VERIFY: Final[Words[events.ScrubEvent]] = Words(lambda event: LEVELS[type(event)], _text, fields)
