@@ -36,9 +36,11 @@ setup-system: ## what only Debian has; a test that misses one of these is skippe
 setup-bench: setup-system ## the peers to measure beside
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends aria2 curl wget2
 
-faults: $(VENV)/test ## every fault at every position, new random ones; minutes
-	FAULTS=full $(BIN)/python -m pytest -s -v --timeout 1700 tests/faults tests/stateful tests/test_kill.py tests/bucket/test_kill.py tests/stores/test_oddstore.py tests/stores/test_conformance.py tests/rdb/test_damage.py tests/bucket/test_odd_servers.py
-	FAULTS=full $(BIN)/python -m pytest -s --timeout 1700 tests/drill/test_drill.py -k million
+# What goes further than it does in `make test`: see tests/sweeps.py.
+SWEEPS = tests/faults tests/stateful tests/test_kill.py tests/bucket/test_kill.py tests/stores/test_oddstore.py tests/stores/test_conformance.py tests/rdb/test_damage.py tests/bucket/test_odd_servers.py tests/drill/test_drill.py::test_a_million_keys_of_all_types
+
+faults: $(VENV)/test ## every fault at every position, new random ones; BUDGET=300 for a sample of so many seconds
+	FAULTS=full FAULTS_BUDGET=$(BUDGET) $(BIN)/python -m pytest $(if $(BUDGET),-n 2,-s -v) --timeout 1700 $(SWEEPS)
 
 mutations: $(VENV)/test ## break the code on purpose, and see which test finds it
 	$(BIN)/python -m tests.mutations

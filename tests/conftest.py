@@ -17,6 +17,11 @@ from archiver.sources.alibaba.rpc import Credentials
 from tests.servers import forks
 from tests.servers.buckets import bucket, bucket_tls, s3_writer, seaweed, seaweed_tls  # noqa: F401
 from tests.servers.forks import Forks
+from tests.sweeps import (  # noqa: F401
+    pytest_collection_modifyitems,
+    pytest_report_header,
+    pytest_runtest_setup,
+)
 
 pytest.register_assert_rewrite("tests.stores.conformance")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from archiver.emulator import Emulator, Faults
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
+from tests.sweeps import extent
 
-# ``make faults`` takes twenty.
-KILLS = 20 if os.environ.get("FAULTS") == "full" else 6
+KILLS = extent(6, 20)
 PART = 64 * 1024
 WORKERS, CONNECTIONS = 3, 2
 

@@ -15,8 +15,9 @@ from tests.bucket.test_pull import assert_whole
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
 from tests.servers.gateway import Gateway
 from tests.servers.seaweedfs import SeaweedFS
+from tests.sweeps import extent
 
-KILLS = 60 if os.environ.get("FAULTS") == "full" else 4
+KILLS = extent(4, 60)
 PART = 5 * MIB
 
 

@@ -39,7 +39,8 @@ from tests.conftest import INSTANCE
 from tests.servers.gateway import flip_byte
 from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, OddStore, object_of
 from tests.stores.conformance import STEM, bring_home, file_of, leave, offered, read_all
-from tests.stores.test_oddstore import DIFFERENT, FULL, place_in
+from tests.stores.test_oddstore import DIFFERENT, place_in
+from tests.sweeps import FULL
 
 PLACE = f"s3://{BUCKET}/{PREFIX}"
 

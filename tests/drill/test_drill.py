@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -65,6 +64,7 @@ from tests.archive.sample import (
 from tests.conftest import DATA
 from tests.drill.conftest import FakeMaker, left_in, program, programs
 from tests.drill.made import TYPES, make_dump
+from tests.sweeps import BUDGET, FULL
 
 with (DATA / "LIST.tsv").open() as _file:
     ROWS = {row["name"]: row for row in csv.DictReader(_file, delimiter="\t")}
@@ -213,7 +213,7 @@ async def test_fifty_thousand_keys_of_all_types(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(os.environ.get("FAULTS") != "full", reason="slow: make faults")
+@pytest.mark.skipif(not FULL or BUDGET > 0, reason="slow: make faults without a budget")
 async def test_a_million_keys_of_all_types(
     root: Path, tmp_path: Path, options: DrillOptions
 ) -> None:

@@ -5,7 +5,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -28,8 +27,8 @@ from tests.faults.test_disk import (
     small_disk,  # noqa: F401
 )
 from tests.faults.test_disk import pull as pull_through
+from tests.sweeps import FULL
 
-FULL = os.environ.get("FAULTS") == "full"
 COUNT = 40
 SIZE = 2_000
 

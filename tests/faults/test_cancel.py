@@ -2,7 +2,6 @@
 and the next pull converges."""
 
 import asyncio
-import os
 import threading
 from pathlib import Path
 
@@ -13,12 +12,12 @@ from archiver import Archive, LocalStore, PullOptions, TransferOptions, pull
 from archiver.emulator import Emulator
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything, source_of
+from tests.sweeps import extent
 
 STAMP = "20261124021500"
 OPTIONS = PullOptions(
     workers=2, transfer=TransferOptions(part_size=64 * 1024, connections=2, retry=QUICK)
 )
-FULL = os.environ.get("FAULTS") == "full"
 
 
 async def pull_cancelled_after(turns: int, emulator: Emulator, archive: Archive) -> bool:
@@ -55,7 +54,7 @@ def open_files(root: Path) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(1700 if FULL else 570)
+@pytest.mark.timeout(extent(570, 1700))
 async def test_cancelled_at_every_turn(files: Path, emulator: Emulator, tmp_path: Path) -> None:
     originals = sorted(
         write_rdb(files / INSTANCE / f"{n}_{STAMP}.rdb", size, n)
@@ -63,7 +62,7 @@ async def test_cancelled_at_every_turn(files: Path, emulator: Emulator, tmp_path
     )
     before = asyncio.all_tasks()
     tried = 0
-    turns, step = 1, 1 if FULL else 37
+    turns, step = 1, extent(37, 1)
     at_work = True
     while at_work:
         root = tmp_path / str(turns)

@@ -3,7 +3,6 @@ the event loop: no thread is at work any more when the coroutine has ended, the 
 the cancellation comes out."""
 
 import asyncio
-import os
 import sys
 import tempfile
 import threading
@@ -20,10 +19,10 @@ from archiver.emulator import Emulator
 from archiver.stores.local.lock import hold
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything, source_of
+from tests.sweeps import extent
 
 STAMP = "20261124021500"
 TRANSFER = TransferOptions(part_size=64 * 1024, connections=2, retry=QUICK)
-FULL = os.environ.get("FAULTS") == "full"
 CODE = str(Path(__file__).parents[2] / "archiver")
 # Waiting for what it is to do is no work: these look at nothing and write nothing.
 _IDLE = (f"{CODE}/emulator/", f"{CODE}/threads.py")
@@ -169,6 +168,6 @@ async def test_cancelled_at_every_turn(
             assert len(list((root / INSTANCE).rglob("*.rdb"))) == 3, turns
             assert list((root / ".staging").iterdir()) == [], turns
         # While a thread is at work the loop goes round many times: the later, the longer strides.
-        turns += 1 + turns // (200 if FULL else 3)
+        turns += 1 + turns // extent(3, 200)
     print(f"cancelled at {tried} turns of the loop")
     assert tried > 5

@@ -12,6 +12,7 @@ from archiver.emulator import Emulator, Faults
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE
 from tests.faults.test_disk import STAMP, assert_converged, kept, pull
+from tests.sweeps import FULL
 
 
 def library() -> str | None:
@@ -24,7 +25,6 @@ def library() -> str | None:
     return shown.stdout.strip() or None
 
 
-FULL = os.environ.get("FAULTS") == "full"
 FAKETIME = library()
 
 

@@ -19,9 +19,9 @@ from archiver.emulator import Emulator
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
 from tests.servers import forks
+from tests.sweeps import FULL
 
 STAMP = "20261124021500"
-FULL = os.environ.get("FAULTS") == "full"
 needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="NEEDS ROOT to mount a small tmpfs")
 needs_strace = pytest.mark.skipif(
     shutil.which("strace") is None, reason="NEEDS strace: make setup-system"

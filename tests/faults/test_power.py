@@ -5,7 +5,6 @@ looked at. ``FAULTS=full`` (``make faults``) tries more states of each cut, and 
 """
 
 import json
-import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,8 +20,8 @@ from tests.faults.facts import Truth
 from tests.faults.power import PART, Limits, Rig, Scenario, Step, pull_arguments
 from tests.faults.syscalls import read_tree
 from tests.faults.test_disk import needs_strace
+from tests.sweeps import extent, within_share
 
-FULL = os.environ.get("FAULTS") == "full"
 pytestmark = [needs_strace, pytest.mark.timeout(1700)]
 STANDARD, CLUSTER, BATCH = "r-standard", "r-cluster", "r-batch"
 REFERENCE = "reference"
@@ -279,15 +278,16 @@ def test_cut_after_a_kill(rig: Rig) -> None:
     counts = json.loads(told.read_text())
     calls = ("fsync", "fdatasync", "replace", "unlink")
     positions = [(call, n + 1) for call in calls for n in range(counts[call])]
-    for call, number in positions if FULL else random.sample(positions, 1):
-        judge(rig, killed(rig, call, number), gone_on_with=12 if FULL else 6)
+    random.shuffle(positions)
+    for call, number in within_share(positions[: extent(1, len(positions))]):
+        judge(rig, killed(rig, call, number), gone_on_with=extent(6, 12))
 
 
-def judge(rig: Rig, scenario: Scenario, gone_on_with: int = 200 if FULL else 8) -> None:
+def judge(rig: Rig, scenario: Scenario, gone_on_with: int = extent(8, 200)) -> None:
     """Every state that a cut may leave, or some: nothing is wrong with any of them."""
     seed = random.randrange(10**6)
-    alone, at_random = (200, 10) if FULL else (4, 1)
-    judged = rig.judge(scenario, Limits(alone, at_random, gone_on_with, seed))
+    limits = Limits(extent(4, 200), extent(1, 10), gone_on_with, seed)
+    judged = rig.judge(scenario, limits)
     print(
         f"{scenario.name}: seed {seed}: {judged.moments} moments, {judged.states} states, "
         f"{judged.gone_on_with} gone on with; {dict(judged.promises)}"

@@ -1,6 +1,5 @@
 """No damage is called intact, and no bytes at all make the inspection fail."""
 
-import os
 from functools import cache
 from io import BytesIO
 
@@ -13,9 +12,8 @@ from archiver.rdb import Verdict, inspect
 from tests.conftest import DATA
 from tests.rdb.dumps import inspected, sealed
 from tests.rdb.test_files import CHECKSUM_DISABLED, INTACT, NO_FOOTER
+from tests.sweeps import extent
 
-# ``make faults`` takes more places of the large ones.
-FULL = os.environ.get("FAULTS") == "full"
 DUMPS = [*INTACT, "librdb__redis_ent_opcode_ram_lru.rdb"]
 SEALED = [name for name in DUMPS if name not in NO_FOOTER | CHECKSUM_DISABLED]
 
@@ -28,7 +26,7 @@ def data_of(name: str) -> bytes:
 @pytest.mark.parametrize("name", DUMPS)
 def test_no_prefix_is_intact(name: str) -> None:
     data = data_of(name)
-    step = 1 + len(data) // (3000 if FULL else 400)
+    step = 1 + len(data) // extent(400, 3000)
     for size in range(0, len(data), step):
         found = inspected(data[:size])
         assert not found.is_intact, size
@@ -40,7 +38,7 @@ def test_no_prefix_is_intact(name: str) -> None:
 @pytest.mark.parametrize("name", SEALED)
 def test_no_flipped_bit_leaves_it_intact(name: str) -> None:
     data = bytearray(data_of(name))
-    step = 1 + len(data) // (2000 if FULL else 300)
+    step = 1 + len(data) // extent(300, 2000)
     for place in range(0, len(data), step):
         for bit in (1, 128):
             data[place] ^= bit

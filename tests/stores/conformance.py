@@ -8,7 +8,6 @@ A store's test module subclasses ``Conformance`` and gives it a ``place``::
 """
 
 import hashlib
-import os
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -28,11 +27,11 @@ from archiver.errors import ArchiveBusy, StoreError
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
 from archiver.stores.base import Documents, Staging, Store
 from archiver.transfer.parts import plan_parts
+from tests.sweeps import FULL
 
 MIB: Final = 1024 * 1024
 # The least that S3 takes for any part but the last.
 # More of what takes long: ``make faults``.
-FULL: Final = os.environ.get("FAULTS") == "full"
 PART: Final = 5 * MIB
 SIZE: Final = 12 * MIB + 1234
 FOLDER: Final = "r-x/2026/11/20261124T021500Z-1"

@@ -12,7 +12,6 @@ from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.s3.lease import BEAT_SECONDS
 from tests.servers.seaweedfs import SeaweedFS
 from tests.stores.conformance import (
-    FULL,
     Cancelling,
     Committing,
     Conformance,
@@ -23,6 +22,7 @@ from tests.stores.conformance import (
     Resuming,
     SettingAside,
 )
+from tests.sweeps import FULL
 
 
 class TestLocal(Conformance):

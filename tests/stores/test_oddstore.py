@@ -3,7 +3,6 @@
 ``FAULTS=full`` (``make faults``) takes all of them, else those that differ most.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -28,9 +27,9 @@ from tests.stores.conformance import (
     PuttingAside,
     Resuming,
 )
+from tests.sweeps import FULL
 
 PREFIX = "backups/redis"
-FULL = os.environ.get("FAULTS") == "full"
 DIFFERENT = ("Ceph RGW 16", "a small server", "before 2016")
 
 
