@@ -22,7 +22,7 @@ demo: $(VENV)/run ## pull real files from the emulator, interrupted once; a buck
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/test ## the whole test suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 setup-system: ## what only Debian has; a test that misses one of these is skipped, and says so
 	@if command -v nginx >/dev/null && command -v strace >/dev/null && command -v faketime >/dev/null; then echo "nginx, strace and faketime are here"; \
@@ -40,7 +40,7 @@ setup-bench: setup-system ## the peers to measure beside
 SWEEPS = tests/faults tests/stateful tests/test_kill.py tests/bucket/test_kill.py tests/stores/test_oddstore.py tests/stores/test_conformance.py tests/rdb/test_damage.py tests/bucket/test_odd_servers.py tests/drill/test_drill.py::test_a_million_keys_of_all_types
 
 faults: $(VENV)/test ## every fault at every position, new random ones; BUDGET=300 for a sample of so many seconds
-	FAULTS=full FAULTS_BUDGET=$(BUDGET) $(BIN)/python -m pytest $(if $(BUDGET),-n 2,-s -v) --timeout 1700 $(SWEEPS)
+	FAULTS=full FAULTS_BUDGET=$(BUDGET) $(BIN)/python -m pytest $(if $(BUDGET),-n 2 --dist worksteal,-s -v) --timeout 1700 $(SWEEPS)
 
 mutations: $(VENV)/test ## break the code on purpose, and see which test finds it
 	$(BIN)/python -m tests.mutations

@@ -8,6 +8,8 @@ What is named here is the public API; everything else may change.
 
 from typing import TYPE_CHECKING, Any
 
+from archiver import received
+from archiver.model import SourceName
 from archiver.version import __version__
 
 if TYPE_CHECKING:
@@ -29,6 +31,16 @@ if TYPE_CHECKING:
     from archiver.stores.local.store import LocalStore
     from archiver.times import TimeRange
     from archiver.transfer.engine import TransferOptions
+
+# How to read again what each source sent, for those who check a record of it. Here, since every
+# process passes here, whichever command it runs: all of them must judge a record alike.
+_RECEIVED = {
+    SourceName("alibaba", "DescribeBackups 2015-01-01"): (
+        "archiver.sources.alibaba.fields:read_backup"
+    ),
+}
+for _source, _read in _RECEIVED.items():
+    received.register(_source, _read)
 
 # Imported when first used: ``archiver --version`` should not load an HTTP client.
 _HOMES = {

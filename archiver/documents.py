@@ -134,15 +134,18 @@ class Fields:
             self.refuse(name, "is not a list")
         return value
 
-    def format(self, name: str, newest: int) -> int:
+    def format(self, name: str, newest: int, oldest: int = 1) -> int:
         """The document's format number. Raises NewerDocument when it is above ``newest``."""
         number = self.number(name)
-        if not 1 <= number <= newest:
-            kind = NewerDocument if number > newest else BadDocument
-            raise kind(
+        if number > newest:
+            raise NewerDocument(
                 self.key,
                 f"its {name} is {number}; this version reads up to {newest}",
                 hint="use a newer archiver; if there is none, the document is damaged",
+            )
+        if number < oldest:
+            raise BadDocument(
+                self.key, f"its {name} is {number}; this version reads from {oldest} on"
             )
         return number
 

@@ -10,7 +10,7 @@ from archiver.model import Backup, Kind, Network
 
 @dataclass(frozen=True, slots=True)
 class PageListed:
-    """A page of the listing arrived; ``total`` is the API's TotalCount."""
+    """A page of the listing arrived; ``total`` is how many backups the source says it has."""
 
     instance_id: str
     number: int
@@ -74,10 +74,11 @@ class RouteChosen:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A transfer started; ``resumed`` bytes of ``backup.size`` were staged by an earlier run."""
+    """A transfer started; ``resumed`` bytes of ``size`` were staged by an earlier run."""
 
     backup: Backup
     resumed: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,26 +1,42 @@
-"""Checks ids before they become part of a path. Pure."""
+"""Checks ids before they become part of a path, and backups before they become a record. Pure."""
 
 import re
+from datetime import timedelta
 from typing import Final
 
+from archiver.documents import MAX_TEXT, is_clean
 from archiver.errors import UnsafeInput
 from archiver.ignored_names import is_ignored
-from archiver.model import Backup, Kind
+from archiver.model import Backup, Engine, Kind
 
-# Looser than the vendor's ids. No slash and no leading dot: an id in a path must not lead out of
+# Looser than the vendors' ids. No slash and no leading dot: an id in a path must not lead out of
 # its folder.
 ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _MAX_ID_LENGTH = 64
-# The folder of a set is named after its job; with such a suffix it would pass for a file.
+# The folder of a set is named after its id; with such a suffix it would pass for a file.
 _FILE_SUFFIXES = (".json", *(f".{kind}" for kind in Kind))
 
 
-def check_ids(backup: Backup) -> Backup:
-    """Returns the backup if its ids may be part of a path. Raises UnsafeInput."""
-    for one in (backup.instance_id, backup.node_id, backup.backup_id, backup.job_id or "none"):
+def check_backup(backup: Backup) -> Backup:
+    """Returns the backup if its ids may be part of a path, and its record could be read again.
+    Raises UnsafeInput."""
+    for one in (backup.instance_id, backup.node_id, backup.backup_id, backup.set_id or "none"):
         safe(one)
-    if backup.job_id is not None and backup.job_id.endswith(_FILE_SUFFIXES):
-        raise _unsafe(backup.job_id)
+    if backup.set_id is not None and backup.set_id.endswith(_FILE_SUFFIXES):
+        raise _unsafe(backup.set_id)
+    if "-" in backup.backup_id:
+        # In a file name it follows the node id, which has hyphens.
+        raise UnsafeInput(f"{backup}: the backup id {backup.backup_id!r} has a hyphen in it")
+    engine, expected = backup.engine or Engine(), backup.nodes_expected
+    known_from = None if expected is None else expected.known_from
+    for text in (engine.name, engine.version, known_from):
+        if text is not None and (not is_clean(text) or len(text) > MAX_TEXT):
+            raise UnsafeInput(
+                f"{backup}: the source gave {text[:80]!r}, which is not a line of text"
+            )
+    for moment in (backup.started_at, backup.ended_at, backup.expires_at):
+        if moment is not None and moment.utcoffset() != timedelta(0):
+            raise UnsafeInput(f"{backup}: the source gave the time {moment}, which is not UTC")
     return backup
 
 
@@ -34,6 +50,6 @@ def safe(text: str) -> str:
 
 def _unsafe(text: str) -> UnsafeInput:
     return UnsafeInput(
-        f"the API gave the id {text[:80]!r}, which must not become part of a path",
+        f"the source gave the id {text[:80]!r}, which must not become part of a path",
         hint="nothing was downloaded for it",
     )

@@ -1,24 +1,25 @@
-"""What a run does, for :mod:`logging`: every event, and every request.
+"""Events and requests for :mod:`logging`.
 
-Two loggers, which a program that uses this library may give handlers:
+A program that uses this library can add handlers to two loggers:
 
 ``archiver``
-    The events of runs (:mod:`archiver.events` and those of verify and drill), from INFO on; what
-    was passed over and planned is DEBUG. The message is what the command line would say.
-    A record has ``event`` (its name, like ``archived``), ``instance`` (an id, or None) and
-    ``fields`` (a mapping: the fields of the event).
+    The events of runs: those of :mod:`archiver.events`, of verifies and of drills. The message is
+    the text that the command line prints. A record has ``event`` (a name like ``archived``),
+    ``instance`` (an instance ID, or None) and ``fields`` (a mapping of the event's own fields).
+    Backups that are held or planned, and pages of a listing, are logged at DEBUG.
 ``archiver.requests``
-    Every request that was answered or failed, at DEBUG: to the vendor's API, to whoever gives
-    credentials, for the backups' bytes, and to a bucket. ``event`` is ``request``, ``fields`` are
-    those of :class:`Request`. What is retried is one record for each try.
+    Every finished request, at DEBUG: to the vendor's API, to services that give credentials, for
+    downloads, and to buckets. Each try is a record of its own. ``event`` is ``request``; ``fields``
+    has ``method``, ``host``, ``path`` (no query), ``action``, ``status`` (None: no answer),
+    ``bytes``, ``seconds``, ``attempt`` (buckets only) and ``error`` (its type, or None).
 
-No handler is installed here, and no record has a key, a token or the query of a URL::
+The library installs no handler. No record has a key, a token or the query of a URL::
 
     logging.getLogger("archiver").setLevel(logging.INFO)
     logging.getLogger("archiver.requests").setLevel(logging.DEBUG)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(instance)s %(message)s")
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
 
-Requests are logged by the thread that made them; handlers of :mod:`logging` expect that.
+Requests are logged in the thread that made them.
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ E_contra = TypeVar("E_contra", contravariant=True)
 
 EVENTS: Final = logging.getLogger("archiver")
 REQUESTS: Final = logging.getLogger("archiver.requests")
-# Else logging prints warnings on stderr when nobody has installed a handler.
+# Without it, logging prints warnings on stderr if the program has installed no handler.
 EVENTS.addHandler(logging.NullHandler())
 
 _INSTANCE: Final = r"[a-z]{1,4}-[A-Za-z0-9-]{1,60}"
@@ -50,8 +51,7 @@ _BIG_LETTER: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 @dataclass(frozen=True, slots=True)
 class Words(Generic[E_contra]):
-    """How events of some kind are logged: their level (None for what is not), their text (None
-    the same), and their fields."""
+    """How events of one kind are logged: level and text (None: not logged), and fields."""
 
     level: Callable[[E_contra], int | None]
     text: Callable[[E_contra], str | None]
@@ -59,7 +59,7 @@ class Words(Generic[E_contra]):
 
 
 class Logged(Generic[E_contra]):
-    """An observer whose events are logged, and then given to ``observer``."""
+    """Logs each event, then passes it to ``observer``."""
 
     def __init__(self, observer: Callable[[E_contra], None], words_: Words[E_contra]) -> None:
         self._observer: Final = observer
@@ -85,12 +85,14 @@ class _Relayed(Logged[E_contra]):
 def logged(
     observer: Callable[[E_contra], None], words_: Words[E_contra]
 ) -> Callable[[E_contra], None]:
-    """``observer``, with every event logged; itself if it logs already."""
+    """An observer that logs every event before ``observer`` gets it; ``observer`` itself if it
+    logs already."""
     return observer if isinstance(observer, Logged) else Logged(observer, words_)
 
 
 def relayed(observer: Callable[[E_contra], None]) -> Callable[[E_contra], None]:
-    """An observer that passes some events on to one that logs them: it logs nothing itself."""
+    """``observer`` marked as one that passes its events to an observer that logs them, so that
+    :func:`logged` does not log them twice."""
     return _Relayed(observer, Words(lambda _: None, lambda _: None, fields_of))
 
 
@@ -164,7 +166,7 @@ class Request:
         action: str | None = None,
         attempt: int | None = None,
     ) -> "Request | None":
-        """None when nobody listens, which is all that it costs then."""
+        """A request that starts now; None, at hardly any cost, if nobody listens."""
         if not REQUESTS.isEnabledFor(logging.DEBUG):
             return None
         return cls(method, host, path.partition("?")[0], action, attempt)

@@ -15,18 +15,25 @@ from archiver.secret import Secret
 
 
 class Status(StrEnum):
-    """What the vendor says of a backup. Anything but success or failure is unfinished."""
+    """Where a backup stands at its source. Anything but success or failure is unfinished."""
 
-    SUCCESS = "Success"
-    FAILED = "Failed"
-    UNFINISHED = "Unfinished"
+    SUCCESS = "success"
+    FAILED = "failed"
+    UNFINISHED = "unfinished"
 
 
 class BackupType(StrEnum):
-    """What the source says that a backup is. It may say something else, or nothing."""
+    """What a backup is, by its source."""
 
-    FULL = "FullBackup"
-    INCREMENTAL = "IncrementalBackup"  # a log of commands
+    FULL = "full"  # a dump
+    INCREMENTAL = "incremental"  # a log of commands
+
+
+class BackupMode(StrEnum):
+    """Who had a backup made, by its source: a schedule, or somebody."""
+
+    AUTOMATED = "automated"
+    MANUAL = "manual"
 
 
 class Network(StrEnum):
@@ -65,32 +72,68 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Backup:
-    """One backup file as DescribeBackups lists it.
+class SourceName:
+    """What listed a backup: the ``kind`` of source, such as ``alibaba``, and the ``action`` that
+    it was asked for, with its version: ``DescribeBackups 2015-01-01``."""
 
-    ``fields`` holds every field as received, unknown ones too; its URLs have lost their query.
-    ``node_id`` is the instance's own id for a standard instance. ``refused`` says of networks
-    whose URL must not be fetched why that is.
+    kind: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The server that made a backup; each None where the source does not say."""
+
+    name: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodesExpected:
+    """How many nodes a backup set should have files of, and what said so, in a few words."""
+
+    count: int
+    known_from: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """One backup file, as any source lists it.
+
+    Times are UTC. ``node_id`` is the instance's own id for a standard instance, and ``backup_id``
+    has no hyphen: the file is called ``<node>-<backup id>``. ``set_id`` is what the files of
+    one backup set have in common: the vendor's job or cluster backup. None there means that the
+    file is a set of its own, and elsewhere that the source does not say. A ``size`` of None is
+    found when the file is fetched, and a source without ``urls`` gives them when it is asked for
+    this backup again. ``crc64`` is the CRC-64/XZ of the file, where the listing gives one.
+
+    ``received`` holds every field as the source gave it, those that nobody knows too; its URLs have
+    lost their query. Only the source's own module reads it. ``refused`` says of networks whose URL
+    must not be fetched why that is.
     """
 
+    source: SourceName
     instance_id: str
-    backup_id: str
     node_id: str
-    job_id: str | None
-    status: Status
-    type: str
-    mode: str
+    backup_id: str
+    set_id: str | None
     started_at: datetime
-    ended_at: datetime | None
-    size: int
-    expires_at: datetime | None
-    urls: Mapping[Network, Secret]
-    fields: Mapping[str, Any] = field(repr=False)
+    status: Status
+    type: BackupType | None
+    mode: BackupMode | None = None
+    ended_at: datetime | None = None
+    expires_at: datetime | None = None
+    engine: Engine | None = None
+    nodes_expected: NodesExpected | None = None
+    size: int | None = None
+    crc64: int | None = None
+    urls: Mapping[Network, Secret] = field(default_factory=dict)
+    received: Mapping[str, Any] = field(default_factory=dict, repr=False)
     refused: Mapping[Network, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> tuple[str, str]:
-        """What makes a backup that backup: a BackupId is unique within a node."""
+        """What makes a backup that backup: its id is unique within a node."""
         return self.backup_id, self.node_id
 
     @property
@@ -101,7 +144,7 @@ class Backup:
     @property
     def is_log(self) -> bool:
         """A log of commands by the source's word, whatever its bytes look like."""
-        return self.type == BackupType.INCREMENTAL
+        return self.type is BackupType.INCREMENTAL
 
     def __str__(self) -> str:
         return f"{self.node_id}-{self.backup_id}"

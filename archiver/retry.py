@@ -44,6 +44,11 @@ class RetryRule:
     option: str | None = None
 
 
+# The defaults of RetryPolicy, which the API, downloads and buckets share.
+_WAIT, _MAX_WAIT, _TOTAL = 0.5, 30.0, 300.0
+_OPTION: Final = "--retry-for"
+
+
 @dataclass(frozen=True, slots=True)
 class RetryTable:
     """All decisions about retries. The modules that carry them out take their constants here."""
@@ -56,11 +61,11 @@ class RetryTable:
     # The vendor's API
     api_call: RetryRule = RetryRule(
         "a call of the API, after an error that may be temporary",
-        wait=0.5,
-        max_wait=30.0,
+        wait=_WAIT,
+        max_wait=_MAX_WAIT,
         timeout=60.0,
-        total=300.0,
-        option="--retry-for",
+        total=_TOTAL,
+        option=_OPTION,
     )
     unreachable_api: RetryRule = RetryRule(
         "a call of the API at an endpoint that never responded: it may be a wrong one", total=30.0
@@ -92,11 +97,11 @@ class RetryTable:
         "receiving a part over a connection slower than the minimum rate", timeout=30.0
     )
     part: RetryRule = RetryRule(
-        "downloading a part, after an error that may be temporary; progress starts the count anew",
-        wait=0.5,
-        max_wait=30.0,
-        total=300.0,
-        option="--retry-for",
+        "downloading a part, after an error that may be temporary; progress resets the time",
+        wait=_WAIT,
+        max_wait=_MAX_WAIT,
+        total=_TOTAL,
+        option=_OPTION,
     )
     refused_url: RetryRule = RetryRule(
         "downloading with a newly listed URL, after a 403 and without a byte in between", attempts=5
@@ -121,11 +126,11 @@ class RetryTable:
     # Buckets
     s3_call: RetryRule = RetryRule(
         "a request to a bucket, after an error that may be temporary",
-        wait=0.5,
+        wait=_WAIT,
         max_wait=10.0,
         timeout=20.0,
-        total=300.0,
-        option="--retry-for",
+        total=_TOTAL,
+        option=_OPTION,
     )
     unreachable_bucket: RetryRule = RetryRule(
         "a request to a bucket at an endpoint that never responded", total=30.0

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from archiver import events
-from archiver.model import Kind
+from archiver.model import Backup, Kind
 from archiver.times import EVERYTHING_FROM, format_day
 
 QUIET, NORMAL, VERBOSE, DEBUG = -1, 0, 1, 2
@@ -69,6 +69,11 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
+
+
+def listed_size(backup: Backup) -> str:
+    """The size of a backup that is still to come, which its source need not say."""
+    return "of unknown size" if backup.size is None else size(backup.size)
 
 
 def times(count: int, noun: str) -> str:
@@ -139,8 +144,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return NORMAL, f"moved away: {key}: what had this name is kept in {kept}"
         case events.Swept(key, why):
             return VERBOSE, f"swept: {key}: {why}"
-        case events.Started(backup, resumed) if resumed:
-            return NORMAL, f"resumed: {backup}: {size(resumed)} of {size(backup.size)} are here"
+        case events.Started(backup, resumed, whole) if resumed:
+            return NORMAL, f"resumed: {backup}: {size(resumed)} of {size(whole)} are here"
         case events.Hedged(backup, position):
             return VERBOSE, f"slow: {backup}: from byte {position:,} on over a second connection"
         case events.UrlRefreshed(backup):
@@ -148,7 +153,7 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
         case events.Held(backup):
             return DEBUG, f"held: {backup}"
         case events.Planned(backup):
-            return DEBUG, f"planned: {backup} {size(backup.size)}"
+            return DEBUG, f"planned: {backup} {listed_size(backup)}"
         case events.PageListed(instance_id, number, backups, total):
             return DEBUG, f"listed: {instance_id}: page {number}: {backups} of {total}"
         case _:

@@ -28,11 +28,14 @@ _SHARE: Final = 0.1
 _T = TypeVar("_T")
 
 
-def extent(few: int, many: int) -> int:
-    """How many to try: ``few`` in the usual suite, ``many`` in full, and in between on a budget."""
+def extent(few: int, many: int, *, on_budget: int | None = None) -> int:
+    """How many to try: ``few`` in the usual suite, ``many`` in full, and on a budget so many, or
+    a number between."""
     if not FULL:
         return few
-    return round(math.sqrt(few * many)) if BUDGET else many
+    if BUDGET:
+        return round(math.sqrt(few * many)) if on_budget is None else on_budget
+    return many
 
 
 def within_share(places: Iterable[_T]) -> Iterator[_T]:
@@ -42,6 +45,14 @@ def within_share(places: Iterable[_T]) -> Iterator[_T]:
         yield place
         if BUDGET and time.monotonic() > until:
             return
+
+
+def strides(dense: int) -> Iterator[int]:
+    """Numbers from 1 on without end: all up to ``dense``, then ever farther apart."""
+    number = 1
+    while True:
+        yield number
+        number += 1 + number // dense
 
 
 def shuffled(places: Iterable[_T]) -> list[_T]:

@@ -249,4 +249,4 @@ def test_there_is_one_way_into_a_thread_and_one_shield() -> None:
         for path in house.rglob("*.py")
         if "emulator" not in path.parts and elsewhere.search(path.read_text())
     ]
-    assert found == ["threads.py"]
+    assert found == ["concurrency.py"]

@@ -146,7 +146,7 @@ def test_records(data: bytes) -> None:
     contradictions(read)
     contradictions(Record.decode(RECORD.key, data))
     with suppress(UnsafeInput):
-        read_backup(read.instance_id, read.document["api"])
+        read_backup(read.instance_id, read.received)
 
 
 @slow
@@ -280,4 +280,4 @@ def test_times_of_other_zones() -> None:
 def test_what_no_record_could_keep_is_not_listed(change: dict[str, object]) -> None:
     """Else a backup would come home and its record could never be read."""
     with pytest.raises(UnsafeInput):
-        read_backup("r-bp1", {**RECORD.document["api"], **change})
+        read_backup("r-bp1", {**RECORD.received, **change})

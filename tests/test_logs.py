@@ -2,6 +2,8 @@
 
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -24,6 +26,7 @@ from archiver.model import Network
 from archiver.secret import SignedUrl
 from archiver.sources.alibaba.credentials.context import Context
 from archiver.sources.alibaba.credentials.metadata import from_uri
+from archiver.transfer.http.burst import ReadObject
 from archiver.transfer.http.client import open_fetcher
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, everything, source_of
@@ -100,10 +103,39 @@ async def test_a_repair_is_logged_once(
     assert len(kept.named("repaired")) == 1
 
 
-def test_nothing_is_printed_where_nobody_has_a_handler(capfd: pytest.CaptureFixture[str]) -> None:
-    """logging itself prints warnings of loggers that have no handler."""
-    logged(ignore, OF_RUNS)(Retrying("a", SourceUnavailable("gone"), 1, 0.1))
-    assert capfd.readouterr() == ("", "")
+UNHEARD = """
+from archiver.errors import SourceUnavailable
+from archiver.events import Retrying, ignore
+from archiver.logs import OF_RUNS, logged
+logged(ignore, OF_RUNS)(Retrying("a", SourceUnavailable("gone"), 1, 0.1))
+"""
+
+
+def test_nothing_is_printed_where_nobody_has_a_handler() -> None:
+    """logging itself prints warnings of loggers that have no handler, but for pytest's own."""
+    done = subprocess.run([sys.executable, "-c", UNHEARD], capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+async def test_requests_over_one_connection(files: Path, emulator: Emulator, kept: Kept) -> None:
+    """Each is logged when its answer has come."""
+    write_rdb(files / INSTANCE / "a.rdb", 5000)
+    async with source_of(emulator) as source:
+        [page] = [page async for page in source.pages(everything())]
+    url = SignedUrl.parse(page.backups[0].urls[Network.PUBLIC].reveal())
+    kept.records.clear()
+
+    def read_all(reads: Iterator[ReadObject]) -> list[int]:
+        block, before = memoryview(bytearray(5000)), list[int]()
+        for read in reads:
+            before.append(len(kept.records))
+            read(block, 30.0)
+        return before
+
+    async with open_fetcher(1, max_ahead=1) as fetcher:
+        assert await fetcher.burst([url] * 3, 30.0, read_all) == [0, 1, 2]
+    assert [one.fields["bytes"] for one in kept.records] == [5000] * 3
+    assert {one.fields["status"] for one in kept.records} == {200}
 
 
 def test_nothing_is_written_at_a_level_that_nobody_listens_to() -> None:

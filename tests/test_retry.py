@@ -1,11 +1,41 @@
-"""When to try again."""
+"""When to retry."""
+
+import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
 from archiver.errors import ArchiverError, IntegrityError, NoSpace, SourceUnavailable, Throttled
-from archiver.retry import Attempts, Outage, RetryPolicy
+from archiver.retry import RETRIES, UNLIMITED, Attempts, Outage, RetryPolicy, RetryRule
 
 POLICY = RetryPolicy(attempts=4, first_wait=1.0, max_wait=5.0, max_retry_after=60.0)
+
+ARCHIVER = Path(__file__).parent.parent / "archiver"
+ROWS: dict[str, RetryRule] = {
+    field.name: getattr(RETRIES, field.name) for field in dataclasses.fields(RETRIES)
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_of_the_table_decides_something(row: str) -> None:
+    """A row that no module reads would say what is not so."""
+    code = "".join(path.read_text() for path in ARCHIVER.rglob("*.py"))
+    used = set(re.findall(rf"RETRIES\.{row}\.(\w+)", code))
+    assert used
+    assert used <= {field.name for field in dataclasses.fields(RetryRule)}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_every_row_of_the_table_ends(row: RetryRule) -> None:
+    """What is retried has a limit, or is the beat of something that is held."""
+    is_bounded = min(row.attempts, row.total, row.timeout) < UNLIMITED
+    assert is_bounded or (row.wait > 0 and row.max_wait == 0)
+
+
+@pytest.mark.parametrize("option", sorted({row.option for row in ROWS.values() if row.option}))
+def test_options_of_the_table_are_options(option: str) -> None:
+    assert any(f'"{option}"' in path.read_text() for path in (ARCHIVER / "cli").glob("*.py"))
 
 
 def test_backoff_grows_to_its_limit() -> None:

@@ -201,6 +201,12 @@ class Archive:
             ) from None
         except UnreadableObject as error:
             raise StoreError(error.message, hint=error.hint) from None
+        if number < layout.FORMAT:
+            raise UnsupportedFormat(
+                f"{self.store}: this archive is of format {number}, which was never released, and "
+                f"this version reads format {layout.FORMAT}",
+                hint="pull into a new archive, while the vendor still has the backups",
+            )
         if number > layout.FORMAT:
             raise UnsupportedFormat(
                 f"{self.store}: this archive is of format {number}, and this version reads up to "

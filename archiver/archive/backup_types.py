@@ -23,9 +23,8 @@ _READERS: Final = 16
 def backup_type(record: Record) -> BackupType | None:
     """Dump or log: as the source said. Where it said neither, as the bytes are; None where these
     tell nothing either (pure)."""
-    said = str(record.document["api"].get("BackupType"))
-    if said in set(BackupType):
-        return BackupType(said)
+    if record.type is not None:
+        return record.type
     suffix = record.object_key.rpartition(".")[2]
     by_bytes = {Kind.RDB: BackupType.FULL, Kind.AOF: BackupType.INCREMENTAL}
     return by_bytes.get(Kind(suffix)) if suffix in set(Kind) else None

@@ -1,19 +1,20 @@
 """Whether a record belongs where it lies, and agrees with itself. Pure.
 
 Everything that reads records asks here, whether it verifies, restores or drills: what one of them
-calls tampered, none of them takes.
+calls tampered, none of them takes. What the record keeps as the source sent it is read again by the
+source's own function (:mod:`archiver.received`), and must give the fields that the record has.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from archiver import received
 from archiver.archive import layout
 from archiver.archive.record import Record
 from archiver.errors import ArchiverError, UnsafeInput
 from archiver.ids import safe
 from archiver.model import Backup, Kind
-from archiver.sources.alibaba.fields import read_backup
 from archiver.times import format_compact, format_month, parse_compact
 
 # The nodes of a set begin seconds apart; the folder is named after one of them. That of another
@@ -36,20 +37,21 @@ def contradictions(record: Record) -> list[Contradiction]:
     if not layout.is_record(record.key):
         return [Contradiction("no record lies there", is_misplaced=True)]
     try:
-        backup = read_backup(record.instance_id, record.document["api"])
+        read = received.reader(record.source)
+        sent = None if read is None else read(record.instance_id, record.received)
     except ArchiverError as error:
-        return [Contradiction(f"its API fields: {error.message}")]
+        return [Contradiction(f"its received fields: {error.message}")]
     found = [
         Contradiction(
             f"{what} is {said!r}, its place says {place!r}", str(place), str(said),
             is_misplaced=True,
         )
-        for what, said, place in _places(record, backup)
+        for what, said, place in _places(record)
         if said != place
     ]  # fmt: skip
     found += [
         Contradiction(f"{what} is {said}, and {other} {value}", str(value), str(said))
-        for what, said, other, value in _pairs(record, backup)
+        for what, said, other, value in (*_pairs(record), *_sent(record, sent))
         if said != value
     ]
     return [*found, *(Contradiction(text) for text in _malformed(record))]
@@ -82,16 +84,16 @@ def _malformed(record: Record) -> Iterator[str]:
             yield f"{one[:80]!r} is no id"
 
 
-def _places(record: Record, backup: Backup) -> Iterator[tuple[str, object, object]]:
+def _places(record: Record) -> Iterator[tuple[str, object, object]]:
     """What the record says, and what the key does."""
     instance_id, year, month, folder, name = record.key.split("/")
-    start, _, job = folder.partition("-")
+    start, _, set_name = folder.partition("-")
     yield "instance_id", record.instance_id, instance_id
     stem = f"{record.node_id}-{record.backup_id}"
     yield "node and backup", stem, name.removesuffix(layout.RECORD_SUFFIX)
-    yield "job", record.job_id or f"b{record.backup_id}", job
+    yield "set", record.set_id or f"b{record.backup_id}", set_name
     named = moment(start)
-    if named is None or abs(record.started_at - named) > _apart(backup):
+    if named is None or abs(record.started_at - named) > _apart(record):
         yield "start", format_compact(record.started_at), start
     if named is not None:
         yield "month of its set", format_month(named), f"{year}/{month}"
@@ -101,13 +103,9 @@ def _places(record: Record, backup: Backup) -> Iterator[tuple[str, object, objec
         yield "object", object_name, f"{stem}.{record.document.get('kind', Kind.RDB)}"
 
 
-def _pairs(record: Record, backup: Backup) -> Iterator[tuple[str, object, str, object]]:
-    """What the record says twice."""
-    document, api = record.document, "the API said"
-    yield "size", record.size, api, backup.size
-    yield "backup_id", record.backup_id, api, backup.backup_id
-    yield "node_id", record.node_id, api, backup.node_id
-    yield "job_id", record.job_id, api, backup.job_id
+def _pairs(record: Record) -> Iterator[tuple[str, object, str, object]]:
+    """What the record says of the object twice."""
+    document = record.document
     kind = record.object_key.rpartition(".")[2]
     yield "kind", document.get("kind"), "the object's name says", kind
     if document.get("crc64ecma_declared") is not None:
@@ -115,5 +113,19 @@ def _pairs(record: Record, backup: Backup) -> Iterator[tuple[str, object, str, o
         yield "crc64ecma", document.get("crc64ecma"), "the source declared", declared
 
 
-def _apart(backup: Backup) -> timedelta:
-    return timedelta(0) if backup.is_standard else _MOST_APART
+def _sent(record: Record, sent: Backup | None) -> Iterator[tuple[str, object, str, object]]:
+    """What the record says of the backup, and what it says that the source sent."""
+    if sent is None:
+        return
+    source = "the source said"
+    for name in ("node_id", "backup_id", "set_id", "started_at", "type"):
+        yield name, getattr(record, name), source, getattr(sent, name)
+    # A record stays right when a later version reads more out of what was received.
+    for name in ("size", "ended_at", "mode", "engine", "expires_at", "nodes_expected"):
+        own, other = getattr(record, name), getattr(sent, name)
+        if own is not None and other is not None:
+            yield name, own, source, other
+
+
+def _apart(record: Record) -> timedelta:
+    return timedelta(0) if record.is_standard else _MOST_APART

@@ -14,7 +14,6 @@ from archiver.archive.record import Record
 from archiver.archive.verified import results_if_any
 from archiver.errors import ArchiverError, BadDocument, NoDocument, UnreadableObject
 from archiver.model import Backup, Kind, Transfer
-from archiver.sources.alibaba.fields import read_backup
 from archiver.stores.base import Store
 from archiver.times import format_month
 
@@ -116,8 +115,7 @@ class Inventory:
     async def folder_for(self, record: Record) -> str:
         """Where a record of another archive belongs here: the set may have its folder's name from
         another node. Raises UnsafeInput, and what hides the folder."""
-        backup = read_backup(record.instance_id, record.document["api"])
-        month, folder = await self._folder(backup, record.folder)
+        month, folder = await self._folder(record.backup, record.folder)
         _check_seen(month, folder)
         return folder
 

@@ -1,10 +1,10 @@
-"""From a backup to its keys. Pure; the only place that makes a path out of what the API said.
+"""From a backup to its keys. Pure; the only place that makes a path out of what a source said.
 
 archive.json
-<instance>/<yyyy>/<mm>/<start>-<job>/<node>-<backup id>.<rdb|aof|bin>
+<instance>/<yyyy>/<mm>/<start>-<set>/<node>-<backup id>.<rdb|aof|bin>
                                      <node>-<backup id>.json
                                      SHA256SUMS
-acknowledged/sets/<instance>/<start>-<job>.json
+acknowledged/sets/<instance>/<start>-<set>.json
              backups/<node>-<backup id>.json
 """
 
@@ -16,7 +16,8 @@ from archiver.ids import ID, safe
 from archiver.model import Backup, Kind
 from archiver.times import TimeRange, format_compact, format_month, parse_compact
 
-FORMAT = 1
+# Of archive.json. Format 1 was never released.
+FORMAT = 2
 FORMAT_KEY = "archive.json"
 RECORD_SUFFIX = ".json"
 SUMS_NAME = "SHA256SUMS"
@@ -53,9 +54,9 @@ def set_key(backup: Backup) -> str:
 def job_name(backup: Backup) -> str:
     """What tells a set from others that began in the same second. Raises UnsafeInput.
 
-    Old answers have no BackupJobID: there, each file is a set of its own.
+    A file without a set id is a set of its own.
     """
-    return safe(backup.job_id) if backup.job_id is not None else f"b{safe(backup.backup_id)}"
+    return safe(backup.set_id) if backup.set_id is not None else f"b{safe(backup.backup_id)}"
 
 
 def job_of(folder: str) -> str:

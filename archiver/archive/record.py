@@ -1,52 +1,87 @@
 """The record: what the archive knows of one file, as JSON beside it. Its presence is the commit.
 
-format                1
-instance_id, node_id, backup_id; job_id, or null
+What its source said, in terms that any source can be put in:
+
+format                2
+instance_id, node_id, backup_id; set_id (the vendor's job or cluster backup), or null for a file
+                      that is a backup set of its own
+source                kind (such as alibaba) and action, of what listed the backup
+started_at, ended_at  of the backup; ended_at may be null
+type                  full or incremental, or null
+mode                  automated or manual, or null
+engine                name and version of the server, each or all of it null where unknown
+expires_at            when the source deletes its copy, or null
+nodes_expected        how many nodes the set should have: count, and known_from; or null
+
+What was fetched:
+
 object                the file's name, beside this record
 size, sha256          bytes; lower-case hex
 crc64ecma             CRC-64/XZ as computed, decimal; crc64ecma_declared as the source said, or null
 etag, kind, rdb       of the object, or null; rdb, aof or bin; the RDB's version, or null, and
                       footer verdict
-source                network (intranet or public) and origin, the URL without its query
-api                   every field of DescribeBackups as received, URLs without their query
-transfer              part_size, started_at, finished_at, attempts, bytes_fetched,
-                      bytes_fetched_again
+transfer              network (intranet or public), origin (the URL without its query), part_size,
+                      started_at, finished_at, attempts, bytes_fetched, bytes_fetched_again
 tool                  name and version of what wrote it
 repairs               where a repair took it from: at, from, why, tool; only of repaired ones
+received              every field as the source gave it, URLs without their query. Only the
+                      source's own module reads it (see archiver.received).
 
-Every field but the last is required, whether a command has a use for it or not: what one of them
+Every field but ``repairs`` is required, whether a command has a use for it or not: what one of them
 calls a record, all of them do. Times have a zone, or are UTC. Further fields are kept as they are.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import orjson
 
 from archiver.documents import Fields, parse
-from archiver.model import Backup, BackupType, Footer, Kind, Network, Stored
+from archiver.model import (
+    Backup,
+    BackupMode,
+    BackupType,
+    Engine,
+    Footer,
+    Kind,
+    Network,
+    NodesExpected,
+    Provenance,
+    SourceName,
+    Status,
+    Stored,
+)
 from archiver.times import format_iso
 
-FORMAT = 1
+FORMAT = 2
 _LAID_OUT = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record as read or about to be written; ``document`` is the JSON, whole."""
+    """A record as read or about to be written; ``document`` is the JSON, whole. Fields are those of
+    a :class:`~archiver.model.Backup`, but for ``size``: that of the object."""
 
     key: str
+    source: SourceName
     instance_id: str
     node_id: str
     backup_id: str
-    job_id: str | None
+    set_id: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    type: BackupType | None
+    mode: BackupMode | None
+    engine: Engine | None
+    expires_at: datetime | None
+    nodes_expected: NodesExpected | None
     object_key: str
     size: int
     sha256: str
-    started_at: datetime
     document: Mapping[str, Any]
 
     @property
@@ -60,9 +95,47 @@ class Record:
         return self.object_key.rpartition("/")[2]
 
     @property
+    def is_standard(self) -> bool:
+        """Of an instance without nodes: its backup set is this one file."""
+        return self.node_id == self.instance_id
+
+    @property
     def is_log(self) -> bool:
         """A log of commands by the source's word, whatever its bytes look like."""
-        return bool(self.document["api"].get("BackupType") == BackupType.INCREMENTAL)
+        return self.type is BackupType.INCREMENTAL
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where its bytes came from, and over which network."""
+        transfer = self.document["transfer"]
+        return Provenance(transfer["origin"], Network(transfer["network"]))
+
+    @property
+    def received(self) -> Mapping[str, Any]:
+        """What the source sent, for the source's own module to read."""
+        fields: Mapping[str, Any] = self.document["received"]
+        return fields
+
+    @property
+    def backup(self) -> Backup:
+        """The backup that it is about, as far as the record goes: it has no URLs."""
+        return Backup(
+            source=self.source,
+            instance_id=self.instance_id,
+            node_id=self.node_id,
+            backup_id=self.backup_id,
+            set_id=self.set_id,
+            started_at=self.started_at,
+            status=Status.SUCCESS,
+            type=self.type,
+            mode=self.mode,
+            ended_at=self.ended_at,
+            expires_at=self.expires_at,
+            engine=self.engine,
+            nodes_expected=self.nodes_expected,
+            size=self.size,
+            received=self.received,
+        )
 
     def renamed(self, object_key: str) -> Self:
         """The same, of an object under this key in its folder."""
@@ -84,39 +157,57 @@ class Record:
         Whether it belongs under its key is for :mod:`archiver.archive.consistency` to say.
         """
         fields = parse(key, data)
-        fields.format("format", FORMAT)
-        _check_provenance(fields)
-        api = fields.within("api")
+        fields.format("format", FORMAT, oldest=FORMAT)
+        _check_object(fields)
+        source = fields.within("source")
+        fields.within("received")
         return cls(
             key=key,
+            source=SourceName(source.line("kind"), source.line("action")),
             instance_id=fields.line("instance_id"),
             node_id=fields.line("node_id"),
             backup_id=fields.line("backup_id"),
-            job_id=None if fields.is_null("job_id") else fields.line("job_id"),
+            set_id=_or_none(fields, "set_id", fields.line),
+            started_at=fields.moment("started_at"),
+            ended_at=_or_none(fields, "ended_at", fields.moment),
+            type=_or_none(fields, "type", lambda name: fields.word(name, BackupType)),
+            mode=_or_none(fields, "mode", lambda name: fields.word(name, BackupMode)),
+            engine=_or_none(fields, "engine", lambda name: _engine(fields.within(name))),
+            expires_at=_or_none(fields, "expires_at", fields.moment),
+            nodes_expected=_or_none(
+                fields, "nodes_expected", lambda name: _nodes_expected(fields.within(name))
+            ),
             object_key=f"{key.rpartition('/')[0]}/{fields.name('object')}",
             size=fields.number("size"),
             sha256=fields.sha256("sha256"),
-            started_at=api.moment("BackupStartTime"),
             document=fields.values,
         )
 
 
-def _check_provenance(fields: Fields) -> None:
-    """What a record says beside what it is about. Raises BadDocument."""
+def _or_none(fields: Fields, name: str, read: Callable[[str], T]) -> T | None:
+    return None if fields.is_null(name) else read(name)
+
+
+def _engine(fields: Fields) -> Engine:
+    return Engine(_or_none(fields, "name", fields.line), _or_none(fields, "version", fields.line))
+
+
+def _nodes_expected(fields: Fields) -> NodesExpected:
+    return NodesExpected(fields.number("count", least=1), fields.line("known_from"))
+
+
+def _check_object(fields: Fields) -> None:
+    """What a record says of the object beside its name, size and SHA-256. Raises BadDocument."""
     fields.crc64("crc64ecma")
-    if not fields.is_null("crc64ecma_declared"):
-        fields.crc64("crc64ecma_declared")
-    if not fields.is_null("etag"):
-        fields.text("etag")
+    _or_none(fields, "crc64ecma_declared", fields.crc64)
+    _or_none(fields, "etag", fields.text)
     fields.word("kind", Kind)
     rdb = fields.within("rdb")
-    if not rdb.is_null("version"):
-        rdb.line("version")
+    _or_none(rdb, "version", rdb.line)
     rdb.word("footer", Footer)
-    source = fields.within("source")
-    source.word("network", Network)
-    source.text("origin")
     transfer = fields.within("transfer")
+    transfer.word("network", Network)
+    transfer.text("origin")
     transfer.moment("started_at")
     transfer.moment("finished_at")
     transfer.number("part_size", least=1)
@@ -134,10 +225,7 @@ def make_record(key: str, backup: Backup, stored: Stored, tool: str) -> Record:
     receipt = stored.receipt
     document = {
         "format": FORMAT,
-        "instance_id": backup.instance_id,
-        "node_id": backup.node_id,
-        "backup_id": backup.backup_id,
-        "job_id": backup.job_id,
+        **_said(backup),
         "object": stored.key.rpartition("/")[2],
         "size": receipt.size,
         "sha256": receipt.sha256,
@@ -146,12 +234,9 @@ def make_record(key: str, backup: Backup, stored: Stored, tool: str) -> Record:
         "etag": receipt.etag,
         "kind": receipt.kind,
         "rdb": {"version": receipt.rdb.version, "footer": receipt.rdb.footer},
-        "source": {
+        "transfer": {
             "network": receipt.provenance.network,
             "origin": receipt.provenance.origin,
-        },
-        "api": dict(backup.fields),
-        "transfer": {
             "part_size": receipt.part_size,
             "started_at": format_iso(receipt.started_at, "microseconds"),
             "finished_at": format_iso(receipt.finished_at, "microseconds"),
@@ -160,19 +245,46 @@ def make_record(key: str, backup: Backup, stored: Stored, tool: str) -> Record:
             "bytes_fetched_again": receipt.bytes_fetched_again,
         },
         "tool": tool,
+        "received": dict(backup.received),
     }
     return Record(
         key=key,
+        source=backup.source,
         instance_id=backup.instance_id,
         node_id=backup.node_id,
         backup_id=backup.backup_id,
-        job_id=backup.job_id,
+        set_id=backup.set_id,
+        started_at=backup.started_at,
+        ended_at=backup.ended_at,
+        type=backup.type,
+        mode=backup.mode,
+        engine=backup.engine,
+        expires_at=backup.expires_at,
+        nodes_expected=backup.nodes_expected,
         object_key=stored.key,
         size=receipt.size,
         sha256=receipt.sha256,
-        started_at=backup.started_at,
         document=document,
     )
+
+
+def _said(backup: Backup) -> dict[str, object]:
+    """What the source said of a backup, as a record has it."""
+    engine, expected = backup.engine, backup.nodes_expected
+    return {
+        "instance_id": backup.instance_id,
+        "node_id": backup.node_id,
+        "backup_id": backup.backup_id,
+        "set_id": backup.set_id,
+        "source": {"kind": backup.source.kind, "action": backup.source.action},
+        "started_at": format_iso(backup.started_at, "auto"),
+        "ended_at": None if backup.ended_at is None else format_iso(backup.ended_at, "auto"),
+        "type": backup.type,
+        "mode": backup.mode,
+        "engine": engine and {"name": engine.name, "version": engine.version},
+        "expires_at": None if backup.expires_at is None else format_iso(backup.expires_at, "auto"),
+        "nodes_expected": expected and {"count": expected.count, "known_from": expected.known_from},
+    }
 
 
 def _decimal(value: int | None) -> str | None:

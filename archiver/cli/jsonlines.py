@@ -88,7 +88,7 @@ def plain(value: object) -> object:
             "instance_id": value.instance_id,
             "node_id": value.node_id,
             "backup_id": value.backup_id,
-            "job_id": value.job_id,
+            "set_id": value.set_id,
             "type": value.type,
             "mode": value.mode,
             "started_at": plain(value.started_at),

@@ -3,6 +3,7 @@
 import os
 import re
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,18 @@ class CleanPath(click.Path):
         if (wrong := stray_characters_in(os.fspath(value))) is not None:
             self.fail(f"{os.fspath(value)!a}: {wrong}", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Word(click.Choice[str]):
+    """One of a few words. For another one, the error names the nearest of them."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        words = [str(word) for word in self.choices]
+        if value not in words:
+            near = get_close_matches(value.casefold(), words, n=1, cutoff=0.4)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            self.fail(f"{value!r} is not one of {', '.join(words)}{meant}", param, ctx)
+        return value
 
 
 class Anchor(click.ParamType[tuple[str, str]]):

@@ -9,6 +9,7 @@ from archiver import events
 from archiver.cli.run import Told, say
 from archiver.cli.streams import plain
 from archiver.cli.words import size
+from archiver.model import Backup
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -56,6 +57,14 @@ class _Bytes:
         self.files = 0
         self._done = 0
         self._active: Final[dict[tuple[str, str], int]] = {}
+        # Of files whose source listed no size, once it is known.
+        self._sizes: Final[dict[tuple[str, str], int]] = {}
+
+    def _found(self, backup: Backup, whole: int) -> None:
+        """The size of a file whose source listed none."""
+        if backup.size is None and backup.identity not in self._sizes:
+            self._sizes[backup.identity] = whole
+            self.planned += whole
 
     @property
     def position(self) -> int:
@@ -64,17 +73,22 @@ class _Bytes:
     def observe(self, event: events.Event) -> None:
         match event:
             case events.Planned(backup):
-                self.planned += backup.size
+                self.planned += backup.size or 0
                 self.files += 1
-            case events.Started(backup, position) | events.Advanced(backup, position):
+            case events.Started(backup, position, whole):
                 self._active[backup.identity] = position
-            case events.Archived(backup):
+                self._found(backup, whole)
+            case events.Advanced(backup, position):
+                self._active[backup.identity] = position
+            case events.Archived(backup, size=whole):
                 self._active.pop(backup.identity, None)
-                self._done += backup.size
+                self._found(backup, whole)
+                self._sizes.pop(backup.identity, None)
+                self._done += whole
             case events.Failed(_, _, backup) if backup is not None:
                 # What failed is no longer to come, nor did it.
                 if self._active.pop(backup.identity, None) is not None:
-                    self.planned -= backup.size
+                    self.planned -= self._sizes.pop(backup.identity, backup.size or 0)
                     self.files -= 1
             case _:
                 pass
@@ -130,10 +144,10 @@ class BarProgress:
     def __call__(self, event: events.Event) -> None:
         self._bytes.observe(event)
         match event:
-            case events.Started(backup, position):
+            case events.Started(backup, position, whole):
                 taken = {bar.pos for bar in self._bars.values()}
                 row = next(row for row in range(1, len(taken) + 2) if -row not in taken)
-                bar = _bar(str(backup), backup.size, row)
+                bar = _bar(str(backup), whole, row)
                 self._bars[backup.identity] = bar
                 _move(bar, position)
             case events.Advanced(backup, position):

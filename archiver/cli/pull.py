@@ -16,7 +16,7 @@ from archiver.cli.options import (
     output_options,
     source_options,
 )
-from archiver.cli.params import Size
+from archiver.cli.params import Size, Word
 from archiver.cli.places import (
     beginning_options,
     check_part_size,
@@ -25,15 +25,13 @@ from archiver.cli.places import (
     store_at,
     written_to,
 )
+from archiver.model import BackupMode, BackupType
 from archiver.times import TimeRange
 
 if TYPE_CHECKING:
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import Ended
     from archiver.commands.pull.run import PullOptions
-
-_TYPES = {"full": "FullBackup", "incremental": "IncrementalBackup"}
-_MODES = {"automated": "Automated", "manual": "Manual"}
 
 
 @command("pull")
@@ -47,8 +45,8 @@ _MODES = {"automated": "Automated", "manual": "Manual"}
     default="auto",
     help="auto tries the intranet once, then falls back; intranet never does.",
 )
-@option("--type", "types", type=click.Choice(list(_TYPES)), multiple=True, help="Only these.")
-@option("--mode", "modes", type=click.Choice(list(_MODES)), multiple=True, help="Only these.")
+@option("--type", "types", type=Word(list(BackupType)), multiple=True, help="Only these.")
+@option("--mode", "modes", type=Word(list(BackupMode)), multiple=True, help="Only these.")
 @option("--workers", type=click.IntRange(1, 256), default=4, help="Files at once.")
 @option(
     "--connections", type=click.IntRange(1, 64), default=4, help="Most ranges of one file at once."
@@ -143,8 +141,8 @@ def _options(given: dict[str, Any], way: Way) -> "PullOptions":
     from archiver.transfer.engine import TransferOptions
 
     return PullOptions(
-        types=frozenset(_TYPES[name] for name in given["types"]),
-        modes=frozenset(_MODES[name] for name in given["modes"]),
+        types=frozenset(map(BackupType, given["types"])),
+        modes=frozenset(map(BackupMode, given["modes"])),
         workers=given["workers"],
         dry_run=given["dry_run"],
         transfer=TransferOptions(

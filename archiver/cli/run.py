@@ -143,7 +143,7 @@ def tell(
     say: Callable[[str], Told] = say,
     **fields: object,
 ) -> Told:
-    """The same, in the log as well, where it is no event of a command's own."""
+    """Print a line as :func:`say` does, and log it: for what is not an event of its own."""
     record(level, event, text, instance, fields)
     return say(text)
 

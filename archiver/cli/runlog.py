@@ -1,12 +1,11 @@
-"""The log of a run, as ``--log-file`` and ``--log-format`` want it, and requests on stderr (-vv).
+"""The log of a run (``--log-file``, ``--log-format``), and requests on stderr (``-vv``).
 
-It has all that a run logs (:mod:`archiver.logs`) from INFO on, with ``-vv`` from DEBUG on, and
-requests with it; how loud stderr is makes no other difference. The first line says that the run
-began, the last one how it ended. A run is its process: its id is in every line.
+The file gets everything that :mod:`archiver.logs` logs at INFO and above; with ``-vv`` at DEBUG
+and above, which includes requests. ``--quiet`` and ``-v`` do not change it. The first line says
+that the run began, the last one how it ended, and every line has the run's id.
 
-Lines are appended, each in one write, so that several runs share a file. One that was renamed or
-removed meanwhile, as logrotate does, is opened anew. What cannot be written is said once, and no
-reason to end a run.
+Each line is one append, so several runs can share a file. A file that logrotate renamed or removed
+is opened again. A failed write is reported once on stderr, and never ends a run.
 """
 
 import contextlib
@@ -36,7 +35,7 @@ Say = Callable[[str], object]
 
 
 class RunLog(Protocol):
-    """Where the end of a run is written."""
+    """Takes the last line of a run."""
 
     def ended(self, code: int, why: str | None, last: jsonlines.LastLine) -> None:
         """Write the last line, once: the exit code, why it is not 0, and the summary."""
@@ -44,7 +43,7 @@ class RunLog(Protocol):
 
 
 class NoLog:
-    """Nobody asked for one."""
+    """For a run without ``--log-file``."""
 
     def ended(self, code: int, why: str | None, last: jsonlines.LastLine) -> None:
         pass
@@ -52,9 +51,9 @@ class NoLog:
 
 @contextlib.contextmanager
 def logging_to(given: Mapping[str, Any], command: str, say: Say) -> Iterator[RunLog]:
-    """Log what happens as the options say, until the context ends; ``say`` is for people.
+    """Install the handlers that the options ask for, until the context ends.
 
-    Raises UsageError when the file cannot be written.
+    ``say`` prints a line on stderr. Raises UsageError if the file cannot be opened.
     """
     path, is_debug = given.get("log_file"), given.get("verbose", 0) > 1
     levels = [(logger, logger.level) for logger in (EVENTS, REQUESTS)]
@@ -85,7 +84,7 @@ def logging_to(given: Mapping[str, Any], command: str, say: Say) -> Iterator[Run
 
 
 def opened(path: Path, format_: str, command: str, say: Say) -> "LogFile":
-    """The log in ``path``, which is made where there is none. Raises UsageError."""
+    """Open the log ``path``, or create it. Raises UsageError."""
     from archiver.cli.places import archive_around
 
     if (archive := archive_around(path)) is not None:
@@ -114,7 +113,7 @@ def refused(command: click.Command, args: Sequence[str], code: int, why: str) ->
 
 
 def _option(command: click.Command, args: Sequence[str], name: str) -> str | None:
-    """What an option was given on the command line, or else in the environment."""
+    """The value of an option on the command line, or else in the environment."""
     declared = next((one for one in command.params if one.name == name), None)
     if declared is None:
         return None
@@ -131,7 +130,7 @@ def _option(command: click.Command, args: Sequence[str], name: str) -> str | Non
 
 
 class LogFile(logging.Handler):
-    """Appends a line for each record; its own trouble is said once, and goes no further."""
+    """Appends a line per record. Reports its first failure to write, and raises none."""
 
     def __init__(self, path: Path, format_: str, command: str, say: Say) -> None:
         self._path: Final = os.path.abspath(path)  # noqa: PTH100 - of no file system
@@ -208,7 +207,7 @@ class LogFile(logging.Handler):
         data = line.encode("utf-8", "backslashreplace")
         self._follow()
         try:
-            # What stands there of a line that did not fit is not the beginning of the next one.
+            # The rest of a line that did not fit must not become the start of the next one.
             data = b"\n" + data if self._is_torn else data
             self._is_torn = os.write(self._descriptor, data) < len(data)
         except OSError as error:
@@ -218,7 +217,7 @@ class LogFile(logging.Handler):
                 self._trouble("no space for a whole line")
 
     def _follow(self) -> None:
-        """Go to the file that has the name now, as WatchedFileHandler does."""
+        """Open the file again if its name means another one now, as WatchedFileHandler does."""
         if self._place is None:
             return
         try:
@@ -230,7 +229,7 @@ class LogFile(logging.Handler):
         try:
             descriptor, self._place = _open(self._path)
         except OSError as error:
-            self._trouble(error.strerror or str(error))  # and goes on in the one that it has
+            self._trouble(error.strerror or str(error))  # the old file still works
         else:
             before, self._descriptor, self._is_torn = self._descriptor, descriptor, False
             os.close(before)
@@ -259,9 +258,9 @@ class _OnStderr(logging.Handler):
 
 
 def _open(path: str) -> tuple[int, tuple[int, int] | None]:
-    """A descriptor that appends, and which file that is; None for what is none, like a pipe."""
+    """A descriptor that appends, and the file's device and inode; None for pipes and devices."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
-    # Of a pipe that nobody reads an error is wanted, and not to wait for a reader.
+    # Without O_NONBLOCK, opening a pipe would block until somebody reads it.
     descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
     os.set_blocking(descriptor, True)
     status = os.fstat(descriptor)
@@ -273,7 +272,7 @@ def _place(status: os.stat_result) -> tuple[int, int]:
 
 
 def _plain(value: object) -> object:
-    """``value`` as JSON has it, with nothing in it that grants access."""
+    """``value`` as JSON, without the queries of URLs."""
     value = jsonlines.plain(value)
     match value:
         case str():

@@ -85,7 +85,7 @@ class Watch:
         if told is not None and told[0] <= self.verbosity:
             self.progress.say(told[1])
         elif self.dry_run and isinstance(event, Planned) and self.verbosity >= words.NORMAL:
-            self.progress.say(f"would fetch: {event.backup} {words.size(event.backup.size)}")
+            self.progress.say(f"would fetch: {event.backup} {words.listed_size(event.backup)}")
 
     def _tell_failure(self, event: Failed | SetIncomplete) -> None:
         name = words.unnamed(event) if isinstance(event, Failed) else None

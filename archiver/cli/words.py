@@ -15,6 +15,7 @@ from archiver.words import (
     failure,
     known,
     line,
+    listed_size,
     size,
     span,
     times,
@@ -31,6 +32,7 @@ __all__ = [
     "holding",
     "known",
     "line",
+    "listed_size",
     "narrowed",
     "size",
     "span",
@@ -69,6 +71,8 @@ def _done(result: Summary, seconds: float, *, finished: bool, dry_run: bool) -> 
     """The first line: what came home, or would."""
     if dry_run:
         what = f"{times(result.planned, 'backup')}, {size(result.bytes_planned)}"
+        if result.unsized:
+            what += f" and {result.unsized:,} of unknown size"
         return f"would fetch {what}; {result.held:,} held already"
     if result.archived:
         ways = ", ".join(

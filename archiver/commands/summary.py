@@ -16,7 +16,7 @@ from archiver.errors import (
     SourceUnreachable,
     StoreError,
 )
-from archiver.model import Backup, BackupType, Network
+from archiver.model import Backup, Network
 
 # Codes that count though they are of a single backup.
 _OF_ONE_BACKUP = frozenset((IntegrityError.exit_code, StoreError.exit_code))
@@ -28,7 +28,8 @@ _STARTS_KEPT: Final = 8
 
 @dataclass(slots=True)
 class Summary:
-    """What a pull came to, told by its events; bytes as they came over each network.
+    """What a pull came to, told by its events; bytes as they came over each network. ``unsized``
+    counts the planned backups whose source says no size.
 
     ``acknowledged`` are sets and backups that are no failures for that: by the subject of what was
     acknowledged, and the identity of the backup, where it is about one.
@@ -42,6 +43,7 @@ class Summary:
     archived: int = 0
     unfinished: int = 0
     bytes_planned: int = 0
+    unsized: int = 0
     bytes_archived: int = 0
     bytes_fetched: dict[Network, int] = field(default_factory=dict)
     failures: list[events.Failed] = field(default_factory=list)
@@ -61,7 +63,8 @@ class Summary:
                 self._here(backup)
             case events.Planned(backup):
                 self.planned += 1
-                self.bytes_planned += backup.size
+                self.bytes_planned += backup.size or 0
+                self.unsized += backup.size is None
             case events.Unfinished():
                 self.unfinished += 1
             case events.Failed():
@@ -87,7 +90,7 @@ class Summary:
                 pass
 
     def _here(self, backup: Backup) -> None:
-        if backup.type == BackupType.INCREMENTAL:
+        if backup.is_log:
             return
         starts = self.starts.setdefault(backup.instance_id, [])
         if all(abs(backup.started_at - one) > _NODES_APART for one in starts):

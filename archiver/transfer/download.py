@@ -22,7 +22,12 @@ from archiver.transfer.measuring import Measuring
 from archiver.transfer.origin import Origin
 from archiver.transfer.part import Cursor, PartFetcher
 from archiver.transfer.parts import FileParts, fitting_part_size
-from archiver.transfer.receipt import TransferStats, matches_checksum, verify_download
+from archiver.transfer.receipt import (
+    TransferStats,
+    matches_checksum,
+    verify_download,
+    with_listed_crc,
+)
 from archiver.transfer.resources import SharedResources
 
 # How often (seconds) the received bytes of unfinished parts are journalled: a kill costs the rest.
@@ -81,8 +86,9 @@ class FileDownload:
     ) -> None:
         self._shared: Final = shared
         self._backup: Final = origin.backup
+        self._size: Final = origin.size
         self._staging: Final = staging
-        size = self._backup.size
+        size = origin.size
         self._stats: Final = TransferStats(size)
         self._has_begun: Final = anyio.Event()
         self._fetcher: Final = PartFetcher(shared, origin, staging, self._stats, self._begin)
@@ -91,7 +97,7 @@ class FileDownload:
         part_size = max(1, size) if in_one_piece else fitting_part_size(size, shared.part_size)
         self._parts: Final = FileParts(size, part_size)
         self._measuring: Final = Measuring(
-            self._backup, staging, self._parts, shared.buffers, self._refetch
+            origin, staging, self._parts, shared.buffers, self._refetch
         )
         if staging.resumable is not None:
             self._resume()
@@ -99,7 +105,7 @@ class FileDownload:
     async def run(self) -> Receipt:
         """Download and verify the file. Raises as Engine.transfer."""
         resumed = sum(self._fetcher.staged.values())
-        self._shared.observer(events.Started(self._backup, resumed))
+        self._shared.observer(events.Started(self._backup, resumed, self._size))
         is_done = False
         try:
             receipt = await self._download()
@@ -158,7 +164,7 @@ class FileDownload:
         if resumable.state is not None:
             self._measuring.resume(resumable.state)
         self._fetcher.staged.update(self._parts.resume(resumable))
-        self._stats.needed = self._backup.size - sum(self._fetcher.staged.values())
+        self._stats.needed = self._size - sum(self._fetcher.staged.values())
         self._stats.provenance = resumable.provenance
 
     async def _fetch_all(self) -> None:
@@ -264,10 +270,10 @@ class FileDownload:
 
     async def _begin(self, response: ObjectResponse, cursor: Cursor) -> Pin:
         """Check the first response and begin to stage the object that it describes."""
-        pin, size = response.pin, self._backup.size
+        pin, size = with_listed_crc(self._backup, response.pin), self._size
         if pin.total != size:
             raise IntegrityError(
-                f"{self._backup}: the object has {pin.total:,} bytes, the API says {size:,}"
+                f"{self._backup}: the object has {pin.total:,} bytes, the source said {size:,}"
             )
         can_stage_whole = self._staging.mends_in_place or size <= MAX_IN_MEMORY
         if response.is_whole and cursor.part.stop < size:

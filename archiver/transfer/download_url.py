@@ -157,6 +157,8 @@ class DownloadUrl:
 
     async def current(self) -> tuple[Network, SignedUrl]:
         """A URL that should be valid now. Raises what listing and choosing raise."""
+        if not self.backup.urls:
+            await self._find()
         network, url = await self._selector.choose(self.backup)
         if self._renews_ahead and _expires_soon(url):
             await self._renew(url)
@@ -183,6 +185,12 @@ class DownloadUrl:
         the retry table allows, without a byte in between."""
         await self._renew(url, error)
 
+    async def _find(self) -> None:
+        """Get the first URL from a source that gives it for one file at a time."""
+        async with self._renewing:
+            if not self.backup.urls:
+                self.backup = await self._listed_again()
+
     async def _renew(self, used: SignedUrl, error: UrlRefused | None = None) -> None:
         async with self._renewing:
             _, current = await self._selector.choose(self.backup)
@@ -192,10 +200,15 @@ class DownloadUrl:
                 self._refusals += 1
                 if self._refusals >= RETRIES.refused_url.attempts:
                     raise error
-            listed = await self._relist(self.backup)
-            if (listed.size, listed.started_at) != (self.backup.size, self.backup.started_at):
-                raise IntegrityError(f"{self.backup}: the API now lists another backup of this id")
-            if not listed.urls:
-                raise SourceUnavailable(f"{self.backup}: the API now lists it without a URL")
-            self.backup = listed
-            self._observer(events.UrlRefreshed(listed))
+            self.backup = await self._listed_again()
+            self._observer(events.UrlRefreshed(self.backup))
+
+    async def _listed_again(self) -> Backup:
+        """The same backup with URLs. Raises IntegrityError, SourceUnavailable, and what listing
+        raises."""
+        listed = await self._relist(self.backup)
+        if (listed.size, listed.started_at) != (self.backup.size, self.backup.started_at):
+            raise IntegrityError(f"{self.backup}: the source now lists another backup of this id")
+        if not listed.urls:
+            raise SourceUnavailable(f"{self.backup}: the source now lists it without a URL")
+        return listed

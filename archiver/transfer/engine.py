@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from anyio import to_thread
@@ -20,7 +20,7 @@ from archiver.transfer.http.client import Fetcher, open_fetcher
 from archiver.transfer.limits import Hedge, MinimumRate, RateLimit
 from archiver.transfer.origin import SOURCE_ERRORS, HttpOrigin, Origin
 from archiver.transfer.parts import DEFAULT_PART_SIZE
-from archiver.transfer.receipt import TransferStats, is_proven, receipt_for
+from archiver.transfer.receipt import TransferStats, is_proven, receipt_for, with_listed_crc
 from archiver.transfer.resources import BufferPool, ConnectionBudget, SharedResources
 from archiver.transfer.small import OnResult, StoreBatch, download_small, is_small
 
@@ -79,19 +79,33 @@ class Engine:
             options, files, observer, hedge=options.limit_rate is None
         )
 
-    async def transfer(self, transfer: Transfer, staging: Staging) -> Receipt:
-        """Download one backup into ``staging``. The receipt proves that every check passed.
+    async def sized(self, transfer: Transfer) -> tuple[Transfer, int]:
+        """The size of a backup's file in bytes, as listed or as its server says, and the transfer
+        with the URLs that were needed to ask. Raises as :meth:`transfer` does."""
+        if transfer.backup.size is not None:
+            return transfer, transfer.backup.size
+        url = self._download_url(transfer)
+        # Asks without a range, and hangs up after the head of the response: an object that may be
+        # empty has no range to ask for, and a server that ignores ranges responds the same.
+        origin = HttpOrigin(url, 0, self._fetcher)
+        size = (await self._request_pin(origin, TransferStats(0))).total
+        return replace(transfer, backup=url.backup), size
+
+    async def transfer(self, transfer: Transfer, size: int, staging: Staging) -> Receipt:
+        """Download one backup of ``size`` bytes into ``staging``. The receipt proves that every
+        check passed.
 
         Raises CorruptFile for bytes that stay wrong, BackupFailed, IntegrityError, SourceError,
         StoreError.
         """
-        return await download_file(self._shared, self._origin(transfer), staging)
+        return await download_file(self._shared, self._origin(transfer, size), staging)
 
     async def receipt_for_present(self, transfer: Transfer, measured: Measured) -> Receipt | None:
         """A receipt for an object in the archive that has no record; None where the source does
         not prove that it is the backup. Asks for one byte. Raises as :meth:`transfer` does."""
         stats = TransferStats(0)
-        pin = await self._request_pin(self._origin(transfer), stats)
+        pin = await self._request_pin(self._origin(transfer, measured.size), stats)
+        pin = with_listed_crc(transfer.backup, pin)
         if not is_proven(measured, pin):
             return None
         return receipt_for(measured, pin, max(1, measured.size), stats)
@@ -102,7 +116,7 @@ class Engine:
         while True:
             route = await origin.route()
             try:
-                async with route.open(0, min(1, origin.backup.size), None) as body:
+                async with route.open(0, min(1, origin.size), None) as body:
                     stats.provenance = route.provenance
                     return body.response.pin
             except SOURCE_ERRORS as error:
@@ -128,8 +142,8 @@ class Engine:
     def _download_url(self, transfer: Transfer) -> DownloadUrl:
         return DownloadUrl(transfer.backup, self._selector, self._relist, self._shared.observer)
 
-    def _origin(self, transfer: Transfer) -> Origin:
-        return HttpOrigin(self._download_url(transfer), self._fetcher)
+    def _origin(self, transfer: Transfer, size: int) -> Origin:
+        return HttpOrigin(self._download_url(transfer), size, self._fetcher)
 
 
 @asynccontextmanager

@@ -27,6 +27,7 @@ class StoreOrigin:
         self, backup: Backup, store: Store, key: str, pin: Pin, provenance: Provenance
     ) -> None:
         self.backup: Final = backup
+        self.size: Final = pin.total
         self.provenance: Final = provenance
         self._store: Final = store
         self._key: Final = key

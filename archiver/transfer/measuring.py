@@ -12,10 +12,11 @@ from fastcrc import crc64
 
 from archiver.concurrency import in_thread
 from archiver.errors import ObjectChanged, StoreError
-from archiver.model import Backup, Part
+from archiver.model import Part
 from archiver.rdb.meter import FileMeter
 from archiver.retry import RETRIES
 from archiver.stores.base import Staging
+from archiver.transfer.origin import Origin
 from archiver.transfer.parts import FileParts
 from archiver.transfer.resources import BufferPool
 
@@ -25,13 +26,13 @@ class Measuring:
 
     def __init__(
         self,
-        backup: Backup,
+        origin: Origin,
         staging: Staging,
         parts: FileParts,
         buffers: BufferPool,
         refetch: Callable[[Part], Awaitable[object]],
     ) -> None:
-        self._backup: Final = backup
+        self._origin: Final = origin
         self._staging: Final = staging
         self._parts: Final = parts
         self._buffers: Final = buffers
@@ -40,15 +41,15 @@ class Measuring:
 
     def restart(self) -> None:
         """Measure from the first byte again."""
-        self.meter = FileMeter(self._backup.size, portable=not self._staging.reads_back)
+        self.meter = FileMeter(self._origin.size, portable=not self._staging.reads_back)
 
     def resume(self, state: str) -> None:
         """Continue from the state of an earlier run. Raises ObjectChanged, after which the
         download starts over, for an invalid state."""
         try:
-            self.meter = FileMeter.resume(self._backup.size, state)
+            self.meter = FileMeter.resume(self._origin.size, state)
         except ValueError as error:
-            raise ObjectChanged(f"{self._backup}: {error}") from None
+            raise ObjectChanged(f"{self._origin.backup}: {error}") from None
 
     def meter_for(self, part: Part, staged: int) -> FileMeter | None:
         """A copy of the meter for a part of which ``staged`` bytes are here, if that part is the
@@ -85,8 +86,8 @@ class Measuring:
             if self.meter.position == part.stop:
                 return self.meter
         raise StoreError(
-            f"{self._backup}: bytes {part.start}-{part.stop - 1} read back differently than they "
-            "were written",
+            f"{self._origin.backup}: bytes {part.start}-{part.stop - 1} read back differently than "
+            "they were written",
             hint="check the disk before you trust it",
         )
 

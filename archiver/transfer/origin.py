@@ -46,6 +46,11 @@ class Origin(Protocol):
     @property
     def backup(self) -> Backup: ...
 
+    @property
+    def size(self) -> int:
+        """The size of the object in bytes, as the source listed it, or as its server says."""
+        ...
+
     async def route(self) -> Route:
         """Raises one of SOURCE_ERRORS when there is none."""
         ...
@@ -54,7 +59,8 @@ class Origin(Protocol):
 class HttpOrigin:
     """An object behind a signed URL."""
 
-    def __init__(self, url: DownloadUrl, fetcher: Fetcher) -> None:
+    def __init__(self, url: DownloadUrl, size: int, fetcher: Fetcher) -> None:
+        self.size: Final = size
         self._url: Final = url
         self._fetcher: Final = fetcher
 

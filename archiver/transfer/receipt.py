@@ -1,9 +1,9 @@
 """Whether a downloaded and measured file is the one at the source: makes receipts."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from archiver.errors import CorruptFile
+from archiver.errors import CorruptFile, IntegrityError
 from archiver.model import Backup, Footer, Measured, Network, Pin, Provenance, Receipt
 from archiver.rdb.meter import FileMeter
 
@@ -19,6 +19,20 @@ class TransferStats:
     provenance: Provenance = field(default_factory=lambda: Provenance("", Network.PUBLIC))
 
 
+def with_listed_crc(backup: Backup, pin: Pin) -> Pin:
+    """The pin of a response, with the CRC-64/XZ that the source listed if the response has none.
+
+    Raises IntegrityError where the two differ.
+    """
+    if backup.crc64 is None:
+        return pin
+    if pin.crc64 not in (None, backup.crc64):
+        raise IntegrityError(
+            f"{backup}: the object has CRC-64 {pin.crc64}, the source listed {backup.crc64}"
+        )
+    return replace(pin, crc64=backup.crc64)
+
+
 def matches_checksum(backup: Backup, meter: FileMeter, crc: int, declared: int | None) -> bool:
     """Whether the file's CRC-64/XZ is the declared one; where none was declared, whether the
     RDB's own checksum does not contradict its bytes."""
@@ -32,7 +46,7 @@ def verify_download(
 ) -> Receipt:
     """The receipt for a complete download. Raises CorruptFile when the bytes are not those at the
     source."""
-    if meter.position != backup.size:
+    if meter.position != pin.total:
         raise RuntimeError("a receipt was requested before the whole file was measured")
     kind, rdb = meter.verdict(is_log=backup.is_log)
     if meter.looks_like_a_page():
@@ -48,7 +62,7 @@ def verify_download(
             f"{backup}: the checksum at the end of this RDB does not match its content{at_source}",
             hint="the vendor's own file is damaged; use another backup",
         )
-    measured = Measured(backup.size, meter.sha256(), crc, kind, rdb)
+    measured = Measured(pin.total, meter.sha256(), crc, kind, rdb)
     return receipt_for(measured, pin, part_size, stats)
 
 

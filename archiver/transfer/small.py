@@ -23,7 +23,7 @@ from archiver.transfer.download_url import DownloadUrl
 from archiver.transfer.http.burst import ReadObject
 from archiver.transfer.http.client import Fetcher
 from archiver.transfer.origin import SOURCE_ERRORS
-from archiver.transfer.receipt import TransferStats, verify_download
+from archiver.transfer.receipt import TransferStats, verify_download, with_listed_crc
 from archiver.transfer.resources import SharedResources
 
 SMALL_BYTES: Final = 256 * 1024
@@ -33,8 +33,8 @@ _BURST_SECONDS = 2.0
 # Downloads a backup into its staging; returns None if there was an obstacle, or the file is in the
 # archive already. Blocks, and raises StoreError.
 Fill = Callable[[Staging], Receipt | None]
-# Stores a batch of files, each given with its Fill; returns as many results. Blocks.
-StoreBatch = Callable[[Iterator[tuple[Transfer, Fill]]], list[Stored | None]]
+# Stores a batch of files, each given with its size and Fill; returns as many results. Blocks.
+StoreBatch = Callable[[Iterator[tuple[Transfer, int, Fill]]], list[Stored | None]]
 # Called with the result of each file, in order; None for one that was not stored.
 OnResult = Callable[[Stored | None], None]
 
@@ -42,6 +42,7 @@ OnResult = Callable[[Stored | None], None]
 @dataclass(frozen=True, slots=True)
 class _Request:
     transfer: Transfer
+    size: int
     location: DownloadUrl
     network: Network
     url: SignedUrl
@@ -51,7 +52,7 @@ class _Request:
 def is_small(backup: Backup, shared: SharedResources) -> bool:
     """Whether a backup may be downloaded so: it fits in one part and in a moment's rate limit."""
     limit = min(SMALL_BYTES, shared.part_size, shared.limit.max_read(SMALL_BYTES))
-    return 0 < backup.size <= limit
+    return backup.size is not None and 0 < backup.size <= limit
 
 
 async def download_small(
@@ -79,7 +80,7 @@ async def _download(
     on_result: OnResult,
 ) -> int:
     """Download and store the first of the requested files; returns how many, at least one."""
-    await shared.limit.take(sum(one.transfer.backup.size for one in requests))
+    await shared.limit.take(sum(one.size for one in requests))
     stored: list[Stored | None] = []
     try:
         async with shared.buffers.lend() as buffer:
@@ -88,7 +89,7 @@ async def _download(
                 _BURST_SECONDS,
                 lambda reads: stored.extend(
                     store_batch(
-                        (one.transfer, partial(_fill, one, read, buffer))
+                        (one.transfer, one.size, partial(_fill, one, read, buffer))
                         for one, read in zip(requests, reads, strict=False)
                     )
                 ),
@@ -99,8 +100,8 @@ async def _download(
             if result is not None:
                 one.location.succeeded(one.url)
                 shared.outage.ended()
-                shared.observer(events.Started(backup, 0))
-                shared.observer(events.Advanced(backup, backup.size, backup.size, one.network))
+                shared.observer(events.Started(backup, 0, one.size))
+                shared.observer(events.Advanced(backup, one.size, one.size, one.network))
             elif one.failures:
                 why = one.failures[0]
                 shared.observer(events.Retrying(str(backup), why, 1, 0.0, backup.instance_id))
@@ -113,17 +114,18 @@ async def _prepared(
 ) -> list[_Request]:
     """Requests for the first files: as many as the rate allows, up to one that has no URL."""
     requests: list[_Request] = []
-    size = 0
+    total = 0
     limit = shared.limit.max_read(len(small) * SMALL_BYTES)
     for transfer, location in small:
-        size += transfer.backup.size
-        if requests and size > limit:
+        size = transfer.backup.size or 0
+        total += size
+        if requests and total > limit:
             break
         try:
             network, url = await location.current()
         except ArchiverError:
             break
-        requests.append(_Request(transfer, location, network, url))
+        requests.append(_Request(transfer, size, location, network, url))
     return requests
 
 
@@ -133,16 +135,16 @@ def _fill(
     """A Fill function."""
     if staging.resumable is not None or staging.present:
         return None
-    backup = request.transfer.backup
-    stats = TransferStats(backup.size, fetched=backup.size)
+    backup, size = request.transfer.backup, request.size
+    stats = TransferStats(size, fetched=size)
     stats.provenance = Provenance(str(request.url), request.network)
-    data = buffer[: backup.size]
+    data = buffer[:size]
     try:
-        pin = read(data, RETRIES.small_file.total).pin
-        meter = FileMeter(backup.size)
+        pin = with_listed_crc(backup, read(data, RETRIES.small_file.total).pin)
+        meter = FileMeter(size)
         meter.feed(data)
         crc = int(crc64.xz(data))
-        receipt = verify_download(backup, pin, meter, crc, backup.size, stats)
+        receipt = verify_download(backup, pin, meter, crc, size, stats)
     except SOURCE_ERRORS as error:
         request.failures.append(error)
         return None

@@ -5,22 +5,25 @@ import json
 import shutil
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from fastcrc import crc64
 
 from archiver.archive import layout
-from archiver.model import Kind
+from archiver.archive.record import FORMAT
+from archiver.model import BackupType, Kind
 from archiver.rdb.meter import FileMeter
 from examples.sample_rdb import rdb
 
 INSTANCE = "r-bp1zxszhcgatnx"
 CLUSTER = "r-bp1clusterdemo0"
+_VENDORS_WORDS = {"full": "FullBackup", "incremental": "IncrementalBackup"}
 STARTS = ("20261121T021500Z", "20261122T021500Z", "20261123T021500Z")
 
 
 def put_format(root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
-    (root / layout.FORMAT_KEY).write_text('{"format": 1}\n')
+    (root / layout.FORMAT_KEY).write_text(f'{{"format": {layout.FORMAT}}}\n')
 
 
 def put_backup(
@@ -40,21 +43,29 @@ def put_backup(
     node = node or instance
     meter = FileMeter(len(data))
     meter.feed(memoryview(data))
-    kind, verdict = meter.verdict(is_log=backup_type == "IncrementalBackup")
+    kind, verdict = meter.verdict(is_log=backup_type == BackupType.INCREMENTAL)
     kind = Kind(suffix) if suffix is not None else kind
     if backup_type is None:
-        backup_type = "IncrementalBackup" if kind is Kind.AOF else "FullBackup"
+        backup_type = BackupType.INCREMENTAL if kind is Kind.AOF else BackupType.FULL
     folder = root / instance / start[:4] / start[4:6] / f"{start}-{job}"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{node}-{backup_id}.{kind}"
     target.write_bytes(data)
     moment = datetime.fromisoformat(start)
     record = {
-        "format": 1,
+        "format": FORMAT,
         "instance_id": instance,
         "node_id": node,
         "backup_id": backup_id,
-        "job_id": job,
+        "set_id": job,
+        "source": {"kind": "alibaba", "action": "DescribeBackups 2015-01-01"},
+        "started_at": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
+        "ended_at": None,
+        "type": backup_type or None,
+        "mode": None,
+        "engine": None,
+        "expires_at": None,
+        "nodes_expected": None,
         "object": target.name,
         "size": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -63,16 +74,9 @@ def put_backup(
         "etag": None,
         "kind": str(kind),
         "rdb": {"version": verdict.version, "footer": str(verdict.footer)},
-        "source": {"network": "public", "origin": f"http://oss.example/{target.name}"},
-        "api": {
-            "BackupId": int(backup_id),
-            "BackupJobID": job,
-            "BackupSize": len(data),
-            "BackupStartTime": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
-            "BackupType": backup_type,
-            "NodeInstanceId": node,
-        },
         "transfer": {
+            "network": "public",
+            "origin": f"http://oss.example/{target.name}",
             "part_size": 1,
             "started_at": f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}",
             "finished_at": f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}",
@@ -81,6 +85,14 @@ def put_backup(
             "bytes_fetched_again": 0,
         },
         "tool": "archiver test",
+        "received": {
+            "BackupId": int(backup_id),
+            "BackupJobID": job,
+            "BackupSize": len(data),
+            "BackupStartTime": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
+            "BackupType": _VENDORS_WORDS.get(backup_type, ""),
+            "NodeInstanceId": node,
+        },
     }
     target.with_suffix(".json").write_text(f"{json.dumps(record, indent=2)}\n")
     return target
@@ -134,6 +146,11 @@ def remove_node(target: Path) -> None:
 def change_record(target: Path, **changes: object) -> None:
     path = target.with_suffix(".json")
     path.write_text(json.dumps(json.loads(path.read_text()) | changes, indent=2))
+
+
+def began_at(document: dict[str, Any], start: str) -> None:
+    """Have a record say that its backup began at another time, and that the source said so."""
+    document["started_at"] = document["received"]["BackupStartTime"] = start
 
 
 def copy_of(root: Path, to: Path) -> Path:

@@ -1,21 +1,25 @@
 """Keys, records and sets."""
 
 import json
+from collections.abc import AsyncGenerator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver import Archive, LocalStore
+from archiver import Archive, LocalStore, Query, pull
 from archiver.archive import layout
+from archiver.archive.consistency import contradictions
 from archiver.archive.inventory import Inventory
 from archiver.archive.record import Record, make_record
 from archiver.commands.ls.listing import State, archived_rows, compared_rows, vendor_rows
 from archiver.errors import (
     ArchiverError,
+    BackupGone,
     BadDocument,
     DamagedArchive,
     IntegrityError,
@@ -23,27 +27,40 @@ from archiver.errors import (
     UnsupportedFormat,
 )
 from archiver.ids import safe
-from archiver.model import Backup, Status, Stored
+from archiver.model import (
+    Backup,
+    BackupMode,
+    BackupType,
+    Engine,
+    NodesExpected,
+    Page,
+    SourceName,
+    Status,
+    Stored,
+)
 from tests.stores.test_local import RECEIPT
 
 BACKUP = Backup(
+    source=SourceName("alibaba", "DescribeBackups 2015-01-01"),
     instance_id="r-bp1",
-    backup_id="7",
     node_id="r-bp1-db-0",
-    job_id="42",
-    status=Status.SUCCESS,
-    type="FullBackup",
-    mode="Automated",
+    backup_id="7",
+    set_id="42",
     started_at=datetime(2026, 11, 24, 2, 15, tzinfo=UTC),
-    ended_at=None,
+    status=Status.SUCCESS,
+    type=BackupType.FULL,
+    mode=BackupMode.AUTOMATED,
+    ended_at=datetime(2026, 11, 24, 2, 16, 1, tzinfo=UTC),
+    expires_at=datetime(2026, 12, 1, 2, 15, tzinfo=UTC),
+    engine=Engine(version="5.0"),
+    nodes_expected=NodesExpected(3, "ShardCount of DescribeInstances"),
     size=1000,
-    expires_at=None,
-    urls={},
-    fields={
+    received={
         "BackupId": 7,
         "BackupJobID": 42,
         "BackupSize": 1000,
         "BackupStartTime": "2026-11-24T02:15:00Z",
+        "BackupType": "FullBackup",
         "NodeInstanceId": "r-bp1-db-0",
         "Neu": "é",
     },
@@ -51,10 +68,23 @@ BACKUP = Backup(
 FOLDER = "r-bp1/2026/11/20261124T021500Z-42"
 
 
+class Listed:
+    """A source of one backup."""
+
+    def __init__(self, backup: Backup) -> None:
+        self._backup = backup
+
+    async def pages(self, _: Query) -> AsyncGenerator[Page, None]:
+        yield Page(1, 1, 1, (self._backup,))
+
+    async def again(self, backup: Backup) -> Backup:
+        raise BackupGone(str(backup))
+
+
 def test_keys() -> None:
     assert layout.set_key(BACKUP) == FOLDER
     assert layout.stem(FOLDER, BACKUP) == f"{FOLDER}/r-bp1-db-0-7"
-    assert layout.set_key(replace(BACKUP, job_id=None)).endswith("Z-b7")
+    assert layout.set_key(replace(BACKUP, set_id=None)).endswith("Z-b7")
 
 
 @given(st.text(max_size=80))
@@ -77,18 +107,17 @@ def record() -> Record:
 @pytest.mark.parametrize("value", [2**64, -(2**63) - 1, "half \ud800", ["\udfff"], {"a": 2**80}])
 def test_a_record_of_what_only_json_can_say(value: object) -> None:
     """It keeps every field of a listing as received, odd ones too."""
-    fields = {**BACKUP.fields, "New": value}
+    fields = {**BACKUP.received, "New": value}
     key = layout.record_key(layout.stem(FOLDER, BACKUP))
     stored = Stored(f"{FOLDER}/r-bp1-db-0-7.rdb", RECEIPT)
-    encoded = make_record(key, replace(BACKUP, fields=fields), stored, "archiver 0").encode()
-    assert Record.decode(key, encoded).document["api"] == fields
+    encoded = make_record(key, replace(BACKUP, received=fields), stored, "archiver 0").encode()
+    assert Record.decode(key, encoded).received == fields
 
 
 def test_a_record_is_laid_out() -> None:
     text = record().encode().decode()
-    assert text.startswith('{\n  "format": 1,\n  "instance_id": "r-bp1",\n')
-    assert text.endswith('"tool": "archiver 0"\n}\n')
-    assert '    "Neu": "é"\n' in text
+    assert text.startswith('{\n  "format": 2,\n  "instance_id": "r-bp1",\n')
+    assert text.endswith('    "Neu": "é"\n  }\n}\n')
 
 
 def test_a_record_reads_back() -> None:
@@ -96,7 +125,10 @@ def test_a_record_reads_back() -> None:
     assert Record.decode(written.key, written.encode()) == written
     assert written.folder == FOLDER
     document = json.loads(written.encode())
-    assert document["api"]["Neu"] == "é"
+    assert document["received"]["Neu"] == "é"
+    assert document["started_at"] == "2026-11-24T02:15:00Z"
+    assert document["engine"] == {"name": None, "version": "5.0"}
+    assert written.nodes_expected == BACKUP.nodes_expected
     assert document["object"] == "r-bp1-db-0-7.rdb"
     assert isinstance(document["crc64ecma"], str)
 
@@ -108,8 +140,16 @@ def test_a_record_reads_back() -> None:
         {"object": ".."},
         {"object": ""},
         {"size": "many"},
-        {"api": {}},
-        {"api": {"BackupStartTime": 7}},
+        {"received": []},
+        {"started_at": 7},
+        {"type": "FullBackup"},
+        {"mode": "Automated"},
+        {"engine": "7.0"},
+        {"engine": {"name": None, "version": 7}},
+        {"nodes_expected": {"count": 0, "known_from": "x"}},
+        {"source": {"kind": "alibaba"}},
+        {"expires_at": "soon"},
+        {"format": 1},
     ],
 )
 def test_a_record_that_cannot_be_believed(change: dict[str, object]) -> None:
@@ -118,13 +158,47 @@ def test_a_record_that_cannot_be_believed(change: dict[str, object]) -> None:
         Record.decode("k.json", json.dumps(document).encode())
 
 
+def test_a_record_of_a_version_that_read_less_is_right() -> None:
+    """What is read out of the same fields today need not be in a record of yesterday."""
+    received = {**BACKUP.received, "BackupMode": "Manual", "EngineVersion": "7.0"}
+    fields = replace(BACKUP, received=received, mode=None, engine=None)
+    stem = layout.stem(FOLDER, BACKUP)
+    old = make_record(f"{stem}.json", fields, Stored(f"{stem}.rdb", RECEIPT), "archiver 0")
+    assert contradictions(old) == []
+    other = replace(fields, engine=Engine(version="5.0"))
+    wrong = make_record(f"{stem}.json", other, Stored(f"{stem}.rdb", RECEIPT), "archiver 0")
+    assert len(contradictions(wrong)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backup_id": "7-1"},
+        {"set_id": "../42"},
+        {"started_at": datetime(2026, 11, 24, 2, 15)},
+        {"ended_at": datetime(2026, 11, 24, 10, 16, tzinfo=timezone(timedelta(hours=8)))},
+        {"engine": Engine("valkey\n", "8.0")},
+        {"nodes_expected": NodesExpected(3, "\x00")},
+    ],
+)
+async def test_what_no_record_can_be_made_of_is_not_fetched(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    """Whatever the source: else its record could never be read, or found."""
+    source = Listed(replace(BACKUP, **change))
+    target = Archive(LocalStore(tmp_path))
+    summary = await pull(source, target, [Query("r-bp1", "", "")])
+    assert [type(one.error) for one in summary.failures] == [UnsafeInput]
+    assert list(tmp_path.rglob("r-bp1*")) == []
+
+
 @pytest.mark.parametrize("data", [b"", b"\x00" * 100, b"[]", b"7", b"{", b"\xff"])
 def test_no_record_at_all(data: bytes) -> None:
     with pytest.raises(IntegrityError):
         Record.decode("k.json", data)
 
 
-@pytest.mark.parametrize("written", [2, 0, "1", None])
+@pytest.mark.parametrize("written", [3, 1, 0, "2", None])
 def test_a_record_of_another_format_fails_alone(written: object) -> None:
     document = {**record().document, "format": written}
     with pytest.raises(BadDocument):
@@ -195,6 +269,7 @@ async def test_a_set_does_not_lie_in_a_month_that_is_not_its_own(tmp_path: Path)
     ("text", "error"),
     [
         ('{"format": 99}', UnsupportedFormat),
+        ('{"format": 1}', UnsupportedFormat),
         *((text, DamagedArchive) for text in ('{"format": "1"}', '{"format": 0}', "[]", "", "{}")),
     ],
 )
@@ -221,8 +296,8 @@ async def test_rows(tmp_path: Path) -> None:
     listed = [
         BACKUP,
         replace(BACKUP, node_id="r-bp1-db-1", backup_id="8"),
-        replace(BACKUP, backup_id="9", job_id="43", status=Status.FAILED),
-        replace(BACKUP, backup_id="10", job_id="44", status=Status.UNFINISHED),
+        replace(BACKUP, backup_id="9", set_id="43", status=Status.FAILED),
+        replace(BACKUP, backup_id="10", set_id="44", status=Status.UNFINISHED),
     ]
     rows = await compared_rows(archive, listed)
     assert {row.backup_id: row.state for row in rows} == {

@@ -11,6 +11,7 @@ from archiver.archive.backupsets import list_folders, named_set, newest_first
 from archiver.commands.drill.selection import Wanted, choose_sets
 from archiver.commands.ls.listing import archived_rows
 from archiver.errors import NoSuchBackup
+from archiver.model import BackupType
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
     CLUSTER,
@@ -23,7 +24,7 @@ from tests.archive.sample import (
     put_sums,
 )
 
-FULL, LOG = "FullBackup", "IncrementalBackup"
+FULL, LOG = BackupType
 PING = b"*1\r\n$4\r\nPING\r\n"
 PREAMBLE = b"REDIS0009\xfa\x0caof-preamble\xc0\x01" + rdb(2000)[9:]
 LOGS = {
@@ -109,7 +110,7 @@ async def test_a_type_that_is_no_text(root: Path) -> None:
     target = put_standard(root, rdb(3000))
     api = {"BackupId": 100, "BackupJobID": "1", "BackupSize": target.stat().st_size,
            "BackupStartTime": "2026-11-23T02:15:00Z", "NodeInstanceId": INSTANCE}  # fmt: skip
-    change_record(target, api=api | {"BackupType": ["FullBackup"]})
+    change_record(target, type=None, received=api | {"BackupType": ["FullBackup"]})
     assert [one.is_full for one in await list_folders(opened(root))] == [True]
 
 

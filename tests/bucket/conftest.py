@@ -18,12 +18,20 @@ PREFIX = "redis"
 
 @pytest.fixture
 def originals(files: Path) -> dict[str, bytes]:
-    """Two of several parts, one of a part, and a small one, by name."""
+    """Of three parts and of two, of one, and a small one, by name."""
+    return write_all(files, large=11 * MIB, other=6 * MIB, middle=MIB, small=20_000)
+
+
+@pytest.fixture
+def large_originals(files: Path) -> dict[str, bytes]:
+    """Of five parts and of four, for what is to happen in the middle of them."""
+    return write_all(files, large=23 * MIB, other=16 * MIB, middle=3 * MIB, small=20_000)
+
+
+def write_all(files: Path, **sizes: int) -> dict[str, bytes]:
     return {
         name: write_rdb(files / INSTANCE / f"{name}_202611{day}021500.rdb", size, day)
-        for day, (name, size) in enumerate(
-            (("large", 23 * MIB), ("other", 16 * MIB), ("middle", 3 * MIB), ("small", 20_000)), 10
-        )
+        for day, (name, size) in enumerate(sizes.items(), 10)
     }
 
 

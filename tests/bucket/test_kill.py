@@ -44,7 +44,7 @@ def start(emulator: Emulator, endpoint: str, bucket: str, place: Path) -> subpro
 @pytest.mark.timeout(900)
 async def test_killed_again_and_again(
     emulator: Emulator, seaweed: SeaweedFS, gate: Gateway, bucket: str,
-    originals: dict[str, bytes], tmp_path: Path,
+    large_originals: dict[str, bytes], tmp_path: Path,
 ) -> None:  # fmt: skip
     import anyio
 
@@ -66,8 +66,8 @@ async def test_killed_again_and_again(
     last = start(emulator, gate.endpoint, bucket, tmp_path / "last")
     _, err = await anyio.to_thread.run_sync(last.communicate)
     assert last.returncode == 0, err
-    await assert_whole(seaweed, bucket, originals)
-    parts = sum(len(data) for data in originals.values() if len(data) > PART)
+    await assert_whole(seaweed, bucket, large_originals)
+    parts = sum(len(data) for data in large_originals.values() if len(data) > PART)
     sent = gate.bytes_up["UploadPart"]
     print(f"killed {killed} times, {sent:,} bytes of {parts:,} sent as parts")
     # Two files and two connections each: so many parts may be under way at a kill.

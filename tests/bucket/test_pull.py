@@ -220,15 +220,15 @@ def replace_times(fault: gates.Fault) -> gates.Fault:
 
 async def test_what_was_uploaded_is_not_uploaded_again(
     emulator: Emulator, seaweed: SeaweedFS, gate: Gateway, bucket: str,
-    originals: dict[str, bytes],
+    large_originals: dict[str, bytes],
 ) -> None:  # fmt: skip
     """Cancelled at several points, and gone on with by a process that knows nothing of it."""
     for _ in range(4):
         with anyio.move_on_after(0.4):
             await bring(emulator, archive_in(bucket, gate.endpoint))
     assert (await bring(emulator, archive_in(bucket, gate.endpoint))).failures == []
-    await assert_whole(seaweed, bucket, originals)
-    whole = sum(len(data) for data in originals.values() if len(data) > 5 * MIB)
+    await assert_whole(seaweed, bucket, large_originals)
+    whole = sum(len(data) for data in large_originals.values() if len(data) > 5 * MIB)
     # In each of the four, at most one part for each of 2 files and 4 connections was under way.
     assert gate.bytes_up["UploadPart"] <= whole + 4 * 8 * 5 * MIB
 
@@ -312,7 +312,7 @@ async def test_object_lock(
 
 async def test_the_server_is_killed_and_comes_back(
     emulator: Emulator, seaweed: SeaweedFS, bucket: str, s3_writer: None,
-    originals: dict[str, bytes],
+    large_originals: dict[str, bytes],
 ) -> None:  # fmt: skip
     archive = archive_in(bucket, seaweed.endpoint)
     killed = False
@@ -330,4 +330,4 @@ async def test_the_server_is_killed_and_comes_back(
         summary = await bring(emulator, archive)
     assert killed
     assert summary.failures == []
-    await assert_whole(seaweed, bucket, originals)
+    await assert_whole(seaweed, bucket, large_originals)

@@ -11,6 +11,7 @@ import pytest
 from archiver.commands.ls.age import late
 from archiver.emulator import api
 from archiver.emulator.gateway import ApiError
+from archiver.model import BackupType
 from examples.sample_rdb import rdb, write_rdb
 from tests.archive.sample import (
     CLUSTER,
@@ -88,7 +89,7 @@ def test_only_what_is_complete_counts(archive: Path) -> None:
 
 
 def test_a_log_is_no_backup(archive: Path) -> None:
-    put_standard(archive, b"*1\r\n$4\r\nPING\r\n", ago(hours=1), backup_type="IncrementalBackup")
+    put_standard(archive, b"*1\r\n$4\r\nPING\r\n", ago(hours=1), backup_type=BackupType.INCREMENTAL)
     assert command(*LS, *MAX_AGE).code == 1
     put_standard(archive, rdb(5000), ago(hours=2))
     assert command(*LS, *MAX_AGE).code == 0

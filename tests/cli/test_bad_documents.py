@@ -154,7 +154,7 @@ async def test_a_lock_of_nonsense(archive: Path, run: Run) -> None:
 
 async def test_what_is_damaged_is_named_by_ls(archive: Path, run: Run) -> None:
     path = records(archive)[1]
-    path.write_text(path.read_text().replace('"format": 1', '"format": 3'))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
     result = await run("ls", "archive", "--json")
     assert result.code == 3
     assert f"damaged: {path.relative_to(archive).as_posix()}: its format is 3" in result.err

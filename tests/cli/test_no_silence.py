@@ -264,7 +264,7 @@ CASES = (
     Case("newer format", PULL, 2, ("format 7",), a_newer_format),
     Case("no archive", (*PULL, "--require-archive"), 2, ("no archive here",), an_old_backup),
     Case("no instance", PULL[:3], 2, ("no instance is given",)),
-    Case("bad range", (*PULL, "--range", "someday"), 2, ("'someday' cannot be read",)),
+    Case("bad range", (*PULL, "--range", "someday"), 2, ("invalid range 'someday'",)),
     Case("turned round", (*PULL, "--range", "2026-11-28..2026-11-27"), 2,
          ("'2026-11-28..2026-11-27': its end is not after",)),
     Case("to come", (*PULL, "--range", "2999-01-01.."), 2,

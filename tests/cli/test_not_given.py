@@ -61,7 +61,9 @@ async def test_a_list_is_of_an_archive(target: Path, run_kept_out: Run, tmp_path
     result = await run_kept_out("restore", "nowhere", *command)
     assert (result.code, "there is no archive here" in result.err) == (2, True)
     marker = tmp_path / "archive" / "archive.json"
-    for text, code, why in (("?", 3, "archive.json"), ('{"format": 99}', 2, "format 99")):
+    unknown = '{"format": 99}', 2, "format 99"
+    unreleased = '{"format": 1}', 2, "of format 1, which was never released"
+    for text, code, why in (("?", 3, "archive.json"), unknown, unreleased):
         marker.write_text(text)
         result = await run_kept_out("restore", "archive", *command)
         assert (result.code, result.out, why in result.err) == (code, "", True)

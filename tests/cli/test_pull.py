@@ -21,7 +21,7 @@ from archiver.cli import words as texts
 from archiver.commands.summary import Summary
 from archiver.emulator import Emulator, Faults
 from archiver.errors import IntegrityError, SourceUnavailable
-from archiver.model import Backup, Kind, Network, Status
+from archiver.model import Backup, BackupType, Kind, Network, SourceName, Status
 from examples.sample_rdb import write_rdb
 from tests.cli.conftest import Result, Run
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
@@ -73,6 +73,22 @@ async def test_less_was_asked_for_and_the_archive_has_more(
     [folder] = (tmp_path / "archive" / INSTANCE / "2026" / "11").iterdir()
     one = await run("copy", "archive", "copy", "--set", f"{INSTANCE}/2026/11/{folder.name}")
     assert "only 1 backup set was asked for\n" in one.err
+
+
+@pytest.mark.parametrize(
+    ("option", "word", "meant"),
+    [
+        ("--type", "FullBackup", "; did you mean full?"),
+        ("--type", "incr", "; did you mean incremental?"),
+        ("--mode", "Manual", "; did you mean manual?"),
+        ("--mode", "x", ""),
+    ],
+)
+async def test_a_word_that_means_nothing(run: Run, option: str, word: str, meant: str) -> None:
+    result = await run(*PULL, option, word)
+    assert result.code == 2
+    words = "full, incremental" if option == "--type" else "automated, manual"
+    assert f"'{option}': '{word}' is not one of {words}{meant}\n" in result.err
 
 
 async def test_json_is_one_event_a_line(files: Path, run: Run) -> None:
@@ -402,6 +418,6 @@ def test_what_is_kept_of_files_that_did_not_come_home() -> None:
 def backup(number: int) -> Backup:
     moment = datetime(2026, 11, 24, tzinfo=UTC)
     return Backup(
-        INSTANCE, str(number), INSTANCE, None, Status.SUCCESS, "FullBackup", "Automated",
-        moment, moment, 9000, None, {}, {},
+        SourceName("alibaba", "DescribeBackups 2015-01-01"), INSTANCE, INSTANCE, str(number), None,
+        moment, Status.SUCCESS, BackupType.FULL, size=9000,
     )  # fmt: skip

@@ -303,7 +303,7 @@ def _tampered(target: Path) -> None:
         backup_id="200",
     ).with_suffix(".json")  # fmt: skip
     document = json.loads(record.read_text())
-    document["api"]["BackupSize"] -= 1
+    document["received"]["BackupSize"] -= 1
     record.write_text(json.dumps(document))
     put_sums(target.parent)
 

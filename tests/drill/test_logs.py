@@ -8,12 +8,13 @@ import pytest
 from archiver import Archive, LocalStore
 from archiver.commands.drill import Drilled, DrillOptions, drill
 from archiver.commands.drill.selection import Wanted
+from archiver.model import BackupType
 from archiver.report.evidence import Mode, Verdict
 from examples.sample_rdb import rdb
 from tests.archive.sample import STARTS, put_standard
 from tests.drill.conftest import programs
 
-LOG = "IncrementalBackup"
+LOG = BackupType.INCREMENTAL
 COMMAND = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
 PREAMBLE = rdb(3000)
 
@@ -52,7 +53,11 @@ async def test_a_log_that_is_cut_short_loads_as_far_as_it_goes(
     assert f"good up to byte {len(preamble + COMMAND)}, 1 commands" in file.reason
     # A full backup that ends like this is damaged.
     target = put_standard(
-        root, preamble + COMMAND + COMMAND[:-3], STARTS[0], backup_type="FullBackup", suffix="aof"
+        root,
+        preamble + COMMAND + COMMAND[:-3],
+        STARTS[0],
+        backup_type=BackupType.FULL,
+        suffix="aof",
     )
     key = target.parent.relative_to(root).as_posix()
     done = await drilled(root, replace(options, wanted=Wanted(mode=Mode.NAMED, sets=(key,))))

@@ -49,7 +49,7 @@ def originals(files: Path) -> dict[str, bytes]:
 
 async def pull(emulator: Emulator, place: Path, *trace: str) -> tuple[int, str]:
     """Exit code and stderr of a pull, under strace when there is something to ``trace``."""
-    through = ("strace", "-f", "-qq", *trace) if trace else ()
+    through = ("strace", "--seccomp-bpf", "-f", "-qq", *trace) if trace else ()
     return await pull_through(emulator, place, through=through)
 
 

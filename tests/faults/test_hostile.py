@@ -20,6 +20,7 @@ from archiver.transfer.limits import MinimumRate
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything, source_of
 from tests.faults.hostile import Asked, Fault, Hostile
+from tests.sweeps import FULL
 
 PART = 64 * 1024
 SIZE = 5 * PART + 1234
@@ -214,8 +215,13 @@ def kept(archive: Archive) -> list[bytes]:
     return [path.read_bytes() for path in root.rglob("*.rdb")] if root.exists() else []
 
 
-@pytest.mark.parametrize("position", [0, 1, 3, 5])
-@pytest.mark.parametrize("name", FAULTS)
+POSITIONS = (0, 1, 3, 5)
+# Each at the first, which asks what there is, and at one of the others.
+EACH = [(name, at) for n, name in enumerate(FAULTS) for at in (0, POSITIONS[1 + n % 3])]
+EVERYWHERE = [(name, at) for name in FAULTS for at in POSITIONS]
+
+
+@pytest.mark.parametrize(("name", "position"), EVERYWHERE if FULL else EACH)
 async def test_one_fault_at_a_position(
     hostile: Hostile, emulator: Emulator, archive: Archive, name: str, position: int
 ) -> None:

@@ -24,8 +24,9 @@ from archiver.errors import (
     UnknownInstance,
     UnsafeInput,
     UnsupportedFormat,
+    UsageError,
 )
-from archiver.model import Network
+from archiver.model import BackupMode, BackupType, Network
 from archiver.retry import RetryPolicy
 from archiver.stores.local import disk
 from archiver.stores.local.staging import LocalStaging
@@ -89,15 +90,15 @@ async def test_layout_modes_and_sums(files: Path, source: TairSource, archive: A
 
     root: Path = archive.store.root  # type: ignore[attr-defined]
     [record] = records(root)
-    folder = root / INSTANCE / "2026" / "11" / f"20261124T021500Z-{record['job_id']}"
+    folder = root / INSTANCE / "2026" / "11" / f"20261124T021500Z-{record['set_id']}"
     stem = f"{INSTANCE}-{record['backup_id']}"
     assert {p.name for p in folder.iterdir()} == {f"{stem}.rdb", f"{stem}.json", "SHA256SUMS"}
     assert (folder / f"{stem}.rdb").read_bytes() == data
     subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
     for path in root.rglob("*"):
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
-    assert record["api"]["BackupDownloadURL"].startswith("http://")  # type: ignore[index]
-    assert "?" not in json.dumps(record["api"])
+    assert record["received"]["BackupDownloadURL"].startswith("http://")  # type: ignore[index]
+    assert "?" not in json.dumps(record["received"])
 
 
 async def test_unknown_fields_are_kept(files: Path, source: TairSource, archive: Archive) -> None:
@@ -105,7 +106,7 @@ async def test_unknown_fields_are_kept(files: Path, source: TairSource, archive:
     overrides(files, **{"a.rdb": {"Novelty": {"Deep": [1, "https://u:p@h/x?Signature=s"]}}})
     await pull(source, archive, [everything()])
     [record] = records(archive.store.root)  # type: ignore[attr-defined]
-    assert record["api"]["Novelty"] == {"Deep": [1, "https://h/x"]}  # type: ignore[index]
+    assert record["received"]["Novelty"] == {"Deep": [1, "https://h/x"]}  # type: ignore[index]
 
 
 async def test_second_pull_downloads_nothing(
@@ -141,9 +142,11 @@ async def test_types_modes_and_aof(files: Path, source: TairSource, archive: Arc
 
     assert await planned(everything()) == 2
     assert await planned(everything(need_aof=True)) == 3
-    assert await planned(everything(), modes=frozenset({"Manual"})) == 1
-    incremental = frozenset({"IncrementalBackup"})
+    assert await planned(everything(), modes=frozenset({BackupMode.MANUAL})) == 1
+    incremental = frozenset({BackupType.INCREMENTAL})
     assert await planned(everything(need_aof=True), types=incremental) == 1
+    with pytest.raises(UsageError, match="'FullBackup' is not one of full, incremental"):
+        await planned(everything(), types=frozenset({"FullBackup"}))
     await pull(source, archive, [everything(need_aof=True)])
     assert {r["kind"] for r in records(archive.store.root)} == {"rdb", "aof"}  # type: ignore[attr-defined]
 
@@ -490,8 +493,8 @@ async def test_an_archive_of_a_newer_format_is_left_alone(
     write_rdb(files / INSTANCE / "a.rdb", 2000)
     root = Path(str(archive.store))
     root.mkdir()
-    (root / "archive.json").write_text('{"format": 2}')
-    with pytest.raises(UnsupportedFormat, match="format 2"):
+    (root / "archive.json").write_text('{"format": 3}')
+    with pytest.raises(UnsupportedFormat, match="format 3"):
         await pull(source, archive, [everything()])
     assert [p.name for p in root.iterdir()] == ["archive.json"]
 
@@ -570,7 +573,7 @@ async def test_twelve_hundred_backups_while_the_listing_moves(
     async with source_of(emulator, observer=observe) as source:
         summary = await pull(source, archive, [everything()], observer=observe)
 
-    held = {json.loads(d)["api"]["BackupStartTime"] for d in record_files(archive)}
+    held = {json.loads(d)["started_at"] for d in record_files(archive)}
     lasting = {
         f"{datetime.strptime(path.name.partition('_')[2][:14], '%Y%m%d%H%M%S'):%Y-%m-%dT%H:%M:%SZ}"
         for path in folder.glob("d*.rdb")

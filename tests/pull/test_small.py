@@ -117,9 +117,9 @@ async def test_small_ones_share_connections_and_syncs(
     connected = []
     connect = HttpConnection.connect
 
-    def connects(wire: HttpConnection) -> None:
-        connected.append(wire)
-        connect(wire)
+    def connects(connection: HttpConnection) -> None:
+        connected.append(connection)
+        connect(connection)
 
     monkeypatch.setattr(HttpConnection, "connect", connects)
     originals = make(files, 100)

@@ -18,6 +18,7 @@ from archiver.errors import StoreForbidden
 from archiver.events import Cleared
 from archiver.transfer.engine import TransferOptions
 from examples.sample_rdb import write_rdb
+from tests.archive.sample import began_at
 from tests.conftest import INSTANCE, QUICK, everything
 from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, edit, flip, swap
 
@@ -243,7 +244,7 @@ async def test_a_set_that_is_named_after_another_month_there(
     assert (await pull(source, there, [everything(CLUSTER)])).exit_code == 0
     [folder] = (tmp_path / "one" / CLUSTER / "2026" / "10").iterdir()
     [late] = folder.glob("*-db-1-*.json")
-    edit(late, lambda record: record["api"].update(BackupStartTime="2026-11-01T00:00:01Z"))
+    edit(late, lambda record: began_at(record, "2026-11-01T00:00:01Z"))
     own = tmp_path / "other" / CLUSTER / "2026" / "11" / f"20261101T000001Z-{folder.name[17:]}"
     shutil.copytree(folder, own)
     shutil.copy(tmp_path / "one" / "archive.json", tmp_path / "other")
@@ -329,7 +330,7 @@ async def test_what_lies_where_it_may_is_no_double(
     """Its record says something else of itself; a whole copy of the set is beside it."""
     own, _ = double_of(pulled, start, junk=junk)
     before = files(pulled.root)
-    edit(next(own.glob(f"{CLUSTER}-db-0-*.json")), lambda record: record.update(job_id="777"))
+    edit(next(own.glob(f"{CLUSTER}-db-0-*.json")), lambda record: record.update(set_id="777"))
     found = await verify(pulled.archive)
     assert Fault.MISPLACED in {finding.fault for finding in found.findings}
     await repair(pulled.archive, found, supplier_of(origin, offsite, source))

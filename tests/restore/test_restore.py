@@ -24,6 +24,7 @@ from archiver.errors import (
     UnsafeInput,
     UsageError,
 )
+from archiver.model import BackupType
 from archiver.stores.base import Opened
 from archiver.stores.local import disk
 from examples.sample_rdb import rdb
@@ -192,8 +193,8 @@ def _object_gone(target: Path) -> None:
 
 
 def _api_size(target: Path) -> None:
-    api = json.loads(target.with_suffix(".json").read_text())["api"]
-    change_record(target, api=api | {"BackupSize": 4999})
+    api = json.loads(target.with_suffix(".json").read_text())["received"]
+    change_record(target, received=api | {"BackupSize": 4999})
 
 
 def _declared(target: Path) -> None:
@@ -205,7 +206,7 @@ def _no_crc(target: Path) -> None:
 
 
 def _job(target: Path) -> None:
-    change_record(target, job_id="9")
+    change_record(target, set_id="9")
 
 
 def _another_node(target: Path) -> None:
@@ -317,7 +318,7 @@ async def test_a_damaged_set_is_passed_over_when_asked_to(
 ) -> None:
     good = put_standard(root, rdb(3000, 1), STARTS[0])
     damage(put_standard(root, rdb(3000, 2), STARTS[1]))
-    put_standard(root, b"", STARTS[2], backup_type="FullBackup")
+    put_standard(root, b"", STARTS[2], backup_type=BackupType.FULL)
     with pytest.raises(DamagedSet, match=f"{STARTS[1]}-1 is damaged: .*24 h older") as raised:
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
     assert raised.value.damaged.key.endswith(f"{STARTS[1]}-1")

@@ -235,8 +235,14 @@ class SeaweedFS:
 
     @property
     def _environment(self) -> dict[str, str]:
-        """Nothing of the machine's: the server reads credentials and settings from there, too."""
-        return {"HOME": str(self.directory), "PATH": os.defpath, "GOMEMLIMIT": "256MiB"}
+        """Nothing of the machine's: the server reads credentials and settings from there, too.
+
+        Go's collector took 60 % of the server's CPU at its own pace (5 MiB put: 130 ms, and 50 ms
+        at this one); the limit keeps the memory where it was."""
+        return {
+            "HOME": str(self.directory), "PATH": os.defpath,
+            "GOMEMLIMIT": "384MiB", "GOGC": "300",
+        }  # fmt: skip
 
 
 @contextlib.contextmanager

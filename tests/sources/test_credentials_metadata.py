@@ -118,7 +118,7 @@ async def test_a_key_that_has_expired(ask: Ask, vendor: Vendor) -> None:
 
 @pytest.mark.parametrize("uri", ["file:///etc/passwd", "127.0.0.1/uri", "http://", "http://[::1"])
 async def test_uris_that_are_none(ask: Ask, uri: str) -> None:
-    with pytest.raises(UsageError, match="none of http or https"):
+    with pytest.raises(UsageError, match="not an http or https URL"):
         await ask(ALIBABA_CLOUD_CREDENTIALS_URI=uri)
 
 

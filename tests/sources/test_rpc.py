@@ -250,7 +250,7 @@ async def test_a_key_with_a_control_character(serve: Serve, broken: str) -> None
 
 
 async def test_an_endless_answer_is_cut(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc, "MOST_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr(rpc, "MAX_RESPONSE_BYTES", 10_000)
     client = await serve(answering(200, "x" * 20_000))
     with pytest.raises(SourceError, match="larger"):
         await ask(client)

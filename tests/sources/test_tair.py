@@ -13,7 +13,7 @@ from aiohttp import web
 from archiver import TairSource, events
 from archiver.emulator import Emulator, Faults
 from archiver.errors import BackupGone, BadCredentials, SourceError, UnsafeInput, UsageError
-from archiver.ids import check_ids
+from archiver.ids import check_backup
 from archiver.model import Page, Status
 from archiver.retry import RetryPolicy
 from archiver.secret import Secret
@@ -79,7 +79,7 @@ async def test_nothing_missed_or_doubled_while_the_listing_moves(
         async for page in source.pages(everything()):
             found += [b.identity for b in page.backups]
             for b in page.backups:
-                lasting[b.fields["BackupStartTime"]] = b.identity
+                lasting[b.received["BackupStartTime"]] = b.identity
             if len(removed) < 40:
                 # Newer ones appear at the head and move all others down; any may vanish.
                 make(files, 1000 + len(found), dice.randrange(3))
@@ -196,10 +196,10 @@ async def test_quotes_that_are_part_of_a_key_are_named(files: Path, emulator: Em
 def test_a_job_that_is_called_as_a_file_is() -> None:
     """A set's folder is named after it."""
     backup = read_backup("r-x", {**ITEM, "BackupJobID": "7"})
-    assert check_ids(backup) == backup
+    assert check_backup(backup) == backup
     for name in ("7.rdb", "7.json", "7.aof"):
         with pytest.raises(UnsafeInput):
-            check_ids(replace(backup, job_id=name))
+            check_backup(replace(backup, set_id=name))
 
 
 async def test_found_again_with_another_url(files: Path, emulator: Emulator) -> None:
@@ -257,10 +257,10 @@ ITEM = {
 
 def test_reading_an_entry() -> None:
     backup = read_backup("r-x", ITEM)
-    assert (backup.node_id, backup.job_id, backup.size) == ("r-x", None, 1024)
+    assert (backup.node_id, backup.set_id, backup.size) == ("r-x", None, 1024)
     assert backup.ended_at == datetime(2026, 11, 24, 2, 16, tzinfo=UTC)
-    assert backup.fields["Unknown"] == "kept"
-    assert "s" not in json.dumps(backup.fields["BackupDownloadURL"]).replace("https", "")[8:]
+    assert backup.received["Unknown"] == "kept"
+    assert "s" not in json.dumps(backup.received["BackupDownloadURL"]).replace("https", "")[8:]
     assert "Signature" not in repr(backup)
     assert read_backup("r-x", {**ITEM, "BackupStatus": "Running"}).status is Status.UNFINISHED
 

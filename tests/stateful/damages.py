@@ -201,16 +201,18 @@ FIELDS: dict[str, Callable[[Any, Random], None]] = {
     "both-crcs": _both_crcs,
     "node": _set("node_id", to=lambda node, _: f"{node}x"),
     "backup": _set("backup_id", to=digit),
-    "job": _set("job_id", to=lambda job, dice: dice.choice((None, digit(job, dice)))),
+    "job": _set("set_id", to=lambda job, dice: dice.choice((None, digit(job, dice)))),
     "instance": _set("instance_id", to=lambda *_: "r-other"),
     "object": _set("object", to=lambda name, _: f"{name.rpartition('.')[0]}.bin"),
     "footer": _set("rdb", "footer", to=lambda *_: "none"),
     "rdb": _set("rdb", to=lambda _, dice: dice.choice(("x", None, {}))),
-    "api-size": _set("api", "BackupSize", to=lambda size, _: size + 1),
-    "api-start": _set("api", "BackupStartTime", to=lambda *_: "2026-11-01T00:00:00Z"),
-    "api": _set("api", to=lambda *_: [1]),
+    "received-size": _set("received", "BackupSize", to=lambda size, _: size + 1),
+    "received-start": _set("received", "BackupStartTime", to=lambda *_: "2026-11-01T00:00:00Z"),
+    "start": _set("started_at", to=lambda *_: "2026-11-01T00:00:00Z"),
+    "type": _set("type", to=lambda said, _: "full" if said == "incremental" else "incremental"),
+    "received": _set("received", to=lambda *_: [1]),
     "no-rdb": _without("rdb"),
-    "no-api": _without("api"),
+    "no-received": _without("received"),
     "no-source": _without("source"),
     "no-transfer": _without("transfer"),
     "repairs": lambda document, _: document.update(repairs=5),
@@ -225,7 +227,7 @@ FIELDS: dict[str, Callable[[Any, Random], None]] = {
     "long-crc": _set("crc64ecma", to=lambda *_: "9" * 5000),
     "odd-node": _set("node_id", to=lambda *_: ["x"]),
     "odd-start": _set(
-        "api", "BackupStartTime", to=lambda _, dice: dice.choice(("", 5, None, "2026-13-01T0:0Z"))
+        "started_at", to=lambda _, dice: dice.choice(("", 5, None, "2026-13-01T0:0Z"))
     ),
 }
 

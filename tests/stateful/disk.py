@@ -171,7 +171,12 @@ def _expected(backup: Backup) -> dict[str, object]:
     return {
         "format": FORMAT_NUMBER,
         "ids": (backup.instance, backup.node, backup.backup_id, backup.job),
-        "start": f"{backup.started:%Y-%m-%dT%H:%M:%SZ}",
+        "start": (f"{backup.started:%Y-%m-%dT%H:%M:%SZ}",) * 2,
+        "type": (
+            ("full", "FullBackup")
+            if backup.content.is_full
+            else ("incremental", "IncrementalBackup")
+        ),
         "object": backup.object,
         "size": (len(backup.data), len(backup.data)),
         "sha256": backup.sha256,
@@ -182,18 +187,19 @@ def _expected(backup: Backup) -> dict[str, object]:
 
 
 def _said(document: dict[str, Any]) -> dict[str, object]:
-    ids = ("instance_id", "node_id", "backup_id", "job_id")
+    ids = ("instance_id", "node_id", "backup_id", "set_id")
     return {
         "format": document["format"],
         "ids": tuple(document[name] for name in ids),
-        "start": document["api"]["BackupStartTime"],
+        "start": (document["started_at"], document["received"]["BackupStartTime"]),
+        "type": (document["type"], document["received"]["BackupType"]),
         "object": document["object"],
-        "size": (document["size"], document["api"]["BackupSize"]),
+        "size": (document["size"], document["received"]["BackupSize"]),
         "sha256": document["sha256"],
         "crc64ecma": document["crc64ecma"],
         "footer": document["rdb"]["footer"],
         "source": (
-            isinstance(document["source"]["origin"], str),
+            isinstance(document["transfer"]["origin"], str),
             isinstance(document["transfer"]["finished_at"], str),
         ),
     }

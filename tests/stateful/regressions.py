@@ -538,4 +538,13 @@ CASES = (
             "pull A cancel 1",
         ),
     ),
+    Case(
+        "a copy records of a dump what somebody has edited in its record",
+        (
+            "add cluster plain 3 45",
+            "pull A",
+            "damage A record-footer 605",
+            "copy B A",
+        ),
+    ),
 )

@@ -20,7 +20,7 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     # Longer than anybody waits here.
     monkeypatch.setattr("archiver.stores.s3.bucket._CONNECT_SECONDS", 300)
     monkeypatch.setattr("archiver.stores.s3.bucket._READ_SECONDS", 300)
-    monkeypatch.setattr(concurrency, "_CALLS", set())  # other tests have buckets of their own
+    monkeypatch.setattr(concurrency, "_ABORTS", set())  # other tests have buckets of their own
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener
 

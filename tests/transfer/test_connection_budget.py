@@ -13,7 +13,17 @@ from fastcrc import crc64
 
 from archiver import events
 from archiver.errors import ArchiverError, IntegrityError
-from archiver.model import Backup, Network, Part, Pin, Provenance, Receipt, Status
+from archiver.model import (
+    Backup,
+    BackupType,
+    Network,
+    Part,
+    Pin,
+    Provenance,
+    Receipt,
+    SourceName,
+    Status,
+)
 from archiver.retry import Attempts
 from archiver.stores.base import Documents, Resumable
 from archiver.stores.commit import Commit
@@ -64,9 +74,10 @@ class Source:
 
     def __post_init__(self) -> None:
         self.may_read = anyio.Semaphore(0)
+        self.size = len(self.data)
         self.backup = Backup(
-            "r-a", "1", "r-a", "1", Status.SUCCESS, "FullBackup", "Automated",
-            datetime.now(UTC), None, len(self.data), None, {}, {},
+            SourceName("test", "list"), "r-a", "r-a", "1", "1", datetime.now(UTC), Status.SUCCESS,
+            BackupType.FULL,
         )  # fmt: skip
 
     async def route(self) -> "Source":

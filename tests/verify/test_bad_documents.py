@@ -157,11 +157,11 @@ RECORDS: dict[str, Damage] = {
     "repairs of another kind": edited(repairs=["x"]),
     "no source": without("source"),
     "no transfer": without("transfer"),
-    "a network of its own": edited(source={"network": "x", "origin": ""}),
-    "a time before all": edited(api={"BackupStartTime": "0001-01-01T00:00:00+23:59"}),
-    "no time": edited(api={"BackupStartTime": 7}),
+    "a network of its own": edited(transfer={"network": "x", "origin": ""}),
+    "a time before all": edited(started_at="0001-01-01T00:00:00+23:59"),
+    "no time": edited(started_at=7),
     "another node's": edited(node_id=f"{CLUSTER}-db-2"),
-    "another job": edited(job_id="7"),
+    "another job": edited(set_id="7"),
     **NO_FILES,
 }
 

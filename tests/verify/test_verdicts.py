@@ -26,17 +26,17 @@ from tests.conftest import INSTANCE, everything
 from tests.servers.seaweedfs import SeaweedFS
 from tests.verify.conftest import CLUSTER, DAYS, Pulled, flip
 
-LITTER = (
+IGNORED = (
     ".DS_Store", "._x.rdb", "Thumbs.db", "thumbs.db", "desktop.ini", ".directory", "SHA256SUMS~",
     "x-1.json~", "#x-1.json#", "SHA256SUMS.bak", "x-1.json.orig", ".x-1.json.swp", "x_$folder$",
 )  # fmt: skip
-LITTERED_FOLDERS = (
+IGNORED_FOLDERS = (
     "@eaDir", "lost+found", "#recycle", "$RECYCLE.BIN", "System Volume Information", ".Trash-1000",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*LITTER, *LITTERED_FOLDERS, "Icon\r", "#snapshot", "@Recycle"])
-def test_what_others_leave_is_not_shown(name: str) -> None:
+@pytest.mark.parametrize("name", [*IGNORED, *IGNORED_FOLDERS, "Icon\r", "#snapshot", "@Recycle"])
+def test_ignored_names_are_not_listed(name: str) -> None:
     assert not is_listed(name)
 
 
@@ -45,27 +45,27 @@ def test_what_others_leave_is_not_shown(name: str) -> None:
     ["SHA256SUMS", "r-x-1.rdb", "r-x-1.json", "r-x", "20261124T021500Z-1", "notes.txt", "dump.rdb",
      "r-x-1.rdb.bak", "verified", "backup.tar"],
 )  # fmt: skip
-def test_what_may_be_somebodys_is_shown(name: str) -> None:
+def test_other_names_are_listed(name: str) -> None:
     assert is_listed(name)
     assert not is_ignored(name)
 
 
 @pytest.mark.parametrize("name", ["x.json.bak", "desktop.ini", "Thumbs.db"])
-def test_no_id_is_taken_that_would_be_called_litter(name: str) -> None:
+def test_no_id_is_taken_that_stores_ignore(name: str) -> None:
     with pytest.raises(UnsafeInput):
         safe(name)
 
 
-async def test_litter_is_nothing_to_any_command(pulled: Pulled, source: TairSource) -> None:
+async def test_ignored_names_are_nothing_to_any_command(pulled: Pulled, source: TairSource) -> None:
     """In every folder of a directory, and where nobody may look into it."""
     [path, *_] = pulled.objects()
     folders = [path.parent, *list(path.parents)[1:5], pulled.root / "verified"]
     (pulled.root / "verified").mkdir(exist_ok=True)
     assert folders[4] == pulled.root
     for folder in folders:
-        for name in LITTER:
+        for name in IGNORED:
             (folder / name).write_bytes(b"?")
-        for name in LITTERED_FOLDERS:
+        for name in IGNORED_FOLDERS:
             (folder / name).mkdir()
             (folder / name / "x.json").write_bytes(b"?")
     rows = await archived_rows(pulled.archive)

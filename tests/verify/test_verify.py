@@ -226,7 +226,7 @@ def tampered(field: str, value: object) -> Any:
         ("sha256", "0" * 64, "contradiction"),
         ("sha256", "../etc", "bad-record"),
         ("size", 7, "contradiction"),
-        ("api.BackupSize", 7, "contradiction"),
+        ("received.BackupSize", 7, "contradiction"),
         ("crc64ecma", "1", "contradiction"),
         ("crc64ecma_declared", "1", "contradiction"),
         ("crc64ecma_declared", 1, "bad-record"),
@@ -234,18 +234,24 @@ def tampered(field: str, value: object) -> Any:
         ("rdb.version", "REDIS0001", "contradiction"),
         ("rdb", None, "bad-record"),
         ("kind", "aof", "contradiction"),
-        ("api.BackupId", 7, "contradiction"),
-        ("api.NodeInstanceId", "r-other", "contradiction"),
-        ("api.BackupSize", "many", "contradiction"),
+        ("received.BackupId", 7, "contradiction"),
+        ("received.NodeInstanceId", "r-other", "contradiction"),
+        ("received.BackupSize", "many", "contradiction"),
+        ("received.BackupStartTime", "2026-11-20T02:15:01Z", "contradiction"),
+        ("received.BackupType", "IncrementalBackup", "contradiction"),
+        ("received.BackupMode", "Manual", "contradiction"),
+        ("type", "incremental", "contradiction"),
+        ("mode", "manual", "contradiction"),
+        ("ended_at", "2026-11-20T02:15:00.5Z", "contradiction"),
         ("instance_id", "r-other", "misplaced"),
         ("node_id", "r-other", "misplaced"),
         ("backup_id", "7", "misplaced"),
-        ("job_id", "7", "misplaced"),
-        ("api.BackupStartTime", "2026-11-20T03:15:00Z", "misplaced"),
+        ("set_id", "7", "misplaced"),
+        ("started_at", "2026-11-20T03:15:00Z", "misplaced"),
         ("object", "other.rdb", "misplaced"),
         ("format", 99, "bad-record"),
         ("sha256", None, "bad-record"),
-        ("api", [], "bad-record"),
+        ("received", [], "bad-record"),
     ],
 )
 async def test_a_tampered_record(pulled: Pulled, field: str, value: object, fault: str) -> None:
@@ -576,7 +582,7 @@ async def test_an_object_replaced_while_it_is_read(pulled: Pulled, watched: Watc
 
         def change(document: dict[str, Any]) -> None:
             document["sha256"] = hashlib.sha256(data).hexdigest()
-            document["size"] = document["api"]["BackupSize"] = len(data)
+            document["size"] = document["received"]["BackupSize"] = len(data)
             document["crc64ecma"] = document["crc64ecma_declared"] = str(crc64.xz(data))
 
         edit(path.with_suffix(".json"), change)

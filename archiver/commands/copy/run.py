@@ -41,7 +41,7 @@ from archiver.errors import (
 )
 from archiver.ids import safe
 from archiver.logs import OF_RUNS, logged
-from archiver.model import Backup, Network, Pin, Provenance, Status, Stored
+from archiver.model import Pin, Provenance, Receipt, Stored
 from archiver.stores.base import Staging
 from archiver.stores.commit import Commit
 from archiver.times import TimeRange
@@ -314,33 +314,9 @@ def _set_of(folder: str) -> tuple[str, str]:
     return parts[0], parts[-1].partition("-")[2]
 
 
-def _described(record: Record) -> Backup:
-    """The backup that a record is about."""
-    api: Mapping[str, object] = record.document["api"]
-    return Backup(
-        instance_id=record.instance_id,
-        backup_id=record.backup_id,
-        node_id=record.node_id,
-        job_id=record.job_id,
-        status=Status.SUCCESS,
-        type=str(api.get("BackupType", "")),
-        mode=str(api.get("BackupMode", "")),
-        started_at=record.started_at,
-        ended_at=None,
-        size=record.size,
-        expires_at=None,
-        urls={},
-        fields=api,
-    )
-
-
 def _promised(record: Record) -> tuple[Pin, Provenance]:
     """What its object must be, and where it came from."""
-    source = record.document["source"]
-    return (
-        Pin(record.size, None, int(record.document["crc64ecma"])),
-        Provenance(source["origin"], Network(source["network"])),
-    )
+    return Pin(record.size, None, int(record.document["crc64ecma"])), record.provenance
 
 
 # A record, the folder for it, and whether the target may know which bytes it should have.
@@ -466,7 +442,7 @@ class _Copying:
             record = await read_record(self._source.store, key)
             if record is None:
                 return None
-            backup, folder = _described(record), await inventory.folder_for(record)
+            backup, folder = record.backup, await inventory.folder_for(record)
             compared = await self._compared(inventory, record, folder)
         except ArchiverError as error:
             if error.ends_run:
@@ -542,11 +518,11 @@ class _Copying:
                 except ArchiverError as error:
                     if error.ends_run:
                         raise
-                    self._observer(events.Failed(record.key, error, _described(record)))
+                    self._observer(events.Failed(record.key, error, record.backup))
 
     async def _copy(self, record: Record, folder: str, *, known: bool) -> None:
         """One backup: read, compared with its record, written, and recorded as it was."""
-        backup, (_, provenance) = _described(record), _promised(record)
+        backup, (_, provenance) = record.backup, _promised(record)
         stem = f"{folder}/{record.key.rpartition('/')[2].removesuffix(layout.RECORD_SUFFIX)}"
         store = self._target.store
         async with entered(store.stage(stem, record.size)) as staging:
@@ -586,10 +562,9 @@ class _Copying:
                 receipt = receipt_for(
                     measured, pin, record.size, TransferStats(0, provenance=provenance)
                 )
+                self._check_dump(record, receipt)
                 return staging.record(key, receipt, documents)
-        reading = StoreOrigin(
-            _described(record), self._source.store, record.object_key, pin, provenance
-        )
+        reading = StoreOrigin(record.backup, self._source.store, record.object_key, pin, provenance)
         begun = staging.resumable
         if begun is not None and begun.pin.crc64 != pin.crc64:
             await in_thread(staging.restart)  # parts of another object
@@ -601,6 +576,7 @@ class _Copying:
                 raise self._damaged(record) from None
             if receipt.sha256 != record.sha256:
                 raise self._damaged(record)
+            self._check_dump(record, receipt)
             kept = list[tuple[str, str]]()
             if known or staging.present:
                 kept = await make_way(
@@ -621,6 +597,19 @@ class _Copying:
         elif one.sums is not None and name not in one.sums:
             why = f"{name} is recorded and not in SHA256SUMS"
             self._observer(events.SetUnsealed(record.folder, why))
+
+    def _check_dump(self, record: Record, receipt: Receipt) -> None:
+        """Raises IntegrityError where a record says of the file's own version and checksum what is
+        not so: somebody edited it, and what is copied must be right in all it says."""
+        rdb = record.document["rdb"]
+        said = f"version {rdb['version']}, footer {rdb['footer']}"
+        found = f"version {receipt.rdb.version}, footer {receipt.rdb.footer}"
+        if said != found:
+            raise IntegrityError(
+                f"{self._source.store}: {record.key} says that the file has {said}, and it has "
+                f"{found}",
+                hint="verify the archive that it is copied from, and repair it",
+            )
 
     def _damaged(self, record: Record) -> CorruptFile:
         store = self._source.store

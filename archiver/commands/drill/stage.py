@@ -24,13 +24,13 @@ from archiver.commands.restore.files import Copied
 from archiver.commands.restore.inspection import inspect_file
 from archiver.commands.restore.run import check_space, lay_out
 from archiver.concurrency import in_thread
+from archiver.documents import Fields
 from archiver.errors import ArchiverError, IntegrityError, UnsafeInput
 from archiver.ids import safe
-from archiver.model import Footer, Kind, Network
+from archiver.model import Footer, Kind
 from archiver.report import evidence
 from archiver.report.evidence import Difference, FileEvidence, Outcome
 from archiver.stores.local import disk
-from archiver.times import parse_iso
 
 # The phases of the evidence, by the steps of a trial.
 _STEPS: Final = {
@@ -297,15 +297,12 @@ def _facts(inspection: rdb.Inspection) -> evidence.RdbFacts:
     )
 
 
-def _origin(record: Record) -> evidence.Origin | None:
-    """Where the archive had it from, if the record says."""
-    try:
-        source, transfer = record.document["source"], record.document["transfer"]
-        moment = parse_iso(transfer["finished_at"])
-        url = evidence.without_secrets(str(source["origin"]))
-        return evidence.Origin(Network(source["network"]), url, moment)
-    except (KeyError, TypeError, ValueError):
-        return None
+def _origin(record: Record) -> evidence.Origin:
+    """Where the archive had it from."""
+    provenance = record.provenance
+    fetched_at = Fields(record.key, record.document).within("transfer").moment("finished_at")
+    url = evidence.without_secrets(provenance.origin)
+    return evidence.Origin(provenance.network, url, fetched_at)
 
 
 def _seconds(copied: Copied, trial: Trial) -> dict[str, float]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from archiver.archive import layout
 from archiver.archive.acknowledged import Acknowledged, Acknowledgement
@@ -56,7 +56,7 @@ class Row:
     started_at: datetime | None
     node_id: str
     backup_id: str
-    type: str
+    type: BackupType | None
     size: int | None
     state: State
     expires_at: datetime | None
@@ -73,7 +73,7 @@ class Row:
 
     @property
     def is_log(self) -> bool:
-        return self.type == BackupType.INCREMENTAL
+        return self.type is BackupType.INCREMENTAL
 
 
 async def archived_rows(
@@ -208,7 +208,7 @@ def vendor_rows(backups: Iterable[Backup]) -> list[Row]:
             _listed_row(
                 backup,
                 _vendor_state(backup, State.LISTED),
-                backup.job_id or f"b{backup.backup_id}",
+                backup.set_id or f"b{backup.backup_id}",
             )
             for backup in backups
         ]
@@ -270,13 +270,12 @@ async def _archived_row(
 
 
 def _recorded_row(record: Record, wrong: ArchiverError | None) -> Row:
-    api: dict[str, Any] = dict(record.document["api"])
     return Row(
         instance_id=record.instance_id,
         started_at=record.started_at,
         node_id=record.node_id,
         backup_id=record.backup_id,
-        type=str(api.get("BackupType", "")),
+        type=record.type,
         size=record.size,
         state=State.ARCHIVED if wrong is None else State.DAMAGED,
         expires_at=None,
@@ -294,7 +293,7 @@ def _damaged_row(key: str, error: ArchiverError) -> Row:
         started_at=layout.set_start(folder),
         node_id=node,
         backup_id=backup_id or name,
-        type="",
+        type=None,
         size=None,
         state=State.DAMAGED,
         expires_at=None,

@@ -11,7 +11,9 @@ from archiver.stores.commit import Commit
 from archiver.transfer.small import Fill
 
 
-def bring_together(archive: Archive, fills: Iterator[tuple[Transfer, Fill]]) -> list[Stored | None]:
+def bring_together(
+    archive: Archive, fills: Iterator[tuple[Transfer, int, Fill]]
+) -> list[Stored | None]:
     """Fill a staging with each, then commit all of them; None for one that is not home.
 
     Blocks, and raises what ends the run. Anything else is left to who tries it again, alone.
@@ -19,13 +21,13 @@ def bring_together(archive: Archive, fills: Iterator[tuple[Transfer, Fill]]) -> 
     commits: list[Commit | None] = []
     stems: set[str] = set()
     with ExitStack() as stagings:
-        for transfer, fill in fills:
+        for transfer, size, fill in fills:
             if transfer.stem in stems:
                 commits.append(None)  # listed twice: two stagings would be of one file
                 continue
             stems.add(transfer.stem)
             try:
-                commits.append(_filled(archive, transfer, fill, stagings))
+                commits.append(_filled(archive, transfer, size, fill, stagings))
             except ArchiverError as error:
                 if error.ends_run:
                     raise
@@ -39,8 +41,10 @@ def bring_together(archive: Archive, fills: Iterator[tuple[Transfer, Fill]]) -> 
         return [None if one is None else next(stored) for one in commits]
 
 
-def _filled(archive: Archive, transfer: Transfer, fill: Fill, stagings: ExitStack) -> Commit | None:
-    staging = stagings.enter_context(archive.store.stage(transfer.stem, transfer.backup.size))
+def _filled(
+    archive: Archive, transfer: Transfer, size: int, fill: Fill, stagings: ExitStack
+) -> Commit | None:
+    staging = stagings.enter_context(archive.store.stage(transfer.stem, size))
     receipt = fill(staging)
     if receipt is None:
         return None

@@ -33,10 +33,22 @@ from archiver.errors import (
     IntegrityError,
     NoSpace,
     UnreadableObject,
+    UsageError,
     others_not_asked,
 )
+from archiver.ids import check_backup
 from archiver.logs import OF_RUNS, logged
-from archiver.model import Backup, Page, Query, Receipt, Status, Stored, Transfer
+from archiver.model import (
+    Backup,
+    BackupMode,
+    BackupType,
+    Page,
+    Query,
+    Receipt,
+    Status,
+    Stored,
+    Transfer,
+)
 from archiver.sources.base import Source
 from archiver.stores.base import Staging
 from archiver.stores.commit import Commit
@@ -69,13 +81,19 @@ class PullOptions:
     bring home though the archive holds them, and ``repaired`` the sets (folders) whose documents
     may be wrong, or not given by the store: they are written anew."""
 
-    types: frozenset[str] = frozenset()
-    modes: frozenset[str] = frozenset()
+    types: frozenset[BackupType] = frozenset()
+    modes: frozenset[BackupMode] = frozenset()
     workers: int = 4
     dry_run: bool = False
     again: frozenset[str] = frozenset()
     repaired: frozenset[str] = frozenset()
     transfer: TransferOptions = field(default_factory=TransferOptions)
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a word that no backup has: it would leave all of them out."""
+        for words, known in ((self.types, BackupType), (self.modes, BackupMode)):
+            if unknown := sorted(words - set(known)):
+                raise UsageError(f"{unknown[0]!r} is not one of {', '.join(known)}")
 
     def wants(self, backup: Backup) -> bool:
         """Whether the type and mode of a backup are among those asked for."""
@@ -270,12 +288,17 @@ class _Run:
     async def _bring_one(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
         backup, store = transfer.backup, self._archive.store
         with self._draining(), self._naming(str(backup), backup):
-            async with entered(store.stage(transfer.stem, backup.size)) as staging:
-                commit = await self._commit(transfer, engine, staging)
+            transfer, size = await engine.sized(transfer)
+            if (empty := _empty_dump(backup, size)) is not None:
+                raise empty
+            async with entered(store.stage(transfer.stem, size)) as staging:
+                commit = await self._commit(transfer, size, engine, staging)
                 [stored] = await in_thread(store.finish, [commit])
             self._archived(book, transfer, stored)
 
-    async def _commit(self, transfer: Transfer, engine: Engine, staging: Staging) -> Commit:
+    async def _commit(
+        self, transfer: Transfer, size: int, engine: Engine, staging: Staging
+    ) -> Commit:
         """What brings one backup home: an object that lies there unrecorded, if the source proves
         it, or what is fetched into ``staging``."""
         documents = functools.partial(self._archive.documents, transfer)
@@ -286,7 +309,7 @@ class _Run:
                 if receipt is not None and await self._is_this_one(transfer, receipt):
                     return staging.record(key, receipt, documents)
         try:
-            receipt = await engine.transfer(transfer, staging)
+            receipt = await engine.transfer(transfer, size, staging)
             kept = list[tuple[str, str]]()
             if transfer.is_known or staging.present:
                 kept = await make_way(self._archive.store, transfer.stem, staging, present, receipt)
@@ -350,7 +373,7 @@ class _Run:
     async def _needed(self, book: SetBook, backup: Backup) -> Transfer | None:
         """The transfer a backup needs; None when it is held or cannot be had."""
         try:
-            finding = await self._inventory.find(backup)
+            finding = await self._inventory.find(check_backup(backup))
         except ArchiverError as unsafe:
             if unsafe.ends_run:
                 raise
@@ -377,9 +400,8 @@ class _Run:
             self._observer(events.Unfinished(backup))
         elif backup.status is Status.FAILED:
             await self._never_made(finding.transfer)
-        elif backup.size == 0 and backup.type == "FullBackup":
-            error = IntegrityError(f"{backup}: a full backup of 0 bytes is none")
-            self._failed(str(backup), error, backup)
+        elif (empty := _empty_dump(backup, backup.size)) is not None:
+            self._failed(str(backup), empty, backup)
         elif finding.transfer.stem in self._home:
             # Listed by another query, too: two at work on one file would pull it from each other.
             self._twice.append((book, finding.transfer))
@@ -465,6 +487,13 @@ class _Run:
     def _observer(self, event: events.Event) -> None:
         self.summary(event)
         self._tell(event)
+
+
+def _empty_dump(backup: Backup, size: int | None) -> IntegrityError | None:
+    """What is wrong with a backup that is called a dump and has no bytes."""
+    if size == 0 and backup.type is BackupType.FULL:
+        return IntegrityError(f"{backup}: a full backup of 0 bytes is none")
+    return None
 
 
 def _at_hand(queue: MemoryObjectReceiveStream[Planned], most: int) -> list[Planned]:

@@ -50,7 +50,7 @@ class SetBook:
             self.instance_id = transfer.backup.instance_id
             tally.nodes.add(transfer.backup.node_id)
             tally.files += 1
-            tally.is_full |= transfer.backup.type != "IncrementalBackup"
+            tally.is_full |= not transfer.backup.is_log
 
     def held(self, transfer: Transfer, *, fresh: bool) -> int:
         """A backup of this set is in the archive now; the number of files in the set, if that

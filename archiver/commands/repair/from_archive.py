@@ -40,7 +40,6 @@ from archiver.errors import (
     UnreadableObject,
 )
 from archiver.model import Measured, Pin, Stored
-from archiver.sources.alibaba.fields import read_backup
 from archiver.times import format_iso
 from archiver.transfer.download import download_file
 from archiver.transfer.engine import TransferOptions, shared_resources
@@ -281,10 +280,11 @@ class _SetMending:
         Raises CorruptFile when it is not what was measured, SourceUnavailable when it cannot be
         read any more, StoreError of our own store.
         """
-        backup = read_backup(theirs.instance_id, theirs.document["api"])
         receipt = receipt_of(trusted, measured)
         pin = Pin(measured.size, None, measured.crc64)
-        origin = StoreOrigin(backup, self._other.store, theirs.object_key, pin, receipt.provenance)
+        origin = StoreOrigin(
+            theirs.backup, self._other.store, theirs.object_key, pin, receipt.provenance
+        )
         self._tell(events.ToRead(1, measured.size))
 
         def documents(_: Stored) -> list[tuple[str, bytes]]:

@@ -191,7 +191,7 @@ def _query(wrong: WrongSet) -> Query | None:
 
 def _job_of(backup: Backup) -> str:
     """What ``layout.job_name`` gives, unchecked: it is only compared, so it may be anything."""
-    return backup.job_id if backup.job_id is not None else f"b{backup.backup_id}"
+    return backup.set_id if backup.set_id is not None else f"b{backup.backup_id}"
 
 
 def _not_repaired(failure: pull_events.Failed) -> events.NotRepaired:

@@ -32,7 +32,6 @@ from archiver.errors import (
     UnreadableObject,
 )
 from archiver.model import Backup, Kind
-from archiver.sources.alibaba.fields import read_backup
 
 
 def _may_lie_at(backup: Backup, stem: str) -> bool:
@@ -90,7 +89,7 @@ class _Sorting:
             if data is None:
                 return
             record = Record.decode(key, data)
-            backup = read_backup(record.instance_id, record.document["api"])
+            backup = record.backup
             own = await self._inventory.find(backup)
         except ArchiverError as error:
             if error.ends_run:

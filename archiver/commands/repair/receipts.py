@@ -3,13 +3,13 @@
 from archiver.archive.record import Record
 from archiver.commands.verify.statements import Claims
 from archiver.documents import Fields
-from archiver.model import Footer, Measured, Network, Provenance, RdbVerdict, Receipt
+from archiver.model import Footer, Measured, RdbVerdict, Receipt
 
 
 def receipt_of(record: Record, measured: Measured) -> Receipt:
     """What a record says of the transfer, with what was measured."""
     fields = Fields(record.key, record.document)
-    transfer, source, rdb = (fields.within(name) for name in ("transfer", "source", "rdb"))
+    transfer, rdb = fields.within("transfer"), fields.within("rdb")
     return Receipt(
         size=measured.size,
         sha256=measured.sha256,
@@ -20,7 +20,7 @@ def receipt_of(record: Record, measured: Measured) -> Receipt:
         rdb=RdbVerdict(
             None if rdb.is_null("version") else rdb.line("version"), rdb.word("footer", Footer)
         ),
-        provenance=Provenance(source.text("origin"), source.word("network", Network)),
+        provenance=record.provenance,
         part_size=transfer.number("part_size"),
         started_at=transfer.moment("started_at"),
         finished_at=transfer.moment("finished_at"),

@@ -1,22 +1,38 @@
-"""What DescribeBackups (R-kvstore, 2015-01-01) says of one backup, read.
+"""What DescribeBackups (R-kvstore, 2015-01-01) says of one backup, read. Pure.
 
-A listing is read with it, and so are the fields that every record keeps as they were received.
+A listing is read with it, and so are the fields that every record keeps as they were received
+(``archiver/__init__`` names :func:`read_backup` for that): no command needs the network for it.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from archiver.documents import MAX_DIGITS, MAX_NUMBER, check_value
 from archiver.errors import UnsafeInput
-from archiver.model import Backup, Network, Status
+from archiver.model import (
+    Backup,
+    BackupMode,
+    BackupType,
+    Engine,
+    Network,
+    SourceName,
+    Status,
+)
 from archiver.secret import Secret
 from archiver.times import parse_document_time
 
+SOURCE: Final = SourceName("alibaba", "DescribeBackups 2015-01-01")
+
+_STATES = {"Success": Status.SUCCESS, "Failed": Status.FAILED}
+_TYPES = {"FullBackup": BackupType.FULL, "IncrementalBackup": BackupType.INCREMENTAL}
+_MODES = {"Automated": BackupMode.AUTOMATED, "Manual": BackupMode.MANUAL}
 _URL_FIELDS = {
     Network.PUBLIC: "BackupDownloadURL",
     Network.INTRANET: "BackupIntranetDownloadURL",
 }
+
+T = TypeVar("T")
 
 
 def read_backup(instance_id: str, item: Mapping[str, Any]) -> Backup:
@@ -24,23 +40,25 @@ def read_backup(instance_id: str, item: Mapping[str, Any]) -> Backup:
     try:
         check_value(item)
         return Backup(
+            source=SOURCE,
             instance_id=instance_id,
-            backup_id=_id(item["BackupId"]),
             node_id=str(item.get("NodeInstanceId") or instance_id),
-            job_id=_job(item),
-            status=_status(item.get("BackupStatus")),
-            type=str(item.get("BackupType", "")),
-            mode=str(item.get("BackupMode", "")),
-            started_at=_time(item["BackupStartTime"]),
-            ended_at=_time(item["BackupEndTime"]) if item.get("BackupEndTime") else None,
-            size=_size(item),
-            expires_at=_time(item["ExpectExpireTime"]) if item.get("ExpectExpireTime") else None,
+            backup_id=_id(item["BackupId"]),
+            set_id=_job(item),
+            started_at=parse_document_time(item["BackupStartTime"]),
+            status=_word(_STATES, item.get("BackupStatus")) or Status.UNFINISHED,
+            type=_word(_TYPES, item.get("BackupType")),
+            mode=_word(_MODES, item.get("BackupMode")),
+            ended_at=_time(item.get("BackupEndTime")),
+            expires_at=_time(item.get("ExpectExpireTime")),
+            engine=_engine(item.get("EngineVersion")),
+            size=_size(item.get("BackupSize")),
             urls={
                 network: Secret(_text(item[name]))
                 for network, name in _URL_FIELDS.items()
                 if item.get(name)
             },
-            fields={name: _without_query(name, value) for name, value in item.items()},
+            received={name: _without_query(name, value) for name, value in item.items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         backup_id = str(dict(item).get("BackupId", "?"))[:40] if hasattr(item, "get") else "?"
@@ -67,14 +85,19 @@ def _job(item: Mapping[str, Any]) -> str | None:
     return None if job in (None, "", 0, "0") else str(job)
 
 
-def _status(value: object) -> Status:
-    if value == "Success":
-        return Status.SUCCESS
-    return Status.FAILED if value == "Failed" else Status.UNFINISHED
+def _word(words: Mapping[str, T], value: object) -> T | None:
+    """What one of the vendor's words means; None for any other."""
+    return words.get(value) if isinstance(value, str) else None
 
 
-def _size(item: Mapping[str, Any]) -> int:
-    size = item.get("BackupSize") or 0
+def _engine(version: object) -> Engine | None:
+    # It says nothing of Redis or Tair.
+    return Engine(version=version) if version and isinstance(version, str) else None
+
+
+def _size(size: object) -> int | None:
+    if size is None or size == "":
+        return None
     if isinstance(size, str) and size.isascii() and size.isdecimal() and len(size) <= MAX_DIGITS:
         size = int(size)
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_NUMBER:
@@ -82,9 +105,9 @@ def _size(item: Mapping[str, Any]) -> int:
     return size
 
 
-def _time(value: str) -> datetime:
+def _time(value: str | None) -> datetime | None:
     # Documented as UTC; some answers were seen without their Z.
-    return parse_document_time(value)
+    return parse_document_time(value) if value else None
 
 
 def _without_query(name: str, value: object) -> object:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from archiver.errors import ArchiverError, SourceError
-from archiver.ids import check_ids
+from archiver.ids import check_backup
 from archiver.model import Backup, Page
 from archiver.sources.alibaba.fields import read_backup
 
@@ -27,7 +27,7 @@ def read_page(instance_id: str, answer: Mapping[str, Any]) -> Page:
     refused: list[ArchiverError] = []
     for item in items:
         try:
-            backups.append(check_ids(read_backup(instance_id, item)))
+            backups.append(check_backup(read_backup(instance_id, item)))
         except ArchiverError as error:
             refused.append(error)
     return Page(number, size, total, tuple(backups), tuple(refused))
