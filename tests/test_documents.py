@@ -203,7 +203,7 @@ def test_journals(lines: list[bytes]) -> None:
         read = journal.parse(head + data)
         if read is not None:
             assert type(read.pin.total) is int
-            assert all(type(part) is int for part in (*read.crcs, *read.begun))
+            assert all(type(part) is int for part in (*read.crcs, *read.partial))
 
 
 @slow
@@ -212,7 +212,7 @@ def test_journals_of_uploads(text: bytes) -> None:
     read = s3_journal.parse(b"%08x %s" % (zlib.crc32(text), text))
     if read is not None:
         assert read.fits("k", 9) in (True, False)
-        assert all(type(part.size) is int for part in read.kept)
+        assert all(type(part.size) is int for part in read.parts)
 
 
 @pytest.mark.parametrize(

@@ -351,7 +351,7 @@ async def _write(
     bad = known.bad.get(one.key)
     if isinstance(bad, NewerAcknowledgement):
         raise bad
-    kept = await (store.clear(one.key) if bad is None else store.set_aside(one.key))
+    kept = await (store.clear(one.key) if bad is None else store.move_to_quarantine(one.key))
     if kept is not None:
         observer(events.Cleared(one.key, kept))
     await store.put(one.key, one.encode())

@@ -155,9 +155,9 @@ class Archive:
         if self._beginning is Beginning.NEVER:
             raise UsageError(
                 f"{self.store}: there is no archive here, and one is required",
-                hint=f"{self.store.doubt} leave out --require-archive to begin one",
+                hint=f"{self.store.missing_hint}, or leave out --require-archive to begin one",
             )
-        if (other := await self.store.above(layout.FORMAT_KEY, is_format)) is not None:
+        if (other := await self.store.nearest_above(layout.FORMAT_KEY, is_format)) is not None:
             raise UsageError(
                 f"{self.store}: no archive is begun inside another, and {other} is one",
                 hint="name a place that is outside of it",
@@ -178,7 +178,9 @@ class Archive:
             return
         obstacle = await self.store.obstacle()
         if obstacle is None:
-            raise UsageError(f"{self.store}: there is no archive here", hint=self.store.doubt)
+            raise UsageError(
+                f"{self.store}: there is no archive here", hint=self.store.missing_hint
+            )
         raise UsageError(
             f"{self.store}: there is no archive here, and {obstacle}",
             hint=f"where only {layout.FORMAT_KEY} was lost, a pull with --create writes it again",
@@ -327,7 +329,7 @@ def is_format(data: bytes) -> bool:
 async def check_apart(source: Archive, target: Archive) -> None:
     """Raises UsageError where two archives are one, or one lies in the other: what is written to
     one would be read as the other's."""
-    one, other = await source.store.place(), await target.store.place()
+    one, other = await source.store.location(), await target.store.location()
     if one == other:
         raise UsageError(f"{source.store} and {target.store} are the same archive")
     if one[: len(other)] == other or other[: len(one)] == one:

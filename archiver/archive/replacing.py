@@ -38,10 +38,10 @@ async def measure_present(store: Store, staging: Staging, *, is_log: bool) -> di
     """What the objects are that have the names of a staged file, by key; without those that cannot
     be read."""
     found: dict[str, Measured] = {}
-    if not staging.present:
+    if not staging.existing:
         return found
     block = await in_thread(new_block)
-    for key, size in staging.present.items():
+    for key, size in staging.existing.items():
         try:
             found[key] = await measure(store, key, size, block, lambda _: None, is_log=is_log)
         except (IntegrityError, StoreError):
@@ -127,11 +127,11 @@ async def make_way(
             hint="what is here stays; verify it, and look what changed at the source",
         )
     kept: list[tuple[str, str]] = []
-    for key, size in staging.present.items():
+    for key, size in staging.existing.items():
         certain = bool(for_new) or (not said and receipt.rdb.footer is Footer.OK)
         if _may_be_wanted(present.get(key), size, receipt, is_certain=certain):
             why = "it had this name when other bytes came, and nothing proves that it was wrong"
-            kept.append((key, await in_thread(staging.keep_aside, key, why)))
+            kept.append((key, await in_thread(staging.copy_to_quarantine, key, why)))
     return kept
 
 

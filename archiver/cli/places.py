@@ -17,7 +17,8 @@ from archiver.concurrency import in_thread
 from archiver.errors import UsageError
 from archiver.logs import record
 from archiver.retry import RetryPolicy
-from archiver.stores.local.disk import absolute, nearest
+from archiver.stores.local.disk import absolute
+from archiver.stores.local.reading import nearest
 from archiver.stores.local.store import LocalStore
 from archiver.stray_characters import stray_characters_in
 
@@ -136,7 +137,7 @@ def store_at(place: str, given: Mapping[str, Any], watch: "Watch | None" = None)
         return S3Store(
             place,
             _s3_options(given),
-            lambda dialect: watch.store_found(f"{place}: the store {dialect}") if watch else None,
+            lambda found: watch.store_found(f"{place}: the store {found}") if watch else None,
             retry=RetryPolicy(give_up_after=given["retry_for"]),
             on_wait=_teller(place, given, watch.progress.say if watch else say),
         )

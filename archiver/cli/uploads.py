@@ -47,29 +47,29 @@ async def _uploads(place: str, given: dict[str, Any]) -> None:
     from archiver.concurrency import in_thread
     from archiver.errors import UsageError
     from archiver.stores.s3 import S3Store
-    from archiver.stores.s3.dialect import Uploads, probe
-    from archiver.stores.s3.uploads import OpenUpload, open_uploads
+    from archiver.stores.s3.capabilities import UploadListing, probe
+    from archiver.stores.s3.unfinished import UnfinishedUpload, unfinished_uploads
 
     store = store_at(place, given)
     if not isinstance(store, S3Store):
         raise UsageError(f"{place}: a directory has no uploads", hint="name s3://bucket/prefix")
     age = timedelta(seconds=given["older_than"])
 
-    def is_to_end(upload: OpenUpload) -> bool:
+    def is_to_end(upload: UnfinishedUpload) -> bool:
         wanted = upload.ours and (given["resumable_too"] or not upload.resumable)
         return bool(given["abort"] and wanted and (not age or upload.is_older_than(age)))
 
     # Who only looks need not be allowed to write, as a probe must.
-    listing = Uploads.DATED
+    listing = UploadListing.DATED
     if given["abort"]:
-        listing = (await in_thread(probe, store.bucket)).uploads
-    found = await in_thread(lambda: list(open_uploads(store.bucket, listing)))
+        listing = (await in_thread(probe, store.bucket)).upload_listing
+    found = await in_thread(lambda: list(unfinished_uploads(store.bucket, listing)))
     if not found and not given["quiet"]:
         click.echo("no open uploads", err=True)
     for upload in found:
         ended = is_to_end(upload)
         if ended:
-            await in_thread(store.bucket.abort, upload.key, upload.upload_id)
+            await in_thread(store.bucket.multipart.abort, upload.key, upload.upload_id)
         _show(upload, given, ended=ended)
 
 

@@ -1,4 +1,4 @@
-"""DescribeBackups (R-kvstore, 2015-01-01) as the service answers it."""
+"""DescribeBackups (R-kvstore, 2015-01-01), with the responses of the service."""
 
 import re
 import uuid
@@ -10,7 +10,7 @@ from typing import Any, Final
 from archiver.emulator.backup import EmulatedBackup
 from archiver.emulator.catalogue import Catalogue
 from archiver.emulator.gateway import ApiError, Key, Request, missing, read_time
-from archiver.emulator.signatures import oss_v1_url
+from archiver.emulator.oss import oss_v1_url
 from archiver.errors import UsageError
 
 PAGE_SIZES = (30, 50, 100, 200, 300, 1000)  # the metadata lists 1000, the documentation does not
@@ -20,7 +20,7 @@ _MINUTE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """``host:port`` of the download URLs, and their scheme."""
+    """The ``host:port`` of public and intranet download URLs, and their scheme."""
 
     public: str
     intranet: str
@@ -28,8 +28,8 @@ class Hosts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """The parameters of DescribeBackups, read and found right."""
+class _Parameters:
+    """The validated parameters of DescribeBackups."""
 
     instance_id: str
     start: datetime
@@ -40,7 +40,7 @@ class _Wanted:
     job_id: int | None
     need_aof: bool
 
-    def takes(self, backup: EmulatedBackup) -> bool:
+    def match(self, backup: EmulatedBackup) -> bool:
         fields = backup.fields
         return (
             self.start <= backup.started_at <= self.end
@@ -51,7 +51,7 @@ class _Wanted:
 
 
 class Api:
-    """Answers actions from a catalogue."""
+    """Runs actions on a catalogue."""
 
     def __init__(
         self, catalogue: Catalogue, key: Key, hosts: Hosts, clock: Callable[[], float]
@@ -61,8 +61,9 @@ class Api:
         self._hosts: Final = hosts
         self._clock: Final = clock
 
-    def answer(self, request: Request, expire_after: int) -> dict[str, Any]:
-        """The answer to an authentic request; blocks. Raises ApiError."""
+    def respond(self, request: Request, expire_after: int) -> dict[str, Any]:
+        """The response to an authenticated request, with URLs that expire after so many seconds.
+        Blocks. Raises ApiError."""
         if not request.action:
             raise missing("Action")
         if request.action != "DescribeBackups":
@@ -72,27 +73,27 @@ class Api:
         if request.version != VERSION:
             raise ApiError(400, "InvalidVersion", "Specified parameter Version is not valid.")
         if request.params.get("Format", "JSON").upper() != "JSON":
-            raise ApiError(400, "InvalidParameter.Format", "The emulator answers in JSON only.")
+            raise ApiError(400, "InvalidParameter.Format", "The emulator responds in JSON only.")
         return self._describe_backups(_read(request.params), expire_after)
 
-    def _describe_backups(self, wanted: _Wanted, expire_after: int) -> dict[str, Any]:
+    def _describe_backups(self, params: _Parameters, expire_after: int) -> dict[str, Any]:
         try:
-            listed = self._catalogue.backups(wanted.instance_id)
-        except UsageError as error:  # a backups.json that cannot be read, edited while we serve
-            # Not a 5xx: no try but the user's own mends it.
+            listed = self._catalogue.backups(params.instance_id)
+        except UsageError as error:  # a backups.json was broken while the emulator is running
+            # Not a 5xx: retries do not help.
             raise ApiError(400, "InvalidBackupsJson", error.message) from None
         if listed is None:
             raise ApiError(
                 400, "InvalidInstanceId.NotFound", "Specified instance id does not exist."
             )
-        backups = [backup for backup in listed if wanted.takes(backup)]
-        first = (wanted.page_number - 1) * wanted.page_size
-        page = backups[first : first + wanted.page_size]
+        backups = [backup for backup in listed if params.match(backup)]
+        first = (params.page_number - 1) * params.page_size
+        page = backups[first : first + params.page_size]
         expires = int(self._clock()) + expire_after
         return {
             "RequestId": str(uuid.uuid4()).upper(),
-            "PageNumber": wanted.page_number,
-            "PageSize": wanted.page_size,
+            "PageNumber": params.page_number,
+            "PageSize": params.page_size,
             "TotalCount": len(backups),
             "FullStorageSize": sum(b.size for b in listed if not b.incremental),
             "LogStorageSize": sum(b.size for b in listed if b.incremental),
@@ -101,7 +102,7 @@ class Api:
         }
 
     def _fields(self, backup: EmulatedBackup, expires: int) -> dict[str, Any]:
-        """The backup's fields with its URLs, unless it failed or the URLs were laid over."""
+        """A backup's fields with its URLs, unless the backup failed or the URLs are overridden."""
         if backup.fields.get("BackupStatus") != "Success":
             return dict(backup.fields)
         key_id, secret = self._key.access_key_id, self._key.secret.reveal()
@@ -113,7 +114,7 @@ class Api:
         }
 
 
-def _read(params: Mapping[str, str]) -> _Wanted:
+def _read(params: Mapping[str, str]) -> _Parameters:
     for name in ("InstanceId", "StartTime", "EndTime"):
         if not params.get(name):
             raise missing(name)
@@ -130,7 +131,7 @@ def _read(params: Mapping[str, str]) -> _Wanted:
     page_size = _number(params, "PageSize") or PAGE_SIZES[0]
     if page_size not in PAGE_SIZES:
         raise _malformed("PageSize")
-    return _Wanted(
+    return _Parameters(
         instance_id=params["InstanceId"],
         start=start,
         end=end,
@@ -150,7 +151,7 @@ def _minute(params: Mapping[str, str], name: str) -> datetime:
 
 
 def _number(params: Mapping[str, str], name: str) -> int | None:
-    """A positive integer; None when it was not sent, or empty as some SDKs send it."""
+    """A positive integer; None when it is missing or empty, as some SDKs send it."""
     text = params.get(name)
     if not text:
         return None

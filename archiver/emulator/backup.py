@@ -1,4 +1,4 @@
-"""From one file to one backup, with every field that DescribeBackups gives."""
+"""Describes a file as a backup, with every field of DescribeBackups."""
 
 import hashlib
 import os
@@ -13,14 +13,14 @@ from archiver.times import format_iso, parse_iso
 
 _STAMP = re.compile(r"(20\d{6})T?(\d{6})Z?", re.ASCII)
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
-_TAKES = timedelta(seconds=60)
-# A dump's version → a server that writes it (RDB_VERSION in Redis' rdb.h).
+_DURATION = timedelta(seconds=60)
+# By RDB version, a server that writes it (RDB_VERSION in rdb.h of Redis).
 _ENGINE_VERSIONS = {6: "2.8", 7: "3.2", 8: "4.0", 9: "5.0", 10: "7.0", 11: "7.0", 12: "7.0"}
 _ENGINE_VERSION = "5.0"
 
 
 class FileStamp(NamedTuple):
-    """Changes when a file does."""
+    """Identifies the contents of a file: it changes whenever they do."""
 
     inode: int
     changed_ns: int
@@ -33,7 +33,7 @@ class FileStamp(NamedTuple):
 
 
 class SeenFile(NamedTuple):
-    """A file of an instance; ``name`` is relative to the instance's directory, with ``/``."""
+    """A backup file; ``name`` is its path relative to the instance's directory, with ``/``."""
 
     name: str
     node: str
@@ -43,7 +43,8 @@ class SeenFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EmulatedBackup:
-    """One file; ``fields`` as the API gives them, without the URLs. ``resource`` is /bucket/key."""
+    """A backup; ``fields`` are those of the API without the URLs, ``resource`` is /bucket/key,
+    ``size`` is in bytes."""
 
     path: Path
     resource: str
@@ -54,7 +55,7 @@ class EmulatedBackup:
 
 
 class Numbers:
-    """A stable number of ten digits for each name, like the vendor's ids; no two the same."""
+    """Gives each name a stable and unique number of ten digits, like the vendor's ids."""
 
     def __init__(self) -> None:
         self._given: dict[str, int] = {}
@@ -72,7 +73,7 @@ class Numbers:
 
 
 def number_of(text: str) -> int:
-    """A number of ten digits that is always the same for a text."""
+    """A number of ten digits that depends only on the text."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
     return 10**9 + int.from_bytes(digest[:4], "big")
 
@@ -80,7 +81,7 @@ def number_of(text: str) -> int:
 def describe(
     instance_id: str, file: SeenFile, bucket: str, backup_id: int, retention: timedelta
 ) -> EmulatedBackup:
-    """The backup that a file stands for; reads its first bytes."""
+    """A file as a backup. Reads its first bytes."""
     path = Path(file.path)
     started = _start(path.name, file.stamp.modified_ns)
     incremental = path.suffix == ".aof"
@@ -94,7 +95,7 @@ def describe(
         size=file.stamp.size,
         fields={
             "BackupId": backup_id,
-            # Files of one name on several nodes are one job; any other file is its own.
+            # Files of the same name on several nodes belong to one job.
             "BackupJobID": number_of(f"{instance_id}\0{path.name}"),
             "NodeInstanceId": file.node,
             "BackupStatus": "Success",
@@ -110,20 +111,20 @@ def describe(
     )
 
 
-def laid_over(
-    backup: EmulatedBackup, override: Mapping[str, Any], retention: timedelta
+def with_overrides(
+    backup: EmulatedBackup, overrides: Mapping[str, Any], retention: timedelta
 ) -> EmulatedBackup:
-    """The backup with fields replaced as given, however odd.
+    """The backup with some fields replaced, whatever their values.
 
-    A BackupStartTime that can be read moves the backup; one that cannot is served all the same.
+    A valid BackupStartTime moves the backup in time; an invalid one is only served.
     """
     started, times = backup.started_at, {}
     try:
-        started = parse_iso(override.get("BackupStartTime", ""))
+        started = parse_iso(overrides.get("BackupStartTime", ""))
         times = _times(started, retention)
     except (TypeError, ValueError, OverflowError):
         started = backup.started_at
-    fields = {**backup.fields, **times, **override}
+    fields = {**backup.fields, **times, **overrides}
     return EmulatedBackup(
         path=backup.path,
         resource=backup.resource,
@@ -137,7 +138,7 @@ def laid_over(
 def _times(started: datetime, retention: timedelta) -> dict[str, str]:
     times = {
         "BackupStartTime": started,
-        "BackupEndTime": started + _TAKES,
+        "BackupEndTime": started + _DURATION,
         "ExpectExpireTime": started + retention,
     }
     return {name: format_iso(time) for name, time in times.items()}
@@ -156,7 +157,7 @@ def _engine_version(path: Path) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(9)
-    except OSError:  # gone, or not ours to read: its download will say so
+    except OSError:  # missing or unreadable: its download reports it
         return _ENGINE_VERSION
     is_rdb = head[:5] == b"REDIS" and head[5:9].isdigit()
     return _ENGINE_VERSIONS.get(int(head[5:9]), _ENGINE_VERSION) if is_rdb else _ENGINE_VERSION

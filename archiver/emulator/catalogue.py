@@ -1,12 +1,11 @@
-"""From a directory to instances and their backups, as the files are at each moment.
+"""The instances and backups in a directory of files, as they are at each moment.
 
-DIRECTORY/<instance>/<file>                 a standard instance's backup
-DIRECTORY/<instance>/<node>/<file>          a cluster's; files of one name form a set
-DIRECTORY/<instance>/backups.json           {"<file>": {"<API field>": value, …}}, laid over
+DIRECTORY/<instance>/<file>                 a backup of a standard instance
+DIRECTORY/<instance>/<node>/<file>          one of a cluster; files of the same name form a set
+DIRECTORY/<instance>/backups.json           {"<file>": {"<API field>": value, …}}, overrides
 
-Hidden files, ``*.json`` and links that lead outside are no backups. Every listing looks at every
-file (25 ms for 12,000), so nothing that it says is old; what costs more is kept for as long as a
-file does not change.
+Hidden files, ``*.json`` and links that lead outside are not backups. Every listing checks every
+file (25 ms for 12,000), so it is never out of date; descriptions are cached until a file changes.
 """
 
 import json
@@ -23,7 +22,7 @@ from archiver.emulator.backup import (
     Numbers,
     SeenFile,
     describe,
-    laid_over,
+    with_overrides,
 )
 from archiver.errors import UsageError
 
@@ -31,10 +30,10 @@ _OVERRIDES = "backups.json"
 
 
 class Catalogue:
-    """The instances below ``directory``; files may come and go while it serves.
+    """The instances below ``directory``. Files may be added and removed at any time.
 
-    All methods block and may be called from several threads. Raises UsageError for a directory
-    that is none, or holds no instance, or a backups.json that cannot be read.
+    All methods block and may be called from several threads. Raises UsageError when ``directory``
+    is not a directory or has no instance, or a backups.json cannot be read.
     """
 
     def __init__(self, directory: Path, retention: timedelta) -> None:
@@ -48,7 +47,7 @@ class Catalogue:
         names = self._names()
         if not names:
             raise UsageError(
-                f"{directory} holds no instance", hint="put files into DIRECTORY/<instance id>/"
+                f"{directory} contains no instance", hint="put files into DIRECTORY/<instance id>/"
             )
         for name in names:
             _read_overrides(self._directory / name / _OVERRIDES)
@@ -60,7 +59,7 @@ class Catalogue:
             return None if instance is None else instance.listed()
 
     def find(self, resource: str) -> Path | None:
-        """The file behind ``/bucket/key``; None when there is none. Never one outside."""
+        """The file of ``/bucket/key``; None when there is none within the directory."""
         bucket = resource.split("/")[1]
         with self._lock:
             for instance in self._known_instances().values():
@@ -85,7 +84,7 @@ class Catalogue:
 
 
 class _Instance:
-    """What is known of one instance's files."""
+    """The files of one instance."""
 
     def __init__(
         self, instance_id: str, bucket: str, directory: Path, retention: timedelta
@@ -102,7 +101,7 @@ class _Instance:
         self._paths: dict[str, Path] = {}
 
     def listed(self) -> Sequence[EmulatedBackup]:
-        """All backups, newest first; only what changed since the last time is read."""
+        """All backups, newest first. Reads only files that changed since the last call."""
         overrides = _read_overrides(self._folder / _OVERRIDES)
         seen = list(_files(self._id, self._folder, self._directory))
         described = {file.name: self._describe(file) for file in seen}
@@ -113,7 +112,7 @@ class _Instance:
 
     def find(self, resource: str) -> Path | None:
         if resource not in self._paths:
-            self.listed()  # a URL from before a restart: nothing was listed yet
+            self.listed()  # nothing was listed yet since the emulator started
         return self._paths.get(resource)
 
     def _describe(self, file: SeenFile) -> tuple[FileStamp, EmulatedBackup]:
@@ -127,9 +126,11 @@ class _Instance:
         backups = []
         for name, (_, backup) in self._described.items():
             override = self._overrides.get(name)
-            backups.append(laid_over(backup, override, self._retention) if override else backup)
+            backups.append(
+                with_overrides(backup, override, self._retention) if override else backup
+            )
         backups.sort(key=lambda backup: (backup.started_at, backup.resource), reverse=True)
-        # A changed file may have another key now; addresses given out before lead to it, too.
+        # A changed file may have a new key. Earlier URLs still lead to it.
         here = {backup.path for backup in backups}
         older = {resource: path for resource, path in self._paths.items() if path in here}
         self._paths = older | {backup.resource: backup.path for backup in backups}
@@ -137,7 +138,7 @@ class _Instance:
 
 
 def _files(instance_id: str, folder: Path, directory: Path) -> Iterator[SeenFile]:
-    """Every backup file of an instance, by name: nodes are the directories in it."""
+    """Every backup file of an instance, sorted by name. Its subdirectories are its nodes."""
     for entry in _visible(folder, directory):
         if not entry.is_dir():
             yield from _file(entry, "", instance_id)
@@ -157,21 +158,21 @@ def _file(entry: "os.DirEntry[str]", prefix: str, node: str) -> Iterator[SeenFil
 
 
 def _visible(folder: Path, directory: Path) -> "list[os.DirEntry[str]]":
-    """By name, so that numbers are given in one order whatever the file system's."""
+    """Sorted by name, so that ids do not depend on the order of the file system."""
     try:
         with os.scandir(folder) as entries:
             visible = [entry for entry in entries if not entry.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):  # removed since it was listed
         return []
-    stay = [e for e in visible if not e.is_symlink() or _is_within(Path(e.path), directory)]
-    return sorted(stay, key=lambda entry: entry.name)
+    inside = [e for e in visible if not e.is_symlink() or _is_within(Path(e.path), directory)]
+    return sorted(inside, key=lambda entry: entry.name)
 
 
 def _is_within(path: Path, directory: Path) -> bool:
-    """Whether a file lies in the directory, links followed."""
+    """Whether a file is in the directory once links are resolved."""
     try:
         return path.resolve(strict=True).is_relative_to(directory)
-    except (OSError, RuntimeError):  # links to nothing, or in a circle
+    except (OSError, RuntimeError):  # a broken link, or a loop
         return False
 
 

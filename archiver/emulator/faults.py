@@ -1,4 +1,4 @@
-"""What can be made to go wrong."""
+"""Faults that the emulator injects."""
 
 import dataclasses
 import math
@@ -12,19 +12,19 @@ from archiver.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """All off by default. Probabilities are from 0 to 1 for each request or answer.
+    """All off by default. Probabilities are from 0 to 1 and apply to each request or response.
 
-    latency         seconds before any answer
+    latency         seconds before each response
     rate            bytes per second of each object body, and so of each connection; None for
                     no limit
-    drop            probability that an object's connection is cut after some bytes of its body
+    drop            probability that the connection is closed within an object's body
     corrupt         probability that one byte of an object's body is flipped
-    expire_after    seconds that a signed URL lives from its listing on
-    throttle        probability that the API answers Throttling.User
-    server_errors   probability of a 503, of API and objects
-    seed            of the dice, so that a rehearsal can be repeated
+    expire_after    seconds from its listing until a signed URL expires
+    throttle        probability of Throttling.User from the API
+    server_errors   probability of a 503 from API and objects
+    seed            of the random numbers, to repeat a rehearsal
 
-    Raises UsageError for a value that makes no sense.
+    Raises UsageError for an invalid value.
     """
 
     latency: float = 0.0
@@ -39,20 +39,22 @@ class Faults:
     def __post_init__(self) -> None:
         for name in ("drop", "corrupt", "throttle", "server_errors"):
             if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"fault {name}: {getattr(self, name)} is no probability")
+                raise UsageError(
+                    f"fault {name}: {getattr(self, name)} is not a probability from 0 to 1"
+                )
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is None or field.name == "seed":
                 continue
             if not math.isfinite(value) or value < 0:
-                raise UsageError(f"fault {field.name}: {value} is no number from 0 on")
+                raise UsageError(f"fault {field.name}: {value} is not a number from 0 on")
         if self.rate == 0:
-            raise UsageError("fault rate: 0 bytes per second never ends")
+            raise UsageError("fault rate: must be more than 0 bytes per second")
 
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What goes wrong with one request; ``flip`` and ``cut`` as fractions of its body."""
+    """The faults of one request. ``flip`` and ``cut`` are positions as fractions of its body."""
 
     faults: Faults
     throttled: bool
@@ -62,27 +64,27 @@ class Fate:
 
 
 class Dice:
-    """Decides, by the faults' seed, which requests go wrong.
+    """Decides by the seed which requests get a fault.
 
-    The n-th request for the same thing has the same fate in every rehearsal with a seed, in
-    whatever order concurrent requests arrive: each is thrown for by itself.
+    The n-th request for the same target gets the same faults in every rehearsal with a seed, in
+    whatever order concurrent requests arrive: each draws its own random numbers.
     """
 
     def __init__(self, faults: Faults) -> None:
         self.faults: Final = faults
-        self._asked: Final[Counter[str]] = Counter()
+        self._counts: Final[Counter[str]] = Counter()
 
-    def fate(self, subject: str) -> Fate:
-        """``subject`` is what is asked for: an action, or a range of a file."""
-        self._asked[subject] += 1
+    def fate(self, target: str) -> Fate:
+        """The faults of the next request for ``target``: an action, or a range of a file."""
+        self._counts[target] += 1
         # Not for secrets: the same seed must give the same rehearsal.
-        dice = random.Random(f"{self.faults.seed} {subject} {self._asked[subject]}")  # noqa: S311
-        # All are thrown, always: turning one fault on leaves the others where they were.
-        throws = [dice.random() for _ in range(6)]
+        dice = random.Random(f"{self.faults.seed} {target} {self._counts[target]}")  # noqa: S311
+        # Always all of them: enabling one fault does not change the others.
+        draws = [dice.random() for _ in range(6)]
         return Fate(
             faults=self.faults,
-            throttled=throws[0] < self.faults.throttle,
-            server_error=throws[1] < self.faults.server_errors,
-            flip=throws[3] if throws[2] < self.faults.corrupt else None,
-            cut=throws[5] if throws[4] < self.faults.drop else None,
+            throttled=draws[0] < self.faults.throttle,
+            server_error=draws[1] < self.faults.server_errors,
+            flip=draws[3] if draws[2] < self.faults.corrupt else None,
+            cut=draws[5] if draws[4] < self.faults.drop else None,
         )

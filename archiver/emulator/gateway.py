@@ -1,9 +1,11 @@
-"""The RPC gateway: who asks, with which signature, and when.
+"""The RPC gateway: decodes a request and authenticates it.
 
-Checks both schemes that the vendor's SDKs send: ACS3-HMAC-SHA256 in a header, and the legacy
-HMAC-SHA1 (signature version 1.0) in the parameters. Codes and statuses are the gateway's.
+It checks both signatures that the vendor's SDKs send: ACS3-HMAC-SHA256 in a header, and the legacy
+HMAC-SHA1 (signature version 1.0) in the parameters. Error codes and statuses are the gateway's.
 """
 
+import base64
+import hashlib
 import hmac
 import re
 from collections import OrderedDict
@@ -13,19 +15,21 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl
 
-from archiver.emulator.signatures import legacy_signature
-from archiver.secret import Secret
-from archiver.sources.alibaba.signing import ACS3, acs3_signature
+from aiohttp import web
 
-_MOST_SKEW_SECONDS = 15 * 60
-_MOST_NONCES = 100_000
+from archiver.secret import Secret
+from archiver.sources.alibaba.signing import ACS3, acs3_signature, canonical_query, pct
+
+_FORM = "application/x-www-form-urlencoded"
+_MAX_SKEW_SECONDS = 15 * 60
+_MAX_NONCES = 100_000
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
-_LEGACY_NEEDS = ("AccessKeyId", "Timestamp", "SignatureNonce", "SignatureMethod")
+_LEGACY_REQUIRED = ("AccessKeyId", "Timestamp", "SignatureNonce", "SignatureMethod")
 _LEGACY_VALUES = {"SignatureMethod": "HMAC-SHA1", "SignatureVersion": "1.0"}
 
 
 class ApiError(Exception):
-    """An error answer with its HTTP status and code."""
+    """An error response with its HTTP status and code."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -45,7 +49,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An RPC request, decoded; header names are lower-case. ``form`` is what the body held."""
+    """A decoded RPC request. Header names are lower-case; ``form`` has the body's parameters."""
 
     method: str
     query: Mapping[str, str]
@@ -67,12 +71,12 @@ class Request:
 
 
 def decode_query(text: str) -> dict[str, str]:
-    """Parameters as sent; a space may be ``+`` or ``%20``, as SDKs differ."""
+    """The parameters in a query. SDKs encode a space as ``+`` or ``%20``."""
     return dict(parse_qsl(text, keep_blank_values=True))
 
 
 def read_time(text: str, pattern: re.Pattern[str], layout: str) -> datetime | None:
-    """A UTC time in exactly this form: strptime alone would take ``2026-1-2T3:4Z``, too."""
+    """A UTC time in exactly this form, else None. strptime alone accepts ``2026-1-2T3:4Z``."""
     if not pattern.fullmatch(text):
         return None
     try:
@@ -81,12 +85,34 @@ def read_time(text: str, pattern: re.Pattern[str], layout: str) -> datetime | No
         return None
 
 
+def headers_of(request: web.BaseRequest) -> dict[str, str]:
+    """The headers, with names in lower case. Bytes that are not UTF-8 become ``�``, and match
+    nothing."""
+    return {
+        name.lower(): value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        for name, value in request.headers.items()
+    }
+
+
+async def decode_request(request: web.Request) -> Request:
+    """The RPC request in an HTTP request. Older SDKs send their parameters as a form."""
+    body = await request.read()
+    form = decode_query(body.decode("utf-8", "replace")) if request.content_type == _FORM else {}
+    return Request(
+        method=request.method,
+        query=decode_query(request.rel_url.raw_query_string),
+        form=form,
+        headers=headers_of(request),
+        body_sha256=hashlib.sha256(body).hexdigest(),
+    )
+
+
 def missing(name: str) -> ApiError:
     return ApiError(400, f"MissingParameter.{name}", f"{name} is mandatory for this action.")
 
 
 class Authenticator:
-    """Lets a request in or says why not; remembers nonces so that none is used twice."""
+    """Accepts or refuses requests. It remembers nonces, so that none is used twice."""
 
     def __init__(self, key: Key, clock: Callable[[], float]) -> None:
         self._key: Final = key
@@ -125,7 +151,7 @@ class Authenticator:
 
     def _check_legacy(self, request: Request) -> None:
         params = request.params
-        for name in _LEGACY_NEEDS:
+        for name in _LEGACY_REQUIRED:
             if not params.get(name):
                 raise missing(name)
         for name, only in _LEGACY_VALUES.items():
@@ -149,7 +175,7 @@ class Authenticator:
         sent = read_time(text or "", _TIMESTAMP, "%Y-%m-%dT%H:%M:%SZ")
         if sent is None:
             raise ApiError(400, "InvalidTimeStamp.Format", "The timestamp is malformed.")
-        if abs(sent.timestamp() - self._clock()) > _MOST_SKEW_SECONDS:
+        if abs(sent.timestamp() - self._clock()) > _MAX_SKEW_SECONDS:
             raise ApiError(
                 400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."
             )
@@ -163,23 +189,31 @@ class Authenticator:
             )
 
     def _check_nonce(self, nonce: str | None) -> None:
-        """Last of all, so that only who holds the secret can use a nonce up."""
+        """Checked last, so that nobody without the secret can use up a nonce."""
         if not nonce:
             raise missing("SignatureNonce")
         if nonce in self._nonces:
             raise ApiError(400, "SignatureNonceUsed", "Specified signature nonce was used already.")
         self._nonces[nonce] = None
-        if len(self._nonces) > _MOST_NONCES:
+        if len(self._nonces) > _MAX_NONCES:
             self._nonces.popitem(last=False)
 
 
 def _check_signed_names(names: list[str], headers: Mapping[str, str]) -> None:
     if any(name not in headers for name in names):
         raise ApiError(400, "IncompleteSignature", "A signed header was not sent.")
-    # An action or a token that the signature does not cover could be anybody's.
+    # The signature must cover the action and the token.
     must = {name for name in headers if name.startswith("x-acs-")} | {"host"}
     if not must <= set(names):
         raise ApiError(400, "IncompleteSignature", "Sign host and every x-acs- header.")
+
+
+def legacy_signature(secret: str, method: str, params: Mapping[str, str]) -> str:
+    """The signature of an RPC request of signature version 1.0, as older SDKs send it: base64 of an
+    HMAC-SHA1. ``params`` are all parameters but ``Signature``."""
+    to_sign = f"{method}&{pct('/')}&{pct(canonical_query(params))}"
+    digest = hmac.new(f"{secret}&".encode(), to_sign.encode(), hashlib.sha1).digest()
+    return base64.b64encode(digest).decode()
 
 
 def _same(one: str, other: str) -> bool:

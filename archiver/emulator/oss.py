@@ -1,19 +1,22 @@
-"""The rules of objects behind signed URLs, as OSS holds to them; no I/O."""
+"""The rules of OSS for objects behind signed URLs; no I/O."""
 
+import base64
+import hashlib
 import hmac
 import html
 import re
 from collections.abc import Mapping
+from urllib.parse import quote
 
 from archiver.emulator.gateway import Key
-from archiver.emulator.signatures import oss_v1_signature
+from archiver.sources.alibaba.signing import pct
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _EPOCH = re.compile(r"\d{1,12}", re.ASCII)
 
 
 class OssError(Exception):
-    """An error answer with its HTTP status, code and EC."""
+    """An error response with its HTTP status, code and EC."""
 
     def __init__(self, status: int, code: str, message: str, ec: str) -> None:
         super().__init__(message)
@@ -43,9 +46,10 @@ def check_url(
     headers: Mapping[str, str],
     now: float,
 ) -> None:
-    """Hold a request against the signature in its URL. Raises OssError as OSS would.
+    """Check the signature in the URL of a request, and its expiry. Raises OssError as OSS does.
 
-    ``resource`` is ``/bucket/key``, decoded; header names are lower-case.
+    ``resource`` is the decoded ``/bucket/key``; header names are lower-case; ``now`` is in epoch
+    seconds.
     """
     if not {"Expires", "OSSAccessKeyId", "Signature"} <= query.keys():
         raise OssError(
@@ -59,10 +63,10 @@ def check_url(
         raise OssError(403, "AccessDenied", "Invalid date (should be seconds).", "0002-00000225")
     expires = int(query["Expires"])
     computed = oss_v1_signature(key.secret.reveal(), method, expires, resource)
-    signs_more = any(
+    needs_more = any(
         name.startswith("x-oss-") or name in ("content-type", "content-md5") for name in headers
     )
-    if signs_more or not hmac.compare_digest(computed.encode(), query["Signature"].encode()):
+    if needs_more or not hmac.compare_digest(computed.encode(), query["Signature"].encode()):
         raise OssError(
             403,
             "SignatureDoesNotMatch",
@@ -73,11 +77,31 @@ def check_url(
         raise OssError(403, "AccessDenied", "Request has expired.", "0002-00000069")
 
 
-def satisfiable(header: str | None, size: int) -> tuple[int, int] | None:
-    """First byte and the one past the last; None for the whole object.
+def oss_v1_signature(secret: str, verb: str, expires: int, resource: str) -> str:
+    """The signature in an OSS V1 URL; ``resource`` is the decoded ``/bucket/key``.
 
-    By default OSS answers a range that it cannot satisfy with the whole object, not with 416.
-    A last byte past the end counts as out of bounds, too.
+    Content-MD5, Content-Type and ``x-oss-*`` headers are signed as well, and empty here: a request
+    with one of them does not match (OSS, *Add signatures to URLs*).
+    """
+    to_sign = f"{verb}\n\n\n{expires}\n{resource}"
+    digest = hmac.new(secret.encode(), to_sign.encode(), hashlib.sha1).digest()
+    return base64.b64encode(digest).decode()
+
+
+def oss_v1_url(access_key_id: str, secret: str, resource: str, expires: int) -> str:
+    """Path and query of a URL that GET may use until ``expires`` (epoch seconds)."""
+    signature = oss_v1_signature(secret, "GET", expires, resource)
+    return (
+        f"{quote(resource)}?Expires={expires}&OSSAccessKeyId={pct(access_key_id)}"
+        f"&Signature={pct(signature)}"
+    )
+
+
+def satisfiable(header: str | None, size: int) -> tuple[int, int] | None:
+    """The first byte of a Range header and the one past the last; None for the whole object.
+
+    By default OSS returns the whole object for a range that it cannot satisfy, not 416. A last byte
+    past the end counts as out of bounds, too.
     """
     match = _RANGE.fullmatch(header or "")
     if match is None:
@@ -92,7 +116,7 @@ def satisfiable(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def precondition(headers: Mapping[str, str], etag: str) -> int | None:
-    """412 or 304 when a condition says so (RFC 9110 §13); None to go on."""
+    """The status 412 or 304 when a condition fails (RFC 9110 §13), else None."""
     wanted, unwanted = headers.get("if-match"), headers.get("if-none-match")
     if wanted is not None and not _names(wanted, etag):
         return 412

@@ -1,11 +1,13 @@
-"""One port for both: the API at ``/``, objects at ``/bucket/key``."""
+"""Serves both on one port: the API at ``/``, objects at ``/bucket/key``."""
 
 import asyncio
 import os
 import ssl
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Self
@@ -17,28 +19,47 @@ from anyio import to_thread
 from archiver.emulator.api import Api, Hosts
 from archiver.emulator.catalogue import Catalogue
 from archiver.emulator.faults import Dice, Fate, Faults
-from archiver.emulator.gateway import ApiError, Authenticator, Key
+from archiver.emulator.gateway import ApiError, Authenticator, Key, decode_request
 from archiver.emulator.objects import Objects, server_headers
 from archiver.emulator.oss import OssError
-from archiver.emulator.tally import Tally
-from archiver.emulator.wire import rpc_request
 from archiver.errors import UsageError
 from archiver.secret import Secret
 
 _DOCUMENTATION = "https://api.aliyun.com/troubleshoot"
 
 
+@dataclass(slots=True)
+class Tally:
+    """Counters since the start, for tests and rehearsals. Reset them at will.
+
+    api_calls         requests to the API, whatever the response
+    calls_by_action   those that were authenticated, by action
+    object_requests   requests for objects, whatever the response
+    object_bytes      bytes of object bodies passed to the network
+    refused           error responses of API and objects, by code
+    """
+
+    api_calls: int = 0
+    calls_by_action: Counter[str] = field(default_factory=Counter)
+    object_requests: int = 0
+    object_bytes: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def count_bytes(self, count: int) -> None:
+        self.object_bytes += count
+
+
 class Emulator:
     """Serves ``directory`` while in its context; see :mod:`archiver.emulator.catalogue`.
 
-    The access key is the only one let in; with ``security_token``, requests must carry it, too.
-    ``port`` 0 takes a free one. ``public_host`` and ``intranet_host`` are the ``host:port`` of the
-    download URLs, by default the emulator's own. ``retention_days`` is how long the vendor keeps
-    a backup. ``clock`` gives epoch seconds. With ``tls`` it speaks https alone. ``faults`` may be
-    replaced while it serves.
+    Requests must use this access key, and ``security_token`` if it is given. ``port`` 0 picks a
+    free one. ``public_host`` and ``intranet_host`` are the ``host:port`` of the download URLs, by
+    default the emulator's own. ``retention_days`` is how long the vendor keeps a backup. ``clock``
+    returns epoch seconds. With ``tls`` it serves only https. ``faults`` may be replaced at any
+    time.
 
-    Entering raises UsageError for a directory that is none or holds no instance, a backups.json
-    that cannot be read, a port that is taken or not ours to take.
+    Entering raises UsageError when the directory does not exist or has no instance, a backups.json
+    cannot be read, or the port cannot be used.
     """
 
     def __init__(
@@ -61,7 +82,7 @@ class Emulator:
         self._directory: Final = Path(directory)
         self._key: Final = Key(access_key_id, Secret(access_key_secret), token)
         self._host: Final = host
-        self._asked_port: Final = port
+        self._requested_port: Final = port
         self._public_host: Final = public_host
         self._intranet_host: Final = intranet_host
         self._retention: Final = timedelta(days=retention_days)
@@ -70,7 +91,7 @@ class Emulator:
         self._scheme: Final = "http" if tls is None else "https"
         self._dice = Dice(faults or Faults())
         self._authenticator: Final = Authenticator(self._key, clock)
-        self._under_way: Final[set[asyncio.Task[Any]]] = set()
+        self._running: Final[set[asyncio.Task[Any]]] = set()
         self.tally: Final = Tally()
         self.port = 0
 
@@ -88,11 +109,11 @@ class Emulator:
 
     async def __aenter__(self) -> Self:
         catalogue = await to_thread.run_sync(Catalogue, self._directory, self._retention)
-        app = web.Application(client_max_size=2**20, middlewares=[self._watched])
+        app = web.Application(client_max_size=2**20, middlewares=[self._tracked])
         app.router.add_route("*", "/", self._serve_api)
         app.router.add_route("*", "/{resource:.+}", self._serve_object)
-        self._objects = Objects(catalogue, self._key, self._clock, self.tally)
-        # A body that drips must not keep the emulator from ending.
+        self._objects = Objects(catalogue, self._key, self._clock, self.tally.count_bytes)
+        # A slow body must not keep the emulator from ending.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         try:
@@ -107,22 +128,22 @@ class Emulator:
 
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
-        # The runner forgets those whose client has left, and waits for nobody: files may be open.
-        for task in self._under_way:
-            if not task.cancelling():  # twice, and it would not even close its file
+        # The runner does not wait for requests whose client has left. They may have files open.
+        for task in self._running:
+            if not task.cancelling():  # a second one would keep it from closing its file
                 task.cancel()
-        if self._under_way:
-            await asyncio.wait(self._under_way)
+        if self._running:
+            await asyncio.wait(self._running)
 
     @web.middleware
-    async def _watched(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _tracked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         task = asyncio.current_task()
         if task is not None:
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
         try:
             return await handler(request)
-        except ConnectionResetError:  # the client left before it was answered
+        except ConnectionResetError:  # the client left before the response
             return web.Response()
 
     def _own_host(self) -> str:
@@ -132,11 +153,13 @@ class Emulator:
     async def _listen(self) -> None:
         try:
             await web.TCPSite(
-                self._runner, self._host, self._asked_port, ssl_context=self._tls
+                self._runner, self._host, self._requested_port, ssl_context=self._tls
             ).start()
         except (OSError, OverflowError) as error:
             why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-            raise UsageError(f"cannot listen on {self._host}:{self._asked_port}: {why}") from None
+            raise UsageError(
+                f"cannot listen on {self._host}:{self._requested_port}: {why}"
+            ) from None
         self.port = int(self._runner.addresses[0][1])
 
     async def _serve_api(self, request: web.Request) -> web.Response:
@@ -144,15 +167,17 @@ class Emulator:
         dice = self._dice
         await asyncio.sleep(dice.faults.latency)
         try:
-            decoded = await rpc_request(request)
+            decoded = await decode_request(request)
             self._authenticator.check(decoded)
-            _fail(dice.fate(decoded.action or ""))
+            _raise_fault(dice.fate(decoded.action or ""))
             self.tally.calls_by_action[decoded.action or ""] += 1
-            answer = await to_thread.run_sync(self._api.answer, decoded, dice.faults.expire_after)
+            response = await to_thread.run_sync(
+                self._api.respond, decoded, dice.faults.expire_after
+            )
         except ApiError as error:
             self.tally.refused[error.code] += 1
             return self._api_error(error)
-        return web.json_response(answer)
+        return web.json_response(response)
 
     def _api_error(self, error: ApiError) -> web.Response:
         page = {
@@ -169,7 +194,7 @@ class Emulator:
         dice = self._dice
         await asyncio.sleep(dice.faults.latency)
         try:
-            return await self._objects.answer(request, dice)
+            return await self._objects.respond(request, dice)
         except OssError as error:
             self.tally.refused[error.code] += 1
             headers = server_headers()
@@ -181,7 +206,7 @@ class Emulator:
             )
 
 
-def _fail(fate: Fate) -> None:
+def _raise_fault(fate: Fate) -> None:
     if fate.throttled:
         raise ApiError(400, "Throttling.User", "Request was denied due to user flow control.")
     if fate.server_error:

@@ -1,1 +1,1 @@
-"""Where archives are kept. A store knows keys and bytes, and nothing of backups."""
+"""Where archives are stored. A store knows keys and bytes, and nothing about backups."""

@@ -1,9 +1,9 @@
-"""What a store must do. A key is a relative path with ``/``; its parts were validated before."""
+"""What a store must do. A key is a relative path with ``/``, whose parts were validated before."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from archiver.errors import ArchiverError
 from archiver.model import Part, Pin, Provenance, Receipt, Stored
@@ -12,10 +12,13 @@ from archiver.stores.commit import Commit
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object in a listing; ``size`` in bytes. ``is_file`` is False for what has the name of an
-    object or document and is none: a folder, a link, a device. ``hides`` says why nobody sees what
-    this is, or what lies below it: what the store does not give, or a link in a folder's place.
-    ``what`` says in words what is no file."""
+    """An object in a listing; ``size`` in bytes.
+
+    ``is_file`` is False for something that has the key of an object or document and is not a file,
+    such as a folder, a link or a device; ``what`` says in words what it is. ``hides`` is the reason
+    why this entry, or everything below it, cannot be listed: the store does not return it, or a
+    link is in the place of a folder.
+    """
 
     key: str
     size: int
@@ -26,7 +29,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Something an earlier run left and a sweep removed."""
+    """Something that an earlier run left and a sweep settled; ``why`` says what it was."""
 
     key: str
     why: str
@@ -36,53 +39,56 @@ class Leftover:
 class Resumable:
     """The parts of a file that an earlier run staged.
 
-    ``crcs`` holds the CRC-64/XZ of each part that is here, ``begun`` (bytes, CRC-64/XZ) of those
-    that came in part. ``state`` is that of measuring up to the end of those parts, where they
-    cannot be read back; nothing else is to be trusted before it is.
+    ``crcs`` is the CRC-64/XZ of each complete part by index, ``partial`` (bytes, CRC-64/XZ) of
+    those of which only the first bytes are there. ``state`` is that of the hash at the end of the
+    complete parts, in stores that cannot read them back; without it nothing may be trusted there.
     """
 
     pin: Pin
     provenance: Provenance
     part_size: int
     crcs: Mapping[int, int]
-    begun: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    partial: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     state: str | None = None
 
 
-# What is written once an object is durable: given what was stored, keys and contents in order.
-Documents = Callable[[Stored], Sequence[tuple[str, bytes]]]
+# The documents to write once an object is durable, given what was stored: keys and contents, in
+# order.
+Documents: TypeAlias = Callable[[Stored], Sequence[tuple[str, bytes]]]
 
 
 class Staging(Protocol):
-    """One file on its way into the store; not visible under its key before ``commit``.
+    """A file that is being written. It is not visible under its key before ``commit``.
 
-    An object that has the file's key already is only read, and stays until ``commit`` replaces it
-    with what was proven. All methods block and are called in worker threads, ``write``, ``read``
-    and ``keep`` in several at once; they raise StoreError. A file that is written whole needs
-    neither ``begin`` nor ``keep`` before its ``commit``.
+    An object that already has the key is only read, and stays until ``commit`` replaces it with
+    verified bytes. All methods block and are called in worker threads: ``write``, ``read`` and
+    ``save_part`` in several at once. They raise StoreError. A file that is written in one piece
+    needs neither ``begin`` nor ``save_part`` before its ``commit``.
     """
 
     @property
-    def resumable(self) -> Resumable | None: ...
-
-    @property
-    def present(self) -> Mapping[str, int]:
-        """Objects that have one of this file's final keys already: size in bytes, by key."""
+    def resumable(self) -> Resumable | None:
+        """What an earlier run staged; None for a new file."""
         ...
 
     @property
-    def reads_back(self) -> bool:
-        """Whether what was kept can be read before the commit. If not, a part can be read between
-        ``write`` and ``keep``, and is to be measured then."""
+    def existing(self) -> Mapping[str, int]:
+        """The objects that already have one of this file's final keys: size in bytes, by key."""
         ...
 
     @property
-    def mends_in_place(self) -> bool:
-        """Whether a part that was kept can be written again; else only the whole file can."""
+    def can_read_back(self) -> bool:
+        """Whether saved parts can be read before the commit. If not, a part can be read only
+        between ``write`` and ``save_part``, and must be hashed then."""
+        ...
+
+    @property
+    def can_rewrite_parts(self) -> bool:
+        """Whether a saved part can be written again. If not, only the whole file can."""
         ...
 
     def begin(self, pin: Pin, provenance: Provenance, part_size: int) -> None:
-        """Note what the file will be, before its first part is kept."""
+        """Note what the file will be, before its first part is saved."""
         ...
 
     def write(self, offset: int, data: memoryview) -> None: ...
@@ -91,46 +97,50 @@ class Staging(Protocol):
         """Fill ``block`` from ``offset`` on; the number of bytes, less only at the end."""
         ...
 
-    def keep(self, part: Part, crc: int, so_far: int | None = None) -> None:
-        """Make a part durable, or its first ``so_far`` bytes, then note that it is. Returns when
-        both are; a store may have no use for less than a part."""
+    def save_part(self, part: Part, crc: int, so_far: int | None = None) -> None:
+        """Make a part durable, or its first ``so_far`` bytes, then note that in the journal.
+
+        Returns when both are done. A store may ignore a partial part.
+        """
         ...
 
-    def measured(self, part: Part, state: str) -> None:
-        """Told before ``keep`` where nothing can be read back: ``state`` is what a later run
-        needs to measure on from the end of that part."""
+    def save_hash_state(self, part: Part, state: str) -> None:
+        """Take the state of the hash at the end of a part, from which a later run can continue.
+        Called before ``save_part`` in stores that cannot read back."""
         ...
 
     def restart(self) -> None:
-        """Forget all that was staged."""
+        """Discard everything that was staged."""
         ...
 
-    def keep_aside(self, key: str, why: str) -> str:
-        """Keep the bytes of a present object in quarantine, since a commit will replace it; the
-        key they are kept under. The object stays where it is."""
+    def copy_to_quarantine(self, key: str, why: str) -> str:
+        """Keep the bytes of an existing object, which a commit will replace, in quarantine; their
+        key there. The object stays where it is."""
         ...
 
     def commit(self, receipt: Receipt, documents: Documents) -> Commit:
-        """The steps that make the whole durable under its final key: the stem, a dot and the
-        receipt's kind, in place of what has it; present objects under the stem's other suffixes
-        go. After that the ``documents`` about it, one after the other. They are for the store's
-        ``finish``, before this staging is left."""
+        """The steps that make the file durable under its final key, then its ``documents``.
+
+        The key is the stem, a dot and the receipt's kind. An existing object with this key is
+        replaced, those with the stem's other suffixes are removed. The caller passes the steps to
+        the store's ``finish`` before it leaves this staging.
+        """
         ...
 
     def record(self, key: str, receipt: Receipt, documents: Documents) -> Commit:
-        """The steps that write the ``documents`` about a present object, which was read back and
-        is what ``receipt`` says. The object is made durable before, and never written."""
+        """The steps that write the ``documents`` about an existing object, which was read and found
+        to be what ``receipt`` says. The object is made durable before, and never written."""
         ...
 
     def quarantine(self, why: str) -> str | None:
-        """Put the bytes aside with the reason; returns the key they are kept under, or None where
-        they could not be kept without touching an object that is there."""
+        """Move the staged bytes to quarantine, with the reason; their key there. None when they
+        could not be kept without changing an existing object."""
         ...
 
 
 class Opened(Protocol):
-    """A stored object, open for reading; ``size`` in bytes. Blocks, and raises StoreError, and
-    UnreadableObject when other objects may be read all the same."""
+    """An object that is open for reading; ``size`` in bytes. Blocks. Raises StoreError, and
+    UnreadableObject when only this object cannot be read."""
 
     @property
     def size(self) -> int: ...
@@ -141,91 +151,98 @@ class Opened(Protocol):
 
 
 class Store(Protocol):
-    """A place for an archive."""
+    """A directory or bucket that holds an archive."""
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
         """Be the only writer while in this context. Raises ArchiveBusy, StoreError."""
         ...
 
     @property
-    def doubt(self) -> str:
-        """What may be wrong with this place where an archive is missed: a question for people."""
+    def missing_hint(self) -> str:
+        """What to check when no archive is found here."""
         ...
 
     async def obstacle(self) -> str | None:
-        """Why an archive should not be begun here, to follow "there is no archive here, and"; None
-        for a place that is new or empty. Raises StoreError."""
+        """Why an archive should not be created here, in words that follow "there is no archive
+        here, and"; None when the store is new or empty. Raises StoreError."""
         ...
 
-    async def above(self, name: str, is_meant: Callable[[bytes], bool]) -> str | None:
-        """The nearest folder above this place that has a document of that name that is meant,
-        links resolved; None where none has, or none of those that may be looked at. What begins
-        with a dot is no part of what is above it. Raises StoreError."""
+    async def nearest_above(self, name: str, is_wanted: Callable[[bytes], bool]) -> str | None:
+        """The nearest folder above this store that has a document ``name`` with wanted contents;
+        None when none has that may be read.
+
+        Links are resolved. A folder that begins with a dot does not belong to those above it.
+        Raises StoreError.
+        """
         ...
 
     async def read(self, key: str) -> bytes | None:
-        """A small document, whole; None when there is none.
+        """The contents of a document; None when there is none.
 
-        Raises NoDocument for what is no file, or has more than ``documents.MAX_BYTES``;
-        UnreadableObject when the store does not give it, and may give others; StoreError.
+        Raises NoDocument for what is not a file, or is larger than ``documents.MAX_BYTES``;
+        UnreadableObject when only this document cannot be read; StoreError.
         """
         ...
 
     async def put(self, key: str, data: bytes) -> None:
-        """Write a small document, durable and whole or not at all."""
+        """Write a document: durably and as a whole, or not at all. Raises StoreError."""
         ...
 
     async def clear(self, key: str) -> str | None:
-        """Make room: what has this key and is no file, or a document that cannot be read, is kept
-        in quarantine. The key it is kept under; None when nothing was in the way.
+        """Move to quarantine what has this key and is not a file, or not a readable document; its
+        key there. None when nothing was in the way.
 
-        Called by the only writer, who has something to put there. Raises StoreError.
+        Called by the only writer before it writes to that key. Raises StoreError.
         """
         ...
 
-    async def set_aside(self, key: str) -> str:
-        """Move a file that has no use in its place into quarantine, as it is; the key it is kept
-        under. Called by the only writer. Raises StoreError."""
+    async def move_to_quarantine(self, key: str) -> str:
+        """Move a file to quarantine as it is; its key there. Called by the only writer. Raises
+        StoreError."""
         ...
 
     async def size(self, key: str) -> int | None:
-        """The size in bytes of an object; None when there is none. Raises UnreadableObject when
-        the store does not say."""
+        """The size of an object in bytes; None when there is none. Raises UnreadableObject when
+        only this size cannot be read, StoreError."""
         ...
 
-    async def place(self) -> tuple[str, ...]:
-        """Where it is, from the outermost on: of two stores, one lies in the other when its place
-        begins with the other's."""
+    async def location(self) -> tuple[str, ...]:
+        """Where the store is, from the outermost part on. A store lies within another one when its
+        location begins with the other's."""
         ...
 
     def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
-        """All objects below a prefix (``""`` or ending in ``/``), sorted within a folder. Where
-        that, or a folder above it, is hidden, an entry of that one's key says so. Raises
-        StoreError when nothing at all can be listed."""
+        """All objects below a prefix (``""`` or ending in ``/``), sorted within a folder.
+
+        When the prefix or a folder above it cannot be listed, an entry with its key says so. Raises
+        StoreError when nothing can be listed.
+        """
         ...
 
     def open(self, key: str) -> AbstractContextManager[Opened]:
         """Open an object for reading. Entering and leaving block.
 
-        Raises ObjectMissing when there is none, UnreadableObject, StoreError.
+        Raises ObjectMissing, UnreadableObject, StoreError.
         """
         ...
 
     def stage(self, stem: str, size: int) -> AbstractContextManager[Staging]:
-        """Begin, or go on with, a file of ``size`` bytes that will be ``stem`` + a suffix.
-        Entering and leaving block."""
+        """Start or resume a file of ``size`` bytes, whose key will be ``stem`` and a suffix.
+        Entering and leaving block. Raises StoreError."""
         ...
 
     @property
-    def together(self) -> int:
-        """How many small files it is best given to ``finish`` at once."""
+    def batch_size(self) -> int:
+        """How many small files ``finish`` should be given at once."""
         ...
 
     def finish(self, commits: Iterable[Commit]) -> list[Stored]:
-        """Carry the commits of its stagings to their ends; what they stored, in order. Blocks,
-        and raises StoreError: then none of them counts, and a later run goes on."""
+        """Run the commits of stagings; what they stored, in order. Blocks.
+
+        Raises StoreError: then none of them counts as stored, and a later run continues.
+        """
         ...
 
     async def sweep(self) -> list[Leftover]:
-        """Remove what earlier runs left and no later run can use."""
+        """Settle or remove what earlier runs left and no later run can use."""
         ...

@@ -1,8 +1,8 @@
 """Who holds a lock or a lease: what a holder writes about itself, and whether it has ended.
 
-A holder can be known to be dead only by somebody who sees the same processes: on the same machine,
-since the same boot, in the same PID namespace. Containers and cloned machines share names, so the
-host's name is for people alone. Where anything of this is missing, on either side, nobody can know.
+Only somebody who sees the same processes can tell that a holder is dead: on the same machine, since
+the same boot, in the same PID namespace. Containers and cloned machines share names, so the host
+name is only for people. When any of this is missing, on either side, the holder may be alive.
 """
 
 import os
@@ -13,36 +13,36 @@ from typing import Any, TypeAlias
 from archiver import documents
 from archiver.errors import BadDocument
 
-# As it was written: by another version, or by something else; nothing in it can be relied on.
+# As it was read. Another version or another program may have written it, so check each field.
 Holder: TypeAlias = dict[str, Any]
 
 _MACHINE_ID = Path("/etc/machine-id")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# Of these, one that a kernel does not have is the same for all.
+# A namespace that the kernel does not have counts as the same for all processes.
 _NAMESPACES = {"pid_namespace": "pid", "time_namespace": "time"}
-_PLACE = ("machine", "boot", *_NAMESPACES)
-_MOST_PID = 2**22
-# Locks are read again and again, and hold a few fields.
-_MOST_BYTES = 4096
+_PROCESS_TABLE = ("machine", "boot", *_NAMESPACES)
+_MAX_PID = 2**22
+# Locks are read often and hold a few fields.
+_MAX_BYTES = 4096
 
 
 def ourselves(name: str, beat: int) -> Holder:
-    """What this process writes: ``name`` is like no other's, a new ``beat`` is a sign of life."""
+    """What this process writes. ``name`` is unique; a new ``beat`` shows that it is alive."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "started": _started("self"),
-        **_place(),
+        **_process_table(),
         "name": name,
         "beat": beat,
     }
 
 
 def parse(data: bytes) -> Holder:
-    """What a holder wrote, each a line of text, a whole number or a truth value; empty when that
-    was nothing, or nothing that can be relied on."""
+    """What a holder wrote: printable texts, integers and booleans by name. Empty when there is
+    nothing, or anything else."""
     try:
-        values = documents.parse("the lock", data, _MOST_BYTES).values
+        values = documents.parse("the lock", data, _MAX_BYTES).values
     except BadDocument:
         return {}
     plain = all(
@@ -53,11 +53,11 @@ def parse(data: bytes) -> Holder:
 
 
 def is_dead(holder: Holder) -> bool:
-    """Whether it has certainly ended. False for what lives, and whenever that cannot be known."""
-    ours, pid, started = _place(), holder.get("pid"), holder.get("started")
-    if not all(ours.values()) or any(holder.get(key) != ours[key] for key in _PLACE):
+    """Whether a holder has certainly ended. False when it is alive, or that is unknown."""
+    ours, pid, started = _process_table(), holder.get("pid"), holder.get("started")
+    if not all(ours.values()) or any(holder.get(key) != ours[key] for key in _PROCESS_TABLE):
         return False
-    if not isinstance(pid, int) or not 0 < pid <= _MOST_PID or not isinstance(started, str):
+    if not isinstance(pid, int) or not 0 < pid <= _MAX_PID or not isinstance(started, str):
         return False
     if not started or not _sees_own_processes():
         return False
@@ -66,21 +66,21 @@ def is_dead(holder: Holder) -> bool:
 
 
 def ran_under_this_kernel(holder: Holder) -> bool:
-    """Whether it ran here since the last boot: then what the kernel says of its locks is so."""
+    """Whether a holder ran on this machine since it booted. If so, the kernel knows its locks."""
     boot = _boot()
     return bool(boot) and holder.get("boot") == boot
 
 
 def words(holder: Holder) -> str:
-    """``process 12 on db-host``, as far as that is known."""
+    """A holder for messages, such as ``process 12 on db-host``."""
     pid, host = holder.get("pid"), holder.get("host")
     if not isinstance(pid, int) or not isinstance(host, str):
         return "another process"
     return f"process {pid} on {''.join(filter(str.isprintable, host))[:100]}"
 
 
-def _place() -> dict[str, str]:
-    """Where a process is seen; a part that cannot be found out is empty."""
+def _process_table() -> dict[str, str]:
+    """Identifies the process table that this process sees. Unknown parts are empty."""
     place = {"machine": _text(_MACHINE_ID), "boot": _boot()}
     for key, kind in _NAMESPACES.items():
         try:
@@ -103,7 +103,7 @@ def _text(path: Path) -> str:
 
 
 def _sees_own_processes() -> bool:
-    """Whether /proc is of our own PID namespace: it may have been mounted in another one."""
+    """Whether /proc shows our own PID namespace. It may have been mounted in another one."""
     try:
         return str(Path("/proc/self").readlink()) == str(os.getpid())
     except OSError:
@@ -111,8 +111,8 @@ def _sees_own_processes() -> bool:
 
 
 def _started(pid: str) -> str:
-    """When a process started, as the kernel counts it; empty when there is none, or not to be seen;
-    ``ended`` for one that nobody has waited for yet."""
+    """When a process started, in the kernel's ticks; ``ended`` for a zombie; empty when there is no
+    such process, or it is hidden."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
         return "ended" if fields[0] in ("Z", "X") else fields[19]
@@ -121,7 +121,7 @@ def _started(pid: str) -> str:
 
 
 def _is_gone(pid: int) -> bool:
-    """Whether there is no such process; one that /proc hides from us is there."""
+    """Whether there is no such process. One that /proc hides from us exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

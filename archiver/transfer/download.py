@@ -122,7 +122,7 @@ class FileDownload:
         crc, meter = self._parts.crc64(), self._measuring.meter
         if not matches_checksum(self._backup, meter, crc, self._pin.crc64):
             self._shared.observer(events.Mending(self._backup))
-            if not self._staging.mends_in_place:
+            if not self._staging.can_rewrite_parts:
                 raise _CorruptInTransit(
                     f"{self._backup}: its checksum is wrong, however often it is downloaded"
                 )
@@ -204,7 +204,7 @@ class FileDownload:
     def _profits_from_more(self) -> bool:
         """Whether more connections help even if the budget is used up: where nothing is read back
         they cost nothing."""
-        return self._is_slow or not self._staging.reads_back
+        return self._is_slow or not self._staging.can_read_back
 
     def _start_connection(self, group: TaskGroup) -> None:
         self._connections += 1
@@ -216,7 +216,7 @@ class FileDownload:
         """How many parts are downloaded at once. Where parts wait in memory to be sent to the
         store, only as many as fit there."""
         per_file = self._shared.connections.per_file
-        if self._staging.mends_in_place:
+        if self._staging.can_rewrite_parts:
             return per_file
         return max(1, min(per_file, MAX_IN_MEMORY // self._parts.part_size))
 
@@ -227,8 +227,8 @@ class FileDownload:
             for cursor in list(self._fetcher.in_progress.values()):
                 received = cursor.position - cursor.part.start
                 if 0 < received < cursor.part.size:
-                    await in_thread(self._staging.keep, cursor.part, cursor.crc, received)
-                    if self._staging.mends_in_place:
+                    await in_thread(self._staging.save_part, cursor.part, cursor.crc, received)
+                    if self._staging.can_rewrite_parts:
                         self._parts.mark_kept(cursor.part, received)
 
     async def _fetch_queued(self) -> None:
@@ -237,7 +237,7 @@ class FileDownload:
         try:
             while self._parts.queue:
                 part = await self._fetch(self._parts.queue.popleft())
-                if not self._staging.reads_back:
+                if not self._staging.can_read_back:
                     await self._parts.until_measured(part)
                 await self._keep(part)
                 is_exceeded = self._shared.connections.is_exceeded
@@ -248,12 +248,12 @@ class FileDownload:
             self._shared.connections.closed()
 
     async def _keep(self, part: Part) -> None:
-        await in_thread(self._staging.keep, part, self._parts.crcs[part.index])
+        await in_thread(self._staging.save_part, part, self._parts.crcs[part.index])
         self._parts.mark_kept(part, part.size)
 
     async def _refetch(self, part: Part) -> None:
         await self._fetch(part)
-        if self._staging.reads_back:
+        if self._staging.can_read_back:
             await self._keep(part)
 
     async def _fetch(self, part: Part) -> Part:
@@ -275,7 +275,7 @@ class FileDownload:
             raise IntegrityError(
                 f"{self._backup}: the object has {pin.total:,} bytes, the source said {size:,}"
             )
-        can_stage_whole = self._staging.mends_in_place or size <= MAX_IN_MEMORY
+        can_stage_whole = self._staging.can_rewrite_parts or size <= MAX_IN_MEMORY
         if response.is_whole and cursor.part.stop < size:
             # The server ignores ranges: one part, one connection, front to back.
             if not can_stage_whole:

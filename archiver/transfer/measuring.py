@@ -41,7 +41,7 @@ class Measuring:
 
     def restart(self) -> None:
         """Measure from the first byte again."""
-        self.meter = FileMeter(self._origin.size, portable=not self._staging.reads_back)
+        self.meter = FileMeter(self._origin.size, portable=not self._staging.can_read_back)
 
     def resume(self, state: str) -> None:
         """Continue from the state of an earlier run. Raises ObjectChanged, after which the
@@ -60,8 +60,8 @@ class Measuring:
     async def advance(self, part: Part, meter: FileMeter) -> None:
         """Continue from ``meter``, which has measured the file up to the end of ``part``."""
         self.meter = meter
-        if not self._staging.reads_back:
-            await in_thread(self._staging.measured, part, meter.state())
+        if not self._staging.can_read_back:
+            await in_thread(self._staging.save_hash_state, part, meter.state())
 
     async def measure_all(self) -> None:
         """Wait for the parts in order and read back those that did not pass the meter."""

@@ -67,7 +67,7 @@ class FileParts:
         """Take over what an earlier run staged; returns its bytes by part index."""
         self.plan(resumable.part_size)
         self.crcs.update(resumable.crcs)
-        self._begun.update(resumable.begun)
+        self._begun.update(resumable.partial)
         self.queue = deque(part for part in self.all if part.index not in self.crcs)
         for index in self.crcs:
             self._kept[index] = self.all[index].size

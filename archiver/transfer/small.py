@@ -133,7 +133,7 @@ def _fill(
     request: _Request, read: ReadObject, buffer: memoryview, staging: Staging
 ) -> Receipt | None:
     """A Fill function."""
-    if staging.resumable is not None or staging.present:
+    if staging.resumable is not None or staging.existing:
         return None
     backup, size = request.transfer.backup, request.size
     stats = TransferStats(size, fetched=size)

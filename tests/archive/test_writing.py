@@ -140,9 +140,9 @@ class EmptyBucket(S3Store):
 async def test_a_bucket_is_on_no_disk() -> None:
     archive = Archive(EmptyBucket("s3://bucket/redis"), beginning=Beginning.NEVER)
     with pytest.raises(
-        UsageError, match=r"bucket and the prefix right\? leave out --require"
+        UsageError, match=r"check the bucket and the prefix, or leave out --require"
     ) as one:
         await archive.check_place()
-    with pytest.raises(UsageError, match="bucket and the prefix right") as other:
+    with pytest.raises(UsageError, match="check the bucket and the prefix") as other:
         await archive.expect()
     assert "mounted" not in f"{one.value} {other.value}"

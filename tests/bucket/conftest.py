@@ -1,4 +1,4 @@
-"""A vendor with a large and some small files, and a bucket to bring them to."""
+"""A vendor with a large file and some small ones, and a bucket to pull them into."""
 
 from collections.abc import Iterator
 from pathlib import Path

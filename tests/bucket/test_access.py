@@ -1,4 +1,4 @@
-"""AWS's chain of credentials, broken in the ways in which it breaks: named, with what to do."""
+"""Faults of AWS's credential chain: each is named, with what to do about it."""
 
 import asyncio
 import fcntl
@@ -16,11 +16,11 @@ from urllib.parse import parse_qs
 import pytest
 
 from archiver.errors import ArchiverError, StoreError, StoreForbidden, UsageError
-from archiver.stores.s3 import access
-from archiver.stores.s3.access import ask, shared_session
+from archiver.stores.s3 import credentials
 from archiver.stores.s3.bucket import Bucket
+from archiver.stores.s3.credentials import prompt, shared_session
 from archiver.stores.s3.options import S3Options
-from archiver.stores.s3.patience import ONE_TRY, Patience
+from archiver.stores.s3.outages import ONE_TRY, OutageBudget
 from examples.sample_rdb import rdb
 from tests.archive.sample import put_standard
 from tests.bucket.conftest import PREFIX
@@ -62,7 +62,7 @@ def by_process(command: str) -> str:
 
 @pytest.fixture
 def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """AWS's files and variables, and no others."""
+    """Sets AWS's configuration files and variables, and removes all others."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -82,7 +82,7 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
 @contextmanager
 def sts(*, allows: bool) -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
-    """A security token service, and what it was asked."""
+    """A security token service, and the requests that it got."""
     asked: list[dict[str, list[str]]] = []
     keys = (
         "<AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
@@ -177,7 +177,7 @@ def test_a_role_that_may_not_be_assumed(configured: Callable[..., None]) -> None
             shared_session("s3://b")
     assert [one["RoleArn"] for one in asked] == [[ROLE]]
     assert "User me is not authorized" in str(caught.value)
-    assert f"may this identity assume {ROLE}?" in str(caught.value)
+    assert f"check that this identity may assume {ROLE}" in str(caught.value)
 
 
 def test_a_token_that_is_not_believed(configured: Callable[..., None], tmp_path: Path) -> None:
@@ -189,14 +189,14 @@ def test_a_token_that_is_not_believed(configured: Callable[..., None], tmp_path:
             AWS_WEB_IDENTITY_TOKEN_FILE=str(tmp_path / "token"),
             AWS_ROLE_ARN=ROLE,
         )
-        with pytest.raises(StoreForbidden, match=f"trust the token in {tmp_path}/token"):
+        with pytest.raises(StoreForbidden, match=f"trusts the token in {tmp_path}/token"):
             shared_session("s3://b")
 
 
 async def test_a_code_is_asked_for_once(
     odd: OddStore, configured: Callable[..., None], tmp_path: Path
 ) -> None:
-    """Whatever connections a run has: those of its lease are others than those of its bytes."""
+    """The connections of the lease and those of the data share one session."""
     put_standard(tmp_path / "archive", rdb(5000))
     master, slave = pty.openpty()
 
@@ -227,10 +227,10 @@ def test_nobody_waits_for_a_code_after_a_cancellation(monkeypatch: pytest.Monkey
     master, slave = pty.openpty()
     real = os.open
     monkeypatch.setattr(os, "open", lambda *_: os.dup(slave))
-    monkeypatch.setattr(access, "thread_is_cancelled", lambda: True)
+    monkeypatch.setattr(credentials, "thread_is_cancelled", lambda: True)
     try:
-        with pytest.raises(StoreForbidden, match="nobody waited"):
-            ask("Enter MFA code: ")
+        with pytest.raises(StoreForbidden, match="was cancelled"):
+            prompt("Enter MFA code: ")
     finally:
         monkeypatch.setattr(os, "open", real)
         os.close(slave)
@@ -248,7 +248,7 @@ KEY = {
 def test_a_spoilt_key_in_the_environment(
     configured: Callable[..., None], name: str, spoil: str
 ) -> None:
-    """In a header it would be no outage, and be quoted. A secret may be any text."""
+    """It would break a header, and the client would quote it. A secret may be any text."""
     configured("", **KEY | {name: spoil.format(KEY[name])})
     if "SECRET" in name and spoil in ("{} x", "{}\u00e9"):
         assert shared_session("s3://b")
@@ -268,7 +268,7 @@ def test_a_spoilt_key_in_a_file(configured: Callable[..., None], setting: str) -
 
 
 def test_a_spoilt_key_that_is_to_assume_a_role(configured: Callable[..., None]) -> None:
-    """It is sent before anybody here can look at it."""
+    """It is sent before our check can see it."""
     config = ASSUMED.replace("= x", "= AKIA\n  sealed")
     configured(config, AWS_ENDPOINT_URL_STS="http://127.0.0.1:1")
     with pytest.raises(StoreForbidden) as caught:
@@ -289,7 +289,7 @@ def test_authorities_that_are_not_there(configured: Callable[..., None], name: s
     bucket = Bucket("b", "", S3Options(endpoint="https://127.0.0.1:1"))
     with pytest.raises(UsageError, match=f"^{name}.*: /nope/file: No such file"):
         bucket.get("archive.json")
-    plain = Bucket("b", "", S3Options(endpoint="http://127.0.0.1:1"), Patience(ONE_TRY))
+    plain = Bucket("b", "", S3Options(endpoint="http://127.0.0.1:1"), OutageBudget(ONE_TRY))
     with pytest.raises(StoreError):  # nobody asks for authorities there
         plain.get("archive.json")
     configured("", **{name: "/nope\r"})

@@ -1,4 +1,4 @@
-"""Where an archive may be begun in a bucket."""
+"""Where in a bucket an archive may be created."""
 
 import pytest
 from anyio import to_thread

@@ -1,4 +1,4 @@
-"""An object that came home without its record is read, never changed, and sent anew if damaged."""
+"""An object without a record is read, never changed, and uploaded again if it is damaged."""
 
 import anyio
 import pytest
@@ -8,7 +8,7 @@ from archiver.commands.verify.run import verify
 from archiver.emulator import Emulator
 from archiver.errors import StoreError
 from tests.bucket.conftest import MIB
-from tests.bucket.test_pull import DIALECTS, archive_in, assert_whole, bring, replace_times
+from tests.bucket.test_pull import STORES, archive_in, assert_whole, bring, replace_times
 from tests.servers import gateway as gates
 from tests.servers.gateway import Gateway
 from tests.servers.seaweedfs import SeaweedFS
@@ -19,8 +19,8 @@ async def test_a_damaged_one_is_sent_anew(
     emulator: Emulator, seaweed: SeaweedFS, gate: Gateway, bucket: str,
     originals: dict[str, bytes], kind: str,
 ) -> None:  # fmt: skip
-    """A store that checks nothing kept something else, and the run ended there."""
-    gate.add(*DIALECTS["checks nothing"][0]())
+    """A store that verifies nothing stored other bytes, and the run ended there."""
+    gate.add(*STORES["checks nothing"][0]())
     archive = archive_in(bucket, gate.endpoint)
     async with archive.writing():
         pass  # the dialect is known
@@ -28,7 +28,7 @@ async def test_a_damaged_one_is_sent_anew(
     with pytest.raises(StoreError, match="is not what was sent"):
         await bring(emulator, archive)
     gate.faults.clear()
-    gate.add(*DIALECTS["checks nothing"][0]())
+    gate.add(*STORES["checks nothing"][0]())
     again = archive_in(bucket, gate.endpoint)
     assert (await bring(emulator, again)).failures == []
     await assert_whole(seaweed, bucket, originals)
@@ -60,7 +60,7 @@ async def test_a_key_that_may_not_delete(
     emulator: Emulator, seaweed: SeaweedFS, gate: Gateway, bucket: str,
     originals: dict[str, bytes],
 ) -> None:  # fmt: skip
-    """As offsite keys should be: everything comes, and a second run finds it."""
+    """As offsite keys should be: everything is copied, and a second run finds it."""
     gate.add(gates.refuse(403, "AccessDenied", kind="DeleteObject", times=None))
     assert (await bring(emulator, archive_in(bucket, gate.endpoint))).failures == []
     with anyio.fail_after(20):

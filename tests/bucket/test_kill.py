@@ -1,4 +1,4 @@
-"""Killed at random points, and gone on with from other places by processes that know nothing."""
+"""Runs that are killed at random points, and resumed by processes with another home folder."""
 
 import os
 import random
@@ -22,7 +22,7 @@ PART = 5 * MIB
 
 
 def start(emulator: Emulator, endpoint: str, bucket: str, place: Path) -> subprocess.Popen[bytes]:
-    """A pull from a working directory, and a home, of its own."""
+    """A pull with its own working directory and home folder."""
     place.mkdir()
     return subprocess.Popen(
         [sys.executable, "-m", "archiver", "pull", "--instance", INSTANCE, "-q",

@@ -1,5 +1,5 @@
-"""The lease of an archive in a bucket: who lives keeps it, whatever its host is called and whatever
-becomes of the store's answers."""
+"""The lease of an archive in a bucket: a live holder keeps it, whatever its host is called and
+whichever responses of the store are lost."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ from anyio import to_thread
 from archiver.errors import ArchiveBusy, StoreError
 from archiver.retry import RetryPolicy
 from archiver.stores.s3 import S3Options, S3Store
-from archiver.stores.s3.dialect import probe
+from archiver.stores.s3.capabilities import probe
 from archiver.stores.s3.lease import Lease, hold
 from tests.bucket.conftest import PREFIX
 from tests.servers import gateway as gates
@@ -30,7 +30,7 @@ HOLD = """
 import sys, time
 from archiver.stores.s3 import S3Options
 from archiver.stores.s3.bucket import Bucket
-from archiver.stores.s3.dialect import probe
+from archiver.stores.s3.capabilities import probe
 from archiver.stores.s3.lease import hold
 
 bucket = Bucket(sys.argv[1], sys.argv[2], S3Options(endpoint=sys.argv[3]))
@@ -68,7 +68,7 @@ def held_in_a_container(bucket: str, endpoint: str) -> Iterator["subprocess.Pope
 async def test_a_living_holder_in_another_container(
     seaweed: SeaweedFS, bucket: str, s3_writer: None, newcomer: str
 ) -> None:
-    """Two containers with one host name: each has other processes under the same numbers."""
+    """Two containers with one host name: the same process ids mean different processes."""
 
     def contend() -> None:
         with held_in_a_container(bucket, seaweed.endpoint) as holder:
@@ -87,7 +87,7 @@ async def test_a_living_holder_in_another_container(
 async def test_a_lease_of_an_earlier_version_is_watched(
     seaweed: SeaweedFS, bucket: str, s3_writer: None
 ) -> None:
-    """It says nothing of namespaces: on this host, by its name, it looks dead."""
+    """It has no namespaces: by its host name alone it would look dead here."""
     old = {
         "host": socket.gethostname(), "pid": 2**22 - 1, "started": "1", "name": "n",
         "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
@@ -117,7 +117,7 @@ async def test_a_lease_of_an_earlier_version_is_watched(
 
 @pytest.mark.parametrize("times", [1, 3, 4], ids=lambda n: f"{n}-answers-lost")
 async def test_a_beat_whose_answer_was_lost(gate: Gateway, bucket: str, times: int) -> None:
-    """Three are all the tries of one beat: then the next one finds what it did not expect."""
+    """All three tries of one beat fail, so the next beat finds a lease that it did not expect."""
 
     def lose_answers() -> int:
         client = store(bucket, gate.endpoint, 0.2).bucket
@@ -170,7 +170,7 @@ async def test_looking_whether_a_holder_lives_ends_with_a_cancellation(
 
 
 async def test_a_holder_that_leaves_while_another_comes(gate: Gateway, bucket: str) -> None:
-    """Of a condition on what is not there any more, AWS says 404."""
+    """AWS responds 404 to a condition on an object that does not exist any more."""
 
     def come() -> None:
         client = store(bucket, gate.endpoint, 5.0).bucket
@@ -178,7 +178,7 @@ async def test_a_holder_that_leaves_while_another_comes(gate: Gateway, bucket: s
         assert first.take(None) is None
         found = client.get(".staging/lock")
         assert found is not None
-        first.leave()
+        first.release()
         gone = gates.refuse(404, "NoSuchKey", kind="PutObject")
         gone.wanted = is_lease
         gate.add(gone)
@@ -191,7 +191,7 @@ async def test_a_holder_that_leaves_while_another_comes(gate: Gateway, bucket: s
 async def test_a_lease_is_lost_while_the_machine_sleeps(
     gate: Gateway, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No thread of ours ran, and others saw no beat: the clock that counts that time tells."""
+    """No thread ran and others saw no beat: the clock includes the time asleep."""
     real = time.clock_gettime
 
     def slept(clock: int) -> float:

@@ -1,4 +1,4 @@
-"""Commands over a bucket whose listings are cut, or are none: nobody is told that all is well."""
+"""Commands on a bucket whose listings are truncated or invalid: none of them reports success."""
 
 import re
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def empty(_: Request, answer: Answer) -> Answer:
 
 
 def cut(_: Request, answer: Answer) -> Answer:
-    """After its first key, without a token to go on with."""
+    """Truncated after the first key, without a continuation token."""
     first = re.search(rb"<Contents>.*?</Contents>", answer.body)
     body = re.sub(rb"<Contents>.*</Contents>", first[0] if first else b"", answer.body)
     body = body.replace(b"<IsTruncated>false<", b"<IsTruncated>true<")
@@ -36,7 +36,7 @@ def cut(_: Request, answer: Answer) -> Answer:
 
 
 def fewer(_: Request, answer: Answer) -> Answer:
-    """The end of the page is missing, not its count."""
+    """The last keys are missing, but not the KeyCount."""
     first = re.search(rb"<Contents>.*?</Contents>", answer.body)
     body = re.sub(rb"<Contents>.*</Contents>", first[0] if first else b"", answer.body)
     return replace(answer, body=body)
@@ -44,7 +44,7 @@ def fewer(_: Request, answer: Answer) -> Answer:
 
 @pytest.fixture
 def originals(files: Path) -> dict[str, bytes]:
-    """Three small ones."""
+    """Three small files."""
     return {
         f"{day}": write_rdb(files / INSTANCE / f"small_202611{day}021500.rdb", 20_000, day)
         for day in (10, 11, 12)

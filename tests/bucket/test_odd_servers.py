@@ -1,5 +1,5 @@
-"""Whole runs on S3 servers with habits of their own: nothing is refused that can be done, nothing
-is dropped that was asked for.
+"""Whole runs on S3 servers with unusual behaviour: nothing is refused that is possible, and nothing
+that was requested is dropped.
 
 ``FAULTS=full`` (``make faults``) pulls twice on all of them, else on those that differ most.
 """
@@ -24,13 +24,14 @@ from archiver.documents import is_key
 from archiver.emulator import Emulator
 from archiver.errors import PlaceTaken, StoreError, UnreadableObject
 from archiver.stores.s3 import LockMode, S3Lock, S3Options, S3Store
-from archiver.stores.s3.asked import difference
 from archiver.stores.s3.bucket import Bucket
-from archiver.stores.s3.dialect import Check, Conditions, Dialect, Uploads, probe
+from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts, UploadListing, probe
+from archiver.stores.s3.checksums import ChecksumKind
 from archiver.stores.s3.lease import Lease, hold
-from archiver.stores.s3.patience import ONE_TRY, Patience
-from archiver.stores.s3.sending import Sender
-from archiver.stores.s3.uploads import open_uploads, sweep
+from archiver.stores.s3.options import first_mismatch
+from archiver.stores.s3.outages import ONE_TRY, OutageBudget
+from archiver.stores.s3.unfinished import sweep, unfinished_uploads
+from archiver.stores.s3.writing import VerifiedWriter
 from examples.sample_rdb import write_rdb
 from tests.bucket.conftest import PREFIX
 from tests.bucket.test_pull import bring
@@ -47,7 +48,7 @@ PLACE = f"s3://{BUCKET}/{PREFIX}"
 
 @pytest.fixture
 def few(files: Path) -> dict[str, bytes]:
-    """Originals that are quickly there."""
+    """Source files that are made quickly."""
     return {
         name: write_rdb(files / INSTANCE / f"{name}_202611{day}021500.rdb", size, day)
         for day, (name, size) in enumerate((("middle", 300_000), ("small", 20_000)), 10)
@@ -63,7 +64,7 @@ def archive_on(odd: OddStore, **given: object) -> Archive:
 
 
 def bucket_on(odd: OddStore) -> Bucket:
-    return Bucket(BUCKET, f"{PREFIX}/", options(odd), Patience(ONE_TRY))
+    return Bucket(BUCKET, f"{PREFIX}/", options(odd), OutageBudget(ONE_TRY))
 
 
 def whole(odd: OddStore, originals: dict[str, bytes]) -> None:
@@ -76,7 +77,7 @@ def whole(odd: OddStore, originals: dict[str, bytes]) -> None:
 async def test_pull_again_with_a_key_that_may_only_add(
     emulator: Emulator, odd: OddStore, originals: dict[str, bytes], name: str
 ) -> None:
-    """What a run leaves, its lease above all, is written over by the next, not deleted."""
+    """The next run overwrites what a run leaves, such as its lease, instead of deleting it."""
     odd.become(replace(PUBLIC[name], forbids=frozenset(["DeleteObject"])))
     for archived in (len(originals), 0):
         summary = await bring(emulator, archive_on(odd))
@@ -88,22 +89,22 @@ async def test_pull_again_with_a_key_that_may_only_add(
 
 
 def test_a_refused_renewal_that_shows_our_name_is_nobody_else(odd: OddStore) -> None:
-    """As where the servers behind a name are of several versions."""
+    """As when the servers behind one name have different versions."""
     bucket = bucket_on(odd)
-    lease = Lease(bucket, Dialect(Check.MD5, Conditions.QUOTED), 5.0)
+    lease = Lease(bucket, Capabilities(ChecksumKind.MD5, ConditionalPuts.QUOTED), 5.0)
     assert lease.take(None) is None
     odd.habits = Habits(if_match="bare")
     found = bucket.get(".staging/lock")
     assert found is not None
     assert lease.take(found[1]) is None
     lease.check()
-    lease.leave()
+    lease.release()
     assert f"{PREFIX}/.staging/lock" not in odd.objects
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_lease_is_kept(odd: OddStore, name: str) -> None:
-    """Beat by beat, and given back."""
+    """It is renewed at each beat, and released."""
     odd.become(PUBLIC[name])
     bucket = bucket_on(odd)
     with hold(bucket, probe(bucket), 0.02) as lease:
@@ -116,14 +117,14 @@ def test_a_lease_is_kept(odd: OddStore, name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_what_a_dead_holder_left_is_taken(odd: OddStore, name: str) -> None:
-    """By who cannot know but from its silence, and again by the next."""
+    """By a process that can tell only from its silence, and again by the next one."""
     odd.become(PUBLIC[name])
     bucket = bucket_on(odd)
-    dialect = probe(bucket)
+    capabilities = probe(bucket)
     for number in range(2):
         left = {"host": "another", "pid": 1, "name": f"{number}", "beat": 1}
         odd.objects[f"{PREFIX}/.staging/lock"] = object_of(json.dumps(left).encode())
-        with hold(bucket, dialect, 0.02) as lease:
+        with hold(bucket, capabilities, 0.02) as lease:
             assert lease._lost is None
         assert f"{PREFIX}/.staging/lock" not in odd.objects
 
@@ -131,8 +132,8 @@ def test_what_a_dead_holder_left_is_taken(odd: OddStore, name: str) -> None:
 async def test_a_listing_that_lags(
     emulator: Emulator, odd: OddStore, few: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it does not show yet may be brought again, and nothing is lost or damaged by that."""
-    monkeypatch.setattr("archiver.stores.s3.dialect._LISTING_SECONDS", (0.0,) * 5)
+    """What it does not list yet may be pulled again; nothing is lost or damaged by that."""
+    monkeypatch.setattr("archiver.stores.s3.capabilities._LISTING_SECONDS", (0.0,) * 5)
     odd.habits = Habits(lag=4)
     for _ in range(3):
         assert (await bring(emulator, archive_on(odd))).failures == []
@@ -142,7 +143,7 @@ async def test_a_listing_that_lags(
     assert (await bring(emulator, archive_on(odd))).held == len(few)
 
 
-# Uploads
+# UploadListing
 
 
 @pytest.mark.parametrize("uploads", ["listed", "by exact key", "not implemented"])
@@ -158,23 +159,25 @@ async def test_an_upload_is_gone_on_with_whatever_is_listed(odd: OddStore, uploa
 
 
 def test_the_time_of_an_upload_is_believed_only_where_it_is_one(odd: OddStore) -> None:
-    """Nothing is ended that looks old only because it must."""
+    """No upload is aborted that only looks old because the store reports no time."""
     odd.habits = Habits(initiated="2010-11-10T20:48:33.000Z")
     bucket = bucket_on(odd)
-    bucket.create_upload(f"{STEM}.rdb")
-    dialect = probe(bucket)
-    assert dialect.uploads is Uploads.UNDATED
-    assert list(sweep(Sender(bucket, dialect), lambda: None)) == []
-    assert [upload.initiated for upload in open_uploads(bucket, dialect.uploads)] == [None]
+    bucket.multipart.create(f"{STEM}.rdb")
+    capabilities = probe(bucket)
+    assert capabilities.upload_listing is UploadListing.UNDATED
+    assert list(sweep(VerifiedWriter(bucket, capabilities), lambda: None)) == []
+    assert [
+        upload.initiated for upload in unfinished_uploads(bucket, capabilities.upload_listing)
+    ] == [None]
     odd.habits = AWS
     [upload] = odd.open_uploads.values()
     upload.begun = datetime.now(UTC) - timedelta(days=8)
-    assert len(list(sweep(Sender(bucket, probe(bucket)), lambda: None))) == 1
+    assert len(list(sweep(VerifiedWriter(bucket, probe(bucket)), lambda: None))) == 1
 
 
 async def test_the_command_ends_no_upload_without_a_time(odd: OddStore, run: Run) -> None:
     odd.habits = Habits(initiated="2010-11-10T20:48:33.000Z")
-    await to_thread.run_sync(bucket_on(odd).create_upload, f"{STEM}.rdb")
+    await to_thread.run_sync(bucket_on(odd).multipart.create, f"{STEM}.rdb")
     command = ("uploads", PLACE, "--s3-endpoint", odd.endpoint, "--abort")
     kept = await run(*command)
     assert (kept.code, "ended" in kept.out) == (0, False)
@@ -187,11 +190,11 @@ async def test_the_command_ends_no_upload_without_a_time(odd: OddStore, run: Run
 async def test_a_part_that_came_damaged_ends_the_upload(
     emulator: Emulator, odd: OddStore, originals: dict[str, bytes]
 ) -> None:
-    """One file fails and begins again."""
+    """One file fails and starts again."""
     odd.become(PUBLIC["rclone serve s3"])
     archive = archive_on(odd)
     async with archive.store.exclusive():
-        pass  # the dialect is known: the fault is for later
+        pass  # the capabilities is known: the fault is for later
     fault = odd.add(flip_byte(kind="UploadPart"))
     await bring(emulator, archive)
     assert fault.met
@@ -200,7 +203,7 @@ async def test_a_part_that_came_damaged_ends_the_upload(
 
 
 async def test_bytes_are_told_apart_without_etags(odd: OddStore) -> None:
-    """What was to replace an object came damaged, and has its size: the old one is put back."""
+    """The replacement arrived damaged, with the same size: the old object is restored."""
     odd.habits = Habits(etags="none", crc64nvme=False)
     place, old, new = place_in(odd), file_of(1000), file_of(1000, 1)
     async with place.writer() as store:
@@ -230,9 +233,11 @@ ASKED: dict[str, dict[str, object]] = {
 async def test_what_is_not_kept_as_asked_is_not_recorded(
     emulator: Emulator, odd: OddStore, few: dict[str, bytes], what: str
 ) -> None:
-    """The store takes the parameters, says OK, and ignores them."""
+    """The store accepts the parameters, responds 200, and ignores them."""
     odd.habits = Habits(keeps=AWS.keeps - {what})
-    with pytest.raises(StoreError, match=r"was asked for, and the store says (nothing|STANDARD)"):
+    with pytest.raises(
+        StoreError, match=r"was requested, but the store reports (nothing|STANDARD)"
+    ):
         await bring(emulator, archive_on(odd, **ASKED[what]))
     assert not [key for key in odd.objects if "r-bp" in key and key.endswith(".json")]
     assert f"{PREFIX}/archive.json" not in odd.objects or what != "encryption"
@@ -255,15 +260,15 @@ async def test_what_is_kept_as_asked(
 async def test_a_lock_that_ends_too_early(odd: OddStore) -> None:
     asked = options(odd, lock=LOCK)
     bucket = Bucket(BUCKET, f"{PREFIX}/", asked)
-    sender = Sender(bucket, await to_thread.run_sync(probe, bucket))
+    writer = VerifiedWriter(bucket, await to_thread.run_sync(probe, bucket))
     given = asked.for_objects()
 
     def shorten() -> None:
-        sender.put("a.json", b"{}", **given)
+        writer.put("a.json", b"{}", **given)
         early = asked.for_objects(datetime.now(UTC) - timedelta(days=1))
         bucket.put("a.json", b"{}", **early)
         with pytest.raises(StoreError, match="ObjectLockRetainUntilDate"):
-            sender._check_kept("a.json", given, bucket.put("a.json", b"{}", **early))
+            writer._verify_attributes("a.json", given, bucket.put("a.json", b"{}", **early))
 
     await to_thread.run_sync(shorten)
 
@@ -277,11 +282,11 @@ async def test_a_key_is_compared_and_an_alias_is_not() -> None:
         ("abc", None, False),
     ):
         kept = {} if found is None else {"SSEKMSKeyId": found}
-        assert (difference({"SSEKMSKeyId": asked}, kept) is None) == is_kept
+        assert (first_mismatch({"SSEKMSKeyId": asked}, kept) is None) == is_kept
 
 
 async def test_an_upload_that_was_begun_otherwise_begins_again(odd: OddStore) -> None:
-    """How its object is kept cannot be changed any more."""
+    """The options of an upload cannot be changed once it exists."""
     place, data = place_in(odd), file_of(12 * 2**20)
     await leave(place, data, kept={0})
     asked = S3Options(endpoint=odd.endpoint, sse="AES256")
@@ -295,14 +300,14 @@ async def test_an_upload_that_was_begun_otherwise_begins_again(odd: OddStore) ->
 
 
 async def test_an_object_of_an_earlier_run_that_is_kept_otherwise(odd: OddStore) -> None:
-    """It has no record yet: it gets none as if it were kept as asked."""
+    """It has no record yet, and gets none that would claim the requested options."""
     place, data = place_in(odd), file_of(1000)
     async with place.writer() as store:
         await bring_home(store, data)
     asked = S3Options(endpoint=odd.endpoint, lock=LOCK)
     store = S3Store(odd.place("backups/redis"), asked)
     async with store.exclusive():
-        with pytest.raises(PlaceTaken, match="since an earlier run"):
+        with pytest.raises(PlaceTaken, match="an earlier run wrote it"):
             await bring_home(store, data)
 
 
@@ -363,7 +368,7 @@ async def test_what_to_do_about_a_cold_object(
     emulator: Emulator, odd: OddStore, few: dict[str, bytes], run: Run, tmp_path: Path,
     command: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Each command says so, for that object alone, and ends with the store's refusal."""
+    """Each command reports it for that object alone, and exits as for a store that refuses."""
     await bring(emulator, archive_on(odd))
     if "whole" in command:
         await copy(archive_on(odd), Archive(LocalStore(tmp_path / "whole")), CopyOptions())
@@ -371,7 +376,7 @@ async def test_what_to_do_about_a_cold_object(
     before = dict(odd.objects)
     result = await run(*command, "--s3-endpoint", odd.endpoint)
     assert result.code == 6, result.err
-    assert "it is in an archive class; bring it back first (aws s3api restore-object)" in result.err
+    assert "it is in an archive class; restore it first (aws s3api restore-object)" in result.err
     assert ("redis-server" in result.out) == ("--skip-damaged" in command)
     assert {key: odd.objects[key] for key in before if key.endswith(".rdb")} == {
         key: one for key, one in before.items() if key.endswith(".rdb")
@@ -385,7 +390,7 @@ async def test_cold_evidence_is_no_damage(
     assert (await run("drill", PLACE, "--s3-endpoint", odd.endpoint)).code == 0
     odd.cold.update(key for key in odd.objects if "/drills/" in key)
     result = await run("drill", PLACE, "--s3-endpoint", odd.endpoint)
-    assert (result.code, "bring it back first" in result.err) == (6, True)
+    assert (result.code, "restore it first" in result.err) == (6, True)
     assert "find out what changed it" not in result.err
 
 
@@ -401,7 +406,7 @@ async def test_ranges_that_are_ignored_are_named(odd: OddStore) -> None:
     async with place.writer() as store:
         key = (await bring_home(store, data)).key
         odd.habits = Habits(ranges=False)
-        with pytest.raises(StoreError, match="does not answer ranges as asked"):
+        with pytest.raises(StoreError, match="another range than requested"):
             await read_all(store, key)
 
 
@@ -415,7 +420,7 @@ FOREIGN = (
 async def test_keys_of_a_foreign_bucket_stay_there(
     emulator: Emulator, odd: OddStore, few: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """No command takes them for its own, and nothing is written outside."""
+    """No command treats them as part of the archive, and nothing is written outside of it."""
     await bring(emulator, archive_on(odd))
     record = next(
         one for key, one in odd.objects.items() if is_record(key.removeprefix(f"{PREFIX}/"))
@@ -472,7 +477,7 @@ async def test_a_repair_with_a_key_that_may_only_add(
     emulator: Emulator, odd: OddStore, few: dict[str, bytes], name: str,
     damage: Callable[[OddStore, str], None], tmp_path: Path,
 ) -> None:  # fmt: skip
-    """It replaces what is damaged, and so does the next; what stays emptied hurts nobody."""
+    """It replaces what is damaged, and so does the next one; emptied objects do no harm."""
     odd.become(replace(PUBLIC[name], forbids=frozenset(["DeleteObject"])))
     here = Archive(LocalStore(tmp_path / "archive"))
     await bring(emulator, here)
@@ -489,7 +494,7 @@ async def test_a_repair_with_a_key_that_may_only_add(
 
 
 async def test_what_a_run_leaves_versions_of(odd: OddStore) -> None:
-    """README, Buckets, has the numbers: in a bucket with versions each of these stays."""
+    """README, Buckets, has the numbers: in a versioned bucket each of these objects stays."""
     for name in PUBLIC:
         odd.become(PUBLIC[name])
         async with archive_on(odd).store.exclusive():

@@ -1,4 +1,4 @@
-"""A bucket that does not answer for a while: waited for, whatever is asked of it, and said once."""
+"""A bucket that does not respond for a while: every request waits for it, and that is said once."""
 
 import asyncio
 import json
@@ -19,12 +19,13 @@ from archiver.concurrency import in_thread, in_thread_shielded
 from archiver.emulator import Emulator
 from archiver.errors import ArchiveBusy, ArchiverError, StoreError
 from archiver.retry import RetryPolicy
-from archiver.stores.s3 import S3Options, S3Store, lease, patience
+from archiver.stores.s3 import S3Options, S3Store, lease, outages
 from archiver.stores.s3.bucket import Bucket
-from archiver.stores.s3.dialect import Check, Conditions, Dialect
+from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts
+from archiver.stores.s3.checksums import ChecksumKind
 from archiver.stores.s3.lease import Lease, hold
-from archiver.stores.s3.patience import Patience
-from archiver.stores.s3.sending import Sender
+from archiver.stores.s3.outages import OutageBudget
+from archiver.stores.s3.writing import VerifiedWriter
 from examples.sample_rdb import write_rdb
 from tests.bucket.conftest import MIB, PREFIX
 from tests.bucket.test_odd_servers import whole
@@ -53,7 +54,7 @@ WRITING = {
 HASTY = RetryPolicy(first_wait=0.001, max_wait=0.002, give_up_after=60.0)
 # Longer than any test, once the bucket has answered.
 FOR_EVER = RetryPolicy(give_up_after=36_000.0)
-DIALECT = Dialect(Check.MD5, Conditions.QUOTED)
+CAPABILITIES = Capabilities(ChecksumKind.MD5, ConditionalPuts.QUOTED)
 
 
 def store_on(odd: OddStore, policy: RetryPolicy = HASTY, **given: object) -> S3Store:
@@ -62,12 +63,12 @@ def store_on(odd: OddStore, policy: RetryPolicy = HASTY, **given: object) -> S3S
 
 def bucket_on(odd: OddStore, policy: RetryPolicy = HASTY) -> Bucket:
     given = S3Options(endpoint=odd.endpoint)
-    return Bucket(BUCKET, f"{PREFIX}/", given, Patience(policy))
+    return Bucket(BUCKET, f"{PREFIX}/", given, OutageBudget(policy))
 
 
 @dataclass
 class Flaky:
-    """One request of seven gets through. ``lost`` are the kinds of those that did not."""
+    """One request of seven succeeds. ``lost`` are the kinds of those that did not."""
 
     count: int = 0
     lost: set[str] = field(default_factory=set)
@@ -82,7 +83,7 @@ class Flaky:
 
 @pytest.fixture
 def two(files: Path) -> dict[str, bytes]:
-    """One of two parts, and a small one."""
+    """A file of two parts and a small one."""
     return {
         name: write_rdb(files / INSTANCE / f"{name}_202611{day}021500.rdb", size, day)
         for day, (name, size) in enumerate((("large", 6 * MIB), ("small", 20_000)), 10)
@@ -95,7 +96,7 @@ async def test_nothing_ends_by_it(
     two: dict[str, bytes],
     tmp_path: Path,
 ) -> None:
-    """More often than any client tries by itself, at every request of every command."""
+    """More failures than any client retries by itself, at every request of every command."""
     flaky = Flaky()
     odd.add(replace(silence(), wanted=flaky))
     assert (await bring(emulator, Archive(store_on(odd)))).failures == []
@@ -145,8 +146,8 @@ async def test_an_outage_is_said_once(odd: OddStore) -> None:
 async def test_one_that_answered_is_waited_for_longer(
     odd: OddStore, monkeypatch: pytest.MonkeyPatch, answered: bool
 ) -> None:
-    """No answer at all is enough after FIRST_SECONDS: it may be the wrong endpoint."""
-    monkeypatch.setattr(patience, "FIRST_SECONDS", 0.0)
+    """Without any response it gives up after FIRST_RESPONSE_SECONDS: the endpoint may be wrong."""
+    monkeypatch.setattr(outages, "FIRST_RESPONSE_SECONDS", 0.0)
     store = store_on(odd)
     if answered:
         await store.read("archive.json")
@@ -154,12 +155,12 @@ async def test_one_that_answered_is_waited_for_longer(
     if answered:
         assert await store.read("archive.json") is None
     else:
-        with pytest.raises(StoreError, match="does it answer"):
+        with pytest.raises(StoreError, match="whether it is reachable"):
             await store.read("archive.json")
 
 
 async def test_an_end_is_an_end(odd: OddStore) -> None:
-    """What is refused is not asked for again, nor is what lasts longer than it is waited for."""
+    """No retry of a refused request, nor of one whose outage exceeds the budget."""
     store = store_on(odd, replace(HASTY, give_up_after=0.05))
     await store.read("archive.json")
     gone = odd.add(silence())
@@ -215,7 +216,7 @@ async def test_ctrl_c_ends_the_wait_for_a_bucket(
 
 
 class Clock:
-    """A beat that is not waited for."""
+    """A clock in place of waiting."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -225,9 +226,9 @@ class Clock:
 def test_a_lease_is_looked_at_before_anything_is_written(
     odd: OddStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After an outage it may be another's; while nobody knows, who would write waits."""
+    """After an outage another process may have it; until that is known, writes wait."""
     clock = Clock(monkeypatch)
-    one = Lease(bucket_on(odd), DIALECT, 5.0)
+    one = Lease(bucket_on(odd), CAPABILITIES, 5.0)
     assert one.take(None) is None
     clock.now += 13.0
     paused: list[float] = []
@@ -247,7 +248,7 @@ def test_a_lease_that_is_anothers_after_an_outage(
     odd: OddStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    one, other = (Lease(bucket_on(odd), DIALECT, 0.01) for _ in range(2))
+    one, other = (Lease(bucket_on(odd), CAPABILITIES, 0.01) for _ in range(2))
     assert one.take(None) is None
     etag = bucket_on(odd).get(LEASE)
     assert etag is not None
@@ -264,7 +265,7 @@ def test_a_lease_that_cannot_be_renewed_ends_the_run(
     odd: OddStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    one = Lease(bucket_on(odd), DIALECT, 5.0)
+    one = Lease(bucket_on(odd), CAPABILITIES, 5.0)
     assert one.take(None) is None
     clock.now += 13.0
 
@@ -282,9 +283,9 @@ def test_a_lease_that_cannot_be_renewed_ends_the_run(
 
 
 def test_a_lease_outlives_an_outage(odd: OddStore) -> None:
-    """Its beat goes on, and soon."""
+    """Its beat continues, and soon."""
     bucket = bucket_on(odd)
-    with hold(bucket, DIALECT, 0.05) as one:
+    with hold(bucket, CAPABILITIES, 0.05) as one:
         gone = odd.add(silence())
         while lease._now() - one._seen_at <= one._may_be_silent:
             one._stop.wait(0.01)
@@ -300,7 +301,7 @@ def test_a_lease_outlives_an_outage(odd: OddStore) -> None:
 def test_who_watches_a_lease_counts_no_outage(
     odd: OddStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its holder could not renew it, either, and is given the time to do so."""
+    """Its holder could not renew it, either, and gets the time to do so."""
     there = bucket_on(odd, replace(HASTY, give_up_after=2000.0))
     now, looks = 0.0, 0
 
@@ -324,10 +325,10 @@ def test_who_watches_a_lease_counts_no_outage(
 def test_who_watches_a_lease_in_a_slow_bucket_comes_to_an_end(
     odd: OddStore, monkeypatch: pytest.MonkeyPatch, look: float, ends: str
 ) -> None:
-    """The time of each look is not counted, all the rest is; and what is waited for is said."""
+    """Only the time of slow reads is not counted; and the reason of the wait is reported."""
     now, told = 0.0, list[str]()
     given = S3Options(endpoint=odd.endpoint)
-    there = Bucket(BUCKET, f"{PREFIX}/", given, Patience(on_wait=told.append))
+    there = Bucket(BUCKET, f"{PREFIX}/", given, OutageBudget(on_wait=told.append))
     body = json.dumps({"host": "db", "pid": 7, "name": "n", "beat": 1}).encode()
 
     def get(_: str) -> tuple[bytes, str]:
@@ -348,14 +349,16 @@ def test_who_watches_a_lease_in_a_slow_bucket_comes_to_an_end(
     else:
         with pytest.raises(ArchiveBusy, match=f"process 7 on db has the lease.*{ends}"):
             lease._free_etag(there, 10.0, Stop())
-    assert told == [f"it took {look:.0f} s to show who has the lease"]
+    assert told == [f"it took {look:.0f} s to read the lease"]
     assert now < 500.0
 
 
 def test_who_waits_for_a_lease_says_so(odd: OddStore, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, told = Clock(monkeypatch), list[str]()
     given = S3Options(endpoint=odd.endpoint)
-    one = Lease(Bucket(BUCKET, f"{PREFIX}/", given, Patience(on_wait=told.append)), DIALECT, 5.0)
+    one = Lease(
+        Bucket(BUCKET, f"{PREFIX}/", given, OutageBudget(on_wait=told.append)), CAPABILITIES, 5.0
+    )
     assert one.take(None) is None
     clock.now += 13.0
     pauses = iter([True, True, False])
@@ -366,9 +369,9 @@ def test_who_waits_for_a_lease_says_so(odd: OddStore, monkeypatch: pytest.Monkey
 
 
 def test_a_lease_that_went_away_is_not_taken_again_by_a_beat(odd: OddStore) -> None:
-    """Another had it meanwhile, and gave it back: what we know of the archive is old."""
+    """Another process had and released it meanwhile: what we know of the archive is outdated."""
     bucket = bucket_on(odd)
-    one = Lease(bucket, DIALECT, 5.0)
+    one = Lease(bucket, CAPABILITIES, 5.0)
     assert one.take(None) is None
     found = bucket.get(LEASE)
     assert found is not None
@@ -378,23 +381,22 @@ def test_a_lease_that_went_away_is_not_taken_again_by_a_beat(odd: OddStore) -> N
 
 
 def writes(bucket: Bucket) -> list[Callable[[], object]]:
-    """One of each request that changes something."""
-    sender = Sender(bucket, DIALECT)
+    """Each kind of request that changes something."""
+    writer = VerifiedWriter(bucket, CAPABILITIES)
     return [
-        lambda: sender.put_document(KEY, b"of the first"),
-        lambda: sender.put("a.rdb", b"bytes"),
-        lambda: bucket.create_upload("b.rdb"),
-        lambda: bucket.upload_part("c.rdb", "id", 1, bytearray(b"x")),
-        lambda: bucket.complete("c.rdb", "id", ["etag"]),
-        lambda: bucket.abort("c.rdb", "id"),
+        lambda: writer.put_document(KEY, b"of the first"),
+        lambda: writer.put("a.rdb", b"bytes"),
+        lambda: bucket.multipart.create("b.rdb"),
+        lambda: bucket.multipart.upload_part("c.rdb", "id", 1, bytearray(b"x")),
+        lambda: bucket.multipart.complete("c.rdb", "id", ["etag"]),
+        lambda: bucket.multipart.abort("c.rdb", "id"),
         lambda: bucket.copy(KEY, "d.rdb", 3),
         lambda: bucket.delete_if_allowed(KEY),
     ]
 
 
 async def test_who_was_cut_off_writes_nothing_over_the_next_writer(odd: OddStore) -> None:
-    """Each waits for the end of an outage that only he has; somebody else takes the lease before
-    it ends."""
+    """Each waits in an outage of its own; another process takes the lease before that ends."""
     with gateway(odd.port) as way:
         cut_off = S3Store(PLACE, S3Options(endpoint=way.endpoint), retry=HASTY, beat=0.2)
         failures = list[ArchiverError]()
@@ -422,7 +424,7 @@ async def test_who_was_cut_off_writes_nothing_over_the_next_writer(odd: OddStore
 
 
 async def test_a_document_takes_the_place_of_the_first_that_was_seen_alone(odd: OddStore) -> None:
-    """One that comes while ours is sent again is another writer's."""
+    """A document that appears during our retry is another writer's."""
     others = iter([b"one", b"two", b"three"])
 
     def overtaken(_: Request) -> Answer:
@@ -430,13 +432,15 @@ async def test_a_document_takes_the_place_of_the_first_that_was_seen_alone(odd: 
         return error(412, "PreconditionFailed")
 
     odd.add(Fault("PutObject", 2, instead=overtaken))
-    with pytest.raises(StoreError, match="it changes while it is"):
-        await in_thread(lambda: Sender(bucket_on(odd), DIALECT).put_document(KEY, b"ours"))
+    with pytest.raises(StoreError, match="it keeps changing"):
+        await in_thread(
+            lambda: VerifiedWriter(bucket_on(odd), CAPABILITIES).put_document(KEY, b"ours")
+        )
     assert odd.objects[f"{PREFIX}/{KEY}"].data == b"two"
 
 
 async def test_a_lease_that_was_lost_before_the_answer_came(odd: OddStore) -> None:
-    """As of a machine that slept in between: what was written may be over another's."""
+    """As after a sleep of the machine: the write may have replaced another writer's object."""
     checks: list[ArchiveBusy | None] = [None, ArchiveBusy("it is another's")]
 
     def check() -> None:
@@ -444,7 +448,7 @@ async def test_a_lease_that_was_lost_before_the_answer_came(odd: OddStore) -> No
             raise lost
 
     bucket = bucket_on(odd)
-    bucket.guard(check)
+    bucket.before_each_write(check)
     with pytest.raises(ArchiveBusy, match="another's"):
-        await in_thread(lambda: Sender(bucket, DIALECT).put_document(KEY, b"ours"))
+        await in_thread(lambda: VerifiedWriter(bucket, CAPABILITIES).put_document(KEY, b"ours"))
     assert f"{PREFIX}/{KEY}" in odd.objects

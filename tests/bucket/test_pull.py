@@ -1,4 +1,4 @@
-"""From the vendor straight into a bucket of a real S3 server, past a gateway that does harm."""
+"""Pulls from the vendor into a real S3 server, through a gateway that injects faults."""
 
 import functools
 from collections.abc import Callable
@@ -16,7 +16,8 @@ from archiver.commands.verify.run import verify
 from archiver.emulator import Emulator
 from archiver.errors import NoSpace, StoreError, StoreForbidden, UsageError
 from archiver.stores.s3 import LockMode, S3Lock, S3Options, S3Store
-from archiver.stores.s3.dialect import Check, Conditions, Dialect
+from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts
+from archiver.stores.s3.checksums import ChecksumKind
 from tests.bucket.conftest import MIB, PREFIX
 from tests.conftest import QUICK, everything, source_of
 from tests.servers import gateway as gates
@@ -24,12 +25,12 @@ from tests.servers.gateway import Gateway
 from tests.servers.seaweedfs import READER, SeaweedFS
 
 OPTIONS = PullOptions(transfer=TransferOptions(part_size=5 * MIB, retry=QUICK))
-Told = list[Dialect]
+Told = list[Capabilities]
 
 
 def archive_in(bucket: str, endpoint: str, told: Told | None = None, **options: object) -> Archive:
     given = S3Options(endpoint=endpoint, **options)  # type: ignore[arg-type]
-    tell: Callable[[Dialect], None] = (lambda _: None) if told is None else told.append
+    tell: Callable[[Capabilities], None] = (lambda _: None) if told is None else told.append
     return Archive(S3Store(f"s3://{bucket}/{PREFIX}", given, tell))
 
 
@@ -41,7 +42,7 @@ async def bring(
 
 
 async def assert_whole(seaweed: SeaweedFS, bucket: str, originals: dict[str, bytes]) -> None:
-    """Every file and its record are there, byte for byte, and nothing else is left."""
+    """Every file and its record are there, byte for byte, and nothing else."""
     keys = await anyio.to_thread.run_sync(seaweed.objects, bucket, "")
     kept = [key for key in keys if key.endswith(".rdb")]
     content = [await anyio.to_thread.run_sync(seaweed.content, bucket, key) for key in kept]
@@ -59,7 +60,7 @@ async def test_there_and_back(
     told: Told = []
     archive = archive_in(bucket, seaweed.endpoint, told)
     assert (await bring(emulator, archive)).archived == len(originals)
-    assert told == [Dialect(Check.CRC64NVME, Conditions.QUOTED)]
+    assert told == [Capabilities(ChecksumKind.CRC64NVME, ConditionalPuts.QUOTED)]
     await assert_whole(seaweed, bucket, originals)
     again = await bring(emulator, archive_in(bucket, seaweed.endpoint))
     assert (again.held, again.archived) == (len(originals), 0)
@@ -146,7 +147,7 @@ async def test_harm_on_the_way_is_mended(
 ) -> None:  # fmt: skip
     archive = archive_in(bucket, gate.endpoint)
     async with archive.writing():
-        pass  # the dialect is known: the fault is for later
+        pass  # the capabilities is known: the fault is for later
     fault = gate.add(HARMLESS[name]())
     summary = await bring(emulator, archive)
     assert fault.met or name == "parts are listed twice"
@@ -154,32 +155,32 @@ async def test_harm_on_the_way_is_mended(
     await assert_whole(seaweed, bucket, originals)
 
 
-DIALECTS: dict[str, tuple[Callable[[], list[gates.Fault]], Dialect]] = {
+STORES: dict[str, tuple[Callable[[], list[gates.Fault]], Capabilities]] = {
     "no conditions": (
         lambda: [gates.refuse_headers("If-None-Match", "If-Match")],
-        Dialect(Check.CRC64NVME, Conditions.NONE),
+        Capabilities(ChecksumKind.CRC64NVME, ConditionalPuts.NONE),
     ),
     "MD5 only": (
         lambda: [gates.refuse_headers("x-amz-checksum-*", "x-amz-sdk-checksum-algorithm")],
-        Dialect(Check.MD5, Conditions.QUOTED),
+        Capabilities(ChecksumKind.MD5, ConditionalPuts.QUOTED),
     ),
     "as OSS": (
         lambda: [gates.refuse_chunked(), gates.refuse_headers("x-amz-checksum-*", "If-*-Match")],
-        Dialect(Check.MD5, Conditions.NONE),
+        Capabilities(ChecksumKind.MD5, ConditionalPuts.NONE),
     ),
     "checks nothing": (
         lambda: [gates.refuse_headers("x-amz-checksum-*", "Content-MD5", "If-None-Match")],
-        Dialect(Check.NONE, Conditions.NONE),
+        Capabilities(ChecksumKind.NONE, ConditionalPuts.NONE),
     ),
 }
 
 
-@pytest.mark.parametrize("name", DIALECTS)
-async def test_dialects(
+@pytest.mark.parametrize("name", STORES)
+async def test_stores(
     emulator: Emulator, seaweed: SeaweedFS, gate: Gateway, bucket: str,
     originals: dict[str, bytes], name: str,
 ) -> None:  # fmt: skip
-    faults, expected = DIALECTS[name]
+    faults, expected = STORES[name]
     for fault in faults():
         gate.add(fault)
     told: Told = []
@@ -193,12 +194,12 @@ async def test_a_store_that_keeps_something_else_is_caught(
     emulator: Emulator, seaweed: SeaweedFS, gate: Gateway, bucket: str,
     originals: dict[str, bytes], kind: str,
 ) -> None:  # fmt: skip
-    """It checks nothing, answers OK, and has other bytes."""
-    for fault in DIALECTS["checks nothing"][0]():
+    """It verifies nothing, responds 200, and has other bytes."""
+    for fault in STORES["checks nothing"][0]():
         gate.add(fault)
     archive = archive_in(bucket, gate.endpoint)
     async with archive.writing():
-        pass  # the dialect is known
+        pass  # the capabilities is known
     gate.add(replace_times(gates.flip_byte(1000, kind=kind)))
     with pytest.raises(StoreError, match="is not what was sent"):
         await bring(emulator, archive)
@@ -222,7 +223,7 @@ async def test_what_was_uploaded_is_not_uploaded_again(
     emulator: Emulator, seaweed: SeaweedFS, gate: Gateway, bucket: str,
     large_originals: dict[str, bytes],
 ) -> None:  # fmt: skip
-    """Cancelled at several points, and gone on with by a process that knows nothing of it."""
+    """Cancelled at several points, and resumed by a new process."""
     for _ in range(4):
         with anyio.move_on_after(0.4):
             await bring(emulator, archive_in(bucket, gate.endpoint))
@@ -278,7 +279,7 @@ async def test_a_full_bucket(
 ) -> None:  # fmt: skip
     archive = archive_in(bucket, gate.endpoint)
     async with archive.writing():
-        pass  # the dialect is known
+        pass  # the capabilities is known
     full = gate.add(gates.no_space(code=code))
     with pytest.raises(NoSpace) as caught:
         await bring(emulator, archive)

@@ -10,7 +10,7 @@ from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.run import repair
 from archiver.model import Part
 from archiver.stores.s3 import S3Options, S3Store
-from archiver.stores.s3.upload import Upload
+from archiver.stores.s3.upload import ResumableUpload
 from archiver.transfer.parts import DEFAULT_PART_SIZE
 from tests.bucket.conftest import PREFIX
 from tests.conftest import everything
@@ -51,13 +51,13 @@ async def test_into_a_bucket(
         wrong = whole[:-8] + b"\1" * 8 if damage == "changed" else whole[:-8]
         client.put_object(Bucket=bucket, Key=key, Body=wrong)
     held: list[int] = []
-    send = Upload.send
+    send = ResumableUpload.upload_part
 
-    def counted(self: Upload, part: Part, crc: int, data: bytearray) -> None:
+    def counted(self: ResumableUpload, part: Part, crc: int, data: bytearray) -> None:
         held.append(len(data))
         send(self, part, crc, data)
 
-    monkeypatch.setattr(Upload, "send", counted)
+    monkeypatch.setattr(ResumableUpload, "upload_part", counted)
     summary = await repair(there, await verify(there), ArchiveSupplier(here))
     assert (summary.findings, summary.not_repaired) == ([], [])
     assert seaweed.content(bucket, key) == whole

@@ -1,4 +1,4 @@
-"""Uploads that were begun and never ended: ours are gone on with or ended, no others touched."""
+"""Unfinished uploads: ours are resumed or aborted, those of others stay."""
 
 import functools
 import json
@@ -34,7 +34,7 @@ def open_keys(seaweed: SeaweedFS, bucket: str) -> set[str]:
 
 
 async def stop_half_way(emulator: Emulator, gate: Gateway, bucket: str) -> None:
-    """A pull that is cancelled once a part of the large file was sent."""
+    """A pull that is cancelled once a part of the large file was uploaded."""
     gate.add(gates.delay(0.3, "UploadPart", times=None))
     with anyio.CancelScope() as scope:
 
@@ -54,7 +54,7 @@ async def test_a_pull_ends_no_upload_that_is_not_known_for_its_own(
     emulator: Emulator, seaweed: SeaweedFS, bucket: str, s3_writer: None,
     originals: dict[str, bytes],
 ) -> None:  # fmt: skip
-    """Not even one under a name of ours: another archiver may have begun it just now."""
+    """Not even one under a name of ours: another archiver may have created it just now."""
     await to_thread.run_sync(begin_uploads, seaweed, bucket, ORPHAN, *OTHERS)
     assert (await bring(emulator, archive_in(bucket, seaweed.endpoint))).failures == []
     assert await to_thread.run_sync(open_keys, seaweed, bucket) == {ORPHAN, *OTHERS}
@@ -144,7 +144,7 @@ async def test_what_is_no_journal_is_somebody_elses(
     emulator: Emulator, seaweed: SeaweedFS, bucket: str, s3_writer: None,
     originals: dict[str, bytes],
 ) -> None:  # fmt: skip
-    """Whatever it is called, it is in nobody's way, and stays."""
+    """Whatever it is called, it does no harm, and stays."""
     name = "r-x~2026~11~20261124T021500Z-1~r-x-7.json"
     key = f"{PREFIX}/.staging/{name}"
     await to_thread.run_sync(
@@ -157,7 +157,7 @@ async def test_what_is_no_journal_is_somebody_elses(
 
 
 async def test_one_writer(seaweed: SeaweedFS, bucket: str, s3_writer: None) -> None:
-    """Alive, it keeps others out; what it leaves when it dies on this host is taken at once."""
+    """A live one keeps others out; the lease of one that dies on this host is taken at once."""
 
     def store() -> S3Store:
         return S3Store(f"s3://{bucket}/{PREFIX}", S3Options(endpoint=seaweed.endpoint), beat=0.3)

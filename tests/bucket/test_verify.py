@@ -15,7 +15,7 @@ async def test_with_a_key_that_may_only_read(
     originals: dict[str, bytes], source: TairSource, seaweed: SeaweedFS, s3_writer: None,
     bucket: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """It comes to its end and its findings, and says that nothing was kept."""
+    """It finishes, reports its findings, and says that no results were saved."""
     options = S3Options(seaweed.endpoint)
     await pull(source, Archive(S3Store(f"s3://{bucket}/{PREFIX}", options)), [everything()])
     [key] = [

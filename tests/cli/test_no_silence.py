@@ -334,7 +334,7 @@ CASES = (
          nothing),
     # ack
     Case("ack: no archive", ("ack", "nowhere", SET, "--reason", "r"), 2,
-         ("no archive here (is the path right, and its disk mounted?)",)),
+         ("no archive here (check the path and that its disk is mounted)",)),
     Case("ack: no reason", ("ack", "archive", SET), 2, ("no reason is given",), a_whole_set),
     Case("ack: no key", ("ack", "archive", "r-x/..", "--reason", "r"), 2, ("r-x/..",), a_whole_set),
     Case("ack: a bad note", ("ack", "archive", "--list"), 1, ("damaged: ",), a_bad_note),
@@ -351,7 +351,7 @@ CASES = (
     Case("drill: no junit", (*DRILL, "--junit", "no/where.xml"), 6, ("no/where.xml",), a_whole_set),
     # emulate
     Case("emulate: nothing", ("emulate", "nowhere"), 2, ("nowhere is not a directory",)),
-    Case("emulate: no instance", ("emulate", "archive"), 2, ("holds no instance",),
+    Case("emulate: no instance", ("emulate", "archive"), 2, ("contains no instance",),
          an_empty_folder),
 )  # fmt: skip
 HAS_QUIET = ("pull", "ls", "copy", "uploads", "verify", "ack", "restore", "drill")

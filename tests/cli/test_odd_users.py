@@ -59,7 +59,7 @@ async def test_a_user_without_a_name_or_a_home(
     assert json.loads(evidence.read_text())["who"]["user"] == str(UID)
     code, said = await run("ls", "~/archive")
     assert code == 2
-    assert said.startswith("archiver: ~/archive: nobody knows whose home folder that is (set HOME")
+    assert said.startswith("archiver: ~/archive: this home folder is unknown (set HOME")
     assert len(said.splitlines()) == 1
     del kept["ALIBABA_CLOUD_ACCESS_KEY_ID"]
     code, said = await run(*PULL, **kept)
@@ -71,7 +71,7 @@ def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(UsageError, match="the current folder is gone"):
+    with pytest.raises(UsageError, match="the current folder was removed"):
         disk.absolute("archive")
 
 

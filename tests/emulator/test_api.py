@@ -1,4 +1,4 @@
-"""The API's own rules: both signatures, their refusals, and what a directory becomes."""
+"""The rules of the API: both signatures, their refusals, and the listing of a directory."""
 
 import asyncio
 import base64
@@ -180,7 +180,7 @@ async def test_page_sizes(emulator: Emulator, size: int) -> None:
 
 
 async def test_what_is_signed_covers_what_counts(emulator: Emulator) -> None:
-    """An x-acs- header that came without being signed could be anybody's."""
+    """Anybody could have added an x-acs- header that is not signed."""
     headers = {
         "host": f"127.0.0.1:{emulator.port}",
         "x-acs-action": "DescribeBackups",
@@ -206,7 +206,7 @@ async def test_other_methods(emulator: Emulator) -> None:
 
 
 async def test_headers_that_are_no_text(emulator: Emulator) -> None:
-    """Bytes of any kind are refused, not stumbled over."""
+    """Any bytes are refused without an internal error."""
     reader, writer = await asyncio.open_connection("127.0.0.1", emulator.port)
     head = (
         f"GET / HTTP/1.1\r\nHost: \xff\r\nConnection: close\r\nx-acs-date: {now()}\r\n"
@@ -255,7 +255,7 @@ async def test_a_directory_that_cannot_be_served(
     with pytest.raises(UsageError, match="not a directory"):
         await emulator_of(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="holds no instance"):
+    with pytest.raises(UsageError, match="contains no instance"):
         await emulator_of(tmp_path / "empty")
     for port, why in ((emulator.port, "in use"), (70_000, "")):
         with pytest.raises(UsageError, match=f"^cannot listen on 127.0.0.1:{port}: .*{why}") as bad:

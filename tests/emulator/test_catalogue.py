@@ -1,4 +1,4 @@
-"""What files become: fields, ids, order; and what is no backup."""
+"""How files become backups: fields, ids, order; and which files are not backups."""
 
 import json
 import os
@@ -160,7 +160,7 @@ def test_an_old_address_leads_to_a_file_that_changed(files: Path) -> None:
 
 
 def test_only_what_changed_is_read(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page of an instance with thousands of files must not read them all again."""
+    """A page of an instance with thousands of files does not read all of them again."""
     for number in range(200):
         (files / INSTANCE / f"{number}.rdb").write_bytes(b"x")
     read: list[str] = []
@@ -225,7 +225,7 @@ def test_a_start_that_cannot_be_read_is_served(files: Path, start: object) -> No
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a.rdb": 1}', "[" * 100_000])
 def test_overrides_that_cannot_be_read(files: Path, text: str) -> None:
-    """At the start the user is told; later, in an answer that nobody tries again."""
+    """At the start it ends the emulator; later it is an error that no client retries."""
     catalogue = Catalogue(files, WEEK)
     (files / INSTANCE / "backups.json").write_text(text)
     with pytest.raises(UsageError, match=r"backups\.json"):
@@ -233,5 +233,5 @@ def test_overrides_that_cannot_be_read(files: Path, text: str) -> None:
     params = legacy("GET")
     api = Api(catalogue, Key("id", Secret("s")), Hosts("h", "h"), lambda: 0.0)
     with pytest.raises(ApiError, match=r"backups\.json") as caught:
-        api.answer(Request("GET", params, {}, {}, ""), 60)
+        api.respond(Request("GET", params, {}, {}, ""), 60)
     assert (caught.value.status, caught.value.code) == (400, "InvalidBackupsJson")

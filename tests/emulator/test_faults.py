@@ -1,4 +1,4 @@
-"""What goes wrong on command, how often, and that it ends when the emulator ends."""
+"""Injected faults, how often they occur, and that the emulator ends in spite of them."""
 
 import asyncio
 import time
@@ -172,7 +172,7 @@ async def test_latency(files: Path, emulator: Emulator) -> None:
 
 
 async def test_it_ends_with_requests_under_way(files: Path, data: bytes) -> None:
-    """A body that drips and an answer that waits do not hold it, and nothing is left."""
+    """Slow bodies and delayed responses do not keep it from ending, and nothing is left open."""
     before = asyncio.all_tasks()
     async with aiohttp.ClientSession() as session:
         async with Emulator(files, access_key_id=KEY_ID, access_key_secret=KEY_SECRET) as emulator:

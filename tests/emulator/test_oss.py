@@ -1,4 +1,4 @@
-"""Objects behind signed URLs: what is served, what is refused, and as OSS would."""
+"""Objects behind signed URLs: served and refused as OSS does."""
 
 import asyncio
 import hashlib
@@ -13,9 +13,8 @@ from fastcrc import crc64
 from yarl import URL
 
 from archiver import TairSource
-from archiver.emulator import Emulator, digests
-from archiver.emulator.oss import satisfiable
-from archiver.emulator.signatures import oss_v1_url
+from archiver.emulator import Emulator, objects
+from archiver.emulator.oss import oss_v1_url, satisfiable
 from archiver.model import Network
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET, EmulatorMaker, everything, source_of
@@ -158,7 +157,7 @@ async def test_gone(
 async def test_nothing_outside_the_directory(
     files: Path, tmp_path: Path, data: bytes, source: TairSource, session: aiohttp.ClientSession
 ) -> None:
-    """A link that leads out is no backup, and no object when it takes a backup's place."""
+    """A link that leads out is not a backup, nor an object when it replaces one."""
     (tmp_path / "secret").write_bytes(b"secret")
     (files / INSTANCE / "link.rdb").symlink_to(tmp_path / "secret")
     url = await url_of(source)
@@ -180,7 +179,7 @@ async def test_keys_that_there_are_not(
 async def test_a_url_outlives_the_emulator(
     files: Path, data: bytes, emulator_of: EmulatorMaker, session: aiohttp.ClientSession
 ) -> None:
-    """Another one, that has listed nothing yet, serves what the first one signed."""
+    """Another emulator, which has listed nothing yet, serves URLs that the first one signed."""
     async with Emulator(files, access_key_id=KEY_ID, access_key_secret=KEY_SECRET) as first:
         async with source_of(first) as source:
             url = await url_of(source)
@@ -207,13 +206,13 @@ async def test_one_read_for_many_ranges(
 ) -> None:
     url = await url_of(source)
     measured: list[Path] = []
-    real = digests._measured
+    real = objects._compute_meta
 
-    def measure(path: Path) -> digests.ObjectMeta:
+    def measure(path: Path) -> objects.ObjectMeta:
         measured.append(path)
         return real(path)
 
-    monkeypatch.setattr(digests, "_measured", measure)
+    monkeypatch.setattr(objects, "_compute_meta", measure)
     ranges = [ask(session, url, Range=f"bytes={n}-{n + 9}") for n in range(20)]
     answers = await asyncio.gather(*ranges)
     assert [body for _, body, _ in answers] == [data[n : n + 10] for n in range(20)]
@@ -228,12 +227,12 @@ async def test_a_client_that_leaves_early_is_no_error(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Nothing is printed, least of all a traceback in the middle of a rehearsal."""
+    """Nothing is printed, and above all no traceback."""
 
     async def gone(*_: object) -> None:
         raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
 
-    monkeypatch.setattr(emulator._objects, "answer", gone)
+    monkeypatch.setattr(emulator._objects, "respond", gone)
     url = URL(await url_of(source), encoded=True)
     async with session.get(url) as response:
         await response.read()

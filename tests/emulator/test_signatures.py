@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.emulator.signatures import legacy_signature, oss_v1_signature, oss_v1_url
+from archiver.emulator.gateway import legacy_signature
+from archiver.emulator.oss import oss_v1_signature, oss_v1_url
 
 text = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=30)
 # The SDK leaves out parameters without a value.

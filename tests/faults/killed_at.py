@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from archiver.cli import main
-from archiver.stores.local import filesystem
+from archiver.stores.local import syncing
 
 # What changes a file system, or makes a change durable.
-SYNC = "_syncfs"  # of archiver.stores.local.filesystem; the others are os.*
+SYNC = "_syncfs"  # of archiver.stores.local.syncing; the others are os.*
 CALLS = ("mkdir", "pwrite", "fsync", "fdatasync", "replace", "unlink", "ftruncate", SYNC)
 
 
 def counted(name: str, counts: Counter[str], kill_at: tuple[str, int]) -> None:
     """Put a counter in front of ``os.<name>``, or of that one sync for many files."""
-    where = filesystem if name == SYNC else os
+    where = syncing if name == SYNC else os
     call, lock = getattr(where, name), threading.Lock()
 
     def in_front(*args: Any, **kwargs: Any) -> Any:

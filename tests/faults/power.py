@@ -71,8 +71,8 @@ class Served:
         before."""
 
         async def answered() -> int:
-            while self.emulator._under_way:
-                await asyncio.wait(self.emulator._under_way)
+            while self.emulator._running:
+                await asyncio.wait(self.emulator._running)
             return self.emulator.tally.object_bytes
 
         return asyncio.run_coroutine_threadsafe(answered(), self.loop).result(60)

@@ -15,7 +15,7 @@ import pytest
 
 from archiver.concurrency import in_thread
 from archiver.emulator import Emulator
-from archiver.stores.local.filesystem import syncs_as_a_whole
+from archiver.stores.local.syncing import is_syncfs_reliable
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE
 from tests.faults.test_disk import (
@@ -155,7 +155,7 @@ async def test_the_order_of_a_batch(
     """Of every backup: data and documents written, synced, the object named, synced, the
     documents named, synced; whatever of it is done by one sync for many."""
     place = tmp_path / "archive"
-    if not await in_thread(syncs_as_a_whole, tmp_path):
+    if not await in_thread(is_syncfs_reliable, tmp_path):
         pytest.skip("THIS FILE SYSTEM IS SYNCED ONE BY ONE")
     trace = tmp_path / "trace"
     code, err = await pull(
@@ -212,7 +212,7 @@ async def test_a_call_that_fails_in_a_batch(
     when: int,
 ) -> None:
     place = tmp_path / "archive"
-    if call == "syncfs" and not await in_thread(syncs_as_a_whole, tmp_path):
+    if call == "syncfs" and not await in_thread(is_syncfs_reliable, tmp_path):
         pytest.skip("THIS FILE SYSTEM IS SYNCED ONE BY ONE")
     code, err = await pull(
         emulator, place, "-o", "/dev/null", "-e", f"trace={call}",

@@ -12,7 +12,7 @@ import pytest
 
 from archiver.concurrency import in_thread
 from archiver.emulator import Emulator
-from archiver.stores.local.filesystem import syncs_as_a_whole
+from archiver.stores.local.syncing import is_syncfs_reliable
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE
 from tests.faults.killed_at import SYNC
@@ -38,7 +38,7 @@ async def test_killed_at_every_call_of_a_batch(
     large = write_rdb(files / INSTANCE / f"large_{STAMP}.rdb", 200_000, 1)
     originals = {"large": large, **write_small(files, 20)}
     counts = await killed_and_run_again(emulator, tmp_path, originals, one_in=80)
-    if await in_thread(syncs_as_a_whole, tmp_path):
+    if await in_thread(is_syncfs_reliable, tmp_path):
         assert counts.get(SYNC, 0) >= 3, "there was no batch"
 
 

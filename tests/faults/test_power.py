@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver.stores.local.filesystem import syncs_as_a_whole
+from archiver.stores.local.syncing import is_syncfs_reliable
 from examples.sample_rdb import write_rdb
 from tests.conftest import KEY_ID, KEY_SECRET
 from tests.faults import power
@@ -102,7 +102,7 @@ def pulled(rig: Rig) -> Scenario:
 def batch(rig: Rig) -> Scenario:
     """Many small ones: one sync for all of them."""
     promises = {"archived", "set_completed"}
-    if syncs_as_a_whole(rig.folder):
+    if is_syncfs_reliable(rig.folder):
         promises.add("syncfs")
     step = Step((*pull_arguments([BATCH], "ARCHIVE"), "--workers", "1"))
     wanted, again = rig.truth.of([BATCH]), pulled_again(BATCH)

@@ -236,7 +236,7 @@ async def test_what_is_tried_alone_does_not_pile_up(
                 await anyio.sleep(0.01)
         await anyio.sleep(0.5)
         assert waiting == SMALL_FOR_LARGE
-        assert len(asked) <= SMALL_FOR_LARGE + 2 * archive.store.together
+        assert len(asked) <= SMALL_FOR_LARGE + 2 * archive.store.batch_size
         may_go_on.set()
 
     options = dataclasses.replace(OPTIONS, workers=1)

@@ -274,7 +274,7 @@ async def test_a_double_that_may_not_be_moved_keeps_nothing_else_from_repair(
     async def forbidden(*_: object) -> str:
         raise StoreForbidden("this key may not delete")
 
-    monkeypatch.setattr(LocalStore, "set_aside", forbidden)
+    monkeypatch.setattr(LocalStore, "move_to_quarantine", forbidden)
     told: list[events.ScrubEvent] = []
     found = await verify(pulled.archive)
     supplier = ArchiveSupplier(offsite)

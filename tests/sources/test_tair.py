@@ -217,13 +217,13 @@ async def test_found_again_with_another_url(files: Path, emulator: Emulator) -> 
 
 async def test_every_request_parameter(files: Path, emulator: Emulator) -> None:
     asked: list[dict[str, str]] = []
-    original = emulator._api.answer
+    original = emulator._api.respond
 
     def spy(request: object, expire: int) -> dict[str, object]:
         asked.append(dict(request.params))  # type: ignore[attr-defined]
         return original(request, expire)  # type: ignore[arg-type]
 
-    emulator._api.answer = spy  # type: ignore[method-assign,assignment]
+    emulator._api.respond = spy  # type: ignore[method-assign,assignment]
     make(files, 0, 1)
     async with source_of(emulator, page_size=50) as source:
         [page] = [page async for page in source.pages(everything(need_aof=True))]

@@ -1,4 +1,4 @@
-"""What every store must do, whatever it keeps its archive in.
+"""What every store must do, wherever its archive is.
 
 A store's test module subclasses ``Conformance`` and gives it a ``place``::
 
@@ -72,8 +72,8 @@ class Place:
     many: int = 1_200
 
     def offers(self, kept: Collection[int]) -> set[int]:
-        """Of parts that were kept, those that a later run can use: where nothing can be read
-        back, the ones without a gap before them."""
+        """Of the saved parts, those that a later run can use: all where they can be read back, else
+        the leading ones without a gap."""
         if self.reads_staged:
             return set(kept)
         return set(takewhile(lambda index: index in kept, range(len(kept))))
@@ -89,7 +89,7 @@ class Place:
 
     @asynccontextmanager
     async def writer(self) -> AsyncIterator[Store]:
-        """A fresh process that writes."""
+        """A new process that is the only writer."""
         async with self.open() as store, store.exclusive():
             yield store
 
@@ -118,7 +118,7 @@ def record(stored: Stored) -> list[tuple[str, bytes]]:
 
 
 def chosen(place: Place, data: bytes, kept: Collection[int]) -> list[Part]:
-    """The parts that a later run is offered."""
+    """The parts that a later run can resume."""
     return [part for part in plan_parts(len(data), PART) if part.index in place.offers(kept)]
 
 
@@ -136,9 +136,9 @@ async def put_part(staging: Staging, data: bytes, part: Part) -> None:
 
 
 async def keep(staging: Staging, data: bytes, part: Part) -> None:
-    if not staging.reads_back:
-        await in_thread(staging.measured, part, f"measured up to {part.stop}")
-    await in_thread(staging.keep, part, crc64.xz(data[part.start : part.stop]))
+    if not staging.can_read_back:
+        await in_thread(staging.save_hash_state, part, f"measured up to {part.stop}")
+    await in_thread(staging.save_part, part, crc64.xz(data[part.start : part.stop]))
 
 
 async def begin(staging: Staging, data: bytes) -> tuple[Part, ...]:
@@ -153,9 +153,9 @@ async def bring_home(
     documents: Documents = no_documents,
     kind: Kind = Kind.RDB,
 ) -> Stored:
-    """What a run does with a file, whatever an earlier one has left of it."""
+    """What a run does with a file, whatever an earlier run left of it."""
     async with entered(store.stage(stem, len(data))) as staging:
-        for key, size in staging.present.items():
+        for key, size in staging.existing.items():
             if key == f"{stem}.{kind}" and size == len(data) and await read_all(store, key) == data:
                 commit = staging.record(key, receipt_of(data, kind), documents)
                 [stored] = await in_thread(store.finish, [commit])
@@ -195,7 +195,7 @@ async def all_at_once(store: Store, files: Mapping[str, bytes]) -> None:
 
 
 async def leave(place: Place, data: bytes, kept: Collection[int], stem: str = STEM) -> None:
-    """A run that ends after it has kept some parts, and has written half of another."""
+    """A run that ends after it saved some parts and wrote half of another one."""
     async with place.writer() as store, entered(store.stage(stem, len(data))) as staging:
         parts = await begin(staging, data)
         for part in parts:
@@ -238,7 +238,7 @@ async def staged(place: Place) -> list[str]:
 
 
 class Listing:
-    """Small things, whole or not at all, and what a listing shows."""
+    """Documents, which are written whole or not at all, and listings."""
 
     async def test_a_document(self, place: Place) -> None:
         async with place.writer() as store:
@@ -330,7 +330,7 @@ class Listing:
 
 
 class Committing:
-    """A file from its first byte to its place."""
+    """A file from its first byte to its commit."""
 
     @pytest.mark.parametrize(
         "size", [0, 1, 9, PART - 1, PART, PART + 1, 2 * PART, SIZE], ids=lambda size: f"{size}"
@@ -367,7 +367,7 @@ class Committing:
         assert await content(place, stored.key) == data
 
     async def test_a_part_written_again(self, place: Place) -> None:
-        """Before it is kept, and after: the last one counts."""
+        """Before it is saved and after: the last write counts."""
         data, wrong = file_of(SIZE), file_of(SIZE, 1)
         async with place.writer() as store, entered(store.stage(STEM, SIZE)) as staging:
             parts = await begin(staging, data)
@@ -421,7 +421,7 @@ class Committing:
             assert block == data[7 : 7 + len(block)]
 
     async def test_the_object_comes_before_the_documents(self, place: Place) -> None:
-        """Whoever sees one of these sees those before it."""
+        """A reader that sees one of these sees those before it, too."""
         order = [f"{STEM}.rdb", f"{STEM}.json", f"{FOLDER}/SHA256SUMS"]
         committed = anyio.Event()
         data = file_of(SIZE)
@@ -472,7 +472,7 @@ class Committing:
 
     @pytest.mark.parametrize("size", [1000, SIZE])
     async def test_committed_again(self, place: Place, size: int) -> None:
-        """A run that was killed before the record comes by again."""
+        """A run that was killed before it wrote the record is repeated."""
         data = file_of(size)
         async with place.writer() as store:
             await bring_home(store, data)
@@ -485,7 +485,7 @@ class Committing:
 
     @pytest.mark.parametrize("size", [1000, SIZE])
     async def test_over_a_damaged_object(self, place: Place, size: int) -> None:
-        """It stays until the right one comes, and goes then, of whatever kind it is."""
+        """It stays until the right one is committed, and is removed then, whatever its kind."""
         data = file_of(size)
         async with place.writer() as store:
             await store.put(f"{STEM}.rdb", b"damaged, and perhaps all there is")
@@ -498,7 +498,7 @@ class Committing:
 
 
 class Resuming:
-    """What a run that ended anywhere leaves to the next."""
+    """What a run leaves to the next one, wherever it ended."""
 
     async def test_only_kept_parts_are_offered(self, place: Place) -> None:
         data = file_of(SIZE)
@@ -526,7 +526,7 @@ class Resuming:
         assert await content(place, stored.key) == data
 
     async def test_again_and_again(self, place: Place) -> None:
-        """Each run keeps one part more; the last has only to commit."""
+        """Each run saves one more part; the last one only commits."""
         data = file_of(SIZE)
         parts = plan_parts(SIZE, PART)
         for index, part in enumerate(parts):
@@ -543,7 +543,7 @@ class Resuming:
         assert await content(place, stored.key) == data
 
     async def test_a_resumed_part_is_wrong(self, place: Place) -> None:
-        """It is fetched again, as after any doubt."""
+        """It is downloaded again."""
         data = file_of(SIZE)
         await leave(place, file_of(SIZE, 1), kept={0, 1, 2})
         async with place.writer() as store, entered(store.stage(STEM, SIZE)) as staging:
@@ -609,11 +609,11 @@ class Resuming:
 
 
 class PuttingAside:
-    """Quarantine, and what a sweep takes away."""
+    """Quarantine, and what a sweep removes."""
 
     @pytest.mark.parametrize("size", [1000, SIZE])
     async def test_quarantine(self, place: Place, size: int) -> None:
-        """The bytes stay, with the reason beside them, until the right ones are here."""
+        """The bytes stay, with a note beside them, until the right ones are committed."""
         wrong, data = file_of(size, 1), file_of(size)
         async with place.writer() as store:
             async with entered(store.stage(STEM, size)) as staging:
@@ -641,13 +641,13 @@ class PuttingAside:
 
     @pytest.mark.parametrize("size", [1000, SIZE])
     async def test_an_object_in_its_place_is_only_read(self, place: Place, size: int) -> None:
-        """Whatever is staged for it, given up, or put in quarantine."""
+        """Whether its staging is committed, discarded, or moved to quarantine."""
         old, wrong = file_of(size, 2), file_of(size, 1)
         async with place.writer() as store:
             key = (await bring_home(store, old)).key
             for _ in range(2):
                 async with entered(store.stage(STEM, size)) as staging:
-                    assert dict(staging.present) == {key: size}
+                    assert dict(staging.existing) == {key: size}
                     assert staging.resumable is None
                     for part in await begin(staging, wrong):
                         await put_part(staging, wrong, part)
@@ -664,7 +664,7 @@ class PuttingAside:
 
     @pytest.mark.parametrize("size", [1000, SIZE])
     async def test_what_is_kept_aside_stays(self, place: Place, size: int) -> None:
-        """Under a name of its own, however often, and when other bytes have its place."""
+        """Under its own name, however often, also when its key has other bytes by then."""
         old, newer, data = file_of(size, 2), file_of(size, 1), file_of(size)
         async with place.writer() as store:
             kept, key = list[str](), f"{STEM}.rdb"
@@ -673,8 +673,8 @@ class PuttingAside:
                 async with entered(store.stage(STEM, size)) as staging:
                     for part in await begin(staging, now):
                         await put_part(staging, now, part)
-                    kept.append(await in_thread(staging.keep_aside, key, "it may be right"))
-                    assert await in_thread(staging.keep_aside, key, "again") == kept[-1]
+                    kept.append(await in_thread(staging.copy_to_quarantine, key, "it may be right"))
+                    assert await in_thread(staging.copy_to_quarantine, key, "again") == kept[-1]
                     assert await content(place, key) == was
                     await in_thread(store.finish, [staging.commit(receipt_of(now), record)])
             assert await store.sweep() == []
@@ -775,7 +775,7 @@ class Cancelling:
 
     @pytest.mark.parametrize("milliseconds", [1, 5, 20, 60, 150] if FULL else [5, 60])
     async def test_cancelled_anywhere(self, place: Place, milliseconds: int) -> None:
-        """Whatever was kept is offered; the next run converges."""
+        """Saved parts can be resumed; the next run completes the file."""
         data = file_of(SIZE)
         kept: set[int] = set()
 
@@ -823,7 +823,7 @@ class SettingAside:
         async with place.writer() as store:
             for key in (f"{STEM}.json", f"{STEM}.rdb"):
                 await store.put(key, b"its bytes")
-                kept = await store.set_aside(key)
+                kept = await store.move_to_quarantine(key)
                 assert await store.size(key) is None
                 assert kept.startswith(".quarantine/")
                 assert await content(place, kept) == b"its bytes"

@@ -1,4 +1,4 @@
-"""Driving commits: one step of all before the next, and everything synced once."""
+"""Running commits together: each step of all before the next, and everything is synced once."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +69,7 @@ def test_each_thing_is_synced_once_for_all_that_wait_for_it() -> None:
 
 
 def test_a_thing_that_is_waited_for_again_is_synced_again() -> None:
-    """It was written to between the two."""
+    """It was written between the two syncs."""
     log = Log()
     drive([log.commit("a", "x", "x")], log.sync)
     assert [step for step in log.steps if "sync" in step] == ["sync x", "sync x"]

@@ -1,4 +1,4 @@
-"""The suite of tests that every store passes, run on each.
+"""Runs the conformance suite on every store.
 
 ``FAULTS=full`` (``make faults``) takes all of it over TLS, too, and is cancelled at more moments.
 """
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from archiver.stores.local.store import STAGING, LocalStore
+from archiver.stores.local.layout import STAGING
+from archiver.stores.local.store import LocalStore
 from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.s3.lease import BEAT_SECONDS
 from tests.servers.seaweedfs import SeaweedFS
@@ -61,7 +62,7 @@ class TestS3(Listing, Committing, Resuming, PuttingAside, Cancelling, SettingAsi
 
 
 class TestOneWriterInS3(Excluding):
-    """The lease beats faster than it does elsewhere: who comes waits for a beat."""
+    """The lease has a shorter beat than usual, since a new writer waits for beats."""
 
     @pytest.fixture
     def place(self, seaweed: SeaweedFS, bucket: str, s3_writer: None) -> Place:

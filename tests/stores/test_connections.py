@@ -1,4 +1,4 @@
-"""Whoever waits for a bucket that does not answer can be told that no answer will come."""
+"""Requests that wait for a bucket can be aborted."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ from archiver import concurrency
 from archiver.errors import StoreError
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.options import S3Options
-from archiver.stores.s3.patience import Patience
+from archiver.stores.s3.outages import OutageBudget
 
 
 @pytest.fixture
@@ -18,15 +18,15 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     # Longer than anybody waits here.
-    monkeypatch.setattr("archiver.stores.s3.bucket._CONNECT_SECONDS", 300)
-    monkeypatch.setattr("archiver.stores.s3.bucket._READ_SECONDS", 300)
+    monkeypatch.setattr("archiver.stores.s3.client.CONNECT_SECONDS", 300)
+    monkeypatch.setattr("archiver.stores.s3.client.READ_SECONDS", 300)
     monkeypatch.setattr(concurrency, "_ABORTS", set())  # other tests have buckets of their own
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener
 
 
 def given_up(endpoint: str, begun: threading.Event) -> StoreError:
-    """What a request comes to that is given up once it has begun, so that it waits."""
+    """The outcome of a request that is aborted once it waits for a response."""
     bucket = Bucket("b", "x/", S3Options(endpoint=endpoint))
     failures: list[StoreError] = []
 
@@ -67,9 +67,9 @@ def test_an_answer_and_a_handshake_that_do_not_come(
 
 
 def test_no_next_try_follows(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a store that refuses connections, and that is waited for otherwise."""
+    """For a store that refuses connections, which would be retried otherwise."""
     asked: list[object] = []
-    monkeypatch.setattr(Patience, "needs_retry", lambda *_, **given: asked.append(given))
+    monkeypatch.setattr(OutageBudget, "needs_retry", lambda *_, **given: asked.append(given))
     number = listener.getsockname()[1]
     listener.close()
     bucket = Bucket("b", "x/", S3Options(endpoint=f"http://127.0.0.1:{number}"))

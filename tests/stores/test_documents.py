@@ -1,4 +1,4 @@
-"""What a store reads whole, it reads no more of than a document has."""
+"""A store reads no more of a document than its maximum size."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ import pytest
 
 from archiver.documents import MAX_BYTES
 from archiver.errors import NoDocument, PlaceTaken, StoreError, StoreForbidden, UnreadableObject
-from archiver.stores.local import disk
+from archiver.stores.local import reading
 from archiver.stores.local.store import LocalStore
 from archiver.stores.s3 import S3Options, S3Store
 
@@ -33,38 +33,38 @@ def test_a_sparse_file_is_not_read(path: Path) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(NoDocument, match="6,442,450,944 bytes, far too many"):
-            disk.read_document(path)
+            reading.read_document(path)
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
 
 
 def test_a_file_that_does_not_say_how_large_it_is() -> None:
-    """As those of /proc, which have no size, and some that others write to meanwhile."""
-    assert disk.read_document("/proc/self/status", 2**20)
+    """Such as those of /proc, which have no size, and files that grow meanwhile."""
+    assert reading.read_document("/proc/self/status", 2**20)
     with pytest.raises(NoDocument, match="far too many"):
-        disk.read_document("/proc/self/status", 10)
+        reading.read_document("/proc/self/status", 10)
 
 
 @pytest.mark.parametrize("most", [0, 1, 10, 2**20])
 def test_up_to_its_most(path: Path, most: int) -> None:
     path.write_bytes(bytes(most))
-    assert disk.read_document(path, most) == bytes(most)
+    assert reading.read_document(path, most) == bytes(most)
     path.write_bytes(bytes(most + 1))
     with pytest.raises(NoDocument):
-        disk.read_document(path, most)
+        reading.read_document(path, most)
 
 
 def test_what_is_no_file_is_not_waited_for(path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(NoDocument, match="a FIFO is in its place"):
-        disk.read_document(path)
+        reading.read_document(path)
     with pytest.raises(NoDocument, match="a device is in its place"):
-        disk.read_document("/dev/zero")
+        reading.read_document("/dev/zero")
     path.unlink()
     path.symlink_to("/dev/zero")
     with pytest.raises(NoDocument, match="a symbolic link is in its place"):
-        disk.read_document(path)
+        reading.read_document(path)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "half \ud800"])
@@ -111,11 +111,11 @@ def test_a_socket(path: Path) -> None:
     finally:
         os.chdir(here)
     with pytest.raises(NoDocument, match="a socket is in its place"):
-        disk.read_document(path)
+        reading.read_document(path)
 
 
 class Bucket(BaseHTTPRequestHandler):
-    """Answers every GET alike."""
+    """Responds to every GET in the same way."""
 
     code: ClassVar[tuple[int, str]] = (200, "")
 
@@ -158,7 +158,7 @@ async def test_a_huge_object_is_not_read(s3_writer: None) -> None:
 async def test_an_object_that_is_kept_back(
     s3_writer: None, code: str, error: type[StoreError]
 ) -> None:
-    """One in an archive class says nothing of the others."""
+    """One object in an archive class does not affect the others."""
     with bucket(403, code) as store, pytest.raises(error) as caught:
         await store.read(KEY)
     assert caught.value.ends_run is (code == "AccessDenied")

@@ -32,7 +32,7 @@ def client(gate: Gateway) -> Iterator[Any]:
 
 
 def upload(client: Any, bucket: str, key: str = "k") -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """DATA in two parts, not completed: what names the upload, and its parts."""
+    """An upload of DATA in two parts, not completed: its identification and its parts."""
     named = {"Bucket": bucket, "Key": key}
     named["UploadId"] = client.create_multipart_upload(**named)["UploadId"]
     parts = []
@@ -111,7 +111,7 @@ def test_headers_that_are_not_implemented(client: Any, gate: Gateway, bucket: st
 def test_trailers_are_refused_as_oss_does(
     seaweed: SeaweedFS, seaweed_tls: SeaweedFS, bucket: str
 ) -> None:
-    """A client left to its defaults sends them over https."""
+    """A client with default settings sends them over https."""
     with g.gateway(seaweed.port, seaweed_tls.directory) as gate:
         client = botocore.session.Session().create_client(
             "s3",

@@ -1,4 +1,4 @@
-"""Who is certainly dead, by what processes in namespaces of their own write about themselves."""
+"""Which holders are certainly dead, tried with processes in their own namespaces."""
 
 import json
 import os
@@ -33,7 +33,7 @@ in_containers = pytest.mark.skipif(not containers_allowed(), reason="NEEDS ROOT 
 
 @contextmanager
 def living(*before: str) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
-    """A process that lives, and what it wrote."""
+    """A live process, and what it wrote."""
     with subprocess.Popen(
         [*before, sys.executable, "-c", WRITE], stdout=subprocess.PIPE, text=True
     ) as process:

@@ -23,22 +23,22 @@ def test_what_was_written_is_read(parts: list[tuple[int, int]]) -> None:
     assert (read.pin, read.provenance, read.part_size) == (PIN, FROM, 100)
     assert read.length == len(data)
     assert read.crcs == dict(parts)
-    assert read.begun == {}
+    assert read.partial == {}
 
 
 @given(entries, entries)
 def test_a_part_begun_is_not_whole(
     parts: list[tuple[int, int]], begun: list[tuple[int, int]]
 ) -> None:
-    """Nor is one that was whole begun again, in whatever order that was noted."""
+    """A complete part never becomes partial, in whatever order the lines come."""
     lines = [journal.entry(i, crc) for i, crc in parts]
     lines += [journal.entry(i, crc, size=i % 100 + 1) for i, crc in begun]
     for data in (lines, lines[::-1]):
         read = journal.parse(journal.head(PIN, FROM, 100) + b"".join(data))
         assert read is not None
         assert read.crcs.keys() == {i for i, _ in parts}
-        assert read.begun.keys() == {i for i, _ in begun} - read.crcs.keys()
-        assert all(size == i % 100 + 1 for i, (size, _) in read.begun.items())
+        assert read.partial.keys() == {i for i, _ in begun} - read.crcs.keys()
+        assert all(size == i % 100 + 1 for i, (size, _) in read.partial.items())
 
 
 @given(entries, st.data())
@@ -79,7 +79,7 @@ def test_a_part_out_of_bounds_ends_it(part: int, size: int) -> None:
     data = journal.head(PIN, FROM, 100) + journal.entry(part, 1, size=size)
     read = journal.parse(data)
     assert read is not None
-    assert bool(read.begun) is (part < 10_000 and size <= 100)
+    assert bool(read.partial) is (part < 10_000 and size <= 100)
 
 
 def test_more_parts_than_a_file_has() -> None:

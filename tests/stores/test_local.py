@@ -37,9 +37,10 @@ from archiver.errors import (
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
 from archiver.stores.base import Staging
 from archiver.stores.commit import Unsynced, drive
-from archiver.stores.local import disk, lock
+from archiver.stores.local import disk, lock, reading
 from archiver.stores.local.lock import hold
-from archiver.stores.local.staging import LocalStaging, Place, parents_to_sync
+from archiver.stores.local.staged_file import StagingArea
+from archiver.stores.local.staging import LocalStaging, parents_to_sync
 from archiver.stores.local.store import LocalStore
 
 SIZE, PART = 1000, 400
@@ -80,7 +81,7 @@ def no_documents(_: Stored) -> list[tuple[str, bytes]]:
 async def put_part(staging: object, part: Part) -> None:
     piece = memoryview(DATA)[part.start : part.stop]
     await in_thread(staging.write, part.start, piece)  # type: ignore[attr-defined]
-    await in_thread(staging.keep, part, crc64.xz(piece))  # type: ignore[attr-defined]
+    await in_thread(staging.save_part, part, crc64.xz(piece))  # type: ignore[attr-defined]
 
 
 async def test_resume_knows_the_parts_that_were_kept(store: LocalStore) -> None:
@@ -107,11 +108,11 @@ async def test_resume_knows_the_parts_that_were_kept(store: LocalStore) -> None:
 
 
 async def test_an_object_in_its_place_is_not_staged(store: LocalStore) -> None:
-    """It is told, and whatever is staged for it is another file."""
+    """It is reported as existing, and staging writes to another file."""
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", DATA)
         async with entered(store.stage(STEM, SIZE)) as staging:
-            assert dict(staging.present) == {f"{STEM}.rdb": SIZE}
+            assert dict(staging.existing) == {f"{STEM}.rdb": SIZE}
             assert staging.resumable is None
             await in_thread(staging.write, 0, memoryview(bytes(SIZE)))
             block = memoryview(bytearray(SIZE))
@@ -141,7 +142,7 @@ async def test_what_has_another_name_is_not_written_to(store: LocalStore, name: 
 
 
 async def test_documents_that_were_left_are_not_written_to(store: LocalStore) -> None:
-    """Their inodes may be a snapshot's, too."""
+    """Their inodes may belong to a snapshot, too."""
     snapshot = store.root.with_name("snapshot")
     async with store.exclusive():
         snapshot.write_bytes(b"mine")
@@ -172,7 +173,7 @@ async def test_what_is_no_file_moves_out_of_the_way(
     else:
         os.mkfifo(path)
     async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
-        assert dict(staging.present) == {}
+        assert dict(staging.existing) == {}
         await in_thread(staging.write, 0, memoryview(DATA))
         commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", RECORD)])
         await in_thread(store.finish, [commit])
@@ -193,27 +194,27 @@ async def test_what_is_kept_aside_where_there_are_no_hard_links(
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", b"old")
         async with entered(store.stage(STEM, SIZE)) as staging:
-            kept = await in_thread(staging.keep_aside, f"{STEM}.rdb", "it may be right")
+            kept = await in_thread(staging.copy_to_quarantine, f"{STEM}.rdb", "it may be right")
     assert (store.root / kept).read_bytes() == b"old"
     assert (store.root / f"{STEM}.rdb").read_bytes() == b"old"
 
 
 def test_no_note_of_a_part_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts that finish while others are being noted are in the next note, or in that one."""
+    """Parts that finish during a journal write are in that one or the next."""
     rounds, each = 60, 40
-    place = Place(str(tmp_path), str(tmp_path), str(tmp_path), set(), lambda: None)
+    area = StagingArea(str(tmp_path), str(tmp_path), str(tmp_path), set(), lambda: None)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(rounds):
-            staging = LocalStaging(place, STEM, SIZE)
+            staging = LocalStaging(area, STEM, SIZE)
             noted: list[bytes] = []
-            staging._log = -1
-            monkeypatch.setattr(staging, "_note", noted.append)
+            staging._file._journal = -1
+            monkeypatch.setattr(staging._file, "_sync_and_note", noted.append)
 
             def keep(first: int, staging: LocalStaging = staging) -> None:
                 for index in range(first, first + each):
-                    staging.keep(Part(index, 0, 1), index)
+                    staging.save_part(Part(index, 0, 1), index)
 
             threads = [threading.Thread(target=keep, args=(n * each,)) for n in range(4)]
             for thread in threads:
@@ -234,7 +235,7 @@ async def test_bytes_that_went_meanwhile_are_not_committed(store: LocalStore) ->
 
 
 def test_parents_to_sync() -> None:
-    """A set's folder is always new to its month; those above are synced once in a run."""
+    """The folder of a set is always new in its month; those above are synced once per run."""
     day = "r-x/2026/11/20261124T021500Z-1"
 
     def named(durable: set[str]) -> list[str]:
@@ -308,7 +309,7 @@ async def test_a_second_set_of_a_month_syncs_what_it_changed(
 async def test_killed_between_object_and_record(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The object came home and its record lay ready: the next sweep records it."""
+    """The object was renamed and its record was waiting: the next sweep records it."""
     real = disk.rename
 
     def killed(path: str, target: str) -> None:
@@ -333,7 +334,7 @@ async def test_killed_between_object_and_record(
 
 
 async def test_the_successor_of_a_damaged_object_did_not_come_home(store: LocalStore) -> None:
-    """A sweep does not record the damaged one by what was to be said of the other."""
+    """A sweep does not give the damaged object the record of its replacement."""
 
     def fails(_: Sequence[Unsynced]) -> None:
         raise StoreError("the disk reports an error")
@@ -363,8 +364,8 @@ async def begun(staging: Staging, parts: Sequence[Part]) -> None:
 async def test_a_writer_that_wakes_after_another_has_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel_tells: bool
 ) -> None:
-    """Suspended in the middle of a file, its lock taken away. It has the file that the other goes
-    on with open: it neither writes to that nor moves it."""
+    """Suspended in the middle of a file, it loses its lock. It has the file open that the other
+    writer resumes: it neither writes to it nor moves it."""
     if not kernel_tells:
         monkeypatch.setattr(lock, "flock_is_reliable", lambda _: False)
         monkeypatch.setattr(fcntl, "flock", lambda *_: None)
@@ -395,7 +396,7 @@ async def test_a_writer_that_wakes_after_another_has_come(
 async def test_killed_before_a_record_that_is_garbage_was_replaced(
     store: LocalStore, there: bytes | None
 ) -> None:
-    """The waiting record is all that tells of the object, which has come home."""
+    """Only the waiting record tells of the object, which has its final name."""
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", DATA)
         if there is not None:
@@ -416,7 +417,7 @@ async def test_killed_before_a_record_that_is_garbage_was_replaced(
 async def test_a_waiting_record_of_another_file_is_not_brought(
     store: LocalStore, size: int
 ) -> None:
-    """Nor is one that says no more than the one that is there."""
+    """Nor is a record that equals the existing one."""
     record = RECORD.replace(b"}", b', "note": "ours"}')
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", DATA)
@@ -433,7 +434,7 @@ async def test_a_waiting_record_of_another_file_is_not_brought(
 async def test_a_waiting_record_does_not_replace_one_that_has_the_right_bytes(
     store: LocalStore,
 ) -> None:
-    """Whoever wrote it: both fit by their sizes, and the bytes tell which one is true."""
+    """Whoever wrote it: both sizes fit, and the bytes tell which record is true."""
     right = RECORD.replace(b"1" * 64, hashlib.sha256(DATA).hexdigest().encode())
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", DATA)
@@ -451,7 +452,7 @@ async def test_a_waiting_record_does_not_replace_one_that_has_the_right_bytes(
     "name", ["", "..", "r-x-7.fifo", "r-x-7.link", "r-x-7.folder", "r-x-8.rdb"]
 )
 async def test_a_record_of_something_odd_keeps_no_writer_out(store: LocalStore, name: str) -> None:
-    """It is beside an object that came home, and that another record waits for."""
+    """It is beside an object with its final name, for which another record waits."""
     odd = store.root / f"{STEM}.rdb"
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", DATA)
@@ -493,9 +494,11 @@ async def test_a_sweep_leaves_what_the_disk_does_not_give(
 def test_a_staged_file_that_is_begun_anew_is_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_twin: bool
 ) -> None:
-    """As a first one is: a writer that sleeps over the end of its lock must be seen."""
-    place = Place(str(tmp_path), str(tmp_path), str(tmp_path), set(), lambda: None, shared=True)
-    first = LocalStaging(place, STEM, SIZE)
+    """Like a new one: a suspended writer must be noticed."""
+    area = StagingArea(
+        str(tmp_path), str(tmp_path), str(tmp_path), set(), lambda: None, shared=True
+    )
+    first = LocalStaging(area, STEM, SIZE)
     first.open()
     first.close()
     staged = tmp_path / f"{STEM.replace('/', '~')}.data"
@@ -503,7 +506,7 @@ def test_a_staged_file_that_is_begun_anew_is_locked(
         os.link(staged, tmp_path / "twin")
     else:
         refuse(monkeypatch, errno.EIO)
-    again = LocalStaging(place, STEM, SIZE)
+    again = LocalStaging(area, STEM, SIZE)
     again.open()
     with staged.open("rb") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -513,14 +516,16 @@ def test_a_staged_file_that_is_begun_anew_is_locked(
 def test_a_full_disk_takes_no_finished_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where what is staged is copied first, since its writer may wake."""
-    place = Place(str(tmp_path), str(tmp_path), str(tmp_path), set(), lambda: None, shared=True)
-    first = LocalStaging(place, STEM, SIZE)
+    """When the staged file is copied first, since its writer may wake."""
+    area = StagingArea(
+        str(tmp_path), str(tmp_path), str(tmp_path), set(), lambda: None, shared=True
+    )
+    first = LocalStaging(area, STEM, SIZE)
     first.open()
     first.write(0, memoryview(DATA))
     first.close()
     refuse(monkeypatch, errno.ENOSPC)
-    again = LocalStaging(place, STEM, SIZE)
+    again = LocalStaging(area, STEM, SIZE)
     with pytest.raises(NoSpace):
         again.open()
     again.close()
@@ -528,7 +533,7 @@ def test_a_full_disk_takes_no_finished_part(
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Have no file be copied."""
+    """Make every copy of a file fail."""
 
     def copied(*_: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -539,7 +544,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 async def test_a_writer_that_wakes_in_a_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other has put its own name into the lock, and half of its file under the staged name."""
+    """The other writer has its name in the lock, and half of its file under the staged name."""
     store = LocalStore(tmp_path)
     monkeypatch.setattr(lock, "flock_is_reliable", lambda _: False)
     monkeypatch.setattr(lock.Held, "keep_beating", lambda *_: None)
@@ -558,7 +563,9 @@ async def test_a_writer_that_wakes_in_a_commit(
         async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
             await in_thread(staging.write, 0, memoryview(DATA))
             commit = staging.commit(RECEIPT, no_documents)
-            with pytest.raises(ArchiveBusy, match="is writing" if of_the_lock else "its own file"):
+            with pytest.raises(
+                ArchiveBusy, match="is writing" if of_the_lock else "replaced or removed this file"
+            ):
                 await in_thread(drive, [commit], sleeps)
         assert not (tmp_path / f"{STEM}.rdb").exists()
         staged.unlink()
@@ -567,7 +574,7 @@ async def test_a_writer_that_wakes_in_a_commit(
 async def test_what_cannot_be_copied_for_us_alone_is_begun_anew(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk does not give it; and it leaves nothing."""
+    """The disk cannot read it, and nothing is left."""
     flat = f"{store.root}/.staging/{STEM.replace('/', '~')}"
     async with store.exclusive():
         Path(f"{flat}.data").write_bytes(DATA)
@@ -590,14 +597,14 @@ async def test_what_cannot_be_copied_for_us_alone_is_begun_anew(
 
 def test_a_copy_is_for_its_owner_alone(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(DATA)
-    disk.copy_file(tmp_path / "a", tmp_path / "b", tmp_path / "b.tmp")
+    reading.copy_file(tmp_path / "a", tmp_path / "b", tmp_path / "b.tmp")
     assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o600
 
 
 async def test_a_document_is_not_about_a_file_that_somebody_else_put_there(
     store: LocalStore,
 ) -> None:
-    """The staged file that it is about did not come home: it is looked at before that goes."""
+    """The staged file that it is about has no final name: it is checked before that is removed."""
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", b"h" * SIZE)
     flat = store.root / ".staging" / STEM.replace("/", "~")
@@ -612,7 +619,7 @@ async def test_a_document_is_not_about_a_file_that_somebody_else_put_there(
 async def test_killed_before_an_object_has_a_durable_name(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sweep that records it makes its folders and its name durable first."""
+    """The sweep that records it first makes its name and its folders durable."""
     barriers = 0
 
     def sync(unsynced: Sequence[Unsynced]) -> None:
@@ -647,7 +654,7 @@ async def test_killed_before_an_object_has_a_durable_name(
 
 
 async def test_an_object_in_its_place_that_cannot_be_synced(store: LocalStore) -> None:
-    """It is not recorded, now or by a sweep: what is on the disk may be other bytes."""
+    """It is not recorded, now or by a sweep: the disk may have other bytes."""
 
     def fails(_: Sequence[Unsynced]) -> None:
         raise StoreError("the disk reports an error")
@@ -665,7 +672,7 @@ async def test_an_object_in_its_place_that_cannot_be_synced(store: LocalStore) -
 
 
 async def test_a_power_cut_that_leaves_both_names(store: LocalStore) -> None:
-    """Of the renaming only the new name is durable: the file came home, and its record waits."""
+    """Of the rename only the new name is durable: the file has both names, and its record waits."""
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", DATA)
     home = store.root / f"{STEM}.rdb"
@@ -677,8 +684,8 @@ async def test_a_power_cut_that_leaves_both_names(store: LocalStore) -> None:
     )
     async with store.exclusive():
         left = [leftover.why for leftover in await store.sweep()]
-    assert left[:2] == ["its object had come home: now it is recorded, too"] * 2
-    assert left[2:] == ["another name of a file that had come home"]
+    assert left[:2] == ["its object was in place: now it is recorded, too"] * 2
+    assert left[2:] == ["another name of a file in the archive"]
     assert await store.read(f"{STEM}.json") == RECORD
     assert await store.read("r-x/2026/11/20261124T021500Z-1/SHA256SUMS") == b"sums"
     assert home.stat().st_nlink == 1
@@ -686,7 +693,7 @@ async def test_a_power_cut_that_leaves_both_names(store: LocalStore) -> None:
 
 
 async def test_a_document_waits_in_vain_for_another_file(store: LocalStore) -> None:
-    """What is staged is not what has the name: the document is about the staged one."""
+    """The staged file is not the one with the final name: the document is about the staged one."""
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", b"another")
     flat = f"{store.root}/.staging/{STEM.replace('/', '~')}"
@@ -761,8 +768,8 @@ async def test_what_others_keep_in_the_staging_folder_stays(store: LocalStore) -
 async def test_no_name_in_the_staging_folder_of_a_stranger_leads_out(
     store: LocalStore, tmp_path: Path, way: str
 ) -> None:
-    """An archive that was given to us: what waits in it goes nowhere but below it, and what lies
-    outside is neither moved nor written."""
+    """An archive from somebody else: its waiting documents stay within it, and nothing outside is
+    moved or written."""
     (tmp_path / "2026").mkdir()
     where = way.replace("~", "/").replace("link", "..")
     async with store.exclusive():
@@ -796,7 +803,7 @@ async def test_a_waiting_record_that_names_no_file(store: LocalStore, name: str)
 
 
 async def test_what_an_earlier_version_put_aside(store: LocalStore) -> None:
-    """Back in its place, or out of the way of later repairs."""
+    """It goes back to its place, or gets a name that later repairs ignore."""
     async with store.exclusive():
         await store.put(f"{STEM}.rdb", b"right")
         await store.put(f"{STEM}8.rdb", b"right")
@@ -842,7 +849,7 @@ async def test_what_is_on_its_way_takes_its_room(
         space = types.SimpleNamespace(f_bavail=5000, f_frsize=1)
         monkeypatch.setattr(os, "statvfs", lambda _: space)
         async with entered(store.stage(STEM, 3000)):
-            with pytest.raises(DoesNotFit, match="3,000 of these are for files on their way"):
+            with pytest.raises(DoesNotFit, match="3,000 of those are for files in progress"):
                 async with entered(store.stage(f"{STEM}1", 3000)):
                     pass
             async with entered(store.stage(f"{STEM}2", 2000)):
@@ -974,7 +981,7 @@ async def test_a_cancelled_run_lets_go_of_the_lock(store: LocalStore) -> None:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is written, synced and renamed, as it happens; not of the lock."""
+    """The writes, syncs and renames in their order, without those of the lock."""
     steps: list[str] = []
     real = {name: getattr(os, name) for name in ("fsync", "fdatasync", "pwrite")}
 
@@ -1050,14 +1057,14 @@ async def test_the_order_of_a_documents_steps(store: LocalStore, steps: list[str
 async def test_a_staged_file_that_the_disk_does_not_give(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It concerns this file alone."""
+    """The error concerns only this file."""
 
     def broken(*_: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
     async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
         await in_thread(staging.write, 0, memoryview(DATA))
-        monkeypatch.setattr(disk, "read_all", broken)
+        monkeypatch.setattr(reading, "read_all", broken)
         with pytest.raises(UnreadableObject):
             await in_thread(staging.read, 0, memoryview(bytearray(SIZE)))
 
@@ -1065,7 +1072,7 @@ async def test_a_staged_file_that_the_disk_does_not_give(
 async def test_a_sync_that_failed_vouches_for_no_later_part(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel tells of a failure once: the next sync of the same file says that all is well."""
+    """The kernel reports a failure once: the next sync of the same file succeeds."""
     real, failures = os.fdatasync, [OSError(errno.EIO, "Input/output error")]
 
     def fails_once(descriptor: int) -> None:
@@ -1107,7 +1114,7 @@ async def test_a_key_that_leaves_the_archive_is_none(tmp_path: Path, key: str) -
     ]  # fmt: skip
     async with store.exclusive():
         for ask in asked:
-            with pytest.raises(UnsafeInput, match="no name of anything within"):
+            with pytest.raises(UnsafeInput, match="is not a key within an archive"):
                 await ask()
         contexts: list[AbstractContextManager[object]] = [store.open(key), store.stage(key, 1)]
         for context in contexts:

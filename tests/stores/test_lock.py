@@ -1,4 +1,4 @@
-"""The lock of a directory: one writer, also when its file, or the directory, is taken away."""
+"""The lock of a directory: one writer, also when its file or the directory is removed."""
 
 import errno
 import fcntl
@@ -58,7 +58,7 @@ def test_a_lock_that_is_removed_is_held_no_more(path: Path, remove: Removal) -> 
     with hold(path) as held:
         held.check()
         remove(path)
-        with pytest.raises(ArchiveBusy, match="removed, or replaced"):
+        with pytest.raises(ArchiveBusy, match="removed or replaced"):
             held.check()
 
 
@@ -114,7 +114,7 @@ async def test_a_pull_stops_before_the_next_commit(
             took_away.append(remove(root / ".lock"))
 
     took_away: list[object] = []
-    with pytest.raises(ArchiveBusy, match="removed, or replaced"):
+    with pytest.raises(ArchiveBusy, match="removed or replaced"):
         await pull(source, Archive(LocalStore(root)), [everything()], observer=observe)
     assert len(took_away) == 1
     assert [*root.glob("r-*"), *(tmp_path / "elsewhere").glob("r-*")] == []
@@ -122,7 +122,7 @@ async def test_a_pull_stops_before_the_next_commit(
 
 @in_containers
 def test_a_living_holder_in_another_container(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a disk that two share and that grants flock to everybody."""
+    """On a disk that two machines share and that grants flock to everybody."""
     monkeypatch.setattr(lock, "_flock", lambda *_: False)
     with subprocess.Popen(
         [*CONTAINER, sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
@@ -147,7 +147,7 @@ def test_waiting_for_a_sign_of_life_can_be_ended(path: Path) -> None:
 def test_what_cannot_be_read_may_be_a_living_holders(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where flock says nothing, it is watched as any other; where it does, that decides."""
+    """Where flock is not reliable, it is watched like any other; where it is, flock decides."""
     path.write_text("by another program, or half of a beat")
     with hold(path, beat=600):
         pass

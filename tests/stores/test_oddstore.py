@@ -1,4 +1,4 @@
-"""The suite of tests that every store passes, on the S3 servers that people have.
+"""The conformance suite on simulations of the S3 servers that people use.
 
 ``FAULTS=full`` (``make faults``) takes all of them, else those that differ most.
 """
@@ -12,11 +12,12 @@ import pytest
 from archiver.errors import StoreError, StoreForbidden, UsageError
 from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.s3.bucket import Bucket
-from archiver.stores.s3.dialect import Check, Conditions, Dialect, Uploads, probe
-from archiver.stores.s3.layout import replaced_key
+from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts, UploadListing, probe
+from archiver.stores.s3.checksums import ChecksumKind
+from archiver.stores.s3.layout import replaced_copy_key
 from archiver.stores.s3.lease import BEAT_SECONDS
-from archiver.stores.s3.options import MOST_PREFIX_BYTES, parse_place
-from archiver.stores.s3.patience import ONE_TRY, Patience
+from archiver.stores.s3.options import MAX_PREFIX_BYTES, parse_url
+from archiver.stores.s3.outages import ONE_TRY, OutageBudget
 from tests.servers.gateway import Answer, Fault, Request, refuse
 from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, OddStore, oddstore
 from tests.stores.conformance import (
@@ -66,7 +67,7 @@ def place_in(odd: OddStore, beat: float = BEAT_SECONDS) -> Place:
 
 @pytest.mark.parametrize("name", PUBLIC if FULL else DIFFERENT)
 class TestPublicServers(Listing, Committing, Resuming, PuttingAside):
-    """All but cancellations, which no server has habits for."""
+    """All but cancellations, which do not depend on the server."""
 
     @pytest.fixture
     def place(self, odd: OddStore, name: str) -> Place:
@@ -84,40 +85,46 @@ class TestOneWriterOnPublicServers(Excluding):
         return place_in(odd, beat=0.4)
 
 
-DIALECTS = {
-    "AWS": Dialect(Check.CRC64NVME, Conditions.QUOTED, Uploads.DATED),
-    "Ceph RGW 16": Dialect(Check.MD5, Conditions.BARE, Uploads.DATED),
-    "DigitalOcean Spaces": Dialect(Check.MD5, Conditions.BARE, Uploads.DATED),
-    "rclone serve s3": Dialect(Check.MD5, Conditions.NONE, Uploads.DATED),
-    "a small server": Dialect(Check.MD5, Conditions.NONE, Uploads.NONE),
-    "a simulator": Dialect(Check.MD5, Conditions.NONE, Uploads.UNDATED),
-    "Alibaba OSS": Dialect(Check.MD5, Conditions.NONE, Uploads.DATED),
-    "MinIO": Dialect(Check.CRC64NVME, Conditions.QUOTED, Uploads.NONE),
-    "Swift": Dialect(Check.MD5, Conditions.NONE, Uploads.DATED),
-    "before 2016": Dialect(Check.NONE, Conditions.NONE, Uploads.DATED),
-    "behind a proxy that packs": Dialect(Check.MD5, Conditions.QUOTED, Uploads.DATED),
-    "behind a proxy that drops ETags": Dialect(Check.MD5, Conditions.NONE, Uploads.DATED),
+STORES = {
+    "AWS": Capabilities(ChecksumKind.CRC64NVME, ConditionalPuts.QUOTED, UploadListing.DATED),
+    "Ceph RGW 16": Capabilities(ChecksumKind.MD5, ConditionalPuts.BARE, UploadListing.DATED),
+    "DigitalOcean Spaces": Capabilities(
+        ChecksumKind.MD5, ConditionalPuts.BARE, UploadListing.DATED
+    ),
+    "rclone serve s3": Capabilities(ChecksumKind.MD5, ConditionalPuts.NONE, UploadListing.DATED),
+    "a small server": Capabilities(ChecksumKind.MD5, ConditionalPuts.NONE, UploadListing.NONE),
+    "a simulator": Capabilities(ChecksumKind.MD5, ConditionalPuts.NONE, UploadListing.UNDATED),
+    "Alibaba OSS": Capabilities(ChecksumKind.MD5, ConditionalPuts.NONE, UploadListing.DATED),
+    "MinIO": Capabilities(ChecksumKind.CRC64NVME, ConditionalPuts.QUOTED, UploadListing.NONE),
+    "Swift": Capabilities(ChecksumKind.MD5, ConditionalPuts.NONE, UploadListing.DATED),
+    "before 2016": Capabilities(ChecksumKind.NONE, ConditionalPuts.NONE, UploadListing.DATED),
+    "behind a proxy that packs": Capabilities(
+        ChecksumKind.MD5, ConditionalPuts.QUOTED, UploadListing.DATED
+    ),
+    "behind a proxy that drops ETags": Capabilities(
+        ChecksumKind.MD5, ConditionalPuts.NONE, UploadListing.DATED
+    ),
 }
 
 
 def bucket_of(odd: OddStore, prefix: str = PREFIX, **options: Any) -> Bucket:
-    name, prefix = parse_place(odd.place(prefix))
-    return Bucket(name, prefix, S3Options(endpoint=odd.endpoint, **options), Patience(ONE_TRY))
+    name, prefix = parse_url(odd.place(prefix))
+    return Bucket(name, prefix, S3Options(endpoint=odd.endpoint, **options), OutageBudget(ONE_TRY))
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_what_a_probe_finds(odd: OddStore, name: str) -> None:
     odd.become(PUBLIC[name])
-    assert probe(bucket_of(odd)) == DIALECTS[name]
+    assert probe(bucket_of(odd)) == STORES[name]
     assert list(odd.objects) == [f"{PREFIX}/.staging/probe"]
     assert not odd.open_uploads
 
 
 ODD = {
-    "a right ETag is refused": (Habits(if_match="never"), Conditions.NONE),
-    "a right ETag is taken with quotes alone": (Habits(if_match="quoted"), Conditions.QUOTED),
-    "conditions are refused": (Habits(conditions="not implemented"), Conditions.NONE),
-    "conditions are ignored": (Habits(conditions="ignored"), Conditions.NONE),
+    "a right ETag is refused": (Habits(if_match="never"), ConditionalPuts.NONE),
+    "a right ETag is taken with quotes alone": (Habits(if_match="quoted"), ConditionalPuts.QUOTED),
+    "conditions are refused": (Habits(conditions="not implemented"), ConditionalPuts.NONE),
+    "conditions are ignored": (Habits(conditions="ignored"), ConditionalPuts.NONE),
 }
 
 
@@ -125,13 +132,13 @@ ODD = {
 def test_conditions(odd: OddStore, name: str) -> None:
     habits, expected = ODD[name]
     odd.become(habits)
-    dialect = probe(bucket_of(odd))
-    assert dialect.conditions is expected
-    assert str(expected) in str(dialect)
+    capabilities = probe(bucket_of(odd))
+    assert capabilities.conditional_puts is expected
+    assert str(expected) in str(capabilities)
 
 
 def test_conditions_while_another_run_asks(odd: OddStore) -> None:
-    """Under some encryptions the same bytes have another ETag each time that they are put."""
+    """With some encryptions the same bytes get another ETag at each put."""
     odd.become(AWS)
     key = f"{PREFIX}/.staging/probe"
 
@@ -141,12 +148,12 @@ def test_conditions_while_another_run_asks(odd: OddStore) -> None:
 
     fault = odd.add(Fault("GetObject", 1, change=put_by_another))
     fault.wanted = lambda _: odd.counts["GetObject"] == 2  # the first looks whether it is kept
-    assert probe(bucket_of(odd)).conditions is Conditions.QUOTED
+    assert probe(bucket_of(odd)).conditional_puts is ConditionalPuts.QUOTED
     assert fault.met
 
 
 def test_an_upload_that_ends_while_it_is_asked_about(odd: OddStore) -> None:
-    """A run on another host sweeps: nothing is concluded from that."""
+    """A sweep on another host aborts the probe's upload: that proves nothing."""
     odd.become(AWS)
 
     def sweep(_: Request, answer: Answer) -> Answer:
@@ -156,9 +163,9 @@ def test_an_upload_that_ends_while_it_is_asked_about(odd: OddStore) -> None:
     faults = [Fault("CreateMultipartUpload", 1, change=sweep)]
     faults += [Fault("CreateMultipartUpload", 1, wanted=lambda _: False)]
     odd.add(*faults)
-    assert probe(bucket_of(odd)) == DIALECTS["AWS"]
+    assert probe(bucket_of(odd)) == STORES["AWS"]
     odd.add(Fault("ListMultipartUploads", 1, instead=lambda r: _ended(odd, r)))
-    assert probe(bucket_of(odd)) == DIALECTS["AWS"]
+    assert probe(bucket_of(odd)) == STORES["AWS"]
 
 
 def _ended(odd: OddStore, request: Request) -> Answer:
@@ -173,15 +180,15 @@ def _ended(odd: OddStore, request: Request) -> Answer:
 def test_a_probe_ends_with_an_answer(odd: OddStore, kind: str, status: int, code: str) -> None:
     odd.become(AWS)
     odd.add(refuse(status, code, kind=kind, times=None))
-    dialect = probe(bucket_of(odd))
-    assert dialect.conditions is Conditions.QUOTED
-    assert dialect != DIALECTS["AWS"]
+    capabilities = probe(bucket_of(odd))
+    assert capabilities.conditional_puts is ConditionalPuts.QUOTED
+    assert capabilities != STORES["AWS"]
 
 
 def test_a_listing_that_lags(odd: OddStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archiver.stores.s3.dialect._LISTING_SECONDS", (0.0,) * 3)
+    monkeypatch.setattr("archiver.stores.s3.capabilities._LISTING_SECONDS", (0.0,) * 3)
     odd.become(Habits(lag=3))
-    assert probe(bucket_of(odd)) == DIALECTS["AWS"]
+    assert probe(bucket_of(odd)) == STORES["AWS"]
     odd.become(Habits(lag=1000))
     with pytest.raises(StoreError, match="does not list it"):
         probe(bucket_of(odd))
@@ -228,7 +235,7 @@ def test_prefixes_that_no_archive_can_have(name: str) -> None:
 def test_the_longest_prefix_has_room_for_the_longest_name() -> None:
     name, node = "n" * 64, "b" * 64
     key = f"{name}/2026/11/20261124T021500Z-b{name}/{node}-{name}.rdb"
-    longest = f"{'p' * (MOST_PREFIX_BYTES - 1)}/{replaced_key(key, 't' * 16, 's' * 64)}"
+    longest = f"{'p' * (MAX_PREFIX_BYTES - 1)}/{replaced_copy_key(key, 't' * 16, 's' * 64)}"
     assert len(longest) <= 1024
 
 
@@ -238,10 +245,10 @@ def test_the_longest_prefix_has_room_for_the_longest_name() -> None:
 def test_prefixes_of_every_kind(odd: OddStore, prefix: str) -> None:
     odd.become(AWS)
     bucket = bucket_of(odd, prefix)
-    assert probe(bucket) == DIALECTS["AWS"]
+    assert probe(bucket) == STORES["AWS"]
     bucket.put("x/a", b"1")
     bucket.copy("x/a", "x/b", 1)
     assert dict(bucket.listing("x/")) == {"x/a": 1, "x/b": 1}
-    bucket.create_upload("x/c")
-    assert [upload.key for upload in bucket.uploads("x/")] == ["x/c"]
+    bucket.multipart.create("x/c")
+    assert [upload.key for upload in bucket.multipart.unfinished("x/")] == ["x/c"]
     assert bucket.get("x/b") == (b"1", f'"{odd.objects[f"{prefix}/x/b"].etag}"')

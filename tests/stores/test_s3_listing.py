@@ -1,4 +1,4 @@
-"""Listings that are cut, or are none: answered by a server whose every word is written here."""
+"""Truncated and invalid listings, from a server whose responses are written here."""
 
 import itertools
 import threading
@@ -13,7 +13,7 @@ import pytest
 from archiver.errors import StoreError, UsageError
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.options import S3Options
-from archiver.stores.s3.patience import ONE_TRY, Patience
+from archiver.stores.s3.outages import ONE_TRY, OutageBudget
 
 BUCKET, PREFIX = "offsite", "redis/"
 KEYS = tuple(f"{PREFIX}r-x/2026/11/20261124T021500Z-{n}/r-x-{n}.rdb" for n in range(7))
@@ -30,7 +30,7 @@ Answers = Callable[[str, Query], tuple[int, str]]
 
 @dataclass
 class Web:
-    """A bucket whose every answer is made here, and the queries that came."""
+    """A bucket with the given responses, and the queries that it got."""
 
     bucket: Bucket
     answers: Answers = lambda *_: (500, "")
@@ -72,7 +72,7 @@ def store() -> Iterator[Web]:
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
         endpoint = f"http://127.0.0.1:{server.server_port}"
-        web = Web(Bucket(BUCKET, PREFIX, S3Options(endpoint), Patience(ONE_TRY)))
+        web = Web(Bucket(BUCKET, PREFIX, S3Options(endpoint), OutageBudget(ONE_TRY)))
         thread = threading.Thread(
             target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         )
@@ -106,13 +106,13 @@ def always(body: str, status: int = 200) -> Answers:
 
 
 def in_pages(pages: Sequence[str]) -> Answers:
-    """One after the other, the last one again and again."""
+    """The pages in order, then the last one again and again."""
     left = list(pages)
     return lambda *_: (200, left.pop(0) if len(left) > 1 else left[0])
 
 
 def in_a_circle(pages: Sequence[Sequence[str]]) -> Answers:
-    """One after the other for ever, each time with a token that nobody has seen."""
+    """The pages in a circle, each time with a new token."""
     pages_left, tokens = itertools.cycle(pages), itertools.count()
     return lambda *_: (
         200,
@@ -121,7 +121,7 @@ def in_a_circle(pages: Sequence[Sequence[str]]) -> Answers:
 
 
 def version_1(path: str, query: Query, *, inclusive: bool = False, named: bool = False) -> str:
-    """Three keys a page, as a store that has never heard of version 2."""
+    """Three keys a page, like a store that knows only version 1."""
     after = query.get("marker", "")
     left = [key for key in KEYS if key > after or (inclusive and key == after)]
     following = {"NextMarker": left[2]} if named and len(left) > 3 else {}
@@ -141,7 +141,7 @@ def test_a_store_that_knows_only_version_1(store: Web, inclusive: bool, named: b
 
 
 def test_version_2(store: Web) -> None:
-    """With and without a KeyCount; an empty page on the way; a page of an answer that is huge."""
+    """With and without a KeyCount, with an empty page in between, and with a huge page."""
     many = [f"{PREFIX}{n:06}" for n in range(3_000)]
 
     def answers(_: str, query: Query) -> tuple[int, str]:
@@ -171,33 +171,33 @@ def test_nothing_there(store: Web) -> None:
 
 
 NO_LISTINGS: dict[str, tuple[Answers, str]] = {
-    "an empty answer": (always(""), "an empty answer came instead of a ListBucketResult"),
-    "spaces": (always(" \n"), "an empty answer came"),
-    "a proxy's XHTML": (always(XHTML), "<html> came instead of a ListBucketResult"),
-    "a page that is no XML": (always(TAG_SOUP), "something that is no XML"),
-    "JSON": (always("{}"), "something that is no XML"),
-    "not found, by a web server": (always(TAG_SOUP, 404), "404, and something that is no XML"),
-    "versions": (always(page(root="ListVersionsResult")), "<ListVersionsResult> came"),
-    "buckets": (always(page(root="ListAllMyBucketsResult")), "<ListAllMyBucketsResult> came"),
-    "nothing but a root": (always("<ListBucketResult/>"), "does not say whether more follows"),
-    "rubbish for an end": (always(page(KEYS, "perhaps")), "says 'perhaps' to whether more"),
+    "an empty response": (always(""), "an empty response instead of ListBucketResult"),
+    "spaces": (always(" \n"), "an empty response"),
+    "a proxy's XHTML": (always(XHTML), "received <html> instead of ListBucketResult"),
+    "a page that is no XML": (always(TAG_SOUP), "something that is not XML"),
+    "JSON": (always("{}"), "something that is not XML"),
+    "not found, by a web server": (always(TAG_SOUP, 404), "404: received something that is"),
+    "versions": (always(page(root="ListVersionsResult")), "received <ListVersionsResult>"),
+    "buckets": (always(page(root="ListAllMyBucketsResult")), "received <ListAllMyBucketsResult>"),
+    "nothing but a root": (always("<ListBucketResult/>"), "has no IsTruncated"),
+    "rubbish for an end": (always(page(KEYS, "perhaps")), "has IsTruncated 'perhaps'"),
     "another bucket": (always(page(KEYS, name="other")), "Name 'other'"),
     "another prefix": (always(page((), prefix="elsewhere/")), "Prefix 'elsewhere/'"),
-    "keys elsewhere": (always(page([*KEYS, "x/1"], prefix=None)), "names 'x/1'"),
-    "keys encoded and not said": (always(page([quote(KEYS[0], safe="")])), "names 'redis%2F"),
-    "fewer keys than counted": (always(page(KEYS[:1], KeyCount=3)), "counts 3 keys, and names 1"),
+    "keys elsewhere": (always(page([*KEYS, "x/1"], prefix=None)), "has 'x/1'"),
+    "keys encoded and not said": (always(page([quote(KEYS[0], safe="")])), "has 'redis%2F"),
+    "fewer keys than counted": (always(page(KEYS[:1], KeyCount=3)), "KeyCount of 3 and 1 keys"),
     "a key without a size": (
         always(page().replace("</List", f"<Contents><Key>{KEYS[0]}</Key></Contents></List")),
         "has no Size",
     ),
     "a size below nothing": (always(page(KEYS).replace(">1<", ">-1<")), "has -1 Size"),
-    "a size that is no number": (always(page(KEYS).replace(">1<", ">1.5<")), "cannot be read"),
+    "a size that is no number": (always(page(KEYS).replace(">1<", ">1.5<")), "invalid response"),
     "a key without a name": (
         always(page().replace("</List", "<Contents><Size>1</Size></Contents></List")),
         "has no Key",
     ),
-    "cut, and counted": (always(page(KEYS, "true", KeyCount=7)), "there is no token"),
-    "cut, and nothing named": (always(page((), "true")), "there is no token"),
+    "cut, and counted": (always(page(KEYS, "true", KeyCount=7)), "no continuation token"),
+    "cut, and nothing named": (always(page((), "true")), "no continuation token"),
     "the same token": (
         in_pages([page([key], "true", NextContinuationToken="t") for key in KEYS]),
         "the same token came again",
@@ -237,12 +237,12 @@ def test_what_is_no_whole_listing(store: Web, name: str) -> None:
 
 
 ASKED: dict[str, Callable[[Bucket], object]] = {
-    "create": lambda bucket: bucket.create_upload("k"),
-    "complete": lambda bucket: bucket.complete("k", "u", ['"e"']),
+    "create": lambda bucket: bucket.multipart.create("k"),
+    "complete": lambda bucket: bucket.multipart.complete("k", "u", ['"e"']),
     "copy": lambda bucket: bucket.copy("k", "l", 1),
-    "parts": lambda bucket: bucket.parts("k", "u"),
-    "part": lambda bucket: bucket.upload_part("k", "u", 1, bytearray(b"x")),
-    "uploads": lambda bucket: list(bucket.uploads()),
+    "parts": lambda bucket: bucket.multipart.parts("k", "u"),
+    "part": lambda bucket: bucket.multipart.upload_part("k", "u", 1, bytearray(b"x")),
+    "uploads": lambda bucket: list(bucket.multipart.unfinished()),
     "get": lambda bucket: bucket.get("k"),
     "head": lambda bucket: bucket.head("k"),
 }
@@ -261,7 +261,7 @@ def test_a_page_that_says_404_is_no_absence(store: Web) -> None:
         with pytest.raises(StoreError, match="instead of an S3 error"):
             bucket.get("archive.json")
         with pytest.raises(StoreError, match="instead of an S3 error"):
-            bucket.parts("k", "u")
+            bucket.multipart.parts("k", "u")
     missing = "<Error><Code>NoSuchKey</Code></Error>"
     with store(always(missing, 404)) as (bucket, _):
         assert bucket.get("archive.json") is None
@@ -275,18 +275,18 @@ def cut(root: str, **elements: object) -> str:
 def test_parts_that_are_cut(store: Web, markers: dict[str, int]) -> None:
     with (
         store(always(cut("ListPartsResult", UploadId="u", **markers))) as (bucket, _),
-        pytest.raises(StoreError, match="a listing is cut"),
+        pytest.raises(StoreError, match="the listing is truncated"),
     ):
-        bucket.parts("k", "u")
+        bucket.multipart.parts("k", "u")
 
 
 @pytest.mark.parametrize("markers", [{}, {"NextKeyMarker": "k", "NextUploadIdMarker": "u"}])
 def test_uploads_that_are_cut(store: Web, markers: dict[str, str]) -> None:
     with (
         store(always(cut("ListMultipartUploadsResult", **markers))) as (bucket, _),
-        pytest.raises(StoreError, match="a listing is cut"),
+        pytest.raises(StoreError, match="the listing is truncated"),
     ):
-        list(bucket.uploads())
+        list(bucket.multipart.unfinished())
 
 
 def test_parts_of_another_upload(store: Web) -> None:
@@ -295,7 +295,7 @@ def test_parts_of_another_upload(store: Web) -> None:
         store(always(body)) as (bucket, _),
         pytest.raises(StoreError, match="UploadId 'other'"),
     ):
-        bucket.parts("k", "u")
+        bucket.multipart.parts("k", "u")
 
 
 def test_an_endpoint_that_is_no_url() -> None:

@@ -1,4 +1,4 @@
-"""What a bucket keeps: compared, and never at the cost of what was there before."""
+"""What is written to a bucket is verified, and never at the cost of the object that was there."""
 
 import hashlib
 import json
@@ -15,16 +15,16 @@ from fastcrc import crc64
 from archiver.errors import ArchiveBusy, StoreError, StoreForbidden
 from archiver.model import Kind
 from archiver.stores.base import Leftover
-from archiver.stores.commit import drive
-from archiver.stores.local.filesystem import sync_each
+from archiver.stores.commit import drive, sync_each
 from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.s3.bucket import Bucket
-from archiver.stores.s3.dialect import Check, Conditions, Dialect, probe
-from archiver.stores.s3.patience import ONE_TRY, Patience
-from archiver.stores.s3.replaced import replacing
-from archiver.stores.s3.sending import Sender
+from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts, probe
+from archiver.stores.s3.checksums import ChecksumKind
+from archiver.stores.s3.outages import ONE_TRY, OutageBudget
+from archiver.stores.s3.replacing import replacing
 from archiver.stores.s3.staging import S3Staging
-from archiver.stores.s3.uploads import sweep
+from archiver.stores.s3.unfinished import sweep
+from archiver.stores.s3.writing import VerifiedWriter
 from archiver.transfer.parts import plan_parts
 from tests.servers import gateway as gates
 from tests.servers.gateway import Answer, Fault, Gateway, Request, gateway
@@ -48,31 +48,33 @@ def gate(seaweed: SeaweedFS, s3_writer: None) -> Iterator[Gateway]:
         yield gate
 
 
-def sender_at(gate: Gateway, bucket: str, check: Check = Check.MD5, **options: Any) -> Sender:
-    place = Bucket(bucket, PREFIX, S3Options(gate.endpoint, **options), Patience(ONE_TRY))
-    return Sender(place, Dialect(check, Conditions.QUOTED))
+def writer_at(
+    gate: Gateway, bucket: str, check: ChecksumKind = ChecksumKind.MD5, **options: Any
+) -> VerifiedWriter:
+    place = Bucket(bucket, PREFIX, S3Options(gate.endpoint, **options), OutageBudget(ONE_TRY))
+    return VerifiedWriter(place, Capabilities(check, ConditionalPuts.QUOTED))
 
 
 @pytest.fixture
-def sender(gate: Gateway, bucket: str) -> Sender:
-    return sender_at(gate, bucket)
+def writer(gate: Gateway, bucket: str) -> VerifiedWriter:
+    return writer_at(gate, bucket)
 
 
-def staged(sender: Sender, data: bytes) -> S3Staging:
+def staged(writer: VerifiedWriter, data: bytes) -> S3Staging:
     """All of it is staged, and nothing committed."""
-    staging = S3Staging(sender, STEM, len(data))
+    staging = S3Staging(writer, STEM, len(data))
     staging.open()
     if len(data) > PART:
         staging.begin(pin_of(data), RECEIPT.provenance, PART)
     for part in plan_parts(len(data), PART):
         staging.write(part.start, memoryview(data)[part.start : part.stop])
-        staging.measured(part, "measured")
-        staging.keep(part, crc64.xz(data[part.start : part.stop]))
+        staging.save_hash_state(part, "measured")
+        staging.save_part(part, crc64.xz(data[part.start : part.stop]))
     return staging
 
 
-def commit(sender: Sender, data: bytes, kind: Kind = Kind.RDB) -> None:
-    staging = staged(sender, data)
+def commit(writer: VerifiedWriter, data: bytes, kind: Kind = Kind.RDB) -> None:
+    staging = staged(writer, data)
     drive([staging.commit(receipt_of(data, kind), record)], sync_each)
     staging.close()
 
@@ -85,9 +87,9 @@ def below(seaweed: SeaweedFS, bucket: str, folder: str) -> list[str]:
     return list(seaweed.objects(bucket, f"{PREFIX}{folder}/"))
 
 
-def swept(sender: Sender) -> list[Leftover]:
-    """By a process that knows nothing."""
-    return list(sweep(Sender(sender.bucket, sender.dialect), lambda: None))
+def swept(writer: VerifiedWriter) -> list[Leftover]:
+    """By a new process."""
+    return list(sweep(VerifiedWriter(writer.bucket, writer.capabilities), lambda: None))
 
 
 Change = Callable[[bytes], bytes | None]
@@ -101,8 +103,8 @@ CHANGES: dict[str, Change] = {
 def keeps(
     seaweed: SeaweedFS, bucket: str, data: bytes, change: Change, suffix: str, *, honest: bool
 ) -> Fault:
-    """The store says 200 to the put of ``data`` and keeps something else; ``honest``: its ETag is
-    that of what it keeps."""
+    """The store responds 200 to the put of ``data`` and stores something else; ``honest``: its ETag
+    is that of what it stored."""
     kept = change(data)
 
     def answer(request: Request) -> Answer:
@@ -117,36 +119,36 @@ def keeps(
     return Fault("PutObject", None, wanted, instead=answer)
 
 
-@pytest.mark.parametrize("check", [Check.MD5, Check.CRC64NVME])
+@pytest.mark.parametrize("check", [ChecksumKind.MD5, ChecksumKind.CRC64NVME])
 @pytest.mark.parametrize("honest", [True, False])
 @pytest.mark.parametrize("change", CHANGES)
 def test_an_object_that_is_not_kept_as_sent(
-    seaweed: SeaweedFS, gate: Gateway, bucket: str, check: Check, change: str, honest: bool
+    seaweed: SeaweedFS, gate: Gateway, bucket: str, check: ChecksumKind, change: str, honest: bool
 ) -> None:
-    sender = sender_at(gate, bucket, check)
+    writer = writer_at(gate, bucket, check)
     gate.add(keeps(seaweed, bucket, NEW, CHANGES[change], ".rdb", honest=honest))
     with pytest.raises(StoreError, match="the store has"):
-        commit(sender, NEW)
+        commit(writer, NEW)
     assert not [key for key in seaweed.objects(bucket) if key.endswith(".json")]
 
 
-@pytest.mark.parametrize("check", [Check.MD5, Check.CRC64NVME])
+@pytest.mark.parametrize("check", [ChecksumKind.MD5, ChecksumKind.CRC64NVME])
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_document_that_is_not_kept_as_sent(
-    seaweed: SeaweedFS, gate: Gateway, bucket: str, check: Check, change: str
+    seaweed: SeaweedFS, gate: Gateway, bucket: str, check: ChecksumKind, change: str
 ) -> None:
-    sender = sender_at(gate, bucket, check)
+    writer = writer_at(gate, bucket, check)
     [(_, data), _] = record(type("S", (), {"key": f"{STEM}.rdb"})())
     gate.add(keeps(seaweed, bucket, data, CHANGES[change], ".json", honest=True))
     with pytest.raises(StoreError, match="is not what was sent"):
-        commit(sender, NEW)
+        commit(writer, NEW)
 
 
-@pytest.mark.parametrize("check", [Check.MD5, Check.CRC64NVME])
+@pytest.mark.parametrize("check", [ChecksumKind.MD5, ChecksumKind.CRC64NVME])
 def test_a_part_that_is_another_when_it_is_completed(
-    seaweed: SeaweedFS, gate: Gateway, bucket: str, check: Check
+    seaweed: SeaweedFS, gate: Gateway, bucket: str, check: ChecksumKind
 ) -> None:
-    sender, client = sender_at(gate, bucket, check), seaweed.client()
+    writer, client = writer_at(gate, bucket, check), seaweed.client()
 
     def complete(request: Request) -> Answer:
         named = {"Bucket": bucket, "Key": OBJECT, "UploadId": request.query["uploadId"]}
@@ -160,17 +162,17 @@ def test_a_part_that_is_another_when_it_is_completed(
 
     gate.add(Fault("CompleteMultipartUpload", instead=complete))
     with pytest.raises(StoreError, match="is not what was sent"):
-        commit(sender, LARGE)
+        commit(writer, LARGE)
     assert len(seaweed.content(bucket, OBJECT)) == len(LARGE)
 
 
-@pytest.mark.parametrize("check", [Check.MD5, Check.CRC64NVME])
+@pytest.mark.parametrize("check", [ChecksumKind.MD5, ChecksumKind.CRC64NVME])
 @pytest.mark.parametrize("data", [NEW, LARGE], ids=["small", "in parts"])
 def test_what_is_proven_is_not_read_back(
-    seaweed: SeaweedFS, gate: Gateway, bucket: str, check: Check, data: bytes
+    seaweed: SeaweedFS, gate: Gateway, bucket: str, check: ChecksumKind, data: bytes
 ) -> None:
-    """A look at the size is all that it costs; documents cost nothing more."""
-    commit(sender_at(gate, bucket, check), data)
+    """It costs one HEAD for the object; documents cost nothing more."""
+    commit(writer_at(gate, bucket, check), data)
     assert seaweed.content(bucket, OBJECT) == data
     assert gate.counts["HeadObject"] == 1
     assert gate.bytes_down["GetObject"] < 500  # no journal: an error
@@ -188,10 +190,10 @@ def test_an_etag_that_is_no_md5_is_no_proof_and_no_fault(
     for kind in ("HeadObject", "PutObject"):
         gate.add(Fault(kind, None, change=other))
     gate.add(gates.refuse_headers("If-Match"))
-    sender = sender_at(gate, bucket)
-    staging = staged(sender, data)
+    writer = writer_at(gate, bucket)
+    staging = staged(writer, data)
     # The stream that reads it back is of this ETag, too, which the server does not know.
-    sender.bucket.stream = _any_etag(sender.bucket)  # type: ignore[method-assign]
+    writer.bucket.stream = _any_etag(writer.bucket)  # type: ignore[method-assign]
     drive([staging.commit(receipt_of(data), record)], sync_each)
     assert gate.bytes_down["GetObject"] >= len(data)
 
@@ -205,8 +207,8 @@ def test_a_store_that_gives_back_something_else_is_not_written_to(
     seaweed: SeaweedFS, gate: Gateway, bucket: str
 ) -> None:
     gate.add(Fault("PutObject", None, instead=lambda _: Answer(200, [("ETag", '"x"')])))
-    with pytest.raises(StoreError, match="does not give it back"):
-        probe(sender_at(gate, bucket).bucket)
+    with pytest.raises(StoreError, match="does not return it"):
+        probe(writer_at(gate, bucket).bucket)
 
 
 # What is replaced
@@ -214,31 +216,35 @@ def test_a_store_that_gives_back_something_else_is_not_written_to(
 
 @pytest.mark.parametrize("data", [NEW, LARGE], ids=["small", "in parts"])
 def test_over_what_is_there(
-    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str, data: bytes
+    writer: VerifiedWriter, seaweed: SeaweedFS, gate: Gateway, bucket: str, data: bytes
 ) -> None:
     put(seaweed, bucket, OBJECT, OLD)
     put(seaweed, bucket, f"{PREFIX}{STEM}.bin", OLD)
-    staging = S3Staging(sender, STEM, len(data))
+    staging = S3Staging(writer, STEM, len(data))
     staging.open()
-    assert staging.present == {f"{STEM}.rdb": len(OLD), f"{STEM}.bin": len(OLD)}
-    assert (staging.resumable, staging.reads_back, staging.mends_in_place) == (None, False, False)
-    commit(sender, data)
+    assert staging.existing == {f"{STEM}.rdb": len(OLD), f"{STEM}.bin": len(OLD)}
+    assert (staging.resumable, staging.can_read_back, staging.can_rewrite_parts) == (
+        None,
+        False,
+        False,
+    )
+    commit(writer, data)
     assert seaweed.content(bucket, OBJECT) == data
     assert f"{PREFIX}{STEM}.bin" not in seaweed.objects(bucket)
     assert below(seaweed, bucket, ".quarantine") == []
 
 
 def test_a_successor_that_is_garbled_does_not_cost_the_old_bytes(
-    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+    writer: VerifiedWriter, seaweed: SeaweedFS, gate: Gateway, bucket: str
 ) -> None:
     put(seaweed, bucket, OBJECT, OLD)
     gate.add(keeps(seaweed, bucket, NEW, CHANGES["zeros"], ".rdb", honest=False))
     with pytest.raises(StoreError, match="is not what was sent"):
-        commit(sender, NEW)
+        commit(writer, NEW)
     assert seaweed.content(bucket, OBJECT) == OLD
     assert below(seaweed, bucket, ".quarantine") == []
     gate.faults.clear()
-    commit(sender, NEW)
+    commit(writer, NEW)
     assert seaweed.content(bucket, OBJECT) == NEW
 
 
@@ -246,23 +252,23 @@ def test_a_successor_that_is_garbled_does_not_cost_the_old_bytes(
 def test_what_is_put_back_is_kept_as_it_was(
     seaweed: SeaweedFS, gate: Gateway, monkeypatch: pytest.MonkeyPatch, later: bool
 ) -> None:
-    """Locked and in its storage class, whatever this run was told to give to objects; this server
-    forgets the lock of a copy."""
+    """Locked and in its own storage class, whatever the options of this run; this server forgets
+    the lock of a copy."""
     name = seaweed.make_bucket(f"kept-as-it-was-{later:d}", object_lock=True)
     client, until = seaweed.client(), datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
     client.put_object(
         Bucket=name, Key=OBJECT, Body=OLD, StorageClass="STANDARD_IA", Metadata={"mtime": "1"},
         ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=until,
     )  # fmt: skip
-    sender = sender_at(gate, name, storage_class="GLACIER_IR")
+    writer = writer_at(gate, name, storage_class="GLACIER_IR")
     if later:
-        kill_at(sender, "compare", monkeypatch)
+        kill_at(writer, "verify", monkeypatch)
         put(seaweed, name, OBJECT, bytes(len(NEW)))
-        assert "has these bytes again" in swept(sender)[0].why
+        assert "was restored to" in swept(writer)[0].why
     else:
         gate.add(keeps(seaweed, name, NEW, CHANGES["zeros"], ".rdb", honest=False))
         with pytest.raises(StoreError, match="is not what was sent"):
-            commit(sender, NEW)
+            commit(writer, NEW)
     assert seaweed.content(name, OBJECT) == OLD
     head = client.head_object(Bucket=name, Key=OBJECT)
     assert (head["ObjectLockMode"], head["ObjectLockRetainUntilDate"]) == ("GOVERNANCE", until)
@@ -279,95 +285,99 @@ def test_a_lock_that_has_ended_is_not_given_again(
         "ObjectLockMode": "GOVERNANCE",
         "ObjectLockRetainUntilDate": datetime(2020, 1, 1, tzinfo=UTC),
     }
-    sender_at(gate, bucket).bucket.copy_as_object(f"{STEM}.rdb", f"{STEM}.bin", len(OLD), ended)
+    writer_at(gate, bucket).bucket.copy_as_object(f"{STEM}.rdb", f"{STEM}.bin", len(OLD), ended)
     [copied] = [request for request, _ in gate.requests if request.kind == "CopyObject"]
     assert "x-amz-object-lock-mode" not in copied.headers
 
 
 def test_a_sweep_stops_when_the_lease_is_lost(
-    sender: Sender, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch
+    writer: VerifiedWriter, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(seaweed, bucket, OBJECT, OLD)
-    kill_at(sender, "put", monkeypatch)
+    kill_at(writer, "put", monkeypatch)
 
     def lost() -> None:
         raise ArchiveBusy("somebody else has it")
 
     with pytest.raises(ArchiveBusy):
-        list(sweep(Sender(sender.bucket, sender.dialect), lost))
+        list(sweep(VerifiedWriter(writer.bucket, writer.capabilities), lost))
     assert len(below(seaweed, bucket, ".quarantine")) == 1
 
 
 def test_what_was_replaced_costs_no_listing_each(
-    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+    writer: VerifiedWriter, seaweed: SeaweedFS, gate: Gateway, bucket: str
 ) -> None:
     for data in (OLD, NEW, OLD, NEW):
-        commit(sender, data)
+        commit(writer, data)
     listed = [request for request, _ in gate.requests if request.kind == "ListObjectsV2"]
     assert sum(".quarantine/" in request.query["prefix"] for request in listed) == 1
 
 
-def kill_at(sender: Sender, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def kill_at(writer: VerifiedWriter, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run ends in the middle of a commit."""
 
     def killed(*_: object, **__: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(sender if method == "compare" else sender.bucket, method, killed)
+        patch.setattr(writer if method == "verify" else writer.bucket, method, killed)
         with pytest.raises(Killed):
-            commit(sender, NEW)
+            commit(writer, NEW)
 
 
 @pytest.mark.parametrize(
     ("method", "left", "why"),
     [
-        ("put", OLD, "from when that was replaced"),
-        ("compare", NEW, "from when that was replaced"),
-        ("delete_if_allowed", NEW, "from when that was replaced"),
+        ("put", OLD, "from when it was replaced"),
+        ("verify", NEW, "from when it was replaced"),
+        ("delete_if_allowed", NEW, "from when it was replaced"),
     ],
 )
 def test_killed_while_it_is_replaced(
-    sender: Sender, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch,
+    writer: VerifiedWriter, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch,
     method: str, left: bytes, why: str,
 ) -> None:  # fmt: skip
     put(seaweed, bucket, OBJECT, OLD)
-    kill_at(sender, method, monkeypatch)
+    kill_at(writer, method, monkeypatch)
     assert len(below(seaweed, bucket, ".quarantine")) == 1
     assert seaweed.content(bucket, OBJECT) == left
-    [leftover] = swept(sender)
+    [leftover] = swept(writer)
     assert leftover.why.endswith(why)
     assert seaweed.content(bucket, OBJECT) == left
-    assert swept(sender) == []
+    assert swept(writer) == []
     assert below(seaweed, bucket, ".quarantine") == []
-    commit(sender, NEW)
+    commit(writer, NEW)
     assert seaweed.content(bucket, OBJECT) == NEW
 
 
 @pytest.mark.parametrize("after", ["garbled", "missing"])
 def test_killed_before_it_was_compared(
-    sender: Sender, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch, after: str
+    writer: VerifiedWriter,
+    seaweed: SeaweedFS,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    after: str,
 ) -> None:
     put(seaweed, bucket, OBJECT, OLD)
-    kill_at(sender, "compare", monkeypatch)
+    kill_at(writer, "verify", monkeypatch)
     if after == "garbled":
         put(seaweed, bucket, OBJECT, bytes(len(NEW)))
     else:
         seaweed.client().delete_object(Bucket=bucket, Key=OBJECT)
-    [leftover] = swept(sender)
-    assert "has these bytes again" in leftover.why
+    [leftover] = swept(writer)
+    assert "was restored to" in leftover.why
     assert seaweed.content(bucket, OBJECT) == OLD
-    assert swept(sender) == []
+    assert swept(writer) == []
     kept = [seaweed.content(bucket, key) for key in below(seaweed, bucket, ".quarantine")]
     assert kept == ([bytes(len(NEW))] if after == "garbled" else [])
 
 
 @pytest.mark.parametrize("data", [NEW, LARGE], ids=["small", "in parts"])
 def test_a_writer_that_wakes_after_another_has_come(
-    sender: Sender, seaweed: SeaweedFS, bucket: str, data: bytes
+    writer: VerifiedWriter, seaweed: SeaweedFS, bucket: str, data: bytes
 ) -> None:
-    """It lost its lease while it slept; the other has brought the object. It touches nothing."""
-    staging = staged(sender, data)
+    """It lost its lease in a sleep, and the other has written the object. It changes nothing."""
+    staging = staged(writer, data)
 
     def lost() -> None:
         raise ArchiveBusy("somebody else has it")
@@ -386,11 +396,11 @@ def test_a_writer_that_wakes_after_another_has_come(
 
 
 def test_a_writer_that_leaves_ends_no_upload_of_another(
-    sender: Sender, seaweed: SeaweedFS, bucket: str
+    writer: VerifiedWriter, seaweed: SeaweedFS, bucket: str
 ) -> None:
-    first = staged(sender, LARGE)
+    first = staged(writer, LARGE)
     assert first._upload is not None
-    first._upload.kept.clear()
+    first._upload.parts.clear()
     first._upload._states.clear()
 
     def lost() -> None:
@@ -400,15 +410,15 @@ def test_a_writer_that_leaves_ends_no_upload_of_another(
     with pytest.raises(ArchiveBusy):
         first.restart()
     first.close()
-    assert len(list(sender.bucket.uploads())) == 1
+    assert len(list(writer.bucket.multipart.unfinished())) == 1
     assert len(below(seaweed, bucket, ".staging")) == 1
 
 
-@pytest.mark.parametrize("how", ["clear", "set_aside"])
+@pytest.mark.parametrize("how", ["clear", "move_to_quarantine"])
 def test_an_object_goes_only_when_its_copy_is_one(
     seaweed: SeaweedFS, gate: Gateway, bucket: str, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """Night after night; and where nothing may be deleted, that is said."""
+    """Night after night; and where nothing may be deleted, it says so."""
     monkeypatch.setattr("archiver.stores.s3.store.MAX_BYTES", 100)
     key = f"{STEM}.json"
     put(seaweed, bucket, f"{PREFIX}{key}", OLD)
@@ -435,8 +445,8 @@ def test_an_object_goes_only_when_its_copy_is_one(
         anyio.run(move)
     assert seaweed.content(bucket, f"{PREFIX}{key}") == OLD
     gate.faults.remove(gate.faults[0])
-    if how == "set_aside":
-        with pytest.raises(StoreForbidden, match="this key may not delete"):
+    if how == "move_to_quarantine":
+        with pytest.raises(StoreForbidden, match="this access key may not delete"):
             anyio.run(move)
     assert seaweed.content(bucket, f"{PREFIX}{key}") == OLD
     gate.faults.clear()
@@ -446,7 +456,7 @@ def test_an_object_goes_only_when_its_copy_is_one(
 
 
 def test_what_another_brought_is_not_put_back_over(
-    sender: Sender, seaweed: SeaweedFS, bucket: str
+    writer: VerifiedWriter, seaweed: SeaweedFS, bucket: str
 ) -> None:
     """The lease was lost while an object was being replaced."""
     put(seaweed, bucket, OBJECT, OLD)
@@ -455,7 +465,7 @@ def test_what_another_brought_is_not_put_back_over(
         raise ArchiveBusy("somebody else has it")
 
     def replace_it() -> None:
-        with replacing(sender, [f"{STEM}.rdb"], "1" * 64, lost):
+        with replacing(writer, [f"{STEM}.rdb"], "1" * 64, lost):
             put(seaweed, bucket, OBJECT, NEW)
             raise StoreError("the store does not answer")
 
@@ -466,31 +476,35 @@ def test_what_another_brought_is_not_put_back_over(
 
 
 def test_refused_bytes_do_not_take_the_place_of_an_object(
-    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+    writer: VerifiedWriter, seaweed: SeaweedFS, gate: Gateway, bucket: str
 ) -> None:
-    """Not for a moment: they are given up where that is the only way to keep them."""
+    """Not for a moment: rejected bytes are discarded when they cannot be kept otherwise."""
     put(seaweed, bucket, OBJECT, OLD)
-    staging = staged(sender, LARGE)
+    staging = staged(writer, LARGE)
     assert staging.quarantine("it is wrong") is None
     assert seaweed.content(bucket, OBJECT) == OLD
     assert gate.counts["CompleteMultipartUpload"] == 0
     assert below(seaweed, bucket, ".quarantine") == below(seaweed, bucket, ".staging") == []
-    assert list(sender.bucket.uploads()) == []
+    assert list(writer.bucket.multipart.unfinished()) == []
 
 
 def test_a_copy_that_the_store_does_not_keep_costs_nothing(
-    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str, monkeypatch: pytest.MonkeyPatch
+    writer: VerifiedWriter,
+    seaweed: SeaweedFS,
+    gate: Gateway,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is settled is copied and compared before its first copy goes."""
+    """The second copy is verified before the first one is deleted."""
     put(seaweed, bucket, OBJECT, OLD)
-    kill_at(sender, "compare", monkeypatch)
+    kill_at(writer, "verify", monkeypatch)
     later = b"brought and proven by a later run"
     put(seaweed, bucket, OBJECT, later)
     said = json.dumps({"sha256": hashlib.sha256(later).hexdigest()}).encode()
     put(seaweed, bucket, f"{OBJECT.rpartition('.')[0]}.json", said)
     copied = b"<CopyObjectResult><ETag>&quot;1&quot;</ETag></CopyObjectResult>"
     gate.add(Fault("CopyObject", None, instead=lambda _: Answer(200, body=copied)))
-    swept(sender)
+    swept(writer)
     kept = [seaweed.content(bucket, key) for key in below(seaweed, bucket, ".quarantine")]
     assert kept == [OLD]
 
@@ -498,7 +512,7 @@ def test_a_copy_that_the_store_does_not_keep_costs_nothing(
 def test_others_that_died_meanwhile_are_settled_by_the_same_store(
     seaweed: SeaweedFS, gate: Gateway, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One process that runs for long, and opens the archive again and again."""
+    """One process that runs for long and opens the archive repeatedly."""
     store = S3Store(f"s3://{bucket}/{PREFIX}", S3Options(gate.endpoint))
 
     async def run() -> list[Leftover]:
@@ -507,101 +521,105 @@ def test_others_that_died_meanwhile_are_settled_by_the_same_store(
 
     put(seaweed, bucket, OBJECT, OLD)
     assert anyio.run(run) == []
-    kill_at(sender_at(gate, bucket), "compare", monkeypatch)
+    kill_at(writer_at(gate, bucket), "verify", monkeypatch)
     put(seaweed, bucket, OBJECT, bytes(len(NEW)))
     [leftover] = anyio.run(run)
-    assert "has these bytes again" in leftover.why
+    assert "was restored to" in leftover.why
     assert seaweed.content(bucket, OBJECT) == OLD
 
 
 def test_a_record_that_is_wrong_does_not_cost_the_right_object(
-    sender: Sender, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch
+    writer: VerifiedWriter, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run died while something else was in its place, which nobody has recorded."""
+    """A run died while its key had another object, without a record."""
     put(seaweed, bucket, OBJECT, OLD)
-    kill_at(sender, "compare", monkeypatch)
+    kill_at(writer, "verify", monkeypatch)
     put(seaweed, bucket, OBJECT, b"what nobody knows")
     said = json.dumps({"sha256": "2" * 64}).encode()
     put(seaweed, bucket, f"{OBJECT.rpartition('.')[0]}.json", said)
-    swept(sender)
+    swept(writer)
     assert seaweed.content(bucket, OBJECT) == OLD
 
 
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_later_run_had_brought_another(
-    sender: Sender, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch, recorded: bool
+    writer: VerifiedWriter,
+    seaweed: SeaweedFS,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    recorded: bool,
 ) -> None:
-    """What was there before is never put over what its record names."""
+    """The old object never replaces one that its record names."""
     put(seaweed, bucket, OBJECT, OLD)
-    kill_at(sender, "compare", monkeypatch)
+    kill_at(writer, "verify", monkeypatch)
     later = b"brought and proven by a later run"
     put(seaweed, bucket, OBJECT, later)
     if recorded:
         record = json.dumps({"sha256": hashlib.sha256(later).hexdigest()}).encode()
         put(seaweed, bucket, f"{OBJECT.rpartition('.')[0]}.json", record)
-    swept(sender)
+    swept(writer)
     assert seaweed.content(bucket, OBJECT) == (later if recorded else OLD)
     kept = [seaweed.content(bucket, key) for key in below(seaweed, bucket, ".quarantine")]
     assert kept == [OLD if recorded else later]
-    assert swept(sender) == []
+    assert swept(writer) == []
 
 
 def test_a_copy_that_is_there_refuses_nothing(
-    sender: Sender, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch
+    writer: VerifiedWriter, seaweed: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed again and again, without a sweep between."""
     put(seaweed, bucket, OBJECT, OLD)
-    for method in ("put", "compare", "compare"):
-        kill_at(sender, method, monkeypatch)
-    commit(sender, NEW)
+    for method in ("put", "verify", "verify"):
+        kill_at(writer, method, monkeypatch)
+    commit(writer, NEW)
     assert seaweed.content(bucket, OBJECT) == NEW
-    swept(sender)
+    swept(writer)
     assert seaweed.content(bucket, OBJECT) == NEW
     assert below(seaweed, bucket, ".quarantine") == []
 
 
 def test_a_key_that_may_not_delete(
-    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+    writer: VerifiedWriter, seaweed: SeaweedFS, gate: Gateway, bucket: str
 ) -> None:
-    """The copy is emptied instead, and costs no later run anything."""
+    """The copy is emptied instead, and later runs ignore it."""
     gate.add(gates.refuse(403, "AccessDenied", kind="DeleteObject", times=None))
     put(seaweed, bucket, OBJECT, OLD)
-    commit(sender, NEW)
+    commit(writer, NEW)
     assert seaweed.content(bucket, OBJECT) == NEW
     [kept] = below(seaweed, bucket, ".quarantine")
     assert seaweed.content(bucket, kept) == b""
     gate.forget()
-    assert swept(sender) == []
+    assert swept(writer) == []
     assert gate.counts["GetObject"] == gate.counts["HeadObject"] == 0
 
 
 def test_bytes_that_nothing_speaks_against_are_kept_aside(
-    sender: Sender, seaweed: SeaweedFS, bucket: str
+    writer: VerifiedWriter, seaweed: SeaweedFS, bucket: str
 ) -> None:
     put(seaweed, bucket, OBJECT, OLD)
-    staging = staged(sender, NEW)
-    kept = staging.keep_aside(f"{STEM}.rdb", "the source says otherwise: “ß”")
-    assert staging.keep_aside(f"{STEM}.rdb", "again") == kept
+    staging = staged(writer, NEW)
+    kept = staging.copy_to_quarantine(f"{STEM}.rdb", "the source says otherwise: “ß”")
+    assert staging.copy_to_quarantine(f"{STEM}.rdb", "again") == kept
     assert seaweed.content(bucket, OBJECT) == OLD
     drive([staging.commit(receipt_of(NEW), record)], sync_each)
-    swept(sender)
+    swept(writer)
     assert seaweed.content(bucket, OBJECT) == NEW
     assert seaweed.content(bucket, f"{PREFIX}{kept}") == OLD
     note = json.loads(seaweed.content(bucket, f"{PREFIX}{kept.removesuffix('.data')}.json"))
     assert note == {"key": f"{STEM}.rdb", "size": len(OLD), "why": "again"}
     put(seaweed, bucket, f"{PREFIX}{kept}", b"somebody wrote here")
     put(seaweed, bucket, OBJECT, OLD)
-    other = staged(sender, NEW).keep_aside(f"{STEM}.rdb", "once more")
+    other = staged(writer, NEW).copy_to_quarantine(f"{STEM}.rdb", "once more")
     assert seaweed.content(bucket, f"{PREFIX}{kept}") == b"somebody wrote here"
     assert seaweed.content(bucket, f"{PREFIX}{other}") == OLD
 
 
 def test_an_object_that_is_here_is_recorded_and_never_written(
-    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+    writer: VerifiedWriter, seaweed: SeaweedFS, gate: Gateway, bucket: str
 ) -> None:
-    staged(sender, LARGE).close()  # an upload that was to bring it
+    staged(writer, LARGE).close()  # an upload that was to bring it
     put(seaweed, bucket, OBJECT, LARGE)
-    staging = S3Staging(sender, STEM, len(LARGE))
+    staging = S3Staging(writer, STEM, len(LARGE))
     staging.open()
     assert staging.resumable is not None
     gate.forget()
@@ -617,7 +635,7 @@ def test_an_object_that_is_here_is_recorded_and_never_written(
 
 
 def test_a_sweep_leaves_what_is_of_others(
-    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+    writer: VerifiedWriter, seaweed: SeaweedFS, gate: Gateway, bucket: str
 ) -> None:
     others = {
         f"{PREFIX}.staging/notes.json": b"{}",
@@ -632,14 +650,14 @@ def test_a_sweep_leaves_what_is_of_others(
     uploads = [OBJECT, f"{PREFIX}.quarantine/x", f"{PREFIX}.staging/x", f"{PREFIX}x.bin"]
     for key in uploads:
         seaweed.client().create_multipart_upload(Bucket=bucket, Key=key)
-    assert swept(sender) == []
-    commit(sender, NEW)
+    assert swept(writer) == []
+    commit(writer, NEW)
     assert {key: seaweed.content(bucket, key) for key in others} == others
     assert {key for key, _ in seaweed.uploads(bucket)} == set(uploads)
 
 
 def test_an_upload_of_nobody_is_ended_when_it_is_old(
-    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+    writer: VerifiedWriter, seaweed: SeaweedFS, gate: Gateway, bucket: str
 ) -> None:
     for key in (OBJECT, f"{PREFIX}x.bin"):
         seaweed.client().create_multipart_upload(Bucket=bucket, Key=key)
@@ -649,21 +667,21 @@ def test_an_upload_of_nobody_is_ended_when_it_is_old(
         return replace(answer, body=re.sub(rb"<Initiated>.*?</Initiated>", began, answer.body))
 
     gate.add(Fault("ListMultipartUploads", None, change=long_ago))
-    [leftover] = swept(sender)
+    [leftover] = swept(writer)
     assert leftover.key == f"{STEM}.rdb"
     assert "2020-01-01" in leftover.why
     assert [key for key, _ in seaweed.uploads(bucket)] == [f"{PREFIX}x.bin"]
 
 
 def test_an_upload_is_known_for_ours_before_it_is_created(
-    sender: Sender, seaweed: SeaweedFS, gate: Gateway, bucket: str
+    writer: VerifiedWriter, seaweed: SeaweedFS, gate: Gateway, bucket: str
 ) -> None:
-    """Killed just after: no part was sent, and the next run ends it at once."""
+    """Killed right after that: no part was uploaded, and the next run aborts it."""
     gate.add(gates.drop_answer("CreateMultipartUpload"))
     with pytest.raises(StoreError):
-        staged(sender, LARGE)
+        staged(writer, LARGE)
     assert [key for key, _ in seaweed.uploads(bucket)] == [OBJECT]
-    assert {leftover.key for leftover in swept(sender)} == {
+    assert {leftover.key for leftover in swept(writer)} == {
         f"{STEM}.rdb", f".staging/{FLAT}.json",
     }  # fmt: skip
     assert seaweed.uploads(bucket) == []

@@ -73,7 +73,7 @@ def test_https(seaweed_tls: SeaweedFS, bucket_tls: str) -> None:
 
 
 def test_no_room(tmp_path: Path) -> None:
-    """It does not say so; for an error that does, put a gateway before it."""
+    """It does not report that; tests that need the error put a gateway before it."""
     with seaweedfs(tmp_path, volumes=2, volume_megabytes=1) as server:
         client = server.client()
         server.make_bucket("full")
@@ -86,7 +86,7 @@ def test_no_room(tmp_path: Path) -> None:
 
 
 def test_a_part_that_is_uploaded_again(seaweed: SeaweedFS, bucket: str) -> None:
-    """Is listed twice, and the ETag says which counts."""
+    """It is listed twice, and the ETag says which one counts."""
     client = seaweed.client()
     named = {"Bucket": bucket, "Key": "k"}
     named["UploadId"] = client.create_multipart_upload(**named)["UploadId"]

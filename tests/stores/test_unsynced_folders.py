@@ -1,4 +1,4 @@
-"""File systems that have no fsync of folders, as some in the network: written to, and said once."""
+"""File systems that cannot sync folders, like some network ones: used, with one warning."""
 
 import asyncio
 import errno
@@ -12,8 +12,8 @@ import pytest
 
 from archiver.errors import StoreError
 from archiver.stores.local import disk
-from archiver.stores.local.filesystem import sync_file_system
 from archiver.stores.local.store import LocalStore
+from archiver.stores.local.syncing import sync_file_system
 from examples.sample_rdb import write_rdb
 from tests.cli.test_pull import PULL
 from tests.conftest import INSTANCE
@@ -34,7 +34,7 @@ main()
 
 @pytest.fixture
 def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
-    """Have fsync fail, of folders or of files."""
+    """Make fsync fail, for folders or for files."""
     real = os.fsync
     monkeypatch.setattr(disk, "_unsynced", {})
 

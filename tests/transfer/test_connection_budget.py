@@ -131,7 +131,7 @@ class Memory:
     """A Staging."""
 
     size: int
-    reads_back: bool = True
+    can_read_back: bool = True
     resumable: Resumable | None = None
 
     def __post_init__(self) -> None:
@@ -140,8 +140,8 @@ class Memory:
         self._guard = threading.Lock()
 
     @property
-    def mends_in_place(self) -> bool:
-        return self.reads_back
+    def can_rewrite_parts(self) -> bool:
+        return self.can_read_back
 
     def begin(self, pin: Pin, provenance: Provenance, part_size: int) -> None:
         pass
@@ -155,21 +155,21 @@ class Memory:
         block[: len(found)] = found
         return len(found)
 
-    def keep(self, part: Part, crc: int, so_far: int | None = None) -> None:
+    def save_part(self, part: Part, crc: int, so_far: int | None = None) -> None:
         if so_far is None:
             self.kept.add(part.index)
 
-    def measured(self, part: Part, state: str) -> None:
+    def save_hash_state(self, part: Part, state: str) -> None:
         pass
 
     def restart(self) -> None:
         self.kept.clear()
 
     @property
-    def present(self) -> Mapping[str, int]:
+    def existing(self) -> Mapping[str, int]:
         return {}
 
-    def keep_aside(self, key: str, why: str) -> str:
+    def copy_to_quarantine(self, key: str, why: str) -> str:
         raise NotImplementedError
 
     def commit(self, receipt: Receipt, documents: Documents) -> Commit:
@@ -209,8 +209,8 @@ def source(parts: int, seed: int = 0) -> Source:
     return Source(rdb(parts * PART, seed))
 
 
-async def carried(shared: SharedResources, source: Source, *, reads_back: bool = True) -> None:
-    staging = Memory(len(source.data), reads_back)
+async def carried(shared: SharedResources, source: Source, *, can_read_back: bool = True) -> None:
+    staging = Memory(len(source.data), can_read_back)
     receipt = await download_file(shared, source, staging)
     assert receipt.size == receipt.bytes_fetched == len(source.data)
     assert staging.data == source.data
@@ -374,7 +374,7 @@ async def test_where_nothing_is_read_back_there_are_always_as_many(settings: Set
     line, one = Counting(shared(4)), source(12)
     line.crowd(8)
     async with anyio.create_task_group() as group:
-        group.start_soon(lambda: carried(line.shared, one, reads_back=False))
+        group.start_soon(lambda: carried(line.shared, one, can_read_back=False))
         await one.until_at_work(4)
         for opened in range(one.opened + 1, 13):
             one.may_read.release()
@@ -386,23 +386,23 @@ async def test_where_nothing_is_read_back_there_are_always_as_many(settings: Set
     assert at_work(line.shared) == 8
 
 
-@pytest.mark.parametrize("reads_back", [True, False])
+@pytest.mark.parametrize("can_read_back", [True, False])
 @pytest.mark.parametrize("part", [0, 1, 5, 11])
 async def test_a_failed_file_gives_its_connections_back(
-    settings: Settings, part: int, reads_back: bool
+    settings: Settings, part: int, can_read_back: bool
 ) -> None:
     settings(2**50, OFTEN)
     line, one = shared(4), source(12)
     one.fails_at = part * PART
     free(one)
     with pytest.raises(IntegrityError, match="not the bytes"):
-        await carried(line, one, reads_back=reads_back)
+        await carried(line, one, can_read_back=can_read_back)
     assert at_work(line) == one.at_work == 0
 
 
-@pytest.mark.parametrize("reads_back", [True, False])
+@pytest.mark.parametrize("can_read_back", [True, False])
 async def test_none_is_opened_after_one_failed(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, reads_back: bool
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, can_read_back: bool
 ) -> None:
     """However soon after it the rate is looked at: nobody would end what was opened then."""
     settings(2**50, OFTEN)
@@ -427,7 +427,7 @@ async def test_none_is_opened_after_one_failed(
         monkeypatch.setattr(anyio, "sleep", looks)
         free(one)
         with anyio.fail_after(10), pytest.raises(IntegrityError, match="not the bytes"):
-            await carried(line, one, reads_back=reads_back)
+            await carried(line, one, can_read_back=can_read_back)
         assert (at_work(line), one.at_work) == (4, 0), turns
 
 
@@ -438,9 +438,9 @@ def after(turns: int, loop: asyncio.AbstractEventLoop, call: Callable[[], None])
         loop.call_soon(after, turns - 1, loop, call)
 
 
-@pytest.mark.parametrize("reads_back", [True, False])
+@pytest.mark.parametrize("can_read_back", [True, False])
 async def test_cancelled_at_any_turn_of_the_loop_it_gives_them_back(
-    settings: Settings, reads_back: bool
+    settings: Settings, can_read_back: bool
 ) -> None:
     settings(2**50, OFTEN)
     line, opened = shared(4), 0
@@ -449,7 +449,7 @@ async def test_cancelled_at_any_turn_of_the_loop_it_gives_them_back(
         free(one)
         with anyio.CancelScope() as scope:
             count_down(turns, scope)
-            await carried(line, one, reads_back=reads_back)
+            await carried(line, one, can_read_back=can_read_back)
         assert at_work(line) == one.at_work == 0, turns
         opened = max(opened, one.most)
     assert opened > 1

@@ -16,7 +16,7 @@ from archiver.commands.repair.run import Supplier, repair
 from archiver.commands.verify.findings import Fault
 from archiver.commands.verify.run import verify
 from archiver.errors import IntegrityError, UnreadableObject
-from archiver.stores.local import store as local
+from archiver.stores.local import walk
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything
 from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, flip
@@ -111,8 +111,8 @@ async def test_a_file_that_the_disk_does_not_describe(
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(bad))
         return real(path, **given)
 
-    items = local._items
-    monkeypatch.setattr(local, "_items", lambda folder: [Item(one) for one in items(folder)])
+    items = walk._items
+    monkeypatch.setattr(walk, "_items", lambda folder: [Item(one) for one in items(folder)])
     monkeypatch.setattr(os, "lstat", lstat)
     entries = {entry.key: entry async for entry in LocalStore(pulled.root).entries("")}
     assert isinstance(entries[pulled.key(bad)].hides, UnreadableObject)

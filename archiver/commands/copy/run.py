@@ -578,7 +578,7 @@ class _Copying:
                 raise self._damaged(record)
             self._check_dump(record, receipt)
             kept = list[tuple[str, str]]()
-            if known or staging.present:
+            if known or staging.existing:
                 kept = await make_way(
                     self._target.store, stem, staging, present, receipt,
                     forced=self._options.replace,

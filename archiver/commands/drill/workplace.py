@@ -23,7 +23,7 @@ from archiver.commands.drill.servers import Ability, Flavour, ServerProgram
 from archiver.errors import StoreError
 from archiver.model import Kind
 from archiver.rdb.releases import DATABASES
-from archiver.stores.local.filesystem import kind_of
+from archiver.stores.local.mounts import file_system_kind
 
 # The server's own part of the directory, which it works in.
 RUN = "run"
@@ -167,7 +167,7 @@ def _remove_left(directory: Path) -> bool:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        if why := maker.why_not_ended(kind_of(directory)):
+        if why := maker.why_not_ended(file_system_kind(directory)):
             raise NotOurs(why)
         _remove(descriptor, directory)
     finally:

@@ -196,7 +196,7 @@ class _Run:
     async def bring_home(self, first: Listed, listing: AsyncGenerator[Listed, None]) -> None:
         """The plan into the queue, the queue into workers, and the sets closed at the end."""
         workers, options = self.options.workers, self.options.transfer
-        together = self._archive.store.together
+        together = self._archive.store.batch_size
         small = workers * SMALL_FOR_LARGE
         send, receive = anyio.create_memory_object_stream[Planned](workers)
         send_small, receive_small = anyio.create_memory_object_stream[Planned](
@@ -258,7 +258,7 @@ class _Run:
             async for first in queue:
                 async with self._alone:
                     pass  # those that are not home have all begun: they do not pile up
-                batch = [first, *_at_hand(queue, self._archive.store.together - 1)]
+                batch = [first, *_at_hand(queue, self._archive.store.batch_size - 1)]
                 if self._full is None:
                     await self._bring_batch(batch, engine, group)
 
@@ -311,7 +311,7 @@ class _Run:
         try:
             receipt = await engine.transfer(transfer, size, staging)
             kept = list[tuple[str, str]]()
-            if transfer.is_known or staging.present:
+            if transfer.is_known or staging.existing:
                 kept = await make_way(self._archive.store, transfer.stem, staging, present, receipt)
         except CorruptFile as error:
             at = await in_thread(staging.quarantine, str(error))

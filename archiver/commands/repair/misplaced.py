@@ -159,5 +159,5 @@ class _Sorting:
         return measured.sha256 == record.sha256
 
     async def _move(self, key: str) -> None:
-        kept = await self._store.set_aside(key)
+        kept = await self._store.move_to_quarantine(key)
         self._tell(pull_events.Cleared(key, kept))

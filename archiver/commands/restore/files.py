@@ -28,7 +28,7 @@ from archiver.errors import (
 from archiver.model import Footer, Kind, RdbVerdict
 from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Opened, Store
-from archiver.stores.local import disk
+from archiver.stores.local import disk, reading
 
 BLOCK: Final = 4 * 2**20
 PART_SUFFIX: Final = ".part"
@@ -235,7 +235,7 @@ def put_beside(path: Path, data: bytes) -> None:
     """
     with disk.store_errors(path):
         try:
-            there = disk.read_document(path, len(data))
+            there = reading.read_document(path, len(data))
         except NoDocument:
             raise _in_the_way(path) from None
     if there not in (None, data):
@@ -298,7 +298,7 @@ class _Part:
 
     def read(self, offset: int, block: memoryview) -> int:
         with disk.store_errors(self._path):
-            return disk.read_all(self._descriptor, block, offset)
+            return reading.read_all(self._descriptor, block, offset)
 
     def empty(self) -> None:
         with disk.store_errors(self._path):
@@ -400,7 +400,7 @@ class _OpenFile:
 
     def read(self, offset: int, block: memoryview) -> int:
         with disk.store_errors(self._path):
-            return disk.read_all(self._descriptor, block, offset)
+            return reading.read_all(self._descriptor, block, offset)
 
 
 class _Seconds:

@@ -53,7 +53,7 @@ from archiver.ids import safe
 from archiver.logs import OF_WORK, logged
 from archiver.model import Kind
 from archiver.rdb import Inspection
-from archiver.stores.local import disk
+from archiver.stores.local import disk, reading
 
 DUMP: Final = "dump.rdb"
 _LOG_BASE = f"{LOG}.1.base.aof"
@@ -345,7 +345,7 @@ def _replace_ours(path: Path, data: bytes, record: Record) -> None:
 
     Raises UsageError, StoreError.
     """
-    there = disk.read_document(path)
+    there = reading.read_document(path)
     about = record.object_key.rpartition("/")[2].rpartition(".")[0].encode()
     if there is not None and about not in there:
         raise UsageError(

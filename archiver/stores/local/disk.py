@@ -1,35 +1,23 @@
-"""Durable steps on a local file system, each complete: what returns has happened.
+"""Durable writes to a local file system. Each step is complete when its function returns.
 
-An OSError becomes a StoreError here, and only here.
+Every OSError of a write becomes a StoreError here.
 """
 
 import contextlib
 import errno
 import os
-import shutil
-import stat
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from archiver.documents import MAX_BYTES
-from archiver.errors import (
-    DoesNotFit,
-    NoDocument,
-    NoSpace,
-    PlaceTaken,
-    StoreError,
-    UnreadableObject,
-    UsageError,
-)
+from archiver.errors import DoesNotFit, NoSpace, PlaceTaken, StoreError, UsageError
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
-
-_HINTS = {
-    errno.EROFS: "mount it read-write, or name another place",
+HINTS: Final = {
+    errno.EROFS: "mount it read-write, or use another directory",
     errno.EEXIST: "a file is in the way where a directory should be",
     errno.ENOTDIR: "a file is in the way where a directory should be",
     errno.EISDIR: "a directory is in the way where a file should be",
@@ -38,176 +26,51 @@ _HINTS = {
     errno.EFBIG: "the file is larger than this file system or limit (ulimit -f) allows",
     errno.EIO: "the disk reports an error; check it before you trust it",
 }
-
-# What some network file systems say to the fsync of a folder: that they have none.
-_HAVE_NO_SYNC = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP))
-# What keeps one file from being read, and says nothing of the others.
-_OF_ONE_FILE = frozenset(
-    (
-        errno.EACCES, errno.EAGAIN, errno.EBADMSG, errno.EILSEQ, errno.EIO, errno.ELOOP,
-        errno.ENAMETOOLONG, errno.ENODATA, errno.ENODEV, errno.ENOKEY, errno.ENXIO,
-        errno.EOVERFLOW, errno.EPERM, errno.EREMOTEIO, errno.EUCLEAN,
-    )
-)  # fmt: skip
+# The errors of some network file systems that cannot sync folders.
+_CANNOT_SYNC = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP))
 _TAKEN = frozenset(
     (errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENOTEMPTY)
 )
-# What is opened may be anything: a FIFO must not be waited for, a terminal not become ours.
-_TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_PIECE_BYTES = 64 * 1024
-_TO_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-LINK = "a symbolic link"
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFLNK: LINK,
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+_TO_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
-
-# By the number of a file system: what its folders are not asked to do any more, in a line.
+# By device number, a warning about a file system that does not sync folders.
 _unsynced: Final[dict[int, str]] = {}
 
 
 def what_is_not_synced() -> list[str]:
-    """A line for each file system that has not synced a folder since this process began."""
+    """A warning for each file system that did not sync a folder since this process started."""
     return list(_unsynced.values())
 
 
 @contextmanager
 def store_errors(path: StrPath, call: str = "") -> Iterator[None]:
-    """Translate what the file system says of ``path``; ``call`` is what it says it to."""
+    """Translate an OSError about ``path`` to StoreError; ``call`` names the call that failed."""
     try:
         yield
     except OSError as error:
         what = f"{path}: {call and f'{call}: '}{error.strerror or error}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(what, hint="free some space; what is fetched so far is kept") from error
+            raise NoSpace(what, hint="free some space; what was downloaded is kept") from error
         kind = PlaceTaken if error.errno in _TAKEN else StoreError
         if error.errno == errno.EFBIG:
             kind = DoesNotFit
-        raise kind(what, hint=_HINTS.get(error.errno or 0)) from error
-
-
-@contextmanager
-def reading_errors(path: StrPath) -> Iterator[None]:
-    """Translate what the file system says when ``path`` is read: most of it is of this file."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _OF_ONE_FILE:
-            with store_errors(path):
-                raise
-        what = f"{path}: {error.strerror or error}"
-        raise UnreadableObject(what, hint=_HINTS.get(error.errno)) from error
-    except ValueError as error:
-        # A NUL, or half of a surrogate pair: nothing has such a name.
-        raise UnreadableObject(f"{str(path)!a:.200}: {error}") from None
-
-
-def nearest(folder: Path, name: str, is_meant: Callable[[bytes], bool]) -> Path | None:
-    """The folder itself, or else the nearest above it, that has a document called ``name`` that is
-    meant. One that is not there has none; what is in a folder that begins with a dot is no part of
-    those above it."""
-    for place in (folder, *folder.parents):
-        with contextlib.suppress(NoDocument, UnreadableObject, StoreError):
-            data = read_document(place / name)
-            if data is not None and is_meant(data):
-                return place
-        if place.name.startswith("."):
-            return None
-    return None
+        raise kind(what, hint=HINTS.get(error.errno or 0)) from error
 
 
 def absolute(path: StrPath) -> Path:
-    """A place as people name it, ``~`` their home folder. Raises UsageError."""
+    """The absolute path of what a user typed; ``~`` is the home folder. Raises UsageError."""
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:
         raise UsageError(
-            f"{path}: nobody knows whose home folder that is", hint="set HOME, or name all of it"
+            f"{path}: this home folder is unknown", hint="set HOME, or use an absolute path"
         ) from None
     except FileNotFoundError:
         raise UsageError(
-            f"{path}: the current folder is gone", hint="go to one that is there"
+            f"{path}: the current folder was removed", hint="change to one that exists"
         ) from None
-
-
-def kind_at(path: StrPath) -> str | None:
-    """What is at ``path`` and is no file, in words; None for a file, or nothing."""
-    with reading_errors(path):
-        try:
-            mode = os.lstat(path).st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-    return kind_of(mode)
-
-
-def kind_of(mode: int) -> str | None:
-    """What a file of this mode is, in words; None for a plain one (pure)."""
-    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
-
-
-def folder_obstacle(path: StrPath) -> str | None:
-    """What is at ``path`` and is no folder, in words; None for a folder, or nothing."""
-    with reading_errors(path):
-        try:
-            mode = os.lstat(path).st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-    return None if stat.S_ISDIR(mode) else kind_of(mode) or "a file"
-
-
-def open_file(path: StrPath) -> int | None:
-    """A descriptor to read a file; None when there is nothing.
-
-    Raises NoDocument for what is no file, UnreadableObject, StoreError.
-    """
-    if kind := kind_at(path):  # to open some devices is to do something
-        raise _no_document(path, f"{kind} is in its place")
-    with reading_errors(path):
-        try:
-            descriptor = os.open(path, _TO_READ)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
-        os.close(descriptor)
-    raise _no_document(path, "something else is in its place")
-
-
-def read_document(path: StrPath, most: int = MAX_BYTES) -> bytes | None:
-    """A small file, whole; None when there is none. Raises as :func:`open_file`, and NoDocument
-    when it has more than ``most`` bytes."""
-    descriptor = open_file(path)
-    if descriptor is None:
-        return None
-    try:
-        with reading_errors(path):
-            size = os.fstat(descriptor).st_size
-            data = b"" if size > most else _read(descriptor, size, most)
-    finally:
-        os.close(descriptor)
-    if size > most or len(data) > most:
-        raise _no_document(path, f"it has {max(size, len(data)):,} bytes, far too many for it")
-    return data
-
-
-def _read(descriptor: int, size: int, most: int) -> bytes:
-    """All there is of a file of about ``size`` bytes, which may grow meanwhile; of more than
-    ``most`` bytes, one more. Raises OSError."""
-    data = os.read(descriptor, size + 1)
-    while len(data) <= most and (piece := os.read(descriptor, _PIECE_BYTES)):
-        data += piece
-    return data
-
-
-def _no_document(path: StrPath, what: str) -> NoDocument:
-    return NoDocument(str(path), what, hint="move it out of the archive, or let repair do so")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,18 +81,18 @@ class UnsyncedFile:
     descriptor: int
 
     def sync(self) -> None:
-        """Make them durable."""
+        """Make the bytes durable. Raises StoreError."""
         sync_file(self.descriptor, self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class UnsyncedFolder:
-    """A folder whose names are not durable yet."""
+    """A folder in which names were created or removed that are not durable yet."""
 
     path: StrPath
 
     def sync(self) -> None:
-        """Make them durable."""
+        """Make the names durable. Raises StoreError."""
         with store_errors(self.path):
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -239,45 +102,46 @@ class UnsyncedFolder:
 
 
 def sync_file(descriptor: int, path: StrPath) -> None:
-    """Make the bytes of an open file durable, or say that they are not. Raises StoreError."""
+    """Make the bytes of an open file durable. Raises StoreError."""
     with store_errors(path, "fsync"):
         os.fsync(descriptor)
 
 
 def sync_folder(descriptor: int, path: StrPath) -> None:
-    """Make the names in an open folder durable, where its file system can be asked for that. Raises
-    StoreError."""
+    """Make the names in an open folder durable. A file system that cannot do that is added to the
+    warnings. Raises StoreError."""
     with store_errors(path, "fsync"):
         try:
             os.fsync(descriptor)
         except OSError as error:
-            if error.errno not in _HAVE_NO_SYNC:
+            if error.errno not in _CANNOT_SYNC:
                 raise
             file_system = os.fstat(descriptor).st_dev
             _unsynced.setdefault(
                 file_system,
                 f"{os.fsdecode(path)}: this file system does not sync folders ({error.strerror}): "
-                "a power cut may take the names of files that were just written",
+                "a power failure may remove the names of files that were just written",
             )
 
 
 def make_directories(path: StrPath) -> list[UnsyncedFolder]:
-    """Create ``path`` and its missing parents; the folders in which that made names."""
+    """Create ``path`` and its missing parents; the folders in which that created names. Raises
+    StoreError."""
     parent = os.path.dirname(path) or os.curdir
     above: list[UnsyncedFolder] = []
     with store_errors(path):
         try:
             made = _makes_directory(path)
-        except (FileNotFoundError, NotADirectoryError):  # the folder that is at fault is named
-            if parent == path:  # where we are is there no more
+        except (FileNotFoundError, NotADirectoryError):
+            if parent == path:  # the current folder was removed
                 raise
-            above = make_directories(parent)
+            above = make_directories(parent)  # names the folder that is at fault
             made = _makes_directory(path)
     return [*above, UnsyncedFolder(parent)] if made else above
 
 
 def _makes_directory(path: StrPath) -> bool:
-    """Create a directory; whether it was not there. Raises OSError."""
+    """Create a directory; False when it exists. Raises OSError."""
     try:
         os.mkdir(path, DIRECTORY_MODE)
     except FileExistsError:
@@ -288,18 +152,18 @@ def _makes_directory(path: StrPath) -> bool:
 
 
 def make_durable_directories(path: StrPath) -> None:
-    """Create ``path`` and its missing parents, and make their names durable."""
+    """Create ``path`` and its missing parents, and make their names durable. Raises StoreError."""
     for folder in make_directories(path):
         folder.sync()
 
 
 def sync_directory(path: StrPath) -> None:
-    """Make the names in a directory durable."""
+    """Make the names in a directory durable. Raises StoreError."""
     UnsyncedFolder(path).sync()
 
 
 def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    """Write all of ``data`` at ``offset``, however many calls that takes. Raises OSError."""
+    """Write all of ``data`` at ``offset``, in as many calls as that takes. Raises OSError."""
     view = memoryview(data)
     while view:
         written = os.pwrite(descriptor, view, offset)
@@ -308,19 +172,9 @@ def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def read_all(descriptor: int, block: memoryview, offset: int) -> int:
-    """Fill ``block`` from ``offset`` on; fewer bytes only at the end of the file."""
-    filled = 0
-    while filled < len(block):
-        size = os.preadv(descriptor, [block[filled:]], offset + filled)
-        if size == 0:
-            break
-        filled += size
-    return filled
-
-
 def put_file(path: StrPath, data: bytes, temporary: StrPath) -> None:
-    """Write a small file, durable and whole or not at all: temporary, fsync, rename, fsync."""
+    """Write a small file durably and as a whole, or not at all: temporary, fsync, rename, fsync.
+    Raises StoreError."""
     folder = os.path.dirname(path) or os.curdir
     make_durable_directories(folder)
     with written(temporary, data) as file:
@@ -329,40 +183,17 @@ def put_file(path: StrPath, data: bytes, temporary: StrPath) -> None:
     sync_directory(folder)
 
 
-def copy_file(path: StrPath, target: StrPath, temporary: StrPath) -> None:
-    """A second file of the same bytes, durable when it has its name. Raises StoreError."""
-    source = open_file(path)
-    if source is None:
-        raise StoreError(f"{path}: it is gone")
-    try:
-        with store_errors(target):
-            unlink_if_there(temporary)
-            made = os.open(
-                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE
-            )
-            with open(made, "wb") as copied:
-                shutil.copyfileobj(open(source, "rb", closefd=False), copied)  # noqa: SIM115
-                copied.flush()
-                sync_file(copied.fileno(), temporary)
-            os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            unlink_if_there(temporary)
-        raise
-    finally:
-        os.close(source)
-
-
 @contextmanager
 def written(path: StrPath, data: bytes) -> Generator[UnsyncedFile, None, None]:
-    """Write a small file; while in this context it can be synced. Its name is not durable yet."""
+    """Write a small file, which can be synced while in this context. Its name is not durable yet.
+    Raises StoreError."""
     with store_errors(path):
         try:
-            descriptor = os.open(path, _TO_MAKE, FILE_MODE)
+            descriptor = os.open(path, _TO_CREATE, FILE_MODE)
         except FileExistsError:
-            # Not written to: it may have another name elsewhere (cp -al).
+            # Do not write to it: it may have another name elsewhere (cp -al).
             os.unlink(path)
-            descriptor = os.open(path, _TO_MAKE, FILE_MODE)
+            descriptor = os.open(path, _TO_CREATE, FILE_MODE)
     try:
         with store_errors(path):
             write_all(descriptor, data, 0)
@@ -372,12 +203,13 @@ def written(path: StrPath, data: bytes) -> Generator[UnsyncedFile, None, None]:
 
 
 def rename(path: StrPath, target: StrPath) -> None:
-    """Give a file its final name, in place of what had it; durable once its folder is synced."""
+    """Give a file its final name, replacing what has it. Durable once its folder is synced. Raises
+    StoreError."""
     with store_errors(target):
         os.replace(path, target)
 
 
 def unlink_if_there(path: StrPath) -> None:
-    """Remove a file. Raises OSError."""
+    """Remove a file, if it exists. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)

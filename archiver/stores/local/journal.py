@@ -1,8 +1,8 @@
-"""What of a file is durable so far, in a form that survives being torn at any byte.
+"""The journal of a staged file: which parts are durable. It survives being torn at any byte.
 
-One line an entry: the CRC-32 of the rest in hex, a space, JSON. The first says what the file
-will be, each later one that a part is on stable storage, or how much of it. Reading stops at the
-first line that does not match its checksum, or says nothing: whatever follows was not synced.
+One line per entry: the CRC-32 of the rest in hex, a space, JSON. The first says what the file will
+be, each later one that a part is durable, or how much of it. Reading stops at the first line that
+is invalid or does not match its checksum: what follows was never synced.
 """
 
 import json
@@ -13,25 +13,26 @@ from typing import Any
 
 from archiver import documents
 from archiver.documents import Fields
-from archiver.errors import BadDocument
+from archiver.errors import BadDocument, NoDocument
 from archiver.model import Network, Pin, Provenance
+from archiver.stores.local.reading import read_document
 
 FORMAT = 1
-# As many as a file is ever cut into (transfer/parts.py).
-_MOST_PARTS = 10_000
-_MOST_CRC = 2**64 - 1
+# A file has at most so many parts (transfer/parts.py).
+_MAX_PARTS = 10_000
+_MAX_CRC = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """``crcs`` by part index, and of parts that are not whole (bytes, CRC-64/XZ) in ``begun``;
-    ``length`` is how many bytes of the journal were readable."""
+    """``crcs`` is the CRC-64/XZ of each complete part by index, ``partial`` (bytes, CRC-64/XZ) of
+    each incomplete one. ``length`` is how many bytes of the journal are valid."""
 
     pin: Pin
     provenance: Provenance
     part_size: int
     crcs: Mapping[int, int]
-    begun: Mapping[int, tuple[int, int]]
+    partial: Mapping[int, tuple[int, int]]
     length: int
 
 
@@ -51,54 +52,67 @@ def head(pin: Pin, provenance: Provenance, part_size: int) -> bytes:
 
 
 def entry(index: int, crc: int, size: int | None = None) -> bytes:
-    """The line that says that a part is durable, or its first ``size`` bytes; a later one for the
-    same part replaces it, but a part that was whole once is not begun again."""
+    """The line that says that a part is durable, or its first ``size`` bytes.
+
+    A later line about the same part replaces it, but a complete part never becomes partial.
+    """
     value = {"part": index, "crc64": crc}
     return _line(value if size is None else {**value, "bytes": size})
 
 
+def read(path: str) -> Journal | None:
+    """The valid part of the journal at ``path``; None when there is none. Raises UnreadableObject,
+    StoreError."""
+    try:
+        data = read_document(path)
+    except NoDocument:
+        return None
+    return None if data is None else parse(data)
+
+
 def parse(data: bytes) -> Journal | None:
-    """The journal as far as it is whole; None when not even its first line is."""
+    """The valid part of a journal; None when not even its first line is valid."""
     lines = data.splitlines(keepends=True)
-    first = _value(lines[0]) if lines else None
+    first = _fields(lines[0]) if lines else None
     if first is None:
         return None
     try:
         first.format("journal", FORMAT)
         etag = None if first.is_null("etag") else first.text("etag")
-        declared = None if first.is_null("crc64") else first.number("crc64", most=_MOST_CRC)
+        declared = None if first.is_null("crc64") else first.number("crc64", most=_MAX_CRC)
         pin = Pin(first.number("size"), etag, declared)
         provenance = Provenance(first.text("origin"), first.word("network", Network))
         part_size = first.number("part_size", least=1)
     except BadDocument:
         return None
     crcs: dict[int, int] = {}
-    begun: dict[int, tuple[int, int]] = {}
-    if pin.total > _MOST_PARTS * part_size:
+    partial: dict[int, tuple[int, int]] = {}
+    if pin.total > _MAX_PARTS * part_size:
         return None
     length = len(lines[0])
     for line in lines[1:]:
-        value = _value(line)
-        if value is None or not _noted(value, crcs, begun, pin.total, part_size):
+        fields = _fields(line)
+        if fields is None or not _add_part(fields, crcs, partial, pin.total, part_size):
             break
         length += len(line)
-    begun = {part: so_far for part, so_far in begun.items() if part not in crcs}
-    return Journal(pin, provenance, part_size, crcs, begun, length)
+    partial = {part: so_far for part, so_far in partial.items() if part not in crcs}
+    return Journal(pin, provenance, part_size, crcs, partial, length)
 
 
-def _noted(
-    value: Fields,
+def _add_part(
+    fields: Fields,
     crcs: dict[int, int],
-    begun: dict[int, tuple[int, int]],
+    partial: dict[int, tuple[int, int]],
     total: int,
     part_size: int,
 ) -> bool:
-    """Take what a line says of a part of a file of ``total`` bytes; whether it says anything."""
+    """Add what a line says about a part of a file of ``total`` bytes; False when it is invalid."""
     try:
-        part = value.number("part", most=max(0, total - 1) // part_size)
-        crc = value.number("crc64", most=_MOST_CRC)
-        if "bytes" in value.values:
-            begun[part] = value.number("bytes", most=min(part_size, total - part * part_size)), crc
+        part = fields.number("part", most=max(0, total - 1) // part_size)
+        crc = fields.number("crc64", most=_MAX_CRC)
+        if "bytes" in fields.values:
+            most = min(part_size, total - part * part_size)
+            partial[part] = fields.number("bytes", most=most), crc
         else:
             crcs[part] = crc
     except BadDocument:
@@ -111,7 +125,7 @@ def _line(value: Mapping[str, Any]) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _value(line: bytes) -> Fields | None:
+def _fields(line: bytes) -> Fields | None:
     checksum, _, text = line.partition(b" ")
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text[:-1]):
         return None

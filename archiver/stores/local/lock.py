@@ -1,12 +1,13 @@
-"""One writer per directory, by a lock that a crash does not leave behind.
+"""A lock for the only writer of a directory, which a crash does not leave behind.
 
-The kernel's flock is let go when its process dies. Some network file systems grant it to
-everybody (huggingface_hub #4228) or not at all, so the holder also writes who it is and keeps
-changing the file. Where flock cannot be relied on, somebody who comes watches for a change first,
-writes its name, and looks after a while whether that still stands. No clocks are compared.
+The kernel releases a flock when its process dies. Some network file systems grant it to everybody
+(huggingface_hub #4228) or not at all, so the holder also writes who it is and keeps changing the
+file. Where flock is not reliable, another process first watches for a change, then writes its own
+name, and checks after a while that it still stands there. No clocks are compared.
 
-A lock is of a file, and others look for it by its path: once that names another file, or none, two
-may hold what each takes for the lock. So it is looked at after every flock, and while it is held.
+A lock belongs to a file, and others find it by its path. Once the path names another file, or none,
+two processes may each hold what they take for the lock. So the path is checked after every flock,
+and while the lock is held.
 """
 
 import errno
@@ -32,21 +33,24 @@ from archiver.stores.holder import (
     words,
 )
 from archiver.stores.local.disk import FILE_MODE, store_errors, write_all
-from archiver.stores.local.filesystem import kind_of
+from archiver.stores.local.mounts import file_system_kind
 
 BEAT_SECONDS = RETRIES.lock_beat.wait
 _LOOK_SECONDS = 1.0
-# Times that the file may be another one each time that we have it.
+# How often the file may be replaced between its opening and its lock.
 _MAX_OPENINGS = RETRIES.lock_opening.attempts
-_MOST_BYTES = 4096
+_MAX_BYTES = 4096
 _LOCAL_FILE_SYSTEMS = frozenset(
     ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs")
 )
 
 
 class Held:
-    """A lock that is held. ``was_left``: nobody let go of it before, so that what the last writer
-    did may not be durable, though it can be seen. ``is_certain``: the kernel's word is enough."""
+    """A lock that is held.
+
+    ``was_left``: its last holder did not release it, so what that wrote can be seen but may not be
+    durable. ``is_certain``: the kernel grants the lock to one process only.
+    """
 
     was_left = True
     is_certain = False
@@ -59,7 +63,7 @@ class Held:
         self._writing: Final = threading.Lock()
 
     def check(self) -> None:
-        """Raises ArchiveBusy when we may no longer be the only writer. Blocks."""
+        """Raises ArchiveBusy when this process may no longer be the only writer. Blocks."""
         self._look()
         if self._lost is None and not self.is_certain and not self.is_ours():
             self._lost = _busy(self._path, _holder(self._descriptor, self._path))
@@ -72,12 +76,12 @@ class Held:
 
     def write(self, beat: int) -> None:
         text = json.dumps(ourselves(self._name, beat)).encode()
-        with self._writing:  # half of it would be nobody's
+        with self._writing:  # nobody may read a half-written name
             write_all(self._descriptor, text, 0)
             os.ftruncate(self._descriptor, len(text))
 
     def keep_beating(self, beat: float, stop: threading.Event) -> None:
-        """Change the file until told to stop, or until it has another's name."""
+        """Change the file at each beat, until ``stop`` is set or it has another name."""
         count = 0
         while self._lost is None and not stop.wait(beat):
             count += 1
@@ -88,16 +92,16 @@ class Held:
                 elif self._lost is None:
                     self.write(count)
             except (OSError, StoreError):
-                # A full disk shows where data is written; the lock holds all the same.
+                # A full disk is reported by those who write data. The lock is still held.
                 continue
 
     def _look(self) -> None:
-        """See whether the path still names our file; once it did not, somebody may have come."""
+        """Check that the path still names our file. If not, another process may hold the lock."""
         if self._lost is None and not _is_named(self._descriptor, self._path):
             self._lost = ArchiveBusy(
-                f"{self._path}: this lock was removed, or replaced, while this process held it: "
-                "another one may be writing to this archive",
-                hint="find out what removes it, or moved the directory; then run the command again",
+                f"{self._path}: this lock was removed or replaced while this process held it: "
+                "another process may be writing to this archive",
+                hint="find out what removed it or moved the directory, then run the command again",
             )
 
 
@@ -105,10 +109,10 @@ class Held:
 def hold(
     path: Path, beat: float = BEAT_SECONDS, stop: threading.Event | None = None
 ) -> Generator[Held, None, None]:
-    """Hold the lock at ``path``. Raises ArchiveBusy.
+    """Hold the lock at ``path``. Raises ArchiveBusy, StoreError.
 
-    Blocks for up to six beats where flock cannot be relied on, or the last holder ran elsewhere and
-    did not let go; less when ``stop`` is set: then it raises.
+    Blocks for up to six beats where flock is not reliable, or when the last holder ran on another
+    machine and did not release it. Once ``stop`` is set it raises instead.
     """
     stop = stop or threading.Event()
     is_new = not os.path.lexists(path)
@@ -134,7 +138,7 @@ def hold(
 
 
 def _opened(path: Path) -> tuple[int, bool]:
-    """The file that ``path`` names while we have its lock, and whether the kernel granted that."""
+    """A descriptor of the locked file at ``path``, and whether the kernel granted the lock."""
     for _ in range(_MAX_OPENINGS):
         with store_errors(path):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -148,17 +152,17 @@ def _opened(path: Path) -> tuple[int, bool]:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # it was removed between the two: that lock locks nobody out
+        os.close(descriptor)  # it was removed before the lock: others lock a new file
     raise ArchiveBusy(f"{path}: something keeps removing this file", hint="find out what does")
 
 
 def _check_regular(descriptor: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise StoreError(f"{path}: this is no regular file", hint="remove it")
+        raise StoreError(f"{path}: not a regular file", hint="remove it")
 
 
 def _is_named(descriptor: int, path: Path) -> bool:
-    """Whether ``path`` names this very file. Raises StoreError when that cannot be seen."""
+    """Whether ``path`` names this very file. Raises StoreError."""
     with store_errors(path):
         try:
             named = path.lstat()
@@ -172,26 +176,24 @@ def _take(
     held: Held, descriptor: int, path: Path, beat: float, *, certain: bool, stop: threading.Event
 ) -> None:
     before = _holder(descriptor, path)
-    # What cannot be read may be a living holder's, where the kernel gives its lock to everybody.
+    # Where the kernel grants the lock to everybody, an unreadable name may be a live holder's.
     is_free = not _text(descriptor, path) if not certain else not before
     is_over = is_free or is_dead(before) or (certain and ran_under_this_kernel(before))
     if not is_over:
-        # Longer than it takes a newcomer to look after its name and to beat for the first time.
-        _see_that_it_is_gone(descriptor, path, 4 * beat, stop)
+        # Longer than a new holder takes to check its name and to beat for the first time.
+        _wait_until_gone(descriptor, path, 4 * beat, stop)
     with store_errors(path):
         held.write(0)
     if not certain:
-        # Somebody who came at the same time has written, too: one name stands.
+        # Another process may have written its name at the same time: one of them stays.
         if stop.wait(1.5 * beat):
             raise _busy(path, {})
         if not held.is_ours():
             raise _busy(path, _holder(descriptor, path))
 
 
-def _see_that_it_is_gone(
-    descriptor: int, path: Path, seconds: float, stop: threading.Event
-) -> None:
-    """Watch for a sign of life for so long. Raises ArchiveBusy at one."""
+def _wait_until_gone(descriptor: int, path: Path, seconds: float, stop: threading.Event) -> None:
+    """Watch the file for so many seconds. Raises ArchiveBusy when it changes."""
     before = _text(descriptor, path)
     looks = max(4, round(seconds / _LOOK_SECONDS))
     for _ in range(looks):
@@ -199,13 +201,13 @@ def _see_that_it_is_gone(
             raise _busy(path, _holder(descriptor, path))
         now = _text(descriptor, path)
         if not now:
-            return  # it let go
+            return  # it was released
         if now != before:
             raise _busy(path, _holder(descriptor, path))
 
 
 def _flock(descriptor: int, path: Path) -> bool:
-    """Whether the kernel granted its lock; False where it has none to give."""
+    """Lock the file; False where the file system has no locks. Raises ArchiveBusy, OSError."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -218,20 +220,20 @@ def _flock(descriptor: int, path: Path) -> bool:
 
 
 def flock_is_reliable(path: Path) -> bool:
-    """Whether ``path`` is on a file system of this machine's own."""
-    return kind_of(path) in _LOCAL_FILE_SYSTEMS
+    """Whether ``path`` is on a local file system."""
+    return file_system_kind(path) in _LOCAL_FILE_SYSTEMS
 
 
 def _busy(path: Path, holder: Holder) -> ArchiveBusy:
     return ArchiveBusy(
         f"{path.parent}: {words(holder)} is writing to this archive",
-        hint="wait until it is done, as --lock-wait 30m does",
+        hint="wait until it is done, or use --lock-wait 30m",
     )
 
 
 def _text(descriptor: int, path: Path) -> bytes:
     with store_errors(path):
-        return os.pread(descriptor, _MOST_BYTES, 0)
+        return os.pread(descriptor, _MAX_BYTES, 0)
 
 
 def _holder(descriptor: int, path: Path) -> Holder:

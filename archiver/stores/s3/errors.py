@@ -1,4 +1,4 @@
-"""What botocore raises, said in our words; here, and only here."""
+"""Translates what botocore raises into the errors of this package; nothing else does."""
 
 import re
 import ssl
@@ -19,8 +19,8 @@ from archiver.errors import (
     UnreadableObject,
     UsageError,
 )
-from archiver.stores.s3.access import of_credentials
-from archiver.stores.s3.answers import NoAnswer
+from archiver.stores.s3.credentials import of_credentials
+from archiver.stores.s3.responses import InvalidResponse
 
 _FORBIDDEN = frozenset(
     (
@@ -30,26 +30,30 @@ _FORBIDDEN = frozenset(
         "TokenRefreshRequired", "UnrecognizedClientException", "401", "403",
     )
 )  # fmt: skip
-_FULL = frozenset(
+_QUOTA_CODES = frozenset(
     (
         "EntityQuotaExceeded", "InsufficientStorage", "QuotaExceeded", "ServiceQuotaExceeded",
         "StorageLimitExceeded", "StorageQuotaExceeded", "XAmzBucketQuotaExceeded",
         "XMinioStorageFull", "507",
     )
 )  # fmt: skip
-# What is answered by who cannot do it now.
-_PASSING_STATUS = frozenset((429, 500, 502, 503, 504))
-_OF_OURS = (ValueError, FileNotFoundError, IsADirectoryError, PermissionError, ssl.SSLError)
-_PASSING = frozenset(
+# A server that cannot serve the request now.
+_TRANSIENT_STATUS = frozenset((429, 500, 502, 503, 504))
+_LOCAL_FAULTS = (ValueError, FileNotFoundError, IsADirectoryError, PermissionError, ssl.SSLError)
+_TRANSIENT_CODES = frozenset(
     (
         "InternalError", "PriorRequestNotComplete", "RequestTimeout", "RequestTimeoutException",
         "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
     )
 )  # fmt: skip
-# Of one object alone: in an archive class, or encrypted with a key that is disabled or gone.
-_COLD = "InvalidObjectState"
-_KEPT_BACK = frozenset(
+# Faults of one object: it is in an archive class, or its encryption key is disabled or deleted.
+_IN_ARCHIVE_CLASS = "InvalidObjectState"
+_KEY_UNUSABLE = frozenset(
     ("KMS.DisabledException", "KMS.KMSInvalidStateException", "KMS.NotFoundException")
+)
+_ABSENT = frozenset(("NoSuchKey", "NotFound", "404", "NoSuchUpload"))
+_DAMAGED = frozenset(
+    ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch")
 )
 _HINTS = {
     "AccessDenied": "README, Buckets, lists the permissions that a key needs",
@@ -58,10 +62,10 @@ _HINTS = {
     "RequestTimeTooSkewed": "set this machine's clock",
     "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY, and --s3-endpoint",
 }
-# What is encoded in a URL in one way only.
-_PLAIN = re.compile(r"s3://[A-Za-z0-9/._~-]+")
-_NO_STORE = (
-    "nothing of it is believed; is the endpoint an S3 store, with no page of a proxy before it?"
+# URLs without characters that need encoding.
+_PLAIN_URL = re.compile(r"s3://[A-Za-z0-9/._~-]+")
+_NOT_A_STORE = (
+    "the response was ignored; check that the endpoint is an S3 store and that no proxy replied"
 )
 
 
@@ -71,8 +75,24 @@ class BucketMissing(UsageError):
     ends_run = True
 
 
+class NotFound(Exception):
+    """There is no such object or upload."""
+
+
+class ConditionFailed(Exception):
+    """The condition of a request was not met (412), or the object exists (409)."""
+
+
+class NoSuchUpload(Exception):
+    """The multipart upload does not exist any more."""
+
+
+class DamagedInTransit(Exception):
+    """The store says that the body does not match its checksum."""
+
+
 def code_of(error: ClientError) -> str:
-    """The code in the answer, or its status where there is none."""
+    """The error code in the response, or its HTTP status when it has none."""
     found = error.response.get("Error", {}).get("Code")
     return str(found or status_of(error))
 
@@ -81,92 +101,130 @@ def status_of(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
 
 
-def outage(response: tuple[Any, Mapping[str, Any]] | None, error: Exception | None) -> str | None:
-    """Why a request came to nothing that may come to something the next time; None for all else.
-    As botocore's hooks have it: an answer, raw and parsed, or what was raised instead."""
+def transient_failure(
+    response: tuple[Any, Mapping[str, Any]] | None, error: Exception | None
+) -> str | None:
+    """Why a request failed that may succeed when it is sent again; None for all others.
+
+    botocore's hooks pass either a response, raw and parsed, or the exception raised instead.
+    """
     if error is not None:
-        return None if _is_for_ever(error) else type(error).__name__
+        return None if _is_permanent(error) else type(error).__name__
     if response is None:
         return None
     raw, parsed = response
     code = str(parsed.get("Error", {}).get("Code") or "")
-    if code in _FULL or not (raw.status_code in _PASSING_STATUS or code in _PASSING):
+    if code in _QUOTA_CODES or not (
+        raw.status_code in _TRANSIENT_STATUS or code in _TRANSIENT_CODES
+    ):
         return None
     return f"{raw.status_code} {code}".strip()
 
 
-def _is_for_ever(error: Exception) -> bool:
-    """Whether what kept an answer from coming will do so again."""
+def _is_permanent(error: Exception) -> bool:
+    """Whether the same exception must be expected again."""
     if isinstance(error, exceptions.SSLError):
-        # All but a connection that ended in the middle of the greeting.
+        # All but a connection that was closed during the handshake.
         return "EOF" not in str(error)
     if isinstance(error, exceptions.HTTPClientError):
-        # An endpoint that is no URL, a file of certificates that is not there.
-        return isinstance(error.kwargs.get("error"), _OF_OURS)
+        # Such as an endpoint that is not a URL, or a missing file of certificates.
+        return isinstance(error.kwargs.get("error"), _LOCAL_FAULTS)
     return not isinstance(error, exceptions.ConnectionError)
 
 
 @contextmanager
-def bucket_errors(what: str) -> Iterator[None]:
-    """Translate what is raised while ``what`` (``s3://bucket/key``) is worked on."""
+def bucket_errors(url: str) -> Iterator[None]:
+    """Translate what botocore raises about ``url`` (``s3://bucket/key``). Raises ArchiverError."""
     try:
         yield
     except ClientError as error:
-        raise of_credentials(what, error) or _refused(what, error) from None
+        raise of_credentials(url, error) or _error_response(url, error) from None
     except exceptions.SSLError:
         raise StoreError(
-            f"{what}: the server's certificate is not good",
-            hint="AWS_CA_BUNDLE, or SSL_CERT_FILE, names other authorities to trust",
+            f"{url}: the server's certificate cannot be verified",
+            hint="set AWS_CA_BUNDLE or SSL_CERT_FILE to trust other certificate authorities",
         ) from None
     except (
         exceptions.InvalidEndpointConfigurationError,
         exceptions.ParamValidationError,
     ) as error:
-        raise UsageError(f"{what}: {error}") from None
+        raise UsageError(f"{url}: {error}") from None
     except (BotoCoreError, OSError) as error:
-        raise of_credentials(what, error) or _unanswered(what, error) from None
-    except NoAnswer as error:
-        raise StoreError(f"{what}: {error}", hint=_NO_STORE) from None
+        raise of_credentials(url, error) or _no_response(url, error) from None
+    except InvalidResponse as error:
+        raise StoreError(f"{url}: {error}", hint=_NOT_A_STORE) from None
     except (ResponseParserError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise StoreError(f"{what}: an answer cannot be read: {said:.200}", hint=_NO_STORE) from None
+        text = " ".join(str(error).split())
+        raise StoreError(f"{url}: invalid response: {text:.200}", hint=_NOT_A_STORE) from None
 
 
 @contextmanager
-def endpoint_errors(what: str) -> Iterator[None]:
-    """Translate what is raised while a client is made."""
+def endpoint_errors(url: str) -> Iterator[None]:
+    """Translate what botocore raises when a client is created. Raises UsageError."""
     try:
         yield
     except ValueError as error:
-        # What botocore says of an endpoint that is no URL.
-        raise UsageError(f"{what}: {error}") from None
+        # What botocore raises for an endpoint that is not a URL.
+        raise UsageError(f"{url}: {error}") from None
 
 
-def _unanswered(what: str, error: Exception) -> StoreError:
-    asked = getattr(error, "kwargs", {}).get("endpoint_url")
-    host = urlsplit(asked).netloc.rpartition("@")[2] if isinstance(asked, str) else ""
-    said = f"{type(error).__name__} ({host})" if host else type(error).__name__
-    return StoreError(f"{what}: {said}", hint="is the endpoint right, and does it answer?")
+def _no_response(url: str, error: Exception) -> StoreError:
+    endpoint = getattr(error, "kwargs", {}).get("endpoint_url")
+    host = urlsplit(endpoint).netloc.rpartition("@")[2] if isinstance(endpoint, str) else ""
+    text = f"{type(error).__name__} ({host})" if host else type(error).__name__
+    return StoreError(f"{url}: {text}", hint="check the endpoint and whether it is reachable")
 
 
-def _refused(what: str, error: ClientError) -> ArchiverError:
+def _error_response(url: str, error: ClientError) -> ArchiverError:
     code, status = code_of(error), status_of(error)
-    answer = f"{status} {code}" if code != str(status) else f"{status}"
-    said = f"{what}: {error.operation_name}: {answer}"
+    result = f"{status} {code}" if code != str(status) else f"{status}"
+    message = f"{url}: {error.operation_name}: {result}"
     if code == "NoSuchBucket":
-        return BucketMissing(said, hint="make the bucket first; it is not made here")
-    if code == _COLD:
+        return BucketMissing(message, hint="create the bucket first; archiver does not")
+    if code == _IN_ARCHIVE_CLASS:
         return UnreadableObject(
-            f"{said}: it is in an archive class; bring it back first (aws s3api restore-object)",
-            hint="then run this again",
+            f"{message}: it is in an archive class; restore it first (aws s3api restore-object)",
+            hint="then run the command again",
         )
-    if code in _KEPT_BACK:
-        return UnreadableObject(said, hint="look after the key that it is encrypted with")
-    if code in _FULL or status == 507:
-        return NoSpace(said, hint="free some space; what is uploaded so far is kept")
+    if code in _KEY_UNUSABLE:
+        return UnreadableObject(message, hint="check the KMS key that it is encrypted with")
+    if code in _QUOTA_CODES or status == 507:
+        return NoSpace(
+            message, hint="free some space and run the command again; uploaded parts are kept"
+        )
     if code in _FORBIDDEN or status in (401, 403):
         hint = _HINTS.get(code, _HINTS["AccessDenied"])
-        if code == "SignatureDoesNotMatch" and not _PLAIN.fullmatch(what):
-            hint += ", and take a prefix of plain letters: some stores sign others in another way"
-        return StoreForbidden(said, hint=hint)
-    return StoreError(said)
+        if code == "SignatureDoesNotMatch" and not _PLAIN_URL.fullmatch(url):
+            hint += (
+                ", and use a prefix of plain letters: some stores sign other characters differently"
+            )
+        return StoreForbidden(message, hint=hint)
+    return StoreError(message)
+
+
+@contextmanager
+def not_found() -> Iterator[None]:
+    """Raise NotFound for an object or an upload that does not exist."""
+    try:
+        yield
+    except ClientError as error:
+        code = code_of(error)
+        if code in _ABSENT or (status_of(error) == 404 and code != "NoSuchBucket"):
+            raise NotFound from None
+        raise
+
+
+@contextmanager
+def conditional_errors() -> Iterator[None]:
+    """Raise ConditionFailed, NoSuchUpload and DamagedInTransit, which callers handle."""
+    try:
+        yield
+    except ClientError as error:
+        code = code_of(error)
+        if status_of(error) == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):
+            raise ConditionFailed(code) from None
+        if code == "NoSuchUpload":
+            raise NoSuchUpload from None
+        if code in _DAMAGED:
+            raise DamagedInTransit(code) from None
+        raise

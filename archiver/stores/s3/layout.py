@@ -1,7 +1,7 @@
-"""Where things that are no part of the archive lie in a bucket, and what they are called.
+"""The names of the objects in a bucket that are not part of the archive itself.
 
-Other applications may keep something below the same prefix, and in folders of the same name. What
-has not exactly one of these names is theirs.
+Other applications may use the same prefix, and folders of the same names. An object without exactly
+one of these names is theirs.
 """
 
 import re
@@ -15,18 +15,18 @@ STAGING = ".staging/"
 QUARANTINE = ".quarantine/"
 LOCK_KEY = f"{STAGING}lock"
 PROBE_KEY = f"{STAGING}probe"
-# Key parts never hold it, and it is plain in every shell.
+# Replaces the slashes of a key. No part of a key contains it, and no shell interprets it.
 SEPARATOR = "~"
-# For all parts but the last (S3 API, UploadPart).
-LEAST_PART_BYTES = 5 * 2**20
+# Minimum size of all parts but the last (S3 API, UploadPart).
+MIN_PART_BYTES = 5 * 2**20
 
-# No dot at its beginning: a part must not be one that leads out of where it is.
+# Without a leading dot: a part must not lead to another folder.
 _NAME: Final = "[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 _KINDS: Final = "|".join(Kind)
 
 
 def _stem(separator: str) -> str:
-    """instance/yyyy/mm/set/node-backup, whatever is between them."""
+    """A pattern of instance/yyyy/mm/set/node-backup with this separator."""
     parts = (_NAME, r"\d{4}", r"\d\d", rf"\d{{8}}T\d{{6}}Z-{_NAME}", _NAME)
     return re.escape(separator).join(parts)
 
@@ -43,58 +43,60 @@ _REPLACED: Final = re.compile(
 )
 
 
-def flat(key: str) -> str:
-    """A key as one name."""
+def flatten(key: str) -> str:
+    """A key as a single name."""
     return key.replace("/", SEPARATOR)
 
 
 def journal_key(stem: str) -> str:
-    return f"{STAGING}{flat(stem)}.json"
+    """The key of the journal of an upload."""
+    return f"{STAGING}{flatten(stem)}.json"
 
 
 def is_journal(key: str) -> bool:
-    """Whether it has the name of the notes of an upload."""
+    """Whether a key has the form of a journal's."""
     return _JOURNAL.fullmatch(key) is not None
 
 
-def is_uploaded_by_us(key: str) -> bool:
-    """Whether it has the name of something that is sent, or copied, in parts."""
+def is_own_upload(key: str) -> bool:
+    """Whether a key has the form of what this tool uploads, or copies, in parts."""
     forms: Iterable[re.Pattern[str]] = (_OBJECT, _QUARANTINED, _REPLACED)
     return key == PROBE_KEY or any(form.fullmatch(key) for form in forms)
 
 
-def failed_key(stem: str) -> str:
-    """Where bytes lie that failed on their way; the note about them ends in ``json``."""
-    return f"{QUARANTINE}{flat(stem)}.data"
+def rejected_key(stem: str) -> str:
+    """The quarantine key of bytes that failed verification before they were stored."""
+    return f"{QUARANTINE}{flatten(stem)}.data"
 
 
-def aside_key(key: str, tag: str) -> str:
-    """Where an object is kept for good that something replaced."""
-    return f"{QUARANTINE}{flat(key)}~{tag}.data"
+def quarantine_key(key: str, tag: str) -> str:
+    """The quarantine key of an object; ``tag`` identifies its contents."""
+    return f"{QUARANTINE}{flatten(key)}~{tag}.data"
 
 
-def note_key(kept: str) -> str:
-    """The note beside bytes in quarantine."""
-    return f"{kept.removesuffix('.data')}.json"
+def note_key(quarantined: str) -> str:
+    """The key of the note that says why an object is in quarantine."""
+    return f"{quarantined.removesuffix('.data')}.json"
 
 
-def replaced_key(key: str, tag: str, successor: str) -> str:
-    """Where an object is kept while one with the SHA-256 ``successor`` takes its place."""
-    return f"{QUARANTINE}{flat(key)}~{tag}~{successor}.replaced"
+def replaced_copy_key(key: str, tag: str, successor: str) -> str:
+    """The key of the copy of an object while one with the SHA-256 ``successor`` replaces it."""
+    return f"{QUARANTINE}{flatten(key)}~{tag}~{successor}.replaced"
 
 
 @dataclass(frozen=True, slots=True)
-class Replaced:
-    """What the name of such a copy says."""
+class ReplacedCopy:
+    """What the key of such a copy says: the object's key, a tag of its contents, and the SHA-256 of
+    its successor."""
 
     key: str
     tag: str
     successor: str
 
 
-def parse_replaced(kept: str) -> Replaced | None:
-    """None for what is no such copy."""
-    match = _REPLACED.fullmatch(kept)
+def parse_replaced_copy(copy_key: str) -> ReplacedCopy | None:
+    """The parts of such a key; None for any other key."""
+    match = _REPLACED.fullmatch(copy_key)
     if match is None:
         return None
-    return Replaced(match["key"].replace(SEPARATOR, "/"), match["tag"], match["successor"])
+    return ReplacedCopy(match["key"].replace(SEPARATOR, "/"), match["tag"], match["successor"])

@@ -1,7 +1,7 @@
-"""The keys below a prefix, all of them, or an error: a listing that was cut looks like a whole one.
+"""Lists all keys below a prefix, or fails: a listing that was cut off looks like a complete one.
 
-Version 2 of the API is asked for. A store that knows only version 1 answers in that form, without
-a token to go on with, and is asked on in it.
+Requests use version 2 of the API. A store that knows only version 1 answers in that format, without
+a continuation token; then the following pages are requested in version 1.
 """
 
 import re
@@ -9,89 +9,89 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from archiver.stores.s3 import answers
-from archiver.stores.s3.answers import NoAnswer
+from archiver.stores.s3 import responses
+from archiver.stores.s3.responses import InvalidResponse
 
-# The operation, in botocore's words, and its parameters.
-Ask = Callable[[str, Mapping[str, str]], Mapping[str, Any]]
-# Pages in a row that name nothing and say that more follows.
-_MOST_EMPTY: Final = 100
+# Sends a request, given botocore's name of the operation and its parameters; the parsed response.
+Request = Callable[[str, Mapping[str, str]], Mapping[str, Any]]
+# Pages in a row that have no keys and a next page.
+_MAX_EMPTY_PAGES: Final = 100
 # A key of an archive, URL-encoded with its slashes.
 _ENCODED: Final = re.compile(r"[\w.-]+%2F\d{4}%2F\d\d%2F\d{8}T\d{6}Z-.+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """``sizes`` by key; ``token`` of version 2, ``marker`` of version 1; ``counted`` is whether it
-    has a KeyCount, which only version 2 has."""
+    """``sizes`` by key; ``token`` for the next page in version 2, ``marker`` in version 1;
+    ``has_count``: it has a KeyCount, which only version 2 has."""
 
     sizes: Mapping[str, int]
-    more: bool
+    is_truncated: bool
     token: str
     marker: str
-    counted: bool
+    has_count: bool
 
 
-def keys_below(ask: Ask, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
-    """Keys and sizes, page by page. Raises NoAnswer."""
+def list_keys(request: Request, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+    """Keys below ``prefix`` and their sizes in bytes, page by page. Raises InvalidResponse."""
     operation, given = "list_objects_v2", {"Prefix": prefix}
-    before: Mapping[str, int] = {}
-    first_keys, tokens, empty = set[str](), set[str](), 0
+    previous: Mapping[str, int] = {}
+    first_keys, tokens, empty_pages = set[str](), set[str](), 0
     while True:
-        page = _read(ask(operation, given), bucket, prefix)
-        new = {key: size for key, size in page.sizes.items() if _is_new(key, size, before)}
+        page = _parse(request(operation, given), bucket, prefix)
+        new = {key: size for key, size in page.sizes.items() if _is_new(key, size, previous)}
         first = next(iter(new), None)
-        empty = 0 if page.sizes else empty + 1
-        # The last page may be the one key that its marker named.
-        repeats = not new and len(page.sizes) > (0 if page.more else 1)
-        if first in first_keys or repeats or empty > _MOST_EMPTY:
-            raise NoAnswer("a listing does not go on: the same page came again")
+        empty_pages = 0 if page.sizes else empty_pages + 1
+        # The last page may hold only the key that its marker named.
+        is_repeated = not new and len(page.sizes) > (0 if page.is_truncated else 1)
+        if first in first_keys or is_repeated or empty_pages > _MAX_EMPTY_PAGES:
+            raise InvalidResponse("the listing does not advance: the same page came again")
         if first is not None:
             first_keys.add(first)
         yield from new.items()
-        if not page.more:
+        if not page.is_truncated:
             return
         if page.token and operation == "list_objects_v2":
-            going_on = {"ContinuationToken": page.token}
-        elif page.marker and not page.counted:
-            operation, going_on = "list_objects", {"Marker": page.marker}
+            continuation = {"ContinuationToken": page.token}
+        elif page.marker and not page.has_count:
+            operation, continuation = "list_objects", {"Marker": page.marker}
         else:
-            raise NoAnswer("a listing is cut: more follows, and there is no token to ask for it")
+            raise InvalidResponse("the listing is truncated and has no continuation token")
         token = page.token or page.marker
         if token in tokens:
-            raise NoAnswer("a listing does not go on: the same token came again")
+            raise InvalidResponse("the listing does not advance: the same token came again")
         tokens.add(token)
-        before, given = page.sizes, {"Prefix": prefix, **going_on}
+        previous, given = page.sizes, {"Prefix": prefix, **continuation}
 
 
-def _is_new(key: str, size: int, before: Mapping[str, int]) -> bool:
-    """Whether a key was not on the page before, as where a marker counts as after itself."""
-    if before.get(key, size) != size:
-        raise NoAnswer(f"a listing names {key!r} twice, with two sizes")
-    return key not in before
+def _is_new(key: str, size: int, previous: Mapping[str, int]) -> bool:
+    """Whether the page before did not have this key. Some stores repeat the key of a marker. Raises
+    InvalidResponse when its size differs."""
+    if previous.get(key, size) != size:
+        raise InvalidResponse(f"the listing has {key!r} twice, with two sizes")
+    return key not in previous
 
 
-def _read(answer: Mapping[str, Any], bucket: str, prefix: str) -> _Page:
-    answers.check_echo(answer, {"Name": bucket, "Prefix": prefix})
+def _parse(response: Mapping[str, Any], bucket: str, prefix: str) -> _Page:
+    responses.check_echoed(response, {"Name": bucket, "Prefix": prefix})
     sizes: dict[str, int] = {}
-    for found in answer.get("Contents") or ():
-        key, size = answers.text(found, "Key"), answers.number(found, "Size")
+    for found in response.get("Contents") or ():
+        key, size = responses.text(found, "Key"), responses.number(found, "Size")
         if not key.startswith(prefix):
-            raise NoAnswer(f"a listing of {prefix!r} names {key[:200]!r}")
-        if "EncodingType" not in answer and _ENCODED.fullmatch(key):
-            raise NoAnswer("a listing has URL-encoded keys, and does not say so")
+            raise InvalidResponse(f"the listing of {prefix!r} has {key[:200]!r}")
+        if "EncodingType" not in response and _ENCODED.fullmatch(key):
+            raise InvalidResponse("the listing has URL-encoded keys without an EncodingType")
         if sizes.setdefault(key, size) != size:
-            raise NoAnswer(f"a listing names {key[:200]!r} twice, with two sizes")
-    said = answer[answers.SAID]
-    counted = answer.get("KeyCount")
-    if counted is not None and counted > len(sizes) + len(answer.get("CommonPrefixes") or ()):
-        raise NoAnswer(f"a listing counts {counted:,} keys, and names {len(sizes):,}")
-    more = answers.is_truncated(answer, must_say=True)
+            raise InvalidResponse(f"the listing has {key[:200]!r} twice, with two sizes")
+    count = response.get("KeyCount")
+    if count is not None and count > len(sizes) + len(response.get("CommonPrefixes") or ()):
+        raise InvalidResponse(f"the listing has a KeyCount of {count:,} and {len(sizes):,} keys")
+    is_truncated = responses.is_truncated(response, required=True)
     last = next(reversed(sizes), "")
     return _Page(
         sizes,
-        more,
-        token=str(answer.get("NextContinuationToken") or ""),
-        marker=str(answer.get("NextMarker") or last),
-        counted="KeyCount" in said,
+        is_truncated,
+        token=str(response.get("NextContinuationToken") or ""),
+        marker=str(response.get("NextMarker") or last),
+        has_count="KeyCount" in response[responses.RAW],
     )

@@ -1,4 +1,4 @@
-"""The requests of botocore's clients, for the log: each try is one."""
+"""Logs the requests of botocore's clients, each try by itself."""
 
 import re
 from collections.abc import Callable
@@ -11,21 +11,21 @@ _ATTEMPT: Final = re.compile(rb"attempt=(\d+)")
 
 
 def log_requests(client: Any) -> None:  # noqa: ANN401 - botocore has no types
-    """Have each request of a new client logged, with what came of it."""
-    # Of all that botocore tells of a request, nothing is told of every one that ends: an answer
-    # that is refused before it is parsed is not. They are all sent here.
+    """Log each request of a new client, with its result."""
+    # No event of botocore is emitted for every request: none is for a response that is refused
+    # before it is parsed. All requests are sent here.
     log_sent(client._endpoint.http_session)  # noqa: SLF001
     client.meta.events.register("before-send", _name)
 
 
 def log_sent(session: Any, *, is_secret: bool = False) -> None:  # noqa: ANN401
-    """Have all logged that botocore's HTTP ``session`` sends, without the paths of URLs that are
-    secrets themselves."""
+    """Log what botocore's HTTP ``session`` sends. With ``is_secret`` the paths of its URLs are
+    left out."""
     session.send = _logging(session.send, is_secret=is_secret)
 
 
 def _name(request: Any, event_name: str, **_: object) -> None:  # noqa: ANN401
-    """For botocore's ``before-send.SERVICE.OPERATION``: only its name says the operation."""
+    """Handler of botocore's ``before-send.SERVICE.OPERATION``, whose name has the operation."""
     request.operation = event_name.rpartition(".")[2]
 
 
@@ -35,14 +35,14 @@ def _logging(send: Callable[[Any], Any], *, is_secret: bool) -> Callable[[Any], 
         if request is None:
             return send(prepared)
         try:
-            answer = send(prepared)
+            response = send(prepared)
         except BaseException as error:
             request.ended(error)
             raise
-        request.status = answer.status_code
-        request.size = _size(prepared, answer)
+        request.status = response.status_code
+        request.size = _size(prepared, response)
         request.ended()
-        return answer
+        return response
 
     return logging
 
@@ -59,17 +59,17 @@ def _begun(prepared: Any, *, is_secret: bool) -> Request | None:  # noqa: ANN401
     )
 
 
-def _size(prepared: Any, answer: Any) -> int:  # noqa: ANN401
-    """Bytes of the body that was sent, or else of that which is answered. That of an object is
-    still to be read, by somebody else."""
+def _size(prepared: Any, response: Any) -> int:  # noqa: ANN401
+    """Bytes of the body that was sent, or else of the response. The body of an object is read
+    later, so its announced length counts."""
     if prepared.body:
         length = prepared.headers.get("Content-Length", "0")
     elif prepared.method == "HEAD":
         return 0
     elif prepared.stream_output:
-        length = answer.headers.get("Content-Length", "0")
+        length = response.headers.get("Content-Length", "0")
     else:
-        return len(answer.content)
+        return len(response.content)
     text = _bytes(length)
     return int(text) if text.isdigit() else 0
 

@@ -1,7 +1,7 @@
-"""AWS's chain of credentials: asked once a run, and what is wrong with it said in our words.
+"""The credentials for buckets, from AWS's provider chain, and clear errors about them.
 
-Keys, profiles, roles, web identities, ``credential_process`` and SSO are botocore's affair. One
-session is shared by all that asks a bucket, so that nobody types a code of a device twice.
+botocore resolves keys, profiles, roles, web identities, ``credential_process`` and SSO. All clients
+of a run share one session, so that nobody has to type an MFA code twice.
 """
 
 import os
@@ -26,8 +26,8 @@ from archiver.errors import ArchiverError, StoreForbidden, UsageError
 from archiver.stores.s3.requests import log_requests, log_sent
 from archiver.stray_characters import access_key_problem, clean_variable, stray_characters_in
 
-# Operations that give credentials, and none that a bucket does.
-_GIVE_CREDENTIALS: Final = frozenset(
+# Operations of the services that issue credentials; no operation of a bucket has such a name.
+_CREDENTIAL_OPERATIONS: Final = frozenset(
     (
         "AssumeRole", "AssumeRoleWithWebIdentity", "CreateOAuth2Token", "CreateToken",
         "GetRoleCredentials",
@@ -39,58 +39,59 @@ _BROKEN_CONFIG: Final = (
     exceptions.InvalidConfigError,
     exceptions.UnknownCredentialError,
 )
-# What a key may come from in the environment, and the names of the same in a file.
+# Environment variables with keys, and the names of the same settings in a profile.
 _KEYS: Final = {
     "AWS_ACCESS_KEY_ID": "aws_access_key_id",
     "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
     "AWS_SESSION_TOKEN": "aws_session_token",
 }
-# Others that a session depends on.
+# Other environment variables that a session depends on.
 _SETTINGS: Final = (
     "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
     "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL_STS", "AWS_CA_BUNDLE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
 )  # fmt: skip
-# In what botocore says of a program or a service that gave no key, its own words.
-_OF_BOTOCORE: Final = re.compile(
+# botocore's own words in a message about a program or service that issued no credentials.
+_SAFE_WORDS: Final = re.compile(
     r"it ended with status -?\d+|non 200 response \d+|Missing required key in response: '\w+'|"
     r"Unsupported version|response did not contain: [\w, ]+|No credentials found"
 )
-_LOOK_SECONDS: Final = 0.2
-_MOST_SAID: Final = 300
+_POLL_SECONDS: Final = 0.2
+_MAX_QUOTED: Final = 300
 _guard: Final = threading.Lock()
 
 
-def shared_session(what: str) -> Any:  # noqa: ANN401 - botocore has no types
-    """botocore's session for the environment as it is, its credentials there, if there are any.
+def shared_session(url: str) -> Any:  # noqa: ANN401 - botocore has no types
+    """botocore's session for the current environment, with its credentials resolved if it has any.
 
-    Raises UsageError, StoreForbidden.
+    ``url`` is the bucket to name in errors. Raises UsageError, StoreForbidden.
     """
     for name in _SETTINGS:
         clean_variable(os.environ, name)
-    with _guard, access_errors(what):
+    with _guard, _credential_errors(url):
         for name in (*_KEYS, "AWS_SECURITY_TOKEN"):
-            _check_key(what, f"{name} in the environment", os.environ.get(name))
+            _check_key(url, f"{name} in the environment", os.environ.get(name))
         session = _session(tuple(sorted(_environment())))
         if (credentials := session.get_credentials()) is not None:
             given = zip(_KEYS.values(), credentials.get_frozen_credentials()[:3], strict=True)
             for name, value in given:
-                _check_key(what, f"{name} of the {credentials.method}", value)
+                _check_key(url, f"{name} of the {credentials.method}", value)
         return session
 
 
-def _check_key(what: str, name: str, value: str | None) -> None:
-    """Raises StoreForbidden for what can be no part of a key: it would break the header that it
-    is sent in, and be quoted with that. A secret is not sent, and some stores take any text."""
+def _check_key(url: str, name: str, value: str | None) -> None:
+    """Raise StoreForbidden for characters that no key has: they would break the header that carries
+    the key, and the client would quote that. A secret is never sent, and some stores allow any
+    text for it."""
     is_secret = "secret" in name.lower()
     problem_of = stray_characters_in if is_secret else access_key_problem
-    if value and (wrong := problem_of(value)) is not None:
-        raise StoreForbidden(f"{what}: {name}: {wrong}", hint="copy it again")
+    if value and (fault := problem_of(value)) is not None:
+        raise StoreForbidden(f"{url}: {name}: {fault}", hint="copy it again")
 
 
 def _environment() -> Iterator[tuple[str, str]]:
-    """What a session depends on."""
+    """The variables that a session depends on, and their values."""
     for name, value in os.environ.items():
         if name == "HOME" or name.startswith("AWS_"):
             yield name, value
@@ -101,9 +102,9 @@ def _session(_: tuple[tuple[str, str], ...]) -> Any:  # noqa: ANN401
     session = _Session()
     session.register_component("data_loader", _loader())
     resolver = session.get_component("credential_provider")
-    # There is no other way to any of these.
+    # The session offers no other way to set these.
     assume_role, process = map(resolver.get_provider, ("assume-role", "custom-process"))
-    assume_role._prompter = ask  # noqa: SLF001
+    assume_role._prompter = prompt  # noqa: SLF001
     process._popen = _Program  # noqa: SLF001
     instance, container = map(resolver.get_provider, ("iam-role", "container-role"))
     log_sent(instance._role_fetcher._session)  # noqa: SLF001
@@ -115,7 +116,8 @@ def _session(_: tuple[tuple[str, str], ...]) -> Any:  # noqa: ANN401
 
 
 class _Session(botocore.session.Session):  # type: ignore[misc] # botocore has no types
-    """Whose clients, of buckets and of services that give credentials, have requests logged."""
+    """Logs the requests of its clients: those of buckets, and of services that issue
+    credentials."""
 
     def create_client(self, *args: Any, **given: Any) -> Any:  # noqa: ANN401
         client = super().create_client(*args, **given)
@@ -124,7 +126,7 @@ class _Session(botocore.session.Session):  # type: ignore[misc] # botocore has n
 
 
 class _Program(subprocess.Popen[bytes]):
-    """A credential_process; of its stderr, where it may say anything, nothing is passed on."""
+    """A credential_process. Its stderr may hold secrets, so only its exit status is reported."""
 
     def communicate(self, *args: Any, **given: Any) -> tuple[bytes, bytes]:  # noqa: ANN401
         out, _ = super().communicate(*args, **given)
@@ -133,43 +135,43 @@ class _Program(subprocess.Popen[bytes]):
 
 @lru_cache
 def _loader() -> Loader:
-    """Of botocore's models: to read that of S3 takes longer than all else of making a client."""
+    """Cached, since reading the model of S3 takes most of the time of creating a client."""
     return create_loader()
 
 
 @contextmanager
-def access_errors(what: str) -> Iterator[None]:
-    """Translate whatever is raised while credentials for ``what`` are looked for."""
+def _credential_errors(url: str) -> Iterator[None]:
+    """Translate what is raised when credentials are resolved. Raises UsageError, StoreForbidden."""
     try:
         yield
     except (BotoCoreError, ClientError, OSError) as error:
-        found = of_credentials(what, error)
-        raise found or StoreForbidden(f"{what}: no S3 credentials: {_said(error)}") from None
+        found = of_credentials(url, error)
+        raise found or StoreForbidden(f"{url}: no S3 credentials: {_message(error)}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreForbidden(
-            f"{what}: no S3 credentials: what gives them does not say what it should: "
-            f"{type(error).__name__}: {_said(error)}",
-            hint=f"run it by hand, and see what it says{_program()}",
+            f"{url}: no S3 credentials: their source returned something invalid: "
+            f"{type(error).__name__}: {_message(error)}",
+            hint=f"run it by hand and check its output{_program()}",
         ) from None
 
 
-def of_credentials(what: str, error: Exception) -> ArchiverError | None:
-    """What is wrong with the credentials, or the files that they come from; None where ``error``
-    is not about them."""
+def of_credentials(url: str, error: Exception) -> ArchiverError | None:
+    """The fault of the credentials, or of the files that they come from; None when ``error`` is not
+    about them."""
     if isinstance(error, exceptions.NoRegionError):
         return UsageError(
-            f"{what}: {_said(error)}", hint="set AWS_DEFAULT_REGION, or region in the profile"
+            f"{url}: {_message(error)}", hint="set AWS_DEFAULT_REGION, or region in the profile"
         )
     if isinstance(error, _BROKEN_CONFIG):
-        return UsageError(f"{what}: {_said(error)}", hint="see ~/.aws/config, or AWS_CONFIG_FILE")
+        return UsageError(f"{url}: {_message(error)}", hint="see ~/.aws/config, or AWS_CONFIG_FILE")
     hint = _hint(error)
     if hint is None:
         return None
-    return StoreForbidden(f"{what}: no S3 credentials: {_said(error)}", hint=hint)
+    return StoreForbidden(f"{url}: no S3 credentials: {_message(error)}", hint=hint)
 
 
 def _hint(error: Exception) -> str | None:
-    """What to do about the credentials; None where ``error`` is not about them."""
+    """How to mend the credentials; None when ``error`` is not about them."""
     hint: str | None = None
     match error:
         case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
@@ -179,44 +181,48 @@ def _hint(error: Exception) -> str | None:
         case exceptions.LoginError():
             hint = f"aws login{_profile_option()}"
         case exceptions.RefreshWithMFAUnsupportedError():
-            hint = "run it again; duration_seconds in the profile makes what a code gives last"
+            hint = (
+                "run the command again; duration_seconds in the profile makes MFA sessions longer"
+            )
         case exceptions.CredentialRetrievalError():
-            hint = f"run it by hand, and see what it says{_program()}"
-        case ClientError() if error.operation_name in _GIVE_CREDENTIALS:
-            hint = _of_denied(error.operation_name)
+            hint = f"run it by hand and check its output{_program()}"
+        case ClientError() if error.operation_name in _CREDENTIAL_OPERATIONS:
+            hint = _after_denial(error.operation_name)
         case OSError() if error.filename is not None:
-            hint = _of_file(os.fsdecode(error.filename))
+            hint = _about_file(os.fsdecode(error.filename))
     return hint
 
 
-def _said(error: Exception) -> str:
-    """What is wrong, without what others may have said in confidence: a program on its stderr, or
-    a client of a header."""
+def _message(error: Exception) -> str:
+    """The message of an error, without what may hold secrets: the stderr of a program, or a header
+    that could not be sent."""
     if isinstance(error, exceptions.CredentialRetrievalError):
-        return _of_retrieval(error)
+        return _retrieval_message(error)
     if type(error) is exceptions.HTTPClientError:
         return type(error).__name__
-    return f"{' '.join(str(error).split()):.{_MOST_SAID}}"
+    return f"{' '.join(str(error).split()):.{_MAX_QUOTED}}"
 
 
-def _of_retrieval(error: exceptions.CredentialRetrievalError) -> str:
-    provider, said = (str(error.kwargs[name]) for name in ("provider", "error_msg"))
-    found = _OF_BOTOCORE.search(said)
-    return f"{provider}: {'it gave none' if found is None else found[0]}"
+def _retrieval_message(error: exceptions.CredentialRetrievalError) -> str:
+    provider, text = (str(error.kwargs[name]) for name in ("provider", "error_msg"))
+    found = _SAFE_WORDS.search(text)
+    return f"{provider}: {'it returned none' if found is None else found[0]}"
 
 
-def _of_denied(operation: str) -> str:
+def _after_denial(operation: str) -> str:
     if operation == "AssumeRoleWithWebIdentity":
-        return f"does the role trust the token in {_web_identity_file()}?"
+        return f"check that the role trusts the token in {_web_identity_file()}"
     if operation == "AssumeRole":
-        return f"may this identity assume {_configured('role_arn') or 'the role'}?"
+        return f"check that this identity may assume {_configured('role_arn') or 'the role'}"
     return f"aws sso login{_profile_option()}"
 
 
-def _of_file(file: str) -> str:
+def _about_file(file: str) -> str:
     if file == _web_identity_file():
-        return "AWS_WEB_IDENTITY_TOKEN_FILE, or web_identity_token_file in the profile, names it"
-    return "the AWS profile, or a variable AWS_…, names it"
+        return (
+            "it is named by AWS_WEB_IDENTITY_TOKEN_FILE or web_identity_token_file in the profile"
+        )
+    return "it is named by the AWS profile or an AWS_… variable"
 
 
 def _web_identity_file() -> str | None:
@@ -224,7 +230,8 @@ def _web_identity_file() -> str | None:
 
 
 def _program() -> str:
-    """The program of a credential_process, without its arguments; empty where there is none."""
+    """The program of a credential_process, in parentheses and without its arguments; empty when
+    none is configured."""
     command = _configured("credential_process")
     try:
         return f" (credential_process: {shlex.split(command)[0]})" if command else ""
@@ -238,7 +245,7 @@ def _profile_option() -> str:
 
 
 def _configured(name: str) -> str | None:
-    """What the profile says, or the one that it takes its own credentials from."""
+    """The value of a setting in the profile, or in its source_profile."""
     session = botocore.session.get_session()
     try:
         profile = session.get_scoped_config()
@@ -249,21 +256,21 @@ def _configured(name: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def ask(prompt: str) -> str:
-    """A code, typed on the terminal of this process. Raises StoreForbidden where there is none, or
-    nobody waits for it any more."""
+def prompt(message: str) -> str:
+    """An MFA code, typed on the terminal of this process. Raises StoreForbidden when there is no
+    terminal, or the work was cancelled meanwhile."""
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         raise StoreForbidden(
-            f"a code is wanted ({prompt.strip().rstrip(':')}), and there is no terminal to ask on",
-            hint="give it temporary credentials, as `aws sts assume-role` prints them",
+            f"an MFA code is needed ({message.strip().rstrip(':')}), and there is no terminal",
+            hint="provide temporary credentials, such as `aws sts assume-role` prints",
         ) from None
     try:
-        os.write(terminal, prompt.encode())
+        os.write(terminal, message.encode())
         while not thread_is_cancelled():
-            if select.select([terminal], [], [], _LOOK_SECONDS)[0]:
+            if select.select([terminal], [], [], _POLL_SECONDS)[0]:
                 return os.read(terminal, 1024).decode(errors="replace").strip()
     finally:
         os.close(terminal)
-    raise StoreForbidden("a code was asked for, and nobody waited for it")
+    raise StoreForbidden("the prompt for an MFA code was cancelled")

@@ -1,4 +1,4 @@
-"""What file system a path is on, and one sync for all that was written to it."""
+"""The kind of a path's file system, and syncing all files on it at once."""
 
 import ctypes
 import errno
@@ -14,15 +14,10 @@ from pathlib import Path
 import pytest
 
 from archiver.errors import NoSpace, StoreError
-from archiver.stores.commit import Unsynced
-from archiver.stores.local import disk, filesystem
-from archiver.stores.local.filesystem import (
-    SyncWhole,
-    kind_of,
-    sync_each,
-    syncing,
-    syncs_as_a_whole,
-)
+from archiver.stores.commit import Unsynced, sync_each
+from archiver.stores.local import disk, syncing
+from archiver.stores.local.mounts import file_system_kind
+from archiver.stores.local.syncing import FileSystemSync, fastest_sync, is_syncfs_reliable
 
 Mounts = Callable[[str], None]
 
@@ -69,35 +64,35 @@ def things(count: int) -> tuple[Sequence[Unsynced], list[int]]:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The descriptors that syncfs was called with."""
     called: list[int] = []
-    monkeypatch.setattr(filesystem, "_syncfs", called.append)
+    monkeypatch.setattr(syncing, "_syncfs", called.append)
     return called
 
 
 def test_the_kind_of_a_mount(tmp_path: Path, mounts: Mounts) -> None:
     here = tmp_path.resolve()
     mounts(f"/dev/a / ext4 rw 0 0\nhost:/x {here}/far nfs4 rw 0 0\n/dev/b {here} xfs rw 0 0\n")
-    assert kind_of(here / "archive" / "not there yet") == "xfs"
-    assert kind_of(here / "far" / "archive") == "nfs4"
-    assert kind_of(here.parent) == "ext4"
-    assert kind_of(here.parent / f"{here.name}-beside") == "ext4"
+    assert file_system_kind(here / "archive" / "not there yet") == "xfs"
+    assert file_system_kind(here / "far" / "archive") == "nfs4"
+    assert file_system_kind(here.parent) == "ext4"
+    assert file_system_kind(here.parent / f"{here.name}-beside") == "ext4"
 
 
 def test_the_device_counts_before_names(tmp_path: Path, mounts: Mounts) -> None:
-    """A mount may be hidden by a later one above it."""
+    """A later mount may hide an earlier one."""
     device = tmp_path.stat().st_dev
     here = f"{os.major(device)}:{os.minor(device)}"
     mounts(f"{here} / xfs rw 0 0\nhost:/x {tmp_path.resolve()} nfs4 rw 0 0\n")
-    assert kind_of(tmp_path / "archive" / "not there yet") == "xfs"
+    assert file_system_kind(tmp_path / "archive" / "not there yet") == "xfs"
 
 
 def test_the_kind_of_a_real_one() -> None:
-    assert kind_of(Path("/proc/self")) == "proc"
+    assert file_system_kind(Path("/proc/self")) == "proc"
 
 
 def test_what_is_mounted_over_another_counts(tmp_path: Path, mounts: Mounts) -> None:
     here = tmp_path.resolve()
     mounts(f"/dev/a / ext4 rw 0 0\nauto {here} autofs rw 0 0\nhost:/x {here} nfs4 rw 0 0\n")
-    assert kind_of(here) == "nfs4"
+    assert file_system_kind(here) == "nfs4"
 
 
 def test_a_symbolic_link_is_where_it_leads(tmp_path: Path, mounts: Mounts) -> None:
@@ -105,7 +100,7 @@ def test_a_symbolic_link_is_where_it_leads(tmp_path: Path, mounts: Mounts) -> No
     (here / "far").mkdir()
     (here / "link").symlink_to(here / "far")
     mounts(f"/dev/a / ext4 rw 0 0\nhost:/x {here}/far nfs4 rw 0 0\n")
-    assert kind_of(here / "link" / "archive") == "nfs4"
+    assert file_system_kind(here / "link" / "archive") == "nfs4"
 
 
 @pytest.mark.parametrize(
@@ -121,10 +116,10 @@ def test_a_symbolic_link_is_where_it_leads(tmp_path: Path, mounts: Mounts) -> No
     ],
 )
 def test_names_of_mounts(tmp_path: Path, mounts: Mounts, name: str, written: str) -> None:
-    """Each of them missed would pass for the file system that it is mounted in."""
+    """A missed mount would be taken for the file system that it is mounted in."""
     here = tmp_path.resolve()
     mounts(f"/dev/a / ext4 rw 0 0\nhost:/x {here}/{written} nfs4 rw 0 0\n")
-    assert kind_of(here / name / "archive") == "nfs4"
+    assert file_system_kind(here / name / "archive") == "nfs4"
 
 
 def test_no_mounts_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,8 +127,8 @@ def test_no_mounts_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_bytes", missing)
-    assert kind_of(Path("/")) is None
-    assert not syncs_as_a_whole(Path("/"))
+    assert file_system_kind(Path("/")) is None
+    assert not is_syncfs_reliable(Path("/"))
 
 
 @pytest.mark.parametrize(
@@ -155,22 +150,22 @@ def test_where_one_sync_is_trusted(
 ) -> None:
     uname = os.uname_result((system, "host", release, "#1", "x86_64"))
     monkeypatch.setattr(os, "uname", lambda: uname)
-    monkeypatch.setattr(filesystem, "kind_of", lambda _: kind)
-    assert syncs_as_a_whole(Path("/x")) is expected
-    with syncing(Path("/")) as sync:
-        assert isinstance(sync, SyncWhole) is expected
+    monkeypatch.setattr(syncing, "file_system_kind", lambda _: kind)
+    assert is_syncfs_reliable(Path("/x")) is expected
+    with fastest_sync(Path("/")) as sync:
+        assert isinstance(sync, FileSystemSync) is expected
 
 
 def test_few_are_synced_one_by_one(tmp_path: Path, calls: list[int]) -> None:
     few, synced = things(15)
-    SyncWhole(tmp_path, 7)(few)
+    FileSystemSync(tmp_path, 7)(few)
     assert synced == list(range(15))
     assert calls == []
 
 
 def test_many_are_synced_as_one(tmp_path: Path, calls: list[int]) -> None:
     many, synced = things(16)
-    SyncWhole(tmp_path, 7)(many)
+    FileSystemSync(tmp_path, 7)(many)
     assert synced == []
     assert calls == [7]
 
@@ -182,26 +177,26 @@ def test_many_are_synced_as_one(tmp_path: Path, calls: list[int]) -> None:
 def test_a_sync_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[StoreError]
 ) -> None:
-    """The kernel tells it once: nothing else that was written before it may count as durable."""
+    """The kernel reports it once: nothing that was written before may count as durable."""
 
     def fails(_: int) -> None:
         raise OSError(code, os.strerror(code))
 
     many, synced = things(20)
-    sync = SyncWhole(tmp_path, 7)
-    monkeypatch.setattr(filesystem, "_syncfs", fails)
+    sync = FileSystemSync(tmp_path, 7)
+    monkeypatch.setattr(syncing, "_syncfs", fails)
     with pytest.raises(kind, match=str(tmp_path)) as caught:
         sync(many)
     assert type(caught.value) is kind
     assert os.strerror(code) in str(caught.value)
-    monkeypatch.setattr(filesystem, "_syncfs", lambda _: None)
+    monkeypatch.setattr(syncing, "_syncfs", lambda _: None)
     with pytest.raises(kind, match=str(tmp_path)):
         sync(many)
     assert synced == []
 
 
 def test_of_two_threads_both_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the kernel does: the first call fails, and one beside it says that all is well."""
+    """As in the kernel: the first call fails, and a concurrent one succeeds."""
     under_way, failures = threading.Event(), [OSError(errno.EIO, "EIO")]
 
     def once(_: int) -> None:
@@ -211,8 +206,8 @@ def test_of_two_threads_both_are_told(tmp_path: Path, monkeypatch: pytest.Monkey
             time.sleep(0.1)
             raise error
 
-    monkeypatch.setattr(filesystem, "_syncfs", once)
-    sync = SyncWhole(tmp_path, 7)
+    monkeypatch.setattr(syncing, "_syncfs", once)
+    sync = FileSystemSync(tmp_path, 7)
     told: list[StoreError] = []
 
     def writer() -> None:
@@ -234,16 +229,16 @@ def test_of_two_threads_both_are_told(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_one_sync_that_took_long_is_the_last_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, goes_on: bool
 ) -> None:
-    """20 things have the patience of 0.4 s; what took longer waits for somebody else's bytes."""
+    """20 files may take 0.4 s; a longer sync waited for the writes of others."""
     clock, calls = [100.0], [0]
 
     def slow(_: int) -> None:
         calls[0] += 1
         clock[0] += seconds
 
-    monkeypatch.setattr(filesystem, "_syncfs", slow)
+    monkeypatch.setattr(syncing, "_syncfs", slow)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    sync = SyncWhole(tmp_path, 7)
+    sync = FileSystemSync(tmp_path, 7)
     many, synced = things(20)
     for _ in range(3):
         sync(many)
@@ -269,23 +264,23 @@ def test_many_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_syncing_closes_what_it_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filesystem, "syncs_as_a_whole", lambda _: True)
+    monkeypatch.setattr(syncing, "is_syncfs_reliable", lambda _: True)
     called: list[int] = []
-    real = filesystem._syncfs
+    real = syncing._syncfs
 
     def spy(descriptor: int) -> None:
         called.append(descriptor)
         assert os.path.samestat(os.fstat(descriptor), tmp_path.stat())
         real(descriptor)
 
-    monkeypatch.setattr(filesystem, "_syncfs", spy)
-    with syncing(tmp_path) as sync:
+    monkeypatch.setattr(syncing, "_syncfs", spy)
+    with fastest_sync(tmp_path) as sync:
         sync(things(16)[0])
     [descriptor] = called
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
     many, _ = things(16)
-    with suppress(KeyboardInterrupt), syncing(tmp_path) as sync:
+    with suppress(KeyboardInterrupt), fastest_sync(tmp_path) as sync:
         sync(many)
         raise KeyboardInterrupt
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -293,12 +288,12 @@ def test_syncing_closes_what_it_opened(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_real_call(tmp_path: Path) -> None:
-    """Its result is looked at: a descriptor that is none is an error."""
+    """Its result is checked: an invalid descriptor is an error."""
     with pytest.raises(OSError, match="Bad file descriptor"):
-        filesystem._syncfs(-1)
+        syncing._syncfs(-1)
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
-        filesystem._syncfs(descriptor)
+        syncing._syncfs(descriptor)
     finally:
         os.close(descriptor)
 
@@ -307,7 +302,7 @@ def test_the_real_call(tmp_path: Path) -> None:
 def test_a_file_system_that_an_error_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tells: str
 ) -> None:
-    """Kernels whose syncfs says that there is nothing to sync say so at an fsync."""
+    """Kernels whose syncfs reports nothing report the error at an fsync."""
 
     class Library:
         def syncfs(self, _: int) -> int:
@@ -317,18 +312,18 @@ def test_a_file_system_that_an_error_stopped(
         if tells == "fsync":
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(filesystem, "syncs_as_a_whole", lambda _: True)
+    monkeypatch.setattr(syncing, "is_syncfs_reliable", lambda _: True)
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Library())
     monkeypatch.setattr(ctypes, "get_errno", lambda: errno.EROFS)
     monkeypatch.setattr(os, "fsync", fsync)
     many, _ = things(16)
-    with syncing(tmp_path) as sync, pytest.raises(StoreError, match="Read-only"):
+    with fastest_sync(tmp_path) as sync, pytest.raises(StoreError, match="Read-only"):
         sync(many)
 
 
 def test_a_root_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filesystem, "syncs_as_a_whole", lambda _: True)
-    with pytest.raises(StoreError, match="gone"), syncing(tmp_path / "gone"):
+    monkeypatch.setattr(syncing, "is_syncfs_reliable", lambda _: True)
+    with pytest.raises(StoreError, match="gone"), fastest_sync(tmp_path / "gone"):
         pass
 
 

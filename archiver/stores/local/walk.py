@@ -1,0 +1,125 @@
+"""Lists the objects of a directory archive, and what hides some of them."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from archiver.errors import ArchiverError, IntegrityError, UnreadableObject
+from archiver.ignored_names import is_listed
+from archiver.model import Kind
+from archiver.stores.base import Entry
+from archiver.stores.local import reading
+from archiver.stores.local.layout import RECORD
+
+# The folder of drill evidence. It holds no backups, and a drill reports a file in its place.
+_EVIDENCE = "drills"
+# The suffixes of files in an archive; no folder has one of them.
+_FILES = (RECORD, "/SHA256SUMS", *(f".{kind}" for kind in Kind))
+# A year, month or set below an instance: anything else than a folder there hides one.
+_FOLDER = re.compile(
+    r"(?!(drills|verified|acknowledged)/)[^/]+/[0-9]{4}(/[0-9]{2}(/[0-9]{8}T[0-9]{6}Z-[^/]+)?)?"
+)
+
+
+def entries_below(root: Path, prefix: str) -> Iterator[Entry]:
+    """The entries below a prefix (``""`` or ending in ``/``) of the archive in ``root``.
+
+    Something other than a folder among those of the prefix hides what would be in it, just as it
+    does in a listing of what is above: all listings agree. Blocks. Raises UnreadableObject and
+    StoreError when nothing can be listed.
+    """
+    folder = root
+    for name in prefix.split("/")[:-1]:
+        folder /= name
+        try:
+            kind = reading.folder_obstacle(folder)
+        except UnreadableObject:
+            break  # reported below
+        if kind is not None:
+            key = folder.relative_to(root).as_posix()
+            if kind == reading.LINK or not (key == _EVIDENCE or key.endswith(_FILES)):
+                yield _hidden(root, folder, _not_a_folder(folder, kind))
+            return
+    yield from _walk(root, folder)
+
+
+def _walk(root: Path, folder: Path) -> Iterator[Entry]:
+    """Files first, then folders, each sorted by name and without litter.
+
+    A folder with the name of a file counts as an entry that is not a file. One that cannot be read
+    hides only what is in it.
+    """
+    try:
+        items = _items(folder)
+    except UnreadableObject as error:
+        if folder == root:
+            raise
+        yield _hidden(root, folder, error)
+        return
+    folders = []
+    for item in items:
+        key = Path(item.path).relative_to(root).as_posix()
+        if _is_folder(item) and (not key.endswith(_FILES) or _FOLDER.fullmatch(key)):
+            folders.append(Path(item.path))
+        elif (entry := _entry(root, key, item)) is not None:
+            yield entry
+    for below in folders:
+        yield from _walk(root, below)
+
+
+def _entry(root: Path, key: str, item: os.DirEntry[str]) -> Entry | None:
+    """The entry of an item; None when it was removed meanwhile."""
+    try:
+        with reading.reading_errors(item.path):
+            try:
+                status = item.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+    except UnreadableObject as error:
+        return _hidden(root, Path(item.path), error)
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(key, 0, is_file=False, what="a folder")
+    kind = reading.kind_of(status.st_mode)
+    is_link = stat.S_ISLNK(status.st_mode)
+    if _FOLDER.fullmatch(key) or (is_link and not key.endswith(_FILES)):
+        return _hidden(root, Path(item.path), _not_a_folder(item.path, kind or "a file"))
+    if kind is None:
+        return Entry(key, status.st_size)
+    return Entry(key, status.st_size, is_file=False, what=kind)
+
+
+def _hidden(root: Path, path: Path, error: ArchiverError) -> Entry:
+    return Entry(path.relative_to(root).as_posix(), 0, is_file=False, hides=error)
+
+
+def _items(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder shows, sorted by name; nothing when it is not a folder. Raises
+    UnreadableObject, StoreError."""
+    with reading.reading_errors(folder):
+        try:
+            with os.scandir(folder) as listing:
+                items = [item for item in listing if is_listed(item.name)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    return sorted(items, key=lambda item: item.name)
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir(follow_symlinks=False)
+    except OSError:
+        return False  # _entry reports it
+
+
+def _not_a_folder(path: Path | str, kind: str) -> IntegrityError:
+    if kind == reading.LINK:
+        return IntegrityError(
+            f"{path}: {kind} is in the place of a folder; links are not followed",
+            hint="move the folder itself here, or mount it here (mount --bind)",
+        )
+    return IntegrityError(
+        f"{path}: {kind} is in the place of a folder, whose contents are missing",
+        hint="move it away, then repair from another archive or the source",
+    )
