@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from archiver.errors import ArchiverError
 from archiver.secret import Secret
@@ -96,6 +96,24 @@ class NodesExpected:
     known_from: str
 
 
+class Named(Protocol):
+    """What tells a backup from others, and says where it lies in an archive: a listing has it, and
+    a record."""
+
+    @property
+    def instance_id(self) -> str: ...
+    @property
+    def node_id(self) -> str: ...
+    @property
+    def backup_id(self) -> str: ...
+    @property
+    def set_id(self) -> str | None: ...
+    @property
+    def started_at(self) -> datetime: ...
+    @property
+    def is_standard(self) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Backup:
     """One backup file, as any source lists it.
@@ -170,7 +188,8 @@ class Transfer:
 
     ``set_records``: how many files of its backup set the archive records so far;
     ``set_sealed``: whether that set has its SHA256SUMS; ``is_known``: whether something in the
-    archive may say which bytes the file has.
+    archive may say which bytes the file has. ``present`` are objects under its stem, by key, with
+    their sizes in bytes.
     """
 
     backup: Backup
@@ -178,6 +197,7 @@ class Transfer:
     set_records: int = 0
     set_sealed: bool = False
     is_known: bool = False
+    present: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def set_key(self) -> str:

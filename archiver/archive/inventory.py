@@ -1,4 +1,5 @@
-"""What an archive holds, as one run sees it: each month of an instance is listed once."""
+"""What an archive holds, as one run sees it: each month of an instance is listed once, and what its
+catalogue knows is not read."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
@@ -8,13 +9,13 @@ from enum import StrEnum
 from typing import Final
 
 from archiver.archive import layout
+from archiver.archive.catalogue import NOTHING_KNOWN, CatalogueSet, Described
 from archiver.archive.consistency import apart
+from archiver.archive.contents import Month, overviews, results_below
 from archiver.archive.reading import read_record, read_sums
-from archiver.archive.record import Record
-from archiver.archive.verified import results_if_any
 from archiver.errors import ArchiverError, BadDocument, NoDocument, UnreadableObject
-from archiver.model import Backup, Kind, Transfer
-from archiver.stores.base import Store
+from archiver.model import Backup, Kind, Named, Transfer
+from archiver.stores.base import Entry, Store
 from archiver.times import format_month
 
 # Months of listings in memory: a backup's own, and those beside it.
@@ -31,20 +32,20 @@ class Finding:
     """
 
     transfer: Transfer
-    record: Record | None
+    record: Described | None
     damage: str | None = None
     unreadable: ArchiverError | None = None
     in_the_way: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Month:
     """The sets of an instance's month: sizes of their files by key, and of each job the folders,
     so that a cluster's nodes come to lie together. ``promised`` counts, by folder, the
     backups that are to come; ``no_files`` have the names of files, and are something
     else, as it says; ``seen`` are the
     stems that verifies saw; ``hidden`` are keys of which nobody sees what they are, or what lies
-    below them, with the reason."""
+    below them, with the reason. ``known`` is what its catalogue says of its sets."""
 
     files: dict[str, dict[str, int]]
     folders: defaultdict[str, set[str]]
@@ -52,6 +53,7 @@ class _Month:
     no_files: dict[str, str]
     seen: frozenset[str]
     hidden: dict[str, ArchiverError]
+    known: Mapping[str, CatalogueSet]
 
 
 class Difference(StrEnum):
@@ -80,8 +82,12 @@ class Inventory:
         several places where a backup may lie, it belongs there."""
         self._store: Final = store
         self._preferred: Final = preferred
+        # Months whose catalogue did not know all that was asked for.
+        self.unknown_months: Final[set[str]] = set()
         # Newest last: a listing goes through months one after the other.
         self._months: Final[dict[str, _Month]] = {}
+        # Of the instance that was asked about last.
+        self._results: Final[dict[str, Mapping[str, Entry]]] = {}
         # Of the set that was asked about last.
         self._sums: Final[dict[str, Mapping[str, str] | None]] = {}
 
@@ -97,6 +103,7 @@ class Inventory:
             records + month.promised[folder],
             layout.sums_key(folder) in there,
             _is_known(month, stem),
+            {key: there[key] for key in _keys(stem) & there.keys() if layout.is_object(key)},
         )
         if (hiding := _hiding(month, *_keys(stem))) is not None:
             return Finding(transfer, None, unreadable=hiding)
@@ -112,10 +119,10 @@ class Inventory:
             )
         return finding
 
-    async def folder_for(self, record: Record) -> str:
+    async def folder_for(self, record: Described) -> str:
         """Where a record of another archive belongs here: the set may have its folder's name from
         another node. Raises UnsafeInput, and what hides the folder."""
-        month, folder = await self._folder(record.backup, record.folder)
+        month, folder = await self._folder(record, record.folder)
         _check_seen(month, folder)
         return folder
 
@@ -135,7 +142,7 @@ class Inventory:
             _check_seen(*ranked[0])
         return seen
 
-    async def compare(self, record: Record, folder: str) -> Compared:
+    async def compare(self, record: Described, folder: str) -> Compared:
         """Whether the same is held in ``folder``, by names, sizes and the record's SHA-256.
 
         Raises UnreadableObject when the store does not give the record that is here, what hides
@@ -152,7 +159,7 @@ class Inventory:
             is_there = await self.has_object(layout.stem_of(key))
             return Compared(Difference.MISSING, "its record is not there" if is_there else None)
         try:
-            own = await read_record(self._store, key)
+            own = await self._described(month, key)
         except BadDocument as error:
             return Compared(Difference.DAMAGED, f"its record: {error.fault}")
         if own is None:
@@ -162,12 +169,12 @@ class Inventory:
         wrong = _wrong_size(own, month)
         return Compared(Difference.DAMAGED if wrong else Difference.NONE, wrong)
 
-    async def compared(self, record: Record) -> Compared:
+    async def compared(self, record: Described) -> Compared:
         """The same in the folder where a record of another archive belongs here. Raises
         UnsafeInput as well."""
         return await self.compare(record, await self.folder_for(record))
 
-    async def lacking(self, record: Record) -> Compared:
+    async def lacking(self, record: Described) -> Compared:
         """Whether nothing here has the name of another archive's record."""
         lacks = await self.lacks(record, await self.folder_for(record))
         return Compared(Difference.MISSING if lacks else Difference.NONE)
@@ -187,7 +194,7 @@ class Inventory:
         """Whether something here may say which bytes the file of ``stem`` has."""
         return _is_known(await self._month_of(stem.rpartition("/")[0]), stem)
 
-    async def lacks(self, record: Record, folder: str) -> bool:
+    async def lacks(self, record: Described, folder: str) -> bool:
         """Whether nothing in ``folder`` has the name of this record."""
         month = await self._month_of(folder)
         key = f"{folder}/{record.key.rpartition('/')[2]}"
@@ -198,17 +205,35 @@ class Inventory:
         there = (await self._month_of(folder)).files.get(folder, {})
         return layout.sums_key(folder) in there
 
+    async def is_sealed_whole(self, folder: str) -> bool:
+        """Whether the catalogue knows all of a set, and a SHA256SUMS that names all of it."""
+        month = await self._month_of(folder)
+        known = month.known.get(folder, NOTHING_KNOWN)
+        records = set(filter(layout.is_record, month.files.get(folder, {})))
+        return known.is_sealed and records == known.entries.keys()
+
     async def sums(self, folder: str) -> Mapping[str, str] | None:
         """The SHA-256 by file name in the SHA256SUMS of a set; None when there is none.
 
         Raises BadDocument, UnreadableObject, StoreError.
         """
         if folder not in self._sums:
+            known = (await self._month_of(folder)).known.get(folder, NOTHING_KNOWN).sums
+            if known is None:
+                self.unknown_months.add(layout.month_of(folder))
             self._sums.clear()
-            self._sums[folder] = await read_sums(self._store, folder)
+            self._sums[folder] = known or await read_sums(self._store, folder)
         return self._sums[folder]
 
-    async def _is_in_sums(self, record: Record) -> bool:
+    async def _described(self, month: _Month, key: str) -> Described | None:
+        """What a record says, by the catalogue if that knows. Raises as :func:`read_record`."""
+        known = month.known.get(key.rpartition("/")[0], NOTHING_KNOWN)
+        if (entry := known.entries.get(key)) is not None:
+            return entry
+        self.unknown_months.add(layout.month_of(key))
+        return await read_record(self._store, key)
+
+    async def _is_in_sums(self, record: Described) -> bool:
         """Whether the set's SHA256SUMS says of an object what its record does."""
         try:
             sums = await self.sums(record.folder)
@@ -223,7 +248,7 @@ class Inventory:
         key = layout.record_key(transfer.stem)
         there = month.files.get(transfer.set_key, {})
         try:
-            record = await read_record(self._store, key) if key in there else None
+            record = await self._described(month, key) if key in there else None
         except BadDocument as error:
             in_the_way = (key,) if isinstance(error, NoDocument) else ()
             return Finding(transfer, None, error.message, in_the_way=in_the_way)
@@ -236,7 +261,7 @@ class Inventory:
             transfer, None if wrong else record, wrong and f"{record.object_key}: {wrong}"
         )
 
-    async def _folder(self, backup: Backup, new: str | None = None) -> tuple[_Month, str]:
+    async def _folder(self, backup: Named, new: str | None = None) -> tuple[_Month, str]:
         """The set's folder, and the month it is in: that of a node archived before, or a new one,
         which has its name from ``new`` or the backup."""
         own = new or layout.set_key(backup)
@@ -286,16 +311,23 @@ class Inventory:
                 hidden = other, f"{prefix}/{name}"
         return [one for one in near if apart(one[1], started_at) is not None], hidden
 
+    async def _results_of(self, instance_id: str) -> Mapping[str, Entry]:
+        """The entries of what verifies left of the months of an instance."""
+        if instance_id not in self._results:
+            self._results.clear()
+            self._results[instance_id] = await results_below(self._store, f"{instance_id}/")
+        return self._results[instance_id]
+
     async def _month(self, prefix: str) -> _Month:
         """What is below ``prefix``, read once for all backups of that month."""
         month = self._months.pop(prefix, None)
         if month is None:
-            seen = await results_if_any(self._store, prefix.rstrip("/"))
-            month = _Month(
-                {}, defaultdict(set), Counter(), {}, frozenset(map(layout.stem_of, seen)), {}
-            )
+            listed = Month(prefix.rstrip("/"))
+            month = _Month({}, defaultdict(set), Counter(), {}, frozenset(), {}, {})
             async for entry in self._store.entries(prefix):
                 folder = entry.key.rpartition("/")[0]
+                if layout.is_of_a_set(entry.key) or layout.is_index(entry.key):
+                    listed.take(entry)
                 if entry.hides is not None:
                     month.hidden[entry.key] = entry.hides
                     folder = folder if layout.is_of_a_set(entry.key) else entry.key
@@ -304,13 +336,17 @@ class Inventory:
                 else:
                     month.no_files[entry.key] = entry.what
                 month.folders[layout.job_of(folder)].add(folder)
+            results = await self._results_of(prefix.partition("/")[0])
+            [overview] = await overviews(self._store, [listed], results)
+            month.known = overview.catalogue.sets
+            month.seen = frozenset(map(layout.stem_of, overview.seen))
         self._months[prefix] = month
         while len(self._months) > _MONTHS_KEPT:
             del self._months[next(iter(self._months))]
         return month
 
 
-def _wrong_size(record: Record, month: _Month) -> str | None:
+def _wrong_size(record: Described, month: _Month) -> str | None:
     """What is listed in the place of a record's object that cannot be it, if so."""
     size = month.files.get(record.folder, {}).get(record.object_key)
     if size == record.size:

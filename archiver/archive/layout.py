@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from archiver.documents import is_clean, is_name
 from archiver.ids import ID, safe
-from archiver.model import Backup, Kind
+from archiver.model import Kind, Named
 from archiver.times import TimeRange, format_compact, format_month, parse_compact
 
 # Of archive.json. Format 1 was never released.
@@ -21,6 +21,8 @@ FORMAT = 2
 FORMAT_KEY = "archive.json"
 RECORD_SUFFIX = ".json"
 SUMS_NAME = "SHA256SUMS"
+# A month's catalogue (:mod:`.catalogue`), in the month's folder.
+INDEX_NAME = "index.jsonl"
 # What is kept beside the backups: the evidence of drills, what verifying came to, and what
 # somebody has taken note of.
 ACKNOWLEDGED = "acknowledged/"
@@ -35,23 +37,24 @@ _ACKNOWLEDGEMENT = re.compile(
 # instance/yyyy/mm/set/file
 RECORD_DEPTH = 4
 _MONTH_KEY = re.compile(r"[^/]+/(?P<year>[0-9]{4})(/(?P<month>[0-9]{2}))?")
+_INDEX_KEY = re.compile(rf"[^/]+/[0-9]{{4}}/[0-9]{{2}}/{re.escape(INDEX_NAME)}")
 # Of what gives no time: before and after any backup.
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, tzinfo=UTC)
 _SET_KEY = re.compile(r"[^/]+/[0-9]{4}/[0-9]{2}/(?P<start>[0-9]{8}T[0-9]{6})Z-[^/]+")
 
 
-def month_prefix(backup: Backup) -> str:
+def month_prefix(backup: Named) -> str:
     """Where the sets of the backup's month are; ends in ``/``."""
     return f"{safe(backup.instance_id)}/{format_month(backup.started_at)}/"
 
 
-def set_key(backup: Backup) -> str:
+def set_key(backup: Named) -> str:
     """The folder of the backup set that this backup begins. Raises UnsafeInput."""
     return f"{month_prefix(backup)}{format_compact(backup.started_at)}-{job_name(backup)}"
 
 
-def job_name(backup: Backup) -> str:
+def job_name(backup: Named) -> str:
     """What tells a set from others that began in the same second. Raises UnsafeInput.
 
     A file without a set id is a set of its own.
@@ -101,7 +104,7 @@ def began_in(folder: str, range_: TimeRange | None) -> bool:
     return first < range_.end and range_.start < last
 
 
-def stem(folder: str, backup: Backup) -> str:
+def stem(folder: str, backup: Named) -> str:
     """The key of a backup's files in the set ``folder``, without suffix. Raises UnsafeInput."""
     return f"{folder}/{safe(backup.node_id)}-{safe(backup.backup_id)}"
 
@@ -156,6 +159,17 @@ def is_object(key: str) -> bool:
     """Whether a backup's file lies there, or did. Whatever else lies in a set's folder is none of
     the set's files, whoever names it."""
     return is_of_a_set(key) and is_object_name(key.rpartition("/")[2])
+
+
+def month_of(key: str) -> str:
+    """The month (``<instance>/<yyyy>/<mm>``) of what lies in it, or below it."""
+    return "/".join(key.split("/", 3)[:3])
+
+
+def is_index(key: str) -> bool:
+    """Whether a month's catalogue lies there."""
+    is_named_so = key.endswith(INDEX_NAME)  # few are: it saves the look at all others
+    return is_named_so and _INDEX_KEY.fullmatch(key) is not None and is_clean(key)
 
 
 def sums_key(folder: str) -> str:

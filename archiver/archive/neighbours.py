@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
@@ -10,6 +11,8 @@ from archiver.archive.completeness import REACH, SetNodes
 from archiver.ids import safe
 from archiver.model import Kind
 from archiver.times import format_month
+
+_KINDS: Final = frozenset(Kind)
 
 
 async def sets_around(
@@ -49,7 +52,7 @@ def listed_set(folder: str, keys: Iterable[str]) -> SetNodes | None:
         return None
     names = [key.rpartition("/")[2] for key in keys]
     records = [name for name in names if name.endswith(layout.RECORD_SUFFIX)]
-    suffixes = {name.rpartition(".")[2] for name in names} & set(Kind)
+    suffixes = {name.rpartition(".")[2] for name in names} & _KINDS
     nodes = frozenset(layout.node_of(name) for name in records)
     if (instance := folder.partition("/")[0]) in nodes:
         nodes = frozenset({instance})

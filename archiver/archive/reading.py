@@ -8,6 +8,7 @@ of them do. Only a verify looks closer, to say what is wrong with it.
 from collections.abc import Mapping
 
 from archiver.archive import layout
+from archiver.archive.catalogue import Described
 from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
 from archiver.archive.sums import parse_sums
@@ -23,8 +24,11 @@ async def read_record(store: Store, key: str) -> Record | None:
     Raises BadDocument for one that must not be used, UnreadableObject, StoreError.
     """
     data = await store.read(key)
-    if data is None:
-        return None
+    return None if data is None else decode_record(key, data)
+
+
+def decode_record(key: str, data: bytes) -> Record:
+    """The record in a document. Raises BadDocument for one that must not be used."""
     record = Record.decode(key, data)
     if wrong := contradictions(record):
         raise BadDocument(
@@ -41,13 +45,15 @@ async def read_sums(store: Store, folder: str) -> dict[str, str] | None:
 
     Raises BadDocument, UnreadableObject, StoreError.
     """
-    key = layout.sums_key(folder)
-    data = await store.read(key)
-    if data is None:
-        return None
+    data = await store.read(layout.sums_key(folder))
+    return None if data is None else await decode_sums(store, folder, data)
+
+
+async def decode_sums(store: Store, folder: str, data: bytes) -> dict[str, str]:
+    """The SHA-256 by file name in a SHA256SUMS of a set. Raises as :func:`read_sums`."""
     sums = parse_sums(data)
     if sums is None:
-        raise BadDocument(key, "it cannot be read", hint=_ANEW)
+        raise BadDocument(layout.sums_key(folder), "it cannot be read", hint=_ANEW)
     await check_names(store, folder, sums, hint=_ANEW)
     return sums
 
@@ -68,7 +74,7 @@ async def check_names(store: Store, folder: str, sums: Mapping[str, str], *, hin
             raise BadDocument(layout.sums_key(folder), fault, hint=hint)
 
 
-def at_odds(record: Record, sums: Mapping[str, str] | None) -> IntegrityError | None:
+def at_odds(record: Described, sums: Mapping[str, str] | None) -> IntegrityError | None:
     """What there is to say where the SHA256SUMS of its set contradicts a record (pure)."""
     said = (sums or {}).get(record.name, record.sha256)
     if said == record.sha256:
@@ -86,7 +92,7 @@ def unsealed(*, is_of_cluster: bool) -> str:
     return "it has no SHA256SUMS; its record proves the bytes, and a pull or repair writes it"
 
 
-async def check_object(store: Store, record: Record, entries: Mapping[str, Entry]) -> None:
+async def check_object(store: Store, record: Described, entries: Mapping[str, Entry]) -> None:
     """Hold a record against what a listing shows of its object.
 
     Raises IntegrityError where that is not what is recorded, UnreadableObject where the store does

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from archiver.archive.archive import TOOL
 from archiver.documents import Fields, is_clean, is_name, parse
-from archiver.errors import BadDocument, UnreadableObject
+from archiver.errors import ArchiverError, BadDocument, UnreadableObject
 from archiver.stores.base import Store
 from archiver.times import format_iso
 
@@ -68,6 +68,16 @@ async def results_if_any(store: Store, month: str) -> dict[str, Result]:
     try:
         return await read_results(store, month)
     except (BadDocument, UnreadableObject):
+        return {}
+
+
+def decode_if_any(month: str, data: bytes | ArchiverError | None) -> dict[str, Result]:
+    """The same, of a document that was read already, or not given."""
+    if not isinstance(data, bytes):
+        return {}
+    try:
+        return decode(results_key(month), month, data)
+    except BadDocument:
         return {}
 
 

@@ -1,6 +1,7 @@
 """``archiver ls``."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -81,25 +82,23 @@ async def _ls(place: str | None, given: dict[str, Any], last: "LastLine") -> "En
     if archive is None or given["remote"]:
         verbosity = QUIET if given["quiet"] else given["verbose"]
         await _ask(_source(archive, given), verbosity, listed)
+    shown = _Shown(given, "at the vendor" if archive is None else f"in {archive.store}")
     if archive is None:
-        rows = listing.vendor_rows(listed.backups)
-    elif given["remote"]:
-        rows = await listing.compared_rows(archive, listed.backups)
+        shown.take(listing.vendor_rows(listed.backups))
     else:
-        rows = await listing.archived_rows(archive, given["instances"], given["time_range"])
-        _tell_of_nothing(rows, archive, given["instances"])
-    bad: list[ArchiverError] = []
-    if archive is not None:
-        rows, bad = await listing.with_acknowledgements(rows, Acknowledged(archive))
-    last.summary = [_counted(rows)]
-    if given["as_json"]:
-        _write_json(rows)
-    else:
-        _write_table(rows, quiet=given["quiet"] or (not rows and bool(listed.wrong)))
-    if given["max_age"] is None:
-        _tell_of_age(rows, given["instances"])
-    where = "at the vendor" if archive is None else f"in {archive.store}"
-    return _ended([*listed.wrong, *_wrong(rows, bad, where, given)])
+        acknowledged = Acknowledged(archive)
+        if given["remote"]:
+            rows = await listing.compared_rows(archive, listed.backups)
+            shown.take(await listing.with_acknowledgements(rows, acknowledged))
+        else:
+            found = listing.rows_by_instance(archive, given["instances"], given["time_range"])
+            async for rows in found:
+                shown.take(await listing.with_acknowledgements(rows, acknowledged))
+            _tell_of_nothing(shown.instances, archive, given["instances"])
+        shown.tell_of_bad(acknowledged.bad.values())
+    last.summary = [str(shown.counts)]
+    shown.end(quiet=given["quiet"] or (not shown.instances and bool(listed.wrong)))
+    return _ended([*listed.wrong, *shown.wrong])
 
 
 def _source(archive: "Archive | None", given: dict[str, Any]) -> SourceOptions:
@@ -185,10 +184,61 @@ async def _take_pages(source: "Source", query: "Query", listed: _Listed) -> int:
     return count
 
 
-def _tell_of_nothing(rows: "Sequence[Row]", archive: "Archive", instances: Iterable[str]) -> None:
+class _Shown:
+    """Rows, shown as they come, an instance after the other; and what is wrong with them."""
+
+    def __init__(self, given: Mapping[str, Any], where: str) -> None:
+        self.instances: dict[str, None] = {}
+        self.wrong: list[Ended] = []
+        self._given = given
+        self._where = where
+        self._table = _Table()
+        self.counts = _Counts()
+
+    def take(self, rows: "Sequence[Row]") -> None:
+        """Show rows: all there are of their instances."""
+        given = self._given
+        self.counts.take(rows)
+        self.instances |= dict.fromkeys(row.instance_id for row in rows)
+        if given["as_json"]:
+            _write_json(rows)
+        else:
+            self._table.write(rows)
+        if given["max_age"] is None:
+            _tell_of_age(rows, given["instances"])
+        self.wrong += _wrong(rows, self._where, given)
+
+    def tell_of_bad(self, notes: "Iterable[ArchiverError]") -> None:
+        """Say what is wrong with notes that somebody took."""
+        from archiver.cli.jsonlines import write_event
+        from archiver.cli.run import Ended, tell
+        from archiver.events import Failed
+
+        for error in notes:
+            told = tell(logging.ERROR, "damaged", f"damaged: {error}", error=error)
+            self.wrong.append(Ended(error.exit_code, told))
+            if self._given["as_json"]:  # of the others, their rows say it
+                write_event(Failed(getattr(error, "key", "an acknowledgement"), error))
+
+    def end(self, *, quiet: bool) -> None:
+        """Sum up."""
+        from archiver.cli.run import Ended, tell
+        from archiver.errors import BackupFailed
+
+        if not (self._given["as_json"] or quiet):
+            click.echo(str(self.counts), err=True)
+        asked = dict.fromkeys(self._given["instances"])
+        lacking = [name for name in asked if name not in self.instances]
+        self.wrong += _overdue((), lacking, self._where, self._given)
+        if self._given["max_age"] is not None and not (self.instances or lacking):
+            text = f"overdue: there are no backups {self._where}"
+            told = tell(logging.ERROR, "overdue", text)
+            self.wrong.append(Ended(BackupFailed.exit_code, told))
+
+
+def _tell_of_nothing(there: Iterable[str], archive: "Archive", instances: Iterable[str]) -> None:
     from archiver.cli.run import tell
 
-    there = {row.instance_id for row in rows}
     for name in dict.fromkeys(instances):
         if name not in there:
             text = f"nothing listed: {archive.store} has no backups of {name}"
@@ -204,36 +254,38 @@ def _tell_of_age(rows: "Sequence[Row]", instances: Iterable[str]) -> None:
         tell(logging.WARNING, "late", str(old), instance=old.instance_id)
 
 
-def _wrong(
-    rows: "Sequence[Row]", bad: "Sequence[ArchiverError]", where: str, given: Mapping[str, Any]
-) -> "Iterator[Ended]":
-    """What is damaged, of notes that somebody took as well (``bad``); with --check what is not as
-    it should be, with --max-age what is too old. All of it is said."""
-    from archiver.cli.jsonlines import write_event, write_overdue
+def _wrong(rows: "Sequence[Row]", where: str, given: Mapping[str, Any]) -> "Iterator[Ended]":
+    """What is damaged; with --check what is not as it should be, with --max-age what is too old.
+    All of it is said."""
     from archiver.cli.run import Ended, tell
-    from archiver.commands.ls.age import overdue_rows
     from archiver.errors import BackupFailed
-    from archiver.events import Failed
 
-    for error in [*(row.error for row in rows if row.error is not None), *bad]:
+    for error in (row.error for row in rows if row.error is not None):
         told = tell(logging.ERROR, "damaged", f"damaged: {error}", error=error)
         yield Ended(error.exit_code, told)
-    for error in bad if given["as_json"] else ():  # of the others, their rows say it
-        write_event(Failed(getattr(error, "key", "an acknowledgement"), error))
     if given["check"]:
         for text in _unchecked(rows):
             yield Ended(BackupFailed.exit_code, tell(logging.ERROR, "missing", text))
-    if given["max_age"] is not None:
-        names = list(dict.fromkeys(given["instances"] or [row.instance_id for row in rows]))
-        most = timedelta(seconds=given["max_age"])
-        for late in overdue_rows(rows, names, where, most, datetime.now(UTC)):
-            told = tell(logging.ERROR, "overdue", str(late), instance=late.instance_id)
-            yield Ended(BackupFailed.exit_code, told)
-            if given["as_json"]:
-                write_overdue(late.instance_id, late.newest, str(late))
-        if not names:
-            text = f"overdue: there are no backups {where}"
-            yield Ended(BackupFailed.exit_code, tell(logging.ERROR, "overdue", text))
+    yield from _overdue(rows, dict.fromkeys(row.instance_id for row in rows), where, given)
+
+
+def _overdue(
+    rows: "Sequence[Row]", instances: Iterable[str], where: str, given: Mapping[str, Any]
+) -> "Iterator[Ended]":
+    """With --max-age, the instances of which nothing complete is young enough."""
+    from archiver.cli.jsonlines import write_overdue
+    from archiver.cli.run import Ended, tell
+    from archiver.commands.ls.age import overdue_rows
+    from archiver.errors import BackupFailed
+
+    if given["max_age"] is None:
+        return
+    most = timedelta(seconds=given["max_age"])
+    for late in overdue_rows(rows, instances, where, most, datetime.now(UTC)):
+        told = tell(logging.ERROR, "overdue", str(late), instance=late.instance_id)
+        yield Ended(BackupFailed.exit_code, told)
+        if given["as_json"]:
+            write_overdue(late.instance_id, late.newest, str(late))
 
 
 def _unchecked(rows: "Sequence[Row]") -> "Iterator[str]":
@@ -276,57 +328,74 @@ def _write_json(rows: "Sequence[Row]") -> None:
         write_object({**fields, "set_complete": row.set_note is None})
 
 
-def _write_table(rows: "Sequence[Row]", *, quiet: bool) -> None:
-    from archiver.cli.words import size
+class _Table:
+    """Rows in columns, written as they come: a column grows where a later instance needs it."""
 
-    header = ("INSTANCE", "START (UTC)", "NODE", "BACKUP", "SIZE", "STATE", "NOTE")
-    table = [header] + [
-        (
-            row.instance_id,
-            format_minute(row.started_at) if row.started_at else "-",
-            "-" if row.is_standard else row.node_id or "-",
-            row.backup_id or "-",
-            "-" if row.size is None else size(row.size),
-            row.state.value,
-            _note(row),
+    _HEADER = ("INSTANCE", "START (UTC)", "NODE", "BACKUP", "SIZE", "STATE", "NOTE")
+
+    def __init__(self) -> None:
+        self._widths = [len(title) for title in self._HEADER]
+        self._is_begun = False
+
+    def write(self, rows: "Sequence[Row]") -> None:
+        """Write some rows, all there are of their instances."""
+        from archiver.cli.words import size
+
+        lines = [] if self._is_begun or not rows else [self._HEADER]
+        self._is_begun |= bool(rows)
+        lines += [
+            (
+                row.instance_id,
+                format_minute(row.started_at) if row.started_at else "-",
+                "-" if row.is_standard else row.node_id or "-",
+                row.backup_id or "-",
+                "-" if row.size is None else size(row.size),
+                row.state.value,
+                _note(row),
+            )
+            for row in rows
+        ]
+        longest = [max(map(len, column), default=0) for column in zip(*lines, strict=True)]
+        if lines:
+            self._widths = list(map(max, self._widths, longest))
+            show(*map(self._in_columns, lines))
+
+    def _in_columns(self, line: Sequence[str]) -> str:
+        cells = [cell.ljust(width) for cell, width in zip(line, self._widths, strict=True)]
+        cells[4] = line[4].rjust(self._widths[4])
+        return "  ".join(cells).rstrip()
+
+
+class _Counts:
+    """How many backups there are, of how many bytes, and in which states."""
+
+    def __init__(self) -> None:
+        self._states: Counter[str] = Counter()
+        self._size = 0
+        # Acknowledged: sets that are not complete, and backups that the vendor failed.
+        self._known_sets = self._known_backups = 0
+
+    def take(self, rows: "Sequence[Row]") -> None:
+        """Count some rows, all there are of their instances."""
+        self._states.update(row.state.value for row in rows)
+        self._size += sum(row.size or 0 for row in rows)
+        known = [row for row in rows if row.acknowledged]
+        sets = {row.set_key for row in known if row.set_note}
+        self._known_sets += len(sets)
+        # One of such a set is counted with it.
+        self._known_backups += sum(row.set_key not in sets for row in known)
+
+    def __str__(self) -> str:
+        from archiver.cli.words import size, times
+
+        parts = ", ".join(f"{count:,} {state}" for state, count in sorted(self._states.items()))
+        counts = [(self._known_sets, "backup set"), (self._known_backups, "backup")]
+        known = " and ".join(times(count, noun) for count, noun in counts if count)
+        return (
+            f"{times(self._states.total(), 'backup')}, {size(self._size)}"
+            + (f": {parts}" if parts else "")
+            + (f"; {known} acknowledged" if known else "")
         )
-        for row in rows
-    ]
-    widths = [max(len(line[column]) for line in table) for column in range(len(header))]
-    for line in table if rows else []:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        cells[4] = line[4].rjust(widths[4])
-        show("  ".join(cells).rstrip())
-    if not quiet:
-        click.echo(_counted(rows), err=True)
-
-
-def _counted(rows: "Sequence[Row]") -> str:
-    """How many there are, of how many bytes, and in which states."""
-    from collections import Counter
-
-    from archiver.cli.words import size, times
-
-    states = Counter(row.state.value for row in rows)
-    parts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
-    total = size(sum(row.size or 0 for row in rows))
-    return (
-        f"{times(len(rows), 'backup')}, {total}"
-        + (f": {parts}" if parts else "")
-        + (f"; {known} acknowledged" if (known := _acknowledged(rows)) else "")
-    )
-
-
-def _acknowledged(rows: "Sequence[Row]") -> str:
-    """How many sets that are not complete somebody knows of, and how many backups that the vendor
-    failed, unless these are of such sets."""
-    from archiver.cli.words import times
-
-    known = [row for row in rows if row.acknowledged]
-    sets = {row.set_key for row in known if row.set_note}
-    backups = sum(row.set_key not in sets for row in known)
-    counts = [(len(sets), "backup set"), (backups, "backup")]
-    return " and ".join(times(count, noun) for count, noun in counts if count)
 
 
 def _note(row: "Row") -> str:

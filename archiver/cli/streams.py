@@ -113,9 +113,9 @@ def safe(text: str) -> str:
     return plain(without_queries(text))
 
 
-def show(text: str) -> None:
-    """A line for people on stdout."""
-    click.echo(plain(text))
+def show(*lines: str) -> None:
+    """Lines for people on stdout."""
+    click.echo("\n".join(map(plain, lines)))
 
 
 def write(text: str) -> bool:

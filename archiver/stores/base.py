@@ -14,6 +14,8 @@ from archiver.stores.commit import Commit
 class Entry:
     """An object in a listing; ``size`` in bytes.
 
+    ``version`` changes when the object is written again: the time of its last change in a
+    directory, its ETag in a bucket; empty where the store does not say.
     ``is_file`` is False for something that has the key of an object or document and is not a file,
     such as a folder, a link or a device; ``what`` says in words what it is. ``hides`` is the reason
     why this entry, or everything below it, cannot be listed: the store does not return it, or a
@@ -25,6 +27,7 @@ class Entry:
     is_file: bool = True
     hides: ArchiverError | None = None
     what: str = "something else"
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,11 @@ class Store(Protocol):
         """
         ...
 
+    async def read_many(self, keys: Sequence[str]) -> Mapping[str, bytes | ArchiverError | None]:
+        """Several small documents at once, as :meth:`read` gives each; the error where it would
+        raise one that concerns that document alone. Raises StoreError."""
+        ...
+
     async def put(self, key: str, data: bytes) -> None:
         """Write a document: durably and as a whole, or not at all. Raises StoreError."""
         ...
@@ -226,9 +234,14 @@ class Store(Protocol):
         """
         ...
 
-    def stage(self, stem: str, size: int) -> AbstractContextManager[Staging]:
+    def stage(
+        self, stem: str, size: int, existing: Mapping[str, int] | None = None
+    ) -> AbstractContextManager[Staging]:
         """Start or resume a file of ``size`` bytes, whose key will be ``stem`` and a suffix.
-        Entering and leaving block. Raises StoreError."""
+
+        ``existing`` are the objects that a listing has shown under the stem, since nobody else
+        writes there; without it, the store looks for them. Entering and leaving block. Raises
+        StoreError."""
         ...
 
     @property

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,29 @@ from fastcrc import crc64
 
 from archiver.archive import layout
 from archiver.archive.record import FORMAT
+from archiver.errors import ArchiverError, BadDocument, UnreadableObject
 from archiver.model import BackupType, Kind
 from archiver.rdb.meter import FileMeter
+from archiver.stores.local.store import LocalStore
 from examples.sample_rdb import rdb
 
 INSTANCE = "r-bp1zxszhcgatnx"
 CLUSTER = "r-bp1clusterdemo0"
 _VENDORS_WORDS = {"full": "FullBackup", "incremental": "IncrementalBackup"}
 STARTS = ("20261121T021500Z", "20261122T021500Z", "20261123T021500Z")
+
+
+class ReadsOneByOne(LocalStore):
+    """A directory whose documents are all read by ``read``, which may be made to fail."""
+
+    async def read_many(self, keys: Sequence[str]) -> Mapping[str, bytes | ArchiverError | None]:
+        found: dict[str, bytes | ArchiverError | None] = {}
+        for key in keys:
+            try:
+                found[key] = await self.read(key)
+            except (BadDocument, UnreadableObject) as error:
+                found[key] = error
+        return found
 
 
 def put_format(root: Path) -> None:

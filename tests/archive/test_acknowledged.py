@@ -100,17 +100,18 @@ async def test_it_is_no_failure_any_more(
         [known] = found.acknowledged
         assert (known.subject, known.by, known.reason) == (folder, BY, WHY)
         assert f"node {CLUSTER}-b is missing" in known.why or "SHA256SUMS" in known.why
-        rows, bad = await with_acknowledgements(await archived_rows(place), Acknowledged(place))
+        acknowledged = Acknowledged(place)
+        rows = await with_acknowledgements(await archived_rows(place), acknowledged)
         assert [row.set_key for row in rows if row.acknowledged] == [folder]
         assert [row.set_key for row in rows if row.set_note] == [folder]
-        assert bad == []
+        assert acknowledged.bad == {}
 
     await assert_known(archive)
     again = await pull(source, archive, [everything(CLUSTER)])
     assert (again.exit_code, again.failures, again.incomplete) == (0, [], [])
     assert {subject for subject, _ in again.acknowledged} == {folder}
     remote = await compared_rows(archive, await listed(source))
-    rows, _ = await with_acknowledgements(remote, Acknowledged(archive))
+    rows = await with_acknowledgements(remote, Acknowledged(archive))
     assert {(row.node_id[-1], row.state) for row in rows if row.acknowledged} == {
         ("a", "archived"), ("b", "failed"),
     }  # fmt: skip
@@ -189,7 +190,7 @@ async def test_it_never_hides_damage(archive: Archive) -> None:
     found = await verify(archive)
     assert (found.exit_code, [one.fault for one in found.findings]) == (3, [Fault.CHANGED])
     path.unlink()
-    rows, _ = await with_acknowledgements(await archived_rows(archive), Acknowledged(archive))
+    rows = await with_acknowledgements(await archived_rows(archive), Acknowledged(archive))
     assert [row.acknowledged for row in rows if row.error is not None] == [None]
     async with archive.writing():
         with pytest.raises(IntegrityError, match="damaged, which is not for anybody"):
@@ -262,8 +263,8 @@ async def test_a_bad_one_fails_alone(archive: Archive, source: TairSource, data:
     assert (by_key[one.key].exit_code, found.exit_code) == (code, code)
     summary = await pull(source, archive, [everything(CLUSTER)])
     assert (summary.exit_code, one.key in {f.subject for f in summary.failures}) == (code, True)
-    _, bad = await with_acknowledgements([], Acknowledged(archive))
-    assert [error.exit_code for error in bad] == [code]
+    acknowledged = await Acknowledged(archive).read()
+    assert [error.exit_code for error in acknowledged.bad.values()] == [code]
     path.with_name("notes.txt").write_bytes(b"")
     strays = [f for f in (await verify(archive)).findings if f.fault is Fault.STRAY]
     assert [f.key.rpartition("/")[2] for f in strays] == ["notes.txt"]
@@ -364,7 +365,7 @@ async def test_what_the_vendor_has_is_missing_whatever_is_acknowledged(
 
     async def rows() -> dict[str, Row]:
         remote = await compared_rows(archive, await listed(source))
-        found, _ = await with_acknowledgements(remote, Acknowledged(archive))
+        found = await with_acknowledgements(remote, Acknowledged(archive))
         return {row.node_id[-1]: row for row in found if row.set_key == folder}
 
     failed = (await rows())["b"]
@@ -384,7 +385,7 @@ async def test_what_the_vendor_has_is_missing_whatever_is_acknowledged(
     [record] = (Path(str(archive.store)) / folder).glob("*.json")
     at = record.with_name(f"{CLUSTER}-d-1.rdb")
     at.write_bytes(b"REDIS0009")
-    found, _ = await with_acknowledgements(await archived_rows(archive), Acknowledged(archive))
+    found = await with_acknowledgements(await archived_rows(archive), Acknowledged(archive))
     assert [row.acknowledged for row in found if row.state == "unrecorded"] == [None]
 
 

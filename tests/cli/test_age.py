@@ -110,7 +110,7 @@ def test_a_cluster_of_a_folder_for_each_shard(archive: Path) -> None:
                 archive, ago(hours=hours), rdb(3000, node), instance=CLUSTER,
                 node=f"{CLUSTER}-db-{node}", job=f"{node + 1}", backup_id=f"10{node}",
             )  # fmt: skip
-    for folder in archive.glob(f"{CLUSTER}/*/*/*"):
+    for folder in archive.glob(f"{CLUSTER}/*/*/*Z-*"):
         put_sums(folder)
     assert command(*LS, *MAX_AGE).code == 0
     [newest] = sorted(archive.glob(f"{CLUSTER}/*/*/*-2"))[-1:]

@@ -41,7 +41,7 @@ async def archive(files: Path, run: Run, tmp_path: Path) -> Path:
 
 def folder_at(archive: Path, level: str) -> Path:
     """A folder of the cluster: of its set in October, or one that this is in."""
-    [folder] = archive.glob(f"{CLUSTER}/*/10/*")
+    [folder] = archive.glob(f"{CLUSTER}/*/10/*Z-*")
     return [folder, *folder.parents][list(LEVELS).index(level)]
 
 

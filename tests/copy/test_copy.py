@@ -133,7 +133,7 @@ class _AfterTheFirstLook(LocalStore):
     async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
         async for entry in super().entries(prefix):
             yield entry
-        if prefix.startswith("verified/") and not self.came:
+        if not (prefix or self.came):
             self.came = True
             await in_thread(self.instance.parent.with_name("to come").rename, self.instance)
 

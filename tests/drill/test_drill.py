@@ -54,6 +54,7 @@ from tests.archive.sample import (
     CLUSTER,
     INSTANCE,
     STARTS,
+    ReadsOneByOne,
     change_record,
     put_backup,
     put_cluster,
@@ -708,7 +709,7 @@ async def test_evidence_that_cannot_be_seen_stops_no_drill(
     assert any(isinstance(one, happened.ChainUnseen) for one in seen)
 
 
-class Unmounted(LocalStore):
+class Unmounted(ReadsOneByOne):
     is_gone = False
 
     async def read(self, key: str) -> bytes | None:

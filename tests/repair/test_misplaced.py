@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, verify
+from archiver.archive import layout
 from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.from_source import SourceSupplier
 from archiver.commands.repair.misplaced import move_doubles
@@ -32,10 +33,12 @@ def supplier_of(origin: str, offsite: Archive, source: TairSource) -> Supplier:
 
 
 def files(root: Path) -> dict[str, bytes]:
-    """All that is no result of a verify, nor in quarantine."""
+    """All that is no result of a verify and no catalogue, nor in quarantine."""
     found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
     return {
-        key: p.read_bytes() for key, p in found.items() if not key.startswith((".", "verified"))
+        key: p.read_bytes()
+        for key, p in found.items()
+        if not key.startswith((".", "verified")) and p.name != layout.INDEX_NAME
     }
 
 
@@ -242,7 +245,7 @@ async def test_a_set_that_is_named_after_another_month_there(
         write_rdb(files / CLUSTER / f"{CLUSTER}-db-{node}" / "d_20261031235959.rdb", 3000, node)
     there, here = Archive(LocalStore(tmp_path / "one")), Archive(LocalStore(tmp_path / "other"))
     assert (await pull(source, there, [everything(CLUSTER)])).exit_code == 0
-    [folder] = (tmp_path / "one" / CLUSTER / "2026" / "10").iterdir()
+    [folder] = (tmp_path / "one" / CLUSTER / "2026" / "10").glob("2026*")
     [late] = folder.glob("*-db-1-*.json")
     edit(late, lambda record: began_at(record, "2026-11-01T00:00:01Z"))
     own = tmp_path / "other" / CLUSTER / "2026" / "11" / f"20261101T000001Z-{folder.name[17:]}"
@@ -402,7 +405,7 @@ async def test_a_set_in_two_halves_grows_together(
 ) -> None:
     """Neither half is taken for a whole set, though it may be the only one of its instance."""
     own = named_after_none(pulled)
-    for other in pulled.root.glob(f"{CLUSTER}/*/*/*"):
+    for other in pulled.root.glob(f"{CLUSTER}/*/*/*Z-*"):
         if other != own:
             shutil.rmtree(other)
     (own / "SHA256SUMS").unlink()

@@ -455,7 +455,7 @@ async def test_what_a_supplier_did_not_bring_stays_wrong(pulled: Pulled) -> None
     stem = pulled.key(path).removesuffix(".rdb")
     path.unlink()
     path.with_suffix(".json").unlink()
-    for one in pulled.root.glob(f"{CLUSTER}/*/*/*"):
+    for one in pulled.root.glob(f"{CLUSTER}/*/*/*Z-*"):
         if one != path.parent:
             shutil.rmtree(one)
     sums = pulled.sums()

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from archiver.archive import layout
 from tests.stateful.disk import SUMS
 from tests.stateful.truth import Backup
 
@@ -18,6 +19,8 @@ def put_in_order(root: Path, backups: Sequence[Backup]) -> bool:
     }
     moved = False
     for path in sorted(root.glob("*/*/*/*")):
+        if path.name == layout.INDEX_NAME:
+            continue
         one = fitting.get(path.relative_to(root).as_posix())
         if one is None:
             _remove(path)

@@ -98,7 +98,7 @@ def page(
 
 
 def listed(bucket: Bucket) -> list[str]:
-    return [f"{PREFIX}{key}" for key, _ in bucket.listing("")]
+    return [f"{PREFIX}{key}" for key, *_ in bucket.listing("")]
 
 
 def always(body: str, status: int = 200) -> Answers:

@@ -77,7 +77,7 @@ async def test_a_pull_seals_what_it_sees(
     october = Query(CLUSTER, "2026-10-01T00:00Z", "2026-11-01T00:00Z")
     assert (await pull(source, archive, [october])).exit_code == 0
     root = Path(str(archive.store))
-    [folder] = root.glob(f"{CLUSTER}/2026/10/*")
+    [folder] = root.glob(f"{CLUSTER}/2026/10/*Z-*")
     failing_disk(monkeypatch, folder)
     november = Query(CLUSTER, "2026-11-01T00:00Z", "2026-12-01T00:00Z")
     summary = await pull(source, archive, [november])

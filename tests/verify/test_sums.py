@@ -177,7 +177,7 @@ def lose_a_node(pulled: Pulled, offsite: Archive, *, named_there: bool) -> tuple
         (root / pulled.key(lost)).unlink()
         (root / pulled.key(lost)).with_suffix(".json").unlink()
         shutil.rmtree(root / "verified", ignore_errors=True)
-        for other in root.glob(f"{CLUSTER}/*/*/*"):
+        for other in root.glob(f"{CLUSTER}/*/*/*Z-*"):
             if other.name != lost.parent.name:
                 shutil.rmtree(other)  # no set beside it tells which nodes there are
     there = Path(str(offsite.store)) / pulled.key(pulled.sums())

@@ -16,9 +16,11 @@ from archiver import events
 from archiver.archive import layout
 from archiver.archive.acknowledged import bring_along, differing
 from archiver.archive.archive import Archive, check_apart
-from archiver.archive.contents import Recorded, Unrecorded, walk
+from archiver.archive.catalogue import Described
+from archiver.archive.contents import Recorded, Unrecorded, described, record_of, walk
+from archiver.archive.indexing import Indexing
 from archiver.archive.inventory import Compared, Difference, Inventory
-from archiver.archive.reading import at_odds, read_record, read_sums, unsealed
+from archiver.archive.reading import at_odds, read_sums, unsealed
 from archiver.archive.record import Record
 from archiver.archive.replacing import (
     Witnesses,
@@ -229,7 +231,7 @@ async def _of_target(
 
 
 async def _difference(
-    archive: Archive, finding: Awaitable[Compared], record: Record
+    archive: Archive, finding: Awaitable[Compared], record: Described
 ) -> Mismatch | None:
     """The difference that is found, if it is one; or why it cannot be."""
     key, where = record.object_key, archive.store
@@ -276,7 +278,7 @@ async def selects_nothing(archive: Archive, selection: Selection) -> bool:
 class _Usable:
     """A record that can be used, and what SHA256SUMS says in its set, if that can be."""
 
-    record: Record
+    record: Described
     sums: Mapping[str, str] | None
 
 
@@ -290,7 +292,7 @@ async def _selected(
                 yield _unusable(archive, one.key, one.error)
                 continue
             try:
-                record = await read_record(archive.store, one.key)
+                record = await described(archive.store, one.files, one.key)
             except (BadDocument, UnreadableObject) as error:
                 yield _unusable(archive, one.key, error)
                 continue
@@ -333,6 +335,7 @@ class _Copying:
         self._options: Final = options
         self._tell: Final = observer
         self._witnesses: Final = Witnesses(source.store)
+        self._index: Final = Indexing(target.store)
         self._target_says: Final = Witnesses(target.store)
         # Folders that something was copied to, and those it came from.
         self._touched: Final[dict[str, str]] = {}
@@ -364,6 +367,7 @@ class _Copying:
                     raise
                 self._observer(events.Failed(folder, error))
         await self._bring_acknowledgements()
+        await self._index.keep()
 
     async def _bring_acknowledgements(self) -> None:
         """What somebody has taken note of goes along with what it is about."""
@@ -439,7 +443,7 @@ class _Copying:
         """The record under a key, if what it describes is to be copied, and the folder for it."""
         key = one.key
         try:
-            record = await read_record(self._source.store, key)
+            record = await record_of(self._source.store, one.files, key)
             if record is None:
                 return None
             backup, folder = record.backup, await inventory.folder_for(record)
@@ -530,6 +534,7 @@ class _Copying:
             [stored] = await in_thread(store.finish, [commit])
         receipt = stored.receipt
         self._touched[folder] = record.folder
+        self._index.wrote([(layout.record_key(stem), record.renamed(stored.key).encode())])
         if self._options.replace and known:
             self._replaced.add(stem)
         for key, kept in stored.cleared:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -11,12 +11,12 @@ from typing import Final
 from archiver.archive import layout
 from archiver.archive.acknowledged import Acknowledged, Acknowledgement
 from archiver.archive.archive import Archive
+from archiver.archive.catalogue import Described
 from archiver.archive.completeness import SetNodes, SetTally, incomplete
-from archiver.archive.contents import SetFiles, Unrecorded, sets_below, sums_of
+from archiver.archive.contents import SetFiles, Unrecorded, described, sets_below, sums_of
 from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.neighbours import listed_set, sets_around
-from archiver.archive.reading import at_odds, check_object, read_record, unsealed
-from archiver.archive.record import Record
+from archiver.archive.reading import at_odds, check_object, unsealed
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.ids import safe
 from archiver.model import Backup, BackupType, Status
@@ -79,32 +79,47 @@ class Row:
 async def archived_rows(
     archive: Archive, instances: Iterable[str] = (), range_: TimeRange | None = None
 ) -> list[Row]:
+    """All rows of :func:`rows_by_instance`: some hundred bytes a backup."""
+    return [row async for rows in rows_by_instance(archive, instances, range_) for row in rows]
+
+
+async def rows_by_instance(
+    archive: Archive, instances: Iterable[str] = (), range_: TimeRange | None = None
+) -> AsyncGenerator[list[Row], None]:
     """What the archive holds, of some instances or of all, and of the sets that began in the
-    range; oldest first.
+    range: the rows of one instance after the other, oldest first.
 
     Raises StoreError; a record that cannot be used is a damaged row.
     """
-    rows: list[Row] = []
-    sets: list[SetNodes] = []
+
+    def is_meant(folder: str) -> bool:
+        return layout.began_in(folder, range_)
+
     for prefix in [f"{safe(instance)}/" for instance in instances] or [""]:
-        async for one in sets_below(archive.store, prefix):
-            is_meant = layout.began_in(
-                one.key if isinstance(one, Unrecorded) else one.folder, range_
-            )
+        rows, sets = list[Row](), list[SetNodes]()
+        instance_id = ""
+        async for one in sets_below(archive.store, prefix, reads=is_meant):
+            key = one.key if isinstance(one, Unrecorded) else one.folder
+            if key.partition("/")[0] != instance_id and (rows or sets):
+                yield with_set_notes(rows, sets)
+                rows, sets = [], []
+            instance_id = key.partition("/")[0]
             if isinstance(one, Unrecorded):
-                rows += [_bare_row(one.key, one.error)] if is_meant else []
+                rows += [_bare_row(one.key, one.error)] if is_meant(key) else []
                 continue
             # Sets around those that are meant say which nodes these should have.
-            found = await _rows_of(archive.store, one) if is_meant else []
+            found = await _rows_of(archive.store, one) if is_meant(key) else []
             rows += found
             names = [f"{row.node_id}-{row.backup_id}.json" for row in found if row.backup_id]
             listed = listed_set(one.folder, [*one.entries, *names])
             sets += [] if listed is None else [listed]
-    return with_set_notes(rows, sets)
+        yield with_set_notes(rows, sets)
 
 
 async def _rows_of(store: Store, one: SetFiles) -> list[Row]:
     """One set's files, those that it has lost among them."""
+    if one.is_as_catalogued:
+        return [_recorded_row(entry, None) for entry in one.known.entries.values()]
     rows: list[Row] = []
     sums: Mapping[str, str] | None = None
     sums_are_bad = False
@@ -147,11 +162,9 @@ async def compared_rows(archive: Archive, backups: Iterable[Backup]) -> list[Row
     return with_set_notes(rows, itertools.chain(*around))
 
 
-async def with_acknowledgements(
-    rows: Iterable[Row], acknowledged: Acknowledged
-) -> tuple[list[Row], list[ArchiverError]]:
-    """The rows, those that somebody has taken note of with who did; and what is wrong with such
-    notes. Damage is nobody's to acknowledge, nor what is still to come. Raises StoreError."""
+async def with_acknowledgements(rows: Iterable[Row], acknowledged: Acknowledged) -> list[Row]:
+    """The rows, those that somebody has taken note of with who did. Damage is nobody's to
+    acknowledge, nor what is still to come. Raises StoreError."""
     await acknowledged.read()
     found, sets = list[Row](), dict[str, Acknowledgement | None]()
     for row in rows:
@@ -165,9 +178,12 @@ async def with_acknowledgements(
         if row.state is State.FAILED:
             name = f"{row.node_id}-{row.backup_id}"
             known = await acknowledged.of_failed(name, row.set_key, row.node_id)
+        if known is None and whole is None:
+            found.append(row)
+            continue
         by = None if known is None else str(known)
         found.append(replace(row, acknowledged=by, set_acknowledged=whole is not None))
-    return found, list(acknowledged.bad.values())
+    return found
 
 
 async def _compared_row(inventory: Inventory, backup: Backup, finding: Finding) -> Row:
@@ -240,7 +256,9 @@ def with_set_notes(rows: Sequence[Row], archived: Iterable[SetNodes] = ()) -> li
                 notes[instance_id, key] = why
     return sorted(
         (
-            replace(row, set_note=notes.get((row.instance_id, row.set_key), row.set_note))
+            replace(row, set_note=notes[row.instance_id, row.set_key])
+            if (row.instance_id, row.set_key) in notes
+            else row
             for row in rows
         ),
         key=lambda row: (row.instance_id, _began(row), row.node_id, row.backup_id),
@@ -255,7 +273,7 @@ async def _archived_row(
     store: Store, one: SetFiles, key: str, sums: Mapping[str, str] | None, *, sums_are_bad: bool
 ) -> Row:
     try:
-        record = await read_record(store, key)
+        record = await described(store, one, key)
     except (BadDocument, UnreadableObject) as error:
         return _damaged_row(key, error)
     if record is None:
@@ -269,7 +287,7 @@ async def _archived_row(
     return row if sums_are_bad else _noted(row, record.name, sums)
 
 
-def _recorded_row(record: Record, wrong: ArchiverError | None) -> Row:
+def _recorded_row(record: Described, wrong: ArchiverError | None) -> Row:
     return Row(
         instance_id=record.instance_id,
         started_at=record.started_at,

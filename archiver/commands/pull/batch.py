@@ -44,7 +44,8 @@ def bring_together(
 def _filled(
     archive: Archive, transfer: Transfer, size: int, fill: Fill, stagings: ExitStack
 ) -> Commit | None:
-    staging = stagings.enter_context(archive.store.stage(transfer.stem, size))
+    staged = archive.store.stage(transfer.stem, size, transfer.present)
+    staging = stagings.enter_context(staged)
     receipt = fill(staging)
     if receipt is None:
         return None

@@ -20,6 +20,7 @@ from archiver import events
 from archiver.archive import layout
 from archiver.archive.acknowledged import Acknowledged, Acknowledgement
 from archiver.archive.archive import Archive
+from archiver.archive.indexing import Indexing
 from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.replacing import make_way, measure_present, speaks_for
 from archiver.commands.pull.batch import bring_together
@@ -152,6 +153,7 @@ class _Run:
         self._archive: Final = archive
         self._inventory: Final = Inventory(archive.store, options.again | options.repaired)
         self._acknowledged: Final = Acknowledged(archive)
+        self._index: Final = Indexing(archive.store)
         self._tell: Final = observer
         self._books: Final[list[SetBook]] = []
         # Small backups that are tried again by themselves.
@@ -168,7 +170,7 @@ class _Run:
         """The pages of all queries, one at a time; an instance that cannot be listed fails. What
         the source would say of all others, too, is said once, and ends the listing."""
         for left, query in zip(reversed(range(len(queries))), queries, strict=True):
-            book = SetBook(self._archive, self.options.repaired)
+            book = SetBook(self._archive, self._inventory, self.options.repaired)
             listed = 0
             try:
                 async with aclosing(self._source.pages(query)) as pages:
@@ -230,6 +232,7 @@ class _Run:
                 await self._close(book)
             for key, bad in self._acknowledged.bad.items():
                 self._failed(key, bad)
+            await self._index.keep(self._inventory.unknown_months)
 
     async def _enqueue(
         self,
@@ -291,7 +294,8 @@ class _Run:
             transfer, size = await engine.sized(transfer)
             if (empty := _empty_dump(backup, size)) is not None:
                 raise empty
-            async with entered(store.stage(transfer.stem, size)) as staging:
+            staged = store.stage(transfer.stem, size, transfer.present)
+            async with entered(staged) as staging:
                 commit = await self._commit(transfer, size, engine, staging)
                 [stored] = await in_thread(store.finish, [commit])
             self._archived(book, transfer, stored)
@@ -335,6 +339,7 @@ class _Run:
         receipt = stored.receipt
         if transfer.stem in self._home:
             self._home[transfer.stem] = True
+        self._index.wrote(self._archive.documents(transfer, stored))
         for key, kept in stored.cleared:
             self._observer(events.Cleared(key, kept))
         self._observer(

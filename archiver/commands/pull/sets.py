@@ -7,6 +7,7 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive, Mending
 from archiver.archive.completeness import SetTally, incomplete
 from archiver.archive.consistency import apart
+from archiver.archive.inventory import Inventory
 from archiver.archive.neighbours import sets_around
 from archiver.model import Transfer
 
@@ -33,10 +34,15 @@ class SetBook:
     Of the sets in ``doubted`` (folders), which a repair is about, SHA256SUMS may be wrong as well.
     """
 
-    def __init__(self, archive: Archive, doubted: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, archive: Archive, inventory: Inventory, doubted: frozenset[str] = frozenset()
+    ) -> None:
         self._archive: Final = archive
+        self._inventory: Final = inventory
         self._doubted: Final = doubted
         self._confirmed: Final[set[str]] = set()
+        # Sets that this run has added files to.
+        self._changed: Final[set[str]] = set()
         self._sets: Final[dict[str, SetTally]] = {}
         self.instance_id = ""
         # Sets of a standard instance that are not sealed along with their only record.
@@ -60,11 +66,13 @@ class SetBook:
             self._confirmed.add(transfer.stem)
         if not transfer.backup.is_standard:
             self._sets[transfer.set_key].held += 1
+            self._changed.update({transfer.set_key} if fresh else ())
             return 0
         alone = transfer.set_records == (0 if fresh else 1)
         if alone and fresh is not transfer.set_sealed and not is_doubted:
             return int(fresh)  # sealed along with its record, now or by an earlier run
         self._unsealed.add(transfer.set_key)
+        self._changed.add(transfer.set_key)
         return 0
 
     async def sets(self) -> list[SeenSet]:
@@ -89,6 +97,10 @@ class SetBook:
         )
 
     async def seal(self, folder: str) -> int:
-        """See :meth:`Archive.seal`."""
+        """See :meth:`Archive.seal`. Nothing is read of a set that is sealed by its catalogue, and
+        that nothing was added to."""
+        is_as_it_was = folder not in self._changed and folder not in self._doubted
+        if is_as_it_was and await self._inventory.is_sealed_whole(folder):
+            return 0
         mending = Mending(is_whole=True) if folder in self._doubted else None
         return await self._archive.seal(folder, confirmed=self._confirmed, mending=mending)

@@ -91,6 +91,7 @@ class _Sorting:
             record = Record.decode(key, data)
             backup = record.backup
             own = await self._inventory.find(backup)
+            right = None if own.record is None else await read_record(self._store, own.record.key)
         except ArchiverError as error:
             if error.ends_run:
                 raise
@@ -98,7 +99,6 @@ class _Sorting:
         stem = layout.stem_of(key)
         if own.transfer.stem == stem or _may_lie_at(backup, stem):
             return  # it belongs here and says otherwise: whoever brings the right one mends it
-        right = own.record
         if right is None or right.sha256 != record.sha256 or not await self._is_whole(right):
             self.done.belongs[stem] = own.transfer.set_key
             return

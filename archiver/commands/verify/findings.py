@@ -35,6 +35,7 @@ class Fault(StrEnum):
     SUMS = "sums"  # SHA256SUMS is missing, unreadable, or disagrees
     INCOMPLETE = "incomplete"  # a backup set that lacks files
     EVIDENCE = "evidence"  # the chain of drill evidence is broken, or a page was changed
+    CATALOGUE = "catalogue"  # a month's catalogue says otherwise than the records
     BAD_RESULTS = "bad-results"  # what an earlier verify kept cannot be read
     NEWER = "newer"  # results that a newer version kept
     BAD_ACKNOWLEDGEMENT = "bad-acknowledgement"  # what was acknowledged cannot be read
@@ -58,6 +59,7 @@ ADVICE: Final[Mapping[Fault, str]] = {
     Fault.SUMS: "repair; if it is only missing, a pull over its time writes it, too",
     Fault.INCOMPLETE: "run pull again while the vendor has the rest, or repair",
     Fault.EVIDENCE: "compare with a copy of drills/ from elsewhere; believe the JSON, not a page",
+    Fault.CATALOGUE: "nothing to do: it is made anew; find out who edited it",
     Fault.BAD_RESULTS: "nothing to do: it is written anew; the files of that month are read again",
     Fault.NEWER: "verify with the newer archiver; this one leaves the document as it is",
     Fault.BAD_ACKNOWLEDGEMENT: "look at it, and acknowledge again, which keeps this one in "
@@ -82,6 +84,7 @@ _OF_NO_SET: Final = frozenset(
         Fault.EVIDENCE,
         Fault.STRAY,
         Fault.HIDDEN,
+        Fault.CATALOGUE,
         Fault.BAD_RESULTS,
         Fault.NEWER,
         Fault.BAD_ACKNOWLEDGEMENT,

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from archiver.archive import layout
+from archiver.archive.contents import SetFiles
 from archiver.archive.measure import measure, new_block
 from archiver.archive.verified import results_if_any
 from archiver.commands.verify import events
@@ -18,9 +19,10 @@ async def reading_right(
     store: Store, folder: str, stems: Collection[str], observer: events.Observer
 ) -> frozenset[str]:
     """Which of these stems read as everything written about them says, by now."""
-    sizes = {entry.key: entry.size async for entry in store.entries(f"{folder}/")}
-    known = await results_if_any(store, "/".join(folder.split("/")[:3]))
-    found = await survey(store, folder, sizes, known)
+    entries = {entry.key: entry async for entry in store.entries(f"{folder}/")}
+    known = await results_if_any(store, layout.month_of(folder))
+    seen = {key: one for key, one in known.items() if key.rpartition("/")[0] == folder}
+    found = await survey(store, SetFiles(folder, entries, seen))
     doubted = {finding.stem for finding in found.findings}
     block, right = await in_thread(new_block), set[str]()
     for claims in found.files:

@@ -6,13 +6,15 @@ A ``put`` that a pull's sweep gets in the way of is tried again.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 import anyio
 
+from archiver.archive.catalogue import index_key
+from archiver.archive.indexing import write_index
 from archiver.archive.verified import Result, encode, is_key, read_results, results_key
 from archiver.commands.verify import events
 from archiver.commands.verify.findings import Fault
@@ -90,6 +92,19 @@ class Results:
             self._told_at = anyio.current_time()
             if count:
                 self._tell(events.ResultsKept(count))
+
+    async def index(self, months: Iterable[str]) -> None:
+        """Make the catalogues of these months anew, from the records alone. They are derived, so
+        no lock is needed: the next run that writes to the month makes them anew as well."""
+        for month in sorted(months):
+            if self.not_kept is not None:
+                return
+            try:
+                await self._store.put(index_key(month), b"")
+                await write_index(self._store, month)
+            except (StoreError, StoreForbidden) as error:
+                self.not_kept = str(error)
+                self._tell(events.ResultsNotKept(str(error)))
 
     async def _put(self, month: str, noted: Mapping[str, Result]) -> None:
         """Raises UnreadableObject and NewerDocument when what is known of the month may be worth

@@ -9,8 +9,9 @@
 Nothing needs the archive's lock, and nothing but the results is written.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -20,7 +21,9 @@ from anyio.streams.memory import MemoryObjectSendStream
 from archiver.archive import layout, verified
 from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
+from archiver.archive.catalogue import Catalogue, CatalogueEntry, index_key
 from archiver.archive.completeness import Missing, SetNodes, missing_nodes
+from archiver.archive.contents import Month, SetFiles, overviews
 from archiver.archive.neighbours import listed_set
 from archiver.archive.verified import Result, read_results
 from archiver.commands.verify import events
@@ -29,13 +32,17 @@ from archiver.commands.verify.findings import Fault, Finding
 from archiver.commands.verify.model import VerifyOptions, VerifySummary
 from archiver.commands.verify.reader import Due, Reader
 from archiver.commands.verify.results import Results
-from archiver.commands.verify.survey import PASSING, Month, months, survey
+from archiver.commands.verify.survey import PASSING, MonthSurvey, SetSurvey, months, survey
 from archiver.commands.verify.words import OF_VERIFY
 from archiver.concurrency import shielded, task_group
 from archiver.errors import BadDocument, NewerDocument, NoSuchBackup, UnreadableObject
 from archiver.events import Acknowledged as Acknowledgement
 from archiver.ids import safe
 from archiver.logs import logged
+from archiver.stores.base import Entry
+
+# Sets whose documents are read at once, and held until they were looked at.
+_SETS_AT_ONCE: Final = 500
 
 
 async def verify(
@@ -78,6 +85,8 @@ class _Run:
         # Keys that hide what is below them: of that, nobody knows whether it is gone.
         self._hidden: Final[list[str]] = []
         self._months: Final[set[int]] = set()
+        # Months whose catalogue does not know all that is there.
+        self._stale: Final[set[str]] = set()
         self._since: datetime | None = None
         if options.since_verified is not None:
             self._since = datetime.now(UTC) - options.since_verified
@@ -104,24 +113,28 @@ class _Run:
     async def look_again(self) -> None:
         """Whether what a pull at work leaves for a moment is still so."""
         for folder, findings in self._passing.items():
-            known = await self._known("/".join(folder.split("/")[:3]))
-            again = await survey(self._store, folder, await self._sizes(folder), known)
+            known = await self._known(layout.month_of(folder))
+            again = await survey(self._store, await self._set(folder, known))
             still = {finding.identity for finding in again.findings}
             for finding in findings:
                 if finding.identity in still:
                     await self._found_unless_acknowledged(finding)
         for folder, lacks in self._short.items():
-            now = listed_set(folder, await self._sizes(folder))
+            now = listed_set(folder, (await self._set(folder)).entries)
             if now is None or not now.nodes.issuperset(lacks.nodes):
                 finding = Finding(folder, Fault.INCOMPLETE, lacks.why)
                 await self._found_unless_acknowledged(finding)
 
-    async def _sizes(self, folder: str) -> dict[str, int]:
-        return {entry.key: entry.size async for entry in self._store.entries(f"{folder}/")}
+    async def _set(self, folder: str, known: Mapping[str, Result] | None = None) -> SetFiles:
+        """A set as it is now."""
+        entries = {entry.key: entry async for entry in self._store.entries(f"{folder}/")}
+        return SetFiles(folder, entries, _by_set(known or {}).get(folder, {}))
 
     async def keep(self) -> None:
-        """Write the results that are not written yet."""
+        """Write the results that are not written yet, and catalogues that are not as they should
+        be."""
         await self._results.keep()
+        await self._results.index(self._stale)
         self.summary.results_not_kept = self._results.not_kept
 
     async def _list(self, send: MemoryObjectSendStream[Due]) -> None:
@@ -146,10 +159,10 @@ class _Run:
             month = verified.month_of(entry.key)
             if month is not None and hash(month) not in self._months:
                 found = True
-                await self._take(Month(month), send)
+                await self._take(MonthSurvey(month), send)
         return found
 
-    async def _take(self, month: Month, send: MemoryObjectSendStream[Due]) -> None:
+    async def _take(self, month: MonthSurvey, send: MemoryObjectSendStream[Due]) -> None:
         """Survey a month, and send its files on that are due."""
         self._months.add(hash(month.prefix))
         known = await self._known(month.prefix, tell=True) if month.prefix.count("/") == 2 else {}
@@ -158,27 +171,60 @@ class _Run:
                 self._hidden.append(finding.key)
             if self._options.reaches(finding.key):
                 self._found(finding)
-        folders = month.folders()
+        listed = month.listed
+        folders = listed.folders
         wanted = {f for f in folders if self._options.wants(f)}
-        before = {key.rpartition("/")[0] for key in known}
-        wanted |= {f for f in before if self._options.wants(f) and not self._is_hidden(f)}
-        picked = self._pick({f: folders.get(f, {}) for f in wanted}, known)
-        for folder in sorted(wanted | folders.keys()):
-            sizes = folders.get(folder, {})
-            if folder in wanted:
-                await self._take_set(month.prefix, folder, sizes, known, picked, send)
-            if (one := listed_set(folder, sizes)) is not None and sizes:
-                self._sets.append(one)
+        seen = _by_set(known)
+        wanted |= {f for f in seen if self._options.wants(f) and not self._is_hidden(f)}
+        picked = self._pick([folders[f] for f in sorted(wanted & folders.keys())], known)
+        [overview] = await overviews(self._store, [listed], {})
+        self._compare_names(listed, overview.catalogue)
+        sets = [
+            SetFiles(f, folders.get(f, {}), seen.get(f, {}), overview.catalogue.of(f))
+            for f in sorted(wanted)
+        ]
+        for some in _in_groups(sets, _SETS_AT_ONCE):
+            async for one in self._with_documents(some, picked):
+                await self._take_set(one, picked, send)
+        for folder, entries in sorted(folders.items()):
+            if (nodes := listed_set(folder, entries)) is not None:
+                self._sets.append(nodes)
 
     def _is_hidden(self, folder: str) -> bool:
         return any(f"{folder}/".startswith(f"{key}/") for key in self._hidden)
 
+    def _compare_names(self, month: Month, catalogue: Catalogue) -> None:
+        """A catalogue may name records that are gone: by hand, or it was edited."""
+        gone = sorted(catalogue.named - month.entries.keys())
+        if gone:
+            more = f" and {len(gone) - 1:,} more" if len(gone) > 1 else ""
+            self._noted(index_key(month.key), f"it names {gone[0]}{more}, which is not there")
+        if gone or (month.index is not None and not catalogue.sets):
+            self._stale.add(month.key)
+
+    async def _with_documents(
+        self, sets: Sequence[SetFiles], picked: frozenset[str]
+    ) -> AsyncGenerator[SetFiles, None]:
+        """These sets with their documents, read many at once; none of a set of which the catalogue
+        knows all, and no file is to be read."""
+        unread = [
+            one for one in sets if not (one.is_as_catalogued and picked.isdisjoint(one.entries))
+        ]
+        keys = [key for one in unread for key in one.documents_listed]
+        documents = await self._store.read_many(keys)
+        for one in sets:
+            there = {key: documents[key] for key in one.entries.keys() & documents.keys()}
+            yield replace(one, documents=there) if there else one
+
     def _pick(
-        self, folders: Mapping[str, Mapping[str, int]], known: Mapping[str, Result]
+        self, folders: Iterable[Mapping[str, Entry]], known: Mapping[str, Result]
     ) -> frozenset[str]:
         """The objects of a month to read, by what the listing and earlier results say."""
         objects = {
-            k: n for sizes in folders.values() for k, n in sizes.items() if layout.is_object(k)
+            key: entry.size
+            for entries in folders
+            for key, entry in entries.items()
+            if layout.is_object(key)
         }
         due = [key for key, size in objects.items() if not self._is_recent(known.get(key), size)]
         self.summary.strata += bool(objects)
@@ -192,16 +238,16 @@ class _Run:
         return self._since <= result.at <= datetime.now(UTC) and result.size == size
 
     async def _take_set(
-        self,
-        month: str,
-        folder: str,
-        sizes: Mapping[str, int],
-        known: Mapping[str, Result],
-        picked: frozenset[str],
-        send: MemoryObjectSendStream[Due],
+        self, one: SetFiles, picked: frozenset[str], send: MemoryObjectSendStream[Due]
     ) -> None:
-        """Survey a set and send on what of it is to be read."""
-        found = await survey(self._store, folder, sizes, known)
+        """Survey a set and send on what of it is to be read. Of one that is as catalogued, and that
+        is not to be read, its catalogue is believed."""
+        folder, known = one.folder, one.seen
+        if one.is_as_catalogued and not one.documents:
+            self._count_catalogued(one)
+            return
+        found = await survey(self._store, one)
+        self._compare(one, found)
         for finding in found.findings:
             if finding.fault in PASSING:
                 self._passing.setdefault(folder, []).append(finding)
@@ -209,16 +255,37 @@ class _Run:
                 self._found(finding)
         suspects = {finding.stem for finding in found.findings}
         for claims in found.files:
-            key, size = claims.key, sizes.get(claims.key)
+            key, entry = claims.key, one.entries.get(claims.key)
+            size = None if entry is None else entry.size
             self.summary.files += 1
             self.summary.size += claims.record.size
             doubtful = size != claims.record.size or claims.are_at_odds
             if key in picked or doubtful or layout.stem_of(key) in suspects:
                 self._tell(events.ToRead(1, size or claims.record.size))
-                await send.send((month, claims))
+                await send.send((layout.month_of(folder), claims))
             elif self._is_recent(known.get(key), size):
                 self.summary.recent += 1
                 self.summary.bytes_recent += claims.record.size
+
+    def _count_catalogued(self, one: SetFiles) -> None:
+        for entry in one.known.entries.values():
+            self.summary.files += 1
+            self.summary.size += entry.size
+            if self._is_recent(one.seen.get(entry.object_key), entry.size):
+                self.summary.recent += 1
+                self.summary.bytes_recent += entry.size
+
+    def _compare(self, one: SetFiles, found: SetSurvey) -> None:
+        """What the catalogue says of a set, and its records."""
+        month = layout.month_of(one.folder)
+        for claims in found.files:
+            entry, record = one.known.entries.get(claims.record.key), claims.record
+            if entry is None:
+                self._stale.add(month)
+            elif entry != CatalogueEntry.of(record):
+                self._stale.add(month)
+                text = f"it says otherwise of {record.key} than that record itself"
+                self._found(Finding(index_key(month), Fault.CATALOGUE, text))
 
     async def _known(self, month: str, *, tell: bool = False) -> dict[str, Result]:
         try:
@@ -268,6 +335,19 @@ class _Run:
             self._told.add(finding.identity)
             self.summary.findings.append(finding)
             self._tell(events.Found(finding))
+
+
+def _by_set(known: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
+    """What earlier verifies saw of a month, by set."""
+    found: dict[str, dict[str, Result]] = {}
+    for key, result in known.items():
+        found.setdefault(key.rpartition("/")[0], {})[key] = result
+    return found
+
+
+def _in_groups(sets: Sequence[SetFiles], most: int) -> Iterator[Sequence[SetFiles]]:
+    for first in range(0, len(sets), most):
+        yield sets[first : first + most]
 
 
 def _node(key: str) -> str:

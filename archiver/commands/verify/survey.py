@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from archiver.archive import layout
-from archiver.archive.reading import read_sums
+from archiver.archive import contents, layout
+from archiver.archive.contents import SetFiles
+from archiver.archive.reading import decode_sums
 from archiver.archive.record import Record
 from archiver.archive.verified import Result
 from archiver.commands.verify.findings import NAMED_ALONE, Fault, Finding, out_of_place, stray
@@ -22,7 +23,7 @@ PASSING = frozenset({Fault.MISSING, Fault.UNRECORDED, Fault.SUMS, Fault.INCOMPLE
 
 
 @dataclass(frozen=True, slots=True)
-class Month:
+class MonthSurvey:
     """A month of an instance: its prefix (``<instance>/<yyyy>/<mm>``) and all that lies below; or
     one of the folders above, with what lies in it and is none."""
 
@@ -33,13 +34,14 @@ class Month:
     def instance_id(self) -> str:
         return self.prefix.partition("/")[0]
 
-    def folders(self) -> dict[str, dict[str, int]]:
-        """The sizes of files by key, by the set they are in, in order of time."""
-        found: dict[str, dict[str, int]] = {}
+    @property
+    def listed(self) -> contents.Month:
+        """Its sets, and its catalogue."""
+        found = contents.Month(self.prefix)
         for entry in self.entries:
-            if entry.key.count("/") == layout.RECORD_DEPTH:
-                found.setdefault(entry.key.rpartition("/")[0], {})[entry.key] = entry.size
-        return dict(sorted(found.items()))
+            if entry.key.count("/") == layout.RECORD_DEPTH or layout.is_index(entry.key):
+                found.take(entry)
+        return found
 
     def strays(self) -> list[Finding]:
         """What lies where no set is."""
@@ -47,6 +49,7 @@ class Month:
             out_of_place(entry)
             for entry in self.entries
             if entry.key.count("/") != layout.RECORD_DEPTH
+            and not (layout.is_index(entry.key) and entry.is_file)
         ]
 
 
@@ -59,7 +62,7 @@ class SetSurvey:
     named: set[str] = field(default_factory=set)  # keys of objects, by a record or SHA256SUMS
 
 
-async def months(store: Store, prefix: str) -> AsyncGenerator[Month, None]:
+async def months(store: Store, prefix: str) -> AsyncGenerator[MonthSurvey, None]:
     """What lies below ``prefix``, a month at a time; the archive's own documents left out."""
     current, entries = "", list[Entry]()
     async with aclosing(store.entries(prefix)) as listing:
@@ -71,22 +74,22 @@ async def months(store: Store, prefix: str) -> AsyncGenerator[Month, None]:
             parts = entry.key.split("/")
             month = "/".join(parts[:-1][:3]) or entry.key
             if month != current and entries:
-                yield Month(current, entries)
+                yield MonthSurvey(current, entries)
                 entries = []
             current = month
             entries.append(entry)
     if entries:
-        yield Month(current, entries)
+        yield MonthSurvey(current, entries)
 
 
-async def survey(
-    store: Store, folder: str, sizes: Mapping[str, int], known: Mapping[str, Result]
-) -> SetSurvey:
-    """Look at one set. ``sizes`` is what a listing shows of it, ``known`` what earlier verifies
-    found. Raises StoreError for what is no fault of a single document."""
+async def survey(store: Store, one: SetFiles) -> SetSurvey:
+    """Look at one set: read its documents, whatever a catalogue says of them. Raises StoreError for
+    what is no fault of a single document."""
     found = SetSurvey()
-    records = [record async for record in _records(store, sizes, found)]
-    sums = await _sums(store, folder, sizes, records, known, found)
+    folder, known = one.folder, one.seen
+    sizes = {key: entry.size for key, entry in one.entries.items()}
+    records = [record async for record in _records(store, one, found)]
+    sums = await _sums(store, one, records, known, found)
     others = {record.sha256: record.object_key for record in records}
     for record in records:
         key = record.object_key
@@ -105,12 +108,10 @@ async def survey(
     return found
 
 
-async def _records(
-    store: Store, sizes: Mapping[str, int], found: SetSurvey
-) -> AsyncGenerator[Record, None]:
-    for key in filter(layout.is_record, sizes):
+async def _records(store: Store, one: SetFiles, found: SetSurvey) -> AsyncGenerator[Record, None]:
+    for key in one.records:
         try:
-            data = await store.read(key)
+            data = await one.document(store, key)
             record = Record.decode(key, data) if data is not None else None
         except BadDocument as error:
             found.findings.append(Finding(key, Fault.BAD_RECORD, error.fault))
@@ -124,16 +125,17 @@ async def _records(
 
 async def _sums(
     store: Store,
-    folder: str,
-    sizes: Mapping[str, int],
+    one: SetFiles,
     records: Sequence[Record],
     known: Mapping[str, Result],
     found: SetSurvey,
 ) -> dict[str, str]:
     """The SHA-256 that SHA256SUMS gives, by key."""
+    folder, sums = one.folder, None
     key = layout.sums_key(folder)
     try:
-        sums = await read_sums(store, folder) if key in sizes else None
+        data = await one.document(store, key) if key in one.entries else None
+        sums = None if data is None else await decode_sums(store, folder, data)
     except BadDocument as error:
         found.findings.append(Finding(key, Fault.SUMS, error.fault))
         return {}

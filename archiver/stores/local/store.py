@@ -9,7 +9,7 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -17,11 +17,14 @@ from typing import Final
 from archiver.concurrency import entered, in_thread, in_thread_shielded
 from archiver.documents import is_within
 from archiver.errors import (
+    ArchiverError,
+    BadDocument,
     DoesNotFit,
     NoDocument,
     ObjectMissing,
     PlaceTaken,
     StoreError,
+    UnreadableObject,
     UnsafeInput,
 )
 from archiver.ignored_names import is_ignored
@@ -46,6 +49,7 @@ _ENTRIES_AT_ONCE = 1000
 _MAX_SHOWN = 200
 # Larger batches gained nothing and took more descriptors (benchmarks/README.md).
 _BATCH_SIZE = 32
+_DOCUMENTS_AT_ONCE = 256
 
 
 class LocalStore:
@@ -146,6 +150,22 @@ class LocalStore:
     async def read(self, key: str) -> bytes | None:
         return await in_thread(reading.read_document, self._path(key))
 
+    async def read_many(self, keys: Sequence[str]) -> Mapping[str, bytes | ArchiverError | None]:
+        found: dict[str, bytes | ArchiverError | None] = {}
+        for first in range(0, len(keys), _DOCUMENTS_AT_ONCE):
+            some = keys[first : first + _DOCUMENTS_AT_ONCE]
+            found |= await in_thread(self._read_some, some)
+        return found
+
+    def _read_some(self, keys: Sequence[str]) -> dict[str, bytes | ArchiverError | None]:
+        return {key: self._read_if_given(key) for key in keys}
+
+    def _read_if_given(self, key: str) -> bytes | ArchiverError | None:
+        try:
+            return reading.read_document(self._path(key))
+        except (BadDocument, UnreadableObject) as error:
+            return error
+
     async def put(self, key: str, data: bytes) -> None:
         await in_thread(self._put, self._path(key), data)
 
@@ -205,7 +225,12 @@ class LocalStore:
             os.close(descriptor)
 
     @contextmanager
-    def stage(self, stem: str, size: int) -> Generator[Staging, None, None]:
+    def stage(
+        self,
+        stem: str,
+        size: int,
+        present: Mapping[str, int] | None = None,
+    ) -> Generator[Staging, None, None]:
         self._check_lock()
         self._path(stem)
         folder, quarantine = str(self._staging), str(self._quarantine)

@@ -40,12 +40,12 @@ def entries_below(root: Path, prefix: str) -> Iterator[Entry]:
         if kind is not None:
             key = folder.relative_to(root).as_posix()
             if kind == reading.LINK or not (key == _EVIDENCE or key.endswith(_FILES)):
-                yield _hidden(root, folder, _not_a_folder(folder, kind))
+                yield _hidden(key, _not_a_folder(folder, kind))
             return
-    yield from _walk(root, folder)
+    yield from _walk(str(folder), prefix)
 
 
-def _walk(root: Path, folder: Path) -> Iterator[Entry]:
+def _walk(folder: str, prefix: str) -> Iterator[Entry]:
     """Files first, then folders, each sorted by name and without litter.
 
     A folder with the name of a file counts as an entry that is not a file. One that cannot be read
@@ -54,22 +54,22 @@ def _walk(root: Path, folder: Path) -> Iterator[Entry]:
     try:
         items = _items(folder)
     except UnreadableObject as error:
-        if folder == root:
+        if not prefix:
             raise
-        yield _hidden(root, folder, error)
+        yield _hidden(prefix.removesuffix("/"), error)
         return
     folders = []
     for item in items:
-        key = Path(item.path).relative_to(root).as_posix()
+        key = f"{prefix}{item.name}"
         if _is_folder(item) and (not key.endswith(_FILES) or _FOLDER.fullmatch(key)):
-            folders.append(Path(item.path))
-        elif (entry := _entry(root, key, item)) is not None:
+            folders.append(item)
+        elif (entry := _entry(key, item)) is not None:
             yield entry
     for below in folders:
-        yield from _walk(root, below)
+        yield from _walk(below.path, f"{prefix}{below.name}/")
 
 
-def _entry(root: Path, key: str, item: os.DirEntry[str]) -> Entry | None:
+def _entry(key: str, item: os.DirEntry[str]) -> Entry | None:
     """The entry of an item; None when it was removed meanwhile."""
     try:
         with reading.reading_errors(item.path):
@@ -78,23 +78,23 @@ def _entry(root: Path, key: str, item: os.DirEntry[str]) -> Entry | None:
             except FileNotFoundError:
                 return None
     except UnreadableObject as error:
-        return _hidden(root, Path(item.path), error)
+        return _hidden(key, error)
     if stat.S_ISDIR(status.st_mode):
         return Entry(key, 0, is_file=False, what="a folder")
     kind = reading.kind_of(status.st_mode)
     is_link = stat.S_ISLNK(status.st_mode)
     if _FOLDER.fullmatch(key) or (is_link and not key.endswith(_FILES)):
-        return _hidden(root, Path(item.path), _not_a_folder(item.path, kind or "a file"))
+        return _hidden(key, _not_a_folder(item.path, kind or "a file"))
     if kind is None:
-        return Entry(key, status.st_size)
+        return Entry(key, status.st_size, version=f"{status.st_mtime_ns:x}")
     return Entry(key, status.st_size, is_file=False, what=kind)
 
 
-def _hidden(root: Path, path: Path, error: ArchiverError) -> Entry:
-    return Entry(path.relative_to(root).as_posix(), 0, is_file=False, hides=error)
+def _hidden(key: str, error: ArchiverError) -> Entry:
+    return Entry(key, 0, is_file=False, hides=error)
 
 
-def _items(folder: Path) -> list[os.DirEntry[str]]:
+def _items(folder: str) -> list[os.DirEntry[str]]:
     """What a folder shows, sorted by name; nothing when it is not a folder. Raises
     UnreadableObject, StoreError."""
     with reading.reading_errors(folder):

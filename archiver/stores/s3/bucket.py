@@ -210,15 +210,15 @@ class Bucket:
             retention = {"Mode": given["ObjectLockMode"], "RetainUntilDate": until}
             self._client.request("put_object_retention", target, Retention=retention, **version)
 
-    def listing(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Keys below a prefix and their sizes in bytes, page by page. Raises StoreError."""
+    def listing(self, prefix: str) -> Iterator[tuple[str, int, str]]:
+        """Keys below a prefix, their sizes and ETags, page by page. Raises StoreError."""
 
         def request(operation: str, given: Mapping[str, str]) -> Mapping[str, Any]:
             return self._client.request(operation, **given)
 
         with self._client.errors():
-            for key, size in list_keys(request, self.name, f"{self.prefix}{prefix}"):
-                yield key.removeprefix(self.prefix), size
+            for key, size, etag in list_keys(request, self.name, f"{self.prefix}{prefix}"):
+                yield key.removeprefix(self.prefix), size, etag
 
 
 class ObjectReader:

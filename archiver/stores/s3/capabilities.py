@@ -130,7 +130,7 @@ def _put_first(bucket: Bucket) -> None:
 def _is_listed(bucket: Bucket) -> bool:
     """Whether a listing has the probe object, within a second: some stores list objects late."""
     for seconds in (*_LISTING_SECONDS, None):
-        if any(key == PROBE_KEY for key, _ in bucket.listing(STAGING)):
+        if any(key == PROBE_KEY for key, *_ in bucket.listing(STAGING)):
             return True
         if seconds is not None:
             time.sleep(seconds)

@@ -22,18 +22,20 @@ _ENCODED: Final = re.compile(r"[\w.-]+%2F\d{4}%2F\d\d%2F\d{8}T\d{6}Z-.+", re.IGN
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """``sizes`` by key; ``token`` for the next page in version 2, ``marker`` in version 1;
-    ``has_count``: it has a KeyCount, which only version 2 has."""
+    """``sizes`` and ``etags`` by key; ``token`` for the next page in version 2, ``marker`` in
+    version 1; ``has_count``: it has a KeyCount, which only version 2 has."""
 
     sizes: Mapping[str, int]
+    etags: Mapping[str, str]
     is_truncated: bool
     token: str
     marker: str
     has_count: bool
 
 
-def list_keys(request: Request, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
-    """Keys below ``prefix`` and their sizes in bytes, page by page. Raises InvalidResponse."""
+def list_keys(request: Request, bucket: str, prefix: str) -> Iterator[tuple[str, int, str]]:
+    """Keys below ``prefix``, their sizes in bytes and their ETags (empty where the store gives
+    none), page by page. Raises InvalidResponse."""
     operation, given = "list_objects_v2", {"Prefix": prefix}
     previous: Mapping[str, int] = {}
     first_keys, tokens, empty_pages = set[str](), set[str](), 0
@@ -48,7 +50,8 @@ def list_keys(request: Request, bucket: str, prefix: str) -> Iterator[tuple[str,
             raise InvalidResponse("the listing does not advance: the same page came again")
         if first is not None:
             first_keys.add(first)
-        yield from new.items()
+        for key, size in new.items():
+            yield key, size, page.etags.get(key, "")
         if not page.is_truncated:
             return
         if page.token and operation == "list_objects_v2":
@@ -75,6 +78,7 @@ def _is_new(key: str, size: int, previous: Mapping[str, int]) -> bool:
 def _parse(response: Mapping[str, Any], bucket: str, prefix: str) -> _Page:
     responses.check_echoed(response, {"Name": bucket, "Prefix": prefix})
     sizes: dict[str, int] = {}
+    etags: dict[str, str] = {}
     for found in response.get("Contents") or ():
         key, size = responses.text(found, "Key"), responses.number(found, "Size")
         if not key.startswith(prefix):
@@ -83,6 +87,8 @@ def _parse(response: Mapping[str, Any], bucket: str, prefix: str) -> _Page:
             raise InvalidResponse("the listing has URL-encoded keys without an EncodingType")
         if sizes.setdefault(key, size) != size:
             raise InvalidResponse(f"the listing has {key[:200]!r} twice, with two sizes")
+        if isinstance(etag := found.get("ETag"), str):
+            etags[key] = responses.bare(etag)
     count = response.get("KeyCount")
     if count is not None and count > len(sizes) + len(response.get("CommonPrefixes") or ()):
         raise InvalidResponse(f"the listing has a KeyCount of {count:,} and {len(sizes):,} keys")
@@ -90,6 +96,7 @@ def _parse(response: Mapping[str, Any], bucket: str, prefix: str) -> _Page:
     last = next(reversed(sizes), "")
     return _Page(
         sizes,
+        etags,
         is_truncated,
         token=str(response.get("NextContinuationToken") or ""),
         marker=str(response.get("NextMarker") or last),

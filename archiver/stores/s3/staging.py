@@ -65,11 +65,13 @@ class S3Staging:
     def can_rewrite_parts(self) -> bool:
         return False
 
-    def open(self) -> None:
-        """Find existing objects, and an upload to resume."""
-        names = {f"{self._stem}.{kind}" for kind in Kind}
-        listed = self._bucket.listing(f"{self._stem}.")
-        self._existing = {key: size for key, size in listed if key in names}
+    def open(self, existing: Mapping[str, int] | None = None) -> None:
+        """Find existing objects, unless a listing has shown them, and an upload to resume."""
+        if existing is None:
+            names = {f"{self._stem}.{kind}" for kind in Kind}
+            listed = self._bucket.listing(f"{self._stem}.")
+            existing = {key: size for key, size, _ in listed if key in names}
+        self._existing = dict(existing)
         if self._size < MIN_PART_BYTES:
             return  # never uploaded in parts
         found = self._bucket.get(self._journal_key)

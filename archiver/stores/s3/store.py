@@ -3,12 +3,13 @@
 import hashlib
 import itertools
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Final
 
-from archiver.concurrency import entered, in_thread
+from archiver.concurrency import entered, in_thread, task_group
 from archiver.documents import MAX_BYTES, is_key
+from archiver.errors import ArchiverError, BadDocument, UnreadableObject
 from archiver.ignored_names import is_listed
 from archiver.model import Stored
 from archiver.retry import RetryPolicy
@@ -26,6 +27,8 @@ from archiver.stores.s3.unfinished import sweep
 from archiver.stores.s3.writing import VerifiedWriter
 
 _ENTRIES_AT_ONCE = 1000
+# Far stores take their time to answer; the client keeps 64 connections.
+_READ_AT_ONCE = 32
 _DOCUMENTS = (".json", "/SHA256SUMS")
 
 
@@ -92,6 +95,22 @@ class S3Store:
         found = await in_thread(self.bucket.get, key)
         return None if found is None else found[0]
 
+    async def read_many(self, keys: Sequence[str]) -> Mapping[str, bytes | ArchiverError | None]:
+        found: dict[str, bytes | ArchiverError | None] = {}
+        waiting = iter(keys)
+
+        async def read() -> None:
+            for key in waiting:
+                try:
+                    found[key] = await self.read(key)
+                except (BadDocument, UnreadableObject) as error:
+                    found[key] = error
+
+        async with task_group() as tasks:
+            for _ in range(min(len(keys), _READ_AT_ONCE)):
+                tasks.start_soon(read)
+        return found
+
     async def put(self, key: str, data: bytes) -> None:
         await in_thread(lambda: self._verified_writer().put_document(key, data))
 
@@ -129,9 +148,9 @@ class S3Store:
         ``a/../b``, the marker ``a/`` of a folder): other applications wrote those."""
         found = self.bucket.listing(prefix)
         while page := await in_thread(lambda: list(itertools.islice(found, _ENTRIES_AT_ONCE))):
-            for key, size in page:
+            for key, size, etag in page:
                 if is_key(key) and all(map(is_listed, key.split("/"))):
-                    yield Entry(key, size)
+                    yield Entry(key, size, version=etag)
 
     @contextmanager
     def open(self, key: str) -> Generator[Opened, None, None]:
@@ -142,11 +161,13 @@ class S3Store:
             reader.close()
 
     @contextmanager
-    def stage(self, stem: str, size: int) -> Generator[Staging, None, None]:
+    def stage(
+        self, stem: str, size: int, present: Mapping[str, int] | None = None
+    ) -> Generator[Staging, None, None]:
         self._check_lease()
         staging = S3Staging(self._verified_writer(), stem, size, self._check_lease)
         try:
-            staging.open()
+            staging.open(present)
             yield staging
         finally:
             staging.close()

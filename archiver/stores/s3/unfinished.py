@@ -88,7 +88,7 @@ def _with_journal(found: UnfinishedUpload, own: journal.Journal) -> UnfinishedUp
 
 def _journals(bucket: Bucket) -> Iterator[tuple[str, journal.Journal]]:
     """The journals of uploads, by key. What is not a journal belongs to somebody else."""
-    for key, _ in bucket.listing(STAGING):
+    for key, *_ in bucket.listing(STAGING):
         if is_journal(key):
             try:
                 found = bucket.get(key)

@@ -127,7 +127,7 @@ class VerifiedWriter:
         """Keys in quarantine and their sizes in bytes. Listed once, since it is nearly always
         empty."""
         if self._quarantine is None:
-            self._quarantine = dict(self.bucket.listing(QUARANTINE))
+            self._quarantine = {k: size for k, size, _ in self.bucket.listing(QUARANTINE)}
         return self._quarantine
 
     def forget_quarantine_listing(self) -> None:

@@ -1,0 +1,223 @@
+"""The catalogue spares reading records, and is never believed before them."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from archiver import Archive, LocalStore, TairSource, VerifyOptions, pull, restore, verify
+from archiver.archive.catalogue import read_catalogue
+from archiver.archive.indexing import write_index
+from archiver.commands.copy.run import Selection, copy, mismatches
+from archiver.commands.ls.listing import Row, archived_rows
+from archiver.commands.verify.findings import Fault
+from archiver.errors import ArchiverError
+from tests.conftest import everything
+from tests.verify.conftest import CLUSTER, Pulled
+
+
+class Counting(LocalStore):
+    """Counts the documents that are read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.read_keys: list[str] = []
+
+    async def read(self, key: str) -> bytes | None:
+        self.read_keys.append(key)
+        return await super().read(key)
+
+    async def read_many(self, keys: Sequence[str]) -> Mapping[str, bytes | ArchiverError | None]:
+        self.read_keys += keys
+        return await super().read_many(keys)
+
+    def of_sets(self) -> list[str]:
+        """Of what was read, the records and SHA256SUMS."""
+        return [key for key in self.read_keys if key.count("/") == 4]
+
+
+def indexes(root: Path) -> list[Path]:
+    return sorted(root.glob("*/*/*/index.jsonl"))
+
+
+def edited(data: bytes, change: Callable[[list[list[object]]], object]) -> bytes:
+    """A catalogue whose lines were changed by somebody who knows how it is made."""
+    first, _, rest = data.partition(b"\n")
+    lines = [json.loads(line) for line in rest.splitlines()]
+    change(lines)
+    rest = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    head = json.loads(first) | {"sha256": sha256(rest).hexdigest()}
+    return json.dumps(head).encode() + b"\n" + rest
+
+
+async def rows_of(root: Path) -> list[Row]:
+    return await archived_rows(Archive(LocalStore(root)))
+
+
+async def test_no_record_is_read_of_what_a_pull_wrote(pulled: Pulled) -> None:
+    store = Counting(pulled.root)
+    rows = await archived_rows(Archive(store))
+    assert {row.state for row in rows} == {"archived"}
+    assert [row.error for row in rows] == [None] * len(rows)
+    assert len(rows) == 12
+    assert store.of_sets() == []
+
+
+async def test_a_pull_that_finds_nothing_new_reads_and_writes_none(
+    pulled: Pulled, source: TairSource
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in indexes(pulled.root)}
+    store = Counting(pulled.root)
+    summary = await pull(source, Archive(store), [everything(CLUSTER)])
+    assert (summary.exit_code, summary.archived) == (0, 0)
+    assert store.of_sets() == []
+    assert {path: path.stat().st_mtime_ns for path in indexes(pulled.root)} == before
+
+
+async def test_two_archives_are_compared_by_their_catalogues(
+    pulled: Pulled, tmp_path: Path
+) -> None:
+    other = Counting(tmp_path / "other")
+    copied = await copy(pulled.archive, Archive(other))
+    assert copied.failures == []
+    here = Counting(pulled.root)
+    other.read_keys.clear()
+    assert [one async for one in mismatches(Archive(here), Archive(other), Selection())] == []
+    assert (here.of_sets(), other.of_sets()) == ([], [])
+
+
+async def test_a_catalogue_made_anew_is_the_same(pulled: Pulled) -> None:
+    for path in indexes(pulled.root):
+        made = path.read_bytes()
+        path.unlink()
+        month = path.parent.relative_to(pulled.root).as_posix()
+        await write_index(LocalStore(pulled.root), month)
+        assert path.read_bytes() == made
+
+
+def hide_one(lines: list[list[object]]) -> None:
+    del lines[0]
+
+
+def invent_one(lines: list[list[object]]) -> None:
+    _, sums, records = lines[0]
+    lines.append(["20261129T021500Z-99", sums, records])
+
+
+def rename_one(lines: list[list[object]]) -> None:
+    lines[0][0] = "20261129T021500Z-99"
+
+
+def add_a_record(lines: list[list[object]]) -> None:
+    assert isinstance(lines[0][2], list)
+    invented = list(lines[0][2][0])
+    invented[0] = f"{CLUSTER}-db-9-1"
+    lines[0][2].append(invented)
+
+
+ODD: dict[str, Callable[[bytes], bytes | None]] = {
+    "deleted": lambda _: None,
+    "empty": lambda _: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "cut between lines": lambda data: data[: data.rindex(b"\n", 0, -1) + 1],
+    "no json": lambda data: data.replace(b"[", b"("),
+    "a bit": lambda data: data[:-20] + bytes([data[-20] ^ 1]) + data[-19:],
+    "another format": lambda data: data.replace(b'"format":1', b'"format":2'),
+    "hides one": lambda data: edited(data, hide_one),
+    "invents one": lambda data: edited(data, invent_one),
+    "renames one": lambda data: edited(data, rename_one),
+    "adds a record": lambda data: edited(data, add_a_record),
+    "has no arrays": lambda data: edited(data, lambda lines: lines.__setitem__(0, [1, 2, 3])),
+    "has short arrays": lambda data: edited(data, lambda lines: lines[0].pop()),
+    "has other values": lambda data: edited(
+        data, lambda lines: lines[0].__setitem__(2, [[None] * 13])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_an_odd_catalogue_changes_nothing(name: str, pulled: Pulled) -> None:
+    right = await rows_of(pulled.root)
+    for path in indexes(pulled.root):
+        data = ODD[name](path.read_bytes())
+        if data is None:
+            path.unlink()
+        else:
+            path.write_bytes(data)
+    assert await rows_of(pulled.root) == right
+    restored = await restore(pulled.archive, pulled.root.parent / "to", instance_id=CLUSTER)
+    assert restored.backup_set.key in {row.set_key for row in right}
+    found = await verify(pulled.archive)
+    assert found.findings == []
+    assert [path.exists() for path in indexes(pulled.root)] == [True, True]
+    assert (await verify(pulled.archive)).notes == []  # it was made anew
+
+
+async def test_a_catalogue_of_yesterday(pulled: Pulled, source: TairSource, vendor: Path) -> None:
+    old = {path: path.read_bytes() for path in indexes(pulled.root)}
+    newest = max((vendor / CLUSTER).rglob("*.rdb"))
+    later = newest.with_name(newest.name.replace("20261124", "20261125"))
+    shutil.copy(newest, later)
+    summary = await pull(source, pulled.archive, [everything(CLUSTER)])
+    assert summary.archived == 1
+    right = await rows_of(pulled.root)
+    for path, data in old.items():
+        path.write_bytes(data)
+    assert await rows_of(pulled.root) == right
+
+
+@pytest.mark.parametrize(("at", "value"), [(9, 17), (10, "0" * 64), (4, "r-other"), (7, 0)])
+async def test_a_verify_finds_what_was_edited(at: int, value: object, pulled: Pulled) -> None:
+    path = next(p for p in indexes(pulled.root) if CLUSTER in str(p))
+
+    def change(lines: list[list[object]]) -> None:
+        assert isinstance(lines[0][2], list)
+        lines[0][2][0][at] = value
+
+    path.write_bytes(edited(path.read_bytes(), change))
+    found = await verify(pulled.archive)
+    assert [(one.fault, one.key) for one in found.findings] == [
+        (Fault.CATALOGUE, path.relative_to(pulled.root).as_posix())
+    ]
+    assert found.exit_code == 3
+    assert (await verify(pulled.archive)).findings == []
+
+
+async def test_a_record_that_was_edited_is_read(pulled: Pulled) -> None:
+    path = pulled.objects()[0].with_suffix(".json")
+    text = path.read_text()
+    path.write_text(text.replace('"size"', '"sise"'))  # as many bytes
+    rows = await rows_of(pulled.root)
+    assert [row.state for row in rows if row.error is not None] == ["damaged"]
+
+
+async def test_what_a_catalogue_names_and_is_gone_is_noted(pulled: Pulled) -> None:
+    for path in {one.parent for one in pulled.objects()}:
+        shutil.rmtree(path)
+    found = await verify(pulled.archive)
+    assert [note.key.endswith("index.jsonl") for note in found.notes] == [True]
+    assert (found.exit_code, found.findings) == (0, [])  # as after somebody's rm
+
+
+async def test_a_sample_reads_the_documents_of_what_it_reads(pulled: Pulled) -> None:
+    store = Counting(pulled.root)
+    from archiver.commands.verify.sample import Sample
+
+    found = await verify(Archive(store), VerifyOptions(sample=Sample.parse("1%", 1)))
+    assert (found.files, found.read, found.findings) == (12, 2, [])
+    picked = {key.rpartition("/")[0] for key in store.of_sets()}
+    assert len(picked) == 2
+
+
+async def test_a_copied_archive_is_read_once(pulled: Pulled, tmp_path: Path) -> None:
+    shutil.copytree(pulled.root, tmp_path / "moved", copy_function=shutil.copyfile)
+    store = Counting(tmp_path / "moved")
+    assert await archived_rows(Archive(store)) == await rows_of(pulled.root)
+    assert len(store.of_sets()) == 12 + 6
+
+
+def test_what_is_no_catalogue_knows_nothing() -> None:
+    assert read_catalogue("r-a/2026/11", b"{}\n", {}).sets == {}
