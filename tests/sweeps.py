@@ -63,8 +63,8 @@ def shuffled(places: Iterable[_T]) -> list[_T]:
     return found
 
 
-def pytest_report_header() -> str:
-    return f"sweeps: FAULTS_SEED={SEED}, {BUDGET:g} seconds" if BUDGET else ""
+def pytest_report_header() -> list[str]:
+    return [f"sweeps: FAULTS_SEED={SEED}, {BUDGET:g} seconds"] if BUDGET else []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
