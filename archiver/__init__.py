@@ -1,4 +1,4 @@
-"""Bring every Redis/Tair backup home from Alibaba Cloud, provably intact.
+"""Back up Redis and Tair of Alibaba Cloud, verify the backups, and prove that they restore.
 
     async with TairSource(endpoint, chain.get) as source:
         summary = await pull(source, Archive(LocalStore("backups")), [query], observer=print)

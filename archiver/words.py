@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from archiver import events
-from archiver.model import Backup, Kind
+from archiver.model import Backup, Kind, Network
 from archiver.times import EVERYTHING_FROM, format_day
 
 QUIET, NORMAL, VERBOSE, DEBUG = -1, 0, 1, 2
@@ -82,7 +82,7 @@ def times(count: int, noun: str) -> str:
 
 
 def span(seconds: float) -> str:
-    """``90 s``, ``30 min``, ``26 h``: in the largest unit that fits."""
+    """``90 s``, ``30 min``, ``26 h``: in the largest unit that divides it."""
     for size_of, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size_of and seconds % size_of == 0:
             return f"{seconds // size_of:.0f} {unit}"
@@ -90,7 +90,7 @@ def span(seconds: float) -> str:
 
 
 def age(since: timedelta) -> str:
-    """``50 s``, ``5 min``, ``26 h``, ``18 d``: whole ones, never more than it is."""
+    """``50 s``, ``5 min``, ``26 h``, ``18 d``: rounded down."""
     seconds = max(0, int(since.total_seconds()))
     for size_of, least, unit in ((86400, 3, "d"), (3600, 2, "h"), (60, 2, "min")):
         if seconds >= least * size_of:
@@ -99,20 +99,20 @@ def age(since: timedelta) -> str:
 
 
 def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911, PLR0912 - a table
-    """The verbosity from which an event is told, and how; None for those shown otherwise."""
+    """The verbosity from which an event is printed, and its text; None if it is not printed."""
     match event:
         case events.ArchiveBegun(archive):
-            return QUIET, f"Beginning a new archive in {archive}"
+            return QUIET, f"Creating a new archive in {archive}"
         case events.WaitingForLock(_, error, seconds):
-            return NORMAL, f"waiting, {span(seconds)} at most: {error.message}"
+            return NORMAL, f"waiting up to {span(seconds)}: {error.message}"
         case events.Failed() | events.SetIncomplete():
             return QUIET, failure(event)
         case events.Damaged(backup, why):
-            return NORMAL, f"damaged: {backup}: {why}; it is fetched again"
+            return NORMAL, f"damaged: {backup}: {why}; downloading it again"
         case events.KeptAside(key, kept):
-            return NORMAL, f"kept: {key} is replaced; the bytes it had are in {kept}"
+            return NORMAL, f"replaced: {key}; its old bytes are in {kept}"
         case events.RouteChosen(host, network, why):
-            return NORMAL, f"network: {network} for the files of {host} ({why})"
+            return NORMAL, _network(host, network, why)
         case events.Acknowledged():
             return VERBOSE, f"acknowledged: {_acknowledged(event)}"
         case events.AcknowledgementCopied(key):
@@ -120,16 +120,16 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
         case events.SetUnsealed(key, why):
             return NORMAL, f"note: {key}: {why}"
         case events.Mending(backup):
-            return NORMAL, f"wrong checksum: {backup}: fetching its parts again, one by one"
+            return NORMAL, f"wrong checksum: {backup}: downloading its parts again, one by one"
         case events.NothingListed(instance_id, start, end):
             when = "" if start == EVERYTHING_FROM else f" from {start} to {end}"
-            return QUIET, f"nothing listed: the vendor has no backups of {instance_id}{when}"
+            return QUIET, f"no backups: the vendor lists none of {instance_id}{when}"
         case events.RangeNarrowed(start):
-            return QUIET, f"range: the API refuses earlier starts: nothing from before {start}"
+            return QUIET, f"range: the API rejects earlier times; nothing before {start} is listed"
         case events.Archived(kind=Kind.UNKNOWN):
-            return NORMAL, f"not a dump by its first bytes: {event.key} (encrypted, perhaps)"
+            return NORMAL, f"not a Redis dump: {event.key} (perhaps it is encrypted)"
         case events.Archived(vouched_for=False):
-            return NORMAL, f"unverified: {event.key}: nothing but its size vouches for it"
+            return NORMAL, f"unverified: {event.key}: no checksum, only its size was checked"
         case events.Archived():
             return VERBOSE, f"archived: {event.key} {size(event.size)} sha256 {event.sha256}"
         case events.WaitingForSource(error):
@@ -141,15 +141,18 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
         case events.SetCompleted(key, files):
             return VERBOSE, f"complete: {key}: {times(files, 'file')}"
         case events.Cleared(key, kept):
-            return NORMAL, f"moved away: {key}: what had this name is kept in {kept}"
+            return NORMAL, f"moved away: what was at {key} is now in {kept}"
         case events.Swept(key, why):
             return VERBOSE, f"swept: {key}: {why}"
         case events.Started(backup, resumed, whole) if resumed:
-            return NORMAL, f"resumed: {backup}: {size(resumed)} of {size(whole)} are here"
+            return (
+                NORMAL,
+                f"resuming: {backup}: {size(resumed)} of {size(whole)} already downloaded",
+            )
         case events.Hedged(backup, position):
-            return VERBOSE, f"slow: {backup}: from byte {position:,} on over a second connection"
+            return VERBOSE, f"slow: {backup}: second connection from byte {position:,}"
         case events.UrlRefreshed(backup):
-            return VERBOSE, f"url: {backup}: listed again"
+            return VERBOSE, f"url: {backup}: renewed"
         case events.Held(backup):
             return DEBUG, f"held: {backup}"
         case events.Planned(backup):
@@ -158,6 +161,12 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return DEBUG, f"listed: {instance_id}: page {number}: {backups} of {total}"
         case _:
             return None
+
+
+def _network(host: str, network: Network, why: str) -> str:
+    if network is Network.INTRANET:
+        return f"Using the intranet endpoint {host}."
+    return f"Using the public network instead of the intranet endpoint {host}: {why}."
 
 
 def failure(event: events.Failed | events.SetIncomplete) -> str:
@@ -169,8 +178,8 @@ def failure(event: events.Failed | events.SetIncomplete) -> str:
 
 
 def unnamed(failed: events.Failed) -> str | None:
-    """The backup or record that failed, where the error itself names what kept it away, such as a
-    folder, and may keep others away, too."""
+    """The backup or record that failed, if the error does not name it but its cause, such as a
+    folder, which may concern others too."""
     what = failed.subject if failed.subject.endswith(".json") else None
     if failed.backup is not None:
         what = str(failed.backup)
@@ -180,13 +189,12 @@ def unnamed(failed: events.Failed) -> str | None:
 
 
 def known(acknowledged: Collection[events.Acknowledged]) -> list[str]:
-    """What is no failure, since somebody has taken note of it, and of how many sets or backups
-    they have."""
+    """Lines for acknowledged sets and backups, which are no failures, and their number."""
     if not acknowledged:
         return []
     lines = [f"  {_acknowledged(event)}" for event in acknowledged]
     count = len({event.subject for event in acknowledged})
-    return [f"acknowledged: {count:,}, and no failure", *lines]
+    return [f"acknowledged: {count:,}, not counted as failures", *lines]
 
 
 def _acknowledged(event: events.Acknowledged) -> str:

@@ -20,19 +20,21 @@ if TYPE_CHECKING:
 @command("ack")
 @click.argument("place", metavar="ARCHIVE")
 @click.argument("subjects", metavar="[SET|BACKUP]...", nargs=-1)
-@option("--reason", metavar="TEXT", help="Why it is known, and will not get better.")
-@option("--by", metavar="NAME", help="Who says so.  [default: user@host]")
-@option("--withdraw", is_flag=True, help="It counts as a failure again.")
-@option("--list", "listing", is_flag=True, help="Say what is acknowledged, and what of it stands.")
+@option("--reason", metavar="TEXT", help="Why it will stay incomplete; auditors read this.")
+@option("--by", metavar="NAME", help="Who acknowledges it.  [default: user@host]")
+@option("--withdraw", is_flag=True, help="Count it as a failure again.")
+@option(
+    "--list", "listing", is_flag=True, help="List acknowledgements and whether they still hold."
+)
 @lock_option("0s")
 @keeping_options
 @output_options
 def ack(place: str, subjects: tuple[str, ...], **given: Any) -> None:
-    """Take note of a night that failed for good, so that it is no failure any more.
+    """Acknowledge a backup that failed for good, so that it no longer counts as a failure.
 
     SET is the folder of a backup set that lacks files, BACKUP a backup that failed at the vendor,
-    as pull names them. It is kept in the archive, shown by ls, verify and drill, and copied. It
-    stands until the set is not what it is now, and it never covers damage.
+    as pull names them. The acknowledgement is stored in the archive, shown by ls, verify and
+    drill, and copied. It holds until the set changes, and never covers damage.
 
     \b
     Examples:
@@ -81,7 +83,7 @@ async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> 
 
 
 def _say(event: "Event") -> None:
-    """That something else was in its place, and where it is kept."""
+    """Print that something else was in its place, and where that is now."""
     from archiver.cli.run import say
     from archiver.cli.words import line
 
@@ -91,19 +93,19 @@ def _say(event: "Event") -> None:
 
 
 def _check(subjects: tuple[str, ...], given: dict[str, Any]) -> None:
-    """Raises UsageError for options that say two things, or nothing."""
+    """Raises UsageError for options that contradict each other or are missing."""
     from archiver.errors import UsageError
 
     if given["listing"] and (given["withdraw"] or given["reason"]):
-        raise UsageError("--list changes nothing", hint="leave --withdraw and --reason out")
+        raise UsageError("--list cannot be combined with --withdraw or --reason")
     if given["listing"]:
         return
     if not subjects:
-        raise UsageError("no backup set or backup is given", hint="pull and verify name them")
+        raise UsageError("missing argument: SET or BACKUP", hint="as pull and verify name them")
     if given["withdraw"] and given["reason"]:
-        raise UsageError("--withdraw takes no reason", hint="leave --reason out")
+        raise UsageError("--withdraw cannot be combined with --reason")
     if not given["withdraw"] and not given["reason"]:
-        raise UsageError("no reason is given", hint="--reason TEXT; auditors read it")
+        raise UsageError("missing option: --reason TEXT", hint="auditors read it")
 
 
 async def _who() -> str:
@@ -120,7 +122,7 @@ def _tell(archive: "Archive", one: "Acknowledgement", given: dict[str, Any]) -> 
     from archiver.logs import record
 
     what = "acknowledged" if one.withdrawn is None else "withdrawn"
-    text = f"{what}: {one.subject} (kept in {archive.store}/{one.key})"
+    text = f"{what}: {one.subject} (stored as {archive.store}/{one.key})"
     record(logging.INFO, what, text, None, _fields(one))
     if given["as_json"]:
         write_object({"event": what, **_fields(one)})
@@ -130,19 +132,19 @@ def _tell(archive: "Archive", one: "Acknowledgement", given: dict[str, Any]) -> 
     if one.withdrawn is not None:
         return
     if not one.files:
-        what = "" if one.is_of_a_set else ", as of any that failed: is this how pull names it?"
+        what = "" if one.is_of_a_set else "; check that pull names it like this"
         say(f"note: the archive has nothing of {one.subject}{what}")
     if one.is_of_a_set and not one.missing:
         say(
-            "note: no sets around it say which nodes it lacks: backups of it that the vendor "
-            "failed are acknowledged by their own names"
+            "note: no other set tells which nodes are missing: "
+            "acknowledge each failed backup by its own name"
         )
 
 
 async def _list(
     known: "Acknowledged", subjects: tuple[str, ...], *, as_json: bool
 ) -> "Ended | None":
-    """What was acknowledged, the newest last; 1 when a document of it cannot be used."""
+    """Print the acknowledgements, newest last; exit code 1 if a document is unusable."""
     from archiver.cli.jsonlines import write_event, write_object
     from archiver.cli.run import Ended, tell
     from archiver.errors import worst_exit_code
@@ -152,7 +154,7 @@ async def _list(
     for one in sorted(known.by_key.values(), key=lambda one: (one.at, one.subject)):
         if subjects and one.subject not in subjects:
             continue
-        state = "ended" if one.subject in ended else "stands"
+        state = "ended" if one.subject in ended else "holds"
         if one.withdrawn is not None:
             state = f"withdrawn by {one.withdrawn.by} on {format_day(one.withdrawn.at)}"
         if as_json:

@@ -1,4 +1,4 @@
-"""How far the reading of files is: one bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of reading files: one bar on a terminal, a plain line now and then elsewhere."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from archiver.cli.words import size
 
 
 class ByteLog:
-    """A line every LOG_SECONDS; or, when ``quiet``, nothing but what is said."""
+    """A line every LOG_SECONDS; if ``quiet``, only the lines passed to ``say``."""
 
     def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._quiet: Final = quiet
@@ -20,11 +20,11 @@ class ByteLog:
         self._total = self._done = 0
 
     def add(self, count: int) -> None:
-        """So many more bytes are to come."""
+        """Add ``count`` bytes to read."""
         self._total += count
 
     def advance(self, count: int) -> None:
-        """So many more bytes have come."""
+        """Add ``count`` bytes read."""
         self._done += count
         now = self._clock()
         if not self._quiet and now - self._told >= LOG_SECONDS:

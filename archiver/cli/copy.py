@@ -26,37 +26,54 @@ if TYPE_CHECKING:
 @command("copy")
 @click.argument("origin", metavar="SRC")
 @click.argument("place", metavar="DST")
-@option("--instance", "instances", type=InstanceId(), multiple=True, help="Only its backups.")
-@range_option("Only what began in it")
-@option("--set", "sets", type=SetKey(), multiple=True, help="Only this set, by its folder.")
-@option("--mirror-check", is_flag=True, help="Say how the two differ; write nothing.")
+@option(
+    "--instance",
+    "instances",
+    type=InstanceId(),
+    multiple=True,
+    help="Only this instance (repeatable).",
+)
+@range_option("Only backups that started in this range")
+@option(
+    "--set",
+    "sets",
+    type=SetKey(),
+    multiple=True,
+    help="Only this backup set, by its folder (repeatable).",
+)
+@option("--diff", is_flag=True, help="Show how the two archives differ; write nothing.")
 @option(
     "--replace",
     is_flag=True,
-    help="Take SRC's bytes where DST has others of the same backup; these are kept aside.",
+    help="Where DST has other bytes of a backup, take SRC's; DST's are kept in .quarantine/.",
 )
-@option("--workers", type=click.IntRange(1, 256), default=4, help="Files at once.")
-@option("--connections", type=click.IntRange(1, 64), default=4, help="Parts of one file at once.")
-@option("--part-size", type=Size(64 * 1024), default="8MiB", help="Unit of copying and resume.")
-@option("--memory", type=Size(2**20), default="32MiB", help="For all buffers of reading.")
-@option("--limit-rate", type=Size(1024), help="Bytes per second, over everything.")
-@option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
+@option("--workers", type=click.IntRange(1, 256), default=4, help="Files to copy at once.")
+@option(
+    "--connections",
+    type=click.IntRange(1, 64),
+    default=4,
+    help="Parts of one file to copy at once.",
+)
+@option("--part-size", type=Size(64 * 1024), default="8MiB", help="Unit of copy and resume.")
+@option("--memory", type=Size(2**20), default="32MiB", help="Memory for all read buffers.")
+@option("--limit-rate", type=Size(1024), help="Maximum bytes per second, in total.")
+@option("--progress/--no-progress", default=True, help="Show bars on a terminal, lines in a log.")
 @beginning_options
 @lock_option("0s")
 @keeping_options
 @output_options
 def copy(origin: str, place: str, **given: Any) -> None:
-    """Copy an archive, or some of it, to another place.
+    """Copy an archive, or part of it, to another directory or bucket.
 
-    SRC and DST are directories or s3://bucket/prefix. What is read is held against its record,
-    what is written is checked as in a pull; what is there and right is passed over. Run it again
-    to go on.
+    SRC and DST are directories or s3://bucket/prefix. Every byte read is checked against its
+    record, every byte written as in a pull; what DST already has is skipped. Run it again to
+    resume.
 
     \b
     Examples:
       archiver copy ./backups s3://offsite/redis
       archiver copy ./backups /mnt/usb --instance r-bp1 --range last-7d
-      archiver copy ./backups s3://offsite/redis --mirror-check
+      archiver copy ./backups s3://offsite/redis --diff
     """
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run
@@ -65,12 +82,12 @@ def copy(origin: str, place: str, **given: Any) -> None:
     run(
         lambda: (
             _check(origin, place, given, last)
-            if given["mirror_check"]
+            if given["diff"]
             else _copy(origin, place, given, last)
         ),
         last=last,
         verbose=given["verbose"],
-        on_interrupt="run the same command again to go on where it stopped",
+        on_interrupt="run the same command again to resume",
     )
 
 
@@ -98,8 +115,8 @@ async def _copy(origin: str, place: str, given: dict[str, Any], last: "LastLine"
 async def _check(
     origin: str, place: str, given: dict[str, Any], last: "LastLine"
 ) -> "Ended | None":
-    """Differences, one a line on stdout; exit code 3 when there is one, and 6 when all there is
-    is what a store does not give."""
+    """Print the differences, one per line on stdout; exit code 3 if there are any, 6 if all of
+    them are things that a store does not return."""
     import json
 
     from archiver.archive.archive import Archive

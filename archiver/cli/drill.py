@@ -36,44 +36,70 @@ _PATH = CleanPath()
 
 @command("drill")
 @click.argument("place", metavar="ARCHIVE")
-@option("--instance", "instances", type=InstanceId(), multiple=True, help="Only its sets.")
-@option("--at", type=Moment(), default=LATEST, help="Newest set of each instance, then; UTC.")
-@option("--random", "random_sets", type=click.IntRange(1), help="So many sets instead, drawn.")
-@option("--stratified", type=click.IntRange(1), help="The same; instances take turns.")
-@option("--seed", help="Of the draw, to repeat it; else one is made and kept.")
-@option("--set", "sets", type=SetKey(), multiple=True, help="This set, by its folder, instead.")
-@option("--server", "servers", type=_PATH, multiple=True, help="Server to use, not those found.")
-@option("--assert", "assertions", type=AssertionText(), multiple=True, help="'dbsize >= 1000'.")
-@option("--tolerance", type=Share(), default="0%", help="Of keys that may be unaccounted for.")
-@option("--most-change", type=Share(), help="Of keys, since the instance's last drill.")
-@option("--allow-empty", is_flag=True, help="A set without any key may pass.")
-@option("--show-values", is_flag=True, help="Show what get finds, in the evidence, too.")
-@option("--rto", type=Duration(), help="How long a recovery may take: 15m.")
-@option("--rpo", type=Duration(), help="How old the newest set, and how wide a gap, may be: 26h.")
-@option("--rpo-window", type=Duration(), default="30d", help="In which such gaps count.")
-@option("--memory", type=Size(2**20), help="Of one server; else 4/5 of what is free.")
-@option("--load-timeout", type=Duration(), default="1h", help="That loading one file may take.")
-@option("--scratch", type=_PATH, help="Where files are restored to; else the system's /tmp.")
-@option("--sample-above", type=click.IntRange(1), help="Count by sample above so many keys.")
-@option("--evidence", "directory", type=_PATH, help="Keep the evidence here, too.")
-@option("--junit", type=_PATH, help="Write JUnit XML to this file, too.")
+@option(
+    "--instance",
+    "instances",
+    type=InstanceId(),
+    multiple=True,
+    help="Only this instance (repeatable).",
+)
+@option(
+    "--at", type=Moment(), default=LATEST, help="Newest set of each instance at this time (UTC)."
+)
+@option("--random", "random_sets", type=click.IntRange(1), metavar="N", help="N random sets.")
+@option(
+    "--spread",
+    type=click.IntRange(1),
+    metavar="N",
+    help="N random sets, spread over all instances.",
+)
+@option("--seed", help="Seed for the random selection (default: generated and recorded).")
+@option("--set", "sets", type=SetKey(), multiple=True, help="This set, by its folder (repeatable).")
+@option(
+    "--server",
+    "servers",
+    type=_PATH,
+    multiple=True,
+    help="Server program to use (repeatable; default: those found).",
+)
+@option(
+    "--assert",
+    "assertions",
+    type=AssertionText(),
+    multiple=True,
+    help="What must hold, e.g. 'dbsize >= 1000' (repeatable).",
+)
+@option("--tolerance", type=Share(), default="0%", help="Share of keys that may be missing.")
+@option("--max-change", type=Share(), help="Maximum change in keys since the last drill.")
+@option("--allow-empty", is_flag=True, help="Let a set without keys pass.")
+@option("--show-values", is_flag=True, help="Show values that get reads, in the evidence too.")
+@option("--rto", type=Duration(), help="Recovery time objective, e.g. 15m.")
+@option("--rpo", type=Duration(), help="Recovery point objective: maximum age and gap, e.g. 26h.")
+@option("--rpo-window", type=Duration(), default="30d", help="How far back gaps count.")
+@option("--server-memory", type=Size(2**20), help="Memory limit per server (default: 4/5 of free).")
+@option("--load-timeout", type=Duration(), default="1h", help="Maximum time to load one file.")
+@option("--scratch", type=_PATH, help="Directory to restore files to (default: the system's /tmp).")
+@option(
+    "--sample-above", type=click.IntRange(1), metavar="N", help="Count by sampling above N keys."
+)
+@option("--evidence", "directory", type=_PATH, help="Also store the evidence here.")
+@option("--junit", type=_PATH, help="Also write JUnit XML to this file.")
 @option("--withhold-identity", is_flag=True, help="Leave user and host out of the evidence.")
 @lock_option("10m")
 @bucket_options
-@option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
+@option("--progress/--no-progress", default=True, help="Show bars on a terminal, lines in a log.")
 @output_options
 def drill(place: str, **given: Any) -> None:
     """Prove that backups restore: load them into throwaway servers.
 
-    Takes the newest set of each instance, restores it into a scratch directory, lets a real server
-    load every node's file, counts what it holds, compares, and removes everything. The evidence is
-    kept in the archive, each document linked to the one before. Exit code 0 is a pass, and nothing
-    else is.
+    Takes the newest set of each instance, restores it to a scratch directory, loads every node's
+    file into a real server, counts the keys, compares, and removes everything. The evidence is
+    stored in the archive, each document linked to the previous one. Only a pass exits with 0.
 
     \b
     Examples:
       archiver drill ./backups --instance r-bp1 --assert 'dbsize >= 1000'
-      archiver drill ./backups --stratified 10 --rto 15m --rpo 26h
+      archiver drill ./backups --spread 10 --rto 15m --rpo 26h
     """
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run
@@ -83,8 +109,8 @@ def drill(place: str, **given: Any) -> None:
         lambda: _drill(place, given, last),
         last=last,
         verbose=given["verbose"],
-        patience=10.0,  # to remove what may be large
-        on_interrupt="the servers are ended and the files removed; there is no evidence of it",
+        patience=10.0,  # it has large files to remove
+        on_interrupt="servers and files are removed, and no evidence is written",
     )
 
 
@@ -137,7 +163,7 @@ async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended 
 
 
 async def _check_places(given: dict[str, Any]) -> None:
-    """Raises UsageError for what would be written into an archive, and is no part of one."""
+    """Raises UsageError for output that would be written into an archive."""
     for name in ("evidence", "scratch", "junit"):
         written = given["directory" if name == "evidence" else name]
         if written is not None:
@@ -160,7 +186,7 @@ def _watching(progress: "WorkProgress", verbosity: int) -> "Watcher":
 
 
 def _rescue(data: bytes, *, as_json: bool) -> None:
-    """The evidence on stdout, because nothing else has it; or else on stderr."""
+    """Print the evidence, which is stored nowhere else, on stdout; if that fails, on stderr."""
     import json
     import sys
 
@@ -184,13 +210,13 @@ def _options(given: dict[str, Any]) -> "DrillOptions":
         wanted=_wanted(given),
         assertions=tuple(parse(text) for text in given["assertions"]),
         tolerance=given["tolerance"],
-        most_change=given["most_change"],
+        most_change=given["max_change"],
         allow_empty=given["allow_empty"],
         show_values=given["show_values"],
         rto_seconds=given["rto"],
         rpo_seconds=given["rpo"],
         rpo_window_seconds=given["rpo_window"],
-        memory=given["memory"],
+        memory=given["server_memory"],
         scratch=given["scratch"],
         sample_above=given["sample_above"],
         load_seconds=given["load_timeout"],
@@ -209,13 +235,13 @@ def _wanted(given: dict[str, Any]) -> "Wanted":
     at = given["at"] if isinstance(given["at"], datetime) else None
     ways = {
         Mode.RANDOM: given["random_sets"],
-        Mode.STRATIFIED: given["stratified"],
+        Mode.STRATIFIED: given["spread"],
         Mode.NAMED: given["sets"],
         Mode.AT: at,
     }
     asked = [mode for mode, value in ways.items() if value]
     if len(asked) > 1:
-        raise UsageError("only one of --at, --random, --stratified and --set can be given")
+        raise UsageError("only one of --at, --random, --spread and --set can be given")
     mode = asked[0] if asked else Mode.LATEST
     drawn = mode in (Mode.RANDOM, Mode.STRATIFIED)
     return Wanted(
@@ -229,8 +255,8 @@ def _wanted(given: dict[str, Any]) -> "Wanted":
 
 
 def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None":
-    """The conclusion on stderr, also under --quiet where it is no pass; on stdout where the
-    evidence is, or as JSON, with the conclusion in the ``last`` line."""
+    """Print the conclusion on stderr (under --quiet only if it is not a pass), and on stdout the
+    paths of the evidence, or JSON with the conclusion in the ``last`` line."""
     from dataclasses import asdict
 
     from archiver.cli.jsonlines import write_object
@@ -271,7 +297,7 @@ def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None"
         for path in paths:
             show(str(path))
     if any(one.exit_code == IntegrityError.exit_code for one in drilled.faults):
-        text = "evidence: find out what changed it; with drills/ moved away, another chain is begun"
+        text = "evidence: find out what changed it; move drills/ away to start a new chain"
         tell(logging.ERROR, "evidence_changed", text)
     if quiet and drilled.exit_code == 0:
         return None
@@ -285,7 +311,7 @@ def _say_conclusion(evidence: "Evidence") -> "Said":
 
 
 def _conclusion(evidence: "Evidence") -> list[str]:
-    """Each target that was missed, and what the drill came to."""
+    """Print each missed target, and the conclusion of the drill."""
     from archiver.commands.drill.missed import missed
     from archiver.report.words import headline, verdict_word
 

@@ -16,27 +16,34 @@ _CHANCE = click.FloatRange(0, 1)
 
 @command("emulate")
 @click.argument("directory", type=CleanPath())
-@option("--port", type=click.IntRange(0, 65535), default=8080, help="0 takes a free one.")
+@option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    help="Port to listen on; 0 picks a free one.",
+)
 @option("--host", default="127.0.0.1", help="Address to listen on.")
-@option("--intranet-host", help="host:port of the intranet URLs, instead of its own.")
-@option("--latency", type=click.FloatRange(0), default=0.0, help="Seconds before an answer.")
+@option("--intranet-host", help="host:port in intranet URLs (default: its own).")
+@option(
+    "--latency", type=click.FloatRange(0), default=0.0, help="Seconds to wait before each answer."
+)
 @option("--rate", type=Size(), help="Bytes per second of each object's connection.")
-@option("--drop", type=_CHANCE, default=0.0, help="Chance that a body is cut short.")
-@option("--corrupt", type=_CHANCE, default=0.0, help="Chance of a flipped byte in a body.")
-@option("--expire-after", type=click.IntRange(0), default=3600, help="Seconds that a URL lives.")
-@option("--throttle", type=_CHANCE, default=0.0, help="Chance of Throttling.User.")
-@option("--server-errors", type=_CHANCE, default=0.0, help="Chance of a 503.")
-@option("--seed", type=int, default=0, help="Of the chances, to repeat a rehearsal.")
+@option("--drop", type=_CHANCE, default=0.0, help="Probability that a body is cut short.")
+@option("--corrupt", type=_CHANCE, default=0.0, help="Probability of a flipped byte in a body.")
+@option("--expire-after", type=click.IntRange(0), default=3600, help="Seconds until a URL expires.")
+@option("--throttle", type=_CHANCE, default=0.0, help="Probability of Throttling.User.")
+@option("--server-errors", type=_CHANCE, default=0.0, help="Probability of a 503.")
+@option("--seed", type=int, default=0, help="Seed for the probabilities.")
 def emulate(directory: Path, **given: Any) -> None:
     """Serve DIRECTORY as the vendor's API and object store would.
 
     Files lie in DIRECTORY/<instance id>/, or for a cluster in DIRECTORY/<instance id>/<node>/.
     The access key is the one in ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET,
-    or else one that is made and printed.
+    or a new one that is printed.
     """
     from archiver.cli.run import run
 
-    run(lambda: _emulate(directory, given), verbose=0, on_interrupt="the emulator ends")
+    run(lambda: _emulate(directory, given), verbose=0, on_interrupt="the emulator shuts down")
 
 
 async def _emulate(directory: Path, given: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Options in the environment: ``ARCHIVER_``, the command, and the option's long name.
 
-Each command has variables of its own, so that what is set for one never narrows another. A variable
-that is none of them is an error: it was meant to do something.
+Each command has its own variables, so that a setting for one never narrows another. An unknown
+variable is an error: it was meant to do something.
 """
 
 import difflib
@@ -13,7 +13,7 @@ import click
 
 PREFIX: Final = "ARCHIVER_"
 
-# What Kubernetes sets in every pod for a service that is called archiver, or archiver-something.
+# Kubernetes sets these in every pod for a service called archiver, or archiver-something.
 _SERVICE = re.compile(
     rf"{PREFIX}(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
@@ -52,7 +52,7 @@ def _variables_of_all(ctx: click.Context) -> dict[str, set[str]]:
 
 
 def _what_to_write(name: str, known: Mapping[str, set[str]], ctx: click.Context) -> str:
-    """What is to be said of a variable that is none of ours."""
+    """The error message for an unknown variable."""
     wanted = name.removeprefix(PREFIX)
     own = ctx.command.name or ""
     meant = {command: variable(command, wanted) for command in known}
@@ -60,10 +60,10 @@ def _what_to_write(name: str, known: Mapping[str, set[str]], ctx: click.Context)
     if of_commands:
         here = meant[own]
         what = here if here in of_commands else " or ".join(sorted(of_commands))
-        return f"{name} is set, and each command has variables of its own: write {what}"
+        return f"{name} is set, but each command has its own variables: use {what}"
     every = sorted(one for names in known.values() for one in names)
     near = difflib.get_close_matches(name, [*sorted(known[own]), *every], n=1, cutoff=0.0)
-    return f"{name} is set, and archiver knows no such variable: the nearest is {near[0]}"
+    return f"{name} is set, but there is no such variable: the nearest is {near[0]}"
 
 
 def _is_of_a_service(name: str, value: str) -> bool:

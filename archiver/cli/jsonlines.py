@@ -1,4 +1,4 @@
-"""Events as JSON, one object a line on stdout."""
+"""Events as JSON, one object per line on stdout."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from archiver.times import format_iso
 
 
 def write_event(event: events.Event) -> None:
-    """Observe: everything but the many steps of a transfer."""
+    """Write an event; the many steps of a transfer are left out."""
     if not isinstance(event, events.Advanced):
         fields = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
         write_object({"event": _name(event), "time": _now(), **fields})
@@ -24,11 +24,11 @@ def write_event(event: events.Event) -> None:
 
 @dataclass(slots=True)
 class LastLine:
-    """What ends the output of a command under ``--json``, ``wanted`` when that was given.
+    """The last line of a command's output under ``--json`` (``wanted`` if that was given).
 
-    A command that sums up puts that into ``fields``, and has a last line always; any other where
-    its exit code is not 0. ``ended_by`` is the error that ended the run before its end. The log
-    has the lines of the ``summary`` that people are told, also under --quiet.
+    A command with a summary puts it into ``fields`` and always has a last line; other commands
+    have one if their exit code is not 0. ``ended_by`` is the error that ended the run early. The
+    log gets the lines of ``summary``, which people read on stderr, even under --quiet.
     """
 
     wanted: bool = False
@@ -55,7 +55,7 @@ class LastLine:
 
 
 def summary_fields(summary: Summary) -> dict[str, object]:
-    """What a pull or copy came to."""
+    """The result of a pull or copy."""
     return {
         "held": summary.held,
         "planned": summary.planned,
@@ -70,13 +70,14 @@ def summary_fields(summary: Summary) -> dict[str, object]:
 
 
 def write_overdue(instance_id: str, newest: datetime | None, why: str) -> None:
-    """An instance has no backup that is young enough; ``newest`` is when the newest one began."""
+    """Write that an instance has no backup young enough; the ``newest`` one started then."""
     fields = {"instance_id": instance_id, "newest": newest, "why": why}
     write_object({"event": "overdue", "time": _now(), **fields})
 
 
 def write_object(value: Mapping[str, Any]) -> bool:
-    """One line; whether it got there. A reader that went away must not cost the night's backup."""
+    """Write one line; returns whether it was written. A reader that went away must not cost the
+    night's backup."""
     text = json.dumps({key: plain(inner) for key, inner in value.items()})
     return streams.write(f"{text}\n")
 

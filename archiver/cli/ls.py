@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     from archiver.model import Backup, Query
     from archiver.sources.base import Source
 
-# The vendor's least retention is 7 days: with two left, there is a night to act.
+# The vendor's shortest retention is 7 days: with two left, there is a night to act.
 _EXPIRES_SOON = timedelta(days=2)
 
 
 @command("ls")
 @click.argument("place", metavar="[ARCHIVE]", required=False)
 @option("--remote", is_flag=True, help="Ask the vendor, and compare.")
-@option("--check", is_flag=True, help="Exit code 1 for what is missing, failed or incomplete.")
+@option("--check", is_flag=True, help="Exit with 1 if anything is missing, failed or incomplete.")
 @source_options
 @max_age_option
 @bucket_options
 @output_options
 def ls(place: str | None, **given: Any) -> None:
-    """List backups: what the vendor has, what the archive holds.
+    """List the backups in an archive, at the vendor, or both.
 
-    With ARCHIVE alone, what is in it, of all instances or of each --instance; nothing is asked of
-    the vendor. With --remote or without ARCHIVE, what the vendor lists: archived, missing,
-    incomplete, and about to expire.
+    With ARCHIVE alone, lists what it holds, of all instances or of each --instance, without
+    asking the vendor. Without ARCHIVE, lists what the vendor has. With both and --remote, compares
+    them: what is archived, missing, incomplete or about to expire.
 
     \b
     Examples:
@@ -102,16 +102,13 @@ async def _ls(place: str | None, given: dict[str, Any], last: "LastLine") -> "En
 
 
 def _source(archive: "Archive | None", given: dict[str, Any]) -> SourceOptions:
-    """What to ask, and whom. Raises UsageError."""
+    """The source to ask. Raises UsageError."""
     from archiver.errors import UsageError
 
     if not given["instances"]:
         if archive is not None:
-            raise UsageError("--remote: no instance to ask about", hint="give --instance")
-        raise UsageError(
-            "neither an archive nor an instance is given",
-            hint="name an archive, or give --instance",
-        )
+            raise UsageError("--remote needs --instance ID")
+        raise UsageError("missing argument: ARCHIVE, or option: --instance ID")
     return SourceOptions(
         given["instances"],
         given["time_range"],
@@ -124,7 +121,7 @@ def _source(archive: "Archive | None", given: dict[str, Any]) -> SourceOptions:
 
 @dataclass(slots=True)
 class _Listed:
-    """What the vendor lists, and what is wrong with that, which is said at once."""
+    """What the vendor lists; errors in it are printed at once and kept in ``wrong``."""
 
     last: "LastLine"
     backups: "list[Backup]" = field(default_factory=list)
@@ -144,7 +141,7 @@ class _Listed:
 
 
 async def _ask(options: SourceOptions, verbosity: int, listed: _Listed) -> None:
-    """List each instance. One that cannot be listed, or an entry of it, fails alone."""
+    """List each instance. An instance or entry that cannot be listed fails alone."""
     from archiver.cli.run import say
     from archiver.cli.words import line
     from archiver.errors import ArchiverError, others_not_asked
@@ -172,7 +169,7 @@ async def _ask(options: SourceOptions, verbosity: int, listed: _Listed) -> None:
 
 
 async def _take_pages(source: "Source", query: "Query", listed: _Listed) -> int:
-    """How many entries there are, good or not."""
+    """Collect the entries of one instance; returns their number, unusable ones included."""
     from archiver.errors import BackupFailed
 
     count = 0
@@ -241,12 +238,12 @@ def _tell_of_nothing(there: Iterable[str], archive: "Archive", instances: Iterab
 
     for name in dict.fromkeys(instances):
         if name not in there:
-            text = f"nothing listed: {archive.store} has no backups of {name}"
+            text = f"no backups: {archive.store} has none of {name}"
             tell(logging.WARNING, "nothing_listed", text, instance=name)
 
 
 def _tell_of_age(rows: "Sequence[Row]", instances: Iterable[str]) -> None:
-    """Of what was asked for by name: an archive may keep instances that are long gone."""
+    """Only of instances requested by name: an archive may hold some that are long gone."""
     from archiver.cli.run import tell
     from archiver.commands.ls.age import late_rows
 
@@ -255,8 +252,8 @@ def _tell_of_age(rows: "Sequence[Row]", instances: Iterable[str]) -> None:
 
 
 def _wrong(rows: "Sequence[Row]", where: str, given: Mapping[str, Any]) -> "Iterator[Ended]":
-    """What is damaged; with --check what is not as it should be, with --max-age what is too old.
-    All of it is said."""
+    """Print and yield what is damaged; with --check what is missing, failed or incomplete; with
+    --max-age what is too old."""
     from archiver.cli.run import Ended, tell
     from archiver.errors import BackupFailed
 
@@ -289,8 +286,8 @@ def _overdue(
 
 
 def _unchecked(rows: "Sequence[Row]") -> "Iterator[str]":
-    """In a line each, the files that there should be, and the sets that are not complete, unless
-    the vendor is still making them, or somebody has taken note of it."""
+    """One line for each missing or failed file and each incomplete set, unless the vendor is still
+    making it or somebody has acknowledged it."""
     from archiver.commands.ls.listing import State
 
     unfinished = {row.set_key for row in rows if row.state is State.UNFINISHED}
@@ -298,7 +295,7 @@ def _unchecked(rows: "Sequence[Row]") -> "Iterator[str]":
     for row in rows:
         if row.state in (State.MISSING, State.FAILED) and row.acknowledged is None:
             began = format_minute(row.started_at) if row.started_at else "?"
-            yield f"{row.state}: {row.node_id}-{row.backup_id}, begun {began} UTC"
+            yield f"{row.state}: {row.node_id}-{row.backup_id}, started {began} UTC"
         is_known = row.set_acknowledged or row.set_key in unfinished | told
         if row.set_note is not None and not is_known:
             told.add(row.set_key)
@@ -306,8 +303,8 @@ def _unchecked(rows: "Sequence[Row]") -> "Iterator[str]":
 
 
 def _ended(wrong: "Sequence[Ended]") -> "Ended | None":
-    """3 when anything is damaged, and 6 when all of that is what the store does not give; else the
-    worst of what could not be listed, or is not as it should be."""
+    """3 if anything is damaged, 6 if all of that is what the store does not return; otherwise the
+    worst code of the other problems."""
     from archiver.cli.run import Ended
     from archiver.errors import IntegrityError, worst_exit_code
 

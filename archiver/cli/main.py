@@ -1,4 +1,4 @@
-"""The group of commands. Each is imported when it is used, so that ``--version`` is quick."""
+"""The command group. Commands are imported when used, so that ``--version`` is quick."""
 
 import importlib
 from typing import Any, Final
@@ -9,7 +9,7 @@ from archiver.cli import streams
 from archiver.errors import EXIT_INTERRUPTED, UsageError
 from archiver.version import __version__
 
-# name → module that holds a click command of that name
+# name → module with a click command of that name
 _COMMANDS: Final = {
     "pull": "archiver.cli.pull",
     "ls": "archiver.cli.ls",
@@ -23,15 +23,15 @@ _COMMANDS: Final = {
     "completion": "archiver.cli.completion",
 }
 _SUMMARIES: Final = {
-    "pull": "Bring home every backup that the archive does not hold.",
-    "ls": "List backups: what the vendor has, what the archive holds.",
-    "copy": "Copy an archive to another place, or say how the two differ.",
-    "uploads": "List, or end, what was begun to be uploaded to a bucket and never ended.",
-    "verify": "Read back what an archive holds, and say what is wrong; repair it.",
-    "ack": "Take note of a night that failed for good, so that it is no failure any more.",
-    "restore": "Lay a backup set out for redis-server, and say how to start it.",
-    "drill": "Prove that backups restore: load them into throwaway servers, and count.",
-    "emulate": "Serve a directory of files as the vendor would, for rehearsals.",
+    "pull": "Download backups that are not in the archive yet.",
+    "ls": "List the backups in an archive, at the vendor, or both.",
+    "copy": "Copy an archive, or show how two archives differ.",
+    "uploads": "List or abort unfinished multipart uploads.",
+    "verify": "Check every file in an archive, and optionally repair it.",
+    "ack": "Acknowledge a backup that failed for good.",
+    "restore": "Restore a backup set to a directory and print the start commands.",
+    "drill": "Prove that backups restore: load them into throwaway servers.",
+    "emulate": "Serve a directory as the vendor's API and object store would.",
     "completion": "Print the completion script for a shell.",
 }
 
@@ -48,15 +48,15 @@ class _Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:
-            click.echo(f"{ctx.get_help()}\n\narchiver: no command is given", err=True)
+            click.echo(f"{ctx.get_help()}\n\narchiver: missing command", err=True)
             raise SystemExit(UsageError.exit_code)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:  # while modules were imported: then signals are not caught yet
-            click.echo("archiver: interrupted; nothing was begun", err=True)
+        except KeyboardInterrupt:  # while importing modules: signals are not handled yet
+            click.echo("archiver: interrupted; nothing was started", err=True)
             raise SystemExit(EXIT_INTERRUPTED) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -76,4 +76,4 @@ class _Commands(click.Group):
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="archiver")
 def main() -> None:
-    """Bring every Redis/Tair backup home from Alibaba Cloud, provably intact."""
+    """Back up Redis and Tair of Alibaba Cloud, verify the backups, and prove that they restore."""

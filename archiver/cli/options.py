@@ -1,4 +1,4 @@
-"""Options that several commands have, and the source that they describe."""
+"""Options that several commands share, and the source that they configure."""
 
 import functools
 import os
@@ -33,7 +33,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 
 class _EnvironmentOption(click.Option):
-    """An option that may also be set in the environment; its command says under which name."""
+    """An option that can also be set in the environment, under a name that its command sets."""
 
     def __init__(self, declarations: Sequence[str], **attributes: Any) -> None:
         names = re.split(r"[/\s]", " ".join(declarations))
@@ -59,7 +59,7 @@ class _EnvironmentOption(click.Option):
 
 
 class _Command(click.Command):
-    """A command whose options have variables of its own."""
+    """A command whose options have their own environment variables."""
 
     def __init__(self, name: str, **attributes: Any) -> None:
         super().__init__(name, **attributes)
@@ -77,7 +77,7 @@ class _Command(click.Command):
             raise
 
     def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # Before anything that is missing: its variable may be there, under another name.
+        # Before a missing option is reported: its variable may be set under another name.
         if not (ctx.resilient_parsing or set(args) & set(ctx.help_option_names)):
             environment.check(ctx, os.environ)
         return super().parse_args(ctx, args)
@@ -88,14 +88,14 @@ class _Command(click.Command):
         except KeyboardInterrupt:  # while modules were imported
             if (path := ctx.params.get("log_file")) is not None:
                 given = ["--log-file", str(path), "--log-format", ctx.params["log_format"]]
-                runlog.refused(self, given, EXIT_INTERRUPTED, "interrupted; nothing was begun")
+                runlog.refused(self, given, EXIT_INTERRUPTED, "interrupted; nothing was started")
             raise
 
 
 def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a function a command of that name."""
+    """Decorate a function as the command ``name``."""
     prefix = environment.variable(name, "")
-    epilog = f"Every option can be set in the environment, as {prefix} and its long name."
+    epilog = f"Each option can also be set in the environment: {prefix} and its name in capitals."
     return click.command(name, cls=_Command, context_settings=SETTINGS, epilog=epilog)
 
 
@@ -104,7 +104,7 @@ option = functools.partial(click.option, cls=_EnvironmentOption)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How to get to the vendor, and how patiently."""
+    """How to reach the vendor: proxies, retries, trusted hosts."""
 
     proxies: Proxies
     retry: RetryPolicy
@@ -112,7 +112,7 @@ class Way:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Way":
-        """What the options say, and the environment where they do not. Raises UsageError."""
+        """From the options, and the environment where they are not given. Raises UsageError."""
         return cls(
             given["proxies"] or Proxies.from_environment(os.environ),
             RetryPolicy(give_up_after=given["retry_for"]),
@@ -122,7 +122,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """Which instances at which endpoint, over which range; None is all that is listed."""
+    """Which instances, at which endpoint, in which range; None means everything listed."""
 
     instances: tuple[str, ...]
     range: TimeRange | None
@@ -132,7 +132,7 @@ class SourceOptions:
     way: "Way"
 
     def queries(self) -> list[Query]:
-        """One query an instance, each instance once."""
+        """One query per instance; duplicates are dropped."""
         range_ = self.range or TimeRange.everything(datetime.now(UTC))
         start, end = range_.query_bounds()
         return [
@@ -166,12 +166,12 @@ class SourceOptions:
             return self.endpoint
         region = self.region or clean_variable(os.environ, "ALIBABA_CLOUD_REGION_ID")
         if not region:
-            raise UsageError("no region is given", hint="give --region, or --endpoint")
+            raise UsageError("missing option: --region ID, or --endpoint HOST")
         return endpoint_of(region)
 
 
 def _home() -> Path | None:
-    """None for a user that only has a number, where HOME is not set."""
+    """The home directory; None for a user without a name if HOME is not set."""
     try:
         return Path.home()
     except RuntimeError:
@@ -179,24 +179,25 @@ def _home() -> Path | None:
 
 
 def range_option(what: str) -> Callable[[F], F]:
-    """Which backups are meant, by the time at which they began."""
+    """The option that selects backups by their start time; ``what`` begins its help."""
     return option(
         "--range",
         "time_range",
         type=Range(),
-        help=f"{what}, like 2026-11-01..2026-11-24, 2026-11-01, last-7d; UTC.  [default: {ALL}]",
+        help=f"{what}, e.g. 2026-11-01..2026-11-24, 2026-11-01, last-7d (UTC).  [default: {ALL}]",
     )
 
 
 max_age_option = option(
     "--max-age",
     type=Duration(),
-    help="Exit code 1 when an instance has no complete backup that is younger, like 26h.",
+    help="Exit with 1 if an instance has no complete backup younger than this, e.g. 26h.",
 )
 
 
 def source_options(command: F) -> F:
-    """Options of everything that asks the vendor."""
+    """Options of every command that lists the vendor's backups."""
+    command = way_options(command)
     for declared in reversed(
         (
             option(
@@ -204,39 +205,41 @@ def source_options(command: F) -> F:
                 "instances",
                 type=InstanceId(),
                 multiple=True,
-                help="Instance whose backups are meant; may be given again.",
+                help="Instance ID (repeatable).",
             ),
-            range_option("Only backups that began in it"),
-            option("--region", help="Region of the instances, like cn-hangzhou."),
-            option("--endpoint", help="Host or URL of the API, instead of the region's."),
-            option("--aof", is_flag=True, help="List AOF (incremental) backups, too."),
+            range_option("Only backups that started in this range"),
+            option("--region", metavar="ID", help="Region of the instances, e.g. cn-hangzhou."),
+            option(
+                "--endpoint", metavar="HOST", help="API host or URL (default: that of the region)."
+            ),
+            option("--aof", is_flag=True, help="Also list AOF (incremental) backups."),
         )
     ):
         command = declared(command)
-    return way_options(command)
+    return command
 
 
 def way_options(command: F) -> F:
-    """How to get to the vendor."""
+    """Options of every command that reaches the vendor."""
     for declared in (
         option(
             "--proxy",
             "proxies",
             type=ProxyUrl(),
             metavar="URL",
-            help="Instead of HTTPS_PROXY and the like; none for no proxy.",
+            help="Proxy to use instead of HTTPS_PROXY and the like; 'none' for no proxy.",
         ),
     ):
         command = declared(command)
     return command
 
 
-# Of all that asks the vendor, or may ask a bucket.
+# For every command that uses the vendor or may use a bucket.
 retry_option = option(
     "--retry-for",
     type=Duration(),
     default="5m",
-    help="Wait so long for a vendor or a bucket that does not answer any more.",
+    help="How long to retry when the vendor or a bucket stops answering.",
 )
 
 allow_host_option = option(
@@ -244,30 +247,36 @@ allow_host_option = option(
     "allow_hosts",
     multiple=True,
     metavar="HOST",
-    help="Fetch from this host, too, when the API names it; .example.com for all below it.",
+    help="Also download from this host if the API names it; .example.com includes subdomains.",
 )
 
 
 def output_options(command: F) -> F:
-    """How loud, and in which form."""
+    """How much to print, and in which format."""
     for declared in reversed(
         (
-            option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout."),
-            option("-q", "--quiet", is_flag=True, help="Errors only."),
             option(
-                "-v", "--verbose", count=True, help="More; -vv with each request and tracebacks."
+                "--json", "as_json", is_flag=True, help="Print one JSON object per line on stdout."
+            ),
+            option("-q", "--quiet", is_flag=True, help="Print errors only."),
+            option(
+                "-v",
+                "--verbose",
+                count=True,
+                show_default=False,
+                help="Print more; -vv adds each request and tracebacks.",
             ),
             option(
                 "--log-file",
                 type=CleanPath(),
                 metavar="FILE",
-                help="Append what happens to this file; with -vv each request, too.",
+                help="Append a log of the run to this file; -vv adds each request.",
             ),
             option(
                 "--log-format",
                 type=click.Choice(runlog.FORMATS),
                 default="text",
-                help="Lines for people, or JSON.",
+                help="Lines of text, or one JSON object per line.",
             ),
         )
     ):

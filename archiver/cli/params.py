@@ -1,4 +1,4 @@
-"""Parameter types: sizes, ranges, moments, durations, shares, instance ids."""
+"""Parameter types: sizes, ranges, times, durations, percentages, instance IDs."""
 
 import os
 import re
@@ -29,7 +29,7 @@ LATEST = "latest"
 
 
 class CleanPath(click.Path):
-    """A path as somebody means it: without blanks, quotes and control characters around it."""
+    """A path without blanks, quotes or control characters around it."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -58,7 +58,7 @@ class Word(click.Choice[str]):
 
 
 class Anchor(click.ParamType[tuple[str, str]]):
-    """The id and the SHA-256 of drill evidence, as ``20261124T021500Z-3f9a1c:9f86…``."""
+    """The ID and SHA-256 of drill evidence, as ``20261124T021500Z-3f9a1c:9f86…``."""
 
     name = "anchor"
 
@@ -70,7 +70,9 @@ class Anchor(click.ParamType[tuple[str, str]]):
         match = _ANCHOR.fullmatch(value.strip())
         if match is None:
             self.fail(
-                f"{value!r} is not a drill's id, a colon and the SHA-256 of its JSON", param, ctx
+                f"invalid anchor {value!r} (use DRILL_ID:SHA256)",
+                param,
+                ctx,
             )
         return match[1], match[2].lower()
 
@@ -90,15 +92,15 @@ class Size(click.ParamType[int]):
             return value
         match = _SIZE.fullmatch(value.strip())
         if match is None:
-            self.fail(f"{value!r} is not a size; write 16MiB, 64M or 1000000", param, ctx)
+            self.fail(f"invalid size {value!r} (use 16MiB, 64M or 1000000)", param, ctx)
         size = int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
         if size < self._least:
-            self.fail(f"{value!r} is less than {self._least:,} bytes", param, ctx)
+            self.fail(f"{value!r} is below the minimum of {self._least:,} bytes", param, ctx)
         return size
 
 
 class Range(click.ParamType[TimeRange | None]):
-    """A range of time, in UTC; None for ``all``, which it is by default everywhere."""
+    """A time range in UTC; None for ``all``, the default of every command."""
 
     name = "range"
 
@@ -116,7 +118,7 @@ class Range(click.ParamType[TimeRange | None]):
 
 
 class Moment(click.ParamType[datetime | str]):
-    """``latest``, or a moment in UTC; a date is its last moment."""
+    """``latest``, or a time in UTC; a date means its last moment."""
 
     name = "time"
 
@@ -143,7 +145,7 @@ class Duration(click.ParamType[float]):
             return float(value)
         match = _DURATION.fullmatch(value.strip())
         if match is None:
-            self.fail(f"{value!r} is not a duration; write 90s, 15m, 26h or 2d", param, ctx)
+            self.fail(f"invalid duration {value!r} (use 90s, 15m, 26h or 2d)", param, ctx)
         seconds = float(match[1]) * _SECONDS[match[2]]
         if seconds > _LONGEST:
             self.fail(f"{value!r} is more than a hundred years", param, ctx)
@@ -162,15 +164,15 @@ class Share(click.ParamType[float]):
             return float(value)
         match = _SHARE.fullmatch(value.strip())
         if match is None:
-            self.fail(f"{value!r} is not a share; write 0.1% or 0.001", param, ctx)
+            self.fail(f"invalid percentage {value!r} (use 0.1% or 0.001)", param, ctx)
         share = float(match[1]) / (100 if match[2] else 1)
         if share > 1:
-            self.fail(f"{value!r} is more than all; write {match[1]}% for a hundredth", param, ctx)
+            self.fail(f"{value!r} is more than 100% (did you mean {match[1]}%?)", param, ctx)
         return share
 
 
 class AssertionText(click.ParamType[str]):
-    """An assertion; in the environment several have ``;`` between them."""
+    """An assertion; in the environment, ``;`` separates several."""
 
     name = "text"
     envvar_list_splitter = ";"
@@ -186,7 +188,7 @@ class AssertionText(click.ParamType[str]):
 
 
 class ProxyUrl(click.ParamType[Proxies]):
-    """A proxy, or ``none``. What is given is not quoted: it may hold a password."""
+    """A proxy, or ``none``. Errors do not quote the value: it may contain a password."""
 
     name = "proxy"
 
@@ -202,25 +204,23 @@ class ProxyUrl(click.ParamType[Proxies]):
 
 
 class SetKey(click.ParamType[str]):
-    """A backup set by its folder within the archive, like ``r-x/2026/11/20261124T021500Z-1``."""
+    """A backup set, by its folder in the archive, like ``r-x/2026/11/20261124T021500Z-1``."""
 
     name = "key"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         key = value.removesuffix("/")
         if not is_key(key):
-            self.fail(f"{value!a} is not the folder of a set within an archive", param, ctx)
+            self.fail(f"{value!a} is not the folder of a set in an archive", param, ctx)
         return key
 
 
 class InstanceId(click.ParamType[str]):
-    """An instance id like ``r-bp1zxszhcgatnx``."""
+    """An instance ID like ``r-bp1zxszhcgatnx``."""
 
     name = "id"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not _INSTANCE.fullmatch(value):
-            self.fail(
-                f"{value!r} is not an instance id; they look like r-bp1zxszhcgatnx", param, ctx
-            )
+            self.fail(f"invalid instance ID {value!r} (expected e.g. r-bp1zxszhcgatnx)", param, ctx)
         return value

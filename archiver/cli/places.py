@@ -1,4 +1,4 @@
-"""Where an archive is: a directory, or a bucket and how to keep objects in it."""
+"""Where an archive is: a directory, or a bucket with options for its objects."""
 
 import logging
 import os
@@ -31,66 +31,76 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _S3 = "s3://"
-# What only a bucket can be asked for.
+# Options that only a bucket supports.
 _KEEPING = ("s3_storage_class", "s3_sse", "s3_lock_until", "s3_lock_days", "s3_lock_mode")
 _NEARLY_S3 = re.compile(r"s3(:/|/{2}|:[^/])", re.IGNORECASE)
 
 
 def bucket_options(command: F) -> F:
-    """Where a bucket is, and how long it is waited for."""
+    """Options to reach a bucket."""
     for decorate in (
         retry_option,
         option(
             "--s3-addressing",
             type=click.Choice(["auto", "path", "virtual"]),
             default="auto",
-            help="Where the bucket's name goes in a URL.",
+            help="Whether the bucket's name goes in the path or the host name.",
         ),
-        option("--s3-endpoint", metavar="URL", help="Else that of the AWS environment or profile."),
+        option(
+            "--s3-endpoint",
+            metavar="URL",
+            help="S3 endpoint (default: from the AWS environment or profile).",
+        ),
     ):
         command = decorate(command)
     return command
 
 
 def keeping_options(command: F) -> F:
-    """Where a bucket is, and how what is written to it is to be kept."""
+    """Options to reach a bucket, and for what is written to it."""
     for decorate in (
         option(
             "--s3-lock-mode",
             type=click.Choice(["governance", "compliance"]),
-            help="Who may lift an object lock: who has the permission (the default), or nobody.",
+            help="Who may lift the lock: holders of the permission (default), or nobody.",
         ),
-        option("--s3-lock-days", type=click.IntRange(1, 36500), help="Lock objects for N days."),
-        option("--s3-lock-until", type=Moment(), help="Lock objects until then."),
-        option("--s3-sse", metavar="ALGORITHM", help="AES256, aws:kms or aws:kms:KEY."),
-        option("--s3-storage-class", metavar="CLASS", help="Like STANDARD_IA or GLACIER_IR."),
+        option(
+            "--s3-lock-days", type=click.IntRange(1, 36500), help="Lock objects for this many days."
+        ),
+        option("--s3-lock-until", type=Moment(), help="Lock objects until this time (UTC)."),
+        option("--s3-sse", metavar="ALGORITHM", help="Encryption: AES256, aws:kms or aws:kms:KEY."),
+        option(
+            "--s3-storage-class",
+            metavar="CLASS",
+            help="Storage class, e.g. STANDARD_IA or GLACIER_IR.",
+        ),
     ):
         command = decorate(command)
     return bucket_options(command)
 
 
 def lock_option(default: str) -> Callable[[F], F]:
-    """How long others may keep us from writing."""
+    """The option that waits for other writers."""
     return option(
         "--lock-wait",
         type=Duration(),
         default=default,
-        help="Wait so long for another process that writes to the archive.",
+        help="How long to wait for another process that writes to the archive.",
     )
 
 
 def beginning_options(command: F) -> F:
-    """Whether an archive is begun where there is none."""
+    """Options that say whether an archive is created where there is none."""
     for decorate in (
         option(
             "--require-archive",
             is_flag=True,
-            help="There must be an archive already: begin none, as where a disk is not mounted.",
+            help="Fail if there is no archive yet, e.g. because a disk is not mounted.",
         ),
         option(
             "--create",
             is_flag=True,
-            help="Begin an archive beside what is there, or where a disk is not mounted.",
+            help="Create an archive even in a non-empty or unmounted directory.",
         ),
     ):
         command = decorate(command)
@@ -98,12 +108,12 @@ def beginning_options(command: F) -> F:
 
 
 def written_to(store: "Store", given: Mapping[str, Any]) -> "Archive":
-    """The archive in ``store``, to be written to. Raises UsageError."""
+    """The archive in ``store``, for writing. Raises UsageError."""
     from archiver.archive.archive import Archive, Beginning
 
     check_keeping(store, given)
     if given["create"] and given["require_archive"]:
-        raise UsageError("--create and --require-archive say two things", hint="give one")
+        raise UsageError("--create and --require-archive cannot be combined")
     beginning = Beginning.IF_EMPTY
     if given["create"]:
         beginning = Beginning.ALWAYS
@@ -113,19 +123,19 @@ def written_to(store: "Store", given: Mapping[str, Any]) -> "Archive":
 
 
 def check_keeping(store: "Store", given: Mapping[str, Any]) -> None:
-    """Raises UsageError where a directory was to keep something as only a bucket can."""
+    """Raises UsageError for a directory with options that only a bucket supports."""
     if isinstance(store, LocalStore):
         for name in _KEEPING:
             if given[name] is not None:
                 raise UsageError(
-                    f"{store}: a directory cannot keep anything as --{name.replace('_', '-')} says",
-                    hint="leave the option out, or name s3://bucket/prefix",
+                    f"{store}: --{name.replace('_', '-')} works only in a bucket",
+                    hint="remove the option, or use s3://bucket/prefix",
                 )
 
 
 def store_at(place: str, given: Mapping[str, Any], watch: "Watch | None" = None) -> "Store":
-    """The store that ``place`` names. ``watch`` is told what a bucket's server can do, and who
-    waits for a bucket; without one, stderr is.
+    """The store that ``place`` names. What a bucket's server supports, and waiting for it, is
+    printed through ``watch``, or on stderr without one.
 
     Raises UsageError.
     """
@@ -143,17 +153,14 @@ def store_at(place: str, given: Mapping[str, Any], watch: "Watch | None" = None)
         )
     scheme, separator, _ = place.partition("://")
     if separator:
-        raise UsageError(
-            f"{scheme}:// archives are not known to this version",
-            hint="name a directory, or s3://bucket/prefix",
-        )
+        raise UsageError(f"{scheme}:// is not supported", hint=_supported(scheme))
     return LocalStore(absolute(place))
 
 
 def _teller(
     place: str, given: Mapping[str, Any], say: Callable[[str], object]
 ) -> Callable[[str], None]:
-    """Who tells people that a bucket is waited for, and not that nothing happens."""
+    """A function that prints that we wait for a bucket, unless ``--quiet`` is given."""
 
     def tell(why: str) -> None:
         text = f"waiting for the bucket: {place}: {why}"
@@ -164,10 +171,17 @@ def _teller(
     return tell
 
 
+def _supported(scheme: str) -> str:
+    """What to write instead of a place with that scheme."""
+    if scheme == "oss":
+        return "use s3://… with --s3-endpoint https://s3.oss-REGION.aliyuncs.com"
+    return "use a directory, or s3://bucket/prefix"
+
+
 def check_place(place: str) -> None:
-    """Raises UsageError for what is no place, and for what is nearly one."""
+    """Raises UsageError for an unusable place, and for a misspelt ``s3://``."""
     if not place.strip():
-        raise UsageError("no place is given for the archive", hint="is a variable empty?")
+        raise UsageError("the archive's name is empty", hint="is a variable empty?")
     if (wrong := stray_characters_in(place)) is not None:
         raise UsageError(f"{place!a}: {wrong}")
     if _NEARLY_S3.match(place) and not place.startswith(_S3):
@@ -182,22 +196,19 @@ def archive_around(place: Path) -> Path | None:
 
 
 async def check_outside(place: Path, option_name: str) -> None:
-    """Raises UsageError where what is no part of an archive would be put into one: it would be a
-    stray there."""
+    """Raises UsageError if ``place`` is inside an archive, where its files would be strays."""
     found = await in_thread(archive_around, place)
     if found is not None:
         raise UsageError(
-            f"{option_name} {place}: that is inside an archive, {found}",
-            hint="name a place that is outside of it",
+            f"{option_name} {place}: this is inside an archive, {found}",
+            hint="use a directory outside of it",
         )
 
 
 def check_part_size(place: str, part_size: int) -> None:
-    """Raises UsageError for parts that no S3 store takes."""
+    """Raises UsageError for parts that are too small for S3."""
     if place.startswith(_S3) and part_size < 5 * 2**20:
-        raise UsageError(
-            "--part-size: an S3 store takes no parts of less than 5 MiB", hint="leave it out"
-        )
+        raise UsageError("--part-size: the minimum for S3 is 5 MiB", hint="remove the option")
 
 
 def _s3_options(given: Mapping[str, Any]) -> "S3Options":
@@ -219,12 +230,12 @@ def _lock(given: Mapping[str, Any]) -> "S3Lock | None":
     mode = given.get("s3_lock_mode")
     if until is None and days is None:
         if mode is not None:
-            raise UsageError("--s3-lock-mode alone locks nothing", hint="give --s3-lock-days, too")
+            raise UsageError("--s3-lock-mode needs --s3-lock-days or --s3-lock-until")
         return None
     if until is not None and days is not None:
-        raise UsageError("--s3-lock-until and --s3-lock-days say two things", hint="give one")
+        raise UsageError("--s3-lock-until and --s3-lock-days cannot be combined")
     if until == LATEST:
-        raise UsageError("--s3-lock-until: a time is wanted")
+        raise UsageError("--s3-lock-until needs a time")
     if until is not None and until <= datetime.now(UTC):
-        raise UsageError("--s3-lock-until: this time is past")
+        raise UsageError("--s3-lock-until is in the past")
     return S3Lock(LockMode(str(mode or "governance").upper()), until, days)

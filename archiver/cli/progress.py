@@ -1,4 +1,4 @@
-"""How far a command is: bars on a terminal, a plain line now and then elsewhere."""
+"""Progress of a command: bars on a terminal, a plain line now and then elsewhere."""
 
 import sys
 import time
@@ -35,12 +35,12 @@ def _bar(name: str, total: int, row: int, unit: str = "B") -> "tqdm[NoReturn]":
 
 
 def _move(bar: "tqdm[NoReturn]", position: int) -> None:
-    # A part that is fetched again moves a bar back, and never past its end.
+    # A part that is downloaded again moves a bar back, never past its end.
     bar.update(position - bar.n)
 
 
 class Progress(Protocol):
-    """An observer with an end."""
+    """An observer of a transfer's events that shows progress until it is closed."""
 
     def __call__(self, event: events.Event) -> None: ...
 
@@ -50,7 +50,7 @@ class Progress(Protocol):
 
 
 class _Bytes:
-    """The sum over all files, which never passes what was planned."""
+    """Bytes done and planned over all files; the former never exceeds the latter."""
 
     def __init__(self) -> None:
         self.planned = 0
@@ -86,7 +86,7 @@ class _Bytes:
                 self._sizes.pop(backup.identity, None)
                 self._done += whole
             case events.Failed(_, _, backup) if backup is not None:
-                # What failed is no longer to come, nor did it.
+                # A failed file counts neither as planned nor as done.
                 if self._active.pop(backup.identity, None) is not None:
                     self.planned -= self._sizes.pop(backup.identity, backup.size or 0)
                     self.files -= 1
@@ -118,7 +118,7 @@ class LogProgress:
 
 
 class NoProgress:
-    """Nothing but what is said."""
+    """Only the lines passed to ``say``."""
 
     def __call__(self, event: events.Event) -> None:
         pass
@@ -131,7 +131,7 @@ class NoProgress:
 
 
 class BarProgress:
-    """A bar for all and one for each file at work."""
+    """A bar for the total and one for each active file."""
 
     def __init__(self) -> None:
         from tqdm import tqdm
@@ -170,19 +170,19 @@ class BarProgress:
 
 
 class WorkProgress(Protocol):
-    """An observer of work on an archive's files, with an end."""
+    """An observer of work on an archive's files that shows progress until it is closed."""
 
     def __call__(self, event: events.Work) -> None: ...
 
     def say(self, text: str) -> None: ...
 
     def close(self) -> None:
-        """Take all of it from the screen; more may come."""
+        """Remove everything from the screen; further events show it again."""
         ...
 
 
 class _Set:
-    """How far the set at work is, in bytes of its files: each step of a file is a share of it."""
+    """Progress within the current set, in bytes: each step of a file counts for its share."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -209,7 +209,7 @@ class _Set:
 
 
 class WorkLog:
-    """A line every LOG_SECONDS while something is done; or, when ``quiet``, what is said alone."""
+    """A line every LOG_SECONDS during work; if ``quiet``, only the lines passed to ``say``."""
 
     def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._quiet: Final = quiet
@@ -234,7 +234,7 @@ class WorkLog:
 
 
 class WorkBars:
-    """A bar for the set and one for what is done to a file of it."""
+    """A bar for the set and one for the current step of a file."""
 
     def __init__(self) -> None:
         from tqdm import tqdm

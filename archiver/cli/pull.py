@@ -36,45 +36,49 @@ if TYPE_CHECKING:
 
 @command("pull")
 @source_options
-@option(
-    "--to", "place", required=True, metavar="ARCHIVE", help="A directory, or s3://bucket/prefix."
-)
+@option("--to", "place", required=True, metavar="ARCHIVE", help="Directory, or s3://bucket/prefix.")
 @option(
     "--network",
     type=click.Choice(["auto", "intranet", "public"]),
     default="auto",
-    help="auto tries the intranet once, then falls back; intranet never does.",
-)
-@option("--type", "types", type=Word(list(BackupType)), multiple=True, help="Only these.")
-@option("--mode", "modes", type=Word(list(BackupMode)), multiple=True, help="Only these.")
-@option("--workers", type=click.IntRange(1, 256), default=4, help="Files at once.")
-@option(
-    "--connections", type=click.IntRange(1, 64), default=4, help="Most ranges of one file at once."
+    help="auto tries the intranet once, then falls back; intranet never falls back.",
 )
 @option(
-    "--part-size", type=Size(64 * 1024), default="8MiB", help="Unit of fetch, retry and resume."
+    "--type", "types", type=Word(list(BackupType)), multiple=True,
+    help="Only backups of this type (repeatable).",
+)  # fmt: skip
+@option(
+    "--mode", "modes", type=Word(list(BackupMode)), multiple=True,
+    help="Only backups made in this mode (repeatable).",
+)  # fmt: skip
+@option("--workers", type=click.IntRange(1, 256), default=4, help="Files to download at once.")
+@option(
+    "--connections", type=click.IntRange(1, 64), default=4, help="Maximum connections per file."
+)
+@option(
+    "--part-size", type=Size(64 * 1024), default="8MiB", help="Unit of download, retry and resume."
 )
 @option(
     "--memory",
     type=Size(2**20),
     default="32MiB",
-    help="For all buffers; 1 MiB for each connection at work.",
+    help="Memory for all buffers; each busy connection takes 1 MiB.",
 )
-@option("--limit-rate", type=Size(1024), help="Bytes per second, over everything.")
+@option("--limit-rate", type=Size(1024), help="Maximum bytes per second, in total.")
 @allow_host_option
-@option("--dry-run", is_flag=True, help="Say what would be fetched; write nothing.")
-@option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
+@option("--dry-run", is_flag=True, help="Show what would be downloaded; write nothing.")
+@option("--progress/--no-progress", default=True, help="Show bars on a terminal, lines in a log.")
 @beginning_options
 @lock_option("0s")
 @keeping_options
 @max_age_option
 @output_options
 def pull(place: str, time_range: TimeRange | None, **given: Any) -> None:
-    """Bring home every backup that the archive does not hold.
+    """Download backups that are not in the archive yet.
 
-    Lists all backups that the vendor still has of each --instance, fetches what is missing in
-    verified, resumable parts, and leaves a record and checksums beside each file. Run it again to
-    go on.
+    Lists all backups that the vendor still has of each --instance, downloads the missing ones in
+    verified, resumable parts, and writes a record and checksums beside each file. Run it again to
+    resume.
 
     \b
     Examples:
@@ -90,7 +94,7 @@ def pull(place: str, time_range: TimeRange | None, **given: Any) -> None:
         lambda: _pull(place, time_range, given, last),
         last=last,
         verbose=given["verbose"],
-        on_interrupt="run the same command again to go on where it stopped",
+        on_interrupt="run the same command again to resume",
     )
 
 
@@ -105,7 +109,7 @@ async def _pull(
     from archiver.errors import UsageError
 
     if not given["instances"]:
-        raise UsageError("no instance is given", hint="give --instance, once for each")
+        raise UsageError("missing option: --instance ID", hint="repeat it for several instances")
     check_part_size(place, given["part_size"])
     way = Way.of(given)
     source_options, options = _source_options(time_range, given, way), _options(given, way)

@@ -25,24 +25,28 @@ if TYPE_CHECKING:
 @command("restore")
 @click.argument("place", metavar="ARCHIVE")
 @option("--instance", type=InstanceId(), help="Instance to restore.")
-@option("--set", "set_key", type=SetKey(), help="This backup set, by its folder, instead.")
-@option("--at", type=Moment(), default=LATEST, help="The newest complete set at or before; UTC.")
+@option(
+    "--set", "set_key", type=SetKey(), help="Backup set, by its folder, instead of an instance."
+)
+@option(
+    "--at", type=Moment(), default=LATEST, help="Newest complete set at or before this time (UTC)."
+)
 @option(
     "--to", "directory", type=CleanPath(), metavar="DIRECTORY",
-    help="Where to; each node gets a folder in it.",
+    help="Target directory; each node gets a folder in it.",
 )  # fmt: skip
-@option("--partial", is_flag=True, help="What there is of a set that lacks nodes (with --set).")
-@option("--skip-damaged", is_flag=True, help="When a set is damaged, the next good, older one.")
-@option("--list", "listing", is_flag=True, help="Say which sets there are, and restore none.")
+@option("--partial", is_flag=True, help="With --set: restore an incomplete set as far as it goes.")
+@option("--skip-damaged", is_flag=True, help="If a set is damaged, take the next older good one.")
+@option("--list", "listing", is_flag=True, help="List the backup sets; restore nothing.")
 @bucket_options
-@option("--progress/--no-progress", default=True, help="Bars on a terminal, lines in a log.")
+@option("--progress/--no-progress", default=True, help="Show bars on a terminal, lines in a log.")
 @output_options
 def restore(place: str, **given: Any) -> None:
-    """Lay a backup set out for redis-server, and say how to start it.
+    """Restore a backup set to a directory and print the start commands.
 
     Finds the newest complete set at or before a time, checks every byte while copying it, and
-    prints the command for each node on stdout. No dump that is there is overwritten; run again, it
-    goes on. When that set is damaged, it says which is the next one, and on a terminal asks.
+    prints one redis-server command per node on stdout. Existing dumps are never overwritten; run
+    it again to resume. If that set is damaged, it names the next older one, and asks on a terminal.
 
     \b
     Examples:
@@ -59,7 +63,7 @@ def restore(place: str, **given: Any) -> None:
         lambda: _restore(place, given, last),
         last=last,
         verbose=given["verbose"],
-        on_interrupt="run the same command again to go on",
+        on_interrupt="run the same command again to resume",
     )
 
 
@@ -77,7 +81,7 @@ async def _restore(place: str, given: dict[str, Any], last: "LastLine") -> "Ende
         await _list(archive, given["instance"], at, as_json=given["as_json"])
         return None
     if not given["directory"]:
-        raise UsageError("no directory is given", hint="--to DIRECTORY")
+        raise UsageError("missing option: --to DIRECTORY")
     await check_outside(given["directory"], "--to")
     progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
     try:
@@ -106,7 +110,9 @@ async def _restore(place: str, given: dict[str, Any], last: "LastLine") -> "Ende
             say(text)
     if restored.exit_code == EXIT_OK:
         return None
-    return Ended(restored.exit_code, lacks[0] if lacks else say("archiver: it is not whole"))
+    return Ended(
+        restored.exit_code, lacks[0] if lacks else say("archiver: the restored set is not complete")
+    )
 
 
 def _asking(progress: "WorkProgress") -> "Ask":
@@ -118,7 +124,7 @@ def _asking(progress: "WorkProgress") -> "Ask":
 
 
 async def _ask(damaged: "BackupSet", following: "BackupSet") -> bool:
-    """Whether to take the next set: a question on a terminal, where nothing means no."""
+    """Ask on the terminal whether to take the next set; an empty answer means no."""
     import anyio
 
     from archiver.commands.restore.choice import older
@@ -146,7 +152,7 @@ def _write_damaged(error: "DamagedSet") -> None:
 
 
 def _what_to_run(error: "DamagedSet") -> str | None:
-    """This command again, so that it takes the next set."""
+    """The command that restores the next set."""
     from archiver.commands.restore.instructions import shell_line
 
     following = error.following
@@ -161,7 +167,7 @@ def _what_to_run(error: "DamagedSet") -> str | None:
 
 
 def _with_set(words: list[str], key: str) -> list[str]:
-    """The arguments with another set in them, and all of it."""
+    """The arguments with another set, and without ``--partial``."""
     changed, replace_next = list[str](), False
     for word in words:
         if replace_next:
@@ -185,7 +191,7 @@ async def _list(archive: Any, instance: str | None, at: datetime | None, *, as_j
     from archiver.errors import UsageError
 
     if instance is None:
-        raise UsageError("no instance is given", hint="--instance")
+        raise UsageError("missing option: --instance ID")
     await archive.expect()
     async for one in newest_first(archive, instance, at):
         total = sum(record.size for record in one.records)
@@ -209,7 +215,7 @@ def _write_json(restored: "Restored") -> None:
 
     key = restored.backup_set.key
     for newer in restored.passed_over:
-        write_object({"event": "passed_over", **_state(newer), "missing": newer.missing})
+        write_object({"event": "skipped", **_state(newer), "missing": newer.missing})
     for text in restored.backup_set.notes:
         write_object({"event": "note", "set": key, "text": text})
     for record in restored.left_out:
@@ -238,7 +244,7 @@ def _write_json(restored: "Restored") -> None:
 
 
 def _log(file: "RestoredFile") -> dict[str, object] | None:
-    """How much of a log of commands is whole."""
+    """How much of a log of commands is whole; None for a dump."""
     if file.log is None:
         return None
     commands = file.log.log
@@ -259,13 +265,13 @@ def _summary(restored: "Restored") -> list[str]:
 
     lines = list[str]()
     for file in restored.files:
-        how = "was there, checked" if file.copied.was_there else "copied, checked"
+        how = "already there, checked" if file.copied.was_there else "copied and checked"
         lines.append(f"{file.node_id}: {size(file.record.size)} {how}; needs {file.needs}")
     return [*lines, f"restored {times(len(restored.files), 'node')} of {restored.backup_set.key}"]
 
 
 def _tell_what_lacks(restored: "Restored") -> "list[Told]":
-    """Say what is not as it should be; all that keeps the exit code from being 0 is in it."""
+    """Print every problem; returns those that make the exit code other than 0."""
     from archiver.cli.run import tell
     from archiver.commands.restore.instructions import how_much_is_whole
 
@@ -276,15 +282,15 @@ def _tell_what_lacks(restored: "Restored") -> "list[Told]":
 
     told = list["Told"]()
     for newer in restored.passed_over:
-        text = f"{newer.key} is newer, and {newer.state}: {newer.why_not}"
-        told.append(say(logging.WARNING, "passed_over", text))
+        text = f"{newer.key} is newer, but {newer.state}: {newer.why_not}"
+        told.append(say(logging.WARNING, "skipped", text))
     for text in one.notes:
         say(logging.INFO, "note", f"{one.key}: {text}")
     for record in restored.left_out:
-        text = f"{record.object_key}: its node has a file that says more"
+        text = f"{record.object_key}: its node has a newer or fuller file"
         say(logging.INFO, "left_out", text)
     for node, why in restored.damaged.items():
-        told.append(say(logging.ERROR, "damaged", f"{node} is not restored: {why}"))
+        told.append(say(logging.ERROR, "damaged", f"{node} was not restored: {why}"))
     for file in restored.files:
         if file.command is None:
             text = f"{file.copied.path} needs {file.needs}"

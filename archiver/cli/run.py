@@ -1,8 +1,8 @@
 """Running a command's coroutine: signals, errors, exit code.
 
 Whoever looks at a failure in the morning has stderr and the exit code. So a code other than 0 needs
-a line on stderr, and the types see to it: a command ends with None, or with an ``Ended``, which
-needs a ``Told``, which only ``say`` makes.
+a line on stderr, and the types enforce it: a command returns None or an ``Ended``, which needs a
+``Told``, which only ``say`` makes.
 """
 
 import asyncio
@@ -39,25 +39,24 @@ from archiver.logs import record
 from archiver.stores.local import disk
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# timeout(1) signals its child and then its group, docker and systemd may do the like: what comes
-# so soon after the first is the same wish.
+# timeout(1) signals its child and then its group; docker and systemd may do the same.
+# Signals within this time of the first count as one.
 _ECHO_SECONDS = 1.0
-# After a signal: until nobody waits any more for a server that does not answer, and until what has
-# not ended by then (a resolver, a dead disk) is left to the next run, as a kill would leave it.
+# Seconds after a signal: when we stop waiting for servers that do not answer, and when we exit
+# without what has not ended (a resolver, a dead disk), leaving it to the next run like a kill.
 _HURRY_SECONDS, _LAST_SECONDS = 1.2, 1.9
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A line that is on stderr. Only ``say`` makes one."""
+    """A line that was printed on stderr. Only ``say`` makes one."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended that did not end well: its exit code, and the line that says why, or the
-    first of them."""
+    """How a command failed: its exit code, and the first line that says why."""
 
     code: int
     why: Told
@@ -74,11 +73,11 @@ def run(
     patience: float = _LAST_SECONDS,
     last: LastLine | None = None,
 ) -> NoReturn:
-    """Run to the end and exit with 0, or as the command ended, or as its error says.
+    """Run the command and exit with 0, its ``Ended`` code, or that of its error.
 
-    Ctrl-C, SIGTERM or SIGHUP stops cleanly, with ``on_interrupt`` said; once more, a second later
-    or after that, at once, and so does what has not ended after ``patience`` seconds. ``last`` is
-    written when all else is, and what it says ends the log, if there is one.
+    Ctrl-C, SIGTERM or SIGHUP stops it cleanly and prints ``on_interrupt``. Another signal, at least
+    a second later, ends the process at once, and so do ``patience`` seconds. ``last`` is written
+    after everything else, and also ends the log, if there is one.
     """
     context = click.get_current_context(silent=True)
     last = last or LastLine()
@@ -111,10 +110,10 @@ def _run(
     ended: Ended | None = None
     try:
         ended = anyio.run(_to_its_end, command, interruption, last, verbose)
-        sys.stdout.flush()  # it may wait for a reader, and be interrupted
+        sys.stdout.flush()  # it may block on a reader, and be interrupted
     except BrokenPipeError:
         streams.forget_stdout()
-        ended = ended or Ended(EXIT_UNREAD, say("archiver: nobody reads the rest of the output"))
+        ended = ended or Ended(EXIT_UNREAD, say("archiver: the reader of stdout went away"))
     except Exception as error:  # noqa: BLE001 - the last resort, told in one line
         ended = _unexpected(error, verbose)
     _tell_what_is_not_synced()
@@ -126,7 +125,7 @@ def _run(
 
 
 def say(text: str) -> Told:
-    """A line for people, on stderr, with nothing in it that grants access."""
+    """Print a line for people on stderr, without anything that grants access."""
     told = Told(streams.safe(text))
     with contextlib.suppress(OSError):  # a terminal that is gone
         sys.stderr.write(f"{told.text}\n")  # in one, since requests are told by other threads
@@ -149,7 +148,7 @@ def tell(
 
 
 class _Interruption:
-    """What the signals ask for, from the first moment to the last: also while there is no loop."""
+    """Handles signals from start to end, also while there is no event loop."""
 
     def __init__(self, on_interrupt: str, patience: float, log: RunLog, last: LastLine) -> None:
         self.told: Told | None = None
@@ -162,7 +161,7 @@ class _Interruption:
         self._stop: Callable[[], object] | None = None
         self._terminals: Final = [number for number in (1, 2) if os.isatty(number)]
         for number in _SIGNALS:
-            # Under nohup a hangup is ignored, and stays so.
+            # Under nohup SIGHUP is ignored, and stays ignored.
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._caught)
 

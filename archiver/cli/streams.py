@@ -1,8 +1,8 @@
-"""stdin, stdout and stderr as a run can rely on them, whatever they are connected to.
+"""Reliable stdin, stdout and stderr, whatever they are connected to.
 
-A night's backup must not end because a disk that takes its log is full. What cannot be written to
-stdout is said once on stderr, and is exit code 6; what cannot be written to stderr is nowhere to be
-said. A reader that went away (EPIPE) is none of this: see ``run``.
+A night's backup must not end because the disk with its log is full. A failed write to stdout is
+reported once on stderr, and is exit code 6; a failed write to stderr cannot be reported. A reader
+that went away (EPIPE) is handled in ``run``.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _QUERY: Final = re.compile(r"(\b(?!s3://)\w+://[^\s'\"?]+)\?[^\s'\")\]]+")
 
 
 class _Out(io.FileIO):
-    """A descriptor whose trouble does not reach who writes to it: it is ``lost`` from then on."""
+    """A descriptor whose errors do not reach the writer: from then on it is ``lost``."""
 
     def __init__(self, descriptor: int, *, lost: bool) -> None:
         super().__init__(descriptor, "w", closefd=False)
@@ -38,7 +38,7 @@ class _Out(io.FileIO):
 
     def write(self, data: "ReadableBuffer") -> int:
         if self.lost and self.trouble is None and self._descriptor == _STDOUT:
-            # It was closed from the first; only now there is something to be lost.
+            # It was closed from the start; only now is something lost.
             self.trouble = OSError(errno.EBADF, "it is closed")
             _say_that_it_is_lost(self.trouble)
         elif not self.lost:
@@ -69,8 +69,8 @@ _guarded: Final[dict[int, _Out]] = {}
 
 
 def guard() -> None:
-    """Have all that is written to stdout and stderr go through here from now on. What was closed
-    is opened on nothing, so that no file of the archive gets its number."""
+    """Route stdout and stderr through this module from now on. Closed descriptors are opened on
+    /dev/null, so that no file of the archive gets their numbers."""
     closed = {descriptor for descriptor in (_STDIN, _STDOUT, _STDERR) if not _is_open(descriptor)}
     for _ in closed:
         os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - the lowest number
@@ -94,8 +94,8 @@ def guard() -> None:
 
 
 def plain(text: str) -> str:
-    """``text`` in one line that a terminal shows and does not obey: what a name has of control
-    characters, of such as turn the direction of writing, and of no text, is spelled out."""
+    """``text`` as one line that is safe on a terminal: control characters, characters that change
+    the direction of writing, and undecodable bytes are escaped."""
     if text.isprintable():
         return text
     return "".join(
@@ -114,12 +114,12 @@ def safe(text: str) -> str:
 
 
 def show(*lines: str) -> None:
-    """Lines for people on stdout."""
+    """Print lines for people on stdout."""
     click.echo("\n".join(map(plain, lines)))
 
 
 def write(text: str) -> bool:
-    """Write to stdout; whether all of it got there. A reader that went away is no error here."""
+    """Write to stdout; returns whether all was written. A reader that went away is no error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -131,14 +131,14 @@ def write(text: str) -> bool:
 
 
 def forget_stdout() -> None:
-    """Nobody reads stdout any more; what is still buffered for it must not be said at exit."""
+    """Stop writing to stdout, whose reader went away; what is buffered must not fail at exit."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, sys.stdout.fileno())
     os.close(nothing)
 
 
 def ended_with(code: int) -> int:
-    """The exit code of a command that ended with ``code``, now that stdout has all of it."""
+    """The exit code of a command that ended with ``code``, after flushing stdout."""
     write("")
     out = _guarded.get(_STDOUT)
     if out is None or out.trouble is None or code == EXIT_INTERRUPTED:
@@ -157,6 +157,6 @@ def _is_open(descriptor: int) -> bool:
 def _say_that_it_is_lost(error: OSError) -> None:
     with contextlib.suppress(OSError):
         sys.stderr.write(
-            f"archiver: stdout could not be written: {error.strerror}; no more is written to it\n"
+            f"archiver: cannot write to stdout: {error.strerror}; nothing more is written to it\n"
         )
         sys.stderr.flush()

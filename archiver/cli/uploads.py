@@ -16,16 +16,23 @@ from archiver.times import format_iso, format_minute
 
 @command("uploads")
 @click.argument("place", metavar="ARCHIVE")
-@option("--abort", is_flag=True, help="End those of this archive that nobody will go on with.")
-@option("--older-than", type=Duration(), default="1d", help="Only those begun so long ago.")
-@option("--resumable-too", is_flag=True, help="With --abort: those that a pull would go on with.")
+@option("--abort", is_flag=True, help="Abort uploads of this archive that no run will resume.")
+@option(
+    "--older-than",
+    type=Duration(),
+    default="1d",
+    help="With --abort: only uploads at least this old.",
+)
+@option(
+    "--include-resumable", is_flag=True, help="With --abort: also those that a run would resume."
+)
 @bucket_options
 @output_options
 def uploads(place: str, **given: Any) -> None:
-    """List the multipart uploads of s3://bucket/prefix that were begun and never ended.
+    """List or abort unfinished multipart uploads below s3://bucket/prefix.
 
-    They take space, and money, until they are ended. A pull or copy goes on with its own, and
-    ends those it cannot go on with; what others upload below the prefix is shown and never touched.
+    They take space, and cost money, until they are aborted. A pull or copy resumes its own and
+    aborts those it cannot resume. Uploads of other applications are listed and never touched.
 
     \b
     Examples:
@@ -52,20 +59,20 @@ async def _uploads(place: str, given: dict[str, Any]) -> None:
 
     store = store_at(place, given)
     if not isinstance(store, S3Store):
-        raise UsageError(f"{place}: a directory has no uploads", hint="name s3://bucket/prefix")
+        raise UsageError(f"{place}: only buckets have uploads", hint="use s3://bucket/prefix")
     age = timedelta(seconds=given["older_than"])
 
     def is_to_end(upload: UnfinishedUpload) -> bool:
-        wanted = upload.ours and (given["resumable_too"] or not upload.resumable)
+        wanted = upload.ours and (given["include_resumable"] or not upload.resumable)
         return bool(given["abort"] and wanted and (not age or upload.is_older_than(age)))
 
-    # Who only looks need not be allowed to write, as a probe must.
+    # Listing must work with a key that may not write; probing would need one that may.
     listing = UploadListing.DATED
     if given["abort"]:
         listing = (await in_thread(probe, store.bucket)).upload_listing
     found = await in_thread(lambda: list(unfinished_uploads(store.bucket, listing)))
     if not found and not given["quiet"]:
-        click.echo("no open uploads", err=True)
+        click.echo("no unfinished uploads", err=True)
     for upload in found:
         ended = is_to_end(upload)
         if ended:
@@ -82,9 +89,9 @@ def _show(upload: Any, given: dict[str, Any], *, ended: bool) -> None:
         "upload_id": upload.upload_id,
         "initiated": upload.initiated and format_iso(upload.initiated),
         "state": state,
-        "ended": ended,
+        "aborted": ended,
     }
-    done = ", ended" if ended else ""
+    done = ", aborted" if ended else ""
     record(logging.INFO, "upload", f"{state}{done}: {upload.key}", None, found)
     if given["as_json"]:
         click.echo(json.dumps(found))

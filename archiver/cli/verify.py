@@ -32,36 +32,46 @@ _SOURCE = "source"
 
 @command("verify")
 @click.argument("place", metavar="ARCHIVE")
-@option("--instance", "instances", type=InstanceId(), multiple=True, help="Only these.")
-@range_option("Only backup sets that began in it")
-@option("--sample", metavar="SHARE", help="Read this share of each month's files, like 5%.")
-@option("--seed", type=click.IntRange(0), help="Of the sample.  [default: today, as YYYYMMDD]")
-@option("--since-verified", type=Duration(), help="Pass over what was right so recently, like 30d.")
+@option(
+    "--instance",
+    "instances",
+    type=InstanceId(),
+    multiple=True,
+    help="Only this instance (repeatable).",
+)
+@range_option("Only backup sets that started in this range")
+@option("--sample", metavar="SHARE", help="Read only this share of each month's files, e.g. 5%.")
+@option("--seed", type=click.IntRange(0), help="Seed for --sample.  [default: today, as YYYYMMDD]")
+@option("--since-verified", type=Duration(), help="Skip files verified within this time, e.g. 30d.")
 @option(
     "--anchor",
     "anchors",
     type=Anchor(),
     multiple=True,
     metavar="ID:SHA256",
-    help="Of drill evidence, kept elsewhere: it must be there as it was.",
+    help="Drill evidence that must be there unchanged (repeatable).",
 )
-@option("--repair-from", metavar="OTHER", help="An archive, or the word source.")
-@option("--region", help="Region of the instances, for --repair-from source.")
-@option("--endpoint", help="Host or URL of the API, instead of the region's.")
+@option(
+    "--repair-from",
+    metavar="OTHER",
+    help="Repair from another archive, or from 'source' (the vendor).",
+)
+@option("--region", metavar="ID", help="Region of the instances, for --repair-from source.")
+@option("--endpoint", metavar="HOST", help="API host or URL (default: that of the region).")
 @way_options
 @allow_host_option
-@option("--workers", type=click.IntRange(1, 32), default=4, help="Files at once.")
-@option("--progress/--no-progress", default=True, help="A bar on a terminal, lines in a log.")
+@option("--workers", type=click.IntRange(1, 32), default=4, help="Files to read at once.")
+@option("--progress/--no-progress", default=True, help="Show a bar on a terminal, lines in a log.")
 @lock_option("0s")
 @keeping_options
 @output_options
 def verify(place: str, **given: Any) -> None:
-    """Read back what an archive holds, and say what is wrong; repair it.
+    """Check every file in an archive, and optionally repair it.
 
-    Compares every file with its record, SHA256SUMS, the source's CRC-64 and the dump's own
-    checksum; finds what is missing, extra, changed or tampered with. Exit code 3 when bytes are
-    wrong, 1 when sets lack files. The results are kept in the archive; run it again with
-    --since-verified to go on.
+    Compares each file with its record, SHA256SUMS, the source's CRC-64 and the dump's own
+    checksum; finds what is missing, extra, changed or tampered with. Exits with 3 if bytes are
+    wrong, 1 if sets lack files. The results are kept in the archive: run it again with
+    --since-verified to resume.
 
     \b
     Examples:
@@ -79,12 +89,12 @@ def verify(place: str, **given: Any) -> None:
         lambda: _verify(place, given, last),
         last=last,
         verbose=given["verbose"],
-        on_interrupt="run it again with --since-verified to go on where it stopped",
+        on_interrupt="run it again with --since-verified to resume",
     )
 
 
 async def _check_supplier(archive: "Archive", given: dict[str, Any]) -> None:
-    """Before anything is read: a typo must not show in the night that it is needed."""
+    """Raises UsageError for an unusable ``--repair-from``, before anything is read."""
     from archiver.archive.archive import Archive, check_apart
 
     other = given["repair_from"]
@@ -121,7 +131,7 @@ async def _verify(place: str, given: dict[str, Any], last: "LastLine") -> "Ended
             try:
                 summary = await _repair(archive, summary, options, given, observe)
             except ArchiverError as error:
-                # What was found counts no less for it.
+                # The findings still count.
                 failed = events.NotRepaired(given["repair_from"], error)
                 observe(failed)
                 summary.not_repaired.append(failed)
@@ -134,13 +144,13 @@ async def _verify(place: str, given: dict[str, Any], last: "LastLine") -> "Ended
                 told += [bar.say(text) for text in last.summary]
     if summary.exit_code == EXIT_OK:
         return None
-    return Ended(summary.exit_code, told[0] if told else say("archiver: not everything is right"))
+    return Ended(summary.exit_code, told[0] if told else say("archiver: problems were found"))
 
 
 def _observer(
     bar: "ByteBar | ByteLog", given: dict[str, Any], told_so_far: "list[Told]"
 ) -> "Observer":
-    """Who tells people and programs what happens."""
+    """An observer that prints events for people and for programs."""
     from archiver.cli import verify_words, words
     from archiver.commands.verify import events
     from archiver.commands.verify.words import line
@@ -177,7 +187,7 @@ async def _repair(
     if given["repair_from"] != _SOURCE:
         other = Archive(store_at(given["repair_from"], given))
         return await repair(archive, summary, ArchiveSupplier(other), options, observer)
-    way = Way.of(given)  # which time is asked for, the sets themselves say
+    way = Way.of(given)  # the affected sets decide the range
     source_options = SourceOptions((), None, given["region"], given["endpoint"], aof=False, way=way)
     transfer = TransferOptions(retry=way.retry, proxies=way.proxies)
     async with source_options.open(observer) as source:
@@ -193,11 +203,11 @@ def _options(given: dict[str, Any]) -> "VerifyOptions":
 
     seed, sample, since = given["seed"], None, given["since_verified"]
     if given["sample"] is not None:
-        # Another day reads other files; the same day, an interrupted sample goes on.
+        # Another day reads other files; on the same day an interrupted sample resumes.
         today = int(f"{datetime.now(UTC):%Y%m%d}")
         sample = Sample.parse(given["sample"], seed if seed is not None else today)
     elif seed is not None:
-        raise UsageError("--seed is of a sample, and there is none", hint="give --sample, too")
+        raise UsageError("--seed needs --sample")
     return VerifyOptions(
         instances=tuple(dict.fromkeys(given["instances"])),
         range=given["time_range"],

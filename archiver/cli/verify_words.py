@@ -18,20 +18,20 @@ from archiver.times import format_iso
 
 
 def summary(result: VerifySummary, options: VerifyOptions, seconds: float) -> list[str]:
-    """What a verify came to: what was covered, how much is wrong, and what to do. Each finding was
-    said when it was found."""
+    """The result of a verify: what was covered, how much is wrong, and what to do. Each finding was
+    printed when it was found."""
     lines = [_covered(result, options, seconds)]
     if options.sample is not None:
         left = result.files - result.read - result.recent
         lines.append(
             f"sample of {options.sample}: of {times(result.files, 'file')} and "
-            f"{size(result.size)} in {times(result.strata, 'month')} of instances; "
-            f"{left:,} were not read, only compared by name, size and record"
+            f"{size(result.size)} in {times(result.strata, 'month')}; "
+            f"{times(left, 'file')} {words.was(left)} compared only by name, size and record"
         )
     if result.recent:
         span = options.since_verified
         lines.append(
-            f"not read again: {times(result.recent, 'file')}, {size(result.bytes_recent)}, "
+            f"skipped: {times(result.recent, 'file')}, {size(result.bytes_recent)}, "
             f"verified within {_span(span.total_seconds() if span else 0)}"
         )
     if result.repaired:
@@ -60,16 +60,15 @@ def _covered(result: VerifySummary, options: VerifyOptions, seconds: float) -> s
         return f"nothing was verified{of}: there are no backups"
     if not result.read:
         return f"nothing was read{of}: {_why_nothing(result)}"
-    whole = "all that is here" if result.acknowledged else "all"
-    read = "what was read" if options.sample is not None or result.recent else whole
-    return f"verified {what}{of}: {read} is as recorded"
+    is_part = options.sample is not None or result.recent
+    return f"verified {what}{of}: no problems {'in these files' if is_part else 'found'}"
 
 
 def _why_nothing(result: VerifySummary) -> str:
     if not result.files:
         return "there are no files"
     return (
-        "all was verified recently" if result.recent == result.files else "none was in the sample"
+        "all were verified recently" if result.recent == result.files else "none was in the sample"
     )
 
 
@@ -84,7 +83,7 @@ def _span(seconds: float) -> str:
 
 
 def write_event(event: events.ScrubEvent) -> None:
-    """One JSON object on stdout for what is told; of files that are right, nothing."""
+    """Write one JSON object on stdout for an event; nothing for files that are right."""
     match event:
         case events.Found(finding):
             write_object({"event": "finding", "time": _now(), **finding_fields(finding)})
@@ -103,7 +102,7 @@ def write_event(event: events.ScrubEvent) -> None:
 
 
 def summary_fields(result: VerifySummary | None, options: VerifyOptions) -> dict[str, Any]:
-    """What the last line says; less when the run came to no end."""
+    """The fields of the last line; fewer if the run ended early."""
     counts: dict[str, Any] = {}
     if result is not None:
         plain = ("files", "size", "read", "bytes_read", "recent", "bytes_recent", "strata")

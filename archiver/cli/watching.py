@@ -1,4 +1,4 @@
-"""A run that brings backups home, shown as it goes and summed up at its end."""
+"""Shows a pull or copy while it runs, and sums it up at the end."""
 
 import logging
 import time
@@ -21,10 +21,10 @@ from archiver.logs import record
 
 @dataclass(slots=True)
 class Watch:
-    """Observes, and writes lines above the bars.
+    """An observer that prints events above the bars.
 
-    Each failure is told when it is met, and never again: the summary counts them. Of several
-    backups that the same thing keeps away, the first is told, and at the end how many more.
+    Each failure is printed once, when it happens; the summary counts them. Of several backups that
+    fail for the same reason, the first is printed, and at the end how many more.
     """
 
     progress: Progress
@@ -32,7 +32,7 @@ class Watch:
     as_json: bool
     dry_run: bool
     so_far: Summary = field(default_factory=Summary)
-    # What keeps backups away: the first of them, and how many more.
+    # By the reason of a failure: the first backup, and how many more.
     _kept_away: dict[str, tuple[str, int]] = field(default_factory=dict)
     _why: Told | None = None
     overdue_instances: int = 0
@@ -54,7 +54,7 @@ class Watch:
             jsonlines.write_event(event)
 
     def overdue(self, one: Overdue) -> None:
-        """An instance has no backup that is new enough: a failure."""
+        """Print that an instance has no backup young enough, which is a failure."""
         fields = {"newest": one.newest, "why": str(one)}
         self._why = tell(
             logging.ERROR, "overdue", str(one),
@@ -65,27 +65,29 @@ class Watch:
             jsonlines.write_overdue(one.instance_id, one.newest, str(one))
 
     def close(self) -> None:
-        """The bars are gone, and what is still to be said of failures is said."""
+        """Remove the bars, and print how many more backups failed for the same reasons."""
         self.progress.close()
         for first, more in self._kept_away.values():
             if more:
-                self.progress.say(f"failed: {words.times(more, 'more backup')}, as {first} did")
+                self.progress.say(
+                    f"failed: {words.times(more, 'more backup')}, for the same reason as {first}"
+                )
 
     def ended(self) -> Ended | None:
-        """How a run ended that came to its end: the worst of what failed."""
+        """The worst failure of a run that was not interrupted; None if there was none."""
         code = self.so_far.exit_code
         if self.overdue_instances:
             code = worst_exit_code({code, BackupFailed.exit_code})
         if code == EXIT_OK:
             return None
-        return Ended(code, self._why or self.progress.say("archiver: not everything went well"))
+        return Ended(code, self._why or self.progress.say("archiver: there were failures"))
 
     def _tell(self, event: Event) -> None:
         told = words.line(event)
         if told is not None and told[0] <= self.verbosity:
             self.progress.say(told[1])
         elif self.dry_run and isinstance(event, Planned) and self.verbosity >= words.NORMAL:
-            self.progress.say(f"would fetch: {event.backup} {words.listed_size(event.backup)}")
+            self.progress.say(f"would download: {event.backup} {words.listed_size(event.backup)}")
 
     def _tell_failure(self, event: Failed | SetIncomplete) -> None:
         name = words.unnamed(event) if isinstance(event, Failed) else None
@@ -100,8 +102,8 @@ class Watch:
 async def watched(
     given: Mapping[str, Any], work: Callable[[Watch], Awaitable[list[str]]], last: LastLine
 ) -> Ended | None:
-    """Do the work; what it returns is said at the end of the summary, which is told however it
-    ends, in the ``last`` line as well."""
+    """Do the work and print a summary, however it ends; it also goes to the ``last`` line. The
+    summary closes with the lines that ``work`` returns."""
     watch = Watch(
         progress=choose_progress(quiet=given["quiet"], wanted=given["progress"]),
         verbosity=words.QUIET if given["quiet"] else given["verbose"],
@@ -128,14 +130,14 @@ async def watched(
 async def remarks(
     watch: Watch, archive: Archive, asked: Collection[str], narrowed: list[str]
 ) -> list[str]:
-    """What the summary of a run says at its end: what was asked for, if not everything, and what
-    the archive has of the instances ``asked`` for, or of all that there were."""
+    """The end of a summary: what was requested, if not everything, and what the archive has of the
+    instances ``asked`` for, or of all."""
     newest, now = watch.so_far.newest, datetime.now(UTC)
     count = words.times(len(newest), "instance")
     if asked:
-        # The archive may have others of them than were listed now.
+        # The archive may have backups of instances that were not listed in this run.
         here = newest.keys() | await held(archive, [name for name in asked if name not in newest])
-        count = f"{len(here):,} of {words.times(len(asked), 'instance')} asked for"
+        count = f"{len(here):,} of {words.times(len(asked), 'instance')} requested"
     elif narrowed:
         return [*narrowed, f"the archive is {archive.store}"]
     place = str(archive.store)

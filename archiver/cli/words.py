@@ -39,26 +39,26 @@ __all__ = [
     "summary",
     "times",
     "unnamed",
+    "was",
 ]
 
 
 def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = False) -> list[str]:
-    """What a pull or copy came to. Each failure was said when it was met: here they are counted."""
+    """The result of a pull or copy. Each failure was printed when it happened: here they are
+    counted."""
     nothing = not (result.planned or result.held or result.acknowledged)
     if nothing and (result.failures or not finished):
-        return []  # nothing was listed, and why was said when it happened
+        return []  # nothing was listed, and why was printed when it happened
     lines = [_done(result, seconds, finished=finished, dry_run=dry_run)]
     if result.kept:
         what = f"{size(sum(result.kept.values()))} of {times(len(result.kept), 'unfinished file')}"
-        lines.append(f"kept: {what}, which the next run goes on with")
+        lines.append(f"kept: {what}; the next run resumes from there")
     if result.incomplete:
         lines.append(f"incomplete: {times(len(result.incomplete), 'backup set')}")
     lines += known(result.acknowledged.values())
     if not finished:
         left = result.planned - result.archived - len(result.failures)
-        what = (
-            f"at least {times(left, 'backup')} still to come" if left > 0 else "more may be to come"
-        )
+        what = f"at least {times(left, 'backup')} left" if left > 0 else "there may be more backups"
         lines.append(f"stopped early: {what}")
     if result.unfinished:
         lines.append(f"{times(result.unfinished, 'backup')} not finished at the vendor yet")
@@ -68,12 +68,12 @@ def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = 
 
 
 def _done(result: Summary, seconds: float, *, finished: bool, dry_run: bool) -> str:
-    """The first line: what came home, or would."""
+    """The first line: what was archived, or would be."""
     if dry_run:
         what = f"{times(result.planned, 'backup')}, {size(result.bytes_planned)}"
         if result.unsized:
             what += f" and {result.unsized:,} of unknown size"
-        return f"would fetch {what}; {result.held:,} held already"
+        return f"would download {what}; {result.held:,} already in the archive"
     if result.archived:
         ways = ", ".join(
             f"{size(result.bytes_fetched[network])} over {network}"
@@ -82,43 +82,45 @@ def _done(result: Summary, seconds: float, *, finished: bool, dry_run: bool) -> 
         )
         return (
             f"archived {times(result.archived, 'backup')}, {size(result.bytes_archived)} "
-            f"in {seconds:.1f} s{f' ({ways})' if ways else ''}; {result.held:,} held before"
+            f"in {seconds:.1f} s{f' ({ways})' if ways else ''}; "
+            f"{result.held:,} already in the archive"
         )
     if finished and not result.failures and not result.planned and result.held:
         return f"nothing new: {times(result.held, 'backup')} listed, all in the archive"
-    return f"archived nothing; {result.held:,} held before"
+    return f"nothing archived; {result.held:,} already in the archive"
 
 
 def narrowed(
     range_: TimeRange | None, kinds: Collection[str] = (), sets: Collection[str] = ()
 ) -> list[str]:
-    """That not everything was asked for, where it was not: but backups of some types and modes,
-    those that began in a range, some sets."""
+    """A line that says what was requested, if that was not everything: backups of some types and
+    modes, those that started in a range, or some sets."""
     if not (range_ or kinds or sets):
         return []
-    began = f" that began in {range_}" if range_ is not None else ""
+    started = f" that started in {range_}" if range_ is not None else ""
     if sets:
-        return [f"only {times(len(sets), 'backup set')}{began} {_was(len(sets))} asked for"]
+        return [f"only {times(len(sets), 'backup set')}{started} {was(len(sets))} requested"]
     if kinds:
-        return [f"only {', '.join(dict.fromkeys(kinds))} backups{began} were asked for"]
-    return [f"only what began in {range_} was asked for"]
+        return [f"only {', '.join(dict.fromkeys(kinds))} backups{started} were requested"]
+    return [f"only backups that started in {range_} were requested"]
 
 
-def _was(count: int) -> str:
+def was(count: int) -> str:
+    """The verb for a number of things: ``was`` or ``were``."""
     return "was" if count == 1 else "were"
 
 
 def holding(
     place: str, count: str, newest: Mapping[str, datetime], now: datetime, *, is_all: bool
 ) -> str:
-    """Where backups are, of how many instances, and how old the newest is of the instance that is
-    best off and of the one that is worst off. ``is_all``: nothing less was asked for; else there
-    may be newer ones."""
+    """Where backups are, of how many instances, and how old the newest backup is of the instance
+    that is best off and of the one that is worst off. ``is_all``: everything was requested;
+    otherwise there may be newer ones."""
     text = f"{place} has backups of {count}"
     if not newest:
         return text
     ages = sorted((now - newest[name], name) for name in newest)
     (youngest, _), (oldest, worst) = ages[0], ages[-1]
-    which = "the newest" if is_all else "the newest that was asked for"
-    text = f"{text}; {which} began {age(youngest)} ago"
+    which = "the newest backup" if is_all else "the newest requested backup"
+    text = f"{text}; {which} started {age(youngest)} ago"
     return text if age(oldest) == age(youngest) else f"{text}, that of {worst} {age(oldest)} ago"

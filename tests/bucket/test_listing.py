@@ -65,8 +65,8 @@ async def test_nobody_is_content(
     gate.add(Fault("ListObjectsV2", None, change=change))
     for command in (
         ("verify", place), ("ls", place), ("copy", place, str(tmp_path / "second")),
-        ("copy", home, place), ("copy", "--mirror-check", home, place),
-        ("copy", "--mirror-check", place, home),
+        ("copy", home, place), ("copy", "--diff", home, place),
+        ("copy", "--diff", place, home),
     ):  # fmt: skip
         done = await run(*command, *at)
         assert done.code == 6, (command, done.err)

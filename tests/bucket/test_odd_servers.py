@@ -494,7 +494,7 @@ async def test_a_repair_with_a_key_that_may_only_add(
 
 
 async def test_what_a_run_leaves_versions_of(odd: OddStore) -> None:
-    """README, Buckets, has the numbers: in a versioned bucket each of these objects stays."""
+    """docs/buckets.md has the numbers: in a bucket with versions each of these stays."""
     for name in PUBLIC:
         odd.become(PUBLIC[name])
         async with archive_on(odd).store.exclusive():

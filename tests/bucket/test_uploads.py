@@ -74,14 +74,14 @@ async def test_the_command(
     assert "resumable" in states.values()
     assert OTHERS[1] not in states
     young = await run(*command, "--abort")
-    assert (young.code, "ended" in young.out) == (0, False)  # begun less than a day ago
+    assert (young.code, "aborted" in young.out) == (0, False)  # begun less than a day ago
     ended = await run(*command, "--abort", "--older-than", "0s")
     assert ended.code == 0
     left = await to_thread.run_sync(open_keys, seaweed, bucket)
     assert ORPHAN not in left
     assert left >= set(OTHERS)
     assert left - set(OTHERS)  # a pull will go on with it
-    again = await run(*command, "--abort", "--older-than", "0s", "--resumable-too")
+    again = await run(*command, "--abort", "--older-than", "0s", "--include-resumable")
     assert again.code == 0
     assert await to_thread.run_sync(open_keys, seaweed, bucket) == set(OTHERS)
 
@@ -89,7 +89,7 @@ async def test_the_command(
 async def test_of_a_directory(run: Run, tmp_path: Path) -> None:
     result = await run("uploads", str(tmp_path))
     assert result.code == 2
-    assert "a directory has no uploads" in result.err
+    assert "only buckets have uploads" in result.err
 
 
 Tamper = Callable[[dict[str, object]], None]

@@ -31,24 +31,24 @@ async def test_a_night_that_failed_for_good(files: Path, run: Run, tmp_path: Pat
 
     done = await run("ack", "archive", folder, *why, "--by", "sre@host")
     assert (done.code, done.out) == (0, "")
-    assert done.err.startswith(f"acknowledged: {folder} (kept in ")
+    assert done.err.startswith(f"acknowledged: {folder} (stored as ")
 
     again = await run(*PULL)
     assert (again.code, "\nfailed: " in f"\n{again.err}") == (0, False)
-    assert "acknowledged: 1, and no failure\n" in again.err
+    assert "acknowledged: 1, not counted as failures\n" in again.err
     assert "by sre@host on " in again.err
     quiet = (await run(*PULL, "-q")).err.splitlines()
     assert all(line.startswith("note: the newest backup of ") for line in quiet)
     checked = await run("verify", "archive", "--json")
     *_, summary = (json.loads(line) for line in checked.out.splitlines())
     assert (checked.code, summary["acknowledged"], summary["findings"]) == (0, 1, 0)
-    assert "acknowledged: 1, and no failure\n" in checked.err
-    assert ": all that is here is as recorded\n" in checked.err
+    assert "acknowledged: 1, not counted as failures\n" in checked.err
+    assert ": no problems found\n" in checked.err
     listed = await run("ls", "archive")
     assert "; acknowledged by sre@host on " in listed.out
     assert listed.err.endswith("; 1 backup set acknowledged\n")
     known = await run("ack", "archive", "--list")
-    assert (known.code, known.out.count("\n"), known.out.endswith("(stands)\n")) == (0, 1, True)
+    assert (known.code, known.out.count("\n"), known.out.endswith("(holds)\n")) == (0, 1, True)
 
     assert (await run("ack", "archive", folder, "--withdraw", "--by", "auditor")).code == 0
     assert_one_line(await run("ack", "archive", folder, "--withdraw"), 1)
@@ -72,7 +72,7 @@ async def test_a_backup_that_is_here_or_is_damaged_is_no_failure_of_the_vendor(
     why = ("--reason", "ticket 4711")
     assert_one_line(await run("ack", "archive", record.stem, *why), 2, "is in the archive")
     typo = await run("ack", "archive", f"{record.stem}9", *why)
-    note = f"note: the archive has nothing of {record.stem}9, as of any that failed: "
+    note = f"note: the archive has nothing of {record.stem}9; check that "
     assert (typo.code, note in typo.err) == (0, True), typo.err
     [file] = [path for path in record.parent.glob(f"{record.stem}.*") if path != record]
     file.write_bytes(b"")

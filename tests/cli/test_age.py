@@ -151,8 +151,9 @@ def test_a_pull_of_an_instance_that_has_stopped(archive: Path, served: power.Ser
         assert (ended.code, ended.err.count(said), ended.err.count("\n")) == (0, 1, 1), ended.err
     again = command(*PULL)
     assert again.code == 0
-    assert f"{archive} has backups of 1 of 1 instance asked for; the newest began 18 d ago" in (
-        again.err
+    assert (
+        f"{archive} has backups of 1 of 1 instance requested; the newest backup started 18 d ago"
+        in (again.err)
     )
     late = command(*PULL, *MAX_AGE, "-q")
     assert late.code == 1
@@ -193,20 +194,20 @@ def test_a_narrow_range_is_said_and_the_archive_counts(archive: Path, served: po
     serve(hours=5)
     ended = command(*PULL, *MAX_AGE, "--range", "last-4h")
     assert ended.code == 0, ended.err
-    assert re.search(r"nothing listed: .* from 20.*Z to 20", ended.err)
+    assert re.search(r"no backups: .* from 20.*Z to 20", ended.err)
     narrow = command(*PULL, "--range", "last-6h")
-    assert re.search(r"only what began in 20.*Z\.\.20.*Z was asked for", narrow.err)
-    assert "asked for;" in narrow.err
+    assert re.search(r"only backups that started in 20.*Z\.\.20.*Z were requested", narrow.err)
+    assert "requested;" in narrow.err
 
 
 def test_nothing_listed_is_said(archive: Path, served: power.Served) -> None:
     for words in (PULL, ("ls", "--instance", INSTANCE)):
         ended = command(*words, "-q")
         assert ended.code == 0
-        assert ended.err == f"nothing listed: the vendor has no backups of {INSTANCE}\n"
+        assert ended.err == f"no backups: the vendor lists none of {INSTANCE}\n"
     ended = command(*LS, "--instance", INSTANCE, "-q")
     assert (ended.code, ended.out) == (0, "")
-    assert ended.err == f"nothing listed: {archive} has no backups of {INSTANCE}\n"
+    assert ended.err == f"no backups: {archive} has none of {INSTANCE}\n"
 
 
 def test_all_that_the_vendor_has_comes_home(archive: Path, served: power.Served) -> None:
@@ -217,7 +218,7 @@ def test_all_that_the_vendor_has_comes_home(archive: Path, served: power.Served)
     assert ended.code == 0
     assert len(list(archive.rglob("*.rdb"))) == 4
     assert served.emulator.tally.api_calls - listed == 1
-    assert "was asked for" not in ended.err
+    assert "were requested" not in ended.err
 
 
 def test_an_api_that_refuses_to_be_asked_for_everything(
@@ -236,7 +237,7 @@ def test_an_api_that_refuses_to_be_asked_for_everything(
     serve(2, days=729)
     ended = command(*PULL, "-q")
     assert ended.code == 0
-    assert ended.err.count("range: the API refuses earlier starts") == 1
+    assert ended.err.count("range: the API rejects earlier times") == 1
     assert len(list(archive.rglob("*.rdb"))) == 2
     refused = command(*PULL, "--range", "2000-01-01..")
     assert refused.code == 2

@@ -54,7 +54,7 @@ async def test_a_record_that_may_not_be_read(
     result = await run_kept_out("copy", "archive", "new")
     assert (result.code, len(list((tmp_path / "new").rglob("*.rdb")))) == (6, others)
     assert path.name in result.err
-    result = await run_kept_out("copy", "archive", "offsite", "--mirror-check")
+    result = await run_kept_out("copy", "archive", "offsite", "--diff")
     assert (result.code, result.out.count("\n")) == (6, 1)
     assert path.name in result.out
     result = await run_kept_out("restore", "archive", "--instance", INSTANCE, "--to", "restored")
@@ -133,7 +133,7 @@ async def test_what_an_archive_says_that_it_is(
         ("ls", "archive"), ("verify", "archive"), PULL, (*PULL, "--create"), (*PULL, "--dry-run"),
         ("restore", "archive", "--instance", INSTANCE, "--to", "restored"), ("drill", "archive"),
         ("copy", "archive", "new"), ("copy", "offsite", "archive"),
-        ("copy", "offsite", "archive", "--mirror-check"),
+        ("copy", "offsite", "archive", "--diff"),
         ("verify", "offsite", "--repair-from", "archive"),
         ("verify", "archive", "--repair-from", "offsite"),
     ):  # fmt: skip

@@ -79,7 +79,7 @@ async def test_a_new_archive_is_told_even_quietly(files: Path, run: Run, tmp_pat
     assert (await run(*PULL, "--create", "--require-archive")).code == 2
     assert not (tmp_path / "archive").exists()
     begun = await run(*PULL, "-q", "--json")
-    assert begun.err.endswith("Beginning a new archive in " + str(tmp_path / "archive") + "\n")
+    assert begun.err.endswith("Creating a new archive in " + str(tmp_path / "archive") + "\n")
     assert '"event": "archive_begun"' in begun.out
     assert (await run(*PULL, "-q", "--require-archive")).err == ""
 
@@ -116,7 +116,7 @@ async def test_an_archive_without_a_backup_is_no_success(empty: Path, run: Run) 
     assert "nothing was copied" in copied.err
     assert not (empty.parent / "copied").exists()
     shutil.copytree(empty, empty.parent / "copied")
-    compared = await run("copy", str(empty), "copied", "--mirror-check", "-q")
+    compared = await run("copy", str(empty), "copied", "--diff", "-q")
     assert compared.code == 1
     assert "nothing was compared" in compared.err
     instance = ("--instance", INSTANCE)

@@ -28,7 +28,7 @@ async def test_a_pass(run: Run, tmp_path: Path) -> None:
     done = await run(
         "drill", "archive", "--instance", CLUSTER, "--assert", "dbsize>=3", "--rto", "15m",
         "--tolerance", "0.1%", "--evidence", "kept", "--junit", "junit.xml",
-        "--scratch", "scratch", "--memory", "512M",
+        "--scratch", "scratch", "--server-memory", "512M",
     )  # fmt: skip
     assert done.code == 0, done.err
     paths = [Path(line) for line in done.out.splitlines()]
@@ -67,7 +67,7 @@ async def test_exit_codes(run: Run, tmp_path: Path) -> None:
     for words, code in (
         (["--assert", "dbsize >= 4"], 1),
         (["--assert", "dbsize => 4"], 2),
-        (["--random", "1", "--stratified", "1"], 2),
+        (["--random", "1", "--spread", "1"], 2),
         (["--random", "1", "--seed", "x"], 0),
         (["--at", "2026-11-22"], 1),
         (["--instance", "r-none"], 1),
@@ -102,7 +102,7 @@ async def test_evidence_that_nothing_takes_is_printed(run: Run, tmp_path: Path) 
     assert (last["exit_code"], "kept nowhere" in last["why"]) == (6, True)
     done = await run("drill", "archive", "-q", "--evidence", "kept")
     assert done.code == 0, done.err
-    assert "alone: " in done.err
+    assert "stored only in " in done.err
     assert len(list((tmp_path / "kept").glob("*.json"))) == 1
 
 
@@ -169,7 +169,7 @@ async def test_interrupted_it_leaves_nothing(
     process.send_signal(number)
     said = (await process.communicate())[1].decode()
     assert process.returncode == 130, said
-    assert "there is no evidence" in said
+    assert "no evidence is written" in said
     assert left_in(scratch) == []
     assert not (tmp_path / "archive" / "drills").exists()
 
@@ -199,7 +199,7 @@ async def test_killed_it_is_swept_up_by_the_next(
         os.utime(directory, (0, 0))
     done = await run("drill", "archive", "--scratch", str(scratch))
     assert done.code == 0, done.err
-    assert f"removed {left}: a drill that was killed had left it" in done.err
+    assert f"removed {left}, left behind by a killed drill" in done.err
     assert f"left alone: {mine[1]}: it has no mark of a drill" in done.err
     assert sorted(left_in(scratch)) == sorted(mine)
     assert all((directory / "audit.pdf").exists() for directory in mine)

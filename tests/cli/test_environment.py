@@ -45,8 +45,8 @@ def test_each_command_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("ARCHIVER_RANGE", ("write ARCHIVER_LS_RANGE",)),
-        ("ARCHIVER_QUIET", ("write ARCHIVER_LS_QUIET",)),
+        ("ARCHIVER_RANGE", ("use ARCHIVER_LS_RANGE",)),
+        ("ARCHIVER_QUIET", ("use ARCHIVER_LS_QUIET",)),
         ("ARCHIVER_TO", ("ARCHIVER_PULL_TO or ARCHIVER_RESTORE_TO",)),
         ("ARCHIVER_LS_RANG", ("the nearest is ARCHIVER_LS_RANGE",)),
         ("ARCHIVER_PULL_INSTANCES", ("the nearest is ARCHIVER_PULL_INSTANCE",)),
@@ -67,7 +67,7 @@ def test_one_that_nobody_knows(
 def test_an_old_name_is_told_before_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCHIVER_TO", "elsewhere")
     monkeypatch.setenv("ARCHIVER_INSTANCE", INSTANCE)
-    refused(command("pull"), "write ARCHIVER_PULL_TO", "write ARCHIVER_PULL_INSTANCE")
+    refused(command("pull"), "use ARCHIVER_PULL_TO", "use ARCHIVER_PULL_INSTANCE")
 
 
 def test_what_kubernetes_sets_for_a_service(monkeypatch: pytest.MonkeyPatch) -> None:

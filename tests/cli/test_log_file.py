@@ -309,7 +309,7 @@ async def test_every_command_that_works_has_one(run: Run, tmp_path: Path) -> Non
         ("verify", "archive"),
         ("ls", "archive"),
         ("copy", "archive", "copy"),
-        ("copy", "archive", "copy", "--mirror-check"),
+        ("copy", "archive", "copy", "--diff"),
         ("restore", "archive", "--instance", INSTANCE, "--to", "restored"),
         ("drill", "archive", "--allow-empty"),
         ("ack", "archive", "--list"),

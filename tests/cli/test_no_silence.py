@@ -241,7 +241,7 @@ SET = f"{CLUSTER}/2026/11/{STARTS[-1]}-1"
 
 CASES = (
     # The group
-    Case("no command", (), 2, ("archiver: no command is given",)),
+    Case("no command", (), 2, ("archiver: missing command",)),
     Case("no such command", ("pul",), 2, ("No such command 'pul'",)),
     Case("no such option", ("pull", "--no-such"), 2, ("--no-such",)),
     Case("no archive is named", ("pull", "--instance", INSTANCE), 2, ("'--to'",)),
@@ -250,10 +250,10 @@ CASES = (
     Case("failed", PULL, 1, (FAILED,), failed_at_the_vendor),
     Case("damaged", PULL, 3, (WRONG,), damaged_at_the_vendor),
     Case("incomplete", PULL_CLUSTER, 1, ("is missing: ",), a_node_that_is_missing),
-    Case("kept away", PULL, 3, ("mount --bind", "2 more backups, as "), several_kept_away),
+    Case("kept away", PULL, 3, ("mount --bind", "2 more backups, for "), several_kept_away),
     Case("refused", PULL, 1, ("someday",), an_entry_that_is_refused),
     Case("overdue", (*PULL, "--max-age", "26h"), 1, ("more than 26.0 h",), an_old_backup),
-    Case("never", (*PULL, "--max-age", "26h"), 1, ("nothing listed", "has no complete backup")),
+    Case("never", (*PULL, "--max-age", "26h"), 1, ("no backups", "has no complete backup")),
     Case("gone", (*PULL[:3], "--instance", GONE), 1, ("InvalidInstanceId",)),
     Case("two gone", (*PULL[:3], "--instance", GONE, "--instance", f"{GONE}2"), 1, (f"{GONE}2: ",)),
     Case("wrong key", PULL, 4, ("SignatureDoesNotMatch",), environ=BAD_KEY),
@@ -263,7 +263,7 @@ CASES = (
     Case("a writer", PULL, 7, (f"process {os.getpid()}",), a_writer),
     Case("newer format", PULL, 2, ("format 7",), a_newer_format),
     Case("no archive", (*PULL, "--require-archive"), 2, ("no archive here",), an_old_backup),
-    Case("no instance", PULL[:3], 2, ("no instance is given",)),
+    Case("no instance", PULL[:3], 2, ("missing option: --instance",)),
     Case("bad range", (*PULL, "--range", "someday"), 2, ("invalid range 'someday'",)),
     Case("turned round", (*PULL, "--range", "2026-11-28..2026-11-27"), 2,
          ("'2026-11-28..2026-11-27': its end is not after",)),
@@ -274,7 +274,7 @@ CASES = (
     Case("no bucket", ("pull", "--to", "s3://b/x", "--instance", INSTANCE), 4,
          ("AWS_ACCESS_KEY_ID",)),
     # ls
-    Case("ls: nothing", ("ls",), 2, ("neither an archive nor",)),
+    Case("ls: nothing", ("ls",), 2, ("missing argument: ARCHIVE",)),
     Case("ls: no archive", ("ls", "nowhere"), 2, ("no archive here",)),
     Case("ls: damaged", ("ls", "archive"), 3, (f"{INSTANCE}-100.json: ",), a_bad_record),
     Case("ls: lost", ("ls", "archive"), 3, (f"{INSTANCE}-100.rdb",), a_lost_file),
@@ -302,13 +302,13 @@ CASES = (
     Case("copy: other bytes", COPY, 3, ("name other bytes",), two_that_differ),
     Case("copy: itself", ("copy", "archive", "archive"), 2, ("are the same archive",), a_whole_set),
     Case("copy: a writer", COPY, 7, (f"process {os.getpid()}",), a_writer_there),
-    Case("mirror", (*COPY, "--mirror-check"), 3, ("1 difference",), two_that_differ),
-    Case("mirror: more", (*COPY, "--mirror-check"), 3, ("difference",), one_more_there),
-    Case("mirror: none", (*COPY, "--mirror-check"), 2, ("no archive here",), a_whole_set),
-    Case("mirror: empty", (*COPY, "--mirror-check"), 1, ("nothing was compared",),
+    Case("mirror", (*COPY, "--diff"), 3, ("1 difference",), two_that_differ),
+    Case("mirror: more", (*COPY, "--diff"), 3, ("difference",), one_more_there),
+    Case("mirror: none", (*COPY, "--diff"), 2, ("no archive here",), a_whole_set),
+    Case("mirror: empty", (*COPY, "--diff"), 1, ("nothing was compared",),
          two_without_backups),
     # uploads
-    Case("uploads: directory", ("uploads", "archive"), 2, ("a directory has no uploads",)),
+    Case("uploads: directory", ("uploads", "archive"), 2, ("only buckets have uploads",)),
     Case("uploads: no key", ("uploads", "s3://b/x"), 4, ("AWS_ACCESS_KEY_ID",)),
     # verify
     Case("verify: no archive", ("verify", "nowhere"), 2, ("no archive here",)),
@@ -317,7 +317,7 @@ CASES = (
     Case("verify: lost", ("verify", "archive"), 3, (f"{INSTANCE}-100.rdb: ",), a_lost_file),
     Case("verify: record", ("verify", "archive"), 3, (f"{INSTANCE}-100.json: ",), a_bad_record),
     Case("verify: no region", ("verify", "archive", "--repair-from", "source"), 3,
-         ("SHA-256 is", "no region is given"), a_changed_file),
+         ("SHA-256 is", "missing option: --region"), a_changed_file),
     Case("verify: no sample", ("verify", "archive", "--seed", "1"), 2, ("--seed",), a_whole_set),
     # restore
     Case("restore: nowhere to", ("restore", "archive", "--instance", INSTANCE), 2, ("--to",)),
@@ -326,7 +326,7 @@ CASES = (
     Case("restore: damaged", RESTORE, 3, ("is damaged",), a_changed_file),
     Case("restore: record", RESTORE, 3, (f"{INSTANCE}-100.json",), a_bad_record),
     Case("restore: encrypted", RESTORE, 1, ("no command: ",), an_encrypted_file),
-    Case("restore: older", (*RESTORE, "--skip-damaged"), 3, ("passed over: ",),
+    Case("restore: older", (*RESTORE, "--skip-damaged"), 3, ("skipped: ",),
          a_newer_damaged_set),
     Case("restore: partial", (*RESTORE[:4], "--set", SET, "--partial"), 1, ("partial: ",),
          a_newer_set_that_lacks_a_node),
@@ -335,7 +335,7 @@ CASES = (
     # ack
     Case("ack: no archive", ("ack", "nowhere", SET, "--reason", "r"), 2,
          ("no archive here (check the path and that its disk is mounted)",)),
-    Case("ack: no reason", ("ack", "archive", SET), 2, ("no reason is given",), a_whole_set),
+    Case("ack: no reason", ("ack", "archive", SET), 2, ("missing option: --reason",), a_whole_set),
     Case("ack: no key", ("ack", "archive", "r-x/..", "--reason", "r"), 2, ("r-x/..",), a_whole_set),
     Case("ack: a bad note", ("ack", "archive", "--list"), 1, ("damaged: ",), a_bad_note),
     # drill
@@ -439,7 +439,7 @@ def test_an_interrupt_before_the_command_begins(
     monkeypatch.setattr("archiver.cli.run.run", interrupted)
     ended = power.command("uploads", "archive", "--quiet")
     assert ended.code == 130
-    assert ended.err == "archiver: interrupted; nothing was begun\n"
+    assert ended.err == "archiver: interrupted; nothing was started\n"
 
 
 def test_every_command_is_walked() -> None:

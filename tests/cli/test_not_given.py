@@ -13,7 +13,7 @@ from tests.cli.conftest import Run
 COMMANDS = {
     "ls": ("ls", "archive"),
     "copy": ("copy", "archive", "new", "--verbose"),
-    "mirror-check": ("copy", "archive", "offsite", "--mirror-check"),
+    "diff": ("copy", "archive", "offsite", "--diff"),
     "verify": ("verify", "archive"),
     "restore": ("restore", "archive", "--instance", INSTANCE, "--to", "restored"),
 }
@@ -37,7 +37,7 @@ async def test_every_command_says_so(name: str, target: Path, run_kept_out: Run)
     if os.access(named, os.R_OK) and os.geteuid() != 0:
         pytest.skip("modes mean nothing here")
     try:
-        # ls and a mirror check read no object.
+        # ls and --diff read no object.
         commands = [*COMMANDS] if name != "object" else ["copy", "verify"]
         for command in commands:
             result = await run_kept_out(*COMMANDS[command])
@@ -78,7 +78,7 @@ async def test_an_archive_is_not_repaired_from_itself(target: Path, run_kept_out
 async def test_what_lies_in_the_place_of_an_object_is_said(target: Path, run_kept_out: Run) -> None:
     target.unlink()
     os.mkfifo(target)
-    for command in ("ls", "restore", "mirror-check"):
+    for command in ("ls", "restore", "diff"):
         result = await run_kept_out(*COMMANDS[command])
         assert result.code == 3
         assert "a FIFO is in its place" in result.out + result.err

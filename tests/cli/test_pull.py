@@ -53,9 +53,12 @@ async def test_pull_and_pull_again(files: Path, run: Run, tmp_path: Path) -> Non
     assert again.code == 0
     nothing, narrowed, holding = again.err.splitlines()
     assert nothing == "nothing new: 3 backups listed, all in the archive"
-    assert narrowed == "only what began in 2000-01-01T00:00Z..2100-01-01T00:00Z was asked for"
-    assert holding.startswith(f"{tmp_path / 'archive'} has backups of 1 of 1 instance asked for; ")
-    assert "; the newest that was asked for began " in holding
+    assert (
+        narrowed
+        == "only backups that started in 2000-01-01T00:00Z..2100-01-01T00:00Z were requested"
+    )
+    assert holding.startswith(f"{tmp_path / 'archive'} has backups of 1 of 1 instance requested; ")
+    assert "; the newest requested backup started " in holding
     assert len(list((tmp_path / "archive").rglob("*.rdb"))) == 3
 
 
@@ -64,15 +67,17 @@ async def test_less_was_asked_for_and_the_archive_has_more(
 ) -> None:
     write_rdb(files / INSTANCE / f"a_{STAMP}.rdb", 5000)
     assert (await run(*PULL)).code == 0
-    holding = f"{tmp_path / 'archive'} has backups of 1 of 1 instance asked for"
+    holding = f"{tmp_path / 'archive'} has backups of 1 of 1 instance requested"
     logs = await run(*PULL, "--type", "incremental", "--mode", "manual")
     *_, narrowed, last = logs.err.splitlines()
-    assert narrowed.startswith("only incremental, manual backups that began in 2000-01-01T00:00Z..")
+    assert narrowed.startswith(
+        "only incremental, manual backups that started in 2000-01-01T00:00Z.."
+    )
     assert (last, logs.code) == (holding, 0)
     assert (await run("copy", "archive", "copy", "--instance", INSTANCE)).code == 0
     [folder] = (tmp_path / "archive" / INSTANCE / "2026" / "11").glob("*Z-*")
     one = await run("copy", "archive", "copy", "--set", f"{INSTANCE}/2026/11/{folder.name}")
-    assert "only 1 backup set was asked for\n" in one.err
+    assert "only 1 backup set was requested\n" in one.err
 
 
 @pytest.mark.parametrize(
@@ -131,7 +136,7 @@ async def test_every_failure_is_named(files: Path, run: Run) -> None:
 async def test_quiet_and_verbose(files: Path, run: Run) -> None:
     write_rdb(files / INSTANCE / "a.rdb", 5000)
     first = (await run(*PULL, "-q")).err
-    assert first.startswith("Beginning a new archive in ")
+    assert first.startswith("Creating a new archive in ")
     assert first.count("\n") == 1
     assert (await run(*PULL, "-q")).err == ""
     write_rdb(files / INSTANCE / "b.rdb", 5000, 1)
@@ -163,21 +168,21 @@ async def test_options_come_from_the_environment(files: Path, run: Run, tmp_path
         (("--range", "2026-11-02..2026-11-01"), {}, 2, ("is not after its start",)),
         (("--range", "someday"), {}, 2, ("someday", "last-7d")),
         (("--range", "2026-11-01T25:00Z.."), {}, 2, ("invalid time",)),
-        (("--instance", "../x"), {}, 2, ("not an instance id",)),
-        (("--part-size", "tiny"), {}, 2, ("is not a size",)),
-        (("--part-size", "1"), {}, 2, ("less than",)),
+        (("--instance", "../x"), {}, 2, ("invalid instance ID",)),
+        (("--part-size", "tiny"), {}, 2, ("invalid size",)),
+        (("--part-size", "1"), {}, 2, ("below the minimum",)),
         (("--to", "ftp://host/x"), {}, 2, ("ftp://", "directory")),
-        (("--to", ""), {}, 2, ("no place is given",)),
+        (("--to", ""), {}, 2, ("name is empty",)),
         (("--to", "s3:/bucket/x"), {}, 2, ("s3://bucket/prefix",)),
         (("--to", "s3//bucket/x"), {}, 2, ("s3://bucket/prefix",)),
-        (("--to", "s3://b/x", "--s3-lock-mode", "compliance"), {}, 2, ("locks nothing",)),
+        (("--to", "s3://b/x", "--s3-lock-mode", "compliance"), {}, 2, ("--s3-lock-days",)),
         (("--to", "s3://b/x", "--s3-lock-until", "2020-01-01"), {}, 2, ("past",)),
         (("--to", "s3://bucket/.x"), {}, 2, ("begins with a dot",)),
         (("--to", "s3:///x"), {}, 2, ("s3://bucket/prefix",)),
         (("--to", "s3://bucket/x", "--part-size", "1MiB"), {}, 2, ("5 MiB",)),
         (("--to", "s3://bucket/x"), {}, 4, ("AWS_ACCESS_KEY_ID",)),
         (("--region", "Nowhere"), {"ARCHIVER_PULL_ENDPOINT": None}, 2, ("not a region id",)),
-        ((), {"ARCHIVER_PULL_ENDPOINT": None}, 2, ("no region is given",)),
+        ((), {"ARCHIVER_PULL_ENDPOINT": None}, 2, ("missing option: --region",)),
         (
             (),
             {"ALIBABA_CLOUD_ACCESS_KEY_ID": None, "ALIBABA_CLOUD_ACCESS_KEY_SECRET": None},
@@ -308,13 +313,13 @@ async def test_a_signal_stops_cleanly(
     assert told[-1]["interrupted"] is True
     [kept] = [event["size"] for event in told if event["event"] == "kept"]
     assert 64 * 1024 <= kept < 1_000_000
-    said = f"kept: {texts.size(kept)} of 1 unfinished file, which the next run goes on with\n"
+    said = f"kept: {texts.size(kept)} of 1 unfinished file; the next run resumes from there\n"
     assert said in err.decode()
     emulator.faults = Faults()
     before = emulator.tally.object_bytes
     resumed = await run(*PULL, "--part-size", "64KiB", "-v")
     assert resumed.code == 0
-    assert "resumed: " in resumed.err
+    assert "resuming: " in resumed.err
     assert emulator.tally.object_bytes - before <= 1_000_000 - kept
     [home] = (tmp_path / "archive").rglob("*.rdb")
     assert home.read_bytes() == data
@@ -385,16 +390,16 @@ async def test_a_reader_that_goes_away_costs_no_backup(
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await process.communicate()
-    unread = b"archiver: nobody reads the rest of the output\n"
+    unread = b"archiver: the reader of stdout went away\n"
     assert (out.decode().strip(), err) in (("0", b""), ("141", unread))
 
 
 @pytest.mark.parametrize(
     ("planned", "archived", "said"),
     [
-        (5, 3, "stopped early: at least 2 backups still to come"),
-        (5, 5, "stopped early: more may be to come"),
-        (0, 0, "stopped early: more may be to come"),
+        (5, 3, "stopped early: at least 2 backups left"),
+        (5, 5, "stopped early: there may be more backups"),
+        (0, 0, "stopped early: there may be more backups"),
     ],
 )
 def test_what_is_left_when_it_stops_early(planned: int, archived: int, said: str) -> None:
@@ -412,7 +417,7 @@ def test_what_is_kept_of_files_that_did_not_come_home() -> None:
     result(events.Failed(str(made[1]), IntegrityError("wrong"), made[1]))
     result(events.Failed(str(made[2]), SourceUnavailable("reset"), made[2]))
     lines = texts.summary(result, 1.0, finished=False)
-    assert "kept: 2.0 KiB of 2 unfinished files, which the next run goes on with" in lines
+    assert "kept: 2.0 KiB of 2 unfinished files; the next run resumes from there" in lines
 
 
 def backup(number: int) -> Backup:

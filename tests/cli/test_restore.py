@@ -125,7 +125,7 @@ async def test_what_is_missing_is_loud(run: Run, tmp_path: Path) -> None:
     put_sums(sets[2][0].parent)
     done = await run("restore", "archive", "--instance", CLUSTER, "--to", "to", "-q")
     assert done.code == 0
-    assert f"passed over: {CLUSTER}/2026/11/{STARTS[2]}-1" in done.err
+    assert f"skipped: {CLUSTER}/2026/11/{STARTS[2]}-1" in done.err
     assert STARTS[1] in (tmp_path / "to" / f"{CLUSTER}-db-1" / "RESTORE.txt").read_text()
     key = f"{CLUSTER}/2026/11/{STARTS[2]}-1"
     done = await run("restore", "archive", "--set", key, "--to", "b", "--partial")
@@ -145,10 +145,10 @@ async def test_what_is_missing_is_loud(run: Run, tmp_path: Path) -> None:
     assert again[0] == "archiver"
     done = await run(*again[1:])
     assert done.code == 3
-    assert f"{STARTS[1]}-1 is newer, and damaged: " in done.err
+    assert f"{STARTS[1]}-1 is newer, but damaged: " in done.err
     objects = [json.loads(line) for line in done.out.splitlines()]
     assert [(one["event"], one.get("state")) for one in objects[:3]] == [
-        ("passed_over", "not complete"), ("passed_over", "damaged"), ("restored", None)
+        ("skipped", "not complete"), ("skipped", "damaged"), ("restored", None)
     ]  # fmt: skip
     listed = await run(*words, "--list")
     objects = [json.loads(line) for line in listed.out.splitlines()]

@@ -288,4 +288,4 @@ def test_before_anything_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "get_command", interrupted)
     done = CliRunner().invoke(main, ["ls", "archive"])
     assert done.exit_code == 130
-    assert done.stderr == "archiver: interrupted; nothing was begun\n"
+    assert done.stderr == "archiver: interrupted; nothing was started\n"

@@ -16,7 +16,7 @@ from tests.cli.test_pull import PULL
 from tests.conftest import INSTANCE
 
 FILES = 3
-LOST = "archiver: stdout could not be written: "
+LOST = "archiver: cannot write to stdout: "
 Shell = Callable[..., Awaitable[Result]]
 
 

@@ -46,7 +46,7 @@ def test_names_that_a_terminal_would_obey(tmp_path: Path, monkeypatch: pytest.Mo
         ("verify", f"there{NASTY}"),
         ("ls", "archive"),
         ("copy", "archive", "other"),
-        ("copy", "archive", f"there{NASTY}", "--mirror-check"),
+        ("copy", "archive", f"there{NASTY}", "--diff"),
         ("restore", "archive", "--instance", INSTANCE, "--list"),
         ("verify", f"no{NASTY}where"),
     ):

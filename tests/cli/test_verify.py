@@ -46,13 +46,13 @@ async def test_all_is_well(archive: Path, run: Run) -> None:
     result = await run(*VERIFY)
     assert (result.code, result.out) == (0, "")
     assert result.err.startswith("verified 6 files, 293.0 KiB in ")
-    assert result.err.endswith("s: all is as recorded\n")
+    assert result.err.endswith("s: no problems found\n")
     assert (await run(*VERIFY, "-q")).err == ""
     verbose = await run(*VERIFY, "-v")
     assert verbose.err.count("verified: r-") == FILES
     again = await run(*VERIFY, "--since-verified", "30d")
-    assert "not read again: 6 files, 293.0 KiB, verified within 30 d" in again.err
-    assert again.err.startswith("nothing was read: all was verified recently\n")
+    assert "skipped: 6 files, 293.0 KiB, verified within 30 d" in again.err
+    assert again.err.startswith("nothing was read: all were verified recently\n")
 
 
 async def test_what_is_wrong_is_named_and_exits_3(archive: Path, run: Run) -> None:
@@ -80,7 +80,7 @@ async def test_an_anchor(archive: Path, run: Run) -> None:
     assert f"evidence: drills/2026/11/{drill}.json: missing: an anchor" in result.err
     result = await run(*VERIFY, "--anchor", f"{drill}:{sha256[:-1]}")
     assert result.code == 2
-    assert "is not a drill's id" in result.err
+    assert "invalid anchor" in result.err
 
 
 async def test_repaired_from_another_archive(archive: Path, run: Run) -> None:
@@ -119,10 +119,8 @@ async def test_a_sample_says_what_it_covered(archive: Path, run: Run) -> None:
     result = await run(*VERIFY, "--sample", "20%", "--seed", "7")
     assert result.code == 0
     assert "verified 2 files, " in result.err
-    assert "what was read is as recorded" in result.err
-    assert (
-        "sample of 20%, seed 7: of 6 files and 293.0 KiB in 1 month of instances; 4 " in result.err
-    )
+    assert "no problems in these files" in result.err
+    assert "sample of 20%, seed 7: of 6 files and 293.0 KiB in 1 month; 4 files were" in result.err
     today = await run(*VERIFY, "--sample", "20%", "--json")
     assert json.loads(today.out.splitlines()[-1])["seed"] > 20_000_000
 
@@ -130,7 +128,7 @@ async def test_a_sample_says_what_it_covered(archive: Path, run: Run) -> None:
 async def test_a_part_of_it(archive: Path, run: Run) -> None:
     result = await run(*VERIFY, "--instance", INSTANCE, "--range", "2026-11-21")
     assert "verified 2 files, 97.7 KiB in " in result.err
-    assert f"of {INSTANCE} 2026-11-21T00:00Z..2026-11-22T00:00Z: all is" in result.err
+    assert f"of {INSTANCE} 2026-11-21T00:00Z..2026-11-22T00:00Z: no problems found" in result.err
     nothing = await run(*VERIFY, "--range", "2025-01-01")
     assert (nothing.code, "nothing was verified" in nothing.err) == (1, True)
 
@@ -145,7 +143,7 @@ async def test_a_part_of_it(archive: Path, run: Run) -> None:
         (("archive", "--seed", "5"), 2, ("--sample",)),
         (("archive", "--since-verified", "soon"), 2, ("soon", "2d")),
         (("archive", "--range", "someday"), 2, ("someday",)),
-        (("archive", "--instance", "../x"), 2, ("not an instance id",)),
+        (("archive", "--instance", "../x"), 2, ("invalid instance ID",)),
         (("archive", "--instance", "r-none"), 1, ("nothing of r-none",)),
         (("archive", "--workers", "0"), 2, ("--workers",)),
         ((), 2, ("ARCHIVE",)),
@@ -162,7 +160,7 @@ async def test_a_place_that_takes_no_results(archive: Path, run: Run) -> None:
     result = await run(*VERIFY)
     assert result.code == 1
     assert "hidden: verified: " in result.err
-    assert "results not kept: " in result.err
+    assert "results not stored: " in result.err
 
 
 async def test_a_newer_archive(archive: Path, run: Run) -> None:
@@ -181,7 +179,7 @@ async def test_completion_completes_it(run: Run) -> None:
     [
         ("source", {"ALIBABA_CLOUD_ACCESS_KEY_SECRET": "wrong"}, 3, "SignatureDoesNotMatch"),
         ("source", {"ARCHIVER_VERIFY_ENDPOINT": "http://127.0.0.1:1"}, 3, "127.0.0.1:1"),
-        ("source", {"ARCHIVER_VERIFY_ENDPOINT": None}, 3, "no region is given"),
+        ("source", {"ARCHIVER_VERIFY_ENDPOINT": None}, 3, "missing option: --region"),
     ],
 )
 async def test_a_repair_that_cannot_begin(

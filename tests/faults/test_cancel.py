@@ -12,7 +12,7 @@ from archiver import Archive, LocalStore, PullOptions, TransferOptions, pull
 from archiver.emulator import Emulator
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything, source_of
-from tests.sweeps import BUDGET, FULL, extent, strides, within_share
+from tests.sweeps import BUDGET, extent, strides, within_share
 
 STAMP = "20261124021500"
 OPTIONS = PullOptions(

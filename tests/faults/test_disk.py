@@ -97,7 +97,7 @@ def assert_converged(place: Path, originals: dict[str, bytes]) -> None:
 
 def assert_loud(code: int, err: str) -> None:
     assert code == 6, err
-    told = [line for line in err.strip().splitlines() if not line.startswith("Beginning a new")]
+    told = [line for line in err.strip().splitlines() if not line.startswith("Creating a new")]
     assert len(told) == 1, err
     assert "Traceback" not in err
 

@@ -58,6 +58,11 @@ class Forks:
             self.close()
             raise ChildProcessError("the process that forks does not start")
 
+    @property
+    def address(self) -> str:
+        """The socket that takes what ``run`` sends, for programs that cannot call it."""
+        return str(self._path)
+
     def close(self) -> None:
         self._server.kill()
         self._server.communicate()

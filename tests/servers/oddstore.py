@@ -63,7 +63,7 @@ class Habits:
 
 
 AWS: Final = Habits()
-# Who has it, and where that is said: README, Buckets, has the table.
+# Who has it, and where that is said: docs/buckets.md has the table.
 PUBLIC: Final = {
     "AWS": AWS,
     "Ceph RGW 16": Habits(if_match="bare", crc64nvme=False),

@@ -47,5 +47,5 @@ def test_shares_as_people_write_them(text: str, share: float) -> None:
 
 @pytest.mark.parametrize("text", ["5", "0%", "101%", "-5%", "five%", "", "nan%", "1e1%"])
 def test_what_is_no_share(text: str) -> None:
-    with pytest.raises(UsageError, match="write 5%"):
+    with pytest.raises(UsageError, match="use 5%"):
         Sample.parse(text, 1)

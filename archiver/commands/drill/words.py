@@ -40,32 +40,34 @@ def level(event: happened.Happened) -> int | None:
 
 
 def line(event: happened.Told) -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 - a table
-    """The verbosity from which something is told, and how."""
+    """The verbosity from which an event is printed, and its text."""
     match event:
         case happened.ChainFault(finding):
             return QUIET, f"evidence: {finding}"
         case happened.ArchiveRefuses(why, instead):
             place = "stdout" if instead is None else instead
-            return QUIET, f"the archive cannot be written, its evidence may go to {place}: {why}"
+            return QUIET, f"the archive cannot be written; the evidence may go to {place}: {why}"
         case happened.ChainUnseen(why):
             return QUIET, f"the evidence of earlier drills cannot be seen: {why}"
         case happened.WaitingForLock(why):
-            return NORMAL, f"waiting to keep the evidence: {why}"
+            return NORMAL, f"waiting to store the evidence: {why}"
         case happened.EvidenceElsewhere(why, places):
-            return QUIET, f"the evidence is kept in {', '.join(places)} alone: {why}"
+            return QUIET, f"the evidence is stored only in {', '.join(places)}: {why}"
         case happened.NotCompared(instance, why):
-            return QUIET, f"not compared: {instance}: {why}; --most-change is not applied to it"
+            return QUIET, f"not compared: {instance}: {why}; --max-change is not applied to it"
         case happened.FromTheFuture(key, seconds):
-            what = f"it began {duration(seconds)} after this drill; is this machine's clock behind?"
+            what = (
+                f"it started {duration(seconds)} after this drill; is this machine's clock behind?"
+            )
             return QUIET, f"age unknown: {key}: {what}"
         case happened.ClockSetBack(seconds):
             return QUIET, f"the clock was set back by {duration(seconds)} during this drill"
         case happened.ServerIsRoot():
-            return NORMAL, "the server runs as root: nobody cannot run it here, or may not be used"
+            return NORMAL, "the server runs as root: it cannot run as user nobody here"
         case happened.Chosen(keys, available):
             return NORMAL, f"drilling {times(len(keys), 'backup set')} of {available:,}"
         case happened.Swept(directory):
-            return NORMAL, f"removed {directory}: a drill that was killed had left it"
+            return NORMAL, f"removed {directory}, left behind by a killed drill"
         case happened.LeftAlone(directory, why):
             return NORMAL, f"left alone: {directory}: {why}"
         case happened.Trying(key, count):

@@ -29,7 +29,7 @@ class Sample:
         match = _PERCENT.fullmatch(text.strip())
         share = Fraction(match[1]) / 100 if match else Fraction(0)
         if not 0 < share <= 1:
-            raise UsageError(f"{text!r} is no share of the files", hint="write 5% or 0.5%")
+            raise UsageError(f"invalid percentage {text!r}", hint="use 5% or 0.5%")
         return cls(share, seed)
 
     def pick(self, stratum: Collection[str]) -> frozenset[str]:

@@ -28,7 +28,7 @@ LEVELS: Final[Mapping[type[object], int | None]] = {
 
 
 def line(event: events.ScrubEvent) -> tuple[int, str] | None:  # noqa: PLR0911 - a table
-    """The verbosity from which an event is told, and how; None for those shown otherwise."""
+    """The verbosity from which an event is printed, and its text; None if it is not printed."""
     match event:
         case events.Found(finding):
             return QUIET, str(finding)
@@ -37,17 +37,17 @@ def line(event: events.ScrubEvent) -> tuple[int, str] | None:  # noqa: PLR0911 -
         case events.NotRepaired(key, error):
             return QUIET, f"not repaired: {key}: {error}"
         case events.ResultsNotKept(why):
-            return NORMAL, f"results not kept: {why}"
+            return NORMAL, f"results not stored: {why}"
         case events.Repaired(key, origin):
-            return QUIET, f"repaired: {key} from {origin}"  # as what was found is told
+            return QUIET, f"repaired: {key} from {origin}"  # like the finding itself
         case events.Verified(key, count, sha256):
             return VERBOSE, f"verified: {key} {size(count)} sha256 {sha256}"
         case events.ResultsKept(files):
-            return DEBUG, f"results kept: {times(files, 'file')}"
+            return DEBUG, f"results stored: {times(files, 'file')}"
         case events.ToRead() | events.Advanced():
             return None
         case pull_events.Failed():
-            return None  # comes as not repaired
+            return None  # reported as not repaired
         case _:
             return words.line(event)
 

@@ -56,7 +56,7 @@ _DAMAGED = frozenset(
     ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch")
 )
 _HINTS = {
-    "AccessDenied": "README, Buckets, lists the permissions that a key needs",
+    "AccessDenied": "docs/buckets.md lists the permissions that a key needs",
     "ExpiredToken": "get new temporary credentials",
     "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID or the profile",
     "RequestTimeTooSkewed": "set this machine's clock",
