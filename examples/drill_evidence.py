@@ -104,7 +104,7 @@ def one_file(instance: str, node: str, backup_id: str, start: datetime, keys: in
         parsed=parsed,
         server=VALKEY,
         outcome=Outcome.PASS,
-        reason="verified, loaded, counted as expected",
+        reason="verified, loaded and counted as expected",
         loaded=loaded,
         keys_loaded=keys + 38,
         keys_expired=3,
@@ -131,7 +131,7 @@ def one_set(
         started_at=start,
         nodes=Nodes(len(files), tuple(file.node_id for file in files), ()),
         verdict=Verdict.PASS,
-        why="every node's file is there, loads, and holds what it should",
+        why="every node's file was restored, loaded, and has the expected keys",
         phases=ALL_PHASES,
         rto=measure_rto(recovery_seconds(ALL_PHASES), TARGETS.rto_seconds),
         rpo=measure_rpo(

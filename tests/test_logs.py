@@ -154,7 +154,7 @@ def test_nothing_is_written_at_a_level_that_nobody_listens_to() -> None:
         (get_args(Event) + get_args(Work), words.LEVELS),
         (get_args(verify_events.ScrubEvent), verify_words.LEVELS),
         (
-            {*get_args(drill_events.Happened)}
+            {*get_args(drill_events.DrillEvent), *get_args(Work)}
             - {drill_events.FileTried, drill_events.SetJudged},  # by what became of them
             drill_words._LEVELS,
         ),

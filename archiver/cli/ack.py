@@ -109,7 +109,7 @@ def _check(subjects: tuple[str, ...], given: dict[str, Any]) -> None:
 
 
 async def _who() -> str:
-    from archiver.commands.drill.account import who
+    from archiver.commands.drill.conclusion import who
     from archiver.concurrency import in_thread
 
     found = await in_thread(lambda: who(withhold=False))

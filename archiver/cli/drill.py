@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from archiver.cli.progress import WorkProgress
     from archiver.cli.run import Ended
     from archiver.cli.run import Told as Said
-    from archiver.commands.drill.events import Happened, Watcher
-    from archiver.commands.drill.run import Drilled, DrillOptions
-    from archiver.commands.drill.selection import Wanted
+    from archiver.commands.drill.events import DrillEvent, Observer
+    from archiver.commands.drill.options import DrillOptions, Wanted
+    from archiver.commands.drill.run import Drilled
+    from archiver.events import Work
     from archiver.report.evidence import Evidence
 
 _PATH = CleanPath()
@@ -140,7 +141,7 @@ async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended 
                 programs,
                 options,
                 evidence_directory=directory and await in_thread(directory.absolute),
-                watcher=_watching(progress, QUIET if given["quiet"] else given["verbose"]),
+                observer=_observing(progress, QUIET if given["quiet"] else given["verbose"]),
             )
         finally:
             progress.close()
@@ -170,11 +171,11 @@ async def _check_places(given: dict[str, Any]) -> None:
             await check_outside(written, f"--{name}")
 
 
-def _watching(progress: "WorkProgress", verbosity: int) -> "Watcher":
+def _observing(progress: "WorkProgress", verbosity: int) -> "Observer":
     from archiver.commands.drill.words import line
     from archiver.events import FileLeft, FileWorkedOn, SetBegun
 
-    def watch(event: "Happened") -> None:
+    def observe(event: "DrillEvent | Work") -> None:
         if isinstance(event, SetBegun | FileWorkedOn | FileLeft):
             progress(event)
             return
@@ -182,7 +183,7 @@ def _watching(progress: "WorkProgress", verbosity: int) -> "Watcher":
         if level <= verbosity:
             progress.say(text)
 
-    return watch
+    return observe
 
 
 def _rescue(data: bytes, *, as_json: bool) -> None:
@@ -204,19 +205,19 @@ def _rescue(data: bytes, *, as_json: bool) -> None:
 
 def _options(given: dict[str, Any]) -> "DrillOptions":
     from archiver.commands.drill import parse
-    from archiver.commands.drill.run import DrillOptions
+    from archiver.commands.drill.options import DrillOptions
 
     return DrillOptions(
         wanted=_wanted(given),
         assertions=tuple(parse(text) for text in given["assertions"]),
         tolerance=given["tolerance"],
-        most_change=given["max_change"],
+        max_change=given["max_change"],
         allow_empty=given["allow_empty"],
         show_values=given["show_values"],
         rto_seconds=given["rto"],
         rpo_seconds=given["rpo"],
         rpo_window_seconds=given["rpo_window"],
-        memory=given["server_memory"],
+        server_memory=given["server_memory"],
         scratch=given["scratch"],
         sample_above=given["sample_above"],
         load_seconds=given["load_timeout"],
@@ -228,7 +229,7 @@ def _options(given: dict[str, Any]) -> "DrillOptions":
 def _wanted(given: dict[str, Any]) -> "Wanted":
     import secrets
 
-    from archiver.commands.drill.selection import Wanted
+    from archiver.commands.drill.options import Wanted
     from archiver.errors import UsageError
     from archiver.report.evidence import Mode
 
@@ -267,7 +268,7 @@ def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None"
 
     evidence, filed = drilled.evidence, drilled.filed
     last.summary = _conclusion(evidence)
-    paths = [f"{place}/{filed.key}" for place in filed.places]
+    paths = [f"{store}/{filed.key}" for store in filed.stores]
     for path in paths:
         record(logging.INFO, "evidence_kept", f"the evidence is in {path}", None, {"path": path})
     if last.wanted:

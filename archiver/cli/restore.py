@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from archiver.cli.progress import WorkProgress
     from archiver.cli.run import Ended, Told
     from archiver.commands.restore.choice import DamagedSet
-    from archiver.commands.restore.run import Ask, Restored, RestoredFile
+    from archiver.commands.restore.run import Ask
+    from archiver.commands.restore.writer import Restored, RestoredFile
 
 
 @command("restore")
@@ -237,7 +238,7 @@ def _write_json(restored: "Restored") -> None:
                 "rdb": file.copied.rdb.version,
                 "command": file.command,
                 "needs": file.needs,
-                "was_there": file.copied.was_there,
+                "was_there": file.copied.existed,
                 "log": _log(file),
             }
         )
@@ -265,7 +266,7 @@ def _summary(restored: "Restored") -> list[str]:
 
     lines = list[str]()
     for file in restored.files:
-        how = "already there, checked" if file.copied.was_there else "copied and checked"
+        how = "already there, checked" if file.copied.existed else "copied and checked"
         lines.append(f"{file.node_id}: {size(file.record.size)} {how}; needs {file.needs}")
     return [*lines, f"restored {times(len(restored.files), 'node')} of {restored.backup_set.key}"]
 
@@ -273,7 +274,7 @@ def _summary(restored: "Restored") -> list[str]:
 def _tell_what_lacks(restored: "Restored") -> "list[Told]":
     """Print every problem; returns those that make the exit code other than 0."""
     from archiver.cli.run import tell
-    from archiver.commands.restore.instructions import how_much_is_whole
+    from archiver.commands.restore.instructions import describe_cut
 
     one, instance = restored.backup_set, restored.backup_set.folder.instance_id
 
@@ -295,7 +296,7 @@ def _tell_what_lacks(restored: "Restored") -> "list[Told]":
         if file.command is None:
             text = f"{file.copied.path} needs {file.needs}"
             told.append(say(logging.ERROR, "no_command", text))
-        if (cut := how_much_is_whole(file.log)) is not None:
+        if (cut := describe_cut(file.log)) is not None:
             say(logging.WARNING, "cut_short", f"{file.copied.path}: {cut}")
     if not one.is_complete or restored.damaged:
         lacks = "; ".join(one.gaps) or f"without {', '.join(filter(None, restored.damaged))}"

@@ -1,8 +1,8 @@
-"""What a Redis file says of itself: read once, front to back, in bounded memory, without a server.
+"""Reads Redis files without a server: once, front to back, in bounded memory.
 
 ``inspect`` takes a dump (RDB versions 1 to 12, ``VALKEY080``) or a command log (AOF, with or
-without an RDB preamble) and returns whether its bytes are whole and what they hold;
-``read_manifest`` reads the list of files of a multi-part log. Both block: call them in a thread.
+without an RDB preamble) and returns whether the file is intact and what it holds. It blocks: call
+it in a thread.
 """
 
 from archiver.rdb.contents import (
@@ -15,7 +15,6 @@ from archiver.rdb.contents import (
     Verdict,
 )
 from archiver.rdb.inspection import inspect
-from archiver.rdb.manifest import LogFile, Manifest, Role, read_manifest
 from archiver.rdb.window import Readable
 
 __all__ = [
@@ -24,12 +23,8 @@ __all__ = [
     "Database",
     "Expiries",
     "Inspection",
-    "LogFile",
-    "Manifest",
     "Module",
     "Readable",
-    "Role",
     "Verdict",
     "inspect",
-    "read_manifest",
 ]

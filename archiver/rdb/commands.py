@@ -1,10 +1,9 @@
-"""Reading the commands of an AOF: RESP arrays, with annotations between them (Redis, aof.c)."""
+"""Reads the commands of an AOF: RESP arrays with annotations between them (Redis, aof.c)."""
 
 from typing import Final
 
 from archiver.rdb.contents import CommandLog
-from archiver.rdb.fault import Damaged, Ended
-from archiver.rdb.window import MARGIN, Window
+from archiver.rdb.window import MARGIN, InvalidData, UnexpectedEnd, Window
 
 COMMAND: Final = ord("*")
 ANNOTATION: Final = ord("#")
@@ -13,13 +12,13 @@ _CRLF = b"\r\n"
 _CR, _LF = _CRLF
 _ZERO = ord("0")
 _MOST_HEADER_BYTES = 24  # a sign, a number of 64 bits, CR LF
-_MOST_ANNOTATION_BYTES = 1024  # as a server allows
+_MOST_ANNOTATION_BYTES = 1024  # a server's limit
 _MOST_WORD_BYTES = 32
 _MOST_DATABASES = 1024
 
 
 class CommandReader:
-    """Reads commands in ``window`` from its position to the end of the stream."""
+    """Reads commands from the window's position to the end of the stream."""
 
     def __init__(self, window: Window) -> None:
         self._window = window
@@ -31,10 +30,10 @@ class CommandReader:
         self._in_transaction = False
 
     def read(self) -> None:
-        """Go on to the end.
+        """Read to the end.
 
         Raises:
-            Fault: a command is cut short, or is none.
+            ParseError: A command is cut short or malformed.
         """
         window = self._window
         while not window.at_end():
@@ -44,15 +43,15 @@ class CommandReader:
             elif sign == ANNOTATION:
                 self._annotation()
             else:
-                raise Damaged(window.offset, f"byte 0x{sign:02x} begins no command")
+                raise InvalidData(window.offset, f"byte 0x{sign:02x} is not the start of a command")
             if not self._in_transaction:
                 self._good_until = window.offset
                 self._good_commands = self._commands
         if self._in_transaction:
-            raise Ended(window.offset, "a transaction has no EXEC")
+            raise UnexpectedEnd(window.offset, "a transaction has no EXEC")
 
     def log(self) -> CommandLog:
-        """What was counted so far."""
+        """Return what was counted so far."""
         return CommandLog(
             self._good_commands, tuple(sorted(self._databases)), self._good_until, self._timestamp
         )
@@ -61,7 +60,7 @@ class CommandReader:
         start = self._window.offset
         count = self._header(COMMAND)
         if count == 0:
-            raise Damaged(start, "a command without a name")
+            raise InvalidData(start, "a command without a name")
         name = self._word().upper()
         if name == b"SELECT" and count == 2:
             self._select(start)
@@ -76,30 +75,30 @@ class CommandReader:
     def _select(self, start: int) -> None:
         number = self._word()
         if not number.isdigit():
-            raise Damaged(start, "SELECT names no database")
+            raise InvalidData(start, "SELECT without a database number")
         if len(self._databases) < _MOST_DATABASES:
             self._databases.add(int(number))
 
     def _annotation(self) -> None:
-        """``#TS:<seconds>``, or one that a later server wrote."""
+        """Read ``#TS:<seconds>``; skip any other annotation."""
         window = self._window
         line = bytearray()
         start = window.offset
         while not line.endswith(_CRLF):
             if len(line) > _MOST_ANNOTATION_BYTES:
-                raise Damaged(start, "an annotation does not end")
+                raise InvalidData(start, "an annotation does not end")
             line.append(window.byte())
         seconds = line[4:-2]
         if line.startswith(b"#TS:") and seconds.isdigit() and len(seconds) < 20:
             self._timestamp = int(seconds)
 
     def _header(self, sign: int) -> int:
-        """The number behind ``sign``, up to its line's end."""
+        """Read ``sign``, a number and the end of the line; return the number."""
         window = self._window
         if window.end - window.position < MARGIN:
             window.fill()
         buffer, position = window.buffer, window.position
-        # Most are of one digit, and need no search.
+        # Most numbers have one digit, and need no search.
         digit = buffer[position + 1] - _ZERO
         is_short = buffer[position + 2] == _CR and buffer[position + 3] == _LF
         if is_short and 0 <= digit <= 9 and buffer[position] == sign:
@@ -111,14 +110,14 @@ class CommandReader:
         window, buffer, position = self._window, self._window.buffer, self._window.position
         stop = buffer.find(_CRLF, position, position + _MOST_HEADER_BYTES)
         if position >= window.end or (stop < 0 and window.end - position < _MOST_HEADER_BYTES):
-            raise Ended(window.offset, "the file ends")
+            raise UnexpectedEnd(window.offset, "the file ends")
         if stop < 0 or buffer[position] != sign or not buffer[position + 1 : stop].isdigit():
-            raise Damaged(window.offset, f"no number behind {chr(sign)!r}")
+            raise InvalidData(window.offset, f"no number after {chr(sign)!r}")
         window.position = stop + 2
         return int(buffer[position + 1 : stop])
 
     def _word(self) -> bytes:
-        """An argument; empty if it is longer than any word that we look for."""
+        """Read an argument; return it empty if it is longer than any that we look for."""
         window = self._window
         size = self._header(_ARGUMENT)
         stop = window.position + size
@@ -135,22 +134,22 @@ class CommandReader:
         return word
 
     def _ends_at(self, stop: int) -> bool:
-        """Whether an argument that ends at ``stop`` lies in the window, with its line's end."""
+        """Whether the window has an argument that ends at ``stop``, and its CR LF."""
         window, buffer = self._window, self._window.buffer
         return stop + 2 <= window.end and buffer[stop] == _CR and buffer[stop + 1] == _LF
 
     def _line_end(self) -> None:
         offset = self._window.offset
         if self._window.take(2) != _CRLF:
-            raise Damaged(offset, "an argument is longer or shorter than it says")
+            raise InvalidData(offset, "an argument does not have the length that precedes it")
 
     def _arguments(self, count: int) -> None:
-        """Skip ``count`` arguments. The loop that most of a log is spent in."""
+        """Skip ``count`` arguments. Most of the time of reading a log is spent here."""
         window, buffer = self._window, self._window.buffer
         while count > 0:
             size = self._header(_ARGUMENT)
             stop = window.position + size
-            # As _ends_at, without the call.
+            # The same as _ends_at, without the call.
             if stop + 2 <= window.end and buffer[stop] == _CR and buffer[stop + 1] == _LF:
                 window.position = stop + 2
             else:

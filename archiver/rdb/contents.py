@@ -1,4 +1,4 @@
-"""What an inspection found, frozen. Sizes and offsets are bytes, times as named."""
+"""The result of an inspection, frozen. Sizes and offsets are in bytes."""
 
 from array import array
 from bisect import bisect_left, bisect_right
@@ -14,26 +14,26 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Verdict(StrEnum):
-    """Whether the bytes are those that a server wrote, all of them and no others."""
+    """Whether the file is exactly what a server wrote."""
 
     INTACT = "intact"
-    OPAQUE = "opaque"  # intact by its checksum, but of a version or with types that we don't know
-    PADDED = "padded"  # whole, with bytes behind the end that are not part of it
+    OPAQUE = "opaque"  # the checksum is right, but we do not know its version or a type in it
+    PADDED = "padded"  # complete, with bytes after its end that are not part of it
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"
-    UNPROVEN = "unproven"  # not ours to read, and it carries no checksum either
-    EMPTY = "empty"  # no byte at all
+    UNPROVEN = "unproven"  # we cannot parse it, and it has no checksum
+    EMPTY = "empty"  # zero bytes
     FOREIGN = "foreign"  # neither RDB nor AOF
 
 
 @dataclass(frozen=True, slots=True)
 class Expiries:
-    """When the keys of a database, or fields of its hashes, expire.
+    """When the keys of a database, or the fields of its hashes, expire.
 
-    Exact (``width`` 1) up to a number of keys that bounds memory; beyond it the times are counted
-    in buckets of ``width`` milliseconds: a minute, or more where they lie far apart.
-    ``starts`` are the buckets in order, in ms since the epoch; ``totals`` the keys up to and with
-    each. Not to be changed.
+    To bound memory, the times are exact (``width`` 1) only up to a number of keys; beyond it they
+    are counted in buckets of ``width`` milliseconds: a minute, or more if they are far apart.
+    ``starts`` are the sorted starts of the buckets in ms since the epoch, ``totals`` the number of
+    keys up to and including each bucket. Do not modify them.
     """
 
     width: int
@@ -42,14 +42,14 @@ class Expiries:
 
     @property
     def count(self) -> int:
-        """Keys with an expiry."""
+        """The number of keys with an expiry."""
         return self.totals[-1] if self.totals else 0
 
     def expired_at(self, moment: datetime) -> tuple[int, int]:
-        """At least and at most how many of the keys have expired at an aware ``moment``.
+        """Return the least and the greatest number of keys that have expired at ``moment``.
 
-        A server drops a key at load when its time lies before the server's (Redis, rdb.c); one of
-        that very millisecond stays. The two are the same where the times are exact.
+        A server drops a key at load if its time is before the server's (Redis, rdb.c); a key of the
+        same millisecond stays. The two numbers are equal where the times are exact.
         """
         now = (moment - _EPOCH) // _MILLISECOND
         surely = bisect_right(self.starts, now - self.width)
@@ -64,10 +64,10 @@ class Expiries:
 class Database:
     """One numbered database of a dump.
 
-    ``keys`` by what TYPE answers for them: string, list, set, zset, hash, stream, or the nine
-    letters of a module's type. ``hint`` is what the server said before its keys: how many keys,
-    and how many with an expiry; it is none of the evidence. ``first_field_expiries`` say of each
-    hash that has fields with an expiry when the first of them goes: before, none of it is gone.
+    ``keys`` counts keys by what TYPE returns: string, list, set, zset, hash, stream, or the nine
+    letters of a module type. ``hint`` is what the server wrote before the keys (the number of keys
+    and of those with an expiry); nothing is concluded from it. ``first_field_expiries`` has for
+    each hash with field expiry the time at which its first field expires.
     """
 
     number: int
@@ -78,17 +78,13 @@ class Database:
 
     @property
     def total(self) -> int:
-        """Keys of all types."""
+        """The number of keys of all types."""
         return sum(self.keys.values())
-
-    @property
-    def hashes_with_expiring_fields(self) -> int:
-        return self.first_field_expiries.count
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """What a dump holds of one module type, and the version of its encoding."""
+    """The data of one module type in a dump, and the version of its encoding."""
 
     version: int
     keys: int
@@ -97,11 +93,12 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a dump holds. Unless ``is_complete``, only what came before the reading stopped, or
-    of a version whose types may mean something else: its counts prove nothing.
+    """What a dump holds.
 
-    ``aux`` are the fields at the beginning (``redis-ver``, ``ctime``, …), without those that are
-    too long to be of use. ``slots`` is how many cluster slots were described.
+    The counts prove nothing unless ``is_complete``: parsing stopped early, or the dump is of a
+    version whose types may mean something else. ``aux`` has the fields of the header
+    (``redis-ver``, ``ctime``, …) except very long ones. ``slots`` is the number of cluster slots
+    that are described.
     """
 
     is_complete: bool
@@ -114,12 +111,12 @@ class Contents:
 
     @property
     def total(self) -> int:
-        """Keys of all types, in all databases."""
+        """The number of keys of all types in all databases."""
         return sum(database.total for database in self.databases)
 
     @property
     def keys(self) -> Mapping[str, int]:
-        """Keys by type, over all databases."""
+        """The number of keys by type, over all databases."""
         counts: dict[str, int] = {}
         for database in self.databases:
             for name, count in database.keys.items():
@@ -127,18 +124,19 @@ class Contents:
         return counts
 
     def expired_at(self, moment: datetime) -> tuple[int, int]:
-        """At least and at most how many keys have expired; see :meth:`Expiries.expired_at`."""
+        """Return the least and the greatest number of expired keys, as :class:`Expiries` does."""
         bounds = [database.expiries.expired_at(moment) for database in self.databases]
         return sum(low for low, _ in bounds), sum(high for _, high in bounds)
 
 
 @dataclass(frozen=True, slots=True)
 class CommandLog:
-    """The commands of an AOF, those behind its preamble if it has one.
+    """The commands of an AOF, without its preamble.
 
-    ``good_until`` is the offset behind the last command that a server would keep, ``commands`` how
-    many it would: not one that is cut, nor a transaction without its EXEC. ``databases`` are the
-    numbers that SELECT named. ``timestamp`` is the last annotation's, in seconds since the epoch.
+    ``commands`` is the number of commands that a server would keep, and ``good_until`` the offset
+    after the last of them: a server drops a command that is cut short and a transaction without
+    EXEC. ``databases`` are the arguments of SELECT. ``timestamp`` is that of the last annotation,
+    in seconds since the epoch.
     """
 
     commands: int
@@ -151,8 +149,9 @@ class CommandLog:
 class Inspection:
     """What :func:`archiver.rdb.inspect` found in a file of ``size`` bytes.
 
-    ``reason`` is one line, ``offset`` the byte that it speaks of. ``padding`` are the bytes behind
-    the end of a padded file. ``magic`` and ``contents`` are an RDB's, or a preamble's.
+    ``reason`` is one line, ``offset`` the byte that it refers to. ``padding`` is the number of
+    bytes after the end of a padded dump. ``magic`` and ``contents`` are those of an RDB or of a
+    log's preamble.
     """
 
     verdict: Verdict
@@ -169,11 +168,14 @@ class Inspection:
 
     @property
     def is_log_cut_short(self) -> bool:
-        """A log that ends within a command. A server cuts it back to the last whole one, and
-        serves (aof-load-truncated); one that ends within its preamble it refuses."""
+        """Whether this is a log that ends within a command.
+
+        A server truncates it to the last complete command (aof-load-truncated). It refuses a log
+        that ends within its preamble, for which this is False.
+        """
         return self.verdict is Verdict.TRUNCATED and self.log is not None
 
     @property
     def is_intact(self) -> bool:
-        """Nothing is missing, changed or added, whether or not we can read it."""
+        """Whether nothing is missing, changed or added, even if we cannot parse it."""
         return self.verdict in {Verdict.INTACT, Verdict.OPAQUE}

@@ -1,29 +1,28 @@
-"""Reading a dump from behind its magic to its EOF opcode. Opcodes are those of rdb.h."""
+"""Reads a dump from its magic to its EOF opcode. The opcodes are those of rdb.h."""
 
 from archiver.rdb.contents import Contents
-from archiver.rdb.fault import Unknown
 from archiver.rdb.tally import MOST_AUX, Tally
 from archiver.rdb.values import (
     REDIS_VALUES,
     TYPE_MODULE_1,
     TYPE_MODULE_2,
     VALKEY_VALUES,
-    pass_module_value,
+    skip_module_value,
 )
-from archiver.rdb.window import EOF_OPCODE, Window
+from archiver.rdb.window import EOF_OPCODE, UnsupportedType, Window
 
 _MOST_AUX_BYTES = 256
 _VALKEY_SLOT_IMPORT = 243
 
 
 class DumpReader:
-    """Reads a dump in ``window``; the types of Redis or those of ``valkey``."""
+    """Reads the dump in ``window``, with Valkey's types if ``valkey``, else with Redis's."""
 
     def __init__(self, window: Window, *, valkey: bool) -> None:
         self._window = window
         self._values = VALKEY_VALUES if valkey else REDIS_VALUES
         self._tally = Tally()
-        self._expiry: int | None = None  # of the key that comes next
+        self._expiry: int | None = None  # of the next key
         self._opcodes = {
             TYPE_MODULE_1: self._module_of_a_release_candidate,
             TYPE_MODULE_2: self._module_key,
@@ -43,17 +42,17 @@ class DumpReader:
             self._opcodes[_VALKEY_SLOT_IMPORT] = self._slot_import
 
     def read(self) -> None:
-        """Go on until the EOF opcode has been read.
+        """Read up to the EOF opcode.
 
         Raises:
-            Fault: the reading stopped before.
+            ParseError: The dump is damaged, cut short, or has an unsupported type.
         """
         window, values, opcodes, tally = self._window, self._values, self._opcodes, self._tally
         while (code := window.byte()) != EOF_OPCODE:
-            pass_over = values[code]
-            if pass_over is not None:
+            skip = values[code]
+            if skip is not None:
                 tally.selected.keys[code] += 1
-                expiring = pass_over(window)
+                expiring = skip(window)
                 if expiring is not None:
                     tally.fields_expire(*expiring)
                 if self._expiry is not None:
@@ -61,15 +60,15 @@ class DumpReader:
             elif code in opcodes:
                 opcodes[code]()
             else:
-                raise Unknown(window.offset - 1, f"type or opcode {code} is not known")
+                raise UnsupportedType(window.offset - 1, f"unknown type or opcode {code}")
 
     def contents(self, *, is_complete: bool) -> Contents:
-        """What was counted so far."""
+        """Return what was counted so far."""
         return self._tally.contents(is_complete=is_complete)
 
     @property
     def may_have_commands(self) -> bool:
-        """The dump says that it begins an AOF: ``aof-preamble``, ``aof-base`` from Redis 7.0 on."""
+        """Whether the dump says that it is an AOF's preamble (``aof-preamble``, ``aof-base``)."""
         aux = self._tally.aux
         return "1" in {aux.get("aof-preamble"), aux.get("aof-base")}
 
@@ -107,19 +106,19 @@ class DumpReader:
         self._tally.functions += 1
 
     def _function_of_a_release_candidate(self) -> None:
-        """Redis 7.0 RC 1 and 2: name, engine, whether a description follows, that, the code."""
+        """Redis 7.0 RC 1 and 2: name, engine, a flag, the description if it is set, the code."""
         self._window.strings(2)
         self._window.strings(2 if self._window.length() else 1)
         self._tally.functions += 1
 
     def _slot_info(self) -> None:
-        """Redis 7.4: the slot, its keys, its keys with an expiry."""
+        """Redis 7.4: the slot, the number of its keys, the number of those with an expiry."""
         for _ in range(3):
             self._window.length()
         self._tally.slots += 1
 
     def _slot_import(self) -> None:
-        """Valkey 9: the name of a migration, and the ranges of its slots."""
+        """Valkey 9: the name of a migration and its slot ranges."""
         self._window.strings(1)
         for _ in range(2 * self._window.length()):
             self._window.length()
@@ -128,7 +127,7 @@ class DumpReader:
         self._window.strings(1)
         offset = self._window.offset
         name, module = self._tally.module(self._window.length(), offset)
-        pass_module_value(self._window)
+        skip_module_value(self._window)
         module.keys += 1
         self._tally.selected.module_keys[name] += 1
         self._expire()
@@ -136,11 +135,11 @@ class DumpReader:
     def _module_aux(self) -> None:
         offset = self._window.offset
         _, module = self._tally.module(self._window.length(), offset)
-        # "When", a number with its kind before it, is laid out as the value that follows it is.
-        pass_module_value(self._window)
+        # "When" (a kind and a number) has the same layout as the value that follows it.
+        skip_module_value(self._window)
         module.aux_records += 1
 
     def _module_of_a_release_candidate(self) -> None:
-        """Redis 4.0 RC: what the module wrote does not say its kinds."""
+        """Redis 4.0 RC: module data without kinds, which nobody else can skip."""
         offset = self._window.offset - 1
-        raise Unknown(offset, "a value of type 6 can be read by the module alone that wrote it")
+        raise UnsupportedType(offset, "only the module that wrote a value of type 6 can read it")

@@ -1,8 +1,8 @@
-"""From a stream to a verdict.
+"""Reads a stream and returns the verdict on it.
 
-What the checksum proves stands above what the reader understood: a dump whose CRC-64 agrees at the
-very end of the file is intact, even where we cannot follow it. The other way round, a dump that
-reads cleanly to its end is whole even with bytes behind it, and those bytes are counted.
+The checksum outweighs the parser: a dump whose CRC-64 at the end of the file is right is intact,
+even if we cannot parse it. Conversely, a dump that parses to its end is complete even if more bytes
+follow it; those are reported as padding.
 """
 
 from dataclasses import replace
@@ -12,7 +12,6 @@ from archiver.model import Footer, Kind
 from archiver.rdb.commands import ANNOTATION, COMMAND, CommandReader
 from archiver.rdb.contents import Inspection, Verdict
 from archiver.rdb.dump import DumpReader
-from archiver.rdb.fault import Ended, Fault, Unknown
 from archiver.rdb.magic import (
     MAGIC_BYTES,
     describe_foreign,
@@ -25,7 +24,10 @@ from archiver.rdb.window import (
     BLOCK_SIZE,
     FOOTER_BYTES,
     Ending,
+    ParseError,
     Readable,
+    UnexpectedEnd,
+    UnsupportedType,
     Window,
 )
 
@@ -35,13 +37,14 @@ _KNOWN: Final = frozenset([f"REDIS{version:04}" for version in range(1, 13)] + [
 
 
 def inspect(stream: Readable, *, is_log: bool = False, block_size: int = BLOCK_SIZE) -> Inspection:
-    """Read ``stream`` once, to its end; blocks. Holds ``block_size`` bytes and some counters.
+    """Read ``stream`` once, to its end, and say whether it is intact and what it holds. Blocks.
 
-    A damaged file is an answer, not an error. ``is_log``: its source says that it is a log of
-    commands, so they may follow an RDB that does not announce them itself.
+    It uses ``block_size`` bytes of memory and some counters. A damaged file is a verdict, not an
+    error. ``is_log``: the source says that this is an AOF, so commands may follow an RDB that does
+    not announce them itself.
 
     Raises:
-        OSError: from the stream.
+        OSError: The stream cannot be read.
     """
     window = Window(stream, block_size)
     window.fill()
@@ -50,13 +53,12 @@ def inspect(stream: Readable, *, is_log: bool = False, block_size: int = BLOCK_S
     if version is not None:
         return _dump(window, magic_text(head), version, is_log=is_log)
     if starts_like_aof(head):
-        nothing = Inspection(Verdict.INTACT, "", 0, 0, Kind.AOF)
-        return _commands(window, nothing)
+        return _commands(window, Inspection(Verdict.INTACT, "", 0, 0, Kind.AOF))
     size = window.drain().size
     if size == 0:
-        return Inspection(Verdict.EMPTY, "no byte at all", 0, 0, Kind.UNKNOWN)
+        return Inspection(Verdict.EMPTY, "the file is empty", 0, 0, Kind.UNKNOWN)
     if size == len(head) and is_cut_short(head):
-        reason = f"the file ends at byte {size}, within its first words"
+        reason = f"the file ends at byte {size}, within its header"
         return Inspection(Verdict.TRUNCATED, reason, size, size, Kind.UNKNOWN)
     reason = f"neither RDB nor AOF at byte 0: {describe_foreign(head)}"
     return Inspection(Verdict.FOREIGN, reason, 0, size, Kind.UNKNOWN)
@@ -69,13 +71,14 @@ def _dump(window: Window, magic: str, version: int, *, is_log: bool) -> Inspecti
     try:
         reader.read()
         footer = _footer(window, version)
-    except Fault as fault:
-        found = _stopped(so_far, fault, is_cut=isinstance(fault, Ended) or window.is_overrun)
+    except ParseError as error:
+        is_cut = isinstance(error, UnexpectedEnd) or window.is_overrun
+        found = _stopped(so_far, error, is_cut=is_cut)
         ending = window.drain()
-        if (is_log or reader.may_have_commands) and not ending.agrees:
-            found = _within_preamble(found, fault, ending)
+        if (is_log or reader.may_have_commands) and not ending.has_valid_checksum:
+            found = _within_preamble(found, error, ending)
         else:
-            found = _weigh_ending(found, fault, ending)
+            found = _with_ending(found, error, ending)
         return replace(found, contents=reader.contents(is_complete=False))
     stop = window.offset
     so_far = replace(
@@ -90,14 +93,14 @@ def _dump(window: Window, magic: str, version: int, *, is_log: bool) -> Inspecti
     )
     if is_whole and has_commands:
         return _commands(window, replace(so_far, kind=Kind.AOF))
-    return _read_to_the_end(so_far, stop, window.drain())
+    return _parsed(so_far, stop, window.drain())
 
 
 def _footer(window: Window, version: int) -> Footer:
-    """What the eight bytes behind the EOF opcode say of everything before them.
+    """Compare the eight bytes after the EOF opcode with the CRC-64 of everything before them.
 
     Raises:
-        Ended: there are fewer.
+        UnexpectedEnd: There are fewer than eight.
     """
     if version < _FIRST_WITH_CHECKSUM:
         return Footer.NONE
@@ -109,87 +112,91 @@ def _footer(window: Window, version: int) -> Footer:
     return Footer.OK if written == computed else Footer.MISMATCH
 
 
-def _read_to_the_end(found: Inspection, stop: int, ending: Ending) -> Inspection:
-    """The verdict on a dump that reads cleanly up to ``stop``, behind its footer."""
+def _parsed(found: Inspection, stop: int, ending: Ending) -> Inspection:
+    """The verdict on a dump that was parsed to its end; ``stop`` is the offset after its footer."""
     found = replace(found, size=ending.size)
     padding = ending.size - stop
     if found.footer is Footer.MISMATCH:
-        if padding and ending.agrees:
-            reason = f"the checksum at the end agrees, though an end was read at byte {stop}"
+        if padding and ending.has_valid_checksum:
+            reason = (
+                f"the checksum at the end is right, though the dump seems to end at byte {stop}"
+            )
             return replace(found, verdict=Verdict.OPAQUE, reason=reason, footer=Footer.OK)
-        reason = f"the CRC-64 at byte {stop - FOOTER_BYTES} is not that of the bytes before it"
+        reason = f"the CRC-64 at byte {stop - FOOTER_BYTES} does not match the bytes before it"
         return replace(found, offset=stop - FOOTER_BYTES, reason=reason)
     if padding:
-        reason = f"the dump ends at byte {stop}, {padding} bytes more follow"
+        reason = f"the dump ends at byte {stop}, but {padding} more bytes follow"
         return replace(found, verdict=Verdict.PADDED, reason=reason, padding=padding)
     if found.magic not in _KNOWN:
         proven = found.footer is Footer.OK
         return replace(
             found,
             verdict=Verdict.OPAQUE if proven else Verdict.UNPROVEN,
-            reason=f"version {found.magic} at byte 0 is not known"
-            + (", its checksum agrees" if proven else ", and it carries no checksum"),
+            reason=f"unknown version {found.magic} at byte 0, "
+            + ("but the checksum is right" if proven else "and there is no checksum"),
             offset=0,
         )
     how = {
-        Footer.OK: "its checksum agrees",
-        Footer.DISABLED: "it reads cleanly; the server wrote no checksum",
-        Footer.NONE: "it reads cleanly; this version has no checksum",
+        Footer.OK: "the checksum is right",
+        Footer.DISABLED: "parsed without errors; the server wrote no checksum",
+        Footer.NONE: "parsed without errors; this version has no checksum",
     }[found.footer]
     return replace(found, verdict=Verdict.INTACT, reason=f"{stop} bytes: {how}")
 
 
-def _stopped(found: Inspection, fault: Fault, *, is_cut: bool) -> Inspection:
-    """What the reader alone can say of a dump that it did not reach the end of."""
+def _stopped(found: Inspection, error: ParseError, *, is_cut: bool) -> Inspection:
+    """The verdict of the parser alone on a dump that it could not parse to its end."""
     if is_cut:
-        reason = f"the file ends at byte {fault.offset}, before the dump does"
-        return replace(found, verdict=Verdict.TRUNCATED, reason=reason, offset=fault.offset)
-    reason = f"at byte {fault.offset}: {fault.why}"
-    return replace(found, verdict=Verdict.CORRUPT, reason=reason, offset=fault.offset)
+        reason = f"the file ends at byte {error.offset}, before the dump does"
+        return replace(found, verdict=Verdict.TRUNCATED, reason=reason, offset=error.offset)
+    reason = f"at byte {error.offset}: {error.why}"
+    return replace(found, verdict=Verdict.CORRUPT, reason=reason, offset=error.offset)
 
 
-def _weigh_ending(found: Inspection, fault: Fault, ending: Ending) -> Inspection:
-    """The same, with what the very end of the file says."""
+def _with_ending(found: Inspection, error: ParseError, ending: Ending) -> Inspection:
+    """The verdict of :func:`_stopped`, corrected by the checksum at the end of the file."""
     found = replace(found, size=ending.size)
     if found.version is None or found.version < _FIRST_WITH_CHECKSUM:
         return found
-    if ending.agrees:
-        reason = f"its checksum agrees, but cannot be read from byte {fault.offset}: {fault.why}"
+    if ending.has_valid_checksum:
+        reason = f"the checksum is right, but parsing stopped at byte {error.offset}: {error.why}"
         return replace(found, verdict=Verdict.OPAQUE, reason=reason, footer=Footer.OK)
-    if found.verdict is Verdict.CORRUPT and isinstance(fault, Unknown):
+    if found.verdict is Verdict.CORRUPT and isinstance(error, UnsupportedType):
         if ending.has_no_checksum:
             reason = f"{found.reason}; and there is no checksum"
             return replace(found, verdict=Verdict.UNPROVEN, reason=reason, footer=Footer.DISABLED)
-        reason = f"{found.reason}; and no right checksum at the end: damaged, or cut short"
+        reason = f"{found.reason}; and the checksum at the end is wrong: damaged or cut short"
         found = replace(found, reason=reason)
     return replace(found, footer=Footer.MISMATCH)
 
 
-def _within_preamble(found: Inspection, fault: Fault, ending: Ending) -> Inspection:
-    """What can be said of a log that was not read to the end of its preamble. Where the preamble
-    ends, and so its checksum lies, is not known then."""
+def _within_preamble(found: Inspection, error: ParseError, ending: Ending) -> Inspection:
+    """The verdict on a log whose preamble could not be parsed to its end.
+
+    Nobody knows then where the preamble ends and its checksum is.
+    """
     found = replace(found, kind=Kind.AOF, size=ending.size)
     if found.verdict is Verdict.TRUNCATED:
         reason = f"the log ends at byte {ending.size}, within its RDB preamble: no server loads it"
         return replace(found, reason=reason)
-    if isinstance(fault, Unknown):
+    if isinstance(error, UnsupportedType):
         return replace(found, verdict=Verdict.UNPROVEN)
     return found
 
 
 def _commands(window: Window, found: Inspection) -> Inspection:
-    """The verdict on a log of commands from the window's position on."""
+    """The verdict on the commands of a log, from the window's position on."""
     reader = CommandReader(window)
     try:
         reader.read()
         log = reader.log()
-        reason = f"{log.commands} commands up to byte {log.good_until}; a log has no checksum"
+        reason = f"{log.commands} commands in {log.good_until} bytes; a log has no checksum"
         found = replace(found, verdict=Verdict.INTACT, reason=reason, offset=log.good_until)
-    except Fault as fault:
+    except ParseError as error:
         log = reader.log()
-        is_cut = isinstance(fault, Ended) or window.is_overrun
-        reason = f"at byte {fault.offset}: {fault.why}; good up to byte {log.good_until}, "
-        reason += f"{log.commands} commands"
+        is_cut = isinstance(error, UnexpectedEnd) or window.is_overrun
+        reason = f"at byte {error.offset}: {error.why}; the first {log.good_until} bytes are good "
+        reason += f"({log.commands} commands)"
         verdict = Verdict.TRUNCATED if is_cut else Verdict.CORRUPT
-        found = replace(found, verdict=verdict, reason=reason, offset=fault.offset)
+        found = replace(found, verdict=verdict, reason=reason, offset=error.offset)
     return replace(found, size=window.drain().size, log=log)

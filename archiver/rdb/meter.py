@@ -1,7 +1,7 @@
-"""Measuring a file from its first byte to its last: SHA-256, what it is, and its RDB footer.
+"""Computes a file's SHA-256 and checks its RDB footer, while the bytes pass in order.
 
-RDB layout (Redis rdb.c): ``REDIS`` + 4 digits or ``VALKEY`` + 3, opcodes, 0xFF, then from version
-5 on a little-endian CRC-64/Jones over everything before it; zeros when checksums are off.
+RDB layout (Redis rdb.c): ``REDIS`` + 4 digits or ``VALKEY`` + 3, opcodes, 0xFF, and from version
+5 on the CRC-64/Jones of everything before it (little-endian; zero if checksums are disabled).
 """
 
 import base64
@@ -24,8 +24,7 @@ _CRC64_REDIS = Model("CRC64-REDIS")
 _EOF_OPCODE = 0xFF
 _FOOTER_BYTES = 8
 _TAIL_BYTES = 1 + _FOOTER_BYTES  # the EOF opcode, the footer
-# The auxiliary fields at the start of an RDB, where an AOF's preamble gives itself away.
-_HEAD_BYTES = 1024
+_HEAD_BYTES = 1024  # has the auxiliary fields that tell an AOF's preamble from a dump
 
 
 class _Sha256(Protocol):
@@ -35,9 +34,9 @@ class _Sha256(Protocol):
 
 
 class FileMeter:
-    """Fed a file of ``size`` bytes in order, in blocks of any length.
+    """Takes the bytes of a file of ``size`` bytes in order, in blocks of any length.
 
-    One that is ``portable`` can write down its state, so that another process goes on from there.
+    The state of a ``portable`` meter can be saved, so that another process can continue.
     """
 
     def __init__(self, size: int, *, portable: bool = False) -> None:
@@ -49,7 +48,7 @@ class FileMeter:
         self._crc = 0
 
     def feed(self, data: memoryview) -> None:
-        """Take the next bytes. Releases the interpreter lock for the larger part of the work."""
+        """Take the next bytes. Releases the GIL during most of the work."""
         self._sha256.update(data)
         if len(self._head) < _HEAD_BYTES:
             self._head += bytes(data[: _HEAD_BYTES - len(self._head)])
@@ -60,15 +59,15 @@ class FileMeter:
         self._position += len(data)
 
     def __copy__(self) -> "FileMeter":
-        """A meter that goes on from here, apart from this one."""
+        """Return an independent meter with the same state."""
         twin = FileMeter(self._size)
         twin.__dict__.update(self.__dict__, _sha256=self._sha256.copy())
         return twin
 
     def state(self) -> str:
-        """What :meth:`resume` needs, as JSON; of a portable meter."""
+        """Return the state for :meth:`resume`, as JSON. Only a portable meter has one."""
         if not isinstance(self._sha256, _PortableSha256):
-            raise TypeError("the state of this meter cannot be written down")
+            raise TypeError("only the state of a portable meter can be saved")
         return json.dumps(
             {
                 "sha256": _text64(self._sha256.state()),
@@ -81,7 +80,7 @@ class FileMeter:
 
     @classmethod
     def resume(cls, size: int, state: str) -> Self:
-        """A meter that goes on from a written state. Raises ValueError for one it cannot read."""
+        """Return a meter that continues from a saved state. Raises ValueError if it is invalid."""
         meter = cls(size)
         try:
             read = json.loads(state)
@@ -89,27 +88,28 @@ class FileMeter:
             meter._position, meter._crc = int(read["position"]), int(read["crc"])
             meter._head, meter._tail = (base64.b64decode(read[name]) for name in ("head", "tail"))
         except (KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise ValueError(f"no state of measuring: {error!r}") from None
+            raise ValueError(f"invalid state of a file meter: {error!r}") from None
         return meter
 
     @property
     def position(self) -> int:
-        """Bytes fed so far."""
+        """The number of bytes taken so far."""
         return self._position
 
     def sha256(self) -> str:
+        """Return the SHA-256 of the bytes taken so far, in hex."""
         return self._sha256.hexdigest()
 
     def looks_like_a_page(self) -> bool:
-        """An XML or HTML error page instead of a file."""
+        """Whether the file begins like an XML or HTML error page."""
         return looks_like_a_page(self._head)
 
     def verdict(self, *, is_log: bool) -> tuple[Kind, RdbVerdict]:
-        """What the whole file is, once all of it was fed.
+        """Return the kind of the file and the verdict on its footer, after its last byte.
 
-        ``is_log``: the source said that it is a log of commands. One that begins with an RDB, its
-        preamble, has that one's footer somewhere within, and may end anywhere, in the preamble,
-        too.
+        ``is_log``: the source says that this is an AOF. If it begins with an RDB preamble, the
+        preamble's footer is somewhere within the file, and the log may end anywhere, even in the
+        preamble: then there is no footer to check.
         """
         version = rdb_version(self._head)
         if version is None:
@@ -121,7 +121,7 @@ class FileMeter:
         return Kind.RDB, RdbVerdict(magic_text(self._head), footer)
 
     def _is_preamble(self) -> bool:
-        """Says of itself that commands follow, and ends as a command does, not as a dump."""
+        """Whether it announces commands, and ends like a command instead of like a dump."""
         return has_preamble_field(self._head) and self._tail.endswith(b"\r\n")
 
     def _footer(self, version: int) -> Footer:
@@ -136,7 +136,7 @@ class FileMeter:
 
 
 class _PortableSha256:
-    """SHA-256 whose state can be taken along, which OpenSSL's cannot."""
+    """A SHA-256 whose state can be saved, which OpenSSL does not allow."""
 
     def __init__(self, state: bytes | None = None) -> None:
         from rehashes import PySha256  # noqa: PLC0415 - a directory never needs it

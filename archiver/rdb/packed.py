@@ -1,8 +1,8 @@
-"""The two packed forms that a dump must be looked into for: LZF strings, and listpacks."""
+"""The two compact encodings that we have to decode: LZF strings and listpacks."""
 
 from typing import Final
 
-# Three bytes of LZF stand for 264 at most: a length byte, and an offset of two (liblzf, lzf_d.c).
+# Three bytes of LZF expand to at most 264: a length byte and a two-byte offset (liblzf, lzf_d.c).
 MOST_LZF_GROWTH: Final = 88
 
 _LISTPACK_HEADER_BYTES = 6
@@ -10,10 +10,10 @@ _LISTPACK_END = 0xFF
 
 
 def expand_lzf(packed: bytes, size: int) -> bytes:
-    """The ``size`` bytes that ``packed`` stands for.
+    """Decompress ``packed``, which must expand to exactly ``size`` bytes.
 
     Raises:
-        ValueError: it stands for more, for less, or for nothing at all.
+        ValueError: It expands to more or fewer bytes, or is not valid LZF.
     """
     out = bytearray()
     position = 0
@@ -40,7 +40,7 @@ def expand_lzf(packed: bytes, size: int) -> bytes:
 
 
 def _repeat(out: bytearray, distance: int, length: int) -> None:
-    """Append ``length`` bytes from ``distance`` back; they may overlap what is being written."""
+    """Append ``length`` bytes from ``distance`` bytes back; source and target may overlap."""
     if distance > len(out):
         raise ValueError("it refers to bytes before its beginning")
     piece = out[-distance:][:length]
@@ -49,30 +49,30 @@ def _repeat(out: bytearray, distance: int, length: int) -> None:
 
 
 def count_expiring(listpack: bytes) -> int:
-    """How many fields of a hash with field expiry have one (Redis 7.4, t_hash.c).
+    """Count the fields with an expiry in the listpack of a hash (Redis 7.4, t_hash.c).
 
-    Such a listpack holds field, value, expiry (ms; 0 for none), and so on.
+    The listpack is a sequence of field, value and expiry (ms; 0 for none).
 
     Raises:
-        ValueError: it is no such listpack.
+        ValueError: It is not such a listpack.
     """
     position, index, count = _LISTPACK_HEADER_BYTES, 0, 0
     try:
         while listpack[position] != _LISTPACK_END:
-            # Only the integer 0, which takes one byte, says that a field stays.
+            # A field without an expiry has the integer 0 here, which takes one byte.
             if index % 3 == 2 and listpack[position] != 0:
                 count += 1
             position += _element_size(listpack, position)
             index += 1
     except IndexError:
-        raise ValueError("a listpack runs over its end") from None
+        raise ValueError("a listpack is cut short") from None
     if index % 3 or position != len(listpack) - 1:
-        raise ValueError("a listpack does not hold what it says")
+        raise ValueError("a listpack has the wrong number of elements")
     return count
 
 
 def _element_size(listpack: bytes, position: int) -> int:
-    """Bytes of one element, with the length that follows it for reading backwards (listpack.c)."""
+    """Return the bytes of one element, with the length for reading backwards (listpack.c)."""
     first = listpack[position]
     if first < 0x80:
         size = 1
@@ -87,6 +87,6 @@ def _element_size(listpack: bytes, position: int) -> int:
     elif first <= 0xF4:
         size = (3, 4, 5, 9)[first - 0xF1]
     else:
-        raise ValueError(f"0x{first:02x} begins no element of a listpack")
+        raise ValueError(f"0x{first:02x} is not the start of a listpack element")
     backwards = 1 + sum(size >= limit for limit in (2**7, 2**14 - 1, 2**21 - 1, 2**28 - 1))
     return size + backwards

@@ -1,4 +1,4 @@
-"""Counting while a dump is read, in memory that the file's size does not change."""
+"""Counts keys and expiries while a dump is read. The memory does not grow with the file."""
 
 from array import array
 from collections import Counter
@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Final
 
 from archiver.rdb.contents import Contents, Database, Expiries, Module
-from archiver.rdb.fault import Unknown
 from archiver.rdb.values import ALWAYS, TYPE_NAMES
+from archiver.rdb.window import UnsupportedType
 
 MOST_DATABASES: Final = 1024
 MOST_MODULES: Final = 1024
@@ -21,19 +21,19 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 class Times:
-    """Moments, ms since the epoch: exact, or so many in each bucket."""
+    """Expiry times in ms since the epoch: exact, or counted in buckets."""
 
     def __init__(self) -> None:
         self.exact = array("q")
         self.buckets: Counter[int] = Counter()
 
     def fold(self, width: int) -> None:
-        """Put the exact ones into buckets of ``width`` ms."""
+        """Move the exact times into buckets of ``width`` ms."""
         self.buckets.update(time // width for time in self.exact)
         self.exact = array("q")
 
     def widen(self) -> None:
-        """Make each two buckets one."""
+        """Merge every two buckets."""
         wider: Counter[int] = Counter()
         for bucket, count in self.buckets.items():
             wider[bucket // 2] += count
@@ -55,7 +55,7 @@ class DatabaseTally:
         self.keys = [0] * 256  # by type of value
         self.module_keys: Counter[str] = Counter()
         self.expiries = Times()
-        self.first_fields = Times()  # of hashes: when the first of their fields expires
+        self.first_fields = Times()  # when the first field of a hash expires
         self.hint: tuple[int, int] | None = None
 
 
@@ -69,7 +69,7 @@ class ModuleTally:
 
 
 class Tally:
-    """The counts of a dump. Database 0 is selected until another is."""
+    """The counts of a dump. Database 0 is selected at first."""
 
     def __init__(
         self, most_exact_times: int = MOST_EXACT_TIMES, most_buckets: int = MOST_BUCKETS
@@ -78,7 +78,7 @@ class Tally:
         self._most_buckets = most_buckets
         self._databases: dict[int, DatabaseTally] = {}
         self._modules: dict[str, ModuleTally] = {}
-        self._recent = 0  # times that no bucket holds yet
+        self._recent = 0  # times that are in no bucket yet
         self._width = 1
         self.selected = DatabaseTally()
         self.aux: dict[str, str] = {}
@@ -87,36 +87,38 @@ class Tally:
         self.slots = 0
 
     def select(self, number: int, offset: int) -> None:
-        """Count for database ``number`` from here on.
+        """Count the keys that follow for database ``number``.
 
         Raises:
-            Unknown: one database more than we keep count of.
+            UnsupportedType: There are more databases than we count.
         """
         if number not in self._databases and len(self._databases) == MOST_DATABASES:
-            raise Unknown(offset, f"more than {MOST_DATABASES} databases")
+            raise UnsupportedType(offset, f"more than {MOST_DATABASES} databases")
         if not self._databases:
             self._databases[number] = self.selected
         self.selected = self._databases.setdefault(number, DatabaseTally())
 
     def module(self, identity: int, offset: int) -> tuple[str, ModuleTally]:
-        """The module type of a 64-bit id: nine letters of 6 bits, a version of 10 (module.c).
+        """Return the name and the counts of a module type.
+
+        ``identity`` is its 64-bit id: nine letters of 6 bits, a version of 10 bits (module.c).
 
         Raises:
-            Unknown: one type more than we keep count of.
+            UnsupportedType: There are more module types than we count.
         """
-        name = "".join(_LETTERS[identity >> (10 + 6 * place) & 0x3F] for place in range(8, -1, -1))
+        name = "".join(_LETTERS[identity >> (10 + 6 * digit) & 0x3F] for digit in range(8, -1, -1))
         if name not in self._modules:
             if len(self._modules) == MOST_MODULES:
-                raise Unknown(offset, f"more than {MOST_MODULES} module types")
+                raise UnsupportedType(offset, f"more than {MOST_MODULES} module types")
             self._modules[name] = ModuleTally(identity & 0x3FF)
         return name, self._modules[name]
 
     def expires(self, time: int) -> None:
-        """A key of the selected database expires at ``time``, ms since the epoch."""
+        """Note that a key of the selected database expires at ``time`` (ms since the epoch)."""
         self._note(self.selected.expiries, time)
 
     def fields_expire(self, fields: int, first: int) -> None:
-        """So many fields of a hash of the selected database do, the first of them at ``first``."""
+        """Note that so many ``fields`` of a hash expire, the earliest at ``first``."""
         self.expiring_fields += fields
         self._note(self.selected.first_fields, first)
 
@@ -127,23 +129,23 @@ class Tally:
             self._fold()
 
     def _fold(self) -> None:
-        """Put the times into buckets, and widen these until they are few enough."""
+        """Move the times into buckets, and widen these until they are few enough."""
         self._width = max(self._width, MINUTE)
-        every = self._every()
-        for times in every:
+        all_times = self._all_times()
+        for times in all_times:
             times.fold(self._width)
         self._recent = 0
-        while sum(len(times.buckets) for times in every) > self._most_buckets:
+        while sum(len(times.buckets) for times in all_times) > self._most_buckets:
             self._width *= 2
-            for times in every:
+            for times in all_times:
                 times.widen()
 
-    def _every(self) -> list[Times]:
+    def _all_times(self) -> list[Times]:
         databases = self._databases.values() or [self.selected]
         return [times for one in databases for times in (one.expiries, one.first_fields)]
 
     def contents(self, *, is_complete: bool) -> Contents:
-        """All of it, frozen."""
+        """Return all counts, frozen."""
         if self._width > 1:
             self._fold()
         numbered = self._databases or {0: self.selected}

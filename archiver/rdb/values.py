@@ -1,30 +1,29 @@
-"""Every type of value that a dump can hold, and how to pass over a key and its value.
+"""Skips a key and its value, for every type of value that a dump can hold.
 
 The numbers and layouts are those of rdb.h and rdb.c: Redis up to 8.2 (version 12), Valkey 9.0
-(``VALKEY080``). Redis and Valkey went apart at 22, so the magic chooses the table. Lengths come
-from the file: nothing here allocates by one, and each turn of a loop moves on.
+(``VALKEY080``). Redis and Valkey differ from type 22 on, so the magic selects the table. Lengths
+come from the file: no code here allocates memory by one, and each turn of a loop reads on.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from archiver.rdb.fault import Damaged, Unknown
 from archiver.rdb.packed import count_expiring
-from archiver.rdb.window import Window
+from archiver.rdb.window import InvalidData, UnsupportedType, Window
 
 Expiring = tuple[int, int]
-"""How many fields of a hash have an expiry of their own, and the first of these, ms since the
-epoch: the hash may be smaller from then on, and once they are all over, gone."""
+"""The number of fields of a hash that have an expiry, and the earliest of these (ms since the
+epoch): from then on the hash may shrink, and be gone once all of its fields have expired."""
 
-Pass = Callable[[Window], Expiring | None]
-"""Moves over a key and its value; answers for a hash of which fields expire."""
+Skip = Callable[[Window], Expiring | None]
+"""Skips a key and its value; returns the expiring fields of a hash that has some."""
 
 ALWAYS: Final = -(2**63)
 NEVER: Final = 2**63 - 1
 TYPE_MODULE_1: Final = 6
 TYPE_MODULE_2: Final = 7
 
-# A server keeps a hash as one listpack up to 512 fields by default: some 70 KB.
+# A server keeps a hash of up to 512 fields (the default) as one listpack: some 70 KB.
 _MOST_LISTPACK_BYTES = 4 * 2**20
 
 
@@ -43,8 +42,7 @@ def _hash(window: Window) -> None:
 
 
 def _zset_text(window: Window) -> None:
-    """Scores as text, up to version 7: a byte for its length, of which 253 to 255 are NaN and
-    the infinities."""
+    """Scores as text, up to version 7: a length byte, where 253 to 255 are NaN and infinities."""
     window.strings(1)
     for _ in range(window.length()):
         window.strings(1)
@@ -58,13 +56,13 @@ def _zset_binary(window: Window) -> None:
 
 
 def _quicklist_2(window: Window) -> None:
-    """Nodes: 1 for one plain, large element, 2 for a listpack; then its bytes."""
+    """Nodes: a container (1: one large element, 2: a listpack), then its bytes."""
     window.strings(1)
     for _ in range(window.length()):
         start = window.offset
         container = window.length()
         if container not in {1, 2}:
-            raise Damaged(start, f"a node of a list is neither plain nor packed but {container}")
+            raise InvalidData(start, f"unknown container {container} in a list node")
         window.strings(1)
 
 
@@ -75,7 +73,7 @@ def _expiring_hash(window: Window) -> Expiring | None:
 
 
 def _expiring_hash_rc(window: Window) -> Expiring | None:
-    """The release candidates of 7.4 wrote no first expiry."""
+    """Release candidates of 7.4: no first expiry."""
     window.strings(1)
     return _expiring_fields(window, ALWAYS)
 
@@ -103,16 +101,16 @@ def _expiring_packed(window: Window, first: int) -> Expiring | None:
     start = window.offset
     listpack = window.string(_MOST_LISTPACK_BYTES)
     if listpack is None:
-        raise Unknown(start, f"a listpack of more than {_MOST_LISTPACK_BYTES} bytes")
+        raise UnsupportedType(start, f"a listpack larger than {_MOST_LISTPACK_BYTES} bytes")
     try:
         expiring = count_expiring(listpack)
     except ValueError as error:
-        raise Damaged(start, str(error)) from None
+        raise InvalidData(start, str(error)) from None
     return (expiring, first) if expiring else None
 
 
 def _valkey_hash(window: Window) -> Expiring | None:
-    """Valkey 9: field, value, expiry in ms; -1 for none."""
+    """Valkey 9: field, value, expiry (ms; -1 for none)."""
     window.strings(1)
     expiring, first = 0, NEVER
     for _ in range(window.length()):
@@ -123,18 +121,18 @@ def _valkey_hash(window: Window) -> Expiring | None:
     return (expiring, first) if expiring else None
 
 
-def _stream(layout: int) -> Pass:
-    """Layout 2 (Redis 7.0) added the first, the largest deleted and the number of all ids, and a
-    counter to each group; 3 (7.2) added the time when a consumer was last active."""
+def _stream(layout: int) -> Skip:
+    """Layout 2 (Redis 7.0) adds the first id, the largest deleted id and the number of ids, and a
+    counter per group; layout 3 (7.2) adds the time when a consumer was last active."""
 
-    def pass_over(window: Window) -> None:
+    def skip(window: Window) -> None:
         window.strings(1)
         window.strings(2 * window.length())  # the first id of a node, and its listpack
         _lengths(window, 3 if layout < 2 else 8)
         for _ in range(window.length()):
             _group(window, layout)
 
-    return pass_over
+    return skip
 
 
 def _group(window: Window, layout: int) -> None:
@@ -153,8 +151,8 @@ def _lengths(window: Window, count: int) -> None:
         window.length()
 
 
-def pass_module_value(window: Window) -> None:
-    """What a module wrote: each piece says its kind, the kind 0 ends it (version 2 modules)."""
+def skip_module_value(window: Window) -> None:
+    """Skip the data of a module: pieces with a kind each, ended by kind 0 (version 2 modules)."""
     while True:
         start = window.offset
         kind = window.length()
@@ -167,7 +165,7 @@ def pass_module_value(window: Window) -> None:
         elif kind == 5:
             window.strings(1)
         else:
-            raise Damaged(start, f"{kind} is no kind of a module's data")
+            raise InvalidData(start, f"unknown kind {kind} of module data")
 
 
 _COMMON: Final = {
@@ -200,10 +198,10 @@ _REDIS: Final = _COMMON | {
 _VALKEY: Final = _COMMON | {22: ("hash", _valkey_hash)}
 
 TYPE_NAMES: Final = {code: name for code, (name, _) in _REDIS.items()}
-"""What the command TYPE answers for each type of value."""
+"""What the TYPE command returns for each type of value."""
 
 
-def _table(types: dict[int, tuple[str, Pass]]) -> Sequence[Pass | None]:
+def _table(types: dict[int, tuple[str, Skip]]) -> Sequence[Skip | None]:
     return [types[code][1] if code in types else None for code in range(256)]
 
 

@@ -1,7 +1,7 @@
-"""The evidence of a restore drill, and what is made from it.
+"""The evidence of a restore drill, and the reports generated from it.
 
-A drill ends in one :class:`~archiver.report.evidence.Evidence`. :func:`document.encode` makes the
-JSON that is stored in the archive and linked to the one before it (:mod:`chain`); the page, the
-Markdown and the JUnit XML are made from the stored bytes and from nothing else, so that they can
-be made again at any time and cannot say what the JSON does not.
+A drill produces one :class:`~archiver.report.evidence.Evidence`. :func:`document.encode` returns
+the JSON that is stored in the archive and linked to the previous one (:mod:`chain`). The page, the
+Markdown and the JUnit XML are generated from the stored bytes alone, so they can be regenerated at
+any time and cannot say anything that the JSON does not.
 """

@@ -1,19 +1,19 @@
-"""The chain: each evidence document holds the SHA-256 of the one before it. Pure.
+"""The chain of evidence: each document has the SHA-256 of the previous one. Pure.
 
     drills/<yyyy>/<mm>/<id>.json     the evidence; <id> = UTC basic time, a hyphen, six hex digits
-                       <id>.html     made from it, and not part of the chain: make them again
+                       <id>.html     generated from it; not part of the chain
                        <id>.md
                        <id>.xml
-    drills/last/<instance>.id        the id of the last that passed this instance: derived, and
+    drills/last/<instance>.id        the id of the last drill that the instance passed: derived,
                                      not part of the chain either
 
 Ids sort by time, so a listing of ``drills/`` gives the chain in order.
 
-What a whole chain shows: no document but the last was altered, removed, inserted or moved since
-the next one was written. What it cannot show: that the last one (or several at the end) was not
-replaced or removed, or that somebody did not write all of it anew. For that, something must be
-out of the writer's reach: keep the last id and hash elsewhere (a ticket, a mail, a log of another
-team) and give them to :func:`check_chain` as anchors, or store the documents under an object lock.
+An unbroken chain shows that no document except the last was altered, removed, inserted or moved
+since the next one was written. It cannot show that documents at its end were replaced or removed,
+or that somebody rewrote all of it. To prove that, keep something out of the writer's reach: store
+the last id and hash somewhere else (a ticket, a mail, another team's log) and pass them to
+:func:`check_chain` as anchors, or store the documents under an object lock.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ _ID_TIME = "%Y%m%dT%H%M%SZ"
 
 
 class Fault(StrEnum):
-    """What can be wrong with a document's place in the chain."""
+    """What can be wrong with a document of the chain."""
 
     UNREADABLE = "unreadable"
     MISPLACED = "misplaced"
@@ -57,8 +57,10 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault: the key of the document that it concerns, one line about it, and the exit code
-    that it stands for: another one where a store does not give what may well be right."""
+    """A fault: the key of the document, one line about it, and the exit code for it.
+
+    The exit code is not that of damage if only the store failed to return the document.
+    """
 
     key: str
     fault: Fault
@@ -70,10 +72,10 @@ class Finding:
 
 
 def new_id(moment: datetime, suffix: str, *, after: str | None = None) -> str:
-    """The id of a drill that ended at ``moment``; ``suffix`` is six random hex digits.
+    """Return the id of a drill that ended at ``moment``; ``suffix`` is six random hex digits.
 
-    It sorts behind ``after``, the last id of the chain, even if both ended in the same second or
-    the clock was set back: then it is a second later than that one.
+    It sorts after ``after``, the last id of the chain. If both drills ended in the same second, or
+    the clock was set back, the id has the time of ``after`` plus one second.
     """
     found = f"{format_compact(moment)}-{suffix}"
     if after is not None and found <= after:
@@ -83,36 +85,36 @@ def new_id(moment: datetime, suffix: str, *, after: str | None = None) -> str:
 
 
 def evidence_key(drill_id: str) -> str:
-    """Where the document of a drill is."""
+    """Return the key of a drill's document."""
     return f"{PREFIX}{drill_id[:4]}/{drill_id[4:6]}/{drill_id}{EVIDENCE_SUFFIX}"
 
 
 def last_key(instance_id: str) -> str:
-    """Where it is noted which drill was the last that passed an instance."""
+    """Return the key of the note on the last drill that an instance passed."""
     return f"{PREFIX}last/{instance_id}.id"
 
 
 def instance_of_last(key: str) -> str | None:
-    """The instance that a note of a last drill is about; None for another key."""
+    """Return the instance of such a note's key; None for any other key."""
     found = _LAST.fullmatch(key)
     return None if found is None else found["instance"]
 
 
 def last_document(drill_id: str) -> bytes:
-    """The note itself."""
+    """Return the content of such a note."""
     return f"{drill_id}\n".encode("ascii")
 
 
 def last_id(key: str, data: bytes) -> str:
-    """The drill that a note names. Raises BadDocument."""
+    """Return the drill id in such a note. Raises BadDocument."""
     found = _ID.fullmatch(data)
     if found is None:
-        raise BadDocument(key, f"{data[:60]!a} is no id of a drill")
+        raise BadDocument(key, f"{data[:60]!a} is not a drill id")
     return found[1].decode("ascii")
 
 
 def beside(key: str, suffix: str) -> str:
-    """The key of what is made from the document at ``key``, such as its page."""
+    """Return the key of a report generated from the document at ``key``, such as its page."""
     return f"{key.removesuffix(EVIDENCE_SUFFIX)}{suffix}"
 
 
@@ -121,27 +123,26 @@ def is_evidence_key(key: str) -> bool:
 
 
 def link(previous: bytes) -> Link:
-    """What the next document says of this one. Raises IntegrityError, UnsupportedFormat."""
+    """Return the link to a document. Raises IntegrityError, UnsupportedFormat."""
     return Link(id=decode(previous).id, sha256=_sha256(previous))
 
 
 def check_chain(
     documents: Iterable[tuple[str, bytes | ArchiverError]], *, anchors: Sequence[Link] = ()
 ) -> list[Finding]:
-    """Everything wrong with the chain, in its order; empty when it is whole.
+    """Return all faults of the chain, in its order.
 
-    ``documents`` are (key, bytes) in the order of their keys, all of them; in the place of bytes
-    that cannot be had, why. ``anchors`` are ids
-    and hashes that were kept elsewhere: each must be in the chain as it was. The module says what
-    a chain without anchors cannot show.
+    ``documents`` are all (key, bytes) sorted by key; an error stands for bytes that cannot be
+    read. ``anchors`` are ids and hashes that were stored outside of the archive: each document
+    must still be in the chain, unchanged.
     """
     entries = [_entry(key, data) for key, data in documents]
     findings = [finding for entry in entries for finding in entry.findings]
-    places = {entry.id: place for place, entry in enumerate(entries)}
-    for place, entry in enumerate(entries):
+    positions = {entry.id: position for position, entry in enumerate(entries)}
+    for position, entry in enumerate(entries):
         if entry.is_read:
-            findings.extend(_check_link(entries, places, place))
-    findings.extend(_check_anchors(entries, places, anchors))
+            findings.extend(_check_link(entries, positions, position))
+    findings.extend(_check_anchors(entries, positions, anchors))
     return findings
 
 
@@ -149,7 +150,7 @@ def check_chain(
 class _Entry:
     key: str
     id: str
-    sha256: str | None  # of bytes that cannot be had, nobody knows it
+    sha256: str | None  # None if the bytes cannot be read
     previous: Link | None
     is_read: bool
     findings: tuple[Finding, ...]
@@ -157,7 +158,7 @@ class _Entry:
 
 def _entry(key: str, data: bytes | ArchiverError) -> _Entry:
     match = _KEY.fullmatch(key)
-    # By the key, not by the document: what was altered may lie about its id.
+    # From the key: an altered document may have another id.
     by_key = match["id"] if match else key
     if isinstance(data, ArchiverError):
         why = data.fault if isinstance(data, BadDocument) else data.message
@@ -174,46 +175,49 @@ def _entry(key: str, data: bytes | ArchiverError) -> _Entry:
     return _Entry(key, by_key, _sha256(data), evidence.previous, is_read=True, findings=findings)
 
 
-def _check_link(entries: Sequence[_Entry], places: dict[str, int], place: int) -> Iterator[Finding]:
-    entry = entries[place]
+def _check_link(
+    entries: Sequence[_Entry], positions: dict[str, int], position: int
+) -> Iterator[Finding]:
+    entry = entries[position]
     named = entry.previous
     if named is None:
-        if place > 0:
-            text = f"names no predecessor, though {entries[place - 1].id} comes before it"
+        if position > 0:
+            text = f"has no link to a previous document, though {entries[position - 1].id} exists"
             yield Finding(entry.key, Fault.RESTARTED, text)
         return
-    found = places.get(named.id)
+    found = positions.get(named.id)
     if found is None:
-        yield Finding(evidence_key(named.id), Fault.MISSING, f"{entry.id} names it and it is gone")
+        text = f"does not exist, but {entry.id} links to it"
+        yield Finding(evidence_key(named.id), Fault.MISSING, text)
         return
-    if found != place - 1:
-        yield _misordered(entries, place, named)
+    if found != position - 1:
+        yield _misordered(entries, position, named)
     if entries[found].sha256 not in (None, named.sha256):
-        text = f"its SHA-256 is {entries[found].sha256}, but was {named.sha256} for {entry.id}"
+        text = f"SHA-256 is {entries[found].sha256}, but {entry.id} recorded {named.sha256}"
         yield Finding(entries[found].key, Fault.ALTERED, text)
 
 
-def _misordered(entries: Sequence[_Entry], place: int, named: Link) -> Finding:
-    entry = entries[place]
-    for other in entries[:place]:
+def _misordered(entries: Sequence[_Entry], position: int, named: Link) -> Finding:
+    entry = entries[position]
+    for other in entries[:position]:
         if other.previous is not None and other.previous.id == named.id:
-            text = f"names {named.id} as its predecessor, and so does {other.id}"
+            text = f"links to {named.id}, as {other.id} does"
             return Finding(entry.key, Fault.FORKED, text)
-    text = f"names {named.id} as its predecessor, which does not come right before it"
+    text = f"links to {named.id}, which is not the document right before it"
     return Finding(entry.key, Fault.REORDERED, text)
 
 
 def _check_anchors(
-    entries: Sequence[_Entry], places: dict[str, int], anchors: Sequence[Link]
+    entries: Sequence[_Entry], positions: dict[str, int], anchors: Sequence[Link]
 ) -> Iterator[Finding]:
     for anchor in anchors:
-        place = places.get(anchor.id)
-        if place is None:
-            text = "an anchor kept elsewhere names it and it is gone"
+        position = positions.get(anchor.id)
+        if position is None:
+            text = "does not exist, but there is an anchor for it"
             yield Finding(evidence_key(anchor.id), Fault.MISSING, text)
-        elif entries[place].sha256 not in (None, anchor.sha256):
-            text = f"its SHA-256 is {entries[place].sha256}, but an anchor says {anchor.sha256}"
-            yield Finding(entries[place].key, Fault.ALTERED, text)
+        elif entries[position].sha256 not in (None, anchor.sha256):
+            text = f"SHA-256 is {entries[position].sha256}, but the anchor has {anchor.sha256}"
+            yield Finding(entries[position].key, Fault.ALTERED, text)
 
 
 def _sha256(data: bytes) -> str:

@@ -1,7 +1,7 @@
-"""Between the evidence and its JSON. The dataclasses are the specification; this reads them.
+"""Converts the evidence to JSON and back, driven by the fields of its dataclasses.
 
-Reading is as strict as ``schema/evidence-2.json``: an unknown field, a missing one, a wrong type
-or a value that contradicts another makes a document unreadable. A field more is a format more.
+Reading is as strict as ``schema/evidence-2.json``: an unknown or missing field, a wrong type, or
+values that contradict each other make a document unreadable. A new field needs a new format number.
 """
 
 import dataclasses
@@ -20,15 +20,15 @@ from archiver.report.evidence import FORMAT, KIND, Evidence
 from archiver.report.verdict import contradictions
 from archiver.times import format_iso, parse_iso
 
-# What format 1 has not.
+# Format 1 does not have this field.
 _SINCE_2 = "acknowledged"
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 
 
 def to_document(evidence: Evidence) -> dict[str, Any]:
-    """The evidence as JSON values; times as UTC ISO 8601 with microseconds and ``Z``.
+    """Return the evidence as JSON values; times are ISO 8601 in UTC with microseconds and ``Z``.
 
-    Raises ValueError for a time without a zone.
+    Raises ValueError for a time without a time zone.
     """
     document = {"format": format_of(evidence), "kind": KIND, **_object(evidence)}
     if not evidence.acknowledged:
@@ -37,37 +37,37 @@ def to_document(evidence: Evidence) -> dict[str, Any]:
 
 
 def format_of(evidence: Evidence) -> int:
-    """The oldest that can say it: older versions read all that they can."""
+    """Return the oldest format that can hold the evidence, so that older versions can read it."""
     return 2 if evidence.acknowledged else 1
 
 
 def encode(evidence: Evidence) -> bytes:
-    """The bytes to store: ASCII, fields in a fixed order, a newline at the end.
+    """Return the bytes to store: ASCII, fields in a fixed order, a newline at the end.
 
-    The same evidence gives the same bytes. Raises IntegrityError for evidence that contradicts
-    itself: what cannot be read back must not be written.
+    Equal evidence gives equal bytes. Raises IntegrityError for evidence that contradicts itself,
+    because nobody could read it back.
     """
     try:
         text = json.dumps(to_document(evidence), indent=2, allow_nan=False)
     except ValueError as error:
-        raise IntegrityError(f"the evidence cannot be written ({error})") from None
+        raise IntegrityError(f"cannot write the evidence ({error})") from None
     data = f"{text}\n".encode("ascii")
     decode(data)
     return data
 
 
 def decode(data: bytes, key: str = "the evidence") -> Evidence:
-    """Read a document; ``key`` is what messages call it.
+    """Read a document; messages refer to it by ``key``.
 
-    Raises IntegrityError for what is no evidence or contradicts itself, UnsupportedFormat for a
-    format that this version does not know.
+    Raises IntegrityError if it is not evidence or contradicts itself, UnsupportedFormat if its
+    format is newer than this version.
     """
     try:
         document = json.loads(
             data.decode("ascii"), object_pairs_hook=_once, parse_constant=_no_constant
         )
         if not isinstance(document, dict):
-            raise _Unreadable("no JSON object")
+            raise _Unreadable("not a JSON object")
         written = _check_format(key, document.pop("format", None))
         if document.pop("kind", None) != KIND:
             raise _Unreadable(f"kind: not {KIND!r}")
@@ -75,7 +75,7 @@ def decode(data: bytes, key: str = "the evidence") -> Evidence:
             raise _Unreadable(f"{_SINCE_2}: not a field of format 1")
         evidence: Evidence = _read(Evidence, {_SINCE_2: [], **document}, "")
         if format_of(evidence) != written:
-            raise _Unreadable(f"{_SINCE_2}: nothing is, and the format is {written}")
+            raise _Unreadable(f"{_SINCE_2}: empty, though the format is {written}")
         found = list(contradictions(evidence))
     except (ValueError, RecursionError, OverflowError) as error:
         raise IntegrityError(f"{key}: cannot be read as evidence ({error!s:.200})") from None
@@ -85,7 +85,7 @@ def decode(data: bytes, key: str = "the evidence") -> Evidence:
 
 
 class _Unreadable(ValueError):
-    """Where in the document, and what is wrong there."""
+    """The message has the path in the document and what is wrong there."""
 
 
 def _check_format(key: str, written: object) -> int:
@@ -100,7 +100,7 @@ def _check_format(key: str, written: object) -> int:
 
 
 def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    # Readers differ in which of two equal names they believe, so there may be only one.
+    # JSON readers differ in which of two equal names they use, so refuse both.
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
@@ -110,7 +110,7 @@ def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(word: str) -> float:
-    raise _Unreadable(f"{word} is no number")
+    raise _Unreadable(f"{word} is not a number")
 
 
 def _object(one: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the evidence's dataclasses
@@ -122,7 +122,7 @@ def _value(value: Any) -> Any:  # noqa: ANN401 - any of the evidence's values
         return _object(value)
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise _Unreadable(f"{value}: a time without a zone")
+            raise _Unreadable(f"{value}: a time without a time zone")
         return format_iso(value, "microseconds")
     if isinstance(value, StrEnum):
         return value.value
@@ -175,12 +175,12 @@ def _read_object(kind: Any, value: object, where: str) -> Any:  # noqa: ANN401 -
 
 def _read_scalar(kind: Any, value: object, where: str) -> Any:  # noqa: ANN401 - see _read
     if issubclass(kind, StrEnum):
-        return kind(_expect(str, value, where, "a word"))
+        return kind(_expect(str, value, where, "a string"))
     return _SCALARS[kind](value, where)
 
 
 def _text(value: object, where: str) -> str:
-    return str(_expect(str, value, where, "a text"))
+    return str(_expect(str, value, where, "a string"))
 
 
 def _truth(value: object, where: str) -> bool:

@@ -1,8 +1,8 @@
-"""The nouns of a drill's evidence, frozen. The fields are those of the JSON, in its order.
+"""The evidence of a drill as frozen dataclasses. Their fields are those of the JSON, in its order.
 
-Times are aware UTC, sizes are bytes, durations are seconds, digests are as named. The meaning of
-every field is in ``schema/evidence-2.json``, which is published with the package; a test holds
-the two together. ``None`` always means *not known* or *not reached*, never zero and never yes.
+Times are aware UTC, sizes are in bytes, durations in seconds. ``schema/evidence-2.json``, which is
+published with the package, describes every field; a test compares the two. ``None`` always means
+*unknown* or *not reached*, never zero and never yes.
 """
 
 from collections.abc import Mapping
@@ -14,22 +14,22 @@ from urllib.parse import urlsplit, urlunsplit
 from archiver.model import Footer, Kind, Network
 from archiver.report.limits import Count, Crc64, DrillId, Fraction, Seconds, Sha256
 
-# The newest: what is acknowledged is new in it. A document without that is of format 1.
+# The newest format; ``acknowledged`` is new in it. A document without that field has format 1.
 FORMAT = 2
 KIND = "drill"
 
 
 class Verdict(StrEnum):
-    """Of a backup set, and of a drill. The better first: the last of several is the worst."""
+    """The verdict on a backup set or on a drill, from the best to the worst."""
 
     PASS = "pass"  # noqa: S105 - a word, not a password
     UNLOADABLE = "unloadable"  # intact, but needs Tair's modules or a newer server
-    PARTIAL = "partial"  # nodes are missing, or were not tried
+    PARTIAL = "partial"  # nodes are missing or were not tried
     FAIL = "fail"
 
 
 class Outcome(StrEnum):
-    """Of one file. ``untried`` is never a pass."""
+    """The outcome of one file. ``untried`` is never a pass."""
 
     PASS = "pass"  # noqa: S105 - a word, not a password
     UNLOADABLE = "unloadable"
@@ -49,7 +49,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """What made the evidence; ``runtime`` names the interpreter and the system."""
+    """The program that wrote the evidence; ``runtime`` is its interpreter and system."""
 
     name: str
     version: str
@@ -58,7 +58,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """On whose behalf and where. ``None``: withheld."""
+    """The user and the host of the drill; ``None`` if withheld."""
 
     user: str | None
     host: str | None
@@ -66,14 +66,14 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class ArchivePlace:
-    """Which archive. Raises ValueError for a URL that carries a user, a query or a fragment."""
+    """The archive. Raises ValueError for a URL with a user, a query or a fragment."""
 
     where: str
     format: Count
 
     def __post_init__(self) -> None:
         if self.where != without_secrets(self.where):
-            raise ValueError("the archive's address carries credentials or a query")
+            raise ValueError("the archive's address has credentials or a query")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """How the sets were chosen, so that somebody else can choose the same again."""
+    """How the sets were chosen, so that somebody else can repeat the choice."""
 
     mode: Mode
     seed: str | None
@@ -100,8 +100,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What was promised; ``tolerance`` is a fraction of the keys. Of the gaps between sets those
-    count for the RPO that ended in the last ``rpo_window_seconds``."""
+    """The targets of the drill; ``tolerance`` is a fraction of the keys.
+
+    Gaps between sets count for the RPO if they ended in the last ``rpo_window_seconds``.
+    """
 
     rto_seconds: Seconds | None
     rpo_seconds: Seconds | None
@@ -111,7 +113,7 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """The drill in a few words; made by :func:`archiver.report.verdict.conclude`."""
+    """The result of the drill; see :func:`archiver.report.verdict.conclude`."""
 
     verdict: Verdict
     passed: bool
@@ -122,7 +124,7 @@ class Conclusion:
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """Whose files the set has. ``expected`` is ``None`` where nothing says how many there were."""
+    """The nodes that the set has files of; ``expected`` is ``None`` if the number is unknown."""
 
     expected: Count | None
     present: tuple[str, ...]
@@ -131,7 +133,7 @@ class Nodes:
 
 @dataclass(frozen=True, slots=True)
 class Phases:
-    """Wall time of each phase over the whole set, in the order they run."""
+    """Wall time of each phase, summed over the files of the set, in the order they run."""
 
     read: Seconds | None
     verify: Seconds | None
@@ -143,13 +145,13 @@ class Phases:
     tear_down: Seconds | None
 
 
-# What a real recovery needs too. The rest proves something and does not count towards the RTO.
+# The phases that a real recovery needs. The others only check it and do not count for the RTO.
 RECOVERY_PHASES = ("read", "verify", "lay_out", "start", "load")
 
 
 @dataclass(frozen=True, slots=True)
 class Rto:
-    """How long the recovery took; made by :func:`archiver.report.verdict.measure_rto`."""
+    """How long the recovery took; see :func:`archiver.report.verdict.measure_rto`."""
 
     seconds: Seconds | None
     target_seconds: Seconds | None
@@ -158,7 +160,7 @@ class Rto:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Between the starts of two consecutive complete sets of one instance."""
+    """The time between the starts of two consecutive complete sets of one instance."""
 
     seconds: Seconds
     start: datetime
@@ -167,7 +169,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Rpo:
-    """How much could be lost; made by :func:`archiver.report.verdict.measure_rpo`."""
+    """How much data could be lost; see :func:`archiver.report.verdict.measure_rpo`."""
 
     age_seconds: Seconds
     newest_age_seconds: Seconds | None
@@ -178,7 +180,7 @@ class Rpo:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the archive had the file from: the URL without its query, and when."""
+    """Where the file was downloaded from (the URL has no query), and when."""
 
     network: Network
     url: str
@@ -187,7 +189,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class RdbFacts:
-    """What the file says of itself."""
+    """What the header and the footer of the file say."""
 
     magic: str | None
     version: Count | None
@@ -200,7 +202,7 @@ class RdbFacts:
 class Database:
     """The keys of one logical database; ``types`` maps a type's name to its number of keys.
 
-    ``sampled``: ``with_expiry`` and ``types`` are those of the keys that were looked at, not all.
+    If ``sampled``, ``with_expiry`` and ``types`` count only the keys of a sample.
     """
 
     index: Count
@@ -212,7 +214,7 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The throwaway server that loaded the file; ``executable`` is its name without the path."""
+    """The server that loaded the file; ``executable`` is its file name without the path."""
 
     flavour: str
     version: str
@@ -221,7 +223,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Keys that the server has, minus keys that our parser counted, and why."""
+    """The keys of the server minus the keys that our parser counted, and the explanation."""
 
     keys: int
     explanation: str
@@ -230,7 +232,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class FileEvidence:
-    """One file: what it is, and what became of it."""
+    """One file of a set, and the outcome of restoring it."""
 
     node_id: str
     backup_id: str
@@ -256,7 +258,7 @@ class FileEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The set's keys beside those of the last drill of the same instance."""
+    """The keys of the set compared with those in the last drill of the same instance."""
 
     previous_id: DrillId
     keys_then: Count
@@ -268,7 +270,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """What the user demanded. ``holds`` is ``None`` when it was not evaluated: not a pass."""
+    """An assertion of the user. ``holds`` is ``None`` if it was not evaluated, which is no pass."""
 
     text: str
     node_id: str | None
@@ -278,7 +280,7 @@ class Assertion:
 
 @dataclass(frozen=True, slots=True)
 class Teardown:
-    """Whether the drill left anything. ``proven``: looked at afterwards, not assumed."""
+    """Whether the drill left anything behind. ``proven``: this was checked, not assumed."""
 
     processes_gone: bool
     directories_gone: bool
@@ -291,7 +293,7 @@ class Teardown:
 
 @dataclass(frozen=True, slots=True)
 class SetEvidence:
-    """One backup set: how it fared, how long it took, how old it is."""
+    """One backup set: its verdict, how long the recovery took, how old it is."""
 
     key: str
     instance_id: str
@@ -310,8 +312,10 @@ class SetEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """A backup set that lacks files, or a backup that the vendor failed, and who has taken note of
-    it, when and why. ``by`` is ``None`` where that is withheld."""
+    """A person's note on a set that lacks files, or on a backup that failed at the vendor.
+
+    ``subject`` is the key of the set or backup; ``by`` is ``None`` if withheld.
+    """
 
     subject: str
     at: datetime
@@ -321,7 +325,7 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Another evidence document: its id, and the SHA-256 of its bytes as stored."""
+    """A reference to another document: its id, and the SHA-256 of its stored bytes."""
 
     id: DrillId
     sha256: Sha256
@@ -329,8 +333,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One drill. ``previous`` is ``None`` for the first of an archive. ``acknowledged`` is what
-    stood of that when the drill began, of the instances that were asked for."""
+    """One drill.
+
+    ``previous`` is ``None`` for the first drill of an archive. ``acknowledged`` has the notes on
+    the drilled instances that were still valid when the drill began.
+    """
 
     id: DrillId
     tool: Tool
@@ -348,7 +355,7 @@ class Evidence:
 
 
 def without_secrets(where: str) -> str:
-    """An archive's address without user, password, query and fragment; a path stays as it is."""
+    """Return a URL without user, password, query and fragment; a path is returned as it is."""
     if "://" not in where:
         return where
     url = urlsplit(where)

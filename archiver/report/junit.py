@@ -1,8 +1,8 @@
-"""JUnit XML, for whatever turns a build red. Made from the JSON.
+"""Generates JUnit XML for CI systems from the JSON.
 
-One ``testsuite`` a backup set, and a last one for the drill as a whole. Only a pass passes:
-unloadable, partial and untried are failures with a type of their own, never ``skipped``, because
-systems that read JUnit show skipped tests as green.
+There is one ``testsuite`` per backup set and one for the drill as a whole. Only a pass passes:
+unloadable, partial and untried are failures with their own type, never ``skipped``, because CI
+systems show skipped tests as green.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from archiver.report.evidence import (
 from archiver.report.words import duration, exposure, headline
 from archiver.times import format_iso
 
-# What XML 1.0 has no way to say, not even as a reference.
+# Characters that XML 1.0 cannot represent, not even as a character reference.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """``fault`` is the failure's type, or ``None`` for a pass."""
+    """A test case; ``fault`` is the type of the failure, ``None`` for a pass."""
 
     name: str
     fault: str | None
@@ -38,7 +38,7 @@ class _Case:
 
 
 def to_junit(data: bytes) -> bytes:
-    """The XML, UTF-8, of the evidence document ``data``.
+    """Return the XML (UTF-8) for the evidence document ``data``.
 
     Raises IntegrityError, UnsupportedFormat.
     """
@@ -72,7 +72,9 @@ def _set_cases(one: SetEvidence) -> Iterator[_Case]:
         text = f"{one.comparison.keys_then} keys then, {one.comparison.keys_now} now"
         yield _Case(f"compared with {one.comparison.previous_id}", fault, text)
     clean = one.teardown.is_clean
-    yield _Case("teardown", None if clean else "left_behind", "not proven to be all gone")
+    yield _Case(
+        "teardown", None if clean else "left_behind", "processes or directories may be left"
+    )
 
 
 def _file_case(file: FileEvidence) -> _Case:

@@ -1,4 +1,4 @@
-"""What a value of the evidence may be, beyond its type; read with the document."""
+"""Constraints on the values of the evidence, checked when a document is read."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Annotated
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What a text must look like, whole; ``words`` says it to people."""
+    """A regular expression that the whole text must match; ``words`` describes it."""
 
     regex: str
     words: str
@@ -18,7 +18,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class AtLeast:
-    """The least that a number may be."""
+    """A minimum for a number."""
 
     least: int
 

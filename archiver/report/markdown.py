@@ -1,4 +1,4 @@
-"""Markdown for a ticket or a wiki (GitHub's and GitLab's tables). Made from the JSON."""
+"""Generates Markdown for a ticket or a wiki (with GitHub's and GitLab's tables) from the JSON."""
 
 import hashlib
 import re
@@ -30,7 +30,7 @@ _BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 
 
 def to_markdown(data: bytes) -> bytes:
-    """The Markdown, UTF-8, of the evidence document ``data``.
+    """Return the Markdown (UTF-8) for the evidence document ``data``.
 
     Raises IntegrityError, UnsupportedFormat.
     """
@@ -44,7 +44,7 @@ def to_markdown(data: bytes) -> bytes:
 
 
 def escape(text: str) -> str:
-    """``text`` so that Markdown and the HTML in it show it as it is, on one line."""
+    """Escape ``text`` so that Markdown and HTML show it literally, on one line."""
     plain = _SPECIAL.sub(r"\\\g<0>", _BREAKS.sub(" ", text))
     return plain.replace("&", "&amp;").replace("<", "&lt;")
 
@@ -105,7 +105,7 @@ def _set(one: SetEvidence, evidence: Evidence) -> list[str]:
     if one.nodes.missing:
         lines.append(f"Nodes missing: {escape(', '.join(one.nodes.missing))}.")
     if sampled := sampled_databases(one.files):
-        lines.append(f"Types and times to live by a sample: {escape(sampled)}.")
+        lines.append(f"Types and expiries counted from a sample: {escape(sampled)}.")
     if not one.teardown.is_clean:
         lines.append("Teardown not proven: processes or directories may be left.")
     head = ("Node", "Outcome", "Reason", "Size", "Keys parsed", "Keys loaded", "SHA-256")
@@ -125,7 +125,7 @@ def _set(one: SetEvidence, evidence: Evidence) -> list[str]:
 
 
 def _acknowledged(evidence: Evidence) -> list[str]:
-    """What lacks files that will not come, by the word of whom."""
+    """The table of acknowledged sets and backups; no lines if there are none."""
     rows = [
         (escape(a.subject), moment(a.at), escape(a.by or "withheld"), escape(a.reason))
         for a in evidence.acknowledged

@@ -1,7 +1,7 @@
-"""The page: one HTML file that needs nothing else, no network and no script. Made from the JSON.
+"""Generates the page from the JSON: one HTML file that needs no network and no script.
 
-Every value is escaped by the template engine, and a Content-Security-Policy forbids everything
-but the style sheet inside the page, should that ever not be enough.
+The template engine escapes every value. As a second line of defence, a Content-Security-Policy
+forbids everything except the style sheet inside the page.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _PHASE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One phase of the chart; ``left`` and ``width`` are percent of the whole drill of the set."""
+    """One phase in the chart; ``left`` and ``width`` are percent of the total time of the set."""
 
     name: str
     seconds: float | None
@@ -42,9 +42,9 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class CountRow:
-    """Keys of one type in one database, as parsed and as the server has them.
+    """The number of keys of one type in one database: of our parser, and of the server.
 
-    ``sampled``: ``loaded`` are those among the keys that were looked at.
+    If ``sampled``, ``loaded`` counts only the keys of a sample.
     """
 
     database: int
@@ -55,14 +55,14 @@ class CountRow:
 
     @property
     def change(self) -> int:
-        """Loaded minus parsed; 0 where one of them is not known, or not of all keys."""
+        """Loaded minus parsed; 0 if one of them is unknown or counts a sample."""
         if self.parsed is None or self.loaded is None or self.sampled:
             return 0
         return self.loaded - self.parsed
 
 
 def to_page(data: bytes) -> bytes:
-    """The HTML, UTF-8, of the evidence document ``data``.
+    """Return the HTML (UTF-8) for the evidence document ``data``.
 
     Raises IntegrityError, UnsupportedFormat.
     """
@@ -86,7 +86,7 @@ def to_page(data: bytes) -> bytes:
 
 
 def bars(phases: Phases) -> list[Bar]:
-    """The phases one after the other, on one scale; those not reached have no width."""
+    """Return the phases in order, on one scale; a phase that was not reached has no width."""
     seconds = {name: getattr(phases, name) for name in _PHASE_NAMES}
     whole = sum(value or 0.0 for value in seconds.values()) or 1.0
     found, passed = [], 0.0
@@ -99,7 +99,7 @@ def bars(phases: Phases) -> list[Bar]:
 
 
 def count_rows(file: FileEvidence) -> Iterator[CountRow]:
-    """Types, all keys and keys with expiry of each database that either side knows of."""
+    """Yield a row per type, for all keys and for keys with expiry, of each database."""
     parsed = {database.index: database for database in file.parsed or ()}
     loaded = {database.index: database for database in file.loaded or ()}
     for index in sorted(parsed.keys() | loaded.keys()):
@@ -109,7 +109,7 @@ def count_rows(file: FileEvidence) -> Iterator[CountRow]:
         )
         names = sorted((ours | theirs).keys() - {_ALL, _EXPIRING})
         for name in [*names, _ALL, _EXPIRING]:
-            # A side that counted has none of what it does not name; one that did not knows nothing.
+            # 0 if this side counted and did not find the type, None if it did not count.
             yield CountRow(
                 index,
                 name,
@@ -131,7 +131,7 @@ def _numbers(database: Database | None, *, known: bool) -> dict[str, int]:
 
 @cache
 def _environment() -> "Environment":
-    # Imported here: nobody but this function needs a template engine.
+    # Imported here because only this function needs the template engine.
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
 
     environment = Environment(
@@ -164,6 +164,6 @@ def _environment() -> "Environment":
     return environment
 
 
-def _unbroken(say: Callable[[float], str]) -> Callable[[float], str]:
-    """``say``, so that no line ends between a number and its unit."""
-    return lambda value: say(value).replace(" ", "\N{NO-BREAK SPACE}")
+def _unbroken(format_value: Callable[[float], str]) -> Callable[[float], str]:
+    """Return ``format_value`` with no-break spaces, so that no line ends before a unit."""
+    return lambda value: format_value(value).replace(" ", "\N{NO-BREAK SPACE}")

@@ -1,7 +1,7 @@
-"""From what a drill saw to what it concludes. Pure; the same rules when writing and reading.
+"""Computes the conclusions of a drill from its observations. Pure; used by writers and readers.
 
-A drill has passed when every set that was chosen was drilled and is a pass, no target was missed,
-and nothing was left behind. Everything else is not a pass, however little was wrong.
+A drill passes if every chosen set was drilled and passed, no target was missed, and nothing was
+left behind. Anything else is not a pass, however small the fault.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from archiver.report.evidence import (
 
 
 def recovery_seconds(phases: Phases) -> float | None:
-    """The phases that a real recovery needs, summed; ``None`` if one of them was not reached."""
+    """Sum the phases that a real recovery needs; ``None`` if one of them was not reached."""
     total = 0.0
     for name in RECOVERY_PHASES:
         seconds = getattr(phases, name)
@@ -38,7 +38,7 @@ def recovery_seconds(phases: Phases) -> float | None:
 
 
 def measure_rto(seconds: float | None, target_seconds: float | None) -> Rto:
-    """The recovery time beside its target. A recovery that did not end has not met one."""
+    """Compare the recovery time with its target. A recovery that did not end misses any target."""
     return Rto(seconds=seconds, target_seconds=target_seconds, met=_met(seconds, target_seconds))
 
 
@@ -49,10 +49,10 @@ def measure_rpo(
     largest_gap: Gap | None,
     target_seconds: float | None,
 ) -> Rpo:
-    """What could be lost, beside its target.
+    """Compare the possible data loss with its target.
 
-    The target is held against the newest complete set and the largest gap, not against
-    ``age_seconds``: an old set that is drilled on purpose says nothing of today's exposure.
+    The newest complete set and the largest gap count, not ``age_seconds``: the age of an old set
+    that was drilled on purpose says nothing about today's exposure.
     """
     exposure = exposure_seconds(newest_age_seconds, largest_gap)
     return Rpo(
@@ -65,15 +65,17 @@ def measure_rpo(
 
 
 def exposure_seconds(newest_age_seconds: float | None, largest_gap: Gap | None) -> float | None:
-    """The most that could have been lost; ``None`` without a single complete set."""
+    """Return the largest possible data loss; ``None`` if there is no complete set."""
     if newest_age_seconds is None:
         return None
     return max(newest_age_seconds, largest_gap.seconds if largest_gap else 0.0)
 
 
 def largest_gap(starts: Sequence[datetime], since: datetime) -> Gap | None:
-    """The widest gap between the starts of consecutive complete sets, if one ended ``since`` or
-    after; what is over for longer is no exposure any more, however wide it was."""
+    """Return the largest gap between the starts of consecutive complete sets.
+
+    Gaps that ended before ``since`` are ignored: they are no exposure any more.
+    """
     ordered = sorted(starts)
     pairs = [(later - earlier, earlier) for earlier, later in pairwise(ordered) if later >= since]
     if not pairs:
@@ -83,7 +85,7 @@ def largest_gap(starts: Sequence[datetime], since: datetime) -> Gap | None:
 
 
 def candidates_sha256(set_keys: Iterable[str]) -> str:
-    """SHA-256 of the sets there were to choose from: their keys, sorted, each with a newline."""
+    """Return the SHA-256 of the keys of all sets to choose from: sorted, one per line."""
     listing = "".join(f"{key}\n" for key in sorted(set_keys))
     return hashlib.sha256(listing.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -91,7 +93,7 @@ def candidates_sha256(set_keys: Iterable[str]) -> str:
 def conclude(
     selection: Selection, sets: Sequence[SetEvidence], *, failure_exit_code: int = 1
 ) -> Conclusion:
-    """What the sets amount to. A drill of nothing fails: it has proven nothing."""
+    """Combine the results of the sets. A drill without sets fails: it proved nothing."""
     verdict = _worst([one.verdict for one in sets])
     met = [answer for one in sets for answer in (one.rto.met, one.rpo.met) if answer is not None]
     targets_met = all(met) if met else None
@@ -111,9 +113,9 @@ def conclude(
 
 
 def contradictions(evidence: Evidence) -> Iterator[str]:
-    """Where the document does not agree with itself, one line each.
+    """Yield one line for each contradiction in the document.
 
-    Nobody should have to trust a verdict that the facts beside it deny.
+    Nobody should have to trust a verdict that the facts next to it refute.
     """
     if evidence.finished_at < evidence.started_at:
         yield "finished_at: before started_at"
@@ -127,7 +129,7 @@ def contradictions(evidence: Evidence) -> Iterator[str]:
 
 def _of_selection(selection: Selection, sets: Sequence[SetEvidence]) -> Iterator[str]:
     if not len(sets) <= selection.chosen <= selection.available:
-        yield "selection: more sets than were chosen, or more chosen than there were"
+        yield "selection: more sets than chosen, or more chosen than available"
     if selection.mode in (Mode.RANDOM, Mode.STRATIFIED) and selection.seed is None:
         yield f"selection.seed: null, though the mode is {selection.mode}"
     if selection.mode is Mode.AT and selection.at is None:
@@ -139,14 +141,14 @@ def _of_selection(selection: Selection, sets: Sequence[SetEvidence]) -> Iterator
 def _of_set(one: SetEvidence, evidence: Evidence) -> Iterator[str]:
     targets = evidence.targets
     if one.rto != measure_rto(one.rto.seconds, targets.rto_seconds):
-        yield "rto: not what its seconds and the target amount to"
+        yield "rto: does not follow from its seconds and the target"
     if one.rpo != measure_rpo(
         age_seconds=one.rpo.age_seconds,
         newest_age_seconds=one.rpo.newest_age_seconds,
         largest_gap=one.rpo.largest_gap,
         target_seconds=targets.rpo_seconds,
     ):
-        yield "rpo: not what its seconds and the target amount to"
+        yield "rpo: does not follow from its seconds and the target"
     gap = one.rpo.largest_gap
     over_for = (evidence.reference_clock - gap.end).total_seconds() if gap else 0.0
     if over_for > targets.rpo_window_seconds:
@@ -156,16 +158,16 @@ def _of_set(one: SetEvidence, evidence: Evidence) -> Iterator[str]:
     ):
         yield "comparison.change: not keys_now - keys_then"
     if one.verdict is Verdict.PASS:
-        yield from (f"verdict: pass, though {text}" for text in _against_a_pass(one))
+        yield from (f"verdict: pass, though {text}" for text in _why_no_pass(one))
 
 
-def _against_a_pass(one: SetEvidence) -> Iterator[str]:
+def _why_no_pass(one: SetEvidence) -> Iterator[str]:
     nodes = one.nodes
     if nodes.missing or nodes.expected not in (None, len(nodes.present)):
         yield "nodes are missing"
     if not one.files or {file.node_id for file in one.files} != set(nodes.present):
         yield "the files are not those of the nodes present"
-    yield from (f"{file.node_id} {text}" for file in one.files if (text := _against_file(file)))
+    yield from (f"{file.node_id} {text}" for file in one.files if (text := _why_file_no_pass(file)))
     if not all(assertion.holds for assertion in one.assertions):
         yield "an assertion does not hold"
     if one.rto.seconds is None:
@@ -174,7 +176,7 @@ def _against_a_pass(one: SetEvidence) -> Iterator[str]:
         yield "the comparison is beyond the tolerance"
 
 
-def _against_file(file: FileEvidence) -> str | None:
+def _why_file_no_pass(file: FileEvidence) -> str | None:
     if file.outcome is not Outcome.PASS:
         return f"is {file.outcome}"
     if not file.verified:
@@ -191,7 +193,7 @@ def _of_conclusion(evidence: Evidence) -> Iterator[str]:
         if getattr(found, name) != getattr(expected, name):
             yield (
                 f"conclusion.{name}: {getattr(found, name)!r}, "
-                f"though the sets amount to {getattr(expected, name)!r}"
+                f"though the sets result in {getattr(expected, name)!r}"
             )
 
 

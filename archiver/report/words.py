@@ -1,4 +1,4 @@
-"""How numbers, times and verdicts are said to people. Used by the page, Markdown and JUnit."""
+"""Formats numbers, times and verdicts for people. Used by the page, Markdown and JUnit."""
 
 import re
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def printable(text: str) -> str:
-    """``text`` as a page can show it.
+    """Return ``text`` with unprintable characters replaced by U+FFFD, except newlines and tabs.
 
-    Control characters, those that turn the direction of writing (and so the meaning of what is
-    read), and lone surrogates (names of files) become U+FFFD. Newlines and tabs stay.
+    That includes characters that change the direction of writing, and so the meaning of a text, and
+    lone surrogates from file names.
     """
     return _UNPRINTABLE.sub("\ufffd", text)
 
@@ -41,19 +41,19 @@ def plural(count: int, noun: str) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes in the largest fitting binary unit: ``1.4 GiB``."""
+    """Format a number of bytes in the largest fitting binary unit: ``1.4 GiB``."""
     if count < 1024:
         return f"{count} B"
     value = count / 1024
-    place = 0
-    while value >= 1023.95 and place < len(_UNITS) - 1:
+    unit = 0
+    while value >= 1023.95 and unit < len(_UNITS) - 1:
         value /= 1024
-        place += 1
-    return f"{value:.1f} {_UNITS[place]}"
+        unit += 1
+    return f"{value:.1f} {_UNITS[unit]}"
 
 
 def duration(seconds: float) -> str:
-    """Two units at most: ``0.42 s``, ``41.2 s``, ``3 h 12 min``, ``12 d 4 h``."""
+    """Format seconds with at most two units: ``0.42 s``, ``3 h 12 min``, ``12 d 4 h``."""
     if seconds < 9.995:
         return f"{seconds:.2f} s"
     if seconds < 59.95:
@@ -70,28 +70,28 @@ def duration(seconds: float) -> str:
 
 
 def moment(value: datetime) -> str:
-    """UTC, ISO 8601, to the second."""
+    """Format a time as ISO 8601 in UTC, to the second."""
     return format_iso(value)
 
 
 def relative(value: datetime, drill: datetime) -> str:
-    """How far before (or after) the start of the drill."""
+    """Format how long before or after the start of the ``drill`` a time was."""
     seconds = (drill - value) / timedelta(seconds=1)
     return f"{duration(abs(seconds))} {'before' if seconds >= 0 else 'after'} the drill"
 
 
 def total_keys(databases: Sequence[Database] | None) -> int | None:
-    """Keys of all databases; ``None`` if nobody counted."""
+    """Return the number of keys in all databases; ``None`` if they were not counted."""
     return None if databases is None else sum(database.keys for database in databases)
 
 
 def loaded_keys(files: Sequence[FileEvidence]) -> int:
-    """Keys that servers had after loading; files that did not load add nothing."""
+    """Return the number of keys that the servers loaded from all files."""
     return sum(total_keys(file.loaded) or 0 for file in files)
 
 
 def sampled_databases(files: Sequence[FileEvidence]) -> str:
-    """Which databases were counted by a sample, by node; empty for none."""
+    """List the databases that were counted from a sample, such as ``db-0 db3``."""
     return ", ".join(
         f"{file.node_id} db{database.index}"
         for file in files
@@ -101,17 +101,17 @@ def sampled_databases(files: Sequence[FileEvidence]) -> str:
 
 
 def worst_rto(sets: Sequence[SetEvidence]) -> Rto | None:
-    """The slowest recovery; one that did not end is slower than any."""
+    """Return the slowest recovery; one that did not end is the slowest."""
     return max((one.rto for one in sets), key=lambda rto: _or_endless(rto.seconds), default=None)
 
 
 def worst_rpo(sets: Sequence[SetEvidence]) -> Rpo | None:
-    """The largest exposure; an unknown one is larger than any."""
+    """Return the largest exposure; an unknown one is the largest."""
     return max((one.rpo for one in sets), key=lambda rpo: _or_endless(exposure(rpo)), default=None)
 
 
 def exposure(rpo: Rpo) -> float | None:
-    """Seconds of data that could have been lost at the worst moment."""
+    """Return the seconds of data that could have been lost at the worst moment."""
     return exposure_seconds(rpo.newest_age_seconds, rpo.largest_gap)
 
 
@@ -122,7 +122,7 @@ def met(answer: bool | None) -> str:  # noqa: FBT001 - the value itself, not an 
 
 
 def tone(evidence: Evidence) -> str:
-    """Which verdict the drill as a whole is to look like."""
+    """Return the verdict whose colour the drill as a whole has."""
     conclusion = evidence.conclusion
     if conclusion.verdict is Verdict.PASS and not conclusion.passed:
         return Verdict.FAIL.value
@@ -130,7 +130,7 @@ def tone(evidence: Evidence) -> str:
 
 
 def verdict_word(evidence: Evidence) -> str:
-    """``Pass`` for a pass and for nothing else."""
+    """Return the verdict in one word: ``Pass`` for a pass only."""
     conclusion = evidence.conclusion
     if conclusion.verdict is Verdict.PASS and not conclusion.passed:
         return "Not passed"
@@ -138,7 +138,7 @@ def verdict_word(evidence: Evidence) -> str:
 
 
 def headline(evidence: Evidence) -> str:
-    """The drill in one or two sentences."""
+    """Summarize the drill in one or two sentences."""
     sets, conclusion = evidence.sets, evidence.conclusion
     if not sets:
         return "No backup set was drilled, so nothing was proven."
@@ -166,8 +166,7 @@ def headline(evidence: Evidence) -> str:
 
 
 def _is_restored(one: SetEvidence) -> bool:
-    """Whether every node's file was verified, loaded and counted. What the set may have failed for
-    is another matter."""
+    """Whether every node's file was verified, loaded and counted, whatever the set's verdict."""
     files = one.files
     return bool(files) and not one.nodes.missing and all(f.outcome is Outcome.PASS for f in files)
 
@@ -180,7 +179,7 @@ def _one_not_passed(one: SetEvidence) -> str:
 
 
 def _why_restored_failed(failed: Sequence[SetEvidence]) -> dict[str, int]:
-    """What was wrong with sets that were restored, each with in how many."""
+    """Return why restored sets failed, with the number of sets for each reason."""
     causes = {
         "an assertion does not hold": [
             one for one in failed if any(a.holds is False for a in one.assertions)

@@ -8,7 +8,8 @@ import pytest
 from archiver import Archive, LocalStore, restore
 from archiver.archive import completeness
 from archiver.archive.backupsets import list_folders, named_set, newest_first
-from archiver.commands.drill.selection import Wanted, choose_sets
+from archiver.commands.drill import Wanted
+from archiver.commands.drill.selection import choose_sets
 from archiver.commands.ls.listing import archived_rows
 from archiver.errors import NoSuchBackup
 from archiver.model import BackupType

@@ -1,13 +1,15 @@
 """Real servers, and programs that only look like one."""
 
+import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from archiver.commands.drill import Flavour, ServerProgram, find
-from archiver.commands.drill.mark import PREFIX
+from archiver.commands.drill import DumpFile, Flavour, ServerProgram, find, read_dump_file
+from archiver.commands.drill.workdir import PREFIX
+from archiver.model import Kind
 
 FakeMaker = Callable[[str], ServerProgram]
 _FOUND: list[ServerProgram] = []
@@ -58,6 +60,11 @@ def fake(tmp_path: Path) -> FakeMaker:
         return ServerProgram(path, Flavour.REDIS, (7, 2, 5), "given")
 
     return make
+
+
+def dump_file(path: Path, kind: Kind | None = None) -> DumpFile:
+    """As read_dump_file, for tests without an event loop."""
+    return asyncio.run(read_dump_file(path, kind))
 
 
 def left_in(place: Path) -> list[Path]:

@@ -12,8 +12,8 @@ from archiver.commands.drill import (
     AssertionSyntax,
     ServerProgram,
     check,
-    look,
     parse,
+    read_dump_file,
     running,
 )
 from archiver.commands.drill.assertions import _EQUALITY, _OPERATORS, _PRESENCE, _SIZES, write
@@ -134,7 +134,7 @@ def test_any_text_is_an_assertion_or_an_error_with_a_place(text: str) -> None:
         ("get version < 7", False, "7"),
         ("get nothing != 7", False, "no such key"),
         ('get "a key" == "a value"', True, '"a value"'),
-        ('get "a key" > 1', False, '"a value", which is no whole number'),
+        ('get "a key" > 1', False, '"a value", which is not an integer'),
         ('get[1] far != "\\x00"', True, "x" * 64 + "…"),
         ("hlen user:1 >= 3", False, "2"),
         ("llen list == 1", True, "1"),
@@ -160,7 +160,9 @@ def test_any_text_is_an_assertion_or_an_error_with_a_place(text: str) -> None:
 async def test_what_a_server_says(
     valkey: ServerProgram, place: Path, text: str, *, holds: bool, seen: str | None
 ) -> None:
-    async with running(valkey, await look(DATA / "librdb__empty.rdb"), directory=place) as server:
+    async with running(
+        valkey, await read_dump_file(DATA / "librdb__empty.rdb"), directory=place
+    ) as server:
         assert await server.load()
         ask = server.client().ask
         await ask("HSET", "user:1", "a", 1, "b", 2)

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from archiver.commands.drill import Server, ServerProgram, TypeCount, look, running, take
+from archiver.commands.drill import (
+    Server,
+    ServerProgram,
+    TypeCount,
+    read_dump_file,
+    running,
+    take_census,
+)
 from archiver.commands.drill.client import Client
 from tests.conftest import DATA
 from tests.drill.conftest import program
@@ -28,12 +35,12 @@ async def fill(server: Server, database: int, keys: int) -> None:
 async def test_every_key_is_counted(release: tuple[str, int, int], place: Path) -> None:
     which = await program(*release)
     async with running(
-        which, await look(DATA / "librdb__ziplist_v3.rdb"), directory=place
+        which, await read_dump_file(DATA / "librdb__ziplist_v3.rdb"), directory=place
     ) as server:
         assert await server.load()
         await fill(server, 3, 10_000)
         await fill(server, 900, 4)
-        census = await take(server)
+        census = await take_census(server)
     assert [database.number for database in census.databases] == [0, 3, 900]
     third = census.databases[1]
     assert third.keys == third.keys_after == third.seen == 10_000
@@ -54,11 +61,13 @@ async def test_every_key_is_counted(release: tuple[str, int, int], place: Path) 
 
 
 async def test_a_sample_says_so(valkey: ServerProgram, place: Path) -> None:
-    async with running(valkey, await look(DATA / "librdb__empty.rdb"), directory=place) as server:
+    async with running(
+        valkey, await read_dump_file(DATA / "librdb__empty.rdb"), directory=place
+    ) as server:
         assert await server.load()
         await fill(server, 0, 10_000)
         await fill(server, 1, 500)
-        census = await take(server, sample_above=2000)
+        census = await take_census(server, sample_above=2000)
     sampled, whole = census.databases
     assert sampled.sampled
     assert sampled.keys == 10_000
@@ -70,9 +79,11 @@ async def test_a_sample_says_so(valkey: ServerProgram, place: Path) -> None:
 @pytest.mark.parametrize("release", [("redis", 8, 2), ("valkey", 9, 1)])
 async def test_functions_are_counted(release: tuple[str, int, int], place: Path) -> None:
     which = await program(*release)
-    async with running(which, await look(DATA / "librdb__function.rdb"), directory=place) as server:
+    async with running(
+        which, await read_dump_file(DATA / "librdb__function.rdb"), directory=place
+    ) as server:
         assert await server.load()
-        census = await take(server)
+        census = await take_census(server)
     assert census.databases == ()
     assert census.libraries == 1
     assert census.functions is not None
@@ -107,7 +118,7 @@ class Scripted:
 
 async def test_keys_named_twice_are_counted_again() -> None:
     server = Scripted(10, 10, 10, 9)
-    (database,) = (await take(server)).databases
+    (database,) = (await take_census(server)).databases
     assert server.passes == 2
     assert (database.keys, database.seen, database.keys_after) == (10, 10, 9)
     assert database.consistent
@@ -115,6 +126,6 @@ async def test_keys_named_twice_are_counted_again() -> None:
 
 async def test_what_never_agrees_says_so() -> None:
     server = Scripted(*[9, 9] * 3)
-    (database,) = (await take(server)).databases
+    (database,) = (await take_census(server)).databases
     assert server.passes == 3
     assert not database.consistent

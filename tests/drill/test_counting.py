@@ -8,7 +8,7 @@ import pytest
 
 from archiver import rdb
 from archiver.commands.drill import Census, DatabaseCensus, TypeCount
-from archiver.commands.drill.counting import difference
+from archiver.commands.drill.file_evidence import difference
 
 BEGAN = datetime(2026, 11, 24, tzinfo=UTC)
 ENDED = BEGAN + timedelta(seconds=10)
@@ -97,7 +97,7 @@ def test_functions_do_not_expire() -> None:
     found = difference(contents, replace(counted(100), libraries=1), BEGAN, 0.5)
     assert found is not None
     assert (found.keys, found.beyond_tolerance) == (0, True)
-    assert found.explanation == "keys: 1 libraries of functions, of 2"
+    assert found.explanation == "keys: 1 of 2 libraries of functions"
 
 
 def test_the_tolerance() -> None:

@@ -28,15 +28,15 @@ from archiver.commands.drill import (
     Wanted,
     check,
     drill,
+    events,
     parse,
-    take,
+    take_census,
 )
-from archiver.commands.drill import events as happened
 from archiver.commands.drill.census import Databases
-from archiver.commands.drill.client import Silence
-from archiver.commands.drill.mark import MARK
-from archiver.commands.restore import run as restoring
-from archiver.commands.restore.files import Copied
+from archiver.commands.drill.client import NoReply
+from archiver.commands.drill.workdir import MARK
+from archiver.commands.restore.files import CopiedFile
+from archiver.commands.restore.writer import restore_file
 from archiver.concurrency import in_thread
 from archiver.errors import (
     ArchiverError,
@@ -46,6 +46,7 @@ from archiver.errors import (
     StoreForbidden,
     UsageError,
 )
+from archiver.events import Work
 from archiver.report.chain import Fault, check_chain, is_evidence_key
 from archiver.report.document import decode
 from archiver.report.evidence import Mode, Outcome, SetEvidence, Verdict
@@ -66,6 +67,8 @@ from tests.conftest import DATA
 from tests.drill.conftest import FakeMaker, left_in, program, programs
 from tests.drill.made import TYPES, make_dump
 from tests.sweeps import BUDGET, FULL
+
+AnyEvent = events.DrillEvent | Work
 
 with (DATA / "LIST.tsv").open() as _file:
     ROWS = {row["name"]: row for row in csv.DictReader(_file, delimiter="\t")}
@@ -186,7 +189,7 @@ async def test_a_sample_is_called_one(
     assert [database.sampled for database in file.loaded] == [True, False]
     assert "by a sample" in file.reason
     assert one.why.endswith("by a sample")
-    assert b"by a sample: " in (root / done.filed.key).with_suffix(".md").read_bytes()
+    assert b"from a sample: " in (root / done.filed.key).with_suffix(".md").read_bytes()
     assert b"of a sample" in (root / done.filed.key).with_suffix(".html").read_bytes()
 
 
@@ -195,15 +198,15 @@ async def test_a_count_that_does_not_add_up_is_called_so(
     consistent: bool, root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def take_one(server: Databases, **given: Any) -> Census:
-        census = await take(server, **given)
+        census = await take_census(server, **given)
         databases = [replace(one, consistent=consistent) for one in census.databases]
         return replace(census, databases=tuple(databases))
 
-    monkeypatch.setattr("archiver.commands.drill.trial.take", take_one)
+    monkeypatch.setattr("archiver.commands.drill.trial.take_census", take_one)
     put_standard(root, rdb(3000))
     one = only(await drilled(root, options))
     assert one.verdict is Verdict.PASS
-    assert ("counted as expected" in one.files[0].reason) is consistent
+    assert ("types were not compared" in one.files[0].reason) is not consistent
 
 
 async def test_fifty_thousand_keys_of_all_types(
@@ -331,17 +334,17 @@ async def test_scratch_holds_one_file_at_a_time(
     _flip(made[0])
     found: list[list[Path]] = []
 
-    async def lay_out(
+    async def restore(
         archive: Archive,
         record: Record,
         scratch: Path,
         **given: Any,
-    ) -> Copied:
+    ) -> CopiedFile:
         there = await in_thread(lambda: list(scratch.iterdir()))
         found.append([path for path in there if path.name != MARK])
-        return await restoring.lay_out(archive, record, scratch, **given)
+        return await restore_file(archive, record, scratch, **given)
 
-    monkeypatch.setattr("archiver.commands.drill.stage.lay_out", lay_out)
+    monkeypatch.setattr("archiver.commands.drill.files.restore_file", restore)
     await drilled(root, options)
     assert found == [[], [], []]
 
@@ -440,7 +443,7 @@ async def test_a_server_that_falls_silent_in_an_assertion(
 ) -> None:
     async def check_one(assertion: Assertion, server: Databases) -> AssertionResult:
         if assertion.verb == "exists":
-            raise Silence("no answer in time")
+            raise NoReply("no answer in time")
         return await check(assertion, server)
 
     monkeypatch.setattr("archiver.commands.drill.trial.check", check_one)
@@ -469,7 +472,7 @@ async def test_the_chain_and_the_drill_before(root: Path, options: DrillOptions)
     first = await drilled(root, options)
     put_standard(root, rdb(2_100_000), STARTS[1])
     second = await drilled(root, options)
-    third = await drilled(root, replace(options, most_change=0.1))
+    third = await drilled(root, replace(options, max_change=0.1))
     for one, other in ((first, second), (second, third)):
         assert other.evidence.previous is not None
         assert other.evidence.previous.id == one.evidence.id
@@ -482,9 +485,9 @@ async def test_the_chain_and_the_drill_before(root: Path, options: DrillOptions)
     assert (compared.keys_then, compared.keys_now, compared.within_tolerance) == (4, 3, True)
     assert only(third).verdict is Verdict.PASS  # compared with the second, of as many keys
     put_standard(root, rdb(1000), STARTS[2])
-    fourth = await drilled(root, replace(options, most_change=0.1))
+    fourth = await drilled(root, replace(options, max_change=0.1))
     assert only(fourth).verdict is Verdict.FAIL
-    assert only(fourth).why == "1 keys, and 3 in the drill before"
+    assert only(fourth).why == "1 keys, but 3 in the previous drill"
 
 
 @pytest.mark.parametrize("change", [b" ", b"", b"{"])
@@ -494,17 +497,15 @@ async def test_tampered_evidence_is_found(change: bytes, root: Path, options: Dr
     await drilled(root, options)
     path = root / first.filed.key
     path.write_bytes(path.read_bytes() + change if change == b" " else change)
-    seen: list[happened.Happened] = []
+    seen: list[AnyEvent] = []
     failing = replace(options, assertions=(parse("dbsize >= 9"),))
     assert (await drilled(root, failing)).exit_code == 3
-    done = await drill(Archive(LocalStore(root)), await programs(), options, watcher=seen.append)
+    done = await drill(Archive(LocalStore(root)), await programs(), options, observer=seen.append)
     assert done.evidence.conclusion.passed
     assert done.exit_code == 3
     faults = {finding.fault for finding in done.faults}
     assert faults & {Fault.ALTERED, Fault.UNREADABLE}
-    assert [one.finding for one in seen if isinstance(one, happened.ChainFault)] == list(
-        done.faults
-    )
+    assert [one.finding for one in seen if isinstance(one, events.ChainFault)] == list(done.faults)
 
 
 async def test_a_tampered_last_document_is_linked_to_as_it_is(
@@ -522,7 +523,7 @@ async def test_a_tampered_last_document_is_linked_to_as_it_is(
 async def test_an_old_chain_is_checked_in_part(
     root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archiver.commands.drill.ledger._LOOK_BACK", 2)
+    monkeypatch.setattr("archiver.commands.drill.history._LOOK_BACK", 2)
     put_standard(root, rdb(3000))
     done = [await drilled(root, options) for _ in range(4)]
     assert [one.exit_code for one in done] == [0, 0, 0, 0]
@@ -567,15 +568,15 @@ async def test_a_read_only_archive_keeps_its_evidence_elsewhere(
         await drill(archive, servers, options)
     assert decode(raised.value.data) == raised.value.evidence
     assert raised.value.evidence.conclusion.passed
-    seen: list[happened.Happened] = []
+    seen: list[AnyEvent] = []
     directory = tmp_path / "evidence"
     for number in range(2):
         done = await drill(
-            archive, servers, options, evidence_directory=directory, watcher=seen.append
+            archive, servers, options, evidence_directory=directory, observer=seen.append
         )
         assert (directory / done.filed.key).read_bytes() == done.filed.data
         assert (done.evidence.previous is None) is (number == 0)
-    assert seen[0] == happened.ArchiveRefuses(str(error), directory)
+    assert seen[0] == events.ArchiveNotWritable(str(error), directory)
     assert not (root / "drills").exists()
 
 
@@ -597,18 +598,18 @@ async def test_evidence_that_the_archive_does_not_take_is_not_lost(
     options = replace(options, lock_wait=0.1)
     put_standard(root, rdb(3000))
     archive, servers, directory = Archive(store(root)), await programs(), tmp_path / "evidence"
-    seen: list[happened.Happened] = []
+    seen: list[AnyEvent] = []
     async with AsyncExitStack() as stack:
         if store is LocalStore:
             await stack.enter_async_context(Archive(LocalStore(root)).writing())  # a pull
         done = await drill(
-            archive, servers, options, evidence_directory=directory, watcher=seen.append
+            archive, servers, options, evidence_directory=directory, observer=seen.append
         )
-        with pytest.raises(EvidenceNotKept, match="kept nowhere") as raised:
+        with pytest.raises(EvidenceNotKept, match="could not be stored") as raised:
             await drill(archive, servers, options)
     assert (directory / done.filed.key).read_bytes() == done.filed.data
-    assert done.filed.places == (str(directory),)
-    assert isinstance(seen[-1], happened.EvidenceElsewhere)
+    assert done.filed.stores == (str(directory),)
+    assert isinstance(seen[-1], events.EvidenceIncomplete)
     assert not (directory / "drills").exists()  # no chain would stay whole with it
     assert decode(raised.value.data).conclusion.passed
     assert raised.value.exit_code == (7 if store is LocalStore else 6)
@@ -626,7 +627,7 @@ async def test_writing_takes_the_time_it_takes(
     options = replace(options, lock_wait=0.05)
     put_standard(root, rdb(3000))
     done = await drill(Archive(Slow(root)), await programs(), options)
-    assert done.filed.trouble is None
+    assert done.filed.problem is None
     assert (root / done.filed.key).with_suffix(".xml").exists()
 
 
@@ -638,8 +639,8 @@ async def test_a_directory_that_is_full_does_not_lose_what_the_archive_has(
     done = await drill(
         Archive(LocalStore(root)), await programs(), options, evidence_directory=tmp_path / "full"
     )
-    assert done.filed.places == (str(root),)
-    assert done.filed.trouble == "Disk quota exceeded"
+    assert done.filed.stores == (str(root),)
+    assert done.filed.problem == "Disk quota exceeded"
     assert done.evidence.conclusion.passed
     assert done.exit_code == 6  # it was asked for
 
@@ -672,8 +673,8 @@ async def test_evidence_that_is_in_the_archive_is_there_once(
     done = await drill(
         Archive(FullSoon(root)), await programs(), options, evidence_directory=directory
     )
-    assert done.filed.places == (str(root), str(directory))
-    assert done.filed.trouble == "Disk quota exceeded"
+    assert done.filed.stores == (str(root), str(directory))
+    assert done.filed.problem == "Disk quota exceeded"
     assert len(list(root.glob("drills/*/*/*.json"))) == 1
     assert (directory / done.filed.key).with_suffix(".html").exists()
 
@@ -689,12 +690,12 @@ async def test_evidence_that_cannot_be_seen_stops_no_drill(
     put_standard(root, rdb(3000))
     (root / "drills").symlink_to(tmp_path)
     directory = tmp_path / "evidence" if beside else None
-    seen: list[happened.Happened] = []
+    seen: list[AnyEvent] = []
 
     async def run() -> Drilled:
         return await drill(
             Archive(LocalStore(root)), await programs(), options,
-            evidence_directory=directory, watcher=seen.append,
+            evidence_directory=directory, observer=seen.append,
         )  # fmt: skip
 
     if directory is None:
@@ -706,7 +707,7 @@ async def test_evidence_that_cannot_be_seen_stops_no_drill(
         assert done.evidence.conclusion.passed
         assert done.exit_code == 3
         assert (directory / done.filed.key).read_bytes() == done.filed.data
-    assert any(isinstance(one, happened.ChainUnseen) for one in seen)
+    assert any(isinstance(one, events.ChainUnreadable) for one in seen)
 
 
 class Unmounted(ReadsOneByOne):
@@ -725,11 +726,11 @@ async def test_an_archive_that_is_gone_meanwhile_is_not_begun_anew(
     put_standard(root, rdb(3000))
     store = Unmounted(root)
 
-    def unmount(event: happened.Happened) -> None:
-        store.is_gone = store.is_gone or isinstance(event, happened.SetJudged)
+    def unmount(event: AnyEvent) -> None:
+        store.is_gone = store.is_gone or isinstance(event, events.SetJudged)
 
     with pytest.raises(EvidenceNotKept, match="no archive here, and one is required"):
-        await drill(Archive(store), await programs(), options, watcher=unmount)
+        await drill(Archive(store), await programs(), options, observer=unmount)
 
 
 async def test_evidence_in_both_places(root: Path, tmp_path: Path, options: DrillOptions) -> None:
@@ -739,7 +740,7 @@ async def test_evidence_in_both_places(root: Path, tmp_path: Path, options: Dril
         Archive(LocalStore(root)), await programs(), options, evidence_directory=directory
     )
     assert (directory / done.filed.key).read_bytes() == (root / done.filed.key).read_bytes()
-    assert done.filed.places == (str(root), str(directory))
+    assert done.filed.stores == (str(root), str(directory))
 
 
 async def test_no_space_is_untried_and_no_pass(
@@ -748,7 +749,7 @@ async def test_no_space_is_untried_and_no_pass(
     def full(directory: Path, wanted: int) -> None:
         raise NoSpace(f"{directory}: {wanted}")
 
-    monkeypatch.setattr("archiver.commands.drill.stage.check_space", full)
+    monkeypatch.setattr("archiver.commands.drill.files.check_space", full)
     put_standard(root, rdb(3000))
     done = await drilled(root, options)
     assert only(done).verdict is Verdict.PARTIAL
@@ -836,19 +837,19 @@ async def test_cancelled_it_leaves_nothing(root: Path, options: DrillOptions) ->
     for number in range(4):
         with anyio.CancelScope() as scope:
 
-            def cancel(event: happened.Happened, scope: anyio.CancelScope = scope) -> None:
-                if isinstance(event, happened.Trying):
+            def cancel(event: AnyEvent, scope: anyio.CancelScope = scope) -> None:
+                if isinstance(event, events.Trying):
                     scope.cancel()
 
-            def later(seconds: float = number * 0.01) -> happened.Watcher:
-                def watch(event: happened.Happened) -> None:
-                    if isinstance(event, happened.Trying):
+            def later(seconds: float = number * 0.01) -> events.Observer:
+                def watch(event: AnyEvent) -> None:
+                    if isinstance(event, events.Trying):
                         scope.deadline = anyio.current_time() + seconds
 
                 return watch
 
-            watcher = later() if number else cancel
-            await drill(Archive(LocalStore(root)), servers, options, watcher=watcher)
+            observer = later() if number else cancel
+            await drill(Archive(LocalStore(root)), servers, options, observer=observer)
         assert scope.cancelled_caught
         assert list(options.scratch.iterdir()) == []
     assert not (root / "drills").exists()

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore
-from archiver.commands.drill import Drilled, DrillOptions, drill
-from archiver.commands.drill.selection import Wanted
+from archiver.commands.drill import Drilled, DrillOptions, Wanted, drill
 from archiver.model import BackupType
 from archiver.report.evidence import Mode, Verdict
 from examples.sample_rdb import rdb
@@ -50,7 +49,7 @@ async def test_a_log_that_is_cut_short_loads_as_far_as_it_goes(
     one = (await drilled(root, options)).evidence.sets[0]
     assert one.verdict is Verdict.PASS, one.why
     [file] = one.files
-    assert f"good up to byte {len(preamble + COMMAND)}, 1 commands" in file.reason
+    assert f"the first {len(preamble + COMMAND)} bytes are good (1 commands)" in file.reason
     # A full backup that ends like this is damaged.
     target = put_standard(
         root,

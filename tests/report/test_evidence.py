@@ -85,7 +85,7 @@ def altered(**paths: Any) -> bytes:
         ("sets__0__files__0__sha256", "AB", "64 lower-case"),
         ("sets__0__files__0__verified", 1, "true or false"),
         ("sets__0__phases__read", "4", "not a number"),
-        ("sets__0__phases__read", float("nan"), "NaN is no number"),
+        ("sets__0__phases__read", float("nan"), "NaN is not a number"),
         ("sets__0__phases__read", ..., "sets\\[0\\].phases.read: missing"),
         ("sets__0__color", "red", "sets\\[0\\].color: not a field"),
         ("sets__0__verdict", "skipped", "skipped"),
@@ -142,12 +142,12 @@ FILE = example.passing().files[0]
         ),
         (tampered(comparison=example.failing(example.SECOND).comparison), "beyond the tolerance"),
         (tampered(rto=measure_rto(None, 120.0)), "the recovery did not end"),
-        (tampered(rto=measure_rto(1.0, 60.0)), "rto: not what"),
-        (tampered(rpo=replace(example.passing().rpo, met=False)), "rpo: not what"),
+        (tampered(rto=measure_rto(1.0, 60.0)), "rto: does not follow"),
+        (tampered(rpo=replace(example.passing().rpo, met=False)), "rpo: does not follow"),
         (tampered(teardown=Teardown(True, True, False)), "conclusion.passed"),
         (replace(example.first(), sets=()), "conclusion.verdict"),
         (replace(example.first(), finished_at=example.FIRST - timedelta(1)), "finished_at"),
-        (replace(example.first(), sets=example.first().sets * 2), "more sets than were chosen"),
+        (replace(example.first(), sets=example.first().sets * 2), "more sets than chosen"),
         (replace(example.second(), id=example.first().id), "previous.id"),
         (
             replace(example.first(), selection=replace(example.first().selection, seed=None)),
@@ -222,7 +222,7 @@ def test_the_sets_to_choose_from_have_a_digest_that_a_shell_can_make() -> None:
 
 def test_a_time_without_a_zone_is_not_written() -> None:
     naive = replace(example.first(), reference_clock=example.FIRST.replace(tzinfo=None))
-    with pytest.raises(IntegrityError, match="without a zone"):
+    with pytest.raises(IntegrityError, match="without a time zone"):
         encode(naive)
 
 

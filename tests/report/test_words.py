@@ -69,7 +69,7 @@ def test_a_recovery_that_did_not_end_is_the_slowest() -> None:
 def test_each_target_that_was_missed_says_by_how_much() -> None:
     slow = replace(example.passing(), rto=measure_rto(121.0, 120.0))
     assert [str(one) for one in missed(example.drill(example.FIRST, slow))] == [
-        f"rto: {slow.instance_id}: recovering {slow.key} took 2 min 1 s, target 2 min"
+        f"rto: {slow.instance_id}: recovery of {slow.key} took 2 min 1 s, target 2 min"
     ]
     barely = replace(slow, rto=measure_rto(120.4, 120.0))
     [line] = map(str, missed(example.drill(example.FIRST, barely)))
@@ -77,7 +77,7 @@ def test_each_target_that_was_missed_says_by_how_much() -> None:
     rpo = measure_rpo(age_seconds=9, newest_age_seconds=None, largest_gap=None, target_seconds=60)
     unknown = replace(example.passing(), rpo=rpo)
     [line] = map(str, missed(example.drill(example.FIRST, unknown)))
-    assert line.endswith(": there is no complete backup set whose age is known, target 1 min")
+    assert line.endswith(": no complete backup set of known age, target 1 min")
     lines = [str(one) for one in missed(example.second())]
     assert [line.partition(":")[0] for line in lines] == ["rto", "rto", "rpo"]
     assert sum(" did not end, target 2 min" in line for line in lines) == 1

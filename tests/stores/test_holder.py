@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from archiver import processes
 from archiver.stores import holder
 from archiver.stores.holder import is_dead, ourselves, parse
 
@@ -106,7 +107,7 @@ def test_where_this_machine_has_no_id_nobody_is_known_to_be_dead(
 ) -> None:
     (tmp_path / "empty").write_text("")
     for path in (tmp_path / "none", tmp_path / "empty"):
-        monkeypatch.setattr(holder, "_MACHINE_ID", path)
+        monkeypatch.setattr(processes, "_MACHINE_ID", path)
         assert not is_dead(ourselves("other", 1) | {"pid": 2**22 - 1})
 
 

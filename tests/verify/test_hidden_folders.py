@@ -127,7 +127,7 @@ async def test_evidence_goes_on_only_where_all_of_it_is_seen(pulled: Pulled) -> 
     found = await verify(pulled.archive)
     assert [(one.key, one.fault) for one in found.findings] == [("drills", Fault.HIDDEN)]
     with pytest.raises(IntegrityError, match="symbolic link"):
-        await Ledger(pulled.archive, None).last_keys(set())
+        await Ledger(pulled.archive, None).history.last_keys(set())
 
 
 async def test_what_is_no_file_at_the_root_is_a_stray(pulled: Pulled) -> None:

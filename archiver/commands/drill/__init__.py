@@ -1,14 +1,13 @@
-"""Proof that a file restores: a throwaway server loads it, is judged, counted, and taken away.
+"""Proves that backups can be restored, by loading them into throwaway servers.
 
     programs = await find()
     result = await run_trial(Path("dump.rdb"), programs, assertions=[parse("dbsize >= 1000")])
 
-and of whole archives:
+and for whole archives:
 
     drilled = await drill(archive, programs, DrillOptions(assertions=(parse("exists user:1"),)))
 
-One file, one procedure: choose a server, start it, load, judge, count, check, tear down. Nothing
-here knows where the file came from: recovery has to work with the vendor gone.
+Nothing here depends on where the files came from, because a recovery must work without the vendor.
 """
 
 from archiver.commands.drill.assertions import (
@@ -18,22 +17,23 @@ from archiver.commands.drill.assertions import (
     check,
     parse,
 )
-from archiver.commands.drill.census import Census, DatabaseCensus, TypeCount, take
-from archiver.commands.drill.dump import Subject, look
+from archiver.commands.drill.census import Census, DatabaseCensus, TypeCount, take_census
 from archiver.commands.drill.ledger import EvidenceNotKept
+from archiver.commands.drill.options import DrillOptions, Wanted
 from archiver.commands.drill.outcome import Cause, Facts, Outcome, Verdict
-from archiver.commands.drill.run import Drilled, DrillOptions, drill
-from archiver.commands.drill.selection import Wanted
-from archiver.commands.drill.server import Limits, Loading, Server, running
-from archiver.commands.drill.servers import (
+from archiver.commands.drill.programs import (
     Ability,
+    DumpFile,
     Flavour,
     NoServer,
     ServerProgram,
     able_to_load,
     choose,
     find,
+    read_dump_file,
 )
+from archiver.commands.drill.run import Drilled, drill
+from archiver.commands.drill.server import Limits, Loading, Server, running
 from archiver.commands.drill.teardown import TearDown
 from archiver.commands.drill.trial import Attempt, Phase, Timing, Trial, run_trial
 
@@ -48,6 +48,7 @@ __all__ = [
     "DatabaseCensus",
     "DrillOptions",
     "Drilled",
+    "DumpFile",
     "EvidenceNotKept",
     "Facts",
     "Flavour",
@@ -58,7 +59,6 @@ __all__ = [
     "Phase",
     "Server",
     "ServerProgram",
-    "Subject",
     "TearDown",
     "Timing",
     "Trial",
@@ -70,9 +70,9 @@ __all__ = [
     "choose",
     "drill",
     "find",
-    "look",
     "parse",
+    "read_dump_file",
     "run_trial",
     "running",
-    "take",
+    "take_census",
 ]

@@ -1,19 +1,18 @@
-"""What a restored server must show: the language of ``--assert``.
+"""The language of ``--assert``: what must be true of the restored data.
 
     dbsize >= 1000                      keys in database 0
-    dbsize[2] > 10                      keys in database 2; [n] goes with every word
+    dbsize[2] > 10                      keys in database 2; [n] works with every verb
     exists user:1                       missing temp:1
-    type user:1 == hash                 ttl session:1 > 0 (seconds; -1 for a key that stays)
-    get config:version == 7             get heartbeat > 1760000000 (both sides whole numbers)
+    type user:1 == hash                 ttl session:1 > 0 (seconds; -1 without an expiry)
+    get config:version == 7             get heartbeat > 1760000000 (both are integers)
     hlen user:1 >= 3                    also llen, scard, zcard, xlen, strlen
 
-Operators are ``== != >= <= > <``, with a space before them where a key stands there. Keys and
-values with spaces, quotes or bytes go in double quotes, where ``\\"``, ``\\\\``, ``\\n``, ``\\r``,
-``\\t`` and ``\\xHH`` are known.
+The operators are ``== != >= <= > <``, with a space after a key. Keys and values with spaces, quotes
+or other bytes are written in double quotes, with the escapes ``\\"``, ``\\\\``, ``\\n``, ``\\r``,
+``\\t`` and ``\\xHH``.
 
-What is asserted of a key that is not there does not hold, except that it is missing: it has no
-type, no value, no time to live, and no length, which is not a length of 0. A key that has expired
-is not there.
+For a key that does not exist, only ``missing`` holds: such a key has no type, value, TTL or length
+(not even a length of 0). An expired key does not exist.
 """
 
 import operator
@@ -22,9 +21,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from archiver.commands.drill.census import Databases
-from archiver.commands.drill.client import Refusal
+from archiver.commands.drill.client import ErrorReply
 from archiver.errors import UsageError
-from archiver.rdb.releases import DATABASES
+from archiver.rdb.magic import DATABASES
 
 _OPERATORS: dict[str, Callable[[int, int], bool]] = {
     "==": operator.eq,
@@ -46,12 +45,12 @@ _WORD = re.compile(r'"(?:[^"\\]|\\.)*"(?!\S)|[^\s"]\S*', re.DOTALL)
 _NUMBER = re.compile(rb"-?\d{1,19}")
 _ESCAPE = re.compile(rb'\\(?:x([0-9A-Fa-f]{2})|(["\\nrt]))')
 _ESCAPES = {b'"': b'"', b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
-_SHOWN = 64  # bytes of a value that a result quotes
-WITHHELD = "withheld"  # in the place of a value that may be a secret
+_SHOWN = 64  # bytes of a value that a result shows
+WITHHELD = "withheld"  # stands for a value, which may be a secret
 
 
 class AssertionSyntax(UsageError):
-    """An assertion that cannot be read. ``position`` counts characters, from 0."""
+    """A syntax error in an assertion. ``position`` counts characters, from 0."""
 
     def __init__(self, text: str, position: int, expected: str) -> None:
         super().__init__(
@@ -63,9 +62,9 @@ class AssertionSyntax(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """``verb`` of ``key`` in ``database``, compared by ``operator`` with ``value``.
+    """A condition: ``verb`` of ``key`` in ``database``, compared with ``value`` by ``operator``.
 
-    ``key`` is empty for dbsize; operator and value are empty for exists and missing.
+    ``key`` is empty for dbsize; ``operator`` and ``value`` are empty for exists and missing.
     """
 
     text: str
@@ -78,10 +77,10 @@ class Assertion:
 
 @dataclass(frozen=True, slots=True)
 class AssertionResult:
-    """Whether it holds on one server, and what was seen instead or indeed.
+    """Whether an assertion holds on one server, and the value that was ``seen``.
 
-    ``has_key``: whether that server has the key; True for dbsize, which is of no key.
-    ``is_value``: ``seen`` quotes the value of the key, which may be a secret.
+    ``has_key``: the server has the key; True for dbsize. ``is_value``: ``seen`` is the value of the
+    key, which may be a secret.
     """
 
     text: str
@@ -92,10 +91,10 @@ class AssertionResult:
 
 
 def parse(text: str) -> Assertion:
-    """Read one assertion (pure).
+    """Parse an assertion (pure).
 
     Raises:
-        AssertionSyntax: It is none.
+        AssertionSyntax: The syntax is wrong.
     """
     scanner = _Scanner(text)
     head = scanner.take(_HEAD, "one of " + ", ".join(sorted(_VERBS)))
@@ -113,22 +112,22 @@ def parse(text: str) -> Assertion:
 
 
 def write(assertion: Assertion) -> str:
-    """The one spelling of an assertion, whatever it was read from: ``parse`` reads it back."""
-    words = [subject(assertion)]
+    """Return an assertion in its canonical form, which ``parse`` reads back."""
+    words = [left_side(assertion)]
     if assertion.operator:
         words += [assertion.operator, quote(assertion.value)]
     return " ".join(words)
 
 
-def subject(assertion: Assertion) -> str:
-    """What an assertion is of: ``dbsize``, ``hlen[2] user:1``."""
+def left_side(assertion: Assertion) -> str:
+    """Return what an assertion compares: ``dbsize``, ``hlen[2] user:1``."""
     database = f"[{assertion.database}]" if assertion.database else ""
     key = "" if assertion.verb == "dbsize" else f" {quote(assertion.key)}"
     return f"{assertion.verb}{database}{key}"
 
 
 def quote(data: bytes) -> str:
-    """``data`` as a word of the language: as it is if it can be, else in double quotes."""
+    """Write ``data`` as a word of the language, in double quotes if necessary."""
     plain = data.decode("ascii", errors="replace")
     if data and plain.isascii() and plain.isprintable() and not set(plain) & {" ", '"', "\\"}:
         return plain
@@ -140,10 +139,10 @@ def quote(data: bytes) -> str:
 
 
 async def check(assertion: Assertion, server: Databases) -> AssertionResult:
-    """Ask the server. An error that it answers with, such as WRONGTYPE, is what was seen.
+    """Evaluate an assertion on a server. An error such as WRONGTYPE is the value that was seen.
 
     Raises:
-        Silence: The server went away.
+        NoReply: The server does not answer.
     """
     client = server.client(assertion.database)
     verb, key = assertion.verb, assertion.key
@@ -153,20 +152,22 @@ async def check(assertion: Assertion, server: Databases) -> AssertionResult:
         if verb == "dbsize":
             holds, seen = compare(assertion, await client.ask("DBSIZE"))
             return AssertionResult(assertion.text, holds, seen, has_key=True)
-        # Asked before EXISTS: of a key that expires in between, the answer is not believed. HLEN
-        # and others answer 0, and TYPE "none", for a key that is not there.
+        # EXISTS comes after, so that the answer for a key that expires in between is discarded: for
+        # a key that does not exist, HLEN and others return 0 and TYPE returns "none".
         answer = await client.ask(verb.upper(), key)
         if not await client.ask("EXISTS", key):
             return AssertionResult(assertion.text, holds=False, seen="no such key", has_key=False)
-    except Refusal as refusal:  # it has the key, of another type
+    except ErrorReply as refusal:  # the key has another type
         return AssertionResult(assertion.text, holds=False, seen=str(refusal), has_key=True)
     holds, seen = compare(assertion, answer)
     return AssertionResult(assertion.text, holds, seen, has_key=True, is_value=verb == "get")
 
 
 def without_value(assertion: Assertion) -> str:
-    """The text of an assertion without a value that a key may have: where ``get`` is compared for
-    equality, the value demanded is the secret, or is known not to be."""
+    """Return the text of an assertion without the value of a key.
+
+    An assertion on the equality of ``get`` contains the value itself, which may be a secret.
+    """
     if assertion.verb != "get" or assertion.operator not in _EQUALITY:
         return assertion.text
     head = write(assertion).removesuffix(quote(assertion.value))
@@ -179,16 +180,17 @@ def _presence(assertion: Assertion, *, has_key: bool) -> AssertionResult:
 
 
 def compare(assertion: Assertion, seen: int | bytes | str) -> tuple[bool, str]:
-    """Whether what was seen is what is asserted, and how it reads (pure).
+    """Compare the value that was seen; return whether the assertion holds, and the value as text.
 
-    Whole numbers as such; anything else byte by byte, and for equality alone.
+    Integers are compared as numbers. Other values are compared byte by byte, for equality only.
+    Pure.
     """
     data = seen if isinstance(seen, bytes) else str(seen).encode()
     shown = quote(data[:_SHOWN]) + ("…" if len(data) > _SHOWN else "")
     if isinstance(seen, bytes) and assertion.operator in _EQUALITY:
         return (data == assertion.value) is (assertion.operator == "=="), shown
     if not _NUMBER.fullmatch(data):
-        return False, f"{shown}, which is no whole number"
+        return False, f"{shown}, which is not an integer"
     return _OPERATORS[assertion.operator](int(data), int(assertion.value)), shown
 
 
@@ -200,14 +202,14 @@ def _comparison(scanner: "_Scanner", verb: str) -> tuple[str, bytes]:
         raise AssertionSyntax(scanner.text, found.start(), expected)
     position = scanner.position
     ordered = verb in _NUMERIC or found.group() not in _EQUALITY
-    value = scanner.word("a whole number" if ordered else "a value")
+    value = scanner.word("an integer" if ordered else "a value")
     if ordered and not _NUMBER.fullmatch(value):
-        raise AssertionSyntax(scanner.text, position, "a whole number")
+        raise AssertionSyntax(scanner.text, position, "an integer")
     return found.group(), value
 
 
 class _Scanner:
-    """Takes a text apart from left to right."""
+    """Reads a text from left to right."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -222,24 +224,24 @@ class _Scanner:
         return found
 
     def word(self, expected: str, *, apart: bool = False) -> bytes:
-        """A word, or what a quoted one stands for; ``apart`` asks for a space before it."""
+        """Read a word, unquoted; ``apart`` requires a space before it."""
         if apart and not self.text[self.position : self.position + 1].isspace():
             raise AssertionSyntax(self.text, self.position, f"a space and {expected}")
-        found = self.take(_WORD, f"{expected}, quoted and closed if it has spaces")
+        found = self.take(_WORD, f"{expected}, in double quotes if it has spaces")
         word = found.group().encode("utf-8", errors="surrogateescape")
         if not word.startswith(b'"'):
             return word
         rest = _ESCAPE.sub(b"", word)
         if b"\\" in rest:
             raise AssertionSyntax(
-                self.text, found.start(), 'only \\" \\\\ \\n \\r \\t \\xHH escaped'
+                self.text, found.start(), 'one of the escapes \\" \\\\ \\n \\r \\t \\xHH'
             )
         return _ESCAPE.sub(_unescape, word[1:-1])
 
     def end(self) -> None:
         self._skip()
         if self.position < len(self.text):
-            raise AssertionSyntax(self.text, self.position, "nothing more")
+            raise AssertionSyntax(self.text, self.position, "the end")
 
     def _skip(self) -> None:
         while self.text[self.position : self.position + 1].isspace():

@@ -1,9 +1,8 @@
-"""How much of what a server holds: keys by database and type, how many expire, functions, memory.
+"""Counts what a server holds: keys by database, type and expiry; functions; memory.
 
-The server counts: a script walks SCAN and adds up TYPE and PTTL, so one answer of a few numbers
-comes back for a thousand keys. A million keys take 1.5 to 2 s like this, against 21 s when every
-key's name and type cross the socket in pipelines of a thousand (Redis 7.0 and 8.2, Valkey 9.1, one
-core) [measured].
+A script on the server walks SCAN and adds up TYPE and PTTL, so that the answer for a thousand keys
+is a few numbers. A million keys take 1.5 to 2 s, against 21 s if every key's name and type are sent
+over the socket in pipelines of a thousand (Redis 7.0 and 8.2, Valkey 9.1, one core) [measured].
 """
 
 from collections import Counter
@@ -12,12 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from archiver.commands.drill.client import Client, Refusal
+from archiver.commands.drill.client import Client, ErrorReply
 
-BATCH = 1000  # keys that one call of the script walks, about: 2 to 6 ms of the server's time
+BATCH = 1000  # keys per call of the script, about: 2 to 6 ms of the server's time
 _PASSES = 3
 
-# Answers the next cursor, then a triple for each type: name, keys, keys that expire.
+# Returns the next cursor, then three values per type: its name, its keys, its keys that expire.
 _COUNT = """
 local scanned = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2])
 local keys, expiring = {}, {}
@@ -40,7 +39,7 @@ return answer
 
 @dataclass(frozen=True, slots=True)
 class TypeCount:
-    """Keys of one type, and how many of them have a time to live. A module's type has its name."""
+    """The number of keys of one type, and of those with an expiry. Module types have names, too."""
 
     type: str
     keys: int
@@ -49,12 +48,12 @@ class TypeCount:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseCensus:
-    """One database that is not empty.
+    """A database that is not empty.
 
-    ``keys`` is DBSIZE before the count, ``keys_after`` after it: fewer when keys expired meanwhile.
-    ``seen`` keys were counted by type, a part of them all if ``sampled``. ``consistent`` says that
-    ``seen`` lies between the two sizes (or that it is a sample): SCAN may name a key twice while a
-    table shrinks, which a second count then sets right.
+    ``keys`` is DBSIZE before the count, ``keys_after`` after it, which is less if keys expired.
+    ``seen`` keys were counted by type: only some of them if ``sampled``. ``consistent``: ``seen``
+    is between the two sizes, or a sample. SCAN may return a key twice while a hash table shrinks;
+    then another count is made.
     """
 
     number: int
@@ -67,15 +66,15 @@ class DatabaseCensus:
 
     @property
     def expiring(self) -> int:
-        """Of the keys that were seen."""
+        """The number of keys with an expiry among those that were counted by type."""
         return sum(count.expiring for count in self.types)
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What a server held between two moments of its own clock (TIME). Memory in bytes.
+    """What a server held between two times of its own clock (TIME). Memory is in bytes.
 
-    ``libraries`` and ``functions`` are None for servers before 7.0, which have none.
+    ``libraries`` and ``functions`` are None for servers before 7.0, which do not have them.
     """
 
     began: datetime
@@ -97,26 +96,25 @@ class Census:
 
 
 class Databases(Protocol):
-    """A server, as this module needs it."""
+    """The part of a server that this module needs."""
 
     def client(self, database: int = 0) -> Client: ...
 
 
-async def take(
+async def take_census(
     server: Databases,
     *,
     sample_above: int | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Census:
-    """Count everything, or in databases with more than ``sample_above`` keys about that many.
-    ``progress`` is told the keys so far of a database, and how many it has.
+    """Count the keys; in databases with more than ``sample_above`` keys, only about that many.
 
-    SCAN walks the table in the order of its buckets, which is that of a hash: the first so many are
-    as good as any others.
+    ``progress`` is called with the number of keys counted so far and the total of a database. SCAN
+    walks the hash table in the order of its buckets, so the first keys are a random sample.
 
     Raises:
-        Silence: The server went away.
-        Refusal: It does not run scripts.
+        NoReply: The server does not answer.
+        ErrorReply: It does not run scripts.
     """
     client = server.client()
     began = await _time(client)
@@ -126,7 +124,9 @@ async def take(
     for number in numbers:
         databases.append(await _count(server.client(number), number, sample_above, progress))
         if number:
-            await server.client(number).aclose()  # there may be more databases than open files
+            await server.client(
+                number
+            ).aclose()  # there may be more databases than allowed open files
     libraries, functions = await _functions(client)
     return Census(
         began=began,
@@ -172,19 +172,19 @@ async def _walk(
     cursor: Any = 0
     while True:
         cursor, *triples = await client.ask("EVAL", _COUNT, 0, cursor, BATCH)
-        for name, count, mortal in zip(*[iter(triples)] * 3, strict=True):
+        for name, count, with_expiry in zip(*[iter(triples)] * 3, strict=True):
             keys[name.decode(errors="replace")] += count
-            expiring[name.decode(errors="replace")] += mortal
+            expiring[name.decode(errors="replace")] += with_expiry
         seen(keys.total())
         if int(cursor) == 0 or (enough is not None and keys.total() >= enough):
             return tuple(TypeCount(name, keys[name], expiring[name]) for name in sorted(keys))
 
 
 async def _functions(client: Client) -> tuple[int | None, int | None]:
-    """Libraries and functions, of all engines together."""
+    """Return the number of libraries and of functions of all engines."""
     try:
         answer = await client.ask("FUNCTION", "STATS")
-    except Refusal:
+    except ErrorReply:
         return None, None
     engines = _pairs(_pairs(answer)["engines"])
     stats = [_pairs(engine) for engine in engines.values()]
@@ -195,7 +195,7 @@ async def _functions(client: Client) -> tuple[int | None, int | None]:
 
 
 def _pairs(flat: list[Any]) -> dict[str, Any]:
-    """A map as RESP2 has it: a flat list of names and values."""
+    """Convert a map of RESP2, which is a flat list of names and values."""
     return {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
 
 

@@ -1,6 +1,6 @@
-"""Questions to the server. The sole user of redis-py, imported when the first one is asked.
+"""Sends commands to a server. The only user of redis-py, which is imported on first use.
 
-redis-py's errors become one of two here: it said no, or it said nothing.
+All errors of redis-py become one of two: the server answered with an error, or not at all.
 """
 
 import contextlib
@@ -9,12 +9,12 @@ from typing import Any
 from archiver.errors import UsageError
 
 
-class Refusal(Exception):
+class ErrorReply(Exception):
     """The server answered with an error, which is the message."""
 
 
-class Silence(Exception):
-    """No answer: not listening yet, still loading, gone, or too slow."""
+class NoReply(Exception):
+    """The server did not answer: it is not listening yet, loading, gone, or too slow."""
 
 
 class Client:
@@ -25,7 +25,7 @@ class Client:
     """
 
     def __init__(self, path: str, database: int, *, timeout: float) -> None:
-        """``timeout``: seconds for one answer."""
+        """``timeout`` is the seconds to wait for an answer."""
         try:
             import redis.asyncio  # noqa: PLC0415
             from redis.asyncio.retry import Retry  # noqa: PLC0415
@@ -40,7 +40,7 @@ class Client:
             db=database,
             protocol=2,
             socket_timeout=timeout,
-            # A server that went away was killed or fell over: asking again would hide it.
+            # No retries: they would hide that the server was killed or crashed.
             retry=Retry(NoBackoff(), 0),
             driver_info=None,
             max_connections=1,
@@ -50,17 +50,17 @@ class Client:
         """Send one command.
 
         Raises:
-            Refusal: The server answered with an error.
-            Silence: It did not answer.
+            ErrorReply: The server answered with an error.
+            NoReply: It did not answer.
         """
         try:
             return await self._redis.execute_command(*command)
         except (self._errors.ConnectionError, self._errors.TimeoutError, OSError) as error:
-            raise Silence(str(error)) from error
+            raise NoReply(str(error)) from error
         except self._errors.RedisError as error:
-            raise Refusal(str(error)) from error
+            raise ErrorReply(str(error)) from error
 
     async def aclose(self) -> None:
-        # The other end may be gone, which is where this one is going.
+        # The server may be gone already.
         with contextlib.suppress(self._errors.RedisError, OSError):
             await self._redis.aclose()

@@ -1,4 +1,4 @@
-"""What a drill tells those who watch it, frozen. The core never prints."""
+"""The events of a drill, frozen. Only the command line prints them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from archiver.report.evidence import FileEvidence, SetEvidence
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The sets were chosen, ``available`` of them to choose from."""
+    """The sets were chosen, from ``available`` sets."""
 
     keys: tuple[str, ...]
     available: int
@@ -19,52 +19,54 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class ChainFault:
-    """Something is wrong with the evidence of earlier drills."""
+    """There is a fault in the evidence of earlier drills."""
 
     finding: Finding
 
 
 @dataclass(frozen=True, slots=True)
-class ArchiveRefuses:
-    """The archive cannot be written, as it is before the drill. The evidence goes ``instead``
-    into a directory, if one was given."""
+class ArchiveNotWritable:
+    """Before the drill, the archive cannot be written.
+
+    The evidence will be written to the directory ``instead`` (None: there is no such directory).
+    """
 
     why: str
     instead: Path | None
 
 
 @dataclass(frozen=True, slots=True)
-class ChainUnseen:
-    """The evidence of earlier drills cannot be seen."""
+class ChainUnreadable:
+    """The evidence of earlier drills cannot be read."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingForLock:
-    """Somebody else writes to the archive: it is waited for."""
+    """The drill waits for another process that is writing to the archive."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class EvidenceElsewhere:
-    """The evidence is not in all the places that it should be in; ``places`` have it."""
+class EvidenceIncomplete:
+    """The evidence could not be written everywhere; it is only in ``stores``."""
 
     why: str
-    places: tuple[str, ...]
+    stores: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
-    """The directory of a drill that was killed was removed."""
+class ScratchRemoved:
+    """The directory of a killed drill was removed."""
 
     directory: Path
 
 
 @dataclass(frozen=True, slots=True)
-class LeftAlone:
-    """A directory that looks like one of those was not."""
+class ScratchNotRemoved:
+    """A directory that looks like that of a killed drill was not removed."""
 
     directory: Path
     why: str
@@ -72,7 +74,7 @@ class LeftAlone:
 
 @dataclass(frozen=True, slots=True)
 class Trying:
-    """A file is being restored; ``size`` in bytes."""
+    """A file is about to be restored; ``size`` in bytes."""
 
     object_key: str
     size: int
@@ -80,22 +82,21 @@ class Trying:
 
 @dataclass(frozen=True, slots=True)
 class FileTried:
-    """What became of a file."""
+    """A file was tried."""
 
     file: FileEvidence
 
 
 @dataclass(frozen=True, slots=True)
 class SetJudged:
-    """What became of a set."""
+    """A set was judged."""
 
     evidence: SetEvidence
 
 
 @dataclass(frozen=True, slots=True)
 class NotCompared:
-    """A bound on the change of an instance's keys was given, and there is no drill to compare
-    with."""
+    """The number of keys was to be compared with an earlier drill, and there is none."""
 
     instance_id: str
     why: str
@@ -103,7 +104,7 @@ class NotCompared:
 
 @dataclass(frozen=True, slots=True)
 class FromTheFuture:
-    """A set began ``seconds`` after the drill did, by this machine's clock: its age is unknown."""
+    """A set started ``seconds`` after the drill, by this machine's clock. Its age is unknown."""
 
     key: str
     seconds: float
@@ -111,26 +112,26 @@ class FromTheFuture:
 
 @dataclass(frozen=True, slots=True)
 class ClockSetBack:
-    """This machine's clock was set back by so many seconds during the drill."""
+    """This machine's clock was set back during the drill."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class ServerIsRoot:
-    """This process is root, and a server could not be made nobody: it is root, too."""
+    """A server runs as root, because it could not be run as nobody."""
 
 
-# All but how far it is.
-Told = (
+# All events except progress.
+DrillEvent = (
     Chosen
     | ChainFault
-    | ArchiveRefuses
-    | ChainUnseen
+    | ArchiveNotWritable
+    | ChainUnreadable
     | WaitingForLock
-    | EvidenceElsewhere
-    | Swept
-    | LeftAlone
+    | EvidenceIncomplete
+    | ScratchRemoved
+    | ScratchNotRemoved
     | Trying
     | FileTried
     | SetJudged
@@ -139,5 +140,4 @@ Told = (
     | ClockSetBack
     | ServerIsRoot
 )
-Happened = Told | Work
-Watcher = Callable[[Happened], None]
+Observer = Callable[[DrillEvent | Work], None]

@@ -1,40 +1,87 @@
-"""Becomes a server that is nobody, dies with its parent, sees no network, and leaves no core.
+"""Confines a server: another user, no network, no core dumps, dies with its parent.
 
-Run as a program of its own (``python -I -S launch.py PARENT-PID USER:GROUP LARGEST-FILE SERVER
-ARGUMENT…``), which then executes the server, so that both are one process. Not a ``preexec_fn``:
-that would run Python between fork and exec of a process with threads, where a lock may be held for
-ever. And not ``setpriv``, which not every system has.
+A server reads a file that a stranger may have made, and old servers have bugs. So if this process
+is root, the server runs as nobody: it can read public files and its own directory, and write to the
+latter only. A process that is not root cannot switch users: its server runs as the same user.
 
-The order matters: the kernel forgets the death signal when credentials change, as they do with
-another user or a new user namespace (prctl(2), PR_SET_PDEATHSIG). The signal is sent when the
-*thread* that started this program ends.
+This module is also a program (``python -I -S launch.py PARENT-PID USER:GROUP LARGEST-FILE SERVER
+ARGUMENT…``) that confines itself and then executes the server, so it imports only the standard
+library. It is not a ``preexec_fn``, because that would run Python between fork and exec of a
+process with threads, where a lock may be held forever; and not ``setpriv``, because not every
+system has it.
+
+The order of the steps matters: the kernel clears the death signal when credentials change, which
+happens with another user or a new user namespace (prctl(2), PR_SET_PDEATHSIG). The kernel sends
+that signal when the *thread* that started this program ends.
 """
 
 import contextlib
 import ctypes
 import os
+import pwd
 import resource
 import signal
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 SAME_USER = "-"
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
-OOM_SCORE = b"800"  # of 1000: when memory runs out, the kernel takes the server and not its parent
-FILES = 1024  # that it may have open, sockets included
+OOM_SCORE = b"800"  # of 1000: without memory, the kernel kills the server before its parent
+FILES = 1024  # limit for open files, including sockets
+_NOBODY = 65534
+# capabilities(7) needed to give a directory away, look into it and remove it, switch to another
+# user and end that user's processes. A container may have taken some of them from root.
+_CHOWN, _DAC_OVERRIDE, _FOWNER, _KILL, _SETGID, _SETUID = 0, 1, 3, 5, 6, 7
+_NEEDED = sum(1 << bit for bit in (_CHOWN, _DAC_OVERRIDE, _FOWNER, _KILL, _SETGID, _SETUID))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The numeric ids of a user and a group."""
+
+    user: int
+    group: int
+
+    def own(self, path: Path) -> None:
+        """Change the owner of a file or directory to this user. Raises OSError."""
+        os.chown(path, self.user, self.group, follow_symlinks=False)
+
+    def __str__(self) -> str:
+        return f"{self.user}:{self.group}"
+
+
+def nobody() -> Identity | None:
+    """Return the user to run servers as; None if this process cannot switch users."""
+    if os.geteuid() != 0 or _capabilities() & _NEEDED != _NEEDED:
+        return None
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError:
+        return Identity(_NOBODY, _NOBODY)
+    # On some systems "nobody" is not an unprivileged user.
+    return Identity(entry.pw_uid or _NOBODY, entry.pw_gid or _NOBODY)
+
+
+def confined(identity: Identity | None, largest_file: int, command: list[str]) -> list[str]:
+    """Return the command that runs ``command`` confined; ``largest_file`` is in bytes."""
+    user = SAME_USER if identity is None else str(identity)
+    options = [str(os.getpid()), user, str(largest_file)]
+    return [sys.executable, "-I", "-S", __file__, *options, *command]
 
 
 def main(parent: int, user: str, largest_file: int, command: list[str]) -> None:
-    """Confine this process, then become ``command``. Returns only by exiting."""
+    """Confine this process, then execute ``command``. Returns only by exiting."""
     libc = ctypes.CDLL(None, use_errno=True)
     with contextlib.suppress(OSError):
         adjust = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
         os.write(adjust, OOM_SCORE)
         os.close(adjust)
-    # A network of its own with nothing in it; a user namespace gives the right to one, where
-    # unprivileged users may have that. Where neither is allowed the server still has no port.
+    # An empty network namespace. Root may create one; others may in a user namespace of their own,
+    # where the system allows that. Without either, the server still listens on no port.
     has_network = _unshare(libc, CLONE_NEWNET) != 0
     if user != SAME_USER:
         _become(*map(int, user.split(":")))
@@ -46,9 +93,18 @@ def main(parent: int, user: str, largest_file: int, command: list[str]) -> None:
         os._exit(1)
     _limit(largest_file)
     try:
-        os.execv(command[0], command)  # noqa: S606 - there is no shell, and there should be none
+        os.execv(command[0], command)  # noqa: S606 - no shell is wanted
     except OSError as error:
         _fail(f"cannot execute {command[0]}: {error.strerror}")
+
+
+def _capabilities() -> int:
+    """Return the effective capabilities of this process (proc_pid_status(5))."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
 
 
 def _unshare(libc: ctypes.CDLL, what: int) -> int:
@@ -59,7 +115,7 @@ def _unshare(libc: ctypes.CDLL, what: int) -> int:
 
 
 def _become(user: int, group: int) -> None:
-    """Somebody else, for good."""
+    """Switch to another user permanently."""
     try:
         os.setgroups([])
         os.setresgid(group, group, group)
@@ -69,10 +125,13 @@ def _become(user: int, group: int) -> None:
 
 
 def _limit(largest_file: int) -> None:
-    """Not the number of processes: those of nobody are counted over the whole machine. Memory is
-    watched from outside, by what is in use."""
+    """Limit core dumps, file sizes and open files.
+
+    The number of processes is not limited, because the kernel counts those of nobody over the whole
+    machine. Memory is watched from outside (:class:`.process.MemoryGuard`).
+    """
     for what, most in (
-        (resource.RLIMIT_CORE, 0),  # a core would hold the data
+        (resource.RLIMIT_CORE, 0),  # a core dump would contain the data
         (resource.RLIMIT_FSIZE, largest_file),
         (resource.RLIMIT_NOFILE, FILES),
     ):

@@ -1,6 +1,5 @@
-"""Where the evidence of drills is kept: one chain, written under the archive's lock."""
+"""Writes the evidence of a drill: into one chain, under the archive's lock."""
 
-import hashlib
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
@@ -11,274 +10,172 @@ from typing import Final, TypeAlias
 
 from archiver import events
 from archiver.archive.archive import Archive, Beginning
-from archiver.commands.drill import events as happened
+from archiver.commands.drill.events import Observer, WaitingForLock
+from archiver.commands.drill.history import History
 from archiver.concurrency import in_thread
-from archiver.errors import (
-    EXIT_OK,
-    ArchiveBusy,
-    ArchiverError,
-    BadDocument,
-    NoSpace,
-    StoreError,
-    UnreadableObject,
-)
+from archiver.errors import EXIT_OK, ArchiveBusy, ArchiverError, NoSpace, StoreError
 from archiver.report import chain
-from archiver.report.document import decode, encode
+from archiver.report.document import encode
 from archiver.report.evidence import Evidence, Link, Verdict
 from archiver.report.junit import to_junit
 from archiver.report.markdown import to_markdown
 from archiver.report.page import to_page
-from archiver.report.words import loaded_keys, plural
 from archiver.stores.base import Store
 from archiver.stores.local.store import LocalStore
 
-_LOOK_BACK = 100  # documents that are read, so that their number does not count
+# Makes the evidence of a drill from its id and the link to the previous document.
+MakeEvidence: TypeAlias = Callable[[str, Link | None], Evidence]
+
+# Keys and contents, the evidence first.
+_Documents: TypeAlias = list[tuple[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Filed:
-    """Evidence that was written: its key, its bytes, and the places that have it.
+class FiledEvidence:
+    """Evidence that was written: its key, its bytes, and the names of the stores that have it.
 
-    ``trouble`` is why it is not in all the places that it should be in; ``exit_code`` says so of
-    a place that was asked for.
+    ``problem`` says why it is not everywhere it should be, or may not be durable; ``exit_code`` is
+    the exit code for that.
     """
 
     evidence: Evidence
     key: str
     data: bytes
-    places: tuple[str, ...]
-    trouble: str | None = None
+    stores: tuple[str, ...]
+    problem: str | None = None
     exit_code: int = EXIT_OK
 
 
 class EvidenceNotKept(StoreError):
-    """No place took the evidence of a drill, which is all there is of it now: ``data``."""
+    """The evidence could not be written anywhere. ``data`` is the only copy."""
 
     def __init__(self, why: str, evidence: Evidence, data: bytes) -> None:
         super().__init__(
-            f"the evidence of this drill is kept nowhere: {why}",
-            hint="keep what is printed; another time, --evidence DIRECTORY takes it",
+            f"the evidence of this drill could not be stored: {why}",
+            hint="keep the output; next time, --evidence DIRECTORY stores a second copy",
         )
         self.evidence = evidence
         self.data = data
 
 
 class EvidenceKeptOut(EvidenceNotKept):
-    """The same, since somebody else was writing to the archive all the time."""
+    """The same, because another process was writing to the archive all the time."""
 
     exit_code = ArchiveBusy.exit_code
 
 
-_Documents: TypeAlias = list[tuple[str, bytes]]
-
-
 class Ledger:
-    """The evidence of one archive, in the archive or, if that cannot be written, in a directory."""
+    """Writes evidence to an archive and, if given, to a directory.
+
+    If the archive cannot be written from the start, the directory has a chain of its own.
+    """
 
     def __init__(
         self,
         archive: Archive,
         directory: Path | None,
         lock_wait: float = 0.0,
-        watcher: happened.Watcher = lambda _: None,
+        observer: Observer = lambda _: None,
     ) -> None:
-        # Where the archive is gone when the drill is over, there is none to be begun.
+        # If the archive disappears during the drill, do not create a new one.
         self._archive: Final = Archive(
             archive.store, lock_wait=lock_wait, beginning=Beginning.NEVER
         )
-        self._watcher: Final = watcher
-        self._beside: Final = None if directory is None else LocalStore(directory)
-        # The place of the chain, where the archive cannot be written and there is another place.
+        self._observer: Final = observer
+        self._directory: Final = None if directory is None else LocalStore(directory)
+        # The directory, if it has the chain because the archive cannot be written.
         self._instead: LocalStore | None = None
 
+    @property
+    def history(self) -> History:
+        """The chain to which this ledger adds."""
+        return History(self._store)
+
     async def prepare(self) -> ArchiverError | None:
-        """See whether the archive can be written; why it cannot. It is tried again when the drill
-        is over, but where the evidence has another place and a chain of its own there."""
+        """Check that the archive can be written; return the error if it cannot.
+
+        :meth:`file` tries the archive again, unless the directory has the chain now.
+        """
         try:
             async with Archive(self._archive.store, beginning=Beginning.NEVER).writing():
                 return None
         except ArchiveBusy:
-            return None  # whoever writes now is done when the drill is, perhaps
+            return None  # the other process may have finished by the end of the drill
         except NoSpace as error:
             return error
         except ArchiverError as error:
-            self._instead = self._beside
+            self._instead = self._directory
             return error
 
-    async def faults(self) -> list[chain.Finding]:
-        """What is wrong with the newest hundred documents of the chain. Raises what hides some."""
-        keys = await self._keys()
-        documents = [(key, await self._read(key)) for key in keys[-_LOOK_BACK:]]
-        # The one before them is not gone, it was only not read.
-        return [
-            finding
-            for finding in chain.check_chain(documents)
-            if finding.fault is not chain.Fault.MISSING or finding.key not in keys
-        ]
+    async def file(self, make: MakeEvidence) -> FiledEvidence:
+        """Add a document to the chain, with the reports generated from it.
 
-    async def last_keys(self, instances: set[str]) -> dict[str, tuple[str, int]]:
-        """Of each instance the last drill that passed it: its id, and the keys it counted.
-
-        Looked for in the newest hundred documents, and for an instance that they do not name in
-        the one that is noted as its last: however many drills of others came between. A document
-        that cannot be read is passed over here; :meth:`faults` names it.
-        """
-        found: dict[str, tuple[str, int]] = {}
-        keys = await self._keys()
-        for key in reversed(keys[-_LOOK_BACK:]):
-            if found.keys() >= instances:
-                return found
-            for instance, last in (await self._passed(key)).items():
-                if instance in instances:
-                    found.setdefault(instance, last)
-        if len(keys) > _LOOK_BACK:
-            for instance in instances - found.keys():
-                noted = await self._noted(instance)
-                if noted is not None:
-                    found[instance] = noted
-        return found
-
-    async def why_no_last(self) -> str:
-        """Why :meth:`last_keys` may know no drill of an instance. Raises what hides some."""
-        count = len(await self._keys())
-        if count <= _LOOK_BACK:
-            return "no earlier drill of it passed"
-        return (
-            f"none of the newest {_LOOK_BACK} of {plural(count, 'drill')} passed it, and there is "
-            "no note of an earlier one"
-        )
-
-    async def _passed(self, key: str) -> dict[str, tuple[str, int]]:
-        """Of each instance that a drill passed: its id, and the keys it counted."""
-        data = await self._read(key)
-        found: dict[str, tuple[str, int]] = {}
-        if isinstance(data, ArchiverError):
-            return found
-        try:
-            evidence = decode(data, key)
-        except ArchiverError:
-            return found
-        for one in evidence.sets:
-            if one.verdict is Verdict.PASS:
-                found.setdefault(one.instance_id, (evidence.id, loaded_keys(one.files)))
-        return found
-
-    async def _noted(self, instance: str) -> tuple[str, int] | None:
-        """The same of the drill that is noted as the last of an instance. The evidence itself has
-        the keys: a note that is wrong leads to none."""
-        key = chain.last_key(instance)
-        data = await self._read(key)
-        if isinstance(data, ArchiverError) or not data:
-            return None
-        try:
-            noted = chain.last_id(key, data)
-        except ArchiverError:
-            return None
-        return (await self._passed(chain.evidence_key(noted))).get(instance)
-
-    async def file(self, make: Callable[[str, Link | None], Evidence]) -> Filed:
-        """Write the next document, and what is made from it.
-
-        ``make`` is given its id and the link to the one before, which nobody can come between.
-        When the archive does not take it, it lies in the directory, apart from the chain there.
-        Raises EvidenceNotKept.
+        No other process can add one between the document and the one that it links to. If the
+        archive cannot be written, the document goes to the directory, outside of any chain. Raises
+        EvidenceNotKept.
         """
         try:
-            filed, documents = await self._file_in_turn(make)
+            filed, documents = await self._add_to_chain(make)
         except ArchiverError as error:
-            return await self._keep_apart(make, error)
-        if self._beside is None or self._instead is not None:
+            return await self._write_outside_chain(make, error)
+        if self._directory is None or self._instead is not None:
             return filed
-        return await _copied(filed, documents, self._beside)
+        return await _write_copy(filed, documents, self._directory)
 
-    async def _file_in_turn(
-        self, make: Callable[[str, Link | None], Evidence]
-    ) -> tuple[Filed, _Documents]:
-        """Into the chain, as the only writer. Raises ArchiverError if it is not there then."""
-        written: tuple[Filed, _Documents] | None = None
+    async def _add_to_chain(self, make: MakeEvidence) -> tuple[FiledEvidence, _Documents]:
+        """Add the document as the only writer. Raises ArchiverError if it was not written."""
+        written: tuple[FiledEvidence, _Documents] | None = None
         try:
-            async with self._alone():
+            async with self._lock():
                 written = await self._write(make)
         except ArchiverError as error:
+            # An error on leaving the lock does not undo the document.
             if written is None:
                 raise
             filed, documents = written
-            written = replace(filed, trouble=filed.trouble or error.message), documents
+            written = replace(filed, problem=filed.problem or error.message), documents
         return written
 
-    def _alone(self) -> AbstractAsyncContextManager[object]:
+    def _lock(self) -> AbstractAsyncContextManager[object]:
         if self._instead is not None:
             return self._instead.exclusive()
         return self._archive.writing(self._observe)
 
     def _observe(self, event: events.Event) -> None:
         if isinstance(event, events.WaitingForLock):
-            self._watcher(happened.WaitingForLock(event.error.message))
+            self._observer(WaitingForLock(event.error.message))
 
-    async def _write(
-        self, make: Callable[[str, Link | None], Evidence]
-    ) -> tuple[Filed, _Documents]:
-        last, link = await self._last()
+    async def _write(self, make: MakeEvidence) -> tuple[FiledEvidence, _Documents]:
+        last, link = await self.history.last()
         evidence = make(_new_id(last), link)
         documents = await in_thread(_documents, evidence) + _notes(evidence)
-        trouble, exit_code = await _put(self._store, documents)
+        problem, exit_code = await _put(self._store, documents)
         key, data = documents[0]
-        filed = Filed(evidence, key, data, (str(self._store),), trouble, exit_code)
+        filed = FiledEvidence(evidence, key, data, (str(self._store),), problem, exit_code)
         return filed, documents
 
-    async def _keep_apart(
-        self, make: Callable[[str, Link | None], Evidence], error: ArchiverError
-    ) -> Filed:
-        """Into the directory, where it lies in no chain: it has no place in the archive's."""
+    async def _write_outside_chain(self, make: MakeEvidence, error: ArchiverError) -> FiledEvidence:
+        """Write the document to the directory only. Raises EvidenceNotKept."""
         last, link = None, None
         with suppress(ArchiverError):
-            last, link = await self._last()
+            last, link = await self.history.last()
         evidence = make(_new_id(last), link)
         documents = [(Path(key).name, data) for key, data in await in_thread(_documents, evidence)]
         key, data = documents[0]
         kind = EvidenceKeptOut if isinstance(error, ArchiveBusy) else EvidenceNotKept
-        if self._beside is None:
+        if self._directory is None:
             raise kind(error.message, evidence, data) from error
         try:
-            await _put(self._beside, documents)
+            await _put(self._directory, documents)
         except ArchiverError as another:
             both = dict.fromkeys((error.message, another.message))
             raise EvidenceNotKept("; and ".join(both), evidence, data) from error
-        return Filed(evidence, key, data, (str(self._beside),), trouble=error.message)
-
-    async def _last(self) -> tuple[str | None, Link | None]:
-        """The last id of the chain, and the last document in it whose bytes can be had: to this
-        the next one is linked, and what lies between stays a fault. Raises StoreError."""
-        keys = await self._keys()
-        last = Path(keys[-1]).stem if keys else None
-        for key in reversed(keys):
-            data = await self._read(key)
-            if not isinstance(data, ArchiverError):
-                # Not chain.link: a document that was made unreadable is linked to as it is now.
-                return last, Link(Path(key).stem, hashlib.sha256(data).hexdigest())
-        return last, None
-
-    async def _read(self, key: str) -> bytes | ArchiverError:
-        """A document, or why it cannot be had."""
-        try:
-            return await self._store.read(key) or b""
-        except (BadDocument, UnreadableObject) as error:
-            return error
+        return FiledEvidence(evidence, key, data, (str(self._directory),), problem=error.message)
 
     @property
     def _store(self) -> Store:
-        """Where the chain is."""
+        """The store that has the chain."""
         return self._archive.store if self._instead is None else self._instead
-
-    async def _keys(self) -> list[str]:
-        """Those of all evidence. Raises what hides some: the chain may go on there."""
-        keys = list[str]()
-        async for entry in self._store.entries(chain.PREFIX):
-            if chain.is_evidence_key(entry.key):
-                keys.append(entry.key)
-            elif entry.hides is not None:
-                raise entry.hides
-        return sorted(keys)
 
 
 def _new_id(after: str | None) -> str:
@@ -286,51 +183,53 @@ def _new_id(after: str | None) -> str:
 
 
 async def _put(store: Store, documents: _Documents) -> tuple[str | None, int]:
-    """Write the evidence and what is made from it; what is not as it should be, and the exit code
-    for it. What is made can be made again, and is no reason for one.
+    """Write the evidence and its reports; return a problem and its exit code.
 
-    Raises ArchiverError when the store does not take the evidence.
+    A report that cannot be written is a problem with exit code 0, because it can be generated
+    again. Raises ArchiverError if the evidence was not written.
     """
-    (key, data), *made = documents
+    (key, data), *reports = documents
     try:
         await store.put(key, data)
     except ArchiverError as error:
-        # It may have its name all the same: then it is in the chain, and the next is linked to it.
-        if not await _is_there(store, key, data):
+        # It may exist nevertheless: then it is in the chain, and the next one will link to it.
+        if not await _is_stored(store, key, data):
             raise
-        return f"it is there, and may not outlast a power cut: {error.message}", error.exit_code
+        return f"it was written, but may not survive a power failure: {error.message}", (
+            error.exit_code
+        )
     try:
-        for key, data in made:
+        for key, data in reports:
             await store.put(key, data)
     except ArchiverError as error:
         return error.message, EXIT_OK
     return None, EXIT_OK
 
 
-async def _is_there(store: Store, key: str, data: bytes) -> bool:
+async def _is_stored(store: Store, key: str, data: bytes) -> bool:
     try:
         return await store.read(key) == data
     except ArchiverError:
         return False
 
 
-async def _copied(filed: Filed, documents: _Documents, store: Store) -> Filed:
-    """The same in one more place, or why it is not there."""
+async def _write_copy(filed: FiledEvidence, documents: _Documents, store: Store) -> FiledEvidence:
+    """Write the documents to one more store; note the problem if that fails."""
     try:
-        trouble, exit_code = await _put(store, documents)
+        problem, exit_code = await _put(store, documents)
     except ArchiverError as error:
-        both = f"{filed.trouble}; {error.message}" if filed.trouble else error.message
-        return replace(filed, trouble=both, exit_code=error.exit_code)
+        both = f"{filed.problem}; {error.message}" if filed.problem else error.message
+        return replace(filed, problem=both, exit_code=error.exit_code)
     return replace(
         filed,
-        places=(*filed.places, str(store)),
-        trouble=filed.trouble or trouble,
+        stores=(*filed.stores, str(store)),
+        problem=filed.problem or problem,
         exit_code=filed.exit_code or exit_code,
     )
 
 
 def _documents(evidence: Evidence) -> _Documents:
-    """The evidence first: what is made from it can be made again."""
+    """Return the evidence and the reports generated from it."""
     key, data = chain.evidence_key(evidence.id), encode(evidence)
     return [
         (key, data),
@@ -341,7 +240,7 @@ def _documents(evidence: Evidence) -> _Documents:
 
 
 def _notes(evidence: Evidence) -> _Documents:
-    """For the drills to come: that this one was the last of each instance that it passed."""
+    """Return for each instance that passed the note that this was its last drill."""
     passed = {one.instance_id for one in evidence.sets if one.verdict is Verdict.PASS}
     document = chain.last_document(evidence.id)
     return [(chain.last_key(instance), document) for instance in sorted(passed)]

@@ -1,4 +1,4 @@
-"""Which targets a drill missed: of what, by how much, and why. Pure."""
+"""Lists the targets that a drill missed: by how much, and why. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from archiver.report.evidence import Acknowledged, Evidence, Gap, SetEvidence
 from archiver.report.words import duration
 from archiver.times import format_minute
 
-# More of them would hide what they are to explain.
-_MOST_NAMED = 3
+_MOST_NOTES = 3  # per missed target; more would be unreadable
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
-    """``target`` (rpo or rto) of an instance, as ``set_key`` shows it. ``seconds`` are None where
-    nobody knows how many they are. ``acknowledged``: what somebody has taken note of that a gap
-    may be for; it is a gap all the same."""
+class MissedTarget:
+    """A missed ``target`` (rpo or rto) of an instance, measured on the set ``set_key``.
+
+    ``seconds`` is None if unknown. ``acknowledged`` has notes of people that may explain a gap; the
+    target is missed nevertheless.
+    """
 
     target: str
     instance_id: str
@@ -28,12 +29,12 @@ class Missed:
     acknowledged: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        known = "; ".join(("", *self.acknowledged[:_MOST_NAMED]))
-        if (more := len(self.acknowledged) - _MOST_NAMED) > 0:
-            known += f"; and {more:,} more"
-        return f"{self.target}: {self.instance_id}: {self.why}, {self._held_against()}{known}"
+        notes = "; ".join(("", *self.acknowledged[:_MOST_NOTES]))
+        if (more := len(self.acknowledged) - _MOST_NOTES) > 0:
+            notes += f"; and {more:,} more"
+        return f"{self.target}: {self.instance_id}: {self.why}, {self._compared()}{notes}"
 
-    def _held_against(self) -> str:
+    def _compared(self) -> str:
         target = _span(self.target_seconds)
         if self.seconds is not None and _span(self.seconds) == target:
             return (
@@ -42,50 +43,53 @@ class Missed:
         return f"target {target}"
 
 
-def missed(evidence: Evidence) -> list[Missed]:
-    """Each target that was missed; what is of an instance once, however many sets show it."""
-    found = dict[tuple[str, str, str], Missed]()
+def missed(evidence: Evidence) -> list[MissedTarget]:
+    """List the missed targets, each once per instance even if several sets show it."""
+    found = dict[tuple[str, str, str], MissedTarget]()
     for one in evidence.sets:
         for each in (*_recoveries(one), *_exposures(one, evidence)):
             found.setdefault((each.target, each.instance_id, each.why), each)
     return list(found.values())
 
 
-def _recoveries(one: SetEvidence) -> Iterator[Missed]:
+def _recoveries(one: SetEvidence) -> Iterator[MissedTarget]:
     seconds, target = one.rto.seconds, one.rto.target_seconds
     if one.rto.met is not False or target is None:
         return
-    why = f"recovering {one.key} "
+    why = f"recovery of {one.key} "
     why += "did not end" if seconds is None else f"took {_span(seconds)}"
-    yield Missed("rto", one.instance_id, one.key, seconds, target, why)
+    yield MissedTarget("rto", one.instance_id, one.key, seconds, target, why)
 
 
-def _exposures(one: SetEvidence, evidence: Evidence) -> Iterator[Missed]:
-    """Of the newest set and of the widest gap, either or both."""
+def _exposures(one: SetEvidence, evidence: Evidence) -> Iterator[MissedTarget]:
+    """The age of the newest set, the largest gap, or both."""
     target, age, gap = one.rpo.target_seconds, one.rpo.newest_age_seconds, one.rpo.largest_gap
     if one.rpo.met is not False or target is None:
         return
     if age is None:
-        why = "there is no complete backup set whose age is known"
-        yield Missed("rpo", one.instance_id, one.key, None, target, why)
+        why = "no complete backup set of known age"
+        yield MissedTarget("rpo", one.instance_id, one.key, None, target, why)
     elif age > target:
-        why = f"the newest complete backup set began {_span(age)} before the drill"
-        known = tuple(_acknowledged(evidence, one.instance_id, None, age))
-        yield Missed("rpo", one.instance_id, one.key, age, target, why, known)
+        why = f"the newest complete backup set started {_span(age)} before the drill"
+        notes = tuple(_acknowledged(evidence, one.instance_id, None, age))
+        yield MissedTarget("rpo", one.instance_id, one.key, age, target, why, notes)
     if gap is not None and gap.seconds > target:
         why = f"gap of {_span(gap.seconds)} between {_minute(gap.start)} and {_minute(gap.end)} UTC"
-        known = tuple(_acknowledged(evidence, one.instance_id, gap, 0.0))
-        yield Missed("rpo", one.instance_id, one.key, gap.seconds, target, why, known)
+        notes = tuple(_acknowledged(evidence, one.instance_id, gap, 0.0))
+        yield MissedTarget("rpo", one.instance_id, one.key, gap.seconds, target, why, notes)
 
 
 def _acknowledged(
     evidence: Evidence, instance_id: str, gap: Gap | None, age: float
 ) -> Iterator[str]:
-    """What was acknowledged of a gap, or of the time since the newest set. Of a set its name tells
-    when it began. Of a backup nothing does: it was acknowledged after that, at least."""
+    """Yield the notes on sets and backups within a gap, or since the newest set.
+
+    The key of a set tells when it started. For a failed backup, only the time of the note is known,
+    which is later.
+    """
     start = evidence.reference_clock.timestamp() - age if gap is None else gap.start.timestamp()
     end = evidence.reference_clock.timestamp() if gap is None else gap.end.timestamp()
-    # What surely lies in it comes first.
+    # Those that are certainly within it come first.
     for one in sorted(evidence.acknowledged, key=lambda one: set_start(one.subject) is None):
         if not one.subject.startswith((f"{instance_id}/", f"{instance_id}-")):
             continue
@@ -105,7 +109,7 @@ def _minute(moment: datetime) -> str:
 
 
 def _span(seconds: float) -> str:
-    """As people set targets: ``48 h``, ``26 h 30 min``; what is shorter or longer as elsewhere."""
+    """Format one to three days in hours, as targets are given: ``48 h``, ``26 h 30 min``."""
     if not 86_400 <= seconds < 3 * 86_400:
         return duration(seconds)
     hours, minutes = divmod(int(seconds) // 60, 60)

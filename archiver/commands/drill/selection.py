@@ -1,40 +1,22 @@
-"""Which backup sets a drill takes. Pure: the same sets, options and seed choose the same again."""
+"""Chooses the sets to drill. Pure: the same sets, options and seed give the same choice."""
 
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from archiver.archive.backupsets import Folder, check_set_key
+from archiver.commands.drill.options import Wanted
 from archiver.errors import NoSuchBackup
 from archiver.report.evidence import Mode, Selection
 from archiver.report.verdict import candidates_sha256
 from archiver.times import format_iso
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """How to choose.
-
-    LATEST and AT take the newest set of each instance, complete or not: one that lacks a node is
-    what the drill is there to find. RANDOM draws ``number`` from all sets, STRATIFIED so many that
-    the instances take turns; both need a ``seed``. NAMED takes ``sets`` by their keys.
-    ``instances`` limits all of them; empty means the whole archive.
-    """
-
-    mode: Mode = Mode.LATEST
-    instances: tuple[str, ...] = ()
-    at: datetime | None = None
-    number: int = 0
-    seed: str | None = None
-    sets: tuple[str, ...] = ()
-
-
 def choose_sets(folders: Sequence[Folder], wanted: Wanted) -> tuple[Selection, list[Folder]]:
-    """The sets, and the account of how they were chosen.
+    """Return how the sets were chosen, and the chosen sets.
 
-    Raises NoSuchBackup when a set or an instance that was asked for is not there, or none is, and
+    Raises NoSuchBackup if a given set or instance does not exist or there is no set at all, and
     UsageError for a name that no set can have.
     """
     candidates = [one for one in folders if one.is_full or one.key in wanted.sets]
@@ -70,20 +52,22 @@ def _newest(candidates: list[Folder], wanted: Wanted) -> list[Folder]:
 
 def _random(candidates: list[Folder], wanted: Wanted) -> list[Folder]:
     ordered = sorted(candidates, key=lambda one: one.key)
-    dice = random.Random(wanted.seed)  # noqa: S311 - to be repeated, not to be secret
-    return sorted(dice.sample(ordered, min(wanted.number, len(ordered))), key=lambda one: one.key)
+    generator = random.Random(wanted.seed)  # noqa: S311 - to be repeatable, not secret
+    return sorted(
+        generator.sample(ordered, min(wanted.number, len(ordered))), key=lambda one: one.key
+    )
 
 
 def _stratified(candidates: list[Folder], wanted: Wanted) -> list[Folder]:
-    """One set of each instance in a shuffled order, then another of each, and so on."""
-    dice = random.Random(wanted.seed)  # noqa: S311 - as above
+    """Draw one set of each instance in random order, then another of each, and so on."""
+    generator = random.Random(wanted.seed)  # noqa: S311 - as above
     strata: dict[str, list[Folder]] = defaultdict(list)
     for one in sorted(candidates, key=lambda one: one.key):
         strata[one.instance_id].append(one)
     order = sorted(strata)
-    dice.shuffle(order)
+    generator.shuffle(order)
     for name in order:
-        dice.shuffle(strata[name])
+        generator.shuffle(strata[name])
     rounds = max(map(len, strata.values()))
     turns = [(turn, name) for turn in range(rounds) for name in order]
     drawn = [strata[name][turn] for turn, name in turns if turn < len(strata[name])]

@@ -1,4 +1,4 @@
-"""Taking a server away, and the proof that nothing of it is left."""
+"""Ends a server and verifies that nothing of it is left."""
 
 import contextlib
 import os
@@ -11,15 +11,15 @@ from pathlib import Path
 import anyio
 from anyio.abc import Process
 
-from archiver.commands.drill.client import Client, Refusal, Silence
-from archiver.commands.drill.procfs import Pid
-from archiver.commands.drill.workplace import RUN, SOCKET, Workplace
+from archiver.commands.drill.client import Client, ErrorReply, NoReply
+from archiver.commands.drill.process import ServerProcess
+from archiver.commands.drill.workdir import RUN, SOCKET, Workdir
 from archiver.concurrency import in_thread
 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What would show that a file was touched."""
+    """Attributes that change when a file is modified."""
 
     size: int
     modified_ns: int
@@ -28,7 +28,7 @@ class FileState:
 
     @classmethod
     def of(cls, path: Path) -> "FileState | None":
-        """None when there is no such file. Blocks."""
+        """Return the state of a file; None if it does not exist. Blocks."""
         try:
             status = os.stat(path)  # noqa: PTH116 - its fields
         except OSError:
@@ -38,10 +38,10 @@ class FileState:
 
 @dataclass(frozen=True, slots=True)
 class TearDown:
-    """How a server ended, and what is left of it.
+    """How a server ended, and whether anything of it is left.
 
-    ``manner``: ``had ended``, or what it took: ``SHUTDOWN``, ``SIGTERM``, ``SIGKILL``.
-    ``exit_code`` is negative for a signal.
+    ``manner`` is ``had ended``, ``SHUTDOWN``, ``SIGTERM`` or ``SIGKILL``. ``exit_code`` is negative
+    for a signal.
     """
 
     manner: str
@@ -54,7 +54,7 @@ class TearDown:
 
     @property
     def clean(self) -> bool:
-        """Nothing is left, and the given file is as it was."""
+        """Whether nothing is left, and the given file is unchanged."""
         return (
             self.process_gone
             and self.socket_gone
@@ -63,50 +63,52 @@ class TearDown:
         )
 
 
-async def end(process: Process, pid: Pid, client: Client | None, patience: float) -> str:
-    """End the server, by its own command first; return what it took.
+async def end(
+    child: Process, process: ServerProcess, client: Client | None, step_seconds: float
+) -> str:
+    """End the server, first by its own command; return what ended it.
 
-    ``patience`` is the seconds each step may take; ``client`` is None when it never answered.
+    Each step may take ``step_seconds``. ``client`` is None if the server never answered.
     """
-    if process.returncode is not None:
+    if child.returncode is not None:
         return "had ended"
     if client is not None:
-        with anyio.move_on_after(patience):
-            with contextlib.suppress(Silence, Refusal):  # a server that obeys does not answer
+        with anyio.move_on_after(step_seconds):
+            with contextlib.suppress(NoReply, ErrorReply):  # a server that obeys does not answer
                 await client.ask("SHUTDOWN", "NOSAVE")
-            await process.wait()
+            await child.wait()
             return "SHUTDOWN"
     for number in (signal.SIGTERM, signal.SIGKILL):
-        await in_thread(pid.signal, number)
-        with anyio.move_on_after(patience):
-            await process.wait()
+        await in_thread(process.signal, number)
+        with anyio.move_on_after(step_seconds):
+            await child.wait()
             return number.name
-    return signal.SIGKILL.name  # it does not die: stuck in the kernel, which the proof will show
+    return signal.SIGKILL.name  # still alive, stuck in the kernel: ``prove`` reports it
 
 
 async def prove(
     manner: str,
-    process: Process,
-    pid: Pid,
-    workplace: Workplace,
+    child: Process,
+    process: ServerProcess,
+    workdir: Workdir,
     *,
     given: Path,
     before: FileState | None,
     began: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> TearDown:
-    """Remove the workplace and look whether anything is left."""
+    """Remove the server's directory, and check whether anything is left."""
 
-    def look() -> tuple[bool, bool, bool, bool]:
-        removed = workplace.remove()
-        socket_gone = not (workplace.directory / RUN / SOCKET).exists()
-        return pid.gone(), socket_gone, removed, FileState.of(given) == before
+    def remove_and_check() -> tuple[bool, bool, bool, bool]:
+        removed = workdir.remove()
+        socket_gone = not (workdir.directory / RUN / SOCKET).exists()
+        return process.gone(), socket_gone, removed, FileState.of(given) == before
 
-    process_gone, socket_gone, removed, unchanged = await in_thread(look)
-    pid.close()
+    process_gone, socket_gone, removed, unchanged = await in_thread(remove_and_check)
+    process.close()
     return TearDown(
         manner=manner,
-        exit_code=process.returncode,
+        exit_code=child.returncode,
         seconds=max(0.0, clock() - began),
         process_gone=process_gone,
         socket_gone=socket_gone,

@@ -1,4 +1,4 @@
-"""The walk of one file: choose, start, load, judge, count, check, tear down."""
+"""Tries to restore one file: choose a server, start it, load, judge, count, assert, tear down."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,19 +8,28 @@ from enum import StrEnum
 from pathlib import Path
 
 from archiver.commands.drill.assertions import Assertion, AssertionResult, check
-from archiver.commands.drill.census import Census, take
-from archiver.commands.drill.client import Refusal, Silence
-from archiver.commands.drill.dump import Subject, look
+from archiver.commands.drill.census import Census, take_census
+from archiver.commands.drill.client import ErrorReply, NoReply
 from archiver.commands.drill.outcome import Cause, Outcome, Verdict
-from archiver.commands.drill.reachable import Listening
+from archiver.commands.drill.process import Listening
+from archiver.commands.drill.programs import (
+    Ability,
+    DumpFile,
+    NoServer,
+    ServerProgram,
+    able_to_load,
+    choose,
+    no_programs,
+    read_dump_file,
+)
 from archiver.commands.drill.server import Limits, Loading, Server, running
-from archiver.commands.drill.servers import Ability, NoServer, ServerProgram, able_to_load, choose
 from archiver.commands.drill.teardown import TearDown
 from archiver.errors import UsageError
 from archiver.model import Kind
 
-# What another server may see otherwise: a version, a module, a stricter or laxer check of values.
-_WORTH_ANOTHER = frozenset(
+# Causes that another server may not have: it may know the version or the module, or check values
+# less strictly.
+_TRY_NEXT_SERVER = frozenset(
     {
         Cause.VERSION,
         Cause.FOREIGN,
@@ -33,8 +42,8 @@ _WORTH_ANOTHER = frozenset(
         Cause.EXITED,
     }
 )
-# When none has loaded it, the word that says most of the file comes first.
-_TELLING = (
+# The attempt whose outcome comes first here decides the trial: it says most about the file.
+_DECISIVE_ORDER = (
     Outcome.LOADED,
     Outcome.REFUSED,
     Outcome.UNLOADABLE,
@@ -59,7 +68,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long a step took."""
+    """The duration of a step."""
 
     phase: Phase
     seconds: float
@@ -67,10 +76,10 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One server with the file. ``log`` is the end of what it wrote: key names may be in it.
+    """One server that tried to load the file.
 
-    ``census`` is None, and ``assertions`` are empty, when it did not load. ``as_root``: the server
-    was root, as this process is, and could not be made nobody.
+    ``log`` is the end of its log, which may contain key names. If it did not load the file,
+    ``census`` is None and ``assertions`` is empty. ``as_root``: the server ran as root.
     """
 
     program: ServerProgram
@@ -87,15 +96,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Everything that was found out about one file. ``decisive`` is the attempt that counts."""
+    """All attempts to load one file. ``decisive`` is the one that decides the outcome."""
 
-    subject: Subject
+    dump: DumpFile
     attempts: tuple[Attempt, ...]
     timings: tuple[Timing, ...]
 
     @property
     def decisive(self) -> Attempt:
-        return min(self.attempts, key=lambda one: _TELLING.index(one.verdict.outcome))
+        return min(self.attempts, key=lambda one: _DECISIVE_ORDER.index(one.verdict.outcome))
 
     @property
     def outcome(self) -> Outcome:
@@ -103,7 +112,8 @@ class Trial:
 
     @property
     def passed(self) -> bool:
-        """Loaded, counted, every assertion holds, out of reach, and nothing left behind."""
+        """Whether it was loaded and counted, all assertions hold, the server was not reachable over
+        the network, and nothing was left behind."""
         attempt = self.decisive
         return (
             attempt.verdict.outcome is Outcome.LOADED
@@ -128,50 +138,49 @@ async def run_trial(
     counted: Callable[[int, int], None] = lambda *_: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Trial:
-    """Try to restore one file, with one server after the other until one can.
+    """Load one file, with one server after the other until one succeeds.
 
-    A file that does not load is a finding, not an error. ``kind`` as for
-    :func:`~archiver.commands.drill.dump.look`, ``directory`` and ``limits`` as for
-    :func:`~archiver.commands.drill.server.running`, ``sample_above`` as for
-    :func:`~archiver.commands.drill.census.take`; ``progress`` is called while a server loads, and
-    ``counted`` while its keys are counted, as there.
+    A file that does not load is a result, not an error. ``kind`` is that of
+    :func:`~archiver.commands.drill.programs.read_dump_file`, ``directory`` and ``limits`` are those
+    of :func:`~archiver.commands.drill.server.running`, ``sample_above`` and ``counted`` those of
+    :func:`~archiver.commands.drill.census.take_census`. ``progress`` is told how far loading is.
 
     Raises:
-        NoServer: There is no server program at all.
+        NoServer: There are no ``programs``.
         UsageError: The file cannot be read, or redis-py is not installed.
-        StoreError: There is no place, or no right, to work in ``directory``.
+        StoreError: ``directory`` cannot be used.
     """
-    watch = _Watch(clock)
-    with watch.of(Phase.CHOOSE):
+    watch = _Stopwatch(clock)
+    with watch.measure(Phase.CHOOSE):
         try:
-            subject = await look(path, kind)
+            dump = await read_dump_file(path, kind)
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from error
-        order = _order(programs, subject)
+        order = _order(programs, dump)
     attempts = []
     for program in order:
-        work = _Work(subject, program, tuple(assertions), sample_above, progress, counted, clock)
-        attempts.append(await work.attempt(limits or Limits(), directory))
-        if attempts[-1].verdict.cause not in _WORTH_ANOTHER:
+        loader = _Loader(dump, program, tuple(assertions), sample_above, progress, counted, clock)
+        attempts.append(await loader.attempt(limits or Limits(), directory))
+        if attempts[-1].verdict.cause not in _TRY_NEXT_SERVER:
             break
-    return Trial(subject, tuple(attempts), tuple(watch.timings))
+    return Trial(dump, tuple(attempts), tuple(watch.timings))
 
 
-def _order(programs: Sequence[ServerProgram], subject: Subject) -> list[ServerProgram]:
+def _order(programs: Sequence[ServerProgram], dump: DumpFile) -> list[ServerProgram]:
+    if not programs:
+        raise no_programs()
     try:
-        return choose(programs, subject.magic, subject.version)
+        return choose(programs, dump.magic, dump.version)
     except NoServer:
-        if not programs:
-            raise
-        # That no server here knows the version is for a server to say: our table may be old.
-        return [max(programs, key=lambda one: (one.flavour.upper() == subject.magic, one.version))]
+        # Our table of versions may be out of date, so let a server say that it cannot.
+        return [max(programs, key=lambda one: (one.flavour.upper() == dump.magic, one.version))]
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """One attempt to make."""
+class _Loader:
+    """Loads a file with one server."""
 
-    subject: Subject
+    dump: DumpFile
     program: ServerProgram
     assertions: tuple[Assertion, ...]
     sample_above: int | None
@@ -180,69 +189,69 @@ class _Work:
     clock: Callable[[], float]
 
     async def attempt(self, limits: Limits, directory: Path | None) -> Attempt:
-        watch = _Watch(self.clock)
+        watch = _Stopwatch(self.clock)
         listening, census, results = None, None, list[AssertionResult]()
         async with running(
-            self.program, self.subject, limits=limits, directory=directory, clock=self.clock
+            self.program, self.dump, limits=limits, directory=directory, clock=self.clock
         ) as server:
             verdict = await self._load(server, watch)
             if verdict.outcome is Outcome.LOADED:
                 listening = await server.listening()
                 try:
-                    with watch.of(Phase.CENSUS):
-                        census = await take(
+                    with watch.measure(Phase.CENSUS):
+                        census = await take_census(
                             server, sample_above=self.sample_above, progress=self.counted
                         )
-                    with watch.of(Phase.ASSERTIONS):
+                    with watch.measure(Phase.ASSERTIONS):
                         for assertion in self.assertions:
                             results.append(await check(assertion, server))
-                except (Silence, Refusal) as error:
-                    verdict = await self._fallen(server, error)
-        torn = server.teardown
-        assert torn is not None, "running() sets it"  # noqa: S101
-        watch.timings.append(Timing(Phase.TEAR_DOWN, torn.seconds))
+                except (NoReply, ErrorReply) as error:
+                    verdict = await self._judge_failure(server, error)
+        teardown = server.teardown
+        assert teardown is not None, "running() sets it"  # noqa: S101
+        watch.timings.append(Timing(Phase.TEAR_DOWN, teardown.seconds))
         return Attempt(
             program=self.program,
-            ability=able_to_load(self.program, self.subject.magic, self.subject.version),
+            ability=able_to_load(self.program, self.dump.magic, self.dump.version),
             verdict=verdict,
             listening=listening,
             census=census,
             assertions=tuple(results),
-            teardown=torn,
+            teardown=teardown,
             timings=tuple(watch.timings),
             log="\n".join(server.log.splitlines()[-_LOG_LINES:]),
             as_root=server.is_root,
         )
 
-    async def _load(self, server: Server, watch: "_Watch") -> Verdict:
-        with watch.of(Phase.START):
+    async def _load(self, server: Server, watch: "_Stopwatch") -> Verdict:
+        with watch.measure(Phase.START):
             answered = await server.answer()
         if answered:
-            with watch.of(Phase.LOAD):
+            with watch.measure(Phase.LOAD):
                 await server.load(self.progress)
-        with watch.of(Phase.JUDGE):
+        with watch.measure(Phase.JUDGE):
             return await server.judge()
 
-    async def _fallen(self, server: Server, error: Exception) -> Verdict:
-        """It had loaded, and then did not serve: no restore that anybody could use."""
+    async def _judge_failure(self, server: Server, error: Exception) -> Verdict:
+        """The verdict on a server that loaded the file and then failed to answer."""
         verdict = await server.judge()
         if verdict.outcome is not Outcome.LOADED:
             return verdict
-        reason = f"loaded, but then: {str(error) or 'no answer'}"
-        if isinstance(error, Refusal):  # to be counted; without a census it does not pass
+        reason = f"loaded, but then failed: {str(error) or 'no answer'}"
+        if isinstance(error, ErrorReply):  # it stays LOADED, but does not pass without a census
             return replace(verdict, reason=reason)
         return Verdict(Outcome.TIMED_OUT, Cause.DEADLINE, reason, facts=verdict.facts)
 
 
-class _Watch:
-    """Times the steps, those that fail too."""
+class _Stopwatch:
+    """Measures the steps, including those that fail."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.timings: list[Timing] = []
         self._clock = clock
 
     @contextmanager
-    def of(self, phase: Phase) -> Iterator[None]:
+    def measure(self, phase: Phase) -> Iterator[None]:
         began = self._clock()
         try:
             yield

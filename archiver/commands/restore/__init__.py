@@ -1,1 +1,1 @@
-"""Writing a backup set out of the archive as files that a server loads."""
+"""Restores a backup set to a directory, as files that a server loads."""

@@ -1,4 +1,4 @@
-"""Which set a restore takes: the newest complete one, and what is said of those before it."""
+"""Chooses the set to restore, and builds the errors for sets that cannot be restored."""
 
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
@@ -18,10 +18,10 @@ from archiver.errors import IntegrityError, NoSuchBackup, StoreError, Unreadable
 
 
 class DamagedSet(IntegrityError):
-    """The set to restore is damaged, and no other was asked for.
+    """The chosen set is damaged.
 
-    ``following`` is the next one that is complete by its records, if there is one: older, and not
-    read yet.
+    ``following`` is the next older set that is complete by its records, if there is one. Its bytes
+    have not been verified.
     """
 
     def __init__(self, damaged: BackupSet, following: BackupSet | None, hint: str | None) -> None:
@@ -34,19 +34,19 @@ class DamagedSet(IntegrityError):
 
 
 class UnreadableSet(DamagedSet):
-    """The same, where all that is wrong is what the store does not give."""
+    """The chosen set may be intact, but the store cannot read some of it."""
 
     exit_code = StoreError.exit_code
 
 
 def damaged_set(damaged: BackupSet, following: BackupSet | None, hint: str | None) -> DamagedSet:
-    """The error for a set, by what is wrong with it."""
+    """Return the error for a damaged or unreadable set."""
     is_unread = exit_code_of(damaged.damage) == UnreadableSet.exit_code
     return (UnreadableSet if is_unread else DamagedSet)(damaged, following, hint)
 
 
 class Candidates:
-    """Sets, the newest first, read as they are asked for."""
+    """Iterates over sets, the newest first, and reads each one when it is needed."""
 
     def __init__(self, sets: AsyncGenerator[BackupSet, None]) -> None:
         self._sets: Final = sets
@@ -64,11 +64,11 @@ class Candidates:
         await self._sets.aclose()
 
     async def take(self) -> BackupSet | None:
-        """The next one; None behind the last."""
+        """Return the next set; None after the last."""
         return self._ahead.popleft() if self._ahead else await anext(self._sets, None)
 
     async def next_complete(self) -> BackupSet | None:
-        """The next one that is complete by its records, not taken."""
+        """Return the next set that is complete by its records, without taking it."""
         for one in self._ahead:
             if one.is_complete:
                 return one
@@ -80,12 +80,12 @@ class Candidates:
 
 
 def newest_at(archive: Archive, instance_id: str, at: datetime | None) -> Candidates:
-    """The sets of an instance that began at ``at`` or before."""
+    """Return the sets of an instance that started at ``at`` or before."""
     return Candidates(newest_first(archive, instance_id, at))
 
 
-async def before(archive: Archive, named: BackupSet) -> BackupSet | None:
-    """The newest complete set of the same instance that began before ``named`` did."""
+async def next_older(archive: Archive, named: BackupSet) -> BackupSet | None:
+    """Return the newest complete set of the same instance that started before ``named``."""
     folders = await list_folders(archive, [named.folder.instance_id])
     for folder in reversed(folders):
         if folder.is_full and folder.started_at < named.folder.started_at:
@@ -96,7 +96,7 @@ async def before(archive: Archive, named: BackupSet) -> BackupSet | None:
 
 
 def older(damaged: BackupSet, following: BackupSet) -> str:
-    """How much older the second is: ``24 h older``."""
+    """Format how much older the second set is: ``24 h older``."""
     minutes = (damaged.folder.started_at - following.folder.started_at).total_seconds() / 60
     if minutes < 120:
         return f"{minutes:.0f} min older"
@@ -106,18 +106,18 @@ def older(damaged: BackupSet, following: BackupSet) -> str:
 
 
 def partial_hint(one: BackupSet) -> str | None:
-    """How to get the nodes of a damaged set that are not damaged, if there are some."""
+    """Return the hint on restoring the intact nodes of a damaged cluster set, if it has any."""
     if len(one.nodes) < 2:
         return None
-    return f"--set {one.key} --partial restores its other nodes"
+    return f"--set {one.key} --partial restores the other nodes"
 
 
-def none_is_whole(
+def no_complete_set(
     sets: Sequence[BackupSet],
 ) -> IntegrityError | UnreadableObject | NoSuchBackup:
-    """What to raise when every set was passed over."""
+    """Return the error for when no set can be restored completely."""
     if damaged := [one for one in sets if one.damage]:
-        which = "" if len(sets) == 1 else f"none of {len(sets)} sets can be restored whole; "
+        which = "" if len(sets) == 1 else f"none of {len(sets)} sets can be restored; "
         first = damaged[0]
         is_unread = exit_code_of(d for one in sets for d in one.damage) == StoreError.exit_code
         return (UnreadableObject if is_unread else IntegrityError)(
@@ -127,5 +127,5 @@ def none_is_whole(
     which = "the set" if len(sets) == 1 else f"none of {len(sets)} sets is complete; the newest"
     return NoSuchBackup(
         f"{which}, {newest.key}, is not complete: {newest.why_not}",
-        hint=f"--set {newest.key} --partial restores what there is of it",
+        hint=f"--set {newest.key} --partial restores the nodes that it has",
     )

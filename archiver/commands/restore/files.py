@@ -1,10 +1,9 @@
-"""An object out of the archive into a file, checked in flight, durable when it has its name.
+"""Copies one object of the archive to a file, and verifies every byte on the way.
 
-Block by block it is read, then hashed and written side by side, in threads. Memory: one block of
-``BLOCK`` bytes, whatever the size of the file.
+Each block is read, then hashed and written in parallel, in threads. It uses one block of ``BLOCK``
+bytes of memory, whatever the size of the file.
 """
 
-import fcntl
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -16,370 +15,220 @@ from typing import Final
 from fastcrc import crc64
 
 from archiver.archive.record import Record
+from archiver.commands.restore.part import PartFile, already_exists, open_part
 from archiver.concurrency import entered, in_thread, task_group
-from archiver.errors import (
-    CorruptFile,
-    IntegrityError,
-    NoDocument,
-    StoreError,
-    UnreadableObject,
-    UsageError,
-)
+from archiver.errors import CorruptFile, IntegrityError, UnreadableObject
 from archiver.model import Footer, Kind, RdbVerdict
 from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Opened, Store
 from archiver.stores.local import disk, reading
 
 BLOCK: Final = 4 * 2**20
-PART_SUFFIX: Final = ".part"
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
-    """A file whose bytes are those of its record.
+class CopiedFile:
+    """A file under its final name, whose bytes are those of its record.
 
-    Seconds by the clock: ``reading`` out of the store, ``checking`` hashes while writing, and
-    ``settling`` it on the disk. ``was_there``: it had been copied before, and was only checked.
+    The times are in seconds: reading from the store, hashing and writing, and making it durable.
+    ``existed``: the file had been copied before, and was only verified.
     """
 
     path: Path
     kind: Kind
     rdb: RdbVerdict
-    reading: float
-    checking: float
-    settling: float
-    was_there: bool
+    read_seconds: float
+    verify_seconds: float
+    commit_seconds: float
+    existed: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
-    """A file whose bytes are those of its record, all of them checked, and not under its final
-    name yet. ``part`` is None for one that had it already."""
+class VerifiedCopy:
+    """A complete, verified copy that does not have its final name yet.
+
+    ``part`` is None if the target existed and was verified instead.
+    """
 
     target: Path
     kind: Kind
     rdb: RdbVerdict
-    part: "_Part | None"
-    seconds: "_Seconds"
+    part: PartFile | None
+    timer: "_Timer"
 
-    def settle(self) -> Copied:
-        """Give it its final name, durable. Blocks. Raises UsageError, StoreError."""
+    def commit(self) -> CopiedFile:
+        """Give it its final name, durably. Blocks. Raises UsageError, StoreError."""
         if self.part is not None:
-            with self.seconds.of("settling"):
-                self.part.settle()
-        reading, checking, settling = self.seconds.spent.values()
-        was_there = self.part is None
-        return Copied(self.target, self.kind, self.rdb, reading, checking, settling, was_there)
+            with self.timer.measure("commit"):
+                self.part.commit()
+        seconds = self.timer.seconds
+        return CopiedFile(
+            self.target,
+            self.kind,
+            self.rdb,
+            seconds["read"],
+            seconds["verify"],
+            seconds["commit"],
+            existed=self.part is None,
+        )
 
     def discard(self) -> None:
-        """Remove what was staged; what was there stays. Blocks. Raises StoreError."""
+        """Remove the copy; a target that existed stays. Blocks. Raises StoreError."""
         if self.part is not None:
             self.part.discard()
 
 
-async def copy_out(
-    store: Store,
-    record: Record,
-    target: Path,
-    *,
-    progress: Callable[[int], None] | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Copied:
-    """Copy the object of ``record`` to ``target``; ``progress`` is told the bytes so far.
-
-    A file that is there already is read and stays when it is the same. Raises as :func:`stage`.
-    """
-    async with stage(store, record, target, progress=progress, clock=clock) as staged:
-        return await in_thread(staged.settle)
-
-
 @asynccontextmanager
-async def stage(
+async def verified_copy(
     store: Store,
     record: Record,
     target: Path,
     *,
     progress: Callable[[int], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> AsyncGenerator[Staged, None]:
-    """Copy the object of ``record`` beside ``target``, checked, for :meth:`Staged.settle`.
+) -> AsyncGenerator[VerifiedCopy, None]:
+    """Copy the object of ``record`` beside ``target`` and verify it; the caller commits the copy.
 
-    Nobody else writes there before this context ends. What is not settled stays beside the target,
-    as ``.<name>.part``: the next copy reads it, and takes it over when it is whole.
+    ``progress`` is called with the number of bytes so far. No other process can write the copy
+    until this context ends. A copy that is not committed stays as ``.<name>.part``: the next run
+    verifies it and uses it if it is complete.
 
     Raises:
-        CorruptFile: The object is not what the record says, or its own checksum is wrong.
-        ObjectMissing: There is none.
-        UsageError: Something else has that name already.
-        UnreadableObject: The store does not give it.
-        NoSpace, StoreError: The disk, or the store; another process copies to the same place.
+        CorruptFile: The object differs from its record, or its own checksum is wrong.
+        ObjectMissing: There is no such object.
+        UsageError: Another file has the name of ``target``.
+        UnreadableObject: The store cannot read the object.
+        NoSpace, StoreError: The disk or the store failed, or another process is copying it.
     """
-    if await in_thread(_is_in_the_way, target, record.size):
-        raise _in_the_way(target)
-    seconds = _Seconds(clock)
-    async with entered(_part(target)) as part:
+    if await in_thread(_is_another_file, target, record.size):
+        raise already_exists(target)
+    copying = _Copying(record, _Timer(clock), progress)
+    async with entered(open_part(target)) as part:
         if part is None:
-            kind, rdb = await _read_there(record, target, seconds, progress)
-            yield Staged(target, kind, rdb, None, seconds)
+            kind, rdb = await copying.verify_target(target)
+            yield VerifiedCopy(target, kind, rdb, None, copying.timer)
             return
         try:
-            found = await _taken_over(record, part, seconds, progress)
+            found = await copying.resume(part)
             if found is None:
-                found = await _copied(store, record, part, seconds, progress)
+                found = await copying.copy(store, part)
         except (IntegrityError, UnreadableObject):
-            # Nobody wants these bytes, and the archive still has them.
+            # Nobody needs these bytes: the archive still has them.
             await in_thread(part.discard)
             raise
-        with seconds.of("settling"):
+        with copying.timer.measure("commit"):
             await in_thread(part.sync)
         kind, rdb = found
-        yield Staged(target, kind, rdb, part, seconds)
+        yield VerifiedCopy(target, kind, rdb, part, copying.timer)
 
 
-async def _read_there(
-    record: Record,
-    target: Path,
-    seconds: "_Seconds",
-    progress: Callable[[int], None] | None,
-) -> tuple[Kind, RdbVerdict]:
-    """Check the file that has the name already. Raises UsageError when it is another one."""
-    async with entered(_open_file(target)) as opened:
+class _Timer:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.seconds: Final = {"read": 0.0, "verify": 0.0, "commit": 0.0}
+        self._clock: Final = clock
+
+    @contextmanager
+    def measure(self, step: str) -> Generator[None, None, None]:
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self.seconds[step] += max(0.0, self._clock() - began)
+
+
+@dataclass(frozen=True, slots=True)
+class _Copying:
+    record: Record
+    timer: _Timer
+    progress: Callable[[int], None] | None
+
+    async def verify_target(self, target: Path) -> tuple[Kind, RdbVerdict]:
+        """Verify a file that exists already. Raises UsageError if it is another one."""
+        async with entered(_open_file(target)) as opened:
+            meter = FileMeter(self.record.size)
+            if opened.size != self.record.size:
+                raise already_exists(target)
+            crc = await self._read(opened, None, meter)
+            if meter.sha256() != self.record.sha256:
+                raise already_exists(target)
+            return _check(self.record, meter, crc)
+
+    async def resume(self, part: PartFile) -> tuple[Kind, RdbVerdict] | None:
+        """Verify what an earlier run copied; None if it is not the complete file."""
+        record = self.record
+        if part.size != record.size or record.size == 0:
+            return None
         meter = FileMeter(record.size)
-        if opened.size != record.size:
-            raise _in_the_way(target)
-        crc = await _pump(record, opened, None, meter, seconds, progress)
-        if meter.sha256() != record.sha256:
-            raise _in_the_way(target)
+        crc = await self._read(part, None, meter)
+        return _check(record, meter, crc) if meter.sha256() == record.sha256 else None
+
+    async def copy(self, store: Store, part: PartFile) -> tuple[Kind, RdbVerdict]:
+        """Copy the object from the store. Raises CorruptFile, ObjectMissing."""
+        record = self.record
+        meter = FileMeter(record.size)
+        async with entered(store.open(record.object_key)) as opened:
+            if opened.size != record.size:
+                raise CorruptFile(
+                    f"{record.object_key}: has {opened.size:,} bytes, its record says "
+                    f"{record.size:,}"
+                )
+            await in_thread(part.truncate)
+            crc = await self._read(opened, part, meter)
         return _check(record, meter, crc)
 
+    async def _read(self, opened: Opened, part: PartFile | None, meter: FileMeter) -> int:
+        """Hash all blocks in order and write them to ``part``; return their CRC-64/XZ.
 
-async def _taken_over(
-    record: Record,
-    part: "_Part",
-    seconds: "_Seconds",
-    progress: Callable[[int], None] | None,
-) -> tuple[Kind, RdbVerdict] | None:
-    """Check what an earlier copy left; None when it is not the whole file."""
-    if part.size != record.size or record.size == 0:
-        return None
-    meter = FileMeter(record.size)
-    crc = await _pump(record, part, None, meter, seconds, progress)
-    return _check(record, meter, crc) if meter.sha256() == record.sha256 else None
-
-
-async def _copied(
-    store: Store,
-    record: Record,
-    part: "_Part",
-    seconds: "_Seconds",
-    progress: Callable[[int], None] | None,
-) -> tuple[Kind, RdbVerdict]:
-    """Copy it out of the store. Raises CorruptFile, ObjectMissing."""
-    meter = FileMeter(record.size)
-    async with entered(store.open(record.object_key)) as opened:
-        if opened.size != record.size:
-            raise CorruptFile(
-                f"{record.object_key}: {opened.size:,} bytes, and its record says {record.size:,}"
-            )
-        await in_thread(part.empty)
-        crc = await _pump(record, opened, part, meter, seconds, progress)
-    return _check(record, meter, crc)
-
-
-async def _pump(
-    record: Record,
-    opened: Opened,
-    part: "_Part | None",
-    meter: FileMeter,
-    seconds: "_Seconds",
-    progress: Callable[[int], None] | None,
-) -> int:
-    """Measure all blocks, one after the other, and write them to ``part``; the CRC-64/XZ of them
-    together. Raises CorruptFile."""
-    block, offset, crc = memoryview(bytearray(min(BLOCK, max(1, record.size)))), 0, 0
-    while offset < record.size:
-        with seconds.of("reading"):
-            count = await in_thread(opened.read, offset, block)
-        if count == 0:
-            raise CorruptFile(f"{record.object_key}: it ends at byte {offset:,}")
-        data = block[:count]
-        with seconds.of("checking"):
-            async with task_group() as tasks:
-                tasks.start_soon(in_thread, meter.feed, data)
-                if part is not None:
-                    tasks.start_soon(in_thread, part.write, data, offset)
-                crc = await in_thread(crc64.xz, data, crc)
-        offset += count
-        if progress is not None:
-            progress(offset)
-    return crc
-
-
-def staged_size(target: Path) -> int:
-    """Bytes of ``target`` that lie ready, or are written over by the next copy. Blocks."""
-    with disk.store_errors(target):
-        try:
-            return _part_path(target).lstat().st_size
-        except FileNotFoundError:
-            return 0
-
-
-def _part_path(target: Path) -> Path:
-    return target.with_name(f".{target.name}{PART_SUFFIX}")
-
-
-def put_beside(path: Path, data: bytes) -> None:
-    """Write a small file, durable; one that is there must have the same bytes. Blocks.
-
-    Raises UsageError, StoreError.
-    """
-    with disk.store_errors(path):
-        try:
-            there = reading.read_document(path, len(data))
-        except NoDocument:
-            raise _in_the_way(path) from None
-    if there not in (None, data):
-        raise _in_the_way(path)
-    replace_beside(path, data)
-
-
-def replace_beside(path: Path, data: bytes) -> None:
-    """The same, whatever is there. Blocks. Raises StoreError."""
-    disk.put_file(path, data, _part_path(path))
+        Raises CorruptFile.
+        """
+        size = self.record.size
+        block, offset, crc = memoryview(bytearray(min(BLOCK, max(1, size)))), 0, 0
+        while offset < size:
+            with self.timer.measure("read"):
+                count = await in_thread(opened.read, offset, block)
+            if count == 0:
+                raise CorruptFile(f"{self.record.object_key}: ends at byte {offset:,}")
+            data = block[:count]
+            with self.timer.measure("verify"):
+                async with task_group() as tasks:
+                    tasks.start_soon(in_thread, meter.feed, data)
+                    if part is not None:
+                        tasks.start_soon(in_thread, part.write, data, offset)
+                    crc = await in_thread(crc64.xz, data, crc)
+            offset += count
+            if self.progress is not None:
+                self.progress(offset)
+        return crc
 
 
 def _check(record: Record, meter: FileMeter, crc: int) -> tuple[Kind, RdbVerdict]:
-    """What the file is. Raises CorruptFile when it is not what its record says."""
+    """Return what the file is. Raises CorruptFile if it differs from its record."""
     sha256 = meter.sha256()
     if sha256 != record.sha256:
         raise CorruptFile(
-            f"{record.object_key}: SHA-256 {sha256}, and its record says {record.sha256}",
-            hint="the archive's copy was changed; another copy of the archive may be whole",
+            f"{record.object_key}: SHA-256 is {sha256}, its record says {record.sha256}",
+            hint="the archive's copy was changed; use another copy of the archive if there is one",
         )
     declared = record.document.get("crc64ecma_declared")
     for said in (record.document.get("crc64ecma"), str(crc) if declared is None else declared):
         if str(crc) != str(said):
-            raise CorruptFile(
-                f"{record.object_key}: its CRC-64 is {crc}, and its record says {said}"
-            )
+            raise CorruptFile(f"{record.object_key}: CRC-64 is {crc}, its record says {said}")
     kind, rdb = meter.verdict(is_log=record.is_log)
     if rdb.footer is Footer.MISMATCH:
         raise CorruptFile(
-            f"{record.object_key}: the checksum that the server wrote at its end does not agree"
+            f"{record.object_key}: the checksum that the server wrote at its end is wrong"
         )
     return kind, rdb
 
 
-def _is_in_the_way(target: Path, size: int) -> bool:
-    """Whether something has that name that cannot be the same file."""
+def _is_another_file(target: Path, size: int) -> bool:
+    """Whether the target exists and cannot be the file: another size, or no regular file."""
     with disk.store_errors(target):
         try:
             status = target.lstat()
         except FileNotFoundError:
             return False
     return target.is_symlink() or not target.is_file() or status.st_size != size
-
-
-def _in_the_way(target: Path) -> UsageError:
-    return UsageError(
-        f"{target}: something else is there, and nothing is overwritten",
-        hint="move it away, or name another directory",
-    )
-
-
-class _Part:
-    """The file on its way, locked: ``path`` names it for as long as nobody else takes it away."""
-
-    def __init__(self, target: Path, path: Path, descriptor: int) -> None:
-        self._target: Final = target
-        self._path: Final = path
-        self._descriptor: Final = descriptor
-        self.size: Final = os.fstat(descriptor).st_size  # as it was found
-
-    def read(self, offset: int, block: memoryview) -> int:
-        with disk.store_errors(self._path):
-            return reading.read_all(self._descriptor, block, offset)
-
-    def empty(self) -> None:
-        with disk.store_errors(self._path):
-            os.ftruncate(self._descriptor, 0)
-
-    def write(self, data: memoryview, offset: int) -> None:
-        with disk.store_errors(self._path):
-            disk.write_all(self._descriptor, data, offset)
-
-    def sync(self) -> None:
-        disk.sync_file(self._descriptor, self._path)
-
-    def settle(self) -> None:
-        with disk.store_errors(self._path):
-            if not _names(self._path, self._descriptor):
-                raise StoreError(
-                    f"{self._path}: it was taken away while it was copied",
-                    hint="see what else works in that directory, then run the same again",
-                )
-            if os.path.lexists(self._target):
-                raise _in_the_way(self._target)
-        disk.rename(self._path, self._target)
-        disk.sync_directory(self._target.parent)
-
-    def discard(self) -> None:
-        with disk.store_errors(self._path):
-            if _names(self._path, self._descriptor):
-                self._path.unlink()
-
-
-@contextmanager
-def _part(target: Path) -> Generator[_Part | None, None, None]:
-    """The file beside ``target``, locked; None when there is a target by the time it is."""
-    disk.make_durable_directories(target.parent)
-    path = _part_path(target)
-    descriptor = None if os.path.lexists(target) else _locked(path)
-    if descriptor is None:
-        yield None
-        return
-    try:
-        part = _Part(target, path, descriptor)
-        if os.path.lexists(target):
-            # Another process had it copied between our look and our lock.
-            part.discard()
-            yield None
-            return
-        yield part
-    finally:
-        os.close(descriptor)
-
-
-def _locked(path: Path) -> int:
-    """Open ``path``, made if need be, and lock it. Raises StoreError when another process has it.
-
-    The lock is one on an inode. Between our opening it and our locking it, another process may have
-    given it its final name, where it must not be written to any more: so the path has to name it
-    still.
-    """
-    while True:
-        with disk.store_errors(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, disk.FILE_MODE)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _names(path, descriptor):
-                    return descriptor
-            except BlockingIOError:
-                os.close(descriptor)
-                raise StoreError(f"{path}: another process is writing it") from None
-            except BaseException:
-                os.close(descriptor)
-                raise
-        os.close(descriptor)
-
-
-def _names(path: Path, descriptor: int) -> bool:
-    """Whether ``path`` is the name of the open file. Raises OSError."""
-    try:
-        named = path.lstat()
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(named, os.fstat(descriptor))
 
 
 @contextmanager
@@ -401,17 +250,3 @@ class _OpenFile:
     def read(self, offset: int, block: memoryview) -> int:
         with disk.store_errors(self._path):
             return reading.read_all(self._descriptor, block, offset)
-
-
-class _Seconds:
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.spent: Final = {"reading": 0.0, "checking": 0.0, "settling": 0.0}
-        self._clock: Final = clock
-
-    @contextmanager
-    def of(self, what: str) -> Generator[None, None, None]:
-        began = self._clock()
-        try:
-            yield
-        finally:
-            self.spent[what] += max(0.0, self._clock() - began)

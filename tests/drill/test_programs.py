@@ -12,15 +12,14 @@ from archiver.commands.drill import (
     able_to_load,
     choose,
     find,
-    look,
+    read_dump_file,
     running,
 )
-from archiver.commands.drill.dump import read_subject
-from archiver.commands.drill.servers import _loads
+from archiver.commands.drill.programs import _loads
 from archiver.errors import UsageError
 from archiver.model import Kind
 from tests.conftest import DATA
-from tests.drill.conftest import FakeMaker, programs
+from tests.drill.conftest import FakeMaker, dump_file, programs
 
 
 def redis(*version: int) -> ServerProgram:
@@ -71,7 +70,7 @@ async def test_the_table_has_what_the_servers_write(place: Path) -> None:
     """DUMP ends in the RDB version and a checksum of eight bytes (cluster.c)."""
     for program in await programs():
         async with running(
-            program, await look(DATA / "librdb__hash_v3.rdb"), directory=place
+            program, await read_dump_file(DATA / "librdb__hash_v3.rdb"), directory=place
         ) as server:
             assert await server.load()
             await server.client().ask("SET", "a", "b")
@@ -136,7 +135,7 @@ async def test_a_program_that_never_answers_is_not_waited_for(
     path = tmp_path / "server"
     path.write_text("#!/bin/sh\nexec sleep 60\n")
     path.chmod(0o700)
-    monkeypatch.setattr("archiver.commands.drill.servers.VERSION_TIMEOUT", 0.2)
+    monkeypatch.setattr("archiver.commands.drill.programs.VERSION_TIMEOUT", 0.2)
     with pytest.raises(UsageError):
         await find([path])
 
@@ -158,6 +157,6 @@ def test_what_first_bytes_say(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    subject = read_subject(path)
-    assert (subject.kind, subject.magic, subject.version) == (kind, magic, version)
-    assert read_subject(path, Kind.RDB).kind is Kind.RDB
+    dump = dump_file(path)
+    assert (dump.kind, dump.magic, dump.version) == (kind, magic, version)
+    assert dump_file(path, Kind.RDB).kind is Kind.RDB

