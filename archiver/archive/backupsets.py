@@ -41,7 +41,7 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.ids import safe
-from archiver.model import BackupType, Kind
+from archiver.model import BackupType, Kind, NodesExpected
 from archiver.times import format_iso
 
 
@@ -49,7 +49,8 @@ from archiver.times import format_iso
 class Folder:
     """A set as a listing shows it, by its ``files``.
 
-    ``logs`` are the keys of the records that say that their file is a log of commands. ``named``
+    ``logs`` are the keys of the records that say that their file is a log of commands; ``expected``
+    is how many nodes it should have, where that is known. ``named``
     are files that SHA256SUMS names, where that was read. ``hides`` says why nobody sees what is in
     it: it may be a set, or a folder with any number of sets, the first of which began at
     ``started_at`` or later.
@@ -61,6 +62,7 @@ class Folder:
     files: SetFiles
     logs: frozenset[str] = frozenset()
     named: frozenset[str] = frozenset()
+    expected: NodesExpected | None = None
     hides: ArchiverError | None = None
 
     @property
@@ -261,7 +263,9 @@ class _Around:
 
 
 def _known(folder: Folder) -> completeness.SetNodes:
-    return completeness.SetNodes(folder.key, folder.started_at, folder.nodes, folder.is_full)
+    return completeness.SetNodes(
+        folder.key, folder.started_at, folder.nodes, folder.is_full, folder.expected
+    )
 
 
 def _instance(folder: Folder) -> str:
@@ -289,7 +293,8 @@ async def list_folders(archive: Archive, instances: Collection[str] = ()) -> Fol
 
 
 def _folder(files: SetFiles, start: datetime, hides: ArchiverError | None = None) -> Folder:
-    return Folder(files.folder, files.folder.partition("/")[0], start, files, hides=hides)
+    instance_id = files.folder.partition("/")[0]
+    return Folder(files.folder, instance_id, start, files, expected=files.expected, hides=hides)
 
 
 async def read_set(archive: Archive, folder: Folder, folders: Folders) -> BackupSet:
@@ -302,7 +307,9 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
     records, damage = await _records(archive, folder)
     sums, doubts = await _sums(archive, folder, records, damage)
     gaps, notes = (doubts, []) if folder.is_of_cluster else ([], doubts)
-    folder = replace(folder, named=frozenset(sums))
+    said = (record.nodes_expected for record in records)
+    expected = next((one for one in said if one is not None), folder.expected)
+    folder = replace(folder, named=frozenset(sums), expected=expected)
     lost = folder.lost
     for key, one in lost.items():
         if await _has_come(archive, key):

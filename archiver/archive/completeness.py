@@ -1,8 +1,8 @@
 """When a backup set is complete, as far as can be told. Pure, and the same for every command.
 
-Neither listing nor archive says how many nodes a set should have: it is told from the other sets
-of the instance. Sets are compared with those that began at most REACH before or after them, and
-sets of logs with sets of logs alone. A node that a set has no file of
+Where the source says how many nodes a set should have, that decides. Else it is told from the
+other sets of the instance. Sets are compared with those that began at most REACH before or after
+them, and sets of logs with sets of logs alone. A node that a set has no file of
 
 - and that sets before and after it have, is missing: a node that comes back was not removed;
 - that sets before it have, and none after it has, is missing until GONE_SETS sets have come and
@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from archiver.model import NodesExpected
 from archiver.times import format_day, format_minute
 
 # Sets further away say nothing of a set: a few months of listings are enough to judge one.
@@ -50,15 +51,22 @@ class SetNodes:
     started_at: datetime
     nodes: frozenset[str]
     is_full: bool = True
+    expected: NodesExpected | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
     """The nodes that a set lacks, and why that is believed, in a line. When their number alone says
-    so, ``nodes`` are those it may be."""
+    so, ``nodes`` are those it may be, as far as the sets around it tell; the set should have
+    ``at_least`` so many."""
 
     nodes: tuple[str, ...]
     why: str
+    at_least: int = 0
+
+    def is_made_up_by(self, nodes: Collection[str]) -> bool:
+        """Whether a set with these nodes lacks none any more."""
+        return len(nodes) >= self.at_least and set(self.nodes) <= set(nodes)
 
 
 @dataclass(slots=True)
@@ -70,6 +78,7 @@ class SetTally:
     is_full: bool = False
     files: int = 0
     held: int = 0
+    expected: NodesExpected | None = None
 
 
 def incomplete(
@@ -81,10 +90,11 @@ def incomplete(
     """
     sets = {one.key: one for one in archived}
     for key, tally in tallies.items():
-        began, nodes = tally.started_at, frozenset(tally.nodes)
+        began, nodes, expected = tally.started_at, frozenset(tally.nodes), tally.expected
         if (known := sets.get(key)) is not None:
             began, nodes = known.started_at, known.nodes | nodes
-        sets[key] = SetNodes(key, began, nodes, tally.is_full)
+            expected = expected or known.expected
+        sets[key] = SetNodes(key, began, nodes, tally.is_full, expected)
     missing = missing_nodes(sets.values(), tallies.keys())
     why = {
         key: [f"{tally.held} of {tally.files} files are here"] if tally.held < tally.files else []
@@ -112,8 +122,11 @@ def missing_nodes(
                 around = +around
                 first += 1
             keys = backup.keys if wanted is None else [k for k in backup.keys if k in wanted]
-            if keys and len(around) > len(backup.nodes):
+            expected = backup.expected
+            if keys and (expected is not None or len(around) > len(backup.nodes)):
                 lacks = _lacks(backups[first:stop], number - first)
+                if expected is not None:
+                    lacks = _fewer_than(expected, backup, lacks)
                 found |= dict.fromkeys(keys, lacks) if lacks is not None else {}
     return found
 
@@ -129,6 +142,19 @@ def nodes_beside(sets: Iterable[SetNodes]) -> dict[str, frozenset[str]]:
     }
 
 
+def _fewer_than(
+    expected: NodesExpected, backup: "_Backup", lacks: Missing | None
+) -> Missing | None:
+    """What a backup lacks whose number of nodes is known: what the sets around it say (``lacks``)
+    gives at most their names."""
+    count = len(backup.nodes)
+    if count >= expected.count:
+        return None
+    names = () if lacks is None else lacks.nodes
+    why = f"it has {count} of {expected.count} nodes, by {expected.known_from}"
+    return Missing(names if count + len(names) <= expected.count else (), why, expected.count)
+
+
 @dataclass(slots=True)
 class _Backup:
     """A set, or the folders of shards that have one each."""
@@ -136,6 +162,7 @@ class _Backup:
     began: datetime
     by_key: dict[str, frozenset[str]]
     nodes: frozenset[str]
+    expected: NodesExpected | None = None
 
     @property
     def keys(self) -> list[str]:
@@ -155,15 +182,20 @@ def _by_kind(sets: Iterable[SetNodes]) -> Iterable[list[_Backup]]:
         backups = by_kind[one.is_full]
         for backup in reversed(backups):
             if one.started_at - backup.began > ONE_BACKUP:
-                backups.append(_Backup(one.started_at, {one.key: one.nodes}, one.nodes))
+                backups.append(_of(one))
                 break
             if backup.takes(one):
                 backup.by_key[one.key] = one.nodes
                 backup.nodes |= one.nodes
+                backup.expected = backup.expected or one.expected
                 break
         else:
-            backups.append(_Backup(one.started_at, {one.key: one.nodes}, one.nodes))
+            backups.append(_of(one))
     return by_kind.values()
+
+
+def _of(one: SetNodes) -> _Backup:
+    return _Backup(one.started_at, {one.key: one.nodes}, one.nodes, one.expected)
 
 
 def _lacks(window: Sequence[_Backup], place: int) -> Missing | None:

@@ -32,6 +32,7 @@ from archiver.errors import (
     IntegrityError,
     UnreadableObject,
 )
+from archiver.model import NodesExpected
 from archiver.stores.base import Entry, Store
 from archiver.times import format_day
 
@@ -81,6 +82,12 @@ class SetFiles:
         return all(
             key in sums and one.sha256 in (None, sums[key]) for key, one in self.seen.items()
         )
+
+    @property
+    def expected(self) -> NodesExpected | None:
+        """How many nodes it should have, where its catalogue knows."""
+        said = (entry.nodes_expected for entry in self.known.entries.values())
+        return next((one for one in said if one is not None), None)
 
     @property
     def unknown(self) -> list[str]:

@@ -322,7 +322,9 @@ def _write_json(rows: "Sequence[Row]") -> None:
 
     for row in rows:
         fields = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
-        write_object({**fields, "set_complete": row.set_note is None})
+        expected = None if row.nodes_expected is None else row.nodes_expected.count
+        is_complete = row.set_note is None
+        write_object({**fields, "nodes_expected": expected, "set_complete": is_complete})
 
 
 class _Table:

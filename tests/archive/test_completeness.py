@@ -1,5 +1,6 @@
 """Which sets lack nodes, by the sets around them: a table of histories."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,6 +18,7 @@ from archiver.archive.completeness import (
     nodes_beside,
 )
 from archiver.archive.neighbours import listed_set
+from archiver.model import NodesExpected
 
 FIRST = datetime(2026, 8, 1, 2, 15, tzinfo=UTC)
 NIGHT, WEEK, HOUR = timedelta(days=1), timedelta(days=7), timedelta(hours=1)
@@ -264,3 +266,38 @@ def test_a_set_by_its_names() -> None:
     beside = [f"{folder}/{name}" for name in ("r-1-6.json", "r-1-6-old.json", "r-1-6.rdb")]
     assert listed_set(folder, beside) == SetNodes(folder, FIRST, frozenset({"r-1"}))
     assert listed_set("r-1/notes", ["r-1/notes/a.json"]) is None
+
+
+@pytest.mark.parametrize(
+    ("nights", "counts", "lacking"),
+    [
+        ("ab", "3", "+"),  # by itself
+        ("abc ab abc", "- 3 -", ". c ."),  # the sets around it give the name
+        ("abc ab abc", "3 2 3", ". . ."),  # and no more than that: a shard was taken away
+        ("abc abd abc", "3 3 3", ". . ."),  # or replaced
+        ("a ab", "2 2", "b ."),  # a night that was cut
+        ("abcd ab abcd", "- 3 -", ". + ."),  # two names for one node tell nothing
+        ("abc", "2", "."),
+    ],
+)
+def test_a_number_that_is_known_beats_the_sets_around(
+    nights: str, counts: str, lacking: str
+) -> None:
+    sets = [
+        replace(one, expected=None if count == "-" else NodesExpected(int(count), "the shards"))
+        for one, count in zip(history(nights), counts.split(), strict=True)
+    ]
+    missing = missing_nodes(sets)
+    found = []
+    for one in sets:
+        lacks = missing.get(one.key)
+        if lacks is not None:
+            assert not lacks.is_made_up_by(one.nodes)
+            assert lacks.is_made_up_by(one.nodes | set(lacks.nodes) | {"x", "y"})
+        found.append("." if lacks is None else "".join(lacks.nodes) or "+")
+    assert " ".join(found) == lacking
+
+
+def test_the_number_of_nodes_is_told() -> None:
+    tally = SetTally(FIRST, {"a", "b"}, True, 2, 2, NodesExpected(3, "DescribeClusters"))
+    assert incomplete({"s": tally}) == {"s": "it has 2 of 3 nodes, by DescribeClusters"}

@@ -19,7 +19,7 @@ from archiver.archive.neighbours import listed_set, sets_around
 from archiver.archive.reading import at_odds, check_object, unsealed
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.ids import safe
-from archiver.model import Backup, BackupType, Status
+from archiver.model import Backup, BackupType, NodesExpected, Status
 from archiver.stores.base import Store
 from archiver.times import TimeRange
 
@@ -49,8 +49,8 @@ class Row:
     ``expires_at`` is when the vendor deletes its copy, where that is known; ``set_note`` says why
     the set it belongs to is not complete, ``note`` what else there is to say of it, ``error`` why
     what is recorded does not count. ``acknowledged`` says who knows that the vendor failed it, or
-    that its set is not complete (then it is ``set_acknowledged``), so that this is no failure. What
-    nobody knows is None, or empty."""
+    that its set is not complete (then it is ``set_acknowledged``), so that this is no failure.
+    ``nodes_expected``: how many nodes its set should have. What nobody knows is None, or empty."""
 
     instance_id: str
     started_at: datetime | None
@@ -66,6 +66,7 @@ class Row:
     error: ArchiverError | None = None
     acknowledged: str | None = None
     set_acknowledged: bool = False
+    nodes_expected: NodesExpected | None = None
 
     @property
     def is_standard(self) -> bool:
@@ -244,6 +245,7 @@ def with_set_notes(rows: Sequence[Row], archived: Iterable[SetNodes] = ()) -> li
         tallies = by_instance[row.instance_id]
         tally = tallies.setdefault(row.set_key, SetTally(_began(row)))
         tally.files += 1
+        tally.expected = tally.expected or row.nodes_expected
         tally.held += row.state in (State.ARCHIVED, State.LISTED)
         tally.is_full |= not row.is_log
         if row.state is not State.DAMAGED:  # the archive knows its node; the row may not
@@ -299,6 +301,7 @@ def _recorded_row(record: Described, wrong: ArchiverError | None) -> Row:
         expires_at=None,
         set_key=record.folder,
         error=wrong,
+        nodes_expected=record.nodes_expected,
     )
 
 
@@ -349,6 +352,7 @@ def _listed_row(
         expires_at=backup.expires_at,
         set_key=set_key,
         error=error,
+        nodes_expected=backup.nodes_expected,
     )
 
 

@@ -56,6 +56,7 @@ class SetBook:
             self.instance_id = transfer.backup.instance_id
             tally.nodes.add(transfer.backup.node_id)
             tally.files += 1
+            tally.expected = tally.expected or transfer.backup.nodes_expected
             tally.is_full |= not transfer.backup.is_log
 
     def held(self, transfer: Transfer, *, fresh: bool) -> int:

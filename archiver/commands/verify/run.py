@@ -39,6 +39,7 @@ from archiver.errors import BadDocument, NewerDocument, NoSuchBackup, Unreadable
 from archiver.events import Acknowledged as Acknowledgement
 from archiver.ids import safe
 from archiver.logs import logged
+from archiver.model import NodesExpected
 from archiver.stores.base import Entry
 
 # Sets whose documents are read at once, and held until they were looked at.
@@ -121,7 +122,7 @@ class _Run:
                     await self._found_unless_acknowledged(finding)
         for folder, lacks in self._short.items():
             now = listed_set(folder, (await self._set(folder)).entries)
-            if now is None or not now.nodes.issuperset(lacks.nodes):
+            if now is None or not lacks.is_made_up_by(now.nodes):
                 finding = Finding(folder, Fault.INCOMPLETE, lacks.why)
                 await self._found_unless_acknowledged(finding)
 
@@ -183,12 +184,13 @@ class _Run:
             SetFiles(f, folders.get(f, {}), seen.get(f, {}), overview.catalogue.of(f))
             for f in sorted(wanted)
         ]
+        expected: dict[str, NodesExpected | None] = {}
         for some in _in_groups(sets, _SETS_AT_ONCE):
             async for one in self._with_documents(some, picked):
-                await self._take_set(one, picked, send)
+                expected[one.folder] = await self._take_set(one, picked, send)
         for folder, entries in sorted(folders.items()):
             if (nodes := listed_set(folder, entries)) is not None:
-                self._sets.append(nodes)
+                self._sets.append(replace(nodes, expected=expected.get(folder)))
 
     def _is_hidden(self, folder: str) -> bool:
         return any(f"{folder}/".startswith(f"{key}/") for key in self._hidden)
@@ -239,13 +241,13 @@ class _Run:
 
     async def _take_set(
         self, one: SetFiles, picked: frozenset[str], send: MemoryObjectSendStream[Due]
-    ) -> None:
+    ) -> NodesExpected | None:
         """Survey a set and send on what of it is to be read. Of one that is as catalogued, and that
-        is not to be read, its catalogue is believed."""
+        is not to be read, its catalogue is believed. How many nodes it should have, if known."""
         folder, known = one.folder, one.seen
         if one.is_as_catalogued and not one.documents:
             self._count_catalogued(one)
-            return
+            return one.expected
         found = await survey(self._store, one)
         self._compare(one, found)
         for finding in found.findings:
@@ -266,6 +268,8 @@ class _Run:
             elif self._is_recent(known.get(key), size):
                 self.summary.recent += 1
                 self.summary.bytes_recent += claims.record.size
+        said = (claims.record.nodes_expected for claims in found.files)
+        return next((number for number in said if number is not None), None)
 
     def _count_catalogued(self, one: SetFiles) -> None:
         for entry in one.known.entries.values():
@@ -308,7 +312,8 @@ class _Run:
                 for finding in self._passing.get(folder, ())
                 if finding.fault in (Fault.MISSING, Fault.UNRECORDED)
             }
-            if self._options.wants(folder) and not told.issuperset(lacks.nodes):
+            is_told = bool(lacks.nodes) and told.issuperset(lacks.nodes)
+            if self._options.wants(folder) and not is_told:
                 self._short[folder] = lacks
 
     async def _found_unless_acknowledged(self, finding: Finding) -> None:
