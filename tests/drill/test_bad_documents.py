@@ -1,6 +1,7 @@
 """A drill of an archive with bad documents leaves its evidence."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,13 +37,14 @@ def loop(path: Path) -> None:
     path.symlink_to(path.name)
 
 
+FORMAT = re.compile(rb'("format": )\d')
 BAD: dict[str, Damage] = {
     "a folder": folder,
     "a FIFO": fifo,
     "a loop of links": loop,
     "6 GiB": lambda path: os.truncate(path, 6 * 2**30),
     "deep": lambda path: path.write_bytes(b'{"a":' * 100_000),
-    "format 3": lambda path: path.write_bytes(path.read_bytes().replace(b'": 1,', b'": 3,', 1)),
+    "format 3": lambda path: path.write_bytes(FORMAT.sub(b"\\g<1>3", path.read_bytes(), 1)),
 }
 
 

@@ -22,7 +22,7 @@ from archiver.commands.drill.workdir import open_workdir
 print(open_workdir(Path(sys.argv[1])).directory, flush=True)
 time.sleep(60)
 """
-KIND_OF = "archiver.commands.drill.workdir.kind_of"
+KIND_OF = "archiver.commands.drill.workdir.file_system_kind"
 
 
 def fill(directory: Path) -> None:
