@@ -1,15 +1,15 @@
 """What docs/architecture.md says of the code: where things are, and what is tried how often."""
 
 import ast
+import dataclasses
+import math
 import re
 from pathlib import Path
 
 import pytest
 
-from archiver.retry import RetryPolicy
-from archiver.sources.alibaba import source
-from archiver.stores.s3 import bucket, patience, reading, sending
-from archiver.transfer import download, limits, part, route, small
+from archiver.retry import RETRIES, UNLIMITED, RetryPolicy, RetryRule
+from archiver.transfer import download_url, limits, part
 from tests.docs.pages import CHECKOUT, DOCS, rows
 
 PAGE = DOCS["architecture"]
@@ -37,15 +37,15 @@ def test_an_errand_names_what_is_there(errand: str) -> None:
 
 
 def _defined(path: Path) -> set[str]:
-    """The names of functions, classes and class attributes in a module."""
+    """The names of functions, classes, and of what is assigned to in a module."""
     if path.is_dir():
         return set()
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            found.add(node.target.id)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
     return found
 
 
@@ -60,30 +60,44 @@ def test_every_package_has_its_line() -> None:
     assert sorted(listed) == sorted(there)
 
 
-def test_how_often_something_is_tried() -> None:
+ROWS = list(rows(PAGE.section("## Retries")))
+
+
+def test_every_row_of_the_retry_table_is_in_the_page() -> None:
+    assert [row[0] for row in ROWS] == [f"`{field.name}`" for field in dataclasses.fields(RETRIES)]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0].strip("`") for row in ROWS])
+def test_a_row_says_what_the_table_does(row: list[str]) -> None:
+    name, _, *numbers, files = row
+    rule: RetryRule = getattr(RETRIES, name.strip("`"))
+    total = "" if rule.total == math.inf else f"{rule.total:g} s"
+    assert numbers == [
+        "" if rule.attempts == UNLIMITED else str(rule.attempts),
+        f"{rule.wait:g} s, {rule.max_wait:g} s" if rule.max_wait else _seconds(rule.wait),
+        _seconds(rule.timeout),
+        total if rule.option is None else f"`{rule.option}` ({total})",
+    ]
+    assert re.findall(r"`([^`]+)`", files) == sorted(
+        path.relative_to(CHECKOUT).as_posix()
+        for path in (CHECKOUT / "archiver").rglob("*.py")
+        if f"RETRIES.{name.strip('`')}." in path.read_text()
+    )
+
+
+def _seconds(value: float) -> str:
+    return "" if value in (0, math.inf) else f"{value:g} s"
+
+
+def test_what_else_decides_about_a_connection() -> None:
     text = PAGE.section("## Retries")
-    policy = RetryPolicy()
     for said, is_so in {
-        "from 0.5 s to 30 s": (policy.first, policy.longest) == (0.5, 30),
-        "at most 300 s": policy.longest_asked == 300,
-        "`--retry-for` (5 min)": policy.lasting == 300,
-        "the same, for 30 s": source.FIRST_SECONDS == 30,
-        "up to 20 readings": source.MOST_READINGS == 20,
-        "8 KiB/s over 30 s": limits.LeastRate() == limits.LeastRate(8192, 30),
-        "64 KiB of progress": part.LEAST_PROGRESS == 64 * 1024,
-        "expire within 60 s": route.REFRESH_AHEAD.total_seconds() == 60,
-        "after four 403s": route.MOST_REFUSALS == 4,
-        "within 2 s": route._PROBE_SECONDS == 2,
-        "four times slower": limits._TIMES_SLOWER == 4,
-        "64 MiB and a twentieth": (limits._SPARE, limits._SHARE) == (64 * 2**20, 20),
-        "each part again, up to 5 times": download.MOST_MENDINGS == 5,
-        "up to 3 starts": download.MOST_STARTS == 3,
-        "again up to 2 times": download.MOST_REWRITES == 2,
-        "one try of 10 s": small._AT_ONCE_SECONDS == 10,
-        "at most 10 s between tries": patience._LONGEST_SECONDS == 10,
-        "30 s if it never answered": patience.FIRST_SECONDS == 30,
-        "sent up to 4 times": sending._MOST_SENDINGS == 4,
-        "opened up to 6 times": (reading._MOST_REOPENINGS, bucket._MOST_READINGS) == (6, 6),
+        "at most 300 s": RetryPolicy().max_retry_after == 300,
+        "`part.py`: 64 KiB": part.MIN_PROGRESS_BYTES == 64 * 1024,
+        "below 8 KiB/s": limits.MinimumRate().bytes_per_second == 8192,
+        "4 times slower": limits._TIMES_SLOWER == 4,
+        "64 MiB and a 20th": (limits._HEDGE_BYTES, limits._HEDGE_SHARE) == (64 * 2**20, 20),
+        "expires within 60 s": download_url.REFRESH_AHEAD.total_seconds() == 60,
     }.items():
         assert said in text
         assert is_so, said
