@@ -22,7 +22,7 @@ demo: $(VENV)/run ## pull real files from the emulator, interrupted once; a buck
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/test ## the whole test suite
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 3
 
 setup-system: ## what only Debian has; a test that misses one of these is skipped, and says so
 	@if command -v nginx >/dev/null && command -v strace >/dev/null && command -v faketime >/dev/null; then echo "nginx, strace and faketime are here"; \

@@ -99,8 +99,10 @@ def relayed(observer: Callable[[E_contra], None]) -> Callable[[E_contra], None]:
 def record(
     level: int, event: str, text: str, instance: str | None, fields: Mapping[str, Any]
 ) -> None:
-    """Log something that happened in a run."""
-    EVENTS.log(level, text, extra={"event": event, "instance": instance, "fields": fields})
+    """Log something that happened in a run. What no encoding has, such as half of a surrogate pair
+    in a listing, is escaped: a handler would fail to write it."""
+    written = text.encode("utf-8", "backslashreplace").decode()
+    EVENTS.log(level, written, extra={"event": event, "instance": instance, "fields": fields})
 
 
 def name_of(event: object) -> str:

@@ -21,7 +21,7 @@ from archiver.commands.verify import words as verify_words
 from archiver.emulator import Emulator
 from archiver.errors import SourceUnavailable
 from archiver.events import Event, Retrying, Work, ignore
-from archiver.logs import OF_RUNS, Request, instance_of, logged
+from archiver.logs import OF_RUNS, Request, instance_of, logged, record
 from archiver.model import Network
 from archiver.secret import SignedUrl
 from archiver.sources.alibaba.credentials.context import Context
@@ -226,3 +226,9 @@ async def test_requests_with_errors_of_the_server(
                 pass
     *_, gone = kept.named("request")
     assert (gone.fields["status"], gone.fields["method"]) == (404, "GET")
+
+
+def test_what_no_encoding_has_is_escaped(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "archiver"):
+        record(logging.INFO, "failed", "an id \udc80 in a listing", None, {})
+    assert [one.getMessage() for one in caplog.records] == ["an id \\udc80 in a listing"]
