@@ -679,3 +679,15 @@ def test_every_fault_has_its_advice() -> None:
 def test_evidence_helpers_are_those_of_the_report() -> None:
     first = example.drill(example.FIRST, example.partial(example.FIRST))
     assert link(encode(first)).id in evidence_key(first.id)
+
+
+async def test_a_source_that_nobody_knows_is_noted_once(pulled: Pulled) -> None:
+    """Whoever edits a record may name another source, so that what it sent is not compared."""
+    for path in pulled.objects():
+        record = path.with_suffix(".json")
+        document = json.loads(record.read_text())
+        document["source"]["kind"] = "nobody"
+        document["ended_at"] = None
+        record.write_text(json.dumps(document))
+    found = await verify(pulled.archive)
+    assert [note.text.partition(",")[0] for note in found.notes] == ["its source (nobody"]

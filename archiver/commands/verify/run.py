@@ -18,6 +18,7 @@ from typing import Final
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
+from archiver import received
 from archiver.archive import layout, verified
 from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
@@ -25,6 +26,7 @@ from archiver.archive.catalogue import Catalogue, CatalogueEntry, index_key
 from archiver.archive.completeness import Missing, SetNodes, missing_nodes
 from archiver.archive.contents import Month, SetFiles, overviews
 from archiver.archive.neighbours import listed_set
+from archiver.archive.record import Record
 from archiver.archive.verified import Result, read_results
 from archiver.commands.verify import events
 from archiver.commands.verify.evidence import check_acknowledged, check_evidence
@@ -39,7 +41,7 @@ from archiver.errors import BadDocument, NewerDocument, NoSuchBackup, Unreadable
 from archiver.events import Acknowledged as Acknowledgement
 from archiver.ids import safe
 from archiver.logs import logged
-from archiver.model import NodesExpected
+from archiver.model import NodesExpected, SourceName
 from archiver.stores.base import Entry
 
 # Sets whose documents are read at once, and held until they were looked at.
@@ -86,6 +88,7 @@ class _Run:
         # Keys that hide what is below them: of that, nobody knows whether it is gone.
         self._hidden: Final[list[str]] = []
         self._months: Final[set[int]] = set()
+        self._sources: Final[set[SourceName]] = set()
         # Months whose catalogue does not know all that is there.
         self._stale: Final[set[str]] = set()
         self._since: datetime | None = None
@@ -195,6 +198,16 @@ class _Run:
     def _is_hidden(self, folder: str) -> bool:
         return any(f"{folder}/".startswith(f"{key}/") for key in self._hidden)
 
+    def _note_source(self, record: Record) -> None:
+        """Say once of a source that nobody here can read what it sent: the records of its backups
+        are checked by the rest of them alone."""
+        source = record.source
+        if source not in self._sources and received.reader(source) is None:
+            name = f"{source.kind}, {source.action}"
+            text = f"its source ({name}) is not known, so what that sent is not compared with it"
+            self._noted(record.key, text)
+        self._sources.add(source)
+
     def _compare_names(self, month: Month, catalogue: Catalogue) -> None:
         """A catalogue may name records that are gone: by hand, or it was edited."""
         gone = sorted(catalogue.named - month.entries.keys())
@@ -283,6 +296,7 @@ class _Run:
         """What the catalogue says of a set, and its records."""
         month = layout.month_of(one.folder)
         for claims in found.files:
+            self._note_source(claims.record)
             entry, record = one.known.entries.get(claims.record.key), claims.record
             if entry is None:
                 self._stale.add(month)
