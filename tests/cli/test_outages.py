@@ -65,8 +65,13 @@ def test_an_api_that_fails(broken: str, words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(("more", "code"), [({}, 5), ({"BackupStatus": "Failed"}, 1)])
-def test_files_that_nobody_serves_any_more(tmp_path: Path, more: dict[str, str], code: int) -> None:
+def test_files_that_nobody_serves_any_more(
+    tmp_path: Path, more: dict[str, str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is no trouble of theirs, unless others failed for themselves."""
+    # What is served comes before the rest is given up.
+    patient = functools.partial(RetryPolicy, attempts=5, first_wait=0.5)
+    monkeypatch.setattr("archiver.cli.options.RetryPolicy", patient)
     gone = {"BackupDownloadURL": "http://127.0.0.1:1/gone"}
     fields: dict[str, dict[str, str]] = {}
     for day in (21, 22, 23):

@@ -77,7 +77,7 @@ async def test_an_anchor(archive: Path, run: Run) -> None:
     drill, sha256 = "20261124T021500Z-3f9a1c", "9F" * 32
     result = await run(*VERIFY, "--anchor", f"{drill}:{sha256}")
     assert result.code == 3
-    assert f"evidence: drills/2026/11/{drill}.json: missing: an anchor" in result.err
+    assert f"evidence: drills/2026/11/{drill}.json: missing: does not exist, but" in result.err
     result = await run(*VERIFY, "--anchor", f"{drill}:{sha256[:-1]}")
     assert result.code == 2
     assert "invalid anchor" in result.err

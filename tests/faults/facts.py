@@ -105,6 +105,9 @@ def inspect(
             _inspect_record(key, data, truth, before, facts)
         elif name == "SHA256SUMS":
             _inspect_sums(key, data, files, truth, before, facts)
+        elif name == "index.jsonl":
+            if not _is_whole_catalogue(data):
+                facts.wrong.append(f"document: {key} is not whole: {data[:40]!r}")
         elif key == "archive.json" or key.startswith("verified/"):
             if not isinstance(parsed(data), dict):
                 facts.wrong.append(f"document: {key} is not whole: {data[:40]!r}")
@@ -112,6 +115,13 @@ def inspect(
             facts.wrong.append(f"stray: {key}")
     _inspect_journals(files, truth, otherwise, facts)
     return facts
+
+
+def _is_whole_catalogue(data: bytes) -> bool:
+    """Whether it is empty, as a verify leaves one before it writes it anew, or has its digest."""
+    first, _, rest = data.partition(b"\n")
+    head = parsed(first)
+    return not data or (isinstance(head, dict) and head["sha256"] == _sha256(rest))
 
 
 def _inspect_record(

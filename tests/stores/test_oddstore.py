@@ -216,8 +216,8 @@ def test_a_prefix_that_cannot_be_signed(odd: OddStore) -> None:
 PREFIXES = {
     "too long": ("p" * 300 + "/" + "q" * 301, "leaves no room"),
     "too long in UTF-8": ("夢" * 201, "604 bytes"),
-    "a line end": ("redis\r", "characters in it"),
-    "half a character": ("redis\udce4", "characters in it"),
+    "a line end": ("redis\r", "characters that cannot be printed"),
+    "half a character": ("redis\udce4", "characters that cannot be printed"),
     "a backslash": ("redis\\x", "backslash"),
     "upwards": ("../redis", "not of the form"),
     "hidden": (".redis", "begins with a dot"),
