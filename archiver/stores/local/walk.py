@@ -72,22 +72,31 @@ def _walk(folder: str, prefix: str) -> Iterator[Entry]:
 def _entry(key: str, item: os.DirEntry[str]) -> Entry | None:
     """The entry of an item; None when it was removed meanwhile."""
     try:
-        with reading.reading_errors(item.path):
-            try:
-                status = item.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                return None
-    except UnreadableObject as error:
-        return _hidden(key, error)
+        status = item.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return _unreadable(key, item.path, error)
+    is_file = stat.S_ISREG(status.st_mode)
+    if is_file and (key.endswith(_FILES) or not _FOLDER.fullmatch(key)):
+        return Entry(key, status.st_size, version=f"{status.st_mtime_ns:x}")
     if stat.S_ISDIR(status.st_mode):
         return Entry(key, 0, is_file=False, what="a folder")
     kind = reading.kind_of(status.st_mode)
     is_link = stat.S_ISLNK(status.st_mode)
     if _FOLDER.fullmatch(key) or (is_link and not key.endswith(_FILES)):
         return _hidden(key, _not_a_folder(item.path, kind or "a file"))
-    if kind is None:
-        return Entry(key, status.st_size, version=f"{status.st_mtime_ns:x}")
-    return Entry(key, status.st_size, is_file=False, what=kind)
+    return Entry(key, status.st_size, is_file=False, what=kind or "a file")
+
+
+def _unreadable(key: str, path: str, error: OSError) -> Entry:
+    """The entry of an item that the file system does not describe. Raises StoreError for an error
+    that concerns the others, too."""
+    try:
+        with reading.reading_errors(path):
+            raise error
+    except UnreadableObject as unreadable:
+        return _hidden(key, unreadable)
 
 
 def _hidden(key: str, error: ArchiverError) -> Entry:
