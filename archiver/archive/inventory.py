@@ -109,7 +109,7 @@ class Inventory:
             return Finding(transfer, None, unreadable=hiding)
         finding = await self._finding(transfer, month)
         if finding.record is not None and backup.is_standard:
-            agrees = await self._is_in_sums(finding.record)
+            agrees = await self.is_in_sums(finding.record, finding.record.folder)
             finding = replace(finding, transfer=replace(transfer, set_sealed=agrees))
         if finding.record is None:
             month.promised[folder] += 1
@@ -233,10 +233,10 @@ class Inventory:
         self.unknown_months.add(layout.month_of(key))
         return await read_record(self._store, key)
 
-    async def _is_in_sums(self, record: Described) -> bool:
-        """Whether the set's SHA256SUMS says of an object what its record does."""
+    async def is_in_sums(self, record: Described, folder: str) -> bool:
+        """Whether the SHA256SUMS in ``folder`` says of a record's object what the record does."""
         try:
-            sums = await self.sums(record.folder)
+            sums = await self.sums(folder)
         except (BadDocument, UnreadableObject):
             return False
         return sums is not None and sums.get(record.name) == record.sha256

@@ -71,11 +71,6 @@ class Witnesses:
                 said[VERIFY] = result.sha256
         return said
 
-    async def is_in_sums(self, record: Record, folder: str) -> bool:
-        """Whether the SHA256SUMS in ``folder`` names the record's object as it does."""
-        name = record.object_key.rpartition("/")[2]
-        return (await self._sums_of(folder)).get(name) == record.sha256
-
     async def _sums_of(self, folder: str) -> Mapping[str, str]:
         if folder not in self._sums:
             sums: Mapping[str, str] = {}

@@ -464,7 +464,7 @@ class _Copying:
             return None
         if difference is Difference.NONE:
             self._observer(events.Held(backup))
-            if not await self._target_says.is_in_sums(record, folder):
+            if not await inventory.is_in_sums(record, folder):
                 self._touched[folder] = record.folder
             return None
         if difference is Difference.OTHER and not self._options.replace:

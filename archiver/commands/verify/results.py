@@ -100,11 +100,21 @@ class Results:
             if self.not_kept is not None:
                 return
             try:
-                await self._store.put(index_key(month), b"")
-                await write_index(self._store, month)
+                await self._index(month)
             except (StoreError, StoreForbidden) as error:
                 self.not_kept = str(error)
                 self._tell(events.ResultsNotKept(str(error)))
+
+    async def _index(self, month: str) -> None:
+        for left in reversed(range(_TRIES)):
+            try:
+                await self._store.put(index_key(month), b"")
+                await write_index(self._store, month)
+            except StoreError:
+                if not left:
+                    raise
+            else:
+                return
 
     async def _put(self, month: str, noted: Mapping[str, Result]) -> None:
         """Raises UnreadableObject and NewerDocument when what is known of the month may be worth
