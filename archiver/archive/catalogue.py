@@ -3,10 +3,10 @@
     <instance>/<yyyy>/<mm>/index.jsonl
 
 It is derived, and never the truth. An entry counts only while the listing shows the very file that
-it was made from: the same name, size and version (the time of its last change in a directory, its
-ETag in a bucket). Whatever a catalogue does not know is read. One that is deleted, cut, damaged or
-of another version is as good as none, and is made anew from the records; one that was edited is
-found by a verify, which reads the records themselves.
+it was made from: the same name, size and version (the time of its last change and its inode in a
+directory, its ETag in a bucket). Whatever a catalogue does not know is read. One that is deleted,
+cut, damaged or of another version is as good as none, and is made anew from the records; one that
+was edited is found by a verify, which reads the records themselves.
 
 The first line is an object: ``format``, ``tool``, ``sha256`` of all the lines that follow, and
 ``verified``: size and version of the month's results (:mod:`.verified`) if all the files that they

@@ -14,8 +14,8 @@ from archiver.stores.commit import Commit
 class Entry:
     """An object in a listing; ``size`` in bytes.
 
-    ``version`` changes when the object is written again: the time of its last change in a
-    directory, its ETag in a bucket; empty where the store does not say.
+    ``version`` changes when the object is written again: the time of its last change
+    and its inode in a directory, its ETag in a bucket; empty where the store does not say.
     ``is_file`` is False for something that has the key of an object or document and is not a file,
     such as a folder, a link or a device; ``what`` says in words what it is. ``hides`` is the reason
     why this entry, or everything below it, cannot be listed: the store does not return it, or a

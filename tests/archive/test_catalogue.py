@@ -1,6 +1,7 @@
 """The catalogue spares reading records, and is never believed before them."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
@@ -221,3 +222,19 @@ async def test_a_copied_archive_is_read_once(pulled: Pulled, tmp_path: Path) -> 
 
 def test_what_is_no_catalogue_knows_nothing() -> None:
     assert read_catalogue("r-a/2026/11", b"{}\n", {}).sets == {}
+
+
+async def test_records_that_change_places_are_read(pulled: Pulled) -> None:
+    """They keep their sizes and times."""
+    first, second = (path.with_suffix(".json") for path in pulled.objects()[:2])
+    for path in (first, second):
+        path.write_bytes(path.read_bytes().ljust(4000, b"\n"))
+        os.utime(path, ns=(10**18, 10**18))
+    for path in indexes(pulled.root):
+        await write_index(LocalStore(pulled.root), path.parent.relative_to(pulled.root).as_posix())
+    assert {row.state for row in await rows_of(pulled.root)} == {"archived"}
+    kept = first.rename(first.with_name("kept"))
+    second.rename(first)
+    kept.rename(second)
+    rows = await rows_of(pulled.root)
+    assert len([row for row in rows if row.error is not None]) == 2

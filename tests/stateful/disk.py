@@ -182,7 +182,7 @@ def _expected(backup: Backup) -> dict[str, object]:
         "sha256": backup.sha256,
         "crc64ecma": backup.crc64,
         "footer": backup.content.footer,
-        "source": (True, True),
+        "source": (True, True, True),
     }
 
 
@@ -199,6 +199,7 @@ def _said(document: dict[str, Any]) -> dict[str, object]:
         "crc64ecma": document["crc64ecma"],
         "footer": document["rdb"]["footer"],
         "source": (
+            isinstance(document["source"]["kind"], str),
             isinstance(document["transfer"]["origin"], str),
             isinstance(document["transfer"]["finished_at"], str),
         ),
