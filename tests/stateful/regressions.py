@@ -547,4 +547,23 @@ CASES = (
             "copy B A",
         ),
     ),
+    Case(
+        "a repair leaves a forged dump that is broken by its own checksum",
+        (
+            "add standard dump 5 689",
+            "pull A",
+            "damage A forge 902",
+            "damage A sums-delete 709",
+            "settle vendor",
+        ),
+    ),
+    Case(
+        "records that change places go unseen by all but a verify",
+        (
+            "add cluster dump 5 95",
+            "pull A",
+            "damage A swap-records 166",
+            "agree",
+        ),
+    ),
 )
