@@ -40,6 +40,9 @@ from archiver.times import format_day
 # read at once, and held until it was looked at.
 _ENTRIES_AT_ONCE: Final = 4000
 _MONTHS_AT_ONCE: Final = 100
+# The most that a catalogue has at its head, and for each entry of a listing.
+_INDEX_BYTES: Final = 4096
+_ENTRY_BYTES: Final = 2048
 _MONTH_WEIGHT: Final = _ENTRIES_AT_ONCE // _MONTHS_AT_ONCE
 _HINT = "run verify, and repair it"
 _COMING_HINT = "run pull again, which finishes what was interrupted, or repair from another archive"
@@ -300,6 +303,12 @@ class Month:
     folders: dict[str, dict[str, Entry]] = field(default_factory=dict)
     index: Entry | None = None
 
+    @property
+    def has_readable_index(self) -> bool:
+        """Whether there is a catalogue, and it is no larger than one of these records can be."""
+        most = _INDEX_BYTES + _ENTRY_BYTES * len(self.entries)
+        return self.index is not None and self.index.is_file and self.index.size <= most
+
     def take(self, entry: Entry) -> None:
         """Note one of its entries."""
         if layout.is_index(entry.key):
@@ -324,7 +333,7 @@ async def overviews(
 ) -> list[Overview]:
     """What is known of these months, in order; ``results`` are the entries of what verifies left,
     by month. Raises StoreError."""
-    keys = [index_key(month.key) for month in months if month.index is not None]
+    keys = [index_key(month.key) for month in months if month.has_readable_index]
     indexes = await store.read_many(keys)
     catalogues = [_catalogue(month, indexes.get(index_key(month.key))) for month in months]
     wanted = {

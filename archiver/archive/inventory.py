@@ -209,8 +209,13 @@ class Inventory:
         """Whether the catalogue knows all of a set, and a SHA256SUMS that names all of it."""
         month = await self._month_of(folder)
         known = month.known.get(folder, NOTHING_KNOWN)
-        records = set(filter(layout.is_record, month.files.get(folder, {})))
-        return known.is_sealed and records == known.entries.keys()
+        there = month.files.get(folder, {})
+        records = set(filter(layout.is_record, there))
+        return (
+            known.is_sealed
+            and records == known.entries.keys()
+            and all(there.get(one.object_key) == one.size for one in known.entries.values())
+        )
 
     async def sums(self, folder: str) -> Mapping[str, str] | None:
         """The SHA-256 by file name in the SHA256SUMS of a set; None when there is none.

@@ -16,7 +16,7 @@ from archiver.stores.local.layout import RECORD
 # The folder of drill evidence. It holds no backups, and a drill reports a file in its place.
 _EVIDENCE = "drills"
 # The suffixes of files in an archive; no folder has one of them.
-_FILES = (RECORD, "/SHA256SUMS", *(f".{kind}" for kind in Kind))
+_FILES = (RECORD, "/SHA256SUMS", "/index.jsonl", *(f".{kind}" for kind in Kind))
 # A year, month or set below an instance: anything else than a folder there hides one.
 _FOLDER = re.compile(
     r"(?!(drills|verified|acknowledged)/)[^/]+/[0-9]{4}(/[0-9]{2}(/[0-9]{8}T[0-9]{6}Z-[^/]+)?)?"
