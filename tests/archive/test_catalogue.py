@@ -288,3 +288,16 @@ async def test_an_object_that_is_gone_is_told_by_a_pull_of_others(
         path.unlink()  # the vendor lists it no more
     summary = await pull(source, pulled.archive, [everything(CLUSTER)])
     assert any("it is not there as its record says" in str(one) for one in summary.failures)
+
+
+async def test_results_that_cannot_be_read_are_not_covered(pulled: Pulled) -> None:
+    """Else nobody would look at them again, once they can be read."""
+    await verify(pulled.archive)
+    [results] = (pulled.root / "verified" / CLUSTER).glob("*.json")
+    [index] = (path for path in indexes(pulled.root) if CLUSTER in str(path))
+    month = index.parent.relative_to(pulled.root).as_posix()
+    await write_index(LocalStore(pulled.root), month)
+    assert json.loads(index.read_bytes().partition(b"\n")[0])["verified"] is not None
+    results.write_text("{")
+    await write_index(LocalStore(pulled.root), month)
+    assert json.loads(index.read_bytes().partition(b"\n")[0])["verified"] is None
