@@ -15,7 +15,8 @@ from archiver.version import __version__
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Beginning
     from archiver.archive.record import Record
-    from archiver.commands.pull.run import PullOptions, pull
+    from archiver.commands.pull.plan import PullOptions
+    from archiver.commands.pull.run import pull
     from archiver.commands.restore.run import restore
     from archiver.commands.summary import Summary
     from archiver.commands.verify.model import VerifyOptions, VerifySummary
@@ -53,7 +54,7 @@ _HOMES = {
     "Event": "archiver.events",
     "LocalStore": "archiver.stores.local.store",
     "Proxies": "archiver.proxies",
-    "PullOptions": "archiver.commands.pull.run",
+    "PullOptions": "archiver.commands.pull.plan",
     "Query": "archiver.model",
     "Record": "archiver.archive.record",
     "RetryPolicy": "archiver.retry",

@@ -19,10 +19,11 @@ import contextvars
 import math
 import threading
 import weakref
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -214,6 +215,37 @@ async def _wait_for_end(
         if not future.cancelled():
             future.exception()  # marked as retrieved, or asyncio would log it
         raise cancelled
+
+
+class Turns:
+    """One has its turn at a time; who had it before comes first again."""
+
+    def __init__(self) -> None:
+        self._is_taken = False
+        self._waiting: Final[deque[anyio.Event]] = deque()
+
+    async def take(self, *, again: bool = False) -> None:
+        """Wait for it."""
+        if not self._is_taken:
+            self._is_taken = True
+            return
+        ours = anyio.Event()
+        (self._waiting.appendleft if again else self._waiting.append)(ours)
+        try:
+            await ours.wait()
+        except BaseException:
+            if ours.is_set():
+                self.give()
+            else:
+                self._waiting.remove(ours)
+            raise
+
+    def give(self) -> None:
+        """Let the next one have it."""
+        if self._waiting:
+            self._waiting.popleft().set()
+        else:
+            self._is_taken = False
 
 
 @asynccontextmanager

@@ -189,7 +189,7 @@ class Transfer:
     ``set_records``: how many files of its backup set the archive records so far;
     ``set_sealed``: whether that set has its SHA256SUMS; ``is_known``: whether something in the
     archive may say which bytes the file has. ``present`` are objects under its stem, by key, with
-    their sizes in bytes; None where no listing has shown whether there are any.
+    their sizes in bytes.
     """
 
     backup: Backup
@@ -197,7 +197,7 @@ class Transfer:
     set_records: int = 0
     set_sealed: bool = False
     is_known: bool = False
-    present: Mapping[str, int] | None = None
+    present: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def set_key(self) -> str:

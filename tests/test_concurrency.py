@@ -12,6 +12,7 @@ import pytest
 
 from archiver import concurrency
 from archiver.concurrency import (
+    Turns,
     entered,
     in_cancellable_thread,
     in_thread,
@@ -250,3 +251,47 @@ def test_there_is_one_way_into_a_thread_and_one_shield() -> None:
         if "emulator" not in path.parts and elsewhere.search(path.read_text())
     ]
     assert found == ["concurrency.py"]
+
+
+async def test_who_had_a_turn_before_comes_first_again() -> None:
+    turns, order = Turns(), list[str]()
+
+    async def one(name: str) -> None:
+        await turns.take()
+        order.append(name)
+        turns.give()
+
+    await turns.take()
+    async with anyio.create_task_group() as group:
+        for name in ("first", "second", "third"):
+            group.start_soon(one, name)
+            await anyio.wait_all_tasks_blocked()
+        turns.give()
+        await turns.take(again=True)
+        order.append("again")
+        turns.give()
+    assert order == ["first", "again", "second", "third"]
+
+
+async def test_a_turn_that_is_not_waited_for_any_more_goes_to_the_next() -> None:
+    turns, order = Turns(), list[str]()
+
+    async def one(name: str) -> None:
+        await turns.take()
+        order.append(name)
+        turns.give()
+
+    await turns.take()
+    async with anyio.create_task_group() as group:
+        with anyio.move_on_after(0.01):
+            await turns.take()
+        group.start_soon(one, "next")
+        await anyio.wait_all_tasks_blocked()
+        waiting = asyncio.ensure_future(turns.take())
+        await anyio.wait_all_tasks_blocked()
+        turns.give()
+        await anyio.wait_all_tasks_blocked()
+        assert waiting.done()
+        turns.give()
+    await one("after")
+    assert order == ["next", "after"]

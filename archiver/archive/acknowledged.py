@@ -27,6 +27,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import anyio
+
 from archiver import events
 from archiver.archive import completeness, layout
 from archiver.archive.archive import TOOL, Archive
@@ -165,17 +167,22 @@ class Acknowledged:
         self.bad: Final[dict[str, ArchiverError]] = {}
         self.archive: Final = archive
         self._is_read = False
+        self._reading: Final = anyio.Lock()
 
     async def read(self) -> "Acknowledged":
         """Read them, unless that was done. Raises StoreError."""
-        if not self._is_read:
-            self._is_read = True
-            async for entry in self.archive.store.entries(PREFIX):
-                if entry.hides is not None:
-                    self.bad[entry.key] = _hidden(entry.key, entry.hides)
-                elif layout.is_acknowledgement(entry.key):
-                    await self._read(entry.key)
+        async with self._reading:
+            if not self._is_read:
+                await self._read_all()
+                self._is_read = True
         return self
+
+    async def _read_all(self) -> None:
+        async for entry in self.archive.store.entries(PREFIX):
+            if entry.hides is not None:
+                self.bad[entry.key] = _hidden(entry.key, entry.hides)
+            elif layout.is_acknowledgement(entry.key):
+                await self._read(entry.key)
 
     async def _read(self, key: str) -> None:
         try:

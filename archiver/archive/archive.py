@@ -1,7 +1,8 @@
 """An archive in a store: planning against it, recording into it, reading it."""
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,12 +36,15 @@ from archiver.errors import (
 from archiver.model import Stored, Transfer
 from archiver.retry import RETRIES
 from archiver.stores.base import Leftover, Store
+from archiver.stores.scope import WHOLE
 from archiver.times import format_iso
 from archiver.version import __version__
 
 TOOL = f"archiver {__version__}"
 # Between two looks whether the one that writes is done.
 _LOOK_SECONDS = RETRIES.archive_lock.wait
+# How long another run is waited for that may be beginning the archive.
+_BEGINNING_SECONDS = 10.0
 
 
 class Beginning(StrEnum):
@@ -110,38 +114,87 @@ class Archive:
         self.store: Final = store
         self._lock_wait: Final = lock_wait
         self._beginning: Final = beginning
+        # One task of this process at a time: they need not wait for each other's lock.
+        self._at_beginning: Final = asyncio.Lock()
 
     @asynccontextmanager
     async def writing(
-        self, observer: events.Observer = events.ignore
+        self, scope: str, observer: events.Observer = events.ignore, *, waits: bool = True
     ) -> AsyncGenerator[list[Leftover], None]:
-        """Be the one writer. Gives what was swept.
+        """Be the one writer of an instance, or with ``WHOLE`` of what concerns the whole archive
+        (:mod:`archiver.stores.scope`). Gives what was swept there. Nobody is waited for unless it
+        ``waits``.
 
         Raises ArchiveBusy, StoreError; and before anything is written UnsupportedFormat,
         DamagedArchive, and UsageError where there is no archive and none may be begun.
         """
-        await self.check_place()
+        await self.begin(observer)
         async with AsyncExitStack() as stack:
-            await self._take_turn(stack, observer)
+            if waits:
+                await self._take_turn(stack, scope, self._lock_wait, observer)
+            else:
+                await stack.enter_async_context(self.store.exclusive(scope, watch=False))
+            yield await self.store.sweep(scope)
+
+    async def for_each(
+        self,
+        instances: Iterable[str],
+        work: Callable[[str], Awaitable[object]],
+        observer: events.Observer = events.ignore,
+    ) -> None:
+        """Do ``work`` for each instance, as its one writer. One that is busy keeps none of the
+        others from it; after them ArchiveBusy is raised. Raises as :meth:`writing` does."""
+        busy: ArchiveBusy | None = None
+        for instance_id in instances:
+            try:
+                async with self.writing(instance_id, observer):
+                    await work(instance_id)
+            except ArchiveBusy as error:
+                busy = busy or error
+        if busy is not None:
+            raise busy
+
+    async def tidy(self, observer: events.Observer = events.ignore) -> None:
+        """Sweep what earlier runs left of instances that nobody writes to any more, and what they
+        left of the whole archive. What another run may be at work on stays. Raises StoreError."""
+        if not await self.check_format():
+            return
+        for scope in await self.store.leftovers():
+            try:
+                async with self.store.exclusive(scope, watch=False):
+                    tell_swept(await self.store.sweep(scope), observer)
+            except ArchiveBusy:
+                continue
+
+    async def begin(self, observer: events.Observer = events.ignore) -> None:
+        """Begin an archive, unless there is one. Raises as :meth:`writing` does."""
+        if await self.check_place():
+            return
+        async with self._at_beginning, AsyncExitStack() as stack:
+            # Another run that begins it holds the lock for a moment only.
+            seconds = max(self._lock_wait, _BEGINNING_SECONDS)
+            await self._take_turn(stack, WHOLE, seconds, events.ignore)
             if not await self.check_place():
                 observer(events.ArchiveBegun(str(self.store)))
                 made = {"format": layout.FORMAT, "created_by": TOOL, "created_at": _now()}
                 await self.store.put(layout.FORMAT_KEY, f"{json.dumps(made, indent=2)}\n".encode())
-            yield await self.store.sweep()
+            tell_swept(await self.store.sweep(WHOLE), observer)
 
-    async def _take_turn(self, stack: AsyncExitStack, observer: events.Observer) -> None:
+    async def _take_turn(
+        self, stack: AsyncExitStack, scope: str, seconds: float, observer: events.Observer
+    ) -> None:
         """Enter ``exclusive`` as soon as nobody else is in there."""
-        deadline = anyio.current_time() + self._lock_wait
+        deadline = anyio.current_time() + seconds
         told = False
         while True:
             try:
-                await stack.enter_async_context(self.store.exclusive())
+                await stack.enter_async_context(self.store.exclusive(scope))
             except ArchiveBusy as busy:
                 left = deadline - anyio.current_time()
                 if left <= 0:
                     raise
                 if not told:
-                    observer(events.WaitingForLock(str(self.store), busy, self._lock_wait))
+                    observer(events.WaitingForLock(str(self.store), busy, seconds))
                 told = True
             else:
                 return
@@ -152,24 +205,32 @@ class Archive:
         begun, UnsupportedFormat, DamagedArchive."""
         if await self.check_format():
             return True
+        why_not = await self._why_none_may_be_begun()
+        if why_not is None:
+            return False
+        if await self.check_format():
+            return True  # another run began it since, and may be what was in the way
+        raise why_not
+
+    async def _why_none_may_be_begun(self) -> UsageError | None:
         if self._beginning is Beginning.NEVER:
-            raise UsageError(
+            return UsageError(
                 f"{self.store}: there is no archive here, and one is required",
                 hint=f"{self.store.missing_hint}, or leave out --require-archive to begin one",
             )
         if (other := await self.store.nearest_above(layout.FORMAT_KEY, is_format)) is not None:
-            raise UsageError(
+            return UsageError(
                 f"{self.store}: no archive is begun inside another, and {other} is one",
                 hint="name a place that is outside of it",
             )
         if self._beginning is Beginning.IF_EMPTY:
             obstacle = await self.store.obstacle()
             if obstacle is not None:
-                raise UsageError(
+                return UsageError(
                     f"{self.store}: there is no archive here, and {obstacle}",
                     hint="--create begins one all the same",
                 )
-        return False
+        return None
 
     async def expect(self) -> None:
         """Raises UsageError where there is no archive, UnsupportedFormat, DamagedArchive,
@@ -244,6 +305,25 @@ class Archive:
         record that must not be used, IntegrityError at a record whose object is not there or that
         names another SHA-256, UnreadableObject.
         """
+        named = await self._to_be_named(folder, confirmed, mending)
+        if not named:
+            return 0
+        key = layout.sums_key(folder)
+        await self.store.clear(key)
+        await self.store.put(key, format_sums(named))
+        return len(named)
+
+    async def is_to_be_sealed(
+        self, folder: str, *, confirmed: Collection[str] = (), mending: Mending | None = None
+    ) -> bool:
+        """Whether :meth:`seal` would write something: then that is for who holds the lock. Raises
+        as it does."""
+        return bool(await self._to_be_named(folder, confirmed, mending))
+
+    async def _to_be_named(
+        self, folder: str, confirmed: Collection[str], mending: Mending | None
+    ) -> Mapping[str, str]:
+        """What is to be in the SHA256SUMS of a set; nothing where that is there already."""
         key = layout.sums_key(folder)
         data = await self._sums(folder, mending=mending is not None)
         salvage = salvage_sums(data or b"")
@@ -261,11 +341,7 @@ class Archive:
             there = {one.rpartition("/")[2] for one in sizes}
             mending.check(key, salvage, recorded, there)
             named = {**mending.others, **named}
-        if not recorded or data == format_sums(named):
-            return 0
-        await self.store.clear(key)
-        await self.store.put(key, format_sums(named))
-        return len(named)
+        return named if recorded and data != format_sums(named) else {}
 
     async def _recorded(
         self, sizes: Mapping[str, int], salvage: Salvage, confirmed: Collection[str]
@@ -316,6 +392,12 @@ class Archive:
         async for entry in self.store.entries(prefix):
             if layout.is_record(entry.key):
                 yield entry.key
+
+
+def tell_swept(swept: Iterable[Leftover], observer: events.Observer) -> None:
+    """What was swept, as events."""
+    for leftover in swept:
+        observer(events.Swept(leftover.key, leftover.why))
 
 
 def is_format(data: bytes) -> bool:

@@ -8,7 +8,7 @@ directory, its ETag in a bucket). Whatever a catalogue does not know is read. On
 cut, damaged or of another version is as good as none, and is made anew from the records; one that
 was edited is found by a verify, which reads the records themselves.
 
-The first line is an object: ``format``, ``tool``, ``month``, ``sha256`` of all that follows, and
+The first line is an object: ``format``, ``tool``, ``sha256`` of all the lines that follow, and
 ``verified``: size and version of the month's results (:mod:`.verified`) if all the files that they
 name are in here, else null. Each line after that is one backup set:
 
@@ -22,7 +22,6 @@ files with their SHA-256 and nothing else, or null; and ``records`` has an array
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -32,7 +31,6 @@ import orjson
 
 from archiver.archive import layout
 from archiver.archive.record import Record
-from archiver.documents import MAX_NUMBER, is_clean
 from archiver.model import BackupType, Kind, NodesExpected
 from archiver.stores.base import Entry
 from archiver.version import __version__
@@ -42,7 +40,6 @@ _TOOL: Final = f"archiver {__version__}"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _KINDS: Final = frozenset(Kind)
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +150,7 @@ def read_catalogue(month: str, data: bytes | None, entries: Mapping[str, Entry])
     first, _, rest = data.partition(b"\n")
     try:
         head = orjson.loads(first)
-        digest = hashlib.sha256(rest).hexdigest()
-        if (head["format"], head["month"], head["sha256"]) != (FORMAT, month, digest):
+        if head["format"] != FORMAT or head["sha256"] != hashlib.sha256(rest).hexdigest():
             return EMPTY
         verified = None if head["verified"] is None else (head["verified"][0], head["verified"][1])
         sets: dict[str, CatalogueSet] = {}
@@ -163,7 +159,7 @@ def read_catalogue(month: str, data: bytes | None, entries: Mapping[str, Entry])
             name, sums, records = orjson.loads(line)
             folder = f"{month}/{name}"
             known, is_whole = _read_set(folder, records, entries, named)
-            is_sealed = is_whole and bool(known) and sums is not None
+            is_sealed = is_whole and sums is not None
             if is_sealed:
                 is_sealed = _is_same(entries.get(layout.sums_key(folder)), sums[0], sums[1])
             sets[folder] = CatalogueSet(known, is_sealed)
@@ -185,10 +181,7 @@ def _read_set(
     ) in records:  # fmt: skip
         key = f"{folder}/{stem}.json"
         named.add(key)
-        is_same = _is_same(entries.get(key), record_size, version) and suffix in _KINDS
-        if not is_same or not _is_possible(
-            node, backup, set_id, size, sha256, expected, known_from
-        ):
+        if not _is_same(entries.get(key), record_size, version) or suffix not in _KINDS:
             is_whole = False
             continue
         known[key] = CatalogueEntry(
@@ -205,23 +198,6 @@ def _read_set(
             None if expected is None else NodesExpected(expected, known_from),
         )
     return known, is_whole
-
-
-def _is_possible(
-    node: object, backup: object, set_id: object, size: object, sha256: object, expected: object,
-    known_from: object,
-) -> bool:  # fmt: skip
-    """Whether a record can say all this: somebody may have edited the catalogue."""
-    lines = [node, backup, *([] if set_id is None else [set_id])]
-    lines += [] if expected is None else [known_from]
-    return (
-        all(isinstance(one, str) and is_clean(one) for one in lines)
-        and type(size) is int
-        and 0 <= size <= MAX_NUMBER
-        and isinstance(sha256, str)
-        and _SHA256.fullmatch(sha256) is not None
-        and (expected is None or (type(expected) is int and 0 < expected <= MAX_NUMBER))
-    )
 
 
 def _is_same(entry: Entry | None, size: object, version: object) -> bool:
@@ -248,17 +224,13 @@ def write_catalogue(
             if key in entries and entries[key].version
         ]
         sums = entries.get(layout.sums_key(folder)) if known.is_sealed else None
-        is_whole = len(records) == len(known.entries)
-        stamp = (
-            [sums.size, sums.version] if is_whole and sums is not None and sums.version else None
-        )
+        stamp = None if sums is None or not sums.version else [sums.size, sums.version]
         if records:
             lines.append(orjson.dumps([folder.rpartition("/")[2], stamp, records]))
     rest = b"".join(line + b"\n" for line in lines)
     head = {
         "format": FORMAT,
         "tool": _TOOL,
-        "month": month,
         "sha256": hashlib.sha256(rest).hexdigest(),
         "verified": None if verified is None else [verified.size, verified.version],
     }

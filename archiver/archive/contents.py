@@ -40,9 +40,6 @@ from archiver.times import format_day
 # read at once, and held until it was looked at.
 _ENTRIES_AT_ONCE: Final = 4000
 _MONTHS_AT_ONCE: Final = 100
-# The most that a catalogue has at its head, and for each entry of a listing.
-_INDEX_BYTES: Final = 4096
-_ENTRY_BYTES: Final = 2048
 _MONTH_WEIGHT: Final = _ENTRIES_AT_ONCE // _MONTHS_AT_ONCE
 _HINT = "run verify, and repair it"
 _COMING_HINT = "run pull again, which finishes what was interrupted, or repair from another archive"
@@ -215,6 +212,14 @@ async def walk(
                 yield Recorded(lacking, SetFiles(lacking.rpartition("/")[0], {}), None)
 
 
+async def instances(store: Store) -> list[str]:
+    """The instances of which an archive has something, or had when it was verified, sorted. Raises
+    StoreError."""
+    found = {name for name in await store.folders() if layout.may_hold_sets(name)}
+    found |= {month.partition("/")[0] for month in await results_below(store, "")}
+    return sorted(found)
+
+
 async def sums_of(store: Store, one: SetFiles) -> Mapping[str, str] | None:
     """The SHA-256 by file name in a set's SHA256SUMS; None when the listing shows none.
 
@@ -303,12 +308,6 @@ class Month:
     folders: dict[str, dict[str, Entry]] = field(default_factory=dict)
     index: Entry | None = None
 
-    @property
-    def has_readable_index(self) -> bool:
-        """Whether there is a catalogue, and it is no larger than one of these records can be."""
-        most = _INDEX_BYTES + _ENTRY_BYTES * len(self.entries)
-        return self.index is not None and self.index.is_file and self.index.size <= most
-
     def take(self, entry: Entry) -> None:
         """Note one of its entries."""
         if layout.is_index(entry.key):
@@ -333,7 +332,7 @@ async def overviews(
 ) -> list[Overview]:
     """What is known of these months, in order; ``results`` are the entries of what verifies left,
     by month. Raises StoreError."""
-    keys = [index_key(month.key) for month in months if month.has_readable_index]
+    keys = [index_key(month.key) for month in months if month.index is not None]
     indexes = await store.read_many(keys)
     catalogues = [_catalogue(month, indexes.get(index_key(month.key))) for month in months]
     wanted = {

@@ -1,7 +1,6 @@
 """Writing a month's catalogue anew, from its records and SHA256SUMS."""
 
-import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -14,9 +13,8 @@ from archiver.archive.catalogue import (
     write_catalogue,
 )
 from archiver.archive.contents import SetFiles, described, sets_of_month, sums_of
-from archiver.archive.verified import read_results
-from archiver.errors import ArchiveBusy, ArchiverError, BadDocument, UnreadableObject
-from archiver.logs import record
+from archiver.archive.verified import results_if_any
+from archiver.errors import BadDocument, UnreadableObject
 from archiver.stores.base import Store
 
 # Documents that are kept in memory: others are read back when a catalogue is made.
@@ -24,7 +22,8 @@ _MOST_KEPT: Final = 4096
 
 
 class Indexing:
-    """The months that a run has written to, whose catalogues are to be made anew at its end."""
+    """The months that a run has written to, whose catalogues are to be made anew at the end of each
+    instance, by the holder of its lock."""
 
     def __init__(self, store: Store) -> None:
         self._store: Final = store
@@ -39,21 +38,14 @@ class Indexing:
                 self._count += key not in of_month
                 of_month[key] = data
 
-    async def keep(self, months: Iterable[str] = ()) -> None:
-        """Write the catalogues of these months, and of those that were written to. One that cannot
-        be written is logged: it is derived, and whoever asks reads the records."""
-        for month in sorted({*self._documents, *months}):
-            try:
-                await write_index(self._store, month, self._documents.pop(month, None))
-            except ArchiveBusy:
-                raise  # the lock was lost
-            except ArchiverError as error:
-                text = f"{index_key(month)} is not written: {error}"
-                instance_id = month.partition("/")[0]
-                record(
-                    logging.WARNING, "catalogue_not_written", text, instance_id, {"month": month}
-                )
-        self._count = 0
+    async def keep(self, instance_id: str, months: Iterable[str] = ()) -> None:
+        """Write the catalogues of those months of an instance that were written to, and of
+        ``months``, which are of it. Raises StoreError."""
+        written = [month for month in self._documents if month.startswith(f"{instance_id}/")]
+        for month in sorted({*written, *months}):
+            documents = self._documents.pop(month, None)
+            self._count -= len(documents or ())
+            await write_index(self._store, month, documents)
 
 
 async def write_index(
@@ -71,20 +63,12 @@ async def write_index(
     entries = {key: entry for one in listed for key, entry in one.entries.items()}
     sets = {one.folder: await _of_set(store, one.with_documents(written)) for one in listed}
     known = {entry.object_key for one in sets.values() for entry in one.entries.values()}
-    if results is not None and not await _names_only(store, month, known):
+    if results is not None and not (await results_if_any(store, month)).keys() <= known:
         results = None
-    before = (await store.read_many([index_key(month)]))[index_key(month)]
+    before = await store.read(index_key(month))
     data = write_catalogue(month, sets, entries, results)
     if data != before and (before is not None or known):
         await store.put(index_key(month), data)
-
-
-async def _names_only(store: Store, month: str, known: Collection[str]) -> bool:
-    """Whether what verifies left of a month can be read, and names none but these objects."""
-    try:
-        return (await read_results(store, month)).keys() <= set(known)
-    except (BadDocument, UnreadableObject):
-        return False
 
 
 async def _of_set(store: Store, one: SetFiles) -> CatalogueSet:
@@ -92,9 +76,11 @@ async def _of_set(store: Store, one: SetFiles) -> CatalogueSet:
     found: dict[str, CatalogueEntry] = {}
     for key in one.records:
         with suppress(BadDocument, UnreadableObject):
-            said = await described(store, one, key)
-            if said is not None:
-                found[key] = said if isinstance(said, CatalogueEntry) else CatalogueEntry.of(said)
+            record = await described(store, one, key)
+            if record is not None:
+                found[key] = (
+                    record if isinstance(record, CatalogueEntry) else CatalogueEntry.of(record)
+                )
     if not found:
         return NOTHING_KNOWN
     sums: Mapping[str, str] | None = None

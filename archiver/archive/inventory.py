@@ -75,7 +75,7 @@ class Compared:
 
 
 class Inventory:
-    """A view of a store that nobody else writes to meanwhile."""
+    """A view of a store, for who lets nobody else write to the same instance meanwhile."""
 
     def __init__(self, store: Store, preferred: Collection[str] = ()) -> None:
         """``preferred`` are keys without suffix, and folders of sets, that are to be repaired: of
@@ -90,6 +90,15 @@ class Inventory:
         self._results: Final[dict[str, Mapping[str, Entry]]] = {}
         # Of the set that was asked about last.
         self._sums: Final[dict[str, Mapping[str, str] | None]] = {}
+        # By month, the folders that were named for sets of which nothing is here yet.
+        self._named: Final[defaultdict[str, set[str]]] = defaultdict(set)
+
+    def look_again(self) -> None:
+        """List anew what is asked about, and read its catalogue anew: others may have written until
+        now. Months whose catalogue did not know all stay ``unknown_months``."""
+        self._months.clear()
+        self._results.clear()
+        self._sums.clear()
 
     async def find(self, backup: Backup) -> Finding:
         """Whether this backup is held. Raises UnsafeInput for ids that must not make a path."""
@@ -209,13 +218,8 @@ class Inventory:
         """Whether the catalogue knows all of a set, and a SHA256SUMS that names all of it."""
         month = await self._month_of(folder)
         known = month.known.get(folder, NOTHING_KNOWN)
-        there = month.files.get(folder, {})
-        records = set(filter(layout.is_record, there))
-        return (
-            known.is_sealed
-            and records == known.entries.keys()
-            and all(there.get(one.object_key) == one.size for one in known.entries.values())
-        )
+        records = set(filter(layout.is_record, month.files.get(folder, {})))
+        return known.is_sealed and records == known.entries.keys()
 
     async def sums(self, folder: str) -> Mapping[str, str] | None:
         """The SHA-256 by file name in the SHA256SUMS of a set; None when there is none.
@@ -278,6 +282,7 @@ class Inventory:
                 return hidden  # it may be there
             month = await self._month_of(own)
             month.folders[layout.job_name(backup)].add(own)
+            self._named[f"{own.rpartition('/')[0]}/"].add(own)
             return month, own
         name = layout.stem("", backup)
         return min(
@@ -340,6 +345,8 @@ class Inventory:
                     month.files.setdefault(folder, {})[entry.key] = entry.size
                 else:
                     month.no_files[entry.key] = entry.what
+                month.folders[layout.job_of(folder)].add(folder)
+            for folder in self._named[prefix]:
                 month.folders[layout.job_of(folder)].add(folder)
             results = await self._results_of(prefix.partition("/")[0])
             [overview] = await overviews(self._store, [listed], results)

@@ -58,6 +58,11 @@ class Witnesses:
         self._sums: Final[dict[str, Mapping[str, str]]] = {}
         self._seen: Final[dict[str, Mapping[str, Result]]] = {}
 
+    def look_again(self) -> None:
+        """Read anew what is asked about: others may have written until now."""
+        self._sums.clear()
+        self._seen.clear()
+
     async def of(self, stem: str, record: Record | None) -> dict[str, str]:
         """For the object of ``stem``, and its record if that can be used. Raises StoreError."""
         said: dict[str, str] = {} if record is None else {RECORD: record.sha256}
@@ -110,13 +115,10 @@ async def make_way(
     record = None
     with suppress(BadDocument, UnreadableObject):
         record = await read_record(store, layout.record_key(stem))
-    # A dump that is broken by its own checksum was never archived: whoever speaks for it was
-    # changed, unless a verify found it right. Its bytes are kept all the same.
+    # A dump that is broken by its own checksum was never archived: who speaks for it was changed.
     broken = {one.sha256 for one in present.values() if one.rdb.footer is Footer.MISMATCH}
-    everyone = await Witnesses(store).of(stem, record)
-    trusted = everyone if VERIFY in everyone else {}
-    said = {who: sha256 for who, sha256 in everyone.items() if sha256 not in broken} | trusted
-    dismissed = said.keys() != everyone.keys()
+    said = await Witnesses(store).of(stem, record)
+    said = {who: sha256 for who, sha256 in said.items() if sha256 not in broken}
     for_new = [who for who, sha256 in said.items() if sha256 == receipt.sha256]
     if record is not None and said.keys() == {RECORD} and _has_crc(record, receipt):
         for_new.append("the CRC-64 in its record")  # its SHA-256 alone was changed
@@ -129,8 +131,7 @@ async def make_way(
         )
     kept: list[tuple[str, str]] = []
     for key, size in staging.existing.items():
-        proven = bool(for_new) or (not said and receipt.rdb.footer is Footer.OK)
-        certain = proven and not dismissed
+        certain = bool(for_new) or (not said and receipt.rdb.footer is Footer.OK)
         if _may_be_wanted(present.get(key), size, receipt, is_certain=certain):
             why = "it had this name when other bytes came, and nothing proves that it was wrong"
             kept.append((key, await in_thread(staging.copy_to_quarantine, key, why)))

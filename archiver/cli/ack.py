@@ -57,6 +57,7 @@ def ack(place: str, subjects: tuple[str, ...], **given: Any) -> None:
 async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> "Ended | None":
     from archiver.archive.acknowledged import Acknowledged, acknowledge, check_subject, withdraw
     from archiver.archive.archive import Archive, Beginning
+    from archiver.stores.scope import WHOLE
 
     store = store_at(place, given)
     check_keeping(store, given)
@@ -69,7 +70,7 @@ async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> 
     for subject in subjects:
         check_subject(subject)
     by, done = given["by"] or await _who(), list["Acknowledgement"]()
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         for subject in subjects:
             if given["withdraw"]:
                 done.append(await withdraw(archive, subject, by=by))

@@ -31,7 +31,7 @@ from archiver.times import TimeRange
 if TYPE_CHECKING:
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import Ended
-    from archiver.commands.pull.run import PullOptions
+    from archiver.commands.pull.plan import PullOptions
 
 
 @command("pull")
@@ -140,7 +140,7 @@ def _source_options(time_range: TimeRange | None, given: dict[str, Any], way: Wa
 
 
 def _options(given: dict[str, Any], way: Way) -> "PullOptions":
-    from archiver.commands.pull.run import PullOptions
+    from archiver.commands.pull.plan import PullOptions
     from archiver.transfer.download_url import NetworkChoice
     from archiver.transfer.engine import TransferOptions
 

@@ -156,8 +156,13 @@ class Opened(Protocol):
 class Store(Protocol):
     """A directory or bucket that holds an archive."""
 
-    def exclusive(self) -> AbstractAsyncContextManager[None]:
-        """Be the only writer while in this context. Raises ArchiveBusy, StoreError."""
+    def exclusive(self, scope: str, *, watch: bool = True) -> AbstractAsyncContextManager[None]:
+        """Be the only writer of a scope (:mod:`archiver.stores.scope`) while in this context.
+        Several scopes may be held at once. Raises ArchiveBusy, StoreError.
+
+        Where it is unknown whether a holder is alive, its lock is watched for a while. Without
+        ``watch`` it counts as alive.
+        """
         ...
 
     @property
@@ -227,6 +232,11 @@ class Store(Protocol):
         """
         ...
 
+    async def folders(self) -> list[str]:
+        """The names of the folders at the top, sorted, and of what may hide one. Raises
+        StoreError."""
+        ...
+
     def open(self, key: str) -> AbstractContextManager[Opened]:
         """Open an object for reading. Entering and leaving block.
 
@@ -256,6 +266,12 @@ class Store(Protocol):
         """
         ...
 
-    async def sweep(self) -> list[Leftover]:
-        """Settle or remove what earlier runs left and no later run can use."""
+    async def leftovers(self) -> list[str]:
+        """The scopes in which earlier runs may have left something to sweep, or other runs are at
+        work; without those whose lock this store holds. Raises StoreError."""
+        ...
+
+    async def sweep(self, scope: str) -> list[Leftover]:
+        """Settle or remove what earlier runs left in a scope and no later run can use. Called by
+        the holder of its lock."""
         ...

@@ -33,6 +33,7 @@ from archiver.errors import (
 )
 from archiver.stores.base import Store
 from archiver.stores.s3 import S3Options, S3Store
+from archiver.stores.scope import WHOLE
 from examples.sample_rdb import write_rdb
 from tests.archive.test_one_answer import CLUSTER, FIRST, listed, serve
 from tests.conftest import INSTANCE, everything
@@ -90,7 +91,7 @@ async def test_it_is_no_failure_any_more(
     assert (first.exit_code, len(first.failures), len(first.incomplete)) == (1, 1, 1)
     assert (await verify(archive)).exit_code == 1
     folder = await night(archive)
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         one = await acknowledge(archive, folder, by=BY, reason=WHY)
     assert (one.missing, len(one.files)) == ((f"{CLUSTER}-b",), 1)
 
@@ -132,11 +133,11 @@ async def test_a_backup_that_the_vendor_failed(
     archive = Archive(LocalStore(tmp_path / "archive"))
     [failure] = (await pull(source, archive, [everything()])).failures
     assert "archiver ack" in str(failure.error)
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         await acknowledge(archive, failure.subject, by=BY, reason=WHY)
     again = await pull(source, archive, [everything()])
     assert (again.exit_code, {one for one, _ in again.acknowledged}) == (0, {failure.subject})
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         await withdraw(archive, failure.subject, by=BY)
     assert (await pull(source, archive, [everything()])).exit_code == 1
 
@@ -145,7 +146,7 @@ async def test_it_ends_when_the_set_is_another(
     archive: Archive, files: Path, source: TairSource
 ) -> None:
     folder = await night(archive)
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         await acknowledge(archive, folder, by=BY, reason=WHY)
     assert (await verify(archive)).exit_code == 0
     # A later night with a node more says of this one that it lacks nothing more than before.
@@ -172,7 +173,7 @@ async def test_more_nodes_that_are_missing_end_it(
     archive: Archive, files: Path, source: TairSource
 ) -> None:
     folder = await night(archive)
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         await acknowledge(archive, folder, by=BY, reason=WHY)
     for other in (FIRST, NIGHT + timedelta(days=1)):
         serve(files, "c", other)
@@ -183,7 +184,7 @@ async def test_more_nodes_that_are_missing_end_it(
 
 async def test_it_never_hides_damage(archive: Archive) -> None:
     folder = await night(archive)
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         await acknowledge(archive, folder, by=BY, reason=WHY)
     [path] = (Path(str(archive.store)) / folder).glob("*.rdb")
     path.write_bytes(b"REDIS0009" + bytes(path.stat().st_size - 9))
@@ -192,7 +193,7 @@ async def test_it_never_hides_damage(archive: Archive) -> None:
     path.unlink()
     rows = await with_acknowledgements(await archived_rows(archive), Acknowledged(archive))
     assert [row.acknowledged for row in rows if row.error is not None] == [None]
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         with pytest.raises(IntegrityError, match="damaged, which is not for anybody"):
             await acknowledge(archive, folder, by=BY, reason=WHY)
 
@@ -200,7 +201,7 @@ async def test_it_never_hides_damage(archive: Archive) -> None:
 async def test_what_cannot_be_acknowledged(archive: Archive) -> None:
     keys = [key async for key in archive.record_keys(f"{CLUSTER}/")]
     whole = keys[0].rpartition("/")[0]
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         with pytest.raises(UsageError, match="is complete"):
             await acknowledge(archive, whole, by=BY, reason=WHY)
         for reason in ("", " ", "a\nb", "a\x1b[2J", "x" * 501):
@@ -251,7 +252,7 @@ def test_what_cannot_be_read(field: str, value: object) -> None:
 @pytest.mark.parametrize("data", [b"{", b'{"format": 2}', b"{}"])
 async def test_a_bad_one_fails_alone(archive: Archive, source: TairSource, data: bytes) -> None:
     folder = await night(archive)
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         one = await acknowledge(archive, folder, by=BY, reason=WHY)
     path = Path(str(archive.store)) / one.key
     path.write_bytes(data)
@@ -273,11 +274,11 @@ async def test_a_bad_one_fails_alone(archive: Archive, source: TairSource, data:
 async def test_the_later_word_counts(archive: Archive, tmp_path: Path) -> None:
     """A copy takes it, and brings no earlier one back."""
     folder, other = await night(archive), Archive(LocalStore(tmp_path / "other"))
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         await acknowledge(archive, folder, by=BY, reason=WHY)
     elsewhere = Selection(instances=("r-elsewhere",))
     assert (await copy(archive, other)).exit_code == 0
-    async with other.writing():
+    async with other.writing(WHOLE):
         await withdraw(other, folder, by="auditor")
     await copy(archive, other)
     assert await Acknowledged(other).of(folder) is None
@@ -292,7 +293,7 @@ async def test_the_later_word_counts(archive: Archive, tmp_path: Path) -> None:
 async def test_a_drill_shows_auditors_what_stands(archive: Archive, tmp_path: Path) -> None:
     """Also where another set is drilled; names only where they are not withheld."""
     folder = await night(archive)
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         await acknowledge(archive, folder, by=BY, reason=WHY)
         gone = f"{CLUSTER}/2025/01/20250101T000000Z-1"
         await acknowledge(archive, gone, by=BY, reason=WHY)
@@ -324,14 +325,14 @@ async def test_a_node_that_fails_later_was_not_taken_note_of(
     archive = Archive(LocalStore(tmp_path / "archive"))
     first = await pull(source, archive, [everything(CLUSTER)])
     [folder] = [one.key for one in first.incomplete]
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         one = await acknowledge(archive, folder, by=BY, reason=WHY)
     assert one.missing == ()
     at_the_vendor(files, FIRST, a="Failed", b="Failed", c="Failed")
     later = await pull(source, archive, [everything(CLUSTER)])
     assert (later.exit_code, len(later.failures), later.incomplete) == (1, 3, [])
     assert all("does not name this node" in str(failed.error) for failed in later.failures)
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         for failed in later.failures:
             await acknowledge(archive, failed.subject, by=BY, reason=WHY)
     known = await pull(source, archive, [everything(CLUSTER)])
@@ -349,7 +350,7 @@ async def test_a_night_of_which_nothing_came(
     at_the_vendor(files, NIGHT, a="Failed", b="Failed")
     archive = Archive(LocalStore(tmp_path / "archive"))
     first = await pull(source, archive, [everything(CLUSTER)])
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         one = await acknowledge(archive, first.incomplete[0].key, by=BY, reason=WHY)
     assert (one.missing, one.files) == ((f"{CLUSTER}-a", f"{CLUSTER}-b"), {})
     again = await pull(source, archive, [everything(CLUSTER)])
@@ -360,7 +361,7 @@ async def test_what_the_vendor_has_is_missing_whatever_is_acknowledged(
     archive: Archive, files: Path, source: TairSource
 ) -> None:
     folder = await night(archive)
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         await acknowledge(archive, folder, by=BY, reason=WHY)
 
     async def rows() -> dict[str, Row]:
@@ -396,7 +397,7 @@ async def test_a_sha256sums_that_is_lost_ends_it(
     serve(files, "ab a ab")
     archive = Archive(LocalStore(tmp_path / "archive"))
     [short] = (await pull(source, archive, [everything(CLUSTER)])).incomplete
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         one = await acknowledge(archive, short.key, by=BY, reason=WHY)
     assert one.sealed
     assert Acknowledgement.decode(one.key, one.encode()) == one
@@ -416,12 +417,12 @@ def test_one_of_the_first_versions_says_nothing_of_sha256sums() -> None:
 async def test_one_of_a_newer_version_stays(archive: Archive, tmp_path: Path) -> None:
     """Whoever would write another one is told, a copy as well."""
     folder, other = await night(archive), Archive(LocalStore(tmp_path / "other"))
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         one = await acknowledge(archive, folder, by=BY, reason=WHY)
     assert (await copy(archive, other)).exit_code == 0
     path = tmp_path / "other" / one.key
     path.write_bytes(newer := json.dumps(json.loads(path.read_bytes()) | {"format": 2}).encode())
-    async with other.writing():
+    async with other.writing(WHOLE):
         for write in (
             acknowledge(other, folder, by=BY, reason=WHY), withdraw(other, folder, by=BY)
         ):  # fmt: skip
@@ -441,12 +442,12 @@ async def test_one_that_cannot_be_read_is_kept_aside(stores: Stores) -> None:
         Archive(stores(name), beginning=Beginning.ALWAYS) for name in ("archive", "other")
     )
     kept = list[events.Event]()
-    async with other.writing():
+    async with other.writing(WHOLE):
         key = (await acknowledge(other, "r-x-1", by=BY, reason=WHY)).key
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         await archive.store.put(key, b"{")
         await acknowledge(archive, "r-x-1", by=BY, reason=WHY, observer=kept.append)
-    async with other.writing():
+    async with other.writing(WHOLE):
         await other.store.put(key, b"{}")
         found = [one async for one in bring_along(archive, other, (), (), kept.append)]
     assert [(one.key, one.bad) for one in found] == [(key, None)]

@@ -38,6 +38,7 @@ from archiver.model import (
     Status,
     Stored,
 )
+from archiver.stores.scope import WHOLE
 from tests.stores.test_local import RECEIPT
 
 BACKUP = Backup(
@@ -213,7 +214,7 @@ async def test_a_set_across_midnight_of_the_month(tmp_path: Path) -> None:
     )
     inventory = Inventory(archive.store)
     first = (await inventory.find(early)).transfer.stem
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         await archive.store.put(layout.record_key(first), record().encode())
     for view in (inventory, Inventory(LocalStore(tmp_path))):
         stem = (await view.find(late)).transfer.stem
@@ -278,7 +279,7 @@ async def test_an_archive_that_is_not_ours_to_write(
 ) -> None:
     (tmp_path / "archive.json").write_text(text)
     with pytest.raises(error):
-        async with Archive(LocalStore(tmp_path)).writing():
+        async with Archive(LocalStore(tmp_path)).writing(WHOLE):
             pass
     assert [p.name for p in tmp_path.iterdir()] == ["archive.json"]
 
@@ -286,7 +287,7 @@ async def test_an_archive_that_is_not_ours_to_write(
 async def test_rows(tmp_path: Path) -> None:
     archive = Archive(LocalStore(tmp_path))
     written = record()
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         await archive.store.put(written.key, written.encode())
         await archive.store.put(written.object_key, bytes(1000))
         await archive.store.put(f"{FOLDER}/broken-1.json", b"{")

@@ -203,7 +203,8 @@ async def test_a_drill_of_a_set_without_a_node(
 
 
 async def test_few_listings(files: Path, source: TairSource, tmp_path: Path) -> None:
-    """However long the archive: the months around, once each, and only of clusters."""
+    """However long the archive: the months around, once each, and only of clusters; and that of
+    what is to come a second time, under the lock."""
     prefixes: list[str] = []
 
     class Counting(LocalStore):
@@ -218,7 +219,8 @@ async def test_few_listings(files: Path, source: TairSource, tmp_path: Path) -> 
     archive = Archive(Counting(tmp_path / "archive"))
     await pull(source, archive, [everything(CLUSTER), everything()])
     around = [f"{CLUSTER}/2025/{month:02}/" for month in range(1, 6)]
-    written = [f"{CLUSTER}/2025/03/", f"{INSTANCE}/2025/03/"]  # listed again, for their catalogue
-    verified = [f"verified/{one}/" for one in (CLUSTER, INSTANCE) for _ in range(2)]
-    listed = [*around, *written, *written, *verified, layout.ACKNOWLEDGED]
+    # Before and under the lock, and for their catalogue.
+    own = [f"{CLUSTER}/2025/03/", f"{INSTANCE}/2025/03/"] * 3
+    verified = [f"verified/{one}/" for one in (CLUSTER, INSTANCE)] * 3
+    listed = [*around, *own, *verified, layout.ACKNOWLEDGED]
     assert sorted(prefixes) == sorted(listed)

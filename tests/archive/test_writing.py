@@ -12,6 +12,7 @@ from archiver.errors import ArchiveBusy, UsageError
 from archiver.events import ArchiveBegun, Event, WaitingForLock
 from archiver.stores.local import mounts
 from archiver.stores.s3 import S3Store
+from archiver.stores.scope import WHOLE
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def root(tmp_path: Path) -> Path:
 
 async def begin(root: Path, beginning: Beginning = Beginning.IF_EMPTY) -> list[Event]:
     seen: list[Event] = []
-    async with Archive(LocalStore(root), beginning=beginning).writing(seen.append):
+    async with Archive(LocalStore(root), beginning=beginning).writing(WHOLE, seen.append):
         pass
     return seen
 
@@ -85,12 +86,12 @@ async def test_it_waits_for_the_other_and_says_so_once(root: Path) -> None:
     inside, over = asyncio.Event(), asyncio.Event()
 
     async def first() -> None:
-        async with Archive(LocalStore(root)).writing():
+        async with Archive(LocalStore(root)).writing(WHOLE):
             inside.set()
             await over.wait()
 
     async def second() -> None:
-        async with Archive(LocalStore(root), lock_wait=600).writing(seen.append):
+        async with Archive(LocalStore(root), lock_wait=600).writing(WHOLE, seen.append):
             seen.append(ArchiveBegun("in"))
 
     async with asyncio.TaskGroup() as group:
@@ -109,23 +110,23 @@ async def test_it_waits_for_the_other_and_says_so_once(root: Path) -> None:
 
 
 async def test_it_waits_no_longer_than_it_was_told_to(root: Path) -> None:
-    async with Archive(LocalStore(root)).writing():
+    async with Archive(LocalStore(root)).writing(WHOLE):
         for seconds in (0.0, 0.3):
             with pytest.raises(ArchiveBusy) as caught:
-                async with Archive(LocalStore(root), lock_wait=seconds).writing():
+                async with Archive(LocalStore(root), lock_wait=seconds).writing(WHOLE):
                     pass
             assert caught.value.exit_code == 7
 
 
 async def test_waiting_ends_with_a_cancellation(root: Path) -> None:
-    async with Archive(LocalStore(root)).writing():
+    async with Archive(LocalStore(root)).writing(WHOLE):
         with anyio.move_on_after(0.3) as scope:
-            async with Archive(LocalStore(root), lock_wait=600).writing():
+            async with Archive(LocalStore(root), lock_wait=600).writing(WHOLE):
                 pass
         assert scope.cancelled_caught
         with pytest.raises(TimeoutError):  # noqa: PT012
             async with asyncio.timeout(0.3):
-                async with Archive(LocalStore(root), lock_wait=600).writing():
+                async with Archive(LocalStore(root), lock_wait=600).writing(WHOLE):
                     pass
 
 

@@ -7,6 +7,7 @@ from archiver import Archive, Beginning
 from archiver.errors import UsageError
 from archiver.events import ArchiveBegun, Event
 from archiver.stores.s3 import S3Options, S3Store
+from archiver.stores.scope import WHOLE
 from tests.bucket.conftest import PREFIX
 from tests.servers.seaweedfs import SeaweedFS
 
@@ -16,7 +17,7 @@ async def begin(
 ) -> list[Event]:
     seen: list[Event] = []
     store = S3Store(f"s3://{bucket}/{prefix}", S3Options(endpoint=endpoint))
-    async with Archive(store, beginning=beginning).writing(seen.append):
+    async with Archive(store, beginning=beginning).writing(WHOLE, seen.append):
         pass
     return seen
 

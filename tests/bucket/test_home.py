@@ -7,6 +7,7 @@ from anyio import to_thread
 from archiver.commands.verify.run import verify
 from archiver.emulator import Emulator
 from archiver.errors import StoreError
+from archiver.stores.scope import WHOLE
 from tests.bucket.conftest import MIB
 from tests.bucket.test_pull import STORES, archive_in, assert_whole, bring, replace_times
 from tests.servers import gateway as gates
@@ -22,7 +23,7 @@ async def test_a_damaged_one_is_sent_anew(
     """A store that verifies nothing stored other bytes, and the run ended there."""
     gate.add(*STORES["checks nothing"][0]())
     archive = archive_in(bucket, gate.endpoint)
-    async with archive.writing():
+    async with archive.writing(WHOLE):
         pass  # the dialect is known
     gate.add(replace_times(gates.flip_byte(1000, kind=kind)))
     with pytest.raises(StoreError, match="is not what was sent"):

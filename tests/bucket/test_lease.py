@@ -25,7 +25,7 @@ from tests.servers.gateway import Gateway, Request
 from tests.servers.seaweedfs import SeaweedFS
 from tests.stores.test_holder import CONTAINER, in_containers
 
-KEY = f"{PREFIX}/.staging/lock"
+KEY = f"{PREFIX}/.staging/r-x/lock"
 HOLD = """
 import sys, time
 from archiver.stores.s3 import S3Options
@@ -34,7 +34,7 @@ from archiver.stores.s3.capabilities import probe
 from archiver.stores.s3.lease import hold
 
 bucket = Bucket(sys.argv[1], sys.argv[2], S3Options(endpoint=sys.argv[3]))
-with hold(bucket, probe(bucket), float(sys.argv[4])):
+with hold(bucket, probe(bucket), float(sys.argv[4]), scope="r-x"):
     print("held", flush=True)
     time.sleep(float(sys.argv[5]))
 """
@@ -46,7 +46,7 @@ def store(bucket: str, endpoint: str, beat: float, retry: RetryPolicy | None = N
 
 
 def is_lease(request: Request) -> bool:
-    return request.path.endswith("/.staging/lock")
+    return request.path.endswith("/.staging/r-x/lock")
 
 
 @contextmanager
@@ -110,7 +110,7 @@ async def test_a_lease_of_an_earlier_version_is_watched(
     async with anyio.create_task_group() as group:
         group.start_soon(beat_on)
         with pytest.raises(ArchiveBusy):
-            async with store(bucket, seaweed.endpoint, 5.0).exclusive():
+            async with store(bucket, seaweed.endpoint, 5.0).exclusive("r-x"):
                 pass
         over.set()
 
@@ -121,7 +121,7 @@ async def test_a_beat_whose_answer_was_lost(gate: Gateway, bucket: str, times: i
 
     def lose_answers() -> int:
         client = store(bucket, gate.endpoint, 0.2).bucket
-        with hold(client, probe(client), 0.2) as lease:
+        with hold(client, probe(client), 0.2, scope="r-x") as lease:
             fault = gates.drop_answer("PutObject", times)
             fault.wanted = is_lease
             gate.add(fault)
@@ -140,7 +140,7 @@ async def test_a_first_answer_that_was_lost(gate: Gateway, bucket: str) -> None:
     fault = gates.drop_answer("PutObject", 3)
     fault.wanted = is_lease
     gate.add(fault)
-    async with store(bucket, gate.endpoint, 5.0).exclusive():
+    async with store(bucket, gate.endpoint, 5.0).exclusive("r-x"):
         assert fault.met == 3
 
 
@@ -149,7 +149,7 @@ async def test_somebody_elses_lease_is_not_believed_to_be_ours(
 ) -> None:
     def contend() -> None:
         client = store(bucket, seaweed.endpoint, 5.0).bucket
-        first, second = (Lease(client, probe(client), 5.0) for _ in range(2))
+        first, second = (Lease(client, probe(client), 5.0, "r-x") for _ in range(2))
         assert first.take(None) is None
         holder = second.take(None)
         assert holder is not None
@@ -164,7 +164,7 @@ async def test_looking_whether_a_holder_lives_ends_with_a_cancellation(
     body = b'{"host": "another", "pid": 1}'
     await to_thread.run_sync(lambda: seaweed.client().put_object(Bucket=bucket, Key=KEY, Body=body))
     with anyio.move_on_after(1) as scope:
-        async with store(bucket, seaweed.endpoint, 200.0).exclusive():
+        async with store(bucket, seaweed.endpoint, 200.0).exclusive("r-x"):
             pass
     assert scope.cancelled_caught
 
@@ -174,9 +174,9 @@ async def test_a_holder_that_leaves_while_another_comes(gate: Gateway, bucket: s
 
     def come() -> None:
         client = store(bucket, gate.endpoint, 5.0).bucket
-        first, second = (Lease(client, probe(client), 5.0) for _ in range(2))
+        first, second = (Lease(client, probe(client), 5.0, "r-x") for _ in range(2))
         assert first.take(None) is None
-        found = client.get(".staging/lock")
+        found = client.get(".staging/r-x/lock")
         assert found is not None
         first.release()
         gone = gates.refuse(404, "NoSuchKey", kind="PutObject")
@@ -199,7 +199,7 @@ async def test_a_lease_is_lost_while_the_machine_sleeps(
 
     def sleep() -> None:
         client = store(bucket, gate.endpoint, 5.0, RetryPolicy(give_up_after=0.0)).bucket
-        lease = Lease(client, probe(client), 5.0)
+        lease = Lease(client, probe(client), 5.0, "r-x")
         assert lease.take(None) is None
         lease.check()
         monkeypatch.setattr(time, "clock_gettime", slept)

@@ -23,6 +23,7 @@ from archiver.commands.repair.run import repair
 from archiver.documents import is_key
 from archiver.emulator import Emulator
 from archiver.errors import PlaceTaken, StoreError, UnreadableObject
+from archiver.stores.base import Leftover
 from archiver.stores.s3 import LockMode, S3Lock, S3Options, S3Store
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts, UploadListing, probe
@@ -30,7 +31,7 @@ from archiver.stores.s3.checksums import ChecksumKind
 from archiver.stores.s3.lease import Lease, hold
 from archiver.stores.s3.options import first_mismatch
 from archiver.stores.s3.outages import ONE_TRY, OutageBudget
-from archiver.stores.s3.unfinished import sweep, unfinished_uploads
+from archiver.stores.s3.unfinished import own_uploads, sweep, unfinished_uploads
 from archiver.stores.s3.writing import VerifiedWriter
 from examples.sample_rdb import write_rdb
 from tests.bucket.conftest import PREFIX
@@ -53,6 +54,10 @@ def few(files: Path) -> dict[str, bytes]:
         name: write_rdb(files / INSTANCE / f"{name}_202611{day}021500.rdb", size, day)
         for day, (name, size) in enumerate((("middle", 300_000), ("small", 20_000)), 10)
     }
+
+
+def swept(writer: VerifiedWriter) -> list[Leftover]:
+    return list(sweep(writer, "r-x", lambda: None, own_uploads(writer)))
 
 
 def options(odd: OddStore, **given: object) -> S3Options:
@@ -152,7 +157,7 @@ async def test_an_upload_is_gone_on_with_whatever_is_listed(odd: OddStore, uploa
     place, data = place_in(odd), file_of(12 * 2**20)
     await leave(place, data, kept={0})
     async with place.writer() as store:
-        assert await store.sweep() == []
+        assert await store.sweep("r-x") == []
         assert await offered(store, len(data)) is not None
         await bring_home(store, data)
     assert not odd.open_uploads
@@ -165,14 +170,14 @@ def test_the_time_of_an_upload_is_believed_only_where_it_is_one(odd: OddStore) -
     bucket.multipart.create(f"{STEM}.rdb")
     capabilities = probe(bucket)
     assert capabilities.upload_listing is UploadListing.UNDATED
-    assert list(sweep(VerifiedWriter(bucket, capabilities), lambda: None)) == []
+    assert swept(VerifiedWriter(bucket, capabilities)) == []
     assert [
         upload.initiated for upload in unfinished_uploads(bucket, capabilities.upload_listing)
     ] == [None]
     odd.habits = AWS
     [upload] = odd.open_uploads.values()
     upload.begun = datetime.now(UTC) - timedelta(days=8)
-    assert len(list(sweep(VerifiedWriter(bucket, probe(bucket)), lambda: None))) == 1
+    assert len(swept(VerifiedWriter(bucket, probe(bucket)))) == 1
 
 
 async def test_the_command_ends_no_upload_without_a_time(odd: OddStore, run: Run) -> None:
@@ -193,8 +198,8 @@ async def test_a_part_that_came_damaged_ends_the_upload(
     """One file fails and starts again."""
     odd.become(PUBLIC["rclone serve s3"])
     archive = archive_on(odd)
-    async with archive.store.exclusive():
-        pass  # the capabilities is known: the fault is for later
+    async with archive.store.exclusive(INSTANCE):
+        pass  # the capabilities are known: the fault is for later
     fault = odd.add(flip_byte(kind="UploadPart"))
     await bring(emulator, archive)
     assert fault.met
@@ -291,7 +296,7 @@ async def test_an_upload_that_was_begun_otherwise_begins_again(odd: OddStore) ->
     await leave(place, data, kept={0})
     asked = S3Options(endpoint=odd.endpoint, sse="AES256")
     store = S3Store(odd.place("backups/redis"), asked)
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         assert await offered(store, len(data)) is None
         assert not odd.open_uploads
         stored = await bring_home(store, data)
@@ -306,7 +311,7 @@ async def test_an_object_of_an_earlier_run_that_is_kept_otherwise(odd: OddStore)
         await bring_home(store, data)
     asked = S3Options(endpoint=odd.endpoint, lock=LOCK)
     store = S3Store(odd.place("backups/redis"), asked)
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         with pytest.raises(PlaceTaken, match="an earlier run wrote it"):
             await bring_home(store, data)
 
@@ -497,9 +502,9 @@ async def test_what_a_run_leaves_versions_of(odd: OddStore) -> None:
     """docs/buckets.md has the numbers: in a bucket with versions each of these stays."""
     for name in PUBLIC:
         odd.become(PUBLIC[name])
-        async with archive_on(odd).store.exclusive():
+        async with archive_on(odd).store.exclusive(INSTANCE):
             pass
         counts = Counter(key.removeprefix(f"{PREFIX}/") for key in odd.puts)
         assert counts.pop(".staging/probe") <= 4, name
-        assert counts == {".staging/lock": 1}, name
+        assert counts == {f".staging/{INSTANCE}/lock": 1}, name
         assert odd.counts["DeleteObject"] == 1, name

@@ -44,7 +44,7 @@ from tests.servers.gateway import (
 from tests.servers.oddstore import BUCKET, OddStore, object_of
 
 PLACE = f"s3://{BUCKET}/{PREFIX}"
-LEASE = ".staging/lock"
+LEASE = f".staging/{INSTANCE}/lock"
 KEY = f"{INSTANCE}/2026/11/SHA256SUMS"
 WRITING = {
     "PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload",
@@ -228,7 +228,7 @@ def test_a_lease_is_looked_at_before_anything_is_written(
 ) -> None:
     """After an outage another process may have it; until that is known, writes wait."""
     clock = Clock(monkeypatch)
-    one = Lease(bucket_on(odd), CAPABILITIES, 5.0)
+    one = Lease(bucket_on(odd), CAPABILITIES, 5.0, INSTANCE)
     assert one.take(None) is None
     clock.now += 13.0
     paused: list[float] = []
@@ -248,15 +248,15 @@ def test_a_lease_that_is_anothers_after_an_outage(
     odd: OddStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    one, other = (Lease(bucket_on(odd), CAPABILITIES, 0.01) for _ in range(2))
+    one, other = (Lease(bucket_on(odd), CAPABILITIES, 0.01, INSTANCE) for _ in range(2))
     assert one.take(None) is None
     etag = bucket_on(odd).get(LEASE)
     assert etag is not None
     assert other.take(etag[1]) is None
     clock.now += 13.0
-    beating = threading.Thread(target=one.keep_beating)
+    beating = threading.Thread(target=one.renew)
     beating.start()
-    with pytest.raises(ArchiveBusy, match="is writing to this archive"):
+    with pytest.raises(ArchiveBusy, match=f"is writing to {INSTANCE} in this archive"):
         one.check()
     beating.join()
 
@@ -265,7 +265,7 @@ def test_a_lease_that_cannot_be_renewed_ends_the_run(
     odd: OddStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    one = Lease(bucket_on(odd), CAPABILITIES, 5.0)
+    one = Lease(bucket_on(odd), CAPABILITIES, 5.0, INSTANCE)
     assert one.take(None) is None
     clock.now += 13.0
 
@@ -287,7 +287,7 @@ def test_a_lease_outlives_an_outage(odd: OddStore) -> None:
     bucket = bucket_on(odd)
     with hold(bucket, CAPABILITIES, 0.05) as one:
         gone = odd.add(silence())
-        while lease._now() - one._seen_at <= one._may_be_silent:
+        while not gone.met or lease._now() - one._seen_at <= one._may_be_silent:
             one._stop.wait(0.01)
         checked = threading.Thread(target=one.check)
         checked.start()
@@ -317,7 +317,7 @@ def test_who_watches_a_lease_counts_no_outage(
     monkeypatch.setattr(there, "get", get)
     monkeypatch.setattr("archiver.stores.s3.lease.time.monotonic", lambda: now)
     with pytest.raises(ArchiveBusy):
-        lease._free_etag(there, 0.02, threading.Event())
+        lease._free_etag(there, 0.02, threading.Event(), INSTANCE)
     assert looks == 4
 
 
@@ -345,10 +345,10 @@ def test_who_watches_a_lease_in_a_slow_bucket_comes_to_an_end(
     monkeypatch.setattr(there, "get", get)
     monkeypatch.setattr("archiver.stores.s3.lease.time.monotonic", lambda: now)
     if ends == "taken":
-        assert lease._free_etag(there, 10.0, Stop()) == "seen"
+        assert lease._free_etag(there, 10.0, Stop(), INSTANCE) == "seen"
     else:
         with pytest.raises(ArchiveBusy, match=f"process 7 on db has the lease.*{ends}"):
-            lease._free_etag(there, 10.0, Stop())
+            lease._free_etag(there, 10.0, Stop(), INSTANCE)
     assert told == [f"it took {look:.0f} s to read the lease"]
     assert now < 500.0
 
@@ -371,7 +371,7 @@ def test_who_waits_for_a_lease_says_so(odd: OddStore, monkeypatch: pytest.Monkey
 def test_a_lease_that_went_away_is_not_taken_again_by_a_beat(odd: OddStore) -> None:
     """Another process had and released it meanwhile: what we know of the archive is outdated."""
     bucket = bucket_on(odd)
-    one = Lease(bucket, CAPABILITIES, 5.0)
+    one = Lease(bucket, CAPABILITIES, 5.0, INSTANCE)
     assert one.take(None) is None
     found = bucket.get(LEASE)
     assert found is not None
@@ -402,11 +402,13 @@ async def test_who_was_cut_off_writes_nothing_over_the_next_writer(odd: OddStore
         failures = list[ArchiverError]()
 
         async def ask(write: Callable[[], object]) -> None:
-            with pytest.raises(ArchiveBusy, match="is writing to this archive") as caught:
+            with pytest.raises(
+                ArchiveBusy, match=f"is writing to {INSTANCE} in this archive"
+            ) as caught:
                 await in_thread(write)
             failures.append(caught.value)
 
-        async with cut_off.exclusive(), anyio.create_task_group() as group:
+        async with cut_off.exclusive(INSTANCE), anyio.create_task_group() as group:
             await cut_off.put(KEY, b"before")
             way.forget()
             way.add(silence())
@@ -414,7 +416,7 @@ async def test_who_was_cut_off_writes_nothing_over_the_next_writer(odd: OddStore
                 group.start_soon(ask, write)
             while not set(way.counts) >= WRITING:
                 await anyio.sleep(0.005)
-            async with store_on(odd, beat=0.2).exclusive():
+            async with store_on(odd, beat=0.2).exclusive(INSTANCE):
                 await store_on(odd).put(KEY, b"of the second")
                 way.forget()
                 while len(failures) < len(WRITING) + 1:

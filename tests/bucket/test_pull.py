@@ -18,6 +18,7 @@ from archiver.errors import NoSpace, StoreError, StoreForbidden, UsageError
 from archiver.stores.s3 import LockMode, S3Lock, S3Options, S3Store
 from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts
 from archiver.stores.s3.checksums import ChecksumKind
+from archiver.stores.scope import WHOLE
 from tests.bucket.conftest import MIB, PREFIX
 from tests.conftest import QUICK, everything, source_of
 from tests.servers import gateway as gates
@@ -146,8 +147,8 @@ async def test_harm_on_the_way_is_mended(
     originals: dict[str, bytes], name: str,
 ) -> None:  # fmt: skip
     archive = archive_in(bucket, gate.endpoint)
-    async with archive.writing():
-        pass  # the capabilities is known: the fault is for later
+    async with archive.writing(WHOLE):
+        pass  # the capabilities are known: the fault is for later
     fault = gate.add(HARMLESS[name]())
     summary = await bring(emulator, archive)
     assert fault.met or name == "parts are listed twice"
@@ -198,8 +199,8 @@ async def test_a_store_that_keeps_something_else_is_caught(
     for fault in STORES["checks nothing"][0]():
         gate.add(fault)
     archive = archive_in(bucket, gate.endpoint)
-    async with archive.writing():
-        pass  # the capabilities is known
+    async with archive.writing(WHOLE):
+        pass  # the capabilities are known
     gate.add(replace_times(gates.flip_byte(1000, kind=kind)))
     with pytest.raises(StoreError, match="is not what was sent"):
         await bring(emulator, archive)
@@ -278,8 +279,8 @@ async def test_a_full_bucket(
     originals: dict[str, bytes], code: str,
 ) -> None:  # fmt: skip
     archive = archive_in(bucket, gate.endpoint)
-    async with archive.writing():
-        pass  # the capabilities is known
+    async with archive.writing(WHOLE):
+        pass  # the capabilities are known
     full = gate.add(gates.no_space(code=code))
     with pytest.raises(NoSpace) as caught:
         await bring(emulator, archive)

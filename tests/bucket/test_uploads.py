@@ -146,7 +146,7 @@ async def test_what_is_no_journal_is_somebody_elses(
 ) -> None:  # fmt: skip
     """Whatever it is called, it does no harm, and stays."""
     name = "r-x~2026~11~20261124T021500Z-1~r-x-7.json"
-    key = f"{PREFIX}/.staging/{name}"
+    key = f"{PREFIX}/.staging/r-x/{name}"
     await to_thread.run_sync(
         lambda: seaweed.client().put_object(Bucket=bucket, Key=key, Body=b"rubbish")
     )
@@ -162,12 +162,12 @@ async def test_one_writer(seaweed: SeaweedFS, bucket: str, s3_writer: None) -> N
     def store() -> S3Store:
         return S3Store(f"s3://{bucket}/{PREFIX}", S3Options(endpoint=seaweed.endpoint), beat=0.3)
 
-    async with store().exclusive():
+    async with store().exclusive("r-x"):
         await anyio.sleep(0.7)
         with pytest.raises(ArchiveBusy, match="is writing"):
-            async with store().exclusive():
+            async with store().exclusive("r-x"):
                 pass
-    key = f"{PREFIX}/.staging/lock"
+    key = f"{PREFIX}/.staging/r-x/lock"
     assert key not in await to_thread.run_sync(seaweed.objects, bucket, "")
 
     def left_by(**changed: object) -> None:
@@ -177,11 +177,11 @@ async def test_one_writer(seaweed: SeaweedFS, bucket: str, s3_writer: None) -> N
 
     await to_thread.run_sync(left_by)
     late = store()
-    async with late.exclusive():  # after three beats without a sign of life
+    async with late.exclusive("r-x"):  # after three beats without a sign of life
         await to_thread.run_sync(lambda: left_by(name="thief"))
         await anyio.sleep(0.8)
         with pytest.raises(ArchiveBusy, match="another"):
-            await late.put("x", b"")
+            await late.put("r-x/x", b"")
     assert key in await to_thread.run_sync(seaweed.objects, bucket, "")  # the thief's
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import click
 import pytest
 
 from archiver.cli.main import main
-from archiver.stores.local.lock import hold
+from archiver.stores.local.lock import Held, hold
 from examples.sample_rdb import rdb, write_rdb
 from tests.archive.sample import (
     CLUSTER,
@@ -150,16 +150,23 @@ def a_newer_format(world: World) -> None:
     (world.archive / "archive.json").write_text('{"format": 7}')
 
 
+def held(archive: Path) -> AbstractContextManager[Held]:
+    """The instance's lock, as another pull has it."""
+    path = archive / ".locks" / INSTANCE
+    path.parent.mkdir(parents=True)
+    return hold(path, stop=threading.Event())
+
+
 def a_writer(world: World) -> None:
     world.serves("a_20261124021500.rdb")
     nothing(world)
-    world.open.enter_context(hold(world.archive / ".lock", stop=threading.Event()))
+    world.open.enter_context(held(world.archive))
 
 
 def a_writer_there(world: World) -> None:
     world.holds()
     put_format(world.here / "other")
-    world.open.enter_context(hold(world.here / "other" / ".lock", stop=threading.Event()))
+    world.open.enter_context(held(world.here / "other"))
 
 
 def a_whole_set(world: World) -> None:

@@ -89,7 +89,7 @@ async def assert_stopped_cleanly(
     assert process.returncode == 130, err
     assert err.count(b"archiver: stopping") == 1
     assert json.loads(out.splitlines()[-1])["interrupted"] is True
-    assert (cwd / "archive" / ".lock").read_bytes() == b""
+    assert (cwd / "archive" / ".locks" / INSTANCE).read_bytes() == b""
     emulator.faults = Faults()
     assert (await run(*PULL, "--part-size", "64KiB")).code == 0
     assert len(list((cwd / "archive").rglob("*.rdb"))) == 1
@@ -139,7 +139,7 @@ async def test_a_terminal_that_closes(
     await until_bytes_move(emulator, 100_000)
     os.close(main)
     assert await process.wait() == 130
-    assert (tmp_path / "archive" / ".lock").read_bytes() == b""
+    assert (tmp_path / "archive" / ".locks" / INSTANCE).read_bytes() == b""
     emulator.faults = Faults()
     assert (await run(*PULL, "--part-size", "64KiB")).code == 0
 

@@ -211,11 +211,11 @@ async def test_who_repairs_is_looked_at_first(
 async def test_a_repair_while_another_writes(archive: Path, run: Run) -> None:
     damage(archive)
     shutil.copytree(archive, archive.with_name("offsite"))
-    async with Archive(LocalStore(archive)).writing():
+    async with Archive(LocalStore(archive)).writing(INSTANCE):
         result = await run(*VERIFY, "--repair-from", "offsite")
     assert result.code == 3  # what was found outranks that it could not be mended now
     assert "wrong: 1 changed" in result.err
-    assert "is writing to this archive" in result.err
+    assert f"is writing to {INSTANCE} in this archive" in result.err
 
 
 async def test_a_bar_on_a_terminal(archive: Path, environ: dict[str, str], tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ from archiver.events import Work
 from archiver.report.chain import Fault, check_chain, is_evidence_key
 from archiver.report.document import decode
 from archiver.report.evidence import Mode, Outcome, SetEvidence, Verdict
+from archiver.stores.scope import WHOLE
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
     CLUSTER,
@@ -547,7 +548,7 @@ class ReadOnly(LocalStore):
     error: ArchiverError = StoreError("Read-only file system")
 
     @asynccontextmanager
-    async def exclusive(self) -> AsyncGenerator[None, None]:
+    async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
         if str(self.root):
             raise self.error
         yield
@@ -601,7 +602,9 @@ async def test_evidence_that_the_archive_does_not_take_is_not_lost(
     seen: list[AnyEvent] = []
     async with AsyncExitStack() as stack:
         if store is LocalStore:
-            await stack.enter_async_context(Archive(LocalStore(root)).writing())  # a pull
+            await stack.enter_async_context(
+                Archive(LocalStore(root)).writing(WHOLE)
+            )  # another drill
         done = await drill(
             archive, servers, options, evidence_directory=directory, observer=seen.append
         )
@@ -658,8 +661,8 @@ class FullSoon(LocalStore):
         await super().put(key, data)
 
     @asynccontextmanager
-    async def exclusive(self) -> AsyncGenerator[None, None]:
-        async with super().exclusive():
+    async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
+        async with super().exclusive(scope, watch=watch):
             yield
         if self.has_evidence:
             raise StoreError("Input/output error")

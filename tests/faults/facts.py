@@ -72,6 +72,11 @@ class Facts:
         return sum(self.noted.get(key, {}).values())
 
 
+def own(folder: str, stem: str) -> str:
+    """Where what belongs to the instance of a stem lies in ``folder``, without its suffix."""
+    return f"{folder}{stem.partition('/')[0]}/{stem.replace('/', '~')}"
+
+
 def archive_of(tree: Tree) -> dict[str, bytes]:
     """The files of the archive in a tree."""
     prefix = f"{ARCHIVE}/"
@@ -169,7 +174,7 @@ def _inspect_journals(
 ) -> None:
     for key in truth.objects.keys() - otherwise:
         right = truth.objects[key]
-        staged = f"{STAGING}{stem_of(key).replace('/', '~')}"
+        staged = own(STAGING, stem_of(key))
         journal, data = files.get(f"{staged}.journal"), files.get(f"{staged}.data")
         if journal is None or data is None or key in facts.right:
             continue

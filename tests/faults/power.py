@@ -45,6 +45,7 @@ from tests.faults.facts import (
     archive_of,
     folder_of,
     inspect,
+    own,
     stem_of,
 )
 from tests.faults.posix import FileSystem, Tree
@@ -371,12 +372,15 @@ class Rig:
             yield f"converge: {key} is not {'recorded' if key in facts.right else 'there'}"
         for folder in sorted({folder_of(key) for key in scenario.wanted} - facts.sealed):
             yield f"converge: {folder} has no SHA256SUMS"
-        flat = [stem_of(key).replace("/", "~") for key in scenario.otherwise]
+        stems = [stem_of(key) for key in scenario.otherwise]
         # What was refused is for people to look at: a cut may keep it from being cleared away.
-        refused = {f"{QUARANTINE}{name}{suffix}" for name in flat for suffix in (".data", ".json")}
+        refused = {
+            own(QUARANTINE, stem) + suffix for stem in stems for suffix in (".data", ".json")
+        }
         for place in (STAGING, QUARANTINE):
-            for path in sorted((archive / place).glob("*")):
-                if (name := f"{place}{path.name}") not in refused:
+            for path in sorted((archive / place).rglob("*")):
+                name = path.relative_to(archive).as_posix()
+                if not any(f"{one}/".startswith(f"{name}/") for one in refused):
                     yield f"left: {name}"
 
     def _look(self, scenario: Scenario, archive: Path) -> Facts:

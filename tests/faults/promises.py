@@ -12,6 +12,7 @@ from tests.faults.facts import (
     Truth,
     archive_of,
     noted_parts,
+    own,
     parsed,
     stem_of,
 )
@@ -54,7 +55,7 @@ class Promises:
 
     def _journal(self, key: str, system: FileSystem) -> None:
         """What is durable, and what another line was written behind, was noted."""
-        path = f"{ARCHIVE}/{STAGING}{stem_of(key).replace('/', '~')}.journal"
+        path = f"{ARCHIVE}/{own(STAGING, stem_of(key))}.journal"
         inode = system.lookup(path)
         if inode is None:
             self._journals.pop(key, None)

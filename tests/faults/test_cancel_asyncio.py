@@ -170,9 +170,10 @@ async def test_cancelled_at_every_turn(
         root = place / f"{name}-{turns}"
         at_work = await cancelling(lambda root=root: work(root), turns)  # type: ignore[misc]
         tried += at_work
-        if (root / ".lock").exists():
-            assert (root / ".lock").read_bytes() == b"", turns
-            await to_thread.run_sync(is_free, root / ".lock")
+        for lock in (root / ".lock", root / ".locks" / INSTANCE):
+            if lock.exists():
+                assert lock.read_bytes() == b"", turns
+                await to_thread.run_sync(is_free, lock)
         await work(root)
         if name != "verify":
             assert len(list((root / INSTANCE).rglob("*.rdb"))) == 3, turns

@@ -47,7 +47,7 @@ async def test_a_clock_that_jumps(
         "FAKETIME_DONT_FAKE_MONOTONIC=1", f"HOME={os.environ.get('HOME', '/')}",
     )  # fmt: skip
     running = asyncio.create_task(pull(emulator, place, through=through))
-    while not any((place / ".staging").glob("*.data")):
+    while not any((place / ".staging").rglob("*.data")):
         await asyncio.sleep(0.02)
     clock.write_text(jump)
     code, err = await running

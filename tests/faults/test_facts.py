@@ -15,7 +15,7 @@ from tests.faults.syscalls import Moment
 
 FOLDER = "r-a/2026/11/20261122T021500Z-1"
 OBJECT, RECORD, SUMS = f"{FOLDER}/n-1.rdb", f"{FOLDER}/n-1.json", f"{FOLDER}/SHA256SUMS"
-STAGED = f".staging/{FOLDER.replace('/', '~')}~n-1"
+STAGED = f".staging/r-a/{FOLDER.replace('/', '~')}~n-1"
 DATA = random.Random(1).randbytes(2_500)
 DIGEST = hashlib.sha256(DATA).hexdigest()
 WHOLE = {
@@ -126,7 +126,7 @@ def write_more(system: FileSystem) -> None:
 @pytest.mark.parametrize("after", [sync_it, write_more])
 def test_what_was_noted_is_to_be_there(after: Callable[[FileSystem], None]) -> None:
     """Once it was synced, or once another line was written, which comes after a sync."""
-    system = FileSystem({"archive": None, "archive/.staging": None})
+    system = FileSystem(dict.fromkeys(("archive", "archive/.staging", "archive/.staging/r-a")))
     promises = Promises(TRUTH, Facts(), frozenset())
     write_journal(system)
     promises.add(Moment("pwrite64"), system)

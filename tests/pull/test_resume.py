@@ -53,7 +53,7 @@ async def test_finished_parts_are_not_fetched_again(
 async def test_a_part_that_changed_on_the_disk_is_fetched_again(
     emulator: Emulator, archive: Archive, interrupted: bytes
 ) -> None:
-    [staged] = (Path(str(archive.store)) / ".staging").glob("*.data")
+    [staged] = (Path(str(archive.store)) / ".staging" / INSTANCE).glob("*.data")
     with staged.open("r+b") as file:
         file.seek(100)
         file.write(b"\xff\x00\xff")
@@ -65,7 +65,7 @@ async def test_a_part_that_changed_on_the_disk_is_fetched_again(
 async def test_a_staged_file_that_was_cut_is_fetched_where_it_lacks(
     emulator: Emulator, archive: Archive, interrupted: bytes
 ) -> None:
-    [staged] = (Path(str(archive.store)) / ".staging").glob("*.data")
+    [staged] = (Path(str(archive.store)) / ".staging" / INSTANCE).glob("*.data")
     with staged.open("r+b") as file:
         file.truncate(PART // 2)
     await finish(emulator, archive, interrupted)

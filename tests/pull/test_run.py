@@ -30,6 +30,7 @@ from archiver.model import BackupMode, BackupType, Network
 from archiver.retry import RetryPolicy
 from archiver.stores.local import disk
 from archiver.stores.local.staging import LocalStaging
+from archiver.stores.scope import WHOLE
 from archiver.transfer import download_url
 from archiver.transfer.download_url import NetworkChoice
 from archiver.transfer.limits import MinimumRate
@@ -243,7 +244,7 @@ async def test_a_damaged_file_at_the_source_is_kept_aside(
     assert summary.exit_code == 3
     root = Path(str(archive.store))
     assert not records(root / INSTANCE)
-    [kept] = (root / ".quarantine").glob("*.data")
+    [kept] = (root / ".quarantine" / INSTANCE).glob("*.data")
     assert kept.read_bytes() == data
     assert json.loads(kept.with_suffix(".json").read_text())["size"] == 200_000
 
@@ -462,7 +463,7 @@ async def test_a_full_disk_with_one_worker_is_named(
     written = disk.written
     monkeypatch.setattr(disk, "written", full)
     with pytest.raises(NoSpace):
-        async with archive.writing():
+        async with archive.writing(WHOLE):
             pass
     monkeypatch.setattr(LocalStaging, "open", full)
     monkeypatch.setattr(disk, "written", written)

@@ -257,7 +257,7 @@ async def test_a_damaged_one_among_them_is_kept_aside(
     summary = await pull(source, archive, [everything()], OPTIONS)
     assert [type(failure.error) for failure in summary.failures] == [CorruptFile]
     assert_home(archive, originals)
-    [aside] = (Path(str(archive.store)) / ".quarantine").glob("*.data")
+    [aside] = (Path(str(archive.store)) / ".quarantine" / INSTANCE).glob("*.data")
     assert aside.read_bytes() == damaged
 
 

@@ -43,7 +43,7 @@ def files(root: Path) -> dict[str, bytes]:
 
 
 def kept(root: Path) -> list[bytes]:
-    return sorted(path.read_bytes() for path in (root / ".quarantine").glob("*.cleared"))
+    return sorted(path.read_bytes() for path in (root / ".quarantine").rglob("*.cleared"))
 
 
 @ORIGINS

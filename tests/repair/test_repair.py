@@ -135,7 +135,7 @@ def contents(root: Path) -> dict[str, bytes]:
 def quarantined(root: Path) -> list[bytes]:
     """What is kept in quarantine, without the notes about it."""
     found = (path for path in (root / ".quarantine").rglob("*") if path.suffix != ".json")
-    return sorted(path.read_bytes() for path in found)
+    return sorted(path.read_bytes() for path in found if path.is_file())
 
 
 def swapped(pulled: Pulled, damage: Damage) -> list[str]:
@@ -345,7 +345,7 @@ async def test_a_fetch_that_fails_leaves_the_damaged_bytes(
     )
     assert summary.exit_code == 3
     assert path.read_bytes() == damaged
-    [kept] = (pulled.root / ".quarantine").glob("*.data")  # the vendor's, which is damaged, too
+    [kept] = (pulled.root / ".quarantine").rglob("*.data")  # the vendor's, which is damaged, too
     assert kept.read_bytes() == bad.read_bytes()
 
 
@@ -376,7 +376,7 @@ async def test_what_was_unreadable_for_a_moment_is_not_replaced(
     summary = await repair(pulled.archive, found, supplier)
     assert summary.findings == []
     assert (path.read_bytes(), path.stat().st_ino) == (good, inode)
-    assert not list((pulled.root / ".quarantine").glob("*"))
+    assert not list((pulled.root / ".quarantine").rglob("*"))
 
 
 async def test_damaged_again_it_is_repaired_again(
@@ -388,8 +388,9 @@ async def test_damaged_again_it_is_repaired_again(
     flat = pulled.key(path).replace("/", "~")
     for supplier in (ArchiveSupplier(offsite), SourceSupplier(source)) * 2:
         flip(path)
-        (pulled.root / ".quarantine").mkdir(exist_ok=True)
-        (pulled.root / ".quarantine" / f"{flat}.aside").write_bytes(b"left")
+        own = pulled.root / ".quarantine" / flat.partition("~")[0]
+        own.mkdir(parents=True, exist_ok=True)
+        (own / f"{flat}.aside").write_bytes(b"left")
         assert (await mended(pulled, supplier)).findings == []
         assert path.read_bytes() == good
 
@@ -561,7 +562,7 @@ async def test_a_full_disk_does_not_cost_the_damaged_bytes(
     assert path.read_bytes() == damaged
     assert [f.fault for f in (await verify(pulled.archive)).findings] == [Fault.CHANGED]
     assert (await mended(pulled, ArchiveSupplier(offsite))).findings == []
-    assert not list((pulled.root / ".quarantine").glob("*"))
+    assert not list((pulled.root / ".quarantine").rglob("*"))
 
 
 async def test_a_cancelled_copy_leaves_nothing_half(
@@ -623,11 +624,16 @@ async def test_what_cannot_be_read_there_keeps_nothing_else_from_repair(
 
 
 async def test_a_repair_waits_for_no_pull(pulled: Pulled, offsite: Archive) -> None:
-    flip(pulled.objects()[0])
+    """Of another instance it need not: what is wrong there is put right."""
+    busy, other = pulled.objects()[0], pulled.objects(INSTANCE)[0]
+    flip(busy)
+    flip(other, -1)
     found = await verify(pulled.archive)
-    async with Archive(LocalStore(pulled.root)).writing():
-        with pytest.raises(ArchiveBusy):
+    async with Archive(LocalStore(pulled.root)).writing(CLUSTER):
+        with pytest.raises(ArchiveBusy, match=f"is writing to {CLUSTER}"):
             await repair(pulled.archive, found, ArchiveSupplier(offsite))
+    [left] = (await verify(pulled.archive)).findings
+    assert left.key == pulled.key(busy)
 
 
 async def test_nothing_to_repair(pulled: Pulled, offsite: Archive) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from fastcrc import crc64
 
-from tests.stateful.disk import FORMAT, LOCK, SUMS
-from tests.stateful.truth import SUFFIXES
+from tests.stateful.disk import FORMAT, LOCK, LOCKS, SUMS
+from tests.stateful.truth import INSTANCES, SUFFIXES
 
 # Takes the root of an archive.
 Damage = Callable[[Path, Random], bool]
@@ -352,8 +352,8 @@ def leftover_staging(root: Path, dice: Random) -> bool:
         return False
     path = dice.choice(found)
     flat = path.with_suffix("").relative_to(root).as_posix().replace("/", "~")
-    folder = root / ".staging"
-    folder.mkdir(exist_ok=True)
+    folder = root / ".staging" / flat.partition("~")[0]
+    folder.mkdir(parents=True, exist_ok=True)
     data = path.read_bytes()
     (folder / f"{flat}.data").write_bytes(dice.choice((data, flipped(data, dice), b"")))
     if dice.random() < 0.5:
@@ -367,9 +367,9 @@ def leftover_quarantine(root: Path, dice: Random) -> bool:
     if not found:
         return False
     path = dice.choice(found)
-    folder = root / ".quarantine"
-    folder.mkdir(exist_ok=True)
     flat = path.relative_to(root).as_posix().replace("/", "~")
+    folder = root / ".quarantine" / flat.partition("~")[0]
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{flat}.aside").write_bytes(flipped(path.read_bytes(), dice))
     return True
 
@@ -389,7 +389,9 @@ def stale_lock(root: Path, dice: Random) -> bool:
     holder = {"host": "h", "pid": 99999, "boot": "another", "name": "x", "beat": 3}
     odd: dict[str, object] = {"host": None, "pid": [], "boot": {}}
     text = dice.choice((json.dumps(holder), json.dumps(odd), "\0 not json", "[" * 4000))
-    (root / LOCK).write_text(text)
+    path = dice.choice((root / LOCK, *(root / LOCKS / name for name in INSTANCES)))
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
     return True
 
 

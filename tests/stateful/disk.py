@@ -16,7 +16,7 @@ from tests.stateful.truth import SUFFIXES, Backup
 
 SUMS = "SHA256SUMS"
 FORMAT = "archive.json"
-LOCK = ".lock"
+LOCK, LOCKS = ".lock", ".locks"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
@@ -92,7 +92,7 @@ def _files(root: Path) -> Iterator[tuple[str, str]]:
             path = Path(folder, name)
             key = path.relative_to(root).as_posix()
             with contextlib.suppress(FileNotFoundError):  # a thread that was left alone works on
-                if key != LOCK:
+                if key != LOCK and not key.startswith(f"{LOCKS}/"):
                     yield key, digest(path)
 
 

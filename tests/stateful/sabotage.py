@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tests.stateful.disk import LOCK
+from tests.stateful.disk import LOCK, LOCKS
 
 CHANGING = ("open", "pwrite", "ftruncate", "fsync", "fdatasync", "replace", "rename", "link",
             "unlink", "mkdir", "rmdir")  # fmt: skip
@@ -78,7 +78,8 @@ class Saboteur:
         path = str(args[0])
         if isinstance(args[0], int):
             path = str(Path(f"/proc/self/fd/{args[0]}").readlink())
-        return path.startswith(self._root) and path != f"{self._root}{LOCK}"
+        is_lock = path.removeprefix(self._root).startswith((LOCK, f"{LOCKS}/"))
+        return path.startswith(self._root) and not is_lock
 
     def _look_at(self, name: str, args: tuple[Any, ...]) -> None:
         with self._lock:

@@ -26,6 +26,7 @@ from archiver.concurrency import entered, in_thread
 from archiver.errors import ArchiveBusy, StoreError
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
 from archiver.stores.base import Documents, Staging, Store
+from archiver.stores.scope import WHOLE, scope_of
 from archiver.transfer.parts import plan_parts
 from tests.sweeps import FULL
 
@@ -88,9 +89,9 @@ class Place:
             yield made
 
     @asynccontextmanager
-    async def writer(self) -> AsyncIterator[Store]:
+    async def writer(self, scope: str = "r-x") -> AsyncIterator[Store]:
         """A new process that is the only writer."""
-        async with self.open() as store, store.exclusive():
+        async with self.open() as store, store.exclusive(scope):
             yield store
 
 
@@ -270,7 +271,7 @@ class Listing:
         letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
         stem = f"{letters}/2026/11/20261124T021500Z-a.b-c.D_e/{letters}-{letters}"
         data = b"REDIS0011"
-        async with place.writer() as store:
+        async with place.writer(scope_of(stem)) as store:
             await store.put(f"{stem}.json", b"{}")
             stored = await bring_home(store, data, stem)
             assert stored.key == f"{stem}.rdb"
@@ -625,7 +626,7 @@ class PuttingAside:
             note = await content(place, f"{key.rpartition('.')[0]}.json")
             assert "its checksum is another" in note.decode()
             assert await listing(store) == {}
-            assert await store.sweep() == []
+            assert await store.sweep("r-x") == []
             assert await content(place, key) == wrong
             assert await offered(store, size) is None
             async with entered(store.stage(STEM, size)) as staging:
@@ -658,7 +659,7 @@ class PuttingAside:
                 assert await content(place, key) == old
                 if kept is not None:
                     assert await content(place, kept) == wrong
-                assert await store.sweep() == []
+                assert await store.sweep("r-x") == []
         await leave(place, wrong, kept={0})
         assert await content(place, key) == old
 
@@ -677,7 +678,7 @@ class PuttingAside:
                     assert await in_thread(staging.copy_to_quarantine, key, "again") == kept[-1]
                     assert await content(place, key) == was
                     await in_thread(store.finish, [staging.commit(receipt_of(now), record)])
-            assert await store.sweep() == []
+            assert await store.sweep("r-x") == []
             assert set(await listing(store)) == {key, f"{STEM}.json", f"{FOLDER}/SHA256SUMS"}
         assert await content(place, key) == data
         assert [await content(place, one) for one in kept] == [old, newer]
@@ -692,7 +693,7 @@ class PuttingAside:
             assert stored == Stored(key, receipt_of(data))
             assert set(await listing(store)) == {key, f"{STEM}.json", f"{FOLDER}/SHA256SUMS"}
             assert await content(place, key) == data
-            assert await store.sweep() == []
+            assert await store.sweep("r-x") == []
         assert await staged(place) == []
 
     async def test_what_is_recorded_must_be_there(self, place: Place) -> None:
@@ -719,9 +720,9 @@ class PuttingAside:
         await leave(place, small, kept=(), stem=f"{FOLDER}/small")
         async with place.writer() as store:
             before = await listing(store)
-            await store.sweep()
+            await store.sweep("r-x")
             assert await staged(place) == resumable
-            assert await store.sweep() == []
+            assert await store.sweep("r-x") == []
             assert await listing(store) == before
             assert await offered(store, SIZE) == crcs_of(data, chosen(place, data, {0, 2}))
             await bring_home(store, data)
@@ -732,9 +733,9 @@ class PuttingAside:
 
     async def test_a_sweep_of_nothing(self, place: Place) -> None:
         async with place.writer() as store:
-            assert await store.sweep() == []
+            assert await store.sweep("r-x") == []
             await store.put("archive.json", b"{}")
-            assert await store.sweep() == []
+            assert await store.sweep("r-x") == []
             assert await store.read("archive.json") == b"{}"
 
 
@@ -743,27 +744,61 @@ class Excluding:
 
     async def test_a_second_writer_is_told(self, place: Place) -> None:
         async with place.open() as first, place.open() as second:
-            async with first.exclusive():
+            async with first.exclusive("r-x"):
                 with pytest.raises(ArchiveBusy) as caught:
-                    async with second.exclusive():
+                    async with second.exclusive("r-x"):
                         pass
                 assert "\n" not in str(caught.value)
                 await first.put("archive.json", b"{}")
                 assert await second.read("archive.json") == b"{}"
-            async with second.exclusive():
+            async with second.exclusive("r-x"):
                 with pytest.raises(ArchiveBusy):
-                    async with first.exclusive():
+                    async with first.exclusive("r-x"):
                         pass
-            async with first.exclusive():
+            async with first.exclusive("r-x"):
                 assert await listing(first) == {"archive.json": 2}
+
+    async def test_writers_of_two_instances(self, place: Place) -> None:
+        """At the same time: neither sees, sweeps or ends what is the other's."""
+        data, stem = file_of(SIZE), STEM.replace("r-x", "r-y")
+        await leave(place, data, kept={0})
+        left = await staged(place)
+        async with place.open() as first, place.open() as second, second.exclusive("r-y"):
+            assert await second.leftovers() == ["r-x"]
+            assert await second.sweep("r-y") == []
+            assert await staged(place) == left
+            async with first.exclusive("r-x"):
+                with pytest.raises(ArchiveBusy, match="is writing to r-x in"):
+                    async with second.exclusive("r-x", watch=False):
+                        pass
+                stored = [await bring_home(first, data), await bring_home(second, data, stem)]
+            assert await second.leftovers() == []
+        for one in stored:
+            assert await content(place, one.key) == data
+        assert await staged(place) == []
+
+    async def test_one_writer_of_several_scopes(self, place: Place) -> None:
+        """And of what concerns the whole archive, whose lock is another."""
+        async with place.open() as first, place.open() as second:
+            async with first.exclusive("r-x"), first.exclusive("r-y"), second.exclusive(WHOLE):
+                for scope in ("r-x", "r-y"):
+                    with pytest.raises(ArchiveBusy):
+                        async with second.exclusive(scope):
+                            pass
+                with pytest.raises(ArchiveBusy, match="is writing to this archive"):
+                    async with first.exclusive(WHOLE):
+                        pass
+                assert await listing(first) == {}
+            async with second.exclusive("r-y"):
+                pass
 
     async def test_a_writer_that_fails_lets_go(self, place: Place) -> None:
         async with place.open() as store:
             with pytest.raises(ZeroDivisionError):
-                async with store.exclusive():
+                async with store.exclusive("r-x"):
                     raise ZeroDivisionError
             with anyio.move_on_after(0.3) as scope:
-                async with store.exclusive():
+                async with store.exclusive("r-x"):
                     await anyio.sleep(30)
             assert scope.cancelled_caught
         async with place.writer() as store:
@@ -811,7 +846,7 @@ class Cancelling:
         async with place.writer() as store:
             if await store.read(f"{STEM}.json") is not None:
                 assert await store.size(f"{STEM}.rdb") == size
-            await store.sweep()
+            await store.sweep("r-x")
             stored = await bring_home(store, data, documents=record)
             assert await store.read(f"{STEM}.json") == b'{"a": 1}'
         assert await content(place, stored.key) == data

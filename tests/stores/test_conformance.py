@@ -33,7 +33,7 @@ class TestLocal(Conformance):
         return Place(
             make=lambda: LocalStore(root),
             content=lambda key: (root / key).read_bytes(),
-            staged=lambda: [path.name for path in (root / STAGING).iterdir()],
+            staged=lambda: [path.name for path in (root / STAGING).rglob("*") if path.is_file()],
         )
 
 

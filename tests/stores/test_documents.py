@@ -88,7 +88,7 @@ async def test_a_file_in_the_place_of_a_folder_ends_no_run(tmp_path: Path) -> No
 
 async def test_what_is_in_the_way_is_kept(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         for number in range(2):  # a second time, too
             (tmp_path / KEY).mkdir(parents=True)
             (tmp_path / KEY / "mine").write_text(str(number))

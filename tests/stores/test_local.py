@@ -42,6 +42,7 @@ from archiver.stores.local.lock import hold
 from archiver.stores.local.staged_file import StagingArea
 from archiver.stores.local.staging import LocalStaging, parents_to_sync
 from archiver.stores.local.store import LocalStore
+from archiver.stores.scope import WHOLE, scope_of
 
 SIZE, PART = 1000, 400
 DATA = bytes(i % 251 for i in range(SIZE))
@@ -66,6 +67,13 @@ RECEIPT = Receipt(
 )
 
 
+def staging_of(store: LocalStore) -> Path:
+    """The instance's, which goes with its lock when nothing is in it."""
+    folder = store.root / ".staging" / "r-x"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "archive")
@@ -85,13 +93,13 @@ async def put_part(staging: object, part: Part) -> None:
 
 
 async def test_resume_knows_the_parts_that_were_kept(store: LocalStore) -> None:
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         assert staging.resumable is None
         await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
         for part in PARTS[:2]:
             await put_part(staging, part)
-    async with store.exclusive():
-        assert await store.sweep() == []
+    async with store.exclusive("r-x"):
+        assert await store.sweep("r-x") == []
         async with entered(store.stage(STEM, SIZE)) as staging:
             resumable = staging.resumable
             assert resumable is not None
@@ -109,7 +117,7 @@ async def test_resume_knows_the_parts_that_were_kept(store: LocalStore) -> None:
 
 async def test_an_object_in_its_place_is_not_staged(store: LocalStore) -> None:
     """It is reported as existing, and staging writes to another file."""
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", DATA)
         async with entered(store.stage(STEM, SIZE)) as staging:
             assert dict(staging.existing) == {f"{STEM}.rdb": SIZE}
@@ -124,14 +132,14 @@ async def test_an_object_in_its_place_is_not_staged(store: LocalStore) -> None:
 @pytest.mark.parametrize("name", [".data", ".journal"])
 async def test_what_has_another_name_is_not_written_to(store: LocalStore, name: str) -> None:
     """A snapshot made of hard links (cp -al) shares its bytes with the archive."""
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
         await put_part(staging, PARTS[0])
-    [path] = (store.root / ".staging").glob(f"*{name}")
+    [path] = staging_of(store).glob(f"*{name}")
     snapshot = store.root.with_name("snapshot")
     os.link(path, snapshot)
     shared = snapshot.read_bytes()
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         assert staging.resumable is None
         await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
         for part in PARTS:
@@ -144,10 +152,10 @@ async def test_what_has_another_name_is_not_written_to(store: LocalStore, name: 
 async def test_documents_that_were_left_are_not_written_to(store: LocalStore) -> None:
     """Their inodes may belong to a snapshot, too."""
     snapshot = store.root.with_name("snapshot")
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         snapshot.write_bytes(b"mine")
         name = f"{STEM.replace('/', '~')}.json.document"
-        os.link(snapshot, store.root / ".staging" / name)
+        os.link(snapshot, staging_of(store) / name)
         async with entered(store.stage(STEM, SIZE)) as staging:
             await in_thread(staging.write, 0, memoryview(DATA))
             commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", RECORD)])
@@ -172,14 +180,14 @@ async def test_what_is_no_file_moves_out_of_the_way(
         path.symlink_to(elsewhere)
     else:
         os.mkfifo(path)
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         assert dict(staging.existing) == {}
         await in_thread(staging.write, 0, memoryview(DATA))
         commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", RECORD)])
         await in_thread(store.finish, [commit])
     assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
     assert (store.root / f"{STEM}.json").read_bytes() == RECORD
-    [moved] = (store.root / ".quarantine").iterdir()
+    [moved] = (store.root / ".quarantine" / "r-x").iterdir()
     assert not stat.S_ISREG(moved.lstat().st_mode)
     assert elsewhere.read_bytes() == b"mine"
 
@@ -191,7 +199,7 @@ async def test_what_is_kept_aside_where_there_are_no_hard_links(
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refused)
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", b"old")
         async with entered(store.stage(STEM, SIZE)) as staging:
             kept = await in_thread(staging.copy_to_quarantine, f"{STEM}.rdb", "it may be right")
@@ -227,7 +235,7 @@ def test_no_note_of_a_part_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 async def test_bytes_that_went_meanwhile_are_not_committed(store: LocalStore) -> None:
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         await in_thread(staging.write, 0, memoryview(DATA)[:-1])
         with pytest.raises(StoreError, match="that were checked"):
             await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
@@ -251,7 +259,7 @@ async def test_an_archive_where_we_are(tmp_path: Path, monkeypatch: pytest.Monke
     """A file in its root has no folder to name."""
     monkeypatch.chdir(tmp_path)
     store = LocalStore(".")
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put("archive.json", b"{}")
         async with entered(store.stage(STEM, SIZE)) as staging:
             await in_thread(staging.write, 0, memoryview(DATA))
@@ -293,7 +301,7 @@ async def test_a_second_set_of_a_month_syncs_what_it_changed(
         sync(folder)
 
     monkeypatch.setattr(disk.UnsyncedFolder, "sync", noted)
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         for stem in (
             STEM,
             STEM.replace("-1/", "-2/"),
@@ -303,7 +311,7 @@ async def test_a_second_set_of_a_month_syncs_what_it_changed(
             async with entered(store.stage(stem, SIZE)) as staging:
                 await in_thread(staging.write, 0, memoryview(DATA))
                 await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
-    assert synced == [".staging", "r-x/2026/11", second, second, ".staging"]
+    assert synced == [".staging/r-x", "r-x/2026/11", second, second, ".staging/r-x"]
 
 
 async def test_killed_between_object_and_record(
@@ -317,7 +325,7 @@ async def test_killed_between_object_and_record(
             raise KeyboardInterrupt
         real(path, target)
 
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         await in_thread(staging.write, 0, memoryview(DATA))
         monkeypatch.setattr(disk, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -326,8 +334,8 @@ async def test_killed_between_object_and_record(
             )
     monkeypatch.setattr(disk, "rename", real)
     assert await store.read(f"{STEM}.json") is None
-    async with store.exclusive():
-        [finished] = await store.sweep()
+    async with store.exclusive("r-x"):
+        [finished] = await store.sweep("r-x")
     assert "recorded" in finished.why
     assert await store.read(f"{STEM}.json") == RECORD
     assert list((store.root / ".staging").iterdir()) == []
@@ -339,15 +347,15 @@ async def test_the_successor_of_a_damaged_object_did_not_come_home(store: LocalS
     def fails(_: Sequence[Unsynced]) -> None:
         raise StoreError("the disk reports an error")
 
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", b"damaged")
         async with entered(store.stage(STEM, SIZE)) as staging:
             await in_thread(staging.write, 0, memoryview(DATA))
             commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", RECORD)])
             with pytest.raises(StoreError):
                 await in_thread(drive, [commit], fails)
-    async with store.exclusive():
-        left = {leftover.why for leftover in await store.sweep()}
+    async with store.exclusive("r-x"):
+        left = {leftover.why for leftover in await store.sweep("r-x")}
     assert "a document that was not finished" in left
     assert await store.read(f"{STEM}.json") is None
     assert (store.root / f"{STEM}.rdb").read_bytes() == b"damaged"
@@ -369,12 +377,12 @@ async def test_a_writer_that_wakes_after_another_has_come(
     if not kernel_tells:
         monkeypatch.setattr(lock, "flock_is_reliable", lambda _: False)
         monkeypatch.setattr(fcntl, "flock", lambda *_: None)
-        monkeypatch.setattr(inspect.unwrap(hold), "__defaults__", (0.01, None))
+        monkeypatch.setattr(inspect.unwrap(hold), "__defaults__", (0.01, None, None))
     asleep, other = LocalStore(tmp_path), LocalStore(tmp_path)
-    async with asleep.exclusive(), entered(asleep.stage(STEM, SIZE)) as early:
+    async with asleep.exclusive("r-x"), entered(asleep.stage(STEM, SIZE)) as early:
         await begun(early, PARTS[:2])
-        (tmp_path / ".lock").unlink()
-        async with other.exclusive(), entered(other.stage(STEM, SIZE)) as late:
+        (tmp_path / ".locks" / "r-x").unlink()
+        async with other.exclusive("r-x"), entered(other.stage(STEM, SIZE)) as late:
             assert late.resumable is not None
             assert set(late.resumable.crcs) == {0, 1}
             await in_thread(early.write, 0, memoryview(b"woken up"))
@@ -397,19 +405,19 @@ async def test_killed_before_a_record_that_is_garbage_was_replaced(
     store: LocalStore, there: bytes | None
 ) -> None:
     """Only the waiting record tells of the object, which has its final name."""
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", DATA)
         if there is not None:
             await store.put(f"{STEM}.json", there)
         else:
             (store.root / f"{STEM}.json").mkdir()
     flat = STEM.replace("/", "~")
-    (store.root / ".staging" / f"{flat}.json.document").write_bytes(RECORD)
-    async with store.exclusive():
-        [finished] = await store.sweep()
+    (staging_of(store) / f"{flat}.json.document").write_bytes(RECORD)
+    async with store.exclusive("r-x"):
+        [finished] = await store.sweep("r-x")
         assert "recorded" in finished.why
     assert await store.read(f"{STEM}.json") == RECORD
-    [kept] = (store.root / ".quarantine").glob("*.cleared")
+    [kept] = (store.root / ".quarantine" / "r-x").glob("*.cleared")
     assert kept.is_dir() if there is None else kept.read_bytes() == there
 
 
@@ -419,15 +427,15 @@ async def test_a_waiting_record_of_another_file_is_not_brought(
 ) -> None:
     """Nor is a record that equals the existing one."""
     record = RECORD.replace(b"}", b', "note": "ours"}')
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", DATA)
         if size == SIZE:
             await store.put(f"{STEM}.json", record)
     flat = STEM.replace("/", "~")
     waiting = RECORD.replace(b"%d" % SIZE, b"%d" % size)
-    (store.root / ".staging" / f"{flat}.json.document").write_bytes(waiting)
-    async with store.exclusive():
-        await store.sweep()
+    (staging_of(store) / f"{flat}.json.document").write_bytes(waiting)
+    async with store.exclusive("r-x"):
+        await store.sweep("r-x")
     assert await store.read(f"{STEM}.json") == (record if size == SIZE else None)
 
 
@@ -436,16 +444,16 @@ async def test_a_waiting_record_does_not_replace_one_that_has_the_right_bytes(
 ) -> None:
     """Whoever wrote it: both sizes fit, and the bytes tell which record is true."""
     right = RECORD.replace(b"1" * 64, hashlib.sha256(DATA).hexdigest().encode())
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", DATA)
         await store.put(f"{STEM}.json", right)
     flat = STEM.replace("/", "~")
-    (store.root / ".staging" / f"{flat}.json.document").write_bytes(RECORD)
-    async with store.exclusive():
-        [leftover] = await store.sweep()
+    (staging_of(store) / f"{flat}.json.document").write_bytes(RECORD)
+    async with store.exclusive("r-x"):
+        [leftover] = await store.sweep("r-x")
         assert "other bytes" in leftover.why
     assert await store.read(f"{STEM}.json") == right
-    assert not any((store.root / ".quarantine").glob("*"))
+    assert not any((store.root / ".quarantine" / "r-x").glob("*"))
 
 
 @pytest.mark.parametrize(
@@ -454,7 +462,7 @@ async def test_a_waiting_record_does_not_replace_one_that_has_the_right_bytes(
 async def test_a_record_of_something_odd_keeps_no_writer_out(store: LocalStore, name: str) -> None:
     """It is beside an object with its final name, for which another record waits."""
     odd = store.root / f"{STEM}.rdb"
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", DATA)
         record = RECORD.replace(b"r-x-7.rdb", name.encode())
         right = hashlib.sha256(DATA).hexdigest().encode()  # of the other object, too
@@ -464,9 +472,9 @@ async def test_a_record_of_something_odd_keeps_no_writer_out(store: LocalStore, 
     odd.with_name("r-x-7.link").symlink_to("/dev/zero")
     odd.with_name("r-x-7.folder").mkdir()
     flat = STEM.replace("/", "~")
-    (store.root / ".staging" / f"{flat}.json.document").write_bytes(RECORD)
-    async with store.exclusive():
-        await store.sweep()
+    (staging_of(store) / f"{flat}.json.document").write_bytes(RECORD)
+    async with store.exclusive("r-x"):
+        await store.sweep("r-x")
     assert await store.read(f"{STEM}.json") == RECORD
 
 
@@ -474,18 +482,18 @@ async def test_a_sweep_leaves_what_the_disk_does_not_give(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = RECORD.replace(b"1" * 64, b"2" * 64)
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", DATA)
         await store.put(f"{STEM}.json", other)
-    waiting = store.root / ".staging" / f"{STEM.replace('/', '~')}.json.document"
+    waiting = staging_of(store) / f"{STEM.replace('/', '~')}.json.document"
     waiting.write_bytes(RECORD)
 
     def fails(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(hashlib, "file_digest", fails)
-    async with store.exclusive():
-        await store.sweep()
+    async with store.exclusive("r-x"):
+        await store.sweep("r-x")
     assert waiting.read_bytes() == RECORD
     assert await store.read(f"{STEM}.json") == other
 
@@ -547,20 +555,20 @@ async def test_a_writer_that_wakes_in_a_commit(
     """The other writer has its name in the lock, and half of its file under the staged name."""
     store = LocalStore(tmp_path)
     monkeypatch.setattr(lock, "flock_is_reliable", lambda _: False)
-    monkeypatch.setattr(lock.Held, "keep_beating", lambda *_: None)
-    monkeypatch.setattr(inspect.unwrap(hold), "__defaults__", (0.001, None))
-    staged = tmp_path / ".staging" / f"{STEM.replace('/', '~')}.data"
+    monkeypatch.setattr(lock.Held, "beat", lambda *_: None)
+    monkeypatch.setattr(inspect.unwrap(hold), "__defaults__", (0.001, None, None))
+    staged = tmp_path / ".staging" / "r-x" / f"{STEM.replace('/', '~')}.data"
 
     def sleeps(unsynced: Sequence[Unsynced]) -> None:
         other.write_bytes(b'{"name": "another", "host": "far", "pid": 1}')
         staged.unlink()
         staged.write_bytes(DATA[: SIZE // 2])
         if of_the_lock:
-            store._check_lock()
+            store._check_lock("r-x")
 
     for of_the_lock in (True, False):
-        other = tmp_path / (".lock" if of_the_lock else "no lock")
-        async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        other = tmp_path / (".locks/r-x" if of_the_lock else "no lock")
+        async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
             await in_thread(staging.write, 0, memoryview(DATA))
             commit = staging.commit(RECEIPT, no_documents)
             with pytest.raises(
@@ -575,8 +583,8 @@ async def test_what_cannot_be_copied_for_us_alone_is_begun_anew(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk cannot read it, and nothing is left."""
-    flat = f"{store.root}/.staging/{STEM.replace('/', '~')}"
-    async with store.exclusive():
+    flat = f"{staging_of(store)}/{STEM.replace('/', '~')}"
+    async with store.exclusive("r-x"):
         Path(f"{flat}.data").write_bytes(DATA)
         other = os.open(f"{flat}.data", os.O_RDWR)
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -585,9 +593,7 @@ async def test_what_cannot_be_copied_for_us_alone_is_begun_anew(
             with monkeypatch.context() as patch:
                 refuse(patch, errno.EIO)
                 async with entered(store.stage(STEM, SIZE)) as staging:
-                    assert sorted(os.listdir(store.root / ".staging")) == [
-                        f"{Path(flat).name}.data"
-                    ]
+                    assert sorted(os.listdir(staging_of(store))) == [f"{Path(flat).name}.data"]
                     await in_thread(staging.write, 0, memoryview(DATA))
                     await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
         finally:
@@ -605,13 +611,13 @@ async def test_a_document_is_not_about_a_file_that_somebody_else_put_there(
     store: LocalStore,
 ) -> None:
     """The staged file that it is about has no final name: it is checked before that is removed."""
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", b"h" * SIZE)
-    flat = store.root / ".staging" / STEM.replace("/", "~")
+    flat = staging_of(store) / STEM.replace("/", "~")
     flat.with_name(f"{flat.name}.data").write_bytes(DATA)
     flat.with_name(f"{flat.name}.json.document").write_bytes(RECORD)
-    async with store.exclusive():
-        await store.sweep()
+    async with store.exclusive("r-x"):
+        await store.sweep("r-x")
     assert await store.read(f"{STEM}.json") is None
     assert list((store.root / ".staging").iterdir()) == []
 
@@ -628,7 +634,7 @@ async def test_killed_before_an_object_has_a_durable_name(
         if barriers == 2:
             raise KeyboardInterrupt
 
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         await in_thread(staging.write, 0, memoryview(DATA))
         commit = staging.commit(RECEIPT, lambda _: [(f"{STEM}.json", RECORD)])
         with pytest.raises(KeyboardInterrupt):
@@ -644,13 +650,13 @@ async def test_killed_before_an_object_has_a_durable_name(
         steps.append(os.path.basename(target))
         real_rename(path, target)
 
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         monkeypatch.setattr(disk.UnsyncedFolder, "sync", synced)
         monkeypatch.setattr(disk, "rename", renamed)
-        await store.sweep()
+        await store.sweep("r-x")
     folder = STEM.rpartition("/")[0]
     above = [folder, "r-x/2026/11", "r-x/2026", "r-x", "."]
-    assert steps == [*above, "r-x-7.json", folder, ".staging"]
+    assert steps == [*above, "r-x-7.json", folder, ".staging/r-x"]
 
 
 async def test_an_object_in_its_place_that_cannot_be_synced(store: LocalStore) -> None:
@@ -659,31 +665,31 @@ async def test_an_object_in_its_place_that_cannot_be_synced(store: LocalStore) -
     def fails(_: Sequence[Unsynced]) -> None:
         raise StoreError("the disk reports an error")
 
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", DATA)
         async with entered(store.stage(STEM, SIZE)) as staging:
             commit = staging.record(f"{STEM}.rdb", RECEIPT, lambda _: [(f"{STEM}.json", RECORD)])
             with pytest.raises(StoreError):
                 await in_thread(drive, [commit], fails)
-    async with store.exclusive():
-        await store.sweep()
+    async with store.exclusive("r-x"):
+        await store.sweep("r-x")
         assert await store.read(f"{STEM}.json") is None
     assert list((store.root / ".staging").iterdir()) == []
 
 
 async def test_a_power_cut_that_leaves_both_names(store: LocalStore) -> None:
     """Of the rename only the new name is durable: the file has both names, and its record waits."""
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", DATA)
     home = store.root / f"{STEM}.rdb"
-    flat = f"{store.root}/.staging/{STEM.replace('/', '~')}"
+    flat = f"{staging_of(store)}/{STEM.replace('/', '~')}"
     os.link(home, f"{flat}.data")
     Path(f"{flat}.json.document").write_bytes(RECORD)
-    Path(f"{store.root}/.staging/r-x~2026~11~20261124T021500Z-1~SHA256SUMS.document").write_bytes(
+    Path(f"{staging_of(store)}/r-x~2026~11~20261124T021500Z-1~SHA256SUMS.document").write_bytes(
         b"sums"
     )
-    async with store.exclusive():
-        left = [leftover.why for leftover in await store.sweep()]
+    async with store.exclusive("r-x"):
+        left = [leftover.why for leftover in await store.sweep("r-x")]
     assert left[:2] == ["its object was in place: now it is recorded, too"] * 2
     assert left[2:] == ["another name of a file in the archive"]
     assert await store.read(f"{STEM}.json") == RECORD
@@ -694,19 +700,19 @@ async def test_a_power_cut_that_leaves_both_names(store: LocalStore) -> None:
 
 async def test_a_document_waits_in_vain_for_another_file(store: LocalStore) -> None:
     """The staged file is not the one with the final name: the document is about the staged one."""
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", b"another")
-    flat = f"{store.root}/.staging/{STEM.replace('/', '~')}"
+    flat = f"{staging_of(store)}/{STEM.replace('/', '~')}"
     Path(f"{flat}.data").write_bytes(DATA)
     Path(f"{flat}.json.document").write_bytes(RECORD)
-    async with store.exclusive():
-        await store.sweep()
+    async with store.exclusive("r-x"):
+        await store.sweep("r-x")
     assert await store.read(f"{STEM}.json") is None
     assert await store.read(f"{STEM}.rdb") == b"another"
 
 
 async def test_a_damaged_object_stays_until_the_right_one_comes(store: LocalStore) -> None:
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", b"damaged, and perhaps all there is")
         async with entered(store.stage(STEM, SIZE)) as staging:
             assert staging.resumable is None
@@ -720,18 +726,18 @@ async def test_a_damaged_object_stays_until_the_right_one_comes(store: LocalStor
 
 
 async def test_another_object_starts_over(store: LocalStore) -> None:
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
         await put_part(staging, PARTS[0])
-    async with store.exclusive(), entered(store.stage(STEM, SIZE + 1)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE + 1)) as staging:
         assert staging.resumable is None
 
 
 async def test_sweeping(store: LocalStore) -> None:
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
         await put_part(staging, PARTS[0])
-    folder, flat = store.root / ".staging", "r-x~2026~11~20261124T021500Z-1~r-x"
+    folder, flat = staging_of(store), "r-x~2026~11~20261124T021500Z-1~r-x"
     (folder / f"{flat}-1.data").write_bytes(b"no journal")
     (folder / f"{flat}-2.journal").write_bytes(b"no data")
     (folder / f"{flat}-3.json.tmp").write_bytes(b"half a record")
@@ -742,21 +748,22 @@ async def test_sweeping(store: LocalStore) -> None:
     (folder / f"{flat}-4.journal").write_bytes(kept.read_bytes())
     long_ago = time.time() - 40 * 86400
     os.utime(old, (long_ago, long_ago))
-    async with store.exclusive():
-        swept = {leftover.key for leftover in await store.sweep()}
+    async with store.exclusive("r-x"):
+        swept = {leftover.key for leftover in await store.sweep("r-x")}
     wrong = ("-1.data", "-2.journal", "-3.json.tmp", "-4.data", "-4.journal")
-    assert swept == {".staging/0123456789abcdef.tmp", *(f".staging/{flat}{n}" for n in wrong)}
+    left = {"0123456789abcdef.tmp", *(f"{flat}{name}" for name in wrong)}
+    assert swept == {f".staging/r-x/{name}" for name in left}
     assert {p.suffix for p in folder.iterdir()} == {".data", ".journal"}
 
 
 async def test_what_others_keep_in_the_staging_folder_stays(store: LocalStore) -> None:
-    folder = store.root / ".staging"
+    folder = staging_of(store)
     names = ["x.data", "y.journal", "z.tmp", "a.document", "notes.txt", "0123.tmp", ".keep"]
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         for name in names:
             (folder / name).write_bytes(b"another's")
         (folder / "r-x~2026.data").mkdir()
-        assert await store.sweep() == []
+        assert await store.sweep("r-x") == []
     assert {path.name for path in folder.iterdir()} == {*names, "r-x~2026.data"}
 
 
@@ -772,49 +779,90 @@ async def test_no_name_in_the_staging_folder_of_a_stranger_leads_out(
     moved or written."""
     (tmp_path / "2026").mkdir()
     where = way.replace("~", "/").replace("link", "..")
-    async with store.exclusive():
+    scope = scope_of(way.replace("~", "/"))
+    staging, quarantine = store.root / ".staging" / scope, store.root / ".quarantine" / scope
+    async with store.exclusive(scope):
         (store.root / "link").symlink_to("..")
         (store.root / "r-x").mkdir(exist_ok=True)
     home = (store.root / where).resolve()
     home.with_name("victim.rdb").write_bytes(DATA)
     home.with_name("victim.json").write_bytes(b"theirs")
     waiting = RECORD.replace(b"r-x-7.rdb", b"victim.rdb")
-    (store.root / ".staging" / f"{way}.json.document").write_bytes(waiting)
-    (store.root / ".quarantine").mkdir()
-    async with store.exclusive():
-        await store.sweep()
+    staging.mkdir(parents=True, exist_ok=True)
+    (staging / f"{way}.json.document").write_bytes(waiting)
+    async with store.exclusive(scope):
+        await store.sweep(scope)
     assert home.with_name("victim.json").read_bytes() == b"theirs"
     home.with_name("victim.json").unlink()
-    async with store.exclusive():
-        await store.sweep()
+    async with store.exclusive(scope):
+        await store.sweep(scope)
     assert not home.with_name("victim.json").exists()
-    assert list((store.root / ".quarantine").iterdir()) == []
+    assert not quarantine.exists()
+
+
+@pytest.mark.parametrize("scope", ["..", "../x", "/x", "r-x/../../x"])
+async def test_a_scope_that_leads_out_of_the_archive(store: LocalStore, scope: str) -> None:
+    with pytest.raises(UnsafeInput):
+        async with store.exclusive(scope):
+            pass
+    assert not store.root.exists()
+
+
+async def test_what_an_instance_staged_is_not_swept_with_the_archives_own(
+    store: LocalStore,
+) -> None:
+    async with store.exclusive("r-x"), store.exclusive(WHOLE):
+        name = f"{STEM.replace('/', '~')}.data"
+        for folder in (store.root / ".staging", staging_of(store)):
+            (folder / name).write_bytes(b"no journal")
+        (store.root / ".staging" / "0123456789abcdef.tmp").write_bytes(b"half a document")
+        [swept] = await store.sweep(WHOLE)
+        assert swept.key == ".staging/0123456789abcdef.tmp"
+        [swept] = await store.sweep("r-x")
+        assert swept.key == f".staging/r-x/{name}"
+
+
+@pytest.mark.parametrize("folder", [".staging", ".quarantine"])
+async def test_a_link_in_the_place_of_an_instances_own_folder(
+    store: LocalStore, tmp_path: Path, folder: str
+) -> None:
+    """What it leads to is another's: nothing is swept, or kept, there."""
+    async with store.exclusive("r-x"):
+        pass
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "0123456789abcdef.tmp").write_bytes(b"theirs")
+    (store.root / folder).mkdir(exist_ok=True)
+    (store.root / folder / "r-x").symlink_to(tmp_path / "theirs")
+    with pytest.raises(PlaceTaken, match="a symbolic link"):
+        async with store.exclusive("r-x"):
+            await store.sweep("r-x")
+    assert [path.read_bytes() for path in (tmp_path / "theirs").iterdir()] == [b"theirs"]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\u0000b"])
 async def test_a_waiting_record_that_names_no_file(store: LocalStore, name: str) -> None:
     flat = STEM.replace("/", "~")
     record = json.dumps({**json.loads(RECORD), "object": name}).encode()
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", DATA)
-        (store.root / ".staging" / f"{flat}.json.document").write_bytes(record)
-        [swept] = await store.sweep()
+        (staging_of(store) / f"{flat}.json.document").write_bytes(record)
+        [swept] = await store.sweep("r-x")
     assert swept.why == "a document without its object"
 
 
 async def test_what_an_earlier_version_put_aside(store: LocalStore) -> None:
     """It goes back to its place, or gets a name that later repairs ignore."""
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", b"right")
         await store.put(f"{STEM}8.rdb", b"right")
-    folder, flat = store.root / ".quarantine", STEM.replace("/", "~")
-    folder.mkdir()
+    folder, flat = store.root / ".quarantine" / "r-x", STEM.replace("/", "~")
+    folder.mkdir(parents=True)
     os.link(store.root / f"{STEM}.rdb", folder / f"{flat}.rdb.aside")
     (folder / f"{flat}8.rdb.aside").write_bytes(b"damaged")
     (folder / f"{flat}9.rdb.aside").write_bytes(b"all there is")
-    async with store.exclusive():
-        assert len(await store.sweep()) == 3
-        assert await store.sweep() == []
+    async with store.exclusive("r-x"):
+        assert len(await store.sweep("r-x")) == 3
+        assert await store.sweep("r-x") == []
     assert await store.read(f"{STEM}9.rdb") == b"all there is"
     assert await store.read(f"{STEM}8.rdb") == b"right"
     [kept] = folder.iterdir()
@@ -822,7 +870,7 @@ async def test_what_an_earlier_version_put_aside(store: LocalStore) -> None:
 
 
 async def test_documents(store: LocalStore) -> None:
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         assert await store.read("a/b.json") is None
         assert await store.size("a/b.json") is None
         await store.put("a/b.json", b"one")
@@ -836,7 +884,7 @@ async def test_documents(store: LocalStore) -> None:
 
 
 async def test_no_room_is_said_before_a_byte_is_fetched(store: LocalStore) -> None:
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         with pytest.raises(DoesNotFit, match="are free"):
             async with entered(store.stage(STEM, 2**62)):
                 pass
@@ -845,7 +893,7 @@ async def test_no_room_is_said_before_a_byte_is_fetched(store: LocalStore) -> No
 async def test_what_is_on_its_way_takes_its_room(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         space = types.SimpleNamespace(f_bavail=5000, f_frsize=1)
         monkeypatch.setattr(os, "statvfs", lambda _: space)
         async with entered(store.stage(STEM, 3000)):
@@ -861,7 +909,7 @@ async def test_what_is_on_its_way_takes_its_room(
 async def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError) as caught:
-        async with LocalStore(tmp_path / "file" / "archive").exclusive():
+        async with LocalStore(tmp_path / "file" / "archive").exclusive("r-x"):
             pass
     assert caught.value.exit_code == 6
     assert "\n" not in str(caught.value)
@@ -973,9 +1021,9 @@ def test_file_systems_of_this_machine(tmp_path: Path) -> None:
 
 async def test_a_cancelled_run_lets_go_of_the_lock(store: LocalStore) -> None:
     with anyio.move_on_after(0.05):
-        async with store.exclusive():
+        async with store.exclusive("r-x"):
             await anyio.sleep(10)
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         pass
 
 
@@ -1018,7 +1066,7 @@ def test_the_order_of_durable_steps(tmp_path: Path, steps: list[str]) -> None:
         return [(f"{STEM}.json", RECORD)]
 
     async def walk() -> None:
-        async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+        async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
             await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
             for part in PARTS:
                 await put_part(staging, part)
@@ -1032,20 +1080,20 @@ def test_the_order_of_durable_steps(tmp_path: Path, steps: list[str]) -> None:
         "pwrite r-x-7.journal",
         "fdatasync r-x-7.journal",
     ]
-    begin = ["pwrite r-x-7.journal", "fdatasync r-x-7.journal", "fsync .staging"]
+    begin = ["pwrite r-x-7.journal", "fdatasync r-x-7.journal", "fsync r-x"]
     document = "r-x-7.json.document"
-    ready = [f"pwrite {document}", "fsync r-x-7.data", f"fsync {document}", "fsync .staging"]
+    ready = [f"pwrite {document}", "fsync r-x-7.data", f"fsync {document}", "fsync r-x"]
     parents = [f"fsync {name}" for name in ("11", "2026", "r-x", tmp_path.name)]
     home = [*parents, "rename r-x-7.rdb", "fsync 20261124T021500Z-1"]
     record = ["rename r-x-7.json", "fsync 20261124T021500Z-1"]
     start = steps.index("pwrite r-x-7.journal")
-    end = ["fsync .staging"]
+    end = ["fsync r-x"]
     assert steps[start:] == [*begin, *part, *part, *part, "commit", *ready, *home, *record, *end]
 
 
 async def test_the_order_of_a_documents_steps(store: LocalStore, steps: list[str]) -> None:
     """Its folders synced, its bytes synced → rename → directory synced."""
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         steps.clear()
         await store.put("r-x/2026/sums", b"sums")
         taken = list(steps)
@@ -1062,7 +1110,7 @@ async def test_a_staged_file_that_the_disk_does_not_give(
     def broken(*_: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         await in_thread(staging.write, 0, memoryview(DATA))
         monkeypatch.setattr(reading, "read_all", broken)
         with pytest.raises(UnreadableObject):
@@ -1081,17 +1129,17 @@ async def test_a_sync_that_failed_vouches_for_no_later_part(
         real(descriptor)
 
     monkeypatch.setattr(os, "fdatasync", fails_once)
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         await in_thread(staging.begin, PIN, RECEIPT.provenance, PART)
         for part in PARTS[:2]:
             with pytest.raises(StoreError):
                 await put_part(staging, part)
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         assert staging.resumable is None or not staging.resumable.crcs
 
 
 async def test_one_stem_is_brought_once(store: LocalStore) -> None:
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)) as staging:
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         with pytest.raises(PlaceTaken):
             async with entered(store.stage(STEM, SIZE)):
                 pass
@@ -1099,7 +1147,7 @@ async def test_one_stem_is_brought_once(store: LocalStore) -> None:
         await in_thread(store.finish, [staging.commit(RECEIPT, no_documents)])
         await in_thread(staging.restart)  # too late to forget anything
     assert (store.root / f"{STEM}.rdb").read_bytes() == DATA
-    async with store.exclusive(), entered(store.stage(STEM, SIZE)):
+    async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)):
         pass
 
 
@@ -1112,7 +1160,7 @@ async def test_a_key_that_leaves_the_archive_is_none(tmp_path: Path, key: str) -
         lambda: store.read(key), lambda: store.put(key, b"1"), lambda: store.size(key),
         lambda: store.clear(key), lambda: anext(store.entries(f"{key}/")),
     ]  # fmt: skip
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         for ask in asked:
             with pytest.raises(UnsafeInput, match="is not a key within an archive"):
                 await ask()

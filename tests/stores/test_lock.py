@@ -53,6 +53,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "archive" / ".lock"
 
 
+def lock_of(root: Path) -> Path:
+    """That of the instance."""
+    return root / ".locks" / INSTANCE
+
+
 @pytest.mark.parametrize("remove", REMOVALS)
 def test_a_lock_that_is_removed_is_held_no_more(path: Path, remove: Removal) -> None:
     with hold(path) as held:
@@ -111,7 +116,7 @@ async def test_a_pull_stops_before_the_next_commit(
 
     def observe(event: Event) -> None:
         if isinstance(event, Started):
-            took_away.append(remove(root / ".lock"))
+            took_away.append(remove(lock_of(root)))
 
     took_away: list[object] = []
     with pytest.raises(ArchiveBusy, match="removed or replaced"):

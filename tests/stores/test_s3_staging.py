@@ -23,7 +23,7 @@ from archiver.stores.s3.checksums import ChecksumKind
 from archiver.stores.s3.outages import ONE_TRY, OutageBudget
 from archiver.stores.s3.replacing import replacing
 from archiver.stores.s3.staging import S3Staging
-from archiver.stores.s3.unfinished import sweep
+from archiver.stores.s3.unfinished import own_uploads, sweep
 from archiver.stores.s3.writing import VerifiedWriter
 from archiver.transfer.parts import plan_parts
 from tests.servers import gateway as gates
@@ -89,7 +89,8 @@ def below(seaweed: SeaweedFS, bucket: str, folder: str) -> list[str]:
 
 def swept(writer: VerifiedWriter) -> list[Leftover]:
     """By a new process."""
-    return list(sweep(VerifiedWriter(writer.bucket, writer.capabilities), lambda: None))
+    fresh = VerifiedWriter(writer.bucket, writer.capabilities)
+    return list(sweep(fresh, "r-x", lambda: None, own_uploads(fresh)))
 
 
 Change = Callable[[bytes], bytes | None]
@@ -300,7 +301,7 @@ def test_a_sweep_stops_when_the_lease_is_lost(
         raise ArchiveBusy("somebody else has it")
 
     with pytest.raises(ArchiveBusy):
-        list(sweep(VerifiedWriter(writer.bucket, writer.capabilities), lost))
+        list(sweep(VerifiedWriter(writer.bucket, writer.capabilities), "r-x", lost, []))
     assert len(below(seaweed, bucket, ".quarantine")) == 1
 
 
@@ -425,7 +426,7 @@ def test_an_object_goes_only_when_its_copy_is_one(
     store = S3Store(f"s3://{bucket}/{PREFIX}", S3Options(gate.endpoint))
 
     async def move() -> str | None:
-        async with store.exclusive():
+        async with store.exclusive("r-x"):
             return await getattr(store, how)(key)  # type: ignore[no-any-return]
 
     def half(request: Request) -> Answer:
@@ -516,8 +517,8 @@ def test_others_that_died_meanwhile_are_settled_by_the_same_store(
     store = S3Store(f"s3://{bucket}/{PREFIX}", S3Options(gate.endpoint))
 
     async def run() -> list[Leftover]:
-        async with store.exclusive():
-            return await store.sweep()
+        async with store.exclusive("r-x"):
+            return await store.sweep("r-x")
 
     put(seaweed, bucket, OBJECT, OLD)
     assert anyio.run(run) == []
@@ -639,10 +640,10 @@ def test_a_sweep_leaves_what_is_of_others(
 ) -> None:
     others = {
         f"{PREFIX}.staging/notes.json": b"{}",
-        f"{PREFIX}.staging/{FLAT}.json": b'00000000 {"journal": 1}',
-        f"{PREFIX}.staging/{FLAT}.data": b"x",
-        f"{PREFIX}.quarantine/{FLAT}.data": b"of somebody who has the same idea",
-        f"{PREFIX}.quarantine/{FLAT}.json": b'{"key": "another"}',
+        f"{PREFIX}.staging/r-x/{FLAT}.json": b'00000000 {"journal": 1}',
+        f"{PREFIX}.staging/r-x/{FLAT}.data": b"x",
+        f"{PREFIX}.quarantine/r-x/{FLAT}.data": b"of somebody who has the same idea",
+        f"{PREFIX}.quarantine/r-x/{FLAT}.json": b'{"key": "another"}',
         f"{PREFIX}.quarantine/report.replaced": b"x",
     }
     for key, data in others.items():
@@ -682,7 +683,7 @@ def test_an_upload_is_known_for_ours_before_it_is_created(
         staged(writer, LARGE)
     assert [key for key, _ in seaweed.uploads(bucket)] == [OBJECT]
     assert {leftover.key for leftover in swept(writer)} == {
-        f"{STEM}.rdb", f".staging/{FLAT}.json",
+        f"{STEM}.rdb", f".staging/r-x/{FLAT}.json",
     }  # fmt: skip
     assert seaweed.uploads(bucket) == []
     assert below(seaweed, bucket, ".staging") == []

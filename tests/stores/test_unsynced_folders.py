@@ -55,7 +55,7 @@ async def test_folders_that_cannot_be_synced(
 ) -> None:
     refuse("folders", code)
     store = LocalStore(tmp_path / "archive")
-    async with store.exclusive():
+    async with store.exclusive("r-x"):
         await store.put("a/b.json", b"{}")
         stored = await bring_home(store, file_of(1000))
     assert await read_all(store, stored.key) == file_of(1000)
@@ -75,7 +75,7 @@ async def test_what_is_never_passed_over(
     store = LocalStore(tmp_path)
     refuse(what, code)
     with pytest.raises(StoreError, match=rf"{tmp_path}.*: fsync: {os.strerror(code)}"):
-        async with store.exclusive():
+        async with store.exclusive("r-x"):
             await store.put("a/b.json", b"{}")
     assert disk.what_is_not_synced() == []
 

@@ -565,7 +565,7 @@ async def test_a_put_that_a_sweep_got_in_the_way_of(pulled: Pulled, watched: Wat
 
 async def test_verify_beside_a_pull_at_work(pulled: Pulled) -> None:
     """Neither keeps the other out, and the results are kept all the same."""
-    async with Archive(LocalStore(pulled.root)).writing():
+    async with Archive(LocalStore(pulled.root)).writing(INSTANCE):
         summary = await verify(pulled.archive, VerifyOptions(keep_every=0))
     assert (summary.findings, summary.results_not_kept) == ([], None)
 

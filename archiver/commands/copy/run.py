@@ -14,10 +14,17 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from archiver import events
 from archiver.archive import layout
-from archiver.archive.acknowledged import bring_along, differing
+from archiver.archive.acknowledged import Copied, bring_along, differing
 from archiver.archive.archive import Archive, check_apart
 from archiver.archive.catalogue import Described
-from archiver.archive.contents import Recorded, Unrecorded, described, record_of, walk
+from archiver.archive.contents import (
+    Recorded,
+    Unrecorded,
+    described,
+    instances,
+    record_of,
+    walk,
+)
 from archiver.archive.indexing import Indexing
 from archiver.archive.inventory import Compared, Difference, Inventory
 from archiver.archive.reading import at_odds, read_sums, unsealed
@@ -30,8 +37,10 @@ from archiver.archive.replacing import (
 )
 from archiver.archive.verified import forget
 from archiver.commands.summary import Summary
-from archiver.concurrency import entered, in_thread, task_group
+from archiver.commands.writer import MOST_INSTANCES, InstanceWriter
+from archiver.concurrency import Turns, entered, in_thread, task_group
 from archiver.errors import (
+    ArchiveBusy,
     ArchiverError,
     BackupFailed,
     BadDocument,
@@ -46,6 +55,7 @@ from archiver.logs import OF_RUNS, logged
 from archiver.model import Pin, Provenance, Receipt, Stored
 from archiver.stores.base import Staging
 from archiver.stores.commit import Commit
+from archiver.stores.scope import WHOLE
 from archiver.times import TimeRange
 from archiver.transfer.download import download_file
 from archiver.transfer.engine import TransferOptions, shared_resources
@@ -152,19 +162,19 @@ async def copy(
 ) -> Summary:
     """Bring to ``target`` every backup of ``source`` that it does not hold, or holds damaged.
 
-    What fails for one backup is in the summary's ``failures``, and the others go on. Raises
-    StoreError, ArchiveBusy and UnsupportedFormat, which end the run; and before anything is written
-    UsageError where the two are one archive, or one lies in the other.
+    What fails for one backup is in the summary's ``failures``, and the others go on; so does an
+    instance that another process writes to in the target, as ArchiveBusy. Raises StoreError,
+    UnsupportedFormat, and ArchiveBusy when a lock was lost, which end the run; and before anything
+    is written UsageError where the two are one archive, or one lies in the other.
     """
     observer = logged(observer, OF_RUNS)
     await check_apart(source, target)
     run = _Copying(source, target, options or CopyOptions(), observer)
     if not await target.check_place() and await run.is_for_nothing():
         return run.summary
-    async with target.writing(observer) as swept:
-        for leftover in swept:
-            observer(events.Swept(leftover.key, leftover.why))
-        await run.all()
+    await target.begin(run.observer)
+    await run.all()
+    await target.tidy(run.observer)
     return run.summary
 
 
@@ -321,71 +331,119 @@ def _promised(record: Record) -> tuple[Pin, Provenance]:
     return Pin(record.size, None, int(record.document["crc64ecma"])), record.provenance
 
 
-# A record, the folder for it, and whether the target may know which bytes it should have.
-_Planned = tuple[Record, str, bool]
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A backup of an instance that is to be copied: its record, the folder for it, and whether the
+    target may know which bytes it should have."""
+
+    instance: "_InstanceCopy"
+    record: Record
+    folder: str
+    known: bool
 
 
 class _Copying:
+    """A run: the instances into the plan, the plan into the queue, the queue into workers."""
+
     def __init__(
         self, source: Archive, target: Archive, options: CopyOptions, observer: events.Observer
     ) -> None:
         self.summary: Final = Summary()
-        self._source: Final = source
-        self._target: Final = target
-        self._options: Final = options
+        self.source: Final = source
+        self.target: Final = target
+        self.options: Final = options
+        self.turns: Final = Turns()
         self._tell: Final = observer
-        self._witnesses: Final = Witnesses(source.store)
-        self._index: Final = Indexing(target.store)
-        self._target_says: Final = Witnesses(target.store)
-        # Folders that something was copied to, and those it came from.
-        self._touched: Final[dict[str, str]] = {}
-        # By their keys without suffix, files that the target was told to take as they are here.
-        self._replaced: Final[set[str]] = set()
-        # The set that was last said to have no SHA256SUMS.
-        self._noted = ""
         # The target is full: what is under way may still fit, and nothing new is begun.
-        self._full: NoSpace | None = None
-        self._shared: Final = shared_resources(options.transfer, options.workers, self._observer)
+        self.full: NoSpace | None = None
+        self.index: Final = Indexing(target.store)
+        self.shared: Final = shared_resources(options.transfer, options.workers, self.observer)
 
     async def all(self) -> None:
-        """The plan into the queue, the queue into workers, and the sets sealed at the end."""
-        send, receive = anyio.create_memory_object_stream[_Planned](self._options.workers)
+        """Each instance from its records to its sealed sets; then what was acknowledged."""
+        send, receive = anyio.create_memory_object_stream[_Planned](self.options.workers)
         async with task_group() as group:
-            for _ in range(self._options.workers):
+            for _ in range(self.options.workers):
                 group.start_soon(self._work, receive.clone())
             receive.close()
             async with send:
-                await self._enqueue(send)
-        if self._full is not None:
-            raise self._full
+                await self._instances(send)
+        if self.full is not None:
+            raise self.full
         self._tell_if_nothing()
-        for folder, origin in sorted(self._touched.items()):
-            try:
-                await self._seal(folder, origin)
-            except ArchiverError as error:
-                if error.ends_run:
-                    raise
-                self._observer(events.Failed(folder, error))
         await self._bring_acknowledgements()
-        await self._index.keep()
+
+    async def _instances(self, send: MemoryObjectSendStream[_Planned]) -> None:
+        free = anyio.Semaphore(MOST_INSTANCES)
+
+        async def run(instance_id: str, prefixes: Sequence[str]) -> None:
+            try:
+                await _InstanceCopy(self, instance_id, prefixes, send).run()
+            finally:
+                free.release()
+
+        async with task_group() as group:
+            for instance_id, prefixes in (await self._prefixes()).items():
+                await free.acquire()
+                if self.full is not None:
+                    return
+                group.start_soon(run, instance_id, prefixes)
+
+    async def _prefixes(self) -> dict[str, list[str]]:
+        """Where to look for each instance that is meant."""
+        chosen = self.options.selection.prefixes
+        if chosen == [""]:
+            chosen = [f"{one}/" for one in await instances(self.source.store)]
+        found: dict[str, list[str]] = {}
+        for prefix in chosen:
+            found.setdefault(prefix.partition("/")[0], []).append(prefix)
+        return found
+
+    async def _work(self, queue: MemoryObjectReceiveStream[_Planned]) -> None:
+        async with queue:
+            async for one in queue:
+                try:
+                    if self.full is None:
+                        await one.instance.copy(one)
+                except NoSpace as error:
+                    self.full = error
+                except ArchiverError as error:
+                    if error.ends_run:
+                        raise
+                    self.observer(events.Failed(one.record.key, error, one.record.backup))
+                finally:
+                    one.instance.ended_one()
 
     async def _bring_acknowledgements(self) -> None:
         """What somebody has taken note of goes along with what it is about."""
-        chosen = self._options.selection
-        brought = bring_along(
-            self._source, self._target, chosen.instances, chosen.folders, self._observer
-        )
-        async with aclosing(brought) as copied:
-            async for one in copied:
-                if one.bad is None:
-                    self._observer(events.AcknowledgementCopied(one.key))
-                else:
-                    self._observer(events.Failed(one.key, one.bad))
+        chosen = self.options.selection
+        given = self.source, self.target, chosen.instances, chosen.folders
+        async with aclosing(differing(*given)) as found:
+            lacking = [one async for one in found]
+        if all(one.bad is not None for one in lacking):
+            self._tell_acknowledgements(lacking)
+            return
+        try:
+            async with (
+                self.target.writing(WHOLE, self.observer),
+                aclosing(bring_along(*given, self.observer)) as brought,
+            ):
+                async for one in brought:
+                    self._tell_acknowledgements([one])
+        except ArchiveBusy as busy:
+            self.observer(events.Failed(layout.ACKNOWLEDGED, busy))
+
+    def _tell_acknowledgements(self, copied: Iterable[Copied]) -> None:
+        for one in copied:
+            if one.bad is None:
+                self.observer(events.AcknowledgementCopied(one.key))
+            else:
+                self.observer(events.Failed(one.key, one.bad))
 
     def _tell_if_nothing(self) -> None:
         if not (self.summary.held or self.summary.planned or self.summary.failures):
-            nothing = BackupFailed(f"{self._source.store}: {NOTHING_SELECTED}; nothing was copied")
-            self._observer(events.Failed(str(self._source.store), nothing))
+            nothing = BackupFailed(f"{self.source.store}: {NOTHING_SELECTED}; nothing was copied")
+            self.observer(events.Failed(str(self.source.store), nothing))
 
     async def is_for_nothing(self) -> bool:
         """Whether there is no record to copy; then what there is instead is told.
@@ -393,67 +451,129 @@ class _Copying:
         By one look: a record that comes after it is for the next run, since this one has no lock
         to write with.
         """
-        selection = self._options.selection
+        selection = self.options.selection
         failures: list[events.Failed] = []
         for prefix in selection.prefixes:
             found = False
-            async with aclosing(walk(self._source.store, prefix, selection.reaches)) as walked:
+            async with aclosing(walk(self.source.store, prefix, selection.reaches)) as walked:
                 async for one in walked:
                     if isinstance(one, Recorded):
                         return False
                     found = True
                     failures.append(events.Failed(one.key, one.error))
-            if prefix and not found and await self._has_nothing(prefix):
-                failures.append(self._nothing_below(prefix))
+            if prefix and not found and await self.has_nothing(prefix):
+                failures.append(self.nothing_below(prefix))
         for failed in failures:
-            self._observer(failed)
+            self.observer(failed)
         self._tell_if_nothing()
         return True
 
-    async def _enqueue(self, send: MemoryObjectSendStream[_Planned]) -> None:
-        inventory = Inventory(self._target.store)
-        for prefix in self._options.selection.prefixes:
-            found = False
-            async for one in walk(self._source.store, prefix, self._options.selection.reaches):
+    def nothing_below(self, prefix: str) -> events.Failed:
+        nothing = BackupFailed(f"{self.source.store}: there is nothing below {prefix}")
+        return events.Failed(prefix, nothing)
+
+    async def has_nothing(self, prefix: str) -> bool:
+        async with aclosing(self.source.record_keys(prefix)) as keys:
+            return await anext(keys, None) is None
+
+    def observer(self, event: events.Event) -> None:
+        if isinstance(event, events.Advanced):
+            event = replace(event, network=None)
+        self.summary(event)
+        self._tell(event)
+
+
+class _InstanceCopy:
+    """The part of a run that is about one instance, from its records to its sealed sets. Its lock
+    is taken at the first that is to be copied."""
+
+    def __init__(
+        self,
+        run: _Copying,
+        instance_id: str,
+        prefixes: Sequence[str],
+        send: MemoryObjectSendStream[_Planned],
+    ) -> None:
+        self._id: Final = instance_id
+        self._run: Final = run
+        self._source: Final = run.source
+        self._target: Final = run.target
+        self._options: Final = run.options
+        self._observer: Final = run.observer
+        self._shared: Final = run.shared
+        self._prefixes: Final = prefixes
+        self._send: Final = send
+        self._writer: Final = InstanceWriter(run.target, instance_id, run.turns, run.observer)
+        self._inventory: Final = Inventory(run.target.store)
+        self._witnesses: Final = Witnesses(run.source.store)
+        self._target_says: Final = Witnesses(run.target.store)
+        # Folders that something was copied to, and those it came from.
+        self._touched: Final[dict[str, str]] = {}
+        # By their keys without suffix, files that the target was told to take as they are here.
+        self._replaced: Final[set[str]] = set()
+        # The set that was last said to have no SHA256SUMS.
+        self._noted = ""
+
+    async def run(self) -> None:
+        """All of it. Raises what ends the run."""
+        async with self._writer:
+            async with self._writer.turn():
+                for prefix in self._prefixes:
+                    await self._enqueue(prefix)
+            await self._writer.nothing_under_way()
+            if self._run.full is not None or self._writer.is_busy:
+                return
+            for folder, origin in sorted(self._touched.items()):
+                try:
+                    await self._seal(folder, origin)
+                except ArchiverError as error:
+                    if error.ends_run:
+                        raise
+                    self._observer(events.Failed(folder, error))
+            if self._writer.is_writer:
+                await self._run.index.keep(self._id)
+
+    def ended_one(self) -> None:
+        """A backup that was enqueued has been copied, or not."""
+        self._writer.ended_one()
+
+    async def _enqueue(self, prefix: str) -> None:
+        is_asked_for = prefix in self._options.selection.prefixes
+        found = False
+        walked = walk(self._source.store, prefix, self._options.selection.reaches)
+        async with aclosing(walked):
+            async for one in walked:
                 found = True
-                if self._full is not None:
-                    return
                 if isinstance(one, Unrecorded):
                     self._observer(events.Failed(one.key, one.error))
                     continue
-                planned = await self._planned(inventory, one)
-                if planned is None:
-                    continue
-                try:
-                    await send.send(planned)
-                except anyio.BrokenResourceError:
-                    return  # no worker is left: what ended the last one is what will be raised
-            if prefix and not found and await self._has_nothing(prefix):
-                self._observer(self._nothing_below(prefix))
+                planned = await self._planned(one)
+                if self._run.full is not None or self._writer.is_busy:
+                    return
+                if planned is not None:
+                    self._writer.under_way += 1
+                    try:
+                        await self._send.send(planned)
+                    except anyio.BrokenResourceError:
+                        self.ended_one()  # no worker is left: what ended the last one is raised
+        if is_asked_for and not found and await self._run.has_nothing(prefix):
+            self._observer(self._run.nothing_below(prefix))
 
-    def _nothing_below(self, prefix: str) -> events.Failed:
-        nothing = BackupFailed(f"{self._source.store}: there is nothing below {prefix}")
-        return events.Failed(prefix, nothing)
-
-    async def _has_nothing(self, prefix: str) -> bool:
-        async with aclosing(self._source.record_keys(prefix)) as keys:
-            return await anext(keys, None) is None
-
-    async def _planned(self, inventory: Inventory, one: Recorded) -> _Planned | None:
+    async def _planned(self, one: Recorded) -> _Planned | None:
         """The record under a key, if what it describes is to be copied, and the folder for it."""
-        key = one.key
+        key, inventory = one.key, self._inventory
         try:
             record = await record_of(self._source.store, one.files, key)
-            if record is None:
-                return None
-            backup, folder = record.backup, await inventory.folder_for(record)
-            compared = await self._compared(inventory, record, folder)
+            found = None if record is None else await self._found(record)
         except ArchiverError as error:
             if error.ends_run:
                 raise
             self._observer(events.Failed(key, error))
             return None
-        difference = compared.difference
+        if record is None or found is None:
+            return None
+        folder, compared = found
+        difference, backup = compared.difference, record.backup
         self._note_unsealed(record, one)
         odds = at_odds(record, one.sums)
         if odds is not None and (
@@ -477,14 +597,33 @@ class _Copying:
             await self._clear([layout.record_key(stem)])
         self._observer(events.Planned(backup))
         known = await inventory.knows(f"{folder}/{layout.stem_of(record.key).rpartition('/')[2]}")
-        return record, folder, known
+        return _Planned(self, record, folder, known)
 
-    async def _compared(self, inventory: Inventory, record: Record, folder: str) -> Compared:
-        """How the target holds it."""
-        compared = await inventory.compare(record, folder)
+    async def _found(self, record: Record) -> tuple[str, Compared] | None:
+        """The folder for it in the target, and how that holds it: seen as the one writer, if there
+        is something to write. None where another process is."""
+        found = await self._compared(record)
+        if self._writer.is_writer or not self._is_to_be_copied(found[1]):
+            return found
+        if not await self._writer.begin_out_of_turn():
+            return None
+        # Another writer may have brought it meanwhile.
+        self._inventory.look_again()
+        self._target_says.look_again()
+        return await self._compared(record)
+
+    async def _compared(self, record: Record) -> tuple[str, Compared]:
+        """The folder for it in the target, and how that holds it."""
+        folder = await self._inventory.folder_for(record)
+        compared = await self._inventory.compare(record, folder)
         if compared.difference is Difference.NONE and await self._is_outvoted(record, folder):
-            return Compared(Difference.OTHER)
-        return compared
+            return folder, Compared(Difference.OTHER)
+        return folder, compared
+
+    def _is_to_be_copied(self, compared: Compared) -> bool:
+        if compared.difference is Difference.OTHER:
+            return self._options.replace
+        return compared.difference is not Difference.NONE
 
     async def _is_outvoted(self, record: Record, folder: str) -> bool:
         """Whether the target has the same record, and is to be told that it is right: a run that
@@ -510,22 +649,9 @@ class _Copying:
             if kept is not None:
                 self._observer(events.Cleared(key, kept))
 
-    async def _work(self, queue: MemoryObjectReceiveStream[_Planned]) -> None:
-        async with queue:
-            async for record, folder, known in queue:
-                if self._full is not None:
-                    continue
-                try:
-                    await self._copy(record, folder, known=known)
-                except NoSpace as error:
-                    self._full = error
-                except ArchiverError as error:
-                    if error.ends_run:
-                        raise
-                    self._observer(events.Failed(record.key, error, record.backup))
-
-    async def _copy(self, record: Record, folder: str, *, known: bool) -> None:
+    async def copy(self, one: _Planned) -> None:
         """One backup: read, compared with its record, written, and recorded as it was."""
+        record, folder, known = one.record, one.folder, one.known
         backup, (_, provenance) = record.backup, _promised(record)
         stem = f"{folder}/{record.key.rpartition('/')[2].removesuffix(layout.RECORD_SUFFIX)}"
         store = self._target.store
@@ -534,7 +660,7 @@ class _Copying:
             [stored] = await in_thread(store.finish, [commit])
         receipt = stored.receipt
         self._touched[folder] = record.folder
-        self._index.wrote([(layout.record_key(stem), record.renamed(stored.key).encode())])
+        self._run.index.wrote([(layout.record_key(stem), record.renamed(stored.key).encode())])
         if self._options.replace and known:
             self._replaced.add(stem)
         for key, kept in stored.cleared:
@@ -646,13 +772,11 @@ class _Copying:
         is_whole = bool(ours) and all(f"{folder}/{name}" in there for name in ours)
         replaced = {stem for stem in self._replaced if stem.rpartition("/")[0] == folder}
         await forget(self._target.store, replaced)
-        if is_standard or is_whole or (replaced and layout.sums_key(folder) in there):
+        if not (is_standard or is_whole or (replaced and layout.sums_key(folder) in there)):
+            return
+        if not self._writer.is_writer and not await self._target.is_to_be_sealed(folder):
+            return
+        if await self._writer.begin():
             files = await self._target.seal(folder, confirmed=replaced)
             if files:
                 self._observer(events.SetCompleted(folder, files))
-
-    def _observer(self, event: events.Event) -> None:
-        if isinstance(event, events.Advanced):
-            event = replace(event, network=None)
-        self.summary(event)
-        self._tell(event)

@@ -22,6 +22,7 @@ from archiver.report.markdown import to_markdown
 from archiver.report.page import to_page
 from archiver.stores.base import Store
 from archiver.stores.local.store import LocalStore
+from archiver.stores.scope import WHOLE
 
 # Makes the evidence of a drill from its id and the link to the previous document.
 MakeEvidence: TypeAlias = Callable[[str, Link | None], Evidence]
@@ -97,7 +98,7 @@ class Ledger:
         :meth:`file` tries the archive again, unless the directory has the chain now.
         """
         try:
-            async with Archive(self._archive.store, beginning=Beginning.NEVER).writing():
+            async with Archive(self._archive.store, beginning=Beginning.NEVER).writing(WHOLE):
                 return None
         except ArchiveBusy:
             return None  # the other process may have finished by the end of the drill
@@ -138,8 +139,8 @@ class Ledger:
 
     def _lock(self) -> AbstractAsyncContextManager[object]:
         if self._instead is not None:
-            return self._instead.exclusive()
-        return self._archive.writing(self._observe)
+            return self._instead.exclusive(WHOLE)
+        return self._archive.writing(WHOLE, self._observe)
 
     def _observe(self, event: events.Event) -> None:
         if isinstance(event, events.WaitingForLock):

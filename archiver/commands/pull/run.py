@@ -6,54 +6,32 @@ bytes; the store commits; the archive records.
 """
 
 import functools
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 from archiver import events
-from archiver.archive import layout
-from archiver.archive.acknowledged import Acknowledged, Acknowledgement
+from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
 from archiver.archive.indexing import Indexing
-from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.replacing import make_way, measure_present, speaks_for
 from archiver.commands.pull.batch import bring_together
-from archiver.commands.pull.sets import SeenSet, SetBook
+from archiver.commands.pull.instance import InstancePull, Planned, Shared, instances_of
+from archiver.commands.pull.plan import PullOptions, empty_dump
 from archiver.commands.summary import Summary
+from archiver.commands.writer import MOST_INSTANCES
 from archiver.concurrency import entered, in_thread, task_group
-from archiver.errors import (
-    ArchiverError,
-    BackupFailed,
-    CorruptFile,
-    IntegrityError,
-    NoSpace,
-    UnreadableObject,
-    UsageError,
-    others_not_asked,
-)
-from archiver.ids import check_backup
+from archiver.errors import CorruptFile, UnreadableObject
 from archiver.logs import OF_RUNS, logged
-from archiver.model import (
-    Backup,
-    BackupMode,
-    BackupType,
-    Page,
-    Query,
-    Receipt,
-    Status,
-    Stored,
-    Transfer,
-)
+from archiver.model import Query, Receipt, Stored, Transfer
 from archiver.sources.base import Source
 from archiver.stores.base import Staging
 from archiver.stores.commit import Commit
-from archiver.transfer.engine import Engine, TransferOptions, open_engine
+from archiver.transfer.engine import Engine, open_engine
 
 # Small backups at once in the place of a large one, where a store takes them one by one: they wait
 # for it most of the time. Where it takes many together, one worker does it all: two would wait for
@@ -61,46 +39,6 @@ from archiver.transfer.engine import Engine, TransferOptions, open_engine
 SMALL_FOR_LARGE = 4
 # So many batches are listed ahead, some 4 KB a backup: the listing goes on while others come home.
 _BATCHES_AHEAD = 32
-
-# To one backup that the vendor failed: it will never come.
-NEVER_MADE_HINT = (
-    "archiver ack takes note of it by this name, or of its set with the nodes that it lacks by the "
-    "sets around it, so that it is no failure any more"
-)
-# To one in a set that somebody has taken note of: nobody knew of this node then.
-NOT_MEANT_HINT = (
-    "what was acknowledged of its set does not name this node: archiver ack takes note of it by "
-    "this name"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class PullOptions:
-    """Which backups, and how many files at once: ``workers`` large ones; and beside them, of up to
-    256 KiB, as many as the store takes together, or SMALL_FOR_LARGE times as many. Empty ``types``
-    or ``modes`` mean all. For a repair, ``again`` are the stems (keys without suffix) of backups to
-    bring home though the archive holds them, and ``repaired`` the sets (folders) whose documents
-    may be wrong, or not given by the store: they are written anew."""
-
-    types: frozenset[BackupType] = frozenset()
-    modes: frozenset[BackupMode] = frozenset()
-    workers: int = 4
-    dry_run: bool = False
-    again: frozenset[str] = frozenset()
-    repaired: frozenset[str] = frozenset()
-    transfer: TransferOptions = field(default_factory=TransferOptions)
-
-    def __post_init__(self) -> None:
-        """Raises UsageError for a word that no backup has: it would leave all of them out."""
-        for words, known in ((self.types, BackupType), (self.modes, BackupMode)):
-            if unknown := sorted(words - set(known)):
-                raise UsageError(f"{unknown[0]!r} is not one of {', '.join(known)}")
-
-    def wants(self, backup: Backup) -> bool:
-        """Whether the type and mode of a backup are among those asked for."""
-        return (not self.types or backup.type in self.types) and (
-            not self.modes or backup.mode in self.modes
-        )
 
 
 async def pull(
@@ -113,29 +51,19 @@ async def pull(
     """Bring home every backup that the queries list and the archive does not hold.
 
     What fails for one backup or one instance is in the summary's ``failures``, and the others go
-    on. Raises StoreError, ArchiveBusy, UnsupportedFormat, and UsageError where no archive may be
+    on; so does an instance that another process writes to, as ArchiveBusy. Raises StoreError,
+    UnsupportedFormat, ArchiveBusy when a lock was lost, and UsageError where no archive may be
     begun, which end the run.
     """
     observer = logged(observer, OF_RUNS)
-    times = Counter(query.instance_id for query in queries)
-    listed_again = frozenset(instance for instance in times if times[instance] > 1)
-    run = _Run(source, archive, listed_again, options or PullOptions(), observer)
+    run = _Run(source, archive, len(queries), options or PullOptions(), observer)
     await archive.check_place()  # before the vendor is asked
-    async with aclosing(run.listing(queries)) as listing:
-        # Nothing is written before the source has answered.
-        first = await anext(listing, None)
-        if first is not None and run.options.dry_run:
-            await run.rehearse(first, listing)
-        elif first is not None:
-            async with archive.writing(observer) as swept:
-                for leftover in swept:
-                    observer(events.Swept(leftover.key, leftover.why))
-                await run.bring_home(first, listing)
-    return run.summary
-
-
-Listed = tuple[SetBook, Page]
-Planned = tuple[SetBook, Transfer]
+    if run.shared.options.dry_run:
+        await run.rehearse(queries)
+    else:
+        await run.bring_home(queries)
+        await archive.tidy(run.shared.observer)
+    return run.shared.summary
 
 
 class _Run:
@@ -143,69 +71,38 @@ class _Run:
         self,
         source: Source,
         archive: Archive,
-        listed_again: frozenset[str],
+        queries: int,
         options: PullOptions,
         observer: events.Observer,
     ) -> None:
-        self.options: Final = options
-        self.summary: Final = Summary()
-        self._source: Final = source
+        acknowledged, index = Acknowledged(archive), Indexing(archive.store)
+        self.shared: Final = Shared(
+            source, archive, options, observer, acknowledged, index, queries
+        )
         self._archive: Final = archive
-        self._inventory: Final = Inventory(archive.store, options.again | options.repaired)
-        self._acknowledged: Final = Acknowledged(archive)
-        self._index: Final = Indexing(archive.store)
-        self._tell: Final = observer
-        self._books: Final[list[SetBook]] = []
         # Small backups that are tried again by themselves.
         self._alone: Final = anyio.Semaphore(options.workers * SMALL_FOR_LARGE)
-        # Instances that several queries list; by their stems, those of their backups that this
-        # run planned, and whether they are home.
-        self._listed_again: Final = listed_again
-        self._home: Final[dict[str, bool]] = {}
-        self._twice: Final[list[Planned]] = []
-        # The disk is full: what is under way may still fit, and nothing new is begun.
-        self._full: NoSpace | None = None
 
-    async def listing(self, queries: Sequence[Query]) -> AsyncGenerator[Listed, None]:
-        """The pages of all queries, one at a time; an instance that cannot be listed fails. What
-        the source would say of all others, too, is said once, and ends the listing."""
-        for left, query in zip(reversed(range(len(queries))), queries, strict=True):
-            book = SetBook(self._archive, self._inventory, self.options.repaired)
-            listed = 0
-            try:
-                async with aclosing(self._source.pages(query)) as pages:
-                    async for page in pages:
-                        listed += len(page.backups) + len(page.refused)
-                        yield book, page
-                if listed == 0:
-                    nothing = events.NothingListed(query.instance_id, query.start, query.end)
-                    self._observer(nothing)
-            except ArchiverError as error:
-                if error.concerns_all and left:
-                    error.message += f"; {others_not_asked(left)}"
-                self._failed(query.instance_id, error)
-                if error.concerns_all:
-                    self._books.append(book)
-                    return
-            self._books.append(book)
-
-    async def rehearse(self, first: Listed, listing: AsyncGenerator[Listed, None]) -> None:
+    async def rehearse(self, queries: Sequence[Query]) -> None:
         """The plan, and nothing done about it."""
-        async with aclosing(self._plan(first, listing)) as plan:
-            async for _ in plan:
-                pass
 
-    async def bring_home(self, first: Listed, listing: AsyncGenerator[Listed, None]) -> None:
-        """The plan into the queue, the queue into workers, and the sets closed at the end."""
-        workers, options = self.options.workers, self.options.transfer
-        together = self._archive.store.batch_size
+        async def never(_: Planned) -> None:
+            raise RuntimeError("a rehearsal fetches nothing")
+
+        for instance_id, own in instances_of(queries).items():
+            await InstancePull(self.shared, instance_id, own, never).run()
+
+    async def bring_home(self, queries: Sequence[Query]) -> None:
+        """The instances into the plan, the plan into the queue, the queue into workers."""
+        options = self.shared.options
+        workers, together = options.workers, self._archive.store.batch_size
         small = workers * SMALL_FOR_LARGE
         send, receive = anyio.create_memory_object_stream[Planned](workers)
         send_small, receive_small = anyio.create_memory_object_stream[Planned](
             _BATCHES_AHEAD * together
         )
         async with open_engine(
-            self._source.again, options, workers, small, self._observer
+            self.shared.source.again, options.transfer, workers, small, self.shared.observer
         ) as engine:
             async with task_group() as group:
                 for _ in range(workers):
@@ -214,91 +111,105 @@ class _Run:
                     group.start_soon(self._work_small, receive_small.clone(), engine, group)
                 receive.close()
                 receive_small.close()
-                async with send, send_small, aclosing(self._plan(first, listing)) as plan:
-                    await self._enqueue(
-                        plan,
-                        # What came for others is held against what is known here, one by one.
-                        lambda one: (
-                            send_small if engine.is_small(one.backup) and not one.is_known else send
-                        ),
-                    )
-            if self._full is not None:
-                raise self._full
-            for book, transfer in self._twice:
-                if self._home[transfer.stem]:
-                    self._observer(events.Held(transfer.backup))
-                    self._held(book, transfer, fresh=False)
-            for book in self._books:
-                await self._close(book)
-            for key, bad in self._acknowledged.bad.items():
-                self._failed(key, bad)
-            await self._index.keep(self._inventory.unknown_months)
 
-    async def _enqueue(
-        self,
-        plan: AsyncGenerator[Planned, None],
-        queue_for: Callable[[Transfer], MemoryObjectSendStream[Planned]],
+                async def enqueue(one: Planned) -> None:
+                    # What came for others is held against what is known here, one by one.
+                    is_small = engine.is_small(one.transfer.backup) and not one.transfer.is_known
+                    try:
+                        await (send_small if is_small else send).send(one)
+                    except anyio.BrokenResourceError:
+                        one.ended()  # no worker is left: what ended the last one will be raised
+
+                async with send, send_small:
+                    await self._instances(queries, enqueue)
+            if self.shared.full is not None:
+                raise self.shared.full
+            for key, bad in self.shared.acknowledged.bad.items():
+                self.shared.failed(key, bad)
+
+    async def _instances(
+        self, queries: Sequence[Query], enqueue: Callable[[Planned], Awaitable[None]]
     ) -> None:
-        async for planned in plan:
-            if self._full is not None:
-                return
+        """Each from its listing to its sets, and then let go of."""
+        free = anyio.Semaphore(MOST_INSTANCES)
+
+        async def run(instance_id: str, own: Sequence[Query]) -> None:
             try:
-                await queue_for(planned[1]).send(planned)
-            except anyio.BrokenResourceError:
-                return  # no worker is left: what ended the last one is what will be raised
+                await InstancePull(self.shared, instance_id, own, enqueue).run()
+            finally:
+                free.release()
+
+        async with task_group() as group:
+            for instance_id, own in instances_of(queries).items():
+                await free.acquire()
+                if self.shared.full is not None:
+                    return
+                group.start_soon(run, instance_id, own)
 
     async def _work(self, queue: MemoryObjectReceiveStream[Planned], engine: Engine) -> None:
         async with queue:
-            async for book, transfer in queue:
-                if self._full is None:
-                    await self._bring_one(book, transfer, engine)
+            async for planned in queue:
+                await self._bring_one(planned, engine)
 
     async def _work_small(
         self, queue: MemoryObjectReceiveStream[Planned], engine: Engine, group: TaskGroup
     ) -> None:
-        """Batches of what is at hand."""
+        """Batches of what is at hand, of however many instances."""
         async with queue:
             async for first in queue:
                 async with self._alone:
                     pass  # those that are not home have all begun: they do not pile up
                 batch = [first, *_at_hand(queue, self._archive.store.batch_size - 1)]
-                if self._full is None:
-                    await self._bring_batch(batch, engine, group)
+                await self._bring_batch(batch, engine, group)
 
     async def _bring_batch(
         self, batch: Sequence[Planned], engine: Engine, group: TaskGroup
     ) -> None:
         """Whatever of a batch is not home is tried again by itself, and holds up no other batch
         unless many are."""
-        planned = iter(batch)
+        left = list(reversed(batch))
 
         def settled(stored: Stored | None) -> None:
-            book, transfer = next(planned)
+            planned = left.pop()
             if stored is not None:
-                self._archived(book, transfer, stored)
+                planned.archived(stored)
+                planned.ended()
             else:
-                group.start_soon(self._bring_alone, book, transfer, engine)
+                group.start_soon(self._bring_alone, planned, engine)
 
         bring = functools.partial(bring_together, self._archive)
-        with self._draining():
-            await engine.transfer_small([transfer for _, transfer in batch], bring, settled)
+        try:
+            if self.shared.full is None:
+                with self.shared.draining():
+                    transfers = [planned.transfer for planned in batch]
+                    await engine.transfer_small(transfers, bring, settled)
+        finally:
+            for planned in left:  # the disk is full
+                planned.ended()
 
-    async def _bring_alone(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
+    async def _bring_alone(self, planned: Planned, engine: Engine) -> None:
         async with self._alone:
-            if self._full is None:
-                await self._bring_one(book, transfer, engine)
+            await self._bring_one(planned, engine)
 
-    async def _bring_one(self, book: SetBook, transfer: Transfer, engine: Engine) -> None:
-        backup, store = transfer.backup, self._archive.store
-        with self._draining(), self._naming(str(backup), backup):
-            transfer, size = await engine.sized(transfer)
-            if (empty := _empty_dump(backup, size)) is not None:
-                raise empty
-            staged = store.stage(transfer.stem, size, transfer.present)
-            async with entered(staged) as staging:
-                commit = await self._commit(transfer, size, engine, staging)
-                [stored] = await in_thread(store.finish, [commit])
-            self._archived(book, transfer, stored)
+    async def _bring_one(self, planned: Planned, engine: Engine) -> None:
+        """One backup, unless the disk is full by now."""
+        transfer, store = planned.transfer, self._archive.store
+        backup = transfer.backup
+        try:
+            if self.shared.full is not None:
+                return
+            with self.shared.draining(), self.shared.naming(str(backup), backup):
+                transfer, size = await engine.sized(transfer)
+                planned = replace(planned, transfer=transfer)
+                if (empty := empty_dump(backup, size)) is not None:
+                    raise empty
+                staged = store.stage(transfer.stem, size, transfer.present)
+                async with entered(staged) as staging:
+                    commit = await self._commit(transfer, size, engine, staging)
+                    [stored] = await in_thread(store.finish, [commit])
+                planned.archived(stored)
+        finally:
+            planned.ended()
 
     async def _commit(
         self, transfer: Transfer, size: int, engine: Engine, staging: Staging
@@ -325,7 +236,7 @@ class _Run:
             await in_thread(staging.restart)  # the disk does not give back what it was given
             raise
         for key, at in kept:
-            self._observer(events.KeptAside(key, at))
+            self.shared.observer(events.KeptAside(key, at))
         return staging.commit(receipt, documents)
 
     async def _is_this_one(self, transfer: Transfer, receipt: Receipt) -> bool:
@@ -334,171 +245,6 @@ class _Run:
         if receipt.crc64_declared is not None:
             return True
         return await speaks_for(self._archive.store, transfer.stem, receipt.sha256)
-
-    def _archived(self, book: SetBook, transfer: Transfer, stored: Stored) -> None:
-        receipt = stored.receipt
-        if transfer.stem in self._home:
-            self._home[transfer.stem] = True
-        self._index.wrote(self._archive.documents(transfer, stored))
-        for key, kept in stored.cleared:
-            self._observer(events.Cleared(key, kept))
-        self._observer(
-            events.Archived(
-                transfer.backup,
-                stored.key,
-                receipt.size,
-                receipt.sha256,
-                receipt.provenance.network,
-                receipt.bytes_fetched,
-                receipt.bytes_fetched_again,
-                receipt.is_vouched_for,
-                receipt.kind,
-                (receipt.finished_at - receipt.started_at).total_seconds(),
-            )
-        )
-        self._held(book, transfer, fresh=True)
-
-    async def _plan(
-        self, first: Listed, listing: AsyncGenerator[Listed, None]
-    ) -> AsyncGenerator[Planned, None]:
-        """Of all that is listed, what the archive does not hold."""
-        book, page = first
-        while True:
-            for error in page.refused:
-                self._failed("a listed entry", error)
-            for backup in page.backups:
-                transfer = await self._needed(book, backup) if self.options.wants(backup) else None
-                if transfer is not None:
-                    yield book, transfer
-            try:
-                book, page = await anext(listing)
-            except StopAsyncIteration:
-                return
-
-    async def _needed(self, book: SetBook, backup: Backup) -> Transfer | None:
-        """The transfer a backup needs; None when it is held or cannot be had."""
-        try:
-            finding = await self._inventory.find(check_backup(backup))
-        except ArchiverError as unsafe:
-            if unsafe.ends_run:
-                raise
-            self._failed(str(backup), unsafe, backup)
-            return None
-        if finding.damage is not None:
-            self._observer(events.Damaged(backup, finding.damage))
-        book.listed(finding.transfer)
-        is_repaired = finding.transfer.set_key in self.options.repaired
-        if finding.unreadable is not None and not is_repaired:
-            self._failed(str(backup), finding.unreadable, backup)
-            return None
-        return await self._unless_held(book, backup, finding)
-
-    async def _unless_held(
-        self, book: SetBook, backup: Backup, finding: Finding
-    ) -> Transfer | None:
-        """The transfer of a backup that is not held, and that there is something to fetch of."""
-        if finding.record is not None and finding.transfer.stem not in self.options.again:
-            self._observer(events.Held(backup))
-            if not self.options.dry_run:
-                self._held(book, finding.transfer, fresh=False)
-        elif backup.status is Status.UNFINISHED:
-            self._observer(events.Unfinished(backup))
-        elif backup.status is Status.FAILED:
-            await self._never_made(finding.transfer)
-        elif (empty := _empty_dump(backup, backup.size)) is not None:
-            self._failed(str(backup), empty, backup)
-        elif finding.transfer.stem in self._home:
-            # Listed by another query, too: two at work on one file would pull it from each other.
-            self._twice.append((book, finding.transfer))
-        else:
-            if backup.instance_id in self._listed_again:
-                self._home[finding.transfer.stem] = False
-            if not self.options.dry_run:
-                # What has an object's name stays until the right bytes are there.
-                await self._clear(filter(layout.is_document, finding.in_the_way))
-            self._observer(events.Planned(backup))
-            return finding.transfer
-        return None
-
-    async def _never_made(self, transfer: Transfer) -> None:
-        """There is nothing to fetch of a backup that failed at the vendor, which somebody may have
-        taken note of, or of its set without this node."""
-        backup, folder = transfer.backup, transfer.set_key
-        why = f"{backup}: this backup failed at the vendor: there is no file"
-        one = await self._acknowledged.of_failed(str(backup), folder, backup.node_id)
-        if one is not None:
-            self._take_note(one, why, backup)
-            return
-        is_set_known = await self._acknowledged.of(folder) is not None
-        error = BackupFailed(why, hint=NOT_MEANT_HINT if is_set_known else NEVER_MADE_HINT)
-        self._failed(str(backup), error, backup)
-
-    async def _is_acknowledged(self, folder: str, why: str) -> bool:
-        """Whether somebody has taken note of a set, which is told then."""
-        one = await self._acknowledged.of(folder)
-        if one is not None:
-            self._take_note(one, why)
-        return one is not None
-
-    def _take_note(self, one: Acknowledgement, why: str, backup: Backup | None = None) -> None:
-        self._observer(events.Acknowledged(one.subject, why, one.at, one.by, one.reason, backup))
-
-    async def _clear(self, keys: Iterable[str]) -> None:
-        """Make room for files of this archive where something else has their names."""
-        for key in keys:
-            kept = await self._archive.store.clear(key)
-            if kept is not None:
-                self._observer(events.Cleared(key, kept))
-
-    def _held(self, book: SetBook, transfer: Transfer, *, fresh: bool) -> None:
-        files = book.held(transfer, fresh=fresh)
-        if files:
-            self._observer(events.SetCompleted(transfer.set_key, files))
-
-    async def _close(self, book: SetBook) -> None:
-        sets = list[SeenSet]()
-        with self._naming(f"the sets of {book.instance_id}"):
-            sets = await book.sets()
-        for one in sets:
-            if one.why is not None and not await self._is_acknowledged(one.key, one.why):
-                self._observer(events.SetIncomplete(one.key, one.held, one.why))
-            if one.has_all:
-                with self._naming(one.key):
-                    files = await book.seal(one.key)
-                    if files and one.why is None:
-                        self._observer(events.SetCompleted(one.key, files))
-
-    @contextmanager
-    def _draining(self) -> Iterator[None]:
-        """A full disk begins nothing more, and ends the run once what is under way has ended."""
-        try:
-            yield
-        except NoSpace as error:
-            self._full = self._full or error
-
-    @contextmanager
-    def _naming(self, subject: str, backup: Backup | None = None) -> Iterator[None]:
-        """What fails here fails for ``subject`` alone, unless it ends the run."""
-        try:
-            yield
-        except ArchiverError as error:
-            if error.ends_run:
-                raise
-            self._failed(subject, error, backup)
-
-    def _failed(self, subject: str, error: ArchiverError, backup: Backup | None = None) -> None:
-        self._observer(events.Failed(subject, error, backup))
-
-    def _observer(self, event: events.Event) -> None:
-        self.summary(event)
-        self._tell(event)
-
-
-def _empty_dump(backup: Backup, size: int | None) -> IntegrityError | None:
-    """What is wrong with a backup that is called a dump and has no bytes."""
-    if size == 0 and backup.type is BackupType.FULL:
-        return IntegrityError(f"{backup}: a full backup of 0 bytes is none")
-    return None
 
 
 def _at_hand(queue: MemoryObjectReceiveStream[Planned], most: int) -> list[Planned]:

@@ -97,11 +97,26 @@ class SetBook:
             for other, tally in self._sets.items()
         )
 
+    async def is_to_be_sealed(self, folder: str) -> bool:
+        """See :meth:`Archive.is_to_be_sealed`. Nothing is read of a set that is sealed by its
+        catalogue, and that nothing was added to."""
+        if await self._is_known_to_be_sealed(folder):
+            return False
+        return await self._archive.is_to_be_sealed(
+            folder, confirmed=self._confirmed, mending=self._mending(folder)
+        )
+
     async def seal(self, folder: str) -> int:
-        """See :meth:`Archive.seal`. Nothing is read of a set that is sealed by its catalogue, and
-        that nothing was added to."""
-        is_as_it_was = folder not in self._changed and folder not in self._doubted
-        if is_as_it_was and await self._inventory.is_sealed_whole(folder):
+        """See :meth:`Archive.seal`, and :meth:`is_to_be_sealed`."""
+        if await self._is_known_to_be_sealed(folder):
             return 0
-        mending = Mending(is_whole=True) if folder in self._doubted else None
-        return await self._archive.seal(folder, confirmed=self._confirmed, mending=mending)
+        return await self._archive.seal(
+            folder, confirmed=self._confirmed, mending=self._mending(folder)
+        )
+
+    async def _is_known_to_be_sealed(self, folder: str) -> bool:
+        is_as_it_was = folder not in self._changed and folder not in self._doubted
+        return is_as_it_was and await self._inventory.is_sealed_whole(folder)
+
+    def _mending(self, folder: str) -> Mending | None:
+        return Mending(is_whole=True) if folder in self._doubted else None

@@ -40,6 +40,7 @@ from archiver.errors import (
     UnreadableObject,
 )
 from archiver.model import Measured, Pin, Stored
+from archiver.stores.scope import scope_of
 from archiver.times import format_iso
 from archiver.transfer.download import download_file
 from archiver.transfer.engine import TransferOptions, shared_resources
@@ -78,13 +79,19 @@ class ArchiveSupplier:
         confirmed = set[str]()
         block = await in_thread(new_block)
         there = Inventory(self._other.store)
-        async with archive.writing(observer):
-            for one in wrong.values():
+        by_instance: dict[str, list[WrongSet]] = {}
+        for folder, one in wrong.items():
+            by_instance.setdefault(scope_of(folder), []).append(one)
+
+        async def mend(instance_id: str) -> None:
+            for one in by_instance[instance_id]:
                 mending = _SetMending(
                     archive, self._other, there, one, block, self._transfer, observer
                 )
-                confirmed |= await mending.run()
-                failed += mending.not_repaired
+                confirmed.update(await mending.run())
+                failed.extend(mending.not_repaired)
+
+        await archive.for_each(by_instance, mend, observer)
         return Supplied(frozenset(confirmed), tuple(failed))
 
 

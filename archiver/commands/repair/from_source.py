@@ -13,12 +13,14 @@ from typing import Final
 from archiver import events as pull_events
 from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.commands.pull.run import PullOptions, pull
+from archiver.commands.pull.plan import PullOptions
+from archiver.commands.pull.run import pull
 from archiver.commands.repair.run import BESIDE, Supplied, WrongSet
 from archiver.commands.verify import events
 from archiver.commands.verify.rereading import reading_right
 from archiver.commands.verify.statements import folder_start
 from archiver.errors import (
+    ArchiveBusy,
     ArchiverError,
     BackupGone,
     SourceError,
@@ -61,6 +63,9 @@ class SourceSupplier:
         )
         only = _Only(self._source, frozenset(wrong))
         summary = await pull(only, archive, listing.queries, options, relayed(observe))
+        for one in summary.failures:
+            if isinstance(one.error, ArchiveBusy):
+                raise one.error
         told = {event.key.rpartition("/")[0] for event in listing.not_repaired}
         failed = [
             *listing.not_repaired,

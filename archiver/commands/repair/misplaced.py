@@ -32,6 +32,7 @@ from archiver.errors import (
     UnreadableObject,
 )
 from archiver.model import Backup, Kind
+from archiver.stores.scope import scope_of
 
 
 def _may_lie_at(backup: Backup, stem: str) -> bool:
@@ -64,17 +65,26 @@ async def move_doubles(
     keys = sorted({f.key for f in findings if f.fault is Fault.MISPLACED})
     if not keys:
         return Sorted()
-    async with archive.writing(observer):
-        sorting = _Sorting(archive, observer, await in_thread(new_block))
+    block, done = await in_thread(new_block), Sorted()
+
+    async def move(instance_id: str) -> None:
+        sorting = _Sorting(archive, observer, block, done)
         for key in keys:
-            await sorting.take(key)
+            if scope_of(key) == instance_id:
+                await sorting.take(key)
         await sorting.end()
-    return sorting.done
+
+    await archive.for_each(sorted({scope_of(key) for key in keys}), move, observer)
+    return done
 
 
 class _Sorting:
-    def __init__(self, archive: Archive, observer: events.Observer, block: memoryview) -> None:
-        self.done: Final = Sorted()
+    """The misplaced of one instance."""
+
+    def __init__(
+        self, archive: Archive, observer: events.Observer, block: memoryview, done: Sorted
+    ) -> None:
+        self._done: Final = done
         self._store: Final = archive.store
         self._inventory: Final = Inventory(archive.store)
         self._tell: Final = observer
@@ -100,7 +110,7 @@ class _Sorting:
         if own.transfer.stem == stem or _may_lie_at(backup, stem):
             return  # it belongs here and says otherwise: whoever brings the right one mends it
         if right is None or right.sha256 != record.sha256 or not await self._is_whole(right):
-            self.done.belongs[stem] = own.transfer.set_key
+            self._done.belongs[stem] = own.transfer.set_key
             return
         try:
             if await self._is_its_own(record, right):
@@ -112,11 +122,12 @@ class _Sorting:
             self._tell(events.NotRepaired(key, error))
             return
         self._moved[key] = record.sha256
-        self.done.folders.add(record.folder)
+        self._done.folders.add(record.folder)
 
     async def end(self) -> None:
         """What told of nothing but what was moved goes the same way."""
-        for folder in sorted(self.done.folders):
+        moved = {key.rpartition("/")[0] for key in self._moved}
+        for folder in sorted(moved & self._done.folders):
             there = [entry.key async for entry in self._store.entries(f"{folder}/")]
             if there == [layout.sums_key(folder)]:
                 with suppress(BadDocument, UnreadableObject, StoreForbidden):

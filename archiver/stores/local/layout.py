@@ -7,7 +7,9 @@ from archiver.model import Kind
 
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
+# The lock of what concerns the whole archive, and the folder of the locks of its instances.
 LOCK = ".lock"
+LOCKS = ".locks"
 DATA = ".data"
 JOURNAL = ".journal"
 TEMPORARY = ".tmp"

@@ -1,4 +1,5 @@
-"""A lock for the only writer of a directory, which a crash does not leave behind.
+"""Locks in a directory, which a crash does not leave behind: one for the only writer of each
+instance, and one for what concerns the whole archive (:mod:`archiver.stores.scope`).
 
 The kernel releases a flock when its process dies. Some network file systems grant it to everybody
 (huggingface_hub #4228) or not at all, so the holder also writes who it is and keeps changing the
@@ -7,7 +8,9 @@ name, and checks after a while that it still stands there. No clocks are compare
 
 A lock belongs to a file, and others find it by its path. Once the path names another file, or none,
 two processes may each hold what they take for the lock. So the path is checked after every flock,
-and while the lock is held.
+and while the lock is held. For the same reason the file stays, empty, when its lock is released:
+``.locks`` has one for each instance that was ever written. In a copy of the archive these lock
+nobody out: a flock is not copied, and a name in the file counts only while its holder may be alive.
 """
 
 import errno
@@ -18,12 +21,13 @@ import secrets
 import stat
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from archiver.errors import ArchiveBusy, StoreError
 from archiver.retry import RETRIES
+from archiver.stores.heartbeat import Heartbeat
 from archiver.stores.holder import (
     Holder,
     is_dead,
@@ -33,6 +37,7 @@ from archiver.stores.holder import (
     words,
 )
 from archiver.stores.local.disk import FILE_MODE, store_errors, write_all
+from archiver.stores.local.layout import LOCK, LOCKS
 from archiver.stores.local.mounts import file_system_kind
 
 BEAT_SECONDS = RETRIES.lock_beat.wait
@@ -45,17 +50,25 @@ _LOCAL_FILE_SYSTEMS = frozenset(
 )
 
 
+def lock_path(root: Path, scope: str) -> Path:
+    """The lock file of a scope of the archive in ``root``."""
+    return root / LOCKS / scope if scope else root / LOCK
+
+
 class Held:
     """A lock that is held.
 
-    ``was_left``: its last holder did not release it, so what that wrote can be seen but may not be
-    durable. ``is_certain``: the kernel grants the lock to one process only.
+    ``is_new``: there was no lock file. ``was_left``: its last holder did not release it, so what
+    that wrote can be seen but may not be durable. ``is_certain``: the kernel grants the lock to one
+    process only.
     """
 
+    is_new = False
     was_left = True
     is_certain = False
 
     def __init__(self, descriptor: int, path: Path) -> None:
+        self._beats = 0
         self._descriptor: Final = descriptor
         self._path: Final = path
         self._name: Final = secrets.token_hex(8)
@@ -80,20 +93,18 @@ class Held:
             write_all(self._descriptor, text, 0)
             os.ftruncate(self._descriptor, len(text))
 
-    def keep_beating(self, beat: float, stop: threading.Event) -> None:
-        """Change the file at each beat, until ``stop`` is set or it has another name."""
-        count = 0
-        while self._lost is None and not stop.wait(beat):
-            count += 1
-            try:
-                self._look()
-                if not self.is_ours():
-                    self._lost = _busy(self._path, _holder(self._descriptor, self._path))
-                elif self._lost is None:
-                    self.write(count)
-            except (OSError, StoreError):
-                # A full disk is reported by those who write data. The lock is still held.
-                continue
+    def beat(self, every: float) -> float | None:
+        """Change the file, which shows others that its holder is alive. Returns the seconds until
+        the next beat, which are ``every``; None once the lock is lost."""
+        self._beats += 1
+        # A full disk is reported by those who write data. The lock is still held.
+        with suppress(OSError, StoreError):
+            self._look()
+            if not self.is_ours():
+                self._lost = _busy(self._path, _holder(self._descriptor, self._path))
+            elif self._lost is None:
+                self.write(self._beats)
+        return every if self._lost is None else None
 
     def _look(self) -> None:
         """Check that the path still names our file. If not, another process may hold the lock."""
@@ -107,29 +118,29 @@ class Held:
 
 @contextmanager
 def hold(
-    path: Path, beat: float = BEAT_SECONDS, stop: threading.Event | None = None
+    path: Path,
+    beat: float = BEAT_SECONDS,
+    stop: threading.Event | None = None,
+    heart: Heartbeat | None = None,
 ) -> Generator[Held, None, None]:
-    """Hold the lock at ``path``. Raises ArchiveBusy, StoreError.
+    """Hold the lock at ``path``; ``heart`` keeps it alive, or else a thread of its own. Raises
+    ArchiveBusy, StoreError.
 
     Blocks for up to six beats where flock is not reliable, or when the last holder ran on another
     machine and did not release it. Once ``stop`` is set it raises instead.
     """
-    stop = stop or threading.Event()
+    stop, heart = stop or threading.Event(), heart or Heartbeat()
     is_new = not os.path.lexists(path)
     descriptor, granted = _opened(path)
     try:
         held = Held(descriptor, path)
-        held.was_left = is_new or os.fstat(descriptor).st_size > 0
+        held.is_new, held.was_left = is_new, is_new or os.fstat(descriptor).st_size > 0
         held.is_certain = granted and flock_is_reliable(path)
         _take(held, descriptor, path, beat, certain=held.is_certain, stop=stop)
-        ended = threading.Event()
-        beating = threading.Thread(target=held.keep_beating, args=(beat, ended), daemon=True)
-        beating.start()
         try:
-            yield held
+            with heart.keeping(lambda: held.beat(beat), beat):
+                yield held
         finally:
-            ended.set()
-            beating.join()
             with store_errors(path):
                 if held.is_ours():
                     os.ftruncate(descriptor, 0)
@@ -225,8 +236,11 @@ def flock_is_reliable(path: Path) -> bool:
 
 
 def _busy(path: Path, holder: Holder) -> ArchiveBusy:
+    place, what = path.parent, "this archive"
+    if place.name == LOCKS:
+        place, what = place.parent, f"{path.name} in this archive"
     return ArchiveBusy(
-        f"{path.parent}: {words(holder)} is writing to this archive",
+        f"{place}: {words(holder)} is writing to {what}",
         hint="wait until it is done, or use --lock-wait 30m",
     )
 

@@ -24,17 +24,18 @@ _MAX_NAME = 200
 _CANNOT_LINK = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.ENOSYS)
 
 
-def clear(path: Path, quarantine: Path) -> Path | None:
-    """Move what is at ``path`` to quarantine if it is not a file, or is a document that cannot be
-    read; its path there, or None when nothing was in the way. Blocks. Raises StoreError."""
-    return move_to_quarantine(path, quarantine) if _is_in_the_way(path) else None
+def clear(path: Path, root: Path, quarantine: Path) -> Path | None:
+    """Move what is at ``path``, in the archive ``root``, to quarantine if it is not a file, or is a
+    document that cannot be read; its path there, or None when nothing was in the way. Blocks.
+    Raises StoreError."""
+    return move_to_quarantine(path, root, quarantine) if _is_in_the_way(path) else None
 
 
-def move_to_quarantine(path: Path, quarantine: Path) -> Path:
+def move_to_quarantine(path: Path, root: Path, quarantine: Path) -> Path:
     """Move what is at ``path`` to quarantine, whatever it is; its path there. Blocks. Raises
     StoreError."""
     disk.make_durable_directories(quarantine)
-    flat = flatten(path.relative_to(quarantine.parent).as_posix())
+    flat = flatten(path.relative_to(root).as_posix())
     target = quarantine / f"{flat[-_MAX_NAME:]}.{secrets.token_hex(4)}.cleared"
     with reading_errors(path):
         # A folder is moved with its contents. A rename works for files of any owner.

@@ -190,7 +190,7 @@ class LocalStaging:
             except FileNotFoundError:
                 return
         if not is_file:
-            kept = clear(Path(path), Path(self._quarantine))
+            kept = clear(Path(path), Path(self._root), Path(self._quarantine))
             if kept is not None:
                 self._cleared.append((self._key_of(path), self._key_of(str(kept))))
 

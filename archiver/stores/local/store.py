@@ -1,20 +1,29 @@
 """An archive in a directory: a Store of files.
 
-Files are staged in ``.staging`` on the same file system, so that a rename moves them to their final
-place. A file of several parts has a journal beside it; one of a single part needs none.
+Files are staged in ``.staging/<instance>`` on the same file system, so that a rename moves them to
+their final place. A file of several parts has a journal beside it; one of a single part needs none.
 """
 
+import functools
 import itertools
 import os
 import secrets
 import stat
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from archiver.concurrency import entered, in_thread, in_thread_shielded
+from archiver.concurrency import entered, in_thread
 from archiver.documents import is_within
 from archiver.errors import (
     ArchiverError,
@@ -31,19 +40,21 @@ from archiver.ignored_names import is_ignored
 from archiver.model import Stored
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, Sync, Unsynced, drive, sync_each
+from archiver.stores.heartbeat import Heartbeat
 from archiver.stores.local import disk, reading
-from archiver.stores.local.layout import LOCK, QUARANTINE, STAGING, TEMPORARY
-from archiver.stores.local.lock import Held, hold
+from archiver.stores.local.layout import LOCK, LOCKS, QUARANTINE, STAGING, TEMPORARY
+from archiver.stores.local.lock import Held, hold, lock_path
 from archiver.stores.local.mounts import missing_mount
 from archiver.stores.local.quarantine import clear, move_to_quarantine
 from archiver.stores.local.staged_file import StagingArea
 from archiver.stores.local.staging import LocalStaging
-from archiver.stores.local.sweep import Sweep
+from archiver.stores.local.sweep import Sweep, is_staged_in
 from archiver.stores.local.syncing import fastest_sync, sync_file_system
-from archiver.stores.local.walk import entries_below
+from archiver.stores.local.walk import entries_below, folders_at_top, is_folder
+from archiver.stores.scope import WHOLE, scope_of
 
 # What a run leaves that was killed before it created an archive.
-_OWN_NAMES = frozenset((STAGING, QUARANTINE, LOCK))
+_OWN_NAMES = frozenset((STAGING, QUARANTINE, LOCK, LOCKS))
 _ENTRIES_AT_ONCE = 1000
 # Length of an invalid key in a message.
 _MAX_SHOWN = 200
@@ -59,8 +70,16 @@ class LocalStore:
         self.root: Final = Path(root)
         self._staging: Final = self.root / STAGING
         self._quarantine: Final = self.root / QUARANTINE
-        self._lock: Held | None = None
+        # The locks that this store holds, by scope. One thread keeps all of them alive.
+        self._locks: Final[dict[str, Held]] = {}
+        self._heart: Final = Heartbeat()
+        # Scopes in which commits ended halfway. The next run finds what they renamed.
+        self._broken_off: Final[set[str]] = set()
+        # One way to sync for all that is written while any lock is held.
         self._sync: Sync = sync_each
+        self._syncing: AbstractContextManager[Sync] | None = None
+        self._users = 0
+        self._sharing: Final = threading.Lock()
         # Keys of folders whose own names are durable, since this store made sure of that.
         self._durable: Final[set[str]] = set()
         # Files being written, and their final sizes in bytes.
@@ -81,33 +100,96 @@ class LocalStore:
         return self.root / key
 
     @asynccontextmanager
-    async def exclusive(self) -> AsyncGenerator[None, None]:
-        await in_thread(disk.make_durable_directories, self._staging)
+    async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
         stop = threading.Event()
-        async with (
-            entered(hold(self.root / LOCK, stop=stop), stop.set) as lock,
+        if not watch:
+            stop.set()
+        async with entered(self._held(scope, stop), stop.set):
+            yield
+
+    @contextmanager
+    def _held(self, scope: str, stop: threading.Event) -> Iterator[None]:
+        """See :meth:`exclusive`. Entering and leaving block."""
+        if scope != WHOLE:
+            self._path(scope)  # raises for a name that leads out of the archive
+        lock_file = lock_path(self.root, scope)
+        for folder in (self._staging, lock_file.parent):
+            disk.make_durable_directories(folder)
+        with (
+            hold(lock_file, stop=stop, heart=self._heart) as lock,
+            self._own_folders(scope) as staging,
             # Everything that is renamed was staged there: it is on the same file system.
-            entered(fastest_sync(self._staging)) as sync,
+            self._shared_sync(),
         ):
-            if lock.was_left:
+            if lock.was_left and not (lock.is_new and self._is_new(scope)):
                 # What a killed run wrote can be seen and would be trusted, but may not be durable.
-                await in_thread(sync_file_system, self._staging)
-            self._lock, self._sync = lock, sync
-            self._durable.clear()  # another writer may have removed folders meanwhile
+                sync_file_system(staging)
+            self._locks[scope] = lock
+            self._forget_durable(scope)
             try:
                 yield
-                await in_thread(self._sync_names)
+                self._sync_names(scope)
             except StoreError:
-                # Commits ended halfway. The next run finds what they renamed.
-                with suppress(StoreError):
-                    await in_thread_shielded(lambda: sync_file_system(self._staging))
+                self._broken_off.add(scope)
                 raise
             finally:
-                self._lock, self._sync = None, sync_each
+                if scope in self._broken_off:
+                    with suppress(StoreError):
+                        sync_file_system(staging)
+                self._broken_off.discard(scope)
+                del self._locks[scope]
 
-    def _sync_names(self) -> None:
+    @contextmanager
+    def _own_folders(self, scope: str) -> Iterator[Path]:
+        """The staging folder of a scope. An instance's folders are removed with its lock if they
+        are empty: those that stay show that there is something to sweep, or for people to look
+        at."""
+        staging, quarantine = self._staging / scope, self._quarantine / scope
+        for folder in (staging, quarantine):
+            if (kind := reading.folder_obstacle(folder)) is not None:
+                raise PlaceTaken(
+                    f"{folder}: {kind} is in the place of a folder; nothing is written there",
+                    hint="move it out of the archive",
+                )
+        disk.make_durable_directories(staging)
+        try:
+            yield staging
+        finally:
+            if scope != WHOLE:
+                for folder in (staging, quarantine):
+                    with suppress(OSError):
+                        folder.rmdir()
+
+    @contextmanager
+    def _shared_sync(self) -> Iterator[None]:
+        """Keep ``_sync`` open since before anything was written under any lock that is held."""
+        with self._sharing:
+            if self._syncing is None:
+                self._syncing = fastest_sync(self._staging)
+                self._sync = self._syncing.__enter__()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._sharing:
+                self._users -= 1
+                if self._users == 0 and self._syncing is not None:
+                    self._syncing.__exit__(None, None, None)
+                    self._sync, self._syncing = sync_each, None
+
+    def _is_new(self, scope: str) -> bool:
+        """Whether nothing was ever written in this scope."""
+        return scope != WHOLE and not os.path.lexists(self.root / scope)
+
+    def _forget_durable(self, scope: str) -> None:
+        """Another writer of this scope may have removed folders meanwhile."""
+        self._durable.difference_update(
+            [one for one in list(self._durable) if scope_of(f"{one}/") == scope]
+        )
+
+    def _sync_names(self, scope: str) -> None:
         """Keep a power failure from bringing back what was renamed or removed."""
-        for folder in (self._staging, self._quarantine):
+        for folder in (self._staging / scope, self._quarantine / scope):
             if folder.is_dir():
                 disk.sync_directory(folder)
 
@@ -167,26 +249,28 @@ class LocalStore:
             return error
 
     async def put(self, key: str, data: bytes) -> None:
-        await in_thread(self._put, self._path(key), data)
+        await in_thread(self._put, self._path(key), scope_of(key), data)
 
-    def _put(self, path: Path, data: bytes) -> None:
-        self._check_lock()
+    def _put(self, path: Path, scope: str, data: bytes) -> None:
+        self._check_lock(scope)
+        staging = self._staging / scope if scope in self._locks else self._staging
         # A copy of an archive may lack hidden folders.
-        disk.make_durable_directories(self._staging)
-        disk.put_file(path, data, self._staging / f"{secrets.token_hex(8)}{TEMPORARY}")
+        disk.make_durable_directories(staging)
+        disk.put_file(path, data, staging / f"{secrets.token_hex(8)}{TEMPORARY}")
 
     async def clear(self, key: str) -> str | None:
         def work() -> Path | None:
-            self._check_lock()
-            return clear(self._path(key), self._quarantine)
+            self._check_lock(scope_of(key))
+            return clear(self._path(key), self.root, self._quarantine / scope_of(key))
 
         kept = await in_thread(work)
         return None if kept is None else kept.relative_to(self.root).as_posix()
 
     async def move_to_quarantine(self, key: str) -> str:
         def work() -> Path:
-            self._check_lock()
-            return move_to_quarantine(self._path(key), self._quarantine)
+            self._check_lock(scope_of(key))
+            quarantine = self._quarantine / scope_of(key)
+            return move_to_quarantine(self._path(key), self.root, quarantine)
 
         return (await in_thread(work)).relative_to(self.root).as_posix()
 
@@ -210,6 +294,9 @@ class LocalStore:
             for entry in page:
                 yield entry
 
+    async def folders(self) -> list[str]:
+        return await in_thread(folders_at_top, self.root)
+
     @contextmanager
     def open(self, key: str) -> Generator[Opened, None, None]:
         path = self._path(key)
@@ -229,15 +316,15 @@ class LocalStore:
         self,
         stem: str,
         size: int,
-        present: Mapping[str, int] | None = None,
+        existing: Mapping[str, int] | None = None,
     ) -> Generator[Staging, None, None]:
-        self._check_lock()
+        scope, lock = scope_of(stem), self._locks.get(scope_of(stem))
+        self._check_lock(scope)
         self._path(stem)
-        folder, quarantine = str(self._staging), str(self._quarantine)
-        shared = self._lock is not None and self._lock.was_left and not self._lock.is_certain
-        area = StagingArea(
-            str(self.root), folder, quarantine, self._durable, self._check_lock, shared
-        )
+        folder, quarantine = str(self._staging / scope), str(self._quarantine / scope)
+        shared = lock is not None and lock.was_left and not lock.is_certain
+        check = functools.partial(self._check_lock, scope)
+        area = StagingArea(str(self.root), folder, quarantine, self._durable, check, shared)
         staging = LocalStaging(area, stem, size)
         with self._reserving:
             if stem in self._stems:
@@ -256,10 +343,22 @@ class LocalStore:
     def finish(self, commits: Iterable[Commit]) -> list[Stored]:
         def sync(unsynced: Sequence[Unsynced]) -> None:
             self._sync(unsynced)
-            self._check_lock()  # before the renames that follow
+            check()  # before the renames that follow
 
-        self._check_lock()
-        return drive(commits, sync)
+        def scopes() -> set[str]:
+            with self._reserving:
+                return {scope_of(stem) for stem in self._stems}
+
+        def check() -> None:
+            for scope in scopes():
+                self._check_lock(scope)
+
+        check()
+        try:
+            return drive(commits, sync)
+        except StoreError:
+            self._broken_off.update(scopes())
+            raise
 
     def _reserve(self, staging: LocalStaging, size: int) -> None:
         """Reserve space for a file of ``size`` bytes. Raises DoesNotFit when the disk has too
@@ -279,13 +378,27 @@ class LocalStore:
                     )
             self._reserved[staging] = size
 
-    def _check_lock(self) -> None:
-        """Raises ArchiveBusy when this process is no longer the only writer."""
-        if self._lock is not None:
-            self._lock.check()
+    def _check_lock(self, scope: str) -> None:
+        """Raises ArchiveBusy when this process is no longer the only writer of a scope."""
+        if (lock := self._locks.get(scope)) is not None:
+            lock.check()
 
-    async def sweep(self) -> list[Leftover]:
-        sweep = Sweep(self.root, self._durable, self._check_lock)
+    async def leftovers(self) -> list[str]:
+        return await in_thread(self._leftovers)
+
+    def _leftovers(self) -> list[str]:
+        with disk.store_errors(self._staging):
+            try:
+                items = list(os.scandir(self._staging))
+            except FileNotFoundError:
+                return []
+        own = {item.name for item in items if is_folder(item) and scope_of(f"{item.name}/")}
+        is_whole = any(is_staged_in(Path(item.path), WHOLE) for item in items)
+        return [*([WHOLE] if is_whole else []), *sorted(own - self._locks.keys())]
+
+    async def sweep(self, scope: str) -> list[Leftover]:
+        check = functools.partial(self._check_lock, scope)
+        sweep = Sweep(self.root, scope, self._durable, check)
         return await in_thread(lambda: list(sweep.run()))
 
 

@@ -21,6 +21,7 @@ from archiver.stores.local.layout import (
     QUARANTINE,
     RECORD,
     REPLACED,
+    SEPARATOR,
     STAGING,
     is_aside_name,
     is_staged_name,
@@ -28,22 +29,26 @@ from archiver.stores.local.layout import (
 )
 from archiver.stores.local.quarantine import move_to_quarantine
 from archiver.stores.local.staging import parents_to_sync
+from archiver.stores.scope import scope_of
 
 # Four times the vendor's default retention: no run can resume it any more.
 _STALE_SECONDS = 30 * 86400
 
 
 class Sweep:
-    """One sweep of the archive in ``root``.
+    """One sweep of a scope (:mod:`archiver.stores.scope`) of the archive in ``root``.
 
     ``durable`` are the keys of folders whose own names are durable. ``check`` raises ArchiveBusy
-    when this process is no longer the only writer.
+    when this process is no longer the only writer of the scope.
     """
 
-    def __init__(self, root: Path, durable: set[str], check: Callable[[], None]) -> None:
+    def __init__(
+        self, root: Path, scope: str, durable: set[str], check: Callable[[], None]
+    ) -> None:
         self._root: Final = root
-        self._staging: Final = root / STAGING
-        self._quarantine: Final = root / QUARANTINE
+        self._scope: Final = scope
+        self._staging: Final = root / STAGING / scope
+        self._quarantine: Final = root / QUARANTINE / scope
         self._durable: Final = durable
         self._check: Final = check
 
@@ -51,17 +56,13 @@ class Sweep:
         """Settle each leftover. Files with other names than ours may belong to another application,
         and stay. Blocks. Raises StoreError."""
         with disk.store_errors(self._staging):
-            ours = [
-                path
-                for path in self._staging.iterdir()
-                if is_staged_name(path.name) and _is_file(path)
-            ]
+            ours = [path for path in self._staging.iterdir() if is_staged_in(path, self._scope)]
             for path in sorted(ours, key=_order):
                 why = self._settle(path) if path.suffix == DOCUMENT else self._why_useless(path)
                 if why:
                     self._check()
                     path.unlink(missing_ok=True)
-                    yield Leftover(f"{STAGING}/{path.name}", why)
+                    yield Leftover(self._key_of(path), why)
         yield from self._settle_asides()
 
     def _settle_asides(self) -> Iterator[Leftover]:
@@ -69,22 +70,26 @@ class Sweep:
         killed: each goes back, unless another object has its place."""
         with disk.store_errors(self._quarantine):
             for path in self._quarantine.glob(f"*{ASIDE}"):
-                if not is_aside_name(path.name):
+                key = unflatten(path.name.removesuffix(ASIDE))
+                if not is_aside_name(path.name) or scope_of(key) != self._scope:
                     continue
-                final = self._root / unflatten(path.name.removesuffix(ASIDE))
+                final = self._root / key
                 if self._leads_out(final):
                     continue
                 if _is_same(path, final):
                     path.unlink()
-                    yield Leftover(f"{QUARANTINE}/{path.name}", "another name of an object")
+                    yield Leftover(self._key_of(path), "another name of an object")
                 elif os.path.lexists(final):
                     disk.rename(path, f"{path.with_suffix('')}-{path.lstat().st_ino}{REPLACED}")
-                    yield Leftover(f"{QUARANTINE}/{path.name}", "renamed: its object was replaced")
+                    yield Leftover(self._key_of(path), "renamed: its object was replaced")
                 else:
                     disk.make_durable_directories(final.parent)
                     disk.rename(path, final)
                     disk.sync_directory(final.parent)
-                    yield Leftover(f"{QUARANTINE}/{path.name}", "moved back to its place")
+                    yield Leftover(self._key_of(path), "moved back to its place")
+
+    def _key_of(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
 
     def _leads_out(self, path: Path) -> bool:
         """Whether anything but folders is above ``path``: a link may lead out of the archive, and
@@ -109,7 +114,8 @@ class Sweep:
                     return "a record of other bytes than the object has"
             except (UnreadableObject, NoDocument):
                 return None  # a later run may find out which one is right
-            move_to_quarantine(path, self._quarantine)  # it is not about the object that is here
+            # It is not about the object that is here.
+            move_to_quarantine(path, self._root, self._quarantine)
         # The run may have been killed before the names of the object and its folders were durable.
         folder = path.parent.relative_to(self._root).as_posix()
         disk.sync_directory(path.parent)
@@ -124,7 +130,7 @@ class Sweep:
         may have its staged name as well: then both are of one inode."""
         if path.suffix != RECORD:
             return any(path.parent.glob(f"*{RECORD}"))
-        staged = (self._staging / document.stem).with_suffix(DATA)
+        staged = document.with_name(document.stem).with_suffix(DATA)
         claim = _claim_of(document)
         if claim is None:
             return False
@@ -197,6 +203,12 @@ def _is_true(claim: _Claim, record: Path) -> bool:
         return False
     with reading.reading_errors(path), os.fdopen(descriptor, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == claim.sha256
+
+
+def is_staged_in(path: Path, scope: str) -> bool:
+    """Whether a file is one that the holder of this scope's lock staged."""
+    is_own = SEPARATOR not in path.name or scope_of(unflatten(path.name)) == scope
+    return is_own and is_staged_name(path.name) and _is_file(path)
 
 
 def _is_file(path: Path) -> bool:

@@ -16,7 +16,7 @@ from archiver.stores.local.layout import RECORD
 # The folder of drill evidence. It holds no backups, and a drill reports a file in its place.
 _EVIDENCE = "drills"
 # The suffixes of files in an archive; no folder has one of them.
-_FILES = (RECORD, "/SHA256SUMS", "/index.jsonl", *(f".{kind}" for kind in Kind))
+_FILES = (RECORD, "/SHA256SUMS", *(f".{kind}" for kind in Kind))
 # A year, month or set below an instance: anything else than a folder there hides one.
 _FOLDER = re.compile(
     r"(?!(drills|verified|acknowledged)/)[^/]+/[0-9]{4}(/[0-9]{2}(/[0-9]{8}T[0-9]{6}Z-[^/]+)?)?"
@@ -45,6 +45,16 @@ def entries_below(root: Path, prefix: str) -> Iterator[Entry]:
     yield from _walk(str(folder), prefix)
 
 
+def folders_at_top(root: Path) -> list[str]:
+    """The names of the folders in ``root``, sorted, and of what may hide one. Blocks. Raises
+    UnreadableObject, StoreError."""
+    return [
+        item.name
+        for item in _items(str(root))
+        if is_folder(item) or ((entry := _entry(item.name, item)) and entry.hides)
+    ]
+
+
 def _walk(folder: str, prefix: str) -> Iterator[Entry]:
     """Files first, then folders, each sorted by name and without litter.
 
@@ -61,7 +71,7 @@ def _walk(folder: str, prefix: str) -> Iterator[Entry]:
     folders = []
     for item in items:
         key = f"{prefix}{item.name}"
-        if _is_folder(item) and (not key.endswith(_FILES) or _FOLDER.fullmatch(key)):
+        if is_folder(item) and (not key.endswith(_FILES) or _FOLDER.fullmatch(key)):
             folders.append(item)
         elif (entry := _entry(key, item)) is not None:
             yield entry
@@ -117,11 +127,12 @@ def _items(folder: str) -> list[os.DirEntry[str]]:
     return sorted(items, key=lambda item: item.name)
 
 
-def _is_folder(item: os.DirEntry[str]) -> bool:
+def is_folder(item: os.DirEntry[str]) -> bool:
+    """Whether an item is a folder, and no link to one; False if that cannot be seen."""
     try:
         return item.is_dir(follow_symlinks=False)
     except OSError:
-        return False  # _entry reports it
+        return False  # _entry reports why
 
 
 def _not_a_folder(path: Path | str, kind: str) -> IntegrityError:

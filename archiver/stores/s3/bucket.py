@@ -1,5 +1,6 @@
 """The objects of one bucket: read, write, copy, delete and list them. All methods block."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -62,6 +63,8 @@ class Bucket:
         self.outages: Final = outages or OutageBudget()
         self._client: Final = S3Client(name, prefix, options, self.outages, read_timeout)
         self.multipart: Final = MultipartUploads(self._client)
+        self._own_connections: Bucket | None = None
+        self._creating: Final = threading.Lock()
 
     def __str__(self) -> str:
         return str(self._client)
@@ -74,8 +77,13 @@ class Bucket:
         self._client.before_each_write(check)
 
     def with_own_connections(self) -> "Bucket":
-        """The same bucket over separate connections, without retries."""
-        return Bucket(self.name, self.prefix, self.options, OutageBudget(ONE_TRY), read_timeout=5)
+        """The same bucket over separate connections, without retries. All calls return the same
+        one."""
+        with self._creating:
+            if self._own_connections is None:
+                once = OutageBudget(ONE_TRY)
+                self._own_connections = Bucket(self.name, self.prefix, self.options, once, 5)
+            return self._own_connections
 
     def get(self, key: str, max_bytes: int = MAX_BYTES) -> tuple[bytes, str] | None:
         """A small object and its ETag; None when there is none.

@@ -5,6 +5,7 @@ and it needs no event loop. Measurements: benchmarks/README.md.
 """
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final
@@ -43,6 +44,7 @@ class S3Client:
         self.outages: Final = outages
         self._read_timeout: Final = read_timeout
         self._botocore: Any = None
+        self._creating: Final = threading.Lock()
         self._check_writer: Callable[[], None] = lambda: None
         self._connections: Final = Connections(f"s3://{name}")
         on_abort(self._connections.abort)
@@ -78,14 +80,18 @@ class S3Client:
 
     @property
     def botocore(self) -> Any:
-        if self._botocore is None:
-            client = self._create(self.options.addressing_at(self.options.endpoint))
-            # The endpoint may come from the environment: only the client knows it.
-            style = self.options.addressing_at(client.meta.endpoint_url)
-            if style != self.options.addressing_at(self.options.endpoint):
-                client = self._create(style)
-            self._botocore = client
-        return self._botocore
+        with self._creating:
+            if self._botocore is None:
+                self._botocore = self._create_for_endpoint()
+            return self._botocore
+
+    def _create_for_endpoint(self) -> Any:
+        client = self._create(self.options.addressing_at(self.options.endpoint))
+        # The endpoint may come from the environment: only the client knows it.
+        style = self.options.addressing_at(client.meta.endpoint_url)
+        if style != self.options.addressing_at(self.options.endpoint):
+            client = self._create(style)
+        return client
 
     def _create(self, addressing_style: str) -> Any:
         session = shared_session(str(self))

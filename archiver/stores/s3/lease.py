@@ -1,4 +1,6 @@
-"""A lease for the only writer of an archive in a bucket: an object that its holder keeps changing.
+"""Leases in a bucket: one for the only writer of each instance of an archive, and one for what
+concerns the whole archive (:mod:`archiver.stores.scope`). A lease is an object that its holder
+keeps changing.
 
 No clocks are compared. Whoever finds a lease watches whether it changes, and does not count the
 time in which the store did not respond, since nobody could change it then. A holder that could not
@@ -8,6 +10,9 @@ is still its own. A dead holder is recognised at once if its processes can be se
 
 Conditional puts decide who gets a lease. In a store without them, two processes that start at the
 same moment may both continue until the next beat of one of them, and do some work twice.
+
+A lease is deleted when it is released. Where nothing may be deleted it stays, marked as released:
+then there is one such object for each instance that was ever written.
 """
 
 import json
@@ -22,11 +27,13 @@ from typing import Final
 from archiver.concurrency import pause
 from archiver.errors import ArchiveBusy, ArchiverError, StoreError
 from archiver.retry import RETRIES
+from archiver.stores.heartbeat import Heartbeat
 from archiver.stores.holder import Holder, is_dead, ourselves, parse, words
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts
 from archiver.stores.s3.errors import ConditionFailed, DamagedInTransit
-from archiver.stores.s3.layout import LOCK_KEY
+from archiver.stores.s3.layout import lease_key
+from archiver.stores.scope import WHOLE
 
 BEAT_SECONDS = RETRIES.lease_beat.wait
 # After how many beats without a change a lease may be taken over. Its holder must stop before that.
@@ -42,8 +49,12 @@ _MAX_TRIES = RETRIES.s3_send.attempts
 class Lease:
     """A lease of this process. A thread renews it at each beat, over connections of its own."""
 
-    def __init__(self, bucket: Bucket, capabilities: Capabilities, beat: float) -> None:
+    def __init__(
+        self, bucket: Bucket, capabilities: Capabilities, beat: float, scope: str = WHOLE
+    ) -> None:
         self._bucket = bucket
+        self._scope: Final = scope
+        self._key: Final = lease_key(scope)
         self._outages: Final = bucket.outages
         self._capabilities = capabilities
         self._beat: Final = beat
@@ -93,7 +104,7 @@ class Lease:
             failure = self._put(data, seen)
             if self._capabilities.conditional_puts is ConditionalPuts.NONE and self._beats == 1:
                 self._stop.wait(_SETTLE_SECONDS)
-            holder, etag = _look(self._bucket) or ({}, None)
+            holder, etag = _look(self._bucket, self._key) or ({}, None)
             if holder == ours:
                 self._seen_at = began
                 return None
@@ -121,49 +132,50 @@ class Lease:
         given = self._bucket.options.for_notes() | self._capabilities.checksum_parameters(data)
         given |= self._capabilities.if_match(seen) if seen else self._capabilities.if_absent()
         try:
-            self._bucket.put(LOCK_KEY, data, **given)
+            self._bucket.put(self._key, data, **given)
         except (ConditionFailed, DamagedInTransit):
             return None
         except StoreError as error:
             return error
         return None
 
-    def keep_beating(self) -> None:
-        """Renew the lease at each beat, until :meth:`stop` or until another process has it. After a
-        failure the next beat comes sooner."""
-        self._bucket, wait = self._bucket.with_own_connections(), self._beat
-        while not self._stop.wait(wait):
-            wait = min(self._beat, _LOOK_SECONDS)
-            try:
-                # Read first: after a long sleep another process may have the lease.
-                holder, etag = _look(self._bucket) or ({}, None)
-                if holder.get("name") == self._name:
-                    other = self.take(etag)
-                    if other is None:
-                        wait = self._beat
-                        continue
-                    holder = other
-            except ArchiverError:
-                continue  # check() raises when that lasts too long
-            self._lost = _busy(self._bucket, holder)
-            return
+    def use_own_connections(self) -> None:
+        """From now on use other connections than those that data is sent over."""
+        self._bucket = self._bucket.with_own_connections()
+
+    def renew(self) -> float | None:
+        """One beat. Returns the seconds until the next, which comes sooner after a failure; None
+        when another process has the lease."""
+        try:
+            # Read first: after a long sleep another process may have the lease.
+            holder, etag = _look(self._bucket, self._key) or ({}, None)
+            if holder.get("name") == self._name:
+                other = self.take(etag)
+                if other is None:
+                    return self._beat
+                holder = other
+        except ArchiverError:
+            return min(self._beat, _LOOK_SECONDS)  # check() raises when that lasts too long
+        self._lost = _busy(self._bucket, self._scope, holder)
+        return None
 
     def stop(self) -> None:
+        """Keep a beat in progress from waiting."""
         self._stop.set()
 
     def release(self) -> None:
         """Release the lease, if it is still ours. Where nothing may be deleted, it is marked as
         released."""
-        found = _look(self._bucket)
+        found = _look(self._bucket, self._key)
         if found is None or found[0].get("name") != self._name:
             return
-        if self._bucket.delete_if_allowed(LOCK_KEY):
+        if self._bucket.delete_if_allowed(self._key):
             return
         # It still exists, so nobody else has taken it. The condition makes sure of that.
         data = json.dumps({"released": True, "name": self._name}).encode()
         given = self._bucket.options.for_notes() | self._capabilities.checksum_parameters(data)
         given |= self._capabilities.if_match(found[1])
-        self._bucket.put(LOCK_KEY, data, **given)
+        self._bucket.put(self._key, data, **given)
 
 
 @contextmanager
@@ -172,28 +184,30 @@ def hold(
     capabilities: Capabilities,
     beat: float = BEAT_SECONDS,
     stop: threading.Event | None = None,
+    scope: str = WHOLE,
+    heart: Heartbeat | None = None,
 ) -> Generator[Lease, None, None]:
-    """Be the only writer while in this context.
+    """Be the only writer of a scope while in this context; ``heart`` renews the lease, or else a
+    thread of its own.
 
     Blocks for up to three beats to see whether another holder is alive. Once ``stop`` is set it
     raises instead. Raises ArchiveBusy, StoreError, StoreForbidden.
     """
-    lease = Lease(bucket, capabilities, beat)
-    seen = _free_etag(bucket, beat, stop or threading.Event())
+    lease, heart = Lease(bucket, capabilities, beat, scope), heart or Heartbeat()
+    seen = _free_etag(bucket, beat, stop or threading.Event(), scope)
     try:
         other = lease.take(seen)
     except ArchiverError:
         _release(lease)  # it may have been written
         raise
     if other is not None:
-        raise _busy(bucket, other)
-    beating = threading.Thread(target=lease.keep_beating, daemon=True)
-    beating.start()
+        raise _busy(bucket, scope, other)
+    lease.use_own_connections()
     try:
-        yield lease
+        with heart.keeping(lease.renew, beat):
+            yield lease
     finally:
         lease.stop()
-        beating.join()
         _release(lease)
 
 
@@ -208,13 +222,13 @@ def _release(lease: Lease) -> None:
         lease.release()
 
 
-def _free_etag(bucket: Bucket, beat: float, stop: threading.Event) -> str | None:
+def _free_etag(bucket: Bucket, beat: float, stop: threading.Event, scope: str) -> str | None:
     """The ETag of a lease whose holder is gone; None when there is no lease.
 
     The time that a slow store takes is not counted, up to the length of an outage. Raises
     ArchiveBusy when the holder is alive.
     """
-    first = _look(bucket)
+    first = _look(bucket, lease_key(scope))
     if first is None:
         return None
     if _is_over(first[0]):
@@ -222,16 +236,16 @@ def _free_etag(bucket: Bucket, beat: float, stop: threading.Event) -> str | None
     began, uncounted = time.monotonic(), 0.0
     while time.monotonic() - began - uncounted < _BEATS_TO_TAKE * beat:
         if stop.wait(min(_LOOK_SECONDS, beat / 2)):
-            raise _busy(bucket, first[0])
+            raise _busy(bucket, scope, first[0])
         requested = time.monotonic()
-        now = _look(bucket)
+        now = _look(bucket, lease_key(scope))
         took = time.monotonic() - requested
         if now is None:
             return None
         if now != first:  # a live holder changes even a lease that we cannot parse
             if _is_over(now[0]):
                 return now[1]
-            raise _busy(bucket, now[0])
+            raise _busy(bucket, scope, now[0])
         if took > min(_OUTAGE_SECONDS, beat / 2):
             uncounted = _uncounted(bucket, now[0], uncounted, took)
     return first[1]
@@ -251,8 +265,8 @@ def _uncounted(bucket: Bucket, holder: Holder, before: float, took: float) -> fl
     return before + took
 
 
-def _look(bucket: Bucket) -> tuple[Holder, str] | None:
-    found = bucket.get(LOCK_KEY)
+def _look(bucket: Bucket, key: str) -> tuple[Holder, str] | None:
+    found = bucket.get(key)
     return None if found is None else (parse(found[0]), found[1])
 
 
@@ -261,8 +275,9 @@ def _is_over(holder: Holder) -> bool:
     return bool(holder.get("released")) or is_dead(holder)
 
 
-def _busy(bucket: Bucket, holder: Holder) -> ArchiveBusy:
+def _busy(bucket: Bucket, scope: str, holder: Holder) -> ArchiveBusy:
+    what = f"{scope} in this archive" if scope else "this archive"
     return ArchiveBusy(
-        f"{bucket}: {words(holder)} is writing to this archive",
+        f"{bucket}: {words(holder)} is writing to {what}",
         hint="wait until it is done, or use --lock-wait 30m",
     )

@@ -11,8 +11,8 @@ from archiver.documents import is_clean
 from archiver.errors import StoreError, UsageError
 
 SCHEME = "s3://"
-# S3 allows keys of 1,024 bytes, and the longest name within an archive has 392.
-MAX_PREFIX_BYTES = 600
+# S3 allows keys of 1,024 bytes, and the longest name within an archive has 457.
+MAX_PREFIX_BYTES = 560
 # Hosts that refuse path-style addressing. Other custom endpoints are addressed path-style.
 _VIRTUAL_ONLY = (".aliyuncs.com", ".myqcloud.com", ".volces.com")
 # Stores round retention dates to whole seconds, up or down.

@@ -109,14 +109,14 @@ def _is_copy(writer: VerifiedWriter, key: str, copy_key: str) -> bool:
     return True
 
 
-def settle(writer: VerifiedWriter, check: Callable[[], None]) -> Iterator[Leftover]:
-    """Finish or undo the replacements that a crash interrupted.
+def settle(writer: VerifiedWriter, scope: str, check: Callable[[], None]) -> Iterator[Leftover]:
+    """Finish or undo the replacements in a scope that a crash interrupted.
 
     The new object stays if its contents are proven, else the old one is restored. What cannot be
     settled now is left to the next run. ``check`` raises when this process is no longer the only
     writer. Raises StoreError when the quarantine cannot be listed.
     """
-    for copy_key, size in list(writer.quarantined().items()):
+    for copy_key, size in list(writer.quarantined(scope).items()):
         name = parse_replaced_copy(copy_key)
         if name is None or size == 0:
             continue

@@ -21,6 +21,7 @@ from archiver.stores.s3.options import S3Options, check_attributes
 from archiver.stores.s3.replacing import copy_to_quarantine, copy_verified, replacing
 from archiver.stores.s3.upload import ResumableUpload
 from archiver.stores.s3.writing import VerifiedWriter
+from archiver.stores.scope import scope_of
 
 # A lock of some days starts when the object is written. This date makes any end late enough.
 _ANY_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -290,7 +291,7 @@ class S3Staging:
         """Delete earlier bytes of this file that failed verification, now that the right ones are
         stored."""
         rejected = rejected_key(self._stem)
-        if rejected not in self._writer.quarantined():
+        if rejected not in self._writer.quarantined(scope_of(self._stem)):
             return
         found = self._bucket.get(note_key(rejected))
         if found is not None and _is_about(found[0], self._stem):

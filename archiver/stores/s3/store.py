@@ -1,9 +1,20 @@
 """An archive in a bucket: a Store whose objects are written whole, under their final keys."""
 
+import functools
 import hashlib
 import itertools
+import math
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
+import time
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Final
 
@@ -15,21 +26,35 @@ from archiver.model import Stored
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, drive, sync_each
+from archiver.stores.heartbeat import Heartbeat
 from archiver.stores.s3.bucket import Bucket, ObjectReader
 from archiver.stores.s3.capabilities import Capabilities, probe
-from archiver.stores.s3.layout import QUARANTINE, SEPARATOR
+from archiver.stores.s3.layout import (
+    QUARANTINE,
+    STAGING,
+    is_journal,
+    parse_replaced_copy,
+    quarantine_prefix,
+    scope_of_internal,
+)
 from archiver.stores.s3.lease import BEAT_SECONDS, Lease, hold
+from archiver.stores.s3.multipart import ListedUpload
 from archiver.stores.s3.options import S3Options, parse_url
 from archiver.stores.s3.outages import OutageBudget
 from archiver.stores.s3.replacing import copy_once, copy_to_quarantine, move_object
 from archiver.stores.s3.staging import S3Staging
-from archiver.stores.s3.unfinished import sweep
+from archiver.stores.s3.unfinished import own_uploads, scopes_of_abandoned, sweep
 from archiver.stores.s3.writing import VerifiedWriter
+from archiver.stores.scope import scope_of
 
 _ENTRIES_AT_ONCE = 1000
 # Far stores take their time to answer; the client keeps 64 connections.
 _READ_AT_ONCE = 32
 _DOCUMENTS = (".json", "/SHA256SUMS")
+# Leases that are renewed at once: each takes three requests, one after the other.
+_BEATS_AT_ONCE = 8
+# For how long a listing of all uploads serves the sweeps of one instance after the other.
+_LISTED_SECONDS = 600.0
 
 
 class S3Store:
@@ -53,26 +78,34 @@ class S3Store:
         bucket, prefix = parse_url(url)
         outages = OutageBudget(retry, on_wait)
         self.bucket: Final = Bucket(bucket, prefix, options or S3Options(), outages)
-        self.bucket.before_each_write(self._check_lease)
+        self.bucket.before_each_write(self._check_leases)
         self._on_capabilities: Final = on_capabilities
         self._beat: Final = beat
         self._writer: VerifiedWriter | None = None
-        self._lease: Lease | None = None
+        self._creating: Final = threading.Lock()
+        # The leases that this store holds, by scope. One thread keeps all of them alive.
+        self._leases: Final[dict[str, Lease]] = {}
+        self._heart: Final = Heartbeat(_BEATS_AT_ONCE)
+        # The unfinished uploads, and when they were listed.
+        self._uploads: list[ListedUpload] | None = None
+        self._listed_at = -math.inf
 
     def __str__(self) -> str:
         return str(self.bucket)
 
     @asynccontextmanager
-    async def exclusive(self) -> AsyncGenerator[None, None]:
-        capabilities = (await in_thread(self._verified_writer)).capabilities
-        stop = threading.Event()
-        async with entered(hold(self.bucket, capabilities, self._beat, stop), stop.set) as lease:
-            self._lease = lease
-            self._verified_writer().forget_quarantine_listing()  # others may have written
+    async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
+        writer, stop = await in_thread(self._verified_writer), threading.Event()
+        if not watch:
+            stop.set()
+        held = hold(self.bucket, writer.capabilities, self._beat, stop, scope, self._heart)
+        async with entered(held, stop.set) as lease:
+            self._leases[scope] = lease
+            writer.forget_quarantine_listing(scope)  # others may have written
             try:
                 yield
             finally:
-                self._lease = None
+                del self._leases[scope]
 
     @property
     def missing_hint(self) -> str:
@@ -120,19 +153,19 @@ class S3Store:
     def _clear(self, key: str) -> str | None:
         """A put replaces any object. Only what is too large for a document is moved away, since it
         may be worth something."""
-        self._check_lease()
+        self._check_lease(scope_of(key))
         head = self.bucket.head(key)
         if head is None or head.size <= MAX_BYTES or not key.endswith(_DOCUMENTS):
             return None
         tag = hashlib.sha256(f"{head.etag} {head.size}".encode()).hexdigest()[:16]
-        target = f"{QUARANTINE}{key.replace('/', SEPARATOR)}.{tag}.cleared"
+        target = f"{quarantine_prefix(key)}.{tag}.cleared"
         copy_once(self._verified_writer(), key, target)
         self.bucket.delete_if_allowed(key)  # if not, the next put replaces it
         return target
 
     async def move_to_quarantine(self, key: str) -> str:
         def work() -> str:
-            self._check_lease()
+            self._check_lease(scope_of(key))
             target = copy_to_quarantine(self._verified_writer(), key)
             move_object(self._verified_writer(), key, target)
             return target
@@ -152,6 +185,15 @@ class S3Store:
                 if is_key(key) and all(map(is_listed, key.split("/"))):
                     yield Entry(key, size, version=etag)
 
+    async def folders(self) -> list[str]:
+        """By a listing of all keys, since stores differ in how they list folders."""
+        found: set[str] = set()
+        async with aclosing(self.entries("")) as entries:
+            async for entry in entries:
+                folder, slash, _ = entry.key.partition("/")
+                found |= {folder} if slash else set()
+        return sorted(found)
+
     @contextmanager
     def open(self, key: str) -> Generator[Opened, None, None]:
         reader = ObjectReader(self.bucket, key)
@@ -162,12 +204,13 @@ class S3Store:
 
     @contextmanager
     def stage(
-        self, stem: str, size: int, present: Mapping[str, int] | None = None
+        self, stem: str, size: int, existing: Mapping[str, int] | None = None
     ) -> Generator[Staging, None, None]:
-        self._check_lease()
-        staging = S3Staging(self._verified_writer(), stem, size, self._check_lease)
+        check = functools.partial(self._check_lease, scope_of(stem))
+        check()
+        staging = S3Staging(self._verified_writer(), stem, size, check)
         try:
-            staging.open(present)
+            staging.open(existing)
             yield staging
         finally:
             staging.close()
@@ -179,23 +222,55 @@ class S3Store:
     def finish(self, commits: Iterable[Commit]) -> list[Stored]:
         return drive(commits, sync_each)
 
-    async def sweep(self) -> list[Leftover]:
+    async def leftovers(self) -> list[str]:
+        return await in_thread(self._leftovers)
+
+    def _leftovers(self) -> list[str]:
+        """By one listing of each of the two folders, however many instances there are."""
+        found = {
+            scope_of_internal(key) for key, *_ in self.bucket.listing(STAGING) if is_journal(key)
+        }
+        found |= {
+            scope_of_internal(key)
+            for key, size, _ in self.bucket.listing(QUARANTINE)
+            if size and parse_replaced_copy(key) is not None
+        }
+        if self._writer is not None and self._uploads is not None:
+            listing = self._writer.capabilities.upload_listing
+            found |= scopes_of_abandoned(self._uploads, listing)
+        return sorted(found - self._leases.keys())
+
+    async def sweep(self, scope: str) -> list[Leftover]:
         """One leftover at a time, since objects may be copied for it: a cancellation takes effect
         in between."""
-        found = sweep(await in_thread(self._verified_writer), self._check_lease)
+        found = await in_thread(self._sweep, scope)
         swept: list[Leftover] = []
         while (leftover := await in_thread(next, found, None)) is not None:
             swept.append(leftover)
         return swept
 
-    def _check_lease(self) -> None:
-        """Blocks while it is unknown who has the lease. Raises ArchiveBusy, StoreError."""
-        if self._lease is not None:
-            self._lease.check()
+    def _sweep(self, scope: str) -> Iterator[Leftover]:
+        writer = self._verified_writer()
+        if self._uploads is None or time.monotonic() - self._listed_at > _LISTED_SECONDS:
+            self._uploads, self._listed_at = own_uploads(writer), time.monotonic()
+        check = functools.partial(self._check_lease, scope)
+        return sweep(writer, scope, check, self._uploads)
+
+    def _check_lease(self, scope: str) -> None:
+        """Blocks while it is unknown who has the lease of a scope. Raises ArchiveBusy,
+        StoreError."""
+        if (lease := self._leases.get(scope)) is not None:
+            lease.check()
+
+    def _check_leases(self) -> None:
+        """Check all that are held: whoever lost one may have lost each of them."""
+        for lease in list(self._leases.values()):
+            lease.check()
 
     def _verified_writer(self) -> VerifiedWriter:
         """Created at first use, which probes the store."""
-        if self._writer is None:
-            self._writer = VerifiedWriter(self.bucket, probe(self.bucket))
-            self._on_capabilities(self._writer.capabilities)
-        return self._writer
+        with self._creating:
+            if self._writer is None:
+                self._writer = VerifiedWriter(self.bucket, probe(self.bucket))
+                self._on_capabilities(self._writer.capabilities)
+            return self._writer

@@ -14,9 +14,17 @@ from archiver.stores.base import Leftover
 from archiver.stores.s3 import journal
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.capabilities import UploadListing
-from archiver.stores.s3.layout import PROBE_KEY, STAGING, is_journal, is_own_upload
+from archiver.stores.s3.layout import (
+    PROBE_KEY,
+    STAGING,
+    is_journal,
+    is_own_upload,
+    scope_of_internal,
+)
+from archiver.stores.s3.multipart import ListedUpload
 from archiver.stores.s3.replacing import settle
 from archiver.stores.s3.writing import VerifiedWriter
+from archiver.stores.scope import WHOLE, below
 from archiver.times import format_minute
 
 # Four times the vendor's default retention: no run can resume it any more.
@@ -51,16 +59,35 @@ def unfinished_uploads(
     """All unfinished uploads below the archive's prefix that the store lists or a journal names.
     Raises StoreError."""
     journals = [found for _, found in _journals(bucket)]
-    return _unfinished_uploads(bucket, journals, listing)
+    listed = bucket.multipart.unfinished() if listing is not UploadListing.NONE else ()
+    return _unfinished_uploads(bucket, journals, listing, listed)
+
+
+def own_uploads(writer: VerifiedWriter) -> list[ListedUpload]:
+    """The unfinished uploads that the store lists now and whose keys have the form of this
+    archive's. Raises StoreError."""
+    if writer.capabilities.upload_listing is UploadListing.NONE:
+        return []
+    return [one for one in writer.bucket.multipart.unfinished() if is_own_upload(one.key)]
+
+
+def scopes_of_abandoned(listed: Iterable[ListedUpload], listing: UploadListing) -> set[str]:
+    """The scopes of uploads that are so old that a sweep aborts them."""
+    if listing is not UploadListing.DATED:
+        return set()
+    since = datetime.now(UTC) - _ABANDONED_AFTER
+    return {scope_of_internal(one.key) for one in listed if one.initiated < since}
 
 
 def _unfinished_uploads(
-    bucket: Bucket, journals: Iterable[journal.Journal], listing: UploadListing
+    bucket: Bucket,
+    journals: Iterable[journal.Journal],
+    listing: UploadListing,
+    listed: Iterable[ListedUpload],
 ) -> Iterator[UnfinishedUpload]:
-    """The listed ones, then those that only a journal names: some stores list uploads late, or only
-    by their exact keys."""
+    """The ``listed`` ones, then those that only a journal names: some stores list uploads late, or
+    only by their exact keys."""
     by_id, keys = {one.upload_id: one for one in journals}, {one.key for one in journals}
-    listed = bucket.multipart.unfinished() if listing is not UploadListing.NONE else ()
     for upload in listed:
         own = by_id.pop(upload.upload_id, None)
         if own is not None and own.key != upload.key:
@@ -86,9 +113,10 @@ def _with_journal(found: UnfinishedUpload, own: journal.Journal) -> UnfinishedUp
     return replace(found, resumable=not found.is_older_than(_NOT_RESUMABLE_AFTER))
 
 
-def _journals(bucket: Bucket) -> Iterator[tuple[str, journal.Journal]]:
-    """The journals of uploads, by key. What is not a journal belongs to somebody else."""
-    for key, *_ in bucket.listing(STAGING):
+def _journals(bucket: Bucket, scope: str = WHOLE) -> Iterator[tuple[str, journal.Journal]]:
+    """The journals of uploads, by key, of one instance or of all. What is not a journal belongs to
+    somebody else."""
+    for key, *_ in bucket.listing(below(STAGING, scope)):
         if is_journal(key):
             try:
                 found = bucket.get(key)
@@ -99,15 +127,28 @@ def _journals(bucket: Bucket) -> Iterator[tuple[str, journal.Journal]]:
                 yield key, parsed
 
 
-def sweep(writer: VerifiedWriter, check: Callable[[], None]) -> Iterator[Leftover]:
-    """Remove what earlier runs left and no run can use: settle interrupted replacements, abort
-    uploads, delete journals. ``check`` raises when this process is no longer the only writer."""
+def sweep(
+    writer: VerifiedWriter,
+    scope: str,
+    check: Callable[[], None],
+    listed: Iterable[ListedUpload],
+) -> Iterator[Leftover]:
+    """Remove what earlier runs left in a scope and no run can use: settle interrupted replacements,
+    abort uploads, delete journals. ``check`` raises when this process is no longer the only writer.
+
+    ``listed`` uploads may have been listed before the lock was taken. The journals are read now: an
+    upload that another writer ended meanwhile has none, and one that it began is asked for by its
+    own.
+    """
     bucket = writer.bucket
-    yield from settle(writer, check)
-    journals = list(_journals(bucket))
+    journals: list[tuple[str, journal.Journal]] = []
+    if scope != WHOLE:
+        yield from settle(writer, scope, check)
+        journals += _journals(bucket, scope)
     resumable: set[str] = set()
     listing = writer.capabilities.upload_listing
-    for upload in _unfinished_uploads(bucket, [found for _, found in journals], listing):
+    own = [one for one in listed if scope_of_internal(one.key) == scope]
+    for upload in _unfinished_uploads(bucket, [found for _, found in journals], listing, own):
         if upload.resumable:
             resumable.add(upload.upload_id)
         elif upload.known or (upload.ours and upload.is_older_than(_ABANDONED_AFTER)):

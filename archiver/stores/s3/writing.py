@@ -11,9 +11,10 @@ from archiver.stores.s3.bucket import Bucket, Head, ObjectReader
 from archiver.stores.s3.capabilities import Capabilities
 from archiver.stores.s3.checksums import Checksum, ChecksumKind, crc64nvme_text, md5
 from archiver.stores.s3.errors import ConditionFailed, DamagedInTransit
-from archiver.stores.s3.layout import QUARANTINE
+from archiver.stores.s3.layout import QUARANTINE, scope_of_internal
 from archiver.stores.s3.options import check_attributes, first_mismatch
 from archiver.stores.s3.responses import bare
+from archiver.stores.scope import below
 
 T = TypeVar("T")
 
@@ -52,7 +53,8 @@ class VerifiedWriter:
     def __init__(self, bucket: Bucket, capabilities: Capabilities) -> None:
         self.bucket: Final = bucket
         self.capabilities: Final = capabilities
-        self._quarantine: dict[str, int] | None = None
+        # What is in quarantine, by scope, of those that were listed.
+        self._quarantine: Final[dict[str, dict[str, int]]] = {}
 
     def put(self, key: str, data: bytes | bytearray, **given: Any) -> None:  # noqa: ANN401
         """Write an object in one request, and verify it. Raises StoreError."""
@@ -123,24 +125,24 @@ class VerifiedWriter:
             attributes = {} if found is None else found.attributes
             check_attributes(self.bucket.url(key), requested, attributes)
 
-    def quarantined(self) -> Mapping[str, int]:
-        """Keys in quarantine and their sizes in bytes. Listed once, since it is nearly always
-        empty."""
-        if self._quarantine is None:
-            self._quarantine = {k: size for k, size, _ in self.bucket.listing(QUARANTINE)}
-        return self._quarantine
+    def quarantined(self, scope: str) -> Mapping[str, int]:
+        """Keys in quarantine that belong to a scope, and their sizes in bytes. Listed once, since
+        it is nearly always empty."""
+        if scope not in self._quarantine:
+            listing = self.bucket.listing(below(QUARANTINE, scope))
+            self._quarantine[scope] = {key: size for key, size, _ in listing}
+        return self._quarantine[scope]
 
-    def forget_quarantine_listing(self) -> None:
-        self._quarantine = None
+    def forget_quarantine_listing(self, scope: str) -> None:
+        self._quarantine.pop(scope, None)
 
     def add_quarantined(self, key: str, size: int) -> None:
         """Add to the listing what was just written."""
-        if self._quarantine is not None:
-            self._quarantine[key] = size
+        if (listed := self._quarantine.get(scope_of_internal(key))) is not None:
+            listed[key] = size
 
     def remove_quarantined(self, key: str) -> None:
-        if self._quarantine is not None:
-            self._quarantine.pop(key, None)
+        self._quarantine.get(scope_of_internal(key), {}).pop(key, None)
 
     def upload_part(
         self, key: str, upload_id: str, number: int, data: bytearray

@@ -1,0 +1,356 @@
+"""One instance of a pull, from its listing to its sets.
+
+1. Its backups are listed, a page at a time, and each is looked for in the archive.
+2. At the first that is to be fetched the instance's lock is taken, and the archive is looked at
+   again: another writer may have brought it meanwhile. While the lock is waited for, other
+   instances are listed.
+3. What is to be fetched goes to the workers.
+4. When all of it has ended, the complete sets get their SHA256SUMS, the months that were written
+   to their catalogues, and the lock is released.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from archiver import events
+from archiver.archive import layout
+from archiver.archive.acknowledged import Acknowledged, Acknowledgement
+from archiver.archive.archive import Archive
+from archiver.archive.indexing import Indexing
+from archiver.archive.inventory import Finding, Inventory
+from archiver.commands.pull.plan import Action, PullOptions, decide, empty_dump
+from archiver.commands.pull.sets import SeenSet, SetBook
+from archiver.commands.summary import Summary
+from archiver.commands.writer import InstanceWriter
+from archiver.concurrency import Turns
+from archiver.errors import ArchiverError, BackupFailed, NoSpace, others_not_asked
+from archiver.ids import check_backup
+from archiver.model import Backup, Page, Query, Stored, Transfer
+from archiver.sources.base import Source
+
+# To one backup that the vendor failed: it will never come.
+NEVER_MADE_HINT = (
+    "archiver ack takes note of it by this name, or of its set with the nodes that it lacks by the "
+    "sets around it, so that it is no failure any more"
+)
+# To one in a set that somebody has taken note of: nobody knew of this node then.
+NOT_MEANT_HINT = (
+    "what was acknowledged of its set does not name this node: archiver ack takes note of it by "
+    "this name"
+)
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the instances of a run have in common.
+
+    ``index`` are the months whose catalogues are to be made anew. ``listing`` is for the one that
+    is being listed. ``full``: the disk is; what is under way may
+    still fit, and nothing new is begun. ``not_listed`` counts the queries that are left;
+    ``is_over``: none of them will be answered.
+    """
+
+    source: Source
+    archive: Archive
+    options: PullOptions
+    tell: events.Observer
+    acknowledged: Acknowledged
+    index: Indexing
+    not_listed: int
+    summary: Summary = field(default_factory=Summary)
+    listing: Turns = field(default_factory=Turns)
+    full: NoSpace | None = None
+    is_over: bool = False
+    _is_begun: bool = False
+
+    async def begin(self) -> None:
+        """Begin the archive, if there is none: the source has answered."""
+        if not self._is_begun and not self.options.dry_run:
+            await self.archive.begin(self.observer)
+            self._is_begun = True
+
+    def observer(self, event: events.Event) -> None:
+        self.summary(event)
+        self.tell(event)
+
+    def failed(self, subject: str, error: ArchiverError, backup: Backup | None = None) -> None:
+        self.observer(events.Failed(subject, error, backup))
+
+    @contextmanager
+    def naming(self, subject: str, backup: Backup | None = None) -> Iterator[None]:
+        """What fails here fails for ``subject`` alone, unless it ends the run."""
+        try:
+            yield
+        except ArchiverError as error:
+            if error.ends_run:
+                raise
+            self.failed(subject, error, backup)
+
+    @contextmanager
+    def draining(self) -> Iterator[None]:
+        """A full disk begins nothing more, and ends the run once what is under way has ended."""
+        try:
+            yield
+        except NoSpace as error:
+            self.full = self.full or error
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A backup that is to be fetched. Who does that calls :meth:`ended`, whatever comes of it."""
+
+    instance: "InstancePull"
+    book: SetBook
+    transfer: Transfer
+
+    def ended(self) -> None:
+        self.instance.transfer_ended()
+
+    def archived(self, stored: Stored) -> None:
+        self.instance.archived(self.book, self.transfer, stored)
+
+
+class InstancePull:
+    """The part of a run that is about one instance."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        instance_id: str,
+        queries: Sequence[Query],
+        enqueue: Callable[[Planned], Awaitable[None]],
+    ) -> None:
+        options = shared.options
+        self._id: Final = instance_id
+        self._shared: Final = shared
+        self._queries: Final = queries
+        self._enqueue: Final = enqueue
+        self._inventory: Final = Inventory(shared.archive.store, options.again | options.repaired)
+        self._books: Final[list[SetBook]] = []
+        # By their stems, the backups that this run planned, and whether they are home: of an
+        # instance that several queries list.
+        self._home: Final[dict[str, bool]] = {}
+        self._twice: Final[list[tuple[SetBook, Transfer]]] = []
+        self._writer: Final = InstanceWriter(
+            shared.archive, instance_id, shared.listing, shared.observer
+        )
+
+    async def run(self) -> None:
+        """All of it. Raises what ends the run."""
+        async with self._writer:
+            async with self._writer.turn():
+                await self._list()
+            await self._writer.nothing_under_way()
+            is_whole = self._shared.full is None and not self._writer.is_busy
+            if is_whole and not self._shared.options.dry_run:
+                await self._close()
+
+    # Its listing, and the plan
+
+    async def _list(self) -> None:
+        """The pages of its queries; what cannot be listed fails. What the source would say of all
+        other instances, too, is said once, and ends the listing of all."""
+        shared = self._shared
+        for query in self._queries:
+            if shared.is_over or self._writer.is_busy:
+                return
+            shared.not_listed -= 1
+            book = SetBook(shared.archive, self._inventory, shared.options.repaired)
+            listed = 0
+            try:
+                async with aclosing(shared.source.pages(query)) as pages:
+                    async for page in pages:
+                        await shared.begin()
+                        listed += len(page.backups) + len(page.refused)
+                        if not await self._plan(book, page):
+                            return
+                if listed == 0:
+                    nothing = events.NothingListed(query.instance_id, query.start, query.end)
+                    shared.observer(nothing)
+            except ArchiverError as error:
+                if error.ends_run:
+                    raise
+                if error.concerns_all and shared.not_listed:
+                    error.message += f"; {others_not_asked(shared.not_listed)}"
+                shared.failed(self._id, error)
+                shared.is_over |= error.concerns_all
+            self._books.append(book)
+
+    async def _plan(self, book: SetBook, page: Page) -> bool:
+        """Send what is to be fetched of a page to the workers. False when nothing more can be."""
+        for error in page.refused:
+            self._shared.failed("a listed entry", error)
+        for backup in filter(self._shared.options.wants, page.backups):
+            with self._shared.naming(str(backup), backup):
+                finding = await self._inventory.find(check_backup(backup))
+                if self._needs_lock(finding):
+                    if not await self._writer.begin_out_of_turn():
+                        return False
+                    self._inventory.look_again()  # another writer may have brought it meanwhile
+                    finding = await self._inventory.find(backup)
+                await self._follow(book, finding)
+            if self._shared.full is not None:
+                return False
+        return True
+
+    def _decide(self, finding: Finding) -> Action:
+        return decide(finding, self._shared.options, self._home)
+
+    def _needs_lock(self, finding: Finding) -> bool:
+        may_write = self._writer.is_writer or self._shared.options.dry_run
+        return not may_write and self._decide(finding) is Action.FETCH
+
+    async def _follow(self, book: SetBook, finding: Finding) -> None:
+        """Do what the plan says about a backup, and tell."""
+        shared, transfer = self._shared, finding.transfer
+        backup = transfer.backup
+        if finding.damage is not None:
+            shared.observer(events.Damaged(backup, finding.damage))
+        book.listed(transfer)
+        match self._decide(finding):
+            case Action.UNREADABLE if finding.unreadable is not None:
+                shared.failed(str(backup), finding.unreadable, backup)
+            case Action.HELD:
+                shared.observer(events.Held(backup))
+                if not shared.options.dry_run:
+                    self._held(book, transfer, fresh=False)
+            case Action.UNFINISHED:
+                shared.observer(events.Unfinished(backup))
+            case Action.FAILED:
+                await self._never_made(transfer)
+            case Action.EMPTY:
+                if (empty := empty_dump(backup, backup.size)) is not None:
+                    shared.failed(str(backup), empty, backup)
+            case Action.DUPLICATE:
+                # Two at work on one file would pull it from each other.
+                self._twice.append((book, transfer))
+            case _:
+                await self._fetch(book, finding)
+
+    async def _fetch(self, book: SetBook, finding: Finding) -> None:
+        transfer = finding.transfer
+        if len(self._queries) > 1:
+            self._home[transfer.stem] = False
+        if not self._shared.options.dry_run:
+            # What has an object's name stays until the right bytes are there.
+            await self._clear(filter(layout.is_document, finding.in_the_way))
+        self._shared.observer(events.Planned(transfer.backup))
+        if not self._shared.options.dry_run:
+            self._writer.under_way += 1
+            await self._enqueue(Planned(self, book, transfer))
+
+    async def _never_made(self, transfer: Transfer) -> None:
+        """There is nothing to fetch of a backup that failed at the vendor, which somebody may have
+        taken note of, or of its set without this node."""
+        backup, folder = transfer.backup, transfer.set_key
+        acknowledged = self._shared.acknowledged
+        why = f"{backup}: this backup failed at the vendor: there is no file"
+        one = await acknowledged.of_failed(str(backup), folder, backup.node_id)
+        if one is not None:
+            self._take_note(one, why, backup)
+            return
+        is_set_known = await acknowledged.of(folder) is not None
+        error = BackupFailed(why, hint=NOT_MEANT_HINT if is_set_known else NEVER_MADE_HINT)
+        self._shared.failed(str(backup), error, backup)
+
+    async def _is_acknowledged(self, folder: str, why: str) -> bool:
+        """Whether somebody has taken note of a set, which is told then."""
+        one = await self._shared.acknowledged.of(folder)
+        if one is not None:
+            self._take_note(one, why)
+        return one is not None
+
+    def _take_note(self, one: Acknowledgement, why: str, backup: Backup | None = None) -> None:
+        self._shared.observer(
+            events.Acknowledged(one.subject, why, one.at, one.by, one.reason, backup)
+        )
+
+    async def _clear(self, keys: Iterable[str]) -> None:
+        """Make room for files of this archive where something else has their names."""
+        for key in keys:
+            kept = await self._shared.archive.store.clear(key)
+            if kept is not None:
+                self._shared.observer(events.Cleared(key, kept))
+
+    # What the workers tell
+
+    def transfer_ended(self) -> None:
+        """A transfer that was enqueued has ended, whatever came of it."""
+        self._writer.ended_one()
+
+    def archived(self, book: SetBook, transfer: Transfer, stored: Stored) -> None:
+        """A backup that was enqueued is in the archive."""
+        receipt = stored.receipt
+        if transfer.stem in self._home:
+            self._home[transfer.stem] = True
+        self._shared.index.wrote(self._shared.archive.documents(transfer, stored))
+        for key, kept in stored.cleared:
+            self._shared.observer(events.Cleared(key, kept))
+        self._shared.observer(
+            events.Archived(
+                transfer.backup,
+                stored.key,
+                receipt.size,
+                receipt.sha256,
+                receipt.provenance.network,
+                receipt.bytes_fetched,
+                receipt.bytes_fetched_again,
+                receipt.is_vouched_for,
+                receipt.kind,
+                (receipt.finished_at - receipt.started_at).total_seconds(),
+            )
+        )
+        self._held(book, transfer, fresh=True)
+
+    def _held(self, book: SetBook, transfer: Transfer, *, fresh: bool) -> None:
+        files = book.held(transfer, fresh=fresh)
+        if files:
+            self._shared.observer(events.SetCompleted(transfer.set_key, files))
+
+    # Its sets
+
+    async def _close(self) -> None:
+        for book, transfer in self._twice:
+            if self._home[transfer.stem]:
+                self._shared.observer(events.Held(transfer.backup))
+                self._held(book, transfer, fresh=False)
+        for book in self._books:
+            sets = list[SeenSet]()
+            with self._shared.naming(f"the sets of {book.instance_id}"):
+                sets = await book.sets()
+            for one in sets:
+                if one.why is not None and not await self._is_acknowledged(one.key, one.why):
+                    self._shared.observer(events.SetIncomplete(one.key, one.held, one.why))
+                if one.has_all:
+                    with self._shared.naming(one.key):
+                        await self._seal(book, one)
+        await self._keep_index()
+
+    async def _seal(self, book: SetBook, one: SeenSet) -> None:
+        """Write SHA256SUMS where it is not as it should be; the lock is taken for that alone."""
+        if not self._writer.is_writer and not await book.is_to_be_sealed(one.key):
+            return
+        if not self._writer.is_writer:
+            if not await self._writer.begin():
+                return
+            self._inventory.look_again()
+        files = await book.seal(one.key)
+        if files and one.why is None:
+            self._shared.observer(events.SetCompleted(one.key, files))
+
+    async def _keep_index(self) -> None:
+        """Make the catalogues anew of the months that were written to, and of those that did not
+        know all that was asked for; these alone wait for no other writer, which makes them anew."""
+        unknown = self._inventory.unknown_months
+        if self._writer.is_writer or (unknown and await self._writer.begin_if_free()):
+            await self._shared.index.keep(self._id, unknown)
+
+
+def instances_of(queries: Iterable[Query]) -> dict[str, list[Query]]:
+    """The queries of each instance, in the order in which they were given (pure)."""
+    found: dict[str, list[Query]] = {query.instance_id: [] for query in queries}
+    for query in queries:
+        found[query.instance_id].append(query)
+    return found

@@ -1,0 +1,40 @@
+"""Who may write what in an archive, at the same time as others. Pure.
+
+An archive has one writer per instance, so that several hosts can fill it together, and one for
+what concerns all of it. Each has a lock (in a bucket: a lease) of its own, called a scope here:
+the instance's ID, or ``WHOLE``.
+
+    written                                            by the holder of
+    <instance>/...                                     that instance's lock
+    .staging/<instance>/..., .quarantine/<instance>/...  that instance's lock
+    archive.json, drills/..., acknowledged/...         the archive's lock
+    verified/...                                       no lock: see commands/verify/results.py
+
+A verify writes the catalogue of a month, too, without a lock: it is derived, and each of its
+entries counts only while the listing confirms it.
+
+An instance's lock is taken when there is something to write for that instance, and released when
+that is written. The archive's lock is held for the few documents that are written under it; whoever
+holds it waits for no other lock, so that no two writers can wait for each other. A sweep touches
+only what belongs to the lock that its caller holds.
+"""
+
+from typing import Final
+
+# The scope of what belongs to no instance.
+WHOLE: Final = ""
+# Folders beside those of the instances; what begins with a dot is none of theirs, either.
+SHARED: Final = frozenset(("acknowledged", "drills", "verified"))
+
+
+def scope_of(key: str) -> str:
+    """The scope whose lock guards what has this key."""
+    instance, slash, _ = key.partition("/")
+    is_whole = not slash or instance in SHARED or instance.startswith(".")
+    return WHOLE if is_whole else instance
+
+
+def below(folder: str, scope: str) -> str:
+    """The part of ``folder`` (``.staging/``, ``.quarantine/``) that belongs to a scope: a prefix of
+    keys, which ends in ``/``."""
+    return f"{folder}{scope}/" if scope else folder

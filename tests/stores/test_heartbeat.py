@@ -1,0 +1,96 @@
+"""One thread that beats for all."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from archiver.stores.heartbeat import Heartbeat
+
+SOON = 0.001
+
+
+def beats(enough: int) -> tuple[Callable[[], float], threading.Event]:
+    """A beat, and what is set after so many."""
+    count, reached = [0], threading.Event()
+
+    def beat() -> float:
+        count[0] += 1
+        if count[0] == enough:
+            reached.set()
+        return SOON
+
+    return beat, reached
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_all_of_them_beat(at_once: int) -> None:
+    heart = Heartbeat(at_once)
+    (one, first), (other, second) = beats(20), beats(20)
+    with heart.keeping(one, SOON), heart.keeping(other, SOON):
+        assert first.wait(10)
+        assert second.wait(10)
+    assert heart._kept == set()
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_one_that_is_over_is_not_called_again(at_once: int) -> None:
+    heart, calls = Heartbeat(at_once), list[int]()
+    other, later = beats(20)
+    with heart.keeping(lambda: calls.append(1), SOON), heart.keeping(other, SOON):
+        assert later.wait(10)
+    assert calls == [1]
+
+
+def test_leaving_waits_for_the_beat_that_is_under_way() -> None:
+    """What it writes comes before the lock is given back."""
+    heart, begun, go_on = Heartbeat(), threading.Event(), threading.Event()
+    order = list[str]()
+
+    def beat() -> None:
+        begun.set()
+        go_on.wait(10)
+        order.append("beat")
+
+    def leave() -> None:
+        with heart.keeping(beat, 0.0):
+            begun.wait(10)
+        order.append("left")
+
+    leaving = threading.Thread(target=leave)
+    leaving.start()
+    assert begun.wait(10)
+    while heart._kept:
+        threading.Event().wait(SOON)
+    go_on.set()
+    leaving.join(10)
+    assert order == ["beat", "left"]
+
+
+def test_slow_beats_do_not_wait_for_each_other() -> None:
+    heart, both = Heartbeat(at_once=2), threading.Barrier(2)
+
+    def beat() -> None:
+        both.wait(10)
+
+    with heart.keeping(beat, 0.05), heart.keeping(beat, 0.05):
+        while heart._kept:
+            threading.Event().wait(SOON)
+    assert not both.broken
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_in_one_does_not_end_the_others() -> None:
+    heart, told = Heartbeat(), list[BaseException | None]()
+    other, later = beats(20)
+
+    def faulty() -> float:
+        raise ZeroDivisionError
+
+    before, threading.excepthook = threading.excepthook, lambda one: told.append(one.exc_value)
+    try:
+        with heart.keeping(faulty, SOON), heart.keeping(other, SOON):
+            assert later.wait(10)
+    finally:
+        threading.excepthook = before
+    assert [type(one) for one in told] == [ZeroDivisionError]

@@ -1,0 +1,342 @@
+"""A writer for each instance: when its lock is taken, for how long, and what it costs."""
+
+import shutil
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from archiver import Archive, LocalStore, PullOptions, TairSource, pull, verify
+from archiver.archive.acknowledged import Acknowledged, acknowledge
+from archiver.archive.layout import FORMAT_KEY, OWN_PREFIXES
+from archiver.commands.copy.run import CopyOptions, copy
+from archiver.errors import ArchiveBusy
+from archiver.events import ArchiveBegun, Archived, Event, Planned, WaitingForLock
+from archiver.model import Stored
+from archiver.stores.commit import Commit
+from archiver.stores.scope import SHARED, WHOLE, scope_of
+from examples.sample_rdb import write_rdb
+from tests.bucket.conftest import odd, server  # noqa: F401
+from tests.bucket.test_odd_servers import archive_on
+from tests.conftest import INSTANCE, everything
+from tests.servers.oddstore import OddStore
+
+NAMES = [f"r-bp1{letter * 13}" for letter in "abcdefghijkl"]
+
+
+class Watched(LocalStore):
+    """Notes whose locks are held, and how many files come home at once."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.taken: list[str] = []
+        self.most_at_once = 0
+        self.batches: list[int] = []
+        self.begin_finishing: Callable[[], object] = lambda: None
+
+    @asynccontextmanager
+    async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
+        async with super().exclusive(scope, watch=watch):
+            self.taken.append(scope)
+            self.most_at_once = max(self.most_at_once, len(self._locks))
+            yield
+
+    def finish(self, commits: Iterable[Commit]) -> list[Stored]:
+        self.begin_finishing()
+        stored = super().finish(commits)
+        self.batches.append(len(stored))
+        return stored
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Watched:
+    return Watched(tmp_path / "archive")
+
+
+def serve(files: Path, instances: Iterable[str], size: int = 3_000) -> None:
+    for number, instance in enumerate(instances):
+        (files / instance).mkdir(exist_ok=True)
+        write_rdb(files / instance / "a_20261124021500.rdb", size, number)
+
+
+async def test_the_lock_is_taken_for_something_to_write(
+    files: Path, source: TairSource, store: Watched
+) -> None:
+    serve(files, NAMES[:2])
+    queries = [everything(name) for name in NAMES[:2]]
+    await pull(source, Archive(store), queries)
+    assert set(store.taken) == {WHOLE, *NAMES[:2]}
+    store.taken.clear()
+    write_rdb(files / NAMES[1] / "b_20261125021500.rdb", 2_000)
+    summary = await pull(source, Archive(store), queries)
+    assert (summary.held, summary.archived, store.taken) == (2, 1, [NAMES[1]])
+    store.taken.clear()
+    assert (await pull(source, Archive(store), queries)).held == 3
+    assert (await pull(source, Archive(store), queries, PullOptions(dry_run=True))).held == 3
+    assert store.taken == []
+
+
+async def test_the_lock_is_taken_for_a_missing_sha256sums(
+    files: Path, source: TairSource, store: Watched
+) -> None:
+    serve(files, [INSTANCE])
+    await pull(source, Archive(store), [everything()])
+    [sums] = store.root.rglob("SHA256SUMS")
+    before = sums.read_bytes()
+    sums.unlink()
+    store.taken.clear()
+    await pull(source, Archive(store), [everything()])
+    assert (sums.read_bytes(), store.taken) == (before, [INSTANCE])
+
+
+async def test_the_lock_is_taken_for_a_missing_catalogue(
+    files: Path, source: TairSource, store: Watched
+) -> None:
+    """Unless another process is the writer: it is no failure, and the next run writes it."""
+    serve(files, [INSTANCE])
+    await pull(source, Archive(store), [everything()])
+    [index] = store.root.rglob("index.jsonl")
+    before = index.read_bytes()
+    index.unlink()
+    store.taken.clear()
+    async with LocalStore(store.root).exclusive(INSTANCE):
+        summary = await pull(source, Archive(store, lock_wait=600), [everything()])
+    assert (summary.held, summary.failures, store.taken) == (1, [], [])
+    assert not index.exists()
+    await pull(source, Archive(store), [everything()])
+    assert (index.read_bytes(), store.taken) == (before, [INSTANCE])
+    await pull(source, Archive(store), [everything()])
+    assert store.taken == [INSTANCE]
+
+
+async def test_a_catalogue_is_written_under_the_lock_of_its_instance(
+    files: Path, source: TairSource, store: Watched, tmp_path: Path
+) -> None:
+    """By a pull and by a copy, each month before the lock is released."""
+    serve(files, NAMES[:3])
+    unlocked: list[str] = []
+
+    class Guarded(LocalStore):
+        async def put(self, key: str, data: bytes) -> None:
+            if key.endswith("/index.jsonl") and scope_of(key) not in self._locks:
+                unlocked.append(key)
+            await super().put(key, data)
+
+    here, there = Guarded(store.root), Guarded(tmp_path / "there")
+    await pull(source, Archive(here), [everything(name) for name in NAMES[:3]])
+    await copy(Archive(here), Archive(there))
+    for one in (here, there):
+        assert len(list(one.root.rglob("index.jsonl"))) == 3
+    assert unlocked == []
+
+
+async def test_others_go_on_while_one_is_waited_for(
+    files: Path, source: TairSource, store: Watched
+) -> None:
+    """And whoever is done is let go of: others can write to it before the run has ended."""
+    serve(files, NAMES[:3])
+    await pull(source, Archive(store), [everything(NAMES[0])])
+    write_rdb(files / NAMES[0] / "b_20261125021500.rdb", 2_000)
+    seen: list[Event] = []
+    archive = Archive(store, lock_wait=600)
+    queries = [everything(name) for name in NAMES[:3]]
+
+    def count(kind: type[Event]) -> int:
+        return sum(isinstance(event, kind) for event in seen)
+
+    async def run() -> None:
+        summary = await pull(source, archive, queries, observer=seen.append)
+        assert (summary.archived, summary.held, summary.failures) == (3, 1, [])
+
+    other = LocalStore(store.root)
+    async with anyio.create_task_group() as group:
+        async with other.exclusive(NAMES[0]):
+            group.start_soon(run)
+            while not (count(WaitingForLock) and count(Archived) == 2):
+                await anyio.sleep(0.01)
+            for name in NAMES[1:3]:
+                while name in store._locks:
+                    await anyio.sleep(0.01)
+                async with other.exclusive(name):
+                    pass
+        assert count(WaitingForLock) == 1
+
+
+async def test_a_busy_instance_fails_alone(files: Path, source: TairSource, store: Watched) -> None:
+    serve(files, NAMES[:3])
+    async with LocalStore(store.root).exclusive(NAMES[1]):
+        summary = await pull(source, Archive(store), [everything(name) for name in NAMES[:3]])
+    assert (summary.archived, summary.exit_code) == (2, 7)
+    [failed] = summary.failures
+    assert failed.subject == NAMES[1]
+    assert f"is writing to {NAMES[1]} in this archive" in str(failed.error)
+
+
+async def test_few_are_held_at_once(
+    files: Path, source: TairSource, store: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archiver.commands.pull.run.MOST_INSTANCES", 2)
+    serve(files, NAMES[:6])
+    summary = await pull(source, Archive(store), [everything(name) for name in NAMES[:6]])
+    assert (summary.archived, summary.failures) == (6, [])
+    assert store.most_at_once <= 2
+
+
+async def test_small_files_of_many_instances_share_their_syncs(
+    files: Path, source: TairSource, store: Watched
+) -> None:
+    serve(files, NAMES)
+    planned, all_planned = list[Event](), threading.Event()
+
+    def observe(event: Event) -> None:
+        if isinstance(event, Planned):
+            planned.append(event)
+            if len(planned) == len(NAMES):
+                all_planned.set()
+
+    store.begin_finishing = lambda: all_planned.wait(60)
+    summary = await pull(
+        source, Archive(store), [everything(name) for name in NAMES], observer=observe
+    )
+    assert (summary.archived, sum(store.batches)) == (len(NAMES), len(NAMES))
+    assert len(store.batches) <= 3, store.batches
+
+
+async def test_one_thread_beats_for_all(store: LocalStore) -> None:
+    async with store.exclusive("r-a"), store.exclusive("r-b"), store.exclusive(WHOLE):
+        assert [one.name for one in threading.enumerate()].count("heartbeat") == 1
+    assert "heartbeat" not in {one.name for one in threading.enumerate()}
+
+
+async def test_two_that_have_seen_no_archive_begin_one(tmp_path: Path) -> None:
+    """Neither has looked again when the other begins it."""
+    root, seen = tmp_path / "archive", list[Event]()
+    looked, both = list[str](), anyio.Event()
+
+    class Looking(LocalStore):
+        async def read(self, key: str) -> bytes | None:
+            data = await super().read(key)
+            if key == FORMAT_KEY and len(looked) < 2:
+                looked.append(key)
+                if len(looked) == 2:
+                    both.set()
+                await both.wait()
+            return data
+
+    async def write(instance: str) -> None:
+        store = Looking(root)
+        async with Archive(store).writing(instance, seen.append):
+            await store.put(f"{instance}/2026/x.json", b"{}")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(write, "r-a")
+        group.start_soon(write, "r-b")
+    assert [event for event in seen if isinstance(event, ArchiveBegun)] == [ArchiveBegun(str(root))]
+    assert len(list(root.glob("r-?/2026/x.json"))) == 2
+
+
+async def test_an_archive_that_is_begun_between_two_looks(tmp_path: Path) -> None:
+    """What another run has begun is no obstacle."""
+    root = tmp_path / "archive"
+
+    class Late(LocalStore):
+        async def obstacle(self) -> str | None:
+            async with Archive(LocalStore(root)).writing("r-a"):
+                pass
+            return await super().obstacle()
+
+    assert await Archive(Late(root)).check_place()
+
+
+async def test_what_is_acknowledged_beside_a_pull(
+    files: Path, source: TairSource, store: LocalStore
+) -> None:
+    serve(files, [INSTANCE])
+    archive = Archive(store)
+    await pull(source, archive, [everything()])
+    async with LocalStore(store.root).exclusive(INSTANCE), archive.writing(WHOLE):
+        await acknowledge(archive, f"{INSTANCE}-db-0-7", by="me", reason="ticket 7")
+    assert len((await Acknowledged(archive).read()).by_key) == 1
+
+
+async def test_copying_to_where_an_instance_is_busy(
+    files: Path, source: TairSource, store: Watched, tmp_path: Path
+) -> None:
+    serve(files, NAMES[:3])
+    here = Archive(LocalStore(tmp_path / "here"))
+    await pull(source, here, [everything(name) for name in NAMES[:3]])
+    async with LocalStore(store.root).exclusive(NAMES[0]):
+        summary = await copy(here, Archive(store))
+        assert (summary.archived, summary.exit_code) == (2, 7)
+        assert [one.subject for one in summary.failures] == [NAMES[0]]
+    assert (await copy(here, Archive(store))).archived == 1
+    store.taken.clear()
+    assert (await copy(here, Archive(store), CopyOptions(replace=True))).held == 3
+    assert store.taken == []
+    assert (await verify(Archive(store))).findings == []
+
+
+async def test_what_another_run_left_is_swept_by_the_next(
+    files: Path, source: TairSource, store: Watched
+) -> None:
+    """Of instances that nobody lists any more, too, and of the whole archive; not where somebody
+    is at work."""
+    serve(files, [INSTANCE])
+    await pull(source, Archive(store), [everything()])
+    staging = store.root / ".staging"
+    for folder in (staging, staging / "r-gone", staging / "r-busy"):
+        folder.mkdir(exist_ok=True)
+        (folder / "0123456789abcdef.tmp").write_bytes(b"half a document")
+    async with LocalStore(store.root).exclusive("r-busy"):
+        await pull(source, Archive(store), [everything()])
+        assert [path.name for path in staging.iterdir()] == ["r-busy"]
+        assert len(list((staging / "r-busy").iterdir())) == 1
+
+
+async def test_a_copy_of_an_archive_is_not_locked(store: LocalStore, tmp_path: Path) -> None:
+    """As ``cp -a`` or rsync makes it of an archive that is written to."""
+    async with store.exclusive("r-a"), store.exclusive(WHOLE):
+        shutil.copytree(store.root, tmp_path / "copy")
+        made = LocalStore(tmp_path / "copy")
+        async with made.exclusive("r-a"), made.exclusive(WHOLE):
+            pass
+        with pytest.raises(ArchiveBusy):
+            async with LocalStore(store.root).exclusive("r-a"):
+                pass
+
+
+async def test_lock_files_are_as_many_as_instances(store: LocalStore) -> None:
+    for _ in range(3):
+        for scope in ("r-a", "r-b", WHOLE):
+            async with store.exclusive(scope):
+                pass
+    left = {path.relative_to(store.root).as_posix() for path in store.root.rglob("*")}
+    assert left == {".lock", ".locks", ".locks/r-a", ".locks/r-b", ".staging"}
+
+
+async def test_what_a_lease_costs(odd: OddStore) -> None:  # noqa: F811
+    """Of each further instance: its lease, what was left of it, and the lease given back."""
+    archive = archive_on(odd)
+    async with archive.writing("r-a"):
+        pass
+    odd.counts.clear()
+    for name in NAMES:
+        async with archive.writing(name):
+            pass
+    assert dict(odd.counts) == {
+        "GetObject": 4 * len(NAMES),  # archive.json; the lease, before, after, and at the end
+        "PutObject": len(NAMES),
+        "ListObjectsV2": 2 * len(NAMES),
+        "DeleteObject": len(NAMES),
+    }
+    assert [key for key in odd.objects if "lock" in key] == []
+
+
+def test_scopes() -> None:
+    assert {f"{name}/" for name in SHARED} == set(OWN_PREFIXES)
+    assert scope_of("r-a/2026/11/x") == "r-a"
+    for key in ("archive.json", "drills/2026/x", "verified/r-a/2026-11.json", ".staging/r-a/x"):
+        assert scope_of(key) == WHOLE
