@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from archiver.errors import ArchiverError
-from archiver.model import Backup, Kind, Network
+from archiver.model import Backup, Kind, Named, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class RangeNarrowed:
 class Held:
     """The archive holds this backup already."""
 
-    backup: Backup
+    backup: Named
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,8 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class SetCompleted:
-    """All files of this backup set are archived, and its SHA256SUMS is written."""
+    """All files of this backup set are archived; SHA256SUMS names them, or will at the end of the
+    run."""
 
     key: str
     files: int
@@ -214,7 +215,7 @@ class AcknowledgementCopied:
 
 @dataclass(frozen=True, slots=True)
 class SetUnsealed:
-    """A copied backup set has no SHA256SUMS, or one that lacks files; ``why`` says more."""
+    """SHA256SUMS does not name all files of a copied backup set; ``why`` says more."""
 
     key: str
     why: str

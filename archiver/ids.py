@@ -13,7 +13,7 @@ from archiver.model import Backup, Engine, Kind
 # its folder.
 ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _MAX_ID_LENGTH = 64
-# The folder of a set is named after its id; with such a suffix it would pass for a file.
+# A set is named after its id, or its backup's; with such a suffix it would pass for a file.
 _FILE_SUFFIXES = (".json", *(f".{kind}" for kind in Kind))
 
 
@@ -22,8 +22,9 @@ def check_backup(backup: Backup) -> Backup:
     Raises UnsafeInput."""
     for one in (backup.instance_id, backup.node_id, backup.backup_id, backup.set_id or "none"):
         safe(one)
-    if backup.set_id is not None and backup.set_id.endswith(_FILE_SUFFIXES):
-        raise _unsafe(backup.set_id)
+    for one in (backup.set_id or "none", backup.backup_id):
+        if one.endswith(_FILE_SUFFIXES):
+            raise _unsafe(one)
     if "-" in backup.backup_id:
         # In a file name it follows the node id, which has hyphens.
         raise UnsafeInput(f"{backup}: the backup id {backup.backup_id!r} has a hyphen in it")

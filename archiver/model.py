@@ -112,6 +112,8 @@ class Named(Protocol):
     def started_at(self) -> datetime: ...
     @property
     def is_standard(self) -> bool: ...
+    @property
+    def is_log(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,25 +186,20 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """A backup that the archive does not hold yet, and the key (without suffix) it will get.
+    """A backup that the archive does not hold yet, the set that it belongs to, and the key (without
+    suffix) it will get.
 
-    ``set_records``: how many files of its backup set the archive records so far;
-    ``set_sealed``: whether that set has its SHA256SUMS; ``is_known``: whether something in the
+    ``is_named``: whether SHA256SUMS has its line already; ``is_known``: whether something in the
     archive may say which bytes the file has. ``present`` are objects under its stem, by key, with
-    their sizes in bytes.
+    their sizes in bytes; None where no listing has shown whether there are any.
     """
 
     backup: Backup
+    set_key: str
     stem: str
-    set_records: int = 0
-    set_sealed: bool = False
+    is_named: bool = False
     is_known: bool = False
-    present: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def set_key(self) -> str:
-        """The folder of the backup set."""
-        return self.stem.rpartition("/")[0]
+    present: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -34,6 +34,7 @@ from archiver.archive import completeness, layout
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.backupsets import named_set
 from archiver.archive.consistency import apart
+from archiver.archive.contents import set_of
 from archiver.archive.neighbours import sets_around
 from archiver.archive.reading import read_record
 from archiver.documents import Fields, is_clean, is_key, parse
@@ -417,7 +418,7 @@ async def _check_not_here(archive: Archive, backup: str) -> None:
     for count in range(1, len(words) if layout.is_backup_name(backup) else 0):
         sizes, found = dict[str, int](), list[str]()
         async for entry in archive.store.entries(f"{'-'.join(words[:count])}/"):
-            if layout.stem_of(entry.key).rpartition("/")[2] == backup:
+            if layout.is_of_a_set(entry.key) and layout.backup_name(entry.key) == backup:
                 sizes[entry.key] = entry.size
                 found += [entry.key] if layout.is_record(entry.key) else []
         for key in found:
@@ -433,16 +434,16 @@ async def _check_not_here(archive: Archive, backup: str) -> None:
 
 async def _state(archive: Archive, folder: str) -> _State:
     """What there is of a set now. Raises IntegrityError, UnreadableObject, StoreError."""
-    files, sealed = dict[str, str](), False
-    async for entry in archive.store.entries(f"{folder}/"):
+    one = await set_of(archive.store, folder)
+    files = dict[str, str]()
+    for entry in one.entries.values():
         if entry.hides is not None:
             raise entry.hides
-        sealed |= entry.key == layout.sums_key(folder)
-        if layout.is_record(entry.key):
-            record = await read_record(archive.store, entry.key)
-            if record is not None:
-                files[record.name] = record.sha256
-    return _State(files, await _missing(archive, folder), sealed)
+    for key in one.records:
+        record = await read_record(archive.store, key)
+        if record is not None:
+            files[record.object_key.rpartition("/")[2]] = record.sha256
+    return _State(files, await _missing(archive, folder), bool(one.sums))
 
 
 async def _missing(archive: Archive, folder: str) -> frozenset[str]:

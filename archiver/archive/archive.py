@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -13,21 +12,12 @@ import anyio
 
 from archiver import events
 from archiver.archive import layout
-from archiver.archive.reading import check_names, read_record
-from archiver.archive.record import Record, make_record
-from archiver.archive.sums import (
-    Salvage,
-    format_sums,
-    parse_sums,
-    salvage_sums,
-    unexplained,
-)
+from archiver.archive.record import make_record
 from archiver.documents import parse
 from archiver.errors import (
     ArchiveBusy,
     BadDocument,
     DamagedArchive,
-    IntegrityError,
     StoreError,
     UnreadableObject,
     UnsupportedFormat,
@@ -53,52 +43,6 @@ class Beginning(StrEnum):
     NEVER = "never"
     IF_EMPTY = "if empty"  # nor where a disk is missing that should be mounted there
     ALWAYS = "always"
-
-
-@dataclass(frozen=True, slots=True)
-class Mending:
-    """What a repair knows of a set whose SHA256SUMS is damaged. ``others`` are files that are not
-    here, and that another archive's SHA256SUMS names; ``is_whole``: all that is known of there, by
-    another archive or the vendor, is here."""
-
-    others: Mapping[str, str] = field(default_factory=dict)
-    is_whole: bool = False
-
-    def check(
-        self,
-        key: str,
-        salvage: Salvage,
-        recorded: Mapping[str, str],
-        there: Collection[str],
-    ) -> None:
-        """Raises BadDocument where what cannot be read may name a file that nothing else does.
-        Names of what is ``there`` need no explanation."""
-        if all(layout.node_of(name) == key.partition("/")[0] for name in recorded):
-            return  # a standard instance: its one file is here
-        if salvage.is_empty and not (self.is_whole or self.others):
-            raise BadDocument(
-                key,
-                "it is empty, and nothing else tells which files it named",
-                hint="repair from the source, or from an archive that has it whole",
-            )
-        lines = [
-            f"{sha256}  {name}"
-            for name, said in salvage.sums.items()
-            for sha256 in sorted(said)
-            if not layout.is_object_name(name) and name not in there
-        ]
-        known = {**self.others, **recorded}
-        unnamed = {name: sha for name, sha in known.items() if name not in salvage.sums}
-        found = unexplained([*salvage.unreadable, *lines], unnamed, known)
-        left = found.with_noise(salvage.zeros)
-        if self.is_whole or self.others:
-            left = found.without_noise(salvage.zeros, known)
-        if left:
-            raise BadDocument(
-                key,
-                f"a line that cannot be read may name a file that is not here: {left[0][:120]!a}",
-                hint="it stays as it is; take the line out if you know that nothing is missing",
-            )
 
 
 class Archive:
@@ -280,112 +224,9 @@ class Archive:
 
     def documents(self, transfer: Transfer, stored: Stored) -> list[tuple[str, bytes]]:
         """What is written about a durable object: its record, from which on the archive holds
-        it; and for the single file of a standard instance's set, the SHA256SUMS, unless there
-        is one: :meth:`seal` compares it."""
+        it."""
         record = make_record(layout.record_key(transfer.stem), transfer.backup, stored, TOOL)
-        documents = [(record.key, record.encode())]
-        if transfer.set_records == 0 and transfer.backup.is_standard and not transfer.set_sealed:
-            sums = format_sums({_name(record): record.sha256})
-            documents.append((layout.sums_key(record.folder), sums))
-        return documents
-
-    async def seal(
-        self, folder: str, *, confirmed: Collection[str] = (), mending: Mending | None = None
-    ) -> int:
-        """Write the SHA256SUMS of a complete set, unless it is there as it should be.
-
-        What it names it goes on naming, with the SHA-256 that it gives: a record that says
-        otherwise may have been changed. Only of the stems in ``confirmed``, whose bytes were just
-        fetched or compared by a repair, is the record believed. One that cannot be read may name
-        what nothing else does: it is replaced by a repair alone (``mending``), which keeps every
-        name of a backup's file, and refuses where a damaged line may be that of one that is not
-        here.
-
-        How many files it names, 0 if nothing was written. Raises BadDocument at a SHA256SUMS or a
-        record that must not be used, IntegrityError at a record whose object is not there or that
-        names another SHA-256, UnreadableObject.
-        """
-        named = await self._to_be_named(folder, confirmed, mending)
-        if not named:
-            return 0
-        key = layout.sums_key(folder)
-        await self.store.clear(key)
-        await self.store.put(key, format_sums(named))
-        return len(named)
-
-    async def is_to_be_sealed(
-        self, folder: str, *, confirmed: Collection[str] = (), mending: Mending | None = None
-    ) -> bool:
-        """Whether :meth:`seal` would write something: then that is for who holds the lock. Raises
-        as it does."""
-        return bool(await self._to_be_named(folder, confirmed, mending))
-
-    async def _to_be_named(
-        self, folder: str, confirmed: Collection[str], mending: Mending | None
-    ) -> Mapping[str, str]:
-        """What is to be in the SHA256SUMS of a set; nothing where that is there already."""
-        key = layout.sums_key(folder)
-        data = await self._sums(folder, mending=mending is not None)
-        salvage = salvage_sums(data or b"")
-        sizes = {entry.key: entry.size async for entry in self.store.entries(f"{folder}/")}
-        recorded = await self._recorded(sizes, salvage, confirmed)
-        # A confirmed file may have had another suffix.
-        kept = {
-            name: min(said)
-            for name, said in salvage.sums.items()
-            if layout.stem_of(f"{folder}/{name}") not in confirmed
-            and (mending is None or layout.is_object_name(name))
-        }
-        named = kept | recorded
-        if mending is not None and recorded and data != format_sums(named):
-            there = {one.rpartition("/")[2] for one in sizes}
-            mending.check(key, salvage, recorded, there)
-            named = {**mending.others, **named}
-        return named if recorded and data != format_sums(named) else {}
-
-    async def _recorded(
-        self, sizes: Mapping[str, int], salvage: Salvage, confirmed: Collection[str]
-    ) -> dict[str, str]:
-        """The SHA-256 by file name that the records of a set give, of which ``sizes`` are all
-        files. Raises as :meth:`seal` does."""
-        found = dict[str, str]()
-        for record_key in filter(layout.is_record, sizes):
-            record = await read_record(self.store, record_key)
-            if record is None:
-                continue
-            if sizes.get(record.object_key) != record.size:
-                raise IntegrityError(
-                    f"{record.object_key}: it is not there as its record says",
-                    hint="SHA256SUMS stays: run verify, then repair",
-                )
-            name = _name(record)
-            found[name] = record.sha256
-            said = salvage.sums.get(name, {record.sha256})
-            if record.sha256 not in said and layout.stem_of(record.object_key) not in confirmed:
-                raise IntegrityError(
-                    f"{record.object_key}: SHA256SUMS says {min(said)}, and its record "
-                    f"{record.sha256}",
-                    hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
-                )
-        return found
-
-    async def _sums(self, folder: str, *, mending: bool) -> bytes | None:
-        """The SHA256SUMS of a set; None where there is none, or where a repair is to write anew
-        what the store does not give."""
-        key = layout.sums_key(folder)
-        try:
-            data = await self.store.read(key)
-        except (BadDocument, UnreadableObject):
-            if mending:
-                return None
-            raise
-        if data is not None and not mending:
-            hint = "it stays as it is: run verify, then repair"
-            sums = parse_sums(data)
-            if sums is None:
-                raise BadDocument(key, "it cannot be read", hint=hint)
-            await check_names(self.store, folder, sums, hint=hint)
-        return data
+        return [(record.key, record.encode())]
 
     async def record_keys(self, prefix: str = "") -> AsyncGenerator[str, None]:
         """The keys of all records below a prefix, readable or not."""
@@ -419,11 +260,6 @@ async def check_apart(source: Archive, target: Archive) -> None:
             f"of {source.store} and {target.store}, one lies in the other",
             hint="name a place that is outside",
         )
-
-
-def _name(record: Record) -> str:
-    """The object's name in SHA256SUMS."""
-    return record.object_key.rpartition("/")[2]
 
 
 def _now() -> str:

@@ -3,16 +3,16 @@
 A listing alone gives every set's folder, time and nodes; the records are read of the few that are
 looked at closer. A set is complete when
 
-1. it has its SHA256SUMS, which a pull writes once every file that was listed for it is here,
-2. every file that the SHA256SUMS names has its object and its record, which contradicts neither
+1. SHA256SUMS names it, which a pull sees to once every file that was listed for it is here,
+2. every file of it that SHA256SUMS names has its object and its record, which contradicts neither
    itself nor them,
 3. no node is missing, by the sets around it (:mod:`archiver.archive.completeness`), and none has
    a log of commands alone, or an empty file for a dump.
 
-A standard instance's set is one file, and complete without its SHA256SUMS, too: the record proves
-the bytes. A file that SHA256SUMS or an earlier verify names and that has no record is damage, and
-so is whatever contradicts itself. An object that nothing names is still to be recorded, by a pull
-that is at work or by the next one: the set is not complete.
+A standard instance's set is one file, and complete without a line in SHA256SUMS, too: the record
+proves the bytes. A file that SHA256SUMS or an earlier verify names and that has no record is
+damage, and so is whatever contradicts itself. An object that nothing names is still to be recorded,
+by a pull that is at work or by the next one: the set is not complete.
 
 What a file is, a dump or a log, follows from what its source said, not from its suffix: a dump may
 be encrypted, a log be empty or begin as a dump does. What nothing tells is taken for a dump, and
@@ -20,7 +20,7 @@ does not count as complete.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, overload
@@ -28,7 +28,7 @@ from typing import Final, overload
 from archiver.archive import completeness, layout
 from archiver.archive.archive import Archive
 from archiver.archive.backup_types import backup_type, logs_among, unrestorable
-from archiver.archive.contents import SetFiles, Unrecorded, sets_below, sums_of
+from archiver.archive.contents import SetFiles, Unrecorded, sets_below
 from archiver.archive.reading import at_odds, check_object, read_record, unsealed
 from archiver.archive.record import Record
 from archiver.errors import (
@@ -50,8 +50,7 @@ class Folder:
     """A set as a listing shows it, by its ``files``.
 
     ``logs`` are the keys of the records that say that their file is a log of commands; ``expected``
-    is how many nodes it should have, where that is known. ``named``
-    are files that SHA256SUMS names, where that was read. ``hides`` says why nobody sees what is in
+    is how many nodes it should have, where that is known. ``hides`` says why nobody sees what is in
     it: it may be a set, or a folder with any number of sets, the first of which began at
     ``started_at`` or later.
     """
@@ -61,7 +60,6 @@ class Folder:
     started_at: datetime
     files: SetFiles
     logs: frozenset[str] = frozenset()
-    named: frozenset[str] = frozenset()
     expected: NodesExpected | None = None
     hides: ArchiverError | None = None
 
@@ -72,15 +70,15 @@ class Folder:
     @property
     def lost(self) -> dict[str, Unrecorded]:
         """Files that are or were in it and have no record, by the keys of their records."""
-        return self.files.unrecorded(sorted(self.named))
+        return self.files.unrecorded()
 
     @property
     def nodes(self) -> frozenset[str]:
-        """The nodes of its records, by their names: ``<node>-<backup id>.json``, and of what has
-        lost its own. Of a set of dumps those that have one."""
+        """The nodes of its records, by their keys, and of what has lost its own. Of a set of dumps
+        those that have one."""
         left_out = self.logs if self.is_full else frozenset[str]()
         keys = [*self.record_keys, *self._lost_objects]
-        found = frozenset(_node(key) for key in keys if key not in left_out)
+        found = frozenset(layout.node_of(key) for key in keys if key not in left_out)
         # A standard instance is its only node: what has another name beside it was put there.
         return found & {self.instance_id} or found
 
@@ -90,7 +88,7 @@ class Folder:
 
     @property
     def is_sealed(self) -> bool:
-        return layout.sums_key(self.key) in self.files.entries
+        return self.files.sums is not None
 
     @property
     def is_full(self) -> bool:
@@ -286,15 +284,15 @@ async def list_folders(archive: Archive, instances: Collection[str] = ()) -> Fol
                 key, began, hides = one.key, layout.span(one.key)[0], one.error
                 files = SetFiles(key, {})
                 folders.append(_folder(files, began, hides))
-            elif (start := layout.set_start(one.folder)) is not None:
+            elif (start := layout.set_start(one.key)) is not None:
                 folders.append(_folder(one, start))
     logs = await logs_among(archive, [key for one in folders for key in one.record_keys])
     return Folders(replace(one, logs=frozenset(logs & one.files.entries.keys())) for one in folders)
 
 
 def _folder(files: SetFiles, start: datetime, hides: ArchiverError | None = None) -> Folder:
-    instance_id = files.folder.partition("/")[0]
-    return Folder(files.folder, instance_id, start, files, expected=files.expected, hides=hides)
+    instance_id = files.key.partition("/")[0]
+    return Folder(files.key, instance_id, start, files, expected=files.expected, hides=hides)
 
 
 async def read_set(archive: Archive, folder: Folder, folders: Folders) -> BackupSet:
@@ -305,11 +303,11 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
     if (hides := folder.hides) is not None:
         return BackupSet(folder, (), (), (), (Damage("", hides.message, hides.exit_code),))
     records, damage = await _records(archive, folder)
-    sums, doubts = await _sums(archive, folder, records, damage)
+    doubts = _doubts(folder, records, damage)
     gaps, notes = (doubts, []) if folder.is_of_cluster else ([], doubts)
     said = (record.nodes_expected for record in records)
     expected = next((one for one in said if one is not None), folder.expected)
-    folder = replace(folder, named=frozenset(sums), expected=expected)
+    folder = replace(folder, expected=expected)
     lost = folder.lost
     for key, one in lost.items():
         if await _has_come(archive, key):
@@ -317,9 +315,9 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
         elif not one.was_recorded:
             gaps.append(f"{one.error.message} yet")
         else:
-            damage.append(Damage(_node(one.key), one.error.message, one.error.exit_code))
+            damage.append(Damage(layout.node_of(one.key), one.error.message, one.error.exit_code))
     missing = set(folders.missing_nodes(folder))
-    missing |= {_node(one.key) for one in lost.values() if layout.is_object(one.key)}
+    missing |= {layout.node_of(one.key) for one in lost.values() if layout.is_object(one.key)}
     gaps = [*folders.why_missing(folder), *gaps]
     present = {record.node_id for record in records}
     if folder.is_full:
@@ -336,25 +334,27 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
     )
 
 
-async def _sums(
-    archive: Archive, folder: Folder, records: Sequence[Record], damage: list[Damage]
-) -> tuple[Mapping[str, str], list[str]]:
-    """SHA256SUMS, and in a line each what it lacks; what is wrong goes to ``damage``."""
+def _doubts(folder: Folder, records: Sequence[Record], damage: list[Damage]) -> list[str]:
+    """In a line each, what SHA256SUMS lacks of a set; what is wrong goes to ``damage``. Of a
+    standard instance, a SHA256SUMS that cannot be read is as good as none: the record proves the
+    bytes."""
     try:
-        sums = await sums_of(archive.store, folder.files)
+        sums = folder.files.lines()
     except (BadDocument, UnreadableObject) as error:
+        if not folder.is_of_cluster:
+            return [error.message]
         damage.append(Damage("", error.message, error.exit_code))
-        return {}, []
+        return []
     if sums is None:
-        return {}, [unsealed(is_of_cluster=folder.is_of_cluster)]
+        return [unsealed(is_of_cluster=folder.is_of_cluster)]
     damage += [
         Damage(record.node_id, odds.message)
         for record in records
         if (odds := at_odds(record, sums)) is not None
     ]
     # A file that came after the others: a pull will write it down when it is done.
-    late = [record.name for record in records if record.name not in sums]
-    return sums, [f"{name} is recorded and not in SHA256SUMS" for name in late]
+    late = [record.object_key for record in records if record.object_key not in sums]
+    return [f"{key} is recorded and not in SHA256SUMS" for key in late]
 
 
 async def _has_come(archive: Archive, record_key: str) -> bool:
@@ -376,7 +376,7 @@ async def _records(archive: Archive, folder: Folder) -> tuple[list[Record], list
             records.append(record)
             await check_object(archive.store, record, folder.files.entries)
         except (IntegrityError, UnreadableObject) as error:
-            damage.append(Damage(_node(key), error.message, error.exit_code))
+            damage.append(Damage(layout.node_of(key), error.message, error.exit_code))
     return records, damage
 
 
@@ -404,7 +404,7 @@ async def newest_first(
 
 
 async def named_set(archive: Archive, key: str) -> BackupSet:
-    """The set in the folder ``key``. Raises NoSuchBackup when there is none, UsageError."""
+    """The set with this key. Raises NoSuchBackup when there is none, UsageError."""
     key = key.strip("/")
     check_set_key(key)
     folders = await list_folders(archive, [key.partition("/")[0]])
@@ -421,18 +421,10 @@ def check_set_key(key: str) -> None:
     if layout.set_start(key) is None:
         raise UsageError(
             f"{key!r} is no backup set",
-            hint="a set is named by its folder, like r-bp1/2026/11/20261124T021500Z-1187423",
+            hint="a set is named by its key, like r-bp1/2026/11/20261124T021500Z-1187423",
         )
 
 
 def _rank(record: Record) -> tuple[bool, datetime, str]:
     is_log = backup_type(record) is BackupType.INCREMENTAL
     return not is_log, record.started_at, record.key
-
-
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-def _node(key: str) -> str:
-    return _stem(key.rpartition("/")[2]).rpartition("-")[0]

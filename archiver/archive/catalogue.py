@@ -8,20 +8,23 @@ directory, its ETag in a bucket). Whatever a catalogue does not know is read. On
 cut, damaged or of another version is as good as none, and is made anew from the records; one that
 was edited is found by a verify, which reads the records themselves.
 
-The first line is an object: ``format``, ``tool``, ``sha256`` of all the lines that follow, and
-``verified``: size and version of the month's results (:mod:`.verified`) if all the files that they
-name are in here, else null. Each line after that is one backup set:
+The first line is an object: ``format``, ``tool``, ``month``, ``sha256`` of all that follows;
+``sums``: size and version of the month's SHA256SUMS, if it says nothing but what follows from the
+records in here, else null; and ``verified``: the same of the month's results (:mod:`.verified`) if
+all the files that they name are in here. Each line after that is one backup set:
 
-    [set, sums, records]
+    [set, records]
 
-``set`` is the name of its folder; ``sums`` are size and version of a SHA256SUMS that names these
-files with their SHA-256 and nothing else, or null; and ``records`` has an array for each:
+``set`` is its name; and ``records`` has an array for each:
 
-    [name without suffix, size of the record, its version, suffix of the object, node, backup, set
-     id, start (microseconds since 1970), type, size, SHA-256, nodes expected, known from]
+    [name of the file in the set's folder without suffix, or "" where there is none, size of the
+     record, its version, suffix of the object, 1 if SHA256SUMS names the object, else 0, node,
+     backup, set id, start (microseconds since 1970), type, size, SHA-256, nodes expected, known
+     from]
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,6 +34,7 @@ import orjson
 
 from archiver.archive import layout
 from archiver.archive.record import Record
+from archiver.documents import MAX_NUMBER, is_clean
 from archiver.model import BackupType, Kind, NodesExpected
 from archiver.stores.base import Entry
 from archiver.version import __version__
@@ -40,6 +44,7 @@ _TOOL: Final = f"archiver {__version__}"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _KINDS: Final = frozenset(Kind)
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +81,13 @@ class CatalogueEntry:
             record.nodes_expected,
         )
 
-    @property
-    def folder(self) -> str:
-        """The backup set it belongs to."""
-        return self.key.rpartition("/")[0]
+    def __str__(self) -> str:
+        return f"{self.node_id}-{self.backup_id}"
 
     @property
-    def name(self) -> str:
-        """The object's name in its folder, and in SHA256SUMS."""
-        return self.object_key.rpartition("/")[2]
+    def set_key(self) -> str:
+        """The backup set it belongs to."""
+        return layout.set_of(self.key)
 
     @property
     def is_standard(self) -> bool:
@@ -102,18 +105,28 @@ Described = Record | CatalogueEntry
 
 @dataclass(frozen=True, slots=True)
 class CatalogueSet:
-    """What a catalogue knows of one set: entries by the key of their record; and whether there is a
-    SHA256SUMS that says the same of them all and names nothing else (``is_sealed``)."""
+    """What a catalogue knows of one set: entries by the key of their record. ``has_sums``: it knows
+    what SHA256SUMS says of the set, too: that names all these objects, with their SHA-256, but
+    those of the records in ``unnamed``."""
 
     entries: Mapping[str, CatalogueEntry] = field(default_factory=dict)
-    is_sealed: bool = False
+    unnamed: frozenset[str] = frozenset()
+    has_sums: bool = False
 
     @property
     def sums(self) -> dict[str, str] | None:
-        """The SHA-256 by file name that SHA256SUMS gives; None where nobody knows."""
-        if not self.is_sealed:
-            return None
-        return {entry.name: entry.sha256 for entry in self.entries.values()}
+        """What SHA256SUMS says of the set: the SHA-256 by key. None where it says nothing."""
+        named = {
+            one.object_key: one.sha256
+            for key, one in self.entries.items()
+            if key not in self.unnamed
+        }
+        return named or None
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether SHA256SUMS names all of it."""
+        return self.has_sums and bool(self.entries) and not self.unnamed
 
 
 NOTHING_KNOWN: Final = CatalogueSet()
@@ -121,72 +134,80 @@ NOTHING_KNOWN: Final = CatalogueSet()
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """A month's catalogue as far as the listing confirms it, by the keys of sets. ``has_all_of``
-    are size and version of the results of verifies that name no file but those in here; ``named``
-    has the keys of all records that were in it when it was written."""
+    """A month's catalogue as far as the listing confirms it, by the keys of sets. ``has_sums``: the
+    SHA256SUMS that the listing shows says nothing else than ``sets``. ``has_all_of`` are size and
+    version of the results of verifies that name no file but those in here; ``named`` has the keys
+    of all records that were in it when it was written."""
 
     sets: Mapping[str, CatalogueSet]
     named: frozenset[str] = frozenset()
+    has_sums: bool = False
     has_all_of: tuple[int, str] | None = None
 
-    def of(self, folder: str) -> CatalogueSet:
+    def of(self, set_key: str) -> CatalogueSet:
         """What it knows of one set."""
-        return self.sets.get(folder, NOTHING_KNOWN)
+        return self.sets.get(set_key, NOTHING_KNOWN)
 
 
 EMPTY: Final = Catalogue({})
 
 
-def index_key(month: str) -> str:
-    """Where the catalogue of ``<instance>/<yyyy>/<mm>`` is."""
-    return f"{month}/{layout.INDEX_NAME}"
-
-
-def read_catalogue(month: str, data: bytes | None, entries: Mapping[str, Entry]) -> Catalogue:
-    """What a month's catalogue knows of the files that its listing shows (by key). Nothing, where
-    it cannot be used."""
+def read_catalogue(
+    month: str, data: bytes | None, entries: Mapping[str, Entry], sums: Entry | None
+) -> Catalogue:
+    """What a month's catalogue knows of the files that its listing shows (by key), and of its
+    SHA256SUMS. Nothing, where it cannot be used."""
     if not data:
         return EMPTY
     first, _, rest = data.partition(b"\n")
     try:
         head = orjson.loads(first)
-        if head["format"] != FORMAT or head["sha256"] != hashlib.sha256(rest).hexdigest():
+        digest = hashlib.sha256(rest).hexdigest()
+        if (head["format"], head["month"], head["sha256"]) != (FORMAT, month, digest):
             return EMPTY
         verified = None if head["verified"] is None else (head["verified"][0], head["verified"][1])
-        sets: dict[str, CatalogueSet] = {}
+        has_sums = sums is None or (
+            head["sums"] is not None and _is_same(sums, head["sums"][0], head["sums"][1])
+        )
+        found: dict[str, tuple[dict[str, CatalogueEntry], set[str]]] = {}
         named = set[str]()
         for line in rest.splitlines():
-            name, sums, records = orjson.loads(line)
-            folder = f"{month}/{name}"
-            known, is_whole = _read_set(folder, records, entries, named)
-            is_sealed = is_whole and sums is not None
-            if is_sealed:
-                is_sealed = _is_same(entries.get(layout.sums_key(folder)), sums[0], sums[1])
-            sets[folder] = CatalogueSet(known, is_sealed)
+            name, records = orjson.loads(line)
+            found[f"{month}/{name}"] = _read_set(f"{month}/{name}", records, entries, named)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError):
         return EMPTY
-    return Catalogue(sets, frozenset(named), verified)
+    # What it says of SHA256SUMS follows from its records, which must all be there for that.
+    has_sums &= len(named) == sum(len(known) for known, _ in found.values())
+    sets = {
+        key: CatalogueSet(known, frozenset(known if sums is None else unnamed), has_sums)
+        for key, (known, unnamed) in found.items()
+    }
+    return Catalogue(sets, frozenset(named), has_sums, verified)
 
 
 def _read_set(
-    folder: str, records: Iterable[list[Any]], entries: Mapping[str, Entry], named: set[str]
-) -> tuple[dict[str, CatalogueEntry], bool]:
-    """The entries of a set that the listing confirms, and whether it does so with all of them."""
+    set_key: str, records: Iterable[list[Any]], entries: Mapping[str, Entry], named: set[str]
+) -> tuple[dict[str, CatalogueEntry], set[str]]:
+    """The entries of a set that the listing confirms, and those of them that SHA256SUMS does not
+    name, by the key of the record. Those of all its records are added to ``named``."""
     known: dict[str, CatalogueEntry] = {}
-    instance_id = folder.partition("/")[0]
-    is_whole = True
+    unnamed = set[str]()
+    instance_id = set_key.partition("/")[0]
     for (
-        stem, record_size, version, suffix, node, backup, set_id, start, type_, size, sha256,
-        expected, known_from,
+        name, record_size, version, suffix, is_in_sums, node, backup, set_id, start, type_, size,
+        sha256, expected, known_from,
     ) in records:  # fmt: skip
-        key = f"{folder}/{stem}.json"
+        stem = f"{set_key}/{name}" if name else set_key
+        key = layout.record_key(stem)
         named.add(key)
-        if not _is_same(entries.get(key), record_size, version) or suffix not in _KINDS:
-            is_whole = False
+        is_same = _is_same(entries.get(key), record_size, version) and suffix in _KINDS
+        if not is_same or not _is_possible(
+            node, backup, set_id, size, sha256, expected, known_from
+        ):
             continue
         known[key] = CatalogueEntry(
             key,
-            f"{folder}/{stem}.{suffix}",
+            f"{stem}.{suffix}",
             instance_id,
             node,
             backup,
@@ -197,7 +218,26 @@ def _read_set(
             sha256,
             None if expected is None else NodesExpected(expected, known_from),
         )
-    return known, is_whole
+        if is_in_sums != 1:
+            unnamed.add(key)
+    return known, unnamed
+
+
+def _is_possible(
+    node: object, backup: object, set_id: object, size: object, sha256: object, expected: object,
+    known_from: object,
+) -> bool:  # fmt: skip
+    """Whether a record can say all this: somebody may have edited the catalogue."""
+    lines = [node, backup, *([] if set_id is None else [set_id])]
+    lines += [] if expected is None else [known_from]
+    return (
+        all(isinstance(one, str) and is_clean(one) for one in lines)
+        and type(size) is int
+        and 0 <= size <= MAX_NUMBER
+        and isinstance(sha256, str)
+        and _SHA256.fullmatch(sha256) is not None
+        and (expected is None or (type(expected) is int and 0 < expected <= MAX_NUMBER))
+    )
 
 
 def _is_same(entry: Entry | None, size: object, version: object) -> bool:
@@ -209,41 +249,54 @@ def _is_same(entry: Entry | None, size: object, version: object) -> bool:
 
 def write_catalogue(
     month: str,
-    sets: Mapping[str, CatalogueSet],
+    known: Iterable[CatalogueEntry],
     entries: Mapping[str, Entry],
+    sums: tuple[Entry, Mapping[str, str]] | None = None,
     verified: Entry | None = None,
 ) -> bytes:
-    """The catalogue of a month with these sets, of files that the listing shows. ``verified`` are
-    the month's results, where all files that they name are among the entries of the sets."""
+    """The catalogue of a month with these records, of files that the listing shows (by key).
+    ``sums`` are the entry of its SHA256SUMS, if that can be read, and what it says by key;
+    ``verified`` are the month's results, where all files that they name are among the ``known``."""
+    sets: dict[str, list[CatalogueEntry]] = {}
+    for one in sorted(known, key=lambda one: one.key):
+        if one.key in entries and entries[one.key].version:
+            sets.setdefault(one.set_key, []).append(one)
+    said = dict(sums[1]) if sums is not None else {}
     lines = []
-    for folder in sorted(sets):
-        known = sets[folder]
+    for set_key, of_set in sorted(sets.items()):
+        named = [said.get(one.object_key) == one.sha256 for one in of_set]
+        for one, is_named in zip(of_set, named, strict=True):
+            if is_named:
+                del said[one.object_key]
         records = [
-            _line(entry, entries[key])
-            for key, entry in sorted(known.entries.items())
-            if key in entries and entries[key].version
+            _line(set_key, one, entries[one.key], is_named=is_named)
+            for one, is_named in zip(of_set, named, strict=True)
         ]
-        sums = entries.get(layout.sums_key(folder)) if known.is_sealed else None
-        stamp = None if sums is None or not sums.version else [sums.size, sums.version]
-        if records:
-            lines.append(orjson.dumps([folder.rpartition("/")[2], stamp, records]))
+        lines.append(orjson.dumps([set_key.rpartition("/")[2], records]))
     rest = b"".join(line + b"\n" for line in lines)
     head = {
         "format": FORMAT,
         "tool": _TOOL,
+        "month": month,
         "sha256": hashlib.sha256(rest).hexdigest(),
-        "verified": None if verified is None else [verified.size, verified.version],
+        "sums": None if said or sums is None else _stamp(sums[0]),
+        "verified": None if verified is None else _stamp(verified),
     }
     return orjson.dumps(head) + b"\n" + rest
 
 
-def _line(entry: CatalogueEntry, record: Entry) -> list[Any]:
+def _stamp(entry: Entry) -> list[Any] | None:
+    return [entry.size, entry.version] if entry.version else None
+
+
+def _line(set_key: str, entry: CatalogueEntry, record: Entry, *, is_named: bool) -> list[Any]:
     expected = entry.nodes_expected
     return [
-        layout.stem_of(entry.key).rpartition("/")[2],
+        layout.stem_of(entry.key)[len(set_key) + 1 :],
         record.size,
         record.version,
         entry.object_key.rpartition(".")[2],
+        int(is_named),
         entry.node_id,
         entry.backup_id,
         entry.set_id,

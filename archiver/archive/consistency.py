@@ -17,8 +17,8 @@ from archiver.ids import safe
 from archiver.model import Backup, Kind
 from archiver.times import format_compact, format_month, parse_compact
 
-# The nodes of a set begin seconds apart; the folder is named after one of them. That of another
-# night is none of theirs.
+# The nodes of a set begin seconds apart; the set is named after one of them. That of another night
+# is none of theirs.
 _MOST_APART = timedelta(hours=12)
 
 
@@ -57,18 +57,18 @@ def contradictions(record: Record) -> list[Contradiction]:
     return [*found, *(Contradiction(text) for text in _malformed(record))]
 
 
-def apart(folder: str, started_at: datetime) -> timedelta | None:
-    """How far the start of a set, by its folder, is from that of a node's backup; None where the
-    node's record would contradict the folder (pure)."""
-    start = layout.set_start(folder)
-    if start is None or folder.split("/")[1:3] != format_month(start).split("/"):
+def apart(set_key: str, started_at: datetime) -> timedelta | None:
+    """How far the start of a set, by its key, is from that of a node's backup; None where the
+    node's record would contradict the key (pure)."""
+    start = layout.set_start(set_key)
+    if start is None or set_key.split("/")[1:3] != format_month(start).split("/"):
         return None
     difference = abs(start - started_at)
     return difference if difference <= _MOST_APART else None
 
 
 def moment(text: str) -> datetime | None:
-    """A basic UTC time, as the folders of sets have it; None for what is none."""
+    """A basic UTC time, as the names of sets have it; None for what is none."""
     try:
         return parse_compact(text)
     except ValueError:
@@ -86,20 +86,26 @@ def _malformed(record: Record) -> Iterator[str]:
 
 def _places(record: Record) -> Iterator[tuple[str, object, object]]:
     """What the record says, and what the key does."""
-    instance_id, year, month, folder, name = record.key.split("/")
-    start, _, set_name = folder.partition("-")
+    instance_id, year, month, set_name = record.set_key.split("/")
+    start, _, name = set_name.partition("-")
     yield "instance_id", record.instance_id, instance_id
-    stem = f"{record.node_id}-{record.backup_id}"
-    yield "node and backup", stem, name.removesuffix(layout.RECORD_SUFFIX)
-    yield "set", record.set_id or f"b{record.backup_id}", set_name
+    if layout.is_in_folder(record.key):
+        file_name = layout.stem_of(record.key).rpartition("/")[2]
+        yield "node and backup", f"{record.node_id}-{record.backup_id}", file_name
+        yield "set", record.set_id or f"b{record.backup_id}", name
+        if record.is_standard:
+            yield "place", "its month", "the folder of a set"
+    else:
+        yield "node", record.node_id, instance_id
+        yield "backup", record.backup_id, name
     named = moment(start)
     if named is None or abs(record.started_at - named) > _apart(record):
         yield "start", format_compact(record.started_at), start
     if named is not None:
         yield "month of its set", format_month(named), f"{year}/{month}"
-    kinds = [f"{stem}.{kind}" for kind in Kind]
+    stem = layout.stem_of(record.key).rpartition("/")[2]
     object_name = record.object_key.rpartition("/")[2]
-    if object_name not in kinds:
+    if object_name not in [f"{stem}.{kind}" for kind in Kind]:
         yield "object", object_name, f"{stem}.{record.document.get('kind', Kind.RDB)}"
 
 

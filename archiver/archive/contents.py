@@ -19,19 +19,12 @@ from archiver.archive.catalogue import (
     Catalogue,
     CatalogueSet,
     Described,
-    index_key,
     read_catalogue,
 )
-from archiver.archive.reading import decode_record, decode_sums
+from archiver.archive.reading import MonthSums, decode_record, salvaged_sums
 from archiver.archive.record import Record
 from archiver.archive.verified import Result, decode_if_any, results_key
-from archiver.errors import (
-    ArchiverError,
-    BackupFailed,
-    BadDocument,
-    IntegrityError,
-    UnreadableObject,
-)
+from archiver.errors import ArchiverError, BackupFailed, IntegrityError, UnreadableObject
 from archiver.model import NodesExpected
 from archiver.stores.base import Entry, Store
 from archiver.times import format_day
@@ -40,6 +33,9 @@ from archiver.times import format_day
 # read at once, and held until it was looked at.
 _ENTRIES_AT_ONCE: Final = 4000
 _MONTHS_AT_ONCE: Final = 100
+# The most that a catalogue has at its head, and for each entry of a listing.
+_INDEX_BYTES: Final = 4096
+_ENTRY_BYTES: Final = 2048
 _MONTH_WEIGHT: Final = _ENTRIES_AT_ONCE // _MONTHS_AT_ONCE
 _HINT = "run verify, and repair it"
 _COMING_HINT = "run pull again, which finishes what was interrupted, or repair from another archive"
@@ -50,14 +46,18 @@ _REMOVED_HINT = (
 
 @dataclass(frozen=True, slots=True)
 class SetFiles:
-    """A set as a listing shows it, by key. ``seen`` are files that earlier verifies saw, who may be
-    all there is to tell of them; ``known`` is what the month's catalogue says of it; ``documents``
-    are those that were read ahead, each as :meth:`Store.read_many` gives it."""
+    """A set as a listing shows it, its files by key. ``seen`` are files that earlier verifies saw,
+    who may be all there is to tell of them; ``known`` is what the month's catalogue says of it;
+    ``sums`` what SHA256SUMS does, by key, None where it does not name it; ``sums_fault`` why that
+    cannot be read, or a line of it. ``documents`` are those that were read ahead, each as
+    :meth:`Store.read_many` gives it."""
 
-    folder: str
+    key: str
     entries: Mapping[str, Entry]
     seen: Mapping[str, Result] = field(default_factory=dict)
     known: CatalogueSet = NOTHING_KNOWN
+    sums: Mapping[str, str] | None = None
+    sums_fault: ArchiverError | None = None
     documents: Mapping[str, bytes | ArchiverError | None] = field(default_factory=dict, repr=False)
 
     @property
@@ -68,9 +68,9 @@ class SetFiles:
     @property
     def is_as_catalogued(self) -> bool:
         """Whether there is nothing in it but what its catalogue knows, whole: records and objects
-        of their sizes, a SHA256SUMS that names them all; and what verifies saw is the same."""
+        of their sizes, which SHA256SUMS names; and what verifies saw is the same."""
         known = self.known.entries
-        if not self.known.is_sealed or len(self.entries) != 2 * len(known) + 1:
+        if not self.known.is_sealed or len(self.entries) != 2 * len(known):
             return False
         for key, one in known.items():
             there = self.entries.get(one.object_key)
@@ -91,10 +91,21 @@ class SetFiles:
 
     @property
     def unknown(self) -> list[str]:
-        """Its documents that the catalogue does not know."""
-        sums = layout.sums_key(self.folder)
-        keys = [sums] if sums in self.entries and not self.known.is_sealed else []
-        return keys + [key for key in self.records if key not in self.known.entries]
+        """Its records that the catalogue does not know."""
+        return [key for key in self.records if key not in self.known.entries]
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether it is a standard instance's: one file in its month."""
+        return not any(map(layout.is_in_folder, self.entries or self.seen))
+
+    def lines(self) -> Mapping[str, str] | None:
+        """What SHA256SUMS says of it, by key; None where it does not name it. Raises BadDocument
+        and UnreadableObject where a line that cannot be read may be of this set."""
+        named = {layout.stem_of(key) for key in self.sums or ()}
+        if self.sums_fault is not None and not named.issuperset(map(layout.stem_of, self.records)):
+            raise self.sums_fault.with_traceback(None)  # of the last time that it was raised
+        return self.sums
 
     def with_documents(self, documents: Mapping[str, bytes]) -> "SetFiles":
         """The same, with those of its ``documents`` that a listing shows. They are newer than what
@@ -106,12 +117,6 @@ class SetFiles:
         }
         return replace(self, documents={**self.documents, **given}) if given else self
 
-    @property
-    def documents_listed(self) -> list[str]:
-        """The keys of its records and its SHA256SUMS, as far as they are there."""
-        sums = layout.sums_key(self.folder)
-        return [*self.records, *([sums] if sums in self.entries else [])]
-
     async def document(self, store: Store, key: str) -> bytes | None:
         """One of its documents, read ahead or now. Raises as :meth:`Store.read`."""
         if key not in self.documents:
@@ -121,10 +126,10 @@ class SetFiles:
             raise found.with_traceback(None)  # of the last time that it was raised
         return found
 
-    def unrecorded(self, sums: Iterable[str] = ()) -> "dict[str, Unrecorded]":
-        """Files that are or were in it and have no record: those that SHA256SUMS (by ``sums``, its
-        names) or an earlier verify names, and objects. By the key that each lacks: a backup's file
-        its record, any other name the file itself (pure)."""
+    def unrecorded(self) -> "dict[str, Unrecorded]":
+        """Files that are or were in it and have no record: those that SHA256SUMS or an earlier
+        verify names, and objects. By the key that each lacks: a backup's file its record, any other
+        name the file itself (pure)."""
         found: dict[str, Unrecorded] = {}
 
         def note(key: str, why: str, hint: str = _HINT, *, was_recorded: bool = True) -> None:
@@ -134,8 +139,7 @@ class SetFiles:
                 error = kind(f"{key}: {why}", hint=hint)
                 found[lacks] = Unrecorded(key, error, was_recorded=was_recorded)
 
-        for name in sums:
-            key = f"{self.folder}/{name}"
+        for key in self.sums or ():
             what = "it has no record" if layout.is_object(key) else "there is no such file"
             note(key, f"SHA256SUMS names it, and {what}")
         for key, result in self.seen.items():
@@ -153,14 +157,13 @@ class SetFiles:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The key of a record, usable or not, the set that it is in, and what SHA256SUMS says there by
-    file name; None where there is none, or none that can be used. ``is_unsealed``: there is none.
+    """The key of a record, usable or not, the set that it is in, and what SHA256SUMS says of that
+    by key; None where it says nothing, or cannot be read.
     """
 
     key: str
     files: SetFiles
     sums: Mapping[str, str] | None
-    is_unsealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,19 +190,19 @@ async def walk(
     Raises StoreError.
     """
     doubted: dict[str, Unrecorded] = {}
+    unread = ""
     async with aclosing(sets_below(store, prefix, wants, reads=wants)) as sets:
         async for one in sets:
             if isinstance(one, Unrecorded):
                 yield one
                 continue
-            sums: Mapping[str, str] | None = None
-            try:
-                sums = await sums_of(store, one)
-            except (BadDocument, UnreadableObject) as error:
-                yield Unrecorded(layout.sums_key(one.folder), error)
+            month = layout.month_of(one.key)
+            if one.sums_fault is not None and month != unread:
+                unread = month
+                yield Unrecorded(layout.sums_key(month), one.sums_fault)
             for key in one.records:
-                yield Recorded(key, one, sums, layout.sums_key(one.folder) not in one.entries)
-            doubted |= one.unrecorded(sums or ())
+                yield Recorded(key, one, one.sums)
+            doubted |= one.unrecorded()
     for lacking, unrecorded in doubted.items():
         try:
             came = await store.size(lacking) is not None
@@ -209,7 +212,7 @@ async def walk(
             if not came:
                 yield unrecorded
             elif layout.is_record(lacking):
-                yield Recorded(lacking, SetFiles(lacking.rpartition("/")[0], {}), None)
+                yield Recorded(lacking, SetFiles(layout.set_of(lacking), {}), None)
 
 
 async def instances(store: Store) -> list[str]:
@@ -218,20 +221,6 @@ async def instances(store: Store) -> list[str]:
     found = {name for name in await store.folders() if layout.may_hold_sets(name)}
     found |= {month.partition("/")[0] for month in await results_below(store, "")}
     return sorted(found)
-
-
-async def sums_of(store: Store, one: SetFiles) -> Mapping[str, str] | None:
-    """The SHA-256 by file name in a set's SHA256SUMS; None when the listing shows none.
-
-    Raises BadDocument, UnreadableObject, StoreError.
-    """
-    key = layout.sums_key(one.folder)
-    if key not in one.entries:
-        return None
-    if one.known.is_sealed:
-        return one.known.sums
-    data = await one.document(store, key)
-    return None if data is None else await decode_sums(store, one.folder, data)
 
 
 async def record_of(store: Store, one: SetFiles, key: str) -> Record | None:
@@ -287,44 +276,57 @@ async def sets_below(
             yield found
 
 
-async def sets_of_month(
-    store: Store, month: str, reads: Callable[[str], bool]
-) -> tuple[list[SetFiles], Entry | None]:
-    """The sets of one month, with the documents of those that ``reads`` says; and the entry of what
-    earlier verifies left of it. Raises StoreError."""
-    results = await results_below(store, f"{month}/")
-    below = _Below(store, f"{month}/", _all, reads)
-    listed = [one async for one in _months(store, f"{month}/") if isinstance(one, Month)]
-    return await below.sets_of(listed, results), results.get(month)
-
-
 @dataclass(slots=True)
 class Month:
-    """A month as a listing shows it: the files of its sets by key, and by set; its ``index``, if
-    there is one."""
+    """A month as a listing shows it: the files of its sets by key, and by set; its ``index`` and
+    its SHA256SUMS, if there is one."""
 
     key: str
     entries: dict[str, Entry] = field(default_factory=dict)
-    folders: dict[str, dict[str, Entry]] = field(default_factory=dict)
+    sets: dict[str, dict[str, Entry]] = field(default_factory=dict)
     index: Entry | None = None
+    sums: Entry | None = None
+
+    @property
+    def has_readable_index(self) -> bool:
+        """Whether there is a catalogue, and it is no larger than one of these records can be."""
+        most = _INDEX_BYTES + _ENTRY_BYTES * len(self.entries)
+        return self.index is not None and self.index.is_file and self.index.size <= most
 
     def take(self, entry: Entry) -> None:
         """Note one of its entries."""
-        if layout.is_index(entry.key):
-            self.index = entry
-        else:
+        if not layout.is_of_a_month(entry.key):
             self.entries[entry.key] = entry
-            folder = entry.key.rpartition("/")[0]
-            self.folders.setdefault(folder, {})[entry.key] = entry
+            self.sets.setdefault(layout.set_of(entry.key), {})[entry.key] = entry
+        elif entry.key == layout.sums_key(self.key):
+            self.sums = entry
+        else:
+            self.index = entry
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What is known of a month before any of its records is read: by its catalogue, and from
-    earlier verifies."""
+    """What is known of a month before any of its records is read: by its catalogue, from earlier
+    verifies, and by its SHA256SUMS."""
 
     catalogue: Catalogue = EMPTY
     seen: Mapping[str, Result] = field(default_factory=dict)
+    sums: MonthSums | None = None
+
+    def files(
+        self, set_key: str, entries: Mapping[str, Entry], seen: Mapping[str, Result]
+    ) -> SetFiles:
+        """A set of the month: what the listing shows of it, and earlier verifies saw."""
+        known = self.catalogue.of(set_key)
+        if self.sums is None:
+            return SetFiles(set_key, entries, seen, known, known.sums if known.has_sums else None)
+        lines = self.sums.by_set.get(set_key)
+        return SetFiles(set_key, entries, seen, known, lines, self.sums.fault)
+
+    @property
+    def sets_in_sums(self) -> Iterable[str]:
+        """The sets that SHA256SUMS names, as far as it was read."""
+        return self.sums.by_set if self.sums is not None else ()
 
 
 async def overviews(
@@ -332,23 +334,29 @@ async def overviews(
 ) -> list[Overview]:
     """What is known of these months, in order; ``results`` are the entries of what verifies left,
     by month. Raises StoreError."""
-    keys = [index_key(month.key) for month in months if month.index is not None]
+    keys = [layout.index_key(month.key) for month in months if month.has_readable_index]
     indexes = await store.read_many(keys)
-    catalogues = [_catalogue(month, indexes.get(index_key(month.key))) for month in months]
-    wanted = {
-        month.key: results_key(month.key)
-        for month, catalogue in zip(months, catalogues, strict=True)
-        if month.key in results and not _says_all(catalogue, month, results[month.key])
-    }
-    documents = await store.read_many(list(wanted.values()))
-    return [
-        Overview(catalogue, decode_if_any(month.key, documents.get(wanted.get(month.key, ""))))
-        for month, catalogue in zip(months, catalogues, strict=True)
-    ]
+    catalogues = [_catalogue(month, indexes.get(layout.index_key(month.key))) for month in months]
+    wanted: list[str] = []
+    for month, catalogue in zip(months, catalogues, strict=True):
+        if month.sums is not None and not catalogue.has_sums:
+            wanted.append(layout.sums_key(month.key))
+        if month.key in results and not _says_all(catalogue, month, results[month.key]):
+            wanted.append(results_key(month.key))
+    documents = await store.read_many(wanted)
+    found = []
+    for month, catalogue in zip(months, catalogues, strict=True):
+        data = documents.get(layout.sums_key(month.key))
+        sums = None if data is None else await salvaged_sums(store, month.key, data)
+        seen = decode_if_any(month.key, documents.get(results_key(month.key)))
+        found.append(Overview(catalogue, seen, sums))
+    return found
 
 
 def _catalogue(month: Month, data: bytes | ArchiverError | None) -> Catalogue:
-    return read_catalogue(month.key, data, month.entries) if isinstance(data, bytes) else EMPTY
+    if not isinstance(data, bytes):
+        return EMPTY
+    return read_catalogue(month.key, data, month.entries, month.sums)
 
 
 def _says_all(catalogue: Catalogue, month: Month, results: Entry) -> bool:
@@ -363,6 +371,24 @@ def _says_all(catalogue: Catalogue, month: Month, results: Entry) -> bool:
         )
         and catalogue.named <= month.entries.keys()
     )
+
+
+async def with_records(
+    store: Store, sets: Sequence[SetFiles], reads: Callable[[str], bool] = _all
+) -> list[SetFiles]:
+    """The same sets; those that ``reads`` says by their key with the records that no catalogue
+    knows, and that are not among their documents, read many at once. Raises StoreError."""
+    unknown = [
+        [key for key in one.unknown if key not in one.documents] if reads(one.key) else []
+        for one in sets
+    ]
+    documents = await store.read_many(list(itertools.chain(*unknown)))
+    return [
+        replace(one, documents={**one.documents, **{key: documents[key] for key in keys}})
+        if keys
+        else one
+        for one, keys in zip(sets, unknown, strict=True)
+    ]
 
 
 async def results_below(store: Store, prefix: str) -> dict[str, Entry]:
@@ -402,29 +428,40 @@ class _Below:
         for month, overview in zip(months, known, strict=True):
             seen: dict[str, dict[str, Result]] = defaultdict(dict)
             for key, result in overview.seen.items():
-                seen[key.rpartition("/")[0]][key] = result
-            for folder, entries in month.folders.items():
-                before = seen.pop(folder, {})
-                if self._wants(folder):
-                    of_it = overview.catalogue.of(folder)
-                    sets.append(SetFiles(folder, entries, before, of_it))
-            sets += [SetFiles(one, {}, seen[one]) for one in sorted(filter(self._is_gone, seen))]
-        return sets if self._reads is None else await self._with_documents(sets, self._reads)
+                seen[layout.set_of(key)][key] = result
+            for set_key, entries in month.sets.items():
+                before = seen.pop(set_key, {})
+                if self._wants(set_key):
+                    sets.append(overview.files(set_key, entries, before))
+            gone = {*seen, *overview.sets_in_sums} - month.sets.keys()
+            sets += [
+                overview.files(one, {}, seen.get(one, {}))
+                for one in sorted(filter(self._is_gone, gone))
+            ]
+        return sets if self._reads is None else await with_records(self._store, sets, self._reads)
 
-    def _is_gone(self, folder: str) -> bool:
+    def _is_gone(self, set_key: str) -> bool:
         """Whether a set of which nothing is listed is meant, and nothing hides it."""
-        hidden = any(f"{folder}/".startswith(f"{one}/") for one in self.hidden)
-        return f"{folder}/".startswith(self._prefix) and self._wants(folder) and not hidden
+        hidden = any(f"{set_key}/".startswith(f"{one}/") for one in self.hidden)
+        return f"{set_key}/".startswith(self._prefix) and self._wants(set_key) and not hidden
 
-    async def _with_documents(
-        self, sets: Sequence[SetFiles], reads: Callable[[str], bool]
-    ) -> list[SetFiles]:
-        unknown = [one.unknown if reads(one.folder) else [] for one in sets]
-        documents = await self._store.read_many(list(itertools.chain(*unknown)))
-        return [
-            replace(one, documents={key: documents[key] for key in keys}) if keys else one
-            for one, keys in zip(sets, unknown, strict=True)
-        ]
+
+async def month_of(store: Store, month: str) -> Month:
+    """A month as it is listed now. Raises StoreError."""
+    found = Month(month)
+    async for entry in store.entries(f"{month}/"):
+        if layout.is_of_a_set(entry.key) or layout.is_of_a_month(entry.key):
+            found.take(entry)
+    return found
+
+
+async def set_of(store: Store, set_key: str) -> SetFiles:
+    """A set as it is listed now, and what is known of its month. Raises StoreError."""
+    month = layout.month_of(set_key)
+    listed = await month_of(store, month)
+    [overview] = await overviews(store, [listed], await results_below(store, f"{month}/"))
+    seen = {key: one for key, one in overview.seen.items() if layout.set_of(key) == set_key}
+    return overview.files(set_key, listed.sets.get(set_key, {}), seen)
 
 
 async def _months(store: Store, prefix: str) -> AsyncGenerator[Month | Unrecorded, None]:
@@ -433,10 +470,9 @@ async def _months(store: Store, prefix: str) -> AsyncGenerator[Month | Unrecorde
     below = ""
     async with aclosing(store.entries(prefix)) as listing:
         async for entry in listing:
-            if entry.hides is not None and layout.may_hold_sets(entry.key):
-                yield Unrecorded(entry.key, entry.hides)
-                continue
-            if not layout.is_of_a_set(entry.key) and not layout.is_index(entry.key):
+            if not layout.is_of_a_set(entry.key) and not layout.is_of_a_month(entry.key):
+                if entry.hides is not None and layout.may_hold_sets(entry.key):
+                    yield Unrecorded(entry.key, entry.hides)
                 continue
             if month is None or not entry.key.startswith(below):
                 if month is not None:

@@ -1,7 +1,7 @@
 """What an archive holds, as one run sees it: each month of an instance is listed once, and what its
 catalogue knows is not read."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import Final
 
 from archiver.archive import layout
-from archiver.archive.catalogue import NOTHING_KNOWN, CatalogueSet, Described
+from archiver.archive.catalogue import Described
 from archiver.archive.consistency import apart
-from archiver.archive.contents import Month, overviews, results_below
-from archiver.archive.reading import read_record, read_sums
+from archiver.archive.contents import Month, Overview, SetFiles, overviews, results_below
+from archiver.archive.reading import read_record
 from archiver.errors import ArchiverError, BadDocument, NoDocument, UnreadableObject
 from archiver.model import Backup, Kind, Named, Transfer
 from archiver.stores.base import Entry, Store
@@ -40,20 +40,22 @@ class Finding:
 
 @dataclass(slots=True)
 class _Month:
-    """The sets of an instance's month: sizes of their files by key, and of each job the folders,
-    so that a cluster's nodes come to lie together. ``promised`` counts, by folder, the
-    backups that are to come; ``no_files`` have the names of files, and are something
-    else, as it says; ``seen`` are the
-    stems that verifies saw; ``hidden`` are keys of which nobody sees what they are, or what lies
-    below them, with the reason. ``known`` is what its catalogue says of its sets."""
+    """The sets of an instance's month: their files by key, and of each name the keys of the sets
+    that have it, so that a cluster's nodes come to lie together. ``no_files`` have the names of
+    files, and are something else, as it says; ``seen`` are the stems that verifies saw; ``hidden``
+    are keys of which nobody sees what they are, or what lies below them, with the reason.
+    ``overview`` is what its catalogue and its SHA256SUMS say."""
 
-    files: dict[str, dict[str, int]]
-    folders: defaultdict[str, set[str]]
-    promised: Counter[str]
+    files: dict[str, dict[str, Entry]]
+    named: defaultdict[str, set[str]]
     no_files: dict[str, str]
     seen: frozenset[str]
     hidden: dict[str, ArchiverError]
-    known: Mapping[str, CatalogueSet]
+    overview: Overview
+
+    def of(self, set_key: str) -> SetFiles:
+        """One set."""
+        return self.overview.files(set_key, self.files.get(set_key, {}), {})
 
 
 class Difference(StrEnum):
@@ -68,17 +70,18 @@ class Difference(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Compared:
     """How an archive holds what a record of another one describes, and where that is not the same
-    or missing, why."""
+    or missing, why. ``is_named``: SHA256SUMS is known to say the same."""
 
     difference: Difference
     why: str | None = None
+    is_named: bool = False
 
 
 class Inventory:
     """A view of a store, for who lets nobody else write to the same instance meanwhile."""
 
     def __init__(self, store: Store, preferred: Collection[str] = ()) -> None:
-        """``preferred`` are keys without suffix, and folders of sets, that are to be repaired: of
+        """``preferred`` are keys without suffix, and those of sets, that are to be repaired: of
         several places where a backup may lie, it belongs there."""
         self._store: Final = store
         self._preferred: Final = preferred
@@ -88,9 +91,7 @@ class Inventory:
         self._months: Final[dict[str, _Month]] = {}
         # Of the instance that was asked about last.
         self._results: Final[dict[str, Mapping[str, Entry]]] = {}
-        # Of the set that was asked about last.
-        self._sums: Final[dict[str, Mapping[str, str] | None]] = {}
-        # By month, the folders that were named for sets of which nothing is here yet.
+        # By month, the keys that were given to sets of which nothing is here yet.
         self._named: Final[defaultdict[str, set[str]]] = defaultdict(set)
 
     def look_again(self) -> None:
@@ -98,74 +99,67 @@ class Inventory:
         now. Months whose catalogue did not know all stay ``unknown_months``."""
         self._months.clear()
         self._results.clear()
-        self._sums.clear()
 
     async def find(self, backup: Backup) -> Finding:
         """Whether this backup is held. Raises UnsafeInput for ids that must not make a path."""
-        month, folder = await self._folder(backup)
-        stem = layout.stem(folder, backup)
-        there = month.files.get(folder, {})
-        records = sum(key.endswith(layout.RECORD_SUFFIX) for key in there)
+        month, set_key = await self._set(backup)
+        stem = layout.stem(set_key, backup)
         transfer = Transfer(
             backup,
+            set_key,
             stem,
-            records + month.promised[folder],
-            layout.sums_key(folder) in there,
-            _is_known(month, stem),
-            {key: there[key] for key in _keys(stem) & there.keys() if layout.is_object(key)},
+            is_known=_is_known(month, stem),
+            present=_present(month, stem),
         )
         if (hiding := _hiding(month, *_keys(stem))) is not None:
             return Finding(transfer, None, unreadable=hiding)
         finding = await self._finding(transfer, month)
-        if finding.record is not None and backup.is_standard:
-            agrees = await self.is_in_sums(finding.record, finding.record.folder)
-            finding = replace(finding, transfer=replace(transfer, set_sealed=agrees))
-        if finding.record is None:
-            month.promised[folder] += 1
-            names = {*_keys(stem), layout.sums_key(folder)}
-            finding = _with_obstacles(
-                finding, {k: month.no_files[k] for k in names & month.no_files.keys()}
-            )
-        return finding
+        if finding.record is not None:
+            is_named = await self.is_in_sums(finding.record, set_key)
+            return replace(finding, transfer=replace(transfer, is_named=is_named))
+        obstacles = {k: month.no_files[k] for k in _keys(stem) & month.no_files.keys()}
+        return _with_obstacles(finding, obstacles)
 
-    async def folder_for(self, record: Described) -> str:
-        """Where a record of another archive belongs here: the set may have its folder's name from
-        another node. Raises UnsafeInput, and what hides the folder."""
-        month, folder = await self._folder(record, record.folder)
-        _check_seen(month, folder)
-        return folder
+    async def set_for(self, record: Described) -> str:
+        """The key of the set that a record of another archive belongs to here: the set may have its
+        name from another node. Raises UnsafeInput, and what hides it."""
+        month, set_key = await self._set(record, record.set_key)
+        _check_seen(month, set_key)
+        return set_key
 
-    async def folders_like(self, folder: str) -> list[str]:
-        """Where the set may lie here that another archive has in ``folder``: most likely first,
-        ``folder`` itself where it lies nowhere. Raises what hides it, where no other is seen."""
-        start = layout.set_start(folder)
-        if start is None or apart(folder, start) is None:
-            return [folder]  # no set belongs there
-        near, hidden = await self._near(folder, layout.job_of(folder), start)
+    async def sets_like(self, set_key: str) -> list[str]:
+        """The keys that the set may have here that another archive has as ``set_key``: most likely
+        first, ``set_key`` itself where it lies nowhere. Raises what hides it, where no other is
+        seen."""
+        start = layout.set_start(set_key)
+        if start is None or apart(set_key, start) is None:
+            return [set_key]  # no set belongs there
+        near, hidden = await self._near(set_key, layout.name_of_set(set_key), start)
         if not near:
-            _check_seen(*(hidden or (await self._month_of(folder), folder)))
-            return [folder]
-        ranked = sorted(near, key=lambda one: (one[1] != folder, *_likelihood(*one)))
+            _check_seen(*(hidden or (await self._month_of(set_key), set_key)))
+            return [set_key]
+        ranked = sorted(near, key=lambda one: (one[1] != set_key, *_likelihood(*one)))
         seen = [one for month, one in ranked if _hiding(month, one) is None]
         if not seen:
             _check_seen(*ranked[0])
         return seen
 
-    async def compare(self, record: Described, folder: str) -> Compared:
-        """Whether the same is held in ``folder``, by names, sizes and the record's SHA-256.
+    async def compare(self, record: Described, set_key: str) -> Compared:
+        """Whether the same is held in the set ``set_key``, by names, sizes and the record's
+        SHA-256.
 
         Raises UnreadableObject when the store does not give the record that is here, what hides
-        the folder or a file, StoreError.
+        the set or a file, StoreError.
         """
-        key = f"{folder}/{record.key.rpartition('/')[2]}"
-        month = await self._month_of(folder)
+        key = layout.moved(record.key, set_key)
+        month = await self._month_of(set_key)
         _check_seen(month, *_keys(layout.stem_of(key)))
-        there = month.files.get(folder, {})
+        there = month.files.get(set_key, {})
         if key not in there:
             if taken := _keys(layout.stem_of(key)) & month.no_files.keys():
                 what = month.no_files[min(taken)]
                 return Compared(Difference.DAMAGED, f"{what} is in its place")
-            is_there = await self.has_object(layout.stem_of(key))
+            is_there = await self.present(layout.stem_of(key))
             return Compared(Difference.MISSING, "its record is not there" if is_there else None)
         try:
             own = await self._described(month, key)
@@ -179,79 +173,73 @@ class Inventory:
         return Compared(Difference.DAMAGED if wrong else Difference.NONE, wrong)
 
     async def compared(self, record: Described) -> Compared:
-        """The same in the folder where a record of another archive belongs here. Raises
-        UnsafeInput as well."""
-        return await self.compare(record, await self.folder_for(record))
+        """The same in the set that a record of another archive belongs to here. Raises UnsafeInput
+        as well."""
+        return await self.compare(record, await self.set_for(record))
 
     async def lacking(self, record: Described) -> Compared:
         """Whether nothing here has the name of another archive's record."""
-        lacks = await self.lacks(record, await self.folder_for(record))
+        lacks = await self.lacks(record, await self.set_for(record))
         return Compared(Difference.MISSING if lacks else Difference.NONE)
 
     async def in_its_place(self, stem: str) -> str | None:
         """What has a name of the files of ``stem`` and is no file, in a line; None if nothing."""
-        taken = (await self._month_of(stem.rpartition("/")[0])).no_files
+        taken = (await self._month_of(stem)).no_files
         return _what_is_there({key: taken[key] for key in _keys(stem) & taken.keys()})
 
-    async def has_object(self, stem: str) -> bool:
-        """Whether there is an object of this name, recorded or not."""
-        folder = stem.rpartition("/")[0]
-        there = (await self._month_of(folder)).files.get(folder, {})
-        return any(f"{stem}.{kind}" in there for kind in Kind)
+    async def present(self, stem: str) -> dict[str, int]:
+        """The objects of this name, recorded or not: their sizes in bytes, by key."""
+        return _present(await self._month_of(stem), stem)
 
     async def knows(self, stem: str) -> bool:
         """Whether something here may say which bytes the file of ``stem`` has."""
-        return _is_known(await self._month_of(stem.rpartition("/")[0]), stem)
+        return _is_known(await self._month_of(stem), stem)
 
-    async def lacks(self, record: Described, folder: str) -> bool:
-        """Whether nothing in ``folder`` has the name of this record."""
-        month = await self._month_of(folder)
-        key = f"{folder}/{record.key.rpartition('/')[2]}"
-        return key not in month.files.get(folder, {}) and key not in month.no_files
+    async def lacks(self, record: Described, set_key: str) -> bool:
+        """Whether nothing in the set ``set_key`` has the name of this record."""
+        month = await self._month_of(set_key)
+        key = layout.moved(record.key, set_key)
+        return key not in month.files.get(set_key, {}) and key not in month.no_files
 
-    async def is_sealed(self, folder: str) -> bool:
-        """Whether the set in ``folder`` has its SHA256SUMS here."""
-        there = (await self._month_of(folder)).files.get(folder, {})
-        return layout.sums_key(folder) in there
+    async def is_sealed_whole(self, set_key: str) -> bool:
+        """Whether the catalogue knows all of a set, and that SHA256SUMS names all of it."""
+        one = (await self._month_of(set_key)).of(set_key)
+        return (
+            one.known.is_sealed
+            and set(one.records) == one.known.entries.keys()
+            and all(
+                entry.object_key in one.entries and one.entries[entry.object_key].size == entry.size
+                for entry in one.known.entries.values()
+            )
+        )
 
-    async def is_sealed_whole(self, folder: str) -> bool:
-        """Whether the catalogue knows all of a set, and a SHA256SUMS that names all of it."""
-        month = await self._month_of(folder)
-        known = month.known.get(folder, NOTHING_KNOWN)
-        records = set(filter(layout.is_record, month.files.get(folder, {})))
-        return known.is_sealed and records == known.entries.keys()
-
-    async def sums(self, folder: str) -> Mapping[str, str] | None:
-        """The SHA-256 by file name in the SHA256SUMS of a set; None when there is none.
-
-        Raises BadDocument, UnreadableObject, StoreError.
-        """
-        if folder not in self._sums:
-            known = (await self._month_of(folder)).known.get(folder, NOTHING_KNOWN).sums
-            if known is None:
-                self.unknown_months.add(layout.month_of(folder))
-            self._sums.clear()
-            self._sums[folder] = known or await read_sums(self._store, folder)
-        return self._sums[folder]
+    async def sums(self, set_key: str) -> Mapping[str, str] | None:
+        """What SHA256SUMS says of a set, the SHA-256 by key; None where it does not name it. Raises
+        as :meth:`SetFiles.lines`."""
+        month = await self._month_of(set_key)
+        if month.overview.sums is not None:  # it was read: the catalogue does not know it
+            self.unknown_months.add(layout.month_of(set_key))
+        return month.of(set_key).lines()
 
     async def _described(self, month: _Month, key: str) -> Described | None:
         """What a record says, by the catalogue if that knows. Raises as :func:`read_record`."""
-        known = month.known.get(key.rpartition("/")[0], NOTHING_KNOWN)
+        known = month.overview.catalogue.of(layout.set_of(key))
         if (entry := known.entries.get(key)) is not None:
             return entry
         self.unknown_months.add(layout.month_of(key))
         return await read_record(self._store, key)
 
-    async def is_in_sums(self, record: Described, folder: str) -> bool:
-        """Whether the SHA256SUMS in ``folder`` says of a record's object what the record does."""
+    async def is_in_sums(self, record: Described, set_key: str) -> bool:
+        """Whether SHA256SUMS says of a record's object, in the set ``set_key``, what the record
+        does."""
         try:
-            sums = await self.sums(folder)
+            sums = await self.sums(set_key)
         except (BadDocument, UnreadableObject):
             return False
-        return sums is not None and sums.get(record.name) == record.sha256
+        return (sums or {}).get(layout.moved(record.object_key, set_key)) == record.sha256
 
-    async def _month_of(self, folder: str) -> _Month:
-        return await self._month(f"{folder.rpartition('/')[0]}/")
+    async def _month_of(self, key: str) -> _Month:
+        return await self._month(f"{layout.month_of(key)}/")
 
     async def _finding(self, transfer: Transfer, month: _Month) -> Finding:
         key = layout.record_key(transfer.stem)
@@ -270,44 +258,44 @@ class Inventory:
             transfer, None if wrong else record, wrong and f"{record.object_key}: {wrong}"
         )
 
-    async def _folder(self, backup: Named, new: str | None = None) -> tuple[_Month, str]:
-        """The set's folder, and the month it is in: that of a node archived before, or a new one,
+    async def _set(self, backup: Named, new: str | None = None) -> tuple[_Month, str]:
+        """The set's key, and the month it is in: that of a node archived before, or a new one,
         which has its name from ``new`` or the backup."""
-        own = new or layout.set_key(backup)
+        own = new or layout.new_set_key(backup)
         if backup.is_standard:
             return await self._month_of(own), own
-        near, hidden = await self._near(own, layout.job_name(backup), backup.started_at)
+        name = layout.set_name(backup)
+        near, hidden = await self._near(own, name, backup.started_at)
         if not near:
             if hidden is not None:
                 return hidden  # it may be there
             month = await self._month_of(own)
-            month.folders[layout.job_name(backup)].add(own)
-            self._named[f"{own.rpartition('/')[0]}/"].add(own)
+            month.named[name].add(own)
+            self._named[f"{layout.month_of(own)}/"].add(own)
             return month, own
-        name = layout.stem("", backup)
         return min(
             near,
             key=lambda one: (
-                one[1] + name not in self._preferred,
+                layout.stem(one[1], backup) not in self._preferred,
                 one[1] not in self._preferred,
                 *_likelihood(*one),
             ),
         )
 
     async def _near(
-        self, own: str, job: str, started_at: datetime
+        self, own: str, set_name: str, started_at: datetime
     ) -> tuple[list[tuple[_Month, str]], tuple[_Month, str] | None]:
-        """The folders of a job that began near ``started_at``, each with its month; and a month
-        that may have such a one, and nobody sees into, with the folder's name there.
+        """The sets of a name that began near ``started_at``, each with its month; and a month
+        that may have such a one, and nobody sees into, with the set's key there.
 
         The nodes of a cluster begin their backups seconds apart; the first one found names the
-        folder for all of the same job. Somebody may have made a double of it, or brought a part of
+        set for all of them. Somebody may have made a double of it, or brought a part of
         it from another archive.
         """
         first, _, name = own.rpartition("/")
         instance_id = first.partition("/")[0]
         month = await self._month_of(own)
-        near = [(month, folder) for folder in month.folders[job]]
+        near = [(month, one) for one in month.named[set_name]]
         # A set that began before midnight at the end of a month, or is named after it.
         hour = timedelta(hours=1)
         beside = {
@@ -316,7 +304,7 @@ class Inventory:
         hidden = None
         for prefix in sorted(beside - {first}):
             other = await self._month(f"{prefix}/")
-            near += [(other, folder) for folder in other.folders[job]]
+            near += [(other, one) for one in other.named[set_name]]
             if _hiding(other, prefix) is not None:
                 hidden = other, f"{prefix}/{name}"
         return [one for one in near if apart(one[1], started_at) is not None], hidden
@@ -332,57 +320,73 @@ class Inventory:
         """What is below ``prefix``, read once for all backups of that month."""
         month = self._months.pop(prefix, None)
         if month is None:
-            listed = Month(prefix.rstrip("/"))
-            month = _Month({}, defaultdict(set), Counter(), {}, frozenset(), {}, {})
-            async for entry in self._store.entries(prefix):
-                folder = entry.key.rpartition("/")[0]
-                if layout.is_of_a_set(entry.key) or layout.is_index(entry.key):
-                    listed.take(entry)
-                if entry.hides is not None:
-                    month.hidden[entry.key] = entry.hides
-                    folder = folder if layout.is_of_a_set(entry.key) else entry.key
-                elif entry.is_file:
-                    month.files.setdefault(folder, {})[entry.key] = entry.size
-                else:
-                    month.no_files[entry.key] = entry.what
-                month.folders[layout.job_of(folder)].add(folder)
-            for folder in self._named[prefix]:
-                month.folders[layout.job_of(folder)].add(folder)
-            results = await self._results_of(prefix.partition("/")[0])
-            [overview] = await overviews(self._store, [listed], results)
-            month.known = overview.catalogue.sets
-            month.seen = frozenset(map(layout.stem_of, overview.seen))
+            month = await self._list(prefix)
         self._months[prefix] = month
         while len(self._months) > _MONTHS_KEPT:
             del self._months[next(iter(self._months))]
         return month
 
+    async def _list(self, prefix: str) -> _Month:
+        listed = Month(prefix.rstrip("/"))
+        month = _Month({}, defaultdict(set), {}, frozenset(), {}, Overview())
+        async for entry in self._store.entries(prefix):
+            is_of_a_set = layout.is_of_a_set(entry.key)
+            if is_of_a_set or layout.is_of_a_month(entry.key):
+                listed.take(entry)
+            set_key = layout.set_of(entry.key) if is_of_a_set else entry.key
+            if entry.hides is not None:
+                month.hidden[entry.key] = entry.hides
+            elif not entry.is_file:
+                month.no_files[entry.key] = entry.what
+            elif is_of_a_set:
+                month.files.setdefault(set_key, {})[entry.key] = entry
+            month.named[layout.name_of_set(set_key)].add(set_key)
+        for set_key in self._named[prefix]:
+            month.named[layout.name_of_set(set_key)].add(set_key)
+        results = await self._results_of(prefix.partition("/")[0])
+        [month.overview] = await overviews(self._store, [listed], results)
+        month.seen = frozenset(map(layout.stem_of, month.overview.seen))
+        return month
+
 
 def _wrong_size(record: Described, month: _Month) -> str | None:
     """What is listed in the place of a record's object that cannot be it, if so."""
-    size = month.files.get(record.folder, {}).get(record.object_key)
-    if size == record.size:
+    entry = month.files.get(record.set_key, {}).get(record.object_key)
+    if entry is not None and entry.size == record.size:
         return None
     if record.object_key in month.no_files:
         return f"{month.no_files[record.object_key]} is in its place"
-    return "it is missing" if size is None else f"it has {size:,} of {record.size:,} bytes"
+    return "it is missing" if entry is None else f"it has {entry.size:,} of {record.size:,} bytes"
 
 
-def _likelihood(month: _Month, folder: str) -> tuple[int, int, str]:
-    """Sorts the folder first that has most of a set: backups with their records, by their names;
+def _likelihood(month: _Month, set_key: str) -> tuple[int, int, str]:
+    """Sorts the set first of which most is there: backups with their records, by their names;
     then most records. The same for all nodes, so that they come to lie together."""
-    there = month.files.get(folder, {})
+    there = month.files.get(set_key, {})
     records = [layout.stem_of(key) for key in there if layout.is_named_as_record(key)]
     whole = sum(any(f"{stem}.{kind}" in there for kind in Kind) for stem in records)
-    return -whole, -len(records), folder
+    return -whole, -len(records), set_key
+
+
+def _set_of(stem: str) -> str:
+    """The set of a backup, by its key without suffix."""
+    return layout.set_of(f"{stem}.{Kind.RDB}")
+
+
+def _present(month: _Month, stem: str) -> dict[str, int]:
+    there = month.files.get(_set_of(stem), {})
+    keys = [f"{stem}.{kind}" for kind in Kind]
+    return {key: there[key].size for key in keys if key in there}
 
 
 def _is_known(month: _Month, stem: str) -> bool:
-    """By its record, its set's SHA256SUMS, or an earlier verify."""
-    folder = stem.rpartition("/")[0]
-    there = month.files.get(folder, {})
+    """By its record, SHA256SUMS, or an earlier verify. Where nobody can read SHA256SUMS, it may."""
+    one = month.of(_set_of(stem))
     return (
-        stem in month.seen or layout.record_key(stem) in there or layout.sums_key(folder) in there
+        stem in month.seen
+        or layout.record_key(stem) in one.entries
+        or bool(one.sums)
+        or one.sums_fault is not None
     )
 
 

@@ -1,11 +1,17 @@
-"""From a backup to its keys. Pure; the only place that makes a path out of what a source said.
+"""Makes keys and takes them apart. Pure; nothing else makes a path out of what a source said.
 
 archive.json
-<instance>/<yyyy>/<mm>/<start>-<set>/<node>-<backup id>.<rdb|aof|bin>
+<instance>/<yyyy>/<mm>/<start>-<backup id>.<rdb|aof|bin>       a standard instance's backup
+                       <start>-<backup id>.json                its record
+                       <start>-<set>/<node>-<backup id>.<rdb|aof|bin>   a cluster's backup set
                                      <node>-<backup id>.json
-                                     SHA256SUMS
+                       SHA256SUMS                              of the month
+                       index.jsonl                             the month's catalogue
 acknowledged/sets/<instance>/<start>-<set>.json
              backups/<node>-<backup id>.json
+
+A backup set is named by its key: ``<instance>/<yyyy>/<mm>/<start>-<set>``, which is a cluster's
+folder, or for a standard instance the key of its one file without suffix.
 """
 
 import re
@@ -28,62 +34,69 @@ INDEX_NAME = "index.jsonl"
 ACKNOWLEDGED = "acknowledged/"
 OWN_PREFIXES = ("drills/", "verified/", ACKNOWLEDGED)
 
-_OBJECT_NAME = re.compile(rf"({ID.pattern})-({ID.pattern})\.({'|'.join(Kind)})")
+_SUFFIX = "|".join(Kind)
+_MONTH = r"[^/]+/[0-9]{4}/[0-9]{2}"
+_SET_NAME = r"(?P<start>[0-9]{8}T[0-9]{6}Z)-[^/]+"
+# A backup's object: a standard instance's, in its month, or a node's, in its set.
+_OBJECT = re.compile(
+    rf"{_MONTH}/([0-9]{{8}}T[0-9]{{6}}Z-{ID.pattern}|[^/]+/{ID.pattern}-{ID.pattern})\.({_SUFFIX})"
+)
+_OBJECT_NAME = re.compile(rf"{ID.pattern}-{ID.pattern}\.({_SUFFIX})")
+# What lies in a month and has the name of a standard instance's file.
+_OF_STANDARD = re.compile(rf"{_MONTH}/[0-9]{{8}}T[0-9]{{6}}Z-[^/]+\.({_SUFFIX}|json)")
 _BACKUP_NAME = re.compile(rf"{ID.pattern}-{ID.pattern}")
 _ACKNOWLEDGEMENT = re.compile(
     rf"{ACKNOWLEDGED}(sets/{ID.pattern}/[0-9]{{8}}T[0-9]{{6}}Z-[^/]+"
     rf"|backups/{_BACKUP_NAME.pattern})\.json"
 )
-# instance/yyyy/mm/set/file
-RECORD_DEPTH = 4
+# How many slashes there are in the key of a file in a month, and in that of one in a folder there.
+_MONTH_DEPTH = 3
+_SET_DEPTH = 4
 _MONTH_KEY = re.compile(r"[^/]+/(?P<year>[0-9]{4})(/(?P<month>[0-9]{2}))?")
-_INDEX_KEY = re.compile(rf"[^/]+/[0-9]{{4}}/[0-9]{{2}}/{re.escape(INDEX_NAME)}")
+_MONTH_DOCUMENT = re.compile(rf"{_MONTH}/({re.escape(INDEX_NAME)}|{SUMS_NAME})")
 # Of what gives no time: before and after any backup.
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, tzinfo=UTC)
-_SET_KEY = re.compile(r"[^/]+/[0-9]{4}/[0-9]{2}/(?P<start>[0-9]{8}T[0-9]{6})Z-[^/]+")
+_SET_KEY = re.compile(rf"{_MONTH}/{_SET_NAME}")
 
 
-def month_prefix(backup: Named) -> str:
-    """Where the sets of the backup's month are; ends in ``/``."""
-    return f"{safe(backup.instance_id)}/{format_month(backup.started_at)}/"
+def new_set_key(backup: Named) -> str:
+    """The key of the backup set that this backup begins. Raises UnsafeInput."""
+    month = f"{safe(backup.instance_id)}/{format_month(backup.started_at)}"
+    name = safe(backup.backup_id) if backup.is_standard else set_name(backup)
+    return f"{month}/{format_compact(backup.started_at)}-{name}"
 
 
-def set_key(backup: Named) -> str:
-    """The folder of the backup set that this backup begins. Raises UnsafeInput."""
-    return f"{month_prefix(backup)}{format_compact(backup.started_at)}-{job_name(backup)}"
-
-
-def job_name(backup: Named) -> str:
-    """What tells a set from others that began in the same second. Raises UnsafeInput.
+def set_name(backup: Named) -> str:
+    """What tells a cluster's set from others that began in the same second. Raises UnsafeInput.
 
     A file without a set id is a set of its own.
     """
     return safe(backup.set_id) if backup.set_id is not None else f"b{safe(backup.backup_id)}"
 
 
-def job_of(folder: str) -> str:
-    """The job's name in that of a set's folder, as :func:`job_name` gives it."""
-    return folder.rpartition("/")[2].partition("-")[2]
+def name_of_set(set_key: str) -> str:
+    """What :func:`set_name` gave, or a standard instance's backup id."""
+    return set_key.rpartition("/")[2].partition("-")[2]
 
 
-def set_start(folder: str) -> datetime | None:
-    """When the set in ``folder`` began, as its name says; None for what is no set's folder."""
-    match = _SET_KEY.fullmatch(folder)
-    if match is None or not is_clean(folder):
+def set_start(set_key: str) -> datetime | None:
+    """When a set began, as its name says; None for what is no set's key."""
+    match = _SET_KEY.fullmatch(set_key)
+    if match is None or not is_clean(set_key):
         return None
     try:
-        return parse_compact(f"{match['start']}Z")
+        return parse_compact(match["start"])
     except ValueError:
         return None
 
 
-def span(folder: str) -> tuple[datetime, datetime]:
-    """From the first moment at which a backup can have begun that is in ``folder``, to the one
-    after the last: of a set, a month, a year. Any, where its name gives no time."""
-    if (start := set_start(folder)) is not None:
+def span(key: str) -> tuple[datetime, datetime]:
+    """From the first moment at which a backup can have begun that is in a set, a month or a year,
+    to the one after the last. Any, where its name gives no time."""
+    if (start := set_start(key)) is not None:
         return start, start + timedelta(microseconds=1)
-    match = _MONTH_KEY.fullmatch(folder)
+    match = _MONTH_KEY.fullmatch(key)
     if match is None:
         return _FIRST, _LAST
     try:
@@ -94,19 +107,33 @@ def span(folder: str) -> tuple[datetime, datetime]:
         return _FIRST, _LAST
 
 
-def began_in(folder: str, range_: TimeRange | None) -> bool:
-    """Whether a set is one of those that a range means: by its folder's time, so that all of a
-    set's files are in it or none. One whose name gives no time is, and so is a folder of months
-    or years that may hold one that is."""
+def began_in(key: str, range_: TimeRange | None) -> bool:
+    """Whether a range covers the start of a set, as its key gives it: so all of a set's files are
+    in the range or none. A key that gives no time is covered, and so is a folder of months or years
+    that may hold a set that is."""
     if range_ is None:
         return True
-    first, last = span(folder)
+    first, last = span(key)
     return first < range_.end and range_.start < last
 
 
-def stem(folder: str, backup: Named) -> str:
-    """The key of a backup's files in the set ``folder``, without suffix. Raises UnsafeInput."""
-    return f"{folder}/{safe(backup.node_id)}-{safe(backup.backup_id)}"
+def stem(set_key: str, backup: Named) -> str:
+    """The key of a backup's files in a set, without suffix. Raises UnsafeInput."""
+    if backup.is_standard:
+        return set_key
+    return f"{set_key}/{safe(backup.node_id)}-{safe(backup.backup_id)}"
+
+
+def stem_of_node(set_key: str, node_id: str, backup_id: str) -> str:
+    """The same of ids that an archive has already, and that need not be safe."""
+    is_standard = node_id == set_key.partition("/")[0]
+    return set_key if is_standard else f"{set_key}/{node_id}-{backup_id}"
+
+
+def moved(key: str, set_key: str) -> str:
+    """The key that a file of a set has where the set has the key ``set_key``."""
+    name = key[len(set_of(key)) :]
+    return f"{set_key}{name}"
 
 
 def record_key(stem: str) -> str:
@@ -119,20 +146,44 @@ def stem_of(key: str) -> str:
     return f"{folder}{slash}{name.rpartition('.')[0] or name}"
 
 
+def set_of(key: str) -> str:
+    """The key of the set that an object or record belongs to."""
+    return stem_of(key) if key.count("/") == _MONTH_DEPTH else key.rpartition("/")[0]
+
+
 def node_of(key: str) -> str:
-    """The node in the name of a backup's file, or of its record."""
+    """The node that the key of an object or record is about: a standard instance is its own."""
+    if key.count("/") == _MONTH_DEPTH:
+        return key.partition("/")[0]
     return key.rpartition("/")[2].rpartition(".")[0].rpartition("-")[0]
 
 
+def backup_name(key: str) -> str:
+    """``<node>-<backup id>`` of the backup that the key of an object or record is about."""
+    if key.count("/") == _MONTH_DEPTH:
+        return f"{key.partition('/')[0]}-{name_of_set(stem_of(key))}"
+    return stem_of(key).rpartition("/")[2]
+
+
+def is_in_folder(key: str) -> bool:
+    """Whether an object or record lies in a cluster's set, and not in the month itself."""
+    return key.count("/") == _SET_DEPTH
+
+
 def is_of_a_set(key: str) -> bool:
-    """Whether the files of backup sets lie there; what else an archive keeps lies elsewhere, and
-    what has a name that none of them can have is nothing that it keeps."""
-    return key.count("/") == RECORD_DEPTH and not key.startswith(OWN_PREFIXES) and is_clean(key)
+    """Whether the files of backup sets have such keys: all in a set's folder, and in a month what
+    has a standard instance's name."""
+    if key.startswith(OWN_PREFIXES) or not is_clean(key):
+        return False
+    depth = key.count("/")
+    return depth == _SET_DEPTH or (
+        depth == _MONTH_DEPTH and _OF_STANDARD.fullmatch(key) is not None
+    )
 
 
 def may_hold_sets(key: str) -> bool:
     """Whether a folder of this name may be a backup set, or have some in it."""
-    return key.count("/") < RECORD_DEPTH and not f"{key}/".startswith(OWN_PREFIXES)
+    return key.count("/") < _SET_DEPTH and not f"{key}/".startswith(OWN_PREFIXES)
 
 
 def is_record(key: str) -> bool:
@@ -142,7 +193,7 @@ def is_record(key: str) -> bool:
 
 def is_named_as_record(key: str) -> bool:
     """Whether a record lies there, and is called after a backup."""
-    return is_record(key) and is_object_name(f"{stem_of(key).rpartition('/')[2]}.{Kind.RDB}")
+    return is_record(key) and is_object(f"{stem_of(key)}.{Kind.RDB}")
 
 
 def is_document(key: str) -> bool:
@@ -151,14 +202,14 @@ def is_document(key: str) -> bool:
 
 
 def is_object_name(name: str) -> bool:
-    """Whether a backup's file may be called so within its set."""
+    """Whether a backup's file may be called so in its folder."""
     return _OBJECT_NAME.fullmatch(name) is not None
 
 
 def is_object(key: str) -> bool:
     """Whether a backup's file lies there, or did. Whatever else lies in a set's folder is none of
     the set's files, whoever names it."""
-    return is_of_a_set(key) and is_object_name(key.rpartition("/")[2])
+    return _OBJECT.fullmatch(key) is not None and is_of_a_set(key)
 
 
 def month_of(key: str) -> str:
@@ -166,14 +217,20 @@ def month_of(key: str) -> str:
     return "/".join(key.split("/", 3)[:3])
 
 
-def is_index(key: str) -> bool:
-    """Whether a month's catalogue lies there."""
-    is_named_so = key.endswith(INDEX_NAME)  # few are: it saves the look at all others
-    return is_named_so and _INDEX_KEY.fullmatch(key) is not None and is_clean(key)
+def is_of_a_month(key: str) -> bool:
+    """Whether a month's catalogue or SHA256SUMS lies there."""
+    is_named_so = key.endswith((INDEX_NAME, SUMS_NAME))  # it saves the look at all others
+    return is_named_so and _MONTH_DOCUMENT.fullmatch(key) is not None and is_clean(key)
 
 
-def sums_key(folder: str) -> str:
-    return f"{folder}/{SUMS_NAME}"
+def sums_key(month: str) -> str:
+    """Where the SHA256SUMS of ``<instance>/<yyyy>/<mm>`` is."""
+    return f"{month}/{SUMS_NAME}"
+
+
+def index_key(month: str) -> str:
+    """Where the catalogue of ``<instance>/<yyyy>/<mm>`` is."""
+    return f"{month}/{INDEX_NAME}"
 
 
 def is_backup_name(text: str) -> bool:

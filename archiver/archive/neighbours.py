@@ -32,31 +32,30 @@ async def sets_around(
     for month in _months(moments[0] - REACH, until):
         keys: dict[str, list[str]] = defaultdict(list)
         async for entry in archive.store.entries(f"{safe(instance_id)}/{month}/"):
-            keys[entry.key.rpartition("/")[0]].append(entry.key)
-        for folder, there in keys.items():
-            if (one := listed_set(folder, there)) is not None:
+            if layout.is_of_a_set(entry.key):
+                keys[layout.set_of(entry.key)].append(entry.key)
+        for set_key, there in keys.items():
+            if (one := listed_set(set_key, there)) is not None:
                 nodes = names.setdefault(one.nodes, one.nodes)
                 found.append(SetNodes(one.key, one.started_at, nodes, one.is_full))
     return found
 
 
-def listed_set(folder: str, keys: Iterable[str]) -> SetNodes | None:
-    """The set in ``folder``, where these ``keys`` are; None for what is no set's folder (pure).
+def listed_set(set_key: str, keys: Iterable[str]) -> SetNodes | None:
+    """The set of which these ``keys`` are; None where its key is no set's (pure).
 
-    The nodes are those of its records, ``<node>-<backup id>.json``; a standard instance is its own
-    one, and what else lies in its sets names none. A set is of logs when all of its files are, by
-    their suffix.
+    The nodes are those of its records, by their keys; a standard instance is its own one, and what
+    else lies in its sets names none. A set is of logs when all of its files are, by their suffix.
     """
-    started_at = layout.set_start(folder)
+    started_at = layout.set_start(set_key)
     if started_at is None:
         return None
-    names = [key.rpartition("/")[2] for key in keys]
-    records = [name for name in names if name.endswith(layout.RECORD_SUFFIX)]
-    suffixes = {name.rpartition(".")[2] for name in names} & _KINDS
-    nodes = frozenset(layout.node_of(name) for name in records)
-    if (instance := folder.partition("/")[0]) in nodes:
+    there = list(keys)
+    suffixes = {key.rpartition(".")[2] for key in there} & _KINDS
+    nodes = frozenset(map(layout.node_of, filter(layout.is_record, there)))
+    if (instance := set_key.partition("/")[0]) in nodes:
         nodes = frozenset({instance})
-    return SetNodes(folder, started_at, nodes, suffixes != {Kind.AOF})
+    return SetNodes(set_key, started_at, nodes, suffixes != {Kind.AOF})
 
 
 def _months(first: datetime, last: datetime) -> Iterable[str]:

@@ -5,14 +5,15 @@ copies, lists, restores or repairs by a record gets it here, so that what one co
 of them do. Only a verify looks closer, to say what is wrong with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from archiver.archive import layout
 from archiver.archive.catalogue import Described
 from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
-from archiver.archive.sums import parse_sums
-from archiver.errors import BadDocument, IntegrityError, UnreadableObject
+from archiver.archive.sums import parse_sums, salvage_sums
+from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.stores.base import Entry, Store
 
 _ANEW = "repair writes it anew"
@@ -40,43 +41,75 @@ def decode_record(key: str, data: bytes) -> Record:
     return record
 
 
-async def read_sums(store: Store, folder: str) -> dict[str, str] | None:
-    """The SHA-256 by file name in the SHA256SUMS of a set; None when there is none.
+@dataclass(frozen=True, slots=True)
+class MonthSums:
+    """What the SHA256SUMS of a month says: by set, the SHA-256 by key. ``fault`` says why it, or a
+    line of it, cannot be read; then this is what can be."""
+
+    by_set: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    fault: ArchiverError | None = None
+
+
+async def read_sums(store: Store, month: str) -> dict[str, str] | None:
+    """The SHA-256 by key in the SHA256SUMS of a month; None when there is none.
 
     Raises BadDocument, UnreadableObject, StoreError.
     """
-    data = await store.read(layout.sums_key(folder))
-    return None if data is None else await decode_sums(store, folder, data)
+    data = await store.read(layout.sums_key(month))
+    return None if data is None else await decode_sums(store, month, data)
 
 
-async def decode_sums(store: Store, folder: str, data: bytes) -> dict[str, str]:
-    """The SHA-256 by file name in a SHA256SUMS of a set. Raises as :func:`read_sums`."""
+async def decode_sums(
+    store: Store, month: str, data: bytes, *, hint: str = _ANEW
+) -> dict[str, str]:
+    """The SHA-256 by key in a SHA256SUMS of a month. Raises as :func:`read_sums`."""
     sums = parse_sums(data)
     if sums is None:
-        raise BadDocument(layout.sums_key(folder), "it cannot be read", hint=_ANEW)
-    await check_names(store, folder, sums, hint=_ANEW)
-    return sums
+        raise BadDocument(layout.sums_key(month), "it cannot be read", hint=hint)
+    found = {f"{month}/{name}": sha256 for name, sha256 in sums.items()}
+    await check_names(store, month, found, hint=hint)
+    return found
 
 
-async def check_names(store: Store, folder: str, sums: Mapping[str, str], *, hint: str) -> None:
+async def salvaged_sums(store: Store, month: str, data: bytes | ArchiverError) -> MonthSums:
+    """What can be read of a SHA256SUMS, as :meth:`Store.read_many` gave it. Raises StoreError."""
+    if isinstance(data, ArchiverError):
+        return MonthSums(fault=data)
+    fault: ArchiverError | None = None
+    try:
+        sums = await decode_sums(store, month, data)
+    except (BadDocument, UnreadableObject) as error:
+        fault = error
+        salvage = salvage_sums(data).sums
+        sums = {f"{month}/{name}": min(said) for name, said in salvage.items() if len(said) == 1}
+    by_set: dict[str, dict[str, str]] = {}
+    for key, sha256 in sums.items():
+        if layout.is_of_a_set(key):
+            by_set.setdefault(layout.set_of(key), {})[key] = sha256
+    return MonthSums(by_set, fault)
+
+
+async def check_names(store: Store, month: str, sums: Iterable[str], *, hint: str) -> None:
     """Raises BadDocument where SHA256SUMS names what is not there and cannot be a backup's file: it
     was damaged, and the name may be what is left of one. Other files that are there do no harm.
+    ``sums`` are keys.
     """
-    for name in sums:
-        if layout.is_object_name(name) or name == layout.SUMS_NAME:
+    for key in sums:
+        if layout.is_object(key) or key == layout.sums_key(month):
             continue
         try:
-            is_there = await store.size(f"{folder}/{name}") is not None
+            is_there = await store.size(key) is not None
         except UnreadableObject:
             is_there = True
         if not is_there:
+            name = key.removeprefix(f"{month}/")
             fault = f"it names {name[:120]!a}, which no file of a backup is called"
-            raise BadDocument(layout.sums_key(folder), fault, hint=hint)
+            raise BadDocument(layout.sums_key(month), fault, hint=hint)
 
 
 def at_odds(record: Described, sums: Mapping[str, str] | None) -> IntegrityError | None:
-    """What there is to say where the SHA256SUMS of its set contradicts a record (pure)."""
-    said = (sums or {}).get(record.name, record.sha256)
+    """What there is to say where SHA256SUMS, given by key, contradicts a record (pure)."""
+    said = (sums or {}).get(record.object_key, record.sha256)
     if said == record.sha256:
         return None
     return IntegrityError(
@@ -86,10 +119,10 @@ def at_odds(record: Described, sums: Mapping[str, str] | None) -> IntegrityError
 
 
 def unsealed(*, is_of_cluster: bool) -> str:
-    """What there is to say of a set without SHA256SUMS (pure)."""
+    """What there is to say of a set that SHA256SUMS does not name (pure)."""
     if is_of_cluster:
-        return "it has no SHA256SUMS, which a pull writes when all of its files are here"
-    return "it has no SHA256SUMS; its record proves the bytes, and a pull or repair writes it"
+        return "SHA256SUMS does not name it: a pull adds it when all of its files are here"
+    return "SHA256SUMS does not name it; its record proves the bytes, and a pull or repair adds it"
 
 
 async def check_object(store: Store, record: Described, entries: Mapping[str, Entry]) -> None:

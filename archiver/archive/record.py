@@ -39,6 +39,7 @@ from typing import Any, Self, TypeVar
 
 import orjson
 
+from archiver.archive.layout import set_of
 from archiver.documents import Fields, parse
 from archiver.model import (
     Backup,
@@ -84,15 +85,13 @@ class Record:
     sha256: str
     document: Mapping[str, Any]
 
-    @property
-    def folder(self) -> str:
-        """The backup set it belongs to."""
-        return self.key.rpartition("/")[0]
+    def __str__(self) -> str:
+        return f"{self.node_id}-{self.backup_id}"
 
     @property
-    def name(self) -> str:
-        """The object's name in its folder, and in SHA256SUMS."""
-        return self.object_key.rpartition("/")[2]
+    def set_key(self) -> str:
+        """The backup set it belongs to."""
+        return set_of(self.key)
 
     @property
     def is_standard(self) -> bool:

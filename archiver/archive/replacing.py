@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeVar
 
 from archiver.archive import layout
+from archiver.archive.catalogue import Described
 from archiver.archive.measure import measure, new_block
-from archiver.archive.reading import read_record, read_sums
+from archiver.archive.reading import MonthSums, read_record, salvaged_sums
 from archiver.archive.record import Record
 from archiver.archive.verified import Result, results_if_any
 from archiver.concurrency import in_thread
@@ -28,7 +29,7 @@ from archiver.stores.base import Staging, Store
 RECORD: Final = "its record"
 SUMS: Final = "SHA256SUMS"
 VERIFY: Final = "an earlier verify"
-# Sets, and months, whose words are kept in memory.
+# Months of which what is said is kept in memory.
 _MOST_KEPT = 4
 
 T = TypeVar("T")
@@ -50,12 +51,12 @@ async def measure_present(store: Store, staging: Staging, *, is_log: bool) -> di
 
 
 class Witnesses:
-    """Who says which SHA-256 an object of ``store`` has. What a set or a month says is read once,
-    and kept while others of it are asked for."""
+    """Who says which SHA-256 an object of ``store`` has. What is said of a month is read once, and
+    kept while others of it are asked for."""
 
     def __init__(self, store: Store) -> None:
         self._store: Final = store
-        self._sums: Final[dict[str, Mapping[str, str]]] = {}
+        self._sums: Final[dict[str, MonthSums]] = {}
         self._seen: Final[dict[str, Mapping[str, Result]]] = {}
 
     def look_again(self) -> None:
@@ -63,27 +64,28 @@ class Witnesses:
         self._sums.clear()
         self._seen.clear()
 
-    async def of(self, stem: str, record: Record | None) -> dict[str, str]:
+    async def of(self, stem: str, record: Described | None) -> dict[str, str]:
         """For the object of ``stem``, and its record if that can be used. Raises StoreError."""
         said: dict[str, str] = {} if record is None else {RECORD: record.sha256}
-        folder, _, name = stem.rpartition("/")
-        month = "/".join(stem.split("/")[:3])
-        sums, seen = await self._sums_of(folder), await self._seen_in(month)
+        month = layout.month_of(stem)
+        sums, seen = await self._sums_of(month), await self._seen_in(month)
         for kind in Kind:
-            if (sha256 := sums.get(f"{name}.{kind}")) is not None:
+            key = f"{stem}.{kind}"
+            if (sha256 := sums.by_set.get(layout.set_of(key), {}).get(key)) is not None:
                 said[SUMS] = sha256
-            if (result := seen.get(f"{stem}.{kind}")) is not None and result.sha256 is not None:
+            if (result := seen.get(key)) is not None and result.sha256 is not None:
                 said[VERIFY] = result.sha256
         return said
 
-    async def _sums_of(self, folder: str) -> Mapping[str, str]:
-        if folder not in self._sums:
-            sums: Mapping[str, str] = {}
-            with suppress(BadDocument, UnreadableObject):
-                sums = await read_sums(self._store, folder) or {}
-            self._sums[folder] = sums
+    async def _sums_of(self, month: str) -> MonthSums:
+        if month not in self._sums:
+            key = layout.sums_key(month)
+            data = (await self._store.read_many([key]))[key]
+            self._sums[month] = (
+                MonthSums() if data is None else await salvaged_sums(self._store, month, data)
+            )
             _forget_all_but(_MOST_KEPT, self._sums)
-        return self._sums.get(folder, {})
+        return self._sums.get(month, MonthSums())
 
     async def _seen_in(self, month: str) -> Mapping[str, Result]:
         if month not in self._seen:
@@ -115,10 +117,13 @@ async def make_way(
     record = None
     with suppress(BadDocument, UnreadableObject):
         record = await read_record(store, layout.record_key(stem))
-    # A dump that is broken by its own checksum was never archived: who speaks for it was changed.
+    # A dump that is broken by its own checksum was never archived: whoever speaks for it was
+    # changed, unless a verify found it right. Its bytes are kept all the same.
     broken = {one.sha256 for one in present.values() if one.rdb.footer is Footer.MISMATCH}
-    said = await Witnesses(store).of(stem, record)
-    said = {who: sha256 for who, sha256 in said.items() if sha256 not in broken}
+    everyone = await Witnesses(store).of(stem, record)
+    trusted = everyone if VERIFY in everyone else {}
+    said = {who: sha256 for who, sha256 in everyone.items() if sha256 not in broken} | trusted
+    dismissed = said.keys() != everyone.keys()
     for_new = [who for who, sha256 in said.items() if sha256 == receipt.sha256]
     if record is not None and said.keys() == {RECORD} and _has_crc(record, receipt):
         for_new.append("the CRC-64 in its record")  # its SHA-256 alone was changed
@@ -131,7 +136,8 @@ async def make_way(
         )
     kept: list[tuple[str, str]] = []
     for key, size in staging.existing.items():
-        certain = bool(for_new) or (not said and receipt.rdb.footer is Footer.OK)
+        proven = bool(for_new) or (not said and receipt.rdb.footer is Footer.OK)
+        certain = proven and not dismissed
         if _may_be_wanted(present.get(key), size, receipt, is_certain=certain):
             why = "it had this name when other bytes came, and nothing proves that it was wrong"
             kept.append((key, await in_thread(staging.copy_to_quarantine, key, why)))

@@ -1,4 +1,5 @@
-"""SHA256SUMS, as ``sha256sum`` writes and reads it. Pure."""
+"""SHA256SUMS, as ``sha256sum`` writes and reads it, with the names of a month's files: ``<file>``,
+or ``<set>/<file>``. Pure."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -10,10 +11,10 @@ from archiver.documents import is_name
 from archiver.model import Kind
 
 # A name with a backslash or a line's end in it has another form, and no file of an archive has one.
-_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\\n]+)")
+_LINE = re.compile(r"([0-9a-f]{64}) [ *]((?:[^/\\\n]+/)?[^/\\\n]+)")
 # Of damaged lines: one that ends before its name; and a name such as backups' files have.
 _CUT = re.compile(r"[0-9a-f]{4,64} ?[ *]?")
-_LIKE_A_NAME = re.compile(r"[A-Za-z0-9][\w.-]*-\w[\w-]*(\.\w*)?")
+_LIKE_A_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*-\w[\w-]*(\.\w*)?")
 _FEW_BYTES: Final = 8
 _FEWEST_OF_A_LINE: Final = 60
 _SUFFIXES: Final = tuple(f".{kind}" for kind in Kind)
@@ -35,10 +36,14 @@ def parse_sums(data: bytes) -> dict[str, str] | None:
     found: dict[str, str] = {}
     for line in lines:
         match = _LINE.fullmatch(line)
-        if match is None or not is_name(match[2]) or match[2] in found:
+        if match is None or not _is_path(match[2]) or match[2] in found:
             return None
         found[match[2]] = match[1]
     return found or None
+
+
+def _is_path(text: str) -> bool:
+    return all(map(is_name, text.split("/")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Unexplained:
     room: int
 
     def without_noise(self, zeros: int, names: Collection[str]) -> list[str]:
-        """Those that are like a line of a set whose files have such ``names``. Bytes that nobody
+        """Those that are like a line of a month whose files have such ``names``. Bytes that nobody
         can read, ``zeros`` among them, are as well, where they are more than what is missing."""
         left, noise = list[str](), list[str]()
         for line in self.lines:
@@ -94,7 +99,7 @@ def salvage_sums(data: bytes) -> Salvage:
     text = data.decode("ascii", "replace")
     for line in _ZEROS.sub("\n", text).split("\n"):
         match = _LINE.fullmatch(line)
-        if match is None:
+        if match is None or not _is_path(match[2]):
             unreadable += [line] if line.strip("\0 \t\r") else []
         else:
             found[match[2]] = found.get(match[2], frozenset()) | {match[1]}
@@ -139,7 +144,7 @@ def _is_a_stump(line: str, named: Mapping[str, str]) -> bool:
 
 
 def _may_name_a_file(line: str, names: Collection[str]) -> bool:
-    """Whether a damaged line is like those of a set whose files have such ``names``."""
+    """Whether a damaged line is like those of a month whose files have such ``names``."""
     if _CUT.fullmatch(line) or line.endswith(_SUFFIXES):
         return True
     name = _name_in(line)

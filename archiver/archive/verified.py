@@ -4,9 +4,9 @@
 
 format   1
 tool     name and version of what wrote it
-files    by ``<set>/<file>``: ``at``, ``size`` and ``sha256`` of the last time it was right,
-         ``named`` (true) if SHA256SUMS named it then or before, which never names less, and
-         ``wrong`` (``at``, ``fault``) if it was not right since
+files    by ``<file>`` or ``<set>/<file>``: ``at``, ``size`` and ``sha256`` of the last time it
+         was right, ``named`` (true) if SHA256SUMS named it then or before, which never names less,
+         and ``wrong`` (``at``, ``fault``) if it was not right since
 """
 
 import json
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from archiver.archive import layout
 from archiver.archive.archive import TOOL
 from archiver.documents import Fields, is_clean, is_name, parse
 from archiver.errors import ArchiverError, BadDocument, UnreadableObject
@@ -86,7 +87,7 @@ async def forget(store: Store, stems: Collection[str]) -> None:
     compared them with another witness. Raises StoreError."""
     months: dict[str, set[str]] = {}
     for stem in stems:
-        months.setdefault("/".join(stem.split("/")[:3]), set()).add(stem)
+        months.setdefault(layout.month_of(stem), set()).add(stem)
     for month, confirmed in months.items():
         # What cannot be read is found and named by the next verify.
         known = await results_if_any(store, month)
@@ -109,10 +110,11 @@ def decode(key: str, month: str, data: bytes) -> dict[str, Result]:
 
 
 def is_key(name: str) -> bool:
-    """Whether ``<set>/<file>`` can be, in any store."""
-    folder, slash, file = name.partition("/")
+    """Whether a file of a month can be called so, in any store: ``<file>``, or ``<set>/<file>``."""
+    folder, slash, file = name.rpartition("/")
     is_folder = is_clean(folder) and 0 < len(folder.encode()) <= _MOST_SET_BYTES
-    return bool(slash) and is_folder and not folder.startswith(".") and is_name(file)
+    is_folder = is_folder and "/" not in folder and not folder.startswith(".")
+    return is_name(file) and (is_folder or not slash)
 
 
 def encode(month: str, results: Mapping[str, Result]) -> bytes:

@@ -20,7 +20,7 @@ from archiver.cli.streams import show
 if TYPE_CHECKING:
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import Ended
-    from archiver.commands.copy.run import CopyOptions
+    from archiver.commands.copy.selection import CopyOptions
 
 
 @command("copy")
@@ -122,7 +122,8 @@ async def _check(
     from archiver.archive.archive import Archive
     from archiver.cli.run import Ended, say
     from archiver.cli.words import times
-    from archiver.commands.copy.run import NOTHING_SELECTED, mismatches, selects_nothing
+    from archiver.commands.copy.difference import mismatches, selects_nothing
+    from archiver.commands.copy.run import NOTHING_SELECTED
     from archiver.errors import BackupFailed, IntegrityError
     from archiver.logs import instance_of, record
 
@@ -153,7 +154,7 @@ async def _check(
 
 
 def _options(given: dict[str, Any]) -> "CopyOptions":
-    from archiver.commands.copy.run import CopyOptions, Selection
+    from archiver.commands.copy.selection import CopyOptions, Selection
     from archiver.transfer.engine import TransferOptions
 
     return CopyOptions(

@@ -16,7 +16,7 @@ from archiver.errors import (
     SourceUnreachable,
     StoreError,
 )
-from archiver.model import Backup, Network
+from archiver.model import Named, Network
 
 # Codes that count though they are of a single backup.
 _OF_ONE_BACKUP = frozenset((IntegrityError.exit_code, StoreError.exit_code))
@@ -89,7 +89,7 @@ class Summary:
             case _:
                 pass
 
-    def _here(self, backup: Backup) -> None:
+    def _here(self, backup: Named) -> None:
         if backup.is_log:
             return
         starts = self.starts.setdefault(backup.instance_id, [])

@@ -19,7 +19,9 @@ from archiver.archive.acknowledged import (
 )
 from archiver.archive.archive import Beginning
 from archiver.cli.ls import _unchecked
-from archiver.commands.copy.run import Selection, copy, mismatches
+from archiver.commands.copy.difference import mismatches
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import Selection
 from archiver.commands.drill import DrillOptions, drill
 from archiver.commands.ls.listing import Row, archived_rows, compared_rows, with_acknowledgements
 from archiver.commands.verify.findings import Fault

@@ -12,7 +12,9 @@ import pytest
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, pull, restore, verify
 from archiver.archive.catalogue import read_catalogue
 from archiver.archive.indexing import write_index
-from archiver.commands.copy.run import Selection, copy, mismatches
+from archiver.commands.copy.difference import mismatches
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import Selection
 from archiver.commands.ls.listing import Row, archived_rows
 from archiver.commands.verify.findings import Fault
 from archiver.errors import ArchiverError
@@ -110,6 +112,16 @@ def invent_one(lines: list[list[object]]) -> None:
 
 def rename_one(lines: list[list[object]]) -> None:
     lines[0][0] = "20261129T021500Z-99"
+
+
+def changed(at: int, value: object) -> Callable[[bytes], bytes]:
+    """With another value in the first record."""
+
+    def change(lines: list[list[object]]) -> None:
+        assert isinstance(lines[0][2], list)
+        lines[0][2][0][at] = value
+
+    return lambda data: edited(data, change)
 
 
 def add_a_record(lines: list[list[object]]) -> None:
@@ -238,3 +250,56 @@ async def test_records_that_change_places_are_read(pulled: Pulled) -> None:
     kept.rename(second)
     rows = await rows_of(pulled.root)
     assert len([row for row in rows if row.error is not None]) == 2
+
+
+async def test_a_catalogue_goes_nowhere_with_its_folder(pulled: Pulled) -> None:
+    """A rename keeps the sizes, times and inodes of all that is below it."""
+    (pulled.root / CLUSTER).rename(pulled.root / "r-other")
+    rows = [row for row in await rows_of(pulled.root) if row.instance_id == "r-other"]
+    assert {row.state for row in rows} == {"damaged"}
+
+
+@pytest.mark.parametrize("odd", ["a folder", "a link", "too large"])
+async def test_a_catalogue_that_cannot_be_read_stops_nobody(
+    odd: str, pulled: Pulled, source: TairSource, vendor: Path
+) -> None:
+    for path in indexes(pulled.root):
+        data = path.read_bytes()
+        path.unlink()
+        if odd == "a folder":
+            path.mkdir()
+            (path / "x").touch()
+        elif odd == "a link":
+            path.symlink_to("elsewhere")
+        else:
+            path.write_bytes(data.ljust(2**21))
+    newest = max((vendor / CLUSTER).rglob("*.rdb"))
+    shutil.copy(newest, newest.with_name(newest.name.replace("20261124", "20261125")))
+    summary = await pull(source, pulled.archive, [everything(CLUSTER)])
+    assert (summary.archived, summary.failures) == (1, [])
+    assert {row.state for row in await rows_of(pulled.root)} == {"archived"}
+
+
+async def test_an_object_that_is_gone_is_told_by_a_pull_of_others(
+    pulled: Pulled, source: TairSource, vendor: Path
+) -> None:
+    """The set is sealed, and its catalogue knows all records of it."""
+    lost = pulled.objects()[1]
+    lost.unlink()
+    for path in (vendor / CLUSTER / lost.name.rpartition("-")[0]).glob("*20261123*"):
+        path.unlink()  # the vendor lists it no more
+    summary = await pull(source, pulled.archive, [everything(CLUSTER)])
+    assert any("it is not there as its record says" in str(one) for one in summary.failures)
+
+
+async def test_results_that_cannot_be_read_are_not_covered(pulled: Pulled) -> None:
+    """Else nobody would look at them again, once they can be read."""
+    await verify(pulled.archive)
+    [results] = (pulled.root / "verified" / CLUSTER).glob("*.json")
+    [index] = (path for path in indexes(pulled.root) if CLUSTER in str(path))
+    month = index.parent.relative_to(pulled.root).as_posix()
+    await write_index(LocalStore(pulled.root), month)
+    assert json.loads(index.read_bytes().partition(b"\n")[0])["verified"] is not None
+    results.write_text("{")
+    await write_index(LocalStore(pulled.root), month)
+    assert json.loads(index.read_bytes().partition(b"\n")[0])["verified"] is None

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, restore, verify
-from archiver.commands.copy.run import Selection, copy, mismatches
+from archiver.commands.copy.difference import mismatches
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import Selection
 from archiver.commands.drill import DrillOptions, Wanted, drill
 from archiver.commands.ls.listing import State, archived_rows, compared_rows
 from archiver.commands.verify.findings import Fault

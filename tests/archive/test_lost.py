@@ -9,7 +9,9 @@ import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, restore, verify
 from archiver.archive.archive import Archive as Opened
-from archiver.commands.copy.run import CopyOptions, Mismatch, Selection, copy, mismatches
+from archiver.commands.copy.difference import Mismatch, mismatches
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import CopyOptions, Selection
 from archiver.commands.ls.listing import State, archived_rows, compared_rows
 from archiver.commands.restore.choice import DamagedSet
 from archiver.errors import UsageError

@@ -17,7 +17,8 @@ from anyio import to_thread
 
 from archiver import Archive, LocalStore, verify
 from archiver.archive.layout import is_record
-from archiver.commands.copy.run import CopyOptions, copy
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import CopyOptions
 from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.run import repair
 from archiver.documents import is_key

@@ -13,7 +13,8 @@ import anyio
 import pytest
 
 from archiver import Archive, LocalStore, verify
-from archiver.commands.copy.run import CopyOptions, copy
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import CopyOptions
 from archiver.commands.restore.run import restore
 from archiver.concurrency import in_thread, in_thread_shielded
 from archiver.emulator import Emulator

@@ -10,7 +10,9 @@ import anyio
 import pytest
 
 from archiver import Archive, LocalStore, PullOptions, Summary, TransferOptions, events, pull
-from archiver.commands.copy.run import CopyOptions, Selection, copy, mismatches
+from archiver.commands.copy.difference import mismatches
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import CopyOptions, Selection
 from archiver.commands.ls.listing import State, archived_rows
 from archiver.commands.verify.run import verify
 from archiver.emulator import Emulator

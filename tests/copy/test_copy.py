@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore
-from archiver.commands.copy.run import CopyOptions, Mismatch, Selection, copy, mismatches
+from archiver.commands.copy.difference import Mismatch, mismatches
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import CopyOptions, Selection
 from archiver.concurrency import in_thread
 from archiver.stores.base import Entry
 from archiver.times import TimeRange

@@ -39,7 +39,7 @@ async def check_catalogues(world: World, root: Path) -> None:
     assert indexes
     before = {path: path.read_bytes() for path in indexes}
     head, *sets = before[indexes[0]].decode().splitlines()
-    assert {"format", "tool", "sha256", "verified"} == json.loads(head).keys()
+    assert {"format", "tool", "month", "sha256", "verified"} == json.loads(head).keys()
     assert all(len(json.loads(line)) == 3 for line in sets)
     code, listed = await world.shell("archiver ls ./backups")
     assert code == 0, listed

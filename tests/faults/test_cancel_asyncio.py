@@ -23,7 +23,8 @@ from archiver import (
     pull,
     verify,
 )
-from archiver.commands.copy.run import CopyOptions, copy
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import CopyOptions
 from archiver.emulator import Emulator
 from archiver.stores.local.lock import hold
 from examples.sample_rdb import write_rdb

@@ -14,7 +14,9 @@ from fastcrc import crc64
 import archiver.emulator.objects as served
 from archiver import Archive, LocalStore, PullOptions, TairSource, TransferOptions, events, pull
 from archiver.archive import backupsets
-from archiver.commands.copy.run import CopyOptions, Selection, copy, mismatches
+from archiver.commands.copy.difference import mismatches
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import CopyOptions, Selection
 from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.from_source import SourceSupplier
 from archiver.commands.repair.run import repair
@@ -568,3 +570,21 @@ async def test_what_is_in_the_place_of_an_object_is_told_of(
         [damaged] = [event for event in told if isinstance(event, events.Damaged)]
         assert damaged.why == f"{pulled.key(path)}: {kind} is in its place"
     assert (await verify(pulled.archive)).exit_code == 0
+
+
+async def test_a_forged_dump_that_is_broken_makes_way_and_is_kept(
+    files: Path, source: TairSource, archive: Archive
+) -> None:
+    """Its record and SHA256SUMS were changed with it. They are not believed, and the bytes are kept
+    all the same: nothing but their own checksum speaks against them."""
+    served_at, path = await pulled_one(files, source, archive)
+    flip(path)
+    forge(path, path.read_bytes())
+    put_sums(path.parent)
+    forged = path.read_bytes()
+    found = await verify(archive)
+    supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
+    done = await repair(archive, found, supplier)
+    assert (found.exit_code, done.exit_code) == (3, 0)
+    assert path.read_bytes() == served_at.read_bytes()
+    assert kept_aside(path.parents[4]) == [forged]

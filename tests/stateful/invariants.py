@@ -7,7 +7,8 @@ from pathlib import Path
 from archiver import Archive, LocalStore, events, verify
 from archiver.archive import layout
 from archiver.archive.backupsets import list_folders, read_set
-from archiver.commands.copy.run import Selection, mismatches
+from archiver.commands.copy.difference import mismatches
+from archiver.commands.copy.selection import Selection
 from archiver.commands.ls.listing import State, archived_rows
 from archiver.commands.verify import events as verify_events
 from archiver.commands.verify.findings import Fault

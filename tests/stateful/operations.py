@@ -22,7 +22,8 @@ from archiver import (
     restore,
     verify,
 )
-from archiver.commands.copy.run import CopyOptions, copy
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import CopyOptions
 from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.from_source import SourceSupplier
 from archiver.commands.repair.run import Supplier, repair

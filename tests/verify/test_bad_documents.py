@@ -14,7 +14,9 @@ from archiver import Archive, LocalStore, TairSource, pull, restore, verify
 from archiver import events as pull_events
 from archiver.archive import layout
 from archiver.archive.backupsets import list_folders, read_set
-from archiver.commands.copy.run import Selection, copy, mismatches
+from archiver.commands.copy.difference import mismatches
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import Selection
 from archiver.commands.ls.listing import State, archived_rows
 from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.from_source import SourceSupplier

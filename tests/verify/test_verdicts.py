@@ -9,7 +9,9 @@ import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull
 from archiver.archive.verified import results_key
-from archiver.commands.copy.run import Selection, copy, mismatches
+from archiver.commands.copy.difference import mismatches
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import Selection
 from archiver.commands.ls.listing import archived_rows
 from archiver.commands.repair.from_source import SourceSupplier
 from archiver.commands.repair.run import repair

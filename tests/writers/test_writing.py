@@ -12,7 +12,8 @@ import pytest
 from archiver import Archive, LocalStore, PullOptions, TairSource, pull, verify
 from archiver.archive.acknowledged import Acknowledged, acknowledge
 from archiver.archive.layout import FORMAT_KEY, OWN_PREFIXES
-from archiver.commands.copy.run import CopyOptions, copy
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import CopyOptions
 from archiver.errors import ArchiveBusy
 from archiver.events import ArchiveBegun, Archived, Event, Planned, WaitingForLock
 from archiver.model import Stored

@@ -13,7 +13,7 @@ from archiver.archive.acknowledged import Acknowledged, Acknowledgement
 from archiver.archive.archive import Archive
 from archiver.archive.catalogue import Described
 from archiver.archive.completeness import SetNodes, SetTally, incomplete
-from archiver.archive.contents import SetFiles, Unrecorded, described, sets_below, sums_of
+from archiver.archive.contents import SetFiles, Unrecorded, described, sets_below
 from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.neighbours import listed_set, sets_around
 from archiver.archive.reading import at_odds, check_object, unsealed
@@ -98,23 +98,29 @@ async def rows_by_instance(
 
     for prefix in [f"{safe(instance)}/" for instance in instances] or [""]:
         rows, sets = list[Row](), list[SetNodes]()
-        instance_id = ""
+        instance_id = unread = ""
         async for one in sets_below(archive.store, prefix, reads=is_meant):
-            key = one.key if isinstance(one, Unrecorded) else one.folder
-            if key.partition("/")[0] != instance_id and (rows or sets):
+            if one.key.partition("/")[0] != instance_id and (rows or sets):
                 yield with_set_notes(rows, sets)
                 rows, sets = [], []
-            instance_id = key.partition("/")[0]
+            instance_id = one.key.partition("/")[0]
             if isinstance(one, Unrecorded):
-                rows += [_bare_row(one.key, one.error)] if is_meant(key) else []
+                rows += [_bare_row(one.key, one.error)] if is_meant(one.key) else []
                 continue
             # Sets around those that are meant say which nodes these should have.
-            found = await _rows_of(archive.store, one) if is_meant(key) else []
+            found = await _rows_of(archive.store, one) if is_meant(one.key) else []
+            month = layout.month_of(one.key)
+            if found and one.sums_fault is not None and month != unread:
+                unread = month
+                rows.append(_bare_row(layout.sums_key(month), one.sums_fault))
             rows += found
-            names = [f"{row.node_id}-{row.backup_id}.json" for row in found if row.backup_id]
-            listed = listed_set(one.folder, [*one.entries, *names])
+            listed = listed_set(one.key, [*one.entries, *map(_record_key, found)])
             sets += [] if listed is None else [listed]
         yield with_set_notes(rows, sets)
+
+
+def _record_key(row: Row) -> str:
+    return layout.record_key(layout.stem_of_node(row.set_key, row.node_id, row.backup_id))
 
 
 async def _rows_of(store: Store, one: SetFiles) -> list[Row]:
@@ -122,15 +128,8 @@ async def _rows_of(store: Store, one: SetFiles) -> list[Row]:
     if one.is_as_catalogued:
         return [_recorded_row(entry, None) for entry in one.known.entries.values()]
     rows: list[Row] = []
-    sums: Mapping[str, str] | None = None
-    sums_are_bad = False
-    try:
-        sums = await sums_of(store, one)
-    except (BadDocument, UnreadableObject) as error:
-        sums_are_bad = True
-        rows.append(_bare_row(one.folder, error))
     keys = [*one.records]
-    for key, lost in one.unrecorded(sums or ()).items():
+    for key, lost in one.unrecorded().items():
         try:
             came = await store.size(key) is not None
         except UnreadableObject as error:
@@ -143,10 +142,8 @@ async def _rows_of(store: Store, one: SetFiles) -> list[Row]:
         elif layout.is_object(lost.key):
             rows.append(_damaged_row(lost.key, lost.error))
         else:
-            rows.append(_bare_row(one.folder, lost.error))
-    return rows + [
-        await _archived_row(store, one, key, sums, sums_are_bad=sums_are_bad) for key in keys
-    ]
+            rows.append(_bare_row(one.key, lost.error))
+    return rows + [await _archived_row(store, one, key) for key in keys]
 
 
 async def compared_rows(archive: Archive, backups: Iterable[Backup]) -> list[Row]:
@@ -195,24 +192,26 @@ async def _compared_row(inventory: Inventory, backup: Backup, finding: Finding) 
     if error is not None:
         return row
     if finding.record is None:
-        is_there = await inventory.has_object(finding.transfer.stem)
+        is_there = await inventory.present(finding.transfer.stem)
         return replace(
             row, state=State.UNRECORDED if is_there else _vendor_state(backup, State.MISSING)
         )
     try:
-        sums = await inventory.sums(finding.record.folder)
-    except (BadDocument, UnreadableObject) as error:
-        return replace(row, error=error)
+        sums = await inventory.sums(finding.record.set_key)
+    except (BadDocument, UnreadableObject) as unreadable:
+        if not backup.is_standard:
+            return replace(row, error=unreadable)
+        return replace(row, state=State.ARCHIVED, note=unreadable.message)
     if (odds := at_odds(finding.record, sums)) is not None:
         return replace(row, error=odds)
-    return _noted(replace(row, state=State.ARCHIVED), finding.record.name, sums)
+    return _noted(replace(row, state=State.ARCHIVED), finding.record.object_key, sums)
 
 
-def _noted(row: Row, name: str, sums: Mapping[str, str] | None) -> Row:
+def _noted(row: Row, key: str, sums: Mapping[str, str] | None) -> Row:
     """With what there is to say where SHA256SUMS does not name its file."""
-    if sums is not None and name in sums:
+    if sums is not None and key in sums:
         return row
-    why = f"{name} is recorded and not in SHA256SUMS"
+    why = f"{key} is recorded and not in SHA256SUMS"
     if sums is None:
         why = unsealed(is_of_cluster=not row.is_standard)
     return replace(row, note=why) if row.is_standard else replace(row, set_note=why)
@@ -271,22 +270,25 @@ def _began(row: Row) -> datetime:
     return row.started_at or _NO_TIME
 
 
-async def _archived_row(
-    store: Store, one: SetFiles, key: str, sums: Mapping[str, str] | None, *, sums_are_bad: bool
-) -> Row:
+async def _archived_row(store: Store, one: SetFiles, key: str) -> Row:
     try:
         record = await described(store, one, key)
     except (BadDocument, UnreadableObject) as error:
         return _damaged_row(key, error)
     if record is None:
         return _damaged_row(key, BadDocument(key, "it went away just now"))
-    wrong: ArchiverError | None = at_odds(record, sums)
+    wrong: ArchiverError | None = at_odds(record, one.sums)
     try:
         await check_object(store, record, one.entries)
     except (IntegrityError, UnreadableObject) as error:
         wrong = error
     row = _recorded_row(record, wrong)
-    return row if sums_are_bad else _noted(row, record.name, sums)
+    is_named = record.object_key in (one.sums or {})
+    if one.sums_fault is not None and not is_named:
+        # It may be a line of this set that cannot be read: that is damage where nothing else says
+        # that a set is whole.
+        return row if row.is_standard else replace(row, set_note=one.sums_fault.message)
+    return _noted(row, record.object_key, one.sums)
 
 
 def _recorded_row(record: Described, wrong: ArchiverError | None) -> Row:
@@ -299,7 +301,7 @@ def _recorded_row(record: Described, wrong: ArchiverError | None) -> Row:
         size=record.size,
         state=State.ARCHIVED if wrong is None else State.DAMAGED,
         expires_at=None,
-        set_key=record.folder,
+        set_key=record.set_key,
         error=wrong,
         nodes_expected=record.nodes_expected,
     )
@@ -307,18 +309,18 @@ def _recorded_row(record: Described, wrong: ArchiverError | None) -> Row:
 
 def _damaged_row(key: str, error: ArchiverError) -> Row:
     """What the key alone says of a file whose record cannot be used, or is gone."""
-    folder, _, name = key.rpartition("/")
-    node, _, backup_id = name.rpartition(".")[0].rpartition("-")
+    set_key = layout.set_of(key)
+    node, _, backup_id = layout.backup_name(key).rpartition("-")
     return Row(
         instance_id=key.partition("/")[0],
-        started_at=layout.set_start(folder),
+        started_at=layout.set_start(set_key),
         node_id=node,
-        backup_id=backup_id or name,
+        backup_id=backup_id or layout.backup_name(key),
         type=None,
         size=None,
         state=State.DAMAGED,
         expires_at=None,
-        set_key=folder,
+        set_key=set_key,
         error=error,
     )
 
@@ -330,11 +332,20 @@ def _unrecorded_row(lost: Unrecorded, size: int) -> Row:
     return replace(row, state=State.UNRECORDED, size=size, set_note=why, note=note, error=None)
 
 
-def _bare_row(folder: str, error: ArchiverError) -> Row:
-    """A set whose SHA256SUMS cannot be used, or a folder that nobody sees into, and that may have
-    any number of backups in it."""
-    return replace(
-        _damaged_row(f"{folder}/.", error), started_at=layout.set_start(folder), backup_id=""
+def _bare_row(key: str, error: ArchiverError) -> Row:
+    """A set, a month's SHA256SUMS that cannot be used, or a folder that nobody sees into, and that
+    may have any number of backups in it."""
+    return Row(
+        instance_id=key.partition("/")[0],
+        started_at=layout.set_start(key),
+        node_id="",
+        backup_id="",
+        type=None,
+        size=None,
+        state=State.DAMAGED,
+        expires_at=None,
+        set_key=key,
+        error=error,
     )
 
 

@@ -5,8 +5,8 @@
    again: another writer may have brought it meanwhile. While the lock is waited for, other
    instances are listed.
 3. What is to be fetched goes to the workers.
-4. When all of it has ended, the complete sets get their SHA256SUMS, the months that were written
-   to their catalogues, and the lock is released.
+4. When all of it has ended, complete sets get their lines in the SHA256SUMS of their months, the
+   months that were written to their catalogues, and the lock is released.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -20,8 +20,9 @@ from archiver.archive.acknowledged import Acknowledged, Acknowledgement
 from archiver.archive.archive import Archive
 from archiver.archive.indexing import Indexing
 from archiver.archive.inventory import Finding, Inventory
+from archiver.archive.sealing import SealPlan
 from archiver.commands.pull.plan import Action, PullOptions, decide, empty_dump
-from archiver.commands.pull.sets import SeenSet, SetBook
+from archiver.commands.pull.sets import ListedSets
 from archiver.commands.summary import Summary
 from archiver.commands.writer import InstanceWriter
 from archiver.concurrency import Turns
@@ -102,14 +103,14 @@ class Planned:
     """A backup that is to be fetched. Who does that calls :meth:`ended`, whatever comes of it."""
 
     instance: "InstancePull"
-    book: SetBook
+    sets: ListedSets
     transfer: Transfer
 
     def ended(self) -> None:
         self.instance.transfer_ended()
 
     def archived(self, stored: Stored) -> None:
-        self.instance.archived(self.book, self.transfer, stored)
+        self.instance.archived(self.sets, self.transfer, stored)
 
 
 class InstancePull:
@@ -128,11 +129,11 @@ class InstancePull:
         self._queries: Final = queries
         self._enqueue: Final = enqueue
         self._inventory: Final = Inventory(shared.archive.store, options.again | options.repaired)
-        self._books: Final[list[SetBook]] = []
+        self._listed: Final[list[ListedSets]] = []
         # By their stems, the backups that this run planned, and whether they are home: of an
         # instance that several queries list.
         self._home: Final[dict[str, bool]] = {}
-        self._twice: Final[list[tuple[SetBook, Transfer]]] = []
+        self._twice: Final[list[tuple[ListedSets, Transfer]]] = []
         self._writer: Final = InstanceWriter(
             shared.archive, instance_id, shared.listing, shared.observer
         )
@@ -157,16 +158,16 @@ class InstancePull:
             if shared.is_over or self._writer.is_busy:
                 return
             shared.not_listed -= 1
-            book = SetBook(shared.archive, self._inventory, shared.options.repaired)
-            listed = 0
+            sets = ListedSets(shared.archive, self._inventory, shared.options.repaired)
+            count = 0
             try:
                 async with aclosing(shared.source.pages(query)) as pages:
                     async for page in pages:
                         await shared.begin()
-                        listed += len(page.backups) + len(page.refused)
-                        if not await self._plan(book, page):
+                        count += len(page.backups) + len(page.refused)
+                        if not await self._plan(sets, page):
                             return
-                if listed == 0:
+                if count == 0:
                     nothing = events.NothingListed(query.instance_id, query.start, query.end)
                     shared.observer(nothing)
             except ArchiverError as error:
@@ -176,9 +177,9 @@ class InstancePull:
                     error.message += f"; {others_not_asked(shared.not_listed)}"
                 shared.failed(self._id, error)
                 shared.is_over |= error.concerns_all
-            self._books.append(book)
+            self._listed.append(sets)
 
-    async def _plan(self, book: SetBook, page: Page) -> bool:
+    async def _plan(self, sets: ListedSets, page: Page) -> bool:
         """Send what is to be fetched of a page to the workers. False when nothing more can be."""
         for error in page.refused:
             self._shared.failed("a listed entry", error)
@@ -190,7 +191,7 @@ class InstancePull:
                         return False
                     self._inventory.look_again()  # another writer may have brought it meanwhile
                     finding = await self._inventory.find(backup)
-                await self._follow(book, finding)
+                await self._follow(sets, finding)
             if self._shared.full is not None:
                 return False
         return True
@@ -202,20 +203,20 @@ class InstancePull:
         may_write = self._writer.is_writer or self._shared.options.dry_run
         return not may_write and self._decide(finding) is Action.FETCH
 
-    async def _follow(self, book: SetBook, finding: Finding) -> None:
+    async def _follow(self, sets: ListedSets, finding: Finding) -> None:
         """Do what the plan says about a backup, and tell."""
         shared, transfer = self._shared, finding.transfer
         backup = transfer.backup
         if finding.damage is not None:
             shared.observer(events.Damaged(backup, finding.damage))
-        book.listed(transfer)
+        sets.listed(transfer)
         match self._decide(finding):
             case Action.UNREADABLE if finding.unreadable is not None:
                 shared.failed(str(backup), finding.unreadable, backup)
             case Action.HELD:
                 shared.observer(events.Held(backup))
                 if not shared.options.dry_run:
-                    self._held(book, transfer, fresh=False)
+                    self._held(sets, transfer, fresh=False)
             case Action.UNFINISHED:
                 shared.observer(events.Unfinished(backup))
             case Action.FAILED:
@@ -225,11 +226,11 @@ class InstancePull:
                     shared.failed(str(backup), empty, backup)
             case Action.DUPLICATE:
                 # Two at work on one file would pull it from each other.
-                self._twice.append((book, transfer))
+                self._twice.append((sets, transfer))
             case _:
-                await self._fetch(book, finding)
+                await self._fetch(sets, finding)
 
-    async def _fetch(self, book: SetBook, finding: Finding) -> None:
+    async def _fetch(self, sets: ListedSets, finding: Finding) -> None:
         transfer = finding.transfer
         if len(self._queries) > 1:
             self._home[transfer.stem] = False
@@ -239,7 +240,7 @@ class InstancePull:
         self._shared.observer(events.Planned(transfer.backup))
         if not self._shared.options.dry_run:
             self._writer.under_way += 1
-            await self._enqueue(Planned(self, book, transfer))
+            await self._enqueue(Planned(self, sets, transfer))
 
     async def _never_made(self, transfer: Transfer) -> None:
         """There is nothing to fetch of a backup that failed at the vendor, which somebody may have
@@ -280,7 +281,7 @@ class InstancePull:
         """A transfer that was enqueued has ended, whatever came of it."""
         self._writer.ended_one()
 
-    def archived(self, book: SetBook, transfer: Transfer, stored: Stored) -> None:
+    def archived(self, sets: ListedSets, transfer: Transfer, stored: Stored) -> None:
         """A backup that was enqueued is in the archive."""
         receipt = stored.receipt
         if transfer.stem in self._home:
@@ -302,43 +303,55 @@ class InstancePull:
                 (receipt.finished_at - receipt.started_at).total_seconds(),
             )
         )
-        self._held(book, transfer, fresh=True)
+        self._held(sets, transfer, fresh=True)
 
-    def _held(self, book: SetBook, transfer: Transfer, *, fresh: bool) -> None:
-        files = book.held(transfer, fresh=fresh)
+    def _held(self, sets: ListedSets, transfer: Transfer, *, fresh: bool) -> None:
+        files = sets.held(transfer, fresh=fresh)
         if files:
             self._shared.observer(events.SetCompleted(transfer.set_key, files))
 
     # Its sets
 
     async def _close(self) -> None:
-        for book, transfer in self._twice:
+        for sets, transfer in self._twice:
             if self._home[transfer.stem]:
                 self._shared.observer(events.Held(transfer.backup))
-                self._held(book, transfer, fresh=False)
-        for book in self._books:
-            sets = list[SeenSet]()
-            with self._shared.naming(f"the sets of {book.instance_id}"):
-                sets = await book.sets()
-            for one in sets:
-                if one.why is not None and not await self._is_acknowledged(one.key, one.why):
-                    self._shared.observer(events.SetIncomplete(one.key, one.held, one.why))
-                if one.has_all:
-                    with self._shared.naming(one.key):
-                        await self._seal(book, one)
+                self._held(sets, transfer, fresh=False)
+        for listed in self._listed:
+            with self._shared.naming(f"the sets of {self._id}"):
+                await self._close_sets(listed)
         await self._keep_index()
 
-    async def _seal(self, book: SetBook, one: SeenSet) -> None:
-        """Write SHA256SUMS where it is not as it should be; the lock is taken for that alone."""
-        if not self._writer.is_writer and not await book.is_to_be_sealed(one.key):
-            return
-        if not self._writer.is_writer:
-            if not await self._writer.begin():
-                return
-            self._inventory.look_again()
-        files = await book.seal(one.key)
-        if files and one.why is None:
-            self._shared.observer(events.SetCompleted(one.key, files))
+    async def _close_sets(self, listed: ListedSets) -> None:
+        """Tell which sets are not complete, and see that SHA256SUMS names those of which all that
+        was listed is here."""
+        sets = await listed.sets()
+        for one in sets:
+            if one.why is not None and not await self._is_acknowledged(one.key, one.why):
+                self._shared.observer(events.SetIncomplete(one.key, one.held, one.why))
+        unfinished = {one.key for one in sets if one.why is not None}
+        for month, of_it in sorted((await listed.unsealed(sets)).items()):
+            with self._shared.naming(layout.sums_key(month)):
+                sealed = await self._seal(listed, month, of_it)
+                for set_key, error in sealed.failed.items():
+                    self._shared.failed(set_key, error)
+                for set_key in sorted(sealed.files.keys() & of_it - unfinished):
+                    self._shared.observer(events.SetCompleted(set_key, sealed.files[set_key]))
+
+    async def _seal(self, listed: ListedSets, month: str, sets: set[str]) -> SealPlan:
+        """Write a month's SHA256SUMS where it is not as it should be; the lock is taken for that
+        alone."""
+        documents = self._shared.index.documents(month)
+        plan = await listed.plan(month, sets, documents)
+        if plan.data is None or self._writer.is_writer:
+            await plan.write(self._shared.archive.store)
+            return plan
+        if not await self._writer.begin():
+            return SealPlan(month)
+        self._inventory.look_again()
+        plan = await listed.plan(month, sets, documents)
+        await plan.write(self._shared.archive.store)
+        return plan
 
     async def _keep_index(self) -> None:
         """Make the catalogues anew of the months that were written to, and of those that did not

@@ -1,21 +1,23 @@
-"""The sets that a run sees, so that those whose files are all here get their SHA256SUMS."""
+"""The sets that a run lists, so that SHA256SUMS names those whose files are all here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from archiver.archive import layout
-from archiver.archive.archive import Archive, Mending
+from archiver.archive.archive import Archive
 from archiver.archive.completeness import SetTally, incomplete
 from archiver.archive.consistency import apart
 from archiver.archive.inventory import Inventory
 from archiver.archive.neighbours import sets_around
+from archiver.archive.sealing import Mending, SealPlan, plan_seal
 from archiver.model import Transfer
 
 
 @dataclass(frozen=True, slots=True)
-class SeenSet:
-    """A set that may not be sealed: ``held`` files of it are here, which may be all that were
-    listed (``has_all``), and ``why`` it is not complete, if it is not.
+class ListedSet:
+    """A cluster's set: ``held`` files of it are here, which may be all that were listed
+    (``has_all``), and ``why`` it is not complete, if it is not.
 
     A set that has all may lack a node all the same, by the sets around it. It is sealed, since
     that may be found out, or turn out to be otherwise, at any time later.
@@ -27,26 +29,29 @@ class SeenSet:
     why: str | None
 
 
-class SetBook:
+class ListedSets:
     """The sets of one instance, as its listing goes by.
 
-    A standard instance's set is one file, complete when that is held; nothing is kept of it.
-    Of the sets in ``doubted`` (folders), which a repair is about, SHA256SUMS may be wrong as well.
+    A standard instance's set is one file, complete when that is held; nothing is kept of one that
+    SHA256SUMS names. ``doubted`` are the sets and months that a repair is about: there SHA256SUMS
+    may be wrong as well.
     """
 
     def __init__(
         self, archive: Archive, inventory: Inventory, doubted: frozenset[str] = frozenset()
     ) -> None:
+        self.instance_id = ""
         self._archive: Final = archive
         self._inventory: Final = inventory
         self._doubted: Final = doubted
+        self._doubted_months: Final = frozenset(map(layout.month_of, doubted))
         self._confirmed: Final[set[str]] = set()
-        # Sets that this run has added files to.
+        # Sets of a cluster that this run has added files to.
         self._changed: Final[set[str]] = set()
         self._sets: Final[dict[str, SetTally]] = {}
-        self.instance_id = ""
-        # Sets of a standard instance that are not sealed along with their only record.
-        self._unsealed: Final[set[str]] = set()
+        # Months with backups of a standard instance that SHA256SUMS does not name, and the sets of
+        # those that an earlier run brought.
+        self._unsealed: Final[dict[str, set[str]]] = {}
 
     def listed(self, transfer: Transfer) -> None:
         """A backup of this set was listed."""
@@ -62,61 +67,61 @@ class SetBook:
     def held(self, transfer: Transfer, *, fresh: bool) -> int:
         """A backup of this set is in the archive now; the number of files in the set, if that
         completed it."""
-        is_doubted = transfer.set_key in self._doubted
+        month = layout.month_of(transfer.set_key)
+        is_doubted = month in self._doubted_months
         if fresh and is_doubted:
             self._confirmed.add(transfer.stem)
         if not transfer.backup.is_standard:
             self._sets[transfer.set_key].held += 1
             self._changed.update({transfer.set_key} if fresh else ())
             return 0
-        alone = transfer.set_records == (0 if fresh else 1)
-        if alone and fresh is not transfer.set_sealed and not is_doubted:
-            return int(fresh)  # sealed along with its record, now or by an earlier run
-        self._unsealed.add(transfer.set_key)
-        self._changed.add(transfer.set_key)
+        if fresh:
+            self._unsealed.setdefault(month, set())
+            return 1
+        if is_doubted or not transfer.is_named:
+            self._unsealed.setdefault(month, set()).add(transfer.set_key)
         return 0
 
-    async def sets(self) -> list[SeenSet]:
-        """The sets that may not be sealed, once all is held that will be. Raises StoreError."""
-        seen = [SeenSet(folder, 1, has_all=True, why=None) for folder in sorted(self._unsealed)]
+    async def sets(self) -> list[ListedSet]:
+        """The sets of a cluster, once all is held that will be. Raises StoreError."""
+        found: list[ListedSet] = []
         starts = [tally.started_at for tally in self._sets.values()]
         around = await sets_around(self._archive, self.instance_id, starts)
         unfinished = incomplete(self._sets, around)
-        for folder, tally in sorted(self._sets.items()):
-            has_all = tally.held == tally.files and not self._lies_elsewhere_too(folder)
-            seen.append(SeenSet(folder, tally.held, has_all, unfinished.get(folder)))
-        return seen
+        for set_key, tally in sorted(self._sets.items()):
+            has_all = tally.held == tally.files and not self._lies_elsewhere_too(set_key)
+            found.append(ListedSet(set_key, tally.held, has_all, unfinished.get(set_key)))
+        return found
 
-    def _lies_elsewhere_too(self, folder: str) -> bool:
-        """Whether nodes of this set were listed for another folder, as when parts of it are
+    def _lies_elsewhere_too(self, set_key: str) -> bool:
+        """Whether nodes of this set were listed for another one's key, as when parts of it are
         repaired in two: then what was listed for this one is not all of it."""
         return any(
-            other != folder
-            and layout.job_of(other) == layout.job_of(folder)
-            and apart(folder, tally.started_at) is not None
+            other != set_key
+            and layout.name_of_set(other) == layout.name_of_set(set_key)
+            and apart(set_key, tally.started_at) is not None
             for other, tally in self._sets.items()
         )
 
-    async def is_to_be_sealed(self, folder: str) -> bool:
-        """See :meth:`Archive.is_to_be_sealed`. Nothing is read of a set that is sealed by its
-        catalogue, and that nothing was added to."""
-        if await self._is_known_to_be_sealed(folder):
-            return False
-        return await self._archive.is_to_be_sealed(
-            folder, confirmed=self._confirmed, mending=self._mending(folder)
+    async def unsealed(self, sets: list[ListedSet]) -> dict[str, set[str]]:
+        """By month, the sets that may lack their lines. Nothing is read of a set that SHA256SUMS
+        names by the catalogue, and that nothing was added to. Raises StoreError."""
+        found = {month: set(of_it) for month, of_it in self._unsealed.items()}
+        for one in sets:
+            month = layout.month_of(one.key)
+            is_as_it_was = one.key not in self._changed and month not in self._doubted_months
+            if not one.has_all or (is_as_it_was and await self._inventory.is_sealed_whole(one.key)):
+                continue
+            found.setdefault(month, set()).add(one.key)
+        return found
+
+    async def plan(self, month: str, sets: set[str], documents: Mapping[str, bytes]) -> SealPlan:
+        """See :func:`plan_seal`."""
+        return await plan_seal(
+            self._archive.store,
+            month,
+            sets,
+            confirmed=self._confirmed,
+            mending=Mending(is_whole=True) if month in self._doubted_months else None,
+            documents=documents,
         )
-
-    async def seal(self, folder: str) -> int:
-        """See :meth:`Archive.seal`, and :meth:`is_to_be_sealed`."""
-        if await self._is_known_to_be_sealed(folder):
-            return 0
-        return await self._archive.seal(
-            folder, confirmed=self._confirmed, mending=self._mending(folder)
-        )
-
-    async def _is_known_to_be_sealed(self, folder: str) -> bool:
-        is_as_it_was = folder not in self._changed and folder not in self._doubted
-        return is_as_it_was and await self._inventory.is_sealed_whole(folder)
-
-    def _mending(self, folder: str) -> Mending | None:
-        return Mending(is_whole=True) if folder in self._doubted else None

@@ -7,19 +7,21 @@ in a copy, so that memory does not grow with the file, whatever either archive i
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from archiver import events as pull_events
 from archiver.archive import layout
-from archiver.archive.archive import TOOL, Archive, Mending
+from archiver.archive.archive import TOOL, Archive
+from archiver.archive.contents import month_of
 from archiver.archive.inventory import Inventory
 from archiver.archive.measure import measure, new_block
 from archiver.archive.reading import read_record
 from archiver.archive.record import Record
 from archiver.archive.replacing import dropping_refused, make_way, measure_present
+from archiver.archive.sealing import Mending, plan_seal
 from archiver.archive.verified import results_if_any
 from archiver.commands.repair.other_archive import differs, elsewhere, sums_if_any
 from archiver.commands.repair.receipts import receipt_of
@@ -48,19 +50,13 @@ from archiver.transfer.from_store import StoreOrigin
 
 
 @dataclass(frozen=True, slots=True)
-class _TheirSet:
-    """What the other archive has of a set: the folder that it most likely has there, by file name
-    the SHA-256 that SHA256SUMS gives, and by name the keys of its records. Where it lies in two
-    folders, as after a copy by hand, what both have counts as the likelier one has it."""
+class _TheirMonth:
+    """What the other archive has of a month, by the keys that it has here: the SHA-256 that
+    SHA256SUMS gives, and the keys of the records there. Where a set lies in two folders, as after a
+    copy by hand, what both have counts as the likelier one has it."""
 
-    folder: str
     sums: Mapping[str, str]
     records: Mapping[str, str]
-
-    def record_key(self, name: str) -> str:
-        """Of a backup, by the name of its files."""
-        name = f"{name}{layout.RECORD_SUFFIX}"
-        return self.records.get(name, f"{self.folder}/{name}")
 
 
 class ArchiveSupplier:
@@ -79,14 +75,15 @@ class ArchiveSupplier:
         confirmed = set[str]()
         block = await in_thread(new_block)
         there = Inventory(self._other.store)
-        by_instance: dict[str, list[WrongSet]] = {}
-        for folder, one in wrong.items():
-            by_instance.setdefault(scope_of(folder), []).append(one)
+        by_instance: dict[str, dict[str, list[WrongSet]]] = {}
+        for key, one in wrong.items():
+            months = by_instance.setdefault(scope_of(key), {})
+            months.setdefault(layout.month_of(key), []).append(one)
 
         async def mend(instance_id: str) -> None:
-            for one in by_instance[instance_id]:
-                mending = _SetMending(
-                    archive, self._other, there, one, block, self._transfer, observer
+            for month, some in by_instance[instance_id].items():
+                mending = _MonthMending(
+                    archive, self._other, there, month, some, block, self._transfer, observer
                 )
                 confirmed.update(await mending.run())
                 failed.extend(mending.not_repaired)
@@ -95,15 +92,16 @@ class ArchiveSupplier:
         return Supplied(frozenset(confirmed), tuple(failed))
 
 
-class _SetMending:
-    """One set."""
+class _MonthMending:
+    """What is wrong in one month."""
 
     def __init__(
         self,
         archive: Archive,
         other: Archive,
         there: Inventory,
-        wrong: WrongSet,
+        month: str,
+        wrong: Sequence[WrongSet],
         block: memoryview,
         transfer: TransferOptions,
         observer: events.Observer,
@@ -112,93 +110,116 @@ class _SetMending:
         self._store: Final = archive.store
         self._other: Final = other
         self._there: Final = there
-        self._wrong: Final = wrong
+        self._month: Final = month
+        self._wrong: Final = {one.key: one for one in wrong}
         self._block: Final = block
         self._tell: Final = observer
         self._shared: Final = shared_resources(transfer, 1, self._carried)
         self.not_repaired: Final[list[events.NotRepaired]] = []
 
     async def run(self) -> set[str]:
-        """Everything that can be put right of this set; the stems that were."""
-        folder = self._wrong.folder
-        our_sums = await sums_if_any(self._store, folder)
-        stems = set(self._wrong.stems)
+        """Everything that can be put right of it; the stems that were."""
+        our_sums = await sums_if_any(self._store, self._month)
         try:
             with elsewhere():
-                theirs = await self._their_set(folder)
+                theirs = await self._their_month()
         except ArchiverError as error:
             if error.ends_run:
                 raise
-            for key in sorted(stems) or [folder]:
-                self._not_repaired(key, error)
+            for one in self._wrong.values():
+                for key in sorted(one.stems) or [one.key]:
+                    self._not_repaired(key, error)
             return set()
-        differing = set[str]()
-        if self._wrong.whole:
-            differing = {
-                layout.stem_of(key)
-                for key in [f"{folder}/{name}" for name in theirs.records]
-                if await differs(self._store, key, theirs.sums)
-            }
+        stems = {stem for one in self._wrong.values() for stem in one.stems}
+        differing = {
+            layout.stem_of(key)
+            for key in theirs.records
+            if self._is_doubted(key) and await differs(self._store, key, theirs.sums)
+        }
         confirmed = await self._mend_all(stems | differing, theirs, our_sums)
-        if differing - confirmed:
-            return confirmed
-        await self._seal(our_sums, theirs.sums, confirmed)
+        await self._seal(our_sums, theirs.sums, confirmed, (stems | differing) - confirmed)
         return confirmed
 
-    async def _their_set(self, folder: str) -> _TheirSet:
-        """What the other archive has of our set in ``folder``. Raises what hides it there,
-        StoreError."""
-        folders = await self._there.folders_like(folder)
+    def _is_doubted(self, record_key: str) -> bool:
+        """Whether a set, or the month, may lack files that nothing here names."""
+        keys = (layout.set_of(record_key), self._month)
+        return any(key in self._wrong and self._wrong[key].whole for key in keys)
+
+    async def _their_month(self) -> _TheirMonth:
+        """What the other archive has of our month. Raises what hides it there, StoreError."""
+        ours, lists = Inventory(self._store), self._other.store
         sums, records = dict[str, str](), dict[str, str]()
-        for one in reversed(folders):  # of what is told twice, the first one counts
-            sums |= await sums_if_any(self._other.store, one)
-            async for key in self._other.record_keys(f"{one}/"):
-                records[key.rpartition("/")[2]] = key
-        return _TheirSet(folders[0], sums, records)
+        wanted = [key for key in self._wrong if key != self._month]
+        theirs = {key: await self._there.sets_like(key) for key in wanted}
+        months = {self._month, *(layout.month_of(one) for some in theirs.values() for one in some)}
+        listed = {month: await month_of(lists, month) for month in sorted(months)}
+        for one in listed[self._month].sets:
+            if all(one not in some for some in theirs.values()):
+                [ours_of_it, *_] = await ours.sets_like(one)
+                theirs.setdefault(ours_of_it, [one])
+        said = {month: await sums_if_any(lists, month) for month in listed}
+        for our_key, some in theirs.items():
+            for one in reversed(some):  # of what is told twice, the first one counts
+                month = layout.month_of(one)
+                sums |= {
+                    layout.moved(key, our_key): sha256
+                    for key, sha256 in said[month].items()
+                    if layout.set_of(key) == one
+                }
+                entries = listed[month].sets.get(one, {})
+                records |= {
+                    layout.moved(key, our_key): key for key in filter(layout.is_record, entries)
+                }
+        return _TheirMonth(sums, records)
 
     async def _mend_all(
-        self,
-        stems: set[str],
-        their_set: _TheirSet,
-        our_sums: Mapping[str, str],
+        self, stems: set[str], theirs: _TheirMonth, our_sums: Mapping[str, str]
     ) -> set[str]:
         """Those that were put right."""
         confirmed = set[str]()
         for stem in sorted(stems):
+            wrong = self._wrong_set(stem)
             try:
-                await self._mend(stem, their_set, our_sums)
+                await self._mend(stem, wrong, theirs, our_sums)
                 confirmed.add(stem)
             except ArchiverError as error:
                 if error.ends_run:
                     raise
-                self._not_repaired(self._wrong.key_of(stem), error)
+                self._not_repaired(wrong.key_of(stem), error)
         return confirmed
+
+    def _wrong_set(self, stem: str) -> WrongSet:
+        set_key = layout.set_of(layout.record_key(stem))
+        return self._wrong.get(set_key, WrongSet(set_key))
 
     async def _mend(
         self,
         stem: str,
-        their_set: _TheirSet,
+        wrong: WrongSet,
+        their_month: _TheirMonth,
         our_sums: Mapping[str, str],
     ) -> None:
         """One object and its record. Raises IntegrityError, BackupFailed, StoreError."""
-        name = stem.rpartition("/")[2]
+        record_key = layout.record_key(stem)
         with elsewhere():
-            theirs = await read_record(self._other.store, their_set.record_key(name))
+            theirs = await read_record(
+                self._other.store, their_month.records.get(record_key, record_key)
+            )
         if theirs is None:
             lacking = BackupFailed(f"{stem}: {self._other.store} does not have it")
-            raise self._wrong.absent(stem, lacking)
-        object_name = theirs.object_key.rpartition("/")[2]
-        measured = await self._measure_theirs(theirs, their_set.sums.get(object_name))
+            raise wrong.absent(stem, lacking)
+        object_key = layout.moved(theirs.object_key, wrong.key)
+        measured = await self._measure_theirs(theirs, their_month.sums.get(object_key))
         ours = await self._our_record(stem)
-        await self._compare(stem, ours, measured, our_sums.get(object_name))
+        await self._compare(stem, ours, measured, our_sums.get(object_key))
         # Ours may have the right SHA-256, and something else that the bytes contradict.
         trusted = theirs if ours is None or judge(Claims(ours), measured) else ours
         key = f"{stem}.{measured.kind}"
-        document = self._document(trusted, key, stem)
-        await self._clear(layout.record_key(stem))
+        document = self._document(trusted, key, wrong.stems.get(stem))
+        await self._clear(record_key)
         if await self._is_right(key, measured):
-            if trusted is theirs or self._wrong.stems.get(stem) != {Fault.SUMS}:
-                await self._store.put(layout.record_key(stem), document)
+            if trusted is theirs or wrong.stems.get(stem) != {Fault.SUMS}:
+                await self._store.put(record_key, document)
         else:
             await self._copy(theirs, trusted, measured, stem, document)
         self._tell(events.Repaired(key, str(self._other.store)))
@@ -237,7 +258,7 @@ class _SetMending:
             said["the record"] = ours.sha256 == measured.sha256
         if sums is not None:
             said["SHA256SUMS"] = sums == measured.sha256
-        known = await results_if_any(self._store, "/".join(stem.split("/")[:3]))
+        known = await results_if_any(self._store, self._month)
         seen = known.get(f"{stem}.{measured.kind}")
         if seen is not None and seen.sha256 is not None:
             said["an earlier verify"] = seen.sha256 == measured.sha256
@@ -265,9 +286,9 @@ class _SetMending:
             return False
         return own.sha256 == measured.sha256
 
-    def _document(self, trusted: Record, key: str, stem: str) -> bytes:
+    def _document(self, trusted: Record, key: str, faults: Collection[Fault] | None) -> bytes:
         """The record to be written: as it was, and that it was repaired."""
-        why = sorted(self._wrong.stems.get(stem, {"missing"}))
+        why = sorted(faults or {Fault.MISSING})
         repair = {
             "at": format_iso(datetime.now(UTC)),
             "from": str(self._other.store),
@@ -322,24 +343,44 @@ class _SetMending:
             self._tell(event)
 
     async def _seal(
-        self, our_sums: Mapping[str, str], their_sums: Mapping[str, str], confirmed: set[str]
+        self,
+        our_sums: Mapping[str, str],
+        their_sums: Mapping[str, str],
+        confirmed: set[str],
+        failed: set[str],
     ) -> None:
-        """Write SHA256SUMS: what there is of it goes on naming what it names. Without one, only
-        once all that the other archive names is here."""
-        folder = self._wrong.folder
-        there = {e.key.rpartition("/")[2] async for e in self._store.entries(f"{folder}/")}
-        names = our_sums.keys() | their_sums.keys()
-        missing = {name for name in names - there if layout.is_object_name(name)}
-        if layout.SUMS_NAME not in there and (not names or missing):
-            return
-        others = {name: their_sums[name] for name in missing & their_sums.keys()}
-        mending = Mending(others, is_whole=bool(their_sums) and not others)
+        """Write SHA256SUMS: what there is of it goes on naming what it names. It gets the lines of
+        sets of which all that either archive names is here, and nothing of which failed."""
+        key = layout.sums_key(self._month)
+        there = {entry.key async for entry in self._store.entries(f"{self._month}/")}
+        names = {one for one in our_sums.keys() | their_sums.keys() if layout.is_object(one)}
+        missing = names - there
+        lacking = {layout.set_of(one) for one in missing}
+        lacking |= {layout.set_of(layout.record_key(stem)) for stem in failed}
+        others: dict[str, str] = {}
+        if key in there:  # without it, nothing is named that is not here
+            others = {
+                one: their_sums[one]
+                for one in missing & their_sums.keys()
+                if not self._wrong.keys().isdisjoint((layout.set_of(one), self._month))
+            }
+        plan = await plan_seal(
+            self._store,
+            self._month,
+            {layout.set_of(one) for one in names} - lacking,
+            confirmed=confirmed,
+            mending=Mending(others, is_whole=bool(their_sums) and not others),
+        )
         try:
-            if await self._archive.seal(folder, confirmed=confirmed, mending=mending):
-                self._tell(events.Repaired(layout.sums_key(folder), str(self._other.store)))
+            await plan.write(self._store)
         except (IntegrityError, UnreadableObject) as error:
+            self._not_repaired(key, error)
+            return
+        if plan.data is not None:
+            self._tell(events.Repaired(key, str(self._other.store)))
+        for place, why in plan.failed.items():
             if not self.not_repaired:  # it follows from what was not
-                self._not_repaired(layout.sums_key(folder), error)
+                self._not_repaired(place, why)
 
     def _not_repaired(self, key: str, error: ArchiverError) -> None:
         event = events.NotRepaired(key, error)

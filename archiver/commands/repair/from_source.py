@@ -15,10 +15,10 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.commands.pull.plan import PullOptions
 from archiver.commands.pull.run import pull
-from archiver.commands.repair.run import BESIDE, Supplied, WrongSet
+from archiver.commands.repair.run import BESIDE, Supplied, WrongSet, place_of
 from archiver.commands.verify import events
 from archiver.commands.verify.rereading import reading_right
-from archiver.commands.verify.statements import folder_start
+from archiver.commands.verify.statements import set_start
 from archiver.errors import (
     ArchiveBusy,
     ArchiverError,
@@ -61,12 +61,12 @@ class SourceSupplier:
             repaired=frozenset(wrong),
             transfer=self._transfer,
         )
-        only = _Only(self._source, frozenset(wrong))
+        only = _Only(self._source, wrong)
         summary = await pull(only, archive, listing.queries, options, relayed(observe))
         for one in summary.failures:
             if isinstance(one.error, ArchiveBusy):
                 raise one.error
-        told = {event.key.rpartition("/")[0] for event in listing.not_repaired}
+        told = {place_of(event.key) for event in listing.not_repaired}
         failed = [
             *listing.not_repaired,
             # That a set cannot be sealed follows from what of it was not repaired.
@@ -82,7 +82,7 @@ class SourceSupplier:
         found = _Listing()
         refused: dict[str, ArchiverError] = {}
         for one in wrong.values():
-            instance_id = one.folder.partition("/")[0]
+            instance_id = one.key.partition("/")[0]
             query = _query(one)
             try:
                 if query is None:
@@ -97,7 +97,7 @@ class SourceSupplier:
                 refused[instance_id] = error
                 if _is_of_all(refused):
                     refused[_ALL] = error
-                keys = sorted(one.stems) or [one.folder]
+                keys = sorted(one.stems) or [one.key]
                 found.not_repaired += [events.NotRepaired(key, error) for key in keys]
                 continue
             if there and query is not None:
@@ -117,10 +117,10 @@ class SourceSupplier:
         found = set[str]()
         async for page in self._source.pages(query):
             found |= {
-                f"{wrong.folder}/{backup}"
+                layout.stem_of_node(wrong.key, backup.node_id, backup.backup_id)
                 for backup in page.backups
                 if backup.status is Status.SUCCESS
-                and _job_of(backup) == layout.job_of(wrong.folder)
+                and (wrong.is_month or _set_name(backup) == layout.name_of_set(wrong.key))
             }
         return frozenset(stem for stem in found if stem in wrong.stems or wrong.whole)
 
@@ -163,20 +163,24 @@ async def _right_by_now(
 
 
 class _Only:
-    """A source as if it had those sets alone."""
+    """A source as if it had those sets and months alone."""
 
-    def __init__(self, source: Source, folders: frozenset[str]) -> None:
+    def __init__(self, source: Source, wrong: Mapping[str, WrongSet]) -> None:
         self._source: Final = source
-        self._jobs: Final = {(f.partition("/")[0], layout.job_of(f)) for f in folders}
+        self._instances: Final = {
+            key.partition("/")[0] for key, one in wrong.items() if one.is_month
+        }
+        self._sets: Final = {(key.partition("/")[0], layout.name_of_set(key)) for key in wrong}
 
     async def pages(self, query: Query) -> AsyncGenerator[Page, None]:
         """See Source."""
         async with aclosing(self._source.pages(query)) as pages:
             async for page in pages:
-                backups = tuple(
-                    b for b in page.backups if (b.instance_id, _job_of(b)) in self._jobs
-                )
-                yield replace(page, backups=backups)
+                yield replace(page, backups=tuple(filter(self._wants, page.backups)))
+
+    def _wants(self, backup: Backup) -> bool:
+        instance_id = backup.instance_id
+        return instance_id in self._instances or (instance_id, _set_name(backup)) in self._sets
 
     async def again(self, backup: Backup) -> Backup:
         """See Source."""
@@ -184,18 +188,22 @@ class _Only:
 
 
 def _query(wrong: WrongSet) -> Query | None:
-    """The time around the start of a set; None when its folder gives none."""
-    start = folder_start(wrong.folder)
-    if start is None:
+    """The time around the start of a set, or a month; None when its key gives none."""
+    if wrong.is_month:
+        start, last = layout.span(wrong.key)
+    elif (began := set_start(wrong.key)) is not None:
+        start = last = began
+    else:
         return None
-    end = min(start + _AROUND, datetime.now(UTC) + timedelta(minutes=1))
-    first, last = TimeRange(start - _AROUND, max(end, start)).query_bounds()
-    instance_id = wrong.folder.partition("/")[0]
-    return Query(instance_id, first, last, need_aof=wrong.may_be_aof)
+    end = min(last + _AROUND, datetime.now(UTC) + timedelta(minutes=1))
+    bounds = TimeRange(start - _AROUND, max(end, start)).query_bounds()
+    return Query(wrong.key.partition("/")[0], *bounds, need_aof=wrong.may_be_aof)
 
 
-def _job_of(backup: Backup) -> str:
-    """What ``layout.job_name`` gives, unchecked: it is only compared, so it may be anything."""
+def _set_name(backup: Backup) -> str:
+    """What the set of a backup is called, unchecked: it is only compared, so it may be anything."""
+    if backup.is_standard:
+        return backup.backup_id
     return backup.set_id if backup.set_id is not None else f"b{backup.backup_id}"
 
 

@@ -20,6 +20,7 @@ from archiver.archive.inventory import Inventory
 from archiver.archive.measure import measure, new_block
 from archiver.archive.reading import read_record, read_sums
 from archiver.archive.record import Record
+from archiver.archive.sums import format_sums
 from archiver.archive.verified import forget
 from archiver.commands.verify import events
 from archiver.commands.verify.findings import Fault, Finding
@@ -38,13 +39,13 @@ from archiver.stores.scope import scope_of
 def _may_lie_at(backup: Backup, stem: str) -> bool:
     """Whether a backup may have that place, by what the source said of it: of a cluster's set
     with two folders, either may be."""
-    folder = stem.rpartition("/")[0]
+    set_key = layout.set_of(layout.record_key(stem))
     return (
         not backup.is_standard
-        and folder.partition("/")[0] == backup.instance_id
-        and layout.job_of(folder) == layout.job_name(backup)
-        and stem == layout.stem(folder, backup)
-        and (apart(folder, backup.started_at) is not None)
+        and set_key.partition("/")[0] == backup.instance_id
+        and layout.name_of_set(set_key) == layout.set_name(backup)
+        and stem == layout.stem(set_key, backup)
+        and (apart(set_key, backup.started_at) is not None)
     )
 
 
@@ -53,7 +54,7 @@ class Sorted:
     """The sets that doubles were moved out of; and of misplaced backups that stay, by key without
     suffix, the set that each belongs in."""
 
-    folders: set[str] = field(default_factory=set)
+    sets: set[str] = field(default_factory=set)
     belongs: dict[str, str] = field(default_factory=dict)
 
 
@@ -122,26 +123,33 @@ class _Sorting:
             self._tell(events.NotRepaired(key, error))
             return
         self._moved[key] = record.sha256
-        self._done.folders.add(record.folder)
+        self._done.sets.add(record.set_key)
 
     async def end(self) -> None:
         """What told of nothing but what was moved goes the same way."""
-        moved = {key.rpartition("/")[0] for key in self._moved}
-        for folder in sorted(moved & self._done.folders):
-            there = [entry.key async for entry in self._store.entries(f"{folder}/")]
-            if there == [layout.sums_key(folder)]:
-                with suppress(BadDocument, UnreadableObject, StoreForbidden):
-                    sums = await read_sums(self._store, folder) or {}
-                    if all(self._moved.get(f"{folder}/{n}") == sha for n, sha in sums.items()):
-                        await self._move(there[0])
+        for month in sorted({layout.month_of(key) for key in self._moved}):
+            with suppress(BadDocument, UnreadableObject, StoreForbidden):
+                await self._take_out_lines(month)
         stems = {layout.stem_of(key) for key in self._moved}
         await forget(self._store, {stem for stem in stems if not await self._has_object(stem)})
+
+    async def _take_out_lines(self, month: str) -> None:
+        """Of what was moved away from a month, the lines in SHA256SUMS that say the same."""
+        sums = await read_sums(self._store, month)
+        if sums is None:
+            return
+        left = {key: sha256 for key, sha256 in sums.items() if self._moved.get(key) != sha256}
+        if not left:
+            await self._move(layout.sums_key(month))
+        elif len(left) < len(sums):
+            names = {key.removeprefix(f"{month}/"): sha256 for key, sha256 in left.items()}
+            await self._store.put(layout.sums_key(month), format_sums(names))
 
     async def _is_its_own(self, record: Record, right: Record) -> bool:
         """Whether the object that a misplaced record names goes with it. It does not where it has
         another backup's name, or a record beside it that can be used, as the right one has."""
         stem = layout.stem_of(record.object_key)
-        if layout.stem_of(right.name) != layout.stem_of(record.name):
+        if layout.backup_name(right.object_key) != layout.backup_name(record.object_key):
             return False
         try:
             await self._store.size(record.object_key)

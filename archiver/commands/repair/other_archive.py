@@ -3,7 +3,8 @@
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
-from archiver.archive.reading import read_record, read_sums
+from archiver.archive import layout
+from archiver.archive.reading import read_record, salvaged_sums
 from archiver.errors import (
     BackupFailed,
     BadDocument,
@@ -23,12 +24,14 @@ def elsewhere() -> Generator[None, None, None]:
         raise BackupFailed(f"the other archive cannot be read: {error}") from None
 
 
-async def sums_if_any(store: Store, folder: str) -> dict[str, str]:
-    """The SHA-256 by name in a set's SHA256SUMS; nothing if there is none to be read."""
-    try:
-        return await read_sums(store, folder) or {}
-    except (BadDocument, UnreadableObject):
+async def sums_if_any(store: Store, month: str) -> dict[str, str]:
+    """The SHA-256 by key in a month's SHA256SUMS, as far as it can be read."""
+    key = layout.sums_key(month)
+    data = (await store.read_many([key]))[key]
+    if data is None:
         return {}
+    by_set = (await salvaged_sums(store, month, data)).by_set
+    return {key: sha256 for lines in by_set.values() for key, sha256 in lines.items()}
 
 
 async def differs(store: Store, record_key: str, sums: Mapping[str, str]) -> bool:
@@ -39,5 +42,4 @@ async def differs(store: Store, record_key: str, sums: Mapping[str, str]) -> boo
         return True
     if record is None:
         return True
-    name = record.object_key.rpartition("/")[2]
-    return sums.get(name, record.sha256) != record.sha256
+    return sums.get(record.object_key, record.sha256) != record.sha256

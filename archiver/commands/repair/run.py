@@ -31,17 +31,21 @@ BESIDE = frozenset({Fault.BAD_RECORD, Fault.MISPLACED, Fault.CONTRADICTION, Faul
 
 @dataclass(slots=True)
 class WrongSet:
-    """What is wrong in one backup set: faults by the stem they concern; ``whole`` when files may
-    be missing that nothing here names; ``may_be_aof`` unless all are known to be dumps.
-    By stem, ``belongs`` are the sets that misplaced backups belong in, and ``missing`` what was
-    found of objects that are gone."""
+    """What is wrong in one backup set, or with all of a month's SHA256SUMS (then ``key`` is the
+    month's): faults by the stem they concern; ``whole`` when files may be missing that nothing here
+    names; ``may_be_aof`` unless all are known to be dumps. By stem, ``belongs`` are the sets that
+    misplaced backups belong in, and ``missing`` what was found of objects that are gone."""
 
-    folder: str
+    key: str
     stems: dict[str, set[Fault]] = field(default_factory=dict)
     whole: bool = False
     may_be_aof: bool = False
     belongs: Mapping[str, str] = field(default_factory=dict)
     missing: dict[str, Finding] = field(default_factory=dict)
+
+    @property
+    def is_month(self) -> bool:
+        return layout.month_of(self.key) == self.key
 
     def key_of(self, stem: str) -> str:
         """What is said to be wrong under this stem: the object's key, where that is known."""
@@ -115,19 +119,26 @@ async def repair(
     again = await verify(
         archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
     )
-    concerned = [finding for finding in summary.findings if finding.folder in wrong]
-    still = [finding for finding in again.findings if finding.folder in wrong]
+    concerned = [finding for finding in summary.findings if finding.place in wrong]
+    still = [finding for finding in again.findings if finding.place in wrong]
     still += await _lost(archive, concerned, still, supplied)
     left = {finding.identity for finding in still}
-    right = wrong.keys() - {finding.folder for finding in still}
+    right = wrong.keys() - {finding.place for finding in still}
     return replace(
         summary,
-        findings=[f for f in summary.findings if f.folder not in wrong] + still,
+        findings=[f for f in summary.findings if f.place not in wrong] + still,
         repaired=[f for f in concerned if f.identity not in left],
         not_repaired=hidden
-        + [event for event in supplied.not_repaired if event.key.rpartition("/")[0] not in right],
+        + [event for event in supplied.not_repaired if place_of(event.key) not in right],
         results_not_kept=summary.results_not_kept or again.results_not_kept,
     )
+
+
+def place_of(key: str) -> str:
+    """The set or month that a repair told of under this key."""
+    if layout.is_of_a_month(key):
+        return layout.month_of(key)
+    return layout.set_of(key) if layout.is_of_a_set(key) else layout.set_of(f"{key}.rdb")
 
 
 async def _supplied(
@@ -140,10 +151,10 @@ async def _supplied(
 ) -> Supplied:
     """Move misplaced doubles away, and have the supplier bring what is wrong then."""
     misplaced = await move_doubles(archive, summary.findings, observer)
-    if misplaced.folders:
-        moved = VerifyOptions(sets=frozenset(misplaced.folders), workers=workers)
+    if misplaced.sets:
+        moved = VerifyOptions(sets=frozenset(misplaced.sets), workers=workers)
         there = await verify(archive, moved, _silent_findings(observer))
-        others = [f for f in summary.findings if f.folder not in misplaced.folders]
+        others = [f for f in summary.findings if f.place not in misplaced.sets]
         wrong = wrong_sets([*others, *there.findings])
     for one in wrong.values():
         one.belongs = misplaced.belongs
@@ -166,7 +177,7 @@ async def _lost(
 
 async def _is_lost(archive: Archive, stem: str) -> bool:
     """Whether a backup, by its key without suffix, has neither an object nor a record."""
-    if not layout.is_object_name(f"{stem.rpartition('/')[2]}.{Kind.RDB}"):
+    if not layout.is_object(f"{stem}.{Kind.RDB}"):
         return False
     try:
         keys = [layout.record_key(stem), *(f"{stem}.{kind}" for kind in Kind)]
@@ -176,12 +187,13 @@ async def _is_lost(archive: Archive, stem: str) -> bool:
 
 
 def wrong_sets(findings: Iterable[Finding]) -> dict[str, WrongSet]:
-    """The sets that findings concern, by folder; findings that concern none are left out."""
+    """The sets and months that findings concern, by key; findings that concern none are left
+    out."""
     found: dict[str, WrongSet] = {}
     for finding in findings:
-        if finding.folder is None:
+        if finding.place is None:
             continue
-        wrong = found.setdefault(finding.folder, WrongSet(finding.folder))
+        wrong = found.setdefault(finding.place, WrongSet(finding.place))
         wrong.may_be_aof |= not finding.key.endswith(f".{Kind.RDB}")
         if finding.stem is None:
             wrong.whole = True

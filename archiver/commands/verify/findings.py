@@ -32,7 +32,7 @@ class Fault(StrEnum):
     BAD_RECORD = "bad-record"  # a record that cannot be read
     MISPLACED = "misplaced"  # a record that belongs to another key
     CONTRADICTION = "contradiction"  # a record that disagrees with itself or with the right object
-    SUMS = "sums"  # SHA256SUMS is missing, unreadable, or disagrees
+    SUMS = "sums"  # a month's SHA256SUMS is missing, unreadable, lacks a line, or disagrees
     INCOMPLETE = "incomplete"  # a backup set that lacks files
     EVIDENCE = "evidence"  # the chain of drill evidence is broken, or a page was changed
     CATALOGUE = "catalogue"  # a month's catalogue says otherwise than the records
@@ -100,8 +100,8 @@ NAMED_ALONE: Final = (
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One fault of one key: a line about it, and where there are two values, what was expected
-    and what was found. ``about`` is the object, where the key's document says something wrong of
-    one alone; ``cure`` what to do about this one, where the fault alone does not tell."""
+    and what was found. ``about`` is the object or set, where the month's SHA256SUMS says something
+    wrong of one alone; ``cure`` what to do about this one, where the fault alone does not tell."""
 
     key: str
     fault: Fault
@@ -132,22 +132,25 @@ class Finding:
         return self.cure or ADVICE[self.fault]
 
     @property
-    def folder(self) -> str | None:
-        """The backup set that it concerns; None when it concerns none."""
+    def place(self) -> str | None:
+        """The backup set that it concerns, or the month, where it is all of SHA256SUMS; None when
+        it concerns none."""
         if self.fault is Fault.INCOMPLETE:
             return self.key
         if self.fault in _OF_NO_SET:
             return None
-        return self.key.rpartition("/")[0] if layout.is_of_a_set(self.key) else None
+        if layout.is_of_a_month(self.key):
+            about = self.about or layout.month_of(self.key)
+            return layout.set_of(about) if layout.is_object(about) else about
+        return layout.set_of(self.key) if layout.is_of_a_set(self.key) else None
 
     @property
     def stem(self) -> str | None:
         """The key, without suffix, of the one backup that it concerns; None for whole sets."""
-        if self.folder is None or self.fault is Fault.INCOMPLETE:
+        if self.place is None or self.fault is Fault.INCOMPLETE:
             return None
-        if self.key == layout.sums_key(self.folder):
-            return layout.stem_of(self.about) if self.about is not None else None
-        return layout.stem_of(self.key)
+        key = (self.about or "") if layout.is_of_a_month(self.key) else self.key
+        return layout.stem_of(key) if layout.is_of_a_set(key) else None
 
     def __str__(self) -> str:
         return f"{self.fault}: {self.key}: {self.text}"

@@ -7,6 +7,7 @@ bytes that have it. A dump whose own checksum is wrong was never archived. When 
 the object, the object is wrong.
 """
 
+from archiver.archive import layout
 from archiver.commands.verify.findings import Fault, Finding
 from archiver.commands.verify.statements import Claims
 from archiver.model import Footer, Measured
@@ -79,8 +80,8 @@ def _altered_sums(claims: Claims) -> list[Finding]:
 
 
 def _sums_key(claims: Claims) -> tuple[str, str]:
-    folder, _, name = claims.key.rpartition("/")
-    return f"{folder}/SHA256SUMS", name
+    month = layout.month_of(claims.key)
+    return layout.sums_key(month), claims.key.removeprefix(f"{month}/")
 
 
 def _who_speaks_for(claims: Claims, measured: Measured) -> list[str]:

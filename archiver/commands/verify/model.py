@@ -17,11 +17,11 @@ from archiver.times import TimeRange
 class VerifyOptions:
     """What to look at, and how.
 
-    ``instances``, ``range`` (of the sets' starts) and ``sets`` (folders) narrow it; empty means
-    all. ``sample`` reads a part of the files; ``since_verified`` passes over those that were right
-    so recently. ``anchors`` are ids and hashes of drill evidence that were kept elsewhere.
-    ``workers`` files are read at once, with 1 MiB each; results are kept every ``keep_every``
-    seconds.
+    ``instances``, ``range`` (of the sets' starts) and ``sets`` (keys of sets, or of months with all
+    of theirs) narrow it; empty means all. ``sample`` reads a part of the files; ``since_verified``
+    passes over those that were right so recently. ``anchors`` are ids and hashes of drill evidence
+    that were kept elsewhere. ``workers`` files are read at once, with 1 MiB each; results are kept
+    every ``keep_every`` seconds.
     """
 
     instances: tuple[str, ...] = ()
@@ -33,11 +33,11 @@ class VerifyOptions:
     workers: int = 4
     keep_every: float = 30.0
 
-    def wants(self, folder: str) -> bool:
+    def wants(self, set_key: str) -> bool:
         """Whether a set is among those asked for. One whose name gives no time is."""
-        if self.sets and folder not in self.sets:
+        if self.sets and self.sets.isdisjoint((set_key, layout.month_of(set_key))):
             return False
-        return layout.began_in(folder, self.range)
+        return layout.began_in(set_key, self.range)
 
     def reaches(self, key: str) -> bool:
         """Whether what lies where no set is may be one that is asked for, or keep some from being

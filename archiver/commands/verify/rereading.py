@@ -4,25 +4,26 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from archiver.archive import layout
-from archiver.archive.contents import SetFiles
+from archiver.archive.contents import month_of
 from archiver.archive.measure import measure, new_block
 from archiver.archive.verified import results_if_any
 from archiver.commands.verify import events
 from archiver.commands.verify.judge import judge
-from archiver.commands.verify.survey import survey
+from archiver.commands.verify.survey import look_at, survey
 from archiver.concurrency import in_thread
 from archiver.errors import ObjectMissing, StoreError, StoreForbidden
 from archiver.stores.base import Store
 
 
 async def reading_right(
-    store: Store, folder: str, stems: Collection[str], observer: events.Observer
+    store: Store, set_key: str, stems: Collection[str], observer: events.Observer
 ) -> frozenset[str]:
     """Which of these stems read as everything written about them says, by now."""
-    entries = {entry.key: entry async for entry in store.entries(f"{folder}/")}
-    known = await results_if_any(store, layout.month_of(folder))
-    seen = {key: one for key, one in known.items() if key.rpartition("/")[0] == folder}
-    found = await survey(store, SetFiles(folder, entries, seen))
+    listed = await month_of(store, layout.month_of(set_key))
+    overview = await look_at(store, listed)
+    known = await results_if_any(store, listed.key)
+    seen = {key: one for key, one in known.items() if layout.set_of(key) == set_key}
+    found = await survey(store, overview.files(set_key, listed.sets.get(set_key, {}), seen))
     doubted = {finding.stem for finding in found.findings}
     block, right = await in_thread(new_block), set[str]()
     for claims in found.files:

@@ -13,7 +13,7 @@ from typing import Final
 
 import anyio
 
-from archiver.archive.catalogue import index_key
+from archiver.archive import layout
 from archiver.archive.indexing import write_index
 from archiver.archive.verified import Result, encode, is_key, read_results, results_key
 from archiver.commands.verify import events
@@ -108,7 +108,7 @@ class Results:
     async def _index(self, month: str) -> None:
         for left in reversed(range(_TRIES)):
             try:
-                await self._store.put(index_key(month), b"")
+                await self._store.put(layout.index_key(month), b"")
                 await write_index(self._store, month)
             except StoreError:
                 if not left:

@@ -22,9 +22,9 @@ from archiver import received
 from archiver.archive import layout, verified
 from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
-from archiver.archive.catalogue import Catalogue, CatalogueEntry, index_key
+from archiver.archive.catalogue import Catalogue, CatalogueEntry
 from archiver.archive.completeness import Missing, SetNodes, missing_nodes
-from archiver.archive.contents import Month, SetFiles, overviews
+from archiver.archive.contents import Month, Overview, SetFiles, month_of
 from archiver.archive.neighbours import listed_set
 from archiver.archive.record import Record
 from archiver.archive.verified import Result, read_results
@@ -34,7 +34,15 @@ from archiver.commands.verify.findings import Fault, Finding
 from archiver.commands.verify.model import VerifyOptions, VerifySummary
 from archiver.commands.verify.reader import Due, Reader
 from archiver.commands.verify.results import Results
-from archiver.commands.verify.survey import PASSING, MonthSurvey, SetSurvey, months, survey
+from archiver.commands.verify.survey import (
+    PASSING,
+    MonthSurvey,
+    SetSurvey,
+    check_sums,
+    look_at,
+    months,
+    survey,
+)
 from archiver.commands.verify.words import OF_VERIFY
 from archiver.concurrency import shielded, task_group
 from archiver.errors import BadDocument, NewerDocument, NoSuchBackup, UnreadableObject
@@ -89,6 +97,8 @@ class _Run:
         self._hidden: Final[list[str]] = []
         self._months: Final[set[int]] = set()
         self._sources: Final[set[SourceName]] = set()
+        # Months without a SHA256SUMS.
+        self._without_sums: Final[set[str]] = set()
         # Months whose catalogue does not know all that is there.
         self._stale: Final[set[str]] = set()
         self._since: datetime | None = None
@@ -116,23 +126,30 @@ class _Run:
 
     async def look_again(self) -> None:
         """Whether what a pull at work leaves for a moment is still so."""
-        for folder, findings in self._passing.items():
-            known = await self._known(layout.month_of(folder))
-            again = await survey(self._store, await self._set(folder, known))
-            still = {finding.identity for finding in again.findings}
-            for finding in findings:
+        months = sorted({layout.month_of(key) for key in (*self._passing, *self._short)})
+        for month in months:
+            await self._look_again_at(month)
+
+    async def _look_again_at(self, month: str) -> None:
+        listed = await month_of(self._store, month)
+        overview, known = await look_at(self._store, listed), await self._known(month)
+        seen = _by_set(known)
+        for set_key in [key for key in self._passing if layout.month_of(key) == month]:
+            if set_key == month:
+                again = check_sums(listed, overview, known)
+            else:
+                one = overview.files(set_key, listed.sets.get(set_key, {}), seen.get(set_key, {}))
+                again = (await survey(self._store, one)).findings
+            still = {finding.identity for finding in again}
+            for finding in self._passing[set_key]:
                 if finding.identity in still:
                     await self._found_unless_acknowledged(finding)
-        for folder, lacks in self._short.items():
-            now = listed_set(folder, (await self._set(folder)).entries)
+        for set_key in [key for key in self._short if layout.month_of(key) == month]:
+            lacks = self._short[set_key]
+            now = listed_set(set_key, listed.sets.get(set_key, {}))
             if now is None or not lacks.is_made_up_by(now.nodes):
-                finding = Finding(folder, Fault.INCOMPLETE, lacks.why)
+                finding = Finding(set_key, Fault.INCOMPLETE, lacks.why)
                 await self._found_unless_acknowledged(finding)
-
-    async def _set(self, folder: str, known: Mapping[str, Result] | None = None) -> SetFiles:
-        """A set as it is now."""
-        entries = {entry.key: entry async for entry in self._store.entries(f"{folder}/")}
-        return SetFiles(folder, entries, _by_set(known or {}).get(folder, {}))
 
     async def keep(self) -> None:
         """Write the results that are not written yet, and catalogues that are not as they should
@@ -142,7 +159,7 @@ class _Run:
         self.summary.results_not_kept = self._results.not_kept
 
     async def _list(self, send: MemoryObjectSendStream[Due]) -> None:
-        names = {folder.partition("/")[0] for folder in self._options.sets}
+        names = {key.partition("/")[0] for key in self._options.sets}
         instances = [safe(name) for name in self._options.instances] or sorted(names)
         for prefix in [f"{name}/" for name in instances] or [""]:
             instance_id = ""
@@ -176,27 +193,51 @@ class _Run:
             if self._options.reaches(finding.key):
                 self._found(finding)
         listed = month.listed
-        folders = listed.folders
-        wanted = {f for f in folders if self._options.wants(f)}
+        overview = await look_at(self._store, listed)
         seen = _by_set(known)
-        wanted |= {f for f in seen if self._options.wants(f) and not self._is_hidden(f)}
-        picked = self._pick([folders[f] for f in sorted(wanted & folders.keys())], known)
-        [overview] = await overviews(self._store, [listed], {})
-        self._compare_names(listed, overview.catalogue)
+        gone = {*seen, *overview.sets_in_sums} - listed.sets.keys()
+        wanted = {one for one in listed.sets if self._options.wants(one)}
+        wanted |= {one for one in gone if self._options.wants(one) and not self._is_hidden(one)}
+        if wanted:
+            self._check_month(listed, overview, known)
+        picked = self._pick(
+            [listed.sets[one] for one in sorted(wanted & listed.sets.keys())], known
+        )
         sets = [
-            SetFiles(f, folders.get(f, {}), seen.get(f, {}), overview.catalogue.of(f))
-            for f in sorted(wanted)
+            overview.files(one, listed.sets.get(one, {}), seen.get(one, {}))
+            for one in sorted(wanted)
         ]
         expected: dict[str, NodesExpected | None] = {}
         for some in _in_groups(sets, _SETS_AT_ONCE):
             async for one in self._with_documents(some, picked):
-                expected[one.folder] = await self._take_set(one, picked, send)
-        for folder, entries in sorted(folders.items()):
-            if (nodes := listed_set(folder, entries)) is not None:
-                self._sets.append(replace(nodes, expected=expected.get(folder)))
+                expected[one.key] = await self._take_set(one, picked, send)
+        for set_key, entries in sorted(listed.sets.items()):
+            if (nodes := listed_set(set_key, entries)) is not None:
+                self._sets.append(replace(nodes, expected=expected.get(set_key)))
 
-    def _is_hidden(self, folder: str) -> bool:
-        return any(f"{folder}/".startswith(f"{key}/") for key in self._hidden)
+    def _check_month(self, listed: Month, overview: Overview, known: Mapping[str, Result]) -> None:
+        """What is wrong with a month's SHA256SUMS as a whole, and with its catalogue."""
+        for finding in check_sums(listed, overview, known):
+            if finding.is_unfinished:
+                self._passing.setdefault(listed.key, []).append(finding)
+            else:
+                self._found(finding)
+        if listed.sums is None:
+            self._without_sums.add(listed.key)
+        self._compare_names(listed, overview.catalogue)
+        if overview.sums is None or overview.sums.fault is not None:
+            return
+        said = {
+            k: v for one in overview.catalogue.sets.values() for k, v in (one.sums or {}).items()
+        }
+        lines = {k: v for one in overview.sums.by_set.values() for k, v in one.items()}
+        if overview.catalogue.has_sums and said != lines:
+            self._stale.add(listed.key)
+            text = "it says otherwise of SHA256SUMS than that itself"
+            self._found(Finding(layout.index_key(listed.key), Fault.CATALOGUE, text))
+
+    def _is_hidden(self, set_key: str) -> bool:
+        return any(f"{set_key}/".startswith(f"{key}/") for key in self._hidden)
 
     def _note_source(self, record: Record) -> None:
         """Say once of a source that nobody here can read what it sent: the records of its backups
@@ -213,7 +254,9 @@ class _Run:
         gone = sorted(catalogue.named - month.entries.keys())
         if gone:
             more = f" and {len(gone) - 1:,} more" if len(gone) > 1 else ""
-            self._noted(index_key(month.key), f"it names {gone[0]}{more}, which is not there")
+            self._noted(
+                layout.index_key(month.key), f"it names {gone[0]}{more}, which is not there"
+            )
         if gone or (month.index is not None and not catalogue.sets):
             self._stale.add(month.key)
 
@@ -225,19 +268,19 @@ class _Run:
         unread = [
             one for one in sets if not (one.is_as_catalogued and picked.isdisjoint(one.entries))
         ]
-        keys = [key for one in unread for key in one.documents_listed]
+        keys = [key for one in unread for key in one.records]
         documents = await self._store.read_many(keys)
         for one in sets:
             there = {key: documents[key] for key in one.entries.keys() & documents.keys()}
             yield replace(one, documents=there) if there else one
 
     def _pick(
-        self, folders: Iterable[Mapping[str, Entry]], known: Mapping[str, Result]
+        self, sets: Iterable[Mapping[str, Entry]], known: Mapping[str, Result]
     ) -> frozenset[str]:
         """The objects of a month to read, by what the listing and earlier results say."""
         objects = {
             key: entry.size
-            for entries in folders
+            for entries in sets
             for key, entry in entries.items()
             if layout.is_object(key)
         }
@@ -257,15 +300,17 @@ class _Run:
     ) -> NodesExpected | None:
         """Survey a set and send on what of it is to be read. Of one that is as catalogued, and that
         is not to be read, its catalogue is believed. How many nodes it should have, if known."""
-        folder, known = one.folder, one.seen
+        known = one.seen
         if one.is_as_catalogued and not one.documents:
             self._count_catalogued(one)
             return one.expected
         found = await survey(self._store, one)
         self._compare(one, found)
         for finding in found.findings:
+            if finding.fault is Fault.SUMS and layout.month_of(one.key) in self._without_sums:
+                continue  # it is told of the month
             if finding.fault in PASSING:
-                self._passing.setdefault(folder, []).append(finding)
+                self._passing.setdefault(one.key, []).append(finding)
             else:
                 self._found(finding)
         suspects = {finding.stem for finding in found.findings}
@@ -277,7 +322,7 @@ class _Run:
             doubtful = size != claims.record.size or claims.are_at_odds
             if key in picked or doubtful or layout.stem_of(key) in suspects:
                 self._tell(events.ToRead(1, size or claims.record.size))
-                await send.send((layout.month_of(folder), claims))
+                await send.send((layout.month_of(one.key), claims))
             elif self._is_recent(known.get(key), size):
                 self.summary.recent += 1
                 self.summary.bytes_recent += claims.record.size
@@ -294,7 +339,7 @@ class _Run:
 
     def _compare(self, one: SetFiles, found: SetSurvey) -> None:
         """What the catalogue says of a set, and its records."""
-        month = layout.month_of(one.folder)
+        month = layout.month_of(one.key)
         for claims in found.files:
             self._note_source(claims.record)
             entry, record = one.known.entries.get(claims.record.key), claims.record
@@ -303,7 +348,7 @@ class _Run:
             elif entry != CatalogueEntry.of(record):
                 self._stale.add(month)
                 text = f"it says otherwise of {record.key} than that record itself"
-                self._found(Finding(index_key(month), Fault.CATALOGUE, text))
+                self._found(Finding(layout.index_key(month), Fault.CATALOGUE, text))
 
     async def _known(self, month: str, *, tell: bool = False) -> dict[str, Result]:
         try:
@@ -320,15 +365,15 @@ class _Run:
     def _close_instance(self) -> None:
         """Which sets of the instance lack nodes, by those around them."""
         sets, self._sets = self._sets, []
-        for folder, lacks in missing_nodes(sets).items():
+        for set_key, lacks in missing_nodes(sets).items():
             told = {
-                _node(finding.key)
-                for finding in self._passing.get(folder, ())
+                layout.node_of(finding.key)
+                for finding in self._passing.get(set_key, ())
                 if finding.fault in (Fault.MISSING, Fault.UNRECORDED)
             }
             is_told = bool(lacks.nodes) and told.issuperset(lacks.nodes)
-            if self._options.wants(folder) and not is_told:
-                self._short[folder] = lacks
+            if self._options.wants(set_key) and not is_told:
+                self._short[set_key] = lacks
 
     async def _found_unless_acknowledged(self, finding: Finding) -> None:
         """Somebody may know that a set is incomplete. Damage is nobody's to acknowledge."""
@@ -360,15 +405,10 @@ def _by_set(known: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
     """What earlier verifies saw of a month, by set."""
     found: dict[str, dict[str, Result]] = {}
     for key, result in known.items():
-        found.setdefault(key.rpartition("/")[0], {})[key] = result
+        found.setdefault(layout.set_of(key), {})[key] = result
     return found
 
 
 def _in_groups(sets: Sequence[SetFiles], most: int) -> Iterator[Sequence[SetFiles]]:
     for first in range(0, len(sets), most):
         yield sets[first : first + most]
-
-
-def _node(key: str) -> str:
-    """The node in the name of a file."""
-    return key.rpartition("/")[2].rpartition("-")[0]

@@ -60,9 +60,9 @@ def check_record(record: Record) -> list[Finding]:
     ]
 
 
-def folder_start(folder: str) -> datetime | None:
-    """When the backup set of a folder began, as its name says."""
-    return moment(folder.rpartition("/")[2].partition("-")[0])
+def set_start(set_key: str) -> datetime | None:
+    """When a backup set began, as its name says."""
+    return moment(set_key.rpartition("/")[2].partition("-")[0])
 
 
 def _number(value: str | None) -> int | None:

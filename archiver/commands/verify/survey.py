@@ -1,15 +1,15 @@
-"""One backup set, as it lies there: its records, its SHA256SUMS, and what they name.
+"""A month and each backup set in it, as it lies there: records, SHA256SUMS, and what they name.
 
 Only small documents are read here; what is found can be found without reading an object.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from archiver.archive import contents, layout
 from archiver.archive.contents import SetFiles
-from archiver.archive.reading import decode_sums
+from archiver.archive.reading import salvaged_sums, unsealed
 from archiver.archive.record import Record
 from archiver.archive.verified import Result
 from archiver.commands.verify.findings import NAMED_ALONE, Fault, Finding, out_of_place, stray
@@ -36,10 +36,10 @@ class MonthSurvey:
 
     @property
     def listed(self) -> contents.Month:
-        """Its sets, and its catalogue."""
+        """Its sets, its catalogue and its SHA256SUMS."""
         found = contents.Month(self.prefix)
         for entry in self.entries:
-            if entry.key.count("/") == layout.RECORD_DEPTH or layout.is_index(entry.key):
+            if layout.is_of_a_set(entry.key) or layout.is_of_a_month(entry.key):
                 found.take(entry)
         return found
 
@@ -48,8 +48,11 @@ class MonthSurvey:
         return [
             out_of_place(entry)
             for entry in self.entries
-            if entry.key.count("/") != layout.RECORD_DEPTH
-            and not (layout.is_index(entry.key) and entry.is_file)
+            if not layout.is_of_a_set(entry.key)
+            and not (
+                layout.is_of_a_month(entry.key)
+                and (entry.is_file or entry.key == layout.sums_key(self.prefix))
+            )
         ]
 
 
@@ -82,14 +85,45 @@ async def months(store: Store, prefix: str) -> AsyncGenerator[MonthSurvey, None]
         yield MonthSurvey(current, entries)
 
 
+async def look_at(store: Store, listed: contents.Month) -> contents.Overview:
+    """What a month's catalogue says, and what its SHA256SUMS says, which is read whatever the
+    catalogue says of it. Raises StoreError for what is no fault of a single document."""
+    [overview] = await contents.overviews(store, [listed], {})
+    if overview.sums is not None or listed.sums is None:
+        return overview
+    key = layout.sums_key(listed.key)
+    data = (await store.read_many([key]))[key]
+    sums = None if data is None else await salvaged_sums(store, listed.key, data)
+    return replace(overview, sums=sums)
+
+
+def check_sums(
+    listed: contents.Month, overview: contents.Overview, known: Mapping[str, Result]
+) -> list[Finding]:
+    """What there is to say of a month's SHA256SUMS as a whole; of what it says of a set, that
+    set's survey tells (pure)."""
+    key = layout.sums_key(listed.key)
+    if listed.sums is None and listed.entries:
+        if any(result.named for result in known.values()):
+            return [Finding(key, Fault.SUMS, "it was here at an earlier verify, and is gone")]
+        if any(not layout.is_in_folder(one) for one in filter(layout.is_record, listed.entries)):
+            return [Finding(key, Fault.SUMS, "it is missing", is_unfinished=True)]
+    fault = overview.sums.fault if overview.sums is not None else None
+    if isinstance(fault, BadDocument):
+        return [Finding(key, Fault.SUMS, fault.fault)]
+    return [Finding(key, Fault.UNREADABLE, fault.message)] if fault is not None else []
+
+
 async def survey(store: Store, one: SetFiles) -> SetSurvey:
-    """Look at one set: read its documents, whatever a catalogue says of them. Raises StoreError for
+    """Look at one set: read its records, whatever a catalogue says of them. Raises StoreError for
     what is no fault of a single document."""
     found = SetSurvey()
-    folder, known = one.folder, one.seen
+    known = one.seen
     sizes = {key: entry.size for key, entry in one.entries.items()}
     records = [record async for record in _records(store, one, found)]
-    sums = await _sums(store, one, records, known, found)
+    sums = one.sums or {}
+    found.named |= sums.keys()
+    found.findings += _unnamed(one, records)
     others = {record.sha256: record.object_key for record in records}
     for record in records:
         key = record.object_key
@@ -103,8 +137,8 @@ async def survey(store: Store, one: SetFiles) -> SetSurvey:
             continue
         claims = Claims(record, sums.get(key), _seen(known, key), others)
         found.files.append(claims)
-    await _find_unnamed(store, folder, sizes, known, found)
-    _find_extra(folder, sizes, known, found)
+    await _find_unnamed(store, sizes, known, sums, found)
+    _find_extra(sizes, known, found)
     return found
 
 
@@ -123,72 +157,39 @@ async def _records(store: Store, one: SetFiles, found: SetSurvey) -> AsyncGenera
                 yield record
 
 
-async def _sums(
-    store: Store,
-    one: SetFiles,
-    records: Sequence[Record],
-    known: Mapping[str, Result],
-    found: SetSurvey,
-) -> dict[str, str]:
-    """The SHA-256 that SHA256SUMS gives, by key."""
-    folder, sums = one.folder, None
-    key = layout.sums_key(folder)
-    try:
-        data = await one.document(store, key) if key in one.entries else None
-        sums = None if data is None else await decode_sums(store, folder, data)
-    except BadDocument as error:
-        found.findings.append(Finding(key, Fault.SUMS, error.fault))
-        return {}
-    except (StoreError, StoreForbidden) as error:
-        found.findings.append(Finding(key, Fault.UNREADABLE, error.message))
-        return {}
-    if sums is None:
-        found.findings += _without_sums(folder, records, known)
-        return {}
-    by_key = {f"{folder}/{name}": sha256 for name, sha256 in sums.items()}
-    found.named |= by_key.keys()
-    unnamed = [record.object_key for record in records if record.object_key not in by_key]
-    if unnamed:
-        lost = [other for other in unnamed if _was_named(known, other)]
-        others = [_name(other) for other in lost or unnamed]
-        text = f"it does not name {others[0]}"
-        text += f", nor {len(others) - 1:,} more" if len(others) > 1 else ""
-        text += ", and did at an earlier verify" if lost else ""
-        found.findings.append(Finding(key, Fault.SUMS, text, is_unfinished=not lost))
-    return by_key
-
-
-def _without_sums(
-    folder: str, records: Sequence[Record], known: Mapping[str, Result]
-) -> Iterable[Finding]:
-    """What there is to say of a set without SHA256SUMS: that it was lost, where an earlier verify
-    saw it; else a pull may have been interrupted, or have seen that files lack."""
-    key = layout.sums_key(folder)
-    if any(_was_named(known, record.object_key) for record in records):
-        yield Finding(key, Fault.SUMS, "it was here at an earlier verify, and is gone")
-    elif records and all(record.node_id == record.instance_id for record in records):
-        yield Finding(key, Fault.SUMS, "it is missing", is_unfinished=True)
-    elif records:
-        text = "it has no SHA256SUMS, which a pull writes when all of its files are here"
-        yield Finding(folder, Fault.INCOMPLETE, text)
+def _unnamed(one: SetFiles, records: Sequence[Record]) -> Iterable[Finding]:
+    """What SHA256SUMS does not say of a set: that it lost a line, where an earlier verify saw it;
+    else a pull may have been interrupted, or have seen that files lack."""
+    unnamed = [record for record in records if record.object_key not in (one.sums or {})]
+    lost = [record for record in unnamed if _was_named(one.seen, record.object_key)]
+    if not unnamed or (one.sums_fault is not None and not lost):
+        return
+    month = layout.month_of(one.key)
+    if one.sums is None and not lost and not all(record.is_standard for record in records):
+        yield Finding(one.key, Fault.INCOMPLETE, unsealed(is_of_cluster=True))
+        return
+    names = [record.object_key.removeprefix(f"{month}/") for record in lost or unnamed]
+    text = f"it does not name {names[0]}"
+    text += f", nor {len(names) - 1:,} more" if len(names) > 1 else ""
+    text += ", and did at an earlier verify" if lost else ""
+    yield Finding(layout.sums_key(month), Fault.SUMS, text, about=one.key, is_unfinished=not lost)
 
 
 async def _find_unnamed(
     store: Store,
-    folder: str,
     sizes: Mapping[str, int],
     known: Mapping[str, Result],
+    sums: Mapping[str, str],
     found: SetSurvey,
 ) -> None:
     """Objects that are known of, though they and their records are gone."""
     recorded = {claims.key for claims in found.files}
     reported = {layout.stem_of(finding.key) for finding in found.findings}
-    before = {key for key in known if key.rpartition("/")[0] == folder}
-    for key in sorted((found.named | before) - recorded - sizes.keys()):
+    for key in sorted((found.named | known.keys()) - recorded - sizes.keys()):
         if layout.stem_of(key) in reported or not await _is_gone(store, key):
             continue
         cure = None
-        if key in found.named:
+        if key in sums:
             text = "SHA256SUMS names it, and it is gone with its record"
             cure = NAMED_ALONE
         elif (at := known[key].at) is not None:
@@ -206,13 +207,11 @@ async def _is_gone(store: Store, key: str) -> bool:
         return False
 
 
-def _find_extra(
-    folder: str, sizes: Mapping[str, int], known: Mapping[str, Result], found: SetSurvey
-) -> None:
+def _find_extra(sizes: Mapping[str, int], known: Mapping[str, Result], found: SetSurvey) -> None:
     """Objects without records, and what does not belong here."""
     recorded = {claims.key for claims in found.files}
     for key, size in sizes.items():
-        if key in recorded or layout.is_record(key) or key == layout.sums_key(folder):
+        if key in recorded or layout.is_record(key):
             continue
         if layout.record_key(layout.stem_of(key)) in sizes:
             # What has no bytes was emptied by a key that may not delete.
@@ -225,10 +224,6 @@ def _find_extra(
             found.findings.append(Finding(key, Fault.UNRECORDED, text, is_unfinished=is_new))
         else:
             found.findings.append(stray(key))
-
-
-def _name(key: str) -> str:
-    return key.rpartition("/")[2]
 
 
 def _was_named(known: Mapping[str, Result], key: str) -> bool:

@@ -15,11 +15,14 @@ from archiver.stores.local.layout import RECORD
 
 # The folder of drill evidence. It holds no backups, and a drill reports a file in its place.
 _EVIDENCE = "drills"
-# The suffixes of files in an archive; no folder has one of them.
-_FILES = (RECORD, "/SHA256SUMS", *(f".{kind}" for kind in Kind))
+# The suffixes of files in an archive; no folder of a set has one of them.
+_SUFFIXES = (RECORD, *(f".{kind}" for kind in Kind))
+_FILES = ("/SHA256SUMS", "/index.jsonl", *_SUFFIXES)
+_NO_SUFFIX = "".join(rf"(?<!{re.escape(suffix)})" for suffix in _SUFFIXES)
 # A year, month or set below an instance: anything else than a folder there hides one.
 _FOLDER = re.compile(
-    r"(?!(drills|verified|acknowledged)/)[^/]+/[0-9]{4}(/[0-9]{2}(/[0-9]{8}T[0-9]{6}Z-[^/]+)?)?"
+    r"(?!(drills|verified|acknowledged)/)[^/]+/[0-9]{4}"
+    rf"(/[0-9]{{2}}(/[0-9]{{8}}T[0-9]{{6}}Z-[^/]+{_NO_SUFFIX})?)?"
 )
 
 

@@ -1,0 +1,211 @@
+"""Adding the lines of complete sets to the SHA256SUMS of their month, once a run.
+
+A line is a witness. What SHA256SUMS names it goes on naming, with the SHA-256 that it gives: a
+record that says otherwise may have been changed. Only of backups whose bytes a repair has just
+fetched or compared is the record believed. One that cannot be read may name what nothing else does:
+it is replaced by a repair alone, which keeps every name of a backup's file, and refuses where a
+damaged line may be that of one that is not here.
+
+A set of a cluster gets its lines when all of its files are here, which the caller knows. A standard
+instance's set is one file, whose record proves it: those of the month that have no line yet get
+theirs, too, so that a run closes what an interrupted one left.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from archiver.archive import layout
+from archiver.archive.contents import Month, SetFiles, described, overviews, with_records
+from archiver.archive.reading import decode_sums
+from archiver.archive.sums import Salvage, format_sums, salvage_sums, unexplained
+from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
+from archiver.stores.base import Store
+
+_STAYS = "it stays as it is: run verify, then repair"
+
+
+@dataclass(frozen=True, slots=True)
+class Mending:
+    """What a repair knows of a month whose SHA256SUMS is damaged. ``others`` are files (the SHA-256
+    by key) that are not here, and that another archive's SHA256SUMS names; ``is_whole``: all that
+    is known of there, by another archive or the vendor, is here."""
+
+    others: Mapping[str, str] = field(default_factory=dict)
+    is_whole: bool = False
+
+    def check(
+        self,
+        key: str,
+        salvage: Salvage,
+        recorded: Mapping[str, str],
+        there: Collection[str],
+    ) -> None:
+        """Raises BadDocument where what cannot be read may name a file that nothing else does.
+        ``recorded`` is what the records say, by name. Names of what is ``there`` need no
+        explanation."""
+        if salvage.is_empty and not (self.is_whole or self.others):
+            raise BadDocument(
+                key,
+                "it is empty, and nothing else tells which files it named",
+                hint="repair from the source, or from an archive that has it whole",
+            )
+        month = layout.month_of(key)
+        lines = [
+            f"{sha256}  {name}"
+            for name, said in salvage.sums.items()
+            for sha256 in sorted(said)
+            if not layout.is_object(f"{month}/{name}") and name not in there
+        ]
+        known = {**_names(month, self.others), **recorded}
+        unnamed = {name: sha for name, sha in known.items() if name not in salvage.sums}
+        found = unexplained([*salvage.unreadable, *lines], unnamed, known)
+        left = found.with_noise(salvage.zeros)
+        if self.is_whole or self.others:
+            left = found.without_noise(salvage.zeros, known)
+        if left:
+            raise BadDocument(
+                key,
+                f"a line that cannot be read may name a file that is not here: {left[0][:120]!a}",
+                hint="it stays as it is; take the line out if you know that nothing is missing",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class SealPlan:
+    """The SHA256SUMS of a month that is to be written; ``data`` is None where it is as it should
+    be. ``files`` says of each set that gets lines how many files it has in SHA256SUMS then;
+    ``failed`` why a set gets none, by its key, or why nothing can be written, by the key of
+    SHA256SUMS."""
+
+    month: str
+    data: bytes | None = None
+    files: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, ArchiverError] = field(default_factory=dict)
+
+    async def write(self, store: Store) -> None:
+        """Write it, as the one writer of the instance. Raises StoreError."""
+        if self.data is not None:
+            key = layout.sums_key(self.month)
+            await store.clear(key)
+            await store.put(key, self.data)
+
+
+async def plan_seal(
+    store: Store,
+    month: str,
+    sets: Collection[str] = (),
+    *,
+    confirmed: Collection[str] = (),
+    mending: Mending | None = None,
+    documents: Mapping[str, bytes] | None = None,
+) -> SealPlan:
+    """What SHA256SUMS of ``<instance>/<yyyy>/<mm>`` is to be: with lines for these sets, which are
+    complete, and unless a repair is at it for all sets of a standard instance.
+
+    ``confirmed`` are stems whose records are believed; ``documents`` are records that this run has
+    just written, by key, so that they need not be read back. A set fails alone: with IntegrityError
+    at a record whose object is not there or that contradicts its line, with BadDocument or
+    UnreadableObject at one that must not be used. Raises StoreError.
+    """
+    sums_key = layout.sums_key(month)
+    try:
+        data = await _present(store, month, mending=mending is not None)
+    except (BadDocument, UnreadableObject) as error:
+        return SealPlan(month, failed={sums_key: error})
+    salvage = salvage_sums(data or b"")
+    said = {f"{month}/{name}": hashes for name, hashes in salvage.sums.items()}
+    named = {
+        key: min(hashes)
+        for key, hashes in said.items()
+        if layout.stem_of(key) not in confirmed and (mending is None or layout.is_object(key))
+    }
+    begun = {layout.set_of(key) for key in said}
+    listed, there = await _listed(store, month)
+    meant = set(sets)
+    if mending is None:
+        meant |= {one.key for one in listed if one.is_standard and one.key not in begun}
+    looked_at = [
+        one.with_documents(documents or {}) for one in listed if one.key in meant or mending
+    ]
+    files, failed, recorded = dict[str, int](), dict[str, ArchiverError](), dict[str, str]()
+    for one in await with_records(store, looked_at):
+        try:
+            lines = await _lines(store, one, said, confirmed)
+        except (IntegrityError, UnreadableObject) as error:
+            if one.key in sets:
+                failed[one.key] = error
+            continue
+        recorded |= lines
+        if one.key in meant and any(named.get(key) != sha256 for key, sha256 in lines.items()):
+            named |= lines
+            files[one.key] = sum(layout.set_of(key) == one.key for key in named)
+    text = format_sums(_names(month, named))
+    if not recorded or data == text:
+        return SealPlan(month, failed=failed)
+    if mending is not None:
+        try:
+            mending.check(sums_key, salvage, _names(month, recorded), there)
+        except BadDocument as error:
+            return SealPlan(month, failed={**failed, sums_key: error})
+        text = format_sums(_names(month, {**mending.others, **named}))
+    return SealPlan(month, text if data != text else None, files, failed)
+
+
+async def _present(store: Store, month: str, *, mending: bool) -> bytes | None:
+    """The SHA256SUMS of a month; None where there is none, or where a repair is to write anew what
+    the store does not give. Raises BadDocument, UnreadableObject, StoreError."""
+    try:
+        data = await store.read(layout.sums_key(month))
+    except (BadDocument, UnreadableObject):
+        if mending:
+            return None
+        raise
+    if data is not None and not mending:
+        await decode_sums(store, month, data, hint=_STAYS)
+    return data
+
+
+async def _listed(store: Store, month: str) -> tuple[list[SetFiles], set[str]]:
+    """The sets of a month with what its catalogue knows of their records, and the names of all that
+    is there."""
+    listed, there = Month(month), set[str]()
+    async for entry in store.entries(f"{month}/"):
+        there.add(entry.key.removeprefix(f"{month}/"))
+        if layout.is_of_a_set(entry.key) or entry.key == layout.index_key(month):
+            listed.take(entry)
+    [overview] = await overviews(store, [listed], {})
+    return [overview.files(key, entries, {}) for key, entries in listed.sets.items()], there
+
+
+async def _lines(
+    store: Store,
+    one: SetFiles,
+    said: Mapping[str, frozenset[str]],
+    confirmed: Collection[str],
+) -> dict[str, str]:
+    """The lines that the records of a set give, the SHA-256 by key. Raises as :func:`seal` says."""
+    found = dict[str, str]()
+    for record_key in one.records:
+        record = await described(store, one, record_key)
+        if record is None:
+            continue
+        key = record.object_key
+        entry = one.entries.get(key)
+        if entry is None or not entry.is_file or entry.size != record.size:
+            raise IntegrityError(
+                f"{key}: it is not there as its record says",
+                hint="SHA256SUMS stays: run verify, then repair",
+            )
+        line = said.get(key, frozenset({record.sha256}))
+        if record.sha256 not in line and layout.stem_of(key) not in confirmed:
+            raise IntegrityError(
+                f"{key}: SHA256SUMS says {min(line)}, and its record {record.sha256}",
+                hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
+            )
+        found[key] = record.sha256
+    return found
+
+
+def _names(month: str, sums: Mapping[str, str]) -> dict[str, str]:
+    """The same by the names that SHA256SUMS has."""
+    return {key.removeprefix(f"{month}/"): sha256 for key, sha256 in sums.items()}

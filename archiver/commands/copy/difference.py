@@ -1,0 +1,188 @@
+"""What one archive has and another has not, or has otherwise."""
+
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from archiver.archive import layout
+from archiver.archive.acknowledged import differing
+from archiver.archive.archive import Archive, check_apart
+from archiver.archive.catalogue import Described
+from archiver.archive.contents import Unrecorded, described, walk
+from archiver.archive.inventory import Compared, Difference, Inventory
+from archiver.archive.reading import at_odds
+from archiver.commands.copy.selection import FileIdentity, Selection, file_identity
+from archiver.errors import (
+    ArchiverError,
+    BadDocument,
+    IntegrityError,
+    StoreError,
+    UnreadableObject,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A backup that the two archives do not have alike; ``key`` is its object's, or that of a
+    document or folder that cannot be used. ``what`` says how and where, ``why`` what is wrong
+    there, and ``error`` the same to who acts on it."""
+
+    key: str
+    what: str
+    why: str | None = None
+    error: ArchiverError | None = None
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.key}{f': {self.why}' if self.why else ''}"
+
+    @property
+    def exit_code(self) -> int:
+        """3, or 6 when a store did not give what there is to compare."""
+        is_unseen = self.error is not None and self.error.exit_code == StoreError.exit_code
+        return StoreError.exit_code if is_unseen else IntegrityError.exit_code
+
+
+async def mismatches(
+    source: Archive, target: Archive, selection: Selection
+) -> AsyncGenerator[Mismatch, None]:
+    """What one archive has and the other has not, or has otherwise; nothing is written.
+
+    Raises StoreError, and UsageError where they are one archive, or one lies in the other.
+    """
+    await check_apart(source, target)
+    told_here, told = set[FileIdentity](), set[FileIdentity]()
+    both = (
+        _of_source(source, target, selection, told_here, told),
+        _of_target(source, target, selection, told_here, told),
+    )
+    last = None
+    for found in both:
+        async for one in found:
+            if one != last:  # of a set that SHA256SUMS does not name, once
+                yield one
+            last = one
+    async for other in differing(source, target, selection.instances, selection.set_keys):
+        yield (
+            Mismatch(other.key, f"{Difference.MISSING} in {target.store}")
+            if other.bad is None
+            else _unusable(other.at, other.key, other.bad)
+        )
+
+
+async def _of_source(
+    source: Archive,
+    target: Archive,
+    selection: Selection,
+    told_here: set[FileIdentity],
+    told: set[FileIdentity],
+) -> AsyncGenerator[Mismatch, None]:
+    """What is wrong in ``source``, and what of it the target has not, or otherwise."""
+    here, there = Inventory(source.store), Inventory(target.store)
+    async for one in _selected(source, selection, selection.prefixes):
+        if isinstance(one, Mismatch):
+            told_here.add(file_identity(one.key))
+            yield one
+            continue
+        record = one.record
+        if found := await _difference(source, here.compare(record, record.set_key), record):
+            yield found
+        if found := await _difference(target, there.compared(record), record):
+            told.add(file_identity(found.key))
+            yield found
+        elif found := await _unsealed(target, there, one):
+            yield found
+
+
+async def _of_target(
+    source: Archive,
+    target: Archive,
+    selection: Selection,
+    told_here: set[FileIdentity],
+    told: set[FileIdentity],
+) -> AsyncGenerator[Mismatch, None]:
+    """What is wrong in ``target``, and what of it the source has not, where that was not told."""
+    here = Inventory(source.store)
+    async for one in _selected(target, selection, selection.prefixes):
+        if isinstance(one, Mismatch):
+            if file_identity(one.key) not in told:
+                yield one
+        elif file_identity(one.record.object_key) not in told_here:
+            found = await _difference(source, here.lacking(one.record), one.record)
+            if found := found or await _unsealed(source, here, one):
+                yield found
+
+
+async def _difference(
+    archive: Archive, finding: Awaitable[Compared], record: Described
+) -> Mismatch | None:
+    """The difference that is found, if it is one; or why it cannot be."""
+    key, where = record.object_key, archive.store
+    try:
+        found = await finding
+    except ArchiverError as error:
+        if error.ends_run:
+            raise
+        return _unusable(archive, key, error)
+    if found.difference is Difference.NONE:
+        return None
+    return Mismatch(key, f"{found.difference} in {where}", found.why)
+
+
+async def _unsealed(archive: Archive, inventory: Inventory, one: "_Usable") -> Mismatch | None:
+    """Where the other archive's SHA256SUMS names it, whether this one's does; what a line says is
+    compared with the record of its own archive."""
+    record, where = one.record, f"{Difference.MISSING} in {archive.store}"
+    if record.object_key not in (one.sums or {}):
+        return None
+    try:
+        set_key = await inventory.set_for(record)
+        sums = await inventory.sums(set_key)
+    except (BadDocument, UnreadableObject):
+        return None  # named with its month
+    if sums is None and not record.is_standard:
+        return Mismatch(set_key, where, "its lines in SHA256SUMS are not there")
+    if sums is not None and layout.moved(record.object_key, set_key) in sums:
+        return None
+    return Mismatch(record.object_key, where, "its line in SHA256SUMS is not there")
+
+
+async def selects_nothing(archive: Archive, selection: Selection) -> bool:
+    """Whether an archive has no backup that was asked for. Raises StoreError."""
+    async with aclosing(_selected(archive, selection, selection.prefixes)) as records:
+        return await anext(records, None) is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Usable:
+    """A record that can be used, and what SHA256SUMS says in its set, if that can be."""
+
+    record: Described
+    sums: Mapping[str, str] | None
+
+
+async def _selected(
+    archive: Archive, selection: Selection, prefixes: Sequence[str]
+) -> AsyncGenerator[_Usable | Mismatch, None]:
+    """The records that are asked for, those of them that cannot be used, and what has none."""
+    for prefix in prefixes:
+        async for one in walk(archive.store, prefix, selection.reaches):
+            if isinstance(one, Unrecorded):
+                yield _unusable(archive, one.key, one.error)
+                continue
+            try:
+                record = await described(archive.store, one.files, one.key)
+            except (BadDocument, UnreadableObject) as error:
+                yield _unusable(archive, one.key, error)
+                continue
+            if record is None:
+                continue
+            if (odds := at_odds(record, one.sums)) is not None:
+                yield _unusable(archive, record.object_key, odds)
+            yield _Usable(record, one.sums if odds is None else None)
+
+
+def _unusable(archive: Archive, key: str, error: ArchiverError) -> Mismatch:
+    why = error.message
+    for place in (f"{archive.store}/", f"{archive.store}: ", f"{key}: ", f"{key} "):
+        why = why.removeprefix(place)
+    return Mismatch(key, f"{Difference.DAMAGED} in {archive.store}", why, error)

@@ -1,0 +1,437 @@
+"""One instance of a copy, from its records to its sealed sets.
+
+1. Its records are listed, a set at a time, and each is looked for in the target.
+2. At the first that is to be copied the instance's lock is taken, and the target is looked at
+   again.
+3. What is to be copied goes to the workers, with its record as it is.
+4. When all of it has ended, the sets that the source's SHA256SUMS names are named in the target's,
+   the months that were written to get their catalogues, and the lock is released.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
+
+from archiver import events
+from archiver.archive import layout
+from archiver.archive.archive import Archive
+from archiver.archive.catalogue import Described
+from archiver.archive.contents import Recorded, SetFiles, Unrecorded, described, record_of, walk
+from archiver.archive.indexing import Indexing
+from archiver.archive.inventory import Compared, Difference, Inventory
+from archiver.archive.reading import at_odds, unsealed
+from archiver.archive.record import Record
+from archiver.archive.replacing import Witnesses, dropping_refused, make_way, measure_present
+from archiver.archive.sealing import plan_seal
+from archiver.archive.verified import forget
+from archiver.commands.copy.selection import CopyOptions, Selection, identity
+from archiver.commands.summary import Summary
+from archiver.commands.writer import InstanceWriter
+from archiver.concurrency import Turns, entered, in_thread
+from archiver.errors import ArchiverError, BackupFailed, CorruptFile, IntegrityError, NoSpace
+from archiver.model import Pin, Provenance, Receipt, Stored
+from archiver.stores.base import Staging
+from archiver.stores.commit import Commit
+from archiver.transfer.download import download_file
+from archiver.transfer.engine import shared_resources
+from archiver.transfer.from_store import StoreOrigin
+from archiver.transfer.receipt import TransferStats, receipt_for
+from archiver.transfer.resources import SharedResources
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the instances of a run have in common. ``full``: the target is; what is under way may
+    still fit, and nothing new is begun."""
+
+    source: Archive
+    target: Archive
+    options: CopyOptions
+    tell: events.Observer
+    index: Indexing
+    transfer: SharedResources = field(init=False)
+    summary: Summary = field(default_factory=Summary)
+    turns: Turns = field(default_factory=Turns)
+    full: NoSpace | None = None
+
+    def __post_init__(self) -> None:
+        options = self.options
+        self.transfer = shared_resources(options.transfer, options.workers, self.observer)
+
+    def observer(self, event: events.Event) -> None:
+        if isinstance(event, events.Advanced):
+            event = replace(event, network=None)
+        self.summary(event)
+        self.tell(event)
+
+
+def _promised(record: Record) -> tuple[Pin, Provenance]:
+    """What its object must be, and where it came from."""
+    return Pin(record.size, None, int(record.document["crc64ecma"])), record.provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A backup of an instance that is to be copied: its record, the set for it, whether the target
+    may know which bytes it should have, and the objects that lie there, by key."""
+
+    instance: "InstanceCopy"
+    record: Record
+    set_key: str
+    known: bool
+    present: Mapping[str, int]
+
+    @property
+    def stem(self) -> str:
+        """The key, without suffix, that its files get."""
+        return layout.stem(self.set_key, self.record)
+
+
+class InstanceCopy:
+    """The part of a run that is about one instance."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        instance_id: str,
+        prefixes: Sequence[str],
+        send: MemoryObjectSendStream[Planned],
+    ) -> None:
+        self._id: Final = instance_id
+        self._shared: Final = shared
+        self._source: Final = shared.source
+        self._target: Final = shared.target
+        self._options: Final = shared.options
+        self._observer: Final = shared.observer
+        self._prefixes: Final = prefixes
+        self._send: Final = send
+        self._writer: Final = InstanceWriter(
+            shared.target, instance_id, shared.turns, shared.observer
+        )
+        self._inventory: Final = Inventory(shared.target.store)
+        self._witnesses: Final = Witnesses(shared.source.store)
+        self._target_says: Final = Witnesses(shared.target.store)
+        # By month, the sets that may lack lines in SHA256SUMS, and the keys that the source's gives
+        # their files: none of a set that it does not name. Of a standard instance, the months.
+        self._touched: Final[dict[str, dict[str, tuple[str, ...]]]] = {}
+        # By their keys without suffix, files that the target was told to take as they are here.
+        self._replaced: Final[set[str]] = set()
+        # The set that was last said to have no SHA256SUMS.
+        self._noted = ""
+
+    async def run(self) -> None:
+        """All of it. Raises what ends the run."""
+        async with self._writer:
+            async with self._writer.turn():
+                for prefix in self._prefixes:
+                    await self._enqueue(prefix)
+            await self._writer.nothing_under_way()
+            if self._shared.full is not None or self._writer.is_busy:
+                return
+            for month, origins in sorted(self._touched.items()):
+                try:
+                    await self._seal(month, origins)
+                except ArchiverError as error:
+                    if error.ends_run:
+                        raise
+                    self._observer(events.Failed(layout.sums_key(month), error))
+            if self._writer.is_writer:
+                await self._shared.index.keep(self._id)
+
+    def ended_one(self) -> None:
+        """A backup that was enqueued has been copied, or not."""
+        self._writer.ended_one()
+
+    async def _enqueue(self, prefix: str) -> None:
+        selection = self._options.selection
+        found = set[tuple[str, str]]()
+        async with aclosing(walk(self._source.store, prefix, selection.reaches)) as walked:
+            async for one in walked:
+                found.add(identity(layout.set_of(one.key)))
+                if isinstance(one, Unrecorded):
+                    self._observer(events.Failed(one.key, one.error))
+                    continue
+                planned = await self._planned(one)
+                if self._shared.full is not None or self._writer.is_busy:
+                    return
+                if planned is not None:
+                    self._writer.under_way += 1
+                    try:
+                        await self._send.send(planned)
+                    except anyio.BrokenResourceError:
+                        self.ended_one()  # no worker is left: what ended the last one is raised
+        for failed in await nothing_of(self._source, selection, prefix, found):
+            self._observer(failed)
+
+    async def _planned(self, one: Recorded) -> Planned | None:
+        """The record under a key, if what it describes is to be copied, and the set for it."""
+        key, store = one.key, self._source.store
+        try:
+            known = await described(store, one.files, key)
+            found = None if known is None else await self._found(known)
+            if known is None or found is None or self._is_held(known, one, found):
+                return None
+            record = known if isinstance(known, Record) else await record_of(store, one.files, key)
+            if record is None:
+                return None
+            return await self._to_be_copied(record, one, *found)
+        except ArchiverError as error:
+            if error.ends_run:
+                raise
+            self._observer(events.Failed(key, error))
+            return None
+
+    def _is_held(self, known: Described, one: Recorded, found: tuple[str, Compared]) -> bool:
+        """Whether there is nothing to be done about a record, which is told then."""
+        set_key, compared = found
+        self._note_unsealed(known, one)
+        if compared.difference is not Difference.NONE:
+            return False
+        if (odds := at_odds(known, one.sums)) is not None:
+            self._observer(events.Failed(known.key, odds))
+            return True
+        self._observer(events.Held(known))
+        if not compared.is_named:
+            self._touch(set_key, one.files, is_standard=known.is_standard)
+        return True
+
+    def _touch(self, set_key: str, origin: SetFiles, *, is_standard: bool) -> None:
+        """Note that a set may lack lines in SHA256SUMS."""
+        of_month = self._touched.setdefault(layout.month_of(set_key), {})
+        if not is_standard:
+            keys = filter(layout.is_object, origin.sums or ())
+            of_month[set_key] = tuple(layout.moved(key, set_key) for key in keys)
+
+    async def _to_be_copied(
+        self, record: Record, one: Recorded, set_key: str, compared: Compared
+    ) -> Planned | None:
+        difference, backup = compared.difference, record.backup
+        odds = at_odds(record, one.sums)
+        if odds is not None and not await self._why_doubted(record):
+            self._observer(events.Failed(record.key, odds, backup))
+        if difference is Difference.OTHER and not self._options.replace:
+            self._observer(events.Failed(record.key, self._at_odds(record, set_key), backup))
+            return None
+        stem = layout.stem(set_key, record)
+        if difference is not Difference.MISSING:
+            why = await self._inventory.in_its_place(stem) or compared.why or difference
+            self._observer(events.Damaged(backup, why))
+            await self._clear([layout.record_key(stem)])
+        self._observer(events.Planned(backup))
+        self._touch(set_key, one.files, is_standard=record.is_standard)
+        known, present = await self._inventory.knows(stem), await self._inventory.present(stem)
+        return Planned(self, record, set_key, known, present)
+
+    async def _found(self, record: Described) -> tuple[str, Compared] | None:
+        """The set for it in the target, and how that holds it: seen as the one writer, if there
+        is something to write. None where another process is."""
+        found = await self._compared(record)
+        if self._writer.is_writer or not self._is_to_be_copied(found[1]):
+            return found
+        if not await self._writer.begin_out_of_turn():
+            return None
+        # Another writer may have brought it meanwhile.
+        self._inventory.look_again()
+        self._target_says.look_again()
+        return await self._compared(record)
+
+    async def _compared(self, record: Described) -> tuple[str, Compared]:
+        """The set for it in the target, and how that holds it."""
+        set_key = await self._inventory.set_for(record)
+        compared = await self._inventory.compare(record, set_key)
+        if compared.difference is not Difference.NONE:
+            return set_key, compared
+        if await self._is_outvoted(record, set_key):
+            return set_key, Compared(Difference.OTHER)
+        is_named = await self._inventory.is_in_sums(record, set_key)
+        return set_key, replace(compared, is_named=is_named)
+
+    def _is_to_be_copied(self, compared: Compared) -> bool:
+        if compared.difference is Difference.OTHER:
+            return self._options.replace
+        return compared.difference is not Difference.NONE
+
+    async def _is_outvoted(self, record: Described, set_key: str) -> bool:
+        """Whether the target has the same record, and is to be told that it is right: a run that
+        replaced it ended before its SHA256SUMS followed."""
+        if not self._options.replace:
+            return False
+        said = await self._target_says.of(layout.stem(set_key, record), record)
+        return any(sha256 != record.sha256 for sha256 in said.values())
+
+    def _at_odds(self, record: Record, set_key: str) -> IntegrityError:
+        return IntegrityError(
+            f"{self._source.store}: {record.key} and {self._target.store}: "
+            f"{layout.moved(record.key, set_key)} name other bytes of the same backup; nothing is "
+            "copied",
+            hint="verify both; copy --replace takes what the first has, and keeps the other aside",
+        )
+
+    async def _clear(self, keys: Iterable[str]) -> None:
+        """Make room for files of the target where something else has their names."""
+        for key in keys:
+            kept = await self._target.store.clear(key)
+            if kept is not None:
+                self._observer(events.Cleared(key, kept))
+
+    async def copy(self, one: Planned) -> None:
+        """One backup: read, compared with its record, written, and recorded as it was."""
+        record, stem, known = one.record, one.stem, one.known
+        backup, (_, provenance) = record.backup, _promised(record)
+        store = self._target.store
+        async with entered(store.stage(stem, record.size, one.present)) as staging:
+            commit = await self._commit(record, stem, staging, known=known)
+            [stored] = await in_thread(store.finish, [commit])
+        receipt = stored.receipt
+        self._shared.index.wrote([(layout.record_key(stem), record.renamed(stored.key).encode())])
+        if self._options.replace and known:
+            self._replaced.add(stem)
+        for key, kept in stored.cleared:
+            self._observer(events.Cleared(key, kept))
+        self._observer(
+            events.Archived(
+                backup, stored.key, receipt.size, receipt.sha256, provenance.network,
+                receipt.bytes_fetched, receipt.bytes_fetched_again, receipt.is_vouched_for,
+                receipt.kind, (receipt.finished_at - receipt.started_at).total_seconds(),
+            )
+        )  # fmt: skip
+
+    async def _commit(self, record: Record, stem: str, staging: Staging, *, known: bool) -> Commit:
+        """An object that lies there unrecorded, if it has the record's bytes; or what is read."""
+        pin, provenance = _promised(record)
+        if (doubt := await self._why_doubted(record)) is not None:
+            raise IntegrityError(
+                f"{self._source.store}: {record.key} says that SHA-256 is {record.sha256}, and "
+                f"{doubt}",
+                hint="verify the archive that it is copied from, and repair it",
+            )
+
+        def documents(stored: Stored) -> list[tuple[str, bytes]]:
+            return [(layout.record_key(stem), record.renamed(stored.key).encode())]
+
+        present = await measure_present(self._target.store, staging, is_log=record.is_log)
+        for key, measured in present.items():
+            alike = measured.sha256 == record.sha256 and measured.crc64 == pin.crc64
+            if alike and key == f"{stem}.{measured.kind}":
+                receipt = receipt_for(
+                    measured, pin, record.size, TransferStats(0, provenance=provenance)
+                )
+                self._check_dump(record, receipt)
+                return staging.record(key, receipt, documents)
+        reading = StoreOrigin(record.backup, self._source.store, record.object_key, pin, provenance)
+        begun = staging.resumable
+        if begun is not None and begun.pin.crc64 != pin.crc64:
+            await in_thread(staging.restart)  # parts of another object
+        async with dropping_refused(staging):
+            try:
+                receipt = await download_file(self._shared.transfer, reading, staging)
+            except CorruptFile:
+                # It says what that means of a vendor, who may have meant those bytes.
+                raise self._damaged(record) from None
+            if receipt.sha256 != record.sha256:
+                raise self._damaged(record)
+            self._check_dump(record, receipt)
+            kept = list[tuple[str, str]]()
+            if known or staging.existing:
+                kept = await make_way(
+                    self._target.store, stem, staging, present, receipt,
+                    forced=self._options.replace,
+                )  # fmt: skip
+        for key, at in kept:
+            self._observer(events.KeptAside(key, at))
+        return staging.commit(receipt, documents)
+
+    def _note_unsealed(self, record: Described, one: Recorded) -> None:
+        """Say once of a set that SHA256SUMS does not name all of it where it comes from."""
+        if one.files.sums_fault is not None or record.object_key in (one.sums or {}):
+            return
+        if one.sums is not None:
+            why = f"{record.object_key} is recorded and not in SHA256SUMS"
+            self._observer(events.SetUnsealed(record.set_key, why))
+        elif record.set_key != self._noted:
+            self._noted = record.set_key
+            why = unsealed(is_of_cluster=not record.is_standard)
+            self._observer(events.SetUnsealed(record.set_key, why))
+
+    def _check_dump(self, record: Record, receipt: Receipt) -> None:
+        """Raises IntegrityError where a record says of the file's own version and checksum what is
+        not so: somebody edited it, and what is copied must be right in all it says."""
+        rdb = record.document["rdb"]
+        said = f"version {rdb['version']}, footer {rdb['footer']}"
+        found = f"version {receipt.rdb.version}, footer {receipt.rdb.footer}"
+        if said != found:
+            raise IntegrityError(
+                f"{self._source.store}: {record.key} says that the file has {said}, and it has "
+                f"{found}",
+                hint="verify the archive that it is copied from, and repair it",
+            )
+
+    def _damaged(self, record: Record) -> CorruptFile:
+        store = self._source.store
+        return CorruptFile(
+            f"{record.object_key} is damaged in {store}: it has not the checksums of its record",
+            hint=f"run archiver verify on {store}; --repair-from mends it",
+        )
+
+    async def _why_doubted(self, record: Record) -> str | None:
+        """Who in the source speaks against a record that nothing but itself speaks for: it may have
+        been changed, together with its object."""
+        said = await self._witnesses.of(layout.stem_of(record.key), record)
+        against = [who for who, sha256 in said.items() if sha256 != record.sha256]
+        if not against or len(said) - len(against) >= 2:
+            return None
+        return f"{' and '.join(against)} there {'say' if len(against) > 1 else 'says'} otherwise"
+
+    async def _seal(self, month: str, origins: Mapping[str, Sequence[str]]) -> None:
+        """Name in SHA256SUMS the sets that the source's names, once the target has all that it
+        names of them, and those of a standard instance. What was replaced takes its line along, and
+        what verifies saw of the bytes before counts no more."""
+        store = self._target.store
+        replaced = {stem for stem in self._replaced if layout.month_of(stem) == month}
+        await forget(store, replaced)
+        there = {e.key async for e in store.entries(f"{month}/")} if origins else set[str]()
+        of_replaced = {layout.set_of(layout.record_key(stem)) for stem in replaced}
+        sets = {
+            set_key
+            for set_key, named in origins.items()
+            if named and (set_key in of_replaced or there.issuperset(named))
+        }
+        documents = self._shared.index.documents(month)
+        plan = await plan_seal(store, month, sets, confirmed=replaced, documents=documents)
+        if plan.data is not None and not self._writer.is_writer:
+            if not await self._writer.begin():
+                return
+            plan = await plan_seal(store, month, sets, confirmed=replaced, documents=documents)
+        await plan.write(store)
+        for set_key, error in plan.failed.items():
+            self._observer(events.Failed(set_key, error))
+        for set_key in sorted(plan.files):
+            self._observer(events.SetCompleted(set_key, plan.files[set_key]))
+
+
+async def nothing_of(
+    source: Archive, selection: Selection, prefix: str, found: Collection[tuple[str, str]]
+) -> list[events.Failed]:
+    """What was asked for by its name below a prefix, and of which the source has nothing; ``found``
+    are the sets that were met there. Raises StoreError."""
+    failures: list[events.Failed] = []
+    for name in selection.named(prefix):
+        if name == prefix and found:
+            continue
+        if name != prefix and identity(name) in found:
+            continue
+        entries = source.store.entries(prefix)
+        async with aclosing(entries):
+            if await anext((e async for e in entries if _is_of(e.key, name)), None) is None:
+                nothing = BackupFailed(f"{source.store}: there is nothing of {name.strip('/')}")
+                failures.append(events.Failed(name, nothing))
+    return failures
+
+
+def _is_of(key: str, name: str) -> bool:
+    """Whether a record is one of an instance (``<instance>/``), or of a set."""
+    return layout.is_record(key) and (key.startswith(name) or layout.set_of(key) == name)
