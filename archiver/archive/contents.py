@@ -446,22 +446,49 @@ class _Below:
         return f"{set_key}/".startswith(self._prefix) and self._wants(set_key) and not hidden
 
 
-async def month_of(store: Store, month: str) -> Month:
-    """A month as it is listed now. Raises StoreError."""
-    found = Month(month)
+@dataclass(slots=True)
+class MonthView:
+    """A month as one look shows it: its listing, what is known of it before its records are read,
+    the entry of what verifies left of it, and the keys of all that is there."""
+
+    listed: Month
+    overview: Overview
+    results: Entry | None
+    there: frozenset[str]
+
+    @property
+    def key(self) -> str:
+        return self.listed.key
+
+    @property
+    def sets(self) -> list[SetFiles]:
+        """The sets that the listing shows."""
+        return [self.overview.files(key, one, {}) for key, one in self.listed.sets.items()]
+
+    def wrote_sums(self, sums: Entry, lines: Mapping[str, str]) -> None:
+        """SHA256SUMS was just written, with these lines by key."""
+        self.listed.sums = sums
+        self.overview = replace(self.overview, sums=MonthSums.of(lines))
+
+
+async def view_month(store: Store, month: str, results: Mapping[str, Entry]) -> MonthView:
+    """``<instance>/<yyyy>/<mm>`` as it is listed now; ``results`` are the entries of what verifies
+    left, by month. Raises StoreError."""
+    listed, there = Month(month), set[str]()
     async for entry in store.entries(f"{month}/"):
+        there.add(entry.key)
         if layout.is_of_a_set(entry.key) or layout.is_of_a_month(entry.key):
-            found.take(entry)
-    return found
+            listed.take(entry)
+    [overview] = await overviews(store, [listed], results)
+    return MonthView(listed, overview, results.get(month), frozenset(there))
 
 
 async def set_of(store: Store, set_key: str) -> SetFiles:
     """A set as it is listed now, and what is known of its month. Raises StoreError."""
     month = layout.month_of(set_key)
-    listed = await month_of(store, month)
-    [overview] = await overviews(store, [listed], await results_below(store, f"{month}/"))
-    seen = {key: one for key, one in overview.seen.items() if layout.set_of(key) == set_key}
-    return overview.files(set_key, listed.sets.get(set_key, {}), seen)
+    view = await view_month(store, month, await results_below(store, f"{month}/"))
+    seen = {key: one for key, one in view.overview.seen.items() if layout.set_of(key) == set_key}
+    return view.overview.files(set_key, view.listed.sets.get(set_key, {}), seen)
 
 
 async def _months(store: Store, prefix: str) -> AsyncGenerator[Month | Unrecorded, None]:

@@ -9,12 +9,12 @@ from archiver.archive import layout
 from archiver.archive.catalogue import CatalogueEntry, write_catalogue
 from archiver.archive.contents import (
     Month,
+    MonthView,
     Overview,
     SetFiles,
     described,
-    month_of,
-    overviews,
     results_below,
+    view_month,
     with_records,
 )
 from archiver.archive.layout import index_key
@@ -28,13 +28,16 @@ _MOST_KEPT: Final = 4096
 
 
 class Indexing:
-    """The months that a run has written to, whose catalogues are to be made anew at the end of each
-    instance, by the holder of its lock."""
+    """The months that a run has written to, whose SHA256SUMS and catalogues are to be made anew at
+    the end of each instance, by the holder of its lock."""
 
     def __init__(self, store: Store) -> None:
         self._store: Final = store
         self._documents: Final[dict[str, dict[str, bytes]]] = {}
         self._count = 0
+        # Months as they were listed when all was written, until their catalogues are.
+        self._views: Final[dict[str, MonthView]] = {}
+        self._results: Final[dict[str, Mapping[str, Entry]]] = {}
 
     def wrote(self, documents: Iterable[tuple[str, bytes]]) -> None:
         """These records were just written: keys and contents."""
@@ -48,19 +51,31 @@ class Indexing:
         """Those of a month that are kept in memory, by key."""
         return self._documents.get(month, {})
 
-    def months_of(self, instance_id: str) -> list[str]:
-        """The months of an instance that were written to, sorted."""
-        return sorted(one for one in self._documents if one.startswith(f"{instance_id}/"))
+    async def view(self, month: str) -> MonthView:
+        """A month, once all is written to it that will be: listed now, and kept until its catalogue
+        is written. Raises StoreError."""
+        if month not in self._views:
+            instance_id = month.partition("/")[0]
+            if instance_id not in self._results:
+                below = await results_below(self._store, f"{instance_id}/")
+                self._results[instance_id] = below
+            self._views[month] = await view_month(self._store, month, self._results[instance_id])
+        return self._views[month]
+
+    def look_again(self, month: str) -> None:
+        """List a month anew when it is asked for: others may have written to it until now."""
+        self._views.pop(month, None)
 
     async def keep(self, instance_id: str, months: Iterable[str] = ()) -> None:
         """Write the catalogues of those months of an instance that were written to, and of
         ``months``, which are of it. One that cannot be written is logged: it is derived, and
         whoever asks reads the records."""
-        for month in sorted({*self.months_of(instance_id), *months}):
+        ours = [one for one in self._documents if one.startswith(f"{instance_id}/")]
+        for month in sorted({*ours, *months}):
             documents = self._documents.pop(month, None)
             self._count -= len(documents or ())
             try:
-                await write_index(self._store, month, documents)
+                await write_index(self._store, await self.view(month), documents)
             except ArchiveBusy:
                 raise  # the lock was lost
             except ArchiverError as error:
@@ -68,32 +83,32 @@ class Indexing:
                 record(
                     logging.WARNING, "catalogue_not_written", text, instance_id, {"month": month}
                 )
+            self._views.pop(month, None)
+        self._results.pop(instance_id, None)
 
 
 async def write_index(
-    store: Store, month: str, documents: Mapping[str, bytes] | None = None
+    store: Store, view: MonthView, documents: Mapping[str, bytes] | None = None
 ) -> None:
-    """Write the catalogue of ``<instance>/<yyyy>/<mm>``. ``documents`` are records that this run
-    has just written, by key, so that they need not be read back.
+    """Write the catalogue of a month. ``documents`` are records that this run has just written, by
+    key, so that they need not be read back.
 
     Records that cannot be used are left out: whoever asks for them reads them, and is told. Raises
     StoreError.
     """
-    written = documents or {}
-    results = await results_below(store, f"{month}/")
-    listed = await month_of(store, month)
-    [overview] = await overviews(store, [listed], results)
-    sets = [overview.files(key, entries, {}) for key, entries in listed.sets.items()]
-    sets = await with_records(store, [one.with_documents(written) for one in sets])
+    sets = [one.with_documents(documents or {}) for one in view.sets]
+    sets = await with_records(store, sets)
     known = {entry.object_key: entry for one in sets for entry in await _entries(store, one)}
-    verified = results.get(month)
-    if verified is not None and not await _names_only(store, month, known):
+    verified = view.results
+    if verified is not None and not await _names_only(store, view.key, known):
         verified = None
-    sums = _sums(listed, overview, sets)
-    before = (await store.read_many([index_key(month)]))[index_key(month)]
-    data = write_catalogue(month, known.values(), listed.entries, sums, verified)
+    sums = _sums(view.listed, view.overview, sets)
+    key, before = index_key(view.key), None
+    if view.listed.index is not None:
+        before = (await store.read_many([key]))[key]
+    data = write_catalogue(view.key, known.values(), view.listed.entries, sums, verified)
     if data != before and (before is not None or known):
-        await store.put(index_key(month), data)
+        await store.put(key, data)
 
 
 def _sums(

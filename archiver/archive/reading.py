@@ -7,6 +7,7 @@ of them do. Only a verify looks closer, to say what is wrong with it.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from archiver.archive import layout
 from archiver.archive.catalogue import Described
@@ -49,6 +50,15 @@ class MonthSums:
     by_set: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     fault: ArchiverError | None = None
 
+    @classmethod
+    def of(cls, lines: Mapping[str, str], fault: ArchiverError | None = None) -> Self:
+        """The same by set; lines of what is no file of a set are left out."""
+        by_set: dict[str, dict[str, str]] = {}
+        for key, sha256 in lines.items():
+            if layout.is_of_a_set(key):
+                by_set.setdefault(layout.set_of(key), {})[key] = sha256
+        return cls(by_set, fault)
+
 
 async def read_sums(store: Store, month: str) -> dict[str, str] | None:
     """The SHA-256 by key in the SHA256SUMS of a month; None when there is none.
@@ -82,11 +92,7 @@ async def salvaged_sums(store: Store, month: str, data: bytes | ArchiverError) -
         fault = error
         salvage = salvage_sums(data).sums
         sums = {f"{month}/{name}": min(said) for name, said in salvage.items() if len(said) == 1}
-    by_set: dict[str, dict[str, str]] = {}
-    for key, sha256 in sums.items():
-        if layout.is_of_a_set(key):
-            by_set.setdefault(layout.set_of(key), {})[key] = sha256
-    return MonthSums(by_set, fault)
+    return MonthSums.of(sums, fault)
 
 
 async def check_names(store: Store, month: str, sums: Iterable[str], *, hint: str) -> None:

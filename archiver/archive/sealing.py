@@ -11,15 +11,16 @@ instance's set is one file, whose record proves it: those of the month that have
 theirs, too, so that a run closes what an interrupted one left.
 """
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archiver.archive import layout
-from archiver.archive.contents import Month, SetFiles, described, overviews, with_records
+from archiver.archive.contents import MonthView, SetFiles, described, with_records
 from archiver.archive.reading import decode_sums
 from archiver.archive.sums import Salvage, format_sums, salvage_sums, unexplained
-from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
-from archiver.stores.base import Store
+from archiver.errors import ArchiverError, BadDocument, IntegrityError, StoreError, UnreadableObject
+from archiver.stores.base import Entry, Store
 
 _STAYS = "it stays as it is: run verify, then repair"
 
@@ -73,45 +74,48 @@ class Mending:
 @dataclass(frozen=True, slots=True)
 class SealPlan:
     """The SHA256SUMS of a month that is to be written; ``data`` is None where it is as it should
-    be. ``files`` says of each set that gets lines how many files it has in SHA256SUMS then;
-    ``failed`` why a set gets none, by its key, or why nothing can be written, by the key of
-    SHA256SUMS."""
+    be; ``lines`` are those of it, by key. ``files`` says of each set that gets lines how many files
+    it has in SHA256SUMS then; ``failed`` why a set gets none, by its key, or why nothing can be
+    written, by the key of SHA256SUMS."""
 
-    month: str
     data: bytes | None = None
+    lines: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, ArchiverError] = field(default_factory=dict)
 
-    async def write(self, store: Store) -> None:
-        """Write it, as the one writer of the instance. Raises StoreError."""
+    async def write(self, store: Store, view: MonthView) -> None:
+        """Write it, as the one writer of the instance, and note that in the ``view``. Raises
+        StoreError."""
         if self.data is not None:
-            key = layout.sums_key(self.month)
+            key = layout.sums_key(view.key)
             await store.clear(key)
-            await store.put(key, self.data)
+            version = await store.put(key, self.data)
+            view.wrote_sums(Entry(key, len(self.data), version=version), self.lines)
 
 
 async def plan_seal(
     store: Store,
-    month: str,
+    view: MonthView,
     sets: Collection[str] = (),
     *,
     confirmed: Collection[str] = (),
     mending: Mending | None = None,
     documents: Mapping[str, bytes] | None = None,
 ) -> SealPlan:
-    """What SHA256SUMS of ``<instance>/<yyyy>/<mm>`` is to be: with lines for these sets, which are
-    complete, and unless a repair is at it for all sets of a standard instance.
+    """What the SHA256SUMS of a month is to be: with lines for these sets, which are complete, and
+    unless a repair is at it for all sets of a standard instance.
 
     ``confirmed`` are stems whose records are believed; ``documents`` are records that this run has
-    just written, by key, so that they need not be read back. A set fails alone: with IntegrityError
-    at a record whose object is not there or that contradicts its line, with BadDocument or
-    UnreadableObject at one that must not be used. Raises StoreError.
+    just written, by key, so that they need not be read back; what is not there of them fails, too.
+    A set fails alone: with IntegrityError at a record whose object is not there or that contradicts
+    its line, with BadDocument or UnreadableObject at one that must not be used. Raises StoreError.
     """
-    sums_key = layout.sums_key(month)
+    documents = documents or {}
+    month, sums_key = view.key, layout.sums_key(view.key)
     try:
-        data = await _present(store, month, mending=mending is not None)
+        data = await _present(store, view, mending=mending is not None)
     except (BadDocument, UnreadableObject) as error:
-        return SealPlan(month, failed={sums_key: error})
+        return SealPlan(failed={sums_key: error})
     salvage = salvage_sums(data or b"")
     said = {f"{month}/{name}": hashes for name, hashes in salvage.sums.items()}
     named = {
@@ -119,62 +123,79 @@ async def plan_seal(
         for key, hashes in said.items()
         if layout.stem_of(key) not in confirmed and (mending is None or layout.is_object(key))
     }
-    begun = {layout.set_of(key) for key in said}
-    listed, there = await _listed(store, month)
-    meant = set(sets)
+    fresh, meant = {layout.set_of(key) for key in documents}, set(sets)
     if mending is None:
-        meant |= {one.key for one in listed if one.is_standard and one.key not in begun}
-    looked_at = [
-        one.with_documents(documents or {}) for one in listed if one.key in meant or mending
-    ]
-    files, failed, recorded = dict[str, int](), dict[str, ArchiverError](), dict[str, str]()
-    for one in await with_records(store, looked_at):
-        try:
-            lines = await _lines(store, one, said, confirmed)
-        except (IntegrityError, UnreadableObject) as error:
-            if one.key in sets:
-                failed[one.key] = error
-            continue
-        recorded |= lines
-        if one.key in meant and any(named.get(key) != sha256 for key, sha256 in lines.items()):
-            named |= lines
-            files[one.key] = sum(layout.set_of(key) == one.key for key in named)
-    text = format_sums(_names(month, named))
-    if not recorded or data == text:
-        return SealPlan(month, failed=failed)
+        begun = {layout.set_of(key) for key in said}
+        meant |= {one.key for one in view.sets if one.is_standard and one.key not in begun}
+    looked_at = [one for one in view.sets if one.key in meant | fresh or mending is not None]
+    recorded, wrong = await _recorded(
+        store, [one.with_documents(documents) for one in looked_at], said, confirmed
+    )
+    failed = {one: error for one, error in wrong.items() if one in fresh.union(sets)}
+    failed |= await _dropped(store, view, documents)
+    added = {k: sha for one in meant for k, sha in recorded.get(one, {}).items()}
+    changed = {layout.set_of(key) for key, sha256 in added.items() if named.get(key) != sha256}
+    named |= added
     if mending is not None:
+        there = {key.removeprefix(f"{month}/") for key in view.there}
+        lines = {k: sha for of_set in recorded.values() for k, sha in of_set.items()}
+        if lines and data != format_sums(_names(month, named)):
+            try:
+                mending.check(sums_key, salvage, _names(month, lines), there)
+            except BadDocument as error:
+                return SealPlan(failed={**failed, sums_key: error})
+            named = {**mending.others, **named}
+    text = format_sums(_names(month, named))
+    counts = Counter(map(layout.set_of, named))
+    files = {one: counts[one] for one in changed}
+    is_new = bool(recorded) and data != text
+    return SealPlan(text if is_new else None, named, files if is_new else {}, failed)
+
+
+async def _recorded(
+    store: Store,
+    sets: Sequence[SetFiles],
+    said: Mapping[str, frozenset[str]],
+    confirmed: Collection[str],
+) -> tuple[dict[str, dict[str, str]], dict[str, ArchiverError]]:
+    """By set, the lines that its records give; or why it gets none. Raises StoreError."""
+    lines, wrong = dict[str, dict[str, str]](), dict[str, ArchiverError]()
+    for one in await with_records(store, sets):
         try:
-            mending.check(sums_key, salvage, _names(month, recorded), there)
-        except BadDocument as error:
-            return SealPlan(month, failed={**failed, sums_key: error})
-        text = format_sums(_names(month, {**mending.others, **named}))
-    return SealPlan(month, text if data != text else None, files, failed)
+            lines[one.key] = await _lines(store, one, said, confirmed)
+        except (IntegrityError, UnreadableObject) as error:
+            wrong[one.key] = error
+    return {key: one for key, one in lines.items() if one}, wrong
 
 
-async def _present(store: Store, month: str, *, mending: bool) -> bytes | None:
+async def _dropped(
+    store: Store, view: MonthView, documents: Mapping[str, bytes]
+) -> dict[str, ArchiverError]:
+    """Of the records that were just written, those that the store did not keep, by their sets."""
+    return {
+        layout.set_of(key): StoreError(
+            f"{key}: it was just written, and is not there",
+            hint="the store accepts what it does not keep, or something else removed it",
+        )
+        for key in documents.keys() - view.there
+        if await store.size(key) is None
+    }
+
+
+async def _present(store: Store, view: MonthView, *, mending: bool) -> bytes | None:
     """The SHA256SUMS of a month; None where there is none, or where a repair is to write anew what
     the store does not give. Raises BadDocument, UnreadableObject, StoreError."""
+    if view.listed.sums is None:
+        return None
     try:
-        data = await store.read(layout.sums_key(month))
+        data = await store.read(layout.sums_key(view.key))
     except (BadDocument, UnreadableObject):
         if mending:
             return None
         raise
     if data is not None and not mending:
-        await decode_sums(store, month, data, hint=_STAYS)
+        await decode_sums(store, view.key, data, hint=_STAYS)
     return data
-
-
-async def _listed(store: Store, month: str) -> tuple[list[SetFiles], set[str]]:
-    """The sets of a month with what its catalogue knows of their records, and the names of all that
-    is there."""
-    listed, there = Month(month), set[str]()
-    async for entry in store.entries(f"{month}/"):
-        there.add(entry.key.removeprefix(f"{month}/"))
-        if layout.is_of_a_set(entry.key) or entry.key == layout.index_key(month):
-            listed.take(entry)
-    [overview] = await overviews(store, [listed], {})
-    return [overview.files(key, entries, {}) for key, entries in listed.sets.items()], there
 
 
 async def _lines(

@@ -197,8 +197,9 @@ class Store(Protocol):
         raise one that concerns that document alone. Raises StoreError."""
         ...
 
-    async def put(self, key: str, data: bytes) -> None:
-        """Write a document: durably and as a whole, or not at all. Raises StoreError."""
+    async def put(self, key: str, data: bytes) -> str:
+        """Write a document: durably and as a whole, or not at all. Returns its version, as a
+        listing has it. Raises StoreError."""
         ...
 
     async def clear(self, key: str) -> str | None:

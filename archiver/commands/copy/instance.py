@@ -20,13 +20,21 @@ from archiver import events
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.catalogue import Described
-from archiver.archive.contents import Recorded, SetFiles, Unrecorded, described, record_of, walk
+from archiver.archive.contents import (
+    MonthView,
+    Recorded,
+    SetFiles,
+    Unrecorded,
+    described,
+    record_of,
+    walk,
+)
 from archiver.archive.indexing import Indexing
 from archiver.archive.inventory import Compared, Difference, Inventory
 from archiver.archive.reading import at_odds, unsealed
 from archiver.archive.record import Record
 from archiver.archive.replacing import Witnesses, dropping_refused, make_way, measure_present
-from archiver.archive.sealing import plan_seal
+from archiver.archive.sealing import SealPlan, plan_seal
 from archiver.archive.verified import forget
 from archiver.commands.copy.selection import CopyOptions, Selection, identity
 from archiver.commands.summary import Summary
@@ -393,24 +401,34 @@ class InstanceCopy:
         store = self._target.store
         replaced = {stem for stem in self._replaced if layout.month_of(stem) == month}
         await forget(store, replaced)
-        there = {e.key async for e in store.entries(f"{month}/")} if origins else set[str]()
-        of_replaced = {layout.set_of(layout.record_key(stem)) for stem in replaced}
-        sets = {
-            set_key
-            for set_key, named in origins.items()
-            if named and (set_key in of_replaced or there.issuperset(named))
-        }
-        documents = self._shared.index.documents(month)
-        plan = await plan_seal(store, month, sets, confirmed=replaced, documents=documents)
+        index = self._shared.index
+        plan, view = await self._plan_seal(month, origins, replaced)
         if plan.data is not None and not self._writer.is_writer:
             if not await self._writer.begin():
                 return
-            plan = await plan_seal(store, month, sets, confirmed=replaced, documents=documents)
-        await plan.write(store)
+            index.look_again(month)
+            plan, view = await self._plan_seal(month, origins, replaced)
+        await plan.write(store, view)
         for set_key, error in plan.failed.items():
             self._observer(events.Failed(set_key, error))
         for set_key in sorted(plan.files):
             self._observer(events.SetCompleted(set_key, plan.files[set_key]))
+
+    async def _plan_seal(
+        self, month: str, origins: Mapping[str, Sequence[str]], replaced: Collection[str]
+    ) -> tuple[SealPlan, MonthView]:
+        index = self._shared.index
+        view, documents = await index.view(month), index.documents(month)
+        of_replaced = {layout.set_of(layout.record_key(stem)) for stem in replaced}
+        sets = {
+            set_key
+            for set_key, named in origins.items()
+            if named and (set_key in of_replaced or view.there.issuperset(named))
+        }
+        plan = await plan_seal(
+            self._target.store, view, sets, confirmed=replaced, documents=documents
+        )
+        return plan, view
 
 
 async def nothing_of(

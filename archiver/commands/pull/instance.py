@@ -341,16 +341,17 @@ class InstancePull:
     async def _seal(self, listed: ListedSets, month: str, sets: set[str]) -> SealPlan:
         """Write a month's SHA256SUMS where it is not as it should be; the lock is taken for that
         alone."""
-        documents = self._shared.index.documents(month)
-        plan = await listed.plan(month, sets, documents)
-        if plan.data is None or self._writer.is_writer:
-            await plan.write(self._shared.archive.store)
-            return plan
-        if not await self._writer.begin():
-            return SealPlan(month)
-        self._inventory.look_again()
-        plan = await listed.plan(month, sets, documents)
-        await plan.write(self._shared.archive.store)
+        index, store = self._shared.index, self._shared.archive.store
+        view, documents = await index.view(month), index.documents(month)
+        plan = await listed.plan(view, sets, documents)
+        if plan.data is not None and not self._writer.is_writer:
+            if not await self._writer.begin():
+                return SealPlan()
+            self._inventory.look_again()
+            index.look_again(month)
+            view = await index.view(month)
+            plan = await listed.plan(view, sets, documents)
+        await plan.write(store, view)
         return plan
 
     async def _keep_index(self) -> None:

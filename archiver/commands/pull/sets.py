@@ -8,6 +8,7 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.completeness import SetTally, incomplete
 from archiver.archive.consistency import apart
+from archiver.archive.contents import MonthView
 from archiver.archive.inventory import Inventory
 from archiver.archive.neighbours import sets_around
 from archiver.archive.sealing import Mending, SealPlan, plan_seal
@@ -115,13 +116,15 @@ class ListedSets:
             found.setdefault(month, set()).add(one.key)
         return found
 
-    async def plan(self, month: str, sets: set[str], documents: Mapping[str, bytes]) -> SealPlan:
+    async def plan(
+        self, view: MonthView, sets: set[str], documents: Mapping[str, bytes]
+    ) -> SealPlan:
         """See :func:`plan_seal`."""
         return await plan_seal(
             self._archive.store,
-            month,
+            view,
             sets,
             confirmed=self._confirmed,
-            mending=Mending(is_whole=True) if month in self._doubted_months else None,
+            mending=Mending(is_whole=True) if view.key in self._doubted_months else None,
             documents=documents,
         )

@@ -15,7 +15,7 @@ from typing import Any, Final
 from archiver import events as pull_events
 from archiver.archive import layout
 from archiver.archive.archive import TOOL, Archive
-from archiver.archive.contents import month_of
+from archiver.archive.contents import view_month
 from archiver.archive.inventory import Inventory
 from archiver.archive.measure import measure, new_block
 from archiver.archive.reading import read_record
@@ -152,7 +152,8 @@ class _MonthMending:
         wanted = [key for key in self._wrong if key != self._month]
         theirs = {key: await self._there.sets_like(key) for key in wanted}
         months = {self._month, *(layout.month_of(one) for some in theirs.values() for one in some)}
-        listed = {month: await month_of(lists, month) for month in sorted(months)}
+        views = {month: await view_month(lists, month, {}) for month in sorted(months)}
+        listed = {month: view.listed for month, view in views.items()}
         for one in listed[self._month].sets:
             if all(one not in some for some in theirs.values()):
                 [ours_of_it, *_] = await ours.sets_like(one)
@@ -352,13 +353,13 @@ class _MonthMending:
         """Write SHA256SUMS: what there is of it goes on naming what it names. It gets the lines of
         sets of which all that either archive names is here, and nothing of which failed."""
         key = layout.sums_key(self._month)
-        there = {entry.key async for entry in self._store.entries(f"{self._month}/")}
+        view = await view_month(self._store, self._month, {})
         names = {one for one in our_sums.keys() | their_sums.keys() if layout.is_object(one)}
-        missing = names - there
+        missing = names - view.there
         lacking = {layout.set_of(one) for one in missing}
         lacking |= {layout.set_of(layout.record_key(stem)) for stem in failed}
         others: dict[str, str] = {}
-        if key in there:  # without it, nothing is named that is not here
+        if view.listed.sums is not None:  # without it, nothing is named that is not here
             others = {
                 one: their_sums[one]
                 for one in missing & their_sums.keys()
@@ -366,13 +367,13 @@ class _MonthMending:
             }
         plan = await plan_seal(
             self._store,
-            self._month,
+            view,
             {layout.set_of(one) for one in names} - lacking,
             confirmed=confirmed,
             mending=Mending(others, is_whole=bool(their_sums) and not others),
         )
         try:
-            await plan.write(self._store)
+            await plan.write(self._store, view)
         except (IntegrityError, UnreadableObject) as error:
             self._not_repaired(key, error)
             return

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from archiver.archive import layout
-from archiver.archive.contents import month_of
+from archiver.archive.contents import view_month
 from archiver.archive.measure import measure, new_block
 from archiver.archive.verified import results_if_any
 from archiver.commands.verify import events
@@ -19,7 +19,7 @@ async def reading_right(
     store: Store, set_key: str, stems: Collection[str], observer: events.Observer
 ) -> frozenset[str]:
     """Which of these stems read as everything written about them says, by now."""
-    listed = await month_of(store, layout.month_of(set_key))
+    listed = (await view_month(store, layout.month_of(set_key), {})).listed
     overview = await look_at(store, listed)
     known = await results_if_any(store, listed.key)
     seen = {key: one for key, one in known.items() if layout.set_of(key) == set_key}

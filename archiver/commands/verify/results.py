@@ -14,6 +14,7 @@ from typing import Final
 import anyio
 
 from archiver.archive import layout
+from archiver.archive.contents import results_below, view_month
 from archiver.archive.indexing import write_index
 from archiver.archive.verified import Result, encode, is_key, read_results, results_key
 from archiver.commands.verify import events
@@ -109,7 +110,8 @@ class Results:
         for left in reversed(range(_TRIES)):
             try:
                 await self._store.put(layout.index_key(month), b"")
-                await write_index(self._store, month)
+                results = await results_below(self._store, f"{month}/")
+                await write_index(self._store, await view_month(self._store, month, results))
             except StoreError:
                 if not left:
                     raise

@@ -24,7 +24,7 @@ from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
 from archiver.archive.catalogue import Catalogue, CatalogueEntry
 from archiver.archive.completeness import Missing, SetNodes, missing_nodes
-from archiver.archive.contents import Month, Overview, SetFiles, month_of
+from archiver.archive.contents import Month, Overview, SetFiles, view_month
 from archiver.archive.neighbours import listed_set
 from archiver.archive.record import Record
 from archiver.archive.verified import Result, read_results
@@ -131,7 +131,7 @@ class _Run:
             await self._look_again_at(month)
 
     async def _look_again_at(self, month: str) -> None:
-        listed = await month_of(self._store, month)
+        listed = (await view_month(self._store, month, {})).listed
         overview, known = await look_at(self._store, listed), await self._known(month)
         seen = _by_set(known)
         for set_key in [key for key in self._passing if layout.month_of(key) == month]:

@@ -172,15 +172,23 @@ def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def put_file(path: StrPath, data: bytes, temporary: StrPath) -> None:
+def version_of(status: os.stat_result) -> str:
+    """What changes when a file is written again: the time of its last change, and its inode, since
+    two files that change places keep their times."""
+    return f"{status.st_mtime_ns:x}-{status.st_ino:x}"
+
+
+def put_file(path: StrPath, data: bytes, temporary: StrPath) -> str:
     """Write a small file durably and as a whole, or not at all: temporary, fsync, rename, fsync.
-    Raises StoreError."""
+    Returns its version. Raises StoreError."""
     folder = os.path.dirname(path) or os.curdir
     make_durable_directories(folder)
     with written(temporary, data) as file:
         file.sync()
+        version = version_of(os.fstat(file.descriptor))
     rename(temporary, path)
     sync_directory(folder)
+    return version
 
 
 @contextmanager

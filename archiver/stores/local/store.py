@@ -248,15 +248,15 @@ class LocalStore:
         except (BadDocument, UnreadableObject) as error:
             return error
 
-    async def put(self, key: str, data: bytes) -> None:
-        await in_thread(self._put, self._path(key), scope_of(key), data)
+    async def put(self, key: str, data: bytes) -> str:
+        return await in_thread(self._put, self._path(key), scope_of(key), data)
 
-    def _put(self, path: Path, scope: str, data: bytes) -> None:
+    def _put(self, path: Path, scope: str, data: bytes) -> str:
         self._check_lock(scope)
         staging = self._staging / scope if scope in self._locks else self._staging
         # A copy of an archive may lack hidden folders.
         disk.make_durable_directories(staging)
-        disk.put_file(path, data, staging / f"{secrets.token_hex(8)}{TEMPORARY}")
+        return disk.put_file(path, data, staging / f"{secrets.token_hex(8)}{TEMPORARY}")
 
     async def clear(self, key: str) -> str | None:
         def work() -> Path | None:

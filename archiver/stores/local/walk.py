@@ -11,6 +11,7 @@ from archiver.ignored_names import is_listed
 from archiver.model import Kind
 from archiver.stores.base import Entry
 from archiver.stores.local import reading
+from archiver.stores.local.disk import version_of
 from archiver.stores.local.layout import RECORD
 
 # The folder of drill evidence. It holds no backups, and a drill reports a file in its place.
@@ -92,9 +93,7 @@ def _entry(key: str, item: os.DirEntry[str]) -> Entry | None:
         return _unreadable(key, item.path, error)
     is_file = stat.S_ISREG(status.st_mode)
     if is_file and (key.endswith(_FILES) or not _FOLDER.fullmatch(key)):
-        # With the inode: two files that change places keep their times.
-        version = f"{status.st_mtime_ns:x}-{status.st_ino:x}"
-        return Entry(key, status.st_size, version=version)
+        return Entry(key, status.st_size, version=version_of(status))
     if stat.S_ISDIR(status.st_mode):
         return Entry(key, 0, is_file=False, what="a folder")
     kind = reading.kind_of(status.st_mode)

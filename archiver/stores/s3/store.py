@@ -42,6 +42,7 @@ from archiver.stores.s3.multipart import ListedUpload
 from archiver.stores.s3.options import S3Options, parse_url
 from archiver.stores.s3.outages import OutageBudget
 from archiver.stores.s3.replacing import copy_once, copy_to_quarantine, move_object
+from archiver.stores.s3.responses import bare
 from archiver.stores.s3.staging import S3Staging
 from archiver.stores.s3.unfinished import own_uploads, scopes_of_abandoned, sweep
 from archiver.stores.s3.writing import VerifiedWriter
@@ -144,8 +145,8 @@ class S3Store:
                 tasks.start_soon(read)
         return found
 
-    async def put(self, key: str, data: bytes) -> None:
-        await in_thread(lambda: self._verified_writer().put_document(key, data))
+    async def put(self, key: str, data: bytes) -> str:
+        return await in_thread(lambda: self._verified_writer().put_document(key, data))
 
     async def clear(self, key: str) -> str | None:
         return await in_thread(self._clear, key)
@@ -183,7 +184,7 @@ class S3Store:
         while page := await in_thread(lambda: list(itertools.islice(found, _ENTRIES_AT_ONCE))):
             for key, size, etag in page:
                 if is_key(key) and all(map(is_listed, key.split("/"))):
-                    yield Entry(key, size, version=etag)
+                    yield Entry(key, size, version=bare(etag))
 
     async def folders(self) -> list[str]:
         """By a listing of all keys, since stores differ in how they list folders."""

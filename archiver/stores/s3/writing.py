@@ -57,18 +57,25 @@ class VerifiedWriter:
         self._quarantine: Final[dict[str, dict[str, int]]] = {}
 
     def put(self, key: str, data: bytes | bytearray, **given: Any) -> None:  # noqa: ANN401
-        """Write an object in one request, and verify it. Raises StoreError."""
+        """Write an object in one request, and verify it: by the response, if that proves the
+        contents, else by asking for it. Raises StoreError."""
         checksum = self.capabilities.checksum_of(data)
-        self._retry_damaged(key, lambda: self.bucket.put(key, data, **given, **checksum.parameters))
-        self.verify(key, _expected(data, checksum), given)
+        head = self._retry_damaged(
+            key, lambda: self.bucket.put(key, data, **given, **checksum.parameters)
+        )
+        expected = _expected(data, checksum)
+        if self._is_proven(key, expected, head):
+            self._verify_attributes(key, given, head)
+        else:
+            self.verify(key, expected, given)
 
     def put_note(self, key: str, data: bytes) -> None:
         """Write something internal. It is not verified, since whoever reads it checks it."""
         given = self.bucket.options.for_notes() | self.capabilities.checksum_parameters(data)
         self._retry_damaged(key, lambda: self.bucket.put(key, data, **given))
 
-    def put_document(self, key: str, data: bytes) -> None:
-        """Write a document of the archive, and verify it.
+    def put_document(self, key: str, data: bytes) -> str:
+        """Write a document of the archive, and verify it; its ETag, without quotes.
 
         It replaces nothing, or what had the key at the first look: what appears later is another
         writer's. Raises StoreError.
@@ -82,7 +89,7 @@ class VerifiedWriter:
             except (DamagedInTransit, ConditionFailed):
                 found = self._current_document(key)
                 if found is not None and found[0] == data:
-                    return  # written by an earlier try whose response was lost
+                    return bare(found[1])  # by an earlier try whose response was lost
                 if found is not None:
                     if replaced not in ("", found[1]):
                         break
@@ -91,7 +98,7 @@ class VerifiedWriter:
                 continue
             self._verify_document(key, data, checksum, head)
             self._verify_attributes(key, given, head)
-            return
+            return bare(head.etag)
         raise StoreError(
             f"{self.bucket.url(key)}: cannot be written, because it keeps changing",
             hint="check for another writer, or for a proxy that changes what is sent",
@@ -108,9 +115,8 @@ class VerifiedWriter:
     def _verify_document(self, key: str, data: bytes, checksum: Checksum, head: Head) -> None:
         """By the response to its put, if that proves the contents; else by reading it.
 
-        There is no further request for its size, as there is for objects: two documents follow each
-        object, which was verified before them. A store that accepts documents and drops them all is
-        found by the probe of each run. Raises StoreError.
+        There is no further request for its size: a store that accepts what it is sent and drops it
+        is found by the probe of each run, and by the listing at the end of it. Raises StoreError.
         """
         expected = _expected(data, checksum, etag=md5(data).hex())
         if not self._is_proven(key, expected, head):
