@@ -157,6 +157,9 @@ class RetryTable:
         total=0.0,
         option="--lock-wait",
     )
+    temporary_file: RetryRule = RetryRule(
+        "writing a file again whose temporary was removed by the sweep of another run", attempts=3
+    )
     # Verification
     verify_results: RetryRule = RetryRule("writing a month's results", attempts=3)
 

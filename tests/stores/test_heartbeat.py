@@ -1,10 +1,13 @@
-"""One thread that beats for all."""
+"""The threads that beat for all."""
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 
+from archiver.stores import heartbeat
 from archiver.stores.heartbeat import Heartbeat
 
 SOON = 0.001
@@ -65,6 +68,59 @@ def test_leaving_waits_for_the_beat_that_is_under_way() -> None:
     go_on.set()
     leaving.join(10)
     assert order == ["beat", "left"]
+
+
+def test_as_many_slow_beats_at_once_as_there_are_locks() -> None:
+    """With fewer threads, 64 leases behind a slow network would not be renewed in time."""
+    heart, all_of_them = Heartbeat(at_once=64), threading.Barrier(64)
+    reached = threading.Event()
+
+    def beat() -> None:
+        all_of_them.wait(30)
+        reached.set()
+
+    with ExitStack() as kept:
+        for _ in range(64):
+            kept.enter_context(heart.keeping(beat, 0.0))
+        assert reached.wait(30)
+    assert heart._threads == []
+
+
+def test_a_thread_for_each_lock_and_no_more() -> None:
+    heart = Heartbeat(at_once=3)
+    with ExitStack() as kept:
+        for most in (1, 2, 3, 3):
+            kept.enter_context(heart.keeping(lambda: None, 600))
+            assert len(heart._threads) == most
+
+
+def test_the_next_beat_is_due_from_the_begin_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a beat takes is not added to its interval."""
+    now = [100.0]
+
+    def beat() -> float:
+        now[0] += 3.0
+        return 10.0
+
+    monkeypatch.setattr(heartbeat, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    kept = heartbeat._Kept(beat, 100.0)
+    Heartbeat()._call(kept)
+    assert kept.due == 110.0
+
+
+def test_without_another_thread_those_that_are_there_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    heart = Heartbeat(at_once=2)
+    (one, first), (other, second) = beats(20), beats(20)
+    with heart.keeping(one, SOON):
+        monkeypatch.setattr(threading.Thread, "start", fails)
+        with heart.keeping(other, SOON):
+            assert first.wait(10)
+            assert second.wait(10)
 
 
 def test_slow_beats_do_not_wait_for_each_other() -> None:

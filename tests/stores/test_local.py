@@ -16,7 +16,7 @@ import threading
 import time
 import types
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -812,61 +812,129 @@ async def test_what_an_instance_staged_is_not_swept_with_the_archives_own(
     store: LocalStore,
 ) -> None:
     async with store.exclusive("r-x"), store.exclusive(WHOLE):
-        name = f"{STEM.replace('/', '~')}.data"
-        for folder in (store.root / ".staging", staging_of(store)):
-            (folder / name).write_bytes(b"no journal")
-        (store.root / ".staging" / "0123456789abcdef.tmp").write_bytes(b"half a document")
+        flat, whole = STEM.replace("/", "~"), store.root / ".staging"
+        for name in (f"{flat}.data", f"{flat.replace('r-x', 'r-y')}.data", "notes.txt"):
+            (staging_of(store) / name).write_bytes(b"no journal")
+        (whole / "0123456789abcdef.tmp").write_bytes(b"half a document")
+        (whole / "notes.txt").write_bytes(b"theirs")
         [swept] = await store.sweep(WHOLE)
         assert swept.key == ".staging/0123456789abcdef.tmp"
         [swept] = await store.sweep("r-x")
-        assert swept.key == f".staging/r-x/{name}"
+        assert swept.key == f".staging/r-x/{flat}.data"
 
 
-@pytest.mark.parametrize("folder", [".staging", ".quarantine"])
-async def test_a_link_in_the_place_of_an_instances_own_folder(
-    store: LocalStore, tmp_path: Path, folder: str
-) -> None:
-    """What it leads to is another's: nothing is swept, or kept, there."""
-    async with store.exclusive("r-x"):
-        pass
-    (tmp_path / "theirs").mkdir()
-    (tmp_path / "theirs" / "0123456789abcdef.tmp").write_bytes(b"theirs")
-    (store.root / folder).mkdir(exist_ok=True)
-    (store.root / folder / "r-x").symlink_to(tmp_path / "theirs")
-    with pytest.raises(PlaceTaken, match="a symbolic link"):
-        async with store.exclusive("r-x"):
-            await store.sweep("r-x")
-    assert [path.read_bytes() for path in (tmp_path / "theirs").iterdir()] == [b"theirs"]
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\u0000b"])
-async def test_a_waiting_record_that_names_no_file(store: LocalStore, name: str) -> None:
-    flat = STEM.replace("/", "~")
-    record = json.dumps({**json.loads(RECORD), "object": name}).encode()
+async def test_what_an_earlier_version_staged_for_all_instances(store: LocalStore) -> None:
+    """It had one lock, and one staging folder; what it kept in quarantine stays."""
+    flat, kept = STEM.replace("/", "~"), store.root / ".quarantine" / "a.data"
     async with store.exclusive("r-x"):
         await store.put(f"{STEM}.rdb", DATA)
-        (staging_of(store) / f"{flat}.json.document").write_bytes(record)
-        [swept] = await store.sweep("r-x")
-    assert swept.why == "a document without its object"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_bytes(b"kept")
+    for name in (f"{flat}8.data", f"{flat}8.journal", f"{flat}.json.document"):
+        (store.root / ".staging" / name).write_bytes(RECORD)
+    assert await store.leftovers() == [WHOLE]
+    async with store.exclusive(WHOLE):
+        assert len(await store.sweep(WHOLE)) == 3
+        assert await store.sweep(WHOLE) == []
+    assert await store.leftovers() == []
+    assert [entry.key async for entry in store.entries("")] == [f"{STEM}.rdb"]
+    assert kept.read_bytes() == b"kept"
 
 
-async def test_what_an_earlier_version_put_aside(store: LocalStore) -> None:
-    """It goes back to its place, or gets a name that later repairs ignore."""
+class Sweeping(LocalStore):
+    """Another run sweeps ``times`` times, each time between a temporary file and its rename."""
+
+    times = 0
+
+    def _check_lock(self, scope: str) -> None:
+        super()._check_lock(scope)
+        for path in self.root.glob(".staging/*.tmp"):
+            if self.times:
+                self.times -= 1
+                path.unlink()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_document_whose_temporary_file_is_swept(tmp_path: Path, times: int) -> None:
+    """A verify writes its results without a lock."""
+    store = Sweeping(tmp_path / "archive")
+    store.times = times
+    await store.put("verified/2026-11.json", b"{}")
+    assert (await store.read("verified/2026-11.json"), store.times) == (b"{}", 0)
+    assert await store.leftovers() == []
+
+
+async def test_a_temporary_file_that_is_always_swept(tmp_path: Path) -> None:
+    store = Sweeping(tmp_path / "archive")
+    store.times = 100
+    with pytest.raises(StoreError, match="No such file"):
+        await store.put("verified/2026-11.json", b"{}")
+    assert await store.read("verified/2026-11.json") is None
+
+
+class Losing(LocalStore):
+    """Loses a lock while something that it guards is written: ``after`` so many checks."""
+
+    after = 10**9
+
+    def _check_lock(self, scope: str) -> None:
+        self.after -= 1
+        if self.after == 0:
+            lock = self.root / ".locks" / "r-x"
+            lock.rename(lock.with_name("taken"))
+        super()._check_lock(scope)
+
+
+async def write_two(store: LocalStore) -> None:
+    """Sweep, then write a document, and two objects with two documents each, in one batch."""
+    with ExitStack() as opened:
+        await store.sweep("r-x")
+        await store.put(f"{STEM.rpartition('/')[0]}/SHA256SUMS", b"{}")
+        commits = []
+        for stem in (STEM, f"{STEM}8"):
+            staging = await in_thread(opened.enter_context, store.stage(stem, SIZE))
+            await in_thread(staging.write, 0, memoryview(DATA))
+            commits.append(
+                staging.commit(
+                    RECEIPT, lambda done: [(f"{done.key}{n}.json", RECORD) for n in range(2)]
+                )
+            )
+        await in_thread(store.finish, commits)
+
+
+async def test_nothing_gets_its_name_once_the_lock_is_lost(tmp_path: Path) -> None:
+    """Whichever check is the one that sees it."""
+    written, after = set[int](), 0
+    while True:
+        after += 1
+        store = Losing(tmp_path / f"{after}")
+        try:
+            async with store.exclusive("r-x"):
+                (staging_of(store) / f"{STEM.replace('/', '~')}.journal").write_bytes(b"useless")
+                store.after = after
+                await write_two(store)
+        except ArchiveBusy:
+            written.add(len([entry async for entry in store.entries("")]))
+            assert (store.root / ".staging" / "r-x").is_dir()  # another writer's by now
+        else:
+            break
+    assert written == set(range(8)), "one name was given after another without a check"
+
+
+@pytest.mark.parametrize("there", [None, b'{"object": "r-x-7.rdb", "size": 1, "sha256": "1"}'])
+async def test_a_sweep_that_lost_the_lock_records_nothing(
+    tmp_path: Path, there: bytes | None
+) -> None:
+    store, flat = Losing(tmp_path / "archive"), STEM.replace("/", "~")
     async with store.exclusive("r-x"):
-        await store.put(f"{STEM}.rdb", b"right")
-        await store.put(f"{STEM}8.rdb", b"right")
-    folder, flat = store.root / ".quarantine" / "r-x", STEM.replace("/", "~")
-    folder.mkdir(parents=True)
-    os.link(store.root / f"{STEM}.rdb", folder / f"{flat}.rdb.aside")
-    (folder / f"{flat}8.rdb.aside").write_bytes(b"damaged")
-    (folder / f"{flat}9.rdb.aside").write_bytes(b"all there is")
-    async with store.exclusive("r-x"):
-        assert len(await store.sweep("r-x")) == 3
-        assert await store.sweep("r-x") == []
-    assert await store.read(f"{STEM}9.rdb") == b"all there is"
-    assert await store.read(f"{STEM}8.rdb") == b"right"
-    [kept] = folder.iterdir()
-    assert (kept.suffix, kept.read_bytes()) == (".replaced", b"damaged")
+        await store.put(f"{STEM}.rdb", DATA)
+        if there is not None:
+            await store.put(f"{STEM}.json", there)
+        (staging_of(store) / f"{flat}.json.document").write_bytes(RECORD)
+        store.after = 1
+        with pytest.raises(ArchiveBusy):
+            await store.sweep("r-x")
+    assert await store.read(f"{STEM}.json") == there
 
 
 async def test_documents(store: LocalStore) -> None:

@@ -16,6 +16,7 @@ from blockbuster import BlockBuster
 from archiver import Archive, LocalStore, TairSource, pull
 from archiver.errors import ArchiveBusy, StoreError
 from archiver.events import Event, Started
+from archiver.stores.heartbeat import Heartbeat
 from archiver.stores.local import lock
 from archiver.stores.local.lock import hold
 from examples.sample_rdb import write_rdb
@@ -172,3 +173,79 @@ def test_a_lock_that_the_disk_does_not_give(path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "pread", fails)
     with pytest.raises(StoreError, match="Input/output error"), hold(path):
         pass
+
+
+FAR = '{"host": "far", "pid": 1, "boot": "another", "beat": 3}'
+
+
+@pytest.fixture
+def uncertain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system whose locks are not to be relied on."""
+    monkeypatch.setattr(lock, "flock_is_reliable", lambda _: False)
+
+
+@pytest.mark.usefixtures("uncertain")
+def test_one_that_is_not_to_watch_takes_a_free_lock(path: Path) -> None:
+    with hold(path, beat=0.05, watch=False) as held:
+        assert not held.is_certain
+        assert held.is_ours()
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("certain", [True, False])
+def test_one_that_is_not_to_watch_leaves_a_lock_that_may_be_held(
+    path: Path, monkeypatch: pytest.MonkeyPatch, certain: bool
+) -> None:
+    monkeypatch.setattr(lock, "flock_is_reliable", lambda _: certain)
+    path.write_text(FAR)
+    with pytest.raises(ArchiveBusy, match="process 1 on far"), hold(path, beat=600, watch=False):
+        pass
+    assert path.read_text() == FAR
+
+
+class Meanwhile(threading.Event):
+    """What happens while a newcomer waits with its name in the file; ``ends``: it is cancelled."""
+
+    def __init__(self, path: Path, written: bytes | None, *, ends: bool) -> None:
+        super().__init__()
+        self.path, self.written, self.ends = path, written, ends
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert b'"name"' in self.path.read_bytes()
+        if self.written is not None:
+            self.path.write_bytes(self.written)
+        return self.ends
+
+
+@pytest.mark.usefixtures("uncertain")
+def test_a_newcomer_that_gives_up_takes_its_name_away(path: Path) -> None:
+    """Or the next one would watch it as if it were alive."""
+    with pytest.raises(ArchiveBusy), hold(path, stop=Meanwhile(path, None, ends=True)):
+        pass
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.usefixtures("uncertain")
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_newcomer_that_gives_up_leaves_another_name(path: Path, ends: bool) -> None:
+    stop = Meanwhile(path, FAR.encode(), ends=ends)
+    with pytest.raises(ArchiveBusy, match="process 1 on far"), hold(path, stop=stop):
+        pass
+    assert path.read_text() == FAR
+
+
+def test_where_no_thread_can_be_started_the_lock_is_released(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    heart = Heartbeat()
+    with monkeypatch.context() as broken:
+        broken.setattr(threading.Thread, "start", fails)
+        with pytest.raises(RuntimeError, match="new thread"), hold(path, heart=heart):
+            pass
+    assert path.read_bytes() == b""
+    with hold(path, beat=0.01, heart=heart) as held:
+        while not held._beats:
+            time.sleep(0.01)

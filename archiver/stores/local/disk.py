@@ -6,13 +6,14 @@ Every OSError of a write becomes a StoreError here.
 import contextlib
 import errno
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from archiver.errors import DoesNotFit, NoSpace, PlaceTaken, StoreError, UsageError
+from archiver.retry import RETRIES
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -178,15 +179,32 @@ def version_of(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns:x}-{status.st_ino:x}"
 
 
-def put_file(path: StrPath, data: bytes, temporary: StrPath) -> str:
+def put_file(
+    path: StrPath,
+    data: bytes,
+    temporary: StrPath,
+    check: Callable[[], None] = lambda: None,
+    tries: int = RETRIES.temporary_file.attempts,
+) -> str:
     """Write a small file durably and as a whole, or not at all: temporary, fsync, rename, fsync.
-    Returns its version. Raises StoreError."""
+    Returns its version.
+
+    ``check`` raises when it may not be written any more. Raises StoreError, also when the temporary
+    file is removed before its rename ``tries`` times in a row: a sweep cannot tell what a killed
+    writer without a lock left from what another one is about to rename.
+    """
     folder = os.path.dirname(path) or os.curdir
     make_durable_directories(folder)
     with written(temporary, data) as file:
         file.sync()
         version = version_of(os.fstat(file.descriptor))
-    rename(temporary, path)
+    check()
+    try:
+        rename(temporary, path)
+    except StoreError as error:
+        if tries == 1 or not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        return put_file(path, data, temporary, check, tries - 1)
     sync_directory(folder)
     return version
 

@@ -3,7 +3,6 @@
 import re
 
 from archiver.documents import is_name
-from archiver.model import Kind
 
 STAGING = ".staging"
 QUARANTINE = ".quarantine"
@@ -15,7 +14,6 @@ JOURNAL = ".journal"
 TEMPORARY = ".tmp"
 DOCUMENT = ".document"
 REPLACED = ".replaced"
-ASIDE = ".aside"  # an earlier version gave it to objects that it was about to replace
 # An object and its record share their stem.
 RECORD = ".json"
 # Replaces the slashes of a key. No part of a key contains it, and no shell interprets it.
@@ -24,9 +22,6 @@ SEPARATOR = "~"
 _STAGED = re.compile(
     r"[^~]+(~[^~]+)+(\.data|\.journal|\.json\.document|~SHA256SUMS\.document|\.tmp)"
     r"|[0-9a-f]{16}\.tmp"
-)
-_ASIDE = re.compile(
-    r"\w[\w.-]*~\d{4}~\d\d~\d{8}T\d{6}Z-\w[\w.-]*~\w[\w.-]*\.(" + "|".join(Kind) + r")\.aside"
 )
 
 
@@ -48,9 +43,3 @@ def is_staged_name(name: str) -> bool:
     """
     leads_out = any(part.startswith(".") or not is_name(part) for part in name.split(SEPARATOR))
     return _STAGED.fullmatch(name) is not None and not leads_out
-
-
-def is_aside_name(name: str) -> bool:
-    """Whether a name in quarantine is one that an earlier version gave to an object that it was
-    about to replace."""
-    return _ASIDE.fullmatch(name) is not None

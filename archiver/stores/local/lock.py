@@ -68,9 +68,9 @@ class Held:
     is_certain = False
 
     def __init__(self, descriptor: int, path: Path) -> None:
+        self.path: Final = path
         self._beats = 0
         self._descriptor: Final = descriptor
-        self._path: Final = path
         self._name: Final = secrets.token_hex(8)
         self._lost: ArchiveBusy | None = None
         self._writing: Final = threading.Lock()
@@ -79,13 +79,32 @@ class Held:
         """Raises ArchiveBusy when this process may no longer be the only writer. Blocks."""
         self._look()
         if self._lost is None and not self.is_certain and not self.is_ours():
-            self._lost = _busy(self._path, _holder(self._descriptor, self._path))
+            self._lost = self.busy()
         if self._lost is not None:
             raise self._lost
 
+    def text(self) -> bytes:
+        """What is in the file. Raises StoreError."""
+        return _text(self._descriptor, self.path)
+
+    def holder(self) -> Holder:
+        """Who wrote the file; no fields where that cannot be read. Raises StoreError."""
+        return _holder(self._descriptor, self.path)
+
+    def busy(self) -> ArchiveBusy:
+        """The error that names who wrote the file. Raises StoreError."""
+        return _busy(self.path, self.holder())
+
     def is_ours(self) -> bool:
+        """Whether our name is in the file. Raises StoreError."""
         with self._writing:
-            return _holder(self._descriptor, self._path).get("name") == self._name
+            return self.holder().get("name") == self._name
+
+    def release(self) -> None:
+        """Empty the file, unless somebody else's name is in it. Raises StoreError."""
+        with store_errors(self.path):
+            if self.is_ours():
+                os.ftruncate(self._descriptor, 0)
 
     def write(self, beat: int) -> None:
         text = json.dumps(ourselves(self._name, beat)).encode()
@@ -101,16 +120,16 @@ class Held:
         with suppress(OSError, StoreError):
             self._look()
             if not self.is_ours():
-                self._lost = _busy(self._path, _holder(self._descriptor, self._path))
+                self._lost = self.busy()
             elif self._lost is None:
                 self.write(self._beats)
         return every if self._lost is None else None
 
     def _look(self) -> None:
         """Check that the path still names our file. If not, another process may hold the lock."""
-        if self._lost is None and not _is_named(self._descriptor, self._path):
+        if self._lost is None and not _is_named(self._descriptor, self.path):
             self._lost = ArchiveBusy(
-                f"{self._path}: this lock was removed or replaced while this process held it: "
+                f"{self.path}: this lock was removed or replaced while this process held it: "
                 "another process may be writing to this archive",
                 hint="find out what removed it or moved the directory, then run the command again",
             )
@@ -122,12 +141,15 @@ def hold(
     beat: float = BEAT_SECONDS,
     stop: threading.Event | None = None,
     heart: Heartbeat | None = None,
+    *,
+    watch: bool = True,
 ) -> Generator[Held, None, None]:
     """Hold the lock at ``path``; ``heart`` keeps it alive, or else a thread of its own. Raises
     ArchiveBusy, StoreError.
 
-    Blocks for up to six beats where flock is not reliable, or when the last holder ran on another
-    machine and did not release it. Once ``stop`` is set it raises instead.
+    Blocks for up to four beats when the last holder ran on another machine and did not release it:
+    that may be alive, and without ``watch`` it counts as alive. Blocks for one and a half beats
+    where flock is not reliable. Once ``stop`` is set it raises instead.
     """
     stop, heart = stop or threading.Event(), heart or Heartbeat()
     is_new = not os.path.lexists(path)
@@ -136,14 +158,15 @@ def hold(
         held = Held(descriptor, path)
         held.is_new, held.was_left = is_new, is_new or os.fstat(descriptor).st_size > 0
         held.is_certain = granted and flock_is_reliable(path)
-        _take(held, descriptor, path, beat, certain=held.is_certain, stop=stop)
         try:
+            _take(held, beat, stop, watch=watch)
             with heart.keeping(lambda: held.beat(beat), beat):
                 yield held
-        finally:
-            with store_errors(path):
-                if held.is_ours():
-                    os.ftruncate(descriptor, 0)
+        except BaseException:
+            with suppress(OSError, StoreError):  # what is raised here already tells more
+                held.release()
+            raise
+        held.release()
     finally:
         os.close(descriptor)
 
@@ -183,38 +206,37 @@ def _is_named(descriptor: int, path: Path) -> bool:
     return (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino)
 
 
-def _take(
-    held: Held, descriptor: int, path: Path, beat: float, *, certain: bool, stop: threading.Event
-) -> None:
-    before = _holder(descriptor, path)
+def _take(held: Held, beat: float, stop: threading.Event, *, watch: bool) -> None:
+    """Write our name into the file once no other holder may be alive. Raises ArchiveBusy,
+    StoreError."""
+    before = held.holder()
     # Where the kernel grants the lock to everybody, an unreadable name may be a live holder's.
-    is_free = not _text(descriptor, path) if not certain else not before
-    is_over = is_free or is_dead(before) or (certain and ran_under_this_kernel(before))
+    is_free = not before if held.is_certain else not held.text()
+    is_over = is_free or is_dead(before) or (held.is_certain and ran_under_this_kernel(before))
     if not is_over:
+        if not watch:
+            raise held.busy()
         # Longer than a new holder takes to check its name and to beat for the first time.
-        _wait_until_gone(descriptor, path, 4 * beat, stop)
-    with store_errors(path):
+        _wait_until_gone(held, 4 * beat, stop)
+    with store_errors(held.path):
         held.write(0)
-    if not certain:
-        # Another process may have written its name at the same time: one of them stays.
-        if stop.wait(1.5 * beat):
-            raise _busy(path, {})
-        if not held.is_ours():
-            raise _busy(path, _holder(descriptor, path))
+    # Another process may have written its name at the same time: one of them stays.
+    if not held.is_certain and (stop.wait(1.5 * beat) or not held.is_ours()):
+        raise held.busy()
 
 
-def _wait_until_gone(descriptor: int, path: Path, seconds: float, stop: threading.Event) -> None:
+def _wait_until_gone(held: Held, seconds: float, stop: threading.Event) -> None:
     """Watch the file for so many seconds. Raises ArchiveBusy when it changes."""
-    before = _text(descriptor, path)
+    before = held.text()
     looks = max(4, round(seconds / _LOOK_SECONDS))
     for _ in range(looks):
         if stop.wait(seconds / looks):
-            raise _busy(path, _holder(descriptor, path))
-        now = _text(descriptor, path)
+            raise held.busy()
+        now = held.text()
         if not now:
             return  # it was released
         if now != before:
-            raise _busy(path, _holder(descriptor, path))
+            raise held.busy()
 
 
 def _flock(descriptor: int, path: Path) -> bool:

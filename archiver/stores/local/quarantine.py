@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from archiver.documents import MAX_BYTES
@@ -57,10 +58,12 @@ def copy_to_quarantine(root: str, key: str, quarantine: str) -> str:
     return target
 
 
-def write_note(path: str, key: str, size: int, why: str, temporary: str) -> None:
-    """Write why a file is in quarantine. Raises StoreError."""
+def write_note(
+    path: str, key: str, size: int, why: str, temporary: str, check: Callable[[], None]
+) -> None:
+    """Write why a file is in quarantine. Raises StoreError, and what ``check`` does."""
     text = json.dumps({"key": key, "size": size, "why": why}, indent=2) + "\n"
-    disk.put_file(path, text.encode(), temporary)
+    disk.put_file(path, text.encode(), temporary, check)
 
 
 def _is_in_the_way(path: Path) -> bool:

@@ -103,6 +103,7 @@ class LocalStaging:
             staging = disk.UnsyncedFolder(self._folder)
             yield [file, *waiting.values(), staging, *self._parents()]
         self._clear(final)
+        self._check()
         self._file.move_to(final)
         yield from self._place_documents(final, waiting)
         return replace(stored, cleared=tuple(self._cleared))
@@ -119,6 +120,7 @@ class LocalStaging:
             with self._written(stored, documents) as waiting:
                 file = disk.UnsyncedFile(final, descriptor)
                 yield [file, *waiting.values(), *self._parents()]
+        self._check()
         self._file.unlink()
         self._existing = {key: self._existing.get(key, 0)}  # the others stay
         yield from self._place_documents(final, waiting)
@@ -148,9 +150,11 @@ class LocalStaging:
         self._durable.update(_above(folder))
         named = [disk.UnsyncedFolder(f"{self._root}/{folder}")]
         yield named
+        self._check()
         self._remove_obsolete(final)
         for path, document in waiting.items():
             self._clear(path)
+            self._check()
             disk.rename(document.path, path)
         yield named
 
@@ -158,10 +162,10 @@ class LocalStaging:
         return parents_to_sync(self._root, self._stem.rpartition("/")[0], self._durable)
 
     def quarantine(self, why: str) -> str:
-        self._check()
         kept = f"{self._quarantine}/{flatten(self._stem)}{DATA}"
         disk.make_durable_directories(self._quarantine)
         disk.sync_file(self._file.descriptor, kept)
+        self._check()
         with disk.store_errors(kept):
             os.replace(self._file.path, kept)
             disk.unlink_if_there(self._file.journal_path)
@@ -176,7 +180,7 @@ class LocalStaging:
         return self._key_of(kept)
 
     def _write_note(self, note: str, key: str, size: int, why: str) -> None:
-        write_note(note, key, size, why, f"{self._file.path}{TEMPORARY}")
+        write_note(note, key, size, why, f"{self._file.path}{TEMPORARY}", self._check)
 
     def _key_of(self, path: str) -> str:
         return path.removeprefix(f"{self._root}/")
@@ -190,6 +194,7 @@ class LocalStaging:
             except FileNotFoundError:
                 return
         if not is_file:
+            self._check()
             kept = clear(Path(path), Path(self._root), Path(self._quarantine))
             if kept is not None:
                 self._cleared.append((self._key_of(path), self._key_of(str(kept))))

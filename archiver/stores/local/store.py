@@ -26,6 +26,7 @@ from typing import Final
 from archiver.concurrency import entered, in_thread
 from archiver.documents import is_within
 from archiver.errors import (
+    ArchiveBusy,
     ArchiverError,
     BadDocument,
     DoesNotFit,
@@ -102,13 +103,11 @@ class LocalStore:
     @asynccontextmanager
     async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
         stop = threading.Event()
-        if not watch:
-            stop.set()
-        async with entered(self._held(scope, stop), stop.set):
+        async with entered(self._held(scope, stop, watch=watch), stop.set):
             yield
 
     @contextmanager
-    def _held(self, scope: str, stop: threading.Event) -> Iterator[None]:
+    def _held(self, scope: str, stop: threading.Event, *, watch: bool) -> Iterator[None]:
         """See :meth:`exclusive`. Entering and leaving block."""
         if scope != WHOLE:
             self._path(scope)  # raises for a name that leads out of the archive
@@ -116,8 +115,8 @@ class LocalStore:
         for folder in (self._staging, lock_file.parent):
             disk.make_durable_directories(folder)
         with (
-            hold(lock_file, stop=stop, heart=self._heart) as lock,
-            self._own_folders(scope) as staging,
+            hold(lock_file, stop=stop, heart=self._heart, watch=watch) as lock,
+            self._own_folders(scope, lock) as staging,
             # Everything that is renamed was staged there: it is on the same file system.
             self._shared_sync(),
         ):
@@ -140,10 +139,10 @@ class LocalStore:
                 del self._locks[scope]
 
     @contextmanager
-    def _own_folders(self, scope: str) -> Iterator[Path]:
-        """The staging folder of a scope. An instance's folders are removed with its lock if they
-        are empty: those that stay show that there is something to sweep, or for people to look
-        at."""
+    def _own_folders(self, scope: str, lock: Held) -> Iterator[Path]:
+        """The staging folder of a scope. An instance's folders are removed before its lock is
+        released if they are empty: those that stay show that there is something to sweep, or for
+        people to look at. Once the lock is lost they are another writer's."""
         staging, quarantine = self._staging / scope, self._quarantine / scope
         for folder in (staging, quarantine):
             if (kind := reading.folder_obstacle(folder)) is not None:
@@ -157,7 +156,8 @@ class LocalStore:
         finally:
             if scope != WHOLE:
                 for folder in (staging, quarantine):
-                    with suppress(OSError):
+                    with suppress(OSError, StoreError, ArchiveBusy):
+                        lock.check()
                         folder.rmdir()
 
     @contextmanager
@@ -256,7 +256,8 @@ class LocalStore:
         staging = self._staging / scope if scope in self._locks else self._staging
         # A copy of an archive may lack hidden folders.
         disk.make_durable_directories(staging)
-        return disk.put_file(path, data, staging / f"{secrets.token_hex(8)}{TEMPORARY}")
+        temporary = staging / f"{secrets.token_hex(8)}{TEMPORARY}"
+        return disk.put_file(path, data, temporary, functools.partial(self._check_lock, scope))
 
     async def clear(self, key: str) -> str | None:
         def work() -> Path | None:

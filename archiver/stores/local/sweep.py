@@ -14,22 +14,20 @@ from archiver.model import Kind
 from archiver.stores.base import Leftover
 from archiver.stores.local import disk, journal, reading
 from archiver.stores.local.layout import (
-    ASIDE,
     DATA,
     DOCUMENT,
     JOURNAL,
     QUARANTINE,
     RECORD,
-    REPLACED,
     SEPARATOR,
     STAGING,
-    is_aside_name,
+    TEMPORARY,
     is_staged_name,
     unflatten,
 )
 from archiver.stores.local.quarantine import move_to_quarantine
 from archiver.stores.local.staging import parents_to_sync
-from archiver.stores.scope import scope_of
+from archiver.stores.scope import WHOLE, scope_of
 
 # Four times the vendor's default retention: no run can resume it any more.
 _STALE_SECONDS = 30 * 86400
@@ -58,35 +56,18 @@ class Sweep:
         with disk.store_errors(self._staging):
             ours = [path for path in self._staging.iterdir() if is_staged_in(path, self._scope)]
             for path in sorted(ours, key=_order):
-                why = self._settle(path) if path.suffix == DOCUMENT else self._why_useless(path)
-                if why:
+                if why := self._settled(path):
                     self._check()
                     path.unlink(missing_ok=True)
                     yield Leftover(self._key_of(path), why)
-        yield from self._settle_asides()
 
-    def _settle_asides(self) -> Iterator[Leftover]:
-        """Objects that an earlier version moved to quarantine for the time of a repair that was
-        killed: each goes back, unless another object has its place."""
-        with disk.store_errors(self._quarantine):
-            for path in self._quarantine.glob(f"*{ASIDE}"):
-                key = unflatten(path.name.removesuffix(ASIDE))
-                if not is_aside_name(path.name) or scope_of(key) != self._scope:
-                    continue
-                final = self._root / key
-                if self._leads_out(final):
-                    continue
-                if _is_same(path, final):
-                    path.unlink()
-                    yield Leftover(self._key_of(path), "another name of an object")
-                elif os.path.lexists(final):
-                    disk.rename(path, f"{path.with_suffix('')}-{path.lstat().st_ino}{REPLACED}")
-                    yield Leftover(self._key_of(path), "renamed: its object was replaced")
-                else:
-                    disk.make_durable_directories(final.parent)
-                    disk.rename(path, final)
-                    disk.sync_directory(final.parent)
-                    yield Leftover(self._key_of(path), "moved back to its place")
+    def _settled(self, path: Path) -> str | None:
+        """Why a staged file is to be removed; None when it stays."""
+        if path.suffix == TEMPORARY:
+            return "a document that was not finished"
+        if self._scope == WHOLE:
+            return "a file that an earlier version staged, and no run resumes"
+        return self._settle(path) if path.suffix == DOCUMENT else self._why_useless(path)
 
     def _key_of(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
@@ -115,12 +96,14 @@ class Sweep:
             except (UnreadableObject, NoDocument):
                 return None  # a later run may find out which one is right
             # It is not about the object that is here.
+            self._check()
             move_to_quarantine(path, self._root, self._quarantine)
         # The run may have been killed before the names of the object and its folders were durable.
         folder = path.parent.relative_to(self._root).as_posix()
         disk.sync_directory(path.parent)
         for unsynced in parents_to_sync(str(self._root), folder, self._durable):
             unsynced.sync()
+        self._check()
         disk.rename(document, path)
         disk.sync_directory(path.parent)
         return "its object was in place: now it is recorded, too"
@@ -146,9 +129,7 @@ class Sweep:
         """Why no run can use a staged file; None when one can."""
         if path.suffix == DATA:
             return self._why_useless_data(path)
-        if path.suffix == JOURNAL:
-            return None if path.with_suffix(DATA).exists() else "a journal without its file"
-        return "a document that was not finished"
+        return None if path.with_suffix(DATA).exists() else "a journal without its file"
 
     def _why_useless_data(self, path: Path) -> str | None:
         final = self._root / unflatten(path.stem)
@@ -206,9 +187,10 @@ def _is_true(claim: _Claim, record: Path) -> bool:
 
 
 def is_staged_in(path: Path, scope: str) -> bool:
-    """Whether a file is one that the holder of this scope's lock staged."""
+    """Whether a file is one that the holder of this scope's lock staged. An earlier version had one
+    lock, that of the whole archive."""
     is_own = SEPARATOR not in path.name or scope_of(unflatten(path.name)) == scope
-    return is_own and is_staged_name(path.name) and _is_file(path)
+    return (is_own or scope == WHOLE) and is_staged_name(path.name) and _is_file(path)
 
 
 def _is_file(path: Path) -> bool:

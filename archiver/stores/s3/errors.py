@@ -42,6 +42,8 @@ _TRANSIENT_STATUS = frozenset((429, 500, 502, 503, 504))
 _LOCAL_FAULTS = (ValueError, FileNotFoundError, IsADirectoryError, PermissionError, ssl.SSLError)
 _TRANSIENT_CODES = frozenset(
     (
+        # Another request about the same object is in progress: its condition was not tried.
+        "ConditionalRequestConflict", "OperationAborted",
         "InternalError", "PriorRequestNotComplete", "RequestTimeout", "RequestTimeoutException",
         "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
     )
@@ -80,7 +82,7 @@ class NotFound(Exception):
 
 
 class ConditionFailed(Exception):
-    """The condition of a request was not met (412), or the object exists (409)."""
+    """The condition of a request was not met (412)."""
 
 
 class NoSuchUpload(Exception):
@@ -221,7 +223,7 @@ def conditional_errors() -> Iterator[None]:
         yield
     except ClientError as error:
         code = code_of(error)
-        if status_of(error) == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):
+        if status_of(error) == 412 or code == "PreconditionFailed":
             raise ConditionFailed(code) from None
         if code == "NoSuchUpload":
             raise NoSuchUpload from None

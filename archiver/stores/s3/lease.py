@@ -11,6 +11,12 @@ is still its own. A dead holder is recognised at once if its processes can be se
 Conditional puts decide who gets a lease. In a store without them, two processes that start at the
 same moment may both continue until the next beat of one of them, and do some work twice.
 
+A beat takes three requests, one after the other, and the next one begins ten seconds after the
+begin of the last, or as soon as that has ended. So where each request takes L seconds, a holder has
+gone unconfirmed for at most max(10, 3 L) + 2 L: from before its last put to the end of the next
+beat. That is within 25 s, after which it stops, while L is up to 5 s, where a request of a beat
+times out. It holds for each of many leases only while they are all renewed at once.
+
 A lease is deleted when it is released. Where nothing may be deleted it stays, marked as released:
 then there is one such object for each instance that was ever written.
 """
@@ -38,6 +44,9 @@ from archiver.stores.scope import WHOLE
 BEAT_SECONDS = RETRIES.lease_beat.wait
 # After how many beats without a change a lease may be taken over. Its holder must stop before that.
 _BEATS_TO_TAKE, _BEATS_TO_LOSE = 3.0, 2.5
+# A lease that was confirmed within so many beats may be deleted: the request takes less time than
+# what is left until others may take it.
+_BEATS_TO_RELEASE = 1.5
 _LOOK_SECONDS = 2.0
 # A read of the lease that takes longer than this had to wait for the store.
 _OUTAGE_SECONDS = 5.0
@@ -166,16 +175,26 @@ class Lease:
     def release(self) -> None:
         """Release the lease, if it is still ours. Where nothing may be deleted, it is marked as
         released."""
-        found = _look(self._bucket, self._key)
-        if found is None or found[0].get("name") != self._name:
+        if (etag := self._own_etag()) is None:
+            return
+        # A deletion has no condition, so it must arrive before anybody may take the lease.
+        is_fresh = _now() - self._seen_at < _BEATS_TO_RELEASE * self._beat
+        if not is_fresh and self.take(etag) is not None:
             return
         if self._bucket.delete_if_allowed(self._key):
             return
-        # It still exists, so nobody else has taken it. The condition makes sure of that.
+        # Where only the response was lost, another process may have taken it since.
+        if (etag := self._own_etag()) is None:
+            return
         data = json.dumps({"released": True, "name": self._name}).encode()
         given = self._bucket.options.for_notes() | self._capabilities.checksum_parameters(data)
-        given |= self._capabilities.if_match(found[1])
+        given |= self._capabilities.if_match(etag)
         self._bucket.put(self._key, data, **given)
+
+    def _own_etag(self) -> str | None:
+        """The ETag of the lease while our name is in it."""
+        holder, etag = _look(self._bucket, self._key) or ({}, None)
+        return etag if holder.get("name") == self._name else None
 
 
 @contextmanager
@@ -186,29 +205,27 @@ def hold(
     stop: threading.Event | None = None,
     scope: str = WHOLE,
     heart: Heartbeat | None = None,
+    *,
+    watch: bool = True,
 ) -> Generator[Lease, None, None]:
     """Be the only writer of a scope while in this context; ``heart`` renews the lease, or else a
     thread of its own.
 
-    Blocks for up to three beats to see whether another holder is alive. Once ``stop`` is set it
-    raises instead. Raises ArchiveBusy, StoreError, StoreForbidden.
+    Blocks for up to three beats to see whether another holder is alive; without ``watch`` it counts
+    as alive. Once ``stop`` is set it raises instead. Raises ArchiveBusy, StoreError,
+    StoreForbidden.
     """
     lease, heart = Lease(bucket, capabilities, beat, scope), heart or Heartbeat()
-    seen = _free_etag(bucket, beat, stop or threading.Event(), scope)
+    seen = _free_etag(bucket, beat, stop or threading.Event(), scope, watch=watch)
     try:
-        other = lease.take(seen)
-    except ArchiverError:
-        _release(lease)  # it may have been written
-        raise
-    if other is not None:
-        raise _busy(bucket, scope, other)
-    lease.use_own_connections()
-    try:
+        if (other := lease.take(seen)) is not None:
+            raise _busy(bucket, scope, other)
+        lease.use_own_connections()
         with heart.keeping(lease.renew, beat):
             yield lease
     finally:
         lease.stop()
-        _release(lease)
+        _release(lease)  # also when it was not taken: it may have been written
 
 
 def _now() -> float:
@@ -222,8 +239,11 @@ def _release(lease: Lease) -> None:
         lease.release()
 
 
-def _free_etag(bucket: Bucket, beat: float, stop: threading.Event, scope: str) -> str | None:
-    """The ETag of a lease whose holder is gone; None when there is no lease.
+def _free_etag(
+    bucket: Bucket, beat: float, stop: threading.Event, scope: str, *, watch: bool = True
+) -> str | None:
+    """The ETag of a lease whose holder is gone; None when there is no lease. Without ``watch`` a
+    holder that may be alive is not gone.
 
     The time that a slow store takes is not counted, up to the length of an outage. Raises
     ArchiveBusy when the holder is alive.
@@ -233,6 +253,8 @@ def _free_etag(bucket: Bucket, beat: float, stop: threading.Event, scope: str) -
         return None
     if _is_over(first[0]):
         return first[1]
+    if not watch:
+        raise _busy(bucket, scope, first[0])
     began, uncounted = time.monotonic(), 0.0
     while time.monotonic() - began - uncounted < _BEATS_TO_TAKE * beat:
         if stop.wait(min(_LOOK_SECONDS, beat / 2)):

@@ -233,10 +233,8 @@ def _parse_attributes(text: str) -> dict[str, Any] | None:
 
 
 def _discard_copy(writer: VerifiedWriter, copy_key: str) -> None:
-    """Delete a copy. Where that is forbidden, empty it, which also marks it as settled."""
-    if not writer.bucket.delete_if_allowed(copy_key):
-        with suppress(ArchiverError):
-            writer.put_note(copy_key, b"")
+    """Delete a copy, or empty it, which also marks it as settled."""
+    writer.discard(copy_key)
     writer.remove_quarantined(copy_key)
 
 

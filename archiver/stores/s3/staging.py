@@ -85,7 +85,7 @@ class S3Staging:
         if not noted.fits(self._stem, self._size) or stored_as != self._bucket.options.fingerprint:
             if noted.key.startswith(f"{self._stem}.") and noted.upload_id:
                 self._bucket.multipart.abort(noted.key, noted.upload_id)
-            self._bucket.delete_if_allowed(self._journal_key)
+            self._writer.discard(self._journal_key)
             return
         self._upload = ResumableUpload.resume(self._writer, self._journal_key, noted)
         if self._upload is not None:
@@ -239,7 +239,7 @@ class S3Staging:
         for key, data in documents(stored):
             self._writer.put_document(key, data)
         if self._upload is not None or self._has_journal:
-            self._bucket.delete_if_allowed(self._journal_key)
+            self._writer.discard(self._journal_key)
         self._upload = None
         self._remove_rejected()
 
@@ -267,7 +267,7 @@ class S3Staging:
             self._upload = None
             return None
         self._upload = None
-        self._bucket.delete_if_allowed(self._journal_key)
+        self._writer.discard(self._journal_key)
         self._write_note(target, self._stem, self._size, why)
         return target
 

@@ -32,6 +32,7 @@ from archiver.stores.s3.capabilities import Capabilities, probe
 from archiver.stores.s3.layout import (
     QUARANTINE,
     STAGING,
+    is_earlier_journal,
     is_journal,
     parse_replaced_copy,
     quarantine_prefix,
@@ -52,8 +53,10 @@ _ENTRIES_AT_ONCE = 1000
 # Far stores take their time to answer; the client keeps 64 connections.
 _READ_AT_ONCE = 32
 _DOCUMENTS = (".json", "/SHA256SUMS")
-# Leases that are renewed at once: each takes three requests, one after the other.
-_BEATS_AT_ONCE = 8
+# Leases that are renewed at once: as many as a run writes instances, and as the client keeps
+# connections. With 8, and a second for each request, 64 of them would take 24 s of the 25 s that
+# are allowed (lease.py).
+_BEATS_AT_ONCE = 64
 # For how long a listing of all uploads serves the sweeps of one instance after the other.
 _LISTED_SECONDS = 600.0
 
@@ -97,9 +100,9 @@ class S3Store:
     @asynccontextmanager
     async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
         writer, stop = await in_thread(self._verified_writer), threading.Event()
-        if not watch:
-            stop.set()
-        held = hold(self.bucket, writer.capabilities, self._beat, stop, scope, self._heart)
+        held = hold(
+            self.bucket, writer.capabilities, self._beat, stop, scope, self._heart, watch=watch
+        )
         async with entered(held, stop.set) as lease:
             self._leases[scope] = lease
             writer.forget_quarantine_listing(scope)  # others may have written
@@ -229,7 +232,9 @@ class S3Store:
     def _leftovers(self) -> list[str]:
         """By one listing of each of the two folders, however many instances there are."""
         found = {
-            scope_of_internal(key) for key, *_ in self.bucket.listing(STAGING) if is_journal(key)
+            scope_of_internal(key)
+            for key, size, _ in self.bucket.listing(STAGING)
+            if size and (is_journal(key) or is_earlier_journal(key))
         }
         found |= {
             scope_of_internal(key)

@@ -17,6 +17,7 @@ from archiver.stores.s3.capabilities import UploadListing
 from archiver.stores.s3.layout import (
     PROBE_KEY,
     STAGING,
+    is_earlier_journal,
     is_journal,
     is_own_upload,
     scope_of_internal,
@@ -113,17 +114,19 @@ def _with_journal(found: UnfinishedUpload, own: journal.Journal) -> UnfinishedUp
     return replace(found, resumable=not found.is_older_than(_NOT_RESUMABLE_AFTER))
 
 
-def _journals(bucket: Bucket, scope: str = WHOLE) -> Iterator[tuple[str, journal.Journal]]:
+def _journals(
+    bucket: Bucket, scope: str = WHOLE, has_form: Callable[[str], bool] = is_journal
+) -> Iterator[tuple[str, journal.Journal]]:
     """The journals of uploads, by key, of one instance or of all. What is not a journal belongs to
     somebody else."""
-    for key, *_ in bucket.listing(below(STAGING, scope)):
-        if is_journal(key):
+    for key, size, _ in bucket.listing(below(STAGING, scope)):
+        if size and has_form(key):
             try:
                 found = bucket.get(key)
             except NoDocument:
                 continue  # far too large for a journal
             parsed = journal.parse(found[0]) if found else None
-            if parsed is not None and key == parsed.expected_key:
+            if parsed is not None and parsed.expected_key.endswith(f"/{key.rpartition('/')[2]}"):
                 yield key, parsed
 
 
@@ -131,18 +134,20 @@ def sweep(
     writer: VerifiedWriter,
     scope: str,
     check: Callable[[], None],
-    listed: Iterable[ListedUpload],
+    listed: list[ListedUpload],
 ) -> Iterator[Leftover]:
     """Remove what earlier runs left in a scope and no run can use: settle interrupted replacements,
     abort uploads, delete journals. ``check`` raises when this process is no longer the only writer.
 
     ``listed`` uploads may have been listed before the lock was taken. The journals are read now: an
     upload that another writer ended meanwhile has none, and one that it began is asked for by its
-    own.
+    own. What is aborted is removed from the list.
     """
     bucket = writer.bucket
     journals: list[tuple[str, journal.Journal]] = []
-    if scope != WHOLE:
+    if scope == WHOLE:
+        yield from _discard_earlier(writer, check)
+    else:
         yield from settle(writer, scope, check)
         journals += _journals(bucket, scope)
     resumable: set[str] = set()
@@ -154,9 +159,22 @@ def sweep(
         elif upload.known or (upload.ours and upload.is_older_than(_ABANDONED_AFTER)):
             check()
             bucket.multipart.abort(upload.key, upload.upload_id)
+            listed[:] = [one for one in listed if one.upload_id != upload.upload_id]
             date = "" if upload.initiated is None else f" of {format_minute(upload.initiated)}"
             yield Leftover(upload.key, f"an upload{date} that cannot be resumed")
     for key, found in journals:
-        check()
-        if found.upload_id not in resumable and bucket.delete_if_allowed(key):
+        if found.upload_id not in resumable:
+            check()
+            writer.discard(key)
             yield Leftover(key, "a journal without its upload")
+
+
+def _discard_earlier(writer: VerifiedWriter, check: Callable[[], None]) -> Iterator[Leftover]:
+    """Abort the uploads that an earlier version began. It kept the journals of all instances in one
+    folder, and had one lock, that of the whole archive."""
+    for key, found in _journals(writer.bucket, WHOLE, is_earlier_journal):
+        check()
+        if found.upload_id:
+            writer.bucket.multipart.abort(found.key, found.upload_id)
+        writer.discard(key)
+        yield Leftover(key, "a journal of an earlier version, which no run resumes")

@@ -190,4 +190,4 @@ class ResumableUpload:
             self._upload_id = None
             self.parts.clear()
             self._states.clear()
-            self._bucket.delete_if_allowed(self._journal_key)
+            self._writer.discard(self._journal_key)

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from archiver.errors import NoDocument, StoreError
+from archiver.errors import ArchiverError, NoDocument, StoreError
 from archiver.retry import RETRIES
 from archiver.stores.s3.bucket import Bucket, Head, ObjectReader
 from archiver.stores.s3.capabilities import Capabilities
@@ -73,6 +74,13 @@ class VerifiedWriter:
         """Write something internal. It is not verified, since whoever reads it checks it."""
         given = self.bucket.options.for_notes() | self.capabilities.checksum_parameters(data)
         self._retry_damaged(key, lambda: self.bucket.put(key, data, **given))
+
+    def discard(self, key: str) -> None:
+        """Delete something internal that is not needed any more. Where that is forbidden it is
+        emptied: nobody looks at what is empty."""
+        if not self.bucket.delete_if_allowed(key):
+            with suppress(ArchiverError):
+                self.put_note(key, b"")
 
     def put_document(self, key: str, data: bytes) -> str:
         """Write a document of the archive, and verify it; its ETag, without quotes.
