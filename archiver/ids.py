@@ -13,6 +13,8 @@ from archiver.model import Backup, Engine, Kind
 # its folder.
 ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _MAX_ID_LENGTH = 64
+# Folders of an archive beside those of its instances, or kept for such.
+RESERVED: Final = frozenset(("acknowledged", "drills", "holds", "tombstones", "verified"))
 # A set is named after its id, or its backup's; with such a suffix it would pass for a file.
 _FILE_SUFFIXES = (".json", *(f".{kind}" for kind in Kind))
 
@@ -22,6 +24,8 @@ def check_backup(backup: Backup) -> Backup:
     Raises UnsafeInput."""
     for one in (backup.instance_id, backup.node_id, backup.backup_id, backup.set_id or "none"):
         safe(one)
+    if not is_instance_id(backup.instance_id):
+        raise _unsafe(backup.instance_id)
     for one in (backup.set_id or "none", backup.backup_id):
         if one.endswith(_FILE_SUFFIXES):
             raise _unsafe(one)
@@ -43,10 +47,19 @@ def check_backup(backup: Backup) -> Backup:
 
 def safe(text: str) -> str:
     """Returns ``text`` if it may be part of a path. Raises UnsafeInput."""
-    # A store does not list ignored names.
-    if len(text) > _MAX_ID_LENGTH or not ID.fullmatch(text) or is_ignored(text):
+    if not _is_safe(text):
         raise _unsafe(text)
     return text
+
+
+def _is_safe(text: str) -> bool:
+    # A store does not list ignored names.
+    return len(text) <= _MAX_ID_LENGTH and ID.fullmatch(text) is not None and not is_ignored(text)
+
+
+def is_instance_id(text: str) -> bool:
+    """Whether an instance may be called so: its folder is none that an archive has for others."""
+    return _is_safe(text) and text not in RESERVED
 
 
 def _unsafe(text: str) -> UnsafeInput:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from archiver.archive.record import make_record
 from archiver.documents import parse
 from archiver.errors import (
     ArchiveBusy,
+    ArchiverError,
     BadDocument,
     DamagedArchive,
     StoreError,
@@ -23,6 +25,7 @@ from archiver.errors import (
     UnsupportedFormat,
     UsageError,
 )
+from archiver.logs import record
 from archiver.model import Stored, Transfer
 from archiver.retry import RETRIES
 from archiver.stores.base import Leftover, Store
@@ -80,35 +83,51 @@ class Archive:
                 await stack.enter_async_context(self.store.exclusive(scope, watch=False))
             yield await self.store.sweep(scope)
 
+    @asynccontextmanager
+    async def alone(
+        self, scope: str, observer: events.Observer = events.ignore
+    ) -> AsyncGenerator[None, None]:
+        """Hold the lock of a scope, whether or not there is an archive, and begin none. Raises
+        ArchiveBusy, StoreError."""
+        async with AsyncExitStack() as stack:
+            await self._take_turn(stack, scope, self._lock_wait, observer)
+            yield
+
     async def for_each(
         self,
         instances: Iterable[str],
         work: Callable[[str], Awaitable[object]],
         observer: events.Observer = events.ignore,
-    ) -> None:
-        """Do ``work`` for each instance, as its one writer. One that is busy keeps none of the
-        others from it; after them ArchiveBusy is raised. Raises as :meth:`writing` does."""
-        busy: ArchiveBusy | None = None
+    ) -> dict[str, ArchiveBusy]:
+        """Do ``work`` for each instance, as its one writer. Returns those that another process
+        writes to, which keep none of the others from it. Otherwise raises as :meth:`writing`
+        does."""
+        busy: dict[str, ArchiveBusy] = {}
         for instance_id in instances:
             try:
                 async with self.writing(instance_id, observer):
                     await work(instance_id)
             except ArchiveBusy as error:
-                busy = busy or error
-        if busy is not None:
-            raise busy
+                busy[instance_id] = error
+        return busy
 
     async def tidy(self, observer: events.Observer = events.ignore) -> None:
         """Sweep what earlier runs left of instances that nobody writes to any more, and what they
-        left of the whole archive. What another run may be at work on stays. Raises StoreError."""
-        if not await self.check_format():
+        left of the whole archive. What another run may be at work on stays, and so does what
+        cannot be swept, which is logged: the run that ends with this has done its work."""
+        try:
+            scopes = await self.store.leftovers() if await self.check_format() else []
+        except ArchiverError as error:
+            _log_unswept(None, error)
             return
-        for scope in await self.store.leftovers():
+        for scope in scopes:
             try:
                 async with self.store.exclusive(scope, watch=False):
                     tell_swept(await self.store.sweep(scope), observer)
             except ArchiveBusy:
                 continue
+            except ArchiverError as error:
+                _log_unswept(scope, error)
 
     async def begin(self, observer: events.Observer = events.ignore) -> None:
         """Begin an archive, unless there is one. Raises as :meth:`writing` does."""
@@ -239,6 +258,11 @@ def tell_swept(swept: Iterable[Leftover], observer: events.Observer) -> None:
     """What was swept, as events."""
     for leftover in swept:
         observer(events.Swept(leftover.key, leftover.why))
+
+
+def _log_unswept(scope: str | None, error: ArchiverError) -> None:
+    text = f"what earlier runs left of {scope or 'the archive'} is not swept: {error}"
+    record(logging.WARNING, "not_swept", text, scope or None, {"error": str(error)})
 
 
 def is_format(data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""One instance that a run may write to: its lock, and what is under way for it."""
+"""The instances that a run may write to: their locks, and what is under way for each."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -9,7 +9,7 @@ import anyio
 
 from archiver import events
 from archiver.archive.archive import Archive, tell_swept
-from archiver.concurrency import Turns
+from archiver.concurrency import Turns, task_group
 from archiver.errors import ArchiveBusy
 
 # Instances whose locks are held, or waited for, at once: two batches of small backups, each of
@@ -17,27 +17,16 @@ from archiver.errors import ArchiveBusy
 MOST_INSTANCES = 64
 
 
-class InstanceWriter:
-    """The lock of an instance, which is taken when there is something to write, and released when
-    this context is left.
+class Locks:
+    """The locks of a run's instances. An instance that is done releases its own; those that are
+    left are released with this context, which must be left after all workers have ended.
 
-    Where another process is the writer the instance fails, once, and ``is_busy`` is set: nothing is
-    to be written then, and the run goes on with others.
+    A cancellation, or an error of one instance, ends a run while threads still write for others:
+    their locks are held for as long.
     """
 
-    def __init__(
-        self, archive: Archive, instance_id: str, turns: Turns, observer: events.Observer
-    ) -> None:
-        self.is_writer = False
-        self.is_busy = False
-        # Transfers that were handed to workers, and have not ended.
-        self.under_way = 0
-        self._archive: Final = archive
-        self._id: Final = instance_id
-        self._turns: Final = turns
-        self._observer: Final = observer
-        self._none_under_way = anyio.Event()
-        self._lock: Final = AsyncExitStack()
+    def __init__(self) -> None:
+        self._held: Final[set[AsyncExitStack]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -48,7 +37,61 @@ class InstanceWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._lock.__aexit__(kind, error, traceback)
+        async with task_group() as group:
+            for lock in self._held:
+                group.start_soon(lock.__aexit__, kind, error, traceback)
+
+    def new(self) -> AsyncExitStack:
+        """What an instance enters its lock into."""
+        lock = AsyncExitStack()
+        self._held.add(lock)
+        return lock
+
+    async def release(self, lock: AsyncExitStack) -> None:
+        """Release it now: nothing is under way that needs it."""
+        await lock.aclose()
+        self._held.discard(lock)
+
+
+class InstanceWriter:
+    """The lock of an instance, which is taken when there is something to write, and released when
+    this context is left without an error. After one, ``locks`` release it.
+
+    Where another process is the writer the instance fails, once, and ``is_busy`` is set: nothing is
+    to be written then, and the run goes on with others.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        instance_id: str,
+        turns: Turns,
+        locks: Locks,
+        observer: events.Observer,
+    ) -> None:
+        self.is_writer = False
+        self.is_busy = False
+        # Transfers that were handed to workers, and have not ended.
+        self.under_way = 0
+        self._archive: Final = archive
+        self._id: Final = instance_id
+        self._turns: Final = turns
+        self._observer: Final = observer
+        self._none_under_way = anyio.Event()
+        self._locks: Final = locks
+        self._lock: Final = locks.new()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            await self._locks.release(self._lock)
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None, None]:

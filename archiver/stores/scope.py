@@ -11,7 +11,8 @@ the instance's ID, or ``WHOLE``.
     verified/...                                       no lock: see commands/verify/results.py
 
 A verify writes the catalogue of a month, too, without a lock: it is derived, and each of its
-entries counts only while the listing confirms it.
+entries counts only while the listing confirms it. A store refuses to write anything else for who
+holds no lock for it: that is a fault in the program (``NotHeld``).
 
 An instance's lock is taken when there is something to write for that instance, and released when
 that is written. The archive's lock is held for the few documents that are written under it; whoever
@@ -32,6 +33,18 @@ def scope_of(key: str) -> str:
     instance, slash, _ = key.partition("/")
     is_whole = not slash or instance in SHARED or instance.startswith(".")
     return WHOLE if is_whole else instance
+
+
+def needs_lock(key: str) -> bool:
+    """Whether only the holder of its scope's lock may write what has this key."""
+    return not key.startswith("verified/") and not key.endswith("/index.jsonl")
+
+
+class NotHeld(RuntimeError):
+    """Something is written in a scope whose lock this store does not hold."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"written without the lock of {scope or 'the whole archive'}")
 
 
 def below(folder: str, scope: str) -> str:

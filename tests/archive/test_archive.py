@@ -214,7 +214,7 @@ async def test_a_set_across_midnight_of_the_month(tmp_path: Path) -> None:
     )
     inventory = Inventory(archive.store)
     first = (await inventory.find(early)).transfer.stem
-    async with archive.writing(WHOLE):
+    async with archive.writing(BACKUP.instance_id):
         await archive.store.put(layout.record_key(first), record().encode())
     for view in (inventory, Inventory(LocalStore(tmp_path))):
         stem = (await view.find(late)).transfer.stem
@@ -287,7 +287,7 @@ async def test_an_archive_that_is_not_ours_to_write(
 async def test_rows(tmp_path: Path) -> None:
     archive = Archive(LocalStore(tmp_path))
     written = record()
-    async with archive.writing(WHOLE):
+    async with archive.writing(BACKUP.instance_id):
         await archive.store.put(written.key, written.encode())
         await archive.store.put(written.object_key, bytes(1000))
         await archive.store.put(f"{FOLDER}/broken-1.json", b"{")

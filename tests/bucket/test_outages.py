@@ -417,8 +417,9 @@ async def test_who_was_cut_off_writes_nothing_over_the_next_writer(odd: OddStore
                 group.start_soon(ask, write)
             while not set(way.counts) >= WRITING:
                 await anyio.sleep(0.005)
-            async with store_on(odd, beat=0.2).exclusive(INSTANCE):
-                await store_on(odd).put(KEY, b"of the second")
+            second = store_on(odd, beat=0.2)
+            async with second.exclusive(INSTANCE):
+                await second.put(KEY, b"of the second")
                 way.forget()
                 while len(failures) < len(WRITING) + 1:
                     await anyio.sleep(0.005)

@@ -623,17 +623,46 @@ async def test_what_cannot_be_read_there_keeps_nothing_else_from_repair(
     assert good.read_bytes() == before
 
 
-async def test_a_repair_waits_for_no_pull(pulled: Pulled, offsite: Archive) -> None:
-    """Of another instance it need not: what is wrong there is put right."""
+@pytest.mark.parametrize("of_the_source", [False, True])
+async def test_a_repair_waits_for_no_pull(
+    pulled: Pulled, offsite: Archive, source: TairSource, of_the_source: bool
+) -> None:
+    """What is wrong in another instance is put right, verified again, and told."""
     busy, other = pulled.objects()[0], pulled.objects(INSTANCE)[0]
     flip(busy)
     flip(other, -1)
     found = await verify(pulled.archive)
+    told: list[events.ScrubEvent] = []
+    supplier = SourceSupplier(source) if of_the_source else ArchiveSupplier(offsite)
     async with Archive(LocalStore(pulled.root)).writing(CLUSTER):
-        with pytest.raises(ArchiveBusy, match=f"is writing to {CLUSTER}"):
-            await repair(pulled.archive, found, ArchiveSupplier(offsite))
+        summary = await repair(pulled.archive, found, supplier, observer=told.append)
+    assert [one.key for one in summary.repaired] == [pulled.key(other)]
+    assert [one.key for one in summary.findings] == [pulled.key(busy)]
+    [failed] = summary.not_repaired
+    assert isinstance(failed.error, ArchiveBusy)
+    assert f"is writing to {CLUSTER}" in failed.error.message
+    assert failed.key == pulled.key(busy).removesuffix(".rdb")
+    assert told.count(failed) == 1
     [left] = (await verify(pulled.archive)).findings
     assert left.key == pulled.key(busy)
+
+
+async def test_doubles_of_an_instance_that_is_written_to_stay(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    busy, other = pulled.objects()[0], pulled.objects(INSTANCE)[0]
+    folder = busy.parent.with_name(f"20200101T000000Z-{busy.parent.name.partition('-')[2]}")
+    shutil.copytree(busy.parent, folder)
+    flip(other, -1)
+    found = await verify(pulled.archive)
+    async with Archive(LocalStore(pulled.root)).writing(CLUSTER):
+        summary = await repair(pulled.archive, found, ArchiveSupplier(offsite))
+    assert [one.key for one in summary.repaired] == [pulled.key(other)]
+    left = [one.key for one in summary.not_repaired]
+    assert {key.rpartition("/")[0] for key in left} == {pulled.key(folder)}
+    assert len(left) == len(set(left))
+    assert {type(one.error) for one in summary.not_repaired} == {ArchiveBusy}
+    assert folder.exists()
 
 
 async def test_nothing_to_repair(pulled: Pulled, offsite: Archive) -> None:

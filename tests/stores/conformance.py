@@ -11,7 +11,13 @@ import hashlib
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    suppress,
+)
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -26,7 +32,7 @@ from archiver.concurrency import entered, in_thread
 from archiver.errors import ArchiveBusy, StoreError
 from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerdict, Receipt, Stored
 from archiver.stores.base import Documents, Staging, Store
-from archiver.stores.scope import WHOLE, scope_of
+from archiver.stores.scope import WHOLE, NotHeld, scope_of
 from archiver.transfer.parts import plan_parts
 from tests.sweeps import FULL
 
@@ -89,9 +95,11 @@ class Place:
             yield made
 
     @asynccontextmanager
-    async def writer(self, scope: str = "r-x") -> AsyncIterator[Store]:
-        """A new process that is the only writer."""
-        async with self.open() as store, store.exclusive(scope):
+    async def writer(self, *scopes: str) -> AsyncIterator[Store]:
+        """A new process that is the only writer of these scopes, or of the instance ``r-x``."""
+        async with self.open() as store, AsyncExitStack() as stack:
+            for scope in scopes or ("r-x",):
+                await stack.enter_async_context(store.exclusive(scope))
             yield store
 
 
@@ -242,7 +250,7 @@ class Listing:
     """Documents, which are written whole or not at all, and listings."""
 
     async def test_a_document(self, place: Place) -> None:
-        async with place.writer() as store:
+        async with place.writer("a") as store:
             assert await store.read("a/b.json") is None
             assert await store.size("a/b.json") is None
             await store.put("a/b.json", b"one and more")
@@ -260,7 +268,7 @@ class Listing:
         ids=["empty", "unicode", "1 MiB", "every byte", "like a chunk"],
     )
     async def test_any_content(self, place: Place, data: bytes) -> None:
-        async with place.writer() as store:
+        async with place.writer(WHOLE) as store:
             await store.put("archive.json", data)
             assert await store.read("archive.json") == data
             assert await store.size("archive.json") == len(data)
@@ -280,7 +288,7 @@ class Listing:
 
     async def test_a_listing(self, place: Place) -> None:
         keys = ["b.json", "a/2.json", "a/10.json", "a/c/d.json", "ab/x", "a-b/x", "a.b/x", "B/x"]
-        async with place.writer() as store:
+        async with place.writer(*{scope_of(key) for key in keys}) as store:
             assert await listing(store) == {}
             for number, key in enumerate(keys):
                 await store.put(key, b"x" * number)
@@ -311,7 +319,7 @@ class Listing:
     async def test_thousands(self, place: Place) -> None:
         """More than one page of any listing."""
         keys = [f"many/{n:04}.json" for n in range(place.many)]
-        async with place.writer() as store:
+        async with place.writer("many", WHOLE) as store:
             left = iter(keys)
 
             async def put() -> None:
@@ -734,9 +742,9 @@ class PuttingAside:
     async def test_a_sweep_of_nothing(self, place: Place) -> None:
         async with place.writer() as store:
             assert await store.sweep("r-x") == []
-            await store.put("archive.json", b"{}")
+            await store.put("r-x/x.json", b"{}")
             assert await store.sweep("r-x") == []
-            assert await store.read("archive.json") == b"{}"
+            assert await store.read("r-x/x.json") == b"{}"
 
 
 class Excluding:
@@ -749,14 +757,14 @@ class Excluding:
                     async with second.exclusive("r-x"):
                         pass
                 assert "\n" not in str(caught.value)
-                await first.put("archive.json", b"{}")
-                assert await second.read("archive.json") == b"{}"
+                await first.put("r-x/x.json", b"{}")
+                assert await second.read("r-x/x.json") == b"{}"
             async with second.exclusive("r-x"):
                 with pytest.raises(ArchiveBusy):
                     async with first.exclusive("r-x"):
                         pass
             async with first.exclusive("r-x"):
-                assert await listing(first) == {"archive.json": 2}
+                assert await listing(first) == {"r-x/x.json": 2}
 
     async def test_writers_of_two_instances(self, place: Place) -> None:
         """At the same time: neither sees, sweeps or ends what is the other's."""
@@ -802,7 +810,44 @@ class Excluding:
                     await anyio.sleep(30)
             assert scope.cancelled_caught
         async with place.writer() as store:
-            await store.put("archive.json", b"{}")
+            await store.put("r-x/x.json", b"{}")
+
+    async def test_what_is_written_without_a_lock(self, place: Place) -> None:
+        """Only what verifies write. All else is refused, whatever other locks are held."""
+        async with place.writer("r-y", WHOLE) as store:
+            await store.put("r-x/2026/11/index.jsonl", b"{}")
+            await store.put("verified/r-x/2026-11.json", b"{}")
+            for write in (store.clear, store.move_to_quarantine, lambda key: store.put(key, b"")):
+                with pytest.raises(NotHeld, match="without the lock of r-x"):
+                    await write(f"{STEM}.json")
+            with pytest.raises(NotHeld):
+                async with entered(store.stage(STEM, 9)):
+                    pass
+            with pytest.raises(NotHeld):
+                await store.sweep("r-x")
+        async with place.open() as store:
+            await store.put("verified/r-x/2026-11.json", b"{ }")
+            with pytest.raises(NotHeld, match="without the lock of the whole archive"):
+                await store.put("drills/last/r-x.json", b"{}")
+            assert set(await listing(store)) == {
+                "r-x/2026/11/index.jsonl", "verified/r-x/2026-11.json",
+            }  # fmt: skip
+
+    async def test_what_was_staged_under_an_earlier_lock(self, place: Place) -> None:
+        """It is not committed under the next one of the same instance, even by the same process."""
+        data = b"REDIS0011"
+        async with place.open() as store:
+            async with store.exclusive("r-x"):
+                staged_before = store.stage(STEM, len(data))
+                staging = await in_thread(staged_before.__enter__)
+                await write(staging, data, 0, len(data))
+                commit = staging.commit(receipt_of(data), record)
+            async with store.exclusive("r-x"):
+                with pytest.raises(NotHeld):
+                    await in_thread(store.finish, [commit])
+                with suppress(NotHeld):
+                    await in_thread(staged_before.__exit__, None, None, None)
+            assert await listing(store) == {}
 
 
 class Cancelling:

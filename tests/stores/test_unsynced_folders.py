@@ -56,7 +56,7 @@ async def test_folders_that_cannot_be_synced(
     refuse("folders", code)
     store = LocalStore(tmp_path / "archive")
     async with store.exclusive("r-x"):
-        await store.put("a/b.json", b"{}")
+        await store.put("r-x/b.json", b"{}")
         stored = await bring_home(store, file_of(1000))
     assert await read_all(store, stored.key) == file_of(1000)
     sync_file_system(tmp_path)
@@ -76,7 +76,7 @@ async def test_what_is_never_passed_over(
     refuse(what, code)
     with pytest.raises(StoreError, match=rf"{tmp_path}.*: fsync: {os.strerror(code)}"):
         async with store.exclusive("r-x"):
-            await store.put("a/b.json", b"{}")
+            await store.put("r-x/b.json", b"{}")
     assert disk.what_is_not_synced() == []
 
 

@@ -11,14 +11,17 @@ import pytest
 
 from archiver import Archive, LocalStore, PullOptions, TairSource, pull, verify
 from archiver.archive.acknowledged import Acknowledged, acknowledge
-from archiver.archive.layout import FORMAT_KEY, OWN_PREFIXES
+from archiver.archive.layout import FORMAT_KEY, OWN_PREFIXES, index_key
+from archiver.archive.verified import results_key
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import CopyOptions
-from archiver.errors import ArchiveBusy
+from archiver.errors import ArchiveBusy, StoreError, StoreForbidden, UsageError
 from archiver.events import ArchiveBegun, Archived, Event, Planned, WaitingForLock
+from archiver.ids import RESERVED
 from archiver.model import Stored
+from archiver.stores.base import Leftover
 from archiver.stores.commit import Commit
-from archiver.stores.scope import SHARED, WHOLE, scope_of
+from archiver.stores.scope import SHARED, WHOLE, needs_lock, scope_of
 from examples.sample_rdb import write_rdb
 from tests.bucket.conftest import odd, server  # noqa: F401
 from tests.bucket.test_odd_servers import archive_on
@@ -297,6 +300,55 @@ async def test_what_another_run_left_is_swept_by_the_next(
         assert len(list((staging / "r-busy").iterdir())) == 1
 
 
+async def test_a_sweep_that_fails_costs_no_run_its_summary(
+    files: Path, source: TairSource, store: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is called otherwise than an instance may be is nobody's leftover."""
+    serve(files, [INSTANCE])
+    await pull(source, Archive(store), [everything()])
+    left = ["drills", "not an id", "r-bad", "r-gone"]
+    for name in left:
+        (store.root / ".staging" / name).mkdir(parents=True)
+        (store.root / ".staging" / name / "0123456789abcdef.tmp").write_bytes(b"half a document")
+
+    class Failing(LocalStore):
+        async def sweep(self, scope: str) -> list[Leftover]:
+            if scope == "r-bad":
+                raise StoreError("the disk is gone")
+            return await super().sweep(scope)
+
+        async def leftovers(self) -> list[str]:
+            if not left:
+                raise StoreForbidden("nothing may be listed")
+            return await super().leftovers()
+
+    async def logged() -> list[str]:
+        caplog.clear()
+        assert (await pull(source, Archive(Failing(store.root)), [everything()])).exit_code == 0
+        return [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+
+    with caplog.at_level("WARNING", "archiver"):
+        assert await logged() == ["what earlier runs left of r-bad is not swept: the disk is gone"]
+        assert {path.name for path in (store.root / ".staging").iterdir()} == {*left[:3]}
+        assert {path.name for path in (store.root / ".locks").iterdir()} == {
+            INSTANCE, "r-bad", "r-gone",
+        }  # fmt: skip
+        left.clear()
+        assert await logged() == [
+            "what earlier runs left of the archive is not swept: nothing may be listed"
+        ]
+
+
+@pytest.mark.parametrize("name", [*sorted(RESERVED), "../x", ""])
+async def test_a_name_that_no_instance_may_have(
+    source: TairSource, store: Watched, name: str
+) -> None:
+    """Its folder has another purpose, whose lock is the archive's."""
+    with pytest.raises(UsageError, match="no instance is called"):
+        await pull(source, Archive(store), [everything(name)])
+    assert not store.root.exists()
+
+
 async def test_a_copy_of_an_archive_is_not_locked(store: LocalStore, tmp_path: Path) -> None:
     """As ``cp -a`` or rsync makes it of an archive that is written to."""
     async with store.exclusive("r-a"), store.exclusive(WHOLE):
@@ -338,6 +390,9 @@ async def test_what_a_lease_costs(odd: OddStore) -> None:  # noqa: F811
 
 def test_scopes() -> None:
     assert {f"{name}/" for name in SHARED} == set(OWN_PREFIXES)
+    assert SHARED <= RESERVED
+    assert not needs_lock(results_key("r-a/2026/11"))
+    assert not needs_lock(index_key("r-a/2026/11"))
     assert scope_of("r-a/2026/11/x") == "r-a"
     for key in ("archive.json", "drills/2026/x", "verified/r-a/2026-11.json", ".staging/r-a/x"):
         assert scope_of(key) == WHOLE

@@ -38,7 +38,7 @@ from archiver.archive.sealing import SealPlan, plan_seal
 from archiver.archive.verified import forget
 from archiver.commands.copy.selection import CopyOptions, Selection, identity
 from archiver.commands.summary import Summary
-from archiver.commands.writer import InstanceWriter
+from archiver.commands.writer import InstanceWriter, Locks
 from archiver.concurrency import Turns, entered, in_thread
 from archiver.errors import ArchiverError, BackupFailed, CorruptFile, IntegrityError, NoSpace
 from archiver.model import Pin, Provenance, Receipt, Stored
@@ -64,6 +64,7 @@ class Shared:
     transfer: SharedResources = field(init=False)
     summary: Summary = field(default_factory=Summary)
     turns: Turns = field(default_factory=Turns)
+    locks: Locks = field(default_factory=Locks)
     full: NoSpace | None = None
 
     def __post_init__(self) -> None:
@@ -118,7 +119,7 @@ class InstanceCopy:
         self._prefixes: Final = prefixes
         self._send: Final = send
         self._writer: Final = InstanceWriter(
-            shared.target, instance_id, shared.turns, shared.observer
+            shared.target, instance_id, shared.turns, shared.locks, shared.observer
         )
         self._inventory: Final = Inventory(shared.target.store)
         self._witnesses: Final = Witnesses(shared.source.store)

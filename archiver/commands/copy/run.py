@@ -67,7 +67,7 @@ class _Copying:
     async def all(self) -> None:
         """Each instance from its records to its sealed sets; then what was acknowledged."""
         send, receive = anyio.create_memory_object_stream[Planned](self._shared.options.workers)
-        async with task_group() as group:
+        async with self._shared.locks, task_group() as group:
             for _ in range(self._shared.options.workers):
                 group.start_soon(self._work, receive.clone())
             receive.close()

@@ -27,6 +27,8 @@ from archiver.stores.scope import WHOLE
 # Makes the evidence of a drill from its id and the link to the previous document.
 MakeEvidence: TypeAlias = Callable[[str, Link | None], Evidence]
 
+# How long another drill is waited for that writes its evidence to the same directory.
+_DIRECTORY_SECONDS = 10.0
 # Keys and contents, the evidence first.
 _Documents: TypeAlias = list[tuple[str, bytes]]
 
@@ -83,6 +85,7 @@ class Ledger:
             archive.store, lock_wait=lock_wait, beginning=Beginning.NEVER
         )
         self._observer: Final = observer
+        self._lock_wait: Final = lock_wait
         self._directory: Final = None if directory is None else LocalStore(directory)
         # The directory, if it has the chain because the archive cannot be written.
         self._instead: LocalStore | None = None
@@ -121,7 +124,7 @@ class Ledger:
             return await self._write_outside_chain(make, error)
         if self._directory is None or self._instead is not None:
             return filed
-        return await _write_copy(filed, documents, self._directory)
+        return await self._write_copy(filed, documents, self._directory)
 
     async def _add_to_chain(self, make: MakeEvidence) -> tuple[FiledEvidence, _Documents]:
         """Add the document as the only writer. Raises ArchiverError if it was not written."""
@@ -139,8 +142,13 @@ class Ledger:
 
     def _lock(self) -> AbstractAsyncContextManager[object]:
         if self._instead is not None:
-            return self._instead.exclusive(WHOLE)
+            return self._alone(self._instead)
         return self._archive.writing(WHOLE, self._observe)
+
+    def _alone(self, directory: LocalStore) -> AbstractAsyncContextManager[object]:
+        """The lock of a directory of evidence: drills of several archives may share one."""
+        seconds = max(self._lock_wait, _DIRECTORY_SECONDS)
+        return Archive(directory, lock_wait=seconds).alone(WHOLE, self._observe)
 
     def _observe(self, event: events.Event) -> None:
         if isinstance(event, events.WaitingForLock):
@@ -167,11 +175,29 @@ class Ledger:
         if self._directory is None:
             raise kind(error.message, evidence, data) from error
         try:
-            await _put(self._directory, documents)
+            async with self._alone(self._directory):
+                await _put(self._directory, documents)
         except ArchiverError as another:
             both = dict.fromkeys((error.message, another.message))
             raise EvidenceNotKept("; and ".join(both), evidence, data) from error
         return FiledEvidence(evidence, key, data, (str(self._directory),), problem=error.message)
+
+    async def _write_copy(
+        self, filed: FiledEvidence, documents: _Documents, store: LocalStore
+    ) -> FiledEvidence:
+        """Write the documents to the directory, too; note the problem if that fails."""
+        try:
+            async with self._alone(store):
+                problem, exit_code = await _put(store, documents)
+        except ArchiverError as error:
+            both = f"{filed.problem}; {error.message}" if filed.problem else error.message
+            return replace(filed, problem=both, exit_code=error.exit_code)
+        return replace(
+            filed,
+            stores=(*filed.stores, str(store)),
+            problem=filed.problem or problem,
+            exit_code=filed.exit_code or exit_code,
+        )
 
     @property
     def _store(self) -> Store:
@@ -212,21 +238,6 @@ async def _is_stored(store: Store, key: str, data: bytes) -> bool:
         return await store.read(key) == data
     except ArchiverError:
         return False
-
-
-async def _write_copy(filed: FiledEvidence, documents: _Documents, store: Store) -> FiledEvidence:
-    """Write the documents to one more store; note the problem if that fails."""
-    try:
-        problem, exit_code = await _put(store, documents)
-    except ArchiverError as error:
-        both = f"{filed.problem}; {error.message}" if filed.problem else error.message
-        return replace(filed, problem=both, exit_code=error.exit_code)
-    return replace(
-        filed,
-        stores=(*filed.stores, str(store)),
-        problem=filed.problem or problem,
-        exit_code=filed.exit_code or exit_code,
-    )
 
 
 def _documents(evidence: Evidence) -> _Documents:

@@ -24,7 +24,7 @@ from archiver.archive.sealing import SealPlan
 from archiver.commands.pull.plan import Action, PullOptions, decide, empty_dump
 from archiver.commands.pull.sets import ListedSets
 from archiver.commands.summary import Summary
-from archiver.commands.writer import InstanceWriter
+from archiver.commands.writer import InstanceWriter, Locks
 from archiver.concurrency import Turns
 from archiver.errors import ArchiverError, BackupFailed, NoSpace, others_not_asked
 from archiver.ids import check_backup
@@ -62,6 +62,7 @@ class Shared:
     not_listed: int
     summary: Summary = field(default_factory=Summary)
     listing: Turns = field(default_factory=Turns)
+    locks: Locks = field(default_factory=Locks)
     full: NoSpace | None = None
     is_over: bool = False
     _is_begun: bool = False
@@ -135,7 +136,7 @@ class InstancePull:
         self._home: Final[dict[str, bool]] = {}
         self._twice: Final[list[tuple[ListedSets, Transfer]]] = []
         self._writer: Final = InstanceWriter(
-            shared.archive, instance_id, shared.listing, shared.observer
+            shared.archive, instance_id, shared.listing, shared.locks, shared.observer
         )
 
     async def run(self) -> None:

@@ -25,7 +25,8 @@ from archiver.commands.pull.plan import PullOptions, empty_dump
 from archiver.commands.summary import Summary
 from archiver.commands.writer import MOST_INSTANCES
 from archiver.concurrency import entered, in_thread, task_group
-from archiver.errors import CorruptFile, UnreadableObject
+from archiver.errors import CorruptFile, UnreadableObject, UsageError
+from archiver.ids import is_instance_id
 from archiver.logs import OF_RUNS, logged
 from archiver.model import Query, Receipt, Stored, Transfer
 from archiver.sources.base import Source
@@ -55,6 +56,9 @@ async def pull(
     UnsupportedFormat, ArchiveBusy when a lock was lost, and UsageError where no archive may be
     begun, which end the run.
     """
+    for query in queries:
+        if not is_instance_id(query.instance_id):
+            raise UsageError(f"no instance is called {query.instance_id[:80]!a}")
     observer = logged(observer, OF_RUNS)
     run = _Run(source, archive, len(queries), options or PullOptions(), observer)
     await archive.check_place()  # before the vendor is asked
@@ -101,9 +105,12 @@ class _Run:
         send_small, receive_small = anyio.create_memory_object_stream[Planned](
             _BATCHES_AHEAD * together
         )
-        async with open_engine(
-            self.shared.source.again, options.transfer, workers, small, self.shared.observer
-        ) as engine:
+        async with (
+            self.shared.locks,
+            open_engine(
+                self.shared.source.again, options.transfer, workers, small, self.shared.observer
+            ) as engine,
+        ):
             async with task_group() as group:
                 for _ in range(workers):
                     group.start_soon(self._work, receive.clone(), engine)

@@ -25,7 +25,7 @@ from archiver.archive.sealing import Mending, plan_seal
 from archiver.archive.verified import results_if_any
 from archiver.commands.repair.other_archive import differs, elsewhere, sums_if_any
 from archiver.commands.repair.receipts import receipt_of
-from archiver.commands.repair.run import Supplied, WrongSet
+from archiver.commands.repair.run import Supplied, WrongSet, not_written
 from archiver.commands.verify import events
 from archiver.commands.verify.findings import Fault
 from archiver.commands.verify.judge import judge
@@ -69,7 +69,7 @@ class ArchiveSupplier:
     async def supply(
         self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
     ) -> Supplied:
-        """See Supplier. Raises UsageError, UnsupportedFormat, ArchiveBusy, StoreError."""
+        """See Supplier. Raises UsageError, UnsupportedFormat, StoreError."""
         await self._other.expect()
         failed: list[events.NotRepaired] = []
         confirmed = set[str]()
@@ -88,7 +88,8 @@ class ArchiveSupplier:
                 confirmed.update(await mending.run())
                 failed.extend(mending.not_repaired)
 
-        await archive.for_each(by_instance, mend, observer)
+        busy = await archive.for_each(by_instance, mend, observer)
+        failed += not_written(wrong, busy, observer)
         return Supplied(frozenset(confirmed), tuple(failed))
 
 

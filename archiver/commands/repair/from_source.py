@@ -15,7 +15,7 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.commands.pull.plan import PullOptions
 from archiver.commands.pull.run import pull
-from archiver.commands.repair.run import BESIDE, Supplied, WrongSet, place_of
+from archiver.commands.repair.run import BESIDE, Supplied, WrongSet, not_written, place_of
 from archiver.commands.verify import events
 from archiver.commands.verify.rereading import reading_right
 from archiver.commands.verify.statements import set_start
@@ -63,17 +63,22 @@ class SourceSupplier:
         )
         only = _Only(self._source, wrong)
         summary = await pull(only, archive, listing.queries, options, relayed(observe))
-        for one in summary.failures:
-            if isinstance(one.error, ArchiveBusy):
-                raise one.error
         told = {place_of(event.key) for event in listing.not_repaired}
+        busy = {
+            one.subject: one.error for one in summary.failures if isinstance(one.error, ArchiveBusy)
+        }
         failed = [
             *listing.not_repaired,
             # That a set cannot be sealed follows from what of it was not repaired.
-            *(_not_repaired(one) for one in summary.failures if one.subject not in told),
+            *(
+                _not_repaired(one)
+                for one in summary.failures
+                if one.subject not in told and one.subject not in busy
+            ),
         ]
         for event in failed:
             observer(event)
+        failed += not_written(wrong, busy, observer)
         return Supplied(frozenset(confirmed), tuple(failed))
 
     async def _list(self, wrong: Mapping[str, WrongSet]) -> "_Listing":

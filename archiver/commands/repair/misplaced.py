@@ -7,7 +7,7 @@ folder. Nothing is deleted. Where its own place lacks it, it may be the only cop
 whoever looks is told where it belongs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,6 +26,7 @@ from archiver.commands.verify import events
 from archiver.commands.verify.findings import Fault, Finding
 from archiver.concurrency import in_thread
 from archiver.errors import (
+    ArchiveBusy,
     ArchiverError,
     BadDocument,
     ObjectMissing,
@@ -51,18 +52,18 @@ def _may_lie_at(backup: Backup, stem: str) -> bool:
 
 @dataclass(slots=True)
 class Sorted:
-    """The sets that doubles were moved out of; and of misplaced backups that stay, by key without
-    suffix, the set that each belongs in."""
+    """The sets that doubles were moved out of; of misplaced backups that stay, by key without
+    suffix, the set that each belongs in; and the instances that another process writes to."""
 
     sets: set[str] = field(default_factory=set)
     belongs: dict[str, str] = field(default_factory=dict)
+    busy: Mapping[str, ArchiveBusy] = field(default_factory=dict)
 
 
 async def move_doubles(
     archive: Archive, findings: Iterable[Finding], observer: events.Observer
 ) -> Sorted:
-    """Move away the misplaced of whatever is right at its own place. Raises ArchiveBusy,
-    StoreError."""
+    """Move away the misplaced of whatever is right at its own place. Raises StoreError."""
     keys = sorted({f.key for f in findings if f.fault is Fault.MISPLACED})
     if not keys:
         return Sorted()
@@ -75,7 +76,7 @@ async def move_doubles(
                 await sorting.take(key)
         await sorting.end()
 
-    await archive.for_each(sorted({scope_of(key) for key in keys}), move, observer)
+    done.busy = await archive.for_each(sorted({scope_of(key) for key in keys}), move, observer)
     return done
 
 

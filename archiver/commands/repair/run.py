@@ -21,9 +21,10 @@ from archiver.commands.verify.findings import Fault, Finding
 from archiver.commands.verify.model import VerifyOptions, VerifySummary
 from archiver.commands.verify.run import verify
 from archiver.commands.verify.words import OF_VERIFY
-from archiver.errors import BackupFailed, IntegrityError, UnreadableObject
+from archiver.errors import ArchiveBusy, BackupFailed, IntegrityError, UnreadableObject
 from archiver.logs import logged, relayed
 from archiver.model import Kind
+from archiver.stores.scope import scope_of
 
 # Findings about what is written beside an object that may well be right.
 BESIDE = frozenset({Fault.BAD_RECORD, Fault.MISPLACED, Fault.CONTRADICTION, Fault.UNRECORDED})
@@ -83,9 +84,9 @@ class Supplier(Protocol):
     async def supply(
         self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
     ) -> Supplied:
-        """Put right what can be.
+        """Put right what can be; what another process writes to is not repaired.
 
-        Raises ArchiveBusy and StoreError of the archive that is repaired, and what ends a run.
+        Raises StoreError of the archive that is repaired, and what ends a run.
         """
         ...
 
@@ -97,9 +98,10 @@ async def repair(
     options: VerifyOptions | None = None,
     observer: events.Observer = events.ignore,
 ) -> VerifySummary:
-    """Repair what ``summary`` found, verify it again; the summary of both.
+    """Repair what ``summary`` found, verify it again; the summary of both. An instance that another
+    process writes to is not repaired, as ArchiveBusy.
 
-    Raises ArchiveBusy, StoreError, and what the supplier raises that ends its run.
+    Raises StoreError, and what the supplier raises that ends its run.
     """
     observer = logged(observer, OF_VERIFY)
     wrong = wrong_sets(summary.findings)
@@ -158,9 +160,27 @@ async def _supplied(
         wrong = wrong_sets([*others, *there.findings])
     for one in wrong.values():
         one.belongs = misplaced.belongs
+    failed = not_written(wrong, misplaced.busy, observer)
+    wrong = {f: one for f, one in wrong.items() if scope_of(f"{f}/") not in misplaced.busy}
     if not wrong:
-        return Supplied(frozenset(), ())
-    return await supplier.supply(archive, wrong, observer)
+        return Supplied(frozenset(), tuple(failed))
+    supplied = await supplier.supply(archive, wrong, observer)
+    return replace(supplied, not_repaired=(*failed, *supplied.not_repaired))
+
+
+def not_written(
+    wrong: Mapping[str, WrongSet], busy: Mapping[str, ArchiveBusy], observer: events.Observer
+) -> list[events.NotRepaired]:
+    """What is wrong in instances that another process writes to: it stays, and is told."""
+    failed = [
+        events.NotRepaired(one.key_of(stem), busy[scope_of(f"{folder}/")])
+        for folder, one in wrong.items()
+        if scope_of(f"{folder}/") in busy
+        for stem in sorted(one.stems) or [folder]
+    ]
+    for event in failed:
+        observer(event)
+    return failed
 
 
 async def _lost(

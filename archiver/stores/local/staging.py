@@ -92,6 +92,7 @@ class LocalStaging:
     def commit(self, receipt: Receipt, documents: Documents) -> Commit:
         """The object, then the documents. These are written beside it before, so that a sweep can
         finish what a crash interrupts between the two."""
+        self._check()
         stored = Stored(f"{self._stem}.{receipt.kind}", receipt)
         final = f"{self._root}/{stored.key}"
         _check_size(self._file.path, self._file.descriptor, receipt.size)
@@ -102,6 +103,7 @@ class LocalStaging:
             # a crash. And a file that moves to a folder without a durable name could lose both.
             staging = disk.UnsyncedFolder(self._folder)
             yield [file, *waiting.values(), staging, *self._parents()]
+        self._check()  # it took its time to make all that durable
         self._clear(final)
         self._check()
         self._file.move_to(final)
@@ -110,6 +112,7 @@ class LocalStaging:
 
     def record(self, key: str, receipt: Receipt, documents: Documents) -> Commit:
         """The documents about an object whose own bytes and names may not be durable yet."""
+        self._check()
         stored, final = Stored(key, receipt), f"{self._root}/{key}"
         with ExitStack() as opened:
             descriptor = reading.open_file(final)

@@ -4,7 +4,6 @@ Files are staged in ``.staging/<instance>`` on the same file system, so that a r
 their final place. A file of several parts has a journal beside it; one of a single part needs none.
 """
 
-import functools
 import itertools
 import os
 import secrets
@@ -37,10 +36,11 @@ from archiver.errors import (
     UnreadableObject,
     UnsafeInput,
 )
+from archiver.ids import is_instance_id
 from archiver.ignored_names import is_ignored
 from archiver.model import Stored
 from archiver.stores.base import Entry, Leftover, Opened, Staging
-from archiver.stores.commit import Commit, Sync, Unsynced, drive, sync_each
+from archiver.stores.commit import Commit, Sync, drive, sync_each
 from archiver.stores.heartbeat import Heartbeat
 from archiver.stores.local import disk, reading
 from archiver.stores.local.layout import LOCK, LOCKS, QUARANTINE, STAGING, TEMPORARY
@@ -52,7 +52,7 @@ from archiver.stores.local.staging import LocalStaging
 from archiver.stores.local.sweep import Sweep, is_staged_in
 from archiver.stores.local.syncing import fastest_sync, sync_file_system
 from archiver.stores.local.walk import entries_below, folders_at_top, is_folder
-from archiver.stores.scope import WHOLE, scope_of
+from archiver.stores.scope import WHOLE, NotHeld, needs_lock, scope_of
 
 # What a run leaves that was killed before it created an archive.
 _OWN_NAMES = frozenset((STAGING, QUARANTINE, LOCK, LOCKS))
@@ -249,29 +249,32 @@ class LocalStore:
             return error
 
     async def put(self, key: str, data: bytes) -> str:
-        return await in_thread(self._put, self._path(key), scope_of(key), data)
+        return await in_thread(self._put, key, data)
 
-    def _put(self, path: Path, scope: str, data: bytes) -> str:
-        self._check_lock(scope)
+    def _put(self, key: str, data: bytes) -> str:
+        path, scope = self._path(key), scope_of(key)
+        check = self._check_of(scope) if needs_lock(key) or scope in self._locks else _unchecked
+        check()
         staging = self._staging / scope if scope in self._locks else self._staging
         # A copy of an archive may lack hidden folders.
         disk.make_durable_directories(staging)
         temporary = staging / f"{secrets.token_hex(8)}{TEMPORARY}"
-        return disk.put_file(path, data, temporary, functools.partial(self._check_lock, scope))
+        return disk.put_file(path, data, temporary, check)
 
     async def clear(self, key: str) -> str | None:
         def work() -> Path | None:
-            self._check_lock(scope_of(key))
-            return clear(self._path(key), self.root, self._quarantine / scope_of(key))
+            path = self._path(key)
+            self._check_for(key)
+            return clear(path, self.root, self._quarantine / scope_of(key))
 
         kept = await in_thread(work)
         return None if kept is None else kept.relative_to(self.root).as_posix()
 
     async def move_to_quarantine(self, key: str) -> str:
         def work() -> Path:
-            self._check_lock(scope_of(key))
-            quarantine = self._quarantine / scope_of(key)
-            return move_to_quarantine(self._path(key), self.root, quarantine)
+            path = self._path(key)
+            self._check_for(key)
+            return move_to_quarantine(path, self.root, self._quarantine / scope_of(key))
 
         return (await in_thread(work)).relative_to(self.root).as_posix()
 
@@ -319,12 +322,12 @@ class LocalStore:
         size: int,
         existing: Mapping[str, int] | None = None,
     ) -> Generator[Staging, None, None]:
-        scope, lock = scope_of(stem), self._locks.get(scope_of(stem))
-        self._check_lock(scope)
+        scope, check = scope_of(stem), self._check_of(scope_of(stem))
         self._path(stem)
+        check()
+        lock = self._locks[scope]
         folder, quarantine = str(self._staging / scope), str(self._quarantine / scope)
-        shared = lock is not None and lock.was_left and not lock.is_certain
-        check = functools.partial(self._check_lock, scope)
+        shared = lock.was_left and not lock.is_certain
         area = StagingArea(str(self.root), folder, quarantine, self._durable, check, shared)
         staging = LocalStaging(area, stem, size)
         with self._reserving:
@@ -342,23 +345,11 @@ class LocalStore:
             staging.close()
 
     def finish(self, commits: Iterable[Commit]) -> list[Stored]:
-        def sync(unsynced: Sequence[Unsynced]) -> None:
-            self._sync(unsynced)
-            check()  # before the renames that follow
-
-        def scopes() -> set[str]:
-            with self._reserving:
-                return {scope_of(stem) for stem in self._stems}
-
-        def check() -> None:
-            for scope in scopes():
-                self._check_lock(scope)
-
-        check()
         try:
-            return drive(commits, sync)
+            return drive(commits, self._sync)
         except StoreError:
-            self._broken_off.update(scopes())
+            with self._reserving:
+                self._broken_off.update(map(scope_of, self._stems))
             raise
 
     def _reserve(self, staging: LocalStaging, size: int) -> None:
@@ -379,10 +370,22 @@ class LocalStore:
                     )
             self._reserved[staging] = size
 
-    def _check_lock(self, scope: str) -> None:
-        """Raises ArchiveBusy when this process is no longer the only writer of a scope."""
-        if (lock := self._locks.get(scope)) is not None:
+    def _check_of(self, scope: str) -> Callable[[], None]:
+        """What raises ArchiveBusy when this process is no longer the only writer of a scope, and
+        NotHeld once the lock is released that this store holds now."""
+        lock = self._locks.get(scope)
+
+        def check() -> None:
+            if lock is None or self._locks.get(scope) is not lock:
+                raise NotHeld(scope)
             lock.check()
+
+        return check
+
+    def _check_for(self, key: str) -> None:
+        """Raises ArchiveBusy, NotHeld where this process must not write to a key."""
+        if needs_lock(key) or scope_of(key) in self._locks:
+            self._check_of(scope_of(key))()
 
     async def leftovers(self) -> list[str]:
         return await in_thread(self._leftovers)
@@ -393,14 +396,21 @@ class LocalStore:
                 items = list(os.scandir(self._staging))
             except FileNotFoundError:
                 return []
-        own = {item.name for item in items if is_folder(item) and scope_of(f"{item.name}/")}
+        own = {item.name for item in items if is_folder(item) and is_instance_id(item.name)}
         is_whole = any(is_staged_in(Path(item.path), WHOLE) for item in items)
         return [*([WHOLE] if is_whole else []), *sorted(own - self._locks.keys())]
 
     async def sweep(self, scope: str) -> list[Leftover]:
-        check = functools.partial(self._check_lock, scope)
-        sweep = Sweep(self.root, scope, self._durable, check)
-        return await in_thread(lambda: list(sweep.run()))
+        def work() -> list[Leftover]:
+            check = self._check_of(scope)
+            check()
+            return list(Sweep(self.root, scope, self._durable, check).run())
+
+        return await in_thread(work)
+
+
+def _unchecked() -> None:
+    """Of what is written without a lock."""
 
 
 class _OpenedFile:

@@ -247,6 +247,7 @@ class S3Staging:
 
     def copy_to_quarantine(self, key: str, why: str) -> str:
         """A copy within the store. It stays until somebody deletes it."""
+        self._check()
         copy_key = copy_to_quarantine(self._writer, key)
         self._write_note(copy_key, key, self._existing[key], why)
         return copy_key

@@ -1,6 +1,5 @@
 """An archive in a bucket: a Store whose objects are written whole, under their final keys."""
 
-import functools
 import hashlib
 import itertools
 import math
@@ -21,6 +20,7 @@ from typing import Final
 from archiver.concurrency import entered, in_thread, task_group
 from archiver.documents import MAX_BYTES, is_key
 from archiver.errors import ArchiverError, BadDocument, UnreadableObject
+from archiver.ids import is_instance_id
 from archiver.ignored_names import is_listed
 from archiver.model import Stored
 from archiver.retry import RetryPolicy
@@ -47,7 +47,7 @@ from archiver.stores.s3.responses import bare
 from archiver.stores.s3.staging import S3Staging
 from archiver.stores.s3.unfinished import own_uploads, scopes_of_abandoned, sweep
 from archiver.stores.s3.writing import VerifiedWriter
-from archiver.stores.scope import scope_of
+from archiver.stores.scope import WHOLE, NotHeld, needs_lock, scope_of
 
 _ENTRIES_AT_ONCE = 1000
 # Far stores take their time to answer; the client keeps 64 connections.
@@ -149,7 +149,11 @@ class S3Store:
         return found
 
     async def put(self, key: str, data: bytes) -> str:
-        return await in_thread(lambda: self._verified_writer().put_document(key, data))
+        def work() -> str:
+            self._check_for(key)
+            return self._verified_writer().put_document(key, data)
+
+        return await in_thread(work)
 
     async def clear(self, key: str) -> str | None:
         return await in_thread(self._clear, key)
@@ -157,7 +161,7 @@ class S3Store:
     def _clear(self, key: str) -> str | None:
         """A put replaces any object. Only what is too large for a document is moved away, since it
         may be worth something."""
-        self._check_lease(scope_of(key))
+        self._check_for(key)
         head = self.bucket.head(key)
         if head is None or head.size <= MAX_BYTES or not key.endswith(_DOCUMENTS):
             return None
@@ -169,7 +173,7 @@ class S3Store:
 
     async def move_to_quarantine(self, key: str) -> str:
         def work() -> str:
-            self._check_lease(scope_of(key))
+            self._check_for(key)
             target = copy_to_quarantine(self._verified_writer(), key)
             move_object(self._verified_writer(), key, target)
             return target
@@ -210,7 +214,7 @@ class S3Store:
     def stage(
         self, stem: str, size: int, existing: Mapping[str, int] | None = None
     ) -> Generator[Staging, None, None]:
-        check = functools.partial(self._check_lease, scope_of(stem))
+        check = self._check_of(scope_of(stem))
         check()
         staging = S3Staging(self._verified_writer(), stem, size, check)
         try:
@@ -244,7 +248,8 @@ class S3Store:
         if self._writer is not None and self._uploads is not None:
             listing = self._writer.capabilities.upload_listing
             found |= scopes_of_abandoned(self._uploads, listing)
-        return sorted(found - self._leases.keys())
+        ours = {scope for scope in found if scope == WHOLE or is_instance_id(scope)}
+        return sorted(ours - self._leases.keys())
 
     async def sweep(self, scope: str) -> list[Leftover]:
         """One leftover at a time, since objects may be copied for it: a cancellation takes effect
@@ -256,17 +261,28 @@ class S3Store:
         return swept
 
     def _sweep(self, scope: str) -> Iterator[Leftover]:
-        writer = self._verified_writer()
+        check, writer = self._check_of(scope), self._verified_writer()
+        check()
         if self._uploads is None or time.monotonic() - self._listed_at > _LISTED_SECONDS:
             self._uploads, self._listed_at = own_uploads(writer), time.monotonic()
-        check = functools.partial(self._check_lease, scope)
         return sweep(writer, scope, check, self._uploads)
 
-    def _check_lease(self, scope: str) -> None:
-        """Blocks while it is unknown who has the lease of a scope. Raises ArchiveBusy,
-        StoreError."""
-        if (lease := self._leases.get(scope)) is not None:
+    def _check_of(self, scope: str) -> Callable[[], None]:
+        """What blocks while it is unknown who has the lease of a scope, and raises ArchiveBusy,
+        StoreError; and NotHeld once the lease is released that this store holds now."""
+        lease = self._leases.get(scope)
+
+        def check() -> None:
+            if lease is None or self._leases.get(scope) is not lease:
+                raise NotHeld(scope)
             lease.check()
+
+        return check
+
+    def _check_for(self, key: str) -> None:
+        """Raises ArchiveBusy, StoreError, NotHeld where this process must not write to a key."""
+        if needs_lock(key) or scope_of(key) in self._leases:
+            self._check_of(scope_of(key))()
 
     def _check_leases(self) -> None:
         """Check all that are held: whoever lost one may have lost each of them."""
