@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -99,16 +100,18 @@ def files(instances: int, backups: int) -> Iterator[tuple[str, bytes]]:
     """All files of an archive, keys and contents."""
     yield layout.FORMAT_KEY, b'{"format": %d}\n' % layout.FORMAT
     proven = receipt()
+    sums = defaultdict[str, dict[str, str]](dict)
     for instance in range(instances):
         for number in range(backups // instances):
             one = backup(instance, number)
-            folder = layout.set_key(one)
-            stem = layout.stem(folder, one)
+            stem = layout.stem(layout.new_set_key(one), one)
             stored = Stored(f"{stem}.{Kind.RDB}", proven)
             yield stored.key, _DATA
-            yield layout.sums_key(folder), format_sums({stored.key.rpartition("/")[2]: _SHA256})
             record = make_record(layout.record_key(stem), one, stored, "benchmark")
             yield record.key, record.encode()
+            sums[layout.month_of(stem)][stored.key.rpartition("/")[2]] = _SHA256
+    for month, names in sums.items():
+        yield layout.sums_key(month), format_sums(names)
 
 
 def make(root: Path, instances: int, backups: int) -> None:

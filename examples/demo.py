@@ -107,10 +107,10 @@ def rehearse(environ: dict[str, str]) -> None:
 
 def check_with_sha256sum(archive: Path) -> None:
     """What somebody with nothing but coreutils would do."""
-    sets = sorted(archive.rglob("SHA256SUMS"))
-    for sums in sets:
+    found = sorted(archive.rglob("SHA256SUMS"))
+    for sums in found:
         subprocess.run(["sha256sum", "-c", "--quiet", sums.name], cwd=sums.parent, check=True)
-    say(f"sha256sum -c: all files of {len(sets)} backup sets are as they were pulled.")
+    say(f"sha256sum -c: all files of {len(found)} months are as they were pulled.")
 
 
 def copy_offsite(archive: Path) -> None:

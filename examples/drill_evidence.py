@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from archiver.archive import layout
 from archiver.model import Footer, Kind, Network
 from archiver.report import chain
 from archiver.report.document import encode
@@ -89,7 +90,7 @@ def one_file(instance: str, node: str, backup_id: str, start: datetime, keys: in
     return FileEvidence(
         node_id=node,
         backup_id=backup_id,
-        object_key=f"{_folder(instance, start)}/{stem}.rdb",
+        object_key=_object_key(instance, node, backup_id, start),
         kind=Kind.RDB,
         size=keys * 337 + 1_409,
         sha256=digest.hexdigest(),
@@ -126,7 +127,7 @@ def one_set(
     age = (drilled - start) / timedelta(seconds=1)
     keys = loaded_keys(files)
     return SetEvidence(
-        key=_folder(instance, start),
+        key=layout.set_of(files[0].object_key),
         instance_id=instance,
         started_at=start,
         nodes=Nodes(len(files), tuple(file.node_id for file in files), ()),
@@ -256,7 +257,7 @@ def drill(drilled: datetime, *sets: SetEvidence, previous: Link | None = None) -
         who=Who(user="backup", host="drill-host-1"),
         started_at=drilled,
         finished_at=finished,
-        archive=ArchivePlace("s3://offsite/redis", format=1),
+        archive=ArchivePlace("s3://offsite/redis", format=layout.FORMAT),
         selection=selection,
         reference_clock=drilled,
         targets=TARGETS,
@@ -303,8 +304,11 @@ def main(target: Path) -> None:
         print(path)
 
 
-def _folder(instance: str, start: datetime) -> str:
-    return f"{instance}/{start:%Y/%m}/{start:%Y%m%dT%H%M%SZ}-{int(start.timestamp()) % 10**7}"
+def _object_key(instance: str, node: str, backup_id: str, start: datetime) -> str:
+    begin = f"{instance}/{start:%Y/%m}/{start:%Y%m%dT%H%M%SZ}"
+    if node == instance:
+        return f"{begin}-{backup_id}.rdb"
+    return f"{begin}-{int(start.timestamp()) % 10**7}/{node}-{backup_id}.rdb"
 
 
 def _first_id() -> str:

@@ -5,7 +5,7 @@
 
 format     1
 tool       name and version of what wrote it
-subject    the set, by its folder; or the backup, as its failure names it
+subject    the set, by its key; or the backup, as its failure names it
 at, by     when, and who
 reason     why, in their words
 files      of a set, what the archive had of it: SHA-256 by the name of the file
@@ -195,7 +195,7 @@ class Acknowledged:
                 self.by_key[key] = one
 
     async def of(self, subject: str) -> Acknowledgement | None:
-        """What stands now of a set, by its folder, or of a backup that the vendor failed: a set is
+        """What stands now of a set, by its key, or of a backup that the vendor failed: a set is
         looked at each time. Raises StoreError."""
         await self.read()
         one = self.by_key.get(layout.acknowledgement_key(subject))
@@ -379,7 +379,7 @@ def _is_meant(one: Acknowledgement, instances: Collection[str], folders: Collect
 
 
 def is_subject(text: str) -> bool:
-    """Whether it is a set, by its folder, or a backup, as its failure names it."""
+    """Whether it is a set, by its key, or a backup, as its failure names it."""
     start = layout.set_start(text)
     if start is None:
         return layout.is_backup_name(text)
@@ -391,7 +391,7 @@ def check_subject(text: str) -> None:
     if not is_subject(text):
         raise UsageError(
             f"{text[:200]!a} is neither a backup set nor a backup",
-            hint="a set is named by its folder, like r-bp1/2026/11/20261124T021500Z-1187423, and a "
+            hint="a set is named by its key, like r-bp1/2026/11/20261124T021500Z-1187423, and a "
             "backup as its failure names it, like r-bp1-db-0-1187423",
         )
 

@@ -25,7 +25,7 @@ all the files that they name are in here. Each line after that is one backup set
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -34,6 +34,7 @@ import orjson
 
 from archiver.archive import layout
 from archiver.archive.record import Record
+from archiver.archive.sums import LINE_BYTES
 from archiver.documents import MAX_NUMBER, is_clean
 from archiver.model import BackupType, Kind, NodesExpected
 from archiver.stores.base import Entry
@@ -178,6 +179,7 @@ def read_catalogue(
         return EMPTY
     # What it says of SHA256SUMS follows from its records, which must all be there for that.
     has_sums &= len(named) == sum(len(known) for known, _ in found.values())
+    has_sums &= sums is None or sums.size == _size_of_sums(month, found.values())
     sets = {
         key: CatalogueSet(known, frozenset(known if sums is None else unnamed), has_sums)
         for key, (known, unnamed) in found.items()
@@ -221,6 +223,19 @@ def _read_set(
         if is_in_sums != 1:
             unnamed.add(key)
     return known, unnamed
+
+
+def _size_of_sums(
+    month: str, sets: Iterable[tuple[Mapping[str, CatalogueEntry], Collection[str]]]
+) -> int:
+    """How many bytes a SHA256SUMS has that names these objects, but those of unnamed records."""
+    names = (
+        len(one.object_key) - len(f"{month}/")
+        for known, unnamed in sets
+        for key, one in known.items()
+        if key not in unnamed
+    )
+    return sum(LINE_BYTES + name for name in names)
 
 
 def _is_possible(

@@ -348,7 +348,8 @@ async def overviews(
     for month, catalogue in zip(months, catalogues, strict=True):
         data = documents.get(layout.sums_key(month.key))
         sums = None if data is None else await salvaged_sums(store, month.key, data)
-        seen = decode_if_any(month.key, documents.get(results_key(month.key)))
+        kept = documents.get(results_key(month.key)) if month.key in results else None
+        seen = decode_if_any(month.key, kept)
         found.append(Overview(catalogue, seen, sums))
     return found
 

@@ -241,7 +241,7 @@ def is_backup_name(text: str) -> bool:
 
 
 def acknowledgement_key(subject: str) -> str:
-    """Where it is written down that somebody knows of a set (by its folder) or a backup (by its
+    """Where it is written down that somebody knows of a set (by its key) or a backup (by its
     name), which were looked at before. A set's month is in its name."""
     instance_id, slash, rest = subject.partition("/")
     place = f"sets/{instance_id}/{rest.rpartition('/')[2]}" if slash else f"backups/{subject}"

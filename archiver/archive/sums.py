@@ -12,6 +12,8 @@ from archiver.model import Kind
 
 # A name with a backslash or a line's end in it has another form, and no file of an archive has one.
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]((?:[^/\\\n]+/)?[^/\\\n]+)")
+# What a line has beside the name: the SHA-256, two spaces and the line's end.
+LINE_BYTES: Final = 67
 # Of damaged lines: one that ends before its name; and a name such as backups' files have.
 _CUT = re.compile(r"[0-9a-f]{4,64} ?[ *]?")
 _LIKE_A_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*-\w[\w-]*(\.\w*)?")

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     "sets",
     type=SetKey(),
     multiple=True,
-    help="Only this backup set, by its folder (repeatable).",
+    help="Only this backup set, by its key (repeatable).",
 )
 @option("--diff", is_flag=True, help="Show how the two archives differ; write nothing.")
 @option(

@@ -55,7 +55,7 @@ _PATH = CleanPath()
     help="N random sets, spread over all instances.",
 )
 @option("--seed", help="Seed for the random selection (default: generated and recorded).")
-@option("--set", "sets", type=SetKey(), multiple=True, help="This set, by its folder (repeatable).")
+@option("--set", "sets", type=SetKey(), multiple=True, help="This set, by its key (repeatable).")
 @option(
     "--server",
     "servers",

@@ -204,14 +204,14 @@ class ProxyUrl(click.ParamType[Proxies]):
 
 
 class SetKey(click.ParamType[str]):
-    """A backup set, by its folder in the archive, like ``r-x/2026/11/20261124T021500Z-1``."""
+    """A backup set, by its key in the archive, like ``r-x/2026/11/20261124T021500Z-1``."""
 
     name = "key"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         key = value.removesuffix("/")
         if not is_key(key):
-            self.fail(f"{value!a} is not the folder of a set in an archive", param, ctx)
+            self.fail(f"{value!a} is not the key of a set in an archive", param, ctx)
         return key
 
 

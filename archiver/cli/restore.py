@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 @command("restore")
 @click.argument("place", metavar="ARCHIVE")
 @option("--instance", type=InstanceId(), help="Instance to restore.")
-@option(
-    "--set", "set_key", type=SetKey(), help="Backup set, by its folder, instead of an instance."
-)
+@option("--set", "set_key", type=SetKey(), help="Backup set, by its key, instead of an instance.")
 @option(
     "--at", type=Moment(), default=LATEST, help="Newest complete set at or before this time (UTC)."
 )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -54,8 +55,13 @@ def put_backup(
     backup_type: str | None = None,
     suffix: str | None = None,
 ) -> Path:
-    """A file with its record; returns the object's path. ``put_sums`` completes the set."""
+    """A file with its record; returns the object's path. ``put_sums`` completes the set. A standard
+    instance's lies in its month, a node's in the folder of the set ``job``."""
     put_format(root)
+    month = root / instance / start[:4] / start[4:6]
+    stem = month / f"{start}-{backup_id}"
+    if node is not None and node != instance:
+        stem = month / f"{start}-{job}" / f"{node}-{backup_id}"
     node = node or instance
     meter = FileMeter(len(data))
     meter.feed(memoryview(data))
@@ -63,9 +69,8 @@ def put_backup(
     kind = Kind(suffix) if suffix is not None else kind
     if backup_type is None:
         backup_type = BackupType.INCREMENTAL if kind is Kind.AOF else BackupType.FULL
-    folder = root / instance / start[:4] / start[4:6] / f"{start}-{job}"
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{node}-{backup_id}.{kind}"
+    target = stem.with_suffix(f".{kind}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(data)
     moment = datetime.fromisoformat(start)
     record = {
@@ -114,11 +119,55 @@ def put_backup(
     return target
 
 
+def sums_of(path: Path) -> Path:
+    """The SHA256SUMS of the month that a file or folder of an archive lies in."""
+    month = next(one for one in (path, *path.parents) if re.fullmatch(r"[0-9]{2}", one.name))
+    return month / layout.SUMS_NAME
+
+
 def put_sums(folder: Path) -> None:
-    """Write SHA256SUMS of what is recorded there."""
-    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    lines = "".join(f"{record['sha256']}  {record['object']}\n" for record in records)
-    (folder / layout.SUMS_NAME).write_text(lines)
+    """Have SHA256SUMS name what is recorded in a set's folder, or in the month itself, and nothing
+    else there. What it says of other folders stays."""
+    sums = sums_of(folder)
+    within = "" if folder == sums.parent else f"{folder.name}/"
+    put_lines(
+        folder,
+        {name: sha256 for name, sha256 in lines_of(sums).items() if not _is_in(name, within)}
+        | {f"{within}{one['object']}": one["sha256"] for one in _records(folder)},
+    )
+
+
+def lines_of(path: Path) -> dict[str, str]:
+    """What the SHA256SUMS of its month says: the SHA-256 by name."""
+    sums = sums_of(path)
+    lines = sums.read_text().splitlines() if sums.exists() else []
+    return {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}
+
+
+def put_lines(path: Path, lines: Mapping[str, str]) -> None:
+    """Write the SHA256SUMS of its month; where there are no lines, there is none."""
+    sums = sums_of(path)
+    if lines:
+        sums.write_text("".join(f"{lines[name]}  {name}\n" for name in sorted(lines)))
+    else:
+        sums.unlink(missing_ok=True)
+
+
+def remove_lines(path: Path) -> None:
+    """As if SHA256SUMS had never named it: a backup's file, or all of a set's folder."""
+    name = path.relative_to(sums_of(path).parent).as_posix()
+    lines = lines_of(path)
+    put_lines(
+        path, {one: lines[one] for one in lines if one != name and not one.startswith(f"{name}/")}
+    )
+
+
+def _is_in(name: str, within: str) -> bool:
+    return name.rpartition("/")[0] == within.rstrip("/")
+
+
+def _records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
 def put_standard(
@@ -132,7 +181,8 @@ def put_standard(
 ) -> Path:
     """A complete set of one file."""
     target = put_backup(root, start, data, backup_type=backup_type, suffix=suffix, **given)
-    put_sums(target.parent)
+    sha256 = hashlib.sha256(data).hexdigest()
+    put_lines(target, lines_of(target) | {target.name: sha256})
     return target
 
 

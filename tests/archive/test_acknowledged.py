@@ -37,6 +37,7 @@ from archiver.stores.base import Store
 from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.scope import WHOLE
 from examples.sample_rdb import write_rdb
+from tests.archive.sample import remove_lines
 from tests.archive.test_one_answer import CLUSTER, FIRST, listed, serve
 from tests.conftest import INSTANCE, everything
 from tests.drill.conftest import programs
@@ -392,7 +393,7 @@ async def test_what_the_vendor_has_is_missing_whatever_is_acknowledged(
     assert [row.acknowledged for row in found if row.state == "unrecorded"] == [None]
 
 
-async def test_a_sha256sums_that_is_lost_ends_it(
+async def test_a_set_that_loses_its_lines_ends_it(
     files: Path, source: TairSource, tmp_path: Path
 ) -> None:
     """The vendor never listed the node that lacks."""
@@ -403,7 +404,7 @@ async def test_a_sha256sums_that_is_lost_ends_it(
         one = await acknowledge(archive, short.key, by=BY, reason=WHY)
     assert one.sealed
     assert Acknowledgement.decode(one.key, one.encode()) == one
-    (tmp_path / "archive" / short.key / "SHA256SUMS").unlink()
+    remove_lines(tmp_path / "archive" / short.key)
     found = await verify(archive)
     assert (found.exit_code, found.acknowledged) == (1, [])
     assert [finding.fault for finding in found.findings] == [Fault.INCOMPLETE]

@@ -67,6 +67,8 @@ BACKUP = Backup(
     },
 )
 FOLDER = "r-bp1/2026/11/20261124T021500Z-42"
+STANDARD = replace(BACKUP, node_id="r-bp1")
+OF_STANDARD = "r-bp1/2026/11/20261124T021500Z-7"
 
 
 class Listed:
@@ -83,9 +85,42 @@ class Listed:
 
 
 def test_keys() -> None:
-    assert layout.set_key(BACKUP) == FOLDER
+    assert layout.new_set_key(BACKUP) == FOLDER
     assert layout.stem(FOLDER, BACKUP) == f"{FOLDER}/r-bp1-db-0-7"
-    assert layout.set_key(replace(BACKUP, set_id=None)).endswith("Z-b7")
+    assert layout.new_set_key(replace(BACKUP, set_id=None)).endswith("Z-b7")
+    assert layout.new_set_key(STANDARD) == OF_STANDARD
+    assert layout.stem(OF_STANDARD, STANDARD) == OF_STANDARD
+
+
+@pytest.mark.parametrize("backup", [BACKUP, STANDARD])
+def test_a_key_tells_what_it_is_of(backup: Backup) -> None:
+    """The set, the node and the backup, by the key of an object or of its record alone."""
+    set_key = layout.new_set_key(backup)
+    stem = layout.stem(set_key, backup)
+    for key in (layout.record_key(stem), f"{stem}.rdb"):
+        assert layout.is_of_a_set(key)
+        assert (layout.set_of(key), layout.stem_of(key)) == (set_key, stem)
+        assert layout.node_of(key) == backup.node_id
+        assert layout.backup_name(key) == f"{backup.node_id}-7"
+        assert layout.is_in_folder(key) is (backup is BACKUP)
+        assert layout.moved(key, f"{set_key}9") == key.replace(set_key, f"{set_key}9")
+    assert layout.is_object(f"{stem}.rdb")
+    assert layout.is_record(f"{stem}.json")
+    assert layout.stem_of_node(set_key, backup.node_id, "7") == stem
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.json", "20261124T021500Z-7.txt", "20261124-7.rdb", "x/y/r-bp1-db-0-7.rdb"]
+)
+def test_what_else_lies_in_a_month_is_of_no_set(name: str) -> None:
+    assert not layout.is_of_a_set(f"r-bp1/2026/11/{name}")
+
+
+def test_the_documents_of_a_month_are_of_no_set() -> None:
+    for key in (layout.sums_key("r-bp1/2026/11"), layout.index_key("r-bp1/2026/11")):
+        assert layout.is_of_a_month(key)
+        assert not layout.is_of_a_set(key)
+        assert not layout.is_of_a_month(f"{FOLDER}/{key.rpartition('/')[2]}")
 
 
 @given(st.text(max_size=80))
@@ -124,7 +159,7 @@ def test_a_record_is_laid_out() -> None:
 def test_a_record_reads_back() -> None:
     written = record()
     assert Record.decode(written.key, written.encode()) == written
-    assert written.folder == FOLDER
+    assert written.set_key == FOLDER
     document = json.loads(written.encode())
     assert document["received"]["Neu"] == "é"
     assert document["started_at"] == "2026-11-24T02:15:00Z"
@@ -231,12 +266,12 @@ async def test_a_set_across_midnight_of_the_month(tmp_path: Path) -> None:
         (("10/20261124T031500Z", "11/20261024T031500Z", "11/notes"), None),  # no set belongs there
     ],
 )
-async def test_a_set_lies_in_the_folder_of_its_job_that_has_most_of_it(
+async def test_a_cluster_set_lies_where_most_of_it_does(
     tmp_path: Path, there: tuple[str, ...], expected: int | None
 ) -> None:
     """Of those of its night; whichever of its nodes is asked for."""
     backup = replace(BACKUP, started_at=datetime(2026, 11, 24, 3, 15, tzinfo=UTC))
-    job = layout.job_name(backup)
+    job = layout.set_name(backup)
     folders = [f"{backup.instance_id}/2026/{one}-{job}" for one in there]
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
@@ -246,24 +281,24 @@ async def test_a_set_lies_in_the_folder_of_its_job_that_has_most_of_it(
                 (tmp_path / folder / name).write_text("{}")
     if expected is not None:
         (tmp_path / folders[expected] / "r-2-2.json").write_text("{}")
-    right = layout.set_key(backup) if expected is None else folders[expected]
+    right = layout.new_set_key(backup) if expected is None else folders[expected]
     inventory = Inventory(LocalStore(tmp_path))
     for seconds in (-120, 0, 40):
         node = replace(backup, started_at=backup.started_at + timedelta(seconds=seconds))
         if expected is not None:
             assert (await inventory.find(node)).transfer.set_key == right
     assert (await inventory.find(backup)).transfer.set_key == right
-    assert (await inventory.folders_like(layout.set_key(backup)))[0] == right
+    assert (await inventory.sets_like(layout.new_set_key(backup)))[0] == right
 
 
 async def test_a_set_does_not_lie_in_a_month_that_is_not_its_own(tmp_path: Path) -> None:
     backup = replace(BACKUP, started_at=datetime(2026, 11, 1, 0, 0, 1, tzinfo=UTC))
-    job = layout.job_name(backup)
+    job = layout.set_name(backup)
     folder = tmp_path / backup.instance_id / "2026" / "11" / f"20261031T235959Z-{job}"
     folder.mkdir(parents=True)
     (folder / "r-1-1.json").write_text("{}")
     found = await Inventory(LocalStore(tmp_path)).find(backup)
-    assert found.transfer.set_key == layout.set_key(backup)
+    assert found.transfer.set_key == layout.new_set_key(backup)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +358,7 @@ def test_error_lines() -> None:
 
 async def test_what_has_the_name_of_an_object_is_told(tmp_path: Path) -> None:
     """Nothing is recorded, and yet the backup is not just missing."""
-    stem = layout.stem(layout.set_key(BACKUP), BACKUP)
+    stem = layout.stem(layout.new_set_key(BACKUP), BACKUP)
     (tmp_path / f"{stem}.rdb").mkdir(parents=True)
     (tmp_path / f"{stem}.rdb" / "notes.txt").write_text("somebody's")
     finding = await Inventory(LocalStore(tmp_path)).find(BACKUP)

@@ -19,10 +19,13 @@ from tests.archive.sample import (
     INSTANCE,
     STARTS,
     change_record,
+    lines_of,
     put_backup,
     put_cluster,
     put_standard,
     put_sums,
+    remove_lines,
+    sums_of,
 )
 
 FULL, LOG = BackupType
@@ -71,7 +74,7 @@ async def test_a_dump_is_one_whatever_its_suffix(suffix: str, root: Path) -> Non
     put_standard(root, rdb(3000), STARTS[0])
     put_standard(root, b"encrypted" * 99, STARTS[1], backup_type=FULL, suffix=suffix)
     found = [one.key async for one in newest_first(opened(root), INSTANCE)]
-    assert [key[-18:-2] for key in found] == [STARTS[1], STARTS[0]]
+    assert [key[-20:-4] for key in found] == [STARTS[1], STARTS[0]]
 
 
 async def test_where_the_source_said_nothing_the_bytes_do(root: Path, tmp_path: Path) -> None:
@@ -79,7 +82,7 @@ async def test_where_the_source_said_nothing_the_bytes_do(root: Path, tmp_path: 
         put_standard(root, data, start, backup_type="")
     assert [one.is_full for one in await list_folders(opened(root))] == [True, False, True]
     done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
-    assert done.backup_set.key[-18:-2] == STARTS[0]
+    assert done.backup_set.key[-20:-4] == STARTS[0]
     [unclear] = done.passed_over
     assert unclear.state == "not complete"
     assert "neither its source nor its bytes say what it is" in unclear.why_not
@@ -89,7 +92,7 @@ async def test_an_empty_dump_is_nothing_to_restore(root: Path, tmp_path: Path) -
     put_standard(root, rdb(3000), STARTS[0])
     put_standard(root, b"", STARTS[1], backup_type=FULL)
     done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
-    assert done.backup_set.key[-18:-2] == STARTS[0]
+    assert done.backup_set.key[-20:-4] == STARTS[0]
     assert "is empty, and no dump is" in done.passed_over[0].why_not
 
 
@@ -116,13 +119,29 @@ async def test_a_type_that_is_no_text(root: Path) -> None:
 
 
 async def test_of_a_dump_and_a_newer_log_the_dump(root: Path) -> None:
-    target = put_backup(root, STARTS[0], b"encrypted" * 9, backup_id="1", backup_type=FULL)
+    """Of one node, in one set."""
+    of_node = {"instance": CLUSTER, "node": f"{CLUSTER}-db-0"}
+    target = put_backup(
+        root, STARTS[0], b"encrypted" * 9, backup_id="1", backup_type=FULL, **of_node
+    )
     for number, data in enumerate(LOGS.values()):
-        put_backup(root, STARTS[0], data, backup_id=f"90{number}", backup_type=LOG)
+        put_backup(root, STARTS[0], data, backup_id=f"90{number}", backup_type=LOG, **of_node)
     put_sums(target.parent)
     found = await named_set(opened(root), target.parent.relative_to(root).as_posix())
     assert found.is_complete
     assert [record.backup_id for record in found.chosen()] == ["1"]
+
+
+async def test_a_log_of_the_same_job_is_a_set_of_its_own(root: Path) -> None:
+    """Of a standard instance, whose sets are one file each."""
+    dump = put_standard(root, rdb(3000), STARTS[0], backup_id="1")
+    log = put_standard(root, PING, STARTS[0], backup_id="901", backup_type=LOG)
+    folders = await list_folders(opened(root))
+    assert {one.key: one.is_full for one in folders} == {
+        path.with_suffix("").relative_to(root).as_posix(): path == dump for path in (dump, log)
+    }
+    found = [one async for one in newest_first(opened(root), INSTANCE)]
+    assert [(one.is_complete, one.folder.is_full) for one in found] == [(True, True)]
 
 
 async def test_a_node_with_a_log_alone_has_no_dump(root: Path) -> None:
@@ -184,3 +203,35 @@ async def test_each_set_is_not_compared_with_all_others_again(
         put_standard(root, rdb(3000), f"202610{day + 10}T021500Z")
     assert len([one async for one in newest_first(opened(root), INSTANCE)]) == number
     assert compared == number
+
+
+def garble(path: Path) -> None:
+    """The line of a backup in SHA256SUMS."""
+    sums = sums_of(path)
+    name = path.relative_to(sums.parent).as_posix()
+    line = f"{lines_of(path)[name]}  {name}\n"
+    sums.write_text(sums.read_text().replace(line, f"?{line[1:]}"))
+
+
+async def test_a_damaged_line_is_no_damage_of_other_sets(root: Path) -> None:
+    sets = [put_cluster(root, start) for start in STARTS]
+    garble(sets[1][2])
+    found = [one async for one in newest_first(opened(root), CLUSTER)]
+    assert [one.state for one in found] == ["complete", "damaged", "complete"]
+    assert [one.notes for one in found] == [()] * 3
+    [damage] = found[1].damage
+    assert sums_of(sets[1][2]).relative_to(root).as_posix() in damage.why
+
+
+async def test_a_standard_backup_needs_no_line(root: Path) -> None:
+    """Its record proves the bytes; what there is to say of its line is a note."""
+    damaged, unnamed, whole = [put_standard(root, rdb(3000), start) for start in STARTS]
+    remove_lines(unnamed)
+    garble(damaged)
+    found = [one async for one in newest_first(opened(root), INSTANCE)]
+    assert [one.state for one in found] == ["complete"] * 3
+    assert [len(one.notes) for one in found] == [0, 1, 1]
+    sums_of(whole).unlink()
+    found = [one async for one in newest_first(opened(root), INSTANCE)]
+    assert [one.state for one in found] == ["complete"] * 3
+    assert all("SHA256SUMS does not name it" in one.notes[0] for one in found)

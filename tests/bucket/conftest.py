@@ -1,11 +1,12 @@
 """A vendor with a large file and some small ones, and a bucket to pull them into."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from examples.sample_rdb import write_rdb
+from examples.sample_rdb import rdb
 from tests.cli.conftest import environ, run  # noqa: F401
 from tests.conftest import INSTANCE
 from tests.servers.gateway import Gateway, gateway
@@ -29,10 +30,14 @@ def large_originals(files: Path) -> dict[str, bytes]:
 
 
 def write_all(files: Path, **sizes: int) -> dict[str, bytes]:
-    return {
-        name: write_rdb(files / INSTANCE / f"{name}_202611{day}021500.rdb", size, day)
-        for day, (name, size) in enumerate(sizes.items(), 10)
-    }
+    made = {name: _dump(size, day) for day, (name, size) in enumerate(sizes.items(), 10)}
+    for day, (name, data) in enumerate(made.items(), 10):
+        (files / INSTANCE / f"{name}_202611{day}021500.rdb").write_bytes(data)
+    return made
+
+
+# Many tests have the same ones, and to make them takes as long as to pull them.
+_dump = functools.lru_cache(maxsize=8)(rdb)
 
 
 @pytest.fixture
