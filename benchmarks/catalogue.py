@@ -22,6 +22,7 @@ from pathlib import Path
 from fastcrc import crc64
 
 from archiver.archive import layout
+from archiver.archive.contents import view_month
 from archiver.archive.indexing import write_index
 from archiver.archive.record import make_record
 from archiver.archive.sums import format_sums
@@ -128,7 +129,7 @@ def make(root: Path, instances: int, backups: int) -> None:
     async def index() -> None:
         store = LocalStore(root)
         for month in months:
-            await write_index(store, month)
+            await write_index(store, await view_month(store, month, {}))
 
     asyncio.run(index())
 

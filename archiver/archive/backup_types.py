@@ -6,21 +6,16 @@ its first word, or begin as a dump does.
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final
 
-from archiver.archive import layout
-from archiver.archive.archive import Archive
-from archiver.archive.consistency import contradictions
+from archiver.archive.catalogue import CatalogueEntry, Described
+from archiver.archive.contents import SetFiles
+from archiver.archive.reading import decode_record
 from archiver.archive.record import Record
-from archiver.concurrency import task_group
 from archiver.errors import ArchiverError
 from archiver.model import BackupType, Kind
 
-# Records read at once: far stores take their time to answer.
-_READERS: Final = 16
 
-
-def backup_type(record: Record) -> BackupType | None:
+def backup_type(record: Described) -> BackupType | None:
     """Dump or log: as the source said. Where it said neither, as the bytes are; None where these
     tell nothing either (pure)."""
     if record.type is not None:
@@ -30,25 +25,21 @@ def backup_type(record: Record) -> BackupType | None:
     return by_bytes.get(Kind(suffix)) if suffix in set(Kind) else None
 
 
-async def logs_among(archive: Archive, keys: Iterable[str]) -> set[str]:
-    """The records among ``keys`` that say that their file is a log.
+def logs_among(one: SetFiles) -> frozenset[str]:
+    """The records of a set that say that their file is a log, by its catalogue and the documents
+    that were read ahead (pure).
 
     Not one that cannot be read or contradicts itself: whoever looks closer at its set is told.
     """
     found = set[str]()
-    waiting = iter([key for key in keys if layout.is_record(key)])
-
-    async def read() -> None:
-        for key in waiting:
+    for key in one.records:
+        data, record = one.documents.get(key), one.known.entries.get(key)
+        if record is None and isinstance(data, bytes):
             with suppress(ArchiverError):
-                record = Record.decode(key, await archive.store.read(key) or b"")
-                if backup_type(record) is BackupType.INCREMENTAL and not contradictions(record):
-                    found.add(key)
-
-    async with task_group() as tasks:
-        for _ in range(_READERS):
-            tasks.start_soon(read)
-    return found
+                record = CatalogueEntry.of(decode_record(key, data))
+        if record is not None and backup_type(record) is BackupType.INCREMENTAL:
+            found.add(key)
+    return frozenset(found)
 
 
 def unrestorable(records: Iterable[Record]) -> Iterable[str]:

@@ -28,8 +28,8 @@ from typing import Final, overload
 from archiver.archive import completeness, layout
 from archiver.archive.archive import Archive
 from archiver.archive.backup_types import backup_type, logs_among, unrestorable
-from archiver.archive.contents import SetFiles, Unrecorded, sets_below
-from archiver.archive.reading import at_odds, check_object, read_record, unsealed
+from archiver.archive.contents import SetFiles, Unrecorded, record_of, sets_below
+from archiver.archive.reading import at_odds, check_object, unsealed
 from archiver.archive.record import Record
 from archiver.errors import (
     EXIT_OK,
@@ -43,6 +43,9 @@ from archiver.errors import (
 from archiver.ids import safe
 from archiver.model import BackupType, Kind, NodesExpected
 from archiver.times import format_iso
+
+# Sets whose records are read at once.
+_MOST_AHEAD: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,20 +282,37 @@ async def list_folders(archive: Archive, instances: Collection[str] = ()) -> Fol
     StoreError."""
     folders: list[Folder] = []
     for prefix in [f"{safe(instance)}/" for instance in instances] or [""]:
-        async for one in sets_below(archive.store, prefix):
+        async for one in sets_below(archive.store, prefix, reads=lambda _: True):
             if isinstance(one, Unrecorded):
-                key, began, hides = one.key, layout.span(one.key)[0], one.error
-                files = SetFiles(key, {})
-                folders.append(_folder(files, began, hides))
+                folders.append(_folder(SetFiles(one.key, {}), layout.span(one.key)[0], one.error))
             elif (start := layout.set_start(one.key)) is not None:
                 folders.append(_folder(one, start))
-    logs = await logs_among(archive, [key for one in folders for key in one.record_keys])
-    return Folders(replace(one, logs=frozenset(logs & one.files.entries.keys())) for one in folders)
+    return Folders(folders)
 
 
 def _folder(files: SetFiles, start: datetime, hides: ArchiverError | None = None) -> Folder:
-    instance_id = files.key.partition("/")[0]
-    return Folder(files.key, instance_id, start, files, expected=files.expected, hides=hides)
+    return Folder(
+        files.key,
+        files.key.partition("/")[0],
+        start,
+        replace(files, documents={}),  # there may be any number
+        logs_among(files),
+        files.expected,
+        hides,
+    )
+
+
+async def _with_documents(archive: Archive, folders: Sequence[Folder]) -> list[Folder]:
+    """The same sets with their records read, many at once. Raises StoreError."""
+    keys = [key for one in folders for key in one.record_keys]
+    documents = await archive.store.read_many(keys)
+    return [
+        replace(
+            one,
+            files=replace(one.files, documents={key: documents[key] for key in one.record_keys}),
+        )
+        for one in folders
+    ]
 
 
 async def read_set(archive: Archive, folder: Folder, folders: Folders) -> BackupSet:
@@ -302,6 +322,8 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
     """
     if (hides := folder.hides) is not None:
         return BackupSet(folder, (), (), (), (Damage("", hides.message, hides.exit_code),))
+    if not folder.files.documents:
+        [folder] = await _with_documents(archive, [folder])
     records, damage = await _records(archive, folder)
     doubts = _doubts(folder, records, damage)
     gaps, notes = (doubts, []) if folder.is_of_cluster else ([], doubts)
@@ -370,7 +392,7 @@ async def _records(archive: Archive, folder: Folder) -> tuple[list[Record], list
     records, damage = list[Record](), list[Damage]()
     for key in folder.record_keys:
         try:
-            record = await read_record(archive.store, key)
+            record = await record_of(archive.store, folder.files, key)
             if record is None:
                 continue
             records.append(record)
@@ -399,8 +421,12 @@ async def newest_first(
             else f"{archive.store}: {instance_id} has logs of commands and no dump",
             hint=f"the first one began at {format_iso(first)}",
         )
-    for folder in reversed(fitting):
-        yield await read_set(archive, folder, folders)
+    fitting.reverse()
+    first, ahead = 0, 1  # the newest one is often enough
+    while first < len(fitting):
+        for folder in await _with_documents(archive, fitting[first : first + ahead]):
+            yield await read_set(archive, folder, folders)
+        first, ahead = first + ahead, min(2 * ahead, _MOST_AHEAD)
 
 
 async def named_set(archive: Archive, key: str) -> BackupSet:

@@ -89,7 +89,7 @@ class Inventory:
         self.unknown_months: Final[set[str]] = set()
         # Newest last: a listing goes through months one after the other.
         self._months: Final[dict[str, _Month]] = {}
-        # Of the instance that was asked about last.
+        # By instance, the entries of what verifies left.
         self._results: Final[dict[str, Mapping[str, Entry]]] = {}
         # By month, the keys that were given to sets of which nothing is here yet.
         self._named: Final[defaultdict[str, set[str]]] = defaultdict(set)
@@ -98,7 +98,6 @@ class Inventory:
         """List anew what is asked about, and read its catalogue anew: others may have written until
         now. Months whose catalogue did not know all stay ``unknown_months``."""
         self._months.clear()
-        self._results.clear()
 
     async def find(self, backup: Backup) -> Finding:
         """Whether this backup is held. Raises UnsafeInput for ids that must not make a path."""
@@ -312,7 +311,6 @@ class Inventory:
     async def _results_of(self, instance_id: str) -> Mapping[str, Entry]:
         """The entries of what verifies left of the months of an instance."""
         if instance_id not in self._results:
-            self._results.clear()
             self._results[instance_id] = await results_below(self._store, f"{instance_id}/")
         return self._results[instance_id]
 

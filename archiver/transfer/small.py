@@ -27,6 +27,10 @@ from archiver.transfer.receipt import TransferStats, verify_download, with_liste
 from archiver.transfer.resources import SharedResources
 
 SMALL_BYTES: Final = 256 * 1024
+# Small backups at once in the place of a large one, where a store takes them one by one: they wait
+# for it most of the time. Where it takes many together, one worker does it all: two would wait for
+# the interpreter lock of each other.
+SMALL_FOR_LARGE: Final = 4
 # After this many seconds the files that were downloaded are stored before more are requested.
 _BURST_SECONDS = 2.0
 

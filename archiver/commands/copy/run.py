@@ -25,6 +25,7 @@ from archiver.concurrency import task_group
 from archiver.errors import ArchiveBusy, ArchiverError, BackupFailed, NoSpace
 from archiver.logs import OF_RUNS, logged
 from archiver.stores.scope import WHOLE
+from archiver.transfer.small import SMALL_BYTES, SMALL_FOR_LARGE
 
 # A disk that is not mounted looks like this, too: it is no success.
 NOTHING_SELECTED = "there is no backup that was asked for"
@@ -63,12 +64,13 @@ class _Copying:
         self._shared: Final = shared
         self._source: Final = shared.source
         self._selection: Final = shared.options.selection
+        self._large: Final = anyio.Semaphore(shared.options.workers)
 
     async def all(self) -> None:
         """Each instance from its records to its sealed sets; then what was acknowledged."""
         send, receive = anyio.create_memory_object_stream[Planned](self._shared.options.workers)
         async with self._shared.locks, task_group() as group:
-            for _ in range(self._shared.options.workers):
+            for _ in range(self._shared.options.workers * SMALL_FOR_LARGE):
                 group.start_soon(self._work, receive.clone())
             receive.close()
             async with send:
@@ -108,8 +110,11 @@ class _Copying:
         async with queue:
             async for one in queue:
                 try:
-                    if self._shared.full is None:
+                    if self._shared.full is None and one.record.size <= SMALL_BYTES:
                         await one.instance.copy(one)
+                    elif self._shared.full is None:
+                        async with self._large:
+                            await one.instance.copy(one)
                 except NoSpace as error:
                     self._shared.full = error
                 except ArchiverError as error:

@@ -49,8 +49,8 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """What to copy, how many files at once, and how. ``replace`` takes what the source has where
-    the target's record names other bytes; these are kept aside."""
+    """What to copy, how many large files at once (and beside them small ones), and how. ``replace``
+    takes what the source has where the target's record names other bytes; these are kept aside."""
 
     selection: Selection = field(default_factory=Selection)
     replace: bool = False

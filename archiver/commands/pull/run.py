@@ -33,11 +33,8 @@ from archiver.sources.base import Source
 from archiver.stores.base import Staging
 from archiver.stores.commit import Commit
 from archiver.transfer.engine import Engine, open_engine
+from archiver.transfer.small import SMALL_FOR_LARGE
 
-# Small backups at once in the place of a large one, where a store takes them one by one: they wait
-# for it most of the time. Where it takes many together, one worker does it all: two would wait for
-# the interpreter lock of each other.
-SMALL_FOR_LARGE = 4
 # So many batches are listed ahead, some 4 KB a backup: the listing goes on while others come home.
 _BATCHES_AHEAD = 32
 

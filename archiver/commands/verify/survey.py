@@ -88,13 +88,25 @@ async def months(store: Store, prefix: str) -> AsyncGenerator[MonthSurvey, None]
 async def look_at(store: Store, listed: contents.Month) -> contents.Overview:
     """What a month's catalogue says, and what its SHA256SUMS says, which is read whatever the
     catalogue says of it. Raises StoreError for what is no fault of a single document."""
-    [overview] = await contents.overviews(store, [listed], {})
-    if overview.sums is not None or listed.sums is None:
-        return overview
-    key = layout.sums_key(listed.key)
-    data = (await store.read_many([key]))[key]
-    sums = None if data is None else await salvaged_sums(store, listed.key, data)
-    return replace(overview, sums=sums)
+    [overview] = await look_at_all(store, [listed])
+    return overview
+
+
+async def look_at_all(store: Store, months: Sequence[contents.Month]) -> list[contents.Overview]:
+    """The same of several months, whose documents are read many at once."""
+    seen = await contents.overviews(store, months, {})
+    keys = {
+        month.key: layout.sums_key(month.key)
+        for month, overview in zip(months, seen, strict=True)
+        if overview.sums is None and month.sums is not None
+    }
+    documents = await store.read_many(list(keys.values()))
+    found: list[contents.Overview] = []
+    for month, overview in zip(months, seen, strict=True):
+        data = documents.get(keys.get(month.key, ""))
+        sums = None if data is None else await salvaged_sums(store, month.key, data)
+        found.append(overview if sums is None else replace(overview, sums=sums))
+    return found
 
 
 def check_sums(
