@@ -422,11 +422,11 @@ async def newest_first(
             hint=f"the first one began at {format_iso(first)}",
         )
     fitting.reverse()
-    first, ahead = 0, 1  # the newest one is often enough
-    while first < len(fitting):
-        for folder in await _with_documents(archive, fitting[first : first + ahead]):
+    done, ahead = 0, 1  # the newest one is often enough
+    while done < len(fitting):
+        for folder in await _with_documents(archive, fitting[done : done + ahead]):
             yield await read_set(archive, folder, folders)
-        first, ahead = first + ahead, min(2 * ahead, _MOST_AHEAD)
+        done, ahead = done + ahead, min(2 * ahead, _MOST_AHEAD)
 
 
 async def named_set(archive: Archive, key: str) -> BackupSet:

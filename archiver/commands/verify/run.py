@@ -10,7 +10,7 @@ Nothing needs the archive's lock, and nothing but the results is written.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -27,7 +27,7 @@ from archiver.archive.completeness import Missing, SetNodes, missing_nodes
 from archiver.archive.contents import Month, Overview, SetFiles, view_month
 from archiver.archive.neighbours import listed_set
 from archiver.archive.record import Record
-from archiver.archive.verified import Result, read_results
+from archiver.archive.verified import Result
 from archiver.commands.verify import events
 from archiver.commands.verify.evidence import check_acknowledged, check_evidence
 from archiver.commands.verify.findings import Fault, Finding
@@ -40,12 +40,13 @@ from archiver.commands.verify.survey import (
     SetSurvey,
     check_sums,
     look_at,
+    look_at_all,
     months,
     survey,
 )
 from archiver.commands.verify.words import OF_VERIFY
 from archiver.concurrency import shielded, task_group
-from archiver.errors import BadDocument, NewerDocument, NoSuchBackup, UnreadableObject
+from archiver.errors import ArchiverError, BadDocument, NewerDocument, NoSuchBackup
 from archiver.events import Acknowledged as Acknowledgement
 from archiver.ids import safe
 from archiver.logs import logged
@@ -54,6 +55,9 @@ from archiver.stores.base import Entry
 
 # Sets whose documents are read at once, and held until they were looked at.
 _SETS_AT_ONCE: Final = 500
+# Months, and entries of their listings, that are held while their documents are read.
+_MONTHS_AT_ONCE: Final = 32
+_ENTRIES_AT_ONCE: Final = 4000
 
 
 async def verify(
@@ -132,7 +136,9 @@ class _Run:
 
     async def _look_again_at(self, month: str) -> None:
         listed = (await view_month(self._store, month, {})).listed
-        overview, known = await look_at(self._store, listed), await self._known(month)
+        overview = await look_at(self._store, listed)
+        results = await self._store.read_many([verified.results_key(month)])
+        known = self._known(month, results)
         seen = _by_set(known)
         for set_key in [key for key in self._passing if layout.month_of(key) == month]:
             if set_key == month:
@@ -162,15 +168,21 @@ class _Run:
         names = {key.partition("/")[0] for key in self._options.sets}
         instances = [safe(name) for name in self._options.instances] or sorted(names)
         for prefix in [f"{name}/" for name in instances] or [""]:
-            instance_id = ""
-            async for month in months(self._store, prefix):
-                if month.instance_id != instance_id:
-                    self._close_instance()
-                    instance_id = month.instance_id
-                await self._take(month, send)
+            instance_id, is_empty = "", True
+            async for some in _in_batches(months(self._store, prefix)):
+                looks = await look_at_all(self._store, [month.listed for month in some])
+                known = await self._store.read_many(
+                    [verified.results_key(month.prefix) for month in some if month.is_month]
+                )
+                for month, overview in zip(some, looks, strict=True):
+                    is_empty = False
+                    if month.instance_id != instance_id:
+                        self._close_instance()
+                        instance_id = month.instance_id
+                    await self._take(month, overview, known, send)
             self._close_instance()
             gone = await self._take_gone(prefix, send)
-            if prefix and not self._options.sets and not instance_id and not gone:
+            if prefix and not self._options.sets and is_empty and not gone:
                 raise NoSuchBackup(f"{self._store}: there is nothing of {prefix[:-1]} here")
 
     async def _take_gone(self, prefix: str, send: MemoryObjectSendStream[Due]) -> bool:
@@ -180,20 +192,26 @@ class _Run:
             month = verified.month_of(entry.key)
             if month is not None and hash(month) not in self._months:
                 found = True
-                await self._take(MonthSurvey(month), send)
+                results = await self._store.read_many([entry.key])
+                await self._take(MonthSurvey(month), Overview(), results, send)
         return found
 
-    async def _take(self, month: MonthSurvey, send: MemoryObjectSendStream[Due]) -> None:
+    async def _take(
+        self,
+        month: MonthSurvey,
+        overview: Overview,
+        results: Mapping[str, bytes | ArchiverError | None],
+        send: MemoryObjectSendStream[Due],
+    ) -> None:
         """Survey a month, and send its files on that are due."""
         self._months.add(hash(month.prefix))
-        known = await self._known(month.prefix, tell=True) if month.prefix.count("/") == 2 else {}
+        known = self._known(month.prefix, results, tell=True) if month.is_month else {}
         for finding in month.strays():
             if finding.fault in (Fault.HIDDEN, Fault.UNREADABLE):
                 self._hidden.append(finding.key)
             if self._options.reaches(finding.key):
                 self._found(finding)
         listed = month.listed
-        overview = await look_at(self._store, listed)
         seen = _by_set(known)
         gone = {*seen, *overview.sets_in_sums} - listed.sets.keys()
         wanted = {one for one in listed.sets if self._options.wants(one)}
@@ -350,14 +368,25 @@ class _Run:
                 text = f"it says otherwise of {record.key} than that record itself"
                 self._found(Finding(layout.index_key(month), Fault.CATALOGUE, text))
 
-    async def _known(self, month: str, *, tell: bool = False) -> dict[str, Result]:
+    def _known(
+        self,
+        month: str,
+        results: Mapping[str, bytes | ArchiverError | None],
+        *,
+        tell: bool = False,
+    ) -> dict[str, Result]:
+        """What earlier verifies saw of a month, by their results as they were read."""
+        key = verified.results_key(month)
+        data = results.get(key)
         try:
-            return await read_results(self._store, month)
+            if isinstance(data, ArchiverError):
+                raise data
+            return {} if data is None else verified.decode(key, month, data)
         except BadDocument as error:
             fault = Fault.NEWER if isinstance(error, NewerDocument) else Fault.BAD_RESULTS
-            finding = Finding(verified.results_key(month), fault, error.fault)
-        except UnreadableObject as error:
-            finding = Finding(verified.results_key(month), Fault.UNREADABLE, error.message)
+            finding = Finding(key, fault, error.fault)
+        except ArchiverError as error:
+            finding = Finding(key, Fault.UNREADABLE, error.message)
         if tell:
             self._found(finding)
         return {}
@@ -407,6 +436,22 @@ def _by_set(known: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
     for key, result in known.items():
         found.setdefault(layout.set_of(key), {})[key] = result
     return found
+
+
+async def _in_batches(
+    months: AsyncGenerator[MonthSurvey, None],
+) -> AsyncGenerator[list[MonthSurvey], None]:
+    """Months whose documents are read at once: a few, or one that has many entries."""
+    some, entries = list[MonthSurvey](), 0
+    async with aclosing(months):
+        async for month in months:
+            some.append(month)
+            entries += len(month.entries)
+            if len(some) == _MONTHS_AT_ONCE or entries >= _ENTRIES_AT_ONCE:
+                yield some
+                some, entries = [], 0
+    if some:
+        yield some
 
 
 def _in_groups(sets: Sequence[SetFiles], most: int) -> Iterator[Sequence[SetFiles]]:

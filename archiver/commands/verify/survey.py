@@ -35,6 +35,10 @@ class MonthSurvey:
         return self.prefix.partition("/")[0]
 
     @property
+    def is_month(self) -> bool:
+        return self.prefix.count("/") == 2
+
+    @property
     def listed(self) -> contents.Month:
         """Its sets, its catalogue and its SHA256SUMS."""
         found = contents.Month(self.prefix)
