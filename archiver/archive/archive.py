@@ -61,6 +61,9 @@ class Archive:
         self.store: Final = store
         self._lock_wait: Final = lock_wait
         self._beginning: Final = beginning
+        # Whether this object has found an archive here: where it is gone, as with a disk that is
+        # not mounted any more, none is begun in its place.
+        self._was_here = False
         # One task of this process at a time: they need not wait for each other's lock.
         self._at_beginning: Final = asyncio.Lock()
 
@@ -149,6 +152,7 @@ class Archive:
                 observer(events.ArchiveBegun(str(self.store)))
                 made = {"format": layout.FORMAT, "created_by": TOOL, "created_at": _now()}
                 await self.store.put(layout.FORMAT_KEY, f"{json.dumps(made, indent=2)}\n".encode())
+                self._was_here = True
             tell_swept(await self.store.sweep(WHOLE), observer)
 
     async def _take_turn(
@@ -173,9 +177,14 @@ class Archive:
 
     async def check_place(self) -> bool:
         """Whether there is an archive here. Raises UsageError where there is none and none may be
-        begun, UnsupportedFormat, DamagedArchive."""
+        begun, UnsupportedFormat, DamagedArchive, StoreError where there was one before."""
         if await self.check_format():
+            self._was_here = True
             return True
+        if self._was_here and self._beginning is not Beginning.ALWAYS:
+            raise StoreError(
+                f"{self.store}: the archive that was here is gone", hint=self.store.missing_hint
+            )
         why_not = await self._why_none_may_be_begun()
         if why_not is None:
             return False

@@ -82,8 +82,8 @@ class Folder:
         left_out = self.logs if self.is_full else frozenset[str]()
         keys = [*self.record_keys, *self._lost_objects]
         found = frozenset(layout.node_of(key) for key in keys if key not in left_out)
-        # A standard instance is its only node: what has another name beside it was put there.
-        return found & {self.instance_id} or found
+        # Nodes have a folder: what is called like that beside it was put there.
+        return found - {self.instance_id} or found
 
     @property
     def _lost_objects(self) -> list[str]:

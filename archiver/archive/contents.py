@@ -140,8 +140,7 @@ class SetFiles:
                 found[lacks] = Unrecorded(key, error, was_recorded=was_recorded)
 
         for key in self.sums or ():
-            what = "it has no record" if layout.is_object(key) else "there is no such file"
-            note(key, f"SHA256SUMS names it, and {what}")
+            note(key, "SHA256SUMS names it, and it has no record")
         for key, result in self.seen.items():
             saw = "an earlier verify saw it" if result.at is None else (
                 f"it was verified on {format_day(result.at)}"

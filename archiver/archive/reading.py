@@ -52,10 +52,11 @@ class MonthSums:
 
     @classmethod
     def of(cls, lines: Mapping[str, str], fault: ArchiverError | None = None) -> Self:
-        """The same by set; lines of what is no file of a set are left out."""
+        """The same by set. Lines of what no file of a backup is called are left out: they are a
+        fault of SHA256SUMS, or of somebody's file, and say nothing of a set."""
         by_set: dict[str, dict[str, str]] = {}
         for key, sha256 in lines.items():
-            if layout.is_of_a_set(key):
+            if layout.is_object(key):
                 by_set.setdefault(layout.set_of(key), {})[key] = sha256
         return cls(by_set, fault)
 

@@ -119,13 +119,12 @@ async def plan_seal(
     salvage = salvage_sums(data or b"")
     said = {f"{month}/{name}": hashes for name, hashes in salvage.sums.items()}
     named = {
-        key: min(hashes)
-        for key, hashes in said.items()
-        if layout.stem_of(key) not in confirmed and (mending is None or layout.is_object(key))
+        key: min(hashes) for key, hashes in said.items() if mending is None or layout.is_object(key)
     }
+    begun = set(map(layout.stem_of, said))
     fresh, meant = {layout.set_of(key) for key in documents}, set(sets)
+    fresh |= {layout.set_of(layout.record_key(stem)) for stem in confirmed}
     if mending is None:
-        begun = {layout.set_of(key) for key in said}
         meant |= {one.key for one in view.sets if one.is_standard and one.key not in begun}
     looked_at = [one for one in view.sets if one.key in meant | fresh or mending is not None]
     recorded, wrong = await _recorded(
@@ -133,9 +132,16 @@ async def plan_seal(
     )
     failed = {one: error for one, error in wrong.items() if one in fresh.union(sets)}
     failed |= await _dropped(store, view, documents)
-    added = {k: sha for one in meant for k, sha in recorded.get(one, {}).items()}
+    added = {
+        key: sha256
+        for one, lines in recorded.items()
+        for key, sha256 in lines.items()
+        if one in meant or _is_believed(layout.stem_of(key), begun, confirmed)
+    }
     changed = {layout.set_of(key) for key, sha256 in added.items() if named.get(key) != sha256}
-    named |= added
+    # Bytes that a repair brought may have given a file another suffix.
+    brought = {stem for key in added if (stem := layout.stem_of(key)) in confirmed}
+    named = {key: sha for key, sha in named.items() if layout.stem_of(key) not in brought} | added
     if mending is not None:
         there = {key.removeprefix(f"{month}/") for key in view.there}
         lines = {k: sha for of_set in recorded.values() for k, sha in of_set.items()}
@@ -196,6 +202,13 @@ async def _present(store: Store, view: MonthView, *, mending: bool) -> bytes | N
     if data is not None and not mending:
         await decode_sums(store, view.key, data, hint=_STAYS)
     return data
+
+
+def _is_believed(stem: str, begun: Collection[str], confirmed: Collection[str]) -> bool:
+    """Whether a backup gets the line that its record gives though its set need not be complete: it
+    is ``confirmed``, and had one before (``begun``), or its record proves it."""
+    is_standard = not layout.is_in_folder(layout.record_key(stem))
+    return stem in confirmed and (is_standard or stem in begun)
 
 
 async def _lines(

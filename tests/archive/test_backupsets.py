@@ -235,3 +235,32 @@ async def test_a_standard_backup_needs_no_line(root: Path) -> None:
     found = [one async for one in newest_first(opened(root), INSTANCE)]
     assert [one.state for one in found] == ["complete"] * 3
     assert all("SHA256SUMS does not name it" in one.notes[0] for one in found)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\n", b"*"),
+        (b"\n", b"\x8a"),
+        (b"-100.", b"-100/"),
+        (b"-100.", b"-1 0."),
+        (b".rdb", b".rdc"),
+    ],
+)
+async def test_a_damaged_name_is_no_set(old: bytes, new: bytes, root: Path) -> None:
+    """A byte of SHA256SUMS is another one; two lines become one where it was between them."""
+    made = [put_standard(root, rdb(3000), start) for start in STARTS]
+    sums = sums_of(made[0])
+    sums.write_bytes(sums.read_bytes().replace(old, new, 1))
+    found = [one async for one in newest_first(opened(root), INSTANCE)]
+    assert [one.state for one in found] == ["complete"] * len(STARTS)
+    assert any("SHA256SUMS: it " in note for one in found for note in one.notes)
+
+
+async def test_what_is_called_like_a_clusters_set_is_no_node(root: Path) -> None:
+    """Beside its folder, in the month."""
+    sets = [put_cluster(root, start) for start in STARTS]
+    sets[1][0].parent.with_suffix(".rdb").write_bytes(rdb(3000))
+    folders = await list_folders(opened(root))
+    assert {len(one.nodes) for one in folders} == {3}
+    assert not any(folders.missing_nodes(one) for one in folders)

@@ -12,6 +12,7 @@ import pytest
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, pull, restore, verify
 from archiver.archive import layout
 from archiver.archive.catalogue import read_catalogue
+from archiver.archive.contents import results_below, view_month
 from archiver.archive.indexing import write_index
 from archiver.commands.copy.difference import mismatches
 from archiver.commands.copy.run import copy
@@ -56,6 +57,14 @@ class Counting(LocalStore):
 
 def indexes(root: Path) -> list[Path]:
     return sorted(root.glob("*/*/*/index.jsonl"))
+
+
+async def index_anew(pulled: Pulled, path: Path) -> None:
+    """Make a catalogue from the records of its month."""
+    month, store = pulled.key(path.parent), LocalStore(pulled.root)
+    await write_index(
+        store, await view_month(store, month, await results_below(store, f"{month}/"))
+    )
 
 
 def edited(data: bytes, change: Callable[[list[list[object]]], object]) -> bytes:
@@ -108,8 +117,7 @@ async def test_a_catalogue_made_anew_is_the_same(pulled: Pulled) -> None:
     for path in indexes(pulled.root):
         made = path.read_bytes()
         path.unlink()
-        month = path.parent.relative_to(pulled.root).as_posix()
-        await write_index(LocalStore(pulled.root), month)
+        await index_anew(pulled, path)
         assert path.read_bytes() == made
 
 
@@ -256,7 +264,7 @@ async def test_records_that_change_places_are_read(pulled: Pulled) -> None:
         path.write_bytes(path.read_bytes().ljust(4000, b"\n"))
         os.utime(path, ns=(10**18, 10**18))
     for path in indexes(pulled.root):
-        await write_index(LocalStore(pulled.root), path.parent.relative_to(pulled.root).as_posix())
+        await index_anew(pulled, path)
     assert {row.state for row in await rows_of(pulled.root)} == {"archived"}
     kept = first.rename(first.with_name("kept"))
     second.rename(first)
@@ -310,9 +318,8 @@ async def test_results_that_cannot_be_read_are_not_covered(pulled: Pulled) -> No
     await verify(pulled.archive)
     [results] = (pulled.root / "verified" / CLUSTER).glob("*.json")
     [index] = (path for path in indexes(pulled.root) if CLUSTER in str(path))
-    month = index.parent.relative_to(pulled.root).as_posix()
-    await write_index(LocalStore(pulled.root), month)
+    await index_anew(pulled, index)
     assert json.loads(index.read_bytes().partition(b"\n")[0])["verified"] is not None
     results.write_text("{")
-    await write_index(LocalStore(pulled.root), month)
+    await index_anew(pulled, index)
     assert json.loads(index.read_bytes().partition(b"\n")[0])["verified"] is None

@@ -1,5 +1,5 @@
-"""What is in a set's folder and is none of its recorded files: an object whose record is still to
-come, and files that are no backup's. None of it is damage."""
+"""What lies among a set's files and is none of its recorded ones: an object whose record is still
+to come, and files that are no backup's. None of it is damage."""
 
 import hashlib
 import shutil
@@ -16,7 +16,8 @@ from archiver.commands.drill import DrillOptions, Wanted, drill
 from archiver.commands.ls.listing import State, archived_rows, compared_rows
 from archiver.commands.verify.findings import Fault
 from archiver.report.evidence import Verdict
-from tests.archive.test_lost import NEWEST, newest
+from tests.archive.sample import sums_of
+from tests.archive.test_lost import NEWEST, files_of, lines_gone, newest
 from tests.conftest import INSTANCE, everything
 from tests.drill.conftest import programs
 from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, offsite, pulled, vendor
@@ -25,10 +26,11 @@ __all__ = ["offsite", "pulled", "vendor"]
 BOTH = pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
 
 
-def records_to_come(folder: Path) -> None:
-    """As a pull leaves it that was killed when it had named the objects."""
-    for path in [*folder.glob("*.json"), folder / "SHA256SUMS"]:
+def records_to_come(one: Path) -> None:
+    """As a pull leaves a set that was killed when it had named the objects."""
+    for path in files_of(one, ".json"):
         path.unlink()
+    lines_gone(one)
 
 
 async def notes(archive: Archive, instance: str) -> list[str]:
@@ -58,7 +60,7 @@ async def test_a_set_that_is_coming_in_is_not_complete(
     assert "it has no record yet" in passed.why_not
 
     summary = await copy(pulled.archive, Archive(LocalStore(tmp_path / "new")))
-    assert {pulled.key(path) for path in folder.glob("*.rdb")} == {
+    assert {pulled.key(path) for path in files_of(folder, ".rdb")} == {
         failed.subject for failed in summary.failures
     }
     # And the next pull finishes it.
@@ -70,7 +72,7 @@ async def test_a_set_that_is_coming_in_is_not_complete(
 async def test_a_drill_of_a_set_that_is_coming_in(pulled: Pulled, tmp_path: Path) -> None:
     """What has its record is tried."""
     folder = newest(pulled.root, CLUSTER)
-    (folder / "SHA256SUMS").unlink()
+    lines_gone(folder)
     next(folder.glob("*-db-1-*.json")).unlink()
     options = DrillOptions(wanted=Wanted(instances=(CLUSTER,)), scratch=tmp_path)
     done = await drill(pulled.archive, await programs(), options)
@@ -93,24 +95,27 @@ async def test_what_something_names_was_recorded(instance: str, pulled: Pulled) 
     assert {row.state for row in rows} == {State.DAMAGED}
 
 
-def sums_of_everything(folder: Path) -> None:
-    """``cd <set> && sha256sum * > SHA256SUMS``"""
-    sums = folder / "SHA256SUMS"
+def sums_of_everything(one: Path) -> None:
+    """``cd <month> && sha256sum * */* > SHA256SUMS``"""
+    sums = sums_of(one)
     sums.write_bytes(b"")
     lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
-        for path in sorted(folder.iterdir())
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(sums.parent)}\n"
+        for path in sorted(sums.parent.rglob("*"))
+        if path.is_file()
     ]
     sums.write_text("".join(lines))
 
 
-def dump_beside(folder: Path) -> None:
-    shutil.copy(next(folder.glob("*.rdb")), folder / "dump.rdb")
+def dump_beside(one: Path) -> None:
+    """Among the files of a set."""
+    path = files_of(one, ".rdb")[0]
+    shutil.copy(path, path.with_name("dump.rdb"))
 
 
-def dump_beside_and_sums(folder: Path) -> None:
-    dump_beside(folder)
-    sums_of_everything(folder)
+def dump_beside_and_sums(one: Path) -> None:
+    dump_beside(one)
+    sums_of_everything(one)
 
 
 @BOTH
@@ -145,14 +150,14 @@ async def test_what_is_no_backups_file_counts_for_nothing(
 async def test_a_name_that_nothing_has_is_a_fault_of_sha256sums(
     name: str, instance: str, pulled: Pulled
 ) -> None:
-    folder = newest(pulled.root, instance)
-    with (folder / "SHA256SUMS").open("a") as sums:
-        sums.write(f"{'0' * 64}  {name}\n")
+    sums = pulled.sums(instance)
+    within = f"{newest(pulled.root, instance).name}/" if instance == CLUSTER else ""
+    with sums.open("a") as file:
+        file.write(f"{'0' * 64}  {within}{name}\n")
     [finding] = (await verify(pulled.archive)).findings
-    assert finding.key == f"{pulled.key(folder)}/SHA256SUMS"
-    rows = [row for row in await archived_rows(pulled.archive) if row.error is not None]
-    assert {row.set_key for row in rows} == {pulled.key(folder)}
-    assert all(name in str(row.error) for row in rows)
-    assert rows
-    # It is no node, of this set or of those around it.
+    assert finding.key == pulled.key(sums)
+    [row] = [row for row in await archived_rows(pulled.archive) if row.error is not None]
+    assert (row.instance_id, row.state) == (instance, State.DAMAGED)
+    assert f"{pulled.key(sums)}: it names '{within}{name}'" in str(row.error)
+    # It is no node, of any set.
     assert await notes(pulled.archive, instance) == []

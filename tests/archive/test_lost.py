@@ -15,6 +15,7 @@ from archiver.commands.copy.selection import CopyOptions, Selection
 from archiver.commands.ls.listing import State, archived_rows, compared_rows
 from archiver.commands.restore.choice import DamagedSet
 from archiver.errors import UsageError
+from tests.archive.sample import remove_lines, sums_of
 from tests.conftest import INSTANCE, everything
 from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, edit, offsite, pulled, vendor
 
@@ -23,25 +24,46 @@ NEWEST = DAYS[2]
 
 
 def newest(root: Path, instance: str) -> Path:
-    [folder] = root.glob(f"{instance}/*/*/{NEWEST}*")
-    return folder
+    """The newest set, by its key: a cluster's folder, or a standard instance's file without its
+    suffix."""
+    pattern = f"{NEWEST}*" if instance == CLUSTER else f"{NEWEST}*.rdb"
+    [path] = root.glob(f"{instance}/*/*/{pattern}")
+    return path.with_suffix("")
 
 
-def record_gone(folder: Path) -> None:
-    next(folder.glob("*.json")).unlink()
+def files_of(one: Path, suffix: str) -> list[Path]:
+    """The files of a set."""
+    folder = sorted(one.glob(f"*{suffix}"))
+    return folder or [one.with_name(f"{one.name}{suffix}")]
 
 
-def record_and_line_gone(folder: Path) -> None:
-    record_gone(folder)
-    (folder / "SHA256SUMS").unlink()
+def edit_lines(one: Path, change: Callable[[str], str]) -> None:
+    """Change the lines of a set in SHA256SUMS."""
+    sums = sums_of(one)
+    lines = sums.read_text().splitlines(keepends=True)
+    sums.write_text("".join(change(line) if one.name in line else line for line in lines))
 
 
-def set_gone(folder: Path) -> None:
-    shutil.rmtree(folder)
+def record_gone(one: Path) -> None:
+    files_of(one, ".json")[0].unlink()
+
+
+def record_and_line_gone(one: Path) -> None:
+    record_gone(one)
+    lines_gone(one)
+
+
+def lines_gone(one: Path) -> None:
+    edit_lines(one, lambda _: "")
+
+
+def set_gone(one: Path) -> None:
+    for path in (*files_of(one, ".rdb"), *files_of(one, ".json")):
+        path.unlink()
 
 
 def file_in_its_place(folder: Path) -> None:
-    set_gone(folder)
+    shutil.rmtree(folder)
     folder.write_text("hi\n")
 
 
@@ -49,39 +71,48 @@ def folder_called_like_a_file(folder: Path) -> None:
     folder.rename(f"{folder}.json")
 
 
-def line_too_many(folder: Path) -> None:
-    with (folder / "SHA256SUMS").open("a") as file:
+def name_too_many(one: Path) -> None:
+    with sums_of(one).open("a") as file:
         file.write(f"{'0' * 64}  bogus.rdb\n")
 
 
-def wrong_digit(folder: Path) -> None:
-    sums = folder / "SHA256SUMS"
-    text = sums.read_text()
-    sums.write_text(("1" if text[0] == "0" else "0") + text[1:])
+def wrong_digit(one: Path) -> None:
+    edit_lines(one, lambda line: ("1" if line[0] == "0" else "0") + line[1:])
 
 
-def garbled(folder: Path) -> None:
-    (folder / "SHA256SUMS").write_bytes(b"?")
+def garbled(one: Path) -> None:
+    edit_lines(one, lambda line: f"?{line[1:]}")
 
 
-def folder_for_an_object(folder: Path) -> None:
-    path = next(folder.glob("*.rdb"))
+def folder_for_an_object(one: Path) -> None:
+    path = files_of(one, ".rdb")[0]
     path.unlink()
     path.mkdir()
 
 
-LOSSES = [
-    record_gone, record_and_line_gone, set_gone, file_in_its_place, folder_called_like_a_file,
-    line_too_many, wrong_digit, garbled, folder_for_an_object,
+def folder_for_a_record(one: Path) -> None:
+    path = files_of(one, ".json")[0]
+    path.unlink()
+    path.mkdir()
+
+
+OF_BOTH = [
+    record_gone, record_and_line_gone, set_gone, wrong_digit, folder_for_an_object,
+    folder_for_a_record,
 ]  # fmt: skip
+LOSSES = [
+    *((lose, instance) for lose in OF_BOTH for instance in (INSTANCE, CLUSTER)),
+    *((lose, CLUSTER) for lose in (file_in_its_place, folder_called_like_a_file, garbled)),
+]
+# Of SHA256SUMS, while nothing is wrong with any set.
+OF_THE_MONTH = [(name_too_many, INSTANCE), (name_too_many, CLUSTER), (garbled, INSTANCE)]
 
 
 async def compared(one: Archive, other: Archive) -> list[Mismatch]:
     return [m async for m in mismatches(one, other, Selection())]
 
 
-@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
-@pytest.mark.parametrize("lose", LOSSES)
+@pytest.mark.parametrize(("lose", "instance"), LOSSES)
 async def test_every_command_names_it(
     lose: Callable[[Path], None], instance: str, pulled: Pulled, offsite: Archive, tmp_path: Path
 ) -> None:
@@ -105,6 +136,28 @@ async def test_every_command_names_it(
         found = await compared(one, other)
         assert {mismatch.exit_code for mismatch in found} == {3}
         assert all(f" in {pulled.root}" in mismatch.what for mismatch in found)
+
+
+@pytest.mark.parametrize(("lose", "instance"), OF_THE_MONTH)
+async def test_every_command_names_a_sha256sums_that_cannot_be_read(
+    lose: Callable[[Path], None], instance: str, pulled: Pulled, offsite: Archive, tmp_path: Path
+) -> None:
+    """Once; and no set is the worse for it."""
+    await verify(pulled.archive)
+    lose(newest(pulled.root, instance))
+    sums = pulled.key(pulled.sums(instance))
+    found = await verify(pulled.archive)
+    assert (found.exit_code, {one.key for one in found.findings}) == (3, {sums})
+    rows = [row for row in await archived_rows(pulled.archive) if row.state is State.DAMAGED]
+    assert len(rows) == 1
+    assert sums in str(rows[0].error)
+    done = await restore(pulled.archive, tmp_path / "to", instance_id=instance)
+    assert (NEWEST in done.backup_set.key, done.exit_code) == (True, 0)
+    summary = await copy(pulled.archive, Archive(LocalStore(tmp_path / "new")))
+    assert (summary.archived, summary.exit_code) == (len(DAYS) * (NODES + 1), 3)
+    assert [failed.subject for failed in summary.failures] == [sums]
+    for one, other in ((pulled.archive, offsite), (offsite, pulled.archive)):
+        assert [(m.key, m.exit_code) for m in await compared(one, other)] == [(sums, 3)]
 
 
 @pytest.mark.parametrize("level", [1, 2, 3])
@@ -135,17 +188,21 @@ async def test_what_a_verify_saw_and_is_hidden_is_named_once(pulled: Pulled) -> 
     assert (row.size, row.started_at, row.node_id, row.backup_id) == (None, None, "", "")
 
 
-@pytest.mark.parametrize("above", [0, 1, 2, 3])
-async def test_a_file_in_the_place_of_a_folder(above: int, pulled: Pulled, tmp_path: Path) -> None:
-    folder = newest(pulled.root, INSTANCE)
+@pytest.mark.parametrize(
+    ("above", "instance"), [(0, CLUSTER), *((n, i) for n in (1, 2, 3) for i in (INSTANCE, CLUSTER))]
+)
+async def test_a_file_in_the_place_of_a_folder(
+    above: int, instance: str, pulled: Pulled, tmp_path: Path
+) -> None:
+    folder = newest(pulled.root, instance)
     file_in_its_place([folder, *folder.parents][above])
-    for options in ({"instance_id": INSTANCE}, {"set_key": pulled.key(folder)}):
+    for options in ({"instance_id": instance}, {"set_key": pulled.key(folder)}):
         with pytest.raises(Exception, match="a file is in the place of a folder") as raised:
             await restore(pulled.archive, tmp_path / "to", **options)  # type: ignore[arg-type]
         assert raised.value.exit_code == 3  # type: ignore[attr-defined]
-    rows = await archived_rows(pulled.archive, [INSTANCE])
+    rows = await archived_rows(pulled.archive, [instance])
     assert "a file is in the place of a folder" in str(rows[-1].error)
-    selection = Selection(instances=(INSTANCE,))
+    selection = Selection(instances=(instance,))
     target = Archive(LocalStore(tmp_path / "new"))
     assert (await copy(pulled.archive, target, CopyOptions(selection))).exit_code == 3
     by_name = Selection(sets=frozenset({f"/{pulled.key(folder)}/"}))
@@ -157,26 +214,26 @@ async def test_a_file_in_the_place_of_a_folder(above: int, pulled: Pulled, tmp_p
 async def test_a_pull_holds_records_against_their_lines(
     wrong: Callable[[Path], None], instance: str, pulled: Pulled, source: TairSource
 ) -> None:
-    folder = newest(pulled.root, instance)
-    wrong(folder)
-    before = (folder / "SHA256SUMS").read_bytes()
+    wrong(newest(pulled.root, instance))
+    sums = pulled.sums(instance)
+    before = sums.read_bytes()
     summary = await pull(source, pulled.archive, [everything(instance)])
     assert (summary.exit_code, len(summary.failures), summary.archived) == (3, 1, 0)
-    assert (folder / "SHA256SUMS").read_bytes() == before
+    assert sums.read_bytes() == before
     listed = [one async for page in source.pages(everything(instance)) for one in page.backups]
     rows = await compared_rows(pulled.archive, listed)
-    assert {row.started_at for row in rows if row.state is State.DAMAGED} == {
-        max(one.started_at for one in listed)
-    }
+    is_damaged = (wrong, instance) not in OF_THE_MONTH  # a standard backup needs no line
+    assert {row.started_at for row in rows if row.state is State.DAMAGED} == (
+        {max(one.started_at for one in listed)} if is_damaged else set()
+    )
 
 
 @pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
 async def test_a_pull_finds_an_edited_record(
     instance: str, pulled: Pulled, source: TairSource
 ) -> None:
-    edit(
-        next(newest(pulled.root, instance).glob("*.json")), lambda one: one.update(sha256="0" * 64)
-    )
+    record = files_of(newest(pulled.root, instance), ".json")[0]
+    edit(record, lambda one: one.update(sha256="0" * 64))
     assert (await pull(source, pulled.archive, [everything(instance)])).exit_code == 3
 
 
@@ -184,19 +241,22 @@ async def test_a_pull_finds_an_edited_record(
 async def test_a_mirror_check_compares_sha256sums(
     instance: str, pulled: Pulled, offsite: Archive
 ) -> None:
-    sums = newest(Path(str(offsite.store)), instance) / "SHA256SUMS"
-    sums.unlink()
-    key = f"{newest(pulled.root, instance).relative_to(pulled.root)}/SHA256SUMS"
+    there = newest(Path(str(offsite.store)), instance)
+    key = pulled.key(newest(pulled.root, instance))
+    before = sums_of(there).read_bytes()
+    lines_gone(there)
+    lacks = f"{key}: its lines in SHA256SUMS are not there"
+    if instance == INSTANCE:
+        lacks = f"{key}.rdb: its line in SHA256SUMS is not there"
     for one, other in ((pulled.archive, offsite), (offsite, pulled.archive)):
         assert [str(m) for m in await compared(one, other)] == [
-            f"missing in {offsite.store}: {key}"
+            f"missing in {offsite.store}: {lacks}"
         ]
-    lines = (newest(pulled.root, instance) / "SHA256SUMS").read_text().splitlines(keepends=True)
-    if instance == CLUSTER:
-        sums.write_text("".join(lines[1:]))
-        for one, other in ((pulled.archive, offsite), (offsite, pulled.archive)):
-            [found] = await compared(one, other)
-            assert found.why == "its line in SHA256SUMS is not there"
+    sums_of(there).write_bytes(before)
+    remove_lines(files_of(there, ".rdb")[0])
+    for one, other in ((pulled.archive, offsite), (offsite, pulled.archive)):
+        [found] = await compared(one, other)
+        assert found.why == "its line in SHA256SUMS is not there"
 
 
 async def test_a_mirror_check_says_where_what_and_why(pulled: Pulled, offsite: Archive) -> None:
@@ -210,9 +270,11 @@ async def test_a_mirror_check_says_where_what_and_why(pulled: Pulled, offsite: A
     ]
 
 
-async def test_a_copy_says_that_a_set_has_no_sha256sums(pulled: Pulled, tmp_path: Path) -> None:
+async def test_a_copy_says_that_sha256sums_does_not_name_a_set(
+    pulled: Pulled, tmp_path: Path
+) -> None:
     for instance in (INSTANCE, CLUSTER):
-        (newest(pulled.root, instance) / "SHA256SUMS").unlink()
+        lines_gone(newest(pulled.root, instance))
     told: list[object] = []
     target = Archive(LocalStore(tmp_path / "new"))
     assert (await copy(pulled.archive, target, None, told.append)).exit_code == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from archiver.retry import RetryPolicy
 from examples.sample_rdb import rdb
 from tests.cli.conftest import environ, run  # noqa: F401
 from tests.conftest import INSTANCE
@@ -15,6 +16,13 @@ from tests.servers.seaweedfs import SeaweedFS
 
 MIB = 2**20
 PREFIX = "redis"
+
+
+@pytest.fixture(autouse=True)
+def no_wait_before_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long to wait is for tests/test_retry.py and the tests of outages."""
+    soon = functools.partial(RetryPolicy, first_wait=0.01)
+    monkeypatch.setattr("archiver.stores.s3.outages.RetryPolicy", soon)
 
 
 @pytest.fixture

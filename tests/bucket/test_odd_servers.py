@@ -4,6 +4,7 @@ that was requested is dropped.
 ``FAULTS=full`` (``make faults``) pulls twice on all of them, else on those that differ most.
 """
 
+import itertools
 import json
 import threading
 from collections import Counter
@@ -39,7 +40,7 @@ from tests.bucket.conftest import PREFIX
 from tests.bucket.test_pull import bring
 from tests.cli.conftest import Run
 from tests.conftest import INSTANCE
-from tests.servers.gateway import flip_byte
+from tests.servers.gateway import Answer, Fault, Request, error, flip_byte
 from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, OddStore, object_of
 from tests.stores.conformance import STEM, bring_home, file_of, leave, offered, read_all
 from tests.stores.test_oddstore import DIFFERENT, place_in
@@ -191,6 +192,32 @@ async def test_the_command_ends_no_upload_without_a_time(odd: OddStore, run: Run
     ended = await run(*command, "--older-than", "0s")
     assert (ended.code, "aborted" in ended.out) == (0, True)
     assert not odd.open_uploads
+
+
+async def test_a_verify_that_writes_the_same_catalogue_ends_no_pull(
+    emulator: Emulator,
+    odd: OddStore,
+    originals: dict[str, bytes],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It overtakes each try. That says nothing of the lease: the catalogue is derived."""
+    others = itertools.count()
+
+    def overtaken(request: Request) -> Answer:
+        odd.objects[request.path.removeprefix(f"/{BUCKET}/")] = object_of(
+            f"{next(others)}".encode()
+        )
+        return error(412, "PreconditionFailed")
+
+    fault = Fault(
+        "PutObject", None, lambda one: one.path.endswith("/index.jsonl"), instead=overtaken
+    )
+    odd.add(fault)
+    with caplog.at_level("WARNING", "archiver"):
+        assert (await bring(emulator, archive_on(odd))).failures == []
+    assert fault.met > 1
+    assert "index.jsonl is not written" in caplog.text
+    whole(odd, originals)
 
 
 async def test_a_part_that_came_damaged_ends_the_upload(

@@ -553,7 +553,7 @@ class ReadOnly(LocalStore):
             raise self.error
         yield
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes) -> str:
         raise AssertionError(key)
 
 
@@ -582,10 +582,10 @@ async def test_a_read_only_archive_keeps_its_evidence_elsewhere(
 
 
 class Full(LocalStore):
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes) -> str:
         if key.startswith("drills/"):
             raise NoSpace("Disk quota exceeded")
-        await super().put(key, data)
+        return await super().put(key, data)
 
 
 @pytest.mark.parametrize("store", [LocalStore, Full])
@@ -623,9 +623,9 @@ async def test_writing_takes_the_time_it_takes(
     root: Path, options: DrillOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Slow(LocalStore):
-        async def put(self, key: str, data: bytes) -> None:
+        async def put(self, key: str, data: bytes) -> str:
             await anyio.sleep(0.1)
-            await super().put(key, data)
+            return await super().put(key, data)
 
     options = replace(options, lock_wait=0.05)
     put_standard(root, rdb(3000))
@@ -653,12 +653,12 @@ class FullSoon(LocalStore):
 
     has_evidence = False
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes) -> str:
         if key.startswith("drills/"):
             if self.has_evidence:
                 raise NoSpace("Disk quota exceeded")
             self.has_evidence = True
-        await super().put(key, data)
+        return await super().put(key, data)
 
     @asynccontextmanager
     async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
@@ -719,7 +719,7 @@ class Unmounted(ReadsOneByOne):
     async def read(self, key: str) -> bytes | None:
         return None if self.is_gone else await super().read(key)
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes) -> str:
         raise AssertionError(key)
 
 

@@ -250,10 +250,11 @@ async def test_a_clock_that_is_set_back_loses_no_evidence(
 class FullBehind(LocalStore):
     """A disk that is full once the evidence has its name."""
 
-    async def put(self, key: str, data: bytes) -> None:
-        await super().put(key, data)
+    async def put(self, key: str, data: bytes) -> str:
+        version = await super().put(key, data)
         if key.startswith("drills/"):
             raise NoSpace("Disk quota exceeded")
+        return version
 
 
 async def test_what_is_in_the_chain_is_not_called_lost(

@@ -18,7 +18,6 @@ import anyio
 import pytest
 
 from archiver import Archive, LocalStore, PullOptions, TairSource, TransferOptions, events, pull
-from archiver.commands.pull.run import SMALL_FOR_LARGE
 from archiver.emulator import Emulator, Faults
 from archiver.emulator.faults import Dice, Fate
 from archiver.errors import CorruptFile
@@ -30,7 +29,7 @@ from archiver.transfer.engine import Engine
 from archiver.transfer.http import burst
 from archiver.transfer.http.connection import HttpConnection
 from archiver.transfer.limits import RateLimit
-from archiver.transfer.small import SMALL_BYTES
+from archiver.transfer.small import SMALL_BYTES, SMALL_FOR_LARGE
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, EmulatorMaker, everything, source_of
 from tests.faults.test_cancel import open_files

@@ -27,6 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import botocore.session
+
+from archiver.stores.s3.credentials import _loader
+
 _DAC_OVERRIDE, _DAC_READ_SEARCH = 1, 2
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
 _SIGKILL = 9
@@ -166,6 +170,15 @@ def _import_everything() -> None:
     for module in pkgutil.walk_packages(importlib.import_module("archiver").__path__, "archiver."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    _load_models_of_s3()
+
+
+def _load_models_of_s3() -> None:
+    """The first client of a process reads them, and that takes longer than a short command."""
+    session = botocore.session.Session()
+    session.register_component("data_loader", _loader())
+    keys = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
+    session.create_client("s3", region_name="us-east-1", **keys).close()
 
 
 def _become(data: bytes, streams: list[int]) -> None:

@@ -137,7 +137,7 @@ class Bucket(BaseHTTPRequestHandler):
 def bucket(status: int, code: str = "") -> Iterator[S3Store]:
     handler = type("Answering", (Bucket,), {"code": (status, code)})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        serving = threading.Thread(target=server.serve_forever)
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
         serving.start()
         try:
             yield S3Store("s3://b/p", S3Options(f"http://127.0.0.1:{server.server_port}"))

@@ -13,6 +13,7 @@ from fastcrc import crc64
 
 from archiver import Archive, LocalStore, TairSource, pull
 from archiver.archive import layout
+from archiver.archive.contents import results_below, view_month
 from archiver.archive.indexing import write_index
 from examples.sample_rdb import write_rdb
 from tests.conftest import DATA, INSTANCE, everything
@@ -81,7 +82,8 @@ async def pulled(
     root = shutil.copytree(once, tmp_path / "archive")
     for index in list(root.rglob(layout.INDEX_NAME)):
         index.unlink()
-        await write_index(LocalStore(root), index.parent.relative_to(root).as_posix())
+        month, store = index.parent.relative_to(root).as_posix(), LocalStore(root)
+        await write_index(store, await view_month(store, month, await results_below(store, "")))
     return Pulled(root, Archive(LocalStore(root)))
 
 

@@ -415,11 +415,11 @@ class Watched(LocalStore):
         with super().open(key) as opened:
             yield opened
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes) -> str:
         if self.refuses_puts:
             self.refuses_puts -= 1
             raise self.error("Read-only file system")
-        await super().put(key, data)
+        return await super().put(key, data)
 
 
 @pytest.fixture

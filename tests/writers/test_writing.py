@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from archiver import Archive, LocalStore, PullOptions, TairSource, pull, verify
 from archiver.archive.acknowledged import Acknowledged, acknowledge
@@ -116,6 +117,35 @@ async def test_the_lock_is_taken_for_a_missing_catalogue(
     assert store.taken == [INSTANCE]
 
 
+async def test_an_instance_that_cannot_be_locked_fails_alone(
+    files: Path, source: TairSource, store: Watched
+) -> None:
+    """For its catalogue, too, when all that is listed is held."""
+    serve(files, NAMES[:2])
+    queries = [everything(name) for name in NAMES[:2]]
+    await pull(source, Archive(store), queries)
+    for index in store.root.rglob("index.jsonl"):
+        index.unlink()
+    (store.root / ".staging" / NAMES[0]).symlink_to(store.root)
+    summary = await pull(source, Archive(store), queries)
+    assert (summary.held, [one.subject for one in summary.failures]) == (2, [NAMES[0]])
+    assert [index.parts[-4] for index in store.root.rglob("index.jsonl")] == [NAMES[1]]
+
+
+async def test_no_archive_is_begun_where_one_was(store: Watched, tmp_path: Path) -> None:
+    """As on the folder of a disk that is not mounted any more, in the middle of a run."""
+    archive, later = Archive(store), Archive(LocalStore(store.root))
+    async with archive.writing(NAMES[0]):
+        pass
+    await to_thread.run_sync(store.root.rename, tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="the archive that was here is gone"):
+        async with archive.writing(NAMES[1]):
+            pass
+    assert not store.root.exists()
+    async with later.writing(NAMES[1]):
+        assert (store.root / FORMAT_KEY).exists()
+
+
 async def test_a_catalogue_is_written_under_the_lock_of_its_instance(
     files: Path, source: TairSource, store: Watched, tmp_path: Path
 ) -> None:
@@ -124,10 +154,10 @@ async def test_a_catalogue_is_written_under_the_lock_of_its_instance(
     unlocked: list[str] = []
 
     class Guarded(LocalStore):
-        async def put(self, key: str, data: bytes) -> None:
+        async def put(self, key: str, data: bytes) -> str:
             if key.endswith("/index.jsonl") and scope_of(key) not in self._locks:
                 unlocked.append(key)
-            await super().put(key, data)
+            return await super().put(key, data)
 
     here, there = Guarded(store.root), Guarded(tmp_path / "there")
     await pull(source, Archive(here), [everything(name) for name in NAMES[:3]])
@@ -162,9 +192,7 @@ async def test_others_go_on_while_one_is_waited_for(
             while not (count(WaitingForLock) and count(Archived) == 2):
                 await anyio.sleep(0.01)
             for name in NAMES[1:3]:
-                while name in store._locks:
-                    await anyio.sleep(0.01)
-                async with other.exclusive(name):
+                async with Archive(other, lock_wait=30).alone(name):
                     pass
         assert count(WaitingForLock) == 1
 

@@ -359,8 +359,9 @@ class InstancePull:
         """Make the catalogues anew of the months that were written to, and of those that did not
         know all that was asked for; these alone wait for no other writer, which makes them anew."""
         unknown = self._inventory.unknown_months
-        if self._writer.is_writer or (unknown and await self._writer.begin_if_free()):
-            await self._shared.index.keep(self._id, unknown)
+        with self._shared.naming(self._id):
+            if self._writer.is_writer or (unknown and await self._writer.begin_if_free()):
+                await self._shared.index.keep(self._id, unknown)
 
 
 def instances_of(queries: Iterable[Query]) -> dict[str, list[Query]]:

@@ -18,9 +18,9 @@ REPLACED = ".replaced"
 RECORD = ".json"
 # Replaces the slashes of a key. No part of a key contains it, and no shell interprets it.
 SEPARATOR = "~"
-# A staged file and its journal, the documents about it, and those of the archive.
+# A staged file and its journal, its record, and the documents of the archive.
 _STAGED = re.compile(
-    r"[^~]+(~[^~]+)+(\.data|\.journal|\.json\.document|~SHA256SUMS\.document|\.tmp)"
+    r"[^~]+(~[^~]+)+(\.data|\.journal|\.json\.document|\.tmp)"
     r"|[0-9a-f]{16}\.tmp"
 )
 

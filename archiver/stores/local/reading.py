@@ -150,9 +150,12 @@ def read_all(descriptor: int, block: memoryview, offset: int) -> int:
     return filled
 
 
-def copy_file(path: StrPath, target: StrPath, temporary: StrPath) -> None:
-    """Copy a file to ``target``; its bytes are durable before it has that name. Raises as
-    :func:`open_file`, and StoreError when it does not exist or cannot be copied."""
+def copy_file(
+    path: StrPath, target: StrPath, temporary: StrPath, check: Callable[[], None] = lambda: None
+) -> None:
+    """Copy a file to ``target``; its bytes are durable before it has that name. ``check`` raises
+    when nothing may be written there any more: a copy takes long. Raises as :func:`open_file`, and
+    StoreError when it does not exist or cannot be copied."""
     source = open_file(path)
     if source is None:
         raise StoreError(f"{path}: the file does not exist any more")
@@ -164,6 +167,7 @@ def copy_file(path: StrPath, target: StrPath, temporary: StrPath) -> None:
                 shutil.copyfileobj(open(source, "rb", closefd=False), copied)  # noqa: SIM115
                 copied.flush()
                 sync_file(copied.fileno(), temporary)
+            check()
             os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):

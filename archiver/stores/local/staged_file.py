@@ -91,6 +91,7 @@ class StagedFile:
                 if self._file is not None and (self._shared or not self._lock()):
                     self._file = self._copy_to_own(self._file)
         if self._file is None:
+            self._check()
             self.unlink()
             with disk.store_errors(self.path):
                 self._file = self._create()
@@ -146,7 +147,7 @@ class StagedFile:
         try:
             for path in (self.journal_path, self.path):
                 if os.path.lexists(path):
-                    reading.copy_file(path, path, f"{path}{TEMPORARY}")
+                    reading.copy_file(path, path, f"{path}{TEMPORARY}", self._check)
             disk.sync_directory(self._folder)
         except (DoesNotFit, NoSpace):
             raise

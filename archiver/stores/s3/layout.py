@@ -27,9 +27,11 @@ _KINDS: Final = "|".join(Kind)
 
 
 def _stem(separator: str, instance: str = _NAME) -> str:
-    """A pattern of instance/yyyy/mm/set/node-backup with this separator."""
-    parts = (instance, r"\d{4}", r"\d\d", rf"\d{{8}}T\d{{6}}Z-{_NAME}", _NAME)
-    return re.escape(separator).join(parts)
+    """A pattern of instance/yyyy/mm/start-backup or instance/yyyy/mm/start-set/node-backup, with
+    this separator."""
+    parts = (instance, r"\d{4}", r"\d\d", rf"\d{{8}}T\d{{6}}Z-{_NAME}")
+    between = re.escape(separator)
+    return rf"{between.join(parts)}({between}{_NAME})?"
 
 
 def _own(folder: str) -> str:
