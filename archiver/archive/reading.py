@@ -91,8 +91,12 @@ async def salvaged_sums(store: Store, month: str, data: bytes | ArchiverError) -
         sums = await decode_sums(store, month, data)
     except (BadDocument, UnreadableObject) as error:
         fault = error
-        salvage = salvage_sums(data).sums
-        sums = {f"{month}/{name}": min(said) for name, said in salvage.items() if len(said) == 1}
+        salvage = {f"{month}/{name}": said for name, said in salvage_sums(data).sums.items()}
+        sums = {
+            key: min(said)
+            for key, said in salvage.items()
+            if len(said) == 1 and layout.is_object(key)  # any other may be what is left of one
+        }
     return MonthSums.of(sums, fault)
 
 

@@ -4,7 +4,8 @@ A line is a witness. What SHA256SUMS names it goes on naming, with the SHA-256 t
 record that says otherwise may have been changed. Only of backups whose bytes a repair has just
 fetched or compared is the record believed. One that cannot be read may name what nothing else does:
 it is replaced by a repair alone, which keeps every name of a backup's file, and refuses where a
-damaged line may be that of one that is not here.
+damaged line may be another one than of a file that has its line then: the next pull would give a
+standard instance's file the line that its record says, whoever wrote that.
 
 A set of a cluster gets its lines when all of its files are here, which the caller knows. A standard
 instance's set is one file, whose record proves it: those of the month that have no line yet get
@@ -16,10 +17,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archiver.archive import layout
+from archiver.archive.catalogue import Described
 from archiver.archive.contents import MonthView, SetFiles, described, with_records
 from archiver.archive.reading import decode_sums
-from archiver.archive.sums import Salvage, format_sums, salvage_sums, unexplained
+from archiver.archive.sums import Salvage, format_sums, recognized, salvage_sums, unexplained
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, StoreError, UnreadableObject
+from archiver.model import Kind
 from archiver.stores.base import Entry, Store
 
 _STAYS = "it stays as it is: run verify, then repair"
@@ -27,46 +30,55 @@ _STAYS = "it stays as it is: run verify, then repair"
 
 @dataclass(frozen=True, slots=True)
 class Mending:
-    """What a repair knows of a month whose SHA256SUMS is damaged. ``others`` are files (the SHA-256
-    by key) that are not here, and that another archive's SHA256SUMS names; ``is_whole``: all that
-    is known of there, by another archive or the vendor, is here."""
+    """What a repair knows of a month whose SHA256SUMS is damaged. ``lines`` are what another
+    archive's says (the SHA-256 by key), ``others`` those of it for files that are not here;
+    ``knows_all``: who repairs, another archive or the vendor, knows all files that are here."""
 
+    lines: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict)
-    is_whole: bool = False
+    knows_all: bool = False
+
+    def decide(self, said: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+        """What SHA256SUMS says by key, and where that are several, which of them the other archive
+        says, too."""
+        return {
+            key: hashes & {self.lines[key]} or hashes
+            if len(hashes) > 1 and key in self.lines
+            else hashes
+            for key, hashes in said.items()
+        }
 
     def check(
         self,
         key: str,
         salvage: Salvage,
+        damaged: Sequence[str],
         recorded: Mapping[str, str],
-        there: Collection[str],
+        new: Collection[str],
+        *,
+        is_whole: bool,
     ) -> None:
-        """Raises BadDocument where what cannot be read may name a file that nothing else does.
-        ``recorded`` is what the records say, by name. Names of what is ``there`` need no
-        explanation."""
-        if salvage.is_empty and not (self.is_whole or self.others):
+        """Raises BadDocument where what cannot be read may be the line of a file that gets none.
+        ``damaged`` are the lines that name no file; ``recorded`` is what the records say, by key,
+        that get their lines, ``new`` those of which the bytes came now; ``is_whole``: all do."""
+        if salvage.is_empty and not (self.knows_all and is_whole):
             raise BadDocument(
                 key,
                 "it is empty, and nothing else tells which files it named",
                 hint="repair from the source, or from an archive that has it whole",
             )
         month = layout.month_of(key)
-        lines = [
-            f"{sha256}  {name}"
-            for name, said in salvage.sums.items()
-            for sha256 in sorted(said)
-            if not layout.is_object(f"{month}/{name}") and name not in there
-        ]
-        known = {**_names(month, self.others), **recorded}
+        known = _names(month, {**self.others, **recorded})
         unnamed = {name: sha for name, sha in known.items() if name not in salvage.sums}
-        found = unexplained([*salvage.unreadable, *lines], unnamed, known)
+        found = unexplained(damaged, unnamed, known, {k.removeprefix(f"{month}/") for k in new})
         left = found.with_noise(salvage.zeros)
-        if self.is_whole or self.others:
+        if self.knows_all:
             left = found.without_noise(salvage.zeros, known)
         if left:
             raise BadDocument(
                 key,
-                f"a line that cannot be read may name a file that is not here: {left[0][:120]!a}",
+                "a line that cannot be read may be that of a file that is not here, or not right: "
+                f"{left[0][:120]!a}",
                 hint="it stays as it is; take the line out if you know that nothing is missing",
             )
 
@@ -111,51 +123,95 @@ async def plan_seal(
     its line, with BadDocument or UnreadableObject at one that must not be used. Raises StoreError.
     """
     documents = documents or {}
-    month, sums_key = view.key, layout.sums_key(view.key)
+    sums_key = layout.sums_key(view.key)
     try:
         data = await _present(store, view, mending=mending is not None)
     except (BadDocument, UnreadableObject) as error:
         return SealPlan(failed={sums_key: error})
     salvage = salvage_sums(data or b"")
-    said = {f"{month}/{name}": hashes for name, hashes in salvage.sums.items()}
-    named = {
-        key: min(hashes) for key, hashes in said.items() if mending is None or layout.is_object(key)
-    }
-    begun = set(map(layout.stem_of, said))
-    fresh, meant = {layout.set_of(key) for key in documents}, set(sets)
+    said = {f"{view.key}/{name}": hashes for name, hashes in salvage.sums.items()}
+    fresh = {layout.set_of(key) for key in documents}
     fresh |= {layout.set_of(layout.record_key(stem)) for stem in confirmed}
+    meant = set(sets)
     if mending is None:
+        begun = set(map(layout.stem_of, said))
         meant |= {one.key for one in view.sets if one.is_standard and one.key not in begun}
+    else:
+        said = mending.decide(said)
     looked_at = [one for one in view.sets if one.key in meant | fresh or mending is not None]
     recorded, wrong = await _recorded(
         store, [one.with_documents(documents) for one in looked_at], said, confirmed
     )
     failed = {one: error for one, error in wrong.items() if one in fresh.union(sets)}
     failed |= await _dropped(store, view, documents)
+    damaged = _damaged(salvage, view)
+    unnamed = {key: sha256 for key, sha256 in recorded.items() if key not in said}
+    recognised = recognized(damaged, _names(view.key, unnamed))
     added = {
         key: sha256
-        for one, lines in recorded.items()
-        for key, sha256 in lines.items()
-        if one in meant or _is_believed(layout.stem_of(key), begun, confirmed)
+        for key, sha256 in recorded.items()
+        if layout.set_of(key) in meant - wrong.keys()
+        or _is_believed(key, said, confirmed)
+        or key.removeprefix(f"{view.key}/") in recognised
     }
-    changed = {layout.set_of(key) for key, sha256 in added.items() if named.get(key) != sha256}
-    # Bytes that a repair brought may have given a file another suffix.
-    brought = {stem for key in added if (stem := layout.stem_of(key)) in confirmed}
-    named = {key: sha for key, sha in named.items() if layout.stem_of(key) not in brought} | added
+    # A confirmed file may have had another suffix.
+    anew = {layout.stem_of(key) for key in added} & set(confirmed)
+    kept = {
+        key: hashes
+        for key, hashes in said.items()
+        if layout.stem_of(key) not in anew and (mending is None or layout.is_object(key))
+    }
+    before = {key: min(hashes) for key, hashes in kept.items()}
+    named = before | added
     if mending is not None:
-        there = {key.removeprefix(f"{month}/") for key in view.there}
-        lines = {k: sha for of_set in recorded.values() for k, sha in of_set.items()}
-        if lines and data != format_sums(_names(month, named)):
-            try:
-                mending.check(sums_key, salvage, _names(month, lines), there)
-            except BadDocument as error:
-                return SealPlan(failed={**failed, sums_key: error})
-            named = {**mending.others, **named}
-    text = format_sums(_names(month, named))
+        try:
+            _check_kept(sums_key, kept)
+            if view.listed.sums is not None:
+                known = {key: recorded[key] for key in recorded.keys() & named.keys()}
+                new = {key for key in added if layout.stem_of(key) in confirmed}
+                is_whole = not wrong and recorded.keys() == known.keys()
+                mending.check(sums_key, salvage, damaged, known, new, is_whole=is_whole)
+        except BadDocument as error:
+            return SealPlan(failed={**failed, sums_key: error})
+        named = {**mending.others, **named}
+    text = format_sums(_names(view.key, named))
+    if not recorded or data == text:
+        return SealPlan(failed=failed)
     counts = Counter(map(layout.set_of, named))
-    files = {one: counts[one] for one in changed}
-    is_new = bool(recorded) and data != text
-    return SealPlan(text if is_new else None, named, files if is_new else {}, failed)
+    changed = {layout.set_of(key) for key, sha256 in added.items() if before.get(key) != sha256}
+    return SealPlan(text, named, {one: counts[one] for one in changed}, failed)
+
+
+def _is_believed(key: str, said: Mapping[str, object], confirmed: Collection[str]) -> bool:
+    """Whether a file gets the line that its record gives though its set need not be complete: it is
+    ``confirmed``, and had a line before, or is its whole set."""
+    stem = layout.stem_of(key)
+    had_one = any(f"{stem}.{kind}" in said for kind in Kind)
+    return stem in confirmed and (had_one or not layout.is_in_folder(key))
+
+
+def _damaged(salvage: Salvage, view: MonthView) -> list[str]:
+    """The lines that cannot be read, and those that name what is not there and is no backup's
+    file."""
+    odd = [
+        f"{sha256}  {name}"
+        for name, said in salvage.sums.items()
+        for sha256 in sorted(said)
+        if not layout.is_object(f"{view.key}/{name}") and f"{view.key}/{name}" not in view.there
+    ]
+    return [*salvage.unreadable, *odd]
+
+
+def _check_kept(sums_key: str, kept: Mapping[str, frozenset[str]]) -> None:
+    """Raises BadDocument where a file has several lines, and nothing tells which is right."""
+    for key, hashes in kept.items():
+        if len(hashes) > 1:
+            raise BadDocument(
+                sums_key,
+                f"it gives {len(hashes)} SHA-256 for {key.rpartition('/')[2]}",
+                hint="it stays as it is: repair from an archive whose SHA256SUMS names that file, "
+                "or take the wrong line out by hand",
+            )
 
 
 async def _recorded(
@@ -163,15 +219,20 @@ async def _recorded(
     sets: Sequence[SetFiles],
     said: Mapping[str, frozenset[str]],
     confirmed: Collection[str],
-) -> tuple[dict[str, dict[str, str]], dict[str, ArchiverError]]:
-    """By set, the lines that its records give; or why it gets none. Raises StoreError."""
-    lines, wrong = dict[str, dict[str, str]](), dict[str, ArchiverError]()
+) -> tuple[dict[str, str], dict[str, ArchiverError]]:
+    """The lines that records give, the SHA-256 by key; and by set, why one of its does not. Raises
+    StoreError."""
+    lines, wrong = dict[str, str](), dict[str, ArchiverError]()
     for one in await with_records(store, sets):
-        try:
-            lines[one.key] = await _lines(store, one, said, confirmed)
-        except (IntegrityError, UnreadableObject) as error:
-            wrong[one.key] = error
-    return {key: one for key, one in lines.items() if one}, wrong
+        for record_key in one.records:
+            try:
+                record = await described(store, one, record_key)
+                if record is not None:
+                    _check_record(one, record, said, confirmed)
+                    lines[record.object_key] = record.sha256
+            except (IntegrityError, UnreadableObject) as error:
+                wrong.setdefault(one.key, error)
+    return lines, wrong
 
 
 async def _dropped(
@@ -204,40 +265,26 @@ async def _present(store: Store, view: MonthView, *, mending: bool) -> bytes | N
     return data
 
 
-def _is_believed(stem: str, begun: Collection[str], confirmed: Collection[str]) -> bool:
-    """Whether a backup gets the line that its record gives though its set need not be complete: it
-    is ``confirmed``, and had one before (``begun``), or its record proves it."""
-    is_standard = not layout.is_in_folder(layout.record_key(stem))
-    return stem in confirmed and (is_standard or stem in begun)
-
-
-async def _lines(
-    store: Store,
+def _check_record(
     one: SetFiles,
+    record: Described,
     said: Mapping[str, frozenset[str]],
     confirmed: Collection[str],
-) -> dict[str, str]:
-    """The lines that the records of a set give, the SHA-256 by key. Raises as :func:`seal` says."""
-    found = dict[str, str]()
-    for record_key in one.records:
-        record = await described(store, one, record_key)
-        if record is None:
-            continue
-        key = record.object_key
-        entry = one.entries.get(key)
-        if entry is None or not entry.is_file or entry.size != record.size:
-            raise IntegrityError(
-                f"{key}: it is not there as its record says",
-                hint="SHA256SUMS stays: run verify, then repair",
-            )
-        line = said.get(key, frozenset({record.sha256}))
-        if record.sha256 not in line and layout.stem_of(key) not in confirmed:
-            raise IntegrityError(
-                f"{key}: SHA256SUMS says {min(line)}, and its record {record.sha256}",
-                hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
-            )
-        found[key] = record.sha256
-    return found
+) -> None:
+    """Raises IntegrityError where its object is not there, or SHA256SUMS says otherwise of it."""
+    key = record.object_key
+    entry = one.entries.get(key)
+    if entry is None or not entry.is_file or entry.size != record.size:
+        raise IntegrityError(
+            f"{key}: it is not there as its record says",
+            hint="SHA256SUMS stays: run verify, then repair",
+        )
+    line = said.get(key, frozenset({record.sha256}))
+    if line != {record.sha256} and layout.stem_of(key) not in confirmed:
+        raise IntegrityError(
+            f"{key}: SHA256SUMS says {' and '.join(sorted(line))}, and its record {record.sha256}",
+            hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
+        )
 
 
 def _names(month: str, sums: Mapping[str, str]) -> dict[str, str]:

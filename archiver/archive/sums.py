@@ -110,28 +110,52 @@ def salvage_sums(data: bytes) -> Salvage:
 
 
 def unexplained(
-    lines: Iterable[str], unnamed: Mapping[str, str], named: Mapping[str, str] | None = None
+    lines: Iterable[str],
+    unnamed: Mapping[str, str],
+    named: Mapping[str, str] | None = None,
+    new: Collection[str] = (),
 ) -> Unexplained:
     """Of damaged lines, those that are not what is left of the line of one of the ``unnamed``
     files, each given with its SHA-256; nor, beside the whole line of one of the ``named``, the
-    same with a part of its name."""
+    same with a part of its name. Files that are ``new`` need not have had a line."""
     left, own = list[str](), {_line(name, sha256): name for name, sha256 in unnamed.items()}
-    room = sum(len(one) + 1 for one in own)
+    room = {one: len(one) + 1 for one, name in own.items() if name not in new}
     for line in lines:
         rest = line
         for whole in [one for one in own if one in rest]:  # the end of a line may be damaged
             rest = rest.replace(whole, "", 1)
-            room -= len(whole) + 1
+            room.pop(whole, None)
             del own[whole]
         if rest != line and len(rest.strip()) <= 1:
             continue
         whole_line = next((one for one in own if _is_left_of(rest, one, own[one])), None)
         if whole_line is not None:
-            room -= len(rest)
+            if whole_line in room:
+                room[whole_line] -= len(rest)
             del own[whole_line]
         elif not _is_a_stump(rest, named or {}):
             left.append(rest)
-    return Unexplained(tuple(left), max(room, 0))
+    return Unexplained(tuple(left), max(sum(room.values()), 0))
+
+
+def recognized(lines: Iterable[str], unnamed: Mapping[str, str]) -> set[str]:
+    """Of the ``unnamed`` files, each given with its SHA-256, those whose lines are here but for a
+    few bytes: what a line still says speaks for that SHA-256."""
+    of_size: dict[int, list[str]] = {}
+    for line in lines:
+        of_size.setdefault(len(line), []).append(line)
+    return {
+        name
+        for name, sha256 in unnamed.items()
+        for line in of_size.get(len(_line(name, sha256)), ())
+        if _is_nearly(line, _line(name, sha256))
+    }
+
+
+def _is_nearly(line: str, whole: str) -> bool:
+    if len(line) != len(whole):
+        return False
+    return sum(one != other for one, other in zip(line, whole, strict=True)) <= _FEW_BYTES
 
 
 def _is_a_stump(line: str, named: Mapping[str, str]) -> bool:
@@ -160,10 +184,8 @@ def _is_left_of(line: str, whole: str, name: str) -> bool:
     """Whether ``line`` was ``whole``, the line of ``name``: a few bytes are other ones, only its
     beginning or end is left, or its name or its SHA-256 is as it was. Lines of other files differ
     in far more."""
-    if len(line) == len(whole):
-        wrong = sum(one != other for one, other in zip(line, whole, strict=True))
-        if wrong <= _FEW_BYTES:
-            return True
+    if _is_nearly(line, whole):
+        return True
     if len(line) >= _LEAST_LEFT and whole.startswith(line):
         return True
     if len(line) >= _LEAST_END and whole.endswith(line):

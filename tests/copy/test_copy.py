@@ -14,6 +14,7 @@ from archiver.commands.copy.selection import CopyOptions, Selection
 from archiver.concurrency import in_thread
 from archiver.stores.base import Entry
 from archiver.times import TimeRange
+from tests.archive.sample import remove_lines
 from tests.conftest import INSTANCE
 from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, offsite, pulled, vendor
 
@@ -33,8 +34,9 @@ def forgotten(path: Path) -> None:
 
 
 def forgotten_and_unnamed(path: Path) -> None:
+    """And SHA256SUMS names nothing of its set."""
     forgotten(path)
-    path.with_name("SHA256SUMS").unlink()
+    remove_lines(path.parent if path.parent.name != "11" else path)
 
 
 def gone(path: Path) -> None:
@@ -61,9 +63,8 @@ async def test_a_backup_without_a_record_is_named(
         assert "record" in str(failed.error)
         # What nothing says was recorded may be a pull's that was killed.
         assert summary.exit_code == (1 if lose is forgotten_and_unnamed else 3)
-    # A set that is not whole got no SHA256SUMS, which is a difference, too.
-    sums = pulled.key(path.with_name("SHA256SUMS"))
-    named_twice = {pulled.key(path), sums}
+    # A set that is not whole got no lines in SHA256SUMS, which is a difference, too.
+    named_twice = {pulled.key(path), pulled.set_key(path)}
     found = await compared(pulled.archive, target)
     assert {one.exit_code for one in found} == {3}
     has_lines = instance == CLUSTER and lose is not forgotten_and_unnamed
@@ -80,7 +81,8 @@ async def test_what_is_not_asked_for_is_not_named(pulled: Pulled, tmp_path: Path
     for number, selection in enumerate((
         Selection(instances=(CLUSTER,)),
         Selection(range=TimeRange.parse("2026-11-24", datetime.now(UTC))),
-        Selection(sets=frozenset({pulled.key(pulled.objects()[0].parent)})),
+        Selection(sets=frozenset({pulled.set_key(pulled.objects()[0])})),
+        Selection(sets=frozenset({pulled.set_key(pulled.objects(INSTANCE, DAYS[2])[0])})),
     )):  # fmt: skip
         target = Archive(LocalStore(tmp_path / f"new {number}"))
         summary = await copy(pulled.archive, target, CopyOptions(selection))

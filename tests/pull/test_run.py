@@ -38,6 +38,7 @@ from examples.sample_rdb import write_rdb
 from tests.conftest import DATA, INSTANCE, QUICK, EmulatorMaker, everything, source_of
 
 STAMP = "20261124021500"
+CLUSTER = "r-bp1cluster"
 SMALL_PARTS = PullOptions(transfer=TransferOptions(part_size=64 * 1024, retry=QUICK))
 
 
@@ -91,11 +92,13 @@ async def test_layout_modes_and_sums(files: Path, source: TairSource, archive: A
 
     root: Path = archive.store.root  # type: ignore[attr-defined]
     [record] = records(root)
-    folder = root / INSTANCE / "2026" / "11" / f"20261124T021500Z-{record['set_id']}"
-    stem = f"{INSTANCE}-{record['backup_id']}"
-    assert {p.name for p in folder.iterdir()} == {f"{stem}.rdb", f"{stem}.json", "SHA256SUMS"}
-    assert (folder / f"{stem}.rdb").read_bytes() == data
-    subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    month = root / INSTANCE / "2026" / "11"
+    stem = f"20261124T021500Z-{record['backup_id']}"
+    assert {p.name for p in month.iterdir()} == {
+        f"{stem}.rdb", f"{stem}.json", "SHA256SUMS", "index.jsonl"
+    }  # fmt: skip
+    assert (month / f"{stem}.rdb").read_bytes() == data
+    subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=month, check=True)
     for path in root.rglob("*"):
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
     assert record["received"]["BackupDownloadURL"].startswith("http://")  # type: ignore[index]
@@ -166,6 +169,60 @@ async def test_a_cluster_is_one_set(files: Path, source: TairSource, archive: Ar
     assert len(sums.read_text().splitlines()) == 3
     subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=sums.parent, check=True)
     assert [e.files for e in seen if isinstance(e, events.SetCompleted)] == [3]
+
+
+async def test_one_sha256sums_names_a_month_and_nothing_else(
+    files: Path, source: TairSource, archive: Archive
+) -> None:
+    """Cluster and standard sets, whenever their backups came; each month has its own."""
+    stamps = ("20261124021500", "20261125021500", "20261202021500")
+    for number, stamp in enumerate(stamps):
+        for node in range(2):
+            write_rdb(files / CLUSTER / f"{CLUSTER}-db-{node}" / f"d_{stamp}.rdb", 9000, node)
+        write_rdb(files / INSTANCE / f"d_{stamp}.rdb", 9000, number)
+        await pull(source, archive, [everything(), everything(CLUSTER)])
+    root = Path(str(archive.store))
+    for instance, each in ((INSTANCE, 1), (CLUSTER, 2)):
+        for month, sets in (("11", 2), ("12", 1)):
+            sums = root / instance / "2026" / month / "SHA256SUMS"
+            lines = sums.read_text().splitlines()
+            assert len(lines) == sets * each
+            assert lines == sorted(lines, key=lambda line: line[66:])
+            subprocess.run(["sha256sum", "-c", "--quiet", sums.name], cwd=sums.parent, check=True)
+    assert len(list(root.rglob("SHA256SUMS"))) == 4
+
+
+async def test_a_pull_names_what_an_interrupted_one_left(
+    files: Path, source: TairSource, archive: Archive
+) -> None:
+    """A standard backup has its record then, and no line; the next pull of the month adds it, also
+    of one that is listed no more."""
+    for number in range(3):
+        write_rdb(files / INSTANCE / f"d_2026112{number}021500.rdb", 9000, number)
+    await pull(source, archive, [everything()])
+    [sums] = Path(str(archive.store)).rglob("SHA256SUMS")
+    right = sums.read_bytes()
+    sums.unlink()
+    (files / INSTANCE / "d_20261120021500.rdb").unlink()
+    summary = await pull(source, archive, [everything()])
+    assert (summary.archived, summary.exit_code, sums.read_bytes()) == (0, 0, right)
+
+
+async def test_sha256sums_keeps_the_names_of_what_is_gone(
+    files: Path, source: TairSource, archive: Archive
+) -> None:
+    """It is the witness of what was there."""
+    write_rdb(files / INSTANCE / "d_20261120021500.rdb", 9000)
+    await pull(source, archive, [everything()])
+    [sums] = Path(str(archive.store)).rglob("SHA256SUMS")
+    before = sums.read_text()
+    for path in sums.parent.glob("2026*"):
+        path.unlink()
+    (files / INSTANCE / "d_20261120021500.rdb").unlink()
+    write_rdb(files / INSTANCE / "d_20261121021500.rdb", 9000, 1)
+    await pull(source, archive, [everything()])
+    assert sums.read_text().startswith(before)
+    assert len(sums.read_text().splitlines()) == 2
 
 
 async def test_a_set_with_a_failed_node_is_not_sealed(

@@ -53,10 +53,14 @@ def assert_home(archive: Archive, originals: list[bytes]) -> None:
     """Byte for byte, each with a record of it, each set sealed, and nothing besides."""
     root = Path(str(archive.store))
     assert sorted(kept(archive)) == sorted(originals)
-    recorded = {json.loads(path.read_bytes())["sha256"] for path in root.glob("*/*/*/*/*.json")}
+    records = (root / INSTANCE).rglob("*.json")
+    recorded = {json.loads(path.read_bytes())["sha256"] for path in records}
     assert recorded == {hashlib.sha256(data).hexdigest() for data in originals}
-    for folder in {path.parent for path in (root / INSTANCE).rglob("*.rdb")}:
-        subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    named = 0
+    for sums in (root / INSTANCE).rglob("SHA256SUMS"):
+        subprocess.run(["sha256sum", "-c", "--quiet", sums.name], cwd=sums.parent, check=True)
+        named += len(sums.read_text().splitlines())
+    assert named == len(originals)
     assert list((root / ".staging").iterdir()) == []
 
 

@@ -119,12 +119,14 @@ class ListedSets:
     async def plan(
         self, view: MonthView, sets: set[str], documents: Mapping[str, bytes]
     ) -> SealPlan:
-        """See :func:`plan_seal`."""
+        """See :func:`plan_seal`. The vendor has forgotten of a month what it has of none of its
+        sets."""
+        mending = Mending(knows_all=sets.issuperset(view.listed.sets))
         return await plan_seal(
             self._archive.store,
             view,
             sets,
             confirmed=self._confirmed,
-            mending=Mending(is_whole=True) if view.key in self._doubted_months else None,
+            mending=mending if view.key in self._doubted_months else None,
             documents=documents,
         )

@@ -8,6 +8,7 @@ in a copy, so that memory does not grow with the file, whatever either archive i
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -23,7 +24,7 @@ from archiver.archive.record import Record
 from archiver.archive.replacing import dropping_refused, make_way, measure_present
 from archiver.archive.sealing import Mending, plan_seal
 from archiver.archive.verified import results_if_any
-from archiver.commands.repair.other_archive import differs, elsewhere, sums_if_any
+from archiver.commands.repair.other_archive import elsewhere, sums_if_any
 from archiver.commands.repair.receipts import receipt_of
 from archiver.commands.repair.run import Supplied, WrongSet, not_written
 from archiver.commands.verify import events
@@ -128,14 +129,14 @@ class _MonthMending:
             if error.ends_run:
                 raise
             for one in self._wrong.values():
-                for key in sorted(one.stems) or [one.key]:
+                for key in one.subjects:
                     self._not_repaired(key, error)
             return set()
         stems = {stem for one in self._wrong.values() for stem in one.stems}
         differing = {
             layout.stem_of(key)
             for key in theirs.records
-            if self._is_doubted(key) and await differs(self._store, key, theirs.sums)
+            if self._is_doubted(key) and await self._differs(key, theirs)
         }
         confirmed = await self._mend_all(stems | differing, theirs, our_sums)
         await self._seal(our_sums, theirs.sums, confirmed, (stems | differing) - confirmed)
@@ -145,6 +146,21 @@ class _MonthMending:
         """Whether a set, or the month, may lack files that nothing here names."""
         keys = (layout.set_of(record_key), self._month)
         return any(key in self._wrong and self._wrong[key].whole for key in keys)
+
+    async def _differs(self, record_key: str, theirs: _TheirMonth) -> bool:
+        """Whether a record is missing here, or names other bytes than the other archive does."""
+        try:
+            ours = await read_record(self._store, record_key)
+        except (BadDocument, UnreadableObject):
+            return True
+        if ours is None:
+            return True
+        said = theirs.sums.get(ours.object_key)
+        if said is None:
+            with suppress(BackupFailed, BadDocument, UnreadableObject), elsewhere():
+                own = await read_record(self._other.store, theirs.records[record_key])
+                said = own.sha256 if own is not None else None
+        return said not in (None, ours.sha256)
 
     async def _their_month(self) -> _TheirMonth:
         """What the other archive has of our month. Raises what hides it there, StoreError."""
@@ -352,13 +368,12 @@ class _MonthMending:
         failed: set[str],
     ) -> None:
         """Write SHA256SUMS: what there is of it goes on naming what it names. It gets the lines of
-        sets of which all that either archive names is here, and nothing of which failed."""
+        sets of which all is here that either archive names, but for what it names itself; and
+        nothing that is here failed."""
         key = layout.sums_key(self._month)
         view = await view_month(self._store, self._month, {})
         names = {one for one in our_sums.keys() | their_sums.keys() if layout.is_object(one)}
         missing = names - view.there
-        lacking = {layout.set_of(one) for one in missing}
-        lacking |= {layout.set_of(layout.record_key(stem)) for stem in failed}
         others: dict[str, str] = {}
         if view.listed.sums is not None:  # without it, nothing is named that is not here
             others = {
@@ -366,12 +381,17 @@ class _MonthMending:
                 for one in missing & their_sums.keys()
                 if not self._wrong.keys().isdisjoint((layout.set_of(one), self._month))
             }
+        gone = {layout.stem_of(one) for one in missing & (our_sums.keys() | others.keys())}
+        lacking = {layout.set_of(one) for one in missing - our_sums.keys() - others.keys()}
+        lacking |= {layout.set_of(layout.record_key(stem)) for stem in failed - gone}
+        objects = filter(layout.is_object, view.there)
+        knows_all = bool(their_sums) and their_sums.keys() >= set(objects)
         plan = await plan_seal(
             self._store,
             view,
             {layout.set_of(one) for one in names} - lacking,
             confirmed=confirmed,
-            mending=Mending(others, is_whole=bool(their_sums) and not others),
+            mending=Mending(their_sums, others, knows_all=knows_all),
         )
         try:
             await plan.write(self._store, view)

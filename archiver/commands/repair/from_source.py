@@ -102,17 +102,16 @@ class SourceSupplier:
                 refused[instance_id] = error
                 if _is_of_all(refused):
                     refused[_ALL] = error
-                keys = sorted(one.stems) or [one.key]
-                found.not_repaired += [events.NotRepaired(key, error) for key in keys]
+                found.not_repaired += [events.NotRepaired(key, error) for key in one.subjects]
                 continue
             if there and query is not None:
                 found.queries.append(query)
             found.stems |= there
             gone = BackupGone("the vendor does not have it", hint="repair from another archive")
             found.not_repaired += [
-                events.NotRepaired(one.key_of(stem), one.absent(stem, gone))
-                for stem in sorted(one.stems)
-                if stem not in there
+                events.NotRepaired(one.key_of(subject), one.absent(subject, gone))
+                for subject in one.subjects
+                if subject not in there and (one.stems or not there)
             ]
         return found
 

@@ -1,16 +1,14 @@
 """Reading the small documents of an archive that a repair takes from, or mends."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from archiver.archive import layout
-from archiver.archive.reading import read_record, salvaged_sums
+from archiver.archive.reading import salvaged_sums
 from archiver.errors import (
     BackupFailed,
-    BadDocument,
     StoreError,
     StoreForbidden,
-    UnreadableObject,
 )
 from archiver.stores.base import Store
 
@@ -32,14 +30,3 @@ async def sums_if_any(store: Store, month: str) -> dict[str, str]:
         return {}
     by_set = (await salvaged_sums(store, month, data)).by_set
     return {key: sha256 for lines in by_set.values() for key, sha256 in lines.items()}
-
-
-async def differs(store: Store, record_key: str, sums: Mapping[str, str]) -> bool:
-    """Whether a record is missing, or names other bytes than these ``sums`` of another archive."""
-    try:
-        record = await read_record(store, record_key)
-    except (BadDocument, UnreadableObject):
-        return True
-    if record is None:
-        return True
-    return sums.get(record.object_key, record.sha256) != record.sha256

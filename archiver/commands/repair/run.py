@@ -48,6 +48,11 @@ class WrongSet:
     def is_month(self) -> bool:
         return layout.month_of(self.key) == self.key
 
+    @property
+    def subjects(self) -> list[str]:
+        """What is told of where nothing of it can be repaired."""
+        return sorted(self.stems) or [layout.sums_key(self.key) if self.is_month else self.key]
+
     def key_of(self, stem: str) -> str:
         """What is said to be wrong under this stem: the object's key, where that is known."""
         return self.missing[stem].key if stem in self.missing else stem
@@ -121,19 +126,25 @@ async def repair(
     again = await verify(
         archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
     )
-    concerned = [finding for finding in summary.findings if finding.place in wrong]
-    still = [finding for finding in again.findings if finding.place in wrong]
+    concerned = [finding for finding in summary.findings if _concerns(finding, wrong)]
+    still = [finding for finding in again.findings if _concerns(finding, wrong)]
     still += await _lost(archive, concerned, still, supplied)
     left = {finding.identity for finding in still}
     right = wrong.keys() - {finding.place for finding in still}
     return replace(
         summary,
-        findings=[f for f in summary.findings if f.place not in wrong] + still,
+        findings=[f for f in summary.findings if not _concerns(f, wrong)] + still,
         repaired=[f for f in concerned if f.identity not in left],
         not_repaired=hidden
         + [event for event in supplied.not_repaired if place_of(event.key) not in right],
         results_not_kept=summary.results_not_kept or again.results_not_kept,
     )
+
+
+def _concerns(finding: Finding, wrong: Mapping[str, WrongSet]) -> bool:
+    """Whether it is of these sets, or in one of these months."""
+    place = finding.place
+    return place is not None and not wrong.keys().isdisjoint((place, layout.month_of(place)))
 
 
 def place_of(key: str) -> str:
