@@ -69,24 +69,16 @@ class Archive:
 
     @asynccontextmanager
     async def writing(
-        self, scope: str, observer: events.Observer = events.ignore
+        self, scope: str, observer: events.Observer = events.ignore, *, waits: bool = True
     ) -> AsyncGenerator[list[Leftover], None]:
         """Be the one writer of an instance, or with ``WHOLE`` of what concerns the whole archive
-        (:mod:`archiver.stores.scope`). Gives what was swept there.
+        (:mod:`archiver.stores.scope`). Gives what was swept there. Nobody is waited for unless it
+        ``waits``.
 
         Raises ArchiveBusy, StoreError; and before anything is written UnsupportedFormat,
         DamagedArchive, and UsageError where there is no archive and none may be begun.
         """
         await self.begin(observer)
-        async with self.holding(scope, observer) as swept:
-            yield swept
-
-    @asynccontextmanager
-    async def holding(
-        self, scope: str, observer: events.Observer = events.ignore, *, waits: bool = True
-    ) -> AsyncGenerator[list[Leftover], None]:
-        """The same of an archive that this run has begun, or found. Nobody is waited for unless it
-        ``waits``. Raises ArchiveBusy, StoreError."""
         async with AsyncExitStack() as stack:
             if waits:
                 await self._take_turn(stack, scope, self._lock_wait, observer)

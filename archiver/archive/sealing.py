@@ -175,7 +175,7 @@ async def plan_seal(
             return SealPlan(failed={**failed, sums_key: error})
         named = {**mending.others, **named}
     text = format_sums(_names(view.key, named))
-    if not recorded or data == text:
+    if not (recorded and named) or data == text:
         return SealPlan(failed=failed)
     counts = Counter(map(layout.set_of, named))
     changed = {layout.set_of(key) for key, sha256 in added.items() if before.get(key) != sha256}

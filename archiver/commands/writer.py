@@ -104,7 +104,7 @@ class InstanceWriter:
 
     async def begin(self) -> bool:
         """Take the lock, unless it is taken; whether this run is the writer now. Raises StoreError
-        and what else :meth:`Archive.holding` raises."""
+        and what else :meth:`Archive.writing` raises."""
         if self.is_writer or self.is_busy:
             return self.is_writer
         try:
@@ -124,7 +124,7 @@ class InstanceWriter:
 
     async def _take(self, *, waits: bool) -> None:
         swept = await self._lock.enter_async_context(
-            self._archive.holding(self._id, self._observer, waits=waits)
+            self._archive.writing(self._id, self._observer, waits=waits)
         )
         self.is_writer = True
         tell_swept(swept, self._observer)

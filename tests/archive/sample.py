@@ -119,6 +119,11 @@ def put_backup(
     return target
 
 
+def set_key(root: Path, target: Path) -> str:
+    """The key of the set that a backup's file belongs to."""
+    return layout.set_of(target.relative_to(root).as_posix())
+
+
 def sums_of(path: Path) -> Path:
     """The SHA256SUMS of the month that a file or folder of an archive lies in."""
     month = next(one for one in (path, *path.parents) if re.fullmatch(r"[0-9]{2}", one.name))
@@ -182,7 +187,8 @@ def put_standard(
     """A complete set of one file."""
     target = put_backup(root, start, data, backup_type=backup_type, suffix=suffix, **given)
     sha256 = hashlib.sha256(data).hexdigest()
-    put_lines(target, lines_of(target) | {target.name: sha256})
+    name = target.relative_to(sums_of(target).parent).as_posix()
+    put_lines(target, lines_of(target) | {name: sha256})
     return target
 
 

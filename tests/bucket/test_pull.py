@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import anyio
@@ -50,7 +51,11 @@ async def assert_whole(seaweed: SeaweedFS, bucket: str, originals: dict[str, byt
     kept = [key for key in keys if key.endswith(".rdb")]
     content = [await anyio.to_thread.run_sync(seaweed.content, bucket, key) for key in kept]
     assert sorted(content) == sorted(originals.values())
-    assert len([key for key in keys if key.endswith("SHA256SUMS")]) == len(originals)
+    [sums] = [key for key in keys if key.endswith("SHA256SUMS")]
+    lines = (await anyio.to_thread.run_sync(seaweed.content, bucket, sums)).decode().splitlines()
+    assert {f"{sums.rpartition('/')[0]}/{name}": sha for sha, name in map(str.split, lines)} == {
+        key: sha256(data).hexdigest() for key, data in zip(kept, content, strict=True)
+    }
     assert [key for key in keys if "/.staging/" in key] == [f"{PREFIX}/.staging/probe"]
     assert await anyio.to_thread.run_sync(seaweed.uploads, bucket) == []
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.archive.sample import (
     put_format,
     put_standard,
     put_sums,
+    remove_lines,
     remove_node,
 )
 from tests.conftest import KEY_ID, KEY_SECRET
@@ -114,9 +116,8 @@ def test_a_cluster_of_a_folder_for_each_shard(archive: Path) -> None:
         put_sums(folder)
     assert command(*LS, *MAX_AGE).code == 0
     [newest] = sorted(archive.glob(f"{CLUSTER}/*/*/*-2"))[-1:]
-    for path in newest.iterdir():
-        path.unlink()
-    newest.rmdir()
+    remove_lines(newest)
+    shutil.rmtree(newest)
     ended = command(*LS, *MAX_AGE)
     assert ended.code == 1, ended.err
     assert "began 26.5 h ago" in ended.err

@@ -28,7 +28,7 @@ async def archive(files: Path, run: Run, tmp_path: Path) -> Path:
 
 
 def records(archive: Path) -> list[Path]:
-    return sorted(archive.glob(f"{INSTANCE}/*/*/*/*.json"))
+    return sorted(archive.glob(f"{INSTANCE}/*/*/*Z-*.json"))
 
 
 async def test_a_record_that_may_not_be_read(
@@ -37,7 +37,7 @@ async def test_a_record_that_may_not_be_read(
     """It is 6 and named; the others go on; and a repair ends it."""
     path = records(archive)[1]
     path.chmod(0)
-    (path.parents[1] / "index.jsonl").unlink()  # or else nobody has to read it
+    path.with_name("index.jsonl").unlink()  # or else nobody has to read it
     if os.access(path, os.R_OK) and os.geteuid() != 0:
         pytest.skip("modes mean nothing here")
     others = FILES - 1
@@ -164,7 +164,7 @@ async def test_what_is_damaged_is_named_by_ls(archive: Path, run: Run) -> None:
     assert result.out.count('"state": "damaged"') == 1
     table = await run("ls", "archive")
     assert (table.code, table.out.count(" damaged")) == (3, 1)
-    [object_path] = path.parent.glob("*.rdb")
+    object_path = path.with_suffix(".rdb")
     assert (await run(*PULL)).code == 0
     object_path.write_bytes(b"short")
     result = await run("ls", "archive", "--remote", "--instance", INSTANCE)
@@ -174,10 +174,10 @@ async def test_what_is_damaged_is_named_by_ls(archive: Path, run: Run) -> None:
 
 async def test_names_that_no_archive_gives(archive: Path, run: Run) -> None:
     """They are somebody else's: strays, and no record or set of anybody's."""
-    folder = records(archive)[1].parent
+    month = records(archive)[1].parent
     for name in (b"\xff-1.json", b"\xff-2.rdb", b"a\nb-1.json"):
-        (folder / os.fsdecode(name)).write_bytes(b"{}")
-    other = folder.with_name(os.fsdecode(b"20261122T021501Z-\xfe"))
+        (month / os.fsdecode(name)).write_bytes(b"{}")
+    other = month / os.fsdecode(b"20261122T021501Z-\xfe")
     other.mkdir()
     (other / "x-1.json").write_bytes(b"{}")
     utf8 = {"PYTHONIOENCODING": "utf-8:strict"}

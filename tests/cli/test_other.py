@@ -141,4 +141,4 @@ async def test_a_set_outside_the_archive(run: Run, tmp_path: Path, command: str,
     places = [str(tmp_path / "archive"), str(tmp_path / "other")]
     result = await run(command, *places[: 1 if command == "drill" else 2], "--set", key)
     assert result.code == 2
-    assert "is not the folder of a set" in result.err
+    assert "is not the key of a set" in result.err

@@ -75,8 +75,8 @@ async def test_less_was_asked_for_and_the_archive_has_more(
     )
     assert (last, logs.code) == (holding, 0)
     assert (await run("copy", "archive", "copy", "--instance", INSTANCE)).code == 0
-    [folder] = (tmp_path / "archive" / INSTANCE / "2026" / "11").glob("*Z-*")
-    one = await run("copy", "archive", "copy", "--set", f"{INSTANCE}/2026/11/{folder.name}")
+    [record] = (tmp_path / "archive" / INSTANCE / "2026" / "11").glob("*Z-*.json")
+    one = await run("copy", "archive", "copy", "--set", f"{INSTANCE}/2026/11/{record.stem}")
     assert "only 1 backup set was requested\n" in one.err
 
 

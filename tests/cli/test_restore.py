@@ -21,6 +21,7 @@ from tests.archive.sample import (
     put_standard,
     put_sums,
     remove_node,
+    set_key,
 )
 from tests.cli.conftest import Run
 from tests.drill.conftest import program
@@ -74,8 +75,8 @@ async def test_a_server_started_as_printed_has_the_keys(
     data: bytes, run: Run, tmp_path: Path, valkey: ServerProgram
 ) -> None:
     target = put_standard(tmp_path / "archive", data)
-    key = target.parent.relative_to(tmp_path / "archive")
-    done = await run("restore", "archive", "--set", str(key), "--to", "to there")
+    key = set_key(tmp_path / "archive", target)
+    done = await run("restore", "archive", "--set", key, "--to", "to there")
     words = shlex.split(done.out)
     words[0], words[words.index("--port") + 1] = str(valkey.path), "0"
     socket = tmp_path / "s"

@@ -20,7 +20,7 @@ async def test_an_archive_is_as_the_page_says(world: World) -> None:
     await pulled_before(world, "")
     root = world.home / "backups"
     records = [
-        json.loads(path.read_text()) for path in root.glob(f"*/*/*/*/*{layout.RECORD_SUFFIX}")
+        json.loads(path.read_text()) for path in root.glob(f"*/*/*/*Z-*{layout.RECORD_SUFFIX}")
     ]
     assert len(records) == 3
     named = fields_of(PAGE.section("## The record")) - {"repairs"}
@@ -39,8 +39,9 @@ async def check_catalogues(world: World, root: Path) -> None:
     assert indexes
     before = {path: path.read_bytes() for path in indexes}
     head, *sets = before[indexes[0]].decode().splitlines()
-    assert {"format", "tool", "month", "sha256", "verified"} == json.loads(head).keys()
-    assert all(len(json.loads(line)) == 3 for line in sets)
+    assert {"format", "tool", "month", "sha256", "sums", "verified"} == json.loads(head).keys()
+    assert all(len(json.loads(line)) == 2 for line in sets)
+    assert all(len(record) == 14 for line in sets for record in json.loads(line)[1])
     code, listed = await world.shell("archiver ls ./backups")
     assert code == 0, listed
     for makes_anew in ("pull --instance r-bp1zxszhcgatnx --to", "verify"):

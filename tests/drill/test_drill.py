@@ -63,6 +63,7 @@ from tests.archive.sample import (
     put_standard,
     put_sums,
     remove_node,
+    set_key,
 )
 from tests.conftest import DATA
 from tests.drill.conftest import FakeMaker, left_in, program, programs
@@ -121,7 +122,7 @@ async def test_every_file_of_the_field(root: Path, options: DrillOptions) -> Non
     for number, name in enumerate(ROWS):
         instance = f"r-field{number:03}"
         target = put_standard(root, (DATA / name).read_bytes(), instance=instance)
-        keys[target.parent.relative_to(root).as_posix()] = name
+        keys[set_key(root, target)] = name
     wanted = Wanted(mode=Mode.NAMED, sets=tuple(keys))
     done = await drilled(root, replace(options, wanted=wanted, allow_empty=True))
     assert len(done.evidence.sets) == len(ROWS)
@@ -797,16 +798,17 @@ async def test_targets(root: Path, options: DrillOptions) -> None:
 
 async def test_a_log_and_a_dump_of_one_node(root: Path, options: DrillOptions) -> None:
     log = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
-    put_backup(root, STARTS[0], log, backup_id="300")
-    target = put_backup(root, STARTS[0], rdb(3000), backup_id="200")
+    node = {"instance": CLUSTER, "node": f"{CLUSTER}-db-0"}
+    put_backup(root, STARTS[0], log, backup_id="300", **node)
+    target = put_backup(root, STARTS[0], rdb(3000), backup_id="200", **node)
     put_sums(target.parent)
     asserted = (parse("dbsize == 1"), parse("exists key:00000000"))
     one = only(await drilled(root, replace(options, assertions=asserted)))
     assert one.verdict is Verdict.PASS, one.why
     assert [str(file.kind) for file in one.files] == ["rdb", "aof"]
     # The same, but the log uses what no server knows.
-    put_backup(root, STARTS[1], rdb(3000), backup_id="400")
-    target = put_backup(root, STARTS[1], b"*1\r\n$6\r\nEXHSET\r\n", backup_id="500")
+    put_backup(root, STARTS[1], rdb(3000), backup_id="400", **node)
+    target = put_backup(root, STARTS[1], b"*1\r\n$6\r\nEXHSET\r\n", backup_id="500", **node)
     put_sums(target.parent)
     one = only(await drilled(root, options))
     assert one.verdict is Verdict.UNLOADABLE

@@ -10,7 +10,7 @@ from archiver.commands.drill import Drilled, DrillOptions, Wanted, drill
 from archiver.model import BackupType
 from archiver.report.evidence import Mode, Verdict
 from examples.sample_rdb import rdb
-from tests.archive.sample import STARTS, put_standard
+from tests.archive.sample import STARTS, put_standard, set_key
 from tests.drill.conftest import programs
 
 LOG = BackupType.INCREMENTAL
@@ -35,7 +35,7 @@ async def test_the_newest_dump_is_drilled_whatever_log_came_after(
     put_standard(root, log, STARTS[1], backup_type=LOG)
     done = await drilled(root, DrillOptions(scratch=place))
     [one] = done.evidence.sets
-    assert (one.key[-18:-2], one.verdict) == (STARTS[0], Verdict.PASS), one.why
+    assert (one.key[-20:-4], one.verdict) == (STARTS[0], Verdict.PASS), one.why
     assert done.exit_code == 0
 
 
@@ -44,7 +44,7 @@ async def test_a_log_that_is_cut_short_loads_as_far_as_it_goes(
     preamble: bytes, root: Path, place: Path
 ) -> None:
     target = put_standard(root, preamble + COMMAND + COMMAND[:-3], backup_type=LOG)
-    key = target.parent.relative_to(root).as_posix()
+    key = set_key(root, target)
     options = DrillOptions(scratch=place, wanted=Wanted(mode=Mode.NAMED, sets=(key,)))
     one = (await drilled(root, options)).evidence.sets[0]
     assert one.verdict is Verdict.PASS, one.why
@@ -58,7 +58,7 @@ async def test_a_log_that_is_cut_short_loads_as_far_as_it_goes(
         backup_type=BackupType.FULL,
         suffix="aof",
     )
-    key = target.parent.relative_to(root).as_posix()
+    key = set_key(root, target)
     done = await drilled(root, replace(options, wanted=Wanted(mode=Mode.NAMED, sets=(key,))))
     assert done.evidence.sets[0].verdict is Verdict.FAIL
     assert done.exit_code == 3
@@ -66,7 +66,7 @@ async def test_a_log_that_is_cut_short_loads_as_far_as_it_goes(
 
 async def test_a_log_that_ends_within_its_preamble_is_refused(root: Path, place: Path) -> None:
     target = put_standard(root, PREAMBLE[:900], backup_type=LOG)
-    key = target.parent.relative_to(root).as_posix()
+    key = set_key(root, target)
     options = DrillOptions(scratch=place, wanted=Wanted(mode=Mode.NAMED, sets=(key,)))
     done = await drilled(root, options)
     [one] = done.evidence.sets

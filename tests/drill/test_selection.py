@@ -82,5 +82,5 @@ def test_what_is_not_there_is_an_error(wanted: Wanted) -> None:
 
 
 def test_what_no_set_is_called_is_a_wrong_option() -> None:
-    with pytest.raises(UsageError, match="named by its folder"):
+    with pytest.raises(UsageError, match="named by its key"):
         choose_sets(FOLDERS, Wanted(mode=Mode.NAMED, sets=("r-a/2026/11/x",)))

@@ -17,7 +17,7 @@ from archiver.commands.restore.writer import RestoredFile
 from archiver.commands.verify.run import verify
 from archiver.model import BackupType, Kind
 from archiver.rdb import Verdict
-from tests.archive.sample import INSTANCE, put_standard
+from tests.archive.sample import INSTANCE, put_standard, set_key
 from tests.conftest import INSTANCE as VENDORS
 from tests.conftest import everything
 from tests.rdb.dumps import Server, running
@@ -96,7 +96,7 @@ async def keys_loaded(binary: Path, command: str, folder: Path) -> int | None:
 
 async def laid_out(data: bytes, tmp_path: Path) -> RestoredFile:
     target = put_standard(tmp_path / "archive", data, backup_type=BackupType.INCREMENTAL)
-    key = target.parent.relative_to(tmp_path / "archive").as_posix()
+    key = set_key(tmp_path / "archive", target)
     done = await restore(Archive(LocalStore(tmp_path / "archive")), tmp_path / "to", set_key=key)
     [file] = done.files
     return file

@@ -38,6 +38,8 @@ from tests.archive.sample import (
     put_standard,
     put_sums,
     remove_node,
+    set_key,
+    sums_of,
 )
 from tests.restore.test_files import copy_out
 
@@ -49,6 +51,11 @@ def root(tmp_path: Path) -> Path:
 
 def opened(root: Path) -> Archive:
     return Archive(LocalStore(root))
+
+
+def start_of(one: BackupSet) -> str:
+    """When it began, as its key says."""
+    return one.key.rpartition("/")[2].partition("-")[0]
 
 
 async def test_the_newest_set_at_or_before(root: Path, tmp_path: Path) -> None:
@@ -63,7 +70,7 @@ async def test_the_newest_set_at_or_before(root: Path, tmp_path: Path) -> None:
         target = tmp_path / f"to-{place}"
         done = await restore(opened(root), target, instance_id=INSTANCE, at=at)
         assert (target / INSTANCE / "dump.rdb").read_bytes() == dumps[place]
-        assert done.backup_set.key.endswith(f"{STARTS[place]}-1")
+        assert done.backup_set.key.endswith(f"{STARTS[place]}-100")
         assert done.passed_over == ()
     early = datetime(2026, 11, 20, tzinfo=UTC)
     with pytest.raises(NoSuchBackup, match="at or before 2026-11-20"):
@@ -138,25 +145,54 @@ async def test_shards_with_jobs_of_their_own_are_no_complete_set(
 
 
 async def test_a_cluster_set_without_its_sums_is_not_complete(root: Path, tmp_path: Path) -> None:
-    put_cluster(root)[0].with_name("SHA256SUMS").unlink()
-    with pytest.raises(NoSuchBackup, match="no SHA256SUMS"):
+    sums_of(put_cluster(root)[0]).unlink()
+    with pytest.raises(NoSuchBackup, match="SHA256SUMS does not name it"):
         await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
 
 
 async def test_the_record_of_a_standard_set_proves_it(root: Path, tmp_path: Path) -> None:
-    """Its SHA256SUMS alone is gone: it is restored, which is said."""
+    """SHA256SUMS does not name it: it is restored, which is said."""
     put_standard(root, rdb(3000), STARTS[0])
     target = put_backup(root, STARTS[1], rdb(3000))
     done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
-    assert done.backup_set.key[-18:-2] == STARTS[1]
+    assert start_of(done.backup_set) == STARTS[1]
     assert done.exit_code == 0
-    assert "it has no SHA256SUMS" in done.backup_set.notes[0]
+    assert "SHA256SUMS does not name it" in done.backup_set.notes[0]
     folders = await list_folders(opened(root))
     assert folders.looking_complete(INSTANCE) == list(folders)
     target.with_suffix(".json").unlink()  # which nothing proves, and nothing says that it was here
     done = await restore(opened(root), tmp_path / "other", instance_id=INSTANCE)
-    assert (done.backup_set.key[-18:-2], done.exit_code) == (STARTS[0], 0)
+    assert (start_of(done.backup_set), done.exit_code) == (STARTS[0], 0)
     assert "it has no record yet" in done.passed_over[0].why_not
+
+
+async def test_a_damaged_line_of_sha256sums_concerns_its_own_set_alone(
+    root: Path, tmp_path: Path
+) -> None:
+    """Nobody knows any more what the set of a cluster should have; a standard instance's record
+    proves it."""
+    for target, instance in (
+        ([put_cluster(root, start) for start in STARTS][-1][1], CLUSTER),
+        ([put_standard(root, rdb(3000), start) for start in STARTS][-1], INSTANCE),
+    ):
+        sums = sums_of(target)
+        name = target.relative_to(sums.parent).as_posix()
+        assert sums.read_text().count(name) == 1
+        sums.write_text(sums.read_text().replace(name, "?"))
+        older = await restore(
+            opened(root),
+            tmp_path / "older",
+            instance_id=instance,
+            at=datetime.fromisoformat(STARTS[1]),
+        )
+        assert (older.exit_code, older.backup_set.notes) == (0, ())
+    with pytest.raises(DamagedSet, match=f"{STARTS[2]}-1 is damaged: .*SHA256SUMS"):
+        await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
+    done = await restore(opened(root), tmp_path / "to", instance_id=CLUSTER, skip_damaged=True)
+    assert (start_of(done.backup_set), done.exit_code) == (STARTS[1], 3)
+    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    assert (start_of(done.backup_set), done.exit_code) == (STARTS[2], 0)
+    assert "SHA256SUMS" in done.backup_set.notes[0]
 
 
 def _flip(target: Path) -> None:
@@ -245,10 +281,10 @@ async def test_each_checksum_is_compared_with_the_bytes(
 async def test_a_set_of_which_nothing_is_left_is_not_overlooked(root: Path, tmp_path: Path) -> None:
     put_standard(root, rdb(3000), STARTS[0])
     remove_node(put_standard(root, rdb(3000), STARTS[1]))
-    with pytest.raises(DamagedSet, match=f"{STARTS[1]}-1 is damaged"):
+    with pytest.raises(DamagedSet, match=f"{STARTS[1]}-100 is damaged"):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
     done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE, skip_damaged=True)
-    assert [one.key[-18:-2] for one in done.passed_over] == [STARTS[1]]
+    assert [start_of(one) for one in done.passed_over] == [STARTS[1]]
     assert done.exit_code == 3
 
 
@@ -277,7 +313,7 @@ async def test_one_damaged_node_does_not_keep_the_others(
 ) -> None:
     made = put_cluster(root)
     damage(made[1])
-    key = made[1].parent.relative_to(root).as_posix()
+    key = set_key(root, made[1])
     with pytest.raises(IntegrityError):
         await restore(opened(root), tmp_path / "no", set_key=key)
     done = await restore(opened(root), tmp_path / "to", set_key=key, partial=True)
@@ -320,11 +356,11 @@ async def test_a_damaged_set_is_passed_over_when_asked_to(
     good = put_standard(root, rdb(3000, 1), STARTS[0])
     damage(put_standard(root, rdb(3000, 2), STARTS[1]))
     put_standard(root, b"", STARTS[2], backup_type=BackupType.FULL)
-    with pytest.raises(DamagedSet, match=f"{STARTS[1]}-1 is damaged: .*24 h older") as raised:
+    with pytest.raises(DamagedSet, match=f"{STARTS[1]}-100 is damaged: .*24 h older") as raised:
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
-    assert raised.value.damaged.key.endswith(f"{STARTS[1]}-1")
+    assert raised.value.damaged.key.endswith(f"{STARTS[1]}-100")
     assert raised.value.following is not None
-    assert raised.value.following.key.endswith(f"{STARTS[0]}-1")
+    assert raised.value.following.key.endswith(f"{STARTS[0]}-100")
     assert not (tmp_path / "to").exists()
     done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE, skip_damaged=True)
     assert [one.state for one in done.passed_over] == ["not complete", "damaged"]
@@ -336,7 +372,7 @@ async def test_with_no_good_set_left_the_damage_is_named(root: Path, tmp_path: P
     for start in STARTS[:2]:
         _flip(put_standard(root, rdb(3000), start))
     for skip in (False, True):
-        with pytest.raises(IntegrityError, match=f"{STARTS[1]}-1 is damaged"):
+        with pytest.raises(IntegrityError, match=f"{STARTS[1]}-100 is damaged"):
             await restore(opened(root), tmp_path / "to", instance_id=INSTANCE, skip_damaged=skip)
         assert not (tmp_path / "to").exists()
 
@@ -346,7 +382,7 @@ async def test_the_next_set_is_checked_as_well(root: Path, tmp_path: Path) -> No
     for start, node in ((STARTS[1], 2), (STARTS[2], 1)):
         _flip(put_cluster(root, start)[node])
     done = await restore(opened(root), tmp_path / "to", instance_id=CLUSTER, skip_damaged=True)
-    assert [one.key[-18:-2] for one in done.passed_over] == [STARTS[2], STARTS[1]]
+    assert [start_of(one) for one in done.passed_over] == [STARTS[2], STARTS[1]]
     for target in good:
         laid = tmp_path / "to" / target.name.rpartition("-")[0] / "dump.rdb"
         assert laid.read_bytes() == target.read_bytes()
@@ -391,7 +427,7 @@ async def test_the_question_is_asked_once_for_each_set_to_take(
     asked: list[tuple[str, str]] = []
 
     async def ask(damaged: BackupSet, following: BackupSet) -> bool:
-        asked.append((damaged.key[-18:-2], following.key[-18:-2]))
+        asked.append((start_of(damaged), start_of(following)))
         return agree
 
     job = restore(opened(root), tmp_path / "to", instance_id=INSTANCE, ask=ask)
@@ -408,13 +444,13 @@ async def test_the_question_is_asked_once_for_each_set_to_take(
 
 async def test_a_named_set_that_is_damaged_names_the_one_before(root: Path, tmp_path: Path) -> None:
     put_standard(root, rdb(3000), STARTS[0])
-    key = put_standard(root, rdb(3000), STARTS[1])
+    target = put_standard(root, rdb(3000), STARTS[1])
     put_standard(root, rdb(3000), STARTS[2])
-    _flip(key)
-    named = key.parent.relative_to(root).as_posix()
+    _flip(target)
+    named = set_key(root, target)
     with pytest.raises(DamagedSet) as raised:
         await restore(opened(root), tmp_path / "to", set_key=named)
-    assert f"--set {INSTANCE}/2026/11/{STARTS[0]}-1" in str(raised.value)
+    assert f"--set {INSTANCE}/2026/11/{STARTS[0]}-100" in str(raised.value)
     for given in ({"set_key": named}, {"instance_id": INSTANCE, "partial": True}):
         with pytest.raises(UsageError, match="--skip-damaged"):
             await restore(opened(root), tmp_path / "to", skip_damaged=True, **given)
@@ -486,10 +522,11 @@ async def test_a_log_of_commands(root: Path, tmp_path: Path) -> None:
 async def test_of_several_files_the_dump_and_the_others_are_named(
     root: Path, tmp_path: Path
 ) -> None:
-    log = put_backup(root, STARTS[0], b"*1\r\n$4\r\nPING\r\n", backup_id="300")
-    put_backup(root, STARTS[0], rdb(3000), backup_id="200")
+    node = {"instance": CLUSTER, "node": f"{CLUSTER}-db-0"}
+    log = put_backup(root, STARTS[0], b"*1\r\n$4\r\nPING\r\n", backup_id="300", **node)
+    put_backup(root, STARTS[0], rdb(3000), backup_id="200", **node)
     put_sums(log.parent)
-    done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
+    done = await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
     assert [file.record.backup_id for file in done.files] == ["200"]
     assert [record.backup_id for record in done.left_out] == ["300"]
 
@@ -500,7 +537,7 @@ async def test_a_file_that_came_late_is_a_gap_and_no_damage(root: Path, tmp_path
     put_backup(root, STARTS[-1], rdb(3000), **late)
     with pytest.raises(NoSuchBackup, match=r"300.rdb is recorded and not in SHA256SUMS"):
         await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
-    key = made[0].parent.relative_to(root).as_posix()
+    key = set_key(root, made[0])
     done = await restore(opened(root), tmp_path / "to", set_key=key, partial=True)
     assert done.backup_set.damaged == ()
     assert done.exit_code == 1
@@ -520,7 +557,7 @@ async def test_what_no_server_loads_has_no_command(root: Path, tmp_path: Path) -
 async def test_an_id_never_leaves_the_directory(root: Path, tmp_path: Path) -> None:
     target = put_standard(root, rdb(3000))
     change_record(target, node_id="../../../escaped")
-    with pytest.raises(IntegrityError, match="node and backup is"):
+    with pytest.raises(IntegrityError, match="node is"):
         await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
     key = f"{target.parent.relative_to(root)}/{target.stem}.json"
     record = Record.decode(key, target.with_suffix(".json").read_bytes())
@@ -583,7 +620,7 @@ async def test_no_such_instance(instance: str, root: Path, tmp_path: Path) -> No
     put_standard(root, rdb(3000))
     with pytest.raises(NoSuchBackup, match=f"no backup of {instance}"):
         await restore(opened(root), tmp_path / "to", instance_id=instance)
-    with pytest.raises(UsageError, match="named by its folder"):
+    with pytest.raises(UsageError, match="named by its key"):
         await restore(opened(root), tmp_path / "to", set_key=f"{instance}/x")
     key = f"{instance}/2026/11/20261124T021500Z-99"
     with pytest.raises(NoSuchBackup, match="no backup set"):
@@ -600,4 +637,4 @@ async def test_a_kept_copy_of_a_record_makes_no_other_set_incomplete(
     shutil.copy(record, record.with_name(f"{record.stem}-old.json"))
     put_standard(root, rdb(3000), STARTS[1])
     done = await restore(opened(root), tmp_path / "to", instance_id=INSTANCE)
-    assert (done.backup_set.key[-18:-2], done.exit_code) == (STARTS[1], 0)
+    assert (start_of(done.backup_set), done.exit_code) == (STARTS[1], 0)

@@ -20,6 +20,16 @@ from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts, probe
 from archiver.stores.s3.checksums import ChecksumKind
+from archiver.stores.s3.layout import (
+    ReplacedCopy,
+    is_journal,
+    is_own_upload,
+    journal_key,
+    parse_replaced_copy,
+    quarantine_key,
+    rejected_key,
+    replaced_copy_key,
+)
 from archiver.stores.s3.outages import ONE_TRY, OutageBudget
 from archiver.stores.s3.replacing import replacing
 from archiver.stores.s3.staging import S3Staging
@@ -29,7 +39,16 @@ from archiver.transfer.parts import plan_parts
 from tests.servers import gateway as gates
 from tests.servers.gateway import Answer, Fault, Gateway, Request, gateway
 from tests.servers.seaweedfs import SeaweedFS
-from tests.stores.conformance import PART, RECEIPT, STEM, file_of, pin_of, receipt_of, record
+from tests.stores.conformance import (
+    FOLDER,
+    PART,
+    RECEIPT,
+    STEM,
+    file_of,
+    pin_of,
+    receipt_of,
+    record,
+)
 
 PREFIX = "redis/"
 OBJECT = f"{PREFIX}{STEM}.rdb"
@@ -687,3 +706,18 @@ def test_an_upload_is_known_for_ours_before_it_is_created(
     }  # fmt: skip
     assert seaweed.uploads(bucket) == []
     assert below(seaweed, bucket, ".staging") == []
+
+
+@pytest.mark.parametrize("stem", [STEM, FOLDER])
+def test_what_is_ours_is_known_by_its_name(stem: str) -> None:
+    """Of a cluster's node, and of a standard instance, whose backup lies in its month."""
+    key, tag, successor = f"{stem}.rdb", "0" * 16, "1" * 64
+    assert is_own_upload(key)
+    assert is_own_upload(rejected_key(stem))
+    assert is_own_upload(quarantine_key(key, tag))
+    assert is_journal(journal_key(stem))
+    copy_key = replaced_copy_key(key, tag, successor)
+    assert is_own_upload(copy_key)
+    assert parse_replaced_copy(copy_key) == ReplacedCopy(key, tag, successor)
+    for other in (f"{stem}/x/y.rdb", f"{stem}.txt", "r-x/2026/11/x.rdb", f"x/{key}"):
+        assert not is_own_upload(other)

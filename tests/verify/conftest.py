@@ -31,15 +31,25 @@ class Pulled:
     archive: Archive
 
     def objects(self, instance_id: str = CLUSTER, day: str = DAYS[1]) -> list[Path]:
-        """The dumps of one set."""
-        return sorted(self.root.glob(f"{instance_id}/*/*/{day}*/*.rdb"))
+        """The dumps of one day: of a cluster's set, or the one of a standard instance."""
+        pattern = f"{day}*/*.rdb" if instance_id == CLUSTER else f"{day}*.rdb"
+        return sorted(self.root.glob(f"{instance_id}/*/*/{pattern}"))
 
     def key(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
-    def sums(self, instance_id: str = CLUSTER, day: str = DAYS[1]) -> Path:
-        [path] = self.root.glob(f"{instance_id}/*/*/{day}*/SHA256SUMS")
+    def set_key(self, path: Path) -> str:
+        """Of the set that a file belongs to."""
+        return layout.set_of(self.key(path))
+
+    def sums(self, instance_id: str = CLUSTER) -> Path:
+        """Of the month."""
+        [path] = self.root.glob(f"{instance_id}/*/*/SHA256SUMS")
         return path
+
+    def name(self, path: Path) -> str:
+        """What SHA256SUMS calls a file."""
+        return "/".join(path.relative_to(self.root).parts[3:])
 
 
 @pytest.fixture

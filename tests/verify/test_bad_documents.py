@@ -14,6 +14,8 @@ from archiver import Archive, LocalStore, TairSource, pull, restore, verify
 from archiver import events as pull_events
 from archiver.archive import layout
 from archiver.archive.backupsets import list_folders, read_set
+from archiver.archive.contents import view_month
+from archiver.archive.sealing import SealPlan, plan_seal
 from archiver.commands.copy.difference import mismatches
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import Selection
@@ -33,8 +35,11 @@ from tests.archive.sample import (
     ReadsOneByOne,
     change_record,
     copy_of,
+    lines_of,
     put_cluster,
     put_standard,
+    remove_lines,
+    sums_of,
 )
 from tests.conftest import everything
 from tests.verify.conftest import Pulled
@@ -271,7 +276,7 @@ SUMS = {
 
 @pytest.mark.parametrize("damage", SUMS.values(), ids=SUMS)
 async def test_bad_sums(root: Path, offsite: Archive, tmp_path: Path, damage: Damage) -> None:
-    path, archive = record_of(root).with_name("SHA256SUMS"), Archive(LocalStore(root))
+    path, archive = sums_of(record_of(root)), Archive(LocalStore(root))
     damage(path)
     summary = await verify(archive)
     assert [(one.key, one.fault) for one in summary.findings] == [
@@ -366,6 +371,14 @@ async def test_no_file_in_the_place_of_an_object(
     assert (await verify(archive)).exit_code == 0
 
 
+async def sealed(archive: Archive, set_key: str) -> SealPlan:
+    """What comes of giving a set its lines."""
+    view = await view_month(archive.store, layout.month_of(set_key), {})
+    plan = await plan_seal(archive.store, view, {set_key})
+    await plan.write(archive.store, view)
+    return plan
+
+
 async def test_records_of_two_nodes_swapped(root: Path, offsite: Archive, tmp_path: Path) -> None:
     """Each would give its node the other's bytes, and a SHA256SUMS that agrees."""
     first, second = sorted(root.glob(f"{CLUSTER}/*/*/*/*.json"))[:2]
@@ -378,27 +391,27 @@ async def test_records_of_two_nodes_swapped(root: Path, offsite: Archive, tmp_pa
     copied = await copy(archive, new)
     assert {failure.subject for failure in copied.failures} == keys
     assert (copied.exit_code, copied.archived) == (3, FILES - 2)
-    assert not list((tmp_path / "new").glob(f"{CLUSTER}/*/*/*/SHA256SUMS"))
+    assert not list((tmp_path / "new").glob(f"{CLUSTER}/*/*/SHA256SUMS"))
     assert {one.key async for one in mismatches(archive, new, Selection())} >= keys
 
     before = {path: path.read_bytes() for path in (tmp_path / "offsite").glob("r-*/**/*.*")}
     assert (await copy(archive, offsite)).exit_code == 3
     assert {path: path.read_bytes() for path in before} == before
 
+    set_key = first.parent.relative_to(root).as_posix()
     with pytest.raises(ArchiverError, match="contradicts its place"):
-        await archive.seal(first.parent.relative_to(root).as_posix())
+        raise (await sealed(archive, set_key)).failed[set_key]
     assert [row.state for row in await archived_rows(archive)].count(State.DAMAGED) == 2
 
 
 async def test_a_seal_names_no_file_that_is_not_there(root: Path) -> None:
     path = record_of(root).with_suffix(".rdb")
     path.unlink()
-    sums = path.with_name("SHA256SUMS")
-    text = sums.read_text()
-    sums.write_text("".join(one for one in text.splitlines(True) if path.name not in one))
-    with pytest.raises(ArchiverError, match="not there as its record says"):
-        await Archive(LocalStore(root)).seal(path.parent.relative_to(root).as_posix())
-    assert path.name not in sums.read_text()
+    remove_lines(path)
+    before, set_key = lines_of(path), path.parent.relative_to(root).as_posix()
+    plan = await sealed(Archive(LocalStore(root)), set_key)
+    assert "not there as its record says" in str(plan.failed[set_key])
+    assert lines_of(path) == before
 
 
 async def test_swapped_records_are_brought_home_anew(pulled: Pulled, source: TairSource) -> None:
@@ -434,7 +447,7 @@ async def test_a_document_that_the_disk_does_not_give(
     """It is 6, of that document alone; and nothing takes its place but in a repair."""
     shutil.copytree(pulled.root, tmp_path / "offsite")
     path = pulled.objects()[1].with_suffix(".json")
-    path = path if name == "record" else path.with_name(name)
+    path = path if name == "record" else pulled.sums()
     store = Failing(pulled.root)
     archive, store.lost, store.inode = Archive(store), pulled.key(path), path.stat().st_ino
     before = path.read_bytes()

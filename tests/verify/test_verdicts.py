@@ -24,6 +24,7 @@ from archiver.ids import safe
 from archiver.ignored_names import is_ignored, is_listed
 from archiver.stores.s3 import S3Options, S3Store
 from examples.sample_rdb import write_rdb
+from tests.archive.sample import remove_lines, remove_node
 from tests.conftest import INSTANCE, everything
 from tests.servers.seaweedfs import SeaweedFS
 from tests.verify.conftest import CLUSTER, DAYS, Pulled, flip
@@ -103,17 +104,20 @@ async def test_markers_of_folders_in_a_bucket(
 
 def incomplete(pulled: Pulled) -> None:
     """A cluster's set that was never seen complete."""
-    pulled.sums().unlink()
+    remove_lines(pulled.objects()[0].parent)
 
 
 def lacking_a_node(pulled: Pulled) -> None:
     [path, *_] = pulled.objects()
-    path.unlink()
-    path.with_suffix(".json").unlink()
-    pulled.sums().unlink()
+    remove_node(path)
+    remove_lines(path.parent)
 
 
 def unsealed(pulled: Pulled) -> None:
+    remove_lines(pulled.objects(INSTANCE)[0])
+
+
+def without_sums(pulled: Pulled) -> None:
     pulled.sums(INSTANCE).unlink()
 
 
@@ -125,7 +129,7 @@ def half_sealed(pulled: Pulled) -> None:
 def unrecorded(pulled: Pulled) -> None:
     """A pull was killed between object and record."""
     [path, *_] = pulled.objects()
-    pulled.sums().unlink()
+    remove_lines(path.parent)
     path.with_suffix(".json").unlink()
 
 
@@ -161,6 +165,7 @@ def sums_twice_at_odds(pulled: Pulled) -> None:
         (incomplete, 1, Fault.INCOMPLETE),
         (lacking_a_node, 1, Fault.INCOMPLETE),
         (unsealed, 1, Fault.SUMS),
+        (without_sums, 1, Fault.SUMS),
         (half_sealed, 1, Fault.SUMS),
         (unrecorded, 1, Fault.UNRECORDED),
         (stray, 1, Fault.STRAY),
@@ -233,7 +238,7 @@ async def test_results_of_a_newer_format_are_left_as_they_are(pulled: Pulled) ->
 
 
 @pytest.mark.parametrize("was_verified", [False, True])
-@pytest.mark.parametrize("lost", ["line", "document", "document of one file"])
+@pytest.mark.parametrize("lost", ["line", "lines of a set", "line of one file", "document"])
 async def test_what_named_its_files_once_was_lost(
     pulled: Pulled, source: TairSource, lost: str, was_verified: bool
 ) -> None:
@@ -241,30 +246,29 @@ async def test_what_named_its_files_once_was_lost(
     no later one forgets that did not find it."""
     if was_verified:
         assert (await verify(pulled.archive)).exit_code == 0
-    sums = pulled.sums(INSTANCE if lost.endswith("one file") else CLUSTER)
+    instance_id = CLUSTER if lost in ("line", "lines of a set") else INSTANCE
+    sums, path = pulled.sums(instance_id), pulled.objects(instance_id)[0]
     whole = sums.read_bytes()
-    if lost == "line":
-        sums.write_bytes(whole.partition(b"\n")[2])
-    else:
+    if lost == "document":
         sums.unlink()
+    else:
+        remove_lines(path.parent if lost == "lines of a set" else path)
     await verify(pulled.archive)
     summary = await verify(pulled.archive)
     [finding] = summary.findings
     assert summary.exit_code == (3 if was_verified else 1)
     assert ("at an earlier verify" in finding.text) == was_verified
-    assert (finding.fault is Fault.INCOMPLETE) == (lost == "document" and not was_verified)
+    assert (finding.fault is Fault.INCOMPLETE) == (lost == "lines of a set" and not was_verified)
     mended = await repair(pulled.archive, summary, SourceSupplier(source))
     assert (mended.findings, sums.read_bytes()) == ([], whole)
 
 
 async def test_a_line_that_a_pull_is_still_to_write(pulled: Pulled) -> None:
     """That its set was sealed says nothing of a node that came later."""
-    sums = pulled.sums()
-    whole = sums.read_bytes()
-    sums.write_bytes(whole.partition(b"\n")[2])
+    remove_lines(pulled.objects()[0])
     assert (await verify(pulled.archive)).exit_code == 1
     assert (await verify(pulled.archive)).exit_code == 1
-    sums.write_bytes(b"".join(whole.splitlines(True)[1:2]))
+    remove_lines(pulled.objects()[2])
     found = await verify(pulled.archive)
     [finding] = found.findings
     assert (found.exit_code, pulled.objects()[2].name in finding.text) == (3, True)

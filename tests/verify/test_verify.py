@@ -29,9 +29,10 @@ from archiver.stores.base import Opened
 from archiver.times import TimeRange
 from examples import drill_evidence as example
 from examples.sample_rdb import rdb, write_rdb
+from tests.archive.sample import remove_lines, remove_node
 from tests.conftest import INSTANCE, everything
 from tests.report.test_chain import chain as evidence_chain
-from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, edit, flip, swap
+from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, edit, flip, forge, swap
 
 
 def faults(summary: VerifySummary) -> set[tuple[str, str]]:
@@ -132,12 +133,10 @@ async def test_a_missing_object(pulled: Pulled) -> None:
 
 async def test_a_missing_node(pulled: Pulled) -> None:
     path = pulled.objects()[2]
-    path.unlink()
-    path.with_suffix(".json").unlink()
+    remove_node(path)
     assert faults(await verify(pulled.archive)) == {(path.name, "missing")}
     # Somebody has covered the traces: the sets around it have more nodes.
-    sums = pulled.sums()
-    sums.write_text("".join(x for x in sums.read_text().splitlines(True) if path.name not in x))
+    remove_lines(path)
     [finding] = (await verify(pulled.archive)).findings
     assert (finding.key, finding.fault) == (pulled.key(path.parent), Fault.INCOMPLETE)
     assert "db-2 is missing: the sets of 2026-11-22" in finding.text
@@ -149,12 +148,12 @@ async def test_a_missing_node(pulled: Pulled) -> None:
 
 async def test_what_an_earlier_verify_saw_is_gone_without_a_trace(pulled: Pulled) -> None:
     await verify(pulled.archive)
-    sets = [pulled.objects(INSTANCE)[0].parent, pulled.objects()[0].parent]
-    names = {path.name for folder in sets for path in folder.glob("*.rdb")}
-    for folder in sets:
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+    gone = [*pulled.objects(INSTANCE), *pulled.objects()]
+    names = {path.name for path in gone}
+    for path in gone:
+        remove_node(path)
+        remove_lines(path)
+    gone[-1].parent.rmdir()
     assert faults(await verify(pulled.archive)) == {(name, "missing") for name in names}
     for path in sorted((pulled.root / INSTANCE).rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
@@ -163,13 +162,28 @@ async def test_what_an_earlier_verify_saw_is_gone_without_a_trace(pulled: Pulled
 
 
 async def test_a_set_that_was_never_complete(pulled: Pulled) -> None:
+    """Of a cluster; a standard instance's file is complete, and is to get its line."""
+    path = pulled.objects(INSTANCE)[0]
+    remove_lines(path)
+    remove_lines(pulled.objects()[0].parent)
+    summary = await verify(pulled.archive)
+    assert {(f.key, f.about, f.fault) for f in summary.findings} == {
+        (pulled.set_key(pulled.objects()[0]), None, Fault.INCOMPLETE),
+        (pulled.key(pulled.sums(INSTANCE)), pulled.set_key(path), Fault.SUMS),
+    }
+    assert summary.exit_code == 1
+
+
+async def test_a_month_without_its_sums(pulled: Pulled) -> None:
+    """No set of the cluster was ever seen complete; of the other month it is said once."""
     pulled.sums().unlink()
     pulled.sums(INSTANCE).unlink()
-    found = {(f.key, f.fault) for f in (await verify(pulled.archive)).findings}
-    assert found == {
-        (pulled.key(pulled.objects()[0].parent), Fault.INCOMPLETE),
-        (pulled.key(pulled.objects(INSTANCE)[0].with_name("SHA256SUMS")), Fault.SUMS),
+    summary = await verify(pulled.archive)
+    assert {(f.key, f.about, f.fault) for f in summary.findings} == {
+        *((pulled.set_key(pulled.objects(day=day)[0]), None, Fault.INCOMPLETE) for day in DAYS),
+        (pulled.key(pulled.objects(INSTANCE)[0].with_name("SHA256SUMS")), None, Fault.SUMS),
     }
+    assert (len(summary.findings), summary.exit_code) == (len(DAYS) + 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +193,21 @@ async def test_a_set_that_was_never_complete(pulled: Pulled) -> None:
 )
 async def test_sums_that_cannot_be_read(pulled: Pulled, text: str | bytes) -> None:
     pulled.sums().write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert faults(await verify(pulled.archive)) == {("SHA256SUMS", "sums")}
+    [finding] = (await verify(pulled.archive)).findings
+    assert (finding.key, finding.fault) == (pulled.key(pulled.sums()), Fault.SUMS)
+    assert finding.place == pulled.key(pulled.sums().parent)
+
+
+async def test_one_line_that_cannot_be_read_is_said_of_the_month_alone(pulled: Pulled) -> None:
+    """The lines of all other sets are what they were."""
+    sums, path = pulled.sums(), pulled.objects()[0]
+    sums.write_text(sums.read_text().replace(pulled.name(path), "?"))
+    forged = pulled.objects(day=DAYS[2])[0]
+    forge(forged, rdb(20_000, 99))
+    assert {(f.key, f.about) for f in (await verify(pulled.archive)).findings} == {
+        (pulled.key(sums), None),
+        (pulled.key(sums), pulled.key(forged)),
+    }
 
 
 async def test_sums_that_disagree(pulled: Pulled) -> None:
@@ -200,13 +228,17 @@ async def test_an_object_without_a_record(pulled: Pulled) -> None:
 
 
 async def test_strays(pulled: Pulled) -> None:
-    folder = pulled.objects()[0].parent
+    folder, month = pulled.objects()[0].parent, pulled.objects(INSTANCE)[0].parent
     for path in (folder / "notes.txt", folder.parent / "x", pulled.root / CLUSTER / "y",
-                 folder / "deep" / "z.rdb"):  # fmt: skip
+                 folder / "deep" / "z.rdb", month / "v.rdb", month / "w.json",
+                 folder / "SHA256SUMS", folder / "index.jsonl"):  # fmt: skip
         path.parent.mkdir(exist_ok=True)
         path.write_text("?")
-    found = faults(await verify(pulled.archive))
-    assert found == {(name, "stray") for name in ("notes.txt", "x", "y", "z.rdb")}
+    summary = await verify(pulled.archive)
+    found = faults(summary)
+    names = ("notes.txt", "x", "y", "z.rdb", "v.rdb", "w.json", "SHA256SUMS", "index.jsonl")
+    assert found == {(name, "stray") for name in names}
+    assert summary.exit_code == 1
 
 
 def tampered(field: str, value: object) -> Any:
@@ -260,7 +292,7 @@ async def test_a_tampered_record(pulled: Pulled, field: str, value: object, faul
     edit(path, tampered(field, value))
     summary = await verify(pulled.archive)
     assert (path.name, fault) in faults(summary)
-    assert {f.folder for f in summary.findings} == {pulled.key(path.parent)}
+    assert {f.place for f in summary.findings} == {pulled.key(path.parent)}
 
 
 async def test_object_record_and_sums_changed_together(pulled: Pulled) -> None:
@@ -323,7 +355,7 @@ async def test_tampered_evidence(pulled: Pulled) -> None:
     paths[1].unlink()
     [finding] = (await verify(pulled.archive)).findings
     assert (finding.key, finding.fault) == (pulled.key(paths[1]), Fault.EVIDENCE)
-    assert finding.folder is None
+    assert finding.place is None
 
 
 async def test_pages_that_the_evidence_does_not_make(pulled: Pulled) -> None:

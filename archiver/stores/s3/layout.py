@@ -27,7 +27,7 @@ _KINDS: Final = "|".join(Kind)
 
 
 def _stem(separator: str, instance: str = _NAME) -> str:
-    """A pattern of instance/yyyy/mm/start-backup or instance/yyyy/mm/start-set/node-backup, with
+    """A pattern of instance/yyyy/mm/start-backup, or instance/yyyy/mm/start-set/node-backup, with
     this separator."""
     parts = (instance, r"\d{4}", r"\d\d", rf"\d{{8}}T\d{{6}}Z-{_NAME}")
     between = re.escape(separator)

@@ -87,7 +87,7 @@ class S3Store:
         self._beat: Final = beat
         self._writer: VerifiedWriter | None = None
         self._creating: Final = threading.Lock()
-        # The leases that this store holds, by scope. One thread keeps all of them alive.
+        # The leases that this store holds, by scope. A thread for each keeps it alive.
         self._leases: Final[dict[str, Lease]] = {}
         self._heart: Final = Heartbeat(_BEATS_AT_ONCE)
         # The unfinished uploads, and when they were listed.
