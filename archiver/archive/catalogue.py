@@ -243,16 +243,23 @@ def _is_possible(
     known_from: object,
 ) -> bool:  # fmt: skip
     """Whether a record can say all this: somebody may have edited the catalogue."""
-    lines = [node, backup, *([] if set_id is None else [set_id])]
-    lines += [] if expected is None else [known_from]
     return (
-        all(isinstance(one, str) and is_clean(one) for one in lines)
+        _is_line(node)
+        and _is_line(backup)
+        and (set_id is None or _is_line(set_id))
         and type(size) is int
         and 0 <= size <= MAX_NUMBER
         and isinstance(sha256, str)
         and _SHA256.fullmatch(sha256) is not None
-        and (expected is None or (type(expected) is int and 0 < expected <= MAX_NUMBER))
+        and (
+            expected is None
+            or (type(expected) is int and 0 < expected <= MAX_NUMBER and _is_line(known_from))
+        )
     )
+
+
+def _is_line(value: object) -> bool:
+    return isinstance(value, str) and is_clean(value)
 
 
 def _is_same(entry: Entry | None, size: object, version: object) -> bool:

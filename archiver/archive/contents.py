@@ -63,7 +63,7 @@ class SetFiles:
     @property
     def records(self) -> Iterable[str]:
         """The keys of its records, usable or not."""
-        return filter(layout.is_record, self.entries)
+        return (key for key in self.entries if key.endswith(layout.RECORD_SUFFIX))
 
     @property
     def is_as_catalogued(self) -> bool:

@@ -44,17 +44,18 @@ async def sets_around(
 def listed_set(set_key: str, keys: Iterable[str]) -> SetNodes | None:
     """The set of which these ``keys`` are; None where its key is no set's (pure).
 
-    The nodes are those of its records, by their keys; a standard instance is its own one, and what
-    else lies in its sets names none. A set is of logs when all of its files are, by their suffix.
+    The nodes are those of its records, by their keys; a standard instance is its own one. A file
+    that is called like a cluster's set, and lies beside its folder, is of none. A set is of logs
+    when all of its files are, by their suffix.
     """
     started_at = layout.set_start(set_key)
     if started_at is None:
         return None
     there = list(keys)
     suffixes = {key.rpartition(".")[2] for key in there} & _KINDS
-    nodes = frozenset(map(layout.node_of, filter(layout.is_record, there)))
-    if (instance := set_key.partition("/")[0]) in nodes:
-        nodes = frozenset({instance})
+    records = [key for key in there if key.endswith(layout.RECORD_SUFFIX)]
+    nodes = frozenset(map(layout.node_of, records))
+    nodes = nodes - {set_key.partition("/")[0]} or nodes
     return SetNodes(set_key, started_at, nodes, suffixes != {Kind.AOF})
 
 

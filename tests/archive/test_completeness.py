@@ -261,10 +261,12 @@ def test_a_set_by_its_names() -> None:
     assert listed_set(folder, [f"{folder}/{name}" for name in names]) == SetNodes(
         folder, FIRST, nodes
     )
-    logs = listed_set(folder, [f"{folder}/r-1-6.aof", f"{folder}/r-1-6.json"])
-    assert logs == SetNodes(folder, FIRST, frozenset({"r-1"}), is_full=False)
-    beside = [f"{folder}/{name}" for name in ("r-1-6.json", "r-1-6-old.json", "r-1-6.rdb")]
-    assert listed_set(folder, beside) == SetNodes(folder, FIRST, frozenset({"r-1"}))
+    beside = [f"{folder}.json", f"{folder}.rdb", *(f"{folder}/{name}" for name in names)]
+    assert listed_set(folder, beside) == SetNodes(folder, FIRST, nodes)
+    standard = listed_set(folder, [f"{folder}.json", f"{folder}.rdb"])
+    assert standard == SetNodes(folder, FIRST, frozenset({"r-1"}))
+    log = listed_set(folder, [f"{folder}.aof", f"{folder}.json"])
+    assert log == SetNodes(folder, FIRST, frozenset({"r-1"}), is_full=False)
     assert listed_set("r-1/notes", ["r-1/notes/a.json"]) is None
 
 

@@ -21,7 +21,7 @@ from tests.faults.posix import Tree
 
 ARCHIVE = "archive"
 STAGING, QUARANTINE = ".staging/", ".quarantine/"
-_SUM = re.compile(r"([0-9a-f]{64})  ([^/]+)")
+_SUM = re.compile(r"([0-9a-f]{64})  ((?:[^/]+/)?[^/]+)")
 
 
 class Truth:
@@ -44,15 +44,17 @@ def stem_of(key: str) -> str:
     return key.rpartition(".")[0]
 
 
-def folder_of(key: str) -> str:
-    return key.rpartition("/")[0]
+def set_of(key: str) -> str:
+    """The key of the set that an object is of: a cluster's folder, or the stem of a standard
+    instance's object, which lies in its month."""
+    return key.rpartition("/")[0] if key.count("/") == 4 else stem_of(key)
 
 
 @dataclass(slots=True)
 class Facts:
     """``right``: objects with the source's bytes; ``recorded``: of these, those with their record;
-    ``sealed``: folders whose SHA256SUMS is as it is to be; ``noted``: parts by object that the
-    next run need not fetch, each with how many bytes."""
+    ``sealed``: sets of which the SHA256SUMS of their month names all, and months of which it does;
+    ``noted``: parts by object that the next run need not fetch, each with how many bytes."""
 
     wrong: list[str] = field(default_factory=list)
     right: set[str] = field(default_factory=set)
@@ -150,9 +152,8 @@ def _inspect_sums(
     before: Mapping[str, bytes],
     facts: Facts,
 ) -> None:
-    folder = folder_of(key)
-    if data == truth.files.get(key):
-        facts.sealed.add(folder)
+    month = key.rpartition("/")[0]
+    facts.sealed |= _sealed(month, data, truth)
     if data == before.get(key):
         return  # it may be damaged, or name what is
     lines = data.decode("ascii", "replace").splitlines()
@@ -161,12 +162,25 @@ def _inspect_sums(
         facts.wrong.append(f"sums: {key} is not whole: {data[:40]!r}")
         return
     for match in named:
-        other = f"{folder}/{match[2]}" if match else ""
+        other = f"{month}/{match[2]}" if match else ""
         right = truth.objects.get(other)
         if match is None or right is None or _sha256(right) != match[1]:
             facts.wrong.append(f"sums: {key} has a line that is wrong")
         elif other not in files or (other not in facts.right and files[other] != before.get(other)):
             facts.wrong.append(f"sums: {key} names {other}, which is not there")
+
+
+def _sealed(month: str, data: bytes, truth: Truth) -> set[str]:
+    """The sets of a month of which a SHA256SUMS names all, and the month, if it does of all."""
+    lines = set(data.splitlines(keepends=True))
+    lacking = {
+        set_of(key)
+        for key, content in truth.objects.items()
+        if key.startswith(f"{month}/")
+        and f"{_sha256(content)}  {key.removeprefix(f'{month}/')}\n".encode() not in lines
+    }
+    sets = {set_of(key) for key in truth.objects if key.startswith(f"{month}/")}
+    return sets - lacking | (set() if lacking else {month})
 
 
 def _inspect_journals(

@@ -43,9 +43,9 @@ from tests.faults.facts import (
     Facts,
     Truth,
     archive_of,
-    folder_of,
     inspect,
     own,
+    set_of,
     stem_of,
 )
 from tests.faults.posix import FileSystem, Tree
@@ -370,8 +370,8 @@ class Rig:
         yield from (f"converge: afterwards {one}" for one in facts.wrong)
         for key in sorted(scenario.wanted - facts.recorded):
             yield f"converge: {key} is not {'recorded' if key in facts.right else 'there'}"
-        for folder in sorted({folder_of(key) for key in scenario.wanted} - facts.sealed):
-            yield f"converge: {folder} has no SHA256SUMS"
+        for key in sorted({set_of(key) for key in scenario.wanted} - facts.sealed):
+            yield f"converge: SHA256SUMS does not name all of {key}"
         stems = [stem_of(key) for key in scenario.otherwise]
         # What was refused is for people to look at: a cut may keep it from being cleared away.
         refused = {

@@ -49,6 +49,8 @@ class Promises:
             key = event.get("key") if kind in ("archived", "repaired", "set_completed") else None
             if key in self._truth.objects:
                 self._recorded.add(key)
+            elif f"{key}.rdb" in self._truth.objects:  # a standard instance's record proves it
+                self._recorded.add(f"{key}.rdb")
             elif isinstance(key, str):
                 self._sealed.add(key.removesuffix("/SHA256SUMS"))
             self.counts[str(kind)] += 1
@@ -86,8 +88,8 @@ class Promises:
             yield f"durable: {key} was told, and {what}"
         for key in sorted(self._right - facts.right):
             yield f"durable: {key} was right before"
-        for folder in sorted(self._sealed - facts.sealed):
-            yield f"durable: {folder} was told as complete, and has no right SHA256SUMS"
+        for key in sorted(self._sealed - facts.sealed):
+            yield f"durable: {key} was told as complete, and SHA256SUMS does not name all of it"
         for key, data in self._at_exit.items():
             if files.get(key) != data:
                 yield f"durable: {key} was there at exit"

@@ -13,18 +13,37 @@ from tests.faults.posix import FileSystem
 from tests.faults.promises import Promises
 from tests.faults.syscalls import Moment
 
-FOLDER = "r-a/2026/11/20261122T021500Z-1"
-OBJECT, RECORD, SUMS = f"{FOLDER}/n-1.rdb", f"{FOLDER}/n-1.json", f"{FOLDER}/SHA256SUMS"
+MONTH = "r-a/2026/11"
+FOLDER = f"{MONTH}/20261122T021500Z-1"
+OBJECT, RECORD, SUMS = f"{FOLDER}/n-1.rdb", f"{FOLDER}/n-1.json", f"{MONTH}/SHA256SUMS"
+# A standard instance's.
+ALONE = f"{MONTH}/20261123T021500Z-7"
 STAGED = f".staging/r-a/{FOLDER.replace('/', '~')}~n-1"
-DATA = random.Random(1).randbytes(2_500)
-DIGEST = hashlib.sha256(DATA).hexdigest()
+DATA, OTHER = random.Random(1).randbytes(2_500), random.Random(2).randbytes(700)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def record(name: str, data: bytes) -> bytes:
+    return json.dumps({"object": name, "size": len(data), "sha256": digest(data)}).encode()
+
+
+def line_of(key: str, data: bytes) -> bytes:
+    return f"{digest(data)}  {key.removeprefix(f'{MONTH}/')}\n".encode()
+
+
+LINES = line_of(OBJECT, DATA), line_of(f"{ALONE}.rdb", OTHER)
 WHOLE = {
     "archive.json": b'{"format": 1}',
     OBJECT: DATA,
-    RECORD: json.dumps({"object": "n-1.rdb", "size": 2_500, "sha256": DIGEST}).encode(),
-    SUMS: f"{DIGEST}  n-1.rdb\n".encode(),
+    RECORD: record("n-1.rdb", DATA),
+    f"{ALONE}.rdb": OTHER,
+    f"{ALONE}.json": record(f"{ALONE.rpartition('/')[2]}.rdb", OTHER),
+    SUMS: b"".join(LINES),
 }
-TRUTH = Truth(WHOLE, [DATA])
+TRUTH = Truth(WHOLE, [DATA, OTHER])
 
 
 def line(**fields: object) -> bytes:
@@ -38,8 +57,15 @@ NOTED = HEAD + line(part=0, crc64=1) + line(part=2, crc64=1) + line(part=1, crc6
 
 def test_a_whole_archive_is_right() -> None:
     facts = inspect(WHOLE, TRUTH, {})
-    assert facts == Facts([], {OBJECT}, {OBJECT}, {FOLDER}, {})
+    objects = {OBJECT, f"{ALONE}.rdb"}
+    assert facts == Facts([], objects, objects, {FOLDER, ALONE, MONTH}, {})
     assert facts.lacks(TRUTH, [OBJECT]) == 0
+
+
+@pytest.mark.parametrize(("number", "sealed"), [(0, FOLDER), (1, ALONE)])
+def test_a_line_seals_its_own_set(number: int, sealed: str) -> None:
+    facts = inspect({**WHOLE, SUMS: LINES[number]}, TRUTH, {})
+    assert (facts.wrong, facts.sealed) == ([], {sealed})
 
 
 @pytest.mark.parametrize(
@@ -97,6 +123,7 @@ def broken(promises: Promises, files: dict[str, bytes]) -> list[str]:
         (told("archived", OBJECT), {RECORD}),
         (told("repaired", SUMS), {SUMS}),
         (told("set_completed", FOLDER), {SUMS}),
+        (told("set_completed", ALONE), {f"{ALONE}.json"}),
     ],
 )
 def test_what_was_told_is_to_be_there(moment: Moment, without: set[str]) -> None:

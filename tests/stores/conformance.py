@@ -123,7 +123,7 @@ def no_documents(_: Stored) -> list[tuple[str, bytes]]:
 
 def record(stored: Stored) -> list[tuple[str, bytes]]:
     stem = stored.key.rpartition(".")[0]
-    return [(f"{stem}.json", b'{"a": 1}'), (f"{FOLDER}/SHA256SUMS", b"sums\n")]
+    return [(f"{stem}.json", b'{"a": 1}')]
 
 
 def chosen(place: Place, data: bytes, kept: Collection[int]) -> list[Part]:
@@ -350,10 +350,26 @@ class Committing:
             stored = await bring_home(store, data, documents=record)
             assert stored == Stored(f"{STEM}.rdb", receipt_of(data))
             assert await store.size(stored.key) == size
-            assert await listing(store) == {
-                f"{STEM}.rdb": size, f"{STEM}.json": 8, f"{FOLDER}/SHA256SUMS": 5,
-            }  # fmt: skip
+            assert await listing(store) == {f"{STEM}.rdb": size, f"{STEM}.json": 8}
         assert await content(place, stored.key) == data
+        assert await staged(place) == []
+
+    async def test_a_file_in_its_month(self, place: Place) -> None:
+        """A standard instance's: what is left of it is gone on with, like a cluster's in a set."""
+        data = file_of(SIZE)
+        await leave(place, data, kept={0}, stem=FOLDER)
+        async with place.open() as store:
+            assert await store.leftovers() == ["r-x"]
+        async with place.writer() as store:
+            await store.sweep("r-x")
+            async with entered(store.stage(FOLDER, SIZE)) as staging:
+                here = staging.resumable
+                assert here is not None
+                assert set(here.crcs) == {0}
+            await bring_home(store, data, FOLDER, record)
+            assert await listing(store) == {f"{FOLDER}.rdb": SIZE, f"{FOLDER}.json": 8}
+            assert await store.sweep("r-x") == []
+        assert await content(place, f"{FOLDER}.rdb") == data
         assert await staged(place) == []
 
     async def test_parts_in_any_order_and_in_pieces(self, place: Place) -> None:
@@ -429,9 +445,9 @@ class Committing:
             assert await in_thread(staging.read, 7, block) == len(block)
             assert block == data[7 : 7 + len(block)]
 
-    async def test_the_object_comes_before_the_documents(self, place: Place) -> None:
-        """A reader that sees one of these sees those before it, too."""
-        order = [f"{STEM}.rdb", f"{STEM}.json", f"{FOLDER}/SHA256SUMS"]
+    async def test_the_object_comes_before_the_record(self, place: Place) -> None:
+        """A reader that sees the record sees the object, too."""
+        order = [f"{STEM}.rdb", f"{STEM}.json"]
         committed = anyio.Event()
         data = file_of(SIZE)
 
@@ -447,7 +463,6 @@ class Committing:
                 await bring_home(store, data, documents=record)
                 committed.set()
             assert await store.read(order[1]) == b'{"a": 1}'
-            assert await store.read(order[2]) == b"sums\n"
 
     async def test_no_document_without_its_object(self, place: Place) -> None:
         def fail(_: Stored) -> list[tuple[str, bytes]]:
@@ -687,7 +702,7 @@ class PuttingAside:
                     assert await content(place, key) == was
                     await in_thread(store.finish, [staging.commit(receipt_of(now), record)])
             assert await store.sweep("r-x") == []
-            assert set(await listing(store)) == {key, f"{STEM}.json", f"{FOLDER}/SHA256SUMS"}
+            assert set(await listing(store)) == {key, f"{STEM}.json"}
         assert await content(place, key) == data
         assert [await content(place, one) for one in kept] == [old, newer]
 
@@ -699,7 +714,7 @@ class PuttingAside:
         async with place.writer() as store:
             stored = await bring_home(store, data, documents=record)
             assert stored == Stored(key, receipt_of(data))
-            assert set(await listing(store)) == {key, f"{STEM}.json", f"{FOLDER}/SHA256SUMS"}
+            assert set(await listing(store)) == {key, f"{STEM}.json"}
             assert await content(place, key) == data
             assert await store.sweep("r-x") == []
         assert await staged(place) == []

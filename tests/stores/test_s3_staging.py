@@ -158,7 +158,7 @@ def test_a_document_that_is_not_kept_as_sent(
     seaweed: SeaweedFS, gate: Gateway, bucket: str, check: ChecksumKind, change: str
 ) -> None:
     writer = writer_at(gate, bucket, check)
-    [(_, data), _] = record(type("S", (), {"key": f"{STEM}.rdb"})())
+    [(_, data)] = record(type("S", (), {"key": f"{STEM}.rdb"})())
     gate.add(keeps(seaweed, bucket, data, CHANGES[change], ".json", honest=True))
     with pytest.raises(StoreError, match="is not what was sent"):
         commit(writer, NEW)

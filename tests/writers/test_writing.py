@@ -146,7 +146,7 @@ async def test_no_archive_is_begun_where_one_was(store: Watched, tmp_path: Path)
         assert (store.root / FORMAT_KEY).exists()
 
 
-async def test_a_catalogue_is_written_under_the_lock_of_its_instance(
+async def test_a_months_documents_are_written_under_the_lock_of_its_instance(
     files: Path, source: TairSource, store: Watched, tmp_path: Path
 ) -> None:
     """By a pull and by a copy, each month before the lock is released."""
@@ -155,7 +155,8 @@ async def test_a_catalogue_is_written_under_the_lock_of_its_instance(
 
     class Guarded(LocalStore):
         async def put(self, key: str, data: bytes) -> str:
-            if key.endswith("/index.jsonl") and scope_of(key) not in self._locks:
+            of_a_month = key.endswith(("/index.jsonl", "/SHA256SUMS"))
+            if of_a_month and scope_of(key) not in self._locks:
                 unlocked.append(key)
             return await super().put(key, data)
 
@@ -164,6 +165,7 @@ async def test_a_catalogue_is_written_under_the_lock_of_its_instance(
     await copy(Archive(here), Archive(there))
     for one in (here, there):
         assert len(list(one.root.rglob("index.jsonl"))) == 3
+        assert len(list(one.root.rglob("SHA256SUMS"))) == 3
     assert unlocked == []
 
 

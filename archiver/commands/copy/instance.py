@@ -212,8 +212,7 @@ class InstanceCopy:
         """Note that a set may lack lines in SHA256SUMS."""
         of_month = self._touched.setdefault(layout.month_of(set_key), {})
         if not is_standard:
-            keys = filter(layout.is_object, origin.sums or ())
-            of_month[set_key] = tuple(layout.moved(key, set_key) for key in keys)
+            of_month[set_key] = tuple(layout.moved(key, set_key) for key in origin.sums or ())
 
     async def _to_be_copied(
         self, record: Record, one: Recorded, set_key: str, compared: Compared

@@ -239,8 +239,12 @@ def with_set_notes(rows: Sequence[Row], archived: Iterable[SetNodes] = ()) -> li
     known: dict[str, list[SetNodes]] = defaultdict(list)
     for one in archived:
         known[one.key.partition("/")[0]].append(one)
+    # No set lacks a node where each has the instance itself for its only one.
+    clusters = {row.instance_id for row in rows if not row.is_standard}
+    clusters |= {name for name, sets in known.items() if any(_has_nodes(one) for one in sets)}
     by_instance: dict[str, dict[str, SetTally]] = defaultdict(dict)
-    for row in sorted((row for row in rows if row.backup_id), key=_began):
+    of_clusters = (row for row in rows if row.backup_id and row.instance_id in clusters)
+    for row in sorted(of_clusters, key=_began):
         tallies = by_instance[row.instance_id]
         tally = tallies.setdefault(row.set_key, SetTally(_began(row)))
         tally.files += 1
@@ -264,6 +268,10 @@ def with_set_notes(rows: Sequence[Row], archived: Iterable[SetNodes] = ()) -> li
         ),
         key=lambda row: (row.instance_id, _began(row), row.node_id, row.backup_id),
     )
+
+
+def _has_nodes(one: SetNodes) -> bool:
+    return bool(one.nodes - {one.key.partition("/")[0]})
 
 
 def _began(row: Row) -> datetime:
