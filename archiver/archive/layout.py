@@ -37,9 +37,11 @@ OWN_PREFIXES = ("drills/", "verified/", ACKNOWLEDGED)
 _SUFFIX = "|".join(Kind)
 _MONTH = r"[^/]+/[0-9]{4}/[0-9]{2}"
 _SET_NAME = r"(?P<start>[0-9]{8}T[0-9]{6}Z)-[^/]+"
+# A backup's id: in a file's name it follows that of a node, which has hyphens.
+_BACKUP_ID = ID.pattern.replace("_-", "_")
 # A backup's object: a standard instance's, in its month, or a node's, in its set.
 _OBJECT = re.compile(
-    rf"{_MONTH}/([0-9]{{8}}T[0-9]{{6}}Z-{ID.pattern}|[^/]+/{ID.pattern}-{ID.pattern})\.({_SUFFIX})"
+    rf"{_MONTH}/([0-9]{{8}}T[0-9]{{6}}Z-{_BACKUP_ID}|[^/]+/{ID.pattern}-{_BACKUP_ID})\.({_SUFFIX})"
 )
 _OBJECT_NAME = re.compile(rf"{ID.pattern}-{ID.pattern}\.({_SUFFIX})")
 # What lies in a month and has the name of a standard instance's file.

@@ -136,11 +136,12 @@ async def plan_seal(
     if mending is None:
         begun = set(map(layout.stem_of, said))
         meant |= {one.key for one in view.sets if one.is_standard and one.key not in begun}
-    else:
-        said = mending.decide(said)
     looked_at = [one for one in view.sets if one.key in meant | fresh or mending is not None]
     recorded, wrong = await _recorded(
-        store, [one.with_documents(documents) for one in looked_at], said, confirmed
+        store,
+        [one.with_documents(documents) for one in looked_at],
+        said if mending is None else mending.decide(said),
+        confirmed,
     )
     failed = {one: error for one, error in wrong.items() if one in fresh.union(sets)}
     failed |= await _dropped(store, view, documents)
@@ -165,7 +166,7 @@ async def plan_seal(
     named = before | added
     if mending is not None:
         try:
-            _check_kept(sums_key, kept)
+            _check_kept(sums_key, {key: kept[key] for key in kept.keys() - added.keys()})
             if view.listed.sums is not None:
                 known = {key: recorded[key] for key in recorded.keys() & named.keys()}
                 new = {key for key in added if layout.stem_of(key) in confirmed}

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from archiver import events
+from archiver.archive.catalogue import CatalogueEntry
+from archiver.archive.record import Record
 from archiver.cli import streams
 from archiver.commands.summary import Summary
 from archiver.errors import EXIT_INTERRUPTED, EXIT_OK, ArchiverError
@@ -84,14 +86,14 @@ def write_object(value: Mapping[str, Any]) -> bool:
 
 def plain(value: object) -> object:
     """The nouns of a run as JSON has them; anything else as it is."""
-    if isinstance(value, Backup):
+    if isinstance(value, Backup | Record | CatalogueEntry):
         return {
             "instance_id": value.instance_id,
             "node_id": value.node_id,
             "backup_id": value.backup_id,
             "set_id": value.set_id,
             "type": value.type,
-            "mode": value.mode,
+            "mode": None if isinstance(value, CatalogueEntry) else value.mode,
             "started_at": plain(value.started_at),
             "size": value.size,
         }

@@ -77,8 +77,8 @@ def pull(place: str, time_range: TimeRange | None, **given: Any) -> None:
     """Download backups that are not in the archive yet.
 
     Lists all backups that the vendor still has of each --instance, downloads the missing ones in
-    verified, resumable parts, and writes a record and checksums beside each file. Run it again to
-    resume.
+    verified, resumable parts, and writes a record beside each file and a SHA256SUMS for each
+    month. Run it again to resume.
 
     \b
     Examples:

@@ -116,6 +116,14 @@ def test_what_else_lies_in_a_month_is_of_no_set(name: str) -> None:
     assert not layout.is_of_a_set(f"r-bp1/2026/11/{name}")
 
 
+@pytest.mark.parametrize(
+    "name", ["20261124T021500Z-7-old.rdb", "20261124T021500Z-42.r-bp1-db-0-7.rdb", "x/7.rdb"]
+)
+def test_what_no_backup_is_called_is_no_object(name: str) -> None:
+    """A backup's id has no hyphen; a node's file has two ids in its name."""
+    assert not layout.is_object(f"r-bp1/2026/11/{name}")
+
+
 def test_the_documents_of_a_month_are_of_no_set() -> None:
     for key in (layout.sums_key("r-bp1/2026/11"), layout.index_key("r-bp1/2026/11")):
         assert layout.is_of_a_month(key)

@@ -17,7 +17,7 @@ from archiver.archive.indexing import write_index
 from archiver.commands.copy.difference import mismatches
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import Selection
-from archiver.commands.ls.listing import Row, archived_rows
+from archiver.commands.ls.listing import Row, State, archived_rows
 from archiver.commands.verify.findings import Fault
 from archiver.errors import ArchiverError
 from tests.archive.sample import remove_lines
@@ -226,6 +226,14 @@ async def test_a_record_that_was_edited_is_read(pulled: Pulled) -> None:
     path.write_text(text.replace('"size"', '"sise"'))  # as many bytes
     rows = await rows_of(pulled.root)
     assert [row.state for row in rows if row.error is not None] == ["damaged"]
+
+
+async def test_a_file_that_a_catalogue_does_not_know_is_listed(pulled: Pulled) -> None:
+    """In a set of which it knows all else."""
+    path = pulled.objects()[0]
+    shutil.copy(path, path.with_name(f"{CLUSTER}-db-9-1.rdb"))
+    rows = [row for row in await rows_of(pulled.root) if row.state is not State.ARCHIVED]
+    assert [(row.node_id, row.state) for row in rows] == [(f"{CLUSTER}-db-9", State.UNRECORDED)]
 
 
 async def test_what_a_catalogue_names_and_is_gone_is_noted(pulled: Pulled) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, restore, verify
+from archiver.archive.contents import SetFiles
+from archiver.archive.verified import Result
 from archiver.commands.copy.difference import mismatches
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import Selection
@@ -16,6 +18,7 @@ from archiver.commands.drill import DrillOptions, Wanted, drill
 from archiver.commands.ls.listing import State, archived_rows, compared_rows
 from archiver.commands.verify.findings import Fault
 from archiver.report.evidence import Verdict
+from archiver.stores.base import Entry
 from tests.archive.sample import sums_of
 from tests.archive.test_lost import NEWEST, files_of, lines_gone, newest
 from tests.conftest import INSTANCE, everything
@@ -143,6 +146,15 @@ async def test_what_is_no_backups_file_counts_for_nothing(
     assert (await verify(other)).exit_code == 0
     assert [one async for one in mismatches(pulled.archive, other, Selection())] == []
     assert (await pull(source, pulled.archive, [everything(instance)])).exit_code == 0
+
+
+def test_what_a_verify_saw_and_no_backup_is_called_wants_no_record() -> None:
+    """A record that somebody edited named it once."""
+    key = f"{CLUSTER}/2026/11/20261124T031500Z-1"
+    beside = Entry(f"{key}/dump.rdb", 9)
+    seen = {beside.key: Result()}
+    assert SetFiles(key, {beside.key: beside}, seen).unrecorded() == {}
+    assert SetFiles(key, {}, seen).unrecorded().keys() == {beside.key}
 
 
 @BOTH

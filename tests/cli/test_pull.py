@@ -115,6 +115,24 @@ async def test_json_is_one_event_a_line(files: Path, run: Run) -> None:
     assert events[5]["backup"]["instance_id"] == INSTANCE
 
 
+async def test_json_names_what_a_copy_holds(files: Path, run: Run, tmp_path: Path) -> None:
+    """Whether it read the catalogue or the records."""
+    write_rdb(files / INSTANCE / "a.rdb", 5000)
+    assert (await run(*PULL)).code == 0
+    assert (await run("copy", "archive", "copy")).code == 0
+    [index] = (tmp_path / "archive").rglob("index.jsonl")
+    for mode in (None, "automated"):
+        result = await run("copy", "archive", "copy", "--json")
+        assert result.code == 0, result.err
+        [held] = [one for one in map(json.loads, result.out.splitlines()) if "backup" in one]
+        assert held["event"] == "held"
+        assert held["backup"].keys() == {
+            "instance_id", "node_id", "backup_id", "set_id", "type", "mode", "started_at", "size",
+        }  # fmt: skip
+        assert (held["backup"]["size"], held["backup"]["mode"]) == (5000, mode)
+        index.unlink(missing_ok=True)
+
+
 async def test_every_failure_is_named(files: Path, run: Run) -> None:
     write_rdb(files / INSTANCE / "good.rdb", 5000)
     bad = bytearray(write_rdb(files / INSTANCE / "bad.rdb", 5000, 1))

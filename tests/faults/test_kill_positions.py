@@ -39,7 +39,8 @@ async def test_killed_at_every_call_of_a_batch(
     originals = {"large": large, **write_small(files, 20)}
     counts = await killed_and_run_again(emulator, tmp_path, originals, one_in=80)
     if await in_thread(is_syncfs_reliable, tmp_path):
-        assert counts.get(SYNC, 0) >= 3, "there was no batch"
+        # One of what an earlier run may have left, and one of a batch.
+        assert counts.get(SYNC, 0) >= 2, "there was no batch"
 
 
 async def killed_and_run_again(
@@ -54,7 +55,9 @@ async def killed_and_run_again(
     seed = random.randrange(10**6)
     dice = random.Random(seed)
     dice.shuffle(positions)
-    chosen = syncs[dice.randrange(3) :][:1] + positions[: len(positions) // extent(one_in, 1)]
+    chosen = (
+        dice.sample(syncs, min(1, len(syncs))) + positions[: len(positions) // extent(one_in, 1)]
+    )
     tried = killed = 0
     for name, number in within_share(chosen):
         tried += 1

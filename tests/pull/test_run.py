@@ -239,6 +239,19 @@ async def test_a_set_with_a_failed_node_is_not_sealed(
     assert isinstance(summary.failures[0].error, BackupFailed)
 
 
+async def test_a_month_names_its_complete_sets_alone(
+    files: Path, source: TairSource, archive: Archive
+) -> None:
+    for day in (23, 24):
+        for node in range(2):
+            name = f"d_202611{day}021500.rdb"
+            write_rdb(files / INSTANCE / f"{INSTANCE}-db-{node}" / name, 9000, day + node)
+    overrides(files, **{f"{INSTANCE}-db-1/d_20261124021500.rdb": {"BackupStatus": "Failed"}})
+    await pull(source, archive, [everything()])
+    [sums] = Path(str(archive.store)).rglob("SHA256SUMS")
+    assert [line[66:74] for line in sums.read_text().splitlines()] == ["20261123"] * 2
+
+
 async def test_a_sealed_set_that_grows_is_sealed_anew(
     files: Path, source: TairSource, archive: Archive
 ) -> None:

@@ -19,7 +19,14 @@ from archiver.errors import StoreForbidden
 from archiver.events import Cleared
 from archiver.transfer.engine import TransferOptions
 from examples.sample_rdb import write_rdb
-from tests.archive.sample import began_at
+from tests.archive.sample import (
+    began_at,
+    lines_of,
+    put_lines,
+    put_sums,
+    remove_lines,
+    remove_node,
+)
 from tests.conftest import INSTANCE, QUICK, everything
 from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, edit, flip, swap
 
@@ -42,6 +49,18 @@ def files(root: Path) -> dict[str, bytes]:
     }
 
 
+def month_before(pulled: Pulled) -> Path:
+    """Of the standard instance, where nothing is yet."""
+    month = pulled.root / INSTANCE / "2026" / "10"
+    month.mkdir()
+    return month
+
+
+def both(path: Path) -> list[Path]:
+    """An object and its record."""
+    return [path, path.with_suffix(".json")]
+
+
 def kept(root: Path) -> list[bytes]:
     return sorted(path.read_bytes() for path in (root / ".quarantine").rglob("*.cleared"))
 
@@ -56,6 +75,8 @@ async def test_a_double_is_moved_away(
     before = files(pulled.root)
     path = pulled.objects(instance_id, DAYS[0])[0]
     other = pulled.objects(instance_id, DAYS[1])[0].parent
+    if instance_id == INSTANCE:
+        other = month_before(pulled)
     copied = [path.with_suffix(".json"), *([path] if with_object else [])]
     for one in copied:
         shutil.copy(one, other)
@@ -74,16 +95,18 @@ async def test_a_double_is_moved_away(
 
 
 @ORIGINS
-async def test_a_renamed_set_makes_way_for_the_right_one(
-    pulled: Pulled, offsite: Archive, source: TairSource, origin: str
+@pytest.mark.parametrize("by_pull", [False, True])
+async def test_a_renamed_backup_makes_way_for_the_right_one(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, by_pull: bool
 ) -> None:
+    """Whether a pull brought that before, or the repair does."""
     before = files(pulled.root)
-    folder = pulled.objects(INSTANCE)[0].parent
+    [path] = pulled.objects(INSTANCE)
     assert (await verify(pulled.archive)).exit_code == 0
-    folder.rename(folder.with_name("20261129T021500Z-9999"))
-    first = await verify(pulled.archive)
-    lacking = await repair(pulled.archive, first, supplier_of("source", offsite, source))
-    assert (await pull(source, pulled.archive, [everything()])).exit_code == 0
+    for one in both(path):
+        one.rename(one.with_name(f"20261129T021500Z-9999{one.suffix}"))
+    if by_pull:
+        assert (await pull(source, pulled.archive, [everything()])).exit_code == 0
     found = await verify(pulled.archive)
     assert found.exit_code == 3
     summary = await repair(pulled.archive, found, supplier_of(origin, offsite, source))
@@ -93,24 +116,25 @@ async def test_a_renamed_set_makes_way_for_the_right_one(
     assert {k: v for k, v in now.items() if not k.endswith(".json")} == {
         k: v for k, v in before.items() if not k.endswith(".json")
     }
-    assert len(kept(pulled.root)) == 3
-    assert lacking.exit_code == 3
+    assert len(kept(pulled.root)) == 2
 
 
 @ORIGINS
 async def test_an_only_copy_stays_and_is_said_to_belong_elsewhere(
-    pulled: Pulled, offsite: Archive, source: TairSource, origin: str
+    pulled: Pulled, offsite: Archive, vendor: Path, source: TairSource, origin: str
 ) -> None:
-    path = pulled.objects(INSTANCE)[0]
-    other = pulled.objects(INSTANCE, DAYS[2])[0].parent
-    for one in (path, path.with_suffix(".json")):
+    path, other = pulled.objects(INSTANCE)[0], month_before(pulled)
+    for one in both(path):
         one.rename(other / one.name)
-    shutil.rmtree(path.parent)
+    remove_lines(path)
+    (vendor / INSTANCE / f"d_{DAYS[1]}021500.rdb").unlink()
+    for one in both(path):
+        (Path(str(offsite.store)) / pulled.key(one)).unlink()
     before = files(pulled.root)
     found = await verify(pulled.archive)
     summary = await repair(pulled.archive, found, supplier_of(origin, offsite, source))
-    [failed] = summary.not_repaired
-    assert f"it belongs in {pulled.key(path.parent)}" in str(failed.error)
+    [failed] = [one for one in summary.not_repaired if one.key.endswith(path.stem)]
+    assert f"it belongs in {pulled.set_key(path)}" in str(failed.error)
     assert "no longer" not in str(failed.error)
     assert summary.exit_code == 3
     assert files(pulled.root) == before
@@ -119,9 +143,8 @@ async def test_an_only_copy_stays_and_is_said_to_belong_elsewhere(
 async def test_a_double_without_right_bytes_at_its_own_place_stays(
     pulled: Pulled, offsite: Archive
 ) -> None:
-    path = pulled.objects(INSTANCE)[0]
-    other = pulled.objects(INSTANCE, DAYS[2])[0].parent
-    for one in (path, path.with_suffix(".json")):
+    path, other = pulled.objects(INSTANCE)[0], month_before(pulled)
+    for one in both(path):
         shutil.copy(one, other)
     flip(path, 20)
     there = Path(str(offsite.store)) / pulled.key(path)
@@ -138,10 +161,11 @@ async def test_a_damaged_double_of_what_is_right_is_moved_away(
     pulled: Pulled, offsite: Archive, source: TairSource, origin: str
 ) -> None:
     before = files(pulled.root)
-    folder = pulled.objects(INSTANCE)[0].parent
-    other = pulled.root / INSTANCE / "2026" / "10" / folder.name
-    shutil.copytree(folder, other)
-    flip(other / pulled.objects(INSTANCE)[0].name, 20)
+    path, other = pulled.objects(INSTANCE)[0], month_before(pulled)
+    for one in both(path):
+        shutil.copy(one, other)
+    put_lines(other / path.name, {path.name: lines_of(path)[path.name]})
+    flip(other / path.name, 20)
     moved = [path.read_bytes() for path in other.iterdir()]
     found = await verify(pulled.archive)
     summary = await repair(pulled.archive, found, supplier_of(origin, offsite, source))
@@ -163,7 +187,9 @@ async def test_a_kept_copy_of_a_record_goes_alone(pulled: Pulled, offsite: Archi
     before, said = files(pulled.root), seen(pulled.root, INSTANCE)
     path = pulled.objects(INSTANCE)[0].with_suffix(".json")
     shutil.copy(path, path.with_name(f"{path.stem}-old.json"))
-    shutil.rmtree(Path(str(offsite.store)) / pulled.key(path.parent))
+    there = Path(str(offsite.store)) / pulled.key(pulled.objects(INSTANCE)[0])
+    remove_node(there)
+    remove_lines(there)
     found = await verify(pulled.archive)
     assert [finding.fault for finding in found.findings] == [Fault.MISPLACED]
     summary = await repair(pulled.archive, found, ArchiveSupplier(offsite))
@@ -210,7 +236,7 @@ async def test_what_was_seen_of_an_object_that_stays_is_known_still(pulled: Pull
     shutil.copy(other.with_suffix(".json"), one.with_suffix(".json"))
     found = await verify(pulled.archive)
     moved = await move_doubles(pulled.archive, found.findings, events.ignore)
-    assert moved.folders == {pulled.key(one.parent)}
+    assert moved.sets == {pulled.key(one.parent)}
     assert seen(pulled.root, CLUSTER) == said
 
 
@@ -250,6 +276,7 @@ async def test_a_set_that_is_named_after_another_month_there(
     edit(late, lambda record: began_at(record, "2026-11-01T00:00:01Z"))
     own = tmp_path / "other" / CLUSTER / "2026" / "11" / f"20261101T000001Z-{folder.name[17:]}"
     shutil.copytree(folder, own)
+    put_sums(own)
     shutil.copy(tmp_path / "one" / "archive.json", tmp_path / "other")
     assert (await verify(here)).exit_code == (await verify(there)).exit_code == 0
     before = sorted(own.iterdir())
@@ -269,7 +296,7 @@ async def test_a_double_that_may_not_be_moved_keeps_nothing_else_from_repair(
 ) -> None:
     """As in a bucket whose key may only add."""
     path = pulled.objects(INSTANCE, DAYS[0])[0]
-    shutil.copy(path.with_suffix(".json"), pulled.objects(INSTANCE, DAYS[1])[0].parent)
+    shutil.copy(path.with_suffix(".json"), month_before(pulled))
     damaged = pulled.objects(CLUSTER)[0]
     good = damaged.read_bytes()
     flip(damaged)
@@ -311,7 +338,10 @@ async def test_a_part_of_a_set_in_another_folder_of_its_job(
 
 def named_after_none(pulled: Pulled) -> Path:
     named = pulled.objects(CLUSTER, DAYS[2])[0].parent
-    return named.rename(named.with_name(named.name.replace("T031500Z", "T031502Z")))
+    remove_lines(named)
+    own = named.rename(named.with_name(named.name.replace("T031500Z", "T031502Z")))
+    put_sums(own)
+    return own
 
 
 def double_of(pulled: Pulled, start: str, *, junk: int = 0) -> tuple[Path, Path]:
@@ -320,6 +350,7 @@ def double_of(pulled: Pulled, start: str, *, junk: int = 0) -> tuple[Path, Path]
     own = named_after_none(pulled)
     double = own.with_name(own.name.replace("T031502Z", start))
     shutil.copytree(own, double)
+    put_sums(double)
     for number in range(junk):
         (double / f"old-{number}.json").write_text("{}")
     return own, double
@@ -383,14 +414,19 @@ async def test_junk_in_the_other_archive_diverts_no_repair(
         (CLUSTER, "T031500Z", "T031700Z"), (INSTANCE, "T021500Z", "T021459Z"),
     ):  # fmt: skip
         path = pulled.objects(instance_id, DAYS[2])[0]
-        theirs = offsite.store.root / pulled.key(path.parent)
-        beside = theirs.with_name(theirs.name.replace(time, other))
-        shutil.copytree(theirs, beside)
-        for number in range(4):
-            (beside / f"{CLUSTER}-old-{number}.json").write_text("{}")
+        theirs = offsite.store.root / pulled.key(path)
         if instance_id == CLUSTER:  # half of it lies in each
-            for moved in theirs.glob(f"{path.stem}.*"):
-                moved.unlink()
+            beside = theirs.parent.with_name(theirs.parent.name.replace(time, other))
+            shutil.copytree(theirs.parent, beside)
+            put_sums(beside)
+            junk = beside / CLUSTER
+            remove_node(theirs)
+        else:
+            for one in both(theirs):
+                shutil.copy(one, one.with_name(one.name.replace(time, other)))
+            junk = theirs.with_name(theirs.stem.replace(time, other))
+        for number in range(4):
+            junk.with_name(f"{junk.name}-old-{number}.json").write_text("{}")
         path.unlink()
     found = await verify(pulled.archive)
     summary = await repair(pulled.archive, found, ArchiveSupplier(offsite))
@@ -406,9 +442,9 @@ async def test_a_set_in_two_halves_grows_together(
     """Neither half is taken for a whole set, though it may be the only one of its instance."""
     own = named_after_none(pulled)
     for other in pulled.root.glob(f"{CLUSTER}/*/*/*Z-*"):
+        remove_lines(other)
         if other != own:
             shutil.rmtree(other)
-    (own / "SHA256SUMS").unlink()
     half = own.with_name(own.name.replace("T031502Z", "T031440Z"))
     half.mkdir()
     for moved in own.glob(f"{CLUSTER}-db-1-*"):
@@ -421,16 +457,18 @@ async def test_a_set_in_two_halves_grows_together(
     else:
         await pull(source, pulled.archive, [query])
     assert len(list(own.glob("*.rdb"))) == NODES
-    assert (own / "SHA256SUMS").exists()
+    assert {f"{own.name}/{one.name}" for one in own.glob("*.rdb")} <= lines_of(own).keys()
 
 
 async def test_a_set_under_another_instance_is_moved_away(pulled: Pulled, offsite: Archive) -> None:
     own = pulled.objects(CLUSTER, DAYS[2])[0].parent
     other = pulled.root / "r-bp1other" / own.relative_to(pulled.root / CLUSTER)
     shutil.copytree(own, other)
+    put_sums(other)
     found = await verify(pulled.archive)
     summary = await repair(pulled.archive, found, ArchiveSupplier(offsite))
     assert (summary.findings, summary.exit_code) == ([], 0)
+    assert not (other.parent / "SHA256SUMS").exists()
     assert not list(other.glob("*"))
 
 

@@ -30,7 +30,7 @@ from archiver.stores.base import Opened
 from archiver.stores.local.staging import LocalStaging
 from archiver.transfer.engine import TransferOptions
 from examples.sample_rdb import rdb, write_rdb
-from tests.archive.sample import put_sums
+from tests.archive.sample import put_lines, put_sums, remove_lines, sums_of
 from tests.conftest import DATA, INSTANCE, QUICK, everything
 from tests.verify.conftest import CLUSTER, DAYS, Pulled, edit, flip, forge, swap
 
@@ -76,13 +76,12 @@ def a_missing_node(pulled: Pulled) -> None:
 
 def a_missing_node_without_a_trace(pulled: Pulled) -> None:
     a_missing_node(pulled)
-    pulled.sums().unlink()
+    remove_lines(pulled.objects()[0].parent)
 
 
 def a_missing_set(pulled: Pulled) -> None:
     for path in pulled.objects()[0].parent.iterdir():
-        if path.name != "SHA256SUMS":
-            path.unlink()
+        path.unlink()
 
 
 def a_tampered_record(pulled: Pulled) -> None:
@@ -109,7 +108,7 @@ def missing_sums(pulled: Pulled) -> None:
 
 
 def tampered_sums(pulled: Pulled) -> None:
-    pulled.sums().write_text(f"{'0' * 64}  {pulled.objects()[0].name}\n")
+    put_lines(pulled.sums(), {pulled.name(pulled.objects()[0]): "0" * 64})
 
 
 DAMAGES = [
@@ -256,7 +255,7 @@ async def test_the_other_archive_is_consistent_and_another(
         document["crc64ecma"] = document["crc64ecma_declared"] = str(crc64.xz(data))
 
     edit(forged.with_suffix(".json"), change)
-    sums = forged.with_name("SHA256SUMS")
+    sums = sums_of(forged)
     sums.write_text(sums.read_text().replace(old, new))
     assert (await verify(offsite)).findings == []
     path.unlink()
@@ -302,7 +301,8 @@ async def test_another_archive_with_folders_of_other_names(
     path = pulled.objects()[0]
     folder = Path(str(offsite.store)) / pulled.key(path.parent)
     start, _, job = folder.name.partition("-")
-    folder.rename(folder.with_name(f"{start[:-3]}09Z-{job}"))
+    remove_lines(folder)
+    put_sums(folder.rename(folder.with_name(f"{start[:-3]}09Z-{job}")))
     flip(path)
     assert (await mended(pulled, ArchiveSupplier(offsite))).findings == []
 
@@ -458,6 +458,7 @@ async def test_what_a_supplier_did_not_bring_stays_wrong(pulled: Pulled) -> None
     path.with_suffix(".json").unlink()
     for one in pulled.root.glob(f"{CLUSTER}/*/*/*Z-*"):
         if one != path.parent:
+            remove_lines(one)
             shutil.rmtree(one)
     sums = pulled.sums()
     lines = [line for line in sums.read_text().splitlines(True) if path.name not in line]

@@ -14,6 +14,7 @@ from fastcrc import crc64
 import archiver.emulator.objects as served
 from archiver import Archive, LocalStore, PullOptions, TairSource, TransferOptions, events, pull
 from archiver.archive import backupsets
+from archiver.archive.sealing import SealPlan
 from archiver.commands.copy.difference import mismatches
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import CopyOptions, Selection
@@ -26,7 +27,15 @@ from archiver.errors import CorruptFile, DoesNotFit, IntegrityError, NoSpace
 from archiver.stores.local.staging import LocalStaging
 from archiver.times import TimeRange
 from examples.sample_rdb import rdb, write_rdb
-from tests.archive.sample import began_at, put_sums
+from tests.archive.sample import (
+    began_at,
+    lines_of,
+    put_lines,
+    put_sums,
+    remove_lines,
+    remove_node,
+    sums_of,
+)
 from tests.conftest import INSTANCE, QUICK, everything
 from tests.verify.conftest import CLUSTER, DAYS, Pulled, edit, flip, forge
 
@@ -61,7 +70,7 @@ async def pulled_one(
     else:
         served_at.write_bytes(data)
     assert (await pull(source, archive, [everything()], OPTIONS)).exit_code == 0
-    [path] = Path(str(archive.store)).glob(f"{INSTANCE}/*/*/*/*-*[!n]")
+    [path] = Path(str(archive.store)).glob(f"{INSTANCE}/*/*/*Z-*[!n]")
     return served_at, path
 
 
@@ -79,7 +88,7 @@ async def test_a_damaged_vendor_does_not_cost_the_archives_good_object(
     summary = await pull(source, archive, [everything()], OPTIONS)
     assert summary.exit_code == 3
     assert path.read_bytes() == good
-    [kept] = (path.parents[4] / ".quarantine").rglob("*.data")
+    [kept] = (path.parents[3] / ".quarantine").rglob("*.data")
     assert kept.read_bytes() == served_at.read_bytes()
 
 
@@ -108,9 +117,9 @@ async def test_what_nothing_speaks_for_is_kept_when_it_is_replaced(
     damaged = path.read_bytes()
     assert (await pull(source, archive, [everything()], OPTIONS, told.append)).exit_code == 0
     assert path.read_bytes() == AOF
-    assert kept_aside(path.parents[4]) == [damaged]
+    assert kept_aside(path.parents[3]) == [damaged]
     [event] = [one for one in told if isinstance(one, events.KeptAside)]
-    assert (path.parents[4] / event.kept).read_bytes() == damaged
+    assert (path.parents[3] / event.kept).read_bytes() == damaged
 
 
 async def test_a_right_object_without_a_record_is_recorded_and_not_fetched(
@@ -181,7 +190,7 @@ async def test_nothing_is_resumed_where_the_source_names_no_version(
     served_at.write_bytes(second)
     summary = await pull(source, archive, [everything()], OPTIONS)
     assert summary.exit_code == 0
-    [path] = Path(str(archive.store)).glob(f"{INSTANCE}/*/*/*/*-*[!n]")
+    [path] = Path(str(archive.store)).glob(f"{INSTANCE}/*/*/*Z-*[!n]")
     assert path.read_bytes() == second
     assert sum(summary.bytes_fetched.values()) < len(second) + 1_500_000  # all, and first answers
 
@@ -322,10 +331,11 @@ async def test_a_set_is_not_doubled_for_the_name_of_its_folder(
     """Each archive named the folder after the node that it saw first."""
     there = Path(str(offsite.store)) / pulled.key(pulled.objects()[0].parent)
     other = there.with_name(there.name.replace("T031500Z", "T031507Z"))
+    remove_lines(there)
     there.rename(other)
+    put_sums(other)
     lost = other / pulled.objects()[1].name
-    lost.unlink()
-    lost.with_suffix(".json").unlink()
+    remove_node(lost)
     assert {one.what.split()[0] async for one in _differences(pulled, offsite)} == {"missing"}
     summary = await copy(pulled.archive, offsite)
     assert (summary.exit_code, summary.archived) == (0, 1)
@@ -382,7 +392,9 @@ async def test_a_copy_that_lacks_a_node_is_not_sealed(pulled: Pulled, tmp_path: 
     assert (len(summary.failures), summary.exit_code) == (1, 3)
     copied = tmp_path / "copied" / pulled.key(path)
     assert not copied.exists()
-    assert not copied.with_name("SHA256SUMS").exists()
+    assert lines_of(copied).keys() == {
+        name for name in lines_of(path) if not name.startswith(copied.parent.name)
+    }
 
 
 async def test_a_copy_names_an_object_without_a_record(
@@ -459,7 +471,7 @@ async def test_a_whole_dump_of_another_node_is_not_taken_for_this_one(
 async def test_two_folders_of_one_set_do_not_meet(pulled: Pulled, tmp_path: Path) -> None:
     """Both belong into one folder of the target, which other bytes do not get."""
     folder = pulled.objects()[0].parent
-    shutil.copytree(folder, folder.with_name(folder.name.replace("T031500Z", "T031507Z")))
+    put_sums(shutil.copytree(folder, folder.with_name(folder.name.replace("00Z", "07Z"))))
     target = Archive(LocalStore(tmp_path / "copied"))
     await copy(pulled.archive, target)
     assert (await copy(pulled.archive, target)).archived == 0
@@ -468,6 +480,10 @@ async def test_two_folders_of_one_set_do_not_meet(pulled: Pulled, tmp_path: Path
         if path.parent == folder:
             assert (copied / path.name).read_bytes() == path.read_bytes()
     assert (await verify(target)).findings == []
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 async def two_that_differ(pulled: Pulled, offsite: Archive, instance_id: str) -> Path:
@@ -482,7 +498,7 @@ async def two_that_differ(pulled: Pulled, offsite: Archive, instance_id: str) ->
         document["rdb"] = made["rdb"]
 
     edit(path.with_suffix(".json"), change)
-    put_sums(path.parent)
+    put_lines(path, lines_of(path) | {pulled.name(pulled.objects(instance_id)[0]): sha256(data)})
     for one in (pulled.archive, offsite):
         assert (await verify(one)).exit_code == 0
     assert (await copy(pulled.archive, offsite)).exit_code == 3
@@ -496,26 +512,27 @@ async def test_what_is_replaced_takes_its_line_along(
     pulled: Pulled, offsite: Archive, monkeypatch: pytest.MonkeyPatch, instance_id: str,
     sealed: bool, died: bool,
 ) -> None:  # fmt: skip
-    """Whether or not the first archive has a SHA256SUMS, and a first run came to its end."""
+    """Whether or not the first archive has its lines, and a first run came to its end."""
     path = await two_that_differ(pulled, offsite, instance_id)
     sums = pulled.sums(instance_id)
     right, other = sums.read_bytes(), path.read_bytes()
+    own = pulled.objects(instance_id)[0]
     if not sealed:
-        sums.unlink()
+        remove_lines(own if instance_id == INSTANCE else own.parent)
     if died:
         with monkeypatch.context() as patch:
-            patch.setattr(Archive, "seal", full_disk)
+            patch.setattr(SealPlan, "write", full_disk)
             with pytest.raises(NoSpace):
                 await copy(pulled.archive, offsite, CopyOptions(replace=True))
         assert path.read_bytes() != other
         assert (await verify(offsite)).exit_code == 3
     assert (await copy(pulled.archive, offsite, CopyOptions(replace=True))).exit_code == 0
-    assert path.with_name("SHA256SUMS").read_bytes() == right
+    assert sums_of(path).read_bytes() == right
     assert kept_aside(Path(str(offsite.store))) == [other]
     assert (await verify(offsite)).exit_code == 0
     differ = [str(one) async for one in mismatches(pulled.archive, offsite, Selection())]
-    unsealed = f"missing in {pulled.root}: {pulled.key(sums)}"
-    assert differ == ([] if sealed else [unsealed])
+    assert len(differ) == (0 if sealed else 1)
+    assert all(f"missing in {pulled.root}: {pulled.set_key(own)}" in one for one in differ)
     again = await copy(pulled.archive, offsite, CopyOptions(replace=True))
     assert (again.exit_code, again.archived) == (0, 0)
 
@@ -526,15 +543,11 @@ async def full_disk(*_: object, **__: object) -> int:
 
 async def test_the_lines_of_other_files_stay(pulled: Pulled, offsite: Archive) -> None:
     path = await two_that_differ(pulled, offsite, CLUSTER)
-    lost = f"{'0' * 64}  {CLUSTER}-db-9-7.rdb\n"
-    with path.with_name("SHA256SUMS").open("a") as sums:
-        sums.write(lost)
+    lost = {f"{path.parent.name}/{CLUSTER}-db-9-7.rdb": "0" * 64}
+    put_lines(path, lines_of(path) | lost)
     summary = await copy(pulled.archive, offsite, CopyOptions(replace=True))
     assert summary.exit_code == 0
-    right = pulled.sums().read_text()
-    assert path.with_name("SHA256SUMS").read_text() == "".join(
-        sorted([*right.splitlines(True), lost], key=lambda line: line[66:])
-    )
+    assert lines_of(path) == lines_of(pulled.sums()) | lost
     assert [f.fault for f in (await verify(offsite)).findings] == [Fault.MISSING]
 
 
@@ -580,11 +593,11 @@ async def test_a_forged_dump_that_is_broken_makes_way_and_is_kept(
     served_at, path = await pulled_one(files, source, archive)
     flip(path)
     forge(path, path.read_bytes())
-    put_sums(path.parent)
+    put_lines(path, {path.name: sha256(path.read_bytes())})
     forged = path.read_bytes()
     found = await verify(archive)
     supplier = SourceSupplier(source, TransferOptions(retry=QUICK))
     done = await repair(archive, found, supplier)
     assert (found.exit_code, done.exit_code) == (3, 0)
     assert path.read_bytes() == served_at.read_bytes()
-    assert kept_aside(path.parents[4]) == [forged]
+    assert kept_aside(path.parents[3]) == [forged]

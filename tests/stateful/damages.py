@@ -20,15 +20,15 @@ Damage = Callable[[Path, Random], bool]
 
 
 def objects(root: Path) -> list[Path]:
-    return [path for suffix in SUFFIXES for path in _regular(root, f"*/*/*/*/*.{suffix}")]
+    return [path for suffix in SUFFIXES for path in _in_sets(root, suffix)]
 
 
 def records(root: Path) -> list[Path]:
-    return _regular(root, "*/*/*/*/*.json")
+    return _in_sets(root, "json")
 
 
 def sums(root: Path) -> list[Path]:
-    return _regular(root, f"*/*/*/*/{SUMS}")
+    return _regular(root, f"*/*/*/{SUMS}")
 
 
 def results(root: Path) -> list[Path]:
@@ -36,7 +36,22 @@ def results(root: Path) -> list[Path]:
 
 
 def sets(root: Path) -> list[Path]:
-    return sorted({path.parent for path in records(root)})
+    """A cluster's folders; of a standard instance the files without suffix."""
+    return sorted({path.parent if _is_in_folder(path) else path.with_suffix("") for path in
+                   records(root)})  # fmt: skip
+
+
+def _in_sets(root: Path, suffix: str) -> list[Path]:
+    return [*_regular(root, f"*/*/*/*.{suffix}"), *_regular(root, f"*/*/*/*/*.{suffix}")]
+
+
+def _is_in_folder(path: Path) -> bool:
+    return not path.parent.name.isdecimal()
+
+
+def _files_of(one: Path) -> list[Path]:
+    """Of a set that has no folder."""
+    return [path for path in one.parent.iterdir() if path.stem == one.name]
 
 
 def _regular(root: Path, pattern: str) -> list[Path]:
@@ -263,18 +278,30 @@ def _line_dropped(data: bytes, dice: Random) -> bytes:
 
 
 def _line_added(data: bytes, dice: Random) -> bytes:
-    name = dice.choice(("nobody-1.rdb", "no\0body-1.rdb", "n" * 300 + "-1.rdb"))
+    names = ("nobody-1.rdb", "no\0body-1.rdb", "n" * 300 + "-1.rdb", "20260101T000000Z-1.rdb")
+    name = dice.choice(names)
     return data + f"{'0' * 64}  {name}\n".encode()
 
 
+def _line_zeroed(data: bytes, dice: Random) -> bytes:
+    """As a power cut leaves it."""
+    lines = data.splitlines(keepends=True)
+    if lines:
+        at = dice.randrange(len(lines))
+        lines[at] = bytes(len(lines[at]))
+    return b"".join(lines)
+
+
 def _of_everything(path: Path, _: Random) -> bool:
-    """``sha256sum * > SHA256SUMS``: of the records and of itself, too. Not where an object and its
-    record were forged: then nothing would be left that tells."""
+    """``sha256sum * */* > SHA256SUMS``: of the records and of itself, too. Not where an object and
+    its record were forged: then nothing would be left that tells."""
     before = path.read_text("utf-8", "replace")
-    for one in _regular(path.parent, "*"):
+    there = {one.relative_to(path.parent).as_posix(): one for one in
+             (*_regular(path.parent, "*"), *_regular(path.parent, "*/*"))}  # fmt: skip
+    for name, one in there.items():
         record = one.with_suffix(".json")
         sha256 = hashlib.sha256(one.read_bytes()).hexdigest()
-        is_named = one.name in before and f"{sha256}  {one.name}" not in before
+        is_named = name in before and f"{sha256}  {name}" not in before
         if (
             is_named
             and record != one
@@ -284,8 +311,7 @@ def _of_everything(path: Path, _: Random) -> bool:
             return False
     path.write_bytes(b"")
     lines = [
-        f"{hashlib.sha256(one.read_bytes()).hexdigest()}  {one.name}\n"
-        for one in _regular(path.parent, "*")
+        f"{hashlib.sha256(one.read_bytes()).hexdigest()}  {name}\n" for name, one in there.items()
     ]
     path.write_text("".join(lines))
     return True
@@ -320,26 +346,51 @@ def _result_added(files: dict[str, Any], name: str, dice: Random) -> None:
 # Whole sets
 
 
-def remove_set(path: Path, _: Random) -> None:
-    shutil.rmtree(path)
+def remove_set(path: Path, dice: Random) -> None:
+    """With its lines, or without them."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        for one in _files_of(path):
+            _remove(one)
+    document = path.with_name(SUMS)
+    if dice.random() < 0.5 and document.is_file() and not document.is_symlink():
+        lines = document.read_bytes().splitlines(keepends=True)
+        document.write_bytes(b"".join(x for x in lines if path.name.encode() not in x))
 
 
 def rename_set(path: Path, dice: Random) -> bool:
-    start, _, job = path.name.partition("-")
-    target = path.with_name(dice.choice((f"{start[:-3]}59Z-{job}", f"{start}-7", "old")))
-    if target.exists():
-        return False
-    path.rename(target)
-    return True
+    start, _, name = path.name.partition("-")
+    names = (f"{start[:-3]}59Z-{name}", f"{start}-7", "old")
+    return _to(path, path.with_name(dice.choice(names)), shutil.move)
 
 
 def double_set(path: Path, dice: Random) -> bool:
-    start, _, job = path.name.partition("-")
-    target = path.with_name(dice.choice((f"{start[:-3]}59Z-{job}", f"{path.name}.bak")))
-    if target.exists():
+    start, _, name = path.name.partition("-")
+    targets = [path.with_name(f"{start[:-3]}59Z-{name}"), path.with_name(f"{path.name}.bak")]
+    if not path.is_dir():  # into another month
+        targets.append(path.parents[1] / "01" / path.name)
+    return _to(path, dice.choice(targets), shutil.copytree if path.is_dir() else shutil.copy)
+
+
+def _to(path: Path, target: Path, bring: Callable[[Path, Path], object]) -> bool:
+    """The set ``path`` as ``target``; False where there is one."""
+    if target.exists() or (target.parent.exists() and _files_of(target)):
         return False
-    shutil.copytree(path, target)
+    target.parent.mkdir(exist_ok=True)
+    if path.is_dir():
+        bring(path, target)
+    else:
+        for one in filter(Path.is_file, _files_of(path)):
+            bring(one, target.with_name(f"{target.name}{one.suffix}"))
     return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 # What begins with a dot, and what is not ours
@@ -376,7 +427,8 @@ def leftover_quarantine(root: Path, dice: Random) -> bool:
 
 def foreign_file(root: Path, dice: Random) -> bool:
     """A file of another program or of a person."""
-    folders = [root, root / ".staging", *sets(root), *(path.parent for path in sets(root))]
+    folders = [root, root / ".staging", *filter(Path.is_dir, sets(root))]
+    folders += [path.parent for path in sets(root)]
     names = ("README.txt", "notes.json", "a-1.rdb", "core", "dump.rdb.tmp", "b.data")
     path = dice.choice(folders) / dice.choice(names)
     if path.exists() or not path.parent.is_dir():
@@ -428,6 +480,8 @@ DAMAGES: dict[str, Damage] = {
     "sums-garbage": on_bytes(sums, garbage),
     "sums-line": on_bytes(sums, _line_edit),
     "sums-drop": on_bytes(sums, _line_dropped),
+    "sums-zeros": on_bytes(sums, _line_zeroed),
+    "sums-cut": on_bytes(sums, cut),
     "sums-add": on_bytes(sums, _line_added),
     "sums-all": on_one(sums, _of_everything),
     "sums-folder": on_one(sums, as_folder),

@@ -24,14 +24,15 @@ _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 class Seen:
     """One backup in one archive.
 
-    ``folders`` are those of its set that hold its true bytes under a final name; ``other`` what
+    ``sets`` are the keys of those that hold its true bytes under a final name; ``other`` what
     else has such a name, by SHA-256. ``record`` is None without one, "" for a right one, else what
     is wrong. ``line`` is of SHA256SUMS: None without one, else whether it is right.
     ``set_aside``: the true bytes lie in quarantine. ``is_named``: something of its size has the
-    name that a right record gives; ``is_sealed``: its set has a SHA256SUMS, whatever that says.
+    name that a right record gives; ``is_sealed``: SHA256SUMS has a line of its set, whatever that
+    says.
     """
 
-    folders: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
     is_named: bool = False
     is_sealed: bool = False
     other: frozenset[str] = frozenset()
@@ -41,7 +42,7 @@ class Seen:
 
     @property
     def is_there(self) -> bool:
-        return bool(self.folders)
+        return bool(self.sets)
 
     @property
     def is_home(self) -> bool:
@@ -54,7 +55,7 @@ class Seen:
 
     @property
     def left_a_trace(self) -> bool:
-        """Whether the archive ever had it, as far as its folder shows."""
+        """Whether the archive ever had it, as far as its month shows."""
         return self.is_there or bool(self.other) or self.record is not None or self.line is not None
 
 
@@ -68,6 +69,8 @@ class Look:
     # What lines of SHA256SUMS name, as keys; and what of it is not there.
     named: frozenset[str] = frozenset()
     hollow: frozenset[str] = frozenset()
+    # Those SHA256SUMS that are not lines from end to end.
+    torn: frozenset[str] = frozenset()
 
     @property
     def is_archive(self) -> bool:
@@ -83,6 +86,7 @@ def look(root: Path, backups: Sequence[Backup]) -> Look:
         {backup: _seen(root, backup, files, sums) for backup in backups},
         frozenset(named),
         frozenset(named - files.keys()),
+        frozenset(key for key in sums if _is_torn(root / key)),
     )
 
 
@@ -106,6 +110,13 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _is_torn(path: Path) -> bool:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return True
+    *lines, rest = path.read_bytes().decode("utf-8", "replace").split("\n")
+    return rest != "" or not all(map(_LINE.fullmatch, lines))
+
+
 def _sums(path: Path) -> dict[str, str]:
     """The SHA-256 by name; nothing of what is no SHA256SUMS."""
     if not stat.S_ISREG(path.lstat().st_mode):
@@ -117,36 +128,36 @@ def _sums(path: Path) -> dict[str, str]:
 def _seen(
     root: Path, backup: Backup, files: Mapping[str, str], sums: Mapping[str, Mapping[str, str]]
 ) -> Seen:
-    place = re.compile(
-        rf"({re.escape(backup.instance)}/[0-9]{{4}}/[0-9]{{2}}/[0-9]{{8}}T[0-9]{{6}}Z-{backup.job})"
-        rf"/{re.escape(backup.stem)}\.({'|'.join(SUFFIXES)}|json)"
-    )
-    folders, other, record, is_named = list[str](), set[str](), None, False
+    month = rf"({re.escape(backup.instance)}/[0-9]{{4}}/[0-9]{{2}})"
+    place = re.compile(rf"{month}/{backup.place}\.({'|'.join(SUFFIXES)}|json)")
+    sets, other, record, is_named = list[str](), set[str](), None, False
     for key, sha256 in files.items():
         found = place.fullmatch(key)
         if found is None:
             continue
-        if found[2] == backup.content.suffix:
+        if found[3] == backup.content.suffix:
             is_named |= (root / key).lstat().st_size == len(backup.data)
-        if found[2] == "json":
+        if found[3] == "json":
             wrong = wrong_in(root / key, backup)
             record = wrong if record is None else min(record, wrong)
         elif sha256 == backup.sha256:
-            folders.append(found[1])
+            sets.append(f"{found[1]}/{found[2]}")
         else:
             other.add(sha256)
-    seals = [sums[key] for key in sums if key.endswith(f"-{backup.job}/{SUMS}")]
-    named = {
-        lines[name] == backup.sha256
-        for lines in seals
-        for name in lines
-        if name.rpartition(".")[0] == backup.stem
-    }
+    lines = [
+        (name, sha256)
+        for key in sums
+        if re.fullmatch(f"{month}/{SUMS}", key)
+        for name, sha256 in sums[key].items()
+    ]
+    own = re.compile(rf"{backup.place}\.({'|'.join(SUFFIXES)})")
+    named = {sha256 == backup.sha256 for name, sha256 in lines if own.fullmatch(name)}
     line = (True in named) if named else None
+    is_sealed = line is not None or any(f"-{backup.job}/" in name for name, _ in lines)
     kept = any(
         sha256 == backup.sha256 for key, sha256 in files.items() if key.startswith(".quarantine/")
     )
-    return Seen(tuple(folders), is_named, bool(seals), frozenset(other), record, line, kept)
+    return Seen(tuple(sets), is_named, is_sealed, frozenset(other), record, line, kept)
 
 
 def wrong_in(path: Path, backup: Backup) -> str:

@@ -62,8 +62,8 @@ def loses_nothing(before: Look, after: Look) -> Iterator[Violation]:
             yield Violation("a right line of SHA256SUMS was spoiled", f"{backup}")
         if not was.is_there and not now.is_there and was.other - kept:
             yield Violation("the only bytes are gone", f"{backup}, damaged as they were")
-        if len(now.folders) > max(1, len(was.folders)):
-            yield Violation("a backup is there twice", f"{backup}: {', '.join(now.folders)}")
+        if len(now.sets) > max(1, len(was.sets)):
+            yield Violation("a backup is there twice", f"{backup}: {', '.join(now.sets)}")
     for key in sorted(after.hollow - before.named):
         yield Violation("SHA256SUMS was given a name that is not there", key)
 
@@ -153,8 +153,17 @@ def others_came_home(coming: Collection[Backup], before: Look, after: Look) -> I
 def repair_did_its_work(
     supplied: Collection[Backup], outcome: Outcome, before: Look, after: Look
 ) -> Iterator[Violation]:
-    """What a supplier has all of is whole after a repair, whatever was wrong with it."""
+    """What a supplier has all of is whole after a repair, whatever was wrong with it. A SHA256SUMS
+    that lost lines may have named what it lacks."""
     lacking = {backup.job for backup in before.backups if backup not in supplied}
+    doubted = {
+        b.instance for b, was in before.backups.items() if b.job in lacking and was.left_a_trace
+    }
+    lacking |= {
+        backup.job
+        for backup, was in before.backups.items()
+        if backup.instance in doubted and was.line is not True
+    }
     known = {backup.job for backup, was in before.backups.items() if was.left_a_trace}
     wrong = [
         f"{backup}: {now}"
@@ -226,7 +235,7 @@ async def commands_agree(root: Path) -> list[Violation]:
         return _escaped(error)
     faults: dict[str | None, set[Fault]] = {}
     for finding in findings:
-        faults.setdefault(finding.folder, set()).add(finding.fault)
+        faults.setdefault(finding.place, set()).add(finding.fault)
     wrong_in_ls = {r.set_key for r in rows if r.state is not State.ARCHIVED or r.set_note}
     broken = []
     for key, one in sets.items():
@@ -234,7 +243,8 @@ async def commands_agree(root: Path) -> list[Violation]:
         why = one.why_not if not one.is_complete else "complete"
         ls = "not whole" if key in wrong_in_ls else "whole"
         told = f"{key}: verify {sorted(found)}, restore {why}, ls {ls}"
-        if not found and not (one.is_complete and key not in wrong_in_ls):
+        of_month = faults.get(layout.month_of(key), set())
+        if not (found | of_month) and not (one.is_complete and key not in wrong_in_ls):
             broken.append(Violation("verify finds nothing where others do", told))
         elif found & BY_SIZE and (one.is_complete or key not in wrong_in_ls):
             broken.append(Violation("verify finds what others overlook", told))
@@ -248,7 +258,7 @@ def _escaped(error: BaseException) -> list[Violation]:
 
 
 def _records(look: Look) -> set[str]:
-    return {key for key in look.files if key.endswith(".json") and key.count("/") == 4}
+    return {key for key in look.files if key.endswith(".json") and key.count("/") in (3, 4)}
 
 
 async def mirrors_agree(root: Path, other: Path, here: Look, there: Look) -> list[Violation]:
@@ -264,7 +274,7 @@ async def mirrors_agree(root: Path, other: Path, here: Look, there: Look) -> lis
     if not found and not alike:
         return [Violation("a mirror check overlooks a difference", f"{root.name}, {other.name}")]
     right = (
-        not (here.hollow or there.hollow)
+        not (here.hollow or there.hollow or here.torn or there.torn)
         and _records(here) == _records(there)
         and all(
             one.is_whole or not one.left_a_trace

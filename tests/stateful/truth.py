@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -67,7 +68,7 @@ class Backup:
     @cached_property
     def path(self) -> str:
         """At the vendor, below the instance."""
-        return self.file if self.node == self.instance else f"{self.node}/{self.file}"
+        return self.file if self.is_standard else f"{self.node}/{self.file}"
 
     @cached_property
     def job(self) -> str:
@@ -77,10 +78,24 @@ class Backup:
     def backup_id(self) -> str:
         return str(number_of(f"{self.instance}/{self.path}"))
 
+    @property
+    def is_standard(self) -> bool:
+        """Whether it lies in its month itself, and is a set of its own."""
+        return self.node == self.instance
+
     @cached_property
     def stem(self) -> str:
-        """Its name in an archive, in whichever folder of its job, without suffix."""
-        return f"{self.node}-{self.backup_id}"
+        """Its name in an archive without suffix: in its month, or in whichever folder of its
+        job."""
+        first = f"{self.started:%Y%m%dT%H%M%SZ}" if self.is_standard else self.node
+        return f"{first}-{self.backup_id}"
+
+    @cached_property
+    def place(self) -> str:
+        """A pattern of its key below the instance without suffix, wherever somebody moved it: its
+        set under another time, or in another month. The group is its set's name."""
+        set_name = rf"([0-9]{{8}}T[0-9]{{6}}Z-{self.backup_id if self.is_standard else self.job})"
+        return set_name if self.is_standard else f"{set_name}/{re.escape(self.stem)}"
 
     @cached_property
     def object(self) -> str:

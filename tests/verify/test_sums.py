@@ -489,3 +489,79 @@ async def test_names_of_other_files_that_are_there_do_no_harm(
     sums.write_bytes(sums.read_bytes()[:-1])
     mended = await repair(pulled.archive, await verify(pulled.archive), SourceSupplier(source))
     assert (mended.exit_code, mended.findings) == (0, [])
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+async def test_of_two_lines_a_repair_takes_none(
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str
+) -> None:
+    """Somebody forged a file with its record, and added its line."""
+    path = pulled.objects()[0]
+    data = rdb(20_000, 99)
+    forge(path, data)
+    with pulled.sums().open("a") as sums:
+        sums.write(f"{hashlib.sha256(data).hexdigest()}  {pulled.name(path)}\n")
+    kept = pulled.sums().read_bytes()
+    supplier = ArchiveSupplier(offsite) if origin == "archive" else SourceSupplier(source)
+    summary = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    assert summary.exit_code == 3
+    assert summary.not_repaired
+    assert pulled.sums().read_bytes() == kept
+
+
+async def test_a_wrong_byte_in_a_line_needs_no_supplier(
+    pulled: Pulled, vendor: Path, source: TairSource
+) -> None:
+    """What it says of the SHA-256 all the same speaks for the record; the vendor has forgotten the
+    set."""
+    whole, path = pulled.sums().read_text(), pulled.objects(day=DAYS[0])[0]
+    for served in (vendor / CLUSTER).rglob(f"d_{DAYS[0]}*"):
+        served.unlink()
+    own = hashlib.sha256(path.read_bytes()).hexdigest()
+    pulled.sums().write_text(whole.replace(own, f"?{own[1:]}"))
+    summary = await repair(pulled.archive, await verify(pulled.archive), SourceSupplier(source))
+    assert (summary.exit_code, summary.not_repaired) == (0, [])
+    assert pulled.sums().read_text() == whole
+
+
+async def test_an_empty_one_is_not_written_anew_where_the_vendor_has_forgotten_a_set(
+    pulled: Pulled, vendor: Path, source: TairSource
+) -> None:
+    """Nor would the next pull give that set's files the lines that their records say."""
+    (vendor / INSTANCE / f"d_{DAYS[0]}021500.rdb").unlink()
+    sums = pulled.sums(INSTANCE)
+    sums.write_bytes(b"")
+    summary = await repair(pulled.archive, await verify(pulled.archive), SourceSupplier(source))
+    assert "nothing else tells" in str(summary.not_repaired[0].error)
+    assert (summary.exit_code, sums.read_bytes()) == (3, b"")
+    assert (await pull(source, pulled.archive, [everything()])).exit_code == 3
+    assert sums.read_bytes() == b""
+
+
+async def test_a_forged_file_whose_line_is_damaged_gets_none(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """The other archive has the right record, and no line yet."""
+    path = pulled.objects(INSTANCE)[0]
+    own = hashlib.sha256(path.read_bytes()).hexdigest()
+    forge(path, rdb(20_000, 99))
+    sums = pulled.sums(INSTANCE)
+    sums.write_text(damaged := sums.read_text().replace(own, "?" * 64))
+    remove_lines(Path(str(offsite.store)) / pulled.key(path))
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    assert "say otherwise" in str(summary.not_repaired[0].error)
+    assert (summary.exit_code, sums.read_text()) == (3, damaged)
+
+
+async def test_a_line_of_a_node_that_is_right_stays_where_another_fails(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """Both were damaged; one of them is damaged there, too."""
+    right, wrong, _ = pulled.objects()
+    whole = pulled.sums().read_bytes()
+    flip(right)
+    flip(wrong)
+    flip(Path(str(offsite.store)) / pulled.key(wrong), 700)
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    assert [finding.key for finding in summary.findings] == [pulled.key(wrong)]
+    assert pulled.sums().read_bytes() == whole

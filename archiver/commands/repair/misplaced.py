@@ -55,6 +55,8 @@ class Sorted:
     """The sets that doubles were moved out of; of misplaced backups that stay, by key without
     suffix, the set that each belongs in; and the instances that another process writes to."""
 
+    # By key without suffix, those that were moved.
+    stems: set[str] = field(default_factory=set)
     sets: set[str] = field(default_factory=set)
     belongs: dict[str, str] = field(default_factory=dict)
     busy: Mapping[str, ArchiveBusy] = field(default_factory=dict)
@@ -111,20 +113,25 @@ class _Sorting:
         stem = layout.stem_of(key)
         if own.transfer.stem == stem or _may_lie_at(backup, stem):
             return  # it belongs here and says otherwise: whoever brings the right one mends it
-        if right is None or right.sha256 != record.sha256 or not await self._is_whole(right):
+        if (
+            right is None
+            or right.sha256 != record.sha256
+            or not await self._has_bytes_of(right, right.object_key)
+        ):
             self._done.belongs[stem] = own.transfer.set_key
             return
         try:
-            if await self._is_its_own(record, right):
-                if await self._store.size(record.object_key) is not None:
-                    await self._move(record.object_key)
-                self._moved[record.object_key] = record.sha256
+            for object_key in await self._objects(record, right):
+                if await self._store.size(object_key) is not None:
+                    await self._move(object_key)
+                self._moved[object_key] = record.sha256
             await self._move(key)
         except StoreForbidden as error:  # it stays, and keeps nothing else from being mended
             self._tell(events.NotRepaired(key, error))
             return
         self._moved[key] = record.sha256
         self._done.sets.add(record.set_key)
+        self._done.stems.add(stem)
 
     async def end(self) -> None:
         """What told of nothing but what was moved goes the same way."""
@@ -145,6 +152,16 @@ class _Sorting:
         elif len(left) < len(sums):
             names = {key.removeprefix(f"{month}/"): sha256 for key, sha256 in left.items()}
             await self._store.put(layout.sums_key(month), format_sums(names))
+
+    async def _objects(self, record: Record, right: Record) -> list[str]:
+        """The objects that go with a misplaced record: the one that it names, if that is its alone,
+        and one that was renamed with it, if it has the right bytes."""
+        own = [record.object_key] if await self._is_its_own(record, right) else []
+        suffix = right.object_key.rpartition(".")[2]
+        beside = f"{layout.stem_of(record.key)}.{suffix}"
+        if beside != record.object_key and await self._has_bytes_of(right, beside):
+            own.append(beside)
+        return own
 
     async def _is_its_own(self, record: Record, right: Record) -> bool:
         """Whether the object that a misplaced record names goes with it. It does not where it has
@@ -167,11 +184,13 @@ class _Sorting:
         except UnreadableObject:
             return True
 
-    async def _is_whole(self, record: Record) -> bool:
-        self._tell(events.ToRead(1, record.size))
+    async def _has_bytes_of(self, record: Record, key: str) -> bool:
         try:
+            if await self._store.size(key) != record.size:
+                return False
+            self._tell(events.ToRead(1, record.size))
             measured = await measure(
-                self._store, record.object_key, record.size, self._block,
+                self._store, key, record.size, self._block,
                 lambda size: self._tell(events.Advanced(size)), is_log=record.is_log,
             )  # fmt: skip
         except (ObjectMissing, UnreadableObject):

@@ -1,7 +1,8 @@
 """Putting right what a verify found wrong, and verifying that again.
 
 1. What is wrong, by backup set. Misplaced doubles of what is right elsewhere are moved away.
-2. A supplier brings the right bytes: another archive, or the source.
+2. A supplier brings the right bytes: another archive, or the source. What was misplaced, and came
+   to its own place now, is moved away.
 3. The sets concerned are verified again, whole; what is still wrong stays a finding.
 
 A damaged object is the only copy of its bytes until the right ones are durable: it stays in its
@@ -121,6 +122,10 @@ async def repair(
         return replace(summary, not_repaired=hidden) if hidden else summary
     workers = (options or VerifyOptions()).workers
     supplied = await _supplied(archive, summary, wrong, supplier, workers, observer)
+    # What was the only copy may be right at its own place by now.
+    moved = await move_doubles(archive, summary.findings, observer)
+    failed = [one for one in supplied.not_repaired if layout.stem_of(one.key) not in moved.stems]
+    supplied = replace(supplied, not_repaired=tuple(failed))
     # What an earlier verify saw of these may be what is wrong.
     await forget(archive.store, supplied.confirmed)
     again = await verify(

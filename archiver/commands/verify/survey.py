@@ -176,7 +176,8 @@ async def _records(store: Store, one: SetFiles, found: SetSurvey) -> AsyncGenera
 def _unnamed(one: SetFiles, records: Sequence[Record]) -> Iterable[Finding]:
     """What SHA256SUMS does not say of a set: that it lost a line, where an earlier verify saw it;
     else a pull may have been interrupted, or have seen that files lack."""
-    unnamed = [record for record in records if record.object_key not in (one.sums or {})]
+    own = [one for one in records if layout.stem_of(one.object_key) == layout.stem_of(one.key)]
+    unnamed = [record for record in own if record.object_key not in (one.sums or {})]
     lost = [record for record in unnamed if _was_named(one.seen, record.object_key)]
     if not unnamed or (one.sums_fault is not None and not lost):
         return
