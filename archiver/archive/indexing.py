@@ -19,12 +19,21 @@ from archiver.archive.contents import (
 )
 from archiver.archive.layout import index_key
 from archiver.archive.verified import read_results
-from archiver.errors import ArchiveBusy, ArchiverError, BadDocument, UnreadableObject
+from archiver.errors import (
+    ArchiveBusy,
+    ArchiverError,
+    BadDocument,
+    StoreError,
+    UnreadableObject,
+)
 from archiver.logs import record
+from archiver.model import Stored
 from archiver.stores.base import Entry, Store
 
 # Documents that are kept in memory: others are read back when a catalogue is made.
 _MOST_KEPT: Final = 4096
+# Sets whose records are read at once, and held until their entries are made.
+_SETS_AT_ONCE: Final = 200
 
 
 class Indexing:
@@ -33,23 +42,31 @@ class Indexing:
 
     def __init__(self, store: Store) -> None:
         self._store: Final = store
+        # By month: the size in bytes of each object that was written, by the key of its record.
+        self._written: Final[dict[str, dict[str, tuple[str, int]]]] = {}
         self._documents: Final[dict[str, dict[str, bytes]]] = {}
         self._count = 0
-        # Months as they were listed when all was written, until their catalogues are.
+        # The month that is closed, as it was listed when all was written.
         self._views: Final[dict[str, MonthView]] = {}
         self._results: Final[dict[str, Mapping[str, Entry]]] = {}
 
-    def wrote(self, documents: Iterable[tuple[str, bytes]]) -> None:
-        """These records were just written: keys and contents."""
+    def wrote(self, stored: Stored, documents: Iterable[tuple[str, bytes]]) -> None:
+        """This object and its record were just written: key and contents."""
         for key, data in documents:
-            of_month = self._documents.setdefault(layout.month_of(key), {})
+            month = layout.month_of(key)
+            self._written.setdefault(month, {})[key] = stored.key, stored.receipt.size
+            of_month = self._documents.setdefault(month, {})
             if key in of_month or self._count < _MOST_KEPT:
                 self._count += key not in of_month
                 of_month[key] = data
 
     def documents(self, month: str) -> Mapping[str, bytes]:
-        """Those of a month that are kept in memory, by key."""
+        """Records of a month that were written and are kept in memory, by key."""
         return self._documents.get(month, {})
+
+    def sets(self, month: str) -> set[str]:
+        """The sets of a month that were written to."""
+        return {layout.set_of(key) for key in self._written.get(month, ())}
 
     async def view(self, month: str) -> MonthView:
         """A month, once all is written to it that will be: listed now, and kept until its catalogue
@@ -66,25 +83,52 @@ class Indexing:
         """List a month anew when it is asked for: others may have written to it until now."""
         self._views.pop(month, None)
 
-    async def keep(self, instance_id: str, months: Iterable[str] = ()) -> None:
-        """Write the catalogues of those months of an instance that were written to, and of
-        ``months``, which are of it. One that cannot be written is logged: it is derived, and
-        whoever asks reads the records."""
-        ours = [one for one in self._documents if one.startswith(f"{instance_id}/")]
-        for month in sorted({*ours, *months}):
-            documents = self._documents.pop(month, None)
-            self._count -= len(documents or ())
-            try:
-                await write_index(self._store, await self.view(month), documents)
-            except ArchiveBusy:
-                raise  # the lock was lost
-            except ArchiverError as error:
-                text = f"{index_key(month)} is not written: {error}"
-                record(
-                    logging.WARNING, "catalogue_not_written", text, instance_id, {"month": month}
-                )
-            self._views.pop(month, None)
+    def months_of(self, instance_id: str) -> list[str]:
+        """The months of an instance that were written to, sorted."""
+        return sorted(one for one in self._written if one.startswith(f"{instance_id}/"))
+
+    async def keep(self, month: str) -> dict[str, ArchiverError]:
+        """Write the catalogue of a month, and forget it. One that cannot be written is logged: it
+        is derived, and whoever asks reads the records. Returns by set why what was written to it is
+        not there: a store may have dropped what it said that it took. Raises StoreError."""
+        written, documents = self._written.pop(month, {}), self._documents.pop(month, {})
+        self._count -= len(documents)
+        view = await self.view(month)
+        dropped = await _dropped(self._store, view, written)
+        try:
+            await write_index(self._store, view, documents)
+        except ArchiveBusy:
+            raise  # the lock was lost
+        except ArchiverError as error:
+            text = f"{index_key(month)} is not written: {error}"
+            instance_id = month.partition("/")[0]
+            record(logging.WARNING, "catalogue_not_written", text, instance_id, {"month": month})
+        self._views.pop(month, None)
+        return dropped
+
+    def forget(self, instance_id: str) -> None:
+        """An instance is done."""
         self._results.pop(instance_id, None)
+
+
+async def _dropped(
+    store: Store, view: MonthView, written: Mapping[str, tuple[str, int]]
+) -> dict[str, ArchiverError]:
+    """By set, what a month lacks of the records and objects that were written to it."""
+    found: dict[str, ArchiverError] = {}
+    for key, (object_key, size) in written.items():
+        entry = view.listed.entries.get(object_key)
+        if key in view.there and entry is not None and entry.size == size:
+            continue
+        # It may have come since; a listing may be late.
+        there = await store.size(key), await store.size(object_key)
+        if there[0] is None or there[1] != size:
+            lacks = key if there[0] is None else object_key
+            found[layout.set_of(key)] = StoreError(
+                f"{lacks}: it was just written, and is not there",
+                hint="the store accepts what it does not keep, or something else removed it",
+            )
+    return found
 
 
 async def write_index(
@@ -96,9 +140,12 @@ async def write_index(
     Records that cannot be used are left out: whoever asks for them reads them, and is told. Raises
     StoreError.
     """
-    sets = [one.with_documents(documents or {}) for one in view.sets]
-    sets = await with_records(store, sets)
-    known = {entry.object_key: entry for one in sets for entry in await _entries(store, one)}
+    sets = view.sets
+    known: dict[str, CatalogueEntry] = {}
+    for first in range(0, len(sets), _SETS_AT_ONCE):
+        some = [one.with_documents(documents or {}) for one in sets[first : first + _SETS_AT_ONCE]]
+        for one in await with_records(store, some):
+            known |= {entry.object_key: entry for entry in await _entries(store, one)}
     verified = view.results
     if verified is not None and not await _names_only(store, view.key, known):
         verified = None

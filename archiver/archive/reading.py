@@ -15,6 +15,7 @@ from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
 from archiver.archive.sums import parse_sums, salvage_sums
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
+from archiver.model import Kind
 from archiver.stores.base import Entry, Store
 
 _ANEW = "repair writes it anew"
@@ -119,14 +120,19 @@ async def check_names(store: Store, month: str, sums: Iterable[str], *, hint: st
 
 
 def at_odds(record: Described, sums: Mapping[str, str] | None) -> IntegrityError | None:
-    """What there is to say where SHA256SUMS, given by key, contradicts a record (pure)."""
-    said = (sums or {}).get(record.object_key, record.sha256)
-    if said == record.sha256:
-        return None
-    return IntegrityError(
-        f"{record.object_key}: SHA256SUMS says {said}, and its record {record.sha256}",
-        hint="one of them was changed: run verify, then repair",
-    )
+    """What there is to say where SHA256SUMS, given by key, contradicts a record: by another SHA-256
+    of its object, or one of an object of the same backup with another suffix (pure)."""
+    stem = layout.stem_of(record.object_key)
+    for kind in Kind:
+        key = f"{stem}.{kind}"
+        said = (sums or {}).get(key)
+        if said is None or (key, said) == (record.object_key, record.sha256):
+            continue
+        return IntegrityError(
+            f"{record.object_key}: SHA256SUMS says {said} of {key}, and its record {record.sha256}",
+            hint="one of them was changed: run verify, then repair",
+        )
+    return None
 
 
 def unsealed(*, is_of_cluster: bool) -> str:

@@ -71,10 +71,12 @@ class Witnesses:
         sums, seen = await self._sums_of(month), await self._seen_in(month)
         for kind in Kind:
             key = f"{stem}.{kind}"
-            if (sha256 := sums.by_set.get(layout.set_of(key), {}).get(key)) is not None:
-                said[SUMS] = sha256
-            if (result := seen.get(key)) is not None and result.sha256 is not None:
-                said[VERIFY] = result.sha256
+            given = {SUMS: sums.by_set.get(layout.set_of(key), {}).get(key)}
+            given[VERIFY] = seen[key].sha256 if key in seen else None
+            for who, sha256 in given.items():
+                # Of two suffixes that one speaks of, that counts which contradicts the record.
+                if sha256 is not None and said.get(who) in (None, said.get(RECORD)):
+                    said[who] = sha256
         return said
 
     async def _sums_of(self, month: str) -> MonthSums:

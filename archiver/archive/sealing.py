@@ -14,18 +14,21 @@ theirs, too, so that a run closes what an interrupted one left.
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from archiver.archive import layout
-from archiver.archive.catalogue import Described
+from archiver.archive.catalogue import NOTHING_KNOWN, CatalogueSet, Described
 from archiver.archive.contents import MonthView, SetFiles, described, with_records
 from archiver.archive.reading import decode_sums
 from archiver.archive.sums import Salvage, format_sums, recognized, salvage_sums, unexplained
-from archiver.errors import ArchiverError, BadDocument, IntegrityError, StoreError, UnreadableObject
+from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.model import Kind
 from archiver.stores.base import Entry, Store
 
-_STAYS = "it stays as it is: run verify, then repair"
+# Sets whose records are read at once, and held until their lines are made.
+_SETS_AT_ONCE: Final = 200
+_STAYS: Final = "it stays as it is: run verify, then repair"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +115,18 @@ async def plan_seal(
     *,
     confirmed: Collection[str] = (),
     mending: Mending | None = None,
+    fresh: Collection[str] = (),
     documents: Mapping[str, bytes] | None = None,
 ) -> SealPlan:
     """What the SHA256SUMS of a month is to be: with lines for these sets, which are complete, and
     unless a repair is at it for all sets of a standard instance.
 
-    ``confirmed`` are stems whose records are believed; ``documents`` are records that this run has
-    just written, by key, so that they need not be read back; what is not there of them fails, too.
-    A set fails alone: with IntegrityError at a record whose object is not there or that contradicts
-    its line, with BadDocument or UnreadableObject at one that must not be used. Raises StoreError.
+    ``confirmed`` are stems whose records are believed; ``fresh`` are sets that this run has written
+    to, which may not be complete; ``documents`` records of it, by key, so that they need not be
+    read back. What is wrong with any of them is told, each alone: with IntegrityError at a record
+    whose object is not there or that contradicts its line, with BadDocument or UnreadableObject at
+    one that must not be used. Raises StoreError.
     """
-    documents = documents or {}
     sums_key = layout.sums_key(view.key)
     try:
         data = await _present(store, view, mending=mending is not None)
@@ -130,21 +134,20 @@ async def plan_seal(
         return SealPlan(failed={sums_key: error})
     salvage = salvage_sums(data or b"")
     said = {f"{view.key}/{name}": hashes for name, hashes in salvage.sums.items()}
-    fresh = {layout.set_of(key) for key in documents}
-    fresh |= {layout.set_of(layout.record_key(stem)) for stem in confirmed}
+    told = {*fresh, *sets, *(layout.set_of(layout.record_key(stem)) for stem in confirmed)}
     meant = set(sets)
     if mending is None:
         begun = set(map(layout.stem_of, said))
         meant |= {one.key for one in view.sets if one.is_standard and one.key not in begun}
-    looked_at = [one for one in view.sets if one.key in meant | fresh or mending is not None]
+    looked_at = [one for one in view.sets if one.key in meant | told or mending is not None]
     recorded, wrong = await _recorded(
         store,
-        [one.with_documents(documents) for one in looked_at],
+        [one.with_documents(documents or {}) for one in looked_at],
         said if mending is None else mending.decide(said),
         confirmed,
+        catalogued=mending is None,
     )
-    failed = {one: error for one, error in wrong.items() if one in fresh.union(sets)}
-    failed |= await _dropped(store, view, documents)
+    failed = {one: error for one, error in wrong.items() if one in told}
     damaged = _damaged(salvage, view)
     unnamed = {key: sha256 for key, sha256 in recorded.items() if key not in said}
     recognised = recognized(damaged, _names(view.key, unnamed))
@@ -160,7 +163,8 @@ async def plan_seal(
     kept = {
         key: hashes
         for key, hashes in said.items()
-        if layout.stem_of(key) not in anew and (mending is None or layout.is_object(key))
+        if layout.stem_of(key) not in anew
+        and (mending is None or layout.is_object(key) or key in view.there)
     }
     before = {key: min(hashes) for key, hashes in kept.items()}
     named = before | added
@@ -220,42 +224,41 @@ async def _recorded(
     sets: Sequence[SetFiles],
     said: Mapping[str, frozenset[str]],
     confirmed: Collection[str],
+    *,
+    catalogued: bool,
 ) -> tuple[dict[str, str], dict[str, ArchiverError]]:
-    """The lines that records give, the SHA-256 by key; and by set, why one of its does not. Raises
+    """The lines that records give, the SHA-256 by key; and by set, why one of its does not. What
+    has its line may be ``catalogued``: nothing else is taken from a catalogue. Raises
     StoreError."""
     lines, wrong = dict[str, str](), dict[str, ArchiverError]()
-    for one in await with_records(store, sets):
-        for record_key in one.records:
-            try:
-                record = await described(store, one, record_key)
-                if record is not None:
-                    _check_record(one, record, said, confirmed)
-                    lines[record.object_key] = record.sha256
-            except (IntegrityError, UnreadableObject) as error:
-                wrong.setdefault(one.key, error)
+    for first in range(0, len(sets), _SETS_AT_ONCE):
+        some = sets[first : first + _SETS_AT_ONCE]
+        if catalogued:
+            some = [replace(one, known=_of_named(one.known, said)) for one in some]
+        else:
+            some = [replace(one, known=NOTHING_KNOWN) for one in some]
+        for one in await with_records(store, some):
+            for record_key in one.records:
+                try:
+                    record = await described(store, one, record_key)
+                    if record is not None:
+                        _check_record(one, record, said, confirmed)
+                        lines[record.object_key] = record.sha256
+                except (IntegrityError, UnreadableObject) as error:
+                    wrong.setdefault(one.key, error)
     return lines, wrong
 
 
-async def _dropped(
-    store: Store, view: MonthView, documents: Mapping[str, bytes]
-) -> dict[str, ArchiverError]:
-    """Of the records that were just written, those that the store did not keep, by their sets."""
-    return {
-        layout.set_of(key): StoreError(
-            f"{key}: it was just written, and is not there",
-            hint="the store accepts what it does not keep, or something else removed it",
-        )
-        for key in documents.keys() - view.there
-        if await store.size(key) is None
-    }
+def _of_named(known: CatalogueSet, said: Mapping[str, object]) -> CatalogueSet:
+    """What a catalogue says of the files that have a line."""
+    entries = {key: one for key, one in known.entries.items() if one.object_key in said}
+    return replace(known, entries=entries)
 
 
 async def _present(store: Store, view: MonthView, *, mending: bool) -> bytes | None:
     """The SHA256SUMS of a month; None where there is none, or where a repair is to write anew what
     the store does not give. Raises BadDocument, UnreadableObject, StoreError."""
-    if view.listed.sums is None:
-        return None
-    try:
+    try:  # whatever the listing shows: what it left out would be overwritten
         data = await store.read(layout.sums_key(view.key))
     except (BadDocument, UnreadableObject):
         if mending:
@@ -280,12 +283,16 @@ def _check_record(
             f"{key}: it is not there as its record says",
             hint="SHA256SUMS stays: run verify, then repair",
         )
-    line = said.get(key, frozenset({record.sha256}))
-    if line != {record.sha256} and layout.stem_of(key) not in confirmed:
-        raise IntegrityError(
-            f"{key}: SHA256SUMS says {' and '.join(sorted(line))}, and its record {record.sha256}",
-            hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
-        )
+    stem = layout.stem_of(key)
+    for kind in Kind:  # a line under another suffix speaks of the same backup
+        line = said.get(f"{stem}.{kind}", frozenset({record.sha256}))
+        wrong = line != {record.sha256} or (f"{stem}.{kind}" != key and f"{stem}.{kind}" in said)
+        if wrong and stem not in confirmed:
+            raise IntegrityError(
+                f"{key}: SHA256SUMS says {' and '.join(sorted(line))} of {stem}.{kind}, and its "
+                f"record {record.sha256}",
+                hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
+            )
 
 
 def _names(month: str, sums: Mapping[str, str]) -> dict[str, str]:

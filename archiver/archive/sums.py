@@ -24,6 +24,10 @@ _ZEROS: Final = re.compile(rf"\0{{{_FEW_BYTES + 1},}}")
 _LEAST_LEFT: Final = 4
 _LEAST_END: Final = 9  # more than a suffix, which all have
 _LIKE: Final = 0.6
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_PIECE: Final = 7  # of nine in the 64 digits of a SHA-256
+_MOST_SEARCHES: Final = 5000
+_MOST_NAMES: Final = 2000  # with which a damaged name is compared
 
 
 def parse_sums(data: bytes) -> dict[str, str] | None:
@@ -118,21 +122,21 @@ def unexplained(
     """Of damaged lines, those that are not what is left of the line of one of the ``unnamed``
     files, each given with its SHA-256; nor, beside the whole line of one of the ``named``, the
     same with a part of its name. Files that are ``new`` need not have had a line."""
-    left, own = list[str](), {_line(name, sha256): name for name, sha256 in unnamed.items()}
-    room = {one: len(one) + 1 for one, name in own.items() if name not in new}
+    left, own = list[str](), _Lines(unnamed)
+    room = {one: len(one) + 1 for one, name in own.names.items() if name not in new}
     for line in lines:
         rest = line
-        for whole in [one for one in own if one in rest]:  # the end of a line may be damaged
+        for whole in own.within(line):  # the end of a line may be damaged
             rest = rest.replace(whole, "", 1)
             room.pop(whole, None)
-            del own[whole]
+            own.drop(whole)
         if rest != line and len(rest.strip()) <= 1:
             continue
-        whole_line = next((one for one in own if _is_left_of(rest, one, own[one])), None)
+        whole_line = own.left_as(rest)
         if whole_line is not None:
             if whole_line in room:
                 room[whole_line] -= len(rest)
-            del own[whole_line]
+            own.drop(whole_line)
         elif not _is_a_stump(rest, named or {}):
             left.append(rest)
     return Unexplained(tuple(left), max(sum(room.values()), 0))
@@ -141,15 +145,69 @@ def unexplained(
 def recognized(lines: Iterable[str], unnamed: Mapping[str, str]) -> set[str]:
     """Of the ``unnamed`` files, each given with its SHA-256, those whose lines are here but for a
     few bytes: what a line still says speaks for that SHA-256."""
-    of_size: dict[int, list[str]] = {}
-    for line in lines:
-        of_size.setdefault(len(line), []).append(line)
-    return {
-        name
-        for name, sha256 in unnamed.items()
-        for line in of_size.get(len(_line(name, sha256)), ())
-        if _is_nearly(line, _line(name, sha256))
-    }
+    own = _Lines(unnamed)
+    return {own.names[whole] for line in lines for whole in own.nearly(line)}
+
+
+class _Lines:
+    """Whole lines of files, to find those that a damaged line may have been: a month may have some
+    ten thousand, and as many damaged ones. ``names`` are those of the files by line."""
+
+    def __init__(self, sums: Mapping[str, str]) -> None:
+        self.names: Final = {_line(name, sha256): name for name, sha256 in sums.items()}
+        self._by_name: Final = {name: line for line, name in self.names.items()}
+        self._by_piece: Final[dict[tuple[int, str], list[str]]] = {}
+        for line in self.names:
+            for piece in _pieces(line):
+                self._by_piece.setdefault(piece, []).append(line)
+        self._searches = 0
+
+    def drop(self, line: str) -> None:
+        """It was found."""
+        self._by_name.pop(self.names.pop(line), None)
+
+    def within(self, line: str) -> list[str]:
+        """Those that are whole within a damaged line."""
+        hashes = {match[0] for match in _SHA256.finditer(line)}
+        found = [one for sha256 in hashes for one in self._by_piece.get(_pieces(sha256)[0], ())]
+        return [one for one in dict.fromkeys(found) if one in self.names and one in line]
+
+    def nearly(self, line: str) -> list[str]:
+        """Those that differ from a line in a few bytes. Of nine pieces of a SHA-256 one is as it
+        was then."""
+        found = [one for piece in _pieces(line) for one in self._by_piece.get(piece, ())]
+        return [one for one in dict.fromkeys(found) if one in self.names and _is_nearly(line, one)]
+
+    def left_as(self, line: str) -> str | None:
+        """The line of which this is what is left: a few bytes are other ones, only its beginning or
+        end is left, or its name or its SHA-256 is as it was. Lines of other files differ in far
+        more. After some thousand searches none is found any more."""
+        found = self.nearly(line) or self._named_as(line)
+        if found or self._searches >= _MOST_SEARCHES:
+            return found[0] if found else None
+        self._searches += 1
+        is_begin, is_end = len(line) >= _LEAST_LEFT, len(line) >= _LEAST_END
+        found = [
+            one
+            for one in self.names
+            if (is_begin and one.startswith(line)) or (is_end and one.endswith(line))
+        ]
+        return found[0] if found else None
+
+    def _named_as(self, line: str) -> list[str]:
+        """That of the same name, or those of the same SHA-256 where no name is left."""
+        name = _name_in(line)
+        if (named := self._by_name.get(name)) is not None:
+            return [named]
+        if _LIKE_A_NAME.fullmatch(name) is not None:
+            return []
+        same = self._by_piece.get((0, line[:_PIECE]), ())
+        return [one for one in same if one in self.names and one[:64] == line[:64]]
+
+
+def _pieces(line: str) -> list[tuple[int, str]]:
+    """Nine pieces of the SHA-256 at the beginning of a line, each with its place."""
+    return [(at, line[at : at + _PIECE]) for at in range(0, 9 * _PIECE, _PIECE)]
 
 
 def _is_nearly(line: str, whole: str) -> bool:
@@ -174,26 +232,12 @@ def _may_name_a_file(line: str, names: Collection[str]) -> bool:
     if _CUT.fullmatch(line) or line.endswith(_SUFFIXES):
         return True
     name = _name_in(line)
-    return _LIKE_A_NAME.fullmatch(name) is not None or any(
+    if _LIKE_A_NAME.fullmatch(name) is not None or len(names) > _MOST_NAMES:
+        return True
+    return any(
         known.startswith(name) or SequenceMatcher(None, name, known).ratio() >= _LIKE
         for known in names
     )
-
-
-def _is_left_of(line: str, whole: str, name: str) -> bool:
-    """Whether ``line`` was ``whole``, the line of ``name``: a few bytes are other ones, only its
-    beginning or end is left, or its name or its SHA-256 is as it was. Lines of other files differ
-    in far more."""
-    if _is_nearly(line, whole):
-        return True
-    if len(line) >= _LEAST_LEFT and whole.startswith(line):
-        return True
-    if len(line) >= _LEAST_END and whole.endswith(line):
-        return True
-    said = _name_in(line)
-    if said == name:
-        return True
-    return whole[:64] == line[:64] and _LIKE_A_NAME.fullmatch(said) is None
 
 
 def _name_in(line: str) -> str:

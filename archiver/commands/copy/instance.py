@@ -141,15 +141,19 @@ class InstanceCopy:
             await self._writer.nothing_under_way()
             if self._shared.full is not None or self._writer.is_busy:
                 return
-            for month, origins in sorted(self._touched.items()):
+            index = self._shared.index
+            for month in sorted({*self._touched, *index.months_of(self._id)}):
                 try:
-                    await self._seal(month, origins)
+                    await self._seal(month, self._touched.get(month, {}))
+                    if self._writer.is_writer:
+                        for set_key, dropped in (await index.keep(month)).items():
+                            self._observer(events.Failed(set_key, dropped))
                 except ArchiverError as error:
                     if error.ends_run:
                         raise
                     self._observer(events.Failed(layout.sums_key(month), error))
-            if self._writer.is_writer:
-                await self._shared.index.keep(self._id)
+                index.look_again(month)  # what is known of it is let go of
+            index.forget(self._id)
 
     def ended_one(self) -> None:
         """A backup that was enqueued has been copied, or not."""
@@ -295,7 +299,8 @@ class InstanceCopy:
             commit = await self._commit(record, stem, staging, known=known)
             [stored] = await in_thread(store.finish, [commit])
         receipt = stored.receipt
-        self._shared.index.wrote([(layout.record_key(stem), record.renamed(stored.key).encode())])
+        document = layout.record_key(stem), record.renamed(stored.key).encode()
+        self._shared.index.wrote(stored, [document])
         if self._options.replace and known:
             self._replaced.add(stem)
         for key, kept in stored.cleared:
@@ -418,7 +423,7 @@ class InstanceCopy:
         self, month: str, origins: Mapping[str, Sequence[str]], replaced: Collection[str]
     ) -> tuple[SealPlan, MonthView]:
         index = self._shared.index
-        view, documents = await index.view(month), index.documents(month)
+        view = await index.view(month)
         of_replaced = {layout.set_of(layout.record_key(stem)) for stem in replaced}
         sets = {
             set_key
@@ -426,7 +431,12 @@ class InstanceCopy:
             if named and (set_key in of_replaced or view.there.issuperset(named))
         }
         plan = await plan_seal(
-            self._target.store, view, sets, confirmed=replaced, documents=documents
+            self._target.store,
+            view,
+            sets,
+            confirmed=replaced,
+            fresh=index.sets(month),
+            documents=index.documents(month),
         )
         return plan, view
 

@@ -9,6 +9,7 @@
    months that were written to their catalogues, and the lock is released.
 """
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from archiver.archive.indexing import Indexing
 from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.sealing import SealPlan
 from archiver.commands.pull.plan import Action, PullOptions, decide, empty_dump
-from archiver.commands.pull.sets import ListedSets
+from archiver.commands.pull.sets import ListedSet, ListedSets
 from archiver.commands.summary import Summary
 from archiver.commands.writer import InstanceWriter, Locks
 from archiver.concurrency import Turns
@@ -131,6 +132,7 @@ class InstancePull:
         self._enqueue: Final = enqueue
         self._inventory: Final = Inventory(shared.archive.store, options.again | options.repaired)
         self._listed: Final[list[ListedSets]] = []
+        self._unfinished: Final[set[str]] = set()
         # By their stems, the backups that this run planned, and whether they are home: of an
         # instance that several queries list.
         self._home: Final[dict[str, bool]] = {}
@@ -287,7 +289,7 @@ class InstancePull:
         receipt = stored.receipt
         if transfer.stem in self._home:
             self._home[transfer.stem] = True
-        self._shared.index.wrote(self._shared.archive.documents(transfer, stored))
+        self._shared.index.wrote(stored, self._shared.archive.documents(transfer, stored))
         for key, kept in stored.cleared:
             self._shared.observer(events.Cleared(key, kept))
         self._shared.observer(
@@ -318,50 +320,63 @@ class InstancePull:
             if self._home[transfer.stem]:
                 self._shared.observer(events.Held(transfer.backup))
                 self._held(sets, transfer, fresh=False)
+        to_seal: defaultdict[str, list[tuple[ListedSets, set[str]]]] = defaultdict(list)
         for listed in self._listed:
             with self._shared.naming(f"the sets of {self._id}"):
-                await self._close_sets(listed)
-        await self._keep_index()
+                seen = await listed.sets()
+                self._unfinished.update(one.key for one in seen if one.why is not None)
+                await self._tell_incomplete(seen)
+                for month, of_it in (await listed.unsealed(seen)).items():
+                    to_seal[month].append((listed, of_it))
+        index = self._shared.index
+        # A month after the other: what is known of one is let go of then.
+        months = {*to_seal, *index.months_of(self._id), *self._inventory.unknown_months}
+        for month in sorted(months):
+            with self._shared.naming(layout.sums_key(month)):
+                for listed, of_it in to_seal[month]:
+                    self._tell_sealed(await self._seal(listed, month, of_it), of_it)
+            with self._shared.naming(self._id):
+                await self._keep_index(month)
+        index.forget(self._id)
 
-    async def _close_sets(self, listed: ListedSets) -> None:
-        """Tell which sets are not complete, and see that SHA256SUMS names those of which all that
-        was listed is here."""
-        sets = await listed.sets()
+    async def _tell_incomplete(self, sets: Iterable[ListedSet]) -> None:
         for one in sets:
             if one.why is not None and not await self._is_acknowledged(one.key, one.why):
                 self._shared.observer(events.SetIncomplete(one.key, one.held, one.why))
-        unfinished = {one.key for one in sets if one.why is not None}
-        for month, of_it in sorted((await listed.unsealed(sets)).items()):
-            with self._shared.naming(layout.sums_key(month)):
-                sealed = await self._seal(listed, month, of_it)
-                for set_key, error in sealed.failed.items():
-                    self._shared.failed(set_key, error)
-                for set_key in sorted(sealed.files.keys() & of_it - unfinished):
-                    self._shared.observer(events.SetCompleted(set_key, sealed.files[set_key]))
+
+    def _tell_sealed(self, plan: SealPlan, sets: set[str]) -> None:
+        for set_key, error in plan.failed.items():
+            self._shared.failed(set_key, error)
+        for set_key in sorted(plan.files.keys() & sets - self._unfinished):
+            self._shared.observer(events.SetCompleted(set_key, plan.files[set_key]))
 
     async def _seal(self, listed: ListedSets, month: str, sets: set[str]) -> SealPlan:
         """Write a month's SHA256SUMS where it is not as it should be; the lock is taken for that
         alone."""
         index, store = self._shared.index, self._shared.archive.store
-        view, documents = await index.view(month), index.documents(month)
-        plan = await listed.plan(view, sets, documents)
+        view = await index.view(month)
+        plan = await listed.plan(view, sets, index)
         if plan.data is not None and not self._writer.is_writer:
             if not await self._writer.begin():
                 return SealPlan()
             self._inventory.look_again()
             index.look_again(month)
             view = await index.view(month)
-            plan = await listed.plan(view, sets, documents)
+            plan = await listed.plan(view, sets, index)
         await plan.write(store, view)
         return plan
 
-    async def _keep_index(self) -> None:
-        """Make the catalogues anew of the months that were written to, and of those that did not
-        know all that was asked for; these alone wait for no other writer, which makes them anew."""
-        unknown = self._inventory.unknown_months
-        with self._shared.naming(self._id):
-            if self._writer.is_writer or (unknown and await self._writer.begin_if_free()):
-                await self._shared.index.keep(self._id, unknown)
+    async def _keep_index(self, month: str) -> None:
+        """Make the catalogue of a month anew that was written to, or that did not know all that was
+        asked for: for that alone no other writer is waited for, who makes it anew."""
+        index = self._shared.index
+        if not self._writer.is_writer:
+            index.look_again(month)  # others may write to it
+            is_unknown = month in self._inventory.unknown_months
+            if not is_unknown or not await self._writer.begin_if_free():
+                return
+        for set_key, error in (await index.keep(month)).items():
+            self._shared.failed(set_key, error)
 
 
 def instances_of(queries: Iterable[Query]) -> dict[str, list[Query]]:

@@ -1,6 +1,5 @@
 """The sets that a run lists, so that SHA256SUMS names those whose files are all here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +8,7 @@ from archiver.archive.archive import Archive
 from archiver.archive.completeness import SetTally, incomplete
 from archiver.archive.consistency import apart
 from archiver.archive.contents import MonthView
+from archiver.archive.indexing import Indexing
 from archiver.archive.inventory import Inventory
 from archiver.archive.neighbours import sets_around
 from archiver.archive.sealing import Mending, SealPlan, plan_seal
@@ -116,17 +116,14 @@ class ListedSets:
             found.setdefault(month, set()).add(one.key)
         return found
 
-    async def plan(
-        self, view: MonthView, sets: set[str], documents: Mapping[str, bytes]
-    ) -> SealPlan:
-        """See :func:`plan_seal`. The vendor has forgotten of a month what it has of none of its
-        sets."""
-        mending = Mending(knows_all=sets.issuperset(view.listed.sets))
+    async def plan(self, view: MonthView, sets: set[str], index: Indexing) -> SealPlan:
+        """See :func:`plan_seal`; ``index`` knows what this run has written."""
         return await plan_seal(
             self._archive.store,
             view,
             sets,
             confirmed=self._confirmed,
-            mending=mending if view.key in self._doubted_months else None,
-            documents=documents,
+            mending=Mending(knows_all=True) if view.key in self._doubted_months else None,
+            fresh=index.sets(view.key),
+            documents=index.documents(view.key),
         )
