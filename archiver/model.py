@@ -281,8 +281,10 @@ class Receipt:
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A durable object under its final key. Only a store's commit makes one. ``cleared`` are keys
-    that something else had, and where that is kept now."""
+    that something else had, and where that is kept now; ``version`` is what a listing should show
+    of it, empty where it was compared with what is stored already."""
 
     key: str
     receipt: Receipt
     cleared: tuple[tuple[str, str], ...] = ()
+    version: str = ""

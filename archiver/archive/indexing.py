@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from archiver.archive import layout
@@ -18,11 +19,14 @@ from archiver.archive.contents import (
     with_records,
 )
 from archiver.archive.layout import index_key
+from archiver.archive.measure import measure, new_block
 from archiver.archive.verified import read_results
+from archiver.concurrency import in_thread
 from archiver.errors import (
     ArchiveBusy,
     ArchiverError,
     BadDocument,
+    ObjectMissing,
     StoreError,
     UnreadableObject,
 )
@@ -36,14 +40,24 @@ _MOST_KEPT: Final = 4096
 _SETS_AT_ONCE: Final = 200
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """An object that a run has written, as a listing should show it."""
+
+    key: str
+    size: int
+    sha256: str
+    version: str
+
+
 class Indexing:
     """The months that a run has written to, whose SHA256SUMS and catalogues are to be made anew at
     the end of each instance, by the holder of its lock."""
 
     def __init__(self, store: Store) -> None:
         self._store: Final = store
-        # By month: the size in bytes of each object that was written, by the key of its record.
-        self._written: Final[dict[str, dict[str, tuple[str, int]]]] = {}
+        # By month, each object that was written, by the key of its record.
+        self._written: Final[dict[str, dict[str, _Written]]] = {}
         self._documents: Final[dict[str, dict[str, bytes]]] = {}
         self._count = 0
         # The month that is closed, as it was listed when all was written.
@@ -54,7 +68,9 @@ class Indexing:
         """This object and its record were just written: key and contents."""
         for key, data in documents:
             month = layout.month_of(key)
-            self._written.setdefault(month, {})[key] = stored.key, stored.receipt.size
+            self._written.setdefault(month, {})[key] = _Written(
+                stored.key, stored.receipt.size, stored.receipt.sha256, stored.version
+            )
             of_month = self._documents.setdefault(month, {})
             if key in of_month or self._count < _MOST_KEPT:
                 self._count += key not in of_month
@@ -87,16 +103,38 @@ class Indexing:
         """The months of an instance that were written to, sorted."""
         return sorted(one for one in self._written if one.startswith(f"{instance_id}/"))
 
-    async def keep(self, month: str) -> dict[str, ArchiverError]:
-        """Write the catalogue of a month, and forget it. One that cannot be written is logged: it
-        is derived, and whoever asks reads the records. Returns by set why what was written to it is
-        not there: a store may have dropped what it said that it took. Raises StoreError."""
-        written, documents = self._written.pop(month, {}), self._documents.pop(month, {})
-        self._count -= len(documents)
+    async def check(self, month: str) -> dict[str, ArchiverError]:
+        """Compare what was written to a month with its listing, before SHA256SUMS names it. A store
+        may have dropped what it said that it took: that loses its record, so that the next run
+        brings it anew. Returns why, by set. Raises StoreError."""
+        written = self._written.get(month, {})
+        failed: dict[str, ArchiverError] = {}
+        if not written:
+            return failed
         view = await self.view(month)
-        dropped = await _dropped(self._store, view, written)
+        for key, one in list(written.items()):
+            lacks = await _lacks(self._store, view, key, one)
+            if lacks is None:
+                continue
+            failed[layout.set_of(key)] = StoreError(
+                f"{lacks}: the store does not have it as it was sent",
+                hint="it accepts what it does not keep, or something else changed it",
+            )
+            if lacks != key:
+                await self._store.move_to_quarantine(key)
+            del written[key]
+            self._count -= self._documents[month].pop(key, None) is not None
+            self.look_again(month)
+        return failed
+
+    async def keep(self, month: str) -> None:
+        """Write the catalogue of a month, and forget it. One that cannot be written is logged: it
+        is derived, and whoever asks reads the records."""
+        self._written.pop(month, None)
+        documents = self._documents.pop(month, {})
+        self._count -= len(documents)
         try:
-            await write_index(self._store, view, documents)
+            await write_index(self._store, await self.view(month), documents)
         except ArchiveBusy:
             raise  # the lock was lost
         except ArchiverError as error:
@@ -104,31 +142,28 @@ class Indexing:
             instance_id = month.partition("/")[0]
             record(logging.WARNING, "catalogue_not_written", text, instance_id, {"month": month})
         self._views.pop(month, None)
-        return dropped
 
     def forget(self, instance_id: str) -> None:
         """An instance is done."""
         self._results.pop(instance_id, None)
 
 
-async def _dropped(
-    store: Store, view: MonthView, written: Mapping[str, tuple[str, int]]
-) -> dict[str, ArchiverError]:
-    """By set, what a month lacks of the records and objects that were written to it."""
-    found: dict[str, ArchiverError] = {}
-    for key, (object_key, size) in written.items():
-        entry = view.listed.entries.get(object_key)
-        if key in view.there and entry is not None and entry.size == size:
-            continue
-        # It may have come since; a listing may be late.
-        there = await store.size(key), await store.size(object_key)
-        if there[0] is None or there[1] != size:
-            lacks = key if there[0] is None else object_key
-            found[layout.set_of(key)] = StoreError(
-                f"{lacks}: it was just written, and is not there",
-                hint="the store accepts what it does not keep, or something else removed it",
-            )
-    return found
+async def _lacks(store: Store, view: MonthView, key: str, one: _Written) -> str | None:
+    """The key of the record that was written, or of its object, where that is not there as it was
+    written. Raises StoreError."""
+    entry = view.listed.entries.get(one.key)
+    is_there = key in view.there and entry is not None and entry.size == one.size
+    if entry is not None and is_there and one.version in ("", entry.version):
+        return None
+    # It may have come since, and some stores list other versions than they respond with.
+    if await store.size(key) is None:
+        return key
+    try:
+        block = await in_thread(new_block)
+        found = await measure(store, one.key, one.size, block, lambda _: None, is_log=False)
+    except (ObjectMissing, UnreadableObject):
+        return one.key
+    return None if found.sha256 == one.sha256 else one.key
 
 
 async def write_index(

@@ -144,10 +144,11 @@ class InstanceCopy:
             index = self._shared.index
             for month in sorted({*self._touched, *index.months_of(self._id)}):
                 try:
+                    for set_key, dropped in (await index.check(month)).items():
+                        self._observer(events.Failed(set_key, dropped))
                     await self._seal(month, self._touched.get(month, {}))
                     if self._writer.is_writer:
-                        for set_key, dropped in (await index.keep(month)).items():
-                            self._observer(events.Failed(set_key, dropped))
+                        await index.keep(month)
                 except ArchiverError as error:
                     if error.ends_run:
                         raise

@@ -333,6 +333,8 @@ class InstancePull:
         months = {*to_seal, *index.months_of(self._id), *self._inventory.unknown_months}
         for month in sorted(months):
             with self._shared.naming(layout.sums_key(month)):
+                for set_key, error in (await index.check(month)).items():
+                    self._shared.failed(set_key, error)
                 for listed, of_it in to_seal[month]:
                     self._tell_sealed(await self._seal(listed, month, of_it), of_it)
             with self._shared.naming(self._id):
@@ -375,8 +377,7 @@ class InstancePull:
             is_unknown = month in self._inventory.unknown_months
             if not is_unknown or not await self._writer.begin_if_free():
                 return
-        for set_key, error in (await index.keep(month)).items():
-            self._shared.failed(set_key, error)
+        await index.keep(month)
 
 
 def instances_of(queries: Iterable[Query]) -> dict[str, list[Query]]:

@@ -7,6 +7,7 @@ it, and hashed meanwhile, since it cannot be read back.
 import json
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -182,7 +183,7 @@ class S3Staging:
             key for key, size in self._existing.items() if size and key in (stored.key, written_to)
         ]
         with replacing(self._writer, to_replace, receipt.sha256, self._check):
-            self._write_object(stored)
+            stored = replace(stored, version=self._write_object(stored))
         self._check()
         for key in self._existing:
             # An object of another kind. Where it may not be deleted, it is emptied: verify would
@@ -217,12 +218,12 @@ class S3Staging:
         self._write_documents(stored, documents)
         return stored
 
-    def _write_object(self, stored: Stored) -> None:
+    def _write_object(self, stored: Stored) -> str:
+        """Its ETag, where it was not compared with what is stored."""
         receipt = stored.receipt
         if self._upload is None:
             data = self._buffers.get(0, bytearray())
-            self._writer.put(stored.key, data, **self._bucket.options.for_objects())
-            return
+            return self._writer.put(stored.key, data, **self._bucket.options.for_objects())
         self._upload.complete(receipt)
         if self._upload.key != stored.key:
             # Its first bytes looked like another kind: some AOFs begin with an RDB.
@@ -233,6 +234,7 @@ class S3Staging:
             attributes = {} if head is None else head.attributes
             check_attributes(self._bucket.url(stored.key), requested, attributes)
             self._bucket.delete_if_allowed(self._upload.key)
+        return ""
 
     def _write_documents(self, stored: Stored, documents: Documents) -> None:
         self._check()

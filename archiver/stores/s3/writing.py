@@ -57,9 +57,10 @@ class VerifiedWriter:
         # What is in quarantine, by scope, of those that were listed.
         self._quarantine: Final[dict[str, dict[str, int]]] = {}
 
-    def put(self, key: str, data: bytes | bytearray, **given: Any) -> None:  # noqa: ANN401
-        """Write an object in one request, and verify it: by the response, if that proves the
-        contents, else by asking for it. Raises StoreError."""
+    def put(self, key: str, data: bytes | bytearray, **given: Any) -> str:  # noqa: ANN401
+        """Write an object in one request, and verify it: by the response, if that proves what
+        arrived, else by asking for it. Its ETag, without quotes, where only the response was looked
+        at: the listing at the end of a run tells whether it was kept. Raises StoreError."""
         checksum = self.capabilities.checksum_of(data)
         head = self._retry_damaged(
             key, lambda: self.bucket.put(key, data, **given, **checksum.parameters)
@@ -67,8 +68,9 @@ class VerifiedWriter:
         expected = _expected(data, checksum)
         if self._is_proven(key, expected, head):
             self._verify_attributes(key, given, head)
-        else:
-            self.verify(key, expected, given)
+            return bare(head.etag)
+        self.verify(key, expected, given)
+        return ""
 
     def put_note(self, key: str, data: bytes) -> None:
         """Write something internal. It is not verified, since whoever reads it checks it."""

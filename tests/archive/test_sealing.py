@@ -1,0 +1,141 @@
+"""What gets a line in SHA256SUMS, and what a run tells of what it has written."""
+
+import hashlib
+import json
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from archiver import Archive, LocalStore, TairSource, pull, verify
+from archiver.archive import indexing, layout, sealing
+from archiver.archive.contents import view_month
+from archiver.archive.sealing import Mending, plan_seal
+from archiver.archive.sums import recognized, unexplained
+from archiver.commands.copy.difference import mismatches
+from archiver.commands.copy.run import copy
+from archiver.commands.copy.selection import Selection
+from archiver.commands.restore.choice import DamagedSet
+from archiver.commands.restore.run import restore
+from archiver.errors import IntegrityError
+from archiver.stores.base import Entry
+from examples.sample_rdb import rdb
+from tests.archive.sample import lines_of, remove_lines
+from tests.conftest import INSTANCE, everything
+from tests.verify.conftest import CLUSTER, DAYS, Pulled, forge
+
+
+def forged_under_another_suffix(path: Path) -> None:
+    """Object and record say ``.aof``, and SHA256SUMS goes on naming the dump."""
+    forge(path, rdb(20_000, 99))
+    record = path.with_suffix(".json")
+    document = json.loads(record.read_bytes()) | {"object": f"{path.stem}.aof", "kind": "aof"}
+    record.write_bytes(orjson.dumps(document))
+    path.rename(path.with_suffix(".aof"))
+
+
+async def test_a_line_under_another_suffix_contradicts(pulled: Pulled, tmp_path: Path) -> None:
+    [path] = pulled.objects(INSTANCE)
+    before = pulled.sums(INSTANCE).read_bytes()
+    forged_under_another_suffix(path)
+    store, set_key = LocalStore(pulled.root), pulled.set_key(path)
+    plan = await plan_seal(store, await view_month(store, layout.month_of(set_key), {}), {set_key})
+    assert {key: type(error) for key, error in plan.failed.items()} == {set_key: IntegrityError}
+    assert plan.data in (None, before)
+    with pytest.raises(DamagedSet, match="SHA256SUMS says"):
+        await restore(pulled.archive, tmp_path / "to", set_key=pulled.set_key(path))
+    there = Archive(LocalStore(tmp_path / "there"))
+    assert (await copy(pulled.archive, there)).exit_code == 3
+    assert not list((tmp_path / "there").rglob(f"{path.stem}*"))
+    found = [one async for one in mismatches(pulled.archive, there, Selection())]
+    assert pulled.set_key(path) in {layout.stem_of(one.key) for one in found}
+    assert (await verify(pulled.archive)).exit_code == 3
+
+
+async def test_no_line_is_taken_from_a_catalogue(pulled: Pulled, source: TairSource) -> None:
+    """It is edited, and says other bytes of a backup that has no line yet."""
+    [path] = pulled.objects(INSTANCE)
+    right = lines_of(path)
+    remove_lines(path)
+    index = pulled.root / layout.index_key(layout.month_of(pulled.key(path)))
+    head, _, rest = index.read_bytes().partition(b"\n")
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest().encode()
+    assert sha256 in rest
+    rest = rest.replace(sha256, b"0" * 64)
+    said = orjson.loads(head) | {"sha256": hashlib.sha256(rest).hexdigest()}
+    index.write_bytes(orjson.dumps(said) + b"\n" + rest)
+    assert (await pull(source, pulled.archive, [everything()])).exit_code == 0
+    assert lines_of(path) == right
+
+
+@pytest.mark.parametrize("kept", [0, 4096])
+async def test_what_contradicts_its_line_is_told_however_many_were_written(
+    pulled: Pulled, source: TairSource, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr(indexing, "_MOST_KEPT", kept)
+    [path] = pulled.objects(INSTANCE)
+    for one in (path, path.with_suffix(".json")):
+        one.unlink()
+    sums = pulled.sums(INSTANCE)
+    sums.write_text(sums.read_text().replace(lines_of(path)[path.name], "0" * 64))
+    summary = await pull(source, pulled.archive, [everything()])
+    assert [type(failed.error) for failed in summary.failures] == [IntegrityError]
+
+
+async def test_records_are_read_a_few_at_a_time(
+    pulled: Pulled, source: TairSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same lines and catalogues, whatever is read at once."""
+    before = {path: path.read_bytes() for path in pulled.root.rglob("SHA256SUMS")}
+    for one in (sealing, indexing):
+        monkeypatch.setattr(one, "_SETS_AT_ONCE", 1)
+    for path in [*before, *pulled.root.rglob(layout.INDEX_NAME)]:
+        path.unlink()
+    queries = [everything(), everything(CLUSTER)]
+    assert (await pull(source, pulled.archive, queries)).exit_code == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+async def test_a_sha256sums_that_is_not_listed_is_not_overwritten(pulled: Pulled) -> None:
+    """Some stores list late. What it names it goes on naming."""
+
+    class Late(LocalStore):
+        async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
+            async for entry in super().entries(prefix):
+                if not entry.key.endswith("SHA256SUMS"):
+                    yield entry
+
+    store, month = Late(pulled.root), layout.month_of(pulled.key(pulled.sums()))
+    plan = await plan_seal(store, await view_month(store, month, {}))
+    assert plan.data in (None, pulled.sums().read_bytes())
+
+
+async def test_a_repair_keeps_the_lines_of_other_files(pulled: Pulled) -> None:
+    """Somebody's notes beside the backups, which are there and right."""
+    sums = pulled.sums(INSTANCE)
+    notes = sums.with_name("notes.txt")
+    notes.write_text("mine")
+    line = f"{hashlib.sha256(b'mine').hexdigest()}  notes.txt\n"
+    sums.write_text(sums.read_text() + line)
+    remove_lines(pulled.objects(INSTANCE, DAYS[2])[0])
+    store, month = LocalStore(pulled.root), layout.month_of(pulled.key(sums))
+    view = await view_month(store, month, {})
+    plan = await plan_seal(store, view, set(view.listed.sets), mending=Mending(knows_all=True))
+    assert plan.data is not None
+    assert line in plan.data.decode()
+
+
+def test_many_damaged_lines_are_compared_quickly() -> None:
+    """As after a tool that wrote them in capitals: each with each would take hours."""
+    names = {
+        f"20261122T{number:06}Z-{number}.rdb": hashlib.sha256(str(number).encode()).hexdigest()
+        for number in range(20_000)
+    }
+    lines = [f"{sha256}  {name}".upper() for name, sha256 in names.items()]
+    assert recognized(lines, names) == set()
+    assert len(unexplained(lines, names).lines) == len(lines)
+    nearly = [f"{sha256[:-3]}xyz  {name}" for name, sha256 in names.items()]
+    assert recognized(nearly, names) == set(names)
+    assert unexplained(nearly, names).lines == ()
