@@ -54,8 +54,8 @@ class Folder:
 
     ``logs`` are the keys of the records that say that their file is a log of commands; ``expected``
     is how many nodes it should have, where that is known. ``hides`` says why nobody sees what is in
-    it: it may be a set, or a folder with any number of sets, the first of which began at
-    ``started_at`` or later.
+    it: it may be a set, a folder with any number of sets, or a month's SHA256SUMS, which named any
+    number. The first of these began at ``started_at`` or later.
     """
 
     key: str
@@ -65,6 +65,11 @@ class Folder:
     logs: frozenset[str] = frozenset()
     expected: NodesExpected | None = None
     hides: ArchiverError | None = None
+
+    def may_tell_of(self, set_key: str) -> bool:
+        """Whether a set lies in it, or it is the SHA256SUMS that may have named it."""
+        within = layout.month_of(self.key) if layout.is_of_a_month(self.key) else self.key
+        return set_key.startswith(f"{within}/")
 
     @property
     def record_keys(self) -> tuple[str, ...]:
@@ -278,8 +283,8 @@ def _start(one: completeness.SetNodes) -> datetime:
 
 
 async def list_folders(archive: Archive, instances: Collection[str] = ()) -> Folders:
-    """Every set of these instances, or of all, and every folder that may hide some. Raises
-    StoreError."""
+    """Every set of these instances, or of all, every folder that may hide some, and every
+    SHA256SUMS that may have named some and cannot be read. Raises StoreError."""
     folders: list[Folder] = []
     for prefix in [f"{safe(instance)}/" for instance in instances] or [""]:
         async for one in sets_below(archive.store, prefix, reads=lambda _: True):
@@ -437,7 +442,8 @@ async def named_set(archive: Archive, key: str) -> BackupSet:
     for folder in folders:
         if folder.key == key:
             return await read_set(archive, folder, folders)
-        if folder.hides is not None and key.startswith(f"{folder.key}/"):
+    for folder in folders:
+        if folder.hides is not None and folder.may_tell_of(key):
             raise folder.hides
     raise NoSuchBackup(f"{archive.store}: there is no backup set {key!r}")
 

@@ -2,7 +2,8 @@
 
 Where the source says how many nodes a set should have, that decides. Else it is told from the
 other sets of the instance. Sets are compared with those that began at most REACH before or after
-them, and sets of logs with sets of logs alone. A node that a set has no file of
+them: sets of logs with sets of logs alone, and those from before or after a time as a cluster, of
+which the instance itself is the only node, with one another. A node that a set has no file of
 
 - and that sets before and after it have, is missing: a node that comes back was not removed;
 - that sets before it have, and none after it has, is missing until GONE_SETS sets have come and
@@ -52,6 +53,11 @@ class SetNodes:
     nodes: frozenset[str]
     is_full: bool = True
     expected: NodesExpected | None = None
+
+    @property
+    def is_standard(self) -> bool:
+        """Of an instance without nodes, as it was when the set began."""
+        return self.nodes == {self.key.partition("/")[0]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +182,11 @@ class _Backup:
 
 
 def _by_kind(sets: Iterable[SetNodes]) -> Iterable[list[_Backup]]:
-    """The backups of dumps, and those of logs, each in order of time."""
-    by_kind: dict[bool, list[_Backup]] = defaultdict(list)
+    """The backups of dumps, and those of logs, of a cluster and of an instance without nodes, each
+    in order of time."""
+    by_kind: dict[tuple[bool, bool], list[_Backup]] = defaultdict(list)
     for one in sorted(sets, key=lambda one: (one.started_at, one.key)):
-        backups = by_kind[one.is_full]
+        backups = by_kind[one.is_full, one.is_standard]
         for backup in reversed(backups):
             if one.started_at - backup.began > ONE_BACKUP:
                 backups.append(_of(one))

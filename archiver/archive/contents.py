@@ -189,16 +189,11 @@ async def walk(
     Raises StoreError.
     """
     doubted: dict[str, Unrecorded] = {}
-    unread = ""
     async with aclosing(sets_below(store, prefix, wants, reads=wants)) as sets:
         async for one in sets:
             if isinstance(one, Unrecorded):
                 yield one
                 continue
-            month = layout.month_of(one.key)
-            if one.sums_fault is not None and month != unread:
-                unread = month
-                yield Unrecorded(layout.sums_key(month), one.sums_fault)
             for key in one.records:
                 yield Recorded(key, one, one.sums)
             doubted |= one.unrecorded()
@@ -248,8 +243,9 @@ async def sets_below(
     *,
     reads: Callable[[str], bool] | None = None,
 ) -> AsyncGenerator[SetFiles | Unrecorded, None]:
-    """One set after the other: those of the listing, and those of which only an earlier verify
-    tells. And folders that nobody sees into. Of the sets that ``reads``
+    """One set after the other: those of the listing, and those of which only an earlier verify or
+    SHA256SUMS tells. And folders that nobody sees into, and before the sets of a month its
+    SHA256SUMS if that cannot be read: nobody knows which sets it named. Of the sets that ``reads``
     says, the documents that no catalogue knows are read ahead, many at once. Raises StoreError."""
     below = _Below(store, prefix, wants, reads)
     results = await results_below(store, prefix)
@@ -321,6 +317,11 @@ class Overview:
             return SetFiles(set_key, entries, seen, known, known.sums if known.has_sums else None)
         lines = self.sums.by_set.get(set_key)
         return SetFiles(set_key, entries, seen, known, lines, self.sums.fault)
+
+    @property
+    def sums_fault(self) -> ArchiverError | None:
+        """Why SHA256SUMS, or a line of it, cannot be read, as far as it was."""
+        return None if self.sums is None else self.sums.fault
 
     @property
     def sets_in_sums(self) -> Iterable[str]:
@@ -421,11 +422,15 @@ class _Below:
 
     async def sets_of(
         self, months: Sequence[Month], results: Mapping[str, Entry]
-    ) -> list[SetFiles]:
-        """The sets of these months, those that are gone at the end of each."""
-        sets: list[SetFiles] = []
+    ) -> list[SetFiles | Unrecorded]:
+        """The sets of these months, those that are gone at the end of each; and before them its
+        SHA256SUMS that cannot be read."""
+        sets, unread = list[SetFiles](), list[tuple[int, Unrecorded]]()
         known = await overviews(self._store, months, results)
         for month, overview in zip(months, known, strict=True):
+            if overview.sums_fault is not None and self._wants(month.key):
+                fault = Unrecorded(layout.sums_key(month.key), overview.sums_fault)
+                unread.append((len(sets), fault))
             seen: dict[str, dict[str, Result]] = defaultdict(dict)
             for key, result in overview.seen.items():
                 seen[layout.set_of(key)][key] = result
@@ -438,7 +443,12 @@ class _Below:
                 overview.files(one, {}, seen.get(one, {}))
                 for one in sorted(filter(self._is_gone, gone))
             ]
-        return sets if self._reads is None else await with_records(self._store, sets, self._reads)
+        if self._reads is not None:
+            sets = await with_records(self._store, sets, self._reads)
+        found: list[SetFiles | Unrecorded] = [*sets]
+        for place, fault in reversed(unread):
+            found.insert(place, fault)
+        return found
 
     def _is_gone(self, set_key: str) -> bool:
         """Whether a set of which nothing is listed is meant, and nothing hides it."""

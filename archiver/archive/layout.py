@@ -54,7 +54,7 @@ _ACKNOWLEDGEMENT = re.compile(
 # How many slashes there are in the key of a file in a month, and in that of one in a folder there.
 _MONTH_DEPTH = 3
 _SET_DEPTH = 4
-_MONTH_KEY = re.compile(r"[^/]+/(?P<year>[0-9]{4})(/(?P<month>[0-9]{2}))?")
+_MONTH_KEY = re.compile(rf"[^/]+/(?P<year>[0-9]{{4}})(/(?P<month>[0-9]{{2}})(/{SUMS_NAME})?)?")
 _MONTH_DOCUMENT = re.compile(rf"{_MONTH}/({re.escape(INDEX_NAME)}|{SUMS_NAME})")
 # Of what gives no time: before and after any backup.
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -95,7 +95,8 @@ def set_start(set_key: str) -> datetime | None:
 
 def span(key: str) -> tuple[datetime, datetime]:
     """From the first moment at which a backup can have begun that is in a set, a month or a year,
-    to the one after the last. Any, where its name gives no time."""
+    or that a month's SHA256SUMS can name, to the one after the last. Any, where its name gives no
+    time."""
     if (start := set_start(key)) is not None:
         return start, start + timedelta(microseconds=1)
     match = _MONTH_KEY.fullmatch(key)

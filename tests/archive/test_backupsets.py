@@ -216,7 +216,8 @@ def garble(path: Path) -> None:
 async def test_a_damaged_line_is_no_damage_of_other_sets(root: Path) -> None:
     sets = [put_cluster(root, start) for start in STARTS]
     garble(sets[1][2])
-    found = [one async for one in newest_first(opened(root), CLUSTER)]
+    *found, sums = [one async for one in newest_first(opened(root), CLUSTER)]
+    assert sums.key == sums_of(sets[0][0]).relative_to(root).as_posix()
     assert [one.state for one in found] == ["complete", "damaged", "complete"]
     assert [one.notes for one in found] == [()] * 3
     [damage] = found[1].damage
@@ -228,7 +229,7 @@ async def test_a_standard_backup_needs_no_line(root: Path) -> None:
     damaged, unnamed, whole = [put_standard(root, rdb(3000), start) for start in STARTS]
     remove_lines(unnamed)
     garble(damaged)
-    found = [one async for one in newest_first(opened(root), INSTANCE)]
+    *found, _ = [one async for one in newest_first(opened(root), INSTANCE)]
     assert [one.state for one in found] == ["complete"] * 3
     assert [len(one.notes) for one in found] == [0, 1, 1]
     sums_of(whole).unlink()
@@ -252,8 +253,9 @@ async def test_a_damaged_name_is_no_set(old: bytes, new: bytes, root: Path) -> N
     made = [put_standard(root, rdb(3000), start) for start in STARTS]
     sums = sums_of(made[0])
     sums.write_bytes(sums.read_bytes().replace(old, new, 1))
-    found = [one async for one in newest_first(opened(root), INSTANCE)]
+    *found, last = [one async for one in newest_first(opened(root), INSTANCE)]
     assert [one.state for one in found] == ["complete"] * len(STARTS)
+    assert (last.key, last.state) == (sums.relative_to(root).as_posix(), "damaged")
     assert any("SHA256SUMS: it " in note for one in found for note in one.notes)
 
 

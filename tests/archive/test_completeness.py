@@ -174,6 +174,26 @@ def test_the_nodes_beside() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("nights", "expected"),
+    [
+        ("abc abc i i i", ". . . . ."),
+        ("i i abc abc", ". . . ."),
+        ("abc i i abc", ". . . ."),
+        ("abc i ab i abc", ". . c . ."),
+    ],
+)
+def test_an_instance_that_was_converted(nights: str, expected: str) -> None:
+    """A backup from a time without nodes lacks none, and says nothing of a cluster's."""
+    sets = [replace(one, key=f"i/{one.key}") for one in history(nights)]
+    assert lacks(sets) == expected
+
+
+def test_a_backup_without_nodes_is_no_shard() -> None:
+    sets = [replace(one, key=f"i/{one.key}") for one in history("a i", timedelta(minutes=1))]
+    assert nodes_beside(sets) == {}
+
+
 def test_why() -> None:
     missing = missing_nodes(history("abc a ab abc ab ab"))
     assert missing["0001"].why == (

@@ -3,6 +3,7 @@ well."""
 
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,17 @@ from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import CopyOptions, Selection
 from archiver.commands.ls.listing import State, archived_rows, compared_rows
 from archiver.commands.restore.choice import DamagedSet
-from archiver.errors import UsageError
-from tests.archive.sample import remove_lines, sums_of
+from archiver.commands.verify.model import VerifyOptions
+from archiver.errors import BadDocument, UsageError
+from archiver.times import TimeRange
+from examples.sample_rdb import rdb
+from tests.archive.sample import put_backup, put_sums, remove_lines, sums_of
 from tests.conftest import INSTANCE, everything
 from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, edit, offsite, pulled, vendor
 
 __all__ = ["offsite", "pulled", "vendor"]
 NEWEST = DAYS[2]
+OCTOBER = TimeRange(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
 
 
 def newest(root: Path, instance: str) -> Path:
@@ -158,6 +163,43 @@ async def test_every_command_names_a_sha256sums_that_cannot_be_read(
     assert [failed.subject for failed in summary.failures] == [sums]
     for one, other in ((pulled.archive, offsite), (offsite, pulled.archive)):
         assert [(m.key, m.exit_code) for m in await compared(one, other)] == [(sums, 3)]
+
+
+@pytest.mark.parametrize("content", [b"", bytes(300), b"?" * 300])
+async def test_a_month_of_which_only_an_unreadable_sha256sums_is_left(
+    content: bytes, pulled: Pulled, offsite: Archive, tmp_path: Path
+) -> None:
+    """It names no set, and nobody knows which it named: neither they nor older ones pass for all
+    that there is."""
+    named, before = pulled.key(newest(pulled.root, CLUSTER)), "20261023T021500Z"
+    sums = pulled.sums()
+    node = f"{CLUSTER}-db-0"
+    older = put_backup(pulled.root, before, rdb(3000), instance=CLUSTER, node=node)
+    put_sums(older.parent)
+    shutil.rmtree(sums.parent)
+    sums.parent.mkdir()
+    sums.write_bytes(content)
+    key = pulled.key(sums)
+    found = await verify(pulled.archive)
+    assert (found.exit_code, [one.key for one in found.findings]) == (3, [key])
+    only = VerifyOptions(sets=frozenset({named}))
+    assert [one.key for one in (await verify(pulled.archive, only)).findings] == [key]
+    elsewhen = VerifyOptions(range=OCTOBER)
+    assert (await verify(pulled.archive, elsewhen)).exit_code == 0
+    rows = await archived_rows(pulled.archive, [CLUSTER])
+    assert [row.set_key for row in rows if row.state is State.DAMAGED] == [key]
+    rows = await archived_rows(pulled.archive, [CLUSTER], OCTOBER)
+    assert [row.state for row in rows] == [State.ARCHIVED]
+    with pytest.raises(DamagedSet) as raised:
+        await restore(pulled.archive, tmp_path / "to", instance_id=CLUSTER)
+    assert (raised.value.damaged.key, raised.value.following is None) == (key, False)
+    with pytest.raises(BadDocument, match=key):
+        await restore(pulled.archive, tmp_path / "to", set_key=named)
+    summary = await copy(pulled.archive, Archive(LocalStore(tmp_path / "new")))
+    assert [failed.subject for failed in summary.failures] == [key]
+    only_october = CopyOptions(Selection(range=OCTOBER))
+    assert (await copy(pulled.archive, offsite, only_october)).exit_code == 0
+    assert key in {one.key for one in await compared(pulled.archive, offsite)}
 
 
 @pytest.mark.parametrize("level", [1, 2, 3])

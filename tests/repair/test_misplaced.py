@@ -249,7 +249,7 @@ async def test_a_double_of_a_set_under_another_time_is_moved_away(
     before = files(pulled.root)
     folder = pulled.objects()[0].parent
     double = folder.with_name(f"{name}-{folder.name.partition('-')[2]}")
-    shutil.copytree(folder, double)
+    put_sums(shutil.copytree(folder, double))
     summary = await pull(source, pulled.archive, [everything(CLUSTER), everything()])
     assert (summary.archived, summary.held, summary.exit_code) == (0, len(DAYS) * 4, 0)
     found = await verify(pulled.archive)

@@ -541,13 +541,13 @@ async def test_an_empty_one_is_not_written_anew_where_the_vendor_has_forgotten_a
 async def test_a_forged_file_whose_line_is_damaged_gets_none(
     pulled: Pulled, offsite: Archive
 ) -> None:
-    """The other archive has the right record, and no line yet."""
-    path = pulled.objects(INSTANCE)[0]
+    """The other archive has the right record, and no lines of the set yet."""
+    path = pulled.objects()[0]
     own = hashlib.sha256(path.read_bytes()).hexdigest()
     forge(path, rdb(20_000, 99))
-    sums = pulled.sums(INSTANCE)
+    sums = pulled.sums()
     sums.write_text(damaged := sums.read_text().replace(own, "?" * 64))
-    remove_lines(Path(str(offsite.store)) / pulled.key(path))
+    remove_lines(Path(str(offsite.store)) / pulled.key(path.parent))
     summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
     assert "say otherwise" in str(summary.not_repaired[0].error)
     assert (summary.exit_code, sums.read_text()) == (3, damaged)

@@ -98,7 +98,7 @@ async def rows_by_instance(
 
     for prefix in [f"{safe(instance)}/" for instance in instances] or [""]:
         rows, sets = list[Row](), list[SetNodes]()
-        instance_id = unread = ""
+        instance_id = ""
         async for one in sets_below(archive.store, prefix, reads=is_meant):
             if one.key.partition("/")[0] != instance_id and (rows or sets):
                 yield with_set_notes(rows, sets)
@@ -109,10 +109,6 @@ async def rows_by_instance(
                 continue
             # Sets around those that are meant say which nodes these should have.
             found = await _rows_of(archive.store, one) if is_meant(one.key) else []
-            month = layout.month_of(one.key)
-            if found and one.sums_fault is not None and month != unread:
-                unread = month
-                rows.append(_bare_row(layout.sums_key(month), one.sums_fault))
             rows += found
             listed = listed_set(one.key, [*one.entries, *map(_record_key, found)])
             sets += [] if listed is None else [listed]

@@ -216,7 +216,7 @@ class _Run:
         gone = {*seen, *overview.sets_in_sums} - listed.sets.keys()
         wanted = {one for one in listed.sets if self._options.wants(one)}
         wanted |= {one for one in gone if self._options.wants(one) and not self._is_hidden(one)}
-        if wanted:
+        if wanted or (listed.sums is not None and self._options.reaches(month.prefix)):
             self._check_month(listed, overview, known)
         picked = self._pick(
             [listed.sets[one] for one in sorted(wanted & listed.sets.keys())], known
