@@ -41,7 +41,7 @@ _BEGINNING_SECONDS = 10.0
 
 
 class Beginning(StrEnum):
-    """When an archive may be begun where there is none."""
+    """When an archive may be begun where there is none, and this run found none before."""
 
     NEVER = "never"
     IF_EMPTY = "if empty"  # nor where a disk is missing that should be mounted there
@@ -61,8 +61,8 @@ class Archive:
         self.store: Final = store
         self._lock_wait: Final = lock_wait
         self._beginning: Final = beginning
-        # Whether this object has found an archive here: where it is gone, as with a disk that is
-        # not mounted any more, none is begun in its place.
+        # Whether this object has found an archive here, if only to read it: where it is gone, as
+        # with a disk that is not mounted any more, none is begun in its place.
         self._was_here = False
         # One task of this process at a time: they need not wait for each other's lock.
         self._at_beginning: Final = asyncio.Lock()
@@ -171,9 +171,8 @@ class Archive:
         """Whether there is an archive here. Raises UsageError where there is none and none may be
         begun, UnsupportedFormat, DamagedArchive, StoreError where there was one before."""
         if await self.check_format():
-            self._was_here = True
             return True
-        if self._was_here and self._beginning is not Beginning.ALWAYS:
+        if self._was_here:
             raise StoreError(
                 f"{self.store}: the archive that was here is gone", hint=self.store.missing_hint
             )
@@ -248,6 +247,7 @@ class Archive:
                 f"{layout.FORMAT}",
                 hint="use a newer archiver",
             )
+        self._was_here = True
         return True
 
     def documents(self, transfer: Transfer, stored: Stored) -> list[tuple[str, bytes]]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, VerifySummary, pull, verify
 from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.from_source import SourceSupplier
-from archiver.commands.repair.run import Supplied, Supplier, repair
+from archiver.commands.repair.run import Supplied, Supplier, WrongSet, repair
 from archiver.commands.verify import events
 from archiver.commands.verify.findings import Fault
 from archiver.concurrency import in_thread
@@ -25,6 +25,7 @@ from archiver.errors import (
     NoSpace,
     StoreError,
     UnknownInstance,
+    UsageError,
 )
 from archiver.stores.base import Opened
 from archiver.stores.local.staging import LocalStaging
@@ -669,3 +670,46 @@ async def test_doubles_of_an_instance_that_is_written_to_stay(
 async def test_nothing_to_repair(pulled: Pulled, offsite: Archive) -> None:
     found = await verify(pulled.archive, VerifyOptions(workers=1))
     assert await repair(pulled.archive, found, ArchiveSupplier(offsite)) is found
+
+
+@pytest.mark.parametrize("of_the_source", [False, True])
+@pytest.mark.parametrize("as_verified", [False, True])
+async def test_a_repair_begins_no_archive(
+    pulled: Pulled, offsite: Archive, source: TairSource, as_verified: bool, of_the_source: bool
+) -> None:
+    """The disk is not mounted any more, and nothing is repaired on the folder that it leaves."""
+    flip(pulled.objects()[0])
+    found = await verify(pulled.archive)
+    await in_thread(pulled.root.rename, pulled.root.with_name("elsewhere"))
+    await in_thread(pulled.root.mkdir)
+    supplier = SourceSupplier(source) if of_the_source else ArchiveSupplier(offsite)
+    archive = pulled.archive if as_verified else Archive(LocalStore(pulled.root))
+    with pytest.raises(UsageError, match="there is no archive here"):
+        await repair(archive, found, supplier)
+    assert list(pulled.root.iterdir()) == []
+
+
+@pytest.mark.parametrize("of_the_source", [False, True])
+async def test_a_repair_begins_no_archive_where_its_own_was(
+    pulled: Pulled, offsite: Archive, source: TairSource, of_the_source: bool
+) -> None:
+    """The disk goes away once the repair has begun."""
+    flip(pulled.objects()[0])
+    found = await verify(pulled.archive)
+
+    class Unmounting:
+        async def supply(
+            self,
+            archive: Archive,
+            wrong: Mapping[str, WrongSet],
+            observer: Callable[[events.ScrubEvent], None],
+        ) -> Supplied:
+            await in_thread(pulled.root.rename, pulled.root.with_name("elsewhere"))
+            await in_thread(pulled.root.mkdir)
+            supplier = SourceSupplier(source) if of_the_source else ArchiveSupplier(offsite)
+            return await supplier.supply(archive, wrong, observer)
+
+    archive = Archive(LocalStore(pulled.root))
+    with pytest.raises(StoreError, match="the archive that was here is gone"):
+        await repair(archive, found, Unmounting())
+    assert list(pulled.root.iterdir()) == []

@@ -2,8 +2,8 @@
 
 import shutil
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
@@ -12,15 +12,17 @@ from anyio import to_thread
 
 from archiver import Archive, LocalStore, PullOptions, TairSource, pull, verify
 from archiver.archive.acknowledged import Acknowledged, acknowledge
+from archiver.archive.archive import Beginning
 from archiver.archive.layout import FORMAT_KEY, OWN_PREFIXES, index_key
 from archiver.archive.verified import results_key
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import CopyOptions
-from archiver.errors import ArchiveBusy, StoreError, StoreForbidden, UsageError
+from archiver.concurrency import in_thread
+from archiver.errors import ArchiveBusy, NoSpace, StoreError, StoreForbidden, UsageError
 from archiver.events import ArchiveBegun, Archived, Event, Planned, WaitingForLock
 from archiver.ids import RESERVED
 from archiver.model import Stored
-from archiver.stores.base import Leftover
+from archiver.stores.base import Leftover, Staging
 from archiver.stores.commit import Commit
 from archiver.stores.scope import SHARED, WHOLE, needs_lock, scope_of
 from examples.sample_rdb import write_rdb
@@ -132,9 +134,12 @@ async def test_an_instance_that_cannot_be_locked_fails_alone(
     assert [index.parts[-4] for index in store.root.rglob("index.jsonl")] == [NAMES[1]]
 
 
-async def test_no_archive_is_begun_where_one_was(store: Watched, tmp_path: Path) -> None:
+@pytest.mark.parametrize("beginning", [Beginning.IF_EMPTY, Beginning.ALWAYS])
+async def test_no_archive_is_begun_where_one_was(
+    store: Watched, tmp_path: Path, beginning: Beginning
+) -> None:
     """As on the folder of a disk that is not mounted any more, in the middle of a run."""
-    archive, later = Archive(store), Archive(LocalStore(store.root))
+    archive, later = Archive(store, beginning=beginning), Archive(LocalStore(store.root))
     async with archive.writing(NAMES[0]):
         pass
     await to_thread.run_sync(store.root.rename, tmp_path / "elsewhere")
@@ -426,3 +431,60 @@ def test_scopes() -> None:
     assert scope_of("r-a/2026/11/x") == "r-a"
     for key in ("archive.json", "drills/2026/x", "verified/r-a/2026-11.json", ".staging/r-a/x"):
         assert scope_of(key) == WHOLE
+
+
+class FullForOne(LocalStore):
+    """Has no room for the lock of ``NAMES[1]``, or for a document of it, while the file of
+    ``NAMES[0]`` is under way: that one goes on once this was told."""
+
+    def __init__(self, root: Path, full_for: str) -> None:
+        super().__init__(root)
+        self.full_for = full_for
+        self.is_under_way, self.was_full = threading.Event(), threading.Event()
+
+    @contextmanager
+    def stage(
+        self, stem: str, size: int, existing: Mapping[str, int] | None = None
+    ) -> Generator[Staging, None, None]:
+        if stem.startswith(NAMES[0]):
+            self.is_under_way.set()
+            self.was_full.wait()
+        with super().stage(stem, size, existing) as staging:
+            yield staging
+
+    @asynccontextmanager
+    async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
+        if scope == NAMES[1]:
+            await self.refuse("its lock")
+        async with super().exclusive(scope, watch=watch):
+            yield
+
+    async def put(self, key: str, data: bytes) -> str:
+        if key.startswith(NAMES[1]):
+            await self.refuse(key.rpartition("/")[2])
+        return await super().put(key, data)
+
+    async def refuse(self, what: str) -> None:
+        if what == self.full_for:
+            await in_thread(self.is_under_way.wait)
+            self.was_full.set()
+            raise NoSpace("no inode is left")
+
+
+@pytest.mark.parametrize("full_for", ["its lock", "SHA256SUMS"])
+@pytest.mark.parametrize("by_copy", [False, True])
+async def test_a_full_disk_ends_nothing_that_is_under_way(
+    files: Path, source: TairSource, tmp_path: Path, by_copy: bool, full_for: str
+) -> None:
+    """That may still fit; nothing new is begun, and the run fails then."""
+    serve(files, NAMES[:1], 3_000_000)
+    serve(files, NAMES[1:2])
+    queries = [everything(name) for name in NAMES[:2]]
+    store, here = FullForOne(tmp_path / "archive", full_for), Archive(LocalStore(tmp_path / "here"))
+    if by_copy:
+        await pull(source, here, queries)
+    run = copy(here, Archive(store)) if by_copy else pull(source, Archive(store), queries)
+    with pytest.raises(NoSpace, match="no inode is left"):
+        await run
+    assert [path.stat().st_size for path in store.root.glob(f"{NAMES[0]}/*/*/*.rdb")] == [3_000_000]
+    assert len(list(store.root.glob(f"{NAMES[0]}/*/*/*.json"))) == 1

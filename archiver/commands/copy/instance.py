@@ -133,7 +133,14 @@ class InstanceCopy:
         self._noted = ""
 
     async def run(self) -> None:
-        """All of it. Raises what ends the run."""
+        """All of it. Raises what ends the run. Where its lock or its documents find the target
+        full, what is under way for others may still fit."""
+        try:
+            await self._run()
+        except NoSpace as error:
+            self._shared.full = self._shared.full or error
+
+    async def _run(self) -> None:
         async with self._writer:
             async with self._writer.turn():
                 for prefix in self._prefixes:

@@ -116,7 +116,7 @@ class _Copying:
                         async with self._large:
                             await one.instance.copy(one)
                 except NoSpace as error:
-                    self._shared.full = error
+                    self._shared.full = self._shared.full or error
                 except ArchiverError as error:
                     if error.ends_run:
                         raise

@@ -142,7 +142,12 @@ class InstancePull:
         )
 
     async def run(self) -> None:
-        """All of it. Raises what ends the run."""
+        """All of it. Raises what ends the run. Where its lock or its documents find the disk full,
+        what is under way for others may still fit."""
+        with self._shared.draining():
+            await self._run()
+
+    async def _run(self) -> None:
         async with self._writer:
             async with self._writer.turn():
                 await self._list()

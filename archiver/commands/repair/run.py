@@ -105,10 +105,12 @@ async def repair(
     observer: events.Observer = events.ignore,
 ) -> VerifySummary:
     """Repair what ``summary`` found, verify it again; the summary of both. An instance that another
-    process writes to is not repaired, as ArchiveBusy.
+    process writes to is not repaired, as ArchiveBusy. No archive is begun.
 
-    Raises StoreError, and what the supplier raises that ends its run.
+    Raises UsageError where there is no archive, StoreError, and what the supplier raises that ends
+    its run.
     """
+    await archive.expect()
     observer = logged(observer, OF_VERIFY)
     wrong = wrong_sets(summary.findings)
     hidden = [
