@@ -41,7 +41,7 @@ from tests.bucket.test_pull import bring
 from tests.cli.conftest import Run
 from tests.conftest import INSTANCE
 from tests.servers.gateway import Answer, Fault, Request, error, flip_byte
-from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, OddStore, object_of
+from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, Object, OddStore, object_of
 from tests.stores.conformance import STEM, bring_home, file_of, leave, offered, read_all
 from tests.stores.test_oddstore import DIFFERENT, place_in
 from tests.sweeps import FULL
@@ -249,6 +249,31 @@ async def test_bytes_are_told_apart_without_etags(odd: OddStore) -> None:
             await bring_home(store, new)
         assert fault.met
         assert odd.objects[key].data == old
+
+
+async def test_an_overwrite_that_is_acknowledged_and_not_done(
+    odd: OddStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The response proves what was sent, and the old object has the right size: it is looked at,
+    and stays as it was."""
+    place, old, new = place_in(odd), file_of(1000), file_of(1000, 1)
+    keep = OddStore._keep
+
+    def drop(store: OddStore, key: str, made: Object) -> None:
+        if not key.endswith(".rdb") or key not in store.objects:
+            keep(store, key, made)
+
+    async with place.writer() as store:
+        stored = await bring_home(store, old)
+        key = f"backups/redis/{stored.key}"
+        monkeypatch.setattr(OddStore, "_keep", drop)
+        with pytest.raises(StoreError, match="is not what was sent"):
+            await bring_home(store, new)
+        assert odd.objects[key].data == old
+        monkeypatch.undo()
+        await bring_home(store, new)
+    assert odd.objects[key].data == new
+    assert not [key for key in odd.objects if "/.quarantine/" in key]
 
 
 # What was asked for

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import anyio
 import pytest
@@ -14,6 +15,8 @@ from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts, probe
 from archiver.stores.s3.checksums import ChecksumKind
+from archiver.stores.s3.journal import parse
+from archiver.stores.s3.layout import is_journal
 from archiver.stores.s3.lease import Lease, hold
 from archiver.stores.s3.outages import ONE_TRY, OutageBudget
 from archiver.stores.scope import WHOLE
@@ -163,6 +166,29 @@ async def test_an_upload_is_aborted_once(odd: OddStore) -> None:
         assert swept.key == f"{STEM}.rdb"
         assert await store.sweep("r-x") == []
         assert await store.leftovers() == []
+
+
+@pytest.mark.parametrize("uploads", ["listed", "by exact key", "not implemented"])
+async def test_an_upload_of_a_run_that_was_killed_before_it_noted_its_id(
+    odd: OddStore, uploads: Literal["listed", "by exact key", "not implemented"]
+) -> None:
+    """It was begun after all uploads were listed."""
+    odd.habits = replace(AWS, uploads=uploads)
+    place = place_in(odd)
+    async with place.open() as store:
+        async with store.exclusive("r-y"):
+            assert await store.sweep("r-y") == []
+        await leave(place, file_of(2 * PART), kept={0})
+        [journal] = [key for key in odd.objects if is_journal(key.partition("redis/")[2])]
+        noted = parse(odd.objects[journal].data)
+        assert noted is not None
+        odd.objects[journal] = object_of(replace(noted, upload_id="").encode())
+        async with store.exclusive("r-x"):
+            swept = [one.key for one in await store.sweep("r-x")]
+    assert swept[-1:] == [journal.partition("redis/")[2]]
+    if uploads == "not implemented":  # nothing can tell
+        odd.open_uploads.clear()
+    assert not odd.open_uploads
 
 
 async def test_what_an_earlier_version_began(odd: OddStore) -> None:

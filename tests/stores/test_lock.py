@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import _GeneratorContextManager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from blockbuster import BlockBuster
 from archiver import Archive, LocalStore, TairSource, pull
 from archiver.errors import ArchiveBusy, StoreError
 from archiver.events import Event, Started
-from archiver.stores.heartbeat import Heartbeat
+from archiver.stores.heartbeat import Beat, Heartbeat
 from archiver.stores.local import lock
 from archiver.stores.local.lock import hold
 from examples.sample_rdb import write_rdb
@@ -215,6 +216,24 @@ class Meanwhile(threading.Event):
         if self.written is not None:
             self.path.write_bytes(self.written)
         return self.ends
+
+
+@pytest.mark.parametrize(("certain", "after"), [(True, 600), (False, 0)])
+def test_the_first_beat_comes_at_once_where_others_watch(
+    path: Path, monkeypatch: pytest.MonkeyPatch, certain: bool, after: float
+) -> None:
+    """They have seen no change for as long as the name was checked."""
+    monkeypatch.setattr(lock, "flock_is_reliable", lambda _: certain)
+    due = list[float]()
+
+    class Heart(Heartbeat):
+        def keeping(self, beat: Beat, after: float) -> "_GeneratorContextManager[None]":
+            due.append(after)
+            return super().keeping(beat, after)
+
+    stop = Meanwhile(path, None, ends=False)
+    with hold(path, beat=600, stop=stop, heart=Heart()):
+        assert due == [after]
 
 
 @pytest.mark.usefixtures("uncertain")

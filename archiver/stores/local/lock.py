@@ -160,7 +160,8 @@ def hold(
         held.is_certain = granted and flock_is_reliable(path)
         try:
             _take(held, beat, stop, watch=watch)
-            with heart.keeping(lambda: held.beat(beat), beat):
+            # Who watches has seen no change since the name was written.
+            with heart.keeping(lambda: held.beat(beat), beat if held.is_certain else 0.0):
                 yield held
         except BaseException:
             with suppress(OSError, StoreError):  # what is raised here already tells more

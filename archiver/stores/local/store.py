@@ -62,6 +62,11 @@ _MAX_SHOWN = 200
 # Larger batches gained nothing and took more descriptors (benchmarks/README.md).
 _BATCH_SIZE = 32
 _DOCUMENTS_AT_ONCE = 256
+# Locks that are kept alive at once. A beat takes four requests, so a round of 64 locks takes 32
+# times as long as one request: 10 s where a slow file server takes 0.3 s for each. A new lock
+# changes 1.5 beats and a round after its name was written, later every beat or round, and may be
+# taken after 4 beats, which are 20 s. One thread would be late from 50 ms on.
+_BEATS_AT_ONCE = 8
 
 
 class LocalStore:
@@ -71,10 +76,9 @@ class LocalStore:
         self.root: Final = Path(root)
         self._staging: Final = self.root / STAGING
         self._quarantine: Final = self.root / QUARANTINE
-        # The locks that this store holds, by scope. One thread keeps all of them alive: with 64 of
-        # them, of four requests each, in time while a file server takes up to 75 ms for each.
+        # The locks that this store holds, by scope.
         self._locks: Final[dict[str, Held]] = {}
-        self._heart: Final = Heartbeat()
+        self._heart: Final = Heartbeat(_BEATS_AT_ONCE)
         # Scopes in which commits ended halfway. The next run finds what they renamed.
         self._broken_off: Final[set[str]] = set()
         # One way to sync for all that is written while any lock is held.

@@ -223,7 +223,12 @@ class S3Staging:
         receipt = stored.receipt
         if self._upload is None:
             data = self._buffers.get(0, bytearray())
-            return self._writer.put(stored.key, data, **self._bucket.options.for_objects())
+            return self._writer.put(
+                stored.key,
+                data,
+                replaces=stored.key in self._existing,
+                **self._bucket.options.for_objects(),
+            )
         self._upload.complete(receipt)
         if self._upload.key != stored.key:
             # Its first bytes looked like another kind: some AOFs begin with an RDB.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from archiver.errors import NoDocument
+from archiver.errors import NoDocument, StoreError
 from archiver.stores.base import Leftover
 from archiver.stores.s3 import journal
 from archiver.stores.s3.bucket import Bucket
@@ -141,7 +141,7 @@ def sweep(
 
     ``listed`` uploads may have been listed before the lock was taken. The journals are read now: an
     upload that another writer ended meanwhile has none, and one that it began is asked for by its
-    own. What is aborted is removed from the list.
+    own journal. What is aborted is removed from the list.
     """
     bucket = writer.bucket
     journals: list[tuple[str, journal.Journal]] = []
@@ -153,6 +153,7 @@ def sweep(
     resumable: set[str] = set()
     listing = writer.capabilities.upload_listing
     own = [one for one in listed if scope_of_internal(one.key) == scope]
+    own += [one for one in _without_id(writer, journals) if one not in own]
     for upload in _unfinished_uploads(bucket, [found for _, found in journals], listing, own):
         if upload.resumable:
             resumable.add(upload.upload_id)
@@ -167,6 +168,22 @@ def sweep(
             check()
             writer.discard(key)
             yield Leftover(key, "a journal without its upload")
+
+
+def _without_id(
+    writer: VerifiedWriter, journals: Iterable[tuple[str, journal.Journal]]
+) -> list[ListedUpload]:
+    """The uploads of journals that do not name theirs: a run was killed between the two requests.
+    They are listed now, each by its exact key, which also stores do that list no others. Once the
+    journal is gone nothing says that they are ours."""
+    found: list[ListedUpload] = []
+    for key in {one.key for _, one in journals if not one.upload_id}:
+        try:
+            found += [one for one in writer.bucket.multipart.unfinished(key) if one.key == key]
+        except StoreError:
+            if writer.capabilities.upload_listing is not UploadListing.NONE:
+                raise
+    return found
 
 
 def _discard_earlier(writer: VerifiedWriter, check: Callable[[], None]) -> Iterator[Leftover]:

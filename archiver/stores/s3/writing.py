@@ -57,16 +57,27 @@ class VerifiedWriter:
         # What is in quarantine, by scope, of those that were listed.
         self._quarantine: Final[dict[str, dict[str, int]]] = {}
 
-    def put(self, key: str, data: bytes | bytearray, **given: Any) -> str:  # noqa: ANN401
+    def put(
+        self,
+        key: str,
+        data: bytes | bytearray,
+        *,
+        replaces: bool = False,
+        **given: Any,  # noqa: ANN401
+    ) -> str:
         """Write an object in one request, and verify it: by the response, if that proves what
         arrived, else by asking for it. Its ETag, without quotes, where only the response was looked
-        at: the listing at the end of a run tells whether it was kept. Raises StoreError."""
+        at: the listing at the end of the run tells whether it was kept. Raises StoreError.
+
+        One that ``replaces`` another is always asked for: where a store drops the new one, a listing
+        shows the old.
+        """
         checksum = self.capabilities.checksum_of(data)
         head = self._retry_damaged(
             key, lambda: self.bucket.put(key, data, **given, **checksum.parameters)
         )
         expected = _expected(data, checksum)
-        if self._is_proven(key, expected, head):
+        if self._is_proven(key, expected, head) and not replaces:
             self._verify_attributes(key, given, head)
             return bare(head.etag)
         self.verify(key, expected, given)
