@@ -116,7 +116,7 @@ class Folder:
     @property
     def may_be_whole(self) -> bool:
         """Whether nothing in it by itself, as listed, speaks against that."""
-        is_proven = self.is_sealed or not self.is_of_cluster
+        is_proven = (self.is_sealed and self.files.doubt is None) or not self.is_of_cluster
         return is_proven and bool(self.record_keys) and not self.lost
 
 

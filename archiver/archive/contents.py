@@ -23,6 +23,7 @@ from archiver.archive.catalogue import (
 )
 from archiver.archive.reading import MonthSums, decode_record, salvaged_sums
 from archiver.archive.record import Record
+from archiver.archive.sums import may_be_of
 from archiver.archive.verified import Result, decode_if_any, results_key
 from archiver.errors import ArchiverError, BackupFailed, IntegrityError, UnreadableObject
 from archiver.model import NodesExpected
@@ -49,7 +50,8 @@ class SetFiles:
     """A set as a listing shows it, its files by key. ``seen`` are files that earlier verifies saw,
     who may be all there is to tell of them; ``known`` is what the month's catalogue says of it;
     ``sums`` what SHA256SUMS does, by key, None where it does not name it; ``sums_fault`` why that
-    cannot be read, or a line of it. ``documents`` are those that were read ahead, each as
+    cannot be read, or a line of it, ``damaged_lines`` are these, and ``beside`` the names of the
+    month's sets, where there are such. ``documents`` are those that were read ahead, each as
     :meth:`Store.read_many` gives it."""
 
     key: str
@@ -58,6 +60,8 @@ class SetFiles:
     known: CatalogueSet = NOTHING_KNOWN
     sums: Mapping[str, str] | None = None
     sums_fault: ArchiverError | None = None
+    damaged_lines: Sequence[str] = ()
+    beside: frozenset[str] = frozenset()
     documents: Mapping[str, bytes | ArchiverError | None] = field(default_factory=dict, repr=False)
 
     @property
@@ -102,10 +106,23 @@ class SetFiles:
     def lines(self) -> Mapping[str, str] | None:
         """What SHA256SUMS says of it, by key; None where it does not name it. Raises BadDocument
         and UnreadableObject where a line that cannot be read may be of this set."""
-        named = {layout.stem_of(key) for key in self.sums or ()}
-        if self.sums_fault is not None and not named.issuperset(map(layout.stem_of, self.records)):
-            raise self.sums_fault.with_traceback(None)  # of the last time that it was raised
+        if (doubt := self.doubt) is not None:
+            raise doubt.with_traceback(None)  # of the last time that it was raised
         return self.sums
+
+    @property
+    def doubt(self) -> ArchiverError | None:
+        """Why SHA256SUMS cannot be read, where what it says may be of this set: a file that is here
+        has no line, or one of a cluster's that is gone may have had one."""
+        if self.sums_fault is None:
+            return None
+        named = {layout.stem_of(key) for key in self.sums or ()}
+        name = self.key.rpartition("/")[2]
+        is_certain = named.issuperset(map(layout.stem_of, self.records)) and (
+            self.is_standard
+            or not any(may_be_of(line, name, self.beside) for line in self.damaged_lines)
+        )
+        return None if is_certain else self.sums_fault
 
     def with_documents(self, documents: Mapping[str, bytes]) -> "SetFiles":
         """The same, with those of its ``documents`` that a listing shows. They are newer than what
@@ -302,11 +319,12 @@ class Month:
 @dataclass(frozen=True, slots=True)
 class Overview:
     """What is known of a month before any of its records is read: by its catalogue, from earlier
-    verifies, and by its SHA256SUMS."""
+    verifies, and by its SHA256SUMS. ``listed`` are the names of the sets that are there."""
 
     catalogue: Catalogue = EMPTY
     seen: Mapping[str, Result] = field(default_factory=dict)
     sums: MonthSums | None = None
+    listed: frozenset[str] = frozenset()
 
     def files(
         self, set_key: str, entries: Mapping[str, Entry], seen: Mapping[str, Result]
@@ -315,8 +333,8 @@ class Overview:
         known = self.catalogue.of(set_key)
         if self.sums is None:
             return SetFiles(set_key, entries, seen, known, known.sums if known.has_sums else None)
-        lines = self.sums.by_set.get(set_key)
-        return SetFiles(set_key, entries, seen, known, lines, self.sums.fault)
+        lines, fault, damaged = self.sums.by_set.get(set_key), self.sums.fault, self.sums.damaged
+        return SetFiles(set_key, entries, seen, known, lines, fault, damaged, self.listed)
 
     @property
     def sums_fault(self) -> ArchiverError | None:
@@ -350,7 +368,8 @@ async def overviews(
         sums = None if data is None else await salvaged_sums(store, month.key, data)
         kept = documents.get(results_key(month.key)) if month.key in results else None
         seen = decode_if_any(month.key, kept)
-        found.append(Overview(catalogue, seen, sums))
+        names = frozenset(key[len(month.key) + 1 :] for key in month.sets)
+        found.append(Overview(catalogue, seen, sums, names))
     return found
 
 

@@ -5,7 +5,8 @@ copies, lists, restores or repairs by a record gets it here, so that what one co
 of them do. Only a verify looks closer, to say what is wrong with it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -13,7 +14,7 @@ from archiver.archive import layout
 from archiver.archive.catalogue import Described
 from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
-from archiver.archive.sums import parse_sums, salvage_sums
+from archiver.archive.sums import as_one, parse_sums, salvage_sums
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.model import Kind
 from archiver.stores.base import Entry, Store
@@ -46,20 +47,28 @@ def decode_record(key: str, data: bytes) -> Record:
 @dataclass(frozen=True, slots=True)
 class MonthSums:
     """What the SHA256SUMS of a month says: by set, the SHA-256 by key. ``fault`` says why it, or a
-    line of it, cannot be read; then this is what can be."""
+    line of it, cannot be read; then this is what can be, and where it gives a file several SHA-256,
+    a text that contradicts each of them (:func:`.as_one`). ``damaged`` are the lines that cannot
+    be read, or name what is not there and is no backup's file."""
 
     by_set: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     fault: ArchiverError | None = None
+    damaged: Sequence[str] = ()
 
     @classmethod
-    def of(cls, lines: Mapping[str, str], fault: ArchiverError | None = None) -> Self:
+    def of(
+        cls,
+        lines: Mapping[str, str],
+        fault: ArchiverError | None = None,
+        damaged: Sequence[str] = (),
+    ) -> Self:
         """The same by set. Lines of what no file of a backup is called are left out: they are a
         fault of SHA256SUMS, or of somebody's file, and say nothing of a set."""
         by_set: dict[str, dict[str, str]] = {}
         for key, sha256 in lines.items():
             if layout.is_object(key):
                 by_set.setdefault(layout.set_of(key), {})[key] = sha256
-        return cls(by_set, fault)
+        return cls(by_set, fault, damaged)
 
 
 async def read_sums(store: Store, month: str) -> dict[str, str] | None:
@@ -87,18 +96,16 @@ async def salvaged_sums(store: Store, month: str, data: bytes | ArchiverError) -
     """What can be read of a SHA256SUMS, as :meth:`Store.read_many` gave it. Raises StoreError."""
     if isinstance(data, ArchiverError):
         return MonthSums(fault=data)
-    fault: ArchiverError | None = None
     try:
-        sums = await decode_sums(store, month, data)
+        return MonthSums.of(await decode_sums(store, month, data))
     except (BadDocument, UnreadableObject) as error:
-        fault = error
-        salvage = {f"{month}/{name}": said for name, said in salvage_sums(data).sums.items()}
-        sums = {
-            key: min(said)
-            for key, said in salvage.items()
-            if len(said) == 1 and layout.is_object(key)  # any other may be what is left of one
-        }
-    return MonthSums.of(sums, fault)
+        salvage = salvage_sums(data)
+        said = {f"{month}/{name}": as_one(hashes) for name, hashes in salvage.sums.items()}
+        # Any other may be what is left of one.
+        sums = {key: sha256 for key, sha256 in said.items() if layout.is_object(key)}
+        odd = await _not_there(store, month, said)
+        damaged = [*salvage.damaged, *(f"{said[key]}  {key[len(month) + 1 :]}" for key in odd)]
+        return MonthSums.of(sums, error, damaged)
 
 
 async def check_names(store: Store, month: str, sums: Iterable[str], *, hint: str) -> None:
@@ -106,17 +113,22 @@ async def check_names(store: Store, month: str, sums: Iterable[str], *, hint: st
     was damaged, and the name may be what is left of one. Other files that are there do no harm.
     ``sums`` are keys.
     """
+    for key in await _not_there(store, month, sums):
+        name = key.removeprefix(f"{month}/")
+        fault = f"it names {name[:120]!a}, which no file of a backup is called"
+        raise BadDocument(layout.sums_key(month), fault, hint=hint)
+
+
+async def _not_there(store: Store, month: str, sums: Iterable[str]) -> list[str]:
+    """Of what SHA256SUMS names, by key, what is not there and cannot be a backup's file."""
+    found: list[str] = []
     for key in sums:
         if layout.is_object(key) or key == layout.sums_key(month):
             continue
-        try:
-            is_there = await store.size(key) is not None
-        except UnreadableObject:
-            is_there = True
-        if not is_there:
-            name = key.removeprefix(f"{month}/")
-            fault = f"it names {name[:120]!a}, which no file of a backup is called"
-            raise BadDocument(layout.sums_key(month), fault, hint=hint)
+        with suppress(UnreadableObject):
+            if await store.size(key) is None:
+                found.append(key)
+    return found
 
 
 def at_odds(record: Described, sums: Mapping[str, str] | None) -> IntegrityError | None:

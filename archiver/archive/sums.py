@@ -28,6 +28,20 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _PIECE: Final = 7  # of nine in the 64 digits of a SHA-256
 _MOST_SEARCHES: Final = 5000
 _MOST_NAMES: Final = 2000  # with which a damaged name is compared
+_AND: Final = " and "
+# A damaged line in which a set's name can be read: its folder's, or its one file's.
+_OF_A_SET: Final = re.compile(r".{0,66}?([0-9]{8}T[0-9]{6}Z-[\w.-]+?)(?:/[^/.]*)?(?:\.[^/.]{0,4})?")
+
+
+def as_one(hashes: Collection[str]) -> str:
+    """What SHA256SUMS says of one file. Where that are several SHA-256, all of them in one text,
+    which none equals: whatever is held against it contradicts it."""
+    return _AND.join(sorted(hashes))
+
+
+def given_by(said: str) -> list[str]:
+    """The SHA-256 of which :func:`as_one` made a text."""
+    return said.split(_AND)
 
 
 def parse_sums(data: bytes) -> dict[str, str] | None:
@@ -61,6 +75,11 @@ class Salvage:
     sums: Mapping[str, frozenset[str]]
     unreadable: tuple[str, ...]
     zeros: int = 0
+
+    @property
+    def damaged(self) -> list[str]:
+        """The lines that cannot be read, the ``zeros`` as one."""
+        return [*self.unreadable, *_dark(self.zeros)]
 
     @property
     def is_empty(self) -> bool:
@@ -140,6 +159,22 @@ def unexplained(
         elif not _is_a_stump(rest, named or {}):
             left.append(rest)
     return Unexplained(tuple(left), max(sum(room.values()), 0))
+
+
+def may_be_of(line: str, set_name: str, others: frozenset[str]) -> bool:
+    """Whether a damaged line may be one of a file in the folder of this name. It is not when it has
+    the name of one of the ``others``, which lie beside it, and no more than one line has; nor when
+    it is whole, and the name in it is far from this one."""
+    match = _OF_A_SET.fullmatch(line)
+    if match is not None and match[1] != set_name and match[1] in others:
+        return False
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return True
+    begins = match[2][: len(set_name)]
+    return begins not in others - {set_name} and (
+        set_name.startswith(begins) or _is_nearly(begins, set_name)
+    )
 
 
 def recognized(lines: Iterable[str], unnamed: Mapping[str, str]) -> set[str]:

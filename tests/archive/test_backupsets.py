@@ -1,6 +1,6 @@
 """What a set is: of dumps or of logs, by what the source said; whether it can be restored whole."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from archiver import Archive, LocalStore, restore
 from archiver.archive import completeness
 from archiver.archive.backupsets import list_folders, named_set, newest_first
+from archiver.commands.copy.run import copy
 from archiver.commands.drill import Wanted
 from archiver.commands.drill.selection import choose_sets
 from archiver.commands.ls.listing import archived_rows
@@ -25,6 +26,7 @@ from tests.archive.sample import (
     put_standard,
     put_sums,
     remove_lines,
+    remove_node,
     sums_of,
 )
 
@@ -222,6 +224,65 @@ async def test_a_damaged_line_is_no_damage_of_other_sets(root: Path) -> None:
     assert [one.notes for one in found] == [()] * 3
     [damage] = found[1].damage
     assert sums_of(sets[1][2]).relative_to(root).as_posix() in damage.why
+
+
+def one_byte(line: str) -> str:
+    return line.replace(".rdb", ".r?b")
+
+
+def its_folder(line: str) -> str:
+    return line.replace("/", "*")
+
+
+def its_end(line: str) -> str:
+    return line[: 66 + 12]
+
+
+def its_day(line: str) -> str:
+    return line[: 66 + 6]
+
+
+def two_bytes(line: str) -> str:
+    return f"?{line[1:]}".replace("20261122T", "20261132T")
+
+
+def all_of_it(line: str) -> str:
+    return "\0" * len(line)
+
+
+DAMAGED_LINES = [
+    (one_byte, "complete damaged complete"),
+    (its_folder, "complete damaged complete"),
+    (its_end, "complete damaged complete"),
+    (its_day, "damaged damaged damaged"),  # all began in that month
+    (two_bytes, "damaged damaged damaged"),
+    (all_of_it, "damaged damaged damaged"),
+]
+
+
+@pytest.mark.parametrize(("damage", "states"), DAMAGED_LINES)
+async def test_a_damaged_line_may_be_that_of_a_node_that_is_gone(
+    damage: Callable[[str], str], states: str, root: Path, tmp_path: Path
+) -> None:
+    """All that is left of a cluster's set has its lines, and it is not all of the set."""
+    sets = [put_cluster(root, start) for start in STARTS]
+    lost, sums = sets[1][2], sums_of(sets[1][2])
+    remove_node(lost)
+    name = lost.relative_to(sums.parent).as_posix()
+    line = f"{lines_of(lost)[name]}  {name}"
+    sums.write_text(sums.read_text().replace(line, damage(line)))
+    *found, _ = [one async for one in newest_first(opened(root), CLUSTER)]
+    assert [one.state for one in found] == states.split()
+    doubted = {one.key for one in found if one.damage}
+    rows = [row for row in await archived_rows(opened(root)) if row.backup_id]
+    assert {row.set_key for row in rows if row.set_note} >= doubted
+    whole = (await list_folders(opened(root))).looking_complete(CLUSTER)
+    assert doubted.isdisjoint(one.key for one in whole)
+
+    target = tmp_path / "target"
+    assert (await copy(opened(root), opened(target))).exit_code == 3
+    copied = await list_folders(opened(target))
+    assert {one.key for one in copied if not one.is_sealed} == doubted
 
 
 async def test_a_standard_backup_needs_no_line(root: Path) -> None:

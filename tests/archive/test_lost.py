@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, restore, verify
+from archiver.archive import layout
 from archiver.archive.archive import Archive as Opened
 from archiver.commands.copy.difference import Mismatch, mismatches
 from archiver.commands.copy.run import copy
@@ -19,9 +20,9 @@ from archiver.commands.verify.model import VerifyOptions
 from archiver.errors import BadDocument, UsageError
 from archiver.times import TimeRange
 from examples.sample_rdb import rdb
-from tests.archive.sample import put_backup, put_sums, remove_lines, sums_of
+from tests.archive.sample import put_backup, put_standard, put_sums, remove_lines, sums_of
 from tests.conftest import INSTANCE, everything
-from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, edit, offsite, pulled, vendor
+from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, edit, forge, offsite, pulled, vendor
 
 __all__ = ["offsite", "pulled", "vendor"]
 NEWEST = DAYS[2]
@@ -89,6 +90,13 @@ def garbled(one: Path) -> None:
     edit_lines(one, lambda line: f"?{line[1:]}")
 
 
+def another_line(one: Path) -> None:
+    path = files_of(one, ".rdb")[0]
+    name = path.relative_to(sums_of(path).parent).as_posix()
+    with sums_of(path).open("a") as file:
+        file.write(f"{'ab' * 32}  {name}\n")
+
+
 def folder_for_an_object(one: Path) -> None:
     path = files_of(one, ".rdb")[0]
     path.unlink()
@@ -103,7 +111,7 @@ def folder_for_a_record(one: Path) -> None:
 
 OF_BOTH = [
     record_gone, record_and_line_gone, set_gone, wrong_digit, folder_for_an_object,
-    folder_for_a_record,
+    folder_for_a_record, another_line,
 ]  # fmt: skip
 LOSSES = [
     *((lose, instance) for lose in OF_BOTH for instance in (INSTANCE, CLUSTER)),
@@ -141,6 +149,25 @@ async def test_every_command_names_it(
         found = await compared(one, other)
         assert {mismatch.exit_code for mismatch in found} == {3}
         assert all(f" in {pulled.root}" in mismatch.what for mismatch in found)
+
+
+async def test_of_two_lines_none_is_believed(tmp_path: Path) -> None:
+    """Somebody forged a file with its record, and added its line to the one that it had."""
+    root = tmp_path / "archive"
+    put_standard(root, rdb(3000), f"{DAYS[0]}T021500Z")
+    path = put_standard(root, rdb(3000, 1), f"{NEWEST}T021500Z")
+    before = sums_of(path).read_text()
+    forge(path, rdb(3000, 2))
+    put_sums(path.parent)
+    sums_of(path).write_text(before + sums_of(path).read_text().splitlines(keepends=True)[-1])
+    archive = Archive(LocalStore(root))
+    with pytest.raises(DamagedSet) as raised:
+        await restore(archive, tmp_path / "to", instance_id=INSTANCE)
+    assert raised.value.damaged.key == layout.set_of(path.relative_to(root).as_posix())
+    [row] = [row for row in await archived_rows(archive) if row.backup_id and row.error]
+    assert row.set_key == raised.value.damaged.key
+    done = await copy(archive, Archive(LocalStore(tmp_path / "new")))
+    assert (done.archived, done.exit_code) == (1, 3)
 
 
 @pytest.mark.parametrize(("lose", "instance"), OF_THE_MONTH)

@@ -279,11 +279,12 @@ async def test_bad_sums(root: Path, offsite: Archive, tmp_path: Path, damage: Da
     path, archive = sums_of(record_of(root)), Archive(LocalStore(root))
     damage(path)
     summary = await verify(archive)
-    assert [(one.key, one.fault) for one in summary.findings] == [
+    assert {(one.key, one.fault) for one in summary.findings} == {
         (path.relative_to(root).as_posix(), Fault.SUMS)
-    ]
+    }
     copied = await copy(archive, Archive(LocalStore(tmp_path / "new")))
-    assert copied.archived == FILES
+    # A file with two lines is not copied: nobody knows which of them is right.
+    assert copied.archived == FILES - (damage is SUMS["two lines of one name"])
     assert copied.exit_code == 3
     assert (await restore(archive, tmp_path / "restored", instance_id=INSTANCE)).exit_code == 0
     mended = await repair(archive, summary, ArchiveSupplier(offsite))

@@ -509,6 +509,45 @@ async def test_of_two_lines_a_repair_takes_none(
     assert pulled.sums().read_bytes() == kept
 
 
+async def test_a_set_with_a_damaged_line_in_the_other_archive_gets_none(
+    pulled: Pulled, offsite: Archive, tmp_path: Path
+) -> None:
+    """It may be that of a node that is lost there, and here, with our SHA256SUMS."""
+    path = pulled.objects()[0]
+    theirs = tmp_path / "offsite" / pulled.key(path)
+    remove_node(theirs)
+    name = pulled.name(path)
+    sums_of(theirs).write_text(sums_of(theirs).read_text().replace(name, name[:-3]))
+    remove_node(path)
+    pulled.sums().unlink()
+    await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    assert pulled.sums().exists()
+    assert not [one for one in lines_of(path) if one.startswith(path.parent.name)]
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+async def test_of_two_lines_of_another_archive_a_repair_takes_none(
+    pulled: Pulled, offsite: Archive, tmp_path: Path, *, is_damaged: bool
+) -> None:
+    """Ours has lost the file that was forged there, and its line, or cannot read that."""
+    path = pulled.objects()[0]
+    theirs = tmp_path / "offsite" / pulled.key(path)
+    data = rdb(20_000, 99)
+    forge(theirs, data)
+    with sums_of(theirs).open("a") as sums:
+        sums.write(f"{hashlib.sha256(data).hexdigest()}  {pulled.name(path)}\n")
+    name = pulled.name(path)
+    lines = pulled.sums().read_text().splitlines(keepends=True)
+    left = [line if name not in line else "?" * 140 + "\n" for line in lines]
+    pulled.sums().write_text("".join(left if is_damaged else lines))
+    remove_node(path)
+    kept = pulled.sums().read_bytes()
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    assert (summary.exit_code, path.exists()) == (3, False)
+    assert summary.not_repaired
+    assert pulled.sums().read_bytes() == kept
+
+
 async def test_a_wrong_byte_in_a_line_needs_no_supplier(
     pulled: Pulled, vendor: Path, source: TairSource
 ) -> None:

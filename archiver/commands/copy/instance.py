@@ -221,10 +221,12 @@ class InstanceCopy:
         return True
 
     def _touch(self, set_key: str, origin: SetFiles, *, is_standard: bool) -> None:
-        """Note that a set may lack lines in SHA256SUMS."""
+        """Note that a set may lack lines in SHA256SUMS. It gets none where one that cannot be read
+        may name more of its files."""
         of_month = self._touched.setdefault(layout.month_of(set_key), {})
         if not is_standard:
-            of_month[set_key] = tuple(layout.moved(key, set_key) for key in origin.sums or ())
+            named = () if origin.doubt is not None else origin.sums or ()
+            of_month[set_key] = tuple(layout.moved(key, set_key) for key in named)
 
     async def _to_be_copied(
         self, record: Record, one: Recorded, set_key: str, compared: Compared

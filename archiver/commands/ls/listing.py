@@ -287,11 +287,10 @@ async def _archived_row(store: Store, one: SetFiles, key: str) -> Row:
     except (IntegrityError, UnreadableObject) as error:
         wrong = error
     row = _recorded_row(record, wrong)
-    is_named = record.object_key in (one.sums or {})
-    if one.sums_fault is not None and not is_named:
+    if (doubt := one.doubt) is not None:
         # It may be a line of this set that cannot be read: that is damage where nothing else says
         # that a set is whole.
-        return row if row.is_standard else replace(row, set_note=one.sums_fault.message)
+        return row if row.is_standard else replace(row, set_note=doubt.message)
     return _noted(row, record.object_key, one.sums)
 
 

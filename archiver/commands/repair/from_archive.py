@@ -23,6 +23,7 @@ from archiver.archive.reading import read_record
 from archiver.archive.record import Record
 from archiver.archive.replacing import dropping_refused, make_way, measure_present
 from archiver.archive.sealing import Mending, plan_seal
+from archiver.archive.sums import given_by
 from archiver.archive.verified import results_if_any
 from archiver.commands.repair.other_archive import elsewhere, sums_if_any
 from archiver.commands.repair.receipts import receipt_of
@@ -54,10 +55,12 @@ from archiver.transfer.from_store import StoreOrigin
 class _TheirMonth:
     """What the other archive has of a month, by the keys that it has here: the SHA-256 that
     SHA256SUMS gives, and the keys of the records there. Where a set lies in two folders, as after a
-    copy by hand, what both have counts as the likelier one has it."""
+    copy by hand, what both have counts as the likelier one has it. ``doubted`` are sets that it may
+    name more files of, in a line that cannot be read."""
 
     sums: Mapping[str, str]
     records: Mapping[str, str]
+    doubted: frozenset[str]
 
 
 class ArchiveSupplier:
@@ -139,7 +142,7 @@ class _MonthMending:
             if self._is_doubted(key) and await self._differs(key, theirs)
         }
         confirmed = await self._mend_all(stems | differing, theirs, our_sums)
-        await self._seal(our_sums, theirs.sums, confirmed, (stems | differing) - confirmed)
+        await self._seal(our_sums, theirs, confirmed, (stems | differing) - confirmed)
         return confirmed
 
     def _is_doubted(self, record_key: str) -> bool:
@@ -188,7 +191,12 @@ class _MonthMending:
                 records |= {
                     layout.moved(key, our_key): key for key in filter(layout.is_record, entries)
                 }
-        return _TheirMonth(sums, records)
+        doubted = {one.key for view in views.values() for one in view.sets if one.doubt is not None}
+        return _TheirMonth(
+            sums,
+            records,
+            frozenset(our for our, some in theirs.items() if not doubted.isdisjoint(some)),
+        )
 
     async def _mend_all(
         self, stems: set[str], theirs: _TheirMonth, our_sums: Mapping[str, str]
@@ -275,7 +283,7 @@ class _MonthMending:
         if ours is not None:
             said["the record"] = ours.sha256 == measured.sha256
         if sums is not None:
-            said["SHA256SUMS"] = sums == measured.sha256
+            said["SHA256SUMS"] = measured.sha256 in given_by(sums)
         known = await results_if_any(self._store, self._month)
         seen = known.get(f"{stem}.{measured.kind}")
         if seen is not None and seen.sha256 is not None:
@@ -363,14 +371,14 @@ class _MonthMending:
     async def _seal(
         self,
         our_sums: Mapping[str, str],
-        their_sums: Mapping[str, str],
+        theirs: _TheirMonth,
         confirmed: set[str],
         failed: set[str],
     ) -> None:
         """Write SHA256SUMS: what there is of it goes on naming what it names. It gets the lines of
         sets of which all is here that either archive names, but for what it names itself; and
         nothing that is here failed."""
-        key = layout.sums_key(self._month)
+        key, their_sums = layout.sums_key(self._month), theirs.sums
         view = await view_month(self._store, self._month, {})
         names = {one for one in our_sums.keys() | their_sums.keys() if layout.is_object(one)}
         missing = names - view.there
@@ -380,9 +388,11 @@ class _MonthMending:
                 one: their_sums[one]
                 for one in missing & their_sums.keys()
                 if not self._wrong.keys().isdisjoint((layout.set_of(one), self._month))
+                and len(given_by(their_sums[one])) == 1
             }
         gone = {layout.stem_of(one) for one in missing & (our_sums.keys() | others.keys())}
         lacking = {layout.set_of(one) for one in missing - our_sums.keys() - others.keys()}
+        lacking |= theirs.doubted
         lacking |= {layout.set_of(layout.record_key(stem)) for stem in failed - gone}
         objects = filter(layout.is_object, view.there)
         knows_all = bool(their_sums) and their_sums.keys() >= set(objects)

@@ -23,7 +23,8 @@ def elsewhere() -> Generator[None, None, None]:
 
 
 async def sums_if_any(store: Store, month: str) -> dict[str, str]:
-    """The SHA-256 by key in a month's SHA256SUMS, as far as it can be read."""
+    """The SHA-256 by key in a month's SHA256SUMS, as far as it can be read; where it gives several
+    for a file, all of them as one text (:func:`.as_one`)."""
     key = layout.sums_key(month)
     data = (await store.read_many([key]))[key]
     if data is None:

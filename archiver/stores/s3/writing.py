@@ -69,8 +69,8 @@ class VerifiedWriter:
         arrived, else by asking for it. Its ETag, without quotes, where only the response was looked
         at: the listing at the end of the run tells whether it was kept. Raises StoreError.
 
-        One that ``replaces`` another is always asked for: where a store drops the new one, a listing
-        shows the old.
+        One that ``replaces`` another is always asked for: where a store drops the new one, a
+        listing shows the old.
         """
         checksum = self.capabilities.checksum_of(data)
         head = self._retry_damaged(
