@@ -55,7 +55,7 @@ class Witnesses:
     kept while others of it are asked for."""
 
     def __init__(self, store: Store) -> None:
-        self._store: Final = store
+        self.store: Final = store
         self._sums: Final[dict[str, MonthSums]] = {}
         self._seen: Final[dict[str, Mapping[str, Result]]] = {}
 
@@ -68,7 +68,7 @@ class Witnesses:
         """For the object of ``stem``, and its record if that can be used. Raises StoreError."""
         said: dict[str, str] = {} if record is None else {RECORD: record.sha256}
         month = layout.month_of(stem)
-        sums, seen = await self._sums_of(month), await self._seen_in(month)
+        sums, seen = await self._sums_of(month), await self.seen_in(month)
         for kind in Kind:
             key = f"{stem}.{kind}"
             given = {SUMS: sums.by_set.get(layout.set_of(key), {}).get(key)}
@@ -82,16 +82,17 @@ class Witnesses:
     async def _sums_of(self, month: str) -> MonthSums:
         if month not in self._sums:
             key = layout.sums_key(month)
-            data = (await self._store.read_many([key]))[key]
+            data = (await self.store.read_many([key]))[key]
             self._sums[month] = (
-                MonthSums() if data is None else await salvaged_sums(self._store, month, data)
+                MonthSums() if data is None else await salvaged_sums(self.store, month, data)
             )
             _forget_all_but(_MOST_KEPT, self._sums)
         return self._sums.get(month, MonthSums())
 
-    async def _seen_in(self, month: str) -> Mapping[str, Result]:
+    async def seen_in(self, month: str) -> Mapping[str, Result]:
+        """What earlier verifies saw in a month, by key. Raises StoreError."""
         if month not in self._seen:
-            self._seen[month] = await results_if_any(self._store, month)
+            self._seen[month] = await results_if_any(self.store, month)
             _forget_all_but(_MOST_KEPT, self._seen)
         return self._seen.get(month, {})
 
@@ -102,7 +103,7 @@ def _forget_all_but(most: int, kept: dict[str, T]) -> None:
 
 
 async def make_way(
-    store: Store,
+    witnesses: Witnesses,
     stem: str,
     staging: Staging,
     present: Mapping[str, Measured],
@@ -110,19 +111,19 @@ async def make_way(
     *,
     forced: bool = False,
 ) -> list[tuple[str, str]]:
-    """Before what is staged takes its name: hold it against what the archive says, and keep aside
-    what is ``present``, may be right, or is whole.
+    """Before what is staged takes its name: hold it against what the archive says, of which
+    ``witnesses`` tell, and keep aside what is ``present``, may be right, or is whole.
 
     Returns the keys of those, and where they are kept. Raises CorruptFile where the archive speaks
     for other bytes and not for what was brought; ``forced`` by who knows better.
     """
     record = None
     with suppress(BadDocument, UnreadableObject):
-        record = await read_record(store, layout.record_key(stem))
+        record = await read_record(witnesses.store, layout.record_key(stem))
     # A dump that is broken by its own checksum was never archived: whoever speaks for it was
     # changed, unless a verify found it right. Its bytes are kept all the same.
     broken = {one.sha256 for one in present.values() if one.rdb.footer is Footer.MISMATCH}
-    everyone = await Witnesses(store).of(stem, record)
+    everyone = await witnesses.of(stem, record)
     trusted = everyone if VERIFY in everyone else {}
     said = {who: sha256 for who, sha256 in everyone.items() if sha256 not in broken} | trusted
     dismissed = said.keys() != everyone.keys()
@@ -161,12 +162,12 @@ def _has_crc(record: Record, receipt: Receipt) -> bool:
     return str(record.document.get("crc64ecma")) == str(receipt.crc64)
 
 
-async def speaks_for(store: Store, stem: str, sha256: str) -> bool:
+async def speaks_for(witnesses: Witnesses, stem: str, sha256: str) -> bool:
     """Whether the archive says that an object of ``stem`` has this SHA-256, and nothing else."""
     record = None
     with suppress(BadDocument, UnreadableObject):
-        record = await read_record(store, layout.record_key(stem))
-    return set((await Witnesses(store).of(stem, record)).values()) == {sha256}
+        record = await read_record(witnesses.store, layout.record_key(stem))
+    return set((await witnesses.of(stem, record)).values()) == {sha256}
 
 
 def _may_be_wanted(own: Measured | None, size: int, receipt: Receipt, *, is_certain: bool) -> bool:

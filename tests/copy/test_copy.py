@@ -7,16 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from archiver import Archive, LocalStore
+from archiver import Archive, LocalStore, verify
 from archiver.commands.copy.difference import Mismatch, mismatches
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import CopyOptions, Selection
 from archiver.concurrency import in_thread
 from archiver.stores.base import Entry
 from archiver.times import TimeRange
-from tests.archive.sample import remove_lines
+from tests.archive.sample import (
+    lines_of,
+    put_format,
+    put_lines,
+    put_sums,
+    remove_lines,
+    remove_node,
+    sums_of,
+)
 from tests.conftest import INSTANCE
-from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, offsite, pulled, vendor
+from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, flip, forge, offsite, pulled, vendor
 
 __all__ = ["offsite", "pulled", "vendor"]
 FILES = len(DAYS) * (NODES + 1)
@@ -152,3 +160,113 @@ async def test_what_comes_after_the_look_is_not_copied_without_the_lock(
     assert not (tmp_path / "new").exists()
     assert (summary.exit_code, summary.archived) == (1, 0)
     assert (await copy(source, Archive(LocalStore(tmp_path / "new")))).exit_code == 0
+
+
+def _line_is_lost(path: Path, _: Path) -> None:
+    """What the source named of it, nobody can read."""
+    sums = sums_of(path)
+    sums.write_text(sums.read_text().replace(f"{path.parent.name}/{path.name}", "?"))
+
+
+def _line_and_file_are_lost(path: Path, copied: Path) -> None:
+    _line_is_lost(path, copied)
+    remove_node(path)
+
+
+def _line_is_lost_and_file_damaged(path: Path, copied: Path) -> None:
+    _line_is_lost(path, copied)
+    flip(path)
+
+
+def _another_is_replaced(path: Path, copied: Path) -> None:
+    """While it cannot be copied itself."""
+    flip(path)
+    other, *_ = sorted(path.parent.glob("*.rdb"))
+    target = copied / other.name
+    shutil.copytree(path.parent.parent.parent.parent.parent, copied.parents[3], dirs_exist_ok=True)
+    remove_node(copied / path.name)
+    remove_lines(copied)
+    forge(target, bytes(target.stat().st_size))
+
+
+def _its_object_is_there(path: Path, copied: Path) -> None:
+    """Without a record, and the source's cannot be read."""
+    copied.mkdir(parents=True)
+    put_format(copied.parents[3])
+    shutil.copy(path, copied)
+    path.with_suffix(".json").write_bytes(b"{")
+
+
+def _moved(path: Path, start: str) -> Path:
+    """To a second folder of its set, which SHA256SUMS names as well."""
+    folder = path.parent.with_name(f"{DAYS[1]}{start}-{path.parent.name.partition('-')[2]}")
+    folder.mkdir()
+    for one in (path, path.with_suffix(".json")):
+        one.rename(folder / one.name)
+    put_sums(path.parent)
+    put_sums(folder)
+    return folder / path.name
+
+
+def _it_lies_apart_and_is_damaged(path: Path, _: Path) -> None:
+    flip(_moved(path, "T031459Z"))
+
+
+def _it_lies_apart_and_its_record_is_damaged(path: Path, _: Path) -> None:
+    _moved(path, "T031507Z").with_suffix(".json").write_bytes(b"{")
+
+
+def _it_lay_apart_and_is_gone(path: Path, _: Path) -> None:
+    shutil.rmtree(_moved(path, "T031507Z").parent)
+
+
+def _it_lies_apart_behind_a_link(path: Path, copied: Path) -> None:
+    folder = _moved(path, "T031507Z").parent
+    elsewhere = copied.parents[4] / "elsewhere"
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+
+
+def _the_target_has_other_bytes(path: Path, copied: Path) -> None:
+    copied.mkdir(parents=True)
+    put_format(copied.parents[3])
+    for one in (path, path.with_suffix(".json")):
+        shutil.copy(one, copied)
+    forge(copied / path.name, bytes(path.stat().st_size))
+
+
+def _its_line_says_otherwise(path: Path, copied: Path) -> None:
+    """And the target has what the record says."""
+    copied.mkdir(parents=True)
+    put_format(copied.parents[3])
+    for one in (path, path.with_suffix(".json")):
+        shutil.copy(one, copied)
+    put_lines(path, lines_of(path) | {f"{path.parent.name}/{path.name}": "0" * 64})
+
+
+@pytest.mark.parametrize(
+    "lack",
+    [
+        _line_and_file_are_lost, _line_is_lost_and_file_damaged, _another_is_replaced,
+        _its_object_is_there, _it_lies_apart_and_is_damaged,
+        _it_lies_apart_and_its_record_is_damaged, _it_lay_apart_and_is_gone,
+        _it_lies_apart_behind_a_link, _the_target_has_other_bytes, _its_line_says_otherwise,
+    ],
+)  # fmt: skip
+async def test_a_set_that_may_lack_a_node_gets_no_lines(
+    lack: Callable[[Path, Path], None], pulled: Pulled, offsite: Archive, tmp_path: Path
+) -> None:
+    """Until all of it is there that the source has of it."""
+    path, root = pulled.objects()[NODES - 1], tmp_path / "new"
+    lack(path, root / pulled.key(path.parent))
+    target = Archive(LocalStore(root))
+    replacing = CopyOptions(replace=lack is _another_is_replaced)
+    assert (await copy(pulled.archive, target, replacing)).exit_code == 3
+    [folder] = {one.parent for one in root.glob(f"{CLUSTER}/*/*/{DAYS[1]}*/*.rdb")}
+    assert len(list(folder.glob("*.json"))) >= NODES - 1
+    assert [name for name in lines_of(folder) if name.startswith(folder.name)] == []
+    summary = await copy(offsite, target, CopyOptions(replace=True))
+    assert summary.failures == []
+    right = lines_of(Path(str(offsite.store)) / pulled.key(pulled.sums()))
+    assert sorted(lines_of(folder).values()) == sorted(right.values())
+    assert (await verify(target)).findings == []

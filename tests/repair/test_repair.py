@@ -4,7 +4,8 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import anyio
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, VerifySummary, pull, verify
+from archiver.archive import layout
+from archiver.archive.verified import results_key
 from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.from_source import SourceSupplier
 from archiver.commands.repair.run import Supplied, Supplier, WrongSet, repair
@@ -20,6 +23,7 @@ from archiver.commands.verify.findings import Fault
 from archiver.concurrency import in_thread
 from archiver.errors import (
     ArchiveBusy,
+    ArchiverError,
     BackupGone,
     IntegrityError,
     NoSpace,
@@ -31,7 +35,8 @@ from archiver.stores.base import Opened
 from archiver.stores.local.staging import LocalStaging
 from archiver.transfer.engine import TransferOptions
 from examples.sample_rdb import rdb, write_rdb
-from tests.archive.sample import put_lines, put_sums, remove_lines, sums_of
+from tests.archive.sample import INSTANCE as SAMPLE
+from tests.archive.sample import copy_of, put_lines, put_standard, put_sums, remove_lines, sums_of
 from tests.conftest import DATA, INSTANCE, QUICK, everything
 from tests.verify.conftest import CLUSTER, DAYS, Pulled, edit, flip, forge, swap
 
@@ -713,3 +718,58 @@ async def test_a_repair_begins_no_archive_where_its_own_was(
     with pytest.raises(StoreError, match="the archive that was here is gone"):
         await repair(archive, found, Unmounting())
     assert list(pulled.root.iterdir()) == []
+
+
+async def test_a_month_is_looked_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a month with twice the backups, each key is looked at twice as often, not four times."""
+    looks, set_of = Counter[int](), layout.set_of
+    for backups in (30, 60):
+        root = tmp_path / f"{backups}"
+        for minute in range(backups):
+            put_standard(root, b"dump", f"20261124T02{minute:02}00Z", backup_id=f"{100 + minute}")
+        other = Archive(LocalStore(copy_of(root, tmp_path / f"{backups} elsewhere")))
+        next(root.glob(f"{SAMPLE}/*/*/*.json")).write_bytes(b"{")
+        found = await verify(Archive(LocalStore(root)))
+
+        def counting(key: str, of: int = backups) -> str:
+            looks[of] += 1
+            return set_of(key)
+
+        monkeypatch.setattr(layout, "set_of", counting)
+        repaired = await repair(Archive(LocalStore(root)), found, ArchiveSupplier(other))
+        monkeypatch.undo()
+        assert (len(repaired.repaired), repaired.exit_code) == (1, 0)
+    assert looks[60] < 2.2 * looks[30]
+
+
+async def test_what_speaks_for_a_months_files_is_read_once(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """However many of them are replaced."""
+    read = Counter[str]()
+
+    class Counting(LocalStore):
+        async def read(self, key: str) -> bytes | None:
+            read[key] += 1
+            return await super().read(key)
+
+        async def read_many(
+            self, keys: Sequence[str]
+        ) -> Mapping[str, bytes | ArchiverError | None]:
+            read.update(keys)
+            return await super().read_many(keys)
+
+    of_a_month = pulled.key(pulled.sums()), results_key(layout.month_of(pulled.key(pulled.sums())))
+    reads = []
+    for damaged in (pulled.objects()[:1], pulled.objects() + pulled.objects(day=DAYS[2])):
+        for path in damaged:
+            flip(path)
+        found = await verify(pulled.archive)
+        read.clear()
+        repaired = await repair(Archive(Counting(pulled.root)), found, ArchiveSupplier(offsite))
+        assert len(repaired.repaired) == len(damaged)
+        reads.append([read[key] for key in of_a_month])
+    assert reads[0] == reads[1]
+    assert all(reads[0])

@@ -8,6 +8,7 @@
    the months that were written to get their catalogues, and the lock is released.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -124,9 +125,14 @@ class InstanceCopy:
         self._inventory: Final = Inventory(shared.target.store)
         self._witnesses: Final = Witnesses(shared.source.store)
         self._target_says: Final = Witnesses(shared.target.store)
-        # By month, the sets that may lack lines in SHA256SUMS, and the keys that the source's gives
-        # their files: none of a set that it does not name. Of a standard instance, the months.
-        self._touched: Final[dict[str, dict[str, tuple[str, ...]]]] = {}
+        # By month, a cluster's sets that may lack lines in SHA256SUMS. Of a standard instance, the
+        # months.
+        self._touched: Final[dict[str, set[str]]] = {}
+        # By their identity, the files of sets that the source's SHA256SUMS names, in whichever
+        # folders they lie, and those that are lost there. Of the doubted it cannot be read what it
+        # names, or it, a record and the target name other bytes.
+        self._named: Final[defaultdict[tuple[str, str], set[str]]] = defaultdict(set)
+        self._doubted: Final[set[tuple[str, str]]] = set()
         # By their keys without suffix, files that the target was told to take as they are here.
         self._replaced: Final[set[str]] = set()
         # The set that was last said to have no SHA256SUMS.
@@ -153,7 +159,7 @@ class InstanceCopy:
                 try:
                     for set_key, dropped in (await index.check(month)).items():
                         self._observer(events.Failed(set_key, dropped))
-                    await self._seal(month, self._touched.get(month, {}))
+                    await self._seal(month, self._touched.get(month, set()))
                     if self._writer.is_writer:
                         await index.keep(month)
                 except ArchiverError as error:
@@ -175,6 +181,7 @@ class InstanceCopy:
                 found.add(identity(layout.set_of(one.key)))
                 if isinstance(one, Unrecorded):
                     self._observer(events.Failed(one.key, one.error))
+                    self._note_lost(one)
                     continue
                 planned = await self._planned(one)
                 if self._shared.full is not None or self._writer.is_busy:
@@ -204,6 +211,7 @@ class InstanceCopy:
             if error.ends_run:
                 raise
             self._observer(events.Failed(key, error))
+            self._note_named(one.files)
             return None
 
     def _is_held(self, known: Described, one: Recorded, found: tuple[str, Compared]) -> bool:
@@ -214,6 +222,7 @@ class InstanceCopy:
             return False
         if (odds := at_odds(known, one.sums)) is not None:
             self._observer(events.Failed(known.key, odds))
+            self._doubted.add(identity(set_key))
             return True
         self._observer(events.Held(known))
         if not compared.is_named:
@@ -221,12 +230,25 @@ class InstanceCopy:
         return True
 
     def _touch(self, set_key: str, origin: SetFiles, *, is_standard: bool) -> None:
-        """Note that a set may lack lines in SHA256SUMS. It gets none where one that cannot be read
-        may name more of its files."""
-        of_month = self._touched.setdefault(layout.month_of(set_key), {})
+        """Note that a set may lack lines in SHA256SUMS."""
+        of_month = self._touched.setdefault(layout.month_of(set_key), set())
         if not is_standard:
-            named = () if origin.doubt is not None else origin.sums or ()
-            of_month[set_key] = tuple(layout.moved(key, set_key) for key in named)
+            of_month.add(set_key)
+            self._note_named(origin)
+
+    def _note_named(self, origin: SetFiles) -> None:
+        """Note what the source's SHA256SUMS names of a set, or that this cannot be read."""
+        if origin.doubt is not None:  # a line of the set may be in what cannot be read
+            self._doubted.add(identity(origin.key))
+        self._named[identity(origin.key)].update(origin.sums or ())
+
+    def _note_lost(self, lost: Unrecorded) -> None:
+        """Note what the source had of a set, or that nobody sees what it has."""
+        set_key = identity(layout.set_of(lost.key))
+        if layout.is_object(lost.key):
+            self._named[set_key] |= {lost.key} if lost.was_recorded else set()
+        else:
+            self._doubted.add(set_key)
 
     async def _to_be_copied(
         self, record: Record, one: Recorded, set_key: str, compared: Compared
@@ -237,6 +259,7 @@ class InstanceCopy:
             self._observer(events.Failed(record.key, odds, backup))
         if difference is Difference.OTHER and not self._options.replace:
             self._observer(events.Failed(record.key, self._at_odds(record, set_key), backup))
+            self._doubted.add(identity(set_key))
             return None
         stem = layout.stem(set_key, record)
         if difference is not Difference.MISSING:
@@ -361,7 +384,7 @@ class InstanceCopy:
             kept = list[tuple[str, str]]()
             if known or staging.existing:
                 kept = await make_way(
-                    self._target.store, stem, staging, present, receipt,
+                    self._target_says, stem, staging, present, receipt,
                     forced=self._options.replace,
                 )  # fmt: skip
         for key, at in kept:
@@ -409,7 +432,7 @@ class InstanceCopy:
             return None
         return f"{' and '.join(against)} there {'say' if len(against) > 1 else 'says'} otherwise"
 
-    async def _seal(self, month: str, origins: Mapping[str, Sequence[str]]) -> None:
+    async def _seal(self, month: str, sets: Collection[str]) -> None:
         """Name in SHA256SUMS the sets that the source's names, once the target has all that it
         names of them, and those of a standard instance. What was replaced takes its line along, and
         what verifies saw of the bytes before counts no more."""
@@ -417,12 +440,12 @@ class InstanceCopy:
         replaced = {stem for stem in self._replaced if layout.month_of(stem) == month}
         await forget(store, replaced)
         index = self._shared.index
-        plan, view = await self._plan_seal(month, origins, replaced)
+        plan, view = await self._plan_seal(month, sets, replaced)
         if plan.data is not None and not self._writer.is_writer:
             if not await self._writer.begin():
                 return
             index.look_again(month)
-            plan, view = await self._plan_seal(month, origins, replaced)
+            plan, view = await self._plan_seal(month, sets, replaced)
         await plan.write(store, view)
         for set_key, error in plan.failed.items():
             self._observer(events.Failed(set_key, error))
@@ -430,25 +453,28 @@ class InstanceCopy:
             self._observer(events.SetCompleted(set_key, plan.files[set_key]))
 
     async def _plan_seal(
-        self, month: str, origins: Mapping[str, Sequence[str]], replaced: Collection[str]
+        self, month: str, sets: Collection[str], replaced: Collection[str]
     ) -> tuple[SealPlan, MonthView]:
         index = self._shared.index
         view = await index.view(month)
-        of_replaced = {layout.set_of(layout.record_key(stem)) for stem in replaced}
-        sets = {
-            set_key
-            for set_key, named in origins.items()
-            if named and (set_key in of_replaced or view.there.issuperset(named))
-        }
+        whole = {one for one in sets if self._is_whole(one, view.there)}
         plan = await plan_seal(
             self._target.store,
             view,
-            sets,
+            whole,
             confirmed=replaced,
             fresh=index.sets(month),
             documents=index.documents(month),
         )
         return plan, view
+
+    def _is_whole(self, set_key: str, there: Collection[str]) -> bool:
+        """Whether all that the source's SHA256SUMS names of a set is there, each with its record.
+        Not of a set of which that is not known, or nothing."""
+        objects = {layout.moved(key, set_key) for key in self._named[identity(set_key)]}
+        records = {layout.record_key(layout.stem_of(key)) for key in objects}
+        is_known = bool(objects) and identity(set_key) not in self._doubted
+        return is_known and all(key in there for key in objects | records)
 
 
 async def nothing_of(

@@ -18,7 +18,7 @@ from archiver import events
 from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
 from archiver.archive.indexing import Indexing
-from archiver.archive.replacing import make_way, measure_present, speaks_for
+from archiver.archive.replacing import Witnesses, make_way, measure_present, speaks_for
 from archiver.commands.pull.batch import bring_together
 from archiver.commands.pull.instance import InstancePull, Planned, Shared, instances_of
 from archiver.commands.pull.plan import PullOptions, empty_dump
@@ -81,6 +81,7 @@ class _Run:
             source, archive, options, observer, acknowledged, index, queries
         )
         self._archive: Final = archive
+        self._witnesses: Final = Witnesses(archive.store)
         # Small backups that are tried again by themselves.
         self._alone: Final = anyio.Semaphore(options.workers * SMALL_FOR_LARGE)
 
@@ -231,7 +232,7 @@ class _Run:
             receipt = await engine.transfer(transfer, size, staging)
             kept = list[tuple[str, str]]()
             if transfer.is_known or staging.existing:
-                kept = await make_way(self._archive.store, transfer.stem, staging, present, receipt)
+                kept = await make_way(self._witnesses, transfer.stem, staging, present, receipt)
         except CorruptFile as error:
             at = await in_thread(staging.quarantine, str(error))
             kept_in = "its bytes are not kept" if at is None else f"its bytes are kept in {at}"
@@ -248,7 +249,7 @@ class _Run:
         source's CRC-64, or by what the archive says of it."""
         if receipt.crc64_declared is not None:
             return True
-        return await speaks_for(self._archive.store, transfer.stem, receipt.sha256)
+        return await speaks_for(self._witnesses, transfer.stem, receipt.sha256)
 
 
 def _at_hand(queue: MemoryObjectReceiveStream[Planned], most: int) -> list[Planned]:

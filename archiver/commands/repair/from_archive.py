@@ -19,12 +19,11 @@ from archiver.archive.archive import TOOL, Archive
 from archiver.archive.contents import view_month
 from archiver.archive.inventory import Inventory
 from archiver.archive.measure import measure, new_block
-from archiver.archive.reading import read_record
+from archiver.archive.reading import MonthSums, read_record
 from archiver.archive.record import Record
-from archiver.archive.replacing import dropping_refused, make_way, measure_present
+from archiver.archive.replacing import Witnesses, dropping_refused, make_way, measure_present
 from archiver.archive.sealing import Mending, plan_seal
 from archiver.archive.sums import given_by
-from archiver.archive.verified import results_if_any
 from archiver.commands.repair.other_archive import elsewhere, sums_if_any
 from archiver.commands.repair.receipts import receipt_of
 from archiver.commands.repair.run import Supplied, WrongSet, not_written
@@ -113,6 +112,7 @@ class _MonthMending:
     ) -> None:
         self._archive: Final = archive
         self._store: Final = archive.store
+        self._witnesses: Final = Witnesses(archive.store)
         self._other: Final = other
         self._there: Final = there
         self._month: Final = month
@@ -174,19 +174,17 @@ class _MonthMending:
         months = {self._month, *(layout.month_of(one) for some in theirs.values() for one in some)}
         views = {month: await view_month(lists, month, {}) for month in sorted(months)}
         listed = {month: view.listed for month, view in views.items()}
+        taken = {one for some in theirs.values() for one in some}
         for one in listed[self._month].sets:
-            if all(one not in some for some in theirs.values()):
+            if one not in taken:
                 [ours_of_it, *_] = await ours.sets_like(one)
                 theirs.setdefault(ours_of_it, [one])
-        said = {month: await sums_if_any(lists, month) for month in listed}
+        said = {month: MonthSums.of(await sums_if_any(lists, month)).by_set for month in listed}
         for our_key, some in theirs.items():
             for one in reversed(some):  # of what is told twice, the first one counts
                 month = layout.month_of(one)
-                sums |= {
-                    layout.moved(key, our_key): sha256
-                    for key, sha256 in said[month].items()
-                    if layout.set_of(key) == one
-                }
+                lines = said[month].get(one, {})
+                sums |= {layout.moved(key, our_key): sha256 for key, sha256 in lines.items()}
                 entries = listed[month].sets.get(one, {})
                 records |= {
                     layout.moved(key, our_key): key for key in filter(layout.is_record, entries)
@@ -284,7 +282,7 @@ class _MonthMending:
             said["the record"] = ours.sha256 == measured.sha256
         if sums is not None:
             said["SHA256SUMS"] = measured.sha256 in given_by(sums)
-        known = await results_if_any(self._store, self._month)
+        known = await self._witnesses.seen_in(self._month)
         seen = known.get(f"{stem}.{measured.kind}")
         if seen is not None and seen.sha256 is not None:
             said["an earlier verify"] = seen.sha256 == measured.sha256
@@ -353,7 +351,7 @@ class _MonthMending:
                 carried = await download_file(self._shared, origin, staging)
                 if carried.sha256 != measured.sha256:
                     raise CorruptFile(f"{theirs.object_key}: it changed while it was copied")
-                kept = await make_way(self._store, stem, staging, present, receipt)
+                kept = await make_way(self._witnesses, stem, staging, present, receipt)
             for key, at in kept:
                 self._tell(pull_events.KeptAside(key, at))
             commit = staging.commit(receipt, documents)
