@@ -267,10 +267,11 @@ class DoesNotFit(StoreError):
 
 
 class ArchiveBusy(ArchiverError):
-    """Another process writes, or may write, to this archive."""
+    """Another process writes, or may write, to this archive; ``ends_soon``: for a moment only."""
 
     exit_code = 7
     ends_run = True
+    ends_soon = False
 
 
 EXIT_OK = 0

@@ -14,6 +14,7 @@ import anyio
 from archiver import events
 from archiver.archive import layout
 from archiver.archive.record import make_record
+from archiver.concurrency import task_group
 from archiver.documents import parse
 from archiver.errors import (
     ArchiveBusy,
@@ -36,8 +37,13 @@ from archiver.version import __version__
 TOOL = f"archiver {__version__}"
 # Between two looks whether the one that writes is done.
 _LOOK_SECONDS = RETRIES.archive_lock.wait
-# How long another run is waited for that may be beginning the archive.
-_BEGINNING_SECONDS = 10.0
+# How long another run is waited for that holds a lock for a moment: it begins the archive, or
+# sweeps what earlier runs left.
+_MOMENT_SECONDS = 10.0
+# How many scopes are swept at once when a run ends; and for how long those are watched whose
+# holders may be alive: a lease may be taken over after 30 seconds.
+_SWEPT_AT_ONCE = 64
+_WATCHED_SECONDS = 45.0
 
 
 class Beginning(StrEnum):
@@ -83,7 +89,8 @@ class Archive:
             if waits:
                 await self._take_turn(stack, scope, self._lock_wait, observer)
             else:
-                await stack.enter_async_context(self.store.exclusive(scope, watch=False))
+                briefly = self.store.exclusive(scope, watch=False, briefly=True)
+                await stack.enter_async_context(briefly)
             yield await self.store.sweep(scope)
 
     @asynccontextmanager
@@ -117,20 +124,48 @@ class Archive:
     async def tidy(self, observer: events.Observer = events.ignore) -> None:
         """Sweep what earlier runs left of instances that nobody writes to any more, and what they
         left of the whole archive. What another run may be at work on stays, and so does what
-        cannot be swept, which is logged: the run that ends with this has done its work."""
+        cannot be swept, which is logged: the run that ends with this has done its work.
+
+        Where it is unknown whether a holder is alive it is watched, for less than a minute.
+        """
         try:
             scopes = await self.store.leftovers() if await self.check_format() else []
         except ArchiverError as error:
             _log_unswept(None, error)
             return
-        for scope in scopes:
-            try:
-                async with self.store.exclusive(scope, watch=False):
-                    tell_swept(await self.store.sweep(scope), observer)
-            except ArchiveBusy:
-                continue
-            except ArchiverError as error:
-                _log_unswept(scope, error)
+        busy: dict[str, ArchiveBusy] = {}
+        await self._sweep_each(scopes, busy, observer, watch=False)
+        with anyio.move_on_after(_WATCHED_SECONDS):
+            await self._sweep_each(list(busy)[:_SWEPT_AT_ONCE], busy, observer, watch=True)
+        for scope in sorted(busy):
+            _log_unswept(scope, busy[scope])
+
+    async def _sweep_each(
+        self,
+        scopes: Iterable[str],
+        busy: dict[str, ArchiveBusy],
+        observer: events.Observer,
+        *,
+        watch: bool,
+    ) -> None:
+        """Sweep many at once. In ``busy`` are then those that others hold, or may hold."""
+        waiting = iter(scopes)
+
+        async def sweep() -> None:
+            for scope in waiting:
+                try:
+                    async with self.store.exclusive(scope, watch=watch, briefly=True):
+                        busy.pop(scope, None)
+                        tell_swept(await self.store.sweep(scope), observer)
+                except ArchiveBusy as error:
+                    busy[scope] = error
+                except ArchiverError as error:
+                    busy.pop(scope, None)
+                    _log_unswept(scope, error)
+
+        async with task_group() as tasks:
+            for _ in range(_SWEPT_AT_ONCE):
+                tasks.start_soon(sweep)
 
     async def begin(self, observer: events.Observer = events.ignore) -> None:
         """Begin an archive, unless there is one. Raises as :meth:`writing` does."""
@@ -138,7 +173,7 @@ class Archive:
             return
         async with self._at_beginning, AsyncExitStack() as stack:
             # Another run that begins it holds the lock for a moment only.
-            seconds = max(self._lock_wait, _BEGINNING_SECONDS)
+            seconds = max(self._lock_wait, _MOMENT_SECONDS)
             await self._take_turn(stack, WHOLE, seconds, events.ignore)
             if not await self.check_place():
                 observer(events.ArchiveBegun(str(self.store)))
@@ -151,16 +186,17 @@ class Archive:
         self, stack: AsyncExitStack, scope: str, seconds: float, observer: events.Observer
     ) -> None:
         """Enter ``exclusive`` as soon as nobody else is in there."""
-        deadline = anyio.current_time() + seconds
+        began = anyio.current_time()
         told = False
         while True:
             try:
                 await stack.enter_async_context(self.store.exclusive(scope))
             except ArchiveBusy as busy:
-                left = deadline - anyio.current_time()
+                most = max(seconds, _MOMENT_SECONDS) if busy.ends_soon else seconds
+                left = began + most - anyio.current_time()
                 if left <= 0:
                     raise
-                if not told:
+                if seconds and not told:
                     observer(events.WaitingForLock(str(self.store), busy, seconds))
                 told = True
             else:
@@ -271,7 +307,8 @@ def tell_swept(swept: Iterable[Leftover], observer: events.Observer) -> None:
 
 def _log_unswept(scope: str | None, error: ArchiverError) -> None:
     text = f"what earlier runs left of {scope or 'the archive'} is not swept: {error}"
-    record(logging.WARNING, "not_swept", text, scope or None, {"error": str(error)})
+    level = logging.INFO if isinstance(error, ArchiveBusy) else logging.WARNING
+    record(level, "not_swept", text, scope or None, {"error": str(error)})
 
 
 def is_format(data: bytes) -> bool:

@@ -161,12 +161,14 @@ class Store(Protocol):
     lock that was held then: a commit under a later one is refused.
     """
 
-    def exclusive(self, scope: str, *, watch: bool = True) -> AbstractAsyncContextManager[None]:
+    def exclusive(
+        self, scope: str, *, watch: bool = True, briefly: bool = False
+    ) -> AbstractAsyncContextManager[None]:
         """Be the only writer of a scope (:mod:`archiver.stores.scope`) while in this context.
         Several scopes may be held at once. Raises ArchiveBusy, StoreError.
 
         Where it is unknown whether a holder is alive, its lock is watched for a while. Without
-        ``watch`` it counts as alive.
+        ``watch`` it counts as alive. ``briefly`` tells others that it is held for a moment only.
         """
         ...
 

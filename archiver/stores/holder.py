@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any, TypeAlias
 
 from archiver import documents
-from archiver.errors import BadDocument
+from archiver.errors import ArchiveBusy, BadDocument
 from archiver.processes import ProcessIdentity, boot_id
 
 # The fields as they were written, maybe by another version: any of them may be missing or wrong.
@@ -14,13 +14,15 @@ Holder: TypeAlias = dict[str, Any]
 _MAX_BYTES = 4096  # a lock has a few fields, and is read often
 
 
-def ourselves(name: str, beat: int) -> Holder:
-    """Return what this process writes; ``name`` is unique, and a new ``beat`` is a sign of life."""
+def ourselves(name: str, beat: int, *, briefly: bool = False) -> Holder:
+    """Return what this process writes; ``name`` is unique, and a new ``beat`` is a sign of life.
+    ``briefly``: it holds the lock for a moment only, so others had better wait."""
     return {
         "host": socket.gethostname(),
         **asdict(ProcessIdentity.current()),
         "name": name,
         "beat": beat,
+        **({"brief": True} if briefly else {}),
     }
 
 
@@ -49,6 +51,18 @@ def ran_under_this_kernel(holder: Holder) -> bool:
     """Whether it ran on this machine since the last boot, so that its kernel locks count here."""
     boot = boot_id()
     return bool(boot) and holder.get("boot") == boot
+
+
+def busy(archive: object, scope: str, holder: Holder) -> ArchiveBusy:
+    """The error that names the holder of a scope's lock. One that has no name yet has just taken
+    the lock, or released it."""
+    what = f"{scope} in this archive" if scope else "this archive"
+    error = ArchiveBusy(
+        f"{archive}: {words(holder)} is writing to {what}",
+        hint="wait until it is done, or use --lock-wait 30m",
+    )
+    error.ends_soon = not holder or holder.get("brief") is True
+    return error
 
 
 def words(holder: Holder) -> str:

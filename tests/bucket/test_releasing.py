@@ -1,16 +1,20 @@
 """Leases that come and go while other processes come, and what a key that may not delete leaves."""
 
 import json
+import threading
 import time
 from collections.abc import Callable
+from contextlib import _GeneratorContextManager
 from dataclasses import replace
 from typing import Literal
 
 import anyio
 import pytest
 
+from archiver import Archive
 from archiver.concurrency import in_thread
 from archiver.errors import ArchiveBusy
+from archiver.stores.heartbeat import Beat, Heartbeat
 from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts, probe
@@ -106,6 +110,87 @@ async def test_one_that_is_not_to_watch_is_told_at_once(odd: OddStore) -> None:
     with anyio.fail_after(60), pytest.raises(ArchiveBusy, match="process 1 on other"):
         async with store.exclusive(INSTANCE, watch=False):
             pass
+
+
+class Settling(threading.Event):
+    """Notes how long is waited, and calls ``then``."""
+
+    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.then, self.waits = then, list[float | None]()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        self.then()
+        return False
+
+
+@pytest.mark.parametrize(("took", "waits"), [(0.0, 2.0), (1.0, 6.0), (60.0, 10.0)])
+def test_without_conditions_the_last_put_decides(
+    odd: OddStore, monkeypatch: pytest.MonkeyPatch, took: float, waits: float
+) -> None:
+    """Whoever saw no lease, either, has written its own by then."""
+    now = [1000.0]
+    monkeypatch.setattr("archiver.stores.s3.lease._now", lambda: now[0])
+
+    def put(_: Request, answer: Answer) -> Answer:
+        now[0] += took
+        return answer
+
+    odd.add(Fault("PutObject", None, change=put))
+    capabilities = Capabilities(ChecksumKind.MD5, ConditionalPuts.NONE)
+    settling = Settling(lambda: comes(odd))
+    lease = Lease(bucket_on(odd), capabilities, 10.0, INSTANCE, stop=settling)
+    assert (lease.take(None) or {}).get("name") == "newcomer"
+    assert settling.waits == [waits]
+
+
+def test_the_next_beat_is_due_from_the_first_put(
+    odd: OddStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waiting for others takes nothing from the time in which a lease must be renewed."""
+    now = [1000.0]
+    monkeypatch.setattr("archiver.stores.s3.lease._now", lambda: now[0])
+    due = list[float]()
+
+    class Heart(Heartbeat):
+        def keeping(self, beat: Beat, after: float) -> "_GeneratorContextManager[None]":
+            due.append(after)
+            return super().keeping(beat, 3600.0)
+
+    def settled() -> None:
+        now[0] += 6.0
+
+    capabilities = Capabilities(ChecksumKind.MD5, ConditionalPuts.NONE)
+    with hold(bucket_on(odd), capabilities, 10.0, Settling(settled), INSTANCE, Heart()):
+        assert due == [4.0]
+
+
+async def test_one_that_holds_it_for_a_moment_says_so(odd: OddStore) -> None:
+    def store() -> S3Store:
+        return S3Store(f"s3://{BUCKET}/{PREFIX}", S3Options(endpoint=odd.endpoint))
+
+    for briefly in (True, False):
+        async with store().exclusive(INSTANCE, briefly=briefly):
+            with pytest.raises(ArchiveBusy) as busy:
+                async with store().exclusive(INSTANCE, watch=False):
+                    pass
+        assert busy.value.ends_soon == briefly
+
+
+async def test_what_a_killed_pod_left_is_swept_by_a_run_elsewhere(odd: OddStore) -> None:
+    """Its lease stays, and nothing new comes for its instance."""
+    place = place_in(odd, beat=0.05)
+    async with place.open() as store, Archive(store).writing("r-y"):
+        pass
+    await leave(place, file_of(2 * PART), kept={0})
+    odd.open_uploads.clear()
+    [journal] = [key for key in odd.objects if "/.staging/r-x/" in key]
+    odd.objects[f"{journal.rpartition('/')[0]}/lock"] = object_of(NEWCOMER)
+    async with place.open() as store:
+        assert await store.leftovers() == ["r-x"]
+        await Archive(store).tidy()
+        assert await store.leftovers() == []
 
 
 # Requests that met another about the same object

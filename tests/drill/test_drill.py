@@ -549,7 +549,9 @@ class ReadOnly(LocalStore):
     error: ArchiverError = StoreError("Read-only file system")
 
     @asynccontextmanager
-    async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
+    async def exclusive(
+        self, scope: str, *, watch: bool = True, briefly: bool = False
+    ) -> AsyncGenerator[None, None]:
         if str(self.root):
             raise self.error
         yield
@@ -662,8 +664,10 @@ class FullSoon(LocalStore):
         return await super().put(key, data)
 
     @asynccontextmanager
-    async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
-        async with super().exclusive(scope, watch=watch):
+    async def exclusive(
+        self, scope: str, *, watch: bool = True, briefly: bool = False
+    ) -> AsyncGenerator[None, None]:
+        async with super().exclusive(scope, watch=watch, briefly=briefly):
             yield
         if self.has_evidence:
             raise StoreError("Input/output error")

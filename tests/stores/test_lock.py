@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import _GeneratorContextManager
+from contextlib import ExitStack, _GeneratorContextManager
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from archiver.errors import ArchiveBusy, StoreError
 from archiver.events import Event, Started
 from archiver.stores.heartbeat import Beat, Heartbeat
 from archiver.stores.local import lock
-from archiver.stores.local.lock import hold
+from archiver.stores.local.lock import Held, hold
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, everything
 from tests.stores.test_holder import CONTAINER, in_containers
@@ -202,6 +202,44 @@ def test_one_that_is_not_to_watch_leaves_a_lock_that_may_be_held(
     with pytest.raises(ArchiveBusy, match="process 1 on far"), hold(path, beat=600, watch=False):
         pass
     assert path.read_text() == FAR
+
+
+class Taken(threading.Event):
+    """Another process has the lock while it is watched, and releases it if it ``ends``."""
+
+    def __init__(self, path: Path, *, ends: bool) -> None:
+        super().__init__()
+        self.other, self.ends = os.open(path, os.O_RDWR), ends
+
+    def wait(self, timeout: float | None = None) -> bool:
+        fcntl.flock(self.other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if self.ends:
+            fcntl.flock(self.other, fcntl.LOCK_UN)
+        return False
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_lock_is_not_held_while_its_last_holder_is_watched(path: Path, ends: bool) -> None:
+    """Others would take the watcher for a writer."""
+    path.write_text(FAR)
+    taken = Taken(path, ends=ends)
+    try:
+        with ExitStack() as stack:
+            if not ends:
+                stack.enter_context(pytest.raises(ArchiveBusy))
+            with hold(path, beat=600, stop=taken), pytest.raises(BlockingIOError):
+                taken.wait()
+        assert path.read_text() == ("" if ends else FAR)
+    finally:
+        os.close(taken.other)
+
+
+def test_what_has_another_name_after_it_was_watched_is_anothers(path: Path) -> None:
+    path.write_text(FAR)
+    held = Held(os.open(path, os.O_RDWR), path)
+    with pytest.raises(ArchiveBusy, match="process 2 on far"), held.unlocked():
+        path.write_text(FAR.replace("1", "2"))
+    os.close(held._descriptor)
 
 
 class Meanwhile(threading.Event):

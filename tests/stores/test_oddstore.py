@@ -72,7 +72,7 @@ class TestPublicServers(Listing, Committing, Resuming, PuttingAside):
     @pytest.fixture
     def place(self, odd: OddStore, name: str, monkeypatch: pytest.MonkeyPatch) -> Place:
         # Nobody else writes a lease here.
-        monkeypatch.setattr("archiver.stores.s3.lease._SETTLE_SECONDS", 0.0)
+        monkeypatch.setattr("archiver.stores.s3.lease._SETTLE_MOST_BEATS", 0.0)
         odd.become(PUBLIC[name])
         return place_in(odd)
 

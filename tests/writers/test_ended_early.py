@@ -34,13 +34,15 @@ class Blocked(LocalStore):
         self._fails = fails
 
     @asynccontextmanager
-    async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
+    async def exclusive(
+        self, scope: str, *, watch: bool = True, briefly: bool = False
+    ) -> AsyncGenerator[None, None]:
         if scope == OTHER:
             await to_thread.run_sync(self.at_work.wait, 20, abandon_on_cancel=True)
             if self._fails:
                 raise StoreError("the disk is gone")
         try:
-            async with super().exclusive(scope, watch=watch):
+            async with super().exclusive(scope, watch=watch, briefly=briefly):
                 yield
         finally:
             if scope == WRITTEN:

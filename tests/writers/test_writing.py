@@ -1,10 +1,12 @@
 """A writer for each instance: when its lock is taken, for how long, and what it costs."""
 
+import functools
 import shutil
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -24,6 +26,8 @@ from archiver.ids import RESERVED
 from archiver.model import Stored
 from archiver.stores.base import Leftover, Staging
 from archiver.stores.commit import Commit
+from archiver.stores.local.lock import _wait_until_gone as wait_until_gone
+from archiver.stores.local.lock import hold
 from archiver.stores.scope import SHARED, WHOLE, needs_lock, scope_of
 from examples.sample_rdb import write_rdb
 from tests.bucket.conftest import odd, server  # noqa: F401
@@ -40,14 +44,18 @@ class Watched(LocalStore):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.taken: list[str] = []
+        self.taken_briefly: list[str] = []
         self.most_at_once = 0
         self.batches: list[int] = []
         self.begin_finishing: Callable[[], object] = lambda: None
 
     @asynccontextmanager
-    async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
-        async with super().exclusive(scope, watch=watch):
+    async def exclusive(
+        self, scope: str, *, watch: bool = True, briefly: bool = False
+    ) -> AsyncGenerator[None, None]:
+        async with super().exclusive(scope, watch=watch, briefly=briefly):
             self.taken.append(scope)
+            self.taken_briefly += [scope] if briefly else []
             self.most_at_once = max(self.most_at_once, len(self._locks))
             yield
 
@@ -336,6 +344,94 @@ async def test_what_another_run_left_is_swept_by_the_next(
         await pull(source, Archive(store), [everything()])
         assert [path.name for path in staging.iterdir()] == ["r-busy"]
         assert len(list((staging / "r-busy").iterdir())) == 1
+    assert sorted(store.taken_briefly) == [WHOLE, "r-gone"]
+
+
+async def test_what_holders_left_that_may_be_alive_is_swept(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a reboot. They are watched at the same time; who is alive keeps its own."""
+    async with Archive(store).writing(INSTANCE):
+        pass
+    staging, names = store.root / ".staging", ["r-busy", "r-gone", "r-lost"]
+    for name in names:
+        (staging / name).mkdir()
+        (staging / name / "0123456789abcdef.tmp").write_bytes(b"half a document")
+    for name in names[1:]:
+        (store.root / ".locks" / name).write_text('{"host": "far", "pid": 1, "boot": "another"}')
+    monkeypatch.setattr("archiver.stores.local.store.hold", functools.partial(hold, beat=0.05))
+    watching, both = wait_until_gone, threading.Barrier(2)
+
+    def watched(*given: Any) -> None:
+        both.wait(30)
+        watching(*given)
+
+    monkeypatch.setattr("archiver.stores.local.lock._wait_until_gone", watched)
+    with caplog.at_level("INFO", "archiver"):
+        async with LocalStore(store.root).exclusive("r-busy"):
+            await Archive(LocalStore(store.root)).tidy()
+            assert [path.name for path in staging.iterdir()] == ["r-busy"]
+    [logged] = [one.getMessage() for one in caplog.records]
+    assert logged.startswith("what earlier runs left of r-busy is not swept: ")
+
+
+async def test_watching_those_that_may_be_alive_comes_to_an_end(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Archive(store).writing("r-gone"):
+        pass
+    left = store.root / ".staging" / "r-gone" / "0123456789abcdef.tmp"
+    left.parent.mkdir()
+    left.write_bytes(b"half a document")
+    (store.root / ".locks" / "r-gone").write_text('{"host": "far", "pid": 1, "boot": "another"}')
+    monkeypatch.setattr("archiver.stores.local.store.hold", functools.partial(hold, beat=3600))
+    monkeypatch.setattr("archiver.archive.archive._WATCHED_SECONDS", 0.1)
+    with anyio.fail_after(60):
+        await Archive(store).tidy()
+    assert left.exists()
+
+
+async def test_who_holds_a_lock_for_a_moment_is_waited_for(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sweeps what earlier runs left: nobody writes there."""
+    monkeypatch.setattr("archiver.archive.archive._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("archiver.archive.archive._MOMENT_SECONDS", 3600.0)
+    refused = anyio.Event()
+
+    class Looking(LocalStore):
+        @asynccontextmanager
+        async def exclusive(
+            self, scope: str, *, watch: bool = True, briefly: bool = False
+        ) -> AsyncGenerator[None, None]:
+            try:
+                async with super().exclusive(scope, watch=watch, briefly=briefly):
+                    yield
+            except ArchiveBusy:
+                refused.set()
+                raise
+
+    async with Archive(store).writing(INSTANCE):
+        pass
+    async with anyio.create_task_group() as group, AsyncExitStack() as held:
+        await held.enter_async_context(store.exclusive(INSTANCE, briefly=True))
+
+        async def write() -> None:
+            async with Archive(Looking(store.root)).writing(INSTANCE):
+                pass
+
+        group.start_soon(write)
+        await refused.wait()
+    async with store.exclusive(INSTANCE):
+        with anyio.fail_after(30), pytest.raises(ArchiveBusy):
+            await write()
+
+
+async def test_an_empty_folder_takes_no_lock(store: LocalStore) -> None:
+    (store.root / ".staging" / "r-gone").mkdir(parents=True)
+    assert await store.leftovers() == []
+    (store.root / ".staging" / "r-gone" / "0123456789abcdef.tmp").write_bytes(b"")
+    assert await store.leftovers() == ["r-gone"]
 
 
 async def test_a_sweep_that_fails_costs_no_run_its_summary(

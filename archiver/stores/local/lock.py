@@ -30,15 +30,16 @@ from archiver.retry import RETRIES
 from archiver.stores.heartbeat import Heartbeat
 from archiver.stores.holder import (
     Holder,
+    busy,
     is_dead,
     ourselves,
     parse,
     ran_under_this_kernel,
-    words,
 )
 from archiver.stores.local.disk import FILE_MODE, store_errors, write_all
 from archiver.stores.local.layout import LOCK, LOCKS
 from archiver.stores.local.mounts import file_system_kind
+from archiver.stores.scope import WHOLE
 
 BEAT_SECONDS = RETRIES.lock_beat.wait
 _LOOK_SECONDS = 1.0
@@ -60,12 +61,13 @@ class Held:
 
     ``is_new``: there was no lock file. ``was_left``: its last holder did not release it, so what
     that wrote can be seen but may not be durable. ``is_certain``: the kernel grants the lock to one
-    process only.
+    process only. ``is_brief``: it is held for a moment only.
     """
 
     is_new = False
     was_left = True
     is_certain = False
+    is_brief = False
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self.path: Final = path
@@ -107,10 +109,27 @@ class Held:
                 os.ftruncate(self._descriptor, 0)
 
     def write(self, beat: int) -> None:
-        text = json.dumps(ourselves(self._name, beat)).encode()
+        text = json.dumps(ourselves(self._name, beat, briefly=self.is_brief)).encode()
         with self._writing:  # nobody may read a half-written name
             write_all(self._descriptor, text, 0)
             os.ftruncate(self._descriptor, len(text))
+
+    @contextmanager
+    def unlocked(self) -> Generator[None, None, None]:
+        """Let others lock the file while its last holder is watched: one that is watched is not
+        known to be writing. Raises ArchiveBusy when another process has had the lock meanwhile, and
+        did not release it."""
+        before = self.text()
+        with suppress(OSError):  # where the file system has no locks, there is none
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        yield
+        with store_errors(self.path):
+            _flock(self._descriptor, self.path)
+        self._look()
+        if self._lost is not None:
+            raise self._lost
+        if self.text() not in (before, b""):
+            raise self.busy()
 
     def beat(self, every: float) -> float | None:
         """Change the file, which shows others that its holder is alive. Returns the seconds until
@@ -143,9 +162,10 @@ def hold(
     heart: Heartbeat | None = None,
     *,
     watch: bool = True,
+    briefly: bool = False,
 ) -> Generator[Held, None, None]:
-    """Hold the lock at ``path``; ``heart`` keeps it alive, or else a thread of its own. Raises
-    ArchiveBusy, StoreError.
+    """Hold the lock at ``path``, for a moment only if ``briefly``; ``heart`` keeps it alive, or
+    else a thread of its own. Raises ArchiveBusy, StoreError.
 
     Blocks for up to four beats when the last holder ran on another machine and did not release it:
     that may be alive, and without ``watch`` it counts as alive. Blocks for one and a half beats
@@ -157,7 +177,7 @@ def hold(
     try:
         held = Held(descriptor, path)
         held.is_new, held.was_left = is_new, is_new or os.fstat(descriptor).st_size > 0
-        held.is_certain = granted and flock_is_reliable(path)
+        held.is_certain, held.is_brief = granted and flock_is_reliable(path), briefly
         try:
             _take(held, beat, stop, watch=watch)
             # Who watches has seen no change since the name was written.
@@ -218,7 +238,8 @@ def _take(held: Held, beat: float, stop: threading.Event, *, watch: bool) -> Non
         if not watch:
             raise held.busy()
         # Longer than a new holder takes to check its name and to beat for the first time.
-        _wait_until_gone(held, 4 * beat, stop)
+        with held.unlocked():
+            _wait_until_gone(held, 4 * beat, stop)
     with store_errors(held.path):
         held.write(0)
     # Another process may have written its name at the same time: one of them stays.
@@ -259,13 +280,9 @@ def flock_is_reliable(path: Path) -> bool:
 
 
 def _busy(path: Path, holder: Holder) -> ArchiveBusy:
-    place, what = path.parent, "this archive"
-    if place.name == LOCKS:
-        place, what = place.parent, f"{path.name} in this archive"
-    return ArchiveBusy(
-        f"{place}: {words(holder)} is writing to {what}",
-        hint="wait until it is done, or use --lock-wait 30m",
-    )
+    if path.parent.name == LOCKS:
+        return busy(path.parent.parent, path.name, holder)
+    return busy(path.parent, WHOLE, holder)
 
 
 def _text(descriptor: int, path: Path) -> bytes:

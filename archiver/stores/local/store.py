@@ -106,13 +106,17 @@ class LocalStore:
         return self.root / key
 
     @asynccontextmanager
-    async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
+    async def exclusive(
+        self, scope: str, *, watch: bool = True, briefly: bool = False
+    ) -> AsyncGenerator[None, None]:
         stop = threading.Event()
-        async with entered(self._held(scope, stop, watch=watch), stop.set):
+        async with entered(self._held(scope, stop, watch=watch, briefly=briefly), stop.set):
             yield
 
     @contextmanager
-    def _held(self, scope: str, stop: threading.Event, *, watch: bool) -> Iterator[None]:
+    def _held(
+        self, scope: str, stop: threading.Event, *, watch: bool, briefly: bool
+    ) -> Iterator[None]:
         """See :meth:`exclusive`. Entering and leaving block."""
         if scope != WHOLE:
             self._path(scope)  # raises for a name that leads out of the archive
@@ -120,7 +124,7 @@ class LocalStore:
         for folder in (self._staging, lock_file.parent):
             disk.make_durable_directories(folder)
         with (
-            hold(lock_file, stop=stop, heart=self._heart, watch=watch) as lock,
+            hold(lock_file, stop=stop, heart=self._heart, watch=watch, briefly=briefly) as lock,
             self._own_folders(scope, lock) as staging,
             # Everything that is renamed was staged there: it is on the same file system.
             self._shared_sync(),
@@ -401,7 +405,11 @@ class LocalStore:
                 items = list(os.scandir(self._staging))
             except FileNotFoundError:
                 return []
-        own = {item.name for item in items if is_folder(item) and is_instance_id(item.name)}
+        own = {
+            item.name
+            for item in items
+            if is_folder(item) and is_instance_id(item.name) and _has_staged(Path(item.path))
+        }
         is_whole = any(is_staged_in(Path(item.path), WHOLE) for item in items)
         return [*([WHOLE] if is_whole else []), *sorted(own - self._locks.keys())]
 
@@ -412,6 +420,17 @@ class LocalStore:
             return list(Sweep(self.root, scope, self._durable, check).run())
 
         return await in_thread(work)
+
+
+def _has_staged(folder: Path) -> bool:
+    """Whether there is something to sweep in an instance's folder, or that is unknown. An empty one
+    is in nobody's way, and a lock would have to be taken to remove it."""
+    try:
+        return any(is_staged_in(path, folder.name) for path in folder.iterdir())
+    except FileNotFoundError:
+        return False  # its writer is done
+    except OSError:
+        return True
 
 
 def _unchecked() -> None:

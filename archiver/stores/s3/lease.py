@@ -8,8 +8,9 @@ renew its lease sends no request that writes, and no retry of one, until it has 
 is still its own. A dead holder is recognised at once if its processes can be seen
 (:mod:`archiver.stores.holder`).
 
-Conditional puts decide who gets a lease. In a store without them, two processes that start at the
-same moment may both continue until the next beat of one of them, and do some work twice.
+Conditional puts decide who gets a lease. In a store without them, each process waits after its
+first put for as long as another one may take that saw no lease either: the last put decides. If one
+takes longer still, both continue until the next beat of one of them, and do some work twice.
 
 A beat takes three requests, one after the other, and the next one begins ten seconds after the
 begin of the last, or as soon as that has ended. So where each request takes L seconds, a holder has
@@ -34,7 +35,7 @@ from archiver.concurrency import pause
 from archiver.errors import ArchiveBusy, ArchiverError, StoreError
 from archiver.retry import RETRIES
 from archiver.stores.heartbeat import Heartbeat
-from archiver.stores.holder import Holder, is_dead, ourselves, parse, words
+from archiver.stores.holder import Holder, busy, is_dead, ourselves, parse, words
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts
 from archiver.stores.s3.errors import ConditionFailed, DamagedInTransit
@@ -50,8 +51,10 @@ _BEATS_TO_RELEASE = 1.5
 _LOOK_SECONDS = 2.0
 # A read of the lease that takes longer than this had to wait for the store.
 _OUTAGE_SECONDS = 5.0
-# How long a process waits to see whether another one wrote the lease at the same moment.
-_SETTLE_SECONDS = 0.2
+# How long a process waits to see whether another one wrote the lease at the same moment: so many
+# times what its own put took, since the other one's look and put may take three times as long, but
+# so many beats at least, and not longer than until the next beat, which tells as well.
+_SETTLE_PUTS, _SETTLE_BEATS, _SETTLE_MOST_BEATS = 6.0, 0.2, 1.0
 _MAX_TRIES = RETRIES.s3_send.attempts
 
 
@@ -59,9 +62,17 @@ class Lease:
     """A lease of this process. A thread renews it at each beat, over connections of its own."""
 
     def __init__(
-        self, bucket: Bucket, capabilities: Capabilities, beat: float, scope: str = WHOLE
+        self,
+        bucket: Bucket,
+        capabilities: Capabilities,
+        beat: float,
+        scope: str = WHOLE,
+        *,
+        briefly: bool = False,
+        stop: threading.Event | None = None,
     ) -> None:
         self._bucket = bucket
+        self._briefly: Final = briefly
         self._scope: Final = scope
         self._key: Final = lease_key(scope)
         self._outages: Final = bucket.outages
@@ -69,7 +80,7 @@ class Lease:
         self._beat: Final = beat
         self._name: Final = secrets.token_hex(8)
         self._beats = 0
-        self._stop: Final = threading.Event()
+        self._stop: Final = stop or threading.Event()
         self._lost: ArchiveBusy | None = None
         self._seen_at = 0.0
 
@@ -107,12 +118,12 @@ class Lease:
         """
         began = _now()
         self._beats += 1
-        ours = ourselves(self._name, self._beats)
+        ours = ourselves(self._name, self._beats, briefly=self._briefly)
         data, unmoved = json.dumps(ours).encode(), 0
         for _ in range(_MAX_TRIES):
             failure = self._put(data, seen)
             if self._capabilities.conditional_puts is ConditionalPuts.NONE and self._beats == 1:
-                self._stop.wait(_SETTLE_SECONDS)
+                self._settle(_now() - began)
             holder, etag = _look(self._bucket, self._key) or ({}, None)
             if holder == ours:
                 self._seen_at = began
@@ -135,6 +146,15 @@ class Lease:
             elif holder and etag != seen:
                 return holder
         return {}
+
+    def _settle(self, took: float) -> None:
+        """Wait until nobody writes the lease any more who saw it as free when we did."""
+        least, most = _SETTLE_BEATS * self._beat, _SETTLE_MOST_BEATS * self._beat
+        self._stop.wait(min(most, max(least, _SETTLE_PUTS * took)))
+
+    def until_next_beat(self) -> float:
+        """The seconds until the next beat is due: it counts from the begin of the last."""
+        return max(0.0, self._seen_at + self._beat - _now())
 
     def _put(self, data: bytes, seen: str | None) -> StoreError | None:
         """Write the lease. Returns the error after which it is unknown whether that worked."""
@@ -165,11 +185,11 @@ class Lease:
                 holder = other
         except ArchiverError:
             return min(self._beat, _LOOK_SECONDS)  # check() raises when that lasts too long
-        self._lost = _busy(self._bucket, self._scope, holder)
+        self._lost = busy(self._bucket, self._scope, holder)
         return None
 
     def stop(self) -> None:
-        """Keep a beat in progress from waiting."""
+        """Keep a take in progress from waiting."""
         self._stop.set()
 
     def release(self) -> None:
@@ -207,21 +227,23 @@ def hold(
     heart: Heartbeat | None = None,
     *,
     watch: bool = True,
+    briefly: bool = False,
 ) -> Generator[Lease, None, None]:
-    """Be the only writer of a scope while in this context; ``heart`` renews the lease, or else a
-    thread of its own.
+    """Be the only writer of a scope while in this context, for a moment only if ``briefly``;
+    ``heart`` renews the lease, or else a thread of its own.
 
     Blocks for up to three beats to see whether another holder is alive; without ``watch`` it counts
     as alive. Once ``stop`` is set it raises instead. Raises ArchiveBusy, StoreError,
     StoreForbidden.
     """
-    lease, heart = Lease(bucket, capabilities, beat, scope), heart or Heartbeat()
-    seen = _free_etag(bucket, beat, stop or threading.Event(), scope, watch=watch)
+    stop, heart = stop or threading.Event(), heart or Heartbeat()
+    lease = Lease(bucket, capabilities, beat, scope, briefly=briefly, stop=stop)
+    seen = _free_etag(bucket, beat, stop, scope, watch=watch)
     try:
         if (other := lease.take(seen)) is not None:
-            raise _busy(bucket, scope, other)
+            raise busy(bucket, scope, other)
         lease.use_own_connections()
-        with heart.keeping(lease.renew, beat):
+        with heart.keeping(lease.renew, lease.until_next_beat()):
             yield lease
     finally:
         lease.stop()
@@ -254,11 +276,11 @@ def _free_etag(
     if _is_over(first[0]):
         return first[1]
     if not watch:
-        raise _busy(bucket, scope, first[0])
+        raise busy(bucket, scope, first[0])
     began, uncounted = time.monotonic(), 0.0
     while time.monotonic() - began - uncounted < _BEATS_TO_TAKE * beat:
         if stop.wait(min(_LOOK_SECONDS, beat / 2)):
-            raise _busy(bucket, scope, first[0])
+            raise busy(bucket, scope, first[0])
         requested = time.monotonic()
         now = _look(bucket, lease_key(scope))
         took = time.monotonic() - requested
@@ -267,7 +289,7 @@ def _free_etag(
         if now != first:  # a live holder changes even a lease that we cannot parse
             if _is_over(now[0]):
                 return now[1]
-            raise _busy(bucket, scope, now[0])
+            raise busy(bucket, scope, now[0])
         if took > min(_OUTAGE_SECONDS, beat / 2):
             uncounted = _uncounted(bucket, now[0], uncounted, took)
     return first[1]
@@ -295,11 +317,3 @@ def _look(bucket: Bucket, key: str) -> tuple[Holder, str] | None:
 def _is_over(holder: Holder) -> bool:
     """Whether its holder released it, or is known to be dead."""
     return bool(holder.get("released")) or is_dead(holder)
-
-
-def _busy(bucket: Bucket, scope: str, holder: Holder) -> ArchiveBusy:
-    what = f"{scope} in this archive" if scope else "this archive"
-    return ArchiveBusy(
-        f"{bucket}: {words(holder)} is writing to {what}",
-        hint="wait until it is done, or use --lock-wait 30m",
-    )

@@ -93,16 +93,20 @@ class S3Store:
         # The unfinished uploads, and when they were listed.
         self._uploads: list[ListedUpload] | None = None
         self._listed_at = -math.inf
+        self._listing: Final = threading.Lock()
 
     def __str__(self) -> str:
         return str(self.bucket)
 
     @asynccontextmanager
-    async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
+    async def exclusive(
+        self, scope: str, *, watch: bool = True, briefly: bool = False
+    ) -> AsyncGenerator[None, None]:
         writer, stop = await in_thread(self._verified_writer), threading.Event()
         held = hold(
-            self.bucket, writer.capabilities, self._beat, stop, scope, self._heart, watch=watch
-        )
+            self.bucket, writer.capabilities, self._beat, stop, scope, self._heart,
+            watch=watch, briefly=briefly,
+        )  # fmt: skip
         async with entered(held, stop.set) as lease:
             self._leases[scope] = lease
             writer.forget_quarantine_listing(scope)  # others may have written
@@ -263,8 +267,9 @@ class S3Store:
     def _sweep(self, scope: str) -> Iterator[Leftover]:
         check, writer = self._check_of(scope), self._verified_writer()
         check()
-        if self._uploads is None or time.monotonic() - self._listed_at > _LISTED_SECONDS:
-            self._uploads, self._listed_at = own_uploads(writer), time.monotonic()
+        with self._listing:
+            if self._uploads is None or time.monotonic() - self._listed_at > _LISTED_SECONDS:
+                self._uploads, self._listed_at = own_uploads(writer), time.monotonic()
         return sweep(writer, scope, check, self._uploads)
 
     def _check_of(self, scope: str) -> Callable[[], None]:

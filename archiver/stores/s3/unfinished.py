@@ -6,6 +6,7 @@ created. One that only has a name of ours is left alone until it is old.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -160,7 +161,9 @@ def sweep(
         elif upload.known or (upload.ours and upload.is_older_than(_ABANDONED_AFTER)):
             check()
             bucket.multipart.abort(upload.key, upload.upload_id)
-            listed[:] = [one for one in listed if one.upload_id != upload.upload_id]
+            for one in [one for one in own if one.upload_id == upload.upload_id]:
+                with suppress(ValueError):  # it is of a later listing
+                    listed.remove(one)  # and nothing else: other scopes are swept meanwhile
             date = "" if upload.initiated is None else f" of {format_minute(upload.initiated)}"
             yield Leftover(upload.key, f"an upload{date} that cannot be resumed")
     for key, found in journals:
