@@ -552,10 +552,12 @@ class FullForOne(LocalStore):
             yield staging
 
     @asynccontextmanager
-    async def exclusive(self, scope: str, *, watch: bool = True) -> AsyncGenerator[None, None]:
+    async def exclusive(
+        self, scope: str, *, watch: bool = True, briefly: bool = False
+    ) -> AsyncGenerator[None, None]:
         if scope == NAMES[1]:
             await self.refuse("its lock")
-        async with super().exclusive(scope, watch=watch):
+        async with super().exclusive(scope, watch=watch, briefly=briefly):
             yield
 
     async def put(self, key: str, data: bytes) -> str:
