@@ -49,6 +49,12 @@ from tests.sweeps import FULL
 PLACE = f"s3://{BUCKET}/{PREFIX}"
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else writes a lease here."""
+    monkeypatch.setattr("archiver.stores.s3.lease._SETTLE_MOST_BEATS", 0.0)
+
+
 @pytest.fixture
 def few(files: Path) -> dict[str, bytes]:
     """Source files that are made quickly."""

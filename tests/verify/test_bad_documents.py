@@ -405,9 +405,13 @@ async def test_records_of_two_nodes_swapped(root: Path, offsite: Archive, tmp_pa
     assert [row.state for row in await archived_rows(archive)].count(State.DAMAGED) == 2
 
 
-async def test_a_seal_names_no_file_that_is_not_there(root: Path) -> None:
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_a_seal_names_no_file_that_is_not_there(is_cut: bool, root: Path) -> None:
     path = record_of(root).with_suffix(".rdb")
+    whole = path.read_bytes()
     path.unlink()
+    if is_cut:
+        path.write_bytes(whole[:-1])
     remove_lines(path)
     before, set_key = lines_of(path), path.parent.relative_to(root).as_posix()
     plan = await sealed(Archive(LocalStore(root)), set_key)

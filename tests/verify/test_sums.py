@@ -58,6 +58,21 @@ async def test_a_pull_of_a_single_file_compares_with_the_line_it_had(
     assert pulled.sums(INSTANCE).read_bytes() == kept
 
 
+async def test_a_backup_gets_no_second_line_beside_one_under_another_suffix(
+    pulled: Pulled, source: TairSource
+) -> None:
+    [path] = pulled.objects(INSTANCE)
+    lines = lines_of(path)
+    sha256 = lines.pop(path.name)
+    put_lines(path, lines | {path.with_suffix(".bin").name: sha256})
+    path.unlink()
+    path.with_suffix(".json").unlink()
+    kept = pulled.sums(INSTANCE).read_bytes()
+    summary = await pull(source, pulled.archive, [everything()])
+    assert f"SHA256SUMS says {sha256} of " in str(summary.failures[0].error)
+    assert pulled.sums(INSTANCE).read_bytes() == kept
+
+
 async def test_a_copy_compares_with_the_lines_of_its_target(
     pulled: Pulled, offsite: Archive
 ) -> None:
