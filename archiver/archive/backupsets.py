@@ -20,7 +20,7 @@ does not count as complete.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, overload
@@ -28,13 +28,13 @@ from typing import Final, overload
 from archiver.archive import completeness, layout
 from archiver.archive.archive import Archive
 from archiver.archive.backup_types import backup_type, logs_among, unrestorable
+from archiver.archive.catalogue import NOTHING_KNOWN
 from archiver.archive.contents import SetFiles, Unrecorded, record_of, sets_below
-from archiver.archive.reading import at_odds, check_object, unsealed
+from archiver.archive.reading import MonthSums, at_odds, check_object, salvaged_sums, unsealed
 from archiver.archive.record import Record
 from archiver.errors import (
     EXIT_OK,
     ArchiverError,
-    BadDocument,
     IntegrityError,
     NoSuchBackup,
     UnreadableObject,
@@ -108,6 +108,11 @@ class Folder:
             or any(key not in self.logs for key in keys)
             or any(not key.endswith(f".{Kind.AOF}") for key in lost)
         )
+
+    @property
+    def is_catalogued_log(self) -> bool:
+        """Whether it is one of logs by the word of its catalogue, which is derived."""
+        return not self.is_full and not self.logs.isdisjoint(self.files.known.entries)
 
     @property
     def is_of_cluster(self) -> bool:
@@ -307,28 +312,42 @@ def _folder(files: SetFiles, start: datetime, hides: ArchiverError | None = None
     )
 
 
-async def _with_documents(archive: Archive, folders: Sequence[Folder]) -> list[Folder]:
-    """The same sets with their records read, many at once. Raises StoreError."""
-    keys = [key for one in folders for key in one.record_keys]
-    documents = await archive.store.read_many(keys)
-    return [
-        replace(
-            one,
-            files=replace(one.files, documents={key: documents[key] for key in one.record_keys}),
-        )
-        for one in folders
-    ]
+async def _read(archive: Archive, folders: Sequence[Folder]) -> list[Folder]:
+    """The same sets by their records and SHA256SUMS, read many at once, whatever a catalogue says
+    of them. Raises StoreError."""
+    store, seen = archive.store, [one for one in folders if one.hides is None]
+    months = {layout.month_of(one.key) for one in seen}
+    keys = [key for one in seen for key in one.record_keys]
+    documents = await store.read_many([*map(layout.sums_key, sorted(months)), *keys])
+    sums = {
+        month: await salvaged_sums(store, month, data)
+        for month in months
+        if (data := documents[layout.sums_key(month)]) is not None
+    }
+    return [one if one.hides else _as_read(one, documents, sums) for one in folders]
+
+
+def _as_read(
+    folder: Folder,
+    documents: Mapping[str, bytes | ArchiverError | None],
+    sums: Mapping[str, MonthSums],
+) -> Folder:
+    own = {key: documents[key] for key in folder.record_keys}
+    files = replace(folder.files, known=NOTHING_KNOWN, documents=own)
+    if (said := sums.get(layout.month_of(folder.key))) is not None:
+        files = files.with_sums(said)
+    return replace(folder, files=files, logs=logs_among(files))
 
 
 async def read_set(archive: Archive, folder: Folder, folders: Folders) -> BackupSet:
-    """Read a set's records, and hold them against its SHA256SUMS and its objects.
+    """Read a set's records and SHA256SUMS, and hold them against one another and its objects.
 
     Raises StoreError.
     """
     if (hides := folder.hides) is not None:
         return BackupSet(folder, (), (), (), (Damage("", hides.message, hides.exit_code),))
     if not folder.files.documents:
-        [folder] = await _with_documents(archive, [folder])
+        [folder] = await _read(archive, [folder])
     records, damage = await _records(archive, folder)
     doubts = _doubts(folder, records, damage)
     gaps, notes = (doubts, []) if folder.is_of_cluster else ([], doubts)
@@ -365,15 +384,14 @@ def _doubts(folder: Folder, records: Sequence[Record], damage: list[Damage]) -> 
     """In a line each, what SHA256SUMS lacks of a set; what is wrong goes to ``damage``. Of a
     standard instance, a SHA256SUMS that cannot be read is as good as none: the record proves the
     bytes."""
-    try:
-        sums = folder.files.lines()
-    except (BadDocument, UnreadableObject) as error:
-        if not folder.is_of_cluster:
-            return [error.message]
-        damage.append(Damage("", error.message, error.exit_code))
-        return []
+    sums, notes = folder.files.sums, list[str]()
+    if (doubt := folder.files.doubt) is not None:
+        if folder.is_of_cluster:
+            damage.append(Damage("", doubt.message, doubt.exit_code))
+            return []
+        notes = [doubt.message]
     if sums is None:
-        return [unsealed(is_of_cluster=folder.is_of_cluster)]
+        return notes or [unsealed(is_of_cluster=folder.is_of_cluster)]
     damage += [
         Damage(record.node_id, odds.message)
         for record in records
@@ -381,7 +399,28 @@ def _doubts(folder: Folder, records: Sequence[Record], damage: list[Damage]) -> 
     ]
     # A file that came after the others: a pull will write it down when it is done.
     late = [record.object_key for record in records if record.object_key not in sums]
-    return [f"{key} is recorded and not in SHA256SUMS" for key in late]
+    return notes or [f"{key} is recorded and not in SHA256SUMS" for key in late]
+
+
+async def confirmed(
+    archive: Archive, folders: Iterable[Folder], at: datetime | None = None
+) -> Folders:
+    """The same sets; of each instance those that its catalogue calls logs, and that are newer than
+    the newest of dumps that began at ``at`` or before, by their records. Raises StoreError."""
+    found, newer = list[Folder](), dict[str, list[Folder]]()
+    for one in folders:
+        is_meant = at is None or one.started_at <= at
+        if one.is_full and is_meant:
+            found += newer.pop(one.instance_id, [])
+        if one.is_catalogued_log and is_meant:
+            newer.setdefault(one.instance_id, []).append(one)
+        else:
+            found.append(one)
+    of_all = [one for some in newer.values() for one in some]
+    for first in range(0, len(of_all), _MOST_AHEAD):
+        read = await _read(archive, of_all[first : first + _MOST_AHEAD])
+        found += [replace(one, files=replace(one.files, documents={})) for one in read]
+    return Folders(found)
 
 
 async def _has_come(archive: Archive, record_key: str) -> bool:
@@ -417,8 +456,10 @@ async def newest_first(
     folders = await list_folders(archive, [instance_id])
     if not folders:
         raise NoSuchBackup(f"{archive.store}: there is no backup of {instance_id} in it")
-    fitting = [one for one in folders if one.is_full and (at is None or one.started_at <= at)]
-    if not fitting:
+    fitting = [one for one in folders if at is None or one.started_at <= at]
+    if not any(one.is_full for one in fitting):
+        fitting = list(await confirmed(archive, fitting))
+    if not any(one.is_full for one in fitting):
         first = folders[0].started_at
         raise NoSuchBackup(
             f"{archive.store}: no backup of {instance_id} began at or before {format_iso(at)}"
@@ -426,11 +467,12 @@ async def newest_first(
             else f"{archive.store}: {instance_id} has logs of commands and no dump",
             hint=f"the first one began at {format_iso(first)}",
         )
-    fitting.reverse()
+    fitting = [one for one in reversed(fitting) if one.is_full or one.is_catalogued_log]
     done, ahead = 0, 1  # the newest one is often enough
     while done < len(fitting):
-        for folder in await _with_documents(archive, fitting[done : done + ahead]):
-            yield await read_set(archive, folder, folders)
+        for folder in await _read(archive, fitting[done : done + ahead]):
+            if folder.is_full:
+                yield await read_set(archive, folder, folders)
         done, ahead = done + ahead, min(2 * ahead, _MOST_AHEAD)
 
 

@@ -138,12 +138,14 @@ class Catalogue:
     """A month's catalogue as far as the listing confirms it, by the keys of sets. ``has_sums``: the
     SHA256SUMS that the listing shows says nothing else than ``sets``. ``has_all_of`` are size and
     version of the results of verifies that name no file but those in here; ``named`` has the keys
-    of all records that were in it when it was written."""
+    of all records that were in it when it was written. ``lacks_sums``: there was a SHA256SUMS then,
+    and the listing shows none."""
 
     sets: Mapping[str, CatalogueSet]
     named: frozenset[str] = frozenset()
     has_sums: bool = False
     has_all_of: tuple[int, str] | None = None
+    lacks_sums: bool = False
 
     def of(self, set_key: str) -> CatalogueSet:
         """What it knows of one set."""
@@ -184,7 +186,8 @@ def read_catalogue(
         key: CatalogueSet(known, frozenset(known if sums is None else unnamed), has_sums)
         for key, (known, unnamed) in found.items()
     }
-    return Catalogue(sets, frozenset(named), has_sums, verified)
+    lacks_sums = sums is None and head["sums"] is not None
+    return Catalogue(sets, frozenset(named), has_sums, verified, lacks_sums)
 
 
 def _read_set(

@@ -25,7 +25,13 @@ from archiver.archive.reading import MonthSums, decode_record, salvaged_sums
 from archiver.archive.record import Record
 from archiver.archive.sums import may_be_of
 from archiver.archive.verified import Result, decode_if_any, results_key
-from archiver.errors import ArchiverError, BackupFailed, IntegrityError, UnreadableObject
+from archiver.errors import (
+    ArchiverError,
+    BackupFailed,
+    BadDocument,
+    IntegrityError,
+    UnreadableObject,
+)
 from archiver.model import NodesExpected
 from archiver.stores.base import Entry, Store
 from archiver.times import format_day
@@ -50,8 +56,8 @@ class SetFiles:
     """A set as a listing shows it, its files by key. ``seen`` are files that earlier verifies saw,
     who may be all there is to tell of them; ``known`` is what the month's catalogue says of it;
     ``sums`` what SHA256SUMS does, by key, None where it does not name it; ``sums_fault`` why that
-    cannot be read, or a line of it, ``damaged_lines`` are these, and ``beside`` the names of the
-    month's sets, where there are such. ``documents`` are those that were read ahead, each as
+    cannot be read, or a line of it, ``damaged_lines`` are these; ``beside`` are the names of
+    the sets of the month that are there. ``documents`` are those that were read ahead, each as
     :meth:`Store.read_many` gives it."""
 
     key: str
@@ -113,9 +119,10 @@ class SetFiles:
     @property
     def doubt(self) -> ArchiverError | None:
         """Why SHA256SUMS cannot be read, where what it says may be of this set: a file that is here
-        has no line, or one of a cluster's that is gone may have had one."""
+        has no line, or one of a cluster's that is gone may have had one. Or why it is not what it
+        was: an earlier verify saw a line that it has no more."""
         if self.sums_fault is None:
-            return None
+            return self._lost_line()
         named = {layout.stem_of(key) for key in self.sums or ()}
         name = self.key.rpartition("/")[2]
         is_certain = named.issuperset(map(layout.stem_of, self.records)) and (
@@ -123,6 +130,23 @@ class SetFiles:
             or not any(may_be_of(line, name, self.beside) for line in self.damaged_lines)
         )
         return None if is_certain else self.sums_fault
+
+    def _lost_line(self) -> ArchiverError | None:
+        for key, result in self.seen.items():
+            if result.named and key not in (self.sums or ()):
+                month = layout.month_of(self.key)
+                fault = f"it does not name {key[len(month) + 1 :]}, and did at an earlier verify"
+                return BadDocument(layout.sums_key(month), fault, hint=_HINT)
+        return None
+
+    def with_sums(self, sums: MonthSums) -> "SetFiles":
+        """The same, with what SHA256SUMS says of it as it was read."""
+        return replace(
+            self,
+            sums=sums.by_set.get(self.key),
+            sums_fault=sums.fault,
+            damaged_lines=sums.damaged,
+        )
 
     def with_documents(self, documents: Mapping[str, bytes]) -> "SetFiles":
         """The same, with those of its ``documents`` that a listing shows. They are newer than what
@@ -332,9 +356,9 @@ class Overview:
         """A set of the month: what the listing shows of it, and earlier verifies saw."""
         known = self.catalogue.of(set_key)
         if self.sums is None:
-            return SetFiles(set_key, entries, seen, known, known.sums if known.has_sums else None)
-        lines, fault, damaged = self.sums.by_set.get(set_key), self.sums.fault, self.sums.damaged
-        return SetFiles(set_key, entries, seen, known, lines, fault, damaged, self.listed)
+            lines = known.sums if known.has_sums else None
+            return SetFiles(set_key, entries, seen, known, lines, beside=self.listed)
+        return SetFiles(set_key, entries, seen, known, beside=self.listed).with_sums(self.sums)
 
     @property
     def sums_fault(self) -> ArchiverError | None:
@@ -368,6 +392,9 @@ async def overviews(
         sums = None if data is None else await salvaged_sums(store, month.key, data)
         kept = documents.get(results_key(month.key)) if month.key in results else None
         seen = decode_if_any(month.key, kept)
+        if month.sums is None and month.entries and _had_sums(catalogue, seen):
+            key = layout.sums_key(month.key)
+            sums = MonthSums(fault=BadDocument(key, "it was here, and is gone", hint=_HINT))
         names = frozenset(key[len(month.key) + 1 :] for key in month.sets)
         found.append(Overview(catalogue, seen, sums, names))
     return found
@@ -377,6 +404,11 @@ def _catalogue(month: Month, data: bytes | ArchiverError | None) -> Catalogue:
     if not isinstance(data, bytes):
         return EMPTY
     return read_catalogue(month.key, data, month.entries, month.sums)
+
+
+def _had_sums(catalogue: Catalogue, seen: Mapping[str, Result]) -> bool:
+    """Whether a month had a SHA256SUMS when its catalogue was written, or it was verified."""
+    return catalogue.lacks_sums or any(result.named for result in seen.values())
 
 
 def _says_all(catalogue: Catalogue, month: Month, results: Entry) -> bool:

@@ -22,6 +22,7 @@ from archiver.archive.catalogue import NOTHING_KNOWN, CatalogueSet, Described
 from archiver.archive.contents import MonthView, SetFiles, described, with_records
 from archiver.archive.reading import decode_sums
 from archiver.archive.sums import Salvage, format_sums, recognized, salvage_sums, unexplained
+from archiver.archive.verified import Result, results_if_any
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.model import Kind
 from archiver.stores.base import Entry, Store
@@ -147,6 +148,8 @@ async def plan_seal(
         confirmed,
         catalogued=mending is None,
     )
+    if mending is not None:
+        meant |= _named_before(recorded, await results_if_any(store, view.key))
     failed = {one: error for one, error in wrong.items() if one in told}
     damaged = _damaged(salvage, view)
     unnamed = {key: sha256 for key, sha256 in recorded.items() if key not in said}
@@ -185,6 +188,17 @@ async def plan_seal(
     counts = Counter(map(layout.set_of, named))
     changed = {layout.set_of(key) for key, sha256 in added.items() if before.get(key) != sha256}
     return SealPlan(text, named, {one: counts[one] for one in changed}, failed)
+
+
+def _named_before(recorded: Mapping[str, str], seen: Mapping[str, Result]) -> set[str]:
+    """The sets that SHA256SUMS named when a verify last saw them, and that are as they were then:
+    each file that it named is recorded with the SHA-256 that was read, and no other is."""
+    named = {key: one.sha256 for key, one in seen.items() if one.named}
+    sets = {layout.set_of(key) for key in named}
+    changed = {key for key in named if recorded.get(key) != named[key]}
+    changed |= {key for key in recorded.keys() - named.keys() if layout.is_object(key)}
+    changed |= {key for key, one in seen.items() if one.wrong_at is not None}
+    return sets - set(map(layout.set_of, changed))
 
 
 def _is_believed(key: str, said: Mapping[str, object], confirmed: Collection[str]) -> bool:

@@ -11,18 +11,22 @@ import pytest
 
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, pull, restore, verify
 from archiver.archive import layout
+from archiver.archive.backupsets import confirmed, list_folders
 from archiver.archive.catalogue import read_catalogue
 from archiver.archive.contents import results_below, view_month
 from archiver.archive.indexing import write_index
 from archiver.commands.copy.difference import mismatches
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import Selection
+from archiver.commands.drill import Wanted
+from archiver.commands.drill.selection import choose_sets
 from archiver.commands.ls.listing import Row, State, archived_rows
+from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.verify.findings import Fault
 from archiver.errors import ArchiverError
-from tests.archive.sample import remove_lines
-from tests.conftest import everything
-from tests.verify.conftest import CLUSTER, Pulled
+from tests.archive.sample import put_sums, remove_lines
+from tests.conftest import INSTANCE, everything
+from tests.verify.conftest import CLUSTER, DAYS, Pulled, forge
 
 
 @pytest.fixture
@@ -218,6 +222,53 @@ async def test_a_verify_finds_what_was_edited(at: int, value: object, pulled: Pu
     ]
     assert found.exit_code == 3
     assert (await verify(pulled.archive)).findings == []
+
+
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+@pytest.mark.parametrize("first", [-1, 0])
+async def test_a_dump_that_a_catalogue_calls_a_log_is_chosen(
+    first: int, instance: str, pulled: Pulled, tmp_path: Path
+) -> None:
+    """The newest, or all of them."""
+
+    def change(lines: list[list[object]]) -> None:
+        for line in lines[first:]:
+            assert isinstance(line[1], list)
+            for entry in line[1]:
+                entry[9] = "incremental"
+
+    path = next(p for p in indexes(pulled.root) if instance in p.parts)
+    path.write_bytes(edited(path.read_bytes(), change))
+    newest = pulled.set_key(pulled.objects(instance, DAYS[2])[0])
+    done = await restore(pulled.archive, tmp_path / "to", instance_id=instance)
+    assert (done.backup_set.key, done.exit_code) == (newest, 0)
+    folders = await confirmed(pulled.archive, await list_folders(pulled.archive, [instance]))
+    _, chosen = choose_sets(folders, Wanted(instances=(instance,)))
+    assert [one.key for one in chosen] == [newest]
+
+
+async def test_a_restore_reads_sha256sums_itself(pulled: Pulled, tmp_path: Path) -> None:
+    """Object, record and catalogue were forged together; this alone was not."""
+    path, sums = pulled.objects(INSTANCE, DAYS[2])[0], pulled.sums(INSTANCE)
+    kept = sums.read_text()
+    forge(path, bytes(path.stat().st_size))
+    put_sums(path.parent)
+    index = sums.with_name("index.jsonl")
+    await index_anew(pulled, index)
+    sums.write_text(kept)
+    head, _, lines = index.read_bytes().partition(b"\n")
+    store = LocalStore(pulled.root)
+    [entry] = [
+        e async for e in store.entries(f"{pulled.key(sums.parent)}/") if e.key.endswith("SUMS")
+    ]
+    stamped = json.loads(head) | {"sums": [entry.size, entry.version]}
+    index.write_bytes(json.dumps(stamped).encode() + b"\n" + lines)
+    [folder] = [
+        one for one in await list_folders(pulled.archive) if one.key == pulled.set_key(path)
+    ]
+    assert folder.files.is_as_catalogued
+    with pytest.raises(DamagedSet, match="SHA256SUMS says"):
+        await restore(pulled.archive, tmp_path / "to", instance_id=INSTANCE)
 
 
 async def test_a_record_that_was_edited_is_read(pulled: Pulled) -> None:

@@ -172,4 +172,4 @@ async def test_a_name_that_nothing_has_is_a_fault_of_sha256sums(
     assert (row.instance_id, row.state) == (instance, State.DAMAGED)
     assert f"{pulled.key(sums)}: it names '{within}{name}'" in str(row.error)
     # It is no node, of any set.
-    assert await notes(pulled.archive, instance) == []
+    assert not [note for note in await notes(pulled.archive, instance) if "node" in note]

@@ -11,18 +11,42 @@ import pytest
 from archiver import Archive, LocalStore, TairSource, pull, restore, verify
 from archiver.archive import layout
 from archiver.archive.archive import Archive as Opened
+from archiver.archive.contents import view_month
+from archiver.archive.indexing import write_index
 from archiver.commands.copy.difference import Mismatch, mismatches
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import CopyOptions, Selection
 from archiver.commands.ls.listing import State, archived_rows, compared_rows
+from archiver.commands.repair.from_archive import ArchiveSupplier
+from archiver.commands.repair.from_source import SourceSupplier
+from archiver.commands.repair.run import repair
 from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.verify.model import VerifyOptions
 from archiver.errors import BadDocument, UsageError
 from archiver.times import TimeRange
 from examples.sample_rdb import rdb
-from tests.archive.sample import put_backup, put_standard, put_sums, remove_lines, sums_of
+from tests.archive.sample import (
+    put_backup,
+    put_format,
+    put_standard,
+    put_sums,
+    remove_lines,
+    remove_node,
+    sums_of,
+)
 from tests.conftest import INSTANCE, everything
-from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, edit, forge, offsite, pulled, vendor
+from tests.verify.conftest import (
+    CLUSTER,
+    DAYS,
+    NODES,
+    Pulled,
+    edit,
+    flip,
+    forge,
+    offsite,
+    pulled,
+    vendor,
+)
 
 __all__ = ["offsite", "pulled", "vendor"]
 NEWEST = DAYS[2]
@@ -190,6 +214,61 @@ async def test_every_command_names_a_sha256sums_that_cannot_be_read(
     assert [failed.subject for failed in summary.failures] == [sums]
     for one, other in ((pulled.archive, offsite), (offsite, pulled.archive)):
         assert [(m.key, m.exit_code) for m in await compared(one, other)] == [(sums, 3)]
+
+
+@pytest.mark.parametrize("is_known_to", ["a verify", "the catalogue"])
+async def test_a_sha256sums_that_is_gone_is_damage(
+    is_known_to: str, pulled: Pulled, vendor: Path, source: TairSource, tmp_path: Path
+) -> None:
+    """Of the sets of a cluster, which without it would merely not be complete yet."""
+    sums = pulled.root / CLUSTER / "2026" / "11" / "SHA256SUMS"
+    kept, key = sums.read_text(), pulled.key(sums)
+    if is_known_to == "a verify":
+        await verify(pulled.archive)
+        sums.with_name("index.jsonl").unlink(missing_ok=True)
+    else:
+        store = LocalStore(pulled.root)
+        await write_index(store, await view_month(store, pulled.key(sums.parent), {}))
+    sums.unlink()
+    with pytest.raises(DamagedSet) as raised:
+        await restore(pulled.archive, tmp_path / "to", instance_id=CLUSTER)
+    assert NEWEST in raised.value.damaged.key
+    rows = await archived_rows(pulled.archive, [CLUSTER])
+    assert [row.set_key for row in rows if row.state is State.DAMAGED] == [key]
+    summary = await copy(pulled.archive, Archive(LocalStore(tmp_path / "new")))
+    assert [failed.subject for failed in summary.failures] == [key]
+    found = await verify(pulled.archive)
+    assert (found.exit_code, {one.key for one in found.findings} >= {key}) == (3, True)
+    if is_known_to == "a verify":
+        for forgotten in (vendor / CLUSTER).rglob(f"d_{DAYS[0]}*"):
+            forgotten.unlink()
+        mended = await repair(pulled.archive, found, SourceSupplier(source))
+        assert (mended.exit_code, sums.read_text()) == (0, kept)
+
+
+@pytest.mark.parametrize("besides", ["", "forged", "changed", "gone"])
+async def test_a_line_that_an_earlier_verify_saw_is_missed(
+    besides: str, pulled: Pulled, tmp_path: Path
+) -> None:
+    """A repair gives it back by what that verify saw, where all of the set is as it was."""
+    await verify(pulled.archive)
+    one = newest(pulled.root, CLUSTER)
+    before = sums_of(one).read_text()
+    lines_gone(one)
+    left = sums_of(one).read_text()
+    if besides == "forged":
+        forge(files_of(one, ".rdb")[0], rdb(20_000, 99))
+    elif besides == "changed":
+        flip(files_of(one, ".rdb")[0])
+    elif besides == "gone":
+        remove_node(files_of(one, ".rdb")[0])
+    with pytest.raises(DamagedSet) as raised:
+        await restore(pulled.archive, tmp_path / "to", instance_id=CLUSTER)
+    assert NEWEST in raised.value.damaged.key
+    put_format(tmp_path / "empty")
+    nothing = ArchiveSupplier(Archive(LocalStore(tmp_path / "empty")))
+    await repair(pulled.archive, await verify(pulled.archive), nothing)
+    assert sums_of(one).read_text() == (left if besides else before)
 
 
 @pytest.mark.parametrize("content", [b"", bytes(300), b"?" * 300])

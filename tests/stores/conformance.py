@@ -348,7 +348,7 @@ class Committing:
         data = file_of(size)
         async with place.writer() as store:
             stored = await bring_home(store, data, documents=record)
-            assert stored == Stored(f"{STEM}.rdb", receipt_of(data))
+            assert replace(stored, version="") == Stored(f"{STEM}.rdb", receipt_of(data))
             assert await store.size(stored.key) == size
             assert await listing(store) == {f"{STEM}.rdb": size, f"{STEM}.json": 8}
         assert await content(place, stored.key) == data
@@ -713,7 +713,7 @@ class PuttingAside:
         await leave(place, half, kept={0})
         async with place.writer() as store:
             stored = await bring_home(store, data, documents=record)
-            assert stored == Stored(key, receipt_of(data))
+            assert replace(stored, version="") == Stored(key, receipt_of(data))
             assert set(await listing(store)) == {key, f"{STEM}.json"}
             assert await content(place, key) == data
             assert await store.sweep("r-x") == []

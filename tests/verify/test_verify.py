@@ -174,8 +174,21 @@ async def test_a_set_that_was_never_complete(pulled: Pulled) -> None:
     assert summary.exit_code == 1
 
 
+async def test_a_month_that_had_its_sums_when_its_catalogue_was_made(pulled: Pulled) -> None:
+    keys = {pulled.key(pulled.sums(instance)) for instance in (CLUSTER, INSTANCE)}
+    for key in keys:
+        (pulled.root / key).unlink()
+    summary = await verify(pulled.archive)
+    assert {(f.key, f.about, f.fault) for f in summary.findings} == {
+        (key, None, Fault.SUMS) for key in keys
+    }
+    assert summary.exit_code == 3
+
+
 async def test_a_month_without_its_sums(pulled: Pulled) -> None:
     """No set of the cluster was ever seen complete; of the other month it is said once."""
+    for index in pulled.root.rglob("index.jsonl"):
+        index.unlink()
     pulled.sums().unlink()
     pulled.sums(INSTANCE).unlink()
     summary = await verify(pulled.archive)

@@ -118,13 +118,13 @@ def check_sums(
 ) -> list[Finding]:
     """What there is to say of a month's SHA256SUMS as a whole; of what it says of a set, that
     set's survey tells (pure)."""
-    key = layout.sums_key(listed.key)
+    key, fault = layout.sums_key(listed.key), overview.sums_fault
     if listed.sums is None and listed.entries:
         if any(result.named for result in known.values()):
             return [Finding(key, Fault.SUMS, "it was here at an earlier verify, and is gone")]
-        if any(not layout.is_in_folder(one) for one in filter(layout.is_record, listed.entries)):
+        records = filter(layout.is_record, listed.entries)
+        if fault is None and any(not layout.is_in_folder(one) for one in records):
             return [Finding(key, Fault.SUMS, "it is missing", is_unfinished=True)]
-    fault = overview.sums.fault if overview.sums is not None else None
     if isinstance(fault, BadDocument):
         return [Finding(key, Fault.SUMS, fault.fault)]
     return [Finding(key, Fault.UNREADABLE, fault.message)] if fault is not None else []

@@ -405,11 +405,8 @@ class LocalStore:
                 items = list(os.scandir(self._staging))
             except FileNotFoundError:
                 return []
-        own = {
-            item.name
-            for item in items
-            if is_folder(item) and is_instance_id(item.name) and _has_staged(Path(item.path))
-        }
+        # With those that are empty: only the holder of the lock may remove one.
+        own = {item.name for item in items if is_folder(item) and is_instance_id(item.name)}
         is_whole = any(is_staged_in(Path(item.path), WHOLE) for item in items)
         return [*([WHOLE] if is_whole else []), *sorted(own - self._locks.keys())]
 
@@ -420,17 +417,6 @@ class LocalStore:
             return list(Sweep(self.root, scope, self._durable, check).run())
 
         return await in_thread(work)
-
-
-def _has_staged(folder: Path) -> bool:
-    """Whether there is something to sweep in an instance's folder, or that is unknown. An empty one
-    is in nobody's way, and a lock would have to be taken to remove it."""
-    try:
-        return any(is_staged_in(path, folder.name) for path in folder.iterdir())
-    except FileNotFoundError:
-        return False  # its writer is done
-    except OSError:
-        return True
 
 
 def _unchecked() -> None:
