@@ -118,7 +118,10 @@ def unsealed(pulled: Pulled) -> None:
 
 
 def without_sums(pulled: Pulled) -> None:
-    pulled.sums(INSTANCE).unlink()
+    """As an interrupted pull leaves a month: nothing tells that it had one."""
+    sums = pulled.sums(INSTANCE)
+    sums.unlink()
+    sums.with_name("index.jsonl").unlink(missing_ok=True)
 
 
 def half_sealed(pulled: Pulled) -> None:
@@ -249,6 +252,7 @@ async def test_what_named_its_files_once_was_lost(
     instance_id = CLUSTER if lost in ("line", "lines of a set") else INSTANCE
     sums, path = pulled.sums(instance_id), pulled.objects(instance_id)[0]
     whole = sums.read_bytes()
+    sums.with_name("index.jsonl").unlink(missing_ok=True)  # the catalogue would know, too
     if lost == "document":
         sums.unlink()
     else:

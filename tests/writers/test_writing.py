@@ -427,13 +427,6 @@ async def test_who_holds_a_lock_for_a_moment_is_waited_for(
             await write()
 
 
-async def test_an_empty_folder_takes_no_lock(store: LocalStore) -> None:
-    (store.root / ".staging" / "r-gone").mkdir(parents=True)
-    assert await store.leftovers() == []
-    (store.root / ".staging" / "r-gone" / "0123456789abcdef.tmp").write_bytes(b"")
-    assert await store.leftovers() == ["r-gone"]
-
-
 async def test_a_sweep_that_fails_costs_no_run_its_summary(
     files: Path, source: TairSource, store: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
