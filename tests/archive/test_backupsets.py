@@ -282,7 +282,7 @@ async def test_a_damaged_line_may_be_that_of_a_node_that_is_gone(
     target = tmp_path / "target"
     assert (await copy(opened(root), opened(target))).exit_code == 3
     copied = await list_folders(opened(target))
-    assert {one.key for one in copied if not one.is_sealed} == doubted
+    assert {one.key for one in copied if not one.is_sealed} >= doubted
 
 
 async def test_a_standard_backup_needs_no_line(root: Path) -> None:

@@ -45,10 +45,17 @@ def test_one_that_is_over_is_not_called_again(at_once: int) -> None:
     assert calls == [1]
 
 
-def test_leaving_waits_for_the_beat_that_is_under_way() -> None:
-    """What it writes comes before the lock is given back."""
+def test_leaving_waits_for_the_beat_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it writes comes before the lock is given back. The thread goes on for another lock, so
+    that its end is not what is waited for."""
     heart, begun, go_on = Heartbeat(), threading.Event(), threading.Event()
     order = list[str]()
+
+    class Changed(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            if threading.current_thread() is leaving:
+                go_on.set()
+            return super().wait(timeout)
 
     def beat() -> None:
         begun.set()
@@ -59,14 +66,13 @@ def test_leaving_waits_for_the_beat_that_is_under_way() -> None:
         with heart.keeping(beat, 0.0):
             begun.wait(10)
         order.append("left")
+        go_on.set()
 
+    monkeypatch.setattr(heart, "_changed", Changed())
     leaving = threading.Thread(target=leave)
-    leaving.start()
-    assert begun.wait(10)
-    while heart._kept:
-        threading.Event().wait(SOON)
-    go_on.set()
-    leaving.join(10)
+    with heart.keeping(lambda: None, 600):
+        leaving.start()
+        leaving.join(10)
     assert order == ["beat", "left"]
 
 

@@ -330,10 +330,10 @@ async def test_copying_to_where_an_instance_is_busy(
 
 
 async def test_what_another_run_left_is_swept_by_the_next(
-    files: Path, source: TairSource, store: Watched
+    files: Path, source: TairSource, store: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of instances that nobody lists any more, too, and of the whole archive; not where somebody
-    is at work."""
+    is at work, of which no log warns."""
     serve(files, [INSTANCE])
     await pull(source, Archive(store), [everything()])
     staging = store.root / ".staging"
@@ -345,6 +345,7 @@ async def test_what_another_run_left_is_swept_by_the_next(
         assert [path.name for path in staging.iterdir()] == ["r-busy"]
         assert len(list((staging / "r-busy").iterdir())) == 1
     assert sorted(store.taken_briefly) == [WHOLE, "r-gone"]
+    assert "not swept" not in caplog.text
 
 
 async def test_what_holders_left_that_may_be_alive_is_swept(

@@ -238,7 +238,8 @@ class InstanceCopy:
 
     def _note_named(self, origin: SetFiles) -> None:
         """Note what the source's SHA256SUMS names of a set, or that this cannot be read."""
-        if origin.doubt is not None:  # a line of the set may be in what cannot be read
+        if origin.sums_fault is not None or origin.doubt is not None:
+            # A line of the set may be in what cannot be read.
             self._doubted.add(identity(origin.key))
         self._named[identity(origin.key)].update(origin.sums or ())
 
