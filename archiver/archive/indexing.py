@@ -106,7 +106,8 @@ class Indexing:
     async def check(self, month: str) -> dict[str, ArchiverError]:
         """Compare what was written to a month with its listing, before SHA256SUMS names it. A store
         may have dropped what it said that it took: that loses its record, so that the next run
-        brings it anew. Returns why, by set. Raises StoreError."""
+        brings it anew. One that cannot be read keeps it. Returns why, by set. Raises
+        UnreadableObject, StoreError."""
         written = self._written.get(month, {})
         failed: dict[str, ArchiverError] = {}
         if not written:
@@ -150,7 +151,7 @@ class Indexing:
 
 async def _lacks(store: Store, view: MonthView, key: str, one: _Written) -> str | None:
     """The key of the record that was written, or of its object, where that is not there as it was
-    written. Raises StoreError."""
+    written. Raises UnreadableObject where nobody can tell, StoreError."""
     entry = view.listed.entries.get(one.key)
     is_there = key in view.there and entry is not None and entry.size == one.size
     if entry is not None and is_there and one.version in ("", entry.version):
@@ -161,7 +162,7 @@ async def _lacks(store: Store, view: MonthView, key: str, one: _Written) -> str 
     try:
         block = await in_thread(new_block)
         found = await measure(store, one.key, one.size, block, lambda _: None, is_log=False)
-    except (ObjectMissing, UnreadableObject):
+    except ObjectMissing:
         return one.key
     return None if found.sha256 == one.sha256 else one.key
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -18,11 +19,13 @@ from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import Selection
 from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.restore.run import restore
-from archiver.errors import IntegrityError
-from archiver.stores.base import Entry
+from archiver.errors import IntegrityError, UnreadableObject
+from archiver.model import Stored
+from archiver.stores.base import Entry, Opened
 from examples.sample_rdb import rdb
 from tests.archive.sample import lines_of, remove_lines
 from tests.conftest import INSTANCE, everything
+from tests.stores.conformance import receipt_of
 from tests.verify.conftest import CLUSTER, DAYS, Pulled, forge
 
 
@@ -139,3 +142,30 @@ def test_many_damaged_lines_are_compared_quickly() -> None:
     nearly = [f"{sha256[:-3]}xyz  {name}" for name, sha256 in names.items()]
     assert recognized(nearly, names) == set(names)
     assert unexplained(nearly, names).lines == ()
+
+
+async def test_what_cannot_be_read_keeps_its_record(pulled: Pulled) -> None:
+    """Nobody knows whether it is what was written: the object may be the only copy."""
+    [path] = pulled.objects(INSTANCE)
+    key, data = pulled.key(path), path.read_bytes()
+
+    class Unread(LocalStore):
+        async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
+            async for entry in super().entries(prefix):
+                if entry.key != key:
+                    yield entry
+
+        @contextmanager
+        def open(self, key: str) -> Generator[Opened, None, None]:
+            if key.endswith(".rdb"):
+                raise UnreadableObject(f"{key}: Input/output error")
+            with super().open(key) as opened:
+                yield opened
+
+    store, record = Unread(pulled.root), path.with_suffix(".json")
+    index = indexing.Indexing(store)
+    index.wrote(Stored(key, receipt_of(data)), [(pulled.key(record), record.read_bytes())])
+    async with store.exclusive(INSTANCE):
+        with pytest.raises(UnreadableObject):
+            await index.check(layout.month_of(key))
+    assert record.exists()
