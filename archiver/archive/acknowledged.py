@@ -137,7 +137,7 @@ class Acknowledgement:
             withdrawn=None if fields.is_null("withdrawn") else _withdrawal(fields),
         )
         if not is_subject(found.subject) or found.key != key:
-            fields.refuse("subject", "is not what the document is named for")
+            fields.refuse("subject", "is not what the document's name says")
         return found
 
 
@@ -247,7 +247,7 @@ async def acknowledge(
     await _check_not_here(archive, subject)
     for name, text in (("--reason", reason), ("--by", by)):
         if not text.strip() or len(text) > MOST_TEXT or not is_clean(text):
-            raise UsageError(f"{name}: a line of text is wanted, of {MOST_TEXT} characters at most")
+            raise UsageError(f"{name}: must be one line of text of at most {MOST_TEXT} characters")
     known = await Acknowledged(archive).read()
     before = known.by_key.get(layout.acknowledgement_key(subject))
     one = Acknowledgement(subject, _after(before), by, reason)
@@ -404,7 +404,7 @@ async def _check_incomplete(archive: Archive, folder: str) -> None:
         return  # nothing of it ever came
     if found.damage:
         raise IntegrityError(
-            f"{folder} is damaged, which is not for anybody to acknowledge: {found.why_not}",
+            f"{folder} is damaged, and damage cannot be acknowledged: {found.why_not}",
             hint="run verify, and repair it",
         )
     if found.is_complete:
@@ -425,7 +425,7 @@ async def _check_not_here(archive: Archive, backup: str) -> None:
             record = await read_record(archive.store, key)
             if record is not None and sizes.get(record.object_key) != record.size:
                 raise IntegrityError(
-                    f"{backup} is damaged, which is not for anybody to acknowledge: "
+                    f"{backup} is damaged, and damage cannot be acknowledged: "
                     f"{record.object_key} is not there as its record says",
                     hint="run verify, and repair it",
                 )
@@ -465,14 +465,14 @@ def _files(fields: Fields) -> dict[str, str]:
 
 def _is_file(fields: Fields, name: str) -> bool:
     if not layout.is_object_name(name):
-        fields.refuse(ascii(name), "is no name of a backup's file")
+        fields.refuse(ascii(name), "is not the name of a backup's file")
     return True
 
 
 def _lines(fields: Fields, name: str) -> Iterable[str]:
     for item in fields.items(name):
         if not isinstance(item, str) or not is_clean(item) or len(item) > MOST_TEXT:
-            fields.refuse(name, "has something else than nodes in it")
+            fields.refuse(name, "contains something other than nodes")
         yield item
 
 

@@ -223,19 +223,19 @@ class Archive:
         if self._beginning is Beginning.NEVER:
             return UsageError(
                 f"{self.store}: there is no archive here, and one is required",
-                hint=f"{self.store.missing_hint}, or leave out --require-archive to begin one",
+                hint=f"{self.store.missing_hint}, or leave out --require-archive to create one",
             )
         if (other := await self.store.nearest_above(layout.FORMAT_KEY, is_format)) is not None:
             return UsageError(
-                f"{self.store}: no archive is begun inside another, and {other} is one",
-                hint="name a place that is outside of it",
+                f"{self.store}: cannot create an archive inside another: {other} is one",
+                hint="choose a place outside of it",
             )
         if self._beginning is Beginning.IF_EMPTY:
             obstacle = await self.store.obstacle()
             if obstacle is not None:
                 return UsageError(
                     f"{self.store}: there is no archive here, and {obstacle}",
-                    hint="--create begins one all the same",
+                    hint="use --create to create one anyway",
                 )
         return None
 
@@ -306,7 +306,7 @@ def tell_swept(swept: Iterable[Leftover], observer: events.Observer) -> None:
 
 
 def _log_unswept(scope: str | None, error: ArchiverError) -> None:
-    text = f"what earlier runs left of {scope or 'the archive'} is not swept: {error}"
+    text = f"what earlier runs left of {scope or 'the archive'} was not removed: {error}"
     level = logging.INFO if isinstance(error, ArchiveBusy) else logging.WARNING
     record(level, "not_swept", text, scope or None, {"error": str(error)})
 
@@ -327,8 +327,8 @@ async def check_apart(source: Archive, target: Archive) -> None:
         raise UsageError(f"{source.store} and {target.store} are the same archive")
     if one[: len(other)] == other or other[: len(one)] == one:
         raise UsageError(
-            f"of {source.store} and {target.store}, one lies in the other",
-            hint="name a place that is outside",
+            f"{source.store} and {target.store}: one lies inside the other",
+            hint="choose a place outside of it",
         )
 
 

@@ -51,7 +51,7 @@ def unrestorable(records: Iterable[Record]) -> Iterable[str]:
         if of_it is None:
             yield f"{record.object_key}: neither its source nor its bytes say what it is"
         elif of_it is BackupType.FULL and record.size == 0:
-            yield f"{record.object_key} is empty, and no dump is"
+            yield f"{record.object_key} is empty, and a dump never is"
     for node, types in sorted(by_node.items()):
         if set(types) == {BackupType.INCREMENTAL}:
-            yield f"node {node} has a log of commands in it, and no dump"
+            yield f"node {node} has a log of commands, but no dump"

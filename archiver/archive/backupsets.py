@@ -228,9 +228,7 @@ class Folders(Sequence[Folder]):
     def why_missing(self, folder: Folder) -> list[str]:
         """Why :meth:`missing_nodes` are missing, in a line each."""
         found, beside = self._of(folder.instance_id).lacks(folder)
-        why = [
-            f"node {node} has no file in it, but in a folder beside it" for node in sorted(beside)
-        ]
+        why = [f"node {node} has its file in a folder beside it" for node in sorted(beside)]
         return [*why, found.why] if found else why
 
     def looking_complete(self, instance_id: str) -> list[Folder]:
@@ -357,7 +355,7 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
     lost = folder.lost
     for key, one in lost.items():
         if await _has_come(archive, key):
-            gaps.append(f"{one.key} came just now")
+            gaps.append(f"{one.key} appeared just now")
         elif not one.was_recorded:
             gaps.append(f"{one.error.message} yet")
         else:
@@ -399,7 +397,7 @@ def _doubts(folder: Folder, records: Sequence[Record], damage: list[Damage]) -> 
     ]
     # A file that came after the others: a pull will write it down when it is done.
     late = [record.object_key for record in records if record.object_key not in sums]
-    return notes or [f"{key} is recorded and not in SHA256SUMS" for key in late]
+    return notes or [f"{key} has a record, but no line in SHA256SUMS" for key in late]
 
 
 async def confirmed(
@@ -494,7 +492,7 @@ def check_set_key(key: str) -> None:
     """Raises UsageError for what no set is called."""
     if layout.set_start(key) is None:
         raise UsageError(
-            f"{key!r} is no backup set",
+            f"{key!r} is not a backup set",
             hint="a set is named by its key, like r-bp1/2026/11/20261124T021500Z-1187423",
         )
 

@@ -81,7 +81,7 @@ def _malformed(record: Record) -> Iterator[str]:
         try:
             safe(one)
         except UnsafeInput:
-            yield f"{one[:80]!r} is no id"
+            yield f"{one[:80]!r} is not an ID"
 
 
 def _places(record: Record) -> Iterator[tuple[str, object, object]]:

@@ -181,7 +181,7 @@ class SetFiles:
                 found[lacks] = Unrecorded(key, error, was_recorded=was_recorded)
 
         for key in self.sums or ():
-            note(key, "SHA256SUMS names it, and it has no record")
+            note(key, "SHA256SUMS names it, but it has no record")
         for key, result in self.seen.items():
             saw = "an earlier verify saw it" if result.at is None else (
                 f"it was verified on {format_day(result.at)}"

@@ -139,7 +139,7 @@ class Indexing:
         except ArchiveBusy:
             raise  # the lock was lost
         except ArchiverError as error:
-            text = f"{index_key(month)} is not written: {error}"
+            text = f"{index_key(month)} was not written: {error}"
             instance_id = month.partition("/")[0]
             record(logging.WARNING, "catalogue_not_written", text, instance_id, {"month": month})
         self._views.pop(month, None)

@@ -167,7 +167,7 @@ class Inventory:
         if own is None:
             return Compared(Difference.MISSING)
         if (own.sha256, own.size) != (record.sha256, record.size):
-            return Compared(Difference.OTHER, "the two records name other bytes")
+            return Compared(Difference.OTHER, "the two records name different bytes")
         wrong = _wrong_size(own, month)
         return Compared(Difference.DAMAGED if wrong else Difference.NONE, wrong)
 

@@ -19,7 +19,7 @@ from archiver.errors import ArchiverError, BadDocument, IntegrityError, Unreadab
 from archiver.model import Kind
 from archiver.stores.base import Entry, Store
 
-_ANEW = "repair writes it anew"
+_ANEW = "a repair rewrites it"
 
 
 async def read_record(store: Store, key: str) -> Record | None:
@@ -115,7 +115,7 @@ async def check_names(store: Store, month: str, sums: Iterable[str], *, hint: st
     """
     for key in await _not_there(store, month, sums):
         name = key.removeprefix(f"{month}/")
-        fault = f"it names {name[:120]!a}, which no file of a backup is called"
+        fault = f"it names {name[:120]!a}, which is not the name of a backup's file"
         raise BadDocument(layout.sums_key(month), fault, hint=hint)
 
 

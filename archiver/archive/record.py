@@ -216,7 +216,7 @@ def _check_object(fields: Fields) -> None:
     if "repairs" in fields.values and not all(
         isinstance(one, dict) for one in fields.items("repairs")
     ):
-        fields.refuse("repairs", "has something else than repairs in it")
+        fields.refuse("repairs", "contains something other than repairs")
 
 
 def make_record(key: str, backup: Backup, stored: Stored, tool: str) -> Record:

@@ -133,16 +133,16 @@ async def make_way(
     own = {measured.sha256 for measured in present.values()}
     if said and not for_new and not forced and _outweigh(said, own, receipt):
         raise CorruptFile(
-            f"{stem}: other bytes came for it (SHA-256 {receipt.sha256}) than were archived, for "
-            f"which {' and '.join(said)} {'speak' if len(said) > 1 else 'speaks'}",
-            hint="what is here stays; verify it, and look what changed at the source",
+            f"{stem}: what was downloaded (SHA-256 {receipt.sha256}) differs from what was "
+            f"archived, which {' and '.join(said)} {'confirm' if len(said) > 1 else 'confirms'}",
+            hint="the archived file stays; verify it, and find out what changed at the source",
         )
     kept: list[tuple[str, str]] = []
     for key, size in staging.existing.items():
         proven = bool(for_new) or (not said and receipt.rdb.footer is Footer.OK)
         certain = proven and not dismissed
         if _may_be_wanted(present.get(key), size, receipt, is_certain=certain):
-            why = "it had this name when other bytes came, and nothing proves that it was wrong"
+            why = "other bytes replaced it, and nothing proves that it was wrong"
             kept.append((key, await in_thread(staging.copy_to_quarantine, key, why)))
     return kept
 

@@ -81,9 +81,9 @@ class Mending:
         if left:
             raise BadDocument(
                 key,
-                "a line that cannot be read may be that of a file that is not here, or not right: "
+                "a line that cannot be read may be that of a missing or damaged file: "
                 f"{left[0][:120]!a}",
-                hint="it stays as it is; take the line out if you know that nothing is missing",
+                hint="it stays as it is; remove the line if you know that nothing is missing",
             )
 
 
@@ -227,9 +227,9 @@ def _check_kept(sums_key: str, kept: Mapping[str, frozenset[str]]) -> None:
         if len(hashes) > 1:
             raise BadDocument(
                 sums_key,
-                f"it gives {len(hashes)} SHA-256 for {key.rpartition('/')[2]}",
+                f"it has {len(hashes)} lines for {key.rpartition('/')[2]}, with different SHA-256",
                 hint="it stays as it is: repair from an archive whose SHA256SUMS names that file, "
-                "or take the wrong line out by hand",
+                "or remove the wrong line by hand",
             )
 
 

@@ -207,7 +207,7 @@ class _Interruption:
             abort_pending_calls()
         time.sleep(self._patience - _HURRY_SECONDS)
         if not self.is_over:
-            told = say("archiver: something does not end; what it leaves is for the next run")
+            told = say("archiver: a task does not end; the next run cleans up what it leaves")
             self._log.ended(EXIT_INTERRUPTED, told.text, self._last)
             os._exit(EXIT_INTERRUPTED)
 

@@ -90,14 +90,14 @@ def opened(path: Path, format_: str, command: str, say: Say) -> "LogFile":
     if (archive := archive_around(path)) is not None:
         raise UsageError(
             f"--log-file {path}: that is inside an archive, {archive}",
-            hint="name a place that is outside of it",
+            hint="choose a place outside of it",
         )
     try:
         return LogFile(path, format_, command, say)
     except OSError as error:
         raise UsageError(
             f"--log-file {path}: it cannot be written: {error.strerror}",
-            hint="name a file that can be, in a folder that is there",
+            hint="name a file that can be written, in an existing folder",
         ) from None
 
 

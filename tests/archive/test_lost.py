@@ -436,7 +436,7 @@ async def test_nothing_is_copied_onto_itself(pulled: Pulled, tmp_path: Path) -> 
     link = tmp_path / "link"
     link.symlink_to(pulled.root)
     inside, around = pulled.root / "sub", pulled.root / CLUSTER
-    for place, text in ((link, "same"), (inside, "in the other"), (around, "in the other")):
+    for place, text in ((link, "same"), (inside, "inside the other"), (around, "inside the other")):
         with pytest.raises(UsageError, match=text):
             await copy(pulled.archive, Archive(LocalStore(place)))
         with pytest.raises(UsageError, match=text):

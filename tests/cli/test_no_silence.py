@@ -302,11 +302,11 @@ CASES = (
     Case("ls: none", ("ls", "archive", "--max-age", "26h"), 1, ("there are no backups",), nothing),
     # copy
     Case("copy: no archive", COPY, 2, ("no archive here",)),
-    Case("copy: nothing", COPY, 1, ("no backup that was asked for",), nothing),
+    Case("copy: nothing", COPY, 1, ("no backup matches the request",), nothing),
     Case("copy: damaged", COPY, 3, ("is damaged in /", "run archiver verify"), a_changed_file),
     Case("copy: bad record", COPY, 3, (f"{STARTS[-1]}-100.json",), a_bad_record),
     Case("copy: lost", COPY, 3, (f"{STARTS[-1]}-100.rdb",), a_lost_file),
-    Case("copy: other bytes", COPY, 3, ("name other bytes",), two_that_differ),
+    Case("copy: other bytes", COPY, 3, ("name different bytes",), two_that_differ),
     Case("copy: itself", ("copy", "archive", "archive"), 2, ("are the same archive",), a_whole_set),
     Case("copy: a writer", COPY, 7, (f"process {os.getpid()}",), a_writer_there),
     Case("mirror", (*COPY, "--diff"), 3, ("1 difference",), two_that_differ),

@@ -144,7 +144,7 @@ async def test_a_part_of_it(archive: Path, run: Run) -> None:
         (("archive", "--since-verified", "soon"), 2, ("soon", "2d")),
         (("archive", "--range", "someday"), 2, ("someday",)),
         (("archive", "--instance", "../x"), 2, ("invalid instance ID",)),
-        (("archive", "--instance", "r-none"), 1, ("nothing of r-none",)),
+        (("archive", "--instance", "r-none"), 1, ("no backup of r-none",)),
         (("archive", "--workers", "0"), 2, ("--workers",)),
         ((), 2, ("ARCHIVE",)),
     ],

@@ -418,7 +418,7 @@ async def test_a_set_that_nothing_is_left_of(root: Path, options: DrillOptions) 
     remove_node(put_standard(root, rdb(3000), STARTS[1]))
     done = await drilled(root, options)
     assert (only(done).verdict, done.exit_code) == (Verdict.FAIL, 3)
-    assert "SHA256SUMS names it, and it has no record" in only(done).why
+    assert "SHA256SUMS names it, but it has no record" in only(done).why
     assert only(done).nodes.missing == (INSTANCE,)
 
 

@@ -102,7 +102,7 @@ async def test_a_witness_here_keeps_a_log_that_the_source_contradicts(
     summary = await pull(source, archive, [everything()], OPTIONS)
     [failed] = summary.failures
     assert isinstance(failed.error, CorruptFile)
-    assert "SHA256SUMS speak" in str(failed.error)
+    assert "SHA256SUMS confirm" in str(failed.error)
     assert path.read_bytes() == AOF
 
 
@@ -284,7 +284,7 @@ async def test_a_copy_holds_what_it_reads_against_both_checksums(
     target = Archive(LocalStore(tmp_path / "new"))
     summary = await copy(pulled.archive, target)
     [failed] = summary.failures
-    assert "it has not the checksums of its record" in str(failed.error)
+    assert "it does not match the checksums in its record" in str(failed.error)
     assert summary.exit_code == 3
     assert not (tmp_path / "new" / pulled.key(path)).exists()
 

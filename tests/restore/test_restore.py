@@ -140,7 +140,7 @@ async def test_shards_with_jobs_of_their_own_are_no_complete_set(
     for node in range(2):
         given = {"instance": CLUSTER, "node": f"{CLUSTER}-db-{node}", "job": f"7{node}"}
         put_standard(root, rdb(3000, node), f"20261121T02150{node}Z", **given)
-    with pytest.raises(NoSuchBackup, match=r"node .* has no file in it"):
+    with pytest.raises(NoSuchBackup, match=r"node .* has its file in a folder beside it"):
         await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
 
 
@@ -535,7 +535,7 @@ async def test_a_file_that_came_late_is_a_gap_and_no_damage(root: Path, tmp_path
     made = put_cluster(root)
     late = {"instance": CLUSTER, "node": f"{CLUSTER}-db-3", "backup_id": "300"}
     put_backup(root, STARTS[-1], rdb(3000), **late)
-    with pytest.raises(NoSuchBackup, match=r"300.rdb is recorded and not in SHA256SUMS"):
+    with pytest.raises(NoSuchBackup, match=r"300.rdb has a record, but no line in SHA256SUMS"):
         await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
     key = set_key(root, made[0])
     done = await restore(opened(root), tmp_path / "to", set_key=key, partial=True)

@@ -154,7 +154,7 @@ async def test_its_words_for_what_is_not_there(
     assert (summary.archived, summary.unfinished, summary.exit_code) == (1, 1, 3)
     failed, empty = (str(one.error) for one in summary.failures)
     assert "this backup failed at the vendor" in failed
-    assert "a full backup of 0 bytes is none" in empty
+    assert "a full backup cannot have 0 bytes" in empty
 
 
 async def test_what_breaks_off_is_not_taken_for_whole(

@@ -97,7 +97,7 @@ async def test_a_copy_compares_with_the_lines_of_its_source(pulled: Pulled, tmp_
     forge(path, rdb(20_000, 99))
     summary = await copy(pulled.archive, Archive(LocalStore(tmp_path / "copied")))
     assert [failed.subject for failed in summary.failures] == [pulled.key(path)[:-4] + ".json"]
-    assert "SHA256SUMS there says otherwise" in str(summary.failures[0].error)
+    assert "SHA256SUMS there disagrees" in str(summary.failures[0].error)
     assert summary.exit_code == 3
     assert not (tmp_path / "copied" / pulled.key(path)).exists()
 

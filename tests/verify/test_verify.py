@@ -702,7 +702,7 @@ async def test_a_part_of_the_archive(pulled: Pulled, watched: Watched) -> None:
 
     day = TimeRange(datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC))
     assert (await verify(Archive(watched), VerifyOptions(range=day))).read == NODES + 1
-    with pytest.raises(NoSuchBackup, match="nothing of r-none"):
+    with pytest.raises(NoSuchBackup, match="no backup of r-none"):
         await verify(Archive(watched), VerifyOptions(instances=("r-none",)))
 
 

@@ -373,7 +373,7 @@ async def test_what_holders_left_that_may_be_alive_is_swept(
             await Archive(LocalStore(store.root)).tidy()
             assert [path.name for path in staging.iterdir()] == ["r-busy"]
     [logged] = [one.getMessage() for one in caplog.records]
-    assert logged.startswith("what earlier runs left of r-busy is not swept: ")
+    assert logged.startswith("what earlier runs left of r-busy was not removed: ")
 
 
 async def test_watching_those_that_may_be_alive_comes_to_an_end(
@@ -456,14 +456,16 @@ async def test_a_sweep_that_fails_costs_no_run_its_summary(
         return [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
 
     with caplog.at_level("WARNING", "archiver"):
-        assert await logged() == ["what earlier runs left of r-bad is not swept: the disk is gone"]
+        assert await logged() == [
+            "what earlier runs left of r-bad was not removed: the disk is gone"
+        ]
         assert {path.name for path in (store.root / ".staging").iterdir()} == {*left[:3]}
         assert {path.name for path in (store.root / ".locks").iterdir()} == {
             INSTANCE, "r-bad", "r-gone",
         }  # fmt: skip
         left.clear()
         assert await logged() == [
-            "what earlier runs left of the archive is not swept: nothing may be listed"
+            "what earlier runs left of the archive was not removed: nothing may be listed"
         ]
 
 
@@ -472,7 +474,7 @@ async def test_a_name_that_no_instance_may_have(
     source: TairSource, store: Watched, name: str
 ) -> None:
     """Its folder has another purpose, whose lock is the archive's."""
-    with pytest.raises(UsageError, match="no instance is called"):
+    with pytest.raises(UsageError, match="there is no instance"):
         await pull(source, Archive(store), [everything(name)])
     assert not store.root.exists()
 

@@ -312,9 +312,10 @@ class InstanceCopy:
     def _at_odds(self, record: Record, set_key: str) -> IntegrityError:
         return IntegrityError(
             f"{self._source.store}: {record.key} and {self._target.store}: "
-            f"{layout.moved(record.key, set_key)} name other bytes of the same backup; nothing is "
-            "copied",
-            hint="verify both; copy --replace takes what the first has, and keeps the other aside",
+            f"{layout.moved(record.key, set_key)} name different bytes of the same backup; it was "
+            "not copied",
+            hint="verify both; copy --replace copies what the first has, and keeps the other's in "
+            ".quarantine/",
         )
 
     async def _clear(self, keys: Iterable[str]) -> None:
@@ -397,7 +398,7 @@ class InstanceCopy:
         if one.files.sums_fault is not None or record.object_key in (one.sums or {}):
             return
         if one.sums is not None:
-            why = f"{record.object_key} is recorded and not in SHA256SUMS"
+            why = f"{record.object_key} has a record, but no line in SHA256SUMS"
             self._observer(events.SetUnsealed(record.set_key, why))
         elif record.set_key != self._noted:
             self._noted = record.set_key
@@ -412,7 +413,7 @@ class InstanceCopy:
         found = f"version {receipt.rdb.version}, footer {receipt.rdb.footer}"
         if said != found:
             raise IntegrityError(
-                f"{self._source.store}: {record.key} says that the file has {said}, and it has "
+                f"{self._source.store}: {record.key} says that the file has {said}, but it has "
                 f"{found}",
                 hint="verify the archive that it is copied from, and repair it",
             )
@@ -420,18 +421,19 @@ class InstanceCopy:
     def _damaged(self, record: Record) -> CorruptFile:
         store = self._source.store
         return CorruptFile(
-            f"{record.object_key} is damaged in {store}: it has not the checksums of its record",
+            f"{record.object_key} is damaged in {store}: it does not match the checksums in its "
+            "record",
             hint=f"run archiver verify on {store}; --repair-from mends it",
         )
 
     async def _why_doubted(self, record: Record) -> str | None:
-        """Who in the source speaks against a record that nothing but itself speaks for: it may have
-        been changed, together with its object."""
+        """Which witnesses in the source contradict a record that nothing else confirms: it may have
+        been changed, together with its object. None if nothing contradicts it."""
         said = await self._witnesses.of(layout.stem_of(record.key), record)
         against = [who for who, sha256 in said.items() if sha256 != record.sha256]
         if not against or len(said) - len(against) >= 2:
             return None
-        return f"{' and '.join(against)} there {'say' if len(against) > 1 else 'says'} otherwise"
+        return f"{' and '.join(against)} there {'disagree' if len(against) > 1 else 'disagrees'}"
 
     async def _seal(self, month: str, sets: Collection[str]) -> None:
         """Name in SHA256SUMS the sets that the source's names, once the target has all that it
@@ -492,7 +494,7 @@ async def nothing_of(
         entries = source.store.entries(prefix)
         async with aclosing(entries):
             if await anext((e async for e in entries if _is_of(e.key, name)), None) is None:
-                nothing = BackupFailed(f"{source.store}: there is nothing of {name.strip('/')}")
+                nothing = BackupFailed(f"{source.store} has no backup of {name.strip('/')}")
                 failures.append(events.Failed(name, nothing))
     return failures
 

@@ -28,7 +28,7 @@ from archiver.stores.scope import WHOLE
 from archiver.transfer.small import SMALL_BYTES, SMALL_FOR_LARGE
 
 # A disk that is not mounted looks like this, too: it is no success.
-NOTHING_SELECTED = "there is no backup that was asked for"
+NOTHING_SELECTED = "no backup matches the request"
 
 
 async def copy(

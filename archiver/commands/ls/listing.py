@@ -207,7 +207,7 @@ def _noted(row: Row, key: str, sums: Mapping[str, str] | None) -> Row:
     """With what there is to say where SHA256SUMS does not name its file."""
     if sums is not None and key in sums:
         return row
-    why = f"{key} is recorded and not in SHA256SUMS"
+    why = f"{key} has a record, but no line in SHA256SUMS"
     if sums is None:
         why = unsealed(is_of_cluster=not row.is_standard)
     return replace(row, note=why) if row.is_standard else replace(row, set_note=why)

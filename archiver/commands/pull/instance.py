@@ -32,15 +32,14 @@ from archiver.ids import check_backup
 from archiver.model import Backup, Page, Query, Stored, Transfer
 from archiver.sources.base import Source
 
-# To one backup that the vendor failed: it will never come.
+# For a backup that failed at the vendor: there will never be a file.
 NEVER_MADE_HINT = (
-    "archiver ack takes note of it by this name, or of its set with the nodes that it lacks by the "
-    "sets around it, so that it is no failure any more"
+    "acknowledge it with archiver ack, by this name or by its set, and it no longer counts as a "
+    "failure"
 )
-# To one in a set that somebody has taken note of: nobody knew of this node then.
+# For one in an acknowledged set: nobody knew then that this node would be missing.
 NOT_MEANT_HINT = (
-    "what was acknowledged of its set does not name this node: archiver ack takes note of it by "
-    "this name"
+    "the acknowledgement of its set does not name this node: acknowledge it by this name, too"
 )
 
 

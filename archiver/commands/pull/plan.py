@@ -72,5 +72,5 @@ def decide(finding: Finding, options: PullOptions, fetched: Collection[str]) -> 
 def empty_dump(backup: Backup, size: int | None) -> IntegrityError | None:
     """What is wrong with a backup that is called a dump and has no bytes."""
     if size == 0 and backup.type is BackupType.FULL:
-        return IntegrityError(f"{backup}: a full backup of 0 bytes is none")
+        return IntegrityError(f"{backup}: a full backup cannot have 0 bytes")
     return None

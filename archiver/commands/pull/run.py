@@ -55,7 +55,7 @@ async def pull(
     """
     for query in queries:
         if not is_instance_id(query.instance_id):
-            raise UsageError(f"no instance is called {query.instance_id[:80]!a}")
+            raise UsageError(f"there is no instance {query.instance_id[:80]!a}")
     observer = logged(observer, OF_RUNS)
     run = _Run(source, archive, len(queries), options or PullOptions(), observer)
     await archive.check_place()  # before the vendor is asked

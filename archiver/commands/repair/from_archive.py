@@ -294,7 +294,7 @@ class _MonthMending:
             raise IntegrityError(
                 f"{stem}: {self._other.store} has other bytes, which agree there, and "
                 f"{' and '.join(said)} here say otherwise",
-                hint="look which archive was tampered with",
+                hint="find out which archive was tampered with",
             )
 
     async def _is_right(self, key: str, measured: Measured) -> bool:

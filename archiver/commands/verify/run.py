@@ -183,7 +183,7 @@ class _Run:
             self._close_instance()
             gone = await self._take_gone(prefix, send)
             if prefix and not self._options.sets and is_empty and not gone:
-                raise NoSuchBackup(f"{self._store}: there is nothing of {prefix[:-1]} here")
+                raise NoSuchBackup(f"{self._store} has no backup of {prefix[:-1]}")
 
     async def _take_gone(self, prefix: str, send: MemoryObjectSendStream[Due]) -> bool:
         """Months that an earlier verify saw, and of which nothing is left."""

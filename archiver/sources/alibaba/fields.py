@@ -69,13 +69,13 @@ def read_backup(instance_id: str, item: Mapping[str, Any]) -> Backup:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r:.40} is no URL")
+        raise TypeError(f"{value!r:.40} is not a URL")
     return value
 
 
 def _id(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError(f"{value!r:.40} is no id")
+        raise TypeError(f"{value!r:.40} is not an ID")
     return str(value)
 
 

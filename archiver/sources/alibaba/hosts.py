@@ -48,11 +48,11 @@ class AllowedHosts:
         except UnsafeInput as error:
             return error.message
         if is_metadata(host):
-            return f"the API names {host} to fetch it from: a link-local or metadata address"
+            return f"the API names {host} as the download host: a link-local or metadata address"
         if host in self._hosts or any(host.endswith(domain) for domain in self._domains):
             return None
         return (
-            f"the API names {host} to fetch it from, which is not of {_VENDOR} "
+            f"the API names {host} as the download host, which is not of {_VENDOR} "
             f"(--allow-host {host} allows it)"
         )
 
@@ -70,7 +70,7 @@ def _checked(host: str) -> str:
     bare = _bare(host)
     if not bare or any(mark in host for mark in "/@ *?#%") or is_metadata(bare):
         raise UsageError(
-            f"--allow-host {host[:80]!r}: this is no host that files may be fetched from",
+            f"--allow-host {host[:80]!r}: files cannot be downloaded from this host",
             hint="name a host, or a domain with a dot before it; no URL, no metadata address",
         )
     return bare
