@@ -24,7 +24,7 @@ from fastcrc import crc64
 from archiver.archive import layout
 from archiver.archive.contents import view_month
 from archiver.archive.indexing import write_index
-from archiver.archive.record import make_record
+from archiver.archive.record import encode, new_document
 from archiver.archive.sums import format_sums
 from archiver.model import (
     Backup,
@@ -108,8 +108,7 @@ def files(instances: int, backups: int) -> Iterator[tuple[str, bytes]]:
             stem = layout.stem(layout.new_set_key(one), one)
             stored = Stored(f"{stem}.{Kind.RDB}", proven)
             yield stored.key, _DATA
-            record = make_record(layout.record_key(stem), one, stored, "benchmark")
-            yield record.key, record.encode()
+            yield layout.record_key(stem), encode(new_document(one, stored, "benchmark"))
             sums[layout.month_of(stem)][stored.key.rpartition("/")[2]] = _SHA256
     for month, names in sums.items():
         yield layout.sums_key(month), format_sums(names)

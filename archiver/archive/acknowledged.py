@@ -1,4 +1,4 @@
-"""What somebody has taken note of: a night that failed at the vendor, and will not come any more.
+"""What somebody has acknowledged: a night that failed at the vendor and will not come any more.
 
     acknowledged/sets/<instance>/<start>-<job>.json      an incomplete backup set
     acknowledged/backups/<node>-<backup id>.json         a backup that the vendor failed
@@ -13,19 +13,18 @@ missing    of a set, the nodes that it lacked by the sets around it
 sealed     of a set, whether it had its SHA256SUMS
 withdrawn  null, or ``at`` and ``by``
 
-It stands while a set is what it was then: of other files, of more nodes that are missing, or of a
-SHA256SUMS that was lost, nobody has taken note. Of the backups that the vendor failed, that of a
-set covers those of the nodes in ``missing`` alone: where no set around it tells which nodes it
-should have, each is acknowledged by its own name. It says nothing of damage. Nothing is ever
-removed: who withdraws writes that down, and of two archives the later word counts.
+It holds while the set is as it was then: it ends when a file comes, goes or changes, when another
+node is missing, or when SHA256SUMS loses the set. The acknowledgement of a set covers a failed
+backup only if its node is in ``missing``. Where no set around tells which nodes it should have,
+each failed backup is acknowledged by its own name. It never covers damage. Nothing is removed: a
+withdrawal is written into the document, and of two archives the later one counts.
 """
 
 import json
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import anyio
 
@@ -50,7 +49,7 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.logs import OF_RUNS, logged
-from archiver.stores.base import Store
+from archiver.stores.base import Entry, Store
 from archiver.times import format_day, format_iso
 
 FORMAT: Final = 1
@@ -121,7 +120,7 @@ class Acknowledgement:
         return f"{json.dumps(document, indent=2)}\n".encode("ascii")
 
     @classmethod
-    def decode(cls, key: str, data: bytes) -> "Acknowledgement":
+    def decode(cls, key: str, data: bytes) -> Self:
         """Read one. Raises BadDocument, for one that is of another place, too."""
         fields = parse(key, data)
         fields.format("format", FORMAT)
@@ -131,7 +130,7 @@ class Acknowledgement:
             by=fields.line("by"),
             reason=fields.line("reason"),
             files=_files(fields.within("files")),
-            missing=tuple(_lines(fields, "missing")),
+            missing=_missing_nodes(fields),
             # Those of the first versions do not say so.
             sealed="sealed" in fields.values and fields.flag("sealed"),
             withdrawn=None if fields.is_null("withdrawn") else _withdrawal(fields),
@@ -141,24 +140,43 @@ class Acknowledgement:
         return found
 
 
+def _files(fields: Fields) -> dict[str, str]:
+    for name in fields.values:
+        if not layout.is_object_name(name):
+            fields.refuse(ascii(name), "is not the name of a backup's file")
+    return {name: fields.sha256(name) for name in fields.values}
+
+
+def _missing_nodes(fields: Fields) -> tuple[str, ...]:
+    nodes = fields.items("missing")
+    if not all(isinstance(one, str) and is_clean(one) and len(one) <= MOST_TEXT for one in nodes):
+        fields.refuse("missing", "contains something other than nodes")
+    return tuple(nodes)
+
+
+def _withdrawal(fields: Fields) -> Withdrawal:
+    withdrawn = fields.within("withdrawn")
+    return Withdrawal(withdrawn.moment("at"), withdrawn.line("by"))
+
+
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What an archive has of a set, and what that lacks."""
+    """What an archive has of a set, and which nodes the set lacks."""
 
     files: Mapping[str, str]
     missing: frozenset[str]
     sealed: bool
 
     def is_as_in(self, one: Acknowledgement) -> bool:
-        """Whether nothing came, went, changed or is known to be missing since. A set of which
-        nothing came can lack no more, whatever the sets around it tell later."""
+        """Whether nothing changed since. A set that has no files cannot lack more nodes, whatever
+        the sets around it say later."""
         lacks_more = bool(self.files) and not self.missing <= set(one.missing)
         was_unsealed = one.sealed and not self.sealed
         return self.files == one.files and not (lacks_more or was_unsealed)
 
 
 class Acknowledged:
-    """The acknowledgements of an archive, read once, and which of them stand.
+    """The acknowledgements of an archive, read once, and which of them hold.
 
     ``bad`` are documents that cannot be used, with the error by key: they acknowledge nothing.
     """
@@ -170,45 +188,44 @@ class Acknowledged:
         self._is_read = False
         self._reading: Final = anyio.Lock()
 
-    async def read(self) -> "Acknowledged":
+    async def read(self) -> Self:
         """Read them, unless that was done. Raises StoreError."""
         async with self._reading:
             if not self._is_read:
-                await self._read_all()
+                async for entry in self.archive.store.entries(PREFIX):
+                    await self._read(entry)
                 self._is_read = True
         return self
 
-    async def _read_all(self) -> None:
-        async for entry in self.archive.store.entries(PREFIX):
-            if entry.hides is not None:
-                self.bad[entry.key] = _hidden(entry.key, entry.hides)
-            elif layout.is_acknowledgement(entry.key):
-                await self._read(entry.key)
-
-    async def _read(self, key: str) -> None:
-        try:
-            one = await _read(self.archive.store, key)
-        except (BadAcknowledgement, NewerAcknowledgement, UnreadableObject) as error:
-            self.bad[key] = error
-        else:
-            if one is not None:
-                self.by_key[key] = one
+    async def _read(self, entry: Entry) -> None:
+        key, hides = entry.key, entry.hides
+        if hides is not None:
+            is_unreadable = isinstance(hides, UnreadableObject)
+            bad = BadAcknowledgement(key, hides.message, hint=hides.hint)
+            self.bad[key] = hides if is_unreadable else bad
+        elif layout.is_acknowledgement(key):
+            try:
+                one = await _read(self.archive.store, key)
+            except (BadAcknowledgement, NewerAcknowledgement, UnreadableObject) as error:
+                self.bad[key] = error
+            else:
+                if one is not None:
+                    self.by_key[key] = one
 
     async def of(self, subject: str) -> Acknowledgement | None:
-        """What stands now of a set, by its key, or of a backup that the vendor failed: a set is
-        looked at each time. Raises StoreError."""
+        """The acknowledgement that holds for a set, by its key, or for a failed backup, by its
+        name. A set is looked at each time. Raises StoreError."""
         await self.read()
         one = self.by_key.get(layout.acknowledgement_key(subject))
         if one is None or one.withdrawn is not None or one.subject != subject:
             return None
-        stands = not one.is_of_a_set or await self._is_as_it_was(one)
-        return one if stands else None
+        return one if not one.is_of_a_set or await self._is_as_it_was(one) else None
 
-    async def of_failed(self, backup: str, folder: str, node: str) -> Acknowledgement | None:
-        """What stands of a backup that the vendor failed, by its name, or of its set where that
-        names the node: a node that failed later was not taken note of. Raises StoreError."""
+    async def of_failed(self, backup: str, set_key: str, node: str) -> Acknowledgement | None:
+        """The acknowledgement that holds for a failed backup: by its own name, or that of its set
+        if the node was missing then. Raises StoreError."""
         one = await self.of(backup)
-        if one is None and (whole := await self.of(folder)) is not None:
+        if one is None and (whole := await self.of(set_key)) is not None:
             return whole if node in whole.missing else None
         return one
 
@@ -220,7 +237,7 @@ class Acknowledged:
         return now.is_as_in(one)
 
     async def ended(self) -> list[Acknowledgement]:
-        """Those that nobody withdrew, and that do not stand any more. Raises StoreError."""
+        """Those that do not hold any more, though nobody withdrew them. Raises StoreError."""
         await self.read()
         return [
             one
@@ -237,7 +254,7 @@ async def acknowledge(
     reason: str,
     observer: events.Observer = events.ignore,
 ) -> Acknowledgement:
-    """Write down that somebody knows of a set, or of a backup that the vendor failed.
+    """Acknowledge an incomplete set, or a backup that the vendor failed.
 
     Called by the only writer. Raises UsageError for what is neither, for a set that is complete,
     and for words that do not fit in a line; IntegrityError for a set that is damaged;
@@ -261,9 +278,8 @@ async def acknowledge(
 
 
 async def withdraw(archive: Archive, subject: str, *, by: str) -> Acknowledgement:
-    """Write down that it does not hold any more. Called by the only writer. Raises NoSuchBackup
-    where nothing of the kind was acknowledged, BadAcknowledgement, NewerAcknowledgement,
-    StoreError."""
+    """Withdraw an acknowledgement. Called by the only writer. Raises NoSuchBackup where there is
+    none, BadAcknowledgement, NewerAcknowledgement, StoreError."""
     check_subject(subject)
     key = layout.acknowledgement_key(subject)
     one = await _read(archive.store, key)
@@ -276,86 +292,71 @@ async def withdraw(archive: Archive, subject: str, *, by: str) -> Acknowledgemen
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """An acknowledgement that another archive does not have: its ``key``; and ``bad``, why it
-    cannot be copied, if so, by what lies ``at`` one of the two."""
+    """An acknowledgement that another archive does not have: its ``key``; and why it cannot be
+    copied (``bad``), if so, by what lies ``at`` one of the two."""
 
     key: str
     at: Archive
     bad: ArchiverError | None = None
 
 
-async def bring_along(
+async def copy_acknowledged(
     source: Archive,
     target: Archive,
     instances: Collection[str],
-    folders: Collection[str],
+    set_keys: Collection[str],
     observer: events.Observer = events.ignore,
 ) -> AsyncGenerator[Copied, None]:
-    """Copy what was acknowledged in one archive to another, of some instances or sets, or of all,
-    where that does not know it or knows an earlier word. Called by the only writer of ``target``.
-    Raises StoreError."""
+    """Copy what :func:`differing` finds. Called by the only writer of ``target``. Raises
+    StoreError."""
     here, there = Acknowledged(source), Acknowledged(target)
-    async for one in _differing(here, there, instances, folders):
+    async for one in differing(here, there, instances, set_keys):
         if one.bad is None:
             await _write(target.store, there, here.by_key[one.key], observer)
         yield one
 
 
-def differing(
-    source: Archive, target: Archive, instances: Collection[str], folders: Collection[str]
-) -> AsyncGenerator[Copied, None]:
-    """What :func:`bring_along` copies, and what it cannot. Raises StoreError."""
-    return _differing(Acknowledged(source), Acknowledged(target), instances, folders)
-
-
-async def _differing(
+async def differing(
     here: Acknowledged,
     there: Acknowledged,
     instances: Collection[str],
-    folders: Collection[str],
+    set_keys: Collection[str],
 ) -> AsyncGenerator[Copied, None]:
+    """The acknowledgements of one archive that another does not have, or has an earlier word of; of
+    some instances or sets, or of all. Raises StoreError."""
     await here.read()
     await there.read()
     for key, bad in here.bad.items():
         yield Copied(key, here.archive, bad)
     for key, one in here.by_key.items():
-        if _is_meant(one, instances, folders):
-            known, bad_there = there.by_key.get(key), there.bad.get(key)
-            if isinstance(bad_there, NewerAcknowledgement):
-                yield Copied(key, there.archive, bad_there)
-            elif known is None or known.last_word < one.last_word:
-                yield Copied(key, there.archive)
+        is_meant = one.subject in set_keys
+        if not set_keys:
+            is_meant = not instances or any(map(one.is_about, instances))
+        if not is_meant:
+            continue
+        known, bad_there = there.by_key.get(key), there.bad.get(key)
+        if isinstance(bad_there, NewerAcknowledgement):
+            yield Copied(key, there.archive, bad_there)
+        elif known is None or known.last_word < one.last_word:
+            yield Copied(key, there.archive)
 
 
 async def _read(store: Store, key: str) -> Acknowledgement | None:
-    """Raises BadAcknowledgement, NewerAcknowledgement, UnreadableObject, StoreError."""
-    with _as_what_it_is():
+    """Raises BadAcknowledgement, which is no wrong byte of a backup, NewerAcknowledgement,
+    UnreadableObject, StoreError."""
+    try:
         data = await store.read(key)
         return None if data is None else Acknowledgement.decode(key, data)
-
-
-@contextmanager
-def _as_what_it_is() -> Iterator[None]:
-    """A bad document is no wrong byte of a backup, when it is one of these."""
-    try:
-        yield
-    except NewerDocument as bad:
-        raise NewerAcknowledgement(bad.key, bad.fault, hint=bad.hint) from None
     except BadDocument as bad:
-        raise BadAcknowledgement(bad.key, bad.fault, hint=bad.hint) from None
-
-
-def _hidden(key: str, why: ArchiverError) -> ArchiverError:
-    if isinstance(why, UnreadableObject):
-        return why
-    return BadAcknowledgement(key, why.message, hint=why.hint)
+        kind = NewerAcknowledgement if isinstance(bad, NewerDocument) else BadAcknowledgement
+        raise kind(bad.key, bad.fault, hint=bad.hint) from None
 
 
 async def _write(
     store: Store, known: Acknowledged, one: Acknowledgement, observer: events.Observer
 ) -> None:
-    """What is in its place and cannot be read is kept in quarantine, which is told; of what a
-    newer version wrote, NewerAcknowledgement is raised."""
+    """Write one. What has its key and cannot be read goes to quarantine. Raises
+    NewerAcknowledgement where a newer version wrote one, StoreError."""
     bad = known.bad.get(one.key)
     if isinstance(bad, NewerAcknowledgement):
         raise bad
@@ -366,16 +367,10 @@ async def _write(
 
 
 def _after(before: Acknowledgement | None) -> datetime:
-    """Now; later than an earlier word, also where both come within a second, or the clock was set
-    back: times are written in seconds, and the later one counts."""
+    """Now, or at least a second after an earlier word: times are written in seconds, the clock may
+    have been set back, and the later one counts."""
     now = datetime.now(UTC).replace(microsecond=0)
     return now if before is None else max(now, before.last_word + timedelta(seconds=1))
-
-
-def _is_meant(one: Acknowledgement, instances: Collection[str], folders: Collection[str]) -> bool:
-    if folders:
-        return one.subject in folders
-    return not instances or any(map(one.is_about, instances))
 
 
 def is_subject(text: str) -> bool:
@@ -396,19 +391,19 @@ def check_subject(text: str) -> None:
         )
 
 
-async def _check_incomplete(archive: Archive, folder: str) -> None:
+async def _check_incomplete(archive: Archive, set_key: str) -> None:
     """Raises UsageError for a set that is complete, IntegrityError for one that is damaged."""
     try:
-        found = await named_set(archive, folder)
+        found = await named_set(archive, set_key)
     except NoSuchBackup:
         return  # nothing of it ever came
     if found.damage:
         raise IntegrityError(
-            f"{folder} is damaged, and damage cannot be acknowledged: {found.why_not}",
+            f"{set_key} is damaged, and damage cannot be acknowledged: {found.why_not}",
             hint="run verify, and repair it",
         )
     if found.is_complete:
-        raise UsageError(f"{folder} is complete: there is nothing to acknowledge")
+        raise UsageError(f"{set_key} is complete: there is nothing to acknowledge")
 
 
 async def _check_not_here(archive: Archive, backup: str) -> None:
@@ -416,14 +411,13 @@ async def _check_not_here(archive: Archive, backup: str) -> None:
     not as its record says. Its name begins with its instance, and does not tell where that ends."""
     words = backup.split("-")
     for count in range(1, len(words) if layout.is_backup_name(backup) else 0):
-        sizes, found = dict[str, int](), list[str]()
-        async for entry in archive.store.entries(f"{'-'.join(words[:count])}/"):
-            if layout.is_of_a_set(entry.key) and layout.backup_name(entry.key) == backup:
-                sizes[entry.key] = entry.size
-                found += [entry.key] if layout.is_record(entry.key) else []
-        for key in found:
+        entries = archive.store.entries(f"{'-'.join(words[:count])}/")
+        records = [one.key async for one in entries if layout.is_record(one.key)]
+        for key in records:
+            if layout.backup_name(key) != backup:
+                continue
             record = await read_record(archive.store, key)
-            if record is not None and sizes.get(record.object_key) != record.size:
+            if record is not None and await archive.store.size(record.object_key) != record.size:
                 raise IntegrityError(
                     f"{backup} is damaged, and damage cannot be acknowledged: "
                     f"{record.object_key} is not there as its record says",
@@ -432,9 +426,9 @@ async def _check_not_here(archive: Archive, backup: str) -> None:
             raise UsageError(f"{backup} is in the archive: there is nothing to acknowledge")
 
 
-async def _state(archive: Archive, folder: str) -> _State:
+async def _state(archive: Archive, set_key: str) -> _State:
     """What there is of a set now. Raises IntegrityError, UnreadableObject, StoreError."""
-    one = await set_of(archive.store, folder)
+    one = await set_of(archive.store, set_key)
     files = dict[str, str]()
     for entry in one.entries.values():
         if entry.hides is not None:
@@ -443,39 +437,17 @@ async def _state(archive: Archive, folder: str) -> _State:
         record = await read_record(archive.store, key)
         if record is not None:
             files[record.object_key.rpartition("/")[2]] = record.sha256
-    return _State(files, await _missing(archive, folder), bool(one.sums))
+    return _State(files, await _missing(archive, set_key), bool(one.sums))
 
 
-async def _missing(archive: Archive, folder: str) -> frozenset[str]:
+async def _missing(archive: Archive, set_key: str) -> frozenset[str]:
     """The nodes that a set lacks by those around it; of one of which nothing came, all of them.
     Raises StoreError."""
-    start = layout.set_start(folder)
+    start = layout.set_start(set_key)
     if start is None:
         return frozenset()
-    around = await sets_around(archive, folder.partition("/")[0], [start])
-    if all(one.key != folder for one in around):
-        around.append(completeness.SetNodes(folder, start, frozenset()))
-    found = completeness.missing_nodes(around, {folder}).get(folder)
+    around = await sets_around(archive, set_key.partition("/")[0], [start])
+    if all(one.key != set_key for one in around):
+        around.append(completeness.SetNodes(set_key, start, frozenset()))
+    found = completeness.missing_nodes(around, {set_key}).get(set_key)
     return frozenset(found.nodes if found else ())
-
-
-def _files(fields: Fields) -> dict[str, str]:
-    return {name: fields.sha256(name) for name in fields.values if _is_file(fields, name)}
-
-
-def _is_file(fields: Fields, name: str) -> bool:
-    if not layout.is_object_name(name):
-        fields.refuse(ascii(name), "is not the name of a backup's file")
-    return True
-
-
-def _lines(fields: Fields, name: str) -> Iterable[str]:
-    for item in fields.items(name):
-        if not isinstance(item, str) or not is_clean(item) or len(item) > MOST_TEXT:
-            fields.refuse(name, "contains something other than nodes")
-        yield item
-
-
-def _withdrawal(fields: Fields) -> Withdrawal:
-    withdrawn = fields.within("withdrawn")
-    return Withdrawal(withdrawn.moment("at"), withdrawn.line("by"))

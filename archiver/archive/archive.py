@@ -13,7 +13,7 @@ import anyio
 
 from archiver import events
 from archiver.archive import layout
-from archiver.archive.record import make_record
+from archiver.archive.record import encode, new_document
 from archiver.concurrency import task_group
 from archiver.documents import parse
 from archiver.errors import (
@@ -289,14 +289,8 @@ class Archive:
     def documents(self, transfer: Transfer, stored: Stored) -> list[tuple[str, bytes]]:
         """What is written about a durable object: its record, from which on the archive holds
         it."""
-        record = make_record(layout.record_key(transfer.stem), transfer.backup, stored, TOOL)
-        return [(record.key, record.encode())]
-
-    async def record_keys(self, prefix: str = "") -> AsyncGenerator[str, None]:
-        """The keys of all records below a prefix, readable or not."""
-        async for entry in self.store.entries(prefix):
-            if layout.is_record(entry.key):
-                yield entry.key
+        document = new_document(transfer.backup, stored, TOOL)
+        return [(layout.record_key(transfer.stem), encode(document))]
 
 
 def tell_swept(swept: Iterable[Leftover], observer: events.Observer) -> None:

@@ -100,11 +100,6 @@ class SetFiles:
         return next((one for one in said if one is not None), None)
 
     @property
-    def unknown(self) -> list[str]:
-        """Its records that the catalogue does not know."""
-        return [key for key in self.records if key not in self.known.entries]
-
-    @property
     def is_standard(self) -> bool:
         """Whether it is a standard instance's: one file in its month."""
         return not any(map(layout.is_in_folder, self.entries or self.seen))
@@ -197,13 +192,10 @@ class SetFiles:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The key of a record, usable or not, the set that it is in, and what SHA256SUMS says of that
-    by key; None where it says nothing, or cannot be read.
-    """
+    """The key of a record, usable or not, and the set that it is in."""
 
     key: str
     files: SetFiles
-    sums: Mapping[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +228,7 @@ async def walk(
                 yield one
                 continue
             for key in one.records:
-                yield Recorded(key, one, one.sums)
+                yield Recorded(key, one)
             doubted |= one.unrecorded()
     for lacking, unrecorded in doubted.items():
         try:
@@ -247,7 +239,7 @@ async def walk(
             if not came:
                 yield unrecorded
             elif layout.is_record(lacking):
-                yield Recorded(lacking, SetFiles(layout.set_of(lacking), {}), None)
+                yield Recorded(lacking, SetFiles(layout.set_of(lacking), {}))
 
 
 async def instances(store: Store) -> list[str]:
@@ -284,13 +276,15 @@ async def sets_below(
     *,
     reads: Callable[[str], bool] | None = None,
 ) -> AsyncGenerator[SetFiles | Unrecorded, None]:
-    """One set after the other: those of the listing, and those of which only an earlier verify or
-    SHA256SUMS tells. And folders that nobody sees into, and before the sets of a month its
-    SHA256SUMS if that cannot be read: nobody knows which sets it named. Of the sets that ``reads``
-    says, the documents that no catalogue knows are read ahead, many at once. Raises StoreError."""
-    below = _Below(store, prefix, wants, reads)
-    results = await results_below(store, prefix)
-    shown, batch, weight = set[str](), list[Month](), 0
+    """The sets below a prefix, month by month: those of the listing, and those that only an earlier
+    verify or SHA256SUMS names. Folders that cannot be listed come as Unrecorded, and so does a
+    SHA256SUMS that cannot be read, before the sets of its month: it may have named others.
+
+    ``wants`` says which keys are meant. The records of the sets that ``reads`` says are read ahead,
+    many at once, unless a catalogue knows them. Raises StoreError.
+    """
+    below = _Below(store, prefix, wants, reads, await results_below(store, prefix))
+    listed, batch, weight = set[str](), list[Month](), 0
     async with aclosing(_months(store, prefix)) as listing:
         async for one in listing:
             if isinstance(one, Unrecorded):
@@ -298,17 +292,17 @@ async def sets_below(
                 if wants(one.key):
                     yield one
                 continue
-            shown.add(one.key)
+            listed.add(one.key)
             batch.append(one)
             weight += _MONTH_WEIGHT + len(one.entries)
             if weight >= _ENTRIES_AT_ONCE:
-                for found in await below.sets_of(batch, results):
+                for found in await below.sets_of(batch):
                     yield found
                 batch, weight = [], 0
-    # Months of which the listing shows nothing, and of which an earlier verify saw something.
-    batch += [Month(month) for month in sorted(results.keys() - shown)]
+    # Months of which nothing is listed any more, and of which an earlier verify saw something.
+    batch += [Month(month) for month in sorted(below.results.keys() - listed)]
     for first in range(0, len(batch), _MONTHS_AT_ONCE):
-        for found in await below.sets_of(batch[first : first + _MONTHS_AT_ONCE], results):
+        for found in await below.sets_of(batch[first : first + _MONTHS_AT_ONCE]):
             yield found
 
 
@@ -359,6 +353,13 @@ class Overview:
             lines = known.sums if known.has_sums else None
             return SetFiles(set_key, entries, seen, known, lines, beside=self.listed)
         return SetFiles(set_key, entries, seen, known, beside=self.listed).with_sums(self.sums)
+
+    def seen_by_set(self) -> dict[str, dict[str, Result]]:
+        """What earlier verifies saw, by the key of the set."""
+        found: dict[str, dict[str, Result]] = defaultdict(dict)
+        for key, result in self.seen.items():
+            found[layout.set_of(key)][key] = result
+        return found
 
     @property
     def sums_fault(self) -> ArchiverError | None:
@@ -431,7 +432,9 @@ async def with_records(
     """The same sets; those that ``reads`` says by their key with the records that no catalogue
     knows, and that are not among their documents, read many at once. Raises StoreError."""
     unknown = [
-        [key for key in one.unknown if key not in one.documents] if reads(one.key) else []
+        [k for k in one.records if k not in one.known.entries and k not in one.documents]
+        if reads(one.key)
+        else []
         for one in sets
     ]
     documents = await store.read_many(list(itertools.chain(*unknown)))
@@ -455,56 +458,41 @@ async def results_below(store: Store, prefix: str) -> dict[str, Entry]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
 class _Below:
-    """What is below a prefix, and wanted."""
+    """The arguments of :func:`sets_below`; ``results`` are the entries of what verifies left, by
+    month, and ``hidden`` the folders that cannot be listed."""
 
-    def __init__(
-        self,
-        store: Store,
-        prefix: str,
-        wants: Callable[[str], bool],
-        reads: Callable[[str], bool] | None,
-    ) -> None:
-        self.hidden: Final[list[str]] = []
-        self._store: Final = store
-        self._prefix: Final = prefix
-        self._wants: Final = wants
-        self._reads: Final = reads
+    store: Store
+    prefix: str
+    wants: Callable[[str], bool]
+    reads: Callable[[str], bool] | None
+    results: Mapping[str, Entry]
+    hidden: list[str] = field(default_factory=list)
 
-    async def sets_of(
-        self, months: Sequence[Month], results: Mapping[str, Entry]
-    ) -> list[SetFiles | Unrecorded]:
+    async def sets_of(self, months: Sequence[Month]) -> list[SetFiles | Unrecorded]:
         """The sets of these months, those that are gone at the end of each; and before them its
-        SHA256SUMS that cannot be read."""
-        sets, unread = list[SetFiles](), list[tuple[int, Unrecorded]]()
-        known = await overviews(self._store, months, results)
+        SHA256SUMS if that cannot be read."""
+        found: list[SetFiles | Unrecorded] = []
+        known = await overviews(self.store, months, self.results)
         for month, overview in zip(months, known, strict=True):
-            if overview.sums_fault is not None and self._wants(month.key):
-                fault = Unrecorded(layout.sums_key(month.key), overview.sums_fault)
-                unread.append((len(sets), fault))
-            seen: dict[str, dict[str, Result]] = defaultdict(dict)
-            for key, result in overview.seen.items():
-                seen[layout.set_of(key)][key] = result
-            for set_key, entries in month.sets.items():
-                before = seen.pop(set_key, {})
-                if self._wants(set_key):
-                    sets.append(overview.files(set_key, entries, before))
-            gone = {*seen, *overview.sets_in_sums} - month.sets.keys()
-            sets += [
-                overview.files(one, {}, seen.get(one, {}))
-                for one in sorted(filter(self._is_gone, gone))
-            ]
-        if self._reads is not None:
-            sets = await with_records(self._store, sets, self._reads)
-        found: list[SetFiles | Unrecorded] = [*sets]
-        for place, fault in reversed(unread):
-            found.insert(place, fault)
-        return found
+            if overview.sums_fault is not None and self.wants(month.key):
+                found.append(Unrecorded(layout.sums_key(month.key), overview.sums_fault))
+            seen = overview.seen_by_set()
+            gone = sorted({*seen, *overview.sets_in_sums} - month.sets.keys())
+            for key in (*filter(self.wants, month.sets), *filter(self._is_gone, gone)):
+                entries = month.sets.get(key, {})
+                found.append(overview.files(key, entries, seen.get(key, {})))
+        if self.reads is None:
+            return found
+        sets = [one for one in found if isinstance(one, SetFiles)]
+        read = iter(await with_records(self.store, sets, self.reads))
+        return [next(read) if isinstance(one, SetFiles) else one for one in found]
 
     def _is_gone(self, set_key: str) -> bool:
-        """Whether a set of which nothing is listed is meant, and nothing hides it."""
-        hidden = any(f"{set_key}/".startswith(f"{one}/") for one in self.hidden)
-        return f"{set_key}/".startswith(self._prefix) and self._wants(set_key) and not hidden
+        """Whether a set of which nothing is listed is meant, and lies in no hidden folder."""
+        is_hidden = any(f"{set_key}/".startswith(f"{one}/") for one in self.hidden)
+        return f"{set_key}/".startswith(self.prefix) and self.wants(set_key) and not is_hidden
 
 
 @dataclass(slots=True)
@@ -524,7 +512,11 @@ class MonthView:
     @property
     def sets(self) -> list[SetFiles]:
         """The sets that the listing shows."""
-        return [self.overview.files(key, one, {}) for key, one in self.listed.sets.items()]
+        seen = self.overview.seen_by_set()
+        return [
+            self.overview.files(key, entries, seen.get(key, {}))
+            for key, entries in self.listed.sets.items()
+        ]
 
     def wrote_sums(self, sums: Entry, lines: Mapping[str, str]) -> None:
         """SHA256SUMS was just written, with these lines by key."""
@@ -548,7 +540,7 @@ async def set_of(store: Store, set_key: str) -> SetFiles:
     """A set as it is listed now, and what is known of its month. Raises StoreError."""
     month = layout.month_of(set_key)
     view = await view_month(store, month, await results_below(store, f"{month}/"))
-    seen = {key: one for key, one in view.overview.seen.items() if layout.set_of(key) == set_key}
+    seen = view.overview.seen_by_set().get(set_key, {})
     return view.overview.files(set_key, view.listed.sets.get(set_key, {}), seen)
 
 

@@ -1,8 +1,7 @@
-"""Reading an archive's documents for use: the one way to do so.
+"""Reads an archive's records and SHA256SUMS, for every command alike.
 
-A record counts when it can be read, belongs where it lies and agrees with itself. Whoever plans,
-copies, lists, restores or repairs by a record gets it here, so that what one command refuses, all
-of them do. Only a verify looks closer, to say what is wrong with it.
+A record counts when it can be read, belongs where it lies and agrees with itself: what one command
+refuses, all of them do. Only a verify reads records itself, to say what is wrong with them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from archiver.errors import ArchiverError, BadDocument, IntegrityError, Unreadab
 from archiver.model import Kind
 from archiver.stores.base import Entry, Store
 
-_ANEW = "a repair rewrites it"
+_HINT = "run verify, then repair"
 
 
 async def read_record(store: Store, key: str) -> Record | None:
@@ -46,10 +45,11 @@ def decode_record(key: str, data: bytes) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class MonthSums:
-    """What the SHA256SUMS of a month says: by set, the SHA-256 by key. ``fault`` says why it, or a
-    line of it, cannot be read; then this is what can be, and where it gives a file several SHA-256,
-    a text that contradicts each of them (:func:`.as_one`). ``damaged`` are the lines that cannot
-    be read, or name what is not there and is no backup's file."""
+    """What the SHA256SUMS of a month says: by set, the SHA-256 by key.
+
+    ``fault`` says why it, or a line of it, cannot be read; the rest is what can be. Where it names
+    a file twice, ``by_set`` has a text that no SHA-256 equals (:func:`.as_one`). ``damaged`` are
+    the lines that cannot be read, or name what is not there and is no backup's file."""
 
     by_set: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     fault: ArchiverError | None = None
@@ -62,8 +62,8 @@ class MonthSums:
         fault: ArchiverError | None = None,
         damaged: Sequence[str] = (),
     ) -> Self:
-        """The same by set. Lines of what no file of a backup is called are left out: they are a
-        fault of SHA256SUMS, or of somebody's file, and say nothing of a set."""
+        """The same by set, from the SHA-256 by key. Lines of what is not called like a backup's
+        file are left out: they say nothing of a set."""
         by_set: dict[str, dict[str, str]] = {}
         for key, sha256 in lines.items():
             if layout.is_object(key):
@@ -81,48 +81,47 @@ async def read_sums(store: Store, month: str) -> dict[str, str] | None:
 
 
 async def decode_sums(
-    store: Store, month: str, data: bytes, *, hint: str = _ANEW
+    store: Store, month: str, data: bytes, *, hint: str = "a repair rewrites it"
 ) -> dict[str, str]:
-    """The SHA-256 by key in a SHA256SUMS of a month. Raises as :func:`read_sums`."""
+    """The SHA-256 by key in a SHA256SUMS of a month. Raises as :func:`read_sums`, also where it
+    names what is not there and cannot be a backup's file: that may be what is left of a name. Other
+    files that are there do no harm."""
     sums = parse_sums(data)
     if sums is None:
         raise BadDocument(layout.sums_key(month), "it cannot be read", hint=hint)
     found = {f"{month}/{name}": sha256 for name, sha256 in sums.items()}
-    await check_names(store, month, found, hint=hint)
+    for key in await _odd(store, month, found):
+        name = key.removeprefix(f"{month}/")
+        fault = f"it names {name[:120]!a}, which is not the name of a backup's file"
+        raise BadDocument(layout.sums_key(month), fault, hint=hint)
     return found
 
 
+async def month_sums(store: Store, month: str) -> MonthSums:
+    """What can be read of the SHA256SUMS of a month, and what cannot. Raises StoreError."""
+    key = layout.sums_key(month)
+    data = (await store.read_many([key]))[key]
+    return MonthSums() if data is None else await salvaged_sums(store, month, data)
+
+
 async def salvaged_sums(store: Store, month: str, data: bytes | ArchiverError) -> MonthSums:
-    """What can be read of a SHA256SUMS, as :meth:`Store.read_many` gave it. Raises StoreError."""
+    """The same of one that was read already, as :meth:`Store.read_many` gave it."""
     if isinstance(data, ArchiverError):
         return MonthSums(fault=data)
     try:
         return MonthSums.of(await decode_sums(store, month, data))
     except (BadDocument, UnreadableObject) as error:
         salvage = salvage_sums(data)
-        said = {f"{month}/{name}": as_one(hashes) for name, hashes in salvage.sums.items()}
-        # Any other may be what is left of one.
-        sums = {key: sha256 for key, sha256 in said.items() if layout.is_object(key)}
-        odd = await _not_there(store, month, said)
-        damaged = [*salvage.damaged, *(f"{said[key]}  {key[len(month) + 1 :]}" for key in odd)]
-        return MonthSums.of(sums, error, damaged)
+        lines = {f"{month}/{name}": as_one(hashes) for name, hashes in salvage.sums.items()}
+        odd = await _odd(store, month, lines)
+        damaged = [f"{lines[key]}  {key.removeprefix(f'{month}/')}" for key in odd]
+        return MonthSums.of(lines, error, [*salvage.damaged, *damaged])
 
 
-async def check_names(store: Store, month: str, sums: Iterable[str], *, hint: str) -> None:
-    """Raises BadDocument where SHA256SUMS names what is not there and cannot be a backup's file: it
-    was damaged, and the name may be what is left of one. Other files that are there do no harm.
-    ``sums`` are keys.
-    """
-    for key in await _not_there(store, month, sums):
-        name = key.removeprefix(f"{month}/")
-        fault = f"it names {name[:120]!a}, which is not the name of a backup's file"
-        raise BadDocument(layout.sums_key(month), fault, hint=hint)
-
-
-async def _not_there(store: Store, month: str, sums: Iterable[str]) -> list[str]:
-    """Of what SHA256SUMS names, by key, what is not there and cannot be a backup's file."""
+async def _odd(store: Store, month: str, keys: Iterable[str]) -> list[str]:
+    """The keys of those that are not there and cannot be a backup's file."""
     found: list[str] = []
-    for key in sums:
+    for key in keys:
         if layout.is_object(key) or key == layout.sums_key(month):
             continue
         with suppress(UnreadableObject):
@@ -132,33 +131,33 @@ async def _not_there(store: Store, month: str, sums: Iterable[str]) -> list[str]
 
 
 def at_odds(record: Described, sums: Mapping[str, str] | None) -> IntegrityError | None:
-    """What there is to say where SHA256SUMS, given by key, contradicts a record: by another SHA-256
-    of its object, or one of an object of the same backup with another suffix (pure)."""
+    """Why SHA256SUMS (the SHA-256 by key) contradicts a record, if it does: it has another SHA-256
+    of the object, or names an object of the same backup with another suffix (pure)."""
     stem = layout.stem_of(record.object_key)
     for kind in Kind:
         key = f"{stem}.{kind}"
-        said = (sums or {}).get(key)
-        if said is None or (key, said) == (record.object_key, record.sha256):
-            continue
-        return IntegrityError(
-            f"{record.object_key}: SHA256SUMS says {said} of {key}, and its record {record.sha256}",
-            hint="one of them was changed: run verify, then repair",
-        )
+        sha256 = (sums or {}).get(key)
+        if sha256 is not None and (key, sha256) != (record.object_key, record.sha256):
+            return IntegrityError(
+                f"{record.object_key}: SHA256SUMS says {sha256} of {key}, and its record "
+                f"{record.sha256}",
+                hint="one of them was changed: run verify, then repair",
+            )
     return None
 
 
 def unsealed(*, is_of_cluster: bool) -> str:
-    """What there is to say of a set that SHA256SUMS does not name (pure)."""
+    """Why SHA256SUMS does not name a set (pure)."""
     if is_of_cluster:
         return "SHA256SUMS does not name it: a pull adds it when all of its files are here"
     return "SHA256SUMS does not name it; its record proves the bytes, and a pull or repair adds it"
 
 
 async def check_object(store: Store, record: Described, entries: Mapping[str, Entry]) -> None:
-    """Hold a record against what a listing shows of its object.
+    """Compare a record with the size of its object, by a listing's ``entries``.
 
-    Raises IntegrityError where that is not what is recorded, UnreadableObject where the store does
-    not say, StoreError.
+    Raises IntegrityError where they differ, UnreadableObject where the store does not say,
+    StoreError.
     """
     key = record.object_key
     entry = entries.get(key)
@@ -168,6 +167,6 @@ async def check_object(store: Store, record: Described, entries: Mapping[str, En
         return
     size = await store.size(key)  # it may have come since
     if size is None:
-        raise IntegrityError(f"{key}: it is missing")
+        raise IntegrityError(f"{key}: it is missing", hint=_HINT)
     if size != record.size:
-        raise IntegrityError(f"{key}: it has {size:,} of {record.size:,} bytes")
+        raise IntegrityError(f"{key}: it has {size:,} of {record.size:,} bytes", hint=_HINT)

@@ -64,8 +64,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record as read or about to be written; ``document`` is the JSON, whole. Fields are those of
-    a :class:`~archiver.model.Backup`, but for ``size``: that of the object."""
+    """A record as it was read; ``document`` is the whole JSON. The fields are those of a
+    :class:`~archiver.model.Backup`, except ``size``, which is the object's."""
 
     key: str
     source: SourceName
@@ -142,12 +142,7 @@ class Record:
         return replace(self, object_key=object_key, document=document)
 
     def encode(self) -> bytes:
-        try:
-            return orjson.dumps(self.document, option=_LAID_OUT)
-        except TypeError:
-            # It takes no integer beyond 64 bits and no half of a surrogate pair, which a listing
-            # may have.
-            return f"{json.dumps(self.document, indent=2)}\n".encode("ascii")
+        return encode(self.document)
 
     @classmethod
     def decode(cls, key: str, data: bytes) -> Self:
@@ -219,10 +214,10 @@ def _check_object(fields: Fields) -> None:
         fields.refuse("repairs", "contains something other than repairs")
 
 
-def make_record(key: str, backup: Backup, stored: Stored, tool: str) -> Record:
+def new_document(backup: Backup, stored: Stored, tool: str) -> dict[str, Any]:
     """The record of an object that is durable under its key."""
     receipt = stored.receipt
-    document = {
+    return {
         "format": FORMAT,
         **_said(backup),
         "object": stored.key.rpartition("/")[2],
@@ -246,25 +241,16 @@ def make_record(key: str, backup: Backup, stored: Stored, tool: str) -> Record:
         "tool": tool,
         "received": dict(backup.received),
     }
-    return Record(
-        key=key,
-        source=backup.source,
-        instance_id=backup.instance_id,
-        node_id=backup.node_id,
-        backup_id=backup.backup_id,
-        set_id=backup.set_id,
-        started_at=backup.started_at,
-        ended_at=backup.ended_at,
-        type=backup.type,
-        mode=backup.mode,
-        engine=backup.engine,
-        expires_at=backup.expires_at,
-        nodes_expected=backup.nodes_expected,
-        object_key=stored.key,
-        size=receipt.size,
-        sha256=receipt.sha256,
-        document=document,
-    )
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """A record as it is written."""
+    try:
+        return orjson.dumps(document, option=_LAID_OUT)
+    except TypeError:
+        # It takes no integer beyond 64 bits and no half of a surrogate pair, which a listing
+        # may have.
+        return f"{json.dumps(document, indent=2)}\n".encode("ascii")
 
 
 def _said(backup: Backup) -> dict[str, object]:

@@ -1,15 +1,16 @@
 """Adding the lines of complete sets to the SHA256SUMS of their month, once a run.
 
-A line is a witness. What SHA256SUMS names it goes on naming, with the SHA-256 that it gives: a
-record that says otherwise may have been changed. Only of backups whose bytes a repair has just
-fetched or compared is the record believed. One that cannot be read may name what nothing else does:
-it is replaced by a repair alone, which keeps every name of a backup's file, and refuses where a
-damaged line may be another one than of a file that has its line then: the next pull would give a
+A line is a witness. SHA256SUMS keeps each name with its SHA-256: a record that says otherwise may
+have been changed. Only where a repair has just fetched or compared the bytes, the record replaces
+the line.
+
+Only a repair replaces a SHA256SUMS that cannot be read. It keeps every name of a backup's file. It
+refuses where a damaged line may be that of a file that gets no other: the next pull would give a
 standard instance's file the line that its record says, whoever wrote that.
 
-A set of a cluster gets its lines when all of its files are here, which the caller knows. A standard
-instance's set is one file, whose record proves it: those of the month that have no line yet get
-theirs, too, so that a run closes what an interrupted one left.
+A cluster's set gets its lines when all of its files are here, which the caller knows. A standard
+instance's set is one file, whose record proves the bytes: each of the month that has no line gets
+one, so that a run completes what an interrupted one left.
 """
 
 from collections import Counter
@@ -18,10 +19,17 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from archiver.archive import layout
-from archiver.archive.catalogue import NOTHING_KNOWN, CatalogueSet, Described
+from archiver.archive.catalogue import CatalogueSet
 from archiver.archive.contents import MonthView, SetFiles, described, with_records
-from archiver.archive.reading import decode_sums
-from archiver.archive.sums import Salvage, format_sums, recognized, salvage_sums, unexplained
+from archiver.archive.reading import at_odds, check_object, decode_sums
+from archiver.archive.sums import (
+    Salvage,
+    as_one,
+    format_sums,
+    recognized,
+    salvage_sums,
+    unexplained,
+)
 from archiver.archive.verified import Result, results_if_any
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.model import Kind
@@ -33,65 +41,25 @@ _STAYS: Final = "it stays as it is: run verify, then repair"
 
 
 @dataclass(frozen=True, slots=True)
-class Mending:
-    """What a repair knows of a month whose SHA256SUMS is damaged. ``lines`` are what another
-    archive's says (the SHA-256 by key), ``others`` those of it for files that are not here;
-    ``knows_all``: who repairs, another archive or the vendor, knows all files that are here."""
+class SumsRepair:
+    """What a repair knows of a month. ``theirs`` is the SHA-256 by key in the SHA256SUMS of another
+    archive; ``absent`` are those of files that are not here, which get a line all the same.
+    ``knows_all``: the other archive, or the vendor, knows all files that are here."""
 
-    lines: Mapping[str, str] = field(default_factory=dict)
-    others: Mapping[str, str] = field(default_factory=dict)
+    theirs: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
     knows_all: bool = False
 
-    def decide(self, said: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
-        """What SHA256SUMS says by key, and where that are several, which of them the other archive
-        says, too."""
-        return {
-            key: hashes & {self.lines[key]} or hashes
-            if len(hashes) > 1 and key in self.lines
-            else hashes
-            for key, hashes in said.items()
-        }
-
-    def check(
-        self,
-        key: str,
-        salvage: Salvage,
-        damaged: Sequence[str],
-        recorded: Mapping[str, str],
-        new: Collection[str],
-        *,
-        is_whole: bool,
-    ) -> None:
-        """Raises BadDocument where what cannot be read may be the line of a file that gets none.
-        ``damaged`` are the lines that name no file; ``recorded`` is what the records say, by key,
-        that get their lines, ``new`` those of which the bytes came now; ``is_whole``: all do."""
-        if salvage.is_empty and not (self.knows_all and is_whole):
-            raise BadDocument(
-                key,
-                "it is empty, and nothing else tells which files it named",
-                hint="repair from the source, or from an archive that has it whole",
-            )
-        month = layout.month_of(key)
-        known = _names(month, {**self.others, **recorded})
-        unnamed = {name: sha for name, sha in known.items() if name not in salvage.sums}
-        found = unexplained(damaged, unnamed, known, {k.removeprefix(f"{month}/") for k in new})
-        left = found.with_noise(salvage.zeros)
-        if self.knows_all:
-            left = found.without_noise(salvage.zeros, known)
-        if left:
-            raise BadDocument(
-                key,
-                "a line that cannot be read may be that of a missing or damaged file: "
-                f"{left[0][:120]!a}",
-                hint="it stays as it is; remove the line if you know that nothing is missing",
-            )
+    def choose(self, key: str, hashes: frozenset[str]) -> frozenset[str]:
+        """Of several SHA-256 for one file, the one that the other archive has, if it has one."""
+        return hashes & {self.theirs.get(key, "")} or hashes
 
 
 @dataclass(frozen=True, slots=True)
 class SealPlan:
     """The SHA256SUMS of a month that is to be written; ``data`` is None where it is as it should
-    be; ``lines`` are those of it, by key. ``files`` says of each set that gets lines how many files
-    it has in SHA256SUMS then; ``failed`` why a set gets none, by its key, or why nothing can be
+    be. ``lines`` are the SHA-256 in it by key; ``files`` says how many files it names of each set
+    that gets a line; ``failed`` says why a set gets none, by its key, or why nothing can be
     written, by the key of SHA256SUMS."""
 
     data: bytes | None = None
@@ -109,85 +77,156 @@ class SealPlan:
             view.wrote_sums(Entry(key, len(self.data), version=version), self.lines)
 
 
+@dataclass(frozen=True, slots=True)
+class _Month:
+    """What was read of a month. ``lines`` are those of SHA256SUMS by key, with several SHA-256
+    where it names a file twice. ``recorded`` is the SHA-256 by key that the records give; ``wrong``
+    says by set why a record does not count. The records of ``complete`` sets give lines, and those
+    of ``confirmed`` stems are believed whatever the lines say."""
+
+    view: MonthView
+    salvage: Salvage
+    lines: Mapping[str, frozenset[str]]
+    recorded: Mapping[str, str]
+    wrong: Mapping[str, ArchiverError]
+    complete: frozenset[str]
+    confirmed: frozenset[str]
+
+    def names(self, sums: Mapping[str, str]) -> dict[str, str]:
+        """The same by the names that SHA256SUMS has."""
+        return {key.removeprefix(f"{self.view.key}/"): sha256 for key, sha256 in sums.items()}
+
+    @property
+    def damaged(self) -> list[str]:
+        """The lines that cannot be read, and those that name what is not there and is no backup's
+        file."""
+        odd = [
+            f"{sha256}  {key.removeprefix(f'{self.view.key}/')}"
+            for key, hashes in self.lines.items()
+            for sha256 in sorted(hashes)
+            if not layout.is_object(key) and key not in self.view.there
+        ]
+        return [*self.salvage.unreadable, *odd]
+
+
 async def plan_seal(
     store: Store,
     view: MonthView,
     sets: Collection[str] = (),
     *,
     confirmed: Collection[str] = (),
-    mending: Mending | None = None,
-    fresh: Collection[str] = (),
+    repair: SumsRepair | None = None,
+    written: Collection[str] = (),
     documents: Mapping[str, bytes] | None = None,
 ) -> SealPlan:
-    """What the SHA256SUMS of a month is to be: with lines for these sets, which are complete, and
-    unless a repair is at it for all sets of a standard instance.
+    """The SHA256SUMS that a month should have: with lines for ``sets``, which are complete, and
+    unless this is a ``repair`` for all sets of a standard instance.
 
-    ``confirmed`` are stems whose records are believed; ``fresh`` are sets that this run has written
-    to, which may not be complete; ``documents`` records of it, by key, so that they need not be
-    read back. What is wrong with any of them is told, each alone: with IntegrityError at a record
-    whose object is not there or that contradicts its line, with BadDocument or UnreadableObject at
-    one that must not be used. Raises StoreError.
+    The records of ``confirmed`` stems are believed. ``written`` are sets that this run has written
+    to, complete or not; ``documents`` are records of it, by key, which need not be read back. A set
+    fails alone: with IntegrityError where an object is not there or a record contradicts a line,
+    with BadDocument or UnreadableObject where a record cannot be used. Raises StoreError.
     """
     sums_key = layout.sums_key(view.key)
     try:
-        data = await _present(store, view, mending=mending is not None)
+        data = await _present(store, view, is_repair=repair is not None)
     except (BadDocument, UnreadableObject) as error:
         return SealPlan(failed={sums_key: error})
-    salvage = salvage_sums(data or b"")
-    said = {f"{view.key}/{name}": hashes for name, hashes in salvage.sums.items()}
-    told = {*fresh, *sets, *(layout.set_of(layout.record_key(stem)) for stem in confirmed)}
-    meant = set(sets)
-    if mending is None:
-        begun = set(map(layout.stem_of, said))
-        meant |= {one.key for one in view.sets if one.is_standard and one.key not in begun}
-    looked_at = [one for one in view.sets if one.key in meant | told or mending is not None]
-    recorded, wrong = await _recorded(
-        store,
-        [one.with_documents(documents or {}) for one in looked_at],
-        said if mending is None else mending.decide(said),
-        confirmed,
-        catalogued=mending is None,
+    concerned = {*written, *sets, *(layout.set_of(layout.record_key(stem)) for stem in confirmed)}
+    month = await _read_month(
+        store, view, salvage_sums(data or b""), sets, concerned, confirmed, repair, documents or {}
     )
-    if mending is not None:
-        meant |= _named_before(recorded, await results_if_any(store, view.key))
-    failed = {one: error for one, error in wrong.items() if one in told}
-    damaged = _damaged(salvage, view)
-    unnamed = {key: sha256 for key, sha256 in recorded.items() if key not in said}
-    recognised = recognized(damaged, _names(view.key, unnamed))
-    added = {
-        key: sha256
-        for key, sha256 in recorded.items()
-        if layout.set_of(key) in meant - wrong.keys()
-        or _is_believed(key, said, confirmed)
-        or key.removeprefix(f"{view.key}/") in recognised
-    }
-    # A confirmed file may have had another suffix.
-    anew = {layout.stem_of(key) for key in added} & set(confirmed)
-    kept = {
-        key: hashes
-        for key, hashes in said.items()
-        if layout.stem_of(key) not in anew
-        and (mending is None or layout.is_object(key) or key in view.there)
-    }
+    failed = {one: error for one, error in month.wrong.items() if one in concerned}
+    added = _added(month)
+    kept = _kept(month, added, is_repair=repair is not None)
     before = {key: min(hashes) for key, hashes in kept.items()}
     named = before | added
-    if mending is not None:
+    if repair is not None:
         try:
-            _check_kept(sums_key, {key: kept[key] for key in kept.keys() - added.keys()})
-            if view.listed.sums is not None:
-                known = {key: recorded[key] for key in recorded.keys() & named.keys()}
-                new = {key for key in added if layout.stem_of(key) in confirmed}
-                is_whole = not wrong and recorded.keys() == known.keys()
-                mending.check(sums_key, salvage, damaged, known, new, is_whole=is_whole)
+            _check_repair(month, added, kept, repair)
         except BadDocument as error:
             return SealPlan(failed={**failed, sums_key: error})
-        named = {**mending.others, **named}
-    text = format_sums(_names(view.key, named))
-    if not (recorded and named) or data == text:
+        named = {**repair.absent, **named}
+    text = format_sums(month.names(named))
+    if not (month.recorded and named) or data == text:
         return SealPlan(failed=failed)
     counts = Counter(map(layout.set_of, named))
     changed = {layout.set_of(key) for key, sha256 in added.items() if before.get(key) != sha256}
     return SealPlan(text, named, {one: counts[one] for one in changed}, failed)
+
+
+async def _present(store: Store, view: MonthView, *, is_repair: bool) -> bytes | None:
+    """The SHA256SUMS of a month; None where there is none, or where a repair is to write anew what
+    the store does not give. Raises BadDocument, UnreadableObject, StoreError."""
+    try:  # whatever the listing shows: what it left out would be overwritten
+        data = await store.read(layout.sums_key(view.key))
+    except (BadDocument, UnreadableObject):
+        if is_repair:
+            return None
+        raise
+    if data is not None and not is_repair:
+        await decode_sums(store, view.key, data, hint=_STAYS)
+    return data
+
+
+async def _read_month(
+    store: Store,
+    view: MonthView,
+    salvage: Salvage,
+    sets: Collection[str],
+    concerned: Collection[str],
+    confirmed: Collection[str],
+    repair: SumsRepair | None,
+    documents: Mapping[str, bytes],
+) -> _Month:
+    """Read the records that may give lines: in a repair all of the month, and else those of the
+    sets ``concerned`` and of standard instances' sets without a line. Raises StoreError."""
+    lines = {f"{view.key}/{name}": hashes for name, hashes in salvage.sums.items()}
+    complete = set(sets)
+    if repair is None:
+        named = set(map(layout.stem_of, lines))
+        complete |= {one.key for one in view.sets if one.is_standard and one.key not in named}
+    some = [
+        # Nothing is taken from a catalogue but what a line confirms.
+        _known_by(one.with_documents(documents), lines if repair is None else ())
+        for one in view.sets
+        if repair is not None or one.key in complete or one.key in concerned
+    ]
+    chosen = lines if repair is None else {k: repair.choose(k, v) for k, v in lines.items()}
+    said = {key: as_one(hashes) for key, hashes in chosen.items()}
+    recorded, wrong = await _recorded(store, some, said, confirmed)
+    if repair is not None:
+        complete |= _named_before(recorded, await results_if_any(store, view.key))
+    return _Month(view, salvage, lines, recorded, wrong, frozenset(complete), frozenset(confirmed))
+
+
+def _known_by(one: SetFiles, keys: Collection[str]) -> SetFiles:
+    """The same set, with what its catalogue says of the objects with these ``keys`` alone."""
+    entries = {key: entry for key, entry in one.known.entries.items() if entry.object_key in keys}
+    return replace(one, known=CatalogueSet(entries))
+
+
+async def _recorded(
+    store: Store, sets: Sequence[SetFiles], said: Mapping[str, str], confirmed: Collection[str]
+) -> tuple[dict[str, str], dict[str, ArchiverError]]:
+    """The SHA-256 by key that records give; and by set, why one of its records does not count.
+    ``said`` is what SHA256SUMS says, by key. Raises StoreError."""
+    found, wrong = dict[str, str](), dict[str, ArchiverError]()
+    for first in range(0, len(sets), _SETS_AT_ONCE):
+        for one in await with_records(store, sets[first : first + _SETS_AT_ONCE]):
+            for record_key in one.records:
+                try:
+                    record = await described(store, one, record_key)
+                    if record is None:
+                        continue
+                    await check_object(store, record, one.entries)
+                    odds = at_odds(record, said)
+                    if odds is not None and layout.stem_of(record.object_key) not in confirmed:
+                        raise odds
+                    found[record.object_key] = record.sha256
+                except (IntegrityError, UnreadableObject) as error:
+                    wrong.setdefault(one.key, error)
+    return found, wrong
 
 
 def _named_before(recorded: Mapping[str, str], seen: Mapping[str, Result]) -> set[str]:
@@ -201,114 +240,79 @@ def _named_before(recorded: Mapping[str, str], seen: Mapping[str, Result]) -> se
     return sets - set(map(layout.set_of, changed))
 
 
-def _is_believed(key: str, said: Mapping[str, object], confirmed: Collection[str]) -> bool:
+def _added(month: _Month) -> dict[str, str]:
+    """The lines that records give: of complete sets, of confirmed files, and of those whose own
+    line has but a few wrong bytes."""
+    unnamed = {key: sha256 for key, sha256 in month.recorded.items() if key not in month.lines}
+    recognised = recognized(month.damaged, month.names(unnamed))
+    return {
+        key: sha256
+        for key, sha256 in month.recorded.items()
+        if layout.set_of(key) in month.complete - month.wrong.keys()
+        or _is_believed(month, key)
+        or key.removeprefix(f"{month.view.key}/") in recognised
+    }
+
+
+def _is_believed(month: _Month, key: str) -> bool:
     """Whether a file gets the line that its record gives though its set need not be complete: it is
-    ``confirmed``, and had a line before, or is its whole set."""
+    confirmed, and had a line before, or is its whole set."""
     stem = layout.stem_of(key)
-    had_one = any(f"{stem}.{kind}" in said for kind in Kind)
-    return stem in confirmed and (had_one or not layout.is_in_folder(key))
+    had_line = any(f"{stem}.{kind}" in month.lines for kind in Kind)
+    return stem in month.confirmed and (had_line or not layout.is_in_folder(key))
 
 
-def _damaged(salvage: Salvage, view: MonthView) -> list[str]:
-    """The lines that cannot be read, and those that name what is not there and is no backup's
-    file."""
-    odd = [
-        f"{sha256}  {name}"
-        for name, said in salvage.sums.items()
-        for sha256 in sorted(said)
-        if not layout.is_object(f"{view.key}/{name}") and f"{view.key}/{name}" not in view.there
-    ]
-    return [*salvage.unreadable, *odd]
+def _kept(month: _Month, added: Collection[str], *, is_repair: bool) -> dict[str, frozenset[str]]:
+    """The lines that stay, beside those that are ``added``. A confirmed file's line is replaced: it
+    may have had another suffix. A repair drops what names neither a backup's file nor one that is
+    there."""
+    replaced = {layout.stem_of(key) for key in added} & month.confirmed
+    return {
+        key: hashes
+        for key, hashes in month.lines.items()
+        if layout.stem_of(key) not in replaced
+        and (not is_repair or layout.is_object(key) or key in month.view.there)
+    }
 
 
-def _check_kept(sums_key: str, kept: Mapping[str, frozenset[str]]) -> None:
-    """Raises BadDocument where a file has several lines, and nothing tells which is right."""
-    for key, hashes in kept.items():
-        if len(hashes) > 1:
+def _check_repair(
+    month: _Month,
+    added: Mapping[str, str],
+    kept: Mapping[str, frozenset[str]],
+    repair: SumsRepair,
+) -> None:
+    """Raises BadDocument where a repair cannot tell which line of a file is right, or would drop
+    the line of a file that gets no other."""
+    sums_key = layout.sums_key(month.view.key)
+    for key in kept.keys() - added.keys():
+        if len(kept[key]) > 1:
             raise BadDocument(
                 sums_key,
-                f"it has {len(hashes)} lines for {key.rpartition('/')[2]}, with different SHA-256",
+                f"it gives {len(kept[key])} SHA-256 for {key.rpartition('/')[2]}",
                 hint="it stays as it is: repair from an archive whose SHA256SUMS names that file, "
                 "or remove the wrong line by hand",
             )
-
-
-async def _recorded(
-    store: Store,
-    sets: Sequence[SetFiles],
-    said: Mapping[str, frozenset[str]],
-    confirmed: Collection[str],
-    *,
-    catalogued: bool,
-) -> tuple[dict[str, str], dict[str, ArchiverError]]:
-    """The lines that records give, the SHA-256 by key; and by set, why one of its does not. What
-    has its line may be ``catalogued``: nothing else is taken from a catalogue. Raises
-    StoreError."""
-    lines, wrong = dict[str, str](), dict[str, ArchiverError]()
-    for first in range(0, len(sets), _SETS_AT_ONCE):
-        some = sets[first : first + _SETS_AT_ONCE]
-        if catalogued:
-            some = [replace(one, known=_of_named(one.known, said)) for one in some]
-        else:
-            some = [replace(one, known=NOTHING_KNOWN) for one in some]
-        for one in await with_records(store, some):
-            for record_key in one.records:
-                try:
-                    record = await described(store, one, record_key)
-                    if record is not None:
-                        _check_record(one, record, said, confirmed)
-                        lines[record.object_key] = record.sha256
-                except (IntegrityError, UnreadableObject) as error:
-                    wrong.setdefault(one.key, error)
-    return lines, wrong
-
-
-def _of_named(known: CatalogueSet, said: Mapping[str, object]) -> CatalogueSet:
-    """What a catalogue says of the files that have a line."""
-    entries = {key: one for key, one in known.entries.items() if one.object_key in said}
-    return replace(known, entries=entries)
-
-
-async def _present(store: Store, view: MonthView, *, mending: bool) -> bytes | None:
-    """The SHA256SUMS of a month; None where there is none, or where a repair is to write anew what
-    the store does not give. Raises BadDocument, UnreadableObject, StoreError."""
-    try:  # whatever the listing shows: what it left out would be overwritten
-        data = await store.read(layout.sums_key(view.key))
-    except (BadDocument, UnreadableObject):
-        if mending:
-            return None
-        raise
-    if data is not None and not mending:
-        await decode_sums(store, view.key, data, hint=_STAYS)
-    return data
-
-
-def _check_record(
-    one: SetFiles,
-    record: Described,
-    said: Mapping[str, frozenset[str]],
-    confirmed: Collection[str],
-) -> None:
-    """Raises IntegrityError where its object is not there, or SHA256SUMS says otherwise of it."""
-    key = record.object_key
-    entry = one.entries.get(key)
-    if entry is None or not entry.is_file or entry.size != record.size:
-        raise IntegrityError(
-            f"{key}: it is not there as its record says",
-            hint="SHA256SUMS stays: run verify, then repair",
+    if month.view.listed.sums is None:
+        return
+    known = {key: month.recorded[key] for key in month.recorded if key in kept or key in added}
+    knows_all = repair.knows_all and not month.wrong and len(known) == len(month.recorded)
+    if month.salvage.is_empty and not knows_all:
+        raise BadDocument(
+            sums_key,
+            "it is empty, and nothing else tells which files it named",
+            hint="repair from the source, or from an archive that has it whole",
         )
-    stem = layout.stem_of(key)
-    for kind in Kind:  # a line under another suffix speaks of the same backup
-        line = said.get(f"{stem}.{kind}", frozenset({record.sha256}))
-        wrong = line != {record.sha256} or (f"{stem}.{kind}" != key and f"{stem}.{kind}" in said)
-        if wrong and stem not in confirmed:
-            raise IntegrityError(
-                f"{key}: SHA256SUMS says {' and '.join(sorted(line))} of {stem}.{kind}, and its "
-                f"record {record.sha256}",
-                hint="one of them was changed; SHA256SUMS stays: run verify, then repair",
-            )
-
-
-def _names(month: str, sums: Mapping[str, str]) -> dict[str, str]:
-    """The same by the names that SHA256SUMS has."""
-    return {key.removeprefix(f"{month}/"): sha256 for key, sha256 in sums.items()}
+    names = month.names({**repair.absent, **known})
+    unnamed = {name: sha256 for name, sha256 in names.items() if name not in month.salvage.sums}
+    new = {key: sha256 for key, sha256 in added.items() if layout.stem_of(key) in month.confirmed}
+    found = unexplained(month.damaged, unnamed, names, month.names(new))
+    left = found.with_noise(month.salvage.zeros)
+    if repair.knows_all:
+        left = found.without_noise(month.salvage.zeros, names)
+    if left:
+        raise BadDocument(
+            sums_key,
+            "a line that cannot be read may be that of a missing or damaged file: "
+            f"{left[0][:120]!a}",
+            hint="it stays as it is; remove the line if you know that nothing is missing",
+        )

@@ -13,8 +13,8 @@ from archiver.archive.acknowledged import (
     Acknowledged,
     Acknowledgement,
     acknowledge,
-    bring_along,
     check_subject,
+    copy_acknowledged,
     withdraw,
 )
 from archiver.archive.archive import Beginning
@@ -76,9 +76,14 @@ async def archive(files: Path, source: TairSource, tmp_path: Path) -> Archive:
     return archive
 
 
+async def record_keys(archive: Archive) -> list[str]:
+    entries = archive.store.entries(f"{CLUSTER}/")
+    return [one.key async for one in entries if layout.is_record(one.key)]
+
+
 async def night(archive: Archive) -> str:
     """The folder of that night's set."""
-    keys = [key async for key in archive.record_keys(f"{CLUSTER}/")]
+    keys = await record_keys(archive)
     [folder] = {key.rpartition("/")[0] for key in keys if f"{NIGHT:%Y%m%dT}" in key}
     return folder
 
@@ -202,7 +207,7 @@ async def test_it_never_hides_damage(archive: Archive) -> None:
 
 
 async def test_what_cannot_be_acknowledged(archive: Archive) -> None:
-    keys = [key async for key in archive.record_keys(f"{CLUSTER}/")]
+    keys = await record_keys(archive)
     whole = keys[0].rpartition("/")[0]
     async with archive.writing(WHOLE):
         with pytest.raises(UsageError, match="is complete"):
@@ -452,7 +457,7 @@ async def test_one_that_cannot_be_read_is_kept_aside(stores: Stores) -> None:
         await acknowledge(archive, "r-x-1", by=BY, reason=WHY, observer=kept.append)
     async with other.writing(WHOLE):
         await other.store.put(key, b"{}")
-        found = [one async for one in bring_along(archive, other, (), (), kept.append)]
+        found = [one async for one in copy_acknowledged(archive, other, (), (), kept.append)]
     assert [(one.key, one.bad) for one in found] == [(key, None)]
     assert await Acknowledged(other).of("r-x-1") is not None
     for place, event, data in zip((archive, other), kept, (b"{", b"{}"), strict=True):

@@ -15,7 +15,7 @@ from archiver import Archive, LocalStore, Query, pull
 from archiver.archive import layout
 from archiver.archive.consistency import contradictions
 from archiver.archive.inventory import Inventory
-from archiver.archive.record import Record, make_record
+from archiver.archive.record import Record, encode, new_document
 from archiver.commands.ls.listing import State, archived_rows, compared_rows, vendor_rows
 from archiver.errors import (
     ArchiverError,
@@ -143,19 +143,17 @@ def test_no_id_leaves_its_folder(text: str) -> None:
     assert "~" not in part
 
 
-def record() -> Record:
-    key = layout.record_key(layout.stem(FOLDER, BACKUP))
-    return make_record(key, BACKUP, Stored(f"{FOLDER}/r-bp1-db-0-7.rdb", RECEIPT), "archiver 0")
+def record(backup: Backup = BACKUP) -> Record:
+    stem = layout.stem(FOLDER, BACKUP)
+    document = new_document(backup, Stored(f"{stem}.rdb", RECEIPT), "archiver 0")
+    return Record.decode(layout.record_key(stem), encode(document))
 
 
 @pytest.mark.parametrize("value", [2**64, -(2**63) - 1, "half \ud800", ["\udfff"], {"a": 2**80}])
 def test_a_record_of_what_only_json_can_say(value: object) -> None:
     """It keeps every field of a listing as received, odd ones too."""
     fields = {**BACKUP.received, "New": value}
-    key = layout.record_key(layout.stem(FOLDER, BACKUP))
-    stored = Stored(f"{FOLDER}/r-bp1-db-0-7.rdb", RECEIPT)
-    encoded = make_record(key, replace(BACKUP, received=fields), stored, "archiver 0").encode()
-    assert Record.decode(key, encoded).received == fields
+    assert record(replace(BACKUP, received=fields)).received == fields
 
 
 def test_a_record_is_laid_out() -> None:
@@ -206,12 +204,9 @@ def test_a_record_of_a_version_that_read_less_is_right() -> None:
     """What is read out of the same fields today need not be in a record of yesterday."""
     received = {**BACKUP.received, "BackupMode": "Manual", "EngineVersion": "7.0"}
     fields = replace(BACKUP, received=received, mode=None, engine=None)
-    stem = layout.stem(FOLDER, BACKUP)
-    old = make_record(f"{stem}.json", fields, Stored(f"{stem}.rdb", RECEIPT), "archiver 0")
-    assert contradictions(old) == []
+    assert contradictions(record(fields)) == []
     other = replace(fields, engine=Engine(version="5.0"))
-    wrong = make_record(f"{stem}.json", other, Stored(f"{stem}.rdb", RECEIPT), "archiver 0")
-    assert len(contradictions(wrong)) == 1
+    assert len(contradictions(record(other))) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 
 from archiver import Archive, LocalStore, restore
 from archiver.archive import completeness
-from archiver.archive.backupsets import list_folders, named_set, newest_first
+from archiver.archive.backupsets import named_set, newest_first
+from archiver.archive.folders import list_folders
 from archiver.commands.copy.run import copy
 from archiver.commands.drill import Wanted
 from archiver.commands.drill.selection import choose_sets

@@ -11,9 +11,9 @@ import pytest
 
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, pull, restore, verify
 from archiver.archive import layout
-from archiver.archive.backupsets import confirmed, list_folders
 from archiver.archive.catalogue import read_catalogue
 from archiver.archive.contents import results_below, view_month
+from archiver.archive.folders import confirm_logs, list_folders
 from archiver.archive.indexing import write_index
 from archiver.commands.copy.difference import mismatches
 from archiver.commands.copy.run import copy
@@ -242,7 +242,7 @@ async def test_a_dump_that_a_catalogue_calls_a_log_is_chosen(
     newest = pulled.set_key(pulled.objects(instance, DAYS[2])[0])
     done = await restore(pulled.archive, tmp_path / "to", instance_id=instance)
     assert (done.backup_set.key, done.exit_code) == (newest, 0)
-    folders = await confirmed(pulled.archive, await list_folders(pulled.archive, [instance]))
+    folders = await confirm_logs(pulled.archive, await list_folders(pulled.archive, [instance]))
     _, chosen = choose_sets(folders, Wanted(instances=(instance,)))
     assert [one.key for one in chosen] == [newest]
 
@@ -369,7 +369,7 @@ async def test_an_object_that_is_gone_is_told_by_a_pull_of_others(
     for path in (vendor / CLUSTER / lost.name.rpartition("-")[0]).glob("*20261123*"):
         path.unlink()  # the vendor lists it no more
     summary = await pull(source, pulled.archive, [everything(CLUSTER)])
-    assert any("it is not there as its record says" in str(one) for one in summary.failures)
+    assert any(f"{lost.name}: it is missing" in str(one) for one in summary.failures)
 
 
 async def test_results_that_cannot_be_read_are_not_covered(pulled: Pulled) -> None:

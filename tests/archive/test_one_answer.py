@@ -9,7 +9,8 @@ import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull
 from archiver.archive import layout
-from archiver.archive.backupsets import list_folders, newest_first
+from archiver.archive.backupsets import newest_first
+from archiver.archive.folders import list_folders
 from archiver.commands.drill import DrillOptions, Wanted, drill
 from archiver.commands.ls.listing import archived_rows, compared_rows
 from archiver.commands.summary import Summary

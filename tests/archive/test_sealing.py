@@ -12,7 +12,7 @@ import pytest
 from archiver import Archive, LocalStore, TairSource, pull, verify
 from archiver.archive import indexing, layout, sealing
 from archiver.archive.contents import view_month
-from archiver.archive.sealing import Mending, plan_seal
+from archiver.archive.sealing import SumsRepair, plan_seal
 from archiver.archive.sums import recognized, unexplained
 from archiver.commands.copy.difference import mismatches
 from archiver.commands.copy.run import copy
@@ -125,7 +125,7 @@ async def test_a_repair_keeps_the_lines_of_other_files(pulled: Pulled) -> None:
     remove_lines(pulled.objects(INSTANCE, DAYS[2])[0])
     store, month = LocalStore(pulled.root), layout.month_of(pulled.key(sums))
     view = await view_month(store, month, {})
-    plan = await plan_seal(store, view, set(view.listed.sets), mending=Mending(knows_all=True))
+    plan = await plan_seal(store, view, set(view.listed.sets), repair=SumsRepair(knows_all=True))
     assert plan.data is not None
     assert line in plan.data.decode()
 

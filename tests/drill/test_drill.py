@@ -14,7 +14,7 @@ import pytest
 
 from archiver import Archive, LocalStore
 from archiver import rdb as rdb_format
-from archiver.archive.backupsets import list_folders
+from archiver.archive.folders import list_folders
 from archiver.archive.record import Record
 from archiver.commands.drill import (
     Assertion,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.archive.backupsets import Folder
 from archiver.archive.contents import SetFiles
+from archiver.archive.folders import Folder
 from archiver.commands.drill import Wanted
 from archiver.commands.drill.selection import choose_sets
 from archiver.errors import NoSuchBackup, UsageError

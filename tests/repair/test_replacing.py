@@ -13,7 +13,7 @@ from fastcrc import crc64
 
 import archiver.emulator.objects as served
 from archiver import Archive, LocalStore, PullOptions, TairSource, TransferOptions, events, pull
-from archiver.archive import backupsets
+from archiver.archive import folders
 from archiver.archive.sealing import SealPlan
 from archiver.commands.copy.difference import mismatches
 from archiver.commands.copy.run import copy
@@ -349,7 +349,7 @@ async def test_a_set_is_not_doubled_for_the_name_of_its_folder(
 async def test_a_range_means_the_same_sets_everywhere(pulled: Pulled, tmp_path: Path) -> None:
     """Whole sets, by their start; the end is not in it."""
     target = Archive(LocalStore(tmp_path / "part"))
-    sets = await backupsets.list_folders(pulled.archive, [CLUSTER])
+    sets = await folders.list_folders(pulled.archive, [CLUSTER])
     range_ = TimeRange(sets[0].started_at, sets[2].started_at)
     for path in pulled.objects():
         edit(path.with_suffix(".json"), _later)
@@ -357,7 +357,7 @@ async def test_a_range_means_the_same_sets_everywhere(pulled: Pulled, tmp_path: 
         pulled.archive, target, CopyOptions(selection=Selection((CLUSTER,), range=range_))
     )
     assert summary.archived == 6
-    copied = await backupsets.list_folders(target)
+    copied = await folders.list_folders(target)
     assert [one.started_at for one in copied] == [one.started_at for one in sets[:2]]
     assert DAYS[2] not in copied[-1].key
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, events, restore
-from archiver.archive.backupsets import BackupSet, list_folders
+from archiver.archive.backupsets import BackupSet
+from archiver.archive.folders import list_folders
 from archiver.archive.record import Record
 from archiver.commands.restore import files
 from archiver.commands.restore.choice import DamagedSet

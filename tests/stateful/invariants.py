@@ -6,7 +6,8 @@ from pathlib import Path
 
 from archiver import Archive, LocalStore, events, verify
 from archiver.archive import layout
-from archiver.archive.backupsets import list_folders, read_set
+from archiver.archive.backupsets import read_set
+from archiver.archive.folders import list_folders
 from archiver.commands.copy.difference import mismatches
 from archiver.commands.copy.selection import Selection
 from archiver.commands.ls.listing import State, archived_rows

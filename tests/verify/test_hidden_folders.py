@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from archiver import Archive, LocalStore, Query, TairSource, TransferOptions, pull
-from archiver.archive.backupsets import list_folders
+from archiver.archive.folders import list_folders
 from archiver.commands.copy.run import copy
 from archiver.commands.drill.ledger import Ledger
 from archiver.commands.repair.from_archive import ArchiveSupplier

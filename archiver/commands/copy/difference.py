@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from archiver.archive import layout
-from archiver.archive.acknowledged import differing
+from archiver.archive.acknowledged import Acknowledged, differing
 from archiver.archive.archive import Archive, check_apart
 from archiver.archive.catalogue import Described
 from archiver.archive.contents import Unrecorded, described, walk
@@ -61,7 +61,8 @@ async def mismatches(
             if one != last:  # of a set that SHA256SUMS does not name, once
                 yield one
             last = one
-    async for other in differing(source, target, selection.instances, selection.set_keys):
+    given = selection.instances, selection.set_keys
+    async for other in differing(Acknowledged(source), Acknowledged(target), *given):
         yield (
             Mismatch(other.key, f"{Difference.MISSING} in {target.store}")
             if other.bad is None
@@ -176,9 +177,9 @@ async def _selected(
                 continue
             if record is None:
                 continue
-            if (odds := at_odds(record, one.sums)) is not None:
+            if (odds := at_odds(record, one.files.sums)) is not None:
                 yield _unusable(archive, record.object_key, odds)
-            yield _Usable(record, one.sums if odds is None else None)
+            yield _Usable(record, one.files.sums if odds is None else None)
 
 
 def _unusable(archive: Archive, key: str, error: ArchiverError) -> Mismatch:

@@ -34,7 +34,12 @@ from archiver.archive.indexing import Indexing
 from archiver.archive.inventory import Compared, Difference, Inventory
 from archiver.archive.reading import at_odds, unsealed
 from archiver.archive.record import Record
-from archiver.archive.replacing import Witnesses, dropping_refused, make_way, measure_present
+from archiver.archive.replacing import (
+    Witnesses,
+    measure_present,
+    prepare_replacement,
+    restarting_if_refused,
+)
 from archiver.archive.sealing import SealPlan, plan_seal
 from archiver.archive.verified import forget
 from archiver.commands.copy.selection import CopyOptions, Selection, identity
@@ -220,7 +225,7 @@ class InstanceCopy:
         self._note_unsealed(known, one)
         if compared.difference is not Difference.NONE:
             return False
-        if (odds := at_odds(known, one.sums)) is not None:
+        if (odds := at_odds(known, one.files.sums)) is not None:
             self._observer(events.Failed(known.key, odds))
             self._doubted.add(identity(set_key))
             return True
@@ -255,7 +260,7 @@ class InstanceCopy:
         self, record: Record, one: Recorded, set_key: str, compared: Compared
     ) -> Planned | None:
         difference, backup = compared.difference, record.backup
-        odds = at_odds(record, one.sums)
+        odds = at_odds(record, one.files.sums)
         if odds is not None and not await self._why_doubted(record):
             self._observer(events.Failed(record.key, odds, backup))
         if difference is Difference.OTHER and not self._options.replace:
@@ -374,7 +379,7 @@ class InstanceCopy:
         begun = staging.resumable
         if begun is not None and begun.pin.crc64 != pin.crc64:
             await in_thread(staging.restart)  # parts of another object
-        async with dropping_refused(staging):
+        async with restarting_if_refused(staging):
             try:
                 receipt = await download_file(self._shared.transfer, reading, staging)
             except CorruptFile:
@@ -385,7 +390,7 @@ class InstanceCopy:
             self._check_dump(record, receipt)
             kept = list[tuple[str, str]]()
             if known or staging.existing:
-                kept = await make_way(
+                kept = await prepare_replacement(
                     self._target_says, stem, staging, present, receipt,
                     forced=self._options.replace,
                 )  # fmt: skip
@@ -395,9 +400,9 @@ class InstanceCopy:
 
     def _note_unsealed(self, record: Described, one: Recorded) -> None:
         """Say once of a set that SHA256SUMS does not name all of it where it comes from."""
-        if one.files.sums_fault is not None or record.object_key in (one.sums or {}):
+        if one.files.sums_fault is not None or record.object_key in (one.files.sums or {}):
             return
-        if one.sums is not None:
+        if one.files.sums is not None:
             why = f"{record.object_key} has a record, but no line in SHA256SUMS"
             self._observer(events.SetUnsealed(record.set_key, why))
         elif record.set_key != self._noted:
@@ -466,7 +471,7 @@ class InstanceCopy:
             view,
             whole,
             confirmed=replaced,
-            fresh=index.sets(month),
+            written=index.sets(month),
             documents=index.documents(month),
         )
         return plan, view

@@ -13,7 +13,12 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from archiver import events
 from archiver.archive import layout
-from archiver.archive.acknowledged import Copied, bring_along, differing
+from archiver.archive.acknowledged import (
+    Acknowledged,
+    Copied,
+    copy_acknowledged,
+    differing,
+)
 from archiver.archive.archive import Archive, check_apart
 from archiver.archive.contents import Recorded, instances, walk
 from archiver.archive.indexing import Indexing
@@ -127,16 +132,19 @@ class _Copying:
     async def _bring_acknowledgements(self) -> None:
         """What somebody has taken note of goes along with what it is about."""
         chosen = self._selection
-        given = self._source, self._shared.target, chosen.instances, chosen.set_keys
-        async with aclosing(differing(*given)) as found:
+        source, target = self._source, self._shared.target
+        given = chosen.instances, chosen.set_keys
+        async with aclosing(differing(Acknowledged(source), Acknowledged(target), *given)) as found:
             lacking = [one async for one in found]
         if all(one.bad is not None for one in lacking):
             self._tell_acknowledgements(lacking)
             return
         try:
             async with (
-                self._shared.target.writing(WHOLE, self._shared.observer),
-                aclosing(bring_along(*given, self._shared.observer)) as brought,
+                target.writing(WHOLE, self._shared.observer),
+                aclosing(
+                    copy_acknowledged(source, target, *given, self._shared.observer)
+                ) as brought,
             ):
                 async for one in brought:
                     self._tell_acknowledgements([one])

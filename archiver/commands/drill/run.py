@@ -13,7 +13,7 @@ from pathlib import Path
 
 from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
-from archiver.archive.backupsets import confirmed, list_folders
+from archiver.archive.folders import confirm_logs, list_folders
 from archiver.commands.drill import workdir
 from archiver.commands.drill.conclusion import evidence_maker
 from archiver.commands.drill.events import (
@@ -102,7 +102,7 @@ async def drill(
     faults, unreadable = await _check_history(ledger.history, observer)
     # 3. Choose the sets.
     folders = await list_folders(archive, options.wanted.instances)
-    folders = await confirmed(archive, folders, options.wanted.at)
+    folders = await confirm_logs(archive, folders, options.wanted.at)
     selection, chosen = choose_sets(folders, options.wanted)
     observer(Chosen(tuple(one.key for one in chosen), selection.available))
     # 4. Read what the results are compared with, and what people have acknowledged.

@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from archiver.archive.backupsets import Folder, check_set_key
+from archiver.archive.backupsets import check_set_key
+from archiver.archive.folders import Folder
 from archiver.commands.drill.options import Wanted
 from archiver.errors import NoSuchBackup
 from archiver.report.evidence import Mode, Selection

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from archiver.archive.archive import Archive
-from archiver.archive.backupsets import BackupSet, Folder, Folders, read_set
+from archiver.archive.backupsets import BackupSet, read_set
+from archiver.archive.folders import Folder, Folders
 from archiver.commands.drill.events import (
     FileTried,
     FromTheFuture,

@@ -46,7 +46,7 @@ class Action(StrEnum):
     HELD = "held"  # nothing: the archive has it
     UNFINISHED = "unfinished"  # nothing yet: the vendor is still making it
     FAILED = "failed"  # nothing can be: the vendor failed to make it
-    EMPTY = "empty"  # a full backup of 0 bytes is none
+    EMPTY = "empty"  # a full backup cannot have 0 bytes
     DUPLICATE = "duplicate"  # another query listed it, too, and this run fetches it for that one
     UNREADABLE = "unreadable"  # nobody can see whether the archive has it
 

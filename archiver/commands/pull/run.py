@@ -18,7 +18,7 @@ from archiver import events
 from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
 from archiver.archive.indexing import Indexing
-from archiver.archive.replacing import Witnesses, make_way, measure_present, speaks_for
+from archiver.archive.replacing import Witnesses, is_confirmed, measure_present, prepare_replacement
 from archiver.commands.pull.batch import bring_together
 from archiver.commands.pull.instance import InstancePull, Planned, Shared, instances_of
 from archiver.commands.pull.plan import PullOptions, empty_dump
@@ -232,7 +232,9 @@ class _Run:
             receipt = await engine.transfer(transfer, size, staging)
             kept = list[tuple[str, str]]()
             if transfer.is_known or staging.existing:
-                kept = await make_way(self._witnesses, transfer.stem, staging, present, receipt)
+                kept = await prepare_replacement(
+                    self._witnesses, transfer.stem, staging, present, receipt
+                )
         except CorruptFile as error:
             at = await in_thread(staging.quarantine, str(error))
             kept_in = "its bytes are not kept" if at is None else f"its bytes are kept in {at}"
@@ -249,7 +251,7 @@ class _Run:
         source's CRC-64, or by what the archive says of it."""
         if receipt.crc64_declared is not None:
             return True
-        return await speaks_for(self._witnesses, transfer.stem, receipt.sha256)
+        return await is_confirmed(self._witnesses, transfer.stem, receipt.sha256)
 
 
 def _at_hand(queue: MemoryObjectReceiveStream[Planned], most: int) -> list[Planned]:

@@ -11,7 +11,7 @@ from archiver.archive.contents import MonthView
 from archiver.archive.indexing import Indexing
 from archiver.archive.inventory import Inventory
 from archiver.archive.neighbours import sets_around
-from archiver.archive.sealing import Mending, SealPlan, plan_seal
+from archiver.archive.sealing import SealPlan, SumsRepair, plan_seal
 from archiver.model import Transfer
 
 
@@ -123,7 +123,7 @@ class ListedSets:
             view,
             sets,
             confirmed=self._confirmed,
-            mending=Mending(knows_all=True) if view.key in self._doubted_months else None,
-            fresh=index.sets(view.key),
+            repair=SumsRepair(knows_all=True) if view.key in self._doubted_months else None,
+            written=index.sets(view.key),
             documents=index.documents(view.key),
         )

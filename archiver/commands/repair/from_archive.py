@@ -21,8 +21,13 @@ from archiver.archive.inventory import Inventory
 from archiver.archive.measure import measure, new_block
 from archiver.archive.reading import MonthSums, read_record
 from archiver.archive.record import Record
-from archiver.archive.replacing import Witnesses, dropping_refused, make_way, measure_present
-from archiver.archive.sealing import Mending, plan_seal
+from archiver.archive.replacing import (
+    Witnesses,
+    measure_present,
+    prepare_replacement,
+    restarting_if_refused,
+)
+from archiver.archive.sealing import SumsRepair, plan_seal
 from archiver.archive.sums import given_by
 from archiver.commands.repair.other_archive import elsewhere, sums_if_any
 from archiver.commands.repair.receipts import receipt_of
@@ -347,11 +352,11 @@ class _MonthMending:
             if begun is not None and begun.pin.crc64 != measured.crc64:
                 await in_thread(staging.restart)  # parts of another object
             present = await measure_present(self._store, staging, is_log=theirs.is_log)
-            async with dropping_refused(staging):
+            async with restarting_if_refused(staging):
                 carried = await download_file(self._shared, origin, staging)
                 if carried.sha256 != measured.sha256:
                     raise CorruptFile(f"{theirs.object_key}: it changed while it was copied")
-                kept = await make_way(self._witnesses, stem, staging, present, receipt)
+                kept = await prepare_replacement(self._witnesses, stem, staging, present, receipt)
             for key, at in kept:
                 self._tell(pull_events.KeptAside(key, at))
             commit = staging.commit(receipt, documents)
@@ -399,7 +404,7 @@ class _MonthMending:
             view,
             {layout.set_of(one) for one in names} - lacking,
             confirmed=confirmed,
-            mending=Mending(their_sums, others, knows_all=knows_all),
+            repair=SumsRepair(their_sums, others, knows_all=knows_all),
         )
         try:
             await plan.write(self._store, view)

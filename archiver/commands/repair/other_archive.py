@@ -3,8 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from archiver.archive import layout
-from archiver.archive.reading import salvaged_sums
+from archiver.archive.reading import month_sums
 from archiver.errors import (
     BackupFailed,
     StoreError,
@@ -25,9 +24,5 @@ def elsewhere() -> Generator[None, None, None]:
 async def sums_if_any(store: Store, month: str) -> dict[str, str]:
     """The SHA-256 by key in a month's SHA256SUMS, as far as it can be read; where it gives several
     for a file, all of them as one text (:func:`.as_one`)."""
-    key = layout.sums_key(month)
-    data = (await store.read_many([key]))[key]
-    if data is None:
-        return {}
-    by_set = (await salvaged_sums(store, month, data)).by_set
+    by_set = (await month_sums(store, month)).by_set
     return {key: sha256 for lines in by_set.values() for key, sha256 in lines.items()}

@@ -7,13 +7,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from archiver.archive.archive import Archive
-from archiver.archive.backupsets import (
-    BackupSet,
-    exit_code_of,
-    list_folders,
-    newest_first,
-    read_set,
-)
+from archiver.archive.backupsets import BackupSet, exit_code_of, newest_first, read_set
+from archiver.archive.folders import list_folders
 from archiver.errors import IntegrityError, NoSuchBackup, StoreError, UnreadableObject
 
 

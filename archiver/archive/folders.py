@@ -1,0 +1,266 @@
+"""Backup sets as a listing shows them: their nodes, whether they are of dumps, what each lacks.
+
+Records are read only of logs that a catalogue calls so, where they are newer than every dump.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from archiver.archive import completeness, layout
+from archiver.archive.archive import Archive
+from archiver.archive.catalogue import NOTHING_KNOWN, CatalogueEntry, Described
+from archiver.archive.contents import SetFiles, Unrecorded, sets_below
+from archiver.archive.reading import decode_record, salvaged_sums
+from archiver.errors import ArchiverError
+from archiver.ids import safe
+from archiver.model import BackupType, Kind, NodesExpected
+
+# Sets whose records are read at once.
+MOST_AHEAD: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A set as a listing shows it, by its ``files``.
+
+    ``logs`` are the keys of the records that say that their file is a log of commands; ``expected``
+    is how many nodes it should have, where that is known. ``hides`` is the reason why its contents
+    are unknown: then it is a set, a folder of sets, or a month's SHA256SUMS, which may name any
+    number; the first of these began at ``started_at`` or later.
+    """
+
+    key: str
+    instance_id: str
+    started_at: datetime
+    files: SetFiles
+    logs: frozenset[str] = frozenset()
+    expected: NodesExpected | None = None
+    hides: ArchiverError | None = None
+
+    def may_tell_of(self, set_key: str) -> bool:
+        """Whether a set lies in it, or it is the SHA256SUMS that may have named it."""
+        within = layout.month_of(self.key) if layout.is_of_a_month(self.key) else self.key
+        return set_key.startswith(f"{within}/")
+
+    @property
+    def record_keys(self) -> tuple[str, ...]:
+        return tuple(sorted(self.files.records))
+
+    @property
+    def lost(self) -> dict[str, Unrecorded]:
+        """Files that are or were in it and have no record, by the keys of their records."""
+        return self.files.unrecorded()
+
+    @property
+    def _lost_objects(self) -> list[str]:
+        return [one.key for one in self.lost.values() if layout.is_object(one.key)]
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The nodes of its files, by the keys of their records or of what has lost its own. Of a
+        set of dumps those that have a dump."""
+        left_out = self.logs if self.is_full else frozenset[str]()
+        keys = [*self.record_keys, *self._lost_objects]
+        found = frozenset(layout.node_of(key) for key in keys if key not in left_out)
+        # Nodes have a folder: a file beside it that is called like the set is none of them.
+        return found - {self.instance_id} or found
+
+    @property
+    def is_sealed(self) -> bool:
+        return self.files.sums is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is a set of dumps, or may be. It is one of logs (NeedAof), which cannot be
+        restored alone, when every record says so, and the suffix of each file without a record."""
+        keys, lost = self.record_keys, self._lost_objects
+        return (
+            not (keys or lost)
+            or any(key not in self.logs for key in keys)
+            or any(not key.endswith(f".{Kind.AOF}") for key in lost)
+        )
+
+    @property
+    def is_catalogued_log(self) -> bool:
+        """Whether its catalogue says that it is one of logs, which the records may contradict."""
+        return not self.is_full and not self.logs.isdisjoint(self.files.known.entries)
+
+    @property
+    def is_of_cluster(self) -> bool:
+        return bool(self.nodes - {self.instance_id})
+
+    @property
+    def looks_complete(self) -> bool:
+        """Whether it does by itself, as listed."""
+        is_proven = (self.is_sealed and self.files.doubt is None) or not self.is_of_cluster
+        return is_proven and bool(self.record_keys) and not self.lost
+
+    @property
+    def set_nodes(self) -> completeness.SetNodes:
+        """The same for comparing it with the sets around it."""
+        return completeness.SetNodes(
+            self.key, self.started_at, self.nodes, self.is_full, self.expected
+        )
+
+
+class Folders(list[Folder]):
+    """The sets of instances, and the folders that may hide some: by instance, the oldest first.
+
+    What each lacks by those around it is computed once for all sets of an instance, when it is
+    asked for: otherwise each would be compared with some thousand others.
+    """
+
+    def __init__(self, folders: Iterable[Folder]) -> None:
+        super().__init__(
+            sorted(folders, key=lambda one: (one.instance_id, one.started_at, one.key))
+        )
+        self._around: Final[dict[str, _Around]] = {}
+
+    def missing_nodes(self, folder: Folder) -> frozenset[str]:
+        """The nodes that ``folder`` should have, by the sets around it, and has no file of."""
+        found, beside = self._of(folder.instance_id).lacks(folder)
+        return beside | frozenset(found.nodes if found else ())
+
+    def why_missing(self, folder: Folder) -> list[str]:
+        """Why :meth:`missing_nodes` are missing, in a line each."""
+        found, beside = self._of(folder.instance_id).lacks(folder)
+        why = [f"node {node} has its file in a folder beside it" for node in sorted(beside)]
+        return [*why, found.why] if found else why
+
+    def looking_complete(self, instance_id: str) -> list[Folder]:
+        """The sets of an instance that are complete by the listing alone: records and bytes may
+        prove it wrong."""
+        return list(self._of(instance_id).complete)
+
+    def _of(self, instance_id: str) -> "_Around":
+        if instance_id not in self._around:
+            low = bisect_left(self, instance_id, key=lambda one: one.instance_id)
+            high = bisect_right(self, instance_id, key=lambda one: one.instance_id)
+            self._around[instance_id] = _Around(self[low:high])
+        return self._around[instance_id]
+
+
+class _Around:
+    """The sets of one instance, the oldest first, and what each lacks by the others."""
+
+    def __init__(self, folders: Sequence[Folder]) -> None:
+        known = [one.set_nodes for one in folders if one.hides is None]
+        self._known: Final = known
+        self._by_key: Final = {one.key: one for one in known}
+        self._missing: Final = completeness.missing_nodes(known)
+        self._beside: Final = completeness.nodes_beside(known)
+        lacking = self._missing.keys() | self._beside.keys()
+        self.complete: Final = [o for o in folders if o.looks_complete and o.key not in lacking]
+
+    def lacks(self, folder: Folder) -> tuple[completeness.Missing | None, frozenset[str]]:
+        """Nodes that others have, and nodes that lie in folders beside it. More may be known of
+        ``folder`` now than when all of them were listed."""
+        own = folder.set_nodes
+        if own == self._by_key.get(folder.key):
+            return self._missing.get(own.key), self._beside.get(own.key, frozenset())
+        # The sets that are compared with it, and those that may be one backup with these.
+        reach = completeness.REACH + 2 * completeness.ONE_BACKUP
+        low = bisect_left(self._known, own.started_at - reach, key=lambda one: one.started_at)
+        high = bisect_right(self._known, own.started_at + reach, key=lambda one: one.started_at)
+        near = [own, *(one for one in self._known[low:high] if one.key != own.key)]
+        found = completeness.missing_nodes(near, {own.key}).get(own.key)
+        return found, completeness.nodes_beside(near).get(own.key, frozenset())
+
+
+def backup_type(record: Described) -> BackupType | None:
+    """Dump or log, as the source said, or else by the suffix of the bytes that came: a dump may be
+    encrypted, and a log be empty or begin as a dump does. None where nothing tells (pure)."""
+    if record.type is not None:
+        return record.type
+    suffix = record.object_key.rpartition(".")[2]
+    by_bytes = {str(Kind.RDB): BackupType.FULL, str(Kind.AOF): BackupType.INCREMENTAL}
+    return by_bytes.get(suffix)
+
+
+def logs_among(one: SetFiles) -> frozenset[str]:
+    """The records of a set that say that their file is a log, by its catalogue and the documents
+    that were read ahead (pure). A record that cannot be used is none: who reads the set is told."""
+    found = set[str]()
+    for key in one.records:
+        data, record = one.documents.get(key), one.known.entries.get(key)
+        if record is None and isinstance(data, bytes):
+            with suppress(ArchiverError):
+                record = CatalogueEntry.of(decode_record(key, data))
+        if record is not None and backup_type(record) is BackupType.INCREMENTAL:
+            found.add(key)
+    return frozenset(found)
+
+
+async def list_folders(archive: Archive, instances: Collection[str] = ()) -> Folders:
+    """Every set of these instances, or of all, every folder that may hide some, and every
+    SHA256SUMS that may have named some and cannot be read. Raises StoreError."""
+    folders: list[Folder] = []
+    for prefix in [f"{safe(instance)}/" for instance in instances] or [""]:
+        async for one in sets_below(archive.store, prefix, reads=lambda _: True):
+            if isinstance(one, Unrecorded):
+                folders.append(_folder(SetFiles(one.key, {}), layout.span(one.key)[0], one.error))
+            elif (start := layout.set_start(one.key)) is not None:
+                folders.append(_folder(one, start))
+    return Folders(folders)
+
+
+def _folder(files: SetFiles, start: datetime, hides: ArchiverError | None = None) -> Folder:
+    return Folder(
+        files.key,
+        files.key.partition("/")[0],
+        start,
+        replace(files, documents={}),  # there may be any number
+        logs_among(files),
+        files.expected,
+        hides,
+    )
+
+
+async def read_folders(archive: Archive, folders: Sequence[Folder]) -> list[Folder]:
+    """The same sets by their records and SHA256SUMS, read many at once, whatever a catalogue says
+    of them. Raises StoreError."""
+    store, listed = archive.store, [one for one in folders if one.hides is None]
+    months = sorted({layout.month_of(one.key) for one in listed})
+    keys = [key for one in listed for key in one.record_keys]
+    documents = await store.read_many([*map(layout.sums_key, months), *keys])
+    sums = {
+        month: await salvaged_sums(store, month, data)
+        for month in months
+        if (data := documents[layout.sums_key(month)]) is not None
+    }
+    found: list[Folder] = []
+    for one in folders:
+        if one.hides is not None:
+            found.append(one)
+            continue
+        own = {key: documents[key] for key in one.record_keys}
+        files = replace(one.files, known=NOTHING_KNOWN, documents=own)
+        if (said := sums.get(layout.month_of(one.key))) is not None:
+            files = files.with_sums(said)
+        found.append(replace(one, files=files, logs=logs_among(files)))
+    return found
+
+
+async def confirm_logs(
+    archive: Archive, folders: Iterable[Folder], at: datetime | None = None
+) -> Folders:
+    """The same sets; those that their catalogue calls logs, and that are newer than the instance's
+    newest set of dumps that began at ``at`` or before, by their records. Raises StoreError."""
+    found, newer = list[Folder](), dict[str, list[Folder]]()
+    for one in folders:
+        is_meant = at is None or one.started_at <= at
+        if one.is_full and is_meant:
+            found += newer.pop(one.instance_id, [])
+        if one.is_catalogued_log and is_meant:
+            newer.setdefault(one.instance_id, []).append(one)
+        else:
+            found.append(one)
+    of_all = [one for some in newer.values() for one in some]
+    for first in range(0, len(of_all), MOST_AHEAD):
+        read = await read_folders(archive, of_all[first : first + MOST_AHEAD])
+        found += [replace(one, files=replace(one.files, documents={})) for one in read]
+    return Folders(found)
