@@ -16,7 +16,7 @@ from archiver.archive import verified
 from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
 from archiver.archive.sums import parse_sums
-from archiver.commands.verify.statements import Claims
+from archiver.commands.verify.statements import Statements
 from archiver.documents import Fields, parse
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnsafeInput
 from archiver.report import document as evidence
@@ -142,7 +142,7 @@ def test_records(data: bytes) -> None:
     for text in (read.object_key, read.node_id, read.instance_id, read.backup_id):
         assert documents.is_clean(text)
     assert 1969 < read.started_at.year < 9999
-    assert isinstance(Claims(read).crc64, int)
+    assert isinstance(Statements(read).crc64, int)
     contradictions(read)
     contradictions(Record.decode(RECORD.key, data))
     with suppress(UnsafeInput):

@@ -11,7 +11,7 @@ from archiver import Archive, LocalStore, TairSource, pull, verify
 from archiver.archive import layout
 from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.from_source import SourceSupplier
-from archiver.commands.repair.misplaced import move_doubles
+from archiver.commands.repair.misplaced import move_duplicates
 from archiver.commands.repair.run import Supplier, repair
 from archiver.commands.verify import events
 from archiver.commands.verify.findings import Fault
@@ -235,7 +235,7 @@ async def test_what_was_seen_of_an_object_that_stays_is_known_still(pulled: Pull
     one, other, _ = pulled.objects()
     shutil.copy(other.with_suffix(".json"), one.with_suffix(".json"))
     found = await verify(pulled.archive)
-    moved = await move_doubles(pulled.archive, found.findings, events.ignore)
+    moved = await move_duplicates(pulled.archive, found.findings, events.ignore)
     assert moved.sets == {pulled.key(one.parent)}
     assert seen(pulled.root, CLUSTER) == said
 

@@ -10,7 +10,7 @@ from archiver.archive.record import Record
 from archiver.archive.sums import format_sums, parse_sums
 from archiver.commands.verify.findings import Fault
 from archiver.commands.verify.judge import judge
-from archiver.commands.verify.statements import Claims
+from archiver.commands.verify.statements import Statements
 from archiver.model import Footer, Kind, Measured, RdbVerdict
 from tests.archive.test_archive import record as make
 
@@ -18,10 +18,10 @@ RIGHT, WRONG = "a" * 64, "b" * 64
 CRC = 2**63 + 5
 
 
-def claims(
+def statements(
     *, sha256: str = RIGHT, declared: int | None = CRC, sums: str | None = RIGHT,
     verified: str | None = None,
-) -> Claims:  # fmt: skip
+) -> Statements:  # fmt: skip
     made = make()
     document: dict[str, Any] = {
         **made.document,
@@ -30,7 +30,7 @@ def claims(
         "crc64ecma_declared": None if declared is None else str(declared),
         "rdb": {"version": "REDIS0009", "footer": "ok"},
     }
-    return Claims(
+    return Statements(
         Record.decode(made.key, replace(made, document=document).encode()), sums, verified
     )
 
@@ -40,8 +40,8 @@ def measured(sha256: str = RIGHT, crc64: int = CRC, footer: Footer = Footer.OK) 
 
 
 def test_all_agree() -> None:
-    assert judge(claims(), measured()) == []
-    assert judge(claims(declared=None, sums=None), measured()) == []
+    assert judge(statements(), measured()) == []
+    assert judge(statements(declared=None, sums=None), measured()) == []
 
 
 SHA = st.sampled_from([RIGHT, WRONG])
@@ -60,7 +60,7 @@ def test_any_disagreement_is_found(
     footer: Footer,
 ) -> None:
     """No combination of a disagreement passes, and none of agreement fails."""
-    said = claims(sha256=recorded, declared=declared, sums=sums, verified=verified)
+    said = statements(sha256=recorded, declared=declared, sums=sums, verified=verified)
     agree = {recorded, found, sums, verified} - {None} == {found}
     agree &= crc64 == CRC and declared in (CRC, None) and footer is Footer.OK
     assert (judge(said, measured(found, crc64, footer)) == []) is agree
@@ -71,7 +71,7 @@ SOUND = st.sampled_from([Footer.OK, Footer.DISABLED, Footer.NONE])
 
 @given(SOUND)
 def test_the_sources_crc_decides_when_it_is_alone(footer: Footer) -> None:
-    said = claims(sums=None)
+    said = statements(sums=None)
     assert judge(said, measured(WRONG, 7, footer))[0].fault is Fault.CHANGED
     assert judge(said, measured(WRONG, CRC, footer))[0].fault is Fault.CONTRADICTION
 
@@ -82,18 +82,18 @@ def test_the_record_and_another_sha256_outvote_a_crc(
 ) -> None:
     """Who knows a CRC-64 can make other bytes that have it."""
     assume(RIGHT in (sums, verified))
-    said = claims(declared=declared, sums=sums, verified=verified)
+    said = statements(declared=declared, sums=sums, verified=verified)
     assert judge(said, measured(WRONG, CRC, footer))[0].fault is Fault.CHANGED
 
 
 @given(st.sampled_from([CRC, 7, None]), SOUND)
 def test_two_sha256_outvote_a_record_and_its_crc(declared: int | None, footer: Footer) -> None:
-    said = claims(declared=declared, sums=WRONG, verified=WRONG)
+    said = statements(declared=declared, sums=WRONG, verified=WRONG)
     assert judge(said, measured(WRONG, CRC, footer))[0].fault is Fault.CONTRADICTION
 
 
 def test_one_sha256_against_another_and_the_crc() -> None:
-    for said in (claims(sums=WRONG), claims(sums=None, verified=WRONG)):
+    for said in (statements(sums=WRONG), statements(sums=None, verified=WRONG)):
         assert judge(said, measured(WRONG, 7))[0].fault is Fault.CHANGED
         assert judge(said, measured(WRONG, CRC))[0].fault is Fault.CONTRADICTION
 
@@ -104,14 +104,14 @@ def test_a_dump_with_a_wrong_checksum_is_never_right(
     crc64: int,
 ) -> None:  # fmt: skip
     """Though the record, SHA256SUMS and an earlier verify all say so."""
-    said = claims(sha256=recorded, declared=declared, sums=sums, verified=verified)
+    said = statements(sha256=recorded, declared=declared, sums=sums, verified=verified)
     said.record.document["rdb"]["footer"] = "mismatch"
     faults = {f.fault for f in judge(said, measured(found, crc64, Footer.MISMATCH))}
     assert Fault.CHANGED in faults
 
 
 def test_a_dump_that_contradicts_itself_is_not_outvoted() -> None:
-    said = claims(declared=None, sums=WRONG, verified=WRONG)
+    said = statements(declared=None, sums=WRONG, verified=WRONG)
     assert judge(said, measured(WRONG, 7, Footer.MISMATCH))[0].fault is Fault.CHANGED
     assert judge(said, measured(WRONG, 7, Footer.OK))[0].fault is Fault.CONTRADICTION
 

@@ -178,7 +178,7 @@ async def test_what_two_archives_record_otherwise_is_not_sealed(
     pulled.sums().write_bytes(b"?")
     summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
     [failed] = summary.not_repaired
-    assert "say otherwise" in str(failed.error)
+    assert "contradict " in str(failed.error)
     assert [f.fault for f in summary.findings] == [Fault.SUMS]
     assert pulled.sums().read_bytes() == b"?"
 
@@ -197,6 +197,35 @@ def lose_a_node(pulled: Pulled, offsite: Archive, *, named_there: bool) -> tuple
     if not named_there:
         remove_lines(Path(str(offsite.store)) / pulled.key(lost))
     return pulled.name(lost), pulled.name(here)
+
+
+@pytest.mark.parametrize("there", ["named", "named at a verify", "in a damaged line"])
+async def test_a_lost_node_that_only_the_other_archive_knows_of_is_reported(
+    pulled: Pulled, offsite: Archive, tmp_path: Path, there: str
+) -> None:
+    """Without our SHA256SUMS, nothing here names it: the set must not pass for complete."""
+    other = Path(str(offsite.store))
+    await verify(offsite)
+    results = shutil.copytree(other / "verified", tmp_path / "results")
+    lost, here = lose_a_node(pulled, offsite, named_there=there != "named at a verify")
+    if there == "named at a verify":
+        shutil.copytree(results, other / "verified")
+    if there == "in a damaged line":
+        their_sums = other / pulled.key(pulled.sums())
+        their_sums.write_text(their_sums.read_text().replace(lost, lost[:-20]))
+    pulled.sums().unlink()
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    [failed] = summary.not_repaired
+    if there == "in a damaged line":
+        assert failed.key.endswith(lost.partition("/")[0])
+        assert "does not name all of it" in str(failed.error)
+    else:
+        assert failed.key.endswith(lost)
+        assert "neither has it" in str(failed.error)
+        assert summary.exit_code == 3
+    assert summary.exit_code != 0
+    sums = [one.read_text() for one in pulled.root.glob(f"{CLUSTER}/*/*/SHA256SUMS")]
+    assert not any(here in text for text in sums)
 
 
 Garbling = Callable[[str, str, str], str]
@@ -603,7 +632,7 @@ async def test_a_forged_file_whose_line_is_damaged_gets_none(
     sums.write_text(damaged := sums.read_text().replace(own, "?" * 64))
     remove_lines(Path(str(offsite.store)) / pulled.key(path.parent))
     summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
-    assert "say otherwise" in str(summary.not_repaired[0].error)
+    assert "contradict " in str(summary.not_repaired[0].error)
     assert (summary.exit_code, sums.read_text()) == (3, damaged)
 
 

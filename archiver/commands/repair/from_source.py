@@ -1,11 +1,11 @@
-"""Repairing from the source, while the vendor still has it: a pull of the sets concerned.
+"""Repairing from the source, while the vendor still has the backups: a pull of the wrong sets.
 
-The vendor is asked first. Only what it lists, and what reads wrong once more, is fetched again; a
-damaged object stays in its place until the right bytes have come.
+The vendor's list is read first. Only what it lists, and what still reads wrong, is downloaded
+again. A damaged object keeps its name until the right bytes are here.
 """
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -13,21 +13,30 @@ from typing import Final
 from archiver import events as pull_events
 from archiver.archive import layout
 from archiver.archive.archive import Archive
+from archiver.archive.contents import view_month
+from archiver.archive.measure import measure, new_block
+from archiver.archive.verified import results_if_any
 from archiver.commands.pull.plan import PullOptions
 from archiver.commands.pull.run import pull
 from archiver.commands.repair.run import BESIDE, Supplied, WrongSet, not_written, place_of
 from archiver.commands.verify import events
-from archiver.commands.verify.rereading import reading_right
+from archiver.commands.verify.judge import judge
 from archiver.commands.verify.statements import set_start
+from archiver.commands.verify.survey import look_at, survey
+from archiver.concurrency import in_thread
 from archiver.errors import (
     ArchiveBusy,
     ArchiverError,
     BackupGone,
+    ObjectMissing,
     SourceError,
+    StoreError,
+    StoreForbidden,
 )
 from archiver.logs import relayed
 from archiver.model import Backup, Page, Query, Status
 from archiver.sources.base import Source
+from archiver.stores.base import Store
 from archiver.times import TimeRange
 from archiver.transfer.engine import TransferOptions
 
@@ -63,17 +72,17 @@ class SourceSupplier:
         )
         only = _Only(self._source, wrong)
         summary = await pull(only, archive, listing.queries, options, relayed(observe))
-        told = {place_of(event.key) for event in listing.not_repaired}
+        reported = {place_of(event.key) for event in listing.not_repaired}
         busy = {
             one.subject: one.error for one in summary.failures if isinstance(one.error, ArchiveBusy)
         }
         failed = [
             *listing.not_repaired,
-            # That a set cannot be sealed follows from what of it was not repaired.
+            # A set that gets no lines in SHA256SUMS follows from its backups that failed.
             *(
-                _not_repaired(one)
+                events.NotRepaired(one.subject, one.error)
                 for one in summary.failures
-                if one.subject not in told and one.subject not in busy
+                if one.subject not in reported and one.subject not in busy
             ),
         ]
         for event in failed:
@@ -82,20 +91,18 @@ class SourceSupplier:
         return Supplied(frozenset(confirmed), tuple(failed))
 
     async def _list(self, wrong: Mapping[str, WrongSet]) -> "_Listing":
-        """What the vendor has of these sets. An instance that it does not know, or does not let us
-        see, fails alone."""
+        """List these sets at the source. An instance that it does not know, or refuses to list,
+        fails without the others."""
         found = _Listing()
         refused: dict[str, ArchiverError] = {}
         for one in wrong.values():
             instance_id = one.key.partition("/")[0]
-            query = _query(one)
+            query, listed = _query(one), frozenset[str]()
             try:
-                if query is None:
-                    there = frozenset[str]()
-                elif (error := refused.get(instance_id) or refused.get(_ALL)) is not None:
-                    raise error
-                else:
-                    there = await self._ask(one, query)
+                if query is not None:
+                    if (error := refused.get(instance_id) or refused.get(_ALL)) is not None:
+                        raise error
+                    listed = await self._ask(one, query)
             except ArchiverError as error:
                 if error.ends_run:
                     raise
@@ -104,20 +111,20 @@ class SourceSupplier:
                     refused[_ALL] = error
                 found.not_repaired += [events.NotRepaired(key, error) for key in one.subjects]
                 continue
-            if there and query is not None:
+            if listed and query is not None:
                 found.queries.append(query)
-            found.stems |= there
+            found.stems |= listed
             gone = BackupGone("the vendor does not have it", hint="repair from another archive")
             found.not_repaired += [
                 events.NotRepaired(one.key_of(subject), one.absent(subject, gone))
                 for subject in one.subjects
-                if subject not in there and (one.stems or not there)
+                if subject not in listed and (one.stems or not listed)
             ]
         return found
 
     async def _ask(self, wrong: WrongSet, query: Query) -> frozenset[str]:
-        """The stems of those backups of the set that the vendor has and something is wrong with;
-        for a whole set, of any that it has."""
+        """The stems of the set's backups that the source lists and that are wrong here; all that it
+        lists, if files may be missing that nothing here names."""
         found = set[str]()
         async for page in self._source.pages(query):
             found |= {
@@ -129,21 +136,21 @@ class SourceSupplier:
         return frozenset(stem for stem in found if stem in wrong.stems or wrong.whole)
 
 
-# In place of an instance: the source answers for none.
+# Stands for all instances: the source lists none of them.
 _ALL: Final = ""
 
 
 def _is_of_all(refused: Mapping[str, ArchiverError]) -> bool:
-    """Whether no other instance need be asked: the source lets nobody in, or has failed for two of
-    them, one after the other."""
+    """Whether the source would refuse other instances, too: an error concerns all of them, or it
+    failed for two of them."""
     errors = list(refused.values())
-    nobody = any(one.concerns_all for one in errors)
-    return nobody or sum(isinstance(one, SourceError) for one in errors) > 1
+    concerns_all = any(one.concerns_all for one in errors)
+    return concerns_all or sum(isinstance(one, SourceError) for one in errors) > 1
 
 
 @dataclass(slots=True)
 class _Listing:
-    """What the source has of the sets that something is wrong with, and how to list it again."""
+    """What the source lists of the wrong sets (``stems``), and the queries that list it."""
 
     queries: list[Query] = field(default_factory=list)
     stems: frozenset[str] = frozenset()
@@ -156,18 +163,45 @@ async def _right_by_now(
     listed: frozenset[str],
     observer: events.Observer,
 ) -> frozenset[str]:
-    """Damaged objects that read right by now, and are to stay as they are."""
+    """The stems of damaged objects that read right by now: a disk or a mount may have failed for a
+    moment only. They are not downloaded again."""
     right = set[str]()
-    for folder, one in wrong.items():
+    for set_key, one in wrong.items():
         damaged = {stem for stem in one.stems if stem in listed and one.is_damaged(stem)}
         if damaged:
-            read = await reading_right(archive.store, folder, damaged, observer)
+            read = await _read_again(archive.store, set_key, damaged, observer)
             right |= {stem for stem in read if not one.stems[stem] & BESIDE}
     return frozenset(right)
 
 
+async def _read_again(
+    store: Store, set_key: str, stems: Collection[str], observer: events.Observer
+) -> set[str]:
+    """Which of these stems agree with everything that is written about them."""
+    listed = (await view_month(store, layout.month_of(set_key), {})).listed
+    overview = await look_at(store, listed)
+    known = await results_if_any(store, listed.key)
+    seen = {key: one for key, one in known.items() if layout.set_of(key) == set_key}
+    found = await survey(store, overview.files(set_key, listed.sets.get(set_key, {}), seen))
+    wrong = {finding.stem for finding in found.findings}
+    block, right = await in_thread(new_block), set[str]()
+    for one in found.files:
+        stem = layout.stem_of(one.key)
+        if stem not in stems or stem in wrong:
+            continue
+        with suppress(ObjectMissing, StoreError, StoreForbidden):
+            observer(events.ToRead(1, one.record.size))
+            measured = await measure(
+                store, one.key, one.record.size, block,
+                lambda count: observer(events.Advanced(count)), is_log=one.record.is_log,
+            )  # fmt: skip
+            if not judge(one, measured):
+                right.add(stem)
+    return right
+
+
 class _Only:
-    """A source as if it had those sets and months alone."""
+    """A source that lists only these sets and months."""
 
     def __init__(self, source: Source, wrong: Mapping[str, WrongSet]) -> None:
         self._source: Final = source
@@ -192,7 +226,8 @@ class _Only:
 
 
 def _query(wrong: WrongSet) -> Query | None:
-    """The time around the start of a set, or a month; None when its key gives none."""
+    """The query for the time around the start of a set, or for a month; None if the key gives no
+    time."""
     if wrong.is_month:
         start, last = layout.span(wrong.key)
     elif (began := set_start(wrong.key)) is not None:
@@ -205,12 +240,7 @@ def _query(wrong: WrongSet) -> Query | None:
 
 
 def _set_name(backup: Backup) -> str:
-    """What the set of a backup is called, unchecked: it is only compared, so it may be anything."""
+    """The name of a backup's set, unchecked: it is only compared, so it may be anything."""
     if backup.is_standard:
         return backup.backup_id
     return backup.set_id if backup.set_id is not None else f"b{backup.backup_id}"
-
-
-def _not_repaired(failure: pull_events.Failed) -> events.NotRepaired:
-    error: ArchiverError = failure.error
-    return events.NotRepaired(failure.subject, error)

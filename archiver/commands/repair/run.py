@@ -1,22 +1,22 @@
-"""Putting right what a verify found wrong, and verifying that again.
+"""Repairs what a verify found wrong, and verifies it again.
 
-1. What is wrong, by backup set. Misplaced doubles of what is right elsewhere are moved away.
-2. A supplier brings the right bytes: another archive, or the source. What was misplaced, and came
-   to its own place now, is moved away.
-3. The sets concerned are verified again, whole; what is still wrong stays a finding.
+1. Group the findings by backup set. Move misplaced files away that are duplicates of right ones.
+2. Get the right bytes from a supplier: another archive, or the source. Then move misplaced files
+   away again, because some are duplicates only now.
+3. Verify all files of these sets again. What is still wrong stays a finding.
 
-A damaged object is the only copy of its bytes until the right ones are durable: it stays in its
-place until these take its name. A repair removes no name: what could not be brought stays wrong.
+A damaged object is the only copy of its bytes until the right ones are durable, so it keeps its
+name until then. A repair removes no name: what could not be supplied stays wrong.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.verified import forget
-from archiver.commands.repair.misplaced import move_doubles
+from archiver.commands.repair.misplaced import move_duplicates
 from archiver.commands.verify import events
 from archiver.commands.verify.findings import Fault, Finding
 from archiver.commands.verify.model import VerifyOptions, VerifySummary
@@ -27,16 +27,18 @@ from archiver.logs import logged, relayed
 from archiver.model import Kind
 from archiver.stores.scope import scope_of
 
-# Findings about what is written beside an object that may well be right.
+# Faults of what is written about an object, which may be right itself.
 BESIDE = frozenset({Fault.BAD_RECORD, Fault.MISPLACED, Fault.CONTRADICTION, Fault.UNRECORDED})
 
 
 @dataclass(slots=True)
 class WrongSet:
-    """What is wrong in one backup set, or with all of a month's SHA256SUMS (then ``key`` is the
-    month's): faults by the stem they concern; ``whole`` when files may be missing that nothing here
-    names; ``may_be_aof`` unless all are known to be dumps. By stem, ``belongs`` are the sets that
-    misplaced backups belong in, and ``missing`` what was found of objects that are gone."""
+    """What is wrong in one backup set, or with a month's SHA256SUMS (then ``key`` is the month's).
+
+    ``stems`` are the faults by stem. ``whole``: files may be missing that nothing here names.
+    ``may_be_aof``: not all files are known to be dumps. ``belongs`` is the right set of misplaced
+    backups, by stem; ``missing`` are the findings about objects that are gone, by stem.
+    """
 
     key: str
     stems: dict[str, set[Fault]] = field(default_factory=dict)
@@ -51,24 +53,25 @@ class WrongSet:
 
     @property
     def subjects(self) -> list[str]:
-        """What is told of where nothing of it can be repaired."""
+        """The keys and stems to report when nothing of it can be repaired."""
         return sorted(self.stems) or [layout.sums_key(self.key) if self.is_month else self.key]
 
     def key_of(self, stem: str) -> str:
-        """What is said to be wrong under this stem: the object's key, where that is known."""
+        """The key to report for a stem: that of the object, if it is known."""
         return self.missing[stem].key if stem in self.missing else stem
 
     def absent(self, stem: str, why: BackupFailed) -> BackupFailed:
-        """Why a backup cannot be had: ``why``, unless it is of another place by its record."""
+        """The error for a backup that the supplier does not have: ``why``, unless its record says
+        that it belongs in another set."""
         folder, missing = self.belongs.get(stem), self.missing.get(stem)
-        if folder is None and missing is not None and missing.cure is not None:
+        if folder is not None:
+            return BackupFailed(
+                f"by its record, it belongs in {folder}",
+                hint="move record and object there by hand, or pull that time, and repair again",
+            )
+        if missing is not None and missing.cure is not None:
             return type(why)(why.message, hint=missing.cure)
-        if folder is None:
-            return why
-        return BackupFailed(
-            f"its record is of another place: it belongs in {folder}",
-            hint="move record and object there by hand, or pull that time, and repair again",
-        )
+        return why
 
     def is_damaged(self, stem: str) -> bool:
         """Whether it is the object itself that is wrong."""
@@ -77,20 +80,20 @@ class WrongSet:
 
 @dataclass(frozen=True, slots=True)
 class Supplied:
-    """What a supplier came to: the stems whose bytes it brought or compared with its own, and what
-    it could not put right."""
+    """The result of a supplier: the stems whose bytes it supplied or compared with its own, and
+    what it could not repair."""
 
     confirmed: frozenset[str]
     not_repaired: tuple[events.NotRepaired, ...]
 
 
 class Supplier(Protocol):
-    """Where the right bytes come from."""
+    """A source of the right bytes."""
 
     async def supply(
         self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
     ) -> Supplied:
-        """Put right what can be; what another process writes to is not repaired.
+        """Repair what can be repaired, except in instances that another process writes to.
 
         Raises StoreError of the archive that is repaired, and what ends a run.
         """
@@ -104,15 +107,14 @@ async def repair(
     options: VerifyOptions | None = None,
     observer: events.Observer = events.ignore,
 ) -> VerifySummary:
-    """Repair what ``summary`` found, verify it again; the summary of both. An instance that another
-    process writes to is not repaired, as ArchiveBusy. No archive is begun.
+    """Repair what ``summary`` found, and verify it again; return the summary of both.
 
-    Raises UsageError where there is no archive, StoreError, and what the supplier raises that ends
-    its run.
+    An instance that another process writes to is not repaired, as ArchiveBusy. No archive is
+    created. Raises UsageError where there is no archive, StoreError, and the errors of the supplier
+    that end its run.
     """
     await archive.expect()
     observer = logged(observer, OF_VERIFY)
-    wrong = wrong_sets(summary.findings)
     hidden = [
         events.NotRepaired(f.key, IntegrityError(f.text, hint=f.advice))
         for f in summary.findings
@@ -120,42 +122,55 @@ async def repair(
     ]
     for event in hidden:
         observer(event)
+    wrong = wrong_sets(summary.findings)
     if not wrong:
         return replace(summary, not_repaired=hidden) if hidden else summary
     workers = (options or VerifyOptions()).workers
     supplied = await _supplied(archive, summary, wrong, supplier, workers, observer)
-    # What was the only copy may be right at its own place by now.
-    moved = await move_doubles(archive, summary.findings, observer)
+    # A misplaced file that was the only copy may be a duplicate by now.
+    moved = await move_duplicates(archive, summary.findings, observer)
     failed = [one for one in supplied.not_repaired if layout.stem_of(one.key) not in moved.stems]
-    supplied = replace(supplied, not_repaired=tuple(failed))
-    # What an earlier verify saw of these may be what is wrong.
+    # The results of an earlier verify may be what is wrong.
     await forget(archive.store, supplied.confirmed)
     again = await verify(
         archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
     )
     concerned = [finding for finding in summary.findings if _concerns(finding, wrong)]
     still = [finding for finding in again.findings if _concerns(finding, wrong)]
-    still += await _lost(archive, concerned, still, supplied)
+    still += await _lost(archive, concerned, still, failed)
+    return _combined(summary, again, wrong, still, hidden, failed)
+
+
+def _combined(
+    summary: VerifySummary,
+    again: VerifySummary,
+    wrong: Mapping[str, WrongSet],
+    still: Sequence[Finding],
+    hidden: Sequence[events.NotRepaired],
+    failed: Sequence[events.NotRepaired],
+) -> VerifySummary:
+    """The summary of a repair, after which the findings ``still`` remain in what was ``wrong``."""
     left = {finding.identity for finding in still}
     right = wrong.keys() - {finding.place for finding in still}
+    concerned = [finding for finding in summary.findings if _concerns(finding, wrong)]
+    others = [finding for finding in summary.findings if not _concerns(finding, wrong)]
     return replace(
         summary,
-        findings=[f for f in summary.findings if not _concerns(f, wrong)] + still,
-        repaired=[f for f in concerned if f.identity not in left],
-        not_repaired=hidden
-        + [event for event in supplied.not_repaired if place_of(event.key) not in right],
+        findings=[*others, *still],
+        repaired=[finding for finding in concerned if finding.identity not in left],
+        not_repaired=[*hidden, *(one for one in failed if place_of(one.key) not in right)],
         results_not_kept=summary.results_not_kept or again.results_not_kept,
     )
 
 
 def _concerns(finding: Finding, wrong: Mapping[str, WrongSet]) -> bool:
-    """Whether it is of these sets, or in one of these months."""
+    """Whether a finding is about one of these sets, or in one of these months."""
     place = finding.place
     return place is not None and not wrong.keys().isdisjoint((place, layout.month_of(place)))
 
 
 def place_of(key: str) -> str:
-    """The set or month that a repair told of under this key."""
+    """The set or month of a key that a repair reported."""
     if layout.is_of_a_month(key):
         return layout.month_of(key)
     return layout.set_of(key) if layout.is_of_a_set(key) else layout.set_of(f"{key}.rdb")
@@ -169,8 +184,8 @@ async def _supplied(
     workers: int,
     observer: events.Observer,
 ) -> Supplied:
-    """Move misplaced doubles away, and have the supplier bring what is wrong then."""
-    misplaced = await move_doubles(archive, summary.findings, observer)
+    """Move misplaced duplicates away, and have the supplier repair what is wrong then."""
+    misplaced = await move_duplicates(archive, summary.findings, observer)
     if misplaced.sets:
         moved = VerifyOptions(sets=frozenset(misplaced.sets), workers=workers)
         there = await verify(archive, moved, _silent_findings(observer))
@@ -189,12 +204,12 @@ async def _supplied(
 def not_written(
     wrong: Mapping[str, WrongSet], busy: Mapping[str, ArchiveBusy], observer: events.Observer
 ) -> list[events.NotRepaired]:
-    """What is wrong in instances that another process writes to: it stays, and is told."""
+    """Report what is wrong in instances that another process writes to: it is not repaired."""
     failed = [
-        events.NotRepaired(one.key_of(stem), busy[scope_of(f"{folder}/")])
-        for folder, one in wrong.items()
-        if scope_of(f"{folder}/") in busy
-        for stem in sorted(one.stems) or [folder]
+        events.NotRepaired(one.key_of(subject), busy[scope_of(f"{key}/")])
+        for key, one in wrong.items()
+        if scope_of(f"{key}/") in busy
+        for subject in one.subjects
     ]
     for event in failed:
         observer(event)
@@ -202,13 +217,17 @@ def not_written(
 
 
 async def _lost(
-    archive: Archive, concerned: Sequence[Finding], still: Iterable[Finding], supplied: Supplied
+    archive: Archive,
+    concerned: Sequence[Finding],
+    still: Iterable[Finding],
+    failed: Collection[events.NotRepaired],
 ) -> list[Finding]:
-    """Of the findings ``concerned``, those of backups that did not come and are not here, and that
-    are not ``still`` found: whether or not a name is left that a verify finds, they are missing."""
+    """Return those of the findings ``concerned`` that are not ``still`` found, although neither
+    object nor record of the backup is here: they stay findings, whether or not anything names it
+    for a verify to miss it."""
     stems = {f.key: f.stem for f in concerned if f.stem is not None}
-    told = {stems.get(event.key, event.key) for event in supplied.not_repaired}
-    lost = {stem for stem in told if await _is_lost(archive, stem)}
+    reported = {stems.get(event.key, event.key) for event in failed}
+    lost = {stem for stem in reported if await _is_lost(archive, stem)}
     left = {finding.identity for finding in still}
     return [f for f in concerned if f.stem in lost and f.identity not in left]
 
@@ -221,12 +240,11 @@ async def _is_lost(archive: Archive, stem: str) -> bool:
         keys = [layout.record_key(stem), *(f"{stem}.{kind}" for kind in Kind)]
         return not any([await archive.store.size(key) is not None for key in keys])
     except UnreadableObject:
-        return False  # a verify says so
+        return False  # a verify reports it
 
 
 def wrong_sets(findings: Iterable[Finding]) -> dict[str, WrongSet]:
-    """The sets and months that findings concern, by key; findings that concern none are left
-    out."""
+    """Group findings by the set or month that they concern, without those that concern none."""
     found: dict[str, WrongSet] = {}
     for finding in findings:
         if finding.place is None:
@@ -243,7 +261,7 @@ def wrong_sets(findings: Iterable[Finding]) -> dict[str, WrongSet]:
 
 
 def _silent_findings(observer: events.Observer) -> events.Observer:
-    """What is still wrong was told of before."""
+    """Pass events on, except findings, which were reported before the repair."""
 
     def observe(event: events.ScrubEvent) -> None:
         if not isinstance(event, events.Found | events.ResultsNotKept):

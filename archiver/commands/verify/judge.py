@@ -9,91 +9,93 @@ the object, the object is wrong.
 
 from archiver.archive import layout
 from archiver.commands.verify.findings import Fault, Finding
-from archiver.commands.verify.statements import Claims
+from archiver.commands.verify.statements import Statements
 from archiver.model import Footer, Measured
 
 
-def judge(claims: Claims, measured: Measured) -> list[Finding]:
+def judge(statements: Statements, measured: Measured) -> list[Finding]:
     """Everything wrong with the object, its record and its line in SHA256SUMS."""
-    record = claims.record
+    record = statements.record
     if measured.sha256 == record.sha256:
-        return [*_as_recorded(claims, measured), *_sums(claims, measured)]
-    speakers = _who_speaks_for(claims, measured)
+        return [*_as_recorded(statements, measured), *_sums(statements, measured)]
+    speakers = _who_speaks_for(statements, measured)
     if speakers:
         text = f"its sha256 is not the object's, for which {' and '.join(speakers)} speak"
         altered = Finding(
             record.key, Fault.CONTRADICTION, text, f"sha256 {measured.sha256}",
             f"sha256 {record.sha256}",
         )  # fmt: skip
-        return [altered, *_sums(claims, measured)]
-    return [_wrong_object(claims, measured), *_altered_sums(claims)]
+        return [altered, *_sums(statements, measured)]
+    return [_wrong_object(statements, measured), *_altered_sums(statements)]
 
 
-def _as_recorded(claims: Claims, measured: Measured) -> list[Finding]:
+def _as_recorded(statements: Statements, measured: Measured) -> list[Finding]:
     """The SHA-256 agrees; whether all else does."""
-    record, found = claims.record, []
+    record, found = statements.record, []
     rdb = record.document["rdb"]
     pairs: list[tuple[str, object, object]] = [
         ("size", record.size, measured.size),
-        ("crc64ecma", claims.crc64, measured.crc64),
+        ("crc64ecma", statements.crc64, measured.crc64),
         ("rdb.footer", rdb["footer"], str(measured.rdb.footer)),
         ("rdb.version", rdb["version"], measured.rdb.version),
     ]
     if record.document.get("crc64ecma_declared") is not None:
-        pairs.append(("crc64ecma_declared", claims.crc64_declared, measured.crc64))
+        pairs.append(("crc64ecma_declared", statements.crc64_declared, measured.crc64))
     if measured.rdb.footer is Footer.MISMATCH:
         text = "its own checksum does not agree, and such a dump is never archived"
-        found.append(Finding(claims.key, Fault.CHANGED, text))
+        found.append(Finding(statements.key, Fault.CHANGED, text))
     for name, said, value in pairs:
         if said != value:
             text = f"its {name} is {said}, and the object with its sha256 has {value}"
             found.append(
                 Finding(record.key, Fault.CONTRADICTION, text, f"{name} {value}", f"{name} {said}")
             )
-    if claims.verified is not None and claims.verified != measured.sha256:
+    if statements.verified is not None and statements.verified != measured.sha256:
         text = "an earlier verify saw other bytes; object and record were changed together since"
         found.append(
             Finding(
-                claims.key, Fault.CHANGED, text, f"sha256 {claims.verified}",
+                statements.key, Fault.CHANGED, text, f"sha256 {statements.verified}",
                 f"sha256 {measured.sha256}",
             )
         )  # fmt: skip
     return found
 
 
-def _sums(claims: Claims, measured: Measured) -> list[Finding]:
+def _sums(statements: Statements, measured: Measured) -> list[Finding]:
     """The object is the right one; whether SHA256SUMS says so."""
-    if claims.sums in (None, measured.sha256):
+    if statements.sums in (None, measured.sha256):
         return []
-    key, name = _sums_key(claims)
+    key, name = _sums_key(statements)
     text = f"it gives another SHA-256 for {name} than the object has"
-    return [Finding(key, Fault.SUMS, text, measured.sha256, claims.sums, claims.key)]
+    return [Finding(key, Fault.SUMS, text, measured.sha256, statements.sums, statements.key)]
 
 
-def _altered_sums(claims: Claims) -> list[Finding]:
+def _altered_sums(statements: Statements) -> list[Finding]:
     """The object is wrong; whether SHA256SUMS still says what the record does."""
-    if claims.sums in (None, claims.record.sha256):
+    if statements.sums in (None, statements.record.sha256):
         return []
-    key, name = _sums_key(claims)
+    key, name = _sums_key(statements)
     text = f"it gives another SHA-256 for {name} than the record"
-    return [Finding(key, Fault.SUMS, text, claims.record.sha256, claims.sums, claims.key)]
+    return [
+        Finding(key, Fault.SUMS, text, statements.record.sha256, statements.sums, statements.key)
+    ]
 
 
-def _sums_key(claims: Claims) -> tuple[str, str]:
-    month = layout.month_of(claims.key)
-    return layout.sums_key(month), claims.key.removeprefix(f"{month}/")
+def _sums_key(statements: Statements) -> tuple[str, str]:
+    month = layout.month_of(statements.key)
+    return layout.sums_key(month), statements.key.removeprefix(f"{month}/")
 
 
-def _who_speaks_for(claims: Claims, measured: Measured) -> list[str]:
+def _who_speaks_for(statements: Statements, measured: Measured) -> list[str]:
     """Who says that the object is right, though the record does not."""
     if measured.rdb.footer is Footer.MISMATCH:
         return []
-    witnesses = {"SHA256SUMS": claims.sums, "an earlier verify": claims.verified}
+    witnesses = {"SHA256SUMS": statements.sums, "an earlier verify": statements.verified}
     named = {who: sha256 for who, sha256 in witnesses.items() if sha256 is not None}
-    declared = claims.crc64_declared
+    declared = statements.crc64_declared
     if not named:
         return ["the CRC-64 of the source"] if declared == measured.crc64 else []
-    if claims.record.sha256 in named.values():
+    if statements.record.sha256 in named.values():
         return []
     speakers = [who for who, sha256 in named.items() if sha256 == measured.sha256]
     if len(speakers) == 1 and declared not in (None, measured.crc64):
@@ -101,11 +103,11 @@ def _who_speaks_for(claims: Claims, measured: Measured) -> list[str]:
     return speakers
 
 
-def _wrong_object(claims: Claims, measured: Measured) -> Finding:
-    record, key = claims.record, claims.key
+def _wrong_object(statements: Statements, measured: Measured) -> Finding:
+    record, key = statements.record, statements.key
     expected = f"{record.size:,} bytes, sha256 {record.sha256}"
     found = f"{measured.size:,} bytes, sha256 {measured.sha256}"
-    other = claims.others.get(measured.sha256)
+    other = statements.others.get(measured.sha256)
     if other is not None:
         return Finding(key, Fault.SWAPPED, f"holds the bytes of {other}", expected, found)
     if measured.size < record.size:

@@ -13,12 +13,12 @@ from archiver.commands.verify.findings import Fault, Finding
 from archiver.commands.verify.judge import judge
 from archiver.commands.verify.model import VerifySummary
 from archiver.commands.verify.results import Results
-from archiver.commands.verify.statements import Claims
+from archiver.commands.verify.statements import Statements
 from archiver.concurrency import in_thread
 from archiver.errors import BadDocument, ObjectMissing, StoreError, StoreForbidden
 from archiver.stores.base import Store
 
-Due = tuple[str, Claims]  # a month, and what is said of a file in it
+Due = tuple[str, Statements]  # a month, and what is said of a file in it
 
 
 class Reader:
@@ -42,26 +42,26 @@ class Reader:
         """One worker, with one block, until the queue ends."""
         async with queue:
             block = await in_thread(new_block)
-            async for month, claims in queue:
-                await self._verify(month, claims, block)
+            async for month, statements in queue:
+                await self._verify(month, statements, block)
 
-    async def _verify(self, month: str, claims: Claims, block: memoryview) -> None:
+    async def _verify(self, month: str, statements: Statements, block: memoryview) -> None:
         """Read one object and say what is wrong; twice, if it was replaced meanwhile."""
-        found = await self._read(month, claims, block)
+        found = await self._read(month, statements, block)
         if found:
-            replaced = await self._replaced(claims)
+            replaced = await self._replaced(statements)
             if replaced is not None:
                 found = await self._read(month, replaced, block)
         for finding in found:
             self._found(finding)
         if found:
-            await self._results.wrong(month, claims.key, found[0].fault)
+            await self._results.wrong(month, statements.key, found[0].fault)
 
-    async def _read(self, month: str, claims: Claims, block: memoryview) -> list[Finding]:
-        key, size = claims.key, claims.record.size
+    async def _read(self, month: str, statements: Statements, block: memoryview) -> list[Finding]:
+        key, size = statements.key, statements.record.size
         try:
             measured = await measure(
-                self._store, key, size, block, self._advanced, is_log=claims.record.is_log
+                self._store, key, size, block, self._advanced, is_log=statements.record.is_log
             )
         except ObjectMissing as error:
             instead = error.message.partition("there is no such object: ")[2]
@@ -71,19 +71,19 @@ class Reader:
             return [Finding(key, Fault.UNREADABLE, error.message)]
         self._summary.read += 1
         self._summary.bytes_read += measured.size
-        found = judge(claims, measured)
+        found = judge(statements, measured)
         if not found:
             self._tell(events.Verified(key, measured.size, measured.sha256))
-            is_named = claims.sums is not None
+            is_named = statements.sums is not None
             await self._results.right(month, key, measured.size, measured.sha256, named=is_named)
         return found
 
-    async def _replaced(self, claims: Claims) -> Claims | None:
+    async def _replaced(self, statements: Statements) -> Statements | None:
         """What is said now, if a pull has brought the object anew since it was surveyed."""
         with suppress(BadDocument, StoreError, StoreForbidden):
-            record = await read_record(self._store, claims.record.key)
-            if record is not None and record != claims.record:
-                return Claims(record, None, claims.verified, claims.others)
+            record = await read_record(self._store, statements.record.key)
+            if record is not None and record != statements.record:
+                return Statements(record, None, statements.verified, statements.others)
         return None
 
     def _advanced(self, size: int) -> None:

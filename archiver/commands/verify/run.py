@@ -332,19 +332,19 @@ class _Run:
             else:
                 self._found(finding)
         suspects = {finding.stem for finding in found.findings}
-        for claims in found.files:
-            key, entry = claims.key, one.entries.get(claims.key)
+        for statements in found.files:
+            key, entry = statements.key, one.entries.get(statements.key)
             size = None if entry is None else entry.size
             self.summary.files += 1
-            self.summary.size += claims.record.size
-            doubtful = size != claims.record.size or claims.are_at_odds
+            self.summary.size += statements.record.size
+            doubtful = size != statements.record.size or statements.disagree
             if key in picked or doubtful or layout.stem_of(key) in suspects:
-                self._tell(events.ToRead(1, size or claims.record.size))
-                await send.send((layout.month_of(one.key), claims))
+                self._tell(events.ToRead(1, size or statements.record.size))
+                await send.send((layout.month_of(one.key), statements))
             elif self._is_recent(known.get(key), size):
                 self.summary.recent += 1
-                self.summary.bytes_recent += claims.record.size
-        said = (claims.record.nodes_expected for claims in found.files)
+                self.summary.bytes_recent += statements.record.size
+        said = (statements.record.nodes_expected for statements in found.files)
         return next((number for number in said if number is not None), None)
 
     def _count_catalogued(self, one: SetFiles) -> None:
@@ -358,9 +358,9 @@ class _Run:
     def _compare(self, one: SetFiles, found: SetSurvey) -> None:
         """What the catalogue says of a set, and its records."""
         month = layout.month_of(one.key)
-        for claims in found.files:
-            self._note_source(claims.record)
-            entry, record = one.known.entries.get(claims.record.key), claims.record
+        for statements in found.files:
+            self._note_source(statements.record)
+            entry, record = one.known.entries.get(statements.record.key), statements.record
             if entry is None:
                 self._stale.add(month)
             elif entry != CatalogueEntry.of(record):

@@ -15,7 +15,7 @@ from archiver.commands.verify.findings import Fault, Finding
 
 
 @dataclass(frozen=True, slots=True)
-class Claims:
+class Statements:
     """All that is said of the object of ``record``. ``sums`` and ``verified`` are the SHA-256 in
     SHA256SUMS and of the last verify, if they name it; ``others`` are the SHA-256 of the set's
     other files, and their keys."""
@@ -40,7 +40,7 @@ class Claims:
         return _number(self.record.document["crc64ecma_declared"])
 
     @property
-    def are_at_odds(self) -> bool:
+    def disagree(self) -> bool:
         """Whether two of them give different checksums: then only reading the object tells."""
         given = {self.record.sha256, self.sums, self.verified} - {None}
         return len(given) > 1

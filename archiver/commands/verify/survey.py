@@ -13,7 +13,7 @@ from archiver.archive.reading import salvaged_sums, unsealed
 from archiver.archive.record import Record
 from archiver.archive.verified import Result
 from archiver.commands.verify.findings import NAMED_ALONE, Fault, Finding, out_of_place, stray
-from archiver.commands.verify.statements import Claims, check_record
+from archiver.commands.verify.statements import Statements, check_record
 from archiver.errors import BadDocument, StoreError, StoreForbidden, UnreadableObject
 from archiver.stores.base import Entry, Store
 from archiver.times import format_day
@@ -65,7 +65,7 @@ class SetSurvey:
     """What there is to say of a set before its objects are read."""
 
     findings: list[Finding] = field(default_factory=list)
-    files: list[Claims] = field(default_factory=list)
+    files: list[Statements] = field(default_factory=list)
     named: set[str] = field(default_factory=set)  # keys of objects, by a record or SHA256SUMS
 
 
@@ -151,8 +151,8 @@ async def survey(store: Store, one: SetFiles) -> SetSurvey:
                 text = "its record is here, and it is not"
                 found.findings.append(Finding(key, Fault.MISSING, text, f"{record.size:,} bytes"))
             continue
-        claims = Claims(record, sums.get(key), _seen(known, key), others)
-        found.files.append(claims)
+        statements = Statements(record, sums.get(key), _seen(known, key), others)
+        found.files.append(statements)
     await _find_unnamed(store, sizes, known, sums, found)
     _find_extra(sizes, known, found)
     return found
@@ -200,7 +200,7 @@ async def _find_unnamed(
     found: SetSurvey,
 ) -> None:
     """Objects that are known of, though they and their records are gone."""
-    recorded = {claims.key for claims in found.files}
+    recorded = {statements.key for statements in found.files}
     reported = {layout.stem_of(finding.key) for finding in found.findings}
     for key in sorted((found.named | known.keys()) - recorded - sizes.keys()):
         if layout.stem_of(key) in reported or not await _is_gone(store, key):
@@ -226,7 +226,7 @@ async def _is_gone(store: Store, key: str) -> bool:
 
 def _find_extra(sizes: Mapping[str, int], known: Mapping[str, Result], found: SetSurvey) -> None:
     """Objects without records, and what does not belong here."""
-    recorded = {claims.key for claims in found.files}
+    recorded = {statements.key for statements in found.files}
     for key, size in sizes.items():
         if key in recorded or layout.is_record(key):
             continue
