@@ -20,7 +20,7 @@ import math
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Final, ParamSpec, TypeVar
@@ -218,16 +218,16 @@ async def _wait_for_end(
 
 
 class Turns:
-    """One has its turn at a time; who had it before comes first again."""
+    """So many have their turn at once; who had it before comes first again."""
 
-    def __init__(self) -> None:
-        self._is_taken = False
+    def __init__(self, at_once: int = 1) -> None:
+        self._free = at_once
         self._waiting: Final[deque[anyio.Event]] = deque()
 
     async def take(self, *, again: bool = False) -> None:
         """Wait for it."""
-        if not self._is_taken:
-            self._is_taken = True
+        if self._free:
+            self._free -= 1
             return
         ours = anyio.Event()
         (self._waiting.appendleft if again else self._waiting.append)(ours)
@@ -245,7 +245,7 @@ class Turns:
         if self._waiting:
             self._waiting.popleft().set()
         else:
-            self._is_taken = False
+            self._free += 1
 
 
 @asynccontextmanager
@@ -273,6 +273,21 @@ async def task_group() -> AsyncGenerator[TaskGroup, None]:
         if len(errors) < len(leaves) and not fatal:
             raise
         raise max(errors, key=lambda error: error.ends_run) from None
+
+
+async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], most: int) -> None:
+    """Do ``work`` for each of the items, ``most`` of them at once, begun in order. Raises as
+    :func:`task_group` does; none is begun after an error."""
+    every = list(items)
+    waiting = iter(every)
+
+    async def do() -> None:
+        for item in waiting:
+            await work(item)
+
+    async with task_group() as tasks:
+        for _ in every[:most]:
+            tasks.start_soon(do)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

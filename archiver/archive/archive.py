@@ -14,7 +14,7 @@ import anyio
 from archiver import events
 from archiver.archive import layout
 from archiver.archive.record import encode, new_document
-from archiver.concurrency import task_group
+from archiver.concurrency import for_each
 from archiver.documents import parse
 from archiver.errors import (
     ArchiveBusy,
@@ -149,23 +149,19 @@ class Archive:
         watch: bool,
     ) -> None:
         """Sweep many at once. In ``busy`` are then those that others hold, or may hold."""
-        waiting = iter(scopes)
 
-        async def sweep() -> None:
-            for scope in waiting:
-                try:
-                    async with self.store.exclusive(scope, watch=watch, briefly=True):
-                        busy.pop(scope, None)
-                        tell_swept(await self.store.sweep(scope), observer)
-                except ArchiveBusy as error:
-                    busy[scope] = error
-                except ArchiverError as error:
+        async def sweep(scope: str) -> None:
+            try:
+                async with self.store.exclusive(scope, watch=watch, briefly=True):
                     busy.pop(scope, None)
-                    _log_unswept(scope, error)
+                    tell_swept(await self.store.sweep(scope), observer)
+            except ArchiveBusy as error:
+                busy[scope] = error
+            except ArchiverError as error:
+                busy.pop(scope, None)
+                _log_unswept(scope, error)
 
-        async with task_group() as tasks:
-            for _ in range(_SWEPT_AT_ONCE):
-                tasks.start_soon(sweep)
+        await for_each(scopes, sweep, _SWEPT_AT_ONCE)
 
     async def begin(self, observer: events.Observer = events.ignore) -> None:
         """Begin an archive, unless there is one. Raises as :meth:`writing` does."""

@@ -25,6 +25,7 @@ from archiver.archive.reading import MonthSums, decode_record, salvaged_sums
 from archiver.archive.record import Record
 from archiver.archive.sums import may_be_of
 from archiver.archive.verified import Result, decode_if_any, results_key
+from archiver.concurrency import for_each
 from archiver.errors import (
     ArchiverError,
     BackupFailed,
@@ -40,6 +41,9 @@ from archiver.times import format_day
 # read at once, and held until it was looked at.
 _ENTRIES_AT_ONCE: Final = 4000
 _MONTHS_AT_ONCE: Final = 100
+# Listings that are made at once; and one that a store gives in one response has fewer entries.
+_LISTED_AT_ONCE: Final = 16
+_SHORT_LISTING: Final = 1000
 # The most that a catalogue has at its head, and for each entry of a listing.
 _INDEX_BYTES: Final = 4096
 _ENTRY_BYTES: Final = 2048
@@ -542,6 +546,42 @@ async def set_of(store: Store, set_key: str) -> SetFiles:
     view = await view_month(store, month, await results_below(store, f"{month}/"))
     seen = view.overview.seen_by_set().get(set_key, {})
     return view.overview.files(set_key, view.listed.sets.get(set_key, {}), seen)
+
+
+async def listings(store: Store, months: Iterable[str]) -> dict[str, list[Entry]]:
+    """The entries of these months, many of which are listed at once; those of an instance by one
+    listing of all of it, if that is short. Raises StoreError."""
+    found: dict[str, list[Entry]] = {month: [] for month in months}
+    by_instance = defaultdict[str, list[str]](list)
+    for month in found:
+        by_instance[month.partition("/")[0]].append(month)
+
+    async def list_month(month: str) -> None:
+        found[month] = [entry async for entry in store.entries(f"{month}/")]
+
+    async def list_instance(instance_id: str) -> None:
+        own = by_instance[instance_id]
+        entries = await _short_listing(store, f"{instance_id}/") if len(own) > 1 else None
+        if entries is None:
+            await for_each(own, list_month, _LISTED_AT_ONCE)
+        for entry in entries or ():
+            if (month := layout.month_of(entry.key)) in found:
+                found[month].append(entry)
+
+    await for_each(by_instance, list_instance, _LISTED_AT_ONCE)
+    return found
+
+
+async def _short_listing(store: Store, prefix: str) -> list[Entry] | None:
+    """All entries below ``prefix``; None where there are many, or something hides some: then that
+    is seen in a listing of what it hides."""
+    found: list[Entry] = []
+    async with aclosing(store.entries(prefix)) as listing:
+        async for entry in listing:
+            found.append(entry)
+            if len(found) == _SHORT_LISTING or entry.hides is not None:
+                return None
+    return found
 
 
 async def _months(store: Store, prefix: str) -> AsyncGenerator[Month | Unrecorded, None]:

@@ -2,7 +2,8 @@
 catalogue knows is not read."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -11,8 +12,18 @@ from typing import Final
 from archiver.archive import layout
 from archiver.archive.catalogue import Described
 from archiver.archive.consistency import apart
-from archiver.archive.contents import Month, Overview, SetFiles, overviews, results_below
+from archiver.archive.contents import (
+    Month,
+    Overview,
+    Recorded,
+    SetFiles,
+    Unrecorded,
+    listings,
+    overviews,
+    results_below,
+)
 from archiver.archive.reading import read_record
+from archiver.concurrency import for_each
 from archiver.errors import ArchiverError, BadDocument, NoDocument, UnreadableObject
 from archiver.model import Backup, Kind, Named, Transfer
 from archiver.stores.base import Entry, Store
@@ -20,6 +31,9 @@ from archiver.times import format_month
 
 # Months of listings in memory: a backup's own, and those beside it.
 _MONTHS_KEPT = 3
+# Months that are looked at together, and records of another archive that are held meanwhile.
+_MONTHS_AT_ONCE = 16
+_RECORDS_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,7 @@ class Inventory:
         self.unknown_months: Final[set[str]] = set()
         # Newest last: a listing goes through months one after the other.
         self._months: Final[dict[str, _Month]] = {}
+        self._expected: list[str] = []
         # By instance, the entries of what verifies left.
         self._results: Final[dict[str, Mapping[str, Entry]]] = {}
         # By month, the keys that were given to sets of which nothing is here yet.
@@ -98,6 +113,11 @@ class Inventory:
         """List anew what is asked about, and read its catalogue anew: others may have written until
         now. Months whose catalogue did not know all stay ``unknown_months``."""
         self._months.clear()
+
+    def expect(self, months: Collection[str]) -> None:
+        """What is asked next is about these months: the first time that one of them is not known,
+        all of them are looked at together."""
+        self._expected = [f"{month}/" for month in sorted(months)]
 
     async def find(self, backup: Backup) -> Finding:
         """Whether this backup is held. Raises UnsafeInput for ids that must not make a path."""
@@ -308,26 +328,39 @@ class Inventory:
                 hidden = other, f"{prefix}/{name}"
         return [one for one in near if apart(one[1], started_at) is not None], hidden
 
-    async def _results_of(self, instance_id: str) -> Mapping[str, Entry]:
-        """The entries of what verifies left of the months of an instance."""
+    async def _results_of(self, instance_id: str) -> None:
+        """Note the entries of what verifies left of the months of an instance."""
         if instance_id not in self._results:
             self._results[instance_id] = await results_below(self._store, f"{instance_id}/")
-        return self._results[instance_id]
 
     async def _month(self, prefix: str) -> _Month:
         """What is below ``prefix``, read once for all backups of that month."""
-        month = self._months.pop(prefix, None)
-        if month is None:
-            month = await self._list(prefix)
-        self._months[prefix] = month
-        while len(self._months) > _MONTHS_KEPT:
+        if prefix not in self._months:
+            some = self._expected if prefix in self._expected else [prefix]
+            await self._look_at([one for one in some if one not in self._months])
+        month = self._months[prefix] = self._months.pop(prefix)
+        while len(self._months) > _MONTHS_KEPT + len(self._expected):
             del self._months[next(iter(self._months))]
         return month
 
-    async def _list(self, prefix: str) -> _Month:
-        listed = Month(prefix.rstrip("/"))
+    async def _look_at(self, prefixes: Sequence[str]) -> None:
+        """List these months, and read what is known of them, all at once."""
+        instances = {prefix.partition("/")[0] for prefix in prefixes}
+        await for_each(instances, self._results_of, _MONTHS_AT_ONCE)
+        entries = await listings(self._store, [prefix.rstrip("/") for prefix in prefixes])
+        results = {month: entry for one in instances for month, entry in self._results[one].items()}
+        listed = [Month(key) for key in entries]
+        months = [self._seen(one, entries[one.key]) for one in listed]
+        known = await overviews(self._store, listed, results)
+        for one, month, overview in zip(listed, months, known, strict=True):
+            month.overview = overview
+            month.seen = frozenset(map(layout.stem_of, overview.seen))
+            self._months[f"{one.key}/"] = month
+
+    def _seen(self, listed: Month, entries: Sequence[Entry]) -> _Month:
+        """A month by its entries, all of which are noted in ``listed`` as well."""
         month = _Month({}, defaultdict(set), {}, frozenset(), {}, Overview())
-        async for entry in self._store.entries(prefix):
+        for entry in entries:
             is_of_a_set = layout.is_of_a_set(entry.key)
             if is_of_a_set or layout.is_of_a_month(entry.key):
                 listed.take(entry)
@@ -339,12 +372,38 @@ class Inventory:
             elif is_of_a_set:
                 month.files.setdefault(set_key, {})[entry.key] = entry
             month.named[layout.name_of_set(set_key)].add(set_key)
-        for set_key in self._named[prefix]:
+        for set_key in self._named[f"{listed.key}/"]:
             month.named[layout.name_of_set(set_key)].add(set_key)
-        results = await self._results_of(prefix.partition("/")[0])
-        [month.overview] = await overviews(self._store, [listed], results)
-        month.seen = frozenset(map(layout.stem_of, month.overview.seen))
         return month
+
+
+async def expecting(
+    walked: AsyncGenerator[Recorded | Unrecorded, None], *inventories: Inventory
+) -> AsyncGenerator[Recorded | Unrecorded, None]:
+    """The same that is walked through in another archive. The inventories are told of some months
+    at a time that these come next."""
+    async with aclosing(_in_windows(walked)) as windows:
+        async for some in windows:
+            months = {layout.month_of(one.key) for one in some if isinstance(one, Recorded)}
+            for inventory in inventories:
+                inventory.expect(months)
+            for one in some:
+                yield one
+
+
+async def _in_windows(
+    walked: AsyncGenerator[Recorded | Unrecorded, None],
+) -> AsyncGenerator[list[Recorded | Unrecorded], None]:
+    some, months = list[Recorded | Unrecorded](), set[str]()
+    async with aclosing(walked):
+        async for one in walked:
+            if isinstance(one, Recorded):
+                months.add(layout.month_of(one.key))
+            if len(months) > _MONTHS_AT_ONCE or len(some) == _RECORDS_AT_ONCE:
+                yield some
+                some, months = [], {layout.month_of(one.key)}
+            some.append(one)
+    yield some
 
 
 def _wrong_size(record: Described, month: _Month) -> str | None:

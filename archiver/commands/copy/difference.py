@@ -1,6 +1,6 @@
 """What one archive has and another has not, or has otherwise."""
 
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from archiver.archive.acknowledged import Acknowledged, differing
 from archiver.archive.archive import Archive, check_apart
 from archiver.archive.catalogue import Described
 from archiver.archive.contents import Unrecorded, described, walk
-from archiver.archive.inventory import Compared, Difference, Inventory
+from archiver.archive.inventory import Compared, Difference, Inventory, expecting
 from archiver.archive.reading import at_odds
 from archiver.commands.copy.selection import FileIdentity, Selection, file_identity
 from archiver.errors import (
@@ -79,7 +79,7 @@ async def _of_source(
 ) -> AsyncGenerator[Mismatch, None]:
     """What is wrong in ``source``, and what of it the target has not, or otherwise."""
     here, there = Inventory(source.store), Inventory(target.store)
-    async for one in _selected(source, selection, selection.prefixes):
+    async for one in _selected(source, selection, here, there):
         if isinstance(one, Mismatch):
             told_here.add(file_identity(one.key))
             yield one
@@ -103,7 +103,7 @@ async def _of_target(
 ) -> AsyncGenerator[Mismatch, None]:
     """What is wrong in ``target``, and what of it the source has not, where that was not told."""
     here = Inventory(source.store)
-    async for one in _selected(target, selection, selection.prefixes):
+    async for one in _selected(target, selection, here):
         if isinstance(one, Mismatch):
             if file_identity(one.key) not in told:
                 yield one
@@ -149,7 +149,7 @@ async def _unsealed(archive: Archive, inventory: Inventory, one: "_Usable") -> M
 
 async def selects_nothing(archive: Archive, selection: Selection) -> bool:
     """Whether an archive has no backup that was asked for. Raises StoreError."""
-    async with aclosing(_selected(archive, selection, selection.prefixes)) as records:
+    async with aclosing(_selected(archive, selection)) as records:
         return await anext(records, None) is None
 
 
@@ -162,11 +162,13 @@ class _Usable:
 
 
 async def _selected(
-    archive: Archive, selection: Selection, prefixes: Sequence[str]
+    archive: Archive, selection: Selection, *inventories: Inventory
 ) -> AsyncGenerator[_Usable | Mismatch, None]:
-    """The records that are asked for, those of them that cannot be used, and what has none."""
-    for prefix in prefixes:
-        async for one in walk(archive.store, prefix, selection.reaches):
+    """The records that are asked for, those of them that cannot be used, and what has none;
+    ``inventories`` are those that will be asked about them."""
+    for prefix in selection.prefixes:
+        walked = walk(archive.store, prefix, selection.reaches)
+        async for one in expecting(walked, *inventories):
             if isinstance(one, Unrecorded):
                 yield _unusable(archive, one.key, one.error)
                 continue

@@ -31,7 +31,7 @@ from archiver.archive.contents import (
     walk,
 )
 from archiver.archive.indexing import Indexing
-from archiver.archive.inventory import Compared, Difference, Inventory
+from archiver.archive.inventory import Compared, Difference, Inventory, expecting
 from archiver.archive.reading import at_odds, unsealed
 from archiver.archive.record import Record
 from archiver.archive.replacing import (
@@ -56,6 +56,9 @@ from archiver.transfer.from_store import StoreOrigin
 from archiver.transfer.receipt import TransferStats, receipt_for
 from archiver.transfer.resources import SharedResources
 
+# Instances that are listed, and compared with the target, at once.
+_LISTED_AT_ONCE: Final = 4
+
 
 @dataclass(slots=True)
 class Shared:
@@ -69,7 +72,7 @@ class Shared:
     index: Indexing
     transfer: SharedResources = field(init=False)
     summary: Summary = field(default_factory=Summary)
-    turns: Turns = field(default_factory=Turns)
+    turns: Turns = field(default_factory=lambda: Turns(_LISTED_AT_ONCE))
     locks: Locks = field(default_factory=Locks)
     full: NoSpace | None = None
 
@@ -181,8 +184,9 @@ class InstanceCopy:
     async def _enqueue(self, prefix: str) -> None:
         selection = self._options.selection
         found = set[tuple[str, str]]()
-        async with aclosing(walk(self._source.store, prefix, selection.reaches)) as walked:
-            async for one in walked:
+        walked = walk(self._source.store, prefix, selection.reaches)
+        async with aclosing(expecting(walked, self._inventory)) as expected:
+            async for one in expected:
                 found.add(identity(layout.set_of(one.key)))
                 if isinstance(one, Unrecorded):
                     self._observer(events.Failed(one.key, one.error))

@@ -19,7 +19,9 @@ from archiver.archive.indexing import write_index
 from archiver.archive.verified import Result, encode, is_key, read_results, results_key
 from archiver.commands.verify import events
 from archiver.commands.verify.findings import Fault
+from archiver.concurrency import for_each
 from archiver.errors import (
+    ArchiverError,
     BadDocument,
     NewerDocument,
     StoreError,
@@ -32,6 +34,10 @@ from archiver.stores.base import Store
 
 # Results in memory, at most, before they are written.
 _MOST_PENDING = 1000
+# Documents that are merged and written at once, and months whose listings and records are held
+# while their catalogues are made.
+_PUT_AT_ONCE = 16
+_INDEXED_AT_ONCE = 4
 _TRIES = RETRIES.verify_results.attempts
 
 
@@ -70,15 +76,18 @@ class Results:
         async with self._writing:
             pending, self._pending = self._pending, {}
             count, self._count = self._count, 0
+
+            async def put(month: str) -> None:
+                nonlocal count
+                try:
+                    await self._put(month, pending[month])
+                except (UnreadableObject, NewerDocument):
+                    # Found and named when the month was begun: it stays.
+                    count -= len(pending[month])
+                del pending[month]
+
             try:
-                while pending:
-                    month = next(iter(pending))
-                    try:
-                        await self._put(month, pending[month])
-                    except (UnreadableObject, NewerDocument):
-                        # Found and named when the month was begun: it stays.
-                        count -= len(pending[month])
-                    del pending[month]
+                await for_each(pending, put, _PUT_AT_ONCE)
             except asyncio.CancelledError:
                 # The last one to keep them, shielded, writes these, too.
                 for month, noted in pending.items():
@@ -86,9 +95,7 @@ class Results:
                 self._count += count
                 raise
             except (StoreError, StoreForbidden) as error:
-                if self.not_kept is None:
-                    self.not_kept = str(error)
-                    self._tell(events.ResultsNotKept(str(error)))
+                self._give_up(error)
                 return
             self._told_at = anyio.current_time()
             if count:
@@ -97,14 +104,21 @@ class Results:
     async def index(self, months: Iterable[str]) -> None:
         """Make the catalogues of these months anew, from the records alone. They are derived, so
         no lock is needed: the next run that writes to the month makes them anew as well."""
-        for month in sorted(months):
-            if self.not_kept is not None:
-                return
+
+        async def write(month: str) -> None:
             try:
-                await self._index(month)
+                if self.not_kept is None:
+                    await self._index(month)
             except (StoreError, StoreForbidden) as error:
-                self.not_kept = str(error)
-                self._tell(events.ResultsNotKept(str(error)))
+                self._give_up(error)
+
+        await for_each(sorted(months), write, _INDEXED_AT_ONCE)
+
+    def _give_up(self, error: ArchiverError) -> None:
+        """The store does not take what is to be kept, which is told once."""
+        if self.not_kept is None:
+            self.not_kept = str(error)
+            self._tell(events.ResultsNotKept(str(error)))
 
     async def _index(self, month: str) -> None:
         for left in reversed(range(_TRIES)):

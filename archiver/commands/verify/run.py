@@ -11,9 +11,9 @@ Nothing needs the archive's lock, and nothing but the results is written.
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -53,6 +53,8 @@ from archiver.logs import logged
 from archiver.model import NodesExpected, SourceName
 from archiver.stores.base import Entry
 
+T = TypeVar("T")
+
 # Sets whose documents are read at once, and held until they were looked at.
 _SETS_AT_ONCE: Final = 500
 # Months, and entries of their listings, that are held while their documents are read.
@@ -80,6 +82,19 @@ async def verify(
     finally:
         await shielded(run.keep())
     return run.summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A month, and what of it is meant: its sets, sorted, and the objects that are to be read.
+    ``known`` is what earlier verifies saw of it, ``faults`` what is wrong outside of its sets."""
+
+    listed: Month
+    overview: Overview
+    known: Mapping[str, Result]
+    faults: Sequence[Finding]
+    sets: Sequence[SetFiles]
+    picked: frozenset[str]
 
 
 class _Run:
@@ -138,7 +153,7 @@ class _Run:
         listed = (await view_month(self._store, month, {})).listed
         overview = await look_at(self._store, listed)
         results = await self._store.read_many([verified.results_key(month)])
-        known = self._known(month, results)
+        known, _ = self._known(month, results)
         seen = _by_set(known)
         for set_key in [key for key in self._passing if layout.month_of(key) == month]:
             if set_key == month:
@@ -168,18 +183,11 @@ class _Run:
         names = {key.partition("/")[0] for key in self._options.sets}
         instances = [safe(name) for name in self._options.instances] or sorted(names)
         for prefix in [f"{name}/" for name in instances] or [""]:
-            instance_id, is_empty = "", True
+            is_empty = True
             async for some in _in_batches(months(self._store, prefix)):
+                is_empty = False
                 looks = await look_at_all(self._store, [month.listed for month in some])
-                known = await self._store.read_many(
-                    [verified.results_key(month.prefix) for month in some if month.is_month]
-                )
-                for month, overview in zip(some, looks, strict=True):
-                    is_empty = False
-                    if month.instance_id != instance_id:
-                        self._close_instance()
-                        instance_id = month.instance_id
-                    await self._take(month, overview, known, send)
+                await self._take_all(some, looks, send)
             self._close_instance()
             gone = await self._take_gone(prefix, send)
             if prefix and not self._options.sets and is_empty and not gone:
@@ -187,37 +195,52 @@ class _Run:
 
     async def _take_gone(self, prefix: str, send: MemoryObjectSendStream[Due]) -> bool:
         """Months that an earlier verify saw, and of which nothing is left."""
-        found = False
+        gone = list[MonthSurvey]()
         async for entry in self._store.entries(f"{verified.PREFIX}{prefix}"):
             month = verified.month_of(entry.key)
             if month is not None and hash(month) not in self._months:
-                found = True
-                results = await self._store.read_many([entry.key])
-                await self._take(MonthSurvey(month), Overview(), results, send)
-        return found
+                gone.append(MonthSurvey(month))
+        for some in _in_groups(gone, _MONTHS_AT_ONCE):
+            await self._take_all(some, [Overview()] * len(some), send)
+        return bool(gone)
 
-    async def _take(
+    async def _take_all(
+        self,
+        some: Sequence[MonthSurvey],
+        overviews: Sequence[Overview],
+        send: MemoryObjectSendStream[Due],
+    ) -> None:
+        """Survey some months, one after the other; the documents of all of them are read many at
+        once."""
+        keys = [verified.results_key(month.prefix) for month in some if month.is_month]
+        results = await self._store.read_many(keys)
+        chosen = [
+            self._choose(month, overview, results)
+            for month, overview in zip(some, overviews, strict=True)
+        ]
+        async with aclosing(self._with_documents(chosen)) as sets:
+            for one in chosen:
+                await self._take(one, sets, send)
+
+    def _choose(
         self,
         month: MonthSurvey,
         overview: Overview,
         results: Mapping[str, bytes | ArchiverError | None],
-        send: MemoryObjectSendStream[Due],
-    ) -> None:
-        """Survey a month, and send its files on that are due."""
+    ) -> _Chosen:
+        """Which sets of a month are meant, and which of their files are to be read."""
         self._months.add(hash(month.prefix))
-        known = self._known(month.prefix, results, tell=True) if month.is_month else {}
-        for finding in month.strays():
-            if finding.fault in (Fault.HIDDEN, Fault.UNREADABLE):
-                self._hidden.append(finding.key)
-            if self._options.reaches(finding.key):
-                self._found(finding)
-        listed = month.listed
-        seen = _by_set(known)
+        known, fault = self._known(month.prefix, results) if month.is_month else ({}, None)
+        strays = month.strays()
+        self._hidden.extend(
+            one.key for one in strays if one.fault in (Fault.HIDDEN, Fault.UNREADABLE)
+        )
+        faults = [] if fault is None else [fault]
+        faults += [one for one in strays if self._options.reaches(one.key)]
+        listed, seen = month.listed, _by_set(known)
         gone = {*seen, *overview.sets_in_sums} - listed.sets.keys()
         wanted = {one for one in listed.sets if self._options.wants(one)}
         wanted |= {one for one in gone if self._options.wants(one) and not self._is_hidden(one)}
-        if wanted or (listed.sums is not None and self._options.reaches(month.prefix)):
-            self._check_month(listed, overview, known)
         picked = self._pick(
             [listed.sets[one] for one in sorted(wanted & listed.sets.keys())], known
         )
@@ -225,10 +248,28 @@ class _Run:
             overview.files(one, listed.sets.get(one, {}), seen.get(one, {}))
             for one in sorted(wanted)
         ]
+        return _Chosen(listed, overview, known, faults, sets, picked)
+
+    async def _take(
+        self,
+        month: _Chosen,
+        sets: AsyncGenerator[SetFiles, None],
+        send: MemoryObjectSendStream[Due],
+    ) -> None:
+        """Survey a month, the next of whose ``sets`` come one after the other, and send its files
+        on that are due."""
+        listed = month.listed
+        instance_id = listed.key.partition("/")[0]
+        if self._sets and not self._sets[0].key.startswith(f"{instance_id}/"):
+            self._close_instance()
+        for fault in month.faults:
+            self._found(fault)
+        if month.sets or (listed.sums is not None and self._options.reaches(listed.key)):
+            self._check_month(listed, month.overview, month.known)
         expected: dict[str, NodesExpected | None] = {}
-        for some in _in_groups(sets, _SETS_AT_ONCE):
-            async for one in self._with_documents(some, picked):
-                expected[one.key] = await self._take_set(one, picked, send)
+        for _ in month.sets:
+            one = await anext(sets)
+            expected[one.key] = await self._take_set(one, month.picked, send)
         for set_key, entries in sorted(listed.sets.items()):
             if (nodes := listed_set(set_key, entries)) is not None:
                 self._sets.append(replace(nodes, expected=expected.get(set_key)))
@@ -278,19 +319,21 @@ class _Run:
         if gone or (month.index is not None and not catalogue.sets):
             self._stale.add(month.key)
 
-    async def _with_documents(
-        self, sets: Sequence[SetFiles], picked: frozenset[str]
-    ) -> AsyncGenerator[SetFiles, None]:
-        """These sets with their documents, read many at once; none of a set of which the catalogue
-        knows all, and no file is to be read."""
-        unread = [
-            one for one in sets if not (one.is_as_catalogued and picked.isdisjoint(one.entries))
-        ]
-        keys = [key for one in unread for key in one.records]
-        documents = await self._store.read_many(keys)
-        for one in sets:
-            there = {key: documents[key] for key in one.entries.keys() & documents.keys()}
-            yield replace(one, documents=there) if there else one
+    async def _with_documents(self, months: Sequence[_Chosen]) -> AsyncGenerator[SetFiles, None]:
+        """The sets of these months with their documents, read many at once; none of a set of which
+        the catalogue knows all, and no file is to be read."""
+        sets = [(one, month.picked) for month in months for one in month.sets]
+        for some in _in_groups(sets, _SETS_AT_ONCE):
+            keys = [
+                key
+                for one, picked in some
+                if not (one.is_as_catalogued and picked.isdisjoint(one.entries))
+                for key in one.records
+            ]
+            documents = await self._store.read_many(keys)
+            for one, _ in some:
+                there = {key: documents[key] for key in one.entries.keys() & documents.keys()}
+                yield replace(one, documents=there) if there else one
 
     def _pick(
         self, sets: Iterable[Mapping[str, Entry]], known: Mapping[str, Result]
@@ -369,27 +412,21 @@ class _Run:
                 self._found(Finding(layout.index_key(month), Fault.CATALOGUE, text))
 
     def _known(
-        self,
-        month: str,
-        results: Mapping[str, bytes | ArchiverError | None],
-        *,
-        tell: bool = False,
-    ) -> dict[str, Result]:
-        """What earlier verifies saw of a month, by their results as they were read."""
+        self, month: str, results: Mapping[str, bytes | ArchiverError | None]
+    ) -> tuple[dict[str, Result], Finding | None]:
+        """What earlier verifies saw of a month, by their results as they were read; or why that
+        cannot be told."""
         key = verified.results_key(month)
         data = results.get(key)
         try:
             if isinstance(data, ArchiverError):
                 raise data
-            return {} if data is None else verified.decode(key, month, data)
+            return ({} if data is None else verified.decode(key, month, data)), None
         except BadDocument as error:
             fault = Fault.NEWER if isinstance(error, NewerDocument) else Fault.BAD_RESULTS
-            finding = Finding(key, fault, error.fault)
+            return {}, Finding(key, fault, error.fault)
         except ArchiverError as error:
-            finding = Finding(key, Fault.UNREADABLE, error.message)
-        if tell:
-            self._found(finding)
-        return {}
+            return {}, Finding(key, Fault.UNREADABLE, error.message)
 
     def _close_instance(self) -> None:
         """Which sets of the instance lack nodes, by those around them."""
@@ -454,6 +491,6 @@ async def _in_batches(
         yield some
 
 
-def _in_groups(sets: Sequence[SetFiles], most: int) -> Iterator[Sequence[SetFiles]]:
-    for first in range(0, len(sets), most):
-        yield sets[first : first + most]
+def _in_groups(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    for first in range(0, len(items), most):
+        yield items[first : first + most]

@@ -17,7 +17,7 @@ from collections.abc import (
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Final
 
-from archiver.concurrency import entered, in_thread, task_group
+from archiver.concurrency import entered, for_each, in_thread
 from archiver.documents import MAX_BYTES, is_key
 from archiver.errors import ArchiverError, BadDocument, UnreadableObject
 from archiver.ids import is_instance_id
@@ -138,18 +138,14 @@ class S3Store:
 
     async def read_many(self, keys: Sequence[str]) -> Mapping[str, bytes | ArchiverError | None]:
         found: dict[str, bytes | ArchiverError | None] = {}
-        waiting = iter(keys)
 
-        async def read() -> None:
-            for key in waiting:
-                try:
-                    found[key] = await self.read(key)
-                except (BadDocument, UnreadableObject) as error:
-                    found[key] = error
+        async def read(key: str) -> None:
+            try:
+                found[key] = await self.read(key)
+            except (BadDocument, UnreadableObject) as error:
+                found[key] = error
 
-        async with task_group() as tasks:
-            for _ in range(min(len(keys), _READ_AT_ONCE)):
-                tasks.start_soon(read)
+        await for_each(keys, read, _READ_AT_ONCE)
         return found
 
     async def put(self, key: str, data: bytes) -> str:
