@@ -23,8 +23,10 @@ from archiver.commands.drill.selection import choose_sets
 from archiver.commands.ls.listing import Row, State, archived_rows
 from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.verify.findings import Fault
+from archiver.concurrency import in_thread
 from archiver.errors import ArchiverError
-from tests.archive.sample import put_sums, remove_lines
+from examples.sample_rdb import rdb
+from tests.archive.sample import copy_of, put_standard, put_sums, remove_lines
 from tests.conftest import INSTANCE, everything
 from tests.verify.conftest import CLUSTER, DAYS, Pulled, forge
 
@@ -222,6 +224,29 @@ async def test_a_verify_finds_what_was_edited(at: int, value: object, pulled: Pu
     ]
     assert found.exit_code == 3
     assert (await verify(pulled.archive)).findings == []
+
+
+class _WrittenMeanwhile(LocalStore):
+    """A directory in which somebody writes after a listing, and before SHA256SUMS is read."""
+
+    write: Callable[[], object] | None = None
+
+    async def read_many(self, keys: Sequence[str]) -> Mapping[str, bytes | ArchiverError | None]:
+        if self.write is not None and any(key.endswith(layout.SUMS_NAME) for key in keys):
+            write, self.write = self.write, None
+            await in_thread(write)
+        return await super().read_many(keys)
+
+
+async def test_what_a_pull_writes_beside_a_verify_is_no_edit(
+    pulled: Pulled, tmp_path: Path
+) -> None:
+    after = copy_of(pulled.root, tmp_path / "after")
+    put_standard(after, rdb(9), instance=INSTANCE, backup_id="77")
+    store = _WrittenMeanwhile(pulled.root)
+    store.write = lambda: shutil.copytree(after, pulled.root, dirs_exist_ok=True)
+    assert (await verify(Archive(store))).findings == []
+    assert store.write is None
 
 
 @pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])

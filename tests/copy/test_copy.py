@@ -14,10 +14,14 @@ from archiver.commands.copy.selection import CopyOptions, Selection
 from archiver.concurrency import in_thread
 from archiver.stores.base import Entry
 from archiver.times import TimeRange
+from examples.sample_rdb import rdb
 from tests.archive.sample import (
+    STARTS,
     lines_of,
+    put_backup,
     put_format,
     put_lines,
+    put_standard,
     put_sums,
     remove_lines,
     remove_node,
@@ -235,6 +239,17 @@ def _the_target_has_other_bytes(path: Path, copied: Path) -> None:
     forge(copied / path.name, bytes(path.stat().st_size))
 
 
+def _it_came_late_and_is_damaged(path: Path, _: Path) -> None:
+    """It was recorded, and a pull has not named it in SHA256SUMS yet."""
+    remove_lines(path)
+    flip(path)
+
+
+def _it_came_late_and_its_record_is_damaged(path: Path, _: Path) -> None:
+    remove_lines(path)
+    path.with_suffix(".json").write_bytes(b"{")
+
+
 def _its_line_says_otherwise(path: Path, copied: Path) -> None:
     """And the target has what the record says."""
     copied.mkdir(parents=True)
@@ -251,6 +266,7 @@ def _its_line_says_otherwise(path: Path, copied: Path) -> None:
         _its_object_is_there, _it_lies_apart_and_is_damaged,
         _it_lies_apart_and_its_record_is_damaged, _it_lay_apart_and_is_gone,
         _it_lies_apart_behind_a_link, _the_target_has_other_bytes, _its_line_says_otherwise,
+        _it_came_late_and_is_damaged, _it_came_late_and_its_record_is_damaged,
     ],
 )  # fmt: skip
 async def test_a_set_that_may_lack_a_node_gets_no_lines(
@@ -270,3 +286,37 @@ async def test_a_set_that_may_lack_a_node_gets_no_lines(
     right = lines_of(Path(str(offsite.store)) / pulled.key(pulled.sums()))
     assert sorted(lines_of(folder).values()) == sorted(right.values())
     assert (await verify(target)).findings == []
+
+
+async def test_sets_of_two_nights_with_one_id_are_both_whole(tmp_path: Path) -> None:
+    root = tmp_path / "archive"
+    nodes = list[Path]()
+    for night, start in enumerate(STARTS[:2]):
+        nodes = [
+            put_backup(
+                root, start, rdb(9 + node), instance=CLUSTER, node=f"{CLUSTER}-{node}", job="7",
+                backup_id=f"{night + 1}{node}",
+            )
+            for node in range(NODES)
+        ]  # fmt: skip
+        put_sums(nodes[0].parent)
+    source, target = Archive(LocalStore(root)), Archive(LocalStore(tmp_path / "new"))
+    assert (await copy(source, target)).exit_code == 0
+    assert lines_of(tmp_path / "new" / nodes[0].relative_to(root)) == lines_of(nodes[0])
+    assert [one async for one in mismatches(source, target, Selection())] == []
+
+
+async def test_folders_without_backups_fail_nothing(tmp_path: Path) -> None:
+    """Somebody removed the backups, or keeps notes beside them."""
+    root = tmp_path / "archive"
+    put_standard(root, rdb(9))
+    (root / "r-old" / "2026" / "10").mkdir(parents=True)
+    (root / "holds").mkdir()
+    (root / "holds" / "r-new.json").write_text("{}")
+    source, target = Archive(LocalStore(root)), Archive(LocalStore(tmp_path / "new"))
+    for held in (0, 1):
+        summary = await copy(source, target)
+        assert (summary.failures, summary.held) == ([], held)
+    asked = CopyOptions(Selection(instances=("r-old",)))
+    [failed] = (await copy(source, target, asked)).failures
+    assert "no backup of r-old" in str(failed.error)

@@ -8,7 +8,6 @@
    the months that were written to get their catalogues, and the lock is released.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -42,7 +41,7 @@ from archiver.archive.replacing import (
 )
 from archiver.archive.sealing import SealPlan, plan_seal
 from archiver.archive.verified import forget
-from archiver.commands.copy.selection import CopyOptions, Selection, identity
+from archiver.commands.copy.selection import CopyOptions, Selection, are_one_set, identity
 from archiver.commands.summary import Summary
 from archiver.commands.writer import InstanceWriter, Locks
 from archiver.concurrency import Turns, entered, in_thread
@@ -92,6 +91,17 @@ def _promised(record: Record) -> tuple[Pin, Provenance]:
     return Pin(record.size, None, int(record.document["crc64ecma"])), record.provenance
 
 
+@dataclass(slots=True)
+class _Origin:
+    """What the source has of a set. ``named`` are the keys that its SHA256SUMS names, and those
+    that are lost; ``files`` those of records and objects that are there. ``is_doubted``: it cannot
+    be known what SHA256SUMS names, or it, a record and the target name different bytes."""
+
+    named: set[str] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
+    is_doubted: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A backup of an instance that is to be copied: its record, the set for it, whether the target
@@ -136,11 +146,8 @@ class InstanceCopy:
         # By month, a cluster's sets that may lack lines in SHA256SUMS. Of a standard instance, the
         # months.
         self._touched: Final[dict[str, set[str]]] = {}
-        # By their identity, the files of sets that the source's SHA256SUMS names, in whichever
-        # folders they lie, and those that are lost there. Of the doubted it cannot be read what it
-        # names, or it, a record and the target name other bytes.
-        self._named: Final[defaultdict[tuple[str, str], set[str]]] = defaultdict(set)
-        self._doubted: Final[set[tuple[str, str]]] = set()
+        # By the set's identity, and by its key in the source: several folders may be one set.
+        self._origins: Final[dict[tuple[str, str], dict[str, _Origin]]] = {}
         # By their keys without suffix, files that the target was told to take as they are here.
         self._replaced: Final[set[str]] = set()
         # The set that was last said to have no SHA256SUMS.
@@ -220,7 +227,7 @@ class InstanceCopy:
             if error.ends_run:
                 raise
             self._observer(events.Failed(key, error))
-            self._note_named(one.files)
+            self._note_origin(one.files)
             return None
 
     def _is_held(self, known: Described, one: Recorded, found: tuple[str, Compared]) -> bool:
@@ -231,7 +238,7 @@ class InstanceCopy:
             return False
         if (odds := at_odds(known, one.files.sums)) is not None:
             self._observer(events.Failed(known.key, odds))
-            self._doubted.add(identity(set_key))
+            self._origin(one.files.key).is_doubted = True
             return True
         self._observer(events.Held(known))
         if not compared.is_named:
@@ -243,22 +250,26 @@ class InstanceCopy:
         of_month = self._touched.setdefault(layout.month_of(set_key), set())
         if not is_standard:
             of_month.add(set_key)
-            self._note_named(origin)
+            self._note_origin(origin)
 
-    def _note_named(self, origin: SetFiles) -> None:
-        """Note what the source's SHA256SUMS names of a set, or that this cannot be read."""
-        if origin.sums_fault is not None or origin.doubt is not None:
-            # A line of the set may be in what cannot be read.
-            self._doubted.add(identity(origin.key))
-        self._named[identity(origin.key)].update(origin.sums or ())
+    def _origin(self, set_key: str) -> _Origin:
+        return self._origins.setdefault(identity(set_key), {}).setdefault(set_key, _Origin())
+
+    def _note_origin(self, origin: SetFiles) -> None:
+        """Note what the source has of a set, and what its SHA256SUMS names of it."""
+        noted = self._origin(origin.key)
+        noted.named.update(origin.sums or ())
+        noted.files.update(filter(_is_a_backups, origin.entries))
+        # A line of the set may be in what cannot be read.
+        noted.is_doubted |= origin.sums_fault is not None or origin.doubt is not None
 
     def _note_lost(self, lost: Unrecorded) -> None:
-        """Note what the source had of a set, or that nobody sees what it has."""
-        set_key = identity(layout.set_of(lost.key))
-        if layout.is_object(lost.key):
-            self._named[set_key] |= {lost.key} if lost.was_recorded else set()
-        else:
-            self._doubted.add(set_key)
+        """Note what the source had of a set, or that it cannot be known what it has."""
+        noted = self._origin(layout.set_of(lost.key))
+        if not layout.is_object(lost.key):
+            noted.is_doubted = True
+        elif lost.was_recorded:
+            noted.named.add(lost.key)
 
     async def _to_be_copied(
         self, record: Record, one: Recorded, set_key: str, compared: Compared
@@ -269,7 +280,7 @@ class InstanceCopy:
             self._observer(events.Failed(record.key, odds, backup))
         if difference is Difference.OTHER and not self._options.replace:
             self._observer(events.Failed(record.key, self._at_odds(record, set_key), backup))
-            self._doubted.add(identity(set_key))
+            self._origin(record.set_key).is_doubted = True
             return None
         stem = layout.stem(set_key, record)
         if difference is not Difference.MISSING:
@@ -480,13 +491,17 @@ class InstanceCopy:
         )
         return plan, view
 
-    def _is_whole(self, set_key: str, there: Collection[str]) -> bool:
-        """Whether all that the source's SHA256SUMS names of a set is there, each with its record.
-        Not of a set of which that is not known, or nothing."""
-        objects = {layout.moved(key, set_key) for key in self._named[identity(set_key)]}
-        records = {layout.record_key(layout.stem_of(key)) for key in objects}
-        is_known = bool(objects) and identity(set_key) not in self._doubted
-        return is_known and all(key in there for key in objects | records)
+    def _is_whole(self, set_key: str, there: frozenset[str]) -> bool:
+        """Whether all that the source has of a set, and all that its SHA256SUMS names of it, is
+        there, each file with its record. False for a set that SHA256SUMS does not name, or may name
+        in a line that cannot be read."""
+        alike = self._origins.get(identity(set_key), {})
+        origins = [one for key, one in alike.items() if are_one_set(key, set_key)]
+        files = {layout.moved(key, set_key) for one in origins for key in one.named | one.files}
+        records = {layout.record_key(layout.stem_of(key)) for key in files}
+        is_known = any(one.named for one in origins)
+        is_known &= not any(one.is_doubted for one in origins)
+        return is_known and files | records <= there
 
 
 async def nothing_of(
@@ -506,6 +521,10 @@ async def nothing_of(
                 nothing = BackupFailed(f"{source.store} has no backup of {name.strip('/')}")
                 failures.append(events.Failed(name, nothing))
     return failures
+
+
+def _is_a_backups(key: str) -> bool:
+    return layout.is_record(key) or layout.is_object(key)
 
 
 def _is_of(key: str, name: str) -> bool:

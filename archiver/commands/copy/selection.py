@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from archiver.archive import layout
+from archiver.archive.consistency import apart
 from archiver.ids import safe
 from archiver.times import TimeRange
 from archiver.transfer.engine import TransferOptions
@@ -33,7 +34,7 @@ class Selection:
         """What was asked for by its name below one of the prefixes: sets, or an instance."""
         if self.sets:
             return sorted(one for one in self.set_keys if one.startswith(prefix))
-        return [prefix] if prefix else []
+        return [prefix] if prefix.rstrip("/") in self.instances else []
 
     def reaches(self, key: str) -> bool:
         """Whether a set, by its key, is meant; or a folder that may have one in it that is."""
@@ -65,6 +66,13 @@ FileIdentity = tuple[str, str, str]
 def identity(set_key: str) -> tuple[str, str]:
     """What tells a set in two archives: each may name it after another one of its nodes."""
     return set_key.partition("/")[0], layout.name_of_set(set_key)
+
+
+def are_one_set(one: str, other: str) -> bool:
+    """Whether two keys may be of one set: the set of another night may have the same id."""
+    start = layout.set_start(other)
+    is_near = start is not None and apart(one, start) is not None
+    return is_near and identity(one) == identity(other)
 
 
 def file_identity(key: str) -> FileIdentity:

@@ -382,9 +382,12 @@ class _MonthRepair:
         self, view: MonthView, lines: Mapping[str, str], theirs: OtherMonth
     ) -> None:
         """Report sets that have files without ``lines``, because a damaged line of the other
-        archive may name more files of them."""
+        archive may name more files of them; except those of which a file was reported."""
+        reported = {layout.set_of(one.key) for one in self.not_repaired}
         for set_key, why in theirs.unclear.items():
             files = filter(layout.is_object, view.listed.sets.get(set_key, {}))
+            if set_key in reported:
+                continue
             if self._may_lack_files(set_key) and not lines.keys() >= set(files):
                 text = f"{set_key}: SHA256SUMS does not name all of it: {self._other.store}: {why}"
                 self._not_repaired(set_key, BackupFailed(text))

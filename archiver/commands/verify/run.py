@@ -22,7 +22,7 @@ from archiver import received
 from archiver.archive import layout, verified
 from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
-from archiver.archive.catalogue import Catalogue, CatalogueEntry
+from archiver.archive.catalogue import Catalogue
 from archiver.archive.completeness import Missing, SetNodes, missing_nodes
 from archiver.archive.contents import Month, Overview, SetFiles, view_month
 from archiver.archive.neighbours import listed_set
@@ -38,6 +38,7 @@ from archiver.commands.verify.survey import (
     PASSING,
     MonthSurvey,
     SetSurvey,
+    check_catalogue,
     check_sums,
     look_at,
     look_at_all,
@@ -157,7 +158,7 @@ class _Run:
         seen = _by_set(known)
         for set_key in [key for key in self._passing if layout.month_of(key) == month]:
             if set_key == month:
-                again = check_sums(listed, overview, known)
+                again = [*check_sums(listed, overview, known), *check_catalogue(listed, overview)]
             else:
                 one = overview.files(set_key, listed.sets.get(set_key, {}), seen.get(set_key, {}))
                 again = (await survey(self._store, one)).findings
@@ -284,16 +285,9 @@ class _Run:
         if listed.sums is None:
             self._without_sums.add(listed.key)
         self._compare_names(listed, overview.catalogue)
-        if overview.sums is None or overview.sums.fault is not None:
-            return
-        said = {
-            k: v for one in overview.catalogue.sets.values() for k, v in (one.sums or {}).items()
-        }
-        lines = {k: v for one in overview.sums.by_set.values() for k, v in one.items()}
-        if overview.catalogue.has_sums and said != lines:
+        for finding in check_catalogue(listed, overview):
             self._stale.add(listed.key)
-            text = "it says otherwise of SHA256SUMS than that itself"
-            self._found(Finding(layout.index_key(listed.key), Fault.CATALOGUE, text))
+            self._passing.setdefault(listed.key, []).append(finding)
 
     def _is_hidden(self, set_key: str) -> bool:
         return any(f"{set_key}/".startswith(f"{key}/") for key in self._hidden)
@@ -366,7 +360,7 @@ class _Run:
             self._count_catalogued(one)
             return one.expected
         found = await survey(self._store, one)
-        self._compare(one, found)
+        self._note_catalogue(one, found)
         for finding in found.findings:
             if finding.fault is Fault.SUMS and layout.month_of(one.key) in self._without_sums:
                 continue  # it is told of the month
@@ -398,18 +392,15 @@ class _Run:
                 self.summary.recent += 1
                 self.summary.bytes_recent += entry.size
 
-    def _compare(self, one: SetFiles, found: SetSurvey) -> None:
-        """What the catalogue says of a set, and its records."""
-        month = layout.month_of(one.key)
+    def _note_catalogue(self, one: SetFiles, found: SetSurvey) -> None:
+        """Note whether the catalogue of a set's month is to be written again."""
         for statements in found.files:
             self._note_source(statements.record)
-            entry, record = one.known.entries.get(statements.record.key), statements.record
-            if entry is None:
-                self._stale.add(month)
-            elif entry != CatalogueEntry.of(record):
-                self._stale.add(month)
-                text = f"it says otherwise of {record.key} than that record itself"
-                self._found(Finding(layout.index_key(month), Fault.CATALOGUE, text))
+        known = one.known.entries
+        if any(statements.record.key not in known for statements in found.files) or any(
+            finding.fault is Fault.CATALOGUE for finding in found.findings
+        ):
+            self._stale.add(layout.month_of(one.key))
 
     def _known(
         self, month: str, results: Mapping[str, bytes | ArchiverError | None]

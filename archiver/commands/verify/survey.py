@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from archiver.archive import contents, layout
+from archiver.archive.catalogue import CatalogueEntry
 from archiver.archive.contents import SetFiles
 from archiver.archive.reading import salvaged_sums, unsealed
 from archiver.archive.record import Record
@@ -18,8 +19,11 @@ from archiver.errors import BadDocument, StoreError, StoreForbidden, UnreadableO
 from archiver.stores.base import Entry, Store
 from archiver.times import format_day
 
-# What a pull at work leaves for a moment: a second look may find it gone.
-PASSING = frozenset({Fault.MISSING, Fault.UNRECORDED, Fault.SUMS, Fault.INCOMPLETE})
+# What a pull at work leaves for a moment, or changes between two reads: a second look may find it
+# gone.
+PASSING = frozenset(
+    {Fault.MISSING, Fault.UNRECORDED, Fault.SUMS, Fault.INCOMPLETE, Fault.CATALOGUE}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,27 @@ def check_sums(
     return [Finding(key, Fault.UNREADABLE, fault.message)] if fault is not None else []
 
 
+def check_catalogue(listed: contents.Month, overview: contents.Overview) -> list[Finding]:
+    """Whether a month's catalogue says the same of SHA256SUMS as SHA256SUMS itself (pure)."""
+    sums, catalogue = overview.sums, overview.catalogue
+    if sums is None or sums.fault is not None or not catalogue.has_sums:
+        return []
+    catalogued = {k: v for one in catalogue.sets.values() for k, v in (one.sums or {}).items()}
+    if catalogued == {k: v for one in sums.by_set.values() for k, v in one.items()}:
+        return []
+    text = "what it says of SHA256SUMS is not what SHA256SUMS says"
+    return [Finding(layout.index_key(listed.key), Fault.CATALOGUE, text)]
+
+
+def _contradicted(one: SetFiles, records: Iterable[Record]) -> Iterable[Finding]:
+    """Records of which the catalogue says something else."""
+    for record in records:
+        entry = one.known.entries.get(record.key)
+        if entry is not None and entry != CatalogueEntry.of(record):
+            text = f"what it says of {record.key} is not what that record says"
+            yield Finding(layout.index_key(layout.month_of(one.key)), Fault.CATALOGUE, text)
+
+
 async def survey(store: Store, one: SetFiles) -> SetSurvey:
     """Look at one set: read its records, whatever a catalogue says of them. Raises StoreError for
     what is no fault of a single document."""
@@ -139,7 +164,7 @@ async def survey(store: Store, one: SetFiles) -> SetSurvey:
     records = [record async for record in _records(store, one, found)]
     sums = one.sums or {}
     found.named |= sums.keys()
-    found.findings += _unnamed(one, records)
+    found.findings += [*_unnamed(one, records), *_contradicted(one, records)]
     others = {record.sha256: record.object_key for record in records}
     for record in records:
         key = record.object_key
