@@ -1,6 +1,6 @@
 """How far the sweeps go: tests that try a fault in every place, or at every moment.
 
-    make test                a few places each
+    make test                a few places each; of a table of cases, each row and column
     make faults              every place; takes long
     make faults BUDGET=300   as many as that many seconds allow, in the order of a seed that is
                              printed: FAULTS_SEED=… takes the same order again
@@ -8,6 +8,7 @@
 What a budget does not reach is skipped, and the summary counts it.
 """
 
+import itertools
 import math
 import os
 import random
@@ -26,6 +27,7 @@ _UNTIL: Final = float(os.environ.setdefault("FAULTS_UNTIL", str(time.time() + BU
 _SHARE: Final = 0.1
 
 _T = TypeVar("_T")
+_U = TypeVar("_U")
 
 
 def extent(few: int, many: int, *, on_budget: int | None = None) -> int:
@@ -53,6 +55,14 @@ def strides(dense: int) -> Iterator[int]:
     while True:
         yield number
         number += 1 + number // dense
+
+
+def pairs(rows: Iterable[_T], columns: Iterable[_U]) -> list[tuple[_T, _U]]:
+    """Every row with every column in full; in the usual suite every row with one of the columns,
+    which take turns."""
+    if FULL:
+        return list(itertools.product(rows, columns))
+    return list(zip(rows, itertools.cycle(columns), strict=False))
 
 
 def shuffled(places: Iterable[_T]) -> list[_T]:

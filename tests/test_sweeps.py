@@ -29,6 +29,14 @@ def test_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
         assert sweeps.shuffled(range(9)) == [*range(9)]
 
 
+def test_which_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the usual suite no row and no column is left out."""
+    monkeypatch.setattr(sweeps, "FULL", False)
+    assert sweeps.pairs("abcd", [1, 2, 3]) == [("a", 1), ("b", 2), ("c", 3), ("d", 1)]
+    monkeypatch.setattr(sweeps, "FULL", True)
+    assert sweeps.pairs("ab", [1, 2]) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+
+
 def test_how_many_on_a_budget(budget: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (sweeps.extent(4, 100), sweeps.extent(4, 100, on_budget=7)) == (20, 7)
     assert [*sweeps.within_share(range(9))] == [0]

@@ -20,7 +20,6 @@ from archiver.events import Observer
 from archiver.model import Query
 from archiver.proxies import Proxies
 from archiver.retry import RetryPolicy
-from archiver.sources.alibaba.rpc import endpoint_of
 from archiver.stray_characters import clean_variable, stray_characters_in
 from archiver.times import ALL, TimeRange
 
@@ -167,6 +166,8 @@ class SourceOptions:
         region = self.region or clean_variable(os.environ, "ALIBABA_CLOUD_REGION_ID")
         if not region:
             raise UsageError("missing option: --region ID, or --endpoint HOST")
+        from archiver.sources.alibaba.rpc import endpoint_of  # with aiohttp, which takes long
+
         return endpoint_of(region)
 
 

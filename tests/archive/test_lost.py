@@ -35,6 +35,7 @@ from tests.archive.sample import (
     sums_of,
 )
 from tests.conftest import INSTANCE, everything
+from tests.sweeps import pairs
 from tests.verify.conftest import (
     CLUSTER,
     DAYS,
@@ -138,7 +139,7 @@ OF_BOTH = [
     folder_for_a_record, another_line,
 ]  # fmt: skip
 LOSSES = [
-    *((lose, instance) for lose in OF_BOTH for instance in (INSTANCE, CLUSTER)),
+    *pairs(OF_BOTH, (INSTANCE, CLUSTER)),
     *((lose, CLUSTER) for lose in (file_in_its_place, folder_called_like_a_file, garbled)),
 ]
 # Of SHA256SUMS, while nothing is wrong with any set.

@@ -26,6 +26,12 @@ def no_wait_before_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else writes a lease here: where a store has no conditions, none is waited for."""
+    monkeypatch.setattr("archiver.stores.s3.lease._SETTLE_MOST_BEATS", 0.0)
+
+
+@pytest.fixture
 def originals(files: Path) -> dict[str, bytes]:
     """Of three parts and of two, of one, and a small one, by name."""
     return write_all(files, large=11 * MIB, other=6 * MIB, middle=MIB, small=20_000)

@@ -9,12 +9,19 @@ from archiver.emulator import Emulator
 from archiver.errors import StoreError
 from archiver.stores.scope import WHOLE
 from tests.bucket.conftest import MIB
-from tests.bucket.test_pull import STORES, archive_in, assert_whole, bring, replace_times
+from tests.bucket.test_pull import (
+    STORES,
+    archive_in,
+    assert_whole,
+    bring,
+    whenever_a_backup_is_sent,
+)
 from tests.servers import gateway as gates
 from tests.servers.gateway import Gateway
 from tests.servers.seaweedfs import SeaweedFS
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("kind", ["UploadPart", "PutObject"])
 async def test_a_damaged_one_is_sent_anew(
     emulator: Emulator, seaweed: SeaweedFS, gate: Gateway, bucket: str,
@@ -25,7 +32,7 @@ async def test_a_damaged_one_is_sent_anew(
     archive = archive_in(bucket, gate.endpoint)
     async with archive.writing(WHOLE):
         pass  # the dialect is known
-    gate.add(replace_times(gates.flip_byte(1000, kind=kind)))
+    gate.add(whenever_a_backup_is_sent(gates.flip_byte(1000, kind=kind)))
     with pytest.raises(StoreError, match="is not what was sent"):
         await bring(emulator, archive)
     gate.faults.clear()

@@ -46,13 +46,8 @@ from tests.stores.conformance import STEM, bring_home, file_of, leave, offered, 
 from tests.stores.test_oddstore import DIFFERENT, place_in
 from tests.sweeps import FULL
 
+pytestmark = pytest.mark.usefixtures("alone")
 PLACE = f"s3://{BUCKET}/{PREFIX}"
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody else writes a lease here."""
-    monkeypatch.setattr("archiver.stores.s3.lease._SETTLE_MOST_BEATS", 0.0)
 
 
 @pytest.fixture

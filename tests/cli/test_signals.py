@@ -26,7 +26,16 @@ from tests.cli.test_pull import PULL, until_bytes_move
 from tests.conftest import INSTANCE
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-COMMAND = [sys.executable, "-m", "archiver", *PULL, "--part-size", "64KiB", "--json"]
+# However busy the machine is, a command that was asked to stop comes to its end: what happens to
+# one that does not is for a test of its own.
+PATIENT = """
+import archiver.cli.run as commands
+from archiver.cli import main
+
+commands.run.__kwdefaults__["patience"] = 60.0
+main(prog_name="archiver")
+"""
+COMMAND = [sys.executable, "-c", PATIENT, *PULL, "--part-size", "64KiB", "--json"]
 # A command that no cancellation ends: the thread that it waits for sleeps on.
 STUCK = """
 import sys, time

@@ -1,4 +1,8 @@
-"""Files of the field and broken ones, with every server here, against what is known of them."""
+"""Files of the field and broken ones, with every server here, against what is known of them.
+
+``FAULTS=full`` (``make faults``) takes each file with each server; else the servers take turns, and
+tests/drill/test_drill.py drills all files once.
+"""
 
 import csv
 import os
@@ -23,6 +27,7 @@ from archiver.commands.drill.client import ErrorReply, NoReply
 from archiver.errors import UsageError
 from tests.conftest import DATA
 from tests.drill.conftest import FakeMaker, left_in, program, programs
+from tests.sweeps import FULL, pairs
 
 with (DATA / "LIST.tsv").open() as _file:
     ROWS = {row["name"]: row for row in csv.DictReader(_file, delimiter="\t")}
@@ -69,8 +74,11 @@ def assert_tidy(result: Trial, place: Path) -> None:
     assert left_in(place) == []
 
 
-@pytest.mark.parametrize("release", RELEASES, ids=lambda release: f"{release[0]}-{release[1]}")
-@pytest.mark.parametrize("name", ROWS)
+def release_id(value: object) -> str | None:
+    return f"{value[0]}-{value[1]}" if isinstance(value, tuple) else None
+
+
+@pytest.mark.parametrize(("name", "release"), pairs(ROWS, RELEASES), ids=release_id)
 async def test_files_of_the_field(name: str, release: tuple[str, int, int], place: Path) -> None:
     row, (loads, count) = ROWS[name], RELEASES[release]
     result = await run_trial(DATA / name, [await program(*release)], directory=place)
@@ -95,7 +103,10 @@ async def test_files_of_the_field(name: str, release: tuple[str, int, int], plac
         assert (verdict.cause, verdict.names) == (Cause.MODULE, MODULES[name])
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if "yes" in ROWS[name].values()])
+LOADABLE = [name for name in ROWS if "yes" in ROWS[name].values()]
+
+
+@pytest.mark.parametrize("name", LOADABLE if FULL else LOADABLE[::6])
 async def test_one_server_or_another_loads_it(name: str, place: Path) -> None:
     await program("redis", 8, 2)
     result = await run_trial(DATA / name, await programs(), directory=place)

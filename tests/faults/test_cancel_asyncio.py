@@ -29,7 +29,7 @@ from archiver.emulator import Emulator
 from archiver.stores.local.lock import hold
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything, source_of
-from tests.sweeps import BUDGET, extent, strides, within_share
+from tests.sweeps import BUDGET, extent, pairs, strides, within_share
 
 STAMP = "20261124021500"
 TRANSFER = TransferOptions(part_size=64 * 1024, connections=2, retry=QUICK)
@@ -158,9 +158,15 @@ async def works(files: Path, emulator: Emulator, place: Path) -> AsyncIterator[d
         yield {"pull": pulls, "copy": copies, "verify": verifies}
 
 
+WAYS = (by_cancel, by_timeout, by_two_cancels)
+CANCELLED = [
+    *(("pull", way) for way in WAYS),
+    *pairs(("copy", "verify"), WAYS[::-1]),
+]
+
+
 @pytest.mark.timeout(570)
-@pytest.mark.parametrize("cancelling", [by_cancel, by_timeout, by_two_cancels])
-@pytest.mark.parametrize("name", ["pull", "copy", "verify"])
+@pytest.mark.parametrize(("name", "cancelling"), CANCELLED)
 async def test_cancelled_at_every_turn(
     works: dict[str, Work], place: Path, name: str, cancelling: Cancelling
 ) -> None:

@@ -13,6 +13,7 @@ from examples import drill_evidence as example
 from tests.report import hostile
 from tests.report.chromium import EXECUTABLE, Chromium
 from tests.report.png import colours
+from tests.sweeps import pairs
 
 pytestmark = [
     pytest.mark.skipif(EXECUTABLE is None, reason="no chromium on the PATH"),
@@ -54,21 +55,22 @@ def long_names() -> Evidence:
     )
 
 
-@pytest.mark.parametrize(("width", "height"), [(360, 800), (1280, 900)])
-@pytest.mark.parametrize(
-    ("name", "scheme", "colour"),
-    [("every", "light", FAIL_LIGHT), ("every", "dark", FAIL_DARK), ("pass", "light", PASS_LIGHT)],
+LOOKS = (
+    ("every", "light", FAIL_LIGHT),
+    ("every", "dark", FAIL_DARK),
+    ("pass", "light", PASS_LIGHT),
 )
+
+
+@pytest.mark.parametrize(("look", "size"), pairs(LOOKS, ((360, 800), (1280, 900))))
 def test_a_screenshot_shows_the_verdict(
     browser: Chromium,
     pages: dict[str, Path],
-    name: str,
-    scheme: str,
-    colour: tuple[int, int, int],
-    width: int,
-    height: int,
+    look: tuple[str, str, tuple[int, int, int]],
+    size: tuple[int, int],
     tmp_path: Path,
 ) -> None:
+    (name, scheme, colour), (width, height) = look, size
     browser.show(pages[name], width=width, height=height, scheme=scheme)
     picture = browser.screenshot()
     (tmp_path / f"{name}-{scheme}-{width}.png").write_bytes(picture)

@@ -75,13 +75,15 @@ class OverTls:
         return in_a_bucket(seaweed_tls, bucket_tls)
 
 
-class TestS3OverTls(OverTls, Resuming):
-    """What takes every kind of request, and a second run."""
+class TestS3OverTls(OverTls):
+    """What takes every kind of request, and more runs."""
+
+    test_again_and_again = Resuming.test_again_and_again
 
 
 if FULL:
 
     class TestAllOfS3OverTls(
-        OverTls, Listing, Committing, PuttingAside, Excluding, Cancelling, SettingAside
+        OverTls, Listing, Committing, Resuming, PuttingAside, Excluding, Cancelling, SettingAside
     ):
-        """The rest."""
+        """All the same."""

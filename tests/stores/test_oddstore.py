@@ -65,16 +65,32 @@ def place_in(odd: OddStore, beat: float = BEAT_SECONDS) -> Place:
     )
 
 
-@pytest.mark.parametrize("name", PUBLIC if FULL else DIFFERENT)
-class TestPublicServers(Listing, Committing, Resuming, PuttingAside):
-    """All but cancellations, which do not depend on the server."""
-
+class OnPublicServers:
     @pytest.fixture
     def place(self, odd: OddStore, name: str, monkeypatch: pytest.MonkeyPatch) -> Place:
         # Nobody else writes a lease here.
         monkeypatch.setattr("archiver.stores.s3.lease._SETTLE_MOST_BEATS", 0.0)
         odd.become(PUBLIC[name])
         return place_in(odd)
+
+
+# Each part of the suite on those that differ most in what it is about. It is not about
+# cancellations, which do not depend on the server.
+
+
+@pytest.mark.parametrize("name", PUBLIC if FULL else ("before 2016",))
+class TestListing(OnPublicServers, Listing, PuttingAside):
+    """An old server lists otherwise, and keeps and says the least about an object."""
+
+
+@pytest.mark.parametrize("name", PUBLIC if FULL else ("Ceph RGW 16", "before 2016"))
+class TestCommitting(OnPublicServers, Committing):
+    """Their digests and conditions differ."""
+
+
+@pytest.mark.parametrize("name", PUBLIC if FULL else ("a small server",))
+class TestResuming(OnPublicServers, Resuming):
+    """It lists no uploads, and ends one that gets a wrong part."""
 
 
 @pytest.mark.parametrize("name", PUBLIC if FULL else ("AWS", *DIFFERENT[:2], WITHOUT_ETAGS))
