@@ -1,8 +1,12 @@
-"""Parses and formats times, and the time ranges that people write. Every result is aware UTC."""
+"""Parses, formats and measures times, and parses time ranges. Every datetime is aware UTC."""
 
 import re
+from collections import defaultdict
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
 
 from archiver.errors import UsageError
 
@@ -188,3 +192,20 @@ def _end(text: str, whole: str) -> datetime:
         return moment + timedelta(days=1)
     except OverflowError:
         raise UsageError(f"range {whole!r} ends after year 9999") from None
+
+
+class Stopwatch:
+    """Sums up the ``seconds`` that named steps take, including those that fail."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.seconds: Final = defaultdict[str, float](float)
+        self._clock: Final = clock
+
+    @contextmanager
+    def measure(self, step: str) -> Generator[None, None, None]:
+        """Add the time until the end of the block."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self.seconds[step] += max(0.0, self._clock() - began)

@@ -1,4 +1,4 @@
-"""How numbers and the events of a run read, to people: on a terminal and in a log alike."""
+"""The texts of numbers and of the events of a run, on a terminal and in a log."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -11,8 +11,8 @@ from archiver.times import EVERYTHING_FROM, format_day
 
 QUIET, NORMAL, VERBOSE, DEBUG = -1, 0, 1, 2
 
-# How grave an event is, for logs; None for the many small steps of a transfer. Apart from the
-# texts, so that nothing is written for a level that nobody listens to.
+# The level of each event in a log; None for the many small steps of a transfer. Separate from the
+# texts, so that no text is made for a level that is not logged.
 LEVELS: Final[Mapping[type[object], int | None]] = {
     events.PageListed: logging.DEBUG,
     events.NothingListed: logging.WARNING,
@@ -49,12 +49,12 @@ LEVELS: Final[Mapping[type[object], int | None]] = {
 
 
 def level(event: events.Event | events.Work) -> int | None:
-    """How grave an event is, as :mod:`logging` counts; None for what no log has."""
+    """The level of an event in a log; None if it is not logged."""
     return LEVELS[type(event)]
 
 
 def work(event: events.Work) -> str | None:
-    """What is being restored or drilled."""
+    """The text of an event of a restore or a drill; None if it has none."""
     match event:
         case events.SetBegun(key, number, of, files, count):
             return f"set {number} of {of}: {key}: {times(files, 'file')}, {size(count)}"
@@ -72,7 +72,7 @@ def size(count: float) -> str:
 
 
 def listed_size(backup: Backup) -> str:
-    """The size of a backup that is still to come, which its source need not say."""
+    """The size of a backup as its source lists it, which it need not do."""
     return "of unknown size" if backup.size is None else size(backup.size)
 
 
@@ -112,7 +112,10 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
         case events.KeptAside(key, kept):
             return NORMAL, f"replaced: {key}; its old bytes are in {kept}"
         case events.RouteChosen(host, network, why):
-            return NORMAL, _network(host, network, why)
+            if network is Network.INTRANET:
+                return NORMAL, f"Using the intranet endpoint {host}."
+            what = f"Using the public network instead of the intranet endpoint {host}"
+            return NORMAL, f"{what}: {why}."
         case events.Acknowledged():
             return VERBOSE, f"acknowledged: {_acknowledged(event)}"
         case events.AcknowledgementCopied(key):
@@ -145,10 +148,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
         case events.Swept(key, why):
             return VERBOSE, f"swept: {key}: {why}"
         case events.Started(backup, resumed, whole) if resumed:
-            return (
-                NORMAL,
-                f"resuming: {backup}: {size(resumed)} of {size(whole)} already downloaded",
-            )
+            done = f"{size(resumed)} of {size(whole)} already downloaded"
+            return NORMAL, f"resuming: {backup}: {done}"
         case events.Hedged(backup, position):
             return VERBOSE, f"slow: {backup}: second connection from byte {position:,}"
         case events.UrlRefreshed(backup):
@@ -163,12 +164,6 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return None
 
 
-def _network(host: str, network: Network, why: str) -> str:
-    if network is Network.INTRANET:
-        return f"Using the intranet endpoint {host}."
-    return f"Using the public network instead of the intranet endpoint {host}: {why}."
-
-
 def failure(event: events.Failed | events.SetIncomplete) -> str:
     """A failure in one line."""
     if isinstance(event, events.SetIncomplete):
@@ -178,8 +173,8 @@ def failure(event: events.Failed | events.SetIncomplete) -> str:
 
 
 def unnamed(failed: events.Failed) -> str | None:
-    """The backup or record that failed, if the error does not name it but its cause, such as a
-    folder, which may concern others too."""
+    """The backup or record that failed; None if the error names it. It may name only the cause,
+    such as a folder."""
     what = failed.subject if failed.subject.endswith(".json") else None
     if failed.backup is not None:
         what = str(failed.backup)
@@ -189,7 +184,7 @@ def unnamed(failed: events.Failed) -> str | None:
 
 
 def known(acknowledged: Collection[events.Acknowledged]) -> list[str]:
-    """Lines for acknowledged sets and backups, which are no failures, and their number."""
+    """Lines with the number of acknowledged sets and backups, which are no failures, and each."""
     if not acknowledged:
         return []
     lines = [f"  {_acknowledged(event)}" for event in acknowledged]

@@ -176,6 +176,30 @@ async def test_every_command_names_it(
         assert all(f" in {pulled.root}" in mismatch.what for mismatch in found)
 
 
+@pytest.mark.parametrize("day", ["20261114", "20261129"])
+async def test_a_damaged_byte_that_makes_another_valid_name(
+    pulled: Pulled, tmp_path: Path, day: str
+) -> None:
+    """Every line of SHA256SUMS can be read. One of the newest set names a set that never was."""
+    one = newest(pulled.root, CLUSTER)
+    name = pulled.name(files_of(one, ".rdb")[1])
+    wrong = name.replace(NEWEST, day)
+    sums = sums_of(one)
+    sums.write_text(sums.read_text().replace(name, wrong))
+
+    damaged = [row for row in await archived_rows(pulled.archive) if row.state is State.DAMAGED]
+    assert [row.set_key.rpartition("/")[2] for row in damaged] == [wrong.partition("/")[0]]
+    assert (await copy(pulled.archive, Archive(LocalStore(tmp_path / "new")))).exit_code == 3
+    assert (await verify(pulled.archive)).exit_code == 3
+    skip = day > NEWEST
+    if skip:
+        with pytest.raises(DamagedSet):
+            await restore(pulled.archive, tmp_path / "to", instance_id=CLUSTER)
+    done = await restore(pulled.archive, tmp_path / "to", instance_id=CLUSTER, skip_damaged=skip)
+    assert DAYS[1] in done.backup_set.key
+    assert one.name in [passed.key.rpartition("/")[2] for passed in done.passed_over]
+
+
 async def test_of_two_lines_none_is_believed(tmp_path: Path) -> None:
     """Somebody forged a file with its record, and added its line to the one that it had."""
     root = tmp_path / "archive"

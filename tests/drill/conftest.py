@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from archiver.commands.drill import DumpFile, Flavour, ServerProgram, find, read_dump_file
+from archiver.commands.drill import ServerProgram, find
+from archiver.commands.drill.outcome import Outcome
+from archiver.commands.drill.programs import DumpFile, Flavour, read_dump_file
+from archiver.commands.drill.teardown import TearDown
+from archiver.commands.drill.trial import Trial
 from archiver.commands.drill.workdir import PREFIX
 from archiver.model import Kind
 
@@ -70,3 +74,23 @@ def dump_file(path: Path, kind: Kind | None = None) -> DumpFile:
 def left_in(place: Path) -> list[Path]:
     """What drills left behind."""
     return list(place.glob(f"{PREFIX}*"))
+
+
+def passed(trial: Trial) -> bool:
+    """Whether a file was loaded and counted, all assertions hold, the server was not reachable over
+    the network, and nothing of it is left."""
+    attempt = trial.decisive
+    return (
+        attempt.verdict.outcome is Outcome.LOADED
+        and attempt.census is not None
+        and all(result.holds for result in attempt.assertions)
+        and attempt.listening is not None
+        and attempt.listening.ports == ()
+        and all(is_clean(one.teardown) for one in trial.attempts)
+    )
+
+
+def is_clean(teardown: TearDown) -> bool:
+    """Whether nothing of a server is left, and its file is unchanged."""
+    gone = (teardown.process_gone, teardown.socket_gone, teardown.directory_removed)
+    return all(gone) and teardown.file_unchanged

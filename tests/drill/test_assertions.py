@@ -7,16 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.commands.drill import (
-    Assertion,
-    AssertionSyntax,
-    ServerProgram,
+from archiver.commands.drill import Assertion, AssertionSyntax, ServerProgram, parse
+from archiver.commands.drill.assertions import (
+    _EQUALITY,
+    _OPERATORS,
+    _PRESENCE,
+    _SIZES,
     check,
-    parse,
-    read_dump_file,
-    running,
+    write,
 )
-from archiver.commands.drill.assertions import _EQUALITY, _OPERATORS, _PRESENCE, _SIZES, write
+from archiver.commands.drill.programs import read_dump_file
+from archiver.commands.drill.server import running
 from archiver.errors import UsageError
 from tests.conftest import DATA
 

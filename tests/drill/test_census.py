@@ -6,15 +6,11 @@ from typing import Any
 
 import pytest
 
-from archiver.commands.drill import (
-    Server,
-    ServerProgram,
-    TypeCount,
-    read_dump_file,
-    running,
-    take_census,
-)
+from archiver.commands.drill import ServerProgram
+from archiver.commands.drill.census import TypeCount, take_census
 from archiver.commands.drill.client import Client
+from archiver.commands.drill.programs import read_dump_file
+from archiver.commands.drill.server import Server, running
 from tests.conftest import DATA
 from tests.drill.conftest import program
 
@@ -43,7 +39,7 @@ async def test_every_key_is_counted(release: tuple[str, int, int], place: Path) 
         census = await take_census(server)
     assert [database.number for database in census.databases] == [0, 3, 900]
     third = census.databases[1]
-    assert third.keys == third.keys_after == third.seen == 10_000
+    assert third.keys == third.seen == 10_000
     assert third.types == (
         TypeCount("hash", 2500, 0),
         TypeCount("set", 5000, 0),
@@ -55,8 +51,7 @@ async def test_every_key_is_counted(release: tuple[str, int, int], place: Path) 
     assert census.keys == 10_005
     assert census.began <= census.ended
     assert census.began.tzinfo is not None
-    assert 0 < census.memory_used <= census.memory_peak
-    assert census.memory_resident > 0
+    assert census.memory_peak > 0
     assert (census.libraries, census.functions) == (0, 0)
 
 
@@ -120,7 +115,7 @@ async def test_keys_named_twice_are_counted_again() -> None:
     server = Scripted(10, 10, 10, 9)
     (database,) = (await take_census(server)).databases
     assert server.passes == 2
-    assert (database.keys, database.seen, database.keys_after) == (10, 10, 9)
+    assert (database.keys, database.seen) == (10, 10)
     assert database.consistent
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from archiver import rdb
-from archiver.commands.drill import Census, DatabaseCensus, TypeCount
+from archiver.commands.drill.census import Census, DatabaseCensus, TypeCount
 from archiver.commands.drill.file_evidence import difference
 
 BEGAN = datetime(2026, 11, 24, tzinfo=UTC)
@@ -42,8 +42,8 @@ def counted(
 ) -> Census:
     types = (TypeCount("string", strings, expiring), TypeCount("hash", hashes, 0))
     keys = strings + hashes
-    database = DatabaseCensus(number, keys, keys, types, keys, sampled, consistent=True)
-    return Census(BEGAN, ENDED, (database,), 1, 1, 1, 0, 0)
+    database = DatabaseCensus(number, keys, types, keys, sampled, consistent=True)
+    return Census(BEGAN, ENDED, (database,), 1, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -18,21 +18,18 @@ from archiver.archive.folders import list_folders
 from archiver.archive.record import Record
 from archiver.commands.drill import (
     Assertion,
-    AssertionResult,
-    Census,
     Drilled,
     DrillOptions,
     EvidenceNotKept,
     NoServer,
     ServerProgram,
     Wanted,
-    check,
     drill,
     events,
     parse,
-    take_census,
 )
-from archiver.commands.drill.census import Databases
+from archiver.commands.drill.assertions import AssertionResult, check
+from archiver.commands.drill.census import Census, Databases, take_census
 from archiver.commands.drill.client import NoReply
 from archiver.commands.drill.workdir import MARK
 from archiver.commands.restore.files import CopiedFile

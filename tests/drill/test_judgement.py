@@ -2,7 +2,8 @@
 
 import pytest
 
-from archiver.commands.drill import AssertionResult, parse
+from archiver.commands.drill import parse
+from archiver.commands.drill.assertions import AssertionResult
 from archiver.commands.drill.judgement import combine
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from archiver.commands.drill import Cause, Outcome
-from archiver.commands.drill.outcome import read_log
+from archiver.commands.drill.outcome import Cause, Outcome, read_log
 
 STAMP = "27805:M 24 Nov 2026 12:17:00.000 # "
 INTERNAL = "Internal error in RDB reading offset 0, function at rdb.c:2939 -> "

@@ -4,18 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from archiver.commands.drill import (
+from archiver.commands.drill import NoServer, ServerProgram, find
+from archiver.commands.drill.programs import (
     Ability,
     Flavour,
-    NoServer,
-    ServerProgram,
+    _loads,
     able_to_load,
     choose,
-    find,
     read_dump_file,
-    running,
 )
-from archiver.commands.drill.programs import _loads
+from archiver.commands.drill.server import running
 from archiver.errors import UsageError
 from archiver.model import Kind
 from tests.conftest import DATA

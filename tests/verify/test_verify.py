@@ -412,7 +412,7 @@ async def test_a_page_that_is_gone_is_said(pulled: Pulled) -> None:
     assert (found.findings, found.exit_code) == ([], 0)
     [note] = found.notes
     assert (note.key, note.text) == (
-        pulled.key(path), ".html, .xml beside it: not there; this has all that they said"
+        pulled.key(path), ".html, .xml beside it: missing; all that they say is in this one"
     )  # fmt: skip
 
 

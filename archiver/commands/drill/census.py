@@ -50,15 +50,14 @@ class TypeCount:
 class DatabaseCensus:
     """A database that is not empty.
 
-    ``keys`` is DBSIZE before the count, ``keys_after`` after it, which is less if keys expired.
-    ``seen`` keys were counted by type: only some of them if ``sampled``. ``consistent``: ``seen``
-    is between the two sizes, or a sample. SCAN may return a key twice while a hash table shrinks;
-    then another count is made.
+    ``keys`` is DBSIZE before the count. ``seen`` keys were counted by type: only some of them if
+    ``sampled``. ``consistent``: ``seen`` is a sample, or between the DBSIZE before the count and
+    that after it, which is less if keys expired. SCAN may return a key twice while a hash table
+    shrinks; then another count is made.
     """
 
     number: int
     keys: int
-    keys_after: int
     types: tuple[TypeCount, ...]
     seen: int
     sampled: bool
@@ -72,7 +71,7 @@ class DatabaseCensus:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What a server held between two times of its own clock (TIME). Memory is in bytes.
+    """What a server held between two times of its own clock (TIME); ``memory_peak`` is in bytes.
 
     ``libraries`` and ``functions`` are None for servers before 7.0, which do not have them.
     """
@@ -80,9 +79,7 @@ class Census:
     began: datetime
     ended: datetime
     databases: tuple[DatabaseCensus, ...]
-    memory_used: int
     memory_peak: int
-    memory_resident: int
     libraries: int | None
     functions: int | None
 
@@ -124,17 +121,14 @@ async def take_census(
     for number in numbers:
         databases.append(await _count(server.client(number), number, sample_above, progress))
         if number:
-            await server.client(
-                number
-            ).aclose()  # there may be more databases than allowed open files
+            # There may be more databases than a process may have open files.
+            await server.client(number).aclose()
     libraries, functions = await _functions(client)
     return Census(
         began=began,
         ended=await _time(client),
         databases=tuple(databases),
-        memory_used=int(info["used_memory"]),
         memory_peak=int(info["used_memory_peak"]),
-        memory_resident=int(info["used_memory_rss"]),
         libraries=libraries,
         functions=functions,
     )
@@ -161,7 +155,7 @@ async def _count(
         seen = sum(count.keys for count in types)
         consistent = sampled or after <= seen <= before
         if consistent or passes == _PASSES:
-            return DatabaseCensus(number, before, after, types, seen, sampled, consistent)
+            return DatabaseCensus(number, before, types, seen, sampled, consistent)
 
 
 async def _walk(

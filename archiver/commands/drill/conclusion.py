@@ -8,7 +8,6 @@ from datetime import datetime
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.commands.drill.ledger import MakeEvidence
 from archiver.commands.drill.options import DrillOptions
 from archiver.report import evidence
 from archiver.report.evidence import Evidence, Selection, SetEvidence
@@ -16,44 +15,38 @@ from archiver.report.verdict import conclude
 from archiver.version import __version__
 
 
-def evidence_maker(
+def draft_evidence(
     archive: Archive,
     options: DrillOptions,
     selection: Selection,
     sets: Sequence[SetEvidence],
     acknowledged: tuple[evidence.Acknowledged, ...],
-    *,
     began: datetime,
     finished: datetime,
+    *,
     failure_exit_code: int,
-) -> MakeEvidence:
-    """Return the function that makes the evidence once its position in the chain is known."""
-
-    def make(drill_id: str, previous: evidence.Link | None) -> Evidence:
-        return Evidence(
-            id=drill_id,
-            tool=_tool(),
-            who=who(withhold=options.withhold_identity),
-            started_at=began,
-            finished_at=finished,
-            archive=evidence.ArchivePlace(
-                evidence.without_secrets(str(archive.store)), layout.FORMAT
-            ),
-            selection=selection,
-            reference_clock=began,
-            targets=evidence.Targets(
-                options.rto_seconds,
-                options.rpo_seconds,
-                options.rpo_window_seconds,
-                options.tolerance,
-            ),
-            conclusion=conclude(selection, sets, failure_exit_code=failure_exit_code),
-            sets=tuple(sets),
-            previous=previous,
-            acknowledged=acknowledged,
-        )
-
-    return make
+) -> Evidence:
+    """Return the evidence without its position in the chain: ``id`` is empty, ``previous`` None."""
+    return Evidence(
+        id="",
+        tool=_tool(),
+        who=who(withhold=options.withhold_identity),
+        started_at=began,
+        finished_at=finished,
+        archive=evidence.ArchivePlace(evidence.without_secrets(str(archive.store)), layout.FORMAT),
+        selection=selection,
+        reference_clock=began,
+        targets=evidence.Targets(
+            options.rto_seconds,
+            options.rpo_seconds,
+            options.rpo_window_seconds,
+            options.tolerance,
+        ),
+        conclusion=conclude(selection, sets, failure_exit_code=failure_exit_code),
+        sets=tuple(sets),
+        previous=None,
+        acknowledged=acknowledged,
+    )
 
 
 def who(*, withhold: bool) -> evidence.Who:

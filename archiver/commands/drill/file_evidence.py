@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
 
 from archiver import rdb
 from archiver.archive.record import Record
@@ -17,14 +16,6 @@ from archiver.documents import Fields
 from archiver.model import Footer, Kind
 from archiver.report import evidence
 from archiver.report.evidence import Difference, FileEvidence, Outcome
-
-# The phases of a trial that the evidence has under these names.
-_TRIAL_PHASES: Final = {
-    "start": Phase.START,
-    "load": Phase.LOAD,
-    "census": Phase.CENSUS,
-    "assertions": Phase.ASSERTIONS,
-}
 
 
 def untested_file(record: Record, outcome: Outcome, reason: str) -> FileEvidence:
@@ -99,11 +90,8 @@ def phase_seconds(copied: CopiedFile, trial: Trial) -> dict[str, float]:
         "lay_out": copied.commit_seconds,
     }
     attempt = trial.decisive
-    by_phase = {timing.phase: timing.seconds for timing in attempt.timings}
-    loaded = attempt.census is not None
-    for name, phase in _TRIAL_PHASES.items():
-        if phase in by_phase and (loaded or name == "start"):
-            seconds[name] = by_phase[phase]
+    reached = attempt.seconds.keys() if attempt.census is not None else {Phase.START}
+    seconds |= {phase: attempt.seconds[phase] for phase in reached}
     seconds["tear_down"] = sum(one.teardown.seconds for one in trial.attempts)
     return seconds
 

@@ -86,28 +86,15 @@ class FileDrill:
     async def _try(
         self, record: Record, scratch: Path, assertions: Sequence[Assertion]
     ) -> DrilledFile:
-        # 1. Restore it.
         try:
             copied = await self._restore(record, scratch)
-        except IntegrityError as error:
-            return _failed(record, Outcome.FAIL, error)
-        except ArchiverError as error:
-            return _failed(record, Outcome.UNTRIED, error)
-        # 2. Inspect it with our own parser, then let a server load it.
-        try:
-            inspection = await inspect_file(
-                copied.path,
-                is_log=record.is_log,
-                progress=lambda at: self._report(record, "checking", at, record.size),
-            )
-            if record.is_log and inspection.is_log_cut_short:
-                await in_thread(_cut_back, copied.path, inspection)
+            inspection = await self._inspect(record, copied)
             began, ticks = datetime.now(UTC), self.clock()
             trial = await self._load(record, copied, scratch, assertions)
             elapsed = timedelta(seconds=max(0.0, self.clock() - ticks))
         except ArchiverError as error:
-            return _failed(record, Outcome.UNTRIED, error)
-        # 3. Compare the two, and judge.
+            return _failed(record, error)
+        # Compare the counts of our own parser with those of the server, and judge.
         census = trial.decisive.census
         found = None
         if census is not None and inspection.contents is not None and comparable(inspection):
@@ -138,6 +125,17 @@ class FileDrill:
         )
         await in_thread(_make_readable, copied.path)
         return copied
+
+    async def _inspect(self, record: Record, copied: CopiedFile) -> rdb.Inspection:
+        """Parse the file; truncate a log that ends within a command."""
+        inspection = await inspect_file(
+            copied.path,
+            is_log=record.is_log,
+            progress=lambda at: self._report(record, "checking", at, record.size),
+        )
+        if record.is_log and inspection.is_log_cut_short:
+            await in_thread(_cut_back, copied.path, inspection)
+        return inspection
 
     async def _load(
         self, record: Record, copied: CopiedFile, scratch: Path, assertions: Sequence[Assertion]
@@ -205,8 +203,9 @@ def _cut_back(path: Path, inspection: rdb.Inspection) -> None:
             os.truncate(path, inspection.log.good_until)
 
 
-def _failed(record: Record, outcome: Outcome, error: ArchiverError) -> DrilledFile:
-    """The result for a file that no server has tried to load."""
+def _failed(record: Record, error: ArchiverError) -> DrilledFile:
+    """The result for a file that no server has tried to load: it fails if it is damaged."""
+    outcome = Outcome.FAIL if isinstance(error, IntegrityError) else Outcome.UNTRIED
     return DrilledFile(
         evidence=untested_file(record, outcome, str(error)),
         seconds={},

@@ -1,7 +1,7 @@
 """Writes the evidence of a drill: into one chain, under the archive's lock."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from archiver.concurrency import in_thread
 from archiver.errors import EXIT_OK, ArchiveBusy, ArchiverError, NoSpace, StoreError
 from archiver.report import chain
 from archiver.report.document import encode
-from archiver.report.evidence import Evidence, Link, Verdict
+from archiver.report.evidence import Evidence, Verdict
 from archiver.report.junit import to_junit
 from archiver.report.markdown import to_markdown
 from archiver.report.page import to_page
@@ -24,9 +24,12 @@ from archiver.stores.base import Store
 from archiver.stores.local.store import LocalStore
 from archiver.stores.scope import WHOLE
 
-# Makes the evidence of a drill from its id and the link to the previous document.
-MakeEvidence: TypeAlias = Callable[[str, Link | None], Evidence]
-
+# How the reports beside the evidence are made, by suffix.
+REPORTS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
+    chain.PAGE_SUFFIX: to_page,
+    chain.MARKDOWN_SUFFIX: to_markdown,
+    chain.JUNIT_SUFFIX: to_junit,
+}
 # How long another drill is waited for that writes its evidence to the same directory.
 _DIRECTORY_SECONDS = 10.0
 # Keys and contents, the evidence first.
@@ -111,27 +114,27 @@ class Ledger:
             self._instead = self._directory
             return error
 
-    async def file(self, make: MakeEvidence) -> FiledEvidence:
-        """Add a document to the chain, with the reports generated from it.
+    async def file(self, draft: Evidence) -> FiledEvidence:
+        """Give the evidence its position in the chain, and write it with its reports.
 
         No other process can add one between the document and the one that it links to. If the
         archive cannot be written, the document goes to the directory, outside of any chain. Raises
         EvidenceNotKept.
         """
         try:
-            filed, documents = await self._add_to_chain(make)
+            filed, documents = await self._add_to_chain(draft)
         except ArchiverError as error:
-            return await self._write_outside_chain(make, error)
+            return await self._write_outside_chain(draft, error)
         if self._directory is None or self._instead is not None:
             return filed
         return await self._write_copy(filed, documents, self._directory)
 
-    async def _add_to_chain(self, make: MakeEvidence) -> tuple[FiledEvidence, _Documents]:
+    async def _add_to_chain(self, draft: Evidence) -> tuple[FiledEvidence, _Documents]:
         """Add the document as the only writer. Raises ArchiverError if it was not written."""
         written: tuple[FiledEvidence, _Documents] | None = None
         try:
             async with self._lock():
-                written = await self._write(make)
+                written = await self._write(draft)
         except ArchiverError as error:
             # An error on leaving the lock does not undo the document.
             if written is None:
@@ -154,21 +157,21 @@ class Ledger:
         if isinstance(event, events.WaitingForLock):
             self._observer(WaitingForLock(event.error.message))
 
-    async def _write(self, make: MakeEvidence) -> tuple[FiledEvidence, _Documents]:
+    async def _write(self, draft: Evidence) -> tuple[FiledEvidence, _Documents]:
         last, link = await self.history.last()
-        evidence = make(_new_id(last), link)
+        evidence = replace(draft, id=_new_id(last), previous=link)
         documents = await in_thread(_documents, evidence) + _notes(evidence)
         problem, exit_code = await _put(self._store, documents)
         key, data = documents[0]
         filed = FiledEvidence(evidence, key, data, (str(self._store),), problem, exit_code)
         return filed, documents
 
-    async def _write_outside_chain(self, make: MakeEvidence, error: ArchiverError) -> FiledEvidence:
+    async def _write_outside_chain(self, draft: Evidence, error: ArchiverError) -> FiledEvidence:
         """Write the document to the directory only. Raises EvidenceNotKept."""
         last, link = None, None
         with suppress(ArchiverError):
             last, link = await self.history.last()
-        evidence = make(_new_id(last), link)
+        evidence = replace(draft, id=_new_id(last), previous=link)
         documents = [(Path(key).name, data) for key, data in await in_thread(_documents, evidence)]
         key, data = documents[0]
         kind = EvidenceKeptOut if isinstance(error, ArchiveBusy) else EvidenceNotKept
@@ -243,12 +246,8 @@ async def _is_stored(store: Store, key: str, data: bytes) -> bool:
 def _documents(evidence: Evidence) -> _Documents:
     """Return the evidence and the reports generated from it."""
     key, data = chain.evidence_key(evidence.id), encode(evidence)
-    return [
-        (key, data),
-        (chain.beside(key, chain.PAGE_SUFFIX), to_page(data)),
-        (chain.beside(key, chain.MARKDOWN_SUFFIX), to_markdown(data)),
-        (chain.beside(key, chain.JUNIT_SUFFIX), to_junit(data)),
-    ]
+    reports = [(chain.beside(key, suffix), make(data)) for suffix, make in REPORTS.items()]
+    return [(key, data), *reports]
 
 
 def _notes(evidence: Evidence) -> _Documents:

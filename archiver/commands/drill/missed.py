@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
 from archiver.archive.layout import set_start
-from archiver.report.evidence import Acknowledged, Evidence, Gap, SetEvidence
+from archiver.report.evidence import Evidence, Gap, SetEvidence
 from archiver.report.words import duration
 from archiver.times import format_minute
 
@@ -74,7 +73,8 @@ def _exposures(one: SetEvidence, evidence: Evidence) -> Iterator[MissedTarget]:
         notes = tuple(_acknowledged(evidence, one.instance_id, None, age))
         yield MissedTarget("rpo", one.instance_id, one.key, age, target, why, notes)
     if gap is not None and gap.seconds > target:
-        why = f"gap of {_span(gap.seconds)} between {_minute(gap.start)} and {_minute(gap.end)} UTC"
+        start, end = format_minute(gap.start), format_minute(gap.end)
+        why = f"gap of {_span(gap.seconds)} between {start} and {end} UTC"
         notes = tuple(_acknowledged(evidence, one.instance_id, gap, 0.0))
         yield MissedTarget("rpo", one.instance_id, one.key, gap.seconds, target, why, notes)
 
@@ -95,17 +95,9 @@ def _acknowledged(
             continue
         began = set_start(one.subject)
         if began is not None and start < began.timestamp() < end:
-            yield f"acknowledged: {_named(one)}"
+            yield f"acknowledged: {one.subject} ({one.reason})"
         elif began is None and one.at.timestamp() > start:
-            yield f"acknowledged since: {_named(one)}"
-
-
-def _named(one: Acknowledged) -> str:
-    return f"{one.subject} ({one.reason})"
-
-
-def _minute(moment: datetime) -> str:
-    return format_minute(moment)
+            yield f"acknowledged since: {one.subject} ({one.reason})"
 
 
 def _span(seconds: float) -> str:

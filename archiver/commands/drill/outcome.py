@@ -64,7 +64,6 @@ class Facts:
     """
 
     version: str
-    run_id: str
     process_id: int
     keys: int
     keys_loaded: int | None
@@ -145,7 +144,6 @@ def facts_of(info: dict[str, Any]) -> Facts:
     own = info.get("valkey_version")
     return Facts(
         version=f"valkey {own}" if own else f"redis {info.get('redis_version')}",
-        run_id=str(info.get("run_id", "")),
         process_id=int(info.get("process_id", 0)),
         keys=sum(int(database["keys"]) for database in keyspace),
         keys_loaded=None if loaded is None else int(loaded),

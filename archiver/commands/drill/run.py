@@ -15,7 +15,7 @@ from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
 from archiver.archive.folders import confirm_logs, list_folders
 from archiver.commands.drill import workdir
-from archiver.commands.drill.conclusion import evidence_maker
+from archiver.commands.drill.conclusion import draft_evidence
 from archiver.commands.drill.events import (
     ArchiveNotWritable,
     ChainFault,
@@ -79,59 +79,50 @@ async def drill(
 ) -> Drilled:
     """Choose sets, restore and load each, judge it, and write the evidence.
 
-    A set that does not pass is a result, not an error.
-
-    Raises:
-        NoSuchBackup: The archive has none of the sets that were asked for.
-        UsageError: There is no archive or no server, or no set can have a given name.
-        EvidenceNotKept: The evidence could not be written anywhere; the error contains it.
-        StoreError: The archive cannot be listed, or the scratch directory cannot be used.
+    A set that does not pass is a result, not an error. Raises NoSuchBackup, UsageError if there is
+    no archive or no server, or no set can have a given name, StoreError, and EvidenceNotKept, which
+    contains the evidence, if that could not be written anywhere.
     """
     options = options or DrillOptions()
     observer = logged(observer, OF_DRILLS)
     began, ticks = datetime.now(UTC), clock()
-    ledger = Ledger(archive, evidence_directory, options.lock_wait, observer)
-    # 1. Check that there are an archive and a server. That the archive cannot be written is no
-    #    reason not to drill, but the user should know before.
     await archive.expect()
     if not programs:
         raise no_programs()
-    if refusal := await ledger.prepare():
-        observer(ArchiveNotWritable(str(refusal), evidence_directory))
-    # 2. Check that the evidence of earlier drills is unchanged.
+    ledger = await _prepared(archive, evidence_directory, options, observer)
     faults, unreadable = await _check_history(ledger.history, observer)
-    # 3. Choose the sets.
     folders = await list_folders(archive, options.wanted.instances)
     folders = await confirm_logs(archive, folders, options.wanted.at)
     selection, chosen = choose_sets(folders, options.wanted)
     observer(Chosen(tuple(one.key for one in chosen), selection.available))
-    # 4. Read what the results are compared with, and what people have acknowledged.
     instances = {one.instance_id for one in chosen}
     last_keys = await _last_keys(ledger.history, instances, options, unreadable, observer)
     acknowledged = await _acknowledged(archive, options)
-    # 5. Remove the directories of killed drills.
     await _sweep(options.scratch, observer)
-    # 6. Restore, load and judge the sets, one after the other.
     drilling = SetDrill(archive, programs, options, folders, last_keys, began, clock, observer)
     sets = [await drilling.drill(one, number, len(chosen)) for number, one in enumerate(chosen, 1)]
-    # 7. Conclude, and add the evidence to the chain. The monotonic clock measures the end, so that
-    #    a drill cannot end before it began.
+    # The monotonic clock measures the end, so that a drill cannot end before it began.
     finished = began + timedelta(seconds=max(0.0, clock() - ticks))
     _check_clock(finished, observer)
-    make = evidence_maker(
-        archive,
-        options,
-        selection,
-        sets,
-        acknowledged,
-        began=began,
-        finished=finished,
-        failure_exit_code=worst_exit_code(drilling.exit_codes) or 1,
+    code = worst_exit_code(drilling.exit_codes) or 1
+    draft = draft_evidence(
+        archive, options, selection, sets, acknowledged, began, finished, failure_exit_code=code
     )
-    filed = await ledger.file(make)
+    filed = await ledger.file(draft)
     if filed.problem is not None:
         observer(EvidenceIncomplete(filed.problem, filed.stores))
     return Drilled(filed, tuple(faults), unreadable)
+
+
+async def _prepared(
+    archive: Archive, directory: Path | None, options: DrillOptions, observer: Observer
+) -> Ledger:
+    """Return the ledger for the evidence. That the archive cannot be written does not stop the
+    drill, but is reported before it."""
+    ledger = Ledger(archive, directory, options.lock_wait, observer)
+    if refusal := await ledger.prepare():
+        observer(ArchiveNotWritable(str(refusal), directory))
+    return ledger
 
 
 async def _check_history(

@@ -52,9 +52,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """The progress of loading, as the server reports it; ``percent`` is of the file's bytes."""
+    """The progress of loading, as the server reports it."""
 
-    percent: float
     loaded_bytes: int
     total_bytes: int
 
@@ -267,7 +266,5 @@ async def running(
 
 
 def _loading(info: dict[str, Any]) -> Loading:
-    percent, loaded, total = (
-        info.get(f"loading_{what}", 0) for what in ("loaded_perc", "loaded_bytes", "total_bytes")
-    )
-    return Loading(float(percent), int(loaded), int(total))
+    loaded, total = (info.get(f"loading_{what}", 0) for what in ("loaded_bytes", "total_bytes"))
+    return Loading(int(loaded), int(total))

@@ -1,7 +1,7 @@
 """Drills one set: its files, its assertions, its RTO and RPO, and the verdict."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Final
 
@@ -68,16 +68,12 @@ class SetDrill:
 
     async def drill(self, folder: Folder, number: int, count: int) -> SetEvidence:
         """Drill one set, the ``number``-th of ``count``."""
-        # 1. Read its records.
         backup_set = await read_set(self._archive, folder, self._folders)
         total = sum(record.size for record in backup_set.records)
         self._observer(SetBegun(folder.key, number, count, len(backup_set.records), total))
-        # 2. Restore and load every file.
         files, removed = await self._try_files(backup_set)
-        # 3. Combine the results of the files, compare them with the last drill, and judge.
-        found = self._observations(backup_set, files, removed=removed)
-        found = replace(found, rpo=await self._rpo(backup_set))
-        found = self._judge(found, backup_set)
+        rpo = await self._rpo(backup_set)
+        found = self._judge(backup_set, files, rpo, removed=removed)
         self.exit_codes.update(one.exit_code for one in files.values())
         self.exit_codes.update(one.exit_code for one in backup_set.damage)
         self._observer(SetJudged(found))
@@ -107,33 +103,54 @@ class SetDrill:
                 removed = await in_thread_shielded(workdir.remove)
         return files, removed
 
-    def _observations(
-        self, backup_set: BackupSet, files: Mapping[str, DrilledFile], *, removed: bool
+    def _judge(
+        self,
+        backup_set: BackupSet,
+        results: Mapping[str, DrilledFile],
+        rpo: evidence.Rpo,
+        *,
+        removed: bool,
     ) -> SetEvidence:
-        """Return the evidence of the set, still without its RPO, comparison and verdict."""
-        phases = _sum_phases([one.seconds for one in files.values()])
+        """Return the evidence of the set, with its verdict."""
+        files = tuple(one.evidence for one in results.values())
+        assertions = self._assertions(backup_set, results)
+        comparison = self._comparison(backup_set, files)
+        verdict, why = judge_set(
+            backup_set, files, assertions, comparison, allow_empty=self._options.allow_empty
+        )
+        is_compared = comparison is not None or self._options.max_change is None
+        if verdict is evidence.Verdict.PASS and not is_compared:
+            why = f"{why}; there is no earlier drill to compare with"
+        phases = _sum_phases([one.seconds for one in results.values()])
         present, missing = backup_set.nodes, backup_set.missing
         return SetEvidence(
             key=backup_set.key,
             instance_id=backup_set.folder.instance_id,
             started_at=backup_set.folder.started_at,
             nodes=Nodes(len(present) + len(missing), present, missing),
-            verdict=evidence.Verdict.FAIL,
-            why="",
+            verdict=verdict,
+            why=why,
             phases=phases,
             rto=measure_rto(recovery_seconds(phases), self._options.rto_seconds),
-            rpo=measure_rpo(
-                age_seconds=0, newest_age_seconds=None, largest_gap=None, target_seconds=None
-            ),
-            files=tuple(one.evidence for one in files.values()),
-            comparison=None,
-            assertions=self._assertions(backup_set, files),
+            rpo=rpo,
+            files=files,
+            comparison=comparison,
+            assertions=assertions,
             teardown=evidence.Teardown(
-                processes_gone=all(one.processes_gone for one in files.values()),
-                directories_gone=removed and all(one.directories_gone for one in files.values()),
+                processes_gone=all(one.processes_gone for one in results.values()),
+                directories_gone=removed and all(one.directories_gone for one in results.values()),
                 proven=True,
             ),
         )
+
+    def _comparison(
+        self, backup_set: BackupSet, files: Sequence[evidence.FileEvidence]
+    ) -> Comparison | None:
+        """Compare the keys with the instance's last drill, if there is one and all files loaded."""
+        last = self._last_keys.get(backup_set.folder.instance_id)
+        if last is None or not files or any(file.loaded is None for file in files):
+            return None
+        return _compare(*last, loaded_keys(files), self._options.max_change)
 
     def _assertions(
         self, backup_set: BackupSet, files: Mapping[str, DrilledFile]
@@ -159,7 +176,10 @@ class SetDrill:
         ]
         if not drilled.is_complete:
             complete = [one for one in complete if one.key != folder.key]
-        while complete and not (await self._read(complete[-1])).is_complete:
+        while (
+            complete
+            and not (await read_set(self._archive, complete[-1], self._folders)).is_complete
+        ):
             complete.pop()
         ahead = self._seconds_ahead(folder)
         if complete and complete[-1].key != folder.key:
@@ -179,31 +199,10 @@ class SetDrill:
             target_seconds=self._options.rpo_seconds,
         )
 
-    async def _read(self, folder: Folder) -> BackupSet:
-        return await read_set(self._archive, folder, self._folders)
-
     def _seconds_ahead(self, folder: Folder) -> dict[str, float]:
         """Return how many seconds after this drill the set started, by its key, if it did."""
         seconds = (folder.started_at - self._began).total_seconds()
         return {folder.key: seconds} if seconds > CLOCK_SECONDS else {}
-
-    def _judge(self, found: SetEvidence, backup_set: BackupSet) -> SetEvidence:
-        max_change = self._options.max_change
-        last = self._last_keys.get(backup_set.folder.instance_id)
-        comparison = None
-        all_loaded = found.files and all(file.loaded is not None for file in found.files)
-        if last is not None and all_loaded:
-            comparison = _compare(*last, loaded_keys(found.files), max_change)
-        verdict, why = judge_set(
-            backup_set,
-            found.files,
-            found.assertions,
-            comparison,
-            allow_empty=self._options.allow_empty,
-        )
-        if verdict is evidence.Verdict.PASS and comparison is None and max_change is not None:
-            why = f"{why}; there is no earlier drill to compare with"
-        return replace(found, comparison=comparison, verdict=verdict, why=why)
 
 
 def _sum_phases(seconds: Sequence[Mapping[str, float]]) -> Phases:

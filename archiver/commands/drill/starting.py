@@ -77,20 +77,10 @@ async def start_server(
     Its working directory is made in ``directory``. Raises StoreError, NoSpace.
     """
 
-    def prepare() -> tuple[Workdir, list[str], int, int]:
-        workdir = open_workdir(directory)
-        try:
-            command = configure(workdir, program, dump, ability, identity)
-            workdir = workdir.with_run()
-            size = dump.path.stat().st_size
-            log = os.open(workdir.directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        except BaseException:
-            workdir.remove()
-            raise
-        return workdir, command, size, log
-
     try:
-        workdir, command, size, log = await in_thread(prepare)
+        workdir, command, log = await in_thread(
+            _prepare, program, dump, ability, directory, identity
+        )
     except OSError as error:
         what = f"{error.filename or directory}: {error.strerror}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -99,7 +89,7 @@ async def start_server(
         raise StoreError(what) from error
     try:
         process = await anyio.open_process(
-            confined(identity, size + _FILE_ROOM, command),
+            command,
             stdin=DEVNULL,
             stdout=log,
             stderr=STDOUT,
@@ -113,6 +103,29 @@ async def start_server(
     finally:
         os.close(log)
     return workdir, process
+
+
+def _prepare(
+    program: ServerProgram,
+    dump: DumpFile,
+    ability: Ability,
+    directory: Path | None,
+    identity: Identity | None,
+) -> tuple[Workdir, list[str], int]:
+    """Make the server's directory; return it, the confined command, and the open log. Blocks.
+
+    Raises OSError.
+    """
+    workdir = open_workdir(directory)
+    try:
+        command = configure(workdir, program, dump, ability, identity)
+        workdir = workdir.with_run()
+        command = confined(identity, dump.path.stat().st_size + _FILE_ROOM, command)
+        log = os.open(workdir.directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except BaseException:
+        workdir.remove()
+        raise
+    return workdir, command, log
 
 
 async def identity_for(program: ServerProgram) -> Identity | None:

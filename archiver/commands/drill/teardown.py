@@ -52,16 +52,6 @@ class TearDown:
     directory_removed: bool
     file_unchanged: bool
 
-    @property
-    def clean(self) -> bool:
-        """Whether nothing is left, and the given file is unchanged."""
-        return (
-            self.process_gone
-            and self.socket_gone
-            and self.directory_removed
-            and self.file_unchanged
-        )
-
 
 async def end(
     child: Process, process: ServerProcess, client: Client | None, step_seconds: float

@@ -1,8 +1,7 @@
 """Tries to restore one file: choose a server, start it, load, judge, count, assert, tear down."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -13,11 +12,9 @@ from archiver.commands.drill.client import ErrorReply, NoReply
 from archiver.commands.drill.outcome import Cause, Outcome, Verdict
 from archiver.commands.drill.process import Listening
 from archiver.commands.drill.programs import (
-    Ability,
     DumpFile,
     NoServer,
     ServerProgram,
-    able_to_load,
     choose,
     no_programs,
     read_dump_file,
@@ -26,6 +23,7 @@ from archiver.commands.drill.server import Limits, Loading, Server, running
 from archiver.commands.drill.teardown import TearDown
 from archiver.errors import UsageError
 from archiver.model import Kind
+from archiver.times import Stopwatch
 
 # Causes that another server may not have: it may know the version or the module, or check values
 # less strictly.
@@ -55,41 +53,30 @@ _LOG_LINES = 40
 
 
 class Phase(StrEnum):
-    """A step of the procedure, in order."""
+    """A step of an attempt, as the evidence calls it, in order."""
 
-    CHOOSE = "choose"
     START = "start"
     LOAD = "load"
-    JUDGE = "judge"
     CENSUS = "census"
     ASSERTIONS = "assertions"
-    TEAR_DOWN = "tear down"
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """The duration of a step."""
-
-    phase: Phase
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One server that tried to load the file.
 
-    ``log`` is the end of its log, which may contain key names. If it did not load the file,
-    ``census`` is None and ``assertions`` is empty. ``as_root``: the server ran as root.
+    ``seconds`` has the duration of each phase that was reached. ``log`` is the end of its log,
+    which may contain key names. If it did not load the file, ``census`` is None and ``assertions``
+    is empty. ``as_root``: the server ran as root.
     """
 
     program: ServerProgram
-    ability: Ability
     verdict: Verdict
     listening: Listening | None
     census: Census | None
     assertions: tuple[AssertionResult, ...]
     teardown: TearDown
-    timings: tuple[Timing, ...]
+    seconds: Mapping[str, float]
     log: str
     as_root: bool = False
 
@@ -100,29 +87,10 @@ class Trial:
 
     dump: DumpFile
     attempts: tuple[Attempt, ...]
-    timings: tuple[Timing, ...]
 
     @property
     def decisive(self) -> Attempt:
         return min(self.attempts, key=lambda one: _DECISIVE_ORDER.index(one.verdict.outcome))
-
-    @property
-    def outcome(self) -> Outcome:
-        return self.decisive.verdict.outcome
-
-    @property
-    def passed(self) -> bool:
-        """Whether it was loaded and counted, all assertions hold, the server was not reachable over
-        the network, and nothing was left behind."""
-        attempt = self.decisive
-        return (
-            attempt.verdict.outcome is Outcome.LOADED
-            and attempt.census is not None
-            and all(result.holds for result in attempt.assertions)
-            and attempt.listening is not None
-            and attempt.listening.ports == ()
-            and all(one.teardown.clean for one in self.attempts)
-        )
 
 
 async def run_trial(
@@ -150,20 +118,17 @@ async def run_trial(
         UsageError: The file cannot be read, or redis-py is not installed.
         StoreError: ``directory`` cannot be used.
     """
-    watch = _Stopwatch(clock)
-    with watch.measure(Phase.CHOOSE):
-        try:
-            dump = await read_dump_file(path, kind)
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}") from error
-        order = _order(programs, dump)
+    try:
+        dump = await read_dump_file(path, kind)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
     attempts = []
-    for program in order:
+    for program in _order(programs, dump):
         loader = _Loader(dump, program, tuple(assertions), sample_above, progress, counted, clock)
         attempts.append(await loader.attempt(limits or Limits(), directory))
         if attempts[-1].verdict.cause not in _TRY_NEXT_SERVER:
             break
-    return Trial(dump, tuple(attempts), tuple(watch.timings))
+    return Trial(dump, tuple(attempts))
 
 
 def _order(programs: Sequence[ServerProgram], dump: DumpFile) -> list[ServerProgram]:
@@ -189,7 +154,7 @@ class _Loader:
     clock: Callable[[], float]
 
     async def attempt(self, limits: Limits, directory: Path | None) -> Attempt:
-        watch = _Stopwatch(self.clock)
+        watch = Stopwatch(self.clock)
         listening, census, results = None, None, list[AssertionResult]()
         async with running(
             self.program, self.dump, limits=limits, directory=directory, clock=self.clock
@@ -209,28 +174,25 @@ class _Loader:
                     verdict = await self._judge_failure(server, error)
         teardown = server.teardown
         assert teardown is not None, "running() sets it"  # noqa: S101
-        watch.timings.append(Timing(Phase.TEAR_DOWN, teardown.seconds))
         return Attempt(
             program=self.program,
-            ability=able_to_load(self.program, self.dump.magic, self.dump.version),
             verdict=verdict,
             listening=listening,
             census=census,
             assertions=tuple(results),
             teardown=teardown,
-            timings=tuple(watch.timings),
+            seconds=watch.seconds,
             log="\n".join(server.log.splitlines()[-_LOG_LINES:]),
             as_root=server.is_root,
         )
 
-    async def _load(self, server: Server, watch: "_Stopwatch") -> Verdict:
+    async def _load(self, server: Server, watch: Stopwatch) -> Verdict:
         with watch.measure(Phase.START):
             answered = await server.answer()
         if answered:
             with watch.measure(Phase.LOAD):
                 await server.load(self.progress)
-        with watch.measure(Phase.JUDGE):
-            return await server.judge()
+        return await server.judge()
 
     async def _judge_failure(self, server: Server, error: Exception) -> Verdict:
         """The verdict on a server that loaded the file and then failed to answer."""
@@ -241,19 +203,3 @@ class _Loader:
         if isinstance(error, ErrorReply):  # it stays LOADED, but does not pass without a census
             return replace(verdict, reason=reason)
         return Verdict(Outcome.TIMED_OUT, Cause.DEADLINE, reason, facts=verdict.facts)
-
-
-class _Stopwatch:
-    """Measures the steps, including those that fail."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.timings: list[Timing] = []
-        self._clock = clock
-
-    @contextmanager
-    def measure(self, phase: Phase) -> Iterator[None]:
-        began = self._clock()
-        try:
-            yield
-        finally:
-            self.timings.append(Timing(phase, max(0.0, self._clock() - began)))

@@ -317,9 +317,8 @@ class _MonthRepair:
         confirmed: set[str],
         failed: set[str],
     ) -> None:
-        """Write SHA256SUMS. It keeps all names that it has. It gets the lines of sets of which
-        everything that either archive names is here, or is named here and lost; sets with a file
-        that is here and was not repaired get none."""
+        """Write SHA256SUMS, which keeps its names. It gets the lines of sets of which all that
+        either archive names is here, or lost and named here, and nothing here failed."""
         view = await view_month(self._store, self._month, {})
         names = set(filter(layout.is_object, our_sums.keys() | theirs.sums.keys()))
         missing = (names | theirs.lost_lines) - view.there

@@ -21,7 +21,6 @@ from archiver.commands.pull.run import pull
 from archiver.commands.repair.run import BESIDE, Supplied, WrongSet, not_written, place_of
 from archiver.commands.verify import events
 from archiver.commands.verify.judge import judge
-from archiver.commands.verify.statements import set_start
 from archiver.commands.verify.survey import look_at, survey
 from archiver.concurrency import in_thread
 from archiver.errors import (
@@ -230,7 +229,7 @@ def _query(wrong: WrongSet) -> Query | None:
     time."""
     if wrong.is_month:
         start, last = layout.span(wrong.key)
-    elif (began := set_start(wrong.key)) is not None:
+    elif (began := layout.set_start(wrong.key)) is not None:
         start = last = began
     else:
         return None

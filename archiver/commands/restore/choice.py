@@ -2,12 +2,10 @@
 
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from datetime import datetime
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from archiver.archive.archive import Archive
-from archiver.archive.backupsets import BackupSet, exit_code_of, newest_first, read_set
+from archiver.archive.backupsets import BackupSet, exit_code_of, read_set
 from archiver.archive.folders import list_folders
 from archiver.errors import IntegrityError, NoSuchBackup, StoreError, UnreadableObject
 
@@ -41,21 +39,13 @@ def damaged_set(damaged: BackupSet, following: BackupSet | None, hint: str | Non
 
 
 class Candidates:
-    """Iterates over sets, the newest first, and reads each one when it is needed."""
+    """Iterates over sets, and reads each one when it is needed. Close it with ``aclose``."""
 
     def __init__(self, sets: AsyncGenerator[BackupSet, None]) -> None:
         self._sets: Final = sets
         self._ahead: Final = deque[BackupSet]()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def aclose(self) -> None:
         await self._sets.aclose()
 
     async def take(self) -> BackupSet | None:
@@ -72,11 +62,6 @@ class Candidates:
             if one.is_complete:
                 return one
         return None
-
-
-def newest_at(archive: Archive, instance_id: str, at: datetime | None) -> Candidates:
-    """Return the sets of an instance that started at ``at`` or before."""
-    return Candidates(newest_first(archive, instance_id, at))
 
 
 async def next_older(archive: Archive, named: BackupSet) -> BackupSet | None:

@@ -15,13 +15,14 @@ from typing import Final
 from fastcrc import crc64
 
 from archiver.archive.record import Record
-from archiver.commands.restore.part import PartFile, already_exists, open_part
+from archiver.commands.restore.part import OpenFile, PartFile, already_exists, open_part
 from archiver.concurrency import entered, in_thread, task_group
 from archiver.errors import CorruptFile, IntegrityError, UnreadableObject
 from archiver.model import Footer, Kind, RdbVerdict
 from archiver.rdb.meter import FileMeter
 from archiver.stores.base import Opened, Store
-from archiver.stores.local import disk, reading
+from archiver.stores.local import disk
+from archiver.times import Stopwatch
 
 BLOCK: Final = 4 * 2**20
 
@@ -54,14 +55,14 @@ class VerifiedCopy:
     kind: Kind
     rdb: RdbVerdict
     part: PartFile | None
-    timer: "_Timer"
+    watch: Stopwatch
 
     def commit(self) -> CopiedFile:
         """Give it its final name, durably. Blocks. Raises UsageError, StoreError."""
         if self.part is not None:
-            with self.timer.measure("commit"):
+            with self.watch.measure("commit"):
                 self.part.commit()
-        seconds = self.timer.seconds
+        seconds = self.watch.seconds
         return CopiedFile(
             self.target,
             self.kind,
@@ -102,11 +103,11 @@ async def verified_copy(
     """
     if await in_thread(_is_another_file, target, record.size):
         raise already_exists(target)
-    copying = _Copying(record, _Timer(clock), progress)
+    copying = _Copying(record, Stopwatch(clock), progress)
     async with entered(open_part(target)) as part:
         if part is None:
             kind, rdb = await copying.verify_target(target)
-            yield VerifiedCopy(target, kind, rdb, None, copying.timer)
+            yield VerifiedCopy(target, kind, rdb, None, copying.watch)
             return
         try:
             found = await copying.resume(part)
@@ -116,30 +117,16 @@ async def verified_copy(
             # Nobody needs these bytes: the archive still has them.
             await in_thread(part.discard)
             raise
-        with copying.timer.measure("commit"):
+        with copying.watch.measure("commit"):
             await in_thread(part.sync)
         kind, rdb = found
-        yield VerifiedCopy(target, kind, rdb, part, copying.timer)
-
-
-class _Timer:
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.seconds: Final = {"read": 0.0, "verify": 0.0, "commit": 0.0}
-        self._clock: Final = clock
-
-    @contextmanager
-    def measure(self, step: str) -> Generator[None, None, None]:
-        began = self._clock()
-        try:
-            yield
-        finally:
-            self.seconds[step] += max(0.0, self._clock() - began)
+        yield VerifiedCopy(target, kind, rdb, part, copying.watch)
 
 
 @dataclass(frozen=True, slots=True)
 class _Copying:
     record: Record
-    timer: _Timer
+    watch: Stopwatch
     progress: Callable[[int], None] | None
 
     async def verify_target(self, target: Path) -> tuple[Kind, RdbVerdict]:
@@ -184,12 +171,12 @@ class _Copying:
         size = self.record.size
         block, offset, crc = memoryview(bytearray(min(BLOCK, max(1, size)))), 0, 0
         while offset < size:
-            with self.timer.measure("read"):
+            with self.watch.measure("read"):
                 count = await in_thread(opened.read, offset, block)
             if count == 0:
                 raise CorruptFile(f"{self.record.object_key}: ends at byte {offset:,}")
             data = block[:count]
-            with self.timer.measure("verify"):
+            with self.watch.measure("verify"):
                 async with task_group() as tasks:
                     tasks.start_soon(in_thread, meter.feed, data)
                     if part is not None:
@@ -236,17 +223,6 @@ def _open_file(path: Path) -> Generator[Opened, None, None]:
     with disk.store_errors(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        yield _OpenFile(path, descriptor)
+        yield OpenFile(path, descriptor)
     finally:
         os.close(descriptor)
-
-
-class _OpenFile:
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path: Final = path
-        self._descriptor: Final = descriptor
-        self.size: Final = os.fstat(descriptor).st_size
-
-    def read(self, offset: int, block: memoryview) -> int:
-        with disk.store_errors(self._path):
-            return reading.read_all(self._descriptor, block, offset)

@@ -13,11 +13,10 @@ from archiver.stores.local import disk, reading
 _SUFFIX: Final = ".part"
 
 
-class PartFile:
-    """A locked, open ``.part`` file. All methods block, and raise StoreError."""
+class OpenFile:
+    """An open file. All methods block, and raise StoreError."""
 
-    def __init__(self, target: Path, path: Path, descriptor: int) -> None:
-        self._target: Final = target
+    def __init__(self, path: Path, descriptor: int) -> None:
         self._path: Final = path
         self._descriptor: Final = descriptor
         self.size: Final = os.fstat(descriptor).st_size  # when it was opened
@@ -26,6 +25,14 @@ class PartFile:
         """Read into ``block`` from ``offset``; return the number of bytes."""
         with disk.store_errors(self._path):
             return reading.read_all(self._descriptor, block, offset)
+
+
+class PartFile(OpenFile):
+    """A locked, open ``.part`` file."""
+
+    def __init__(self, target: Path, path: Path, descriptor: int) -> None:
+        super().__init__(path, descriptor)
+        self._target: Final = target
 
     def truncate(self) -> None:
         """Remove what an earlier run wrote."""

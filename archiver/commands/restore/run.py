@@ -7,16 +7,17 @@ the caller agrees: nobody should get older data without knowing it.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 
 from archiver import events
 from archiver.archive.archive import Archive
-from archiver.archive.backupsets import BackupSet, named_set
+from archiver.archive.backupsets import BackupSet, named_set, newest_first
 from archiver.commands.restore.choice import (
+    Candidates,
     DamagedSet,
     damaged_set,
-    newest_at,
     next_older,
     no_complete_set,
     partial_hint,
@@ -100,7 +101,8 @@ async def _restore_newest(
     """Restore the newest complete set; go back to older ones as far as the caller allows."""
     passed_over: list[BackupSet] = []
     agreed: BackupSet | None = None
-    async with newest_at(writer.archive, instance_id, at) as sets:
+    newest = Candidates(newest_first(writer.archive, instance_id, at))
+    async with aclosing(newest) as sets:
         while (found := await sets.take()) is not None:
             if found.is_complete:
                 try:

@@ -1,4 +1,4 @@
-"""What happens while an archive is verified or repaired, as frozen types."""
+"""The events of a verify and a repair, frozen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from archiver.errors import ArchiverError
 
 @dataclass(frozen=True, slots=True)
 class ToRead:
-    """So many more files, of so many bytes together, will be read."""
+    """More files will be read, with ``size`` bytes in total."""
 
     files: int
     size: int
@@ -18,14 +18,14 @@ class ToRead:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """So many more bytes were read."""
+    """More bytes were read."""
 
     size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """An object is what everything written about it says."""
+    """An object agrees with everything that is written about it."""
 
     key: str
     size: int
@@ -41,7 +41,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something that is no fault, and that people may want to know."""
+    """Something that is no fault, but that people may want to know."""
 
     key: str
     text: str
@@ -49,14 +49,14 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class ResultsKept:
-    """What was verified so far is noted in the archive: so many files since the last time."""
+    """The results of ``files`` more files were stored in the archive."""
 
     files: int
 
 
 @dataclass(frozen=True, slots=True)
 class ResultsNotKept:
-    """The archive does not take the results, as one that is mounted read-only."""
+    """The archive does not accept the results, such as one that is mounted read-only."""
 
     why: str
 
@@ -71,7 +71,7 @@ class Repaired:
 
 @dataclass(frozen=True, slots=True)
 class NotRepaired:
-    """``key`` stays as it is."""
+    """``key`` could not be repaired."""
 
     key: str
     error: ArchiverError
@@ -87,10 +87,10 @@ ScrubEvent = (
     | ResultsNotKept
     | Repaired
     | NotRepaired
-    | events.Event  # of the pull that a repair from the source is
+    | events.Event  # of the pull of a repair from the source
 )
 Observer = Callable[[ScrubEvent], None]
 
 
 def ignore(_: ScrubEvent) -> None:
-    """The observer that looks away."""
+    """An observer that does nothing."""

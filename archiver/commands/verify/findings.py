@@ -1,4 +1,4 @@
-"""What can be wrong in an archive, as frozen data."""
+"""What can be wrong in an archive, and what to do about it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,20 +25,20 @@ class Fault(StrEnum):
     PADDED = "padded"  # longer than recorded
     CHANGED = "changed"  # other bytes than those that were stored
     SWAPPED = "swapped"  # the bytes of another file of the same set
-    UNREADABLE = "unreadable"  # the store fails to give it
+    UNREADABLE = "unreadable"  # the store cannot read it
     UNRECORDED = "unrecorded"  # a backup's object without its record
-    STRAY = "stray"  # nothing that an archive keeps
-    HIDDEN = "hidden"  # what is in the place of a folder, so that nobody sees into that
+    STRAY = "stray"  # no part of an archive
+    HIDDEN = "hidden"  # something in the place of a folder, whose content is hidden
     BAD_RECORD = "bad-record"  # a record that cannot be read
     MISPLACED = "misplaced"  # a record that belongs to another key
     CONTRADICTION = "contradiction"  # a record that disagrees with itself or with the right object
     SUMS = "sums"  # a month's SHA256SUMS is missing, unreadable, lacks a line, or disagrees
     INCOMPLETE = "incomplete"  # a backup set that lacks files
     EVIDENCE = "evidence"  # the chain of drill evidence is broken, or a page was changed
-    CATALOGUE = "catalogue"  # a month's catalogue says otherwise than the records
-    BAD_RESULTS = "bad-results"  # what an earlier verify kept cannot be read
-    NEWER = "newer"  # results that a newer version kept
-    BAD_ACKNOWLEDGEMENT = "bad-acknowledgement"  # what was acknowledged cannot be read
+    CATALOGUE = "catalogue"  # a month's catalogue contradicts the records
+    BAD_RESULTS = "bad-results"  # the results of an earlier verify cannot be read
+    NEWER = "newer"  # a document that a newer version wrote
+    BAD_ACKNOWLEDGEMENT = "bad-acknowledgement"  # an acknowledgement that cannot be read
 
 
 ADVICE: Final[Mapping[Fault, str]] = {
@@ -66,7 +66,7 @@ ADVICE: Final[Mapping[Fault, str]] = {
     "quarantine",
 }
 
-# What is wrong, and is no wrong byte. Anything else is (README, *Exit codes*).
+# Faults that are not wrong bytes. All others are (README, *Exit codes*).
 _EXIT_CODES: Final[Mapping[Fault, int]] = {
     Fault.UNREADABLE: StoreError.exit_code,
     Fault.INCOMPLETE: BackupFailed.exit_code,
@@ -75,7 +75,7 @@ _EXIT_CODES: Final[Mapping[Fault, int]] = {
     Fault.BAD_RESULTS: BackupFailed.exit_code,
     Fault.BAD_ACKNOWLEDGEMENT: BackupFailed.exit_code,
 }
-# What hides these hides no backup's bytes, and no evidence.
+# A folder that cannot be read hides neither backups nor evidence if it is one of these.
 _NOTES: Final = (PREFIX, layout.ACKNOWLEDGED)
 
 
@@ -90,7 +90,7 @@ _OF_NO_SET: Final = frozenset(
         Fault.BAD_ACKNOWLEDGEMENT,
     )
 )
-# Of a file that SHA256SUMS alone tells of: it may be lost, or never have been there.
+# The advice on a file that only SHA256SUMS names: it may be lost, or may never have existed.
 NAMED_ALONE: Final = (
     "repair from another archive, or from the source while the vendor has it; if you know that "
     "there is no such file, take its line out of SHA256SUMS by hand"
@@ -99,9 +99,9 @@ NAMED_ALONE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault of one key: a line about it, and where there are two values, what was expected
-    and what was found. ``about`` is the object or set, where the month's SHA256SUMS says something
-    wrong of one alone; ``cure`` what to do about this one, where the fault alone does not tell."""
+    """One fault of one key, with a line about it, and the expected and the found value if there are
+    two. ``about`` is the object or set if the month's SHA256SUMS is wrong about one. ``cure`` is
+    the advice on this finding, if that for the fault does not fit."""
 
     key: str
     fault: Fault
@@ -114,8 +114,8 @@ class Finding:
 
     @property
     def exit_code(self) -> int:
-        """3 for wrong bytes; 6 for what the store does not give; else 1, or 2 for what a newer
-        version wrote."""
+        """3 for wrong bytes, 6 for what the store cannot read, 2 for what a newer version wrote,
+        otherwise 1."""
         hides_notes = self.fault is Fault.HIDDEN and f"{self.key}/".startswith(_NOTES)
         if self.is_unfinished or hides_notes:
             return BackupFailed.exit_code
@@ -123,7 +123,7 @@ class Finding:
 
     @property
     def identity(self) -> tuple[str, Fault, str | None]:
-        """What makes it the same finding, whenever it is found."""
+        """What two findings of the same fault have in common."""
         return self.key, self.fault, self.about
 
     @property
@@ -133,8 +133,8 @@ class Finding:
 
     @property
     def place(self) -> str | None:
-        """The backup set that it concerns, or the month, where it is all of SHA256SUMS; None when
-        it concerns none."""
+        """The backup set that it concerns, or the month if that is all of SHA256SUMS; None if it
+        concerns none."""
         if self.fault is Fault.INCOMPLETE:
             return self.key
         if self.fault in _OF_NO_SET:
@@ -162,7 +162,7 @@ def stray(key: str) -> Finding:
 
 
 def out_of_place(entry: Entry) -> Finding:
-    """A stray; or what is in a folder's place, or cannot be read: what is behind it may be good."""
+    """The finding about an entry that belongs to nothing, or that hides a folder."""
     if entry.hides is None:
         return stray(entry.key)
     is_unread = isinstance(entry.hides, UnreadableObject)

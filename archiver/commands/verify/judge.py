@@ -1,10 +1,10 @@
-"""From what an object is and what was written about it to what is wrong, and with which. Pure.
+"""Compares an object with what is written about it, and finds which of them is wrong. Pure.
 
 When the object and its record differ, SHA256SUMS and an earlier verify decide which of them is
-wrong: two of the three SHA-256 that agree are believed. Where these are at odds, or there are
-none, the source's CRC-64 decides. It never outvotes two of them, since who knows it can make other
-bytes that have it. A dump whose own checksum is wrong was never archived. When nobody speaks for
-the object, the object is wrong.
+wrong: two of the three SHA-256 that agree are believed. If these disagree, or there are none, the
+CRC-64 of the source decides. It never outvotes two of them, because other bytes can be made to have
+it. A dump whose own checksum is wrong was never archived. If no witness confirms the object, the
+object is wrong.
 """
 
 from archiver.archive import layout
@@ -18,9 +18,9 @@ def judge(statements: Statements, measured: Measured) -> list[Finding]:
     record = statements.record
     if measured.sha256 == record.sha256:
         return [*_as_recorded(statements, measured), *_sums(statements, measured)]
-    speakers = _who_speaks_for(statements, measured)
-    if speakers:
-        text = f"its sha256 is not the object's, for which {' and '.join(speakers)} speak"
+    witnesses = _confirming(statements, measured)
+    if witnesses:
+        text = f"its sha256 is not the object's, which {' and '.join(witnesses)} confirm"
         altered = Finding(
             record.key, Fault.CONTRADICTION, text, f"sha256 {measured.sha256}",
             f"sha256 {record.sha256}",
@@ -30,7 +30,7 @@ def judge(statements: Statements, measured: Measured) -> list[Finding]:
 
 
 def _as_recorded(statements: Statements, measured: Measured) -> list[Finding]:
-    """The SHA-256 agrees; whether all else does."""
+    """Findings about an object with the SHA-256 of its record."""
     record, found = statements.record, []
     rdb = record.document["rdb"]
     pairs: list[tuple[str, object, object]] = [
@@ -46,12 +46,12 @@ def _as_recorded(statements: Statements, measured: Measured) -> list[Finding]:
         found.append(Finding(statements.key, Fault.CHANGED, text))
     for name, said, value in pairs:
         if said != value:
-            text = f"its {name} is {said}, and the object with its sha256 has {value}"
+            text = f"its {name} is {said}, and the object, which has its sha256, has {value}"
             found.append(
                 Finding(record.key, Fault.CONTRADICTION, text, f"{name} {value}", f"{name} {said}")
             )
     if statements.verified is not None and statements.verified != measured.sha256:
-        text = "an earlier verify saw other bytes; object and record were changed together since"
+        text = "an earlier verify read other bytes; object and record were changed together since"
         found.append(
             Finding(
                 statements.key, Fault.CHANGED, text, f"sha256 {statements.verified}",
@@ -62,7 +62,7 @@ def _as_recorded(statements: Statements, measured: Measured) -> list[Finding]:
 
 
 def _sums(statements: Statements, measured: Measured) -> list[Finding]:
-    """The object is the right one; whether SHA256SUMS says so."""
+    """The finding if SHA256SUMS contradicts a right object."""
     if statements.sums in (None, measured.sha256):
         return []
     key, name = _sums_key(statements)
@@ -71,7 +71,7 @@ def _sums(statements: Statements, measured: Measured) -> list[Finding]:
 
 
 def _altered_sums(statements: Statements) -> list[Finding]:
-    """The object is wrong; whether SHA256SUMS still says what the record does."""
+    """The finding if SHA256SUMS contradicts the record of a wrong object."""
     if statements.sums in (None, statements.record.sha256):
         return []
     key, name = _sums_key(statements)
@@ -86,8 +86,8 @@ def _sums_key(statements: Statements) -> tuple[str, str]:
     return layout.sums_key(month), statements.key.removeprefix(f"{month}/")
 
 
-def _who_speaks_for(statements: Statements, measured: Measured) -> list[str]:
-    """Who says that the object is right, though the record does not."""
+def _confirming(statements: Statements, measured: Measured) -> list[str]:
+    """The witnesses that confirm an object which its record contradicts."""
     if measured.rdb.footer is Footer.MISMATCH:
         return []
     witnesses = {"SHA256SUMS": statements.sums, "an earlier verify": statements.verified}
@@ -97,10 +97,10 @@ def _who_speaks_for(statements: Statements, measured: Measured) -> list[str]:
         return ["the CRC-64 of the source"] if declared == measured.crc64 else []
     if statements.record.sha256 in named.values():
         return []
-    speakers = [who for who, sha256 in named.items() if sha256 == measured.sha256]
-    if len(speakers) == 1 and declared not in (None, measured.crc64):
+    confirming = [who for who, sha256 in named.items() if sha256 == measured.sha256]
+    if len(confirming) == 1 and declared not in (None, measured.crc64):
         return []
-    return speakers
+    return confirming
 
 
 def _wrong_object(statements: Statements, measured: Measured) -> Finding:
@@ -124,7 +124,7 @@ def _wrong_object(statements: Statements, measured: Measured) -> Finding:
 
 
 def _own_word(measured: Measured) -> str:
-    """What the file says of itself."""
+    """What the file's own checksum tells."""
     return {
         Footer.OK: "a whole dump by its own checksum, but another one",
         Footer.MISMATCH: "its own checksum does not agree either",

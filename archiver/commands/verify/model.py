@@ -1,4 +1,4 @@
-"""What to verify, and what that came to."""
+"""The options and the summary of a verify."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,13 +15,13 @@ from archiver.times import TimeRange
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """What to look at, and how.
+    """What to verify, and how.
 
     ``instances``, ``range`` (of the sets' starts) and ``sets`` (keys of sets, or of months with all
-    of theirs) narrow it; empty means all. ``sample`` reads a part of the files; ``since_verified``
-    passes over those that were right so recently. ``anchors`` are ids and hashes of drill evidence
-    that were kept elsewhere. ``workers`` files are read at once, with 1 MiB each; results are kept
-    every ``keep_every`` seconds.
+    of theirs) restrict it; empty means all. ``sample`` reads a part of the files;
+    ``since_verified`` skips those that were found right so recently. ``anchors`` are ids and hashes
+    of drill evidence from another place. ``workers`` files are read at once, with 1 MiB of memory
+    each; results are stored every ``keep_every`` seconds.
     """
 
     instances: tuple[str, ...] = ()
@@ -34,14 +34,13 @@ class VerifyOptions:
     keep_every: float = 30.0
 
     def wants(self, set_key: str) -> bool:
-        """Whether a set is among those asked for. One whose name gives no time is."""
+        """Whether a set is wanted. One whose name has no time is."""
         if self.sets and self.sets.isdisjoint((set_key, layout.month_of(set_key))):
             return False
         return layout.began_in(set_key, self.range)
 
     def reaches(self, key: str) -> bool:
-        """Whether what lies where no set is may be one that is asked for, or keep some from being
-        seen."""
+        """Whether an entry that belongs to no set may be, or hide, a wanted one."""
         if self.sets and not any(f"{one}/".startswith(f"{key}/") for one in self.sets):
             return False
         return layout.began_in(key, self.range)
@@ -49,12 +48,12 @@ class VerifyOptions:
 
 @dataclass(slots=True)
 class VerifySummary:
-    """What a verify came to. ``files`` and ``size`` are of all objects that were looked at; of
-    these, ``read`` were read, ``recent`` were verified recently and not read, and the others were
-    compared by name, size and record alone. ``strata`` are the months of instances.
+    """The result of a verify. ``files`` and ``size`` are those of all objects that were checked:
+    ``read`` of them were read, ``recent`` were verified recently and not read, and the others were
+    compared by name, size and record only. ``strata`` is the number of months of instances.
 
-    ``repaired`` are findings that a repair put right, and ``acknowledged`` incomplete sets that
-    somebody has taken note of; they are not in ``findings``. ``notes`` are no faults."""
+    ``repaired`` are findings that a repair removed, and ``acknowledged`` incomplete sets that
+    somebody has acknowledged; they are not in ``findings``. ``notes`` are no faults."""
 
     files: int = 0
     size: int = 0
@@ -72,17 +71,17 @@ class VerifySummary:
 
     @property
     def verified_nothing(self) -> bool:
-        """Whether there was no backup, and nothing wrong either: that is not "all is well"."""
+        """Whether there was no backup, and nothing wrong either, which is not a success."""
         return not (self.files or self.findings or self.repaired or self.acknowledged)
 
     @property
     def exit_code(self) -> int:
-        """1 when there was nothing to verify, or nothing worse than sets that lack files and what
-        is no file of a backup; 3 when bytes are wrong, 6 when a store did not give something and
-        nothing that it gave was; of what kept a repair from its work, the worst."""
+        """3 if bytes are wrong, otherwise 6 if the store could not read something; 1 if there are
+        only incomplete sets and stray files, or nothing to verify. The worst error of a repair
+        counts, too."""
         codes = {finding.exit_code for finding in self.findings}
         if IntegrityError.exit_code in codes:
-            codes.discard(StoreError.exit_code)  # an outage proves nothing, and hides nothing
+            codes.discard(StoreError.exit_code)  # wrong bytes matter more than an outage
         codes |= {failed.error.exit_code for failed in self.not_repaired if self.findings}
         if self.verified_nothing:
             codes = {BackupFailed.exit_code}

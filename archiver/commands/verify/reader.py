@@ -1,4 +1,4 @@
-"""A worker: reads one object after the other, and judges."""
+"""Reads one object after the other, and judges them."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,11 +18,11 @@ from archiver.concurrency import in_thread
 from archiver.errors import BadDocument, ObjectMissing, StoreError, StoreForbidden
 from archiver.stores.base import Store
 
-Due = tuple[str, Statements]  # a month, and what is said of a file in it
+Due = tuple[str, Statements]  # a file to read: its month, and what is written about it
 
 
 class Reader:
-    """What all workers of a run share."""
+    """Reads files for all workers of a run."""
 
     def __init__(
         self,
@@ -36,22 +36,22 @@ class Reader:
         self._results: Final = results
         self._summary: Final = summary
         self._found: Final = found
-        self._tell: Final = observer
+        self._observer: Final = observer
 
     async def work(self, queue: MemoryObjectReceiveStream[Due]) -> None:
-        """One worker, with one block, until the queue ends."""
+        """Work as one worker, with one block of memory, until the queue ends."""
         async with queue:
             block = await in_thread(new_block)
             async for month, statements in queue:
                 await self._verify(month, statements, block)
 
     async def _verify(self, month: str, statements: Statements, block: memoryview) -> None:
-        """Read one object and say what is wrong; twice, if it was replaced meanwhile."""
+        """Read one object and report what is wrong; read it again if it was replaced meanwhile."""
         found = await self._read(month, statements, block)
         if found:
-            replaced = await self._replaced(statements)
-            if replaced is not None:
-                found = await self._read(month, replaced, block)
+            now = await self._replaced(statements)
+            if now is not None:
+                found = await self._read(month, now, block)
         for finding in found:
             self._found(finding)
         if found:
@@ -73,13 +73,13 @@ class Reader:
         self._summary.bytes_read += measured.size
         found = judge(statements, measured)
         if not found:
-            self._tell(events.Verified(key, measured.size, measured.sha256))
+            self._observer(events.Verified(key, measured.size, measured.sha256))
             is_named = statements.sums is not None
             await self._results.right(month, key, measured.size, measured.sha256, named=is_named)
         return found
 
     async def _replaced(self, statements: Statements) -> Statements | None:
-        """What is said now, if a pull has brought the object anew since it was surveyed."""
+        """What is written about it now, if a pull has replaced it since it was surveyed."""
         with suppress(BadDocument, StoreError, StoreForbidden):
             record = await read_record(self._store, statements.record.key)
             if record is not None and record != statements.record:
@@ -87,4 +87,4 @@ class Reader:
         return None
 
     def _advanced(self, size: int) -> None:
-        self._tell(events.Advanced(size))
+        self._observer(events.Advanced(size))

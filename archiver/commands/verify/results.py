@@ -1,15 +1,15 @@
-"""What verifying comes to, on its way into the archive (:mod:`archiver.archive.verified`).
+"""Writes the results of a verify into the archive (:mod:`archiver.archive.verified`).
 
-The documents are written without the archive's lock: a long verify must not keep a pull out. They
-are this module's alone, each is written whole, and what another verify wrote meanwhile is merged.
-A ``put`` that a pull's sweep gets in the way of is tried again.
+The documents are written without the archive's lock, because a long verify must not keep a pull
+out. Only verifies write them, each is written as a whole, and what another verify wrote meanwhile
+is merged. A ``put`` that fails because of a running pull's sweep is tried again.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVarTuple
 
 import anyio
 
@@ -32,34 +32,36 @@ from archiver.events import Cleared
 from archiver.retry import RETRIES
 from archiver.stores.base import Store
 
-# Results in memory, at most, before they are written.
+# How many results are in memory before they are written.
 _MOST_PENDING = 1000
 # Documents that are merged and written at once, and months whose listings and records are held
 # while their catalogues are made.
 _PUT_AT_ONCE = 16
 _INDEXED_AT_ONCE = 4
+Ts = TypeVarTuple("Ts")
 _TRIES = RETRIES.verify_results.attempts
 
 
 class Results:
-    """The results of one run on their way into the archive."""
+    """Collects the results of one run and writes them from time to time. ``not_kept`` is the reason
+    if the store does not accept them."""
 
     def __init__(self, store: Store, observer: events.Observer, every: float) -> None:
         self._store: Final = store
-        self._tell: Final = observer
+        self._observer: Final = observer
         self._every: Final = every
         self._pending: dict[str, dict[str, Result]] = {}
         self._count = 0
-        self._told_at = anyio.current_time()
+        self._written_at = anyio.current_time()
         self._writing: Final = anyio.Lock()
         self.not_kept: str | None = None
 
     async def right(self, month: str, key: str, size: int, sha256: str, *, named: bool) -> None:
-        """This object is as it should be, and SHA256SUMS names it, or does not."""
+        """Note a right object; ``named``: SHA256SUMS names it."""
         await self._note(month, key, Result(datetime.now(UTC), size, sha256, named=named))
 
     async def wrong(self, month: str, key: str, fault: Fault) -> None:
-        """It is not."""
+        """Note a wrong object."""
         await self._note(month, key, Result(wrong_at=datetime.now(UTC), fault=fault))
 
     async def _note(self, month: str, key: str, result: Result) -> None:
@@ -67,12 +69,12 @@ class Results:
             return
         self._pending.setdefault(month, {})[key] = result
         self._count += 1
-        due = anyio.current_time() - self._told_at >= self._every
+        due = anyio.current_time() - self._written_at >= self._every
         if (due or self._count >= _MOST_PENDING) and not self._writing.locked():
             await self.keep()
 
     async def keep(self) -> None:
-        """Write what is pending. A store that does not take it is told of once."""
+        """Write the pending results; report once if the store does not accept them."""
         async with self._writing:
             pending, self._pending = self._pending, {}
             count, self._count = self._count, 0
@@ -80,16 +82,16 @@ class Results:
             async def put(month: str) -> None:
                 nonlocal count
                 try:
-                    await self._put(month, pending[month])
+                    await _with_retries(self._put, month, pending[month])
                 except (UnreadableObject, NewerDocument):
-                    # Found and named when the month was begun: it stays.
+                    # Reported when the month was surveyed: the document stays.
                     count -= len(pending[month])
                 del pending[month]
 
             try:
                 await for_each(pending, put, _PUT_AT_ONCE)
             except asyncio.CancelledError:
-                # The last one to keep them, shielded, writes these, too.
+                # The last call of ``keep``, which is shielded, writes these, too.
                 for month, noted in pending.items():
                     self._pending[month] = noted | self._pending.get(month, {})
                 self._count += count
@@ -97,55 +99,41 @@ class Results:
             except (StoreError, StoreForbidden) as error:
                 self._give_up(error)
                 return
-            self._told_at = anyio.current_time()
+            self._written_at = anyio.current_time()
             if count:
-                self._tell(events.ResultsKept(count))
+                self._observer(events.ResultsKept(count))
 
     async def index(self, months: Iterable[str]) -> None:
-        """Make the catalogues of these months anew, from the records alone. They are derived, so
-        no lock is needed: the next run that writes to the month makes them anew as well."""
+        """Write the catalogues of these months anew, from the records. That needs no lock, because
+        the next run that writes to the month writes its catalogue anew as well."""
 
         async def write(month: str) -> None:
             try:
                 if self.not_kept is None:
-                    await self._index(month)
+                    await _with_retries(self._index, month)
             except (StoreError, StoreForbidden) as error:
                 self._give_up(error)
 
         await for_each(sorted(months), write, _INDEXED_AT_ONCE)
 
     def _give_up(self, error: ArchiverError) -> None:
-        """The store does not take what is to be kept, which is told once."""
+        """Report once that the store does not accept the results."""
         if self.not_kept is None:
             self.not_kept = str(error)
-            self._tell(events.ResultsNotKept(str(error)))
+            self._observer(events.ResultsNotKept(str(error)))
 
     async def _index(self, month: str) -> None:
-        for left in reversed(range(_TRIES)):
-            try:
-                await self._store.put(layout.index_key(month), b"")
-                results = await results_below(self._store, f"{month}/")
-                await write_index(self._store, await view_month(self._store, month, results))
-            except StoreError:
-                if not left:
-                    raise
-            else:
-                return
+        await self._store.put(layout.index_key(month), b"")
+        results = await results_below(self._store, f"{month}/")
+        await write_index(self._store, await view_month(self._store, month, results))
 
     async def _put(self, month: str, noted: Mapping[str, Result]) -> None:
-        """Raises UnreadableObject and NewerDocument when what is known of the month may be worth
-        something."""
-        for left in reversed(range(_TRIES)):
-            known = await self._known(month)
-            for key, result in noted.items():
-                known[key] = _merged(known.get(key), result)
-            try:
-                await self._store.put(results_key(month), encode(month, known))
-            except StoreError:
-                if not left:
-                    raise
-            else:
-                return
+        """Merge results into a month's document. Raises UnreadableObject and NewerDocument if that
+        may be valuable and cannot be read."""
+        known = await self._known(month)
+        for key, result in noted.items():
+            known[key] = _merged(known.get(key), result)
+        await self._store.put(results_key(month), encode(month, known))
 
     async def _known(self, month: str) -> dict[str, Result]:
         """What earlier runs found, if that can be read; room for it, if not."""
@@ -154,16 +142,27 @@ class Results:
             return await read_results(self._store, month)
         except NewerDocument:
             raise
-        except BadDocument:  # found and named when the month was begun
+        except BadDocument:  # reported when the month was surveyed
             kept = await self._store.clear(key)
             if kept is not None:
-                self._tell(Cleared(key, kept))
+                self._observer(Cleared(key, kept))
             return {}
 
 
+async def _with_retries(write: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
+    for left in reversed(range(_TRIES)):
+        try:
+            await write(*args)
+        except StoreError:
+            if not left:
+                raise
+        else:
+            return
+
+
 def _merged(before: Result | None, now: Result) -> Result:
-    """What was right once stays known: it is what a changed file is told by, and a SHA256SUMS that
-    lost a line."""
+    """Keep what was right once: it shows later that a file was changed, or that SHA256SUMS lost a
+    line."""
     if before is None:
         return now
     if now.at is not None:

@@ -1,12 +1,13 @@
-"""Verify an archive: read back what is stored, and compare it with all that was written about it.
+"""Verifies an archive: reads back what is stored, and compares it with what is written about it.
 
-1. The evidence of drills, and what else the archive keeps beside its backups.
-2. Month by month: which files are due; set by set: records, SHA256SUMS, what is missing or extra.
-3. A bounded queue of files; each worker reads one from end to end, and judges.
-4. A second look at what a pull at work may have left for a moment.
-5. The results, kept in the archive.
+1. Check the evidence of drills, and what else the archive has beside its backups.
+2. Month by month, choose the files to read; set by set, check the records and SHA256SUMS, and find
+   what is missing or extra.
+3. Workers take files from a bounded queue, read them from beginning to end, and judge them.
+4. Check again what a running pull may have caused for a moment.
+5. Store the results in the archive.
 
-Nothing needs the archive's lock, and nothing but the results is written.
+It does not take the archive's lock, and writes nothing but the results.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ from archiver.commands.verify.model import VerifyOptions, VerifySummary
 from archiver.commands.verify.reader import Due, Reader
 from archiver.commands.verify.results import Results
 from archiver.commands.verify.survey import (
-    PASSING,
+    TRANSIENT,
     MonthSurvey,
     SetSurvey,
     check_catalogue,
@@ -56,9 +57,9 @@ from archiver.stores.base import Entry
 
 T = TypeVar("T")
 
-# Sets whose documents are read at once, and held until they were looked at.
+# How many sets are in memory with their documents.
 _SETS_AT_ONCE: Final = 500
-# Months, and entries of their listings, that are held while their documents are read.
+# How many months, and entries of their listings, are in memory while their documents are read.
 _MONTHS_AT_ONCE: Final = 32
 _ENTRIES_AT_ONCE: Final = 4000
 
@@ -70,9 +71,9 @@ async def verify(
 ) -> VerifySummary:
     """Find what is missing, extra, changed or contradictory in an archive.
 
-    What is wrong is in the summary's ``findings``. Raises UsageError where there is no archive,
-    NoSuchBackup where there is nothing of an instance that was asked for, UnsupportedFormat,
-    DamagedArchive, and StoreError when the store cannot be listed.
+    The summary has the ``findings``. Raises UsageError if there is no archive, NoSuchBackup if it
+    has nothing of a wanted instance, UnsupportedFormat, DamagedArchive, and StoreError if the store
+    cannot be listed.
     """
     await archive.expect()
     run = _Run(archive, options or VerifyOptions(), logged(observer, OF_VERIFY))
@@ -87,8 +88,8 @@ async def verify(
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """A month, and what of it is meant: its sets, sorted, and the objects that are to be read.
-    ``known`` is what earlier verifies saw of it, ``faults`` what is wrong outside of its sets."""
+    """A month with its wanted sets, sorted, and the keys of the objects to read (``picked``).
+    ``known`` are the results of earlier verifies, ``faults`` what is wrong outside of its sets."""
 
     listed: Month
     overview: Overview
@@ -104,49 +105,47 @@ class _Run:
         self._acknowledged: Final = Acknowledged(archive)
         self._store: Final = archive.store
         self._options: Final = options
-        self._tell: Final = observer
+        self._observer: Final = observer
         self._results: Final = Results(archive.store, observer, options.keep_every)
         self._reader: Final = Reader(
-            archive.store, self._results, self.summary, self._found, observer
+            archive.store, self._results, self.summary, self._report, observer
         )
-        self._told: Final[set[tuple[str, Fault, str | None]]] = set()
-        self._passing: Final[dict[str, list[Finding]]] = {}
-        self._short: Final[dict[str, Missing]] = {}
+        self._reported: Final[set[tuple[str, Fault, str | None]]] = set()
+        self._transient: Final[dict[str, list[Finding]]] = {}
+        self._incomplete: Final[dict[str, Missing]] = {}
         self._sets: list[SetNodes] = []
-        # Keys that hide what is below them: of that, nobody knows whether it is gone.
+        # Folders that cannot be read: what is below them does not count as gone.
         self._hidden: Final[list[str]] = []
-        self._months: Final[set[int]] = set()
+        self._months: Final[set[int]] = set()  # as hashes, to save memory
         self._sources: Final[set[SourceName]] = set()
-        # Months without a SHA256SUMS.
         self._without_sums: Final[set[str]] = set()
-        # Months whose catalogue does not know all that is there.
-        self._stale: Final[set[str]] = set()
+        self._stale: Final[set[str]] = set()  # months whose catalogue must be written anew
         self._since: datetime | None = None
         if options.since_verified is not None:
             self._since = datetime.now(UTC) - options.since_verified
 
     async def check_evidence(self) -> None:
-        """What was kept of drills, of earlier verifies and of what somebody has taken note of."""
+        """Check what is below ``drills/``, ``verified/`` and ``acknowledged/``."""
         if self._options.sets:
             return
-        await check_evidence(self._store, self._options.anchors, self._found, self._noted)
-        await check_acknowledged(self._acknowledged, self._store, self._found, self._noted)
+        await check_evidence(self._store, self._options.anchors, self._report, self._note)
+        await check_acknowledged(self._acknowledged, self._store, self._report, self._note)
 
     async def check_backups(self) -> None:
-        """The listing into the queue, the queue into workers."""
+        """Check all backups: the listing fills the queue, the workers empty it."""
         send, receive = anyio.create_memory_object_stream[Due](self._options.workers)
         async with task_group() as group:
             for _ in range(self._options.workers):
                 group.start_soon(self._reader.work, receive.clone())
             receive.close()
             async with send:
-                # No worker is left: what ended the last one is what will be raised.
+                # Without workers: the error that ended them is raised by the group.
                 with suppress(anyio.BrokenResourceError):
                     await self._list(send)
 
     async def look_again(self) -> None:
-        """Whether what a pull at work leaves for a moment is still so."""
-        months = sorted({layout.month_of(key) for key in (*self._passing, *self._short)})
+        """Check again what a running pull may have caused for a moment."""
+        months = sorted({layout.month_of(key) for key in (*self._transient, *self._incomplete)})
         for month in months:
             await self._look_again_at(month)
 
@@ -156,26 +155,25 @@ class _Run:
         results = await self._store.read_many([verified.results_key(month)])
         known, _ = self._known(month, results)
         seen = _by_set(known)
-        for set_key in [key for key in self._passing if layout.month_of(key) == month]:
+        for set_key in [key for key in self._transient if layout.month_of(key) == month]:
             if set_key == month:
                 again = [*check_sums(listed, overview, known), *check_catalogue(listed, overview)]
             else:
                 one = overview.files(set_key, listed.sets.get(set_key, {}), seen.get(set_key, {}))
                 again = (await survey(self._store, one)).findings
             still = {finding.identity for finding in again}
-            for finding in self._passing[set_key]:
+            for finding in self._transient[set_key]:
                 if finding.identity in still:
-                    await self._found_unless_acknowledged(finding)
-        for set_key in [key for key in self._short if layout.month_of(key) == month]:
-            lacks = self._short[set_key]
+                    await self._report_unless_acknowledged(finding)
+        for set_key in [key for key in self._incomplete if layout.month_of(key) == month]:
+            lacks = self._incomplete[set_key]
             now = listed_set(set_key, listed.sets.get(set_key, {}))
             if now is None or not lacks.is_made_up_by(now.nodes):
                 finding = Finding(set_key, Fault.INCOMPLETE, lacks.why)
-                await self._found_unless_acknowledged(finding)
+                await self._report_unless_acknowledged(finding)
 
     async def keep(self) -> None:
-        """Write the results that are not written yet, and catalogues that are not as they should
-        be."""
+        """Write the results that are not written yet, and stale catalogues."""
         await self._results.keep()
         await self._results.index(self._stale)
         self.summary.results_not_kept = self._results.not_kept
@@ -188,31 +186,31 @@ class _Run:
             async for some in _in_batches(months(self._store, prefix)):
                 is_empty = False
                 looks = await look_at_all(self._store, [month.listed for month in some])
-                await self._take_all(some, looks, send)
-            self._close_instance()
-            gone = await self._take_gone(prefix, send)
+                await self._survey_months(some, looks, send)
+            self._find_incomplete()
+            gone = await self._survey_gone(prefix, send)
             if prefix and not self._options.sets and is_empty and not gone:
                 raise NoSuchBackup(f"{self._store} has no backup of {prefix[:-1]}")
 
-    async def _take_gone(self, prefix: str, send: MemoryObjectSendStream[Due]) -> bool:
-        """Months that an earlier verify saw, and of which nothing is left."""
+    async def _survey_gone(self, prefix: str, send: MemoryObjectSendStream[Due]) -> bool:
+        """Survey months that an earlier verify saw, and of which nothing is left; return whether
+        there are any."""
         gone = list[MonthSurvey]()
         async for entry in self._store.entries(f"{verified.PREFIX}{prefix}"):
             month = verified.month_of(entry.key)
             if month is not None and hash(month) not in self._months:
                 gone.append(MonthSurvey(month))
         for some in _in_groups(gone, _MONTHS_AT_ONCE):
-            await self._take_all(some, [Overview()] * len(some), send)
+            await self._survey_months(some, [Overview()] * len(some), send)
         return bool(gone)
 
-    async def _take_all(
+    async def _survey_months(
         self,
         some: Sequence[MonthSurvey],
         overviews: Sequence[Overview],
         send: MemoryObjectSendStream[Due],
     ) -> None:
-        """Survey some months, one after the other; the documents of all of them are read many at
-        once."""
+        """Survey some months, one after the other; their documents are read many at once."""
         keys = [verified.results_key(month.prefix) for month in some if month.is_month]
         results = await self._store.read_many(keys)
         chosen = [
@@ -221,7 +219,7 @@ class _Run:
         ]
         async with aclosing(self._with_documents(chosen)) as sets:
             for one in chosen:
-                await self._take(one, sets, send)
+                await self._survey_month(one, sets, send)
 
     def _choose(
         self,
@@ -229,7 +227,7 @@ class _Run:
         overview: Overview,
         results: Mapping[str, bytes | ArchiverError | None],
     ) -> _Chosen:
-        """Which sets of a month are meant, and which of their files are to be read."""
+        """Choose the sets of a month, and which of their files are to be read."""
         self._months.add(hash(month.prefix))
         known, fault = self._known(month.prefix, results) if month.is_month else ({}, None)
         strays = month.strays()
@@ -251,71 +249,72 @@ class _Run:
         ]
         return _Chosen(listed, overview, known, faults, sets, picked)
 
-    async def _take(
+    async def _survey_month(
         self,
         month: _Chosen,
         sets: AsyncGenerator[SetFiles, None],
         send: MemoryObjectSendStream[Due],
     ) -> None:
-        """Survey a month, the next of whose ``sets`` come one after the other, and send its files
-        on that are due."""
+        """Survey a month, whose ``sets`` come next, and send those of its files on that are to be
+        read."""
         listed = month.listed
         instance_id = listed.key.partition("/")[0]
         if self._sets and not self._sets[0].key.startswith(f"{instance_id}/"):
-            self._close_instance()
+            self._find_incomplete()
         for fault in month.faults:
-            self._found(fault)
+            self._report(fault)
         if month.sets or (listed.sums is not None and self._options.reaches(listed.key)):
-            self._check_month(listed, month.overview, month.known)
+            self._check_month_documents(listed, month.overview, month.known)
         expected: dict[str, NodesExpected | None] = {}
         for _ in month.sets:
             one = await anext(sets)
-            expected[one.key] = await self._take_set(one, month.picked, send)
+            expected[one.key] = await self._survey_set(one, month.picked, send)
         for set_key, entries in sorted(listed.sets.items()):
             if (nodes := listed_set(set_key, entries)) is not None:
                 self._sets.append(replace(nodes, expected=expected.get(set_key)))
 
-    def _check_month(self, listed: Month, overview: Overview, known: Mapping[str, Result]) -> None:
-        """What is wrong with a month's SHA256SUMS as a whole, and with its catalogue."""
+    def _check_month_documents(
+        self, listed: Month, overview: Overview, known: Mapping[str, Result]
+    ) -> None:
+        """Check a month's SHA256SUMS as a whole, and its catalogue."""
         for finding in check_sums(listed, overview, known):
             if finding.is_unfinished:
-                self._passing.setdefault(listed.key, []).append(finding)
+                self._transient.setdefault(listed.key, []).append(finding)
             else:
-                self._found(finding)
+                self._report(finding)
         if listed.sums is None:
             self._without_sums.add(listed.key)
-        self._compare_names(listed, overview.catalogue)
+        self._check_names(listed, overview.catalogue)
         for finding in check_catalogue(listed, overview):
             self._stale.add(listed.key)
-            self._passing.setdefault(listed.key, []).append(finding)
+            self._transient.setdefault(listed.key, []).append(finding)
 
     def _is_hidden(self, set_key: str) -> bool:
         return any(f"{set_key}/".startswith(f"{key}/") for key in self._hidden)
 
     def _note_source(self, record: Record) -> None:
-        """Say once of a source that nobody here can read what it sent: the records of its backups
-        are checked by the rest of them alone."""
+        """Note once that a source is not known here, so that the fields that it sent cannot be
+        compared with the rest of its records."""
         source = record.source
         if source not in self._sources and received.reader(source) is None:
             name = f"{source.kind}, {source.action}"
-            text = f"its source ({name}) is not known, so what that sent is not compared with it"
-            self._noted(record.key, text)
+            text = f"its source ({name}) is not known: the fields that it sent are not compared"
+            self._note(record.key, text)
         self._sources.add(source)
 
-    def _compare_names(self, month: Month, catalogue: Catalogue) -> None:
-        """A catalogue may name records that are gone: by hand, or it was edited."""
+    def _check_names(self, month: Month, catalogue: Catalogue) -> None:
+        """Note records that the catalogue names and that are gone: somebody removed them, or edited
+        the catalogue."""
         gone = sorted(catalogue.named - month.entries.keys())
         if gone:
             more = f" and {len(gone) - 1:,} more" if len(gone) > 1 else ""
-            self._noted(
-                layout.index_key(month.key), f"it names {gone[0]}{more}, which is not there"
-            )
+            self._note(layout.index_key(month.key), f"it names {gone[0]}{more}, which is not there")
         if gone or (month.index is not None and not catalogue.sets):
             self._stale.add(month.key)
 
     async def _with_documents(self, months: Sequence[_Chosen]) -> AsyncGenerator[SetFiles, None]:
-        """The sets of these months with their documents, read many at once; none of a set of which
-        the catalogue knows all, and no file is to be read."""
+        """Yield the sets of these months with their documents, which are read many at once, except
+        those of sets that are as catalogued and of which no file is to be read."""
         sets = [(one, month.picked) for month in months for one in month.sets]
         for some in _in_groups(sets, _SETS_AT_ONCE):
             keys = [
@@ -332,7 +331,7 @@ class _Run:
     def _pick(
         self, sets: Iterable[Mapping[str, Entry]], known: Mapping[str, Result]
     ) -> frozenset[str]:
-        """The objects of a month to read, by what the listing and earlier results say."""
+        """Choose the objects of a month to read, by the listing and earlier results."""
         objects = {
             key: entry.size
             for entries in sets
@@ -345,17 +344,16 @@ class _Run:
         return sample.pick(due) if sample is not None else frozenset(due)
 
     def _is_recent(self, result: Result | None, size: int | None) -> bool:
-        """Whether an earlier verify found it right, not long ago, and nothing wrong since."""
+        """Whether an earlier verify found an object right recently, and not wrong since."""
         if self._since is None or result is None or result.at is None or result.wrong_at:
             return False
         return self._since <= result.at <= datetime.now(UTC) and result.size == size
 
-    async def _take_set(
+    async def _survey_set(
         self, one: SetFiles, picked: frozenset[str], send: MemoryObjectSendStream[Due]
     ) -> NodesExpected | None:
-        """Survey a set and send on what of it is to be read. Of one that is as catalogued, and that
-        is not to be read, its catalogue is believed. How many nodes it should have, if known."""
-        known = one.seen
+        """Survey a set, and send those of its files on that are to be read; return how many nodes
+        it should have, if known. Without documents, the catalogue is believed."""
         if one.is_as_catalogued and not one.documents:
             self._count_catalogued(one)
             return one.expected
@@ -363,11 +361,11 @@ class _Run:
         self._note_catalogue(one, found)
         for finding in found.findings:
             if finding.fault is Fault.SUMS and layout.month_of(one.key) in self._without_sums:
-                continue  # it is told of the month
-            if finding.fault in PASSING:
-                self._passing.setdefault(one.key, []).append(finding)
+                continue  # reported for the month
+            if finding.fault in TRANSIENT:
+                self._transient.setdefault(one.key, []).append(finding)
             else:
-                self._found(finding)
+                self._report(finding)
         suspects = {finding.stem for finding in found.findings}
         for statements in found.files:
             key, entry = statements.key, one.entries.get(statements.key)
@@ -376,13 +374,13 @@ class _Run:
             self.summary.size += statements.record.size
             doubtful = size != statements.record.size or statements.disagree
             if key in picked or doubtful or layout.stem_of(key) in suspects:
-                self._tell(events.ToRead(1, size or statements.record.size))
+                self._observer(events.ToRead(1, size or statements.record.size))
                 await send.send((layout.month_of(one.key), statements))
-            elif self._is_recent(known.get(key), size):
+            elif self._is_recent(one.seen.get(key), size):
                 self.summary.recent += 1
                 self.summary.bytes_recent += statements.record.size
-        said = (statements.record.nodes_expected for statements in found.files)
-        return next((number for number in said if number is not None), None)
+        numbers = (statements.record.nodes_expected for statements in found.files)
+        return next((number for number in numbers if number is not None), None)
 
     def _count_catalogued(self, one: SetFiles) -> None:
         for entry in one.known.entries.values():
@@ -405,8 +403,7 @@ class _Run:
     def _known(
         self, month: str, results: Mapping[str, bytes | ArchiverError | None]
     ) -> tuple[dict[str, Result], Finding | None]:
-        """What earlier verifies saw of a month, by their results as they were read; or why that
-        cannot be told."""
+        """Decode the results of earlier verifies of a month; the finding if that fails."""
         key = verified.results_key(month)
         data = results.get(key)
         try:
@@ -419,47 +416,47 @@ class _Run:
         except ArchiverError as error:
             return {}, Finding(key, Fault.UNREADABLE, error.message)
 
-    def _close_instance(self) -> None:
-        """Which sets of the instance lack nodes, by those around them."""
+    def _find_incomplete(self) -> None:
+        """Find the sets of the instance that lack nodes which the sets around them have."""
         sets, self._sets = self._sets, []
         for set_key, lacks in missing_nodes(sets).items():
-            told = {
+            reported = {
                 layout.node_of(finding.key)
-                for finding in self._passing.get(set_key, ())
+                for finding in self._transient.get(set_key, ())
                 if finding.fault in (Fault.MISSING, Fault.UNRECORDED)
             }
-            is_told = bool(lacks.nodes) and told.issuperset(lacks.nodes)
-            if self._options.wants(set_key) and not is_told:
-                self._short[set_key] = lacks
+            is_reported = bool(lacks.nodes) and reported.issuperset(lacks.nodes)
+            if self._options.wants(set_key) and not is_reported:
+                self._incomplete[set_key] = lacks
 
-    async def _found_unless_acknowledged(self, finding: Finding) -> None:
-        """Somebody may know that a set is incomplete. Damage is nobody's to acknowledge."""
+    async def _report_unless_acknowledged(self, finding: Finding) -> None:
+        """Report a finding, unless it is an incomplete set that somebody has acknowledged."""
         one = None
         if finding.fault is Fault.INCOMPLETE:
             one = await self._acknowledged.of(finding.key)
         if one is None:
-            self._found(finding)
-        elif finding.identity not in self._told:
-            self._told.add(finding.identity)
+            self._report(finding)
+        elif finding.identity not in self._reported:
+            self._reported.add(finding.identity)
             known = Acknowledgement(finding.key, finding.text, one.at, one.by, one.reason)
             self.summary.acknowledged.append(known)
-            self._tell(known)
+            self._observer(known)
 
-    def _noted(self, key: str, text: str) -> None:
+    def _note(self, key: str, text: str) -> None:
         note = events.Noted(key, text)
         self.summary.notes.append(note)
-        self._tell(note)
+        self._observer(note)
 
-    def _found(self, finding: Finding) -> None:
-        """Take a finding, and tell of it once."""
-        if finding.identity not in self._told:
-            self._told.add(finding.identity)
+    def _report(self, finding: Finding) -> None:
+        """Report a finding, once."""
+        if finding.identity not in self._reported:
+            self._reported.add(finding.identity)
             self.summary.findings.append(finding)
-            self._tell(events.Found(finding))
+            self._observer(events.Found(finding))
 
 
 def _by_set(known: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
-    """What earlier verifies saw of a month, by set."""
+    """Group the results of a month by set."""
     found: dict[str, dict[str, Result]] = {}
     for key, result in known.items():
         found.setdefault(layout.set_of(key), {})[key] = result
@@ -469,7 +466,7 @@ def _by_set(known: Mapping[str, Result]) -> dict[str, dict[str, Result]]:
 async def _in_batches(
     months: AsyncGenerator[MonthSurvey, None],
 ) -> AsyncGenerator[list[MonthSurvey], None]:
-    """Months whose documents are read at once: a few, or one that has many entries."""
+    """Group months whose documents are read at once: a few, or one with many entries."""
     some, entries = list[MonthSurvey](), 0
     async with aclosing(months):
         async for month in months:

@@ -1,7 +1,7 @@
-"""A part of the files that stands for the rest. Pure.
+"""Draws a sample of the files. Pure.
 
-Every stratum (the files of one instance in one month) gives its share, rounded up: none goes
-without. Which ones follows from the seed and the key alone, not from what else is there.
+The share of each stratum (the files of one instance in one month) is rounded up, so that every
+stratum is in the sample. The seed and the key decide, independently of other files.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class Sample:
         return cls(share, seed)
 
     def pick(self, stratum: Collection[str]) -> frozenset[str]:
-        """The keys of one stratum to look at."""
+        """The keys of one stratum that are in the sample."""
         ranked = sorted(stratum, key=self._rank)
         return frozenset(ranked[: ceil(self.share * len(ranked))])
 

@@ -1,24 +1,23 @@
-"""What was written about one object, and by whom; whether it agrees with itself. Pure.
+"""What is written about one object, and by whom; whether it agrees with itself. Pure.
 
-Records carry no signature. What makes up for it are witnesses that do not know of each other: the
-key, the fields as the API gave them, the CRC-64 that the object store declared, SHA256SUMS, what
-an earlier verify saw, and the checksum within the dump.
+Records are not signed. Instead there are independent witnesses: the key, the fields as the API gave
+them, the CRC-64 that the object store declared, SHA256SUMS, the result of an earlier verify, and
+the checksum within the dump.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from archiver.archive.consistency import contradictions, moment
+from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
 from archiver.commands.verify.findings import Fault, Finding
 
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """All that is said of the object of ``record``. ``sums`` and ``verified`` are the SHA-256 in
-    SHA256SUMS and of the last verify, if they name it; ``others`` are the SHA-256 of the set's
-    other files, and their keys."""
+    """What is written about the object of ``record``. ``sums`` is its SHA-256 in SHA256SUMS,
+    ``verified`` the one that the last verify read, None if they do not have it. ``others`` are the
+    keys of the set's files by SHA-256."""
 
     record: Record
     sums: str | None = None
@@ -41,7 +40,7 @@ class Statements:
 
     @property
     def disagree(self) -> bool:
-        """Whether two of them give different checksums: then only reading the object tells."""
+        """Whether two of them give different checksums, so that the object must be read."""
         given = {self.record.sha256, self.sums, self.verified} - {None}
         return len(given) > 1
 
@@ -58,11 +57,6 @@ def check_record(record: Record) -> list[Finding]:
         )
         for one in contradictions(record)
     ]
-
-
-def set_start(set_key: str) -> datetime | None:
-    """When a backup set began, as its name says."""
-    return moment(set_key.rpartition("/")[2].partition("-")[0])
 
 
 def _number(value: str | None) -> int | None:

@@ -1,7 +1,5 @@
-"""A month and each backup set in it, as it lies there: records, SHA256SUMS, and what they name.
-
-Only small documents are read here; what is found can be found without reading an object.
-"""
+"""Finds what is wrong in a month and its backup sets without reading an object: in the listing, the
+records, SHA256SUMS, and what they name."""
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -19,17 +17,16 @@ from archiver.errors import BadDocument, StoreError, StoreForbidden, UnreadableO
 from archiver.stores.base import Entry, Store
 from archiver.times import format_day
 
-# What a pull at work leaves for a moment, or changes between two reads: a second look may find it
-# gone.
-PASSING = frozenset(
+# Faults that a running pull causes for a moment: they are checked again at the end of a verify.
+TRANSIENT = frozenset(
     {Fault.MISSING, Fault.UNRECORDED, Fault.SUMS, Fault.INCOMPLETE, Fault.CATALOGUE}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class MonthSurvey:
-    """A month of an instance: its prefix (``<instance>/<yyyy>/<mm>``) and all that lies below; or
-    one of the folders above, with what lies in it and is none."""
+    """A month of an instance: its prefix (``<instance>/<yyyy>/<mm>``) and all entries below it; or
+    a folder above the months, with those of its entries that are no folders."""
 
     prefix: str
     entries: Sequence[Entry] = ()
@@ -52,7 +49,7 @@ class MonthSurvey:
         return found
 
     def strays(self) -> list[Finding]:
-        """What lies where no set is."""
+        """The entries that belong to no set and are no document of the month."""
         return [
             out_of_place(entry)
             for entry in self.entries
@@ -66,15 +63,16 @@ class MonthSurvey:
 
 @dataclass(slots=True)
 class SetSurvey:
-    """What there is to say of a set before its objects are read."""
+    """What is known of a set before its objects are read: the ``files`` to read, and the keys of
+    all objects that a record or SHA256SUMS names."""
 
     findings: list[Finding] = field(default_factory=list)
     files: list[Statements] = field(default_factory=list)
-    named: set[str] = field(default_factory=set)  # keys of objects, by a record or SHA256SUMS
+    named: set[str] = field(default_factory=set)
 
 
 async def months(store: Store, prefix: str) -> AsyncGenerator[MonthSurvey, None]:
-    """What lies below ``prefix``, a month at a time; the archive's own documents left out."""
+    """List what is below ``prefix``, a month at a time, without the archive's own documents."""
     current, entries = "", list[Entry]()
     async with aclosing(store.entries(prefix)) as listing:
         async for entry in listing:
@@ -94,14 +92,14 @@ async def months(store: Store, prefix: str) -> AsyncGenerator[MonthSurvey, None]
 
 
 async def look_at(store: Store, listed: contents.Month) -> contents.Overview:
-    """What a month's catalogue says, and what its SHA256SUMS says, which is read whatever the
-    catalogue says of it. Raises StoreError for what is no fault of a single document."""
+    """Read a month's catalogue and its SHA256SUMS, even if the catalogue has the lines of that.
+    Raises StoreError, except for a document that cannot be read."""
     [overview] = await look_at_all(store, [listed])
     return overview
 
 
 async def look_at_all(store: Store, months: Sequence[contents.Month]) -> list[contents.Overview]:
-    """The same of several months, whose documents are read many at once."""
+    """The same for several months, whose documents are read many at once."""
     seen = await contents.overviews(store, months, {})
     keys = {
         month.key: layout.sums_key(month.key)
@@ -120,8 +118,8 @@ async def look_at_all(store: Store, months: Sequence[contents.Month]) -> list[co
 def check_sums(
     listed: contents.Month, overview: contents.Overview, known: Mapping[str, Result]
 ) -> list[Finding]:
-    """What there is to say of a month's SHA256SUMS as a whole; of what it says of a set, that
-    set's survey tells (pure)."""
+    """What is wrong with a month's SHA256SUMS as a whole; :func:`survey` finds what is wrong in its
+    lines of one set (pure)."""
     key, fault = layout.sums_key(listed.key), overview.sums_fault
     if listed.sums is None and listed.entries:
         if any(result.named for result in known.values()):
@@ -142,7 +140,7 @@ def check_catalogue(listed: contents.Month, overview: contents.Overview) -> list
     catalogued = {k: v for one in catalogue.sets.values() for k, v in (one.sums or {}).items()}
     if catalogued == {k: v for one in sums.by_set.values() for k, v in one.items()}:
         return []
-    text = "what it says of SHA256SUMS is not what SHA256SUMS says"
+    text = "it does not have the lines of SHA256SUMS"
     return [Finding(layout.index_key(listed.key), Fault.CATALOGUE, text)]
 
 
@@ -151,16 +149,14 @@ def _contradicted(one: SetFiles, records: Iterable[Record]) -> Iterable[Finding]
     for record in records:
         entry = one.known.entries.get(record.key)
         if entry is not None and entry != CatalogueEntry.of(record):
-            text = f"what it says of {record.key} is not what that record says"
+            text = f"its entry for {record.key} differs from that record"
             yield Finding(layout.index_key(layout.month_of(one.key)), Fault.CATALOGUE, text)
 
 
 async def survey(store: Store, one: SetFiles) -> SetSurvey:
-    """Look at one set: read its records, whatever a catalogue says of them. Raises StoreError for
-    what is no fault of a single document."""
+    """Survey one set: read its records, even if a catalogue has them. Raises StoreError, except for
+    a document that cannot be read."""
     found = SetSurvey()
-    known = one.seen
-    sizes = {key: entry.size for key, entry in one.entries.items()}
     records = [record async for record in _records(store, one, found)]
     sums = one.sums or {}
     found.named |= sums.keys()
@@ -169,17 +165,17 @@ async def survey(store: Store, one: SetFiles) -> SetSurvey:
     for record in records:
         key = record.object_key
         is_its_own = layout.stem_of(key) == layout.stem_of(record.key)
-        if is_its_own:  # another one says nothing of what there should be
+        if is_its_own:  # another file's record does not prove that there was such an object
             found.named.add(key)
-        if key not in sizes and await _is_gone(store, key):
+        if key not in one.entries and await _is_gone(store, key):
             if is_its_own:
                 text = "its record is here, and it is not"
                 found.findings.append(Finding(key, Fault.MISSING, text, f"{record.size:,} bytes"))
             continue
-        statements = Statements(record, sums.get(key), _seen(known, key), others)
-        found.files.append(statements)
-    await _find_unnamed(store, sizes, known, sums, found)
-    _find_extra(sizes, known, found)
+        verified = one.seen[key].sha256 if key in one.seen else None
+        found.files.append(Statements(record, sums.get(key), verified, others))
+    await _find_unrecorded(store, one, found)
+    _find_extra(one, found)
     return found
 
 
@@ -199,11 +195,12 @@ async def _records(store: Store, one: SetFiles, found: SetSurvey) -> AsyncGenera
 
 
 def _unnamed(one: SetFiles, records: Sequence[Record]) -> Iterable[Finding]:
-    """What SHA256SUMS does not say of a set: that it lost a line, where an earlier verify saw it;
-    else a pull may have been interrupted, or have seen that files lack."""
+    """The finding about files that SHA256SUMS does not name: it lost a line if an earlier verify
+    saw that; otherwise a pull may have been interrupted, or files of the set may be missing."""
     own = [one for one in records if layout.stem_of(one.object_key) == layout.stem_of(one.key)]
     unnamed = [record for record in own if record.object_key not in (one.sums or {})]
-    lost = [record for record in unnamed if _was_named(one.seen, record.object_key)]
+    seen = {key for key, result in one.seen.items() if result.named}
+    lost = [record for record in unnamed if record.object_key in seen]
     if not unnamed or (one.sums_fault is not None and not lost):
         return
     month = layout.month_of(one.key)
@@ -217,24 +214,19 @@ def _unnamed(one: SetFiles, records: Sequence[Record]) -> Iterable[Finding]:
     yield Finding(layout.sums_key(month), Fault.SUMS, text, about=one.key, is_unfinished=not lost)
 
 
-async def _find_unnamed(
-    store: Store,
-    sizes: Mapping[str, int],
-    known: Mapping[str, Result],
-    sums: Mapping[str, str],
-    found: SetSurvey,
-) -> None:
-    """Objects that are known of, though they and their records are gone."""
+async def _find_unrecorded(store: Store, one: SetFiles, found: SetSurvey) -> None:
+    """Find objects that SHA256SUMS or an earlier verify names, and that are gone with their
+    records."""
     recorded = {statements.key for statements in found.files}
     reported = {layout.stem_of(finding.key) for finding in found.findings}
-    for key in sorted((found.named | known.keys()) - recorded - sizes.keys()):
+    for key in sorted((found.named | one.seen.keys()) - recorded - one.entries.keys()):
         if layout.stem_of(key) in reported or not await _is_gone(store, key):
             continue
         cure = None
-        if key in sums:
+        if key in (one.sums or {}):
             text = "SHA256SUMS names it, and it is gone with its record"
             cure = NAMED_ALONE
-        elif (at := known[key].at) is not None:
+        elif (at := one.seen[key].at) is not None:
             text = f"it was verified on {format_day(at)}, and is gone with its record"
         else:
             text = "an earlier verify saw it, and it is gone with its record"
@@ -242,38 +234,29 @@ async def _find_unnamed(
 
 
 async def _is_gone(store: Store, key: str) -> bool:
-    """Whether nothing is there. Of what the store does not give, nobody knows."""
+    """Whether there is no such object; False if the store cannot tell."""
     try:
         return await store.size(key) is None
     except UnreadableObject:
         return False
 
 
-def _find_extra(sizes: Mapping[str, int], known: Mapping[str, Result], found: SetSurvey) -> None:
-    """Objects without records, and what does not belong here."""
+def _find_extra(one: SetFiles, found: SetSurvey) -> None:
+    """Find objects without records, and what does not belong in a set."""
     recorded = {statements.key for statements in found.files}
-    for key, size in sizes.items():
+    for key, entry in one.entries.items():
         if key in recorded or layout.is_record(key):
             continue
-        if layout.record_key(layout.stem_of(key)) in sizes:
-            # What has no bytes was emptied by a key that may not delete.
-            if size and not any(finding.stem == layout.stem_of(key) for finding in found.findings):
+        if layout.record_key(layout.stem_of(key)) in one.entries:
+            # An empty object was meant to be deleted, with a key that may not delete.
+            if entry.size and not any(
+                finding.stem == layout.stem_of(key) for finding in found.findings
+            ):
                 text = "the record of that name names another object"
                 found.findings.append(Finding(key, Fault.STRAY, text))
         elif layout.is_object(key):
-            is_new = key not in found.named and key not in known
+            is_new = key not in found.named and key not in one.seen
             text = "an object without its record"
             found.findings.append(Finding(key, Fault.UNRECORDED, text, is_unfinished=is_new))
         else:
             found.findings.append(stray(key))
-
-
-def _was_named(known: Mapping[str, Result], key: str) -> bool:
-    """Whether an earlier verify saw a SHA256SUMS that named it."""
-    result = known.get(key)
-    return result is not None and result.named
-
-
-def _seen(known: Mapping[str, Result], key: str) -> str | None:
-    result = known.get(key)
-    return result.sha256 if result is not None else None

@@ -1,4 +1,4 @@
-"""What the events of a verify and a repair say: on a terminal and in a log alike."""
+"""The texts of the events of a verify and a repair, on a terminal and in a log."""
 
 import dataclasses
 import logging
@@ -12,7 +12,7 @@ from archiver.commands.verify.findings import Finding
 from archiver.logs import Words, fields_of
 from archiver.words import DEBUG, NORMAL, QUIET, VERBOSE, size, times
 
-# How grave they are, as logging counts; None for what no log has.
+# Their levels in a log; None for events that are not logged.
 LEVELS: Final[Mapping[type[object], int | None]] = {
     events.ToRead: None,
     events.Advanced: None,
@@ -65,8 +65,8 @@ def finding_fields(finding: Finding) -> dict[str, Any]:
 
 
 def _text(event: events.ScrubEvent) -> str | None:
-    told = line(event)
-    return None if told is None else told[1]
+    found = line(event)
+    return None if found is None else found[1]
 
 
 OF_VERIFY: Final[Words[events.ScrubEvent]] = Words(lambda event: LEVELS[type(event)], _text, fields)
