@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from archiver.errors import ArchiverError
 from archiver.secret import Secret
@@ -96,28 +96,35 @@ class NodesExpected:
     known_from: str
 
 
-class Named(Protocol):
+class Named:
     """What tells a backup from others, and says where it lies in an archive: a listing has it, and
     a record."""
 
+    __slots__ = ()
+
+    instance_id: str
+    node_id: str
+    backup_id: str
+    set_id: str | None
+    started_at: datetime
+    type: BackupType | None
+
     @property
-    def instance_id(self) -> str: ...
+    def is_standard(self) -> bool:
+        """Of an instance without nodes: its backup set is this one file."""
+        return self.node_id == self.instance_id
+
     @property
-    def node_id(self) -> str: ...
-    @property
-    def backup_id(self) -> str: ...
-    @property
-    def set_id(self) -> str | None: ...
-    @property
-    def started_at(self) -> datetime: ...
-    @property
-    def is_standard(self) -> bool: ...
-    @property
-    def is_log(self) -> bool: ...
+    def is_log(self) -> bool:
+        """A log of commands by the source's word, whatever its bytes look like."""
+        return self.type is BackupType.INCREMENTAL
+
+    def __str__(self) -> str:
+        return f"{self.node_id}-{self.backup_id}"
 
 
 @dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(Named):
     """One backup file, as any source lists it.
 
     Times are UTC. ``node_id`` is the instance's own id for a standard instance, and ``backup_id``
@@ -155,19 +162,6 @@ class Backup:
     def identity(self) -> tuple[str, str]:
         """What makes a backup that backup: its id is unique within a node."""
         return self.backup_id, self.node_id
-
-    @property
-    def is_standard(self) -> bool:
-        """Of an instance without nodes: its backup set is this one file."""
-        return self.node_id == self.instance_id
-
-    @property
-    def is_log(self) -> bool:
-        """A log of commands by the source's word, whatever its bytes look like."""
-        return self.type is BackupType.INCREMENTAL
-
-    def __str__(self) -> str:
-        return f"{self.node_id}-{self.backup_id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,11 @@
 """What somebody has acknowledged: a night that failed at the vendor and will not come any more.
 
-    acknowledged/sets/<instance>/<start>-<job>.json      an incomplete backup set
-    acknowledged/backups/<node>-<backup id>.json         a backup that the vendor failed
-
-format     1
-tool       name and version of what wrote it
-subject    the set, by its key; or the backup, as its failure names it
-at, by     when, and who
-reason     why, in their words
-files      of a set, what the archive had of it: SHA-256 by the name of the file
-missing    of a set, the nodes that it lacked by the sets around it
-sealed     of a set, whether it had its SHA256SUMS
-withdrawn  null, or ``at`` and ``by``
-
-It holds while the set is as it was then: it ends when a file comes, goes or changes, when another
-node is missing, or when SHA256SUMS loses the set. The acknowledgement of a set covers a failed
-backup only if its node is in ``missing``. Where no set around tells which nodes it should have,
-each failed backup is acknowledged by its own name. It never covers damage. Nothing is removed: a
-withdrawal is written into the document, and of two archives the later one counts.
+docs/archive-format.md describes the documents. An acknowledgement holds while the set is as it was
+then: it ends when a file comes, goes or changes, when another node is missing, or when SHA256SUMS
+loses the set. That of a set covers a failed backup only if its node is in ``missing``. Where no set
+around tells which nodes it should have, each failed backup is acknowledged by its own name. None
+covers damage. Nothing is removed: a withdrawal is written into the document, and of two archives
+the later word counts.
 """
 
 import json
@@ -60,7 +48,7 @@ MOST_TEXT: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """That an acknowledgement does not hold any more: when, and by whom."""
+    """When an acknowledgement was withdrawn, and by whom."""
 
     at: datetime
     by: str
@@ -68,7 +56,7 @@ class Withdrawal:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """That somebody knows of a set, or of a backup, that is not whole and will not be."""
+    """Somebody knows of a set, or of a backup, that is incomplete and will stay so."""
 
     subject: str
     at: datetime
@@ -96,7 +84,7 @@ class Acknowledgement:
         return f"acknowledged by {self.by} on {format_day(self.at)}: {self.reason}"
 
     def is_about(self, instance_id: str) -> bool:
-        """Whether its subject is of an instance: a node is called after its own."""
+        """Whether it is about a set or backup of an instance, with whose name nodes begin."""
         return self.subject.startswith((f"{instance_id}/", f"{instance_id}-"))
 
     def encode(self) -> bytes:
@@ -121,7 +109,7 @@ class Acknowledgement:
 
     @classmethod
     def decode(cls, key: str, data: bytes) -> Self:
-        """Read one. Raises BadDocument, for one that is of another place, too."""
+        """Read one. Raises BadDocument, also where it has the key of another."""
         fields = parse(key, data)
         fields.format("format", FORMAT)
         found = cls(
@@ -441,8 +429,8 @@ async def _state(archive: Archive, set_key: str) -> _State:
 
 
 async def _missing(archive: Archive, set_key: str) -> frozenset[str]:
-    """The nodes that a set lacks by those around it; of one of which nothing came, all of them.
-    Raises StoreError."""
+    """The nodes that a set lacks by the sets around it: all of them where nothing came. Raises
+    StoreError."""
     start = layout.set_start(set_key)
     if start is None:
         return frozenset()

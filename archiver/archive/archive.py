@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -47,7 +47,7 @@ _WATCHED_SECONDS = 45.0
 
 
 class Beginning(StrEnum):
-    """When an archive may be begun where there is none, and this run found none before."""
+    """Whether to begin an archive where there is none and this run found none before."""
 
     NEVER = "never"
     IF_EMPTY = "if empty"  # nor where a disk is missing that should be mounted there
@@ -67,8 +67,8 @@ class Archive:
         self.store: Final = store
         self._lock_wait: Final = lock_wait
         self._beginning: Final = beginning
-        # Whether this object has found an archive here, if only to read it: where it is gone, as
-        # with a disk that is not mounted any more, none is begun in its place.
+        # Whether this run found an archive here, if only to read it. If it is gone later, as with a
+        # disk that is not mounted any more, none is begun in its place.
         self._was_here = False
         # One task of this process at a time: they need not wait for each other's lock.
         self._at_beginning: Final = asyncio.Lock()
@@ -78,30 +78,25 @@ class Archive:
         self, scope: str, observer: events.Observer = events.ignore, *, waits: bool = True
     ) -> AsyncGenerator[list[Leftover], None]:
         """Be the one writer of an instance, or with ``WHOLE`` of what concerns the whole archive
-        (:mod:`archiver.stores.scope`). Gives what was swept there. Nobody is waited for unless it
+        (:mod:`archiver.stores.scope`). Gives what was swept there. Waits for others only if it
         ``waits``.
 
         Raises ArchiveBusy, StoreError; and before anything is written UnsupportedFormat,
         DamagedArchive, and UsageError where there is no archive and none may be begun.
         """
         await self.begin(observer)
-        async with AsyncExitStack() as stack:
-            if waits:
-                await self._take_turn(stack, scope, self._lock_wait, observer)
-            else:
-                briefly = self.store.exclusive(scope, watch=False, briefly=True)
-                await stack.enter_async_context(briefly)
+        lock = self.alone(scope, observer)
+        if not waits:
+            lock = self.store.exclusive(scope, watch=False, briefly=True)
+        async with lock:
             yield await self.store.sweep(scope)
 
-    @asynccontextmanager
-    async def alone(
+    def alone(
         self, scope: str, observer: events.Observer = events.ignore
-    ) -> AsyncGenerator[None, None]:
+    ) -> AbstractAsyncContextManager[None]:
         """Hold the lock of a scope, whether or not there is an archive, and begin none. Raises
         ArchiveBusy, StoreError."""
-        async with AsyncExitStack() as stack:
-            await self._take_turn(stack, scope, self._lock_wait, observer)
-            yield
+        return self._locked(scope, self._lock_wait, observer)
 
     async def for_each(
         self,
@@ -110,8 +105,7 @@ class Archive:
         observer: events.Observer = events.ignore,
     ) -> dict[str, ArchiveBusy]:
         """Do ``work`` for each instance, as its one writer. Returns those that another process
-        writes to, which keep none of the others from it. Otherwise raises as :meth:`writing`
-        does."""
+        writes to; the others are done all the same. Otherwise raises as :meth:`writing` does."""
         busy: dict[str, ArchiveBusy] = {}
         for instance_id in instances:
             try:
@@ -122,9 +116,9 @@ class Archive:
         return busy
 
     async def tidy(self, observer: events.Observer = events.ignore) -> None:
-        """Sweep what earlier runs left of instances that nobody writes to any more, and what they
-        left of the whole archive. What another run may be at work on stays, and so does what
-        cannot be swept, which is logged: the run that ends with this has done its work.
+        """Sweep what earlier runs left of instances that nobody writes to any more, and of the
+        whole archive. What another run may use stays, and so does what cannot be swept, which is
+        logged: the run that ends with this has done its work.
 
         Where it is unknown whether a holder is alive it is watched, for less than a minute.
         """
@@ -148,7 +142,7 @@ class Archive:
         *,
         watch: bool,
     ) -> None:
-        """Sweep many at once. In ``busy`` are then those that others hold, or may hold."""
+        """Sweep many at once. ``busy`` gets those that others hold, or may hold."""
 
         async def sweep(scope: str) -> None:
             try:
@@ -167,37 +161,39 @@ class Archive:
         """Begin an archive, unless there is one. Raises as :meth:`writing` does."""
         if await self.check_place():
             return
-        async with self._at_beginning, AsyncExitStack() as stack:
-            # Another run that begins it holds the lock for a moment only.
-            seconds = max(self._lock_wait, _MOMENT_SECONDS)
-            await self._take_turn(stack, WHOLE, seconds, events.ignore)
+        # Another run that begins it holds the lock for a moment only.
+        seconds = max(self._lock_wait, _MOMENT_SECONDS)
+        async with self._at_beginning, self._locked(WHOLE, seconds, events.ignore):
             if not await self.check_place():
                 observer(events.ArchiveBegun(str(self.store)))
-                made = {"format": layout.FORMAT, "created_by": TOOL, "created_at": _now()}
+                now = format_iso(datetime.now(UTC))
+                made = {"format": layout.FORMAT, "created_by": TOOL, "created_at": now}
                 await self.store.put(layout.FORMAT_KEY, f"{json.dumps(made, indent=2)}\n".encode())
                 self._was_here = True
             tell_swept(await self.store.sweep(WHOLE), observer)
 
-    async def _take_turn(
-        self, stack: AsyncExitStack, scope: str, seconds: float, observer: events.Observer
-    ) -> None:
-        """Enter ``exclusive`` as soon as nobody else is in there."""
+    @asynccontextmanager
+    async def _locked(
+        self, scope: str, seconds: float, observer: events.Observer
+    ) -> AsyncGenerator[None, None]:
+        """Hold the lock of a scope, once others release it within so many ``seconds``."""
         began = anyio.current_time()
-        told = False
-        while True:
-            try:
-                await stack.enter_async_context(self.store.exclusive(scope))
-            except ArchiveBusy as busy:
-                most = max(seconds, _MOMENT_SECONDS) if busy.ends_soon else seconds
-                left = began + most - anyio.current_time()
-                if left <= 0:
-                    raise
-                if seconds and not told:
-                    observer(events.WaitingForLock(str(self.store), busy, seconds))
-                told = True
-            else:
-                return
-            await anyio.sleep(min(_LOOK_SECONDS, left))
+        announced = False
+        async with AsyncExitStack() as stack:
+            while True:
+                try:
+                    await stack.enter_async_context(self.store.exclusive(scope))
+                    break
+                except ArchiveBusy as busy:
+                    most = max(seconds, _MOMENT_SECONDS) if busy.ends_soon else seconds
+                    left = began + most - anyio.current_time()
+                    if left <= 0:
+                        raise
+                    if seconds and not announced:
+                        observer(events.WaitingForLock(str(self.store), busy, seconds))
+                    announced = True
+                await anyio.sleep(min(_LOOK_SECONDS, left))
+            yield
 
     async def check_place(self) -> bool:
         """Whether there is an archive here. Raises UsageError where there is none and none may be
@@ -320,7 +316,3 @@ async def check_apart(source: Archive, target: Archive) -> None:
             f"{source.store} and {target.store}: one lies inside the other",
             hint="choose a place outside of it",
         )
-
-
-def _now() -> str:
-    return format_iso(datetime.now(UTC))

@@ -48,7 +48,7 @@ class Damage:
 
 
 def exit_code_of(damage: Iterable[Damage]) -> int:
-    """0 without any; 6 when all of it is what the store does not give (pure)."""
+    """0 without any damage, 6 when the store gives none of it, else 3 (pure)."""
     codes = {one.exit_code for one in damage}
     integrity = IntegrityError.exit_code
     return integrity if integrity in codes else max(codes, default=EXIT_OK)
@@ -98,7 +98,7 @@ class BackupSet:
         return "; ".join((*self.damaged, *self.gaps)) or "it holds no backup"
 
     def chosen(self) -> tuple[Record, ...]:
-        """Of each node the file to restore: the newest dump, or without one the newest log."""
+        """The file to restore of each node: its newest dump, or without one its newest log."""
         found: dict[str, Record] = {}
         for record in sorted(self.records, key=_rank):
             found[record.node_id] = record
@@ -110,8 +110,8 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
 
     Raises StoreError.
     """
-    if (hides := folder.hides) is not None:
-        return BackupSet(folder, (), (), (), (Damage("", hides.message, hides.exit_code),))
+    if (why := folder.unreadable) is not None:
+        return BackupSet(folder, (), (), (), (Damage("", why.message, why.exit_code),))
     if not folder.files.documents:
         [folder] = await read_folders(archive, [folder])
     records, damage = await _records(archive, folder)
@@ -147,9 +147,8 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
 
 
 def _doubts(folder: Folder, records: Sequence[Record], damage: list[Damage]) -> list[str]:
-    """In a line each, what SHA256SUMS lacks of a set; what is wrong goes to ``damage``. Of a
-    standard instance, a SHA256SUMS that cannot be read is as good as none: the record proves the
-    bytes."""
+    """What SHA256SUMS lacks of a set, in a line each; what is wrong goes to ``damage``. A standard
+    instance needs no SHA256SUMS that can be read: the record proves the bytes."""
     sums, notes = folder.files.sums, list[str]()
     if (doubt := folder.files.doubt) is not None:
         if folder.is_of_cluster:
@@ -245,13 +244,13 @@ async def named_set(archive: Archive, key: str) -> BackupSet:
         if folder.key == key:
             return await read_set(archive, folder, folders)
     for folder in folders:
-        if folder.hides is not None and folder.may_tell_of(key):
-            raise folder.hides
+        if folder.unreadable is not None and folder.may_tell_of(key):
+            raise folder.unreadable
     raise NoSuchBackup(f"{archive.store}: there is no backup set {key!r}")
 
 
 def check_set_key(key: str) -> None:
-    """Raises UsageError for what no set is called."""
+    """Raises UsageError for a text that cannot be the key of a set."""
     if layout.set_start(key) is None:
         raise UsageError(
             f"{key!r} is not a backup set",

@@ -36,7 +36,7 @@ from archiver.archive import layout
 from archiver.archive.record import Record
 from archiver.archive.sums import LINE_BYTES
 from archiver.documents import MAX_NUMBER, is_clean
-from archiver.model import BackupType, Kind, NodesExpected
+from archiver.model import BackupType, Kind, Named, NodesExpected
 from archiver.stores.base import Entry
 from archiver.version import __version__
 
@@ -49,7 +49,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogueEntry:
+class CatalogueEntry(Named):
     """What a record says of a backup, as far as commands need it to list, compare and choose. The
     names are those of a :class:`~archiver.archive.record.Record`."""
 
@@ -82,23 +82,10 @@ class CatalogueEntry:
             record.nodes_expected,
         )
 
-    def __str__(self) -> str:
-        return f"{self.node_id}-{self.backup_id}"
-
     @property
     def set_key(self) -> str:
         """The backup set it belongs to."""
         return layout.set_of(self.key)
-
-    @property
-    def is_standard(self) -> bool:
-        """Of an instance without nodes: its backup set is this one file."""
-        return self.node_id == self.instance_id
-
-    @property
-    def is_log(self) -> bool:
-        """A log of commands by the source's word, whatever its bytes look like."""
-        return self.type is BackupType.INCREMENTAL
 
 
 Described = Record | CatalogueEntry

@@ -1,28 +1,18 @@
-"""When a backup set is complete, as far as can be told. Pure, and the same for every command.
+"""Which backup sets are complete, as far as is known. Pure, and the same for every command.
 
-Where the source says how many nodes a set should have, that decides. Else it is told from the
-other sets of the instance. Sets are compared with those that began at most REACH before or after
-them: sets of logs with sets of logs alone, and those from before or after a time as a cluster, of
-which the instance itself is the only node, with one another. A node that a set has no file of
+Where the source says how many nodes a set should have, that number decides. Otherwise a set is
+compared with those of the instance that began at most REACH before or after it, by the rules under
+"Complete sets" in docs/archive-format.md: sets of logs with sets of logs alone, and those from
+before or after a time as a cluster, of which the instance itself is the only node, with one
+another. Two rules go beyond that page:
 
-- and that sets before and after it have, is missing: a node that comes back was not removed;
-- that sets before it have, and none after it has, is missing until GONE_SETS sets have come and
-  GONE_AFTER has passed without it (or REACH, if sets come seldom): then it was removed from the
-  cluster, and is missing in none of these sets;
-- that only sets after it have, was added to the cluster later, and is not missing. In the oldest
-  set alone (the range or the vendor's retention may have cut it in two) it is missing when the
-  very next set has it, and all nodes of the oldest.
+- An absence between two sets that have the node ends like one without a later set: once it was long
+  enough for the node to count as removed, its return makes nothing missing.
+- Nodes were replaced if as many came as went, or all went and at least as many came; and none of
+  the new ones was there before the old ones went.
 
-An absence between two sets that have the node ends the same way: once it was long enough for the
-node to count as removed, its return makes nothing missing.
-
-Nodes that were replaced are not missing: as many came as went, or all went and at least as many
-came, and none of the new ones had been seen before the old ones went. A set with fewer nodes than
-sets before and after it lacks one, whatever their names are.
-
-A cluster made before 2023-12-05 has a job, and so a folder, for each shard, and old answers have
-one for each file: folders with a node each, that began within ONE_BACKUP of the first, are one
-backup, and compared as one.
+Old clusters have a folder for each shard, or for each file: folders with a node each that began
+within ONE_BACKUP of the first are one backup, and compared as one.
 """
 
 from collections import Counter, defaultdict
@@ -45,8 +35,7 @@ ONE_BACKUP: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class SetNodes:
-    """A set as this module needs it: the nodes of which files are known. ``is_full``: of dumps,
-    not only of logs."""
+    """The nodes of a set's files. ``is_full``: it is of dumps, not only of logs."""
 
     key: str
     started_at: datetime
@@ -56,15 +45,14 @@ class SetNodes:
 
     @property
     def is_standard(self) -> bool:
-        """Of an instance without nodes, as it was when the set began."""
+        """Whether the instance had no nodes when the set began."""
         return self.nodes == {self.key.partition("/")[0]}
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The nodes that a set lacks, and why that is believed, in a line. When their number alone says
-    so, ``nodes`` are those it may be, as far as the sets around it tell; the set should have
-    ``at_least`` so many."""
+    """The nodes that a set lacks, and ``why``, in a line. Where only their number is known, the set
+    should have ``at_least`` so many, and ``nodes`` are those that it may lack, by those around."""
 
     nodes: tuple[str, ...]
     why: str
@@ -77,7 +65,7 @@ class Missing:
 
 @dataclass(slots=True)
 class SetTally:
-    """What was listed for one set, and what of it the archive holds; ``is_full`` as above."""
+    """What was listed for one set, and how much of that the archive holds; ``is_full`` as above."""
 
     started_at: datetime
     nodes: set[str] = field(default_factory=set)
@@ -114,7 +102,7 @@ def incomplete(
 def missing_nodes(
     sets: Iterable[SetNodes], wanted: Collection[str] | None = None
 ) -> dict[str, Missing]:
-    """What sets of one instance lack, by key: of all of them, or only of the ``wanted``."""
+    """What the ``wanted`` sets of one instance lack, or all of them, by key."""
     found: dict[str, Missing] = {}
     for backups in _by_kind(sets):
         first = stop = 0
@@ -138,7 +126,7 @@ def missing_nodes(
 
 
 def nodes_beside(sets: Iterable[SetNodes]) -> dict[str, frozenset[str]]:
-    """Of each folder that is a part of a backup, by key, the nodes that lie in its others."""
+    """For each folder of a backup that has several, by key, the nodes in the others."""
     return {
         key: backup.nodes - nodes
         for backups in _by_kind(sets)
@@ -151,8 +139,8 @@ def nodes_beside(sets: Iterable[SetNodes]) -> dict[str, frozenset[str]]:
 def _fewer_than(
     expected: NodesExpected, backup: "_Backup", lacks: Missing | None
 ) -> Missing | None:
-    """What a backup lacks whose number of nodes is known: what the sets around it say (``lacks``)
-    gives at most their names."""
+    """What a backup lacks whose number of nodes is known: the sets around it (``lacks``) give at
+    most the names."""
     count = len(backup.nodes)
     if count >= expected.count:
         return None
@@ -174,35 +162,32 @@ class _Backup:
     def keys(self) -> list[str]:
         return list(self.by_key)
 
-    def takes(self, one: SetNodes) -> bool:
-        """Whether that is the folder of another shard."""
-        alone = len(one.nodes) == 1 and len(self.nodes) == len(self.by_key) > 0
-        near = one.started_at - self.began <= ONE_BACKUP
-        return alone and near and not one.nodes & self.nodes
-
 
 def _by_kind(sets: Iterable[SetNodes]) -> Iterable[list[_Backup]]:
-    """The backups of dumps, and those of logs, of a cluster and of an instance without nodes, each
-    in order of time."""
+    """The backups that are compared with one another, in order of time: of dumps or logs, and of a
+    cluster or an instance without nodes."""
     by_kind: dict[tuple[bool, bool], list[_Backup]] = defaultdict(list)
     for one in sorted(sets, key=lambda one: (one.started_at, one.key)):
         backups = by_kind[one.is_full, one.is_standard]
-        for backup in reversed(backups):
-            if one.started_at - backup.began > ONE_BACKUP:
-                backups.append(_of(one))
-                break
-            if backup.takes(one):
-                backup.by_key[one.key] = one.nodes
-                backup.nodes |= one.nodes
-                backup.expected = backup.expected or one.expected
-                break
+        if (other := _with_shards_of(one, backups)) is not None:
+            other.by_key[one.key] = one.nodes
+            other.nodes |= one.nodes
+            other.expected = other.expected or one.expected
         else:
-            backups.append(_of(one))
+            backups.append(_Backup(one.started_at, {one.key: one.nodes}, one.nodes, one.expected))
     return by_kind.values()
 
 
-def _of(one: SetNodes) -> _Backup:
-    return _Backup(one.started_at, {one.key: one.nodes}, one.nodes, one.expected)
+def _with_shards_of(one: SetNodes, backups: Sequence[_Backup]) -> _Backup | None:
+    """The backup of which a set is the folder of another shard."""
+    if len(one.nodes) != 1:
+        return None
+    for backup in reversed(backups):
+        if one.started_at - backup.began > ONE_BACKUP:
+            break
+        if len(backup.nodes) == len(backup.by_key) > 0 and not one.nodes & backup.nodes:
+            return backup
+    return None
 
 
 def _lacks(window: Sequence[_Backup], place: int) -> Missing | None:
@@ -249,7 +234,7 @@ def _why_missing(window: Sequence[_Backup], place: int, has: Sequence[int]) -> s
 
 
 def _why_cut(window: Sequence[_Backup], place: int, after: int) -> str | None:
-    """The same, for a node that no set before has."""
+    """The same for a node that no earlier set has."""
     here, back = window[place], window[after]
     if any(one.nodes for one in (*window[:place], *window[place + 1 : after])):
         return None  # added to the cluster
@@ -259,7 +244,7 @@ def _why_cut(window: Sequence[_Backup], place: int, after: int) -> str | None:
 
 
 def _was_removed(left: _Backup, lacking: Sequence[_Backup]) -> bool:
-    """Whether a node that ``left`` had last, and these had not, was removed from the cluster."""
+    """Whether a node that ``left`` was the last to have, and ``lacking`` do not, was removed."""
     passed = lacking[-1].began - left.began if lacking else timedelta()
     return (len(lacking) >= GONE_SETS and passed >= GONE_AFTER) or passed >= REACH
 
@@ -267,14 +252,14 @@ def _was_removed(left: _Backup, lacking: Sequence[_Backup]) -> bool:
 def _replaces(
     came: Collection[str], went: Collection[str], before: _Backup, after: _Backup
 ) -> bool:
-    """Whether the nodes that came are those that went under new names."""
+    """Whether the nodes that came replaced those that went."""
     if not before.nodes & after.nodes:
         return 0 < len(went) <= len(came)
     return 0 < len(went) == len(came)
 
 
 def _least_number(window: Sequence[_Backup], place: int) -> tuple[int, Sequence[_Backup]]:
-    """How many nodes there should be by the numbers of others alone, and which say so: the nearest
+    """The number of nodes that a set should have by those of others alone, and the nearest sets
     before and after that have as many."""
     least, sides = len(window[place].nodes), list[_Backup]()
     for number in sorted({len(one.nodes) for one in window if len(one.nodes) > least}):

@@ -1,8 +1,7 @@
-"""Whether a record belongs where it lies, and agrees with itself. Pure.
+"""Whether a record belongs where it lies, and agrees with itself. Pure, the same for every command.
 
-Everything that reads records asks here, whether it verifies, restores or drills: what one of them
-calls tampered, none of them takes. What the record keeps as the source sent it is read again by the
-source's own function (:mod:`archiver.received`), and must give the fields that the record has.
+What the record keeps as the source sent it is read again by the source's own function
+(:mod:`archiver.received`), and must give the fields that the record has.
 """
 
 from collections.abc import Iterator
@@ -17,14 +16,14 @@ from archiver.ids import safe
 from archiver.model import Backup, Kind
 from archiver.times import format_compact, format_month, parse_compact
 
-# The nodes of a set begin seconds apart; the set is named after one of them. That of another night
-# is none of theirs.
+# The nodes of a set begin seconds apart, and the set is named after one of them. A start that is
+# further away is that of another night's set.
 _MOST_APART = timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """What cannot be true of a record, in one line; ``is_misplaced``: it belongs elsewhere."""
+    """What cannot be true of a record, in one line; ``is_misplaced``: its place is another."""
 
     text: str
     expected: str | None = None
@@ -33,7 +32,7 @@ class Contradiction:
 
 
 def contradictions(record: Record) -> list[Contradiction]:
-    """All of them; none of a record that nobody changed."""
+    """What contradicts the place of a record, or itself; nothing if nobody changed it."""
     if not layout.is_record(record.key):
         return [Contradiction("no record lies there", is_misplaced=True)]
     try:
@@ -58,8 +57,8 @@ def contradictions(record: Record) -> list[Contradiction]:
 
 
 def apart(set_key: str, started_at: datetime) -> timedelta | None:
-    """How far the start of a set, by its key, is from that of a node's backup; None where the
-    node's record would contradict the key (pure)."""
+    """The time between the start of a set, by its key, and that of a node's backup; None where the
+    node's record would contradict the key."""
     start = layout.set_start(set_key)
     if start is None or set_key.split("/")[1:3] != format_month(start).split("/"):
         return None
@@ -68,7 +67,7 @@ def apart(set_key: str, started_at: datetime) -> timedelta | None:
 
 
 def moment(text: str) -> datetime | None:
-    """A basic UTC time, as the names of sets have it; None for what is none."""
+    """The time in the name of a set; None for a text that is not one."""
     try:
         return parse_compact(text)
     except ValueError:
@@ -76,7 +75,7 @@ def moment(text: str) -> datetime | None:
 
 
 def _malformed(record: Record) -> Iterator[str]:
-    """What is no id at all."""
+    """IDs that cannot be any."""
     for one in (record.instance_id, record.node_id, record.backup_id):
         try:
             safe(one)
@@ -99,7 +98,8 @@ def _places(record: Record) -> Iterator[tuple[str, object, object]]:
         yield "node", record.node_id, instance_id
         yield "backup", record.backup_id, name
     named = moment(start)
-    if named is None or abs(record.started_at - named) > _apart(record):
+    most = timedelta(0) if record.is_standard else _MOST_APART
+    if named is None or abs(record.started_at - named) > most:
         yield "start", format_compact(record.started_at), start
     if named is not None:
         yield "month of its set", format_month(named), f"{year}/{month}"
@@ -110,7 +110,7 @@ def _places(record: Record) -> Iterator[tuple[str, object, object]]:
 
 
 def _pairs(record: Record) -> Iterator[tuple[str, object, str, object]]:
-    """What the record says of the object twice."""
+    """What the record says twice of the object."""
     document = record.document
     kind = record.object_key.rpartition(".")[2]
     yield "kind", document.get("kind"), "the object's name says", kind
@@ -120,7 +120,7 @@ def _pairs(record: Record) -> Iterator[tuple[str, object, str, object]]:
 
 
 def _sent(record: Record, sent: Backup | None) -> Iterator[tuple[str, object, str, object]]:
-    """What the record says of the backup, and what it says that the source sent."""
+    """What the record says of the backup, and what the source sent by ``received``."""
     if sent is None:
         return
     source = "the source said"
@@ -131,7 +131,3 @@ def _sent(record: Record, sent: Backup | None) -> Iterator[tuple[str, object, st
         own, other = getattr(record, name), getattr(sent, name)
         if own is not None and other is not None:
             yield name, own, source, other
-
-
-def _apart(record: Record) -> timedelta:
-    return timedelta(0) if record.is_standard else _MOST_APART

@@ -1,8 +1,7 @@
-"""What an archive holds, set by set: what its listing shows, what its catalogue knows, and what
-earlier verifies saw.
+"""What an archive holds, set by set: by its listing, its catalogues and earlier verifies.
 
-Every command that lists, copies, compares or restores goes by this, so that they agree, and nothing
-that is or was there is passed over in silence.
+Every command that lists, copies, compares or restores uses this, so that they agree, and none omits
+what is or was there.
 """
 
 import itertools
@@ -57,16 +56,18 @@ _REMOVED_HINT = (
 
 @dataclass(frozen=True, slots=True)
 class SetFiles:
-    """A set as a listing shows it, its files by key. ``seen`` are files that earlier verifies saw,
-    who may be all there is to tell of them; ``known`` is what the month's catalogue says of it;
-    ``sums`` what SHA256SUMS does, by key, None where it does not name it; ``sums_fault`` why that
-    cannot be read, or a line of it, ``damaged_lines`` are these; ``beside`` are the names of
-    the sets of the month that are there. ``documents`` are those that were read ahead, each as
+    """A set as a listing shows it, its files by key.
+
+    ``results`` are those of earlier verifies, by key: they may name files that are gone. ``known``
+    is what the month's catalogue says of the set; ``sums`` is the SHA-256 by key in SHA256SUMS,
+    None where that does not name the set. ``sums_fault`` says why SHA256SUMS, or a line of it,
+    cannot be read; ``damaged_lines`` are these lines. ``beside`` are the names of the sets of the
+    month that are there. ``documents`` are the records that were read ahead, by key, each as
     :meth:`Store.read_many` gives it."""
 
     key: str
     entries: Mapping[str, Entry]
-    seen: Mapping[str, Result] = field(default_factory=dict)
+    results: Mapping[str, Result] = field(default_factory=dict)
     known: CatalogueSet = NOTHING_KNOWN
     sums: Mapping[str, str] | None = None
     sums_fault: ArchiverError | None = None
@@ -81,20 +82,23 @@ class SetFiles:
 
     @property
     def is_as_catalogued(self) -> bool:
-        """Whether there is nothing in it but what its catalogue knows, whole: records and objects
-        of their sizes, which SHA256SUMS names; and what verifies saw is the same."""
+        """Whether its catalogue knows all that is in it: records, and objects of their sizes, which
+        SHA256SUMS names; and earlier verifies saw nothing else."""
         known = self.known.entries
         if not self.known.is_sealed or len(self.entries) != 2 * len(known):
             return False
-        for key, one in known.items():
-            there = self.entries.get(one.object_key)
-            if key not in self.entries or there is None:
-                return False
-            if not there.is_file or there.size != one.size:
-                return False
-        sums = {one.object_key: one.sha256 for one in known.values()} if self.seen else {}
-        return all(
-            key in sums and one.sha256 in (None, sums[key]) for key, one in self.seen.items()
+        sums = {one.object_key: one.sha256 for one in known.values()}
+        return (
+            known.keys() <= self.entries.keys()
+            and all(
+                (there := self.entries.get(one.object_key)) is not None
+                and there.is_file
+                and there.size == one.size
+                for one in known.values()
+            )
+            and all(
+                key in sums and one.sha256 in (None, sums[key]) for key, one in self.results.items()
+            )
         )
 
     @property
@@ -106,20 +110,20 @@ class SetFiles:
     @property
     def is_standard(self) -> bool:
         """Whether it is a standard instance's: one file in its month."""
-        return not any(map(layout.is_in_folder, self.entries or self.seen))
+        return not any(map(layout.is_in_folder, self.entries or self.results))
 
     def lines(self) -> Mapping[str, str] | None:
-        """What SHA256SUMS says of it, by key; None where it does not name it. Raises BadDocument
-        and UnreadableObject where a line that cannot be read may be of this set."""
+        """``sums``. Raises BadDocument or UnreadableObject where a line that cannot be read may be
+        one of this set."""
         if (doubt := self.doubt) is not None:
             raise doubt.with_traceback(None)  # of the last time that it was raised
         return self.sums
 
     @property
     def doubt(self) -> ArchiverError | None:
-        """Why SHA256SUMS cannot be read, where what it says may be of this set: a file that is here
-        has no line, or one of a cluster's that is gone may have had one. Or why it is not what it
-        was: an earlier verify saw a line that it has no more."""
+        """Why ``sums`` may lack a line of this set: SHA256SUMS cannot be read, and a file that is
+        here has no line, or a cluster's file that is gone may have had one; or an earlier verify
+        saw a line that is gone."""
         if self.sums_fault is None:
             return self._lost_line()
         named = {layout.stem_of(key) for key in self.sums or ()}
@@ -131,7 +135,7 @@ class SetFiles:
         return None if is_certain else self.sums_fault
 
     def _lost_line(self) -> ArchiverError | None:
-        for key, result in self.seen.items():
+        for key, result in self.results.items():
             if result.named and key not in (self.sums or ()):
                 month = layout.month_of(self.key)
                 fault = f"it does not name {key[len(month) + 1 :]}, and did at an earlier verify"
@@ -139,7 +143,7 @@ class SetFiles:
         return None
 
     def with_sums(self, sums: MonthSums) -> "SetFiles":
-        """The same, with what SHA256SUMS says of it as it was read."""
+        """The same, with what a SHA256SUMS says of it."""
         return replace(
             self,
             sums=sums.by_set.get(self.key),
@@ -148,8 +152,7 @@ class SetFiles:
         )
 
     def with_documents(self, documents: Mapping[str, bytes]) -> "SetFiles":
-        """The same, with those of its ``documents`` that a listing shows. They are newer than what
-        a catalogue knows."""
+        """The same, with those of these records that are listed with their size."""
         given = {
             key: documents[key]
             for key in documents.keys() & self.entries.keys()
@@ -168,8 +171,8 @@ class SetFiles:
 
     def unrecorded(self) -> "dict[str, Unrecorded]":
         """Files that are or were in it and have no record: those that SHA256SUMS or an earlier
-        verify names, and objects. By the key that each lacks: a backup's file its record, any other
-        name the file itself (pure)."""
+        verify names, and objects. By the key that each lacks: that of its record, or of the file
+        itself where it is no backup's (pure)."""
         found: dict[str, Unrecorded] = {}
 
         def note(key: str, why: str, hint: str = _HINT, *, was_recorded: bool = True) -> None:
@@ -181,7 +184,7 @@ class SetFiles:
 
         for key in self.sums or ():
             note(key, "SHA256SUMS names it, but it has no record")
-        for key, result in self.seen.items():
+        for key, result in self.results.items():
             saw = "an earlier verify saw it" if result.at is None else (
                 f"it was verified on {format_day(result.at)}"
             )  # fmt: skip
@@ -204,11 +207,11 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Unrecorded:
-    """What is or was in an archive, and has no record to go by: a file, what a SHA256SUMS that
-    cannot be read names, what is in a folder that nobody sees into. ``error`` says why.
+    """A file that has no record, a SHA256SUMS that cannot be read, or a folder that cannot be
+    listed; ``error`` says why.
 
-    ``was_recorded``: something says that it was. Without that it is a file that is still to be
-    recorded: a pull is at work, or was interrupted.
+    ``was_recorded``: something says that it had a record. Otherwise it is a file that will get one:
+    a pull is at work, or was interrupted.
     """
 
     key: str
@@ -219,11 +222,11 @@ class Unrecorded:
 async def walk(
     store: Store, prefix: str, wants: Callable[[str], bool]
 ) -> AsyncGenerator[Recorded | Unrecorded, None]:
-    """The records below ``prefix``, usable or not, and what has none. ``wants`` says which folders
-    are meant, of sets and of those that may have some in them.
+    """The records below ``prefix``, usable or not, and what has none. ``wants`` says which sets and
+    folders of sets are meant.
 
-    Files without a record are told of at the end: a pull at work may have brought it meanwhile.
-    Raises StoreError.
+    Files without a record come at the end: a pull at work may have written it meanwhile. Raises
+    StoreError.
     """
     doubted: dict[str, Unrecorded] = {}
     async with aclosing(sets_below(store, prefix, wants, reads=wants)) as sets:
@@ -247,8 +250,7 @@ async def walk(
 
 
 async def instances(store: Store) -> list[str]:
-    """The instances of which an archive has something, or had when it was verified, sorted. Raises
-    StoreError."""
+    """The instances that an archive has, or had when it was verified, sorted. Raises StoreError."""
     found = {name for name in await store.folders() if layout.may_hold_sets(name)}
     found |= {month.partition("/")[0] for month in await results_below(store, "")}
     return sorted(found)
@@ -264,8 +266,7 @@ async def record_of(store: Store, one: SetFiles, key: str) -> Record | None:
 
 
 async def described(store: Store, one: SetFiles, key: str) -> Described | None:
-    """What the record under a key says, by the catalogue if that knows. Else as
-    :func:`record_of`."""
+    """What a record says: by the catalogue if that has it, otherwise as :func:`record_of`."""
     return one.known.entries.get(key) or await record_of(store, one, key)
 
 
@@ -304,7 +305,7 @@ async def sets_below(
                     yield found
                 batch, weight = [], 0
     # Months of which nothing is listed any more, and of which an earlier verify saw something.
-    batch += [Month(month) for month in sorted(below.results.keys() - listed)]
+    batch += [Month(month) for month in sorted(below.result_entries.keys() - listed)]
     for first in range(0, len(batch), _MONTHS_AT_ONCE):
         for found in await below.sets_of(batch[first : first + _MONTHS_AT_ONCE]):
             yield found
@@ -340,28 +341,29 @@ class Month:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What is known of a month before any of its records is read: by its catalogue, from earlier
-    verifies, and by its SHA256SUMS. ``listed`` are the names of the sets that are there."""
+    """What is known of a month before any of its records is read: by its catalogue, the results of
+    earlier verifies, and its SHA256SUMS, None where the catalogue knows what that says. ``listed``
+    are the names of the sets that are there."""
 
     catalogue: Catalogue = EMPTY
-    seen: Mapping[str, Result] = field(default_factory=dict)
+    results: Mapping[str, Result] = field(default_factory=dict)
     sums: MonthSums | None = None
     listed: frozenset[str] = frozenset()
 
     def files(
-        self, set_key: str, entries: Mapping[str, Entry], seen: Mapping[str, Result]
+        self, set_key: str, entries: Mapping[str, Entry], results: Mapping[str, Result]
     ) -> SetFiles:
-        """A set of the month: what the listing shows of it, and earlier verifies saw."""
+        """A set of the month, with its entries in the listing and its results."""
         known = self.catalogue.of(set_key)
         if self.sums is None:
             lines = known.sums if known.has_sums else None
-            return SetFiles(set_key, entries, seen, known, lines, beside=self.listed)
-        return SetFiles(set_key, entries, seen, known, beside=self.listed).with_sums(self.sums)
+            return SetFiles(set_key, entries, results, known, lines, beside=self.listed)
+        return SetFiles(set_key, entries, results, known, beside=self.listed).with_sums(self.sums)
 
-    def seen_by_set(self) -> dict[str, dict[str, Result]]:
-        """What earlier verifies saw, by the key of the set."""
+    def results_by_set(self) -> dict[str, dict[str, Result]]:
+        """The results by the key of the set."""
         found: dict[str, dict[str, Result]] = defaultdict(dict)
-        for key, result in self.seen.items():
+        for key, result in self.results.items():
             found[layout.set_of(key)][key] = result
         return found
 
@@ -377,10 +379,10 @@ class Overview:
 
 
 async def overviews(
-    store: Store, months: Sequence[Month], results: Mapping[str, Entry]
+    store: Store, months: Sequence[Month], result_entries: Mapping[str, Entry]
 ) -> list[Overview]:
-    """What is known of these months, in order; ``results`` are the entries of what verifies left,
-    by month. Raises StoreError."""
+    """What is known of these months, in order; ``result_entries`` as in :func:`results_below`.
+    Raises StoreError."""
     keys = [layout.index_key(month.key) for month in months if month.has_readable_index]
     indexes = await store.read_many(keys)
     catalogues = [_catalogue(month, indexes.get(layout.index_key(month.key))) for month in months]
@@ -388,20 +390,22 @@ async def overviews(
     for month, catalogue in zip(months, catalogues, strict=True):
         if month.sums is not None and not catalogue.has_sums:
             wanted.append(layout.sums_key(month.key))
-        if month.key in results and not _says_all(catalogue, month, results[month.key]):
+        if month.key in result_entries and not _says_all(
+            catalogue, month, result_entries[month.key]
+        ):
             wanted.append(results_key(month.key))
     documents = await store.read_many(wanted)
     found = []
     for month, catalogue in zip(months, catalogues, strict=True):
         data = documents.get(layout.sums_key(month.key))
         sums = None if data is None else await salvaged_sums(store, month.key, data)
-        kept = documents.get(results_key(month.key)) if month.key in results else None
-        seen = decode_if_any(month.key, kept)
-        if month.sums is None and month.entries and _had_sums(catalogue, seen):
+        kept = documents.get(results_key(month.key)) if month.key in result_entries else None
+        results = decode_if_any(month.key, kept)
+        if month.sums is None and month.entries and _had_sums(catalogue, results):
             key = layout.sums_key(month.key)
             sums = MonthSums(fault=BadDocument(key, "it was here, and is gone", hint=_HINT))
         names = frozenset(key[len(month.key) + 1 :] for key in month.sets)
-        found.append(Overview(catalogue, seen, sums, names))
+        found.append(Overview(catalogue, results, sums, names))
     return found
 
 
@@ -411,16 +415,16 @@ def _catalogue(month: Month, data: bytes | ArchiverError | None) -> Catalogue:
     return read_catalogue(month.key, data, month.entries, month.sums)
 
 
-def _had_sums(catalogue: Catalogue, seen: Mapping[str, Result]) -> bool:
+def _had_sums(catalogue: Catalogue, results: Mapping[str, Result]) -> bool:
     """Whether a month had a SHA256SUMS when its catalogue was written, or it was verified."""
-    return catalogue.lacks_sums or any(result.named for result in seen.values())
+    return catalogue.lacks_sums or any(result.named for result in results.values())
 
 
-def _says_all(catalogue: Catalogue, month: Month, results: Entry) -> bool:
-    """Whether all that verifies saw in a month is there, as its catalogue and the listing show: a
-    look at their results tells nothing more."""
+def _says_all(catalogue: Catalogue, month: Month, entry: Entry) -> bool:
+    """Whether the results of verifies, of this ``entry``, need not be read: all files in them are
+    there, by the catalogue and the listing."""
     return (
-        catalogue.has_all_of == (results.size, results.version)
+        catalogue.has_all_of == (entry.size, entry.version)
         and all(
             record in month.entries and entry.object_key in month.entries
             for one in catalogue.sets.values()
@@ -433,8 +437,8 @@ def _says_all(catalogue: Catalogue, month: Month, results: Entry) -> bool:
 async def with_records(
     store: Store, sets: Sequence[SetFiles], reads: Callable[[str], bool] = _all
 ) -> list[SetFiles]:
-    """The same sets; those that ``reads`` says by their key with the records that no catalogue
-    knows, and that are not among their documents, read many at once. Raises StoreError."""
+    """The same sets, with the records read that no catalogue knows, many at once; only of the sets
+    that ``reads`` says by their key. Raises StoreError."""
     unknown = [
         [k for k in one.records if k not in one.known.entries and k not in one.documents]
         if reads(one.key)
@@ -451,8 +455,7 @@ async def with_records(
 
 
 async def results_below(store: Store, prefix: str) -> dict[str, Entry]:
-    """The entries of what earlier verifies left of months below a prefix, by month. Raises
-    StoreError."""
+    """The entries of the results of verifies, by month, below a prefix. Raises StoreError."""
     instance_id, slash, _ = prefix.partition("/")
     found: dict[str, Entry] = {}
     async for entry in store.entries(f"{verified.PREFIX}{instance_id}{slash}"):
@@ -464,29 +467,29 @@ async def results_below(store: Store, prefix: str) -> dict[str, Entry]:
 
 @dataclass(frozen=True, slots=True)
 class _Below:
-    """The arguments of :func:`sets_below`; ``results`` are the entries of what verifies left, by
-    month, and ``hidden`` the folders that cannot be listed."""
+    """The arguments of :func:`sets_below`; ``result_entries`` are those of the results of verifies,
+    by month, and ``hidden`` the folders that cannot be listed."""
 
     store: Store
     prefix: str
     wants: Callable[[str], bool]
     reads: Callable[[str], bool] | None
-    results: Mapping[str, Entry]
+    result_entries: Mapping[str, Entry]
     hidden: list[str] = field(default_factory=list)
 
     async def sets_of(self, months: Sequence[Month]) -> list[SetFiles | Unrecorded]:
         """The sets of these months, those that are gone at the end of each; and before them its
         SHA256SUMS if that cannot be read."""
         found: list[SetFiles | Unrecorded] = []
-        known = await overviews(self.store, months, self.results)
+        known = await overviews(self.store, months, self.result_entries)
         for month, overview in zip(months, known, strict=True):
             if overview.sums_fault is not None and self.wants(month.key):
                 found.append(Unrecorded(layout.sums_key(month.key), overview.sums_fault))
-            seen = overview.seen_by_set()
-            gone = sorted({*seen, *overview.sets_in_sums} - month.sets.keys())
+            results = overview.results_by_set()
+            gone = sorted({*results, *overview.sets_in_sums} - month.sets.keys())
             for key in (*filter(self.wants, month.sets), *filter(self._is_gone, gone)):
                 entries = month.sets.get(key, {})
-                found.append(overview.files(key, entries, seen.get(key, {})))
+                found.append(overview.files(key, entries, results.get(key, {})))
         if self.reads is None:
             return found
         sets = [one for one in found if isinstance(one, SetFiles)]
@@ -494,19 +497,19 @@ class _Below:
         return [next(read) if isinstance(one, SetFiles) else one for one in found]
 
     def _is_gone(self, set_key: str) -> bool:
-        """Whether a set of which nothing is listed is meant, and lies in no hidden folder."""
+        """Whether a set that is not listed is wanted, and lies in no hidden folder."""
         is_hidden = any(f"{set_key}/".startswith(f"{one}/") for one in self.hidden)
         return f"{set_key}/".startswith(self.prefix) and self.wants(set_key) and not is_hidden
 
 
 @dataclass(slots=True)
 class MonthView:
-    """A month as one look shows it: its listing, what is known of it before its records are read,
-    the entry of what verifies left of it, and the keys of all that is there."""
+    """A month as it is listed, what is known of it before its records are read, the entry of its
+    results of verifies, and the keys of all that is ``there``."""
 
     listed: Month
     overview: Overview
-    results: Entry | None
+    results_entry: Entry | None
     there: frozenset[str]
 
     @property
@@ -516,9 +519,9 @@ class MonthView:
     @property
     def sets(self) -> list[SetFiles]:
         """The sets that the listing shows."""
-        seen = self.overview.seen_by_set()
+        results = self.overview.results_by_set()
         return [
-            self.overview.files(key, entries, seen.get(key, {}))
+            self.overview.files(key, entries, results.get(key, {}))
             for key, entries in self.listed.sets.items()
         ]
 
@@ -528,24 +531,27 @@ class MonthView:
         self.overview = replace(self.overview, sums=MonthSums.of(lines))
 
 
-async def view_month(store: Store, month: str, results: Mapping[str, Entry]) -> MonthView:
-    """``<instance>/<yyyy>/<mm>`` as it is listed now; ``results`` are the entries of what verifies
-    left, by month. Raises StoreError."""
+async def view_month(
+    store: Store, month: str, result_entries: Mapping[str, Entry] | None = None
+) -> MonthView:
+    """``<instance>/<yyyy>/<mm>`` as it is listed now; ``result_entries`` are those of
+    :func:`results_below`, if they are known. Raises StoreError."""
+    if result_entries is None:
+        result_entries = await results_below(store, f"{month}/")
     listed, there = Month(month), set[str]()
     async for entry in store.entries(f"{month}/"):
         there.add(entry.key)
         if layout.is_of_a_set(entry.key) or layout.is_of_a_month(entry.key):
             listed.take(entry)
-    [overview] = await overviews(store, [listed], results)
-    return MonthView(listed, overview, results.get(month), frozenset(there))
+    [overview] = await overviews(store, [listed], result_entries)
+    return MonthView(listed, overview, result_entries.get(month), frozenset(there))
 
 
 async def set_of(store: Store, set_key: str) -> SetFiles:
     """A set as it is listed now, and what is known of its month. Raises StoreError."""
-    month = layout.month_of(set_key)
-    view = await view_month(store, month, await results_below(store, f"{month}/"))
-    seen = view.overview.seen_by_set().get(set_key, {})
-    return view.overview.files(set_key, view.listed.sets.get(set_key, {}), seen)
+    view = await view_month(store, layout.month_of(set_key))
+    results = view.overview.results_by_set().get(set_key, {})
+    return view.overview.files(set_key, view.listed.sets.get(set_key, {}), results)
 
 
 async def listings(store: Store, months: Iterable[str]) -> dict[str, list[Entry]]:
@@ -585,7 +591,7 @@ async def _short_listing(store: Store, prefix: str) -> list[Entry] | None:
 
 
 async def _months(store: Store, prefix: str) -> AsyncGenerator[Month | Unrecorded, None]:
-    """The months that a listing shows, and folders that nobody sees into."""
+    """The months of a listing, and folders that cannot be listed."""
     month: Month | None = None
     below = ""
     async with aclosing(store.entries(prefix)) as listing:

@@ -28,7 +28,7 @@ class Folder:
     """A set as a listing shows it, by its ``files``.
 
     ``logs`` are the keys of the records that say that their file is a log of commands; ``expected``
-    is how many nodes it should have, where that is known. ``hides`` is the reason why its contents
+    is how many nodes it should have, where that is known. ``unreadable`` says why its contents
     are unknown: then it is a set, a folder of sets, or a month's SHA256SUMS, which may name any
     number; the first of these began at ``started_at`` or later.
     """
@@ -39,10 +39,10 @@ class Folder:
     files: SetFiles
     logs: frozenset[str] = frozenset()
     expected: NodesExpected | None = None
-    hides: ArchiverError | None = None
+    unreadable: ArchiverError | None = None
 
     def may_tell_of(self, set_key: str) -> bool:
-        """Whether a set lies in it, or it is the SHA256SUMS that may have named it."""
+        """Whether it may hold a set, or be the SHA256SUMS that named it."""
         within = layout.month_of(self.key) if layout.is_of_a_month(self.key) else self.key
         return set_key.startswith(f"{within}/")
 
@@ -66,7 +66,7 @@ class Folder:
         left_out = self.logs if self.is_full else frozenset[str]()
         keys = [*self.record_keys, *self._lost_objects]
         found = frozenset(layout.node_of(key) for key in keys if key not in left_out)
-        # Nodes have a folder: a file beside it that is called like the set is none of them.
+        # A cluster has a folder: a file beside it that is called like the set is no node's.
         return found - {self.instance_id} or found
 
     @property
@@ -95,7 +95,7 @@ class Folder:
 
     @property
     def looks_complete(self) -> bool:
-        """Whether it does by itself, as listed."""
+        """Whether it looks complete by its own listing."""
         is_proven = (self.is_sealed and self.files.doubt is None) or not self.is_of_cluster
         return is_proven and bool(self.record_keys) and not self.lost
 
@@ -148,7 +148,7 @@ class _Around:
     """The sets of one instance, the oldest first, and what each lacks by the others."""
 
     def __init__(self, folders: Sequence[Folder]) -> None:
-        known = [one.set_nodes for one in folders if one.hides is None]
+        known = [one.set_nodes for one in folders if one.unreadable is None]
         self._known: Final = known
         self._by_key: Final = {one.key: one for one in known}
         self._missing: Final = completeness.missing_nodes(known)
@@ -183,7 +183,7 @@ def backup_type(record: Described) -> BackupType | None:
 
 def logs_among(one: SetFiles) -> frozenset[str]:
     """The records of a set that say that their file is a log, by its catalogue and the documents
-    that were read ahead (pure). A record that cannot be used is none: who reads the set is told."""
+    that were read ahead (pure). A record that cannot be used says nothing."""
     found = set[str]()
     for key in one.records:
         data, record = one.documents.get(key), one.known.entries.get(key)
@@ -208,7 +208,7 @@ async def list_folders(archive: Archive, instances: Collection[str] = ()) -> Fol
     return Folders(folders)
 
 
-def _folder(files: SetFiles, start: datetime, hides: ArchiverError | None = None) -> Folder:
+def _folder(files: SetFiles, start: datetime, unreadable: ArchiverError | None = None) -> Folder:
     return Folder(
         files.key,
         files.key.partition("/")[0],
@@ -216,14 +216,14 @@ def _folder(files: SetFiles, start: datetime, hides: ArchiverError | None = None
         replace(files, documents={}),  # there may be any number
         logs_among(files),
         files.expected,
-        hides,
+        unreadable,
     )
 
 
 async def read_folders(archive: Archive, folders: Sequence[Folder]) -> list[Folder]:
     """The same sets by their records and SHA256SUMS, read many at once, whatever a catalogue says
     of them. Raises StoreError."""
-    store, listed = archive.store, [one for one in folders if one.hides is None]
+    store, listed = archive.store, [one for one in folders if one.unreadable is None]
     months = sorted({layout.month_of(one.key) for one in listed})
     keys = [key for one in listed for key in one.record_keys]
     documents = await store.read_many([*map(layout.sums_key, months), *keys])
@@ -234,7 +234,7 @@ async def read_folders(archive: Archive, folders: Sequence[Folder]) -> list[Fold
     }
     found: list[Folder] = []
     for one in folders:
-        if one.hides is not None:
+        if one.unreadable is not None:
             found.append(one)
             continue
         own = {key: documents[key] for key in one.record_keys}

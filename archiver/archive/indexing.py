@@ -182,7 +182,7 @@ async def write_index(
         some = [one.with_documents(documents or {}) for one in sets[first : first + _SETS_AT_ONCE]]
         for one in await with_records(store, some):
             known |= {entry.object_key: entry for entry in await _entries(store, one)}
-    verified = view.results
+    verified = view.results_entry
     if verified is not None and not await _names_only(store, view.key, known):
         verified = None
     sums = _sums(view.listed, view.overview, sets)

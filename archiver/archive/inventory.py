@@ -222,15 +222,7 @@ class Inventory:
 
     async def is_sealed_whole(self, set_key: str) -> bool:
         """Whether the catalogue knows all of a set, and that SHA256SUMS names all of it."""
-        one = (await self._month_of(set_key)).of(set_key)
-        return (
-            one.known.is_sealed
-            and set(one.records) == one.known.entries.keys()
-            and all(
-                entry.object_key in one.entries and one.entries[entry.object_key].size == entry.size
-                for entry in one.known.entries.values()
-            )
-        )
+        return (await self._month_of(set_key)).of(set_key).is_as_catalogued
 
     async def sums(self, set_key: str) -> Mapping[str, str] | None:
         """What SHA256SUMS says of a set, the SHA-256 by key; None where it does not name it. Raises
@@ -354,7 +346,7 @@ class Inventory:
         known = await overviews(self._store, listed, results)
         for one, month, overview in zip(listed, months, known, strict=True):
             month.overview = overview
-            month.seen = frozenset(map(layout.stem_of, overview.seen))
+            month.seen = frozenset(map(layout.stem_of, overview.results))
             self._months[f"{one.key}/"] = month
 
     def _seen(self, listed: Month, entries: Sequence[Entry]) -> _Month:

@@ -1,17 +1,8 @@
 """Makes keys and takes them apart. Pure; nothing else makes a path out of what a source said.
 
-archive.json
-<instance>/<yyyy>/<mm>/<start>-<backup id>.<rdb|aof|bin>       a standard instance's backup
-                       <start>-<backup id>.json                its record
-                       <start>-<set>/<node>-<backup id>.<rdb|aof|bin>   a cluster's backup set
-                                     <node>-<backup id>.json
-                       SHA256SUMS                              of the month
-                       index.jsonl                             the month's catalogue
-acknowledged/sets/<instance>/<start>-<set>.json
-             backups/<node>-<backup id>.json
-
-A backup set is named by its key: ``<instance>/<yyyy>/<mm>/<start>-<set>``, which is a cluster's
-folder, or for a standard instance the key of its one file without suffix.
+docs/archive-format.md shows the layout. A backup set is named by its key:
+``<instance>/<yyyy>/<mm>/<start>-<set>``, which is a cluster's folder, or for a standard instance
+the key of its one file without suffix.
 """
 
 import re
@@ -29,8 +20,8 @@ RECORD_SUFFIX = ".json"
 SUMS_NAME = "SHA256SUMS"
 # A month's catalogue (:mod:`.catalogue`), in the month's folder.
 INDEX_NAME = "index.jsonl"
-# What is kept beside the backups: the evidence of drills, what verifying came to, and what
-# somebody has taken note of.
+# What is kept beside the backups: the evidence of drills, the results of verifies, and what
+# somebody has acknowledged.
 ACKNOWLEDGED = "acknowledged/"
 OWN_PREFIXES = ("drills/", "verified/", ACKNOWLEDGED)
 
@@ -56,7 +47,7 @@ _MONTH_DEPTH = 3
 _SET_DEPTH = 4
 _MONTH_KEY = re.compile(rf"[^/]+/(?P<year>[0-9]{{4}})(/(?P<month>[0-9]{{2}})(/{SUMS_NAME})?)?")
 _MONTH_DOCUMENT = re.compile(rf"{_MONTH}/({re.escape(INDEX_NAME)}|{SUMS_NAME})")
-# Of what gives no time: before and after any backup.
+# Before and after any backup: the span of a key that gives no time.
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, tzinfo=UTC)
 _SET_KEY = re.compile(rf"{_MONTH}/{_SET_NAME}")
@@ -70,10 +61,8 @@ def new_set_key(backup: Named) -> str:
 
 
 def set_name(backup: Named) -> str:
-    """What tells a cluster's set from others that began in the same second. Raises UnsafeInput.
-
-    A file without a set id is a set of its own.
-    """
+    """The part of a cluster's set key that distinguishes it from others of the same second. A file
+    without a set id is a set of its own. Raises UnsafeInput."""
     return safe(backup.set_id) if backup.set_id is not None else f"b{safe(backup.backup_id)}"
 
 
@@ -83,7 +72,7 @@ def name_of_set(set_key: str) -> str:
 
 
 def set_start(set_key: str) -> datetime | None:
-    """When a set began, as its name says; None for what is no set's key."""
+    """When a set began, as its key says; None for what cannot be the key of a set."""
     match = _SET_KEY.fullmatch(set_key)
     if match is None or not is_clean(set_key):
         return None
@@ -94,8 +83,8 @@ def set_start(set_key: str) -> datetime | None:
 
 
 def span(key: str) -> tuple[datetime, datetime]:
-    """From the first moment at which a backup can have begun that is in a set, a month or a year,
-    or that a month's SHA256SUMS can name, to the one after the last. Any, where its name gives no
+    """From the first moment at which a backup in a set, a month or a year, or one that a month's
+    SHA256SUMS names, can have begun, to the one after the last. Any, where the key gives no
     time."""
     if (start := set_start(key)) is not None:
         return start, start + timedelta(microseconds=1)
@@ -111,9 +100,9 @@ def span(key: str) -> tuple[datetime, datetime]:
 
 
 def began_in(key: str, range_: TimeRange | None) -> bool:
-    """Whether a range covers the start of a set, as its key gives it: so all of a set's files are
-    in the range or none. A key that gives no time is covered, and so is a folder of months or years
-    that may hold a set that is."""
+    """Whether a range covers the start of a set, as its key gives it: all files of a set are in the
+    range or none. It covers a key that gives no time, and a folder of months or years that may hold
+    a set in the range."""
     if range_ is None:
         return True
     first, last = span(key)
@@ -128,13 +117,13 @@ def stem(set_key: str, backup: Named) -> str:
 
 
 def stem_of_node(set_key: str, node_id: str, backup_id: str) -> str:
-    """The same of ids that an archive has already, and that need not be safe."""
+    """The same for ids that an archive has already, which need not be safe."""
     is_standard = node_id == set_key.partition("/")[0]
     return set_key if is_standard else f"{set_key}/{node_id}-{backup_id}"
 
 
 def moved(key: str, set_key: str) -> str:
-    """The key that a file of a set has where the set has the key ``set_key``."""
+    """The key that a file would have in the set ``set_key``."""
     name = key[len(set_of(key)) :]
     return f"{set_key}{name}"
 
@@ -155,14 +144,14 @@ def set_of(key: str) -> str:
 
 
 def node_of(key: str) -> str:
-    """The node that the key of an object or record is about: a standard instance is its own."""
+    """The node of the object or record with this key: a standard instance is its own."""
     if key.count("/") == _MONTH_DEPTH:
         return key.partition("/")[0]
     return key.rpartition("/")[2].rpartition(".")[0].rpartition("-")[0]
 
 
 def backup_name(key: str) -> str:
-    """``<node>-<backup id>`` of the backup that the key of an object or record is about."""
+    """``<node>-<backup id>`` of the object or record with this key."""
     if key.count("/") == _MONTH_DEPTH:
         return f"{key.partition('/')[0]}-{name_of_set(stem_of(key))}"
     return stem_of(key).rpartition("/")[2]
@@ -174,8 +163,8 @@ def is_in_folder(key: str) -> bool:
 
 
 def is_of_a_set(key: str) -> bool:
-    """Whether the files of backup sets have such keys: all in a set's folder, and in a month what
-    has a standard instance's name."""
+    """Whether a key is that of a backup set's file: anything in a set's folder, and in a month what
+    is named like a standard instance's file."""
     if key.startswith(OWN_PREFIXES) or not is_clean(key):
         return False
     depth = key.count("/")
@@ -195,22 +184,17 @@ def is_record(key: str) -> bool:
 
 
 def is_named_as_record(key: str) -> bool:
-    """Whether a record lies there, and is called after a backup."""
+    """Whether a record lies there, and is named after a backup."""
     return is_record(key) and is_object(f"{stem_of(key)}.{Kind.RDB}")
 
 
-def is_document(key: str) -> bool:
-    """Whether a record or a SHA256SUMS has that name."""
-    return key.endswith((RECORD_SUFFIX, f"/{SUMS_NAME}"))
-
-
 def is_object_name(name: str) -> bool:
-    """Whether a backup's file may be called so in its folder."""
+    """Whether a backup's file in a set's folder may have this name."""
     return _OBJECT_NAME.fullmatch(name) is not None
 
 
 def is_object(key: str) -> bool:
-    """Whether a backup's file lies there, or did. Whatever else lies in a set's folder is none of
+    """Whether a key can be that of a backup's file. Whatever else lies in a set's folder is none of
     the set's files, whoever names it."""
     return _OBJECT.fullmatch(key) is not None and is_of_a_set(key)
 
@@ -237,15 +221,14 @@ def index_key(month: str) -> str:
 
 
 def is_backup_name(text: str) -> bool:
-    """Whether a backup may be called so: ``<node>-<backup id>``; a node's name has a hyphen, as an
-    instance's has."""
+    """Whether a text can be ``<node>-<backup id>``; the name of a node or instance has a hyphen."""
     is_one = _BACKUP_NAME.fullmatch(text) is not None and is_name(text)
     return is_one and text.count("-") > 1
 
 
 def acknowledgement_key(subject: str) -> str:
-    """Where it is written down that somebody knows of a set (by its key) or a backup (by its
-    name), which were looked at before. A set's month is in its name."""
+    """The key of the acknowledgement of a set (by its key) or a backup (by its name), both valid.
+    A set's month is in its name."""
     instance_id, slash, rest = subject.partition("/")
     place = f"sets/{instance_id}/{rest.rpartition('/')[2]}" if slash else f"backups/{subject}"
     return f"{ACKNOWLEDGED}{place}{RECORD_SUFFIX}"

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Generator
-from typing import Final, TypeVar
+from typing import Final
 
 from fastcrc import crc64
 
@@ -17,8 +17,6 @@ BLOCK_BYTES: Final = 2**20
 # work of a quick disk, and of a slow one as much as comes in two tenths.
 _STRIDE_BYTES = 64 * 2**20
 _STRIDE_SECONDS = 0.2
-
-T = TypeVar("T")
 
 
 def new_block() -> memoryview:
@@ -35,37 +33,30 @@ async def measure(
     *,
     is_log: bool,
 ) -> Measured:
-    """Read the object at ``key`` whole; ``expected`` is its recorded size in bytes, ``is_log``
+    """Read the whole object at ``key``; ``expected`` is its recorded size in bytes, ``is_log``
     whether its record says that it is a log of commands.
 
-    ``advanced`` is told of bytes as they come. Raises ObjectMissing, StoreError.
+    ``advanced`` is called with the number of bytes that came, now and then. A cancellation waits
+    for the stride that is being read. Raises ObjectMissing, StoreError.
     """
-    return await in_strides(_reading(store, key, expected, block, is_log=is_log), advanced)
-
-
-async def in_strides(work: Generator[int | T, None, None], advanced: Callable[[int], None]) -> T:
-    """Blocking work in a thread: it gives how far it is, in bytes, now and then, and its result
-    at the end. A cancellation waits for the stride under way; what the work holds open is closed.
-    """
+    reading = _reading(store, key, expected, block, is_log=is_log)
     position = 0
     try:
-        while True:
-            step = await in_thread(next, work)
-            if not isinstance(step, int):
-                work.close()  # by now it holds nothing open
-                return step
+        while not isinstance(step := await in_thread(next, reading), Measured):
             advanced(step - position)
             position = step
     except BaseException:
-        await in_thread_shielded(work.close)
+        await in_thread_shielded(reading.close)
         raise
+    return step
 
 
 def _reading(
     store: Store, key: str, expected: int, block: memoryview, *, is_log: bool
 ) -> Generator[int | Measured, None, None]:
+    """Yields the position after each stride, and what was measured at the end."""
     beginning = None
-    crc = position = told = 0
+    crc = position = reported = 0
     begun = time.monotonic()
     with store.open(key) as opened:
         meter = FileMeter(opened.size)
@@ -80,8 +71,9 @@ def _reading(
             position += size
             if position == expected < opened.size:
                 beginning = copy.copy(meter).sha256()
-            if position - told >= _STRIDE_BYTES or time.monotonic() - begun >= _STRIDE_SECONDS:
-                told = position
+            is_long = time.monotonic() - begun >= _STRIDE_SECONDS
+            if position - reported >= _STRIDE_BYTES or is_long:
+                reported = position
                 yield position
                 begun = time.monotonic()
     yield position

@@ -18,7 +18,7 @@ _KINDS: Final = frozenset(Kind)
 async def sets_around(
     archive: Archive, instance_id: str, starts: Iterable[datetime]
 ) -> list[SetNodes]:
-    """The sets that say something of those that began at ``starts``, these among them.
+    """The sets that are compared with those that began at ``starts``, these among them.
 
     Lists some five months of the instance, one after the other, and keeps the nodes of each set.
     Raises StoreError.
@@ -42,11 +42,11 @@ async def sets_around(
 
 
 def listed_set(set_key: str, keys: Iterable[str]) -> SetNodes | None:
-    """The set of which these ``keys`` are; None where its key is no set's (pure).
+    """The set that has these ``keys``; None where ``set_key`` cannot be the key of a set (pure).
 
-    The nodes are those of its records, by their keys; a standard instance is its own one. A file
-    that is called like a cluster's set, and lies beside its folder, is of none. A set is of logs
-    when all of its files are, by their suffix.
+    Its nodes are those of its records, by their keys; a standard instance is its own node. A file
+    beside a cluster's folder that is called like the set has none. A set is of logs when all of its
+    files have that suffix.
     """
     started_at = layout.set_start(set_key)
     if started_at is None:

@@ -115,7 +115,7 @@ async def salvaged_sums(store: Store, month: str, data: bytes | ArchiverError) -
         lines = {f"{month}/{name}": as_one(hashes) for name, hashes in salvage.sums.items()}
         odd = await _odd(store, month, lines)
         damaged = [f"{lines[key]}  {key.removeprefix(f'{month}/')}" for key in odd]
-        return MonthSums.of(lines, error, [*salvage.damaged, *damaged])
+        return MonthSums.of(lines, error, [*salvage.unreadable, *damaged])
 
 
 async def _odd(store: Store, month: str, keys: Iterable[str]) -> list[str]:

@@ -1,34 +1,9 @@
 """The record: what the archive knows of one file, as JSON beside it. Its presence is the commit.
 
-What its source said, in terms that any source can be put in:
-
-format                2
-instance_id, node_id, backup_id; set_id (the vendor's job or cluster backup), or null for a file
-                      that is a backup set of its own
-source                kind (such as alibaba) and action, of what listed the backup
-started_at, ended_at  of the backup; ended_at may be null
-type                  full or incremental, or null
-mode                  automated or manual, or null
-engine                name and version of the server, each or all of it null where unknown
-expires_at            when the source deletes its copy, or null
-nodes_expected        how many nodes the set should have: count, and known_from; or null
-
-What was fetched:
-
-object                the file's name, beside this record
-size, sha256          bytes; lower-case hex
-crc64ecma             CRC-64/XZ as computed, decimal; crc64ecma_declared as the source said, or null
-etag, kind, rdb       of the object, or null; rdb, aof or bin; the RDB's version, or null, and
-                      footer verdict
-transfer              network (intranet or public), origin (the URL without its query), part_size,
-                      started_at, finished_at, attempts, bytes_fetched, bytes_fetched_again
-tool                  name and version of what wrote it
-repairs               where a repair took it from: at, from, why, tool; only of repaired ones
-received              every field as the source gave it, URLs without their query. Only the
-                      source's own module reads it (see archiver.received).
-
-Every field but ``repairs`` is required, whether a command has a use for it or not: what one of them
-calls a record, all of them do. Times have a zone, or are UTC. Further fields are kept as they are.
+docs/archive-format.md describes the fields. What the source said is in fields that any source can
+fill; ``received`` has every field as the source gave it, for the source's own module alone (see
+:mod:`archiver.received`). Every field but ``repairs`` is required, whether a command uses it or
+not: what one of them calls a record, all of them do. Further fields are kept as they are.
 """
 
 import json
@@ -48,6 +23,7 @@ from archiver.model import (
     Engine,
     Footer,
     Kind,
+    Named,
     Network,
     NodesExpected,
     Provenance,
@@ -63,7 +39,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Record(Named):
     """A record as it was read; ``document`` is the whole JSON. The fields are those of a
     :class:`~archiver.model.Backup`, except ``size``, which is the object's."""
 
@@ -85,23 +61,10 @@ class Record:
     sha256: str
     document: Mapping[str, Any]
 
-    def __str__(self) -> str:
-        return f"{self.node_id}-{self.backup_id}"
-
     @property
     def set_key(self) -> str:
         """The backup set it belongs to."""
         return set_of(self.key)
-
-    @property
-    def is_standard(self) -> bool:
-        """Of an instance without nodes: its backup set is this one file."""
-        return self.node_id == self.instance_id
-
-    @property
-    def is_log(self) -> bool:
-        """A log of commands by the source's word, whatever its bytes look like."""
-        return self.type is BackupType.INCREMENTAL
 
     @property
     def provenance(self) -> Provenance:
@@ -137,7 +100,7 @@ class Record:
         )
 
     def renamed(self, object_key: str) -> Self:
-        """The same, of an object under this key in its folder."""
+        """The same of an object with another key in the same folder."""
         document = {**self.document, "object": object_key.rpartition("/")[2]}
         return replace(self, object_key=object_key, document=document)
 
@@ -146,7 +109,7 @@ class Record:
 
     @classmethod
     def decode(cls, key: str, data: bytes) -> Self:
-        """Read a record. Raises BadDocument for what is none, or of another format.
+        """Read a record. Raises BadDocument for what cannot be one, or is of another format.
 
         Whether it belongs under its key is for :mod:`archiver.archive.consistency` to say.
         """

@@ -51,7 +51,7 @@ class SumsRepair:
     knows_all: bool = False
 
     def choose(self, key: str, hashes: frozenset[str]) -> frozenset[str]:
-        """Of several SHA-256 for one file, the one that the other archive has, if it has one."""
+        """The one of several SHA-256 for a file that the other archive has, too, if it has one."""
         return hashes & {self.theirs.get(key, "")} or hashes
 
 
@@ -156,8 +156,8 @@ async def plan_seal(
 
 
 async def _present(store: Store, view: MonthView, *, is_repair: bool) -> bytes | None:
-    """The SHA256SUMS of a month; None where there is none, or where a repair is to write anew what
-    the store does not give. Raises BadDocument, UnreadableObject, StoreError."""
+    """The SHA256SUMS of a month; None where there is none, or where a repair replaces one that the
+    store does not give. Raises BadDocument, UnreadableObject, StoreError."""
     try:  # whatever the listing shows: what it left out would be overwritten
         data = await store.read(layout.sums_key(view.key))
     except (BadDocument, UnreadableObject):
@@ -288,7 +288,8 @@ def _check_repair(
         if len(kept[key]) > 1:
             raise BadDocument(
                 sums_key,
-                f"it gives {len(kept[key])} SHA-256 for {key.rpartition('/')[2]}",
+                f"it has {len(kept[key])} lines for {key.rpartition('/')[2]}, with different "
+                "SHA-256",
                 hint="it stays as it is: repair from an archive whose SHA256SUMS names that file, "
                 "or remove the wrong line by hand",
             )
@@ -306,10 +307,7 @@ def _check_repair(
     unnamed = {name: sha256 for name, sha256 in names.items() if name not in month.salvage.sums}
     new = {key: sha256 for key, sha256 in added.items() if layout.stem_of(key) in month.confirmed}
     found = unexplained(month.damaged, unnamed, names, month.names(new))
-    left = found.with_noise(month.salvage.zeros)
-    if repair.knows_all:
-        left = found.without_noise(month.salvage.zeros, names)
-    if left:
+    if left := found.without_noise(names) if repair.knows_all else found.lines:
         raise BadDocument(
             sums_key,
             "a line that cannot be read may be that of a missing or damaged file: "

@@ -10,7 +10,7 @@ from typing import Final
 from archiver.documents import is_name
 from archiver.model import Kind
 
-# A name with a backslash or a line's end in it has another form, and no file of an archive has one.
+# sha256sum writes names with backslashes or line breaks differently; no file of an archive has one.
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]((?:[^/\\\n]+/)?[^/\\\n]+)")
 # What a line has beside the name: the SHA-256, two spaces and the line's end.
 LINE_BYTES: Final = 67
@@ -34,19 +34,19 @@ _OF_A_SET: Final = re.compile(r".{0,66}?([0-9]{8}T[0-9]{6}Z-[\w.-]+?)(?:/[^/.]*)
 
 
 def as_one(hashes: Collection[str]) -> str:
-    """What SHA256SUMS says of one file. Where that are several SHA-256, all of them in one text,
-    which none equals: whatever is held against it contradicts it."""
+    """What SHA256SUMS says of one file: its SHA-256. Several are joined to a text that equals none,
+    so that it contradicts whatever is compared with it."""
     return _AND.join(sorted(hashes))
 
 
 def given_by(said: str) -> list[str]:
-    """The SHA-256 of which :func:`as_one` made a text."""
+    """The SHA-256 that :func:`as_one` joined."""
     return said.split(_AND)
 
 
 def parse_sums(data: bytes) -> dict[str, str] | None:
-    """The SHA-256 by file name of a SHA256SUMS; None when it is none, names a file twice, or has
-    lost its end."""
+    """The SHA-256 by file name of a SHA256SUMS; None when it cannot be read, names a file twice, or
+    has lost its end."""
     try:
         lines = data.decode("ascii").split("\n")
     except UnicodeDecodeError:
@@ -68,68 +68,52 @@ def _is_path(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Salvage:
-    """What can be read of a SHA256SUMS: by file name the SHA-256 it gives, several where it names
-    a file twice; the lines that cannot be; and how many ``zeros`` there are, as a power cut leaves
-    them in the place of whole lines."""
+    """What can be read of a SHA256SUMS: by file name the SHA-256, several where it names a file
+    twice; and the lines that cannot be read. A power cut leaves zeros where lines were: a run of
+    them is one line."""
 
     sums: Mapping[str, frozenset[str]]
     unreadable: tuple[str, ...]
-    zeros: int = 0
-
-    @property
-    def damaged(self) -> list[str]:
-        """The lines that cannot be read, the ``zeros`` as one."""
-        return [*self.unreadable, *_dark(self.zeros)]
 
     @property
     def is_empty(self) -> bool:
         """Whether it says nothing at all, or too little to know what it named."""
-        said = sum(map(len, self.unreadable)) + self.zeros
-        return not self.sums and said < _FEWEST_OF_A_LINE
+        return not self.sums and sum(map(len, self.unreadable)) < _FEWEST_OF_A_LINE
 
 
 @dataclass(frozen=True, slots=True)
 class Unexplained:
     """Damaged ``lines`` that may name a file that is not here; and the ``room`` that is left for
-    what nobody can read: the bytes of lines that should be there, and of which nothing is."""
+    noise: the bytes of lines that should be there, and of which nothing is."""
 
     lines: tuple[str, ...]
     room: int
 
-    def without_noise(self, zeros: int, names: Collection[str]) -> list[str]:
-        """Those that are like a line of a month whose files have such ``names``. Bytes that nobody
-        can read, ``zeros`` among them, are as well, where they are more than what is missing."""
+    def without_noise(self, names: Collection[str]) -> list[str]:
+        """Those that look like a line of a month whose files have such ``names``. Others are noise;
+        they count as lines where they have more bytes than what is missing."""
         left, noise = list[str](), list[str]()
         for line in self.lines:
             if _may_name_a_file(line, names):
                 left.append(line)
             elif not _LINE.fullmatch(line):
                 noise.append(line)
-        dark = zeros + sum(len(line) + 1 for line in noise)
-        return left if dark < self.room + _FEWEST_OF_A_LINE else [*left, *_dark(zeros), *noise]
-
-    def with_noise(self, zeros: int) -> list[str]:
-        """All of them, and the ``zeros``."""
-        return [*self.lines, *_dark(zeros)]
-
-
-def _dark(zeros: int) -> list[str]:
-    return ["\0" * zeros] if zeros else []
+        is_little = sum(len(line) + 1 for line in noise) < self.room + _FEWEST_OF_A_LINE
+        return left if is_little else [*left, *noise]
 
 
 def salvage_sums(data: bytes) -> Salvage:
-    """All of one that nobody damaged, what can be read of another."""
+    """What can be read of a SHA256SUMS."""
     found: dict[str, frozenset[str]] = {}
     unreadable: list[str] = []
-    text = data.decode("ascii", "replace")
-    for line in _ZEROS.sub("\n", text).split("\n"):
+    text = _ZEROS.sub(r"\n\g<0>\n", data.decode("ascii", "replace"))
+    for line in text.split("\n"):
         match = _LINE.fullmatch(line)
-        if match is None or not _is_path(match[2]):
-            unreadable += [line] if line.strip("\0 \t\r") else []
-        else:
+        if match is not None and _is_path(match[2]):
             found[match[2]] = found.get(match[2], frozenset()) | {match[1]}
-    zeros = sum(map(len, _ZEROS.findall(text)))
-    return Salvage(found, tuple(unreadable), zeros)
+        elif line.strip("\0 \t\r") or _ZEROS.fullmatch(line):
+            unreadable.append(line)
+    return Salvage(found, tuple(unreadable))
 
 
 def unexplained(
@@ -138,9 +122,9 @@ def unexplained(
     named: Mapping[str, str] | None = None,
     new: Collection[str] = (),
 ) -> Unexplained:
-    """Of damaged lines, those that are not what is left of the line of one of the ``unnamed``
-    files, each given with its SHA-256; nor, beside the whole line of one of the ``named``, the
-    same with a part of its name. Files that are ``new`` need not have had a line."""
+    """The damaged lines that are not the rest of a line of one of the ``unnamed`` files, each given
+    with its SHA-256, nor a part of a line of the ``named``, beside the whole one. Files that are
+    ``new`` need not have had a line."""
     left, own = list[str](), _Lines(unnamed)
     room = {one: len(one) + 1 for one, name in own.names.items() if name not in new}
     for line in lines:
@@ -162,9 +146,9 @@ def unexplained(
 
 
 def may_be_of(line: str, set_name: str, others: frozenset[str]) -> bool:
-    """Whether a damaged line may be one of a file in the folder of this name. It is not when it has
-    the name of one of the ``others``, which lie beside it, and no more than one line has; nor when
-    it is whole, and the name in it is far from this one."""
+    """Whether a damaged line may be that of a file in the folder of this name. It is not when it
+    has the name of one of the ``others``, which lie beside it, and no more than one line has; nor
+    when it is whole, and the name in it differs in more than a few characters."""
     match = _OF_A_SET.fullmatch(line)
     if match is not None and match[1] != set_name and match[1] in others:
         return False
@@ -178,15 +162,15 @@ def may_be_of(line: str, set_name: str, others: frozenset[str]) -> bool:
 
 
 def recognized(lines: Iterable[str], unnamed: Mapping[str, str]) -> set[str]:
-    """Of the ``unnamed`` files, each given with its SHA-256, those whose lines are here but for a
-    few bytes: what a line still says speaks for that SHA-256."""
+    """The ``unnamed`` files, each given with its SHA-256, whose lines are here except for a few
+    bytes: the rest of the line confirms that SHA-256."""
     own = _Lines(unnamed)
     return {own.names[whole] for line in lines for whole in own.nearly(line)}
 
 
 class _Lines:
-    """Whole lines of files, to find those that a damaged line may have been: a month may have some
-    ten thousand, and as many damaged ones. ``names`` are those of the files by line."""
+    """The whole lines of files, to find the one that a damaged line was: a month may have ten
+    thousand, and as many damaged ones. ``names`` are the names of the files, by line."""
 
     def __init__(self, sums: Mapping[str, str]) -> None:
         self.names: Final = {_line(name, sha256): name for name, sha256 in sums.items()}
@@ -198,7 +182,7 @@ class _Lines:
         self._searches = 0
 
     def drop(self, line: str) -> None:
-        """It was found."""
+        """Search for a line no more: it was found."""
         self._by_name.pop(self.names.pop(line), None)
 
     def within(self, line: str) -> list[str]:
@@ -208,15 +192,14 @@ class _Lines:
         return [one for one in dict.fromkeys(found) if one in self.names and one in line]
 
     def nearly(self, line: str) -> list[str]:
-        """Those that differ from a line in a few bytes. Of nine pieces of a SHA-256 one is as it
-        was then."""
+        """Those that differ from a line in few bytes: a piece of the SHA-256, of nine, is right."""
         found = [one for piece in _pieces(line) for one in self._by_piece.get(piece, ())]
         return [one for one in dict.fromkeys(found) if one in self.names and _is_nearly(line, one)]
 
     def left_as(self, line: str) -> str | None:
-        """The line of which this is what is left: a few bytes are other ones, only its beginning or
-        end is left, or its name or its SHA-256 is as it was. Lines of other files differ in far
-        more. After some thousand searches none is found any more."""
+        """The line that this was: a few bytes differ, only its beginning or end is left, or its
+        name or its SHA-256 is right. Lines of other files differ in far more. After some thousand
+        searches none is found any more."""
         found = self.nearly(line) or self._named_as(line)
         if found or self._searches >= _MOST_SEARCHES:
             return found[0] if found else None
@@ -230,7 +213,7 @@ class _Lines:
         return found[0] if found else None
 
     def _named_as(self, line: str) -> list[str]:
-        """That of the same name, or those of the same SHA-256 where no name is left."""
+        """The line with the same name, or those with the same SHA-256 where no name is left."""
         name = _name_in(line)
         if (named := self._by_name.get(name)) is not None:
             return [named]
@@ -252,8 +235,8 @@ def _is_nearly(line: str, whole: str) -> bool:
 
 
 def _is_a_stump(line: str, named: Mapping[str, str]) -> bool:
-    """Whether it gives the SHA-256 of one of these files, and the beginning of its name or another
-    suffix."""
+    """Whether a line has the SHA-256 of one of these files, and the beginning of its name, or the
+    name with another suffix."""
     match = _LINE.fullmatch(line)
     return match is not None and any(
         sha256 == match[1]
@@ -264,6 +247,8 @@ def _is_a_stump(line: str, named: Mapping[str, str]) -> bool:
 
 def _may_name_a_file(line: str, names: Collection[str]) -> bool:
     """Whether a damaged line is like those of a month whose files have such ``names``."""
+    if _ZEROS.fullmatch(line):
+        return False
     if _CUT.fullmatch(line) or line.endswith(_SUFFIXES):
         return True
     name = _name_in(line)

@@ -1,4 +1,4 @@
-"""What verifies saw, kept in the archive: a witness, and what the next verify goes on from.
+"""The results of verifies, kept in the archive: a witness, and where the next verify continues.
 
     verified/<instance>/<yyyy>-<mm>.json
 
@@ -12,6 +12,7 @@ files    by ``<file>`` or ``<set>/<file>``: ``at``, ``size`` and ``sha256`` of t
 import json
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -19,7 +20,7 @@ from typing import Any, Final
 from archiver.archive import layout
 from archiver.archive.archive import TOOL
 from archiver.documents import Fields, is_clean, is_name, parse
-from archiver.errors import ArchiverError, BadDocument, UnreadableObject
+from archiver.errors import ArchiverError, BadDocument
 from archiver.stores.base import Store
 from archiver.times import format_iso
 
@@ -31,8 +32,8 @@ _MOST_SET_BYTES = 255
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Of one file: when it was right, which bytes it had then, what was wrong since; and whether
-    SHA256SUMS has ever named it."""
+    """The result for one file: when it was right, and its bytes then; what was wrong since; and
+    whether SHA256SUMS has ever named it."""
 
     at: datetime | None = None
     size: int = -1
@@ -65,26 +66,22 @@ async def read_results(store: Store, month: str) -> dict[str, Result]:
 
 
 async def results_if_any(store: Store, month: str) -> dict[str, Result]:
-    """The same, for who has use for what can be read, and finds nothing where nothing can."""
-    try:
-        return await read_results(store, month)
-    except (BadDocument, UnreadableObject):
-        return {}
+    """The same; none where they cannot be read."""
+    key = results_key(month)
+    return decode_if_any(month, (await store.read_many([key]))[key])
 
 
 def decode_if_any(month: str, data: bytes | ArchiverError | None) -> dict[str, Result]:
-    """The same, of a document that was read already, or not given."""
-    if not isinstance(data, bytes):
-        return {}
-    try:
-        return decode(results_key(month), month, data)
-    except BadDocument:
-        return {}
+    """The same of a document as :meth:`Store.read_many` gave it."""
+    with suppress(BadDocument):
+        if isinstance(data, bytes):
+            return decode(results_key(month), month, data)
+    return {}
 
 
 async def forget(store: Store, stems: Collection[str]) -> None:
-    """What earlier verifies saw of these (keys without suffix) counts no more: a repair has just
-    compared them with another witness. Raises StoreError."""
+    """Remove the results of these stems: a repair has just compared their objects with another
+    witness. Raises StoreError."""
     months: dict[str, set[str]] = {}
     for stem in stems:
         months.setdefault(layout.month_of(stem), set()).add(stem)
@@ -110,7 +107,7 @@ def decode(key: str, month: str, data: bytes) -> dict[str, Result]:
 
 
 def is_key(name: str) -> bool:
-    """Whether a file of a month can be called so, in any store: ``<file>``, or ``<set>/<file>``."""
+    """Whether a file of a month can have this name in any store: ``<file>`` or ``<set>/<file>``."""
     folder, slash, file = name.rpartition("/")
     is_folder = is_clean(folder) and 0 < len(folder.encode()) <= _MOST_SET_BYTES
     is_folder = is_folder and "/" not in folder and not folder.startswith(".")

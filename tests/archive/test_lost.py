@@ -480,3 +480,13 @@ async def test_nothing_is_begun_for_nothing(
     summary = await copy(pulled.archive, target, CopyOptions(selection))
     assert (summary.exit_code, len(summary.failures)) == (1, 1)
     assert not (tmp_path / "new").exists()
+
+
+async def test_a_line_that_a_month_lost_is_missed_in_its_view(pulled: Pulled) -> None:
+    """As a repair looks at another archive: nobody knows what else the line's set had."""
+    await verify(pulled.archive)
+    path = pulled.objects()[0]
+    remove_lines(path)
+    view = await view_month(pulled.archive.store, layout.month_of(pulled.key(path)))
+    doubted = {one.key for one in view.sets if one.doubt is not None}
+    assert doubted == {pulled.set_key(path)}

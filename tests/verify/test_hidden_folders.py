@@ -141,8 +141,8 @@ async def test_a_hidden_folder_is_no_set_to_be_compared_with(pulled: Pulled) -> 
     note = pulled.root / CLUSTER / "2026" / "11" / "note"
     note.symlink_to(pulled.root / "nowhere")
     folders = await list_folders(pulled.archive)
-    assert [one for one in folders if one.hides is None] == list(before)
-    assert [one.key for one in folders if one.hides is not None] == [pulled.key(note)]
+    assert [one for one in folders if one.unreadable is None] == list(before)
+    assert [one.key for one in folders if one.unreadable is not None] == [pulled.key(note)]
 
 
 @pytest.mark.parametrize("origin", ["archive", "source"])

@@ -553,15 +553,21 @@ async def test_of_two_lines_a_repair_takes_none(
     assert pulled.sums().read_bytes() == kept
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
 async def test_a_set_with_a_damaged_line_in_the_other_archive_gets_none(
-    pulled: Pulled, offsite: Archive, tmp_path: Path
+    pulled: Pulled, offsite: Archive, tmp_path: Path, *, is_lost: bool
 ) -> None:
-    """It may be that of a node that is lost there, and here, with our SHA256SUMS."""
+    """It may be that of a node that is lost there, and here, with our SHA256SUMS. So may one that
+    is gone, and that an earlier verify saw there."""
     path = pulled.objects()[0]
     theirs = tmp_path / "offsite" / pulled.key(path)
+    assert (await verify(offsite)).exit_code == 0
     remove_node(theirs)
-    name = pulled.name(path)
-    sums_of(theirs).write_text(sums_of(theirs).read_text().replace(name, name[:-3]))
+    if is_lost:
+        remove_lines(theirs)
+    else:
+        name = pulled.name(path)
+        sums_of(theirs).write_text(sums_of(theirs).read_text().replace(name, name[:-3]))
     remove_node(path)
     pulled.sums().unlink()
     await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))

@@ -243,7 +243,7 @@ class InstancePull:
             self._home[transfer.stem] = False
         if not self._shared.options.dry_run:
             # What has an object's name stays until the right bytes are there.
-            await self._clear(filter(layout.is_document, finding.in_the_way))
+            await self._clear(filter(layout.is_record, finding.in_the_way))
         self._shared.observer(events.Planned(transfer.backup))
         if not self._shared.options.dry_run:
             self._writer.under_way += 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from archiver.archive import layout
-from archiver.archive.contents import results_below, view_month
+from archiver.archive.contents import view_month
 from archiver.archive.inventory import Inventory
 from archiver.archive.reading import MonthSums, month_sums
 from archiver.archive.record import Record
@@ -64,10 +64,7 @@ class OtherArchive:
         """
         folders = {key: await self._inventory.sets_like(key) for key in sets}
         months = {month, *(layout.month_of(one) for some in folders.values() for one in some)}
-        views = {
-            one: await view_month(self.store, one, await results_below(self.store, f"{one}/"))
-            for one in sorted(months)
-        }
+        views = {one: await view_month(self.store, one) for one in sorted(months)}
         known = {one for some in folders.values() for one in some}
         for one in views[month].listed.sets:
             if one not in known:
@@ -82,7 +79,7 @@ class OtherArchive:
                 found.sums.update((layout.moved(key, our_key), named[key]) for key in named)
                 for key in filter(layout.is_record, view.listed.sets.get(one, {})):
                     found.records[layout.moved(key, our_key)] = key
-                for key, result in view.overview.seen.items():
+                for key, result in view.overview.results.items():
                     if result.named and key not in named and layout.set_of(key) == one:
                         found.lost_lines.add(layout.moved(key, our_key))
                 if (doubt := doubts.get(one)) is not None:

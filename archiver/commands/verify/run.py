@@ -376,7 +376,7 @@ class _Run:
             if key in picked or doubtful or layout.stem_of(key) in suspects:
                 self._observer(events.ToRead(1, size or statements.record.size))
                 await send.send((layout.month_of(one.key), statements))
-            elif self._is_recent(one.seen.get(key), size):
+            elif self._is_recent(one.results.get(key), size):
                 self.summary.recent += 1
                 self.summary.bytes_recent += statements.record.size
         numbers = (statements.record.nodes_expected for statements in found.files)
@@ -386,7 +386,7 @@ class _Run:
         for entry in one.known.entries.values():
             self.summary.files += 1
             self.summary.size += entry.size
-            if self._is_recent(one.seen.get(entry.object_key), entry.size):
+            if self._is_recent(one.results.get(entry.object_key), entry.size):
                 self.summary.recent += 1
                 self.summary.bytes_recent += entry.size
 

@@ -172,7 +172,7 @@ async def survey(store: Store, one: SetFiles) -> SetSurvey:
                 text = "its record is here, and it is not"
                 found.findings.append(Finding(key, Fault.MISSING, text, f"{record.size:,} bytes"))
             continue
-        verified = one.seen[key].sha256 if key in one.seen else None
+        verified = one.results[key].sha256 if key in one.results else None
         found.files.append(Statements(record, sums.get(key), verified, others))
     await _find_unrecorded(store, one, found)
     _find_extra(one, found)
@@ -199,7 +199,7 @@ def _unnamed(one: SetFiles, records: Sequence[Record]) -> Iterable[Finding]:
     saw that; otherwise a pull may have been interrupted, or files of the set may be missing."""
     own = [one for one in records if layout.stem_of(one.object_key) == layout.stem_of(one.key)]
     unnamed = [record for record in own if record.object_key not in (one.sums or {})]
-    seen = {key for key, result in one.seen.items() if result.named}
+    seen = {key for key, result in one.results.items() if result.named}
     lost = [record for record in unnamed if record.object_key in seen]
     if not unnamed or (one.sums_fault is not None and not lost):
         return
@@ -219,14 +219,14 @@ async def _find_unrecorded(store: Store, one: SetFiles, found: SetSurvey) -> Non
     records."""
     recorded = {statements.key for statements in found.files}
     reported = {layout.stem_of(finding.key) for finding in found.findings}
-    for key in sorted((found.named | one.seen.keys()) - recorded - one.entries.keys()):
+    for key in sorted((found.named | one.results.keys()) - recorded - one.entries.keys()):
         if layout.stem_of(key) in reported or not await _is_gone(store, key):
             continue
         cure = None
         if key in (one.sums or {}):
             text = "SHA256SUMS names it, and it is gone with its record"
             cure = NAMED_ALONE
-        elif (at := one.seen[key].at) is not None:
+        elif (at := one.results[key].at) is not None:
             text = f"it was verified on {format_day(at)}, and is gone with its record"
         else:
             text = "an earlier verify saw it, and it is gone with its record"
@@ -255,7 +255,7 @@ def _find_extra(one: SetFiles, found: SetSurvey) -> None:
                 text = "the record of that name names another object"
                 found.findings.append(Finding(key, Fault.STRAY, text))
         elif layout.is_object(key):
-            is_new = key not in found.named and key not in one.seen
+            is_new = key not in found.named and key not in one.results
             text = "an object without its record"
             found.findings.append(Finding(key, Fault.UNRECORDED, text, is_unfinished=is_new))
         else:
