@@ -14,6 +14,7 @@ from archiver import concurrency
 from archiver.concurrency import (
     Turns,
     entered,
+    for_each,
     in_cancellable_thread,
     in_thread,
     in_thread_shielded,
@@ -271,6 +272,49 @@ async def test_who_had_a_turn_before_comes_first_again() -> None:
         order.append("again")
         turns.give()
     assert order == ["first", "again", "second", "third"]
+
+
+async def test_several_turns_at_once() -> None:
+    turns, order = Turns(2), list[str]()
+
+    async def one(name: str) -> None:
+        await turns.take()
+        order.append(name)
+
+    async with anyio.create_task_group() as group:
+        for name in ("first", "second", "third"):
+            group.start_soon(one, name)
+        await anyio.wait_all_tasks_blocked()
+        assert order == ["first", "second"]
+        turns.give()
+    assert order == ["first", "second", "third"]
+
+
+async def test_each_is_worked_on_and_no_more_than_so_many_at_once() -> None:
+    begun, let = list[int](), anyio.Event()
+
+    async def work(item: int) -> None:
+        begun.append(item)
+        await let.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(for_each, range(5), work, 3)
+        await anyio.wait_all_tasks_blocked()
+        assert begun == [0, 1, 2]
+        let.set()
+    assert begun == [0, 1, 2, 3, 4]
+
+
+async def test_none_is_begun_after_an_error() -> None:
+    begun = list[int]()
+
+    async def work(item: int) -> None:
+        begun.append(item)
+        raise StoreError("full")
+
+    with pytest.raises(StoreError, match="full"):
+        await for_each(range(3), work, 1)
+    assert begun == [0]
 
 
 async def test_a_turn_that_is_not_waited_for_any_more_goes_to_the_next() -> None:

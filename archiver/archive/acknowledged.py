@@ -313,7 +313,8 @@ async def differing(
     """The acknowledgements of one archive that another does not have, or has an earlier word of; of
     some instances or sets, or of all. Raises StoreError."""
     await here.read()
-    await there.read()
+    if here.by_key:
+        await there.read()
     for key, bad in here.bad.items():
         yield Copied(key, here.archive, bad)
     for key, one in here.by_key.items():

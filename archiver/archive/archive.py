@@ -123,7 +123,8 @@ class Archive:
         Where it is unknown whether a holder is alive it is watched, for less than a minute.
         """
         try:
-            scopes = await self.store.leftovers() if await self.check_format() else []
+            is_here = self._was_here or await self.check_format()
+            scopes = await self.store.leftovers() if is_here else []
         except ArchiverError as error:
             _log_unswept(None, error)
             return
@@ -157,20 +158,28 @@ class Archive:
 
         await for_each(scopes, sweep, _SWEPT_AT_ONCE)
 
-    async def begin(self, observer: events.Observer = events.ignore) -> None:
-        """Begin an archive, unless there is one. Raises as :meth:`writing` does."""
+    async def begin(
+        self,
+        observer: events.Observer = events.ignore,
+        is_needed: Callable[[], Awaitable[bool]] | None = None,
+    ) -> bool:
+        """Begin an archive, unless there is one, or ``is_needed`` says then that none is; whether
+        there is one now. Raises as :meth:`writing` does."""
         if await self.check_place():
-            return
+            return True
+        if is_needed is not None and not await is_needed():
+            return False
         # Another run that begins it holds the lock for a moment only.
         seconds = max(self._lock_wait, _MOMENT_SECONDS)
         async with self._at_beginning, self._locked(WHOLE, seconds, events.ignore):
-            if not await self.check_place():
+            if not await self.check_format():
                 observer(events.ArchiveBegun(str(self.store)))
                 now = format_iso(datetime.now(UTC))
                 made = {"format": layout.FORMAT, "created_by": TOOL, "created_at": now}
                 await self.store.put(layout.FORMAT_KEY, f"{json.dumps(made, indent=2)}\n".encode())
                 self._was_here = True
             tell_swept(await self.store.sweep(WHOLE), observer)
+        return True
 
     @asynccontextmanager
     async def _locked(

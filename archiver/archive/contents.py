@@ -538,13 +538,27 @@ async def view_month(
     :func:`results_below`, if they are known. Raises StoreError."""
     if result_entries is None:
         result_entries = await results_below(store, f"{month}/")
-    listed, there = Month(month), set[str]()
-    async for entry in store.entries(f"{month}/"):
-        there.add(entry.key)
-        if layout.is_of_a_set(entry.key) or layout.is_of_a_month(entry.key):
-            listed.take(entry)
-    [overview] = await overviews(store, [listed], result_entries)
-    return MonthView(listed, overview, result_entries.get(month), frozenset(there))
+    [view] = await view_months(store, [month], result_entries)
+    return view
+
+
+async def view_months(
+    store: Store, months: Iterable[str], result_entries: Mapping[str, Entry]
+) -> list[MonthView]:
+    """The same of several months, which are listed and read together."""
+    entries = await listings(store, months)
+    listed = [Month(month) for month in entries]
+    for one in listed:
+        for entry in entries[one.key]:
+            if layout.is_of_a_set(entry.key) or layout.is_of_a_month(entry.key):
+                one.take(entry)
+    looks = await overviews(store, listed, result_entries)
+    return [
+        MonthView(
+            one, look, result_entries.get(one.key), frozenset(e.key for e in entries[one.key])
+        )
+        for one, look in zip(listed, looks, strict=True)
+    ]
 
 
 async def set_of(store: Store, set_key: str) -> SetFiles:

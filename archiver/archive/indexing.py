@@ -1,7 +1,7 @@
 """Writing a month's catalogue anew, from its records and SHA256SUMS."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +15,7 @@ from archiver.archive.contents import (
     SetFiles,
     described,
     results_below,
-    view_month,
+    view_months,
     with_records,
 )
 from archiver.archive.layout import index_key
@@ -60,7 +60,7 @@ class Indexing:
         self._written: Final[dict[str, dict[str, _Written]]] = {}
         self._documents: Final[dict[str, dict[str, bytes]]] = {}
         self._count = 0
-        # The month that is closed, as it was listed when all was written.
+        # The months that are closed, as they were listed when all was written.
         self._views: Final[dict[str, MonthView]] = {}
         self._results: Final[dict[str, Mapping[str, Entry]]] = {}
 
@@ -88,12 +88,16 @@ class Indexing:
         """A month, once all is written to it that will be: listed now, and kept until its catalogue
         is written. Raises StoreError."""
         if month not in self._views:
-            instance_id = month.partition("/")[0]
-            if instance_id not in self._results:
-                below = await results_below(self._store, f"{instance_id}/")
-                self._results[instance_id] = below
-            self._views[month] = await view_month(self._store, month, self._results[instance_id])
+            await self.look_at([month])
         return self._views[month]
+
+    async def look_at(self, months: Sequence[str]) -> None:
+        """The same of several months of an instance, all at once."""
+        instance_id = months[0].partition("/")[0]
+        if instance_id not in self._results:
+            self._results[instance_id] = await results_below(self._store, f"{instance_id}/")
+        for view in await view_months(self._store, months, self._results[instance_id]):
+            self._views[view.key] = view
 
     def look_again(self, month: str) -> None:
         """List a month anew when it is asked for: others may have written to it until now."""

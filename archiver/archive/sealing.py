@@ -60,19 +60,22 @@ class SealPlan:
     """The SHA256SUMS of a month that is to be written; ``data`` is None where it is as it should
     be. ``lines`` are the SHA-256 in it by key; ``files`` says how many files it names of each set
     that gets a line; ``failed`` says why a set gets none, by its key, or why nothing can be
-    written, by the key of SHA256SUMS."""
+    written, by the key of SHA256SUMS. ``clears``: what is there may be something that was not
+    read."""
 
     data: bytes | None = None
     lines: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, ArchiverError] = field(default_factory=dict)
+    clears: bool = False
 
     async def write(self, store: Store, view: MonthView) -> None:
         """Write it, as the one writer of the instance, and note that in the ``view``. Raises
         StoreError."""
         if self.data is not None:
             key = layout.sums_key(view.key)
-            await store.clear(key)
+            if self.clears:
+                await store.clear(key)
             version = await store.put(key, self.data)
             view.wrote_sums(Entry(key, len(self.data), version=version), self.lines)
 
@@ -152,7 +155,8 @@ async def plan_seal(
         return SealPlan(failed=failed)
     counts = Counter(map(layout.set_of, named))
     changed = {layout.set_of(key) for key, sha256 in added.items() if before.get(key) != sha256}
-    return SealPlan(text, named, {one: counts[one] for one in changed}, failed)
+    files = {one: counts[one] for one in changed}
+    return SealPlan(text, named, files, failed, clears=repair is not None)
 
 
 async def _present(store: Store, view: MonthView, *, is_repair: bool) -> bytes | None:

@@ -630,6 +630,19 @@ async def test_what_cannot_be_read_there_keeps_nothing_else_from_repair(
     assert good.read_bytes() == before
 
 
+async def test_a_folder_in_the_place_of_sha256sums_is_kept_aside(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    sums = pulled.sums(INSTANCE)
+    right = sums.read_bytes()
+    sums.unlink()
+    sums.mkdir()
+    (sums / "notes").write_bytes(b"of somebody")
+    assert (await mended(pulled, ArchiveSupplier(offsite))).findings == []
+    assert sums.read_bytes() == right
+    assert quarantined(pulled.root) == [b"of somebody"]
+
+
 @pytest.mark.parametrize("of_the_source", [False, True])
 async def test_a_repair_waits_for_no_pull(
     pulled: Pulled, offsite: Archive, source: TairSource, of_the_source: bool

@@ -57,6 +57,8 @@ from archiver.transfer.resources import SharedResources
 
 # Instances that are listed, and compared with the target, at once.
 _LISTED_AT_ONCE: Final = 4
+# Months that are listed together, and held, when an instance is closed.
+_CLOSED_AT_ONCE: Final = 16
 
 
 @dataclass(slots=True)
@@ -170,8 +172,11 @@ class InstanceCopy:
             if self._shared.full is not None or self._writer.is_busy:
                 return
             index = self._shared.index
-            for month in sorted({*self._touched, *index.months_of(self._id)}):
+            months = sorted({*self._touched, *index.months_of(self._id)})
+            for number, month in enumerate(months):
                 try:
+                    if self._writer.is_writer and number % _CLOSED_AT_ONCE == 0:
+                        await index.look_at(months[number : number + _CLOSED_AT_ONCE])
                     for set_key, dropped in (await index.check(month)).items():
                         self._observer(events.Failed(set_key, dropped))
                     await self._seal(month, self._touched.get(month, set()))

@@ -54,9 +54,8 @@ async def copy(
     options = options or CopyOptions()
     shared = Shared(source, target, options, observer, Indexing(target.store))
     run = _Copying(shared)
-    if not await target.check_place() and await run.is_for_nothing():
+    if not await target.begin(shared.observer, run.has_something):
         return shared.summary
-    await target.begin(shared.observer)
     await run.all()
     await target.tidy(shared.observer)
     return shared.summary
@@ -167,8 +166,8 @@ class _Copying:
             nothing = BackupFailed(f"{self._source.store}: {NOTHING_SELECTED}; nothing was copied")
             self._shared.observer(events.Failed(str(self._source.store), nothing))
 
-    async def is_for_nothing(self) -> bool:
-        """Whether there is no record to copy; then what there is instead is told.
+    async def has_something(self) -> bool:
+        """Whether there is a record to copy; if not, what there is instead is told.
 
         By one look: a record that comes after it is for the next run, since this one has no lock
         to write with.
@@ -180,11 +179,11 @@ class _Copying:
             async with aclosing(walk(self._source.store, prefix, selection.reaches)) as walked:
                 async for one in walked:
                     if isinstance(one, Recorded):
-                        return False
+                        return True
                     found.add(identity(layout.set_of(one.key)))
                     failures.append(events.Failed(one.key, one.error))
             failures += await nothing_of(self._source, selection, prefix, found)
         for failed in failures:
             self._shared.observer(failed)
         self._tell_if_nothing()
-        return True
+        return False

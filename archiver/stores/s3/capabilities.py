@@ -6,7 +6,7 @@ with one that it must accept.
 """
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,8 @@ from archiver.stores.s3.options import check_attributes
 from archiver.stores.s3.responses import bare
 
 _PROBE = b"probe"
+_CRC64NVME = {"ChecksumCRC64NVME": crc64nvme_text(crc64nvme(_PROBE))}
+_MD5 = {"ContentMD5": md5_text(_PROBE)}
 _MAX_PROBES = RETRIES.s3_probe.attempts
 # Waits for a listing that lags behind.
 _LISTING_SECONDS = (0.2, 0.4, 0.8)
@@ -100,7 +102,7 @@ def probe(bucket: Bucket) -> Capabilities:
     what was written, or does not encrypt it as requested. The probe object stays: another host may
     be probing at the same moment, and an access key that may only add objects cannot delete it.
     """
-    _put_first(bucket)
+    accepted = _put_first(bucket)
     found = bucket.get(PROBE_KEY)
     if found is None or found[0] != _PROBE:
         raise StoreError(
@@ -116,15 +118,18 @@ def probe(bucket: Bucket) -> Capabilities:
             f"{bucket.url(PROBE_KEY)}: the store accepted this object and does not list it",
             hint="backups would not be found there; try again later, or use another prefix",
         )
-    return Capabilities(_strongest_checksum(bucket), _conditional_puts(bucket), _uploads(bucket))
+    checksum = _strongest_checksum(bucket, accepted)
+    return Capabilities(checksum, _conditional_puts(bucket, found[1]), _uploads(bucket))
 
 
-def _put_first(bucket: Bucket) -> None:
-    """With a Content-MD5 first, which buckets with a default retention require."""
-    try:
-        _put(bucket, ContentMD5=md5_text(_PROBE))
-    except (StoreError, StoreForbidden, DamagedInTransit, ConditionFailed):
-        _put(bucket)
+def _put_first(bucket: Bucket) -> Mapping[str, str]:
+    """Put the probe object; returns the checksum that the store accepts, which buckets with a
+    default retention require: the strongest of them, and none if it accepts none."""
+    for given in (_CRC64NVME, _MD5):
+        if _accepts(lambda: _put(bucket, **given)):  # noqa: B023
+            return given
+    _put(bucket)
+    return {}
 
 
 def _is_listed(bucket: Bucket) -> bool:
@@ -137,27 +142,29 @@ def _is_listed(bucket: Bucket) -> bool:
     return False
 
 
-def _conditional_puts(bucket: Bucket) -> ConditionalPuts:
-    """The form of conditions that the store honours: it refuses wrong ones, accepts right ones."""
+def _conditional_puts(bucket: Bucket, etag: str) -> ConditionalPuts:
+    """The form of conditions that the store honours: it refuses wrong ones, accepts right ones.
+    ``etag`` is what it last gave as that of the object."""
     if not _refuses(lambda: _put(bucket, IfNoneMatch="*")):
         return ConditionalPuts.NONE
     for form in (ConditionalPuts.QUOTED, ConditionalPuts.BARE):
         wrong = Capabilities(ChecksumKind.NONE, form).if_match(_WRONG_ETAG)
-        if _accepts_etag(bucket, form) and _refuses(lambda: _put(bucket, **wrong)):  # noqa: B023
+        if _accepts_etag(bucket, form, etag) and _refuses(lambda: _put(bucket, **wrong)):  # noqa: B023
             return form
     return ConditionalPuts.NONE
 
 
-def _accepts_etag(bucket: Bucket, form: ConditionalPuts) -> bool:
+def _accepts_etag(bucket: Bucket, form: ConditionalPuts, etag: str) -> bool:
     """Whether the store accepts the object's own ETag in this form."""
     for _ in range(_MAX_PROBES):
-        etag = _etag(bucket)
         right = Capabilities(ChecksumKind.NONE, form).if_match(etag)
         if not etag or _accepts(lambda: _put(bucket, **right)):  # noqa: B023
             return bool(etag)
-        if _etag(bucket) == etag:
+        # Another host may have written the same bytes meanwhile, and some ETags differ all the
+        # same.
+        if (now := _etag(bucket)) == etag:
             return False
-        # Another host wrote the same bytes meanwhile, and some ETags differ all the same.
+        etag = now
     return False
 
 
@@ -170,25 +177,25 @@ def _put(bucket: Bucket, **given: str) -> object:
     return bucket.put(PROBE_KEY, _PROBE, **given, **bucket.options.for_notes())
 
 
-def _strongest_checksum(bucket: Bucket) -> ChecksumKind:
-    """The strongest checksum that the store verifies, of objects and of parts."""
-    given = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
-    wrong, right = crc64nvme_text(0), crc64nvme_text(crc64nvme(_PROBE))
-    if _verifies(bucket, given, {"ChecksumCRC64NVME": wrong}, {"ChecksumCRC64NVME": right}):
-        return ChecksumKind.CRC64NVME
-    other = {"ContentMD5": md5_text(b"other")}
-    if _verifies(bucket, {}, other, {"ContentMD5": md5_text(_PROBE)}):
-        return ChecksumKind.MD5
+def _strongest_checksum(bucket: Bucket, accepted: Mapping[str, str]) -> ChecksumKind:
+    """The strongest checksum that the store verifies, of objects and of parts; it has ``accepted``
+    one of an object."""
+    upload = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+    for kind, given, wrong, right in (
+        (ChecksumKind.CRC64NVME, upload, {"ChecksumCRC64NVME": crc64nvme_text(0)}, _CRC64NVME),
+        (ChecksumKind.MD5, {}, {"ContentMD5": md5_text(b"other")}, _MD5),
+    ):
+        refuses = _refuses(lambda: _put(bucket, **wrong))  # noqa: B023
+        accepts = refuses and (right == accepted or _accepts(lambda: _put(bucket, **right)))  # noqa: B023
+        if accepts and _verifies_parts(bucket, given, wrong, right):
+            return kind
     return ChecksumKind.NONE
 
 
-def _verifies(
-    bucket: Bucket, upload: dict[str, str], wrong: dict[str, str], right: dict[str, str]
+def _verifies_parts(
+    bucket: Bucket, upload: dict[str, str], wrong: Mapping[str, str], right: Mapping[str, str]
 ) -> bool:
-    """Whether the store refuses a wrong checksum and accepts a right one, of an object and of a
-    part."""
-    if not _refuses(lambda: _put(bucket, **wrong)) or not _accepts(lambda: _put(bucket, **right)):
-        return False
+    """Whether the store refuses a wrong checksum of a part and accepts a right one."""
     for _ in range(_MAX_PROBES):
         # A sweep on another host may abort this upload.
         with suppress(NoSuchUpload):
@@ -197,14 +204,14 @@ def _verifies(
 
 
 def _verifies_part(
-    bucket: Bucket, upload: dict[str, str], wrong: dict[str, str], right: dict[str, str]
+    bucket: Bucket, upload: dict[str, str], wrong: Mapping[str, str], right: Mapping[str, str]
 ) -> bool:
     """The right one comes first: some servers abort the upload at a wrong one. Raises
     NoSuchUpload."""
     try:
         with _upload(bucket, upload) as upload_id:
 
-            def part(given: dict[str, str]) -> object:
+            def part(given: Mapping[str, str]) -> object:
                 data = bytearray(_PROBE)
                 return bucket.multipart.upload_part(PROBE_KEY, upload_id, 1, data, **given)
 
