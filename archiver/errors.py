@@ -274,6 +274,11 @@ class ArchiveBusy(ArchiverError):
     ends_soon = False
 
 
+class LockLost(ArchiveBusy):
+    """A lock was lost while it was held: another process may write there by now. Where it is an
+    instance's, that instance fails, and the others go on."""
+
+
 EXIT_OK = 0
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141  # as a shell says of SIGPIPE

@@ -149,7 +149,11 @@ class Indexing:
         self._views.pop(month, None)
 
     def forget(self, instance_id: str) -> None:
-        """An instance is done."""
+        """An instance is done, and no catalogue of it is to be written any more."""
+        for month in self.months_of(instance_id):
+            del self._written[month]
+            self._count -= len(self._documents.pop(month))
+            self._views.pop(month, None)
         self._results.pop(instance_id, None)
 
 
@@ -193,6 +197,8 @@ async def write_index(
     key, before = index_key(view.key), None
     if view.listed.index is not None:
         before = (await store.read_many([key]))[key]
+    if view.overview.catalogue.lacks_sums and known:
+        return  # the old one alone tells that there was a SHA256SUMS
     data = write_catalogue(view.key, known.values(), view.listed.entries, sums, verified)
     if data != before and (before is not None or known):
         await store.put(key, data)

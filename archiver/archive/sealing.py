@@ -168,8 +168,12 @@ async def _present(store: Store, view: MonthView, *, is_repair: bool) -> bytes |
         if is_repair:
             return None
         raise
-    if data is not None and not is_repair:
+    if is_repair:
+        return data
+    if data is not None:
         await decode_sums(store, view.key, data, hint=_STAYS)
+    elif view.overview.sums_fault is not None:
+        raise view.overview.sums_fault  # it was here: a new one would lack what it named
     return data
 
 

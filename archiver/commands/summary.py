@@ -7,14 +7,13 @@ from typing import Final
 
 from archiver import events
 from archiver.errors import (
-    EXIT_OK,
-    EXIT_PRECEDENCE,
     ArchiverError,
     BackupFailed,
     IntegrityError,
     SourceError,
     SourceUnreachable,
     StoreError,
+    worst_exit_code,
 )
 from archiver.model import Named, Network
 
@@ -120,7 +119,7 @@ class Summary:
         nobody = all(isinstance(error, SourceUnreachable) for error in errors)
         if errors and nobody and not self._came_later:
             codes.add(SourceUnreachable.exit_code)  # no backup's trouble, but that of them all
-        return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)
+        return worst_exit_code(codes)
 
 
 def _exit_code(failure: events.Failed) -> int:

@@ -1,7 +1,7 @@
 """The instances that a run may write to: their locks, and what is under way for each."""
 
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -10,7 +10,7 @@ import anyio
 from archiver import events
 from archiver.archive.archive import Archive, tell_swept
 from archiver.concurrency import Turns, task_group
-from archiver.errors import ArchiveBusy
+from archiver.errors import ArchiveBusy, LockLost
 
 # Instances whose locks are held, or waited for, at once: two batches of small backups, each of
 # another instance. Each takes some descriptors, and in a bucket three requests every ten seconds.
@@ -55,10 +55,11 @@ class Locks:
 
 class InstanceWriter:
     """The lock of an instance, which is taken when there is something to write, and released when
-    this context is left without an error. After one, ``locks`` release it.
+    the instance is done. After an error, ``locks`` release it.
 
     Where another process is the writer the instance fails, once, and ``is_busy`` is set: nothing is
-    to be written then, and the run goes on with others.
+    to be written then, and the run goes on with others. The same goes for an instance whose lock
+    is lost: the store refuses each of its writes from then on, so all of its transfers end.
     """
 
     def __init__(
@@ -81,17 +82,22 @@ class InstanceWriter:
         self._locks: Final = locks
         self._lock: Final = locks.new()
 
-    async def __aenter__(self) -> Self:
-        return self
+    async def release(self) -> None:
+        """Release the lock, if it was taken. Nothing is under way any more."""
+        await self._locks.release(self._lock)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            await self._locks.release(self._lock)
+    @contextmanager
+    def while_held(self) -> Iterator[None]:
+        """What is done for the instance: it ends without an error where the lock is lost."""
+        try:
+            yield
+        except LockLost as lost:
+            self._fail(lost)
+
+    def _fail(self, why: ArchiveBusy) -> None:
+        if not self.is_busy:
+            self._observer(events.Failed(self._id, why))
+        self.is_writer, self.is_busy = False, True
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None, None]:
@@ -110,8 +116,7 @@ class InstanceWriter:
         try:
             await self._take(waits=True)
         except ArchiveBusy as busy:
-            self.is_busy = True
-            self._observer(events.Failed(self._id, busy))
+            self._fail(busy)
         return self.is_writer
 
     async def begin_if_free(self) -> bool:

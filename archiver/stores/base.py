@@ -156,7 +156,7 @@ class Opened(Protocol):
 class Store(Protocol):
     """A directory or bucket that holds an archive.
 
-    What writes raises ArchiveBusy where the lock was lost, and NotHeld, which is a fault in the
+    What writes raises LockLost where the lock was lost, and NotHeld, which is a fault in the
     program, where none is held for it (:mod:`archiver.stores.scope`). What is staged belongs to the
     lock that was held then: a commit under a later one is refused.
     """

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any, TypeAlias
 
 from archiver import documents
-from archiver.errors import ArchiveBusy, BadDocument
+from archiver.errors import ArchiveBusy, BadDocument, LockLost
 from archiver.processes import ProcessIdentity, boot_id
 
 # The fields as they were written, maybe by another version: any of them may be missing or wrong.
@@ -56,13 +56,24 @@ def ran_under_this_kernel(holder: Holder) -> bool:
 def busy(archive: object, scope: str, holder: Holder) -> ArchiveBusy:
     """The error that names the holder of a scope's lock. One that has no name yet has just taken
     the lock, or released it."""
-    what = f"{scope} in this archive" if scope else "this archive"
     error = ArchiveBusy(
-        f"{archive}: {words(holder)} is writing to {what}",
+        f"{archive}: {words(holder)} is writing to {_what(scope)}",
         hint="wait until it is done, or use --lock-wait 30m",
     )
     error.ends_soon = not holder or holder.get("brief") is True
     return error
+
+
+def lost(archive: object, scope: str, holder: Holder) -> LockLost:
+    """The error that names who took a scope's lock from this process, or removed it."""
+    return LockLost(
+        f"{archive}: this run lost the lock of {_what(scope)} to {words(holder)}",
+        hint="when that is done, run the command again to resume",
+    )
+
+
+def _what(scope: str) -> str:
+    return f"{scope} in this archive" if scope else "this archive"
 
 
 def words(holder: Holder) -> str:

@@ -1,4 +1,4 @@
-"""Who may write what in an archive, at the same time as others. Pure.
+"""Who may write what in an archive, at the same time as others.
 
 An archive has one writer per instance, so that several hosts can fill it together, and one for
 what concerns all of it. Each has a lock (in a bucket: a lease) of its own, called a scope here:
@@ -20,12 +20,15 @@ holds it waits for no other lock, so that no two writers can wait for each other
 only what belongs to the lock that its caller holds.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
 
 # The scope of what belongs to no instance.
 WHOLE: Final = ""
 # Folders beside those of the instances; what begins with a dot is none of theirs, either.
 SHARED: Final = frozenset(("acknowledged", "drills", "verified"))
+
+L = TypeVar("L", bound="Lock")
 
 
 def scope_of(key: str) -> str:
@@ -38,6 +41,36 @@ def scope_of(key: str) -> str:
 def needs_lock(key: str) -> bool:
     """Whether only the holder of its scope's lock may write what has this key."""
     return not key.startswith("verified/") and not key.endswith("/index.jsonl")
+
+
+class Lock(Protocol):
+    """The lock of a scope, as a store holds it."""
+
+    def check(self) -> None:
+        """Raises LockLost when this process may no longer be the only writer. Blocks."""
+        ...
+
+
+class HeldLocks(dict[str, L]):
+    """The locks that a store holds, by scope."""
+
+    def check_of(self, scope: str) -> Callable[[], None]:
+        """What raises as the check of the scope's lock does, and NotHeld once that lock is released
+        that is held now. It may block."""
+        lock = self.get(scope)
+
+        def check() -> None:
+            if lock is None or self.get(scope) is not lock:
+                raise NotHeld(scope)
+            lock.check()
+
+        return check
+
+    def check_for(self, key: str) -> Callable[[], None]:
+        """The same for what is written under a key; of what needs no lock, where none is held,
+        nothing is checked."""
+        scope = scope_of(key)
+        return self.check_of(scope) if needs_lock(key) or scope in self else lambda: None
 
 
 class NotHeld(RuntimeError):

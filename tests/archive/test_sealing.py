@@ -22,7 +22,7 @@ from archiver.commands.restore.run import restore
 from archiver.errors import IntegrityError, UnreadableObject
 from archiver.model import Stored
 from archiver.stores.base import Entry, Opened
-from examples.sample_rdb import rdb
+from examples.sample_rdb import rdb, write_rdb
 from tests.archive.sample import lines_of, remove_lines
 from tests.conftest import INSTANCE, everything
 from tests.stores.conformance import receipt_of
@@ -169,3 +169,42 @@ async def test_what_cannot_be_read_keeps_its_record(pulled: Pulled) -> None:
         with pytest.raises(UnreadableObject):
             await index.check(layout.month_of(key))
     assert record.exists()
+
+
+class Hiding(LocalStore):
+    """Neither lists nor reads SHA256SUMS, which is there, while it ``hides`` it."""
+
+    hides = True
+
+    async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
+        async for entry in super().entries(prefix):
+            if not (self.hides and entry.key.endswith("/SHA256SUMS")):
+                yield entry
+
+    async def read(self, key: str) -> bytes | None:
+        return None if self.hides and key.endswith("/SHA256SUMS") else await super().read(key)
+
+
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+async def test_a_sha256sums_that_the_store_hides_is_not_written_anew(
+    instance: str, pulled: Pulled, vendor: Path, source: TairSource, tmp_path: Path
+) -> None:
+    """The catalogue remembers it, for as long as it takes: a new one would lack what it names."""
+    sums = pulled.sums(instance)
+    before, key = sums.read_bytes(), pulled.key(sums)
+    for path in list((vendor / instance).rglob(f"d_{DAYS[2]}*.rdb")):
+        write_rdb(path.with_name(path.name.replace(DAYS[2], "20261125")), 9_000)
+    store = Hiding(pulled.root)
+    for _ in range(2):
+        summary = await pull(source, Archive(store), [everything(instance)])
+        assert (key, summary.exit_code) in [(one.subject, 3) for one in summary.failures]
+        assert sums.read_bytes() == before
+        found = await verify(Archive(store))
+        assert (found.exit_code, key in {one.key for one in found.findings}) == (3, True)
+        assert sums.read_bytes() == before
+    copied = await copy(Archive(store), Archive(LocalStore(tmp_path / "copied")))
+    assert copied.exit_code == 3
+    store.hides = False
+    assert (await pull(source, Archive(store), [everything(instance)])).exit_code == 0
+    assert set(before.splitlines()) < set(sums.read_bytes().splitlines())
+    assert (await verify(Archive(store))).findings == []

@@ -18,7 +18,7 @@ from archiver.commands.copy.selection import CopyOptions
 from archiver.commands.restore.run import restore
 from archiver.concurrency import in_thread, in_thread_shielded
 from archiver.emulator import Emulator
-from archiver.errors import ArchiveBusy, ArchiverError, StoreError
+from archiver.errors import ArchiveBusy, ArchiverError, LockLost, StoreError
 from archiver.retry import RetryPolicy
 from archiver.stores.s3 import S3Options, S3Store, lease, outages
 from archiver.stores.s3.bucket import Bucket
@@ -257,7 +257,7 @@ def test_a_lease_that_is_anothers_after_an_outage(
     clock.now += 13.0
     beating = threading.Thread(target=one.renew)
     beating.start()
-    with pytest.raises(ArchiveBusy, match=f"is writing to {INSTANCE} in this archive"):
+    with pytest.raises(LockLost, match=f"the lock of {INSTANCE} in this archive"):
         one.check()
     beating.join()
 
@@ -386,12 +386,12 @@ def writes(bucket: Bucket) -> list[Callable[[], object]]:
     writer = VerifiedWriter(bucket, CAPABILITIES)
     return [
         lambda: writer.put_document(KEY, b"of the first"),
-        lambda: writer.put("a.rdb", b"bytes"),
-        lambda: bucket.multipart.create("b.rdb"),
-        lambda: bucket.multipart.upload_part("c.rdb", "id", 1, bytearray(b"x")),
-        lambda: bucket.multipart.complete("c.rdb", "id", ["etag"]),
-        lambda: bucket.multipart.abort("c.rdb", "id"),
-        lambda: bucket.copy(KEY, "d.rdb", 3),
+        lambda: writer.put(f"{INSTANCE}/a.rdb", b"bytes"),
+        lambda: bucket.multipart.create(f"{INSTANCE}/b.rdb"),
+        lambda: bucket.multipart.upload_part(f"{INSTANCE}/c.rdb", "id", 1, bytearray(b"x")),
+        lambda: bucket.multipart.complete(f"{INSTANCE}/c.rdb", "id", ["etag"]),
+        lambda: bucket.multipart.abort(f"{INSTANCE}/c.rdb", "id"),
+        lambda: bucket.copy(KEY, f"{INSTANCE}/d.rdb", 3),
         lambda: bucket.delete_if_allowed(KEY),
     ]
 
@@ -403,9 +403,7 @@ async def test_who_was_cut_off_writes_nothing_over_the_next_writer(odd: OddStore
         failures = list[ArchiverError]()
 
         async def ask(write: Callable[[], object]) -> None:
-            with pytest.raises(
-                ArchiveBusy, match=f"is writing to {INSTANCE} in this archive"
-            ) as caught:
+            with pytest.raises(LockLost, match=f"the lock of {INSTANCE} in this archive") as caught:
                 await in_thread(write)
             failures.append(caught.value)
 
@@ -447,7 +445,7 @@ async def test_a_lease_that_was_lost_before_the_answer_came(odd: OddStore) -> No
     """As after a sleep of the machine: the write may have replaced another writer's object."""
     checks: list[ArchiveBusy | None] = [None, ArchiveBusy("it is another's")]
 
-    def check() -> None:
+    def check(_: str) -> None:
         if (lost := checks.pop(0)) is not None:
             raise lost
 

@@ -3,8 +3,8 @@
 import json
 import threading
 import time
-from collections.abc import Callable
-from contextlib import _GeneratorContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
@@ -14,7 +14,6 @@ import pytest
 from archiver import Archive
 from archiver.concurrency import in_thread
 from archiver.errors import ArchiveBusy
-from archiver.stores.heartbeat import Beat, Heartbeat
 from archiver.stores.s3 import S3Options, S3Store
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts, probe
@@ -23,7 +22,6 @@ from archiver.stores.s3.journal import parse
 from archiver.stores.s3.layout import is_journal
 from archiver.stores.s3.lease import Lease, hold
 from archiver.stores.s3.outages import ONE_TRY, OutageBudget
-from archiver.stores.scope import WHOLE
 from tests.bucket.conftest import PREFIX
 from tests.conftest import INSTANCE
 from tests.servers.gateway import Answer, Fault, Request, refuse
@@ -153,16 +151,18 @@ def test_the_next_beat_is_due_from_the_first_put(
     monkeypatch.setattr("archiver.stores.s3.lease._now", lambda: now[0])
     due = list[float]()
 
-    class Heart(Heartbeat):
-        def keeping(self, beat: Beat, after: float) -> "_GeneratorContextManager[None]":
-            due.append(after)
-            return super().keeping(beat, 3600.0)
+    @contextmanager
+    def beating(_: object, after: float) -> Iterator[None]:
+        due.append(after)
+        yield
+
+    monkeypatch.setattr("archiver.stores.s3.lease.beating", beating)
 
     def settled() -> None:
         now[0] += 6.0
 
     capabilities = Capabilities(ChecksumKind.MD5, ConditionalPuts.NONE)
-    with hold(bucket_on(odd), capabilities, 10.0, Settling(settled), INSTANCE, Heart()):
+    with hold(bucket_on(odd), capabilities, 10.0, Settling(settled), INSTANCE):
         assert due == [4.0]
 
 
@@ -274,25 +274,3 @@ async def test_an_upload_of_a_run_that_was_killed_before_it_noted_its_id(
     if uploads == "not implemented":  # nothing can tell
         odd.open_uploads.clear()
     assert not odd.open_uploads
-
-
-async def test_what_an_earlier_version_began(odd: OddStore) -> None:
-    """It had one lease, and kept all journals together. What is kept in quarantine stays."""
-    place, flat = place_in(odd), STEM.replace("/", "~")
-    await leave(place, file_of(2 * PART), kept={0})
-    [own] = [key for key in odd.objects if key.endswith(f"/{flat}.json")]
-    earlier, root = own.replace("/r-x/", "/"), own.partition(".staging")[0]
-    odd.objects[earlier] = odd.objects.pop(own)
-    others = {
-        f"{root}.staging/{flat}8.json": b"{}",
-        f"{root}.quarantine/{flat}.data": b"kept",
-    }
-    odd.objects.update({key: object_of(data) for key, data in others.items()})
-    async with place.open() as store:
-        assert await store.leftovers() == [WHOLE]
-        async with store.exclusive(WHOLE):
-            [swept] = await store.sweep(WHOLE)
-    assert f"{root}{swept.key}" == earlier
-    assert not odd.open_uploads
-    assert earlier not in odd.objects
-    assert others.keys() <= odd.objects.keys()

@@ -449,6 +449,7 @@ async def test_a_set_in_two_halves_grows_together(
     half.mkdir()
     for moved in own.glob(f"{CLUSTER}-db-1-*"):
         moved.rename(half / moved.name)
+    own.with_name("index.jsonl").unlink()  # nothing was named yet
     query = everything(CLUSTER)
     query = replace(query, start=f"2026-11-{DAYS[2][-2:]}T00:00Z")
     if by_repair:

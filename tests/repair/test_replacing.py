@@ -112,7 +112,8 @@ async def test_what_nothing_speaks_for_is_kept_when_it_is_replaced(
     told: list[events.Event] = []
     _, path = await pulled_one(files, source, archive, AOF)
     path.with_suffix(".json").unlink()
-    path.with_name("SHA256SUMS").unlink()
+    for name in ("SHA256SUMS", "index.jsonl"):
+        path.with_name(name).unlink()
     flip(path)
     damaged = path.read_bytes()
     assert (await pull(source, archive, [everything()], OPTIONS, told.append)).exit_code == 0

@@ -28,6 +28,7 @@ from archiver.concurrency import entered, in_thread
 from archiver.errors import (
     ArchiveBusy,
     DoesNotFit,
+    LockLost,
     NoSpace,
     PlaceTaken,
     StoreError,
@@ -377,7 +378,7 @@ async def test_a_writer_that_wakes_after_another_has_come(
     if not kernel_tells:
         monkeypatch.setattr(lock, "flock_is_reliable", lambda _: False)
         monkeypatch.setattr(fcntl, "flock", lambda *_: None)
-        monkeypatch.setattr(inspect.unwrap(hold), "__defaults__", (0.01, None, None))
+        monkeypatch.setattr(inspect.unwrap(hold), "__defaults__", (0.01, None))
     asleep, other = LocalStore(tmp_path), LocalStore(tmp_path)
     async with asleep.exclusive("r-x"), entered(asleep.stage(STEM, SIZE)) as early:
         await begun(early, PARTS[:2])
@@ -556,7 +557,7 @@ async def test_a_writer_that_wakes_in_a_commit(
     store = LocalStore(tmp_path)
     monkeypatch.setattr(lock, "flock_is_reliable", lambda _: False)
     monkeypatch.setattr(lock.Held, "beat", lambda *_: None)
-    monkeypatch.setattr(inspect.unwrap(hold), "__defaults__", (0.001, None, None))
+    monkeypatch.setattr(inspect.unwrap(hold), "__defaults__", (0.001, None))
     staged = tmp_path / ".staging" / "r-x" / f"{STEM.replace('/', '~')}.data"
 
     def sleeps(unsynced: Sequence[Unsynced]) -> None:
@@ -570,7 +571,7 @@ async def test_a_writer_that_wakes_in_a_commit(
             await in_thread(staging.write, 0, memoryview(DATA))
             commit = staging.commit(RECEIPT, no_documents)
             with pytest.raises(
-                ArchiveBusy, match="is writing" if of_the_lock else "replaced or removed this file"
+                LockLost, match="lost the lock" if of_the_lock else "replaced or removed this file"
             ):
                 await in_thread(drive, [commit], sleeps)
         assert not (tmp_path / f"{STEM}.rdb").exists()
@@ -833,55 +834,32 @@ async def test_what_an_instance_staged_is_not_swept_with_the_archives_own(
         assert swept.key == f".staging/r-x/{flat}.data"
 
 
-async def test_what_an_earlier_version_staged_for_all_instances(store: LocalStore) -> None:
-    """It had one lock, and one staging folder; what it kept in quarantine stays."""
-    flat, kept = STEM.replace("/", "~"), store.root / ".quarantine" / "a.data"
-    async with store.exclusive("r-x"):
-        await store.put(f"{STEM}.rdb", DATA)
-    kept.parent.mkdir(exist_ok=True)
-    kept.write_bytes(b"kept")
-    for name in (f"{flat}8.data", f"{flat}8.journal", f"{flat}.json.document"):
-        (store.root / ".staging" / name).write_bytes(RECORD)
-    assert await store.leftovers() == [WHOLE]
-    async with store.exclusive(WHOLE):
-        assert len(await store.sweep(WHOLE)) == 3
-        assert await store.sweep(WHOLE) == []
-    assert await store.leftovers() == []
-    assert [entry.key async for entry in store.entries("")] == [f"{STEM}.rdb"]
-    assert kept.read_bytes() == b"kept"
-
-
 class Sweeping(LocalStore):
     """Another run sweeps ``times`` times, each time between a temporary file and its rename."""
 
-    times = 0
+    def __init__(self, root: Path, times: int) -> None:
+        super().__init__(root)
+        self.times = times
+        self._locks.check_for = lambda key: self._sweep  # type: ignore[method-assign]
 
-    def _check_for(self, key: str) -> Callable[[], None]:
-        check = super()._check_for(key)
-
-        def sweeping() -> None:
-            check()
-            for path in self.root.glob(".staging/*.tmp"):
-                if self.times:
-                    self.times -= 1
-                    path.unlink()
-
-        return sweeping
+    def _sweep(self) -> None:
+        for path in self.root.glob(".staging/*.tmp"):
+            if self.times:
+                self.times -= 1
+                path.unlink()
 
 
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_document_whose_temporary_file_is_swept(tmp_path: Path, times: int) -> None:
     """A verify writes its results without a lock."""
-    store = Sweeping(tmp_path / "archive")
-    store.times = times
+    store = Sweeping(tmp_path / "archive", times)
     await store.put("verified/2026-11.json", b"{}")
     assert (await store.read("verified/2026-11.json"), store.times) == (b"{}", 0)
     assert await store.leftovers() == []
 
 
 async def test_a_temporary_file_that_is_always_swept(tmp_path: Path) -> None:
-    store = Sweeping(tmp_path / "archive")
-    store.times = 100
+    store = Sweeping(tmp_path / "archive", 100)
     with pytest.raises(StoreError, match="No such file"):
         await store.put("verified/2026-11.json", b"{}")
     assert await store.read("verified/2026-11.json") is None
@@ -892,17 +870,23 @@ class Losing(LocalStore):
 
     after = 10**9
 
-    def _check_of(self, scope: str) -> Callable[[], None]:
-        check = super()._check_of(scope)
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        check_of = self._locks.check_of
 
-        def counted() -> None:
-            self.after -= 1
-            if self.after == 0:
-                lock = self.root / ".locks" / "r-x"
-                lock.rename(lock.with_name("taken"))
-            check()
+        def counting(scope: str) -> Callable[[], None]:
+            check = check_of(scope)
 
-        return counted
+            def counted() -> None:
+                self.after -= 1
+                if self.after == 0:
+                    lock = self.root / ".locks" / "r-x"
+                    lock.rename(lock.with_name("taken"))
+                check()
+
+            return counted
+
+        self._locks.check_of = counting  # type: ignore[method-assign]
 
 
 async def write_two(store: LocalStore) -> None:

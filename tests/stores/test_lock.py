@@ -7,17 +7,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, _GeneratorContextManager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster
 
 from archiver import Archive, LocalStore, TairSource, pull
-from archiver.errors import ArchiveBusy, StoreError
+from archiver.errors import ArchiveBusy, LockLost, StoreError
 from archiver.events import Event, Started
-from archiver.stores.heartbeat import Beat, Heartbeat
 from archiver.stores.local import lock
 from archiver.stores.local.lock import Held, hold
 from examples.sample_rdb import write_rdb
@@ -121,8 +120,10 @@ async def test_a_pull_stops_before_the_next_commit(
             took_away.append(remove(lock_of(root)))
 
     took_away: list[object] = []
-    with pytest.raises(ArchiveBusy, match="removed or replaced"):
-        await pull(source, Archive(LocalStore(root)), [everything()], observer=observe)
+    summary = await pull(source, Archive(LocalStore(root)), [everything()], observer=observe)
+    [failed] = summary.failures
+    assert isinstance(failed.error, LockLost)
+    assert (failed.subject, summary.exit_code) == (INSTANCE, 7)
     assert len(took_away) == 1
     assert [*root.glob("r-*"), *(tmp_path / "elsewhere").glob("r-*")] == []
 
@@ -264,13 +265,14 @@ def test_the_first_beat_comes_at_once_where_others_watch(
     monkeypatch.setattr(lock, "flock_is_reliable", lambda _: certain)
     due = list[float]()
 
-    class Heart(Heartbeat):
-        def keeping(self, beat: Beat, after: float) -> "_GeneratorContextManager[None]":
-            due.append(after)
-            return super().keeping(beat, after)
+    @contextmanager
+    def beating(_: object, after: float) -> Iterator[None]:
+        due.append(after)
+        yield
 
+    monkeypatch.setattr(lock, "beating", beating)
     stop = Meanwhile(path, None, ends=False)
-    with hold(path, beat=600, stop=stop, heart=Heart()):
+    with hold(path, beat=600, stop=stop):
         assert due == [after]
 
 
@@ -297,12 +299,11 @@ def test_where_no_thread_can_be_started_the_lock_is_released(
     def fails(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    heart = Heartbeat()
     with monkeypatch.context() as broken:
         broken.setattr(threading.Thread, "start", fails)
-        with pytest.raises(RuntimeError, match="new thread"), hold(path, heart=heart):
+        with pytest.raises(RuntimeError, match="new thread"), hold(path):
             pass
     assert path.read_bytes() == b""
-    with hold(path, beat=0.01, heart=heart) as held:
+    with hold(path, beat=0.01) as held:
         while not held._beats:
             time.sleep(0.01)

@@ -139,7 +139,7 @@ class InstanceCopy:
         self._observer: Final = shared.observer
         self._prefixes: Final = prefixes
         self._send: Final = send
-        self._writer: Final = InstanceWriter(
+        self.writer: Final = InstanceWriter(
             shared.target, instance_id, shared.turns, shared.locks, shared.observer
         )
         self._inventory: Final = Inventory(shared.target.store)
@@ -164,34 +164,35 @@ class InstanceCopy:
             self._shared.full = self._shared.full or error
 
     async def _run(self) -> None:
-        async with self._writer:
-            async with self._writer.turn():
+        writer = self.writer
+        with writer.while_held():
+            async with writer.turn():
                 for prefix in self._prefixes:
                     await self._enqueue(prefix)
-            await self._writer.nothing_under_way()
-            if self._shared.full is not None or self._writer.is_busy:
-                return
-            index = self._shared.index
-            months = sorted({*self._touched, *index.months_of(self._id)})
-            for number, month in enumerate(months):
-                try:
-                    if self._writer.is_writer and number % _CLOSED_AT_ONCE == 0:
-                        await index.look_at(months[number : number + _CLOSED_AT_ONCE])
-                    for set_key, dropped in (await index.check(month)).items():
-                        self._observer(events.Failed(set_key, dropped))
-                    await self._seal(month, self._touched.get(month, set()))
-                    if self._writer.is_writer:
-                        await index.keep(month)
-                except ArchiverError as error:
-                    if error.ends_run:
-                        raise
-                    self._observer(events.Failed(layout.sums_key(month), error))
-                index.look_again(month)  # what is known of it is let go of
-            index.forget(self._id)
+        await writer.nothing_under_way()
+        if self._shared.full is None and not writer.is_busy:
+            with writer.while_held():
+                await self._close()
+        self._shared.index.forget(self._id)
+        await writer.release()
 
-    def ended_one(self) -> None:
-        """A backup that was enqueued has been copied, or not."""
-        self._writer.ended_one()
+    async def _close(self) -> None:
+        index = self._shared.index
+        months = sorted({*self._touched, *index.months_of(self._id)})
+        for number, month in enumerate(months):
+            try:
+                if self.writer.is_writer and number % _CLOSED_AT_ONCE == 0:
+                    await index.look_at(months[number : number + _CLOSED_AT_ONCE])
+                for set_key, dropped in (await index.check(month)).items():
+                    self._observer(events.Failed(set_key, dropped))
+                await self._seal(month, self._touched.get(month, set()))
+                if self.writer.is_writer:
+                    await index.keep(month)
+            except ArchiverError as error:
+                if error.ends_run:
+                    raise
+                self._observer(events.Failed(layout.sums_key(month), error))
+            index.look_again(month)  # what is known of it is let go of
 
     async def _enqueue(self, prefix: str) -> None:
         selection = self._options.selection
@@ -205,14 +206,14 @@ class InstanceCopy:
                     self._note_lost(one)
                     continue
                 planned = await self._planned(one)
-                if self._shared.full is not None or self._writer.is_busy:
+                if self._shared.full is not None or self.writer.is_busy:
                     return
                 if planned is not None:
-                    self._writer.under_way += 1
+                    self.writer.under_way += 1
                     try:
                         await self._send.send(planned)
                     except anyio.BrokenResourceError:
-                        self.ended_one()  # no worker is left: what ended the last one is raised
+                        self.writer.ended_one()  # no worker is left: its error is raised
         for failed in await nothing_of(self._source, selection, prefix, found):
             self._observer(failed)
 
@@ -301,9 +302,9 @@ class InstanceCopy:
         """The set for it in the target, and how that holds it: seen as the one writer, if there
         is something to write. None where another process is."""
         found = await self._compared(record)
-        if self._writer.is_writer or not self._is_to_be_copied(found[1]):
+        if self.writer.is_writer or not self._is_to_be_copied(found[1]):
             return found
-        if not await self._writer.begin_out_of_turn():
+        if not await self.writer.begin_out_of_turn():
             return None
         # Another writer may have brought it meanwhile.
         self._inventory.look_again()
@@ -469,8 +470,8 @@ class InstanceCopy:
         await forget(store, replaced)
         index = self._shared.index
         plan, view = await self._plan_seal(month, sets, replaced)
-        if plan.data is not None and not self._writer.is_writer:
-            if not await self._writer.begin():
+        if plan.data is not None and not self.writer.is_writer:
+            if not await self.writer.begin():
                 return
             index.look_again(month)
             plan, view = await self._plan_seal(month, sets, replaced)

@@ -5,7 +5,7 @@ the place. What is read is held against its record, what is written is checked a
 """
 
 from collections.abc import Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import Final
 
 import anyio
@@ -45,9 +45,9 @@ async def copy(
     """Bring to ``target`` every backup of ``source`` that it does not hold, or holds damaged.
 
     What fails for one backup is in the summary's ``failures``, and the others go on; so does an
-    instance that another process writes to in the target, as ArchiveBusy. Raises StoreError,
-    UnsupportedFormat, and ArchiveBusy when a lock was lost, which end the run; and before anything
-    is written UsageError where the two are one archive, or one lies in the other.
+    instance that another process writes to in the target, as ArchiveBusy, or whose lock is lost, as
+    LockLost. Raises StoreError and UnsupportedFormat, which end the run; and before anything is
+    written UsageError where the two are one archive, or one lies in the other.
     """
     observer = logged(observer, OF_RUNS)
     await check_apart(source, target)
@@ -114,11 +114,7 @@ class _Copying:
         async with queue:
             async for one in queue:
                 try:
-                    if self._shared.full is None and one.record.size <= SMALL_BYTES:
-                        await one.instance.copy(one)
-                    elif self._shared.full is None:
-                        async with self._large:
-                            await one.instance.copy(one)
+                    await self._copy(one)
                 except NoSpace as error:
                     self._shared.full = self._shared.full or error
                 except ArchiverError as error:
@@ -126,7 +122,15 @@ class _Copying:
                         raise
                     self._shared.observer(events.Failed(one.record.key, error, one.record.backup))
                 finally:
-                    one.instance.ended_one()
+                    one.instance.writer.ended_one()
+
+    async def _copy(self, one: Planned) -> None:
+        """One backup, unless the target is full by now, or the lock of its instance is lost."""
+        is_small = one.record.size <= SMALL_BYTES
+        async with nullcontext() if is_small else self._large:
+            if self._shared.full is None and not one.instance.writer.is_busy:
+                with one.instance.writer.while_held():
+                    await one.instance.copy(one)
 
     async def _bring_acknowledgements(self) -> None:
         """What somebody has taken note of goes along with what it is about."""

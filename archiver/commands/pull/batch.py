@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from archiver.archive.archive import Archive
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, LockLost
 from archiver.model import Stored, Transfer
 from archiver.stores.commit import Commit
 from archiver.transfer.small import Fill
@@ -16,7 +16,8 @@ def bring_together(
 ) -> list[Stored | None]:
     """Fill a staging with each, then commit all of them; None for one that is not home.
 
-    Blocks, and raises what ends the run. Anything else is left to who tries it again, alone.
+    Blocks, and raises what ends the run. Anything else is left to who tries it again, alone: a lock
+    that was lost, too, which ends the transfers of one instance among those of a batch.
     """
     commits: list[Commit | None] = []
     stems: set[str] = set()
@@ -29,16 +30,19 @@ def bring_together(
             try:
                 commits.append(_filled(archive, transfer, size, fill, stagings))
             except ArchiverError as error:
-                if error.ends_run:
-                    raise
+                _raise_what_ends_all(error)
                 commits.append(None)
         try:
             stored = iter(archive.store.finish(one for one in commits if one is not None))
         except ArchiverError as error:
-            if error.ends_run:
-                raise
+            _raise_what_ends_all(error)
             return [None for _ in commits]
         return [None if one is None else next(stored) for one in commits]
+
+
+def _raise_what_ends_all(error: ArchiverError) -> None:
+    if error.ends_run and not isinstance(error, LockLost):
+        raise error
 
 
 def _filled(

@@ -108,7 +108,7 @@ class Planned:
     transfer: Transfer
 
     def ended(self) -> None:
-        self.instance.transfer_ended()
+        self.instance.writer.ended_one()
 
     def archived(self, stored: Stored) -> None:
         self.instance.archived(self.sets, self.transfer, stored)
@@ -136,7 +136,7 @@ class InstancePull:
         # instance that several queries list.
         self._home: Final[dict[str, bool]] = {}
         self._twice: Final[list[tuple[ListedSets, Transfer]]] = []
-        self._writer: Final = InstanceWriter(
+        self.writer: Final = InstanceWriter(
             shared.archive, instance_id, shared.listing, shared.locks, shared.observer
         )
 
@@ -147,13 +147,17 @@ class InstancePull:
             await self._run()
 
     async def _run(self) -> None:
-        async with self._writer:
-            async with self._writer.turn():
+        writer = self.writer
+        with writer.while_held():
+            async with writer.turn():
                 await self._list()
-            await self._writer.nothing_under_way()
-            is_whole = self._shared.full is None and not self._writer.is_busy
-            if is_whole and not self._shared.options.dry_run:
+        await writer.nothing_under_way()
+        is_whole = self._shared.full is None and not writer.is_busy
+        if is_whole and not self._shared.options.dry_run:
+            with writer.while_held():
                 await self._close()
+        self._shared.index.forget(self._id)
+        await writer.release()
 
     # Its listing, and the plan
 
@@ -162,7 +166,7 @@ class InstancePull:
         other instances, too, is said once, and ends the listing of all."""
         shared = self._shared
         for query in self._queries:
-            if shared.is_over or self._writer.is_busy:
+            if shared.is_over or self.writer.is_busy:
                 return
             shared.not_listed -= 1
             sets = ListedSets(shared.archive, self._inventory, shared.options.repaired)
@@ -194,12 +198,12 @@ class InstancePull:
             with self._shared.naming(str(backup), backup):
                 finding = await self._inventory.find(check_backup(backup))
                 if self._needs_lock(finding):
-                    if not await self._writer.begin_out_of_turn():
+                    if not await self.writer.begin_out_of_turn():
                         return False
                     self._inventory.look_again()  # another writer may have brought it meanwhile
                     finding = await self._inventory.find(backup)
                 await self._follow(sets, finding)
-            if self._shared.full is not None:
+            if self._shared.full is not None or self.writer.is_busy:
                 return False
         return True
 
@@ -207,7 +211,7 @@ class InstancePull:
         return decide(finding, self._shared.options, self._home)
 
     def _needs_lock(self, finding: Finding) -> bool:
-        may_write = self._writer.is_writer or self._shared.options.dry_run
+        may_write = self.writer.is_writer or self._shared.options.dry_run
         return not may_write and self._decide(finding) is Action.FETCH
 
     async def _follow(self, sets: ListedSets, finding: Finding) -> None:
@@ -246,7 +250,7 @@ class InstancePull:
             await self._clear(filter(layout.is_record, finding.in_the_way))
         self._shared.observer(events.Planned(transfer.backup))
         if not self._shared.options.dry_run:
-            self._writer.under_way += 1
+            self.writer.under_way += 1
             await self._enqueue(Planned(self, sets, transfer))
 
     async def _never_made(self, transfer: Transfer) -> None:
@@ -283,10 +287,6 @@ class InstancePull:
                 self._shared.observer(events.Cleared(key, kept))
 
     # What the workers tell
-
-    def transfer_ended(self) -> None:
-        """A transfer that was enqueued has ended, whatever came of it."""
-        self._writer.ended_one()
 
     def archived(self, sets: ListedSets, transfer: Transfer, stored: Stored) -> None:
         """A backup that was enqueued is in the archive."""
@@ -343,7 +343,6 @@ class InstancePull:
                     self._tell_sealed(await self._seal(listed, month, of_it), of_it)
             with self._shared.naming(self._id):
                 await self._keep_index(month)
-        index.forget(self._id)
 
     async def _tell_incomplete(self, sets: Iterable[ListedSet]) -> None:
         for one in sets:
@@ -362,8 +361,8 @@ class InstancePull:
         index, store = self._shared.index, self._shared.archive.store
         view = await index.view(month)
         plan = await listed.plan(view, sets, index)
-        if plan.data is not None and not self._writer.is_writer:
-            if not await self._writer.begin():
+        if plan.data is not None and not self.writer.is_writer:
+            if not await self.writer.begin():
                 return SealPlan()
             self._inventory.look_again()
             index.look_again(month)
@@ -376,10 +375,10 @@ class InstancePull:
         """Make the catalogue of a month anew that was written to, or that did not know all that was
         asked for: for that alone no other writer is waited for, who makes it anew."""
         index = self._shared.index
-        if not self._writer.is_writer:
+        if not self.writer.is_writer:
             index.look_again(month)  # others may write to it
             is_unknown = month in self._inventory.unknown_months
-            if not is_unknown or not await self._writer.begin_if_free():
+            if not is_unknown or not await self.writer.begin_if_free():
                 return
         await index.keep(month)
 

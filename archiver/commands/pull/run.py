@@ -49,9 +49,9 @@ async def pull(
     """Bring home every backup that the queries list and the archive does not hold.
 
     What fails for one backup or one instance is in the summary's ``failures``, and the others go
-    on; so does an instance that another process writes to, as ArchiveBusy. Raises StoreError,
-    UnsupportedFormat, ArchiveBusy when a lock was lost, and UsageError where no archive may be
-    begun, which end the run.
+    on; so does an instance that another process writes to, as ArchiveBusy, or whose lock is lost,
+    as LockLost. Raises StoreError, UnsupportedFormat, and UsageError where no archive may be begun,
+    which end the run.
     """
     for query in queries:
         if not is_instance_id(query.instance_id):
@@ -197,13 +197,14 @@ class _Run:
             await self._bring_one(planned, engine)
 
     async def _bring_one(self, planned: Planned, engine: Engine) -> None:
-        """One backup, unless the disk is full by now."""
+        """One backup, unless the disk is full by now, or the lock of its instance is lost."""
         transfer, store = planned.transfer, self._archive.store
-        backup = transfer.backup
+        backup, writer = transfer.backup, planned.instance.writer
         try:
-            if self.shared.full is not None:
+            if self.shared.full is not None or writer.is_busy:
                 return
-            with self.shared.draining(), self.shared.naming(str(backup), backup):
+            naming = self.shared.naming(str(backup), backup)
+            with self.shared.draining(), writer.while_held(), naming:
                 transfer, size = await engine.sized(transfer)
                 planned = replace(planned, transfer=transfer)
                 if (empty := empty_dump(backup, size)) is not None:

@@ -120,6 +120,8 @@ class _Run:
         self._sources: Final[set[SourceName]] = set()
         self._without_sums: Final[set[str]] = set()
         self._stale: Final[set[str]] = set()  # months whose catalogue must be written anew
+        # Months whose catalogue alone shows that there was a SHA256SUMS.
+        self._remembered: Final[set[str]] = set()
         self._since: datetime | None = None
         if options.since_verified is not None:
             self._since = datetime.now(UTC) - options.since_verified
@@ -175,7 +177,7 @@ class _Run:
     async def keep(self) -> None:
         """Write the results that are not written yet, and stale catalogues."""
         await self._results.keep()
-        await self._results.index(self._stale)
+        await self._results.index(self._stale - self._remembered)
         self.summary.results_not_kept = self._results.not_kept
 
     async def _list(self, send: MemoryObjectSendStream[Due]) -> None:
@@ -284,6 +286,8 @@ class _Run:
                 self._report(finding)
         if listed.sums is None:
             self._without_sums.add(listed.key)
+        if overview.catalogue.lacks_sums:
+            self._remembered.add(listed.key)
         self._check_names(listed, overview.catalogue)
         for finding in check_catalogue(listed, overview):
             self._stale.add(listed.key)

@@ -32,7 +32,7 @@ _CANNOT_SYNC = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP))
 _TAKEN = frozenset(
     (errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENOTEMPTY)
 )
-_TO_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+TO_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -215,11 +215,11 @@ def written(path: StrPath, data: bytes) -> Generator[UnsyncedFile, None, None]:
     Raises StoreError."""
     with store_errors(path):
         try:
-            descriptor = os.open(path, _TO_CREATE, FILE_MODE)
+            descriptor = os.open(path, TO_CREATE, FILE_MODE)
         except FileExistsError:
             # Do not write to it: it may have another name elsewhere (cp -al).
             os.unlink(path)
-            descriptor = os.open(path, _TO_CREATE, FILE_MODE)
+            descriptor = os.open(path, TO_CREATE, FILE_MODE)
     try:
         with store_errors(path):
             write_all(descriptor, data, 0)

@@ -25,13 +25,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from archiver.errors import ArchiveBusy, StoreError
+from archiver.errors import ArchiveBusy, LockLost, StoreError
 from archiver.retry import RETRIES
-from archiver.stores.heartbeat import Heartbeat
+from archiver.stores.heartbeat import beating
 from archiver.stores.holder import (
     Holder,
     busy,
     is_dead,
+    lost,
     ourselves,
     parse,
     ran_under_this_kernel,
@@ -74,14 +75,14 @@ class Held:
         self._beats = 0
         self._descriptor: Final = descriptor
         self._name: Final = secrets.token_hex(8)
-        self._lost: ArchiveBusy | None = None
+        self._lost: LockLost | None = None
         self._writing: Final = threading.Lock()
 
     def check(self) -> None:
-        """Raises ArchiveBusy when this process may no longer be the only writer. Blocks."""
+        """Raises LockLost when this process may no longer be the only writer. Blocks."""
         self._look()
         if self._lost is None and not self.is_certain and not self.is_ours():
-            self._lost = self.busy()
+            self._lost = lost(*_guarded(self.path), self.holder())
         if self._lost is not None:
             raise self._lost
 
@@ -95,7 +96,7 @@ class Held:
 
     def busy(self) -> ArchiveBusy:
         """The error that names who wrote the file. Raises StoreError."""
-        return _busy(self.path, self.holder())
+        return busy(*_guarded(self.path), self.holder())
 
     def is_ours(self) -> bool:
         """Whether our name is in the file. Raises StoreError."""
@@ -139,7 +140,7 @@ class Held:
         with suppress(OSError, StoreError):
             self._look()
             if not self.is_ours():
-                self._lost = self.busy()
+                self._lost = lost(*_guarded(self.path), self.holder())
             elif self._lost is None:
                 self.write(self._beats)
         return every if self._lost is None else None
@@ -147,7 +148,7 @@ class Held:
     def _look(self) -> None:
         """Check that the path still names our file. If not, another process may hold the lock."""
         if self._lost is None and not _is_named(self._descriptor, self.path):
-            self._lost = ArchiveBusy(
+            self._lost = LockLost(
                 f"{self.path}: this lock was removed or replaced while this process held it: "
                 "another process may be writing to this archive",
                 hint="find out what removed it or moved the directory, then run the command again",
@@ -159,19 +160,17 @@ def hold(
     path: Path,
     beat: float = BEAT_SECONDS,
     stop: threading.Event | None = None,
-    heart: Heartbeat | None = None,
     *,
     watch: bool = True,
     briefly: bool = False,
 ) -> Generator[Held, None, None]:
-    """Hold the lock at ``path``, for a moment only if ``briefly``; ``heart`` keeps it alive, or
-    else a thread of its own. Raises ArchiveBusy, StoreError.
+    """Hold the lock at ``path``, for a moment only if ``briefly``. Raises ArchiveBusy, StoreError.
 
     Blocks for up to four beats when the last holder ran on another machine and did not release it:
     that may be alive, and without ``watch`` it counts as alive. Blocks for one and a half beats
     where flock is not reliable. Once ``stop`` is set it raises instead.
     """
-    stop, heart = stop or threading.Event(), heart or Heartbeat()
+    stop = stop or threading.Event()
     is_new = not os.path.lexists(path)
     descriptor, granted = _opened(path)
     try:
@@ -181,7 +180,7 @@ def hold(
         try:
             _take(held, beat, stop, watch=watch)
             # Who watches has seen no change since the name was written.
-            with heart.keeping(lambda: held.beat(beat), beat if held.is_certain else 0.0):
+            with beating(lambda: held.beat(beat), beat if held.is_certain else 0.0):
                 yield held
         except BaseException:
             with suppress(OSError, StoreError):  # what is raised here already tells more
@@ -266,7 +265,7 @@ def _flock(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _busy(path, _holder(descriptor, path)) from None
+        raise busy(*_guarded(path), _holder(descriptor, path)) from None
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
@@ -279,10 +278,11 @@ def flock_is_reliable(path: Path) -> bool:
     return file_system_kind(path) in _LOCAL_FILE_SYSTEMS
 
 
-def _busy(path: Path, holder: Holder) -> ArchiveBusy:
+def _guarded(path: Path) -> tuple[Path, str]:
+    """The archive and the scope that the lock at ``path`` guards."""
     if path.parent.name == LOCKS:
-        return busy(path.parent.parent, path.name, holder)
-    return busy(path.parent, WHOLE, holder)
+        return path.parent.parent, path.name
+    return path.parent, WHOLE
 
 
 def _text(descriptor: int, path: Path) -> bytes:

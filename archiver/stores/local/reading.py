@@ -14,6 +14,7 @@ from archiver.errors import NoDocument, StoreError, UnreadableObject
 from archiver.stores.local.disk import (
     FILE_MODE,
     HINTS,
+    TO_CREATE,
     StrPath,
     store_errors,
     sync_file,
@@ -30,7 +31,6 @@ _OF_ONE_FILE = frozenset(
 )  # fmt: skip
 # Neither wait for a FIFO, nor become the owner of a terminal.
 _TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_TO_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _BLOCK_BYTES = 64 * 1024
 LINK = "a symbolic link"
 _KINDS = {
@@ -162,7 +162,7 @@ def copy_file(
     try:
         with store_errors(target):
             unlink_if_there(temporary)
-            made = os.open(temporary, _TO_CREATE, FILE_MODE)
+            made = os.open(temporary, TO_CREATE, FILE_MODE)
             with open(made, "wb") as copied:
                 shutil.copyfileobj(open(source, "rb", closefd=False), copied)  # noqa: SIM115
                 copied.flush()

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from archiver.errors import (
-    ArchiveBusy,
     DoesNotFit,
+    LockLost,
     NoDocument,
     NoSpace,
     StoreError,
@@ -37,7 +37,7 @@ class StagingArea:
     """The folders of a directory archive in which files are staged.
 
     ``durable`` holds the keys of folders whose own names are durable; folders are added to it as
-    their names become so. ``check`` raises ArchiveBusy when this process is no longer the only
+    their names become so. ``check`` raises LockLost when this process is no longer the only
     writer. ``shared``: what an earlier writer left may be open in it, and no lock can tell.
     """
 
@@ -209,7 +209,7 @@ class StagedFile:
             os.ftruncate(self.descriptor, 0)
 
     def move_to(self, final: str) -> None:
-        """Give the file its final name; it is not written to any more. Raises ArchiveBusy when its
+        """Give the file its final name; it is not written to any more. Raises LockLost when its
         staged name is of another file."""
         self._check_name()
         disk.rename(self.path, final)
@@ -225,7 +225,7 @@ class StagedFile:
         with disk.store_errors(self.path), suppress(FileNotFoundError):
             if os.path.samestat(os.lstat(self.path), os.fstat(self.descriptor)):
                 return
-        raise ArchiveBusy(
+        raise LockLost(
             f"{self.path}: another process has replaced or removed this file",
             hint="another writer is at work; run the command again",
         )

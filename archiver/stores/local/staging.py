@@ -80,6 +80,7 @@ class LocalStaging:
         return self._file.read(offset, block)
 
     def save_part(self, part: Part, crc: int, so_far: int | None = None) -> None:
+        self._check()  # or a transfer would go on to its end
         self._file.save_part(part, crc, so_far)
 
     def save_hash_state(self, part: Part, state: str) -> None:

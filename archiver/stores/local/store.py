@@ -20,15 +20,15 @@ from collections.abc import (
 )
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from archiver.concurrency import entered, in_thread
 from archiver.documents import is_within
 from archiver.errors import (
-    ArchiveBusy,
     ArchiverError,
     BadDocument,
     DoesNotFit,
+    LockLost,
     NoDocument,
     ObjectMissing,
     PlaceTaken,
@@ -41,7 +41,6 @@ from archiver.ignored_names import is_ignored
 from archiver.model import Stored
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, Sync, drive, sync_each
-from archiver.stores.heartbeat import Heartbeat
 from archiver.stores.local import disk, reading
 from archiver.stores.local.layout import LOCK, LOCKS, QUARANTINE, STAGING, TEMPORARY
 from archiver.stores.local.lock import Held, hold, lock_path
@@ -52,7 +51,9 @@ from archiver.stores.local.staging import LocalStaging
 from archiver.stores.local.sweep import Sweep, is_staged_in
 from archiver.stores.local.syncing import fastest_sync, sync_file_system
 from archiver.stores.local.walk import entries_below, folders_at_top, is_folder
-from archiver.stores.scope import WHOLE, NotHeld, needs_lock, scope_of
+from archiver.stores.scope import WHOLE, HeldLocks, scope_of
+
+T = TypeVar("T")
 
 # What a run leaves that was killed before it created an archive.
 _OWN_NAMES = frozenset((STAGING, QUARANTINE, LOCK, LOCKS))
@@ -62,11 +63,6 @@ _MAX_SHOWN = 200
 # Larger batches gained nothing and took more descriptors (benchmarks/README.md).
 _BATCH_SIZE = 32
 _DOCUMENTS_AT_ONCE = 256
-# Locks that are kept alive at once. A beat takes four requests, so a round of 64 locks takes 32
-# times as long as one request: 10 s where a slow file server takes 0.3 s for each. A new lock
-# changes 1.5 beats and a round after its name was written, later every beat or round, and may be
-# taken after 4 beats, which are 20 s. One thread would be late from 50 ms on.
-_BEATS_AT_ONCE = 8
 
 
 class LocalStore:
@@ -77,8 +73,7 @@ class LocalStore:
         self._staging: Final = self.root / STAGING
         self._quarantine: Final = self.root / QUARANTINE
         # The locks that this store holds, by scope.
-        self._locks: Final[dict[str, Held]] = {}
-        self._heart: Final = Heartbeat(_BEATS_AT_ONCE)
+        self._locks: Final = HeldLocks[Held]()
         # Scopes in which commits ended halfway. The next run finds what they renamed.
         self._broken_off: Final[set[str]] = set()
         # One way to sync for all that is written while any lock is held.
@@ -124,7 +119,7 @@ class LocalStore:
         for folder in (self._staging, lock_file.parent):
             disk.make_durable_directories(folder)
         with (
-            hold(lock_file, stop=stop, heart=self._heart, watch=watch, briefly=briefly) as lock,
+            hold(lock_file, stop=stop, watch=watch, briefly=briefly) as lock,
             self._own_folders(scope, lock) as staging,
             # Everything that is renamed was staged there: it is on the same file system.
             self._shared_sync(),
@@ -165,7 +160,7 @@ class LocalStore:
         finally:
             if scope != WHOLE:
                 for folder in (staging, quarantine):
-                    with suppress(OSError, StoreError, ArchiveBusy):
+                    with suppress(OSError, StoreError, LockLost):
                         lock.check()
                         folder.rmdir()
 
@@ -262,7 +257,7 @@ class LocalStore:
 
     def _put(self, key: str, data: bytes) -> str:
         path, scope = self._path(key), scope_of(key)
-        check = self._check_for(key)
+        check = self._locks.check_for(key)
         check()
         staging = self._staging / scope if scope in self._locks else self._staging
         # A copy of an archive may lack hidden folders.
@@ -271,21 +266,17 @@ class LocalStore:
         return disk.put_file(path, data, temporary, check)
 
     async def clear(self, key: str) -> str | None:
-        def work() -> Path | None:
-            path = self._path(key)
-            self._check_for(key)()
-            return clear(path, self.root, self._quarantine / scope_of(key))
-
-        kept = await in_thread(work)
+        kept = await in_thread(self._moved_by, clear, key)
         return None if kept is None else kept.relative_to(self.root).as_posix()
 
     async def move_to_quarantine(self, key: str) -> str:
-        def work() -> Path:
-            path = self._path(key)
-            self._check_for(key)()
-            return move_to_quarantine(path, self.root, self._quarantine / scope_of(key))
+        kept = await in_thread(self._moved_by, move_to_quarantine, key)
+        return kept.relative_to(self.root).as_posix()
 
-        return (await in_thread(work)).relative_to(self.root).as_posix()
+    def _moved_by(self, move: Callable[[Path, Path, Path], T], key: str) -> T:
+        path = self._path(key)
+        self._locks.check_for(key)()
+        return move(path, self.root, self._quarantine / scope_of(key))
 
     async def size(self, key: str) -> int | None:
         return await in_thread(self._size, self._path(key))
@@ -331,7 +322,7 @@ class LocalStore:
         size: int,
         existing: Mapping[str, int] | None = None,
     ) -> Generator[Staging, None, None]:
-        scope, check = scope_of(stem), self._check_of(scope_of(stem))
+        scope, check = scope_of(stem), self._locks.check_of(scope_of(stem))
         self._path(stem)
         check()
         lock = self._locks[scope]
@@ -356,7 +347,7 @@ class LocalStore:
     def finish(self, commits: Iterable[Commit]) -> list[Stored]:
         try:
             return drive(commits, self._sync)
-        except StoreError:
+        except (StoreError, LockLost):
             with self._reserving:
                 self._broken_off.update(map(scope_of, self._stems))
             raise
@@ -379,23 +370,6 @@ class LocalStore:
                     )
             self._reserved[staging] = size
 
-    def _check_of(self, scope: str) -> Callable[[], None]:
-        """What raises ArchiveBusy when this process is no longer the only writer of a scope, and
-        NotHeld once the lock is released that this store holds now."""
-        lock = self._locks.get(scope)
-
-        def check() -> None:
-            if lock is None or self._locks.get(scope) is not lock:
-                raise NotHeld(scope)
-            lock.check()
-
-        return check
-
-    def _check_for(self, key: str) -> Callable[[], None]:
-        """What raises ArchiveBusy, NotHeld where this process must not write to a key."""
-        needs_one = needs_lock(key) or scope_of(key) in self._locks
-        return self._check_of(scope_of(key)) if needs_one else _unchecked
-
     async def leftovers(self) -> list[str]:
         return await in_thread(self._leftovers)
 
@@ -412,15 +386,11 @@ class LocalStore:
 
     async def sweep(self, scope: str) -> list[Leftover]:
         def work() -> list[Leftover]:
-            check = self._check_of(scope)
+            check = self._locks.check_of(scope)
             check()
             return list(Sweep(self.root, scope, self._durable, check).run())
 
         return await in_thread(work)
-
-
-def _unchecked() -> None:
-    """Of what is written without a lock."""
 
 
 class _OpenedFile:

@@ -27,7 +27,7 @@ from archiver.stores.local.layout import (
 )
 from archiver.stores.local.quarantine import move_to_quarantine
 from archiver.stores.local.staging import parents_to_sync
-from archiver.stores.scope import WHOLE, scope_of
+from archiver.stores.scope import scope_of
 
 # Four times the vendor's default retention: no run can resume it any more.
 _STALE_SECONDS = 30 * 86400
@@ -36,7 +36,7 @@ _STALE_SECONDS = 30 * 86400
 class Sweep:
     """One sweep of a scope (:mod:`archiver.stores.scope`) of the archive in ``root``.
 
-    ``durable`` are the keys of folders whose own names are durable. ``check`` raises ArchiveBusy
+    ``durable`` are the keys of folders whose own names are durable. ``check`` raises LockLost
     when this process is no longer the only writer of the scope.
     """
 
@@ -65,8 +65,6 @@ class Sweep:
         """Why a staged file is to be removed; None when it stays."""
         if path.suffix == TEMPORARY:
             return "a document that was not finished"
-        if self._scope == WHOLE:
-            return "a file that an earlier version staged, and no run resumes"
         return self._settle(path) if path.suffix == DOCUMENT else self._why_useless(path)
 
     def _key_of(self, path: Path) -> str:
@@ -187,10 +185,9 @@ def _is_true(claim: _Claim, record: Path) -> bool:
 
 
 def is_staged_in(path: Path, scope: str) -> bool:
-    """Whether a file is one that the holder of this scope's lock staged. An earlier version had one
-    lock, that of the whole archive."""
+    """Whether a file is one that the holder of this scope's lock staged."""
     is_own = SEPARATOR not in path.name or scope_of(unflatten(path.name)) == scope
-    return (is_own or scope == WHOLE) and is_staged_name(path.name) and _is_file(path)
+    return is_own and is_staged_name(path.name) and _is_file(path)
 
 
 def _is_file(path: Path) -> bool:

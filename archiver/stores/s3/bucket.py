@@ -72,7 +72,7 @@ class Bucket:
     def url(self, key: str) -> str:
         return self._client.url(key)
 
-    def before_each_write(self, check: Callable[[], None]) -> None:
+    def before_each_write(self, check: Callable[[str], None]) -> None:
         """See :meth:`S3Client.before_each_write`."""
         self._client.before_each_write(check)
 

@@ -27,6 +27,8 @@ from archiver.version import __version__
 CONNECT_SECONDS = int(RETRIES.connect.timeout)
 READ_SECONDS = int(RETRIES.s3_call.timeout)
 _READ_METHODS = frozenset(("GET", "HEAD"))
+# Where the context of a request, which botocore passes to its handlers, has its key.
+_KEY = "archiver_key"
 
 
 class S3Client:
@@ -45,7 +47,7 @@ class S3Client:
         self._read_timeout: Final = read_timeout
         self._botocore: Any = None
         self._creating: Final = threading.Lock()
-        self._check_writer: Callable[[], None] = lambda: None
+        self._check_writer: Callable[[str], None] = lambda _: None
         self._connections: Final = Connections(f"s3://{name}")
         on_abort(self._connections.abort)
 
@@ -72,10 +74,10 @@ class S3Client:
         with self.errors(key):
             return self.call(operation, key, **given)
 
-    def before_each_write(self, check: Callable[[], None]) -> None:
-        """Call ``check`` before each request that changes something, before each retry of it, and
-        after its response: by then somebody else may be the writer. What it raises replaces the
-        response."""
+    def before_each_write(self, check: Callable[[str], None]) -> None:
+        """Call ``check`` with the key before each request that changes something, before each retry
+        of it, and after its response: by then somebody else may be the writer. What it raises
+        replaces the response."""
         self._check_writer = check
 
     @property
@@ -117,6 +119,7 @@ class S3Client:
         events = client.meta.events
         # Before botocore's own handlers, which retry what is not XML.
         events.register_first("before-parse.*", check_response)
+        events.register("before-parameter-build.s3", self._note_key)
         # Before signing: the check may take longer than a signature is valid.
         events.register_first("request-created.s3", self._before_request)
         events.register("before-send.s3", self.outages.before_send)
@@ -130,10 +133,14 @@ class S3Client:
         endpoints = [self.options.endpoint, *map(os.environ.get, names)]
         return next(filter(None, endpoints), "").lower().startswith("http://")
 
+    def _note_key(self, params: Mapping[str, Any], context: dict[str, Any], **_: object) -> None:
+        """Handler of botocore's ``before-parameter-build`` event, which knows what is asked for."""
+        context[_KEY] = str(params.get("Key", "")).removeprefix(self.prefix)
+
     def _before_request(self, request: Any, **_: object) -> None:
         """Handler of botocore's ``request-created`` event, which is emitted for each try."""
         if request.method not in _READ_METHODS:
-            self._check_writer()
+            self._check_writer(request.context[_KEY])
 
     def _needs_retry(self, **given: Any) -> float | None:
         """Handler of botocore's ``needs-retry`` event. Never retries after an abort."""
@@ -141,8 +148,9 @@ class S3Client:
             return None
         delay = self.outages.needs_retry(**given)
         is_final = delay is None and given.get("response") is not None
-        if is_final and given["request_dict"]["method"] not in _READ_METHODS:
-            self._check_writer()
+        request = given["request_dict"]
+        if is_final and request["method"] not in _READ_METHODS:
+            self._check_writer(request["context"][_KEY])
         return delay
 
 

@@ -41,7 +41,10 @@ class Connections:
         """Track the connections of a new client."""
         # The session offers no other way to set its connection classes.
         session = client._endpoint.http_session  # noqa: SLF001
-        session._pool_classes_by_scheme.update(self._pools())  # noqa: SLF001
+        session._pool_classes_by_scheme.update(  # noqa: SLF001
+            http=self._pool(AWSHTTPConnectionPool, AWSHTTPConnection),
+            https=self._pool(AWSHTTPSConnectionPool, AWSHTTPSConnection),
+        )
 
     def abort(self) -> None:
         """Close all connections for good. May be called from any thread, and more than once."""
@@ -84,23 +87,13 @@ class Connections:
         if self._aborted.is_set():
             raise ConnectionClosedError(endpoint_url=self._url)
 
-    def _pools(self) -> dict[str, type]:
+    def _pool(self, pool: type[Any], connection: type[Any]) -> type:
+        """A kind of connection pool whose connections are tracked here."""
         connections = self
 
-        class Plain(AWSHTTPConnection):  # type: ignore[misc] # botocore has no types
+        class Tracked(connection):  # type: ignore[misc] # botocore has no types
             def connect(self) -> None:
                 connections.connect(super().connect)
                 connections.add(self.sock)
 
-        class Secure(AWSHTTPSConnection):  # type: ignore[misc]
-            def connect(self) -> None:
-                connections.connect(super().connect)
-                connections.add(self.sock)
-
-        class PlainPool(AWSHTTPConnectionPool):  # type: ignore[misc]
-            ConnectionCls = Plain
-
-        class SecurePool(AWSHTTPSConnectionPool):  # type: ignore[misc]
-            ConnectionCls = Secure
-
-        return {"http": PlainPool, "https": SecurePool}
+        return type(f"Tracked{pool.__name__}", (pool,), {"ConnectionCls": Tracked})

@@ -44,7 +44,6 @@ _FLAT: Final = _stem(SEPARATOR, "(?P=instance)")
 _TAG: Final = "[0-9a-f]{16}"
 _OBJECT: Final = re.compile(rf"{_stem('/')}\.({_KINDS})")
 _JOURNAL: Final = re.compile(rf"{_own(STAGING)}{_FLAT}\.json")
-_EARLIER_JOURNAL: Final = re.compile(rf"{re.escape(STAGING)}{_stem(SEPARATOR)}\.json")
 _QUARANTINED: Final = re.compile(
     rf"{_own(QUARANTINE)}{_FLAT}(\.({_KINDS})~{_TAG}(~{_TAG})?)?\.data"
 )
@@ -85,11 +84,6 @@ def journal_key(stem: str) -> str:
 def is_journal(key: str) -> bool:
     """Whether a key has the form of a journal's."""
     return _JOURNAL.fullmatch(key) is not None
-
-
-def is_earlier_journal(key: str) -> bool:
-    """Whether a key has the form of a journal's in an earlier version."""
-    return _EARLIER_JOURNAL.fullmatch(key) is not None
 
 
 def is_own_upload(key: str) -> bool:

@@ -32,10 +32,10 @@ from dataclasses import replace
 from typing import Final
 
 from archiver.concurrency import pause
-from archiver.errors import ArchiveBusy, ArchiverError, StoreError
+from archiver.errors import ArchiveBusy, ArchiverError, LockLost, StoreError
 from archiver.retry import RETRIES
-from archiver.stores.heartbeat import Heartbeat
-from archiver.stores.holder import Holder, busy, is_dead, ourselves, parse, words
+from archiver.stores.heartbeat import beating
+from archiver.stores.holder import Holder, busy, is_dead, lost, ourselves, parse, words
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts
 from archiver.stores.s3.errors import ConditionFailed, DamagedInTransit
@@ -81,13 +81,13 @@ class Lease:
         self._name: Final = secrets.token_hex(8)
         self._beats = 0
         self._stop: Final = stop or threading.Event()
-        self._lost: ArchiveBusy | None = None
+        self._lost: LockLost | None = None
         self._seen_at = 0.0
 
     def check(self) -> None:
         """Return when the lease is known to be ours. Blocks while the store does not respond.
 
-        Raises ArchiveBusy when another process has taken it, StoreError when the store does not
+        Raises LockLost when another process has taken it, StoreError when the store does not
         respond for too long.
         """
         lasting = self._outages.policy.give_up_after
@@ -185,7 +185,7 @@ class Lease:
                 holder = other
         except ArchiverError:
             return min(self._beat, _LOOK_SECONDS)  # check() raises when that lasts too long
-        self._lost = busy(self._bucket, self._scope, holder)
+        self._lost = lost(self._bucket, self._scope, holder)
         return None
 
     def stop(self) -> None:
@@ -224,26 +224,24 @@ def hold(
     beat: float = BEAT_SECONDS,
     stop: threading.Event | None = None,
     scope: str = WHOLE,
-    heart: Heartbeat | None = None,
     *,
     watch: bool = True,
     briefly: bool = False,
 ) -> Generator[Lease, None, None]:
-    """Be the only writer of a scope while in this context, for a moment only if ``briefly``;
-    ``heart`` renews the lease, or else a thread of its own.
+    """Be the only writer of a scope while in this context, for a moment only if ``briefly``.
 
     Blocks for up to three beats to see whether another holder is alive; without ``watch`` it counts
     as alive. Once ``stop`` is set it raises instead. Raises ArchiveBusy, StoreError,
     StoreForbidden.
     """
-    stop, heart = stop or threading.Event(), heart or Heartbeat()
+    stop = stop or threading.Event()
     lease = Lease(bucket, capabilities, beat, scope, briefly=briefly, stop=stop)
     seen = _free_etag(bucket, beat, stop, scope, watch=watch)
     try:
         if (other := lease.take(seen)) is not None:
             raise busy(bucket, scope, other)
         lease.use_own_connections()
-        with heart.keeping(lease.renew, lease.until_next_beat()):
+        with beating(lease.renew, lease.until_next_beat()):
             yield lease
     finally:
         lease.stop()

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from archiver.errors import ArchiveBusy, PlaceTaken, StoreError, UsageError
+from archiver.errors import LockLost, PlaceTaken, StoreError, UsageError
 from archiver.model import Kind, Part, Pin, Provenance, Receipt, Stored
 from archiver.rdb.magic import kind_of
 from archiver.stores.base import Documents, Resumable
@@ -29,7 +29,7 @@ _ANY_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class S3Staging:
-    """Implements Staging for the file ``stem`` of ``size`` bytes. ``check`` raises ArchiveBusy when
+    """Implements Staging for the file ``stem`` of ``size`` bytes. ``check`` raises LockLost when
     this process is no longer the only writer."""
 
     def __init__(
@@ -102,7 +102,7 @@ class S3Staging:
         self._free.clear()
         try:
             self._check()
-        except (ArchiveBusy, StoreError):
+        except (LockLost, StoreError):
             return  # another writer may own it by now
         if self._upload is not None and self._upload.parts:
             self._upload.save_journal()

@@ -26,13 +26,11 @@ from archiver.model import Stored
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, drive, sync_each
-from archiver.stores.heartbeat import Heartbeat
 from archiver.stores.s3.bucket import Bucket, ObjectReader
 from archiver.stores.s3.capabilities import Capabilities, probe
 from archiver.stores.s3.layout import (
     QUARANTINE,
     STAGING,
-    is_earlier_journal,
     is_journal,
     parse_replaced_copy,
     quarantine_prefix,
@@ -47,16 +45,12 @@ from archiver.stores.s3.responses import bare
 from archiver.stores.s3.staging import S3Staging
 from archiver.stores.s3.unfinished import own_uploads, scopes_of_abandoned, sweep
 from archiver.stores.s3.writing import VerifiedWriter
-from archiver.stores.scope import WHOLE, NotHeld, needs_lock, scope_of
+from archiver.stores.scope import WHOLE, HeldLocks, scope_of
 
 _ENTRIES_AT_ONCE = 1000
 # Far stores take their time to answer; the client keeps 64 connections.
 _READ_AT_ONCE = 32
 _DOCUMENTS = (".json", "/SHA256SUMS")
-# Leases that are renewed at once: as many as a run writes instances, and as the client keeps
-# connections. With 8, and a second for each request, 64 of them would take 24 s of the 25 s that
-# are allowed (lease.py).
-_BEATS_AT_ONCE = 64
 # For how long a listing of all uploads serves the sweeps of one instance after the other.
 _LISTED_SECONDS = 600.0
 
@@ -82,14 +76,13 @@ class S3Store:
         bucket, prefix = parse_url(url)
         outages = OutageBudget(retry, on_wait)
         self.bucket: Final = Bucket(bucket, prefix, options or S3Options(), outages)
-        self.bucket.before_each_write(self._check_leases)
+        self.bucket.before_each_write(self._check_lease)
         self._on_capabilities: Final = on_capabilities
         self._beat: Final = beat
         self._writer: VerifiedWriter | None = None
         self._creating: Final = threading.Lock()
         # The leases that this store holds, by scope. A thread for each keeps it alive.
-        self._leases: Final[dict[str, Lease]] = {}
-        self._heart: Final = Heartbeat(_BEATS_AT_ONCE)
+        self._leases: Final = HeldLocks[Lease]()
         # The unfinished uploads, and when they were listed.
         self._uploads: list[ListedUpload] | None = None
         self._listed_at = -math.inf
@@ -104,7 +97,7 @@ class S3Store:
     ) -> AsyncGenerator[None, None]:
         writer, stop = await in_thread(self._verified_writer), threading.Event()
         held = hold(
-            self.bucket, writer.capabilities, self._beat, stop, scope, self._heart,
+            self.bucket, writer.capabilities, self._beat, stop, scope,
             watch=watch, briefly=briefly,
         )  # fmt: skip
         async with entered(held, stop.set) as lease:
@@ -150,7 +143,7 @@ class S3Store:
 
     async def put(self, key: str, data: bytes) -> str:
         def work() -> str:
-            self._check_for(key)
+            self._leases.check_for(key)()
             return self._verified_writer().put_document(key, data)
 
         return await in_thread(work)
@@ -161,7 +154,7 @@ class S3Store:
     def _clear(self, key: str) -> str | None:
         """A put replaces any object. Only what is too large for a document is moved away, since it
         may be worth something."""
-        self._check_for(key)
+        self._leases.check_for(key)()
         head = self.bucket.head(key)
         if head is None or head.size <= MAX_BYTES or not key.endswith(_DOCUMENTS):
             return None
@@ -173,7 +166,7 @@ class S3Store:
 
     async def move_to_quarantine(self, key: str) -> str:
         def work() -> str:
-            self._check_for(key)
+            self._leases.check_for(key)()
             target = copy_to_quarantine(self._verified_writer(), key)
             move_object(self._verified_writer(), key, target)
             return target
@@ -214,7 +207,7 @@ class S3Store:
     def stage(
         self, stem: str, size: int, existing: Mapping[str, int] | None = None
     ) -> Generator[Staging, None, None]:
-        check = self._check_of(scope_of(stem))
+        check = self._leases.check_of(scope_of(stem))
         check()
         staging = S3Staging(self._verified_writer(), stem, size, check)
         try:
@@ -238,7 +231,7 @@ class S3Store:
         found = {
             scope_of_internal(key)
             for key, size, _ in self.bucket.listing(STAGING)
-            if size and (is_journal(key) or is_earlier_journal(key))
+            if size and is_journal(key)
         }
         found |= {
             scope_of_internal(key)
@@ -261,33 +254,16 @@ class S3Store:
         return swept
 
     def _sweep(self, scope: str) -> Iterator[Leftover]:
-        check, writer = self._check_of(scope), self._verified_writer()
+        check, writer = self._leases.check_of(scope), self._verified_writer()
         check()
         with self._listing:
             if self._uploads is None or time.monotonic() - self._listed_at > _LISTED_SECONDS:
                 self._uploads, self._listed_at = own_uploads(writer), time.monotonic()
         return sweep(writer, scope, check, self._uploads)
 
-    def _check_of(self, scope: str) -> Callable[[], None]:
-        """What blocks while it is unknown who has the lease of a scope, and raises ArchiveBusy,
-        StoreError; and NotHeld once the lease is released that this store holds now."""
-        lease = self._leases.get(scope)
-
-        def check() -> None:
-            if lease is None or self._leases.get(scope) is not lease:
-                raise NotHeld(scope)
-            lease.check()
-
-        return check
-
-    def _check_for(self, key: str) -> None:
-        """Raises ArchiveBusy, StoreError, NotHeld where this process must not write to a key."""
-        if needs_lock(key) or scope_of(key) in self._leases:
-            self._check_of(scope_of(key))()
-
-    def _check_leases(self) -> None:
-        """Check all that are held: whoever lost one may have lost each of them."""
-        for lease in list(self._leases.values()):
+    def _check_lease(self, key: str) -> None:
+        """Check the lease, if one is held, that guards what is written under a key."""
+        if (lease := self._leases.get(scope_of_internal(key))) is not None:
             lease.check()
 
     def _verified_writer(self) -> VerifiedWriter:

@@ -18,7 +18,6 @@ from archiver.stores.s3.capabilities import UploadListing
 from archiver.stores.s3.layout import (
     PROBE_KEY,
     STAGING,
-    is_earlier_journal,
     is_journal,
     is_own_upload,
     scope_of_internal,
@@ -115,13 +114,11 @@ def _with_journal(found: UnfinishedUpload, own: journal.Journal) -> UnfinishedUp
     return replace(found, resumable=not found.is_older_than(_NOT_RESUMABLE_AFTER))
 
 
-def _journals(
-    bucket: Bucket, scope: str = WHOLE, has_form: Callable[[str], bool] = is_journal
-) -> Iterator[tuple[str, journal.Journal]]:
+def _journals(bucket: Bucket, scope: str = WHOLE) -> Iterator[tuple[str, journal.Journal]]:
     """The journals of uploads, by key, of one instance or of all. What is not a journal belongs to
     somebody else."""
     for key, size, _ in bucket.listing(below(STAGING, scope)):
-        if size and has_form(key):
+        if size and is_journal(key):
             try:
                 found = bucket.get(key)
             except NoDocument:
@@ -146,9 +143,7 @@ def sweep(
     """
     bucket = writer.bucket
     journals: list[tuple[str, journal.Journal]] = []
-    if scope == WHOLE:
-        yield from _discard_earlier(writer, check)
-    else:
+    if scope != WHOLE:
         yield from settle(writer, scope, check)
         journals += _journals(bucket, scope)
     resumable: set[str] = set()
@@ -187,14 +182,3 @@ def _without_id(
             if writer.capabilities.upload_listing is not UploadListing.NONE:
                 raise
     return found
-
-
-def _discard_earlier(writer: VerifiedWriter, check: Callable[[], None]) -> Iterator[Leftover]:
-    """Abort the uploads that an earlier version began. It kept the journals of all instances in one
-    folder, and had one lock, that of the whole archive."""
-    for key, found in _journals(writer.bucket, WHOLE, is_earlier_journal):
-        check()
-        if found.upload_id:
-            writer.bucket.multipart.abort(found.key, found.upload_id)
-        writer.discard(key)
-        yield Leftover(key, "a journal of an earlier version, which no run resumes")
