@@ -71,7 +71,8 @@ class OtherArchive:
                 [our_key, *_] = await ours.sets_like(one)
                 folders.setdefault(our_key, [one])
         lines = {one: MonthSums.of(await readable_lines(self.store, one)).by_set for one in months}
-        doubts = {one.key: one.doubt for view in views.values() for one in view.sets}
+        damaged = [s for view in views.values() for s in view.sets if s.sums_fault is not None]
+        doubts = {one.key: one.doubt for one in damaged}
         found = OtherMonth()
         for our_key, some in folders.items():
             for one in reversed(some):  # so that the first one counts
