@@ -55,11 +55,10 @@ def level(event: events.Event | events.Work) -> int | None:
 
 def work(event: events.Work) -> str | None:
     """The text of an event of a restore or a drill; None if it has none."""
-    match event:
-        case events.SetBegun(key, number, of, files, count):
-            return f"set {number} of {of}: {key}: {times(files, 'file')}, {size(count)}"
-        case _:
-            return None
+    if not isinstance(event, events.SetBegun):
+        return None
+    files = f"{times(event.files, 'file')}, {size(event.size)}"
+    return f"set {event.number} of {event.of}: {event.key}: {files}"
 
 
 def size(count: float) -> str:

@@ -327,9 +327,8 @@ class _MonthRepair:
         lost = {layout.stem_of(key) for key in missing - unnamed}
         incomplete = {*map(layout.set_of, unnamed), *theirs.unclear}
         incomplete |= {layout.set_of(layout.record_key(stem)) for stem in failed - lost}
-        knows_all = (
-            bool(theirs.sums) and set(filter(layout.is_object, view.there)) <= theirs.sums.keys()
-        )
+        objects = set(filter(layout.is_object, view.there))
+        knows_all = bool(theirs.sums) and objects <= theirs.sums.keys()
         plan = await plan_seal(
             self._store,
             view,

@@ -8,7 +8,7 @@ from typing import Final
 from archiver.archive import layout
 from archiver.archive.contents import view_month
 from archiver.archive.inventory import Inventory
-from archiver.archive.reading import MonthSums, month_sums
+from archiver.archive.reading import month_sums
 from archiver.archive.record import Record
 from archiver.commands.verify.statements import Statements
 from archiver.documents import Fields
@@ -50,7 +50,8 @@ class OtherMonth:
 
 
 class OtherArchive:
-    """Finds sets of our archive in another one, where a cluster's folder may have another name."""
+    """Finds our sets in another archive, where the folder of a cluster's set may have another
+    name."""
 
     def __init__(self, store: Store) -> None:
         self.store: Final = store
@@ -60,7 +61,7 @@ class OtherArchive:
         """What it has of these ``sets`` of ours, and of any other set of ``month``.
 
         Where a set is in two folders, as after a copy by hand, the likelier one counts for what
-        both have. Raises StoreError, and what hides a set there.
+        both have. Raises StoreError, and the error of a folder that hides a set.
         """
         folders = {key: await self._inventory.sets_like(key) for key in sets}
         months = {month, *(layout.month_of(one) for some in folders.values() for one in some)}
@@ -70,18 +71,20 @@ class OtherArchive:
             if one not in known:
                 [our_key, *_] = await ours.sets_like(one)
                 folders.setdefault(our_key, [one])
-        lines = {one: MonthSums.of(await readable_lines(self.store, one)).by_set for one in months}
-        damaged = [s for view in views.values() for s in view.sets if s.sums_fault is not None]
+        lines = {one: (await month_sums(self.store, one)).by_set for one in months}
+        damaged = [one for view in views.values() for one in view.sets if one.sums_fault]
         doubts = {one.key: one.doubt for one in damaged}
+        seen = {one: view.overview.results_by_set() for one, view in views.items()}
         found = OtherMonth()
         for our_key, some in folders.items():
             for one in reversed(some):  # so that the first one counts
-                view, named = views[layout.month_of(one)], lines[layout.month_of(one)].get(one, {})
+                in_month = layout.month_of(one)
+                named = lines[in_month].get(one, {})
                 found.sums.update((layout.moved(key, our_key), named[key]) for key in named)
-                for key in filter(layout.is_record, view.listed.sets.get(one, {})):
+                for key in filter(layout.is_record, views[in_month].listed.sets.get(one, {})):
                     found.records[layout.moved(key, our_key)] = key
-                for key, result in view.overview.results.items():
-                    if result.named and key not in named and layout.set_of(key) == one:
+                for key, result in seen[in_month].get(one, {}).items():
+                    if result.named and key not in named:
                         found.lost_lines.add(layout.moved(key, our_key))
                 if (doubt := doubts.get(one)) is not None:
                     found.unclear[our_key] = doubt

@@ -1,12 +1,9 @@
 """Writes a chosen backup set to a directory: files, records and instructions.
 
-DIR/<node>/dump.rdb                                  a dump, or
-DIR/<node>/appendonlydir/appendonly.aof.1.base.aof   a log, with appendonly.aof.manifest beside it
-DIR/<node>/record.json                               the archive's record of the file
-DIR/<node>/RESTORE.txt                               the command that starts a server, and its needs
-
-A standard instance is its own node: DIR/<instance>/dump.rdb. No file gets its final name before all
-files of the set have been copied and verified.
+Beside the file of :mod:`.target`, DIR/<node>/record.json is the archive's record of it, and
+DIR/<node>/RESTORE.txt has the command that starts a server, and its needs. A standard instance is
+its own node: DIR/<instance>/dump.rdb. No file gets its final name before all files of the set have
+been copied and verified.
 """
 
 from collections.abc import Callable, Mapping, Sequence
