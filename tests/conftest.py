@@ -15,7 +15,14 @@ from archiver.retry import RetryPolicy
 from archiver.secret import Secret
 from archiver.sources.alibaba.rpc import Credentials
 from tests.servers import forks
-from tests.servers.buckets import bucket, bucket_tls, s3_writer, seaweed, seaweed_tls  # noqa: F401
+from tests.servers.buckets import (  # noqa: F401
+    bucket,
+    bucket_tls,
+    buckets,
+    s3_writer,
+    seaweed,
+    seaweed_tls,
+)
 from tests.servers.forks import Forks
 from tests.sweeps import (  # noqa: F401
     pytest_collection_modifyitems,

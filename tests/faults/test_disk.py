@@ -154,7 +154,7 @@ async def test_a_limit_of_file_size(
     assert_converged(tmp_path / "archive", originals)
 
 
-@pytest.mark.parametrize("files_open", [8, 10, 12, 14, 16, 18])
+@pytest.mark.parametrize("files_open", range(8, 20, 2) if FULL else (8, 12, 16))
 async def test_a_limit_of_open_files(
     files: Path, emulator: Emulator, tmp_path: Path, originals: dict[str, bytes], files_open: int
 ) -> None:

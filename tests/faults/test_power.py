@@ -283,7 +283,7 @@ def test_cut_after_a_kill(rig: Rig) -> None:
         judge(rig, killed(rig, call, number), gone_on_with=extent(6, 12))
 
 
-def judge(rig: Rig, scenario: Scenario, gone_on_with: int = extent(8, 200)) -> None:
+def judge(rig: Rig, scenario: Scenario, gone_on_with: int = extent(5, 200)) -> None:
     """Every state that a cut may leave, or some: nothing is wrong with any of them."""
     seed = random.randrange(10**6)
     limits = Limits(extent(4, 200), extent(1, 10), gone_on_with, seed)
