@@ -39,6 +39,6 @@ async def test_below_an_empty_prefix_and_below_no_other(
     assert await begin(bucket, seaweed.endpoint) == [ArchiveBegun(f"s3://{bucket}/{PREFIX}")]
     assert await begin(bucket, seaweed.endpoint, Beginning.NEVER) == []
     for beginning in (Beginning.IF_EMPTY, Beginning.ALWAYS):
-        with pytest.raises(UsageError, match=f"inside another, and s3://{bucket}/{PREFIX} is"):
+        with pytest.raises(UsageError, match=f"inside another: s3://{bucket}/{PREFIX} is"):
             await begin(bucket, seaweed.endpoint, beginning, f"{PREFIX}/a/b")
     assert await begin(bucket, seaweed.endpoint, prefix=f"{PREFIX}-2/a") != []

@@ -217,7 +217,7 @@ async def test_a_verify_that_writes_the_same_catalogue_ends_no_pull(
     with caplog.at_level("WARNING", "archiver"):
         assert (await bring(emulator, archive_on(odd))).failures == []
     assert fault.met > 1
-    assert "index.jsonl is not written" in caplog.text
+    assert "index.jsonl was not written" in caplog.text
     whole(odd, originals)
 
 

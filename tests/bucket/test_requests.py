@@ -47,9 +47,9 @@ async def test_what_a_copy_asks(odd: OddStore, tmp_path: Path) -> None:
         # archive.json above it, and the probe.
         "GetObject": months + 4 * instances + 2 + 3 + 1 + 1,
         # Before and after the lease is taken, and when all is written; what was left, and what
-        # verifies saw, twice; whether the place is empty, the probe, what was left, in the end
+        # verifies saw, twice; whether the place is empty, the probe, and what is left in the end,
         # twice.
-        "ListObjectsV2": 7 * instances + 5,
+        "ListObjectsV2": 7 * instances + 4,
         "DeleteObject": instances + 1,
         "CreateMultipartUpload": 2,
         "UploadPart": 2,
