@@ -12,7 +12,7 @@ import anyio
 import pytest
 from fastcrc import crc64
 
-from archiver.errors import ArchiveBusy, StoreError, StoreForbidden
+from archiver.errors import LockLost, StoreError, StoreForbidden
 from archiver.model import Kind
 from archiver.stores.base import Leftover
 from archiver.stores.commit import drive, sync_each
@@ -321,9 +321,9 @@ def test_a_sweep_stops_when_the_lease_is_lost(
     kill_at(writer, "put", monkeypatch)
 
     def lost() -> None:
-        raise ArchiveBusy("somebody else has it")
+        raise LockLost("somebody else has it")
 
-    with pytest.raises(ArchiveBusy):
+    with pytest.raises(LockLost):
         list(sweep(VerifiedWriter(writer.bucket, writer.capabilities), "r-x", lost, []))
     assert len(below(seaweed, bucket, ".quarantine")) == 1
 
@@ -404,7 +404,7 @@ def test_a_writer_that_wakes_after_another_has_come(
     staging = staged(writer, data)
 
     def lost() -> None:
-        raise ArchiveBusy("somebody else has it")
+        raise LockLost("somebody else has it")
 
     put(seaweed, bucket, OBJECT, data)
     before = seaweed.objects(bucket)
@@ -413,7 +413,7 @@ def test_a_writer_that_wakes_after_another_has_come(
         lambda: staging.quarantine("it is wrong"),
         lambda: drive([staging.commit(receipt_of(data), record)], sync_each),
     ):
-        with pytest.raises(ArchiveBusy):
+        with pytest.raises(LockLost):
             stops()
     assert seaweed.content(bucket, OBJECT) == data
     assert seaweed.objects(bucket) == before
@@ -428,10 +428,10 @@ def test_a_writer_that_leaves_ends_no_upload_of_another(
     first._upload._states.clear()
 
     def lost() -> None:
-        raise ArchiveBusy("somebody else has it")
+        raise LockLost("somebody else has it")
 
     first._check = lost  # type: ignore[misc]
-    with pytest.raises(ArchiveBusy):
+    with pytest.raises(LockLost):
         first.restart()
     first.close()
     assert len(list(writer.bucket.multipart.unfinished())) == 1
@@ -486,14 +486,14 @@ def test_what_another_brought_is_not_put_back_over(
     put(seaweed, bucket, OBJECT, OLD)
 
     def lost() -> None:
-        raise ArchiveBusy("somebody else has it")
+        raise LockLost("somebody else has it")
 
     def replace_it() -> None:
         with replacing(writer, [f"{STEM}.rdb"], "1" * 64, lost):
             put(seaweed, bucket, OBJECT, NEW)
             raise StoreError("the store does not answer")
 
-    with pytest.raises(ArchiveBusy):
+    with pytest.raises(LockLost):
         replace_it()
     assert seaweed.content(bucket, OBJECT) == NEW
     assert len(below(seaweed, bucket, ".quarantine")) == 1
