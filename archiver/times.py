@@ -61,7 +61,7 @@ def format_compact(moment: datetime) -> str:
 
 def format_minute(moment: datetime) -> str:
     """2026-11-24 02:15, for people; UTC."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+    return moment.astimezone(UTC).isoformat(" ", "minutes")[:16]
 
 
 def format_day(moment: datetime) -> str:

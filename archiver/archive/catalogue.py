@@ -28,7 +28,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -45,13 +45,12 @@ _TOOL: Final = f"archiver {__version__}"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _KINDS: Final = frozenset(Kind)
+_TYPES: Final[dict[str | None, BackupType | None]] = {None: None, **{str(t): t for t in BackupType}}
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogueEntry(Named):
-    """What a record says of a backup, as far as commands need it to list, compare and choose. The
-    names are those of a :class:`~archiver.archive.record.Record`."""
+class _Said(NamedTuple):
+    """The fields of a :class:`CatalogueEntry`."""
 
     key: str
     object_key: str
@@ -65,22 +64,17 @@ class CatalogueEntry(Named):
     sha256: str
     nodes_expected: NodesExpected | None = None
 
+
+class CatalogueEntry(_Said, Named):
+    """What a record says of a backup, as far as commands need it to list, compare and choose. The
+    names are those of a :class:`~archiver.archive.record.Record`."""
+
+    __slots__ = ()
+
     @classmethod
     def of(cls, record: Record) -> "CatalogueEntry":
         """The entry of a record."""
-        return cls(
-            record.key,
-            record.object_key,
-            record.instance_id,
-            record.node_id,
-            record.backup_id,
-            record.set_id,
-            record.started_at,
-            record.type,
-            record.size,
-            record.sha256,
-            record.nodes_expected,
-        )
+        return cls(*(getattr(record, name) for name in cls._fields))
 
     @property
     def set_key(self) -> str:
@@ -92,54 +86,35 @@ Described = Record | CatalogueEntry
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogueSet:
-    """What a catalogue knows of one set: entries by the key of their record. ``has_sums``: it knows
-    what SHA256SUMS says of the set, too: that names all these objects, with their SHA-256, but
-    those of the records in ``unnamed``."""
+class Catalogue:
+    """A month's catalogue as far as the listing confirms it: its ``entries`` by the keys of their
+    records. ``has_sums``: it knows what the SHA256SUMS that the listing shows says, too: that names
+    all these objects, with their SHA-256, but those of the records in ``unnamed``, and nothing
+    else. ``has_all_of`` are size and version of the results of verifies that name no file but those
+    in here; ``named`` has the keys of all records that were in it when it was written.
+    ``lacks_sums``: there was a SHA256SUMS then, and the listing shows none."""
 
     entries: Mapping[str, CatalogueEntry] = field(default_factory=dict)
     unnamed: frozenset[str] = frozenset()
-    has_sums: bool = False
-
-    @property
-    def sums(self) -> dict[str, str] | None:
-        """What SHA256SUMS says of the set: the SHA-256 by key. None where it says nothing."""
-        named = {
-            one.object_key: one.sha256
-            for key, one in self.entries.items()
-            if key not in self.unnamed
-        }
-        return named or None
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether SHA256SUMS names all of it."""
-        return self.has_sums and bool(self.entries) and not self.unnamed
-
-
-NOTHING_KNOWN: Final = CatalogueSet()
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """A month's catalogue as far as the listing confirms it, by the keys of sets. ``has_sums``: the
-    SHA256SUMS that the listing shows says nothing else than ``sets``. ``has_all_of`` are size and
-    version of the results of verifies that name no file but those in here; ``named`` has the keys
-    of all records that were in it when it was written. ``lacks_sums``: there was a SHA256SUMS then,
-    and the listing shows none."""
-
-    sets: Mapping[str, CatalogueSet]
     named: frozenset[str] = frozenset()
     has_sums: bool = False
     has_all_of: tuple[int, str] | None = None
     lacks_sums: bool = False
 
-    def of(self, set_key: str) -> CatalogueSet:
-        """What it knows of one set."""
-        return self.sets.get(set_key, NOTHING_KNOWN)
+    def sums(self, records: Iterable[str]) -> dict[str, str] | None:
+        """What SHA256SUMS says of the objects of these records: the SHA-256 by key. None where it
+        does not name them, or that is not known."""
+        if not self.has_sums:
+            return None
+        found = (self.entries[key] for key in records if self.is_sealed(key))
+        return {one.object_key: one.sha256 for one in found} or None
+
+    def is_sealed(self, record: str) -> bool:
+        """Whether SHA256SUMS is known to name the object of a record."""
+        return self.has_sums and record in self.entries and record not in self.unnamed
 
 
-EMPTY: Final = Catalogue({})
+EMPTY: Final = Catalogue()
 
 
 def read_catalogue(
@@ -159,97 +134,75 @@ def read_catalogue(
         has_sums = sums is None or (
             head["sums"] is not None and _is_same(sums, head["sums"][0], head["sums"][1])
         )
-        found: dict[str, tuple[dict[str, CatalogueEntry], set[str]]] = {}
-        named = set[str]()
-        for line in rest.splitlines():
-            name, records = orjson.loads(line)
-            found[f"{month}/{name}"] = _read_set(f"{month}/{name}", records, entries, named)
+        known, unnamed, named = _read_records(month, rest.splitlines(), entries)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError):
         return EMPTY
     # What it says of SHA256SUMS follows from its records, which must all be there for that.
-    has_sums &= len(named) == sum(len(known) for known, _ in found.values())
-    has_sums &= sums is None or sums.size == _size_of_sums(month, found.values())
-    sets = {
-        key: CatalogueSet(known, frozenset(known if sums is None else unnamed), has_sums)
-        for key, (known, unnamed) in found.items()
-    }
+    has_sums &= len(named) == len(known)
+    has_sums &= sums is None or sums.size == _size_of_sums(month, known, unnamed)
     lacks_sums = sums is None and head["sums"] is not None
-    return Catalogue(sets, frozenset(named), has_sums, verified, lacks_sums)
+    if sums is None:
+        unnamed = known.keys()
+    return Catalogue(known, frozenset(unnamed), frozenset(named), has_sums, verified, lacks_sums)
 
 
-def _read_set(
-    set_key: str, records: Iterable[list[Any]], entries: Mapping[str, Entry], named: set[str]
-) -> tuple[dict[str, CatalogueEntry], set[str]]:
-    """The entries of a set that the listing confirms, and those of them that SHA256SUMS does not
-    name, by the key of the record. Those of all its records are added to ``named``."""
+def _read_records(
+    month: str, lines: Iterable[bytes], entries: Mapping[str, Entry]
+) -> tuple[dict[str, CatalogueEntry], Collection[str], Collection[str]]:
+    """Of the records in a catalogue: the entries of those that the listing confirms, those of them
+    whose objects SHA256SUMS does not name, and all of them, by their keys. Raises any of what
+    :func:`read_catalogue` takes for a catalogue that cannot be used."""
     known: dict[str, CatalogueEntry] = {}
-    unnamed = set[str]()
-    instance_id = set_key.partition("/")[0]
-    for (
-        name, record_size, version, suffix, is_in_sums, node, backup, set_id, start, type_, size,
-        sha256, expected, known_from,
-    ) in records:  # fmt: skip
-        stem = f"{set_key}/{name}" if name else set_key
-        key = layout.record_key(stem)
-        named.add(key)
-        is_same = _is_same(entries.get(key), record_size, version) and suffix in _KINDS
-        if not is_same or not _is_possible(
-            node, backup, set_id, size, sha256, expected, known_from
-        ):
-            continue
-        known[key] = CatalogueEntry(
-            key,
-            f"{stem}.{suffix}",
-            instance_id,
-            node,
-            backup,
-            set_id,
-            _EPOCH + timedelta(microseconds=start),
-            None if type_ is None else BackupType(type_),
-            size,
-            sha256,
-            None if expected is None else NodesExpected(expected, known_from),
-        )
-        if is_in_sums != 1:
-            unnamed.add(key)
-    return known, unnamed
+    unnamed, named = set[str](), set[str]()
+    instance_id = month.partition("/")[0]
+    texts: list[str] = []
+    for line in lines:
+        set_name, records = orjson.loads(line)
+        for (
+            name, record_size, version, suffix, is_in_sums, node, backup, set_id, start, type_,
+            size, sha256, expected, known_from,
+        ) in records:  # fmt: skip
+            stem = f"{month}/{set_name}/{name}" if name else f"{month}/{set_name}"
+            key = stem + layout.RECORD_SUFFIX
+            named.add(key)
+            if not _is_same(entries.get(key), record_size, version) or suffix not in _KINDS:
+                continue
+            if not (type(size) is int and 0 <= size <= MAX_NUMBER and _SHA256.fullmatch(sha256)):
+                raise ValueError(size, sha256)
+            texts += (node, backup, "" if set_id is None else set_id)
+            known[key] = CatalogueEntry(
+                key,
+                f"{stem}.{suffix}",
+                instance_id,
+                node,
+                backup,
+                set_id,
+                _EPOCH + timedelta(microseconds=start),
+                _TYPES[type_],
+                size,
+                sha256,
+                None if expected is None else _expected(expected, known_from),
+            )
+            if is_in_sums != 1:
+                unnamed.add(key)
+    if not is_clean("".join(texts)):  # raises for what is no text
+        raise ValueError("an id is no line of text")
+    return known, unnamed, named
 
 
-def _size_of_sums(
-    month: str, sets: Iterable[tuple[Mapping[str, CatalogueEntry], Collection[str]]]
-) -> int:
+def _expected(count: object, known_from: object) -> NodesExpected:
+    """Raises ValueError for what no record can say."""
+    if not isinstance(known_from, str) or not is_clean(known_from):
+        raise ValueError(known_from)
+    if type(count) is not int or not 0 < count <= MAX_NUMBER:
+        raise ValueError(count)
+    return NodesExpected(count, known_from)
+
+
+def _size_of_sums(month: str, known: Mapping[str, CatalogueEntry], unnamed: Collection[str]) -> int:
     """How many bytes a SHA256SUMS has that names these objects, but those of unnamed records."""
-    names = (
-        len(one.object_key) - len(f"{month}/")
-        for known, unnamed in sets
-        for key, one in known.items()
-        if key not in unnamed
-    )
-    return sum(LINE_BYTES + name for name in names)
-
-
-def _is_possible(
-    node: object, backup: object, set_id: object, size: object, sha256: object, expected: object,
-    known_from: object,
-) -> bool:  # fmt: skip
-    """Whether a record can say all this: somebody may have edited the catalogue."""
-    return (
-        _is_line(node)
-        and _is_line(backup)
-        and (set_id is None or _is_line(set_id))
-        and type(size) is int
-        and 0 <= size <= MAX_NUMBER
-        and isinstance(sha256, str)
-        and _SHA256.fullmatch(sha256) is not None
-        and (
-            expected is None
-            or (type(expected) is int and 0 < expected <= MAX_NUMBER and _is_line(known_from))
-        )
-    )
-
-
-def _is_line(value: object) -> bool:
-    return isinstance(value, str) and is_clean(value)
+    named = [one.object_key for key, one in known.items() if key not in unnamed]
+    return sum(map(len, named)) + len(named) * (LINE_BYTES - len(f"{month}/"))
 
 
 def _is_same(entry: Entry | None, size: object, version: object) -> bool:

@@ -14,9 +14,8 @@ from typing import Final
 from archiver.archive import layout, verified
 from archiver.archive.catalogue import (
     EMPTY,
-    NOTHING_KNOWN,
     Catalogue,
-    CatalogueSet,
+    CatalogueEntry,
     Described,
     read_catalogue,
 )
@@ -55,56 +54,98 @@ _REMOVED_HINT = (
 
 
 @dataclass(frozen=True, slots=True)
+class Overview:
+    """What is known of a month before any of its records is read: by its catalogue, the results of
+    earlier verifies, and its SHA256SUMS, None where the catalogue knows what that says. ``listed``
+    are the names of the sets that are there."""
+
+    catalogue: Catalogue = EMPTY
+    results: Mapping[str, Result] = field(default_factory=dict)
+    sums: MonthSums | None = None
+    listed: frozenset[str] = frozenset()
+
+    def results_by_set(self) -> dict[str, dict[str, Result]]:
+        """The results by the key of the set."""
+        found: dict[str, dict[str, Result]] = defaultdict(dict)
+        for key, result in self.results.items():
+            found[layout.set_of(key)][key] = result
+        return found
+
+    @property
+    def sums_fault(self) -> ArchiverError | None:
+        """Why SHA256SUMS, or a line of it, cannot be read, as far as it was."""
+        return None if self.sums is None else self.sums.fault
+
+    @property
+    def sets_in_sums(self) -> Iterable[str]:
+        """The sets that SHA256SUMS names, as far as it was read."""
+        return self.sums.by_set if self.sums is not None else ()
+
+
+@dataclass(frozen=True, slots=True)
 class SetFiles:
     """A set as a listing shows it, its files by key.
 
-    ``results`` are those of earlier verifies, by key: they may name files that are gone. ``known``
-    is what the month's catalogue says of the set; ``sums`` is the SHA-256 by key in SHA256SUMS,
-    None where that does not name the set. ``sums_fault`` says why SHA256SUMS, or a line of it,
-    cannot be read; ``damaged_lines`` are these lines. ``beside`` are the names of the sets of the
-    month that are there. ``documents`` are the records that were read ahead, by key, each as
-    :meth:`Store.read_many` gives it."""
+    ``results`` are those of earlier verifies, by key: they may name files that are gone. ``month``
+    is what is known of its month. ``documents`` are the records that were read ahead, by key, each
+    as :meth:`Store.read_many` gives it."""
 
     key: str
     entries: Mapping[str, Entry]
     results: Mapping[str, Result] = field(default_factory=dict)
-    known: CatalogueSet = NOTHING_KNOWN
-    sums: Mapping[str, str] | None = None
-    sums_fault: ArchiverError | None = None
-    damaged_lines: Sequence[str] = ()
-    beside: frozenset[str] = frozenset()
+    month: Overview = Overview()
     documents: Mapping[str, bytes | ArchiverError | None] = field(default_factory=dict, repr=False)
 
     @property
-    def records(self) -> Iterable[str]:
+    def records(self) -> list[str]:
         """The keys of its records, usable or not."""
-        return (key for key in self.entries if key.endswith(layout.RECORD_SUFFIX))
+        return [key for key in self.entries if key.endswith(layout.RECORD_SUFFIX)]
+
+    @property
+    def known(self) -> Mapping[str, CatalogueEntry]:
+        """What the catalogue says of the records of its month, by key."""
+        return self.month.catalogue.entries
+
+    @property
+    def catalogued(self) -> list[CatalogueEntry]:
+        """What the catalogue says of its own records, as far as it knows them."""
+        return [self.known[key] for key in self.records if key in self.known]
+
+    @property
+    def sums(self) -> Mapping[str, str] | None:
+        """The SHA-256 by key in SHA256SUMS; None where that does not name the set."""
+        if self.month.sums is None:
+            return self.month.catalogue.sums(self.records)
+        return self.month.sums.by_set.get(self.key)
+
+    @property
+    def sums_fault(self) -> ArchiverError | None:
+        """Why SHA256SUMS, or a line of it, cannot be read."""
+        return self.month.sums_fault
 
     @property
     def is_as_catalogued(self) -> bool:
         """Whether its catalogue knows all that is in it: records, and objects of their sizes, which
         SHA256SUMS names; and earlier verifies saw nothing else."""
-        known = self.known.entries
-        if not self.known.is_sealed or len(self.entries) != 2 * len(known):
+        catalogue, records = self.month.catalogue, self.records
+        if not records or len(self.entries) != 2 * len(records):
             return False
-        sums = {one.object_key: one.sha256 for one in known.values()}
-        return (
-            known.keys() <= self.entries.keys()
-            and all(
-                (there := self.entries.get(one.object_key)) is not None
-                and there.is_file
-                and there.size == one.size
-                for one in known.values()
-            )
-            and all(
-                key in sums and one.sha256 in (None, sums[key]) for key, one in self.results.items()
-            )
+        for record in records:
+            if not catalogue.is_sealed(record):
+                return False
+            one = catalogue.entries[record]
+            there = self.entries.get(one.object_key)
+            if there is None or not there.is_file or there.size != one.size:
+                return False
+        sums = self.sums or {} if self.results else {}
+        return all(
+            key in sums and one.sha256 in (None, sums[key]) for key, one in self.results.items()
         )
 
     @property
     def expected(self) -> NodesExpected | None:
         """How many nodes it should have, where its catalogue knows."""
-        said = (entry.nodes_expected for entry in self.known.entries.values())
+        said = (entry.nodes_expected for entry in self.catalogued)
         return next((one for one in said if one is not None), None)
 
     @property
@@ -124,32 +165,30 @@ class SetFiles:
         """Why ``sums`` may lack a line of this set: SHA256SUMS cannot be read, and a file that is
         here has no line, or a cluster's file that is gone may have had one; or an earlier verify
         saw a line that is gone."""
-        if self.sums_fault is None:
+        if self.month.sums is None or self.month.sums.fault is None:
             return self._lost_line()
         named = {layout.stem_of(key) for key in self.sums or ()}
-        name = self.key.rpartition("/")[2]
+        name, damaged = self.key.rpartition("/")[2], self.month.sums.damaged
         is_certain = named.issuperset(map(layout.stem_of, self.records)) and (
             self.is_standard
-            or not any(may_be_of(line, name, self.beside) for line in self.damaged_lines)
+            or not any(may_be_of(line, name, self.month.listed) for line in damaged)
         )
-        return None if is_certain else self.sums_fault
+        return None if is_certain else self.month.sums.fault
 
     def _lost_line(self) -> ArchiverError | None:
+        sums = self.sums or () if self.results else ()
         for key, result in self.results.items():
-            if result.named and key not in (self.sums or ()):
+            if result.named and key not in sums:
                 month = layout.month_of(self.key)
                 fault = f"it does not name {key[len(month) + 1 :]}, and did at an earlier verify"
                 return BadDocument(layout.sums_key(month), fault, hint=_HINT)
         return None
 
-    def with_sums(self, sums: MonthSums) -> "SetFiles":
-        """The same, with what a SHA256SUMS says of it."""
-        return replace(
-            self,
-            sums=sums.by_set.get(self.key),
-            sums_fault=sums.fault,
-            damaged_lines=sums.damaged,
-        )
+    def by(self, catalogue: Catalogue, sums: MonthSums | None = None) -> "SetFiles":
+        """The same, by another catalogue of its month, and by its SHA256SUMS as it was read now, if
+        it was."""
+        month = replace(self.month, catalogue=catalogue, sums=sums or self.month.sums)
+        return replace(self, month=month)
 
     def with_documents(self, documents: Mapping[str, bytes]) -> "SetFiles":
         """The same, with those of these records that are listed with their size."""
@@ -267,7 +306,7 @@ async def record_of(store: Store, one: SetFiles, key: str) -> Record | None:
 
 async def described(store: Store, one: SetFiles, key: str) -> Described | None:
     """What a record says: by the catalogue if that has it, otherwise as :func:`record_of`."""
-    return one.known.entries.get(key) or await record_of(store, one, key)
+    return one.known.get(key) or await record_of(store, one, key)
 
 
 def _all(_: str) -> bool:
@@ -330,52 +369,18 @@ class Month:
 
     def take(self, entry: Entry) -> None:
         """Note one of its entries."""
-        if not layout.is_of_a_month(entry.key):
-            self.entries[entry.key] = entry
-            self.sets.setdefault(layout.set_of(entry.key), {})[entry.key] = entry
-        elif entry.key == layout.sums_key(self.key):
+        key = entry.key
+        if key == layout.sums_key(self.key):
             self.sums = entry
-        else:
+        elif key == layout.index_key(self.key):
             self.index = entry
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """What is known of a month before any of its records is read: by its catalogue, the results of
-    earlier verifies, and its SHA256SUMS, None where the catalogue knows what that says. ``listed``
-    are the names of the sets that are there."""
-
-    catalogue: Catalogue = EMPTY
-    results: Mapping[str, Result] = field(default_factory=dict)
-    sums: MonthSums | None = None
-    listed: frozenset[str] = frozenset()
-
-    def files(
-        self, set_key: str, entries: Mapping[str, Entry], results: Mapping[str, Result]
-    ) -> SetFiles:
-        """A set of the month, with its entries in the listing and its results."""
-        known = self.catalogue.of(set_key)
-        if self.sums is None:
-            lines = known.sums if known.has_sums else None
-            return SetFiles(set_key, entries, results, known, lines, beside=self.listed)
-        return SetFiles(set_key, entries, results, known, beside=self.listed).with_sums(self.sums)
-
-    def results_by_set(self) -> dict[str, dict[str, Result]]:
-        """The results by the key of the set."""
-        found: dict[str, dict[str, Result]] = defaultdict(dict)
-        for key, result in self.results.items():
-            found[layout.set_of(key)][key] = result
-        return found
-
-    @property
-    def sums_fault(self) -> ArchiverError | None:
-        """Why SHA256SUMS, or a line of it, cannot be read, as far as it was."""
-        return None if self.sums is None else self.sums.fault
-
-    @property
-    def sets_in_sums(self) -> Iterable[str]:
-        """The sets that SHA256SUMS names, as far as it was read."""
-        return self.sums.by_set if self.sums is not None else ()
+        else:
+            self.entries[key] = entry
+            set_key = layout.set_of(key)
+            if set_key in self.sets:
+                self.sets[set_key][key] = entry
+            else:
+                self.sets[set_key] = {key: entry}
 
 
 async def overviews(
@@ -425,11 +430,7 @@ def _says_all(catalogue: Catalogue, month: Month, entry: Entry) -> bool:
     there, by the catalogue and the listing."""
     return (
         catalogue.has_all_of == (entry.size, entry.version)
-        and all(
-            record in month.entries and entry.object_key in month.entries
-            for one in catalogue.sets.values()
-            for record, entry in one.entries.items()
-        )
+        and all(one.object_key in month.entries for one in catalogue.entries.values())
         and catalogue.named <= month.entries.keys()
     )
 
@@ -440,7 +441,7 @@ async def with_records(
     """The same sets, with the records read that no catalogue knows, many at once; only of the sets
     that ``reads`` says by their key. Raises StoreError."""
     unknown = [
-        [k for k in one.records if k not in one.known.entries and k not in one.documents]
+        [key for key in one.records if key not in one.known and key not in one.documents]
         if reads(one.key)
         else []
         for one in sets
@@ -489,7 +490,7 @@ class _Below:
             gone = sorted({*results, *overview.sets_in_sums} - month.sets.keys())
             for key in (*filter(self.wants, month.sets), *filter(self._is_gone, gone)):
                 entries = month.sets.get(key, {})
-                found.append(overview.files(key, entries, results.get(key, {})))
+                found.append(SetFiles(key, entries, results.get(key, {}), overview))
         if self.reads is None:
             return found
         sets = [one for one in found if isinstance(one, SetFiles)]
@@ -521,7 +522,7 @@ class MonthView:
         """The sets that the listing shows."""
         results = self.overview.results_by_set()
         return [
-            self.overview.files(key, entries, results.get(key, {}))
+            SetFiles(key, entries, results.get(key, {}), self.overview)
             for key, entries in self.listed.sets.items()
         ]
 
@@ -565,7 +566,7 @@ async def set_of(store: Store, set_key: str) -> SetFiles:
     """A set as it is listed now, and what is known of its month. Raises StoreError."""
     view = await view_month(store, layout.month_of(set_key))
     results = view.overview.results_by_set().get(set_key, {})
-    return view.overview.files(set_key, view.listed.sets.get(set_key, {}), results)
+    return SetFiles(set_key, view.listed.sets.get(set_key, {}), results, view.overview)
 
 
 async def listings(store: Store, months: Iterable[str]) -> dict[str, list[Entry]]:

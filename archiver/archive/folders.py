@@ -12,7 +12,7 @@ from typing import Final
 
 from archiver.archive import completeness, layout
 from archiver.archive.archive import Archive
-from archiver.archive.catalogue import NOTHING_KNOWN, CatalogueEntry, Described
+from archiver.archive.catalogue import EMPTY, CatalogueEntry, Described
 from archiver.archive.contents import SetFiles, Unrecorded, sets_below
 from archiver.archive.reading import decode_record, salvaged_sums
 from archiver.errors import ArchiverError
@@ -87,7 +87,7 @@ class Folder:
     @property
     def is_catalogued_log(self) -> bool:
         """Whether its catalogue says that it is one of logs, which the records may contradict."""
-        return not self.is_full and not self.logs.isdisjoint(self.files.known.entries)
+        return not self.is_full and not self.logs.isdisjoint(self.files.known)
 
     @property
     def is_of_cluster(self) -> bool:
@@ -186,7 +186,7 @@ def logs_among(one: SetFiles) -> frozenset[str]:
     that were read ahead (pure). A record that cannot be used says nothing."""
     found = set[str]()
     for key in one.records:
-        data, record = one.documents.get(key), one.known.entries.get(key)
+        data, record = one.documents.get(key), one.known.get(key)
         if record is None and isinstance(data, bytes):
             with suppress(ArchiverError):
                 record = CatalogueEntry.of(decode_record(key, data))
@@ -238,9 +238,8 @@ async def read_folders(archive: Archive, folders: Sequence[Folder]) -> list[Fold
             found.append(one)
             continue
         own = {key: documents[key] for key in one.record_keys}
-        files = replace(one.files, known=NOTHING_KNOWN, documents=own)
-        if (said := sums.get(layout.month_of(one.key))) is not None:
-            files = files.with_sums(said)
+        files = one.files.by(EMPTY, sums.get(layout.month_of(one.key)))
+        files = replace(files, documents=own)
         found.append(replace(one, files=files, logs=logs_among(files)))
     return found
 

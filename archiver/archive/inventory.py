@@ -69,7 +69,7 @@ class _Month:
 
     def of(self, set_key: str) -> SetFiles:
         """One set."""
-        return self.overview.files(set_key, self.files.get(set_key, {}), {})
+        return SetFiles(set_key, self.files.get(set_key, {}), {}, self.overview)
 
 
 class Difference(StrEnum):
@@ -234,8 +234,7 @@ class Inventory:
 
     async def _described(self, month: _Month, key: str) -> Described | None:
         """What a record says, by the catalogue if that knows. Raises as :func:`read_record`."""
-        known = month.overview.catalogue.of(layout.set_of(key))
-        if (entry := known.entries.get(key)) is not None:
+        if (entry := month.overview.catalogue.entries.get(key)) is not None:
             return entry
         self.unknown_months.add(layout.month_of(key))
         return await read_record(self._store, key)

@@ -165,12 +165,8 @@ def is_in_folder(key: str) -> bool:
 def is_of_a_set(key: str) -> bool:
     """Whether a key is that of a backup set's file: anything in a set's folder, and in a month what
     is named like a standard instance's file."""
-    if key.startswith(OWN_PREFIXES) or not is_clean(key):
-        return False
-    depth = key.count("/")
-    return depth == _SET_DEPTH or (
-        depth == _MONTH_DEPTH and _OF_STANDARD.fullmatch(key) is not None
-    )
+    is_so_deep = _OF_STANDARD.fullmatch(key) is not None or key.count("/") == _SET_DEPTH
+    return is_so_deep and is_clean(key) and not key.startswith(OWN_PREFIXES)
 
 
 def may_hold_sets(key: str) -> bool:

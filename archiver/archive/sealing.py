@@ -15,11 +15,11 @@ one, so that a run completes what an interrupted one left.
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from archiver.archive import layout
-from archiver.archive.catalogue import CatalogueSet
+from archiver.archive.catalogue import Catalogue
 from archiver.archive.contents import MonthView, SetFiles, described, with_records
 from archiver.archive.reading import at_odds, check_object, decode_sums
 from archiver.archive.sums import (
@@ -210,8 +210,8 @@ async def _read_month(
 
 def _known_by(one: SetFiles, keys: Collection[str]) -> SetFiles:
     """The same set, with what its catalogue says of the objects with these ``keys`` alone."""
-    entries = {key: entry for key, entry in one.known.entries.items() if entry.object_key in keys}
-    return replace(one, known=CatalogueSet(entries))
+    known = {entry.key: entry for entry in one.catalogued if entry.object_key in keys}
+    return one.by(Catalogue(known))
 
 
 async def _recorded(

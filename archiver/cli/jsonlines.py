@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -80,8 +80,13 @@ def write_overdue(instance_id: str, newest: datetime | None, why: str) -> None:
 def write_object(value: Mapping[str, Any]) -> bool:
     """Write one line; returns whether it was written. A reader that went away must not cost the
     night's backup."""
-    text = json.dumps({key: plain(inner) for key, inner in value.items()})
-    return streams.write(f"{text}\n")
+    return write_objects([value])
+
+
+def write_objects(values: Iterable[Mapping[str, Any]]) -> bool:
+    """Write a line for each, as :func:`write_object` does."""
+    plainly = ({key: plain(inner) for key, inner in value.items()} for value in values)
+    return streams.write("".join(f"{json.dumps(value)}\n" for value in plainly))
 
 
 def plain(value: object) -> object:

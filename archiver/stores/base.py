@@ -3,15 +3,14 @@
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from archiver.errors import ArchiverError
 from archiver.model import Part, Pin, Provenance, Receipt, Stored
 from archiver.stores.commit import Commit
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An object in a listing; ``size`` in bytes.
 
     ``version`` changes when the object is written again: the time of its last change

@@ -18,7 +18,7 @@ from archiver.archive.acknowledged import (
     withdraw,
 )
 from archiver.archive.archive import Beginning
-from archiver.cli.ls import _unchecked
+from archiver.cli.ls_output import unchecked
 from archiver.commands.copy.difference import mismatches
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import Selection
@@ -379,16 +379,16 @@ async def test_what_the_vendor_has_is_missing_whatever_is_acknowledged(
 
     failed = (await rows())["b"]
     assert (failed.state, failed.set_acknowledged) == ("failed", True)
-    assert [*_unchecked([failed])] == []
+    assert [*unchecked([failed])] == []
     at_the_vendor(files, NIGHT, b="Success")
     missing = (await rows())["b"]
     assert (missing.state, missing.acknowledged) == ("missing", None)
-    assert [line.partition(":")[0] for line in _unchecked([missing])] == ["missing", "incomplete"]
+    assert [line.partition(":")[0] for line in unchecked([missing])] == ["missing", "incomplete"]
     # A node that nobody missed fails, too.
     write_rdb(files / CLUSTER / f"{CLUSTER}-c" / f"d_{STAMP}.rdb", 3000, 1)
     at_the_vendor(files, NIGHT, b="Failed", c="Failed")
     both = await rows()
-    [line] = _unchecked([*both.values()])
+    [line] = unchecked([*both.values()])
     assert line.startswith(f"failed: {CLUSTER}-c-")
     # What pull is still to record is nobody's to acknowledge either.
     [record] = (Path(str(archive.store)) / folder).glob("*.json")

@@ -338,7 +338,7 @@ async def test_a_copied_archive_is_read_once(pulled: Pulled, tmp_path: Path) -> 
 
 
 def test_what_is_no_catalogue_knows_nothing() -> None:
-    assert read_catalogue("r-a/2026/11", b"{}\n", {}, None).sets == {}
+    assert read_catalogue("r-a/2026/11", b"{}\n", {}, None).named == frozenset()
 
 
 async def test_records_that_change_places_are_read(pulled: Pulled) -> None:

@@ -3,10 +3,9 @@
 import itertools
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from archiver.archive import layout
 from archiver.archive.acknowledged import Acknowledged, Acknowledgement
@@ -43,8 +42,7 @@ class State(StrEnum):
 _NOT_ACKNOWLEDGED: Final = frozenset((State.MISSING, State.UNRECORDED))
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One backup file, or without a ``backup_id`` a SHA256SUMS, or a folder that nobody sees into.
     ``expires_at`` is when the vendor deletes its copy, where that is known; ``set_note`` says why
     the set it belongs to is not complete, ``note`` what else there is to say of it, ``error`` why
@@ -97,32 +95,41 @@ async def rows_by_instance(
         return layout.began_in(folder, range_)
 
     for prefix in [f"{safe(instance)}/" for instance in instances] or [""]:
-        rows, sets = list[Row](), list[SetNodes]()
+        rows, sets = list[Row](), dict[str, list[str]]()
         instance_id = ""
         async for one in sets_below(archive.store, prefix, reads=is_meant):
-            if one.key.partition("/")[0] != instance_id and (rows or sets):
-                yield with_set_notes(rows, sets)
-                rows, sets = [], []
-            instance_id = one.key.partition("/")[0]
-            if isinstance(one, Unrecorded):
-                rows += [_bare_row(one.key, one.error)] if is_meant(one.key) else []
-                continue
-            # Sets around those that are meant say which nodes these should have.
-            found = await _rows_of(archive.store, one) if is_meant(one.key) else []
-            rows += found
-            listed = listed_set(one.key, [*one.entries, *map(_record_key, found)])
-            sets += [] if listed is None else [listed]
-        yield with_set_notes(rows, sets)
+            if not one.key.startswith(f"{instance_id}/"):
+                if rows or sets:
+                    yield _of_instance(rows, sets)
+                rows, sets = [], {}
+                instance_id = one.key.partition("/")[0]
+            if isinstance(one, SetFiles):
+                # Sets around those that are meant say which nodes these should have.
+                sets[one.key] = [*one.entries]
+                rows += await _rows_of(archive.store, one) if is_meant(one.key) else []
+            elif is_meant(one.key):
+                rows.append(_bare_row(one.key, one.error))
+        yield _of_instance(rows, sets)
 
 
-def _record_key(row: Row) -> str:
-    return layout.record_key(layout.stem_of_node(row.set_key, row.node_id, row.backup_id))
+def _of_instance(rows: Sequence[Row], sets: Mapping[str, list[str]]) -> list[Row]:
+    """The rows of an instance, with what its sets lack; ``sets`` has the keys of the files that are
+    in each of its sets."""
+    keys = itertools.chain(*sets.values())
+    if all(row.is_standard for row in rows) and not any(map(layout.is_in_folder, keys)):
+        return with_set_notes(rows)  # it has no nodes, so that no set can lack one
+    for row in rows:
+        if row.set_key in sets:
+            stem = layout.stem_of_node(row.set_key, row.node_id, row.backup_id)
+            sets[row.set_key].append(layout.record_key(stem))
+    listed = (listed_set(key, files) for key, files in sets.items())
+    return with_set_notes(rows, (one for one in listed if one is not None))
 
 
 async def _rows_of(store: Store, one: SetFiles) -> list[Row]:
     """One set's files, those that it has lost among them."""
     if one.is_as_catalogued:
-        return [_recorded_row(entry, None) for entry in one.known.entries.values()]
+        return [_recorded_row(entry, None) for entry in one.catalogued]
     rows: list[Row] = []
     keys = [*one.records]
     for key, lost in one.unrecorded().items():
@@ -162,7 +169,8 @@ async def with_acknowledgements(rows: Iterable[Row], acknowledged: Acknowledged)
     await acknowledged.read()
     found, sets = list[Row](), dict[str, Acknowledgement | None]()
     for row in rows:
-        if row.error is not None or row.state in _NOT_ACKNOWLEDGED:
+        may_be_known = row.set_note is not None or row.state is State.FAILED
+        if not may_be_known or row.error is not None or row.state in _NOT_ACKNOWLEDGED:
             found.append(row)
             continue
         if row.set_note is not None and row.set_key not in sets:
@@ -172,11 +180,8 @@ async def with_acknowledgements(rows: Iterable[Row], acknowledged: Acknowledged)
         if row.state is State.FAILED:
             name = f"{row.node_id}-{row.backup_id}"
             known = await acknowledged.of_failed(name, row.set_key, row.node_id)
-        if known is None and whole is None:
-            found.append(row)
-            continue
         by = None if known is None else str(known)
-        found.append(replace(row, acknowledged=by, set_acknowledged=whole is not None))
+        found.append(row._replace(acknowledged=by, set_acknowledged=whole is not None))
     return found
 
 
@@ -189,18 +194,18 @@ async def _compared_row(inventory: Inventory, backup: Backup, finding: Finding) 
         return row
     if finding.record is None:
         is_there = await inventory.present(finding.transfer.stem)
-        return replace(
-            row, state=State.UNRECORDED if is_there else _vendor_state(backup, State.MISSING)
+        return row._replace(
+            state=State.UNRECORDED if is_there else _vendor_state(backup, State.MISSING)
         )
     try:
         sums = await inventory.sums(finding.record.set_key)
     except (BadDocument, UnreadableObject) as unreadable:
         if not backup.is_standard:
-            return replace(row, error=unreadable)
-        return replace(row, state=State.ARCHIVED, note=unreadable.message)
+            return row._replace(error=unreadable)
+        return row._replace(state=State.ARCHIVED, note=unreadable.message)
     if (odds := at_odds(finding.record, sums)) is not None:
-        return replace(row, error=odds)
-    return _noted(replace(row, state=State.ARCHIVED), finding.record.object_key, sums)
+        return row._replace(error=odds)
+    return _noted(row._replace(state=State.ARCHIVED), finding.record.object_key, sums)
 
 
 def _noted(row: Row, key: str, sums: Mapping[str, str] | None) -> Row:
@@ -210,7 +215,7 @@ def _noted(row: Row, key: str, sums: Mapping[str, str] | None) -> Row:
     why = f"{key} has a record, but no line in SHA256SUMS"
     if sums is None:
         why = unsealed(is_of_cluster=not row.is_standard)
-    return replace(row, note=why) if row.is_standard else replace(row, set_note=why)
+    return row._replace(note=why) if row.is_standard else row._replace(set_note=why)
 
 
 def vendor_rows(backups: Iterable[Backup]) -> list[Row]:
@@ -257,7 +262,7 @@ def with_set_notes(rows: Sequence[Row], archived: Iterable[SetNodes] = ()) -> li
                 notes[instance_id, key] = why
     return sorted(
         (
-            replace(row, set_note=notes[row.instance_id, row.set_key])
+            row._replace(set_note=notes[row.instance_id, row.set_key])
             if (row.instance_id, row.set_key) in notes
             else row
             for row in rows
@@ -290,7 +295,7 @@ async def _archived_row(store: Store, one: SetFiles, key: str) -> Row:
     if (doubt := one.doubt) is not None:
         # It may be a line of this set that cannot be read: that is damage where nothing else says
         # that a set is whole.
-        return row if row.is_standard else replace(row, set_note=doubt.message)
+        return row if row.is_standard else row._replace(set_note=doubt.message)
     return _noted(row, record.object_key, one.sums)
 
 
@@ -332,7 +337,7 @@ def _unrecorded_row(lost: Unrecorded, size: int) -> Row:
     """A file that is still to be recorded: it keeps its set from being complete."""
     row = _damaged_row(lost.key, lost.error)
     why, note = "a file has no record yet", f"{lost.error.message} yet"
-    return replace(row, state=State.UNRECORDED, size=size, set_note=why, note=note, error=None)
+    return row._replace(state=State.UNRECORDED, size=size, set_note=why, note=note, error=None)
 
 
 def _bare_row(key: str, error: ArchiverError) -> Row:

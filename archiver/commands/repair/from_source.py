@@ -13,7 +13,7 @@ from typing import Final
 from archiver import events as pull_events
 from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.archive.contents import view_month
+from archiver.archive.contents import SetFiles, view_month
 from archiver.archive.measure import measure, new_block
 from archiver.archive.verified import results_if_any
 from archiver.commands.pull.plan import PullOptions
@@ -181,7 +181,7 @@ async def _read_again(
     overview = await look_at(store, listed)
     known = await results_if_any(store, listed.key)
     seen = {key: one for key, one in known.items() if layout.set_of(key) == set_key}
-    found = await survey(store, overview.files(set_key, listed.sets.get(set_key, {}), seen))
+    found = await survey(store, SetFiles(set_key, listed.sets.get(set_key, {}), seen, overview))
     wrong = {finding.stem for finding in found.findings}
     block, right = await in_thread(new_block), set[str]()
     for one in found.files:

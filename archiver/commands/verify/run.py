@@ -161,7 +161,9 @@ class _Run:
             if set_key == month:
                 again = [*check_sums(listed, overview, known), *check_catalogue(listed, overview)]
             else:
-                one = overview.files(set_key, listed.sets.get(set_key, {}), seen.get(set_key, {}))
+                one = SetFiles(
+                    set_key, listed.sets.get(set_key, {}), seen.get(set_key, {}), overview
+                )
                 again = (await survey(self._store, one)).findings
             still = {finding.identity for finding in again}
             for finding in self._transient[set_key]:
@@ -246,7 +248,7 @@ class _Run:
             [listed.sets[one] for one in sorted(wanted & listed.sets.keys())], known
         )
         sets = [
-            overview.files(one, listed.sets.get(one, {}), seen.get(one, {}))
+            SetFiles(one, listed.sets.get(one, {}), seen.get(one, {}), overview)
             for one in sorted(wanted)
         ]
         return _Chosen(listed, overview, known, faults, sets, picked)
@@ -313,7 +315,7 @@ class _Run:
         if gone:
             more = f" and {len(gone) - 1:,} more" if len(gone) > 1 else ""
             self._note(layout.index_key(month.key), f"it names {gone[0]}{more}, which is not there")
-        if gone or (month.index is not None and not catalogue.sets):
+        if gone or (month.index is not None and not catalogue.named):
             self._stale.add(month.key)
 
     async def _with_documents(self, months: Sequence[_Chosen]) -> AsyncGenerator[SetFiles, None]:
@@ -387,7 +389,7 @@ class _Run:
         return next((number for number in numbers if number is not None), None)
 
     def _count_catalogued(self, one: SetFiles) -> None:
-        for entry in one.known.entries.values():
+        for entry in one.catalogued:
             self.summary.files += 1
             self.summary.size += entry.size
             if self._is_recent(one.results.get(entry.object_key), entry.size):
@@ -398,7 +400,7 @@ class _Run:
         """Note whether the catalogue of a set's month is to be written again."""
         for statements in found.files:
             self._note_source(statements.record)
-        known = one.known.entries
+        known = one.known
         if any(statements.record.key not in known for statements in found.files) or any(
             finding.fault is Fault.CATALOGUE for finding in found.findings
         ):

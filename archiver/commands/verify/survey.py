@@ -137,7 +137,7 @@ def check_catalogue(listed: contents.Month, overview: contents.Overview) -> list
     sums, catalogue = overview.sums, overview.catalogue
     if sums is None or sums.fault is not None or not catalogue.has_sums:
         return []
-    catalogued = {k: v for one in catalogue.sets.values() for k, v in (one.sums or {}).items()}
+    catalogued = catalogue.sums(catalogue.entries) or {}
     if catalogued == {k: v for one in sums.by_set.values() for k, v in one.items()}:
         return []
     text = "it does not have the lines of SHA256SUMS"
@@ -147,7 +147,7 @@ def check_catalogue(listed: contents.Month, overview: contents.Overview) -> list
 def _contradicted(one: SetFiles, records: Iterable[Record]) -> Iterable[Finding]:
     """Records of which the catalogue says something else."""
     for record in records:
-        entry = one.known.entries.get(record.key)
+        entry = one.known.get(record.key)
         if entry is not None and entry != CatalogueEntry.of(record):
             text = f"its entry for {record.key} differs from that record"
             yield Finding(layout.index_key(layout.month_of(one.key)), Fault.CATALOGUE, text)
