@@ -130,8 +130,8 @@ def instance_of(fields: Mapping[str, Any]) -> str | None:
 
 
 def _text(event: Event) -> str | None:
-    told = words.line(event)
-    return None if told is None else told[1]
+    shown = words.line(event)
+    return None if shown is None else shown[1]
 
 
 OF_RUNS: Final[Words[Event]] = Words(words.level, _text, fields_of)

@@ -97,7 +97,7 @@ class NodesExpected:
 
 
 class Named:
-    """What tells a backup from others, and says where it lies in an archive: a listing has it, and
+    """What identifies a backup, and says where it lies in an archive: a listing has it, and
     a record."""
 
     __slots__ = ()

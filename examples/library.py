@@ -31,7 +31,7 @@ def tell(event: Event) -> None:
     print(type(event).__name__)
 
 
-async def bring_home(endpoint: str, directory: str, instances: list[str]) -> Summary:
+async def commit_file(endpoint: str, directory: str, instances: list[str]) -> Summary:
     start, end = TimeRange.parse("last-7d", datetime.now(UTC)).query_bounds()
     options = PullOptions(workers=2, transfer=TransferOptions(connections=2))
     async with aiohttp.ClientSession() as session:
@@ -44,7 +44,7 @@ async def bring_home(endpoint: str, directory: str, instances: list[str]) -> Sum
 
 def main() -> None:
     endpoint, directory, *instances = sys.argv[1:]
-    summary = asyncio.run(bring_home(endpoint, directory, instances))
+    summary = asyncio.run(commit_file(endpoint, directory, instances))
     print(f"{summary.archived} archived, {summary.held} held, {len(summary.failures)} failed")
     sys.exit(summary.exit_code)
 

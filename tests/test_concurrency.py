@@ -221,7 +221,7 @@ async def test_leaving_is_not_cut_short_by_a_second_cancellation() -> None:
     assert leaving.ended
 
 
-async def test_a_crew_that_fails_while_it_is_cancelled_is_cancelled() -> None:
+async def test_a_task_group_that_fails_while_it_is_cancelled_is_cancelled() -> None:
     begun = asyncio.Event()
 
     async def fail_when_cancelled() -> None:

@@ -233,7 +233,7 @@ def test_journals_of_uploads(text: bytes) -> None:
         (b" " * (documents.MAX_BYTES + 1), "bytes"),
     ],
 )
-def test_what_is_no_document(data: bytes, why: str) -> None:
+def test_what_is_not_a_document(data: bytes, why: str) -> None:
     with pytest.raises(BadDocument, match=why):
         parse("k", data)
 
@@ -245,7 +245,7 @@ def test_a_size_is_a_whole_number(value: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".x", "a/b", "a\0b", "\ud800", "x" * 201, "a\nb"])
-def test_what_is_no_name_of_a_file(name: str) -> None:
+def test_what_is_not_the_name_of_a_file(name: str) -> None:
     with pytest.raises(BadDocument):
         Fields("k", {"object": name}).name("object")
 
@@ -254,7 +254,7 @@ def test_what_is_no_name_of_a_file(name: str) -> None:
     "text",
     ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "1969-12-31T23:59:59Z", "soon", ""],
 )
-def test_what_is_no_time(text: str) -> None:
+def test_what_is_not_a_time(text: str) -> None:
     with pytest.raises(BadDocument):
         Fields("k", {"at": text}).moment("at")
 

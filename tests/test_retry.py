@@ -152,7 +152,7 @@ async def test_what_others_get_does_not_mend_what_one_does_not() -> None:
     assert clock.now == 300.0
 
 
-async def test_what_is_not_tried_again_is_no_outage() -> None:
+async def test_what_is_not_tried_again_is_not_an_outage() -> None:
     clock = Clock()
     outage = Outage(clock)
     with pytest.raises(IntegrityError):
@@ -161,7 +161,7 @@ async def test_what_is_not_tried_again_is_no_outage() -> None:
     await attempts(clock, outage).failed(SourceUnavailable("x"))
 
 
-async def test_an_outage_is_told_once() -> None:
+async def test_an_outage_is_reported_once() -> None:
     clock, told = Clock(), list[float]()
     outage = Outage(clock)
 
@@ -186,7 +186,7 @@ async def test_an_outage_is_told_once() -> None:
     assert told == [300.0] * 2
 
 
-async def test_what_one_does_not_get_is_no_outage() -> None:
+async def test_what_one_does_not_get_is_not_an_outage() -> None:
     clock, told = Clock(), list[float]()
     outage = Outage(clock)
     tries = Attempts(
@@ -199,7 +199,7 @@ async def test_what_one_does_not_get_is_no_outage() -> None:
     assert not told
 
 
-async def test_a_long_wait_is_told_before_the_third_try() -> None:
+async def test_a_long_wait_is_reported_before_the_third_try() -> None:
     clock, told = Clock(), list[float]()
     tries = Attempts(
         RetryPolicy(), lambda *_: None, clock.sleep, lambda: 1.0, Outage(clock),

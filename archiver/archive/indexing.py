@@ -181,8 +181,8 @@ async def write_index(
     """Write the catalogue of a month. ``documents`` are records that this run has just written, by
     key, so that they need not be read back.
 
-    Records that cannot be used are left out: whoever asks for them reads them, and is told. Raises
-    StoreError.
+    Records that cannot be used are left out: whoever asks for one reads it, and gets the error.
+    Raises StoreError.
     """
     sets = view.sets
     known: dict[str, CatalogueEntry] = {}

@@ -371,7 +371,7 @@ class Inventory:
 async def expecting(
     walked: AsyncGenerator[Recorded | Unrecorded, None], *inventories: Inventory
 ) -> AsyncGenerator[Recorded | Unrecorded, None]:
-    """The same that is walked through in another archive. The inventories are told of some months
+    """The same that is walked through in another archive. The inventories learn of some months
     at a time that these come next."""
     async with aclosing(_in_windows(walked)) as windows:
         async for some in windows:

@@ -79,7 +79,7 @@ async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> 
                 done.append(
                     await acknowledge(archive, subject, by=by, reason=reason, observer=_say)
                 )
-            _tell(archive, done[-1], given)
+            _print(archive, done[-1], given)
     return None
 
 
@@ -88,9 +88,9 @@ def _say(event: "Event") -> None:
     from archiver.cli.run import say
     from archiver.cli.words import line
 
-    told = line(event)
-    if told is not None:
-        say(told[1])
+    shown = line(event)
+    if shown is not None:
+        say(shown[1])
 
 
 def _check(subjects: tuple[str, ...], given: dict[str, Any]) -> None:
@@ -117,7 +117,7 @@ async def _who() -> str:
     return "@".join(part for part in (found.user, found.host) if part)
 
 
-def _tell(archive: "Archive", one: "Acknowledgement", given: dict[str, Any]) -> None:
+def _print(archive: "Archive", one: "Acknowledgement", given: dict[str, Any]) -> None:
     from archiver.cli.jsonlines import write_object
     from archiver.cli.run import say
     from archiver.logs import record
@@ -147,7 +147,7 @@ async def _list(
 ) -> "Ended | None":
     """Print the acknowledgements, newest last; exit code 1 if a document is unusable."""
     from archiver.cli.jsonlines import write_event, write_object
-    from archiver.cli.run import Ended, tell
+    from archiver.cli.run import Ended, announce
     from archiver.errors import worst_exit_code
     from archiver.events import Failed
 
@@ -162,15 +162,15 @@ async def _list(
             write_object({"event": "acknowledgement", **_fields(one), "state": state.split()[0]})
         else:
             show(f"{one.subject}  {one}  ({state})")
-    told = [
-        tell(logging.ERROR, "damaged", f"damaged: {error}", error=error)
+    printed = [
+        announce(logging.ERROR, "damaged", f"damaged: {error}", error=error)
         for error in known.bad.values()
     ]
     for key, error in known.bad.items() if as_json else ():
         write_event(Failed(key, error))
-    if not told:
+    if not printed:
         return None
-    return Ended(worst_exit_code({error.exit_code for error in known.bad.values()}), told[0])
+    return Ended(worst_exit_code({error.exit_code for error in known.bad.values()}), printed[0])
 
 
 def _fields(one: "Acknowledgement") -> dict[str, object]:

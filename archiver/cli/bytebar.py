@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from archiver.cli.progress import LOG_SECONDS
-from archiver.cli.run import Told, say
+from archiver.cli.run import Printed, say
 from archiver.cli.words import size
 
 
@@ -16,7 +16,7 @@ class ByteLog:
     def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._quiet: Final = quiet
         self._clock: Final = clock
-        self._began = self._told = clock()
+        self._began = self._printed_at = clock()
         self._total = self._done = 0
 
     def add(self, count: int) -> None:
@@ -27,11 +27,11 @@ class ByteLog:
         """Add ``count`` bytes read."""
         self._done += count
         now = self._clock()
-        if not self._quiet and now - self._told >= LOG_SECONDS:
-            self._told = now
+        if not self._quiet and now - self._printed_at >= LOG_SECONDS:
+            self._printed_at = now
             self.say(f"read {size(self._done)} in {now - self._began:.0f} s")
 
-    def say(self, text: str) -> Told:
+    def say(self, text: str) -> Printed:
         return say(text)
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class ByteBar:
         self._bar.total = self._total
         self._bar.update(count)
 
-    def say(self, text: str) -> Told:
+    def say(self, text: str) -> Printed:
         with self._tqdm.external_write_mode(file=sys.stderr):
             return say(text)
 

@@ -148,9 +148,9 @@ async def _check(
         if not given["quiet"]:
             say("no differences")
         return None
-    told = say(f"{times(found, 'difference')} between {source.store} and {target.store}")
+    printed = say(f"{times(found, 'difference')} between {source.store} and {target.store}")
     damaged = IntegrityError.exit_code
-    return Ended(damaged if damaged in codes else max(codes), told)
+    return Ended(damaged if damaged in codes else max(codes), printed)
 
 
 def _options(given: dict[str, Any]) -> "CopyOptions":

@@ -24,8 +24,7 @@ from archiver.cli.streams import show
 if TYPE_CHECKING:
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.progress import WorkProgress
-    from archiver.cli.run import Ended
-    from archiver.cli.run import Told as Said
+    from archiver.cli.run import Ended, Printed
     from archiver.commands.drill.events import DrillEvent, Observer
     from archiver.commands.drill.options import DrillOptions, Wanted
     from archiver.commands.drill.run import Drilled
@@ -118,8 +117,7 @@ def drill(place: str, **given: Any) -> None:
 async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended | None":
     from archiver.archive.archive import Archive
     from archiver.cli.progress import choose_work_progress
-    from archiver.cli.run import Ended, say
-    from archiver.cli.run import Told as Said
+    from archiver.cli.run import Ended, Printed, say
     from archiver.cli.words import QUIET
     from archiver.commands.drill import EvidenceNotKept, find
     from archiver.commands.drill.run import drill as run_drill
@@ -133,7 +131,7 @@ async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended 
     directory = given["directory"]
     await _check_places(given)
     programs = await find(given["servers"])
-    told: Said | None
+    printed: Printed | None
     try:
         try:
             drilled = await run_drill(
@@ -147,20 +145,20 @@ async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended 
             progress.close()
     except EvidenceNotKept as error:
         _rescue(error.data, as_json=given["as_json"])
-        told = say(f"archiver: {error}")
+        printed = say(f"archiver: {error}")
         last.summary = _conclusion(error.evidence)
         _say_conclusion(error.evidence)
         codes = {error.exit_code, error.evidence.conclusion.exit_code}
         data, code = error.data, worst_exit_code(codes)
     else:
-        told = _tell(drilled, last, quiet=given["quiet"])
+        printed = _print(drilled, last, quiet=given["quiet"])
         data, code = drilled.filed.data, drilled.exit_code
     if given["junit"] is not None:
         with store_errors(given["junit"]):
             await in_thread(given["junit"].write_bytes, to_junit(data))
     if code == EXIT_OK:
         return None
-    return Ended(code, told or say("archiver: the drill did not pass"))
+    return Ended(code, printed or say("archiver: the drill did not pass"))
 
 
 async def _check_places(given: dict[str, Any]) -> None:
@@ -255,13 +253,13 @@ def _wanted(given: dict[str, Any]) -> "Wanted":
     )
 
 
-def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None":
+def _print(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Printed | None":
     """Print the conclusion on stderr (under --quiet only if it is not a pass), and on stdout the
     paths of the evidence, or JSON with the conclusion in the ``last`` line."""
     from dataclasses import asdict
 
     from archiver.cli.jsonlines import write_object
-    from archiver.cli.run import tell
+    from archiver.cli.run import announce
     from archiver.commands.drill.missed import missed
     from archiver.errors import IntegrityError
     from archiver.logs import record
@@ -299,13 +297,13 @@ def _tell(drilled: "Drilled", last: "LastLine", *, quiet: bool) -> "Said | None"
             show(str(path))
     if any(one.exit_code == IntegrityError.exit_code for one in drilled.faults):
         text = "evidence: find out what changed it; move drills/ away to start a new chain"
-        tell(logging.ERROR, "evidence_changed", text)
+        announce(logging.ERROR, "evidence_changed", text)
     if quiet and drilled.exit_code == 0:
         return None
     return _say_conclusion(evidence)
 
 
-def _say_conclusion(evidence: "Evidence") -> "Said":
+def _say_conclusion(evidence: "Evidence") -> "Printed":
     from archiver.cli.run import say
 
     return [say(text) for text in _conclusion(evidence)][-1]

@@ -140,9 +140,9 @@ async def _ask(options: SourceOptions, verbosity: int, listed: _Listed) -> None:
     from archiver.logs import OF_RUNS, logged
 
     def observe(event: Event) -> None:
-        told = line(event)
-        if told is not None and told[0] <= verbosity:
-            say(told[1])
+        shown = line(event)
+        if shown is not None and shown[0] <= verbosity:
+            say(shown[1])
 
     queries, tell_nothing = options.queries(), logged(observe, OF_RUNS)
     async with options.open(observe) as source:

@@ -10,7 +10,7 @@ import click
 
 from archiver.archive.archive import Archive
 from archiver.cli import jsonlines
-from archiver.cli.run import Ended, tell
+from archiver.cli.run import Ended, announce
 from archiver.cli.streams import show
 from archiver.cli.words import size, times
 from archiver.commands.ls.age import late_rows, overdue_rows
@@ -46,14 +46,14 @@ class Shown:
         if self._given["max_age"] is None:
             # Only of instances requested by name: an archive may hold some that are long gone.
             for old in late_rows(rows, self._given["instances"], datetime.now(UTC)):
-                tell(logging.WARNING, "late", str(old), instance=old.instance_id)
+                announce(logging.WARNING, "late", str(old), instance=old.instance_id)
         self.wrong += self._wrong(rows)
 
     def tell_of_bad(self, notes: Iterable[ArchiverError]) -> None:
         """Say what is wrong with notes that somebody took."""
         for error in notes:
-            told = tell(logging.ERROR, "damaged", f"damaged: {error}", error=error)
-            self.wrong.append(Ended(error.exit_code, told))
+            printed = announce(logging.ERROR, "damaged", f"damaged: {error}", error=error)
+            self.wrong.append(Ended(error.exit_code, printed))
             if self._given["as_json"]:  # of the others, their rows say it
                 event = Failed(getattr(error, "key", "an acknowledgement"), error)
                 jsonlines.write_event(event)
@@ -62,7 +62,7 @@ class Shown:
         """Say which of the instances that were asked for the archive has nothing of."""
         for name in self._lacking:
             text = f"no backups: {archive.store} has none of {name}"
-            tell(logging.WARNING, "nothing_listed", text, instance=name)
+            announce(logging.WARNING, "nothing_listed", text, instance=name)
 
     def end(self, *, quiet: bool) -> None:
         """Sum up."""
@@ -71,8 +71,8 @@ class Shown:
         self.wrong += self._overdue((), self._lacking)
         if self._given["max_age"] is not None and not (self.instances or self._given["instances"]):
             text = f"overdue: there are no backups {self._where}"
-            told = tell(logging.ERROR, "overdue", text)
-            self.wrong.append(Ended(BackupFailed.exit_code, told))
+            printed = announce(logging.ERROR, "overdue", text)
+            self.wrong.append(Ended(BackupFailed.exit_code, printed))
 
     @property
     def _lacking(self) -> list[str]:
@@ -83,11 +83,11 @@ class Shown:
         """Print and yield what is damaged; with --check what is missing, failed or incomplete; with
         --max-age what is too old."""
         for error in (row.error for row in rows if row.error is not None):
-            told = tell(logging.ERROR, "damaged", f"damaged: {error}", error=error)
-            yield Ended(error.exit_code, told)
+            printed = announce(logging.ERROR, "damaged", f"damaged: {error}", error=error)
+            yield Ended(error.exit_code, printed)
         if self._given["check"]:
             for text in unchecked(rows):
-                yield Ended(BackupFailed.exit_code, tell(logging.ERROR, "missing", text))
+                yield Ended(BackupFailed.exit_code, announce(logging.ERROR, "missing", text))
         yield from self._overdue(rows, dict.fromkeys(row.instance_id for row in rows))
 
     def _overdue(self, rows: Sequence[Row], instances: Iterable[str]) -> Iterator[Ended]:
@@ -96,8 +96,8 @@ class Shown:
             return
         most = timedelta(seconds=self._given["max_age"])
         for late in overdue_rows(rows, instances, self._where, most, datetime.now(UTC)):
-            told = tell(logging.ERROR, "overdue", str(late), instance=late.instance_id)
-            yield Ended(BackupFailed.exit_code, told)
+            printed = announce(logging.ERROR, "overdue", str(late), instance=late.instance_id)
+            yield Ended(BackupFailed.exit_code, printed)
             if self._given["as_json"]:
                 jsonlines.write_overdue(late.instance_id, late.newest, str(late))
 
@@ -105,14 +105,14 @@ class Shown:
 def unchecked(rows: Sequence[Row]) -> Iterator[str]:
     """One line for each missing or failed file and each incomplete set, unless the vendor is still
     making it or somebody has acknowledged it."""
-    told = {row.set_key for row in rows if row.state is State.UNFINISHED}
+    printed = {row.set_key for row in rows if row.state is State.UNFINISHED}
     for row in rows:
         if row.state in (State.MISSING, State.FAILED) and row.acknowledged is None:
             began = format_minute(row.started_at) if row.started_at else "?"
             yield f"{row.state}: {row.node_id}-{row.backup_id}, started {began} UTC"
-        is_known = row.set_acknowledged or row.set_key in told
+        is_known = row.set_acknowledged or row.set_key in printed
         if row.set_note is not None and not is_known:
-            told.add(row.set_key)
+            printed.add(row.set_key)
             yield f"incomplete: {row.instance_id}, set {row.set_key}: {row.set_note}"
 
 

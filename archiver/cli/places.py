@@ -149,7 +149,7 @@ def store_at(place: str, given: Mapping[str, Any], watch: "Watch | None" = None)
             _s3_options(given),
             lambda found: watch.store_found(f"{place}: the store {found}") if watch else None,
             retry=RetryPolicy(give_up_after=given["retry_for"]),
-            on_wait=_teller(place, given, watch.progress.say if watch else say),
+            on_wait=_announcer(place, given, watch.progress.say if watch else say),
         )
     scheme, separator, _ = place.partition("://")
     if separator:
@@ -157,18 +157,18 @@ def store_at(place: str, given: Mapping[str, Any], watch: "Watch | None" = None)
     return LocalStore(absolute(place))
 
 
-def _teller(
+def _announcer(
     place: str, given: Mapping[str, Any], say: Callable[[str], object]
 ) -> Callable[[str], None]:
     """A function that prints that we wait for a bucket, unless ``--quiet`` is given."""
 
-    def tell(why: str) -> None:
+    def announce(why: str) -> None:
         text = f"waiting for the bucket: {place}: {why}"
         record(logging.WARNING, "waiting_for_bucket", text, None, {"place": place, "why": why})
         if not given["quiet"]:
             say(text)
 
-    return tell
+    return announce
 
 
 def _supported(scheme: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from archiver import events
-from archiver.cli.run import Told, say
+from archiver.cli.run import Printed, say
 from archiver.cli.streams import plain
 from archiver.cli.words import size
 from archiver.model import Backup
@@ -44,7 +44,7 @@ class Progress(Protocol):
 
     def __call__(self, event: events.Event) -> None: ...
 
-    def say(self, text: str) -> Told: ...
+    def say(self, text: str) -> Printed: ...
 
     def close(self) -> None: ...
 
@@ -100,17 +100,17 @@ class LogProgress:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._bytes: Final = _Bytes()
         self._clock: Final = clock
-        self._began = self._told = clock()
+        self._began = self._printed_at = clock()
 
     def __call__(self, event: events.Event) -> None:
         self._bytes.observe(event)
         now = self._clock()
-        if isinstance(event, events.Advanced) and now - self._told >= LOG_SECONDS:
-            self._told = now
+        if isinstance(event, events.Advanced) and now - self._printed_at >= LOG_SECONDS:
+            self._printed_at = now
             at, of = self._bytes.position, self._bytes.planned
             self.say(f"{size(at)} of {size(of)} ({at / max(of, 1):.0%}), {now - self._began:.0f} s")
 
-    def say(self, text: str) -> Told:
+    def say(self, text: str) -> Printed:
         return say(text)
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class NoProgress:
     def __call__(self, event: events.Event) -> None:
         pass
 
-    def say(self, text: str) -> Told:
+    def say(self, text: str) -> Printed:
         return say(text)
 
     def close(self) -> None:
@@ -160,7 +160,7 @@ class BarProgress:
         self._total.total = self._bytes.planned
         _move(self._total, self._bytes.position)
 
-    def say(self, text: str) -> Told:
+    def say(self, text: str) -> Printed:
         with self._tqdm.external_write_mode(file=sys.stderr):
             return say(text)
 
@@ -215,13 +215,13 @@ class WorkLog:
         self._quiet: Final = quiet
         self._set: Final = _Set()
         self._clock: Final = clock
-        self._began = self._told = clock()
+        self._began = self._printed_at = clock()
 
     def __call__(self, event: events.Work) -> None:
         self._set.observe(event)
         now = self._clock()
-        if not self._quiet and self._set.doing and now - self._told >= LOG_SECONDS:
-            self._told = now
+        if not self._quiet and self._set.doing and now - self._printed_at >= LOG_SECONDS:
+            self._printed_at = now
             at, of = self._set.position, self._set.size
             far = f"{size(at)} of {size(of)} ({at / max(of, 1):.0%})"
             self.say(f"{self._set.name}: {far}, {now - self._began:.0f} s; {self._set.doing}")

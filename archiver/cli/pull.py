@@ -102,7 +102,7 @@ async def _pull(
     place: str, time_range: TimeRange | None, given: dict[str, Any], last: "LastLine"
 ) -> "Ended | None":
     from archiver.cli import words
-    from archiver.cli.run import tell
+    from archiver.cli.run import announce
     from archiver.cli.watching import Watch, remarks, watched
     from archiver.commands.ls.age import late, overdue
     from archiver.commands.pull.run import pull as pull_backups
@@ -125,8 +125,8 @@ async def _pull(
                 watch.overdue(one)
         elif not given["dry_run"]:
             for old in late(watch.so_far.starts, now):
-                told = watch.progress.say
-                tell(logging.WARNING, "late", str(old), instance=old.instance_id, say=told)
+                printed = watch.progress.say
+                announce(logging.WARNING, "late", str(old), instance=old.instance_id, say=printed)
         kinds = [*given["types"], *given["modes"]]
         return await remarks(watch, archive, asked, words.narrowed(time_range, kinds))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from archiver.archive.backupsets import BackupSet
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.progress import WorkProgress
-    from archiver.cli.run import Ended, Told
+    from archiver.cli.run import Ended, Printed
     from archiver.commands.restore.choice import DamagedSet
     from archiver.commands.restore.run import Ask
     from archiver.commands.restore.writer import Restored, RestoredFile
@@ -102,7 +102,7 @@ async def _restore(place: str, given: dict[str, Any], last: "LastLine") -> "Ende
     finally:
         progress.close()
     _write_json(restored) if given["as_json"] else _write_commands(restored)
-    lacks = _tell_what_lacks(restored)
+    lacks = _announce_what_lacks(restored)
     last.summary = _summary(restored)
     if not given["quiet"]:
         for text in last.summary:
@@ -269,34 +269,34 @@ def _summary(restored: "Restored") -> list[str]:
     return [*lines, f"restored {times(len(restored.files), 'node')} of {restored.backup_set.key}"]
 
 
-def _tell_what_lacks(restored: "Restored") -> "list[Told]":
+def _announce_what_lacks(restored: "Restored") -> "list[Printed]":
     """Print every problem; returns those that make the exit code other than 0."""
-    from archiver.cli.run import tell
+    from archiver.cli.run import announce
     from archiver.commands.restore.instructions import describe_cut
 
     one, instance = restored.backup_set, restored.backup_set.folder.instance_id
 
-    def say(level: int, event: str, text: str) -> "Told":
-        return tell(level, event, f"{event.replace('_', ' ')}: {text}", instance=instance)
+    def say(level: int, event: str, text: str) -> "Printed":
+        return announce(level, event, f"{event.replace('_', ' ')}: {text}", instance=instance)
 
-    told = list["Told"]()
+    printed = list["Printed"]()
     for newer in restored.passed_over:
         text = f"{newer.key} is newer, but {newer.state}: {newer.why_not}"
-        told.append(say(logging.WARNING, "skipped", text))
+        printed.append(say(logging.WARNING, "skipped", text))
     for text in one.notes:
         say(logging.INFO, "note", f"{one.key}: {text}")
     for record in restored.left_out:
         text = f"{record.object_key}: its node has a newer or fuller file"
         say(logging.INFO, "left_out", text)
     for node, why in restored.damaged.items():
-        told.append(say(logging.ERROR, "damaged", f"{node} was not restored: {why}"))
+        printed.append(say(logging.ERROR, "damaged", f"{node} was not restored: {why}"))
     for file in restored.files:
         if file.command is None:
             text = f"{file.copied.path} needs {file.needs}"
-            told.append(say(logging.ERROR, "no_command", text))
+            printed.append(say(logging.ERROR, "no_command", text))
         if (cut := describe_cut(file.log)) is not None:
             say(logging.WARNING, "cut_short", f"{file.copied.path}: {cut}")
     if not one.is_complete or restored.damaged:
         lacks = "; ".join(one.gaps) or f"without {', '.join(filter(None, restored.damaged))}"
-        told.append(say(logging.ERROR, "partial", f"{one.key}: {lacks}"))
-    return told
+        printed.append(say(logging.ERROR, "partial", f"{one.key}: {lacks}"))
+    return printed

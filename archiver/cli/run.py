@@ -2,7 +2,7 @@
 
 Whoever looks at a failure in the morning has stderr and the exit code. So a code other than 0 needs
 a line on stderr, and the types enforce it: a command returns None or an ``Ended``, which needs a
-``Told``, which only ``say`` makes.
+``Printed``, which only ``say`` makes.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ _HURRY_SECONDS, _LAST_SECONDS = 1.2, 1.9
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Printed:
     """A line that was printed on stderr. Only ``say`` makes one."""
 
     text: str
@@ -59,7 +59,7 @@ class Ended:
     """How a command failed: its exit code, and the first line that says why."""
 
     code: int
-    why: Told
+    why: Printed
 
 
 Command = Callable[[], Awaitable[Ended | None]]
@@ -114,9 +114,9 @@ def _run(
     except BrokenPipeError:
         streams.forget_stdout()
         ended = ended or Ended(EXIT_UNREAD, say("archiver: the reader of stdout went away"))
-    except Exception as error:  # noqa: BLE001 - the last resort, told in one line
+    except Exception as error:  # noqa: BLE001 - the last resort, printed in one line
         ended = _unexpected(error, verbose)
-    _tell_what_is_not_synced()
+    _report_what_is_not_synced()
     # From here on there is nothing left to interrupt.
     interruption.is_over = True
     for number in _SIGNALS:
@@ -124,24 +124,24 @@ def _run(
     return ended
 
 
-def say(text: str) -> Told:
+def say(text: str) -> Printed:
     """Print a line for people on stderr, without anything that grants access."""
-    told = Told(streams.safe(text))
+    printed = Printed(streams.safe(text))
     with contextlib.suppress(OSError):  # a terminal that is gone
-        sys.stderr.write(f"{told.text}\n")  # in one, since requests are told by other threads
+        sys.stderr.write(f"{printed.text}\n")  # in one, since other threads print requests
         sys.stderr.flush()
-    return told
+    return printed
 
 
-def tell(
+def announce(
     level: int,
     event: str,
     text: str,
     *,
     instance: str | None = None,
-    say: Callable[[str], Told] = say,
+    say: Callable[[str], Printed] = say,
     **fields: object,
-) -> Told:
+) -> Printed:
     """Print a line as :func:`say` does, and log it: for what is not an event of its own."""
     record(level, event, text, instance, fields)
     return say(text)
@@ -151,7 +151,7 @@ class _Interruption:
     """Handles signals from start to end, also while there is no event loop."""
 
     def __init__(self, on_interrupt: str, patience: float, log: RunLog, last: LastLine) -> None:
-        self.told: Told | None = None
+        self.printed: Printed | None = None
         self.is_over = False
         self._on_interrupt: Final = on_interrupt
         self._patience: Final = patience
@@ -174,7 +174,7 @@ class _Interruption:
 
         def stop() -> None:
             text = f"archiver: stopping; {self._on_interrupt} (again to stop at once)"
-            self.told = tell(logging.WARNING, "stopping", text)
+            self.printed = announce(logging.WARNING, "stopping", text)
             scope.cancel()
 
         self._stop = lambda: loop.call_soon_threadsafe(stop)
@@ -207,8 +207,8 @@ class _Interruption:
             abort_pending_calls()
         time.sleep(self._patience - _HURRY_SECONDS)
         if not self.is_over:
-            told = say("archiver: a task does not end; the next run cleans up what it leaves")
-            self._log.ended(EXIT_INTERRUPTED, told.text, self._last)
+            printed = say("archiver: a task does not end; the next run cleans up what it leaves")
+            self._log.ended(EXIT_INTERRUPTED, printed.text, self._last)
             os._exit(EXIT_INTERRUPTED)
 
     def _leave_terminals(self) -> None:
@@ -229,14 +229,14 @@ async def _to_its_end(
     except ArchiverError as error:
         if interruption.was_asked and isinstance(error, StoreError | ArchiveBusy):
             # What was given up for it failed, or a lease could not be renewed by then.
-            ended = Ended(EXIT_INTERRUPTED, interruption.told or say("archiver: stopped"))
+            ended = Ended(EXIT_INTERRUPTED, interruption.printed or say("archiver: stopped"))
         else:
             last.ended_by = error
             ended = Ended(error.exit_code, say(f"archiver: {error}"))
         _trace(verbose)
     except BrokenPipeError:
         raise
-    except Exception as error:  # noqa: BLE001 - told in one line, and in the last one
+    except Exception as error:  # noqa: BLE001 - printed in one line, and in the last one
         ended = _unexpected(error, verbose)
     last.write(*(EXIT_OK, None) if ended is None else (ended.code, ended.why.text))
     return ended
@@ -257,15 +257,15 @@ async def _interruptible(command: Command, interruption: _Interruption) -> Ended
             return await command()
         finally:
             interruption.detach()
-    return Ended(EXIT_INTERRUPTED, interruption.told or say("archiver: stopped"))
+    return Ended(EXIT_INTERRUPTED, interruption.printed or say("archiver: stopped"))
 
 
-def _tell_what_is_not_synced() -> None:
+def _report_what_is_not_synced() -> None:
     """Once a run, of what it wrote to."""
     context = click.get_current_context(silent=True)
     if context is None or not context.params.get("quiet"):
         for text in disk.what_is_not_synced():
-            tell(logging.WARNING, "not_synced", f"note: {text}")
+            announce(logging.WARNING, "not_synced", f"note: {text}")
 
 
 def _trace(verbose: int) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from archiver.archive.archive import Archive
     from archiver.cli.bytebar import ByteBar, ByteLog
     from archiver.cli.jsonlines import LastLine
-    from archiver.cli.run import Ended, Told
+    from archiver.cli.run import Ended, Printed
     from archiver.commands.verify.events import Observer
     from archiver.commands.verify.model import VerifyOptions, VerifySummary
 
@@ -108,7 +108,7 @@ async def _verify(place: str, given: dict[str, Any], last: "LastLine") -> "Ended
     from archiver.archive.archive import Archive
     from archiver.cli import verify_words
     from archiver.cli.bytebar import choose_bar
-    from archiver.cli.run import Ended, Told, say
+    from archiver.cli.run import Ended, Printed, say
     from archiver.commands.verify import events
     from archiver.commands.verify.run import verify as verify_archive
     from archiver.commands.verify.words import OF_VERIFY
@@ -121,8 +121,8 @@ async def _verify(place: str, given: dict[str, Any], last: "LastLine") -> "Ended
     options = _options(given)
     await _check_supplier(archive, given)
     bar = choose_bar(quiet=given["quiet"], wanted=given["progress"])
-    told: list[Told] = []
-    observe = logged(_observer(bar, given, told), OF_VERIFY)
+    printed: list[Printed] = []
+    observe = logged(_observer(bar, given, printed), OF_VERIFY)
     began = time.monotonic()
     summary: VerifySummary | None = None
     try:
@@ -141,14 +141,14 @@ async def _verify(place: str, given: dict[str, Any], last: "LastLine") -> "Ended
         if summary is not None:
             last.summary = verify_words.summary(summary, options, time.monotonic() - began)
             if summary.verified_nothing or not given["quiet"]:
-                told += [bar.say(text) for text in last.summary]
+                printed += [bar.say(text) for text in last.summary]
     if summary.exit_code == EXIT_OK:
         return None
-    return Ended(summary.exit_code, told[0] if told else say("archiver: problems were found"))
+    return Ended(summary.exit_code, printed[0] if printed else say("archiver: problems were found"))
 
 
 def _observer(
-    bar: "ByteBar | ByteLog", given: dict[str, Any], told_so_far: "list[Told]"
+    bar: "ByteBar | ByteLog", given: dict[str, Any], printed: "list[Printed]"
 ) -> "Observer":
     """An observer that prints events for people and for programs."""
     from archiver.cli import verify_words, words
@@ -162,9 +162,9 @@ def _observer(
             bar.add(event.size)
         elif isinstance(event, events.Advanced):
             bar.advance(event.size)
-        told = line(event)
-        if told is not None and told[0] <= verbosity:
-            told_so_far.append(bar.say(told[1]))
+        shown = line(event)
+        if shown is not None and shown[0] <= verbosity:
+            printed.append(bar.say(shown[1]))
         if given["as_json"]:
             verify_words.write_event(event)
 

@@ -11,7 +11,7 @@ from archiver.archive.archive import Archive
 from archiver.cli import jsonlines, words
 from archiver.cli.jsonlines import LastLine
 from archiver.cli.progress import Progress, choose_progress
-from archiver.cli.run import Ended, Told, tell
+from archiver.cli.run import Ended, Printed, announce
 from archiver.commands.ls.age import Overdue, held
 from archiver.commands.summary import Summary
 from archiver.errors import EXIT_OK, BackupFailed, worst_exit_code
@@ -34,7 +34,7 @@ class Watch:
     so_far: Summary = field(default_factory=Summary)
     # By the reason of a failure: the first backup, and how many more.
     _kept_away: dict[str, tuple[str, int]] = field(default_factory=dict)
-    _why: Told | None = None
+    _why: Printed | None = None
     overdue_instances: int = 0
 
     def store_found(self, text: str) -> None:
@@ -47,16 +47,16 @@ class Watch:
         self.so_far(event)
         self.progress(event)
         if isinstance(event, Failed | SetIncomplete):
-            self._tell_failure(event)
+            self._report_failure(event)
         else:
-            self._tell(event)
+            self._print(event)
         if self.as_json:
             jsonlines.write_event(event)
 
     def overdue(self, one: Overdue) -> None:
         """Print that an instance has no backup young enough, which is a failure."""
         fields = {"newest": one.newest, "why": str(one)}
-        self._why = tell(
+        self._why = announce(
             logging.ERROR, "overdue", str(one),
             instance=one.instance_id, say=self.progress.say, **fields,
         )  # fmt: skip
@@ -82,14 +82,14 @@ class Watch:
             return None
         return Ended(code, self._why or self.progress.say("archiver: there were failures"))
 
-    def _tell(self, event: Event) -> None:
-        told = words.line(event)
-        if told is not None and told[0] <= self.verbosity:
-            self.progress.say(told[1])
+    def _print(self, event: Event) -> None:
+        shown = words.line(event)
+        if shown is not None and shown[0] <= self.verbosity:
+            self.progress.say(shown[1])
         elif self.dry_run and isinstance(event, Planned) and self.verbosity >= words.NORMAL:
             self.progress.say(f"would download: {event.backup} {words.listed_size(event.backup)}")
 
-    def _tell_failure(self, event: Failed | SetIncomplete) -> None:
+    def _report_failure(self, event: Failed | SetIncomplete) -> None:
         name = words.unnamed(event) if isinstance(event, Failed) else None
         if isinstance(event, Failed) and name is not None:
             first, more = self._kept_away.get(reason := str(event.error), (name, -1))

@@ -27,7 +27,7 @@ _STARTS_KEPT: Final = 8
 
 @dataclass(slots=True)
 class Summary:
-    """What a pull came to, told by its events; bytes as they came over each network. ``unsized``
+    """What a pull came to, by its events; bytes as they came over each network. ``unsized``
     counts the planned backups whose source says no size.
 
     ``acknowledged`` are sets and backups that are no failures for that: by the subject of what was

@@ -90,7 +90,7 @@ class SharedResources:
     outage: Outage = field(default_factory=Outage)
 
     def attempts(self, backup: Backup) -> Attempts:
-        """The attempts at one backup; the observer is told of each wait between them."""
+        """The attempts at one backup; the observer gets each wait between them."""
 
         def retrying(error: ArchiverError, attempt: int, wait: float) -> None:
             self.observer(events.Retrying(str(backup), error, attempt, wait, backup.instance_id))

@@ -88,7 +88,7 @@ async def night(archive: Archive) -> str:
     return folder
 
 
-async def test_it_is_no_failure_any_more(
+async def test_it_is_no_longer_a_failure(
     files: Path, source: TairSource, stores: Stores, tmp_path: Path
 ) -> None:
     """For any command, in a directory and in a bucket; and a copy says the same."""
@@ -444,7 +444,7 @@ async def test_one_of_a_newer_version_stays(archive: Archive, tmp_path: Path) ->
     assert path.read_bytes() == newer
 
 
-async def test_one_that_cannot_be_read_is_kept_aside(stores: Stores) -> None:
+async def test_one_that_cannot_be_read_is_kept_in_quarantine(stores: Stores) -> None:
     """By a new one, and by a copy; in a directory and in a bucket."""
     archive, other = (
         Archive(stores(name), beginning=Beginning.ALWAYS) for name in ("archive", "other")

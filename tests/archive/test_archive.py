@@ -119,7 +119,7 @@ def test_what_else_lies_in_a_month_is_of_no_set(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["20261124T021500Z-7-old.rdb", "20261124T021500Z-42.r-bp1-db-0-7.rdb", "x/7.rdb"]
 )
-def test_what_no_backup_is_called_is_no_object(name: str) -> None:
+def test_a_name_that_no_backup_has_is_not_an_object(name: str) -> None:
     """A backup's id has no hyphen; a node's file has two ids in its name."""
     assert not layout.is_object(f"r-bp1/2026/11/{name}")
 
@@ -359,7 +359,7 @@ def test_error_lines() -> None:
     assert str(ArchiverError("what", hint="do")) == "what (do)"
 
 
-async def test_what_has_the_name_of_an_object_is_told(tmp_path: Path) -> None:
+async def test_what_has_the_name_of_an_object_is_reported(tmp_path: Path) -> None:
     """Nothing is recorded, and yet the backup is not just missing."""
     stem = layout.stem(layout.new_set_key(BACKUP), BACKUP)
     (tmp_path / f"{stem}.rdb").mkdir(parents=True)

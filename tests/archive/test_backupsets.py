@@ -113,7 +113,7 @@ async def test_what_cannot_be_read_is_neither_taken_nor_skipped_in_silence(
     assert states == ["damaged", "complete"]
 
 
-async def test_a_type_that_is_no_text(root: Path) -> None:
+async def test_a_type_that_is_not_text(root: Path) -> None:
     target = put_standard(root, rdb(3000))
     api = {"BackupId": 100, "BackupJobID": "1", "BackupSize": target.stat().st_size,
            "BackupStartTime": "2026-11-23T02:15:00Z", "NodeInstanceId": INSTANCE}  # fmt: skip
@@ -157,7 +157,7 @@ async def test_a_node_with_a_log_alone_has_no_dump(root: Path) -> None:
     assert "db-3 has a log of commands, but no dump" in found.why_not
 
 
-async def test_logs_are_no_neighbours_of_dumps(root: Path) -> None:
+async def test_logs_are_not_neighbours_of_dumps(root: Path) -> None:
     """A node that only logs have between two sets of dumps is one that the dumps lack."""
     sets = [put_cluster(root, start) for start in STARTS]
     for start in ("20261121T120000Z", "20261122T120000Z"):
@@ -216,7 +216,7 @@ def garble(path: Path) -> None:
     sums.write_text(sums.read_text().replace(line, f"?{line[1:]}"))
 
 
-async def test_a_damaged_line_is_no_damage_of_other_sets(root: Path) -> None:
+async def test_a_damaged_line_does_not_damage_other_sets(root: Path) -> None:
     sets = [put_cluster(root, start) for start in STARTS]
     garble(sets[1][2])
     *found, sums = [one async for one in newest_first(opened(root), CLUSTER)]
@@ -310,7 +310,7 @@ async def test_a_standard_backup_needs_no_line(root: Path) -> None:
         (b".rdb", b".rdc"),
     ],
 )
-async def test_a_damaged_name_is_no_set(old: bytes, new: bytes, root: Path) -> None:
+async def test_a_damaged_name_is_not_a_set(old: bytes, new: bytes, root: Path) -> None:
     """A byte of SHA256SUMS is another one; two lines become one where it was between them."""
     made = [put_standard(root, rdb(3000), start) for start in STARTS]
     sums = sums_of(made[0])
@@ -321,7 +321,7 @@ async def test_a_damaged_name_is_no_set(old: bytes, new: bytes, root: Path) -> N
     assert any("SHA256SUMS: it " in note for one in found for note in one.notes)
 
 
-async def test_what_is_called_like_a_clusters_set_is_no_node(root: Path) -> None:
+async def test_what_is_called_like_a_clusters_set_is_not_a_node(root: Path) -> None:
     """Beside its folder, in the month."""
     sets = [put_cluster(root, start) for start in STARTS]
     sets[1][0].parent.with_suffix(".rdb").write_bytes(rdb(3000))

@@ -238,7 +238,7 @@ class _WrittenMeanwhile(LocalStore):
         return await super().read_many(keys)
 
 
-async def test_what_a_pull_writes_beside_a_verify_is_no_edit(
+async def test_what_a_pull_writes_during_a_verify_is_not_an_edit(
     pulled: Pulled, tmp_path: Path
 ) -> None:
     after = copy_of(pulled.root, tmp_path / "after")
@@ -337,7 +337,7 @@ async def test_a_copied_archive_is_read_once(pulled: Pulled, tmp_path: Path) -> 
     assert len(store.of_sets()) == 12 + 2
 
 
-def test_what_is_no_catalogue_knows_nothing() -> None:
+def test_what_is_not_a_catalogue_knows_nothing() -> None:
     assert read_catalogue("r-a/2026/11", b"{}\n", {}, None).named == frozenset()
 
 
@@ -385,7 +385,7 @@ async def test_a_catalogue_that_cannot_be_read_stops_nobody(
     assert {row.state for row in await rows_of(pulled.root)} == {"archived"}
 
 
-async def test_an_object_that_is_gone_is_told_by_a_pull_of_others(
+async def test_an_object_that_is_gone_is_reported_by_a_pull_of_others(
     pulled: Pulled, source: TairSource, vendor: Path
 ) -> None:
     """The set is sealed, and its catalogue knows all records of it."""

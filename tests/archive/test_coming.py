@@ -130,7 +130,7 @@ def dump_beside_and_sums(one: Path) -> None:
         (dump_beside_and_sums, [Fault.STRAY]),
     ],
 )
-async def test_what_is_no_backups_file_counts_for_nothing(
+async def test_what_is_not_a_backups_file_counts_for_nothing(
     change: Callable[[Path], None], found: list[Fault], instance: str, pulled: Pulled,
     source: TairSource, tmp_path: Path,
 ) -> None:  # fmt: skip

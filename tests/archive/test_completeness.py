@@ -189,7 +189,7 @@ def test_an_instance_that_was_converted(nights: str, expected: str) -> None:
     assert lacks(sets) == expected
 
 
-def test_a_backup_without_nodes_is_no_shard() -> None:
+def test_a_backup_without_nodes_is_not_a_shard() -> None:
     sets = [replace(one, key=f"i/{one.key}") for one in history("a i", timedelta(minutes=1))]
     assert nodes_beside(sets) == {}
 
@@ -320,6 +320,6 @@ def test_a_number_that_is_known_beats_the_sets_around(
     assert " ".join(found) == lacking
 
 
-def test_the_number_of_nodes_is_told() -> None:
+def test_the_number_of_nodes_is_reported() -> None:
     tally = SetTally(FIRST, {"a", "b"}, True, 2, 2, NodesExpected(3, "DescribeClusters"))
     assert incomplete({"s": tally}) == {"s": "it has 2 of 3 nodes, by DescribeClusters"}

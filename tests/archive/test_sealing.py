@@ -73,7 +73,7 @@ async def test_no_line_is_taken_from_a_catalogue(pulled: Pulled, source: TairSou
 
 
 @pytest.mark.parametrize("kept", [0, 4096])
-async def test_what_contradicts_its_line_is_told_however_many_were_written(
+async def test_what_contradicts_its_line_is_reported_however_many_were_written(
     pulled: Pulled, source: TairSource, monkeypatch: pytest.MonkeyPatch, kept: int
 ) -> None:
     monkeypatch.setattr(indexing, "_MOST_KEPT", kept)

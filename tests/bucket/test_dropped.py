@@ -13,7 +13,7 @@ from tests.servers.seaweedfs import SeaweedFS
 
 
 @pytest.mark.parametrize("change", ["nothing", "half", "zeros"])
-async def test_what_a_store_did_not_keep_is_told_and_brought_again(
+async def test_what_a_store_did_not_keep_is_reported_and_downloaded_again(
     emulator: Emulator, seaweed: SeaweedFS, bucket: str, s3_writer: None,
     originals: dict[str, bytes], change: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

@@ -42,7 +42,7 @@ from tests.cli.conftest import Run
 from tests.conftest import INSTANCE
 from tests.servers.gateway import Answer, Fault, Request, error, flip_byte
 from tests.servers.oddstore import AWS, BUCKET, PUBLIC, Habits, Object, OddStore, object_of
-from tests.stores.conformance import STEM, bring_home, file_of, leave, offered, read_all
+from tests.stores.conformance import STEM, commit_file, file_of, leave, offered, read_all
 from tests.stores.test_oddstore import DIFFERENT, place_in
 from tests.sweeps import FULL
 
@@ -162,7 +162,7 @@ async def test_an_upload_is_gone_on_with_whatever_is_listed(odd: OddStore, uploa
     async with place.writer() as store:
         assert await store.sweep("r-x") == []
         assert await offered(store, len(data)) is not None
-        await bring_home(store, data)
+        await commit_file(store, data)
     assert not odd.open_uploads
 
 
@@ -241,13 +241,13 @@ async def test_bytes_are_told_apart_without_etags(odd: OddStore) -> None:
     odd.habits = Habits(etags="none", crc64nvme=False)
     place, old, new = place_in(odd), file_of(1000), file_of(1000, 1)
     async with place.writer() as store:
-        stored = await bring_home(store, old)
+        stored = await commit_file(store, old)
         key = f"backups/redis/{stored.key}"
         fault = odd.add(flip_byte(kind="PutObject"))
         fault.wanted = lambda request: request.path.endswith(key)
         odd.habits = replace(odd.habits, md5=False)
         with pytest.raises(StoreError, match="is not what was sent"):
-            await bring_home(store, new)
+            await commit_file(store, new)
         assert fault.met
         assert odd.objects[key].data == old
 
@@ -265,14 +265,14 @@ async def test_an_overwrite_that_is_acknowledged_and_not_done(
             keep(store, key, made)
 
     async with place.writer() as store:
-        stored = await bring_home(store, old)
+        stored = await commit_file(store, old)
         key = f"backups/redis/{stored.key}"
         monkeypatch.setattr(OddStore, "_keep", drop)
         with pytest.raises(StoreError, match="is not what was sent"):
-            await bring_home(store, new)
+            await commit_file(store, new)
         assert odd.objects[key].data == old
         monkeypatch.undo()
-        await bring_home(store, new)
+        await commit_file(store, new)
     assert odd.objects[key].data == new
     assert not [key for key in odd.objects if "/.quarantine/" in key]
 
@@ -353,7 +353,7 @@ async def test_an_upload_that_was_begun_otherwise_begins_again(odd: OddStore) ->
     async with store.exclusive("r-x"):
         assert await offered(store, len(data)) is None
         assert not odd.open_uploads
-        stored = await bring_home(store, data)
+        stored = await commit_file(store, data)
     found = odd.objects[f"backups/redis/{stored.key}"]
     assert found.fields["x-amz-server-side-encryption"] == "AES256"
 
@@ -362,12 +362,12 @@ async def test_an_object_of_an_earlier_run_that_is_kept_otherwise(odd: OddStore)
     """It has no record yet, and gets none that would claim the requested options."""
     place, data = place_in(odd), file_of(1000)
     async with place.writer() as store:
-        await bring_home(store, data)
+        await commit_file(store, data)
     asked = S3Options(endpoint=odd.endpoint, lock=LOCK)
     store = S3Store(odd.place("backups/redis"), asked)
     async with store.exclusive("r-x"):
         with pytest.raises(PlaceTaken, match="an earlier run wrote it"):
-            await bring_home(store, data)
+            await commit_file(store, data)
 
 
 @pytest.mark.parametrize(
@@ -442,7 +442,7 @@ async def test_what_to_do_about_a_cold_object(
     }
 
 
-async def test_cold_evidence_is_no_damage(
+async def test_evidence_in_cold_storage_is_not_damage(
     emulator: Emulator, odd: OddStore, few: dict[str, bytes], run: Run
 ) -> None:
     await bring(emulator, archive_on(odd))
@@ -453,7 +453,7 @@ async def test_cold_evidence_is_no_damage(
     assert "find out what changed it" not in result.err
 
 
-async def test_a_question_mark_in_a_prefix_is_no_query(odd: OddStore, run: Run) -> None:
+async def test_a_question_mark_in_a_prefix_is_not_a_query(odd: OddStore, run: Run) -> None:
     result = await run("ls", f"s3://{BUCKET}-none/why?not", "--s3-endpoint", odd.endpoint)
     assert result.code == 2
     assert f"s3://{BUCKET}-none/why?not" in result.err
@@ -463,7 +463,7 @@ async def test_a_question_mark_in_a_prefix_is_no_query(odd: OddStore, run: Run) 
 async def test_ranges_that_are_ignored_are_named(odd: OddStore) -> None:
     place, data = place_in(odd), file_of(12 * 2**20)
     async with place.writer() as store:
-        key = (await bring_home(store, data)).key
+        key = (await commit_file(store, data)).key
         odd.habits = Habits(ranges=False)
         with pytest.raises(StoreError, match="another range than requested"):
             await read_all(store, key)

@@ -102,7 +102,7 @@ def test_a_renewal_takes_three_requests(odd: OddStore) -> None:
     assert odd.counts == {"GetObject": 2, "PutObject": 1}
 
 
-async def test_one_that_is_not_to_watch_is_told_at_once(odd: OddStore) -> None:
+async def test_one_that_does_not_watch_learns_at_once(odd: OddStore) -> None:
     comes(odd)
     store = S3Store(f"s3://{BUCKET}/{PREFIX}", S3Options(endpoint=odd.endpoint), beat=3600.0)
     with anyio.fail_after(60), pytest.raises(ArchiveBusy, match="process 1 on other"):
@@ -178,7 +178,7 @@ async def test_one_that_holds_it_for_a_moment_says_so(odd: OddStore) -> None:
         assert busy.value.ends_soon == briefly
 
 
-async def test_what_a_killed_pod_left_is_swept_by_a_run_elsewhere(odd: OddStore) -> None:
+async def test_what_a_killed_pod_left_is_swept_by_a_run_on_another_host(odd: OddStore) -> None:
     """Its lease stays, and nothing new comes for its instance."""
     place = place_in(odd, beat=0.05)
     async with place.open() as store, Archive(store).writing("r-y"):

@@ -140,7 +140,7 @@ async def test_a_journal_that_the_store_does_not_agree_with(
     await assert_whole(seaweed, bucket, originals)
 
 
-async def test_what_is_no_journal_is_somebody_elses(
+async def test_what_is_not_a_journal_is_somebody_elses(
     emulator: Emulator, seaweed: SeaweedFS, bucket: str, s3_writer: None,
     originals: dict[str, bytes],
 ) -> None:  # fmt: skip

@@ -63,7 +63,7 @@ async def test_a_night_that_failed_for_good(files: Path, run: Run, tmp_path: Pat
         assert (result.code, f"acknowledged/sets/{CLUSTER}/" in result.err) == (1, True), result.err
 
 
-async def test_a_backup_that_is_here_or_is_damaged_is_no_failure_of_the_vendor(
+async def test_a_backup_that_is_here_or_damaged_did_not_fail_at_the_vendor(
     files: Path, run: Run, tmp_path: Path
 ) -> None:
     serve(files, NIGHTS)

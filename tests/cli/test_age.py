@@ -90,7 +90,7 @@ def test_only_what_is_complete_counts(archive: Path) -> None:
     assert f"of {CLUSTER} in {archive} began 25.0 h ago" in old.err
 
 
-def test_a_log_is_no_backup(archive: Path) -> None:
+def test_a_log_is_not_a_backup(archive: Path) -> None:
     put_standard(archive, b"*1\r\n$4\r\nPING\r\n", ago(hours=1), backup_type=BackupType.INCREMENTAL)
     assert command(*LS, *MAX_AGE).code == 1
     put_standard(archive, rdb(5000), ago(hours=2))

@@ -70,7 +70,7 @@ async def test_an_interrupt_ends_the_waiting(
     await first.communicate()
 
 
-async def test_a_new_archive_is_told_even_quietly(files: Path, run: Run, tmp_path: Path) -> None:
+async def test_quiet_reports_a_new_archive(files: Path, run: Run, tmp_path: Path) -> None:
     write_rdb(files / INSTANCE / "a.rdb", 5000)
     refused = await run(*PULL, "-q", "--require-archive")
     assert refused.code == 2
@@ -84,7 +84,7 @@ async def test_a_new_archive_is_told_even_quietly(files: Path, run: Run, tmp_pat
     assert (await run(*PULL, "-q", "--require-archive")).err == ""
 
 
-async def test_nothing_listed_is_no_excuse_for_a_missing_archive(run: Run) -> None:
+async def test_nothing_listed_does_not_excuse_a_missing_archive(run: Run) -> None:
     assert (await run(*PULL, "--require-archive")).code == 2
 
 
@@ -108,7 +108,7 @@ async def test_a_disk_that_is_not_mounted(
     assert list((tmp_path / "disk").iterdir()) == []
 
 
-async def test_an_archive_without_a_backup_is_no_success(empty: Path, run: Run) -> None:
+async def test_an_archive_without_a_backup_is_not_a_success(empty: Path, run: Run) -> None:
     verified = await run("verify", str(empty), "-q")
     assert (verified.code, verified.err) == (1, "nothing was verified: there are no backups\n")
     copied = await run("copy", str(empty), "copied", "-q")
@@ -130,7 +130,7 @@ async def test_an_archive_without_a_backup_is_no_success(empty: Path, run: Run) 
         assert (await run(*words)).code == 0
 
 
-async def test_a_range_that_has_nothing_is_no_success(files: Path, run: Run) -> None:
+async def test_an_empty_range_is_not_a_success(files: Path, run: Run) -> None:
     write_rdb(files / INSTANCE / "a_20261124021500.rdb", 5000)
     assert (await run(*PULL)).code == 0
     never = ("--range", "2001-01-01..2001-01-02")

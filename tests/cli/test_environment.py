@@ -64,7 +64,7 @@ def test_one_that_nobody_knows(
     assert command("--version").code == 0
 
 
-def test_an_old_name_is_told_before_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_name_is_reported_before_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCHIVER_TO", "elsewhere")
     monkeypatch.setenv("ARCHIVER_INSTANCE", INSTANCE)
     refused(command("pull"), "use ARCHIVER_PULL_TO", "use ARCHIVER_PULL_INSTANCE")

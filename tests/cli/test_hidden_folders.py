@@ -190,7 +190,7 @@ async def test_a_pull_seals_beside_what_it_cannot_see(
     folder.chmod(0o700)
 
 
-async def test_what_fsck_saves_is_no_backup_of_ours(archive: Path, run_kept_out: Run) -> None:
+async def test_what_fsck_saves_is_not_a_backup_of_ours(archive: Path, run_kept_out: Run) -> None:
     """Nobody but root sees into lost+found, which is at the root of a file system."""
     (archive / "lost+found").mkdir(mode=0)
     for command in (("verify", "archive"), ("ls", "archive"), ("copy", "archive", "new"), PULL):
@@ -198,7 +198,7 @@ async def test_what_fsck_saves_is_no_backup_of_ours(archive: Path, run_kept_out:
         assert result.code == 0, result.err
 
 
-async def test_what_was_not_asked_for_is_not_told_of(archive: Path, run_kept_out: Run) -> None:
+async def test_what_was_not_asked_for_is_not_reported(archive: Path, run_kept_out: Run) -> None:
     folder = folder_at(archive, "set")
     linked(folder)
     october, november = (("--range", f"2026-{month}-01..2026-{month}-28") for month in (10, 11))

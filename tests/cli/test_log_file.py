@@ -88,7 +88,7 @@ async def test_json_of_a_pull_with_a_retry_and_a_failure(
 
 
 @pytest.mark.usefixtures("one_fails")
-async def test_requests_are_told_with_vv(run: Run, tmp_path: Path) -> None:
+async def test_vv_shows_requests(run: Run, tmp_path: Path) -> None:
     """On stderr and in the log: of the API with its action, and of each download."""
     result = await run(*PULL, "-vv", *JSON_LOG)
     sent = [line for line in lines_of(tmp_path / "run.log") if line["event"] == "request"]

@@ -387,7 +387,7 @@ WALKED = [
 @pytest.mark.parametrize(
     ("case", "quiet"), WALKED, ids=[f"{case.name}{', quiet' * quiet}" for case, quiet in WALKED]
 )
-def test_each_failure_is_told_once(
+def test_each_failure_is_reported_once(
     world: World, case: Case, quiet: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case.prepare(world)

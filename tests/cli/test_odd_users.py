@@ -75,7 +75,7 @@ def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         disk.absolute("archive")
 
 
-async def test_a_restore_into_a_folder_whose_name_is_no_text(
+async def test_a_restore_into_a_folder_whose_name_is_not_text(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     put_standard(tmp_path / "archive", rdb(5000))

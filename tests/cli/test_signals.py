@@ -184,7 +184,7 @@ run(command, verbose=0, on_interrupt="it will end")
 """
 
 
-async def test_what_is_given_up_for_a_signal_is_no_failure(
+async def test_what_is_given_up_for_a_signal_is_not_a_failure(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     process = await start([sys.executable, "-c", GIVEN_UP], environ, tmp_path)

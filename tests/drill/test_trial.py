@@ -197,7 +197,7 @@ async def test_every_step_is_timed_and_every_assertion_asked(
     assert "Ready to accept connections" in attempt.log
 
 
-async def test_exit_code_0_is_no_pass(fake: FakeMaker, place: Path) -> None:
+async def test_exit_code_0_is_not_a_pass(fake: FakeMaker, place: Path) -> None:
     result = await run_trial(DATA / "rdb__memory.rdb", [fake("sys.exit(0)\n")], directory=place)
     assert result.decisive.verdict.outcome is Outcome.COULD_NOT_START
     assert result.decisive.verdict.exit_code == 0

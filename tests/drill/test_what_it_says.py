@@ -191,7 +191,7 @@ async def test_a_set_from_the_future_has_no_age(
     assert 7000 < ahead.seconds < 7300
 
 
-async def test_a_set_without_a_key_is_no_pass_unless_it_may_be_empty(
+async def test_a_set_without_a_key_is_not_a_pass_unless_it_may_be_empty(
     root: Path, options: DrillOptions, again: Callable[[DrillOptions], Any]
 ) -> None:
     put_standard(root, with_values())

@@ -205,7 +205,7 @@ async def test_other_methods(emulator: Emulator) -> None:
         assert (answer.status, (await answer.json())["Code"]) == (405, "UnsupportedHTTPMethod")
 
 
-async def test_headers_that_are_no_text(emulator: Emulator) -> None:
+async def test_headers_that_are_not_text(emulator: Emulator) -> None:
     """Any bytes are refused without an internal error."""
     reader, writer = await asyncio.open_connection("127.0.0.1", emulator.port)
     head = (

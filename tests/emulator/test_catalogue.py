@@ -94,7 +94,7 @@ def test_the_engine_version(files: Path, head: bytes, version: str) -> None:
     assert [b.fields["EngineVersion"] for b in listed(files)] == [version]
 
 
-def test_what_is_no_backup(files: Path, tmp_path: Path) -> None:
+def test_what_is_not_a_backup(files: Path, tmp_path: Path) -> None:
     node = files / INSTANCE / "node"
     for path in (
         files / INSTANCE / ".hidden.rdb",
@@ -117,7 +117,7 @@ def test_what_is_no_backup(files: Path, tmp_path: Path) -> None:
     assert catalogue.backups(".git") is None
 
 
-def test_a_name_that_is_no_text(files: Path) -> None:
+def test_a_name_that_is_not_text(files: Path) -> None:
     (files / INSTANCE / os.fsdecode(b"a\xff b.r%db")).write_bytes(b"x")
     [only] = listed(files)
     assert only.resource.isascii()

@@ -219,7 +219,7 @@ async def test_one_read_for_many_ranges(
     assert len(measured) == 1
 
 
-async def test_a_client_that_leaves_early_is_no_error(
+async def test_a_client_that_leaves_early_is_not_an_error(
     data: bytes,
     source: TairSource,
     emulator: Emulator,

@@ -126,7 +126,7 @@ def broken(promises: Promises, files: dict[str, bytes]) -> list[str]:
         (told("set_completed", ALONE), {f"{ALONE}.json"}),
     ],
 )
-def test_what_was_told_is_to_be_there(moment: Moment, without: set[str]) -> None:
+def test_what_was_reported_is_there(moment: Moment, without: set[str]) -> None:
     promises = Promises(TRUTH, Facts(), frozenset())
     files = {key: data for key, data in WHOLE.items() if key not in without}
     assert broken(promises, files) == []

@@ -78,7 +78,7 @@ def test_a_call_that_is_not_known_is_not_passed_over(tmp_path: Path) -> None:
 
 
 @needs_strace
-def test_a_call_on_another_folder_is_no_concern(tmp_path: Path) -> None:
+def test_a_call_on_another_folder_does_not_matter(tmp_path: Path) -> None:
     folder = tmp_path / "watched"
     folder.mkdir()
     system, seen = record(folder, "import os; os.symlink('/a', '../b'); os.mkdir('../watched-not')")

@@ -120,7 +120,7 @@ def test_names_that_are_assigned_to_are_definitions(tmp_path: Path) -> None:
         mutated(sources, "run.most", "5", "6")
 
 
-def test_what_is_no_python_is_found_by_the_end_of_its_path(tmp_path: Path) -> None:
+def test_what_is_not_python_is_found_by_the_end_of_its_path(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "commands.md").write_text("run `archiver ls` daily")
     (tmp_path / "README.md").write_text("# archiver")

@@ -304,7 +304,7 @@ async def test_a_size_that_is_not_the_objects(
     assert not records(Path(str(archive.store)))
 
 
-async def test_a_damaged_file_at_the_source_is_kept_aside(
+async def test_a_damaged_file_at_the_source_is_kept_in_quarantine(
     files: Path, source: TairSource, archive: Archive
 ) -> None:
     data = bytearray(write_rdb(files / INSTANCE / "a.rdb", 200_000))
@@ -320,7 +320,7 @@ async def test_a_damaged_file_at_the_source_is_kept_aside(
     assert json.loads(kept.with_suffix(".json").read_text())["size"] == 200_000
 
 
-async def test_what_was_aside_goes_when_the_right_bytes_come(
+async def test_the_quarantined_file_goes_when_the_right_bytes_come(
     files: Path, source: TairSource, archive: Archive
 ) -> None:
     path = files / INSTANCE / f"a_{STAMP}.rdb"

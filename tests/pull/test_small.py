@@ -169,7 +169,7 @@ async def test_every_second_one_fails_at_first(
     assert not any(isinstance(event, events.Mending) for event in seen)
 
 
-async def test_what_is_home_is_told_while_others_are_tried_alone(
+async def test_what_is_committed_is_reported_while_others_are_tried_alone(
     files: Path,
     source: TairSource,
     archive: Archive,
@@ -250,7 +250,7 @@ async def test_what_is_tried_alone_does_not_pile_up(
     assert_home(archive, originals)
 
 
-async def test_a_damaged_one_among_them_is_kept_aside(
+async def test_a_damaged_one_among_them_is_kept_in_quarantine(
     files: Path, source: TairSource, archive: Archive
 ) -> None:
     originals = make(files, 10)
@@ -350,7 +350,7 @@ async def test_a_batch_that_is_cancelled(
     assert_home(archive, originals)
 
 
-async def test_what_comes_home_while_a_cancellation_waits_is_told(
+async def test_what_is_committed_while_a_cancellation_waits_is_reported(
     files: Path, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     originals = make(files, 60)

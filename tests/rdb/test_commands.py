@@ -65,7 +65,7 @@ def test_a_transaction_without_its_end_is_dropped_whole() -> None:
         b"#" + b"x" * 2000,
     ],
 )
-def test_what_is_no_command_is_found_where_it_is(junk: bytes) -> None:
+def test_what_is_not_a_command_is_found_where_it_is(junk: bytes) -> None:
     found = inspected(LOG + junk)
     assert found.verdict is Verdict.CORRUPT
     assert found.offset >= len(LOG)
@@ -111,6 +111,6 @@ def test_a_preamble_is_checked_too() -> None:
     assert (found.verdict, found.footer) == (Verdict.CORRUPT, Footer.MISMATCH)
 
 
-def test_commands_behind_a_dump_that_is_no_preamble_are_padding() -> None:
+def test_commands_behind_a_dump_that_is_not_a_preamble_are_padding() -> None:
     found = inspected(sealed(b"\xfe\x00") + LOG)
     assert (found.verdict, found.padding) == (Verdict.PADDED, len(LOG))

@@ -97,7 +97,7 @@ def test_a_log_may_end_anywhere_and_a_dump_may_not(field: bytes) -> None:
             assert (kind, verdict.footer) == (Kind.RDB, Footer.MISMATCH)
 
 
-def test_a_log_that_is_a_whole_dump_is_vouched_for_by_it() -> None:
+def test_a_log_that_is_a_whole_dump_is_confirmed_by_its_checksum() -> None:
     assert measured(rdb(1200)).verdict(is_log=True)[1].footer is Footer.OK
 
 

@@ -120,7 +120,7 @@ async def test_a_renamed_backup_makes_way_for_the_right_one(
 
 
 @ORIGINS
-async def test_an_only_copy_stays_and_is_said_to_belong_elsewhere(
+async def test_an_only_copy_stays_and_its_right_place_is_named(
     pulled: Pulled, offsite: Archive, vendor: Path, source: TairSource, origin: str
 ) -> None:
     path, other = pulled.objects(INSTANCE)[0], month_before(pulled)
@@ -358,7 +358,7 @@ def double_of(pulled: Pulled, start: str, *, junk: int = 0) -> tuple[Path, Path]
 
 @ORIGINS
 @pytest.mark.parametrize(("start", "junk"), [("T031459Z", 0), ("T031501Z", 1)])
-async def test_what_lies_where_it_may_is_no_double(
+async def test_what_lies_where_it_may_is_not_a_double(
     pulled: Pulled, offsite: Archive, source: TairSource, origin: str, start: str, junk: int
 ) -> None:
     """Its record says something else of itself; a whole copy of the set is beside it."""

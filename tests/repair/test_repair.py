@@ -456,7 +456,7 @@ async def test_a_lost_node_stays_a_finding(
         assert name in pulled.sums().read_text()
 
 
-async def test_what_a_supplier_did_not_bring_stays_wrong(pulled: Pulled) -> None:
+async def test_what_a_supplier_did_not_supply_stays_wrong(pulled: Pulled) -> None:
     """Even where it leaves nothing behind that a verify would find."""
     path = pulled.objects()[1]
     stem = pulled.key(path).removesuffix(".rdb")
@@ -630,7 +630,7 @@ async def test_what_cannot_be_read_there_keeps_nothing_else_from_repair(
     assert good.read_bytes() == before
 
 
-async def test_a_folder_in_the_place_of_sha256sums_is_kept_aside(
+async def test_a_folder_in_the_place_of_sha256sums_is_kept_in_quarantine(
     pulled: Pulled, offsite: Archive
 ) -> None:
     sums = pulled.sums(INSTANCE)
@@ -757,9 +757,7 @@ async def test_a_month_is_looked_through_once(
     assert looks[60] < 2.2 * looks[30]
 
 
-async def test_what_speaks_for_a_months_files_is_read_once(
-    pulled: Pulled, offsite: Archive
-) -> None:
+async def test_what_confirms_a_months_files_is_read_once(pulled: Pulled, offsite: Archive) -> None:
     """However many of them are replaced."""
     read = Counter[str]()
 

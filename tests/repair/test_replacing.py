@@ -106,7 +106,7 @@ async def test_a_witness_here_keeps_a_log_that_the_source_contradicts(
     assert path.read_bytes() == AOF
 
 
-async def test_what_nothing_speaks_for_is_kept_when_it_is_replaced(
+async def test_what_nothing_confirms_is_kept_when_it_is_replaced(
     files: Path, source: TairSource, archive: Archive
 ) -> None:
     told: list[events.Event] = []
@@ -303,7 +303,7 @@ async def test_a_copy_replaces_when_it_is_told_to(pulled: Pulled, offsite: Archi
     assert summary.exit_code == 0
 
 
-async def test_a_copy_keeps_what_its_target_vouches_for(pulled: Pulled, offsite: Archive) -> None:
+async def test_a_copy_keeps_what_its_target_confirms(pulled: Pulled, offsite: Archive) -> None:
     """The target's record cannot be read; SHA256SUMS there speaks for the object."""
     path = pulled.objects()[0]
     there = Path(str(offsite.store)) / pulled.key(path)
@@ -413,7 +413,7 @@ async def test_a_copy_names_an_object_without_a_record(
     assert pulled.key(path) in found
 
 
-async def test_a_repair_keeps_the_bytes_that_all_here_speak_for(
+async def test_a_repair_keeps_the_bytes_that_all_here_confirm(
     pulled: Pulled, vendor: Path, source: TairSource
 ) -> None:
     """Our object is damaged, or gone; the vendor serves another whole dump of its size."""
@@ -554,7 +554,7 @@ async def test_the_lines_of_other_files_stay(pulled: Pulled, offsite: Archive) -
 
 @pytest.mark.parametrize("kind", ["a folder", "a symbolic link", "a FIFO"])
 @pytest.mark.parametrize("way", ["pull", "copy", "repair"])
-async def test_what_is_in_the_place_of_an_object_is_told_of(
+async def test_what_is_in_the_place_of_an_object_is_reported(
     pulled: Pulled, offsite: Archive, source: TairSource, way: str, kind: str
 ) -> None:
     path = pulled.objects()[0]

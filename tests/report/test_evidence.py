@@ -45,7 +45,7 @@ def test_the_bytes_are_ascii_and_end_in_a_newline() -> None:
     assert data.endswith(b"}\n")
 
 
-def test_the_document_speaks_the_published_words() -> None:
+def test_the_document_uses_the_published_words() -> None:
     document = to_document(example.second())
     assert (document["format"], document["kind"]) == (1, "drill")
     assert document["started_at"] == "2026-11-24T05:27:30.000000Z"
@@ -102,7 +102,7 @@ def test_what_is_wrong_is_named(path: str, value: Any, says: str) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"format": 1e999}', b"9" * 5000]
 )
-def test_what_is_no_document_is_refused(data: bytes) -> None:
+def test_what_is_not_a_document_is_refused(data: bytes) -> None:
     with pytest.raises(IntegrityError, match=r"drills/x\.json: "):
         decode(data, "drills/x.json")
 
@@ -238,11 +238,11 @@ class TestMeasures:
         assert measure_rto(None, 120.0).met is False
         assert recovery_seconds(replace(example.ALL_PHASES, load=None)) is None
 
-    def test_what_proves_the_recovery_is_no_part_of_it(self) -> None:
+    def test_what_proves_the_recovery_is_not_part_of_it(self) -> None:
         slow_proof = replace(example.ALL_PHASES, census=900.0, assertions=900.0, tear_down=900.0)
         assert recovery_seconds(slow_proof) == recovery_seconds(example.ALL_PHASES)
 
-    def test_the_age_of_an_old_set_drilled_on_purpose_is_no_exposure(self) -> None:
+    def test_the_age_of_an_old_set_drilled_on_purpose_does_not_count(self) -> None:
         found = measure_rpo(
             age_seconds=9e6, newest_age_seconds=60.0, largest_gap=None, target_seconds=90.0
         )

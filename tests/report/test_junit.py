@@ -62,7 +62,7 @@ def test_every_other_verdict_is_red_with_its_own_type() -> None:
         replace(example.passing(NOW), teardown=Teardown(True, True, False)),
     ],
 )
-def test_one_set_that_is_no_pass_is_enough(one: SetEvidence) -> None:
+def test_one_set_that_is_not_a_pass_is_enough(one: SetEvidence) -> None:
     others = [good for good in (example.passing(NOW),) if good.key != one.key]
     root = ET.fromstring(to_junit(encode(example.drill(NOW, *others, one))))
     red = [suite.get("name") for suite in root if suite.get("failures") != "0"]

@@ -103,7 +103,7 @@ def test_a_drill_of_nothing_has_a_page_too() -> None:
     assert "No backup set was drilled, so nothing was proven." in text
 
 
-def test_what_is_no_evidence_has_no_page() -> None:
+def test_what_is_not_evidence_has_no_page() -> None:
     with pytest.raises(IntegrityError):
         to_page(b"{}")
 

@@ -175,7 +175,7 @@ def test_it_prints(browser: Chromium, pages: dict[str, Path]) -> None:
         assert (float(width), float(height)) == pytest.approx((595, 842), abs=1.5)
 
 
-def test_the_verdict_is_told_without_colour(browser: Chromium, pages: dict[str, Path]) -> None:
+def test_the_verdict_is_clear_without_colour(browser: Chromium, pages: dict[str, Path]) -> None:
     browser.show(pages["every"], width=1280, height=900)
     words = browser.evaluate(
         "[...document.querySelectorAll('.badge')].map(one => one.innerText.trim())"

@@ -173,7 +173,7 @@ async def test_a_configuration_elsewhere_or_none(ask: Ask, tmp_path: Path) -> No
     assert revealed(await ask(ALIBABA_CLOUD_CLI_PROFILE_DISABLED="true")) == STS
 
 
-async def test_the_empty_profile_that_the_cli_writes_is_no_configuration(
+async def test_the_empty_profile_that_the_cli_writes_is_not_a_configuration(
     ask: Ask, tmp_path: Path
 ) -> None:
     config(tmp_path, {**AK, "access_key_id": "", "access_key_secret": ""})

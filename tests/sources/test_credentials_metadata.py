@@ -84,7 +84,7 @@ async def test_a_credentials_uri(ask: Ask, vendor: Vendor) -> None:
     assert vendor.asked_for() == ["uri"]
 
 
-async def test_a_line_break_at_the_end_is_no_part_of_a_key(ask: Ask, vendor: Vendor) -> None:
+async def test_a_line_break_at_the_end_is_not_part_of_a_key(ask: Ask, vendor: Vendor) -> None:
     vendor.keys |= {name: f"{value}\n" for name, value in TEMPORARY.items() if name != "Expiration"}
     assert revealed(await ask()) == STS
 
@@ -101,7 +101,7 @@ async def test_a_line_break_at_the_end_is_no_part_of_a_key(ask: Ask, vendor: Ven
         {"AccessKeyId": "two\nlines"},
     ],
 )
-async def test_answers_that_are_no_key(
+async def test_answers_that_are_not_a_key(
     ask: Ask, vendor: Vendor, keys: dict[str, str | None]
 ) -> None:
     vendor.keys |= keys

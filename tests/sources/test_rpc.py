@@ -113,7 +113,7 @@ async def test_a_code_becomes_its_error(
         (400, '{"Code": 5}', SourceError),
     ],
 )
-async def test_answers_that_are_no_api(
+async def test_answers_that_are_not_from_the_api(
     serve: Serve, status: int, body: str, kind: type[ArchiverError]
 ) -> None:
     client = await serve(answering(status, body))

@@ -289,7 +289,7 @@ def test_an_entry_that_cannot_be_read_is_kept_apart(broken: object) -> None:
 
 
 @pytest.mark.parametrize("answer", [{}, {"TotalCount": "x"}, {"TotalCount": 1, "Backups": []}])
-def test_an_answer_that_is_no_page(answer: dict[str, object]) -> None:
+def test_an_answer_that_is_not_a_page(answer: dict[str, object]) -> None:
     with pytest.raises(SourceError, match="not a page"):
         read_page("r-x", answer)
 
@@ -306,7 +306,7 @@ def test_endpoints(region: str, host: str) -> None:
 
 
 @pytest.mark.parametrize("region", ["", "evil.example/", "CN-HANGZHOU", "cn"])
-def test_what_is_no_region(region: str) -> None:
+def test_what_is_not_a_region(region: str) -> None:
     with pytest.raises(UsageError):
         endpoint_of(region)
 

@@ -155,7 +155,7 @@ async def begin(staging: Staging, data: bytes) -> tuple[Part, ...]:
     return plan_parts(len(data), PART)
 
 
-async def bring_home(
+async def commit_file(
     store: Store,
     data: bytes,
     stem: str = STEM,
@@ -200,7 +200,7 @@ async def read_all(store: Store, key: str) -> bytes:
 async def all_at_once(store: Store, files: Mapping[str, bytes]) -> None:
     async with anyio.create_task_group() as group:
         for stem, data in files.items():
-            group.start_soon(bring_home, store, data, stem)
+            group.start_soon(commit_file, store, data, stem)
 
 
 async def leave(place: Place, data: bytes, kept: Collection[int], stem: str = STEM) -> None:
@@ -281,7 +281,7 @@ class Listing:
         data = b"REDIS0011"
         async with place.writer(scope_of(stem)) as store:
             await store.put(f"{stem}.json", b"{}")
-            stored = await bring_home(store, data, stem)
+            stored = await commit_file(store, data, stem)
             assert stored.key == f"{stem}.rdb"
             assert await listing(store) == {f"{stem}.json": 2, f"{stem}.rdb": len(data)}
         assert await content(place, stored.key) == data
@@ -303,7 +303,7 @@ class Listing:
     async def test_what_is_on_its_way_is_not_listed(self, place: Place) -> None:
         data = file_of(SIZE)
         async with place.writer() as store:
-            await bring_home(store, b"REDIS0011", f"{FOLDER}/home")
+            await commit_file(store, b"REDIS0011", f"{FOLDER}/home")
             async with entered(store.stage(f"{FOLDER}/wrong", 9)) as staging:
                 for part in await begin(staging, b"REDIS9999"):
                     await put_part(staging, b"REDIS9999", part)
@@ -347,7 +347,7 @@ class Committing:
     async def test_a_file(self, place: Place, size: int) -> None:
         data = file_of(size)
         async with place.writer() as store:
-            stored = await bring_home(store, data, documents=record)
+            stored = await commit_file(store, data, documents=record)
             assert replace(stored, version="") == Stored(f"{STEM}.rdb", receipt_of(data))
             assert await store.size(stored.key) == size
             assert await listing(store) == {f"{STEM}.rdb": size, f"{STEM}.json": 8}
@@ -366,7 +366,7 @@ class Committing:
                 here = staging.resumable
                 assert here is not None
                 assert set(here.crcs) == {0}
-            await bring_home(store, data, FOLDER, record)
+            await commit_file(store, data, FOLDER, record)
             assert await listing(store) == {f"{FOLDER}.rdb": SIZE, f"{FOLDER}.json": 8}
             assert await store.sweep("r-x") == []
         assert await content(place, f"{FOLDER}.rdb") == data
@@ -414,7 +414,7 @@ class Committing:
             await put_part(staging, data, parts[0])
         async with place.writer() as store:
             assert await offered(store, SIZE) == crcs_of(data, parts[:1])
-            stored = await bring_home(store, data)
+            stored = await commit_file(store, data)
         assert await content(place, stored.key) == data
 
     async def test_a_small_file_written_again(self, place: Place) -> None:
@@ -460,7 +460,7 @@ class Committing:
         async with place.writer() as store, place.open() as reader:
             async with anyio.create_task_group() as group:
                 group.start_soon(watch, reader)
-                await bring_home(store, data, documents=record)
+                await commit_file(store, data, documents=record)
                 committed.set()
             assert await store.read(order[1]) == b'{"a": 1}'
 
@@ -471,9 +471,9 @@ class Committing:
         data = file_of(SIZE)
         async with place.writer() as store:
             with pytest.raises(ZeroDivisionError):
-                await bring_home(store, data, documents=fail)
+                await commit_file(store, data, documents=fail)
             assert await store.read(f"{STEM}.json") is None
-            stored = await bring_home(store, data, documents=record)
+            stored = await commit_file(store, data, documents=record)
             assert await store.read(f"{STEM}.json") == b'{"a": 1}'
         assert await content(place, stored.key) == data
         assert await staged(place) == []
@@ -499,9 +499,9 @@ class Committing:
         """A run that was killed before it wrote the record is repeated."""
         data = file_of(size)
         async with place.writer() as store:
-            await bring_home(store, data)
+            await commit_file(store, data)
         async with place.writer() as store:
-            stored = await bring_home(store, data, documents=record)
+            stored = await commit_file(store, data, documents=record)
             assert await store.read(f"{STEM}.json") == b'{"a": 1}'
             assert await store.size(stored.key) == size
         assert await content(place, stored.key) == data
@@ -516,7 +516,7 @@ class Committing:
             await store.put(f"{STEM}.bin", b"of another kind")
             assert await offered(store, size) is None
             assert await store.read(f"{STEM}.rdb") == b"damaged, and perhaps all there is"
-            stored = await bring_home(store, data)
+            stored = await commit_file(store, data)
             assert await listing(store) == {stored.key: size}
         assert await content(place, stored.key) == data
 
@@ -535,7 +535,7 @@ class Resuming:
                 assert here.provenance == RECEIPT.provenance
                 assert here.crcs == crcs_of(data, chosen(place, data, {1, 2}))
             assert await store.size(f"{STEM}.rdb") is None
-            stored = await bring_home(store, data)
+            stored = await commit_file(store, data)
         assert await content(place, stored.key) == data
         assert await staged(place) == []
 
@@ -546,7 +546,7 @@ class Resuming:
                 assert staging.resumable is None
                 await put_part(staging, data, (await begin(staging, data))[0])
             assert await offered(store, SIZE) == crcs_of(data, plan_parts(SIZE, PART)[:1])
-            stored = await bring_home(store, data)
+            stored = await commit_file(store, data)
         assert await content(place, stored.key) == data
 
     async def test_again_and_again(self, place: Place) -> None:
@@ -563,7 +563,7 @@ class Resuming:
                 await put_part(staging, data, part)
         async with place.writer() as store:
             assert await offered(store, SIZE) == crcs_of(data, parts)
-            stored = await bring_home(store, data)
+            stored = await commit_file(store, data)
         assert await content(place, stored.key) == data
 
     async def test_a_resumed_part_is_wrong(self, place: Place) -> None:
@@ -584,7 +584,7 @@ class Resuming:
         await leave(place, data, kept=())
         async with place.writer() as store:
             assert not await offered(store, SIZE)
-            stored = await bring_home(store, data)
+            stored = await commit_file(store, data)
         assert await content(place, stored.key) == data
         assert await staged(place) == []
 
@@ -603,7 +603,7 @@ class Resuming:
                 parts = await begin(staging, data)
                 await put_part(staging, data, parts[1])
             assert await offered(store, SIZE) == crcs_of(data, chosen(place, data, {1}))
-            stored = await bring_home(store, data)
+            stored = await commit_file(store, data)
         assert await content(place, stored.key) == data
         assert await staged(place) == []
 
@@ -612,7 +612,7 @@ class Resuming:
         data = file_of(SIZE + 1)
         async with place.writer() as store:
             assert await offered(store, SIZE + 1) is None
-            stored = await bring_home(store, data)
+            stored = await commit_file(store, data)
         assert await content(place, stored.key) == data
         assert await staged(place) == []
 
@@ -628,7 +628,7 @@ class Resuming:
             assert scope.cancelled_caught
         async with place.writer() as store:
             assert await offered(store, SIZE) == crcs_of(data, parts[:1])
-            stored = await bring_home(store, data)
+            stored = await commit_file(store, data)
         assert await content(place, stored.key) == data
 
 
@@ -657,7 +657,7 @@ class PuttingAside:
                     await put_part(staging, wrong[::-1], part)
                 assert await in_thread(staging.quarantine, "again") == key
             assert await content(place, key) == wrong[::-1]
-            stored = await bring_home(store, data)
+            stored = await commit_file(store, data)
             assert await listing(store) == {stored.key: size}
         assert await content(place, stored.key) == data
         with pytest.raises(Exception):  # noqa: B017, PT011  # each place has its own for "none"
@@ -668,7 +668,7 @@ class PuttingAside:
         """Whether its staging is committed, discarded, or moved to quarantine."""
         old, wrong = file_of(size, 2), file_of(size, 1)
         async with place.writer() as store:
-            key = (await bring_home(store, old)).key
+            key = (await commit_file(store, old)).key
             for _ in range(2):
                 async with entered(store.stage(STEM, size)) as staging:
                     assert dict(staging.existing) == {key: size}
@@ -687,13 +687,13 @@ class PuttingAside:
         assert await content(place, key) == old
 
     @pytest.mark.parametrize("size", [1000, SIZE])
-    async def test_what_is_kept_aside_stays(self, place: Place, size: int) -> None:
+    async def test_what_is_kept_in_quarantine_stays(self, place: Place, size: int) -> None:
         """Under its own name, however often, also when its key has other bytes by then."""
         old, newer, data = file_of(size, 2), file_of(size, 1), file_of(size)
         async with place.writer() as store:
             kept, key = list[str](), f"{STEM}.rdb"
             for was, now in ((old, newer), (newer, data)):
-                await bring_home(store, was)
+                await commit_file(store, was)
                 async with entered(store.stage(STEM, size)) as staging:
                     for part in await begin(staging, now):
                         await put_part(staging, now, part)
@@ -709,10 +709,10 @@ class PuttingAside:
     async def test_an_object_in_its_place_is_recorded(self, place: Place) -> None:
         data, half = file_of(SIZE), file_of(SIZE, 1)
         async with place.writer() as store:
-            key = (await bring_home(store, data)).key
+            key = (await commit_file(store, data)).key
         await leave(place, half, kept={0})
         async with place.writer() as store:
-            stored = await bring_home(store, data, documents=record)
+            stored = await commit_file(store, data, documents=record)
             assert replace(stored, version="") == Stored(key, receipt_of(data))
             assert set(await listing(store)) == {key, f"{STEM}.json"}
             assert await content(place, key) == data
@@ -722,7 +722,7 @@ class PuttingAside:
     async def test_what_is_recorded_must_be_there(self, place: Place) -> None:
         data = file_of(1000)
         async with place.writer() as store:
-            key = (await bring_home(store, data)).key
+            key = (await commit_file(store, data)).key
             async with entered(store.stage(STEM, 1000)) as staging:
                 receipt = replace(receipt_of(data), size=999)
                 with pytest.raises(StoreError):
@@ -732,7 +732,7 @@ class PuttingAside:
     async def test_a_sweep_takes_only_what_is_of_no_use(self, place: Place) -> None:
         data, small = file_of(SIZE), file_of(1000)
         async with place.writer() as store:
-            await bring_home(store, data, f"{FOLDER}/home", record)
+            await commit_file(store, data, f"{FOLDER}/home", record)
             async with entered(store.stage(f"{FOLDER}/wrong", len(small))) as staging:
                 for part in await begin(staging, small):
                     await put_part(staging, small, part)
@@ -748,7 +748,7 @@ class PuttingAside:
             assert await store.sweep("r-x") == []
             assert await listing(store) == before
             assert await offered(store, SIZE) == crcs_of(data, chosen(place, data, {0, 2}))
-            await bring_home(store, data)
+            await commit_file(store, data)
         assert await content(place, f"{FOLDER}/home.rdb") == data
         assert await content(place, quarantined) == small
         assert await content(place, f"{STEM}.rdb") == data
@@ -765,7 +765,7 @@ class PuttingAside:
 class Excluding:
     """One writer at a time."""
 
-    async def test_a_second_writer_is_told(self, place: Place) -> None:
+    async def test_a_second_writer_is_refused(self, place: Place) -> None:
         async with place.open() as first, place.open() as second:
             async with first.exclusive("r-x"):
                 with pytest.raises(ArchiveBusy) as caught:
@@ -794,7 +794,7 @@ class Excluding:
                 with pytest.raises(ArchiveBusy, match="is writing to r-x in"):
                     async with second.exclusive("r-x", watch=False):
                         pass
-                stored = [await bring_home(first, data), await bring_home(second, data, stem)]
+                stored = [await commit_file(first, data), await commit_file(second, data, stem)]
             assert await second.leftovers() == []
         for one in stored:
             assert await content(place, one.key) == data
@@ -888,7 +888,7 @@ class Cancelling:
                         group.start_soon(put, staging, part)
         async with place.writer() as store:
             assert place.offers(kept) <= set(await offered(store, SIZE) or ())
-            stored = await bring_home(store, data)
+            stored = await commit_file(store, data)
         assert await content(place, stored.key) == data
         assert await staged(place) == []
 
@@ -907,14 +907,14 @@ class Cancelling:
             if await store.read(f"{STEM}.json") is not None:
                 assert await store.size(f"{STEM}.rdb") == size
             await store.sweep("r-x")
-            stored = await bring_home(store, data, documents=record)
+            stored = await commit_file(store, data, documents=record)
             assert await store.read(f"{STEM}.json") == b'{"a": 1}'
         assert await content(place, stored.key) == data
         assert await staged(place) == []
 
 
 class SettingAside:
-    async def test_a_file_that_is_set_aside_is_kept_as_it_is(self, place: Place) -> None:
+    async def test_a_file_in_quarantine_is_kept_as_it_is(self, place: Place) -> None:
         async with place.writer() as store:
             for key in (f"{STEM}.json", f"{STEM}.rdb"):
                 await store.put(key, b"its bytes")

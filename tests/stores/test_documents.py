@@ -55,7 +55,7 @@ def test_up_to_its_most(path: Path, most: int) -> None:
         reading.read_document(path, most)
 
 
-def test_what_is_no_file_is_not_waited_for(path: Path) -> None:
+def test_what_is_not_a_file_is_not_waited_for(path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(NoDocument, match="a FIFO is in its place"):
         reading.read_document(path)

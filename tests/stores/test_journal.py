@@ -70,7 +70,7 @@ def test_a_flipped_byte_ends_it(parts: list[tuple[int, int]], draw: st.DataObjec
 
 
 @given(st.binary(max_size=200))
-def test_rubbish_is_no_journal(data: bytes) -> None:
+def test_rubbish_is_not_a_journal(data: bytes) -> None:
     assert journal.parse(data) is None
 
 

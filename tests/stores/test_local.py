@@ -167,7 +167,7 @@ async def test_documents_that_were_left_are_not_written_to(store: LocalStore) ->
 
 @pytest.mark.parametrize("odd", ["directory", "link", "fifo"])
 @pytest.mark.parametrize("suffix", [".rdb", ".json"])
-async def test_what_is_no_file_moves_out_of_the_way(
+async def test_what_is_not_a_file_moves_out_of_the_way(
     store: LocalStore, odd: str, suffix: str
 ) -> None:
     path = store.root / f"{STEM}{suffix}"
@@ -193,7 +193,7 @@ async def test_what_is_no_file_moves_out_of_the_way(
     assert elsewhere.read_bytes() == b"mine"
 
 
-async def test_what_is_kept_aside_where_there_are_no_hard_links(
+async def test_what_is_kept_in_quarantine_where_there_are_no_hard_links(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object, **__: object) -> None:
@@ -423,9 +423,7 @@ async def test_killed_before_a_record_that_is_garbage_was_replaced(
 
 
 @pytest.mark.parametrize("size", [SIZE, SIZE + 1])
-async def test_a_waiting_record_of_another_file_is_not_brought(
-    store: LocalStore, size: int
-) -> None:
+async def test_a_waiting_record_of_another_file_is_not_used(store: LocalStore, size: int) -> None:
     """Nor is a record that equals the existing one."""
     record = RECORD.replace(b"}", b', "note": "ours"}')
     async with store.exclusive("r-x"):
@@ -1189,7 +1187,7 @@ async def test_a_staged_file_that_the_disk_does_not_give(
             await in_thread(staging.read, 0, memoryview(bytearray(SIZE)))
 
 
-async def test_a_sync_that_failed_vouches_for_no_later_part(
+async def test_a_failed_sync_makes_no_later_part_durable(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel reports a failure once: the next sync of the same file succeeds."""
@@ -1210,7 +1208,7 @@ async def test_a_sync_that_failed_vouches_for_no_later_part(
         assert staging.resumable is None or not staging.resumable.crcs
 
 
-async def test_one_stem_is_brought_once(store: LocalStore) -> None:
+async def test_one_stem_is_fetched_once(store: LocalStore) -> None:
     async with store.exclusive("r-x"), entered(store.stage(STEM, SIZE)) as staging:
         with pytest.raises(PlaceTaken):
             async with entered(store.stage(STEM, SIZE)):

@@ -80,7 +80,7 @@ def test_it_stays_lost_when_it_is_put_back(path: Path) -> None:
             held.check()
 
 
-def test_a_file_that_is_removed_between_open_and_flock_is_no_lock(
+def test_a_file_that_is_removed_between_open_and_flock_is_not_a_lock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, removed = fcntl.flock, list[Path]()
@@ -99,7 +99,7 @@ def test_a_file_that_is_removed_between_open_and_flock_is_no_lock(
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_what_is_no_file_is_no_lock(path: Path, make: Callable[[Path], None]) -> None:
+def test_what_is_not_a_file_is_not_a_lock(path: Path, make: Callable[[Path], None]) -> None:
     make(path)
     with pytest.raises(StoreError) as caught, hold(path):
         pass

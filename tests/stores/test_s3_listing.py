@@ -226,7 +226,7 @@ NO_LISTINGS: dict[str, tuple[Answers, str]] = {
 
 
 @pytest.mark.parametrize("name", NO_LISTINGS)
-def test_what_is_no_whole_listing(store: Web, name: str) -> None:
+def test_what_is_not_a_whole_listing(store: Web, name: str) -> None:
     answers, says = NO_LISTINGS[name]
     with store(answers) as (bucket, _), pytest.raises(StoreError) as caught:
         listed(bucket)
@@ -250,13 +250,13 @@ ASKED: dict[str, Callable[[Bucket], object]] = {
 
 @pytest.mark.parametrize("body", [XHTML, TAG_SOUP], ids=["XHTML", "no XML"])
 @pytest.mark.parametrize("name", ASKED)
-def test_a_page_is_no_answer_to_anything(store: Web, name: str, body: str) -> None:
+def test_a_page_answers_no_request(store: Web, name: str, body: str) -> None:
     with store(always(body)) as (bucket, _), pytest.raises(StoreError) as caught:
         ASKED[name](bucket)
     assert "\n" not in str(caught.value)
 
 
-def test_a_page_that_says_404_is_no_absence(store: Web) -> None:
+def test_a_page_that_says_404_does_not_mean_absent(store: Web) -> None:
     with store(always(TAG_SOUP, 404)) as (bucket, _):
         with pytest.raises(StoreError, match="instead of an S3 error"):
             bucket.get("archive.json")
@@ -298,7 +298,7 @@ def test_parts_of_another_upload(store: Web) -> None:
         bucket.multipart.parts("k", "u")
 
 
-def test_an_endpoint_that_is_no_url() -> None:
+def test_an_endpoint_that_is_not_a_url() -> None:
     bucket = Bucket(BUCKET, PREFIX, S3Options("nowhere"))
     with pytest.raises(UsageError, match="nowhere"):
         listed(bucket)

@@ -204,7 +204,7 @@ def test_what_is_proven_is_not_read_back(
 
 
 @pytest.mark.parametrize("data", [NEW, LARGE], ids=["small", "in parts"])
-def test_an_etag_that_is_no_md5_is_no_proof_and_no_fault(
+def test_an_etag_that_is_not_an_md5_proves_nothing(
     seaweed: SeaweedFS, gate: Gateway, bucket: str, data: bytes
 ) -> None:
     def other(_: Request, answer: Answer) -> Answer:
@@ -479,7 +479,7 @@ def test_an_object_goes_only_when_its_copy_is_one(
     assert f"{PREFIX}{key}" not in seaweed.objects(bucket)
 
 
-def test_what_another_brought_is_not_put_back_over(
+def test_what_another_wrote_is_not_overwritten(
     writer: VerifiedWriter, seaweed: SeaweedFS, bucket: str
 ) -> None:
     """The lease was lost while an object was being replaced."""
@@ -566,7 +566,7 @@ def test_a_record_that_is_wrong_does_not_cost_the_right_object(
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_a_later_run_had_brought_another(
+def test_a_later_run_had_downloaded_another(
     writer: VerifiedWriter,
     seaweed: SeaweedFS,
     bucket: str,
@@ -617,7 +617,7 @@ def test_a_key_that_may_not_delete(
     assert gate.counts["GetObject"] == gate.counts["HeadObject"] == 0
 
 
-def test_bytes_that_nothing_speaks_against_are_kept_aside(
+def test_bytes_that_nothing_contradicts_are_kept_in_quarantine(
     writer: VerifiedWriter, seaweed: SeaweedFS, bucket: str
 ) -> None:
     put(seaweed, bucket, OBJECT, OLD)

@@ -195,7 +195,7 @@ def test_a_sync_that_fails(
     assert synced == []
 
 
-def test_of_two_threads_both_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_threads_are_both_woken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the kernel: the first call fails, and a concurrent one succeeds."""
     under_way, failures = threading.Event(), [OSError(errno.EIO, "EIO")]
 

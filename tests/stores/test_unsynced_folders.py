@@ -17,7 +17,7 @@ from archiver.stores.local.syncing import sync_file_system
 from examples.sample_rdb import write_rdb
 from tests.cli.test_pull import PULL
 from tests.conftest import INSTANCE
-from tests.stores.conformance import bring_home, file_of, read_all
+from tests.stores.conformance import commit_file, file_of, read_all
 
 PATCHED = """
 import errno, os, stat, sys
@@ -57,7 +57,7 @@ async def test_folders_that_cannot_be_synced(
     store = LocalStore(tmp_path / "archive")
     async with store.exclusive("r-x"):
         await store.put("r-x/b.json", b"{}")
-        stored = await bring_home(store, file_of(1000))
+        stored = await commit_file(store, file_of(1000))
     assert await read_all(store, stored.key) == file_of(1000)
     sync_file_system(tmp_path)
     [line] = disk.what_is_not_synced()

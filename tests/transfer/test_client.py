@@ -166,7 +166,7 @@ async def test_what_is_refused(serve: Serve, reply: bytes, kind: type[ArchiverEr
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-async def test_the_code_and_the_wait_are_told(serve: Serve) -> None:
+async def test_the_code_and_the_wait_are_reported(serve: Serve) -> None:
     page = b"<Error><Code>DownloadTrafficRateLimitExceeded</Code><EC>0048-1</EC></Error>"
     url = await serve(answer("503 Unavailable", page, Retry_After="9"))
     with pytest.raises(SourceUnavailable, match=r"503 DownloadTraffic.* 0048-1") as caught:

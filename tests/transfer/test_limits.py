@@ -51,7 +51,7 @@ def test_a_drip_is_a_stall() -> None:
         detector.record(1.0, 1)
 
 
-def test_bytes_that_were_ready_are_no_wait() -> None:
+def test_bytes_that_were_ready_do_not_count_as_waiting() -> None:
     detector = StallDetector(MinimumRate(bytes_per_second=100, window=10))
     for _ in range(1000):
         detector.record(0.0, 1)

@@ -420,7 +420,7 @@ async def test_a_seal_names_no_file_that_is_not_there(is_cut: bool, root: Path) 
     assert lines_of(path) == before
 
 
-async def test_swapped_records_are_brought_home_anew(pulled: Pulled, source: TairSource) -> None:
+async def test_swapped_records_are_downloaded_again(pulled: Pulled, source: TairSource) -> None:
     first, second = (path.with_suffix(".json") for path in pulled.objects()[:2])
     kept = first.read_bytes()
     shutil.copy(second, first)

@@ -130,13 +130,13 @@ async def test_evidence_goes_on_only_where_all_of_it_is_seen(pulled: Pulled) -> 
         await Ledger(pulled.archive, None).history.last_keys(set())
 
 
-async def test_what_is_no_file_at_the_root_is_a_stray(pulled: Pulled) -> None:
+async def test_what_is_not_a_file_at_the_root_is_a_stray(pulled: Pulled) -> None:
     os.mkfifo(pulled.root / "r-bp1fifo")
     found = await verify(pulled.archive)
     assert [(one.key, one.fault) for one in found.findings] == [("r-bp1fifo", Fault.STRAY)]
 
 
-async def test_a_hidden_folder_is_no_set_to_be_compared_with(pulled: Pulled) -> None:
+async def test_a_hidden_folder_is_not_a_set_to_be_compared_with(pulled: Pulled) -> None:
     before = await list_folders(pulled.archive)
     note = pulled.root / CLUSTER / "2026" / "11" / "note"
     note.symlink_to(pulled.root / "nowhere")

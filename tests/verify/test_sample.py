@@ -46,6 +46,6 @@ def test_shares_as_people_write_them(text: str, share: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["5", "0%", "101%", "-5%", "five%", "", "nan%", "1e1%"])
-def test_what_is_no_share(text: str) -> None:
+def test_what_is_not_a_share(text: str) -> None:
     with pytest.raises(UsageError, match="use 5%"):
         Sample.parse(text, 1)

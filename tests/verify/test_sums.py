@@ -134,7 +134,7 @@ async def test_every_line_that_disagrees_is_a_finding(pulled: Pulled) -> None:
 
 @pytest.mark.parametrize("forged", ["object and record", "line"])
 @pytest.mark.parametrize("origin", ["archive", "source"])
-async def test_a_repair_brings_the_right_bytes_and_the_right_line(
+async def test_a_repair_supplies_the_right_bytes_and_the_right_line(
     pulled: Pulled, offsite: Archive, source: TairSource, origin: str, forged: str
 ) -> None:
     path = pulled.objects()[0]

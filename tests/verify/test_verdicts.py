@@ -178,7 +178,7 @@ def sums_twice_at_odds(pulled: Pulled) -> None:
         (sums_twice_at_odds, 3, Fault.SUMS),
     ],
 )
-async def test_what_is_no_wrong_byte_is_not_3(
+async def test_only_wrong_bytes_are_3(
     change: Callable[[Pulled], None], code: int, fault: Fault, pulled: Pulled
 ) -> None:
     change(pulled)

@@ -503,7 +503,7 @@ async def test_a_key_that_may_only_read(pulled: Pulled, watched: Watched) -> Non
     assert summary.read == 12
 
 
-async def test_a_slow_disk_is_told_of_in_time(
+async def test_a_slow_disk_is_reported_in_time(
     pulled: Pulled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measuring, "_STRIDE_SECONDS", 0.0)

@@ -50,10 +50,10 @@ async def mismatches(
     Raises StoreError, and UsageError where they are one archive, or one lies in the other.
     """
     await check_apart(source, target)
-    told_here, told = set[FileIdentity](), set[FileIdentity]()
+    reported_here, reported = set[FileIdentity](), set[FileIdentity]()
     both = (
-        _of_source(source, target, selection, told_here, told),
-        _of_target(source, target, selection, told_here, told),
+        _of_source(source, target, selection, reported_here, reported),
+        _of_target(source, target, selection, reported_here, reported),
     )
     last = None
     for found in both:
@@ -74,21 +74,21 @@ async def _of_source(
     source: Archive,
     target: Archive,
     selection: Selection,
-    told_here: set[FileIdentity],
-    told: set[FileIdentity],
+    reported_here: set[FileIdentity],
+    reported: set[FileIdentity],
 ) -> AsyncGenerator[Mismatch, None]:
     """What is wrong in ``source``, and what of it the target has not, or otherwise."""
     here, there = Inventory(source.store), Inventory(target.store)
     async for one in _selected(source, selection, here, there):
         if isinstance(one, Mismatch):
-            told_here.add(file_identity(one.key))
+            reported_here.add(file_identity(one.key))
             yield one
             continue
         record = one.record
         if found := await _difference(source, here.compare(record, record.set_key), record):
             yield found
         if found := await _difference(target, there.compared(record), record):
-            told.add(file_identity(found.key))
+            reported.add(file_identity(found.key))
             yield found
         elif found := await _unsealed(target, there, one):
             yield found
@@ -98,16 +98,16 @@ async def _of_target(
     source: Archive,
     target: Archive,
     selection: Selection,
-    told_here: set[FileIdentity],
-    told: set[FileIdentity],
+    reported_here: set[FileIdentity],
+    reported: set[FileIdentity],
 ) -> AsyncGenerator[Mismatch, None]:
-    """What is wrong in ``target``, and what of it the source has not, where that was not told."""
+    """What is wrong in ``target``, and what it has and the source has not, unless ``reported``."""
     here = Inventory(source.store)
     async for one in _selected(target, selection, here):
         if isinstance(one, Mismatch):
-            if file_identity(one.key) not in told:
+            if file_identity(one.key) not in reported:
                 yield one
-        elif file_identity(one.record.object_key) not in told_here:
+        elif file_identity(one.record.object_key) not in reported_here:
             found = await _difference(source, here.lacking(one.record), one.record)
             if found := found or await _unsealed(source, here, one):
                 yield found

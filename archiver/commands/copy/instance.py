@@ -69,7 +69,7 @@ class Shared:
     source: Archive
     target: Archive
     options: CopyOptions
-    tell: events.Observer
+    notify: events.Observer
     index: Indexing
     transfer: SharedResources = field(init=False)
     summary: Summary = field(default_factory=Summary)
@@ -85,7 +85,7 @@ class Shared:
         if isinstance(event, events.Advanced):
             event = replace(event, network=None)
         self.summary(event)
-        self.tell(event)
+        self.notify(event)
 
 
 def _promised(record: Record) -> tuple[Pin, Provenance]:
@@ -150,7 +150,7 @@ class InstanceCopy:
         self._touched: Final[dict[str, set[str]]] = {}
         # By the set's identity, and by its key in the source: several folders may be one set.
         self._origins: Final[dict[tuple[str, str], dict[str, _Origin]]] = {}
-        # By their keys without suffix, files that the target was told to take as they are here.
+        # By their keys without suffix, files that the target is to take as they are here.
         self._replaced: Final[set[str]] = set()
         # The set that was last said to have no SHA256SUMS.
         self._noted = ""
@@ -237,7 +237,7 @@ class InstanceCopy:
             return None
 
     def _is_held(self, known: Described, one: Recorded, found: tuple[str, Compared]) -> bool:
-        """Whether there is nothing to be done about a record, which is told then."""
+        """Whether there is nothing to be done about a record, which is reported then."""
         set_key, compared = found
         self._note_unsealed(known, one)
         if compared.difference is not Difference.NONE:
@@ -306,7 +306,7 @@ class InstanceCopy:
             return found
         if not await self.writer.begin_out_of_turn():
             return None
-        # Another writer may have brought it meanwhile.
+        # Another writer may have written it meanwhile.
         self._inventory.look_again()
         self._target_says.look_again()
         return await self._compared(record)
@@ -328,7 +328,7 @@ class InstanceCopy:
         return compared.difference is not Difference.NONE
 
     async def _is_outvoted(self, record: Described, set_key: str) -> bool:
-        """Whether the target has the same record, and is to be told that it is right: a run that
+        """Whether the target has the same record, and is to take it for right: a run that
         replaced it ended before its SHA256SUMS followed."""
         if not self._options.replace:
             return False

@@ -81,8 +81,8 @@ class _Copying:
                 await self._instances(send)
         if self._shared.full is not None:
             raise self._shared.full
-        self._tell_if_nothing()
-        await self._bring_acknowledgements()
+        self._report_if_nothing()
+        await self._copy_acknowledgements()
 
     async def _instances(self, send: MemoryObjectSendStream[Planned]) -> None:
         free = anyio.Semaphore(MOST_INSTANCES)
@@ -132,7 +132,7 @@ class _Copying:
                 with one.instance.writer.while_held():
                     await one.instance.copy(one)
 
-    async def _bring_acknowledgements(self) -> None:
+    async def _copy_acknowledgements(self) -> None:
         """What somebody has taken note of goes along with what it is about."""
         chosen = self._selection
         source, target = self._source, self._shared.target
@@ -140,28 +140,28 @@ class _Copying:
         async with aclosing(differing(Acknowledged(source), Acknowledged(target), *given)) as found:
             lacking = [one async for one in found]
         if all(one.bad is not None for one in lacking):
-            self._tell_acknowledgements(lacking)
+            self._report_acknowledgements(lacking)
             return
         try:
             async with (
                 target.writing(WHOLE, self._shared.observer),
                 aclosing(
                     copy_acknowledged(source, target, *given, self._shared.observer)
-                ) as brought,
+                ) as copied,
             ):
-                async for one in brought:
-                    self._tell_acknowledgements([one])
+                async for one in copied:
+                    self._report_acknowledgements([one])
         except ArchiveBusy as busy:
             self._shared.observer(events.Failed(layout.ACKNOWLEDGED, busy))
 
-    def _tell_acknowledgements(self, copied: Iterable[Copied]) -> None:
+    def _report_acknowledgements(self, copied: Iterable[Copied]) -> None:
         for one in copied:
             if one.bad is None:
                 self._shared.observer(events.AcknowledgementCopied(one.key))
             else:
                 self._shared.observer(events.Failed(one.key, one.bad))
 
-    def _tell_if_nothing(self) -> None:
+    def _report_if_nothing(self) -> None:
         if not (
             self._shared.summary.held
             or self._shared.summary.planned
@@ -171,7 +171,7 @@ class _Copying:
             self._shared.observer(events.Failed(str(self._source.store), nothing))
 
     async def has_something(self) -> bool:
-        """Whether there is a record to copy; if not, what there is instead is told.
+        """Whether there is a record to copy; if not, what there is instead is reported.
 
         By one look: a record that comes after it is for the next run, since this one has no lock
         to write with.
@@ -189,5 +189,5 @@ class _Copying:
             failures += await nothing_of(self._source, selection, prefix, found)
         for failed in failures:
             self._shared.observer(failed)
-        self._tell_if_nothing()
+        self._report_if_nothing()
         return False

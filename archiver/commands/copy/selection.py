@@ -51,7 +51,8 @@ class Selection:
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
     """What to copy, how many large files at once (and beside them small ones), and how. ``replace``
-    takes what the source has where the target's record names other bytes; these are kept aside."""
+    copies what the source has where the target's record names different bytes, which are then kept
+    in ``.quarantine/``."""
 
     selection: Selection = field(default_factory=Selection)
     replace: bool = False
@@ -59,12 +60,12 @@ class CopyOptions:
     transfer: TransferOptions = field(default_factory=TransferOptions)
 
 
-# What tells a backup's file in two archives: instance, set, backup.
+# What identifies a backup's file in two archives: instance, set, backup.
 FileIdentity = tuple[str, str, str]
 
 
 def identity(set_key: str) -> tuple[str, str]:
-    """What tells a set in two archives: each may name it after another one of its nodes."""
+    """What identifies a set in two archives: each may name it after another one of its nodes."""
     return set_key.partition("/")[0], layout.name_of_set(set_key)
 
 
@@ -76,5 +77,5 @@ def are_one_set(one: str, other: str) -> bool:
 
 
 def file_identity(key: str) -> FileIdentity:
-    """What tells a backup's file in two archives, by its key or its record's."""
+    """What identifies a backup's file in two archives, by its key or its record's."""
     return *identity(layout.set_of(key)), layout.backup_name(key)

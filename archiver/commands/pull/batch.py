@@ -1,4 +1,4 @@
-"""Small backups brought home together, within one thread."""
+"""Downloading small backups together, in one thread."""
 
 import functools
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from archiver.stores.commit import Commit
 from archiver.transfer.small import Fill
 
 
-def bring_together(
+def download_together(
     archive: Archive, fills: Iterator[tuple[Transfer, int, Fill]]
 ) -> list[Stored | None]:
     """Fill a staging with each, then commit all of them; None for one that is not home.

@@ -2,7 +2,7 @@
 
 1. Its backups are listed, a page at a time, and each is looked for in the archive.
 2. At the first that is to be fetched the instance's lock is taken, and the archive is looked at
-   again: another writer may have brought it meanwhile. While the lock is waited for, other
+   again: another writer may have written it meanwhile. While the lock is waited for, other
    instances are listed.
 3. What is to be fetched goes to the workers.
 4. When all of it has ended, complete sets get their lines in the SHA256SUMS of their months, the
@@ -56,7 +56,7 @@ class Shared:
     source: Source
     archive: Archive
     options: PullOptions
-    tell: events.Observer
+    notify: events.Observer
     acknowledged: Acknowledged
     index: Indexing
     not_listed: int
@@ -75,7 +75,7 @@ class Shared:
 
     def observer(self, event: events.Event) -> None:
         self.summary(event)
-        self.tell(event)
+        self.notify(event)
 
     def failed(self, subject: str, error: ArchiverError, backup: Backup | None = None) -> None:
         self.observer(events.Failed(subject, error, backup))
@@ -200,7 +200,7 @@ class InstancePull:
                 if self._needs_lock(finding):
                     if not await self.writer.begin_out_of_turn():
                         return False
-                    self._inventory.look_again()  # another writer may have brought it meanwhile
+                    self._inventory.look_again()  # another writer may have written it meanwhile
                     finding = await self._inventory.find(backup)
                 await self._follow(sets, finding)
             if self._shared.full is not None or self.writer.is_busy:
@@ -215,7 +215,7 @@ class InstancePull:
         return not may_write and self._decide(finding) is Action.FETCH
 
     async def _follow(self, sets: ListedSets, finding: Finding) -> None:
-        """Do what the plan says about a backup, and tell."""
+        """Do what the plan says about a backup, and report it."""
         shared, transfer = self._shared, finding.transfer
         backup = transfer.backup
         if finding.damage is not None:
@@ -268,7 +268,7 @@ class InstancePull:
         self._shared.failed(str(backup), error, backup)
 
     async def _is_acknowledged(self, folder: str, why: str) -> bool:
-        """Whether somebody has taken note of a set, which is told then."""
+        """Whether a set was acknowledged, which is reported then."""
         one = await self._shared.acknowledged.of(folder)
         if one is not None:
             self._take_note(one, why)
@@ -286,7 +286,7 @@ class InstancePull:
             if kept is not None:
                 self._shared.observer(events.Cleared(key, kept))
 
-    # What the workers tell
+    # What the workers report
 
     def archived(self, sets: ListedSets, transfer: Transfer, stored: Stored) -> None:
         """A backup that was enqueued is in the archive."""

@@ -19,7 +19,7 @@ from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
 from archiver.archive.indexing import Indexing
 from archiver.archive.replacing import Witnesses, is_confirmed, measure_present, prepare_replacement
-from archiver.commands.pull.batch import bring_together
+from archiver.commands.pull.batch import download_together
 from archiver.commands.pull.instance import InstancePull, Planned, Shared, instances_of
 from archiver.commands.pull.plan import PullOptions, empty_dump
 from archiver.commands.summary import Summary
@@ -62,7 +62,7 @@ async def pull(
     if run.shared.options.dry_run:
         await run.rehearse(queries)
     else:
-        await run.bring_home(queries)
+        await run.download(queries)
         await archive.tidy(run.shared.observer)
     return run.shared.summary
 
@@ -94,7 +94,7 @@ class _Run:
         for instance_id, own in instances_of(queries).items():
             await InstancePull(self.shared, instance_id, own, never).run()
 
-    async def bring_home(self, queries: Sequence[Query]) -> None:
+    async def download(self, queries: Sequence[Query]) -> None:
         """The instances into the plan, the plan into the queue, the queue into workers."""
         options = self.shared.options
         workers, together = options.workers, self._archive.store.batch_size
@@ -154,7 +154,7 @@ class _Run:
     async def _work(self, queue: MemoryObjectReceiveStream[Planned], engine: Engine) -> None:
         async with queue:
             async for planned in queue:
-                await self._bring_one(planned, engine)
+                await self._download_one(planned, engine)
 
     async def _work_small(
         self, queue: MemoryObjectReceiveStream[Planned], engine: Engine, group: TaskGroup
@@ -165,9 +165,9 @@ class _Run:
                 async with self._alone:
                     pass  # those that are not home have all begun: they do not pile up
                 batch = [first, *_at_hand(queue, self._archive.store.batch_size - 1)]
-                await self._bring_batch(batch, engine, group)
+                await self._download_batch(batch, engine, group)
 
-    async def _bring_batch(
+    async def _download_batch(
         self, batch: Sequence[Planned], engine: Engine, group: TaskGroup
     ) -> None:
         """Whatever of a batch is not home is tried again by itself, and holds up no other batch
@@ -180,23 +180,23 @@ class _Run:
                 planned.archived(stored)
                 planned.ended()
             else:
-                group.start_soon(self._bring_alone, planned, engine)
+                group.start_soon(self._download_alone, planned, engine)
 
-        bring = functools.partial(bring_together, self._archive)
+        download = functools.partial(download_together, self._archive)
         try:
             if self.shared.full is None:
                 with self.shared.draining():
                     transfers = [planned.transfer for planned in batch]
-                    await engine.transfer_small(transfers, bring, settled)
+                    await engine.transfer_small(transfers, download, settled)
         finally:
             for planned in left:  # the disk is full
                 planned.ended()
 
-    async def _bring_alone(self, planned: Planned, engine: Engine) -> None:
+    async def _download_alone(self, planned: Planned, engine: Engine) -> None:
         async with self._alone:
-            await self._bring_one(planned, engine)
+            await self._download_one(planned, engine)
 
-    async def _bring_one(self, planned: Planned, engine: Engine) -> None:
+    async def _download_one(self, planned: Planned, engine: Engine) -> None:
         """One backup, unless the disk is full by now, or the lock of its instance is lost."""
         transfer, store = planned.transfer, self._archive.store
         backup, writer = transfer.backup, planned.instance.writer
