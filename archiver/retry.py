@@ -43,15 +43,22 @@ class RetryRule:
     total: float = math.inf
     option: str | None = None
 
+    def policy(self, total: float | None = None) -> "RetryPolicy":
+        """The policy of this row; ``total`` (seconds) is what its option was set to."""
+        attempts = None if self.attempts == UNLIMITED else self.attempts
+        give_up_after = self.total if total is None else total
+        return RetryPolicy(attempts, self.wait, self.max_wait, give_up_after=give_up_after)
 
-# The defaults of RetryPolicy, which the API, downloads and buckets share.
+
+# What the API, downloads and buckets have in common.
 _WAIT, _MAX_WAIT, _TOTAL = 0.5, 30.0, 300.0
 _OPTION: Final = "--retry-for"
 
 
 @dataclass(frozen=True, slots=True)
 class RetryTable:
-    """All decisions about retries. The modules that carry them out take their constants here."""
+    """All decisions about retries. The modules that carry them out take their numbers here, those
+    with a ``wait`` and a ``total`` by :meth:`RetryRule.policy`."""
 
     connect: RetryRule = RetryRule(
         "connecting to a host; a further address is tried every ``wait`` seconds (RFC 8305)",
@@ -127,7 +134,7 @@ class RetryTable:
     s3_call: RetryRule = RetryRule(
         "a request to a bucket, after an error that may be temporary",
         wait=_WAIT,
-        max_wait=10.0,
+        max_wait=10.0,  # a lease is held meanwhile, and others wait for it
         timeout=20.0,
         total=_TOTAL,
         option=_OPTION,
@@ -171,16 +178,16 @@ RETRIES: Final = RetryTable()
 class RetryPolicy:
     """Exponential back-off with full jitter (times in seconds).
 
-    Attempts end when nothing has arrived for ``give_up_after``, or after ``attempts`` failures in
+    Attempts end when none has succeeded for ``give_up_after``, or after ``attempts`` failures in
     a row without progress (None: they are not counted). A wait that the server asks for is
     respected up to ``max_retry_after``; a longer one is not worth blocking a worker for.
     """
 
     attempts: int | None = None
-    first_wait: float = RETRIES.part.wait
-    max_wait: float = RETRIES.part.max_wait
+    first_wait: float = _WAIT
+    max_wait: float = _MAX_WAIT
     max_retry_after: float = 300.0
-    give_up_after: float = RETRIES.part.total
+    give_up_after: float = _TOTAL
 
     def wait(
         self, failed: int, error: ArchiverError, draw: Callable[[], float], elapsed: float = 0.0

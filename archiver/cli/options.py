@@ -19,7 +19,7 @@ from archiver.errors import EXIT_INTERRUPTED, UsageError
 from archiver.events import Observer
 from archiver.model import Query
 from archiver.proxies import Proxies
-from archiver.retry import RetryPolicy
+from archiver.retry import RETRIES
 from archiver.stray_characters import clean_variable, stray_characters_in
 from archiver.times import ALL, TimeRange
 
@@ -103,10 +103,10 @@ option = functools.partial(click.option, cls=_EnvironmentOption)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How to reach the vendor: proxies, retries, trusted hosts."""
+    """How to reach the vendor: proxies, trusted hosts, and for how many seconds to retry."""
 
     proxies: Proxies
-    retry: RetryPolicy
+    retry_for: float
     allow_hosts: tuple[str, ...]
 
     @classmethod
@@ -114,7 +114,7 @@ class Way:
         """From the options, and the environment where they are not given. Raises UsageError."""
         return cls(
             given["proxies"] or Proxies.from_environment(os.environ),
-            RetryPolicy(give_up_after=given["retry_for"]),
+            given["retry_for"],
             given.get("allow_hosts", ()),
         )
 
@@ -153,7 +153,7 @@ class SourceOptions:
                 self._endpoint(),
                 chain.get,
                 session=session,
-                retry=way.retry,
+                retry=RETRIES.api_call.policy(way.retry_for),
                 observer=observer,
                 proxies=way.proxies,
                 allow_hosts=way.allow_hosts,
@@ -239,7 +239,7 @@ def way_options(command: F) -> F:
 retry_option = option(
     "--retry-for",
     type=Duration(),
-    default="5m",
+    default=f"{RETRIES.api_call.total / 60:g}m",
     help="How long to retry when the vendor or a bucket stops answering.",
 )
 

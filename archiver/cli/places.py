@@ -16,7 +16,7 @@ from archiver.cli.params import LATEST, Duration, Moment
 from archiver.concurrency import in_thread
 from archiver.errors import UsageError
 from archiver.logs import record
-from archiver.retry import RetryPolicy
+from archiver.retry import RETRIES
 from archiver.stores.local.disk import absolute
 from archiver.stores.local.reading import nearest
 from archiver.stores.local.store import LocalStore
@@ -148,7 +148,7 @@ def store_at(place: str, given: Mapping[str, Any], watch: "Watch | None" = None)
             place,
             _s3_options(given),
             lambda found: watch.store_found(f"{place}: the store {found}") if watch else None,
-            retry=RetryPolicy(give_up_after=given["retry_for"]),
+            retry=RETRIES.s3_call.policy(given["retry_for"]),
             on_wait=_announcer(place, given, watch.progress.say if watch else say),
         )
     scheme, separator, _ = place.partition("://")

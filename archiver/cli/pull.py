@@ -26,6 +26,7 @@ from archiver.cli.places import (
     written_to,
 )
 from archiver.model import BackupMode, BackupType
+from archiver.retry import RETRIES
 from archiver.times import TimeRange
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _options(given: dict[str, Any], way: Way) -> "PullOptions":
             part_size=given["part_size"],
             memory=given["memory"],
             limit_rate=given["limit_rate"],
-            retry=way.retry,
+            retry=RETRIES.part.policy(way.retry_for),
             proxies=way.proxies,
         ),
     )

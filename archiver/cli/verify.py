@@ -18,6 +18,7 @@ from archiver.cli.options import (
 )
 from archiver.cli.params import Anchor, Duration, InstanceId
 from archiver.cli.places import check_keeping, keeping_options, lock_option, store_at
+from archiver.retry import RETRIES
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -189,7 +190,7 @@ async def _repair(
         return await repair(archive, summary, ArchiveSupplier(other), options, observer)
     way = Way.of(given)  # the affected sets decide the range
     source_options = SourceOptions((), None, given["region"], given["endpoint"], aof=False, way=way)
-    transfer = TransferOptions(retry=way.retry, proxies=way.proxies)
+    transfer = TransferOptions(retry=RETRIES.part.policy(way.retry_for), proxies=way.proxies)
     async with source_options.open(observer) as source:
         supplier = SourceSupplier(source, transfer)
         return await repair(archive, summary, supplier, options, observer)

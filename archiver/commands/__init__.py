@@ -1,1 +1,1 @@
-"""A package a command: what each of them does, from its first step to its last, in ``run``."""
+"""One package per command: its steps, from the first to the last, are in ``run``."""

@@ -153,7 +153,8 @@ class Opened(Protocol):
 
 
 class Store(Protocol):
-    """A directory or bucket that holds an archive.
+    """A directory or bucket that holds an archive. Messages print it, so it has ``__str__``. It
+    cannot delete a backup, on purpose.
 
     What writes raises LockLost where the lock was lost, and NotHeld, which is a fault in the
     program, where none is held for it (:mod:`archiver.stores.scope`). What is staged belongs to the

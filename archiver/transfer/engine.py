@@ -11,7 +11,7 @@ from anyio import to_thread
 from archiver import events
 from archiver.model import Backup, Measured, Pin, Receipt, Transfer
 from archiver.proxies import Proxies
-from archiver.retry import RetryPolicy
+from archiver.retry import RETRIES, RetryPolicy
 from archiver.stores.base import Staging
 from archiver.transfer.download import download_file
 from archiver.transfer.download_url import DownloadUrl, NetworkChoice, NetworkSelector, Relist
@@ -40,7 +40,7 @@ class TransferOptions:
     memory: int = 32 * 2**20
     limit_rate: int | None = None
     minimum_rate: MinimumRate = field(default_factory=MinimumRate)
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    retry: RetryPolicy = field(default_factory=RETRIES.part.policy)
     proxies: Proxies | None = None
 
 

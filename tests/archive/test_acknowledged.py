@@ -167,7 +167,7 @@ async def test_it_ends_when_the_set_is_another(
     record.unlink()
     found = await verify(archive)
     assert found.acknowledged == []
-    assert "that has ended" in found.notes[0].text
+    assert "no longer applies" in found.notes[0].text
     record.write_bytes(kept)
     # The node that was lacking comes, and another is found to lack.
     (files / CLUSTER / "backups.json").unlink()

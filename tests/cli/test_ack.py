@@ -19,7 +19,7 @@ async def test_a_night_that_failed_for_good(files: Path, run: Run, tmp_path: Pat
     fail_at_the_vendor(files, CLUSTER, f"{CLUSTER}-b/d_{STAMP}.rdb")
     failed = await run(*PULL)
     assert failed.code == 1
-    assert "failed at the vendor: there is no file (archiver ack " in failed.err
+    assert "failed at the vendor: there is no file (acknowledge it with archiver ack" in failed.err
     [folder] = {
         line.split(": ")[1] for line in failed.err.splitlines() if line.startswith("incomplete: r-")
     }

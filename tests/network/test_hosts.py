@@ -87,7 +87,7 @@ async def test_a_foreign_host_fails_its_backup_alone(
     command = ("pull", "--instance", INSTANCE, "--to", "archive", "--endpoint", naming.endpoint)
     result = await run(*command)
     assert result.code == 1, result.err
-    assert "names localhost to fetch it from" in result.err
+    assert "names localhost as the download host" in result.err
     assert other.tally.object_requests == 0
     result = await run(*command, "--allow-host", "localhost")
     assert result.code == 0, result.err

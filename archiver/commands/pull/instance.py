@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, assert_never
 
 from archiver import events
 from archiver.archive import layout
@@ -221,9 +221,12 @@ class InstancePull:
         if finding.damage is not None:
             shared.observer(events.Damaged(backup, finding.damage))
         sets.listed(transfer)
-        match self._decide(finding):
-            case Action.UNREADABLE if finding.unreadable is not None:
-                shared.failed(str(backup), finding.unreadable, backup)
+        match action := self._decide(finding):
+            case Action.UNREADABLE | Action.EMPTY:
+                is_hidden = action is Action.UNREADABLE
+                why = finding.unreadable if is_hidden else empty_dump(backup, backup.size)
+                if why is not None:
+                    shared.failed(str(backup), why, backup)
             case Action.HELD:
                 shared.observer(events.Held(backup))
                 if not shared.options.dry_run:
@@ -232,14 +235,13 @@ class InstancePull:
                 shared.observer(events.Unfinished(backup))
             case Action.FAILED:
                 await self._never_made(transfer)
-            case Action.EMPTY:
-                if (empty := empty_dump(backup, backup.size)) is not None:
-                    shared.failed(str(backup), empty, backup)
             case Action.DUPLICATE:
                 # Two at work on one file would pull it from each other.
                 self._twice.append((sets, transfer))
-            case _:
+            case Action.FETCH:
                 await self._fetch(sets, finding)
+            case never:
+                assert_never(never)
 
     async def _fetch(self, sets: ListedSets, finding: Finding) -> None:
         transfer = finding.transfer

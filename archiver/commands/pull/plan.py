@@ -12,11 +12,13 @@ from archiver.transfer.engine import TransferOptions
 
 @dataclass(frozen=True, slots=True)
 class PullOptions:
-    """Which backups, and how many files at once: ``workers`` large ones; and beside them, of up to
-    256 KiB, as many as the store takes together, or SMALL_FOR_LARGE times as many. Empty ``types``
-    or ``modes`` mean all. For a repair, ``again`` are the stems (keys without suffix) of backups to
-    bring home though the archive holds them, and ``repaired`` the sets (folders) whose documents
-    may be wrong, or not given by the store: they are written anew."""
+    """Which backups to download, and how many at once.
+
+    Empty ``types`` or ``modes`` mean all. ``workers`` is the number of large files at once; beside
+    them, files of up to 256 KiB are downloaded in batches, or SMALL_FOR_LARGE times as many. For a
+    repair, ``again`` are the stems (keys without suffix) of backups to download though the archive
+    has them, and ``repaired`` the sets whose documents may be wrong and are written again.
+    """
 
     types: frozenset[BackupType] = frozenset()
     modes: frozenset[BackupMode] = frozenset()
@@ -52,8 +54,8 @@ class Action(StrEnum):
 
 
 def decide(finding: Finding, options: PullOptions, fetched: Collection[str]) -> Action:
-    """The action for a backup that was found so; ``fetched`` are the stems of those that this run
-    fetches already."""
+    """What to do about one listed backup, given what the archive has of it; ``fetched`` are the
+    stems of those that this run downloads already."""
     transfer = finding.transfer
     backup = transfer.backup
     if finding.unreadable is not None and transfer.set_key not in options.repaired:

@@ -1,4 +1,4 @@
 """Alibaba Cloud: ApsaraDB for Redis and Tair, by the R-kvstore API.
 
-Nothing outside this package knows a field or a header of the vendor.
+Nothing outside this package reads a field of its answers.
 """

@@ -70,7 +70,7 @@ class TairSource:
         self._credentials: Final = credentials
         self._given_session: Final = session
         self._page_size: Final = page_size
-        self._retry: Final = retry or RetryPolicy()
+        self._retry: Final = retry or RETRIES.api_call.policy()
         self._observer: Final = logged(observer, OF_RUNS)
         self._proxies: Final = proxies
         self._allow_hosts: Final = tuple(allow_hosts)
@@ -181,6 +181,8 @@ class TairSource:
         return replace(page, backups=tuple(map(self._hosts.marked, page.backups)))
 
     async def _call(self, action: str, params: Mapping[str, str]) -> dict[str, Any]:
+        """Send an action about ``params["InstanceId"]`` and return its decoded answer. Retries
+        every retryable error, also where the answer was lost: for actions that change nothing."""
         if self._rpc is None:
             raise RuntimeError("TairSource is used before it was entered")
         instance_id = params["InstanceId"]

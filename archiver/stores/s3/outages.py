@@ -16,8 +16,6 @@ from archiver.stores.s3.errors import transient_failure
 
 # How long to wait for a bucket that has never responded: its endpoint may be wrong.
 FIRST_RESPONSE_SECONDS = RETRIES.unreachable_bucket.total
-# Longest delay between two tries: the archive is leased meanwhile, and others wait for it.
-_LONGEST_SECONDS: Final = RETRIES.s3_call.max_wait
 # For callers that retry by themselves.
 ONE_TRY: Final = RetryPolicy(attempts=1)
 # Failed tries after which an outage is reported.
@@ -40,7 +38,7 @@ class OutageBudget:
         on_wait: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.policy: Final = policy or RetryPolicy()
+        self.policy: Final = policy or RETRIES.s3_call.policy()
         self._on_wait: Final = on_wait
         self._clock: Final = clock
         self._outage: Final = Outage(clock)
@@ -76,11 +74,7 @@ class OutageBudget:
         """Wait for the next try after ``failed`` of them, the first ``elapsed`` seconds ago. False
         when there is none: the budget is spent, or the work is cancelled."""
         limit = math.inf if self._has_responded else FIRST_RESPONSE_SECONDS
-        policy = replace(
-            self.policy,
-            max_wait=min(self.policy.max_wait, _LONGEST_SECONDS),
-            give_up_after=min(self.policy.give_up_after, limit),
-        )
+        policy = replace(self.policy, give_up_after=min(self.policy.give_up_after, limit))
         elapsed = max(elapsed, self._outage.record_failure())
         wait = policy.wait(failed, error, random.random, elapsed)
         if wait is None or thread_is_cancelled():
