@@ -118,8 +118,7 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
     doubts = _doubts(folder, records, damage)
     gaps, notes = (doubts, []) if folder.is_of_cluster else ([], doubts)
     said = (record.nodes_expected for record in records)
-    expected = next((one for one in said if one is not None), folder.expected)
-    folder = replace(folder, expected=expected)
+    folder = replace(folder, expected=next((one for one in said if one is not None), None))
     lost = folder.lost
     for key, one in lost.items():
         if await _has_come(archive, key):

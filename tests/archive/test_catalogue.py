@@ -272,6 +272,34 @@ async def test_a_dump_that_a_catalogue_calls_a_log_is_chosen(
     assert [one.key for one in chosen] == [newest]
 
 
+@pytest.mark.parametrize(("count", "lost"), [(7, 0), (2, 1)])
+async def test_how_many_nodes_a_set_should_have_is_not_believed_of_a_catalogue(
+    count: int, lost: int, pulled: Pulled, tmp_path: Path
+) -> None:
+    """Neither that the newest set, which has all three, lacks some, nor that it lacks none where
+    one is gone."""
+
+    def change(lines: list[list[object]]) -> None:
+        assert isinstance(lines[-1][1], list)
+        for entry in lines[-1][1]:
+            entry[12:] = [count, "the source"]
+
+    objects = pulled.objects(CLUSTER, DAYS[2])
+    for path in objects[:lost]:
+        path.unlink()
+        path.with_suffix(".json").unlink()
+        remove_lines(path)
+    path = next(p for p in indexes(pulled.root) if CLUSTER in p.parts)
+    path.write_bytes(edited(path.read_bytes(), change))
+    expected = pulled.set_key(pulled.objects(CLUSTER, DAYS[1 if lost else 2])[0])
+    [folder] = [
+        f for f in await list_folders(pulled.archive) if f.key == pulled.set_key(objects[0])
+    ]
+    assert folder.expected is not None
+    done = await restore(pulled.archive, tmp_path / "to", instance_id=CLUSTER)
+    assert (done.backup_set.key, done.exit_code) == (expected, 0)
+
+
 async def test_a_restore_reads_sha256sums_itself(pulled: Pulled, tmp_path: Path) -> None:
     """Object, record and catalogue were forged together; this alone was not."""
     path, sums = pulled.objects(INSTANCE, DAYS[2])[0], pulled.sums(INSTANCE)
