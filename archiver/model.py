@@ -275,10 +275,11 @@ class Receipt:
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A durable object under its final key. Only a store's commit makes one. ``cleared`` are keys
-    that something else had, and where that is kept now; ``version`` is what a listing should show
-    of it, empty where it was compared with what is stored already."""
+    that something else had, and where that is kept now. ``versions`` are those that a listing
+    should show of the documents about it, by key, and of it, where it was not compared with what is
+    stored already."""
 
     key: str
     receipt: Receipt
     cleared: tuple[tuple[str, str], ...] = ()
-    version: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)

@@ -1,10 +1,11 @@
 """Writing a month's catalogue anew, from its records and SHA256SUMS."""
 
+import hashlib
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from archiver.archive import layout
 from archiver.archive.catalogue import CatalogueEntry, write_catalogue
@@ -20,6 +21,7 @@ from archiver.archive.contents import (
 )
 from archiver.archive.layout import index_key
 from archiver.archive.measure import measure, new_block
+from archiver.archive.record import Record
 from archiver.archive.verified import read_results
 from archiver.concurrency import in_thread
 from archiver.errors import (
@@ -30,8 +32,8 @@ from archiver.errors import (
     StoreError,
     UnreadableObject,
 )
-from archiver.logs import record
-from archiver.model import Stored
+from archiver.logs import record as log
+from archiver.model import Kind, Stored
 from archiver.stores.base import Entry, Store
 
 # Documents that are kept in memory: others are read back when a catalogue is made.
@@ -40,14 +42,50 @@ _MOST_KEPT: Final = 4096
 _SETS_AT_ONCE: Final = 200
 
 
+# How many bytes a digest has. There is one of each backup that a run has written.
+_DIGEST: Final = 16
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST).digest()
+
+
+def _shown(key: str, size: int, version: str) -> bytes:
+    """A digest of what a listing shows of a file."""
+    return _digest(f"{key} {size} {version}".encode())
+
+
+def _shows(entry: Entry | None, shown: bytes) -> bool:
+    """Whether a listing shows a file as it was ``shown``, with its version if that was known."""
+    if entry is None or not entry.is_file:
+        return False
+    return shown in (_shown(entry.key, entry.size, version) for version in (entry.version, ""))
+
+
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """An object that a run has written, as a listing should show it."""
+    """A record that a run has written, and its object: digests of what a listing should show of
+    both, and of the record itself. There may be any number, so they are kept as bytes."""
 
     key: str
-    size: int
-    sha256: str
-    version: str
+    record: bytes
+    object: bytes
+    data: bytes
+
+    @classmethod
+    def of(cls, stored: Stored, key: str, data: bytes) -> Self:
+        """The record ``key`` of an object that was stored."""
+        of_record, of_object = (stored.versions.get(one, "") for one in (key, stored.key))
+        shown = _shown(stored.key, stored.receipt.size, of_object)
+        return cls(key, _shown(key, len(data), of_record), shown, _digest(data))
+
+    def encode(self) -> bytes:
+        return b"".join((self.record, self.object, self.data, self.key.encode()))
+
+    @classmethod
+    def decode(cls, line: bytes) -> Self:
+        of_record, of_object, data = (line[n * _DIGEST : (n + 1) * _DIGEST] for n in range(3))
+        return cls(line[3 * _DIGEST :].decode(), of_record, of_object, data)
 
 
 class Indexing:
@@ -56,8 +94,8 @@ class Indexing:
 
     def __init__(self, store: Store) -> None:
         self._store: Final = store
-        # By month, each object that was written, by the key of its record.
-        self._written: Final[dict[str, dict[str, _Written]]] = {}
+        # By month, what was written, encoded.
+        self._written: Final[dict[str, list[bytes]]] = {}
         self._documents: Final[dict[str, dict[str, bytes]]] = {}
         self._count = 0
         # The months that are closed, as they were listed when all was written.
@@ -68,9 +106,7 @@ class Indexing:
         """This object and its record were just written: key and contents."""
         for key, data in documents:
             month = layout.month_of(key)
-            self._written.setdefault(month, {})[key] = _Written(
-                stored.key, stored.receipt.size, stored.receipt.sha256, stored.version
-            )
+            self._written.setdefault(month, []).append(_Written.of(stored, key, data).encode())
             of_month = self._documents.setdefault(month, {})
             if key in of_month or self._count < _MOST_KEPT:
                 self._count += key not in of_month
@@ -82,7 +118,7 @@ class Indexing:
 
     def sets(self, month: str) -> set[str]:
         """The sets of a month that were written to."""
-        return {layout.set_of(key) for key in self._written.get(month, ())}
+        return {layout.set_of(_Written.decode(one).key) for one in self._written.get(month, ())}
 
     async def view(self, month: str) -> MonthView:
         """A month, once all is written to it that will be: listed now, and kept until its catalogue
@@ -109,26 +145,28 @@ class Indexing:
 
     async def check(self, month: str) -> dict[str, ArchiverError]:
         """Compare what was written to a month with its listing, before SHA256SUMS names it. A store
-        may have dropped what it said that it took: that loses its record, so that the next run
-        brings it anew. One that cannot be read keeps it. Returns why, by set. Raises
-        UnreadableObject, StoreError."""
-        written = self._written.get(month, {})
+        may have dropped what it said that it took, or kept something else: that loses its record,
+        so that the next run brings it anew. What cannot be read keeps it. Returns why, by set.
+        Raises UnreadableObject, StoreError."""
         failed: dict[str, ArchiverError] = {}
-        if not written:
-            return failed
-        view = await self.view(month)
-        for key, one in list(written.items()):
-            lacks = await _lacks(self._store, view, key, one)
+        # Nothing is taken from the memory of this run that the store may not have.
+        unproven = self._documents.pop(month, {})
+        self._count -= len(unproven)
+        proven = self._documents[month] = {}
+        for line in self._written.get(month, ()):
+            one = _Written.decode(line)
+            lacks = await _lacks(self._store, await self.view(month), one)
             if lacks is None:
+                proven |= {key: unproven[key] for key in {one.key} & unproven.keys()}
                 continue
-            failed[layout.set_of(key)] = StoreError(
+            failed[layout.set_of(one.key)] = StoreError(
                 f"{lacks}: the store does not have it as it was sent",
                 hint="it accepts what it does not keep, or something else changed it",
             )
-            if lacks != key:
-                await self._store.move_to_quarantine(key)
-            del written[key]
-            self._count -= self._documents[month].pop(key, None) is not None
+            if await self._store.size(one.key) is not None:
+                await self._store.move_to_quarantine(one.key)
+        self._count += len(proven)
+        if failed:
             self.look_again(month)
         return failed
 
@@ -145,7 +183,7 @@ class Indexing:
         except ArchiverError as error:
             text = f"{index_key(month)} was not written: {error}"
             instance_id = month.partition("/")[0]
-            record(logging.WARNING, "catalogue_not_written", text, instance_id, {"month": month})
+            log(logging.WARNING, "catalogue_not_written", text, instance_id, {"month": month})
         self._views.pop(month, None)
 
     def forget(self, instance_id: str) -> None:
@@ -157,22 +195,31 @@ class Indexing:
         self._results.pop(instance_id, None)
 
 
-async def _lacks(store: Store, view: MonthView, key: str, one: _Written) -> str | None:
+async def _lacks(store: Store, view: MonthView, one: _Written) -> str | None:
     """The key of the record that was written, or of its object, where that is not there as it was
     written. Raises UnreadableObject where nobody can tell, StoreError."""
-    entry = view.listed.entries.get(one.key)
-    is_there = key in view.there and entry is not None and entry.size == one.size
-    if entry is not None and is_there and one.version in ("", entry.version):
+    entries, stem = view.listed.entries, layout.stem_of(one.key)
+    is_object_right = any(_shows(entries.get(f"{stem}.{kind}"), one.object) for kind in Kind)
+    if is_object_right and _shows(entries.get(one.key), one.record):
         return None
     # It may have come since, and some stores list other versions than they respond with.
-    if await store.size(key) is None:
-        return key
+    try:
+        data = await store.read(one.key)
+    except BadDocument:
+        return one.key
+    if data is None or _digest(data) != one.data:
+        return one.key
+    if is_object_right:
+        return None
+    record = Record.decode(one.key, data)
     try:
         block = await in_thread(new_block)
-        found = await measure(store, one.key, one.size, block, lambda _: None, is_log=False)
+        found = await measure(
+            store, record.object_key, record.size, block, lambda _: None, is_log=False
+        )
     except ObjectMissing:
-        return one.key
-    return None if found.sha256 == one.sha256 else one.key
+        return record.object_key
+    return None if found.sha256 == record.sha256 else record.object_key
 
 
 async def write_index(

@@ -14,6 +14,7 @@ from archiver.archive.catalogue import Described
 from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
 from archiver.archive.sums import as_one, parse_sums, salvage_sums
+from archiver.archive.verified import Result
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.model import Kind
 from archiver.stores.base import Entry, Store
@@ -130,19 +131,26 @@ async def _odd(store: Store, month: str, keys: Iterable[str]) -> list[str]:
     return found
 
 
-def at_odds(record: Described, sums: Mapping[str, str] | None) -> IntegrityError | None:
+def at_odds(
+    record: Described, sums: Mapping[str, str] | None, seen: Mapping[str, Result] | None = None
+) -> IntegrityError | None:
     """Why SHA256SUMS (the SHA-256 by key) contradicts a record, if it does: it has another SHA-256
-    of the object, or names an object of the same backup with another suffix (pure)."""
+    of the object, or names an object of the same backup with another suffix. Or why what earlier
+    verifies have ``seen`` does, unless SHA256SUMS agrees with the record (pure)."""
+    said = [("SHA256SUMS says", sums or {})]
+    if said[0][1].get(record.object_key) != record.sha256:
+        read = {key: one.sha256 for key, one in (seen or {}).items() if one.sha256 is not None}
+        said.append(("an earlier verify saw", read))
     stem = layout.stem_of(record.object_key)
-    for kind in Kind:
-        key = f"{stem}.{kind}"
-        sha256 = (sums or {}).get(key)
-        if sha256 is not None and (key, sha256) != (record.object_key, record.sha256):
-            return IntegrityError(
-                f"{record.object_key}: SHA256SUMS says {sha256} of {key}, and its record "
-                f"{record.sha256}",
-                hint="one of them was changed: run verify, then repair",
-            )
+    for who, given in said:
+        for key in (f"{stem}.{kind}" for kind in Kind):
+            sha256 = given.get(key)
+            if sha256 is not None and (key, sha256) != (record.object_key, record.sha256):
+                return IntegrityError(
+                    f"{record.object_key}: {who} {sha256} of {key}, and its record says "
+                    f"{record.sha256}",
+                    hint="one of them was changed: run verify, then repair",
+                )
     return None
 
 

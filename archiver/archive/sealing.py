@@ -2,7 +2,8 @@
 
 A line is a witness. SHA256SUMS keeps each name with its SHA-256: a record that says otherwise may
 have been changed. Only where a repair has just fetched or compared the bytes, the record replaces
-the line.
+the line. Nor does a record give a line if an earlier verify saw other bytes: with two witnesses it
+would outvote that verify.
 
 Only a repair replaces a SHA256SUMS that cannot be read. It keeps every name of a backup's file. It
 refuses where a damaged line may be that of a file that gets no other: the next pull would give a
@@ -127,8 +128,9 @@ async def plan_seal(
 
     The records of ``confirmed`` stems are believed. ``written`` are sets that this run has written
     to, complete or not; ``documents`` are records of it, by key, which need not be read back. A set
-    fails alone: with IntegrityError where an object is not there or a record contradicts a line,
-    with BadDocument or UnreadableObject where a record cannot be used. Raises StoreError.
+    fails alone: with IntegrityError where an object is not there, or a record contradicts a line or
+    an earlier verify, with BadDocument or UnreadableObject where a record cannot be used. Raises
+    StoreError.
     """
     sums_key = layout.sums_key(view.key)
     try:
@@ -202,9 +204,11 @@ async def _read_month(
     ]
     chosen = lines if repair is None else {k: repair.choose(k, v) for k, v in lines.items()}
     said = {key: as_one(hashes) for key, hashes in chosen.items()}
-    recorded, wrong = await _recorded(store, some, said, confirmed)
+    # A catalogue may say that there is nothing in it that is worth reading.
+    seen = await results_if_any(store, view.key) if some else {}
+    recorded, wrong = await _recorded(store, some, said, seen, confirmed)
     if repair is not None:
-        complete |= _named_before(recorded, await results_if_any(store, view.key))
+        complete |= _named_before(recorded, seen)
     return _Month(view, salvage, lines, recorded, wrong, frozenset(complete), frozenset(confirmed))
 
 
@@ -215,10 +219,14 @@ def _known_by(one: SetFiles, keys: Collection[str]) -> SetFiles:
 
 
 async def _recorded(
-    store: Store, sets: Sequence[SetFiles], said: Mapping[str, str], confirmed: Collection[str]
+    store: Store,
+    sets: Sequence[SetFiles],
+    said: Mapping[str, str],
+    seen: Mapping[str, Result],
+    confirmed: Collection[str],
 ) -> tuple[dict[str, str], dict[str, ArchiverError]]:
     """The SHA-256 by key that records give; and by set, why one of its records does not count.
-    ``said`` is what SHA256SUMS says, by key. Raises StoreError."""
+    ``said`` is what SHA256SUMS says, by key, and ``seen`` what verifies saw. Raises StoreError."""
     found, wrong = dict[str, str](), dict[str, ArchiverError]()
     for first in range(0, len(sets), _SETS_AT_ONCE):
         for one in await with_records(store, sets[first : first + _SETS_AT_ONCE]):
@@ -228,7 +236,7 @@ async def _recorded(
                     if record is None:
                         continue
                     await check_object(store, record, one.entries)
-                    odds = at_odds(record, said)
+                    odds = at_odds(record, said, seen)
                     if odds is not None and layout.stem_of(record.object_key) not in confirmed:
                         raise odds
                     found[record.object_key] = record.sha256

@@ -26,7 +26,7 @@ from enum import StrEnum
 from archiver.errors import ArchiverError, BadDocument, IntegrityError
 from archiver.report.document import decode
 from archiver.report.evidence import Link
-from archiver.times import format_compact, parse_compact
+from archiver.times import format_compact, parse_iso
 
 PREFIX = "drills/"
 EVIDENCE_SUFFIX = ".json"
@@ -79,7 +79,7 @@ def new_id(moment: datetime, suffix: str, *, after: str | None = None) -> str:
     """
     found = f"{format_compact(moment)}-{suffix}"
     if after is not None and found <= after:
-        last = parse_compact(after.partition("-")[0])
+        last = parse_iso(after.partition("-")[0])
         found = f"{format_compact(last + timedelta(seconds=1))}-{suffix}"
     return found
 

@@ -1,5 +1,5 @@
 """The archives of the verify tests."""
 
-from tests.verify.conftest import just_pulled, pulled, vendor
+from tests.verify.conftest import just_pulled, offsite, pulled, vendor
 
-__all__ = ["just_pulled", "pulled", "vendor"]
+__all__ = ["just_pulled", "offsite", "pulled", "vendor"]

@@ -20,6 +20,7 @@ from archiver.model import Backup, Query
 from archiver.report.evidence import Verdict
 from archiver.stores.base import Entry
 from examples.sample_rdb import write_rdb
+from tests.archive import sample
 from tests.archive.test_completeness import repeated
 from tests.conftest import INSTANCE, everything
 from tests.drill.conftest import programs
@@ -225,3 +226,19 @@ async def test_few_listings(files: Path, source: TairSource, tmp_path: Path) -> 
     verified = [f"verified/{one}/" for one in (CLUSTER, INSTANCE)] * 2
     listed = [*around, *own, *verified, layout.ACKNOWLEDGED]
     assert sorted(prefixes) == sorted(listed)
+
+
+@pytest.mark.parametrize("days", [("99991225", "99991226"), ("00010105", "00010106")])
+async def test_a_time_that_no_backup_can_have_ends_no_command(
+    days: tuple[str, str], tmp_path: Path
+) -> None:
+    """Nothing can be added to it, or subtracted, to tell which sets are around it."""
+    for day, nodes in ((days[0], 3), (days[1], 2), ("20261124", 3)):
+        sample.put_cluster(tmp_path, f"{day}T000000Z", nodes)
+    archive = Archive(LocalStore(tmp_path))
+    rows = await archived_rows(archive)
+    assert sorted(row.state for row in rows) == ["archived"] * 3 + ["damaged"] * 5
+    [only] = [one async for one in newest_first(archive, sample.CLUSTER)]
+    assert (night(only.key), only.is_complete) == ("20261124", True)
+    faults = [finding.fault for finding in (await verify(archive)).findings]
+    assert faults == [Fault.BAD_RECORD] * 5

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Generator
+import tracemalloc
+from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,17 +12,22 @@ import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, verify
 from archiver.archive import indexing, layout, sealing
-from archiver.archive.contents import view_month
+from archiver.archive.contents import results_below, view_month
+from archiver.archive.indexing import write_index
 from archiver.archive.sealing import SumsRepair, plan_seal
 from archiver.archive.sums import recognized, unexplained
 from archiver.commands.copy.difference import mismatches
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import Selection
+from archiver.commands.ls.listing import State, archived_rows
+from archiver.commands.repair.from_archive import ArchiveSupplier
+from archiver.commands.repair.run import repair
 from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.restore.run import restore
-from archiver.errors import IntegrityError, UnreadableObject
+from archiver.errors import IntegrityError, StoreError, UnreadableObject
 from archiver.model import Stored
 from archiver.stores.base import Entry, Opened
+from archiver.stores.commit import Commit
 from examples.sample_rdb import rdb, write_rdb
 from tests.archive.sample import lines_of, remove_lines
 from tests.conftest import INSTANCE, everything
@@ -54,6 +60,53 @@ async def test_a_line_under_another_suffix_contradicts(pulled: Pulled, tmp_path:
     found = [one async for one in mismatches(pulled.archive, there, Selection())]
     assert pulled.set_key(path) in {layout.stem_of(one.key) for one in found}
     assert (await verify(pulled.archive)).exit_code == 3
+
+
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+@pytest.mark.parametrize("gone", ["the line", "the catalogue, too", "everything but verified/"])
+async def test_what_a_verify_contradicts_gets_no_line(
+    instance: str, gone: str, pulled: Pulled, source: TairSource, offsite: Archive, tmp_path: Path
+) -> None:
+    """Object and record were forged, and the line is gone: with a line that follows from the
+    record, two witnesses would outvote the verify."""
+    assert (await verify(pulled.archive)).exit_code == 0
+    path, sums = pulled.objects(instance)[-1], pulled.sums(instance)
+    store, month = LocalStore(pulled.root), layout.month_of(pulled.key(path))
+    view = await view_month(store, month, await results_below(store, ""))
+    await write_index(store, view)  # nobody needs to look at the results after this
+    forge(path, rdb(path.stat().st_size, 99))
+    remove_lines(path)
+    if gone != "the line":
+        sums.with_name(layout.INDEX_NAME).unlink()
+    if gone == "everything but verified/":
+        sums.unlink()
+    for come in (
+        pull(source, pulled.archive, [everything(instance)]),
+        copy(offsite, pulled.archive),
+    ):
+        assert (await come).exit_code == 3
+        assert not sums.exists() or pulled.name(path) not in sums.read_text()
+    copied = await copy(pulled.archive, Archive(LocalStore(tmp_path / "copied")))
+    assert copied.exit_code == 3
+    assert not list((tmp_path / "copied").rglob(path.name))
+    found = {one.key: one for one in (await verify(pulled.archive)).findings}
+    mended = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    assert (pulled.key(path) in found, mended.exit_code) == (True, 0)
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+async def test_a_line_and_a_record_that_agree_outvote_a_verify(
+    pulled: Pulled, source: TairSource
+) -> None:
+    """The results were edited. What lacks its line in the same set gets it."""
+    assert (await verify(pulled.archive)).exit_code == 0
+    first, second = pulled.objects()[:2]
+    [results] = pulled.root.glob(f"verified/{CLUSTER}/*.json")
+    results.write_text(results.read_text().replace(lines_of(first)[pulled.name(first)], "0" * 64))
+    before = pulled.sums().read_bytes()
+    remove_lines(second)
+    assert (await pull(source, pulled.archive, [everything(CLUSTER)])).exit_code == 0
+    assert pulled.sums().read_bytes() == before
 
 
 async def test_no_line_is_taken_from_a_catalogue(pulled: Pulled, source: TairSource) -> None:
@@ -169,6 +222,7 @@ async def test_what_cannot_be_read_keeps_its_record(pulled: Pulled) -> None:
         with pytest.raises(UnreadableObject):
             await index.check(layout.month_of(key))
     assert record.exists()
+    assert not index.documents(layout.month_of(key))  # they are read back, not taken from memory
 
 
 class Hiding(LocalStore):
@@ -208,3 +262,49 @@ async def test_a_sha256sums_that_the_store_hides_is_not_written_anew(
     assert (await pull(source, Archive(store), [everything(instance)])).exit_code == 0
     assert set(before.splitlines()) < set(sums.read_bytes().splitlines())
     assert (await verify(Archive(store))).findings == []
+
+
+class Forgetting(LocalStore):
+    """Says that it has replaced a record, and keeps the one that was there."""
+
+    def finish(self, commits: Iterable[Commit]) -> list[Stored]:
+        records = {path: path.read_bytes() for path in self.root.glob("*/*/*/*.json")}
+        stored = super().finish(commits)
+        for path, data in records.items():
+            path.write_bytes(data)
+        return stored
+
+
+@pytest.mark.parametrize("kept", [0, 4096])
+async def test_a_record_that_the_store_did_not_replace_is_missed(
+    pulled: Pulled, source: TairSource, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """It has the size of the new one, so that only its bytes tell, or its version."""
+    monkeypatch.setattr(indexing, "_MOST_KEPT", kept)
+    record = pulled.objects(INSTANCE)[0].with_suffix(".json")
+    record.write_bytes(record.read_bytes().replace(b'"format": 2', b'"format": X'))
+    summary = await pull(source, Archive(Forgetting(pulled.root)), [everything()])
+    assert [type(failed.error) for failed in summary.failures] == [StoreError]
+    rows = [row for row in await archived_rows(pulled.archive) if row.state is State.DAMAGED]
+    assert (len(rows), summary.exit_code, record.exists()) == (1, 6, False)
+    assert (await pull(source, pulled.archive, [everything()])).archived == 1
+    assert (await verify(pulled.archive)).exit_code == 0
+
+
+def test_what_is_kept_of_each_backup_that_was_written_is_small(tmp_path: Path) -> None:
+    index, count = indexing.Indexing(LocalStore(tmp_path)), 5000
+    receipt = receipt_of(b"")
+
+    def write(first: int) -> None:
+        for number in range(first, first + count):
+            stem = f"{CLUSTER}/2026/11/20261101T000000Z-{number // 16}/{CLUSTER}-db-1-{number}"
+            versions = {f"{stem}.json": f"18abcdef-{number}"}
+            index.wrote(Stored(f"{stem}.rdb", receipt, (), versions), [(f"{stem}.json", b"{}")])
+
+    write(0)  # those whose records are kept, too
+    tracemalloc.start()
+    try:
+        write(count)
+        assert tracemalloc.get_traced_memory()[0] < 250 * count
+    finally:
+        tracemalloc.stop()

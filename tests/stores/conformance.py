@@ -348,7 +348,10 @@ class Committing:
         data = file_of(size)
         async with place.writer() as store:
             stored = await commit_file(store, data, documents=record)
-            assert replace(stored, version="") == Stored(f"{STEM}.rdb", receipt_of(data))
+            assert replace(stored, versions={}) == Stored(f"{STEM}.rdb", receipt_of(data))
+            shown = {one.key: one.version async for one in store.entries("r-x/")}
+            assert stored.versions.items() <= shown.items()
+            assert f"{STEM}.json" in stored.versions
             assert await store.size(stored.key) == size
             assert await listing(store) == {f"{STEM}.rdb": size, f"{STEM}.json": 8}
         assert await content(place, stored.key) == data
@@ -713,7 +716,10 @@ class PuttingAside:
         await leave(place, half, kept={0})
         async with place.writer() as store:
             stored = await commit_file(store, data, documents=record)
-            assert replace(stored, version="") == Stored(key, receipt_of(data))
+            assert replace(stored, versions={}) == Stored(key, receipt_of(data))
+            shown = {one.key: one.version async for one in store.entries("r-x/")}
+            assert stored.versions.items() <= shown.items()
+            assert f"{STEM}.json" in stored.versions
             assert set(await listing(store)) == {key, f"{STEM}.json"}
             assert await content(place, key) == data
             assert await store.sweep("r-x") == []

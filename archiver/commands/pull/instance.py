@@ -184,6 +184,7 @@ class InstancePull:
             except ArchiverError as error:
                 if error.ends_run:
                     raise
+                sets.is_whole = False
                 if error.concerns_all and shared.not_listed:
                     error.message += f"; {others_not_asked(shared.not_listed)}"
                 shared.failed(self._id, error)
@@ -193,9 +194,10 @@ class InstancePull:
     async def _plan(self, sets: ListedSets, page: Page) -> bool:
         """Send what is to be fetched of a page to the workers. False when nothing more can be."""
         for error in page.refused:
+            sets.is_whole = False
             self._shared.failed("a listed entry", error)
         for backup in filter(self._shared.options.wants, page.backups):
-            with self._shared.naming(str(backup), backup):
+            with self._shared.naming(str(backup), backup), sets.reading():
                 finding = await self._inventory.find(check_backup(backup))
                 if self._needs_lock(finding):
                     if not await self.writer.begin_out_of_turn():
@@ -327,22 +329,26 @@ class InstancePull:
                 self._shared.observer(events.Held(transfer.backup))
                 self._held(sets, transfer, fresh=False)
         to_seal: defaultdict[str, list[tuple[ListedSets, set[str]]]] = defaultdict(list)
+        # Several queries may each list a part of a set.
+        lacking = {set_key for listed in self._listed for set_key in listed.lacking()}
         for listed in self._listed:
             with self._shared.naming(f"the sets of {self._id}"):
                 seen = await listed.sets()
                 self._unfinished.update(one.key for one in seen if one.why is not None)
                 await self._tell_incomplete(seen)
-                for month, of_it in (await listed.unsealed(seen)).items():
+                for month, of_it in (await listed.unsealed(lacking)).items():
                     to_seal[month].append((listed, of_it))
         index = self._shared.index
         # A month after the other: what is known of one is let go of then.
         months = {*to_seal, *index.months_of(self._id), *self._inventory.unknown_months}
         for month in sorted(months):
             with self._shared.naming(layout.sums_key(month)):
-                for set_key, error in (await index.check(month)).items():
+                dropped = await index.check(month)
+                for set_key, error in dropped.items():
                     self._shared.failed(set_key, error)
                 for listed, of_it in to_seal[month]:
-                    self._tell_sealed(await self._seal(listed, month, of_it), of_it)
+                    whole = of_it - dropped.keys()
+                    self._tell_sealed(await self._seal(listed, month, whole), whole)
             with self._shared.naming(self._id):
                 await self._keep_index(month)
 

@@ -1,6 +1,9 @@
 """The sets that a run lists, so that SHA256SUMS names those whose files are all here."""
 
-from dataclasses import dataclass
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Final
 
 from archiver.archive import layout
@@ -12,21 +15,20 @@ from archiver.archive.indexing import Indexing
 from archiver.archive.inventory import Inventory
 from archiver.archive.neighbours import sets_around
 from archiver.archive.sealing import SealPlan, SumsRepair, plan_seal
+from archiver.errors import ArchiverError, IntegrityError
 from archiver.model import Transfer
 
 
 @dataclass(frozen=True, slots=True)
 class ListedSet:
-    """A cluster's set: ``held`` files of it are here, which may be all that were listed
-    (``has_all``), and ``why`` it is not complete, if it is not.
+    """A cluster's set: ``held`` files of it are here, and ``why`` it is not complete, if it is not.
 
-    A set that has all may lack a node all the same, by the sets around it. It is sealed, since
-    that may be found out, or turn out to be otherwise, at any time later.
+    A set of which all is here that was listed may lack a node all the same, by the sets around it.
+    It is sealed, since that may be found out, or turn out to be otherwise, at any time later.
     """
 
     key: str
     held: int
-    has_all: bool
     why: str | None
 
 
@@ -35,13 +37,15 @@ class ListedSets:
 
     A standard instance's set is one file, complete when that is held; nothing is kept of one that
     SHA256SUMS names. ``doubted`` are the sets and months that a repair is about: there SHA256SUMS
-    may be wrong as well.
+    may be wrong as well. Where not all of the listing could be read (``is_whole``), nobody knows
+    which cluster's sets have more files than it shows.
     """
 
     def __init__(
         self, archive: Archive, inventory: Inventory, doubted: frozenset[str] = frozenset()
     ) -> None:
         self.instance_id = ""
+        self.is_whole = True
         self._archive: Final = archive
         self._inventory: Final = inventory
         self._doubted: Final = doubted
@@ -54,13 +58,22 @@ class ListedSets:
         # those that an earlier run brought.
         self._unsealed: Final[dict[str, set[str]]] = {}
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """What fails in this context may be a file of any of these sets."""
+        try:
+            yield
+        except ArchiverError:
+            self.is_whole = False
+            raise
+
     def listed(self, transfer: Transfer) -> None:
         """A backup of this set was listed."""
         if not transfer.backup.is_standard:
             began = layout.set_start(transfer.set_key) or transfer.backup.started_at
             tally = self._sets.setdefault(transfer.set_key, SetTally(began))
             self.instance_id = transfer.backup.instance_id
-            tally.nodes.add(transfer.backup.node_id)
+            tally.nodes.add(sys.intern(transfer.backup.node_id))  # most sets have the same
             tally.files += 1
             tally.expected = tally.expected or transfer.backup.nodes_expected
             tally.is_full |= not transfer.backup.is_log
@@ -90,9 +103,16 @@ class ListedSets:
         around = await sets_around(self._archive, self.instance_id, starts)
         unfinished = incomplete(self._sets, around)
         for set_key, tally in sorted(self._sets.items()):
-            has_all = tally.held == tally.files and not self._lies_elsewhere_too(set_key)
-            found.append(ListedSet(set_key, tally.held, has_all, unfinished.get(set_key)))
+            found.append(ListedSet(set_key, tally.held, unfinished.get(set_key)))
         return found
+
+    def lacking(self) -> set[str]:
+        """A cluster's sets of which not all is here, or nobody knows whether it is."""
+        return {
+            set_key
+            for set_key, tally in self._sets.items()
+            if not self.is_whole or tally.held != tally.files or self._lies_elsewhere_too(set_key)
+        }
 
     def _lies_elsewhere_too(self, set_key: str) -> bool:
         """Whether nodes of this set were listed for another one's key, as when parts of it are
@@ -104,26 +124,43 @@ class ListedSets:
             for other, tally in self._sets.items()
         )
 
-    async def unsealed(self, sets: list[ListedSet]) -> dict[str, set[str]]:
-        """By month, the sets that may lack their lines. Nothing is read of a set that SHA256SUMS
-        names by the catalogue, and that nothing was added to. Raises StoreError."""
+    async def unsealed(self, lacking: Collection[str]) -> dict[str, set[str]]:
+        """By month, the sets that may lack their lines, but for those that are ``lacking`` files.
+        Nothing is read of a set that SHA256SUMS names by the catalogue, and that nothing was added
+        to. Raises StoreError."""
         found = {month: set(of_it) for month, of_it in self._unsealed.items()}
-        for one in sets:
-            month = layout.month_of(one.key)
-            is_as_it_was = one.key not in self._changed and month not in self._doubted_months
-            if not one.has_all or (is_as_it_was and await self._inventory.is_sealed_whole(one.key)):
+        for set_key in sorted(self._sets.keys() - lacking):
+            month = layout.month_of(set_key)
+            is_as_it_was = set_key not in self._changed and month not in self._doubted_months
+            if is_as_it_was and await self._inventory.is_sealed_whole(set_key):
                 continue
-            found.setdefault(month, set()).add(one.key)
+            found.setdefault(month, set()).add(set_key)
         return found
 
     async def plan(self, view: MonthView, sets: set[str], index: Indexing) -> SealPlan:
-        """See :func:`plan_seal`; ``index`` knows what this run has written."""
-        return await plan_seal(
+        """See :func:`plan_seal`; ``index`` knows what this run has written. A set also fails with
+        IntegrityError where a file of it that was held before is not there now."""
+        gone = {one: error for one in sets if (error := self._why_gone(one, view)) is not None}
+        plan = await plan_seal(
             self._archive.store,
             view,
-            sets,
+            sets - gone.keys(),
             confirmed=self._confirmed,
             repair=SumsRepair(knows_all=True) if view.key in self._doubted_months else None,
             written=index.sets(view.key),
             documents=index.documents(view.key),
+        )
+        return replace(plan, failed={**plan.failed, **gone})
+
+    def _why_gone(self, set_key: str, view: MonthView) -> IntegrityError | None:
+        """Why a cluster's set does not have a record for each file that was listed, if so."""
+        tally = self._sets.get(set_key)
+        records = list(filter(layout.is_record, view.listed.sets.get(set_key, ())))
+        if tally is None or (
+            len(records) >= tally.files and tally.nodes <= set(map(layout.node_of, records))
+        ):
+            return None
+        return IntegrityError(
+            f"{set_key}: {len(records)} of {tally.files} files are left that were here",
+            hint="something removed a file or its record meanwhile: run pull again",
         )

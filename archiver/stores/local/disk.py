@@ -76,10 +76,12 @@ def absolute(path: StrPath) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class UnsyncedFile:
-    """An open file whose bytes are not durable yet."""
+    """An open file whose bytes are not durable yet; ``version`` is known of one that was just
+    written whole."""
 
     path: StrPath
     descriptor: int
+    version: str = ""
 
     def sync(self) -> None:
         """Make the bytes durable. Raises StoreError."""
@@ -223,7 +225,8 @@ def written(path: StrPath, data: bytes) -> Generator[UnsyncedFile, None, None]:
     try:
         with store_errors(path):
             write_all(descriptor, data, 0)
-        yield UnsyncedFile(path, descriptor)
+            version = version_of(os.fstat(descriptor))
+        yield UnsyncedFile(path, descriptor, version)
     finally:
         os.close(descriptor)
 

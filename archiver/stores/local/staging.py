@@ -108,8 +108,8 @@ class LocalStaging:
         self._clear(final)
         self._check()
         self._file.move_to(final)
-        yield from self._place_documents(final, waiting)
-        return replace(stored, cleared=tuple(self._cleared))
+        versions = yield from self._place_documents(final, waiting)
+        return replace(stored, cleared=tuple(self._cleared), versions=versions)
 
     def record(self, key: str, receipt: Receipt, documents: Documents) -> Commit:
         """The documents about an object whose own bytes and names may not be durable yet."""
@@ -127,8 +127,7 @@ class LocalStaging:
         self._check()
         self._file.unlink()
         self._existing = {key: self._existing.get(key, 0)}  # the others stay
-        yield from self._place_documents(final, waiting)
-        return stored
+        return replace(stored, versions=(yield from self._place_documents(final, waiting)))
 
     @contextmanager
     def _written(
@@ -148,8 +147,9 @@ class LocalStaging:
 
     def _place_documents(
         self, final: str, waiting: Mapping[str, disk.UnsyncedFile]
-    ) -> Generator[Sequence[Unsynced], None, None]:
-        """The steps from the object's rename to the documents' names being durable."""
+    ) -> Generator[Sequence[Unsynced], None, dict[str, str]]:
+        """The steps from the object's rename to the documents' names being durable. Returns the
+        versions of the documents, by key."""
         folder = self._stem.rpartition("/")[0]
         self._durable.update(_above(folder))
         named = [disk.UnsyncedFolder(f"{self._root}/{folder}")]
@@ -161,6 +161,7 @@ class LocalStaging:
             self._check()
             disk.rename(document.path, path)
         yield named
+        return {self._key_of(path): document.version for path, document in waiting.items()}
 
     def _parents(self) -> list[disk.UnsyncedFolder]:
         return parents_to_sync(self._root, self._stem.rpartition("/")[0], self._durable)

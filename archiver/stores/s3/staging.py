@@ -183,15 +183,15 @@ class S3Staging:
             key for key, size in self._existing.items() if size and key in (stored.key, written_to)
         ]
         with replacing(self._writer, to_replace, receipt.sha256, self._check):
-            stored = replace(stored, version=self._write_object(stored))
+            version = self._write_object(stored)
         self._check()
         for key in self._existing:
             # An object of another kind. Where it may not be deleted, it is emptied: verify would
             # report it for ever.
             if key != stored.key and not self._bucket.delete_if_allowed(key):
                 self._writer.put_note(key, b"")
-        self._write_documents(stored, documents)
-        return stored
+        own = {stored.key: version} if version else {}
+        return replace(stored, versions=self._write_documents(stored, documents) | own)
 
     def record(self, key: str, receipt: Receipt, documents: Documents) -> Commit:
         """The documents about an existing object. An upload for it is aborted."""
@@ -215,8 +215,7 @@ class S3Staging:
                 hint="copy it onto itself with these options, or leave the option out",
             ) from None
         stored = Stored(key, receipt)
-        self._write_documents(stored, documents)
-        return stored
+        return replace(stored, versions=self._write_documents(stored, documents))
 
     def _write_object(self, stored: Stored) -> str:
         """Its ETag, where it was not compared with what is stored."""
@@ -241,14 +240,15 @@ class S3Staging:
             self._bucket.delete_if_allowed(self._upload.key)
         return ""
 
-    def _write_documents(self, stored: Stored, documents: Documents) -> None:
+    def _write_documents(self, stored: Stored, documents: Documents) -> dict[str, str]:
+        """Write them; their versions by key."""
         self._check()
-        for key, data in documents(stored):
-            self._writer.put_document(key, data)
+        versions = {key: self._writer.put_document(key, data) for key, data in documents(stored)}
         if self._upload is not None or self._has_journal:
             self._writer.discard(self._journal_key)
         self._upload = None
         self._remove_rejected()
+        return versions
 
     # Quarantine
 
