@@ -72,12 +72,17 @@ class SealPlan:
 
     async def write(self, store: Store, view: MonthView) -> None:
         """Write it, as the one writer of the instance, and note that in the ``view``. Raises
-        StoreError."""
+        UnreadableObject where the store keeps something else, StoreError."""
         if self.data is not None:
             key = layout.sums_key(view.key)
             if self.clears:
                 await store.clear(key)
             version = await store.put(key, self.data)
+            if await store.read(key) != self.data:
+                raise UnreadableObject(
+                    f"{key}: the store does not have it as it was sent",
+                    hint="it accepts what it does not keep, or something else changed it",
+                )
             view.wrote_sums(Entry(key, len(self.data), version=version), self.lines)
 
 

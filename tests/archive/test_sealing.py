@@ -291,6 +291,20 @@ async def test_a_record_that_the_store_did_not_replace_is_missed(
     assert (await verify(pulled.archive)).exit_code == 0
 
 
+async def test_a_sha256sums_that_the_store_does_not_keep_is_missed(
+    pulled: Pulled, source: TairSource
+) -> None:
+    class Zeros(LocalStore):
+        async def put(self, key: str, data: bytes) -> str:
+            is_sums = key.endswith("/SHA256SUMS")
+            return await super().put(key, bytes(len(data)) if is_sums else data)
+
+    remove_lines(pulled.objects(INSTANCE)[0])
+    summary = await pull(source, Archive(Zeros(pulled.root)), [everything()])
+    [failed] = summary.failures
+    assert (failed.subject, summary.exit_code) == (pulled.key(pulled.sums(INSTANCE)), 6)
+
+
 def test_what_is_kept_of_each_backup_that_was_written_is_small(tmp_path: Path) -> None:
     index, count = indexing.Indexing(LocalStore(tmp_path)), 5000
     receipt = receipt_of(b"")
