@@ -210,7 +210,8 @@ async def _read_month(
     chosen = lines if repair is None else {k: repair.choose(k, v) for k, v in lines.items()}
     said = {key: as_one(hashes) for key, hashes in chosen.items()}
     # A catalogue may say that there is nothing in it that is worth reading.
-    seen = await results_if_any(store, view.key) if some else {}
+    there = some and view.results_entry is not None
+    seen = await results_if_any(store, view.key) if there else {}
     recorded, wrong = await _recorded(store, some, said, seen, confirmed)
     if repair is not None:
         complete |= _named_before(recorded, seen)

@@ -43,9 +43,9 @@ async def test_what_a_copy_asks(odd: OddStore, tmp_path: Path) -> None:
     assert dict(odd.counts) == {
         # The backups; SHA256SUMS and the catalogue; the leases; archive.json, five probes.
         "PutObject": 2 * BACKUPS + 2 * months + (instances + 1) + 6,
-        # Whether SHA256SUMS is there; archive.json and the lease; the same of the whole archive,
-        # archive.json above it, and the probe.
-        "GetObject": months + 4 * instances + 2 + 3 + 1 + 1,
+        # Whether SHA256SUMS is there, and whether it was kept; archive.json and the lease; the same
+        # of the whole archive, archive.json above it, and the probe.
+        "GetObject": 2 * months + 4 * instances + 2 + 3 + 1 + 1,
         # Before and after the lease is taken, and when all is written; what was left, and what
         # verifies saw, twice; whether the place is empty, the probe, and what is left in the end,
         # twice.

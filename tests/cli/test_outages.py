@@ -1,15 +1,14 @@
 """A source that has stopped answering: said once while it is waited for, and in the exit code."""
 
-import functools
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from archiver.retry import RetryPolicy
+from archiver.retry import RetryPolicy, RetryRule
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
 from tests.faults import power
@@ -23,11 +22,14 @@ def no_blocking_on_the_loop() -> None:
     """The command line looks at places and standard streams before it begins."""
 
 
+def five_tries(first_wait: float) -> Callable[[RetryRule, float], RetryPolicy]:
+    return lambda _, seconds: RetryPolicy(5, first_wait, give_up_after=seconds)
+
+
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A try is not waited for, and there are five."""
-    policy = functools.partial(RetryPolicy, attempts=5, first_wait=0.001)
-    monkeypatch.setattr("archiver.cli.options.RetryPolicy", policy)
+    monkeypatch.setattr(RetryRule, "policy", five_tries(0.001))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", KEY_ID)
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", KEY_SECRET)
@@ -70,8 +72,7 @@ def test_files_that_nobody_serves_any_more(
 ) -> None:
     """It is no trouble of theirs, unless others failed for themselves."""
     # What is served comes before the rest is given up.
-    patient = functools.partial(RetryPolicy, attempts=5, first_wait=0.5)
-    monkeypatch.setattr("archiver.cli.options.RetryPolicy", patient)
+    monkeypatch.setattr(RetryRule, "policy", five_tries(0.5))
     gone = {"BackupDownloadURL": "http://127.0.0.1:1/gone"}
     fields: dict[str, dict[str, str]] = {}
     for day in (21, 22, 23):

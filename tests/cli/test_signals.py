@@ -138,6 +138,7 @@ async def test_a_terminal_that_closes(
     main, side = pty.openpty()
 
     def on_the_terminal() -> None:
+        signal.signal(HUP, signal.SIG_DFL)  # which nohup ignores, and a command respects that
         os.setsid()
         fcntl.ioctl(side, termios.TIOCSCTTY, 0)
 

@@ -350,8 +350,11 @@ class Committing:
             stored = await commit_file(store, data, documents=record)
             assert replace(stored, versions={}) == Stored(f"{STEM}.rdb", receipt_of(data))
             shown = {one.key: one.version async for one in store.entries("r-x/")}
-            assert stored.versions.items() <= shown.items()
             assert f"{STEM}.json" in stored.versions
+            # Some stores do not say it of what they are sent.
+            assert {
+                key: one for key, one in stored.versions.items() if one
+            }.items() <= shown.items()
             assert await store.size(stored.key) == size
             assert await listing(store) == {f"{STEM}.rdb": size, f"{STEM}.json": 8}
         assert await content(place, stored.key) == data
@@ -718,8 +721,11 @@ class PuttingAside:
             stored = await commit_file(store, data, documents=record)
             assert replace(stored, versions={}) == Stored(key, receipt_of(data))
             shown = {one.key: one.version async for one in store.entries("r-x/")}
-            assert stored.versions.items() <= shown.items()
             assert f"{STEM}.json" in stored.versions
+            # Some stores do not say it of what they are sent.
+            assert {
+                key: one for key, one in stored.versions.items() if one
+            }.items() <= shown.items()
             assert set(await listing(store)) == {key, f"{STEM}.json"}
             assert await content(place, key) == data
             assert await store.sweep("r-x") == []
