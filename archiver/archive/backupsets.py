@@ -15,7 +15,7 @@ by a pull that is at work or by the next one: the set is not complete.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from archiver.archive import layout
@@ -30,7 +30,7 @@ from archiver.archive.folders import (
     list_folders,
     read_folders,
 )
-from archiver.archive.reading import at_odds, check_object, unsealed
+from archiver.archive.reading import check_object, unsealed
 from archiver.archive.record import Record
 from archiver.errors import EXIT_OK, IntegrityError, NoSuchBackup, UnreadableObject, UsageError
 from archiver.model import BackupType
@@ -117,8 +117,6 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
     records, damage = await _records(archive, folder)
     doubts = _doubts(folder, records, damage)
     gaps, notes = (doubts, []) if folder.is_of_cluster else ([], doubts)
-    said = (record.nodes_expected for record in records)
-    folder = replace(folder, expected=next((one for one in said if one is not None), None))
     lost = folder.lost
     for key, one in lost.items():
         if await _has_come(archive, key):
@@ -127,6 +125,7 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
             gaps.append(f"{one.error.message} yet")
         else:
             damage.append(Damage(layout.node_of(one.key), one.error.message, one.error.exit_code))
+    await folders.confirm_around(archive, folder)
     missing = set(folders.missing_nodes(folder))
     missing |= {layout.node_of(one.key) for one in lost.values() if layout.is_object(one.key)}
     gaps = [*folders.why_missing(folder), *gaps]
@@ -148,6 +147,11 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
 def _doubts(folder: Folder, records: Sequence[Record], damage: list[Damage]) -> list[str]:
     """What SHA256SUMS lacks of a set, in a line each; what is wrong goes to ``damage``. A standard
     instance needs no SHA256SUMS that can be read: the record proves the bytes."""
+    damage += [
+        Damage(record.node_id, odds.message)
+        for record in records
+        if (odds := folder.files.at_odds(record)) is not None
+    ]
     sums, notes = folder.files.sums, list[str]()
     if (doubt := folder.files.doubt) is not None:
         if folder.is_of_cluster:
@@ -156,11 +160,6 @@ def _doubts(folder: Folder, records: Sequence[Record], damage: list[Damage]) -> 
         notes = [doubt.message]
     if sums is None:
         return notes or [unsealed(is_of_cluster=folder.is_of_cluster)]
-    damage += [
-        Damage(record.node_id, odds.message)
-        for record in records
-        if (odds := at_odds(record, sums)) is not None
-    ]
     # A file that came after the others: a pull will write it down when it is done.
     late = [record.object_key for record in records if record.object_key not in sums]
     return notes or [f"{key} has a record, but no line in SHA256SUMS" for key in late]

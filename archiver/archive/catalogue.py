@@ -8,10 +8,9 @@ directory, its ETag in a bucket). Whatever a catalogue does not know is read. On
 cut, damaged or of another version is as good as none, and is made anew from the records; one that
 was edited is found by a verify, which reads the records themselves.
 
-The first line is an object: ``format``, ``tool``, ``month``, ``sha256`` of all that follows;
+The first line is an object: ``format``, ``tool``, ``month``, ``sha256`` of all that follows; and
 ``sums``: size and version of the month's SHA256SUMS, if it says nothing but what follows from the
-records in here, else null; and ``verified``: the same of the month's results (:mod:`.verified`) if
-all the files that they name are in here. Each line after that is one backup set:
+records in here, else null. Each line after that is one backup set:
 
     [set, records]
 
@@ -90,15 +89,13 @@ class Catalogue:
     """A month's catalogue as far as the listing confirms it: its ``entries`` by the keys of their
     records. ``has_sums``: it knows what the SHA256SUMS that the listing shows says, too: that names
     all these objects, with their SHA-256, but those of the records in ``unnamed``, and nothing
-    else. ``has_all_of`` are size and version of the results of verifies that name no file but those
-    in here; ``named`` has the keys of all records that were in it when it was written.
+    else. ``named`` has the keys of all records that were in it when it was written.
     ``lacks_sums``: there was a SHA256SUMS then, and the listing shows none."""
 
     entries: Mapping[str, CatalogueEntry] = field(default_factory=dict)
     unnamed: frozenset[str] = frozenset()
     named: frozenset[str] = frozenset()
     has_sums: bool = False
-    has_all_of: tuple[int, str] | None = None
     lacks_sums: bool = False
 
     def sums(self, records: Iterable[str]) -> dict[str, str] | None:
@@ -130,7 +127,6 @@ def read_catalogue(
         digest = hashlib.sha256(rest).hexdigest()
         if (head["format"], head["month"], head["sha256"]) != (FORMAT, month, digest):
             return EMPTY
-        verified = None if head["verified"] is None else (head["verified"][0], head["verified"][1])
         has_sums = sums is None or (
             head["sums"] is not None and _is_same(sums, head["sums"][0], head["sums"][1])
         )
@@ -143,7 +139,7 @@ def read_catalogue(
     lacks_sums = sums is None and head["sums"] is not None
     if sums is None:
         unnamed = known.keys()
-    return Catalogue(known, frozenset(unnamed), frozenset(named), has_sums, verified, lacks_sums)
+    return Catalogue(known, frozenset(unnamed), frozenset(named), has_sums, lacks_sums)
 
 
 def _read_records(
@@ -217,11 +213,9 @@ def write_catalogue(
     known: Iterable[CatalogueEntry],
     entries: Mapping[str, Entry],
     sums: tuple[Entry, Mapping[str, str]] | None = None,
-    verified: Entry | None = None,
 ) -> bytes:
     """The catalogue of a month with these records, of files that the listing shows (by key).
-    ``sums`` are the entry of its SHA256SUMS, if that can be read, and what it says by key;
-    ``verified`` are the month's results, where all files that they name are among the ``known``."""
+    ``sums`` are the entry of its SHA256SUMS, if that can be read, and what it says by key."""
     sets: dict[str, list[CatalogueEntry]] = {}
     for one in sorted(known, key=lambda one: one.key):
         if one.key in entries and entries[one.key].version:
@@ -245,7 +239,6 @@ def write_catalogue(
         "month": month,
         "sha256": hashlib.sha256(rest).hexdigest(),
         "sums": None if said or sums is None else _stamp(sums[0]),
-        "verified": None if verified is None else _stamp(verified),
     }
     return orjson.dumps(head) + b"\n" + rest
 

@@ -6,7 +6,7 @@ what is or was there.
 
 import itertools
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -19,9 +19,8 @@ from archiver.archive.catalogue import (
     Described,
     read_catalogue,
 )
-from archiver.archive.reading import MonthSums, decode_record, salvaged_sums
+from archiver.archive.reading import MonthSums, at_odds, decode_record, salvaged_sums
 from archiver.archive.record import Record
-from archiver.archive.sums import may_be_of
 from archiver.archive.verified import Result, decode_if_any, results_key
 from archiver.concurrency import for_each
 from archiver.errors import (
@@ -75,6 +74,14 @@ class Overview:
     def sums_fault(self) -> ArchiverError | None:
         """Why SHA256SUMS, or a line of it, cannot be read, as far as it was."""
         return None if self.sums is None else self.sums.fault
+
+    @property
+    def has_lost_lines(self) -> bool:
+        """Whether SHA256SUMS, if it can be read, lacks lines that an earlier verify saw."""
+        named = {key for key, result in self.results.items() if result.named}
+        if self.sums is None:
+            return bool(named.difference(self.catalogue.sums(self.catalogue.entries) or ()))
+        return self.sums.fault is None and bool(named.difference(*self.sums.by_set.values()))
 
     @property
     def sets_in_sums(self) -> Iterable[str]:
@@ -163,26 +170,32 @@ class SetFiles:
     @property
     def doubt(self) -> ArchiverError | None:
         """Why ``sums`` may lack a line of this set: SHA256SUMS cannot be read, and a file that is
-        here has no line, or a cluster's file that is gone may have had one; or an earlier verify
-        saw a line that is gone."""
+        here has no line, or a cluster's file that is gone may have had one; or as ``lost_line``."""
         if self.month.sums is None or self.month.sums.fault is None:
-            return self._lost_line()
+            return self.lost_line
         named = {layout.stem_of(key) for key in self.sums or ()}
         name, damaged = self.key.rpartition("/")[2], self.month.sums.damaged
         is_certain = named.issuperset(map(layout.stem_of, self.records)) and (
-            self.is_standard
-            or not any(may_be_of(line, name, self.month.listed) for line in damaged)
+            self.is_standard or not damaged.may_name(name, self.month.listed)
         )
         return None if is_certain else self.month.sums.fault
 
-    def _lost_line(self) -> ArchiverError | None:
+    @property
+    def lost_line(self) -> ArchiverError | None:
+        """Why SHA256SUMS, which can be read, lacks a line of a record that is here: an earlier
+        verify saw one."""
         sums = self.sums or () if self.results else ()
         for key, result in self.results.items():
-            if result.named and key not in sums:
+            record = layout.record_key(layout.stem_of(key))
+            if result.named and key not in sums and record in self.entries:
                 month = layout.month_of(self.key)
                 fault = f"it does not name {key[len(month) + 1 :]}, and did at an earlier verify"
                 return BadDocument(layout.sums_key(month), fault, hint=_HINT)
         return None
+
+    def at_odds(self, record: Described) -> IntegrityError | None:
+        """Why SHA256SUMS or an earlier verify contradicts one of its records, if one does."""
+        return at_odds(record, self.sums, self.results)
 
     def by(self, catalogue: Catalogue, sums: MonthSums | None = None) -> "SetFiles":
         """The same, by another catalogue of its month, and by its SHA256SUMS as it was read now, if
@@ -246,16 +259,18 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Unrecorded:
-    """A file that has no record, a SHA256SUMS that cannot be read, or a folder that cannot be
-    listed; ``error`` says why.
+    """A file that has no record, a SHA256SUMS that cannot be read or has lost a line, or a folder
+    that cannot be listed; ``error`` says why.
 
     ``was_recorded``: something says that it had a record. Otherwise it is a file that will get one:
-    a pull is at work, or was interrupted.
+    a pull is at work, or was interrupted. ``hides_sets``: nobody knows which sets it holds or
+    names.
     """
 
     key: str
     error: ArchiverError
     was_recorded: bool = True
+    hides_sets: bool = False
 
 
 async def walk(
@@ -320,34 +335,53 @@ async def sets_below(
     *,
     reads: Callable[[str], bool] | None = None,
 ) -> AsyncGenerator[SetFiles | Unrecorded, None]:
-    """The sets below a prefix, month by month: those of the listing, and those that only an earlier
-    verify or SHA256SUMS names. Folders that cannot be listed come as Unrecorded, and so does a
-    SHA256SUMS that cannot be read, before the sets of its month: it may have named others.
+    """The sets below a prefix, month by month, one instance after the other: those of the listing,
+    and those that only an earlier verify or SHA256SUMS names. Folders that cannot be listed come as
+    Unrecorded, and so does a SHA256SUMS that cannot be read, before the sets of its month: it may
+    have named others.
 
     ``wants`` says which keys are meant. The records of the sets that ``reads`` says are read ahead,
     many at once, unless a catalogue knows them. Raises StoreError.
     """
-    below = _Below(store, prefix, wants, reads, await results_below(store, prefix))
-    listed, batch, weight = set[str](), list[Month](), 0
-    async with aclosing(_months(store, prefix)) as listing:
+    results = await results_below(store, prefix)
+    below = _Below(store, prefix, wants, reads, results)
+    batch, weight = list[Month](), 0
+    async with aclosing(_with_gone(_months(store, prefix), results)) as listing:
         async for one in listing:
             if isinstance(one, Unrecorded):
                 below.hidden.append(one.key)
                 if wants(one.key):
                     yield one
                 continue
-            listed.add(one.key)
             batch.append(one)
             weight += _MONTH_WEIGHT + len(one.entries)
             if weight >= _ENTRIES_AT_ONCE:
                 for found in await below.sets_of(batch):
                     yield found
                 batch, weight = [], 0
-    # Months of which nothing is listed any more, and of which an earlier verify saw something.
-    batch += [Month(month) for month in sorted(below.result_entries.keys() - listed)]
-    for first in range(0, len(batch), _MONTHS_AT_ONCE):
-        for found in await below.sets_of(batch[first : first + _MONTHS_AT_ONCE]):
-            yield found
+    for found in await below.sets_of(batch):
+        yield found
+
+
+async def _with_gone(
+    listing: AsyncGenerator["Month | Unrecorded", None], months: Iterable[str]
+) -> AsyncGenerator["Month | Unrecorded", None]:
+    """The same, and those of the ``months`` of which nothing is listed any more: after the others
+    of their instance."""
+    left: dict[str, set[str]] = {}
+    for month in months:
+        left.setdefault(month.partition("/")[0], set()).add(month)
+    instance_id = ""
+    async with aclosing(listing):
+        async for one in listing:
+            if not one.key.startswith(f"{instance_id}/"):
+                for gone in sorted(left.pop(instance_id, ())):
+                    yield Month(gone)
+                instance_id = one.key.partition("/")[0]
+            left.get(instance_id, set()).discard(one.key)
+            yield one
+    for gone in sorted(itertools.chain(*left.values())):
+        yield Month(gone)
 
 
 @dataclass(slots=True)
@@ -384,9 +418,9 @@ class Month:
 
 
 async def overviews(
-    store: Store, months: Sequence[Month], result_entries: Mapping[str, Entry]
+    store: Store, months: Sequence[Month], verified_months: Collection[str]
 ) -> list[Overview]:
-    """What is known of these months, in order; ``result_entries`` as in :func:`results_below`.
+    """What is known of these months, in order; ``verified_months`` as in :func:`results_below`.
     Raises StoreError."""
     keys = [layout.index_key(month.key) for month in months if month.has_readable_index]
     indexes = await store.read_many(keys)
@@ -395,16 +429,14 @@ async def overviews(
     for month, catalogue in zip(months, catalogues, strict=True):
         if month.sums is not None and not catalogue.has_sums:
             wanted.append(layout.sums_key(month.key))
-        if month.key in result_entries and not _says_all(
-            catalogue, month, result_entries[month.key]
-        ):
+        if month.key in verified_months:
             wanted.append(results_key(month.key))
     documents = await store.read_many(wanted)
     found = []
     for month, catalogue in zip(months, catalogues, strict=True):
         data = documents.get(layout.sums_key(month.key))
         sums = None if data is None else await salvaged_sums(store, month.key, data)
-        kept = documents.get(results_key(month.key)) if month.key in result_entries else None
+        kept = documents.get(results_key(month.key)) if month.key in verified_months else None
         results = decode_if_any(month.key, kept)
         if month.sums is None and month.entries and _had_sums(catalogue, results):
             key = layout.sums_key(month.key)
@@ -423,16 +455,6 @@ def _catalogue(month: Month, data: bytes | ArchiverError | None) -> Catalogue:
 def _had_sums(catalogue: Catalogue, results: Mapping[str, Result]) -> bool:
     """Whether a month had a SHA256SUMS when its catalogue was written, or it was verified."""
     return catalogue.lacks_sums or any(result.named for result in results.values())
-
-
-def _says_all(catalogue: Catalogue, month: Month, entry: Entry) -> bool:
-    """Whether the results of verifies, of this ``entry``, need not be read: all files in them are
-    there, by the catalogue and the listing."""
-    return (
-        catalogue.has_all_of == (entry.size, entry.version)
-        and all(one.object_key in month.entries for one in catalogue.entries.values())
-        and catalogue.named <= month.entries.keys()
-    )
 
 
 async def with_records(
@@ -455,42 +477,48 @@ async def with_records(
     ]
 
 
-async def results_below(store: Store, prefix: str) -> dict[str, Entry]:
-    """The entries of the results of verifies, by month, below a prefix. Raises StoreError."""
+async def results_below(store: Store, prefix: str) -> set[str]:
+    """The months below a prefix of which there are results of verifies. Raises StoreError."""
     instance_id, slash, _ = prefix.partition("/")
-    found: dict[str, Entry] = {}
+    found = set[str]()
     async for entry in store.entries(f"{verified.PREFIX}{instance_id}{slash}"):
         month = verified.month_of(entry.key)
         if month is not None and (f"{month}/".startswith(prefix) or prefix.startswith(f"{month}/")):
-            found[month] = entry
+            found.add(month)
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Below:
-    """The arguments of :func:`sets_below`; ``result_entries`` are those of the results of verifies,
-    by month, and ``hidden`` the folders that cannot be listed."""
+    """The arguments of :func:`sets_below`; ``verified_months`` as in :func:`results_below`, and
+    ``hidden`` the folders that cannot be listed."""
 
     store: Store
     prefix: str
     wants: Callable[[str], bool]
     reads: Callable[[str], bool] | None
-    result_entries: Mapping[str, Entry]
+    verified_months: Collection[str]
     hidden: list[str] = field(default_factory=list)
 
     async def sets_of(self, months: Sequence[Month]) -> list[SetFiles | Unrecorded]:
         """The sets of these months, those that are gone at the end of each; and before them its
-        SHA256SUMS if that cannot be read."""
+        SHA256SUMS if that cannot be read, or has lost a line of one of them."""
         found: list[SetFiles | Unrecorded] = []
-        known = await overviews(self.store, months, self.result_entries)
+        known = await overviews(self.store, months, self.verified_months)
         for month, overview in zip(months, known, strict=True):
-            if overview.sums_fault is not None and self.wants(month.key):
-                found.append(Unrecorded(layout.sums_key(month.key), overview.sums_fault))
             results = overview.results_by_set()
             gone = sorted({*results, *overview.sets_in_sums} - month.sets.keys())
-            for key in (*filter(self.wants, month.sets), *filter(self._is_gone, gone)):
-                entries = month.sets.get(key, {})
-                found.append(SetFiles(key, entries, results.get(key, {}), overview))
+            sets = [
+                SetFiles(key, month.sets.get(key, {}), results.get(key, {}), overview)
+                for key in (*filter(self.wants, month.sets), *filter(self._is_gone, gone))
+            ]
+            why = overview.sums_fault
+            if overview.has_lost_lines:
+                why = next((lost for one in sets if (lost := one.lost_line)), why)
+            if why is not None and self.wants(month.key):
+                hides_sets = overview.sums_fault is not None
+                found.append(Unrecorded(layout.sums_key(month.key), why, hides_sets=hides_sets))
+            found += sets
         if self.reads is None:
             return found
         sets = [one for one in found if isinstance(one, SetFiles)]
@@ -505,12 +533,11 @@ class _Below:
 
 @dataclass(slots=True)
 class MonthView:
-    """A month as it is listed, what is known of it before its records are read, the entry of its
-    results of verifies, and the keys of all that is ``there``."""
+    """A month as it is listed, what is known of it before its records are read, and the keys of all
+    that is ``there``."""
 
     listed: Month
     overview: Overview
-    results_entry: Entry | None
     there: frozenset[str]
 
     @property
@@ -533,18 +560,18 @@ class MonthView:
 
 
 async def view_month(
-    store: Store, month: str, result_entries: Mapping[str, Entry] | None = None
+    store: Store, month: str, verified_months: Collection[str] | None = None
 ) -> MonthView:
-    """``<instance>/<yyyy>/<mm>`` as it is listed now; ``result_entries`` are those of
+    """``<instance>/<yyyy>/<mm>`` as it is listed now; ``verified_months`` as in
     :func:`results_below`, if they are known. Raises StoreError."""
-    if result_entries is None:
-        result_entries = await results_below(store, f"{month}/")
-    [view] = await view_months(store, [month], result_entries)
+    if verified_months is None:
+        verified_months = await results_below(store, f"{month}/")
+    [view] = await view_months(store, [month], verified_months)
     return view
 
 
 async def view_months(
-    store: Store, months: Iterable[str], result_entries: Mapping[str, Entry]
+    store: Store, months: Iterable[str], verified_months: Collection[str]
 ) -> list[MonthView]:
     """The same of several months, which are listed and read together."""
     entries = await listings(store, months)
@@ -553,11 +580,9 @@ async def view_months(
         for entry in entries[one.key]:
             if layout.is_of_a_set(entry.key) or layout.is_of_a_month(entry.key):
                 one.take(entry)
-    looks = await overviews(store, listed, result_entries)
+    looks = await overviews(store, listed, verified_months)
     return [
-        MonthView(
-            one, look, result_entries.get(one.key), frozenset(e.key for e in entries[one.key])
-        )
+        MonthView(one, look, frozenset(entry.key for entry in entries[one.key]))
         for one, look in zip(listed, looks, strict=True)
     ]
 
@@ -613,7 +638,7 @@ async def _months(store: Store, prefix: str) -> AsyncGenerator[Month | Unrecorde
         async for entry in listing:
             if not layout.is_of_a_set(entry.key) and not layout.is_of_a_month(entry.key):
                 if entry.hides is not None and layout.may_hold_sets(entry.key):
-                    yield Unrecorded(entry.key, entry.hides)
+                    yield Unrecorded(entry.key, entry.hides, hides_sets=True)
                 continue
             if month is None or not entry.key.startswith(below):
                 if month is not None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from archiver.archive import completeness, layout
 from archiver.archive.archive import Archive
-from archiver.archive.catalogue import EMPTY, CatalogueEntry, Described
+from archiver.archive.catalogue import EMPTY, Described
 from archiver.archive.contents import SetFiles, Unrecorded, sets_below
 from archiver.archive.reading import decode_record, salvaged_sums
 from archiver.errors import ArchiverError
@@ -21,6 +21,8 @@ from archiver.model import BackupType, Kind, NodesExpected
 
 # Sets whose records are read at once.
 MOST_AHEAD: Final = 32
+# How far away the sets are that one is compared with, and those that may be one backup with these.
+_REACH: Final = completeness.REACH + 2 * completeness.ONE_BACKUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,15 @@ class Folder:
         return not self.is_full and not self.logs.isdisjoint(self.files.known)
 
     @property
+    def is_catalogued_otherwise(self) -> bool:
+        """Whether its catalogue calls a file a log that is not named as one, or the reverse."""
+        return any(
+            (one.key in self.logs)
+            != (f"{layout.stem_of(one.key)}.{Kind.AOF}" in self.files.entries)
+            for one in self.files.catalogued
+        )
+
+    @property
     def is_of_cluster(self) -> bool:
         return bool(self.nodes - {self.instance_id})
 
@@ -136,6 +147,22 @@ class Folders(list[Folder]):
         prove it wrong."""
         return list(self._of(instance_id).complete)
 
+    async def confirm_around(self, archive: Archive, folder: Folder) -> None:
+        """Read the records of the sets that ``folder`` is compared with, where the names of their
+        files do not confirm which are logs: their catalogue may have been edited. Raises
+        StoreError."""
+        first = folder.instance_id, folder.started_at - _REACH
+        last = folder.instance_id, folder.started_at + _REACH
+        low = bisect_left(self, first, key=lambda one: (one.instance_id, one.started_at))
+        high = bisect_right(self, last, key=lambda one: (one.instance_id, one.started_at))
+        doubted = [at for at in range(low, high) if self[at].is_catalogued_otherwise]
+        for some in (doubted[at : at + MOST_AHEAD] for at in range(0, len(doubted), MOST_AHEAD)):
+            read = await read_folders(archive, [self[at] for at in some])
+            for at, one in zip(some, read, strict=True):
+                self[at] = _without_documents(one)
+        if doubted:
+            self._around.pop(folder.instance_id, None)
+
     def _of(self, instance_id: str) -> "_Around":
         if instance_id not in self._around:
             low = bisect_left(self, instance_id, key=lambda one: one.instance_id)
@@ -162,10 +189,8 @@ class _Around:
         own = folder.set_nodes
         if own == self._by_key.get(folder.key):
             return self._missing.get(own.key), self._beside.get(own.key, frozenset())
-        # The sets that are compared with it, and those that may be one backup with these.
-        reach = completeness.REACH + 2 * completeness.ONE_BACKUP
-        low = bisect_left(self._known, own.started_at - reach, key=lambda one: one.started_at)
-        high = bisect_right(self._known, own.started_at + reach, key=lambda one: one.started_at)
+        low = bisect_left(self._known, own.started_at - _REACH, key=lambda one: one.started_at)
+        high = bisect_right(self._known, own.started_at + _REACH, key=lambda one: one.started_at)
         near = [own, *(one for one in self._known[low:high] if one.key != own.key)]
         found = completeness.missing_nodes(near, {own.key}).get(own.key)
         return found, completeness.nodes_beside(near).get(own.key, frozenset())
@@ -181,18 +206,20 @@ def backup_type(record: Described) -> BackupType | None:
     return by_bytes.get(suffix)
 
 
-def logs_among(one: SetFiles) -> frozenset[str]:
-    """The records of a set that say that their file is a log, by its catalogue and the documents
-    that were read ahead (pure). A record that cannot be used says nothing."""
-    found = set[str]()
-    for key in one.records:
-        data, record = one.documents.get(key), one.known.get(key)
-        if record is None and isinstance(data, bytes):
+def _by_files(folder: Folder, files: SetFiles) -> Folder:
+    """The same set, by its catalogue and the documents that were read ahead (pure). A record that
+    cannot be used says nothing."""
+    said = dict[str, Described]()
+    for key in files.records:
+        data = files.documents.get(key)
+        if key in files.known:
+            said[key] = files.known[key]
+        elif isinstance(data, bytes):
             with suppress(ArchiverError):
-                record = CatalogueEntry.of(decode_record(key, data))
-        if record is not None and backup_type(record) is BackupType.INCREMENTAL:
-            found.add(key)
-    return frozenset(found)
+                said[key] = decode_record(key, data)
+    logs = (key for key, one in said.items() if backup_type(one) is BackupType.INCREMENTAL)
+    expected = (one.nodes_expected for one in said.values() if one.nodes_expected is not None)
+    return replace(folder, files=files, logs=frozenset(logs), expected=next(expected, None))
 
 
 async def list_folders(archive: Archive, instances: Collection[str] = ()) -> Folders:
@@ -201,23 +228,20 @@ async def list_folders(archive: Archive, instances: Collection[str] = ()) -> Fol
     folders: list[Folder] = []
     for prefix in [f"{safe(instance)}/" for instance in instances] or [""]:
         async for one in sets_below(archive.store, prefix, reads=lambda _: True):
-            if isinstance(one, Unrecorded):
-                folders.append(_folder(SetFiles(one.key, {}), layout.span(one.key)[0], one.error))
-            elif (start := layout.set_start(one.key)) is not None:
-                folders.append(_folder(one, start))
+            instance_id = one.key.partition("/")[0]
+            if isinstance(one, SetFiles):
+                if (start := layout.set_start(one.key)) is not None:
+                    found = _by_files(Folder(one.key, instance_id, start, one), one)
+                    folders.append(_without_documents(found))
+            elif one.hides_sets:
+                files, start = SetFiles(one.key, {}), layout.span(one.key)[0]
+                folders.append(Folder(one.key, instance_id, start, files, unreadable=one.error))
     return Folders(folders)
 
 
-def _folder(files: SetFiles, start: datetime, unreadable: ArchiverError | None = None) -> Folder:
-    return Folder(
-        files.key,
-        files.key.partition("/")[0],
-        start,
-        replace(files, documents={}),  # there may be any number
-        logs_among(files),
-        files.expected,
-        unreadable,
-    )
+def _without_documents(folder: Folder) -> Folder:
+    """The same: of all sets together there may be any number."""
+    return replace(folder, files=replace(folder.files, documents={}))
 
 
 async def read_folders(archive: Archive, folders: Sequence[Folder]) -> list[Folder]:
@@ -239,8 +263,7 @@ async def read_folders(archive: Archive, folders: Sequence[Folder]) -> list[Fold
             continue
         own = {key: documents[key] for key in one.record_keys}
         files = one.files.by(EMPTY, sums.get(layout.month_of(one.key)))
-        files = replace(files, documents=own)
-        found.append(replace(one, files=files, logs=logs_among(files)))
+        found.append(_by_files(one, replace(files, documents=own)))
     return found
 
 
@@ -261,5 +284,5 @@ async def confirm_logs(
     of_all = [one for some in newer.values() for one in some]
     for first in range(0, len(of_all), MOST_AHEAD):
         read = await read_folders(archive, of_all[first : first + MOST_AHEAD])
-        found += [replace(one, files=replace(one.files, documents={})) for one in read]
+        found += map(_without_documents, read)
     return Folders(found)

@@ -22,7 +22,6 @@ from archiver.archive.contents import (
 from archiver.archive.layout import index_key
 from archiver.archive.measure import measure, new_block
 from archiver.archive.record import Record
-from archiver.archive.verified import read_results
 from archiver.concurrency import in_thread
 from archiver.errors import (
     ArchiveBusy,
@@ -100,7 +99,7 @@ class Indexing:
         self._count = 0
         # The months that are closed, as they were listed when all was written.
         self._views: Final[dict[str, MonthView]] = {}
-        self._results: Final[dict[str, Mapping[str, Entry]]] = {}
+        self._results: Final[dict[str, Collection[str]]] = {}
 
     def wrote(self, stored: Stored, documents: Iterable[tuple[str, bytes]]) -> None:
         """This object and its record were just written: key and contents."""
@@ -237,16 +236,13 @@ async def write_index(
         some = [one.with_documents(documents or {}) for one in sets[first : first + _SETS_AT_ONCE]]
         for one in await with_records(store, some):
             known |= {entry.object_key: entry for entry in await _entries(store, one)}
-    verified = view.results_entry
-    if verified is not None and not await _names_only(store, view.key, known):
-        verified = None
     sums = _sums(view.listed, view.overview, sets)
     key, before = index_key(view.key), None
     if view.listed.index is not None:
         before = (await store.read_many([key]))[key]
     if view.overview.catalogue.lacks_sums and known:
         return  # the old one alone tells that there was a SHA256SUMS
-    data = write_catalogue(view.key, known.values(), view.listed.entries, sums, verified)
+    data = write_catalogue(view.key, known.values(), view.listed.entries, sums)
     if data != before and (before is not None or known):
         await store.put(key, data)
 
@@ -266,14 +262,6 @@ def _sums(
         return None
     said = overview.sums.by_set.values()
     return listed.sums, {key: sha256 for lines in said for key, sha256 in lines.items()}
-
-
-async def _names_only(store: Store, month: str, known: Collection[str]) -> bool:
-    """Whether what verifies left of a month can be read, and names none but these objects."""
-    try:
-        return (await read_results(store, month)).keys() <= set(known)
-    except (BadDocument, UnreadableObject):
-        return False
 
 
 async def _entries(store: Store, one: SetFiles) -> list[CatalogueEntry]:

@@ -4,7 +4,7 @@ catalogue knows is not read."""
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -23,6 +23,7 @@ from archiver.archive.contents import (
     results_below,
 )
 from archiver.archive.reading import read_record
+from archiver.archive.verified import Result
 from archiver.concurrency import for_each
 from archiver.errors import ArchiverError, BadDocument, NoDocument, UnreadableObject
 from archiver.model import Backup, Kind, Named, Transfer
@@ -56,20 +57,21 @@ class Finding:
 class _Month:
     """The sets of an instance's month: their files by key, and of each name the keys of the sets
     that have it, so that a cluster's nodes come to lie together. ``no_files`` have the names of
-    files, and are something else, as it says; ``seen`` are the stems that verifies saw; ``hidden``
+    files, and are something else, as it says; ``hidden``
     are keys of which nobody sees what they are, or what lies below them, with the reason.
     ``overview`` is what its catalogue and its SHA256SUMS say."""
 
     files: dict[str, dict[str, Entry]]
     named: defaultdict[str, set[str]]
     no_files: dict[str, str]
-    seen: frozenset[str]
     hidden: dict[str, ArchiverError]
     overview: Overview
+    results: Mapping[str, Mapping[str, Result]] = field(default_factory=dict)
 
     def of(self, set_key: str) -> SetFiles:
         """One set."""
-        return SetFiles(set_key, self.files.get(set_key, {}), {}, self.overview)
+        files, results = self.files.get(set_key, {}), self.results.get(set_key, {})
+        return SetFiles(set_key, files, results, self.overview)
 
 
 class Difference(StrEnum):
@@ -104,8 +106,8 @@ class Inventory:
         # Newest last: a listing goes through months one after the other.
         self._months: Final[dict[str, _Month]] = {}
         self._expected: list[str] = []
-        # By instance, the entries of what verifies left.
-        self._results: Final[dict[str, Mapping[str, Entry]]] = {}
+        # By instance, the months of which verifies left results.
+        self._results: Final[dict[str, Collection[str]]] = {}
         # By month, the keys that were given to sets of which nothing is here yet.
         self._named: Final[defaultdict[str, set[str]]] = defaultdict(set)
 
@@ -224,13 +226,12 @@ class Inventory:
         """Whether the catalogue knows all of a set, and that SHA256SUMS names all of it."""
         return (await self._month_of(set_key)).of(set_key).is_as_catalogued
 
-    async def sums(self, set_key: str) -> Mapping[str, str] | None:
-        """What SHA256SUMS says of a set, the SHA-256 by key; None where it does not name it. Raises
-        as :meth:`SetFiles.lines`."""
+    async def set_of(self, set_key: str) -> SetFiles:
+        """What is there of a set, by its key."""
         month = await self._month_of(set_key)
         if month.overview.sums is not None:  # it was read: the catalogue does not know it
             self.unknown_months.add(layout.month_of(set_key))
-        return month.of(set_key).lines()
+        return month.of(set_key)
 
     async def _described(self, month: _Month, key: str) -> Described | None:
         """What a record says, by the catalogue if that knows. Raises as :func:`read_record`."""
@@ -243,7 +244,7 @@ class Inventory:
         """Whether SHA256SUMS says of a record's object, in the set ``set_key``, what the record
         does."""
         try:
-            sums = await self.sums(set_key)
+            sums = (await self.set_of(set_key)).lines()
         except (BadDocument, UnreadableObject):
             return False
         return (sums or {}).get(layout.moved(record.object_key, set_key)) == record.sha256
@@ -339,18 +340,18 @@ class Inventory:
         instances = {prefix.partition("/")[0] for prefix in prefixes}
         await for_each(instances, self._results_of, _MONTHS_AT_ONCE)
         entries = await listings(self._store, [prefix.rstrip("/") for prefix in prefixes])
-        results = {month: entry for one in instances for month, entry in self._results[one].items()}
+        results = set[str]().union(*(self._results[one] for one in instances))
         listed = [Month(key) for key in entries]
         months = [self._seen(one, entries[one.key]) for one in listed]
         known = await overviews(self._store, listed, results)
         for one, month, overview in zip(listed, months, known, strict=True):
             month.overview = overview
-            month.seen = frozenset(map(layout.stem_of, overview.results))
+            month.results = overview.results_by_set()
             self._months[f"{one.key}/"] = month
 
     def _seen(self, listed: Month, entries: Sequence[Entry]) -> _Month:
         """A month by its entries, all of which are noted in ``listed`` as well."""
-        month = _Month({}, defaultdict(set), {}, frozenset(), {}, Overview())
+        month = _Month({}, defaultdict(set), {}, {}, Overview())
         for entry in entries:
             is_of_a_set = layout.is_of_a_set(entry.key)
             if is_of_a_set or layout.is_of_a_month(entry.key):
@@ -431,7 +432,7 @@ def _is_known(month: _Month, stem: str) -> bool:
     """By its record, SHA256SUMS, or an earlier verify. Where nobody can read SHA256SUMS, it may."""
     one = month.of(_set_of(stem))
     return (
-        stem in month.seen
+        stem in map(layout.stem_of, one.results)
         or layout.record_key(stem) in one.entries
         or bool(one.sums)
         or one.sums_fault is not None

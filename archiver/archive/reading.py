@@ -4,7 +4,7 @@ A record counts when it can be read, belongs where it lies and agrees with itsel
 refuses, all of them do. Only a verify reads records itself, to say what is wrong with them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -13,7 +13,7 @@ from archiver.archive import layout
 from archiver.archive.catalogue import Described
 from archiver.archive.consistency import contradictions
 from archiver.archive.record import Record
-from archiver.archive.sums import as_one, parse_sums, salvage_sums
+from archiver.archive.sums import DamagedLines, as_one, parse_sums, salvage_sums
 from archiver.archive.verified import Result
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.model import Kind
@@ -54,14 +54,14 @@ class MonthSums:
 
     by_set: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     fault: ArchiverError | None = None
-    damaged: Sequence[str] = ()
+    damaged: DamagedLines = field(default_factory=DamagedLines)
 
     @classmethod
     def of(
         cls,
         lines: Mapping[str, str],
         fault: ArchiverError | None = None,
-        damaged: Sequence[str] = (),
+        damaged: Iterable[str] = (),
     ) -> Self:
         """The same by set, from the SHA-256 by key. Lines of what is not called like a backup's
         file are left out: they say nothing of a set."""
@@ -69,7 +69,7 @@ class MonthSums:
         for key, sha256 in lines.items():
             if layout.is_object(key):
                 by_set.setdefault(layout.set_of(key), {})[key] = sha256
-        return cls(by_set, fault, damaged)
+        return cls(by_set, fault, DamagedLines(damaged))
 
 
 async def read_sums(store: Store, month: str) -> dict[str, str] | None:

@@ -209,9 +209,8 @@ async def _read_month(
     ]
     chosen = lines if repair is None else {k: repair.choose(k, v) for k, v in lines.items()}
     said = {key: as_one(hashes) for key, hashes in chosen.items()}
-    # A catalogue may say that there is nothing in it that is worth reading.
-    there = some and view.results_entry is not None
-    seen = await results_if_any(store, view.key) if there else {}
+    # The view of a repair may be without them: what they miss is what it writes.
+    seen = view.overview.results if repair is None else await results_if_any(store, view.key)
     recorded, wrong = await _recorded(store, some, said, seen, confirmed)
     if repair is not None:
         complete |= _named_before(recorded, seen)

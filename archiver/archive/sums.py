@@ -145,20 +145,35 @@ def unexplained(
     return Unexplained(tuple(left), max(sum(room.values()), 0))
 
 
-def may_be_of(line: str, set_name: str, others: frozenset[str]) -> bool:
-    """Whether a damaged line may be that of a file in the folder of this name. It is not when it
-    has the name of one of the ``others``, which lie beside it, and no more than one line has; nor
-    when it is whole, and the name in it differs in more than a few characters."""
-    match = _OF_A_SET.fullmatch(line)
-    if match is not None and match[1] != set_name and match[1] in others:
-        return False
+class DamagedLines:
+    """Damaged lines of a month, by the name of the set that can be read in them: a month may have
+    ten thousand, and as many files that are asked about."""
+
+    def __init__(self, lines: Iterable[str] = ()) -> None:
+        self._by_set: Final[dict[str, list[str]]] = {}
+        for line in lines:
+            match = _OF_A_SET.fullmatch(line)
+            self._by_set.setdefault("" if match is None else match[1], []).append(line)
+
+    def may_name(self, set_name: str, others: Collection[str]) -> bool:
+        """Whether one may be that of a file in the folder of this name. It is not when it has the
+        name of one of the ``others``, which lie beside it, and no more than one line has; nor when
+        it is whole, and the name in it differs in more than a few characters."""
+        return any(
+            _may_be_of(line, set_name, others)
+            for name, lines in self._by_set.items()
+            if name == set_name or name not in others
+            for line in lines
+        )
+
+
+def _may_be_of(line: str, set_name: str, others: Collection[str]) -> bool:
     match = _LINE.fullmatch(line)
     if match is None:
         return True
     begins = match[2][: len(set_name)]
-    return begins not in others - {set_name} and (
-        set_name.startswith(begins) or _is_nearly(begins, set_name)
-    )
+    is_of_other = begins != set_name and begins in others
+    return not is_of_other and (set_name.startswith(begins) or _is_nearly(begins, set_name))
 
 
 def recognized(lines: Iterable[str], unnamed: Mapping[str, str]) -> set[str]:

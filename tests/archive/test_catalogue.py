@@ -11,6 +11,7 @@ import pytest
 
 from archiver import Archive, LocalStore, TairSource, VerifyOptions, pull, restore, verify
 from archiver.archive import layout
+from archiver.archive.backupsets import read_set
 from archiver.archive.catalogue import read_catalogue
 from archiver.archive.contents import results_below, view_month
 from archiver.archive.folders import confirm_logs, list_folders
@@ -26,7 +27,7 @@ from archiver.commands.verify.findings import Fault
 from archiver.concurrency import in_thread
 from archiver.errors import ArchiverError
 from examples.sample_rdb import rdb
-from tests.archive.sample import copy_of, put_standard, put_sums, remove_lines
+from tests.archive.sample import copy_of, put_standard, put_sums, remove_lines, remove_node
 from tests.conftest import INSTANCE, everything
 from tests.verify.conftest import CLUSTER, DAYS, Pulled, forge
 
@@ -300,6 +301,30 @@ async def test_how_many_nodes_a_set_should_have_is_not_believed_of_a_catalogue(
     assert (done.backup_set.key, done.exit_code) == (expected, 0)
 
 
+@pytest.mark.parametrize("called_logs", [slice(None), slice(2, 3)])
+async def test_a_catalogue_does_not_hide_the_nodes_of_the_sets_around(
+    called_logs: slice, pulled: Pulled
+) -> None:
+    """A set without the last node is not complete though a catalogue calls the dumps of the sets
+    around it logs: all of them, or those of that node."""
+
+    def change(lines: list[list[object]]) -> None:
+        for line in (lines[0], lines[2]):
+            assert isinstance(line[1], list)
+            for entry in line[1][called_logs]:
+                entry[9] = "incremental"
+
+    remove_lines(lost := pulled.objects(CLUSTER, DAYS[1])[2])
+    remove_node(lost)
+    [path] = (path for path in indexes(pulled.root) if CLUSTER in path.parts)
+    await index_anew(pulled, path)
+    path.write_bytes(edited(path.read_bytes(), change))
+    folders = await list_folders(pulled.archive, [CLUSTER])
+    assert folders[1] in folders.looking_complete(CLUSTER)  # which is by the listing alone
+    found = [await read_set(pulled.archive, folders[place], folders) for place in (1, 0, 2)]
+    assert [one.state for one in found] == ["not complete", "complete", "complete"]
+
+
 async def test_a_restore_reads_sha256sums_itself(pulled: Pulled, tmp_path: Path) -> None:
     """Object, record and catalogue were forged together; this alone was not."""
     path, sums = pulled.objects(INSTANCE, DAYS[2])[0], pulled.sums(INSTANCE)
@@ -425,13 +450,22 @@ async def test_an_object_that_is_gone_is_reported_by_a_pull_of_others(
     assert any(f"{lost.name}: it is missing" in str(one) for one in summary.failures)
 
 
-async def test_results_that_cannot_be_read_are_not_covered(pulled: Pulled) -> None:
-    """Else nobody would look at them again, once they can be read."""
+async def test_a_catalogue_hides_no_set_that_a_verify_saw(
+    pulled: Pulled, offsite: Archive, tmp_path: Path
+) -> None:
+    """The newest set went with its lines, and the catalogue says that it never was."""
     await verify(pulled.archive)
-    [results] = (pulled.root / "verified" / CLUSTER).glob("*.json")
-    [index] = (path for path in indexes(pulled.root) if CLUSTER in str(path))
+    gone = pulled.objects(CLUSTER, DAYS[2])[0].parent
+    remove_lines(gone)
+    shutil.rmtree(gone)
+    [index] = (path for path in indexes(pulled.root) if CLUSTER in path.parts)
     await index_anew(pulled, index)
-    assert json.loads(index.read_bytes().partition(b"\n")[0])["verified"] is not None
-    results.write_text("{")
-    await index_anew(pulled, index)
-    assert json.loads(index.read_bytes().partition(b"\n")[0])["verified"] is None
+    store = Counting(pulled.root)
+    rows = [row for row in await archived_rows(Archive(store)) if row.state is State.DAMAGED]
+    assert ({row.set_key for row in rows}, len(rows)) == ({pulled.key(gone)}, 3)
+    assert store.of_sets() == []
+    with pytest.raises(DamagedSet, match=gone.name):
+        await restore(pulled.archive, tmp_path / "to", instance_id=CLUSTER)
+    assert (await copy(pulled.archive, Archive(LocalStore(tmp_path / "new")))).exit_code == 3
+    found = [one async for one in mismatches(pulled.archive, offsite, Selection())]
+    assert {layout.set_of(one.key) for one in found} == {pulled.key(gone)}

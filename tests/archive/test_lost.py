@@ -11,12 +11,13 @@ import pytest
 from archiver import Archive, LocalStore, TairSource, pull, restore, verify
 from archiver.archive import layout
 from archiver.archive.archive import Archive as Opened
+from archiver.archive.backupsets import newest_first
 from archiver.archive.contents import view_month
 from archiver.archive.indexing import write_index
 from archiver.commands.copy.difference import Mismatch, mismatches
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import CopyOptions, Selection
-from archiver.commands.ls.listing import State, archived_rows, compared_rows
+from archiver.commands.ls.listing import State, archived_rows, compared_rows, rows_by_instance
 from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.from_source import SourceSupplier
 from archiver.commands.repair.run import repair
@@ -25,8 +26,10 @@ from archiver.commands.verify.model import VerifyOptions
 from archiver.errors import BadDocument, UsageError
 from archiver.times import TimeRange
 from examples.sample_rdb import rdb
+from tests.archive import sample
 from tests.archive.sample import (
     put_backup,
+    put_cluster,
     put_format,
     put_standard,
     put_sums,
@@ -294,6 +297,71 @@ async def test_a_line_that_an_earlier_verify_saw_is_missed(
     nothing = ArchiveSupplier(Archive(LocalStore(tmp_path / "empty")))
     await repair(pulled.archive, await verify(pulled.archive), nothing)
     assert sums_of(one).read_text() == (left if besides else before)
+
+
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+@pytest.mark.parametrize("is_known", [False, True], ids=["no catalogue", "a catalogue"])
+async def test_every_command_names_a_line_that_an_earlier_verify_saw(
+    is_known: bool, instance: str, pulled: Pulled, offsite: Archive, tmp_path: Path
+) -> None:
+    """Once; and no other set is the worse for it."""
+    await verify(pulled.archive)
+    path = pulled.objects(instance, DAYS[0])[0]
+    remove_lines(path)
+    sums = pulled.key(pulled.sums(instance))
+    if is_known:
+        store = LocalStore(pulled.root)
+        await write_index(store, await view_month(store, sums.rpartition("/")[0]))
+    rows = [row for row in await archived_rows(pulled.archive) if row.state is State.DAMAGED]
+    assert [(row.set_key, pulled.name(path) in str(row.error)) for row in rows] == [(sums, True)]
+    summary = await copy(pulled.archive, Archive(LocalStore(tmp_path / "new")))
+    assert (summary.archived, summary.exit_code) == (len(DAYS) * (NODES + 1), 3)
+    assert [failed.subject for failed in summary.failures] == [sums]
+    for one, other in ((pulled.archive, offsite), (offsite, pulled.archive)):
+        assert [(m.key, m.exit_code) for m in await compared(one, other)] == [(sums, 3)]
+    states = [(one.key, one.state) async for one in newest_first(pulled.archive, instance)]
+    worse = "damaged" if instance == CLUSTER else "complete"
+    assert [state for _, state in states] == ["complete", "complete", worse]
+
+
+@pytest.mark.parametrize("gone", ["its line", "SHA256SUMS"])
+async def test_every_command_names_a_record_that_an_earlier_verify_contradicts(
+    gone: str, pulled: Pulled, source: TairSource, offsite: Archive, tmp_path: Path
+) -> None:
+    """Object and record were forged together, and no line says otherwise any more."""
+    await verify(pulled.archive)
+    path = pulled.objects(INSTANCE, NEWEST)[0]
+    forge(path, rdb(path.stat().st_size, 99))
+    remove_lines(path) if gone == "its line" else pulled.sums(INSTANCE).unlink()
+    key = pulled.key(path)
+    with pytest.raises(DamagedSet, match="an earlier verify saw"):
+        await restore(pulled.archive, tmp_path / "to", instance_id=INSTANCE)
+    listed = [one async for page in source.pages(everything(INSTANCE)) for one in page.backups]
+    for rows in (
+        await archived_rows(pulled.archive, [INSTANCE]),
+        await compared_rows(pulled.archive, listed),
+    ):
+        wrong = [row for row in rows if row.backup_id and row.state is State.DAMAGED]
+        assert [str(row.error).startswith(key) for row in wrong] == [True]
+    assert (await copy(pulled.archive, offsite)).exit_code == 3
+    assert key in {one.key for one in await compared(pulled.archive, offsite)}
+
+
+async def test_an_instance_comes_once_with_the_months_that_are_gone(pulled: Pulled) -> None:
+    """Those that only a verify knows of among them: what one set lacks is told by the others."""
+    gone = put_cluster(pulled.root, "20261022T021500Z", 3)[0].parent
+    put_cluster(pulled.root, "20261123T021500Z", 2)
+    await verify(pulled.archive)
+    shutil.rmtree(gone.parent)
+    found = [rows async for rows in rows_by_instance(pulled.archive)]
+    assert [{row.instance_id for row in rows} for rows in found] == [
+        {CLUSTER}, {sample.CLUSTER}, {INSTANCE}
+    ]  # fmt: skip
+    named = await archived_rows(pulled.archive, [sample.CLUSTER])
+    assert [row._replace(error=None) for row in found[1]] == [
+        row._replace(error=None) for row in named
+    ]
+    assert all("db-2 is missing" in (row.set_note or "") for row in found[1][NODES:])
 
 
 @pytest.mark.parametrize("content", [b"", bytes(300), b"?" * 300])

@@ -39,7 +39,7 @@ async def check_catalogues(world: World, root: Path) -> None:
     assert indexes
     before = {path: path.read_bytes() for path in indexes}
     head, *sets = before[indexes[0]].decode().splitlines()
-    assert {"format", "tool", "month", "sha256", "sums", "verified"} == json.loads(head).keys()
+    assert {"format", "tool", "month", "sha256", "sums"} == json.loads(head).keys()
     assert all(len(json.loads(line)) == 2 for line in sets)
     assert all(len(record) == 14 for line in sets for record in json.loads(line)[1])
     code, listed = await world.shell("archiver ls ./backups")

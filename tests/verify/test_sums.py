@@ -3,15 +3,16 @@
 import hashlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, verify
+from archiver.archive import sums
 from archiver.archive.reading import read_sums
-from archiver.archive.sums import format_sums, salvage_sums, unexplained
+from archiver.archive.sums import DamagedLines, format_sums, salvage_sums, unexplained
 from archiver.commands.copy.run import copy
 from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.from_source import SourceSupplier
@@ -654,3 +655,25 @@ async def test_a_line_of_a_node_that_is_right_stays_where_another_fails(
     summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
     assert [finding.key for finding in summary.findings] == [pulled.key(wrong)]
     assert pulled.sums().read_bytes() == whole
+
+
+def test_a_damaged_line_is_compared_with_its_own_set_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A month may have thousands of both."""
+    compared: list[tuple[str, str]] = []
+    is_of = sums._may_be_of
+
+    def counted(line: str, set_name: str, others: Collection[str]) -> bool:
+        compared.append((line, set_name))
+        return is_of(line, set_name, others)
+
+    monkeypatch.setattr(sums, "_may_be_of", counted)
+    names = [f"20261101T{hour:02}0000Z-{hour}" for hour in range(24)]
+    lines = [f"{'?' * 64}  {name}/{CLUSTER}-db-{node}-7.rdb" for name in names for node in range(9)]
+    damaged = DamagedLines(lines)
+    assert all(damaged.may_name(name, frozenset(names)) for name in names)
+    assert not damaged.may_name("20261102T000000Z-1", frozenset(names))
+    assert len(compared) <= len(lines)
+    assert damaged.may_name("20261102T000000Z-1", frozenset(names[1:]))
+    assert DamagedLines(["?" * 9]).may_name(names[0], frozenset(names))

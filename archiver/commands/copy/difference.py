@@ -10,7 +10,6 @@ from archiver.archive.archive import Archive, check_apart
 from archiver.archive.catalogue import Described
 from archiver.archive.contents import Unrecorded, described, walk
 from archiver.archive.inventory import Compared, Difference, Inventory, expecting
-from archiver.archive.reading import at_odds
 from archiver.commands.copy.selection import FileIdentity, Selection, file_identity
 from archiver.errors import (
     ArchiverError,
@@ -137,7 +136,7 @@ async def _unsealed(archive: Archive, inventory: Inventory, one: "_Usable") -> M
         return None
     try:
         set_key = await inventory.set_for(record)
-        sums = await inventory.sums(set_key)
+        sums = (await inventory.set_of(set_key)).lines()
     except (BadDocument, UnreadableObject):
         return None  # named with its month
     if sums is None and not record.is_standard:
@@ -179,7 +178,7 @@ async def _selected(
                 continue
             if record is None:
                 continue
-            if (odds := at_odds(record, one.files.sums)) is not None:
+            if (odds := one.files.at_odds(record)) is not None:
                 yield _unusable(archive, record.object_key, odds)
             yield _Usable(record, one.files.sums if odds is None else None)
 

@@ -31,7 +31,7 @@ from archiver.archive.contents import (
 )
 from archiver.archive.indexing import Indexing
 from archiver.archive.inventory import Compared, Difference, Inventory, expecting
-from archiver.archive.reading import at_odds, unsealed
+from archiver.archive.reading import unsealed
 from archiver.archive.record import Record
 from archiver.archive.replacing import (
     Witnesses,
@@ -242,7 +242,7 @@ class InstanceCopy:
         self._note_unsealed(known, one)
         if compared.difference is not Difference.NONE:
             return False
-        if (odds := at_odds(known, one.files.sums)) is not None:
+        if (odds := one.files.at_odds(known)) is not None:
             self._observer(events.Failed(known.key, odds))
             self._origin(one.files.key).is_doubted = True
             return True
@@ -267,7 +267,7 @@ class InstanceCopy:
         noted.named.update(origin.sums or ())
         noted.files.update(filter(_is_a_backups, origin.entries))
         # A line of the set may be in what cannot be read.
-        noted.is_doubted |= origin.sums_fault is not None or origin.doubt is not None
+        noted.is_doubted |= origin.sums_fault is not None or origin.lost_line is not None
 
     def _note_lost(self, lost: Unrecorded) -> None:
         """Note what the source had of a set, or that it cannot be known what it has."""
@@ -281,7 +281,7 @@ class InstanceCopy:
         self, record: Record, one: Recorded, set_key: str, compared: Compared
     ) -> Planned | None:
         difference, backup = compared.difference, record.backup
-        odds = at_odds(record, one.files.sums)
+        odds = one.files.at_odds(record)
         if odds is not None and not await self._why_doubted(record):
             self._observer(events.Failed(record.key, odds, backup))
         if difference is Difference.OTHER and not self._options.replace:
@@ -421,8 +421,8 @@ class InstanceCopy:
 
     def _note_unsealed(self, record: Described, one: Recorded) -> None:
         """Say once of a set that SHA256SUMS does not name all of it where it comes from."""
-        if one.files.sums_fault is not None or record.object_key in (one.files.sums or {}):
-            return
+        if record.object_key in (one.files.sums or {}) or one.files.doubt is not None:
+            return  # told of its month, or there is nothing to tell
         if one.files.sums is not None:
             why = f"{record.object_key} has a record, but no line in SHA256SUMS"
             self._observer(events.SetUnsealed(record.set_key, why))

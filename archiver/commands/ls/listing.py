@@ -15,7 +15,7 @@ from archiver.archive.completeness import SetNodes, SetTally, incomplete
 from archiver.archive.contents import SetFiles, Unrecorded, described, sets_below
 from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.neighbours import listed_set, sets_around
-from archiver.archive.reading import at_odds, check_object, unsealed
+from archiver.archive.reading import check_object, unsealed
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.ids import safe
 from archiver.model import Backup, BackupType, NodesExpected, Status
@@ -146,7 +146,8 @@ async def _rows_of(store: Store, one: SetFiles) -> list[Row]:
             rows.append(_damaged_row(lost.key, lost.error))
         else:
             rows.append(_bare_row(one.key, lost.error))
-    return rows + [await _archived_row(store, one, key) for key in keys]
+    doubt = one.doubt
+    return rows + [await _archived_row(store, one, key, doubt) for key in keys]
 
 
 async def compared_rows(archive: Archive, backups: Iterable[Backup]) -> list[Row]:
@@ -197,15 +198,14 @@ async def _compared_row(inventory: Inventory, backup: Backup, finding: Finding) 
         return row._replace(
             state=State.UNRECORDED if is_there else _vendor_state(backup, State.MISSING)
         )
-    try:
-        sums = await inventory.sums(finding.record.set_key)
-    except (BadDocument, UnreadableObject) as unreadable:
-        if not backup.is_standard:
-            return row._replace(error=unreadable)
-        return row._replace(state=State.ARCHIVED, note=unreadable.message)
-    if (odds := at_odds(finding.record, sums)) is not None:
+    files = await inventory.set_of(finding.record.set_key)
+    if (odds := files.at_odds(finding.record)) is not None:
         return row._replace(error=odds)
-    return _noted(row._replace(state=State.ARCHIVED), finding.record.object_key, sums)
+    if (doubt := files.doubt) is None:
+        return _noted(row._replace(state=State.ARCHIVED), finding.record.object_key, files.sums)
+    if not backup.is_standard:
+        return row._replace(error=doubt)
+    return row._replace(state=State.ARCHIVED, note=doubt.message)
 
 
 def _noted(row: Row, key: str, sums: Mapping[str, str] | None) -> Row:
@@ -279,20 +279,20 @@ def _began(row: Row) -> datetime:
     return row.started_at or _NO_TIME
 
 
-async def _archived_row(store: Store, one: SetFiles, key: str) -> Row:
+async def _archived_row(store: Store, one: SetFiles, key: str, doubt: ArchiverError | None) -> Row:
     try:
         record = await described(store, one, key)
     except (BadDocument, UnreadableObject) as error:
         return _damaged_row(key, error)
     if record is None:
         return _damaged_row(key, BadDocument(key, "it went away just now"))
-    wrong: ArchiverError | None = at_odds(record, one.sums)
+    wrong: ArchiverError | None = one.at_odds(record)
     try:
         await check_object(store, record, one.entries)
     except (IntegrityError, UnreadableObject) as error:
         wrong = error
     row = _recorded_row(record, wrong)
-    if (doubt := one.doubt) is not None:
+    if doubt is not None:
         # It may be a line of this set that cannot be read: that is damage where nothing else says
         # that a set is whole.
         return row if row.is_standard else row._replace(set_note=doubt.message)

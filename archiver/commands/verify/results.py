@@ -14,7 +14,7 @@ from typing import Final, TypeVarTuple
 import anyio
 
 from archiver.archive import layout
-from archiver.archive.contents import results_below, view_month
+from archiver.archive.contents import view_month
 from archiver.archive.indexing import write_index
 from archiver.archive.verified import Result, encode, is_key, read_results, results_key
 from archiver.commands.verify import events
@@ -124,8 +124,7 @@ class Results:
 
     async def _index(self, month: str) -> None:
         await self._store.put(layout.index_key(month), b"")
-        results = await results_below(self._store, f"{month}/")
-        await write_index(self._store, await view_month(self._store, month, results))
+        await write_index(self._store, await view_month(self._store, month, ()))
 
     async def _put(self, month: str, noted: Mapping[str, Result]) -> None:
         """Merge results into a month's document. Raises UnreadableObject and NewerDocument if that
