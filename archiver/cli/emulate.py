@@ -33,11 +33,20 @@ _CHANCE = click.FloatRange(0, 1)
 @option("--expire-after", type=click.IntRange(0), default=3600, help="Seconds until a URL expires.")
 @option("--throttle", type=_CHANCE, default=0.0, help="Probability of Throttling.User.")
 @option("--server-errors", type=_CHANCE, default=0.0, help="Probability of a 503.")
+@option("--quota", type=click.IntRange(1), help="Calls a minute for each region and action.")
+@option("--policy", type=CleanPath(), help="JSON file with the RAM policy of the access key.")
+@option(
+    "--backup-time",
+    type=click.FloatRange(0),
+    default=5.0,
+    help="Seconds that a backup on demand takes.",
+)
 @option("--seed", type=int, default=0, help="Seed for the probabilities.")
 def emulate(directory: Path, **given: Any) -> None:
     """Serve DIRECTORY as the vendor's API and object store would.
 
     Files lie in DIRECTORY/<instance id>/, or for a cluster in DIRECTORY/<instance id>/<node>/.
+    DIRECTORY/instances.json may say what the instances are.
     The access key is the one in ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET,
     or a new one that is printed.
     """
@@ -47,9 +56,9 @@ def emulate(directory: Path, **given: Any) -> None:
 
 
 async def _emulate(directory: Path, given: dict[str, Any]) -> None:
-    import anyio
+    import anyio.to_thread
 
-    from archiver.emulator import Emulator, Faults
+    from archiver.emulator import Emulator, Faults, Policy, Quota
 
     key_id = os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_ID")
     secret = os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_SECRET")
@@ -57,6 +66,7 @@ async def _emulate(directory: Path, given: dict[str, Any]) -> None:
         key_id, secret = f"LTAI{secrets.token_hex(10)}", secrets.token_hex(15)
         click.echo(f"export ALIBABA_CLOUD_ACCESS_KEY_ID={key_id}")
         click.echo(f"export ALIBABA_CLOUD_ACCESS_KEY_SECRET={secret}")
+    policy = given["policy"] and await anyio.to_thread.run_sync(Policy.read, given["policy"])
     async with Emulator(
         directory,
         access_key_id=key_id,
@@ -65,6 +75,9 @@ async def _emulate(directory: Path, given: dict[str, Any]) -> None:
         host=given["host"],
         port=given["port"],
         intranet_host=given["intranet_host"],
+        policy=policy,
+        quotas={("*", "*"): Quota(given["quota"])} if given["quota"] else None,
+        backup_seconds=given["backup_time"],
         faults=Faults(**{field.name: given[field.name] for field in fields(Faults)}),
     ) as emulator:
         click.echo(f"ready: pull with --endpoint {emulator.endpoint}")

@@ -1,166 +1,159 @@
-"""DescribeBackups (R-kvstore, 2015-01-01), with the responses of the service."""
+"""The table of actions (R-kvstore, 2015-01-01), and what every request goes through."""
 
-import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
-from archiver.emulator.backup import EmulatedBackup
+from archiver.emulator import fleet, listing, ondemand
+from archiver.emulator.call import Call, Hosts
 from archiver.emulator.catalogue import Catalogue
-from archiver.emulator.gateway import ApiError, Key, Request, missing, read_time
-from archiver.emulator.oss import oss_v1_url
+from archiver.emulator.gateway import ApiError, Key, Request, missing
+from archiver.emulator.instances import DEFAULT_REGION, Instance
+from archiver.emulator.jobs import Jobs
+from archiver.emulator.quotas import Meter
+from archiver.emulator.ram import ACCOUNT
 from archiver.errors import UsageError
 
-PAGE_SIZES = (30, 50, 100, 200, 300, 1000)  # the metadata lists 1000, the documentation does not
 VERSION = "2015-01-01"
-_MINUTE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Hosts:
-    """The ``host:port`` of public and intranet download URLs, and their scheme."""
+class Action:
+    """``is_scoped`` says whether a RAM policy can narrow it to instances; ``unknown`` is the status
+    for an instance that does not exist."""
 
-    public: str
-    intranet: str
-    scheme: str = "http"
+    run: Callable[[Call], dict[str, Any]]
+    required: tuple[str, ...] = ("InstanceId",)
+    is_scoped: bool = True
+    unknown: int = 400
 
 
-@dataclass(frozen=True, slots=True)
-class _Parameters:
-    """The validated parameters of DescribeBackups."""
-
-    instance_id: str
-    start: datetime
-    end: datetime
-    page_size: int
-    page_number: int
-    backup_id: int | None
-    job_id: int | None
-    need_aof: bool
-
-    def match(self, backup: EmulatedBackup) -> bool:
-        fields = backup.fields
-        return (
-            self.start <= backup.started_at <= self.end
-            and (self.need_aof or not backup.incremental)
-            and (self.backup_id is None or fields.get("BackupId") == self.backup_id)
-            and (self.job_id is None or fields.get("BackupJobID") == self.job_id)
-        )
+_SPAN = ("InstanceId", "StartTime", "EndTime")
+ACTIONS = {
+    "DescribeBackups": Action(listing.describe_backups, _SPAN),
+    "DescribeClusterBackupList": Action(listing.describe_cluster_backup_list, ("RegionId", *_SPAN)),
+    "DescribeInstances": Action(fleet.describe_instances, ()),
+    "DescribeRegions": Action(fleet.describe_regions, (), is_scoped=False),
+    "DescribeBackupPolicy": Action(fleet.describe_backup_policy),
+    "DescribeLogicInstanceTopology": Action(
+        fleet.describe_logic_instance_topology, is_scoped=False
+    ),
+    "DescribeInstanceTDEStatus": Action(fleet.describe_tde_status, unknown=404),
+    "CreateBackup": Action(ondemand.create_backup),
+    "DescribeBackupTasks": Action(ondemand.describe_backup_tasks, is_scoped=False),
+}
 
 
 class Api:
-    """Runs actions on a catalogue."""
+    """Runs actions. ``key`` signs the URLs, ``endpoint`` is the emulator's own ``host:port``."""
 
     def __init__(
-        self, catalogue: Catalogue, key: Key, hosts: Hosts, clock: Callable[[], float]
+        self,
+        catalogue: Catalogue,
+        jobs: Jobs,
+        meter: Meter,
+        key: Key,
+        hosts: Hosts,
+        endpoint: str,
+        clock: Callable[[], float],
     ) -> None:
+        self.hosts = hosts
         self._catalogue: Final = catalogue
+        self._jobs: Final = jobs
+        self._meter: Final = meter
         self._key: Final = key
-        self._hosts: Final = hosts
+        self._endpoint: Final = endpoint
         self._clock: Final = clock
 
     def respond(self, request: Request, expire_after: int) -> dict[str, Any]:
         """The response to an authenticated request, with URLs that expire after so many seconds.
         Blocks. Raises ApiError."""
-        if not request.action:
-            raise missing("Action")
-        if request.action != "DescribeBackups":
-            raise ApiError(404, "InvalidAction.NotFound", "Specified api is not found.")
-        if not request.version:
-            raise missing("Version")
-        if request.version != VERSION:
-            raise ApiError(400, "InvalidVersion", "Specified parameter Version is not valid.")
-        if request.params.get("Format", "JSON").upper() != "JSON":
-            raise ApiError(400, "InvalidParameter.Format", "The emulator responds in JSON only.")
-        return self._describe_backups(_read(request.params), expire_after)
-
-    def _describe_backups(self, params: _Parameters, expire_after: int) -> dict[str, Any]:
+        action = _action(request)
         try:
-            listed = self._catalogue.backups(params.instance_id)
-        except UsageError as error:  # a backups.json was broken while the emulator is running
-            # Not a 5xx: retries do not help.
-            raise ApiError(400, "InvalidBackupsJson", error.message) from None
-        if listed is None:
-            raise ApiError(
-                400, "InvalidInstanceId.NotFound", "Specified instance id does not exist."
+            self._jobs.finish_due()
+            found = self._catalogue.instance(request.params.get("InstanceId", ""))
+            self._admit(request, action, found)
+            now = self._clock()
+            call = Call(
+                params=request.params,
+                found=found,
+                catalogue=self._catalogue,
+                jobs=self._jobs,
+                key=self._key,
+                hosts=self.hosts,
+                endpoint=self._endpoint,
+                now=now,
+                expires=int(now) + expire_after,
+                unknown=action.unknown,
             )
-        backups = [backup for backup in listed if params.match(backup)]
-        first = (params.page_number - 1) * params.page_size
-        page = backups[first : first + params.page_size]
-        expires = int(self._clock()) + expire_after
-        return {
-            "RequestId": str(uuid.uuid4()).upper(),
-            "PageNumber": params.page_number,
-            "PageSize": params.page_size,
-            "TotalCount": len(backups),
-            "FullStorageSize": sum(b.size for b in listed if not b.incremental),
-            "LogStorageSize": sum(b.size for b in listed if b.incremental),
-            "FreeSize": 0,
-            "Backups": {"Backup": [self._fields(backup, expires) for backup in page]},
-        }
+            body = action.run(call)
+        except UsageError as error:  # a file was broken while the emulator is running
+            # Not a 5xx: retries do not help.
+            raise ApiError(400, "InvalidEmulatorFile", error.message) from None
+        return {"RequestId": str(uuid.uuid4()).upper(), **body}
 
-    def _fields(self, backup: EmulatedBackup, expires: int) -> dict[str, Any]:
-        """A backup's fields with its URLs, unless the backup failed or the URLs are overridden."""
-        if backup.fields.get("BackupStatus") != "Success":
-            return dict(backup.fields)
-        key_id, secret = self._key.access_key_id, self._key.secret.reveal()
-        signed = oss_v1_url(key_id, secret, backup.resource, expires)
-        return {
-            "BackupDownloadURL": f"{self._hosts.scheme}://{self._hosts.public}{signed}",
-            "BackupIntranetDownloadURL": f"{self._hosts.scheme}://{self._hosts.intranet}{signed}",
-            **backup.fields,
-        }
+    def _admit(self, request: Request, action: Action, found: Instance | None) -> None:
+        """Raises ApiError for a call beyond its quota, and for one that is not permitted."""
+        named = request.params.get("RegionId") or DEFAULT_REGION
+        region = found.region if found else named
+        over = self._meter.take(region, request.action or "")
+        if over is not None:
+            quota, wait = over
+            raise ApiError(
+                400,
+                quota.code,
+                "Request was denied due to user flow control.",
+                retry_after=wait if quota.tells_wait else None,
+            )
+        resources = _resources(request, action, region)
+        what = f"kvstore:{request.action}"
+        reason = request.policy and request.policy.denial(what, resources)
+        if reason:
+            raise _forbidden(what, reason)
 
 
-def _read(params: Mapping[str, str]) -> _Parameters:
-    for name in ("InstanceId", "StartTime", "EndTime"):
-        if not params.get(name):
+def _action(request: Request) -> Action:
+    """What to run. Raises ApiError for a request that lacks what every one has, or what its
+    action requires."""
+    if not request.action:
+        raise missing("Action")
+    action = ACTIONS.get(request.action)
+    if action is None:
+        raise ApiError(404, "InvalidAction.NotFound", "Specified api is not found.")
+    if not request.version:
+        raise missing("Version")
+    if request.version != VERSION:
+        raise ApiError(400, "InvalidVersion", "Specified parameter Version is not valid.")
+    if request.params.get("Format", "JSON").upper() != "JSON":
+        raise ApiError(400, "InvalidParameter.Format", "The emulator responds in JSON only.")
+    for name in action.required:
+        if not request.params.get(name):
             raise missing(name)
-    start, end = _minute(params, "StartTime"), _minute(params, "EndTime")
-    if end <= start:
-        raise ApiError(
-            400,
-            "InvalidStartTimeAndEndTime.Malformed",
-            "The end time must be greater than the start time.",
-        )
-    need_aof = params.get("NeedAof") or "0"
-    if need_aof not in ("0", "1"):
-        raise _malformed("NeedAof")
-    page_size = _number(params, "PageSize") or PAGE_SIZES[0]
-    if page_size not in PAGE_SIZES:
-        raise _malformed("PageSize")
-    return _Parameters(
-        instance_id=params["InstanceId"],
-        start=start,
-        end=end,
-        page_size=page_size,
-        page_number=_number(params, "PageNumber") or 1,
-        backup_id=_number(params, "BackupId"),
-        job_id=_number(params, "BackupJobId"),
-        need_aof=need_aof == "1",
-    )
+    return action
 
 
-def _minute(params: Mapping[str, str], name: str) -> datetime:
-    minute = read_time(params[name], _MINUTE, "%Y-%m-%dT%H:%MZ")
-    if minute is None:
-        raise _malformed(name)
-    return minute
+def _resources(request: Request, action: Action, region: str) -> list[str]:
+    """What the caller needs a permission for."""
+    if not action.is_scoped:
+        return ["*"]
+    one = request.params.get("InstanceId")
+    several = fleet.instance_ids(request.params.get("InstanceIds", ""))
+    return [
+        f"acs:kvstore:{region}:{ACCOUNT}:instance/{instance_id}"
+        for instance_id in ([one] if one else several or ["*"])
+    ]
 
 
-def _number(params: Mapping[str, str], name: str) -> int | None:
-    """A positive integer; None when it is missing or empty, as some SDKs send it."""
-    text = params.get(name)
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) > 0):
-        raise _malformed(name)
-    return int(text)
-
-
-def _malformed(name: str) -> ApiError:
-    return ApiError(
-        400, f"Invalid{name}.Malformed", f"The specified parameter {name} is not valid."
-    )
+def _forbidden(what: str, reason: str) -> ApiError:
+    detail = {
+        "AuthAction": what,
+        "AuthPrincipalDisplayName": "emulated",
+        "AuthPrincipalOwnerId": ACCOUNT,
+        "AuthPrincipalType": "SubUser",
+        "NoPermissionType": reason,
+        "PolicyType": "AccountLevelIdentityBasedPolicy",
+        "EncodedDiagnosticMessage": "",
+    }
+    message = "User not authorized to operate on the specified resource."
+    return ApiError(403, "Forbidden.RAM", message, fields={"AccessDeniedDetail": detail})

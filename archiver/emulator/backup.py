@@ -1,5 +1,6 @@
 """Describes a file as a backup, with every field of DescribeBackups."""
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -9,11 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from archiver.emulator.instances import Instance
 from archiver.times import format_iso, parse_iso
 
 _STAMP = re.compile(r"(20\d{6})T?(\d{6})Z?", re.ASCII)
+_MANUAL = re.compile(r"manual_\d{14}_(?:(\d{1,3})d|(forever)|policy)\.rdb", re.ASCII)
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
-_DURATION = timedelta(seconds=60)
+DURATION = timedelta(seconds=60)
 # By RDB version, a server that writes it (RDB_VERSION in rdb.h of Redis).
 _ENGINE_VERSIONS = {6: "2.8", 7: "3.2", 8: "4.0", 9: "5.0", 10: "7.0", 11: "7.0", 12: "7.0"}
 _ENGINE_VERSION = "5.0"
@@ -43,15 +46,19 @@ class SeenFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EmulatedBackup:
-    """A backup; ``fields`` are those of the API without the URLs, ``resource`` is /bucket/key,
-    ``size`` is in bytes."""
+    """A backup; ``fields`` are those of DescribeBackups without the URLs, with ``overrides``
+    applied. ``node`` is the name of its folder, ``resource`` is /bucket/key, ``size`` is in bytes,
+    ``retention`` None is for as long as the instance lives."""
 
     path: Path
+    node: str
     resource: str
     started_at: datetime
     incremental: bool
     size: int
+    retention: timedelta | None
     fields: Mapping[str, Any]
+    overrides: Mapping[str, Any]
 
 
 class Numbers:
@@ -78,30 +85,52 @@ def number_of(text: str) -> int:
     return 10**9 + int.from_bytes(digest[:4], "big")
 
 
-def describe(
-    instance_id: str, file: SeenFile, bucket: str, backup_id: int, retention: timedelta
-) -> EmulatedBackup:
+def job_of(instance: Instance, node: str, file_name: str) -> int:
+    """The id of the job that made a file. Files of the same name on several nodes belong to one
+    job, except in old clusters."""
+    part = f"{node}/{file_name}" if instance.has_job_per_shard else file_name
+    return number_of(f"{instance.id}\0{part}")
+
+
+def manual_name(started: datetime, days: int | None) -> str:
+    """The file name of a backup that CreateBackup makes. ``days`` are those it is kept: -1 for
+    as long as the instance lives, None for what the policy says."""
+    kept = "policy" if days is None else "forever" if days < 0 else f"{days}d"
+    return f"manual_{started:%Y%m%d%H%M%S}_{kept}.rdb"
+
+
+def _retention(manual: re.Match[str] | None, instance: Instance) -> timedelta | None:
+    if manual is None or not (manual[1] or manual[2]):
+        return instance.retention
+    return timedelta(days=int(manual[1])) if manual[1] else None
+
+
+def describe(instance: Instance, file: SeenFile, bucket: str, backup_id: int) -> EmulatedBackup:
     """A file as a backup. Reads its first bytes."""
     path = Path(file.path)
+    manual = _MANUAL.fullmatch(path.name)
+    retention = _retention(manual, instance)
     started = _start(path.name, file.stamp.modified_ns)
     incremental = path.suffix == ".aof"
     suffix = path.suffix if _SUFFIX.fullmatch(path.suffix) else ".rdb"
     key = f"hins{number_of(file.node)}_data_{started:%Y%m%d%H%M%S}_{backup_id}{suffix}"
     return EmulatedBackup(
         path=path,
+        node=file.node,
         resource=f"/{bucket}/{key}",
         started_at=started,
         incremental=incremental,
         size=file.stamp.size,
+        retention=retention,
+        overrides={},
         fields={
             "BackupId": backup_id,
-            # Files of the same name on several nodes belong to one job.
-            "BackupJobID": number_of(f"{instance_id}\0{path.name}"),
+            "BackupJobID": job_of(instance, file.node, path.name),
             "NodeInstanceId": file.node,
             "BackupStatus": "Success",
             **_times(started, retention),
             "BackupType": "IncrementalBackup" if incremental else "FullBackup",
-            "BackupMode": "Automated",
+            "BackupMode": "Manual" if manual else "Automated",
             "BackupMethod": "Physical",
             "BackupDBNames": "all",
             "EngineVersion": _engine_version(path),
@@ -111,9 +140,7 @@ def describe(
     )
 
 
-def with_overrides(
-    backup: EmulatedBackup, overrides: Mapping[str, Any], retention: timedelta
-) -> EmulatedBackup:
+def with_overrides(backup: EmulatedBackup, overrides: Mapping[str, Any]) -> EmulatedBackup:
     """The backup with some fields replaced, whatever their values.
 
     A valid BackupStartTime moves the backup in time; an invalid one is only served.
@@ -121,26 +148,23 @@ def with_overrides(
     started, times = backup.started_at, {}
     try:
         started = parse_iso(overrides.get("BackupStartTime", ""))
-        times = _times(started, retention)
+        times = _times(started, backup.retention)
     except (TypeError, ValueError, OverflowError):
         started = backup.started_at
     fields = {**backup.fields, **times, **overrides}
-    return EmulatedBackup(
-        path=backup.path,
-        resource=backup.resource,
+    return dataclasses.replace(
+        backup,
         started_at=started,
         incremental=fields["BackupType"] == "IncrementalBackup",
-        size=backup.size,
         fields=fields,
+        overrides=overrides,
     )
 
 
-def _times(started: datetime, retention: timedelta) -> dict[str, str]:
-    times = {
-        "BackupStartTime": started,
-        "BackupEndTime": started + _DURATION,
-        "ExpectExpireTime": started + retention,
-    }
+def _times(started: datetime, retention: timedelta | None) -> dict[str, str]:
+    times = {"BackupStartTime": started, "BackupEndTime": started + DURATION}
+    if retention is not None:
+        times["ExpectExpireTime"] = started + retention
     return {name: format_iso(time) for name, time in times.items()}
 
 

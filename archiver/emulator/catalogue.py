@@ -3,6 +3,7 @@
 DIRECTORY/<instance>/<file>                 a backup of a standard instance
 DIRECTORY/<instance>/<node>/<file>          one of a cluster; files of the same name form a set
 DIRECTORY/<instance>/backups.json           {"<file>": {"<API field>": value, …}}, overrides
+DIRECTORY/instances.json                    what the instances are; see archiver.emulator.instances
 
 Hidden files, ``*.json`` and links that lead outside are not backups. Every listing checks every
 file (25 ms for 12,000), so it is never out of date; descriptions are cached until a file changes.
@@ -24,6 +25,7 @@ from archiver.emulator.backup import (
     describe,
     with_overrides,
 )
+from archiver.emulator.instances import INSTANCES, Described, Instance, read_instances
 from archiver.errors import UsageError
 
 _OVERRIDES = "backups.json"
@@ -33,7 +35,7 @@ class Catalogue:
     """The instances below ``directory``. Files may be added and removed at any time.
 
     All methods block and may be called from several threads. Raises UsageError when ``directory``
-    is not a directory or has no instance, or a backups.json cannot be read.
+    is not a directory or has no instance, or a backups.json or instances.json cannot be read.
     """
 
     def __init__(self, directory: Path, retention: timedelta) -> None:
@@ -42,9 +44,11 @@ class Catalogue:
         self._directory: Final = directory.resolve()
         self._retention: Final = retention
         self._buckets: Final = Numbers()
-        self._instances: Final[dict[str, _Instance]] = {}
+        self._folders: Final[dict[str, _Folder]] = {}
+        self._by_bucket: Final[dict[str, str]] = {}
+        self._described: tuple[FileStamp | None, Described] = (None, Described())
         self._lock: Final = threading.Lock()
-        names = self._names()
+        names = self._known_names()
         if not names:
             raise UsageError(
                 f"{directory} contains no instance", hint="put files into DIRECTORY/<instance id>/"
@@ -52,83 +56,134 @@ class Catalogue:
         for name in names:
             _read_overrides(self._directory / name / _OVERRIDES)
 
-    def backups(self, instance_id: str) -> Sequence[EmulatedBackup] | None:
-        """All backups of an instance, newest first; None when there is no such instance."""
+    def instance(self, instance_id: str) -> Instance | None:
+        """None when there is no such instance."""
         with self._lock:
-            instance = self._known_instances().get(instance_id)
-            return None if instance is None else instance.listed()
+            return self._instance(instance_id) if self._is_known(instance_id) else None
+
+    def instances(self) -> list[Instance]:
+        """All instances, sorted by id."""
+        with self._lock:
+            described = self._current().instances
+            return [self._made(name, described) for name in self._known_names()]
+
+    def regions(self) -> Mapping[str, Mapping[str, Any]]:
+        """What instances.json says of regions, by their ids."""
+        with self._lock:
+            return self._current().regions
+
+    def backups(self, instance: Instance) -> Sequence[EmulatedBackup]:
+        """All backups of an instance, newest first."""
+        with self._lock:
+            return self._folder(instance.id).listed(instance)
+
+    def overrides(self, instance: Instance) -> Mapping[str, Mapping[str, Any]]:
+        """What its backups.json says, by file."""
+        return _read_overrides(self._directory / instance.id / _OVERRIDES)
 
     def find(self, resource: str) -> Path | None:
         """The file of ``/bucket/key``; None when there is none within the directory."""
         bucket = resource.split("/")[1]
         with self._lock:
-            for instance in self._known_instances().values():
-                if instance.bucket == bucket:
-                    path = instance.find(resource)
-                    return path if path and _is_within(path, self._directory) else None
-        return None
+            name = self._name_of(bucket)
+            path = name and self._folder(name).find(resource, self._instance(name))
+            return path if path and _is_within(path, self._directory) else None
 
-    def _names(self) -> list[str]:
+    def _name_of(self, bucket: str) -> str | None:
+        """The instance of a bucket. Only a bucket that was never listed takes a look at all."""
+        if bucket not in self._by_bucket:
+            for name in self._known_names():
+                self._folder(name)
+        return self._by_bucket.get(bucket)
+
+    def _current(self) -> Described:
+        path = self._directory / INSTANCES
+        try:
+            stamp = FileStamp.of(path.stat())
+        except FileNotFoundError:
+            stamp = None
+        if stamp != self._described[0]:
+            self._described = stamp, read_instances(path) if stamp else Described()
+        return self._described[1]
+
+    def _instance(self, name: str) -> Instance:
+        return self._made(name, self._current().instances)
+
+    def _made(self, name: str, described: Mapping[str, Mapping[str, Any]]) -> Instance:
+        def list_nodes() -> list[str]:
+            folder = self._directory / name
+            return [e.name for e in _visible(folder, self._directory) if e.is_dir()]
+
+        return Instance(name, described.get(name, {}), list_nodes, self._retention)
+
+    def _folder(self, name: str) -> "_Folder":
+        if name not in self._folders:
+            bucket = f"custins{self._buckets.of(name)}"
+            self._folders[name] = _Folder(name, bucket, self._directory)
+            self._by_bucket[bucket] = name
+        return self._folders[name]
+
+    def _known_names(self) -> list[str]:
         with os.scandir(self._directory) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+            folders = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
+        return sorted({*folders, *self._current().instances})
 
-    def _known_instances(self) -> "dict[str, _Instance]":
-        names = self._names()
-        for gone in self._instances.keys() - set(names):
-            del self._instances[gone]
-        for name in names:
-            if name not in self._instances:
-                bucket = f"custins{self._buckets.of(name)}"
-                self._instances[name] = _Instance(name, bucket, self._directory, self._retention)
-        return self._instances
+    def _is_known(self, name: str) -> bool:
+        """Without a look at all the others: there may be thousands."""
+        if name in self._current().instances:
+            return True
+        if not name or name.startswith(".") or "/" in name:
+            return False
+        try:
+            return (self._directory / name).is_dir()
+        except (OSError, ValueError):  # too long for a folder's name, or with a NUL
+            return False
 
 
-class _Instance:
+class _Folder:
     """The files of one instance."""
 
-    def __init__(
-        self, instance_id: str, bucket: str, directory: Path, retention: timedelta
-    ) -> None:
+    def __init__(self, instance_id: str, bucket: str, directory: Path) -> None:
         self.bucket: Final = bucket
         self._id: Final = instance_id
         self._directory: Final = directory
         self._folder: Final = directory / instance_id
-        self._retention: Final = retention
         self._backup_ids: Final = Numbers()
         self._described: dict[str, tuple[FileStamp, EmulatedBackup]] = {}
+        self._given: Mapping[str, Any] = {}
         self._overrides: Mapping[str, Mapping[str, Any]] = {}
         self._listed: Sequence[EmulatedBackup] = ()
         self._paths: dict[str, Path] = {}
 
-    def listed(self) -> Sequence[EmulatedBackup]:
+    def listed(self, instance: Instance) -> Sequence[EmulatedBackup]:
         """All backups, newest first. Reads only files that changed since the last call."""
         overrides = _read_overrides(self._folder / _OVERRIDES)
+        if instance.given != self._given:  # jobs and expiry depend on it
+            self._given, self._described = instance.given, {}
         seen = list(_files(self._id, self._folder, self._directory))
-        described = {file.name: self._describe(file) for file in seen}
+        described = {file.name: self._describe(instance, file) for file in seen}
         if described != self._described or overrides != self._overrides:
             self._described, self._overrides = described, overrides
             self._list()
         return self._listed
 
-    def find(self, resource: str) -> Path | None:
+    def find(self, resource: str, instance: Instance) -> Path | None:
         if resource not in self._paths:
-            self.listed()  # nothing was listed yet since the emulator started
+            self.listed(instance)  # nothing was listed yet since the emulator started
         return self._paths.get(resource)
 
-    def _describe(self, file: SeenFile) -> tuple[FileStamp, EmulatedBackup]:
+    def _describe(self, instance: Instance, file: SeenFile) -> tuple[FileStamp, EmulatedBackup]:
         known = self._described.get(file.name)
         if known is not None and known[0] == file.stamp:
             return known
         backup_id = self._backup_ids.of(f"{self._id}/{file.name}")
-        return file.stamp, describe(self._id, file, self.bucket, backup_id, self._retention)
+        return file.stamp, describe(instance, file, self.bucket, backup_id)
 
     def _list(self) -> None:
         backups = []
         for name, (_, backup) in self._described.items():
             override = self._overrides.get(name)
-            backups.append(
-                with_overrides(backup, override, self._retention) if override else backup
-            )
+            backups.append(with_overrides(backup, override) if override else backup)
         backups.sort(key=lambda backup: (backup.started_at, backup.resource), reverse=True)
         # A changed file may have a new key. Earlier URLs still lead to it.
         here = {backup.path for backup in backups}

@@ -5,18 +5,20 @@ HMAC-SHA1 (signature version 1.0) in the parameters. Error codes and statuses ar
 """
 
 import base64
+import dataclasses
 import hashlib
 import hmac
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from archiver.emulator.ram import Policy
 from archiver.secret import Secret
 from archiver.sources.alibaba.signing import ACS3, acs3_signature, canonical_query, pct
 
@@ -25,37 +27,52 @@ _MAX_SKEW_SECONDS = 15 * 60
 _MAX_NONCES = 100_000
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _LEGACY_REQUIRED = ("AccessKeyId", "Timestamp", "SignatureNonce", "SignatureMethod")
+_NO_MATCH = "Specified signature is not matched with our calculation."
 _LEGACY_VALUES = {"SignatureMethod": "HMAC-SHA1", "SignatureVersion": "1.0"}
 
 
 class ApiError(Exception):
-    """An error response with its HTTP status and code."""
+    """An error response with its HTTP status and code, further fields of its body, and the seconds
+    after which it tells the client to come back."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        fields: Mapping[str, Any] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.fields = fields or {}
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The access key that the emulator accepts."""
+    """An access key that the emulator accepts, and what it may do: anything without a policy."""
 
     access_key_id: str
     secret: Secret
     security_token: Secret | None = None
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A decoded RPC request. Header names are lower-case; ``form`` has the body's parameters."""
+    """A decoded RPC request. Header names are lower-case; ``form`` has the body's parameters.
+    ``policy`` is that of the access key, once it is authenticated."""
 
     method: str
     query: Mapping[str, str]
     form: Mapping[str, str]
     headers: Mapping[str, str]
     body_sha256: str
+    policy: Policy | None = None
 
     @property
     def params(self) -> Mapping[str, str]:
@@ -114,29 +131,30 @@ def missing(name: str) -> ApiError:
 class Authenticator:
     """Accepts or refuses requests. It remembers nonces, so that none is used twice."""
 
-    def __init__(self, key: Key, clock: Callable[[], float]) -> None:
-        self._key: Final = key
+    def __init__(self, keys: Iterable[Key], clock: Callable[[], float]) -> None:
+        self._keys: Final = {key.access_key_id: key for key in keys}
         self._clock: Final = clock
         self._nonces: Final[OrderedDict[str, None]] = OrderedDict()
 
-    def check(self, request: Request) -> None:
-        """Raises ApiError as the gateway would."""
+    def check(self, request: Request) -> Request:
+        """The request with the policy of its key. Raises ApiError as the gateway would."""
         if request.method not in ("GET", "POST"):
             raise ApiError(405, "UnsupportedHTTPMethod", "This http method is not supported.")
         if "authorization" in request.headers:
-            self._check_acs3(request)
+            key = self._check_acs3(request)
         elif "Signature" in request.params:
-            self._check_legacy(request)
+            key = self._check_legacy(request)
         else:
             raise missing("AccessKeyId")
+        return dataclasses.replace(request, policy=key.policy)
 
-    def _check_acs3(self, request: Request) -> None:
+    def _check_acs3(self, request: Request) -> Key:
         headers = request.headers
         scheme, _, rest = headers["authorization"].partition(" ")
         parts = dict(part.strip().partition("=")[::2] for part in rest.split(","))
         if scheme != ACS3 or not {"Credential", "SignedHeaders", "Signature"} <= parts.keys():
             raise ApiError(400, "IncompleteSignature", "The Authorization header is malformed.")
-        self._check_key(parts["Credential"], headers.get("x-acs-security-token"))
+        key = self._key(parts["Credential"], headers.get("x-acs-security-token"))
         self._check_time(headers.get("x-acs-date"))
         names = parts["SignedHeaders"].split(";")
         _check_signed_names(names, headers)
@@ -144,12 +162,14 @@ class Authenticator:
         if sent_sha256 != request.body_sha256:
             raise ApiError(400, "SignatureDoesNotMatch", "The body is not the one that was signed.")
         signature = acs3_signature(
-            self._key.secret.reveal(), request.method, request.query, headers, names, sent_sha256
+            key.secret.reveal(), request.method, request.query, headers, names, sent_sha256
         )
-        self._check_signature(signature, parts["Signature"])
+        if not _same(signature, parts["Signature"]):
+            raise ApiError(400, "SignatureDoesNotMatch", _NO_MATCH)
         self._check_nonce(headers.get("x-acs-signature-nonce"))
+        return key
 
-    def _check_legacy(self, request: Request) -> None:
+    def _check_legacy(self, request: Request) -> Key:
         params = request.params
         for name in _LEGACY_REQUIRED:
             if not params.get(name):
@@ -157,19 +177,26 @@ class Authenticator:
         for name, only in _LEGACY_VALUES.items():
             if params.get(name, only) != only:
                 raise ApiError(400, f"InvalidParameter.{name}", f"{name} must be {only}.")
-        self._check_key(params["AccessKeyId"], params.get("SecurityToken"))
+        key = self._key(params["AccessKeyId"], params.get("SecurityToken"))
         self._check_time(params["Timestamp"])
         unsigned = {name: value for name, value in params.items() if name != "Signature"}
-        signature = legacy_signature(self._key.secret.reveal(), request.method, unsigned)
-        self._check_signature(signature, params["Signature"])
+        signature = legacy_signature(key.secret.reveal(), request.method, unsigned)
+        if not _same(signature, params["Signature"]):
+            # Older SDKs compare what follows the colon with what they signed.
+            to_sign = _legacy_to_sign(request.method, unsigned)
+            message = f"{_NO_MATCH} server string to sign is:{to_sign}"
+            raise ApiError(400, "SignatureDoesNotMatch", message)
         self._check_nonce(params["SignatureNonce"])
+        return key
 
-    def _check_key(self, access_key_id: str, token: str | None) -> None:
-        if access_key_id != self._key.access_key_id:
+    def _key(self, access_key_id: str, token: str | None) -> Key:
+        key = self._keys.get(access_key_id)
+        if key is None:
             raise ApiError(404, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
-        wanted = self._key.security_token
+        wanted = key.security_token
         if wanted is not None and not _same(wanted.reveal(), token or ""):
             raise ApiError(400, "InvalidSecurityToken.Malformed", "The SecurityToken is wrong.")
+        return key
 
     def _check_time(self, text: str | None) -> None:
         sent = read_time(text or "", _TIMESTAMP, "%Y-%m-%dT%H:%M:%SZ")
@@ -178,14 +205,6 @@ class Authenticator:
         if abs(sent.timestamp() - self._clock()) > _MAX_SKEW_SECONDS:
             raise ApiError(
                 400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."
-            )
-
-    def _check_signature(self, computed: str, sent: str) -> None:
-        if not _same(computed, sent):
-            raise ApiError(
-                400,
-                "SignatureDoesNotMatch",
-                "Specified signature is not matched with our calculation.",
             )
 
     def _check_nonce(self, nonce: str | None) -> None:
@@ -211,9 +230,13 @@ def _check_signed_names(names: list[str], headers: Mapping[str, str]) -> None:
 def legacy_signature(secret: str, method: str, params: Mapping[str, str]) -> str:
     """The signature of an RPC request of signature version 1.0, as older SDKs send it: base64 of an
     HMAC-SHA1. ``params`` are all parameters but ``Signature``."""
-    to_sign = f"{method}&{pct('/')}&{pct(canonical_query(params))}"
+    to_sign = _legacy_to_sign(method, params)
     digest = hmac.new(f"{secret}&".encode(), to_sign.encode(), hashlib.sha1).digest()
     return base64.b64encode(digest).decode()
+
+
+def _legacy_to_sign(method: str, params: Mapping[str, str]) -> str:
+    return f"{method}&{pct('/')}&{pct(canonical_query(params))}"
 
 
 def _same(one: str, other: str) -> bool:

@@ -22,6 +22,7 @@ from archiver.emulator.catalogue import Catalogue
 from archiver.emulator.faults import Dice, Fate
 from archiver.emulator.gateway import Key, decode_query, headers_of
 from archiver.emulator.oss import OssError, check_url, no_such_key, precondition, satisfiable
+from archiver.errors import UsageError
 
 # A file that has changed at each of so many looks is being written, and is not served.
 _MAX_LOOKS = 5
@@ -86,7 +87,10 @@ class Objects:
         # A plus in this query means itself: signatures are base64, and may come unencoded.
         query = decode_query(request.rel_url.raw_query_string.replace("+", "%2B"))
         check_url(self._key, request.method, resource, query, headers_of(request), self._clock())
-        path = await to_thread.run_sync(self._catalogue.find, resource)
+        try:
+            path = await to_thread.run_sync(self._catalogue.find, resource)
+        except UsageError as error:  # a file was broken while the emulator is running
+            raise OssError(400, "InvalidEmulatorFile", error.message, "0000-00000000") from None
         if path is None:
             raise no_such_key()
         # By file name, not by key: a key may contain the time at which a file was written.

@@ -28,7 +28,7 @@ class OssError(Exception):
     def xml(self, request_id: str, host: str) -> str:
         return (
             '<?xml version="1.0" encoding="UTF-8"?>\n<Error>\n'
-            f"  <Code>{self.code}</Code>\n  <Message>{self.message}</Message>\n"
+            f"  <Code>{self.code}</Code>\n  <Message>{html.escape(self.message)}</Message>\n"
             f"  <RequestId>{request_id}</RequestId>\n  <HostId>{html.escape(host)}</HostId>\n"
             f"  <EC>{self.ec}</EC>\n</Error>\n"
         )

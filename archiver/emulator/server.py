@@ -1,12 +1,13 @@
 """Serves both on one port: the API at ``/``, objects at ``/bucket/key``."""
 
 import asyncio
+import math
 import os
 import ssl
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,12 +17,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from anyio import to_thread
 
-from archiver.emulator.api import Api, Hosts
+from archiver.emulator.api import Api
+from archiver.emulator.call import Hosts
 from archiver.emulator.catalogue import Catalogue
 from archiver.emulator.faults import Dice, Fate, Faults
 from archiver.emulator.gateway import ApiError, Authenticator, Key, decode_request
+from archiver.emulator.jobs import Jobs
 from archiver.emulator.objects import Objects, server_headers
 from archiver.emulator.oss import OssError
+from archiver.emulator.quotas import Meter, Quota
+from archiver.emulator.ram import Policy
 from archiver.errors import UsageError
 from archiver.secret import Secret
 
@@ -52,14 +57,16 @@ class Tally:
 class Emulator:
     """Serves ``directory`` while in its context; see :mod:`archiver.emulator.catalogue`.
 
-    Requests must use this access key, and ``security_token`` if it is given. ``port`` 0 picks a
+    Requests must use this access key, with ``security_token`` if it is given, or that of one of the
+    ``users``. ``policy`` is what this key may do: everything if there is none. ``port`` 0 picks a
     free one. ``public_host`` and ``intranet_host`` are the ``host:port`` of the download URLs, by
-    default the emulator's own. ``retention_days`` is how long the vendor keeps a backup. ``clock``
-    returns epoch seconds. With ``tls`` it serves only https. ``faults`` may be replaced at any
-    time.
+    default the emulator's own. ``retention_days`` is how long the vendor keeps a backup, unless its
+    policy says otherwise. A backup on demand takes ``backup_seconds``. ``quotas`` are by (region,
+    action), each of which may be ``*``. ``clock`` returns epoch seconds. With ``tls`` it serves
+    only https. ``faults`` may be replaced at any time.
 
     Entering raises UsageError when the directory does not exist or has no instance, a backups.json
-    cannot be read, or the port cannot be used.
+    or instances.json cannot be read, or the port cannot be used.
     """
 
     def __init__(
@@ -74,23 +81,29 @@ class Emulator:
         public_host: str | None = None,
         intranet_host: str | None = None,
         retention_days: int = 7,
+        backup_seconds: float = 0.0,
+        policy: Policy | None = None,
+        users: Sequence[Key] = (),
+        quotas: Mapping[tuple[str, str], Quota] | None = None,
         faults: Faults | None = None,
         clock: Callable[[], float] = time.time,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         token = None if security_token is None else Secret(security_token)
         self._directory: Final = Path(directory)
-        self._key: Final = Key(access_key_id, Secret(access_key_secret), token)
+        self._key: Final = Key(access_key_id, Secret(access_key_secret), token, policy)
         self._host: Final = host
         self._requested_port: Final = port
         self._public_host: Final = public_host
         self._intranet_host: Final = intranet_host
         self._retention: Final = timedelta(days=retention_days)
+        self._backup_seconds: Final = backup_seconds
+        self._meter: Final = Meter(quotas or {}, clock)
         self._clock: Final = clock
         self._tls: Final = tls
         self._scheme: Final = "http" if tls is None else "https"
         self._dice = Dice(faults or Faults())
-        self._authenticator: Final = Authenticator(self._key, clock)
+        self._authenticator: Final = Authenticator((self._key, *users), clock)
         self._running: Final[set[asyncio.Task[Any]]] = set()
         self.tally: Final = Tally()
         self.port = 0
@@ -123,7 +136,8 @@ class Emulator:
             raise
         own = self._own_host()
         hosts = Hosts(self._public_host or own, self._intranet_host or own, self._scheme)
-        self._api = Api(catalogue, self._key, hosts, self._clock)
+        jobs = Jobs(catalogue, self._clock, self._backup_seconds)
+        self._api = Api(catalogue, jobs, self._meter, self._key, hosts, own, self._clock)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -168,7 +182,7 @@ class Emulator:
         await asyncio.sleep(dice.faults.latency)
         try:
             decoded = await decode_request(request)
-            self._authenticator.check(decoded)
+            decoded = self._authenticator.check(decoded)
             _raise_fault(dice.fate(decoded.action or ""))
             self.tally.calls_by_action[decoded.action or ""] += 1
             response = await to_thread.run_sync(
@@ -186,8 +200,12 @@ class Emulator:
             "Code": error.code,
             "Message": error.message,
             "Recommend": f"{_DOCUMENTATION}?q={error.code}&product=R-kvstore",
+            **error.fields,
         }
-        return web.json_response(page, status=error.status)
+        headers = {}
+        if error.retry_after is not None:
+            headers["x-acs-retry-after"] = str(math.ceil(1000 * error.retry_after))
+        return web.json_response(page, status=error.status, headers=headers)
 
     async def _serve_object(self, request: web.Request) -> web.StreamResponse:
         self.tally.object_requests += 1

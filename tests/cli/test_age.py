@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from archiver.commands.ls.age import late
-from archiver.emulator import api
+from archiver.emulator.call import Call
 from archiver.emulator.gateway import ApiError
 from archiver.model import BackupType
 from examples.sample_rdb import rdb, write_rdb
@@ -225,15 +225,15 @@ def test_all_that_the_vendor_has_comes_home(archive: Path, served: power.Served)
 def test_an_api_that_refuses_to_be_asked_for_everything(
     archive: Path, served: power.Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = api._read
+    span = Call.span
 
-    def reading(params: dict[str, str]) -> object:
-        wanted = read(params)
-        if datetime.now(UTC) - wanted.start > timedelta(days=732):
+    def checked_span(call: Call) -> tuple[datetime, datetime]:
+        start, end = span(call)
+        if datetime.now(UTC) - start > timedelta(days=732):
             raise ApiError(400, "InvalidStartTime.Malformed", "The start is too early.")
-        return wanted
+        return start, end
 
-    monkeypatch.setattr(api, "_read", reading)
+    monkeypatch.setattr(Call, "span", checked_span)
     serve(1, days=1)
     serve(2, days=729)
     ended = command(*PULL, "-q")

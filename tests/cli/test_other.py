@@ -5,7 +5,9 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any, cast
 
+import aiohttp
 import click
 import pytest
 
@@ -16,6 +18,7 @@ from archiver.version import __version__
 from examples.sample_rdb import write_rdb
 from tests.cli.conftest import Run
 from tests.conftest import INSTANCE
+from tests.emulator.test_api import legacy
 
 STAMP = "20261124021500"
 
@@ -90,10 +93,44 @@ async def pull_from(process: asyncio.subprocess.Process, run: Run) -> None:
     assert pulled.code == 0
 
 
+async def test_emulate_obeys_its_policy_quota_and_backup_time(
+    files: Path, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 5000)
+    allowed = {"Effect": "Allow", "Action": ["kvstore:*Backup", "kvstore:*Tasks"], "Resource": "*"}
+    policy = tmp_path / "policy.json"
+    policy.write_text(json.dumps({"Version": "1", "Statement": [allowed]}))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "archiver", "emulate", str(files), "--port", "0",
+        "--policy", str(policy), "--quota", "1", "--backup-time", "1000",
+        env=environ, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        endpoint = (await process.stdout.readline()).decode().split()[-1]
+        async with aiohttp.ClientSession() as session:
+
+            async def ask(action: str) -> dict[str, Any]:
+                params = legacy("GET", Action=action)
+                async with session.get(endpoint, params=params) as answer:
+                    return cast("dict[str, Any]", await answer.json())
+
+            assert (await ask("DescribeBackups"))["Code"] == "Forbidden.RAM"
+            assert (await ask("DescribeBackups"))["Code"] == "Throttling.User"
+            assert "BackupJobID" in await ask("CreateBackup")
+            [job] = (await ask("DescribeBackupTasks"))["BackupJobs"]
+            assert job["BackupProgressStatus"] != "Finished"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
 async def test_emulate_refuses_what_it_cannot_serve(
     run: Run, tmp_path: Path, emulator: Emulator, files: Path
 ) -> None:
     assert (await run("emulate", str(tmp_path / "none"))).code == 2
+    policy = await run("emulate", str(files), "--port", "0", "--policy", "none.json")
+    assert (policy.code, "none.json cannot be read" in policy.err) == (2, True)
     taken = await run("emulate", str(files), "--port", str(emulator.port))
     assert taken.code == 2
     assert "cannot listen" in taken.err

@@ -132,6 +132,18 @@ async def test_legacy_refusals(
     assert emulator.tally.refused == {code: 1}
 
 
+async def test_a_legacy_mismatch_tells_what_was_signed(emulator: Emulator) -> None:
+    """Older SDKs take the text after the first colon, and say that the secret is wrong if it is
+    what they have signed."""
+    params = legacy("GET", secret="wrong")
+    _, answer = await get(emulator, params)
+    told, _, signed = str(answer["Message"]).partition(":")
+    assert told.endswith("calculation. server string to sign is")
+    digest = hmac.new(b"wrong&", signed.encode(), hashlib.sha1).digest()
+    assert base64.b64encode(digest).decode() == params["Signature"]
+    assert ":" not in signed
+
+
 @pytest.mark.parametrize(
     ("changed", "status", "code"),
     [

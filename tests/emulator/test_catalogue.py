@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from archiver.emulator import Emulator, backup
-from archiver.emulator.api import Api, Hosts
+from archiver.emulator.api import Api
 from archiver.emulator.backup import EmulatedBackup, Numbers
+from archiver.emulator.call import Hosts
 from archiver.emulator.catalogue import Catalogue
 from archiver.emulator.gateway import ApiError, Key, Request
+from archiver.emulator.jobs import Jobs
+from archiver.emulator.quotas import Meter
 from archiver.errors import UsageError
 from archiver.secret import Secret
 from tests.conftest import DATA, INSTANCE, EmulatorMaker
@@ -22,9 +25,10 @@ WEEK = timedelta(days=7)
 
 
 def listed(files: Path, catalogue: Catalogue | None = None) -> Sequence[EmulatedBackup]:
-    backups = (catalogue or Catalogue(files, WEEK)).backups(INSTANCE)
-    assert backups is not None
-    return backups
+    catalogue = catalogue or Catalogue(files, WEEK)
+    instance = catalogue.instance(INSTANCE)
+    assert instance is not None
+    return catalogue.backups(instance)
 
 
 def lay_over(files: Path, name: str, **fields: object) -> None:
@@ -114,7 +118,12 @@ def test_what_is_not_a_backup(files: Path, tmp_path: Path) -> None:
     (node / "real.rdb").write_bytes(b"x")
     catalogue = Catalogue(files, WEEK)
     assert {b.path.name for b in listed(files, catalogue)} == {"in.rdb", "real.rdb"}
-    assert catalogue.backups(".git") is None
+    assert catalogue.instance(".git") is None
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", f"../vendor/{INSTANCE}", "a\0b", "x" * 300])
+def test_names_that_no_instance_has(files: Path, name: str) -> None:
+    assert Catalogue(files, WEEK).instance(name) is None
 
 
 def test_a_name_that_is_not_text(files: Path) -> None:
@@ -144,7 +153,7 @@ def test_files_come_change_and_go(files: Path) -> None:
     assert listed(files, catalogue) == []
     assert catalogue.find(mine.resource) is None
     (files / INSTANCE).rmdir()
-    assert catalogue.backups(INSTANCE) is None
+    assert catalogue.instance(INSTANCE) is None
 
 
 def test_an_old_address_leads_to_a_file_that_changed(files: Path) -> None:
@@ -231,7 +240,8 @@ def test_overrides_that_cannot_be_read(files: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"backups\.json"):
         Catalogue(files, WEEK)
     params = legacy("GET")
-    api = Api(catalogue, Key("id", Secret("s")), Hosts("h", "h"), lambda: 0.0)
+    jobs, meter = Jobs(catalogue, float, 0), Meter({}, float)
+    api = Api(catalogue, jobs, meter, Key("id", Secret("s")), Hosts("h", "h"), "h", float)
     with pytest.raises(ApiError, match=r"backups\.json") as caught:
         api.respond(Request("GET", params, {}, {}, ""), 60)
-    assert (caught.value.status, caught.value.code) == (400, "InvalidBackupsJson")
+    assert (caught.value.status, caught.value.code) == (400, "InvalidEmulatorFile")

@@ -95,7 +95,7 @@ async def test_a_dead_address_of_the_vendor(
     for n, size in enumerate((20_000, 2_000_000)):
         write_rdb(files / INSTANCE / f"{n}.rdb", size, n)
     own = f"localhost:{emulator.port}"
-    emulator._api._hosts = type(emulator._api._hosts)(own, own)  # type: ignore[misc]
+    emulator._api.hosts = type(emulator._api.hosts)(own, own)
     monkeypatch.setattr(network, "_getaddrinfo", ask)
     chain = static_chain(credentials())
     never = RetryPolicy(give_up_after=0.0)
@@ -249,7 +249,7 @@ async def test_files_of_an_authority_that_nobody_named(
     objects = await emulator_of(files, tls=authority.context)
     own = f"127.0.0.1:{objects.port}"
     emulator = await emulator_of(files, public_host=own, intranet_host=own)
-    emulator._api._hosts = type(emulator._api._hosts)(own, own, "https")  # type: ignore[misc]
+    emulator._api.hosts = type(emulator._api.hosts)(own, own, "https")
     options = PullOptions(transfer=TransferOptions(retry=RetryPolicy()))
     async with source_of(emulator) as source:
         summary = await pull(source, archive, [everything()], options)
