@@ -64,6 +64,14 @@ class Damaged:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundWrong:
+    """A backup that is held, and that an earlier verify found wrong: it stays as it is."""
+
+    backup: Backup
+    error: ArchiverError
+
+
+@dataclass(frozen=True, slots=True)
 class RouteChosen:
     """The network that is used for a host's files, and why."""
 
@@ -301,6 +309,7 @@ Event = (
     | Planned
     | Unfinished
     | Damaged
+    | FoundWrong
     | RouteChosen
     | Started
     | Advanced

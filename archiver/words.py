@@ -21,6 +21,7 @@ LEVELS: Final[Mapping[type[object], int | None]] = {
     events.Planned: logging.DEBUG,
     events.Unfinished: logging.INFO,
     events.Damaged: logging.WARNING,
+    events.FoundWrong: logging.ERROR,
     events.RouteChosen: logging.INFO,
     events.Started: logging.INFO,
     events.Advanced: None,
@@ -89,11 +90,11 @@ def span(seconds: float) -> str:
 
 
 def age(since: timedelta) -> str:
-    """``50 s``, ``5 min``, ``26 h``, ``18 d``: rounded down."""
-    seconds = max(0, int(since.total_seconds()))
+    """``50 s``, ``5 min``, ``26 h``, ``18 d``: rounded."""
+    seconds = max(0, round(since.total_seconds()))
     for size_of, least, unit in ((86400, 3, "d"), (3600, 2, "h"), (60, 2, "min")):
         if seconds >= least * size_of:
-            return f"{seconds // size_of:,} {unit}"
+            return f"{round(seconds / size_of):,} {unit}"
     return f"{seconds} s"
 
 
@@ -108,6 +109,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return QUIET, failure(event)
         case events.Damaged(backup, why):
             return NORMAL, f"damaged: {backup}: {why}; downloading it again"
+        case events.FoundWrong(error=error):
+            return QUIET, f"damaged: {error}"
         case events.KeptAside(key, kept):
             return NORMAL, f"replaced: {key}; its old bytes are in {kept}"
         case events.RouteChosen(host, network, why):

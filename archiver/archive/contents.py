@@ -146,7 +146,8 @@ class SetFiles:
                 return False
         sums = self.sums or {} if self.results else {}
         return all(
-            key in sums and one.sha256 in (None, sums[key]) for key, one in self.results.items()
+            key in sums and one.sha256 in (None, sums[key]) and one.wrong_at is None
+            for key, one in self.results.items()
         )
 
     @property

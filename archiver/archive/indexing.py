@@ -22,6 +22,7 @@ from archiver.archive.contents import (
 from archiver.archive.layout import index_key
 from archiver.archive.measure import measure, new_block
 from archiver.archive.record import Record
+from archiver.archive.verified import found_wrong, replaced
 from archiver.concurrency import in_thread
 from archiver.errors import (
     ArchiveBusy,
@@ -172,11 +173,16 @@ class Indexing:
     async def keep(self, month: str) -> None:
         """Write the catalogue of a month, and forget it. One that cannot be written is logged: it
         is derived, and whoever asks reads the records."""
-        self._written.pop(month, None)
+        written = {layout.stem_of(_Written.decode(one).key) for one in self._written.pop(month, ())}
         documents = self._documents.pop(month, {})
         self._count -= len(documents)
         try:
-            await write_index(self._store, await self.view(month), documents)
+            view = await self.view(month)
+            results = view.overview.results
+            wrong = {key for key in results if found_wrong(key, results)}
+            if right := {key for key in wrong if layout.stem_of(key) in written}:
+                await replaced(self._store, month, right)
+            await write_index(self._store, view, documents)
         except ArchiveBusy:
             raise  # the lock was lost
         except ArchiverError as error:

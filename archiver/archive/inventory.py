@@ -23,7 +23,7 @@ from archiver.archive.contents import (
     results_below,
 )
 from archiver.archive.reading import read_record
-from archiver.archive.verified import Result
+from archiver.archive.verified import Result, found_wrong
 from archiver.concurrency import for_each
 from archiver.errors import ArchiverError, BadDocument, NoDocument, UnreadableObject
 from archiver.model import Backup, Kind, Named, Transfer
@@ -43,7 +43,8 @@ class Finding:
 
     ``damage`` says why a record that is there does not count, ``unreadable`` why nobody knows
     whether one is there, or counts. ``in_the_way`` are keys that the backup's files are to have,
-    and something that is no such file has.
+    and something that is no such file has. ``found_wrong``: a verify says so of the file of the
+    ``record``.
     """
 
     transfer: Transfer
@@ -51,6 +52,7 @@ class Finding:
     damage: str | None = None
     unreadable: ArchiverError | None = None
     in_the_way: tuple[str, ...] = ()
+    found_wrong: ArchiverError | None = None
 
 
 @dataclass(slots=True)
@@ -137,7 +139,11 @@ class Inventory:
         finding = await self._finding(transfer, month)
         if finding.record is not None:
             is_named = await self.is_in_sums(finding.record, set_key)
-            return replace(finding, transfer=replace(transfer, is_named=is_named))
+            return replace(
+                finding,
+                transfer=replace(transfer, is_named=is_named),
+                found_wrong=found_wrong(finding.record.object_key, month.of(set_key).results),
+            )
         obstacles = {k: month.no_files[k] for k in _keys(stem) & month.no_files.keys()}
         return _with_obstacles(finding, obstacles)
 

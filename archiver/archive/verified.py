@@ -13,21 +13,23 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from archiver.archive import layout
 from archiver.archive.archive import TOOL
 from archiver.documents import Fields, is_clean, is_name, parse
-from archiver.errors import ArchiverError, BadDocument
+from archiver.errors import ArchiverError, BadDocument, IntegrityError
 from archiver.stores.base import Store
-from archiver.times import format_iso
+from archiver.times import format_day, format_iso
 
 PREFIX: Final = "verified/"
 FORMAT = 1
 _KEY = re.compile(r"verified/([^/]+)/([0-9]{4})-([0-9]{2})\.json")
 _MOST_SET_BYTES = 255
+# A fault that says nothing of the bytes: the store did not give them.
+_UNREADABLE: Final = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,29 @@ def decode_if_any(month: str, data: bytes | ArchiverError | None) -> dict[str, R
         if isinstance(data, bytes):
             return decode(results_key(month), month, data)
     return {}
+
+
+def found_wrong(key: str, results: Mapping[str, Result]) -> IntegrityError | None:
+    """What the last verify found wrong with an object, if it did, and nothing has repaired or
+    replaced that since (pure)."""
+    one = results.get(key)
+    if one is None or one.wrong_at is None or one.fault == _UNREADABLE:
+        return None
+    return IntegrityError(
+        f"{key}: a verify on {format_day(one.wrong_at)} found it wrong ({one.fault})",
+        hint="verify --repair-from source, or from a copy, repairs it; if that is done, run verify",
+    )
+
+
+async def replaced(store: Store, month: str, keys: Collection[str]) -> None:
+    """Other bytes are in these objects of a month now, which were proven when they came: what was
+    wrong before counts no more. Raises StoreError."""
+    known = await results_if_any(store, month)
+    for key in keys & known.keys():
+        known[key] = replace(known[key], wrong_at=None, fault=None)
+    # One that never was right says nothing any more.
+    left = {key: one for key, one in known.items() if one.at or one.wrong_at}
+    await store.put(results_key(month), encode(month, left))
 
 
 async def forget(store: Store, stems: Collection[str]) -> None:

@@ -57,6 +57,7 @@ def ack(place: str, subjects: tuple[str, ...], **given: Any) -> None:
 async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> "Ended | None":
     from archiver.archive.acknowledged import Acknowledged, acknowledge, check_subject, withdraw
     from archiver.archive.archive import Archive, Beginning
+    from archiver.archive.contents import instances
     from archiver.stores.scope import WHOLE
 
     store = store_at(place, given)
@@ -70,6 +71,7 @@ async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> 
     for subject in subjects:
         check_subject(subject)
     by, done = given["by"] or await _who(), list["Acknowledgement"]()
+    known = await instances(archive.store)
     async with archive.writing(WHOLE):
         for subject in subjects:
             if given["withdraw"]:
@@ -79,7 +81,7 @@ async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> 
                 done.append(
                     await acknowledge(archive, subject, by=by, reason=reason, observer=_say)
                 )
-            _print(archive, done[-1], given)
+            _print(archive, done[-1], known, given)
     return None
 
 
@@ -117,7 +119,10 @@ async def _who() -> str:
     return "@".join(part for part in (found.user, found.host) if part)
 
 
-def _print(archive: "Archive", one: "Acknowledgement", given: dict[str, Any]) -> None:
+def _print(
+    archive: "Archive", one: "Acknowledgement", known: list[str], given: dict[str, Any]
+) -> None:
+    """Print what was done; ``known`` are the instances that the archive has."""
     from archiver.cli.jsonlines import write_object
     from archiver.cli.run import say
     from archiver.logs import record
@@ -132,9 +137,11 @@ def _print(archive: "Archive", one: "Acknowledgement", given: dict[str, Any]) ->
     say(text)
     if one.withdrawn is not None:
         return
-    if not one.files:
-        what = "" if one.is_of_a_set else "; check that pull names it like this"
-        say(f"note: the archive has nothing of {one.subject}{what}")
+    if not any(map(one.is_about, known)):
+        what = "no instance of this name: check that pull names it like this"
+        say(f"note: the archive has {what}")
+    elif one.is_of_a_set and not one.files:
+        say(f"note: the archive has nothing of {one.subject}")
     if one.is_of_a_set and not one.missing:
         say(
             "note: no other set tells which nodes are missing: "

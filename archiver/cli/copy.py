@@ -144,9 +144,9 @@ async def _check(
         nothing = f"nothing was compared: {source.store}: {NOTHING_SELECTED}"
         return Ended(BackupFailed.exit_code, say(nothing))
     if not found:
-        last.summary = ["no differences"]
+        last.summary = ["no differences in records, names, sizes and SHA256SUMS"]
         if not given["quiet"]:
-            say("no differences")
+            say(*last.summary)
         return None
     printed = say(f"{times(found, 'difference')} between {source.store} and {target.store}")
     damaged = IntegrityError.exit_code

@@ -80,6 +80,9 @@ async def _ls(place: str | None, given: dict[str, Any], last: "LastLine") -> "En
         acknowledged = Acknowledged(archive)
         if given["remote"]:
             rows = await listing.compared_rows(archive, listed.backups)
+            # What the vendor does not list may be all that is left of an instance.
+            gone = [name for name in dict.fromkeys(given["instances"]) if name not in listed.whole]
+            rows += await listing.other_rows(archive, gone, given["time_range"], rows)
             shown.take(await listing.with_acknowledgements(rows, acknowledged))
         else:
             found = listing.rows_by_instance(archive, given["instances"], given["time_range"])
@@ -112,11 +115,13 @@ def _source(archive: "Archive | None", given: dict[str, Any]) -> SourceOptions:
 
 @dataclass(slots=True)
 class _Listed:
-    """What the vendor lists; errors in it are printed at once and kept in ``wrong``."""
+    """What the vendor lists, and the instances of which it listed all, and something; errors in it
+    are printed at once and kept in ``wrong``."""
 
     last: "LastLine"
     backups: "list[Backup]" = field(default_factory=list)
     wrong: "list[Ended]" = field(default_factory=list)
+    whole: set[str] = field(default_factory=set)
 
     def failed(self, subject: str, error: "ArchiverError", code: int) -> None:
         from archiver.cli.jsonlines import write_event
@@ -148,7 +153,9 @@ async def _ask(options: SourceOptions, verbosity: int, listed: _Listed) -> None:
     async with options.open(observe) as source:
         for left, query in zip(reversed(range(len(queries))), queries, strict=True):
             try:
-                if not await _take_pages(source, query, listed):
+                if await _take_pages(source, query, listed):
+                    listed.whole.add(query.instance_id)
+                else:
                     tell_nothing(NothingListed(query.instance_id, query.start, query.end))
             except ArchiverError as error:
                 if error.concerns_all and left:

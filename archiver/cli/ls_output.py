@@ -1,5 +1,6 @@
 """What ``archiver ls`` shows: rows as a table or as JSON, and what is wrong with them."""
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from archiver.times import format_minute
 
 # The vendor's shortest retention is 7 days: with two left, there is a night to act.
 _EXPIRES_SOON = timedelta(days=2)
+# Usual values fit, so that all rows are in line though more instances are still to come.
+_WIDTHS = (17, 16, 5, 10, 9, 10, 0)
 _CAN_EXPIRE = frozenset((State.MISSING, State.LISTED, State.DAMAGED))
 
 
@@ -138,47 +141,62 @@ def _write_json(rows: Sequence[Row]) -> None:
 
 
 class Table:
-    """Rows in columns, written as they come: a column grows where a later instance needs it."""
+    """Rows in columns, written as they come: a column grows where a later instance needs it. Long
+    notes are below the rows of their instance."""
 
     _HEADER = ("INSTANCE", "START (UTC)", "NODE", "BACKUP", "SIZE", "STATE", "NOTE")
 
     def __init__(self) -> None:
-        self._widths = [0] * len(self._HEADER)
+        self._widths: list[int] = []
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write some rows, all there are of their instances."""
         if not rows:
             return
-        lines = [*(() if any(self._widths) else [self._HEADER]), *map(_cells, rows)]
+        lines = [*(() if self._widths else [self._HEADER]), *map(_cells, rows)]
         longest = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        self._widths = list(map(max, self._widths, longest))
+        self._widths = list(map(max, self._widths or _WIDTHS, longest))
         columns = [f"{{:<{width}}}" for width in self._widths]
         columns[4] = f"{{:>{self._widths[4]}}}"
         line = "  ".join(columns)
-        show(*(line.format(*cells).rstrip() for cells in lines))
+        notes = dict.fromkeys(itertools.chain.from_iterable(map(_notes, rows)))
+        show(*(line.format(*cells).rstrip() for cells in lines), *notes)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.instance_id,
         format_minute(row.started_at) if row.started_at else "-",
-        "-" if row.is_standard else row.node_id or "-",
-        row.backup_id or "-",
+        "-" if row.is_standard else row.node_id.removeprefix(f"{row.instance_id}-") or "-",
+        row.backup_id or row.set_key.removeprefix(f"{row.instance_id}/"),
         "-" if row.size is None else size(row.size),
         row.state,
-        _note(row),
+        _remark(row),
     )
 
 
-def _note(row: Row) -> str:
-    notes = [f"incomplete set: {row.set_note}"] if row.set_note else []
-    notes += [one for one in (row.acknowledged, row.note) if one]
+def _remark(row: Row) -> str:
+    """What fits in the table."""
+    notes = ["incomplete set"] if row.set_note else []
+    notes += ["acknowledged"] if row.acknowledged else []
+    notes += ["see below"] if row.note else []
     if row.expires_at is not None and row.state in _CAN_EXPIRE:
         left = row.expires_at - datetime.now(UTC)
         if left < _EXPIRES_SOON:
             hours = max(0, int(left.total_seconds() // 3600))
             notes.append(f"expires in {hours} h")
-    return "; ".join(notes)
+    return ", ".join(notes)
+
+
+def _notes(row: Row) -> Iterator[str]:
+    """What does not, in a line each; that of a set is the same for all of its rows."""
+    if row.set_note:
+        known = f"; {row.acknowledged}" if row.acknowledged else ""
+        yield f"incomplete set: {row.set_key}: {row.set_note}{known}"
+    elif row.acknowledged:
+        yield f"{row.node_id}-{row.backup_id}: {row.acknowledged}"
+    if row.note:
+        yield f"note: {row.node_id}-{row.backup_id}: {row.note}"
 
 
 class Counts:
@@ -186,13 +204,15 @@ class Counts:
 
     def __init__(self) -> None:
         self._states: Counter[str] = Counter()
+        self._others = 0  # a damaged SHA256SUMS, or a folder, is no backup
         self._size = 0
         # Acknowledged: sets that are not complete, and backups that the vendor failed.
         self._known_sets = self._known_backups = 0
 
     def take(self, rows: Sequence[Row]) -> None:
         """Count some rows, all there are of their instances."""
-        self._states.update(row.state for row in rows)
+        self._states.update(row.state for row in rows if row.backup_id)
+        self._others += sum(not row.backup_id for row in rows)
         self._size += sum(row.size or 0 for row in rows)
         known = [row for row in rows if row.acknowledged]
         sets = {row.set_key for row in known if row.set_note}
@@ -207,5 +227,6 @@ class Counts:
         return (
             f"{times(self._states.total(), 'backup')}, {size(self._size)}"
             + (f": {parts}" if parts else "")
+            + (f"; also damaged: {self._others:,} of what is no backup" if self._others else "")
             + (f"; {known} acknowledged" if known else "")
         )

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from archiver import events
@@ -32,6 +33,14 @@ def _bar(name: str, total: int, row: int, unit: str = "B") -> "tqdm[NoReturn]":
         dynamic_ncols=True,
         file=sys.stderr,
     )
+
+
+def _close(bars: "Iterable[tqdm[NoReturn]]") -> None:
+    """Close bars, the lowest first. What is written to stdout next begins a line of its own."""
+    for bar in bars:
+        bar.close()
+    with suppress(OSError):  # a terminal that is gone
+        sys.stderr.flush()
 
 
 def _move(bar: "tqdm[NoReturn]", position: int) -> None:
@@ -165,8 +174,7 @@ class BarProgress:
             return say(text)
 
     def close(self) -> None:
-        for bar in (*self._bars.values(), self._total):
-            bar.close()
+        _close((*self._bars.values(), self._total))
 
 
 class WorkProgress(Protocol):
@@ -272,8 +280,8 @@ class WorkBars:
         self._tqdm.write(plain(text), file=sys.stderr)
 
     def close(self) -> None:
-        while self._bars:
-            self._bars.pop().close()
+        _close(reversed(self._bars))
+        self._bars.clear()
         self._step = None
 
 

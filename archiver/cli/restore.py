@@ -194,12 +194,18 @@ async def _list(archive: Any, instance: str | None, at: datetime | None, *, as_j
     await archive.expect()
     async for one in newest_first(archive, instance, at):
         total = sum(record.size for record in one.records)
+        if one.folder.unreadable is not None:  # it may hide any number of sets
+            if as_json:
+                write_object({"event": "damaged", "key": one.key, "why": one.why_not})
+            else:
+                show(f"damaged: {one.why_not}")
+            continue
         if as_json:
             fields = {"started_at": one.folder.started_at, "nodes": one.nodes, "size": total}
             write_object({"event": "set", **_state(one), **fields, "missing": one.missing})
             continue
-        why = "; ".join(one.notes) if one.is_complete else one.why_not
-        state = f"{one.state}: {why}" if why else one.state
+        state = one.state if one.is_complete else f"{one.state}: {one.why_not}"
+        state = "; note: ".join([state, *one.notes])
         show(f"{one.key}  {times(len(one.nodes), 'node')}  {size(total)}  {state}")
 
 

@@ -47,8 +47,8 @@ def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = 
     """The result of a pull or copy. Each failure was printed when it happened: here they are
     counted."""
     nothing = not (result.planned or result.held or result.acknowledged)
-    if nothing and (result.failures or not finished):
-        return []  # nothing was listed, and why was printed when it happened
+    if nothing and not finished:
+        return []  # nothing was listed, and why is printed
     lines = [_done(result, seconds, finished=finished, dry_run=dry_run)]
     if result.kept:
         what = f"{size(sum(result.kept.values()))} of {times(len(result.kept), 'unfinished file')}"

@@ -1,6 +1,6 @@
 """What a pull or a copy came to."""
 
-from bisect import insort
+from bisect import bisect
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -92,9 +92,8 @@ class Summary:
         if backup.is_log:
             return
         starts = self.starts.setdefault(backup.instance_id, [])
-        if all(abs(backup.started_at - one) > _NODES_APART for one in starts):
-            insort(starts, backup.started_at)
-            del starts[:-_STARTS_KEPT]
+        add_start(starts, backup.started_at)
+        del starts[:-_STARTS_KEPT]
 
     @property
     def ended_by(self) -> ArchiverError | None:
@@ -120,6 +119,14 @@ class Summary:
         if errors and nobody and not self._came_later:
             codes.add(SourceUnreachable.exit_code)  # no backup's trouble, but that of them all
         return worst_exit_code(codes)
+
+
+def add_start(starts: list[datetime], start: datetime) -> None:
+    """Add when a backup began to ``starts``, sorted, unless it is of the same night as one there:
+    a node of the same set, or another backup at the same time."""
+    at = bisect(starts, start)
+    if all(abs(start - one) > _NODES_APART for one in starts[max(at - 1, 0) : at + 1]):
+        starts.insert(at, start)
 
 
 def _exit_code(failure: events.Failed) -> int:

@@ -11,8 +11,10 @@ from typing import Final
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.commands.ls.listing import Row, State, archived_rows
+from archiver.commands.summary import add_start
 from archiver.ids import safe
 from archiver.times import TimeRange, format_iso
+from archiver.words import age, span
 
 # So far a clock may be off before the vendor refuses what it signs.
 _CLOCKS_DIFFER: Final = timedelta(minutes=15)
@@ -36,12 +38,12 @@ class Overdue:
     def __str__(self) -> str:
         if self.newest is None:
             return f"overdue: {self.instance_id} has no complete backup {self.where}"
-        began = f"overdue: the newest complete backup of {self.instance_id} {self.where} began"
+        said = f"overdue: the newest complete backup of {self.instance_id} {self.where} started"
         if self.newest > self.now:
-            return (
-                f"{began} {format_iso(self.newest, 'minutes')}, in the future: is the clock right?"
-            )
-        return f"{began} {_hours(self.now - self.newest)} ago, more than {_hours(self.most)}"
+            at = format_iso(self.newest, "minutes")
+            return f"{said} {at}, in the future: is the clock right?"
+        most = span(self.most.total_seconds())
+        return f"{said} {age(self.now - self.newest)} ago, more than {most}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,10 @@ class Late:
     now: datetime
 
     def __str__(self) -> str:
-        usual = "" if self.usual is None else f", and they usually begin {_hours(self.usual)} apart"
+        usual = "" if self.usual is None else f", and they usually start {age(self.usual)} apart"
         return (
-            f"note: the newest backup of {self.instance_id} began "
-            f"{_hours(self.now - self.newest)} ago{usual}: is the vendor still making them?"
+            f"note: the newest backup of {self.instance_id} started "
+            f"{age(self.now - self.newest)} ago{usual}: is the vendor still making them?"
         )
 
 
@@ -76,13 +78,12 @@ def late(starts: Mapping[str, Sequence[datetime]], now: datetime) -> list[Late]:
 
 def late_rows(rows: Iterable[Row], instances: Iterable[str], now: datetime) -> list[Late]:
     """The same of what is listed (pure)."""
-    sets: dict[str, dict[str, datetime]] = {name: {} for name in instances}
-    for row in rows:
-        began = sets.get(row.instance_id)
+    starts: dict[str, list[datetime]] = {name: [] for name in instances}
+    for row in rows if starts else ():
+        began = starts.get(row.instance_id)
         if began is not None and row.state in _HERE and row.started_at and not row.is_log:
-            began[row.set_key] = row.started_at
-    starts = {name: sorted(began.values()) for name, began in sets.items() if began}
-    return late(starts, now)
+            add_start(began, row.started_at)
+    return late({name: began for name, began in starts.items() if began}, now)
 
 
 async def held(archive: Archive, instances: Iterable[str]) -> set[str]:
@@ -135,10 +136,3 @@ def newest_complete(rows: Sequence[Row]) -> dict[str, datetime]:
 
 def _is_young(one: Overdue) -> bool:
     return one.newest is not None and one.now - one.most <= one.newest <= one.now + _CLOCKS_DIFFER
-
-
-def _hours(span: timedelta) -> str:
-    hours = span.total_seconds() / 3600
-    if hours >= 72:
-        return f"{hours / 24:.1f} d"
-    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min"

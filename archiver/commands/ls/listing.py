@@ -16,6 +16,7 @@ from archiver.archive.contents import SetFiles, Unrecorded, described, sets_belo
 from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.neighbours import listed_set, sets_around
 from archiver.archive.reading import check_object, unsealed
+from archiver.archive.verified import found_wrong
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.ids import safe
 from archiver.model import Backup, BackupType, NodesExpected, Status
@@ -31,7 +32,8 @@ class State(StrEnum):
 
     ARCHIVED = "archived"
     MISSING = "missing"  # the vendor has it, the archive does not
-    DAMAGED = "damaged"  # its record cannot be used or is gone, or it is not what that says
+    # Its record cannot be used or is gone, or it is not what that says, or a verify found it wrong.
+    DAMAGED = "damaged"
     UNRECORDED = "unrecorded"  # its record is still to come: pull is at work, or was interrupted
     FAILED = "failed"  # it failed at the vendor: there is no file
     UNFINISHED = "unfinished"  # the vendor is still making it
@@ -164,6 +166,19 @@ async def compared_rows(archive: Archive, backups: Iterable[Backup]) -> list[Row
     return with_set_notes(rows, itertools.chain(*around))
 
 
+async def other_rows(
+    archive: Archive,
+    instances: Iterable[str],
+    range_: TimeRange | None,
+    shown: Iterable[Row],
+) -> list[Row]:
+    """The rows of :func:`rows_by_instance` of some instances, but those of backups that are
+    ``shown`` already. Raises StoreError."""
+    there = {(row.instance_id, row.node_id, row.backup_id) for row in shown}
+    rows = await archived_rows(archive, names, range_) if (names := [*instances]) else []
+    return [row for row in rows if (row.instance_id, row.node_id, row.backup_id) not in there]
+
+
 async def with_acknowledgements(rows: Iterable[Row], acknowledged: Acknowledged) -> list[Row]:
     """The rows, those that somebody has taken note of with who did. Damage is nobody's to
     acknowledge, nor what is still to come. Raises StoreError."""
@@ -199,8 +214,8 @@ async def _compared_row(inventory: Inventory, backup: Backup, finding: Finding) 
             state=State.UNRECORDED if is_there else _vendor_state(backup, State.MISSING)
         )
     files = await inventory.set_of(finding.record.set_key)
-    if (odds := files.at_odds(finding.record)) is not None:
-        return row._replace(error=odds)
+    if wrong := files.at_odds(finding.record) or finding.found_wrong:
+        return row._replace(error=wrong)
     if (doubt := files.doubt) is None:
         return _noted(row._replace(state=State.ARCHIVED), finding.record.object_key, files.sums)
     if not backup.is_standard:
@@ -287,6 +302,7 @@ async def _archived_row(store: Store, one: SetFiles, key: str, doubt: ArchiverEr
     if record is None:
         return _damaged_row(key, BadDocument(key, "it went away just now"))
     wrong: ArchiverError | None = one.at_odds(record)
+    wrong = wrong or found_wrong(record.object_key, one.results)
     try:
         await check_object(store, record, one.entries)
     except (IntegrityError, UnreadableObject) as error:

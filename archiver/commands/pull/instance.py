@@ -220,8 +220,7 @@ class InstancePull:
         """Do what the plan says about a backup, and report it."""
         shared, transfer = self._shared, finding.transfer
         backup = transfer.backup
-        if finding.damage is not None:
-            shared.observer(events.Damaged(backup, finding.damage))
+        self._tell_damage(finding)
         sets.listed(transfer)
         match action := self._decide(finding):
             case Action.UNREADABLE | Action.EMPTY:
@@ -244,6 +243,13 @@ class InstancePull:
                 await self._fetch(sets, finding)
             case never:
                 assert_never(never)
+
+    def _tell_damage(self, finding: Finding) -> None:
+        backup, set_key = finding.transfer.backup, finding.transfer.set_key
+        if finding.damage is not None:
+            self._shared.observer(events.Damaged(backup, finding.damage))
+        elif finding.found_wrong is not None and set_key not in self._shared.options.repaired:
+            self._shared.observer(events.FoundWrong(backup, finding.found_wrong))
 
     async def _fetch(self, sets: ListedSets, finding: Finding) -> None:
         transfer = finding.transfer

@@ -166,4 +166,6 @@ def _merged(before: Result | None, now: Result) -> Result:
         return now
     if now.at is not None:
         return replace(now, named=now.named or before.named)
+    if before.wrong_at is not None and now.fault == Fault.UNREADABLE:
+        return before  # it says more
     return replace(before, wrong_at=now.wrong_at, fault=now.fault)
