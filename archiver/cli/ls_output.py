@@ -23,7 +23,7 @@ from archiver.times import format_minute
 # The vendor's shortest retention is 7 days: with two left, there is a night to act.
 _EXPIRES_SOON = timedelta(days=2)
 # Usual values fit, so that all rows are in line though more instances are still to come.
-_WIDTHS = (17, 16, 5, 10, 9, 10, 0)
+_WIDTHS = (20, 16, 5, 10, 9, 8, 0)
 _CAN_EXPIRE = frozenset((State.MISSING, State.LISTED, State.DAMAGED))
 
 

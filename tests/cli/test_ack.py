@@ -71,8 +71,10 @@ async def test_a_backup_that_is_here_or_damaged_did_not_fail_at_the_vendor(
     record = min((tmp_path / "archive" / CLUSTER).rglob(f"{CLUSTER}-*.json"))
     why = ("--reason", "ticket 4711")
     assert_one_line(await run("ack", "archive", record.stem, *why), 2, "is in the archive")
-    typo = await run("ack", "archive", f"{record.stem}9", *why)
-    note = f"note: the archive has nothing of {record.stem}9; check that "
+    failed = await run("ack", "archive", f"{record.stem}9", *why)
+    assert (failed.code, failed.err.count("\n")) == (0, 1)  # the archive has none that failed
+    typo = await run("ack", "archive", f"x{record.stem}", *why)
+    note = "note: the archive has no instance of this name: check that "
     assert (typo.code, note in typo.err) == (0, True), typo.err
     [file] = [path for path in record.parent.glob(f"{record.stem}.*") if path != record]
     file.write_bytes(b"")

@@ -31,12 +31,14 @@ STAMP = "20261124021500"
 
 
 def assert_one_line(result: Result, code: int, *words: str) -> None:
-    """One line on stderr that says what is wrong, with the right exit code."""
+    """One line on stderr that says what is wrong, with the right exit code; and what a command
+    adds to it: how it is called, or its summary."""
     lines = result.err.strip().splitlines()
     assert result.code == code, result.err
-    assert len([line for line in lines if not line.startswith(("Usage:", "Try ")) and line]) == 1, (
-        lines
+    added = (
+        r"|Usage:.*|Try .*|nothing archived; 0 .*|failed: 1|only .* requested|.* has backups of .*"
     )
+    assert len([line for line in lines if not re.fullmatch(added, line)]) == 1, lines
     assert "Traceback" not in result.err
     for word in words:
         assert word in result.err
@@ -232,6 +234,12 @@ async def test_bad_input_is_one_line_and_writes_nothing(
 async def test_an_unknown_instance(run: Run, tmp_path: Path) -> None:
     result = await run("pull", "--instance", "r-unknown", "--to", "archive")
     assert_one_line(result, 1, "InvalidInstanceId.NotFound", "--region")
+    assert result.err.splitlines()[1:] == [
+        "nothing archived; 0 already in the archive",
+        "failed: 1",
+        "only backups that started in 2000-01-01T00:00Z..2100-01-01T00:00Z were requested",
+        f"{tmp_path / 'archive'} has backups of 0 of 1 instance requested",
+    ]
     assert not (tmp_path / "archive").exists()
 
 

@@ -331,3 +331,17 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "set 2 of 3: 100%" in text
     assert "counting b.rdb:" in text
     assert text.count("a line\n") == 1
+
+
+@pytest.mark.parametrize("kind", [progress.WorkBars, progress.BarProgress])
+def test_what_follows_the_bars_begins_a_line(
+    kind: type[progress.WorkBars | progress.BarProgress], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command to copy goes to stdout at once, so that nothing may be left in stderr."""
+    terminal = io.BytesIO()
+    monkeypatch.setattr("sys.stderr", io.TextIOWrapper(terminal, encoding="utf-8"))
+    bars = kind()
+    if isinstance(bars, progress.WorkBars):
+        bars(WORK[0])
+    bars.close()
+    assert terminal.getvalue().endswith(b"\n")
