@@ -159,7 +159,8 @@ class Table:
         columns = [f"{{:<{width}}}" for width in self._widths]
         columns[4] = f"{{:>{self._widths[4]}}}"
         line = "  ".join(columns)
-        notes = dict.fromkeys(itertools.chain.from_iterable(map(_notes, rows)))
+        noted = (row for row in rows if row.set_note or row.acknowledged or row.note)
+        notes = dict.fromkeys(itertools.chain.from_iterable(map(_notes, noted)))
         show(*(line.format(*cells).rstrip() for cells in lines), *notes)
 
 
@@ -211,8 +212,9 @@ class Counts:
 
     def take(self, rows: Sequence[Row]) -> None:
         """Count some rows, all there are of their instances."""
-        self._states.update(row.state for row in rows if row.backup_id)
-        self._others += sum(not row.backup_id for row in rows)
+        states = [row.state for row in rows if row.backup_id]
+        self._states.update(states)
+        self._others += len(rows) - len(states)
         self._size += sum(row.size or 0 for row in rows)
         known = [row for row in rows if row.acknowledged]
         sets = {row.set_key for row in known if row.set_note}

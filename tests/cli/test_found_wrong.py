@@ -40,6 +40,7 @@ async def test_changed_bytes(objects: list[Path], run: Run) -> None:
     assert (await run(*LS)).code == 0  # no byte is read
     assert (await run("verify", "archive")).code == 3
     said = f"{objects[2].name}: a verify on "
+    (objects[2].parent / "index.jsonl").unlink()
     for words in (LS, REMOTE, PULL, LS):  # and a pull makes the catalogue anew meanwhile
         ended = await run(*words)
         assert ended.code == (0 if words is PULL else 3)
