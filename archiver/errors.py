@@ -178,12 +178,6 @@ class ProxyDenied(AccessError):
     concerns_all = True
 
 
-class StoreForbidden(AccessError):
-    """The store denies access."""
-
-    ends_run = True
-
-
 # 5: the source could not be reached
 
 
@@ -231,7 +225,7 @@ class UrlRefused(SourceError):
     """403 for a signed URL: it expired or is invalid. Listing the backup again gives a new one."""
 
 
-# 6: no space, or the store refuses
+# 6: no space, or the store fails
 
 
 class StoreError(ArchiverError):
@@ -239,6 +233,18 @@ class StoreError(ArchiverError):
 
     exit_code = 6
     ends_run = True
+
+
+class StoreForbidden(StoreError):
+    """The store denies access, which is a matter of permission: ``AccessError``'s exit code."""
+
+    exit_code = AccessError.exit_code
+
+
+class InstanceForbidden(StoreForbidden):
+    """The store denies access to what belongs to one instance; others may be written."""
+
+    ends_run = False
 
 
 class NoSpace(StoreError):

@@ -35,8 +35,10 @@ def test_the_codes_and_what_they_stand_for() -> None:
         errors.ArchiveBusy: 7,
     }
     assert set(ArchiverError.__subclasses__()) >= set(roots)
+    denied = set(all_below(errors.StoreForbidden))  # by a store, but a matter of permission
     for root, code in roots.items():
-        assert {kind.exit_code for kind in all_below(root)} == {code}
+        assert {kind.exit_code for kind in set(all_below(root)) - denied} == {code}
+    assert {kind.exit_code for kind in denied} == {errors.AccessError.exit_code}
 
 
 def test_every_code_has_its_place_among_the_others() -> None:
@@ -52,9 +54,10 @@ def test_only_the_source_is_tried_again() -> None:
 
 
 def test_what_ends_a_run() -> None:
-    of_one_file = {errors.UnreadableObject, errors.PlaceTaken, errors.DoesNotFit}
+    of_one = {errors.UnreadableObject, errors.PlaceTaken, errors.DoesNotFit}
+    of_one.add(errors.InstanceForbidden)
     for kind in all_below(errors.StoreError):
-        assert kind.ends_run is (kind not in of_one_file)
+        assert kind.ends_run is (kind not in of_one)
     assert errors.ArchiveBusy.ends_run
     assert not issubclass(errors.ArchiveBusy, errors.StoreError)  # a full disk is another matter
     assert not any(kind.ends_run for kind in all_below(errors.SourceError))

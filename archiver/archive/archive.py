@@ -21,7 +21,9 @@ from archiver.errors import (
     ArchiverError,
     BadDocument,
     DamagedArchive,
+    InstanceForbidden,
     StoreError,
+    StoreForbidden,
     UnreadableObject,
     UnsupportedFormat,
     UsageError,
@@ -103,17 +105,18 @@ class Archive:
         instances: Iterable[str],
         work: Callable[[str], Awaitable[object]],
         observer: events.Observer = events.ignore,
-    ) -> dict[str, ArchiveBusy]:
+    ) -> dict[str, ArchiverError]:
         """Do ``work`` for each instance, as its one writer. Returns those that another process
-        writes to; the others are done all the same. Otherwise raises as :meth:`writing` does."""
-        busy: dict[str, ArchiveBusy] = {}
+        writes to, or that this user may not write to; the others are done all the same. Otherwise
+        raises as :meth:`writing` does."""
+        left: dict[str, ArchiverError] = {}
         for instance_id in instances:
             try:
                 async with self.writing(instance_id, observer):
                     await work(instance_id)
-            except ArchiveBusy as error:
-                busy[instance_id] = error
-        return busy
+            except (ArchiveBusy, InstanceForbidden) as error:
+                left[instance_id] = error
+        return left
 
     async def tidy(self, observer: events.Observer = events.ignore) -> None:
         """Sweep what earlier runs left of instances that nobody writes to any more, and of the
@@ -271,7 +274,9 @@ class Archive:
                 f'--create writes it again, or write {{"format": {layout.FORMAT}}} into a new one',
             ) from None
         except UnreadableObject as error:
-            raise StoreError(error.message, hint=error.hint) from None
+            is_denied = isinstance(error.__cause__, PermissionError)
+            kind = StoreForbidden if is_denied else StoreError
+            raise kind(error.message, hint=error.hint) from None
         if number < layout.FORMAT:
             raise UnsupportedFormat(
                 f"{self.store}: this archive is of format {number}, which was never released, and "

@@ -17,6 +17,7 @@ by a pull that is at work or by the next one: the set is not complete.
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
@@ -32,7 +33,14 @@ from archiver.archive.folders import (
 )
 from archiver.archive.reading import check_object, unsealed
 from archiver.archive.record import Record
-from archiver.errors import EXIT_OK, IntegrityError, NoSuchBackup, UnreadableObject, UsageError
+from archiver.errors import (
+    EXIT_OK,
+    ArchiverError,
+    IntegrityError,
+    NoSuchBackup,
+    UnreadableObject,
+    UsageError,
+)
 from archiver.model import BackupType
 from archiver.times import format_iso
 
@@ -45,6 +53,13 @@ class Damage:
     node_id: str
     why: str
     exit_code: int = IntegrityError.exit_code
+
+    @classmethod
+    def of(cls, node_id: str, error: ArchiverError) -> Self:
+        """What an error says of a node's file. Of what the store does not give, which may be
+        intact, it says what to do as well."""
+        is_unread = isinstance(error, UnreadableObject)
+        return cls(node_id, str(error) if is_unread else error.message, error.exit_code)
 
 
 def exit_code_of(damage: Iterable[Damage]) -> int:
@@ -81,6 +96,12 @@ class BackupSet:
         return "complete" if self.is_complete else "not complete"
 
     @property
+    def fault(self) -> str:
+        """What its damage comes to: ``is damaged``, or ``cannot be read``, and may be intact."""
+        is_wrong = exit_code_of(self.damage) == IntegrityError.exit_code
+        return "is damaged" if is_wrong else "cannot be read"
+
+    @property
     def key(self) -> str:
         return self.folder.key
 
@@ -111,7 +132,7 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
     Raises StoreError.
     """
     if (why := folder.unreadable) is not None:
-        return BackupSet(folder, (), (), (), (Damage("", why.message, why.exit_code),))
+        return BackupSet(folder, (), (), (), (Damage.of("", why),))
     if not folder.files.documents:
         [folder] = await read_folders(archive, [folder])
     records, damage = await _records(archive, folder)
@@ -124,7 +145,7 @@ async def read_set(archive: Archive, folder: Folder, folders: Folders) -> Backup
         elif not one.was_recorded:
             gaps.append(f"{one.error.message} yet")
         else:
-            damage.append(Damage(layout.node_of(one.key), one.error.message, one.error.exit_code))
+            damage.append(Damage.of(layout.node_of(one.key), one.error))
     await folders.confirm_around(archive, folder)
     missing = set(folders.missing_nodes(folder))
     missing |= {layout.node_of(one.key) for one in lost.values() if layout.is_object(one.key)}
@@ -155,7 +176,7 @@ def _doubts(folder: Folder, records: Sequence[Record], damage: list[Damage]) -> 
     sums, notes = folder.files.sums, list[str]()
     if (doubt := folder.files.doubt) is not None:
         if folder.is_of_cluster:
-            damage.append(Damage("", doubt.message, doubt.exit_code))
+            damage.append(Damage.of("", doubt))
             return []
         notes = [doubt.message]
     if sums is None:
@@ -199,7 +220,7 @@ async def _records(archive: Archive, folder: Folder) -> tuple[list[Record], list
             records.append(record)
             await check_object(archive.store, record, folder.files.entries)
         except (IntegrityError, UnreadableObject) as error:
-            damage.append(Damage(layout.node_of(key), error.message, error.exit_code))
+            damage.append(Damage.of(layout.node_of(key), error))
     return records, damage
 
 

@@ -186,9 +186,7 @@ class Indexing:
         except ArchiveBusy:
             raise  # the lock was lost
         except ArchiverError as error:
-            text = f"{index_key(month)} was not written: {error}"
-            instance_id = month.partition("/")[0]
-            log(logging.WARNING, "catalogue_not_written", text, instance_id, {"month": month})
+            not_written(month, error)
         self._views.pop(month, None)
 
     def forget(self, instance_id: str) -> None:
@@ -198,6 +196,13 @@ class Indexing:
             self._count -= len(self._documents.pop(month))
             self._views.pop(month, None)
         self._results.pop(instance_id, None)
+
+
+def not_written(month: str, error: ArchiverError) -> None:
+    """Log that the catalogue of a month was not written."""
+    text = f"{index_key(month)} was not written: {error}"
+    instance_id = month.partition("/")[0]
+    log(logging.WARNING, "catalogue_not_written", text, instance_id, {"month": month})
 
 
 async def _lacks(store: Store, view: MonthView, one: _Written) -> str | None:

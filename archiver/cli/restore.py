@@ -129,7 +129,7 @@ async def _ask(damaged: "BackupSet", following: "BackupSet") -> bool:
     from archiver.commands.restore.choice import older
 
     click.echo(
-        f"{_when(damaged)} is damaged ({plain(damaged.why_not)}). "
+        f"{_when(damaged)} {damaged.fault} ({plain(damaged.why_not)}). "
         f"Next good: {_when(following)}, {older(damaged, following)}. Use it? [y/N] ",
         nl=False,
         err=True,

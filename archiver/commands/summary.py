@@ -17,9 +17,6 @@ from archiver.errors import (
 )
 from archiver.model import Named, Network
 
-# Codes that count though they are of a single backup.
-_OF_ONE_BACKUP = frozenset((IntegrityError.exit_code, StoreError.exit_code))
-
 # Nodes of one set begin within seconds of each other.
 _NODES_APART: Final = timedelta(minutes=30)
 _STARTS_KEPT: Final = 8
@@ -109,9 +106,9 @@ class Summary:
     @property
     def exit_code(self) -> int:
         """0, or the worst of what failed (README, *Exit codes*). One backup's trouble is 1, but
-        for its integrity, which is 3, and for what the store does not give or take, which is 6; a
-        set that lacks files is 1. Where nobody answered for anything that failed, and nothing came
-        after that, it is 5."""
+        for its integrity, which is 3, and for what the store does not give or take, which is 6, or
+        4 where it denies access; a set that lacks files is 1. Where nobody answered for anything
+        that failed, and nothing came after that, it is 5."""
         codes = {_exit_code(failure) for failure in self.failures}
         codes |= {BackupFailed.exit_code for _ in self.incomplete}
         errors = [failure.error for failure in self.failures]
@@ -130,5 +127,6 @@ def add_start(starts: list[datetime], start: datetime) -> None:
 
 
 def _exit_code(failure: events.Failed) -> int:
-    code = failure.error.exit_code
-    return code if failure.backup is None or code in _OF_ONE_BACKUP else 1
+    error = failure.error
+    counts = failure.backup is None or isinstance(error, IntegrityError | StoreError)
+    return error.exit_code if counts else BackupFailed.exit_code

@@ -10,7 +10,7 @@ import anyio
 from archiver import events
 from archiver.archive.archive import Archive, tell_swept
 from archiver.concurrency import Turns, task_group
-from archiver.errors import ArchiveBusy, LockLost
+from archiver.errors import ArchiveBusy, ArchiverError, InstanceForbidden, LockLost, StoreError
 
 # Instances whose locks are held, or waited for, at once: two batches of small backups, each of
 # another instance. Each takes some descriptors, and in a bucket three requests every ten seconds.
@@ -84,17 +84,18 @@ class InstanceWriter:
 
     async def release(self) -> None:
         """Release the lock, if it was taken. Nothing is under way any more."""
-        await self._locks.release(self._lock)
+        with self.while_held():
+            await self._locks.release(self._lock)
 
     @contextmanager
     def while_held(self) -> Iterator[None]:
         """What is done for the instance: it ends without an error where the lock is lost."""
         try:
             yield
-        except LockLost as lost:
-            self._fail(lost)
+        except (InstanceForbidden, LockLost) as error:
+            self._fail(error)
 
-    def _fail(self, why: ArchiveBusy) -> None:
+    def _fail(self, why: ArchiverError) -> None:
         if not self.is_busy:
             self._observer(events.Failed(self._id, why))
         self.is_writer, self.is_busy = False, True
@@ -115,8 +116,10 @@ class InstanceWriter:
             return self.is_writer
         try:
             await self._take(waits=True)
-        except ArchiveBusy as busy:
-            self._fail(busy)
+        except (ArchiveBusy, StoreError) as error:
+            if error.ends_run and not isinstance(error, ArchiveBusy):
+                raise
+            self._fail(error)
         return self.is_writer
 
     async def begin_if_free(self) -> bool:

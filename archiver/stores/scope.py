@@ -38,6 +38,16 @@ def scope_of(key: str) -> str:
     return WHOLE if is_whole else instance
 
 
+def is_of_instance(key: str) -> bool:
+    """Whether a key is that of one instance's file, folder (it ends in ``/``) or lock, or of what
+    is kept for one beside the instances' folders."""
+    folder, _, rest = key.partition("/")
+    if folder == ".locks":
+        return bool(rest)
+    is_beside = folder in (".staging", ".quarantine", "verified")
+    return scope_of(rest if is_beside else key) != WHOLE
+
+
 def needs_lock(key: str) -> bool:
     """Whether only the holder of its scope's lock may write what has this key."""
     return not key.startswith("verified/") and not key.endswith("/index.jsonl")

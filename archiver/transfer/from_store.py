@@ -10,6 +10,7 @@ from archiver.errors import (
     IntegrityError,
     SourceUnavailable,
     StoreError,
+    StoreForbidden,
     UnreadableObject,
 )
 from archiver.model import Backup, Pin, Provenance
@@ -80,4 +81,5 @@ class _StoreBody:
 def _source_error(error: StoreError) -> ArchiverError:
     """A store's error as one of a source. An object that the store does not give fails alone and
     is not retried; anything else may be over soon."""
-    return error if isinstance(error, UnreadableObject) else SourceUnavailable(str(error))
+    is_final = isinstance(error, StoreForbidden | UnreadableObject)
+    return error if is_final else SourceUnavailable(str(error))

@@ -13,7 +13,14 @@ from typing import ClassVar
 import pytest
 
 from archiver.documents import MAX_BYTES
-from archiver.errors import NoDocument, PlaceTaken, StoreError, StoreForbidden, UnreadableObject
+from archiver.errors import (
+    InstanceForbidden,
+    NoDocument,
+    PlaceTaken,
+    StoreError,
+    StoreForbidden,
+    UnreadableObject,
+)
 from archiver.stores.local import reading
 from archiver.stores.local.store import LocalStore
 from archiver.stores.s3 import S3Options, S3Store
@@ -154,12 +161,24 @@ async def test_a_huge_object_is_not_read(s3_writer: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "error"), [("InvalidObjectState", UnreadableObject), ("AccessDenied", StoreForbidden)]
+    ("code", "error"),
+    [
+        ("InvalidObjectState", UnreadableObject),
+        ("AccessDenied", InstanceForbidden),
+        ("InvalidAccessKeyId", StoreForbidden),
+    ],
 )
 async def test_an_object_that_is_kept_back(
     s3_writer: None, code: str, error: type[StoreError]
 ) -> None:
-    """One object in an archive class does not affect the others."""
+    """One object in an archive class does not affect the others, nor does an instance whose keys
+    the policy of the bucket denies. A wrong access key does."""
     with bucket(403, code) as store, pytest.raises(error) as caught:
         await store.read(KEY)
-    assert caught.value.ends_run is (code == "AccessDenied")
+    assert caught.value.ends_run is (code == "InvalidAccessKeyId")
+
+
+async def test_what_is_denied_of_the_whole_archive(s3_writer: None) -> None:
+    with bucket(403, "AccessDenied") as store, pytest.raises(StoreForbidden) as caught:
+        await store.read("archive.json")
+    assert caught.value.ends_run

@@ -39,6 +39,7 @@ from archiver.model import Footer, Kind, Network, Part, Pin, Provenance, RdbVerd
 from archiver.stores.base import Staging
 from archiver.stores.commit import Unsynced, drive
 from archiver.stores.local import disk, lock, reading
+from archiver.stores.local.disk import what_denies
 from archiver.stores.local.lock import hold
 from archiver.stores.local.staged_file import StagingArea
 from archiver.stores.local.staging import LocalStaging, parents_to_sync
@@ -967,7 +968,7 @@ async def test_what_is_on_its_way_takes_its_room(
         space = types.SimpleNamespace(f_bavail=5000, f_frsize=1)
         monkeypatch.setattr(os, "statvfs", lambda _: space)
         async with entered(store.stage(STEM, 3000)):
-            with pytest.raises(DoesNotFit, match="3,000 of those are for files in progress"):
+            with pytest.raises(DoesNotFit, match=r"2\.9 KiB of that for other files"):
                 async with entered(store.stage(f"{STEM}1", 3000)):
                     pass
             async with entered(store.stage(f"{STEM}2", 2000)):
@@ -1240,3 +1241,11 @@ async def test_a_key_that_leaves_the_archive_is_none(tmp_path: Path, key: str) -
                 async with entered(context):
                     pass
     assert (tmp_path / "x").read_bytes() == b"outside"
+
+
+def test_what_keeps_a_user_out(tmp_path: Path) -> None:
+    """A file that may be written is not to blame: whoever may not rename it lacks its folder."""
+    file = tmp_path / "file"
+    file.touch()
+    assert what_denies(file) == tmp_path
+    assert what_denies(tmp_path / "none" / "of" / "these") == tmp_path

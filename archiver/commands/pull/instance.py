@@ -19,7 +19,7 @@ from archiver import events
 from archiver.archive import layout
 from archiver.archive.acknowledged import Acknowledged, Acknowledgement
 from archiver.archive.archive import Archive
-from archiver.archive.indexing import Indexing
+from archiver.archive.indexing import Indexing, not_written
 from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.sealing import SealPlan
 from archiver.commands.pull.plan import Action, PullOptions, decide, empty_dump
@@ -27,7 +27,14 @@ from archiver.commands.pull.sets import ListedSet, ListedSets
 from archiver.commands.summary import Summary
 from archiver.commands.writer import InstanceWriter, Locks
 from archiver.concurrency import Turns
-from archiver.errors import ArchiverError, BackupFailed, NoSpace, others_not_asked
+from archiver.errors import (
+    ArchiverError,
+    BackupFailed,
+    NoSpace,
+    PlaceTaken,
+    StoreError,
+    others_not_asked,
+)
 from archiver.ids import check_backup
 from archiver.model import Backup, Page, Query, Stored, Transfer
 from archiver.sources.base import Source
@@ -392,7 +399,13 @@ class InstancePull:
         if not self.writer.is_writer:
             index.look_again(month)  # others may write to it
             is_unknown = month in self._inventory.unknown_months
-            if not is_unknown or not await self.writer.begin_if_free():
+            try:
+                if not is_unknown or not await self.writer.begin_if_free():
+                    return
+            except PlaceTaken:
+                raise  # something is wrong in the archive, and not with the disk
+            except StoreError as error:  # it is mounted read-only, for example
+                not_written(month, error)
                 return
         await index.keep(month)
 

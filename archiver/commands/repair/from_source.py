@@ -30,12 +30,12 @@ from archiver.errors import (
     ObjectMissing,
     SourceError,
     StoreError,
-    StoreForbidden,
 )
 from archiver.logs import relayed
 from archiver.model import Backup, Page, Query, Status
 from archiver.sources.base import Source
 from archiver.stores.base import Store
+from archiver.stores.scope import scope_of
 from archiver.times import TimeRange
 from archiver.transfer.engine import TransferOptions
 
@@ -72,8 +72,11 @@ class SourceSupplier:
         only = _Only(self._source, wrong)
         summary = await pull(only, archive, listing.queries, options, relayed(observe))
         reported = {place_of(event.key) for event in listing.not_repaired}
+        instances = {scope_of(f"{key}/") for key in wrong}
         busy = {
-            one.subject: one.error for one in summary.failures if isinstance(one.error, ArchiveBusy)
+            one.subject: one.error
+            for one in summary.failures
+            if one.subject in instances and isinstance(one.error, ArchiveBusy | StoreError)
         }
         failed = [
             *listing.not_repaired,
@@ -188,7 +191,7 @@ async def _read_again(
         stem = layout.stem_of(one.key)
         if stem not in stems or stem in wrong:
             continue
-        with suppress(ObjectMissing, StoreError, StoreForbidden):
+        with suppress(ObjectMissing, StoreError):
             observer(events.ToRead(1, one.record.size))
             measured = await measure(
                 store, one.key, one.record.size, block,

@@ -25,7 +25,6 @@ from archiver.commands.verify import events
 from archiver.commands.verify.findings import Fault, Finding
 from archiver.concurrency import in_thread
 from archiver.errors import (
-    ArchiveBusy,
     ArchiverError,
     BadDocument,
     ObjectMissing,
@@ -54,13 +53,13 @@ class Moved:
     """What was moved: ``stems`` (keys without suffix), and the ``sets`` that they were in.
 
     ``belongs`` are misplaced backups that were not moved: the right set, by stem. ``busy`` are the
-    instances that another process writes to.
+    instances that are not written to, and why.
     """
 
     stems: set[str] = field(default_factory=set)
     sets: set[str] = field(default_factory=set)
     belongs: dict[str, str] = field(default_factory=dict)
-    busy: Mapping[str, ArchiveBusy] = field(default_factory=dict)
+    busy: Mapping[str, ArchiverError] = field(default_factory=dict)
 
 
 async def move_duplicates(

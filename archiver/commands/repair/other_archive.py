@@ -12,7 +12,7 @@ from archiver.archive.reading import month_sums
 from archiver.archive.record import Record
 from archiver.commands.verify.statements import Statements
 from archiver.documents import Fields
-from archiver.errors import ArchiverError, BackupFailed, StoreError, StoreForbidden
+from archiver.errors import ArchiverError, BackupFailed, StoreError
 from archiver.model import Footer, Measured, RdbVerdict, Receipt
 from archiver.stores.base import Store
 
@@ -23,7 +23,7 @@ def reading_other() -> Generator[None, None, None]:
     neither the run nor the use of our own store."""
     try:
         yield
-    except (StoreError, StoreForbidden) as error:
+    except StoreError as error:
         raise BackupFailed(f"the other archive cannot be read: {error}") from None
 
 

@@ -22,7 +22,7 @@ from archiver.commands.verify.findings import Fault, Finding
 from archiver.commands.verify.model import VerifyOptions, VerifySummary
 from archiver.commands.verify.run import verify
 from archiver.commands.verify.words import OF_VERIFY
-from archiver.errors import ArchiveBusy, BackupFailed, IntegrityError, UnreadableObject
+from archiver.errors import ArchiverError, BackupFailed, IntegrityError, UnreadableObject
 from archiver.logs import logged, relayed
 from archiver.model import Kind
 from archiver.stores.scope import scope_of
@@ -202,9 +202,10 @@ async def _supplied(
 
 
 def not_written(
-    wrong: Mapping[str, WrongSet], busy: Mapping[str, ArchiveBusy], observer: events.Observer
+    wrong: Mapping[str, WrongSet], busy: Mapping[str, ArchiverError], observer: events.Observer
 ) -> list[events.NotRepaired]:
-    """Report what is wrong in instances that another process writes to: it is not repaired."""
+    """Report what is wrong in instances that another process writes to, or that this user may not
+    write to: it is not repaired."""
     failed = [
         events.NotRepaired(one.key_of(subject), busy[scope_of(f"{key}/")])
         for key, one in wrong.items()

@@ -18,7 +18,7 @@ class DamagedSet(IntegrityError):
     """
 
     def __init__(self, damaged: BackupSet, following: BackupSet | None, hint: str | None) -> None:
-        text = f"{damaged.key} is damaged: {damaged.why_not}"
+        text = f"{damaged.key} {damaged.fault}: {damaged.why_not}"
         if following is not None:
             text += f"; the next complete set is {following.key}, {older(damaged, following)}"
         super().__init__(text, hint=hint)
@@ -101,7 +101,7 @@ def no_complete_set(
         first = damaged[0]
         is_unread = exit_code_of(d for one in sets for d in one.damage) == StoreError.exit_code
         return (UnreadableObject if is_unread else IntegrityError)(
-            f"{which}{first.key} is damaged: {first.why_not}", hint=partial_hint(first)
+            f"{which}{first.key} {first.fault}: {first.why_not}", hint=partial_hint(first)
         )
     newest = sets[0]
     which = "the set" if len(sets) == 1 else f"none of {len(sets)} sets is complete; the newest"

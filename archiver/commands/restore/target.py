@@ -16,6 +16,7 @@ from archiver.errors import NoSpace
 from archiver.ids import safe
 from archiver.model import Kind
 from archiver.stores.local import disk
+from archiver.words import size
 
 LOG_DIRECTORY: Final = "appendonlydir"
 LOG_NAME: Final = "appendonly.aof"
@@ -49,25 +50,26 @@ def check_space(directory: Path, wanted: int) -> None:
     Raises NoSpace, StoreError.
     """
     existing = directory
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    with disk.store_errors(existing):
+    with disk.store_errors(directory):
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
         space = os.statvfs(existing)
     free = space.f_bavail * space.f_frsize
     if wanted > free:
         raise NoSpace(
-            f"{directory}: no space: {wanted:,} bytes are needed and {free:,} are free",
+            f"{directory}: not enough space: {size(wanted)} are needed, {size(free)} are free",
             hint="free some space, or choose another directory",
         )
 
 
 def bytes_to_copy(directory: Path, records: Sequence[Record]) -> int:
     """Return the bytes that are still to be written below ``directory``. Blocks."""
-    return sum(
-        max(0, record.size - part_size(path))
-        for record in records
-        if not (path := file_path(record, directory)).exists()
-    )
+    with disk.store_errors(directory):
+        return sum(
+            max(0, record.size - part_size(path))
+            for record in records
+            if not (path := file_path(record, directory)).exists()
+        )
 
 
 def missing_directories(paths: Sequence[Path]) -> list[Path]:

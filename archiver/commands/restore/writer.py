@@ -149,7 +149,7 @@ class SetWriter:
                 copies.append((record, await stack.enter_async_context(copying)))
                 self.observer(events.FileLeft(record.object_key, record.size))
             except (IntegrityError, UnreadableObject) as error:
-                damage.append(Damage(record.node_id, error.message, error.exit_code))
+                damage.append(Damage.of(record.node_id, error))
                 if not self.partial:
                     break
         return copies

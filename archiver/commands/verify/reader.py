@@ -15,7 +15,7 @@ from archiver.commands.verify.model import VerifySummary
 from archiver.commands.verify.results import Results
 from archiver.commands.verify.statements import Statements
 from archiver.concurrency import in_thread
-from archiver.errors import BadDocument, ObjectMissing, StoreError, StoreForbidden
+from archiver.errors import BadDocument, ObjectMissing, StoreError
 from archiver.stores.base import Store
 
 Due = tuple[str, Statements]  # a file to read: its month, and what is written about it
@@ -67,7 +67,7 @@ class Reader:
             instead = error.message.partition("there is no such object: ")[2]
             text = f"its record is here, and {instead or 'it is not'}"
             return [Finding(key, Fault.MISSING, text)]
-        except (StoreError, StoreForbidden) as error:
+        except StoreError as error:
             return [Finding(key, Fault.UNREADABLE, error.message)]
         self._summary.read += 1
         self._summary.bytes_read += measured.size
@@ -80,7 +80,7 @@ class Reader:
 
     async def _replaced(self, statements: Statements) -> Statements | None:
         """What is written about it now, if a pull has replaced it since it was surveyed."""
-        with suppress(BadDocument, StoreError, StoreForbidden):
+        with suppress(BadDocument, StoreError):
             record = await read_record(self._store, statements.record.key)
             if record is not None and record != statements.record:
                 return Statements(record, None, statements.verified, statements.others)

@@ -15,7 +15,7 @@ import anyio
 
 from archiver.archive import layout
 from archiver.archive.contents import view_month
-from archiver.archive.indexing import write_index
+from archiver.archive.indexing import not_written, write_index
 from archiver.archive.verified import Result, encode, is_key, read_results, results_key
 from archiver.commands.verify import events
 from archiver.commands.verify.findings import Fault
@@ -23,9 +23,9 @@ from archiver.concurrency import for_each
 from archiver.errors import (
     ArchiverError,
     BadDocument,
+    InstanceForbidden,
     NewerDocument,
     StoreError,
-    StoreForbidden,
     UnreadableObject,
 )
 from archiver.events import Cleared
@@ -96,7 +96,7 @@ class Results:
                     self._pending[month] = noted | self._pending.get(month, {})
                 self._count += count
                 raise
-            except (StoreError, StoreForbidden) as error:
+            except StoreError as error:
                 self._give_up(error)
                 return
             self._written_at = anyio.current_time()
@@ -111,7 +111,9 @@ class Results:
             try:
                 if self.not_kept is None:
                     await _with_retries(self._index, month)
-            except (StoreError, StoreForbidden) as error:
+            except InstanceForbidden as error:
+                not_written(month, error)
+            except StoreError as error:
                 self._give_up(error)
 
         await for_each(sorted(months), write, _INDEXED_AT_ONCE)

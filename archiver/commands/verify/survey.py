@@ -13,7 +13,7 @@ from archiver.archive.record import Record
 from archiver.archive.verified import Result
 from archiver.commands.verify.findings import NAMED_ALONE, Fault, Finding, out_of_place, stray
 from archiver.commands.verify.statements import Statements, check_record
-from archiver.errors import BadDocument, StoreError, StoreForbidden, UnreadableObject
+from archiver.errors import BadDocument, StoreError, UnreadableObject
 from archiver.stores.base import Entry, Store
 from archiver.times import format_day
 
@@ -186,7 +186,7 @@ async def _records(store: Store, one: SetFiles, found: SetSurvey) -> AsyncGenera
             record = Record.decode(key, data) if data is not None else None
         except BadDocument as error:
             found.findings.append(Finding(key, Fault.BAD_RECORD, error.fault))
-        except (StoreError, StoreForbidden) as error:
+        except StoreError as error:
             found.findings.append(Finding(key, Fault.UNREADABLE, error.message))
         else:
             if record is not None:

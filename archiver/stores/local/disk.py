@@ -6,14 +6,25 @@ Every OSError of a write becomes a StoreError here.
 import contextlib
 import errno
 import os
+import pwd
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from archiver.errors import DoesNotFit, NoSpace, PlaceTaken, StoreError, UsageError
+from archiver.errors import (
+    DoesNotFit,
+    InstanceForbidden,
+    NoSpace,
+    PlaceTaken,
+    StoreError,
+    StoreForbidden,
+    UsageError,
+)
 from archiver.retry import RETRIES
+from archiver.stores.local.layout import LOCKS
+from archiver.stores.scope import is_of_instance
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -32,6 +43,10 @@ _CANNOT_SYNC = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP))
 _TAKEN = frozenset(
     (errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENOTEMPTY)
 )
+FREE_SPACE: Final = "free some space, then run the command again"
+# What the modes of files, or their attributes, do not allow.
+DENIED: Final = frozenset((errno.EACCES, errno.EPERM))
+DENIED_HINT: Final = "run this as its owner, or change that with chown or chmod"
 TO_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -53,11 +68,49 @@ def store_errors(path: StrPath, call: str = "") -> Iterator[None]:
     except OSError as error:
         what = f"{path}: {call and f'{call}: '}{error.strerror or error}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(what, hint="free some space; what was downloaded is kept") from error
+            raise NoSpace(what, hint=FREE_SPACE) from error
+        if error.errno in DENIED:
+            place = what_denies(path)
+            forbidden = InstanceForbidden if _is_of_instance(place) else StoreForbidden
+            raise forbidden(f"{what}: {owned(place, path)}", hint=DENIED_HINT) from error
         kind = PlaceTaken if error.errno in _TAKEN else StoreError
         if error.errno == errno.EFBIG:
             kind = DoesNotFit
         raise kind(what, hint=HINTS.get(error.errno or 0)) from error
+
+
+def what_denies(path: StrPath) -> Path:
+    """What keeps this user from ``path``: the file or folder itself, or the nearest one above it
+    that can be seen."""
+    place = Path(path)
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    is_folder = os.path.isdir(place)
+    wanted = os.R_OK | os.W_OK | (os.X_OK if is_folder else 0)
+    is_allowed = place == Path(path) and os.access(place, wanted, effective_ids=True)
+    return place.parent if is_allowed else place
+
+
+def owned(place: Path, path: StrPath) -> str:
+    """Who owns ``place``, which keeps this user from ``path``, and its mode."""
+    try:
+        status = place.lstat()
+    except OSError:
+        return f"{place} cannot be seen"
+    try:
+        owner = pwd.getpwuid(status.st_uid).pw_name
+    except KeyError:
+        owner = str(status.st_uid)
+    what = "it" if place == Path(path) else str(place)
+    return f"{what} belongs to {owner} (mode {status.st_mode & 0o7777:04o})"
+
+
+def _is_of_instance(place: Path) -> bool:
+    """Whether a file or folder belongs to one instance of an archive. The archive is the folder
+    above it that has the locks, since nothing is written for an instance without its lock."""
+    slash = "/" if os.path.isdir(place) else ""
+    roots = (folder for folder in place.parents if os.path.lexists(folder / LOCKS))
+    return any(is_of_instance(f"{place.relative_to(root)}{slash}") for root in roots)
 
 
 def absolute(path: StrPath) -> Path:

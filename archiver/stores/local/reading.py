@@ -12,13 +12,17 @@ from pathlib import Path
 from archiver.documents import MAX_BYTES
 from archiver.errors import NoDocument, StoreError, UnreadableObject
 from archiver.stores.local.disk import (
+    DENIED,
+    DENIED_HINT,
     FILE_MODE,
     HINTS,
     TO_CREATE,
     StrPath,
+    owned,
     store_errors,
     sync_file,
     unlink_if_there,
+    what_denies,
 )
 
 # Errors that concern one file, and say nothing about the others.
@@ -53,8 +57,10 @@ def reading_errors(path: StrPath) -> Iterator[None]:
         if error.errno not in _OF_ONE_FILE:
             with store_errors(path):
                 raise
-        what = f"{path}: {error.strerror or error}"
-        raise UnreadableObject(what, hint=HINTS.get(error.errno)) from error
+        what, hint = f"{path}: {error.strerror or error}", HINTS.get(error.errno)
+        if error.errno in DENIED:
+            what, hint = f"{what}: {owned(what_denies(path), path)}", DENIED_HINT
+        raise UnreadableObject(what, hint=hint) from error
     except ValueError as error:
         # A NUL, or half of a surrogate pair: no file has such a name.
         raise UnreadableObject(f"{str(path)!a:.200}: {error}") from None

@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from pathlib import Path
 from typing import Final, TypeVar
 
+from archiver import words
 from archiver.concurrency import entered, in_thread
 from archiver.documents import is_within
 from archiver.errors import (
@@ -363,10 +364,11 @@ class LocalStore:
                 others = sum(total - one.allocated_bytes() for one, total in self._reserved.items())
                 missing = size - staging.allocated_bytes()
                 if missing + max(0, others) > free:
+                    taken = f", {words.size(others)} of that for other files" if others > 0 else ""
                     raise DoesNotFit(
-                        f"{self.root}: not enough space: {missing:,} bytes are needed, {free:,} "
-                        f"are free, and {max(0, others):,} of those are for files in progress",
-                        hint="free some space and run the command again",
+                        f"{self.root}: not enough space: {words.size(missing)} are needed, "
+                        f"{words.size(free)} are free{taken}",
+                        hint=disk.FREE_SPACE,
                     )
             self._reserved[staging] = size
 

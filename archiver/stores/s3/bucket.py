@@ -172,7 +172,7 @@ class Bucket:
         objects."""
         try:
             self.delete(key)
-        except (StoreError, StoreForbidden):
+        except StoreError:
             return False
         return True
 

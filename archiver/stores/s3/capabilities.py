@@ -216,6 +216,8 @@ def _verifies_part(
                 return bucket.multipart.upload_part(PROBE_KEY, upload_id, 1, data, **given)
 
             return _accepts(lambda: part(right)) and _refuses(lambda: part(wrong))
+    except StoreForbidden:
+        raise
     except StoreError:
         return False
 
@@ -233,6 +235,8 @@ def _uploads(bucket: Bucket) -> UploadListing:
                 if bucket.multipart.parts(PROBE_KEY, upload_id) is not None:
                     return UploadListing.NONE
                 # A sweep on another host aborted it.
+    except StoreForbidden:
+        raise
     except StoreError:
         pass
     return UploadListing.NONE
@@ -245,7 +249,7 @@ def _upload(bucket: Bucket, given: dict[str, str]) -> Generator[str, None, None]
     try:
         yield upload_id
     finally:
-        with suppress(StoreError, StoreForbidden):
+        with suppress(StoreError):
             bucket.multipart.abort(PROBE_KEY, upload_id)
 
 
@@ -256,7 +260,7 @@ def _refuses(request: Callable[[], object]) -> bool:
         request()
     except (ConditionFailed, DamagedInTransit):
         return True
-    except (StoreError, StoreForbidden):
+    except StoreError:
         return False
     return False
 
@@ -264,6 +268,6 @@ def _refuses(request: Callable[[], object]) -> bool:
 def _accepts(request: Callable[[], object]) -> bool:
     try:
         request()
-    except (ConditionFailed, DamagedInTransit, StoreError, StoreForbidden):
+    except (ConditionFailed, DamagedInTransit, StoreError):
         return False
     return True

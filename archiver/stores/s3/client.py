@@ -59,7 +59,7 @@ class S3Client:
 
     def errors(self, key: str | None = None) -> AbstractContextManager[None]:
         """Translates what botocore raises about a key, or about the bucket."""
-        return bucket_errors(str(self) if key is None else self.url(key))
+        return bucket_errors(str(self) if key is None else self.url(key), key or "")
 
     def call(self, operation: str, key: str | None = None, **given: Any) -> Mapping[str, Any]:
         """The response to an operation, by botocore's name and parameters. Raises what botocore

@@ -13,6 +13,7 @@ from botocore.parsers import ResponseParserError
 
 from archiver.errors import (
     ArchiverError,
+    InstanceForbidden,
     NoSpace,
     StoreError,
     StoreForbidden,
@@ -21,6 +22,7 @@ from archiver.errors import (
 )
 from archiver.stores.s3.credentials import of_credentials
 from archiver.stores.s3.responses import InvalidResponse
+from archiver.stores.scope import is_of_instance
 
 _FORBIDDEN = frozenset(
     (
@@ -135,12 +137,13 @@ def _is_permanent(error: Exception) -> bool:
 
 
 @contextmanager
-def bucket_errors(url: str) -> Iterator[None]:
-    """Translate what botocore raises about ``url`` (``s3://bucket/key``). Raises ArchiverError."""
+def bucket_errors(url: str, key: str = "") -> Iterator[None]:
+    """Translate what botocore raises about ``url`` (``s3://bucket/key``), and the ``key`` in the
+    archive, if it is about one. Raises ArchiverError."""
     try:
         yield
     except ClientError as error:
-        raise of_credentials(url, error) or _error_response(url, error) from None
+        raise of_credentials(url, error) or _error_response(url, key, error) from None
     except exceptions.SSLError:
         raise StoreError(
             f"{url}: the server's certificate cannot be verified",
@@ -177,7 +180,7 @@ def _no_response(url: str, error: Exception) -> StoreError:
     return StoreError(f"{url}: {text}", hint="check the endpoint and whether it is reachable")
 
 
-def _error_response(url: str, error: ClientError) -> ArchiverError:
+def _error_response(url: str, key: str, error: ClientError) -> ArchiverError:
     code, status = code_of(error), status_of(error)
     result = f"{status} {code}" if code != str(status) else f"{status}"
     message = f"{url}: {error.operation_name}: {result}"
@@ -200,7 +203,8 @@ def _error_response(url: str, error: ClientError) -> ArchiverError:
             hint += (
                 ", and use a prefix of plain letters: some stores sign other characters differently"
             )
-        return StoreForbidden(message, hint=hint)
+        is_of_instance_alone = code == "AccessDenied" and is_of_instance(key)
+        return (InstanceForbidden if is_of_instance_alone else StoreForbidden)(message, hint=hint)
     return StoreError(message)
 
 

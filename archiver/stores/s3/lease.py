@@ -32,7 +32,7 @@ from dataclasses import replace
 from typing import Final
 
 from archiver.concurrency import pause
-from archiver.errors import ArchiveBusy, ArchiverError, LockLost, StoreError
+from archiver.errors import ArchiveBusy, ArchiverError, LockLost, StoreError, StoreForbidden
 from archiver.retry import RETRIES
 from archiver.stores.heartbeat import beating
 from archiver.stores.holder import Holder, busy, is_dead, lost, ourselves, parse, words
@@ -164,6 +164,8 @@ class Lease:
             self._bucket.put(self._key, data, **given)
         except (ConditionFailed, DamagedInTransit):
             return None
+        except StoreForbidden:
+            raise
         except StoreError as error:
             return error
         return None

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from archiver.errors import NoDocument, StoreError
+from archiver.errors import NoDocument, StoreError, StoreForbidden
 from archiver.stores.base import Leftover
 from archiver.stores.s3 import journal
 from archiver.stores.s3.bucket import Bucket
@@ -178,7 +178,8 @@ def _without_id(
     for key in {one.key for _, one in journals if not one.upload_id}:
         try:
             found += [one for one in writer.bucket.multipart.unfinished(key) if one.key == key]
-        except StoreError:
-            if writer.capabilities.upload_listing is not UploadListing.NONE:
+        except StoreError as error:
+            lists_uploads = writer.capabilities.upload_listing is not UploadListing.NONE
+            if lists_uploads or isinstance(error, StoreForbidden):
                 raise
     return found
