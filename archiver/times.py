@@ -35,7 +35,7 @@ def parse_iso(text: str) -> datetime:
 
 def parse_document_time(text: str) -> datetime:
     """As :func:`parse_iso`; raises ValueError also for a time that no document can have."""
-    return _checked(parse_iso(text), text)
+    return document_time(parse_iso(text))
 
 
 def parse_compact(text: str) -> datetime:
@@ -44,14 +44,14 @@ def parse_compact(text: str) -> datetime:
     if _COMPACT_TIME.fullmatch(text) is None:
         raise ValueError(text)
     # Twenty times as fast as strptime: listings have many.
-    return _checked(datetime.fromisoformat(text), text)
+    return document_time(datetime.fromisoformat(text))
 
 
-def _checked(moment: datetime, text: str) -> datetime:
-    """The moment that a ``text`` gives. Raises ValueError where nothing can be added to it, or
-    subtracted."""
+def document_time(moment: datetime) -> datetime:
+    """The same moment. Raises ValueError where nothing can be added to it, or subtracted, so that
+    no document can have it."""
     if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
-        raise ValueError(f"{text:.40} is too far in the past or in the future")
+        raise ValueError(f"{format_iso(moment)} is too far in the past or in the future")
     return moment
 
 

@@ -37,6 +37,7 @@ from archiver.archive.sums import LINE_BYTES
 from archiver.documents import MAX_NUMBER, is_clean
 from archiver.model import BackupType, Kind, Named, NodesExpected
 from archiver.stores.base import Entry
+from archiver.times import document_time
 from archiver.version import __version__
 
 FORMAT: Final = 1
@@ -90,13 +91,15 @@ class Catalogue:
     records. ``has_sums``: it knows what the SHA256SUMS that the listing shows says, too: that names
     all these objects, with their SHA-256, but those of the records in ``unnamed``, and nothing
     else. ``named`` has the keys of all records that were in it when it was written.
-    ``lacks_sums``: there was a SHA256SUMS then, and the listing shows none."""
+    ``lacks_sums``: there was a SHA256SUMS then, and the listing shows none; it named the objects of
+    the records ``were_named``, of those that are as they were."""
 
     entries: Mapping[str, CatalogueEntry] = field(default_factory=dict)
     unnamed: frozenset[str] = frozenset()
     named: frozenset[str] = frozenset()
     has_sums: bool = False
     lacks_sums: bool = False
+    were_named: frozenset[str] = frozenset()
 
     def sums(self, records: Iterable[str]) -> dict[str, str] | None:
         """What SHA256SUMS says of the objects of these records: the SHA-256 by key. None where it
@@ -137,9 +140,10 @@ def read_catalogue(
     has_sums &= len(named) == len(known)
     has_sums &= sums is None or sums.size == _size_of_sums(month, known, unnamed)
     lacks_sums = sums is None and head["sums"] is not None
+    were_named = frozenset(known.keys() - set(unnamed)) if lacks_sums else frozenset[str]()
     if sums is None:
         unnamed = known.keys()
-    return Catalogue(known, frozenset(unnamed), frozenset(named), has_sums, lacks_sums)
+    return Catalogue(known, frozenset(unnamed), frozenset(named), has_sums, lacks_sums, were_named)
 
 
 def _read_records(
@@ -173,7 +177,7 @@ def _read_records(
                 node,
                 backup,
                 set_id,
-                _EPOCH + timedelta(microseconds=start),
+                document_time(_EPOCH + timedelta(microseconds=start)),
                 _TYPES[type_],
                 size,
                 sha256,

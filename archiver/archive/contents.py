@@ -50,6 +50,10 @@ _COMING_HINT = "run pull again, which finishes what was interrupted, or repair f
 _REMOVED_HINT = (
     f"{_HINT}; removed on purpose? then remove the month's document under {verified.PREFIX}, too"
 )
+_NO_SUMS_HINT = (
+    f"{_HINT}; removed on purpose? then remove the month's {layout.INDEX_NAME}, too, and its "
+    f"document under {verified.PREFIX}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,7 +445,7 @@ async def overviews(
         results = decode_if_any(month.key, kept)
         if month.sums is None and month.entries and _had_sums(catalogue, results):
             key = layout.sums_key(month.key)
-            sums = MonthSums(fault=BadDocument(key, "it was here, and is gone", hint=_HINT))
+            sums = MonthSums(fault=BadDocument(key, "it was here, and is gone", hint=_NO_SUMS_HINT))
         names = frozenset(key[len(month.key) + 1 :] for key in month.sets)
         found.append(Overview(catalogue, results, sums, names))
     return found

@@ -4,8 +4,7 @@ import hashlib
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from archiver.archive import layout
 from archiver.archive.catalogue import CatalogueEntry, write_catalogue
@@ -30,6 +29,7 @@ from archiver.errors import (
     BadDocument,
     ObjectMissing,
     StoreError,
+    StoreForbidden,
     UnreadableObject,
 )
 from archiver.logs import record as log
@@ -62,12 +62,10 @@ def _shows(entry: Entry | None, shown: bytes) -> bool:
     return shown in (_shown(entry.key, entry.size, version) for version in (entry.version, ""))
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """A record that a run has written, and its object: digests of what a listing should show of
+class _Written(NamedTuple):
+    """Of a record that a run has written, and its object: digests of what a listing should show of
     both, and of the record itself. There may be any number, so they are kept as bytes."""
 
-    key: str
     record: bytes
     object: bytes
     data: bytes
@@ -77,15 +75,11 @@ class _Written:
         """The record ``key`` of an object that was stored."""
         of_record, of_object = (stored.versions.get(one, "") for one in (key, stored.key))
         shown = _shown(stored.key, stored.receipt.size, of_object)
-        return cls(key, _shown(key, len(data), of_record), shown, _digest(data))
-
-    def encode(self) -> bytes:
-        return b"".join((self.record, self.object, self.data, self.key.encode()))
+        return cls(_shown(key, len(data), of_record), shown, _digest(data))
 
     @classmethod
-    def decode(cls, line: bytes) -> Self:
-        of_record, of_object, data = (line[n * _DIGEST : (n + 1) * _DIGEST] for n in range(3))
-        return cls(line[3 * _DIGEST :].decode(), of_record, of_object, data)
+    def decode(cls, digests: bytes) -> Self:
+        return cls(*(digests[n * _DIGEST : (n + 1) * _DIGEST] for n in range(3)))
 
 
 class Indexing:
@@ -94,8 +88,8 @@ class Indexing:
 
     def __init__(self, store: Store) -> None:
         self._store: Final = store
-        # By month, what was written, encoded.
-        self._written: Final[dict[str, list[bytes]]] = {}
+        # By month, and by the key of the record, what was written last, as joined digests.
+        self._written: Final[dict[str, dict[str, bytes]]] = {}
         self._documents: Final[dict[str, dict[str, bytes]]] = {}
         self._count = 0
         # The months that are closed, as they were listed when all was written.
@@ -106,7 +100,7 @@ class Indexing:
         """This object and its record were just written: key and contents."""
         for key, data in documents:
             month = layout.month_of(key)
-            self._written.setdefault(month, []).append(_Written.of(stored, key, data).encode())
+            self._written.setdefault(month, {})[key] = b"".join(_Written.of(stored, key, data))
             of_month = self._documents.setdefault(month, {})
             if key in of_month or self._count < _MOST_KEPT:
                 self._count += key not in of_month
@@ -118,7 +112,7 @@ class Indexing:
 
     def sets(self, month: str) -> set[str]:
         """The sets of a month that were written to."""
-        return {layout.set_of(_Written.decode(one).key) for one in self._written.get(month, ())}
+        return set(map(layout.set_of, self._written.get(month, ())))
 
     async def view(self, month: str) -> MonthView:
         """A month, once all is written to it that will be: listed now, and kept until its catalogue
@@ -146,25 +140,26 @@ class Indexing:
     async def check(self, month: str) -> dict[str, ArchiverError]:
         """Compare what was written to a month with its listing, before SHA256SUMS names it. A store
         may have dropped what it said that it took, or kept something else: that loses its record,
-        so that the next run brings it anew. What cannot be read keeps it. Returns why, by set.
-        Raises UnreadableObject, StoreError."""
+        so that the next run brings it anew. What cannot be read keeps it, and so does an access key
+        that may not delete. Returns why, by set. Raises UnreadableObject, StoreError."""
         failed: dict[str, ArchiverError] = {}
         # Nothing is taken from the memory of this run that the store may not have.
         unproven = self._documents.pop(month, {})
         self._count -= len(unproven)
         proven = self._documents[month] = {}
-        for line in self._written.get(month, ()):
-            one = _Written.decode(line)
-            lacks = await _lacks(self._store, await self.view(month), one)
+        for key, digests in self._written.get(month, {}).items():
+            view = await self.view(month)
+            lacks = await _lacks(self._store, view, key, _Written.decode(digests))
             if lacks is None:
-                proven |= {key: unproven[key] for key in {one.key} & unproven.keys()}
+                proven |= {one: unproven[one] for one in {key} & unproven.keys()}
                 continue
-            failed[layout.set_of(one.key)] = StoreError(
+            failed[layout.set_of(key)] = StoreError(
                 f"{lacks}: the store does not have it as it was sent",
                 hint="it accepts what it does not keep, or something else changed it",
             )
-            if await self._store.size(one.key) is not None:
-                await self._store.move_to_quarantine(one.key)
+            if await self._store.size(key) is not None:
+                with suppress(StoreForbidden):
+                    await self._store.move_to_quarantine(key)
         self._count += len(proven)
         if failed:
             self.look_again(month)
@@ -173,7 +168,7 @@ class Indexing:
     async def keep(self, month: str) -> None:
         """Write the catalogue of a month, and forget it. One that cannot be written is logged: it
         is derived, and whoever asks reads the records."""
-        written = {layout.stem_of(_Written.decode(one).key) for one in self._written.pop(month, ())}
+        written = set(map(layout.stem_of, self._written.pop(month, {})))
         documents = self._documents.pop(month, {})
         self._count -= len(documents)
         try:
@@ -205,23 +200,23 @@ def not_written(month: str, error: ArchiverError) -> None:
     log(logging.WARNING, "catalogue_not_written", text, instance_id, {"month": month})
 
 
-async def _lacks(store: Store, view: MonthView, one: _Written) -> str | None:
+async def _lacks(store: Store, view: MonthView, key: str, one: _Written) -> str | None:
     """The key of the record that was written, or of its object, where that is not there as it was
     written. Raises UnreadableObject where nobody can tell, StoreError."""
-    entries, stem = view.listed.entries, layout.stem_of(one.key)
+    entries, stem = view.listed.entries, layout.stem_of(key)
     is_object_right = any(_shows(entries.get(f"{stem}.{kind}"), one.object) for kind in Kind)
-    if is_object_right and _shows(entries.get(one.key), one.record):
+    if is_object_right and _shows(entries.get(key), one.record):
         return None
     # It may have come since, and some stores list other versions than they respond with.
     try:
-        data = await store.read(one.key)
+        data = await store.read(key)
     except BadDocument:
-        return one.key
+        return key
     if data is None or _digest(data) != one.data:
-        return one.key
+        return key
     if is_object_right:
         return None
-    record = Record.decode(one.key, data)
+    record = Record.decode(key, data)
     try:
         block = await in_thread(new_block)
         found = await measure(

@@ -137,20 +137,18 @@ def at_odds(
     """Why SHA256SUMS (the SHA-256 by key) contradicts a record, if it does: it has another SHA-256
     of the object, or names an object of the same backup with another suffix. Or why what earlier
     verifies have ``seen`` does, unless SHA256SUMS agrees with the record (pure)."""
-    said = [("SHA256SUMS says", sums or {})]
-    if said[0][1].get(record.object_key) != record.sha256:
-        read = {key: one.sha256 for key, one in (seen or {}).items() if one.sha256 is not None}
-        said.append(("an earlier verify saw", read))
-    stem = layout.stem_of(record.object_key)
-    for who, given in said:
-        for key in (f"{stem}.{kind}" for kind in Kind):
-            sha256 = given.get(key)
-            if sha256 is not None and (key, sha256) != (record.object_key, record.sha256):
-                return IntegrityError(
-                    f"{record.object_key}: {who} {sha256} of {key}, and its record says "
-                    f"{record.sha256}",
-                    hint="one of them was changed: run verify, then repair",
-                )
+    sums, seen = sums or {}, seen or {}
+    keys = [f"{layout.stem_of(record.object_key)}.{kind}" for kind in Kind]
+    said = [("SHA256SUMS says", key, sums.get(key)) for key in keys]
+    if sums.get(record.object_key) != record.sha256:
+        said += [("an earlier verify saw", key, seen[key].sha256) for key in keys if key in seen]
+    for who, key, sha256 in said:
+        if sha256 is not None and (key, sha256) != (record.object_key, record.sha256):
+            return IntegrityError(
+                f"{record.object_key}: {who} {sha256} of {key}, and its record says "
+                f"{record.sha256}",
+                hint="one of them was changed: run verify, then repair",
+            )
     return None
 
 

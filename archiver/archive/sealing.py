@@ -5,9 +5,11 @@ have been changed. Only where a repair has just fetched or compared the bytes, t
 the line. Nor does a record give a line if an earlier verify saw other bytes: with two witnesses it
 would outvote that verify.
 
-Only a repair replaces a SHA256SUMS that cannot be read. It keeps every name of a backup's file. It
-refuses where a damaged line may be that of a file that gets no other: the next pull would give a
-standard instance's file the line that its record says, whoever wrote that.
+Only a repair replaces a SHA256SUMS that is gone or cannot be read. It keeps every name of a
+backup's file. It refuses where a damaged line may be that of a file that gets no other, or where
+the catalogue of one that is gone knows of such a file: the next pull would give a standard
+instance's file the line that its record says, whoever wrote that, and nothing would tell of a set
+that is gone.
 
 A cluster's set gets its lines when all of its files are here, which the caller knows. A standard
 instance's set is one file, whose record proves the bytes: each of the month that has no line gets
@@ -39,17 +41,23 @@ from archiver.stores.base import Entry, Store
 # Sets whose records are read at once, and held until their lines are made.
 _SETS_AT_ONCE: Final = 200
 _STAYS: Final = "it stays as it is: run verify, then repair"
+_REMOVED: Final = (
+    "repair from an archive that has it; removed on purpose? then remove the month's "
+    f"{layout.INDEX_NAME}, too"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SumsRepair:
     """What a repair knows of a month. ``theirs`` is the SHA-256 by key in the SHA256SUMS of another
     archive; ``absent`` are those of files that are not here, which get a line all the same.
-    ``knows_all``: the other archive, or the vendor, knows all files that are here."""
+    ``knows_all``: the other archive, or the vendor, knows all files that are here. Sets that were
+    ``not_repaired`` get no line for having had one before."""
 
     theirs: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
     knows_all: bool = False
+    not_repaired: Collection[str] = ()
 
     def choose(self, key: str, hashes: frozenset[str]) -> frozenset[str]:
         """The one of several SHA-256 for a file that the other archive has, too, if it has one."""
@@ -91,7 +99,8 @@ class _Month:
     """What was read of a month. ``lines`` are those of SHA256SUMS by key, with several SHA-256
     where it names a file twice. ``recorded`` is the SHA-256 by key that the records give; ``wrong``
     says by set why a record does not count. The records of ``complete`` sets give lines, and those
-    of ``confirmed`` stems are believed whatever the lines say."""
+    of ``confirmed`` stems are believed whatever the lines say. ``remembered`` are files that get
+    back the line that they had."""
 
     view: MonthView
     salvage: Salvage
@@ -100,6 +109,7 @@ class _Month:
     wrong: Mapping[str, ArchiverError]
     complete: frozenset[str]
     confirmed: frozenset[str]
+    remembered: frozenset[str]
 
     def names(self, sums: Mapping[str, str]) -> dict[str, str]:
         """The same by the names that SHA256SUMS has."""
@@ -152,6 +162,10 @@ async def plan_seal(
     before = {key: min(hashes) for key, hashes in kept.items()}
     named = before | added
     if repair is not None:
+        if lost := _lost(view, named):
+            fault = "it was here, and is gone: the catalogue names files that would get no line"
+            lost[sums_key] = BadDocument(sums_key, fault, hint=_REMOVED)
+            return SealPlan(failed={**failed, **lost})
         try:
             _check_repair(month, added, kept, repair)
         except BadDocument as error:
@@ -212,9 +226,13 @@ async def _read_month(
     # The view of a repair may be without them: what they miss is what it writes.
     seen = view.overview.results if repair is None else await results_if_any(store, view.key)
     recorded, wrong = await _recorded(store, some, said, seen, confirmed)
+    remembered = frozenset[str]()
     if repair is not None:
         complete |= _named_before(recorded, seen)
-    return _Month(view, salvage, lines, recorded, wrong, frozenset(complete), frozenset(confirmed))
+        remembered = _remembered(view.overview.catalogue, recorded, repair)
+    return _Month(
+        view, salvage, lines, recorded, wrong, frozenset(complete), frozenset(confirmed), remembered
+    )
 
 
 def _known_by(one: SetFiles, keys: Collection[str]) -> SetFiles:
@@ -261,9 +279,34 @@ def _named_before(recorded: Mapping[str, str], seen: Mapping[str, Result]) -> se
     return sets - set(map(layout.set_of, changed))
 
 
+def _remembered(
+    catalogue: Catalogue, recorded: Mapping[str, str], repair: SumsRepair
+) -> frozenset[str]:
+    """The files that a SHA256SUMS which is gone named, by the catalogue, and that are recorded as
+    they were then."""
+    entries = (catalogue.entries[key] for key in catalogue.were_named)
+    return frozenset(
+        one.object_key
+        for one in entries
+        if recorded.get(one.object_key) == one.sha256 and one.set_key not in repair.not_repaired
+    )
+
+
+def _lost(view: MonthView, named: Collection[str]) -> dict[str, ArchiverError]:
+    """By the key of its record, each file that a SHA256SUMS which is gone may have named, by the
+    catalogue, and that is not ``named`` now: it is gone as well, or is not as it was."""
+    catalogue = view.overview.catalogue
+    if not catalogue.lacks_sums:
+        return {}
+    may_be_named = catalogue.named - (catalogue.entries.keys() - catalogue.were_named)
+    lost = sorted(may_be_named - set(map(layout.record_key, map(layout.stem_of, named))))
+    fault = "the catalogue names it, and it is gone, or is not as it was"
+    return {key: IntegrityError(f"{key}: {fault}", hint=_REMOVED) for key in lost}
+
+
 def _added(month: _Month) -> dict[str, str]:
-    """The lines that records give: of complete sets, of confirmed files, and of those whose own
-    line has but a few wrong bytes."""
+    """The lines that records give: of complete sets, of confirmed files, of those that had one, and
+    of those whose own line has but a few wrong bytes."""
     unnamed = {key: sha256 for key, sha256 in month.recorded.items() if key not in month.lines}
     recognised = recognized(month.damaged, month.names(unnamed))
     return {
@@ -271,6 +314,7 @@ def _added(month: _Month) -> dict[str, str]:
         for key, sha256 in month.recorded.items()
         if layout.set_of(key) in month.complete - month.wrong.keys()
         or _is_believed(month, key)
+        or key in month.remembered
         or key.removeprefix(f"{month.view.key}/") in recognised
     }
 

@@ -172,6 +172,8 @@ ODD: dict[str, Callable[[bytes], bytes | None]] = {
     "adds a record": lambda data: edited(data, add_a_record),
     "leaves a line out": changed(4, 0),
     "has no arrays": lambda data: edited(data, lambda lines: lines.__setitem__(0, [1, 2])),
+    "starts in year 1": changed(8, -62_135_596_800_000_000),
+    "starts in year 9999": changed(8, 253_402_300_799_000_000),
     "has short arrays": lambda data: edited(data, lambda lines: lines[0].pop()),
     "has other values": lambda data: edited(
         data, lambda lines: lines[0].__setitem__(1, [[None] * 14])
@@ -189,6 +191,8 @@ async def test_an_odd_catalogue_changes_nothing(name: str, pulled: Pulled) -> No
         else:
             path.write_bytes(data)
     assert await rows_of(pulled.root) == right
+    copied = await copy(pulled.archive, Archive(LocalStore(pulled.root.parent / "copied")))
+    assert copied.exit_code == 0
     restored = await restore(pulled.archive, pulled.root.parent / "to", instance_id=CLUSTER)
     assert restored.backup_set.key in {row.set_key for row in right}
     found = await verify(pulled.archive)

@@ -1,6 +1,7 @@
 """What is or was in an archive and cannot be used: each command names it, and none says that all is
 well."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -267,11 +268,90 @@ async def test_a_sha256sums_that_is_gone_is_damage(
     assert [failed.subject for failed in summary.failures] == [key]
     found = await verify(pulled.archive)
     assert (found.exit_code, {one.key for one in found.findings} >= {key}) == (3, True)
-    if is_known_to == "a verify":
-        for forgotten in (vendor / CLUSTER).rglob(f"d_{DAYS[0]}*"):
-            forgotten.unlink()
-        mended = await repair(pulled.archive, found, SourceSupplier(source))
-        assert (mended.exit_code, sums.read_text()) == (0, kept)
+    for forgotten in (vendor / CLUSTER).rglob(f"d_{DAYS[0]}*"):
+        forgotten.unlink()
+    mended = await repair(pulled.archive, found, SourceSupplier(source))
+    assert (mended.exit_code, sums.read_text()) == (0, kept)
+
+
+def _forget(vendor: Path, day: str = "") -> None:
+    """The vendor has removed the backups of a day, or all."""
+    for one in vendor.rglob(f"d_{day}*"):
+        one.unlink()
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+async def test_a_set_that_is_lost_with_its_sha256sums_is_not_forgotten(
+    instance: str, origin: str, pulled: Pulled, offsite: Archive, vendor: Path,
+    source: TairSource,
+) -> None:  # fmt: skip
+    """No verify has seen it: the catalogue alone names it."""
+    sums, lost = pulled.sums(instance), pulled.objects(instance, DAYS[0])
+    _forget(vendor, DAYS[0])
+    for root in (pulled.root, Path(str(offsite.store))):
+        for path in lost:
+            remove_node(root / pulled.key(path))
+        (root / pulled.key(sums)).unlink()
+    supplier = ArchiveSupplier(offsite) if origin == "archive" else SourceSupplier(source)
+    for _ in range(2):
+        found = await verify(pulled.archive)
+        mended = await repair(pulled.archive, found, supplier)
+        names = {one.key for one in mended.not_repaired}
+        assert names == {pulled.key(path.with_suffix(".json")) for path in lost} | {
+            pulled.key(sums)
+        }
+        assert "index.jsonl" in str(mended.not_repaired[0].error)
+        assert (mended.exit_code, sums.exists()) == (3, False)
+    sums.with_name("index.jsonl").unlink()  # as that says
+    assert (await pull(source, pulled.archive, [everything(instance)])).exit_code == 0
+    assert (await verify(pulled.archive)).findings == []
+
+
+async def test_a_set_that_is_lost_with_its_sha256sums_comes_back_with_it(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    sums = pulled.sums()
+    kept = sums.read_bytes()
+    shutil.rmtree(pulled.objects(day=DAYS[0])[0].parent)
+    sums.unlink()
+    found = await verify(pulled.archive)
+    mended = await repair(pulled.archive, found, ArchiveSupplier(offsite))
+    assert (mended.exit_code, sums.read_bytes()) == (0, kept)
+
+
+@pytest.mark.parametrize("besides", ["", "changed", "edited", "object gone", "new"])
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+async def test_the_catalogue_gives_a_sha256sums_its_lines_back(
+    instance: str, besides: str, pulled: Pulled, vendor: Path, source: TairSource
+) -> None:
+    """The vendor has forgotten all of it, and there is no other archive."""
+    sums, path = pulled.sums(instance), pulled.objects(instance)[0]
+    if besides == "new":  # it came later, and SHA256SUMS has never named it
+        remove_lines(path)
+        store, month = LocalStore(pulled.root), pulled.key(sums.parent)
+        await write_index(store, await view_month(store, month, {}))
+    kept = sums.read_bytes()
+    sums.unlink()
+    _forget(vendor)
+    if besides == "changed":
+        forge(path, rdb(20_000, 99))
+    elif besides == "edited":
+        index, sha256 = sums.with_name("index.jsonl"), hashlib.sha256(path.read_bytes()).hexdigest()
+        first, _, rest = index.read_bytes().partition(b"\n")
+        wrong = rest.replace(sha256.encode(), b"0" * 64)
+        was, now = (hashlib.sha256(one).hexdigest().encode() for one in (rest, wrong))
+        index.write_bytes(first.replace(was, now) + b"\n" + wrong)
+    elif besides == "object gone":
+        path.unlink()
+    found = await verify(pulled.archive)
+    mended = await repair(pulled.archive, found, SourceSupplier(source))
+    if besides in ("changed", "edited", "object gone"):
+        assert pulled.key(path.with_suffix(".json")) in {one.key for one in mended.not_repaired}
+        assert (mended.exit_code, sums.exists()) == (3, False)
+    else:
+        assert (sums.read_bytes(), mended.not_repaired) == (kept, [])
+        assert mended.exit_code == (1 if besides else 0)
 
 
 @pytest.mark.parametrize("besides", ["", "forged", "changed", "gone"])

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import orjson
 import pytest
@@ -14,8 +15,10 @@ from archiver import Archive, LocalStore, TairSource, pull, verify
 from archiver.archive import indexing, layout, sealing
 from archiver.archive.contents import results_below, view_month
 from archiver.archive.indexing import write_index
+from archiver.archive.reading import at_odds, decode_record
 from archiver.archive.sealing import SumsRepair, plan_seal
 from archiver.archive.sums import recognized, unexplained
+from archiver.archive.verified import Result
 from archiver.commands.copy.difference import mismatches
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import Selection
@@ -24,7 +27,7 @@ from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.run import repair
 from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.restore.run import restore
-from archiver.errors import IntegrityError, StoreError, UnreadableObject
+from archiver.errors import IntegrityError, StoreError, StoreForbidden, UnreadableObject
 from archiver.model import Stored
 from archiver.stores.base import Entry, Opened
 from archiver.stores.commit import Commit
@@ -225,6 +228,31 @@ async def test_what_cannot_be_read_keeps_its_record(pulled: Pulled) -> None:
     assert not index.documents(layout.month_of(key))  # they are read back, not taken from memory
 
 
+async def test_a_record_that_was_written_twice_is_compared_with_the_last(pulled: Pulled) -> None:
+    [path] = pulled.objects(INSTANCE)
+    key, record = pulled.key(path), path.with_suffix(".json")
+    index = indexing.Indexing(LocalStore(pulled.root))
+    stored = Stored(key, receipt_of(path.read_bytes()))
+    for data in (record.read_bytes() + b"\n", record.read_bytes()):
+        index.wrote(stored, [(pulled.key(record), data)])
+    assert await index.check(layout.month_of(key)) == {}
+    assert record.exists()
+
+
+def test_a_record_is_compared_with_what_is_said_of_its_own_object(pulled: Pulled) -> None:
+    """A month's results may be many thousand: they are not gone through for each record."""
+
+    class Results(dict[str, Result]):
+        def items(self) -> NoReturn:
+            raise AssertionError
+
+    path = pulled.objects(INSTANCE)[0].with_suffix(".json")
+    record = decode_record(pulled.key(path), path.read_bytes())
+    key = record.object_key
+    assert at_odds(record, {}, Results({key: Result(sha256=record.sha256)})) is None
+    assert "an earlier verify saw 0" in str(at_odds(record, {}, Results({key: Result(sha256="0")})))
+
+
 class Hiding(LocalStore):
     """Neither lists nor reads SHA256SUMS, which is there, while it ``hides`` it."""
 
@@ -289,6 +317,28 @@ async def test_a_record_that_the_store_did_not_replace_is_missed(
     assert (len(rows), summary.exit_code, record.exists()) == (1, 6, False)
     assert (await pull(source, pulled.archive, [everything()])).archived == 1
     assert (await verify(pulled.archive)).exit_code == 0
+
+
+async def test_a_key_that_may_not_delete_ends_no_run_at_a_record_that_was_not_kept(
+    vendor: Path, source: TairSource, tmp_path: Path
+) -> None:
+    class Zeros(LocalStore):
+        async def move_to_quarantine(self, key: str) -> str:
+            raise StoreForbidden(f"{key}: this access key may not delete it")
+
+        def finish(self, commits: Iterable[Commit]) -> list[Stored]:
+            stored = super().finish(commits)
+            for path in self.root.glob(f"{CLUSTER}/*/*/{DAYS[1]}*/*-db-1-*.json"):
+                path.write_bytes(bytes(path.stat().st_size))
+            return stored
+
+    archive = Archive(Zeros(tmp_path / "archive"))
+    summary = await pull(source, archive, [everything(CLUSTER), everything(INSTANCE)])
+    assert {type(failed.error) for failed in summary.failures} >= {StoreError}
+    assert {DAYS[1] in failed.subject for failed in summary.failures} == {True}
+    assert summary.exit_code == 6
+    sums = [path.read_text() for path in (tmp_path / "archive").glob("*/*/*/SHA256SUMS")]
+    assert [DAYS[1] in text for text in sorted(sums, key=len)] == [True, False]
 
 
 async def test_a_sha256sums_that_the_store_does_not_keep_is_missed(

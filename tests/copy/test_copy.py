@@ -288,6 +288,38 @@ async def test_a_set_that_may_lack_a_node_gets_no_lines(
     assert (await verify(target)).findings == []
 
 
+async def _in_two_folders(pulled: Pulled) -> Path:
+    """A whole set that another pull put into a second folder, with its own records, as when two
+    archives were merged."""
+    [folder] = {path.parent for path in pulled.objects()}
+    twin = shutil.copytree(folder, folder.with_name(folder.name.replace("T031500", "T031501")))
+    for path in twin.glob("*.json"):
+        path.write_bytes(path.read_bytes().replace(b'"attempts": 1', b'"attempts": 21'))
+    put_sums(twin)
+    assert (await verify(pulled.archive)).findings == []
+    return twin
+
+
+async def test_a_set_in_two_folders_is_copied_once(pulled: Pulled, tmp_path: Path) -> None:
+    """And the records that the copy wrote stay where they are."""
+    await _in_two_folders(pulled)
+    target = Archive(LocalStore(tmp_path / "new"))
+    for archived in (FILES, 0):
+        summary = await copy(pulled.archive, target)
+        assert (summary.failures, summary.archived) == ([], archived)
+        assert summary.archived + summary.held == FILES + NODES
+    assert (await verify(target)).findings == []
+
+
+async def test_what_is_damaged_in_one_folder_is_copied_from_the_other(
+    pulled: Pulled, tmp_path: Path
+) -> None:
+    await _in_two_folders(pulled)
+    flip(pulled.objects()[0])
+    summary = await copy(pulled.archive, Archive(LocalStore(tmp_path / "new")))
+    assert (len(summary.failures), summary.archived) == (1, FILES)
+
+
 async def test_sets_of_two_nights_with_one_id_are_both_whole(tmp_path: Path) -> None:
     root = tmp_path / "archive"
     nodes = list[Path]()

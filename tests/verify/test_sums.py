@@ -11,6 +11,8 @@ import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, verify
 from archiver.archive import sums
+from archiver.archive.contents import view_month
+from archiver.archive.indexing import write_index
 from archiver.archive.reading import read_sums
 from archiver.archive.sums import DamagedLines, format_sums, salvage_sums, unexplained
 from archiver.commands.copy.run import copy
@@ -184,6 +186,24 @@ async def test_what_two_archives_record_otherwise_is_not_sealed(
     assert pulled.sums().read_bytes() == b"?"
 
 
+async def test_what_another_archive_contradicts_gets_no_line_back(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """The record and the catalogue were forged, and SHA256SUMS was removed."""
+    path, sums = pulled.objects()[0], pulled.sums()
+    old = hashlib.sha256(path.read_bytes()).hexdigest()
+    forge(path, rdb(20_000, 99))
+    new = hashlib.sha256(path.read_bytes()).hexdigest()
+    sums.write_text(sums.read_text().replace(old, new))
+    store = LocalStore(pulled.root)
+    await write_index(store, await view_month(store, pulled.key(sums.parent)))
+    sums.unlink()
+    summary = await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
+    [failed] = summary.not_repaired
+    assert "contradict " in str(failed.error)
+    assert (summary.exit_code, sums_of(path).exists()) == (3, False)
+
+
 def lose_a_node(pulled: Pulled, offsite: Archive, *, named_there: bool) -> tuple[str, str]:
     """The second node's file is gone from two archives, and what verifies saw. What SHA256SUMS
     calls it, and a node that is here. No set beside it tells which nodes there are."""
@@ -195,6 +215,8 @@ def lose_a_node(pulled: Pulled, offsite: Archive, *, named_there: bool) -> tuple
             if other.name != lost.parent.name:
                 remove_lines(other)
                 shutil.rmtree(other)
+        for index in root.rglob("index.jsonl"):
+            index.unlink()
     if not named_there:
         remove_lines(Path(str(offsite.store)) / pulled.key(lost))
     return pulled.name(lost), pulled.name(here)
@@ -558,8 +580,8 @@ async def test_of_two_lines_a_repair_takes_none(
 async def test_a_set_with_a_damaged_line_in_the_other_archive_gets_none(
     pulled: Pulled, offsite: Archive, tmp_path: Path, *, is_lost: bool
 ) -> None:
-    """It may be that of a node that is lost there, and here, with our SHA256SUMS. So may one that
-    is gone, and that an earlier verify saw there."""
+    """It may be that of a node that is lost there, and here, with our SHA256SUMS and catalogue. So
+    may one that is gone, and that an earlier verify saw there."""
     path = pulled.objects()[0]
     theirs = tmp_path / "offsite" / pulled.key(path)
     assert (await verify(offsite)).exit_code == 0
@@ -570,6 +592,7 @@ async def test_a_set_with_a_damaged_line_in_the_other_archive_gets_none(
         name = pulled.name(path)
         sums_of(theirs).write_text(sums_of(theirs).read_text().replace(name, name[:-3]))
     remove_node(path)
+    pulled.sums().with_name("index.jsonl").unlink()
     pulled.sums().unlink()
     await repair(pulled.archive, await verify(pulled.archive), ArchiveSupplier(offsite))
     assert pulled.sums().exists()

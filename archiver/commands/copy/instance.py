@@ -152,6 +152,8 @@ class InstanceCopy:
         self._origins: Final[dict[tuple[str, str], dict[str, _Origin]]] = {}
         # By their keys without suffix, files that the target is to take as they are here.
         self._replaced: Final[set[str]] = set()
+        # The keys without suffix of what was handed to workers.
+        self._begun: Final[set[str]] = set()
         # The set that was last said to have no SHA256SUMS.
         self._noted = ""
 
@@ -295,6 +297,7 @@ class InstanceCopy:
             await self._clear([layout.record_key(stem)])
         self._observer(events.Planned(backup))
         self._touch(set_key, one.files, is_standard=record.is_standard)
+        self._begun.add(stem)
         known, present = await self._inventory.knows(stem), await self._inventory.present(stem)
         return Planned(self, record, set_key, known, present)
 
@@ -302,11 +305,14 @@ class InstanceCopy:
         """The set for it in the target, and how that holds it: seen as the one writer, if there
         is something to write. None where another process is."""
         found = await self._compared(record)
-        if self.writer.is_writer or not self._is_to_be_copied(found[1]):
+        is_begun = layout.stem(found[0], record) in self._begun
+        if not self._is_to_be_copied(found[1]) or (self.writer.is_writer and not is_begun):
             return found
+        if is_begun:  # from another folder of the source: it comes first
+            await self.writer.nothing_under_way()
         if not await self.writer.begin_out_of_turn():
             return None
-        # Another writer may have written it meanwhile.
+        # Another writer, or a worker, may have written it meanwhile.
         self._inventory.look_again()
         self._target_says.look_again()
         return await self._compared(record)

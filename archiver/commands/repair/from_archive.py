@@ -326,15 +326,15 @@ class _MonthRepair:
         unnamed = missing - our_sums.keys() - others.keys()
         lost = {layout.stem_of(key) for key in missing - unnamed}
         incomplete = {*map(layout.set_of, unnamed), *theirs.unclear}
-        incomplete |= {layout.set_of(layout.record_key(stem)) for stem in failed - lost}
+        not_repaired = {layout.set_of(layout.record_key(stem)) for stem in failed - lost}
         objects = set(filter(layout.is_object, view.there))
         knows_all = bool(theirs.sums) and objects <= theirs.sums.keys()
         plan = await plan_seal(
             self._store,
             view,
-            set(map(layout.set_of, names)) - incomplete,
+            set(map(layout.set_of, names)) - incomplete - not_repaired,
             confirmed=confirmed,
-            repair=SumsRepair(theirs.sums, others, knows_all=knows_all),
+            repair=SumsRepair(theirs.sums, others, knows_all=knows_all, not_repaired=not_repaired),
         )
         key = layout.sums_key(self._month)
         try:

@@ -15,6 +15,7 @@ from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.contents import SetFiles, view_month
 from archiver.archive.measure import measure, new_block
+from archiver.archive.sealing import SumsRepair, plan_seal
 from archiver.archive.verified import results_if_any
 from archiver.commands.pull.plan import PullOptions
 from archiver.commands.pull.run import pull
@@ -30,6 +31,7 @@ from archiver.errors import (
     ObjectMissing,
     SourceError,
     StoreError,
+    UnreadableObject,
 )
 from archiver.logs import relayed
 from archiver.model import Backup, Page, Query, Status
@@ -71,9 +73,10 @@ class SourceSupplier:
         )
         only = _Only(self._source, wrong)
         summary = await pull(only, archive, listing.queries, options, relayed(observe))
+        busy = await self._write_sums(archive, listing, observer)
         reported = {place_of(event.key) for event in listing.not_repaired}
         instances = {scope_of(f"{key}/") for key in wrong}
-        busy = {
+        busy |= {
             one.subject: one.error
             for one in summary.failures
             if one.subject in instances and isinstance(one.error, ArchiveBusy | StoreError)
@@ -116,6 +119,8 @@ class SourceSupplier:
             if listed and query is not None:
                 found.queries.append(query)
             found.stems |= listed
+            if one.is_month and not listed:
+                found.forgotten.append(one.key)
             gone = BackupGone("the vendor does not have it", hint="repair from another archive")
             found.not_repaired += [
                 events.NotRepaired(one.key_of(subject), one.absent(subject, gone))
@@ -123,6 +128,30 @@ class SourceSupplier:
                 if subject not in listed and (one.stems or not listed)
             ]
         return found
+
+    async def _write_sums(
+        self, archive: Archive, listing: "_Listing", observer: events.Observer
+    ) -> dict[str, ArchiverError]:
+        """Write SHA256SUMS in months that the vendor has forgotten, where the archive itself knows
+        what it said. Returns the instances that cannot be written to. Raises StoreError."""
+
+        async def write(instance_id: str) -> None:
+            for month in listing.forgotten:
+                if scope_of(month) != instance_id:
+                    continue
+                view, key = await view_month(archive.store, month), layout.sums_key(month)
+                plan = await plan_seal(archive.store, view, repair=SumsRepair())
+                failed = dict(plan.failed)
+                try:
+                    await plan.write(archive.store, view)
+                except UnreadableObject as error:
+                    failed[key] = error
+                if plan.data is not None and not failed:
+                    observer(events.Repaired(key, "the archive itself"))
+                if plan.data is not None or failed:
+                    listing.tell(month, failed)
+
+        return await archive.for_each(set(map(scope_of, listing.forgotten)), write, observer)
 
     async def _ask(self, wrong: WrongSet, query: Query) -> frozenset[str]:
         """The stems of the set's backups that the source lists and that are wrong here; all that it
@@ -157,6 +186,13 @@ class _Listing:
     queries: list[Query] = field(default_factory=list)
     stems: frozenset[str] = frozenset()
     not_repaired: list[events.NotRepaired] = field(default_factory=list)
+    # Months of which it lists nothing.
+    forgotten: list[str] = field(default_factory=list)
+
+    def tell(self, month: str, failed: Mapping[str, ArchiverError]) -> None:
+        """Say of a month what the archive itself knows, in the place of what the vendor lacks."""
+        self.not_repaired = [one for one in self.not_repaired if place_of(one.key) != month]
+        self.not_repaired += [events.NotRepaired(key, error) for key, error in failed.items()]
 
 
 async def _right_by_now(
