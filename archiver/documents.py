@@ -181,7 +181,10 @@ def parse(key: str, data: bytes, max_bytes: int = MAX_BYTES) -> Fields:
         raise BadDocument(key, "it cannot be read: it is nested too deeply") from None
     except UnicodeDecodeError:
         raise BadDocument(key, "it cannot be read: it is not UTF-8") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno:,}, column {error.colno:,}"
+        raise BadDocument(key, f"it cannot be read: it is not JSON, from {where} on") from None
+    except ValueError as error:  # of the functions below
         raise BadDocument(key, f"it cannot be read: {error!s:.120}") from None
     if not isinstance(value, dict):
         raise BadDocument(key, "it cannot be read: it is not a JSON object")

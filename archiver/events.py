@@ -57,10 +57,12 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A record whose object is missing or has another size: the backup is downloaded again."""
+    """A record that cannot be used, or whose object is missing or has another size. ``cure`` says
+    what is done about it."""
 
     backup: Backup
     why: str
+    cure: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,7 @@ class Request:
         tries = f", try {self.attempt}" if (self.attempt or 1) > 1 else ""
         why = f", {failed}" if failed else ""
         REQUESTS.debug(
-            "%s: %s, %s in %.3f s%s%s",
+            "request: %s: %s, %s in %.3f s%s%s",
             what, answer, words.size(self.size), seconds, tries, why,
             extra={
                 "event": "request",

@@ -205,6 +205,22 @@ def _alternating(addresses: Sequence[Address]) -> list[Address]:
     return [address for address in pairs if address is not None]
 
 
+def failure_in_words(error: BaseException) -> str:
+    """Why a connection or a request failed, without the name of a class, an address or a URL."""
+    error = getattr(error, "os_error", error)  # aiohttp wraps the system's
+    number = getattr(error, "errno", None)
+    match error:
+        case TimeoutError():
+            return "it did not answer in time"
+        case socket.gaierror() | UnicodeError():
+            return "its name cannot be resolved"
+        case ssl.SSLError():
+            return "the TLS handshake failed"
+        case OSError() if number is not None and number > 0:
+            return os.strerror(number).lower()
+    return "the connection broke off"
+
+
 def tls_context() -> ssl.SSLContext:
     """A context that trusts the system's authorities, and those of SSL_CERT_FILE.
 

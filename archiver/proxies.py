@@ -171,7 +171,7 @@ def denial(what: str) -> ProxyDenied:
 def unreachable(proxy: Proxy, why: str) -> SourceUnreachable:
     """The error for a proxy that cannot be connected to."""
     return SourceUnreachable(
-        f"cannot connect to the proxy {proxy} ({why})",
+        f"cannot connect to the proxy {proxy}: {why}",
         hint="check it, or use --proxy none to connect directly",
     )
 

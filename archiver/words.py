@@ -107,8 +107,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return NORMAL, f"waiting up to {span(seconds)}: {error.message}"
         case events.Failed() | events.SetIncomplete():
             return QUIET, failure(event)
-        case events.Damaged(backup, why):
-            return NORMAL, f"damaged: {backup}: {why}; downloading it again"
+        case events.Damaged(backup, why, cure):
+            return NORMAL, f"damaged: {backup}: {why}; {cure}"
         case events.FoundWrong(error=error):
             return QUIET, f"damaged: {error}"
         case events.KeptAside(key, kept):
@@ -125,7 +125,7 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
         case events.SetUnsealed(key, why):
             return NORMAL, f"note: {key}: {why}"
         case events.Mending(backup):
-            return NORMAL, f"wrong checksum: {backup}: downloading its parts again, one by one"
+            return NORMAL, f"wrong checksum: {backup}: downloading it again, part by part"
         case events.NothingListed(instance_id, start, end):
             when = "" if start == EVERYTHING_FROM else f" from {start} to {end}"
             return QUIET, f"no backups: the vendor lists none of {instance_id}{when}"
@@ -140,7 +140,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
         case events.WaitingForSource(error):
             return NORMAL, f"waiting for the source: {error.message}"
         case events.Retrying(subject, error, attempt, wait):
-            return VERBOSE, f"retry {attempt} in {wait:.1f} s: {subject}: {error}"
+            what = "" if subject in error.message else f"{subject}: "
+            return VERBOSE, f"retry {attempt} in {wait:.1f} s: {what}{error}"
         case events.Unfinished(backup):
             return VERBOSE, f"unfinished: {backup}: the vendor is still making it"
         case events.SetCompleted(key, files):

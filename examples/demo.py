@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+from archiver.stores.local.layout import JOURNAL
 from examples.sample_rdb import write_rdb
 from tests.servers.seaweedfs import WRITER, seaweedfs
 
@@ -86,13 +87,13 @@ def lay_out_vendor(directory: Path) -> None:
 def rehearse(environ: dict[str, str]) -> None:
     """Pull, interrupted once and then to the end; list; pull again."""
     pull = ["pull", "--instance", INSTANCE, "--instance", CLUSTER, "--to", str(WORK / "archive")]
-    say("A pull, interrupted with Ctrl-C after two seconds.")
-    process = subprocess.Popen([*ARCHIVER, *pull, "--no-progress"], env=environ)
-    time.sleep(2.0)
+    say("A pull, interrupted with Ctrl-C while it downloads the large file.")
+    process = started([*pull, "--no-progress"], environ)
+    until_parts_are_kept(process)
     process.send_signal(signal.SIGINT)
-    expect(process.wait(), 130)
+    expect_line(process, 130, "kept: ")
     say("The same command again: it goes on where it stopped.")
-    expect(subprocess.run([*ARCHIVER, *pull, "-v"], env=environ, check=False).returncode, 0)
+    expect_line(started([*pull, "--no-progress"], environ), 0, "resuming: ")
     say("What the archive holds, beside what the vendor has.")
     listing = ["ls", str(WORK / "archive"), "--remote"]
     for instance in (INSTANCE, CLUSTER):
@@ -103,6 +104,29 @@ def rehearse(environ: dict[str, str]) -> None:
     print("\n".join([*shown[:4], f"… {len(shown) - 8} more …", *shown[-4:]]))
     say("A pull that finds nothing new.")
     expect(subprocess.run([*ARCHIVER, *pull], env=environ, check=False).returncode, 0)
+
+
+def started(words: list[str], environ: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen([*ARCHIVER, *words], env=environ, stderr=subprocess.PIPE, text=True)
+
+
+def expect_line(process: subprocess.Popen[str], code: int, start: str) -> None:
+    """Show the command's stderr once it has ended; exit unless a line of it has this start."""
+    _, told = process.communicate()
+    print(told, end="", file=sys.stderr, flush=True)
+    expect(process.returncode, code)
+    if not any(line.startswith(start) for line in told.splitlines()):
+        sys.exit(f"demo: no line begins with {start!r}")
+
+
+def until_parts_are_kept(process: subprocess.Popen[str]) -> None:
+    """Wait until the journal of the large file names a part that is on the disk."""
+    until, area = time.monotonic() + 60, WORK / "archive" / ".staging" / INSTANCE
+    while not any(path.read_bytes().count(b"\n") > 1 for path in area.rglob(f"*{JOURNAL}")):
+        if process.poll() is not None or time.monotonic() > until:
+            process.kill()
+            sys.exit("demo: the pull kept no part")
+        time.sleep(0.02)
 
 
 def check_with_sha256sum(archive: Path) -> None:

@@ -196,7 +196,8 @@ async def test_requests_that_fail(kept: Kept, unused_port: int) -> None:
     assert (dialled.fields["method"], dialled.fields["status"]) == ("CONNECT", None)
     assert dialled.fields["error"] == "ConnectionRefusedError"
     assert re.fullmatch(
-        rf"GET {place}/\*\*\*: no answer, 0 B in \S+ s, ClientConnectorError", asked.getMessage()
+        rf"request: GET {place}/\*\*\*: no answer, 0 B in \S+ s, ClientConnectorError",
+        asked.getMessage(),
     )
     assert "secret" not in f"{dialled.__dict__} {asked.__dict__}"
 

@@ -22,7 +22,7 @@ from archiver.archive.contents import (
     overviews,
     results_below,
 )
-from archiver.archive.reading import read_record
+from archiver.archive.reading import read_record, wrong_size
 from archiver.archive.verified import Result, found_wrong
 from archiver.concurrency import for_each
 from archiver.errors import ArchiverError, BadDocument, NoDocument, UnreadableObject
@@ -41,10 +41,10 @@ _RECORDS_AT_ONCE = 2000
 class Finding:
     """What the archive says of a backup: held with its record, or to be transferred.
 
-    ``damage`` says why a record that is there does not count, ``unreadable`` why nobody knows
-    whether one is there, or counts. ``in_the_way`` are keys that the backup's files are to have,
-    and something that is no such file has. ``found_wrong``: a verify says so of the file of the
-    ``record``.
+    ``damage`` says why a record that is there does not count (``is_record_bad``: itself, not its
+    object), ``unreadable`` why nobody knows whether one is there, or counts. ``in_the_way`` are
+    keys that the backup's files are to have, and something that is no such file has.
+    ``found_wrong``: a verify says so of the file of the ``record``.
     """
 
     transfer: Transfer
@@ -53,6 +53,7 @@ class Finding:
     unreadable: ArchiverError | None = None
     in_the_way: tuple[str, ...] = ()
     found_wrong: ArchiverError | None = None
+    is_record_bad: bool = False
 
 
 @dataclass(slots=True)
@@ -265,7 +266,7 @@ class Inventory:
             record = await self._described(month, key) if key in there else None
         except BadDocument as error:
             in_the_way = (key,) if isinstance(error, NoDocument) else ()
-            return Finding(transfer, None, error.message, in_the_way=in_the_way)
+            return Finding(transfer, None, error.message, in_the_way=in_the_way, is_record_bad=True)
         except UnreadableObject as error:
             return Finding(transfer, None, unreadable=error)
         if record is None:
@@ -411,7 +412,7 @@ def _wrong_size(record: Described, month: _Month) -> str | None:
         return None
     if record.object_key in month.no_files:
         return f"{month.no_files[record.object_key]} is in its place"
-    return "it is missing" if entry is None else f"it has {entry.size:,} of {record.size:,} bytes"
+    return "it is missing" if entry is None else wrong_size(entry.size, record.size)
 
 
 def _likelihood(month: _Month, set_key: str) -> tuple[int, int, str]:

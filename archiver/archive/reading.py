@@ -18,6 +18,7 @@ from archiver.archive.verified import Result
 from archiver.errors import ArchiverError, BadDocument, IntegrityError, UnreadableObject
 from archiver.model import Kind
 from archiver.stores.base import Entry, Store
+from archiver.words import times
 
 _HINT = "run verify, then repair"
 
@@ -175,4 +176,9 @@ async def check_object(store: Store, record: Described, entries: Mapping[str, En
     if size is None:
         raise IntegrityError(f"{key}: it is missing", hint=_HINT)
     if size != record.size:
-        raise IntegrityError(f"{key}: it has {size:,} of {record.size:,} bytes", hint=_HINT)
+        raise IntegrityError(f"{key}: {wrong_size(size, record.size)}", hint=_HINT)
+
+
+def wrong_size(size: int, expected: int) -> str:
+    """``it has 144 bytes, 142 expected``."""
+    return f"it has {times(size, 'byte')}, {expected:,} expected"

@@ -4,10 +4,11 @@ import click
 from click.shell_completion import get_completion_class
 
 from archiver.cli.options import command
+from archiver.cli.params import Word
 
 
 @command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=Word(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script for SHELL.

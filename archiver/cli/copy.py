@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.cli.options import command, option, output_options, range_option
-from archiver.cli.params import InstanceId, SetKey, Size
+from archiver.cli.params import Count, InstanceId, SetKey, Size
 from archiver.cli.places import (
     beginning_options,
     check_part_size,
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Where DST has other bytes of a backup, take SRC's; DST's are kept in .quarantine/.",
 )
-@option("--workers", type=click.IntRange(1, 256), default=4, help="Files to copy at once.")
+@option("--workers", type=Count(1, 256), default=4, help="Files to copy at once.")
 @option(
     "--connections",
-    type=click.IntRange(1, 64),
+    type=Count(1, 64),
     default=4,
     help="Parts of one file to copy at once.",
 )

@@ -11,6 +11,7 @@ from archiver.cli.params import (
     LATEST,
     AssertionText,
     CleanPath,
+    Count,
     Duration,
     InstanceId,
     Moment,
@@ -46,10 +47,10 @@ _PATH = CleanPath()
 @option(
     "--at", type=Moment(), default=LATEST, help="Newest set of each instance at this time (UTC)."
 )
-@option("--random", "random_sets", type=click.IntRange(1), metavar="N", help="N random sets.")
+@option("--random", "random_sets", type=Count(1), metavar="N", help="N random sets.")
 @option(
     "--spread",
-    type=click.IntRange(1),
+    type=Count(1),
     metavar="N",
     help="N random sets, spread over all instances.",
 )
@@ -79,9 +80,7 @@ _PATH = CleanPath()
 @option("--server-memory", type=Size(2**20), help="Memory limit per server (default: 4/5 of free).")
 @option("--load-timeout", type=Duration(), default="1h", help="Maximum time to load one file.")
 @option("--scratch", type=_PATH, help="Directory to restore files to (default: the system's /tmp).")
-@option(
-    "--sample-above", type=click.IntRange(1), metavar="N", help="Count by sampling above N keys."
-)
+@option("--sample-above", type=Count(1), metavar="N", help="Count by sampling above N keys.")
 @option("--evidence", "directory", type=_PATH, help="Also store the evidence here.")
 @option("--junit", type=_PATH, help="Also write JUnit XML to this file.")
 @option("--withhold-identity", is_flag=True, help="Leave user and host out of the evidence.")
@@ -208,8 +207,8 @@ def _options(given: dict[str, Any]) -> "DrillOptions":
     return DrillOptions(
         wanted=_wanted(given),
         assertions=tuple(parse(text) for text in given["assertions"]),
-        tolerance=given["tolerance"],
-        max_change=given["max_change"],
+        tolerance=float(given["tolerance"]),
+        max_change=None if given["max_change"] is None else float(given["max_change"]),
         allow_empty=given["allow_empty"],
         show_values=given["show_values"],
         rto_seconds=given["rto"],

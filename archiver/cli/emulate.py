@@ -9,28 +9,26 @@ from typing import Any
 import click
 
 from archiver.cli.options import command, option
-from archiver.cli.params import CleanPath, Size
+from archiver.cli.params import CleanPath, Count, Real, Size
 
-_CHANCE = click.FloatRange(0, 1)
+_CHANCE = Real(0, 1)
 
 
 @command("emulate")
 @click.argument("directory", type=CleanPath())
 @option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=Count(0, 65535),
     default=8080,
     help="Port to listen on; 0 picks a free one.",
 )
 @option("--host", default="127.0.0.1", help="Address to listen on.")
 @option("--intranet-host", help="host:port in intranet URLs (default: its own).")
-@option(
-    "--latency", type=click.FloatRange(0), default=0.0, help="Seconds to wait before each answer."
-)
+@option("--latency", type=Real(0), default=0.0, help="Seconds to wait before each answer.")
 @option("--rate", type=Size(), help="Bytes per second of each object's connection.")
 @option("--drop", type=_CHANCE, default=0.0, help="Probability that a body is cut short.")
 @option("--corrupt", type=_CHANCE, default=0.0, help="Probability of a flipped byte in a body.")
-@option("--expire-after", type=click.IntRange(0), default=3600, help="Seconds until a URL expires.")
+@option("--expire-after", type=Count(0), default=3600, help="Seconds until a URL expires.")
 @option("--throttle", type=_CHANCE, default=0.0, help="Probability of Throttling.User.")
 @option("--server-errors", type=_CHANCE, default=0.0, help="Probability of a 503.")
 @option("--quota", type=click.IntRange(1), help="Calls a minute for each region and action.")
@@ -58,7 +56,9 @@ def emulate(directory: Path, **given: Any) -> None:
 async def _emulate(directory: Path, given: dict[str, Any]) -> None:
     import anyio.to_thread
 
+    from archiver.cli.run import say
     from archiver.emulator import Emulator, Faults, Policy, Quota
+    from archiver.emulator.catalogue import odd_files
 
     key_id = os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_ID")
     secret = os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_SECRET")
@@ -80,5 +80,7 @@ async def _emulate(directory: Path, given: dict[str, Any]) -> None:
         backup_seconds=given["backup_time"],
         faults=Faults(**{field.name: given[field.name] for field in fields(Faults)}),
     ) as emulator:
+        for text in await anyio.to_thread.run_sync(odd_files, directory):
+            say(f"note: {text}")
         click.echo(f"ready: pull with --endpoint {emulator.endpoint}")
         await anyio.sleep_forever()

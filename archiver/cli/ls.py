@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.argument("place", metavar="[ARCHIVE]", required=False)
 @option("--remote", is_flag=True, help="Ask the vendor, and compare.")
 @option("--check", is_flag=True, help="Exit with 1 if anything is missing, failed or incomplete.")
-@source_options
+@source_options(required=False)
 @max_age_option
 @bucket_options
 @output_options

@@ -1,11 +1,13 @@
 """The command group. Commands are imported when used, so that ``--version`` is quick."""
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from typing import Any, Final
 
 import click
 
-from archiver.cli import streams
+from archiver.cli import streams, usage
 from archiver.errors import EXIT_INTERRUPTED, UsageError
 from archiver.version import __version__
 
@@ -36,6 +38,16 @@ _SUMMARIES: Final = {
 }
 
 
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Exit on a usage error, after one line about it."""
+    try:
+        yield
+    except click.UsageError as error:
+        click.echo(f"archiver: {usage.text(error)}", err=True)
+        raise SystemExit(error.exit_code) from None
+
+
 class _Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         streams.guard()
@@ -52,12 +64,25 @@ class _Commands(click.Group):
             raise SystemExit(UsageError.exit_code)
         return super().parse_args(ctx, args)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _refusing():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _refusing():
+                return super().invoke(ctx)
         except KeyboardInterrupt:  # while importing modules: signals are not handled yet
             click.echo("archiver: interrupted; nothing was started", err=True)
             raise SystemExit(EXIT_INTERRUPTED) from None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS and not (ctx.resilient_parsing or args[0].startswith("-")):
+            near = usage.nearest(args[0], _COMMANDS)
+            raise click.UsageError(f"no such command: {args[0]}{near} (see archiver --help)")
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)

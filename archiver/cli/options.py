@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from archiver.cli import environment, runlog
-from archiver.cli.params import AssertionText, CleanPath, Duration, InstanceId, ProxyUrl, Range
+from archiver.cli import environment, runlog, usage
+from archiver.cli.params import (
+    AssertionText,
+    CleanPath,
+    Duration,
+    InstanceId,
+    ProxyUrl,
+    Range,
+    Word,
+)
 from archiver.errors import EXIT_INTERRUPTED, UsageError
 from archiver.events import Observer
 from archiver.model import Query
@@ -52,7 +60,7 @@ class _EnvironmentOption(click.Option):
         return value
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
-        hint = super().get_error_hint(ctx)
+        hint = f"--{self.long_name}"
         source = ctx.get_parameter_source(self.name or "") if ctx is not None else None
         return f"{hint} ({self.envvar})" if source is ParameterSource.ENVIRONMENT else hint
 
@@ -72,7 +80,7 @@ class _Command(click.Command):
             return self._parsed(ctx, args)
         except click.UsageError as error:
             if not ctx.resilient_parsing:
-                runlog.refused(self, given, error.exit_code, error.format_message())
+                runlog.refused(self, given, error.exit_code, usage.text(error))
             raise
 
     def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -86,7 +94,8 @@ class _Command(click.Command):
             return super().invoke(ctx)
         except KeyboardInterrupt:  # while modules were imported
             if (path := ctx.params.get("log_file")) is not None:
-                given = ["--log-file", str(path), "--log-format", ctx.params["log_format"]]
+                format_ = ctx.params["log_format"] or runlog.TEXT
+                given = ["--log-file", str(path), "--log-format", format_]
                 runlog.refused(self, given, EXIT_INTERRUPTED, "interrupted; nothing was started")
             raise
 
@@ -150,7 +159,7 @@ class SourceOptions:
         async with open_session() as session:
             chain = default_chain(session, os.environ, _home(), proxies=way.proxies)
             async with TairSource(
-                self._endpoint(),
+                self.endpoint_host(),
                 chain.get,
                 session=session,
                 retry=RETRIES.api_call.policy(way.retry_for),
@@ -160,7 +169,8 @@ class SourceOptions:
             ) as source:
                 yield source
 
-    def _endpoint(self) -> str:
+    def endpoint_host(self) -> str:
+        """The API's host or URL, that of the region unless it is given. Raises UsageError."""
         if self.endpoint:
             return self.endpoint
         region = self.region or clean_variable(os.environ, "ALIBABA_CLOUD_REGION_ID")
@@ -196,28 +206,24 @@ max_age_option = option(
 )
 
 
-def source_options(command: F) -> F:
-    """Options of every command that lists the vendor's backups."""
-    command = way_options(command)
-    for declared in reversed(
-        (
-            option(
-                "--instance",
-                "instances",
-                type=InstanceId(),
-                multiple=True,
-                help="Instance ID (repeatable).",
-            ),
-            range_option("Only backups that started in this range"),
-            option("--region", metavar="ID", help="Region of the instances, e.g. cn-hangzhou."),
-            option(
-                "--endpoint", metavar="HOST", help="API host or URL (default: that of the region)."
-            ),
-            option("--aof", is_flag=True, help="Also list AOF (incremental) backups."),
-        )
-    ):
-        command = declared(command)
-    return command
+def source_options(*, required: bool) -> Callable[[F], F]:
+    """Options of every command that lists the vendor's backups; ``required``: an instance."""
+    options = (
+        option(
+            "--instance",
+            "instances",
+            type=InstanceId(),
+            multiple=True,
+            required=required,
+            help="Instance ID (repeatable).",
+        ),
+        range_option("Only backups that started in this range"),
+        option("--region", metavar="ID", help="Region of the instances, e.g. cn-hangzhou."),
+        option("--endpoint", metavar="HOST", help="API host or URL (default: that of the region)."),
+        option("--aof", is_flag=True, help="Also list AOF (incremental) backups."),
+        way_options,
+    )
+    return lambda command: functools.reduce(lambda done, add: add(done), reversed(options), command)
 
 
 def way_options(command: F) -> F:
@@ -275,9 +281,8 @@ def output_options(command: F) -> F:
             ),
             option(
                 "--log-format",
-                type=click.Choice(runlog.FORMATS),
-                default="text",
-                help="Lines of text, or one JSON object per line.",
+                type=Word(runlog.FORMATS),
+                help="Lines of text, or one JSON object per line.  [default: text]",
             ),
         )
     ):

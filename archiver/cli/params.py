@@ -2,13 +2,15 @@
 
 import os
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from difflib import get_close_matches
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import click
 
+from archiver.cli.usage import nearest
 from archiver.documents import is_key
 from archiver.errors import UsageError
 from archiver.proxies import Proxies
@@ -20,7 +22,7 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 36500 * 86400
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
+_SHARE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(%?)")
 _ANCHOR = re.compile(r"(\d{8}T\d{6}Z-[0-9a-f]{6}):([0-9a-fA-F]{64})")
 _INSTANCE = re.compile(r"[a-z]{1,4}-[A-Za-z0-9-]{1,60}")
 
@@ -46,15 +48,48 @@ class CleanPath(click.Path):
 
 
 class Word(click.Choice[str]):
-    """One of a few words. For another one, the error names the nearest of them."""
+    """One of a few words in lower case, which may be given in any case. For another one, the error
+    names the nearest of them."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        super().__init__([str(word) for word in words], case_sensitive=False)
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        words = [str(word) for word in self.choices]
-        if value not in words:
-            near = get_close_matches(value.casefold(), words, n=1, cutoff=0.4)
-            meant = f"; did you mean {near[0]}?" if near else ""
-            self.fail(f"{value!r} is not one of {', '.join(words)}{meant}", param, ctx)
-        return value
+        if (word := value.casefold()) not in self.choices:
+            known = ", ".join(self.choices)
+            near = nearest(value, self.choices)
+            self.fail(f"{value!r} is not one of {known}{near}", param, ctx)
+        return word
+
+
+class Count(click.IntRange):
+    """A whole number within a range."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{value!r} is not a whole number {_within(self.min, self.max)}", param, ctx)
+
+
+class Real(click.FloatRange):
+    """A number within a range, with or without decimals."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            return float(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{value!r} is not a number {_within(self.min, self.max)}", param, ctx)
+
+
+def _within(least: float | None, most: float | None) -> str:
+    return f"from {least:g} on" if most is None else f"from {least:g} to {most:g}"
 
 
 class Anchor(click.ParamType[tuple[str, str]]):
@@ -152,22 +187,28 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
-class Share(click.ParamType[float]):
-    """A fraction, as ``0.1%`` or ``0.001``."""
+class Share(click.ParamType[Fraction]):
+    """A fraction, as ``0.1%`` or ``0.001``; ``above_zero``: 0 is refused."""
 
     name = "share"
 
+    def __init__(self, *, above_zero: bool = False) -> None:
+        self._above_zero = above_zero
+
     def convert(
-        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        if isinstance(value, int | float):
-            return float(value)
+        self, value: str | Fraction, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Fraction:
+        if isinstance(value, Fraction):
+            return value
         match = _SHARE.fullmatch(value.strip())
         if match is None:
-            self.fail(f"invalid percentage {value!r} (use 0.1% or 0.001)", param, ctx)
-        share = float(match[1]) / (100 if match[2] else 1)
+            self.fail(f"invalid percentage {value!r} (use 5%, 0.1% or 0.001)", param, ctx)
+        share = Fraction(match[1]) / (100 if match[2] else 1)
         if share > 1:
-            self.fail(f"{value!r} is more than 100% (did you mean {match[1]}%?)", param, ctx)
+            meant = "" if match[2] or share > 100 else f" (did you mean {match[1]}%?)"
+            self.fail(f"{value!r} is more than 100%{meant}", param, ctx)
+        if self._above_zero and not share:
+            self.fail(f"{value!r} must be more than 0%", param, ctx)
         return share
 
 

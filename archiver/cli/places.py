@@ -8,11 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
-
 from archiver.archive.layout import FORMAT_KEY
 from archiver.cli.options import option, retry_option
-from archiver.cli.params import LATEST, Duration, Moment
+from archiver.cli.params import LATEST, Count, Duration, Moment, Word
 from archiver.concurrency import in_thread
 from archiver.errors import UsageError
 from archiver.logs import record
@@ -42,7 +40,7 @@ def bucket_options(command: F) -> F:
         retry_option,
         option(
             "--s3-addressing",
-            type=click.Choice(["auto", "path", "virtual"]),
+            type=Word(["auto", "path", "virtual"]),
             default="auto",
             help="Whether the bucket's name goes in the path or the host name.",
         ),
@@ -61,12 +59,10 @@ def keeping_options(command: F) -> F:
     for decorate in (
         option(
             "--s3-lock-mode",
-            type=click.Choice(["governance", "compliance"]),
+            type=Word(["governance", "compliance"]),
             help="Who may lift the lock: holders of the permission (default), or nobody.",
         ),
-        option(
-            "--s3-lock-days", type=click.IntRange(1, 36500), help="Lock objects for this many days."
-        ),
+        option("--s3-lock-days", type=Count(1, 36500), help="Lock objects for this many days."),
         option("--s3-lock-until", type=Moment(), help="Lock objects until this time (UTC)."),
         option("--s3-sse", metavar="ALGORITHM", help="Encryption: AES256, aws:kms or aws:kms:KEY."),
         option(
@@ -85,7 +81,7 @@ def lock_option(default: str) -> Callable[[F], F]:
         "--lock-wait",
         type=Duration(),
         default=default,
-        help="How long to wait for another process that writes to the archive.",
+        help="How long to wait for another process that writes to an instance.",
     )
 
 

@@ -4,8 +4,6 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from archiver.cli.options import (
     SourceOptions,
     Way,
@@ -16,7 +14,7 @@ from archiver.cli.options import (
     output_options,
     source_options,
 )
-from archiver.cli.params import Size, Word
+from archiver.cli.params import Count, Size, Word
 from archiver.cli.places import (
     beginning_options,
     check_part_size,
@@ -36,26 +34,24 @@ if TYPE_CHECKING:
 
 
 @command("pull")
-@source_options
+@source_options(required=True)
 @option("--to", "place", required=True, metavar="ARCHIVE", help="Directory, or s3://bucket/prefix.")
 @option(
     "--network",
-    type=click.Choice(["auto", "intranet", "public"]),
+    type=Word(["auto", "intranet", "public"]),
     default="auto",
     help="auto tries the intranet once, then falls back; intranet never falls back.",
 )
 @option(
-    "--type", "types", type=Word(list(BackupType)), multiple=True,
+    "--type", "types", type=Word(BackupType), multiple=True,
     help="Only backups of this type (repeatable).",
 )  # fmt: skip
 @option(
-    "--mode", "modes", type=Word(list(BackupMode)), multiple=True,
+    "--mode", "modes", type=Word(BackupMode), multiple=True,
     help="Only backups made in this mode (repeatable).",
 )  # fmt: skip
-@option("--workers", type=click.IntRange(1, 256), default=4, help="Files to download at once.")
-@option(
-    "--connections", type=click.IntRange(1, 64), default=4, help="Maximum connections per file."
-)
+@option("--workers", type=Count(1, 256), default=4, help="Files to download at once.")
+@option("--connections", type=Count(1, 64), default=4, help="Maximum connections per file.")
 @option(
     "--part-size", type=Size(64 * 1024), default="8MiB", help="Unit of download, retry and resume."
 )
@@ -107,10 +103,7 @@ async def _pull(
     from archiver.cli.watching import Watch, remarks, watched
     from archiver.commands.ls.age import late, overdue
     from archiver.commands.pull.run import pull as pull_backups
-    from archiver.errors import UsageError
 
-    if not given["instances"]:
-        raise UsageError("missing option: --instance ID", hint="repeat it for several instances")
     check_part_size(place, given["part_size"])
     way = Way.of(given)
     source_options, options = _source_options(time_range, given, way), _options(given, way)

@@ -53,14 +53,17 @@ class NoLog:
 def logging_to(given: Mapping[str, Any], command: str, say: Say) -> Iterator[RunLog]:
     """Install the handlers that the options ask for, until the context ends.
 
-    ``say`` prints a line on stderr. Raises UsageError if the file cannot be opened.
+    ``say`` prints a line on stderr. Raises UsageError if the file cannot be opened, and for a
+    format without a file.
     """
     path, is_debug = given.get("log_file"), given.get("verbose", 0) > 1
+    if path is None and given.get("log_format") is not None:
+        raise UsageError("--log-format needs --log-file")
     levels = [(logger, logger.level) for logger in (EVENTS, REQUESTS)]
     handlers = list[tuple[logging.Logger, logging.Handler]]()
     log: RunLog = NoLog()
     if path is not None:
-        log = file = opened(path, given["log_format"], command, say)
+        log = file = opened(path, given["log_format"] or TEXT, command, say)
         file.setLevel(logging.DEBUG if is_debug else logging.INFO)
         EVENTS.setLevel(file.level)
         handlers.append((EVENTS, file))
@@ -107,7 +110,9 @@ def refused(command: click.Command, args: Sequence[str], code: int, why: str) ->
         path = _option(command, args, "log_file")
         format_ = _option(command, args, "log_format")
         if path:
-            file = opened(Path(path), format_ or TEXT, command.name or "", lambda _: None)
+            file = opened(
+                Path(path), (format_ or TEXT).casefold(), command.name or "", lambda _: None
+            )
             file.ended(code, why, jsonlines.LastLine())
             file.close()
 
@@ -254,7 +259,7 @@ class _OnStderr(logging.Handler):
         with contextlib.ExitStack() as stack:
             if bars is not None:
                 stack.enter_context(bars.tqdm.external_write_mode(file=sys.stderr))
-            self._say(f"request: {record.getMessage()}")
+            self._say(record.getMessage())
 
 
 def _open(path: str) -> tuple[int, tuple[int, int] | None]:

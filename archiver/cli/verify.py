@@ -16,7 +16,7 @@ from archiver.cli.options import (
     range_option,
     way_options,
 )
-from archiver.cli.params import Anchor, Duration, InstanceId
+from archiver.cli.params import Anchor, Count, Duration, InstanceId, Share
 from archiver.cli.places import check_keeping, keeping_options, lock_option, store_at
 from archiver.retry import RETRIES
 
@@ -41,8 +41,12 @@ _SOURCE = "source"
     help="Only this instance (repeatable).",
 )
 @range_option("Only backup sets that started in this range")
-@option("--sample", metavar="SHARE", help="Read only this share of each month's files, e.g. 5%.")
-@option("--seed", type=click.IntRange(0), help="Seed for --sample.  [default: today, as YYYYMMDD]")
+@option(
+    "--sample",
+    type=Share(above_zero=True),
+    help="Read only this share of each month's files, e.g. 5%.",
+)
+@option("--seed", type=Count(0), help="Seed for --sample.  [default: today, as YYYYMMDD]")
 @option("--since-verified", type=Duration(), help="Skip files verified within this time, e.g. 30d.")
 @option(
     "--anchor",
@@ -61,7 +65,7 @@ _SOURCE = "source"
 @option("--endpoint", metavar="HOST", help="API host or URL (default: that of the region).")
 @way_options
 @allow_host_option
-@option("--workers", type=click.IntRange(1, 32), default=4, help="Files to read at once.")
+@option("--workers", type=Count(1, 32), default=4, help="Files to read at once.")
 @option("--progress/--no-progress", default=True, help="Show a bar on a terminal, lines in a log.")
 @lock_option("0s")
 @keeping_options
@@ -99,7 +103,9 @@ async def _check_supplier(archive: "Archive", given: dict[str, Any]) -> None:
     from archiver.archive.archive import Archive, check_apart
 
     other = given["repair_from"]
-    if other is not None and other != _SOURCE:
+    if other == _SOURCE:
+        _source_options(given).endpoint_host()
+    elif other is not None:
         supplier = Archive(store_at(other, given))
         await supplier.expect()
         await check_apart(supplier, archive)
@@ -188,12 +194,18 @@ async def _repair(
     if given["repair_from"] != _SOURCE:
         other = Archive(store_at(given["repair_from"], given))
         return await repair(archive, summary, ArchiveSupplier(other), options, observer)
-    way = Way.of(given)  # the affected sets decide the range
-    source_options = SourceOptions((), None, given["region"], given["endpoint"], aof=False, way=way)
+    source_options = _source_options(given)
+    way = source_options.way
     transfer = TransferOptions(retry=RETRIES.part.policy(way.retry_for), proxies=way.proxies)
     async with source_options.open(observer) as source:
         supplier = SourceSupplier(source, transfer)
         return await repair(archive, summary, supplier, options, observer)
+
+
+def _source_options(given: dict[str, Any]) -> SourceOptions:
+    """How to reach the source; the affected sets decide the range. Raises UsageError."""
+    way = Way.of(given)
+    return SourceOptions((), None, given["region"], given["endpoint"], aof=False, way=way)
 
 
 def _options(given: dict[str, Any]) -> "VerifyOptions":
@@ -206,7 +218,7 @@ def _options(given: dict[str, Any]) -> "VerifyOptions":
     if given["sample"] is not None:
         # Another day reads other files; on the same day an interrupted sample resumes.
         today = int(f"{datetime.now(UTC):%Y%m%d}")
-        sample = Sample.parse(given["sample"], seed if seed is not None else today)
+        sample = Sample(given["sample"], seed if seed is not None else today)
     elif seed is not None:
         raise UsageError("--seed needs --sample")
     return VerifyOptions(

@@ -192,6 +192,20 @@ class _Folder:
         self._listed = backups
 
 
+def odd_files(directory: Path) -> list[str]:
+    """A line about each link that is not served, and about each empty file, which is."""
+    root = directory.resolve()
+    lines = []
+    for path in sorted([*root.glob("*/*"), *root.glob("*/*/*")]):
+        if any(part.startswith(".") for part in path.relative_to(root).parts):
+            continue
+        if path.is_symlink() and not _is_within(path, root):
+            lines.append(f"not served: {path}: a link that leads to no file in {directory}")
+        elif path.is_file() and path.stat().st_size == 0:
+            lines.append(f"served: {path}: it has 0 bytes")
+    return lines
+
+
 def _files(instance_id: str, folder: Path, directory: Path) -> Iterator[SeenFile]:
     """Every backup file of an instance, sorted by name. Its subdirectories are its nodes."""
     for entry in _visible(folder, directory):
@@ -236,8 +250,10 @@ def _read_overrides(path: Path) -> Mapping[str, Mapping[str, Any]]:
         overrides = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read as JSON: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise UsageError(f"{path} is not JSON") from None
     if not isinstance(overrides, dict) or not all(isinstance(v, dict) for v in overrides.values()):
         raise UsageError(f'{path} must be {{"<file>": {{"<API field>": value}}}}')
     return overrides

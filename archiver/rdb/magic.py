@@ -123,7 +123,7 @@ def servers_that_load(magic: str | None, version: int | None) -> str:
     if not releases:
         return f"a server newer than Redis 8 that supports RDB version {version}"
     since = min(releases)
-    redis = f"Redis {since[0]}.{since[1]} or newer" if since > (0, 0) else "any Redis"
+    redis = f"Redis {since[0]}.{since[1]} or newer" if since > (0, 0) else "Redis of any version"
     if version <= VALKEY_LOADS:
         return f"{redis}, or Valkey"
     return (

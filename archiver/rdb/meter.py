@@ -87,8 +87,8 @@ class FileMeter:
             meter._sha256 = _PortableSha256(base64.b64decode(read["sha256"], validate=True))
             meter._position, meter._crc = int(read["position"]), int(read["crc"])
             meter._head, meter._tail = (base64.b64decode(read[name]) for name in ("head", "tail"))
-        except (KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise ValueError(f"invalid state of a file meter: {error!r}") from None
+        except (KeyError, TypeError, OverflowError, RecursionError):
+            raise ValueError("the saved state of its checksums cannot be read") from None
         return meter
 
     @property

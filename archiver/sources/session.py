@@ -12,7 +12,7 @@ from yarl import URL
 
 from archiver.errors import ArchiverError, SourceUnreachable, UntrustedSource
 from archiver.logs import Request
-from archiver.network import TRUST_HINT, lookup, tls_context
+from archiver.network import TRUST_HINT, failure_in_words, lookup, tls_context
 from archiver.proxies import Proxy, refusal, unreachable, via
 
 # Short, because caching names is the system's task.
@@ -95,8 +95,8 @@ async def send(
 
 
 def no_response_error(error: Exception, url: URL, proxy: Proxy | None) -> ArchiverError:
-    """The error for a request that got no response. aiohttp's message may quote the URL with its
-    query, so only the class of its error and the system's message are used."""
+    """The error for a request that got no response. aiohttp's message is not used: it may quote the
+    URL with its query."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         why = getattr(error.certificate_error, "verify_message", "it cannot be verified")
         return UntrustedSource(
@@ -105,13 +105,13 @@ def no_response_error(error: Exception, url: URL, proxy: Proxy | None) -> Archiv
         )
     if isinstance(error, aiohttp.ClientHttpProxyError) and proxy is not None:
         return refusal(proxy, error.status, f"{url.host}:{url.port}")
-    why = type(error).__name__
-    if isinstance(error, aiohttp.ClientConnectorError):
-        why = f"{why}: {error.os_error.strerror or error.os_error}"
+    why = failure_in_words(error)
+    if isinstance(error, aiohttp.ClientResponseError):
+        why = "its response is not HTTP"
     if isinstance(error, aiohttp.ClientProxyConnectionError) and proxy is not None:
         return unreachable(proxy, why)
     return SourceUnreachable(
-        f"no response from {url.authority}{via(proxy)} ({why})",
+        f"no response from {url.authority}{via(proxy)}: {why}",
         hint="check the network, the region and the endpoint",
     )
 

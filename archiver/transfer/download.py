@@ -120,7 +120,8 @@ class FileDownload:
         # A task group whose tasks end as they are cancelled may be left as if all was done.
         await anyio.lowlevel.checkpoint_if_cancelled()
         crc, meter = self._parts.crc64(), self._measuring.meter
-        if not matches_checksum(self._backup, meter, crc, self._pin.crc64):
+        is_right = matches_checksum(self._backup, meter, crc, self._pin.crc64)
+        if not is_right:
             self._shared.observer(events.Mending(self._backup))
             if not self._staging.can_rewrite_parts:
                 raise _CorruptInTransit(
@@ -136,6 +137,7 @@ class FileDownload:
             self._parts.crc64(),
             self._parts.part_size,
             self._stats,
+            is_second=not is_right,
         )
 
     def _check_single_object(self) -> None:

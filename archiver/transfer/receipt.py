@@ -42,20 +42,25 @@ def matches_checksum(backup: Backup, meter: FileMeter, crc: int, declared: int |
 
 
 def verify_download(
-    backup: Backup, pin: Pin, meter: FileMeter, crc: int, part_size: int, stats: TransferStats
+    backup: Backup,
+    pin: Pin,
+    meter: FileMeter,
+    crc: int,
+    part_size: int,
+    stats: TransferStats,
+    *,
+    is_second: bool = False,
 ) -> Receipt:
-    """The receipt for a complete download. Raises CorruptFile when the bytes are not those at the
-    source."""
+    """The receipt for a complete download; ``is_second``: of what had arrived wrong before. Raises
+    CorruptFile when the bytes are not those at the source."""
     if meter.position != pin.total:
         raise RuntimeError("a receipt was requested before the whole file was measured")
     kind, rdb = meter.verdict(is_log=backup.is_log)
     if meter.looks_like_a_page():
         raise CorruptFile(f"{backup}: an XML or HTML page was downloaded instead of the file")
     if pin.crc64 is not None and crc != pin.crc64:
-        raise CorruptFile(
-            f"{backup}: the CRC-64 is {crc}, the source declares {pin.crc64}; "
-            "downloading it again did not help"
-        )
+        again = "; downloading it again did not help" if is_second else ""
+        raise CorruptFile(f"{backup}: the CRC-64 is {crc}, the source declares {pin.crc64}{again}")
     if rdb.footer is Footer.MISMATCH:
         at_source = ", and neither does the one at the source" if pin.crc64 is not None else ""
         raise CorruptFile(

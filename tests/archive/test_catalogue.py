@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 
@@ -382,7 +383,7 @@ async def test_a_sample_reads_the_documents_of_what_it_reads(pulled: Pulled) -> 
     store = Counting(pulled.root)
     from archiver.commands.verify.sample import Sample
 
-    found = await verify(Archive(store), VerifyOptions(sample=Sample.parse("1%", 1)))
+    found = await verify(Archive(store), VerifyOptions(sample=Sample(Fraction(1, 100), 1)))
     assert (found.files, found.read, found.findings) == (12, 2, [])
     assert len({layout.set_of(key) for key in store.of_sets() if layout.is_record(key)}) == 2
 

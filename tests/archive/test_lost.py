@@ -586,7 +586,7 @@ async def test_a_mirror_check_says_where_what_and_why(pulled: Pulled, offsite: A
     cut.write_bytes(b"x")
     gone.unlink()
     assert [str(one) for one in await compared(pulled.archive, offsite)] == [
-        f"damaged in {there}: {cut.relative_to(there)}: it has 1 of 20,000 bytes",
+        f"damaged in {there}: {cut.relative_to(there)}: it has 1 byte, 20,000 expected",
         f"damaged in {there}: {gone.relative_to(there)}: it is missing",
     ]
 

@@ -169,7 +169,7 @@ async def test_what_is_damaged_is_named_by_ls(archive: Path, run: Run) -> None:
     object_path.write_bytes(b"short")
     result = await run("ls", "archive", "--remote", "--instance", INSTANCE)
     assert result.code == 3
-    assert f"damaged: {object_path.relative_to(archive).as_posix()}: it has 5 of" in result.err
+    assert f"damaged: {object_path.relative_to(archive).as_posix()}: it has 5 bytes, " in result.err
 
 
 async def test_names_that_no_archive_gives(archive: Path, run: Run) -> None:

@@ -249,9 +249,10 @@ SET = f"{CLUSTER}/2026/11/{STARTS[-1]}-1"
 CASES = (
     # The group
     Case("no command", (), 2, ("archiver: missing command",)),
-    Case("no such command", ("pul",), 2, ("No such command 'pul'",)),
+    Case("no such command", ("pul",), 2, ("no such command: pul; did you mean pull?",)),
     Case("no such option", ("pull", "--no-such"), 2, ("--no-such",)),
-    Case("no archive is named", ("pull", "--instance", INSTANCE), 2, ("'--to'",)),
+    Case("no archive is named", ("pull", "--instance", INSTANCE), 2,
+         ("missing option: --to",)),
     Case("no such shell", ("completion", "tcsh"), 2, ("'tcsh'",)),
     # pull
     Case("failed", PULL, 1, (FAILED,), failed_at_the_vendor),
@@ -323,8 +324,8 @@ CASES = (
     Case("verify: changed", ("verify", "archive"), 3, ("SHA-256 is",), a_changed_file),
     Case("verify: lost", ("verify", "archive"), 3, (f"{STARTS[-1]}-100.rdb: ",), a_lost_file),
     Case("verify: record", ("verify", "archive"), 3, (f"{STARTS[-1]}-100.json: ",), a_bad_record),
-    Case("verify: no region", ("verify", "archive", "--repair-from", "source"), 3,
-         ("SHA-256 is", "missing option: --region"), a_changed_file),
+    Case("verify: no region", ("verify", "archive", "--repair-from", "source"), 2,
+         ("missing option: --region",), a_whole_set),
     Case("verify: no sample", ("verify", "archive", "--seed", "1"), 2, ("--seed",), a_whole_set),
     # restore
     Case("restore: nowhere to", ("restore", "archive", "--instance", INSTANCE), 2, ("--to",)),
@@ -361,6 +362,9 @@ CASES = (
     Case("emulate: no instance", ("emulate", "archive"), 2, ("contains no instance",),
          an_empty_folder),
 )  # fmt: skip
+# No command began: its words could not be understood.
+NEVER_BEGUN = {"no such option", "no archive is named", "no instance", "bad range", "turned round"}
+NEVER_BEGUN.add("to come")
 HAS_QUIET = ("pull", "ls", "copy", "uploads", "verify", "ack", "restore", "drill")
 
 
@@ -396,7 +400,7 @@ def test_each_failure_is_reported_once(
     ended = power.command(*case.words, *["--quiet", "--json"] * quiet)
     assert ended.code == case.code, ended.err
     told_once(ended.err, case.said)
-    if quiet and not ended.err.startswith("Usage: "):  # else no command began
+    if quiet and case.name not in NEVER_BEGUN:
         last = json.loads(ended.out.splitlines()[-1])
         assert last["exit_code"] == case.code
         assert last["why"] in ended.err

@@ -35,10 +35,9 @@ def assert_one_line(result: Result, code: int, *words: str) -> None:
     adds to it: how it is called, or its summary."""
     lines = result.err.strip().splitlines()
     assert result.code == code, result.err
-    added = (
-        r"|Usage:.*|Try .*|nothing archived; 0 .*|failed: 1|only .* requested|.* has backups of .*"
-    )
+    added = r"|nothing archived; 0 .*|failed: 1|only .* requested|.* has backups of .*"
     assert len([line for line in lines if not re.fullmatch(added, line)]) == 1, lines
+    assert code != 2 or lines[0].startswith("archiver: ")
     assert "Traceback" not in result.err
     for word in words:
         assert word in result.err
@@ -87,7 +86,8 @@ async def test_less_was_asked_for_and_the_archive_has_more(
     [
         ("--type", "FullBackup", "; did you mean full?"),
         ("--type", "incr", "; did you mean incremental?"),
-        ("--mode", "Manual", "; did you mean manual?"),
+        ("--mode", "Manuel", "; did you mean manual?"),
+        ("--type", "manual", ""),
         ("--mode", "x", ""),
     ],
 )
@@ -95,7 +95,34 @@ async def test_a_word_that_means_nothing(run: Run, option: str, word: str, meant
     result = await run(*PULL, option, word)
     assert result.code == 2
     words = "full, incremental" if option == "--type" else "automated, manual"
-    assert f"'{option}': '{word}' is not one of {words}{meant}\n" in result.err
+    assert result.err == f"archiver: {option}: '{word}' is not one of {words}{meant}\n"
+
+
+async def test_a_word_in_any_case(files: Path, run: Run) -> None:
+    write_rdb(files / INSTANCE / f"a_{STAMP}.rdb", 5000)
+    pulled = await run(*PULL, "--type", "FULL", "--mode", "Automated", "--network", "Auto")
+    assert (pulled.code, "archived 1 backup" in pulled.err) == (0, True)
+    assert "[full|incremental]" in (await run("pull", "--help")).out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("pul",), "no such command: pul; did you mean pull? (see archiver --help)"),
+        (("pull", "--too"), "no such option: --too; did you mean --to? (see archiver pull --help)"),
+        (("pull",), "missing option: --instance ID (see archiver pull --help)"),
+        (("verify",), "missing argument: ARCHIVE (see archiver verify --help)"),
+        (("verify", "a", "--sample", "150%"), "--sample: '150%' is more than 100%"),
+        (("pull", "--workers", "abc"), "--workers: 'abc' is not a whole number from 1 to 256"),
+        (("emulate", "x", "--drop", "2"), "--drop: '2' is not a number from 0 to 1"),
+        (("pull", "--to"), "option --to requires an argument"),
+        (("verify", "a", "b"), "got unexpected extra argument (b)"),
+        (("ls", "a", "--log-format", "json"), "--log-format needs --log-file"),
+    ],
+)
+async def test_a_usage_error_is_one_line(run: Run, args: tuple[str, ...], said: str) -> None:
+    refused = await run(*args)
+    assert (refused.code, refused.out, refused.err) == (2, "", f"archiver: {said}\n")
 
 
 async def test_json_is_one_event_a_line(files: Path, run: Run) -> None:

@@ -12,7 +12,7 @@ from archiver.emulator import Emulator, backup
 from archiver.emulator.api import Api
 from archiver.emulator.backup import EmulatedBackup, Numbers
 from archiver.emulator.call import Hosts
-from archiver.emulator.catalogue import Catalogue
+from archiver.emulator.catalogue import Catalogue, odd_files
 from archiver.emulator.gateway import ApiError, Key, Request
 from archiver.emulator.jobs import Jobs
 from archiver.emulator.quotas import Meter
@@ -119,6 +119,16 @@ def test_what_is_not_a_backup(files: Path, tmp_path: Path) -> None:
     catalogue = Catalogue(files, WEEK)
     assert {b.path.name for b in listed(files, catalogue)} == {"in.rdb", "real.rdb"}
     assert catalogue.instance(".git") is None
+    (node / "empty.rdb").touch()
+    told = [line.replace(f"{files}/{INSTANCE}/", "") for line in odd_files(files)]
+    link = f"a link that leads to no file in {files}"
+    assert told == [
+        f"not served: node/circle.rdb: {link}",
+        "served: node/empty.rdb: it has 0 bytes",
+        f"not served: node/gone.rdb: {link}",
+        f"not served: node/out.rdb: {link}",
+        f"not served: outside: {link}",
+    ]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", f"../vendor/{INSTANCE}", "a\0b", "x" * 300])

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from blockbuster import BlockBuster
 
-from archiver import Archive, PullOptions, Query, TairSource, TransferOptions, events, pull
+from archiver import Archive, PullOptions, Query, TairSource, TransferOptions, events, pull, words
 from archiver.emulator import Emulator, Faults
 from archiver.errors import (
     BackupFailed,
@@ -347,14 +347,21 @@ async def test_corrupt_bytes_on_the_way_are_mended(
     assert kept.read_bytes() == data
 
 
+@pytest.mark.parametrize("in_a_burst", [True, False])
 async def test_a_link_that_always_corrupts_is_not_believed(
-    files: Path, emulator_of: EmulatorMaker, archive: Archive
+    files: Path, emulator_of: EmulatorMaker, archive: Archive, in_a_burst: bool
 ) -> None:
     write_rdb(files / INSTANCE / "a.rdb", 200_000)
     emulator = await emulator_of(files, faults=Faults(corrupt=1.0))
+    seen: list[events.Event] = []
     async with source_of(emulator) as source:
-        summary = await pull(source, archive, [everything()], SMALL_PARTS)
+        options = PullOptions() if in_a_burst else SMALL_PARTS
+        summary = await pull(source, archive, [everything()], options, seen.append)
     assert isinstance(summary.failures[0].error, CorruptFile)
+    assert "; downloading it again did not help" in summary.failures[0].error.message
+    retries = [event.error.message for event in seen if isinstance(event, events.Retrying)]
+    assert len(retries) == in_a_burst
+    assert not any("did not help" in message for message in retries)
     assert not list(Path(str(archive.store) + f"/{INSTANCE}").rglob("*.rdb"))
 
 
@@ -581,8 +588,30 @@ async def test_a_lost_object_is_fetched_again(
         damage()
         seen: list[events.Event] = []
         await pull(source, archive, [everything()], observer=seen.append)
-        assert any(isinstance(event, events.Damaged) for event in seen)
+        assert [event.cure for event in seen if isinstance(event, events.Damaged)] == [
+            "downloading it again"
+        ]
         assert kept.read_bytes() == data
+
+
+async def test_a_lost_record_is_written_again(
+    files: Path, emulator: Emulator, source: TairSource, archive: Archive
+) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 2000)
+    await pull(source, archive, [everything()])
+    [record] = Path(str(archive.store)).rglob(f"{INSTANCE}/*/*/*Z-*.json")
+    before, downloaded = record.read_bytes(), emulator.tally.object_bytes
+    record.write_bytes(b"{")
+    seen: list[events.Event] = []
+    await pull(source, archive, [everything()], observer=seen.append)
+    [damaged] = [event for event in seen if isinstance(event, events.Damaged)]
+    assert words.line(damaged) == (
+        words.NORMAL,
+        f"damaged: {damaged.backup}: {damaged.why}; checking its file and writing the record again",
+    )
+    assert damaged.why.endswith("it cannot be read: it is not JSON, from line 1, column 2 on")
+    assert emulator.tally.object_bytes - downloaded < 2000
+    assert json.loads(record.read_bytes())["sha256"] == json.loads(before)["sha256"]
 
 
 async def test_an_empty_file(files: Path, source: TairSource, archive: Archive) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -153,8 +154,9 @@ async def mended(
     """Verify, repair, and verify once more from the start."""
     found = await verify(pulled.archive)
     assert found.findings
-    observer = told.append if told is not None else events.ignore
-    summary = await repair(pulled.archive, found, supplier, observer=observer)
+    told = [] if told is None else told
+    summary = await repair(pulled.archive, found, supplier, observer=told.append)
+    assert [e for e in told if isinstance(e, events.NotRepaired)] == summary.not_repaired
     once_more = await verify(pulled.archive)
     assert {(f.key, f.fault) for f in summary.findings} == {
         (f.key, f.fault) for f in once_more.findings
@@ -454,6 +456,50 @@ async def test_a_lost_node_stays_a_finding(
         ]
         assert summary.exit_code == 3
         assert name in pulled.sums().read_text()
+
+
+@dataclass
+class Refusing:
+    """Refuses every stem at first; then it supplies them, or raises ``error``."""
+
+    inner: Supplier
+    error: ArchiverError | None = None
+
+    async def supply(
+        self, archive: Archive, wrong: Mapping[str, WrongSet], observer: events.Observer
+    ) -> Supplied:
+        refused = [
+            events.NotRepaired(stem, IntegrityError("not yet"))
+            for one in wrong.values()
+            for stem in one.stems
+        ]
+        for event in refused:
+            observer(event)
+        if self.error is not None:
+            raise self.error
+        done = await self.inner.supply(archive, wrong, observer)
+        return Supplied(done.confirmed, (*refused, *done.not_repaired))
+
+
+async def test_what_is_repaired_after_all_is_not_reported(pulled: Pulled, offsite: Archive) -> None:
+    """A source repairs the files of a month one by one: until the last is right, SHA256SUMS
+    contradicts their records."""
+    tampered_sums(pulled)
+    told = list[events.ScrubEvent]()
+    summary = await mended(pulled, Refusing(ArchiveSupplier(offsite)), told)
+    assert (summary.findings, summary.not_repaired) == ([], [])
+    assert not [event for event in told if isinstance(event, events.NotRepaired)]
+
+
+async def test_what_was_not_repaired_is_reported_when_the_repair_fails(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    a_flipped_byte(pulled)
+    found, told = await verify(pulled.archive), list[events.ScrubEvent]()
+    failing = Refusing(ArchiveSupplier(offsite), StoreError("it failed"))
+    with pytest.raises(StoreError, match="it failed"):
+        await repair(pulled.archive, found, failing, observer=told.append)
+    assert len([event for event in told if isinstance(event, events.NotRepaired)]) == 2
 
 
 async def test_what_a_supplier_did_not_supply_stays_wrong(pulled: Pulled) -> None:

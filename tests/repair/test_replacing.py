@@ -528,7 +528,10 @@ async def test_what_is_replaced_takes_its_line_along(
                 await copy(pulled.archive, offsite, CopyOptions(replace=True))
         assert path.read_bytes() != other
         assert (await verify(offsite)).exit_code == 3
-    assert (await copy(pulled.archive, offsite, CopyOptions(replace=True))).exit_code == 0
+    told: list[events.Event] = []
+    summary = await copy(pulled.archive, offsite, CopyOptions(replace=True), told.append)
+    assert summary.exit_code == 0
+    assert not [event for event in told if isinstance(event, events.Damaged)]  # it was whole
     assert sums_of(path).read_bytes() == right
     assert kept_aside(Path(str(offsite.store))) == [other]
     assert (await verify(offsite)).exit_code == 0
@@ -584,6 +587,7 @@ async def test_what_is_in_the_place_of_an_object_is_reported(
     if way != "repair":
         [damaged] = [event for event in told if isinstance(event, events.Damaged)]
         assert damaged.why == f"{pulled.key(path)}: {kind} is in its place"
+        assert damaged.cure == ("copying" if way == "copy" else "downloading") + " it again"
     assert (await verify(pulled.archive)).exit_code == 0
 
 

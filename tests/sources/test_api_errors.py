@@ -19,7 +19,13 @@ RESOURCE = "acs:kvstore:*:*:instance/r-x"
 
 
 def fault(status: int, code: str, **more: object) -> ApiFault:
-    given = {"message": "some\n words", "request_id": "R-1", "resource": RESOURCE, **more}
+    given = {
+        "message": "some\n words",
+        "request_id": "R-1",
+        "subject": "r-x",
+        "resource": RESOURCE,
+        **more,
+    }
     return ApiFault(status, code, action="DescribeBackups", **given)  # type: ignore[arg-type]
 
 
@@ -66,9 +72,7 @@ def test_every_code_has_its_error(
     error = translate(fault(status, code))
     assert type(error) is kind
     assert hint in (error.hint or "")
-    assert error.message == (
-        f"DescribeBackups for {RESOURCE}: {code}: some words [{status}, request R-1]"
-    )
+    assert error.message == (f"r-x: {code}: some words [DescribeBackups: {status}, request R-1]")
 
 
 @pytest.mark.parametrize(
@@ -101,4 +105,4 @@ def test_what_is_denied_is_named_as_the_vendor_names_it() -> None:
 def test_a_long_story_is_cut() -> None:
     error = translate(fault(400, "New", message="x" * 10_000, request_id=""))
     assert len(error.message) < 400
-    assert error.message.endswith("x [400]")
+    assert error.message.endswith("x [DescribeBackups: 400]")

@@ -58,7 +58,11 @@ async def serve() -> AsyncIterator[Serve]:
 
 async def ask(client: RpcClient, by: Credentials | None = None) -> dict[str, object]:
     return await client.call(
-        "DescribeBackups", {"InstanceId": "r-x"}, by or credentials(), resource="the instance r-x"
+        "DescribeBackups",
+        {"InstanceId": "r-x"},
+        by or credentials(),
+        subject="the instance r-x",
+        resource="acs:r-x",
     )
 
 
@@ -94,7 +98,7 @@ async def test_a_code_becomes_its_error(
     assert type(caught.value) is kind
     assert caught.value.exit_code == exit_code
     said = str(caught.value)
-    assert said.startswith(f"DescribeBackups for the instance r-x: {code}: some words [{status}")
+    assert said.startswith(f"the instance r-x: {code}: some words [DescribeBackups: {status}")
     assert "R-1" in said
     assert "\n" not in said
 
@@ -140,7 +144,9 @@ async def test_a_redirect_is_not_followed(serve: Serve) -> None:
 async def test_nobody_there_says_where_and_leaks_nothing() -> None:
     async with aiohttp.ClientSession() as session:
         client = RpcClient(session, "http://someone:hunter2@127.0.0.1:1/x?y", "2015-01-01")
-        with pytest.raises(SourceUnavailable, match=r"no response from 127\.0\.0\.1:1 ") as caught:
+        with pytest.raises(
+            SourceUnavailable, match=r"no response from 127\.0\.0\.1:1: connection refused"
+        ) as caught:
             await ask(client)
     trace = "".join(traceback.format_exception(caught.value))
     for hidden in (KEY_ID, KEY_SECRET, "Signature", "hunter2"):
@@ -156,7 +162,7 @@ async def test_silence_ends_in_time(serve: Serve) -> None:
         return web.Response()
 
     client = await serve(handler, timeout=aiohttp.ClientTimeout(total=0.1))
-    with anyio.fail_after(5), pytest.raises(SourceUnavailable, match="TimeoutError"):
+    with anyio.fail_after(5), pytest.raises(SourceUnavailable, match="it did not answer in time"):
         await ask(client)
 
 
@@ -219,7 +225,7 @@ async def test_unsigned(serve: Serve) -> None:
         return web.json_response({})
 
     client = await serve(handler)
-    await client.call("A", {"OIDCToken": Secret("j w+t")}, None, resource="r")
+    await client.call("A", {"OIDCToken": Secret("j w+t")}, None, subject="s", resource="r")
     assert "Authorization" not in seen[0].headers
     assert seen[0].query["OIDCToken"] == "j w+t"
 
@@ -233,7 +239,7 @@ async def test_an_error_that_quotes_the_request_is_cleaned(serve: Serve) -> None
     client = await serve(handler)
     by = Credentials(Secret("STS.hunter2"), Secret("hunter2-s"), Secret("hunter2/t=="))
     with pytest.raises(BadCredentials, match="we got") as caught:
-        await client.call("A", {"P": Secret("hunter2/p+")}, by, resource="r")
+        await client.call("A", {"P": Secret("hunter2/p+")}, by, subject="s", resource="r")
     assert "hunter2" not in str(caught.value)
 
 

@@ -3,12 +3,13 @@
 from fractions import Fraction
 from math import ceil
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archiver.cli.params import Share
 from archiver.commands.verify.sample import Sample
-from archiver.errors import UsageError
 
 KEYS = st.sets(st.text("abc/0123", min_size=1, max_size=8), min_size=1, max_size=60)
 SHARES = st.integers(1, 10_000).map(lambda n: Fraction(n, 10_000))
@@ -40,12 +41,14 @@ def test_another_seed_reads_other_files() -> None:
     assert Sample(Fraction(1, 20), 1).pick([]) == frozenset()
 
 
-@pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("0.5 %", 0.005), ("100%", 1.0)])
+@pytest.mark.parametrize(
+    ("text", "share"), [("5%", 0.05), ("0.5 %", 0.005), ("100%", 1.0), ("0.001", 0.001)]
+)
 def test_shares_as_people_write_them(text: str, share: float) -> None:
-    assert float(Sample.parse(text, 1).share) == share
+    assert float(Share(above_zero=True).convert(text, None, None)) == share
 
 
-@pytest.mark.parametrize("text", ["5", "0%", "101%", "-5%", "five%", "", "nan%", "1e1%"])
+@pytest.mark.parametrize("text", ["5", "0%", "0", "101%", "-5%", "five%", "", "nan%", "1e1%"])
 def test_what_is_not_a_share(text: str) -> None:
-    with pytest.raises(UsageError, match="use 5%"):
-        Sample.parse(text, 1)
+    with pytest.raises(click.BadParameter):
+        Share(above_zero=True).convert(text, None, None)

@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ async def test_a_missing_object(pulled: Pulled) -> None:
     path.unlink()
     summary = await verify(pulled.archive)
     assert faults(summary) == {(path.name, "missing")}
-    assert summary.findings[0].text == "its record is here, and it is not"
+    assert summary.findings[0].text == "its record is here, but the file is not"
     assert summary.exit_code == 3
 
 
@@ -680,7 +681,7 @@ async def test_cancelled_and_begun_again(pulled: Pulled, watched: Watched) -> No
 
 
 async def test_a_sample(pulled: Pulled, watched: Watched) -> None:
-    options = VerifyOptions(sample=Sample.parse("20%", 7))
+    options = VerifyOptions(sample=Sample(Fraction(1, 5), 7))
     summary = await verify(Archive(watched), options)
     assert (summary.files, summary.strata) == (12, 2)
     assert summary.read == 1 + 2  # a fifth of 3 and of 9, rounded up
@@ -719,6 +720,25 @@ async def test_an_archive_that_has_lost_its_marker(pulled: Pulled) -> None:
 
 def test_every_fault_has_its_advice() -> None:
     assert set(ADVICE) == set(Fault)
+
+
+@pytest.mark.parametrize("loss", ["unknown", "seen", "catalogued", "edited"])
+async def test_a_pull_is_advised_where_it_writes_sha256sums(
+    pulled: Pulled, source: TairSource, loss: str
+) -> None:
+    sums = pulled.sums(INSTANCE)
+    if loss == "seen":
+        await verify(pulled.archive)
+    if loss in ("unknown", "seen"):
+        sums.with_name("index.jsonl").unlink()
+    if loss == "edited":
+        sums.write_bytes(b"0123456789" + sums.read_bytes()[10:])
+    else:
+        sums.unlink()
+    [found] = [f for f in (await verify(pulled.archive)).findings if f.fault is Fault.SUMS]
+    assert ("run pull" in found.advice) == (loss == "unknown")
+    await pull(source, pulled.archive, [everything()])
+    assert loss != "unknown" or (await verify(pulled.archive)).findings == []
 
 
 def test_evidence_helpers_are_those_of_the_report() -> None:

@@ -291,9 +291,10 @@ class InstanceCopy:
             self._origin(record.set_key).is_doubted = True
             return None
         stem = layout.stem(set_key, record)
-        if difference is not Difference.MISSING:
+        if difference is Difference.DAMAGED:
             why = await self._inventory.in_its_place(stem) or compared.why or difference
-            self._observer(events.Damaged(backup, why))
+            self._observer(events.Damaged(backup, why, "copying it again"))
+        if difference is not Difference.MISSING:
             await self._clear([layout.record_key(stem)])
         self._observer(events.Planned(backup))
         self._touch(set_key, one.files, is_standard=record.is_standard)

@@ -39,6 +39,7 @@ from archiver.ids import check_backup
 from archiver.model import Backup, Page, Query, Stored, Transfer
 from archiver.sources.base import Source
 
+AGAIN = "downloading it again"
 # For a backup that failed at the vendor: there will never be a file.
 NEVER_MADE_HINT = (
     "acknowledge it with archiver ack, by this name or by its set, and it no longer counts as a "
@@ -227,7 +228,7 @@ class InstancePull:
         """Do what the plan says about a backup, and report it."""
         shared, transfer = self._shared, finding.transfer
         backup = transfer.backup
-        self._tell_damage(finding)
+        await self._report_damage(finding)
         sets.listed(transfer)
         match action := self._decide(finding):
             case Action.UNREADABLE | Action.EMPTY:
@@ -251,10 +252,13 @@ class InstancePull:
             case never:
                 assert_never(never)
 
-    def _tell_damage(self, finding: Finding) -> None:
-        backup, set_key = finding.transfer.backup, finding.transfer.set_key
+    async def _report_damage(self, finding: Finding) -> None:
+        transfer = finding.transfer
+        backup, set_key = transfer.backup, transfer.set_key
         if finding.damage is not None:
-            self._shared.observer(events.Damaged(backup, finding.damage))
+            is_here = finding.is_record_bad and await self._inventory.present(transfer.stem)
+            cure = "checking its file and writing the record again" if is_here else AGAIN
+            self._shared.observer(events.Damaged(backup, finding.damage, cure))
         elif finding.found_wrong is not None and set_key not in self._shared.options.repaired:
             self._shared.observer(events.FoundWrong(backup, finding.found_wrong))
 

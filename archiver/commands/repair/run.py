@@ -107,7 +107,8 @@ async def repair(
     options: VerifyOptions | None = None,
     observer: events.Observer = events.ignore,
 ) -> VerifySummary:
-    """Repair what ``summary`` found, and verify it again; return the summary of both.
+    """Repair what ``summary`` found, and verify it again; return the summary of both. What is not
+    repaired is reported at the end: what one step refuses, a later one may put right.
 
     An instance that another process writes to is not repaired, as ArchiveBusy. No archive is
     created. Raises UsageError where there is no archive, StoreError, and the errors of the supplier
@@ -120,12 +121,38 @@ async def repair(
         for f in summary.findings
         if f.fault is Fault.HIDDEN
     ]
-    for event in hidden:
-        observer(event)
     wrong = wrong_sets(summary.findings)
     if not wrong:
+        for event in hidden:
+            observer(event)
         return replace(summary, not_repaired=hidden) if hidden else summary
+    held = [*hidden]
+
+    def observe(event: events.ScrubEvent) -> None:
+        if isinstance(event, events.NotRepaired):
+            held.append(event)
+        else:
+            observer(event)
+
     workers = (options or VerifyOptions()).workers
+    try:
+        done = await _repaired(archive, summary, wrong, supplier, workers, relayed(observe))
+        held = [*hidden, *done.not_repaired]
+    finally:
+        for event in held:
+            observer(event)
+    return replace(done, not_repaired=held)
+
+
+async def _repaired(
+    archive: Archive,
+    summary: VerifySummary,
+    wrong: Mapping[str, WrongSet],
+    supplier: Supplier,
+    workers: int,
+    observer: events.Observer,
+) -> VerifySummary:
+    """The summary of what was ``wrong``, repaired and verified again."""
     supplied = await _supplied(archive, summary, wrong, supplier, workers, observer)
     # A misplaced file that was the only copy may be a duplicate by now.
     moved = await move_duplicates(archive, summary.findings, observer)
@@ -138,7 +165,7 @@ async def repair(
     concerned = [finding for finding in summary.findings if _concerns(finding, wrong)]
     still = [finding for finding in again.findings if _concerns(finding, wrong)]
     still += await _lost(archive, concerned, still, failed)
-    return _combined(summary, again, wrong, still, hidden, failed)
+    return _combined(summary, again, wrong, still, failed)
 
 
 def _combined(
@@ -146,7 +173,6 @@ def _combined(
     again: VerifySummary,
     wrong: Mapping[str, WrongSet],
     still: Sequence[Finding],
-    hidden: Sequence[events.NotRepaired],
     failed: Sequence[events.NotRepaired],
 ) -> VerifySummary:
     """The summary of a repair, after which the findings ``still`` remain in what was ``wrong``."""
@@ -158,7 +184,7 @@ def _combined(
         summary,
         findings=[*others, *still],
         repaired=[finding for finding in concerned if finding.identity not in left],
-        not_repaired=[*hidden, *(one for one in failed if place_of(one.key) not in right)],
+        not_repaired=[one for one in failed if place_of(one.key) not in right],
         results_not_kept=summary.results_not_kept or again.results_not_kept,
     )
 

@@ -104,8 +104,10 @@ def no_complete_set(
             f"{which}{first.key} {first.fault}: {first.why_not}", hint=partial_hint(first)
         )
     newest = sets[0]
-    which = "the set" if len(sets) == 1 else f"none of {len(sets)} sets is complete; the newest"
+    what = f"the set {newest.key} is not complete"
+    if len(sets) > 1:
+        what = f"none of {len(sets)} sets is complete; the newest is {newest.key}"
     return NoSuchBackup(
-        f"{which}, {newest.key}, is not complete: {newest.why_not}",
+        f"{what}: {newest.why_not}",
         hint=f"--set {newest.key} --partial restores the nodes that it has",
     )

@@ -56,7 +56,7 @@ ADVICE: Final[Mapping[Fault, str]] = {
     Fault.BAD_RECORD: "repair from another archive or the source",
     Fault.MISPLACED: "repair from another archive or the source; somebody moved or edited records",
     Fault.CONTRADICTION: "repair from another archive or the source; somebody edited the record",
-    Fault.SUMS: "repair; if it is only missing, a pull over its time writes it, too",
+    Fault.SUMS: "repair from another archive or the source",
     Fault.INCOMPLETE: "run pull again while the vendor has the rest, or repair",
     Fault.EVIDENCE: "compare with a copy of drills/ from elsewhere; believe the JSON, not a page",
     Fault.CATALOGUE: "nothing to do: it is made anew; find out who edited it",
@@ -90,6 +90,8 @@ _OF_NO_SET: Final = frozenset(
         Fault.BAD_ACKNOWLEDGEMENT,
     )
 )
+# The advice on a SHA256SUMS or a line of it that nothing says was ever there.
+_UNWRITTEN: Final = "run pull over its time, which writes it, or repair"
 # The advice on a file that only SHA256SUMS names: it may be lost, or may never have existed.
 NAMED_ALONE: Final = (
     "repair from another archive, or from the source while the vendor has it; if you know that "
@@ -129,7 +131,8 @@ class Finding:
     @property
     def advice(self) -> str:
         """What to do about it."""
-        return self.cure or ADVICE[self.fault]
+        is_unwritten = self.fault is Fault.SUMS and self.is_unfinished
+        return self.cure or (_UNWRITTEN if is_unwritten else ADVICE[self.fault])
 
     @property
     def place(self) -> str | None:

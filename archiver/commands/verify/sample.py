@@ -5,15 +5,10 @@ stratum is in the sample. The seed and the key decide, independently of other fi
 """
 
 import hashlib
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
-
-from archiver.errors import UsageError
-
-_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +17,6 @@ class Sample:
 
     share: Fraction
     seed: int
-
-    @classmethod
-    def parse(cls, text: str, seed: int) -> "Sample":
-        """Read ``5%`` or ``0.5%``. Raises UsageError."""
-        match = _PERCENT.fullmatch(text.strip())
-        share = Fraction(match[1]) / 100 if match else Fraction(0)
-        if not 0 < share <= 1:
-            raise UsageError(f"invalid percentage {text!r}", hint="use 5% or 0.5%")
-        return cls(share, seed)
 
     def pick(self, stratum: Collection[str]) -> frozenset[str]:
         """The keys of one stratum that are in the sample."""

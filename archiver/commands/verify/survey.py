@@ -169,7 +169,7 @@ async def survey(store: Store, one: SetFiles) -> SetSurvey:
             found.named.add(key)
         if key not in one.entries and await _is_gone(store, key):
             if is_its_own:
-                text = "its record is here, and it is not"
+                text = "its record is here, but the file is not"
                 found.findings.append(Finding(key, Fault.MISSING, text, f"{record.size:,} bytes"))
             continue
         verified = one.results[key].sha256 if key in one.results else None

@@ -23,7 +23,8 @@ from archiver.errors import (
 class ApiFault:
     """An error response of the RPC gateway.
 
-    ``resource`` is what the request was about; ``service`` is the API's name in RAM actions.
+    ``subject`` is what the request was about, ``resource`` its name in RAM policies; ``service`` is
+    the API's name in RAM actions.
     """
 
     status: int
@@ -31,6 +32,7 @@ class ApiFault:
     message: str
     request_id: str
     action: str
+    subject: str
     resource: str
     retry_after: float | None = None
     denied_action: str = ""
@@ -55,7 +57,7 @@ def translate(fault: ApiFault) -> ArchiverError:
 def _message(fault: ApiFault) -> str:
     text = " ".join(fault.message.split())[:300]
     request = f", request {fault.request_id}" if fault.request_id else ""
-    return f"{fault.action} for {fault.resource}: {fault.code}: {text} [{fault.status}{request}]"
+    return f"{fault.subject}: {fault.code}: {text} [{fault.action}: {fault.status}{request}]"
 
 
 def _denied(fault: ApiFault) -> ArchiverError:

@@ -63,19 +63,26 @@ def read_backup(instance_id: str, item: Mapping[str, Any]) -> Backup:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         backup_id = str(dict(item).get("BackupId", "?"))[:40] if hasattr(item, "get") else "?"
         raise UnsafeInput(
-            f"{instance_id}: the entry of backup {backup_id!r} cannot be read ({error!r:.120})"
+            f"{instance_id}: the entry of backup {backup_id!r} cannot be read: {_fault(error)}"
         ) from None
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    is_ours = isinstance(error, ValueError) and not isinstance(error, UnicodeError)
+    return f"{error!s:.120}" if is_ours else "a field has another type than is documented"
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r:.40} is not a URL")
+        raise ValueError(f"{value!r:.40} is not a URL")  # noqa: TRY004 - a value of the vendor's
     return value
 
 
 def _id(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError(f"{value!r:.40} is not an ID")
+        raise ValueError(f"{value!r:.40} is not an ID")  # noqa: TRY004 - likewise
     return str(value)
 
 
@@ -101,7 +108,7 @@ def _size(size: object) -> int | None:
     if isinstance(size, str) and size.isascii() and size.isdecimal() and len(size) <= MAX_DIGITS:
         size = int(size)
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_NUMBER:
-        raise ValueError(f"BackupSize {size!r:.40}")
+        raise ValueError(f"BackupSize is {size!r:.40}, which is no number of bytes")
     return size
 
 

@@ -20,7 +20,7 @@ def read_page(instance_id: str, answer: Mapping[str, Any]) -> Page:
         items = list(answer["Backups"]["Backup"])
     except (KeyError, TypeError, ValueError, OverflowError):
         raise SourceError(
-            f"DescribeBackups for {instance_id}: the answer is not a page of backups",
+            f"{instance_id}: the answer to DescribeBackups is not a page of backups",
             hint="is --endpoint the R-kvstore API?",
         ) from None
     backups: list[Backup] = []

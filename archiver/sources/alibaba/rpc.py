@@ -106,14 +106,15 @@ class RpcClient:
         params: Mapping[str, str | Secret],
         credentials: Credentials | None,
         *,
+        subject: str,
         resource: str,
     ) -> dict[str, Any]:
         """Send one request, once, and return the decoded response.
 
-        Without ``credentials`` it is not signed (AssumeRoleWithOIDC). ``resource`` names, in
-        errors, what the request is about. Raises the errors of :mod:`.api_errors`,
-        SourceUnavailable when there is no response, SourceError when the response is not the
-        API's, BadCredentials for a key with characters that no header may have.
+        Without ``credentials`` it is not signed (AssumeRoleWithOIDC). ``subject`` names, in
+        errors, what the request is about, ``resource`` names it in RAM policies. Raises the errors
+        of :mod:`.api_errors`, SourceUnavailable when there is no response, SourceError when the
+        response is not the API's, BadCredentials for a key with characters that no header may have.
         """
         plain = {
             name: value.reveal() if isinstance(value, Secret) else value
@@ -123,12 +124,14 @@ class RpcClient:
         url = URL(f"{self._url}/?{canonical_query(plain)}", encoded=True)
         response = await self._send(action, url, headers)
         if isinstance(response, ArchiverError):
-            response.message = f"{action} for {resource}: {response.message}"
+            response.message = f"{subject}: {response.message}"
             raise response
         decoded = _decode(response.body)
         if response.status == 200 and decoded is not None:
             return decoded
-        error = self._error(action, resource, response, decoded, _secrets_of(params, credentials))
+        error = self._error(
+            action, subject, resource, response, decoded, _secrets_of(params, credentials)
+        )
         if isinstance(error, BadCredentials) and credentials is not None:
             error.hint = _quotes_hint(credentials) or error.hint
         raise error
@@ -185,6 +188,7 @@ class RpcClient:
     def _error(
         self,
         action: str,
+        subject: str,
         resource: str,
         response: Response,
         decoded: dict[str, Any] | None,
@@ -201,6 +205,7 @@ class RpcClient:
                     message=_redacted(sent, str(decoded.get("Message", ""))),
                     request_id=str(decoded.get("RequestId", "")),
                     action=action,
+                    subject=subject,
                     resource=resource,
                     retry_after=retry_after,
                     denied_action=str(denied.get("AuthAction") or ""),
@@ -208,11 +213,11 @@ class RpcClient:
                 )
             )
         what = (
-            f"{action} for {resource}: {self._url.authority}{via(self._proxy)} "
-            f"responded with status {status} and no JSON"
+            f"{subject}: {self._url.authority}{via(self._proxy)} responded to {action} "
+            f"with status {status} and no JSON"
         )
         if status == 407:
-            return denial(f"{action} for {resource}: the proxy {self._proxy}")
+            return denial(f"{subject}: the proxy {self._proxy}")
         if status == 429:
             return Throttled(what, retry_after=retry_after)
         if status >= 500 or status == 408:

@@ -188,8 +188,7 @@ class TairSource:
         instance_id = params["InstanceId"]
 
         def waiting(error: ArchiverError, attempt: int, wait: float) -> None:
-            subject = f"{action} {instance_id}"
-            self._observer(events.Retrying(subject, error, attempt, wait, instance_id))
+            self._observer(events.Retrying(instance_id, error, attempt, wait, instance_id))
 
         def outage(error: ArchiverError, seconds: float) -> None:
             self._observer(events.WaitingForSource(error, seconds))
@@ -202,6 +201,7 @@ class TairSource:
                     action,
                     params,
                     credentials,
+                    subject=instance_id,
                     resource=f"acs:kvstore:*:*:instance/{instance_id}",
                 )
             except ArchiverError as error:

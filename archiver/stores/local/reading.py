@@ -61,9 +61,8 @@ def reading_errors(path: StrPath) -> Iterator[None]:
         if error.errno in DENIED:
             what, hint = f"{what}: {owned(what_denies(path), path)}", DENIED_HINT
         raise UnreadableObject(what, hint=hint) from error
-    except ValueError as error:
-        # A NUL, or half of a surrogate pair: no file has such a name.
-        raise UnreadableObject(f"{str(path)!a:.200}: {error}") from None
+    except ValueError:  # a NUL, or half of a surrogate pair
+        raise UnreadableObject(f"{str(path)!a:.200}: no file can have this name") from None
 
 
 def nearest(folder: Path, name: str, is_wanted: Callable[[bytes], bool]) -> Path | None:

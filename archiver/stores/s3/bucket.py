@@ -256,14 +256,12 @@ class ObjectReader:
         while filled < wanted:
             try:
                 filled += self._read_some(offset + filled, block[filled:wanted])
-            except _BODY_ERRORS as error:
+            except _BODY_ERRORS:
                 self.close()
                 failures += 1
                 if failures == _MAX_READS:
-                    raise StoreError(
-                        f"{self._bucket.url(self.key)}: the response broke off: "
-                        f"{type(error).__name__}"
-                    ) from None
+                    url = self._bucket.url(self.key)
+                    raise StoreError(f"{url}: the response broke off") from None
         return filled
 
     def _read_some(self, offset: int, block: memoryview) -> int:

@@ -150,7 +150,7 @@ def _credential_errors(url: str) -> Iterator[None]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreForbidden(
             f"{url}: no S3 credentials: their source returned something invalid: "
-            f"{type(error).__name__}: {_message(error)}",
+            + (f"{error} is missing" if isinstance(error, KeyError) else _message(error)),
             hint=f"run it by hand and check its output{_program()}",
         ) from None
 
@@ -199,7 +199,7 @@ def _message(error: Exception) -> str:
     if isinstance(error, exceptions.CredentialRetrievalError):
         return _retrieval_message(error)
     if type(error) is exceptions.HTTPClientError:
-        return type(error).__name__
+        return "a request for them failed"
     return f"{' '.join(str(error).split()):.{_MAX_QUOTED}}"
 
 

@@ -20,6 +20,7 @@ from archiver.errors import (
     UnreadableObject,
     UsageError,
 )
+from archiver.network import failure_in_words
 from archiver.stores.s3.credentials import of_credentials
 from archiver.stores.s3.responses import InvalidResponse
 from archiver.stores.scope import is_of_instance
@@ -113,7 +114,7 @@ def transient_failure(
     botocore's hooks pass either a response, raw and parsed, or the exception raised instead.
     """
     if error is not None:
-        return None if _is_permanent(error) else type(error).__name__
+        return None if _is_permanent(error) else _in_words(error)
     if response is None:
         return None
     raw, parsed = response
@@ -153,7 +154,7 @@ def bucket_errors(url: str, key: str = "") -> Iterator[None]:
         exceptions.InvalidEndpointConfigurationError,
         exceptions.ParamValidationError,
     ) as error:
-        raise UsageError(f"{url}: {error}") from None
+        raise UsageError(f"{url}: {' '.join(str(error).split())}") from None
     except (BotoCoreError, OSError) as error:
         raise of_credentials(url, error) or _no_response(url, error) from None
     except InvalidResponse as error:
@@ -176,8 +177,22 @@ def endpoint_errors(url: str) -> Iterator[None]:
 def _no_response(url: str, error: Exception) -> StoreError:
     endpoint = getattr(error, "kwargs", {}).get("endpoint_url")
     host = urlsplit(endpoint).netloc.rpartition("@")[2] if isinstance(endpoint, str) else ""
-    text = f"{type(error).__name__} ({host})" if host else type(error).__name__
+    text = f"no response from {host}: {_in_words(error)}" if host else _in_words(error)
     return StoreError(f"{url}: {text}", hint="check the endpoint and whether it is reachable")
+
+
+def _in_words(error: Exception) -> str:
+    """Why a request got no response."""
+    match error:
+        case exceptions.ConnectTimeoutError() | exceptions.ReadTimeoutError():
+            return "it did not answer in time"
+        case exceptions.ProxyConnectionError():
+            return "the proxy cannot be connected to"
+        case exceptions.EndpointConnectionError():
+            return "it cannot be connected to"
+        case exceptions.HTTPClientError() if isinstance(error.kwargs.get("error"), OSError):
+            return failure_in_words(error.kwargs["error"])
+    return failure_in_words(error)
 
 
 def _error_response(url: str, key: str, error: ClientError) -> ArchiverError:

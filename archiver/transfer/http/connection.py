@@ -18,7 +18,14 @@ from typing import Final
 from archiver import proxies
 from archiver.errors import SourceError, SourceUnavailable, UnsafeInput
 from archiver.logs import Request
-from archiver.network import CONNECT_SECONDS, Address, connect, is_metadata, resolve
+from archiver.network import (
+    CONNECT_SECONDS,
+    Address,
+    connect,
+    failure_in_words,
+    is_metadata,
+    resolve,
+)
 from archiver.proxies import Proxy
 from archiver.retry import RETRIES
 from archiver.transfer.http.head import MalformedResponse, ResponseHead, parse_head
@@ -149,7 +156,7 @@ class HttpConnection:
         """The error for a failed connect; it names the proxy where there is one."""
         if self.proxy is None or self._interrupted:
             return error
-        return proxies.unreachable(self.proxy, getattr(error, "strerror", None) or str(error))
+        return proxies.unreachable(self.proxy, failure_in_words(error))
 
     def _open_tunnel(self) -> None:
         """Ask the proxy to connect to the endpoint."""

@@ -50,8 +50,8 @@ def parse_head(head: bytes) -> ResponseHead:
         # Once a response without a body ends, the parser forgets what its head said of this.
         keeps_alive = parser.should_keep_alive()
         parser.feed_data(head[-1:])
-    except httptools.HttpParserError as error:
-        raise MalformedResponse(f"the response is not HTTP: {error}") from None
+    except httptools.HttpParserError:
+        raise MalformedResponse("the response is not HTTP") from None
     except httptools.HttpParserUpgrade:
         raise MalformedResponse("the response switches to another protocol") from None
     status = parser.get_status_code()

@@ -23,7 +23,7 @@ from archiver.errors import (
     UrlRefused,
 )
 from archiver.model import Pin
-from archiver.network import TRUST_HINT
+from archiver.network import TRUST_HINT, failure_in_words
 from archiver.proxies import denial, via
 from archiver.retry import retry_after_seconds
 from archiver.secret import SignedUrl
@@ -159,7 +159,5 @@ def raise_unavailable(
         raise UntrustedSource(
             f"{request}: the certificate is not trusted: {error.verify_message}", hint=TRUST_HINT
         ) from None
-    why = str(error) if isinstance(error, MalformedResponse) else type(error).__name__
-    if isinstance(error, OSError) and error.strerror:
-        why = f"{why}: {error.strerror}"
+    why = str(error) if isinstance(error, MalformedResponse) else failure_in_words(error)
     raise kind(f"{request}: {why}") from None

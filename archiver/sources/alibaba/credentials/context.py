@@ -92,7 +92,9 @@ async def read_text(path: Path | None) -> str | None:
             return str(await file.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
-        why = type(error).__name__
+    except OSError as error:
+        why = error.strerror or "it cannot be opened"
+    except ValueError:
+        why = "it is not UTF-8"
     # Not raised in the handler: a decoding error holds the bytes of the file.
-    raise UsageError(f"{path} cannot be read ({why})")
+    raise UsageError(f"{path} cannot be read: {why}")

@@ -15,7 +15,7 @@ from archiver.errors import (
     UntrustedSource,
     UsageError,
 )
-from archiver.network import TRUST_HINT
+from archiver.network import TRUST_HINT, failure_in_words
 from archiver.proxies import denial, via
 from archiver.retry import RETRIES
 from archiver.sources.alibaba.credentials.context import Context
@@ -142,12 +142,12 @@ async def _request(
 
 
 def _no_response_error(error: Exception, request: str) -> SourceError:
-    kind = type(error).__name__
+    why = failure_in_words(error)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return UntrustedSource(f"{request}: the certificate is not trusted", hint=TRUST_HINT)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return _NoConnection(f"{request}: no connection ({kind})")
-    return SourceUnavailable(f"{request}: no response ({kind})")
+        return _NoConnection(f"{request}: no connection: {why}")
+    return SourceUnavailable(f"{request}: no response: {why}")
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

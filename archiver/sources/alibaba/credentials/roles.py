@@ -83,7 +83,8 @@ async def _call(
         proxies=context.proxies,
     )
     try:
-        answer = await client.call(action, params, by, resource=profile.need("ram_role_arn"))
+        role = profile.need("ram_role_arn")
+        answer = await client.call(action, params, by, subject=role, resource=role)
     except RequestRejected as error:
         # An unknown role, provider or token is a matter of credentials, not of options.
         raise BadCredentials(
