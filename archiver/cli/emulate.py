@@ -31,11 +31,11 @@ _CHANCE = Real(0, 1)
 @option("--expire-after", type=Count(0), default=3600, help="Seconds until a URL expires.")
 @option("--throttle", type=_CHANCE, default=0.0, help="Probability of Throttling.User.")
 @option("--server-errors", type=_CHANCE, default=0.0, help="Probability of a 503.")
-@option("--quota", type=click.IntRange(1), help="Calls a minute for each region and action.")
+@option("--quota", type=Count(1), help="Calls a minute for each region and action.")
 @option("--policy", type=CleanPath(), help="JSON file with the RAM policy of the access key.")
 @option(
     "--backup-time",
-    type=click.FloatRange(0),
+    type=Real(0),
     default=5.0,
     help="Seconds that a backup on demand takes.",
 )
