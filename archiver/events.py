@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from archiver.errors import ArchiverError
-from archiver.model import Backup, Kind, Named, Network
+from archiver.model import Backup, Kind, Named, Network, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,16 @@ class Archived:
     vouched_for: bool
     kind: Kind
     seconds: float
+
+    @classmethod
+    def of(cls, backup: Backup, stored: Stored) -> Self:
+        """What a commit has made durable."""
+        receipt = stored.receipt
+        return cls(
+            backup, stored.key, receipt.size, receipt.sha256, receipt.provenance.network,
+            receipt.bytes_fetched, receipt.bytes_fetched_again, receipt.is_vouched_for,
+            receipt.kind, (receipt.finished_at - receipt.started_at).total_seconds(),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

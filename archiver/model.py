@@ -165,17 +165,29 @@ class Backup(Named):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a listing; ``total`` spans all pages and may change between them.
+class Refused:
+    """A listed entry that cannot be used, and what could be read of it: the id of its set, and its
+    start."""
 
-    ``refused`` are the entries that could not be read, as errors.
-    """
+    error: ArchiverError
+    set_id: str | None = None
+    started_at: datetime | None = None
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What is known of it: the same error may be that of several sets."""
+        return str(self.error), self.set_id, self.started_at
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing; ``total`` spans all pages and may change between them."""
 
     number: int
     size: int
     total: int
     backups: tuple[Backup, ...]
-    refused: tuple[ArchiverError, ...] = ()
+    refused: tuple[Refused, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

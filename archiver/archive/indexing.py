@@ -110,9 +110,12 @@ class Indexing:
         """Records of a month that were written and are kept in memory, by key."""
         return self._documents.get(month, {})
 
-    def sets(self, month: str) -> set[str]:
-        """The sets of a month that were written to."""
-        return set(map(layout.set_of, self._written.get(month, ())))
+    def records(self, month: str) -> dict[str, set[str]]:
+        """The records of a month that were written, by set."""
+        found: dict[str, set[str]] = {}
+        for key in self._written.get(month, ()):
+            found.setdefault(layout.set_of(key), set()).add(key)
+        return found
 
     async def view(self, month: str) -> MonthView:
         """A month, once all is written to it that will be: listed now, and kept until its catalogue

@@ -174,6 +174,6 @@ async def _take_pages(source: "Source", query: "Query", listed: _Listed) -> int:
     async for page in source.pages(query):
         count += len(page.backups) + len(page.refused)
         listed.backups.extend(page.backups)
-        for error in page.refused:
-            listed.failed("a listed entry", error, BackupFailed.exit_code)
+        for one in page.refused:
+            listed.failed("a listed entry", one.error, BackupFailed.exit_code)
     return count

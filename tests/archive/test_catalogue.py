@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +26,8 @@ from archiver.commands.ls.listing import Row, State, archived_rows
 from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.verify.findings import Fault
 from archiver.concurrency import in_thread
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, StoreError
+from archiver.stores.base import Entry
 from examples.sample_rdb import rdb
 from tests.archive.sample import copy_of, put_standard, put_sums, remove_lines, remove_node
 from tests.conftest import INSTANCE, everything
@@ -83,6 +84,18 @@ def edited(data: bytes, change: Callable[[list[list[object]]], object]) -> bytes
     rest = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     head = json.loads(first) | {"sha256": sha256(rest).hexdigest()}
     return json.dumps(head).encode() + b"\n" + rest
+
+
+def edit_an_entry(pulled: Pulled, at: int, value: object) -> str:
+    """Change one value in a cluster's catalogue; return its key."""
+    path = next(p for p in indexes(pulled.root) if CLUSTER in str(p))
+
+    def change(lines: list[list[object]]) -> None:
+        assert isinstance(lines[0][1], list)
+        lines[0][1][0][at] = value
+
+    path.write_bytes(edited(path.read_bytes(), change))
+    return pulled.key(path)
 
 
 async def rows_of(root: Path) -> list[Row]:
@@ -217,19 +230,33 @@ async def test_a_catalogue_of_yesterday(pulled: Pulled, source: TairSource, vend
 
 @pytest.mark.parametrize(("at", "value"), [(10, 17), (11, "0" * 64), (5, "r-other"), (8, 0)])
 async def test_a_verify_finds_what_was_edited(at: int, value: object, pulled: Pulled) -> None:
-    path = next(p for p in indexes(pulled.root) if CLUSTER in str(p))
-
-    def change(lines: list[list[object]]) -> None:
-        assert isinstance(lines[0][1], list)
-        lines[0][1][0][at] = value
-
-    path.write_bytes(edited(path.read_bytes(), change))
+    key = edit_an_entry(pulled, at, value)
     found = await verify(pulled.archive)
-    assert [(one.fault, one.key) for one in found.findings] == [
-        (Fault.CATALOGUE, path.relative_to(pulled.root).as_posix())
-    ]
+    assert [(one.fault, one.key) for one in found.findings] == [(Fault.CATALOGUE, key)]
     assert found.exit_code == 3
     assert (await verify(pulled.archive)).findings == []
+
+
+class _CannotLookAgain(LocalStore):
+    """A directory of which a month alone cannot be listed, the first time."""
+
+    has_failed = False
+
+    async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
+        if prefix.count("/") == 3 and not self.has_failed:
+            self.has_failed = True
+            raise StoreError("status 500")
+        async for entry in super().entries(prefix):
+            yield entry
+
+
+async def test_a_verify_that_ended_early_leaves_what_was_edited(pulled: Pulled) -> None:
+    """It has not reported it yet."""
+    key = edit_an_entry(pulled, 10, 17)
+    with pytest.raises(StoreError, match="status 500"):
+        await verify(Archive(_CannotLookAgain(pulled.root)))
+    found = await verify(pulled.archive)
+    assert [(one.fault, one.key) for one in found.findings] == [(Fault.CATALOGUE, key)]
 
 
 class _WrittenMeanwhile(LocalStore):

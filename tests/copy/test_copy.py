@@ -338,6 +338,41 @@ async def test_sets_of_two_nights_with_one_id_are_both_whole(tmp_path: Path) -> 
     assert [one async for one in mismatches(source, target, Selection())] == []
 
 
+@pytest.mark.parametrize("data", [b"", b"something"])
+async def test_what_lies_beside_a_recorded_object_is_not_of_its_set(
+    data: bytes, pulled: Pulled, tmp_path: Path
+) -> None:
+    """A bucket's key that may not delete leaves an empty object of the other kind."""
+    path, target = pulled.objects()[NODES - 1], Archive(LocalStore(tmp_path / "new"))
+    path.with_suffix(".aof").write_bytes(data)
+    assert (await copy(pulled.archive, target)).exit_code == 0
+    assert lines_of(tmp_path / "new" / pulled.key(path)) == lines_of(path)
+    assert await compared(pulled.archive, target) == []
+    assert (await verify(target)).findings == []
+
+
+async def test_a_set_that_the_source_does_not_name_gets_no_lines(
+    pulled: Pulled, tmp_path: Path
+) -> None:
+    folder, target = pulled.objects()[0].parent, Archive(LocalStore(tmp_path / "new"))
+    remove_lines(folder)
+    assert (await copy(pulled.archive, target)).exit_code == 0
+    assert lines_of(tmp_path / "new" / pulled.key(folder)) == lines_of(folder) != {}
+
+
+async def test_a_set_with_an_object_whose_record_is_to_come_gets_no_lines(
+    pulled: Pulled, tmp_path: Path
+) -> None:
+    path, target = pulled.objects()[NODES - 1], Archive(LocalStore(tmp_path / "new"))
+    name = f"{path.parent.name}/{path.name}"
+    put_lines(path, {one: line for one, line in lines_of(path).items() if one != name})
+    path.with_suffix(".json").unlink()
+    summary = await copy(pulled.archive, target)
+    assert [one.subject for one in summary.failures] == [pulled.key(path)]
+    lines = lines_of(tmp_path / "new" / pulled.key(path))
+    assert {one.partition("/")[0] for one in lines}.isdisjoint({path.parent.name})
+
+
 async def test_folders_without_backups_fail_nothing(tmp_path: Path) -> None:
     """Somebody removed the backups, or keeps notes beside them."""
     root = tmp_path / "archive"

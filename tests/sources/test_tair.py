@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,25 @@ def make(files: Path, first: int, count: int) -> list[str]:
         (files / INSTANCE / name).write_bytes(b"REDIS0003\xff%d" % number)
         names.append(name)
     return names
+
+
+@asynccontextmanager
+async def answered_by(
+    handler: Callable[[web.Request], Awaitable[web.Response]],
+) -> AsyncGenerator[TairSource, None]:
+    """A source whose API is this handler."""
+    app = web.Application()
+    app.router.add_post("/", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    endpoint = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    chain = static_chain(Credentials(Secret("a"), Secret("b")))
+    try:
+        async with TairSource(endpoint, chain.get, page_size=30) as source:
+            yield source
+    finally:
+        await runner.cleanup()
 
 
 async def listed(source: TairSource) -> list[tuple[str, str]]:
@@ -121,18 +141,8 @@ async def test_a_listing_in_ascending_order_that_moves() -> None:
             items.append({**items[0], "BackupId": 90})
         return web.json_response(answer)
 
-    app = web.Application()
-    app.router.add_post("/", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    endpoint = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    chain = static_chain(Credentials(Secret("a"), Secret("b")))
-    try:
-        async with TairSource(endpoint, chain.get, page_size=30) as source:
-            found = await listed(source)
-    finally:
-        await runner.cleanup()
+    async with answered_by(handler) as source:
+        found = await listed(source)
     assert sorted(int(backup_id) for backup_id, _ in found) == list(range(91))
 
 
@@ -149,20 +159,9 @@ async def test_a_listing_that_never_settles_ends() -> None:
         }
         return web.json_response(answer)
 
-    app = web.Application()
-    app.router.add_post("/", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    chain = static_chain(Credentials(Secret("a"), Secret("b")))
-    try:
-        async with TairSource(
-            f"http://127.0.0.1:{runner.addresses[0][1]}", chain.get, page_size=30
-        ) as source:
-            with pytest.raises(SourceError, match="still changed"):
-                await listed(source)
-    finally:
-        await runner.cleanup()
+    async with answered_by(handler) as source:
+        with pytest.raises(SourceError, match="still changed"):
+            await listed(source)
 
 
 async def test_throttling_is_waited_out(files: Path, emulator_of: EmulatorMaker) -> None:
@@ -244,6 +243,7 @@ def test_page_sizes_are_the_apis() -> None:
         TairSource("h", static_chain(Credentials(Secret("a"), Secret("b"))).get, page_size=77)
 
 
+START = datetime(2026, 11, 24, 2, 15, tzinfo=UTC)
 ITEM = {
     "BackupId": 7,
     "BackupStartTime": "2026-11-24T02:15:00Z",
@@ -258,7 +258,7 @@ ITEM = {
 def test_reading_an_entry() -> None:
     backup = read_backup("r-x", ITEM)
     assert (backup.node_id, backup.set_id, backup.size) == ("r-x", None, 1024)
-    assert backup.ended_at == datetime(2026, 11, 24, 2, 16, tzinfo=UTC)
+    assert backup.ended_at == START + timedelta(minutes=1)
     assert backup.received["Unknown"] == "kept"
     assert "s" not in json.dumps(backup.received["BackupDownloadURL"]).replace("https", "")[8:]
     assert "Signature" not in repr(backup)
@@ -286,6 +286,41 @@ def test_an_entry_that_cannot_be_read_is_kept_apart(broken: object) -> None:
     }
     page = read_page("r-x", answer)
     assert len(page.backups) == len(page.refused) == 1
+
+
+@pytest.mark.parametrize(
+    ("broken", "set_id", "start"),
+    [
+        ({"BackupJobID": 5, "BackupStartTime": "2026-11-24T02:15:00Z"}, "5", START),
+        ({"BackupJobID": "../5", "BackupStartTime": "2026-11-24T02:15:00Z"}, None, START),
+        ({"BackupJobID": 5, "BackupStartTime": "yesterday", "BackupId": 7}, "5", None),
+        ({"BackupJobID": 0}, None, None),
+        ({**ITEM, "BackupId": "7-8", "BackupJobId": "5"}, "5", START),
+        (["not even an object"], None, None),
+    ],
+)
+def test_what_can_be_read_of_an_entry_that_cannot_be_used(
+    broken: object, set_id: str | None, start: datetime | None
+) -> None:
+    answer = {"TotalCount": 1, "PageNumber": 1, "PageSize": 30, "Backups": {"Backup": [broken]}}
+    [refused] = read_page("r-x", answer).refused
+    assert (refused.set_id, refused.started_at) == (set_id, start)
+
+
+async def test_entries_of_two_sets_with_the_same_error_are_two() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        number = int(request.query["PageNumber"])
+        job = {"BackupJobID": min(number, 2), "BackupStatus": "Success"}
+        return web.json_response(
+            {
+                "TotalCount": 3, "PageNumber": number, "PageSize": 1,
+                "Backups": {"Backup": [job]},
+            }
+        )  # fmt: skip
+
+    async with answered_by(handler) as source:
+        pages = [page async for page in source.pages(everything())]
+    assert [one.set_id for page in pages for one in page.refused] == ["1", "2"]
 
 
 @pytest.mark.parametrize("answer", [{}, {"TotalCount": "x"}, {"TotalCount": 1, "Backups": []}])

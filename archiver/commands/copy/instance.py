@@ -96,11 +96,12 @@ def _promised(record: Record) -> tuple[Pin, Provenance]:
 @dataclass(slots=True)
 class _Origin:
     """What the source has of a set. ``named`` are the keys that its SHA256SUMS names, and those
-    that are lost; ``files`` those of records and objects that are there. ``is_doubted``: it cannot
-    be known what SHA256SUMS names, or it, a record and the target name different bytes."""
+    that are lost; ``recorded`` are keys of records: those that are there, and those of the objects
+    that are. ``is_doubted``: it cannot be known what SHA256SUMS names, or it, a record and the
+    target name different bytes."""
 
     named: set[str] = field(default_factory=set)
-    files: set[str] = field(default_factory=set)
+    recorded: set[str] = field(default_factory=set)
     is_doubted: bool = False
 
 
@@ -267,7 +268,11 @@ class InstanceCopy:
         """Note what the source has of a set, and what its SHA256SUMS names of it."""
         noted = self._origin(origin.key)
         noted.named.update(origin.sums or ())
-        noted.files.update(filter(_is_a_backups, origin.entries))
+        noted.recorded.update(
+            layout.record_key(layout.stem_of(key))
+            for key in origin.entries
+            if layout.is_record(key) or layout.is_object(key)
+        )
         # A line of the set may be in what cannot be read.
         noted.is_doubted |= origin.sums_fault is not None or origin.lost_line is not None
 
@@ -361,25 +366,17 @@ class InstanceCopy:
     async def copy(self, one: Planned) -> None:
         """One backup: read, compared with its record, written, and recorded as it was."""
         record, stem, known = one.record, one.stem, one.known
-        backup, (_, provenance) = record.backup, _promised(record)
         store = self._target.store
         async with entered(store.stage(stem, record.size, one.present)) as staging:
             commit = await self._commit(record, stem, staging, known=known)
             [stored] = await in_thread(store.finish, [commit])
-        receipt = stored.receipt
         document = layout.record_key(stem), record.renamed(stored.key).encode()
         self._shared.index.wrote(stored, [document])
         if self._options.replace and known:
             self._replaced.add(stem)
         for key, kept in stored.cleared:
             self._observer(events.Cleared(key, kept))
-        self._observer(
-            events.Archived(
-                backup, stored.key, receipt.size, receipt.sha256, provenance.network,
-                receipt.bytes_fetched, receipt.bytes_fetched_again, receipt.is_vouched_for,
-                receipt.kind, (receipt.finished_at - receipt.started_at).total_seconds(),
-            )
-        )  # fmt: skip
+        self._observer(events.Archived.of(record.backup, stored))
 
     async def _commit(self, record: Record, stem: str, staging: Staging, *, known: bool) -> Commit:
         """An object that lies there unrecorded, if it has the record's bytes; or what is read."""
@@ -499,19 +496,20 @@ class InstanceCopy:
             view,
             whole,
             confirmed=replaced,
-            written=index.sets(month),
+            written=index.records(month),
             documents=index.documents(month),
         )
         return plan, view
 
     def _is_whole(self, set_key: str, there: frozenset[str]) -> bool:
-        """Whether all that the source has of a set, and all that its SHA256SUMS names of it, is
-        there, each file with its record. False for a set that SHA256SUMS does not name, or may name
-        in a line that cannot be read."""
+        """Whether each record that the source has of a set, and all that its SHA256SUMS names of
+        it, is there; that the object of each is, too, :func:`plan_seal` checks. False for a set
+        that SHA256SUMS does not name, or may name in a line that cannot be read."""
         alike = self._origins.get(identity(set_key), {})
         origins = [one for key, one in alike.items() if are_one_set(key, set_key)]
-        files = {layout.moved(key, set_key) for one in origins for key in one.named | one.files}
+        files = {layout.moved(key, set_key) for one in origins for key in one.named}
         records = {layout.record_key(layout.stem_of(key)) for key in files}
+        records |= {layout.moved(key, set_key) for one in origins for key in one.recorded}
         is_known = any(one.named for one in origins)
         is_known &= not any(one.is_doubted for one in origins)
         return is_known and files | records <= there
@@ -534,10 +532,6 @@ async def nothing_of(
                 nothing = BackupFailed(f"{source.store} has no backup of {name.strip('/')}")
                 failures.append(events.Failed(name, nothing))
     return failures
-
-
-def _is_a_backups(key: str) -> bool:
-    return layout.is_record(key) or layout.is_object(key)
 
 
 def _is_of(key: str, name: str) -> bool:

@@ -23,7 +23,7 @@ from archiver.archive.indexing import Indexing, not_written
 from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.sealing import SealPlan
 from archiver.commands.pull.plan import Action, PullOptions, decide, empty_dump
-from archiver.commands.pull.sets import ListedSet, ListedSets
+from archiver.commands.pull.sets import ListedSets
 from archiver.commands.summary import Summary
 from archiver.commands.writer import InstanceWriter, Locks
 from archiver.concurrency import Turns
@@ -201,11 +201,11 @@ class InstancePull:
 
     async def _plan(self, sets: ListedSets, page: Page) -> bool:
         """Send what is to be fetched of a page to the workers. False when nothing more can be."""
-        for error in page.refused:
-            sets.is_whole = False
-            self._shared.failed("a listed entry", error)
+        for one in page.refused:
+            sets.refused(one.set_id, one.started_at)
+            self._shared.failed("a listed entry", one.error)
         for backup in filter(self._shared.options.wants, page.backups):
-            with self._shared.naming(str(backup), backup), sets.reading():
+            with self._shared.naming(str(backup), backup), sets.reading(backup):
                 finding = await self._inventory.find(check_backup(backup))
                 if self._needs_lock(finding):
                     if not await self.writer.begin_out_of_turn():
@@ -311,26 +311,12 @@ class InstancePull:
 
     def archived(self, sets: ListedSets, transfer: Transfer, stored: Stored) -> None:
         """A backup that was enqueued is in the archive."""
-        receipt = stored.receipt
         if transfer.stem in self._home:
             self._home[transfer.stem] = True
         self._shared.index.wrote(stored, self._shared.archive.documents(transfer, stored))
         for key, kept in stored.cleared:
             self._shared.observer(events.Cleared(key, kept))
-        self._shared.observer(
-            events.Archived(
-                transfer.backup,
-                stored.key,
-                receipt.size,
-                receipt.sha256,
-                receipt.provenance.network,
-                receipt.bytes_fetched,
-                receipt.bytes_fetched_again,
-                receipt.is_vouched_for,
-                receipt.kind,
-                (receipt.finished_at - receipt.started_at).total_seconds(),
-            )
-        )
+        self._shared.observer(events.Archived.of(transfer.backup, stored))
         self._held(sets, transfer, fresh=True)
 
     def _held(self, sets: ListedSets, transfer: Transfer, *, fresh: bool) -> None:
@@ -350,9 +336,10 @@ class InstancePull:
         lacking = {set_key for listed in self._listed for set_key in listed.lacking()}
         for listed in self._listed:
             with self._shared.naming(f"the sets of {self._id}"):
-                seen = await listed.sets()
-                self._unfinished.update(one.key for one in seen if one.why is not None)
-                await self._tell_incomplete(seen)
+                for one in await listed.incomplete():
+                    self._unfinished.add(one.key)
+                    if not await self._is_acknowledged(one.key, one.why):
+                        self._shared.observer(one)
                 for month, of_it in (await listed.unsealed(lacking)).items():
                     to_seal[month].append((listed, of_it))
         index = self._shared.index
@@ -368,11 +355,6 @@ class InstancePull:
                     self._tell_sealed(await self._seal(listed, month, whole), whole)
             with self._shared.naming(self._id):
                 await self._keep_index(month)
-
-    async def _tell_incomplete(self, sets: Iterable[ListedSet]) -> None:
-        for one in sets:
-            if one.why is not None and not await self._is_acknowledged(one.key, one.why):
-                self._shared.observer(events.SetIncomplete(one.key, one.held, one.why))
 
     def _tell_sealed(self, plan: SealPlan, sets: set[str]) -> None:
         for set_key, error in plan.failed.items():

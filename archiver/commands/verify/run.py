@@ -83,6 +83,8 @@ async def verify(
         await run.look_again()
     finally:
         await shielded(run.keep())
+    # Only now: what contradicts a catalogue is reported last, and rewriting it would hide that.
+    await shielded(run.write_catalogues())
     return run.summary
 
 
@@ -177,8 +179,12 @@ class _Run:
                 await self._report_unless_acknowledged(finding)
 
     async def keep(self) -> None:
-        """Write the results that are not written yet, and stale catalogues."""
+        """Write the results that are not written yet."""
         await self._results.keep()
+        self.summary.results_not_kept = self._results.not_kept
+
+    async def write_catalogues(self) -> None:
+        """Write stale catalogues."""
         await self._results.index(self._stale - self._remembered)
         self.summary.results_not_kept = self._results.not_kept
 

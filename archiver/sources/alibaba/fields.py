@@ -5,17 +5,20 @@ A listing is read with it, and so are the fields that every record keeps as they
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from archiver.documents import MAX_DIGITS, MAX_NUMBER, check_value
-from archiver.errors import UnsafeInput
+from archiver.errors import ArchiverError, UnsafeInput
+from archiver.ids import safe
 from archiver.model import (
     Backup,
     BackupMode,
     BackupType,
     Engine,
     Network,
+    Refused,
     SourceName,
     Status,
 )
@@ -31,6 +34,8 @@ _URL_FIELDS = {
     Network.PUBLIC: "BackupDownloadURL",
     Network.INTRANET: "BackupIntranetDownloadURL",
 }
+
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 T = TypeVar("T")
 
@@ -60,7 +65,7 @@ def read_backup(instance_id: str, item: Mapping[str, Any]) -> Backup:
             },
             received={name: _without_query(name, value) for name, value in item.items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except _UNREADABLE as error:
         backup_id = str(dict(item).get("BackupId", "?"))[:40] if hasattr(item, "get") else "?"
         raise UnsafeInput(
             f"{instance_id}: the entry of backup {backup_id!r} cannot be read: {_fault(error)}"
@@ -72,6 +77,16 @@ def _fault(error: Exception) -> str:
         return f"{error.args[0]} is missing"
     is_ours = isinstance(error, ValueError) and not isinstance(error, UnicodeError)
     return f"{error!s:.120}" if is_ours else "a field has another type than is documented"
+
+
+def read_refused(item: Mapping[str, Any], error: ArchiverError) -> Refused:
+    """What can be read of an entry that cannot be used."""
+    set_id = started_at = None
+    with suppress(*_UNREADABLE, UnsafeInput):
+        set_id = safe(_job(item) or "")
+    with suppress(*_UNREADABLE):
+        started_at = parse_document_time(item["BackupStartTime"])
+    return Refused(error, set_id, started_at)
 
 
 def _text(value: object) -> str:

@@ -5,12 +5,12 @@ from typing import Any
 
 from archiver.errors import ArchiverError, SourceError
 from archiver.ids import check_backup
-from archiver.model import Backup, Page
-from archiver.sources.alibaba.fields import read_backup
+from archiver.model import Backup, Page, Refused
+from archiver.sources.alibaba.fields import read_backup, read_refused
 
 
 def read_page(instance_id: str, answer: Mapping[str, Any]) -> Page:
-    """The page in an answer. Entries that cannot be read are kept apart, as errors.
+    """The page in an answer. Entries that cannot be used are kept apart.
 
     Raises SourceError when the answer has not the shape of a page at all.
     """
@@ -24,10 +24,10 @@ def read_page(instance_id: str, answer: Mapping[str, Any]) -> Page:
             hint="is --endpoint the R-kvstore API?",
         ) from None
     backups: list[Backup] = []
-    refused: list[ArchiverError] = []
+    refused: list[Refused] = []
     for item in items:
         try:
             backups.append(check_backup(read_backup(instance_id, item)))
         except ArchiverError as error:
-            refused.append(error)
+            refused.append(read_refused(item, error))
     return Page(number, size, total, tuple(backups), tuple(refused))

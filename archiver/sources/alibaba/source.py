@@ -107,8 +107,8 @@ class TairSource:
                 fresh = [b for b in page.backups if hash(b.identity) not in seen]
                 fresh = list({b.identity: b for b in fresh}.values())
                 seen.update(hash(backup.identity) for backup in fresh)
-                refused = tuple(e for e in page.refused if hash(str(e)) not in seen)
-                seen.update(hash(str(error)) for error in refused)
+                refused = tuple(one for one in page.refused if hash(one.identity) not in seen)
+                seen.update(hash(one.identity) for one in refused)
                 found += len(fresh) + len(refused)
                 pages += 1
                 yield replace(page, backups=tuple(fresh), refused=refused)
