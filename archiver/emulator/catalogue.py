@@ -9,7 +9,6 @@ Hidden files, ``*.json`` and links that lead outside are not backups. Every list
 file (25 ms for 12,000), so it is never out of date; descriptions are cached until a file changes.
 """
 
-import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from archiver.emulator.backup import (
     describe,
     with_overrides,
 )
-from archiver.emulator.instances import INSTANCES, Described, Instance, read_instances
+from archiver.emulator.instances import INSTANCES, Described, Instance, read_instances, read_json
 from archiver.errors import UsageError
 
 _OVERRIDES = "backups.json"
@@ -246,14 +245,7 @@ def _is_within(path: Path, directory: Path) -> bool:
 
 
 def _read_overrides(path: Path) -> Mapping[str, Mapping[str, Any]]:
-    try:
-        overrides = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise UsageError(f"{path} is not JSON") from None
+    overrides = read_json(path, {})
     if not isinstance(overrides, dict) or not all(isinstance(v, dict) for v in overrides.values()):
         raise UsageError(f'{path} must be {{"<file>": {{"<API field>": value}}}}')
     return overrides

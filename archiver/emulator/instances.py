@@ -153,14 +153,22 @@ def _next_backup(days: str, span: str, now: datetime) -> datetime:
     return next(t for t in candidates if t > now and _DAYS[t.weekday()] in wanted)
 
 
+def read_json(path: Path, default: object = None) -> Any:  # noqa: ANN401 - any JSON
+    """What a JSON file says; ``default``, if there is one, where there is no file. Raises
+    UsageError."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        if default is not None and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return default
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise UsageError(f"{path} cannot be read: it is not JSON") from None
+
+
 def read_instances(path: Path) -> Described:
     """The contents of an instances.json; nothing when there is no such file. Raises UsageError."""
-    try:
-        document = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return Described()
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read as JSON: {error}") from None
+    document = read_json(path, {})
     parts = document if isinstance(document, dict) else {"": document}
     if parts.keys() - {"instances", "regions"} or not all(map(_is_table, parts.values())):
         raise UsageError(f'{path} must be {{"instances": {{"<id>": {{…}}}}, "regions": {{…}}}}')

@@ -134,4 +134,4 @@ def _copy(source: Path, target: Path) -> None:
         part.replace(target)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise UsageError(f"{target} cannot be written: {error}") from None
+        raise UsageError(f"{target} cannot be written: {error.strerror}") from None

@@ -1,12 +1,12 @@
 """RAM policies: what an access key may do."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from archiver.emulator.instances import read_json
 from archiver.errors import UsageError
 
 ACCOUNT = "1234567890123456"
@@ -43,10 +43,7 @@ class Policy:
     @classmethod
     def read(cls, path: Path) -> Self:
         """The policy in a JSON file. Blocks. Raises UsageError."""
-        try:
-            document = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise UsageError(f"{path} cannot be read as JSON: {error}") from None
+        document = read_json(path)
         return cls.parse(document if isinstance(document, dict) else {})
 
     def denial(self, action: str, resources: Sequence[str]) -> str | None:
