@@ -54,9 +54,10 @@ def emulate(directory: Path, **given: Any) -> None:
 
 
 async def _emulate(directory: Path, given: dict[str, Any]) -> None:
-    import anyio.to_thread
+    import anyio
 
     from archiver.cli.run import say
+    from archiver.concurrency import in_thread
     from archiver.emulator import Emulator, Faults, Policy, Quota
     from archiver.emulator.catalogue import odd_files
 
@@ -66,7 +67,7 @@ async def _emulate(directory: Path, given: dict[str, Any]) -> None:
         key_id, secret = f"LTAI{secrets.token_hex(10)}", secrets.token_hex(15)
         click.echo(f"export ALIBABA_CLOUD_ACCESS_KEY_ID={key_id}")
         click.echo(f"export ALIBABA_CLOUD_ACCESS_KEY_SECRET={secret}")
-    policy = given["policy"] and await anyio.to_thread.run_sync(Policy.read, given["policy"])
+    policy = given["policy"] and await in_thread(Policy.read, given["policy"])
     async with Emulator(
         directory,
         access_key_id=key_id,
@@ -80,7 +81,7 @@ async def _emulate(directory: Path, given: dict[str, Any]) -> None:
         backup_seconds=given["backup_time"],
         faults=Faults(**{field.name: given[field.name] for field in fields(Faults)}),
     ) as emulator:
-        for text in await anyio.to_thread.run_sync(odd_files, directory):
+        for text in await in_thread(odd_files, directory):
             say(f"note: {text}")
         click.echo(f"ready: pull with --endpoint {emulator.endpoint}")
         await anyio.sleep_forever()
