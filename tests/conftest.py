@@ -1,5 +1,6 @@
 """What many tests share: an emulator over real files, a source that asks it, an archive."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -9,6 +10,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
+import archiver
 from archiver import Archive, LocalStore, Query, TairSource, static_chain
 from archiver.emulator import Emulator
 from archiver.retry import RetryPolicy
@@ -37,6 +39,7 @@ settings.register_profile("archiver", deadline=None, print_blob=True)
 settings.load_profile("archiver")
 
 DATA = Path(__file__).parent / "data" / "rdb"
+PACKAGE = Path(archiver.__file__).parent
 KEY_ID = "LTAI5tTestTestTestTest42"
 KEY_SECRET = "kZ8mS3cr3tS3cr3tS3cr3tS3cr3t42"
 INSTANCE = "r-bp1zxszhcgatnx"
@@ -125,3 +128,14 @@ def source_of(emulator: Emulator, **options: object) -> TairSource:
 
 def everything(instance_id: str = INSTANCE, *, need_aof: bool = False) -> Query:
     return Query(instance_id, "2000-01-01T00:00Z", "2100-01-01T00:00Z", need_aof=need_aof)
+
+
+def tasks_of_the_package(before: set["asyncio.Task[object]"]) -> list["asyncio.Task[object]"]:
+    """Those that began after ``before`` and run code of ours, but not of the emulator. By the file
+    of their code: a checkout, and what is installed below it, may be called archiver, too."""
+    found = []
+    for task in asyncio.all_tasks() - before:
+        path = Path(getattr(getattr(task.get_coro(), "cr_code", None), "co_filename", ""))
+        if path.is_relative_to(PACKAGE) and not path.is_relative_to(PACKAGE / "emulator"):
+            found.append(task)
+    return found

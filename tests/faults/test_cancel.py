@@ -11,7 +11,7 @@ import pytest
 from archiver import Archive, LocalStore, PullOptions, TransferOptions, pull
 from archiver.emulator import Emulator
 from examples.sample_rdb import write_rdb
-from tests.conftest import INSTANCE, QUICK, everything, source_of
+from tests.conftest import INSTANCE, QUICK, everything, source_of, tasks_of_the_package
 from tests.sweeps import BUDGET, extent, strides, within_share
 
 STAMP = "20261124021500"
@@ -70,8 +70,7 @@ async def test_cancelled_at_every_turn(files: Path, emulator: Emulator, tmp_path
         tried += at_work
         for _ in range(3):
             await asyncio.sleep(0)  # the emulator's handlers see that their client left
-        ours = [task for task in asyncio.all_tasks() - before if "emulator" not in repr(task)]
-        assert [t for t in ours if "archiver/" in repr(t)] == [], turns
+        assert tasks_of_the_package(before) == [], turns
         assert open_files(root) == [], turns
         assert not [t for t in threading.enumerate() if "fetch" in t.name and _is_busy(t)], turns
         async with source_of(emulator) as source:

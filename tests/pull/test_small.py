@@ -31,7 +31,14 @@ from archiver.transfer.http.connection import HttpConnection
 from archiver.transfer.limits import RateLimit
 from archiver.transfer.small import SMALL_BYTES, SMALL_FOR_LARGE
 from examples.sample_rdb import write_rdb
-from tests.conftest import INSTANCE, QUICK, EmulatorMaker, everything, source_of
+from tests.conftest import (
+    INSTANCE,
+    QUICK,
+    EmulatorMaker,
+    everything,
+    source_of,
+    tasks_of_the_package,
+)
 from tests.faults.test_cancel import open_files
 
 PATIENT = RetryPolicy(attempts=15, first_wait=0.001, max_wait=0.002)
@@ -332,8 +339,7 @@ async def test_a_batch_that_is_cancelled(
             pytest.fail("it was over before it was cancelled")
     assert time.monotonic() - began < 60
     assert open_files(tmp_path / "archive") == []
-    ours = [task for task in asyncio.all_tasks() - tasks if "emulator" not in repr(task)]
-    assert [task for task in ours if "archiver/" in repr(task)] == []
+    assert tasks_of_the_package(tasks) == []
     for thread in [thread for thread in threading.enumerate() if "fetch" in thread.name]:
         await asyncio.to_thread(thread.join, 5.0)
         assert not thread.is_alive()

@@ -28,7 +28,7 @@ from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.from_source import SourceSupplier
 from archiver.commands.repair.run import Supplier, repair
 from archiver.commands.verify import events as verify_events
-from tests.conftest import QUICK, everything, source_of
+from tests.conftest import PACKAGE, QUICK, everything, source_of
 from tests.stateful.sabotage import KilledHere, Plan, Saboteur
 from tests.stateful.truth import INSTANCES
 from tests.stateful.vendor import Vendor
@@ -208,6 +208,6 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 def described(error: BaseException) -> str:
     """Its kind, and the innermost function of the tool that it passed."""
     frames = traceback.extract_tb(error.__traceback__)
-    inner = [frame for frame in frames if "/archiver/" in frame.filename]
+    inner = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
     where = f"{Path(inner[-1].filename).stem}.{inner[-1].name}" if inner else "?"
     return f"{type(error).__name__} in {where}: {error!s:.120}"
