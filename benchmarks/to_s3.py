@@ -29,7 +29,8 @@ Command = Callable[[Site, SeaweedFS, str, Path], str]
 def archiver(site: Site, server: SeaweedFS, bucket: str, _: Path) -> str:
     return (
         f"{sys.executable} -m archiver pull --instance {INSTANCE} -q --endpoint {site.endpoint} "
-        f"--range 2000-01-01.. --to s3://{bucket}/redis --s3-endpoint {server.endpoint}"
+        f"--allow-host localhost --range 2000-01-01.. --to s3://{bucket}/redis "
+        f"--s3-endpoint {server.endpoint}"
     )
 
 
