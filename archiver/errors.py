@@ -194,9 +194,11 @@ class SourceUnavailable(SourceError):
 
 
 class SourceUnreachable(SourceUnavailable):
-    """No connection to the source could be made."""
+    """No connection to the source could be made, or it broke before there was an answer.
+    ``was_sent``: whether the request may have arrived."""
 
     concerns_all = True
+    was_sent = True
 
 
 class UntrustedSource(SourceError):

@@ -170,10 +170,12 @@ def denial(what: str) -> ProxyDenied:
 
 def unreachable(proxy: Proxy, why: str) -> SourceUnreachable:
     """The error for a proxy that cannot be connected to."""
-    return SourceUnreachable(
+    error = SourceUnreachable(
         f"cannot connect to the proxy {proxy}: {why}",
         hint="check it, or use --proxy none to connect directly",
     )
+    error.was_sent = False
+    return error
 
 
 def _proxy_of(environ: Mapping[str, str], name: str) -> Proxy | None:

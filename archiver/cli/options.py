@@ -17,6 +17,7 @@ from archiver.cli import environment, runlog, usage
 from archiver.cli.params import (
     AssertionText,
     CleanPath,
+    Count,
     Duration,
     InstanceId,
     ProxyUrl,
@@ -112,11 +113,13 @@ option = functools.partial(click.option, cls=_EnvironmentOption)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How to reach the vendor: proxies, trusted hosts, and for how many seconds to retry."""
+    """How to reach the vendor: proxies, trusted hosts, for how many seconds to retry, and how many
+    calls a minute of each action a region takes."""
 
     proxies: Proxies
     retry_for: float
     allow_hosts: tuple[str, ...]
+    api_rate: int
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Way":
@@ -125,6 +128,7 @@ class Way:
             given["proxies"] or Proxies.from_environment(os.environ),
             given["retry_for"],
             given.get("allow_hosts", ()),
+            given["api_rate"],
         )
 
 
@@ -152,6 +156,7 @@ class SourceOptions:
     async def open(self, observer: Observer) -> AsyncGenerator["TairSource", None]:
         """The source, with credentials from the vendor's default chain."""
         from archiver.sources.alibaba.credentials import default_chain
+        from archiver.sources.alibaba.quotas import Quotas
         from archiver.sources.alibaba.source import TairSource
         from archiver.sources.session import open_session
 
@@ -161,6 +166,7 @@ class SourceOptions:
             async with TairSource(
                 self.endpoint_host(),
                 chain.get,
+                quotas=Quotas(way.api_rate),
                 session=session,
                 retry=RETRIES.api_call.policy(way.retry_for),
                 observer=observer,
@@ -229,6 +235,12 @@ def source_options(*, required: bool) -> Callable[[F], F]:
 def way_options(command: F) -> F:
     """Options of every command that reaches the vendor."""
     for declared in (
+        option(
+            "--api-rate",
+            type=Count(1, 100_000),
+            default=200,
+            help="Maximum calls of an API action per minute, in each region.",
+        ),
         option(
             "--proxy",
             "proxies",

@@ -17,6 +17,7 @@ from archiver.proxies import Proxy, refusal, unreachable, via
 
 # Short, because caching names is the system's task.
 _DNS_CACHE_SECONDS: Final = 10
+_NOT_CONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -110,10 +111,12 @@ def no_response_error(error: Exception, url: URL, proxy: Proxy | None) -> Archiv
         why = "its response is not HTTP"
     if isinstance(error, aiohttp.ClientProxyConnectionError) and proxy is not None:
         return unreachable(proxy, why)
-    return SourceUnreachable(
+    unreachable_host = SourceUnreachable(
         f"no response from {url.authority}{via(proxy)}: {why}",
         hint="check the network, the region and the endpoint",
     )
+    unreachable_host.was_sent = not isinstance(error, _NOT_CONNECTED)
+    return unreachable_host
 
 
 class _Resolver(AbstractResolver):

@@ -18,7 +18,7 @@ from archiver.errors import (
     others_not_asked,
 )
 from archiver.retry import RetryPolicy
-from archiver.sources.alibaba import source as tair
+from archiver.sources.alibaba import api as tair
 from examples.sample_rdb import write_rdb
 from tests.cli.conftest import Run
 from tests.conftest import (

@@ -1,7 +1,6 @@
 """ApsaraDB for Redis / Tair: backups as DescribeBackups lists them."""
 
-import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,25 +9,19 @@ from typing import Any, Final, Self
 import aiohttp
 
 from archiver import events
-from archiver.errors import (
-    ArchiverError,
-    BackupGone,
-    RequestRejected,
-    SourceError,
-    SourceUnreachable,
-    UsageError,
-)
+from archiver.errors import BackupGone, RequestRejected, SourceError, UsageError
 from archiver.logs import OF_RUNS, logged
 from archiver.model import Backup, Page, Query
 from archiver.proxies import Proxies
-from archiver.retry import RETRIES, Attempts, Outage, RetryPolicy
+from archiver.retry import RETRIES, RetryPolicy
+from archiver.sources.alibaba.api import VERSION, Api, GetCredentials
 from archiver.sources.alibaba.hosts import AllowedHosts
 from archiver.sources.alibaba.listing import read_page
-from archiver.sources.alibaba.rpc import Credentials, RpcClient
+from archiver.sources.alibaba.quotas import Quotas
+from archiver.sources.alibaba.rpc import RpcClient
 from archiver.sources.session import open_session
 from archiver.times import EVERYTHING_FROM, TimeRange
 
-VERSION = "2015-01-01"
 PAGE_SIZES = (30, 50, 100, 200, 300)
 
 # A listing of several pages is read again until a whole reading finds nothing new. That many
@@ -38,18 +31,14 @@ MOST_READINGS = RETRIES.changing_listing.attempts
 # The longest retention that can be set, and a day. A manual backup may be kept for longer.
 LONGEST_RETENTION = timedelta(days=731)
 
-# Seconds that an endpoint is waited for which has not answered once: it may well be the wrong one.
-FIRST_SECONDS = RETRIES.unreachable_api.total
-
-GetCredentials = Callable[[], Awaitable[Credentials]]
-
 
 class TairSource:
     """A source over one kept session and one TLS context; use as an async context manager.
 
-    ``endpoint`` is a host or URL; ``credentials`` is called before each request and gives a key
-    that is still good. ``allow_hosts`` are more hosts that files may be fetched from, beside the
-    vendor's and the endpoint's own; ``proxies`` None are those of the environment.
+    ``endpoint`` is a host or URL, ``region`` the id of its region; ``credentials`` is called before
+    each request and gives a key that is still good. ``quotas`` None are its own, with the default
+    rate. ``allow_hosts`` are more hosts that files may be fetched from, beside the vendor's and the
+    endpoint's own; ``proxies`` None are those of the environment.
     """
 
     def __init__(
@@ -57,6 +46,8 @@ class TairSource:
         endpoint: str,
         credentials: GetCredentials,
         *,
+        region: str = "",
+        quotas: Quotas | None = None,
         session: aiohttp.ClientSession | None = None,
         page_size: int = max(PAGE_SIZES),
         retry: RetryPolicy | None = None,
@@ -68,6 +59,8 @@ class TairSource:
             raise UsageError(f"page size {page_size} is not one of {PAGE_SIZES}")
         self._endpoint: Final = endpoint
         self._credentials: Final = credentials
+        self._region: Final = region
+        self._quotas: Final = quotas or Quotas()
         self._given_session: Final = session
         self._page_size: Final = page_size
         self._retry: Final = retry or RETRIES.api_call.policy()
@@ -75,18 +68,24 @@ class TairSource:
         self._proxies: Final = proxies
         self._allow_hosts: Final = tuple(allow_hosts)
         self._hosts = AllowedHosts("", self._allow_hosts)
-        self._outage: Final = Outage()
-        self._was_reached = False
         self._earliest = EVERYTHING_FROM
         self._stack: Final = AsyncExitStack()
-        self._rpc: RpcClient | None = None
+        self._api: Api | None = None
 
     async def __aenter__(self) -> Self:
         session = self._given_session
         if session is None:
             session = await self._stack.enter_async_context(open_session())
-        self._rpc = RpcClient(session, self._endpoint, VERSION, proxies=self._proxies)
-        self._hosts = AllowedHosts(self._rpc.host, self._allow_hosts)
+        rpc = RpcClient(session, self._endpoint, VERSION, proxies=self._proxies)
+        self._api = Api(
+            rpc,
+            self._credentials,
+            region=self._region,
+            quotas=self._quotas,
+            retry=self._retry,
+            observer=self._observer,
+        )
+        self._hosts = AllowedHosts(rpc.host, self._allow_hosts)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -181,35 +180,13 @@ class TairSource:
         return replace(page, backups=tuple(map(self._hosts.marked, page.backups)))
 
     async def _call(self, action: str, params: Mapping[str, str]) -> dict[str, Any]:
-        """Send an action about ``params["InstanceId"]`` and return its decoded answer. Retries
-        every retryable error, also where the answer was lost: for actions that change nothing."""
-        if self._rpc is None:
+        """Send an action about ``params["InstanceId"]`` and return its decoded answer."""
+        if self._api is None:
             raise RuntimeError("TairSource is used before it was entered")
         instance_id = params["InstanceId"]
-
-        def waiting(error: ArchiverError, attempt: int, wait: float) -> None:
-            self._observer(events.Retrying(instance_id, error, attempt, wait, instance_id))
-
-        def outage(error: ArchiverError, seconds: float) -> None:
-            self._observer(events.WaitingForSource(error, seconds))
-
-        attempts = Attempts(self._retry, waiting, outage=self._outage, on_outage=outage)
-        while True:
-            try:
-                credentials = await self._credentials()
-                answer = await self._rpc.call(
-                    action,
-                    params,
-                    credentials,
-                    subject=instance_id,
-                    resource=f"acs:kvstore:*:*:instance/{instance_id}",
-                )
-            except ArchiverError as error:
-                nobody = isinstance(error, SourceUnreachable)
-                self._was_reached = self._was_reached or not nobody
-                lasting = math.inf if self._was_reached else FIRST_SECONDS
-                await attempts.failed(error, lasting)
-            else:
-                self._was_reached = True
-                self._outage.ended()
-                return answer
+        return await self._api.call(
+            action,
+            params,
+            subject=instance_id,
+            resource=f"acs:kvstore:{self._region or '*'}:*:instance/{instance_id}",
+        )
