@@ -46,6 +46,14 @@ class BackupGone(BackupFailed):
     """The vendor no longer has the file (404, or no longer listed)."""
 
 
+class BackupUnderWay(BackupFailed):
+    """The vendor makes no backup now, because it is making another one of the same instance."""
+
+
+class BackupRefused(BackupFailed):
+    """The vendor makes no backup of this instance now: for its state, its kind, or a limit."""
+
+
 class UnknownInstance(ArchiverError):
     """No such instance in this region and account: it may have been deleted since yesterday."""
 
@@ -300,6 +308,6 @@ def worst_exit_code(codes: Collection[int]) -> int:
     return next((code for code in EXIT_PRECEDENCE if code in codes), EXIT_OK)
 
 
-def others_not_asked(count: int) -> str:
-    """For an error that concerns all instances: that ``count`` others were not listed."""
-    return f"{count:,} more {'instance was' if count == 1 else 'instances were'} not listed"
+def others_not_asked(count: int, done: str = "listed") -> str:
+    """For an error that concerns all instances: that ``count`` others were not ``done``."""
+    return f"{count:,} more {'instance was' if count == 1 else 'instances were'} not {done}"

@@ -181,7 +181,7 @@ class KeptAside:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """``subject`` (a backup or an instance) could not be downloaded or listed."""
+    """``subject`` (a backup or an instance) could not be made, listed or downloaded."""
 
     subject: str
     error: ArchiverError
@@ -275,6 +275,37 @@ class Cleared:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupBegun:
+    """The source makes a backup now. ``jobs`` are the ids of its jobs; ``instead``, where it is not
+    the one that was asked for, says why it is waited for."""
+
+    instance_id: str
+    jobs: tuple[str, ...]
+    began_at: datetime | None
+    instead: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackupAdvanced:
+    """How far a backup on demand is: ``percent``, and ``state`` in the source's own words."""
+
+    instance_id: str
+    jobs: tuple[str, ...]
+    state: str
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackupMade:
+    """A backup on demand is listed, ``seconds`` after it was asked for or waited for."""
+
+    instance_id: str
+    jobs: tuple[str, ...]
+    backups: tuple[Backup, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class SetBegun:
     """The restore or drill of a backup set started, the ``number``-th of ``of``: ``files`` files,
     ``size`` bytes together."""
@@ -344,6 +375,9 @@ Event = (
     | ArchiveBegun
     | Swept
     | Cleared
+    | BackupBegun
+    | BackupAdvanced
+    | BackupMade
 )
 Observer = Callable[[Event], None]
 

@@ -80,6 +80,23 @@ class RetryTable:
     changing_listing: RetryRule = RetryRule(
         "reading a listing again, until two readings in a row are the same", attempts=20
     )
+    # Backups on demand
+    backup_begun: RetryRule = RetryRule(
+        "looking for the job of a backup, after the answer to CreateBackup was lost or named none",
+        wait=1.0,
+        max_wait=5.0,
+        total=60.0,
+    )
+    backup_job: RetryRule = RetryRule(
+        "looking how far the job of a backup is",
+        wait=1.0,
+        max_wait=15.0,
+        total=7200.0,
+        option="--timeout",
+    )
+    backup_listed: RetryRule = RetryRule(
+        "looking for a backup in the listing, after its job has ended", total=600.0
+    )
     # Credentials
     sts_call: RetryRule = RetryRule("a call of STS", attempts=1, timeout=20.0)
     metadata_service: RetryRule = RetryRule(

@@ -7,7 +7,7 @@ from typing import Final
 
 from archiver import events
 from archiver.model import Backup, Kind, Network
-from archiver.times import EVERYTHING_FROM, format_day
+from archiver.times import EVERYTHING_FROM, format_day, format_iso
 
 QUIET, NORMAL, VERBOSE, DEBUG = -1, 0, 1, 2
 
@@ -43,6 +43,9 @@ LEVELS: Final[Mapping[type[object], int | None]] = {
     events.ArchiveBegun: logging.INFO,
     events.Swept: logging.INFO,
     events.Cleared: logging.WARNING,
+    events.BackupBegun: logging.INFO,
+    events.BackupAdvanced: None,
+    events.BackupMade: logging.INFO,
     events.SetBegun: logging.INFO,
     events.FileWorkedOn: None,
     events.FileLeft: None,
@@ -157,6 +160,10 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return VERBOSE, f"slow: {backup}: second connection from byte {position:,}"
         case events.UrlRefreshed(backup):
             return VERBOSE, f"url: {backup}: renewed"
+        case events.BackupBegun():
+            return _begun(event)
+        case events.BackupMade():
+            return NORMAL, f"made: {event.instance_id}: {job_names(event.jobs)}: {_made(event)}"
         case events.Held(backup):
             return DEBUG, f"held: {backup}"
         case events.Planned(backup):
@@ -165,6 +172,24 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return DEBUG, f"listed: {instance_id}: page {number}: {backups} of {total}"
         case _:
             return None
+
+
+def _begun(event: events.BackupBegun) -> tuple[int, str]:
+    what = f"{event.instance_id}: {job_names(event.jobs)}"
+    if event.instead is None:
+        return NORMAL, f"backing up: {what}"
+    since = "" if event.began_at is None else f", which began at {format_iso(event.began_at)}"
+    return QUIET, f"waiting for another backup: {what}{since}: {event.instead}"
+
+
+def _made(event: events.BackupMade) -> str:
+    whole = sum(one.size or 0 for one in event.backups)
+    return f"{times(len(event.backups), 'file')}, {size(whole)} in {event.seconds:.0f} s"
+
+
+def job_names(jobs: Collection[str]) -> str:
+    """``job 1022``, ``jobs 1022, 2480``."""
+    return f"job{'' if len(jobs) == 1 else 's'} {', '.join(jobs)}"
 
 
 def failure(event: events.Failed | events.SetIncomplete) -> str:

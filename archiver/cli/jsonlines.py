@@ -57,12 +57,14 @@ class LastLine:
 
 
 def summary_fields(summary: Summary) -> dict[str, object]:
-    """The result of a pull or copy."""
+    """The result of a pull, a copy or a backup."""
     return {
         "held": summary.held,
         "planned": summary.planned,
         "archived": summary.archived,
         "unfinished": summary.unfinished,
+        "made": summary.made,
+        "bytes_made": summary.bytes_made,
         "failed": len(summary.failures),
         "bytes_archived": summary.bytes_archived,
         "bytes_fetched": summary.bytes_fetched,
@@ -111,6 +113,8 @@ def plain(value: object) -> object:
         }
     if isinstance(value, datetime):
         return format_iso(value)
+    if isinstance(value, tuple):
+        return [plain(inner) for inner in value]
     return value
 
 

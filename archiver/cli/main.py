@@ -14,6 +14,7 @@ from archiver.version import __version__
 # name → module with a click command of that name
 _COMMANDS: Final = {
     "pull": "archiver.cli.pull",
+    "backup": "archiver.cli.backup",
     "ls": "archiver.cli.ls",
     "copy": "archiver.cli.copy",
     "uploads": "archiver.cli.uploads",
@@ -26,6 +27,7 @@ _COMMANDS: Final = {
 }
 _SUMMARIES: Final = {
     "pull": "Download backups that are not in the archive yet.",
+    "backup": "Have the vendor make backups now, wait for them, and download them.",
     "ls": "List the backups in an archive, at the vendor, or both.",
     "copy": "Copy an archive, or show how two archives differ.",
     "uploads": "List or abort unfinished multipart uploads.",

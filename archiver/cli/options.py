@@ -224,12 +224,21 @@ def source_options(*, required: bool) -> Callable[[F], F]:
             help="Instance ID (repeatable).",
         ),
         range_option("Only backups that started in this range"),
-        option("--region", metavar="ID", help="Region of the instances, e.g. cn-hangzhou."),
-        option("--endpoint", metavar="HOST", help="API host or URL (default: that of the region)."),
+        endpoint_options,
         option("--aof", is_flag=True, help="Also list AOF (incremental) backups."),
         way_options,
     )
     return lambda command: functools.reduce(lambda done, add: add(done), reversed(options), command)
+
+
+def endpoint_options(command: F) -> F:
+    """Where the API is."""
+    for declared in (
+        option("--endpoint", metavar="HOST", help="API host or URL (default: that of the region)."),
+        option("--region", metavar="ID", help="Region of the instances, e.g. cn-hangzhou."),
+    ):
+        command = declared(command)
+    return command
 
 
 def way_options(command: F) -> F:

@@ -25,9 +25,11 @@ _LONGEST = 36500 * 86400
 _SHARE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(%?)")
 _ANCHOR = re.compile(r"(\d{8}T\d{6}Z-[0-9a-f]{6}):([0-9a-fA-F]{64})")
 _INSTANCE = re.compile(r"[a-z]{1,4}-[A-Za-z0-9-]{1,60}")
+_WAIT_FOR = re.compile(rf"({_INSTANCE.pattern}):(\d{{1,19}}(?:,\d{{1,19}})*)", re.ASCII)
 
 
 LATEST = "latest"
+FOREVER = "forever"
 
 
 class CleanPath(click.Path):
@@ -265,3 +267,41 @@ class InstanceId(click.ParamType[str]):
         if not _INSTANCE.fullmatch(value):
             self.fail(f"invalid instance ID {value!r} (expected e.g. r-bp1zxszhcgatnx)", param, ctx)
         return value
+
+
+class WaitFor(click.ParamType[tuple[str, tuple[str, ...]]]):
+    """An instance and the jobs of its backup, as ``r-bp1zxszhcgatnx:1022,2480``."""
+
+    name = "instance:job"
+
+    def convert(
+        self,
+        value: str | tuple[str, tuple[str, ...]],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, tuple[str, ...]]:
+        if isinstance(value, tuple):
+            return value
+        match = _WAIT_FOR.fullmatch(value)
+        if match is None:
+            self.fail(f"invalid job {value!r} (use INSTANCE:JOB, or INSTANCE:JOB,JOB)", param, ctx)
+        return match[1], tuple(match[2].split(","))
+
+
+class Retention(click.ParamType[int]):
+    """Days from 7 to 730; ``forever`` is -1."""
+
+    name = "days"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        if value.casefold() == FOREVER:
+            return -1
+        if not (value.isascii() and value.isdecimal() and 7 <= int(value[:9]) <= 730):
+            self.fail(
+                f"{value!r} is neither a number of days from 7 to 730 nor forever", param, ctx
+            )
+        return int(value)

@@ -1,5 +1,6 @@
 """Progress of a command: bars on a terminal, a plain line now and then elsewhere."""
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 from archiver import events
 from archiver.cli.run import Printed, say
 from archiver.cli.streams import plain
-from archiver.cli.words import size
+from archiver.cli.words import size, times
 from archiver.model import Backup
 
 if TYPE_CHECKING:
@@ -19,14 +20,16 @@ LOG_SECONDS = 30.0
 _NAME_SIZE = 32  # characters before a bar
 
 
-def _bar(name: str, total: int, row: int, unit: str = "B") -> "tqdm[NoReturn]":
+def _bar(
+    name: str, total: int, row: int, unit: str = "B", *, leave: bool | None = None
+) -> "tqdm[NoReturn]":
     from tqdm import tqdm
 
     return tqdm(
         desc=plain(name)[-_NAME_SIZE:],
         total=total,
         position=row,
-        leave=row == 0,
+        leave=row == 0 if leave is None else leave,
         unit=unit,
         unit_scale=True,
         unit_divisor=1024 if unit == "B" else 1000,
@@ -103,18 +106,54 @@ class _Bytes:
                 pass
 
 
+class _Jobs:
+    """The backups that are being made on demand: state and percent by instance."""
+
+    def __init__(self) -> None:
+        self._under_way: Final[dict[str, tuple[str, int]]] = {}
+        self._made = 0
+
+    def observe(self, event: events.Event) -> None:
+        match event:
+            case events.BackupAdvanced(instance_id, _, state, percent):
+                self._under_way[instance_id] = state, percent
+            case events.BackupMade(instance_id):
+                self._made += 1
+                self._under_way.pop(instance_id, None)
+            case events.Failed(instance_id):
+                self._under_way.pop(instance_id, None)
+            case _:
+                pass
+
+    def __str__(self) -> str:
+        """While at least one is under way."""
+        if len(self._under_way) == 1 and not self._made:
+            [(name, (state, percent))] = self._under_way.items()
+            return f"{name}: {state}, {percent}%"
+        percents = [percent for _, percent in self._under_way.values()]
+        far = " to ".join(f"{one}%" for one in sorted({min(percents), max(percents)}))
+        return f"{times(self._made, 'backup')} made, {len(percents):,} under way at {far}"
+
+
 class LogProgress:
-    """A line every LOG_SECONDS while bytes are moving."""
+    """A line every LOG_SECONDS while bytes are moving, or backups are being made."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._bytes: Final = _Bytes()
+        self._jobs: Final = _Jobs()
         self._clock: Final = clock
         self._began = self._printed_at = clock()
 
     def __call__(self, event: events.Event) -> None:
         self._bytes.observe(event)
+        self._jobs.observe(event)
         now = self._clock()
-        if isinstance(event, events.Advanced) and now - self._printed_at >= LOG_SECONDS:
+        if now - self._printed_at < LOG_SECONDS:
+            return
+        if isinstance(event, events.BackupAdvanced):
+            self._printed_at = now
+            self.say(f"{self._jobs}; {now - self._began:.0f} s")
+        elif isinstance(event, events.Advanced):
             self._printed_at = now
             at, of = self._bytes.position, self._bytes.planned
             self.say(f"{size(at)} of {size(of)} ({at / max(of, 1):.0%}), {now - self._began:.0f} s")
@@ -140,41 +179,65 @@ class NoProgress:
 
 
 class BarProgress:
-    """A bar for the total and one for each active file."""
+    """A bar for the total of all files, one for each active file, and one for each backup that is
+    being made. The total is shown from the start, or with the first file if not
+    ``is_only_bytes``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_only_bytes: bool = True) -> None:
         from tqdm import tqdm
 
         self._tqdm: Final = tqdm
         self._bytes: Final = _Bytes()
-        self._bars: Final[dict[tuple[str, str], tqdm[NoReturn]]] = {}
-        self._total = _bar("all", 0, 0)
+        # Of files by their identity, of backups that are being made by their instance.
+        self._bars: Final[dict[tuple[str, ...], tqdm[NoReturn]]] = {}
+        self._total: tqdm[NoReturn] | None = _bar("all", 0, 0) if is_only_bytes else None
 
     def __call__(self, event: events.Event) -> None:
         self._bytes.observe(event)
         match event:
             case events.Started(backup, position, whole):
-                taken = {bar.pos for bar in self._bars.values()}
-                row = next(row for row in range(1, len(taken) + 2) if -row not in taken)
-                bar = _bar(str(backup), whole, row)
-                self._bars[backup.identity] = bar
-                _move(bar, position)
+                self._add(backup.identity, str(backup), whole, position)
             case events.Advanced(backup, position):
                 _move(self._bars[backup.identity], position)
             case events.Archived(backup) | events.Failed(_, _, backup) if backup is not None:
-                if (done := self._bars.pop(backup.identity, None)) is not None:
-                    done.close()
+                self._remove(backup.identity)
+            case events.BackupAdvanced(instance_id, _, _, percent):
+                if (instance_id,) not in self._bars:
+                    self._add((instance_id,), instance_id, 100, 0, "%")
+                _move(self._bars[instance_id,], percent)
+            case events.BackupMade(instance_id) | events.Failed(instance_id):
+                self._remove((instance_id,))
             case _:
                 pass
-        self._total.total = self._bytes.planned
-        _move(self._total, self._bytes.position)
+        if self._total is None and self._bytes.files:
+            self._total = _bar("all", 0, self._row(0), leave=True)
+        if self._total is not None:
+            self._total.total = self._bytes.planned
+            _move(self._total, self._bytes.position)
+
+    def _add(
+        self, key: tuple[str, ...], name: str, whole: int, position: int, unit: str = "B"
+    ) -> None:
+        first = 0 if self._total is None else 1
+        self._bars[key] = bar = _bar(name, whole, self._row(first), unit, leave=False)
+        _move(bar, position)
+
+    def _remove(self, key: tuple[str, ...]) -> None:
+        if (bar := self._bars.pop(key, None)) is not None:
+            bar.close()
+
+    def _row(self, first: int) -> int:
+        """The first row from ``first`` on that no bar has."""
+        bars = [*self._bars.values(), *([] if self._total is None else [self._total])]
+        taken = {-bar.pos for bar in bars}
+        return next(row for row in itertools.count(first) if row not in taken)
 
     def say(self, text: str) -> Printed:
         with self._tqdm.external_write_mode(file=sys.stderr):
             return say(text)
 
     def close(self) -> None:
-        _close((*self._bars.values(), self._total))
+        _close((*self._bars.values(), *([] if self._total is None else [self._total])))
 
 
 class WorkProgress(Protocol):
@@ -292,8 +355,8 @@ def choose_work_progress(*, quiet: bool, wanted: bool) -> WorkProgress:
     return WorkBars() if sys.stderr.isatty() else WorkLog()
 
 
-def choose_progress(*, quiet: bool, wanted: bool) -> Progress:
+def choose_progress(*, quiet: bool, wanted: bool, is_only_bytes: bool = True) -> Progress:
     """Bars for a terminal, lines for a log."""
     if quiet or not wanted:
         return NoProgress()
-    return BarProgress() if sys.stderr.isatty() else LogProgress()
+    return BarProgress(is_only_bytes=is_only_bytes) if sys.stderr.isatty() else LogProgress()

@@ -1,8 +1,9 @@
 """``archiver pull``."""
 
 import logging
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from archiver.cli.options import (
     SourceOptions,
@@ -32,16 +33,46 @@ if TYPE_CHECKING:
     from archiver.cli.run import Ended
     from archiver.commands.pull.plan import PullOptions
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def download_options(command: F) -> F:
+    """How files are downloaded."""
+    for declared in reversed(
+        (
+            option(
+                "--network",
+                type=Word(["auto", "intranet", "public"]),
+                default="auto",
+                help="auto tries the intranet once, then falls back; intranet never falls back.",
+            ),
+            option("--workers", type=Count(1, 256), default=4, help="Files to download at once."),
+            option(
+                "--connections", type=Count(1, 64), default=4, help="Maximum connections per file."
+            ),
+            option(
+                "--part-size",
+                type=Size(64 * 1024),
+                default="8MiB",
+                help="Unit of download, retry and resume.",
+            ),
+            option(
+                "--memory",
+                type=Size(2**20),
+                default="32MiB",
+                help="Memory for all buffers; each busy connection takes 1 MiB.",
+            ),
+            option("--limit-rate", type=Size(1024), help="Maximum bytes per second, in total."),
+            allow_host_option,
+        )
+    ):
+        command = declared(command)
+    return command
+
 
 @command("pull")
 @source_options(required=True)
 @option("--to", "place", required=True, metavar="ARCHIVE", help="Directory, or s3://bucket/prefix.")
-@option(
-    "--network",
-    type=Word(["auto", "intranet", "public"]),
-    default="auto",
-    help="auto tries the intranet once, then falls back; intranet never falls back.",
-)
 @option(
     "--type", "types", type=Word(BackupType), multiple=True,
     help="Only backups of this type (repeatable).",
@@ -50,19 +81,7 @@ if TYPE_CHECKING:
     "--mode", "modes", type=Word(BackupMode), multiple=True,
     help="Only backups made in this mode (repeatable).",
 )  # fmt: skip
-@option("--workers", type=Count(1, 256), default=4, help="Files to download at once.")
-@option("--connections", type=Count(1, 64), default=4, help="Maximum connections per file.")
-@option(
-    "--part-size", type=Size(64 * 1024), default="8MiB", help="Unit of download, retry and resume."
-)
-@option(
-    "--memory",
-    type=Size(2**20),
-    default="32MiB",
-    help="Memory for all buffers; each busy connection takes 1 MiB.",
-)
-@option("--limit-rate", type=Size(1024), help="Maximum bytes per second, in total.")
-@allow_host_option
+@download_options
 @option("--dry-run", is_flag=True, help="Show what would be downloaded; write nothing.")
 @option("--progress/--no-progress", default=True, help="Show bars on a terminal, lines in a log.")
 @beginning_options
@@ -106,7 +125,7 @@ async def _pull(
 
     check_part_size(place, given["part_size"])
     way = Way.of(given)
-    source_options, options = _source_options(time_range, given, way), _options(given, way)
+    source_options, options = _source_options(time_range, given, way), pull_options(given, way)
     asked = list(dict.fromkeys(given["instances"]))
 
     async def work(watch: Watch) -> list[str]:
@@ -133,16 +152,17 @@ def _source_options(time_range: TimeRange | None, given: dict[str, Any], way: Wa
     )
 
 
-def _options(given: dict[str, Any], way: Way) -> "PullOptions":
+def pull_options(given: Mapping[str, Any], way: Way) -> "PullOptions":
+    """What to download, and how, by the options of a command. Raises UsageError."""
     from archiver.commands.pull.plan import PullOptions
     from archiver.transfer.download_url import NetworkChoice
     from archiver.transfer.engine import TransferOptions
 
     return PullOptions(
-        types=frozenset(map(BackupType, given["types"])),
-        modes=frozenset(map(BackupMode, given["modes"])),
+        types=frozenset(map(BackupType, given.get("types", ()))),
+        modes=frozenset(map(BackupMode, given.get("modes", ()))),
         workers=given["workers"],
-        dry_run=given["dry_run"],
+        dry_run=given.get("dry_run", False),
         transfer=TransferOptions(
             network=NetworkChoice(given["network"]),
             connections=given["connections"],

@@ -69,15 +69,15 @@ def run(
     command: Command,
     *,
     verbose: int,
-    on_interrupt: str,
+    on_interrupt: str | Callable[[], str],
     patience: float = _LAST_SECONDS,
     last: LastLine | None = None,
 ) -> NoReturn:
     """Run the command and exit with 0, its ``Ended`` code, or that of its error.
 
-    Ctrl-C, SIGTERM or SIGHUP stops it cleanly and prints ``on_interrupt``. Another signal, at least
-    a second later, ends the process at once, and so do ``patience`` seconds. ``last`` is written
-    after everything else, and also ends the log, if there is one.
+    Ctrl-C, SIGTERM or SIGHUP stops it cleanly and prints ``on_interrupt``, or what that returns.
+    Another signal, at least a second later, ends the process at once, and so do ``patience``
+    seconds. ``last`` is written after everything else, and also ends the log, if there is one.
     """
     context = click.get_current_context(silent=True)
     last = last or LastLine()
@@ -150,7 +150,13 @@ def announce(
 class _Interruption:
     """Handles signals from start to end, also while there is no event loop."""
 
-    def __init__(self, on_interrupt: str, patience: float, log: RunLog, last: LastLine) -> None:
+    def __init__(
+        self,
+        on_interrupt: str | Callable[[], str],
+        patience: float,
+        log: RunLog,
+        last: LastLine,
+    ) -> None:
         self.printed: Printed | None = None
         self.is_over = False
         self._on_interrupt: Final = on_interrupt
@@ -173,7 +179,9 @@ class _Interruption:
         """Have the command's scope cancelled, now if it was asked for before."""
 
         def stop() -> None:
-            text = f"archiver: stopping; {self._on_interrupt} (again to stop at once)"
+            next_ = self._on_interrupt
+            advice = next_ if isinstance(next_, str) else next_()
+            text = f"archiver: stopping; {advice} (again to stop at once)"
             self.printed = announce(logging.WARNING, "stopping", text)
             scope.cancel()
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from archiver.archive.archive import Archive
 from archiver.cli import jsonlines, words
@@ -17,6 +17,14 @@ from archiver.commands.summary import Summary
 from archiver.errors import EXIT_OK, BackupFailed, worst_exit_code
 from archiver.events import Event, Failed, Planned, SetIncomplete
 from archiver.logs import record
+
+
+class SumUp(Protocol):
+    """Puts the result of a run in lines."""
+
+    def __call__(
+        self, result: Summary, seconds: float, *, finished: bool, dry_run: bool = False
+    ) -> list[str]: ...
 
 
 @dataclass(slots=True)
@@ -100,12 +108,20 @@ class Watch:
 
 
 async def watched(
-    given: Mapping[str, Any], work: Callable[[Watch], Awaitable[list[str]]], last: LastLine
+    given: Mapping[str, Any],
+    work: Callable[[Watch], Awaitable[list[str]]],
+    last: LastLine,
+    sum_up: SumUp = words.summary,
+    *,
+    is_only_bytes: bool = True,
 ) -> Ended | None:
     """Do the work and print a summary, however it ends; it also goes to the ``last`` line. The
-    summary closes with the lines that ``work`` returns."""
+    summary closes with the lines that ``work`` returns. ``is_only_bytes``: all that the work does
+    is to move bytes, so the bar of all of them is shown from the start."""
     watch = Watch(
-        progress=choose_progress(quiet=given["quiet"], wanted=given["progress"]),
+        progress=choose_progress(
+            quiet=given["quiet"], wanted=given["progress"], is_only_bytes=is_only_bytes
+        ),
         verbosity=words.QUIET if given["quiet"] else given["verbose"],
         as_json=given["as_json"],
         dry_run=given.get("dry_run", False),
@@ -119,7 +135,7 @@ async def watched(
         last.fields = {**jsonlines.summary_fields(watch.so_far), "overdue": watch.overdue_instances}
         last.ended_by = watch.so_far.ended_by
         seconds = time.monotonic() - began
-        lines = words.summary(watch.so_far, seconds, finished=finished, dry_run=watch.dry_run)
+        lines = sum_up(watch.so_far, seconds, finished=finished, dry_run=watch.dry_run)
         last.summary = [*lines, *(remarks if lines else [])]
         if watch.verbosity > words.QUIET:
             for text in last.summary:

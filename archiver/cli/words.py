@@ -33,6 +33,8 @@ __all__ = [
     "known",
     "line",
     "listed_size",
+    "made",
+    "made_and_pulled",
     "narrowed",
     "size",
     "span",
@@ -65,6 +67,25 @@ def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = 
     if result.failures:
         lines.append(f"failed: {len(result.failures):,}")
     return lines
+
+
+def made(result: Summary, seconds: float, *, finished: bool, dry_run: bool = False) -> list[str]:
+    """The result of a run that has backups made, and pulls none."""
+    del finished, dry_run  # what is left to do is told apart
+    if not (result.made or result.failures):
+        return []
+    count = f"made {times(result.made, 'backup')}" if result.made else "no backup was made"
+    whole = f", {size(result.bytes_made)}" if result.made else ""
+    failed = [f"failed: {len(result.failures):,}"] if result.failures else []
+    return [f"{count}{whole} in {seconds:.1f} s", *failed]
+
+
+def made_and_pulled(
+    result: Summary, seconds: float, *, finished: bool, dry_run: bool = False
+) -> list[str]:
+    """The result of a run that has backups made and pulls them."""
+    first = made(result, seconds, finished=finished)[:1]
+    return [*first, *summary(result, seconds, finished=finished, dry_run=dry_run)]
 
 
 def _done(result: Summary, seconds: float, *, finished: bool, dry_run: bool) -> str:

@@ -31,13 +31,15 @@ class Summary:
     acknowledged, and the identity of the backup, where it is about one.
     ``kept`` are the bytes of files that are not home yet and that a later run goes on with, by the
     backup's identity. ``starts`` are by instance when the last few sets of dumps began that were
-    held or came home, the newest last.
+    held or came home, the newest last. ``made`` counts instances whose backup on demand is made.
     """
 
     held: int = 0
     planned: int = 0
     archived: int = 0
     unfinished: int = 0
+    made: int = 0
+    bytes_made: int = 0
     bytes_planned: int = 0
     unsized: int = 0
     bytes_archived: int = 0
@@ -63,6 +65,9 @@ class Summary:
                 self.unsized += backup.size is None
             case events.Unfinished():
                 self.unfinished += 1
+            case events.BackupMade(backups=backups):
+                self.made += 1
+                self.bytes_made += sum(backup.size or 0 for backup in backups)
             case events.Failed():
                 self.failures.append(event)
                 if event.backup is not None and not isinstance(event.error, SourceError):

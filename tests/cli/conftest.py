@@ -31,7 +31,10 @@ def environ(emulator: Emulator) -> dict[str, str]:
         **os.environ,
         "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID,
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
-        **{f"ARCHIVER_{name}_ENDPOINT": emulator.endpoint for name in ("PULL", "LS", "VERIFY")},
+        **{
+            f"ARCHIVER_{name}_ENDPOINT": emulator.endpoint
+            for name in ("PULL", "LS", "VERIFY", "BACKUP")
+        },
         **{f"ARCHIVER_{name}_RANGE": "2000-01-01..2099-12-31" for name in ("PULL", "LS")},
     }
 

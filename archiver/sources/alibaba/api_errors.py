@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from archiver.errors import (
     ArchiverError,
+    BackupRefused,
+    BackupUnderWay,
     BadCredentials,
     ClockSkew,
     PermissionDenied,
@@ -100,6 +102,23 @@ _MEANINGS: tuple[tuple[str, Callable[[ApiFault], ArchiverError]], ...] = (
     (
         "InvalidInstanceId",
         _as(UnknownInstance, "check the instance id, --region and the account of the access key"),
+    ),
+    (
+        "InvalidBackupRetentionPeriod",
+        _as(RequestRejected, "a manual backup is kept for 7 to 730 days, or for ever"),
+    ),
+    ("BackupJobExists", _as(BackupUnderWay, "wait for the backup that is being made")),
+    (
+        "BackupTimesExceeded",
+        _as(BackupRefused, "the vendor makes 30 manual backups a day of an instance at most"),
+    ),
+    (
+        "IncorrectDBInstanceState",
+        _as(BackupRefused, "try again when the instance is running and nothing is changing it"),
+    ),
+    (
+        "InvalidInstanceType.NotSupported",
+        _as(BackupRefused, "an instance without a replica cannot be backed up"),
     ),
     ("MissingParameter", _as(RequestRejected, "the API requires a parameter that was not sent")),
     (

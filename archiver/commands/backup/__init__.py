@@ -1,0 +1,1 @@
+"""Having backups made now, and bringing home exactly those."""
