@@ -101,7 +101,10 @@ def world(
             "PATH": f"{program.parent}:/usr/bin:/bin",
             "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID,
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
-            **{f"ARCHIVER_{name}_ENDPOINT": emulator.endpoint for name in ("PULL", "LS", "VERIFY")},
+            **{
+                f"ARCHIVER_{name}_ENDPOINT": emulator.endpoint
+                for name in ("PULL", "BACKUP", "LS", "VERIFY")
+            },
             "ARCHIVER_PULL_NETWORK": "public",
             "AWS_ENDPOINT_URL_S3": seaweed.endpoint,
             "AWS_ACCESS_KEY_ID": WRITER.key_id,

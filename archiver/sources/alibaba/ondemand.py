@@ -266,14 +266,13 @@ class TairMaker:
 
     async def _looks(self) -> AsyncIterator[None]:
         """Again and again, with growing waits, until the time is over."""
-        rule = RETRIES.backup_begun
-        began, wait = self._clock(), rule.wait
+        began, wait = self._clock(), RETRIES.backup_begun.wait
         while True:
             yield
-            if self._clock() - began >= rule.total:
+            if self._clock() - began >= RETRIES.backup_begun.total:
                 return
             await self._sleep(wait)
-            wait = min(2 * wait, rule.max_wait)
+            wait = min(2 * wait, RETRIES.backup_begun.max_wait)
 
     async def _tasks_of(self, job: Job) -> list[Task]:
         """Each job is asked for by itself: the vendor accepts only one id at a time."""

@@ -91,6 +91,13 @@ class TairSource:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    @property
+    def api(self) -> Api:
+        """The endpoint that is asked, once this is entered."""
+        if self._api is None:
+            raise RuntimeError("TairSource is used before it was entered")
+        return self._api
+
     async def pages(self, query: Query) -> AsyncGenerator[Page, None]:
         """Stream the listing, one page held at a time, each backup once.
 
@@ -181,10 +188,8 @@ class TairSource:
 
     async def _call(self, action: str, params: Mapping[str, str]) -> dict[str, Any]:
         """Send an action about ``params["InstanceId"]`` and return its decoded answer."""
-        if self._api is None:
-            raise RuntimeError("TairSource is used before it was entered")
         instance_id = params["InstanceId"]
-        return await self._api.call(
+        return await self.api.call(
             action,
             params,
             subject=instance_id,
