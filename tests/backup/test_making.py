@@ -101,7 +101,8 @@ def no_clock_skew(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def bench(files: Path, emulator_of: EmulatorMaker, archive: Archive) -> AsyncIterator[Bench]:
     clock = Time(float(int(time.time())))
-    write_rdb(files / INSTANCE / "old_20261120021500.rdb", 3000)
+    an_hour_ago = datetime.fromtimestamp(clock.start - 3600, UTC)
+    write_rdb(files / INSTANCE / f"old_{an_hour_ago:%Y%m%d%H%M%S}.rdb", 3000)
     emulator = await emulator_of(files, clock=clock, backup_seconds=SECONDS)
     async with source_of(emulator) as source:
         yield Bench(clock, emulator, source, archive)
