@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -22,6 +22,7 @@ from archiver.report import chain
 from archiver.report.document import decode
 from archiver.report.evidence import SetEvidence, Verdict
 from archiver.report.words import headline
+from archiver.stores.base import Entry
 from examples.sample_rdb import rdb
 from tests.archive.sample import INSTANCE, STARTS, put_standard
 from tests.drill.test_drill import drilled, only
@@ -175,6 +176,23 @@ async def test_a_note_of_a_last_drill_that_is_wrong_is_found(
     others: list[Finding] = []
     await check_evidence(LocalStore(root), (), others.append, ignored)
     assert ["did not pass this instance" in one.text for one in others] == [True]
+
+
+async def test_a_drill_that_ends_while_a_verify_looks(root: Path, options: DrillOptions) -> None:
+    """Its evidence is not listed yet, and the note that names it is read a moment later."""
+    put_standard(root, rdb(3000))
+    await drilled(root, options)
+    listed = [one async for one in LocalStore(root).entries(chain.PREFIX)]
+
+    class ListedBefore(LocalStore):
+        async def entries(self, prefix: str) -> AsyncGenerator[Entry, None]:
+            for entry in listed if prefix == chain.PREFIX else ():
+                yield entry
+
+    await drilled(root, options)
+    found: list[Finding] = []
+    await check_evidence(ListedBefore(root), (), found.append, ignored)
+    assert found == []
 
 
 async def test_a_set_from_the_future_has_no_age(
