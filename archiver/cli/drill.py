@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.options import command, option, output_options
+from archiver.cli.options import command, option, output_options, shard_option
 from archiver.cli.params import (
     LATEST,
     AssertionText,
@@ -44,6 +44,7 @@ _PATH = CleanPath()
     multiple=True,
     help="Only this instance (repeatable).",
 )
+@shard_option
 @option(
     "--at", type=Moment(), default=LATEST, help="Newest set of each instance at this time (UTC)."
 )
@@ -123,6 +124,7 @@ async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended 
     from archiver.concurrency import in_thread
     from archiver.errors import EXIT_OK, worst_exit_code
     from archiver.report.junit import to_junit
+    from archiver.shards import EmptyShard
     from archiver.stores.local.disk import store_errors
 
     progress = choose_work_progress(quiet=given["quiet"], wanted=given["progress"])
@@ -142,6 +144,11 @@ async def _drill(place: str, given: dict[str, Any], last: "LastLine") -> "Ended 
             )
         finally:
             progress.close()
+    except EmptyShard as nothing:
+        last.summary, last.fields = [str(nothing)], {}
+        if not given["quiet"]:
+            say(*last.summary)
+        return None
     except EvidenceNotKept as error:
         _rescue(error.data, as_json=given["as_json"])
         printed = say(f"archiver: {error}")
@@ -249,6 +256,7 @@ def _wanted(given: dict[str, Any]) -> "Wanted":
         number=ways[mode] if drawn else 0,
         seed=(given["seed"] or secrets.token_hex(4)) if drawn else None,
         sets=given["sets"],
+        shard=given["shard"],
     )
 
 

@@ -20,6 +20,7 @@ from archiver.cli.params import (
     Count,
     Duration,
     InstanceId,
+    OneShard,
     ProxyUrl,
     Range,
     Word,
@@ -210,6 +211,17 @@ max_age_option = option(
     type=Duration(),
     help="Exit with 1 if an instance has no complete backup younger than this, e.g. 26h.",
 )
+
+
+def shard_option(command: F) -> F:
+    """The option that divides the instances among machines."""
+    return option(
+        "--shard",
+        type=OneShard(),
+        default="0/1",
+        metavar="I/N",
+        help="Only the instances of shard I of N, counted from 0: one for each machine.",
+    )(command)
 
 
 def source_options(*, required: bool) -> Callable[[F], F]:

@@ -14,6 +14,7 @@ from archiver.cli.usage import nearest
 from archiver.documents import is_key
 from archiver.errors import UsageError
 from archiver.proxies import Proxies
+from archiver.shards import Shard
 from archiver.stray_characters import stray_characters_in
 from archiver.times import ALL, TimeRange, parse_moment
 
@@ -244,6 +245,22 @@ class ProxyUrl(click.ParamType[Proxies]):
             return Proxies.given(value)
         except UsageError as error:
             self.fail(error.message.partition(": ")[2], param, ctx)
+
+
+class OneShard(click.ParamType[Shard]):
+    """A shard, as ``0/3``."""
+
+    name = "i/n"
+
+    def convert(
+        self, value: str | Shard, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Shard:
+        if isinstance(value, Shard):
+            return value
+        try:
+            return Shard.parse(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 class SetKey(click.ParamType[str]):

@@ -13,6 +13,7 @@ from archiver.cli.options import (
     max_age_option,
     option,
     output_options,
+    shard_option,
     source_options,
 )
 from archiver.cli.params import Count, Size, Word
@@ -72,6 +73,7 @@ def download_options(command: F) -> F:
 
 @command("pull")
 @source_options(required=True)
+@shard_option
 @option("--to", "place", required=True, metavar="ARCHIVE", help="Directory, or s3://bucket/prefix.")
 @option(
     "--type", "types", type=Word(BackupType), multiple=True,
@@ -125,10 +127,12 @@ async def _pull(
 
     check_part_size(place, given["part_size"])
     way = Way.of(given)
+    asked = given["instances"] = given["shard"].own(given["instances"])
     source_options, options = _source_options(time_range, given, way), pull_options(given, way)
-    asked = list(dict.fromkeys(given["instances"]))
 
     async def work(watch: Watch) -> list[str]:
+        if not asked:
+            return [given["shard"].empty("among those requested")]
         archive = written_to(store_at(place, given, watch), given)
         async with source_options.open(watch.observe) as source:
             await pull_backups(source, archive, source_options.queries(), options, watch.observe)

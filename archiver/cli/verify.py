@@ -14,6 +14,7 @@ from archiver.cli.options import (
     option,
     output_options,
     range_option,
+    shard_option,
     way_options,
 )
 from archiver.cli.params import Anchor, Count, Duration, InstanceId, Share
@@ -41,6 +42,7 @@ _SOURCE = "source"
     help="Only this instance (repeatable).",
 )
 @range_option("Only backup sets that started in this range")
+@shard_option
 @option(
     "--sample",
     type=Share(above_zero=True),
@@ -224,6 +226,7 @@ def _options(given: dict[str, Any]) -> "VerifyOptions":
     return VerifyOptions(
         instances=tuple(dict.fromkeys(given["instances"])),
         range=given["time_range"],
+        shard=given["shard"],
         sample=sample,
         since_verified=None if since is None else timedelta(seconds=since),
         workers=given["workers"],

@@ -49,7 +49,10 @@ def summary(result: VerifySummary, options: VerifyOptions, seconds: float) -> li
 
 def _covered(result: VerifySummary, options: VerifyOptions, seconds: float) -> str:
     what = f"{times(result.read, 'file')}, {size(result.bytes_read)} in {seconds:.1f} s"
+    if result.empty_shard:
+        return options.shard.empty("among those to verify")
     scope = [*options.instances, *([str(options.range)] if options.range else [])]
+    scope += [] if options.shard.is_all else [f"shard {options.shard}"]
     of = f" of {' '.join(scope)}" if scope else ""
     if result.findings:
         return f"read {what}{of}: {times(len(result.findings), 'finding')}"

@@ -198,6 +198,48 @@ _POD = _object(
     containers=_list(_CONTAINER),
     volumes=_list(_VOLUME),
 )
+# https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy
+_RULE = {
+    "oneOf": [
+        _object(
+            "action onPodConditions",
+            action={"const": "Ignore"},
+            onPodConditions=_list(
+                _object("type status", type={"const": "DisruptionTarget"}, status={"const": "True"})
+            ),
+        ),
+        _object(
+            "action onExitCodes",
+            action={"enum": ["FailIndex", "Count"]},
+            onExitCodes=_object(
+                "containerName operator values",
+                containerName=_NAMED,
+                operator={"const": "In"},
+                values={**_list({"type": "integer", "minimum": 1}), "uniqueItems": True},
+            ),
+        ),
+    ]
+}
+_COUNT = {"type": "integer", "minimum": 1}
+# FailIndex needs a limit for each index, and a policy that the kubelet restarts nothing.
+_NEVER_RESTARTED = {
+    **_POD,
+    "properties": {**_POD["properties"], "restartPolicy": {"const": "Never"}},
+}
+_JOB = {
+    "oneOf": [
+        _object("backoffLimit template", backoffLimit=_WHOLE, template=_object("spec", spec=_POD)),
+        _object(
+            "completionMode completions parallelism backoffLimitPerIndex podFailurePolicy template",
+            completionMode={"const": "Indexed"},
+            completions=_COUNT,
+            parallelism=_COUNT,
+            backoffLimitPerIndex=_WHOLE,
+            podFailurePolicy=_object("rules", rules=_list(_RULE)),
+            template=_object("spec", spec=_NEVER_RESTARTED),
+        ),
+    ]
+}
 # batch/v1, https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/cron-job-v1/
 CRON_JOB = _object(
     "apiVersion kind metadata spec",
@@ -209,13 +251,6 @@ CRON_JOB = _object(
         schedule=_TEXT,
         timeZone=_TEXT,
         concurrencyPolicy={"enum": ["Allow", "Forbid", "Replace"]},
-        jobTemplate=_object(
-            "spec",
-            spec=_object(
-                "backoffLimit template",
-                backoffLimit=_WHOLE,
-                template=_object("spec", spec=_POD),
-            ),
-        ),
+        jobTemplate=_object("spec", spec=_JOB),
     ),
 )

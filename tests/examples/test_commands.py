@@ -10,7 +10,7 @@ from tests.examples import crontab, units
 from tests.examples.commands import command_of, lines_of, names, parsed
 from tests.examples.conftest import EXAMPLES
 from tests.examples.test_kubernetes import JOBS as KUBERNETES_JOBS
-from tests.examples.test_kubernetes import pod_of
+from tests.examples.test_kubernetes import args_of
 
 
 def example_lines() -> dict[str, list[list[str]]]:
@@ -24,7 +24,7 @@ def example_lines() -> dict[str, list[list[str]]]:
             assert words[1] == "archiver"
             found[f"systemd/{path.name}"] = [words[2:]]
     for name, job in KUBERNETES_JOBS.items():
-        found[f"kubernetes/{name}"] = [pod_of(job)["containers"][0]["args"]]
+        found[f"kubernetes/{name}"] = [args_of(job)]
     behind_image = (EXAMPLES / "container/pull.sh").read_text().partition("archiver:0.1")[2]
     words = shlex.split(behind_image.replace("\\\n", ""))
     assert words.pop() == "$@"

@@ -9,6 +9,15 @@ from typing import Any
 import jsonschema
 import pytest
 
+from archiver.errors import (
+    EXIT_INTERRUPTED,
+    AccessError,
+    ArchiveBusy,
+    SourceUnavailable,
+    UsageError,
+)
+from archiver.shards import Shard
+from tests.docs.pages import DOCS, rows
 from tests.examples import container, crontab, envfile, manifests
 from tests.examples.commands import parsed
 from tests.examples.conftest import EXAMPLES, VENDOR_KEY, Offsite, Stage
@@ -21,11 +30,25 @@ SECRETS = {"vendor-key": "vendor.env", "offsite-key": "offsite.env"}
 CLAIMS = {"redis-backups": "/srv/redis-backups", "drill-evidence": "/srv/drill-evidence"}
 
 
+def job_of(job: Any) -> Any:
+    return job["spec"]["jobTemplate"]["spec"]
+
+
 def pod_of(job: Any) -> Any:
-    return job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return job_of(job)["template"]["spec"]
 
 
-def container_of(stage: Stage, name: str, *, network: bool = False, vendor: str = "") -> Any:
+def args_of(job: Any, index: int = 0) -> list[str]:
+    """The words of the command; in an Indexed Job, those of the pod with this index."""
+    words: list[str] = pod_of(job)["containers"][0]["args"]
+    if "completionMode" in job_of(job):
+        words = [word.replace("$(JOB_COMPLETION_INDEX)", str(index)) for word in words]
+    return words
+
+
+def container_of(
+    stage: Stage, name: str, *, network: bool = False, vendor: str = "", index: int = 0
+) -> Any:
     """What the kubelet would start, with the volumes of these tests."""
     pod = pod_of(JOBS[name])
     [given] = pod["containers"]
@@ -42,7 +65,7 @@ def container_of(stage: Stage, name: str, *, network: bool = False, vendor: str 
     user = pod["securityContext"]
     own(stage, user["runAsUser"], user["fsGroup"])
     return container.Container(
-        [*container.ARCHIVER, *(stage.moved(word) for word in given["args"])],
+        [*container.ARCHIVER, *(stage.moved(word) for word in args_of(JOBS[name], index))],
         environ, user["runAsUser"], user["runAsGroup"], mounts, network, vendor, VENDOR_KEY,
     )  # fmt: skip
 
@@ -61,7 +84,8 @@ def isolated(request: pytest.FixtureRequest) -> None:
 
 
 def test_there_is_one_for_every_job() -> None:
-    assert [path.name for path in FILES] == ["copy.yaml", "drill.yaml", "pull.yaml", "verify.yaml"]
+    names = [path.stem for path in FILES]
+    assert names == ["copy", "drill", "pull-sharded", "pull", "verify"]
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -71,7 +95,7 @@ def test_shape(name: str) -> None:
     crontab.check_schedule(job["spec"]["schedule"])
     pod = pod_of(job)
     [given] = pod["containers"]
-    parsed(given["args"])
+    parsed(args_of(job))
     volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
     mounts = {mount["name"]: mount for mount in given.get("volumeMounts", [])}
     assert volumes.keys() == mounts.keys()
@@ -95,6 +119,42 @@ async def test_pull(stage: Stage, vendor: Path, tmp_path: Path) -> None:
     code, said = await container_of(stage, "archiver-pull", vendor=str(vendor)).run(tmp_path)
     assert code == 0, said
     assert stage.archived() == 2
+
+
+SHARDED = JOBS["archiver-pull-sharded"]
+
+
+def test_each_pod_of_an_indexed_job_has_its_shard() -> None:
+    count = job_of(SHARDED)["completions"]
+    shards = [parsed(args_of(SHARDED, index)).params["shard"] for index in range(count)]
+    assert shards == [Shard(index, count) for index in range(count)]
+
+
+def test_what_becomes_of_a_pod_that_failed() -> None:
+    """The first rule is about pods that were stopped from outside, whatever they exit with."""
+    first, *rules = job_of(SHARDED)["podFailurePolicy"]["rules"]
+    assert first["action"] == "Ignore"
+    by_action = {rule["action"]: rule["onExitCodes"] for rule in rules}
+    assert {codes["containerName"] for codes in by_action.values()} == {"pull"}
+    assert by_action["FailIndex"]["values"] == [UsageError.exit_code, AccessError.exit_code]
+    again = [SourceUnavailable.exit_code, ArchiveBusy.exit_code, EXIT_INTERRUPTED]
+    assert by_action["Count"]["values"] == again
+    documented = {row[0] for row in rows(DOCS["commands"].section("## Exit codes"))}
+    assert {str(code) for codes in by_action.values() for code in codes["values"]} <= documented
+
+
+async def test_pull_sharded(stage: Stage, vendor: Path, offsite: Offsite, tmp_path: Path) -> None:
+    """The pods one after the other; tests/cli/test_shards.py runs some at the same time."""
+    offsite.begin()
+    for index in range(job_of(SHARDED)["completions"]):
+        (scratch := tmp_path / f"pod-{index}").mkdir()
+        pod = container_of(
+            stage, "archiver-pull-sharded", network=True, vendor=str(vendor), index=index
+        )
+        code, said = await pod.run(scratch)
+        assert code == 0, said
+    objects = offsite.server.objects(offsite.bucket, "redis/")
+    assert len([key for key in objects if key.endswith(".rdb")]) == 2
 
 
 async def test_copy(stage: Stage, pulled: None, offsite: Offsite, tmp_path: Path) -> None:
@@ -144,6 +204,27 @@ def _volume(job: Any) -> Any:
 )
 def test_another_shape_is_refused(change: Callable[[Any], object]) -> None:
     [job] = manifests.read(FOLDER / "pull.yaml")
+    manifests.check(job)
+    change(job)
+    with pytest.raises(jsonschema.ValidationError):
+        manifests.check(job)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda job: job_of(job).pop("completionMode"),
+        lambda job: job_of(job).pop("backoffLimitPerIndex"),
+        lambda job: job_of(job).update(completions=0),
+        lambda job: pod_of(job).update(restartPolicy="OnFailure"),
+        lambda job: job_of(job)["podFailurePolicy"]["rules"][1].update(action="FailShard"),
+        lambda job: job_of(job)["podFailurePolicy"]["rules"][1]["onExitCodes"].pop("operator"),
+        lambda job: job_of(job)["podFailurePolicy"]["rules"][1]["onExitCodes"].update(values=[0]),
+    ],
+)
+def test_another_shape_of_an_indexed_job_is_refused(change: Callable[[Any], object]) -> None:
+    [job] = manifests.read(FOLDER / "pull-sharded.yaml")
+    manifests.check(job)
     change(job)
     with pytest.raises(jsonschema.ValidationError):
         manifests.check(job)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from archiver.commands.drill.assertions import Assertion
 from archiver.report.evidence import Mode
+from archiver.shards import UNDIVIDED, Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +15,8 @@ class Wanted:
 
     LATEST and AT choose the newest set of each instance, even if it is incomplete: a drill is meant
     to find that. RANDOM draws ``number`` sets from all, STRATIFIED draws them from the instances in
-    turn; both need a ``seed``. NAMED chooses ``sets`` by their keys. ``instances`` restricts all
-    modes; empty means the whole archive.
+    turn; both need a ``seed``. NAMED chooses ``sets`` by their keys. ``instances`` and ``shard``
+    restrict all modes; without instances, those of the whole archive are meant.
     """
 
     mode: Mode = Mode.LATEST
@@ -24,6 +25,7 @@ class Wanted:
     number: int = 0
     seed: str | None = None
     sets: tuple[str, ...] = ()
+    shard: Shard = UNDIVIDED
 
 
 @dataclass(frozen=True, slots=True)

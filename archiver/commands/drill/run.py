@@ -7,12 +7,13 @@ It connects to nothing but the archive's store, because a recovery must work wit
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
+from archiver.archive.contents import instances
 from archiver.archive.folders import confirm_logs, list_folders
 from archiver.commands.drill import workdir
 from archiver.commands.drill.conclusion import draft_evidence
@@ -30,7 +31,7 @@ from archiver.commands.drill.events import (
 )
 from archiver.commands.drill.history import History
 from archiver.commands.drill.ledger import FiledEvidence, Ledger
-from archiver.commands.drill.options import DrillOptions
+from archiver.commands.drill.options import DrillOptions, Wanted
 from archiver.commands.drill.programs import ServerProgram, no_programs
 from archiver.commands.drill.selection import choose_sets
 from archiver.commands.drill.sets import CLOCK_SECONDS, SetDrill
@@ -41,6 +42,7 @@ from archiver.logs import logged
 from archiver.report import evidence
 from archiver.report.chain import Finding
 from archiver.report.evidence import Evidence
+from archiver.shards import EmptyShard
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,9 @@ async def drill(
 ) -> Drilled:
     """Choose sets, restore and load each, judge it, and write the evidence.
 
-    A set that does not pass is a result, not an error. Raises NoSuchBackup, UsageError if there is
-    no archive or no server, or no set can have a given name, StoreError, and EvidenceNotKept, which
-    contains the evidence, if that could not be written anywhere.
+    A set that does not pass is a result, not an error. Raises NoSuchBackup, EmptyShard, UsageError
+    if there is no archive or no server, or no set can have a given name, StoreError, and
+    EvidenceNotKept, which contains the evidence, if that could not be written anywhere.
     """
     options = options or DrillOptions()
     observer = logged(observer, OF_DRILLS)
@@ -89,15 +91,16 @@ async def drill(
     await archive.expect()
     if not programs:
         raise no_programs()
+    wanted, listed = await _of_shard(archive, options.wanted)
     ledger = await _prepared(archive, evidence_directory, options, observer)
     faults, unreadable = await _check_history(ledger.history, observer)
-    folders = await list_folders(archive, options.wanted.instances)
-    folders = await confirm_logs(archive, folders, options.wanted.at)
-    selection, chosen = choose_sets(folders, options.wanted)
+    folders = await list_folders(archive, listed)
+    folders = await confirm_logs(archive, folders, wanted.at)
+    selection, chosen = choose_sets(folders, wanted)
     observer(Chosen(tuple(one.key for one in chosen), selection.available))
     instances = {one.instance_id for one in chosen}
     last_keys = await _last_keys(ledger.history, instances, options, unreadable, observer)
-    acknowledged = await _acknowledged(archive, options)
+    acknowledged = await _acknowledged(archive, options, selection.instances)
     await _sweep(options.scratch, observer)
     drilling = SetDrill(archive, programs, options, folders, last_keys, began, clock, observer)
     sets = [await drilling.drill(one, number, len(chosen)) for number, one in enumerate(chosen, 1)]
@@ -112,6 +115,21 @@ async def drill(
     if filed.problem is not None:
         observer(EvidenceIncomplete(filed.problem, filed.stores))
     return Drilled(filed, tuple(faults), unreadable)
+
+
+async def _of_shard(archive: Archive, wanted: Wanted) -> tuple[Wanted, tuple[str, ...]]:
+    """Return what is wanted of the shard, and the instances to list, or none to list all. Raises
+    EmptyShard, unless there is no instance at all."""
+    shard = wanted.shard
+    if shard.is_all:
+        return wanted, wanted.instances
+    of_sets = (key.partition("/")[0] for key in wanted.sets)
+    there = [*wanted.instances, *of_sets] or await instances(archive.store)
+    own = shard.own(there)
+    sets = tuple(key for key in wanted.sets if key.partition("/")[0] in own)
+    if there and (not own or (wanted.sets and not sets)):
+        raise EmptyShard(shard.empty("among those to drill"))
+    return replace(wanted, instances=shard.own(wanted.instances), sets=sets), own
 
 
 async def _prepared(
@@ -157,13 +175,12 @@ async def _last_keys(
 
 
 async def _acknowledged(
-    archive: Archive, options: DrillOptions
+    archive: Archive, options: DrillOptions, instances: Sequence[str]
 ) -> tuple[evidence.Acknowledged, ...]:
-    """Return the notes on the wanted instances that are still valid."""
+    """Return the notes on these instances, or on all, that are still valid."""
     known = await Acknowledged(archive).read()
     found = []
     for one in sorted(known.by_key.values(), key=lambda one: (one.at, one.subject)):
-        instances = options.wanted.instances
         is_wanted = not instances or any(map(one.is_about, instances))
         if is_wanted and await known.of(one.subject) is not None:
             by = None if options.withhold_identity else one.by

@@ -15,7 +15,7 @@ from archiver.times import format_iso
 
 
 def choose_sets(folders: Sequence[Folder], wanted: Wanted) -> tuple[Selection, list[Folder]]:
-    """Return how the sets were chosen, and the chosen sets.
+    """Return how the sets were chosen, and the chosen sets. Of a shard, its instances are noted.
 
     Raises NoSuchBackup if a given set or instance does not exist or there is no set at all, and
     UsageError for a name that no set can have.
@@ -36,7 +36,7 @@ def choose_sets(folders: Sequence[Folder], wanted: Wanted) -> tuple[Selection, l
             mode=wanted.mode,
             seed=wanted.seed,
             at=wanted.at,
-            instances=wanted.instances,
+            instances=wanted.instances if wanted.shard.is_all else tuple(sorted(here)),
             range=None,
             available=len(candidates),
             available_sha256=candidates_sha256([one.key for one in candidates]),

@@ -10,6 +10,7 @@ from archiver.commands.verify.sample import Sample
 from archiver.errors import BackupFailed, IntegrityError, StoreError, worst_exit_code
 from archiver.events import Acknowledged
 from archiver.report.evidence import Link
+from archiver.shards import UNDIVIDED, Shard
 from archiver.times import TimeRange
 
 
@@ -18,15 +19,17 @@ class VerifyOptions:
     """What to verify, and how.
 
     ``instances``, ``range`` (of the sets' starts) and ``sets`` (keys of sets, or of months with all
-    of theirs) restrict it; empty means all. ``sample`` reads a part of the files;
-    ``since_verified`` skips those that were found right so recently. ``anchors`` are ids and hashes
-    of drill evidence from another place. ``workers`` files are read at once, with 1 MiB of memory
-    each; results are stored every ``keep_every`` seconds.
+    of theirs) restrict it; empty means all. ``shard`` divides the instances; what belongs to none
+    of them, such as the evidence of drills, is checked with shard 0. ``sample`` reads a part of the
+    files; ``since_verified`` skips those that were found right so recently. ``anchors`` are ids and
+    hashes of drill evidence from another place. ``workers`` files are read at once, with 1 MiB of
+    memory each; results are stored every ``keep_every`` seconds.
     """
 
     instances: tuple[str, ...] = ()
     range: TimeRange | None = None
     sets: frozenset[str] = frozenset()
+    shard: Shard = UNDIVIDED
     sample: Sample | None = None
     since_verified: timedelta | None = None
     anchors: tuple[Link, ...] = ()
@@ -53,7 +56,8 @@ class VerifySummary:
     compared by name, size and record only. ``strata`` is the number of months of instances.
 
     ``repaired`` are findings that a repair removed, and ``acknowledged`` incomplete sets that
-    somebody has acknowledged; they are not in ``findings``. ``notes`` are no faults."""
+    somebody has acknowledged; they are not in ``findings``. ``notes`` are no faults.
+    ``empty_shard`` says that no instance is in the shard, though others have some."""
 
     files: int = 0
     size: int = 0
@@ -68,11 +72,13 @@ class VerifySummary:
     results_not_kept: str | None = None
     acknowledged: list[Acknowledged] = field(default_factory=list)
     notes: list[events.Noted] = field(default_factory=list)
+    empty_shard: bool = False
 
     @property
     def verified_nothing(self) -> bool:
         """Whether there was no backup, and nothing wrong either, which is not a success."""
-        return not (self.files or self.findings or self.repaired or self.acknowledged)
+        found = self.files or self.findings or self.repaired or self.acknowledged
+        return not (found or self.empty_shard)
 
     @property
     def exit_code(self) -> int:

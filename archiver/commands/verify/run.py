@@ -25,7 +25,7 @@ from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
 from archiver.archive.catalogue import Catalogue
 from archiver.archive.completeness import Missing, SetNodes, missing_nodes
-from archiver.archive.contents import Month, Overview, SetFiles, view_month
+from archiver.archive.contents import Month, Overview, SetFiles, instances, view_month
 from archiver.archive.neighbours import listed_set
 from archiver.archive.record import Record
 from archiver.archive.verified import Result
@@ -130,7 +130,7 @@ class _Run:
 
     async def check_evidence(self) -> None:
         """Check what is below ``drills/``, ``verified/`` and ``acknowledged/``."""
-        if self._options.sets:
+        if self._options.sets or self._options.shard.index != 0:
             return
         await check_evidence(self._store, self._options.anchors, self._report, self._note)
         await check_acknowledged(self._acknowledged, self._store, self._report, self._note)
@@ -189,9 +189,8 @@ class _Run:
         self.summary.results_not_kept = self._results.not_kept
 
     async def _list(self, send: MemoryObjectSendStream[Due]) -> None:
-        names = {key.partition("/")[0] for key in self._options.sets}
-        instances = [safe(name) for name in self._options.instances] or sorted(names)
-        for prefix in [f"{name}/" for name in instances] or [""]:
+        named = [safe(name) for name in self._options.instances]
+        for prefix in await self._prefixes(named):
             is_empty = True
             async for some in _in_batches(months(self._store, prefix)):
                 is_empty = False
@@ -199,8 +198,19 @@ class _Run:
                 await self._survey_months(some, looks, send)
             self._find_incomplete()
             gone = await self._survey_gone(prefix, send)
-            if prefix and not self._options.sets and is_empty and not gone:
+            if prefix[:-1] in named and is_empty and not gone:
                 raise NoSuchBackup(f"{self._store} has no backup of {prefix[:-1]}")
+
+    async def _prefixes(self, named: Sequence[str]) -> list[str]:
+        """Where to look: instances of the shard, or everything. An archive without any instance has
+        no empty shards: that there is nothing to verify is not a success."""
+        shard = self._options.shard
+        there = named or sorted({key.partition("/")[0] for key in self._options.sets})
+        if not there and not shard.is_all:
+            there = await instances(self._store)
+        own = shard.own(there)
+        self.summary.empty_shard = bool(there) and not own
+        return [""] if not there else [f"{name}/" for name in own]
 
     async def _survey_gone(self, prefix: str, send: MemoryObjectSendStream[Due]) -> bool:
         """Survey months that an earlier verify saw, and of which nothing is left; return whether
