@@ -1,5 +1,6 @@
 """What an earlier run left is read back before it counts."""
 
+import asyncio
 from pathlib import Path
 
 import anyio
@@ -7,6 +8,8 @@ import pytest
 
 from archiver import Archive, PullOptions, TransferOptions, events, pull
 from archiver.emulator import Emulator, Faults
+from archiver.model import Part
+from archiver.stores.local.staging import LocalStaging
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, QUICK, everything, source_of
 
@@ -16,13 +19,28 @@ OPTIONS = PullOptions(transfer=TransferOptions(part_size=PART, connections=2, re
 
 
 @pytest.fixture
-async def interrupted(files: Path, emulator: Emulator, archive: Archive) -> bytes:
-    """A pull that was cancelled half-way; the file's bytes."""
+async def interrupted(
+    files: Path, emulator: Emulator, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> bytes:
+    """A pull that was cancelled when the first part and two others were durable; the file's
+    bytes."""
     data = write_rdb(files / INSTANCE / "a_20261124021500.rdb", SIZE)
+    loop, scope, saved = asyncio.get_running_loop(), anyio.CancelScope(), set[int]()
+    save_part = LocalStaging.save_part
+
+    def save(staging: LocalStaging, part: Part, crc: int, so_far: int | None = None) -> None:
+        save_part(staging, part, crc, so_far)
+        if so_far is None:
+            saved.add(part.index)
+        if 0 in saved and len(saved) >= 3:
+            loop.call_soon_threadsafe(scope.cancel)
+
     emulator.faults = Faults(rate=400_000)
-    with anyio.move_on_after(0.8):
+    with monkeypatch.context() as patched, scope:
+        patched.setattr(LocalStaging, "save_part", save)
         async with source_of(emulator) as source:
             await pull(source, archive, [everything()], OPTIONS)
+    assert scope.cancelled_caught
     emulator.faults = Faults()
     return data
 

@@ -777,6 +777,11 @@ class PuttingAside:
 class Excluding:
     """One writer at a time."""
 
+    @pytest.fixture(autouse=True)
+    def patient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All holders are alive here, however long a busy machine keeps one from its beat."""
+        monkeypatch.setattr("archiver.stores.s3.lease._BEATS_TO_TAKE", 600.0)
+
     async def test_a_second_writer_is_refused(self, place: Place) -> None:
         async with place.open() as first, place.open() as second:
             async with first.exclusive("r-x"):
