@@ -98,7 +98,10 @@ async def _restore(place: str, given: dict[str, Any], last: "LastLine") -> "Ende
     except DamagedSet as error:
         if given["as_json"]:
             _write_damaged(error)
-        raise damaged_set(error.damaged, error.following, _what_to_run(error)) from None
+        _tell_in_detail(error, verbose=bool(given["verbose"]))
+        hints = [error.hint, None if given["verbose"] else "-v tells more"]
+        hint = "; ".join(filter(None, hints)) or None
+        raise damaged_set(error.damaged, error.following, hint) from None
     finally:
         progress.close()
     _write_json(restored) if given["as_json"] else _write_commands(restored)
@@ -150,19 +153,35 @@ def _write_damaged(error: "DamagedSet") -> None:
     write_object({"event": "damaged_set", **_state(damaged), **fields})
 
 
-def _what_to_run(error: "DamagedSet") -> str | None:
+def _tell_in_detail(error: "DamagedSet", *, verbose: bool) -> None:
+    """Log all that is wrong with a set and what can be done; print it if ``verbose``."""
+    from archiver.cli.run import say
+    from archiver.commands.restore.choice import partial_hint
+    from archiver.logs import record
+
+    damaged, following = error.damaged, error.following
+    lines = [f"damaged: {why}" for why in damaged.damaged]
+    lines += [f"not complete: {damaged.key}: {why}" for why in damaged.gaps]
+    if following is not None:
+        lines.append(f"the next complete set is {following.key}")
+        lines.append(f"to restore that one: {_command_for(following)}")
+    lines += [hint] if (hint := partial_hint(damaged)) is not None else []
+    for text in lines:
+        record(logging.INFO, "damaged", text, damaged.folder.instance_id, {})
+        if verbose:
+            say(text)
+
+
+def _command_for(following: "BackupSet") -> str:
     """The command that restores the next set."""
     from archiver.commands.restore.instructions import shell_line
 
-    following = error.following
-    if following is None:
-        return error.hint
     words = [word for word in sys.argv[1:] if word != "--skip-damaged"]
     if any(word == "--set" or word.startswith("--set=") for word in words):
         words = _with_set(words, following.key)
     else:
         words.append("--skip-damaged")
-    return f"to restore that one: {shell_line(['archiver', *words])}"
+    return shell_line(["archiver", *words])
 
 
 def _with_set(words: list[str], key: str) -> list[str]:

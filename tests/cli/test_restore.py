@@ -1,6 +1,7 @@
 """``archiver restore`` as a command."""
 
 import asyncio
+import hashlib
 import json
 import os
 import shlex
@@ -137,12 +138,14 @@ async def test_what_is_missing_is_loud(run: Run, tmp_path: Path) -> None:
     done = await run(*words, "--to", "c")
     assert (done.code, done.err.count("\n")) == (3, 1)
     assert f"{STARTS[1]}-1 is damaged: " in done.err
-    assert f"{STARTS[0]}-1, 24 h older" in done.err
+    assert "(--skip-damaged restores one 24 h older; -v tells more)" in done.err
     told, last = [json.loads(line) for line in done.out.splitlines()]
     assert (told["event"], told["older_seconds"]) == ("damaged_set", 86400)
     assert (last["event"], last["exit_code"]) == ("summary", 3)
     assert not (tmp_path / "c").exists()
-    again = shlex.split(done.err.partition("to restore that one: ")[2].rstrip(")\n"))
+    detail = await run(*words[:-1], "--to", "c", "-v")
+    assert f"the next complete set is {CLUSTER}/2026/11/{STARTS[0]}-1\n" in detail.err
+    again = shlex.split(detail.err.partition("to restore that one: ")[2].splitlines()[0])
     assert again[0] == "archiver"
     done = await run(*again[1:])
     assert done.code == 3
@@ -165,11 +168,38 @@ async def test_the_command_for_a_named_set(run: Run, tmp_path: Path) -> None:
     sets = [put_cluster(tmp_path / "archive", start) for start in STARTS]
     sets[2][0].unlink()
     key = f"{CLUSTER}/2026/11/{STARTS[2]}-1"
-    done = await run("restore", "archive", "--set", key, "--to", "to")
-    again = shlex.split(done.err.partition("to restore that one: ")[2].rstrip(")\n"))
+    done = await run("restore", "archive", "--set", key, "--to", "to", "-v")
+    again = shlex.split(done.err.partition("to restore that one: ")[2].splitlines()[0])
     assert (done.code, again[4]) == (3, f"{CLUSTER}/2026/11/{STARTS[1]}-1")
     assert (await run(*again[1:])).code == 0
     assert (await run("restore", "archive", "--set", key, "--to", "x", "--skip-damaged")).code == 2
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+async def test_a_wrong_digest_in_one_short_line(run: Run, tmp_path: Path, nodes: int) -> None:
+    """What is wrong, where, and what to do; the digests and keys are in the log and under -v."""
+    root = tmp_path / "archive"
+    sets = [
+        put_cluster(root, start) if nodes == 3 else [put_standard(root, rdb(3000), start)]
+        for start in STARTS
+    ]
+    wrong = sets[-1][-2:]
+    for path in wrong:
+        data = path.read_bytes()
+        path.write_bytes(data[:1500] + bytes([data[1500] ^ 1]) + data[1501:])
+    instance = CLUSTER if nodes == 3 else INSTANCE
+    which = f"{instance}/2026/11/{STARTS[2]}-{1 if nodes == 3 else 100}"
+    for words in (["--instance", instance], ["--set", which]):
+        done = await run("restore", "archive", *words, "--to", "to", "--log-file", "log")
+        assert done.code == 3
+        [line] = done.err.splitlines()
+        assert len(line) < 200
+        node = "db-1-201.rdb: " if nodes == 3 else ""
+        assert line.startswith(f"archiver: {which} is damaged: {node}wrong SHA-256 (--")
+        assert line.endswith(" restores one 24 h older; -v tells more)")
+        full = hashlib.sha256(wrong[0].read_bytes()).hexdigest()
+        assert full in (tmp_path / "log").read_text()
+        assert full in (await run("restore", "archive", *words, "--to", "to", "-v")).err
 
 
 @pytest.mark.parametrize("answer", ["y\n", "n\n", "\n", "\x04"])

@@ -1,5 +1,6 @@
 """Chooses the set to restore, and builds the errors for sets that cannot be restored."""
 
+import re
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
@@ -9,19 +10,18 @@ from archiver.archive.backupsets import BackupSet, exit_code_of, read_set
 from archiver.archive.folders import list_folders
 from archiver.errors import IntegrityError, NoSuchBackup, StoreError, UnreadableObject
 
+_OTHER_DIGEST: Final = re.compile(r"SHA-256 is [0-9a-f]{64}, its record says [0-9a-f]{64}")
+
 
 class DamagedSet(IntegrityError):
-    """The chosen set is damaged.
+    """The chosen set is damaged: the message says how in brief, ``damaged.why_not`` in full.
 
     ``following`` is the next older set that is complete by its records, if there is one. Its bytes
     have not been verified.
     """
 
     def __init__(self, damaged: BackupSet, following: BackupSet | None, hint: str | None) -> None:
-        text = f"{damaged.key} {damaged.fault}: {damaged.why_not}"
-        if following is not None:
-            text += f"; the next complete set is {following.key}, {older(damaged, following)}"
-        super().__init__(text, hint=hint)
+        super().__init__(f"{damaged.key} {damaged.fault}: {brief(damaged)}", hint=hint)
         self.damaged: Final = damaged
         self.following: Final = following
 
@@ -83,6 +83,22 @@ def older(damaged: BackupSet, following: BackupSet) -> str:
     if minutes < 72 * 60:
         return f"{minutes / 60:.0f} h older"
     return f"{minutes / 60 / 24:.0f} days older"
+
+
+def brief(damaged: BackupSet) -> str:
+    """Return what is wrong with a set first of all, without its key and without digests."""
+    instance, (first, *others) = damaged.folder.instance_id, damaged.damaged
+    own = rf"\S*{re.escape(damaged.key)}(?:\.(?!json:)\w+: |/(?:{re.escape(instance)}-)?)"
+    text = _OTHER_DIGEST.sub("wrong SHA-256", re.sub(own, "", first))
+    return f"{text}; and {len(others):,} more" if others else text
+
+
+def older_set_hint(option: str, damaged: BackupSet, following: BackupSet | None) -> str | None:
+    """Return the hint on the option that restores the next complete set, or without one on the
+    intact nodes."""
+    if following is None:
+        return partial_hint(damaged)
+    return f"{option} restores one {older(damaged, following)}"
 
 
 def partial_hint(one: BackupSet) -> str | None:

@@ -20,7 +20,7 @@ from archiver.commands.restore.choice import (
     damaged_set,
     next_older,
     no_complete_set,
-    partial_hint,
+    older_set_hint,
 )
 from archiver.commands.restore.writer import Restored, SetWriter
 from archiver.concurrency import in_thread
@@ -86,8 +86,8 @@ async def _restore_given(writer: SetWriter, set_key: str) -> Restored:
 
 async def _given_set_damaged(archive: Archive, found: BackupSet) -> DamagedSet:
     other = await next_older(archive, found)
-    hints = [f"--set {other.key} restores that set" if other else None, partial_hint(found)]
-    return damaged_set(found, other, "; ".join(filter(None, hints)) or None)
+    option = "" if other is None else f"--set {other.key}"
+    return damaged_set(found, other, older_set_hint(option, found, other))
 
 
 async def _restore_newest(
@@ -116,11 +116,7 @@ async def _restore_newest(
             if following is not None and following is agreed:
                 continue
             if following is None or ask is None or not await ask(found, following):
-                raise damaged_set(found, following, _newest_hint(found, following))
+                hint = older_set_hint("--skip-damaged", found, following)
+                raise damaged_set(found, following, hint)
             agreed = following
     raise no_complete_set(passed_over)
-
-
-def _newest_hint(found: BackupSet, following: BackupSet | None) -> str | None:
-    skip = "--skip-damaged verifies and restores that set" if following is not None else None
-    return "; ".join(filter(None, [skip, partial_hint(found)])) or None
