@@ -402,9 +402,12 @@ class Month:
 
     @property
     def has_readable_index(self) -> bool:
-        """Whether there is a catalogue, and it is no larger than one of these records can be."""
+        """Whether there is a catalogue, and it is no larger than one of these records can be. Where
+        there is no SHA256SUMS it may be of any size: it alone may tell what else was here."""
+        if self.index is None or not self.index.is_file:
+            return False
         most = _INDEX_BYTES + _ENTRY_BYTES * len(self.entries)
-        return self.index is not None and self.index.is_file and self.index.size <= most
+        return self.sums is None or self.index.size <= most
 
     def take(self, entry: Entry) -> None:
         """Note one of its entries."""
@@ -443,7 +446,7 @@ async def overviews(
         sums = None if data is None else await salvaged_sums(store, month.key, data)
         kept = documents.get(results_key(month.key)) if month.key in verified_months else None
         results = decode_if_any(month.key, kept)
-        if month.sums is None and month.entries and _had_sums(catalogue, results):
+        if month.sums is None and _had_sums(month, catalogue, results):
             key = layout.sums_key(month.key)
             sums = MonthSums(fault=BadDocument(key, "it was here, and is gone", hint=_NO_SUMS_HINT))
         names = frozenset(key[len(month.key) + 1 :] for key in month.sets)
@@ -457,9 +460,11 @@ def _catalogue(month: Month, data: bytes | ArchiverError | None) -> Catalogue:
     return read_catalogue(month.key, data, month.entries, month.sums)
 
 
-def _had_sums(catalogue: Catalogue, results: Mapping[str, Result]) -> bool:
-    """Whether a month had a SHA256SUMS when its catalogue was written, or it was verified."""
-    return catalogue.lacks_sums or any(result.named for result in results.values())
+def _had_sums(month: Month, catalogue: Catalogue, results: Mapping[str, Result]) -> bool:
+    """Whether a month had a SHA256SUMS when its catalogue was written, or it was verified. Where
+    nothing else is left of it, the results name each file."""
+    was_seen = bool(month.entries) and any(result.named for result in results.values())
+    return catalogue.lacks_sums or was_seen
 
 
 async def with_records(

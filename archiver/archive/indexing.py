@@ -239,6 +239,8 @@ async def write_index(
     Records that cannot be used are left out: whoever asks for one reads it, and gets the error.
     Raises StoreError.
     """
+    if view.overview.catalogue.lacks_sums:
+        return  # the old one alone tells that there was a SHA256SUMS
     sets = view.sets
     known: dict[str, CatalogueEntry] = {}
     for first in range(0, len(sets), _SETS_AT_ONCE):
@@ -249,8 +251,6 @@ async def write_index(
     key, before = index_key(view.key), None
     if view.listed.index is not None:
         before = (await store.read_many([key]))[key]
-    if view.overview.catalogue.lacks_sums and known:
-        return  # the old one alone tells that there was a SHA256SUMS
     data = write_catalogue(view.key, known.values(), view.listed.entries, sums)
     if data != before and (before is not None or known):
         await store.put(key, data)

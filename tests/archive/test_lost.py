@@ -26,7 +26,7 @@ from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.verify.model import VerifyOptions
 from archiver.errors import BadDocument, UsageError
 from archiver.times import TimeRange
-from examples.sample_rdb import rdb
+from examples.sample_rdb import rdb, write_rdb
 from tests.archive import sample
 from tests.archive.sample import (
     put_backup,
@@ -318,6 +318,49 @@ async def test_a_set_that_is_lost_with_its_sha256sums_comes_back_with_it(
     found = await verify(pulled.archive)
     mended = await repair(pulled.archive, found, ArchiveSupplier(offsite))
     assert (mended.exit_code, sums.read_bytes()) == (0, kept)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+async def test_a_month_that_is_lost_with_its_sha256sums_is_not_forgotten(
+    left: int, files: Path, source: TairSource, tmp_path: Path
+) -> None:
+    """Its catalogue is larger than one of what is left would be."""
+    for hour in range(36):
+        write_rdb(files / INSTANCE / f"d_202611{hour // 24 + 21}{hour % 24:02}1500.rdb", 100, hour)
+    root, other = tmp_path / "archive", Archive(LocalStore(tmp_path / "other"))
+    archive = Archive(LocalStore(root))
+    assert (await pull(source, archive, [everything()])).exit_code == 0
+    assert (await copy(archive, other)).exit_code == 0
+    [index] = root.rglob(layout.INDEX_NAME)
+    month, kept = index.parent, index.read_bytes()
+    sums = month / layout.SUMS_NAME
+    lines, key = sums.read_bytes(), sums.relative_to(root).as_posix()
+    assert len(kept) > 2 * 4096
+    sums.unlink()
+    for path in sorted(month.glob("*.rdb"))[left:]:
+        remove_node(path)
+        [listed] = files.rglob(f"d_{path.name[:8]}{path.name[9:15]}.rdb")
+        listed.unlink()
+
+    rows = [row for row in await archived_rows(archive) if row.state is State.DAMAGED]
+    assert [row.set_key for row in rows] == [key]
+    summary = await copy(archive, Archive(LocalStore(tmp_path / "new")))
+    assert [failed.subject for failed in summary.failures] == [key]
+    assert [one.key for one in (await verify(archive)).findings] == [key]
+    await write_index(archive.store, await view_month(archive.store, f"{month.relative_to(root)}"))
+    write_rdb(files / INSTANCE / "d_20261123021500.rdb", 100)
+    assert (await pull(source, archive, [everything()])).exit_code == 3
+    assert (sums.exists(), index.read_bytes()) == (False, kept)
+    for supplier, not_repaired in (
+        (SourceSupplier(source), 1 + 36 - left),
+        (ArchiveSupplier(other), 0),
+    ):
+        found = await verify(archive)
+        assert (found.exit_code, [one.key for one in found.findings]) == (3, [key])
+        assert len((await repair(archive, found, supplier)).not_repaired) == not_repaired
+    assert sums.read_bytes() == lines
+    assert (await pull(source, archive, [everything()])).exit_code == 0
+    assert (await verify(archive)).findings == []
 
 
 @pytest.mark.parametrize("besides", ["", "changed", "edited", "object gone", "new"])

@@ -283,7 +283,8 @@ class _Run:
             self._find_incomplete()
         for fault in month.faults:
             self._report(fault)
-        if month.sets or (listed.sums is not None and self._options.reaches(listed.key)):
+        has_documents = listed.sums is not None or month.overview.catalogue.lacks_sums
+        if month.sets or (has_documents and self._options.reaches(listed.key)):
             self._check_month_documents(listed, month.overview, month.known)
         expected: dict[str, NodesExpected | None] = {}
         for _ in month.sets:
