@@ -95,8 +95,9 @@ def found_wrong(key: str, results: Mapping[str, Result]) -> IntegrityError | Non
 
 async def replaced(store: Store, month: str, keys: Collection[str]) -> None:
     """Other bytes are in these objects of a month now, which were proven when they came: what was
-    wrong before counts no more. Raises StoreError."""
-    known = await results_if_any(store, month)
+    wrong before counts no more. Raises BadDocument and UnreadableObject where the results cannot be
+    read, which stay as they are, StoreError."""
+    known = await read_results(store, month)
     for key in keys & known.keys():
         known[key] = replace(known[key], wrong_at=None, fault=None)
     # One that never was right says nothing any more.
