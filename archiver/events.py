@@ -70,7 +70,7 @@ class Damaged:
 class FoundWrong:
     """A backup that is held, and that an earlier verify found wrong: it stays as it is."""
 
-    backup: Backup
+    backup: Named
     error: ArchiverError
 
 

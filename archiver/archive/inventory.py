@@ -25,7 +25,13 @@ from archiver.archive.contents import (
 from archiver.archive.reading import read_record, wrong_size
 from archiver.archive.verified import Result, found_wrong
 from archiver.concurrency import for_each
-from archiver.errors import ArchiverError, BadDocument, NoDocument, UnreadableObject
+from archiver.errors import (
+    ArchiverError,
+    BadDocument,
+    IntegrityError,
+    NoDocument,
+    UnreadableObject,
+)
 from archiver.model import Backup, Kind, Named, Transfer
 from archiver.stores.base import Entry, Store
 from archiver.times import format_month
@@ -89,11 +95,13 @@ class Difference(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Compared:
     """How an archive holds what a record of another one describes, and where that is not the same
-    or missing, why. ``is_named``: SHA256SUMS is known to say the same."""
+    or missing, why. ``is_named``: SHA256SUMS is known to say the same. ``found_wrong`` is what a
+    verify found wrong with its object since."""
 
     difference: Difference
     why: str | None = None
     is_named: bool = False
+    found_wrong: IntegrityError | None = None
 
 
 class Inventory:
@@ -198,7 +206,8 @@ class Inventory:
         if (own.sha256, own.size) != (record.sha256, record.size):
             return Compared(Difference.OTHER, "the two records name different bytes")
         wrong = _wrong_size(own, month)
-        return Compared(Difference.DAMAGED if wrong else Difference.NONE, wrong)
+        seen = found_wrong(own.object_key, month.of(set_key).results)
+        return Compared(Difference.DAMAGED if wrong else Difference.NONE, wrong, found_wrong=seen)
 
     async def compared(self, record: Described) -> Compared:
         """The same in the set that a record of another archive belongs to here. Raises UnsafeInput

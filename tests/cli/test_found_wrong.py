@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from archiver.archive.verified import Result, found_wrong
+from archiver import LocalStore
+from archiver.archive.verified import Result, found_wrong, replaced
 from archiver.commands.verify.findings import Fault
 from archiver.commands.verify.results import _merged
+from archiver.errors import BadDocument
 from examples.sample_rdb import write_rdb
 from tests.cli.conftest import Run
 from tests.conftest import INSTANCE
@@ -58,6 +60,27 @@ async def test_changed_bytes(objects: list[Path], run: Run) -> None:
     for words in (LS, REMOTE, PULL):
         ended = await run(*words)
         assert (ended.code, "damaged" in ended.err) == (0, False), ended.err
+
+
+async def test_a_copy_that_is_held_may_have_been_found_wrong(objects: list[Path], run: Run) -> None:
+    assert (await run("copy", "archive", "other")).code == 0
+    flip(objects[2])
+    assert (await run("verify", "archive")).code == 3
+    ended = await run("copy", "other", "archive", "--quiet")
+    assert (ended.code, ended.err.count("found it wrong (changed)")) == (0, 1)
+    for one, two in (("archive", "other"), ("other", "archive")):
+        ended = await run("copy", one, two, "--diff")
+        [line] = ended.out.splitlines()
+        assert (ended.code, "damaged in " in line, "found it wrong" in line) == (3, True, True)
+
+
+async def test_results_that_cannot_be_read_stay(objects: list[Path], tmp_path: Path) -> None:
+    store, kept = LocalStore(tmp_path / "archive"), tmp_path / "archive" / "verified" / INSTANCE
+    kept.mkdir(parents=True)
+    (kept / "2026-11.json").write_text("{")
+    with pytest.raises(BadDocument):
+        await replaced(store, f"{INSTANCE}/2026/11", [f"{INSTANCE}/2026/11/{objects[0].name}"])
+    assert (kept / "2026-11.json").read_text() == "{"
 
 
 async def test_what_is_put_back_by_hand_is_right_once_it_is_verified(

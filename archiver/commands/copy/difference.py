@@ -124,7 +124,8 @@ async def _difference(
             raise
         return _unusable(archive, key, error)
     if found.difference is Difference.NONE:
-        return None
+        wrong = found.found_wrong
+        return None if wrong is None else _unusable(archive, key, wrong)
     return Mismatch(key, f"{found.difference} in {where}", found.why)
 
 

@@ -249,6 +249,8 @@ class InstanceCopy:
             self._observer(events.Failed(known.key, odds))
             self._origin(one.files.key).is_doubted = True
             return True
+        if compared.found_wrong is not None:
+            self._observer(events.FoundWrong(known, compared.found_wrong))
         self._observer(events.Held(known))
         if not compared.is_named:
             self._touch(set_key, one.files, is_standard=known.is_standard)
