@@ -9,8 +9,9 @@ cut, damaged or of another version is as good as none, and is made anew from the
 was edited is found by a verify, which reads the records themselves.
 
 The first line is an object: ``format``, ``tool``, ``month``, ``sha256`` of all that follows; and
-``sums``: size and version of the month's SHA256SUMS, if it says nothing but what follows from the
-records in here, else null. Each line after that is one backup set:
+``sums``: size and version of the month's SHA256SUMS, null if there is none. The version is empty
+where that cannot be read, or says more than what follows from the records in here. Each line after
+that is one backup set:
 
     [set, records]
 
@@ -92,7 +93,8 @@ class Catalogue:
     all these objects, with their SHA-256, but those of the records in ``unnamed``, and nothing
     else. ``named`` has the keys of all records that were in it when it was written.
     ``lacks_sums``: there was a SHA256SUMS then, and the listing shows none; it named the objects of
-    the records ``were_named``, of those that are as they were."""
+    the records ``were_named``, of those that are as they were; and if it ``named_more``, maybe what
+    is in no record that was here then."""
 
     entries: Mapping[str, CatalogueEntry] = field(default_factory=dict)
     unnamed: frozenset[str] = frozenset()
@@ -100,6 +102,7 @@ class Catalogue:
     has_sums: bool = False
     lacks_sums: bool = False
     were_named: frozenset[str] = frozenset()
+    named_more: bool = False
 
     def sums(self, records: Iterable[str]) -> dict[str, str] | None:
         """What SHA256SUMS says of the objects of these records: the SHA-256 by key. None where it
@@ -141,9 +144,12 @@ def read_catalogue(
     has_sums &= sums is None or sums.size == _size_of_sums(month, known, unnamed)
     lacks_sums = sums is None and head["sums"] is not None
     were_named = frozenset(known.keys() - set(unnamed)) if lacks_sums else frozenset[str]()
+    named_more = lacks_sums and not head["sums"][1]
     if sums is None:
         unnamed = known.keys()
-    return Catalogue(known, frozenset(unnamed), frozenset(named), has_sums, lacks_sums, were_named)
+    return Catalogue(
+        known, frozenset(unnamed), frozenset(named), has_sums, lacks_sums, were_named, named_more
+    )
 
 
 def _read_records(
@@ -216,10 +222,11 @@ def write_catalogue(
     month: str,
     known: Iterable[CatalogueEntry],
     entries: Mapping[str, Entry],
-    sums: tuple[Entry, Mapping[str, str]] | None = None,
+    sums: tuple[Entry, Mapping[str, str], bool] | None = None,
 ) -> bytes:
     """The catalogue of a month with these records, of files that the listing shows (by key).
-    ``sums`` are the entry of its SHA256SUMS, if that can be read, and what it says by key."""
+    ``sums`` are the entry of its SHA256SUMS, if there is one, what can be read of it, by key, and
+    whether that is all."""
     sets: dict[str, list[CatalogueEntry]] = {}
     for one in sorted(known, key=lambda one: one.key):
         if one.key in entries and entries[one.key].version:
@@ -237,18 +244,15 @@ def write_catalogue(
         ]
         lines.append(orjson.dumps([set_key.rpartition("/")[2], records]))
     rest = b"".join(line + b"\n" for line in lines)
+    is_all = sums is not None and sums[2] and not said
     head = {
         "format": FORMAT,
         "tool": _TOOL,
         "month": month,
         "sha256": hashlib.sha256(rest).hexdigest(),
-        "sums": None if said or sums is None else _stamp(sums[0]),
+        "sums": None if sums is None else [sums[0].size, sums[0].version if is_all else ""],
     }
     return orjson.dumps(head) + b"\n" + rest
-
-
-def _stamp(entry: Entry) -> list[Any] | None:
-    return [entry.size, entry.version] if entry.version else None
 
 
 def _line(set_key: str, entry: CatalogueEntry, record: Entry, *, is_named: bool) -> list[Any]:

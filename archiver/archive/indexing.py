@@ -258,19 +258,18 @@ async def write_index(
 
 def _sums(
     listed: Month, overview: Overview, sets: Iterable[SetFiles]
-) -> tuple[Entry, Mapping[str, str]] | None:
-    """The entry of a month's SHA256SUMS, and all that it says by key; None where there is none, or
-    it cannot be read."""
+) -> tuple[Entry, Mapping[str, str], bool] | None:
+    """The entry of a month's SHA256SUMS, what can be read of it, by key, and whether that is all;
+    None where there is none."""
     if listed.sums is None or not listed.sums.is_file:
         return None
     if overview.sums is None:  # the catalogue knows all of it
-        return listed.sums, {
-            key: sha256 for one in sets for key, sha256 in (one.sums or {}).items()
-        }
-    if overview.sums.fault is not None:
-        return None
-    said = overview.sums.by_set.values()
-    return listed.sums, {key: sha256 for lines in said for key, sha256 in lines.items()}
+        known = (one.sums or {} for one in sets)
+        return listed.sums, {key: sha256 for lines in known for key, sha256 in lines.items()}, True
+    said = {
+        key: sha256 for of_set in overview.sums.by_set.values() for key, sha256 in of_set.items()
+    }
+    return listed.sums, said, overview.sums.fault is None
 
 
 async def _entries(store: Store, one: SetFiles) -> list[CatalogueEntry]:

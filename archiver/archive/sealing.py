@@ -162,8 +162,10 @@ async def plan_seal(
     before = {key: min(hashes) for key, hashes in kept.items()}
     named = before | added
     if repair is not None:
-        if lost := _lost(view, named):
-            fault = "it was here, and is gone: the catalogue names files that would get no line"
+        lost = _lost(view, named)
+        if lost or (view.overview.catalogue.named_more and not repair.theirs):
+            names = "the catalogue names" if lost else "it may have named"
+            fault = f"it was here, and is gone: {names} files that would get no line"
             lost[sums_key] = BadDocument(sums_key, fault, hint=_REMOVED)
             return SealPlan(failed={**failed, **lost})
         try:

@@ -320,6 +320,32 @@ async def test_a_set_that_is_lost_with_its_sha256sums_comes_back_with_it(
     assert (mended.exit_code, sums.read_bytes()) == (0, kept)
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+async def test_a_sha256sums_of_which_the_catalogue_did_not_know_all(
+    instance: str, is_damaged: bool, pulled: Pulled, offsite: Archive, vendor: Path,
+    source: TairSource,
+) -> None:  # fmt: skip
+    """A set was lost, and the catalogue made anew, before SHA256SUMS went as well."""
+    sums = pulled.sums(instance)
+    kept, key = sums.read_bytes(), pulled.key(sums)
+    for path in pulled.objects(instance, DAYS[0]):
+        remove_node(path)
+    if is_damaged:
+        sums.write_bytes(b"?" + kept[1:])
+    _forget(vendor, DAYS[0])
+    store, month = LocalStore(pulled.root), pulled.key(sums.parent)
+    await write_index(store, await view_month(store, month))
+    sums.unlink()
+    assert (await pull(source, pulled.archive, [everything(instance)])).exit_code == 3
+    for supplier in (SourceSupplier(source), ArchiveSupplier(offsite)):
+        assert not sums.exists()
+        found = await verify(pulled.archive)
+        assert (found.exit_code, [one.key for one in found.findings]) == (3, [key])
+        await repair(pulled.archive, found, supplier)
+    assert ((await verify(pulled.archive)).exit_code, sums.read_bytes()) == (0, kept)
+
+
 @pytest.mark.parametrize("left", [0, 1])
 async def test_a_month_that_is_lost_with_its_sha256sums_is_not_forgotten(
     left: int, files: Path, source: TairSource, tmp_path: Path

@@ -148,6 +148,9 @@ class _Mover:
             return
         left = {key: sha256 for key, sha256 in sums.items() if self._sha256.get(key) != sha256}
         if not left:
+            # The catalogue would tell that there was one.
+            if await self._store.size(layout.index_key(month)) is not None:
+                await self._store.put(layout.index_key(month), b"")
             await self._move(layout.sums_key(month))
         elif len(left) < len(sums):
             names = {key.removeprefix(f"{month}/"): sha256 for key, sha256 in left.items()}
