@@ -20,7 +20,14 @@ from archiver.commands.verify import events
 from archiver.commands.verify.findings import ADVICE, Fault
 from archiver.commands.verify.sample import Sample
 from archiver.concurrency import in_thread
-from archiver.errors import ArchiverError, NoSuchBackup, StoreError, StoreForbidden, UsageError
+from archiver.errors import (
+    ArchiverError,
+    InstanceForbidden,
+    NoSuchBackup,
+    StoreError,
+    StoreForbidden,
+    UsageError,
+)
 from archiver.report.chain import evidence_key, link
 from archiver.report.document import encode
 from archiver.report.junit import to_junit
@@ -601,6 +608,26 @@ async def test_a_store_that_takes_nothing(watched: Watched) -> None:
     assert (summary.read, summary.exit_code) == (12, 0)
     assert summary.results_not_kept == "Read-only file system"
     assert len([e for e in told if isinstance(e, events.ResultsNotKept)]) == 1
+
+
+class DenyingOne(LocalStore):
+    """The results of one instance, the first, belong to somebody else."""
+
+    async def put(self, key: str, data: bytes) -> str:
+        if key.startswith(f"verified/{CLUSTER}/"):
+            raise InstanceForbidden(f"{key}: Permission denied")
+        return await super().put(key, data)
+
+
+async def test_results_of_one_instance_that_are_not_stored(pulled: Pulled) -> None:
+    told: list[events.ScrubEvent] = []
+    archive = Archive(DenyingOne(pulled.root))
+    summary = await verify(archive, VerifyOptions(keep_every=0), told.append)
+    assert summary.results_not_kept == f"verified/{CLUSTER}/2026-11.json: Permission denied"
+    assert len([e for e in told if isinstance(e, events.ResultsNotKept)]) == 1
+    assert sum(e.files for e in told if isinstance(e, events.ResultsKept)) == len(DAYS)
+    [kept] = (pulled.root / "verified").rglob("*.json")
+    assert (kept.parent.name, kept.read_text().count('"at"')) == (INSTANCE, len(DAYS))
 
 
 async def test_a_put_that_a_sweep_got_in_the_way_of(pulled: Pulled, watched: Watched) -> None:

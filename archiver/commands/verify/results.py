@@ -44,7 +44,7 @@ _TRIES = RETRIES.verify_results.attempts
 
 class Results:
     """Collects the results of one run and writes them from time to time. ``not_kept`` is the reason
-    if the store does not accept them."""
+    if the store does not accept them, or those of one instance."""
 
     def __init__(self, store: Store, observer: events.Observer, every: float) -> None:
         self._store: Final = store
@@ -55,6 +55,7 @@ class Results:
         self._written_at = anyio.current_time()
         self._writing: Final = anyio.Lock()
         self.not_kept: str | None = None
+        self._is_over = False
 
     async def right(self, month: str, key: str, size: int, sha256: str, *, named: bool) -> None:
         """Note a right object; ``named``: SHA256SUMS names it."""
@@ -65,7 +66,7 @@ class Results:
         await self._note(month, key, Result(wrong_at=datetime.now(UTC), fault=fault))
 
     async def _note(self, month: str, key: str, result: Result) -> None:
-        if self.not_kept is not None or not is_key(key.removeprefix(f"{month}/")):
+        if self._is_over or not is_key(key.removeprefix(f"{month}/")):
             return
         self._pending.setdefault(month, {})[key] = result
         self._count += 1
@@ -86,6 +87,9 @@ class Results:
                 except (UnreadableObject, NewerDocument):
                     # Reported when the month was surveyed: the document stays.
                     count -= len(pending[month])
+                except InstanceForbidden as error:  # those of others may be stored
+                    count -= len(pending[month])
+                    self._tell(error)
                 del pending[month]
 
             try:
@@ -109,7 +113,7 @@ class Results:
 
         async def write(month: str) -> None:
             try:
-                if self.not_kept is None:
+                if not self._is_over:
                     await _with_retries(self._index, month)
             except InstanceForbidden as error:
                 not_written(month, error)
@@ -119,7 +123,11 @@ class Results:
         await for_each(sorted(months), write, _INDEXED_AT_ONCE)
 
     def _give_up(self, error: ArchiverError) -> None:
-        """Report once that the store does not accept the results."""
+        self._is_over = True
+        self._tell(error)
+
+    def _tell(self, error: ArchiverError) -> None:
+        """Report once that the store does not accept results."""
         if self.not_kept is None:
             self.not_kept = str(error)
             self._observer(events.ResultsNotKept(str(error)))
