@@ -39,7 +39,7 @@ from examples.sample_rdb import rdb, write_rdb
 from tests.archive.sample import INSTANCE as SAMPLE
 from tests.archive.sample import copy_of, put_lines, put_standard, put_sums, remove_lines, sums_of
 from tests.conftest import DATA, INSTANCE, QUICK, everything
-from tests.verify.conftest import CLUSTER, DAYS, Pulled, edit, flip, forge, swap
+from tests.verify.conftest import CLUSTER, DAYS, DenyingOne, Pulled, edit, flip, forge, swap
 
 Damage = Callable[[Pulled], None]
 
@@ -751,6 +751,22 @@ async def test_a_repair_begins_no_archive(
     with pytest.raises(UsageError, match="there is no archive here"):
         await repair(archive, found, supplier)
     assert list(pulled.root.iterdir()) == []
+
+
+async def test_results_of_one_instance_that_may_not_be_written(
+    pulled: Pulled, offsite: Archive
+) -> None:
+    """All is repaired and verified again, and it is said that they are not stored."""
+    await verify(pulled.archive)
+    damaged = [*pulled.objects(INSTANCE), pulled.objects()[0]]
+    kept = [path.read_bytes() for path in damaged]
+    for path in damaged:
+        flip(path, 20)
+    archive = Archive(DenyingOne(pulled.root))
+    mended = await repair(archive, await verify(archive), ArchiveSupplier(offsite))
+    assert (mended.exit_code, len(mended.repaired), mended.not_repaired) == (0, 2, [])
+    assert (mended.results_not_kept or "").startswith(f"verified/{CLUSTER}/")
+    assert [path.read_bytes() for path in damaged] == kept
 
 
 @pytest.mark.parametrize("of_the_source", [False, True])

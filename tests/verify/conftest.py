@@ -15,6 +15,7 @@ from archiver import Archive, LocalStore, TairSource, pull
 from archiver.archive import layout
 from archiver.archive.contents import results_below, view_month
 from archiver.archive.indexing import write_index
+from archiver.errors import InstanceForbidden
 from examples.sample_rdb import write_rdb
 from tests.conftest import DATA, INSTANCE, everything
 
@@ -50,6 +51,15 @@ class Pulled:
     def name(self, path: Path) -> str:
         """What SHA256SUMS calls a file."""
         return "/".join(path.relative_to(self.root).parts[3:])
+
+
+class DenyingOne(LocalStore):
+    """The results of one instance, the first, belong to somebody else."""
+
+    async def put(self, key: str, data: bytes) -> str:
+        if key.startswith(f"verified/{CLUSTER}/"):
+            raise InstanceForbidden(f"{key}: Permission denied")
+        return await super().put(key, data)
 
 
 @pytest.fixture

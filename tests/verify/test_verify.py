@@ -22,7 +22,6 @@ from archiver.commands.verify.sample import Sample
 from archiver.concurrency import in_thread
 from archiver.errors import (
     ArchiverError,
-    InstanceForbidden,
     NoSuchBackup,
     StoreError,
     StoreForbidden,
@@ -40,7 +39,7 @@ from examples.sample_rdb import rdb, write_rdb
 from tests.archive.sample import remove_lines, remove_node
 from tests.conftest import INSTANCE, everything
 from tests.report.test_chain import chain as evidence_chain
-from tests.verify.conftest import CLUSTER, DAYS, NODES, Pulled, edit, flip, forge, swap
+from tests.verify.conftest import CLUSTER, DAYS, NODES, DenyingOne, Pulled, edit, flip, forge, swap
 
 
 def faults(summary: VerifySummary) -> set[tuple[str, str]]:
@@ -608,15 +607,6 @@ async def test_a_store_that_takes_nothing(watched: Watched) -> None:
     assert (summary.read, summary.exit_code) == (12, 0)
     assert summary.results_not_kept == "Read-only file system"
     assert len([e for e in told if isinstance(e, events.ResultsNotKept)]) == 1
-
-
-class DenyingOne(LocalStore):
-    """The results of one instance, the first, belong to somebody else."""
-
-    async def put(self, key: str, data: bytes) -> str:
-        if key.startswith(f"verified/{CLUSTER}/"):
-            raise InstanceForbidden(f"{key}: Permission denied")
-        return await super().put(key, data)
 
 
 async def test_results_of_one_instance_that_are_not_stored(pulled: Pulled) -> None:

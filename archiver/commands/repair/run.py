@@ -10,6 +10,7 @@ name until then. A repair removes no name: what could not be supplied stays wron
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -22,7 +23,13 @@ from archiver.commands.verify.findings import Fault, Finding
 from archiver.commands.verify.model import VerifyOptions, VerifySummary
 from archiver.commands.verify.run import verify
 from archiver.commands.verify.words import OF_VERIFY
-from archiver.errors import ArchiverError, BackupFailed, IntegrityError, UnreadableObject
+from archiver.errors import (
+    ArchiverError,
+    BackupFailed,
+    InstanceForbidden,
+    IntegrityError,
+    UnreadableObject,
+)
 from archiver.logs import logged, relayed
 from archiver.model import Kind
 from archiver.stores.scope import scope_of
@@ -157,8 +164,12 @@ async def _repaired(
     # A misplaced file that was the only copy may be a duplicate by now.
     moved = await move_duplicates(archive, summary.findings, observer)
     failed = [one for one in supplied.not_repaired if layout.stem_of(one.key) not in moved.stems]
-    # The results of an earlier verify may be what is wrong.
-    await forget(archive.store, supplied.confirmed)
+    # The results of an earlier verify may be what is wrong. Where they may not be written, those of
+    # the verify below are not stored either, which it says.
+    for instance_id in set(map(scope_of, supplied.confirmed)):
+        with suppress(InstanceForbidden):
+            own = {stem for stem in supplied.confirmed if scope_of(stem) == instance_id}
+            await forget(archive.store, own)
     again = await verify(
         archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
     )
