@@ -1,8 +1,9 @@
 """Writes the results of a verify into the archive (:mod:`archiver.archive.verified`).
 
 The documents are written without the archive's lock, because a long verify must not keep a pull
-out. Only verifies write them, each is written as a whole, and what another verify wrote meanwhile
-is merged. A ``put`` that fails because of a running pull's sweep is tried again.
+out. Each is written as a whole, and what another verify wrote meanwhile is merged; a run that has
+replaced or moved what a verify found wrong notes that in them. A ``put`` that fails because of a
+running pull's sweep is tried again.
 """
 
 import asyncio
