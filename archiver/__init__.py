@@ -39,6 +39,9 @@ _RECEIVED = {
     SourceName("alibaba", "DescribeBackups 2015-01-01"): (
         "archiver.sources.alibaba.fields:read_backup"
     ),
+    SourceName("alibaba", "DescribeClusterBackupList 2015-01-01"): (
+        "archiver.sources.alibaba.clusters:read_shard"
+    ),
 }
 for _source, _read in _RECEIVED.items():
     received.register(_source, _read)

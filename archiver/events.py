@@ -11,12 +11,13 @@ from archiver.model import Backup, Kind, Named, Network, Stored
 
 @dataclass(frozen=True, slots=True)
 class PageListed:
-    """A page of the listing arrived; ``total`` is how many backups the source says it has."""
+    """A page of the listing arrived; ``total`` is how many backups the source says it has, if it
+    does."""
 
     instance_id: str
     number: int
     backups: int
-    total: int
+    total: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,13 +62,15 @@ class Footer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which backups of one instance to list. Ranges are in :mod:`archiver.times`."""
+    """Which backups of one instance to list: those that began in a range (:mod:`archiver.times`),
+    and of these only one backup, or those of one set."""
 
     instance_id: str
     start: str
     end: str
     need_aof: bool = False
     backup_id: str | None = None
+    set_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +183,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a listing; ``total`` spans all pages and may change between them."""
+    """One page of a listing; ``total`` spans all pages and may change between them, or is None
+    where the source does not say. ``is_last``: it is clear that none follows."""
 
     number: int
     size: int
-    total: int
+    total: int | None
     backups: tuple[Backup, ...]
     refused: tuple[Refused, ...] = ()
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
         case events.Planned(backup):
             return DEBUG, f"planned: {backup} {listed_size(backup)}"
         case events.PageListed(instance_id, number, backups, total):
-            return DEBUG, f"listed: {instance_id}: page {number}: {backups} of {total}"
+            of_all = "" if total is None else f" of {total}"
+            return DEBUG, f"listed: {instance_id}: page {number}: {backups}{of_all}"
         case _:
             return None
 

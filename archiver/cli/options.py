@@ -167,6 +167,7 @@ class SourceOptions:
             async with TairSource(
                 self.endpoint_host(),
                 chain.get,
+                region=self.region_id(),
                 quotas=Quotas(way.api_rate),
                 session=session,
                 retry=RETRIES.api_call.policy(way.retry_for),
@@ -176,11 +177,15 @@ class SourceOptions:
             ) as source:
                 yield source
 
+    def region_id(self) -> str:
+        """The region that was given, or that of the environment; "" without either."""
+        return self.region or clean_variable(os.environ, "ALIBABA_CLOUD_REGION_ID") or ""
+
     def endpoint_host(self) -> str:
         """The API's host or URL, that of the region unless it is given. Raises UsageError."""
         if self.endpoint:
             return self.endpoint
-        region = self.region or clean_variable(os.environ, "ALIBABA_CLOUD_REGION_ID")
+        region = self.region_id()
         if not region:
             raise UsageError("missing option: --region ID, or --endpoint HOST")
         from archiver.sources.alibaba.rpc import endpoint_of  # with aiohttp, which takes long

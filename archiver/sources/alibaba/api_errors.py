@@ -120,6 +120,10 @@ _MEANINGS: tuple[tuple[str, Callable[[ApiFault], ArchiverError]], ...] = (
         "InvalidInstanceType.NotSupported",
         _as(BackupRefused, "an instance without a replica cannot be backed up"),
     ),
+    (
+        "InvalidClusterInstance",
+        _as(UnknownInstance, "it is no cloud-native cluster of this region"),
+    ),
     ("MissingParameter", _as(RequestRejected, "the API requires a parameter that was not sent")),
     (
         "InvalidTimeStamp",

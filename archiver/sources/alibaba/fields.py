@@ -29,13 +29,13 @@ SOURCE: Final = SourceName("alibaba", "DescribeBackups 2015-01-01")
 
 _STATES = {"Success": Status.SUCCESS, "Failed": Status.FAILED}
 _TYPES = {"FullBackup": BackupType.FULL, "IncrementalBackup": BackupType.INCREMENTAL}
-_MODES = {"Automated": BackupMode.AUTOMATED, "Manual": BackupMode.MANUAL}
+MODES = {"Automated": BackupMode.AUTOMATED, "Manual": BackupMode.MANUAL}
 _URL_FIELDS = {
     Network.PUBLIC: "BackupDownloadURL",
     Network.INTRANET: "BackupIntranetDownloadURL",
 }
 
-_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 T = TypeVar("T")
 
@@ -48,31 +48,27 @@ def read_backup(instance_id: str, item: Mapping[str, Any]) -> Backup:
             source=SOURCE,
             instance_id=instance_id,
             node_id=str(item.get("NodeInstanceId") or instance_id),
-            backup_id=_id(item["BackupId"]),
+            backup_id=id_text(item["BackupId"]),
             set_id=_job(item),
             started_at=parse_document_time(item["BackupStartTime"]),
-            status=_word(_STATES, item.get("BackupStatus")) or Status.UNFINISHED,
-            type=_word(_TYPES, item.get("BackupType")),
-            mode=_word(_MODES, item.get("BackupMode")),
-            ended_at=_time(item.get("BackupEndTime")),
-            expires_at=_time(item.get("ExpectExpireTime")),
-            engine=_engine(item.get("EngineVersion")),
-            size=_size(item.get("BackupSize")),
-            urls={
-                network: Secret(_text(item[name]))
-                for network, name in _URL_FIELDS.items()
-                if item.get(name)
-            },
-            received={name: _without_query(name, value) for name, value in item.items()},
+            status=meaning(_STATES, item.get("BackupStatus")) or Status.UNFINISHED,
+            type=meaning(_TYPES, item.get("BackupType")),
+            mode=meaning(MODES, item.get("BackupMode")),
+            ended_at=time_of(item.get("BackupEndTime")),
+            expires_at=time_of(item.get("ExpectExpireTime")),
+            engine=engine_of(item.get("EngineVersion")),
+            size=size_of(item.get("BackupSize")),
+            urls=urls_of(item),
+            received={name: without_query(name, value) for name, value in item.items()},
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         backup_id = str(dict(item).get("BackupId", "?"))[:40] if hasattr(item, "get") else "?"
         raise UnsafeInput(
-            f"{instance_id}: the entry of backup {backup_id!r} cannot be read: {_fault(error)}"
+            f"{instance_id}: the entry of backup {backup_id!r} cannot be read: {fault_of(error)}"
         ) from None
 
 
-def _fault(error: Exception) -> str:
+def fault_of(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"{error.args[0]} is missing"
     is_ours = isinstance(error, ValueError) and not isinstance(error, UnicodeError)
@@ -82,20 +78,29 @@ def _fault(error: Exception) -> str:
 def read_refused(item: Mapping[str, Any], error: ArchiverError) -> Refused:
     """What can be read of an entry that cannot be used."""
     set_id = started_at = None
-    with suppress(*_UNREADABLE, UnsafeInput):
+    with suppress(*UNREADABLE, UnsafeInput):
         set_id = safe(_job(item) or "")
-    with suppress(*_UNREADABLE):
+    with suppress(*UNREADABLE):
         started_at = parse_document_time(item["BackupStartTime"])
     return Refused(error, set_id, started_at)
 
 
-def _text(value: object) -> str:
+def urls_of(item: Mapping[str, Any]) -> dict[Network, Secret]:
+    """The URLs of a file. Raises ValueError."""
+    return {
+        network: Secret(_url_text(item[name]))
+        for network, name in _URL_FIELDS.items()
+        if item.get(name)
+    }
+
+
+def _url_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r:.40} is not a URL")  # noqa: TRY004 - a value of the vendor's
     return value
 
 
-def _id(value: object) -> str:
+def id_text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"{value!r:.40} is not an ID")  # noqa: TRY004 - likewise
     return str(value)
@@ -107,17 +112,17 @@ def _job(item: Mapping[str, Any]) -> str | None:
     return None if job in (None, "", 0, "0") else str(job)
 
 
-def _word(words: Mapping[str, T], value: object) -> T | None:
+def meaning(words: Mapping[str, T], value: object) -> T | None:
     """What one of the vendor's words means; None for any other."""
     return words.get(value) if isinstance(value, str) else None
 
 
-def _engine(version: object) -> Engine | None:
+def engine_of(version: object) -> Engine | None:
     # It says nothing of Redis or Tair.
     return Engine(version=version) if version and isinstance(version, str) else None
 
 
-def _size(size: object) -> int | None:
+def size_of(size: object) -> int | None:
     if size is None or size == "":
         return None
     if isinstance(size, str) and size.isascii() and size.isdecimal() and len(size) <= MAX_DIGITS:
@@ -127,17 +132,17 @@ def _size(size: object) -> int | None:
     return size
 
 
-def _time(value: str | None) -> datetime | None:
+def time_of(value: str | None) -> datetime | None:
     # Documented as UTC; some answers were seen without their Z.
     return parse_document_time(value) if value else None
 
 
-def _without_query(name: str, value: object) -> object:
+def without_query(name: str, value: object) -> object:
     """Any URL loses what grants access, in fields that we do not know yet, too."""
     if isinstance(value, dict):
-        return {key: _without_query(key, inner) for key, inner in value.items()}
+        return {key: without_query(key, inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_without_query(name, inner) for inner in value]
+        return [without_query(name, inner) for inner in value]
     if isinstance(value, str) and ("://" in value or name.lower().endswith("url")):
         address = value.partition("?")[0].partition("#")[0]
         scheme, slashes, rest = address.partition("://")

@@ -38,6 +38,7 @@ MAX_RESPONSE_BYTES = 32 * 2**20
 _TIMEOUT = aiohttp.ClientTimeout(total=RETRIES.api_call.timeout, connect=RETRIES.connect.timeout)
 
 _REGION = re.compile(r"[a-z]{2,3}(-[a-z0-9]+){1,5}")
+_HOST = re.compile(rf"r-kvstore(-vpc)?\.(?P<region>{_REGION.pattern})\.aliyuncs\.com")
 # The vendor's SDK (7.0.0) sends these public regions to the central host. Older documentation
 # names more; where both hosts respond, either will do, and --endpoint is there for the rest.
 _CENTRAL_REGIONS = frozenset({"cn-hangzhou", "cn-hangzhou-finance"})
@@ -52,6 +53,12 @@ def endpoint_of(region: str) -> str:
     if region in _CENTRAL_REGIONS:
         return "r-kvstore.aliyuncs.com"
     return f"r-kvstore.{region}.aliyuncs.com"
+
+
+def region_of(host: str) -> str:
+    """The region of a host of the R-kvstore API; "" where its name does not say."""
+    named = _HOST.fullmatch(host)
+    return "" if named is None else named["region"]
 
 
 @dataclass(frozen=True, slots=True)
