@@ -20,6 +20,7 @@ from archiver.commands.summary import Summary
 from archiver.emulator import Emulator
 from archiver.errors import ArchiverError
 from archiver.model import Network
+from archiver.sources.alibaba.clusters import read_cluster_page
 from archiver.sources.alibaba.source import TairSource
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET, QUICK, everything, source_of
@@ -168,3 +169,15 @@ def test_answers_of_anything(answer: dict[str, Any]) -> None:
                     assert set(backup.urls) | set(backup.refused) <= set(Network)
 
     anyio.run(listed)
+
+
+@settings(max_examples=100)
+@given(st.lists(anything, max_size=3), st.lists(anything, max_size=3))
+@example([None, 5, "x"], [])
+def test_sets_of_anything(sets: list[Any], shards: list[Any]) -> None:
+    """Of a cluster: what can be read is, and all else is kept apart."""
+    honest = {"ClusterBackupId": "cb-1", "Backups": [*shards, {"IsAvail": shards}]}
+    items = json.loads(json.dumps([*sets, honest]))
+    page = read_cluster_page(INSTANCE, {"PageNumber": 1, "PageSize": 30, "ClusterBackups": items})
+    assert page.is_last
+    assert len(page.refused) >= 1

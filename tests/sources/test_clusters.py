@@ -10,7 +10,8 @@ import pytest
 
 from archiver import TairSource, events, received
 from archiver.emulator import Emulator, Faults
-from archiver.errors import BackupGone, SourceError, UnknownInstance, UnsafeInput
+from archiver.emulator.ram import Policy
+from archiver.errors import BackupGone, PermissionDenied, SourceError, UnknownInstance, UnsafeInput
 from archiver.model import (
     Backup,
     BackupMode,
@@ -401,6 +402,19 @@ async def test_without_a_region_only_one_can_be_asked(native: Emulator, asked: A
     async with source_of(native) as source:
         assert await listed(source) == []
     assert asked.actions == [BACKUPS]
+
+
+async def test_without_permission_for_the_other_listing(
+    files: Path, emulator_of: EmulatorMaker
+) -> None:
+    """Its backups may be there, so it is no instance without backups."""
+    describe(files)
+    statement = {"Effect": "Allow", "Action": "kvstore:DescribeBackups", "Resource": "*"}
+    policy = Policy.parse({"Version": "1", "Statement": [statement]})
+    emulator = await emulator_of(files, policy=policy)
+    async with source_of(emulator, region=REGION) as source:
+        with pytest.raises(PermissionDenied, match="kvstore:DescribeClusterBackupList"):
+            await listed(source)
 
 
 async def test_many_pages_without_a_total(files: Path, native: Emulator, asked: Asked) -> None:
