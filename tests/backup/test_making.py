@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from aiohttp import web
 
 from archiver import Archive, TairSource, events, pull
 from archiver.commands.backup import run as running
@@ -33,7 +34,7 @@ from archiver.retry import RetryPolicy
 from archiver.sources.alibaba.ondemand import EXISTS, LOST, CallApi, TairMaker
 from examples.sample_rdb import write_rdb
 from tests.backup.made import Time
-from tests.conftest import INSTANCE, EmulatorMaker, everything, source_of
+from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET, EmulatorMaker, everything, source_of
 
 pytestmark = pytest.mark.usefixtures("no_clock_skew")
 
@@ -259,6 +260,28 @@ async def test_a_lost_answer(bench: Bench) -> None:
     assert (summary.exit_code, summary.archived) == (0, 1)
 
 
+class Cutting(Emulator):
+    """Carries CreateBackup out, and then breaks the connection off instead of answering."""
+
+    async def _serve_api(self, request: web.Request) -> web.Response:
+        answer = await super()._serve_api(request)
+        if request.headers["x-acs-action"] == "CreateBackup" and request.transport is not None:
+            request.transport.abort()
+        return answer
+
+
+async def test_an_answer_that_breaks_off_on_its_way(files: Path, archive: Archive) -> None:
+    write_rdb(files / INSTANCE / "old_20261120021500.rdb", 3000)
+    clock = Time(float(int(time.time())))
+    given: Any = {"access_key_id": KEY_ID, "access_key_secret": KEY_SECRET}
+    given |= {"clock": clock, "backup_seconds": SECONDS}
+    async with Cutting(files, **given) as emulator, source_of(emulator) as source:
+        bench = Bench(clock, emulator, source, archive)
+        summary = await bench.run({INSTANCE: ()}, home=bench.home)
+    assert (summary.archived, bench.calls("CreateBackup")) == (1, 1)
+    assert bench.seen_of(BackupBegun)[0].instead == LOST
+
+
 async def test_an_answer_lost_while_another_backup_is_under_way(bench: Bench) -> None:
     job = (await bench.ask("CreateBackup", InstanceId=INSTANCE))["BackupJobID"]
     bench.wrap = losing(SourceUnreachable("no answer"), is_carried_out=False)
@@ -429,6 +452,23 @@ async def test_a_backup_that_takes_too_long(bench: Bench) -> None:
     assert (left, summary.exit_code) == ({INSTANCE: begun.jobs}, 1)
     assert (await bench.run(left, home=bench.home)).archived == 1
     assert (left, bench.calls("CreateBackup")) == ({}, 1)
+
+
+async def test_nobody_answers_any_more(bench: Bench) -> None:
+    """Once a backup is begun, it can be gone on with."""
+
+    def wrap(call: CallApi) -> CallApi:
+        async def silent(action: str, params: Mapping[str, str], **more: Any) -> dict[str, Any]:
+            if "BackupJobId" in params:
+                raise SourceUnreachable("no answer")
+            return await call(action, params, **more)
+
+        return silent
+
+    bench.wrap = wrap
+    left: Left = {INSTANCE: ()}
+    summary = await bench.run(left)
+    assert (left, summary.exit_code) == ({INSTANCE: bench.seen_of(BackupBegun)[0].jobs}, 5)
 
 
 async def test_cancelled_while_it_waits(bench: Bench) -> None:
