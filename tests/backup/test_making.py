@@ -1,6 +1,7 @@
 """Backups on demand, from CreateBackup into an archive, against the emulator."""
 
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -102,11 +103,16 @@ def no_clock_skew(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def bench(files: Path, emulator_of: EmulatorMaker, archive: Archive) -> AsyncIterator[Bench]:
     clock = Time(float(int(time.time())))
-    an_hour_ago = datetime.fromtimestamp(clock.start - 3600, UTC)
-    write_rdb(files / INSTANCE / f"old_{an_hour_ago:%Y%m%d%H%M%S}.rdb", 3000)
     emulator = await emulator_of(files, clock=clock, backup_seconds=SECONDS)
-    async with source_of(emulator) as source:
-        yield Bench(clock, emulator, source, archive)
+    async with source_of(emulator, region="cn-hangzhou") as source:
+        bench = Bench(clock, emulator, source, archive)
+        name = f"old_{a_while_ago(bench):%Y%m%d%H%M%S}.rdb"
+        write_rdb(files / INSTANCE / name, 3000)
+        yield bench
+
+
+def a_while_ago(bench: Bench) -> datetime:
+    return datetime.fromtimestamp(bench.time.start - 600, UTC)
 
 
 def cluster(files: Path, instance_id: str, count: int = 2, **fields: object) -> None:
@@ -188,6 +194,29 @@ def _noting(call: CallApi, asked: list[str]) -> CallApi:
         return await call(action, params, **more)
 
     return noting
+
+
+async def test_a_cloud_native_cluster(files: Path, bench: Bench) -> None:
+    """Its listing does not name the job: the set that began with it comes home, and no other."""
+    cluster(files, "r-native", 8, ArchitectureType="cluster", ComputingType="Ecs", ShardCount=8)
+    for path in files.glob("r-native/*/dump_*"):
+        shutil.copy(path, path.with_name(f"dump_{a_while_ago(bench):%Y%m%d%H%M%S}.rdb"))
+    for _ in range(2):
+        before = set(bench.here())
+        summary = await bench.run({"r-native": ()}, home=bench.home)
+        assert (summary.archived, summary.exit_code) == (8, 0)
+        assert len({*bench.here()} - before) == 8
+    first, second = bench.seen_of(BackupMade)
+    for made in (first, second):
+        [set_id] = {one.set_id for one in made.backups}
+        assert set_id.startswith("cb-")
+    assert not {one.set_id for one in first.backups} & {one.set_id for one in second.backups}
+    left: Left = {"r-native": first.jobs}
+    held = await bench.run(left, home=bench.home)
+    assert (held.held, held.archived, left) == (8, 0, {})
+    assert {one.set_id for one in bench.seen_of(BackupMade)[2].backups} == {
+        one.set_id for one in first.backups
+    }
 
 
 @pytest.mark.parametrize("days", [None, 30])

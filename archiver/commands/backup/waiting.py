@@ -80,7 +80,8 @@ def lacking(job: Job, progress: JobProgress, backups: Collection[Backup]) -> str
     if all(one.is_standard for one in backups):
         return None
     nodes = {one.node_id for one in backups}
-    expected = max(len(progress.nodes), len(job.ids))
+    listed = [one.nodes_expected.count for one in backups if one.nodes_expected is not None]
+    expected = max(len(progress.nodes), len(job.ids), *listed)
     if len(nodes) >= expected:
         return None
     names = progress.nodes - nodes if progress.nodes & nodes else frozenset()

@@ -7,6 +7,7 @@ job that was not there before.
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
@@ -180,6 +181,16 @@ def _sorted(ids: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(ids, key=int))
 
 
+def _queries(job: Job, now: datetime) -> list[Query]:
+    """What lists the files of a job: all of around the time when it began, or if that is not known,
+    those of each job."""
+    if job.began_at is not None:
+        around = TimeRange(min(job.began_at, now) - _DAY, now + _DAY)
+        return [Query(job.instance_id, *around.query_bounds())]
+    start, end = TimeRange.everything(now + _DAY).query_bounds()
+    return [Query(job.instance_id, start, end, set_id=job_id) for job_id in job.ids]
+
+
 def _was_refused(error: SourceError) -> bool:
     """Whether CreateBackup was certainly not carried out."""
     never_sent = isinstance(error, SourceUnreachable) and not error.was_sent
@@ -226,14 +237,12 @@ class TairMaker:
         return progress_of(await self._tasks_of(job))
 
     async def listed(self, job: Job) -> list[Backup]:
-        now = datetime.now(UTC)
-        range_ = TimeRange.everything(now + _DAY)
-        if job.began_at is not None:
-            range_ = TimeRange(min(job.began_at, now) - _DAY, now + _DAY)
-        start, end = range_.query_bounds()
+        """See :meth:`BackupMaker.listed`."""
         found = list[Backup]()
-        async for page in self._source.pages(Query(job.instance_id, start, end)):
-            found += page.backups
+        for query in _queries(job, datetime.now(UTC)):
+            async with aclosing(self._source.pages(query)) as pages:
+                async for page in pages:
+                    found += page.backups
         return made_by(job, found)
 
     async def _create(self, instance_id: str, retention_days: int | None) -> tuple[str, ...]:
