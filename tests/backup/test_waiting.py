@@ -1,7 +1,7 @@
 """Waiting for one backup, with a source that answers as it is told."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from archiver import events
 from archiver.commands.backup.waiting import Made, lacking, until_made
 from archiver.errors import BackupFailed, SourceUnavailable
-from archiver.model import Backup, Status
+from archiver.model import Backup, NodesExpected, Status
 from archiver.retry import RETRIES
 from archiver.sources.base import Job, JobProgress
 from tests.backup.made import START, Time, a_backup
@@ -144,6 +144,12 @@ def test_what_is_lacking(
     progress = JobProgress("Finished", 100, is_under_way=False, nodes=frozenset(nodes))
     backups = [a_backup(node, str(number)) for number, node in enumerate(listed)]
     assert lacking(Job("r-x", jobs), progress, backups) == lacks
+
+
+def test_the_listing_may_say_how_many_nodes_there_are() -> None:
+    one = replace(a_backup("a"), nodes_expected=NodesExpected(3, "a test"))
+    progress = JobProgress("Finished", 100, is_under_way=False)
+    assert lacking(JOB, progress, [one]) == "files of 1 of 3 nodes are listed"
 
 
 async def test_an_error_is_the_callers() -> None:
