@@ -370,10 +370,12 @@ async def test_a_permission_is_missing(
     assert (failed.subject, summary.exit_code, summary.made, left) == ("r-other", 4, 1, {})
 
 
+@pytest.mark.parametrize("missing", ["DescribeBackups", "DescribeBackupTasks"])
 async def test_no_backup_is_begun_that_nobody_could_wait_for(
-    files: Path, emulator_of: EmulatorMaker, archive: Archive
+    files: Path, emulator_of: EmulatorMaker, archive: Archive, missing: str
 ) -> None:
-    policy = Policy.parse(allowing("DescribeBackups", "CreateBackup"))
+    every = {"DescribeBackups", "DescribeBackupTasks", "CreateBackup"}
+    policy = Policy.parse(allowing(*(every - {missing})))
     emulator = await emulator_of(files, policy=policy)
     async with source_of(emulator) as source:
         bench = Bench(Time(), emulator, source, archive)

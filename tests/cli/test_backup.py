@@ -72,7 +72,7 @@ async def test_json(run: Run) -> None:
     result = await run(*BACKUP, *HOME, "--json")
     found = events_of(result)
     names = [event["event"] for event in found]
-    assert names[:2] == ["backup_begun", "backup_advanced"]
+    assert names[:3] == ["page_listed", "backup_begun", "backup_advanced"]
     assert {"backup_made", "archived"} <= set(names)
     made = found[names.index("backup_made")]
     assert made["instance_id"] == INSTANCE

@@ -185,10 +185,15 @@ def _queries(job: Job, now: datetime) -> list[Query]:
     """What lists the files of a job: all of around the time when it began, or if that is not known,
     those of each job."""
     if job.began_at is not None:
-        around = TimeRange(min(job.began_at, now) - _DAY, now + _DAY)
-        return [Query(job.instance_id, *around.query_bounds())]
+        return [_around(job.instance_id, job.began_at, now)]
     start, end = TimeRange.everything(now + _DAY).query_bounds()
     return [Query(job.instance_id, start, end, set_id=job_id) for job_id in job.ids]
+
+
+def _around(instance_id: str, began_at: datetime, now: datetime) -> Query:
+    """What lists all since a day before, by whatever clock."""
+    since = TimeRange(min(began_at, now) - _DAY, now + _DAY)
+    return Query(instance_id, *since.query_bounds())
 
 
 def _was_refused(error: SourceError) -> bool:
@@ -215,7 +220,9 @@ class TairMaker:
         self._clock: Final = clock
 
     async def begin(self, instance_id: str, retention_days: int | None) -> Job:
-        """See :meth:`BackupMaker.begin`."""
+        """See :meth:`BackupMaker.begin`. What may not be listed is not begun either."""
+        now = datetime.now(UTC)
+        await self._list(_around(instance_id, now, now))
         known = {task.job_id for task in await self._tasks(instance_id)}
         refused: BackupUnderWay | None = None
         async for _ in self._looks():
@@ -238,12 +245,12 @@ class TairMaker:
 
     async def listed(self, job: Job) -> list[Backup]:
         """See :meth:`BackupMaker.listed`."""
-        found = list[Backup]()
-        for query in _queries(job, datetime.now(UTC)):
-            async with aclosing(self._source.pages(query)) as pages:
-                async for page in pages:
-                    found += page.backups
-        return made_by(job, found)
+        queries = _queries(job, datetime.now(UTC))
+        return made_by(job, [one for query in queries for one in await self._list(query)])
+
+    async def _list(self, query: Query) -> list[Backup]:
+        async with aclosing(self._source.pages(query)) as pages:
+            return [one async for page in pages for one in page.backups]
 
     async def _create(self, instance_id: str, retention_days: int | None) -> tuple[str, ...]:
         params = {"InstanceId": instance_id}
