@@ -21,7 +21,8 @@ from archiver.archive import completeness, layout
 from archiver.archive.archive import TOOL, Archive
 from archiver.archive.backupsets import named_set
 from archiver.archive.consistency import apart
-from archiver.archive.contents import set_of
+from archiver.archive.contents import instances, set_of
+from archiver.archive.folders import list_folders
 from archiver.archive.neighbours import sets_around
 from archiver.archive.reading import read_record
 from archiver.documents import Fields, is_clean, is_key, parse
@@ -378,6 +379,25 @@ def check_subject(text: str) -> None:
             hint="a set is named by its key, like r-bp1/2026/11/20261124T021500Z-1187423, and a "
             "backup as its failure names it, like r-bp1-db-0-1187423",
         )
+
+
+async def names_like(archive: Archive, subject: str) -> list[str] | None:
+    """What may be meant by a set, or by a backup of a node, of which the archive has nothing; None
+    where it has something of it. Of a backup that failed nothing comes, so that its id may be
+    any. Raises StoreError."""
+    known = await instances(archive.store)
+    own = [name for name in known if subject.startswith((f"{name}/", f"{name}-"))]
+    folders = await list_folders(archive, own) if own else []
+    if layout.set_start(subject) is not None:
+        rest = subject.partition("/")[2]
+        names = [one.key for one in folders] if own else [f"{name}/{rest}" for name in known]
+        is_hidden = any(one.unreadable and one.may_tell_of(subject) for one in folders)
+    else:
+        backup_id = subject.rpartition("-")[2]
+        nodes = {node for one in folders for node in one.nodes} if own else known
+        names = sorted(f"{node}-{backup_id}" for node in nodes)
+        is_hidden = any(one.unreadable for one in folders)
+    return None if is_hidden or (own and subject in names) else names
 
 
 async def _check_incomplete(archive: Archive, set_key: str) -> None:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 @click.argument("subjects", metavar="[SET|BACKUP]...", nargs=-1)
 @option("--reason", metavar="TEXT", help="Why it will stay incomplete; auditors read this.")
 @option("--by", metavar="NAME", help="Who acknowledges it.  [default: user@host]")
+@option(
+    "--nothing-came",
+    is_flag=True,
+    help="Also acknowledge a set, or a node's backup, of which the archive has nothing.",
+)
 @option("--withdraw", is_flag=True, help="Count it as a failure again.")
 @option(
     "--list", "listing", is_flag=True, help="List acknowledgements and whether they still hold."
@@ -57,7 +62,6 @@ def ack(place: str, subjects: tuple[str, ...], **given: Any) -> None:
 async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> "Ended | None":
     from archiver.archive.acknowledged import Acknowledged, acknowledge, check_subject, withdraw
     from archiver.archive.archive import Archive, Beginning
-    from archiver.archive.contents import instances
     from archiver.stores.scope import WHOLE
 
     store = store_at(place, given)
@@ -70,8 +74,9 @@ async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> 
         return await _list(await Acknowledged(archive).read(), subjects, as_json=given["as_json"])
     for subject in subjects:
         check_subject(subject)
+        if not (given["withdraw"] or given["nothing_came"]):
+            await _check_spelling(archive, subject)
     by, done = given["by"] or await _who(), list["Acknowledgement"]()
-    known = await instances(archive.store)
     async with archive.writing(WHOLE):
         for subject in subjects:
             if given["withdraw"]:
@@ -81,7 +86,7 @@ async def _ack(place: str, subjects: tuple[str, ...], given: dict[str, Any]) -> 
                 done.append(
                     await acknowledge(archive, subject, by=by, reason=reason, observer=_say)
                 )
-            _print(archive, done[-1], known, given)
+            _print(archive, done[-1], given)
     return None
 
 
@@ -119,10 +124,23 @@ async def _who() -> str:
     return "@".join(part for part in (found.user, found.host) if part)
 
 
-def _print(
-    archive: "Archive", one: "Acknowledgement", known: list[str], given: dict[str, Any]
-) -> None:
-    """Print what was done; ``known`` are the instances that the archive has."""
+async def _check_spelling(archive: "Archive", subject: str) -> None:
+    """Raises UsageError for a set, or a node's backup, of which the archive has nothing."""
+    from archiver.archive.acknowledged import names_like
+    from archiver.cli.usage import nearest
+    from archiver.errors import UsageError
+
+    names = await names_like(archive, subject)
+    if names is not None:
+        what = "the set" if "/" in subject else "the node of backup"
+        raise UsageError(
+            f"{archive.store} has nothing of {what} {subject}{nearest(subject, names)}",
+            hint="if nothing of it came, --nothing-came acknowledges it",
+        )
+
+
+def _print(archive: "Archive", one: "Acknowledgement", given: dict[str, Any]) -> None:
+    """Print what was done."""
     from archiver.cli.jsonlines import write_object
     from archiver.cli.run import say
     from archiver.logs import record
@@ -135,14 +153,7 @@ def _print(
     if given["quiet"]:
         return
     say(text)
-    if one.withdrawn is not None:
-        return
-    if not any(map(one.is_about, known)):
-        what = "no instance of this name: check that pull names it like this"
-        say(f"note: the archive has {what}")
-    elif one.is_of_a_set and not one.files:
-        say(f"note: the archive has nothing of {one.subject}")
-    if one.is_of_a_set and not one.missing:
+    if one.withdrawn is None and one.is_of_a_set and not one.missing:
         say(
             "note: no other set tells which nodes are missing: "
             "acknowledge each failed backup by its own name"

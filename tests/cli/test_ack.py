@@ -1,9 +1,12 @@
 """``archiver ack`` as its users meet it."""
 
 import json
+import shutil
 from pathlib import Path
 
 from examples.sample_rdb import write_rdb
+from tests.archive.sample import CLUSTER as CLUSTER_DEMO
+from tests.archive.sample import STARTS, put_cluster
 from tests.archive.test_acknowledged import NIGHT, NIGHTS, STAMP, fail_at_the_vendor
 from tests.archive.test_one_answer import CLUSTER, serve
 from tests.cli.conftest import Run
@@ -73,12 +76,45 @@ async def test_a_backup_that_is_here_or_damaged_did_not_fail_at_the_vendor(
     assert_one_line(await run("ack", "archive", record.stem, *why), 2, "is in the archive")
     failed = await run("ack", "archive", f"{record.stem}9", *why)
     assert (failed.code, failed.err.count("\n")) == (0, 1)  # the archive has none that failed
-    typo = await run("ack", "archive", f"x{record.stem}", *why)
-    note = "note: the archive has no instance of this name: check that "
-    assert (typo.code, note in typo.err) == (0, True), typo.err
     [file] = [path for path in record.parent.glob(f"{record.stem}.*") if path != record]
     file.write_bytes(b"")
     assert_one_line(await run("ack", "archive", record.stem, *why), 3, "is damaged")
+
+
+async def test_a_typo(run: Run, tmp_path: Path) -> None:
+    """What the archive has nothing of is not acknowledged, unless that is meant."""
+    root = tmp_path / "archive"
+    for start in STARTS:
+        put_cluster(root, start)
+    key = f"{CLUSTER_DEMO}/2026/11/{STARTS[0]}-1"
+    node = f"{CLUSTER_DEMO}-db-2"
+    for typo, what, meant in (
+        (f"{key}2", "the set", key),
+        (key.replace("clusterdemo", "clusterdem"), "the set", key),
+        (f"{CLUSTER_DEMO}-dp-2-4711", "the node of backup", f"{node}-4711"),
+        (f"{CLUSTER_DEMO}x-4711", "the node of backup", f"{CLUSTER_DEMO}-4711"),
+    ):
+        words = ("ack", "archive", typo, "--reason", "ticket 7")
+        said = f"archiver: {root} has nothing of {what} {typo}; did you mean {meant}?"
+        assert_one_line(await run(*words), 2, said)
+        assert not (root / "acknowledged").exists()
+        assert (await run(*words, "--nothing-came")).code == 0
+        assert (await run("ack", "archive", typo, "--withdraw")).code == 0
+        shutil.rmtree(root / "acknowledged")
+    assert (await run("ack", "archive", f"{node}-4711", "--reason", "ticket 7")).code == 0
+
+
+async def test_a_hidden_folder_may_hold_what_is_named(run_kept_out: Run, tmp_path: Path) -> None:
+    month = put_cluster(tmp_path / "archive")[0].parents[1]
+    words = ("--reason", "ticket 7")
+    month.chmod(0)
+    try:
+        key = f"{CLUSTER_DEMO}/2026/11/{STARTS[0]}-1"
+        assert_one_line(await run_kept_out("ack", "archive", key, *words), 6, "Permission denied")
+        done = await run_kept_out("ack", "archive", f"{CLUSTER_DEMO}-db-9-4711", *words)
+        assert done.code == 0, done.err
+    finally:
+        month.chmod(0o700)
 
 
 async def test_a_backup_that_is_acknowledged_is_counted_as_one(files: Path, run: Run) -> None:

@@ -230,7 +230,8 @@ async def test_a_missed_target_says_whose_and_why(run: Run, tmp_path: Path) -> N
     night = now - timedelta(hours=25)
     known = f"{INSTANCE}/{night:%Y/%m/%Y%m%dT%H%M%SZ}-42"
     why = ("--reason", "ticket 7")
-    assert (await run("ack", "archive", known, f"{INSTANCE}-4711", *why)).code == 0
+    words = ("ack", "archive", known, f"{INSTANCE}-4711", *why)
+    assert (await run(*words, "--nothing-came")).code == 0
     asserted = ("--assert", "dbsize >= 1000", "--assert", "missing k0")
     target = ("--rpo", "26h", "-q", "--json")
     done = await run("drill", "archive", "--random", "3", *asserted, *target)
