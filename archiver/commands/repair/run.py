@@ -143,7 +143,7 @@ async def repair(
 
     workers = (options or VerifyOptions()).workers
     try:
-        done = await _repaired(archive, summary, wrong, supplier, workers, relayed(observe))
+        done = await _Repair(archive, summary, wrong, supplier, workers, relayed(observe)).run()
         held = [*hidden, *done.not_repaired]
     finally:
         for event in held:
@@ -151,32 +151,58 @@ async def repair(
     return replace(done, not_repaired=held)
 
 
-async def _repaired(
-    archive: Archive,
-    summary: VerifySummary,
-    wrong: Mapping[str, WrongSet],
-    supplier: Supplier,
-    workers: int,
-    observer: events.Observer,
-) -> VerifySummary:
-    """The summary of what was ``wrong``, repaired and verified again."""
-    supplied = await _supplied(archive, summary, wrong, supplier, workers, observer)
-    # A misplaced file that was the only copy may be a duplicate by now.
-    moved = await move_duplicates(archive, summary.findings, observer)
-    failed = [one for one in supplied.not_repaired if layout.stem_of(one.key) not in moved.stems]
-    # The results of an earlier verify may be what is wrong. Where they may not be written, those of
-    # the verify below are not stored either, which it says.
-    for instance_id in set(map(scope_of, supplied.confirmed)):
-        with suppress(InstanceForbidden):
-            own = {stem for stem in supplied.confirmed if scope_of(stem) == instance_id}
-            await forget(archive.store, own)
-    again = await verify(
-        archive, VerifyOptions(sets=frozenset(wrong), workers=workers), _silent_findings(observer)
-    )
-    concerned = [finding for finding in summary.findings if _concerns(finding, wrong)]
-    still = [finding for finding in again.findings if _concerns(finding, wrong)]
-    still += await _lost(archive, concerned, still, failed)
-    return _combined(summary, again, wrong, still, failed)
+@dataclass(frozen=True, slots=True)
+class _Repair:
+    """The repair of what is ``wrong`` by the findings of ``summary``."""
+
+    archive: Archive
+    summary: VerifySummary
+    wrong: Mapping[str, WrongSet]
+    supplier: Supplier
+    workers: int
+    observer: events.Observer
+
+    async def run(self) -> VerifySummary:
+        """Repair it, and return the summary after it was verified again."""
+        archive, summary, wrong = self.archive, self.summary, self.wrong
+        supplied = await self._supplied()
+        # A misplaced file that was the only copy may be a duplicate by now.
+        moved = await move_duplicates(archive, summary.findings, self.observer)
+        failed = [
+            one for one in supplied.not_repaired if layout.stem_of(one.key) not in moved.stems
+        ]
+        # The results of an earlier verify may be what is wrong. Where they may not be written,
+        # those of the verify below are not stored either, which it says.
+        for instance_id in set(map(scope_of, supplied.confirmed)):
+            with suppress(InstanceForbidden):
+                own = {stem for stem in supplied.confirmed if scope_of(stem) == instance_id}
+                await forget(archive.store, own)
+        again = await self._verify(wrong)
+        concerned = [finding for finding in summary.findings if _concerns(finding, wrong)]
+        still = [finding for finding in again.findings if _concerns(finding, wrong)]
+        still += await _lost(archive, concerned, still, failed)
+        return _combined(summary, again, wrong, still, failed)
+
+    async def _supplied(self) -> Supplied:
+        """Move misplaced duplicates away, and have the supplier repair what is wrong then."""
+        wrong, found = self.wrong, self.summary.findings
+        misplaced = await move_duplicates(self.archive, found, self.observer)
+        if misplaced.sets:
+            there = await self._verify(misplaced.sets)
+            others = [f for f in found if f.place not in misplaced.sets]
+            wrong = wrong_sets([*others, *there.findings])
+        for one in wrong.values():
+            one.belongs = misplaced.belongs
+        failed = not_written(wrong, misplaced.busy, self.observer)
+        wrong = {f: one for f, one in wrong.items() if scope_of(f"{f}/") not in misplaced.busy}
+        if not wrong:
+            return Supplied(frozenset(), tuple(failed))
+        supplied = await self.supplier.supply(self.archive, wrong, self.observer)
+        return replace(supplied, not_repaired=(*failed, *supplied.not_repaired))
+
+    async def _verify(self, sets: Collection[str]) -> VerifySummary:
+        options = VerifyOptions(sets=frozenset(sets), workers=self.workers)
+        return await verify(self.archive, options, _silent_findings(self.observer))
 
 
 def _combined(
@@ -211,31 +237,6 @@ def place_of(key: str) -> str:
     if layout.is_of_a_month(key):
         return layout.month_of(key)
     return layout.set_of(key) if layout.is_of_a_set(key) else layout.set_of(f"{key}.rdb")
-
-
-async def _supplied(
-    archive: Archive,
-    summary: VerifySummary,
-    wrong: Mapping[str, WrongSet],
-    supplier: Supplier,
-    workers: int,
-    observer: events.Observer,
-) -> Supplied:
-    """Move misplaced duplicates away, and have the supplier repair what is wrong then."""
-    misplaced = await move_duplicates(archive, summary.findings, observer)
-    if misplaced.sets:
-        moved = VerifyOptions(sets=frozenset(misplaced.sets), workers=workers)
-        there = await verify(archive, moved, _silent_findings(observer))
-        others = [f for f in summary.findings if f.place not in misplaced.sets]
-        wrong = wrong_sets([*others, *there.findings])
-    for one in wrong.values():
-        one.belongs = misplaced.belongs
-    failed = not_written(wrong, misplaced.busy, observer)
-    wrong = {f: one for f, one in wrong.items() if scope_of(f"{f}/") not in misplaced.busy}
-    if not wrong:
-        return Supplied(frozenset(), tuple(failed))
-    supplied = await supplier.supply(archive, wrong, observer)
-    return replace(supplied, not_repaired=(*failed, *supplied.not_repaired))
 
 
 def not_written(
