@@ -34,7 +34,7 @@ def test_rows_of_all_instances_are_in_line(capsys: pytest.CaptureFixture[str]) -
     table.write([row("r-b", backup_id="1")])
     table.write([row(CLUSTER, f"{CLUSTER}-db-0")._replace(state=State.UNRECORDED)])
     head, *rows = capsys.readouterr().out.splitlines()
-    assert all(len(one) <= 80 for one in rows)
+    assert all(len(one) <= 80 for one in (head, *rows))
     starts = [head.index(word) for word in ("START", "NODE", "BACKUP", "STATE")]
     cells = [[one[start:].split("  ")[0] for start in starts] for one in rows]
     assert cells == [
