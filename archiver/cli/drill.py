@@ -62,6 +62,7 @@ _PATH = CleanPath()
     "servers",
     type=_PATH,
     multiple=True,
+    metavar="FILE",
     help="Server program to use (repeatable; default: those found).",
 )
 @option(
@@ -80,10 +81,16 @@ _PATH = CleanPath()
 @option("--rpo-window", type=Duration(), default="30d", help="How far back gaps count.")
 @option("--server-memory", type=Size(2**20), help="Memory limit per server (default: 4/5 of free).")
 @option("--load-timeout", type=Duration(), default="1h", help="Maximum time to load one file.")
-@option("--scratch", type=_PATH, help="Directory to restore files to (default: the system's /tmp).")
+@option(
+    "--scratch", type=_PATH, metavar="DIRECTORY",
+    help="Where to restore files to (default: the system's /tmp).",
+)  # fmt: skip
 @option("--sample-above", type=Count(1), metavar="N", help="Count by sampling above N keys.")
-@option("--evidence", "directory", type=_PATH, help="Also store the evidence here.")
-@option("--junit", type=_PATH, help="Also write JUnit XML to this file.")
+@option(
+    "--evidence", "directory", type=_PATH, metavar="DIRECTORY",
+    help="Also store the evidence here.",
+)  # fmt: skip
+@option("--junit", type=_PATH, metavar="FILE", help="Also write JUnit XML to this file.")
 @option("--withhold-identity", is_flag=True, help="Leave user and host out of the evidence.")
 @lock_option("10m")
 @bucket_options

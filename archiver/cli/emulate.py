@@ -32,14 +32,14 @@ _CHANCE = Real(0, 1)
 @option("--throttle", type=_CHANCE, default=0.0, help="Probability of Throttling.User.")
 @option("--server-errors", type=_CHANCE, default=0.0, help="Probability of a 503.")
 @option("--quota", type=Count(1), help="Calls a minute for each region and action.")
-@option("--policy", type=CleanPath(), help="JSON file with the RAM policy of the access key.")
+@option("--policy", type=CleanPath(), metavar="FILE", help="RAM policy of the access key, as JSON.")
 @option(
     "--backup-time",
     type=Real(0),
     default=5.0,
     help="Seconds that a backup on demand takes.",
 )
-@option("--seed", type=int, default=0, help="Seed for the probabilities.")
+@option("--seed", type=int, metavar="NUMBER", default=0, help="Seed for the probabilities.")
 def emulate(directory: Path, **given: Any) -> None:
     """Serve DIRECTORY as the vendor's API and object store would.
 

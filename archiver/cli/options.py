@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.types import OptionHelpExtra
 
 from archiver.cli import environment, runlog, usage
 from archiver.cli.params import (
@@ -23,6 +24,7 @@ from archiver.cli.params import (
     OneShard,
     ProxyUrl,
     Range,
+    Real,
     Word,
 )
 from archiver.errors import EXIT_INTERRUPTED, UsageError
@@ -60,6 +62,13 @@ class _EnvironmentOption(click.Option):
             if wrong is not None:
                 raise click.UsageError(f"{self.envvar} in the environment: {wrong}", ctx)
         return value
+
+    def get_help_extra(self, ctx: click.Context) -> OptionHelpExtra:
+        extra, kind = super().get_help_extra(ctx), self.type
+        if "range" in extra and isinstance(kind, Count | Real):
+            most = "or more" if kind.max is None else f"to {kind.max:g}"
+            extra["range"] = f"{kind.min:g} {most}"
+        return extra
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         hint = f"--{self.long_name}"

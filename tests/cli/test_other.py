@@ -155,6 +155,10 @@ async def test_version_and_help(run: Run) -> None:
         shown = await run(command, "--help", COLUMNS="80")
         assert shown.code == 0
         assert all(len(line) <= 80 for line in shown.out.splitlines())
+        # Ranges and paths are in words: 1 to 256, 0 or more, FILE, DIRECTORY.
+        assert not re.search(r"[<>]=x|x[<>]=|\bPATH\b|\bINTEGER\b|\bFLOAT\b", shown.out)
+    shown = await run("pull", "--help")
+    assert "Files to download at once. [default: 4; 1 to 256]" in " ".join(shown.out.split())
 
 
 async def test_a_quick_start_loads_no_http_client() -> None:
