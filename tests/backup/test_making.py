@@ -58,7 +58,7 @@ class Bench:
     @property
     def maker(self) -> TairMaker:
         call = self.wrap(self.source.api.call)
-        return TairMaker(call, self.source, sleep=self.time.sleep, clock=self.time.now)
+        return TairMaker(call, self.source, sleep=self.time.sleep)
 
     @property
     def home(self) -> Home:
@@ -328,6 +328,48 @@ async def test_a_lost_answer_and_no_job(bench: Bench) -> None:
     assert isinstance(failed.error, BackupFailed)
     assert "no answer; DescribeBackupTasks shows no job that began since" in str(failed.error)
     assert (left, summary.exit_code, bench.calls("CreateBackup")) == ({}, 1, 1)
+
+
+async def test_the_jobs_of_a_lost_answer_appear_one_by_one(files: Path, bench: Bench) -> None:
+    cluster(files, "r-old", 3, CreateTime="2020-02-01T00:00:00Z")
+    shown: list[int] = []
+
+    def wrap(call: CallApi) -> CallApi:
+        losing_one = losing(SourceUnreachable("no answer"), is_carried_out=True)(call)
+
+        async def slow(action: str, params: Mapping[str, str], **more: Any) -> dict[str, Any]:
+            answer = await losing_one(action, params, **more)
+            if action == "DescribeBackupTasks" and answer["BackupJobs"]:
+                shown.append(1)
+                answer["BackupJobs"] = answer["BackupJobs"][: len(shown)]
+            return answer
+
+        return slow
+
+    bench.wrap = wrap
+    await bench.run({"r-old": ()})
+    assert len(bench.seen_of(BackupBegun)[0].jobs) == 3
+
+
+async def test_a_lost_answer_and_nobody_to_ask(bench: Bench) -> None:
+    lost = SourceUnreachable("no answer")
+
+    def wrap(call: CallApi) -> CallApi:
+        losing_one = losing(lost, is_carried_out=False)(call)
+
+        async def silent(action: str, params: Mapping[str, str], **more: Any) -> dict[str, Any]:
+            if "CreateBackup" in asked:
+                raise SourceUnreachable("gone")
+            asked.append(action)
+            return await losing_one(action, params, **more)
+
+        return silent
+
+    asked: list[str] = []
+    bench.wrap = wrap
+    summary = await bench.run({INSTANCE: ()})
+    assert asked == ["DescribeBackupTasks", "CreateBackup"]
+    assert (summary.failures[0].error, summary.exit_code) == (lost, 5)
 
 
 async def test_a_request_that_was_never_sent(bench: Bench) -> None:

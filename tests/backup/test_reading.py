@@ -8,8 +8,8 @@ import pytest
 
 from archiver.errors import SourceError
 from archiver.model import Backup
-from archiver.sources.alibaba.ondemand import (
-    EXISTS,
+from archiver.sources.alibaba.ondemand import EXISTS
+from archiver.sources.alibaba.tasks import (
     job_under_way,
     made_by,
     progress_of,
