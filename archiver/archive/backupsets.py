@@ -8,6 +8,8 @@ A set is complete when
 3. no node is missing, by the sets around it (:mod:`archiver.archive.completeness`), and none has
    a log of commands alone, an empty file for a dump, or a file of which nothing says what it is.
 
+Old clusters have a folder for each shard: the set is all of them, by its first folder.
+
 A standard instance's set is one file, and complete without a line in SHA256SUMS, too: the record
 proves the bytes. A file that SHA256SUMS or an earlier verify names and that has no record is
 damage, and so is whatever contradicts itself. An object that nothing names is still to be recorded,
@@ -129,8 +131,31 @@ class BackupSet:
 async def read_set(archive: Archive, folder: Folder, folders: Folders) -> BackupSet:
     """Read a set's records and SHA256SUMS, and compare them with one another and its objects.
 
-    Raises StoreError.
+    A set of which each shard has a folder is read whole, whichever of them ``folder`` is. Raises
+    StoreError.
     """
+    parts = [await _read_folder(archive, one, folders) for one in folders.parts(folder)]
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: Sequence[BackupSet]) -> BackupSet:
+    """One set of all that is in the folders of its shards."""
+    records = tuple(record for one in parts for record in one.records)
+    gaps = [gap for one in parts for gap in one.gaps]
+    if len({record.mode for record in records} - {None}) > 1:
+        # They began within an hour, and are not of one backup all the same.
+        gaps.append("its shards are of a manual and an automated backup")
+    return BackupSet(
+        parts[0].folder,
+        records,
+        tuple(sorted({node for one in parts for node in one.missing})),
+        tuple(dict.fromkeys(gaps)),
+        tuple(damage for one in parts for damage in one.damage),
+        tuple(dict.fromkeys(note for one in parts for note in one.notes)),
+    )
+
+
+async def _read_folder(archive: Archive, folder: Folder, folders: Folders) -> BackupSet:
     if (why := folder.unreadable) is not None:
         return BackupSet(folder, (), (), (), (Damage.of("", why),))
     if not folder.files.documents:
@@ -247,9 +272,11 @@ async def newest_first(
         )
     fitting = [one for one in reversed(fitting) if one.is_full or one.is_catalogued_log]
     done, ahead = 0, 1  # the newest one is often enough
+    read = set[str]()
     while done < len(fitting):
         for folder in await read_folders(archive, fitting[done : done + ahead]):
-            if folder.is_full:
+            if folder.is_full and folder.key not in read:
+                read.update(one.key for one in folders.parts(folder))
                 yield await read_set(archive, folder, folders)
         done, ahead = done + ahead, min(2 * ahead, MOST_AHEAD)
 

@@ -11,15 +11,17 @@ another. Two rules go beyond that page:
 - Nodes were replaced if as many came as went, or all went and at least as many came; and none of
   the new ones was there before the old ones went.
 
-Old clusters have a folder for each shard, or for each file: folders with a node each that began
-within ONE_BACKUP of the first are one backup, and compared as one.
+Old clusters have a folder for each shard, or for each file, as the source names no set for all of
+them. Folders with a node each that began within ONE_BACKUP are one backup, and compared as one;
+where a node comes again within that time, it ends where the longest pause is. This is found anew
+whenever it is asked for, so that a shard which comes later changes the name of nothing.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Self
 
 from archiver.model import NodesExpected
 from archiver.times import format_day, format_minute
@@ -125,14 +127,15 @@ def missing_nodes(
     return found
 
 
-def nodes_beside(sets: Iterable[SetNodes]) -> dict[str, frozenset[str]]:
-    """For each folder of a backup that has several, by key, the nodes in the others."""
+def parts_of_backups(sets: Iterable[SetNodes]) -> dict[str, tuple[str, ...]]:
+    """For each folder of a backup that has several, by key, the keys of all of them, the first one
+    first."""
     return {
-        key: backup.nodes - nodes
+        key: backup.keys
         for backups in _by_kind(sets)
         for backup in backups
-        for key, nodes in backup.by_key.items()
-        if len(backup.by_key) > 1
+        for key in backup.keys
+        if len(backup.keys) > 1
     }
 
 
@@ -149,45 +152,59 @@ def _fewer_than(
     return Missing(names if count + len(names) <= expected.count else (), why, expected.count)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Backup:
     """A set, or the folders of shards that have one each."""
 
     began: datetime
-    by_key: dict[str, frozenset[str]]
+    keys: tuple[str, ...]
     nodes: frozenset[str]
-    expected: NodesExpected | None = None
+    expected: NodesExpected | None
 
-    @property
-    def keys(self) -> list[str]:
-        return list(self.by_key)
+    @classmethod
+    def of(cls, sets: Sequence[SetNodes]) -> Self:
+        expected = (one.expected for one in sets if one.expected is not None)
+        nodes = frozenset[str]().union(*(one.nodes for one in sets))
+        keys = tuple(one.key for one in sets)
+        return cls(sets[0].started_at, keys, nodes, next(expected, None))
 
 
 def _by_kind(sets: Iterable[SetNodes]) -> Iterable[list[_Backup]]:
     """The backups that are compared with one another, in order of time: of dumps or logs, and of a
     cluster or an instance without nodes."""
-    by_kind: dict[tuple[bool, bool], list[_Backup]] = defaultdict(list)
+    by_kind: dict[tuple[bool, bool], list[SetNodes]] = defaultdict(list)
     for one in sorted(sets, key=lambda one: (one.started_at, one.key)):
-        backups = by_kind[one.is_full, one.is_standard]
-        if (other := _with_shards_of(one, backups)) is not None:
-            other.by_key[one.key] = one.nodes
-            other.nodes |= one.nodes
-            other.expected = other.expected or one.expected
-        else:
-            backups.append(_Backup(one.started_at, {one.key: one.nodes}, one.nodes, one.expected))
-    return by_kind.values()
+        by_kind[one.is_full, one.is_standard].append(one)
+    for of_kind in by_kind.values():
+        backups = [_Backup.of([one]) for one in of_kind if len(one.nodes) != 1]
+        backups += map(_Backup.of, _together([one for one in of_kind if len(one.nodes) == 1]))
+        yield sorted(backups, key=lambda backup: (backup.began, backup.keys))
 
 
-def _with_shards_of(one: SetNodes, backups: Sequence[_Backup]) -> _Backup | None:
-    """The backup of which a set is the folder of another shard."""
-    if len(one.nodes) != 1:
-        return None
-    for backup in reversed(backups):
-        if one.started_at - backup.began > ONE_BACKUP:
-            break
-        if len(backup.nodes) == len(backup.by_key) > 0 and not one.nodes & backup.nodes:
-            return backup
-    return None
+def _together(sets: Sequence[SetNodes]) -> Iterator[list[SetNodes]]:
+    """Sets of one node each, in order of time, by the backup that they are of."""
+    open_: list[SetNodes] = []
+    for one in sets:
+        open_.append(one)
+        while (first := _first_to_part(open_)) is not None:
+            end = max(
+                range(first, len(open_)),
+                key=lambda at: (open_[at].started_at - open_[at - 1].started_at, at),
+            )
+            yield open_[:end]
+            del open_[:end]
+    if open_:
+        yield open_
+
+
+def _first_to_part(sets: Sequence[SetNodes]) -> int | None:
+    """The first place at which sets that cannot be one backup may be parted; None if they can. Only
+    the last of them may not fit in with the others."""
+    *others, last = sets
+    for at, one in enumerate(others):
+        if one.nodes == last.nodes:
+            return at + 1
+    return 1 if last.started_at - sets[0].started_at > ONE_BACKUP else None
 
 
 def _lacks(window: Sequence[_Backup], place: int) -> Missing | None:

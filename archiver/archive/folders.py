@@ -131,20 +131,28 @@ class Folders(list[Folder]):
         )
         self._around: Final[dict[str, _Around]] = {}
 
+    def parts(self, folder: Folder) -> list[Folder]:
+        """The folders of the backup that ``folder`` is of, the first one first: several where each
+        shard has its own."""
+        return self._of(folder.instance_id).parts(folder)
+
+    def first_parts(self, named: Collection[str] = ()) -> list[Folder]:
+        """One folder of each backup, the first; and those ``named`` by their keys."""
+        return [one for one in self if one.key in named or self.parts(one)[0].key == one.key]
+
     def missing_nodes(self, folder: Folder) -> frozenset[str]:
-        """The nodes that ``folder`` should have, by the sets around it, and has no file of."""
-        found, beside = self._of(folder.instance_id).lacks(folder)
-        return beside | frozenset(found.nodes if found else ())
+        """The nodes that the backup of ``folder`` should have, and has no file of."""
+        found = self._of(folder.instance_id).lacks(folder)
+        return frozenset(found.nodes if found else ())
 
     def why_missing(self, folder: Folder) -> list[str]:
         """Why :meth:`missing_nodes` are missing, in a line each."""
-        found, beside = self._of(folder.instance_id).lacks(folder)
-        why = [f"node {node} has its file in a folder beside it" for node in sorted(beside)]
-        return [*why, found.why] if found else why
+        found = self._of(folder.instance_id).lacks(folder)
+        return [found.why] if found else []
 
     def looking_complete(self, instance_id: str) -> list[Folder]:
-        """The sets of an instance that are complete by the listing alone: records and bytes may
-        prove it wrong."""
+        """The sets of an instance that are complete by the listing alone, each by its first folder:
+        records and bytes may prove it wrong."""
         return list(self._of(instance_id).complete)
 
     async def confirm_around(self, archive: Archive, folder: Folder) -> None:
@@ -176,24 +184,34 @@ class _Around:
 
     def __init__(self, folders: Sequence[Folder]) -> None:
         known = [one.set_nodes for one in folders if one.unreadable is None]
+        self._folders: Final = {one.key: one for one in folders}
         self._known: Final = known
         self._by_key: Final = {one.key: one for one in known}
         self._missing: Final = completeness.missing_nodes(known)
-        self._beside: Final = completeness.nodes_beside(known)
-        lacking = self._missing.keys() | self._beside.keys()
-        self.complete: Final = [o for o in folders if o.looks_complete and o.key not in lacking]
+        self._parts: Final = completeness.parts_of_backups(known)
+        self.complete: Final = [one for one in folders if self._looks_complete(one)]
 
-    def lacks(self, folder: Folder) -> tuple[completeness.Missing | None, frozenset[str]]:
-        """Nodes that others have, and nodes that lie in folders beside it. More may be known of
-        ``folder`` now than when all of them were listed."""
+    def _looks_complete(self, folder: Folder) -> bool:
+        parts = self.parts(folder)
+        return parts[0].key == folder.key and all(
+            one.looks_complete and one.key not in self._missing for one in parts
+        )
+
+    def parts(self, folder: Folder) -> list[Folder]:
+        """See :meth:`Folders.parts`."""
+        keys = self._parts.get(folder.key, (folder.key,))
+        return [folder if key == folder.key else self._folders[key] for key in keys]
+
+    def lacks(self, folder: Folder) -> completeness.Missing | None:
+        """What the backup of ``folder`` lacks. More may be known of it now than when all of them
+        were listed."""
         own = folder.set_nodes
         if own == self._by_key.get(folder.key):
-            return self._missing.get(own.key), self._beside.get(own.key, frozenset())
+            return self._missing.get(own.key)
         low = bisect_left(self._known, own.started_at - _REACH, key=lambda one: one.started_at)
         high = bisect_right(self._known, own.started_at + _REACH, key=lambda one: one.started_at)
         near = [own, *(one for one in self._known[low:high] if one.key != own.key)]
-        found = completeness.missing_nodes(near, {own.key}).get(own.key)
-        return found, completeness.nodes_beside(near).get(own.key, frozenset())
+        return completeness.missing_nodes(near, {own.key}).get(own.key)
 
 
 def backup_type(record: Described) -> BackupType | None:

@@ -15,7 +15,7 @@ from archiver.archive.completeness import (
     SetTally,
     incomplete,
     missing_nodes,
-    nodes_beside,
+    parts_of_backups,
 )
 from archiver.archive.neighbours import listed_set
 from archiver.model import NodesExpected
@@ -166,12 +166,39 @@ def test_a_folder_for_each_shard(folders: str, expected: str) -> None:
     assert lacks(sets) == " ".join(expected.replace("|", "").split())
 
 
-def test_the_nodes_beside() -> None:
-    sets = [*history("a b c", timedelta(minutes=1)), SetNodes("x", FIRST + NIGHT, frozenset("b"))]
-    beside = nodes_beside(sets)
-    assert {key: "".join(sorted(nodes)) for key, nodes in beside.items()} == {
-        "0000": "bc", "0001": "ac", "0002": "ab",
-    }  # fmt: skip
+def parts(words: str, minutes: str) -> str:
+    """The nodes of the folders that are one backup, of folders that began at these minutes."""
+    sets = [
+        SetNodes(f"{number:02}", FIRST + timedelta(minutes=float(minute)), frozenset(node))
+        for number, (node, minute) in enumerate(zip(words.split(), minutes.split(), strict=True))
+    ]
+    by_key = {one.key: "".join(sorted(one.nodes)) for one in sets}
+    found = parts_of_backups(sets)
+    assert all(found[key] == keys for keys in found.values() for key in keys)
+    assert parts_of_backups(reversed(sets)) == found
+    groups = dict.fromkeys(found.get(key, (key,)) for key in by_key)
+    return " ".join("".join(by_key[key] for key in keys) for keys in groups)
+
+
+@pytest.mark.parametrize(
+    ("words", "minutes", "expected"),
+    [
+        ("a b c", "0 0.1 0.2", "abc"),
+        ("a b c", "0 30 60", "abc"),
+        ("a b c", "0 30 61", "ab c"),  # too long for one
+        ("a b c a b c", "0 0.1 0.2 30 30.1 30.2", "abc abc"),
+        ("b c a b c", "0 0.1 30 30.1 30.2", "bc abc"),  # the first lacks its a
+        ("a b c b c", "0 0.1 0.2 30 30.1", "abc bc"),
+        ("a b a b a b", "0 1 20 21 40 41", "ab ab ab"),
+        ("a b a b", "0 0 0 0", "ab ab"),
+        ("a a a", "0 1 2", "a a a"),
+        ("a bc d", "0 1 2", "ad bc"),  # a set of two nodes is one by itself
+        ("ab cd", "0 1", "ab cd"),
+        ("a b c a", "0 50 51 52", "a bca"),
+    ],
+)
+def test_which_folders_are_one_backup(words: str, minutes: str, expected: str) -> None:
+    assert parts(words, minutes) == expected
 
 
 @pytest.mark.parametrize(
@@ -191,7 +218,7 @@ def test_an_instance_that_was_converted(nights: str, expected: str) -> None:
 
 def test_a_backup_without_nodes_is_not_a_shard() -> None:
     sets = [replace(one, key=f"i/{one.key}") for one in history("a i", timedelta(minutes=1))]
-    assert nodes_beside(sets) == {}
+    assert parts_of_backups(sets) == {}
 
 
 def test_why() -> None:

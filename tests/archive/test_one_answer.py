@@ -172,7 +172,7 @@ async def test_a_cluster_that_was_scaled_in_is_reported_for_a_fortnight(
 async def test_a_folder_for_each_shard(
     nights: str, files: Path, source: TairSource, archive: Archive
 ) -> None:
-    """Complete is the night; a folder alone is none that can be restored whole."""
+    """What is complete, and restored whole, is the night."""
     serve(files, nights)
     jobs = {
         f"{path.parent.name}/{path.name}": {"BackupJobID": number + 1}
@@ -188,8 +188,11 @@ async def test_a_folder_for_each_shard(
     assert {night(row.set_key) for row in await archived_rows(archive) if row.set_note} == short
     assert len(await list_folders(archive)) == len("".join(nights.split()))
     sets = [one async for one in newest_first(archive, CLUSTER)]
-    assert all("in a folder beside it" in one.why_not for one in sets)
-    assert {night(one.key) for one in sets if "c is missing" in one.why_not} == short
+    assert [len(one.nodes) for one in sets] == [len(x) for x in reversed(nights.split())]
+    assert {night(one.key) for one in sets if not one.is_complete} == short
+    assert all("c is missing" in one.why_not for one in sets if not one.is_complete)
+    whole = (await list_folders(archive)).looking_complete(CLUSTER)
+    assert [one.key for one in sets if one.is_complete] == [one.key for one in reversed(whole)]
 
 
 async def test_a_drill_of_a_set_without_a_node(

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from archiver import (
     Archive,
     PullOptions,
+    Query,
     TransferOptions,
     VerifyOptions,
     events,
@@ -21,11 +22,13 @@ from archiver import (
     restore,
     verify,
 )
+from archiver.archive.backupsets import BackupSet, newest_first
 from archiver.commands.drill import DrillOptions, drill
+from archiver.commands.drill.options import Wanted
 from archiver.commands.summary import Summary
 from archiver.emulator import Emulator, Faults
 from archiver.errors import NoSuchBackup
-from archiver.report.evidence import Verdict
+from archiver.report.evidence import Mode, Verdict
 from archiver.sources.alibaba.instances import Instance
 from archiver.transfer import download_url
 from examples.sample_rdb import write_rdb
@@ -234,3 +237,125 @@ async def test_a_changed_record_is_found(native: Emulator, archive: Archive) -> 
     document["received"]["Backups"][0]["BackupSize"] = "9001"
     record.write_text(json.dumps(document))
     assert (await verify(archive, VerifyOptions())).exit_code == 3
+
+
+# Clusters from before 2023-12-05, which have a job for each shard
+
+OLD = "r-old"
+SECOND = "dump_20261125021500.rdb"
+
+
+def old_cluster(files: Path, *, nights: int = 1) -> None:
+    described = {"ArchitectureType": "cluster", "CreateTime": "2020-01-01T00:00:00Z"}
+    (files / "instances.json").write_text(json.dumps({"instances": {OLD: described}}))
+    late = {}
+    for name in (NAME, SECOND)[:nights]:
+        for number in range(3):
+            write_rdb(files / OLD / f"{OLD}-db-{number}" / name, 9000, number)
+            # The first shard is the last to begin.
+            start = f"2026-11-{name[11:13]}T02:15:{50 - 20 * number}Z"
+            late[f"{OLD}-db-{number}/{name}"] = {"BackupStartTime": start}
+    (files / OLD / "backups.json").write_text(json.dumps(late))
+
+
+def change(files: Path, node: int, name: str, **fields: object) -> None:
+    path = files / OLD / "backups.json"
+    overrides = json.loads(path.read_text())
+    overrides.setdefault(f"{OLD}-db-{node}/{name}", {}).update(fields)
+    path.write_text(json.dumps(overrides))
+
+
+def nodes_of(backup_set: BackupSet) -> list[int]:
+    return [int(node.rpartition("-")[2]) for node in backup_set.nodes]
+
+
+async def sets_of(archive: Archive) -> list[BackupSet]:
+    return [one async for one in newest_first(archive, OLD)]
+
+
+@pytest.mark.parametrize("page_size", [30, 300])
+async def test_an_old_cluster_is_restored_and_drilled_as_one(
+    files: Path, emulator: Emulator, archive: Archive, tmp_path: Path, page_size: int
+) -> None:
+    old_cluster(files, nights=2)
+    for number in range(29):  # so that a page ends within a backup
+        name = f"other_202612{number + 1:02}021500.rdb"
+        write_rdb(files / OLD / f"{OLD}-db-0" / name, 2000) if page_size == 30 else None
+    async with source_of(emulator, page_size=page_size) as source:
+        query = Query(OLD, "2000-01-01T00:00Z", "2100-01-01T00:00Z")
+        listed = [b async for page in source.pages(query) for b in page.backups]
+        assert len({b.set_id for b in listed}) == len(listed), "a job for each shard"
+        await pull(source, archive, [query])
+    before_december = datetime(2026, 11, 30, tzinfo=UTC)
+    done = await restore(archive, tmp_path / "out", instance_id=OLD, at=before_december)
+    assert nodes_of(done.backup_set) == [0, 1, 2]
+    assert done.exit_code == 0
+    assert {file.record.started_at.day for file in done.files} == {25}
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    wanted = Wanted(mode=Mode.AT, at=before_december)
+    options = DrillOptions(scratch=scratch, wanted=wanted)
+    drilled = await drill(archive, await programs(), options)
+    [one] = drilled.evidence.sets
+    assert (one.verdict, len(one.files), one.key) == (Verdict.PASS, 3, done.backup_set.key)
+    assert drilled.evidence.selection.available == 2
+
+
+async def test_a_shard_that_comes_later(files: Path, emulator: Emulator, archive: Archive) -> None:
+    """The folders of the others keep their names, and make one backup with it."""
+    old_cluster(files)
+    first = files / OLD / f"{OLD}-db-2" / NAME
+    data = first.read_bytes()
+    first.unlink()
+    async with source_of(emulator) as source:
+        await pull(source, archive, [everything(OLD)])
+        [before] = await sets_of(archive)
+        assert nodes_of(before) == [0, 1]
+        places = {record.key for record in before.records}
+        first.write_bytes(data)
+        summary = await pull(source, archive, [everything(OLD)])
+    assert (summary.archived, summary.held) == (1, 2)
+    [after] = await sets_of(archive)
+    assert nodes_of(after) == [0, 1, 2]
+    assert places < {record.key for record in after.records}
+    assert after.is_complete
+
+
+async def test_a_range_that_cuts_an_old_clusters_backup(
+    files: Path, emulator: Emulator, archive: Archive
+) -> None:
+    old_cluster(files)
+    change(files, 2, NAME, BackupStartTime="2026-11-24T02:14:55Z")
+    async with source_of(emulator) as source:
+        await pull(source, archive, [Query(OLD, "2026-11-24T02:15Z", "2026-11-25T00:00Z")])
+        assert [nodes_of(one) for one in await sets_of(archive)] == [[0, 1]]
+        await pull(source, archive, [everything(OLD)])
+    assert [nodes_of(one) for one in await sets_of(archive)] == [[0, 1, 2]]
+
+
+async def test_an_old_clusters_shard_that_failed(
+    files: Path, emulator: Emulator, archive: Archive, tmp_path: Path
+) -> None:
+    """There is no other backup that has the node, and the folders of the others are whole."""
+    old_cluster(files)
+    change(files, 1, NAME, BackupStatus="Failed")
+    async with source_of(emulator) as source:
+        summary = await pull(source, archive, [everything(OLD)])
+    assert summary.exit_code == 1
+    assert [nodes_of(one) for one in await sets_of(archive)] == [[0, 2]]
+    with pytest.raises(NoSuchBackup, match="SHA256SUMS does not name it"):
+        await restore(archive, tmp_path / "out", instance_id=OLD)
+
+
+async def test_an_old_clusters_shard_that_is_missing(
+    files: Path, emulator: Emulator, archive: Archive, tmp_path: Path
+) -> None:
+    old_cluster(files, nights=2)
+    (files / OLD / f"{OLD}-db-1" / SECOND).unlink()
+    async with source_of(emulator) as source:
+        summary = await pull(source, archive, [everything(OLD)])
+    assert summary.exit_code == 1
+    assert all(f"{OLD}-db-1 is missing" in one.why for one in summary.incomplete)
+    done = await restore(archive, tmp_path / "out", instance_id=OLD)
+    assert done.backup_set.folder.started_at.day == 24
+    assert [nodes_of(one) for one in done.passed_over] == [[0, 2]]

@@ -135,13 +135,51 @@ async def test_replaced_nodes_are_not_missing(root: Path, tmp_path: Path) -> Non
     assert done.backup_set.key.endswith(f"{STARTS[1]}-1")
 
 
-async def test_shards_with_jobs_of_their_own_are_no_complete_set(
+def put_shards(root: Path) -> list[Path]:
+    """A backup of which each shard has a folder; the files of its shards."""
+    return [
+        put_standard(
+            root, rdb(3000, node), f"20261121T02150{node}Z",
+            instance=CLUSTER, node=f"{CLUSTER}-db-{node}", job=f"7{node}",
+        )
+        for node in range(3)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("named", [None, 0, 2])
+async def test_shards_with_jobs_of_their_own_are_one_set(
+    root: Path, tmp_path: Path, named: int | None
+) -> None:
+    keys = [set_key(root, path) for path in put_shards(root)]
+    done = await restore(
+        opened(root),
+        tmp_path / "to",
+        instance_id=CLUSTER if named is None else None,
+        set_key=None if named is None else keys[named],
+    )
+    assert done.backup_set.key == keys[0]
+    assert [file.node_id for file in done.files] == [f"{CLUSTER}-db-{n}" for n in range(3)]
+    for node in range(3):
+        restored = tmp_path / "to" / f"{CLUSTER}-db-{node}" / "dump.rdb"
+        assert restored.read_bytes() == rdb(3000, node)
+    assert (done.exit_code, done.passed_over) == (0, ())
+
+
+async def test_a_shard_that_is_damaged_damages_them_all(root: Path, tmp_path: Path) -> None:
+    paths = put_shards(root)
+    paths[1].write_bytes(b"REDIS")
+    with pytest.raises(DamagedSet, match="5 bytes"):
+        await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
+
+
+async def test_shards_of_a_manual_and_an_automated_backup_are_not_one(
     root: Path, tmp_path: Path
 ) -> None:
-    for node in range(2):
-        given = {"instance": CLUSTER, "node": f"{CLUSTER}-db-{node}", "job": f"7{node}"}
-        put_standard(root, rdb(3000, node), f"20261121T02150{node}Z", **given)
-    with pytest.raises(NoSuchBackup, match=r"node .* has its file in a folder beside it"):
+    """Of each some are missing: together they are no backup of one moment."""
+    paths = put_shards(root)
+    change_record(paths[0], mode="automated")
+    change_record(paths[1], mode="manual")
+    with pytest.raises(NoSuchBackup, match="of a manual and an automated backup"):
         await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
 
 

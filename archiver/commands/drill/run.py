@@ -96,7 +96,7 @@ async def drill(
     faults, unreadable = await _check_history(ledger.history, observer)
     folders = await list_folders(archive, listed)
     folders = await confirm_logs(archive, folders, wanted.at)
-    selection, chosen = choose_sets(folders, wanted)
+    selection, chosen = choose_sets(folders.first_parts(wanted.sets), wanted)
     observer(Chosen(tuple(one.key for one in chosen), selection.available))
     instances = {one.instance_id for one in chosen}
     last_keys = await _last_keys(ledger.history, instances, options, unreadable, observer)

@@ -2,7 +2,7 @@
 
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -11,7 +11,13 @@ from typing import Final
 
 from archiver.archive import layout
 from archiver.archive.archive import Archive
-from archiver.archive.completeness import ONE_BACKUP, SetTally, incomplete
+from archiver.archive.completeness import (
+    ONE_BACKUP,
+    SetNodes,
+    SetTally,
+    incomplete,
+    parts_of_backups,
+)
 from archiver.archive.consistency import apart
 from archiver.archive.contents import MonthView
 from archiver.archive.indexing import Indexing
@@ -115,7 +121,17 @@ class ListedSets:
         """A cluster's sets of which not all is here, or nobody knows whether it is."""
         found = {key for key, tally in self._sets.items() if tally.held != tally.files}
         found |= self._in_two() | self._of_refused()
+        for parts in self._backups_in_parts():
+            found |= parts if parts & found else set()
         return found if self.is_whole else set(self._sets)
+
+    def _backups_in_parts(self) -> Iterable[set[str]]:
+        """The sets that are one backup, where each shard has a set of its own."""
+        listed = [
+            SetNodes(key, tally.started_at, frozenset(tally.nodes), tally.is_full)
+            for key, tally in self._sets.items()
+        ]
+        return map(set, set(parts_of_backups(listed).values()))
 
     def _in_two(self) -> set[str]:
         """The sets of which nodes were listed for another one's key, too, as when parts of one are
