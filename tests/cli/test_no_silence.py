@@ -357,6 +357,11 @@ CASES = (
          a_whole_set),
     Case("drill: no scratch", (*DRILL, "--scratch", "nowhere"), 6, ("nowhere",), a_whole_set),
     Case("drill: no junit", (*DRILL, "--junit", "no/where.xml"), 6, ("no/where.xml",), a_whole_set),
+    # backup
+    Case("backup: half", ("backup", "--instance", INSTANCE, "--pull"), 2, ("need each other",)),
+    Case("backup: nobody", ("backup", "--instance", INSTANCE, *NOWHERE), 5, ("no response from",)),
+    Case("backup: no key", ("backup", "--instance", INSTANCE, *NOWHERE), 4, ("no access key",),
+         environ=NO_KEY),
     # emulate
     Case("emulate: nothing", ("emulate", "nowhere"), 2, ("nowhere is not a directory",)),
     Case("emulate: no instance", ("emulate", "archive"), 2, ("contains no instance",),
