@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from archiver.proxies import Proxies
     from archiver.retry import RetryPolicy
     from archiver.sources.alibaba.credentials import CredentialChain, default_chain, static_chain
+    from archiver.sources.alibaba.fleet import FleetSource
     from archiver.sources.alibaba.rpc import Credentials
+    from archiver.sources.alibaba.selection import Selection
     from archiver.sources.alibaba.source import TairSource
     from archiver.stores.local.store import LocalStore
     from archiver.times import TimeRange
@@ -55,12 +57,14 @@ _HOMES = {
     "CredentialChain": "archiver.sources.alibaba.credentials",
     "Credentials": "archiver.sources.alibaba.rpc",
     "Event": "archiver.events",
+    "FleetSource": "archiver.sources.alibaba.fleet",
     "LocalStore": "archiver.stores.local.store",
     "Proxies": "archiver.proxies",
     "PullOptions": "archiver.commands.pull.plan",
     "Query": "archiver.model",
     "Record": "archiver.archive.record",
     "RetryPolicy": "archiver.retry",
+    "Selection": "archiver.sources.alibaba.selection",
     "Summary": "archiver.commands.summary",
     "TairSource": "archiver.sources.alibaba.source",
     "TimeRange": "archiver.times",
@@ -82,12 +86,14 @@ __all__ = [
     "CredentialChain",
     "Credentials",
     "Event",
+    "FleetSource",
     "LocalStore",
     "Proxies",
     "PullOptions",
     "Query",
     "Record",
     "RetryPolicy",
+    "Selection",
     "Summary",
     "TairSource",
     "TimeRange",

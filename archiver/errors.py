@@ -90,6 +90,10 @@ class RequestRejected(UsageError):
     """The API rejects the request as invalid."""
 
 
+class NoInstances(UsageError):
+    """No instance is selected, though all could be listed."""
+
+
 class UnsupportedFormat(UsageError):
     """The archive has a format that this version does not know."""
 

@@ -30,6 +30,22 @@ class NothingListed:
 
 
 @dataclass(frozen=True, slots=True)
+class Selected:
+    """So many ``instances`` are selected; the oldest list that names them is ``seconds`` old."""
+
+    instances: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotBackedUp:
+    """The source makes no backups of this instance, and ``why``. That is no failure."""
+
+    instance_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class RangeNarrowed:
     """The source rejects ranges that start before all backups; ``start`` is used instead."""
 
@@ -349,6 +365,8 @@ WorkObserver = Callable[[Work], None]
 Event = (
     PageListed
     | NothingListed
+    | Selected
+    | NotBackedUp
     | RangeNarrowed
     | Held
     | Planned

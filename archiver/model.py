@@ -63,7 +63,11 @@ class Footer(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Query:
     """Which backups of one instance to list: those that began in a range (:mod:`archiver.times`),
-    and of these only one backup, or those of one set."""
+    and of these only one backup, or those of one set.
+
+    ``region`` is the part of the source that has the instance, for sources of several: what
+    concerns all of a source concerns that part.
+    """
 
     instance_id: str
     start: str
@@ -71,6 +75,7 @@ class Query:
     need_aof: bool = False
     backup_id: str | None = None
     set_id: str | None = None
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,16 @@ from archiver.times import EVERYTHING_FROM, format_day, format_iso
 
 QUIET, NORMAL, VERBOSE, DEBUG = -1, 0, 1, 2
 
+# Seconds; a list that is younger was asked for in this run.
+_WORTH_TELLING: Final = 60.0
+
 # The level of each event in a log; None for the many small steps of a transfer. Separate from the
 # texts, so that no text is made for a level that is not logged.
 LEVELS: Final[Mapping[type[object], int | None]] = {
     events.PageListed: logging.DEBUG,
     events.NothingListed: logging.WARNING,
+    events.Selected: logging.INFO,
+    events.NotBackedUp: logging.INFO,
     events.RangeNarrowed: logging.WARNING,
     events.Held: logging.DEBUG,
     events.Planned: logging.DEBUG,
@@ -101,6 +106,13 @@ def age(since: timedelta) -> str:
     return f"{seconds} s"
 
 
+def known_since(seconds: float) -> str:
+    """How old a list of instances is, to follow their number; empty for one of this run."""
+    if seconds < _WORTH_TELLING:
+        return ""
+    return f", as of {age(timedelta(seconds=seconds))} ago (--refresh asks again)"
+
+
 def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911, PLR0912 - a table
     """The verbosity from which an event is printed, and its text; None if it is not printed."""
     match event:
@@ -132,6 +144,11 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
         case events.NothingListed(instance_id, start, end):
             when = "" if start == EVERYTHING_FROM else f" from {start} to {end}"
             return QUIET, f"no backups: the vendor lists none of {instance_id}{when}"
+        case events.Selected(instances, seconds):
+            known = known_since(seconds)
+            return NORMAL if known else VERBOSE, f"{times(instances, 'instance')} selected{known}"
+        case events.NotBackedUp(instance_id, why):
+            return VERBOSE, f"no backups: {instance_id}: {why}"
         case events.RangeNarrowed(start):
             return QUIET, f"range: the API rejects earlier times; nothing before {start} is listed"
         case events.Archived(kind=Kind.UNKNOWN):

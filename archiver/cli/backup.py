@@ -9,7 +9,6 @@ import click
 from click.core import ParameterSource
 
 from archiver.cli.options import (
-    SourceOptions,
     Way,
     command,
     endpoint_options,
@@ -27,6 +26,7 @@ from archiver.cli.places import (
     written_to,
 )
 from archiver.cli.pull import download_options, pull_options
+from archiver.cli.sources import SourceOptions
 from archiver.errors import UsageError
 from archiver.retry import RETRIES
 
@@ -111,14 +111,17 @@ async def _backup(given: dict[str, Any], left: "_Left", last: "LastLine") -> "En
     from archiver.commands.backup.run import BackupOptions
     from archiver.commands.backup.run import backup as make_backups
     from archiver.sources.alibaba.ondemand import TairMaker
+    from archiver.sources.alibaba.selection import Selection
 
     _check(given)
     asked, way = list(left.jobs), Way.of(given)
     options = BackupOptions(given["retention"], given["timeout"])
-    where = SourceOptions((), None, given["region"], given["endpoint"], aof=False, way=way)
+    region = (given["region"],) if given["region"] else ()
+    where = SourceOptions.of({**given, "regions": region}, Selection())
 
     async def work(watch: Watch) -> list[str]:
-        async with where.open(watch.observe) as source:
+        async with where.open(watch.observe) as fleet:
+            source = fleet.only
             home = _home(given, way, watch, source)
             maker = TairMaker(source.api.call, source)
             await make_backups(maker, left.jobs, options, watch.observe, home)

@@ -70,6 +70,8 @@ def summary_fields(summary: Summary) -> dict[str, object]:
         "bytes_fetched": summary.bytes_fetched,
         "incomplete_sets": len(summary.incomplete),
         "acknowledged": len({subject for subject, _ in summary.acknowledged}),
+        "failed_instances": summary.troubled,
+        "not_backed_up": list(summary.not_backed_up),
     }
 
 

@@ -1,20 +1,15 @@
 """``archiver ls``."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.options import (
-    SourceOptions,
-    Way,
-    command,
-    max_age_option,
-    option,
-    output_options,
-    source_options,
-)
+from archiver.cli.options import command, max_age_option, option, output_options
+from archiver.cli.params import ALL_INSTANCES
 from archiver.cli.places import bucket_options, store_at
+from archiver.cli.sources import SourceOptions, selection_of, source_options
 
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive
@@ -29,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("place", metavar="[ARCHIVE]", required=False)
 @option("--remote", is_flag=True, help="Ask the vendor, and compare.")
 @option("--check", is_flag=True, help="Exit with 1 if anything is missing, failed or incomplete.")
-@source_options(required=False)
+@source_options
 @max_age_option
 @bucket_options
 @output_options
@@ -72,7 +67,9 @@ async def _ls(place: str | None, given: dict[str, Any], last: "LastLine") -> "En
     listed = _Listed(last)
     if archive is None or given["remote"]:
         verbosity = QUIET if given["quiet"] else given["verbose"]
-        await _ask(_source(archive, given), verbosity, listed)
+        given = {**given, "instances": await _ask(_source(archive, given), verbosity, listed)}
+    else:
+        given = {**given, "instances": _named(given)}
     shown = Shown(given, "at the vendor" if archive is None else f"in {archive.store}")
     if archive is None:
         shown.take(listing.vendor_rows(listed.backups))
@@ -99,18 +96,22 @@ def _source(archive: "Archive | None", given: dict[str, Any]) -> SourceOptions:
     """The source to ask. Raises UsageError."""
     from archiver.errors import UsageError
 
-    if not given["instances"]:
+    selection = selection_of(given)
+    if not selection:
         if archive is not None:
-            raise UsageError("--remote needs --instance ID")
+            raise UsageError("--remote needs --instance ID, or --instance all")
         raise UsageError("missing argument: ARCHIVE, or option: --instance ID")
-    return SourceOptions(
-        given["instances"],
-        given["time_range"],
-        given["region"],
-        given["endpoint"],
-        given["aof"],
-        Way.of(given),
-    )
+    return SourceOptions.of(given, selection)
+
+
+def _named(given: dict[str, Any]) -> tuple[str, ...]:
+    """The instances of an archive to show; none stands for all. Raises UsageError."""
+    from archiver.errors import UsageError
+
+    selection = selection_of(given)
+    if selection.is_all and ALL_INSTANCES not in given["instances"]:
+        raise UsageError("an archive knows no names, tags or groups: --remote asks the vendor")
+    return () if selection.is_all else selection.ids
 
 
 @dataclass(slots=True)
@@ -136,34 +137,43 @@ class _Listed:
             write_event(failed)
 
 
-async def _ask(options: SourceOptions, verbosity: int, listed: _Listed) -> None:
-    """List each instance. An instance or entry that cannot be listed fails alone."""
+async def _ask(options: SourceOptions, verbosity: int, listed: _Listed) -> tuple[str, ...]:
+    """List each instance; returns their IDs. One that cannot be listed fails alone, and so does an
+    entry; what concerns all instances of a region is told once."""
     from archiver.cli.run import say
     from archiver.cli.words import line
     from archiver.errors import ArchiverError, others_not_asked
-    from archiver.events import Event, NothingListed
+    from archiver.events import Event, Failed, NothingListed
     from archiver.logs import OF_RUNS, logged
 
     def observe(event: Event) -> None:
         shown = line(event)
-        if shown is not None and shown[0] <= verbosity:
+        if isinstance(event, Failed):
+            listed.failed(event.subject, event.error, event.error.exit_code)
+        elif shown is not None and shown[0] <= verbosity:
             say(shown[1])
 
-    queries, tell_nothing = options.queries(), logged(observe, OF_RUNS)
+    tell_nothing, over = logged(observe, OF_RUNS), set[str]()
     async with options.open(observe) as source:
-        for left, query in zip(reversed(range(len(queries))), queries, strict=True):
+        queries = await options.queries(source, observe)
+        not_listed = Counter(query.region for query in queries)
+        for query in queries:
+            if query.region in over:
+                continue
+            not_listed[query.region] -= 1
             try:
                 if await _take_pages(source, query, listed):
                     listed.whole.add(query.instance_id)
                 else:
                     tell_nothing(NothingListed(query.instance_id, query.start, query.end))
             except ArchiverError as error:
-                if error.concerns_all and left:
+                if error.concerns_all and (left := not_listed[query.region]):
                     error.message += f"; {others_not_asked(left)}"
                 listed.failed(query.instance_id, error, error.exit_code)
                 if error.concerns_all:
                     listed.last.ended_by = error
-                    break
+                    over.add(query.region)
+    return tuple(dict.fromkeys(query.instance_id for query in queries))
 
 
 async def _take_pages(source: "Source", query: "Query", listed: _Listed) -> int:

@@ -3,12 +3,9 @@
 import functools
 import os
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -20,23 +17,17 @@ from archiver.cli.params import (
     CleanPath,
     Count,
     Duration,
-    InstanceId,
     OneShard,
     ProxyUrl,
     Range,
     Real,
     Word,
 )
-from archiver.errors import EXIT_INTERRUPTED, UsageError
-from archiver.events import Observer
-from archiver.model import Query
+from archiver.errors import EXIT_INTERRUPTED
 from archiver.proxies import Proxies
 from archiver.retry import RETRIES
-from archiver.stray_characters import clean_variable, stray_characters_in
-from archiver.times import ALL, TimeRange
-
-if TYPE_CHECKING:
-    from archiver.sources.alibaba.source import TairSource
+from archiver.stray_characters import stray_characters_in
+from archiver.times import ALL
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -142,74 +133,6 @@ class Way:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class SourceOptions:
-    """Which instances, at which endpoint, in which range; None means everything listed."""
-
-    instances: tuple[str, ...]
-    range: TimeRange | None
-    region: str | None
-    endpoint: str | None
-    aof: bool
-    way: "Way"
-
-    def queries(self) -> list[Query]:
-        """One query per instance; duplicates are dropped."""
-        range_ = self.range or TimeRange.everything(datetime.now(UTC))
-        start, end = range_.query_bounds()
-        return [
-            Query(instance, start, end, need_aof=self.aof)
-            for instance in dict.fromkeys(self.instances)
-        ]
-
-    @asynccontextmanager
-    async def open(self, observer: Observer) -> AsyncGenerator["TairSource", None]:
-        """The source, with credentials from the vendor's default chain."""
-        from archiver.sources.alibaba.credentials import default_chain
-        from archiver.sources.alibaba.quotas import Quotas
-        from archiver.sources.alibaba.source import TairSource
-        from archiver.sources.session import open_session
-
-        way = self.way
-        async with open_session() as session:
-            chain = default_chain(session, os.environ, _home(), proxies=way.proxies)
-            async with TairSource(
-                self.endpoint_host(),
-                chain.get,
-                region=self.region_id(),
-                quotas=Quotas(way.api_rate),
-                session=session,
-                retry=RETRIES.api_call.policy(way.retry_for),
-                observer=observer,
-                proxies=way.proxies,
-                allow_hosts=way.allow_hosts,
-            ) as source:
-                yield source
-
-    def region_id(self) -> str:
-        """The region that was given, or that of the environment; "" without either."""
-        return self.region or clean_variable(os.environ, "ALIBABA_CLOUD_REGION_ID") or ""
-
-    def endpoint_host(self) -> str:
-        """The API's host or URL, that of the region unless it is given. Raises UsageError."""
-        if self.endpoint:
-            return self.endpoint
-        region = self.region_id()
-        if not region:
-            raise UsageError("missing option: --region ID, or --endpoint HOST")
-        from archiver.sources.alibaba.rpc import endpoint_of  # with aiohttp, which takes long
-
-        return endpoint_of(region)
-
-
-def _home() -> Path | None:
-    """The home directory; None for a user without a name if HOME is not set."""
-    try:
-        return Path.home()
-    except RuntimeError:
-        return None
-
-
 def range_option(what: str) -> Callable[[F], F]:
     """The option that selects backups by their start time; ``what`` begins its help."""
     return option(
@@ -238,29 +161,15 @@ def shard_option(command: F) -> F:
     )(command)
 
 
-def source_options(*, required: bool) -> Callable[[F], F]:
-    """Options of every command that lists the vendor's backups; ``required``: an instance."""
-    options = (
-        option(
-            "--instance",
-            "instances",
-            type=InstanceId(),
-            multiple=True,
-            required=required,
-            help="Instance ID (repeatable).",
-        ),
-        range_option("Only backups that started in this range"),
-        endpoint_options,
-        option("--aof", is_flag=True, help="Also list AOF (incremental) backups."),
-        way_options,
-    )
-    return lambda command: functools.reduce(lambda done, add: add(done), reversed(options), command)
+endpoint_option = option(
+    "--endpoint", metavar="HOST", help="API host or URL (default: that of the region)."
+)
 
 
 def endpoint_options(command: F) -> F:
-    """Where the API is."""
+    """Where the API of one region is."""
     for declared in (
-        option("--endpoint", metavar="HOST", help="API host or URL (default: that of the region)."),
+        endpoint_option,
         option("--region", metavar="ID", help="Region of the instances, e.g. cn-hangzhou."),
     ):
         command = declared(command)

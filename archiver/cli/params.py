@@ -31,6 +31,7 @@ _WAIT_FOR = re.compile(rf"({_INSTANCE.pattern}):(\d{{1,19}}(?:,\d{{1,19}})*)", r
 
 LATEST = "latest"
 FOREVER = "forever"
+ALL_INSTANCES = "all"
 
 
 class CleanPath(click.Path):
@@ -322,3 +323,26 @@ class Retention(click.ParamType[int]):
                 f"{value!r} is neither a number of days from 7 to 730 nor forever", param, ctx
             )
         return int(value)
+
+
+class InstanceIdOrAll(InstanceId):
+    """An instance ID, or ``all``."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value if value == ALL_INSTANCES else super().convert(value, param, ctx)
+
+
+class Tag(click.ParamType[tuple[str, str]]):
+    """A tag of an instance, as ``env=prod``; the value may be empty."""
+
+    name = "key=value"
+
+    def convert(
+        self, value: str | tuple[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        key, is_there, wanted = value.partition("=")
+        if not key or not is_there:
+            self.fail(f"invalid tag {value!r} (use KEY=VALUE)", param, ctx)
+        return key, wanted

@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from archiver.cli.options import (
-    SourceOptions,
     Way,
     allow_host_option,
     command,
@@ -14,7 +14,6 @@ from archiver.cli.options import (
     option,
     output_options,
     shard_option,
-    source_options,
 )
 from archiver.cli.params import Count, Size, Word
 from archiver.cli.places import (
@@ -25,9 +24,10 @@ from archiver.cli.places import (
     store_at,
     written_to,
 )
+from archiver.cli.sources import SourceOptions, selection_of, source_options
+from archiver.errors import UsageError
 from archiver.model import BackupMode, BackupType
 from archiver.retry import RETRIES
-from archiver.times import TimeRange
 
 if TYPE_CHECKING:
     from archiver.cli.jsonlines import LastLine
@@ -72,7 +72,7 @@ def download_options(command: F) -> F:
 
 
 @command("pull")
-@source_options(required=True)
+@source_options
 @shard_option
 @option("--to", "place", required=True, metavar="ARCHIVE", help="Directory, or s3://bucket/prefix.")
 @option(
@@ -91,34 +91,34 @@ def download_options(command: F) -> F:
 @keeping_options
 @max_age_option
 @output_options
-def pull(place: str, time_range: TimeRange | None, **given: Any) -> None:
+def pull(place: str, **given: Any) -> None:
     """Download backups that are not in the archive yet.
 
     Lists all backups that the vendor still has of each --instance, downloads the missing ones in
     verified, resumable parts, and writes a record beside each file and a SHA256SUMS for each
-    month. Run it again to resume.
+    month. Run it again to resume. --tag, --name, --resource-group and --exclude choose among all
+    instances of the regions, and need no --instance all.
 
     \b
     Examples:
       archiver pull --instance r-bp1 --region cn-hangzhou --to ./backups
       archiver pull --instance r-a --instance r-b --max-age 26h --to /srv/redis
       archiver pull --instance r-bp1 --to s3://offsite/redis
+      archiver pull --region all --tag env=prod --exclude r-bp9 --to /srv/redis
     """
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run
 
     last = LastLine(given["as_json"])
     run(
-        lambda: _pull(place, time_range, given, last),
+        lambda: _pull(place, given, last),
         last=last,
         verbose=given["verbose"],
         on_interrupt="run the same command again to resume",
     )
 
 
-async def _pull(
-    place: str, time_range: TimeRange | None, given: dict[str, Any], last: "LastLine"
-) -> "Ended | None":
+async def _pull(place: str, given: dict[str, Any], last: "LastLine") -> "Ended | None":
     from archiver.cli import words
     from archiver.cli.run import announce
     from archiver.cli.watching import Watch, remarks, watched
@@ -126,16 +126,23 @@ async def _pull(
     from archiver.commands.pull.run import pull as pull_backups
 
     check_part_size(place, given["part_size"])
-    way = Way.of(given)
-    asked = given["instances"] = given["shard"].own(given["instances"])
-    source_options, options = _source_options(time_range, given, way), pull_options(given, way)
+    if not (selection := selection_of(given)):
+        raise UsageError("missing option: --instance ID, or --instance all")
+    shard, way = given["shard"], Way.of(given)
+    own = replace(selection, ids=shard.own(selection.ids))
+    source_options, options = SourceOptions.of(given, own), pull_options(given, way)
 
     async def work(watch: Watch) -> list[str]:
-        if not asked:
-            return [given["shard"].empty("among those requested")]
+        if not own:
+            return [shard.empty("among those requested")]
         archive = written_to(store_at(place, given, watch), given)
+        await archive.check_place()  # before the vendor is asked
         async with source_options.open(watch.observe) as source:
-            await pull_backups(source, archive, source_options.queries(), options, watch.observe)
+            queries = await source_options.queries(source, watch.observe, shard)
+            if not (queries or shard.is_all or watch.so_far.failures):
+                return [shard.empty("among those requested")]
+            await pull_backups(source, archive, queries, options, watch.observe)
+        asked = list(dict.fromkeys(query.instance_id for query in queries))
         now = datetime.now(UTC)
         if given["max_age"] is not None:
             for one in await overdue(archive, asked, timedelta(seconds=given["max_age"]), now):
@@ -145,15 +152,9 @@ async def _pull(
                 printed = watch.progress.say
                 announce(logging.WARNING, "late", str(old), instance=old.instance_id, say=printed)
         kinds = [*given["types"], *given["modes"]]
-        return await remarks(watch, archive, asked, words.narrowed(time_range, kinds))
+        return await remarks(watch, archive, asked, words.narrowed(given["time_range"], kinds))
 
     return await watched(given, work, last)
-
-
-def _source_options(time_range: TimeRange | None, given: dict[str, Any], way: Way) -> SourceOptions:
-    return SourceOptions(
-        given["instances"], time_range, given["region"], given["endpoint"], given["aof"], way
-    )
 
 
 def pull_options(given: Mapping[str, Any], way: Way) -> "PullOptions":

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.cli.options import (
-    SourceOptions,
-    Way,
     allow_host_option,
     command,
+    endpoint_option,
     option,
     output_options,
     range_option,
@@ -19,6 +18,7 @@ from archiver.cli.options import (
 )
 from archiver.cli.params import Anchor, Count, Duration, InstanceId, Share
 from archiver.cli.places import check_keeping, keeping_options, lock_option, store_at
+from archiver.cli.sources import SourceOptions
 from archiver.retry import RETRIES
 
 if TYPE_CHECKING:
@@ -63,8 +63,14 @@ _SOURCE = "source"
     metavar="OTHER",
     help="Repair from another archive, or from 'source' (the vendor).",
 )
-@option("--region", metavar="ID", help="Region of the instances, for --repair-from source.")
-@option("--endpoint", metavar="HOST", help="API host or URL (default: that of the region).")
+@option(
+    "--region",
+    "regions",
+    metavar="ID",
+    multiple=True,
+    help="Region of the instances, for --repair-from source (repeatable); 'all' for every region.",
+)
+@endpoint_option
 @way_options
 @allow_host_option
 @option("--workers", type=Count(1, 32), default=4, help="Files to read at once.")
@@ -106,7 +112,7 @@ async def _check_supplier(archive: "Archive", given: dict[str, Any]) -> None:
 
     other = given["repair_from"]
     if other == _SOURCE:
-        _source_options(given).endpoint_host()
+        _source_options(given)
     elif other is not None:
         supplier = Archive(store_at(other, given))
         await supplier.expect()
@@ -206,8 +212,9 @@ async def _repair(
 
 def _source_options(given: dict[str, Any]) -> SourceOptions:
     """How to reach the source; the affected sets decide the range. Raises UsageError."""
-    way = Way.of(given)
-    return SourceOptions((), None, given["region"], given["endpoint"], aof=False, way=way)
+    from archiver.sources.alibaba.selection import Selection
+
+    return SourceOptions.of({**given, "time_range": None}, Selection())
 
 
 def _options(given: dict[str, Any]) -> "VerifyOptions":

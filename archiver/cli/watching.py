@@ -15,8 +15,12 @@ from archiver.cli.run import Ended, Printed, announce
 from archiver.commands.ls.age import Overdue, held
 from archiver.commands.summary import Summary
 from archiver.errors import EXIT_OK, BackupFailed, worst_exit_code
-from archiver.events import Event, Failed, Planned, SetIncomplete
+from archiver.events import Event, Failed, NothingListed, Planned, SetIncomplete
+from archiver.ids import is_instance_id
 from archiver.logs import record
+
+# So many instances of which the same is to be said have a line each; a screen has 24 lines.
+_LINES_ALIKE = 4
 
 
 class SumUp(Protocol):
@@ -32,7 +36,9 @@ class Watch:
     """An observer that prints events above the bars.
 
     Each failure is printed once, when it happens; the summary counts them. Of several backups that
-    fail for the same reason, the first is printed, and at the end how many more.
+    fail for the same reason, the first is printed, and at the end how many more. Of many instances
+    or regions that fail alike, or have no backups, the first few are printed, and at the end the
+    names of the others, in a line.
     """
 
     progress: Progress
@@ -42,6 +48,8 @@ class Watch:
     so_far: Summary = field(default_factory=Summary)
     # By the reason of a failure: the first backup, and how many more.
     _kept_away: dict[str, tuple[str, int]] = field(default_factory=dict)
+    # By what is said of them: instances and regions.
+    _alike: dict[str, list[str]] = field(default_factory=dict)
     _why: Printed | None = None
     overdue_instances: int = 0
 
@@ -73,8 +81,12 @@ class Watch:
             jsonlines.write_overdue(one.instance_id, one.newest, str(one))
 
     def close(self) -> None:
-        """Remove the bars, and print how many more backups failed for the same reasons."""
+        """Remove the bars, and print how many more backups failed for the same reasons, and which
+        instances."""
         self.progress.close()
+        for what, names in self._alike.items():
+            if left := names[_LINES_ALIKE:]:
+                self.progress.say(f"{what} {len(left):,} more, as {names[0]}: {', '.join(left)}")
         for first, more in self._kept_away.values():
             if more:
                 self.progress.say(
@@ -90,7 +102,17 @@ class Watch:
             return None
         return Ended(code, self._why or self.progress.say("archiver: there were failures"))
 
+    def _is_one_of_many(self, what: str, name: str) -> bool:
+        """Whether an instance or region is left to the line at the end."""
+        names = self._alike.setdefault(what, [])
+        names.append(name)
+        return len(names) > _LINES_ALIKE
+
     def _print(self, event: Event) -> None:
+        if isinstance(event, NothingListed) and self._is_one_of_many(
+            "no backups:", event.instance_id
+        ):
+            return
         shown = words.line(event)
         if shown is not None and shown[0] <= self.verbosity:
             self.progress.say(shown[1])
@@ -98,6 +120,10 @@ class Watch:
             self.progress.say(f"would download: {event.backup} {words.listed_size(event.backup)}")
 
     def _report_failure(self, event: Failed | SetIncomplete) -> None:
+        if isinstance(event, Failed) and event.backup is None and is_instance_id(event.subject):
+            kind = f"failed ({type(event.error).__name__}):"
+            if self._is_one_of_many(kind, event.subject):
+                return
         name = words.unnamed(event) if isinstance(event, Failed) else None
         if isinstance(event, Failed) and name is not None:
             first, more = self._kept_away.get(reason := str(event.error), (name, -1))
@@ -157,4 +183,5 @@ async def remarks(
     elif narrowed:
         return [*narrowed, f"the archive is {archive.store}"]
     place = str(archive.store)
-    return [*narrowed, words.holding(place, count, newest, now, is_all=not narrowed)]
+    named = words.left_out(watch.so_far) if len(asked) > 1 else []
+    return [*named, *narrowed, words.holding(place, count, newest, now, is_all=not narrowed)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Final
 
 from archiver.commands.summary import Summary
 from archiver.model import Network
@@ -22,6 +23,9 @@ from archiver.words import (
     unnamed,
 )
 
+# Instances that a line names, at most.
+_NAMED: Final = 8
+
 __all__ = [
     "DEBUG",
     "NORMAL",
@@ -31,6 +35,7 @@ __all__ = [
     "failure",
     "holding",
     "known",
+    "left_out",
     "line",
     "listed_size",
     "made",
@@ -124,6 +129,21 @@ def narrowed(
     if kinds:
         return [f"only {', '.join(dict.fromkeys(kinds))} backups{started} were requested"]
     return [f"only backups that started in {range_} were requested"]
+
+
+def left_out(result: Summary) -> list[str]:
+    """Lines that name the instances and regions that failed, wholly or in part, and those of which
+    the vendor makes no backups."""
+    found = {
+        "failed, wholly or in part": result.troubled,
+        "without backups at the vendor": list(result.not_backed_up),
+    }
+    return [
+        f"{what}: {', '.join(names[:_NAMED])}"
+        + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+        for what, names in found.items()
+        if names
+    ]
 
 
 def was(count: int) -> str:

@@ -15,6 +15,7 @@ from archiver.errors import (
     StoreError,
     worst_exit_code,
 )
+from archiver.ids import is_instance_id
 from archiver.model import Named, Network
 
 # Nodes of one set begin within seconds of each other.
@@ -32,6 +33,7 @@ class Summary:
     ``kept`` are the bytes of files that are not home yet and that a later run goes on with, by the
     backup's identity. ``starts`` are by instance when the last few sets of dumps began that were
     held or came home, the newest last. ``made`` counts instances whose backup on demand is made.
+    ``not_backed_up`` are instances of which the source makes no backups, and why.
     """
 
     held: int = 0
@@ -51,9 +53,10 @@ class Summary:
     )
     kept: dict[tuple[str, str], int] = field(default_factory=dict)
     starts: dict[str, list[datetime]] = field(default_factory=dict)
+    not_backed_up: dict[str, str] = field(default_factory=dict)
     _came_later: bool = False  # something came home after a failure
 
-    def __call__(self, event: events.Event) -> None:  # noqa: C901 - a table
+    def __call__(self, event: events.Event) -> None:  # noqa: C901, PLR0912 - a table
         """Observe."""
         match event:
             case events.Held(backup):
@@ -72,6 +75,8 @@ class Summary:
                 self.failures.append(event)
                 if event.backup is not None and not isinstance(event.error, SourceError):
                     self.kept.pop(event.backup.identity, None)
+            case events.NotBackedUp(instance_id, why):
+                self.not_backed_up[instance_id] = why
             case events.Kept(backup, size):
                 self.kept[backup.identity] = size
             case events.SetIncomplete():
@@ -102,6 +107,14 @@ class Summary:
         """What the source would have said of all else, too: nothing more was asked of it."""
         ends = (one.error for one in self.failures if one.backup is None)
         return next((error for error in ends if error.concerns_all), None)
+
+    @property
+    def troubled(self) -> list[str]:
+        """The instances, and regions of them, of which something failed or is incomplete."""
+        found = [one.backup.instance_id if one.backup else one.subject for one in self.failures]
+        found += [one.key for one in self.incomplete]
+        names = dict.fromkeys(name.partition("/")[0] for name in found)
+        return [name for name in names if is_instance_id(name)]
 
     @property
     def newest(self) -> dict[str, datetime]:

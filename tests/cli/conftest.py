@@ -23,6 +23,9 @@ class Result:
 
 Run = Callable[..., Awaitable[Result]]
 
+# The commands that ask the vendor.
+NAMES = ("PULL", "BACKUP", "INSTANCES", "LS", "VERIFY")
+
 
 @pytest.fixture
 def environ(emulator: Emulator) -> dict[str, str]:
@@ -31,10 +34,7 @@ def environ(emulator: Emulator) -> dict[str, str]:
         **os.environ,
         "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID,
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
-        **{
-            f"ARCHIVER_{name}_ENDPOINT": emulator.endpoint
-            for name in ("PULL", "LS", "VERIFY", "BACKUP")
-        },
+        **{f"ARCHIVER_{name}_ENDPOINT": emulator.endpoint for name in NAMES},
         **{f"ARCHIVER_{name}_RANGE": "2000-01-01..2099-12-31" for name in ("PULL", "LS")},
     }
 

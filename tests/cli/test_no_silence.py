@@ -281,6 +281,12 @@ CASES = (
          environ=QUOTED),
     Case("no bucket", ("pull", "--to", "s3://b/x", "--instance", INSTANCE), 4,
          ("AWS_ACCESS_KEY_ID",)),
+    # instances
+    Case("instances: none", ("instances", "--name", "none*"), 2, ("no instance is selected",)),
+    Case("instances: gone", ("instances", "--instance", GONE), 1, (f"{GONE}: no region",)),
+    Case("instances: nobody", ("instances", *NOWHERE), 5, ("no response from",)),
+    Case("instances: wrong key", ("instances",), 4, ("SignatureDoesNotMatch",), environ=BAD_KEY),
+    Case("instances: no key", ("instances",), 4, ("no access key",), environ=NO_KEY),
     # ls
     Case("ls: nothing", ("ls",), 2, ("missing argument: ARCHIVE",)),
     Case("ls: no archive", ("ls", "nowhere"), 2, ("no archive here",)),

@@ -110,7 +110,8 @@ async def test_a_word_in_any_case(files: Path, run: Run) -> None:
     [
         (("pul",), "no such command: pul; did you mean pull? (see archiver --help)"),
         (("pull", "--too"), "no such option: --too; did you mean --to? (see archiver pull --help)"),
-        (("pull",), "missing option: --instance ID (see archiver pull --help)"),
+        (("pull",), "missing option: --to ARCHIVE (see archiver pull --help)"),
+        (("pull", "--to", "x"), "missing option: --instance ID, or --instance all"),
         (("verify",), "missing argument: ARCHIVE (see archiver verify --help)"),
         (("verify", "a", "--sample", "150%"), "--sample: '150%' is more than 100%"),
         (("pull", "--workers", "abc"), "--workers: 'abc' is not a whole number from 1 to 256"),

@@ -16,6 +16,7 @@ import pytest
 
 from archiver.emulator import Emulator
 from examples.sample_rdb import write_rdb
+from tests.cli.conftest import NAMES
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
 from tests.servers.forks import Forks
 from tests.servers.seaweedfs import WRITER, SeaweedFS
@@ -101,10 +102,7 @@ def world(
             "PATH": f"{program.parent}:/usr/bin:/bin",
             "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID,
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
-            **{
-                f"ARCHIVER_{name}_ENDPOINT": emulator.endpoint
-                for name in ("PULL", "BACKUP", "LS", "VERIFY")
-            },
+            **{f"ARCHIVER_{name}_ENDPOINT": emulator.endpoint for name in NAMES},
             "ARCHIVER_PULL_NETWORK": "public",
             "AWS_ENDPOINT_URL_S3": seaweed.endpoint,
             "AWS_ACCESS_KEY_ID": WRITER.key_id,

@@ -5,9 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from archiver.emulator import Policy
-from tests.conftest import INSTANCE, EmulatorMaker
-from tests.emulator.sdk import SDK_WARNINGS, Ask, refused
+from tests.conftest import EmulatorMaker
+from tests.emulator.sdk import SDK_WARNINGS, Ask
 
 pytestmark = SDK_WARNINGS
 
@@ -19,17 +18,6 @@ def documents(page: str, word: str) -> list[dict[str, Any]]:
     """The JSON blocks of a page that have a key."""
     blocks = re.findall(r"```json\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
     return [document for block in blocks if word in (document := json.loads(block))]
-
-
-async def test_the_smallest_policy_permits_to_pull_one_instance(
-    files: Path, emulator_of: EmulatorMaker, ask: Ask
-) -> None:
-    [document] = documents("credentials-and-network.md", "Statement")
-    (files / "r-other").mkdir()
-    emulator = await emulator_of(files, policy=Policy.parse(document))
-    await ask(emulator, "DescribeBackups", instance_id=INSTANCE, **SPAN)
-    error = await refused(ask(emulator, "DescribeBackups", instance_id="r-other", **SPAN))
-    assert error.code == "Forbidden.RAM"
 
 
 async def test_the_instances(files: Path, emulator_of: EmulatorMaker, ask: Ask) -> None:

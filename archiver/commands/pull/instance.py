@@ -9,7 +9,7 @@
    months that were written to their catalogues, and the lock is released.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
@@ -57,8 +57,8 @@ class Shared:
 
     ``index`` are the months whose catalogues are to be made anew. ``listing`` is for the one that
     is being listed. ``full``: the disk is; what is under way may
-    still fit, and nothing new is begun. ``not_listed`` counts the queries that are left;
-    ``is_over``: none of them will be answered.
+    still fit, and nothing new is begun. ``not_listed`` counts the queries that are left, by region;
+    none of those in a region that is ``over`` will be answered.
     """
 
     source: Source
@@ -67,12 +67,12 @@ class Shared:
     notify: events.Observer
     acknowledged: Acknowledged
     index: Indexing
-    not_listed: int
+    not_listed: Counter[str]
     summary: Summary = field(default_factory=Summary)
     listing: Turns = field(default_factory=Turns)
     locks: Locks = field(default_factory=Locks)
     full: NoSpace | None = None
-    is_over: bool = False
+    over: set[str] = field(default_factory=set)
     _is_begun: bool = False
 
     async def begin(self) -> None:
@@ -174,9 +174,9 @@ class InstancePull:
         other instances, too, is said once, and ends the listing of all."""
         shared = self._shared
         for query in self._queries:
-            if shared.is_over or self.writer.is_busy:
+            if query.region in shared.over or self.writer.is_busy:
                 return
-            shared.not_listed -= 1
+            shared.not_listed[query.region] -= 1
             sets = ListedSets(shared.archive, self._inventory, shared.options.repaired)
             count = 0
             try:
@@ -193,10 +193,11 @@ class InstancePull:
                 if error.ends_run:
                     raise
                 sets.is_whole = False
-                if error.concerns_all and shared.not_listed:
-                    error.message += f"; {others_not_asked(shared.not_listed)}"
+                if error.concerns_all:
+                    shared.over.add(query.region)
+                    if left := shared.not_listed[query.region]:
+                        error.message += f"; {others_not_asked(left)}"
                 shared.failed(self._id, error)
-                shared.is_over |= error.concerns_all
             self._listed.append(sets)
 
     async def _plan(self, sets: ListedSets, page: Page) -> bool:

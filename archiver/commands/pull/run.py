@@ -6,6 +6,7 @@ bytes; the store commits; the archive records.
 """
 
 import functools
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -57,7 +58,7 @@ async def pull(
         if not is_instance_id(query.instance_id):
             raise UsageError(f"there is no instance {query.instance_id[:80]!a}")
     observer = logged(observer, OF_RUNS)
-    run = _Run(source, archive, len(queries), options or PullOptions(), observer)
+    run = _Run(source, archive, queries, options or PullOptions(), observer)
     await archive.check_place()  # before the vendor is asked
     if run.shared.options.dry_run:
         await run.rehearse(queries)
@@ -72,13 +73,14 @@ class _Run:
         self,
         source: Source,
         archive: Archive,
-        queries: int,
+        queries: Sequence[Query],
         options: PullOptions,
         observer: events.Observer,
     ) -> None:
         acknowledged, index = Acknowledged(archive), Indexing(archive.store)
+        by_region = Counter(query.region for query in queries)
         self.shared: Final = Shared(
-            source, archive, options, observer, acknowledged, index, queries
+            source, archive, options, observer, acknowledged, index, by_region
         )
         self._archive: Final = archive
         self._witnesses: Final = Witnesses(archive.store)

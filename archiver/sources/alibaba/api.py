@@ -4,6 +4,8 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from yarl import URL
+
 from archiver import events
 from archiver.errors import ArchiverError, SourceUnreachable, Throttled
 from archiver.retry import RETRIES, Attempts, Outage, RetryPolicy
@@ -44,6 +46,11 @@ class Api:
         self._observer: Final = observer
         self._outage: Final = Outage()
         self._was_reached = False
+
+    @property
+    def origin(self) -> URL:
+        """Scheme, host and port of the endpoint."""
+        return self._rpc.origin
 
     async def call(
         self,

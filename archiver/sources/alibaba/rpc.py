@@ -41,6 +41,7 @@ _REGION = re.compile(r"[a-z]{2,3}(-[a-z0-9]+){1,5}")
 _HOST = re.compile(rf"r-kvstore(-vpc)?\.(?P<region>{_REGION.pattern})\.aliyuncs\.com")
 # The vendor's SDK (7.0.0) sends these public regions to the central host. Older documentation
 # names more; where both hosts respond, either will do, and --endpoint is there for the rest.
+CENTRAL_HOST = "r-kvstore.aliyuncs.com"
 _CENTRAL_REGIONS = frozenset({"cn-hangzhou", "cn-hangzhou-finance"})
 
 
@@ -51,7 +52,7 @@ def endpoint_of(region: str) -> str:
             f"{region!r} is not a region id", hint="they look like cn-hangzhou or ap-southeast-1"
         )
     if region in _CENTRAL_REGIONS:
-        return "r-kvstore.aliyuncs.com"
+        return CENTRAL_HOST
     return f"r-kvstore.{region}.aliyuncs.com"
 
 
@@ -101,6 +102,11 @@ class RpcClient:
         host = self._url.raw_host or ""
         proxies = proxies or Proxies.from_environment(os.environ)
         self._proxy: Final = proxies.between(self._url.scheme, host, self._url.port)
+
+    @property
+    def origin(self) -> URL:
+        """Scheme, host and port of the endpoint."""
+        return self._url
 
     @property
     def host(self) -> str:

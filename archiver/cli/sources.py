@@ -1,0 +1,253 @@
+"""Which instances of the vendor a command is about, and how they are reached."""
+
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from archiver.cli.options import Way, endpoint_option, option, range_option, way_options
+from archiver.cli.params import ALL_INSTANCES, InstanceId, InstanceIdOrAll, Tag
+from archiver.errors import NoInstances, UsageError
+from archiver.events import Failed, NotBackedUp, Observer, Selected
+from archiver.model import Query
+from archiver.retry import RETRIES
+from archiver.shards import UNDIVIDED, Shard
+from archiver.stray_characters import clean_variable
+from archiver.times import TimeRange
+
+if TYPE_CHECKING:
+    from archiver.sources.alibaba.fleet import FleetSource, Found
+    from archiver.sources.alibaba.selection import Selection
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ALL_REGIONS: Final = "all"
+# Options that choose among all instances, by their parameters.
+_NARROWING: Final = {
+    "tags": "--tag",
+    "names": "--name",
+    "resource_group": "--resource-group",
+    "excluded": "--exclude",
+}
+
+
+region_option = option(
+    "--region",
+    "regions",
+    metavar="ID",
+    multiple=True,
+    help="Region of the instances, e.g. cn-hangzhou (repeatable); 'all' for every region.",
+)
+refresh_option = option(
+    "--refresh", is_flag=True, help="Ask again for what was asked within the last 20 hours."
+)
+
+
+def selection_options(command: F) -> F:
+    """Options that choose instances."""
+    for declared in reversed(
+        (
+            option(
+                "--instance",
+                "instances",
+                type=InstanceIdOrAll(),
+                multiple=True,
+                help="Instance ID (repeatable), or 'all' for every instance of the regions.",
+            ),
+            option(
+                "--tag",
+                "tags",
+                type=Tag(),
+                multiple=True,
+                help="Of all instances, only those with this tag (repeatable: with every one).",
+            ),
+            option(
+                "--name",
+                "names",
+                metavar="GLOB",
+                multiple=True,
+                help="Of all instances, only those whose name matches, e.g. 'prod-*' (repeatable).",
+            ),
+            option(
+                "--resource-group",
+                metavar="ID",
+                help="Of all instances, only those in this resource group.",
+            ),
+            option(
+                "--exclude",
+                "excluded",
+                type=InstanceId(),
+                multiple=True,
+                help="Of all instances, not this one (repeatable).",
+            ),
+            refresh_option,
+        )
+    ):
+        command = declared(command)
+    return command
+
+
+def source_options(command: F) -> F:
+    """Options of every command that lists the vendor's backups."""
+    for declared in reversed(
+        (
+            selection_options,
+            range_option("Only backups that started in this range"),
+            region_option,
+            endpoint_option,
+            option("--aof", is_flag=True, help="Also list AOF (incremental) backups."),
+            way_options,
+        )
+    ):
+        command = declared(command)
+    return command
+
+
+def selection_of(given: Mapping[str, Any], *, is_all: bool = False) -> "Selection":
+    """The instances that the options choose; with ``is_all``, every one if they choose none. Raises
+    UsageError for options that contradict each other."""
+    from archiver.sources.alibaba.selection import Selection
+
+    named = tuple(dict.fromkeys(one for one in given["instances"] if one != ALL_INSTANCES))
+    narrowing = [name for param, name in _NARROWING.items() if given[param]]
+    of_all = ALL_INSTANCES in given["instances"]
+    if narrowing and named and not of_all:
+        raise UsageError(
+            f"{narrowing[0]} chooses among all instances, but --instance names some",
+            hint="leave out one of the two, or add --instance all",
+        )
+    if len(tags := dict(given["tags"])) < len(set(given["tags"])):
+        raise UsageError("--tag: an instance has one value for each key, and two are asked for")
+    if both := sorted({*named} & {*given["excluded"]}):
+        raise UsageError(f"--exclude {both[0]}: --instance names it, too")
+    return Selection(
+        named,
+        is_all=of_all or bool(narrowing) or (is_all and not named),
+        tags=tags,
+        names=given["names"],
+        resource_group=given["resource_group"],
+        excluded=frozenset(given["excluded"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """Which instances, of which regions or at which endpoint, in which range; a range of None means
+    everything listed."""
+
+    selection: "Selection"
+    range: TimeRange | None
+    regions: tuple[str, ...]
+    endpoint: str | None
+    aof: bool
+    way: Way
+    refresh: bool = False
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], selection: "Selection") -> "SourceOptions":
+        """From the options of a command, of which it need not have all. Raises UsageError."""
+        options = cls(
+            selection,
+            given.get("time_range"),
+            given["regions"],
+            given["endpoint"],
+            given.get("aof", False),
+            Way.of(given),
+            given.get("refresh", False),
+        )
+        options.asked_regions()
+        return options
+
+    def asked_regions(self) -> tuple[str, ...] | None:
+        """The regions to ask; None for all. Raises UsageError."""
+        if ALL_REGIONS in self.regions:
+            return None
+        if self.endpoint and not self.regions:
+            return ("",)
+        from archiver.sources.alibaba.rpc import endpoint_of  # with aiohttp, which takes long
+
+        own = clean_variable(os.environ, "ALIBABA_CLOUD_REGION_ID")
+        regions = tuple(dict.fromkeys(self.regions or ([own] if own else ())))
+        if not regions:
+            raise UsageError("missing option: --region ID, or --endpoint HOST")
+        for region in regions:
+            endpoint_of(region)  # raises for what is no region
+        return regions
+
+    @asynccontextmanager
+    async def open(self, observer: Observer) -> AsyncGenerator["FleetSource", None]:
+        """The source, with credentials from the vendor's default chain."""
+        from archiver.sources.alibaba.cache import cache_folder
+        from archiver.sources.alibaba.credentials import default_chain
+        from archiver.sources.alibaba.fleet import FleetSource
+        from archiver.sources.alibaba.quotas import Quotas
+        from archiver.sources.session import open_session
+
+        way, home = self.way, _home()
+        async with open_session() as session:
+            chain = default_chain(session, os.environ, home, proxies=way.proxies)
+            async with FleetSource(
+                chain.get,
+                self.asked_regions(),
+                endpoint=self.endpoint,
+                session=session,
+                quotas=Quotas(way.api_rate),
+                retry=RETRIES.api_call.policy(way.retry_for),
+                observer=observer,
+                proxies=way.proxies,
+                allow_hosts=way.allow_hosts,
+                cache_folder=cache_folder(os.environ, home),
+                refresh=self.refresh,
+            ) as source:
+                yield source
+
+    async def find(
+        self, source: "FleetSource", observer: Observer, *, must_know: bool = False
+    ) -> "Found":
+        """The instances that are selected; what cannot be listed is observed. Raises NoInstances
+        where none is selected though all could be listed. See :meth:`FleetSource.find`."""
+        found = await source.find(self.selection, must_know=must_know)
+        for name, error in found.failures.items():
+            observer(Failed(name, error))
+        for error in found.refused:
+            observer(Failed("a listed instance", error))
+        if not (found.instances or found.unlisted or found.failures):
+            raise NoInstances(
+                "no instance is selected",
+                hint="archiver instances shows what there is; check --region and the access key",
+            )
+        return found
+
+    async def queries(
+        self, source: "FleetSource", observer: Observer, shard: Shard = UNDIVIDED
+    ) -> list[Query]:
+        """A query for each selected instance in the shard of which the vendor makes backups. Raises
+        as :meth:`find` does."""
+        found = await self.find(source, observer)
+        ids = list(self.selection.ids)
+        own = [one for one in found.instances if shard.owns(one.instance_id)]
+        for one in own:
+            if one.why_no_backups is not None:
+                observer(NotBackedUp(one.instance_id, one.why_no_backups))
+            elif one.instance_id not in ids:
+                ids.append(one.instance_id)
+        if self.selection.is_all:
+            observer(Selected(len(own), time.time() - source.asked_at))
+        range_ = self.range or TimeRange.everything(datetime.now(UTC))
+        start, end = range_.query_bounds()
+        return [
+            Query(one, start, end, need_aof=self.aof, region=source.region_of(one))
+            for one in dict.fromkeys(ids)
+        ]
+
+
+def _home() -> Path | None:
+    """The home directory; None for a user without a name if HOME is not set."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None

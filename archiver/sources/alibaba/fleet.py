@@ -1,0 +1,257 @@
+"""Instances of several regions as one source.
+
+Each region is asked at its own endpoint, and fails alone. They share one session, one chain of
+credentials and one count of calls.
+"""
+
+import logging
+import math
+import os
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+import aiohttp
+
+from archiver import events
+from archiver.concurrency import for_each
+from archiver.errors import ArchiverError, SourceError, UnknownInstance
+from archiver.model import Backup, Page, Query
+from archiver.proxies import Proxies
+from archiver.retry import RetryPolicy
+from archiver.sources.alibaba.api import GetCredentials
+from archiver.sources.alibaba.cache import Cache, Owner
+from archiver.sources.alibaba.instances import Instance
+from archiver.sources.alibaba.policies import BackupPolicy
+from archiver.sources.alibaba.quotas import Quotas
+from archiver.sources.alibaba.region import Region
+from archiver.sources.alibaba.regions import host_of, read_regions
+from archiver.sources.alibaba.rpc import CENTRAL_HOST
+from archiver.sources.alibaba.selection import Selection
+from archiver.sources.alibaba.source import TairSource
+from archiver.sources.session import open_session
+
+_LOG: Final = logging.getLogger("archiver")
+# Policies that are asked for at once; how fast is a matter of the quota.
+_POLICIES_AT_ONCE: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a selection came to: the instances, by region and id, and why regions could not be
+    listed. ``refused`` are errors of entries that cannot be read. ``unlisted`` are ids that were
+    named and that no region shows; they can be asked for all the same."""
+
+    instances: tuple[Instance, ...] = ()
+    failures: Mapping[str, ArchiverError] = field(default_factory=dict)
+    refused: tuple[ArchiverError, ...] = ()
+    unlisted: tuple[str, ...] = ()
+
+
+class FleetSource:
+    """A source of several ``regions``; use as an async context manager.
+
+    None are all that DescribeRegions names. ``endpoint`` is a host or URL that is asked for each of
+    the given regions, or for all of them; without it each is asked at its own. A region of ""
+    stands for whatever the endpoint has. ``cache_folder`` keeps what is listed for the day;
+    ``refresh``: what is kept there is not used. The other arguments are those of TairSource.
+    """
+
+    def __init__(
+        self,
+        credentials: GetCredentials,
+        regions: Sequence[str] | None,
+        *,
+        endpoint: str | None = None,
+        session: aiohttp.ClientSession | None = None,
+        quotas: Quotas | None = None,
+        retry: RetryPolicy | None = None,
+        observer: events.Observer = events.ignore,
+        proxies: Proxies | None = None,
+        allow_hosts: Iterable[str] = (),
+        cache_folder: Path | None = None,
+        refresh: bool = False,
+    ) -> None:
+        self._credentials: Final = credentials
+        self._given_regions: Final = regions
+        self._endpoint: Final = endpoint
+        self._given_session: Final = session
+        self._session = session
+        self._quotas: Final = quotas or Quotas()
+        self._retry: Final = retry
+        self._observer: Final = observer
+        self._proxies: Final = proxies or Proxies.from_environment(os.environ)
+        self._allow_hosts: Final = tuple(allow_hosts)
+        self._cache_folder: Final = cache_folder
+        self._refresh: Final = refresh
+        self._regions: dict[str, Region] = {}
+        # The region of each instance that is known.
+        self._home: Final[dict[str, str]] = {}
+        self._refused: Mapping[str, ArchiverError] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Raises what DescribeRegions does, where all regions are meant, and UsageError for an
+        invalid region id."""
+        async with AsyncExitStack() as stack:
+            if self._session is None:
+                self._session = await stack.enter_async_context(open_session())
+            for name, endpoint in (await self._endpoints()).items():
+                known: dict[str, Instance] = {}
+                source = self._source(endpoint, name, known)
+                self._regions[name] = Region(await stack.enter_async_context(source), known)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _endpoints(self) -> dict[str, str]:
+        """The endpoint of each region."""
+        if self._given_regions is not None:
+            return {
+                name: self._endpoint or await host_of(name, self._proxies)
+                for name in dict.fromkeys(self._given_regions)
+            }
+        async with self._source(self._endpoint or CENTRAL_HOST, "", {}) as source:
+            api = source.api
+            answer = await api.call("DescribeRegions", {}, subject="DescribeRegions")
+        endpoints, self._refused = read_regions(answer, api.origin)
+        return endpoints
+
+    def _source(self, endpoint: str, region: str, known: Mapping[str, Instance]) -> TairSource:
+        return TairSource(
+            endpoint,
+            self._credentials,
+            session=self._session,
+            region=region,
+            quotas=self._quotas,
+            retry=self._retry,
+            observer=self._observer,
+            proxies=self._proxies,
+            allow_hosts=self._allow_hosts,
+        )
+
+    async def find(self, selection: Selection, *, must_know: bool = False) -> Found:
+        """The instances that are selected. What fails for one region is in the answer's
+        ``failures``. That instances are named, and cannot be looked up, is one only with
+        ``must_know``: they can be pulled without, and what else is wrong is told then. Raises what
+        the credentials do."""
+        failures = dict(self._refused)
+        must_know = must_know or selection.is_all
+        if must_know:
+            await self._credentials()
+
+        async def learn(name: str) -> None:
+            try:
+                await self._learn(name, selection, must_know=must_know)
+            except ArchiverError as error:
+                if must_know:
+                    failures[name] = error
+                else:
+                    _LOG.debug("the instances that are named are not looked up: %s", error)
+
+        await for_each(self._regions, learn, len(self._regions) or 1)
+        known = [one for region in self._regions.values() for one in region.known.values()]
+        for name, region in self._regions.items():
+            self._home.update(dict.fromkeys(region.known, name))
+        return Found(
+            tuple(selection.chosen(known)),
+            failures,
+            tuple(error for region in self._regions.values() for error in region.refused),
+            tuple(one for one in selection.ids if one not in self._home),
+        )
+
+    async def _learn(self, name: str, selection: Selection, *, must_know: bool) -> None:
+        region = self._regions[name]
+        owner = Owner.of(await self._credentials(), str(region.source.api.origin), name)
+        region.cache = Cache(self._cache_folder, owner, fresh=self._refresh)
+        await region.cache.load()
+        try:
+            await region.learn(selection, must_know=must_know)
+        finally:
+            await region.cache.save()
+
+    async def policies(
+        self, instances: Iterable[Instance]
+    ) -> dict[str, BackupPolicy | ArchiverError]:
+        """The backup policy of each instance that was found, by id, or why there is none."""
+        found: dict[str, BackupPolicy | ArchiverError] = {}
+
+        async def ask(instance_id: str) -> None:
+            try:
+                region = self._regions[self._home[instance_id]]
+                found[instance_id] = await region.policy(instance_id)
+            except ArchiverError as error:
+                found[instance_id] = error
+
+        ids = [one.instance_id for one in instances]
+        try:
+            await for_each(ids, ask, _POLICIES_AT_ONCE)
+        finally:
+            for region in self._regions.values():
+                await region.cache.save()
+        return found
+
+    @property
+    def asked_at(self) -> float:
+        """When the oldest answer of what is known was given, in seconds since the epoch."""
+        return min((region.oldest for region in self._regions.values()), default=math.inf)
+
+    @property
+    def only(self) -> TairSource:
+        """The source of the only region there is."""
+        [region] = self._regions.values()
+        return region.source
+
+    def region_of(self, instance_id: str) -> str:
+        """The region that has an instance; empty where none is known to."""
+        return self._home.get(instance_id, "")
+
+    async def pages(self, query: Query) -> AsyncGenerator[Page, None]:
+        """See :meth:`TairSource.pages`; an instance of which no region is known is looked for in
+        all of them."""
+        failures: list[ArchiverError] = []
+        for name, region in self._homes(query.instance_id).items():
+            try:
+                async with aclosing(region.source.pages(query)) as pages:
+                    async for page in pages:
+                        self._home[query.instance_id] = name
+                        yield page
+            except ArchiverError as error:
+                if self.region_of(query.instance_id) == name:
+                    raise
+                failures.append(error)
+            else:
+                return
+        raise _nowhere(query.instance_id, failures)
+
+    async def again(self, backup: Backup) -> Backup:
+        """See :meth:`TairSource.again`."""
+        failures: list[ArchiverError] = []
+        for region in self._homes(backup.instance_id).values():
+            try:
+                return await region.source.again(backup)
+            except ArchiverError as error:
+                failures.append(error)
+        raise _nowhere(backup.instance_id, failures)
+
+    def _homes(self, instance_id: str) -> dict[str, Region]:
+        """The region of an instance; all of them where it is not known."""
+        home = self._home.get(instance_id)
+        return self._regions if home is None else {home: self._regions[home]}
+
+
+def _nowhere(instance_id: str, failures: Sequence[ArchiverError]) -> ArchiverError:
+    """The error for an instance that no region lists: of several, the first that says more than
+    that it is not there, as one about this instance alone."""
+    if len(failures) == 1:
+        return failures[0]
+    told = [error for error in failures if not isinstance(error, UnknownInstance)]
+    if not told:
+        return UnknownInstance(f"{instance_id}: none of the {len(failures)} regions has it")
+    if told[0].concerns_all:
+        return SourceError(f"{instance_id}: {told[0].message}", hint=told[0].hint)
+    return told[0]

@@ -1,0 +1,119 @@
+"""One region of a fleet: its source, and what is known of its instances."""
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from archiver.errors import ArchiverError, PermissionDenied
+from archiver.sources.alibaba.cache import Cache, Entry
+from archiver.sources.alibaba.instances import Instance, describe_instances
+from archiver.sources.alibaba.policies import BackupPolicy, read_policy
+from archiver.sources.alibaba.selection import Selection
+from archiver.sources.alibaba.source import TairSource
+
+_DENIED: Final = "denied:DescribeInstances"
+
+
+class Region:
+    """``known`` are the instances that were listed or looked up, by id; ``source`` reads it, too.
+    ``oldest`` is when the oldest answer was given that was used, in seconds since the epoch."""
+
+    def __init__(self, source: TairSource, known: dict[str, Instance]) -> None:
+        self.source: Final = source
+        self.known: Final = known
+        self.cache = Cache(None, None)
+        self.oldest = math.inf
+        self.refused: list[ArchiverError] = []
+
+    async def learn(self, selection: Selection, *, must_know: bool) -> None:
+        """List what may be selected, and look up what is named. Raises what DescribeInstances
+        does; without ``must_know`` it is not asked again today for what it denied."""
+        if selection.is_all:
+            await self._list(selection)
+        named = [one for one in selection.ids if one not in self.known]
+        await self._look_up(named, must_know=must_know)
+
+    async def _list(self, selection: Selection) -> None:
+        tags, group = dict(sorted(selection.tags.items())), selection.resource_group
+        name = f"instances:{orjson.dumps([tags, group]).decode()}"
+        found = self._remembered(name)
+        if found is None:
+            found = await self._ask(tags=tags, resource_group=group)
+            if not self.refused:
+                self._remember(name, found)
+        self.known.update((one.instance_id, one) for one in found)
+
+    async def _look_up(self, ids: Sequence[str], *, must_know: bool) -> None:
+        new = []
+        for one in ids:
+            found = self._remembered(f"instance:{one}")
+            if found is None:
+                new.append(one)
+            else:
+                self.known.update((each.instance_id, each) for each in found)
+        if not new or (self.cache.get(_DENIED) is not None and not must_know):
+            return
+        try:
+            found = await self._ask(ids=new)
+        except PermissionDenied:
+            self.cache.put(_DENIED, value=True)
+            raise
+        self.known.update((one.instance_id, one) for one in found)
+        for one in new:
+            self._remember(f"instance:{one}", [self.known[one]] if one in self.known else [])
+
+    async def _ask(self, **filters: Any) -> list[Instance]:  # noqa: ANN401 - those it takes
+        api, told = self.source.api, self.refused.append
+        return [one async for one in describe_instances(api, on_refused=told, **filters)]
+
+    def _remember(self, name: str, found: Collection[Instance]) -> None:
+        self._use(self.cache.put(name, [_kept(one) for one in found]))
+
+    def _remembered(self, name: str) -> list[Instance] | None:
+        """What was listed before; None where nothing was, or by a version with other fields."""
+        entry = self.cache.get(name)
+        if entry is None:
+            return None
+        try:
+            found = [_restored(one) for one in entry.value]
+        except (TypeError, KeyError):
+            return None
+        self._use(entry)
+        return found
+
+    def _use(self, entry: Entry) -> None:
+        self.oldest = min(self.oldest, entry.at)
+
+    async def policy(self, instance_id: str) -> BackupPolicy:
+        """The backup policy of an instance. Raises what DescribeBackupPolicy does."""
+        name = f"policy:{instance_id}"
+        entry = self.cache.get(name)
+        if entry is None:
+            answer = await self.source.api.call(
+                "DescribeBackupPolicy",
+                {"InstanceId": instance_id},
+                subject=instance_id,
+                resource=f"acs:kvstore:*:*:instance/{instance_id}",
+            )
+            entry = self.cache.put(name, answer)
+        self._use(entry)
+        return read_policy(instance_id, entry.value)
+
+
+_TIMES: Final = ("created_at", "ends_at", "destroyed_at")
+
+
+def _kept(instance: Instance) -> dict[str, Any]:
+    """An instance as a cache keeps it."""
+    fields = dataclasses.asdict(instance)
+    times = {name: fields[name] and fields[name].isoformat() for name in _TIMES}
+    return {**fields, **times}
+
+
+def _restored(kept: Mapping[str, Any]) -> Instance:
+    times = {name: kept[name] and datetime.fromisoformat(kept[name]) for name in _TIMES}
+    return Instance(**{**kept, **times})

@@ -1,0 +1,43 @@
+"""Which instances of the regions are meant. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from archiver.sources.alibaba.instances import Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Instances by their ids, and, with ``is_all``, all others that have every one of the ``tags``,
+    a name that one of the glob patterns ``names`` matches, and the resource group; an empty one
+    matches all. ``excluded`` are ids of none of these others.
+    """
+
+    ids: tuple[str, ...] = ()
+    is_all: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    resource_group: str | None = None
+    excluded: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        """Whether anything can be selected."""
+        return self.is_all or bool(self.ids)
+
+    def wants(self, instance: Instance) -> bool:
+        """Whether an instance is selected."""
+        if instance.instance_id in self.ids:
+            return True
+        return (
+            self.is_all
+            and instance.instance_id not in self.excluded
+            and self.tags.items() <= instance.tags.items()
+            and self.resource_group in (None, instance.resource_group)
+            and (not self.names or any(fnmatchcase(instance.name, one) for one in self.names))
+        )
+
+    def chosen(self, instances: Iterable[Instance]) -> list[Instance]:
+        """Those that are selected, each once, by region and id."""
+        found = {one.instance_id: one for one in instances if self.wants(one)}
+        return sorted(found.values(), key=lambda one: (one.region, one.instance_id))

@@ -1,0 +1,274 @@
+"""The options that choose instances, in every command that has them."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from archiver.emulator import Policy
+from tests.cli.conftest import Run
+from tests.conftest import EmulatorMaker
+from tests.fleet.test_fleet import policy
+from tests.fleet.world import REGIONS, files_of
+
+ALL = ("--region", "all")
+
+
+def held(tmp_path: Path) -> set[str]:
+    return {path.relative_to(tmp_path / "archive").parts[0]
+            for path in (tmp_path / "archive").rglob("*.rdb")}  # fmt: skip
+
+
+async def test_pull_what_matches(run: Run, regions: dict[str, str], tmp_path: Path) -> None:
+    pulled = await run(
+        "pull", *ALL, "--tag", "env=prod", "--name", "prod [123]*", "--exclude", "r-classic-0001",
+        "--to", "archive",
+    )  # fmt: skip
+    assert pulled.code == 0
+    assert held(tmp_path) == {"r-split-0003", "r-split-0013", "r-classic-0011", "r-std-0015"}
+
+
+async def test_pull_all_and_one_that_is_named(
+    run: Run, regions: dict[str, str], tmp_path: Path
+) -> None:
+    pulled = await run(
+        "pull", *ALL, "--instance", "all", "--instance", "r-std-0000", "--name", "prod 3",
+        "--to", "archive", "--json",
+    )  # fmt: skip
+    assert held(tmp_path) == {"r-split-0003", "r-std-0000"}
+    assert json.loads(pulled.out.splitlines()[-1])["failed_instances"] == []
+
+
+async def test_options_from_the_environment(
+    run: Run, regions: dict[str, str], tmp_path: Path
+) -> None:
+    pulled = await run(
+        "pull", "--to", "archive", ARCHIVER_PULL_REGION=" ".join(REGIONS[:2]),
+        ARCHIVER_PULL_TAG="env=test", ARCHIVER_PULL_NAME="test?0 *[68]",
+    )  # fmt: skip
+    assert (pulled.code, held(tmp_path)) == (0, {"r-std-0000", "r-classic-0006", "r-split-0008"})
+
+
+async def test_what_cannot_be_backed_up_is_named_and_no_failure(
+    run: Run, regions: dict[str, str]
+) -> None:
+    args = ("pull", "--region", "cn-beijing", "--instance", "all", "--to", "archive")
+    pulled = await run(*args)
+    assert pulled.code == 0
+    assert pulled.err.count("r-alone-0004") == 1
+    assert "without backups at the vendor: r-alone-0004" in pulled.err.splitlines()
+    told = await run(*args, "-v", "--json")
+    assert "no backups: r-alone-0004: the vendor makes no backups" in told.err
+    *lines, last = map(json.loads, told.out.splitlines())
+    assert last["not_backed_up"] == ["r-alone-0004"]
+    [event] = [line for line in lines if line["event"] == "not_backed_up"]
+    assert "STAND_ALONE" in event["why"]
+    named = await run("pull", "--instance", "r-alone-0004", "--to", "archive")
+    assert (named.code, named.err.count("lists none of r-alone-0004")) == (0, 1)
+
+
+async def test_a_region_that_fails_is_named_in_the_summary(
+    files: Path, regions: dict[str, str], run: Run, emulator_of: EmulatorMaker, tmp_path: Path
+) -> None:
+    emulator = await emulator_of(
+        files, policy=policy(("DescribeInstances", "cn-shanghai:*:instance/*"))
+    )
+    pulled = await run(
+        "pull", *ALL, "--instance", "all", "--to", "archive",
+        ARCHIVER_PULL_ENDPOINT=emulator.endpoint,
+    )  # fmt: skip
+    assert pulled.code == 4
+    assert {regions[one] for one in held(tmp_path)} == set(REGIONS) - {"cn-shanghai"}
+    assert "failed, wholly or in part: cn-shanghai" in pulled.err.splitlines()
+    assert "kvstore:DescribeInstances" in pulled.err
+
+
+async def test_many_that_fail_alike_take_few_lines(
+    files: Path, regions: dict[str, str], run: Run, emulator_of: EmulatorMaker
+) -> None:
+    """All are named; the first few with what happened."""
+    emulator = await emulator_of(files, policy=policy(("DescribeBackups", "*")))
+    pulled = await run(
+        "pull", *ALL, "--instance", "all", "--to", "archive", "--quiet",
+        ARCHIVER_PULL_ENDPOINT=emulator.endpoint,
+    )  # fmt: skip
+    assert pulled.code == 4
+    *first, rest = pulled.err.splitlines()
+    assert len(first) == 4
+    assert rest.startswith("failed (PermissionDenied): ")
+    failed = [one for one in regions if files_of(one) and "cloud" not in one]
+    assert all(pulled.err.count(one) >= 1 for one in failed)
+
+
+async def test_nothing_is_selected(run: Run, regions: dict[str, str], tmp_path: Path) -> None:
+    for args in (
+        ("pull", "--to", "archive", "--name", "none*"),
+        ("pull", "--to", "archive", "--tag", "env=none"),
+        ("ls", "--resource-group", "rg-none"),
+        ("instances", "--name", "none*"),
+    ):
+        result = await run(*args, *ALL)
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith("archiver: no instance is selected")
+    assert not (tmp_path / "archive").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("pull", "--to", "x", "--instance", "r-1", "--name", "a"), "--name chooses among all"),
+        (("pull", "--to", "x", "--tag", "env"), "--tag: invalid tag 'env' (use KEY=VALUE)"),
+        (("pull", "--to", "x", "--tag", "=x"), "--tag: invalid tag '=x'"),
+        (("pull", "--to", "x", "--exclude", "all"), "--exclude: invalid instance ID 'all'"),
+        (("ls", "archive", "--remote"), "--remote needs --instance ID, or --instance all"),
+        (("ls", "archive", "--tag", "a=b"), "an archive knows no names, tags or groups"),
+    ],
+)
+async def test_what_makes_no_sense(
+    run: Run, regions: dict[str, str], tmp_path: Path, args: tuple[str, ...], said: str
+) -> None:
+    await run("pull", "--instance", "r-std-0000", "--to", "archive")
+    result = await run(*args)
+    assert (result.code, result.out, said in result.err) == (2, "", True)
+
+
+async def test_ls(run: Run, regions: dict[str, str]) -> None:
+    args = ("--region", "cn-beijing", "--tag", "env=test")
+    listed = await run("ls", *args)
+    assert (listed.code, "r-std-0000" in listed.out, "r-classic" in listed.out) == (0, True, False)
+    assert (await run("pull", "--instance", "r-std-0000", "--to", "archive")).code == 0
+    compared = await run("ls", "archive", "--remote", "--check", *ALL, "--instance", "all")
+    assert (compared.code, "archived" in compared.out) == (1, True)
+    assert "missing: r-std-0005" in compared.err
+    assert "r-std-0000" in (await run("ls", "archive", "--instance", "all")).out
+
+
+async def test_the_age_of_what_is_known_is_told(
+    run: Run, regions: dict[str, str], tmp_path: Path
+) -> None:
+    """It is asked for again when it is told to."""
+    cache = tmp_path / "cache"
+    where = {"XDG_CACHE_HOME": str(cache)}
+    pull = ("pull", *ALL, "--tag", "env=prod", "--to", "archive")
+    assert "selected" not in (await run(*pull, **where)).err
+    for path in cache.rglob("*.json"):
+        head, _, body = path.read_text().partition("\n")
+        for moment in set(__import__("re").findall(r"\[(1\d{9}\.\d+),", body)):
+            body = body.replace(moment, str(float(moment) - 3 * 3600))
+        digest = __import__("hashlib").sha256(body.encode()).hexdigest()
+        path.write_text(json.dumps({**json.loads(head), "sha256": digest}) + "\n" + body)
+    again = await run(*pull, **where)
+    assert "10 instances selected, as of 3 h ago (--refresh asks again)" in again.err.splitlines()
+    listed = await run("instances", *ALL, "--tag", "env=prod", **where)
+    assert "10 instances in 4 regions, as of 3 h ago (--refresh asks again)" in listed.err
+    fresh = await run(*pull, "--refresh", **where)
+    assert "selected" not in fresh.err
+
+
+# archiver instances
+
+
+async def test_the_table(run: Run, regions: dict[str, str]) -> None:
+    listed = await run("instances", *ALL)
+    head, *rows = listed.out.splitlines()
+    assert listed.code == 0
+    assert len(rows) == 20
+    assert all(len(one) <= 120 for one in (head, *rows))
+    assert head.split("  ")[0].strip() == "INSTANCE"
+    cells = [one.strip() for one in rows[2].split("  ") if one.strip()]
+    assert cells == [
+        "r-cloud-0002", "cn-beijing", "cloud cluster", "2", "tair_rdb 7.0", "7 d", "daily 02:00",
+        "test 2 env=test",
+    ]  # fmt: skip
+    assert "never" in rows[0]
+    assert "20 instances in 4 regions" in listed.err
+    assert "never: 4 instances: the vendor makes no backups of an instance without" in listed.err
+
+
+async def test_long_tags_are_cut_and_empty_columns_left_out(
+    files: Path, regions: dict[str, str], run: Run
+) -> None:
+    document = json.loads((files / "instances.json").read_text())
+    of_it = document["instances"]["r-std-0000"]
+    of_it["Tags"] = {"note": "x" * 200}
+    of_it["EndTime"] = "2027-01-31T16:00:00Z"
+    (files / "instances.json").write_text(json.dumps(document))
+    one = await run("instances", "--region", "cn-beijing", "--instance", "r-std-0000")
+    head, row = one.out.splitlines()
+    assert len(row) == 120
+    assert row.endswith("x…")
+    assert "2027-01-31" in row
+    assert "REGION" not in head
+    assert "SHARDS" not in head
+    other = await run("instances", "--region", "cn-beijing", "--name", "prod *")
+    assert "ENDS" not in other.out.splitlines()[0]
+
+
+async def test_json(run: Run, regions: dict[str, str]) -> None:
+    listed = await run("instances", *ALL, "--json")
+    rows = {row["instance_id"]: row for row in map(json.loads, listed.out.splitlines())}
+    assert set(rows) == set(regions)
+    cloud, alone = rows["r-cloud-0002"], rows["r-alone-0004"]
+    assert cloud["policy"] == {
+        "kept_days": 7,
+        "days": ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
+        "time": "02:00Z-03:00Z",
+        "has_log": False,
+    }
+    assert (cloud["shards"], cloud["is_cloud_native"], cloud["tags"]) == (2, True, {"env": "test"})
+    assert cloud["created_at"] == "2024-01-01T00:00:00Z"
+    assert (alone["policy"], alone["why_no_policy"]) == (None, None)
+    assert "STAND_ALONE" in alone["why_no_backups"]
+
+
+@pytest.mark.parametrize(
+    ("denied", "code"),
+    [((("DescribeBackupPolicy", "*"),), 0),
+     ((("DescribeBackupPolicy", "*"), ("DescribeInstances", "cn-beijing:*:instance/*")), 4)],
+)  # fmt: skip
+async def test_policies_that_are_denied(
+    files: Path, regions: dict[str, str], run: Run, emulator_of: EmulatorMaker,
+    denied: tuple[tuple[str, str], ...], code: int,
+) -> None:  # fmt: skip
+    """The column says so, and the exit code is that of the rest."""
+    emulator = await emulator_of(files, policy=policy(*denied))
+    endpoint = {"ARCHIVER_INSTANCES_ENDPOINT": emulator.endpoint}
+    listed = await run("instances", *ALL, **endpoint)
+    assert listed.code == code
+    assert listed.out.count("denied") == (16 if code == 0 else 12)
+    assert "kvstore:DescribeBackupPolicy" in listed.err
+    quick = await run("instances", *ALL, "--no-policies", **endpoint)
+    assert (quick.code, "denied" in quick.out, "BACKUPS" in quick.out) == (code, False, True)
+
+
+async def test_instances_that_are_named(
+    files: Path, regions: dict[str, str], run: Run, emulator_of: EmulatorMaker
+) -> None:
+    listed = await run("instances", *ALL, "--instance", "r-std-0000", "--instance", "r-none")
+    assert listed.code == 1
+    assert listed.out.count("\n") == 2
+    assert "r-none: no region that was asked has it" in listed.err
+    emulator = await emulator_of(files, policy=Policy.parse({"Version": "1", "Statement": []}))
+    denied = await run("instances", "--instance", "r-std-0000", "--region", "cn-beijing",
+                       ARCHIVER_INSTANCES_ENDPOINT=emulator.endpoint)  # fmt: skip
+    assert (denied.code, denied.out) == (4, "")
+    assert os.linesep in denied.err
+
+
+async def test_a_policy_that_cannot_be_had_is_a_failure(
+    files: Path, regions: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    """Of an instance that was deleted since it was listed, for one."""
+    where = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    args = ("instances", "--region", "cn-beijing", "--instance", "all")
+    assert (await run(*args, "--no-policies", **where)).code == 0
+    document = json.loads((files / "instances.json").read_text())
+    del document["instances"]["r-std-0000"]
+    (files / "instances.json").write_text(json.dumps(document))
+    (files / "r-std-0000" / "dump_20261124021500.rdb").unlink()
+    (files / "r-std-0000").rmdir()
+    listed = await run(*args, **where)
+    assert (listed.code, listed.err.count("InvalidInstanceId")) == (1, 1)
+    [row] = [line for line in listed.out.splitlines() if line.startswith("r-std-0000")]
+    assert "  failed  " in row
