@@ -79,6 +79,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
             "ARCHIVER_PULL_ENDPOINT": served.endpoint,
             "ARCHIVER_LS_ENDPOINT": served.endpoint,
+            "ARCHIVER_INSTANCES_ENDPOINT": served.endpoint,
         }
         for name, value in environ.items():
             monkeypatch.setenv(name, value)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from archiver.emulator import Policy
+from archiver.shards import Shard
 from tests.cli.conftest import Run
 from tests.conftest import EmulatorMaker
 from tests.fleet.test_fleet import policy
@@ -272,3 +273,22 @@ async def test_a_policy_that_cannot_be_had_is_a_failure(
     assert (listed.code, listed.err.count("InvalidInstanceId")) == (1, 1)
     [row] = [line for line in listed.out.splitlines() if line.startswith("r-std-0000")]
     assert "  failed  " in row
+
+
+async def test_shards_divide_what_is_selected(
+    run: Run, regions: dict[str, str], tmp_path: Path
+) -> None:
+    args = ("pull", *ALL, "--instance", "all", "--to", "archive")
+    left_out = []
+    for index in range(3):
+        before = held(tmp_path)
+        pulled = await run(*args, "--shard", f"{index}/3", "--json")
+        own = set(Shard(index, 3).own(regions))
+        assert (pulled.code, held(tmp_path) - before <= own) == (0, True)
+        left_out += json.loads(pulled.out.splitlines()[-1])["not_backed_up"]
+    assert held(tmp_path) | set(left_out) == {one for one in regions}
+    assert len(left_out) == len(set(left_out)) == 4
+    none = await run(
+        *args, "--name", "test 0", "--shard", f"{1 - Shard(0, 2).owns('r-std-0000')}/2"
+    )
+    assert (none.code, "nothing to do" in none.err) == (0, True)

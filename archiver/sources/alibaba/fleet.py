@@ -141,8 +141,7 @@ class FleetSource:
         the credentials do."""
         failures = dict(self._refused)
         must_know = must_know or selection.is_all
-        if must_know:
-            await self._credentials()
+        await self._credentials()
 
         async def learn(name: str) -> None:
             try:
