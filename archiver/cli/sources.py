@@ -166,12 +166,12 @@ class SourceOptions:
         """The regions to ask; None for all. Raises UsageError."""
         if ALL_REGIONS in self.regions:
             return None
-        if self.endpoint and not self.regions:
-            return ("",)
         from archiver.sources.alibaba.rpc import endpoint_of  # with aiohttp, which takes long
 
         own = clean_variable(os.environ, "ALIBABA_CLOUD_REGION_ID")
         regions = tuple(dict.fromkeys(self.regions or ([own] if own else ())))
+        if not regions and self.endpoint:
+            return ("",)
         if not regions:
             raise UsageError("missing option: --region ID, or --endpoint HOST")
         for region in regions:

@@ -282,6 +282,8 @@ CASES = (
          environ=QUOTED),
     Case("no bucket", ("pull", "--to", "s3://b/x", "--instance", INSTANCE), 4,
          ("AWS_ACCESS_KEY_ID",)),
+    # backup
+    Case("backup: nothing", ("backup",), 2, ("missing option: --instance",)),
     # instances
     Case("instances: none", ("instances", "--name", "none*"), 2, ("no instance is selected",)),
     Case("instances: gone", ("instances", "--instance", GONE), 1, (f"{GONE}: no region",)),

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,12 @@ def without_each(policy: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 async def emulators(emulator_of: EmulatorMaker, tmp_path: Path) -> Any:
     folder = tmp_path / "granted"
     fields = {"ArchitectureType": "cluster", "ComputingType": "Ecs", "InstanceType": "Tair"}
-    (folder / INSTANCE).mkdir(parents=True)
-    write_rdb(folder / INSTANCE / "dump_20261124021500.rdb", 1000)
 
     async def start(policy: dict[str, Any], *, native: bool = False) -> Emulator:
+        """Of one instance, a standard one or a cloud-native cluster."""
+        shutil.rmtree(folder, ignore_errors=True)
+        node = f"{INSTANCE}-db-0" if native else ""
+        write_rdb(folder / INSTANCE / node / "dump_20261124021500.rdb", 1000)
         if native:
             (folder / "instances.json").write_text(json.dumps({"instances": {INSTANCE: fields}}))
         return await emulator_of(folder, policy=Policy.parse(policy), backup_seconds=60)
@@ -48,22 +51,24 @@ async def emulators(emulator_of: EmulatorMaker, tmp_path: Path) -> Any:
 
 
 async def test_by_name(emulators: Any, run: Run) -> None:
-    async def pull(policy: dict[str, Any], to: str) -> int:
-        emulator = await emulators(policy)
+    async def pull(policy: dict[str, Any], to: str, *, native: bool = False) -> int:
+        emulator = await emulators(policy, native=native)
         args = ("pull", "--instance", INSTANCE, *REGION, "--to", to)
         return (await run(*args, ARCHIVER_PULL_ENDPOINT=emulator.endpoint)).code
 
     assert await pull(BY_NAME, "archive") == 0
     other = json.loads(json.dumps(BY_NAME).replace(INSTANCE, "r-other"))
     assert await pull(other, "other") == 4
-    [(action, less), _] = without_each(BY_NAME)
-    assert (action, await pull(less, "other")) == ("kvstore:DescribeBackups", 4)
+    for action, less in without_each(BY_NAME):
+        native = action == "kvstore:DescribeClusterBackupList"
+        assert await pull(less, "other", native=native) == 4, action
+    assert await pull(BY_NAME, "native", native=True) == 0
 
 
 async def test_all(emulators: Any, run: Run) -> None:
-    async def both(policy: dict[str, Any]) -> tuple[int, int, bool]:
+    async def both(policy: dict[str, Any], *, native: bool = False) -> tuple[int, int, bool]:
         """The exit codes of a pull and a list, and whether the list is whole."""
-        endpoint = (await emulators(policy)).endpoint
+        endpoint = (await emulators(policy, native=native)).endpoint
         where = {f"ARCHIVER_{name}_ENDPOINT": endpoint for name in ("PULL", "INSTANCES")}
         args = ("--region", "all", "--instance", "all")
         pulled = await run("pull", *args, "--to", "archive", **where)
@@ -76,10 +81,11 @@ async def test_all(emulators: Any, run: Run) -> None:
         "kvstore:DescribeRegions": (4, 4, False),
         "kvstore:DescribeBackupPolicy": (0, 0, False),
         "kvstore:DescribeBackups": (4, 0, True),
+        "kvstore:DescribeClusterBackupList": (4, 0, True),
     }
     for action, less in without_each(OF_ALL):
-        if action in needed:
-            assert await both(less) == needed[action], action
+        native = action == "kvstore:DescribeClusterBackupList"
+        assert await both(less, native=native) == needed[action], action
 
 
 async def test_on_demand(emulators: Any) -> None:

@@ -132,6 +132,7 @@ class FleetSource:
             observer=self._observer,
             proxies=self._proxies,
             allow_hosts=self._allow_hosts,
+            instances=known,
         )
 
     async def find(self, selection: Selection, *, must_know: bool = False) -> Found:
