@@ -4,7 +4,7 @@
 :mod:`archiver.archive.record`): each is made by the step before it and needed by the step after.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -298,9 +298,10 @@ class Stored:
     """A durable object under its final key. Only a store's commit makes one. ``cleared`` are keys
     that something else had, and where that is kept now. ``versions`` are those that a listing
     should show of the documents about it, by key, and of it, where it was not compared with what is
-    stored already."""
+    stored already. ``documents`` are their keys and contents."""
 
     key: str
     receipt: Receipt
     cleared: tuple[tuple[str, str], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    documents: Sequence[tuple[str, bytes]] = field(default=(), repr=False)

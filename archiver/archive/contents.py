@@ -99,13 +99,15 @@ class SetFiles:
 
     ``results`` are those of earlier verifies, by key: they may name files that are gone. ``month``
     is what is known of its month. ``documents`` are the records that were read ahead, by key, each
-    as :meth:`Store.read_many` gives it."""
+    as :meth:`Store.read_many` gives it; ``written`` is what the records of its month say that this
+    run wrote, by key."""
 
     key: str
     entries: Mapping[str, Entry]
     results: Mapping[str, Result] = field(default_factory=dict)
     month: Overview = Overview()
     documents: Mapping[str, bytes | ArchiverError | None] = field(default_factory=dict, repr=False)
+    written: Mapping[str, CatalogueEntry] = field(default_factory=dict, repr=False)
 
     @property
     def records(self) -> list[str]:
@@ -207,15 +209,6 @@ class SetFiles:
         it was."""
         month = replace(self.month, catalogue=catalogue, sums=sums or self.month.sums)
         return replace(self, month=month)
-
-    def with_documents(self, documents: Mapping[str, bytes]) -> "SetFiles":
-        """The same, with those of these records that are listed with their size."""
-        given = {
-            key: documents[key]
-            for key in documents.keys() & self.entries.keys()
-            if len(documents[key]) == self.entries[key].size
-        }
-        return replace(self, documents={**self.documents, **given}) if given else self
 
     async def document(self, store: Store, key: str) -> bytes | None:
         """One of its documents, read ahead or now. Raises as :meth:`Store.read`."""
@@ -325,8 +318,9 @@ async def record_of(store: Store, one: SetFiles, key: str) -> Record | None:
 
 
 async def described(store: Store, one: SetFiles, key: str) -> Described | None:
-    """What a record says: by the catalogue if that has it, otherwise as :func:`record_of`."""
-    return one.known.get(key) or await record_of(store, one, key)
+    """What a record says: as this run wrote it, or by the catalogue if that has it, otherwise as
+    :func:`record_of`."""
+    return one.written.get(key) or one.known.get(key) or await record_of(store, one, key)
 
 
 def _all(_: str) -> bool:
@@ -470,10 +464,10 @@ def _had_sums(month: Month, catalogue: Catalogue, results: Mapping[str, Result])
 async def with_records(
     store: Store, sets: Sequence[SetFiles], reads: Callable[[str], bool] = _all
 ) -> list[SetFiles]:
-    """The same sets, with the records read that no catalogue knows, many at once; only of the sets
-    that ``reads`` says by their key. Raises StoreError."""
+    """The same sets, with the records read that neither a catalogue nor this run knows, many at
+    once; only of the sets that ``reads`` says by their key. Raises StoreError."""
     unknown = [
-        [key for key in one.records if key not in one.known and key not in one.documents]
+        [key for key in one.records if not any(key in known for known in _known(one))]
         if reads(one.key)
         else []
         for one in sets
@@ -485,6 +479,11 @@ async def with_records(
         else one
         for one, keys in zip(sets, unknown, strict=True)
     ]
+
+
+def _known(one: SetFiles) -> tuple[Mapping[str, object], ...]:
+    """What has the records, by their keys, that need not be read."""
+    return one.written, one.known, one.documents
 
 
 async def results_below(store: Store, prefix: str) -> set[str]:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, NamedTuple, Self
 
 from archiver.archive import layout
@@ -20,6 +21,7 @@ from archiver.archive.contents import (
 )
 from archiver.archive.layout import index_key
 from archiver.archive.measure import measure, new_block
+from archiver.archive.reading import decode_record
 from archiver.archive.record import Record
 from archiver.archive.verified import found_wrong, replaced
 from archiver.concurrency import in_thread
@@ -90,15 +92,18 @@ class Indexing:
         self._store: Final = store
         # By month, and by the key of the record, what was written last, as joined digests.
         self._written: Final[dict[str, dict[str, bytes]]] = {}
+        # By month and key: documents that are not compared with a listing yet; and of those that
+        # were, the size in bytes and what they say. Both are counted.
         self._documents: Final[dict[str, dict[str, bytes]]] = {}
+        self._known: Final[dict[str, dict[str, tuple[int, CatalogueEntry]]]] = {}
         self._count = 0
         # The months that are closed, as they were listed when all was written.
         self._views: Final[dict[str, MonthView]] = {}
         self._results: Final[dict[str, Collection[str]]] = {}
 
-    def wrote(self, stored: Stored, documents: Iterable[tuple[str, bytes]]) -> None:
-        """This object and its record were just written: key and contents."""
-        for key, data in documents:
+    def wrote(self, stored: Stored) -> None:
+        """This object and its record were just written."""
+        for key, data in stored.documents:
             month = layout.month_of(key)
             self._written.setdefault(month, {})[key] = b"".join(_Written.of(stored, key, data))
             of_month = self._documents.setdefault(month, {})
@@ -106,9 +111,15 @@ class Indexing:
                 self._count += key not in of_month
                 of_month[key] = data
 
-    def documents(self, month: str) -> Mapping[str, bytes]:
-        """Records of a month that were written and are kept in memory, by key."""
-        return self._documents.get(month, {})
+    def known(self, view: MonthView) -> dict[str, CatalogueEntry]:
+        """What records of a month say that were written and compared, as far as that is kept in
+        memory, by key: of those that are listed with their size."""
+        entries = view.listed.entries
+        return {
+            key: one
+            for key, (size, one) in self._known.get(view.key, {}).items()
+            if key in entries and entries[key].size == size
+        }
 
     def records(self, month: str) -> dict[str, set[str]]:
         """The records of a month that were written, by set."""
@@ -148,13 +159,15 @@ class Indexing:
         failed: dict[str, ArchiverError] = {}
         # Nothing is taken from the memory of this run that the store may not have.
         unproven = self._documents.pop(month, {})
+        known = self._known[month] = {}
         self._count -= len(unproven)
-        proven = self._documents[month] = {}
         for key, digests in self._written.get(month, {}).items():
             view = await self.view(month)
             lacks = await _lacks(self._store, view, key, _Written.decode(digests))
             if lacks is None:
-                proven |= {one: unproven[one] for one in {key} & unproven.keys()}
+                if (data := unproven.pop(key, None)) is not None:
+                    with suppress(BadDocument):  # whoever needs it reads it, and gets the error
+                        known[key] = len(data), CatalogueEntry.of(decode_record(key, data))
                 continue
             failed[layout.set_of(key)] = StoreError(
                 f"{lacks}: the store does not have it as it was sent",
@@ -163,7 +176,7 @@ class Indexing:
             if await self._store.size(key) is not None:
                 with suppress(StoreForbidden):
                     await self._store.move_to_quarantine(key)
-        self._count += len(proven)
+        self._count += len(known)
         if failed:
             self.look_again(month)
         return failed
@@ -172,28 +185,32 @@ class Indexing:
         """Write the catalogue of a month, and forget it. One that cannot be written is logged: it
         is derived, and whoever asks reads the records."""
         written = set(map(layout.stem_of, self._written.pop(month, {})))
-        documents = self._documents.pop(month, {})
-        self._count -= len(documents)
         try:
             view = await self.view(month)
+            known = self.known(view)
             results = view.overview.results
             wrong = {key for key in results if found_wrong(key, results)}
             if right := {key for key in wrong if layout.stem_of(key) in written}:
                 await replaced(self._store, month, right)
-            await write_index(self._store, view, documents)
+            await write_index(self._store, view, known)
         except ArchiveBusy:
             raise  # the lock was lost
         except ArchiverError as error:
             not_written(month, error)
-        self._views.pop(month, None)
+        self._drop(month)
 
     def forget(self, instance_id: str) -> None:
         """An instance is done, and no catalogue of it is to be written any more."""
         for month in self.months_of(instance_id):
             del self._written[month]
-            self._count -= len(self._documents.pop(month))
-            self._views.pop(month, None)
+            self._drop(month)
         self._results.pop(instance_id, None)
+
+    def _drop(self, month: str) -> None:
+        """Let go of what is kept in memory of a month."""
+        for kept in (self._documents, self._known):
+            self._count -= len(kept.pop(month, ()))
+        self._views.pop(month, None)
 
 
 def not_written(month: str, error: ArchiverError) -> None:
@@ -231,10 +248,10 @@ async def _lacks(store: Store, view: MonthView, key: str, one: _Written) -> str 
 
 
 async def write_index(
-    store: Store, view: MonthView, documents: Mapping[str, bytes] | None = None
+    store: Store, view: MonthView, written: Mapping[str, CatalogueEntry] | None = None
 ) -> None:
-    """Write the catalogue of a month. ``documents`` are records that this run has just written, by
-    key, so that they need not be read back.
+    """Write the catalogue of a month. ``written`` is what records say that this run has just
+    written, by key, so that they need not be read back.
 
     Records that cannot be used are left out: whoever asks for one reads it, and gets the error.
     Raises StoreError.
@@ -244,7 +261,7 @@ async def write_index(
     sets = view.sets
     known: dict[str, CatalogueEntry] = {}
     for first in range(0, len(sets), _SETS_AT_ONCE):
-        some = [one.with_documents(documents or {}) for one in sets[first : first + _SETS_AT_ONCE]]
+        some = [replace(one, written=written or {}) for one in sets[first : first + _SETS_AT_ONCE]]
         for one in await with_records(store, some):
             known |= {entry.object_key: entry for entry in await _entries(store, one)}
     sums = _sums(view.listed, view.overview, sets)

@@ -18,11 +18,11 @@ one, so that a run completes what an interrupted one left.
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from archiver.archive import layout
-from archiver.archive.catalogue import Catalogue
+from archiver.archive.catalogue import Catalogue, CatalogueEntry
 from archiver.archive.contents import MonthView, SetFiles, described, with_records
 from archiver.archive.reading import at_odds, check_object, decode_sums
 from archiver.archive.sums import (
@@ -136,16 +136,16 @@ async def plan_seal(
     confirmed: Collection[str] = (),
     repair: SumsRepair | None = None,
     written: Collection[str] = (),
-    documents: Mapping[str, bytes] | None = None,
+    known: Mapping[str, CatalogueEntry] | None = None,
 ) -> SealPlan:
     """The SHA256SUMS that a month should have: with lines for ``sets``, which are complete, and
     unless this is a ``repair`` for all sets of a standard instance.
 
     The records of ``confirmed`` stems are believed. ``written`` are sets that this run has written
-    to, complete or not; ``documents`` are records of it, by key, which need not be read back. A set
-    fails alone: with IntegrityError where an object is not there, or a record contradicts a line or
-    an earlier verify, with BadDocument or UnreadableObject where a record cannot be used. Raises
-    StoreError.
+    to, complete or not; ``known`` is what records of it say, by key, which need not be read back.
+    A set fails alone: with IntegrityError where an object is not there, or a record contradicts a
+    line or an earlier verify, with BadDocument or UnreadableObject where a record cannot be used.
+    Raises StoreError.
     """
     sums_key = layout.sums_key(view.key)
     try:
@@ -154,7 +154,7 @@ async def plan_seal(
         return SealPlan(failed={sums_key: error})
     concerned = {*written, *sets, *(layout.set_of(layout.record_key(stem)) for stem in confirmed)}
     month = await _read_month(
-        store, view, salvage_sums(data or b""), sets, concerned, confirmed, repair, documents or {}
+        store, view, salvage_sums(data or b""), sets, concerned, confirmed, repair, known or {}
     )
     failed = {one: error for one, error in month.wrong.items() if one in concerned}
     added = _added(month)
@@ -208,7 +208,7 @@ async def _read_month(
     concerned: Collection[str],
     confirmed: Collection[str],
     repair: SumsRepair | None,
-    documents: Mapping[str, bytes],
+    known: Mapping[str, CatalogueEntry],
 ) -> _Month:
     """Read the records that may give lines: in a repair all of the month, and else those of the
     sets ``concerned`` and of standard instances' sets without a line. Raises StoreError."""
@@ -219,7 +219,7 @@ async def _read_month(
         complete |= {one.key for one in view.sets if one.is_standard and one.key not in named}
     some = [
         # Nothing is taken from a catalogue but what a line confirms.
-        _known_by(one.with_documents(documents), lines if repair is None else ())
+        _known_by(replace(one, written=known), lines if repair is None else ())
         for one in view.sets
         if repair is not None or one.key in complete or one.key in concerned
     ]

@@ -221,22 +221,25 @@ async def test_what_cannot_be_read_keeps_its_record(pulled: Pulled) -> None:
 
     store, record = Unread(pulled.root), path.with_suffix(".json")
     index = indexing.Indexing(store)
-    index.wrote(Stored(key, receipt_of(data)), [(pulled.key(record), record.read_bytes())])
+    documents = [(pulled.key(record), record.read_bytes())]
+    index.wrote(Stored(key, receipt_of(data), documents=documents))
     async with store.exclusive(INSTANCE):
         with pytest.raises(UnreadableObject):
             await index.check(layout.month_of(key))
     assert record.exists()
-    assert not index.documents(layout.month_of(key))  # they are read back, not taken from memory
+    view = await index.view(layout.month_of(key))
+    assert not index.known(view)  # they are read back, not taken from memory
 
 
 async def test_a_record_that_was_written_twice_is_compared_with_the_last(pulled: Pulled) -> None:
     [path] = pulled.objects(INSTANCE)
     key, record = pulled.key(path), path.with_suffix(".json")
     index = indexing.Indexing(LocalStore(pulled.root))
-    stored = Stored(key, receipt_of(path.read_bytes()))
     for data in (record.read_bytes() + b"\n", record.read_bytes()):
-        index.wrote(stored, [(pulled.key(record), data)])
+        documents = [(pulled.key(record), data)]
+        index.wrote(Stored(key, receipt_of(path.read_bytes()), documents=documents))
     assert await index.check(layout.month_of(key)) == {}
+    assert list(index.known(await index.view(layout.month_of(key)))) == [pulled.key(record)]
     assert record.exists()
 
 
@@ -364,7 +367,8 @@ def test_what_is_kept_of_each_backup_that_was_written_is_small(tmp_path: Path) -
         for number in range(first, first + count):
             stem = f"{CLUSTER}/2026/11/20261101T000000Z-{number // 16}/{CLUSTER}-db-1-{number}"
             versions = {f"{stem}.json": f"18abcdef-{number}"}
-            index.wrote(Stored(f"{stem}.rdb", receipt, (), versions), [(f"{stem}.json", b"{}")])
+            documents = [(f"{stem}.json", b"{}")]
+            index.wrote(Stored(f"{stem}.rdb", receipt, (), versions, documents))
 
     write(0)  # those whose records are kept, too
     tracemalloc.start()

@@ -372,8 +372,7 @@ class InstanceCopy:
         async with entered(store.stage(stem, record.size, one.present)) as staging:
             commit = await self._commit(record, stem, staging, known=known)
             [stored] = await in_thread(store.finish, [commit])
-        document = layout.record_key(stem), record.renamed(stored.key).encode()
-        self._shared.index.wrote(stored, [document])
+        self._shared.index.wrote(stored)
         if self._options.replace and known:
             self._replaced.add(stem)
         for key, kept in stored.cleared:
@@ -499,7 +498,7 @@ class InstanceCopy:
             whole,
             confirmed=replaced,
             written=index.records(month),
-            documents=index.documents(month),
+            known=index.known(view),
         )
         return plan, view
 

@@ -314,7 +314,7 @@ class InstancePull:
         """A backup that was enqueued is in the archive."""
         if transfer.stem in self._home:
             self._home[transfer.stem] = True
-        self._shared.index.wrote(stored, self._shared.archive.documents(transfer, stored))
+        self._shared.index.wrote(stored)
         for key, kept in stored.cleared:
             self._shared.observer(events.Cleared(key, kept))
         self._shared.observer(events.Archived.of(transfer.backup, stored))

@@ -193,7 +193,7 @@ class ListedSets:
             confirmed=self._confirmed,
             repair=SumsRepair(knows_all=True) if view.key in self._doubted_months else None,
             written=written,
-            documents=index.documents(view.key),
+            known=index.known(view),
         )
         return replace(plan, failed={**plan.failed, **gone})
 

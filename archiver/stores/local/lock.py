@@ -219,7 +219,7 @@ def _is_named(descriptor: int, path: Path) -> bool:
     """Whether ``path`` names this very file. Raises StoreError."""
     with store_errors(path):
         try:
-            named = path.lstat()
+            named = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             return False
         ours = os.fstat(descriptor)

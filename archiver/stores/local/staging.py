@@ -98,7 +98,8 @@ class LocalStaging:
         final = f"{self._root}/{stored.key}"
         _check_size(self._file.path, self._file.descriptor, receipt.size)
         disk.make_directories(os.path.dirname(final))
-        with self._written(stored, documents) as waiting:
+        stored = replace(stored, documents=documents(stored))
+        with self._written(stored) as waiting:
             file = disk.UnsyncedFile(self._file.path, self._file.descriptor)
             # The staging folder, since the documents' names are all that tells of the object after
             # a crash. And a file that moves to a folder without a durable name could lose both.
@@ -121,7 +122,8 @@ class LocalStaging:
                 raise ObjectMissing(f"{final}: the object does not exist any more")
             opened.callback(os.close, descriptor)
             _check_size(final, descriptor, receipt.size)
-            with self._written(stored, documents) as waiting:
+            stored = replace(stored, documents=documents(stored))
+            with self._written(stored) as waiting:
                 file = disk.UnsyncedFile(final, descriptor)
                 yield [file, *waiting.values(), *self._parents()]
         self._check()
@@ -130,9 +132,7 @@ class LocalStaging:
         return replace(stored, versions=(yield from self._place_documents(final, waiting)))
 
     @contextmanager
-    def _written(
-        self, stored: Stored, documents: Documents
-    ) -> Generator[dict[str, disk.UnsyncedFile], None, None]:
+    def _written(self, stored: Stored) -> Generator[dict[str, disk.UnsyncedFile], None, None]:
         """The documents, written beside the staged file, by their final paths."""
         # With an existing object, a sweep could not tell that from the new one, and must not record
         # it. The next run reads it back.
@@ -142,7 +142,7 @@ class LocalStaging:
                 f"{self._root}/{key}": written.enter_context(
                     disk.written(f"{self._folder}/{flatten(key)}{suffix}", data)
                 )
-                for key, data in documents(stored)
+                for key, data in stored.documents
             }
 
     def _place_documents(

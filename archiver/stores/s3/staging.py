@@ -191,7 +191,7 @@ class S3Staging:
             if key != stored.key and not self._bucket.delete_if_allowed(key):
                 self._writer.put_note(key, b"")
         own = {stored.key: version} if version else {}
-        return replace(stored, versions=self._write_documents(stored, documents) | own)
+        return self._write_documents(stored, documents, own)
 
     def record(self, key: str, receipt: Receipt, documents: Documents) -> Commit:
         """The documents about an existing object. An upload for it is aborted."""
@@ -214,8 +214,7 @@ class S3Staging:
                 f"{error.message}; an earlier run wrote it",
                 hint="copy it onto itself with these options, or leave the option out",
             ) from None
-        stored = Stored(key, receipt)
-        return replace(stored, versions=self._write_documents(stored, documents))
+        return self._write_documents(Stored(key, receipt), documents, {})
 
     def _write_object(self, stored: Stored) -> str:
         """Its ETag, where it was not compared with what is stored."""
@@ -240,15 +239,18 @@ class S3Staging:
             self._bucket.delete_if_allowed(self._upload.key)
         return ""
 
-    def _write_documents(self, stored: Stored, documents: Documents) -> dict[str, str]:
-        """Write them; their versions by key."""
+    def _write_documents(
+        self, stored: Stored, documents: Documents, own: Mapping[str, str]
+    ) -> Stored:
+        """Write them. Returns what was stored, with them, their versions, and its ``own``."""
         self._check()
-        versions = {key: self._writer.put_document(key, data) for key, data in documents(stored)}
+        written = documents(stored)
+        versions = {key: self._writer.put_document(key, data) for key, data in written}
         if self._upload is not None or self._has_journal:
             self._writer.discard(self._journal_key)
         self._upload = None
         self._remove_rejected()
-        return versions
+        return replace(stored, versions={**versions, **own}, documents=written)
 
     # Quarantine
 
