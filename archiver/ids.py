@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final
 
 from archiver.documents import MAX_TEXT, is_clean
@@ -52,6 +53,7 @@ def safe(text: str) -> str:
     return text
 
 
+@lru_cache
 def _is_safe(text: str) -> bool:
     # A store does not list ignored names.
     return len(text) <= _MAX_ID_LENGTH and ID.fullmatch(text) is not None and not is_ignored(text)

@@ -14,7 +14,6 @@ ALL = "all"
 _LAST = re.compile(r"last-(\d{1,6})([dh])")
 _WEEK = re.compile(r"\d{4}-?W")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}")
-_COMPACT = "%Y%m%dT%H%M%SZ"
 _COMPACT_TIME = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(minutes=1)  # rounding up must fit
 _FORMS = "START..END, START.., 2026-11-01, last-7d, last-36h or all; times are UTC"
@@ -63,7 +62,7 @@ def format_iso(moment: datetime, timespec: str = "seconds") -> str:
 
 def format_compact(moment: datetime) -> str:
     """20261124T021500Z, for names of files and folders."""
-    return f"{moment.astimezone(UTC):{_COMPACT}}"
+    return format_iso(moment).replace("-", "").replace(":", "")
 
 
 def format_minute(moment: datetime) -> str:
@@ -78,7 +77,7 @@ def format_day(moment: datetime) -> str:
 
 def format_month(moment: datetime) -> str:
     """2026/11, the folders of a month; UTC."""
-    return f"{moment.astimezone(UTC):%Y/%m}"
+    return format_iso(moment)[:7].replace("-", "/")
 
 
 def _as_utc(moment: datetime) -> datetime:

@@ -39,7 +39,7 @@ from archiver.model import Kind, Stored
 from archiver.stores.base import Entry, Store
 
 # Documents that are kept in memory: others are read back when a catalogue is made.
-_MOST_KEPT: Final = 4096
+_MOST_KEPT: Final = 8192
 # Sets whose records are read at once, and held until their entries are made.
 _SETS_AT_ONCE: Final = 200
 

@@ -360,7 +360,7 @@ async def test_a_sha256sums_that_the_store_does_not_keep_is_missed(
 
 
 def test_what_is_kept_of_each_backup_that_was_written_is_small(tmp_path: Path) -> None:
-    index, count = indexing.Indexing(LocalStore(tmp_path)), 5000
+    index, count = indexing.Indexing(LocalStore(tmp_path)), 9000
     receipt = receipt_of(b"")
 
     def write(first: int) -> None:

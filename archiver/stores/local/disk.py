@@ -183,6 +183,8 @@ def sync_folder(descriptor: int, path: StrPath) -> None:
 def make_directories(path: StrPath) -> list[UnsyncedFolder]:
     """Create ``path`` and its missing parents; the folders in which that created names. Raises
     StoreError."""
+    if os.path.isdir(path):
+        return []
     parent = os.path.dirname(path) or os.curdir
     above: list[UnsyncedFolder] = []
     with store_errors(path):

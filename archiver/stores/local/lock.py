@@ -74,6 +74,7 @@ class Held:
         self.path: Final = path
         self._beats = 0
         self._descriptor: Final = descriptor
+        self._status: Final = os.fstat(descriptor)
         self._name: Final = secrets.token_hex(8)
         self._lost: LockLost | None = None
         self._writing: Final = threading.Lock()
@@ -147,7 +148,7 @@ class Held:
 
     def _look(self) -> None:
         """Check that the path still names our file. If not, another process may hold the lock."""
-        if self._lost is None and not _is_named(self._descriptor, self.path):
+        if self._lost is None and not _is_named(self._status, self.path):
             self._lost = LockLost(
                 f"{self.path}: this lock was removed or replaced while this process held it: "
                 "another process may be writing to this archive",
@@ -201,7 +202,7 @@ def _opened(path: Path) -> tuple[int, bool]:
             _check_regular(descriptor, path)
             with store_errors(path):
                 granted = _flock(descriptor, path)
-            if _is_named(descriptor, path):
+            if _is_named(os.fstat(descriptor), path):
                 return descriptor, granted
         except BaseException:
             os.close(descriptor)
@@ -215,15 +216,13 @@ def _check_regular(descriptor: int, path: Path) -> None:
         raise StoreError(f"{path}: not a regular file", hint="remove it")
 
 
-def _is_named(descriptor: int, path: Path) -> bool:
-    """Whether ``path`` names this very file. Raises StoreError."""
+def _is_named(ours: os.stat_result, path: Path) -> bool:
+    """Whether ``path`` names the very file whose status is ``ours``. Raises StoreError."""
     with store_errors(path):
         try:
-            named = os.lstat(path)
+            return os.path.samestat(os.lstat(path), ours)
         except (FileNotFoundError, NotADirectoryError):
             return False
-        ours = os.fstat(descriptor)
-    return (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 def _take(held: Held, beat: float, stop: threading.Event, *, watch: bool) -> None:

@@ -90,12 +90,14 @@ class StagedFile:
                 self._file = self._reopen()
                 if self._file is not None and (self._shared or not self._lock()):
                     self._file = self._copy_to_own(self._file)
+            else:
+                return None  # a journal means nothing without its file
         if self._file is None:
             self._check()
             self.unlink()
             with disk.store_errors(self.path):
                 self._file = self._create()
-            return None  # a journal means nothing without its file
+            return None
         try:
             noted = journal.read(self.journal_path)
         except UnreadableObject:
