@@ -406,10 +406,11 @@ class Month:
     def take(self, entry: Entry) -> None:
         """Note one of its entries."""
         key = entry.key
-        if key == layout.sums_key(self.key):
-            self.sums = entry
-        elif key == layout.index_key(self.key):
-            self.index = entry
+        if layout.is_of_a_month(key):
+            if key == layout.sums_key(self.key):
+                self.sums = entry
+            else:
+                self.index = entry
         else:
             self.entries[key] = entry
             set_key = layout.set_of(key)
@@ -466,12 +467,7 @@ async def with_records(
 ) -> list[SetFiles]:
     """The same sets, with the records read that neither a catalogue nor this run knows, many at
     once; only of the sets that ``reads`` says by their key. Raises StoreError."""
-    unknown = [
-        [key for key in one.records if not any(key in known for known in _known(one))]
-        if reads(one.key)
-        else []
-        for one in sets
-    ]
+    unknown = [_unread(one) if reads(one.key) else [] for one in sets]
     documents = await store.read_many(list(itertools.chain(*unknown)))
     return [
         replace(one, documents={**one.documents, **{key: documents[key] for key in keys}})
@@ -481,9 +477,12 @@ async def with_records(
     ]
 
 
-def _known(one: SetFiles) -> tuple[Mapping[str, object], ...]:
-    """What has the records, by their keys, that need not be read."""
-    return one.written, one.known, one.documents
+def _unread(one: SetFiles) -> list[str]:
+    """The keys of its records that nothing is known of."""
+    known, written, read = one.known, one.written, one.documents
+    return [
+        key for key in one.records if key not in known and key not in written and key not in read
+    ]
 
 
 async def results_below(store: Store, prefix: str) -> set[str]:

@@ -7,6 +7,7 @@ a line on stderr, and the types enforce it: a command returns None or an ``Ended
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -42,6 +43,9 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # timeout(1) signals its child and then its group; docker and systemd may do the same.
 # Signals within this time of the first count as one.
 _ECHO_SECONDS = 1.0
+# After how many more objects the garbage collector looks for cycles. Listings and catalogues make
+# many objects that stay, and hardly a cycle: at the default of 700 that took a tenth of their CPU.
+_UNCOLLECTED: Final = 50_000
 # Seconds after a signal: when we stop waiting for servers that do not answer, and when we exit
 # without what has not ended (a resolver, a dead disk), leaving it to the next run like a kill.
 _HURRY_SECONDS, _LAST_SECONDS = 1.2, 1.9
@@ -81,6 +85,7 @@ def run(
     """
     context = click.get_current_context(silent=True)
     last = last or LastLine()
+    gc.set_threshold(_UNCOLLECTED, 20, 20)
     with contextlib.ExitStack() as stack:
         log: RunLog = NoLog()
         if context is not None:
