@@ -215,6 +215,17 @@ def remove_node(target: Path) -> None:
     target.with_suffix(".json").unlink()
 
 
+def put_shards(root: Path) -> list[Path]:
+    """A backup of an old cluster, of which each shard has a folder; the files of its shards."""
+    return [
+        put_standard(
+            root, rdb(3000, node), f"20261121T02150{node}Z",
+            instance=CLUSTER, node=f"{CLUSTER}-db-{node}", job=f"7{node}",
+        )
+        for node in range(3)
+    ]  # fmt: skip
+
+
 def change_record(target: Path, **changes: object) -> None:
     path = target.with_suffix(".json")
     path.write_text(json.dumps(json.loads(path.read_text()) | changes, indent=2))

@@ -7,20 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from archiver import Archive, LocalStore, verify
+from archiver import Archive, LocalStore, restore, verify
 from archiver.commands.copy.difference import Mismatch, mismatches
 from archiver.commands.copy.run import copy
 from archiver.commands.copy.selection import CopyOptions, Selection
 from archiver.concurrency import in_thread
+from archiver.errors import NoSuchBackup
 from archiver.stores.base import Entry
 from archiver.times import TimeRange
 from examples.sample_rdb import rdb
+from tests.archive.sample import CLUSTER as SHARDED
 from tests.archive.sample import (
     STARTS,
     lines_of,
     put_backup,
     put_format,
     put_lines,
+    put_shards,
     put_standard,
     put_sums,
     remove_lines,
@@ -387,3 +390,18 @@ async def test_folders_without_backups_fail_nothing(tmp_path: Path) -> None:
     asked = CopyOptions(Selection(instances=("r-old",)))
     [failed] = (await copy(source, target, asked)).failures
     assert "no backup of r-old" in str(failed.error)
+
+
+async def test_shards_are_named_once_those_beside_them_are_whole(tmp_path: Path) -> None:
+    """Each has a folder of its own, which looks whole by itself."""
+    source, there = tmp_path / "source", Archive(LocalStore(tmp_path / "there"))
+    paths = put_shards(source)
+    right = paths[1].read_bytes()
+    flip(paths[1])
+    assert (await copy(Archive(LocalStore(source)), there)).exit_code == 3
+    with pytest.raises(NoSuchBackup, match="SHA256SUMS does not name it"):
+        await restore(there, tmp_path / "to", instance_id=SHARDED)
+    paths[1].write_bytes(right)
+    assert (await copy(Archive(LocalStore(source)), there)).exit_code == 0
+    done = await restore(there, tmp_path / "to", instance_id=SHARDED)
+    assert (len(done.files), done.exit_code) == (3, 0)

@@ -25,6 +25,8 @@ from archiver import (
 from archiver.archive.backupsets import BackupSet, newest_first
 from archiver.commands.drill import DrillOptions, drill
 from archiver.commands.drill.options import Wanted
+from archiver.commands.repair.from_source import SourceSupplier
+from archiver.commands.repair.run import repair
 from archiver.commands.summary import Summary
 from archiver.emulator import Emulator, Faults
 from archiver.errors import NoSuchBackup
@@ -237,6 +239,22 @@ async def test_a_changed_record_is_found(native: Emulator, archive: Archive) -> 
     document["received"]["Backups"][0]["BackupSize"] = "9001"
     record.write_text(json.dumps(document))
     assert (await verify(archive, VerifyOptions())).exit_code == 3
+
+
+async def test_a_shard_is_repaired_from_the_source(
+    files: Path, native: Emulator, archive: Archive
+) -> None:
+    originals = dumps(files)
+    await pulled(native, archive)
+    damaged = next(Path(str(archive.store)).rglob(f"{node_of(4)}-*.rdb"))
+    damaged.write_bytes(b"REDIS")
+    found = await verify(archive, VerifyOptions())
+    assert found.exit_code == 3
+    async with source_of(native, region=REGION) as source:
+        summary = await repair(archive, found, SourceSupplier(source))
+    assert summary.exit_code == 0
+    assert home(archive) == {node_of(n): data for n, data in enumerate(originals)}
+    assert (await verify(archive, VerifyOptions())).exit_code == 0
 
 
 # Clusters from before 2023-12-05, which have a job for each shard

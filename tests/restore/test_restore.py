@@ -36,6 +36,7 @@ from tests.archive.sample import (
     change_record,
     put_backup,
     put_cluster,
+    put_shards,
     put_standard,
     put_sums,
     remove_node,
@@ -133,17 +134,6 @@ async def test_replaced_nodes_are_not_missing(root: Path, tmp_path: Path) -> Non
     put_sums(made[0].parent)
     done = await restore(opened(root), tmp_path / "to", instance_id=CLUSTER)
     assert done.backup_set.key.endswith(f"{STARTS[1]}-1")
-
-
-def put_shards(root: Path) -> list[Path]:
-    """A backup of which each shard has a folder; the files of its shards."""
-    return [
-        put_standard(
-            root, rdb(3000, node), f"20261121T02150{node}Z",
-            instance=CLUSTER, node=f"{CLUSTER}-db-{node}", job=f"7{node}",
-        )
-        for node in range(3)
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("named", [None, 0, 2])

@@ -20,6 +20,7 @@ from archiver import events
 from archiver.archive import layout
 from archiver.archive.archive import Archive
 from archiver.archive.catalogue import Described
+from archiver.archive.completeness import SetNodes, parts_of_backups
 from archiver.archive.contents import (
     MonthView,
     Recorded,
@@ -46,7 +47,7 @@ from archiver.commands.summary import Summary
 from archiver.commands.writer import InstanceWriter, Locks
 from archiver.concurrency import Turns, entered, in_thread
 from archiver.errors import ArchiverError, BackupFailed, CorruptFile, IntegrityError, NoSpace
-from archiver.model import Pin, Provenance, Receipt, Stored
+from archiver.model import Kind, Pin, Provenance, Receipt, Stored
 from archiver.stores.base import Staging
 from archiver.stores.commit import Commit
 from archiver.transfer.download import download_file
@@ -103,6 +104,11 @@ class _Origin:
     named: set[str] = field(default_factory=set)
     recorded: set[str] = field(default_factory=set)
     is_doubted: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is a set of dumps, or may be."""
+        return not self.named or any(not key.endswith(f".{Kind.AOF}") for key in self.named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,7 +497,7 @@ class InstanceCopy:
     ) -> tuple[SealPlan, MonthView]:
         index = self._shared.index
         view = await index.view(month)
-        whole = {one for one in sets if self._is_whole(one, view.there)}
+        whole = self._whole(month, sets, view.there)
         plan = await plan_seal(
             self._target.store,
             view,
@@ -501,6 +507,21 @@ class InstanceCopy:
             known=index.known(view),
         )
         return plan, view
+
+    def _whole(self, month: str, sets: Collection[str], there: frozenset[str]) -> set[str]:
+        """Those of the sets in a month that are whole; where each shard has a set of its own, only
+        if those of the others are."""
+        found = {one for one in sets if self._is_whole(one, there)}
+        of_source = [
+            SetNodes(key, start, frozenset(map(layout.node_of, origin.named)), origin.is_full)
+            for alike in self._origins.values()
+            for key, origin in alike.items()
+            if layout.month_of(key) == month and (start := layout.set_start(key)) is not None
+        ]
+        for parts in parts_of_backups(of_source).values():
+            if not all(self._is_whole(one, there) for one in parts):
+                found -= set(parts)
+        return found
 
     def _is_whole(self, set_key: str, there: frozenset[str]) -> bool:
         """Whether each record that the source has of a set, and all that its SHA256SUMS names of
