@@ -229,7 +229,7 @@ async def commands_agree(root: Path) -> list[Violation]:
         findings = (await verify(archive)).findings
         rows = await archived_rows(archive)
         folders = await list_folders(archive)
-        sets = {folder.key: await read_set(archive, folder, folders) for folder in folders}
+        sets = [(folders.parts(one), await read_set(archive, one, folders)) for one in folders]
     except ArchiverError as error:
         return [Violation("one thing keeps a command from all others", f"{error}")]
     except Exception as error:  # noqa: BLE001 - that is the finding
@@ -239,17 +239,19 @@ async def commands_agree(root: Path) -> list[Violation]:
         faults.setdefault(finding.place, set()).add(finding.fault)
     wrong_in_ls = {r.set_key for r in rows if r.state is not State.ARCHIVED or r.set_note}
     broken = []
-    for key, one in sets.items():
-        found = faults.get(key, set())
+    for parts, one in sets:
+        keys = {part.key for part in parts}
+        found = set[Fault]().union(*(faults.get(key, set()) for key in keys))
         why = one.why_not if not one.is_complete else "complete"
-        ls = "not whole" if key in wrong_in_ls else "whole"
-        told = f"{key}: verify {sorted(found)}, restore {why}, ls {ls}"
-        of_month = faults.get(layout.month_of(key), set())
-        if not (found | of_month) and not (one.is_complete and key not in wrong_in_ls):
+        is_wrong_in_ls = bool(keys & wrong_in_ls)
+        ls = "not whole" if is_wrong_in_ls else "whole"
+        told = f"{one.key}: verify {sorted(found)}, restore {why}, ls {ls}"
+        of_month = faults.get(layout.month_of(one.key), set())
+        if not (found | of_month) and not (one.is_complete and not is_wrong_in_ls):
             broken.append(Violation("verify finds nothing where others do", told))
-        elif found & BY_SIZE and (one.is_complete or key not in wrong_in_ls):
+        elif found & BY_SIZE and (one.is_complete or not is_wrong_in_ls):
             broken.append(Violation("verify finds what others overlook", told))
-        elif one.is_complete and key in wrong_in_ls:
+        elif one.is_complete and is_wrong_in_ls:
             broken.append(Violation("restore offers what ls calls damaged", told))
     return broken
 
