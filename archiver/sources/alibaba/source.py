@@ -69,7 +69,7 @@ class TairSource:
         self._endpoint: Final = endpoint
         self._credentials: Final = credentials
         self._region = region
-        self._instances: Final = instances or {}
+        self._instances: Final = {} if instances is None else instances
         self._found: Final[dict[str, str]] = {}
         # Files are fetched over http where the API is, and otherwise never from a cluster's list.
         self._is_plain: Final = endpoint.lower().startswith("http://")
