@@ -158,6 +158,7 @@ def test_states(of_set: str, of_shard: str | None, status: Status) -> None:
         (set_entry(IsAvail=0, Backups=[shard_entry(0, BackupStatus="ERROR")]), None, None),
         (set_entry(IsAvail=0, Backups=[shard_entry(0, BackupStatus="ERROR")]), EIGHT, EIGHT),
         (set_entry(IsAvail=0, ClusterBackupStatus="RUNNING"), EIGHT, None),
+        (set_entry(8, ClusterBackupStatus="ERROR"), EIGHT, EIGHT),  # it says that all are there
     ],
 )
 def test_how_many_nodes_a_set_should_have(
@@ -168,6 +169,12 @@ def test_how_many_nodes_a_set_should_have(
         expected = NodesExpected(expected, text)
     page = page_of(entry, expected=of_instance)
     assert {one.nodes_expected for one in page.backups} == {expected}
+
+
+def test_a_set_that_failed_and_does_not_say_why_lacks_a_shard() -> None:
+    page = page_of(set_entry(8, ClusterBackupStatus="ERROR", IsAvail=None), expected=EIGHT)
+    text = "ClusterBackupStatus of DescribeClusterBackupList (perhaps more)"
+    assert {one.nodes_expected for one in page.backups} == {NodesExpected(9, text)}
 
 
 def test_a_set_that_failed_without_any_shard_is_loud() -> None:

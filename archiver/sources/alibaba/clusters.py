@@ -165,9 +165,14 @@ def _nodes_expected(
     shards = [entry if isinstance(entry, Mapping) else {} for entry in entries]
     said = {str(one.get("IsAvail")) for one in (item, *shards)}
     has_failed = any(one.get("BackupStatus") != "OK" for one in shards)
+    is_whole = "0" not in said
+    word = "IsAvail 0"
+    if is_whole and str(item.get("IsAvail")) != "1":
+        word = "ClusterBackupStatus"
+        is_whole = item.get(word) in ("OK", None)
     count = 0 if of_instance is None else of_instance.count
-    if "0" in said and not has_failed and count <= len(shards):
-        return NodesExpected(len(shards) + 1, f"IsAvail 0 of {ACTION} (perhaps more)")
+    if not is_whole and not has_failed and count <= len(shards):
+        return NodesExpected(len(shards) + 1, f"{word} of {ACTION} (perhaps more)")
     return None if said == {"1"} and count != len(shards) else of_instance
 
 
