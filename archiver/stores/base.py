@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from archiver.errors import ArchiverError
 from archiver.model import Part, Pin, Provenance, Receipt, Stored
 from archiver.stores.commit import Commit
+from archiver.stores.loans import Borrowed, Loan
 
 
 class Entry(NamedTuple):
@@ -170,6 +171,29 @@ class Store(Protocol):
         Where it is unknown whether a holder is alive, its lock is watched for a while. Without
         ``watch`` it counts as alive. ``briefly`` tells others that it is held for a moment only.
         """
+        ...
+
+    def elsewhere(self) -> "Callable[[], Store]":
+        """What opens the same store in another process. It can be pickled, and has no secret."""
+        ...
+
+    def lend(self) -> None:
+        """Lend the locks that are taken from now on to workers (:mod:`archiver.stores.loans`)."""
+        ...
+
+    def loan(self, scope: str) -> Loan:
+        """What is lent of a lock that this store holds. Blocks. Raises LockLost, StoreError."""
+        ...
+
+    def borrowed(self, scope: str, name: str, lock: Borrowed) -> AbstractContextManager[None]:
+        """Write under a lock that another process holds, in which it wrote ``name``. Entering and
+        leaving block. Raises UsageError where this store has no such lock, so that it is another
+        archive than the holder's; StoreError."""
+        ...
+
+    def doubt(self, scope: str) -> None:
+        """Take note that a worker that wrote in a scope may have ended halfway. Called by the
+        holder of its lock."""
         ...
 
     @property

@@ -14,15 +14,17 @@ Holder: TypeAlias = dict[str, Any]
 _MAX_BYTES = 4096  # a lock has a few fields, and is read often
 
 
-def ourselves(name: str, beat: int, *, briefly: bool = False) -> Holder:
+def ourselves(name: str, beat: int, *, briefly: bool = False, lent: bool = False) -> Holder:
     """Return what this process writes; ``name`` is unique, and a new ``beat`` is a sign of life.
-    ``briefly``: it holds the lock for a moment only, so others had better wait."""
+    ``briefly``: it holds the lock for a moment only, so others had better wait. ``lent``: other
+    processes may write under it (:mod:`archiver.stores.loans`)."""
     return {
         "host": socket.gethostname(),
         **asdict(ProcessIdentity.current()),
         "name": name,
         "beat": beat,
         **({"brief": True} if briefly else {}),
+        **({"lent": True} if lent else {}),
     }
 
 
@@ -45,6 +47,11 @@ def parse(data: bytes) -> Holder:
 def is_dead(holder: Holder) -> bool:
     """Whether the holder has certainly ended. False if it lives, or if that is unknown."""
     return ProcessIdentity.from_fields(holder).has_ended()
+
+
+def is_lent(holder: Holder) -> bool:
+    """Whether workers of the holder may write, even for some seconds after its death."""
+    return holder.get("lent") is True
 
 
 def ran_under_this_kernel(holder: Holder) -> bool:

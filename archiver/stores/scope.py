@@ -23,6 +23,8 @@ only what belongs to the lock that its caller holds.
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
+from archiver.errors import UsageError
+
 # The scope of what belongs to no instance.
 WHOLE: Final = ""
 # Folders beside those of the instances; what begins with a dot is none of theirs, either.
@@ -88,6 +90,14 @@ class NotHeld(RuntimeError):
 
     def __init__(self, scope: str) -> None:
         super().__init__(f"written without the lock of {scope or 'the whole archive'}")
+
+
+def other_archive(store: object) -> UsageError:
+    """The error for a worker whose store does not have the lock that its coordinator holds."""
+    return UsageError(
+        f"{store}: a worker finds another archive under this name than the coordinator",
+        hint="mount the same directory there, or give it the same endpoint and bucket",
+    )
 
 
 def below(folder: str, scope: str) -> str:

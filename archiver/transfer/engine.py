@@ -123,9 +123,13 @@ class Engine:
                 stats.attempts += 1
                 await route.recover(error, attempts)
 
+    def limit_to(self, rate: int | None) -> None:
+        """From now on download so many bytes per second; None for no limit."""
+        self._shared.limit.rate = rate
+
     def is_small(self, backup: Backup) -> bool:
         """Whether :meth:`transfer_small` takes this backup."""
-        return is_small(backup, self._shared)
+        return is_small(backup, self._shared.part_size, self._shared.limit)
 
     async def transfer_small(
         self, transfers: Sequence[Transfer], store_batch: StoreBatch, on_result: OnResult

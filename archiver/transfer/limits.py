@@ -36,7 +36,7 @@ class RateLimit:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
-        self._rate: Final = rate
+        self.rate = rate
         self._clock: Final = clock
         self._sleep: Final = sleep
         self._free_at = 0.0
@@ -44,17 +44,17 @@ class RateLimit:
     def max_read(self, buffer_size: int) -> int:
         """The most bytes to read in one go: at most what a quarter of a second allows, so that a
         low limit does not come in bursts."""
-        if self._rate is None:
+        if self.rate is None:
             return buffer_size
-        return max(1024, min(buffer_size, self._rate // 4))
+        return max(1024, min(buffer_size, self.rate // 4))
 
     async def take(self, size: int) -> None:
         """Wait until ``size`` more bytes are within the limit."""
-        if self._rate is None:
+        if self.rate is None:
             return
         now = self._clock()
         starts = max(now, self._free_at)
-        self._free_at = starts + size / self._rate
+        self._free_at = starts + size / self.rate
         if starts > now:
             await self._sleep(starts - now)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from archiver.errors import CorruptFile, IntegrityError
-from archiver.model import Backup, Footer, Measured, Network, Pin, Provenance, Receipt
+from archiver.model import Backup, BackupType, Footer, Measured, Network, Pin, Provenance, Receipt
 from archiver.rdb.meter import FileMeter
 
 
@@ -102,3 +102,10 @@ def receipt_for(measured: Measured, pin: Pin, part_size: int, stats: TransferSta
         bytes_fetched=stats.fetched,
         bytes_fetched_again=max(0, stats.fetched - stats.needed),
     )
+
+
+def empty_dump(backup: Backup, size: int | None) -> IntegrityError | None:
+    """What is wrong with a backup that is called a dump and has no bytes."""
+    if size == 0 and backup.type is BackupType.FULL:
+        return IntegrityError(f"{backup}: a full backup cannot have 0 bytes")
+    return None

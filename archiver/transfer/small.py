@@ -22,6 +22,7 @@ from archiver.stores.base import Staging
 from archiver.transfer.download_url import DownloadUrl
 from archiver.transfer.http.burst import ReadObject
 from archiver.transfer.http.client import Fetcher
+from archiver.transfer.limits import RateLimit
 from archiver.transfer.origin import SOURCE_ERRORS
 from archiver.transfer.receipt import TransferStats, verify_download, with_listed_crc
 from archiver.transfer.resources import SharedResources
@@ -53,9 +54,9 @@ class _Request:
     failures: list[ArchiverError] = field(default_factory=list)
 
 
-def is_small(backup: Backup, shared: SharedResources) -> bool:
+def is_small(backup: Backup, part_size: int, rate: RateLimit) -> bool:
     """Whether a backup may be downloaded so: it fits in one part and in a moment's rate limit."""
-    limit = min(SMALL_BYTES, shared.part_size, shared.limit.max_read(SMALL_BYTES))
+    limit = min(SMALL_BYTES, part_size, rate.max_read(SMALL_BYTES))
     return backup.size is not None and 0 < backup.size <= limit
 
 

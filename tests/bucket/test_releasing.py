@@ -129,7 +129,7 @@ def test_without_conditions_the_last_put_decides(
 ) -> None:
     """Whoever saw no lease, either, has written its own by then."""
     now = [1000.0]
-    monkeypatch.setattr("archiver.stores.s3.lease._now", lambda: now[0])
+    monkeypatch.setattr("archiver.stores.s3.lease.boot_clock", lambda: now[0])
 
     def put(_: Request, answer: Answer) -> Answer:
         now[0] += took
@@ -148,7 +148,7 @@ def test_the_next_beat_is_due_from_the_first_put(
 ) -> None:
     """Waiting for others takes nothing from the time in which a lease must be renewed."""
     now = [1000.0]
-    monkeypatch.setattr("archiver.stores.s3.lease._now", lambda: now[0])
+    monkeypatch.setattr("archiver.stores.s3.lease.boot_clock", lambda: now[0])
     due = list[float]()
 
     @contextmanager

@@ -32,6 +32,7 @@ from archiver.model import Part, Stored
 from archiver.stores.base import Staging, Store
 from archiver.stores.commit import Commit
 from archiver.stores.s3 import S3Options, S3Store
+from archiver.stores.s3.lease import Lease
 from archiver.stores.scope import scope_of
 from examples.sample_rdb import rdb, write_rdb
 from tests.conftest import QUICK, everything
@@ -72,8 +73,10 @@ class Place:
         """Take its lock away, and wait until the store knows. Blocks."""
         self.take_away()
         if isinstance(store, S3Store):
-            while store._leases[LOST]._lost is None:
-                store._leases[LOST]._stop.wait(0.01)
+            lease = store._leases[LOST]
+            assert isinstance(lease, Lease)
+            while lease._lost is None:
+                lease._stop.wait(0.01)
         self.then = self.of_the_lost()
 
     def losing(self) -> Store:

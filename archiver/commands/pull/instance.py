@@ -22,7 +22,7 @@ from archiver.archive.archive import Archive
 from archiver.archive.indexing import Indexing, not_written
 from archiver.archive.inventory import Finding, Inventory
 from archiver.archive.sealing import SealPlan
-from archiver.commands.pull.plan import Action, PullOptions, decide, empty_dump
+from archiver.commands.pull.plan import Action, PullOptions, decide
 from archiver.commands.pull.sets import ListedSets
 from archiver.commands.summary import Summary
 from archiver.commands.writer import InstanceWriter, Locks
@@ -38,6 +38,7 @@ from archiver.errors import (
 from archiver.ids import check_backup
 from archiver.model import Backup, Page, Query, Stored, Transfer
 from archiver.sources.base import Source
+from archiver.transfer.receipt import empty_dump
 
 AGAIN = "downloading it again"
 # For a backup that failed at the vendor: there will never be a file.

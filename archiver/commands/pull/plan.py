@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from archiver.archive.inventory import Finding
-from archiver.errors import IntegrityError, UsageError
+from archiver.errors import UsageError
 from archiver.model import Backup, BackupMode, BackupType, Status
 from archiver.transfer.engine import TransferOptions
+from archiver.transfer.receipt import empty_dump
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,3 @@ def decide(finding: Finding, options: PullOptions, fetched: Collection[str]) -> 
     if empty_dump(backup, backup.size) is not None:
         return Action.EMPTY
     return Action.DUPLICATE if transfer.stem in fetched else Action.FETCH
-
-
-def empty_dump(backup: Backup, size: int | None) -> IntegrityError | None:
-    """What is wrong with a backup that is called a dump and has no bytes."""
-    if size == 0 and backup.type is BackupType.FULL:
-        return IntegrityError(f"{backup}: a full backup cannot have 0 bytes")
-    return None

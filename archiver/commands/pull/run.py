@@ -5,7 +5,6 @@ feeds workers; each worker transfers one backup in parts and gets a receipt from
 bytes; the store commits; the archive records.
 """
 
-import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -19,21 +18,18 @@ from archiver import events
 from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
 from archiver.archive.indexing import Indexing
-from archiver.archive.replacing import Witnesses, is_confirmed, measure_present, prepare_replacement
-from archiver.commands.pull.batch import download_together
 from archiver.commands.pull.instance import InstancePull, Planned, Shared, instances_of
-from archiver.commands.pull.plan import PullOptions, empty_dump
+from archiver.commands.pull.plan import PullOptions
 from archiver.commands.summary import Summary
 from archiver.commands.writer import MOST_INSTANCES
-from archiver.concurrency import entered, in_thread, task_group
-from archiver.errors import CorruptFile, UnreadableObject, UsageError
+from archiver.concurrency import task_group
+from archiver.engines.base import Engine, OpenEngine
+from archiver.engines.inline import inline
+from archiver.errors import UsageError
 from archiver.ids import is_instance_id
 from archiver.logs import OF_RUNS, logged
-from archiver.model import Query, Receipt, Stored, Transfer
+from archiver.model import Query, Stored
 from archiver.sources.base import Source
-from archiver.stores.base import Staging
-from archiver.stores.commit import Commit
-from archiver.transfer.engine import Engine, open_engine
 from archiver.transfer.small import SMALL_FOR_LARGE
 
 # So many batches are listed ahead, some 4 KB a backup: the listing goes on while others come home.
@@ -46,8 +42,10 @@ async def pull(
     queries: Sequence[Query],
     options: PullOptions | None = None,
     observer: events.Observer = events.ignore,
+    engine: OpenEngine = inline,
 ) -> Summary:
-    """Bring home every backup that the queries list and the archive does not hold.
+    """Bring home every backup that the queries list and the archive does not hold. ``engine``
+    downloads them: by default in this process.
 
     What fails for one backup or one instance is in the summary's ``failures``, and the others go
     on; so does an instance that another process writes to, as ArchiveBusy, or whose lock is lost,
@@ -63,7 +61,7 @@ async def pull(
     if run.shared.options.dry_run:
         await run.rehearse(queries)
     else:
-        await run.download(queries)
+        await run.download(queries, engine)
         await archive.tidy(run.shared.observer)
     return run.shared.summary
 
@@ -83,7 +81,6 @@ class _Run:
             source, archive, options, observer, acknowledged, index, by_region
         )
         self._archive: Final = archive
-        self._witnesses: Final = Witnesses(archive.store)
         # Small backups that are tried again by themselves.
         self._alone: Final = anyio.Semaphore(options.workers * SMALL_FOR_LARGE)
 
@@ -96,25 +93,21 @@ class _Run:
         for instance_id, own in instances_of(queries).items():
             await InstancePull(self.shared, instance_id, own, never).run()
 
-    async def download(self, queries: Sequence[Query]) -> None:
+    async def download(self, queries: Sequence[Query], open_engine: OpenEngine) -> None:
         """The instances into the plan, the plan into the queue, the queue into workers."""
-        options = self.shared.options
-        workers, together = options.workers, self._archive.store.batch_size
-        small = workers * SMALL_FOR_LARGE
-        send, receive = anyio.create_memory_object_stream[Planned](workers)
-        send_small, receive_small = anyio.create_memory_object_stream[Planned](
-            _BATCHES_AHEAD * together
+        shared, options = self.shared, self.shared.options
+        opened = open_engine(
+            shared.source.again, self._archive, options.transfer, options.workers, shared.observer
         )
-        async with (
-            self.shared.locks,
-            open_engine(
-                self.shared.source.again, options.transfer, workers, small, self.shared.observer
-            ) as engine,
-        ):
+        async with shared.locks, opened as engine:
+            send, receive = anyio.create_memory_object_stream[Planned](options.workers)
+            send_small, receive_small = anyio.create_memory_object_stream[Planned](
+                _BATCHES_AHEAD * engine.batch_size
+            )
             async with task_group() as group:
-                for _ in range(workers):
+                for _ in range(options.workers):
                     group.start_soon(self._work, receive.clone(), engine)
-                for _ in range(small if together == 1 else 1):
+                for _ in range(engine.batches):
                     group.start_soon(self._work_small, receive_small.clone(), engine, group)
                 receive.close()
                 receive_small.close()
@@ -166,7 +159,7 @@ class _Run:
             async for first in queue:
                 async with self._alone:
                     pass  # those that are not home have all begun: they do not pile up
-                batch = [first, *_at_hand(queue, self._archive.store.batch_size - 1)]
+                batch = [first, *_at_hand(queue, engine.batch_size - 1)]
                 await self._download_batch(batch, engine, group)
 
     async def _download_batch(
@@ -184,12 +177,10 @@ class _Run:
             else:
                 group.start_soon(self._download_alone, planned, engine)
 
-        download = functools.partial(download_together, self._archive)
         try:
             if self.shared.full is None:
                 with self.shared.draining():
-                    transfers = [planned.transfer for planned in batch]
-                    await engine.transfer_small(transfers, download, settled)
+                    await engine.together([planned.transfer for planned in batch], settled)
         finally:
             for planned in left:  # the disk is full
                 planned.ended()
@@ -200,61 +191,16 @@ class _Run:
 
     async def _download_one(self, planned: Planned, engine: Engine) -> None:
         """One backup, unless the disk is full by now, or the lock of its instance is lost."""
-        transfer, store = planned.transfer, self._archive.store
-        backup, writer = transfer.backup, planned.instance.writer
+        backup, writer = planned.transfer.backup, planned.instance.writer
         try:
             if self.shared.full is not None or writer.is_busy:
                 return
             naming = self.shared.naming(str(backup), backup)
             with self.shared.draining(), writer.while_held(), naming:
-                transfer, size = await engine.sized(transfer)
-                planned = replace(planned, transfer=transfer)
-                if (empty := empty_dump(backup, size)) is not None:
-                    raise empty
-                staged = store.stage(transfer.stem, size, transfer.present)
-                async with entered(staged) as staging:
-                    commit = await self._commit(transfer, size, engine, staging)
-                    [stored] = await in_thread(store.finish, [commit])
-                planned.archived(stored)
+                transfer, stored = await engine.one(planned.transfer)
+                replace(planned, transfer=transfer).archived(stored)
         finally:
             planned.ended()
-
-    async def _commit(
-        self, transfer: Transfer, size: int, engine: Engine, staging: Staging
-    ) -> Commit:
-        """What brings one backup home: an object that lies there unrecorded, if the source proves
-        it, or what is fetched into ``staging``."""
-        documents = functools.partial(self._archive.documents, transfer)
-        present = await measure_present(self._archive.store, staging, is_log=transfer.backup.is_log)
-        for key, measured in present.items():
-            if key == f"{transfer.stem}.{measured.kind}":
-                receipt = await engine.receipt_for_present(transfer, measured)
-                if receipt is not None and await self._is_this_one(transfer, receipt):
-                    return staging.record(key, receipt, documents)
-        try:
-            receipt = await engine.transfer(transfer, size, staging)
-            kept = list[tuple[str, str]]()
-            if transfer.is_known or staging.existing:
-                kept = await prepare_replacement(
-                    self._witnesses, transfer.stem, staging, present, receipt
-                )
-        except CorruptFile as error:
-            at = await in_thread(staging.quarantine, str(error))
-            kept_in = "its bytes are not kept" if at is None else f"its bytes are kept in {at}"
-            raise CorruptFile(f"{error}; {kept_in}") from None
-        except UnreadableObject:
-            await in_thread(staging.restart)  # the disk does not give back what it was given
-            raise
-        for key, at in kept:
-            self.shared.observer(events.KeptAside(key, at))
-        return staging.commit(receipt, documents)
-
-    async def _is_this_one(self, transfer: Transfer, receipt: Receipt) -> bool:
-        """Whether it is the backup's own object, and not another whole dump of its size: by the
-        source's CRC-64, or by what the archive says of it."""
-        if receipt.crc64_declared is not None:
-            return True
-        return await is_confirmed(self._witnesses, transfer.stem, receipt.sha256)
 
 
 def _at_hand(queue: MemoryObjectReceiveStream[Planned], most: int) -> list[Planned]:

@@ -32,11 +32,13 @@ from archiver.stores.holder import (
     Holder,
     busy,
     is_dead,
+    is_lent,
     lost,
     ourselves,
     parse,
     ran_under_this_kernel,
 )
+from archiver.stores.loans import AFTER_DEATH_SECONDS, LOAN_SECONDS, Loan, boot_clock
 from archiver.stores.local.disk import FILE_MODE, store_errors, write_all
 from archiver.stores.local.layout import LOCK, LOCKS
 from archiver.stores.local.mounts import file_system_kind
@@ -62,17 +64,20 @@ class Held:
 
     ``is_new``: there was no lock file. ``was_left``: its last holder did not release it, so what
     that wrote can be seen but may not be durable. ``is_certain``: the kernel grants the lock to one
-    process only. ``is_brief``: it is held for a moment only.
+    process only. ``is_brief``: it is held for a moment only. ``is_lent``: other processes may write
+    under it.
     """
 
     is_new = False
     was_left = True
     is_certain = False
     is_brief = False
+    is_lent = False
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self.path: Final = path
         self._beats = 0
+        self._beaten_at = boot_clock()
         self._descriptor: Final = descriptor
         self._status: Final = os.fstat(descriptor)
         self._name: Final = secrets.token_hex(8)
@@ -86,6 +91,14 @@ class Held:
             self._lost = lost(*_guarded(self.path), self.holder())
         if self._lost is not None:
             raise self._lost
+
+    def loan(self) -> Loan:
+        """What is lent to workers. Others take the lock of a holder that stopped after four beats
+        without a change, where the kernel does not tell. Raises as :meth:`check` does."""
+        self.check()
+        age = boot_clock() - self._beaten_at
+        left = LOAN_SECONDS if self.is_certain else 3 * BEAT_SECONDS - age
+        return Loan(self._name, min(LOAN_SECONDS, left))
 
     def text(self) -> bytes:
         """What is in the file. Raises StoreError."""
@@ -111,10 +124,13 @@ class Held:
                 os.ftruncate(self._descriptor, 0)
 
     def write(self, beat: int) -> None:
-        text = json.dumps(ourselves(self._name, beat, briefly=self.is_brief)).encode()
+        began = boot_clock()
+        ours = ourselves(self._name, beat, briefly=self.is_brief, lent=self.is_lent)
+        text = json.dumps(ours).encode()
         with self._writing:  # nobody may read a half-written name
             write_all(self._descriptor, text, 0)
             os.ftruncate(self._descriptor, len(text))
+        self._beaten_at = began
 
     @contextmanager
     def unlocked(self) -> Generator[None, None, None]:
@@ -164,11 +180,13 @@ def hold(
     *,
     watch: bool = True,
     briefly: bool = False,
+    lent: bool = False,
 ) -> Generator[Held, None, None]:
     """Hold the lock at ``path``, for a moment only if ``briefly``. Raises ArchiveBusy, StoreError.
 
     Blocks for up to four beats when the last holder ran on another machine and did not release it:
-    that may be alive, and without ``watch`` it counts as alive. Blocks for one and a half beats
+    that may be alive, and without ``watch`` it counts as alive. So do its workers, if it is dead
+    and had lent it, for some seconds. Blocks for one and a half beats
     where flock is not reliable. Once ``stop`` is set it raises instead.
     """
     stop = stop or threading.Event()
@@ -178,6 +196,7 @@ def hold(
         held = Held(descriptor, path)
         held.is_new, held.was_left = is_new, is_new or os.fstat(descriptor).st_size > 0
         held.is_certain, held.is_brief = granted and flock_is_reliable(path), briefly
+        held.is_lent = lent
         try:
             _take(held, beat, stop, watch=watch)
             # Who watches has seen no change since the name was written.
@@ -238,6 +257,8 @@ def _take(held: Held, beat: float, stop: threading.Event, *, watch: bool) -> Non
         # Longer than a new holder takes to check its name and to beat for the first time.
         with held.unlocked():
             _wait_until_gone(held, 4 * beat, stop)
+    elif is_lent(before) and (not watch or stop.wait(AFTER_DEATH_SECONDS)):
+        raise held.busy()
     with store_errors(held.path):
         held.write(0)
     # Another process may have written its name at the same time: one of them stays.
@@ -270,6 +291,20 @@ def _flock(descriptor: int, path: Path) -> bool:
             raise
         return False
     return True
+
+
+def name_in(path: Path) -> object:
+    """The name that a holder wrote into the lock at ``path``; None where nobody did. Raises
+    StoreError."""
+    with store_errors(path):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    try:
+        return _holder(descriptor, path).get("name")
+    finally:
+        os.close(descriptor)
 
 
 def flock_is_reliable(path: Path) -> bool:

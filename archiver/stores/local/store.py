@@ -4,6 +4,7 @@ Files are staged in ``.staging/<instance>`` on the same file system, so that a r
 their final place. A file of several parts has a journal beside it; one of a single part needs none.
 """
 
+import functools
 import itertools
 import os
 import secrets
@@ -42,9 +43,10 @@ from archiver.ignored_names import is_ignored
 from archiver.model import Stored
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, Sync, drive, sync_each
+from archiver.stores.loans import Borrowed, Loan
 from archiver.stores.local import disk, reading
 from archiver.stores.local.layout import LOCK, LOCKS, QUARANTINE, STAGING, TEMPORARY
-from archiver.stores.local.lock import Held, hold, lock_path
+from archiver.stores.local.lock import Held, flock_is_reliable, hold, lock_path, name_in
 from archiver.stores.local.mounts import missing_mount
 from archiver.stores.local.quarantine import clear, move_to_quarantine
 from archiver.stores.local.staged_file import StagingArea
@@ -52,7 +54,7 @@ from archiver.stores.local.staging import LocalStaging
 from archiver.stores.local.sweep import Sweep, is_staged_in
 from archiver.stores.local.syncing import fastest_sync, sync_file_system
 from archiver.stores.local.walk import entries_below, folders_at_top, is_folder
-from archiver.stores.scope import WHOLE, HeldLocks, scope_of
+from archiver.stores.scope import WHOLE, HeldLocks, NotHeld, other_archive, scope_of
 
 T = TypeVar("T")
 
@@ -74,7 +76,8 @@ class LocalStore:
         self._staging: Final = self.root / STAGING
         self._quarantine: Final = self.root / QUARANTINE
         # The locks that this store holds, by scope.
-        self._locks: Final = HeldLocks[Held]()
+        self._locks: Final = HeldLocks[Held | Borrowed]()
+        self._lends = False
         # Scopes in which commits ended halfway. The next run finds what they renamed.
         self._broken_off: Final[set[str]] = set()
         # One way to sync for all that is written while any lock is held.
@@ -120,7 +123,9 @@ class LocalStore:
         for folder in (self._staging, lock_file.parent):
             disk.make_durable_directories(folder)
         with (
-            hold(lock_file, stop=stop, watch=watch, briefly=briefly) as lock,
+            hold(
+                lock_file, stop=stop, watch=watch, briefly=briefly, lent=self._lends and not briefly
+            ) as lock,
             self._own_folders(scope, lock) as staging,
             # Everything that is renamed was staged there: it is on the same file system.
             self._shared_sync(),
@@ -142,6 +147,35 @@ class LocalStore:
                         sync_file_system(staging)
                 self._broken_off.discard(scope)
                 del self._locks[scope]
+
+    def elsewhere(self) -> Callable[[], "LocalStore"]:
+        return functools.partial(LocalStore, self.root.absolute())
+
+    def lend(self) -> None:
+        self._lends = True
+
+    def loan(self, scope: str) -> Loan:
+        lock = self._locks.get(scope)
+        if not isinstance(lock, Held):
+            raise NotHeld(scope)
+        return lock.loan()
+
+    @contextmanager
+    def borrowed(self, scope: str, name: str, lock: Borrowed) -> Iterator[None]:
+        lock_file = lock_path(self.root, scope)
+        if name_in(lock_file) != name:
+            raise other_archive(self)
+        lock.is_certain = flock_is_reliable(lock_file)
+        with self._shared_sync():
+            self._locks[scope] = lock
+            self._forget_durable(scope)
+            try:
+                yield
+            finally:
+                del self._locks[scope]
+
+    def doubt(self, scope: str) -> None:
+        self._broken_off.add(scope)
 
     @contextmanager
     def _own_folders(self, scope: str, lock: Held) -> Iterator[Path]:

@@ -35,7 +35,8 @@ from archiver.concurrency import pause
 from archiver.errors import ArchiveBusy, ArchiverError, LockLost, StoreError, StoreForbidden
 from archiver.retry import RETRIES
 from archiver.stores.heartbeat import beating
-from archiver.stores.holder import Holder, busy, is_dead, lost, ourselves, parse, words
+from archiver.stores.holder import Holder, busy, is_dead, is_lent, lost, ourselves, parse, words
+from archiver.stores.loans import AFTER_DEATH_SECONDS, LOAN_SECONDS, Loan, boot_clock
 from archiver.stores.s3.bucket import Bucket
 from archiver.stores.s3.capabilities import Capabilities, ConditionalPuts
 from archiver.stores.s3.errors import ConditionFailed, DamagedInTransit
@@ -69,10 +70,12 @@ class Lease:
         scope: str = WHOLE,
         *,
         briefly: bool = False,
+        lent: bool = False,
         stop: threading.Event | None = None,
     ) -> None:
         self._bucket = bucket
         self._briefly: Final = briefly
+        self._lent: Final = lent
         self._scope: Final = scope
         self._key: Final = lease_key(scope)
         self._outages: Final = bucket.outages
@@ -92,17 +95,23 @@ class Lease:
         """
         lasting = self._outages.policy.give_up_after
         # After a sleep of the machine the next beat soon tells.
-        soon = _now() + min(lasting, self._may_be_silent)
+        soon = boot_clock() + min(lasting, self._may_be_silent)
         until = max(soon, self._seen_at + self._may_be_silent + lasting)
-        while self._lost is None and (silent := _now() - self._seen_at) > self._may_be_silent:
+        while self._lost is None and (silent := boot_clock() - self._seen_at) > self._may_be_silent:
             self._outages.report(f"the lease could not be renewed for {silent:.0f} s")
-            if _now() >= until or not pause(min(self._beat / 4, until - _now())):
+            if boot_clock() >= until or not pause(min(self._beat / 4, until - boot_clock())):
                 raise StoreError(
                     f"{self._bucket}: the lease could not be renewed for {silent:.0f} s",
                     hint="the store does not respond; run the command again to resume",
                 )
         if self._lost is not None:
             raise self._lost
+
+    def loan(self) -> Loan:
+        """What is lent to workers. Raises as :meth:`check` does."""
+        self.check()
+        left = self._seen_at + self._may_be_silent - boot_clock()
+        return Loan(self._name, min(LOAN_SECONDS, left))
 
     @property
     def _may_be_silent(self) -> float:
@@ -116,14 +125,14 @@ class Lease:
         What is there afterwards decides, whatever the store responds: a response may be lost, and
         our own name there may be of this beat or an earlier one.
         """
-        began = _now()
+        began = boot_clock()
         self._beats += 1
-        ours = ourselves(self._name, self._beats, briefly=self._briefly)
+        ours = ourselves(self._name, self._beats, briefly=self._briefly, lent=self._lent)
         data, unmoved = json.dumps(ours).encode(), 0
         for _ in range(_MAX_TRIES):
             failure = self._put(data, seen)
             if self._capabilities.conditional_puts is ConditionalPuts.NONE and self._beats == 1:
-                self._settle(_now() - began)
+                self._settle(boot_clock() - began)
             holder, etag = _look(self._bucket, self._key) or ({}, None)
             if holder == ours:
                 self._seen_at = began
@@ -154,7 +163,7 @@ class Lease:
 
     def until_next_beat(self) -> float:
         """The seconds until the next beat is due: it counts from the begin of the last."""
-        return max(0.0, self._seen_at + self._beat - _now())
+        return max(0.0, self._seen_at + self._beat - boot_clock())
 
     def _put(self, data: bytes, seen: str | None) -> StoreError | None:
         """Write the lease. Returns the error after which it is unknown whether that worked."""
@@ -200,7 +209,7 @@ class Lease:
         if (etag := self._own_etag()) is None:
             return
         # A deletion has no condition, so it must arrive before anybody may take the lease.
-        is_fresh = _now() - self._seen_at < _BEATS_TO_RELEASE * self._beat
+        is_fresh = boot_clock() - self._seen_at < _BEATS_TO_RELEASE * self._beat
         if not is_fresh and self.take(etag) is not None:
             return
         if self._bucket.delete_if_allowed(self._key):
@@ -229,15 +238,16 @@ def hold(
     *,
     watch: bool = True,
     briefly: bool = False,
+    lent: bool = False,
 ) -> Generator[Lease, None, None]:
     """Be the only writer of a scope while in this context, for a moment only if ``briefly``.
 
     Blocks for up to three beats to see whether another holder is alive; without ``watch`` it counts
-    as alive. Once ``stop`` is set it raises instead. Raises ArchiveBusy, StoreError,
-    StoreForbidden.
+    as alive. So do the workers of a dead one that had lent it, for some seconds. Once ``stop`` is
+    set it raises instead. Raises ArchiveBusy, StoreError, StoreForbidden.
     """
     stop = stop or threading.Event()
-    lease = Lease(bucket, capabilities, beat, scope, briefly=briefly, stop=stop)
+    lease = Lease(bucket, capabilities, beat, scope, briefly=briefly, lent=lent, stop=stop)
     seen = _free_etag(bucket, beat, stop, scope, watch=watch)
     try:
         if (other := lease.take(seen)) is not None:
@@ -248,12 +258,6 @@ def hold(
     finally:
         lease.stop()
         _release(lease)  # also when it was not taken: it may have been written
-
-
-def _now() -> float:
-    """A clock in seconds that also counts while this machine sleeps, as other holders do."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(clock)
 
 
 def _release(lease: Lease) -> None:
@@ -274,6 +278,7 @@ def _free_etag(
     if first is None:
         return None
     if _is_over(first[0]):
+        _wait_for_workers(bucket, scope, first[0], stop if watch else None)
         return first[1]
     if not watch:
         raise busy(bucket, scope, first[0])
@@ -287,12 +292,21 @@ def _free_etag(
         if now is None:
             return None
         if now != first:  # a live holder changes even a lease that we cannot parse
-            if _is_over(now[0]):
+            if _is_over(now[0]) and not is_lent(now[0]):
                 return now[1]
             raise busy(bucket, scope, now[0])
         if took > min(_OUTAGE_SECONDS, beat / 2):
             uncounted = _uncounted(bucket, now[0], uncounted, took)
     return first[1]
+
+
+def _wait_for_workers(
+    bucket: Bucket, scope: str, dead: Holder, stop: threading.Event | None
+) -> None:
+    """Wait until the workers of a dead holder have stopped. Raises ArchiveBusy where that is not to
+    be waited for, or was stopped."""
+    if is_lent(dead) and (stop is None or stop.wait(AFTER_DEATH_SECONDS)):
+        raise busy(bucket, scope, dead)
 
 
 def _uncounted(bucket: Bucket, holder: Holder, before: float, took: float) -> float:
@@ -312,6 +326,12 @@ def _uncounted(bucket: Bucket, holder: Holder, before: float, took: float) -> fl
 def _look(bucket: Bucket, key: str) -> tuple[Holder, str] | None:
     found = bucket.get(key)
     return None if found is None else (parse(found[0]), found[1])
+
+
+def name_in(bucket: Bucket, scope: str) -> object:
+    """The name that a holder wrote into a lease; None where nobody did. Raises StoreError."""
+    found = _look(bucket, lease_key(scope))
+    return None if found is None else found[0].get("name")
 
 
 def _is_over(holder: Holder) -> bool:

@@ -1,5 +1,6 @@
 """An archive in a bucket: a Store whose objects are written whole, under their final keys."""
 
+import functools
 import hashlib
 import itertools
 import math
@@ -26,6 +27,7 @@ from archiver.model import Stored
 from archiver.retry import RetryPolicy
 from archiver.stores.base import Entry, Leftover, Opened, Staging
 from archiver.stores.commit import Commit, drive, sync_each
+from archiver.stores.loans import Borrowed, Loan
 from archiver.stores.s3.bucket import Bucket, ObjectReader
 from archiver.stores.s3.capabilities import Capabilities, probe
 from archiver.stores.s3.layout import (
@@ -36,7 +38,7 @@ from archiver.stores.s3.layout import (
     quarantine_prefix,
     scope_of_internal,
 )
-from archiver.stores.s3.lease import BEAT_SECONDS, Lease, hold
+from archiver.stores.s3.lease import BEAT_SECONDS, Lease, hold, name_in
 from archiver.stores.s3.multipart import ListedUpload
 from archiver.stores.s3.options import S3Options, parse_url
 from archiver.stores.s3.outages import OutageBudget
@@ -45,7 +47,7 @@ from archiver.stores.s3.responses import bare
 from archiver.stores.s3.staging import S3Staging
 from archiver.stores.s3.unfinished import own_uploads, scopes_of_abandoned, sweep
 from archiver.stores.s3.writing import VerifiedWriter
-from archiver.stores.scope import WHOLE, HeldLocks, scope_of
+from archiver.stores.scope import WHOLE, HeldLocks, NotHeld, other_archive, scope_of
 
 _ENTRIES_AT_ONCE = 1000
 # Far stores take their time to answer; the client keeps 64 connections.
@@ -74,6 +76,7 @@ class S3Store:
     ) -> None:
         """Raises UsageError for a URL of another form."""
         bucket, prefix = parse_url(url)
+        self._url: Final = url
         outages = OutageBudget(retry, on_wait)
         self.bucket: Final = Bucket(bucket, prefix, options or S3Options(), outages)
         self.bucket.before_each_write(self._check_lease)
@@ -82,7 +85,8 @@ class S3Store:
         self._writer: VerifiedWriter | None = None
         self._creating: Final = threading.Lock()
         # The leases that this store holds, by scope. A thread for each keeps it alive.
-        self._leases: Final = HeldLocks[Lease]()
+        self._leases: Final = HeldLocks[Lease | Borrowed]()
+        self._lends = False
         # The unfinished uploads, and when they were listed.
         self._uploads: list[ListedUpload] | None = None
         self._listed_at = -math.inf
@@ -98,7 +102,7 @@ class S3Store:
         writer, stop = await in_thread(self._verified_writer), threading.Event()
         held = hold(
             self.bucket, writer.capabilities, self._beat, stop, scope,
-            watch=watch, briefly=briefly,
+            watch=watch, briefly=briefly, lent=self._lends and not briefly,
         )  # fmt: skip
         async with entered(held, stop.set) as lease:
             self._leases[scope] = lease
@@ -107,6 +111,34 @@ class S3Store:
                 yield
             finally:
                 del self._leases[scope]
+
+    def elsewhere(self) -> Callable[[], "S3Store"]:
+        return functools.partial(
+            S3Store, self._url, self.bucket.options, retry=self.bucket.outages.policy
+        )
+
+    def lend(self) -> None:
+        self._lends = True
+
+    def loan(self, scope: str) -> Loan:
+        lease = self._leases.get(scope)
+        if not isinstance(lease, Lease):
+            raise NotHeld(scope)
+        return lease.loan()
+
+    @contextmanager
+    def borrowed(self, scope: str, name: str, lock: Borrowed) -> Iterator[None]:
+        if name_in(self.bucket, scope) != name:
+            raise other_archive(self)
+        self._leases[scope] = lock
+        self._verified_writer().forget_quarantine_listing(scope)
+        try:
+            yield
+        finally:
+            del self._leases[scope]
+
+    def doubt(self, scope: str) -> None:
+        """A bucket has nothing that is visible and not durable."""
 
     @property
     def missing_hint(self) -> str:

@@ -1,0 +1,1 @@
+"""Where backups are downloaded: in this process, or in those of a cluster."""
