@@ -6,8 +6,8 @@ whether the source would fail for everything else in the same way (``concerns_al
 A message is one line: what was wrong, and where. The hint says what to do.
 """
 
-from collections.abc import Collection
-from typing import ClassVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ClassVar
 
 
 class ArchiverError(Exception):
@@ -33,6 +33,17 @@ class ArchiverError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """As data for another process: its fields, and the nearest class of this module."""
+        kind = next(one for one in type(self).__mro__ if one.__module__ == __name__)
+        return _made_again, (kind, self.__dict__)
+
+
+def _made_again(kind: type[ArchiverError], fields: Mapping[str, Any]) -> ArchiverError:
+    error = kind.__new__(kind, fields["message"])
+    error.__dict__.update(fields)
+    return error
 
 
 # 1: some backups failed
@@ -92,6 +103,12 @@ class RequestRejected(UsageError):
 
 class NoInstances(UsageError):
     """No instance is selected, though all could be listed."""
+
+
+class UnusableCluster(UsageError):
+    """A worker cannot take part: it has another version, or sees another archive."""
+
+    ends_run = True
 
 
 class UnsupportedFormat(UsageError):
@@ -217,6 +234,12 @@ class UntrustedSource(SourceError):
     """The certificate of the source is not trusted."""
 
     concerns_all = True
+
+
+class ClusterLost(SourceError):
+    """The cluster whose workers download cannot be reached, or not any more."""
+
+    ends_run = True
 
 
 class ProxyRefused(SourceError):

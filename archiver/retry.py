@@ -147,6 +147,12 @@ class RetryTable:
         timeout=3.0,
         total=10.0,
     )
+    # Engines
+    lost_worker: RetryRule = RetryRule(
+        "a file whose worker died; from the second time on alone on its worker", attempts=3
+    )
+    cluster: RetryRule = RetryRule("connecting to the scheduler of a cluster", timeout=10.0)
+    no_worker: RetryRule = RetryRule("waiting for a worker where a cluster has none", total=60.0)
     # Buckets
     s3_call: RetryRule = RetryRule(
         "a request to a bucket, after an error that may be temporary",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from archiver.cli.engines import engine_of, engine_options, patience_of
 from archiver.cli.options import (
     Way,
     allow_host_option,
@@ -84,6 +85,7 @@ def download_options(command: F) -> F:
     help="Only backups made in this mode (repeatable).",
 )  # fmt: skip
 @download_options
+@engine_options
 @option("--dry-run", is_flag=True, help="Show what would be downloaded; write nothing.")
 @option("--progress/--no-progress", default=True, help="Show bars on a terminal, lines in a log.")
 @beginning_options
@@ -115,6 +117,7 @@ def pull(place: str, **given: Any) -> None:
         last=last,
         verbose=given["verbose"],
         on_interrupt="run the same command again to resume",
+        patience=patience_of(given),
     )
 
 
@@ -131,6 +134,7 @@ async def _pull(place: str, given: dict[str, Any], last: "LastLine") -> "Ended |
     shard, way = given["shard"], Way.of(given)
     own = replace(selection, ids=shard.own(selection.ids))
     source_options, options = SourceOptions.of(given, own), pull_options(given, way)
+    engine = engine_of(given)
 
     async def work(watch: Watch) -> list[str]:
         if not own:
@@ -141,7 +145,7 @@ async def _pull(place: str, given: dict[str, Any], last: "LastLine") -> "Ended |
             queries = await source_options.queries(source, watch.observe, shard)
             if not (queries or shard.is_all or watch.so_far.failures):
                 return [shard.empty("among those requested")]
-            await pull_backups(source, archive, queries, options, watch.observe)
+            await pull_backups(source, archive, queries, options, watch.observe, engine)
         asked = list(dict.fromkeys(query.instance_id for query in queries))
         now = datetime.now(UTC)
         if given["max_age"] is not None:

@@ -48,7 +48,7 @@ _ECHO_SECONDS = 1.0
 _UNCOLLECTED: Final = 50_000
 # Seconds after a signal: when we stop waiting for servers that do not answer, and when we exit
 # without what has not ended (a resolver, a dead disk), leaving it to the next run like a kill.
-_HURRY_SECONDS, _LAST_SECONDS = 1.2, 1.9
+_HURRY_SECONDS, PATIENCE_SECONDS = 1.2, 1.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def run(
     *,
     verbose: int,
     on_interrupt: str | Callable[[], str],
-    patience: float = _LAST_SECONDS,
+    patience: float = PATIENCE_SECONDS,
     last: LastLine | None = None,
 ) -> NoReturn:
     """Run the command and exit with 0, its ``Ended`` code, or that of its error.

@@ -18,7 +18,7 @@ import time
 from typing import Final, NamedTuple
 
 from archiver.concurrency import pause
-from archiver.errors import LockLost
+from archiver.errors import ArchiverError, LockLost
 
 # For how many seconds a lock is lent at a time.
 LOAN_SECONDS: Final = 5.0
@@ -56,6 +56,7 @@ class Borrowed:
 
     def __init__(self) -> None:
         self._until = -math.inf
+        self._lost: ArchiverError | None = None
         self._guard: Final = threading.Lock()
 
     def extend(self, until: float) -> None:
@@ -63,14 +64,20 @@ class Borrowed:
         with self._guard:
             self._until = max(self._until, until)
 
+    def lose(self, error: ArchiverError) -> None:
+        """The lock is not held any more."""
+        self._lost = error
+
     @property
     def is_valid(self) -> bool:
         return boot_clock() < self._until
 
     def check(self) -> None:
         """Return while the lock is certainly held; wait for an answer that says so. Raises
-        LoanLapsed."""
+        LoanLapsed, and what the holder met."""
         began = boot_clock()
-        while not self.is_valid:
+        while self._lost is not None or not self.is_valid:
+            if self._lost is not None:
+                raise self._lost
             if boot_clock() - began > PATIENCE_SECONDS or not pause(_LOOK_SECONDS):
                 raise LoanLapsed("the coordinator of this worker does not answer any more")

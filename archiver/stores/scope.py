@@ -23,7 +23,7 @@ only what belongs to the lock that its caller holds.
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
-from archiver.errors import UsageError
+from archiver.errors import UnusableCluster
 
 # The scope of what belongs to no instance.
 WHOLE: Final = ""
@@ -92,9 +92,9 @@ class NotHeld(RuntimeError):
         super().__init__(f"written without the lock of {scope or 'the whole archive'}")
 
 
-def other_archive(store: object) -> UsageError:
+def other_archive(store: object) -> UnusableCluster:
     """The error for a worker whose store does not have the lock that its coordinator holds."""
-    return UsageError(
+    return UnusableCluster(
         f"{store}: a worker finds another archive under this name than the coordinator",
         hint="mount the same directory there, or give it the same endpoint and bucket",
     )

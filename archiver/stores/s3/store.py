@@ -63,6 +63,7 @@ class S3Store:
     ``on_capabilities`` is called once with what the store can do. ``retry`` says how long to wait
     for a bucket that does not respond; ``on_wait`` is called once for each outage that lasts, with
     its reason, in a thread. ``beat`` is the interval in seconds at which the lease is renewed.
+    The store is not asked for its ``capabilities`` where they are given.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class S3Store:
         beat: float = BEAT_SECONDS,
         retry: RetryPolicy | None = None,
         on_wait: Callable[[str], None] = lambda _: None,
+        capabilities: Capabilities | None = None,
     ) -> None:
         """Raises UsageError for a URL of another form."""
         bucket, prefix = parse_url(url)
@@ -83,6 +85,8 @@ class S3Store:
         self._on_capabilities: Final = on_capabilities
         self._beat: Final = beat
         self._writer: VerifiedWriter | None = None
+        if capabilities is not None:
+            self._writer = VerifiedWriter(self.bucket, capabilities)
         self._creating: Final = threading.Lock()
         # The leases that this store holds, by scope. A thread for each keeps it alive.
         self._leases: Final = HeldLocks[Lease | Borrowed]()
@@ -114,8 +118,9 @@ class S3Store:
 
     def elsewhere(self) -> Callable[[], "S3Store"]:
         return functools.partial(
-            S3Store, self._url, self.bucket.options, retry=self.bucket.outages.policy
-        )
+            S3Store, self._url, self.bucket.options, retry=self.bucket.outages.policy,
+            capabilities=None if self._writer is None else self._writer.capabilities,
+        )  # fmt: skip
 
     def lend(self) -> None:
         self._lends = True

@@ -1,0 +1,381 @@
+"""The coordinator's side: hands out tasks, answers workers, and counts those that die."""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from archiver import events
+from archiver.archive.archive import Archive
+from archiver.concurrency import in_thread, shielded, task_group
+from archiver.engines.base import OpenEngine, Settled
+from archiver.engines.dask.cluster import Cluster
+from archiver.engines.dask.messages import (
+    TOPIC,
+    Answer,
+    Identity,
+    Parcel,
+    Question,
+    Result,
+    Settings,
+    Work,
+    without_urls,
+)
+from archiver.engines.dask.places import Place, Places
+from archiver.engines.dask.worker import ANSWER, STOP, fetch, open_run
+from archiver.errors import ArchiverError, BackupFailed, ClusterLost, UnusableCluster
+from archiver.model import Backup, Stored, Transfer
+from archiver.retry import RETRIES
+from archiver.stores.loans import LOAN_SECONDS, Loan, boot_clock
+from archiver.stores.scope import NotHeld, scope_of
+from archiver.transfer.download_url import Relist
+from archiver.transfer.engine import TransferOptions
+from archiver.transfer.limits import RateLimit
+from archiver.transfer.small import is_small
+from archiver.version import __version__
+
+T = TypeVar("T")
+
+# How often the scheduler is asked for its workers.
+_LOOK_SECONDS: Final = 0.5
+# For how long a worker may take to end what is under way, when the run is over.
+_STOP_SECONDS: Final = 5.0
+_BATCH_SIZE: Final = 32
+
+
+class Dask:
+    """Implements Engine."""
+
+    batch_size: Final = _BATCH_SIZE
+
+    def __init__(
+        self,
+        client: Any,  # noqa: ANN401 - of a package that may not be installed
+        relist: Relist,
+        archive: Archive,
+        options: TransferOptions,
+        workers: int,
+        observer: events.Observer,
+        group: TaskGroup,
+    ) -> None:
+        self._run: Final = secrets.token_hex(8)
+        self._client: Final = client
+        self._relist: Final = relist
+        self._store: Final = archive.store
+        self._options: Final = options
+        self._workers: Final = workers
+        self._observer: Final = observer
+        self._group: Final = group
+        self._places: Final = Places()
+        self._why_over: ArchiverError | None = None
+        self._over: Final = asyncio.Event()
+        # By a worker's address: the backups that it has now, and until when, by boot_clock, it may
+        # write without hearing more.
+        self._at_work: Final[dict[str, dict[Identity, Backup]]] = {}
+        self._lent_until: Final[dict[str, float]] = {}
+        # How many workers died with a file.
+        self._deaths: Final[Counter[Identity]] = Counter()
+        self._routes: Final[set[tuple[str, str, str]]] = set()
+
+    @property
+    def batches(self) -> int:
+        return max(1, len(self._places.all))
+
+    def is_small(self, backup: Backup) -> bool:
+        return is_small(backup, self._options.part_size, RateLimit(self._options.limit_rate))
+
+    # Tasks
+
+    async def one(self, transfer: Transfer) -> tuple[Transfer, Stored]:
+        backup = transfer.backup
+        while (result := await self._result(Work(self._run, (transfer,), is_batch=False))) is None:
+            self._give_up_or_retry(backup)
+        self._deaths.pop(backup.identity, None)
+        if result.error is not None:
+            raise result.error
+        [home] = result.homes
+        if home is None:
+            raise RuntimeError("a worker returned neither a result nor an error")
+        return home
+
+    def _give_up_or_retry(self, backup: Backup) -> None:
+        """After the death of its worker. Raises BackupFailed."""
+        deaths = self._deaths[backup.identity]
+        if deaths >= RETRIES.lost_worker.attempts:
+            del self._deaths[backup.identity]
+            raise BackupFailed(
+                f"{backup}: {deaths} workers died while they downloaded it",
+                hint="their logs may say why; the next pull tries it again",
+            )
+        why = BackupFailed("its worker died")
+        self._observer(events.Retrying(str(backup), why, deaths, 0.0, backup.instance_id))
+
+    async def together(self, transfers: Sequence[Transfer], settled: Settled) -> None:
+        result = await self._result(Work(self._run, tuple(transfers), is_batch=True))
+        if result is None:
+            result = Result((None,) * len(transfers))
+        for home in result.homes:
+            settled(None if home is None else home[1])
+        if result.error is not None:
+            raise result.error
+
+    async def _result(self, work: Work) -> Result | None:
+        """What came of a task; None if its worker died, or gave it up. Raises what ends the run."""
+        backups = {one.backup.identity: one.backup for one in work.transfers}
+        alone = any(self._deaths[identity] for identity in backups)
+        place = await self._unless_over(self._places.take(alone=alone))
+        own = self._at_work.setdefault(place.address, {})
+        own |= backups
+        try:
+            result = await self._result_at(place, work)
+            for event in () if result is None else result.happened:
+                self._relay(event, own)
+        finally:
+            for identity in backups:
+                own.pop(identity, None)
+            self._places.give(place)
+        if result is None or result.is_abandoned:
+            self._deaths.update(backups.keys())
+            self._doubt(work)
+            if result is None:  # it may not be dead, but out of reach
+                await self._unless_over(self._lapsed([place.address]))
+            return None
+        if result.error is not None:
+            self._doubt(work)
+        return result
+
+    def _doubt(self, work: Work) -> None:
+        for scope in {scope_of(transfer.stem) for transfer in work.transfers}:
+            self._store.doubt(scope)
+
+    async def _result_at(self, place: Place, work: Work) -> Result | None:
+        """What a worker returns; None if it dies first."""
+        if not await self._is_open(place):
+            return None
+        bare = replace(work, transfers=tuple(map(without_urls, work.transfers)))
+        first = work.transfers[0].backup
+        name = f"{first}-and-{len(work.transfers) - 1}-more" if work.is_batch else str(first)
+        future = self._client.submit(
+            fetch, bare, key=f"archiver-{name}-{secrets.token_hex(4)}", workers=[place.address],
+            allow_other_workers=False, pure=False, retries=0,
+        )  # fmt: skip
+        try:
+            return await self._unless_gone(place, future.result())
+        finally:
+            future.release()
+
+    async def _is_open(self, place: Place) -> bool:
+        """Whether a worker takes part in this run; it is asked to when it gets its first task.
+        False if it dies. Raises UnusableCluster."""
+        async with place.opening:
+            if place.is_open:
+                return True
+            options = replace(self._options, limit_rate=self._share())
+            workers = min(self._workers, place.threads)
+            settings = Settings(self._run, __version__, self._store.elsewhere(), options, workers)
+            answers = await self._unless_gone(
+                place,
+                self._client.run(
+                    open_run, self._run, Parcel.of(settings),
+                    workers=[place.address], on_error="return",
+                ),
+            )  # fmt: skip
+            if answers is None:
+                return False
+            error = answers[place.address]
+            if isinstance(error, OSError):
+                return False
+            if error is not None:
+                raise UnusableCluster(
+                    f"the worker {place.address} cannot take part: {error}",
+                    hint=None if isinstance(error, ArchiverError) else "install archiver there",
+                )
+            place.is_open = True
+            return True
+
+    # Waiting
+
+    async def _unless_over(self, work: Awaitable[T]) -> T:
+        """Its result. Raises what ends the run, as soon as that is known."""
+        result = await self._first(work, self._over)
+        self._check()
+        [value] = result
+        return value
+
+    async def _unless_gone(self, place: Place, work: Awaitable[T]) -> T | None:
+        """Its result; None if the worker dies first, or dask gives it up."""
+        result = await self._first(work, self._over, place.gone)
+        self._check()
+        return result[0] if result else None
+
+    async def _first(self, work: Awaitable[T], *ends: asyncio.Event) -> list[T]:
+        """Its result in a list; none if one of the events comes first, or dask cancels it."""
+        doing = asyncio.ensure_future(work)
+        waiting = [asyncio.ensure_future(event.wait()) for event in ends]
+        try:
+            await asyncio.wait([doing, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in (doing, *waiting):
+                one.cancel()
+        if not doing.done() or doing.cancelled():
+            return []
+        error = doing.exception()
+        if error is None:
+            return [doing.result()]
+        if isinstance(error, OSError | TimeoutError) or type(error).__name__ == "KilledWorker":
+            return []
+        raise error
+
+    def _check(self) -> None:
+        """Raises what ends the run."""
+        if self._client.status != "running":
+            self._end(_lost("it closed the connection"))
+        if self._why_over is not None:
+            raise self._why_over
+
+    def _end(self, why: ArchiverError) -> None:
+        self._why_over = self._why_over or why
+        self._over.set()
+
+    async def _lapsed(self, addresses: Collection[str]) -> None:
+        """Wait until these workers stop to write, if they hear nothing more."""
+        until = max((self._lent_until.get(address, 0.0) for address in addresses), default=0.0)
+        await anyio.sleep(max(0.0, until - boot_clock()))
+
+    # The cluster
+
+    async def watch(self) -> None:
+        """Look which workers there are, as long as the run lasts."""
+        since = anyio.current_time()
+        while self._why_over is None:
+            try:
+                with anyio.fail_after(RETRIES.cluster.timeout):
+                    threads = await self._client.scheduler.ncores()
+            except (OSError, TimeoutError) as error:
+                self._end(_lost(str(error)))
+                return
+            self._places.update(dict(threads))
+            now = anyio.current_time()
+            since = now if threads else since
+            if now - since > RETRIES.no_worker.total:
+                self._end(ClusterLost("the cluster has no worker", hint="start some: dask worker"))
+            with suppress(ArchiverError):
+                self._check()
+            await anyio.sleep(_LOOK_SECONDS)
+
+    def heard(self, event: tuple[float, Mapping[str, Any]]) -> None:
+        """Handle an event of the topic."""
+        message = event[1]
+        if message.get("run") == self._run:
+            self._group.start_soon(self._reply, message["worker"], Parcel(message["question"]))
+
+    async def _reply(self, address: str, parcel: Parcel) -> None:
+        question: Question = parcel.opened()
+        own = dict(self._at_work.get(address, {}))
+        for event in question.happened:
+            self._relay(event, own)
+        loans = {scope: loan for scope in question.scopes if (loan := await self._loan(scope))}
+        backups = {
+            identity: await self._backup(own, identity, renews=question.renews)
+            for identity in question.wanted
+            if identity in own
+        }
+        self._lent_until[address] = boot_clock() + LOAN_SECONDS
+        answer = Answer(question.number, loans, backups, self._share())
+        await self._send(ANSWER, [address], parcel=Parcel.of(answer).data)
+
+    async def _loan(self, scope: str) -> Loan | ArchiverError | None:
+        try:
+            return await in_thread(self._store.loan, scope)
+        except NotHeld:
+            return None
+        except ArchiverError as error:
+            return error
+
+    async def _backup(
+        self, own: Mapping[Identity, Backup], identity: Identity, *, renews: bool
+    ) -> Backup | ArchiverError:
+        """A backup with its URLs, as it was listed, or as the source lists it now."""
+        backup = own[identity]
+        if backup.urls and not renews:
+            return backup
+        try:
+            return await self._relist(backup)
+        except ArchiverError as error:
+            return error
+
+    async def _send(self, name: str, addresses: Collection[str], **given: object) -> set[str]:
+        """Send a message to workers; the addresses of those that have handled it."""
+        message = {"op": name, "run": self._run, **given}
+        try:
+            answers = await self._client.scheduler.broadcast(
+                msg=message, workers=list(addresses), on_error="ignore"
+            )
+        except (OSError, TimeoutError):
+            return set()  # who watches finds out
+        return {address for address, answer in answers.items() if answer is True}
+
+    def _share(self) -> int | None:
+        """A worker's share of the rate limit."""
+        rate = self._options.limit_rate
+        return None if rate is None else max(1024, rate // max(1, self._places.busy))
+
+    def _relay(self, event: events.Event, own: Mapping[Identity, Backup]) -> None:
+        """Pass on what happened in a worker, with what is known of the backup here."""
+        backup = getattr(event, "backup", None)
+        if isinstance(event, events.RouteChosen):
+            route = (event.host, event.network, event.why)
+            if route not in self._routes:
+                self._routes.add(route)
+                self._observer(event)
+        elif backup is None:
+            self._observer(event)
+        elif backup.identity in own:
+            self._observer(replace(event, backup=own[backup.identity]))  # type: ignore[arg-type]
+
+    async def close(self) -> None:
+        """End what is under way, and return when no worker writes any more."""
+        open_ = [place.address for place in self._places.all if place.is_open]
+        if self._why_over is None and open_:
+            with anyio.move_on_after(_STOP_SECONDS):
+                for address in await self._send(STOP, open_):
+                    self._lent_until.pop(address, None)
+        await self._lapsed(self._lent_until.keys())
+
+
+def _lost(why: str) -> ClusterLost:
+    return ClusterLost(
+        f"the connection to the scheduler was lost: {why}",
+        hint="what is archived stays; run the command again",
+    )
+
+
+def dask(cluster: Cluster) -> OpenEngine:
+    """What opens an engine in a cluster."""
+
+    @asynccontextmanager
+    async def opened(
+        relist: Relist,
+        archive: Archive,
+        options: TransferOptions,
+        workers: int,
+        observer: events.Observer,
+    ) -> AsyncGenerator[Dask, None]:
+        archive.store.lend()
+        async with cluster.connected(workers) as client, task_group() as group:
+            engine = Dask(client, relist, archive, options, workers, observer, group)
+            client.subscribe_topic(TOPIC, engine.heard)
+            group.start_soon(engine.watch)
+            try:
+                yield engine
+            finally:
+                await shielded(engine.close())
+                group.cancel_scope.cancel()
+
+    return opened

@@ -1,0 +1,150 @@
+"""What the coordinator and its workers send each other: flat data."""
+
+import copyreg
+import io
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from archiver import events
+from archiver.errors import ArchiverError
+from archiver.model import Backup, Stored, Transfer
+from archiver.secret import Secret
+from archiver.stores.loans import Loan
+
+if TYPE_CHECKING:
+    from archiver.stores.base import Store
+    from archiver.transfer.engine import TransferOptions
+
+# Of all runs in a cluster: the scheduler keeps the last 1,000 events of each topic.
+TOPIC: Final = "archiver"
+
+Identity: TypeAlias = tuple[str, str]
+
+
+def _revealed(secret: Secret) -> tuple[type[Secret], tuple[str]]:
+    return Secret, (secret.reveal(),)
+
+
+class Parcel:
+    """What may hold secrets, on its way to a worker: it prints as ``***``, and is in no task."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data: Final = data
+
+    @classmethod
+    def of(cls, value: object) -> "Parcel":
+        """Pack a value."""
+        packed = io.BytesIO()
+        pickler = pickle.Pickler(packed)
+        pickler.dispatch_table = copyreg.dispatch_table | {Secret: _revealed}
+        pickler.dump(value)
+        return cls(packed.getvalue())
+
+    def opened(self) -> Any:  # noqa: ANN401 - whatever was packed
+        """The value."""
+        return pickle.loads(self.data)  # noqa: S301 - a cluster runs the code that it is sent
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a worker needs for a run, once. ``workers`` are the large files that it downloads at
+    once."""
+
+    run: str
+    version: str
+    open_store: "Callable[[], Store]"
+    options: "TransferOptions"
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A task: one backup, or a batch of small ones, without their URLs."""
+
+    run: str
+    transfers: tuple[Transfer, ...]
+    is_batch: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a task. ``homes`` are in its order, None for what is not stored; after an
+    ``error`` some at the end are missing. ``is_abandoned``: the worker gave it up, because it heard
+    no more of its coordinator, or the run is over."""
+
+    homes: tuple[tuple[Transfer, Stored] | None, ...] = ()
+    error: ArchiverError | None = None
+    happened: tuple[events.Event, ...] = ()
+    is_abandoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A worker wants to know for how long the locks of ``scopes`` are lent to it, and the URLs of
+    the backups that are ``wanted``: new ones if it ``renews`` them. It also tells what happened."""
+
+    number: int
+    scopes: tuple[str, ...]
+    wanted: tuple[Identity, ...]
+    renews: bool
+    happened: tuple[events.Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to the question of this ``number``; an error in place of what cannot be given.
+    ``rate`` is the worker's share of the limit, in bytes per second."""
+
+    number: int
+    loans: Mapping[str, Loan | ArchiverError]
+    backups: Mapping[Identity, Backup | ArchiverError]
+    rate: int | None
+
+
+def without_urls(transfer: Transfer) -> Transfer:
+    """A transfer as a task may hold it."""
+    return replace(transfer, backup=replace(transfer.backup, urls={}))
+
+
+@dataclass(slots=True)
+class Outbox:
+    """An observer that keeps events until they are sent."""
+
+    _events: list[events.Event] = field(default_factory=list)
+
+    def __call__(self, event: events.Event) -> None:
+        self._events.append(event)
+
+    def take(self) -> tuple[events.Event, ...]:
+        """What happened since the last time. Of the progress of a file, which may be one event for
+        each MiB, the sum is left."""
+        given, self._events = self._events, []
+        taken: list[events.Event] = []
+        advances: dict[Identity, int] = {}
+        for event in map(_small, given):
+            backup = getattr(event, "backup", None)
+            at = None if backup is None else advances.pop(backup.identity, None)
+            if isinstance(event, events.Advanced):
+                before = None if at is None else taken[at]
+                if isinstance(before, events.Advanced) and before.network is event.network:
+                    taken[at or 0] = replace(event, fetched=before.fetched + event.fetched)
+                    advances[event.backup.identity] = at or 0
+                    continue
+                advances[event.backup.identity] = len(taken)
+            taken.append(event)
+        return tuple(taken)
+
+
+def _small(event: events.Event) -> events.Event:
+    """An event whose backup has no URLs, nor what the source sent."""
+    backup = getattr(event, "backup", None)
+    if backup is None:
+        return event
+    return replace(event, backup=replace(backup, urls={}, received={}))

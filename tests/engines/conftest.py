@@ -1,0 +1,103 @@
+"""Pulls by a cluster: a vendor with some dozens of files, and the command as a process."""
+
+import asyncio
+import json
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archiver.emulator import Emulator
+from examples.sample_rdb import write_rdb
+from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
+from tests.servers.dask import DaskCluster, dask_cluster
+
+ROOT = Path(__file__).parents[2]
+FILES = 60
+
+
+@pytest.fixture
+def originals(files: Path) -> dict[str, bytes]:
+    """Of 1 KiB to 1 MiB, by the start of the backup."""
+    dice = random.Random(13)
+    made = {}
+    for number in range(FILES):
+        at = f"202611{1 + number % 28:02d}{number % 24:02d}1500"
+        size = int(1024 * 2 ** dice.uniform(0, 10))
+        made[at] = write_rdb(files / INSTANCE / f"{number}_{at}.rdb", size, number)
+    return made
+
+
+@dataclass
+class Pull:
+    """A pull that runs, and the lines of JSON that it has written."""
+
+    process: asyncio.subprocess.Process
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    async def until(self, event: str, count: int = 1) -> None:
+        """Read until so many events of a kind were written."""
+        assert self.process.stdout is not None
+        while sum(line["event"] == event for line in self.lines) < count:
+            line = await self.process.stdout.readline()
+            assert line, f"it ended after {len(self.lines)} lines"
+            self.lines.append(json.loads(line))
+
+    async def end(self) -> tuple[int, str]:
+        """Its exit code, and what it wrote on stderr."""
+        out, err = await self.process.communicate()
+        self.lines += map(json.loads, out.splitlines())
+        return self.process.returncode or 0, err.decode()
+
+    def count(self, event: str) -> int:
+        return sum(line["event"] == event for line in self.lines)
+
+
+Start = Callable[..., Awaitable[Pull]]
+
+
+@pytest.fixture
+def worker_environ() -> dict[str, str]:
+    """What workers have: the bucket's keys, and none of the vendor's."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "DASK_LOGGING__DISTRIBUTED": "debug"}
+
+
+@pytest.fixture
+async def start(emulator: Emulator, tmp_path: Path) -> AsyncIterator[Start]:
+    """Start ``archiver pull`` into a place."""
+    async with AsyncExitStack() as stack:
+
+        async def started(place: str | Path, *args: str, **environ: str) -> Pull:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "archiver", "pull", "--instance", INSTANCE,
+                "--to", str(place), "--endpoint", emulator.endpoint, "--json",
+                "--range", "2000-01-01..2099-12-31", *args,
+                cwd=tmp_path, stdout=-1, stderr=-1, limit=2**20, start_new_session=True,
+                env={
+                    **os.environ, "PYTHONPATH": str(ROOT), **environ,
+                    "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID,
+                    "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
+                },
+            )  # fmt: skip
+
+            async def end() -> None:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+            stack.push_async_callback(end)
+            return Pull(process)
+
+        yield started
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, worker_environ: dict[str, str]) -> Iterator[DaskCluster]:
+    with dask_cluster(tmp_path / "cluster", worker_environ) as cluster:
+        yield cluster

@@ -1,0 +1,223 @@
+"""Pulls by a dask cluster: the same archive, whoever dies in the middle."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archiver.emulator import Emulator, Faults
+from tests.engines.conftest import FILES, Start
+from tests.servers.dask import DaskCluster
+from tests.servers.seaweedfs import SeaweedFS
+
+pytestmark = pytest.mark.timeout(300)
+
+# What differs between two pulls of the same backups.
+_VARIES = ("started_at", "finished_at", "attempts", "bytes_fetched_again", "bytes_fetched")
+
+
+def tree(place: Path) -> dict[str, Any]:
+    """What a directory archive holds, without the times of its transfers."""
+    found: dict[str, Any] = {}
+    for path in sorted(place.rglob("*")):
+        key = path.relative_to(place).as_posix()
+        if not path.is_file() or key.endswith(("index.jsonl", "archive.json")):
+            found[key] = None
+        elif path.suffix == ".json":
+            record = json.loads(path.read_bytes())
+            for name in _VARIES:
+                record["transfer"].pop(name)
+            found[key] = record
+        else:
+            found[key] = path.read_bytes()
+    return found
+
+
+def assert_whole(place: Path, originals: dict[str, bytes]) -> None:
+    """Each file is here once with its record, all are named in SHA256SUMS, and nothing else."""
+    kept = [path.read_bytes() for path in place.rglob("*.rdb")]
+    assert sorted(kept) == sorted(originals.values())
+    assert len(list(place.glob("r-*/**/*Z-*.json"))) == len(originals)
+    [sums] = place.rglob("SHA256SUMS")
+    assert len(sums.read_text().splitlines()) == len(originals)
+    subprocess.run(["sha256sum", "-c", "--quiet", sums.name], cwd=sums.parent, check=True)
+    assert list((place / ".staging").iterdir()) == []
+    assert not (place / ".quarantine").exists()
+
+
+async def assert_bucket_is_whole(
+    seaweed: SeaweedFS, bucket: str, originals: dict[str, bytes]
+) -> None:
+    """The same of a bucket."""
+
+    def objects() -> dict[str, bytes]:
+        client = seaweed.client()
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
+        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+    found = await asyncio.to_thread(objects)
+    rdb = [data for key, data in found.items() if key.endswith(".rdb")]
+    assert sorted(rdb) == sorted(originals.values())
+    assert sum(bool(re.search(r"Z-.*\.json$", key)) for key in found) == len(originals)
+    [sums] = [data for key, data in found.items() if key.endswith("SHA256SUMS")]
+    assert len(sums.splitlines()) == len(originals)
+    assert {key for key in found if "/." in key} == {"redis/.staging/probe"}
+
+
+async def test_processes_of_its_own_make_the_same_archive(
+    originals: dict[str, bytes], start: Start, tmp_path: Path
+) -> None:
+    inline, by_dask = tmp_path / "inline", tmp_path / "dask"
+    one = await start(inline)
+    assert (await one.end())[0] == 0
+    other = await start(by_dask, "--engine", "dask", "--processes", "2")
+    code, err = await other.end()
+    assert code == 0, err
+    assert tree(by_dask) == tree(inline)
+    assert_whole(by_dask, originals)
+    kinds = ("planned", "archived", "set_completed", "failed")
+    assert [other.count(kind) for kind in kinds] == [one.count(kind) for kind in kinds]
+    assert {name for line in other.lines for name in line} >= {"event"}
+
+
+async def test_workers_that_are_killed_cost_a_retry(
+    originals: dict[str, bytes], emulator: Emulator, seaweed: SeaweedFS, bucket: str,
+    s3_writer: None, start: Start, cluster: DaskCluster,
+) -> None:  # fmt: skip
+    for _ in range(3):
+        cluster.start_worker()
+    emulator.faults = Faults(rate=400_000)
+    pull = await start(
+        f"s3://{bucket}/redis", "--s3-endpoint", seaweed.endpoint,
+        "--engine", "dask", "--scheduler", cluster.address, "--workers", "6",
+    )  # fmt: skip
+    await pull.until("archived", 5)
+    cluster.workers[0].kill()
+    await pull.until("archived", 35)
+    cluster.workers[1].kill()
+    code, err = await pull.end()
+    assert code == 0, err + cluster.log
+    assert pull.count("archived") == FILES
+    await assert_bucket_is_whole(seaweed, bucket, originals)
+
+
+async def test_a_lost_scheduler_ends_the_run_and_the_next_goes_on(
+    originals: dict[str, bytes], emulator: Emulator, start: Start, cluster: DaskCluster,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    place = tmp_path / "archive"
+    cluster.start_worker()
+    emulator.faults = Faults(rate=400_000)
+    pull = await start(place, "--engine", "dask", "--scheduler", cluster.address)
+    await pull.until("archived", 5)
+    assert cluster.scheduler is not None
+    cluster.scheduler.kill()
+    code, err = await pull.end()
+    assert code == 5, err
+    assert "the connection to the scheduler was lost" in err
+    assert 5 <= pull.count("archived") < FILES
+    cluster.start_scheduler()
+    cluster.start_worker()
+    rest = await start(place, "--engine", "dask", "--scheduler", cluster.address)
+    code, err = await rest.end()
+    assert code == 0, err
+    assert_whole(place, originals)
+
+
+async def test_a_killed_coordinator_ends_its_workers_and_the_next_run_goes_on(
+    originals: dict[str, bytes], emulator: Emulator, seaweed: SeaweedFS, bucket: str,
+    s3_writer: None, start: Start, cluster: DaskCluster,
+) -> None:  # fmt: skip
+    cluster.start_worker()
+    emulator.faults = Faults(rate=400_000)
+    args = (
+        f"s3://{bucket}/redis", "--s3-endpoint", seaweed.endpoint,
+        "--engine", "dask", "--scheduler", cluster.address,
+    )  # fmt: skip
+    pull = await start(*args)
+    await pull.until("archived", 5)
+    pull.process.kill()
+    await pull.process.wait()
+    rest = await start(*args)
+    code, err = await rest.end()
+    assert code == 0, err
+    assert 0 < rest.count("archived") <= FILES - 5
+    await assert_bucket_is_whole(seaweed, bucket, originals)
+
+
+POISON = """
+import os
+from archiver.engines import inline
+
+def deadly(name):
+    harmless = getattr(inline.Inline, name)
+    async def run(self, first, *rest):
+        transfers = first if isinstance(first, list) else [first]
+        if any("{poison}" in one.stem for one in transfers):
+            os.kill(os.getpid(), 9)
+        return await harmless(self, first, *rest)
+    setattr(inline.Inline, name, run)
+
+deadly("one")
+deadly("together")
+"""
+
+
+async def test_a_backup_that_kills_workers_is_named_and_the_others_come(
+    originals: dict[str, bytes], start: Start, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    place, preload = tmp_path / "archive", tmp_path / "poison.py"
+    [poison, *_] = originals
+    preload.write_text(POISON.format(poison=f"{poison[:8]}T{poison[8:]}Z"))
+    for _ in range(2):  # nannies start them again
+        cluster.start_worker("--preload", str(preload))
+    pull = await start(place, "--engine", "dask", "--scheduler", cluster.address)
+    code, err = await pull.end()
+    assert code == 1, err + cluster.log
+    assert "3 workers died while they downloaded it" in err
+    assert pull.count("failed") == 1
+    assert pull.count("archived") == FILES - 1
+    del originals[poison]
+    assert_whole(place, originals)
+
+
+async def test_an_interrupt_ends_what_the_workers_do(
+    originals: dict[str, bytes], emulator: Emulator, start: Start, cluster: DaskCluster,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    place = tmp_path / "archive"
+    cluster.start_worker()
+    emulator.faults = Faults(rate=400_000)
+    pull = await start(place, "--engine", "dask", "--scheduler", cluster.address)
+    await pull.until("archived", 5)
+    pull.process.send_signal(signal.SIGINT)
+    code, err = await pull.end()
+    assert code == 130, err
+    before = tree(place)
+    emulator.faults = Faults()
+    rest = await start(place)  # at once: no lock is left, and no worker writes any more
+    assert (await rest.end())[0] == 0
+    assert rest.count("archived") + pull.count("archived") >= FILES
+    assert before.keys() - tree(place).keys() <= {key for key in before if ".staging" in key}
+    assert_whole(place, originals)
+
+
+async def test_processes_of_its_own_end_with_an_interrupt(
+    originals: dict[str, bytes], emulator: Emulator, start: Start, tmp_path: Path
+) -> None:
+    place = tmp_path / "archive"
+    emulator.faults = Faults(rate=400_000)
+    pull = await start(place, "--engine", "dask", "--processes", "2")
+    await pull.until("archived", 5)
+    os.killpg(pull.process.pid, signal.SIGINT)  # as a terminal does
+    code, err = await pull.end()
+    assert code == 130, err
+    assert "Traceback" not in err
+    with pytest.raises(ProcessLookupError):
+        os.killpg(pull.process.pid, 0)
