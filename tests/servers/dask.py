@@ -28,6 +28,8 @@ class DaskCluster:
 
     def start_scheduler(self) -> None:
         """Start one; returns when it can be connected to."""
+        if self.scheduler is not None:
+            self.scheduler.wait()
         at = self.directory / "scheduler.json"
         at.unlink(missing_ok=True)
         self.scheduler = self._start(

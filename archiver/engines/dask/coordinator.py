@@ -3,7 +3,8 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import CancelledError as FutureCancelled
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -16,11 +17,11 @@ from archiver.archive.archive import Archive
 from archiver.concurrency import in_thread, shielded, task_group
 from archiver.engines.base import OpenEngine, Settled
 from archiver.engines.dask.cluster import Cluster
+from archiver.engines.dask.line import Line
 from archiver.engines.dask.messages import (
     TOPIC,
     Answer,
     Identity,
-    Parcel,
     Question,
     Result,
     Settings,
@@ -28,7 +29,7 @@ from archiver.engines.dask.messages import (
     without_urls,
 )
 from archiver.engines.dask.places import Place, Places
-from archiver.engines.dask.worker import ANSWER, STOP, fetch, open_run
+from archiver.engines.dask.worker import ANSWER, STOP, fetch, greet, open_run
 from archiver.errors import ArchiverError, BackupFailed, ClusterLost, UnusableCluster
 from archiver.model import Backup, Stored, Transfer
 from archiver.retry import RETRIES
@@ -79,6 +80,7 @@ class Dask:
         # write without hearing more.
         self._at_work: Final[dict[str, dict[Identity, Backup]]] = {}
         self._lent_until: Final[dict[str, float]] = {}
+        self._lines: Final[dict[str, Line]] = {}
         # How many workers died with a file.
         self._deaths: Final[Counter[Identity]] = Counter()
         self._routes: Final[set[tuple[str, str, str]]] = set()
@@ -174,30 +176,48 @@ class Dask:
         """Whether a worker takes part in this run; it is asked to when it gets its first task.
         False if it dies. Raises UnusableCluster."""
         async with place.opening:
-            if place.is_open:
-                return True
-            options = replace(self._options, limit_rate=self._share())
-            workers = min(self._workers, place.threads)
-            settings = Settings(self._run, __version__, self._store.elsewhere(), options, workers)
-            answers = await self._unless_gone(
-                place,
-                self._client.run(
-                    open_run, self._run, Parcel.of(settings),
-                    workers=[place.address], on_error="return",
-                ),
-            )  # fmt: skip
-            if answers is None:
-                return False
-            error = answers[place.address]
-            if isinstance(error, OSError):
-                return False
-            if error is not None:
-                raise UnusableCluster(
-                    f"the worker {place.address} cannot take part: {error}",
-                    hint=None if isinstance(error, ArchiverError) else "install archiver there",
-                )
-            place.is_open = True
-            return True
+            if place.line is None:
+                place.line = await self._opened(place)
+            return place.line is not None
+
+    async def _opened(self, place: Place) -> Line | None:
+        """Have a worker take part in this run; the line to it, None if it dies. Raises
+        UnusableCluster."""
+        line, options = Line(), replace(self._options, limit_rate=self._share())
+        settings = Settings(self._store.elsewhere(), options, min(self._workers, place.threads))
+        greeting = await self._call(place, greet)
+        if greeting is None:
+            return None
+        version, public = greeting
+        if version != __version__:
+            raise UnusableCluster(
+                f"the worker {place.address} has archiver {version}, and this is {__version__}",
+                hint="install the same version in both",
+            )
+        line.connect(public)
+        self._lines[place.address] = line
+        error = await self._call(place, open_run, line.public, line.pack(settings))
+        if error is not None:
+            raise UnusableCluster(f"the worker {place.address} cannot take part: {error}")
+        return None if place.gone.is_set() else line
+
+    async def _call(self, place: Place, function: Callable[..., object], *args: object) -> Any:  # noqa: ANN401
+        """What a function returns that a worker runs in its event loop; None if it dies. Raises
+        UnusableCluster where it does not have the function."""
+        run = self._client.run(
+            function, self._run, *args, workers=[place.address], on_error="return"
+        )
+        answers = await self._unless_gone(place, run)
+        answer = None if answers is None else answers[place.address]
+        if isinstance(answer, OSError):
+            place.gone.set()
+            return None
+        if isinstance(answer, Exception) and not isinstance(answer, ArchiverError):
+            raise UnusableCluster(
+                f"the worker {place.address} cannot take part: {type(answer).__name__}: {answer}",
+                hint="install archiver[dask] there",
+            )
+        return answer
 
     # Waiting
 
@@ -216,6 +236,8 @@ class Dask:
 
     async def _first(self, work: Awaitable[T], *ends: asyncio.Event) -> list[T]:
         """Its result in a list; none if one of the events comes first, or dask cancels it."""
+        from distributed import KilledWorker  # noqa: PLC0415 - it is there by now
+
         doing = asyncio.ensure_future(work)
         waiting = [asyncio.ensure_future(event.wait()) for event in ends]
         try:
@@ -228,7 +250,7 @@ class Dask:
         error = doing.exception()
         if error is None:
             return [doing.result()]
-        if isinstance(error, OSError | TimeoutError) or type(error).__name__ == "KilledWorker":
+        if isinstance(error, OSError | TimeoutError | FutureCancelled | KilledWorker):
             return []
         raise error
 
@@ -273,10 +295,11 @@ class Dask:
         """Handle an event of the topic."""
         message = event[1]
         if message.get("run") == self._run:
-            self._group.start_soon(self._reply, message["worker"], Parcel(message["question"]))
+            self._group.start_soon(self._reply, message["worker"], message["question"])
 
-    async def _reply(self, address: str, parcel: Parcel) -> None:
-        question: Question = parcel.opened()
+    async def _reply(self, address: str, packed: bytes) -> None:
+        line = self._lines[address]
+        question: Question = line.unpack(packed)
         own = dict(self._at_work.get(address, {}))
         for event in question.happened:
             self._relay(event, own)
@@ -288,7 +311,7 @@ class Dask:
         }
         self._lent_until[address] = boot_clock() + LOAN_SECONDS
         answer = Answer(question.number, loans, backups, self._share())
-        await self._send(ANSWER, [address], parcel=Parcel.of(answer).data)
+        await self._send(ANSWER, [address], answer=line.pack(answer))
 
     async def _loan(self, scope: str) -> Loan | ArchiverError | None:
         try:
@@ -341,7 +364,7 @@ class Dask:
 
     async def close(self) -> None:
         """End what is under way, and return when no worker writes any more."""
-        open_ = [place.address for place in self._places.all if place.is_open]
+        open_ = [place.address for place in self._places.all if place.line is not None]
         if self._why_over is None and open_:
             with anyio.move_on_after(_STOP_SECONDS):
                 for address in await self._send(STOP, open_):

@@ -1,16 +1,12 @@
 """What the coordinator and its workers send each other: flat data."""
 
-import copyreg
-import io
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from archiver import events
 from archiver.errors import ArchiverError
 from archiver.model import Backup, Stored, Transfer
-from archiver.secret import Secret
 from archiver.stores.loans import Loan
 
 if TYPE_CHECKING:
@@ -23,42 +19,11 @@ TOPIC: Final = "archiver"
 Identity: TypeAlias = tuple[str, str]
 
 
-def _revealed(secret: Secret) -> tuple[type[Secret], tuple[str]]:
-    return Secret, (secret.reveal(),)
-
-
-class Parcel:
-    """What may hold secrets, on its way to a worker: it prints as ``***``, and is in no task."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data: Final = data
-
-    @classmethod
-    def of(cls, value: object) -> "Parcel":
-        """Pack a value."""
-        packed = io.BytesIO()
-        pickler = pickle.Pickler(packed)
-        pickler.dispatch_table = copyreg.dispatch_table | {Secret: _revealed}
-        pickler.dump(value)
-        return cls(packed.getvalue())
-
-    def opened(self) -> Any:  # noqa: ANN401 - whatever was packed
-        """The value."""
-        return pickle.loads(self.data)  # noqa: S301 - a cluster runs the code that it is sent
-
-    def __repr__(self) -> str:
-        return "***"
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a worker needs for a run, once. ``workers`` are the large files that it downloads at
     once."""
 
-    run: str
-    version: str
     open_store: "Callable[[], Store]"
     options: "TransferOptions"
     workers: int

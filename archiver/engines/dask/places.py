@@ -2,22 +2,25 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from archiver.engines.dask.line import Line
 
 
 @dataclass(slots=True, eq=False)
 class Place:
     """A worker, by its address. It runs so many tasks at once as it has ``threads``.
 
-    ``is_alone``: the one task that it has must be the only one. ``is_open``: it takes part in the
-    run.
+    ``is_alone``: the one task that it has must be the only one. ``line`` is there once it takes
+    part in the run.
     """
 
     address: str
     threads: int
+    line: "Line | None" = None
     at_work: int = 0
     is_alone: bool = False
-    is_open: bool = False
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -15,19 +15,19 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
 
 from archiver.concurrency import abort_pending_calls, entered, for_each
+from archiver.engines.dask.line import Line
 from archiver.engines.dask.messages import (
     TOPIC,
     Answer,
     Identity,
     Outbox,
-    Parcel,
     Question,
     Result,
     Settings,
     Work,
     without_urls,
 )
-from archiver.errors import ArchiverError, UsageError
+from archiver.errors import ArchiverError
 from archiver.model import Backup, Stored, Transfer
 from archiver.stores.loans import PATIENCE_SECONDS, Borrowed, LoanLapsed, boot_clock
 from archiver.stores.scope import scope_of
@@ -45,22 +45,37 @@ _HURRY_SECONDS: Final = 1.2
 
 # By the id of the run and the worker's address: a process may have several workers.
 _RUNS: Final[dict[tuple[str, str], "_Run"]] = {}
+_LINES: Final[dict[tuple[str, str], Line]] = {}
 
 
 # What the coordinator calls
 
 
-async def open_run(run: str, parcel: Parcel, dask_worker: Any) -> ArchiverError | None:  # noqa: ANN401
-    """Begin to take part in a run. Returns an error where this worker cannot."""
+def greet(run: str, dask_worker: Any) -> tuple[str, bytes]:  # noqa: ANN401
+    """The version of this worker, and its end of a line for a run."""
+    line = _LINES[run, dask_worker.address] = Line()
+    return __version__, line.public
+
+
+async def open_run(
+    run: str,
+    public: bytes,
+    settings: bytes,
+    dask_worker: Any,  # noqa: ANN401
+) -> ArchiverError | None:
+    """Begin to take part in a run, with the coordinator's end of the line and packed settings.
+    Returns an error where this worker cannot."""
     address, loop = dask_worker.address, asyncio.get_running_loop()
+    line = _LINES.pop((run, address))
+    line.connect(public)
 
     def tell(question: Question) -> None:
-        message = {"run": run, "worker": address, "question": Parcel.of(question).data}
+        message = {"run": run, "worker": address, "question": line.pack(question)}
         loop.call_soon_threadsafe(dask_worker.log_event, TOPIC, message)
 
-    def answer(run: str, parcel: bytes) -> None:
+    def answer(run: str, answer: bytes) -> None:
         if (opened := _RUNS.get((run, address))) is not None:
-            opened.answered(Parcel(parcel))
+            opened.answered(answer)
 
     async def stop(run: str) -> bool:
         """End what is under way; True once nothing is."""
@@ -69,7 +84,7 @@ async def open_run(run: str, parcel: Parcel, dask_worker: Any) -> ArchiverError 
             await asyncio.wrap_future(opened.ended)
         return True
 
-    opened = _Run(parcel, tell, lambda: _RUNS.pop((run, address), None))
+    opened = _Run(line, settings, tell, lambda: _RUNS.pop((run, address), None))
     _RUNS[run, address] = opened
     dask_worker.handlers[ANSWER] = answer
     dask_worker.handlers[STOP] = stop
@@ -108,10 +123,15 @@ class _Run:
     """A run, in one worker."""
 
     def __init__(
-        self, parcel: Parcel, tell: Callable[[Question], None], forget: Callable[[], object]
+        self,
+        line: Line,
+        settings: bytes,
+        tell: Callable[[Question], None],
+        forget: Callable[[], object],
     ) -> None:
         self.ready: Final[Future[None]] = Future()
         self.ended: Final[Future[None]] = Future()
+        self._line: Final = line
         self._tell: Final = tell
         self._forget: Final = forget
         self._loop: Final = asyncio.new_event_loop()
@@ -124,7 +144,7 @@ class _Run:
         self._lending: Final = asyncio.Lock()
         self._tasks: Final[set[asyncio.Task[Any]]] = set()
         self._outbox: Final = Outbox()
-        threading.Thread(target=self._work, args=(parcel,), name="archiver", daemon=True).start()
+        threading.Thread(target=self._work, args=(settings,), name="archiver", daemon=True).start()
 
     def fetch(self, work: Work) -> Result:
         try:
@@ -134,8 +154,8 @@ class _Run:
                 raise
             return Result(is_abandoned=True)
 
-    def answered(self, parcel: Parcel) -> None:
-        self._call(lambda: self._take(parcel.opened()))
+    def answered(self, answer: bytes) -> None:
+        self._call(lambda: self._take(self._line.unpack(answer)))
 
     def stop(self) -> None:
         self._call(self._over.set)
@@ -144,10 +164,10 @@ class _Run:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function)
 
-    def _work(self, parcel: Parcel) -> None:
+    def _work(self, settings: bytes) -> None:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._main(parcel))
+                runner.run(self._main(settings))
         except BaseException as error:  # noqa: BLE001 - the coordinator gets it
             if not self.ready.done():
                 self.ready.set_exception(error)
@@ -155,16 +175,11 @@ class _Run:
             self._forget()
             self.ended.set_result(None)
 
-    async def _main(self, parcel: Parcel) -> None:
+    async def _main(self, packed: bytes) -> None:
         from archiver.archive.archive import Archive  # noqa: PLC0415
         from archiver.engines.inline import inline  # noqa: PLC0415
 
-        settings: Settings = parcel.opened()
-        if settings.version != __version__:
-            raise UsageError(
-                f"a worker has archiver {__version__}, the coordinator {settings.version}",
-                hint="install the same version in both",
-            )
+        settings: Settings = self._line.unpack(packed)
         archive = Archive(settings.open_store())
         opened = inline(self._renewed, archive, settings.options, settings.workers, self._outbox)
         async with opened as engine:
