@@ -51,9 +51,13 @@ def engine_of(given: Mapping[str, Any]) -> "OpenEngine":
         return inline
     if (scheduler is None) == (processes is None):
         raise UsageError("--engine dask needs either --scheduler or --processes")
-    from archiver.engines.dask.cluster import Cluster
-    from archiver.engines.dask.coordinator import dask
+    try:
+        import distributed  # noqa: F401
 
+        from archiver.engines.dask.cluster import Cluster
+        from archiver.engines.dask.coordinator import dask
+    except ImportError as error:
+        raise UsageError(f"--engine dask: {error}", hint="pip install 'archiver[dask]'") from None
     return dask(Cluster(scheduler, processes or 0))
 
 

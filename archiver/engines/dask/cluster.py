@@ -27,13 +27,8 @@ class Cluster:
     @asynccontextmanager
     async def connected(self, workers: int) -> AsyncGenerator[Any, None]:
         """A dask Client, for ``workers`` files at once. Raises UsageError, ClusterLost."""
-        try:
-            import distributed  # noqa: PLC0415 - it takes long
-        except ImportError:
-            raise UsageError(
-                "the dask engine needs the package distributed",
-                hint="pip install 'archiver[dask]'",
-            ) from None
+        import distributed  # noqa: PLC0415 - it takes long
+
         for name in ("distributed", "distributed.client"):  # it prints on stderr
             logging.getLogger(name).setLevel(logging.CRITICAL)
         place: Any = self.scheduler

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
+from cryptography.exceptions import InvalidTag
 
 from archiver import events
 from archiver.archive.archive import Archive
@@ -76,6 +77,7 @@ class Dask:
         self._places: Final = Places()
         self._why_over: ArchiverError | None = None
         self._over: Final = asyncio.Event()
+        self._begun: Final = asyncio.Event()
         # By a worker's address: the backups that it has now, and until when, by boot_clock, it may
         # write without hearing more.
         self._at_work: Final[dict[str, dict[Identity, Backup]]] = {}
@@ -131,7 +133,7 @@ class Dask:
         """What came of a task; None if its worker died, or gave it up. Raises what ends the run."""
         backups = {one.backup.identity: one.backup for one in work.transfers}
         alone = any(self._deaths[identity] for identity in backups)
-        place = await self._unless_over(self._places.take(alone=alone))
+        place = await self._place(alone=alone)
         own = self._at_work.setdefault(place.address, {})
         own |= backups
         try:
@@ -147,10 +149,25 @@ class Dask:
             self._doubt(work)
             if result is None:  # it may not be dead, but out of reach
                 await self._unless_over(self._lapsed([place.address]))
+            place.line = None
             return None
         if result.error is not None:
             self._doubt(work)
         return result
+
+    async def _place(self, *, alone: bool) -> Place:
+        """A worker that takes part in this run: it is asked to before its first task. Raises
+        UnusableCluster, and what ends the run."""
+        while True:
+            place = await self._unless_over(self._places.take(alone=alone))
+            try:
+                async with place.opening:
+                    place.line = place.line or await self._opened(place)
+            finally:
+                if place.line is None:
+                    self._places.give(place)
+            if place.line is not None:
+                return place
 
     def _doubt(self, work: Work) -> None:
         for scope in {scope_of(transfer.stem) for transfer in work.transfers}:
@@ -158,8 +175,6 @@ class Dask:
 
     async def _result_at(self, place: Place, work: Work) -> Result | None:
         """What a worker returns; None if it dies first."""
-        if not await self._is_open(place):
-            return None
         bare = replace(work, transfers=tuple(map(without_urls, work.transfers)))
         first = work.transfers[0].backup
         name = f"{first}-and-{len(work.transfers) - 1}-more" if work.is_batch else str(first)
@@ -171,14 +186,6 @@ class Dask:
             return await self._unless_gone(place, future.result())
         finally:
             future.release()
-
-    async def _is_open(self, place: Place) -> bool:
-        """Whether a worker takes part in this run; it is asked to when it gets its first task.
-        False if it dies. Raises UnusableCluster."""
-        async with place.opening:
-            if place.line is None:
-                place.line = await self._opened(place)
-            return place.line is not None
 
     async def _opened(self, place: Place) -> Line | None:
         """Have a worker take part in this run; the line to it, None if it dies. Raises
@@ -209,7 +216,7 @@ class Dask:
         )
         answers = await self._unless_gone(place, run)
         answer = None if answers is None else answers[place.address]
-        if isinstance(answer, OSError):
+        if answers is None or isinstance(answer, OSError):
             place.gone.set()
             return None
         if isinstance(answer, Exception) and not isinstance(answer, ArchiverError):
@@ -272,7 +279,13 @@ class Dask:
 
     # The cluster
 
-    async def watch(self) -> None:
+    async def begin(self) -> None:
+        """Wait until there is a worker. Raises ClusterLost."""
+        self._client.subscribe_topic(TOPIC, self._heard)
+        self._group.start_soon(self._watch)
+        await self._unless_over(self._begun.wait())
+
+    async def _watch(self) -> None:
         """Look which workers there are, as long as the run lasts."""
         since = anyio.current_time()
         while self._why_over is None:
@@ -284,32 +297,42 @@ class Dask:
                 return
             self._places.update(dict(threads))
             now = anyio.current_time()
-            since = now if threads else since
+            if threads:
+                since = now
+                self._begun.set()
             if now - since > RETRIES.no_worker.total:
                 self._end(ClusterLost("the cluster has no worker", hint="start some: dask worker"))
             with suppress(ArchiverError):
                 self._check()
             await anyio.sleep(_LOOK_SECONDS)
 
-    def heard(self, event: tuple[float, Mapping[str, Any]]) -> None:
+    def _heard(self, event: tuple[float, Mapping[str, Any]]) -> None:
         """Handle an event of the topic."""
         message = event[1]
         if message.get("run") == self._run:
             self._group.start_soon(self._reply, message["worker"], message["question"])
 
     async def _reply(self, address: str, packed: bytes) -> None:
-        line = self._lines[address]
-        question: Question = line.unpack(packed)
+        line = self._lines.get(address)
+        if line is None:
+            return
+        try:
+            question: Question = line.unpack(packed)
+        except InvalidTag:
+            return  # of a run that this worker has lost
         own = dict(self._at_work.get(address, {}))
+        if own:
+            self._lent_until[address] = boot_clock() + LOAN_SECONDS
         for event in question.happened:
             self._relay(event, own)
-        loans = {scope: loan for scope in question.scopes if (loan := await self._loan(scope))}
+        # Nothing is lent to a worker that is thought dead: its work is given to others.
+        scopes = {backup.instance_id for backup in own.values()} & set(question.scopes)
+        loans = {scope: loan for scope in scopes if (loan := await self._loan(scope))}
         backups = {
             identity: await self._backup(own, identity, renews=question.renews)
             for identity in question.wanted
             if identity in own
         }
-        self._lent_until[address] = boot_clock() + LOAN_SECONDS
         answer = Answer(question.number, loans, backups, self._share())
         await self._send(ANSWER, [address], answer=line.pack(answer))
 
@@ -393,9 +416,8 @@ def dask(cluster: Cluster) -> OpenEngine:
         archive.store.lend()
         async with cluster.connected(workers) as client, task_group() as group:
             engine = Dask(client, relist, archive, options, workers, observer, group)
-            client.subscribe_topic(TOPIC, engine.heard)
-            group.start_soon(engine.watch)
             try:
+                await engine.begin()
                 yield engine
             finally:
                 await shielded(engine.close())

@@ -95,7 +95,11 @@ class Places:
 
     def _free(self, *, alone: bool) -> Place | None:
         """The worker for the next task, if there is one."""
-        open_ = [place for place in self._places.values() if not place.is_alone]
+        open_ = [
+            place
+            for place in self._places.values()
+            if not place.is_alone and not place.gone.is_set()
+        ]
         if alone:
             return next((place for place in open_ if place.at_work == 0), None)
         if open_ and any(one.alone for one in self._waiting):

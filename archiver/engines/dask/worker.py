@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
 
-from archiver.concurrency import abort_pending_calls, entered, for_each
+from archiver.concurrency import entered, for_each
 from archiver.engines.dask.line import Line
 from archiver.engines.dask.messages import (
     TOPIC,
@@ -40,8 +40,6 @@ ANSWER: Final = "archiver_answer"
 STOP: Final = "archiver_stop"
 # How often a worker asks how long the locks are lent to it, and tells what happened.
 _PULSE_SECONDS: Final = 0.5
-# For how long what was cancelled may wait for a server that does not answer.
-_HURRY_SECONDS: Final = 1.2
 
 # By the id of the run and the worker's address: a process may have several workers.
 _RUNS: Final[dict[tuple[str, str], "_Run"]] = {}
@@ -84,8 +82,13 @@ async def open_run(
             await asyncio.wrap_future(opened.ended)
         return True
 
-    opened = _Run(line, settings, tell, lambda: _RUNS.pop((run, address), None))
-    _RUNS[run, address] = opened
+    def forget(ended: _Run) -> None:
+        if _RUNS.get((run, address)) is ended:
+            del _RUNS[run, address]
+
+    if (earlier := _RUNS.get((run, address))) is not None:
+        earlier.stop()  # the coordinator has given its work to others
+    opened = _RUNS[run, address] = _Run(line, settings, tell, forget)
     dask_worker.handlers[ANSWER] = answer
     dask_worker.handlers[STOP] = stop
     try:
@@ -127,7 +130,7 @@ class _Run:
         line: Line,
         settings: bytes,
         tell: Callable[[Question], None],
-        forget: Callable[[], object],
+        forget: Callable[["_Run"], None],
     ) -> None:
         self.ready: Final[Future[None]] = Future()
         self.ended: Final[Future[None]] = Future()
@@ -172,7 +175,7 @@ class _Run:
             if not self.ready.done():
                 self.ready.set_exception(error)
         finally:
-            self._forget()
+            self._forget(self)
             self.ended.set_result(None)
 
     async def _main(self, packed: bytes) -> None:
@@ -187,7 +190,6 @@ class _Run:
             self.ready.set_result(None)
             pulse = asyncio.create_task(self._pulse())
             await self._over.wait()
-            self._loop.call_later(_HURRY_SECONDS, abort_pending_calls)
             ending = [pulse, *self._tasks]
             for task in ending:
                 task.cancel()
