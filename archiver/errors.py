@@ -236,9 +236,10 @@ class UntrustedSource(SourceError):
     concerns_all = True
 
 
-class ClusterLost(SourceError):
+class ClusterLost(ArchiverError):
     """The cluster whose workers download cannot be reached, or not any more."""
 
+    exit_code = SourceError.exit_code
     ends_run = True
 
 

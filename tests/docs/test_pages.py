@@ -22,9 +22,11 @@ FOREIGN = {
     "systemctl": {"--now"},
     "mount": {"--bind"},
     "kubectl": {"--from-env-file"},
+    "dask": {"--host", "--nthreads"},
 }
 # Why a block may not be run here. Its commands are parsed all the same.
 NOT_RUN = {"builds an environment", "needs root", "needs systemd", "needs Kubernetes"}
+NOT_RUN |= {"needs a cluster"}
 # What a table of docs/commands.md explains once, for all commands.
 OUTPUT = {"--json", "--quiet", "--verbose", "--progress", "--no-progress", "--help"}
 OUTPUT |= {"--log-file", "--log-format"}

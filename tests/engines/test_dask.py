@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -226,28 +227,34 @@ async def test_processes_of_its_own_end_with_an_interrupt(
 
 
 async def test_a_worker_that_wakes_after_its_coordinator_died_writes_nothing(
-    originals: dict[str, bytes], emulator: Emulator, start: Start, cluster: DaskCluster,
-    tmp_path: Path,
+    originals: dict[str, bytes], emulator: Emulator, seaweed: SeaweedFS, bucket: str,
+    s3_writer: None, start: Start, cluster: DaskCluster,
 ) -> None:  # fmt: skip
-    place = tmp_path / "archive"
     worker = cluster.start_worker()
     emulator.faults = Faults(rate=100_000)
-    pull = await start(place, "--engine", "dask", "--scheduler", cluster.address)
+    place = (f"s3://{bucket}/redis", "--s3-endpoint", seaweed.endpoint)
+    pull = await start(*place, "--engine", "dask", "--scheduler", cluster.address)
     await pull.until("archived", 3)
     os.kill(worker.pid, signal.SIGSTOP)
     pull.process.kill()
     await pull.process.wait()
     emulator.faults = Faults()
-    rest = await start(place)
+    rest = await start(*place)
     assert (await rest.end())[0] == 0
-    assert_whole(place, originals)
-    before = {path: path.lstat() for path in place.rglob("*")}
+    await assert_bucket_is_whole(seaweed, bucket, originals)
+
+    def written() -> dict[str, object]:
+        pages = seaweed.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return {
+            one["Key"]: (one["ETag"], one["LastModified"])
+            for page in pages
+            for one in page["Contents"]
+        }
+
+    before = await asyncio.to_thread(written)
     os.kill(worker.pid, signal.SIGCONT)
     await ask(cluster, _UNTIL_NO_RUN)
-    after = {path: path.lstat() for path in place.rglob("*")}
-    assert {path: (one.st_ino, one.st_mtime_ns, one.st_size) for path, one in after.items()} == {
-        path: (one.st_ino, one.st_mtime_ns, one.st_size) for path, one in before.items()
-    }
+    assert await asyncio.to_thread(written) == before
 
 
 _UNTIL_NO_RUN = """
@@ -302,3 +309,40 @@ async def test_nothing_secret_is_in_a_log_or_in_what_the_scheduler_knows(
         assert secret.encode() not in seen, seen[
             (at := seen.index(secret.encode())) - 400 : at + 200
         ]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "why"),
+    [
+        (("--engine", "dask"), 2, "needs either --scheduler or --processes"),
+        (("--engine", "dask", "--scheduler", "x", "--processes", "2"), 2, "needs either"),
+        (("--processes", "2"), 2, "need --engine dask"),
+        (("--engine", "dask", "--scheduler", "no://where"), 2, "--scheduler no://where"),
+        (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:9"), 5, "no scheduler answers"),
+    ],
+)
+async def test_what_cannot_be_used(
+    args: tuple[str, ...], code: int, why: str, start: Start, tmp_path: Path
+) -> None:
+    pull = await start(tmp_path / "archive", *args)
+    ended, err = await pull.end()
+    assert (ended, "Traceback" in err) == (code, False)
+    assert why in err
+    assert not pull.count("page_listed")
+
+
+async def test_the_rate_limit_is_shared(
+    originals: dict[str, bytes], start: Start, tmp_path: Path
+) -> None:
+    rate = 2 * 2**20
+    pull = await start(
+        tmp_path / "archive", "--engine", "dask", "--processes", "2", "--limit-rate", str(rate)
+    )
+    assert (await pull.end())[0] == 0
+    began, *_, ended = (
+        datetime.fromisoformat(line["time"])
+        for line in pull.lines
+        if line["event"] in {"planned", "archived"}
+    )
+    expected = sum(map(len, originals.values())) / rate
+    assert (ended - began).total_seconds() > 0.75 * expected

@@ -103,6 +103,7 @@ class Places:
         if alone:
             return next((place for place in open_ if place.at_work == 0), None)
         if open_ and any(one.alone for one in self._waiting):
-            open_.remove(min(open_, key=lambda place: place.at_work))  # until it has nothing to do
+            # Until it has nothing to do.
+            open_.remove(min(open_, key=lambda place: (place.at_work, place.threads)))
         free = [place for place in open_ if place.at_work < place.threads]
         return min(free, key=lambda place: place.at_work / place.threads, default=None)
