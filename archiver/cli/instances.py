@@ -79,6 +79,9 @@ async def _instances(given: dict[str, Any], last: "LastLine") -> "Ended | None":
                 told.observe(Failed(one, gone))
         if given["policies"]:
             asked = [one for one in found.instances if one.why_no_backups is None]
+            minutes = source.calls_for_policies(asked) // options.way.api_rate
+            if minutes and not given["quiet"]:
+                say(f"asking for the policies takes about {minutes} min (--no-policies: do not)")
             policies = await source.policies(asked)
             told.tell_of(policies)
         age = time.time() - source.asked_at

@@ -228,20 +228,19 @@ class SourceOptions:
         """A query for each selected instance in the shard of which the vendor makes backups. Raises
         as :meth:`find` does."""
         found = await self.find(source, observer)
-        ids = list(self.selection.ids)
+        ids = dict.fromkeys(self.selection.ids)
         own = [one for one in found.instances if shard.owns(one.instance_id)]
         for one in own:
             if one.why_no_backups is not None:
                 observer(NotBackedUp(one.instance_id, one.why_no_backups))
-            elif one.instance_id not in ids:
-                ids.append(one.instance_id)
-        if self.selection.is_all:
+            else:
+                ids[one.instance_id] = None
+        if self.selection.is_all and found.instances:
             observer(Selected(len(own), time.time() - source.asked_at))
         range_ = self.range or TimeRange.everything(datetime.now(UTC))
         start, end = range_.query_bounds()
         return [
-            Query(one, start, end, need_aof=self.aof, region=source.region_of(one))
-            for one in dict.fromkeys(ids)
+            Query(one, start, end, need_aof=self.aof, region=source.region_of(one)) for one in ids
         ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from archiver.concurrency import in_thread
 from archiver.secret import Secret
 from archiver.sources.alibaba.cache import MAX_AGE_SECONDS, Cache, Owner, cache_folder
 from archiver.sources.alibaba.rpc import Credentials
@@ -36,7 +37,7 @@ async def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "cache" / "archiver"
     cache = Cache(folder, owner(), clock=lambda: 1000.0)
     cache.put("a", {"b": [1, "ü"]})
-    await cache.save()
+    await in_thread(cache.save)
     return folder
 
 
@@ -65,7 +66,7 @@ async def test_nobody_gets_what_is_another_owners(folder: Path, other: dict[str,
     mine = the_file(folder)
     copied = Cache(folder, owner(**other))
     copied.put("x", 1)
-    await copied.save()
+    await in_thread(copied.save)
     [his] = set(folder.iterdir()) - {mine}
     his.write_bytes(mine.read_bytes())
     assert await remembered(folder, owner(**other)) is None
@@ -86,7 +87,7 @@ def test_keys_have_caches_and_temporary_ones_have_none() -> None:
 async def test_without_an_owner_or_a_folder_nothing_is_kept(tmp_path: Path) -> None:
     for cache in (Cache(tmp_path, None), Cache(None, owner())):
         cache.put("a", 1)
-        await cache.save()
+        await in_thread(cache.save)
         await cache.load()
     assert list(tmp_path.iterdir()) == []
 
@@ -163,7 +164,7 @@ async def test_a_damaged_file_is_made_anew(folder: Path) -> None:
     cache = Cache(folder, owner(), clock=lambda: 2000.0)
     await cache.load()
     cache.put("a", 2)
-    await cache.save()
+    await in_thread(cache.save)
     assert await remembered(folder, owner(), now=2000.0) == (2000.0, 2)
     assert the_file(folder).stat().st_mode & 0o777 == 0o600
 
@@ -172,7 +173,7 @@ async def test_what_is_refreshed_replaces_what_was_there(folder: Path) -> None:
     cache = Cache(folder, owner(), fresh=True, clock=lambda: 2000.0)
     await cache.load()
     assert cache.get("a") is None
-    await cache.save()  # nothing was asked: nothing is lost
+    await in_thread(cache.save)  # nothing was asked: nothing is lost
     assert await remembered(folder, owner()) is not None
 
 
@@ -180,7 +181,7 @@ async def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     cache = Cache(tmp_path / "file" / "archiver", owner())
     cache.put("a", 1)
-    await cache.save()
+    await in_thread(cache.save)
     assert cache.get("a") is not None
 
 

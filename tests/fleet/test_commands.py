@@ -295,3 +295,24 @@ async def test_shards_divide_what_is_selected(
     other = 1 - Shard(1, 2).owns("r-std-0000")
     none = await run(*args, "--name", "test 0", "--shard", f"{other}/2")
     assert (none.code, "nothing to do" in none.err) == (0, True)
+
+
+async def test_a_repair_asks_all_regions(run: Run, regions: dict[str, str], tmp_path: Path) -> None:
+    names = ("--instance", "r-std-0000", "--instance", "r-std-0005")
+    assert (await run("pull", *ALL, *names, "--to", "archive")).code == 0
+    paths = list((tmp_path / "archive").rglob("*.rdb"))
+    assert len(paths) == 2
+    for path in paths:
+        path.write_bytes(b"x")
+    repaired = await run("verify", "archive", "--repair-from", "source", *ALL)
+    assert repaired.code == 0, repaired.err
+    assert {path.stat().st_size for path in paths} == {1000}
+
+
+async def test_many_policies_take_their_time_and_say_so(run: Run, regions: dict[str, str]) -> None:
+    args = ("instances", "--region", "cn-beijing", "--api-rate", "4")
+    quick = await run(*args, "--no-policies")
+    assert "asking for the policies" not in quick.err
+    slow = ("--name", "test [02]*", "--api-rate", "1", "--exclude", "r-cloud-0002")
+    told = await run("instances", "--region", "cn-beijing", *slow)
+    assert "asking for the policies takes about 1 min" in told.err

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from archiver import Archive, FleetSource, Selection, events, pull, static_chain
-from archiver.emulator import Emulator, Key, Policy
+from archiver.emulator import Emulator, Faults, Key, Policy
 from archiver.errors import (
     ArchiverError,
     PermissionDenied,
@@ -78,7 +78,8 @@ async def test_the_api_chooses_by_tag_and_group(emulator: Emulator) -> None:
         found = await fleet.find(selection)
         known = [one for region in fleet._regions.values() for one in region.known.values()]
     assert found.instances
-    assert all(selection.wants(one) for one in known)
+    assert selection.chosen(known) == list(found.instances)
+    assert len(known) == len(found.instances)
 
 
 async def test_those_that_are_named(emulator: Emulator, regions: dict[str, str]) -> None:
@@ -295,3 +296,23 @@ async def test_an_instance_that_is_deleted_meanwhile_is_named(
         summary = await pull(fleet, archive, queries, observer=observe)
     assert [type(error) for error in seen] == [UnknownInstance]
     assert summary.archived == 1
+
+
+async def test_an_interruption_keeps_the_policies_that_are_known(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cache"
+    async with fleet_of(emulator, cache_folder=folder) as fleet:
+        found = await fleet.find(ALL)
+        assert fleet.calls_for_policies(found.instances) == 5  # of each of four regions
+        emulator.faults = Faults(latency=0.05)
+        asking = asyncio.create_task(fleet.policies(found.instances))
+        while not emulator.tally.calls_by_action["DescribeBackupPolicy"] >= 17:
+            await asyncio.sleep(0.001)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    async with fleet_of(emulator, cache_folder=folder) as fleet:
+        found = await fleet.find(ALL)
+        left = fleet.calls_for_policies(found.instances)
+    assert left < 5

@@ -56,3 +56,6 @@ async def test_all_come_home_but_those_that_are_denied(
     record = next((tmp_path / "archive" / "r-cloud-0002").rglob("*-db-0-*.json"))
     assert json.loads(record.read_text())["nodes_expected"]["count"] == 2
     assert calls["DescribeRegions"] == 1
+    # Two pages, read until nothing is new: twice in each region.
+    assert calls["DescribeInstances"] - 16 <= refused["Throttling.User"]
+    assert calls["DescribeBackupPolicy"] == 0

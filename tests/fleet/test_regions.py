@@ -1,5 +1,6 @@
 """Which endpoint a region has."""
 
+import concurrent.futures
 import socket
 from collections.abc import Mapping, Sequence
 
@@ -89,6 +90,15 @@ async def test_the_other_host_where_there_is_no_such_name(names: dict[str, int])
 
 async def test_a_resolver_that_fails_says_nothing_of_the_name(names: dict[str, int]) -> None:
     names[OWN] = socket.EAI_AGAIN
+    assert await host_of("cn-beijing", Proxies()) == OWN
+
+
+async def test_a_resolver_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dead: concurrent.futures.Future[object] = concurrent.futures.Future()
+    monkeypatch.setattr("archiver.sources.alibaba.regions.lookup", lambda *_: dead)
+    monkeypatch.setattr("archiver.sources.alibaba.regions.CONNECT_SECONDS", 0.01)
     assert await host_of("cn-beijing", Proxies()) == OWN
 
 

@@ -104,14 +104,14 @@ class Cache:
         self._entries[name] = entry = Entry(self._clock(), value)
         return entry
 
-    async def save(self) -> None:
-        """Write what has changed. A cache that cannot be written is no failure."""
+    def save(self) -> None:
+        """Write what has changed. Blocks. A cache that cannot be written is no failure."""
         if self._path is not None and self._owner is not None and self._is_changed:
             entries = {name: [one.at, one.value] for name, one in self._entries.items()}
             body = orjson.dumps(entries)
             data = orjson.dumps(self._owner.head(body)) + b"\n" + body
             with suppress(OSError):
-                await in_thread(_replace, self._path, data)
+                _replace(self._path, data)
             self._is_changed = False
 
     def _read(self, path: Path) -> dict[str, Entry]:

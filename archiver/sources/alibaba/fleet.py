@@ -7,6 +7,7 @@ credentials and one count of calls.
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Final, Self
 import aiohttp
 
 from archiver import events
-from archiver.concurrency import for_each
+from archiver.concurrency import for_each, in_thread_shielded
 from archiver.errors import ArchiverError, SourceError, UnknownInstance
 from archiver.model import Backup, Page, Query
 from archiver.proxies import Proxies
@@ -172,7 +173,7 @@ class FleetSource:
         try:
             await region.learn(selection, must_know=must_know)
         finally:
-            await region.cache.save()
+            await in_thread_shielded(region.cache.save)
 
     async def policies(
         self, instances: Iterable[Instance]
@@ -190,10 +191,19 @@ class FleetSource:
         ids = [one.instance_id for one in instances]
         try:
             await for_each(ids, ask, _POLICIES_AT_ONCE)
-        finally:
-            for region in self._regions.values():
-                await region.cache.save()
+        finally:  # what took long to ask for is kept though the run is interrupted
+            await in_thread_shielded(self._save)
         return found
+
+    def _save(self) -> None:
+        for region in self._regions.values():
+            region.cache.save()
+
+    def calls_for_policies(self, instances: Iterable[Instance]) -> int:
+        """How many policies the region is asked for that is asked for most."""
+        homes = [(self._home[one.instance_id], one.instance_id) for one in instances]
+        unknown = [home for home, name in homes if not self._regions[home].knows_policy(name)]
+        return max(Counter(unknown).values(), default=0)
 
     @property
     def asked_at(self) -> float:

@@ -88,9 +88,13 @@ class Region:
     def _use(self, entry: Entry) -> None:
         self.oldest = min(self.oldest, entry.at)
 
+    def knows_policy(self, instance_id: str) -> bool:
+        """Whether the policy of an instance was asked for before."""
+        return self.cache.get(_policy(instance_id)) is not None
+
     async def policy(self, instance_id: str) -> BackupPolicy:
         """The backup policy of an instance. Raises what DescribeBackupPolicy does."""
-        name = f"policy:{instance_id}"
+        name = _policy(instance_id)
         entry = self.cache.get(name)
         if entry is None:
             answer = await self.source.api.call(
@@ -102,6 +106,10 @@ class Region:
             entry = self.cache.put(name, answer)
         self._use(entry)
         return read_policy(instance_id, entry.value)
+
+
+def _policy(instance_id: str) -> str:
+    return f"policy:{instance_id}"
 
 
 _TIMES: Final = ("created_at", "ends_at", "destroyed_at")

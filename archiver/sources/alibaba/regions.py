@@ -9,7 +9,7 @@ from typing import Any, Final
 from yarl import URL
 
 from archiver.errors import ArchiverError, SourceError
-from archiver.network import is_metadata, lookup
+from archiver.network import CONNECT_SECONDS, is_metadata, lookup
 from archiver.proxies import Proxies
 from archiver.sources.alibaba.rpc import CENTRAL_HOST, endpoint_of
 
@@ -88,6 +88,6 @@ async def _resolves(host: str) -> bool:
     found = asyncio.wrap_future(lookup(host, 443))
     # Mark an error as retrieved even if this task is cancelled.
     found.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-    await asyncio.wait([found])
-    error = found.exception()
+    await asyncio.wait([found], timeout=CONNECT_SECONDS)
+    error = found.exception() if found.done() else None
     return not (isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME)

@@ -25,10 +25,8 @@ class Selection:
         """Whether anything can be selected."""
         return self.is_all or bool(self.ids)
 
-    def wants(self, instance: Instance) -> bool:
-        """Whether an instance is selected."""
-        if instance.instance_id in self.ids:
-            return True
+    def _matches(self, instance: Instance) -> bool:
+        """Whether it is one of all that are meant."""
         return (
             self.is_all
             and instance.instance_id not in self.excluded
@@ -39,5 +37,10 @@ class Selection:
 
     def chosen(self, instances: Iterable[Instance]) -> list[Instance]:
         """Those that are selected, each once, by region and id."""
-        found = {one.instance_id: one for one in instances if self.wants(one)}
+        named = set(self.ids)
+        found = {
+            one.instance_id: one
+            for one in instances
+            if one.instance_id in named or self._matches(one)
+        }
         return sorted(found.values(), key=lambda one: (one.region, one.instance_id))
