@@ -2,12 +2,16 @@
 
 import json
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from archiver.cli.instances_output import rows, show_table
 from archiver.emulator import Policy
 from archiver.shards import Shard
+from archiver.sources.alibaba.instances import Instance
 from tests.cli.conftest import Run
 from tests.conftest import EmulatorMaker
 from tests.fleet.test_fleet import policy
@@ -316,3 +320,14 @@ async def test_many_policies_take_their_time_and_say_so(run: Run, regions: dict[
     slow = ("--name", "test [02]*", "--api-rate", "1", "--exclude", "r-cloud-0002")
     told = await run("instances", "--region", "cn-beijing", *slow)
     assert "asking for the policies takes about 1 min" in told.err
+
+
+@pytest.mark.parametrize(("columns", "width"), [(40, 80), (100, 100), (300, 120)])
+def test_the_table_is_as_wide_as_the_terminal_within_its_bounds(
+    columns: int, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((columns, 24)))
+    one = Instance("r-bp1zxszhcgatnx", "cn-a", name="n" * 200, architecture="standard")
+    show_table(rows([one], {}))
+    assert [len(line) for line in capsys.readouterr().out.splitlines()][1:] == [width]
