@@ -253,3 +253,10 @@ async def test_an_entry_that_cannot_be_used_is_reported_once() -> None:
     assert await ids_of(api, on_refused=refused.append) == ["r-a", "r-b"]
     assert len(refused) == 1
     assert len(api.asked) == 4
+
+
+async def test_the_same_page_over_and_over() -> None:
+    page = answer(entry("r-a", "Tair"), total=10**9)
+    api: Any = Listing({("", number): page for number in range(1, 9)})
+    with pytest.raises(SourceError, match="page 2 of DescribeInstances is page 1"):
+        await ids_of(api)

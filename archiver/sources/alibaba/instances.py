@@ -229,7 +229,7 @@ async def _settled(
 async def _one_reading(
     api: Api, filters: Mapping[str, str]
 ) -> AsyncGenerator[tuple[list[Instance], list[ArchiverError]], None]:
-    number = 1
+    number, before = 1, list[str]()
     while True:
         params = {**filters, "PageSize": str(_PAGE_SIZE), "PageNumber": str(number)}
         answer = await api.call(
@@ -242,7 +242,10 @@ async def _one_reading(
         yield instances, refused
         if not (instances or refused) or number * _PAGE_SIZE >= total:
             return
-        number += 1
+        shown = [one.instance_id for one in instances] + [str(error) for error in refused]
+        if shown == before:
+            raise SourceError(f"{_subject(api)}: page {number} of {_ACTION} is page {number - 1}")
+        number, before = number + 1, shown
 
 
 def _subject(api: Api) -> str:
