@@ -3,8 +3,8 @@
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from archiver import Archive, TairSource, events, pull
+from archiver.archive.indexing import Indexing
 from archiver.commands.backup import run as running
 from archiver.commands.backup.run import BackupOptions, Home, backup
 from archiver.commands.backup.waiting import Clock
@@ -21,16 +22,19 @@ from archiver.commands.pull.plan import PullOptions
 from archiver.commands.summary import Summary
 from archiver.emulator import Emulator, Faults, Policy, Quota
 from archiver.errors import (
+    ArchiverError,
     BackupFailed,
     BackupRefused,
     BackupUnderWay,
     BadCredentials,
     PermissionDenied,
     SourceUnreachable,
+    StoreError,
     UnknownInstance,
     UsageError,
 )
 from archiver.events import BackupAdvanced, BackupBegun, BackupMade, Failed
+from archiver.model import Backup, BackupMode, Page, Query, Status
 from archiver.retry import RetryPolicy
 from archiver.sources.alibaba.ondemand import EXISTS, LOST, CallApi, TairMaker
 from examples.sample_rdb import write_rdb
@@ -351,25 +355,80 @@ async def test_the_jobs_of_a_lost_answer_appear_one_by_one(files: Path, bench: B
     assert len(bench.seen_of(BackupBegun)[0].jobs) == 3
 
 
-async def test_a_lost_answer_and_nobody_to_ask(bench: Bench) -> None:
-    lost = SourceUnreachable("no answer")
+@pytest.mark.parametrize("error", [SourceUnreachable("gone"), BadCredentials("expired")])
+async def test_a_lost_answer_and_nobody_to_ask(error: ArchiverError, bench: Bench) -> None:
+    """Who runs it again must know that a backup may be made already."""
+    lost = losing(SourceUnreachable("no answer"), is_carried_out=True)
 
     def wrap(call: CallApi) -> CallApi:
-        losing_one = losing(lost, is_carried_out=False)(call)
+        losing_one = lost(call)
 
-        async def silent(action: str, params: Mapping[str, str], **more: Any) -> dict[str, Any]:
-            if "CreateBackup" in asked:
-                raise SourceUnreachable("gone")
-            asked.append(action)
+        async def gone(action: str, params: Mapping[str, str], **more: Any) -> dict[str, Any]:
+            if bench.calls("CreateBackup"):
+                raise error
             return await losing_one(action, params, **more)
 
-        return silent
+        return gone
 
-    asked: list[str] = []
     bench.wrap = wrap
-    summary = await bench.run({INSTANCE: ()})
-    assert asked == ["DescribeBackupTasks", "CreateBackup"]
-    assert (summary.failures[0].error, summary.exit_code) == (lost, 5)
+    left: Left = {INSTANCE: ()}
+    summary = await bench.run(left)
+    [failed] = summary.failures
+    assert str(failed.error).startswith("no answer; whether it was carried out cannot be seen: ")
+    assert "the vendor may still make a backup" in str(failed.error.hint)
+    assert (left, summary.exit_code, bench.calls("CreateBackup")) == ({}, 1, 1)
+
+
+@dataclass
+class HalfDone:
+    """A source of which one node's new file stays unfinished."""
+
+    source: TairSource
+
+    async def pages(self, query: Query) -> AsyncGenerator[Page, None]:
+        async for page in self.source.pages(query):
+            yield replace(page, backups=tuple(map(self._told, page.backups)))
+
+    async def again(self, backup: Backup) -> Backup:
+        return await self.source.again(backup)
+
+    @staticmethod
+    def _told(one: Backup) -> Backup:
+        is_half = one.mode is BackupMode.MANUAL and "-db-1" in one.node_id
+        return replace(one, status=Status.UNFINISHED) if is_half else one
+
+
+async def test_a_set_of_which_a_file_is_never_finished(files: Path, bench: Bench) -> None:
+    """The others come home, their set stays open, and what goes on waits for the rest."""
+    cluster(files, "r-new", CreateTime="2024-02-01T00:00:00Z")
+    whole, bench.source = bench.source, HalfDone(bench.source)  # type: ignore[assignment]
+    bench.wrap = lambda _: whole.api.call
+    bench.source.api = whole.api  # type: ignore[misc]
+    left: Left = {"r-new": ()}
+    summary = await bench.run(left)
+    [begun] = bench.seen_of(BackupBegun)
+    assert (summary.exit_code, left) == (1, {"r-new": begun.jobs})
+    summary = await bench.run(left, home=bench.home)
+    assert (summary.archived, summary.exit_code, left) == (1, 1, {"r-new": begun.jobs})
+    assert bench.seen_of(events.SetCompleted) == []
+    assert not list(bench.archive_path.rglob("SHA256SUMS"))
+    bench.source = whole
+    summary = await bench.run(left, home=bench.home)
+    assert (summary.archived, summary.exit_code, left) == (1, 0, {})
+    assert [event.files for event in bench.seen_of(events.SetCompleted)] == [2]
+
+
+async def test_what_the_store_does_not_keep_is_left(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check(_: Indexing, month: str) -> dict[str, ArchiverError]:
+        return {f"{month}/a-set": StoreError("the store does not have it as it was sent")}
+
+    monkeypatch.setattr(Indexing, "check", check)
+    left: Left = {INSTANCE: ()}
+    summary = await bench.run(left, home=bench.home)
+    [begun] = bench.seen_of(BackupBegun)
+    assert (summary.exit_code, left) == (6, {INSTANCE: begun.jobs})
 
 
 async def test_a_request_that_was_never_sent(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """What CreateBackup and DescribeBackupTasks answer, read."""
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -59,7 +60,7 @@ def test_a_task() -> None:
 @pytest.mark.parametrize(
     "answer",
     [{"BackupJobs": 3}, {"BackupJobs": ["x"]}, {"BackupJobs": [{}]},
-     {"BackupJobs": [a_task(started="yesterday")]}],
+     {"BackupJobs": [a_task(started="yesterday")]}, {"BackupJobs": [{"BackupJobID": math.inf}]}],
 )  # fmt: skip
 def test_tasks_that_cannot_be_read(answer: dict[str, Any]) -> None:
     with pytest.raises(SourceError, match="r-x: the answer to DescribeBackupTasks"):

@@ -68,7 +68,8 @@ async def backup(
 
     ``left`` has, by instance, the ids of the jobs that an earlier run began, or none for a backup
     that is to be made. It is kept up to date, also when this is cancelled: what is done is removed,
-    and so is what was refused, and a later run can go on with the rest. What fails for one instance
+    and so is what was refused, and a later run can go on with the rest, also with a backup of which
+    something is missing. What fails for one instance
     is an event Failed, and the others go on. Raises UsageError, and what ends a pull.
     """
     for instance_id in left:
@@ -144,10 +145,10 @@ class _Run:
             self._failed(instance_id, error)
             return
         self._report(made, self._clock.now() - began)
-        if self._home is None:
-            del self._left[instance_id]
-        else:
+        if self._home is not None:
             await send.send(made)
+        elif made.lacks is None:
+            del self._left[instance_id]
 
     async def _begin(self, instance_id: str) -> Job:
         days = self._options.retention_days
@@ -190,12 +191,10 @@ class _Run:
         queries = [Query(instance_id, start, end) for instance_id in made]
         source = _Listed(home.source, made)
         summary = await pull(source, home.archive, queries, home.options, self._observer)
-        for failure in summary.failures:
-            one = failure.backup
-            if one is None or one.status is not Status.FAILED:  # which a later run cannot mend
-                made.pop(failure.subject if one is None else one.instance_id, None)
-        for instance_id in made:
-            del self._left[instance_id]
+        for one in batch:
+            instance_id = one.job.instance_id
+            if one.lacks is None and not any(_is_of(instance_id, f) for f in summary.failures):
+                del self._left[instance_id]
 
 
 class _Listed:
@@ -211,6 +210,16 @@ class _Listed:
 
     async def again(self, backup: Backup) -> Backup:
         return await self._source.again(backup)
+
+
+def _is_of(instance_id: str, failure: events.Failed) -> bool:
+    """Whether something of an instance failed that a later run may mend: the instance, one of its
+    backups or sets, or a document of one of its months."""
+    one = failure.backup
+    if one is not None:
+        return one.instance_id == instance_id and one.status is not Status.FAILED
+    subject = failure.subject.removeprefix("the sets of ")
+    return subject == instance_id or subject.startswith(f"{instance_id}/")
 
 
 def _at_hand(receive: MemoryObjectReceiveStream[Made]) -> list[Made]:

@@ -28,8 +28,8 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What the listing has of a job that has ended: its files, also those that failed, and in
-    ``lacks`` what is missing, in words."""
+    """What the listing has of a job that has ended: its files, also those that failed or never were
+    finished, and in ``lacks`` what is missing, in words."""
 
     job: Job
     backups: tuple[Backup, ...]
@@ -92,10 +92,9 @@ def lacking(job: Job, progress: JobProgress, backups: Collection[Backup]) -> str
 def _given_up(job: Job, backups: Collection[Backup], lacks: str) -> Made:
     """What there is of a backup whose rest never came. Raises BackupFailed if that is nothing."""
     text = f"{job.instance_id}: {job_names(job.ids)}: it has ended, and {lacks}"
-    whole = tuple(one for one in backups if one.status is not Status.UNFINISHED)
-    if not whole:
+    if all(one.status is Status.UNFINISHED for one in backups):
         raise BackupFailed(text, hint="see what the vendor has with archiver ls")
-    return Made(job, whole, text)
+    return Made(job, tuple(backups), text)
 
 
 def _waits() -> Iterator[float]:

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import anyio
 
 from archiver.errors import (
+    ArchiverError,
     BackupFailed,
     BackupUnderWay,
     ProxyRefused,
@@ -40,6 +41,7 @@ _DAY: Final = timedelta(days=1)
 
 EXISTS: Final = "the vendor makes one backup at a time, and no new one was begun"
 LOST: Final = "the answer to CreateBackup was lost, and it may be this one or another"
+_MAYBE: Final = "the vendor may still make a backup; see with archiver ls before asking again"
 
 
 class CallApi(Protocol):
@@ -148,15 +150,16 @@ class TairMaker:
         return read_job_ids(instance_id, answer)
 
     async def _lost(self, instance_id: str, known: Collection[str], error: SourceError) -> Job:
-        """The job that appeared, or that is under way. Raises BackupFailed if there is none, and
-        ``error`` if nobody can tell."""
+        """The job that appeared, or that is under way. Raises BackupFailed if there is none, or if
+        nobody says: who runs this again must know that a backup may be made already."""
         before = frozenset[str]()
         for wait in _waits():
             await self._sleep(wait)
             try:
                 tasks = await self._tasks(instance_id)
-            except SourceError:
-                raise error from None
+            except ArchiverError as unseen:
+                why = f"whether it was carried out cannot be seen: {unseen.message}"
+                raise BackupFailed(f"{error.message}; {why}", hint=_MAYBE) from None
             new = [task for task in tasks if task.job_id not in known]
             ids = frozenset(task.job_id for task in new)
             if ids and ids == before:  # those of an old cluster may appear one by one
@@ -167,7 +170,7 @@ class TairMaker:
                 return under_way
         raise BackupFailed(
             f"{error.message}; DescribeBackupTasks shows no job that began since",
-            hint="the vendor may still make a backup; see with archiver ls before asking again",
+            hint=_MAYBE,
         )
 
     async def _tasks_of(self, job: Job) -> list[Task]:

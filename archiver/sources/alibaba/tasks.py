@@ -51,7 +51,7 @@ def read_tasks(instance_id: str, answer: Mapping[str, Any]) -> list[Task]:
     """The tasks in an answer to DescribeBackupTasks. Raises SourceError."""
     try:
         return [_task(item) for item in answer.get("BackupJobs") or []]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise SourceError(
             f"{instance_id}: the answer to DescribeBackupTasks cannot be read",
             hint="is --endpoint the R-kvstore API?",
