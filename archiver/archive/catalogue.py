@@ -10,12 +10,13 @@ was edited is found by a verify, which reads the records themselves.
 
 The first line is an object: ``format``, ``tool``, ``month``, ``sha256`` of all that follows; and
 ``sums``: size and version of the month's SHA256SUMS, null if there is none. The version is empty
-where that cannot be read, or says more than what follows from the records in here. Each line after
-that is one backup set:
+where that cannot be read, or says something that does not follow from what is in here. Each line
+after that is one backup set:
 
     [set, records]
 
-``set`` is its name; and ``records`` has an array for each:
+``set`` is its name; and ``records`` has an array for each, where a record that is gone or cannot be
+used, and whose file SHA256SUMS names, has but its name:
 
     [name of the file in the set's folder without suffix, or "" where there is none, size of the
      record, its version, suffix of the object, 1 if SHA256SUMS names the object, else 0, node,
@@ -232,6 +233,7 @@ def write_catalogue(
         if one.key in entries and entries[one.key].version:
             sets.setdefault(one.set_key, []).append(one)
     said = dict(sums[1]) if sums is not None else {}
+    written = {one.key for of_set in sets.values() for one in of_set}
     lines = []
     for set_key, of_set in sorted(sets.items()):
         named = [said.get(one.object_key) == one.sha256 for one in of_set]
@@ -243,8 +245,14 @@ def write_catalogue(
             for one, is_named in zip(of_set, named, strict=True)
         ]
         lines.append(orjson.dumps([set_key.rpartition("/")[2], records]))
+    is_all = sums is not None and sums[2]
+    for key in sorted(said):
+        record = layout.record_key(layout.stem_of(key))
+        if layout.is_object(key) and record not in written:
+            lines.append(_gone(record))
+        else:
+            is_all = False
     rest = b"".join(line + b"\n" for line in lines)
-    is_all = sums is not None and sums[2] and not said
     head = {
         "format": FORMAT,
         "tool": _TOOL,
@@ -253,6 +261,14 @@ def write_catalogue(
         "sums": None if sums is None else [sums[0].size, sums[0].version if is_all else ""],
     }
     return orjson.dumps(head) + b"\n" + rest
+
+
+def _gone(record: str) -> bytes:
+    """The line of a file that SHA256SUMS names, and of whose record nothing is known."""
+    set_key = layout.set_of(record)
+    name = layout.stem_of(record)[len(set_key) + 1 :]
+    said = [name, 0, "", "", 1, "", "", None, 0, None, 0, "", None, None]
+    return orjson.dumps([set_key.rpartition("/")[2], [said]])
 
 
 def _line(set_key: str, entry: CatalogueEntry, record: Entry, *, is_named: bool) -> list[Any]:

@@ -80,12 +80,24 @@ class Overview:
         return None if self.sums is None else self.sums.fault
 
     @property
+    def is_witness(self) -> bool:
+        """Whether the catalogue alone tells what SHA256SUMS named, which is gone or cannot be
+        read."""
+        is_unread = self.sums is not None and self.sums.fault is not None
+        return self.catalogue.lacks_sums or (is_unread and bool(self.catalogue.named))
+
+    @property
     def has_lost_lines(self) -> bool:
         """Whether SHA256SUMS, if it can be read, lacks lines that an earlier verify saw."""
         named = {key for key, result in self.results.items() if result.named}
         if self.sums is None:
             return bool(named.difference(self.catalogue.sums(self.catalogue.entries) or ()))
         return self.sums.fault is None and bool(named.difference(*self.sums.by_set.values()))
+
+    @property
+    def named(self) -> set[str]:
+        """The keys that SHA256SUMS names, if it was read, as far as it can be."""
+        return set[str]() if self.sums is None else set(itertools.chain(*self.sums.by_set.values()))
 
     @property
     def sets_in_sums(self) -> Iterable[str]:

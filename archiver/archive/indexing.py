@@ -254,10 +254,11 @@ async def write_index(
     written, by key, so that they need not be read back.
 
     Records that cannot be used are left out: whoever asks for one reads it, and gets the error.
+    Where SHA256SUMS is gone, or cannot be read, the old one stays: it alone tells what that named.
     Raises StoreError.
     """
-    if view.overview.catalogue.lacks_sums:
-        return  # the old one alone tells that there was a SHA256SUMS
+    if view.overview.is_witness:
+        return
     sets = view.sets
     known: dict[str, CatalogueEntry] = {}
     for first in range(0, len(sets), _SETS_AT_ONCE):
@@ -277,9 +278,11 @@ def _sums(
     listed: Month, overview: Overview, sets: Iterable[SetFiles]
 ) -> tuple[Entry, Mapping[str, str], bool] | None:
     """The entry of a month's SHA256SUMS, what can be read of it, by key, and whether that is all;
-    None where there is none."""
-    if listed.sums is None or not listed.sums.is_file:
+    None where there is none. What is in its place, such as a folder, says nothing."""
+    if listed.sums is None:
         return None
+    if not listed.sums.is_file:
+        return listed.sums, {}, False
     if overview.sums is None:  # the catalogue knows all of it
         known = (one.sums or {} for one in sets)
         return listed.sums, {key: sha256 for lines in known for key, sha256 in lines.items()}, True

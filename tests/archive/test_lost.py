@@ -2,6 +2,7 @@
 well."""
 
 import hashlib
+import math
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from archiver.commands.copy.selection import CopyOptions, Selection
 from archiver.commands.ls.listing import State, archived_rows, compared_rows, rows_by_instance
 from archiver.commands.repair.from_archive import ArchiveSupplier
 from archiver.commands.repair.from_source import SourceSupplier
-from archiver.commands.repair.run import repair
+from archiver.commands.repair.run import Supplier, repair
 from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.verify.model import VerifyOptions
 from archiver.errors import BadDocument, UsageError
@@ -320,30 +321,68 @@ async def test_a_set_that_is_lost_with_its_sha256sums_comes_back_with_it(
     assert (mended.exit_code, sums.read_bytes()) == (0, kept)
 
 
-@pytest.mark.parametrize("is_damaged", [False, True])
+@pytest.mark.parametrize("meanwhile", ["whole", "damaged", "a folder", "unknown"])
 @pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
 async def test_a_sha256sums_of_which_the_catalogue_did_not_know_all(
-    instance: str, is_damaged: bool, pulled: Pulled, offsite: Archive, vendor: Path,
-    source: TairSource,
+    instance: str, meanwhile: str, pulled: Pulled, offsite: Archive, vendor: Path,
+    source: TairSource, tmp_path: Path,
 ) -> None:  # fmt: skip
-    """A set was lost, and the catalogue made anew, before SHA256SUMS went as well."""
-    sums = pulled.sums(instance)
+    """A set was lost, and the catalogue made anew, before SHA256SUMS went as well. An archive that
+    never had the set is no help."""
+    sums, young = pulled.sums(instance), Archive(LocalStore(tmp_path / "young"))
     kept, key = sums.read_bytes(), pulled.key(sums)
     for path in pulled.objects(instance, DAYS[0]):
         remove_node(path)
-    if is_damaged:
+    if meanwhile in ("damaged", "unknown"):
         sums.write_bytes(b"?" + kept[1:])
+    if meanwhile == "unknown":  # nothing knew what was in the line that is damaged
+        (sums.parent / layout.INDEX_NAME).write_bytes(b"")
+    if meanwhile == "a folder":
+        sums.unlink()
+        sums.mkdir()
     _forget(vendor, DAYS[0])
+    assert (await pull(source, young, [everything(instance)])).exit_code == 0
     store, month = LocalStore(pulled.root), pulled.key(sums.parent)
     await write_index(store, await view_month(store, month))
-    sums.unlink()
+    found = await verify(pulled.archive, VerifyOptions(keep_every=math.inf))
+    assert meanwhile != "whole" or found.notes == []  # a finding says what is gone
+    shutil.rmtree(pulled.root / "verified")  # what the catalogue knows is enough
+    shutil.rmtree(sums) if sums.is_dir() else sums.unlink()
     assert (await pull(source, pulled.archive, [everything(instance)])).exit_code == 3
-    for supplier in (SourceSupplier(source), ArchiveSupplier(offsite)):
+    suppliers: list[Supplier] = [
+        SourceSupplier(source),
+        ArchiveSupplier(young),
+        ArchiveSupplier(offsite),
+    ]
+    for supplier in suppliers if meanwhile != "unknown" else suppliers[::2]:
         assert not sums.exists()
         found = await verify(pulled.archive)
         assert (found.exit_code, [one.key for one in found.findings]) == (3, [key])
         await repair(pulled.archive, found, supplier)
     assert ((await verify(pulled.archive)).exit_code, sums.read_bytes()) == (0, kept)
+
+
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+async def test_a_damaged_sha256sums_that_somebody_removed(
+    instance: str, pulled: Pulled, vendor: Path, source: TairSource
+) -> None:
+    """Nothing else is lost: a repair from the source brings it back, also with the lines of what
+    the vendor has no longer."""
+    sums = pulled.sums(instance)
+    kept = sums.read_bytes()
+    sums.write_bytes(b"?" + kept[1:])
+    _forget(vendor, DAYS[0])
+    for path in vendor.rglob(f"d_{DAYS[1]}*"):
+        shutil.copy(path, path.with_name(path.name.replace(DAYS[1], "20261128")))
+    assert (await pull(source, pulled.archive, [everything(instance)])).exit_code == 3
+    sums.unlink()
+    found = await verify(pulled.archive)
+    assert [one.key for one in found.findings] == [pulled.key(sums)]
+    mended = await repair(pulled.archive, found, SourceSupplier(source))
+    assert (mended.exit_code, mended.not_repaired) == (0, [])
+    assert set(kept.splitlines()) < set(sums.read_bytes().splitlines())
+    assert (await pull(source, pulled.archive, [everything(instance)])).exit_code == 0
+    assert (await verify(pulled.archive)).findings == []
 
 
 @pytest.mark.parametrize("left", [0, 1])

@@ -23,7 +23,6 @@ from archiver import received
 from archiver.archive import layout, verified
 from archiver.archive.acknowledged import Acknowledged
 from archiver.archive.archive import Archive
-from archiver.archive.catalogue import Catalogue
 from archiver.archive.completeness import Missing, SetNodes, missing_nodes
 from archiver.archive.contents import Month, Overview, SetFiles, instances, view_month
 from archiver.archive.neighbours import listed_set
@@ -122,7 +121,7 @@ class _Run:
         self._sources: Final[set[SourceName]] = set()
         self._without_sums: Final[set[str]] = set()
         self._stale: Final[set[str]] = set()  # months whose catalogue must be written anew
-        # Months whose catalogue alone shows that there was a SHA256SUMS.
+        # Months whose catalogue alone tells what SHA256SUMS named.
         self._remembered: Final[set[str]] = set()
         self._since: datetime | None = None
         if options.since_verified is not None:
@@ -305,9 +304,9 @@ class _Run:
                 self._report(finding)
         if listed.sums is None:
             self._without_sums.add(listed.key)
-        if overview.catalogue.lacks_sums:
+        if overview.is_witness:
             self._remembered.add(listed.key)
-        self._check_names(listed, overview.catalogue)
+        self._check_names(listed, overview)
         for finding in check_catalogue(listed, overview):
             self._stale.add(listed.key)
             self._transient.setdefault(listed.key, []).append(finding)
@@ -325,10 +324,12 @@ class _Run:
             self._note(record.key, text)
         self._sources.add(source)
 
-    def _check_names(self, month: Month, catalogue: Catalogue) -> None:
+    def _check_names(self, month: Month, overview: Overview) -> None:
         """Note records that the catalogue names and that are gone: somebody removed them, or edited
-        the catalogue."""
-        gone = sorted(catalogue.named - month.entries.keys())
+        the catalogue. Those that SHA256SUMS names are findings."""
+        catalogue = overview.catalogue
+        found = {layout.record_key(layout.stem_of(key)) for key in overview.named}
+        gone = sorted(catalogue.named - month.entries.keys() - found)
         if gone:
             more = f" and {len(gone) - 1:,} more" if len(gone) > 1 else ""
             self._note(layout.index_key(month.key), f"it names {gone[0]}{more}, which is not there")
