@@ -365,7 +365,7 @@ async def sets_below(
                     yield one
                 continue
             batch.append(one)
-            weight += _MONTH_WEIGHT + len(one.entries)
+            weight += _MONTH_WEIGHT + one.weight
             if weight >= _ENTRIES_AT_ONCE:
                 for found in await below.sets_of(batch):
                     yield found
@@ -405,6 +405,13 @@ class Month:
     sets: dict[str, dict[str, Entry]] = field(default_factory=dict)
     index: Entry | None = None
     sums: Entry | None = None
+
+    @property
+    def weight(self) -> int:
+        """How many entries of a listing it counts for: its documents may name far more than is
+        left of it."""
+        documents = [one.size for one in (self.index, self.sums) if one is not None]
+        return len(self.entries) + sum(documents) // _ENTRY_BYTES
 
     @property
     def has_readable_index(self) -> bool:

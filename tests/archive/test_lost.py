@@ -4,7 +4,7 @@ well."""
 import hashlib
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from archiver.commands.repair.from_source import SourceSupplier
 from archiver.commands.repair.run import Supplier, repair
 from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.verify.model import VerifyOptions
-from archiver.errors import BadDocument, UsageError
+from archiver.errors import ArchiverError, BadDocument, UsageError
 from archiver.times import TimeRange
 from examples.sample_rdb import rdb, write_rdb
 from tests.archive import sample
@@ -746,3 +746,29 @@ async def test_a_line_that_a_month_lost_is_missed_in_its_view(pulled: Pulled) ->
     view = await view_month(pulled.archive.store, layout.month_of(pulled.key(path)))
     doubted = {one.key for one in view.sets if one.doubt is not None}
     assert doubted == {pulled.set_key(path)}
+
+
+class Measuring(LocalStore):
+    """Notes how many bytes are read at once."""
+
+    most = 0
+
+    async def read_many(self, keys: Sequence[str]) -> Mapping[str, bytes | ArchiverError | None]:
+        found = await super().read_many(keys)
+        read = sum(len(data) for data in found.values() if isinstance(data, bytes))
+        self.most = max(self.most, read)
+        return found
+
+
+@pytest.mark.parametrize("command", [archived_rows, verify])
+async def test_large_catalogues_of_months_that_are_gone_are_not_read_at_once(
+    command: Callable[[Archive], Awaitable[object]], pulled: Pulled
+) -> None:
+    size = 3 * 2**20
+    for number in range(1, 9):
+        index = pulled.root / "r-gone" / "2025" / f"0{number}" / layout.INDEX_NAME
+        index.parent.mkdir(parents=True)
+        index.write_bytes(b"0" * size)
+    store = Measuring(pulled.root)
+    await command(Archive(store))
+    assert size <= store.most < 5 * size

@@ -495,7 +495,7 @@ async def _in_batches(
     async with aclosing(months):
         async for month in months:
             some.append(month)
-            entries += len(month.entries)
+            entries += max(len(month.entries), month.listed.weight)
             if len(some) == _MONTHS_AT_ONCE or entries >= _ENTRIES_AT_ONCE:
                 yield some
                 some, entries = [], 0
