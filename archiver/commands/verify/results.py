@@ -2,8 +2,10 @@
 
 The documents are written without the archive's lock, because a long verify must not keep a pull
 out. Each is written as a whole, and what another verify wrote meanwhile is merged; a run that has
-replaced or moved what a verify found wrong notes that in them. A ``put`` that fails because of a
-running pull's sweep is tried again.
+replaced or moved what a verify found wrong notes that in them. Between reading a document and
+writing it, milliseconds later, another one may write it: what that wrote is lost then, until the
+next verify reads those files again. A ``put`` that fails because of a running pull's sweep is tried
+again.
 """
 
 import asyncio
