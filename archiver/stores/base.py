@@ -19,7 +19,8 @@ class Entry(NamedTuple):
     ``is_file`` is False for something that has the key of an object or document and is not a file,
     such as a folder, a link or a device; ``what`` says in words what it is. ``hides`` is the reason
     why this entry, or everything below it, cannot be listed: the store does not return it, or a
-    link is in the place of a folder.
+    link is in the place of a folder. ``modified`` is when it was last written, in nanoseconds since
+    1970; None where the store does not say.
     """
 
     key: str
@@ -28,6 +29,7 @@ class Entry(NamedTuple):
     hides: ArchiverError | None = None
     what: str = "something else"
     version: str = ""
+    modified: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,15 @@ class Opened(Protocol):
         ...
 
 
+class OpenedObject(Opened, Protocol):
+    """An object of a store that is open for reading."""
+
+    @property
+    def version(self) -> str:
+        """As a listing has it (:class:`Entry`); of a file in a directory, as it is by now."""
+        ...
+
+
 class Store(Protocol):
     """A directory or bucket that holds an archive. Messages print it, so it has ``__str__``. It
     cannot delete a backup, on purpose.
@@ -269,7 +280,7 @@ class Store(Protocol):
         StoreError."""
         ...
 
-    def open(self, key: str) -> AbstractContextManager[Opened]:
+    def open(self, key: str) -> AbstractContextManager[OpenedObject]:
         """Open an object for reading. Entering and leaving block.
 
         Raises ObjectMissing, UnreadableObject, StoreError.

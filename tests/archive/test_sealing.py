@@ -29,7 +29,7 @@ from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.restore.run import restore
 from archiver.errors import IntegrityError, StoreError, StoreForbidden, UnreadableObject
 from archiver.model import Stored
-from archiver.stores.base import Entry, Opened
+from archiver.stores.base import Entry, OpenedObject
 from archiver.stores.commit import Commit
 from examples.sample_rdb import rdb, write_rdb
 from tests.archive.sample import lines_of, remove_lines
@@ -213,7 +213,7 @@ async def test_what_cannot_be_read_keeps_its_record(pulled: Pulled) -> None:
                     yield entry
 
         @contextmanager
-        def open(self, key: str) -> Generator[Opened, None, None]:
+        def open(self, key: str) -> Generator[OpenedObject, None, None]:
             if key.endswith(".rdb"):
                 raise UnreadableObject(f"{key}: Input/output error")
             with super().open(key) as opened:

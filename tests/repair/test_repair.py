@@ -32,7 +32,7 @@ from archiver.errors import (
     UnknownInstance,
     UsageError,
 )
-from archiver.stores.base import Opened
+from archiver.stores.base import OpenedObject
 from archiver.stores.local.staging import LocalStaging
 from archiver.transfer.engine import TransferOptions
 from examples.sample_rdb import rdb, write_rdb
@@ -367,7 +367,7 @@ async def test_what_was_unreadable_for_a_moment_is_not_replaced(
     good, inode = path.read_bytes(), path.stat().st_ino
     opened = LocalStore.open
 
-    def dying(self: LocalStore, key: str) -> AbstractContextManager[Opened]:
+    def dying(self: LocalStore, key: str) -> AbstractContextManager[OpenedObject]:
         if key == pulled.key(path):
             raise StoreError(f"{key}: Input/output error")
         return opened(self, key)
@@ -662,7 +662,7 @@ async def test_what_cannot_be_read_there_keeps_nothing_else_from_repair(
             raise StoreError(f"{key}: Input/output error")
         return await read(self, key)
 
-    def dying_open(self: LocalStore, key: str) -> AbstractContextManager[Opened]:
+    def dying_open(self: LocalStore, key: str) -> AbstractContextManager[OpenedObject]:
         if self is offsite.store and key in dead:
             raise StoreError(f"{key}: Input/output error")
         return opened(self, key)

@@ -26,7 +26,7 @@ from archiver.errors import (
     UsageError,
 )
 from archiver.model import BackupType
-from archiver.stores.base import Opened
+from archiver.stores.base import OpenedObject
 from archiver.stores.local import disk
 from examples.sample_rdb import rdb
 from tests.archive.sample import (
@@ -364,7 +364,7 @@ class Watched(LocalStore):
         self._opens = opens
 
     @contextmanager
-    def open(self, key: str) -> Generator[Opened, None, None]:
+    def open(self, key: str) -> Generator[OpenedObject, None, None]:
         self._opens(key.rpartition("/")[2])
         with super().open(key) as opened:
             yield opened

@@ -32,7 +32,7 @@ from archiver.report.document import encode
 from archiver.report.junit import to_junit
 from archiver.report.markdown import to_markdown
 from archiver.report.page import to_page
-from archiver.stores.base import Opened
+from archiver.stores.base import OpenedObject
 from archiver.times import TimeRange
 from examples import drill_evidence as example
 from examples.sample_rdb import rdb, write_rdb
@@ -458,7 +458,7 @@ class Watched(LocalStore):
         self.refuses_puts = 0
 
     @contextmanager
-    def open(self, key: str) -> Iterator[Opened]:
+    def open(self, key: str) -> Iterator[OpenedObject]:
         self.opened.append(key)
         if self.barrier is not None:
             self.barrier.wait(20)
@@ -653,7 +653,7 @@ async def test_an_object_replaced_while_it_is_read(pulled: Pulled, watched: Watc
     read, done = watched.open, False
 
     @contextmanager
-    def opening(key: str) -> Iterator[Opened]:
+    def opening(key: str) -> Iterator[OpenedObject]:
         nonlocal done
         if key == pulled.key(path) and not done:
             done = True

@@ -81,7 +81,8 @@ def parse(data: bytes) -> Journal | None:
         etag = None if first.is_null("etag") else first.text("etag")
         declared = None if first.is_null("crc64") else first.number("crc64", most=_MAX_CRC)
         pin = Pin(first.number("size"), etag, declared)
-        provenance = Provenance(first.text("origin"), first.word("network", Network))
+        network = None if first.is_null("network") else first.word("network", Network)
+        provenance = Provenance(first.text("origin"), network)
         part_size = first.number("part_size", least=1)
     except BadDocument:
         return None

@@ -41,7 +41,7 @@ from archiver.errors import (
 from archiver.ids import is_instance_id
 from archiver.ignored_names import is_ignored
 from archiver.model import Stored
-from archiver.stores.base import Entry, Leftover, Opened, Staging
+from archiver.stores.base import Entry, Leftover, OpenedObject, Staging
 from archiver.stores.commit import Commit, Sync, drive, sync_each
 from archiver.stores.loans import Borrowed, Loan
 from archiver.stores.local import disk, reading
@@ -337,7 +337,7 @@ class LocalStore:
         return await in_thread(folders_at_top, self.root)
 
     @contextmanager
-    def open(self, key: str) -> Generator[Opened, None, None]:
+    def open(self, key: str) -> Generator[OpenedObject, None, None]:
         path = self._path(key)
         try:
             descriptor = reading.open_file(path)
@@ -430,13 +430,18 @@ class LocalStore:
 
 
 class _OpenedFile:
-    """Implements Opened."""
+    """Implements OpenedObject."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path: Final = path
         self._descriptor: Final = descriptor
         with reading.reading_errors(path):
             self.size: Final = os.fstat(descriptor).st_size
+
+    @property
+    def version(self) -> str:
+        with reading.reading_errors(self._path):
+            return disk.version_of(os.fstat(self._descriptor))
 
     def read(self, offset: int, block: memoryview) -> int:
         with reading.reading_errors(self._path):

@@ -93,7 +93,7 @@ def _entry(key: str, item: os.DirEntry[str]) -> Entry | None:
         return _unreadable(key, item.path, error)
     is_file = stat.S_ISREG(status.st_mode)
     if is_file and (key.endswith(_FILES) or not _FOLDER.fullmatch(key)):
-        return Entry(key, status.st_size, version=version_of(status))
+        return Entry(key, status.st_size, version=version_of(status), modified=status.st_mtime_ns)
     if stat.S_ISDIR(status.st_mode):
         return Entry(key, 0, is_file=False, what="a folder")
     kind = reading.kind_of(status.st_mode)

@@ -16,7 +16,7 @@ from archiver.retry import RETRIES
 from archiver.stores.s3 import responses
 from archiver.stores.s3.client import READ_SECONDS, S3Client
 from archiver.stores.s3.errors import NotFound, conditional_errors, not_found
-from archiver.stores.s3.listing import list_keys
+from archiver.stores.s3.listing import Listed, list_keys
 from archiver.stores.s3.multipart import MAX_COPY_BYTES, MultipartUploads
 from archiver.stores.s3.options import S3Options
 from archiver.stores.s3.outages import ONE_TRY, OutageBudget
@@ -218,19 +218,19 @@ class Bucket:
             retention = {"Mode": given["ObjectLockMode"], "RetainUntilDate": until}
             self._client.request("put_object_retention", target, Retention=retention, **version)
 
-    def listing(self, prefix: str) -> Iterator[tuple[str, int, str]]:
-        """Keys below a prefix, their sizes and ETags, page by page. Raises StoreError."""
+    def listing(self, prefix: str) -> Iterator[Listed]:
+        """The objects below a prefix, page by page. Raises StoreError."""
 
         def request(operation: str, given: Mapping[str, str]) -> Mapping[str, Any]:
             return self._client.request(operation, **given)
 
         with self._client.errors():
-            for key, size, etag in list_keys(request, self.name, f"{self.prefix}{prefix}"):
-                yield key.removeprefix(self.prefix), size, etag
+            for one in list_keys(request, self.name, f"{self.prefix}{prefix}"):
+                yield one._replace(key=one.key.removeprefix(self.prefix))
 
 
 class ObjectReader:
-    """Reads an object from any offset; ``size`` in bytes. Implements Opened.
+    """Reads an object from any offset; ``size`` in bytes. Implements OpenedObject.
 
     A read continues the stream of the last one, or opens a new one. A stream that breaks off is
     opened again.
@@ -245,6 +245,7 @@ class ObjectReader:
             raise ObjectMissing(f"{bucket.url(key)}: there is no such object")
         self.size: Final = head.size
         self._etag: Final = head.etag
+        self.version: Final = responses.bare(head.etag)
         self._stream: Any = None
         self._position = self._stop = 0
 

@@ -99,11 +99,12 @@ def parse(data: bytes) -> Journal | None:
         fields.format("journal", FORMAT)
         etag = None if fields.is_null("etag") else fields.text("etag")
         declared = None if fields.is_null("crc64") else fields.number("crc64", most=_MAX_CRC)
+        network = None if fields.is_null("network") else fields.word("network", Network)
         return Journal(
             key=fields.line("key"),
             upload_id=fields.text("upload_id"),
             pin=Pin(fields.number("size"), etag, declared),
-            provenance=Provenance(fields.text("origin"), fields.word("network", Network)),
+            provenance=Provenance(fields.text("origin"), network),
             part_size=fields.number("part_size", least=1),
             parts=tuple(_part(fields, part) for part in fields.items("parts")),
             state=None if fields.is_null("state") else fields.text("state"),

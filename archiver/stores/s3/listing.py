@@ -7,7 +7,8 @@ a continuation token; then the following pages are requested in version 1.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 from archiver.stores.s3 import responses
 from archiver.stores.s3.responses import InvalidResponse
@@ -20,38 +21,45 @@ _MAX_EMPTY_PAGES: Final = 100
 _ENCODED: Final = re.compile(r"[\w.-]+%2F\d{4}%2F\d\d%2F\d{8}T\d{6}Z-.+", re.IGNORECASE)
 
 
+class Listed(NamedTuple):
+    """An object in a listing: its size in bytes, its ETag (empty where the store gives none), and
+    when it was written, in nanoseconds since 1970 (None where the store does not say)."""
+
+    key: str
+    size: int
+    etag: str
+    modified: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """``sizes`` and ``etags`` by key; ``token`` for the next page in version 2, ``marker`` in
-    version 1; ``has_count``: it has a KeyCount, which only version 2 has."""
+    """``objects`` by key; ``token`` for the next page in version 2, ``marker`` in version 1;
+    ``has_count``: it has a KeyCount, which only version 2 has."""
 
-    sizes: Mapping[str, int]
-    etags: Mapping[str, str]
+    objects: Mapping[str, Listed]
     is_truncated: bool
     token: str
     marker: str
     has_count: bool
 
 
-def list_keys(request: Request, bucket: str, prefix: str) -> Iterator[tuple[str, int, str]]:
-    """Keys below ``prefix``, their sizes in bytes and their ETags (empty where the store gives
-    none), page by page. Raises InvalidResponse."""
+def list_keys(request: Request, bucket: str, prefix: str) -> Iterator[Listed]:
+    """The objects below ``prefix``, page by page. Raises InvalidResponse."""
     operation, given = "list_objects_v2", {"Prefix": prefix}
-    previous: Mapping[str, int] = {}
+    previous: Mapping[str, Listed] = {}
     first_keys, tokens, empty_pages = set[str](), set[str](), 0
     while True:
         page = _parse(request(operation, given), bucket, prefix)
-        new = {key: size for key, size in page.sizes.items() if _is_new(key, size, previous)}
-        first = next(iter(new), None)
-        empty_pages = 0 if page.sizes else empty_pages + 1
+        new = [one for one in page.objects.values() if _is_new(one, previous)]
+        first = new[0].key if new else None
+        empty_pages = 0 if page.objects else empty_pages + 1
         # The last page may hold only the key that its marker named.
-        is_repeated = not new and len(page.sizes) > (0 if page.is_truncated else 1)
+        is_repeated = not new and len(page.objects) > (0 if page.is_truncated else 1)
         if first in first_keys or is_repeated or empty_pages > _MAX_EMPTY_PAGES:
             raise InvalidResponse("the listing does not advance: the same page came again")
         if first is not None:
             first_keys.add(first)
-        for key, size in new.items():
-            yield key, size, page.etags.get(key, "")
+        yield from new
         if not page.is_truncated:
             return
         if page.token and operation == "list_objects_v2":
@@ -64,39 +72,42 @@ def list_keys(request: Request, bucket: str, prefix: str) -> Iterator[tuple[str,
         if token in tokens:
             raise InvalidResponse("the listing does not advance: the same token came again")
         tokens.add(token)
-        previous, given = page.sizes, {"Prefix": prefix, **continuation}
+        previous, given = page.objects, {"Prefix": prefix, **continuation}
 
 
-def _is_new(key: str, size: int, previous: Mapping[str, int]) -> bool:
+def _is_new(one: Listed, previous: Mapping[str, Listed]) -> bool:
     """Whether the page before did not have this key. Some stores repeat the key of a marker. Raises
     InvalidResponse when its size differs."""
-    if previous.get(key, size) != size:
-        raise InvalidResponse(f"the listing has {key!r} twice, with two sizes")
-    return key not in previous
+    if previous.get(one.key, one).size != one.size:
+        raise InvalidResponse(f"the listing has {one.key!r} twice, with two sizes")
+    return one.key not in previous
 
 
 def _parse(response: Mapping[str, Any], bucket: str, prefix: str) -> _Page:
     responses.check_echoed(response, {"Name": bucket, "Prefix": prefix})
-    sizes: dict[str, int] = {}
-    etags: dict[str, str] = {}
+    objects: dict[str, Listed] = {}
     for found in response.get("Contents") or ():
         key, size = responses.text(found, "Key"), responses.number(found, "Size")
         if not key.startswith(prefix):
             raise InvalidResponse(f"the listing of {prefix!r} has {key[:200]!r}")
         if "EncodingType" not in response and _ENCODED.fullmatch(key):
             raise InvalidResponse("the listing has URL-encoded keys without an EncodingType")
-        if sizes.setdefault(key, size) != size:
+        etag, written = found.get("ETag"), found.get("LastModified")
+        one = Listed(
+            key,
+            size,
+            responses.bare(etag) if isinstance(etag, str) else "",
+            round(written.timestamp()) * 10**9 if isinstance(written, datetime) else None,
+        )
+        if objects.setdefault(key, one).size != size:
             raise InvalidResponse(f"the listing has {key[:200]!r} twice, with two sizes")
-        if isinstance(etag := found.get("ETag"), str):
-            etags[key] = responses.bare(etag)
     count = response.get("KeyCount")
-    if count is not None and count > len(sizes) + len(response.get("CommonPrefixes") or ()):
-        raise InvalidResponse(f"the listing has a KeyCount of {count:,} and {len(sizes):,} keys")
+    if count is not None and count > len(objects) + len(response.get("CommonPrefixes") or ()):
+        raise InvalidResponse(f"the listing has a KeyCount of {count:,} and {len(objects):,} keys")
     is_truncated = responses.is_truncated(response, required=True)
-    last = next(reversed(sizes), "")
+    last = next(reversed(objects), "")
     return _Page(
-        sizes,
-        etags,
+        objects,
         is_truncated,
         token=str(response.get("NextContinuationToken") or ""),
         marker=str(response.get("NextMarker") or last),

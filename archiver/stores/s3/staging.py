@@ -72,7 +72,7 @@ class S3Staging:
         if existing is None:
             names = {f"{self._stem}.{kind}" for kind in Kind}
             listed = self._bucket.listing(f"{self._stem}.")
-            existing = {key: size for key, size, _ in listed if key in names}
+            existing = {key: size for key, size, *_ in listed if key in names}
         self._existing = dict(existing)
         if self._size < MIN_PART_BYTES:
             return  # never uploaded in parts

@@ -25,7 +25,7 @@ from archiver.ids import is_instance_id
 from archiver.ignored_names import is_listed
 from archiver.model import Stored
 from archiver.retry import RetryPolicy
-from archiver.stores.base import Entry, Leftover, Opened, Staging
+from archiver.stores.base import Entry, Leftover, OpenedObject, Staging
 from archiver.stores.commit import Commit, drive, sync_each
 from archiver.stores.loans import Borrowed, Loan
 from archiver.stores.s3.bucket import Bucket, ObjectReader
@@ -43,7 +43,6 @@ from archiver.stores.s3.multipart import ListedUpload
 from archiver.stores.s3.options import S3Options, parse_url
 from archiver.stores.s3.outages import OutageBudget
 from archiver.stores.s3.replacing import copy_once, copy_to_quarantine, move_object
-from archiver.stores.s3.responses import bare
 from archiver.stores.s3.staging import S3Staging
 from archiver.stores.s3.unfinished import own_uploads, scopes_of_abandoned, sweep
 from archiver.stores.s3.writing import VerifiedWriter
@@ -219,9 +218,9 @@ class S3Store:
         ``a/../b``, the marker ``a/`` of a folder): other applications wrote those."""
         found = self.bucket.listing(prefix)
         while page := await in_thread(lambda: list(itertools.islice(found, _ENTRIES_AT_ONCE))):
-            for key, size, etag in page:
+            for key, size, etag, modified in page:
                 if is_key(key) and all(map(is_listed, key.split("/"))):
-                    yield Entry(key, size, version=bare(etag))
+                    yield Entry(key, size, version=etag, modified=modified)
 
     async def folders(self) -> list[str]:
         """By a listing of all keys, since stores differ in how they list folders."""
@@ -233,7 +232,7 @@ class S3Store:
         return sorted(found)
 
     @contextmanager
-    def open(self, key: str) -> Generator[Opened, None, None]:
+    def open(self, key: str) -> Generator[OpenedObject, None, None]:
         reader = ObjectReader(self.bucket, key)
         try:
             yield reader
@@ -267,12 +266,12 @@ class S3Store:
         """By one listing of each of the two folders, however many instances there are."""
         found = {
             scope_of_internal(key)
-            for key, size, _ in self.bucket.listing(STAGING)
+            for key, size, *_ in self.bucket.listing(STAGING)
             if size and is_journal(key)
         }
         found |= {
             scope_of_internal(key)
-            for key, size, _ in self.bucket.listing(QUARANTINE)
+            for key, size, *_ in self.bucket.listing(QUARANTINE)
             if size and parse_replaced_copy(key) is not None
         }
         if self._writer is not None and self._uploads is not None:

@@ -117,7 +117,7 @@ def _with_journal(found: UnfinishedUpload, own: journal.Journal) -> UnfinishedUp
 def _journals(bucket: Bucket, scope: str = WHOLE) -> Iterator[tuple[str, journal.Journal]]:
     """The journals of uploads, by key, of one instance or of all. What is not a journal belongs to
     somebody else."""
-    for key, size, _ in bucket.listing(below(STAGING, scope)):
+    for key, size, *_ in bucket.listing(below(STAGING, scope)):
         if size and is_journal(key):
             try:
                 found = bucket.get(key)

@@ -157,7 +157,7 @@ class VerifiedWriter:
         it is nearly always empty."""
         if scope not in self._quarantine:
             listing = self.bucket.listing(below(QUARANTINE, scope))
-            self._quarantine[scope] = {key: size for key, size, _ in listing}
+            self._quarantine[scope] = {key: size for key, size, *_ in listing}
         return self._quarantine[scope]
 
     def forget_quarantine_listing(self, scope: str) -> None:
