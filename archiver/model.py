@@ -241,10 +241,11 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where bytes came from: the URL without its query, and over which network."""
+    """Where bytes came from: the URL without its query, and over which network of the vendor's;
+    None where the source has no such two."""
 
     origin: str
-    network: Network
+    network: Network | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,8 @@ class Record(Named):
     def provenance(self) -> Provenance:
         """Where its bytes came from, and over which network."""
         transfer = self.document["transfer"]
-        return Provenance(transfer["origin"], Network(transfer["network"]))
+        network = transfer["network"]
+        return Provenance(transfer["origin"], network and Network(network))
 
     @property
     def received(self) -> Mapping[str, Any]:
@@ -163,7 +164,7 @@ def _check_object(fields: Fields) -> None:
     _or_none(rdb, "version", rdb.line)
     rdb.word("footer", Footer)
     transfer = fields.within("transfer")
-    transfer.word("network", Network)
+    _or_none(transfer, "network", lambda name: transfer.word(name, Network))
     transfer.text("origin")
     transfer.moment("started_at")
     transfer.moment("finished_at")

@@ -1,5 +1,6 @@
 """Transfers the backups of a run; what the commands use of this package."""
 
+import abc
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -60,36 +61,20 @@ def shared_resources(
     )
 
 
-class Engine:
-    """Transfers backups, any number at once."""
+class Engine(abc.ABC):
+    """Transfers backups, any number at once, from where a source has their files."""
 
-    def __init__(
-        self,
-        fetcher: Fetcher,
-        relist: Relist,
-        options: TransferOptions,
-        files: int,
-        observer: events.Observer,
-        proxies: Proxies,
-    ) -> None:
-        self._fetcher: Final = fetcher
-        self._selector: Final = NetworkSelector(options.network, observer, proxies)
-        self._relist: Final = relist
-        self._shared: Final = shared_resources(
-            options, files, observer, hedge=options.limit_rate is None
-        )
+    def __init__(self, shared: SharedResources) -> None:
+        self._shared: Final = shared
 
+    @abc.abstractmethod
+    def _origin(self, transfer: Transfer, size: int) -> Origin:
+        """Where the ``size`` bytes of a backup come from."""
+
+    @abc.abstractmethod
     async def sized(self, transfer: Transfer) -> tuple[Transfer, int]:
         """The size of a backup's file in bytes, as listed or as its server says, and the transfer
         with the URLs that were needed to ask. Raises as :meth:`transfer` does."""
-        if transfer.backup.size is not None:
-            return transfer, transfer.backup.size
-        url = self._download_url(transfer)
-        # Asks without a range, and hangs up after the head of the response: an object that may be
-        # empty has no range to ask for, and a server that ignores ranges responds the same.
-        origin = HttpOrigin(url, 0, self._fetcher)
-        size = (await self._request_pin(origin, TransferStats(0))).total
-        return replace(transfer, backup=url.backup), size
 
     async def transfer(self, transfer: Transfer, size: int, staging: Staging) -> Receipt:
         """Download one backup of ``size`` bytes into ``staging``. The receipt proves that every
@@ -128,8 +113,8 @@ class Engine:
         self._shared.limit.rate = rate
 
     def is_small(self, backup: Backup) -> bool:
-        """Whether :meth:`transfer_small` takes this backup."""
-        return is_small(backup, self._shared.part_size, self._shared.limit)
+        """Whether :meth:`transfer_small` is to take this backup."""
+        return False
 
     async def transfer_small(
         self, transfers: Sequence[Transfer], store_batch: StoreBatch, on_result: OnResult
@@ -140,6 +125,47 @@ class Engine:
         for those being stored. It gets None for a backup that met an obstacle at the source or is
         in the archive already: pass that one to :meth:`transfer`. Raises StoreError.
         """
+        raise RuntimeError("this engine takes no backup for small")
+
+
+class _HttpEngine(Engine):
+    """Transfers backups from behind their URLs."""
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        relist: Relist,
+        options: TransferOptions,
+        files: int,
+        observer: events.Observer,
+        proxies: Proxies,
+    ) -> None:
+        super().__init__(
+            shared_resources(options, files, observer, hedge=options.limit_rate is None)
+        )
+        self._fetcher: Final = fetcher
+        self._selector: Final = NetworkSelector(options.network, observer, proxies)
+        self._relist: Final = relist
+
+    async def sized(self, transfer: Transfer) -> tuple[Transfer, int]:
+        """See Engine."""
+        if transfer.backup.size is not None:
+            return transfer, transfer.backup.size
+        url = self._download_url(transfer)
+        # Asks without a range, and hangs up after the head of the response: an object that may be
+        # empty has no range to ask for, and a server that ignores ranges responds the same.
+        origin = HttpOrigin(url, 0, self._fetcher)
+        size = (await self._request_pin(origin, TransferStats(0))).total
+        return replace(transfer, backup=url.backup), size
+
+    def is_small(self, backup: Backup) -> bool:
+        """See Engine."""
+        return is_small(backup, self._shared.part_size, self._shared.limit)
+
+    async def transfer_small(
+        self, transfers: Sequence[Transfer], store_batch: StoreBatch, on_result: OnResult
+    ) -> None:
+        """See Engine."""
         small = [(transfer, self._download_url(transfer)) for transfer in transfers]
         await download_small(self._shared, small, self._fetcher, store_batch, on_result)
 
@@ -164,4 +190,4 @@ async def open_engine(
     proxies = options.proxies or Proxies.from_environment(os.environ)
     max_ahead = min(MAX_REQUESTS_AHEAD, connections)
     async with open_fetcher(threads, options.minimum_rate, max_ahead, proxies) as fetcher:
-        yield Engine(fetcher, relist, options, files, observer, proxies)
+        yield _HttpEngine(fetcher, relist, options, files, observer, proxies)

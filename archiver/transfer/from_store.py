@@ -1,13 +1,19 @@
-"""The object of another archive as the origin of a transfer."""
+"""An object that a store can open as the origin of a transfer: of another archive, or a file."""
 
-from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
 from typing import Final
 
 from archiver.concurrency import entered, in_thread
 from archiver.errors import (
     ArchiverError,
     IntegrityError,
+    ObjectChanged,
     SourceUnavailable,
     StoreError,
     StoreForbidden,
@@ -15,42 +21,47 @@ from archiver.errors import (
 )
 from archiver.model import Backup, Pin, Provenance
 from archiver.retry import Attempts
-from archiver.stores.base import Opened, Store
+from archiver.stores.base import Opened
 from archiver.transfer.http.client import Body
 from archiver.transfer.http.response import ObjectResponse
 from archiver.transfer.origin import Route
 
 
 class StoreOrigin:
-    """An object of ``store``; ``pin`` has the size and CRC-64/XZ from its record."""
+    """What ``opening`` opens; ``pin`` is what it should be, by its record or by the listing."""
 
     def __init__(
-        self, backup: Backup, store: Store, key: str, pin: Pin, provenance: Provenance
+        self,
+        backup: Backup,
+        opening: Callable[[], AbstractContextManager[Opened]],
+        pin: Pin,
+        provenance: Provenance,
     ) -> None:
         self.backup: Final = backup
         self.size: Final = pin.total
         self.provenance: Final = provenance
-        self._store: Final = store
-        self._key: Final = key
+        self._opening: Final = opening
         self._pin: Final = pin
 
     async def route(self) -> Route:
         return self
 
-    def open(self, start: int, stop: int, _: Pin | None) -> AbstractAsyncContextManager[Body]:
+    def open(self, start: int, stop: int, pin: Pin | None) -> AbstractAsyncContextManager[Body]:
+        if self._pin.etag is not None and pin not in (None, self._pin):
+            raise ObjectChanged(f"{self.backup}: what an earlier run left is of another object")
         return self._open(start, stop)
 
     @asynccontextmanager
     async def _open(self, start: int, stop: int) -> AsyncGenerator[Body, None]:
         async with AsyncExitStack() as stack:
             try:
-                opened = await stack.enter_async_context(entered(self._store.open(self._key)))
+                opened = await stack.enter_async_context(entered(self._opening()))
             except StoreError as error:
                 raise _source_error(error) from None
             if opened.size != self._pin.total:
                 raise IntegrityError(
-                    f"{self._store}: {self._key} has {opened.size:,} bytes, "
-                    f"its record says {self._pin.total:,}"
+                    f"{self.backup}: its file has {opened.size:,} bytes, and should have "
+                    f"{self._pin.total:,}"
                 )
             yield _StoreBody(opened, ObjectResponse(start, self._pin, is_whole=False), stop)
 

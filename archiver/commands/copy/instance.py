@@ -8,6 +8,7 @@
    the months that were written to get their catalogues, and the lock is released.
 """
 
+import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -407,7 +408,8 @@ class InstanceCopy:
                 )
                 self._check_dump(record, receipt)
                 return staging.record(key, receipt, documents)
-        reading = StoreOrigin(record.backup, self._source.store, record.object_key, pin, provenance)
+        opening = functools.partial(self._source.store.open, record.object_key)
+        reading = StoreOrigin(record.backup, opening, pin, provenance)
         begun = staging.resumable
         if begun is not None and begun.pin.crc64 != pin.crc64:
             await in_thread(staging.restart)  # parts of another object

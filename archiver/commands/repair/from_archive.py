@@ -6,6 +6,7 @@ bytes are taken only if some witness here confirms them, or no witness is left. 
 parts, so that memory does not grow with the file, whatever either archive is kept in.
 """
 
+import functools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -278,9 +279,8 @@ class _MonthRepair:
         """
         receipt = receipt_of(trusted, measured)
         pin = Pin(measured.size, None, measured.crc64)
-        origin = StoreOrigin(
-            theirs.backup, self._other.store, theirs.object_key, pin, receipt.provenance
-        )
+        opening = functools.partial(self._other.store.open, theirs.object_key)
+        origin = StoreOrigin(theirs.backup, opening, pin, receipt.provenance)
         self._observer(events.ToRead(1, measured.size))
 
         def documents(_: Stored) -> list[tuple[str, bytes]]:
