@@ -15,6 +15,7 @@ from archiver.version import __version__
 if TYPE_CHECKING:
     from archiver.archive.archive import Archive, Beginning
     from archiver.archive.record import Record
+    from archiver.commands.adopt.run import adopt
     from archiver.commands.pull.plan import PullOptions
     from archiver.commands.pull.run import pull
     from archiver.commands.restore.run import restore
@@ -44,6 +45,7 @@ _RECEIVED = {
     SourceName("alibaba", "DescribeClusterBackupList 2015-01-01"): (
         "archiver.sources.alibaba.clusters:read_shard"
     ),
+    SourceName("files", "adopt 1"): "archiver.sources.files.fields:read_backup",
 }
 for _source, _read in _RECEIVED.items():
     received.register(_source, _read)
@@ -71,6 +73,7 @@ _HOMES = {
     "TransferOptions": "archiver.transfer.engine",
     "VerifyOptions": "archiver.commands.verify.model",
     "VerifySummary": "archiver.commands.verify.model",
+    "adopt": "archiver.commands.adopt.run",
     "default_chain": "archiver.sources.alibaba.credentials",
     "pull": "archiver.commands.pull.run",
     "restore": "archiver.commands.restore.run",
@@ -101,6 +104,7 @@ __all__ = [
     "VerifyOptions",
     "VerifySummary",
     "__version__",
+    "adopt",
     "default_chain",
     "pull",
     "restore",

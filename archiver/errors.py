@@ -54,7 +54,11 @@ class BackupFailed(ArchiverError):
 
 
 class BackupGone(BackupFailed):
-    """The vendor no longer has the file (404, or no longer listed)."""
+    """The source no longer has the file (404, or no longer listed)."""
+
+
+class FileChanged(BackupFailed):
+    """A file at the source was written to while it was read. A later run takes it as it is then."""
 
 
 class BackupUnderWay(BackupFailed):

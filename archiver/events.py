@@ -68,9 +68,18 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """The vendor has not finished this backup; a later run will download it."""
+    """The source has not finished this backup; a later run will download it."""
 
     backup: Backup
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """A file, or a folder of files, that is no backup yet or none at all; ``why`` says which."""
+
+    instance_id: str
+    name: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +120,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """``fetched`` more bytes arrived over ``network`` (None: from another archive), and now
+    """``fetched`` more bytes arrived over ``network`` (None: from an archive or a file), and now
     ``position`` bytes of the file are staged. That decreases when a part is downloaded again."""
 
     backup: Backup
@@ -170,7 +179,7 @@ class Archived:
     key: str
     size: int
     sha256: str
-    network: Network
+    network: Network | None
     bytes_fetched: int
     bytes_fetched_again: int
     vouched_for: bool
@@ -371,6 +380,7 @@ Event = (
     | Held
     | Planned
     | Unfinished
+    | NotTaken
     | Damaged
     | FoundWrong
     | RouteChosen

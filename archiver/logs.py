@@ -32,6 +32,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from archiver import words
 from archiver.events import Event, Work
+from archiver.ids import ID, RESERVED
 
 E_contra = TypeVar("E_contra", contravariant=True)
 
@@ -40,9 +41,12 @@ REQUESTS: Final = logging.getLogger("archiver.requests")
 # Without it, logging prints warnings on stderr if the program has installed no handler.
 EVENTS.addHandler(logging.NullHandler())
 
-_INSTANCE: Final = r"[a-z]{1,4}-[A-Za-z0-9-]{1,60}"
-# An instance's id, alone or as the first folder of a key.
-_OF_INSTANCE: Final = re.compile(rf"(?P<id>{_INSTANCE})(/\d{{4}}(/.*)?)?")
+# An instance's id: alone, where it has a vendor's form, or as the first folder of a key.
+_OF_INSTANCE: Final = re.compile(
+    rf"(?P<id>[a-z]{{1,4}}-[A-Za-z0-9-]{{1,60}}"
+    rf"|(?!({'|'.join(sorted(RESERVED))})/){ID.pattern}(?=/\d{{4}}))"
+    r"(/\d{4}(/.*)?)?"
+)
 _BIG_LETTER: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 

@@ -25,6 +25,7 @@ LEVELS: Final[Mapping[type[object], int | None]] = {
     events.Held: logging.DEBUG,
     events.Planned: logging.DEBUG,
     events.Unfinished: logging.INFO,
+    events.NotTaken: logging.WARNING,
     events.Damaged: logging.WARNING,
     events.FoundWrong: logging.ERROR,
     events.RouteChosen: logging.INFO,
@@ -163,7 +164,9 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             what = "" if subject in error.message else f"{subject}: "
             return VERBOSE, f"retry {attempt} in {wait:.1f} s: {what}{error}"
         case events.Unfinished(backup):
-            return VERBOSE, f"unfinished: {backup}: the vendor is still making it"
+            return VERBOSE, f"unfinished: {backup}: it is still being made"
+        case events.NotTaken(_, name, why):
+            return NORMAL, f"not taken: {name}: {why}"
         case events.SetCompleted(key, files):
             return VERBOSE, f"complete: {key}: {times(files, 'file')}"
         case events.Cleared(key, kept):

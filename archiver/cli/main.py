@@ -15,6 +15,7 @@ from archiver.version import __version__
 _COMMANDS: Final = {
     "pull": "archiver.cli.pull",
     "backup": "archiver.cli.backup",
+    "adopt": "archiver.cli.adopt",
     "ls": "archiver.cli.ls",
     "instances": "archiver.cli.instances",
     "copy": "archiver.cli.copy",
@@ -29,6 +30,7 @@ _COMMANDS: Final = {
 _SUMMARIES: Final = {
     "pull": "Download backups that are not in the archive yet.",
     "backup": "Have the vendor make backups now, wait for them, and download them.",
+    "adopt": "Take dumps and logs from a directory or bucket into the archive.",
     "ls": "List the backups in an archive, at the vendor, or both.",
     "instances": "List instances, and which backups the vendor makes of them.",
     "copy": "Copy an archive, or show how two archives differ.",

@@ -13,6 +13,7 @@ import click
 from archiver.cli.usage import nearest
 from archiver.documents import is_key
 from archiver.errors import UsageError
+from archiver.ids import is_instance_id
 from archiver.proxies import Proxies
 from archiver.shards import Shard
 from archiver.stray_characters import stray_characters_in
@@ -25,8 +26,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 36500 * 86400
 _SHARE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(%?)")
 _ANCHOR = re.compile(r"(\d{8}T\d{6}Z-[0-9a-f]{6}):([0-9a-fA-F]{64})")
-_INSTANCE = re.compile(r"[a-z]{1,4}-[A-Za-z0-9-]{1,60}")
-_WAIT_FOR = re.compile(rf"({_INSTANCE.pattern}):(\d{{1,19}}(?:,\d{{1,19}})*)", re.ASCII)
+_WAIT_FOR = re.compile(r"([a-z]{1,4}-[A-Za-z0-9-]{1,60}):(\d{1,19}(?:,\d{1,19})*)", re.ASCII)
 
 
 LATEST = "latest"
@@ -277,13 +277,16 @@ class SetKey(click.ParamType[str]):
 
 
 class InstanceId(click.ParamType[str]):
-    """An instance ID like ``r-bp1zxszhcgatnx``."""
+    """An instance ID like ``r-bp1zxszhcgatnx``, or what else an instance of an archive may be
+    called."""
 
     name = "id"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not _INSTANCE.fullmatch(value):
-            self.fail(f"invalid instance ID {value!r} (expected e.g. r-bp1zxszhcgatnx)", param, ctx)
+        if not is_instance_id(value):
+            self.fail(
+                f"invalid instance ID {value!a:.100} (expected e.g. r-bp1zxszhcgatnx)", param, ctx
+            )
         return value
 
 

@@ -68,7 +68,7 @@ def summary(result: Summary, seconds: float, *, finished: bool, dry_run: bool = 
         what = f"at least {times(left, 'backup')} left" if left > 0 else "there may be more backups"
         lines.append(f"stopped early: {what}")
     if result.unfinished:
-        lines.append(f"{times(result.unfinished, 'backup')} not finished at the vendor yet")
+        lines.append(f"{times(result.unfinished, 'backup')} not finished yet")
     if result.failures:
         lines.append(f"failed: {len(result.failures):,}")
     return lines

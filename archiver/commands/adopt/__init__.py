@@ -1,0 +1,1 @@
+"""Taking dumps and logs that are there already into an archive."""
