@@ -144,7 +144,7 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return NORMAL, f"wrong checksum: {backup}: downloading it again, part by part"
         case events.NothingListed(instance_id, start, end):
             when = "" if start == EVERYTHING_FROM else f" from {start} to {end}"
-            return QUIET, f"no backups: the vendor lists none of {instance_id}{when}"
+            return QUIET, f"no backups: the source lists none of {instance_id}{when}"
         case events.Selected(instances, seconds):
             known = known_since(seconds)
             return NORMAL if known else VERBOSE, f"{times(instances, 'instance')} selected{known}"

@@ -210,7 +210,7 @@ def test_nothing_listed_is_said(archive: Path, served: power.Served) -> None:
     for words in (PULL, ("ls", "--instance", INSTANCE)):
         ended = command(*words, "-q")
         assert ended.code == 0
-        assert ended.err == f"no backups: the vendor lists none of {INSTANCE}\n"
+        assert ended.err == f"no backups: the source lists none of {INSTANCE}\n"
     ended = command(*LS, "--instance", INSTANCE, "-q")
     assert (ended.code, ended.out) == (0, "")
     assert ended.err == f"no backups: {archive} has none of {INSTANCE}\n"

@@ -221,15 +221,10 @@ class FileSource:
     @contextmanager
     def _open(self, name: str, version: str) -> Generator[Opened, None, None]:
         url = self._url(name)
-        try:
-            with self._store.open(name) as opened:
-                pinned = _Pinned(opened, version, url)
-                pinned.check()
-                yield pinned
-        except ObjectMissing:
-            raise BackupGone(f"{url}: it was removed since it was listed") from None
-        except StoreForbidden as error:
-            raise PermissionDenied(error.message, hint=error.hint) from None
+        with _errors(url), self._store.open(name) as opened:
+            pinned = _Pinned(opened, version, url)
+            pinned.check()
+            yield pinned
 
 
 class _Pinned:
@@ -242,8 +237,9 @@ class _Pinned:
         self._url: Final = url
 
     def read(self, offset: int, block: memoryview) -> int:
-        count = self._opened.read(offset, block)
-        self.check()  # after: what was read before a change is not of the new file
+        with _errors(self._url):
+            count = self._opened.read(offset, block)
+        self.check()  # afterwards: nothing that was read is of another version
         return count
 
     def check(self) -> None:
@@ -252,6 +248,17 @@ class _Pinned:
             raise FileChanged(
                 f"{self._url}: it was written to since it was listed: a later run takes it"
             )
+
+
+@contextmanager
+def _errors(url: str) -> Generator[None, None, None]:
+    """Translate what concerns one file alone, where an archive would have lost it."""
+    try:
+        yield
+    except ObjectMissing:
+        raise BackupGone(f"{url}: it was removed since it was listed") from None
+    except StoreForbidden as error:
+        raise PermissionDenied(error.message, hint=error.hint) from None
 
 
 def _read(opened: Opened, offset: int, size: int) -> bytes:

@@ -1,0 +1,1 @@
+"""Files that are there already, in a directory or bucket, become backups."""

@@ -1,0 +1,135 @@
+"""What a name says."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from archiver.errors import UsageError
+from archiver.sources.files.names import Left, Pattern, Said, read_name
+
+DAY = datetime(2026, 11, 1, tzinfo=UTC)
+NIGHT = datetime(2026, 11, 1, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("dump.rdb", Said()),
+        ("appendonly.aof", Said()),
+        ("DUMP.RDB", Said()),
+        ("below/dump.rdb", Said()),
+        ("dump-20261101.rdb", Said(began=DAY)),
+        ("20261101.rdb", Said(began=DAY)),
+        ("redis_2026-11-01.rdb", Said(began=DAY)),
+        ("dump-202611010300.rdb", Said(began=NIGHT)),
+        ("dump-20261101-0300.rdb", Said(began=NIGHT)),
+        ("dump_20261101T030000Z.rdb", Said(began=NIGHT)),
+        ("dump-2026-11-01-03-00.rdb", Said(began=NIGHT)),
+        ("dump-2026-11-01T03:00:00.rdb", Said(began=NIGHT)),
+        ("shop-6379-20261101.rdb", Said(began=DAY)),
+        # The last one counts.
+        ("20251231-dump-20261101.rdb", Said(began=DAY)),
+        # Numbers that are no times.
+        ("dump-1764558000.rdb", Said()),
+        ("dump-20261399.rdb", Said()),
+        ("dump-00000000.rdb", Said()),
+        ("dump-2026.rdb", Said()),
+        # ElastiCache: one file for each shard of a snapshot.
+        ("prod-0001.rdb", Said("0001", "prod")),
+        ("prod-2026-11-01-0002.rdb", Said("0002", "prod-2026-11-01")),
+        (
+            "automatic.prod-2026-11-01-03-00-0012.rdb",
+            Said("0012", "automatic.prod-2026-11-01-03-00"),
+        ),
+        # A time of day looks the same.
+        ("prod-20261101-0300.rdb", Said(began=NIGHT)),
+        ("README.md", None),
+        ("dump.rdb.sha256", None),
+        ("rdb", None),
+    ],
+)
+def test_usual_names(name: str, said: Said | None) -> None:
+    assert read_name(name, ()) == said
+
+
+@pytest.mark.parametrize("patterns", [(), (Pattern("*"),)])
+@pytest.mark.parametrize(
+    ("name", "why", "is_later", "is_folder"),
+    [
+        ("temp-1234.rdb", "still being written", True, False),
+        ("temp-rewriteaof-12.aof", "still being written", True, False),
+        ("dump.rdb.part", "still being written", True, False),
+        ("dump.rdb.gz", "compressed", False, False),
+        ("x/appendonly.aof.1.base.rdb", "multi-part AOF", False, True),
+        ("x/appendonly.aof.1.incr.aof", "multi-part AOF", False, True),
+        ("x/appendonly.aof.manifest", "multi-part AOF", False, True),
+    ],
+)
+def test_what_is_left(
+    name: str, why: str, is_later: bool, is_folder: bool, patterns: tuple[Pattern, ...]
+) -> None:
+    left = read_name(name, patterns)
+    assert isinstance(left, Left)
+    assert why in left.why
+    assert (left.is_later, left.is_folder) == (is_later, is_folder)
+
+
+def test_a_compressed_shard_is_missing_in_its_set() -> None:
+    assert read_name("prod-0003.rdb.gz", ()) == Left(
+        "compressed files are not supported: decompress it", "prod"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "said"),
+    [
+        ("*.rdb", "a/b.rdb", Said()),
+        ("*.rdb", "a/b.aof", None),
+        ("b.rdb", "b.rdbx", None),
+        ("bx.rdb", "b.rdb", None),
+        ("b.rdb", "bxrdb", None),
+        ("a/*.rdb", "a/b.rdb", Said()),
+        ("a/*.rdb", "a/x/b.rdb", None),
+        ("dump-{time:%d.%m.%Y}.rdb", "dump-01.11.2026.rdb", Said(began=DAY)),
+        ("dump-{time:%d%m%y%H}.rdb", "dump-0111260300.rdb", None),
+        ("{time:%Y/%m/%d}/dump-{time:%H%M}.rdb", "2026/11/01/dump-0300.rdb", Said(began=NIGHT)),
+        (
+            "{time:%Y%m%d}/{node}.rdb",
+            "20261101/shard-1.rdb",
+            Said("shard-1", "20261101T000000Z", DAY),
+        ),
+        ("{set}-{node}.rdb", "prod-20261101-0300.rdb", Said("0300", "prod-20261101")),
+        ("{set}/{node}.rdb", "a b/0001.rdb", None),
+        ("{set}/{node}.rdb", "../0001.rdb", None),
+        ("dump-{time:%Y%m%d}.rdb", "dump-20260230.rdb", Left("20260230 is no time")),
+        ("dump-{time:%Y%j}.rdb", "dump-2026305.rdb", Said(began=DAY)),
+    ],
+)
+def test_patterns(pattern: str, path: str, said: Said | Left | None) -> None:
+    assert read_name(path, (Pattern(pattern),)) == said
+
+
+def test_the_first_pattern_that_matches_counts() -> None:
+    patterns = Pattern("{set}-{node}.rdb"), Pattern("*.rdb")
+    assert read_name("a-1.rdb", patterns) == Said("1", "a")
+    assert read_name("a.rdb", patterns) == Said()
+    assert read_name("a.aof", patterns) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{name}.rdb", "{name} is none of"),
+        ("{time}.rdb", "{time} is none of"),
+        ("{node:%Y}-{set}.rdb", "{node:%Y} is none of"),
+        ("{time:%B}.rdb", "a time is made of"),
+        ("{time:%Y%}.rdb", "a time is made of"),
+        ("{node.rdb", "a brace"),
+        ("{set}-{node}-{node}.rdb", "twice"),
+        ("{set}.rdb", "needs {node}"),
+        ("{node}.rdb", "needs {set} or {time}"),
+    ],
+)
+def test_what_is_no_pattern(text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why.replace("{", r"\{")):
+        Pattern(text)
