@@ -91,6 +91,8 @@ def world(
     for folder in ("home", "srv", "mnt", "bin"):
         (tmp_path / folder).mkdir()
     write_rdb(tmp_path / "home/dumps/r-rehearsal/dump_20261124021500.rdb", 5000)
+    for name in ("dumps/dump-20261124.rdb", "shards/20261124/shard-1.rdb"):
+        write_rdb(tmp_path / "srv" / name, 5000)
     program = tmp_path / "bin/archiver"
     program.write_text(_ARCHIVER.format(python=sys.executable, forks=forked.address))
     program.chmod(0o755)
