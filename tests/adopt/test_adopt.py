@@ -403,6 +403,26 @@ async def test_a_run_that_was_ended_is_resumed(place: Path, archive: Archive) ->
     assert str(done) == "1 new, 0 held, 0 failed"
 
 
+async def test_parts_of_another_object_are_not_used(
+    place: Path, archive: Archive, tmp_path: Path
+) -> None:
+    """Of one that had the same name, size and time."""
+    name = "log-20261101.aof"
+    put(place / name, LOG * 100)
+
+    def end(path: Path) -> None:
+        raise StoreForbidden(f"{path}: not you")
+
+    await bring(Disturbed(place, name, end, 3 * PART), archive)
+    before = (place / name).stat()
+    data = put(place / "new", LOG.replace(b"b", b"c") * 100)
+    os.utime(place / "new", ns=(before.st_mtime_ns, before.st_mtime_ns))
+    (place / "new").rename(place / name)
+    assert str(await bring(place, archive)) == "1 new, 0 held, 0 failed"
+    [kept] = (tmp_path / "archive").glob("shop/*/*/*.aof")
+    assert kept.read_bytes() == data
+
+
 async def test_what_the_archive_lost_is_taken_again(
     place: Path, archive: Archive, tmp_path: Path
 ) -> None:

@@ -330,12 +330,13 @@ class OddStore(Gateway):
             if more:
                 token = escape(page[-1])
                 inner += f"<NextContinuationToken>{token}</NextContinuationToken>"
+        written = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}.000Z"
         for key in page:
             one = self.objects[key]
             etag = self._etag_in_xml(one.etag)
             inner += (
                 f"<Contents><Key>{shown(key)}</Key><Size>{len(one.data)}</Size>"
-                f"<ETag>{etag}</ETag></Contents>"
+                f"<LastModified>{written}</LastModified><ETag>{etag}</ETag></Contents>"
             )
         return _xml("ListBucketResult", inner)
 

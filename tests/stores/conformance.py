@@ -9,6 +9,7 @@ A store's test module subclasses ``Conformance`` and gives it a ``place``::
 
 import hashlib
 import random
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import (
@@ -19,7 +20,7 @@ from contextlib import (
     suppress,
 )
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import takewhile
 from typing import Final
@@ -340,6 +341,17 @@ class Listing:
 
 class Committing:
     """A file from its first byte to its commit."""
+
+    async def test_which_one_a_file_is(self, place: Place) -> None:
+        """A listing says it, and when it was written; some stores give no ETags there."""
+        async with place.writer() as store:
+            await commit_file(store, file_of(PART))
+            [entry] = [one async for one in store.entries("r-x/")]
+            async with entered(store.open(entry.key)) as opened:
+                assert opened.version
+                assert entry.version in ("", opened.version)
+        assert entry.modified is not None
+        assert abs(entry.modified - time.time_ns()) < timedelta(days=1).total_seconds() * 10**9
 
     @pytest.mark.parametrize(
         "size", [0, 1, 9, PART - 1, PART, PART + 1, 2 * PART, SIZE], ids=lambda size: f"{size}"
