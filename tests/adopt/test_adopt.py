@@ -319,7 +319,7 @@ def _replace(path: Path) -> None:
     path.with_suffix(".new").rename(path)
 
 
-@pytest.mark.parametrize("offset", [None, 0, 2 * PART])
+@pytest.mark.parametrize("offset", [None, 0, 2 * PART, 4 * PART])
 @pytest.mark.parametrize("act", [_grow, _shrink, _overwrite])
 @pytest.mark.parametrize("kind", ["rdb", "aof"])
 async def test_a_file_that_changes_while_it_is_read(

@@ -147,7 +147,8 @@ def read_name(path: str, patterns: Sequence[Pattern]) -> Said | Left | None:
 
 
 def _usual(name: str) -> Said:
-    """By the names that servers, scripts and vendors give."""
+    """By the names that servers, scripts and vendors give. With other rules, files that an archive
+    has would be other backups, and be taken again."""
     times = [(found, began) for found in _TIME.finditer(name) if (began := _time_of(found))]
     shard = _SHARD.fullmatch(name)
     is_clock = shard is not None and any(found.end() > shard.end("set") for found, _ in times)
