@@ -182,7 +182,7 @@ class Rpo:
 class Origin:
     """Where the file was downloaded from (the URL has no query), and when."""
 
-    network: Network | None
+    network: Network
     url: str
     fetched_at: datetime
 

@@ -226,9 +226,11 @@ def _rdb_facts(inspection: rdb.Inspection) -> evidence.RdbFacts:
     )
 
 
-def _origin(record: Record) -> evidence.Origin:
-    """Where the archive got the file from."""
+def _origin(record: Record) -> evidence.Origin | None:
+    """Where the archive downloaded the file from; None for one that was adopted."""
     provenance = record.provenance
+    if provenance.network is None:
+        return None
     fetched_at = Fields(record.key, record.document).within("transfer").moment("finished_at")
     url = evidence.without_secrets(provenance.origin)
     return evidence.Origin(provenance.network, url, fetched_at)
