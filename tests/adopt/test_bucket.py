@@ -84,7 +84,7 @@ async def test_five_hundred_dumps_from_three_habits(
         done = await bring(place, archive)
         first = Counter(gate.counts)
         assert str(done) == "500 new, 0 held, 1 failed"
-        assert done.summary.unfinished == 3
+        assert done.summary.unfinished == 4
         assert done.summary.exit_code == 1
         assert done.failed[0].endswith("place/cron/dump-20260704.rdb.gz: "
             "compressed files are not supported: decompress it")  # fmt: skip
@@ -171,12 +171,7 @@ async def test_an_object_that_is_overwritten(
     # All parts of a file at once, or one after the other.
     transfer = TransferOptions(part_size=part_size * MIB, connections=1, retry=QUICK)
     done = await bring(place, archive, PullOptions(transfer=transfer))
-    if offset is None:  # while its end was looked at
-        assert [one.why for one in done.told if isinstance(one, events.NotTaken)] == [
-            "it was written to since it was listed: a later run takes it"
-        ]
-    else:
-        assert [type(one.error) for one in done.summary.failures] == [FileChanged]
+    assert [type(one.error) for one in done.summary.failures] == [FileChanged]
     assert done.summary.archived == 0
     assert str(await bring(place, archive)) == "1 new, 0 held, 0 failed"
     [came] = (tmp_path / "archive").glob("shop/*/*/*.rdb")

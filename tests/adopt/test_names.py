@@ -54,30 +54,40 @@ def test_usual_names(name: str, said: Said | None) -> None:
 
 @pytest.mark.parametrize("patterns", [(), (Pattern("*"),)])
 @pytest.mark.parametrize(
-    ("name", "why", "is_later", "is_folder"),
+    ("name", "why", "is_folder"),
     [
-        ("temp-1234.rdb", "still being written", True, False),
-        ("temp-rewriteaof-12.aof", "still being written", True, False),
-        ("dump.rdb.part", "still being written", True, False),
-        ("dump.rdb.gz", "compressed", False, False),
-        ("x/appendonly.aof.1.base.rdb", "multi-part AOF", False, True),
-        ("x/appendonly.aof.1.incr.aof", "multi-part AOF", False, True),
-        ("x/appendonly.aof.manifest", "multi-part AOF", False, True),
+        ("dump.rdb.gz", "compressed", False),
+        ("x/appendonly.aof.1.base.rdb", "multi-part AOF", True),
+        ("x/appendonly.aof.1.incr.aof", "multi-part AOF", True),
+        ("x/appendonly.aof.manifest", "multi-part AOF", True),
     ],
 )
-def test_what_is_left(
-    name: str, why: str, is_later: bool, is_folder: bool, patterns: tuple[Pattern, ...]
-) -> None:
+def test_what_is_left(name: str, why: str, is_folder: bool, patterns: tuple[Pattern, ...]) -> None:
     left = read_name(name, patterns)
     assert isinstance(left, Left)
     assert why in left.why
-    assert (left.is_later, left.is_folder) == (is_later, is_folder)
+    assert left.is_folder == is_folder
+
+
+@pytest.mark.parametrize("patterns", [(), (Pattern("*.rdb"), Pattern("*.aof"))])
+@pytest.mark.parametrize(
+    "name", ["temp-1234.rdb", "temp-rewriteaof-12.aof", "x/dump.rdb.part", "dump.rdb.tmp"]
+)
+def test_what_is_still_being_written(name: str, patterns: tuple[Pattern, ...]) -> None:
+    assert read_name(name, patterns) == Said(is_unfinished=True)
+
+
+def test_nothing_of_a_multi_part_log_is_named_that_no_pattern_means() -> None:
+    assert read_name("x/appendonly.aof.1.base.rdb", (Pattern("dump*.rdb"),)) is None
 
 
 def test_a_compressed_shard_is_missing_in_its_set() -> None:
     assert read_name("prod-0003.rdb.gz", ()) == Left(
         "compressed files are not supported: decompress it", "prod"
     )
+    assert read_name("prod-0003.rdb.part", ()) == Said("0003", "prod", is_unfinished=True)
+    shards = (Pattern("{set}/{node}.rdb"),)
+    assert read_name("prod/a.rdb.part", shards) == Said("a", "prod", is_unfinished=True)
 
 
 @pytest.mark.parametrize(

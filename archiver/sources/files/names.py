@@ -8,7 +8,7 @@ ElastiCache exports (``<snapshot>-0001.rdb``).
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -22,12 +22,12 @@ _WORD = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _EXAMPLE = "such as '{node}-{time:%Y%m%d%H%M}.rdb'"
 
 _BACKUP: Final = re.compile(r".+\.(rdb|aof)", re.IGNORECASE)
-# What redis-server, cp and rsync call what they have not written to its end.
-_BEING_WRITTEN: Final = re.compile(
-    r"temp-.*\.(rdb|aof)|.+\.(rdb|aof)\.(tmp|temp|part|partial|filepart)", re.IGNORECASE
-)
-_COMPRESSED: Final = re.compile(
-    r"(?P<name>.+\.(rdb|aof))\.(gz|gzip|zst|xz|bz2|lz4|zip)", re.IGNORECASE
+# What redis-server calls a file that it has not written to its end; and what others add to a name.
+_TEMPORARY: Final = re.compile(r"temp-.*\.(rdb|aof)", re.IGNORECASE)
+_SUFFIXED: Final = re.compile(
+    r"(?P<path>.+\.(rdb|aof))\."
+    r"((?P<partial>tmp|temp|part|partial|filepart)|gz|gzip|zst|xz|bz2|lz4|zip)",
+    re.IGNORECASE,
 )
 _MULTI_PART: Final = re.compile(r".+\.(manifest|[0-9]+\.(base|incr|history)\.(rdb|aof))")
 _SHARD: Final = re.compile(rf"(?P<set>{_WORD})-(?P<node>0[0-9]{{3}})\.rdb", re.IGNORECASE)
@@ -43,22 +43,24 @@ _TIME: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a name says of a backup; None where it does not."""
+    """What a name says of a backup; None where it does not. ``is_unfinished``: somebody has not
+    written it to its end."""
 
     node: str | None = None
     set_id: str | None = None
     began: datetime | None = None
+    is_unfinished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Why a file is left where it is. ``set_id``: the set that lacks it then. ``is_later``: a later
-    run may take it under another name. ``is_folder``: the same goes for what lies beside it."""
+    """Why a file cannot be used. ``set_id``: the set that lacks it then. ``is_folder``: the same
+    goes for what lies beside it. ``is_harmless``: it is no backup of its own."""
 
     why: str
     set_id: str | None = None
-    is_later: bool = False
     is_folder: bool = False
+    is_harmless: bool = False
 
 
 class Pattern:
@@ -127,23 +129,25 @@ class Pattern:
 def read_name(path: str, patterns: Sequence[Pattern]) -> Said | Left | None:
     """What the path of a file says, by the first pattern that matches, or by the usual names; None
     for what is no backup by its name."""
-    name = path.rpartition("/")[2]
-    said = next((one for pattern in patterns if (one := pattern.read(path)) is not None), None)
-    if patterns and said is None:
-        return None
-    if _MULTI_PART.fullmatch(name):
+    suffixed = _SUFFIXED.fullmatch(path)
+    meant = suffixed["path"] if suffixed else path
+    name = meant.rpartition("/")[2]
+    if patterns:
+        read = (pattern.read(one) for pattern in patterns for one in (path, meant))
+        said = next((one for one in read if one is not None), None)
+    else:
+        said = _usual(name) if _BACKUP.fullmatch(name) else None
+    if _MULTI_PART.fullmatch(name) and (said is not None or not patterns):
         return Left(
             "the files of a multi-part AOF (Redis 7) belong together, which is not supported: take "
             "a dump of that server instead (BGSAVE)",
             is_folder=True,
         )
-    if _BEING_WRITTEN.fullmatch(name):
-        return Left("by its name it is still being written", is_later=True)
-    if compressed := _COMPRESSED.fullmatch(name):
-        meant = said or _usual(compressed["name"])
-        set_id = meant.set_id if isinstance(meant, Said) else None
-        return Left("compressed files are not supported: decompress it", set_id)
-    return said or (_usual(name) if _BACKUP.fullmatch(name) else None)
+    if not isinstance(said, Said):
+        return said
+    if suffixed and not suffixed["partial"]:
+        return Left("compressed files are not supported: decompress it", said.set_id)
+    return replace(said, is_unfinished=bool(suffixed or _TEMPORARY.fullmatch(name)))
 
 
 def _usual(name: str) -> Said:

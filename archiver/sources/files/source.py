@@ -139,7 +139,7 @@ class FileSource:
         match self._judge(entry):
             case Said() as said:
                 found.files.append((entry, said))
-            case Left(why, is_later=True):
+            case Left(why, is_harmless=True):
                 self._left(instance_id, url, why)
             case Left(why, set_id, is_folder=is_folder):
                 what = url.rpartition("/")[0] if is_folder else url
@@ -157,7 +157,7 @@ class FileSource:
             return said
         if not entry.is_file:
             # Mostly a second name of a file that is here, such as `latest.rdb`.
-            return Left(f"it is {entry.what}, and no file", is_later=True)
+            return Left(f"it is {entry.what}, and no file", is_harmless=True)
         if not is_key(entry.key):
             return Left("its name cannot be printed", said.set_id)
         if entry.modified is None or not entry.version:
@@ -169,19 +169,17 @@ class FileSource:
 
     async def _look(self, instance_id: str, entry: Entry, said: Said, found: _Found) -> None:
         """Find out what the name does not say, and whether the file is there to its end."""
-        url = self._url(entry.key)
         try:
             item, unfinished = await in_thread(self._examine, entry, said)
             backup = read_backup(instance_id, item)
-        except (FileChanged, BackupGone) as error:
-            self._left(instance_id, url, error.message.removeprefix(f"{url}: "))
         except ArchiverError as error:
             if error.ends_run:
                 raise
             found.refused.append(_refused(error, entry, said.set_id))
         else:
             if unfinished is not None:
-                self._left(instance_id, url, f"{unfinished}: a later run takes it")
+                why = f"{unfinished}: a later run takes it"
+                self._left(instance_id, self._url(entry.key), why)
                 backup = replace(backup, status=Status.UNFINISHED)
             found.backups.append(backup)
 
@@ -192,10 +190,14 @@ class FileSource:
         is_recent = unchanged < STALLED
         head = tail = b""
         if is_recent or said.began is None:
-            with self._open(entry.key, entry.version) as opened:
-                head = _read(opened, 0, HEAD_BYTES)
-                if is_recent:
-                    tail = _read(opened, max(0, entry.size - TAIL_BYTES), TAIL_BYTES)
+            try:
+                with self._open(entry.key, entry.version) as opened:
+                    head = _read(opened, 0, HEAD_BYTES)
+                    if is_recent:
+                        tail = _read(opened, max(0, entry.size - TAIL_BYTES), TAIL_BYTES)
+            except (FileChanged, BackupGone):
+                if not said.is_unfinished:
+                    raise
         known = [
             (said.began, "name"), (created_at(head), "ctime"), (written, "mtime"),
         ]  # fmt: skip
@@ -211,6 +213,8 @@ class FileSource:
             "started_at": format_iso(began),
             "started_at_from": known_from,
         }
+        if said.is_unfinished:
+            return item, "by its name it is still being written"
         return item, why_unfinished(head, tail, unchanged) if is_recent else None
 
     # Its files
