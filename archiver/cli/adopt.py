@@ -51,9 +51,10 @@ def adopt(origin: str, place: str, **given: Any) -> None:
 
     \b
     Examples:
-      archiver adopt /var/backups/redis --instance prod-cache --to s3://offsite/redis
+      archiver adopt /srv/dumps --instance prod-cache --to s3://offsite/redis
       archiver adopt s3://exports/prod --instance prod-cluster --to ./backups
-      archiver adopt /dumps --instance shop --to ./backups --pattern '{time:%Y%m%d}/{node}.rdb'
+      archiver adopt /dumps --instance shop --to ./backups \\
+          --pattern '{time:%Y%m%d}/{node}.rdb'
     """
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run

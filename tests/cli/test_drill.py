@@ -71,7 +71,7 @@ async def test_exit_codes(run: Run, tmp_path: Path) -> None:
         (["--random", "1", "--seed", "x"], 0),
         (["--at", "2026-11-22"], 1),
         (["--instance", "r-none"], 1),
-        (["--instance", "none"], 2),
+        (["--instance", "../none"], 2),
         (["--set", "r-none/2026/11/20261124T021500Z-1"], 1),
         (["--set", "r-none"], 2),
         (["--server", sys.executable], 2),

@@ -310,6 +310,9 @@ CASES = (
     Case("ls: vendor overdue", (*LS, "--max-age", "26h"), 1, ("at the vendor started",),
          an_old_backup),
     Case("ls: none", ("ls", "archive", "--max-age", "26h"), 1, ("there are no backups",), nothing),
+    # adopt
+    Case("adopt: nothing", ("adopt", "other", "--instance", "shop", "--to", "archive"), 1,
+         ("no file that is a backup by its name",)),
     # copy
     Case("copy: no archive", COPY, 2, ("no archive here",)),
     Case("copy: nothing", COPY, 1, ("no backup matches the request",), nothing),

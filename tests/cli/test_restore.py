@@ -104,7 +104,7 @@ async def test_exit_codes(run: Run, tmp_path: Path) -> None:
     target = put_standard(tmp_path / "archive", rdb(5000))
     for words, code in (
         (["--instance", "r-none", "--to", "a"], 1),
-        (["--instance", "none", "--to", "a"], 2),
+        (["--instance", "../none", "--to", "a"], 2),
         (["--instance", "r-none", "--list"], 1),
         (["--set", "r-none/2026/11/20261124T021500Z-1", "--to", "a"], 1),
         (["--set", "r-none", "--to", "a"], 2),
