@@ -9,14 +9,16 @@ from archiver import events
 from archiver.archive.archive import Archive, check_apart, is_format
 from archiver.archive.layout import FORMAT_KEY
 from archiver.commands.pull.plan import PullOptions
-from archiver.commands.pull.run import bring_home
+from archiver.commands.pull.run import pull
 from archiver.commands.summary import Summary
 from archiver.concurrency import in_thread
+from archiver.engines.inline import Inline
 from archiver.errors import BackupGone, CorruptFile, FileChanged, IntegrityError, UsageError
 from archiver.model import Kind, Provenance, Query, Receipt, Transfer
 from archiver.sources.files.source import FileSource
 from archiver.stores.base import Staging, Store
 from archiver.times import EVERYTHING_FROM
+from archiver.transfer.download_url import Relist
 from archiver.transfer.engine import Engine, TransferOptions, shared_resources
 from archiver.transfer.from_store import StoreOrigin
 from archiver.transfer.origin import Origin
@@ -43,8 +45,7 @@ async def adopt(
     await _check_place(place, archive)
     # A listing of files has no range: all of them are listed.
     query = Query(instance_id, EVERYTHING_FROM, EVERYTHING_FROM)
-    open_engine = partial(_open_engine, source, options.transfer, options.workers)
-    return await bring_home(source, open_engine, archive, [query], options, observer)
+    return await pull(source, archive, [query], options, observer, partial(_open_engine, source))
 
 
 async def _check_place(place: Store, archive: Archive) -> None:
@@ -58,9 +59,16 @@ async def _check_place(place: Store, archive: Archive) -> None:
 
 @asynccontextmanager
 async def _open_engine(
-    source: FileSource, options: TransferOptions, files: int, observer: events.Observer
-) -> AsyncGenerator[Engine, None]:
-    yield _FileEngine(source, shared_resources(options, files, observer))
+    source: FileSource,
+    relist: Relist,
+    archive: Archive,
+    options: TransferOptions,
+    workers: int,
+    observer: events.Observer,
+) -> AsyncGenerator[Inline, None]:
+    """An OpenEngine, once it has its source; nothing has to be listed again for it."""
+    engine = _FileEngine(source, shared_resources(options, workers, observer))
+    yield Inline(archive, engine, workers, observer)
 
 
 class _FileEngine(Engine):

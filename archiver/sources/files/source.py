@@ -73,7 +73,7 @@ class FileSource:
         self._now: Final = now
 
     async def pages(self, query: Query) -> AsyncGenerator[Page, None]:
-        """See Listing: the oldest first. Raises BackupFailed where there is no backup at all."""
+        """See Source: the oldest first. Raises BackupFailed where there is no backup at all."""
         found = await self._list(query.instance_id)
         if not (found.files or found.refused):
             raise BackupFailed(
@@ -93,6 +93,10 @@ class FileSource:
             some = tuple(found.backups[start : start + _PAGE_SIZE])
             self._observer(events.PageListed(query.instance_id, number, len(some), total))
             yield Page(number, _PAGE_SIZE, total, some, refused if number == 1 else ())
+
+    async def again(self, backup: Backup) -> Backup:
+        """See Source: the same, since a file has no URL that could expire."""
+        return backup
 
     def url(self, backup: Backup) -> str:
         """Where the file of a backup is."""
