@@ -41,7 +41,7 @@ setup-bench: setup-system ## the peers to measure beside
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends aria2 curl wget2
 
 # What goes further than it does in `make test`: see tests/sweeps.py.
-SWEEPS = tests/faults tests/stateful tests/test_kill.py tests/bucket/test_kill.py tests/stores/test_oddstore.py tests/stores/test_conformance.py tests/rdb/test_damage.py tests/bucket/test_odd_servers.py tests/drill/test_drill.py::test_a_million_keys_of_all_types tests/drill/test_trial.py tests/archive/test_lost.py::test_every_command_names_it tests/report/test_page_chromium.py::test_a_screenshot_shows_the_verdict
+SWEEPS = tests/faults tests/stateful tests/test_kill.py tests/bucket/test_kill.py tests/engines/test_dask.py tests/stores/test_oddstore.py tests/stores/test_conformance.py tests/rdb/test_damage.py tests/bucket/test_odd_servers.py tests/drill/test_drill.py::test_a_million_keys_of_all_types tests/drill/test_trial.py tests/archive/test_lost.py::test_every_command_names_it tests/report/test_page_chromium.py::test_a_screenshot_shows_the_verdict
 
 faults: $(VENV)/test ## every fault at every position, new random ones; BUDGET=300 for a sample of so many seconds
 	FAULTS=full FAULTS_BUDGET=$(BUDGET) $(BIN)/python -m pytest $(if $(BUDGET),-n 2 --dist worksteal,-s -v) --timeout 1700 $(SWEEPS)

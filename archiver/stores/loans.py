@@ -56,13 +56,15 @@ class Borrowed:
 
     def __init__(self) -> None:
         self._until = -math.inf
+        self._heard_at = boot_clock()
         self._lost: ArchiverError | None = None
         self._guard: Final = threading.Lock()
 
     def extend(self, until: float) -> None:
-        """The lock is held until then, by :func:`boot_clock`."""
+        """The coordinator has answered: the lock is held until then, by :func:`boot_clock`."""
         with self._guard:
             self._until = max(self._until, until)
+            self._heard_at = boot_clock()
 
     def lose(self, error: ArchiverError) -> None:
         """The lock is not held any more."""
@@ -73,11 +75,11 @@ class Borrowed:
         return boot_clock() < self._until
 
     def check(self) -> None:
-        """Return while the lock is certainly held; wait for an answer that says so. Raises
-        LoanLapsed, and what the holder met."""
-        began = boot_clock()
+        """Return while the lock is certainly held; wait for an answer that says so, as long as
+        there are answers. Raises LoanLapsed, and what the holder met."""
         while self._lost is not None or not self.is_valid:
             if self._lost is not None:
                 raise self._lost
-            if boot_clock() - began > PATIENCE_SECONDS or not pause(_LOOK_SECONDS):
+            silent = boot_clock() - self._heard_at
+            if silent > PATIENCE_SECONDS or not pause(_LOOK_SECONDS):
                 raise LoanLapsed("the coordinator of this worker does not answer any more")

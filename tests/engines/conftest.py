@@ -1,7 +1,9 @@
 """Pulls by a cluster: a vendor with some dozens of files, and the command as a process."""
 
 import asyncio
+import hashlib
 import json
+import math
 import os
 import random
 import sys
@@ -17,20 +19,24 @@ from archiver.emulator import Emulator
 from examples.sample_rdb import write_rdb
 from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
 from tests.servers.dask import DaskCluster, dask_cluster
+from tests.sweeps import extent
 
 ROOT = Path(__file__).parents[2]
-FILES = 60
+# In full: 600 files of 0.1 to 64 MiB.
+FILES = extent(60, 600, on_budget=60)
+SMALLEST, DOUBLINGS = (1024, 10) if FILES == 60 else (100 * 1024, math.log2(640))
 
 
 @pytest.fixture
-def originals(files: Path) -> dict[str, bytes]:
-    """Of 1 KiB to 1 MiB, by the start of the backup."""
+def originals(files: Path) -> dict[str, str]:
+    """Their SHA-256, by the start of the backup."""
     dice = random.Random(13)
     made = {}
     for number in range(FILES):
-        at = f"202611{1 + number % 28:02d}{number % 24:02d}1500"
-        size = int(1024 * 2 ** dice.uniform(0, 10))
-        made[at] = write_rdb(files / INSTANCE / f"{number}_{at}.rdb", size, number)
+        at = f"202611{1 + number % 28:02d}{number % 24:02d}{number % 60:02d}00"
+        size = int(SMALLEST * 2 ** dice.uniform(0, DOUBLINGS))
+        data = write_rdb(files / INSTANCE / f"{number}_{at}.rdb", size, number)
+        made[at] = hashlib.sha256(data).hexdigest()
     return made
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from archiver.concurrency import in_thread
-from archiver.errors import ArchiveBusy, LockLost, UnusableCluster
+from archiver.errors import ArchiveBusy, LockLost, StoreError, UnusableCluster
 from archiver.stores import loans
 from archiver.stores.base import Store
 from archiver.stores.loans import LOAN_SECONDS, Borrowed, LoanLapsed, boot_clock
@@ -157,3 +157,32 @@ def test_the_lock_of_a_folder_that_others_mount_is_lent_until_they_may_take_it(
         assert held.loan().seconds == LOAN_SECONDS
         held._beaten_at = boot_clock() - 14.0  # it could not change the file
         assert held.loan().seconds <= 1.0
+
+
+def test_an_answer_that_lends_nothing_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waits = [100.0], list[float]()
+    monkeypatch.setattr(loans, "boot_clock", lambda: now[0])
+    lock = Borrowed()
+
+    def pause(seconds: float) -> bool:
+        now[0] += 0.9 * loans.PATIENCE_SECONDS
+        waits.append(seconds)
+        lock.extend(now[0] if len(waits) < 4 else now[0] + LOAN_SECONDS)
+        return True
+
+    monkeypatch.setattr(loans, "pause", pause)
+    lock.check()
+    assert len(waits) == 4
+
+
+def test_a_lease_that_could_not_be_renewed_is_lent_for_less(
+    seaweed: SeaweedFS, bucket: str, s3_writer: None
+) -> None:
+    store = S3Store(f"s3://{bucket}/redis", S3Options(endpoint=seaweed.endpoint))
+    lease = leases.Lease(store.bucket, store._verified_writer().capabilities, 10.0, "r-a")
+    for silent, most in ((0.0, LOAN_SECONDS), (24.0, 1.0), (26.0, 0.0)):
+        lease._seen_at = boot_clock() - silent
+        assert 0 <= lease.loan().seconds <= most
+    lease._seen_at = boot_clock() - 330.0
+    with pytest.raises(StoreError, match="could not be renewed for 330 s"):
+        lease.loan()

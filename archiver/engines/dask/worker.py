@@ -270,8 +270,11 @@ class _Run:
             await self._borrow(scope, answer, at)
         found = []
         for transfer in work.transfers:
-            given = _given(answer, transfer.backup.identity)
-            found.append(replace(transfer, backup=replace(transfer.backup, urls=given.urls)))
+            given = answer.backups.get(transfer.backup.identity)
+            if isinstance(given, Backup):
+                own = replace(transfer.backup, urls=given.urls, refused=given.refused)
+                transfer = replace(transfer, backup=own)  # noqa: PLW2901
+            found.append(transfer)  # without URLs it is asked for once more, by itself
         return found
 
     async def _borrow(self, scope: str, answer: Answer, at: float) -> None:

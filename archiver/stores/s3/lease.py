@@ -100,18 +100,25 @@ class Lease:
         while self._lost is None and (silent := boot_clock() - self._seen_at) > self._may_be_silent:
             self._outages.report(f"the lease could not be renewed for {silent:.0f} s")
             if boot_clock() >= until or not pause(min(self._beat / 4, until - boot_clock())):
-                raise StoreError(
-                    f"{self._bucket}: the lease could not be renewed for {silent:.0f} s",
-                    hint="the store does not respond; run the command again to resume",
-                )
+                raise self._not_renewed(silent)
         if self._lost is not None:
             raise self._lost
 
     def loan(self) -> Loan:
-        """What is lent to workers. Raises as :meth:`check` does."""
-        self.check()
-        left = self._seen_at + self._may_be_silent - boot_clock()
-        return Loan(self._name, min(LOAN_SECONDS, left))
+        """What is lent to workers: for no time at all while the store does not respond, which is
+        not waited for here. Raises as :meth:`check` does."""
+        if self._lost is not None:
+            raise self._lost
+        silent = boot_clock() - self._seen_at
+        if silent > self._may_be_silent + self._outages.policy.give_up_after:
+            raise self._not_renewed(silent)
+        return Loan(self._name, max(0.0, min(LOAN_SECONDS, self._may_be_silent - silent)))
+
+    def _not_renewed(self, silent: float) -> StoreError:
+        return StoreError(
+            f"{self._bucket}: the lease could not be renewed for {silent:.0f} s",
+            hint="the store does not respond; run the command again to resume",
+        )
 
     @property
     def _may_be_silent(self) -> float:
