@@ -43,6 +43,10 @@ def test_the_progress_of_each_file_is_summed_up_between_its_other_events() -> No
         advanced(bare, 40, 10),
     )  # fmt: skip
     assert outbox.take() == ()
+    for backup in (BACKUP, OTHER):
+        outbox(advanced(backup, 10, 10))
+    assert outbox.take({OTHER.identity}) == (advanced(other, 10, 10),)
+    assert outbox.take() == (advanced(bare, 10, 10),)
 
 
 def test_a_task_with_a_url_cannot_be_sent() -> None:

@@ -1,6 +1,6 @@
 """What the coordinator and its workers send each other: flat data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -87,10 +87,13 @@ class Outbox:
     def __call__(self, event: events.Event) -> None:
         self._events.append(event)
 
-    def take(self) -> tuple[events.Event, ...]:
-        """What happened since the last time. Of the progress of a file, which may be one event for
-        each MiB, the sum is left."""
+    def take(self, of: Collection[Identity] | None = None) -> tuple[events.Event, ...]:
+        """What happened since the last time, or only what happened to some backups. Of the progress
+        of a file, which may be one event for each MiB, the sum is left."""
         given, self._events = self._events, []
+        if of is not None:
+            self._events = [event for event in given if _identity(event) not in of]
+            given = [event for event in given if _identity(event) in of]
         taken: list[events.Event] = []
         advances: dict[Identity, int] = {}
         for event in map(_small, given):
@@ -105,6 +108,11 @@ class Outbox:
                 advances[event.backup.identity] = len(taken)
             taken.append(event)
         return tuple(taken)
+
+
+def _identity(event: events.Event) -> Identity | None:
+    backup = getattr(event, "backup", None)
+    return None if backup is None else backup.identity
 
 
 def _small(event: events.Event) -> events.Event:

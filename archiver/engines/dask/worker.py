@@ -260,7 +260,9 @@ class _Run:
             error = raised
         finally:
             self._scopes.subtract(scopes)
-        return Result(tuple(homes), error, self._outbox.take())
+        # Not those of other tasks: their results may arrive earlier.
+        own = {transfer.backup.identity for transfer in work.transfers}
+        return Result(tuple(homes), error, self._outbox.take(own))
 
     async def _begin(self, work: Work, scopes: set[str]) -> list[Transfer]:
         """The transfers with their URLs, once their locks are lent to this worker."""
