@@ -260,3 +260,12 @@ async def test_the_same_page_over_and_over() -> None:
     api: Any = Listing({("", number): page for number in range(1, 9)})
     with pytest.raises(SourceError, match="page 2 of DescribeInstances is page 1"):
         await ids_of(api)
+
+
+async def test_pages_that_are_smaller_than_asked_for() -> None:
+    pages = {
+        ("", 1): {**answer(entry("r-a", "Tair"), total=2), "PageSize": 1},
+        ("", 2): {**answer(entry("r-b", "Tair"), total=2), "PageSize": 1},
+    }
+    api: Any = Listing(pages)
+    assert await ids_of(api) == ["r-a", "r-b"]

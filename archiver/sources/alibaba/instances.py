@@ -240,7 +240,9 @@ async def _one_reading(
         )
         instances, refused, total = read_instances(answer)
         yield instances, refused
-        if not (instances or refused) or number * _PAGE_SIZE >= total:
+        # The answer's own page size counts: it may be smaller than the one asked for.
+        size = min(_count(answer.get("PageSize")) or _PAGE_SIZE, _PAGE_SIZE)
+        if not (instances or refused) or number * size >= total:
             return
         shown = [one.instance_id for one in instances] + [str(error) for error in refused]
         if shown == before:
