@@ -38,6 +38,13 @@ class Selected:
 
 
 @dataclass(frozen=True, slots=True)
+class NothingSelected:
+    """No instance of this region is selected, though it was named: perhaps a typo."""
+
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotBackedUp:
     """The source makes no backups of this instance, and ``why``. That is no failure."""
 
@@ -375,6 +382,7 @@ Event = (
     PageListed
     | NothingListed
     | Selected
+    | NothingSelected
     | NotBackedUp
     | RangeNarrowed
     | Held

@@ -33,6 +33,8 @@ class Shard:
         if match is None:
             raise UsageError(f"invalid shard {text!r} (use 0/3, 1/3 and 2/3 for three shards)")
         index, count = int(match[1]), int(match[2])
+        if count == 0:
+            raise UsageError(f"there is no shard {text} (use 0/3, 1/3 and 2/3 for three shards)")
         if index >= count:
             raise UsageError(
                 f"there is no shard {text}: the last of {count} is {count - 1}/{count}"

@@ -20,6 +20,7 @@ LEVELS: Final[Mapping[type[object], int | None]] = {
     events.PageListed: logging.DEBUG,
     events.NothingListed: logging.WARNING,
     events.Selected: logging.INFO,
+    events.NothingSelected: logging.WARNING,
     events.NotBackedUp: logging.INFO,
     events.RangeNarrowed: logging.WARNING,
     events.Held: logging.DEBUG,
@@ -148,6 +149,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
         case events.Selected(instances, seconds):
             known = known_since(seconds)
             return NORMAL if known else VERBOSE, f"{times(instances, 'instance')} selected{known}"
+        case events.NothingSelected(region):
+            return QUIET, f"no instances: none of {region} is selected (check --region)"
         case events.NotBackedUp(instance_id, why):
             return VERBOSE, f"no backups: {instance_id}: {why}"
         case events.RangeNarrowed(start):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from archiver.cli.options import Way, endpoint_option, option, range_option, way_options
 from archiver.cli.params import ALL_INSTANCES, InstanceId, InstanceIdOrAll, Tag
 from archiver.errors import NoInstances, UsageError
-from archiver.events import Failed, NotBackedUp, Observer, Selected
+from archiver.events import Failed, NotBackedUp, NothingSelected, Observer, Selected
 from archiver.model import Query
 from archiver.retry import RETRIES
 from archiver.shards import UNDIVIDED, Shard
@@ -220,6 +220,12 @@ class SourceOptions:
                 "no instance is selected",
                 hint="archiver instances shows what there is; check --region and the access key",
             )
+        if self.selection.is_all:
+            filled = {source.region_of(one.instance_id) for one in found.instances}
+            # That a region of all has nothing is usual; one that is named may be misspelt.
+            for region in self.asked_regions() or ():
+                if region and region not in filled and region not in found.failures:
+                    observer(NothingSelected(region))
         return found
 
     async def queries(

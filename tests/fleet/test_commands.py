@@ -124,6 +124,22 @@ async def test_nothing_is_selected(run: Run, regions: dict[str, str], tmp_path: 
 
 
 @pytest.mark.parametrize(
+    "command", [("pull", "--to", "archive"), ("ls",), ("instances",)], ids=lambda args: args[0]
+)
+async def test_a_named_region_that_adds_nothing_is_named(
+    run: Run, regions: dict[str, str], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """It may be misspelt, and its instances would be missing without a word."""
+    named = [part for region in (REGIONS[0], "cn-beijng") for part in ("--region", region)]
+    result = await run(*command, *named, "--instance", "all", "--quiet")
+    assert result.code == 0
+    assert "no instances: none of cn-beijng is selected" in result.err
+    assert f"none of {REGIONS[0]} is" not in result.err
+    everything = await run(*command, *ALL, "--name", "prod 3", "--quiet")
+    assert "no instances" not in everything.err
+
+
+@pytest.mark.parametrize(
     ("args", "said"),
     [
         (("pull", "--to", "x", "--instance", "r-1", "--name", "a"), "--name chooses among all"),
