@@ -224,6 +224,11 @@ def is_clean(text: str) -> bool:
     return _UNCLEAN.search(text) is None
 
 
+def cleaned(text: str) -> str:
+    """The text with ``?`` for every character that makes it unclean."""
+    return _UNCLEAN.sub("?", text)
+
+
 def is_within(text: str) -> bool:
     """Whether a relative path stays below its starting point."""
     return not any(part in ("", ".", "..") for part in text.split("/"))

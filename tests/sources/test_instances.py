@@ -93,7 +93,16 @@ def test_an_instance_that_cannot_be_backed_up(node_type: str) -> None:
     assert node_type in str(instance.why_no_backups)
 
 
-@pytest.mark.parametrize("wrong", [None, 7, True, ["a"], {"a": {}}, "\x1b[31m", "\ud800"])
+def test_characters_that_no_line_may_have_are_replaced() -> None:
+    tags = {"Tag": [{"Key": "te\x1bam", "Value": "w\ud800b"}]}
+    [instance], _, _ = read_instances(
+        answer({"InstanceId": "r-1", "InstanceName": "prod\ta", "Tags": tags})
+    )
+    # Selected by --name 'prod*', and printed on one line.
+    assert (instance.name, instance.tags) == ("prod?a", {"te?am": "w?b"})
+
+
+@pytest.mark.parametrize("wrong", [None, 7, True, ["a"], {"a": {}}])
 def test_a_field_that_cannot_be_read_is_as_if_it_were_missing(wrong: object) -> None:
     fields = dict.fromkeys(set(NATIVE) - {"InstanceId", "ShardCount"}, wrong)
     [instance], refused, _ = read_instances(answer({**fields, "InstanceId": "r-x"}))

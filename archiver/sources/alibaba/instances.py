@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from archiver.documents import is_clean
+from archiver.documents import cleaned
 from archiver.errors import ArchiverError, RequestRejected, SourceError, UnsafeInput
 from archiver.ids import is_instance_id
 from archiver.model import NodesExpected
@@ -130,7 +130,9 @@ def _read_instance(item: Mapping[str, Any]) -> Instance:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) and is_clean(value) else ""
+    # What makes it unclean is shown as ?: an instance whose name has a tab must still be selected
+    # by the rest of its name.
+    return cleaned(value) if isinstance(value, str) else ""
 
 
 def _count(value: object) -> int | None:
