@@ -26,7 +26,7 @@ from archiver.cli.places import (
     written_to,
 )
 from archiver.cli.pull import download_options, pull_options
-from archiver.cli.sources import SourceOptions
+from archiver.cli.sources import ALL_REGIONS, SourceOptions
 from archiver.errors import UsageError
 from archiver.retry import RETRIES
 
@@ -116,8 +116,7 @@ async def _backup(given: dict[str, Any], left: "_Left", last: "LastLine") -> "En
     _check(given)
     asked, way = list(left.jobs), Way.of(given)
     options = BackupOptions(given["retention"], given["timeout"])
-    region = (given["region"],) if given["region"] else ()
-    where = SourceOptions.of({**given, "regions": region}, Selection())
+    where = SourceOptions.of(given, Selection())
 
     async def work(watch: Watch) -> list[str]:
         async with where.open(watch.observe) as fleet:
@@ -143,6 +142,10 @@ def _check(given: Mapping[str, Any]) -> None:
     twice = [one for one in jobs if one in instances or jobs.count(one) > 1]
     if twice:
         raise UsageError(f"{twice[0]} is given twice: name its jobs in one --wait-for, with commas")
+    if len(set(given["regions"])) > 1 or ALL_REGIONS in given["regions"]:
+        raise UsageError(
+            "--region: one at a time (the instances of each region need their own run)"
+        )
     if given["retention"] is not None and not instances:
         raise UsageError("--retention is for new backups: it needs --instance")
     if given["is_pull"] != (given["place"] is not None):

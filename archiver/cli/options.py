@@ -170,7 +170,14 @@ def endpoint_options(command: F) -> F:
     """Where the API of one region is."""
     for declared in (
         endpoint_option,
-        option("--region", metavar="ID", help="Region of the instances, e.g. cn-hangzhou."),
+        # Repeatable, so that a second one is refused instead of taking the place of the first.
+        option(
+            "--region",
+            "regions",
+            metavar="ID",
+            multiple=True,
+            help="Region of the instances, e.g. cn-hangzhou.",
+        ),
     ):
         command = declared(command)
     return command
