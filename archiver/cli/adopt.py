@@ -53,7 +53,7 @@ def adopt(origin: str, place: str, **given: Any) -> None:
     Examples:
       archiver adopt /srv/dumps --instance prod-cache --to s3://offsite/redis
       archiver adopt s3://exports/prod --instance prod-cluster --to ./backups
-      archiver adopt /dumps --instance shop --pattern '{set}/{node}.rdb' --to ./all
+      archiver adopt /dumps --instance shop --pattern '{set}/{node}.rdb' --to ./b
     """
     from archiver.cli.jsonlines import LastLine
     from archiver.cli.run import run

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from archiver.emulator import Emulator, Faults
@@ -249,9 +250,15 @@ async def test_processes_of_its_own_end_with_an_interrupt(
     code, err = await pull.end()
     assert code == 130, err
     assert "Traceback" not in err
-    ps = ["ps", "-o", "stat=,args=", "-s", str(pull.process.pid)]
-    left = subprocess.run(ps, check=False, capture_output=True, text=True).stdout.splitlines()
-    assert [line for line in left if not line.startswith("Z")] == []
+    with anyio.fail_after(30):  # the last of them may still be on their way out
+        while any(not state.startswith("Z") for state in states_of(pull.process.pid)):
+            await anyio.sleep(0.05)
+
+
+def states_of(session: int) -> list[str]:
+    """The states and commands of all processes of a session."""
+    ps = ["ps", "-o", "stat=,args=", "-s", str(session)]
+    return subprocess.run(ps, check=False, capture_output=True, text=True).stdout.splitlines()
 
 
 async def test_a_worker_that_wakes_after_its_coordinator_died_writes_nothing(

@@ -139,6 +139,19 @@ async def test_a_named_region_that_adds_nothing_is_named(
     assert "no instances" not in everything.err
 
 
+@pytest.mark.parametrize("words", [("pull", "--to", "archive"), ("ls",)], ids="-".join)
+async def test_an_instance_of_another_region_is_named(
+    words: tuple[str, ...], run: Run, regions: dict[str, str], tmp_path: Path
+) -> None:
+    assert regions["r-cloud-0007"] == "cn-hangzhou"
+    given = (*words, "--instance", "r-cloud-0007")
+    for _ in range(2):  # the second time from the cache
+        elsewhere = await run(*given, "--region", "cn-beijing", "--region", "cn-shanghai")
+        assert (elsewhere.code, (tmp_path / "archive").exists()) == (1, False)
+        assert "r-cloud-0007: no region that was asked has it" in elsewhere.err
+    assert (await run(*given, "--region", "cn-hangzhou")).code == 0
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

@@ -139,8 +139,18 @@ async def test_an_instance_is_looked_for_where_its_region_is_not_known(
         pages = [page async for page in fleet.pages(everything("r-std-0005"))]
         [backup] = pages[0].backups
         assert (await fleet.again(backup)).identity == backup.identity
-        with pytest.raises(UnknownInstance, match="none of the 4 regions has it"):
+        with pytest.raises(UnknownInstance, match="no region that was asked has it"):
             await anext(fleet.pages(everything("r-none")))
+
+
+async def test_a_region_that_lists_nothing_of_an_instance_is_not_the_last_one_asked(
+    files: Path, regions: dict[str, str], emulator_of: EmulatorMaker
+) -> None:
+    emulator = await emulator_of(files, policy=policy(("DescribeInstances", "*")))
+    async with fleet_of(emulator) as fleet:
+        await fleet.find(Selection(("r-cloud-0007",)))
+        pages = [page async for page in fleet.pages(everything("r-cloud-0007"))]
+    assert sum(len(page.backups) for page in pages) == 2
 
 
 async def test_what_is_wrong_in_one_region_is_told_of_an_instance_that_may_be_there(

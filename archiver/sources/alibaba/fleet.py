@@ -222,21 +222,32 @@ class FleetSource:
 
     async def pages(self, query: Query) -> AsyncGenerator[Page, None]:
         """See :meth:`TairSource.pages`; an instance of which no region is known is looked for in
-        all of them."""
+        all of them. Raises UnknownInstance where none of them has it or lists a backup of it."""
+        instance_id = query.instance_id
         failures: list[ArchiverError] = []
-        for name, region in self._homes(query.instance_id).items():
+        homes = self._homes(instance_id)
+        for name, region in homes.items():
             try:
                 async with aclosing(region.source.pages(query)) as pages:
                     async for page in pages:
-                        self._home[query.instance_id] = name
+                        if page.backups or page.refused:
+                            self._home[instance_id] = name
+                        elif instance_id in region.lacks:
+                            continue  # no answer that an archive would be begun for
                         yield page
             except ArchiverError as error:
-                if self.region_of(query.instance_id) == name:
+                if self.region_of(instance_id) == name:
                     raise
                 failures.append(error)
             else:
-                return
-        raise _nowhere(query.instance_id, failures)
+                if self.region_of(instance_id) == name:
+                    return
+        is_lacking = all(instance_id in region.lacks for region in homes.values())
+        told = [error for error in failures if not isinstance(error, UnknownInstance)]
+        # A region that knows it may list no backups of it. That is no failure, unless it may be in
+        # a region that could not be asked.
+        if is_lacking or told or len(failures) == len(homes):
+            raise _nowhere(instance_id, failures)
 
     async def again(self, backup: Backup) -> Backup:
         """See :meth:`TairSource.again`."""
@@ -261,7 +272,9 @@ def _nowhere(instance_id: str, failures: Sequence[ArchiverError]) -> ArchiverErr
         return failures[0]
     told = [error for error in failures if not isinstance(error, UnknownInstance)]
     if not told:
-        return UnknownInstance(f"{instance_id}: none of the {len(failures)} regions has it")
+        return UnknownInstance(
+            f"{instance_id}: no region that was asked has it", hint="check --region"
+        )
     if told[0].concerns_all:
         return SourceError(f"{instance_id}: {told[0].message}", hint=told[0].hint)
     return told[0]

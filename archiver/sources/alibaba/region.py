@@ -20,11 +20,13 @@ _DENIED: Final = "denied:DescribeInstances"
 
 class Region:
     """``known`` are the instances that were listed or looked up, by id; ``source`` reads it, too.
-    ``oldest`` is when the oldest answer was given that was used, in seconds since the epoch."""
+    ``lacks`` are ids that were looked up and that it does not have. ``oldest`` is when the oldest
+    answer was given that was used, in seconds since the epoch."""
 
     def __init__(self, source: TairSource, known: dict[str, Instance]) -> None:
         self.source: Final = source
         self.known: Final = known
+        self.lacks: Final[set[str]] = set()
         self.cache = Cache(None, None)
         self.oldest = math.inf
         self.refused: list[ArchiverError] = []
@@ -54,7 +56,7 @@ class Region:
             if found is None:
                 new.append(one)
             else:
-                self.known.update((each.instance_id, each) for each in found)
+                self._looked_up(one, found)
         if not new or (self.cache.get(_DENIED) is not None and not must_know):
             return
         try:
@@ -62,9 +64,15 @@ class Region:
         except PermissionDenied:
             self.cache.put(_DENIED, value=True)
             raise
-        self.known.update((one.instance_id, one) for one in found)
         for one in new:
-            self._remember(f"instance:{one}", [self.known[one]] if one in self.known else [])
+            shown = [each for each in found if each.instance_id == one]
+            self._looked_up(one, shown)
+            self._remember(f"instance:{one}", shown)
+
+    def _looked_up(self, instance_id: str, found: Sequence[Instance]) -> None:
+        self.known.update((each.instance_id, each) for each in found)
+        if not found:
+            self.lacks.add(instance_id)
 
     async def _ask(self, **filters: Any) -> list[Instance]:  # noqa: ANN401 - those it takes
         api, told = self.source.api, self.refused.append
