@@ -103,6 +103,44 @@ class NodesExpected:
     known_from: str
 
 
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a source makes backups by itself: on these ``weekdays`` (0 is Monday), beginning about
+    ``minute`` minutes after midnight UTC. It keeps them for ``kept_days``, None if unknown.
+    ``since`` is when it was first seen to do so, None if always."""
+
+    weekdays: tuple[int, ...]
+    minute: int
+    kept_days: int | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceDescription:
+    """An instance as its source described it at ``seen_at``; "" and None where it said nothing.
+
+    ``ends_at`` is when its subscription ends, ``deleted_at`` when the source deletes it, with its
+    backups. ``gone_at`` is when it was first not found any more. ``no_backups``: why the source
+    makes no backups of it.
+    """
+
+    instance_id: str
+    seen_at: datetime
+    source: str = ""
+    region: str = ""
+    name: str = ""
+    architecture: str = ""
+    shards: int | None = None
+    engine: Engine | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created_at: datetime | None = None
+    ends_at: datetime | None = None
+    deleted_at: datetime | None = None
+    gone_at: datetime | None = None
+    schedule: Schedule | None = None
+    no_backups: str | None = None
+
+
 class Named:
     """What identifies a backup, and says where it lies in an archive: a listing has it, and
     a record."""
