@@ -21,7 +21,7 @@ _WEEK_MINUTES: Final = 7 * _DAY_MINUTES
 # A Monday: moments of a week count from it.
 _MONDAY: Final = datetime(2024, 1, 1, tzinfo=UTC)
 # Backups of the same moment of the week begin so far apart at most.
-_APART_MINUTES: Final = 150
+_APART: Final = timedelta(minutes=150)
 # So many weeks of backups are looked at, and so many are needed to know the moments of a week.
 _WEEKS: Final = 4
 _LEAST_WEEKS: Final = 2
@@ -93,15 +93,13 @@ def _moments_of_most_weeks(starts: Sequence[datetime]) -> Iterator[int]:
     by_minute = sorted(((start - _MONDAY) % WEEK, (last - start) // WEEK) for start in starts)
     groups: list[list[tuple[timedelta, int]]] = []
     for one in by_minute:
-        apart = timedelta(minutes=_APART_MINUTES)
-        if groups and one[0] - groups[-1][-1][0] <= apart:
+        if groups and one[0] - groups[-1][-1][0] <= _APART:
             groups[-1].append(one)
         else:
             groups.append([one])
-    if len(groups) > 1 and by_minute[0][0] + WEEK - by_minute[-1][0] <= timedelta(
-        minutes=_APART_MINUTES
-    ):
-        first = groups.pop(0)  # around Sunday's midnight
+    around = by_minute[0][0] + WEEK - by_minute[-1][0]
+    if len(groups) > 1 and around <= _APART:  # before and after the midnight that ends the week
+        first = groups.pop(0)
         groups[-1] += [(minute + WEEK, week) for minute, week in first]
     weeks = (last - starts[0]) // WEEK + 1
     for group in groups:

@@ -60,6 +60,12 @@ MIDNIGHTS = tuple(
 
 TABLE = {
     "daily by its policy": (InstanceFacts("r-bp1", sets(*DAYS), described=described()), {}),
+    "daily, a little before its time": (
+        InstanceFacts(
+            "r-bp1", sets(*(day - HOUR / 2 for day in DAYS)), described=described()
+        ),
+        {},
+    ),
     "daily by its history": (InstanceFacts("r-bp1", sets(*DAYS)), {}),
     "weekly by its policy": (
         InstanceFacts("r-bp1", sets(SUNDAYS[0]), described=described(WEEKLY)),
@@ -226,6 +232,7 @@ def test_gaps_are_the_moments_without_a_set() -> None:
     [
         (DAYS, 7, DAY),
         (SUNDAYS, 1, 7 * DAY),
+        ((*DAYS, at(3, 15)), 7, DAY),  # one more, made by hand
         (WORKING, 5, DAY),
         (TWICE, 14, DAY / 2),
         (tuple(NOW - hour * HOUR for hour in range(200)), 0, HOUR),
