@@ -74,7 +74,8 @@ class Inline:
         documents = functools.partial(self._archive.documents, transfer)
         present = await measure_present(self._archive.store, staging, is_log=transfer.backup.is_log)
         for key, measured in present.items():
-            if key == f"{transfer.stem}.{measured.kind}":
+            # Where the source lists another size than its file has, a transfer says so.
+            if measured.size == size and key == f"{transfer.stem}.{measured.kind}":
                 receipt = await self._engine.receipt_for_present(transfer, measured)
                 if receipt is not None and await self._is_this_one(transfer, receipt):
                     return staging.record(key, receipt, documents)

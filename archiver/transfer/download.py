@@ -275,7 +275,9 @@ class FileDownload:
         pin, size = with_listed_crc(self._backup, response.pin), self._size
         if pin.total != size:
             raise IntegrityError(
-                f"{self._backup}: the object has {pin.total:,} bytes, the source said {size:,}"
+                f"{self._backup}: the object has {pin.total:,} bytes, the source said {size:,}",
+                hint="it may not be whole, so it is not archived; run the command again later, "
+                "when the source may list it right, or take in a copy of it with archiver adopt",
             )
         can_stage_whole = self._staging.can_rewrite_parts or size <= MAX_IN_MEMORY
         if response.is_whole and cursor.part.stop < size:

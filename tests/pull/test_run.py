@@ -13,7 +13,17 @@ import pytest
 from aiohttp import web
 from blockbuster import BlockBuster
 
-from archiver import Archive, PullOptions, Query, TairSource, TransferOptions, events, pull, words
+from archiver import (
+    Archive,
+    PullOptions,
+    Query,
+    TairSource,
+    TransferOptions,
+    events,
+    pull,
+    verify,
+    words,
+)
 from archiver.emulator import Emulator, Faults
 from archiver.errors import (
     BackupFailed,
@@ -612,6 +622,32 @@ async def test_a_lost_record_is_written_again(
     assert damaged.why.endswith("it cannot be read: it is not JSON, from line 1, column 2 on")
     assert emulator.tally.object_bytes - downloaded < 2000
     assert json.loads(record.read_bytes())["sha256"] == json.loads(before)["sha256"]
+
+
+@pytest.mark.parametrize("listed", [1999, 2001])
+async def test_a_lost_record_of_a_backup_that_is_listed_with_another_size(
+    files: Path, emulator: Emulator, source: TairSource, archive: Archive, listed: int
+) -> None:
+    """What the checksums prove was recorded with that size, and then called contradictory."""
+    data = write_rdb(files / INSTANCE / "a.rdb", 2000)
+    await pull(source, archive, [everything()])
+    root = Path(str(archive.store))
+    [record] = root.rglob(f"{INSTANCE}/*/*/*Z-*.json")
+    record.unlink()
+    overrides(files, **{"a.rdb": {"BackupSize": listed}})
+    [failure] = (await pull(source, archive, [everything()])).failures
+    assert failure.error.exit_code == 3
+    assert f"the object has 2,000 bytes, the source said {listed:,}" in failure.error.message
+    assert "run the command again later" in str(failure.error.hint)
+    assert not record.exists()
+    assert record.with_suffix(".rdb").read_bytes() == data
+
+    overrides(files)
+    downloaded = emulator.tally.object_bytes
+    assert (await pull(source, archive, [everything()])).exit_code == 0
+    assert emulator.tally.object_bytes - downloaded < 2000
+    assert json.loads(record.read_bytes())["received"]["BackupSize"] == 2000
+    assert (await verify(archive)).exit_code == 0
 
 
 async def test_an_empty_file(files: Path, source: TairSource, archive: Archive) -> None:

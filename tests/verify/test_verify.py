@@ -315,6 +315,22 @@ async def test_a_tampered_record(pulled: Pulled, field: str, value: object, faul
     assert {f.place for f in summary.findings} == {pulled.key(path.parent)}
 
 
+@pytest.mark.parametrize("name", ["SHA256SUMS", "index.jsonl", "notes.txt"])
+async def test_a_record_that_names_what_is_no_file_of_a_backup(pulled: Pulled, name: str) -> None:
+    """SHA256SUMS was called truncated, and noted as a wrong file."""
+    path = pulled.objects(INSTANCE)[0].with_suffix(".json")
+    (path.parent / "notes.txt").write_bytes(b"?")
+    edit(path, tampered("object", name))
+    summary = await verify(pulled.archive)
+    found = {(one.key, one.fault) for one in summary.findings if one.fault is not Fault.STRAY}
+    assert found == {
+        (pulled.key(path), Fault.MISPLACED),
+        (pulled.key(path), Fault.CONTRADICTION),
+    }
+    for results in (pulled.root / "verified").rglob("*.json"):
+        assert all(key.endswith(".rdb") for key in json.loads(results.read_bytes())["files"])
+
+
 async def test_object_record_and_sums_changed_together(pulled: Pulled) -> None:
     """The vendor's CRC-64 tells; when that is changed, too, what an earlier verify saw does."""
     await verify(pulled.archive)

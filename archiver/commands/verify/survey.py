@@ -164,6 +164,8 @@ async def survey(store: Store, one: SetFiles) -> SetSurvey:
     others = {record.sha256: record.object_key for record in records}
     for record in records:
         key = record.object_key
+        if not layout.is_object(key):
+            continue  # the record names a document, or nothing that a backup's file can be called
         is_its_own = layout.stem_of(key) == layout.stem_of(record.key)
         if is_its_own:  # another file's record does not prove that there was such an object
             found.named.add(key)
