@@ -23,6 +23,8 @@ from archiver.commands.copy.selection import Selection
 from archiver.commands.drill import Wanted
 from archiver.commands.drill.selection import choose_sets
 from archiver.commands.ls.listing import Row, State, archived_rows
+from archiver.commands.repair.from_archive import ArchiveSupplier
+from archiver.commands.repair.run import repair
 from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.verify.findings import Fault
 from archiver.concurrency import in_thread
@@ -234,6 +236,24 @@ async def test_a_verify_finds_what_was_edited(at: int, value: object, pulled: Pu
     found = await verify(pulled.archive)
     assert [(one.fault, one.key) for one in found.findings] == [(Fault.CATALOGUE, key)]
     assert found.exit_code == 3
+    assert (await verify(pulled.archive)).findings == []
+
+
+async def test_what_was_edited_and_is_a_witness_stays_until_a_repair(
+    pulled: Pulled, tmp_path: Path
+) -> None:
+    """Where SHA256SUMS is gone, too. The advice said that it is made anew, and it was not."""
+    other = Archive(LocalStore(tmp_path / "other"))
+    assert (await copy(pulled.archive, other)).exit_code == 0
+    key = edit_an_entry(pulled, 8, 0)
+    pulled.sums().unlink()
+    for _ in range(2):
+        found = {one.key: one for one in (await verify(pulled.archive)).findings}
+        assert found[key].fault is Fault.CATALOGUE
+        assert found[key].advice.startswith("repair from another archive or the source")
+    findings = await verify(pulled.archive)
+    repaired = await repair(pulled.archive, findings, ArchiveSupplier(other))
+    assert repaired.not_repaired == []
     assert (await verify(pulled.archive)).findings == []
 
 

@@ -97,6 +97,11 @@ NAMED_ALONE: Final = (
     "repair from another archive, or from the source while the vendor has it; if you know that "
     "there is no such file, take its line out of SHA256SUMS by hand"
 )
+# The advice on a catalogue that no verify makes anew.
+WITNESS: Final = (
+    "repair from another archive or the source, which makes it anew: until then it stays, because "
+    "it alone tells what SHA256SUMS named; find out who edited it"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,14 @@ from archiver.archive.contents import SetFiles
 from archiver.archive.reading import salvaged_sums, unsealed
 from archiver.archive.record import Record
 from archiver.archive.verified import Result
-from archiver.commands.verify.findings import NAMED_ALONE, Fault, Finding, out_of_place, stray
+from archiver.commands.verify.findings import (
+    NAMED_ALONE,
+    WITNESS,
+    Fault,
+    Finding,
+    out_of_place,
+    stray,
+)
 from archiver.commands.verify.statements import Statements, check_record
 from archiver.errors import BadDocument, StoreError, UnreadableObject
 from archiver.stores.base import Entry, Store
@@ -150,7 +157,9 @@ def _contradicted(one: SetFiles, records: Iterable[Record]) -> Iterable[Finding]
         entry = one.known.get(record.key)
         if entry is not None and entry != CatalogueEntry.of(record):
             text = f"its entry for {record.key} differs from that record"
-            yield Finding(layout.index_key(layout.month_of(one.key)), Fault.CATALOGUE, text)
+            cure = WITNESS if one.month.is_witness else None
+            key = layout.index_key(layout.month_of(one.key))
+            yield Finding(key, Fault.CATALOGUE, text, cure=cure)
 
 
 async def survey(store: Store, one: SetFiles) -> SetSurvey:
