@@ -20,10 +20,10 @@ RECORD_SUFFIX = ".json"
 SUMS_NAME = "SHA256SUMS"
 # A month's catalogue (:mod:`.catalogue`), in the month's folder.
 INDEX_NAME = "index.jsonl"
-# What is kept beside the backups: the evidence of drills, the results of verifies, and what
-# somebody has acknowledged.
+# What is kept beside the backups: the evidence of drills, what sources said of instances, the
+# results of verifies, and what somebody has acknowledged.
 ACKNOWLEDGED = "acknowledged/"
-OWN_PREFIXES = ("drills/", "verified/", ACKNOWLEDGED)
+OWN_PREFIXES = ("drills/", "instances/", "verified/", ACKNOWLEDGED)
 
 _SUFFIX = "|".join(Kind)
 _MONTH = r"[^/]+/[0-9]{4}/[0-9]{2}"

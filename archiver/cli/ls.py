@@ -155,7 +155,7 @@ async def _ask(options: SourceOptions, verbosity: int, listed: _Listed) -> tuple
 
     tell_nothing, over = logged(observe, OF_RUNS), set[str]()
     async with options.open(observe) as source:
-        queries = await options.queries(source, observe)
+        queries = options.queries(source, await options.find(source, observe), observe)
         not_listed = Counter(query.region for query in queries)
         for query in queries:
             if query.region in over:

@@ -25,7 +25,13 @@ from archiver.cli.places import (
     store_at,
     written_to,
 )
-from archiver.cli.sources import SourceOptions, selection_of, source_options
+from archiver.cli.sources import (
+    SourceOptions,
+    described,
+    keep_descriptions,
+    selection_of,
+    source_options,
+)
 from archiver.errors import UsageError
 from archiver.model import BackupMode, BackupType
 from archiver.retry import RETRIES
@@ -142,10 +148,17 @@ async def _pull(place: str, given: dict[str, Any], last: "LastLine") -> "Ended |
         archive = written_to(store_at(place, given, watch), given)
         await archive.check_place()  # before the vendor is asked
         async with source_options.open(watch.observe) as source:
-            queries = await source_options.queries(source, watch.observe, shard)
+            found = await source_options.find(source, watch.observe)
+            queries = source_options.queries(source, found, watch.observe, shard)
             if not (queries or shard.is_all or watch.so_far.failures):
                 return [shard.empty("among those requested")]
-            await pull_backups(source, archive, queries, options, watch.observe, engine)
+            own_found = [one for one in found.instances if shard.owns(one.instance_id)]
+            asking = () if given["dry_run"] else own_found
+            async with described(source, asking) as descriptions:
+                await pull_backups(source, archive, queries, options, watch.observe, engine)
+            if not given["dry_run"]:
+                gone = watch.so_far.unknown_instances
+                await keep_descriptions(archive, descriptions, found.whole, gone, source.asked_at)
         asked = list(dict.fromkeys(query.instance_id for query in queries))
         now = datetime.now(UTC)
         if given["max_age"] is not None:

@@ -1,8 +1,9 @@
 """Which instances of the vendor a command is about, and how they are reached."""
 
+import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,16 +12,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from archiver.cli.options import Way, endpoint_option, option, range_option, way_options
 from archiver.cli.params import ALL_INSTANCES, InstanceId, InstanceIdOrAll, Tag
-from archiver.errors import NoInstances, UsageError
+from archiver.concurrency import task_group
+from archiver.errors import ArchiverError, NoInstances, UsageError
 from archiver.events import Failed, NotBackedUp, NothingSelected, Observer, Selected
-from archiver.model import Query
+from archiver.logs import record
+from archiver.model import InstanceDescription, Query
 from archiver.retry import RETRIES
 from archiver.shards import UNDIVIDED, Shard
 from archiver.stray_characters import clean_variable
 from archiver.times import TimeRange
 
 if TYPE_CHECKING:
+    from archiver.archive.archive import Archive
     from archiver.sources.alibaba.fleet import FleetSource, Found
+    from archiver.sources.alibaba.instances import Instance
     from archiver.sources.alibaba.selection import Selection
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -228,12 +233,15 @@ class SourceOptions:
                     observer(NothingSelected(region))
         return found
 
-    async def queries(
-        self, source: "FleetSource", observer: Observer, shard: Shard = UNDIVIDED
+    def queries(
+        self,
+        source: "FleetSource",
+        found: "Found",
+        observer: Observer,
+        shard: Shard = UNDIVIDED,
     ) -> list[Query]:
-        """A query for each selected instance in the shard of which the vendor makes backups. Raises
-        as :meth:`find` does."""
-        found = await self.find(source, observer)
+        """A query for each instance that was found in the shard and that the vendor makes backups
+        of."""
         ids = dict.fromkeys(self.selection.ids)
         own = [one for one in found.instances if shard.owns(one.instance_id)]
         for one in own:
@@ -248,6 +256,43 @@ class SourceOptions:
         return [
             Query(one, start, end, need_aof=self.aof, region=source.region_of(one)) for one in ids
         ]
+
+
+@asynccontextmanager
+async def described(
+    source: "FleetSource", instances: "Iterable[Instance]"
+) -> AsyncGenerator[list[InstanceDescription], None]:
+    """Ask, while in this context, for what an archive keeps of instances; the list is whole once it
+    is left."""
+    found = list[InstanceDescription]()
+
+    async def ask() -> None:
+        found.extend(await source.descriptions(instances))
+
+    async with task_group() as group:
+        group.start_soon(ask)
+        yield found
+
+
+async def keep_descriptions(
+    archive: "Archive",
+    described: Sequence[InstanceDescription],
+    whole: Mapping[str, frozenset[str]],
+    gone: Sequence[str],
+    asked_at: float,
+) -> None:
+    """Keep in the archive, if there is one, what the source said of instances, and which are gone.
+    That this fails costs no backup: it is logged."""
+    from archiver.archive.descriptions import keep, keep_gone
+
+    at = datetime.fromtimestamp(min(asked_at, time.time()), UTC)
+    try:
+        if await archive.check_format():
+            await keep(archive.store, described)
+            await keep_gone(archive.store, whole, gone, at)
+    except ArchiverError as error:
+        text = f"what the source says of the instances was not kept: {error}"
+        record(logging.WARNING, "not_described", text, None, {"error": str(error)})
 
 
 def _home() -> Path | None:

@@ -13,6 +13,7 @@ from archiver.errors import (
     SourceError,
     SourceUnreachable,
     StoreError,
+    UnknownInstance,
     worst_exit_code,
 )
 from archiver.ids import is_instance_id
@@ -115,6 +116,12 @@ class Summary:
         found += [one.key for one in self.incomplete]
         names = dict.fromkeys(name.partition("/")[0] for name in found)
         return [name for name in names if is_instance_id(name)]
+
+    @property
+    def unknown_instances(self) -> list[str]:
+        """The instances that the source does not have."""
+        failed = (one for one in self.failures if isinstance(one.error, UnknownInstance))
+        return [one.subject for one in failed]
 
     @property
     def newest(self) -> dict[str, datetime]:

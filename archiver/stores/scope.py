@@ -9,6 +9,7 @@ the instance's ID, or ``WHOLE``.
     .staging/<instance>/..., .quarantine/<instance>/...  that instance's lock
     archive.json, drills/..., acknowledged/...         the archive's lock
     verified/...                                       no lock: see commands/verify/results.py
+    instances/...                                      no lock: the later description counts
 
 A verify writes the catalogue of a month, too, without a lock: it is derived, and each of its
 entries counts only while the listing confirms it. A store refuses to write anything else for who
@@ -28,7 +29,7 @@ from archiver.errors import UnusableCluster
 # The scope of what belongs to no instance.
 WHOLE: Final = ""
 # Folders beside those of the instances; what begins with a dot is none of theirs, either.
-SHARED: Final = frozenset(("acknowledged", "drills", "verified"))
+SHARED: Final = frozenset(("acknowledged", "drills", "instances", "verified"))
 
 L = TypeVar("L", bound="Lock")
 
@@ -52,7 +53,7 @@ def is_of_instance(key: str) -> bool:
 
 def needs_lock(key: str) -> bool:
     """Whether only the holder of its scope's lock may write what has this key."""
-    return not key.startswith("verified/") and not key.endswith("/index.jsonl")
+    return not key.startswith(("verified/", "instances/")) and not key.endswith("/index.jsonl")
 
 
 class Lock(Protocol):

@@ -21,6 +21,7 @@ from archiver.archive.acknowledged import (
 )
 from archiver.archive.archive import Archive, check_apart
 from archiver.archive.contents import Recorded, instances, walk
+from archiver.archive.descriptions import keep, read_descriptions
 from archiver.archive.indexing import Indexing
 from archiver.commands.copy.instance import InstanceCopy, Planned, Shared, nothing_of
 from archiver.commands.copy.selection import CopyOptions, identity
@@ -83,6 +84,7 @@ class _Copying:
             raise self._shared.full
         self._report_if_nothing()
         await self._copy_acknowledgements()
+        await self._copy_descriptions()
 
     async def _instances(self, send: MemoryObjectSendStream[Planned]) -> None:
         free = anyio.Semaphore(MOST_INSTANCES)
@@ -153,6 +155,12 @@ class _Copying:
                     self._report_acknowledgements([one])
         except ArchiveBusy as busy:
             self._shared.observer(events.Failed(layout.ACKNOWLEDGED, busy))
+
+    async def _copy_descriptions(self) -> None:
+        """What the vendor said of the instances, so that the copy can be judged by itself."""
+        names = (await self._prefixes()).keys()
+        found, _ = await read_descriptions(self._source.store, names)
+        await keep(self._shared.target.store, found.values())
 
     def _report_acknowledgements(self, copied: Iterable[Copied]) -> None:
         for one in copied:

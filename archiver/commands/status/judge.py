@@ -243,8 +243,8 @@ class _Case:
         if damaged:
             last = damaged[-1]
             more = f", and {times(len(damaged) - 1, 'other set')}" if len(damaged) > 1 else ""
-            text = f"{last.key} is damaged: {last.why}{more}"
-            fix = f"archiver verify --repair-from source --instance {self.facts.instance_id}"
+            text = f"damaged: {last.why}{more}"
+            fix = f"archiver verify ARCHIVE --repair-from source --instance {self.facts.instance_id}"
             yield Reason(Level.CRITICAL, Cause.DAMAGED, text, fix)
 
     def _drills(self) -> Iterator[Reason]:
@@ -271,7 +271,7 @@ class _Case:
 
     def _late(self) -> Iterator[Reason]:
         newest = self.facts.newest
-        every = f"expected every {age(self.rhythm.interval)} ({self.rhythm.known_from})"
+        every = f"expected every {age(self.rhythm.interval)} by {self.rhythm.known_from}"
         if newest is None:
             yield from self._never(every)
             return
@@ -283,7 +283,7 @@ class _Case:
             return
         level = self._level_at(self._due_after(newest.started_at))
         if level is not Level.OK:
-            text = f"no complete set since {format_minute(newest.started_at)}; {every}"
+            text = f"none since {format_minute(newest.started_at)}; {every}"
             yield Reason(level, Cause.OVERDUE, text, self._why_late())
 
     def _never(self, every: str) -> Iterator[Reason]:
@@ -292,8 +292,8 @@ class _Case:
         since = min((one.started_at for one in self.facts.sets), default=since)
         level = Level.WARNING if since is None else self._level_at(self.rhythm.next_after(since))
         if level is not Level.OK:
-            what = "no complete set" if self.facts.sets else "no backup"
-            yield Reason(level, Cause.NEVER, f"{what} was ever archived; {every}", self._why_late())
+            text = "it has no complete set" if self.facts.sets else "none was ever archived"
+            yield Reason(level, Cause.NEVER, f"{text}; {every}", self._why_late())
 
     def _why_late(self) -> str:
         described = self.facts.described

@@ -7,10 +7,12 @@ credentials and one count of calls.
 import logging
 import math
 import os
-from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
@@ -18,12 +20,13 @@ import aiohttp
 
 from archiver import events
 from archiver.concurrency import for_each, in_thread_shielded
-from archiver.errors import ArchiverError, SourceError, UnknownInstance
-from archiver.model import Backup, Page, Query
+from archiver.errors import ArchiverError, PermissionDenied, SourceError, UnknownInstance
+from archiver.model import Backup, InstanceDescription, Page, Query
 from archiver.proxies import Proxies
 from archiver.retry import RetryPolicy
 from archiver.sources.alibaba.api import GetCredentials
 from archiver.sources.alibaba.cache import Cache, Owner
+from archiver.sources.alibaba.describing import describe
 from archiver.sources.alibaba.instances import Instance
 from archiver.sources.alibaba.policies import BackupPolicy
 from archiver.sources.alibaba.quotas import Quotas
@@ -43,12 +46,14 @@ _POLICIES_AT_ONCE: Final = 16
 class Found:
     """What a selection came to: the instances, by region and id, and why regions could not be
     listed. ``refused`` are errors of entries that cannot be read. ``unlisted`` are ids that were
-    named and that no region shows; they can be asked for all the same."""
+    named and that no region shows; they can be asked for all the same. ``whole`` are the ids of all
+    instances of the regions that were listed without leaving any out."""
 
     instances: tuple[Instance, ...] = ()
     failures: Mapping[str, ArchiverError] = field(default_factory=dict)
     refused: tuple[ArchiverError, ...] = ()
     unlisted: tuple[str, ...] = ()
+    whole: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 class FleetSource:
@@ -163,7 +168,18 @@ class FleetSource:
             failures,
             tuple(error for region in self._regions.values() for error in region.refused),
             tuple(one for one in selection.ids if one not in self._home),
+            self._whole(failures) if selection.is_unfiltered else {},
         )
+
+    def _whole(self, failures: Collection[str]) -> dict[str, frozenset[str]]:
+        """The ids of all instances of each region, by the region's id as its instances have it."""
+        whole: dict[str, set[str]] = defaultdict(set)
+        for name, region in self._regions.items():
+            if name not in failures and not region.refused:
+                whole[name].update(region.known)
+                for one in region.known.values():
+                    whole[one.region].add(one.instance_id)
+        return {name: frozenset(ids) for name, ids in whole.items() if name}
 
     async def _learn(self, name: str, selection: Selection, *, must_know: bool) -> None:
         region = self._regions[name]
@@ -194,6 +210,30 @@ class FleetSource:
         finally:  # what took long to ask for is kept though the run is interrupted
             await in_thread_shielded(self._save)
         return found
+
+    async def descriptions(self, instances: Iterable[Instance]) -> list[InstanceDescription]:
+        """What an archive should keep of these instances, which were found. Their schedules are
+        left out where a region denies its policies, which it is asked for once a day then."""
+        instances = list(instances)
+        asked = [one for one in instances if one.why_no_backups is None]
+        by_region: dict[str, list[Instance]] = defaultdict(list)
+        for one in asked:
+            by_region[self._home[one.instance_id]].append(one)
+        policies: dict[str, BackupPolicy | ArchiverError] = {}
+
+        async def ask(region: str) -> None:
+            first, *others = by_region[region]
+            if not self._regions[region].denies_policies:
+                policies.update(await self.policies([first]))
+                if not isinstance(policies[first.instance_id], PermissionDenied):
+                    policies.update(await self.policies(others))
+                else:
+                    self._regions[region].note_denied_policies()
+
+        await for_each(by_region, ask, len(by_region) or 1)
+        seen_at = datetime.fromtimestamp(min(self.asked_at, time.time()), UTC)
+        told = {name: one for name, one in policies.items() if isinstance(one, BackupPolicy)}
+        return [describe(one, told.get(one.instance_id), seen_at) for one in instances]
 
     def _save(self) -> None:
         for region in self._regions.values():

@@ -16,6 +16,7 @@ from archiver.sources.alibaba.selection import Selection
 from archiver.sources.alibaba.source import TairSource
 
 _DENIED: Final = "denied:DescribeInstances"
+_DENIED_POLICIES: Final = "denied:DescribeBackupPolicy"
 
 
 class Region:
@@ -99,6 +100,15 @@ class Region:
     def knows_policy(self, instance_id: str) -> bool:
         """Whether the policy of an instance was asked for before."""
         return self.cache.get(_policy(instance_id)) is not None
+
+    @property
+    def denies_policies(self) -> bool:
+        """Whether the policies were denied today."""
+        return self.cache.get(_DENIED_POLICIES) is not None
+
+    def note_denied_policies(self) -> None:
+        """Do not ask for the policies again today."""
+        self.cache.put(_DENIED_POLICIES, value=True)
 
     async def policy(self, instance_id: str) -> BackupPolicy:
         """The backup policy of an instance. Raises what DescribeBackupPolicy does."""

@@ -25,6 +25,11 @@ class Selection:
         """Whether anything can be selected."""
         return self.is_all or bool(self.ids)
 
+    @property
+    def is_unfiltered(self) -> bool:
+        """Whether all instances of a region are listed for it."""
+        return self.is_all and not self.tags and self.resource_group is None
+
     def _matches(self, instance: Instance) -> bool:
         """Whether it is one of all that are meant."""
         return (
