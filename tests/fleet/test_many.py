@@ -58,4 +58,10 @@ async def test_all_come_home_but_those_that_are_denied(
     assert calls["DescribeRegions"] == 1
     # Two pages, read until nothing is new: twice in each region.
     assert calls["DescribeInstances"] - 16 <= refused["Throttling.User"]
-    assert calls["DescribeBackupPolicy"] == 0
+    assert calls["DescribeBackupPolicy"] - backed_up <= 2 + refused["Throttling.User"]
+    described = [
+        json.loads(path.read_text()) for path in (tmp_path / "archive").glob("instances/*")
+    ]
+    assert {one["instance_id"] for one in described} == homes.keys()
+    unknown = {one["instance_id"] for one in described if one["schedule"] is None}
+    assert unknown == {*denied_ids, *(one for one in homes if not files_of(one))}

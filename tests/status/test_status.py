@@ -90,13 +90,13 @@ async def test_for_people(run: Run, tmp_path: Path) -> None:
     lines = shown.out.splitlines()
     assert max(map(len, lines[1:])) <= 80
     assert lines[2] == "CRITICAL 2   WARNING 3   OK 2   of 7 instances, 1 region"
-    assert [line[:17].split() for line in lines if line[:4] in ("CRIT", "WARN", "OK  ")] == [
+    assert [line.split()[:2] for line in lines[3:] if line[:1] in ("C", "W", "O")] == [
         ["CRIT", "r-dead"],
         ["CRIT", "r-never"],
         ["WARN", "r-gap"],
         ["WARN", "r-late"],
         ["WARN", "r-shards"],
-        ["OK", "2", "others,", "t"],
+        ["OK", "2"],
     ]
     assert "r-well" not in shown.out
     assert "r-well" in (await run("status", "archive", "--all")).out

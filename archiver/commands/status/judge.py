@@ -244,7 +244,9 @@ class _Case:
             last = damaged[-1]
             more = f", and {times(len(damaged) - 1, 'other set')}" if len(damaged) > 1 else ""
             text = f"damaged: {last.why}{more}"
-            fix = f"archiver verify ARCHIVE --repair-from source --instance {self.facts.instance_id}"
+            fix = (
+                f"archiver verify ARCHIVE --repair-from source --instance {self.facts.instance_id}"
+            )
             yield Reason(Level.CRITICAL, Cause.DAMAGED, text, fix)
 
     def _drills(self) -> Iterator[Reason]:
@@ -254,8 +256,8 @@ class _Case:
             yield Reason(Level.CRITICAL, Cause.DRILL_FAILED, text, f"see drills/…/{drill.id}.html")
         passed = self.facts.passed
         if within is not None and (passed is None or self.now - passed.at > within):
-            ago = "never" if passed is None else f"{age(self.now - passed.at)} ago"
-            text = f"passed a drill {ago}, and every {age(within)} is asked for"
+            last = "never passed" if passed is None else f"passed {age(self.now - passed.at)} ago"
+            text = f"a drill was {last}; one is asked for every {age(within)}"
             yield Reason(Level.WARNING, Cause.DRILL_OLD, text)
 
     def _verified(self) -> Iterator[Reason]:
@@ -265,8 +267,8 @@ class _Case:
             return
         at = self.facts.verified_at
         if at is None or self.now - at > within:
-            ago = "never" if at is None else f"{age(self.now - at)} ago"
-            text = f"its newest set was verified {ago}, and every {age(within)} is asked for"
+            last = "never verified" if at is None else f"verified {age(self.now - at)} ago"
+            text = f"its newest set was {last}; that is asked for every {age(within)}"
             yield Reason(Level.WARNING, Cause.VERIFY_OLD, text)
 
     def _late(self) -> Iterator[Reason]:
@@ -350,7 +352,7 @@ class _Case:
                 yield Reason(Level.WARNING, Cause.INCOMPLETE, text, "run archiver pull")
         gaps = [moment for moment in self.gaps() if moment > kept]
         if gaps:
-            text = f"no complete set of {', '.join(map(format_minute, gaps[-3:]))}, when expected"
+            text = f"none came at {', '.join(map(format_minute, gaps[-3:]))}, when one was expected"
             yield Reason(Level.WARNING, Cause.GAP, text)
 
     def gaps(self) -> Iterator[datetime]:

@@ -40,6 +40,8 @@ from archiver.sources.session import open_session
 _LOG: Final = logging.getLogger("archiver")
 # Policies that are asked for at once; how fast is a matter of the quota.
 _POLICIES_AT_ONCE: Final = 16
+# So many that are denied, and nothing else, stand for all of a region.
+_DENIALS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +214,8 @@ class FleetSource:
         return found
 
     async def descriptions(self, instances: Iterable[Instance]) -> list[InstanceDescription]:
-        """What an archive should keep of these instances, which were found. Their schedules are
-        left out where a region denies its policies, which it is asked for once a day then."""
+        """What an archive should keep of these instances, which were found. Schedules are left out
+        where policies are denied; a region that denies the first few is not asked for more."""
         instances = list(instances)
         asked = [one for one in instances if one.why_no_backups is None]
         by_region: dict[str, list[Instance]] = defaultdict(list)
@@ -222,13 +224,15 @@ class FleetSource:
         policies: dict[str, BackupPolicy | ArchiverError] = {}
 
         async def ask(region: str) -> None:
-            first, *others = by_region[region]
-            if not self._regions[region].denies_policies:
-                policies.update(await self.policies([first]))
-                if not isinstance(policies[first.instance_id], PermissionDenied):
-                    policies.update(await self.policies(others))
-                else:
-                    self._regions[region].note_denied_policies()
+            first, others = by_region[region][:_DENIALS], by_region[region][_DENIALS:]
+            if self._regions[region].denies_policies:
+                return
+            found = await self.policies(first)
+            policies.update(found)
+            if not all(isinstance(one, PermissionDenied) for one in found.values()):
+                policies.update(await self.policies(others))
+            elif len(first) == _DENIALS:
+                self._regions[region].note_denied_policies()
 
         await for_each(by_region, ask, len(by_region) or 1)
         seen_at = datetime.fromtimestamp(min(self.asked_at, time.time()), UTC)
