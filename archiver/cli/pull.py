@@ -27,8 +27,8 @@ from archiver.cli.places import (
 )
 from archiver.cli.sources import (
     SourceOptions,
-    described,
     keep_descriptions,
+    learning_policies,
     selection_of,
     source_options,
 )
@@ -154,11 +154,16 @@ async def _pull(place: str, given: dict[str, Any], last: "LastLine") -> "Ended |
                 return [shard.empty("among those requested")]
             own_found = [one for one in found.instances if shard.owns(one.instance_id)]
             asking = () if given["dry_run"] else own_found
-            async with described(source, asking) as descriptions:
+            async with learning_policies(source, asking):
                 await pull_backups(source, archive, queries, options, watch.observe, engine)
             if not given["dry_run"]:
-                gone = watch.so_far.unknown_instances
-                await keep_descriptions(archive, descriptions, found.whole, gone, source.asked_at)
+                await keep_descriptions(
+                    archive,
+                    source.descriptions(own_found),
+                    found.whole,
+                    watch.so_far.unknown_instances,
+                    source.asked_at,
+                )
         asked = list(dict.fromkeys(query.instance_id for query in queries))
         now = datetime.now(UTC)
         if given["max_age"] is not None:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import anyio
+
 from archiver.cli.options import Way, endpoint_option, option, range_option, way_options
 from archiver.cli.params import ALL_INSTANCES, InstanceId, InstanceIdOrAll, Tag
 from archiver.concurrency import task_group
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 ALL_REGIONS: Final = "all"
+# How long answers about policies are waited for when everything else is done.
+_POLICY_SECONDS: Final = 60.0
 # Options that choose among all instances, by their parameters.
 _NARROWING: Final = {
     "tags": "--tag",
@@ -259,19 +263,23 @@ class SourceOptions:
 
 
 @asynccontextmanager
-async def described(
+async def learning_policies(
     source: "FleetSource", instances: "Iterable[Instance]"
-) -> AsyncGenerator[list[InstanceDescription], None]:
-    """Ask, while in this context, for what an archive keeps of instances; the list is whole once it
-    is left."""
-    found = list[InstanceDescription]()
+) -> AsyncGenerator[None, None]:
+    """Ask for the policies of instances while in this context, and for a minute more: what takes
+    longer is not worth the wait, and asked for by the next run."""
+    is_done = anyio.Event()
 
-    async def ask() -> None:
-        found.extend(await source.descriptions(instances))
+    async def learn() -> None:
+        await source.learn_policies(instances)
+        is_done.set()
 
     async with task_group() as group:
-        group.start_soon(ask)
-        yield found
+        group.start_soon(learn)
+        yield
+        with anyio.move_on_after(_POLICY_SECONDS):
+            await is_done.wait()
+        group.cancel_scope.cancel()
 
 
 async def keep_descriptions(

@@ -11,7 +11,7 @@ from archiver.cli.params import Duration, Real, Word
 from archiver.cli.places import bucket_options, store_at
 from archiver.cli.sources import (
     SourceOptions,
-    described,
+    learning_policies,
     region_option,
     selection_of,
     selection_options,
@@ -181,7 +181,7 @@ async def _remote(archive: "Archive", given: Mapping[str, Any]) -> "tuple[Remote
     wrong: list[ArchiverError] = []
     async with options.open(observe) as source:
         found = await options.find(source, observe)
-        async with described(source, found.instances) as descriptions:
+        async with learning_policies(source, found.instances):
             for query in options.queries(source, found, observe):
                 backups = list[Backup]()
                 try:
@@ -196,4 +196,5 @@ async def _remote(archive: "Archive", given: Mapping[str, Any]) -> "tuple[Remote
                     listed[query.instance_id] = backups
     names = () if selection.is_all else selection.ids
     wrong += [*found.failures.values(), *found.refused]
-    return Remote(listed, {one.instance_id: one for one in descriptions}, wrong), names
+    described = {one.instance_id: one for one in source.descriptions(found.instances)}
+    return Remote(listed, described, wrong), names

@@ -97,6 +97,7 @@ class FleetSource:
         self._regions: dict[str, Region] = {}
         # The region of each instance that is known.
         self._home: Final[dict[str, str]] = {}
+        self._policies: Final[dict[str, BackupPolicy]] = {}
         self._refused: Mapping[str, ArchiverError] = {}
         self._stack = AsyncExitStack()
 
@@ -202,7 +203,8 @@ class FleetSource:
         async def ask(instance_id: str) -> None:
             try:
                 region = self._regions[self._home[instance_id]]
-                found[instance_id] = await region.policy(instance_id)
+                found[instance_id] = policy = await region.policy(instance_id)
+                self._policies[instance_id] = policy
             except ArchiverError as error:
                 found[instance_id] = error
 
@@ -213,31 +215,31 @@ class FleetSource:
             await in_thread_shielded(self._save)
         return found
 
-    async def descriptions(self, instances: Iterable[Instance]) -> list[InstanceDescription]:
-        """What an archive should keep of these instances, which were found. Schedules are left out
-        where policies are denied; a region that denies the first few is not asked for more."""
-        instances = list(instances)
-        asked = [one for one in instances if one.why_no_backups is None]
+    async def learn_policies(self, instances: Iterable[Instance]) -> None:
+        """Ask for the policies of instances that were found, for their descriptions. A region that
+        denies the first few is asked for no more today. Raises nothing: they are not needed."""
         by_region: dict[str, list[Instance]] = defaultdict(list)
-        for one in asked:
-            by_region[self._home[one.instance_id]].append(one)
-        policies: dict[str, BackupPolicy | ArchiverError] = {}
+        for one in instances:
+            if one.why_no_backups is None:
+                by_region[self._home[one.instance_id]].append(one)
 
         async def ask(region: str) -> None:
             first, others = by_region[region][:_DENIALS], by_region[region][_DENIALS:]
             if self._regions[region].denies_policies:
                 return
             found = await self.policies(first)
-            policies.update(found)
             if not all(isinstance(one, PermissionDenied) for one in found.values()):
-                policies.update(await self.policies(others))
+                await self.policies(others)
             elif len(first) == _DENIALS:
                 self._regions[region].note_denied_policies()
 
         await for_each(by_region, ask, len(by_region) or 1)
+
+    def descriptions(self, instances: Iterable[Instance]) -> list[InstanceDescription]:
+        """What an archive should keep of instances that were found, each with its schedule where
+        its policy is known by now."""
         seen_at = datetime.fromtimestamp(min(self.asked_at, time.time()), UTC)
-        told = {name: one for name, one in policies.items() if isinstance(one, BackupPolicy)}
-        return [describe(one, told.get(one.instance_id), seen_at) for one in instances]
+        return [describe(one, self._policies.get(one.instance_id), seen_at) for one in instances]
 
     def _save(self) -> None:
         for region in self._regions.values():
