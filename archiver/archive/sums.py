@@ -25,6 +25,8 @@ _LEAST_LEFT: Final = 4
 _LEAST_END: Final = 9  # more than a suffix, which all have
 _LIKE: Final = 0.6
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_NAME_AT: Final = 66  # where the name begins in a line
+_LEAST_BEGUN: Final = 32
 _PIECE: Final = 7  # of nine in the 64 digits of a SHA-256
 _MOST_SEARCHES: Final = 5000
 _MOST_NAMES: Final = 2000  # with which a damaged name is compared
@@ -125,7 +127,7 @@ def unexplained(
     """The damaged lines that are not the rest of a line of one of the ``unnamed`` files, each given
     with its SHA-256, nor a part of a line of the ``named``, beside the whole one. Files that are
     ``new`` need not have had a line."""
-    left, own = list[str](), _Lines(unnamed)
+    left, own, whole_ones = list[str](), _Lines(unnamed), _Lines(named or {})
     room = {one: len(one) + 1 for one, name in own.names.items() if name not in new}
     for line in lines:
         rest = line
@@ -140,7 +142,7 @@ def unexplained(
             if whole_line in room:
                 room[whole_line] -= len(rest)
             own.drop(whole_line)
-        elif not _is_a_stump(rest, named or {}):
+        elif not whole_ones.has_begun(rest):
             left.append(rest)
     return Unexplained(tuple(left), max(sum(room.values()), 0))
 
@@ -227,6 +229,18 @@ class _Lines:
         ]
         return found[0] if found else None
 
+    def has_begun(self, line: str) -> bool:
+        """Whether a line is the first part of one of these, at least half of its SHA-256. A few
+        bytes of that may differ, and the suffix of the name."""
+        begun = line.rstrip()
+        found = [one for piece in _pieces(begun) for one in self._by_piece.get(piece, ())]
+        name = begun[_NAME_AT:]
+        return len(begun) >= _LEAST_BEGUN and any(
+            _differ(begun[:_NAME_AT], one) <= _FEW_BYTES
+            and (one.startswith(name, _NAME_AT) or name.startswith(_without_suffix(one)))
+            for one in found
+        )
+
     def _named_as(self, line: str) -> list[str]:
         """The line with the same name, or those with the same SHA-256 where no name is left."""
         name = _name_in(line)
@@ -246,18 +260,17 @@ def _pieces(line: str) -> list[tuple[int, str]]:
 def _is_nearly(line: str, whole: str) -> bool:
     if len(line) != len(whole):
         return False
-    return sum(one != other for one, other in zip(line, whole, strict=True)) <= _FEW_BYTES
+    return _differ(line, whole) <= _FEW_BYTES
 
 
-def _is_a_stump(line: str, named: Mapping[str, str]) -> bool:
-    """Whether a line has the SHA-256 of one of these files, and the beginning of its name, or the
-    name with another suffix."""
-    match = _LINE.fullmatch(line)
-    return match is not None and any(
-        sha256 == match[1]
-        and (name.startswith(match[2]) or match[2].startswith(name.rpartition(".")[0] + "."))
-        for name, sha256 in named.items()
-    )
+def _differ(begun: str, whole: str) -> int:
+    """How many characters of a line differ from those of another one, which may be longer."""
+    return sum(one != other for one, other in zip(begun, whole, strict=False))
+
+
+def _without_suffix(line: str) -> str:
+    """The name in a whole line, up to the dot of its suffix."""
+    return line[_NAME_AT:].rpartition(".")[0] + "."
 
 
 def _may_name_a_file(line: str, names: Collection[str]) -> bool:

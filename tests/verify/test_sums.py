@@ -506,13 +506,16 @@ async def test_one_that_has_lost_its_end(
 
 
 @pytest.mark.parametrize("origin", ["archive", "source"])
-@pytest.mark.parametrize("cut", [3, 11])
+@pytest.mark.parametrize(
+    ("was", "left"), [(0, -3), (0, -11), (0, 64), (1, 58), (8, 32), (1, None), (8, -4)]
+)
 async def test_a_stump_beside_the_whole_line(
-    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, cut: int
+    pulled: Pulled, offsite: Archive, source: TairSource, origin: str, was: int, left: int | None
 ) -> None:
+    """The last line was written twice, once with a few other digits, and then cut or damaged."""
     sums, whole = pulled.sums(), pulled.sums().read_text()
-    sha256, _, name = whole.splitlines()[-1].partition("  ")
-    sums.write_text(f"{whole}{sha256}  {name[:-cut]}\n")
+    stump = f"{'?' * was}{whole.splitlines()[-1][was:]}"[:left]
+    sums.write_text(f"{whole}{stump}\r\n")
     assert (await pull(source, pulled.archive, [everything(CLUSTER)])).exit_code == 3
     supplier: Supplier = ArchiveSupplier(offsite)
     if origin == "source":
@@ -521,6 +524,20 @@ async def test_a_stump_beside_the_whole_line(
     assert (mended.exit_code, mended.findings) == (0, [])
     assert sums.read_text() == whole
     assert (await verify(pulled.archive)).exit_code == 0
+
+
+def test_what_is_no_stump() -> None:
+    """Of a file with the same bytes as one that is here; too short to tell; too different."""
+    sha256, other = (hashlib.sha256(one).hexdigest() for one in (b"", b"x"))
+    named = {"20261123T021500Z-42/r-bp1-db-0-7.aof": sha256}
+    lines = [
+        f"{sha256}  20261123T021500Z-42/r-bp1-db-1-8.aof\r",
+        f"{sha256}  20261123T021500Z-42/r-bp1-db-1",
+        sha256[:31],
+        f"{'?' * 9}{sha256[9:]}",
+        f"{other}  20261123T021500Z-42/r-bp1-db-0-7.aof\r",
+    ]
+    assert unexplained(lines, {}, named).lines == tuple(lines)
 
 
 @pytest.mark.parametrize("origin", ["archive", "source"])
