@@ -9,7 +9,8 @@ the later word counts.
 """
 
 import json
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
@@ -277,6 +278,19 @@ async def withdraw(archive: Archive, subject: str, *, by: str) -> Acknowledgemen
     one = replace(one, withdrawn=Withdrawal(_after(one), by))
     await archive.store.put(key, one.encode())
     return one
+
+
+async def acknowledged_backups(store: Store, names: Iterable[str]) -> set[str]:
+    """Those of these backups, of which nothing is here, that somebody has acknowledged by their
+    names. Raises StoreError."""
+    keys = {one: layout.acknowledgement_key(one) for one in names if layout.is_backup_name(one)}
+    documents, found = await store.read_many(list(keys.values())), set[str]()
+    for name, key in keys.items():
+        data = documents[key]
+        with suppress(BadDocument):  # verify names it
+            if isinstance(data, bytes) and Acknowledgement.decode(key, data).withdrawn is None:
+                found.add(name)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,8 +94,8 @@ class Catalogue:
     all these objects, with their SHA-256, but those of the records in ``unnamed``, and nothing
     else. ``named`` has the keys of all records that were in it when it was written.
     ``lacks_sums``: there was a SHA256SUMS then, and the listing shows none; it named the objects of
-    the records ``were_named``, of those that are as they were; and if it ``named_more``, maybe what
-    is in no record that was here then."""
+    the records ``were_named``, of those that are as they were. ``lost_size`` is how many bytes it
+    had if it said more than what is in the catalogue, else 0."""
 
     entries: Mapping[str, CatalogueEntry] = field(default_factory=dict)
     unnamed: frozenset[str] = frozenset()
@@ -103,7 +103,7 @@ class Catalogue:
     has_sums: bool = False
     lacks_sums: bool = False
     were_named: frozenset[str] = frozenset()
-    named_more: bool = False
+    lost_size: int = 0
 
     def sums(self, records: Iterable[str]) -> dict[str, str] | None:
         """What SHA256SUMS says of the objects of these records: the SHA-256 by key. None where it
@@ -137,19 +137,19 @@ def read_catalogue(
         has_sums = sums is None or (
             head["sums"] is not None and _is_same(sums, head["sums"][0], head["sums"][1])
         )
+        lacks_sums = sums is None and head["sums"] is not None
+        lost_size = 0 if not lacks_sums or head["sums"][1] else int(head["sums"][0])
         known, unnamed, named = _read_records(month, rest.splitlines(), entries)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError):
         return EMPTY
     # What it says of SHA256SUMS follows from its records, which must all be there for that.
     has_sums &= len(named) == len(known)
     has_sums &= sums is None or sums.size == _size_of_sums(month, known, unnamed)
-    lacks_sums = sums is None and head["sums"] is not None
     were_named = frozenset(known.keys() - set(unnamed)) if lacks_sums else frozenset[str]()
-    named_more = lacks_sums and not head["sums"][1]
     if sums is None:
         unnamed = known.keys()
     return Catalogue(
-        known, frozenset(unnamed), frozenset(named), has_sums, lacks_sums, were_named, named_more
+        known, frozenset(unnamed), frozenset(named), has_sums, lacks_sums, were_named, lost_size
     )
 
 

@@ -6,10 +6,12 @@ the line. Nor does a record give a line if an earlier verify saw other bytes: wi
 would outvote that verify.
 
 Only a repair replaces a SHA256SUMS that is gone or cannot be read. It keeps every name of a
-backup's file. It refuses where a damaged line may be that of a file that gets no other, or where
-the catalogue of one that is gone knows of such a file: the next pull would give a standard
-instance's file the line that its record says, whoever wrote that, and nothing would tell of a set
-that is gone.
+backup's file. It refuses where a damaged line may be that of a file that gets no other: the next
+pull would give a standard instance's file the line that its record says, whoever wrote that.
+
+The catalogue stands in for a SHA256SUMS that is gone: each file that it says was named there must
+be named again, or be acknowledged as gone. A catalogue that was forged, and a set that was lost
+with its SHA256SUMS, look the same: so somebody has to say which it is.
 
 A cluster's set gets its lines when all of its files are here, which the caller knows. A standard
 instance's set is one file, whose record proves the bytes: each of the month that has no line gets
@@ -22,10 +24,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from archiver.archive import layout
+from archiver.archive.acknowledged import acknowledged_backups
 from archiver.archive.catalogue import Catalogue, CatalogueEntry
 from archiver.archive.contents import MonthView, SetFiles, described, with_records
 from archiver.archive.reading import at_odds, check_object, decode_sums
 from archiver.archive.sums import (
+    LINE_BYTES,
     Salvage,
     as_one,
     format_sums,
@@ -41,10 +45,12 @@ from archiver.stores.base import Entry, Store
 # Sets whose records are read at once, and held until their lines are made.
 _SETS_AT_ONCE: Final = 200
 _STAYS: Final = "it stays as it is: run verify, then repair"
-_REMOVED: Final = (
-    "repair from an archive that has it; removed on purpose? then remove the month's "
-    f"{layout.INDEX_NAME}, too"
+_BRING: Final = "repair from an archive that has it"
+_ACKNOWLEDGE: Final = (
+    f"{_BRING}; if it is gone for good, or never was, acknowledge {{}} (archiver ack), and repair "
+    "again"
 )
+_REMOVED: Final = f"{_BRING}; removed on purpose? then remove the month's {layout.INDEX_NAME}, too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +76,25 @@ class SealPlan:
     be. ``lines`` are the SHA-256 in it by key; ``files`` says how many files it names of each set
     that gets a line; ``failed`` says why a set gets none, by its key, or why nothing can be
     written, by the key of SHA256SUMS. ``clears``: what is there may be something that was not
-    read."""
+    read. ``forgets``: nothing is left of what the catalogue says that SHA256SUMS named."""
 
     data: bytes | None = None
     lines: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, ArchiverError] = field(default_factory=dict)
     clears: bool = False
+    forgets: bool = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether something is to be written."""
+        return self.data is not None or self.forgets
 
     async def write(self, store: Store, view: MonthView) -> None:
         """Write it, as the one writer of the instance, and note that in the ``view``. Raises
         UnreadableObject where the store keeps something else, StoreError."""
+        if self.forgets:
+            await store.put(layout.index_key(view.key), b"")
         if self.data is not None:
             key = layout.sums_key(view.key)
             if self.clears:
@@ -162,17 +176,15 @@ async def plan_seal(
     before = {key: min(hashes) for key, hashes in kept.items()}
     named = before | added
     if repair is not None:
-        lost = _lost(view, named)
-        if lost or (view.overview.catalogue.named_more and not repair.theirs):
-            names = "the catalogue names" if lost else "it may have named"
-            fault = f"it was here, and is gone: {names} files that would get no line"
-            lost[sums_key] = BadDocument(sums_key, fault, hint=_REMOVED)
+        if lost := await _lost(store, month, named, repair):
             return SealPlan(failed={**failed, **lost})
         try:
             _check_repair(month, added, kept, repair)
         except BadDocument as error:
             return SealPlan(failed={**failed, sums_key: error})
         named = {**repair.absent, **named}
+    if repair is not None and view.overview.catalogue.lacks_sums and not named:
+        return SealPlan(failed=failed, forgets=True)
     text = format_sums(month.names(named))
     if not (month.recorded and named) or data == text:
         return SealPlan(failed=failed)
@@ -294,16 +306,47 @@ def _remembered(
     )
 
 
-def _lost(view: MonthView, named: Collection[str]) -> dict[str, ArchiverError]:
-    """By the key of its record, each file that a SHA256SUMS which is gone may have named, by the
-    catalogue, and that is not ``named`` now: it is gone as well, or is not as it was."""
-    catalogue = view.overview.catalogue
+async def _lost(
+    store: Store, month: _Month, named: Mapping[str, str], repair: SumsRepair
+) -> dict[str, ArchiverError]:
+    """Why a SHA256SUMS that is gone cannot be written anew: by the key of its record, each file
+    that it may have named, by the catalogue, that is not ``named`` now, and that nobody has
+    acknowledged as gone; and why, by its own key. Raises StoreError."""
+    catalogue = month.view.overview.catalogue
     if not catalogue.lacks_sums:
         return {}
     may_be_named = catalogue.named - (catalogue.entries.keys() - catalogue.were_named)
-    lost = sorted(may_be_named - set(map(layout.record_key, map(layout.stem_of, named))))
-    fault = "the catalogue names it, and it is gone, or is not as it was"
-    return {key: IntegrityError(f"{key}: {fault}", hint=_REMOVED) for key in lost}
+    right = set(map(layout.backup_name, named))  # in whichever folder, with whichever time
+    lost = {key: layout.backup_name(key) for key in sorted(may_be_named)}
+    lost = {key: name for key, name in lost.items() if name not in right}
+    here = set(map(layout.stem_of, month.view.listed.entries))
+    gone = {key: name for key, name in lost.items() if layout.stem_of(key) not in here}
+    acknowledged = await acknowledged_backups(store, gone.values())
+    found: dict[str, ArchiverError] = {}
+    for key, name in lost.items():
+        if key not in gone:
+            found[key] = IntegrityError(f"{key}: it is not as the catalogue says", hint=_BRING)
+        elif name not in acknowledged:
+            text = f"{key}: the catalogue names it, and it is gone"
+            found[key] = IntegrityError(text, hint=_ACKNOWLEDGE.format(name))
+    if found or (_is_short(month, named) and not repair.theirs):
+        which = "the catalogue names" if found else "it may have named"
+        fault = f"it was here, and is gone: {which} files that would get no line"
+        sums_key = layout.sums_key(month.view.key)
+        found[sums_key] = BadDocument(sums_key, fault, hint=_REMOVED)
+    return found
+
+
+def _is_short(month: _Month, named: Mapping[str, str]) -> bool:
+    """Whether a SHA256SUMS that is gone said more than its catalogue, and was so long that it may
+    have had a line that is not ``named`` now. What came after the catalogue was written had
+    none."""
+    catalogue = month.view.overview.catalogue
+    newest = max(catalogue.named, default="")
+    old = {
+        key: one for key, one in named.items() if layout.record_key(layout.stem_of(key)) <= newest
+    }
+    return catalogue.lost_size >= len(format_sums(month.names(old))) + LINE_BYTES
 
 
 def _added(month: _Month) -> dict[str, str]:

@@ -12,6 +12,7 @@ import pytest
 
 from archiver import Archive, LocalStore, TairSource, pull, restore, verify
 from archiver.archive import layout
+from archiver.archive.acknowledged import acknowledge, withdraw
 from archiver.archive.archive import Archive as Opened
 from archiver.archive.backupsets import newest_first
 from archiver.archive.contents import view_month
@@ -26,6 +27,7 @@ from archiver.commands.repair.run import Supplier, repair
 from archiver.commands.restore.choice import DamagedSet
 from archiver.commands.verify.model import VerifyOptions
 from archiver.errors import ArchiverError, BadDocument, UsageError
+from archiver.stores.scope import WHOLE
 from archiver.times import TimeRange
 from examples.sample_rdb import rdb, write_rdb
 from tests.archive import sample
@@ -281,19 +283,27 @@ def _forget(vendor: Path, day: str = "") -> None:
         one.unlink()
 
 
+async def _acknowledge(archive: Archive, *names: str) -> None:
+    async with archive.writing(WHOLE):
+        for name in names:
+            await acknowledge(archive, name, by="me", reason="ticket 7")
+
+
 @pytest.mark.parametrize("origin", ["archive", "source"])
 @pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
 async def test_a_set_that_is_lost_with_its_sha256sums_is_not_forgotten(
     instance: str, origin: str, pulled: Pulled, offsite: Archive, vendor: Path,
     source: TairSource,
 ) -> None:  # fmt: skip
-    """No verify has seen it: the catalogue alone names it."""
+    """No verify has seen it: the catalogue alone names it, until somebody says that it is known to
+    be gone."""
     sums, lost = pulled.sums(instance), pulled.objects(instance, DAYS[0])
     _forget(vendor, DAYS[0])
     for root in (pulled.root, Path(str(offsite.store))):
         for path in lost:
             remove_node(root / pulled.key(path))
         (root / pulled.key(sums)).unlink()
+    gone = [layout.backup_name(pulled.key(path)) for path in lost]
     supplier = ArchiveSupplier(offsite) if origin == "archive" else SourceSupplier(source)
     for _ in range(2):
         found = await verify(pulled.archive)
@@ -302,11 +312,154 @@ async def test_a_set_that_is_lost_with_its_sha256sums_is_not_forgotten(
         assert names == {pulled.key(path.with_suffix(".json")) for path in lost} | {
             pulled.key(sums)
         }
-        assert "index.jsonl" in str(mended.not_repaired[0].error)
+        told = [str(one.error) for one in mended.not_repaired]
+        assert all(f"acknowledge {name} (archiver ack)" in " ".join(told) for name in gone)
         assert (mended.exit_code, sums.exists()) == (3, False)
-    sums.with_name("index.jsonl").unlink()  # as that says
+    await _acknowledge(pulled.archive, *gone[1:])
+    found = await verify(pulled.archive)
+    mended = await repair(pulled.archive, found, supplier)
+    left = {pulled.key(lost[0].with_suffix(".json")), pulled.key(sums)}
+    assert {one.key for one in mended.not_repaired} == left
+    await _acknowledge(pulled.archive, gone[0])
+    mended = await repair(pulled.archive, found, supplier)
+    assert (mended.exit_code, mended.not_repaired) == (0, [])
     assert (await pull(source, pulled.archive, [everything(instance)])).exit_code == 0
     assert (await verify(pulled.archive)).findings == []
+
+
+@pytest.mark.parametrize("besides", ["here", "withdrawn", "cannot be read"])
+async def test_an_acknowledgement_that_does_not_count_for_a_lost_sha256sums(
+    besides: str, pulled: Pulled, vendor: Path, source: TairSource
+) -> None:
+    sums, path = pulled.sums(INSTANCE), pulled.objects(INSTANCE, DAYS[0])[0]
+    key, name = pulled.key(path.with_suffix(".json")), layout.backup_name(pulled.key(path))
+    _forget(vendor)
+    sums.unlink()
+    remove_node(path)
+    await _acknowledge(pulled.archive, name)
+    if besides == "here":  # without its record
+        path.write_bytes(b"x")
+    elif besides == "withdrawn":
+        async with pulled.archive.writing(WHOLE):
+            await withdraw(pulled.archive, name, by="me")
+    else:
+        (pulled.root / layout.acknowledgement_key(name)).write_bytes(b"{}")
+    found = await verify(pulled.archive)
+    mended = await repair(pulled.archive, found, SourceSupplier(source))
+    assert {key, pulled.key(sums)} <= {one.key for one in mended.not_repaired}
+    assert (mended.exit_code, sums.exists()) == (3, False)
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+async def test_all_of_a_month_is_known_to_be_gone(
+    instance: str, origin: str, pulled: Pulled, offsite: Archive, vendor: Path,
+    source: TairSource,
+) -> None:  # fmt: skip
+    sums = pulled.sums(instance)
+    lost = [path for day in DAYS for path in pulled.objects(instance, day)]
+    _forget(vendor)
+    for path in lost:
+        remove_node(path)
+    sums.unlink()
+    await _acknowledge(pulled.archive, *(layout.backup_name(pulled.key(path)) for path in lost))
+    found = await verify(pulled.archive)
+    assert [one.key for one in found.findings] == [pulled.key(sums)]
+    shutil.rmtree(Path(str(offsite.store)) / instance)
+    supplier = ArchiveSupplier(offsite) if origin == "archive" else SourceSupplier(source)
+    mended = await repair(pulled.archive, found, supplier)
+    assert (mended.exit_code, mended.not_repaired, sums.exists()) == (0, [], False)
+    assert (await verify(pulled.archive)).findings == []
+    assert not [row for row in await archived_rows(pulled.archive) if row.state is State.DAMAGED]
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+async def test_a_forged_catalogue_is_not_what_a_sha256sums_is_made_from(
+    instance: str, origin: str, pulled: Pulled, offsite: Archive, source: TairSource
+) -> None:
+    """It invents a backup, and SHA256SUMS is gone: that looks like a loss."""
+    sums, path = pulled.sums(instance), pulled.objects(instance)[0]
+    kept, index = sums.read_bytes(), sums.with_name(layout.INDEX_NAME)
+    old = layout.backup_name(pulled.key(path)).rpartition("-")[2]
+    first, _, rest = index.read_bytes().partition(b"\n")
+    line = next(one for one in rest.splitlines(keepends=True) if old.encode() in one)
+    new = rest + line.replace(old.encode(), b"777")
+    was, now = (hashlib.sha256(one).hexdigest().encode() for one in (rest, new))
+    index.write_bytes(first.replace(was, now) + b"\n" + new)
+    sums.unlink()
+    supplier = ArchiveSupplier(offsite) if origin == "archive" else SourceSupplier(source)
+    mended = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    assert (mended.exit_code, sums.exists()) == (3, False)
+    invented = [one.key for one in mended.not_repaired if one.key != pulled.key(sums)]
+    assert ["777" in one for one in invented] == [True]
+    await _acknowledge(pulled.archive, *map(layout.backup_name, invented))
+    mended = await repair(pulled.archive, await verify(pulled.archive), supplier)
+    assert (mended.exit_code, sums.read_bytes()) == (0, kept)
+    assert (await verify(pulled.archive)).findings == []
+
+
+@pytest.mark.parametrize("origin", ["archive", "source"])
+@pytest.mark.parametrize("left", [0, 30, -9, -1])
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+async def test_a_cut_sha256sums_that_somebody_removed(
+    instance: str, left: int, origin: str, pulled: Pulled, offsite: Archive, source: TairSource
+) -> None:
+    """The first catalogue was made after it was cut, so that nothing has ever known all of it. It
+    was no longer than the lines of what is here."""
+    sums = pulled.sums(instance)
+    kept = sums.read_bytes()
+    sums.with_name(layout.INDEX_NAME).unlink()
+    sums.write_bytes(kept[:left])
+    store, month = LocalStore(pulled.root), pulled.key(sums.parent)
+    await write_index(store, await view_month(store, month))
+    sums.unlink()
+    found = await verify(pulled.archive)
+    assert [one.key for one in found.findings] == [pulled.key(sums)]
+    supplier = ArchiveSupplier(offsite) if origin == "archive" else SourceSupplier(source)
+    mended = await repair(pulled.archive, found, supplier)
+    assert (mended.exit_code, mended.not_repaired, sums.read_bytes()) == (0, [], kept)
+
+
+@pytest.mark.parametrize("instance", [INSTANCE, CLUSTER])
+async def test_a_wrong_name_in_a_sha256sums_that_somebody_removed(
+    instance: str, pulled: Pulled, source: TairSource
+) -> None:
+    """A digit of a time was wrong in it when the first catalogue was made. The backup is here, with
+    its right time."""
+    sums = pulled.sums(instance)
+    kept = sums.read_bytes()
+    sums.with_name(layout.INDEX_NAME).unlink()
+    sums.write_bytes(kept.replace(DAYS[0].encode(), b"20260122"))
+    store, month = LocalStore(pulled.root), pulled.key(sums.parent)
+    await write_index(store, await view_month(store, month))
+    assert b"20260122" in sums.with_name(layout.INDEX_NAME).read_bytes()
+    sums.unlink()
+    mended = await repair(pulled.archive, await verify(pulled.archive), SourceSupplier(source))
+    assert (mended.exit_code, mended.not_repaired, sums.read_bytes()) == (0, [], kept)
+
+
+async def test_what_came_later_was_not_in_a_sha256sums_that_is_gone(
+    pulled: Pulled, vendor: Path, source: TairSource
+) -> None:
+    """It had the line of a set that was lost before the catalogue knew it. The lines of newer sets
+    do not make up for that."""
+    sums = pulled.sums(INSTANCE)
+    for path in pulled.objects(INSTANCE, DAYS[0]):
+        remove_node(path)
+    kept = sums.read_bytes()
+    sums.write_bytes(b"?" + kept[1:])
+    sums.with_name(layout.INDEX_NAME).unlink()
+    store, month = LocalStore(pulled.root), pulled.key(sums.parent)
+    await write_index(store, await view_month(store, month))
+    sums.unlink()
+    _forget(vendor, DAYS[0])
+    write_rdb(vendor / INSTANCE / "d_20261128021500.rdb", 100)
+    assert (await pull(source, pulled.archive, [everything(INSTANCE)])).exit_code == 3
+    found = await verify(pulled.archive)
+    mended = await repair(pulled.archive, found, SourceSupplier(source))
+    assert (mended.exit_code, sums.exists()) == (3, False)
+    assert "it may have named files" in str(mended.not_repaired[-1].error)
 
 
 async def test_a_set_that_is_lost_with_its_sha256sums_comes_back_with_it(

@@ -483,7 +483,7 @@ class InstanceCopy:
         await forget(store, replaced)
         index = self._shared.index
         plan, view = await self._plan_seal(month, sets, replaced)
-        if plan.data is not None and not self.writer.is_writer:
+        if plan.is_due and not self.writer.is_writer:
             if not await self.writer.begin():
                 return
             index.look_again(month)

@@ -370,7 +370,7 @@ class InstancePull:
         index, store = self._shared.index, self._shared.archive.store
         view = await index.view(month)
         plan = await listed.plan(view, sets, index)
-        if plan.data is not None and not self.writer.is_writer:
+        if plan.is_due and not self.writer.is_writer:
             if not await self.writer.begin():
                 return SealPlan()
             self._inventory.look_again()

@@ -148,7 +148,7 @@ class SourceSupplier:
                     failed[key] = error
                 if plan.data is not None and not failed:
                     observer(events.Repaired(key, "the archive itself"))
-                if plan.data is not None or failed:
+                if plan.is_due or failed:
                     listing.tell(month, failed)
 
         return await archive.for_each(set(map(scope_of, listing.forgotten)), write, observer)
