@@ -3,9 +3,9 @@
 docs/archive-format.md describes the documents. An acknowledgement holds while the set is as it was
 then: it ends when a file comes, goes or changes, when another node is missing, or when SHA256SUMS
 loses the set. That of a set covers a failed backup only if its node is in ``missing``. Where no set
-around tells which nodes it should have, each failed backup is acknowledged by its own name. None
-covers damage. Nothing is removed: a withdrawal is written into the document, and of two archives
-the later word counts.
+around tells which nodes it should have, each failed backup is acknowledged by its own name. So is
+one that was lost with its SHA256SUMS, of which nothing is here. None covers damage. Nothing is
+removed: a withdrawal is written into the document, and of two archives the later word counts.
 """
 
 import json

@@ -176,7 +176,7 @@ async def plan_seal(
     before = {key: min(hashes) for key, hashes in kept.items()}
     named = before | added
     if repair is not None:
-        if lost := await _lost(store, month, named, repair):
+        if lost := await _lost(store, month, named):
             return SealPlan(failed={**failed, **lost})
         try:
             _check_repair(month, added, kept, repair)
@@ -306,9 +306,7 @@ def _remembered(
     )
 
 
-async def _lost(
-    store: Store, month: _Month, named: Mapping[str, str], repair: SumsRepair
-) -> dict[str, ArchiverError]:
+async def _lost(store: Store, month: _Month, named: Mapping[str, str]) -> dict[str, ArchiverError]:
     """Why a SHA256SUMS that is gone cannot be written anew: by the key of its record, each file
     that it may have named, by the catalogue, that is not ``named`` now, and that nobody has
     acknowledged as gone; and why, by its own key. Raises StoreError."""
@@ -329,7 +327,9 @@ async def _lost(
         elif name not in acknowledged:
             text = f"{key}: the catalogue names it, and it is gone"
             found[key] = IntegrityError(text, hint=_ACKNOWLEDGE.format(name))
-    if found or (_is_short(month, named) and not repair.theirs):
+    known = {key for key, name in gone.items() if name in acknowledged}
+    known.update(map(layout.record_key, map(layout.stem_of, named)))
+    if found or _is_short(month, known):
         which = "the catalogue names" if found else "it may have named"
         fault = f"it was here, and is gone: {which} files that would get no line"
         sums_key = layout.sums_key(month.view.key)
@@ -337,16 +337,15 @@ async def _lost(
     return found
 
 
-def _is_short(month: _Month, named: Mapping[str, str]) -> bool:
+def _is_short(month: _Month, records: Collection[str]) -> bool:
     """Whether a SHA256SUMS that is gone said more than its catalogue, and was so long that it may
-    have had a line that is not ``named`` now. What came after the catalogue was written had
-    none."""
+    have had a line beside those of these records' objects. What came after the catalogue was
+    written had none."""
     catalogue = month.view.overview.catalogue
     newest = max(catalogue.named, default="")
-    old = {
-        key: one for key, one in named.items() if layout.record_key(layout.stem_of(key)) <= newest
-    }
-    return catalogue.lost_size >= len(format_sums(month.names(old))) + LINE_BYTES
+    objects = [f"{layout.stem_of(key)}.{Kind.RDB}" for key in records if key <= newest]
+    size = sum(LINE_BYTES + len(key) - len(f"{month.view.key}/") for key in objects)
+    return catalogue.lost_size >= size + LINE_BYTES
 
 
 def _added(month: _Month) -> dict[str, str]:

@@ -38,8 +38,9 @@ def ack(place: str, subjects: tuple[str, ...], **given: Any) -> None:
     """Acknowledge a backup that failed for good, so that it no longer counts as a failure.
 
     SET is the key of a backup set that lacks files, BACKUP a backup that failed at the vendor, as
-    pull names them. The acknowledgement is stored in the archive, shown by ls, verify and
-    drill, and copied. It holds until the set changes, and never covers damage.
+    pull names them, or one that is gone for good, as a repair names it. The acknowledgement is
+    stored in the archive, shown by ls, verify and drill, and copied. It holds until the set
+    changes, and never covers damage.
 
     \b
     Examples:
