@@ -1,6 +1,7 @@
 """``archiver ack`` as its users meet it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -133,3 +134,24 @@ async def test_a_backup_that_is_acknowledged_is_counted_as_one(files: Path, run:
     assert (await run("ack", "archive", name, "--reason", "ticket 7")).code == 0
     known = await run("ls", "archive", "--remote", "--instance", INSTANCE)
     assert "; 1 backup acknowledged\n" in known.err
+
+
+async def test_a_backup_that_was_lost_with_its_sha256sums(
+    files: Path, run: Run, tmp_path: Path
+) -> None:
+    """By what the repair says of it."""
+    serve(files, NIGHTS)
+    assert (await run(*PULL)).code == 0
+    assert (await run("copy", "archive", "copy")).code == 0
+    for root in (tmp_path / "archive", tmp_path / "copy"):
+        [sums] = root.rglob("SHA256SUMS")
+        sums.unlink()
+        shutil.rmtree(min(path for path in sums.parent.iterdir() if path.is_dir()))
+    repair = ("verify", "archive", "--repair-from", "copy")
+    told = await run(*repair)
+    names = set(re.findall(r"acknowledge (\S+) \(archiver ack\)", told.err))
+    assert (told.code, {one.rpartition("-")[0][-1] for one in names}) == (3, {"a", "b"})
+    assert (await run(*repair)).code == 3
+    assert (await run("ack", "archive", *names, "--reason", "ticket 4711")).code == 0
+    assert (await run(*repair)).code == 0
+    assert (await run("verify", "archive")).code == 0
