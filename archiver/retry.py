@@ -151,6 +151,11 @@ class RetryTable:
     lost_worker: RetryRule = RetryRule(
         "a file whose worker died; from the second time on alone on its worker", attempts=3
     )
+    unheard: RetryRule = RetryRule(
+        "giving work to workers again that heard nothing of the coordinator; progress resets the "
+        "time",
+        total=_TOTAL,
+    )
     cluster: RetryRule = RetryRule("connecting to the scheduler of a cluster", timeout=10.0)
     no_worker: RetryRule = RetryRule("waiting for a worker where a cluster has none", total=60.0)
     # Buckets

@@ -56,7 +56,7 @@ class Borrowed:
 
     def __init__(self) -> None:
         self._until = -math.inf
-        self._heard_at = boot_clock()
+        self._heard_at = time.monotonic()
         self._lost: ArchiverError | None = None
         self._guard: Final = threading.Lock()
 
@@ -64,7 +64,7 @@ class Borrowed:
         """The coordinator has answered: the lock is held until then, by :func:`boot_clock`."""
         with self._guard:
             self._until = max(self._until, until)
-            self._heard_at = boot_clock()
+            self._heard_at = time.monotonic()
 
     def lose(self, error: ArchiverError) -> None:
         """The lock is not held any more."""
@@ -80,6 +80,6 @@ class Borrowed:
         while self._lost is not None or not self.is_valid:
             if self._lost is not None:
                 raise self._lost
-            silent = boot_clock() - self._heard_at
+            silent = time.monotonic() - self._heard_at
             if silent > PATIENCE_SECONDS or not pause(_LOOK_SECONDS):
                 raise LoanLapsed("the coordinator of this worker does not answer any more")

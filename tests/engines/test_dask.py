@@ -27,6 +27,8 @@ pytestmark = pytest.mark.timeout(1700 if FULL else 300)
 # Bytes a second of each connection, so that something is under way when somebody is killed.
 SLOW = Faults(rate=extent(400_000, 20_000_000, on_budget=400_000))
 FEW, HALF = FILES // 12, FILES // 2
+# A few small files come all at once.
+MIDDLE = extent(FEW, HALF, on_budget=FEW)
 
 # What differs between two pulls of the same backups.
 _VARIES = ("started_at", "finished_at", "attempts", "bytes_fetched_again", "bytes_fetched")
@@ -128,46 +130,50 @@ async def test_workers_that_are_killed_cost_a_retry(
 
 
 async def test_a_lost_scheduler_ends_the_run_and_the_next_goes_on(
-    originals: dict[str, str], emulator: Emulator, start: Start, cluster: DaskCluster,
-    tmp_path: Path,
+    originals: dict[str, str], emulator: Emulator, seaweed: SeaweedFS, bucket: str,
+    s3_writer: None, start: Start, cluster: DaskCluster,
 ) -> None:  # fmt: skip
-    place = tmp_path / "archive"
-    cluster.start_worker()
+    place = f"s3://{bucket}/redis", "--s3-endpoint", seaweed.endpoint, "--workers", "6"
+    for _ in range(3):
+        cluster.start_worker()
     emulator.faults = SLOW
-    pull = await start(place, "--engine", "dask", "--scheduler", cluster.address)
-    await pull.until("archived", FEW)
+    pull = await start(*place, "--engine", "dask", "--scheduler", cluster.address)
+    await pull.until("archived", MIDDLE)
     assert cluster.scheduler is not None
     cluster.scheduler.kill()
     code, err = await pull.end()
     assert code == 5, err
     assert "the connection to the scheduler was lost" in err
-    assert FEW <= pull.count("archived") < FILES
+    assert MIDDLE <= pull.count("archived") < FILES
     cluster.start_scheduler()
-    cluster.start_worker()
-    rest = await start(place, "--engine", "dask", "--scheduler", cluster.address)
+    for _ in range(3):
+        cluster.start_worker()
+    rest = await start(*place, "--engine", "dask", "--scheduler", cluster.address)
     code, err = await rest.end()
     assert code == 0, err
-    assert_whole(place, originals)
+    assert 0 < rest.count("archived") <= FILES - MIDDLE
+    await assert_bucket_is_whole(seaweed, bucket, originals)
 
 
 async def test_a_killed_coordinator_ends_its_workers_and_the_next_run_goes_on(
     originals: dict[str, str], emulator: Emulator, seaweed: SeaweedFS, bucket: str,
     s3_writer: None, start: Start, cluster: DaskCluster,
 ) -> None:  # fmt: skip
-    cluster.start_worker()
+    for _ in range(3):
+        cluster.start_worker()
     emulator.faults = SLOW
     args = (
-        f"s3://{bucket}/redis", "--s3-endpoint", seaweed.endpoint,
+        f"s3://{bucket}/redis", "--s3-endpoint", seaweed.endpoint, "--workers", "6",
         "--engine", "dask", "--scheduler", cluster.address,
     )  # fmt: skip
     pull = await start(*args)
-    await pull.until("archived", FEW)
+    await pull.until("archived", MIDDLE)
     pull.process.kill()
     await pull.process.wait()
     rest = await start(*args)
     code, err = await rest.end()
     assert code == 0, err
-    assert 0 < rest.count("archived") <= FILES - FEW
+    assert 0 < rest.count("archived") <= FILES - MIDDLE
     await assert_bucket_is_whole(seaweed, bucket, originals)
 
 
@@ -218,6 +224,28 @@ async def test_a_worker_of_another_version(
     assert code == 2, err
     assert "has archiver 0.0.1, and this is" in err
     assert pull.count("archived") == 0
+
+
+NO_ARCHIVE = """
+from archiver.stores.local.store import LocalStore
+
+def refused(*_):
+    raise PermissionError(13, "refused")
+
+LocalStore.__init__ = refused
+"""
+
+
+async def test_a_worker_that_fails_to_open_the_archive_is_not_waited_for(
+    originals: dict[str, str], start: Start, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    preload = tmp_path / "refused.py"
+    preload.write_text(NO_ARCHIVE)
+    cluster.start_worker("--no-nanny", "--preload", str(preload))
+    pull = await start(tmp_path / "archive", "--engine", "dask", "--scheduler", cluster.address)
+    code, err = await pull.end()
+    assert code == 2, err
+    assert "cannot take part: PermissionError(13, 'refused')" in err
 
 
 async def test_an_interrupt_ends_what_the_workers_do(

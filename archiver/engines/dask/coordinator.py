@@ -85,6 +85,9 @@ class Dask:
         self._lines: Final[dict[str, Line]] = {}
         # How many workers died with a file.
         self._deaths: Final[Counter[Identity]] = Counter()
+        # When, by boot_clock, a worker first gave its work up after the last progress of any.
+        self._unheard_since: float | None = None
+        self._connection: Final = client.scheduler_comm
         self._routes: Final[set[tuple[str, str, str]]] = set()
 
     @property
@@ -97,9 +100,9 @@ class Dask:
     # Tasks
 
     async def one(self, transfer: Transfer) -> tuple[Transfer, Stored]:
-        backup = transfer.backup
-        while (result := await self._result(Work(self._run, (transfer,), is_batch=False))) is None:
-            self._give_up_or_retry(backup)
+        backup, work = transfer.backup, Work(self._run, (transfer,), is_batch=False)
+        while (result := await self._result(work)) is None or result.is_abandoned:
+            self._give_up_or_retry(backup, has_died=result is None)
         self._deaths.pop(backup.identity, None)
         if result.error is not None:
             raise result.error
@@ -108,8 +111,8 @@ class Dask:
             raise RuntimeError("a worker returned neither a result nor an error")
         return home
 
-    def _give_up_or_retry(self, backup: Backup) -> None:
-        """After the death of its worker. Raises BackupFailed."""
+    def _give_up_or_retry(self, backup: Backup, *, has_died: bool) -> None:
+        """After its worker died, or gave it up. Raises BackupFailed after too many deaths."""
         deaths = self._deaths[backup.identity]
         if deaths >= RETRIES.lost_worker.attempts:
             del self._deaths[backup.identity]
@@ -117,12 +120,14 @@ class Dask:
                 f"{backup}: {deaths} workers died while they downloaded it",
                 hint="their logs may say why; the next pull tries it again",
             )
-        why = BackupFailed("its worker died")
-        self._observer(events.Retrying(str(backup), why, deaths, 0.0, backup.instance_id))
+        why = BackupFailed(
+            "its worker died" if has_died else "its worker heard no more of this run"
+        )
+        self._observer(events.Retrying(str(backup), why, max(1, deaths), 0.0, backup.instance_id))
 
     async def together(self, transfers: Sequence[Transfer], settled: Settled) -> None:
         result = await self._result(Work(self._run, tuple(transfers), is_batch=True))
-        if result is None:
+        if result is None or result.is_abandoned:
             result = Result((None,) * len(transfers))
         for home in result.homes:
             settled(None if home is None else home[1])
@@ -130,11 +135,11 @@ class Dask:
             raise result.error
 
     async def _result(self, work: Work) -> Result | None:
-        """What came of a task; None if its worker died, or gave it up. Raises what ends the run."""
+        """What came of a task; None if its worker died. Raises what ends the run."""
         backups = {one.backup.identity: one.backup for one in work.transfers}
         alone = any(self._deaths[identity] for identity in backups)
         place = await self._place(alone=alone)
-        own = self._at_work.setdefault(place.address, {})
+        own, line = self._at_work.setdefault(place.address, {}), place.line
         own |= backups
         try:
             result = await self._result_at(place, work)
@@ -145,15 +150,28 @@ class Dask:
                 own.pop(identity, None)
             self._places.give(place)
         if result is None or result.is_abandoned:
-            self._deaths.update(backups.keys())
+            if place.line is line:  # else it was opened anew, since a neighbour was given up
+                place.line = None
             self._doubt(work)
-            if result is None:  # it may not be dead, but out of reach
-                await self._unless_over(self._lapsed([place.address]))
-            place.line = None
+            if result is not None:
+                self._given_up()
+                return result
+            self._deaths.update(backups.keys())
+            # It may not be dead, but out of reach.
+            await self._unless_over(self._lapsed([place.address]))
             return None
+        self._unheard_since = None
         if result.error is not None:
             self._doubt(work)
         return result
+
+    def _given_up(self) -> None:
+        """A worker heard nothing of this process for long, which is no fault of the backup: this
+        process may have been stopped, or held up. Ends the run where that goes on for too long."""
+        now = boot_clock()
+        since = self._unheard_since = self._unheard_since or now
+        if now - since > RETRIES.unheard.total:
+            self._end(ClusterLost("no worker hears this process", hint="run the command again"))
 
     async def _place(self, *, alone: bool) -> Place:
         """A worker that takes part in this run: it is asked to before its first task. Raises
@@ -263,7 +281,9 @@ class Dask:
 
     def _check(self) -> None:
         """Raises what ends the run."""
-        if self._client.status != "running":
+        # Dask connects again by itself, and has forgotten the tasks then.
+        is_same = self._client.scheduler_comm is self._connection
+        if self._client.status != "running" or not is_same:
             self._end(_lost("it closed the connection"))
         if self._why_over is not None:
             raise self._why_over
@@ -297,7 +317,7 @@ class Dask:
                 return
             self._places.update(dict(threads))
             now = anyio.current_time()
-            if threads:
+            if any(not place.gone.is_set() for place in self._places.all):
                 since = now
                 self._begun.set()
             if now - since > RETRIES.no_worker.total:
@@ -323,6 +343,8 @@ class Dask:
         own = dict(self._at_work.get(address, {}))
         if own:
             self._lent_until[address] = boot_clock() + LOAN_SECONDS
+        if question.happened:
+            self._unheard_since = None
         for event in question.happened:
             self._relay(event, own)
         # Nothing is lent to a worker that is thought dead: its work is given to others.

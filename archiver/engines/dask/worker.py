@@ -9,7 +9,7 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
@@ -27,7 +27,7 @@ from archiver.engines.dask.messages import (
     Work,
     without_urls,
 )
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, UnusableCluster
 from archiver.model import Backup, Stored, Transfer
 from archiver.stores.loans import PATIENCE_SECONDS, Borrowed, LoanLapsed, boot_clock
 from archiver.stores.scope import scope_of
@@ -40,6 +40,9 @@ ANSWER: Final = "archiver_answer"
 STOP: Final = "archiver_stop"
 # How often a worker asks how long the locks are lent to it, and tells what happened.
 _PULSE_SECONDS: Final = 0.5
+# So many locks are kept at hand, and more only while there is work for all of them: who comes back
+# to an instance need not look at its lock again.
+_MOST_LENT: Final = 64
 
 # By the id of the run and the worker's address: a process may have several workers.
 _RUNS: Final[dict[tuple[str, str], "_Run"]] = {}
@@ -87,7 +90,8 @@ async def open_run(
             del _RUNS[run, address]
 
     if (earlier := _RUNS.get((run, address))) is not None:
-        earlier.stop()  # the coordinator has given its work to others
+        earlier.stop()  # the coordinator gives its work to others
+        await asyncio.wrap_future(earlier.ended)
     opened = _RUNS[run, address] = _Run(line, settings, tell, forget)
     dask_worker.handlers[ANSWER] = answer
     dask_worker.handlers[STOP] = stop
@@ -142,7 +146,7 @@ class _Run:
         self._numbers: Final = itertools.count()
         self._asked: Final[dict[int, _Asked]] = {}
         # By scope, how many transfers are under way, and what is lent.
-        self._scopes: Final[Counter[str]] = Counter()
+        self._scopes: Counter[str] = Counter()
         self._lent: Final[dict[str, _Lent]] = {}
         self._lending: Final = asyncio.Lock()
         self._tasks: Final[set[asyncio.Task[Any]]] = set()
@@ -151,11 +155,17 @@ class _Run:
 
     def fetch(self, work: Work) -> Result:
         try:
-            return asyncio.run_coroutine_threadsafe(self._fetch(work), self._loop).result()
+            result = asyncio.run_coroutine_threadsafe(self._fetch(work), self._loop)
+            either: list[Future[Any]] = [result, self.ended]
+            # What was called in the moment of the end never runs.
+            wait(either, return_when=FIRST_COMPLETED)
+            return result.result() if result.done() else Result(is_abandoned=True)
         except (CancelledError, RuntimeError) as error:  # of a loop that is closed
             if isinstance(error, RuntimeError) and not self._loop.is_closed():
                 raise
             return Result(is_abandoned=True)
+        except OSError as error:  # dask raises such ones itself, for a worker that died
+            raise RuntimeError(repr(error)) from error
 
     def answered(self, answer: bytes) -> None:
         self._call(lambda: self._take(self._line.unpack(answer)))
@@ -173,7 +183,9 @@ class _Run:
                 runner.run(self._main(settings))
         except BaseException as error:  # noqa: BLE001 - the coordinator gets it
             if not self.ready.done():
-                self.ready.set_exception(error)
+                # An OSError would be taken for the death of this worker.
+                why = UnusableCluster(repr(error)) if isinstance(error, OSError) else error
+                self.ready.set_exception(why)
         finally:
             self._forget(self)
             self.ended.set_result(None)
@@ -212,7 +224,7 @@ class _Run:
     async def _ask(self, wanted: Iterable[Identity] = (), *, renews: bool = False) -> Answer:
         number = next(self._numbers)
         asked = self._asked[number] = _Asked(boot_clock(), self._loop.create_future())
-        scopes = tuple(+self._scopes)
+        scopes = tuple(self._scopes)
         self._tell(Question(number, scopes, tuple(wanted), renews, self._outbox.take()))
         try:
             return await asked.answer
@@ -259,7 +271,7 @@ class _Run:
         except ArchiverError as raised:
             error = raised
         finally:
-            self._scopes.subtract(scopes)
+            self._scopes -= Counter(scopes)
         # Not those of other tasks: their results may arrive earlier.
         own = {transfer.backup.identity for transfer in work.transfers}
         return Result(tuple(homes), error, self._outbox.take(own))
@@ -289,9 +301,9 @@ class _Run:
             lent = self._lent.get(scope)
             if lent is not None and lent.name == loan.name:
                 return
-            if lent is not None:
-                del self._lent[scope]
-                await lent.stack.aclose()
+            idle = [one for one in self._lent if one not in self._scopes]
+            for one in idle[: max(0, len(self._lent) - _MOST_LENT)] + [scope] * (lent is not None):
+                await self._lent.pop(one).stack.aclose()
             lock, stack = Borrowed(), AsyncExitStack()
             lock.extend(at + loan.seconds)
             await stack.enter_async_context(entered(self._store.borrowed(scope, loan.name, lock)))

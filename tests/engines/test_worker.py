@@ -1,0 +1,104 @@
+"""A run in a worker, with a coordinator in this process."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from archiver.concurrency import in_thread
+from archiver.engines.dask import worker
+from archiver.engines.dask.line import Line
+from archiver.engines.dask.messages import Answer, Question, Result, Settings, Work
+from archiver.engines.dask.worker import _Run
+from archiver.errors import BackupGone
+from archiver.model import Backup, BackupType, SourceName, Status, Transfer
+from archiver.stores.local.store import LocalStore
+from archiver.transfer.engine import TransferOptions
+
+BACKUP = Backup(
+    SourceName("any", "List"), "r-0", "r-0", "1", None, datetime(2026, 11, 1, tzinfo=UTC),
+    Status.SUCCESS, BackupType.FULL,
+)  # fmt: skip
+
+
+class Coordinator:
+    """Lends its locks, and says of each backup that it is gone."""
+
+    def __init__(self, store: LocalStore) -> None:
+        self._store = store
+        self._answering: list[asyncio.Task[None]] = []
+        self._line, other, self._is_made = Line(), Line(), threading.Event()
+        self._line.connect(other.public)
+        other.connect(self._line.public)
+        settings = Settings(store.elsewhere(), TransferOptions(), 1)
+        self.run = _Run(other, self._line.pack(settings), self._tell, lambda _: None)
+        self._is_made.set()
+
+    def _tell(self, question: Question) -> None:
+        self._answering.append(asyncio.create_task(in_thread(self._answer, question)))
+
+    def _answer(self, question: Question) -> None:
+        self._is_made.wait()
+        loans = {scope: self._store.loan(scope) for scope in question.scopes}
+        gone = {identity: BackupGone("gone") for identity in question.wanted}
+        self.run.answered(self._line.pack(Answer(question.number, loans, gone, None)))
+
+    async def fetch(self, instance: str) -> Result:
+        stem = f"{instance}/2026/11/20261101T000000Z-1"
+        backup = replace(BACKUP, instance_id=instance)
+        work = Work("run", (Transfer(backup, stem, stem),), is_batch=False)
+        return await in_thread(self.run.fetch, work)
+
+
+@pytest.fixture
+async def coordinator(tmp_path: Path) -> AsyncIterator[Coordinator]:
+    store = LocalStore(tmp_path / "archive")
+    store.lend()
+    async with AsyncExitStack() as locks:
+        for number in range(4):
+            await locks.enter_async_context(store.exclusive(f"r-{number}"))
+        made = Coordinator(store)
+        await asyncio.wrap_future(made.run.ready)
+        yield made
+        made.run.stop()
+        await asyncio.wrap_future(made.run.ended)
+
+
+async def test_what_is_known_of_instances_that_are_done_is_bounded(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_MOST_LENT", 2)
+    for number in (0, 1, 2, 3, 2, 0):
+        result = await coordinator.fetch(f"r-{number}")
+        assert isinstance(result.error, BackupGone)
+    assert list(coordinator.run._lent) == ["r-2", "r-3", "r-0"]
+    assert not coordinator.run._scopes
+
+
+async def test_a_task_that_comes_in_the_moment_of_the_end_does_not_wait_for_ever(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(coroutine: Coroutine[None, None, Result], _: object) -> Future[Result]:
+        coroutine.close()
+        coordinator.run.stop()
+        return Future()
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", never)
+    assert (await coordinator.fetch("r-0")).is_abandoned
+
+
+async def test_an_unforeseen_error_is_not_taken_for_a_death(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> object:
+        raise TimeoutError("unforeseen")
+
+    monkeypatch.setattr(coordinator.run, "_fetch", fail)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        await coordinator.fetch("r-0")
