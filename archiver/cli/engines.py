@@ -57,7 +57,9 @@ def engine_of(given: Mapping[str, Any]) -> "OpenEngine":
         from archiver.engines.dask.cluster import Cluster
         from archiver.engines.dask.coordinator import dask
     except ImportError as error:
-        raise UsageError(f"--engine dask: {error}", hint="pip install 'archiver[dask]'") from None
+        # Not by its name: on PyPI that is somebody else's.
+        hint = "run pip install '.[dask]' in a checkout of archiver"
+        raise UsageError(f"--engine dask: {error}", hint=hint) from None
     return dask(Cluster(scheduler, processes or 0))
 
 

@@ -240,7 +240,7 @@ class Dask:
         if isinstance(answer, Exception) and not isinstance(answer, ArchiverError):
             raise UnusableCluster(
                 f"the worker {place.address} cannot take part: {type(answer).__name__}: {answer}",
-                hint="install archiver[dask] there",
+                hint="install this version of archiver there, with its extra dask",
             )
         return answer
 
