@@ -158,6 +158,9 @@ class TimeRange:
 # The start of ``TimeRange.everything``, as in a query.
 EVERYTHING_FROM = format_iso(_FIRST, "minutes")
 
+# How people may write a moment.
+MOMENTS = "2026-11-01 or 2026-11-01T02:15Z, in UTC"
+
 
 def parse_moment(text: str) -> datetime:
     """A moment as people write it, aware UTC; a date is its last moment. Raises UsageError."""
@@ -166,9 +169,7 @@ def parse_moment(text: str) -> datetime:
             return datetime.combine(date.fromisoformat(text), time.max, UTC)
         return _parse_time(text)
     except (ValueError, OverflowError):
-        raise UsageError(
-            f"invalid time {text!r}", hint="write 2026-11-01 or 2026-11-01T02:15Z; UTC"
-        ) from None
+        raise UsageError(f"invalid time {text!r}", hint=f"write {MOMENTS}") from None
 
 
 def _parse_time(text: str) -> datetime:

@@ -8,7 +8,7 @@ from archiver.cli.params import Word
 
 
 @command("completion")
-@click.argument("shell", type=Word(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=Word(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script for SHELL.

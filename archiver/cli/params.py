@@ -17,7 +17,7 @@ from archiver.ids import is_instance_id
 from archiver.proxies import Proxies
 from archiver.shards import Shard
 from archiver.stray_characters import stray_characters_in
-from archiver.times import ALL, TimeRange, parse_moment
+from archiver.times import ALL, MOMENTS, TimeRange, parse_moment
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -169,7 +169,7 @@ class Moment(click.ParamType[datetime | str]):
         try:
             return parse_moment(value)
         except UsageError as error:
-            self.fail(f"{error}; or {LATEST}", param, ctx)
+            self.fail(f"{error.message} (write {LATEST}, {MOMENTS})", param, ctx)
 
 
 class Duration(click.ParamType[float]):

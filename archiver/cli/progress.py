@@ -46,6 +46,13 @@ def _close(bars: "Iterable[tqdm[NoReturn]]") -> None:
         sys.stderr.flush()
 
 
+def _skip(bar: "tqdm[NoReturn]", count: int) -> None:
+    """Move a bar past what an earlier run has done: the rate is of this run alone."""
+    bar.n += count
+    bar.initial += count
+    bar.last_print_n += count
+
+
 def _move(bar: "tqdm[NoReturn]", position: int) -> None:
     # A part that is downloaded again moves a bar back, never past its end.
     bar.update(position - bar.n)
@@ -184,9 +191,6 @@ class BarProgress:
     ``is_only_bytes``."""
 
     def __init__(self, *, is_only_bytes: bool = True) -> None:
-        from tqdm import tqdm
-
-        self._tqdm: Final = tqdm
         self._bytes: Final = _Bytes()
         # Of files by their identity, of backups that are being made by their instance.
         self._bars: Final[dict[tuple[str, ...], tqdm[NoReturn]]] = {}
@@ -194,16 +198,19 @@ class BarProgress:
 
     def __call__(self, event: events.Event) -> None:
         self._bytes.observe(event)
+        skipped = 0
         match event:
             case events.Started(backup, position, whole):
-                self._add(backup.identity, str(backup), whole, position)
+                self._add(backup.identity, str(backup), whole)
+                _skip(self._bars[backup.identity], position)
+                skipped = position
             case events.Advanced(backup, position):
                 _move(self._bars[backup.identity], position)
             case events.Archived(backup) | events.Failed(_, _, backup) if backup is not None:
                 self._remove(backup.identity)
             case events.BackupAdvanced(instance_id, _, _, percent):
                 if (instance_id,) not in self._bars:
-                    self._add((instance_id,), instance_id, 100, 0, "%")
+                    self._add((instance_id,), instance_id, 100, "%")
                 _move(self._bars[instance_id,], percent)
             case events.BackupMade(instance_id) | events.Failed(instance_id):
                 self._remove((instance_id,))
@@ -213,14 +220,12 @@ class BarProgress:
             self._total = _bar("all", 0, self._row(0), leave=True)
         if self._total is not None:
             self._total.total = self._bytes.planned
+            _skip(self._total, skipped)
             _move(self._total, self._bytes.position)
 
-    def _add(
-        self, key: tuple[str, ...], name: str, whole: int, position: int, unit: str = "B"
-    ) -> None:
+    def _add(self, key: tuple[str, ...], name: str, whole: int, unit: str = "B") -> None:
         first = 0 if self._total is None else 1
-        self._bars[key] = bar = _bar(name, whole, self._row(first), unit, leave=False)
-        _move(bar, position)
+        self._bars[key] = _bar(name, whole, self._row(first), unit, leave=False)
 
     def _remove(self, key: tuple[str, ...]) -> None:
         if (bar := self._bars.pop(key, None)) is not None:
@@ -233,8 +238,7 @@ class BarProgress:
         return next(row for row in itertools.count(first) if row not in taken)
 
     def say(self, text: str) -> Printed:
-        with self._tqdm.external_write_mode(file=sys.stderr):
-            return say(text)
+        return say(text)
 
     def close(self) -> None:
         _close((*self._bars.values(), *([] if self._total is None else [self._total])))
@@ -308,9 +312,6 @@ class WorkBars:
     """A bar for the set and one for the current step of a file."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm
-
-        self._tqdm: Final = tqdm
         self._set: Final = _Set()
         self._bars: Final[list[tqdm[NoReturn]]] = []
         self._step: tuple[str, str] | None = None
@@ -340,7 +341,7 @@ class WorkBars:
         _move(self._bars[1], event.position)
 
     def say(self, text: str) -> None:
-        self._tqdm.write(plain(text), file=sys.stderr)
+        say(text)
 
     def close(self) -> None:
         _close(reversed(self._bars))

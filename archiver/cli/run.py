@@ -130,9 +130,12 @@ def _run(
 
 
 def say(text: str) -> Printed:
-    """Print a line for people on stderr, without anything that grants access."""
+    """Print a line for people on stderr, above the bars if there are any, without anything that
+    grants access."""
     printed = Printed(streams.safe(text))
-    with contextlib.suppress(OSError):  # a terminal that is gone
+    bars = getattr(sys.modules.get("tqdm"), "tqdm", None)  # loaded by who shows bars
+    without_bars = bars.external_write_mode(sys.stderr) if bars else contextlib.nullcontext()
+    with contextlib.suppress(OSError), without_bars:  # a terminal that is gone
         sys.stderr.write(f"{printed.text}\n")  # in one, since other threads print requests
         sys.stderr.flush()
     return printed

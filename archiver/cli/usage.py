@@ -23,7 +23,8 @@ def text(error: click.UsageError) -> str:
             shown = shown if param.param_type_name == "argument" else f"{param.opts[-1]} {shown}"
             what = f"missing {param.param_type_name}: {shown}"
         case click.BadParameter(param=click.Parameter() as param):
-            return f"{param.get_error_hint(error.ctx)}: {error.message}".replace("\n", " ")
+            name = param.get_error_hint(error.ctx).strip("'")  # click quotes arguments
+            return f"{name}: {error.message}".replace("\n", " ")
         case click.NoSuchOption():
             near = error.possibilities
             what = f"no such option: {error.option_name}"

@@ -15,7 +15,7 @@ from archiver.cli.run import Ended, Printed, announce
 from archiver.commands.ls.age import Overdue, held
 from archiver.commands.summary import Summary
 from archiver.errors import EXIT_OK, BackupFailed, worst_exit_code
-from archiver.events import Event, Failed, NothingListed, Planned, SetIncomplete
+from archiver.events import Event, Failed, NothingListed, Planned, RouteChosen, SetIncomplete
 from archiver.ids import is_instance_id
 from archiver.logs import record
 
@@ -50,6 +50,7 @@ class Watch:
     _kept_away: dict[str, tuple[str, int]] = field(default_factory=dict)
     # By what is said of them: instances and regions.
     _alike: dict[str, list[str]] = field(default_factory=dict)
+    _routes: set[RouteChosen] = field(default_factory=set)
     _why: Printed | None = None
     overdue_instances: int = 0
 
@@ -113,11 +114,15 @@ class Watch:
             "no backups:", event.instance_id
         ):
             return
+        if isinstance(event, RouteChosen):
+            if event in self._routes:  # a `backup` has several pulls, and each chooses anew
+                return
+            self._routes.add(event)
         shown = words.line(event)
         if shown is not None and shown[0] <= self.verbosity:
             self.progress.say(shown[1])
         elif self.dry_run and isinstance(event, Planned) and self.verbosity >= words.NORMAL:
-            self.progress.say(f"would download: {event.backup} {words.listed_size(event.backup)}")
+            self.progress.say(words.planned(event.backup, with_set=self.verbosity >= words.VERBOSE))
 
     def _report_failure(self, event: Failed | SetIncomplete) -> None:
         if isinstance(event, Failed) and event.backup is None and is_instance_id(event.subject):

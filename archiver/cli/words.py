@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Final
 
 from archiver.commands.summary import Summary
-from archiver.model import Network
-from archiver.times import TimeRange
+from archiver.model import Backup, Network
+from archiver.times import TimeRange, format_minute
 from archiver.words import (
     DEBUG,
     NORMAL,
@@ -41,6 +41,7 @@ __all__ = [
     "made",
     "made_and_pulled",
     "narrowed",
+    "planned",
     "size",
     "span",
     "summary",
@@ -93,13 +94,20 @@ def made_and_pulled(
     return [*first, *summary(result, seconds, finished=finished, dry_run=dry_run)]
 
 
+def planned(backup: Backup, *, with_set: bool) -> str:
+    """What a dry run says of a backup; ``with_set``: also of which set, if its source says that."""
+    of_set = f", set {backup.set_id}" if with_set and backup.set_id is not None else ""
+    when = format_minute(backup.started_at)
+    return f"would archive: {backup} {listed_size(backup)}, started {when}{of_set}"
+
+
 def _done(result: Summary, seconds: float, *, finished: bool, dry_run: bool) -> str:
     """The first line: what was archived, or would be."""
     if dry_run:
         what = f"{times(result.planned, 'backup')}, {size(result.bytes_planned)}"
         if result.unsized:
             what += f" and {result.unsized:,} of unknown size"
-        return f"would download {what}; {result.held:,} already in the archive"
+        return f"would archive {what}; {result.held:,} already in the archive"
     if result.archived:
         ways = ", ".join(
             f"{size(result.bytes_fetched[network])} over {network}"
@@ -164,4 +172,6 @@ def holding(
     (youngest, _), (oldest, worst) = ages[0], ages[-1]
     which = "the newest backup" if is_all else "the newest requested backup"
     text = f"{text}; {which} started {age(youngest)} ago"
-    return text if age(oldest) == age(youngest) else f"{text}, that of {worst} {age(oldest)} ago"
+    if age(oldest) == age(youngest):
+        return text
+    return f"{text}, and the newest of {worst} {age(oldest)} ago"

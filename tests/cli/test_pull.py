@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import io
 import json
 import os
 import pty
@@ -11,13 +12,16 @@ import signal
 import struct
 import sys
 import termios
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from archiver import events
 from archiver.cli import words as texts
+from archiver.cli.progress import BarProgress, NoProgress
+from archiver.cli.run import say
+from archiver.cli.watching import Watch
 from archiver.commands.summary import Summary
 from archiver.emulator import Emulator, Faults
 from archiver.errors import IntegrityError, SourceUnavailable
@@ -28,6 +32,10 @@ from tests.conftest import INSTANCE, KEY_ID, KEY_SECRET
 
 PULL = ("pull", "--instance", INSTANCE, "--to", "archive")
 STAMP = "20261124021500"
+WRONG_ASSERTION = (
+    "'dbsize => 2': expected one of == != >= <= > < at character 8 "
+    "(such as: dbsize >= 1000, exists user:1, type user:1 == hash)"
+)
 
 
 def assert_one_line(result: Result, code: int, *words: str) -> None:
@@ -119,6 +127,15 @@ async def test_a_word_in_any_case(files: Path, run: Run) -> None:
         (("pull", "--to"), "option --to requires an argument"),
         (("verify", "a", "b"), "got unexpected extra argument (b)"),
         (("ls", "a", "--log-format", "json"), "--log-format needs --log-file"),
+        (
+            ("completion", "fihs"),
+            "SHELL: 'fihs' is not one of bash, zsh, fish; did you mean fish?",
+        ),
+        (
+            ("restore", "a", "--at", "noon"),
+            "--at: invalid time 'noon' (write latest, 2026-11-01 or 2026-11-01T02:15Z, in UTC)",
+        ),
+        (("drill", "a", "--assert", "dbsize => 2"), f"--assert: {WRONG_ASSERTION}"),
     ],
 )
 async def test_a_usage_error_is_one_line(run: Run, args: tuple[str, ...], said: str) -> None:
@@ -459,6 +476,44 @@ async def test_a_reader_that_goes_away_costs_no_backup(
 def test_what_is_left_when_it_stops_early(planned: int, archived: int, said: str) -> None:
     result = Summary(held=1, planned=planned, archived=archived)
     assert texts.summary(result, 1.0, finished=False)[-1] == said
+
+
+def test_the_age_of_the_newest_backup_and_of_who_is_furthest_behind() -> None:
+    now = datetime(2026, 11, 25, tzinfo=UTC)
+    newest = {"r-a": now - timedelta(hours=3), "r-b": now - timedelta(hours=25)}
+    assert texts.holding("/x", "2 instances", newest, now, is_all=True) == (
+        "/x has backups of 2 instances; "
+        "the newest backup started 3 h ago, and the newest of r-b 25 h ago"
+    )
+
+
+def test_what_a_run_says_is_above_its_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what is said by the command, not by its progress: that a signal stops it."""
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stderr", shown)
+    bars = BarProgress()
+    say("archiver: stopping")
+    bars.close()
+    assert "\rarchiver: stopping\n" in shown.getvalue()
+
+
+def test_the_rate_of_a_resumed_file_is_of_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stderr", shown)
+    bars = BarProgress()
+    bars(events.Planned(backup(1)))
+    bars(events.Started(backup(1), 8192, 9000))
+    bars.close()
+    assert "8.00k/8.79k" in shown.getvalue()
+    assert set(re.findall(r"[, ]([\d.?]+)\w*B/s", shown.getvalue())) <= {"?", "0.00"}
+
+
+def test_a_route_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A `backup` of several instances pulls several times, and each pull chooses its routes."""
+    watch = Watch(NoProgress(), texts.NORMAL, as_json=False, dry_run=False)
+    for host in ("a.example", "a.example", "b.example"):
+        watch.observe(events.RouteChosen(host, Network.INTRANET, ""))
+    assert capsys.readouterr().err.count("Using the intranet endpoint") == 2
 
 
 def test_what_is_kept_of_files_that_did_not_come_home() -> None:

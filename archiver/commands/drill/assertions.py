@@ -54,7 +54,7 @@ class AssertionSyntax(UsageError):
 
     def __init__(self, text: str, position: int, expected: str) -> None:
         super().__init__(
-            f"--assert {text!r}: expected {expected} at character {position + 1}",
+            f"{text!r}: expected {expected} at character {position + 1}",
             hint="such as: dbsize >= 1000, exists user:1, type user:1 == hash",
         )
         self.position = position
