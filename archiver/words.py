@@ -142,7 +142,7 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
         case events.SetUnsealed(key, why):
             return NORMAL, f"note: {key}: {why}"
         case events.Mending(backup):
-            return NORMAL, f"wrong checksum: {backup}: downloading it again, part by part"
+            return NORMAL, f"wrong checksum: {backup}: fetching it again, part by part"
         case events.NothingListed(instance_id, start, end):
             when = "" if start == EVERYTHING_FROM else f" from {start} to {end}"
             return QUIET, f"no backups: the source lists none of {instance_id}{when}"

@@ -59,7 +59,7 @@ def verify_download(
     if meter.looks_like_a_page():
         raise CorruptFile(f"{backup}: an XML or HTML page was downloaded instead of the file")
     if pin.crc64 is not None and crc != pin.crc64:
-        again = "; downloading it again did not help" if is_second else ""
+        again = "; fetching it again did not help" if is_second else ""
         raise CorruptFile(f"{backup}: the CRC-64 is {crc}, the source declares {pin.crc64}{again}")
     if rdb.footer is Footer.MISMATCH:
         at_source = ", and neither does the one at the source" if pin.crc64 is not None else ""

@@ -192,7 +192,7 @@ async def test_a_cluster_by_pattern(place: Path, archive: Archive, tmp_path: Pat
     put(place / "other.rdb", dump(2000))
     done = await bring(place, archive, "{time:%Y%m%d}/{node}.rdb")
     assert str(done) == "4 new, 0 held, 0 failed"
-    assert done.left == {"other.rdb": "no backup by its name"}
+    assert done.left == {"other.rdb": "not named like a backup"}
     assert {one.set_key for one in records(tmp_path).values()} == {
         f"shop/2026/11/{day}T000000Z-{day}T000000Z" for day in ("20261101", "20261102")
     }
@@ -214,15 +214,17 @@ async def test_files_that_are_still_being_written(place: Path, archive: Archive)
     put(place / "temp-42.rdb", whole[:100])
     put(place / "half.rdb", whole[:2000], age=timedelta(minutes=50))
     put(place / "begun.rdb", b"", age=soon)
+    put(place / "short.rdb", b"REDI", age=soon)
     put(place / "live.aof", LOG, age=soon)
     put(place / "whole.rdb", dump(5000, 2), age=soon)
     done = await bring(place, archive)
     assert str(done) == "1 new, 0 held, 0 failed"
-    assert (done.summary.unfinished, done.summary.exit_code) == (4, 0)
+    assert (done.summary.unfinished, done.summary.exit_code) == (5, 0)
     assert {name: why.partition(":")[0] for name, why in done.left.items()} == {
         "temp-42.rdb": "by its name it is still being written",
         "half.rdb": "its end is not there yet",
-        "begun.rdb": "its end is not there yet",
+        "begun.rdb": "it is empty so far",
+        "short.rdb": "it has only 4 bytes so far",
         "live.aof": done.left["live.aof"].partition(":")[0],
     }
     assert "written to" in done.left["live.aof"]
@@ -231,6 +233,7 @@ async def test_files_that_are_still_being_written(place: Path, archive: Archive)
     put(place / "live.aof", LOG, age=timedelta(minutes=2))
     (place / "temp-42.rdb").rename(place / "begun.rdb")
     put(place / "begun.rdb", whole, age=soon)
+    (place / "short.rdb").unlink()
     done = await bring(place, archive)
     assert (str(done), done.left) == ("3 new, 1 held, 0 failed", {})
 
@@ -291,7 +294,7 @@ async def test_what_cannot_be_used_is_named_and_not_kept(
         assert (done.summary.archived + done.summary.held, done.summary.held) == (1, held)
         assert done.summary.exit_code == IntegrityError.exit_code
         assert done.left == {
-            "README and 1 more": "no backup by its name",
+            "README and 1 more": "not named like a backup",
             "latest.rdb": "it is a symbolic link, and no file",
         }
         assert len(done.failed) == 5

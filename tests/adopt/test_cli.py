@@ -16,7 +16,9 @@ async def test_again_and_again(run: Run, tmp_path: Path) -> None:  # noqa: F811 
     put(tmp_path / "place/temp-1.rdb", b"REDIS")
     would = await run(*ADOPT, "--instance", "shop", "--dry-run")
     assert (would.code, (tmp_path / "kept").exists()) == (0, False)
-    assert "would download: shop-dump_20261101." in would.err
+    [planned] = [line for line in would.err.splitlines() if line.startswith("would archive: ")]
+    assert planned.startswith("would archive: shop-dump_20261101.")
+    assert planned.endswith(" KiB, started 2026-11-01 00:00")
     first = await run(*ADOPT, "--instance", "shop", "--json")
     assert first.code == 0
     told = [json.loads(line) for line in first.out.splitlines()]

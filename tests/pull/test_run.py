@@ -368,7 +368,7 @@ async def test_a_link_that_always_corrupts_is_not_believed(
         options = PullOptions() if in_a_burst else SMALL_PARTS
         summary = await pull(source, archive, [everything()], options, seen.append)
     assert isinstance(summary.failures[0].error, CorruptFile)
-    assert "; downloading it again did not help" in summary.failures[0].error.message
+    assert "; fetching it again did not help" in summary.failures[0].error.message
     retries = [event.error.message for event in seen if isinstance(event, events.Retrying)]
     assert len(retries) == in_a_burst
     assert not any("did not help" in message for message in retries)

@@ -121,7 +121,7 @@ async def test_a_rehearsal_asks_for_no_file(
     summary = await pull(source, archive, queries(), replace(OPTIONS, dry_run=True))
     assert (summary.planned, summary.bytes_planned, summary.unsized) == (3, 0, 3)
     [line] = texts.summary(summary, 1.0, finished=True, dry_run=True)
-    assert line.startswith("would download 3 backups, 0 B and 3 of unknown size;")
+    assert line.startswith("would archive 3 backups, 0 B and 3 of unknown size;")
     assert vendor.asked.keys() == {"list"}
 
 

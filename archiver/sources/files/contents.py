@@ -48,6 +48,8 @@ def why_unfinished(head: bytes, tail: bytes, unchanged: timedelta) -> str | None
     has_end = len(tail) == TAIL_BYTES and tail[0] == _EOF_OPCODE
     if kind is Kind.RDB and (has_end or (version or 0) < _FIRST_WITH_CHECKSUM):
         return None
-    if kind is Kind.RDB or len(head) < TAIL_BYTES:
+    if kind is Kind.RDB:
         return "its end is not there yet"
+    if len(head) < TAIL_BYTES:
+        return f"it has only {len(head)} bytes so far" if head else "it is empty so far"
     return None

@@ -132,7 +132,7 @@ class FileSource:
         if found.others:
             first, more = self._url(found.others[0]), len(found.others) - 1
             name = f"{first} and {more:,} more" if more else first
-            self._left(instance_id, name, "no backup by its name")
+            self._left(instance_id, name, "not named like a backup")
         return found
 
     def _sort_out(
@@ -182,7 +182,7 @@ class FileSource:
             found.refused.append(_refused(error, entry, said.set_id))
         else:
             if unfinished is not None:
-                why = f"{unfinished}: a later run takes it"
+                why = f"{unfinished}: a later run looks again"
                 self._left(instance_id, self._url(entry.key), why)
                 backup = replace(backup, status=Status.UNFINISHED)
             found.backups.append(backup)
