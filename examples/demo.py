@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from archiver.stores.local.layout import JOURNAL
@@ -51,7 +52,7 @@ def main() -> None:
             asked = {
                 f"ARCHIVER_{command}_{option}": value
                 for command in ("PULL", "LS")
-                for option, value in (("ENDPOINT", endpoint), ("RANGE", "2026-11-01.."))
+                for option, value in (("ENDPOINT", endpoint), ("RANGE", "last-30d"))
             }
             rehearse({**environ, **asked})
         finally:
@@ -71,17 +72,18 @@ def main() -> None:
 def lay_out_vendor(directory: Path) -> None:
     """Files as instances have them: real dumps, a large one, and a cluster of three nodes."""
     say("Real Redis dumps, one of 384 MiB, and a cluster of three nodes.")
-    day = 1
+    newest, age = datetime.now(UTC) - timedelta(hours=1), 0
     for path in sorted((HERE / "tests" / "data" / "rdb").glob("*.rdb")):
         if not any(name in path.name for name in DAMAGED):
-            target = directory / INSTANCE / f"{path.stem}_202611{day:02d}021500.rdb"
+            age = age % 20 + 1
+            at = newest - timedelta(days=age)
+            target = directory / INSTANCE / f"{path.stem}_{at:%Y%m%d%H%M%S}.rdb"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
-            day = day % 20 + 1
-    write_rdb(directory / INSTANCE / "large_20261121021500.rdb", 384 * MIB)
+    write_rdb(directory / INSTANCE / f"large_{newest:%Y%m%d%H%M%S}.rdb", 384 * MIB)
     for node in range(3):
         folder = directory / CLUSTER / f"{CLUSTER}-db-{node}"
-        write_rdb(folder / "dump_20261121030000.rdb", 8 * MIB, node)
+        write_rdb(folder / f"dump_{newest:%Y%m%d%H%M%S}.rdb", 8 * MIB, node)
 
 
 def rehearse(environ: dict[str, str]) -> None:
