@@ -258,7 +258,7 @@ async def newest_first(
     """
     folders = await list_folders(archive, [instance_id])
     if not folders:
-        raise NoSuchBackup(f"{archive.store}: there is no backup of {instance_id} in it")
+        raise NoSuchBackup(f"{archive.store} has no backup of {instance_id}")
     fitting = [one for one in folders if at is None or one.started_at <= at]
     if not any(one.is_full for one in fitting):
         fitting = list(await confirm_logs(archive, fitting))

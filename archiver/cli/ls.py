@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from archiver.cli.options import command, max_age_option, option, output_options
 from archiver.cli.params import ALL_INSTANCES
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from archiver.errors import ArchiverError
     from archiver.model import Backup, Query
     from archiver.sources.base import Source
+
+# What says how to ask. In the environment it may be meant for another `ls`.
+_OF_THE_VENDOR = {"regions", "endpoint", "aof", "proxy", "api_rate", "refresh"}
 
 
 @command("ls")
@@ -100,7 +104,9 @@ def _source(archive: "Archive | None", given: dict[str, Any]) -> SourceOptions:
     if not selection:
         if archive is not None:
             raise UsageError("--remote needs --instance ID, or --instance all")
-        raise UsageError("missing argument: ARCHIVE, or option: --instance ID")
+        raise UsageError(
+            "missing argument: ARCHIVE, or --instance ID", hint="see archiver ls --help"
+        )
     return SourceOptions.of(given, selection)
 
 
@@ -111,6 +117,16 @@ def _named(given: dict[str, Any]) -> tuple[str, ...]:
     selection = selection_of(given)
     if selection.is_all and ALL_INSTANCES not in given["instances"]:
         raise UsageError("an archive knows no names, tags or groups: --remote asks the vendor")
+    context = click.get_current_context()
+    for param in context.command.params:
+        if (
+            param.name in _OF_THE_VENDOR
+            and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+        ):
+            raise UsageError(
+                f"{param.opts[0]} is for the vendor, who is not asked",
+                hint="add --remote, or leave it out",
+            )
     return () if selection.is_all else selection.ids
 
 

@@ -48,23 +48,29 @@ def summary(result: VerifySummary, options: VerifyOptions, seconds: float) -> li
 
 
 def _covered(result: VerifySummary, options: VerifyOptions, seconds: float) -> str:
-    what = f"{times(result.read, 'file')}, {size(result.bytes_read)} in {seconds:.1f} s"
     if result.empty_shard:
         return options.shard.empty("among those to verify")
-    scope = [*options.instances, *([str(options.range)] if options.range else [])]
-    scope += [] if options.shard.is_all else [f"shard {options.shard}"]
-    of = f" of {' '.join(scope)}" if scope else ""
+    of = _scope(options)
+    what = f"{times(result.read, 'file')}{of}, {size(result.bytes_read)} in {seconds:.1f} s"
     if result.findings:
-        return f"read {what}{of}: {times(len(result.findings), 'finding')}"
+        return f"read {what}: {times(len(result.findings), 'finding')}"
     if result.repaired:
         found = times(len(result.repaired), "finding")
-        return f"read {what}{of}: {found}, repaired and verified again"
+        return f"read {what}: {found}, repaired and verified again"
     if result.verified_nothing:
-        return f"nothing was verified{of}: there are no backups"
+        return f"nothing was verified: the archive has no backup{of}"
     if not result.read:
         return f"nothing was read{of}: {_why_nothing(result)}"
     is_part = options.sample is not None or result.recent
-    return f"verified {what}{of}: no problems {'in these files' if is_part else 'found'}"
+    return f"verified {what}: no problems {'in these files' if is_part else 'found'}"
+
+
+def _scope(options: VerifyOptions) -> str:
+    """What was to be verified, to follow a noun; empty for the whole archive."""
+    names = [", ".join(options.instances)] if options.instances else []
+    names += [] if options.shard.is_all else [f"shard {options.shard}"]
+    of = f" of {' in '.join(names)}" if names else ""
+    return f"{of} that started in {options.range}" if options.range else of
 
 
 def _why_nothing(result: VerifySummary) -> str:

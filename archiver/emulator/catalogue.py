@@ -39,7 +39,8 @@ class Catalogue:
 
     def __init__(self, directory: Path, retention: timedelta) -> None:
         if not directory.is_dir():
-            raise UsageError(f"{directory} is not a directory")
+            what = "is not a directory" if directory.exists() else "does not exist"
+            raise UsageError(f"{directory} {what}")
         self._directory: Final = directory.resolve()
         self._retention: Final = retention
         self._buckets: Final = Numbers()

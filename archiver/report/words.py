@@ -159,9 +159,11 @@ def headline(evidence: Evidence) -> str:
         restored = f"{good} of {plural(len(sets), 'backup set')} passed; {', '.join(others)}."
         there = [one for one in sets if _is_restored(one) and one.verdict is not Verdict.PASS]
         if causes := _why_restored_failed(there):
-            reasons = ", ".join(f"{what} in {plural(n, 'set')}" for what, n in causes.items())
-            restored += f" {plural(len(there), 'set')} that did not pass "
-            restored += f"{'was' if len(there) == 1 else 'were'} restored, but {reasons}."
+            reasons = ", ".join(f"{what} ({n})" for what, n in causes.items())
+            were = "was" if len(there) == 1 else "were"
+            restored += (
+                f" {plural(len(there), 'set')} {were} restored, but did not pass: {reasons}."
+            )
     return " ".join([restored, *_remarks(evidence)])
 
 

@@ -71,7 +71,7 @@ async def test_looks_become_rarer() -> None:
 
 async def test_a_job_that_does_not_end() -> None:
     time = Time()
-    with pytest.raises(BackupFailed, match="r-x: job 5: Uploading, 45% after 100 s"):
+    with pytest.raises(BackupFailed, match="r-x: job 5: Uploading, 45% after 100 s: gave up"):
         await wait(time, Told(time, {0: (RUNNING, [])}), timeout=100)
     assert time.passed == 100
 

@@ -207,7 +207,7 @@ class TestStopped:
         result = await run(*BACKUP, "--timeout", "1s", "-q")
         assert result.code == 1
         failed, go_on = result.err.splitlines()
-        assert re.search(r": job \d+: \w+, \d+% after 1 s: it was not waited for", failed)
+        assert re.search(r": job \d+: \w+, \d+% after 1 s: gave up waiting", failed)
         told = go_on.removeprefix("to go on: archiver ")
         again = await run(*shlex.split(told.replace("1s", "60s")))
         assert (again.code, again.err) == (0, "")

@@ -110,7 +110,7 @@ async def test_a_disk_that_is_not_mounted(
 
 async def test_an_archive_without_a_backup_is_not_a_success(empty: Path, run: Run) -> None:
     verified = await run("verify", str(empty), "-q")
-    assert (verified.code, verified.err) == (1, "nothing was verified: there are no backups\n")
+    assert (verified.code, verified.err) == (1, "nothing was verified: the archive has no backup\n")
     copied = await run("copy", str(empty), "copied", "-q")
     assert copied.code == 1
     assert "nothing was copied" in copied.err
@@ -136,6 +136,9 @@ async def test_an_empty_range_is_not_a_success(files: Path, run: Run) -> None:
     never = ("--range", "2001-01-01..2001-01-02")
     verified = await run("verify", "archive", *never)
     assert verified.code == 1
-    assert "nothing was verified of 2001" in verified.err
+    assert verified.err == (
+        "nothing was verified: the archive has no backup that started in "
+        "2001-01-01T00:00Z..2001-01-03T00:00Z\n"
+    )
     assert (await run("copy", "archive", "copied", *never)).code == 1
     assert (await run("verify", "archive", "--range", "2026-11-24")).code == 0

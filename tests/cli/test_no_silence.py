@@ -342,7 +342,7 @@ CASES = (
     # restore
     Case("restore: nowhere to", ("restore", "archive", "--instance", INSTANCE), 2, ("--to",)),
     Case("restore: no archive", RESTORE, 2, ("no archive here",)),
-    Case("restore: nothing", RESTORE, 1, ("there is no backup of",), nothing),
+    Case("restore: nothing", RESTORE, 1, ("has no backup of",), nothing),
     Case("restore: damaged", RESTORE, 3, ("is damaged",), a_changed_file),
     Case("restore: record", RESTORE, 3, (f"{STARTS[-1]}-100.json",), a_bad_record),
     Case("restore: encrypted", RESTORE, 1, ("no command: ",), an_encrypted_file),
@@ -375,7 +375,7 @@ CASES = (
     Case("backup: no key", ("backup", "--instance", INSTANCE, *NOWHERE), 4, ("no access key",),
          environ=NO_KEY),
     # emulate
-    Case("emulate: nothing", ("emulate", "nowhere"), 2, ("nowhere is not a directory",)),
+    Case("emulate: nothing", ("emulate", "nowhere"), 2, ("nowhere does not exist",)),
     Case("emulate: no instance", ("emulate", "archive"), 2, ("contains no instance",),
          an_empty_folder),
 )  # fmt: skip

@@ -55,12 +55,28 @@ async def test_ls_names_incomplete_sets(files: Path, run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("args", "word"),
-    [(("nowhere",), "no archive here"), ((), "missing argument: ARCHIVE")],
+    [
+        (("nowhere",), "no archive here"),
+        ((), "missing argument: ARCHIVE, or --instance ID (see archiver ls --help)\n"),
+    ],
 )
 async def test_ls_of_nothing(run: Run, args: tuple[str, ...], word: str) -> None:
     result = await run("ls", *args)
     assert result.code == 2
     assert word in result.err
+
+
+async def test_ls_of_an_archive_does_not_ignore_what_is_for_the_vendor(
+    files: Path, run: Run, environ: dict[str, str]
+) -> None:
+    write_rdb(files / INSTANCE / "a.rdb", 5000)
+    assert (await run("pull", "--instance", INSTANCE, "--to", "archive")).code == 0
+    refused = await run("ls", "archive", "--region", "cn-hangzhou")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("archiver: --region is for the vendor, who is not asked")
+    # In the environment, it may be meant for an `ls` of the vendor.
+    environ["ARCHIVER_LS_REGION"] = "cn-hangzhou"
+    assert (await run("ls", "archive")).code == 0
 
 
 async def test_emulate_says_its_key_and_when_it_is_ready(

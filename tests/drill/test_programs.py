@@ -123,7 +123,8 @@ async def test_a_given_program_that_is_not_a_server(tmp_path: Path, content: str
     if content is not None:
         path.write_text(content)
         path.chmod(0o700)
-    with pytest.raises(UsageError, match="does not answer --version"):
+    fault = "does not exist" if content is None else "does not answer --version"
+    with pytest.raises(UsageError, match=fault):
         await find([path])
 
 

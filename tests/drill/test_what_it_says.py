@@ -115,7 +115,7 @@ async def test_what_was_restored_is_not_called_lost(root: Path, options: DrillOp
     done = await drilled(root, replace(options, assertions=(parse("dbsize >= 9"),)))
     assert headline(done.evidence) == (
         "0 of 3 backup sets passed; 3 failed. "
-        "3 sets that did not pass were restored, but an assertion does not hold in 3 sets."
+        "3 sets were restored, but did not pass: an assertion does not hold (3)."
     )
 
 

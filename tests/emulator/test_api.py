@@ -264,7 +264,7 @@ async def test_faults_of_the_api(files: Path, emulator_of: EmulatorMaker) -> Non
 async def test_a_directory_that_cannot_be_served(
     tmp_path: Path, files: Path, emulator: Emulator, emulator_of: EmulatorMaker
 ) -> None:
-    with pytest.raises(UsageError, match="not a directory"):
+    with pytest.raises(UsageError, match="none does not exist"):
         await emulator_of(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="contains no instance"):

@@ -64,7 +64,7 @@ async def until_made(
         if now - began >= timeout:
             raise BackupFailed(
                 f"{job.instance_id}: {job_names(job.ids)}: {progress.state}, {progress.percent}% "
-                f"after {span(round(timeout))}: it was not waited for any longer"
+                f"after {span(round(timeout))}: gave up waiting; the vendor goes on with it"
             )
         await clock.sleep(max(0.0, min(wait, began + timeout - now)))
     raise AssertionError  # the waits have no end

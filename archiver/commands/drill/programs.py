@@ -118,8 +118,10 @@ async def find(given: Sequence[Path] = ()) -> list[ServerProgram]:
         if program is not None:
             programs.append(program)
         elif given:
+            is_there = await in_thread(path.exists)
+            fault = "does not answer --version like a Redis or Valkey server"
             raise UsageError(
-                f"{path} does not answer --version like a Redis or Valkey server",
+                f"{path} {fault if is_there else 'does not exist'}",
                 hint="give the path of a redis-server or valkey-server",
             )
     return programs

@@ -60,8 +60,10 @@ async def restore(
         NoSpace, StoreError: The disk or the store failed.
     """
     await archive.expect()
-    if (set_key is None) is (instance_id is None):
+    if set_key is None and instance_id is None:
         raise UsageError("name an instance or a backup set", hint="--instance or --set")
+    if set_key is not None and instance_id is not None:
+        raise UsageError("a set is of one instance: leave out --instance or --set")
     if skip_damaged and (partial or set_key is not None):
         raise UsageError("--skip-damaged can only be used with --instance, without --partial")
     # The printed commands must work from any directory.

@@ -253,4 +253,4 @@ async def _one_reading(
 
 
 def _subject(api: Api) -> str:
-    return api.region or "the instances"
+    return api.region or "listing the instances"
