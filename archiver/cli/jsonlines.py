@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archiver import events
 from archiver.archive.catalogue import CatalogueEntry
@@ -15,6 +16,9 @@ from archiver.commands.summary import Summary
 from archiver.errors import EXIT_INTERRUPTED, EXIT_OK, ArchiverError
 from archiver.model import Backup
 from archiver.times import format_iso
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 
 def write_event(event: events.Event) -> None:
@@ -30,7 +34,8 @@ class LastLine:
 
     A command with a summary puts it into ``fields`` and always has a last line; other commands
     have one if their exit code is not 0. ``ended_by`` is the error that ended the run early. The
-    log gets the lines of ``summary``, which people read on stderr, even under --quiet.
+    log gets the lines of ``summary``, which people read on stderr, even under --quiet. ``metrics``
+    adds what the command has beside them to those of ``--metrics-file``.
     """
 
     wanted: bool = False
@@ -38,6 +43,7 @@ class LastLine:
     fields: Mapping[str, object] | None = None
     summary: Sequence[str] = ()
     ended_by: ArchiverError | None = None
+    metrics: "Callable[[CollectorRegistry], None] | None" = None
 
     def write(self, code: int, why: str | None) -> None:
         """``why`` is the line on stderr that goes with an exit code other than 0."""
@@ -66,6 +72,7 @@ def summary_fields(summary: Summary) -> dict[str, object]:
         "made": summary.made,
         "bytes_made": summary.bytes_made,
         "failed": len(summary.failures),
+        "failures": Counter(type(one.error).__name__ for one in summary.failures),
         "bytes_archived": summary.bytes_archived,
         "bytes_fetched": summary.bytes_fetched,
         "incomplete_sets": len(summary.incomplete),

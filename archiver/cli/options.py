@@ -243,6 +243,12 @@ def output_options(command: F) -> F:
                 help="Append a log of the run to this file; -vv adds each request.",
             ),
             option(
+                "--metrics-file",
+                type=CleanPath(),
+                metavar="FILE",
+                help="Replace this file by Prometheus metrics of the run.",
+            ),
+            option(
                 "--log-format",
                 type=Word(runlog.FORMATS),
                 help="Lines of text, or one JSON object per line.  [default: text]",

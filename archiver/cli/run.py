@@ -25,7 +25,8 @@ import click
 
 from archiver.cli import streams
 from archiver.cli.jsonlines import LastLine
-from archiver.cli.runlog import NoLog, RunLog, logging_to
+from archiver.cli.metrics import metrics_to
+from archiver.cli.runlog import Ends, NoLog, RunLog, logging_to
 from archiver.concurrency import abort_pending_calls
 from archiver.errors import (
     EXIT_INTERRUPTED,
@@ -89,9 +90,10 @@ def run(
     with contextlib.ExitStack() as stack:
         log: RunLog = NoLog()
         if context is not None:
+            given, name = context.params, context.command.name or ""
             try:
-                logged = logging_to(context.params, context.command.name or "", say)
-                log = stack.enter_context(logged)
+                logged = stack.enter_context(logging_to(given, name, say))
+                log = Ends((logged, stack.enter_context(metrics_to(given, name, say))))
             except UsageError as error:
                 command = _raising(error)
         interruption = _Interruption(on_interrupt, patience, log, last)

@@ -49,6 +49,17 @@ class NoLog:
         pass
 
 
+class Ends:
+    """What several make of the end of a run."""
+
+    def __init__(self, logs: Sequence[RunLog]) -> None:
+        self._logs: Final = logs
+
+    def ended(self, code: int, why: str | None, last: jsonlines.LastLine) -> None:
+        for log in self._logs:
+            log.ended(code, why, last)
+
+
 @contextlib.contextmanager
 def logging_to(given: Mapping[str, Any], command: str, say: Say) -> Iterator[RunLog]:
     """Install the handlers that the options ask for, until the context ends.

@@ -1,5 +1,6 @@
 """``archiver status``."""
 
+import functools
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 TEXT: Final = "text"
 NAGIOS: Final = "nagios"
+PROMETHEUS: Final = "prometheus"
 _UNKNOWN: Final = 3  # of a Nagios plugin
 
 
@@ -61,9 +63,9 @@ _UNKNOWN: Final = 3  # of a Nagios plugin
 @option(
     "--format",
     "format_",
-    type=Word([TEXT, NAGIOS]),
+    type=Word([TEXT, NAGIOS, PROMETHEUS]),
     default=TEXT,
-    help="Lines for people, or those of a Nagios plugin, which exits with 0, 1, 2 or 3.",
+    help="For people, for Prometheus, or a Nagios plugin, which exits with 0, 1, 2 or 3.",
 )
 @selection_options
 @region_option
@@ -101,6 +103,7 @@ async def _status(
     places: tuple[str, ...], given: dict[str, Any], last: "LastLine"
 ) -> "Ended | None":
     from archiver.archive.archive import Archive
+    from archiver.cli import status_metrics, streams
     from archiver.cli import status_output as output
     from archiver.cli.run import Ended, say
     from archiver.commands.status.run import status as find_status
@@ -124,9 +127,12 @@ async def _status(
         output.write_json(found)
     elif given["format_"] == NAGIOS:
         output.show_nagios(found)
+    elif given["format_"] == PROMETHEUS:
+        streams.write(status_metrics.text(found))
     else:
         output.show_text(found, now, show_all=given["show_all"])
     last.summary = [output.counts(found)]
+    last.metrics = functools.partial(status_metrics.add, found=found)
     return output.ended(found, is_nagios=given["format_"] == NAGIOS)
 
 
