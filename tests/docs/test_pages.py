@@ -29,7 +29,7 @@ NOT_RUN = {"builds an environment", "needs root", "needs systemd", "needs Kubern
 NOT_RUN |= {"needs a cluster"}
 # What a table of docs/commands.md explains once, for all commands.
 OUTPUT = {"--json", "--quiet", "--verbose", "--progress", "--no-progress", "--help"}
-OUTPUT |= {"--log-file", "--log-format"}
+OUTPUT |= {"--log-file", "--log-format", "--metrics-file"}
 TOP = ("archiver", "examples", "tests", "benchmarks", "docs", ".ci")
 
 
