@@ -225,9 +225,10 @@ class SourceOptions:
         for error in found.refused:
             observer(Failed("a listed instance", error))
         if not (found.instances or found.unlisted or found.failures):
+            regions = ", ".join(filter(None, self.asked_regions() or ()))
             raise NoInstances(
-                "no instance is selected",
-                hint="archiver instances shows what there is; check --region and the access key",
+                f"no instance {f'of {regions} ' if regions else ''}is selected",
+                hint="check --region, the options that choose instances, and the access key",
             )
         if self.selection.is_all:
             filled = {source.region_of(one.instance_id) for one in found.instances}

@@ -33,7 +33,7 @@ _UNKNOWN: Final = 3  # of a Nagios plugin
 
 
 @command("status")
-@click.argument("places", metavar="[ARCHIVE]...", nargs=-1, required=True)
+@click.argument("places", metavar="ARCHIVE...", nargs=-1, required=True)
 @option("--all", "show_all", is_flag=True, help="Also list the instances that are well.")
 @option("--remote", is_flag=True, help="Ask the vendor what it has that the archive lacks.")
 @option(

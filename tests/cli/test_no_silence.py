@@ -310,6 +310,11 @@ CASES = (
     Case("ls: vendor overdue", (*LS, "--max-age", "26h"), 1, ("at the vendor started",),
          an_old_backup),
     Case("ls: none", ("ls", "archive", "--max-age", "26h"), 1, ("there are no backups",), nothing),
+    # status
+    Case("status: nothing", ("status",), 2, ("missing argument: ARCHIVE... (see",)),
+    Case("status: no archive", ("status", "nowhere"), 2, ("no archive here",)),
+    Case("status: overdue", ("status", "archive"), 1, ("1 instance not well",), a_held_old_backup),
+    Case("status: lost", ("status", "archive"), 1, ("1 instance not well",), a_lost_file),
     # adopt
     Case("adopt: nothing", ("adopt", "other", "--instance", "shop", "--to", "archive"), 1,
          ("no file that is a backup by its name",)),

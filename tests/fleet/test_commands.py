@@ -120,6 +120,11 @@ async def test_nothing_is_selected(run: Run, regions: dict[str, str], tmp_path: 
         result = await run(*args, *ALL)
         assert (result.code, result.out) == (2, "")
         assert result.err.startswith("archiver: no instance is selected")
+    misspelt = await run("instances", "--region", "cn-hangzou")
+    assert misspelt.code == 2
+    assert misspelt.err.startswith(
+        "archiver: no instance of cn-hangzou is selected (check --region"
+    )
     assert not (tmp_path / "archive").exists()
 
 
