@@ -186,22 +186,23 @@ class Request:
         what = " ".join(filter(None, (self.method, f"{self.host}{self.path}", self.action)))
         tries = f", try {self.attempt}" if (self.attempt or 1) > 1 else ""
         why = f", {failed}" if failed else ""
-        REQUESTS.debug(
-            "request: %s: %s, %s in %.3f s%s%s",
-            what, answer, words.size(self.size), seconds, tries, why,
-            extra={
-                "event": "request",
-                "instance": None,
-                "fields": {
-                    "method": self.method,
-                    "host": self.host,
-                    "path": self.path,
-                    "action": self.action,
-                    "status": self.status,
-                    "bytes": self.size,
-                    "seconds": round(seconds, 6),
-                    "attempt": self.attempt,
-                    "error": failed,
-                },
+        size = words.size(self.size)
+        record_request(
+            f"request: {what}: {answer}, {size} in {seconds:.3f} s{tries}{why}",
+            {
+                "method": self.method,
+                "host": self.host,
+                "path": self.path,
+                "action": self.action,
+                "status": self.status,
+                "bytes": self.size,
+                "seconds": round(seconds, 6),
+                "attempt": self.attempt,
+                "error": failed,
             },
-        )  # fmt: skip
+        )
+
+
+def record_request(text: str, fields: Mapping[str, Any]) -> None:
+    """Log a finished request."""
+    REQUESTS.debug(text, extra={"event": "request", "instance": None, "fields": fields})

@@ -108,6 +108,30 @@ async def test_processes_of_its_own_make_the_same_archive(
     assert {name for name in by_one if by_one[name] != by_others[name]} <= {"time", "seconds"}
 
 
+async def test_the_log_has_the_requests_of_workers(
+    originals: dict[str, str], start: Start, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    cluster.start_worker()
+
+    async def requests(name: str, *args: str) -> list[dict[str, Any]]:
+        log = tmp_path / f"{name}.log"
+        logs = "-vv", "--log-file", str(log), "--log-format", "json"
+        pull = await start(tmp_path / name, *logs, *args)
+        code, err = await pull.end()
+        assert code == 0, err
+        assert "Signature=" not in log.read_text()
+        lines = map(json.loads, log.read_text().splitlines())
+        return [line for line in lines if line["event"] == "request"]
+
+    inline = await requests("inline")
+    by_dask = await requests("dask", "--engine", "dask", "--scheduler", cluster.address)
+    of_worker = [one for one in by_dask if "worker" in one]
+    assert all(one["message"].endswith(f", by {one['worker']}") for one in of_worker)
+    downloads = [one["path"] for one in inline if one["path"].endswith(".rdb")]
+    assert len(set(downloads)) == FILES
+    assert {one["path"] for one in of_worker} == set(downloads)
+
+
 async def test_workers_that_are_killed_cost_a_retry(
     originals: dict[str, str], emulator: Emulator, seaweed: SeaweedFS, bucket: str,
     s3_writer: None, start: Start, cluster: DaskCluster,

@@ -1,7 +1,10 @@
 """A run in a worker, with a coordinator in this process."""
 
 import asyncio
+import contextvars
+import logging
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
@@ -14,9 +17,10 @@ import pytest
 from archiver.concurrency import in_thread
 from archiver.engines.dask import worker
 from archiver.engines.dask.line import Line
-from archiver.engines.dask.messages import Answer, Question, Result, Settings, Work
+from archiver.engines.dask.messages import Answer, Question, Requested, Result, Settings, Work
 from archiver.engines.dask.worker import _Run
 from archiver.errors import BackupGone
+from archiver.logs import REQUESTS, record_request
 from archiver.model import Backup, BackupType, SourceName, Status, Transfer
 from archiver.stores.local.store import LocalStore
 from archiver.transfer.engine import TransferOptions
@@ -102,3 +106,19 @@ async def test_an_unforeseen_error_is_not_taken_for_a_death(
     monkeypatch.setattr(coordinator.run, "_fetch", fail)
     with pytest.raises(RuntimeError, match="unforeseen"):
         await coordinator.fetch("r-0")
+
+
+async def test_each_run_keeps_its_own_requests(coordinator: Coordinator) -> None:
+    ours, theirs = deque[Requested](), deque[Requested]()
+    with (
+        worker._Requests(coordinator.run, ours).installed(),
+        worker._Requests(_Run.__new__(_Run), theirs).installed(),
+    ):
+        context = contextvars.copy_context()
+        context.run(worker._RUN.set, coordinator.run)
+        context.run(record_request, "100 % of it", {"bytes": 1})
+        record_request("of nobody", {})
+    assert not REQUESTS.isEnabledFor(logging.DEBUG)
+    record_request("afterwards", {})
+    assert list(ours) == [Requested("100 % of it", {"bytes": 1})]
+    assert not theirs

@@ -1,6 +1,7 @@
 """The coordinator's side: hands out tasks, answers workers, and counts those that die."""
 
 import asyncio
+import logging
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -22,8 +23,10 @@ from archiver.engines.dask.line import Line
 from archiver.engines.dask.messages import (
     TOPIC,
     Answer,
+    Happened,
     Identity,
     Question,
+    Requested,
     Result,
     Settings,
     Work,
@@ -32,6 +35,7 @@ from archiver.engines.dask.messages import (
 from archiver.engines.dask.places import Place, Places
 from archiver.engines.dask.worker import ANSWER, STOP, fetch, greet, open_run
 from archiver.errors import ArchiverError, BackupFailed, ClusterLost, UnusableCluster
+from archiver.logs import REQUESTS, record_request
 from archiver.model import Backup, Stored, Transfer
 from archiver.retry import RETRIES
 from archiver.stores.loans import LOAN_SECONDS, Loan, boot_clock
@@ -144,7 +148,7 @@ class Dask:
         try:
             result = await self._result_at(place, work)
             for event in () if result is None else result.happened:
-                self._relay(event, own)
+                self._relay(event, own, place.address)
         finally:
             for identity in backups:
                 own.pop(identity, None)
@@ -209,7 +213,8 @@ class Dask:
         """Have a worker take part in this run; the line to it, None if it dies. Raises
         UnusableCluster."""
         line, options = Line(), replace(self._options, limit_rate=self._share())
-        settings = Settings(self._store.elsewhere(), options, min(self._workers, place.threads))
+        workers, logs = min(self._workers, place.threads), REQUESTS.isEnabledFor(logging.DEBUG)
+        settings = Settings(self._store.elsewhere(), options, workers, logs)
         greeting = await self._call(place, greet)
         if greeting is None:
             return None
@@ -343,10 +348,8 @@ class Dask:
         own = dict(self._at_work.get(address, {}))
         if own:
             self._lent_until[address] = boot_clock() + LOAN_SECONDS
-        if question.happened:
-            self._unheard_since = None
         for event in question.happened:
-            self._relay(event, own)
+            self._relay(event, own, address)
         # Nothing is lent to a worker that is thought dead: its work is given to others.
         scopes = {backup.instance_id for backup in own.values()} & set(question.scopes)
         loans = {scope: loan for scope in scopes if (loan := await self._loan(scope))}
@@ -394,10 +397,12 @@ class Dask:
         rate = self._options.limit_rate
         return None if rate is None else max(1024, rate // max(1, self._places.busy))
 
-    def _relay(self, event: events.Event, own: Mapping[Identity, Backup]) -> None:
+    def _relay(self, event: Happened, own: Mapping[Identity, Backup], address: str) -> None:
         """Pass on what happened in a worker, with what is known of the backup here."""
         backup = getattr(event, "backup", None)
-        if isinstance(event, events.RouteChosen):
+        if isinstance(event, Requested):
+            record_request(f"{event.text}, by {address}", {**event.fields, "worker": address})
+        elif isinstance(event, events.RouteChosen):
             route = (event.host, event.network, event.why)
             if route not in self._routes:
                 self._routes.add(route)
@@ -405,6 +410,7 @@ class Dask:
         elif backup is None:
             self._observer(event)
         elif backup.identity in own:
+            self._unheard_since = None
             self._observer(replace(event, backup=own[backup.identity]))  # type: ignore[arg-type]
 
     async def close(self) -> None:

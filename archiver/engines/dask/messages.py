@@ -1,8 +1,9 @@
 """What the coordinator and its workers send each other: flat data."""
 
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from archiver import events
 from archiver.errors import ArchiverError
@@ -22,11 +23,23 @@ Identity: TypeAlias = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a worker needs for a run, once. ``workers`` are the large files that it downloads at
-    once."""
+    once. ``logs_requests``: it tells of its requests."""
 
     open_store: "Callable[[], Store]"
     options: "TransferOptions"
     workers: int
+    logs_requests: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A request that a worker has made, as it is logged (:mod:`archiver.logs`)."""
+
+    text: str
+    fields: Mapping[str, Any]
+
+
+Happened: TypeAlias = events.Event | Requested
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +59,7 @@ class Result:
 
     homes: tuple[tuple[Transfer, Stored] | None, ...] = ()
     error: ArchiverError | None = None
-    happened: tuple[events.Event, ...] = ()
+    happened: tuple[Happened, ...] = ()
     is_abandoned: bool = False
 
 
@@ -59,7 +72,7 @@ class Question:
     scopes: tuple[str, ...]
     wanted: tuple[Identity, ...]
     renews: bool
-    happened: tuple[events.Event, ...]
+    happened: tuple[Happened, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +93,23 @@ def without_urls(transfer: Transfer) -> Transfer:
 
 @dataclass(slots=True)
 class Outbox:
-    """An observer that keeps events until they are sent."""
+    """An observer that keeps events until they are sent. ``requests`` are kept as well, from any
+    thread."""
 
+    requests: deque[Requested] = field(default_factory=deque)
     _events: list[events.Event] = field(default_factory=list)
 
     def __call__(self, event: events.Event) -> None:
         self._events.append(event)
 
-    def take(self, of: Collection[Identity] | None = None) -> tuple[events.Event, ...]:
-        """What happened since the last time, or only what happened to some backups. Of the progress
-        of a file, which may be one event for each MiB, the sum is left."""
+    def take(self, of: Collection[Identity] | None = None) -> tuple[Happened, ...]:
+        """What happened since the last time, or only the requests and what happened to some
+        backups. Of the progress of a file, which may be one event for each MiB, the sum is left."""
         given, self._events = self._events, []
         if of is not None:
             self._events = [event for event in given if _identity(event) not in of]
             given = [event for event in given if _identity(event) in of]
-        taken: list[events.Event] = []
+        taken: list[Happened] = [self.requests.popleft() for _ in range(len(self.requests))]
         advances: dict[Identity, int] = {}
         for event in map(_small, given):
             backup = getattr(event, "backup", None)

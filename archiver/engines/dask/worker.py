@@ -6,11 +6,13 @@ what is imported here is light: the rest comes with the thread.
 
 import asyncio
 import itertools
+import logging
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -22,12 +24,14 @@ from archiver.engines.dask.messages import (
     Identity,
     Outbox,
     Question,
+    Requested,
     Result,
     Settings,
     Work,
     without_urls,
 )
 from archiver.errors import ArchiverError, UnusableCluster
+from archiver.logs import REQUESTS
 from archiver.model import Backup, Stored, Transfer
 from archiver.stores.loans import PATIENCE_SECONDS, Borrowed, LoanLapsed, boot_clock
 from archiver.stores.scope import scope_of
@@ -111,6 +115,33 @@ def fetch(work: Work) -> Result:
 
 
 # In the thread of the run
+
+# The run whose code this is.
+_RUN: Final[ContextVar["_Run | None"]] = ContextVar("run", default=None)
+
+
+class _Requests(logging.Handler):
+    """Keeps what a run logs of its requests."""
+
+    def __init__(self, run: "_Run", requests: deque[Requested]) -> None:
+        super().__init__()
+        self._run: Final = run
+        self._requests: Final = requests
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if _RUN.get() is self._run:  # there may be others in this process
+            self._requests.append(Requested(record.getMessage(), vars(record)["fields"]))
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        REQUESTS.addHandler(self)
+        REQUESTS.setLevel(logging.DEBUG)
+        try:
+            yield
+        finally:
+            REQUESTS.removeHandler(self)
+            if not any(isinstance(one, _Requests) for one in REQUESTS.handlers):
+                REQUESTS.setLevel(logging.NOTSET)
 
 
 class _Asked(NamedTuple):
@@ -197,8 +228,10 @@ class _Run:
         settings: Settings = self._line.unpack(packed)
         archive = Archive(settings.open_store())
         opened = inline(self._renewed, archive, settings.options, settings.workers, self._outbox)
-        async with opened as engine:
-            self._engine, self._store = engine, archive.store
+        async with AsyncExitStack() as stack:
+            if settings.logs_requests:
+                stack.enter_context(_Requests(self, self._outbox.requests).installed())
+            self._engine, self._store = await stack.enter_async_context(opened), archive.store
             self.ready.set_result(None)
             pulse = asyncio.create_task(self._pulse())
             await self._over.wait()
@@ -256,6 +289,7 @@ class _Run:
     async def _fetch(self, work: Work) -> Result:
         if self._over.is_set():
             return Result(is_abandoned=True)
+        _RUN.set(self)
         scopes = [scope_of(transfer.stem) for transfer in work.transfers]
         self._scopes.update(scopes)
         task = asyncio.current_task()

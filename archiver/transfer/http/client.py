@@ -1,6 +1,7 @@
 """Byte ranges and whole objects over HTTP, downloaded by threads that block on their sockets."""
 
 import asyncio
+import contextvars
 import os
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
@@ -166,7 +167,8 @@ class HttpFetcher:
         buffer that was lent to another transfer meanwhile.
         """
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
+        context = contextvars.copy_context()
+        future = loop.run_in_executor(self._threads, lambda: context.run(work, *args, **kwargs))
         return await interruptible(future, owner.interrupt)
 
     def close(self) -> None:
