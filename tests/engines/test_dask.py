@@ -43,7 +43,9 @@ def tree(place: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(place.rglob("*")):
         key = path.relative_to(place).as_posix()
-        if not path.is_file() or key.endswith(("index.jsonl", "archive.json")):
+        # These say when something was done or learned.
+        has_times = key.endswith(("index.jsonl", "archive.json")) or key.startswith("instances/")
+        if not path.is_file() or has_times:
             found[key] = None
         elif path.suffix == ".json":
             record = json.loads(path.read_bytes())

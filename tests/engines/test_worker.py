@@ -88,13 +88,19 @@ async def test_what_is_known_of_instances_that_are_done_is_bounded(
 async def test_a_task_that_comes_in_the_moment_of_the_end_does_not_wait_for_ever(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(coroutine: Coroutine[None, None, Result], _: object) -> Future[Result]:
+    never = Future[Result]()
+    far_off = threading.Timer(20, never.set_result, [Result()])
+
+    def begin(coroutine: Coroutine[None, None, Result], _: object) -> Future[Result]:
         coroutine.close()
         coordinator.run.stop()
-        return Future()
+        far_off.start()
+        return never
 
-    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", never)
-    assert (await coordinator.fetch("r-0")).is_abandoned
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", begin)
+    result = await coordinator.fetch("r-0")
+    far_off.cancel()
+    assert result.is_abandoned
 
 
 async def test_an_unforeseen_error_is_not_taken_for_a_death(
