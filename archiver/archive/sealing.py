@@ -183,8 +183,8 @@ async def plan_seal(
         except BadDocument as error:
             return SealPlan(failed={**failed, sums_key: error})
         named = {**repair.absent, **named}
-    if repair is not None and view.overview.catalogue.lacks_sums and not named:
-        return SealPlan(failed=failed, forgets=True)
+        if view.overview.catalogue.lacks_sums and not named:
+            return SealPlan(failed=failed, forgets=True)
     text = format_sums(month.names(named))
     if not (month.recorded and named) or data == text:
         return SealPlan(failed=failed)
