@@ -24,6 +24,10 @@ from archiver.sources.alibaba.rpc import Credentials
 # Shorter than a day by more than a nightly run is ever late: each night asks anew, and what is run
 # again in the morning does not.
 MAX_AGE_SECONDS: Final = 20 * 3600
+# What is compared with a later answer, and never used instead of asking, is kept for longer: a
+# weekly run, and one that was left out, still find it. In a month much may change and change back.
+COMPARED: Final = "compared:"
+MAX_AGE_COMPARED_SECONDS: Final = 30 * 86400
 _FORMAT: Final = 1
 _MAX_BYTES: Final = 256 * 2**20
 
@@ -68,7 +72,8 @@ class Entry:
 class Cache:
     """Values by name, for the ``owner``; without one, or without a ``folder``, for this run only.
 
-    ``fresh``: what an earlier run left is not used. ``clock`` returns seconds since the epoch.
+    ``fresh``: what an earlier run left is not used, except names that begin with COMPARED.
+    ``clock`` returns seconds since the epoch.
     """
 
     def __init__(
@@ -91,8 +96,13 @@ class Cache:
 
     async def load(self) -> None:
         """Read what an earlier run left."""
-        if self._path is not None and not self._fresh:
+        if self._path is not None:
             self._entries = await in_thread(self._read, self._path)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a later run may find what is remembered."""
+        return self._path is not None
 
     def get(self, name: str) -> Entry | None:
         """The value under a name; None where there is none that is young enough."""
@@ -122,11 +132,13 @@ class Cache:
             found = {name: Entry(*entry) for name, entry in orjson.loads(body).items()}
         except (OSError, ValueError):
             return {}
-        return {name: one for name, one in found.items() if self._is_young(one.at)}
+        return {name: one for name, one in found.items() if self._is_good(name, one.at)}
 
-    def _is_young(self, at: float) -> bool:
-        """Not from the future, either: then a clock was wrong."""
-        return 0 <= self._clock() - at < MAX_AGE_SECONDS
+    def _is_good(self, name: str, at: float) -> bool:
+        """Whether it is young enough; not from the future, either: then a clock was wrong."""
+        if name.startswith(COMPARED):
+            return 0 <= self._clock() - at < MAX_AGE_COMPARED_SECONDS
+        return not self._fresh and 0 <= self._clock() - at < MAX_AGE_SECONDS
 
 
 def cache_folder(environ: Mapping[str, str], home: Path | None) -> Path | None:

@@ -115,7 +115,10 @@ class FleetSource:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+        try:
+            await in_thread_shielded(self._save)
+        finally:
+            await self._stack.aclose()
 
     async def _endpoints(self) -> dict[str, str]:
         """The endpoint of each region."""
@@ -274,7 +277,7 @@ class FleetSource:
         homes = self._homes(instance_id)
         for name, region in homes.items():
             try:
-                async with aclosing(region.source.pages(query)) as pages:
+                async with aclosing(region.pages(query)) as pages:
                     async for page in pages:
                         if page.backups or page.refused:
                             self._home[instance_id] = name
@@ -300,7 +303,7 @@ class FleetSource:
         failures: list[ArchiverError] = []
         for region in self._homes(backup.instance_id).values():
             try:
-                return await region.source.again(backup)
+                return await region.again(backup)
             except ArchiverError as error:
                 failures.append(error)
         raise _nowhere(backup.instance_id, failures)

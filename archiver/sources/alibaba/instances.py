@@ -62,6 +62,11 @@ class Instance:
         return self.is_cloud_native and self.architecture == "cluster"
 
     @property
+    def is_classic_cluster(self) -> bool:
+        """Whether it is a cluster of which ``shards`` is never known."""
+        return self.architecture == "cluster" and not self.is_cloud_native
+
+    @property
     def why_no_backups(self) -> str | None:
         """Why the vendor makes no backups of it; None if it does."""
         if self.node_type in _WITHOUT_REPLICA:

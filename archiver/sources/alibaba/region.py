@@ -1,20 +1,27 @@
 """One region of a fleet: its source, and what is known of its instances."""
 
 import dataclasses
+import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
 from archiver.errors import ArchiverError, PermissionDenied
-from archiver.sources.alibaba.cache import Cache, Entry
+from archiver.model import Backup, Page, Query
+from archiver.sources.alibaba import topology
+from archiver.sources.alibaba.cache import COMPARED, Cache, Entry
 from archiver.sources.alibaba.instances import Instance, describe_instances
 from archiver.sources.alibaba.policies import BackupPolicy, read_policy
 from archiver.sources.alibaba.selection import Selection
 from archiver.sources.alibaba.source import TairSource
+from archiver.sources.alibaba.topology import Topology, is_shard, read_nodes
 
+_LOG: Final = logging.getLogger("archiver")
+_TOPOLOGY_DENIED: Final = f"denied:{topology.ACTION}"
 _DENIED: Final = "denied:DescribeInstances"
 _DENIED_POLICIES: Final = "denied:DescribeBackupPolicy"
 
@@ -31,6 +38,8 @@ class Region:
         self.cache = Cache(None, None)
         self.oldest = math.inf
         self.refused: list[ArchiverError] = []
+        # The clusters whose shards were asked for in this run.
+        self._asked: Final[set[str]] = set()
 
     async def learn(self, selection: Selection, *, must_know: bool) -> None:
         """List what may be selected, and look up what is named. Raises what DescribeInstances
@@ -124,6 +133,68 @@ class Region:
             entry = self.cache.put(name, answer)
         self._use(entry)
         return read_policy(instance_id, entry.value)
+
+    async def pages(self, query: Query) -> AsyncGenerator[Page, None]:
+        """See :meth:`TairSource.pages`; backups of classic clusters are told their shards."""
+        async with aclosing(self.source.pages(query)) as pages:
+            async for page in pages:
+                backups = await self._with_shards(query.instance_id, page.backups)
+                yield dataclasses.replace(page, backups=backups)
+
+    async def again(self, backup: Backup) -> Backup:
+        """See :meth:`TairSource.again`."""
+        found = await self.source.again(backup)
+        [found] = await self._with_shards(backup.instance_id, (found,))
+        return found
+
+    async def _with_shards(
+        self, instance_id: str, backups: tuple[Backup, ...]
+    ) -> tuple[Backup, ...]:
+        instance = self.known.get(instance_id)
+        starts = [one.started_at for one in backups if is_shard(one)]
+        if not starts or instance is None or not instance.is_classic_cluster:
+            return backups
+        known = await self._topology(instance_id, max(starts).timestamp())
+        return backups if known is None else known.told(backups)
+
+    async def _topology(self, instance_id: str, newest: float) -> Topology | None:
+        """What is known of a cluster's shards. They are asked for at most once a run, and only if a
+        backup is newer (``newest``) than the last answer. Without a later run that compares, they
+        would be asked for in vain."""
+        known = _observed(self.cache.get(f"{COMPARED}{instance_id}"))
+        is_covered = known is not None and newest <= known.until
+        is_denied = self.cache.get(_TOPOLOGY_DENIED) is not None
+        if is_covered or is_denied or instance_id in self._asked or not self.cache.is_kept:
+            return known
+        self._asked.add(instance_id)
+        try:
+            answer = await self.source.api.call(
+                topology.ACTION,
+                {"InstanceId": instance_id},
+                subject=instance_id,
+                resource=f"acs:kvstore:*:*:instance/{instance_id}",
+            )
+            nodes = read_nodes(instance_id, answer)
+        except ArchiverError as error:
+            if isinstance(error, PermissionDenied):
+                self.cache.put(_TOPOLOGY_DENIED, value=True)
+            _LOG.debug("the number of shards of %s is not known: %s", instance_id, error)
+            return known
+        value: dict[str, Any] = {"nodes": sorted(nodes)}
+        if known is not None and known.nodes == nodes:
+            value["since"] = known.since
+        return _observed(self.cache.put(f"{COMPARED}{instance_id}", value))
+
+
+def _observed(entry: Entry | None) -> Topology | None:
+    """What a cache has of a cluster's shards; None where that is nothing, or unreadable."""
+    if entry is None:
+        return None
+    try:
+        nodes, since = frozenset(entry.value["nodes"]), entry.value.get("since", entry.at)
+        return Topology(nodes, float(since), entry.at)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def _policy(instance_id: str) -> str:
