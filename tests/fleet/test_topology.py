@@ -42,7 +42,7 @@ async def observed(folder: Path, emulator: Emulator, nodes: list[str], at: float
     """Let an earlier run have been told these shards."""
     owner = Owner.of(credentials(), emulator.endpoint, REGION)
     cache = Cache(folder, owner, clock=lambda: at)
-    cache.put(f"{COMPARED}{ID}", {"nodes": nodes})
+    cache.put(f"{COMPARED}{ID}", {"nodes": nodes, "since": at, "until": at})
     await in_thread(cache.save)
 
 
@@ -197,6 +197,11 @@ AROUND = Topology(frozenset(NODES), BEFORE, NOW.timestamp())
 def test_logs_are_not_counted() -> None:
     told = AROUND.told((backup(), backup(NODES[1], type=BackupType.INCREMENTAL)))
     assert [one.nodes_expected for one in told] == [FOUR, None]
+
+
+def test_what_began_after_the_last_answer_is_not_counted() -> None:
+    later = backup(started_at=NOW + timedelta(seconds=1))
+    assert [one.nodes_expected for one in AROUND.told((backup(), later))] == [FOUR, None]
 
 
 def test_shards_that_backups_call_otherwise_are_not_counted() -> None:

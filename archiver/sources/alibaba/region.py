@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import math
+import time
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -167,6 +168,7 @@ class Region:
         if is_covered or is_denied or instance_id in self._asked or not self.cache.is_kept:
             return known
         self._asked.add(instance_id)
+        asked_at = time.time()
         try:
             answer = await self.source.api.call(
                 topology.ACTION,
@@ -180,9 +182,9 @@ class Region:
                 self.cache.put(_TOPOLOGY_DENIED, value=True)
             _LOG.debug("the number of shards of %s is not known: %s", instance_id, error)
             return known
-        value: dict[str, Any] = {"nodes": sorted(nodes)}
-        if known is not None and known.nodes == nodes:
-            value["since"] = known.since
+        # What changed while it was asked for is in neither time: the call may have been retried.
+        since = known.since if known is not None and known.nodes == nodes else time.time()
+        value = {"nodes": sorted(nodes), "since": since, "until": asked_at}
         return _observed(self.cache.put(f"{COMPARED}{instance_id}", value))
 
 
@@ -191,9 +193,9 @@ def _observed(entry: Entry | None) -> Topology | None:
     if entry is None:
         return None
     try:
-        nodes, since = frozenset(entry.value["nodes"]), entry.value.get("since", entry.at)
-        return Topology(nodes, float(since), entry.at)
-    except (KeyError, TypeError, ValueError, AttributeError):
+        kept = entry.value
+        return Topology(frozenset(kept["nodes"]), float(kept["since"]), float(kept["until"]))
+    except (KeyError, TypeError, ValueError):
         return None
 
 

@@ -2,7 +2,8 @@
 
 Neither DescribeInstances nor a backup says it. Today's number says nothing of a backup that was
 made before the cluster was resized. So a number counts only for backups that began between two
-answers with the same shards, and with no other answer in between.
+answers with the same shards, and with no other answer in between. A cluster that was resized twice
+between two answers, and has its old shards again, is not noticed.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ ACTION: Final = "DescribeLogicInstanceTopology"
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The ``nodes`` that every answer named from ``since`` to ``until``, in seconds since 1970."""
+    """The ``nodes`` that every answer named from ``since`` to ``until``, in seconds since 1970.
+    After a single answer, ``until`` is before ``since``: it says nothing of any backup."""
 
     nodes: frozenset[str]
     since: float
