@@ -45,6 +45,14 @@ class NothingSelected:
 
 
 @dataclass(frozen=True, slots=True)
+class NothingFits:
+    """The ``value`` of an option that chooses among all instances fits none of those listed."""
+
+    option: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotBackedUp:
     """The source makes no backups of this instance, and ``why``. That is no failure."""
 
@@ -383,6 +391,7 @@ Event = (
     | NothingListed
     | Selected
     | NothingSelected
+    | NothingFits
     | NotBackedUp
     | RangeNarrowed
     | Held

@@ -21,6 +21,7 @@ LEVELS: Final[Mapping[type[object], int | None]] = {
     events.NothingListed: logging.WARNING,
     events.Selected: logging.INFO,
     events.NothingSelected: logging.WARNING,
+    events.NothingFits: logging.WARNING,
     events.NotBackedUp: logging.INFO,
     events.RangeNarrowed: logging.WARNING,
     events.Held: logging.DEBUG,
@@ -151,6 +152,8 @@ def line(event: events.Event) -> tuple[int, str] | None:  # noqa: C901, PLR0911,
             return NORMAL if known else VERBOSE, f"{times(instances, 'instance')} selected{known}"
         case events.NothingSelected(region):
             return QUIET, f"no instances: none of {region} is selected (check --region)"
+        case events.NothingFits(option, value):
+            return QUIET, f"no match: --{option} {value} fits no listed instance (is it misspelt?)"
         case events.NotBackedUp(instance_id, why):
             return VERBOSE, f"no backups: {instance_id}: {why}"
         case events.RangeNarrowed(start):

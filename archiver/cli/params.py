@@ -283,7 +283,9 @@ class InstanceId(click.ParamType[str]):
     name = "id"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value == ALL_INSTANCES or not is_instance_id(value):
+        if value == ALL_INSTANCES:
+            self.fail("'all' is not possible here: name each instance by its ID", param, ctx)
+        if not is_instance_id(value):
             self.fail(
                 f"invalid instance ID {value!a:.100} (expected e.g. r-bp1zxszhcgatnx)", param, ctx
             )

@@ -16,7 +16,7 @@ from archiver.cli.options import Way, endpoint_option, option, range_option, way
 from archiver.cli.params import ALL_INSTANCES, InstanceId, InstanceIdOrAll, Tag
 from archiver.concurrency import task_group
 from archiver.errors import ArchiverError, NoInstances, UsageError
-from archiver.events import Failed, NotBackedUp, NothingSelected, Observer, Selected
+from archiver.events import Failed, NotBackedUp, NothingFits, NothingSelected, Observer, Selected
 from archiver.logs import record
 from archiver.model import InstanceDescription, Query
 from archiver.retry import RETRIES
@@ -230,6 +230,8 @@ class SourceOptions:
                 f"no instance {f'of {regions} ' if regions else ''}is selected",
                 hint="check --region, the options that choose instances, and the access key",
             )
+        for option_name, value in found.unused:
+            observer(NothingFits(option_name, value))
         if self.selection.is_all:
             filled = {source.region_of(one.instance_id) for one in found.instances}
             # That a region of all has nothing is usual; one that is named may be misspelt.

@@ -144,6 +144,18 @@ async def test_a_named_region_that_adds_nothing_is_named(
     assert "no instances" not in everything.err
 
 
+async def test_what_fits_no_instance_is_named(run: Run, regions: dict[str, str]) -> None:
+    """A misspelt --exclude would otherwise bring home, without a word, what was to be left out."""
+    args = ("ls", *ALL, "--quiet", "--exclude", "r-std-0000", "--name", "*")
+    fits = await run(*args)
+    assert (fits.code, "no match" in fits.err) == (0, False)
+    misspelt = await run(*args, "--exclude", "r-std-9999", "--name", "none*")
+    assert (misspelt.code, misspelt.out) == (0, fits.out)
+    assert misspelt.err.count("no match") == 2
+    assert "no match: --exclude r-std-9999 fits no listed instance" in misspelt.err
+    assert "no match: --name none* fits no listed instance" in misspelt.err
+
+
 @pytest.mark.parametrize("words", [("pull", "--to", "archive"), ("ls",)], ids="-".join)
 async def test_an_instance_of_another_region_is_named(
     words: tuple[str, ...], run: Run, regions: dict[str, str], tmp_path: Path
@@ -163,7 +175,8 @@ async def test_an_instance_of_another_region_is_named(
         (("pull", "--to", "x", "--instance", "r-1", "--name", "a"), "--name chooses among all"),
         (("pull", "--to", "x", "--tag", "env"), "--tag: invalid tag 'env' (use KEY=VALUE)"),
         (("pull", "--to", "x", "--tag", "=x"), "--tag: invalid tag '=x'"),
-        (("pull", "--to", "x", "--exclude", "all"), "--exclude: invalid instance ID 'all'"),
+        (("pull", "--to", "x", "--exclude", "all"), "--exclude: 'all' is not possible here"),
+        (("backup", "--instance", "all"), "--instance: 'all' is not possible here"),
         (("ls", "archive", "--remote"), "--remote needs --instance ID, or --instance all"),
         (("ls", "archive", "--tag", "a=b"), "an archive knows no names, tags or groups"),
     ],

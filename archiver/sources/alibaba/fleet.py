@@ -49,13 +49,15 @@ class Found:
     """What a selection came to: the instances, by region and id, and why regions could not be
     listed. ``refused`` are errors of entries that cannot be read. ``unlisted`` are ids that were
     named and that no region shows; they can be asked for all the same. ``whole`` are the ids of all
-    instances of the regions that were listed without leaving any out."""
+    instances of the regions that were listed without leaving any out. ``unused`` is what chooses
+    among all instances and fits none; it is empty where some could not be listed."""
 
     instances: tuple[Instance, ...] = ()
     failures: Mapping[str, ArchiverError] = field(default_factory=dict)
     refused: tuple[ArchiverError, ...] = ()
     unlisted: tuple[str, ...] = ()
     whole: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    unused: Sequence[tuple[str, str]] = ()
 
 
 class FleetSource:
@@ -169,12 +171,14 @@ class FleetSource:
         known = [one for region in self._regions.values() for one in region.known.values()]
         for name, region in self._regions.items():
             self._home.update(dict.fromkeys(region.known, name))
+        refused = tuple(error for region in self._regions.values() for error in region.refused)
         return Found(
             tuple(selection.chosen(known)),
             failures,
-            tuple(error for region in self._regions.values() for error in region.refused),
+            refused,
             tuple(one for one in selection.ids if one not in self._home),
             self._whole(failures) if selection.is_unfiltered else {},
+            [] if failures or refused else selection.unused(known),
         )
 
     def _whole(self, failures: Collection[str]) -> dict[str, frozenset[str]]:

@@ -40,6 +40,19 @@ class Selection:
             and (not self.names or any(fnmatchcase(instance.name, one) for one in self.names))
         )
 
+    def unused(self, instances: Iterable[Instance]) -> list[tuple[str, str]]:
+        """What chooses among all ``instances`` and fits none of them, after the name of its option:
+        perhaps a typo."""
+        listed = list(instances)
+        ids = {one.instance_id for one in listed}
+        excluded = [("exclude", one) for one in sorted(self.excluded - ids)]
+        names = [
+            ("name", pattern)
+            for pattern in self.names
+            if not any(fnmatchcase(one.name, pattern) for one in listed)
+        ]
+        return excluded + names
+
     def chosen(self, instances: Iterable[Instance]) -> list[Instance]:
         """Those that are selected, each once, by region and id."""
         named = set(self.ids)
