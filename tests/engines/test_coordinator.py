@@ -149,3 +149,17 @@ async def test_a_cluster_whose_workers_cannot_be_reached_has_none(
         await engine._watch()
     with pytest.raises(ClusterLost, match="the cluster has no worker"):
         engine._check()
+
+
+async def test_the_work_of_a_worker_that_asks_nothing_is_given_to_others(engine: Scripted) -> None:
+    engine._group = SimpleNamespace(start_soon=lambda *_: None)  # type: ignore[misc,assignment]
+    engine._places.update({"a": 1, "b": 1, "c": 1})
+    silent, asking, idle = engine._places.all
+    for place in (silent, asking):
+        place.at_work, place.line = 1, Line()
+    for _ in range(coordinator._MOST_SILENT_LOOKS + 1):
+        assert not silent.gone.is_set()
+        asked = {"run": engine._run, "worker": asking.address, "question": b""}
+        engine._heard((0.0, asked))
+        engine._leave_the_silent()
+    assert [place.gone.is_set() for place in (silent, asking, idle)] == [True, False, False]

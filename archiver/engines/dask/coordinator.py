@@ -50,6 +50,9 @@ T = TypeVar("T")
 
 # How often the scheduler is asked for its workers.
 _LOOK_SECONDS: Final = 0.5
+# After so many looks without a question a worker is out of reach, or frozen: it has given up its
+# work by then, if it can. Looks are counted, since this process may have been stopped.
+_MOST_SILENT_LOOKS: Final = 60
 # For how long a worker may take to end what is under way, when the run is over.
 _STOP_SECONDS: Final = 5.0
 _BATCH_SIZE: Final = 32
@@ -87,6 +90,7 @@ class Dask:
         self._at_work: Final[dict[str, dict[Identity, Backup]]] = {}
         self._lent_until: Final[dict[str, float]] = {}
         self._lines: Final[dict[str, Line]] = {}
+        self._silent_looks: Final[Counter[str]] = Counter()
         # How many workers died with a file.
         self._deaths: Final[Counter[Identity]] = Counter()
         # When, by boot_clock, a worker first gave its work up after the last progress of any.
@@ -321,6 +325,7 @@ class Dask:
                 self._end(_lost(str(error)))
                 return
             self._places.update(dict(threads))
+            self._leave_the_silent()
             now = anyio.current_time()
             if any(not place.gone.is_set() for place in self._places.all):
                 since = now
@@ -331,10 +336,20 @@ class Dask:
                 self._check()
             await anyio.sleep(_LOOK_SECONDS)
 
+    def _leave_the_silent(self) -> None:
+        """Give the work of workers that ask nothing to others: dask waits for up to ten minutes."""
+        for place in self._places.all:
+            at_work = place.at_work > 0 and place.line is not None
+            looks = self._silent_looks[place.address] + 1 if at_work else 0
+            self._silent_looks[place.address] = looks
+            if looks > _MOST_SILENT_LOOKS:
+                place.gone.set()
+
     def _heard(self, event: tuple[float, Mapping[str, Any]]) -> None:
         """Handle an event of the topic."""
         message = event[1]
         if message.get("run") == self._run:
+            self._silent_looks[message["worker"]] = 0
             self._group.start_soon(self._reply, message["worker"], message["question"])
 
     async def _reply(self, address: str, packed: bytes) -> None:
