@@ -162,6 +162,7 @@ def test_the_lock_of_a_folder_that_others_mount_is_lent_until_they_may_take_it(
 def test_an_answer_that_lends_nothing_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     now, waits = [100.0], list[float]()
     monkeypatch.setattr(loans, "boot_clock", lambda: now[0])
+    monkeypatch.setattr("archiver.stores.loans.time.monotonic", lambda: now[0])
     lock = Borrowed()
 
     def pause(seconds: float) -> bool:
