@@ -221,7 +221,8 @@ def _inner(value: object) -> Iterable[object]:
 
 def is_clean(text: str) -> bool:
     """Whether a text fits on one line, is valid Unicode, and may be part of a path."""
-    return _UNCLEAN.search(text) is None
+    # Of ASCII, the unclean characters are those that cannot be printed: it is quick to see.
+    return (text.isascii() and text.isprintable()) or _UNCLEAN.search(text) is None
 
 
 def cleaned(text: str) -> str:

@@ -26,11 +26,16 @@ _PATTERN: Final = re.compile(
     r"|\._.+|\.(DS_Store|AppleDouble|Spotlight-V100|Trashes|fseventsd|directory|Trash-\d+|snapshot)",
     re.IGNORECASE,
 )
+# How the names end that it matches, unless they begin with a dot.
+_ENDS: Final = ("~", "#", "$", ".bak", ".orig")
 
 
 def is_ignored(name: str) -> bool:
     """Whether a file or folder of this name is ignored, wherever it is."""
-    return name.lower() in _NAMES or _PATTERN.fullmatch(name) is not None
+    lower = name.lower()
+    # The pattern goes through all of a name before it fails; most names can be told by their end.
+    may_match = lower.startswith(".") or lower.endswith(_ENDS)
+    return lower in _NAMES or (may_match and _PATTERN.fullmatch(name) is not None)
 
 
 def is_listed(name: str) -> bool:

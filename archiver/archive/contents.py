@@ -134,7 +134,8 @@ class SetFiles:
     @property
     def catalogued(self) -> list[CatalogueEntry]:
         """What the catalogue says of its own records, as far as it knows them."""
-        return [self.known[key] for key in self.records if key in self.known]
+        known = self.known
+        return [known[key] for key in self.entries if key in known]
 
     @property
     def sums(self) -> Mapping[str, str] | None:
@@ -152,17 +153,18 @@ class SetFiles:
     def is_as_catalogued(self) -> bool:
         """Whether its catalogue knows all that is in it: records, and objects of their sizes, which
         SHA256SUMS names; and earlier verifies saw nothing else."""
-        catalogue, records = self.month.catalogue, self.records
-        if not records or len(self.entries) != 2 * len(records):
+        catalogue, catalogued = self.month.catalogue, self.catalogued
+        if not catalogued or len(self.entries) != 2 * len(catalogued):
             return False
-        for record in records:
-            if not catalogue.is_sealed(record):
+        for entry in catalogued:
+            there = self.entries.get(entry.object_key)
+            if there is None or not there.is_file or there.size != entry.size:
                 return False
-            one = catalogue.entries[record]
-            there = self.entries.get(one.object_key)
-            if there is None or not there.is_file or there.size != one.size:
+            if not catalogue.is_sealed(entry.key):
                 return False
-        sums = self.sums or {} if self.results else {}
+        if not self.results:
+            return True
+        sums = self.sums or {}
         return all(
             key in sums and one.sha256 in (None, sums[key]) and one.wrong_at is None
             for key, one in self.results.items()
@@ -499,9 +501,8 @@ async def with_records(
 def _unread(one: SetFiles) -> list[str]:
     """The keys of its records that nothing is known of."""
     known, written, read = one.known, one.written, one.documents
-    return [
-        key for key in one.records if key not in known and key not in written and key not in read
-    ]
+    unknown = [key for key in one.entries if key not in known and key not in written]
+    return [key for key in unknown if key not in read and key.endswith(layout.RECORD_SUFFIX)]
 
 
 async def results_below(store: Store, prefix: str) -> set[str]:

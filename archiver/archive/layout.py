@@ -140,7 +140,10 @@ def stem_of(key: str) -> str:
 
 def set_of(key: str) -> str:
     """The key of the set that an object or record belongs to."""
-    return stem_of(key) if key.count("/") == _MONTH_DEPTH else key.rpartition("/")[0]
+    folder, _, name = key.rpartition("/")
+    if key.count("/") != _MONTH_DEPTH:
+        return folder
+    return f"{folder}/{name.rpartition('.')[0] or name}"
 
 
 def node_of(key: str) -> str:

@@ -275,15 +275,12 @@ def with_set_notes(rows: Sequence[Row], archived: Iterable[SetNodes] = ()) -> li
             tally = tallies[key]
             if tally.files > 1 or tally.held == tally.files:
                 notes[instance_id, key] = why
-    return sorted(
-        (
-            row._replace(set_note=notes[row.instance_id, row.set_key])
-            if (row.instance_id, row.set_key) in notes
-            else row
-            for row in rows
-        ),
-        key=lambda row: (row.instance_id, _began(row), row.node_id, row.backup_id),
-    )
+    if notes:
+        whys = [notes.get((row.instance_id, row.set_key)) for row in rows]
+        rows = [
+            row._replace(set_note=why) if why else row for row, why in zip(rows, whys, strict=True)
+        ]
+    return sorted(rows, key=lambda row: (row.instance_id, _began(row), row.node_id, row.backup_id))
 
 
 def _has_nodes(one: SetNodes) -> bool:
