@@ -15,7 +15,9 @@ from archiver.model import Backup, Engine, Kind
 ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _MAX_ID_LENGTH = 64
 # Folders of an archive beside those of its instances, or kept for such.
-RESERVED: Final = frozenset(("acknowledged", "drills", "holds", "tombstones", "verified"))
+RESERVED: Final = frozenset(
+    ("acknowledged", "drills", "holds", "instances", "tombstones", "verified")
+)
 # A set is named after its id, or its backup's; with such a suffix it would pass for a file.
 _FILE_SUFFIXES = (".json", *(f".{kind}" for kind in Kind))
 
