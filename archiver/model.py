@@ -227,14 +227,15 @@ class Refused:
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page of a listing; ``total`` spans all pages and may change between them, or is None
-    where the source does not say. ``is_last``: it is clear that none follows."""
+    where the source does not say. ``is_last``: whether it is clear that none follows; None where it
+    is only likely."""
 
     number: int
     size: int
     total: int | None
     backups: tuple[Backup, ...]
     refused: tuple[Refused, ...] = ()
-    is_last: bool = False
+    is_last: bool | None = False
 
 
 @dataclass(frozen=True, slots=True)

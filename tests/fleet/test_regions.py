@@ -29,12 +29,20 @@ def entry(region: str, host: str | None) -> dict[str, object]:
         (f"https://{CENTRAL}", OWN, f"https://{OWN}"),
         (f"https://{CENTRAL}", None, f"https://{OWN}"),
         (f"https://{CENTRAL}", "", f"https://{OWN}"),
+        (
+            f"https://{CENTRAL}",
+            "r-kvstore-vpc.cn-beijing.aliyuncs.com",
+            "https://r-kvstore-vpc.cn-beijing.aliyuncs.com",
+        ),
+        (f"http://{CENTRAL}", CENTRAL, f"http://{CENTRAL}"),
+        (f"http://{CENTRAL}", OWN, f"https://{OWN}"),
+        ("http://127.0.0.1:8080", OWN, f"https://{OWN}"),
         ("http://127.0.0.1:8080", "127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("http://[::1]:8080", "[::1]:8080", "http://[::1]:8080"),
         ("https://vendor.test", "vendor.test", "https://vendor.test"),
     ],
 )
-def test_an_endpoint_has_the_scheme_of_the_one_that_was_asked(
+def test_only_the_host_that_was_asked_may_be_asked_over_http(
     asked: str, host: str | None, endpoint: str
 ) -> None:
     answer = regions(entry("cn-beijing", host))
@@ -45,6 +53,8 @@ def test_an_endpoint_has_the_scheme_of_the_one_that_was_asked(
     "host",
     [
         "evil.test", "aliyuncs.com.evil.test", "evilaliyuncs.com", "169.254.169.254",
+        "x.oss-cn-beijing.aliyuncs.com", "r-kvstore.x.oss-cn-beijing.aliyuncs.com",
+        "x-r-kvstore.cn-beijing.aliyuncs.com", "ecs.cn-beijing.aliyuncs.com", "aliyuncs.com",
         f"{OWN}/path", f"user:password@{OWN}", f"{OWN}?a=b", "a b", "[", f"http://{OWN}",
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from archiver import TairSource, events, received
 from archiver.emulator import Emulator, Faults
+from archiver.emulator.gateway import Request
 from archiver.emulator.ram import Policy
 from archiver.errors import BackupGone, PermissionDenied, SourceError, UnknownInstance, UnsafeInput
 from archiver.model import (
@@ -425,11 +427,11 @@ async def test_without_permission_for_the_other_listing(
 
 
 async def test_many_pages_without_a_total(files: Path, native: Emulator, asked: Asked) -> None:
-    dumps(files, sets=65)
+    dumps(files, sets=64)
     seen: list[events.Event] = []
     async with source_of(native, instances=known(), page_size=30, observer=seen.append) as source:
         found = await listed(source)
-    assert len(found) == len({one.identity for one in found}) == 65 * 3
+    assert len(found) == len({one.identity for one in found}) == 64 * 3
     assert [params["PageNumber"] for params in asked.params] == ["1", "2", "3"] * 2
     assert {e.total for e in seen if isinstance(e, events.PageListed)} == {None}
 
@@ -439,6 +441,32 @@ async def test_a_full_last_page(files: Path, native: Emulator, asked: Asked) -> 
     async with source_of(native, instances=known(), page_size=30) as source:
         assert len(await listed(source)) == 90
     assert [params["PageNumber"] for params in asked.params] == ["1", "2"] * 2
+
+
+async def test_a_page_that_may_be_a_full_one_of_a_smaller_size(
+    files: Path, native: Emulator, asked: Asked
+) -> None:
+    dumps(files, sets=10)
+    async with source_of(native, instances=known()) as source:
+        assert len(await listed(source)) == 30
+    assert [params["PageNumber"] for params in asked.params] == ["1", "2"]
+
+
+@pytest.mark.parametrize("sets", [12, 10])
+async def test_pages_of_sets_that_are_smaller_than_they_say(
+    files: Path, native: Emulator, sets: int
+) -> None:
+    """The API gives five at a time, and says otherwise."""
+    respond = native._api.respond
+
+    def five(request: Request, expire: int) -> dict[str, Any]:
+        request = replace(request, query={**request.query, "PageSize": "5"})
+        return {**respond(request, expire), "PageSize": 50}
+
+    dumps(files, sets=sets)
+    native._api.respond = five  # type: ignore[method-assign,assignment]
+    async with source_of(native, instances=known()) as source:
+        assert len(await listed(source)) == 3 * sets
 
 
 async def test_a_listing_that_ignores_the_page_number_ends(native: Emulator) -> None:

@@ -256,8 +256,8 @@ async def test_a_listing_that_moves_is_read_again() -> None:
 
 
 async def test_an_entry_that_cannot_be_used_is_reported_once() -> None:
-    pages = {("", 1): answer({"InstanceId": ".."}, entry("r-a", "Tair"), total=51)}
-    api: Any = Listing({**pages, ("", 2): answer(entry("r-b", "Tair"), total=51)})
+    pages = {("", 1): answer({"InstanceId": ".."}, entry("r-a", "Tair"), total=3)}
+    api: Any = Listing({**pages, ("", 2): answer(entry("r-b", "Tair"), total=3)})
     refused: list[ArchiverError] = []
     assert await ids_of(api, on_refused=refused.append) == ["r-a", "r-b"]
     assert len(refused) == 1
@@ -271,10 +271,20 @@ async def test_the_same_page_over_and_over() -> None:
         await ids_of(api)
 
 
-async def test_pages_that_are_smaller_than_asked_for() -> None:
+@pytest.mark.parametrize("size", [1, 50])
+async def test_pages_that_are_smaller_than_asked_for(size: int) -> None:
+    """Whatever size they say they have."""
     pages = {
-        ("", 1): {**answer(entry("r-a", "Tair"), total=2), "PageSize": 1},
-        ("", 2): {**answer(entry("r-b", "Tair"), total=2), "PageSize": 1},
+        ("", 1): {**answer(entry("r-a", "Tair"), total=2), "PageSize": size},
+        ("", 2): {**answer(entry("r-b", "Tair"), total=2), "PageSize": size},
     }
     api: Any = Listing(pages)
     assert await ids_of(api) == ["r-a", "r-b"]
+
+
+async def test_instances_that_are_counted_and_not_shown_are_told() -> None:
+    api: Any = Listing({("", 1): answer(entry("r-a", "Tair"), total=3), ("", 2): answer(total=3)})
+    refused: list[ArchiverError] = []
+    assert await ids_of(api, on_refused=refused.append) == ["r-a"]
+    [error] = refused
+    assert str(error).endswith("DescribeInstances shows 1 of the 3 instances that it counts")

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,35 @@ async def test_a_listing_in_ascending_order_that_moves() -> None:
     async with answered_by(handler) as source:
         found = await listed(source)
     assert sorted(int(backup_id) for backup_id, _ in found) == list(range(91))
+
+
+@pytest.mark.parametrize("most", [1, 7, 30])
+async def test_pages_that_are_smaller_than_they_say(most: int) -> None:
+    async with answered_by(partial(pages_of, 65, most)) as source:
+        assert len(await listed(source)) == 65
+
+
+async def test_a_source_that_ignores_the_number_of_a_page() -> None:
+    async def first_page(request: web.Request) -> web.Response:
+        return await pages_of(65, 30, request.clone(rel_url=request.rel_url % {"PageNumber": 1}))
+
+    async with answered_by(first_page) as source:
+        with pytest.raises(SourceError, match="page 2 is page 1"):
+            await listed(source)
+
+
+async def pages_of(total: int, most: int, request: web.Request) -> web.Response:
+    """Answers as if a page had the size that was asked for; it has ``most`` entries."""
+    first = (int(request.query["PageNumber"]) - 1) * most
+    item = {"BackupStartTime": "2026-11-24T00:00:00Z", "BackupStatus": "Success", "BackupSize": 1}
+    numbers = range(first, min(total, first + most))
+    answer = {
+        "TotalCount": total,
+        "PageNumber": int(request.query["PageNumber"]),
+        "PageSize": int(request.query["PageSize"]),
+        "Backups": {"Backup": [{**item, "BackupId": number} for number in numbers]},
+    }
+    return web.json_response(answer)
 
 
 async def test_a_listing_that_never_settles_ends() -> None:

@@ -31,6 +31,8 @@ from archiver.times import parse_document_time
 ACTION: Final = "DescribeClusterBackupList"
 SOURCE: Final = SourceName("alibaba", f"{ACTION} 2015-01-01")
 
+# Documented, and below what is asked for: a page of so many may be a full one of that size.
+_PAGE_SIZES: Final = (5, 10, 15, 20, 30)
 _SHARDS = "Backups"
 _RUNNING = "RUNNING"
 _STATES = {"OK": Status.SUCCESS, "ERROR": Status.FAILED}
@@ -119,9 +121,9 @@ def read_cluster_page(
             continue
         backups += [one for one in found if isinstance(one, Backup)]
         refused += [one for one in found if isinstance(one, Refused)]
-    return Page(
-        number, size, None, tuple(backups), tuple(refused), is_last=len(items) < max(size, 1)
-    )
+    is_short = len(items) < max(size, 1)
+    is_last = None if is_short and len(items) in _PAGE_SIZES else is_short
+    return Page(number, size, None, tuple(backups), tuple(refused), is_last)
 
 
 def _read_set(

@@ -236,7 +236,7 @@ async def _settled(
 async def _one_reading(
     api: Api, filters: Mapping[str, str]
 ) -> AsyncGenerator[tuple[list[Instance], list[ArchiverError]], None]:
-    number, before = 1, list[str]()
+    number, count, before = 1, 0, list[str]()
     while True:
         params = {**filters, "PageSize": str(_PAGE_SIZE), "PageNumber": str(number)}
         answer = await api.call(
@@ -247,11 +247,15 @@ async def _one_reading(
         )
         instances, refused, total = read_instances(answer)
         yield instances, refused
-        # The answer's own page size counts: it may be smaller than the one asked for.
-        size = min(_count(answer.get("PageSize")) or _PAGE_SIZE, _PAGE_SIZE)
-        if not (instances or refused) or number * size >= total:
-            return
         shown = [one.instance_id for one in instances] + [str(error) for error in refused]
+        # What is shown counts: pages may be smaller than was asked for, and than they say.
+        count += len(shown)
+        if count >= total:
+            return
+        if not shown:
+            why = f"{_ACTION} shows {count:,} of the {total:,} instances that it counts"
+            yield [], [SourceError(f"{_subject(api)}: {why}")]
+            return
         if shown == before:
             raise SourceError(f"{_subject(api)}: page {number} of {_ACTION} is page {number - 1}")
         number, before = number + 1, shown

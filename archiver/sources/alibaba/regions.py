@@ -9,9 +9,9 @@ from typing import Any, Final
 from yarl import URL
 
 from archiver.errors import ArchiverError, SourceError
-from archiver.network import CONNECT_SECONDS, is_metadata, lookup
+from archiver.network import CONNECT_SECONDS, lookup
 from archiver.proxies import Proxies
-from archiver.sources.alibaba.rpc import CENTRAL_HOST, endpoint_of
+from archiver.sources.alibaba.rpc import CENTRAL_HOST, endpoint_of, is_api_host
 
 # Where the vendor's SDK and the API's metadata disagree whether these have a host of their own, or
 # share the central one.
@@ -35,9 +35,9 @@ def read_regions(
 ) -> tuple[dict[str, str], dict[str, ArchiverError]]:
     """The endpoints by region in an answer of DescribeRegions, and the errors of the others.
 
-    The answer names hosts without a scheme: it is that of the endpoint that was ``asked``. Requests
-    carry tokens, so only hosts of the vendor and ``asked`` itself are used. Raises SourceError for
-    what is no answer of DescribeRegions.
+    Requests carry tokens, so only hosts of this API are used, over https, and the host that was
+    ``asked``, with its scheme. Anybody can have another host of the vendor's domain: a bucket is
+    one. Raises SourceError for what is no answer of DescribeRegions.
     """
     endpoints: dict[str, str] = {}
     refused: dict[str, ArchiverError] = {}
@@ -60,10 +60,9 @@ def read_regions(
 def _checked(host: str, asked: URL) -> str:
     """The URL of an endpoint. Raises SourceError for a host that must not be asked."""
     with suppress(ValueError):
-        endpoint = URL(f"{asked.scheme}://{host}")
-        name = (endpoint.raw_host or "").rstrip(".")
-        is_vendors = name.endswith(".aliyuncs.com") and not is_metadata(name)
-        if endpoint == endpoint.origin() and (is_vendors or name == asked.raw_host):
+        is_asked = URL(f"//{host}").raw_host == asked.raw_host
+        endpoint = URL(f"{asked.scheme if is_asked else 'https'}://{host}")
+        if endpoint == endpoint.origin() and (is_asked or is_api_host(endpoint.raw_host or "")):
             return str(endpoint)
     raise SourceError(f"DescribeRegions names {host[:80]!a} as its endpoint, which is not asked")
 

@@ -56,6 +56,11 @@ def endpoint_of(region: str) -> str:
     return f"r-kvstore.{region}.aliyuncs.com"
 
 
+def is_api_host(host: str) -> bool:
+    """Whether this is a host of the R-kvstore API, by its name."""
+    return host == CENTRAL_HOST or _HOST.fullmatch(host) is not None
+
+
 def region_of(host: str) -> str:
     """The region of a host of the R-kvstore API; "" where its name does not say."""
     named = _HOST.fullmatch(host)

@@ -175,23 +175,27 @@ class TairSource:
         )
 
     async def _one_reading(self, query: Query, action: str) -> AsyncGenerator[Page, None]:
-        number, before = 1, list[object]()
+        number, count, before = 1, 0, list[object]()
+        is_last: bool | None = False
         while True:
             page = await self._page(query, action, number)
             self._observer(
                 events.PageListed(query.instance_id, number, len(page.backups), page.total)
             )
-            yield page
             shown: list[object] = [one.identity for one in page.backups]
             shown += [one.identity for one in page.refused]
-            if page.total is not None:
-                # The answer's own page size counts: it need not be the one asked for.
-                is_last = number * max(page.size, 1) >= page.total
-            else:
-                # The same page over and over: the source ignores its number.
-                is_last = page.is_last or shown == before
+            if is_last is None and not shown:
+                return  # the one before was the last
+            yield page
+            count += len(shown)
+            # What is shown counts: pages may be smaller than was asked for, and than they say.
+            is_last = page.is_last if page.total is None else count >= page.total
             if not shown or is_last:
                 return
+            if shown == before:  # the source ignores the number
+                if page.total is None:
+                    return
+                raise SourceError(f"{query.instance_id}: page {number} is page {number - 1}")
             number, before = number + 1, shown
 
     async def again(self, backup: Backup) -> Backup:
