@@ -11,39 +11,35 @@ from archiver.cli import streams, usage
 from archiver.errors import EXIT_INTERRUPTED, UsageError
 from archiver.version import __version__
 
-# name → module with a click command of that name
-_COMMANDS: Final = {
-    "pull": "archiver.cli.pull",
-    "backup": "archiver.cli.backup",
-    "adopt": "archiver.cli.adopt",
-    "ls": "archiver.cli.ls",
-    "status": "archiver.cli.status",
-    "instances": "archiver.cli.instances",
-    "copy": "archiver.cli.copy",
-    "uploads": "archiver.cli.uploads",
-    "verify": "archiver.cli.verify",
-    "ack": "archiver.cli.ack",
-    "restore": "archiver.cli.restore",
-    "drill": "archiver.cli.drill",
-    "emulate": "archiver.cli.emulate",
-    "completion": "archiver.cli.completion",
+# By purpose: each command with its summary, in a module with a click command of its name.
+_SECTIONS: Final = {
+    "Get backups in": {
+        "pull": "Download backups that are not in the archive yet.",
+        "backup": "Have the vendor make backups now, wait for them, and download them.",
+        "adopt": "Take dumps and logs from a directory or bucket into the archive.",
+        "copy": "Copy an archive, or show how two archives differ.",
+    },
+    "Look and check": {
+        "status": "Show which backups were expected, what came, and what is wrong.",
+        "ls": "List the backups in an archive, at the vendor, or both.",
+        "instances": "List instances, and which backups the vendor makes of them.",
+        "verify": "Check every file in an archive, and optionally repair it.",
+    },
+    "Recover": {
+        "restore": "Restore a backup set to a directory and print the start commands.",
+        "drill": "Prove that backups restore: load them into throwaway servers.",
+    },
+    "Operate": {
+        "run": "Run jobs of archiver.toml, one after the other.",
+        "config": "Check archiver.toml, show what its jobs run, or print its JSON Schema.",
+        "ack": "Acknowledge a backup that failed for good.",
+        "uploads": "List or abort unfinished multipart uploads.",
+        "emulate": "Serve a directory as the vendor's API and object store would.",
+        "completion": "Print the completion script for a shell.",
+    },
 }
-_SUMMARIES: Final = {
-    "pull": "Download backups that are not in the archive yet.",
-    "backup": "Have the vendor make backups now, wait for them, and download them.",
-    "adopt": "Take dumps and logs from a directory or bucket into the archive.",
-    "ls": "List the backups in an archive, at the vendor, or both.",
-    "status": "Show which backups were expected, what came, and what is wrong.",
-    "instances": "List instances, and which backups the vendor makes of them.",
-    "copy": "Copy an archive, or show how two archives differ.",
-    "uploads": "List or abort unfinished multipart uploads.",
-    "verify": "Check every file in an archive, and optionally repair it.",
-    "ack": "Acknowledge a backup that failed for good.",
-    "restore": "Restore a backup set to a directory and print the start commands.",
-    "drill": "Prove that backups restore: load them into throwaway servers.",
-    "emulate": "Serve a directory as the vendor's API and object store would.",
-    "completion": "Print the completion script for a shell.",
-}
+_COMMANDS: Final = [name for section in _SECTIONS.values() for name in section]
+_MODULES: Final = {"run": "run_jobs"}
 
 
 @contextlib.contextmanager
@@ -98,12 +94,15 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        module = f"archiver.cli.{_MODULES.get(cmd_name, cmd_name)}"
+        command = getattr(importlib.import_module(module), cmd_name)
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_SUMMARIES.items()))
+        widest = max(map(len, _COMMANDS))
+        for purpose, commands in _SECTIONS.items():
+            with formatter.section(purpose):
+                formatter.write_dl([(f"{name:{widest}}", what) for name, what in commands.items()])
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -67,14 +67,14 @@ class _EnvironmentOption(click.Option):
         return f"{hint} ({self.envvar})" if source is ParameterSource.ENVIRONMENT else hint
 
 
-class _Command(click.Command):
+class Command(click.Command):
     """A command whose options have their own environment variables."""
 
     def __init__(self, name: str, **attributes: Any) -> None:
         super().__init__(name, **attributes)
         for param in self.params:
             if isinstance(param, _EnvironmentOption):
-                param.envvar = environment.variable(name, param.long_name)
+                param.envvar = param.envvar or environment.variable(name, param.long_name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         given = list(args)  # click takes them out
@@ -82,7 +82,8 @@ class _Command(click.Command):
             return self._parsed(ctx, args)
         except click.UsageError as error:
             if not ctx.resilient_parsing:
-                runlog.refused(self, given, error.exit_code, usage.text(error))
+                why, defaults = usage.text(error), ctx.default_map or {}
+                runlog.refused(self, given, error.exit_code, why, defaults)
             raise
 
     def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -102,11 +103,13 @@ class _Command(click.Command):
             raise
 
 
-def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+def command(
+    name: str, cls: type[Command] = Command
+) -> Callable[[Callable[..., Any]], click.Command]:
     """Decorate a function as the command ``name``."""
     prefix = environment.variable(name, "")
     epilog = f"Each option can also be set in the environment: {prefix} and its name in capitals."
-    return click.command(name, cls=_Command, context_settings=SETTINGS, epilog=epilog)
+    return click.command(name, cls=cls, context_settings=SETTINGS, epilog=epilog)
 
 
 option = functools.partial(click.option, cls=_EnvironmentOption)
@@ -142,6 +145,15 @@ def range_option(what: str) -> Callable[[F], F]:
         help=f"{what}, e.g. 2026-11-01..2026-11-24, 2026-11-01, last-7d (UTC).  [default: {ALL}]",
     )
 
+
+config_option = option(
+    "--config",
+    type=CleanPath(),
+    metavar="FILE",
+    default="/etc/archiver/archiver.toml",
+    envvar="ARCHIVER_CONFIG",
+    help="The file with the jobs; also ARCHIVER_CONFIG in the environment.",
+)
 
 max_age_option = option(
     "--max-age",

@@ -30,7 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _S3 = "s3://"
 # Options that only a bucket supports.
-_KEEPING = ("s3_storage_class", "s3_sse", "s3_lock_until", "s3_lock_days", "s3_lock_mode")
+KEEPING = ("s3_storage_class", "s3_sse", "s3_lock_until", "s3_lock_days", "s3_lock_mode")
 _NEARLY_S3 = re.compile(r"s3(:/|/{2}|:[^/])", re.IGNORECASE)
 
 
@@ -121,7 +121,7 @@ def written_to(store: "Store", given: Mapping[str, Any]) -> "Archive":
 def check_keeping(store: "Store", given: Mapping[str, Any]) -> None:
     """Raises UsageError for a directory with options that only a bucket supports."""
     if isinstance(store, LocalStore):
-        for name in _KEEPING:
+        for name in KEEPING:
             if given[name] is not None:
                 raise UsageError(
                     f"{store}: --{name.replace('_', '-')} works only in a bucket",
@@ -147,9 +147,6 @@ def store_at(place: str, given: Mapping[str, Any], watch: "Watch | None" = None)
             retry=RETRIES.s3_call.policy(given["retry_for"]),
             on_wait=_announcer(place, given, watch.progress.say if watch else say),
         )
-    scheme, separator, _ = place.partition("://")
-    if separator:
-        raise UsageError(f"{scheme}:// is not supported", hint=_supported(scheme))
     return LocalStore(absolute(place))
 
 
@@ -182,6 +179,9 @@ def check_place(place: str) -> None:
         raise UsageError(f"{place!a}: {wrong}")
     if _NEARLY_S3.match(place) and not place.startswith(_S3):
         raise UsageError(f"{place}: did you mean s3://bucket/prefix?")
+    scheme, separator, _ = place.partition("://")
+    if separator and not place.startswith(_S3):
+        raise UsageError(f"{scheme}:// is not supported", hint=_supported(scheme))
 
 
 def archive_around(place: Path) -> Path | None:

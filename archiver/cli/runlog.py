@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import click
@@ -115,11 +116,18 @@ def opened(path: Path, format_: str, command: str, say: Say) -> "LogFile":
         ) from None
 
 
-def refused(command: click.Command, args: Sequence[str], code: int, why: str) -> None:
-    """Log that a command ended before its options were known, if they say where to log."""
+def refused(
+    command: click.Command,
+    args: Sequence[str],
+    code: int,
+    why: str,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Log that a command ended before its options were known, if they say where to log, or
+    ``defaults`` do, by parameter."""
     with contextlib.suppress(UsageError, ValueError):
-        path = _option(command, args, "log_file")
-        format_ = _option(command, args, "log_format")
+        path = _option(command, args, "log_file") or defaults.get("log_file")
+        format_ = _option(command, args, "log_format") or defaults.get("log_format")
         if path:
             file = opened(
                 Path(path), (format_ or TEXT).casefold(), command.name or "", lambda _: None

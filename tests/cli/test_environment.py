@@ -92,6 +92,8 @@ def test_every_option_has_a_variable_of_its_own() -> None:
         for param in one.params:
             if isinstance(param, click.Option) and "--help" not in param.opts:
                 assert isinstance(param.envvar, str)
+                if param.envvar == "ARCHIVER_CONFIG":
+                    continue  # the file is the same for all
                 assert param.envvar.startswith(environment.variable(name, ""))
                 assert param.envvar not in seen
                 seen.add(param.envvar)
