@@ -29,21 +29,40 @@ _TEXT: Final[Schema] = {"type": "string", "minLength": 1}
 def schema(commands: Mapping[str, click.Command]) -> Schema:
     """The schema of a file whose jobs may run ``commands``."""
     keys = {name: keys_of(command) for name, command in commands.items()}
+    made = _Properties()
     bucket = {key: one for key, one in keys["pull"].items() if key.startswith(BUCKET_PREFIX)}
     fleet = {key: keys["pull"][key] for key in FLEET_KEYS}
     place = _TEXT | {"description": "Directory, or s3://bucket/prefix."}
-    archive = _table(_properties(bucket) | {PLACE: place}, [PLACE])
+    archive = _table(made.of("pull", bucket) | {PLACE: place}, [PLACE])
+    jobs = [_job(name, own, made) for name, own in keys.items()]
     tables = {
         "archives": _named({"anyOf": [place, archive]}, "Archives by name."),
-        "fleets": _named(_table(_properties(fleet)), "Selections of instances by name."),
-        "defaults": _defaults(keys),
-        "jobs": _named({"oneOf": [_job(*one) for one in keys.items()]}, "Jobs by name."),
+        "fleets": _named(_table(made.of("pull", fleet)), "Selections of instances by name."),
+        "defaults": _defaults(keys, made),
+        "jobs": _named({"oneOf": jobs}, "Jobs by name."),
     }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "archiver.toml",
         **_table({name: tables[name] for name in TABLES}),
+        "definitions": made.definitions,
     }
+
+
+class _Properties:
+    """Properties for keys; each is defined once, however many commands have it."""
+
+    def __init__(self) -> None:
+        self.definitions: Final = Schema()
+
+    def of(self, command: str, keys: Keys) -> Schema:
+        return {key: {"$ref": self._defined(command, key, one)} for key, one in keys.items()}
+
+    def _defined(self, command: str, key: str, param: click.Parameter) -> str:
+        wanted = _property(param)
+        name = key if self.definitions.setdefault(key, wanted) == wanted else f"{command}.{key}"
+        self.definitions[name] = wanted
+        return f"#/definitions/{name}"
 
 
 def _table(properties: Schema, required: list[str] | None = None) -> Schema:
@@ -63,10 +82,6 @@ def _named(one: Schema, description: str) -> Schema:
         "additionalProperties": False,
         "patternProperties": {f"^{NAME}$": one},
     }
-
-
-def _properties(keys: Keys) -> Schema:
-    return {key: _property(param) for key, param in keys.items()}
 
 
 def _property(param: click.Parameter) -> Schema:
@@ -95,7 +110,7 @@ def _one(kind: click.ParamType[Any]) -> Schema:
     return {"type": ["string", "number"], "minLength": 1}
 
 
-def _defaults(keys: Mapping[str, Keys]) -> Schema:
+def _defaults(keys: Mapping[str, Keys], made: _Properties) -> Schema:
     """The options that mean the same for all commands, and a table for each command."""
     options = {
         name: {key: one for key, one in own.items() if isinstance(one, click.Option)}
@@ -111,15 +126,15 @@ def _defaults(keys: Mapping[str, Keys]) -> Schema:
         if len({kind_of(param) for param in params}) == 1
     }
     of_commands = {
-        name: _table(_properties(own)) | {"description": f"Of jobs that run {name}."}
+        name: _table(made.of(name, own)) | {"description": f"Of jobs that run {name}."}
         for name, own in options.items()
     }
     description = "Options of all jobs; those of a command in a table of its own."
-    return _table(_properties(shared) | of_commands) | {"description": description}
+    return _table(made.of("defaults", shared) | of_commands) | {"description": description}
 
 
-def _job(name: str, keys: Keys) -> Schema:
+def _job(name: str, keys: Keys, made: _Properties) -> Schema:
     """A job of a command. What it needs may come from elsewhere, but for the command."""
     fleet = _TEXT | {"description": "A fleet by its name."}
     has_fleet = {FLEET: fleet} if "instance" in keys else {}
-    return _table({RUN: {"const": name}, **has_fleet, **_properties(keys)}, [RUN])
+    return _table({RUN: {"const": name}, **has_fleet, **made.of(name, keys)}, [RUN])

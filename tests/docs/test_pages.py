@@ -3,11 +3,14 @@
 import inspect
 import json
 import re
+from pathlib import Path
 
 import click
 import pytest
 
 from archiver import errors
+from archiver.cli.config_file import read
+from archiver.cli.config_keys import job_commands
 from archiver.cli.main import main
 from tests.docs.pages import BLOCKS, CHECKOUT, DOCS, PAGES, README, Block, Page, rows
 from tests.examples.commands import command_of, lines_of, names, options_of, parsed
@@ -102,12 +105,19 @@ def test_variables_that_a_page_names_are_known(page: Page) -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_a_block_is_run_or_says_why_not(block: Block) -> None:
-    assert block.language in {"console", "sh", "python", "json", "text"}
+    assert block.language in {"console", "sh", "python", "json", "text", "toml"}
     assert block.not_run in NOT_RUN | {None}
     if block.language == "json":
         json.loads(block.text)
     if block.language == "text":
         assert not re.search(r"^(\$ )?archiver ", block.text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", [one for one in BLOCKS if one.language == "toml"], ids=str)
+def test_a_file_of_jobs_has_no_mistakes(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "archiver.toml"
+    path.write_text(block.text)
+    read(path, job_commands(click.Context(main)))
 
 
 def test_targets_of_make_are_there() -> None:
