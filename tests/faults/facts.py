@@ -3,7 +3,7 @@
 object      what has a final name has the source's bytes, or those that were there before the run
 record      a record is whole, and its object is there with its size and SHA-256
 sums        SHA256SUMS is whole, and what it names is there and right
-document    archive.json and what verify wrote are whole
+document    archive.json, what verify wrote and descriptions of instances are whole
 stray       nothing else is visible
 journal     each part that a journal notes has the source's bytes in the staged file
 """
@@ -115,7 +115,7 @@ def inspect(
         elif name == "index.jsonl":
             if not _is_whole_catalogue(data):
                 facts.wrong.append(f"document: {key} is not whole: {data[:40]!r}")
-        elif key == "archive.json" or key.startswith("verified/"):
+        elif key == "archive.json" or key.startswith(("verified/", "instances/")):
             if not isinstance(parsed(data), dict):
                 facts.wrong.append(f"document: {key} is not whole: {data[:40]!r}")
         else:

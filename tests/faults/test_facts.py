@@ -82,6 +82,7 @@ def test_a_line_seals_its_own_set(number: int, sealed: str) -> None:
         ({OBJECT: None, RECORD: None}, "sums"),
         ({"archive.json": b"{"}, "document"),
         ({"verified/r-a/2026-11.json": b""}, "document"),
+        ({"instances/r-a.json": b"{"}, "document"),
         ({f"{FOLDER}/other": b""}, "stray"),
         (
             {OBJECT: None, RECORD: None, SUMS: None, f"{STAGED}.data": bytes(2_500),
